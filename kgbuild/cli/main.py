@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The `kgbuild` command. Subcommands are imported when they are called, so that --help stays fast."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from kgbuild import __version__
+from kgbuild.errors import KgbuildError
+
+# name -> (module, attribute, one line for --help); the order is the order of --help
+COMMANDS = {
+    "build": ("kgbuild.cli.build", "build", "Build a live patch module from source diffs."),
+    "verify": ("kgbuild.cli.verify", "verify", "Check a live patch module against a kernel."),
+    "vm": ("kgbuild.cli.vm", "vm", "Boot the kernel in QEMU, load the patch, check, unload."),
+    "kernel": ("kgbuild.cli.kernel", "kernel", "Fetch, list, add and remove kernels."),
+    "doctor": ("kgbuild.cli.doctor", "doctor", "Show what this machine has and lacks."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are named in COMMANDS and imported only when used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kgbuild")
+def main() -> None:
+    """Turn a source diff into a live patch module for one exact kernel, and prove what can be proved.
+
+    \b
+    Example:
+      kgbuild build fix.patch --kernel debian:newest-6.1-cloud -o livepatch-fix.ko
+    """
+
+
+def run() -> None:
+    """Entry point: maps every error to one message and the exit codes of the command-line contract."""
+    from kgbuild.cli import ui
+
+    try:
+        status = main.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
+        status = 2
+    except click.UsageError as error:
+        error.show()
+        status = 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        status = 130
+    except click.exceptions.Exit as error:
+        status = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        status = 2
+    except KgbuildError as error:
+        ui.show_error(error)
+        status = error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        status = 0
+    except OSError as error:
+        ui.show_os_error(error)
+        status = 3
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a person sees: the left column of labels, progress bars, errors. The only writer to the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from kgbuild.errors import KgbuildError
+from kgbuild.model import Task
+from kgbuild.refusals import Refused
+
+F = TypeVar("F", bound=Callable[..., Any])
+LABEL_WIDTH = 10
+
+
+def colour_wanted(no_color: bool = False) -> bool:
+    """Colour goes to terminals only, never where NO_COLOR or --no-color says otherwise."""
+    return not no_color and not os.environ.get("NO_COLOR") and sys.stdout.isatty()
+
+
+def common_options(command: F) -> F:
+    """--quiet, --verbose, --no-color, --offline: the same on every command that does work."""
+    for option in (
+        click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
+        click.option("--verbose", "-v", is_flag=True, help="Print details of each step."),
+        click.option("--no-color", is_flag=True, help="No colour (also: NO_COLOR)."),
+        click.option("--offline", is_flag=True, help="Use what the cache holds; download nothing."),
+    ):
+        command = option(command)
+    return command
+
+
+class Output:
+    """Prints `label   text   1.2 s` lines to standard output; implements the model's Progress."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, no_color: bool = False) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self.colour = colour_wanted(no_color)
+
+    def line(self, label: str, text: str = "", seconds: float | None = None, style: str = "") -> None:
+        """One finished step: label in its column, text, seconds at the right."""
+        if self.quiet:
+            return
+        shown = (
+            click.style(f"{label:<{LABEL_WIDTH}}", fg=style)
+            if self.colour and style
+            else f"{label:<{LABEL_WIDTH}}"
+        )
+        took = f"{seconds:8.1f} s" if seconds is not None else ""
+        click.echo(f"{shown}{text:<64}{took}".rstrip())
+
+    def note(self, text: str) -> None:
+        """A detail, printed only with --verbose."""
+        if self.verbose:
+            self.line("", text)
+
+    def step(self, title: str, total: float | None = None, unit: str = "") -> AbstractContextManager[Task]:
+        """A long step: a bar on a terminal, else one line when it is done. unit "bytes" shows sizes and rates."""
+        return self._step(title, total, unit)
+
+    @contextmanager
+    def _step(self, title: str, total: float | None, unit: str) -> Iterator[Task]:
+        began = time.monotonic()
+        label, _, text = title.partition(" ")
+        if self.quiet or not sys.stderr.isatty():
+            yield _PlainTask()
+        else:
+            yield from _rich_task(title, total, unit)
+        self.line(label, text, time.monotonic() - began)
+
+
+class _PlainTask:
+    def advance(self, amount: float = 1) -> None:
+        del amount
+
+    def total(self, total: float) -> None:
+        del total
+
+
+def _rich_task(title: str, total: float | None, unit: str) -> Iterator[Task]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    counts = (
+        [DownloadColumn(), TransferSpeedColumn()]
+        if unit == "bytes"
+        else [MofNCompleteColumn()]
+        if total
+        else []
+    )
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *counts,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+    class Shown:
+        def advance(self, amount: float = 1) -> None:
+            progress.advance(task, amount)
+
+        def total(self, total: float) -> None:
+            progress.update(task, total=total)
+
+    with progress:
+        task = progress.add_task(title, total=total)
+        yield Shown()
+
+
+def show_error(error: KgbuildError) -> None:
+    """One message on standard error: every refusal with code, place, fact and remedy, or the single fault."""
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+    def head(text: str) -> str:
+        return click.style(text, fg="red", bold=True) if colour else text
+
+    if isinstance(error, Refused):
+        count = len(error.refusals)
+        click.echo(f"{head('refused')}   {count} reason{'s' if count != 1 else ''}", err=True)
+        for refusal in error.refusals:
+            click.echo(
+                f"\n{refusal.code}   {refusal.place}\n  {refusal.fact}\n  -> {refusal.remedy}", err=True
+            )
+        return
+    label = "no change" if error.exit_code == 4 else "error"
+    text = f"{error.place}: {error.fact}" if error.place else error.fact
+    click.echo(f"{head(label)}   {text}", err=True)
+    if error.remedy:
+        click.echo(f"  -> {error.remedy}", err=True)
+
+
+def show_os_error(error: OSError) -> None:
+    """A file or disk fault that no stage named better."""
+    remedy = "free some space, or set XDG_CACHE_HOME to a larger disk" if error.errno == 28 else ""
+    show_error(KgbuildError(error.strerror or str(error), place=str(error.filename or ""), remedy=remedy))

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Running other programs: one place, so that a missing tool or a failure is always the same kind of message."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kgbuild.errors import ToolError
+
+# Which Debian package brings a program; `kgbuild doctor` and the error messages read the same table.
+PACKAGE_OF = {
+    "apt-get": "apt",
+    "apt-cache": "apt",
+    "bc": "bc",
+    "bison": "bison",
+    "busybox": "busybox-static",
+    "dpkg": "dpkg",
+    "dpkg-deb": "dpkg",
+    "flex": "flex",
+    "gcc-12": "gcc-12",
+    "git": "git",
+    "kmod": "kmod",
+    "ld": "binutils",
+    "make": "make",
+    "objdump": "binutils",
+    "pahole": "dwarves",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "strip": "binutils",
+    "tar": "tar",
+    "xz": "xz-utils",
+    "zstd": "zstd",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a program left: exit status, standard output, standard error."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def remedy_for(program: str) -> str:
+    """The command that installs `program` on Debian, or a plain sentence where none is known."""
+    package = PACKAGE_OF.get(program)
+    return f"apt-get install {package}" if package else f"install {program}"
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+    timeout: float | None = None,
+    stdin: str | None = None,
+) -> Result:
+    """Run a program to its end and return what it printed.
+
+    Locale is C, so that messages can be parsed. Raises ToolError where the program is missing, took longer than
+    `timeout` seconds, or (with `check`) ended with another status than 0.
+    """
+    args = [str(a) for a in argv]
+    full_env = dict(os.environ if env is None else env)
+    full_env["LC_ALL"] = "C"
+    try:
+        done = subprocess.run(
+            args,
+            cwd=cwd,
+            env=full_env,
+            text=True,
+            errors="replace",
+            capture_output=True,
+            timeout=timeout,
+            input=stdin if stdin is not None else "",
+            check=False,
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise ToolError(f"directory {cwd} is gone", place=args[0]) from error
+        raise ToolError("not found on this machine", place=args[0], remedy=remedy_for(args[0])) from error
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(f"did not end within {timeout:.0f} s", place=args[0]) from error
+    except OSError as error:
+        raise ToolError(str(error), place=args[0]) from error
+    if check and done.returncode != 0:
+        lines = (done.stderr or done.stdout).strip().splitlines()[-8:]
+        raise ToolError(f"ended with status {done.returncode}: " + "\n".join(lines), place=" ".join(args[:3]))
+    return Result(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What crosses between folders: kernels, patches, units, findings. Frozen values, no behaviour with side effects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class KernelId:
+    """Names one kernel: `distro:release=version`; `build_id` (hex) is what the cache knows it by."""
+
+    distro: str
+    release: str
+    version: str
+    build_id: str
+
+    @property
+    def name(self) -> str:
+        """The name a user can give to --kernel."""
+        return f"{self.distro}:{self.release}"
+
+    def __str__(self) -> str:
+        version = (
+            f" ({self.version}, build-id {self.build_id[:12]})"
+            if self.version
+            else f" (build-id {self.build_id[:12]})"
+        )
+        return self.name + version
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One prepared kernel in the cache: everything later stages read. Paths are absolute, none is ever written to
+    by a build (units are compiled in a directory of their own).
+
+    source        pristine source tree (srctree)
+    build         prepared objtree: .config, include/config, include/generated, scripts/, tools/objtool/objtool
+    config        path of the running kernel's .config
+    symvers       Module.symvers
+    vmlinux       unstripped vmlinux with symbol table, DWARF where there is any
+    image         bootable bzImage
+    modules       directory that holds MODNAME.ko files somewhere below it (the shipped ones), or None
+    units         SQLite file with the compile command of every unit (host/kbuild.py)
+    cc            compiler command, e.g. "gcc-12"
+    compiler      the compiler that built the kernel, as in CONFIG_CC_VERSION_TEXT
+    """
+
+    id: KernelId
+    root: Path
+    source: Path
+    build: Path
+    config: Path
+    symvers: Path
+    vmlinux: Path
+    image: Path
+    modules: Path | None
+    units: Path
+    cc: str
+    compiler: str
+    packages: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UnitCommand:
+    """How kbuild compiles one translation unit of this kernel.
+
+    source   path of the .c file relative to the source tree ("fs/proc/version.c")
+    object   path of the .o relative to the build tree ("fs/proc/version.o")
+    modfile  KBUILD_MODFILE ("fs/proc/proc"), names the composite object
+    modname  KBUILD_MODNAME ("proc")
+    module   True where the unit is part of a loadable module
+    argv     compiler and arguments, with the literal placeholders {src} for the source tree; it runs in the build tree
+    objtool  objtool and its arguments, without the object; empty where kbuild does not run it on this unit
+    """
+
+    source: str
+    object: str
+    modfile: str
+    modname: str
+    module: bool
+    argv: tuple[str, ...]
+    objtool: tuple[str, ...]
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One fault that `verify` or `vm` found. `code` is stable ("V3-sympos"), `place` a symbol or section."""
+
+    code: str
+    place: str
+    fact: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.place}: {self.fact}" if self.place else self.fact
+        return f"{text}; {self.remedy}" if self.remedy else text
+
+
+class Task(Protocol):
+    """One long step being shown. `advance` and `total` are in the unit the step was started with."""
+
+    def advance(self, amount: float = 1) -> None: ...
+    def total(self, total: float) -> None: ...
+
+
+class Progress(Protocol):
+    """How the edge shows long work; the CLI gives a rich one, tests and libraries the silent one."""
+
+    def step(
+        self, title: str, total: float | None = None, unit: str = ""
+    ) -> AbstractContextManager[Task]: ...
+    def note(self, text: str) -> None: ...
+
+
+class _SilentTask:
+    def advance(self, amount: float = 1) -> None:
+        del amount
+
+    def total(self, total: float) -> None:
+        del total
+
+
+class SilentProgress:
+    """A Progress that shows nothing."""
+
+    @contextmanager
+    def _task(self) -> Iterator[Task]:
+        yield _SilentTask()
+
+    def step(self, title: str, total: float | None = None, unit: str = "") -> AbstractContextManager[Task]:
+        del title, total, unit
+        return self._task()
+
+    def note(self, text: str) -> None:
+        del text

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The registry of refusals: every reason kgbuild has for not making a live patch.
+
+`docs/limits.md` is generated from this table (`make docs`), and messages take their remedy from it, so
+that a code means one thing everywhere. Codes are stable: people script against them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kgbuild.errors import KgbuildError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One reason for refusing: its stable code, the rule in a sentence, what a user can do."""
+
+    code: str
+    rule: str
+    remedy: str
+
+
+@dataclass(frozen=True, order=True)
+class Refusal:
+    """One refusal of a run. `place` is a file, unit, function or section; `fact` what was found there."""
+
+    code: str
+    place: str
+    fact: str
+    symbol: str = ""
+    section: str = ""
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        if self.code not in RULES:
+            raise KeyError(f"refusal code {self.code!r} is not in the registry")
+        if not self.remedy:
+            object.__setattr__(self, "remedy", RULES[self.code].remedy)
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.fact}; {self.remedy}"
+
+
+class Refused(KgbuildError):
+    """Raised once with every refusal of a run (exit 1)."""
+
+    exit_code = 1
+
+    def __init__(self, refusals: list[Refusal]) -> None:
+        self.refusals = sorted(set(refusals))
+        super().__init__("\n".join(f"{r.code}  {r}" for r in self.refusals))
+
+
+_TABLE = [
+    # The patch itself (P)
+    Rule(
+        "P1-apply",
+        "Every hunk must apply to this kernel's source.",
+        "rebase the patch on this kernel's source",
+    ),
+    Rule(
+        "P2-build-system",
+        "Build-system files (Makefile, Kconfig, scripts) would run on the machine that builds.",
+        "split these files off the patch",
+    ),
+    Rule(
+        "P3-not-c",
+        "Assembly, vdso, boot and realmode code is not compiled code a live patch can replace.",
+        "split these files off the patch",
+    ),
+    Rule(
+        "P4-path",
+        "Paths must stay inside the kernel tree.",
+        "use paths relative to the top of the kernel tree",
+    ),
+    Rule(
+        "P5-include",
+        "#include and .incbin may only name files of the kernel tree and the toolchain.",
+        "include a file of the kernel tree",
+    ),
+    Rule(
+        "P6-not-in-kernel",
+        "A changed file must be part of this kernel.",
+        "leave the file out, or build for a kernel whose configuration has it",
+    ),
+    Rule("P7-header", "Changed headers are not handled yet.", "split the header change off the patch"),
+    Rule("P8-module", "Code in loadable modules is not handled yet.", "split these files off the patch"),
+    Rule(
+        "P9-unsupported-file",
+        "A patch may create, delete, rename or change in binary only what kgbuild can follow.",
+        "keep to changes of existing .c files",
+    ),
+    Rule("P10-compile", "The patched source must compile.", "mend the patch"),
+    # The kernel (C)
+    Rule(
+        "C1-config",
+        "Kernels with RANDSTRUCT, LATENT_ENTROPY, KASAN, KCSAN, KCOV, GCOV, CFI or LTO are refused until tested.",
+        "use a kernel without it",
+    ),
+    Rule(
+        "C2-no-livepatch",
+        "The kernel must have CONFIG_LIVEPATCH.",
+        "use a kernel built with CONFIG_LIVEPATCH=y",
+    ),
+    Rule(
+        "C3-compiler",
+        "The compiler must be the one that built the kernel.",
+        "install that compiler, or accept the risk with --allow-compiler",
+    ),
+    # Parity (Y)
+    Rule(
+        "Y1-parity",
+        "A function the patch depends on must recompile to the bytes of the running kernel.",
+        "check the compiler and its flags, or accept the risk for this one with --allow-unproven NAME",
+    ),
+    # What can't be patched (K)
+    Rule(
+        "K1-data",
+        "Existing data keeps its size and its initial value.",
+        "use a shadow variable or a callback",
+    ),
+    Rule(
+        "K2-special", "A special section must be known to be carried.", "leave this function out of the patch"
+    ),
+    Rule(
+        "K3-init",
+        "Code in init memory has run and is freed.",
+        "drop this hunk (--ignore-init), or do its work in a callback",
+    ),
+    Rule(
+        "K4-not-traceable",
+        "A changed function must begin with a call to __fentry__ to be redirected.",
+        "change its callers instead",
+    ),
+    Rule(
+        "K5-symbol",
+        "A reference must be bound to a symbol whose position in the kernel is proven.",
+        "avoid this reference in the patch",
+    ),
+    Rule("K6-init-memory", "Nothing may refer to init or exit memory.", "avoid this reference in the patch"),
+    Rule(
+        "K7-export",
+        "Exports, initcalls, module parameters and tracepoints can't be added.",
+        "leave the new declaration out of the patch",
+    ),
+    Rule(
+        "K8-crc",
+        "The CRC of an export the patch uses must be that of the running kernel.",
+        "do not change the type of that export",
+    ),
+    Rule(
+        "K9-type-layout",
+        "Types in use keep their size and the offsets of their members.",
+        "keep the new member in a shadow variable, or name the type with --allow-type if no such object exists yet",
+    ),
+    Rule(
+        "K10-weak",
+        "A weak definition that the kernel overrides elsewhere is not what runs.",
+        "patch the overriding definition",
+    ),
+    Rule(
+        "K11-reloc",
+        "A relocation must be of a kind the kernel's module loader applies.",
+        "avoid this construct in the patch",
+    ),
+    Rule(
+        "K12-folded", "Functions folded into one body can't be redirected apart.", "patch the callers instead"
+    ),
+    Rule(
+        "K13-ambiguous",
+        "Which of several symbols is meant must be decidable.",
+        "rename the function in the patch, or make the reference unambiguous",
+    ),
+    Rule(
+        "K14-vanished",
+        "A function of the kernel that the patch makes vanish leaves its old code behind in callers.",
+        "keep the function, for example with noinline",
+    ),
+    Rule(
+        "K15-pull",
+        "A function that must be pulled in can't be.",
+        "restructure the patch so that it stays as it is",
+    ),
+    Rule(
+        "K16-name",
+        "A module name is at most 55 characters of letters, digits and underscores.",
+        "choose a shorter name with -o",
+    ),
+]
+
+RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}
