@@ -49,11 +49,7 @@ class Output:
         """One finished step: label in its column, text, seconds at the right."""
         if self.quiet:
             return
-        shown = (
-            click.style(f"{label:<{LABEL_WIDTH}}", fg=style)
-            if self.colour and style
-            else f"{label:<{LABEL_WIDTH}}"
-        )
+        shown = click.style(f"{label:<{LABEL_WIDTH}}", fg=style) if self.colour and style else f"{label:<{LABEL_WIDTH}}"
         took = f"{seconds:8.1f} s" if seconds is not None else ""
         click.echo(f"{shown}{text:<64}{took}".rstrip())
 
@@ -98,13 +94,7 @@ def _rich_task(title: str, total: float | None, unit: str) -> Iterator[Task]:
         TransferSpeedColumn,
     )
 
-    counts = (
-        [DownloadColumn(), TransferSpeedColumn()]
-        if unit == "bytes"
-        else [MofNCompleteColumn()]
-        if total
-        else []
-    )
+    counts = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn()] if total else []
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -138,9 +128,7 @@ def show_error(error: KgbuildError) -> None:
         count = len(error.refusals)
         click.echo(f"{head('refused')}   {count} reason{'s' if count != 1 else ''}", err=True)
         for refusal in error.refusals:
-            click.echo(
-                f"\n{refusal.code}   {refusal.place}\n  {refusal.fact}\n  -> {refusal.remedy}", err=True
-            )
+            click.echo(f"\n{refusal.code}   {refusal.place}\n  {refusal.fact}\n  -> {refusal.remedy}", err=True)
         return
     label = "no change" if error.exit_code == 4 else "error"
     text = f"{error.place}: {error.fact}" if error.place else error.fact

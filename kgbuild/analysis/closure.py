@@ -1,0 +1,464 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What must be in the module, and what each reference of it is bound to.
+
+Seeds are the changed and the new functions. Everything they refer to is followed: what the kernel has and parity has
+proven is bound to; strings, anonymous data and new data are carried; a local function that is not proven is carried
+as a copy, and followed in turn. Whatever has no rule is a refusal, and all refusals of a run come together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kgbuild.analysis.correlate import is_anonymous, is_stateless
+from kgbuild.analysis.diff import Changes, is_cold, is_init
+from kgbuild.analysis.exports import Export
+from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN, ParityProof
+from kgbuild.elf.consts import STB
+from kgbuild.refusals import Refusal
+from kgbuild.special.entries import Entry
+from kgbuild.special.view import ABSOLUTE, ANON, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref
+
+EXPORT, KLP, LOCAL, NEW_GLOBAL, WEAK_NULL = "export", "klp", "local", "new", "weak"
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """One unit, compiled, compared and proven: what the closure starts from."""
+
+    source: str
+    changes: Changes
+    parity: ParityProof
+
+
+@dataclass(frozen=True, order=True)
+class Bound:
+    """What a reference out of the module is bound to.
+
+    how       export, klp, new (a new global of another unit) or weak (an undefined weak symbol, left so)
+    object    the object that has it ("vmlinux"); sympos its position there (klp only)
+    proof     how its place is known
+    """
+
+    name: str
+    how: str
+    object: str = "vmlinux"
+    sympos: int = 0
+    address: int = 0
+    proof: str = ""
+
+    @property
+    def symbol(self) -> str:
+        """Name of the symbol in the module (Documentation/livepatch/module-elf-format.rst)."""
+        return f".klp.sym.{self.object}.{self.name},{self.sympos}" if self.how == KLP else self.name
+
+
+@dataclass(frozen=True)
+class Member:
+    """One atom that goes into the module, and why. `role` is changed, new, carried, cold or data."""
+
+    unit: int
+    atom: Atom
+    role: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Redirect:
+    """One klp_func: the kernel's function and the module's."""
+
+    unit: int
+    atom: Atom
+    name: str
+    sympos: int
+    address: int
+    object: str = "vmlinux"
+
+
+@dataclass
+class Closure:
+    """The whole of a patch. `bound[(unit, atom id)]` says what an atom outside the module is bound to where it is
+    referred to; atoms in `members` are in the module. `dropped` are entries left out on purpose, with the reason."""
+
+    units: tuple[UnitResult, ...]
+    members: dict[tuple[int, int], Member] = field(default_factory=dict)
+    bound: dict[tuple[int, int], Bound] = field(default_factory=dict)
+    redirects: list[Redirect] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    namespaces: set[str] = field(default_factory=set)
+
+    def entries(self, unit: int, atom: Atom) -> tuple[Entry, ...]:
+        """Special-section entries that come along with an atom."""
+        return self.units[unit].changes.patched_entries.of(atom.id)
+
+    def binds_to_kernel(self, unit: int, source: Atom, ref: Ref) -> bool:
+        """Whether this reference leaves the module although its target is in it: a pointer to a patched function
+        must be the kernel's, since pointers are stored and compared elsewhere."""
+        changes = self.units[unit].changes
+        target = changes.patched.atoms[ref.atom]
+        member = self.members.get((unit, target.id))
+        if member is None:
+            return True
+        if member.role != "changed" or target.kind != FUNCTION or ref.delta != 0 or source.id == target.id:
+            return False
+        return not is_branch(changes, source, ref)
+
+
+def is_branch(changes: Changes, source: Atom, ref: Ref) -> bool:
+    """Whether a reference is the target of a call or jump, not a pointer being taken."""
+    view = changes.patched
+    if not view.section_of(source).executable:
+        return False
+    return any(i.is_branch and i.field_offset == ref.offset for i in view.instructions(source))
+
+
+def close(
+    units: tuple[UnitResult, ...],
+    image: KernelImage,
+    exports: dict[str, Export],
+    allow_unproven: frozenset[str] = frozenset(),
+) -> Closure:
+    """Close the changes of all units. Refusals are collected in the result, never raised."""
+    return _Closer(Closure(units), image, exports, allow_unproven).run()
+
+
+class _Closer:
+    def __init__(self, c: Closure, image: KernelImage, exports: dict[str, Export], allowed: frozenset[str]) -> None:
+        self.c, self.image, self.exports, self.allowed = c, image, exports, allowed
+        self.todo: list[tuple[int, Atom]] = []
+        self.new_globals: dict[str, tuple[int, Atom]] = {}
+
+    def run(self) -> Closure:
+        for number, unit in enumerate(self.c.units):
+            self.c.refusals.extend(unit.changes.refusals)
+            self._check_parity(unit)
+            for atom in unit.changes.new:
+                if atom.bind != STB.LOCAL:
+                    self.new_globals[atom.name] = (number, atom)
+            for atom in unit.changes.patched.data:
+                if atom.bind != STB.LOCAL and atom.id not in unit.changes.correlation.to_original:
+                    self.new_globals[atom.name] = (number, atom)
+        for number, unit in enumerate(self.c.units):
+            for change in unit.changes.changed:
+                self._redirect(number, unit, change.original, change.patched)
+                self._add(number, change.patched, "changed", str(change.reason))
+            for atom in unit.changes.new:
+                self._add(number, atom, "new", "new in the patched source")
+            self._check_vanished(number, unit)
+        while self.todo:
+            number, atom = self.todo.pop(0)
+            self._follow(number, atom)
+        return self.c
+
+    def _refuse(self, code: str, unit: UnitResult, symbol: str, fact: str, section: str = "") -> None:
+        self.c.refusals.append(Refusal(code, f"{unit.source}: {symbol}", fact, symbol=symbol, section=section))
+
+    def _add(self, number: int, atom: Atom, role: str, reason: str) -> None:
+        key = (number, atom.id)
+        if key in self.c.members:
+            return
+        self.c.members[key] = Member(number, atom, role, reason)
+        self.todo.append((number, atom))
+        view = self.c.units[number].changes.patched
+        if atom.kind == FUNCTION and not is_cold(atom):
+            for name in atom.names:
+                for half in (f"{name}.cold", *_numbered_cold(view.by_name, name)):
+                    for cold in view.by_name.get(half, ()):
+                        self._add(number, cold, "cold", f"the cold half of {atom.name}")
+
+    # -- checks on the unit as a whole --------------------------------------------------------------------------
+
+    def _check_parity(self, unit: UnitResult) -> None:
+        for f in unit.parity.functions:
+            if f.status not in (DIFFERS, ABSENT):
+                continue
+            atom = unit.changes.original.atoms[f.atom]
+            if is_init(unit.changes.original, atom) and f.status == DIFFERS:
+                continue
+            if f.name in self.allowed or unit.source in self.allowed:
+                self.c.warnings.append(
+                    f"{unit.source}: {f.name}: not proven ({f.reason}), accepted by --allow-unproven"
+                )
+                continue
+            self._refuse("Y1-parity", unit, f.name, f"the recompiled original is not what runs: {f.reason}")
+
+    def _check_vanished(self, number: int, unit: UnitResult) -> None:
+        """A function gone from the unit must have left nothing behind that still refers to it."""
+        del number
+        changes = unit.changes
+        gone = {a.id: a for a in changes.removed}
+        if not gone:
+            return
+        for atom in changes.removed:
+            if atom.bind != STB.LOCAL and not is_init(changes.original, atom):
+                self._refuse(
+                    "K14-vanished",
+                    unit,
+                    atom.name,
+                    f"global function {atom.name} is gone; other units may call it",
+                )
+        for atom in changes.original.data:
+            try:
+                refs = changes.original.refs(atom)
+            except Ambiguous:
+                continue
+            for r in refs:
+                if r.atom in gone and not changes.original.section_name(atom).startswith(".discard"):
+                    name = gone[r.atom].name
+                    self._refuse(
+                        "K14-vanished",
+                        unit,
+                        name,
+                        f"{atom.name} of the running kernel still points to {name}",
+                    )
+
+    def _redirect(self, number: int, unit: UnitResult, original: Atom, patched: Atom) -> None:
+        changes, parity = unit.changes, unit.parity
+        found = parity.of(original.id)
+        name = patched.name
+        if found is None or found.status == OVERRIDDEN:
+            self._refuse("K10-weak", unit, name, f"{name} is a weak definition that the kernel overrides elsewhere")
+            return
+        if found.status == AMBIGUOUS:
+            self._refuse("K13-ambiguous", unit, name, f"{name} has {found.reason}: which one is meant can't be told")
+            return
+        address = found.address
+        if found.status != EXACT:
+            if name not in self.allowed and unit.source not in self.allowed:
+                return  # reported by _check_parity
+            if not address:
+                self._refuse("K5-symbol", unit, name, f"no single place of {name} is known in the kernel")
+                return
+        if self.image.is_init(address):
+            self._refuse("K3-init", unit, name, f"{name} lies in {self.image.section_at(address)}, freed after boot")
+            return
+        if not self._traceable(unit, original):
+            self._refuse(
+                "K4-not-traceable",
+                unit,
+                name,
+                f"{name} has no __fentry__ site in the kernel, ftrace can't redirect it",
+            )
+            return
+        names = [s.name for s in self.image.functions_at(address)]
+        foreign = sorted(set(names) - set(original.names))
+        if foreign:
+            self._refuse("K12-folded", unit, name, f"{name} shares its address with {', '.join(foreign)}")
+            return
+        split = [changes.patched.atoms[p] for p in changes.correlation.to_patched.get(original.id, ())]
+        if len(split) > 1 and any(p.id not in {c.patched.id for c in changes.changed} for p in split):
+            kept = ", ".join(sorted({n for p in split for n in p.names if p.id != patched.id}))
+            self._refuse(
+                "K12-folded",
+                unit,
+                name,
+                f"in the kernel {name} is one body with {kept}, which does not change so",
+            )
+            return
+        for candidate in original.names:
+            sympos = self.image.sympos(candidate, address)
+            if sympos is not None:
+                self.c.redirects.append(Redirect(number, patched, candidate, sympos, address))
+                return
+        self._refuse("K5-symbol", unit, name, f"kallsyms does not list {name}")
+
+    def _traceable(self, unit: UnitResult, original: Atom) -> bool:
+        return any(e.section == "__mcount_loc" for e in unit.changes.original_entries.of(original.id))
+
+    # -- following references -------------------------------------------------------------------------------------
+
+    def _follow(self, number: int, atom: Atom) -> None:
+        unit = self.c.units[number]
+        view = unit.changes.patched
+        try:
+            for ref in view.refs(atom):
+                self._resolve(number, atom, ref)
+            for entry in self.c.entries(number, atom):
+                spec = view.arch.special[entry.section]
+                for ref in entry.refs:
+                    if ref.offset != spec.owner:
+                        self._resolve(number, atom, ref)
+        except Ambiguous as error:
+            self._refuse("K13-ambiguous", unit, atom.name or view.section_name(atom), ": ".join(error.args))
+
+    def _resolve(self, number: int, source: Atom, ref: Ref) -> None:
+        unit = self.c.units[number]
+        view = unit.changes.patched
+        target = view.atoms[ref.atom]
+        key = (number, target.id)
+        if ref.type not in view.arch.loadable_relocs or (ref.synthetic and ref.size != 4):
+            kind = view.arch.reloc_names.get(ref.type, str(ref.type))
+            what = "a short jump to another function" if ref.synthetic else kind
+            self._refuse("K11-reloc", unit, source.name, f"+{ref.offset:#x}: {what} can't be carried")
+        if key in self.c.members:
+            pointer = target.kind == FUNCTION and self.c.binds_to_kernel(number, source, ref)
+            if not pointer or key in self.c.bound:
+                return
+        if key in self.c.bound:
+            return
+        if target.kind in (STRING, ANON):
+            self._carry_anonymous(number, unit, source, target)
+        elif target.kind == UNDEFINED:
+            self._bind_external(number, unit, source, target)
+        elif target.kind == ABSOLUTE:
+            self._refuse(
+                "K11-reloc",
+                unit,
+                source.name,
+                f"+{ref.offset:#x}: refers to the absolute symbol {target.name}",
+            )
+        elif target.kind == FUNCTION:
+            self._bind_function(number, unit, source, target)
+        else:
+            self._bind_data(number, unit, source, target)
+
+    def _carry_anonymous(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
+        view = unit.changes.patched
+        section = view.section_of(target)
+        if section.writable and target.kind == ANON:
+            self._refuse(
+                "K5-symbol",
+                unit,
+                source.name,
+                f"refers to unnamed writable data in {section.name}",
+                section.name,
+            )
+            return
+        if is_init(view, target):
+            self._refuse("K6-init-memory", unit, source.name, f"refers to data in {section.name}", section.name)
+            return
+        self._add(number, target, "data", f"read by {source.name}")
+
+    def _bind_external(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
+        name = target.name
+        key = (number, target.id)
+        if name in self.new_globals:
+            self.c.bound[key] = Bound(name, NEW_GLOBAL, "", proof="defined by this patch")
+            return
+        export = self.exports.get(name)
+        if export is not None and export.in_vmlinux:
+            self._bind_export(key, export)
+            return
+        places = sorted({s.value for s in self.image.named(name) if s.bind != STB.LOCAL})
+        if len(places) == 1:
+            self._bind_klp(key, unit, source, name, places[0], "the only global symbol of that name")
+        elif not places and target.bind == STB.WEAK:
+            self.c.bound[key] = Bound(name, WEAK_NULL, "", proof="weak, and the kernel does not have it")
+        elif export is not None:
+            self._refuse("K5-symbol", unit, source.name, f"refers to {name}, an export of the module {export.object}")
+        else:
+            self._refuse("K5-symbol", unit, source.name, f"refers to {name}, which the kernel does not have")
+
+    def _bind_export(self, key: tuple[int, int], export: Export) -> None:
+        if export.namespace:
+            self.c.namespaces.add(export.namespace)
+        self.c.bound[key] = Bound(export.name, EXPORT, proof="exported by vmlinux")
+
+    def _bind_klp(
+        self, key: tuple[int, int], unit: UnitResult, source: Atom, name: str, address: int, proof: str
+    ) -> bool:
+        if self.image.is_init(address):
+            section = self.image.section_at(address) or "discarded memory"
+            self._refuse("K6-init-memory", unit, source.name, f"refers to {name} in {section}", section)
+            return True
+        sympos = self.image.sympos(name, address)
+        if sympos is None:
+            return False
+        self.c.bound[key] = Bound(name, KLP, "vmlinux", sympos, address, proof)
+        return True
+
+    def _bind_function(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
+        changes = unit.changes
+        key = (number, target.id)
+        if is_init(changes.patched, target):
+            self._refuse("K6-init-memory", unit, source.name, f"calls {target.name}, freed after boot")
+            return
+        originals = changes.correlation.to_original.get(target.id, ())
+        if target.bind != STB.LOCAL:
+            export = self.exports.get(target.name)
+            if export is not None and export.in_vmlinux and originals:
+                self._bind_export(key, export)
+                return
+        for o in originals:
+            binding = unit.parity.bindings.get(o)
+            if binding is None:
+                continue
+            result = unit.parity.of(o)
+            if result is not None and result.status != EXACT and target.name not in self.allowed:
+                continue
+            for name in changes.original.atoms[o].names:
+                if self._bind_klp(key, unit, source, name, binding.address, binding.evidence):
+                    return
+        if target.bind != STB.LOCAL:
+            places = sorted({s.value for s in self.image.named(target.name) if s.bind != STB.LOCAL})
+            if len(places) == 1 and self._bind_klp(
+                key, unit, source, target.name, places[0], "the only global symbol of that name"
+            ):
+                return
+        if key in self.c.members:
+            self._refuse(
+                "K13-ambiguous",
+                unit,
+                source.name,
+                f"takes the address of {target.name}, whose place is not proven",
+            )
+            return
+        self._add(number, target, "carried", f"called by {source.name}, not proven to be the kernel's")
+
+    def _bind_data(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
+        changes = unit.changes
+        key = (number, target.id)
+        if is_init(changes.patched, target):
+            section = changes.patched.section_name(target)
+            self._refuse("K6-init-memory", unit, source.name, f"refers to {target.name} in {section}", section)
+            return
+        if is_anonymous(target):
+            self._add(number, target, "data", f"constant data read by {source.name}")
+            return
+        originals = changes.correlation.to_original.get(target.id, ())
+        if not originals:
+            for group, (_, theirs) in changes.correlation.undecided.items():
+                if target.id in theirs and not is_stateless(target):
+                    names = ", ".join(sorted(changes.patched.atoms[p].name for p in theirs))
+                    self._refuse(
+                        "K13-ambiguous",
+                        unit,
+                        source.name,
+                        f"which {group.split()[-1]} is meant can't be told: {names}",
+                    )
+                    return
+            self._add(number, target, "data", f"new variable used by {source.name}")
+            return
+        if target.bind != STB.LOCAL:
+            export = self.exports.get(target.name)
+            if export is not None and export.in_vmlinux:
+                self._bind_export(key, export)
+                return
+        for o in originals:
+            atom = changes.original.atoms[o]
+            binding = unit.parity.bindings.get(o)
+            for name in atom.names:
+                if binding is not None:
+                    if self._bind_klp(key, unit, source, name, binding.address, binding.evidence):
+                        return
+                    continue
+                places = [s for s in self.image.named(name) if self.image.in_kallsyms(s)]
+                if len(places) == 1 and self._bind_klp(key, unit, source, name, places[0].value, "its name is unique"):
+                    return
+        if is_stateless(target):
+            self._add(number, target, "data", f"flag of {source.name}, not proven to be the kernel's")
+            return
+        self._refuse(
+            "K5-symbol",
+            unit,
+            source.name,
+            f"refers to {target.name}, whose place in the kernel is not proven",
+        )
+
+
+def _numbered_cold(by_name: dict[str, list[Atom]], name: str) -> list[str]:
+    """`f.cold.7` and `f.isra.0.cold.3` of older gcc."""
+    prefix = f"{name}.cold."
+    return [n for n in by_name if n.startswith(prefix)]

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which symbol of the patched object is which symbol of the original.
+
+Names settle most of it. gcc numbers static locals and clones anew in every compile (`__key.259`, `f.isra.3`), so
+those are matched by the place of their references in functions that otherwise are the same, and clones by content.
+What stays undecided is left unpaired: an unpaired clone is new on one side and gone on the other, so that its callers
+count as changed; an unpaired variable is reported where it matters. Nothing is paired by its number.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from kgbuild.special.view import DATA, FUNCTION, Ambiguous, Atom, View
+
+_NUMBER = re.compile(r"\.\d+(?=\.|$)")
+_UNIQUE = re.compile(r"^(__UNIQUE_ID_[A-Za-z_]*?)\d+")
+
+# Compiler- and macro-made variables that hold nothing a caller could miss: a fresh copy of them behaves the same
+# (a message is printed once more, a lock class or a debug switch is registered anew).
+STATELESS = (
+    "__warned",
+    "__already_done",
+    "__print_once",
+    "__key",
+    "_rs",
+    "__msg",
+    "__UNIQUE_ID_ddebug",
+    "descriptor",
+    "___done",
+    "___once_key",
+    "__pi_entry",
+    "_entry",
+    "_entry_ptr",
+)
+# Anonymous read-only data that happens to have a name: by content.
+ANONYMOUS = ("CSWTCH", "__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "C")
+
+
+def stem(name: str) -> str:
+    """A name without the numbers that compilers append: `f.constprop.0.isra.1` gives `f.constprop.isra`."""
+    return _UNIQUE.sub(r"\1", _NUMBER.sub("", name))
+
+
+def is_anonymous(atom: Atom) -> bool:
+    """True for a variable whose name says nothing: compared and carried by content."""
+    return atom.kind == DATA and any("." in n and stem(n) in ANONYMOUS for n in atom.names)
+
+
+def is_stateless(atom: Atom) -> bool:
+    """True for a variable of which a fresh copy serves as well."""
+    return atom.kind == DATA and stem(atom.name) in STATELESS and stem(atom.name) != atom.name
+
+
+@dataclass
+class Correlation:
+    """Pairs of atoms. `to_original[p]` are the original's atoms that patched atom p stands for (several where bodies
+    were folded), `to_patched[o]` the reverse."""
+
+    original: View
+    patched: View
+    to_original: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    to_patched: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    undecided: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+
+    def pair(self, o: int, p: int) -> None:
+        if o not in self.to_original.get(p, ()):
+            self.to_original[p] = (*self.to_original.get(p, ()), o)
+            self.to_patched[o] = (*self.to_patched.get(o, ()), p)
+
+    def paired(self, o: int, p: int) -> bool:
+        return o in self.to_original.get(p, ())
+
+    def pairs(self, kind: str) -> list[tuple[Atom, Atom]]:
+        """Every pair of that kind, in the patched object's order."""
+        return [
+            (self.original.atoms[o], self.patched.atoms[p])
+            for p in sorted(self.to_original)
+            if self.patched.atoms[p].kind == kind
+            for o in self.to_original[p]
+        ]
+
+
+def correlate(original: View, patched: View) -> Correlation:
+    """Pair the functions and variables of two objects of one unit."""
+    result = Correlation(original, patched)
+    for kind in (FUNCTION, DATA):
+        _pair_by_name(result, kind)
+    progress = True
+    while progress and result.undecided:
+        progress = _pair_by_reference(result) or _pair_clones_by_content(result)
+    _pair_stateless(result)
+    return result
+
+
+def _pair_by_name(result: Correlation, kind: str) -> None:
+    groups: dict[str, tuple[list[tuple[str, int]], list[tuple[str, int]]]] = {}
+    for side, view in enumerate((result.original, result.patched)):
+        for atom in view.atoms:
+            if atom.kind == kind:
+                for name in atom.names:
+                    groups.setdefault(stem(name), ([], []))[side].append((name, atom.id))
+    for key, (ours, theirs) in groups.items():
+        plain_ours = {n: i for n, i in ours if n == key}
+        plain_theirs = {n: i for n, i in theirs if n == key}
+        numbered_ours = sorted({i for n, i in ours if n != key})
+        numbered_theirs = sorted({i for n, i in theirs if n != key})
+        if key in plain_ours and key in plain_theirs and len([1 for n, _ in ours if n == key]) == 1:
+            result.pair(plain_ours[key], plain_theirs[key])
+        if len(numbered_ours) == 1 and len(numbered_theirs) == 1:
+            result.pair(numbered_ours[0], numbered_theirs[0])
+        elif numbered_ours and numbered_theirs:
+            result.undecided[f"{kind} {key}"] = (tuple(numbered_ours), tuple(numbered_theirs))
+
+
+def _settle(result: Correlation, votes: dict[tuple[int, int], int]) -> bool:
+    """Pair what the votes agree on: one partner on each side."""
+    by_o: dict[int, set[int]] = {}
+    by_p: dict[int, set[int]] = {}
+    for o, p in votes:
+        by_o.setdefault(o, set()).add(p)
+        by_p.setdefault(p, set()).add(o)
+    progress = False
+    for o, p in sorted(votes):
+        if len(by_o[o]) == 1 and len(by_p[p]) == 1 and o not in result.to_patched and p not in result.to_original:
+            result.pair(o, p)
+            progress = True
+    _drop_settled(result)
+    return progress
+
+
+def _drop_settled(result: Correlation) -> None:
+    for key, (ours, theirs) in list(result.undecided.items()):
+        left_o = tuple(o for o in ours if o not in result.to_patched)
+        left_p = tuple(p for p in theirs if p not in result.to_original)
+        if left_o and left_p:
+            result.undecided[key] = (left_o, left_p)
+        else:
+            del result.undecided[key]
+
+
+def _pair_by_reference(result: Correlation) -> bool:
+    group_of: dict[tuple[int, int], str] = {}
+    for key, (ours, theirs) in result.undecided.items():
+        group_of.update({(0, o): key for o in ours})
+        group_of.update({(1, p): key for p in theirs})
+    votes: dict[tuple[int, int], int] = {}
+    for kind in (FUNCTION, DATA):
+        for o, p in result.pairs(kind):
+            try:
+                left, right = result.original.refs(o), result.patched.refs(p)
+            except Ambiguous:
+                continue
+            if len(left) != len(right) or result.original.masked(o) != result.patched.masked(p):
+                continue
+            for a, b in zip(left, right, strict=True):
+                key = group_of.get((0, a.atom))
+                if key is not None and key == group_of.get((1, b.atom)) and (a.offset, a.delta) == (b.offset, b.delta):
+                    votes[(a.atom, b.atom)] = votes.get((a.atom, b.atom), 0) + 1
+    return _settle(result, votes)
+
+
+def _pair_clones_by_content(result: Correlation) -> bool:
+    votes: dict[tuple[int, int], int] = {}
+    for key, (ours, theirs) in result.undecided.items():
+        if not key.startswith(FUNCTION):
+            continue
+        for o in ours:
+            for p in theirs:
+                if _same_shape(result, o, p):
+                    votes[(o, p)] = 1
+    return _settle(result, votes)
+
+
+def _same_shape(result: Correlation, o: int, p: int) -> bool:
+    a, b = result.original.atoms[o], result.patched.atoms[p]
+    try:
+        left, right = result.original.refs(a), result.patched.refs(b)
+        if len(left) != len(right) or result.original.masked(a) != result.patched.masked(b):
+            return False
+    except Ambiguous:
+        return False
+    for x, y in zip(left, right, strict=True):
+        s, t = result.original.atoms[x.atom], result.patched.atoms[y.atom]
+        if (x.offset, x.type, x.delta, s.kind) != (y.offset, y.type, y.delta, t.kind):
+            return False
+        if s.kind in (FUNCTION, DATA):
+            if not result.paired(s.id, t.id) and s.id in result.to_patched:
+                return False
+        elif s.section < 0:
+            if s.name != t.name:
+                return False
+        elif result.original.content(s) != result.patched.content(t):
+            return False
+    return True
+
+
+def _pair_stateless(result: Correlation) -> None:
+    """What is left of once-flags and their kind is no matter of correctness: left unpaired, it is carried anew."""
+    for key, (ours, _) in list(result.undecided.items()):
+        if key.startswith(DATA) and is_stateless(result.original.atoms[ours[0]]):
+            del result.undecided[key]

@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What changed between the original and the patched object of one unit.
+
+A function is the same only if its bytes, the entity behind each of its references, its `.cold` half, the anonymous
+data it reads and its entries in the special sections are the same. Names prove nothing by themselves: at a folded
+address the assembler writes whichever name it likes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kgbuild.analysis.correlate import Correlation, correlate, is_anonymous, is_stateless
+from kgbuild.elf.consts import SHT
+from kgbuild.refusals import Refusal
+from kgbuild.special.entries import Entries, Entry, read_entries
+from kgbuild.special.view import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
+
+INIT_SECTIONS = (".init", ".exit", ".meminit", ".cpuinit", ".devinit", ".ref.text.init")
+# Tables through which code or data registers itself at boot or module load: growing one has no effect in a live patch.
+REGISTRATION = (
+    "___ksymtab",
+    "__ksymtab",
+    "___kcrctab",
+    "__kcrctab",
+    ".initcall",
+    ".con_initcall",
+    ".init.setup",
+    "__param",
+    "__tracepoints",
+    "_ftrace_events",
+    "__syscalls_metadata",
+    "__bpf_raw_tp_map",
+    ".ctors",
+    ".init_array",
+    ".export_symbol",
+    "__early",
+)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a function counts as changed: `kind` (code, reference, entry, cold, ambiguous), where, what."""
+
+    kind: str
+    offset: int
+    detail: str
+
+    def __str__(self) -> str:
+        where = f" at +{self.offset:#x}" if self.offset >= 0 else ""
+        return f"{self.kind}{where}: {self.detail}" if self.detail else f"{self.kind}{where}"
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A function of the patched object that is not the original's."""
+
+    original: Atom
+    patched: Atom
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Noise:
+    """An accidental difference that was set aside: in which function, by which rule."""
+
+    function: str
+    rule: str
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The difference of one unit. Atoms of `changed.patched` and `new` are the patched object's, of `removed` the
+    original's. `.cold` halves are part of their parents and are not listed."""
+
+    place: str
+    original: View
+    patched: View
+    correlation: Correlation
+    original_entries: Entries
+    patched_entries: Entries
+    changed: tuple[Changed, ...]
+    new: tuple[Atom, ...]
+    removed: tuple[Atom, ...]
+    noise: tuple[Noise, ...]
+    refusals: tuple[Refusal, ...]
+    init_changed: tuple[str, ...]
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.changed or self.new or self.refusals)
+
+
+def is_cold(atom: Atom) -> bool:
+    """True for the half of a function that gcc moved out of its way."""
+    return any(".cold" in n for n in atom.names)
+
+
+def cold_parent(name: str) -> str:
+    """Name of the function a `.cold` half belongs to."""
+    return name[: name.index(".cold")]
+
+
+def is_init(view: View, atom: Atom) -> bool:
+    """True for an atom in memory that is freed after boot."""
+    return view.section_name(atom).startswith(INIT_SECTIONS)
+
+
+def compute_changes(original: View, patched: View, place: str) -> Changes:
+    """Compare two objects of one unit; `place` is the unit's name in refusals. Never raises for what it can't
+    follow: that becomes a refusal."""
+    return _Differ(original, patched, place).run()
+
+
+class _Differ:
+    def __init__(self, original: View, patched: View, place: str) -> None:
+        self.o, self.p, self.place = original, patched, place
+        self.c = correlate(original, patched)
+        self.oe, self.pe = read_entries(original, place), read_entries(patched, place)
+        self.memo: dict[tuple[int, int], Reason | None] = {}
+        self.active: set[tuple[int, int]] = set()
+        self.noise: set[tuple[str, str]] = set()
+        self.refusals: list[Refusal] = [*self.pe.refusals]
+
+    def run(self) -> Changes:
+        changed: dict[int, Changed] = {}
+        init_changed: list[str] = []
+        for o, p in self.c.pairs(FUNCTION):
+            reason = self.compare(o, p)
+            if reason is None:
+                continue
+            if is_init(self.p, p) or is_init(self.o, o):
+                init_changed.append(p.name)
+                self._refuse(
+                    "K3-init",
+                    p.name,
+                    f"{p.name} is in {self.p.section_name(p)}, which runs once and is freed",
+                    p,
+                )
+                continue
+            if is_cold(p):
+                parents = self.p.by_name.get(cold_parent(p.name), [])
+                originals = self.o.by_name.get(cold_parent(p.name), [])
+                if parents and originals and parents[0].id not in changed:
+                    changed[parents[0].id] = Changed(
+                        originals[0], parents[0], Reason("cold", reason.offset, f"{p.name}: {reason}")
+                    )
+                continue
+            changed.setdefault(p.id, Changed(o, p, reason))
+        new = [a for a in self.p.functions if a.id not in self.c.to_original]
+        removed = [a for a in self.o.functions if a.id not in self.c.to_patched]
+        for a in [*new]:
+            if is_init(self.p, a):
+                init_changed.append(a.name)
+                self._refuse(
+                    "K3-init",
+                    a.name,
+                    f"new function {a.name} is in {self.p.section_name(a)}, freed after boot",
+                    a,
+                )
+                new.remove(a)
+            elif is_cold(a):
+                new.remove(a)
+                for parent in self.p.by_name.get(cold_parent(a.name), []):
+                    for o in self.c.to_original.get(parent.id, ()):
+                        reason = Reason("cold", -1, f"{a.name} is new")
+                        changed.setdefault(parent.id, Changed(self.o.atoms[o], parent, reason))
+        for a in [*removed]:
+            if is_cold(a):
+                removed.remove(a)
+                for parent in self.o.by_name.get(cold_parent(a.name), []):
+                    for p in self.c.to_patched.get(parent.id, ()):
+                        changed.setdefault(p, Changed(parent, self.p.atoms[p], Reason("cold", -1, f"{a.name} is gone")))
+        self._check_data()
+        self._check_registration()
+        order = [changed[i] for i in sorted(changed)]
+        return Changes(
+            self.place,
+            self.o,
+            self.p,
+            self.c,
+            self.oe,
+            self.pe,
+            tuple(order),
+            tuple(new),
+            tuple(removed),
+            tuple(Noise(*n) for n in sorted(self.noise)),
+            tuple(self.refusals),
+            tuple(init_changed),
+        )
+
+    def _refuse(self, code: str, symbol: str, fact: str, atom: Atom | None = None, view: View | None = None) -> None:
+        section = (view or self.p).section_name(atom) if atom is not None else ""
+        self.refusals.append(Refusal(code, f"{self.place}: {symbol}", fact, symbol=symbol, section=section))
+
+    # -- functions ---------------------------------------------------------------------------------------------
+
+    def compare(self, o: Atom, p: Atom) -> Reason | None:
+        """None where o and p are the same function, else the first difference."""
+        key = (o.id, p.id)
+        if key not in self.memo:
+            if key in self.active:
+                return None
+            self.active.add(key)
+            try:
+                self.memo[key] = self._compare(o, p)
+            except Ambiguous as error:
+                self.memo[key] = Reason("ambiguous", -1, ": ".join(error.args))
+            self.active.discard(key)
+        return self.memo[key]
+
+    def _compare(self, o: Atom, p: Atom) -> Reason | None:
+        left, right = self.o.refs(o), self.p.refs(p)
+        if self.o.masked(o) != self.p.masked(p):
+            a, b = self.o.masked(o), self.p.masked(p)
+            first = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+            return Reason("code", first, f"{o.size} -> {p.size} bytes" if o.size != p.size else "")
+        if len(left) != len(right):
+            return Reason("reference", -1, f"{len(left)} -> {len(right)} references")
+        for a, b in zip(left, right, strict=True):
+            if (a.offset, a.type) != (b.offset, b.type) or not self.same_target(a, b, 0, p.name):
+                old, new = self.o.atoms[a.atom], self.p.atoms[b.atom]
+                return Reason("reference", a.offset, f"{self._show(self.o, old, a)} -> {self._show(self.p, new, b)}")
+        return self._compare_entries(o, p)
+
+    def _show(self, view: View, atom: Atom, ref: Ref) -> str:
+        if atom.kind == STRING:
+            return repr(view.content(atom)[max(ref.delta, 0) :].rstrip(b"\0").decode("utf-8", "replace"))
+        name = atom.name or view.section_name(atom)
+        return f"{name}{ref.delta:+#x}" if ref.delta else name
+
+    def same_target(self, a: Ref, b: Ref, depth: int, function: str = "") -> bool:
+        """Whether two references mean the same entity."""
+        x, y = self.o.atoms[a.atom], self.p.atoms[b.atom]
+        if x.section < 0 or y.section < 0:
+            return x.kind == y.kind and x.name == y.name and a.delta == b.delta
+        if x.kind == STRING or y.kind == STRING:
+            return (
+                x.kind == y.kind
+                and 0 <= a.delta <= x.size
+                and 0 <= b.delta <= y.size
+                and self.o.content(x)[a.delta :] == self.p.content(y)[b.delta :]
+            )
+        if a.delta != b.delta or x.kind != y.kind:
+            return False
+        if x.kind == ANON or (is_anonymous(x) and is_anonymous(y)):
+            return depth < 8 and self.same_content(x, y, depth)
+        if not self.c.paired(x.id, y.id):
+            if is_stateless(x) and is_stateless(y) and self.same_content(x, y, depth):
+                return False
+            return False
+        if set(x.names) != set(y.names) and (len(x.names) > 1 or len(y.names) > 1) and x.kind == FUNCTION:
+            # folded on one side: the same entity only if the body meant is the body there was
+            return self.compare(x, y) is None
+        return True
+
+    def same_content(self, x: Atom, y: Atom, depth: int = 0) -> bool:
+        """Whether two pieces of data hold the same, references compared by the entity they mean."""
+        if x.size != y.size:
+            return False
+        left, right = self.o.refs(x), self.p.refs(y)
+        if len(left) != len(right) or self.o.masked(x) != self.p.masked(y):
+            return False
+        return all(
+            (a.offset, a.type) == (b.offset, b.type) and self.same_target(a, b, depth + 1)
+            for a, b in zip(left, right, strict=True)
+        )
+
+    def _compare_entries(self, o: Atom, p: Atom) -> Reason | None:
+        special = self.p.arch.special
+        left = [e for e in self.oe.of(o.id) if special[e.section].compared]
+        right = [e for e in self.pe.of(p.id) if special[e.section].compared]
+        for section in sorted({e.section for e in left} | {e.section for e in right}):
+            a = [e for e in left if e.section == section]
+            b = [e for e in right if e.section == section]
+            if len(a) != len(b):
+                return Reason("entry", -1, f"{section}: {len(a)} -> {len(b)} entries")
+            for x, y in zip(a, b, strict=True):
+                if not self._same_entry(x, y, p.name):
+                    return Reason("entry", y.owner_offset, f"{section} differs")
+        return None
+
+    def _same_entry(self, x: Entry, y: Entry, function: str) -> bool:
+        spec = self.p.arch.special[x.section]
+        if x.owner_offset != y.owner_offset or len(x.refs) != len(y.refs):
+            return False
+        a, b = bytearray(x.data), bytearray(y.data)
+        for start, length in spec.ignore:
+            if a[start : start + length] != b[start : start + length]:
+                self.noise.add((function, f"{x.section} line"))
+            a[start : start + length] = b[start : start + length] = bytes(length)
+        for r in x.refs:
+            a[r.offset : r.offset + r.size] = bytes(r.size)
+            b[r.offset : r.offset + r.size] = bytes(r.size)
+        if a != b:
+            return False
+        for m, n in zip(x.refs, y.refs, strict=True):
+            if (m.offset, m.type) != (n.offset, n.type):
+                return False
+            if m.offset == spec.owner:
+                continue
+            if not self.same_target(m, n, 0):
+                return False
+        return True
+
+    # -- data ---------------------------------------------------------------------------------------------------
+
+    def _check_data(self) -> None:
+        for o, p in self.c.pairs(DATA):
+            if is_anonymous(o) or is_stateless(o) or self._is_registration(self.p.section_name(p)):
+                continue
+            if self.p.section_name(p).startswith(("__dyndbg", "__bug", ".discard")):
+                continue
+            try:
+                same = self.same_content(o, p)
+            except Ambiguous as error:
+                self._refuse("K13-ambiguous", p.name, ": ".join(error.args), p)
+                continue
+            was, now = self.o.section_of(o), self.p.section_of(p)
+            if not same:
+                if o.size != p.size:
+                    fact = f"changed data {p.name} ({o.size} -> {p.size} bytes)"
+                elif is_init(self.p, p):
+                    fact = f"changed initial value of {p.name} in {now.name}"
+                else:
+                    at = _first_difference(self.o.masked(o), self.p.masked(p))
+                    fact = f"changed initial value of {p.name}" + (f" at byte {at}" if at >= 0 else "")
+                self._refuse("K3-init" if is_init(self.p, p) else "K1-data", p.name, fact, p)
+            elif was.writable != now.writable or (was.type == SHT.NOBITS) != (now.type == SHT.NOBITS):
+                self._refuse("K1-data", p.name, f"{p.name} moves from {_group(was.name)} to {_group(now.name)}", p)
+
+    def _is_registration(self, section: str) -> bool:
+        return section.startswith(REGISTRATION)
+
+    def _check_registration(self) -> None:
+        def sizes(view: View) -> dict[str, int]:
+            out: dict[str, int] = {}
+            for s in view.obj.sections:
+                if s.alloc and s.size and self._is_registration(s.name):
+                    out[s.name] = out.get(s.name, 0) + s.size
+            return out
+
+        before, after = sizes(self.o), sizes(self.p)
+        for name in sorted(after):
+            if after[name] > before.get(name, 0) and name not in (
+                "__ksymtab_strings",
+                "__tracepoints_strings",
+            ):
+                what = name.partition("+")[2] or name
+                fact = f"section {name} grows from {before.get(name, 0)} to {after[name]} bytes"
+                self.refusals.append(Refusal("K7-export", f"{self.place}: {what}", fact, symbol=what, section=name))
+
+
+def _first_difference(a: bytes, b: bytes) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), -1)
+
+
+def _group(section: str) -> str:
+    return ".".join(section.split(".")[:2]) or section

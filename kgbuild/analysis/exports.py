@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Module.symvers: which symbols are exported, by whom, with which CRC and namespace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Export:
+    """One export: name, CRC (0 without MODVERSIONS), object ("vmlinux" or a module's path), kind, namespace."""
+
+    name: str
+    crc: int
+    object: str
+    kind: str
+    namespace: str
+
+    @property
+    def in_vmlinux(self) -> bool:
+        return self.object == "vmlinux"
+
+
+def parse_symvers(text: str) -> dict[str, Export]:
+    """Exports by name. Input: Module.symvers, tab-separated crc, name, object, kind and (since 5.4) namespace.
+
+    Lines with fewer columns are skipped. Where vmlinux and a module export one name, vmlinux wins, as it does when
+    the kernel resolves it.
+    """
+    out: dict[str, Export] = {}
+    for line in text.splitlines():
+        columns = line.split("\t")
+        if len(columns) < 4:
+            continue
+        export = Export(columns[1], int(columns[0], 16), columns[2], columns[3], columns[4] if len(columns) > 4 else "")
+        if export.name not in out or export.in_vmlinux:
+            out[export.name] = export
+    return out

@@ -1,0 +1,447 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a guest says over its serial channel, and what follows from it.
+
+data/guest/init writes the records; `ChannelParser` reads them out of whatever bytes arrive, `Session` makes phases and
+findings of them, one patch after the other. The guest reports facts, the verdict is found here:
+
+    run    one patch module:  before, load, after, disable, disabled, log   (its phases, in this order)
+    G1..   what can be wrong with a run; a code means one thing for ever, like a refusal's
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from kgbuild.analysis.kernel_log import Fault, find_faults, parse_raw
+from kgbuild.model import Finding
+
+PROTOCOL = "1"
+OUTPUT_LIMIT = 65536
+PHASES = ("before", "load", "after", "disable", "disabled", "log")
+
+# code of a finding -> what was expected
+CODES = {
+    "G1-before": "A command of --before succeeds, and a check fails, while the patch is not loaded.",
+    "G2-load": "The kernel accepts the module.",
+    "G3-transition": "The transition of all tasks ends.",
+    "G4-sysfs": "The patch is enabled, and its functions are listed in sysfs.",
+    "G5-after": "A command of --after and a check succeed while the patch is active.",
+    "G6-disable": "The patch can be disabled.",
+    "G7-unload": "The module can be removed after that.",
+    "G8-disabled": "A command of --disabled succeeds, and a check fails again, when the patch is gone.",
+    "G9-log": "The kernel complains about nothing.",
+    "G10-panic": "The kernel stays alive.",
+    "G11-taint": "The kernel does not mark itself as faulty.",
+}
+_CODE_OF_PHASE = {"before": "G1-before", "after": "G5-after", "disabled": "G8-disabled"}
+
+# Bits of /proc/sys/kernel/tainted that mean a fault (Documentation/admin-guide/tainted-kernels.rst). W is judged apart.
+_TAINT_FAULTS = {4: "machine check", 5: "bad page", 7: "oops", 14: "soft lockup"}
+_TAINT_WARN = 9
+
+_RECORD = re.compile(r"kgb (\d+) (\d+\.\d+) ([a-z]+)((?: [a-z0-9]+=[A-Za-z0-9+/=._:,~-]*)*) \.$")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of the guest: sequence number, seconds since its boot, kind, values (base64 ones decoded)."""
+
+    seq: int
+    uptime: float
+    kind: str
+    values: dict[str, str]
+
+    def number(self, key: str) -> int:
+        """A whole number, 0 where it is absent or none."""
+        try:
+            return int(self.values.get(key, "0"))
+        except ValueError:
+            return 0
+
+
+class ChannelParser:
+    """Turns bytes into records. What is no whole record is counted in `garbage` and dropped; `lost` counts the gaps."""
+
+    def __init__(self) -> None:
+        self.garbage = 0
+        self.lost = 0
+        self._rest = b""
+        self._next = 0
+
+    def feed(self, data: bytes) -> Iterator[Record]:
+        """Records that are complete with these bytes."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            text = line.strip(b"\r\0 ")
+            if not text:
+                continue
+            record = parse_record(text.decode("ascii", "replace"))
+            if record is None or record.seq < self._next:
+                self.garbage += 1
+                continue
+            self.lost += record.seq - self._next
+            self._next = record.seq + 1
+            yield record
+
+
+def parse_record(line: str) -> Record | None:
+    """One line, or None where it is not a whole record."""
+    match = _RECORD.fullmatch(line)
+    if match is None:
+        return None
+    values = {}
+    for pair in match[4].split():
+        key, _, value = pair.partition("=")
+        if key.endswith("64"):
+            try:
+                value = base64.b64decode(value, validate=True).decode("utf-8", "replace")
+            except binascii.Error:
+                return None
+            key = key.removesuffix("64")
+        values[key] = value
+    return Record(int(match[1]), float(match[2]), match[3], values)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command to run in one phase; `succeeds` is what it is expected to do, `check` True where it comes from --check."""
+
+    text: str
+    succeeds: bool = True
+    check: bool = False
+
+
+@dataclass(frozen=True)
+class CommandRun:
+    """How a command ended. `status` is None where it was stopped for taking too long; `output` is its standard output
+    and standard error as they came, at most OUTPUT_LIMIT bytes (`truncated`)."""
+
+    cmd: str
+    expected: bool
+    status: int | None
+    output: str
+    seconds: float
+    check: bool = False
+    truncated: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Did it do what was expected?"""
+        return self.status is not None and (self.status == 0) == self.expected
+
+
+@dataclass(frozen=True)
+class PhaseRun:
+    """One phase of one patch: whether all was well, and in words what was seen."""
+
+    patch: str
+    phase: str
+    ok: bool
+    fact: str
+    seconds: float
+    commands: tuple[CommandRun, ...] = ()
+    functions: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one patch module goes through: its name, commands by phase, log lines that are expected, and functions that
+    must be in sysfs (as `object/function`)."""
+
+    name: str
+    commands: dict[str, tuple[Command, ...]] = field(default_factory=dict)
+    allow_log: tuple[re.Pattern[str], ...] = ()
+    functions: tuple[str, ...] = ()
+
+
+class Session:
+    """Everything one boot said. Feed it records in order; `phases` and `findings` grow, `finished` ends it."""
+
+    def __init__(self, plans: list[Plan]) -> None:
+        self.plans = plans
+        self.phases: list[PhaseRun] = []
+        self.findings: list[Finding] = []
+        self.faulty_modules: list[tuple[str, str]] = []
+        self.kernel_log: list[str] = []
+        self.booted = False
+        self.release = ""
+        self.cpus = 0
+        self.finished = False
+        self.loading = False
+        self.step = "boot"
+        self._taint = 0
+        self._began = 0.0
+        self._phase_records: list[Record] = []
+
+    def feed(self, record: Record) -> PhaseRun | None:
+        """Take one record; returns the phase that is complete with it."""
+        match record.kind:
+            case "hello":
+                self.booted = True
+                self.release = record.values.get("release", "")
+                self.cpus = record.number("cpus")
+                self._taint = record.number("taint")
+                self.step = "start"
+                self._began = record.uptime
+            case "begin":
+                self._begin(record)
+            case "module":
+                if record.values.get("status") != "0":
+                    self.faulty_modules.append(
+                        (
+                            record.values.get("name", ""),
+                            record.values.get("output", "") or record.values.get("out", ""),
+                        )
+                    )
+            case "run":
+                self._began = record.uptime
+                self._phase_records = []
+            case "phase":
+                return self._end_phase(record)
+            case "end":
+                self.finished = True
+            case _:
+                self._phase_records.append(record)
+        return None
+
+    def died(self, fact: str) -> None:
+        """The guest ended by itself, or hung with a panic on its console, after a patch began to load."""
+        self._find("G10-panic", self._current_name(), fact, "see the console (--keep-log)")
+
+    @property
+    def incomplete(self) -> bool:
+        """True where a phase that should be there is missing: lost records are never a yes."""
+        loaded = {p.patch for p in self.phases if p.phase == "load" and p.ok}
+        for plan in self.plans:
+            wanted = PHASES if plan.name in loaded else ("before", "load", "log")
+            have = [p.phase for p in self.phases if p.patch == plan.name]
+            if any(phase not in have for phase in wanted):
+                return True
+        return False
+
+    # One record
+
+    def _begin(self, record: Record) -> None:
+        step = record.values.get("step", "")
+        place = record.values.get("name") or self._name(record)
+        self.step = f"{step} of {place}"
+        if step == "load":
+            self.loading = True
+        if step in _CODE_OF_PHASE:
+            command = self._command(record, step)
+            self.step = f"`{_short(command.text)}` ({self.step})" if command else self.step
+
+    def _name(self, record: Record) -> str:
+        plan = self._plan(record)
+        return plan.name if plan else ""
+
+    def _plan(self, record: Record) -> Plan | None:
+        number = record.values.get("run", "")
+        if not number.isdigit() or int(number) >= len(self.plans):
+            return None
+        return self.plans[int(number)]
+
+    def _current_name(self) -> str:
+        return self.step.rpartition(" of ")[2].rstrip(")")
+
+    def _command(self, record: Record, step: str) -> Command | None:
+        plan = self._plan(record)
+        commands = plan.commands.get(step, ()) if plan else ()
+        index = record.number("index")
+        return commands[index] if index < len(commands) else None
+
+    def _find(self, code: str, place: str, fact: str, remedy: str = "") -> None:
+        assert code in CODES
+        self.findings.append(Finding(code, place, fact, remedy))
+
+    # One phase
+
+    def _end_phase(self, record: Record) -> PhaseRun | None:
+        plan = self._plan(record)
+        step = record.values.get("step", "")
+        if plan is None or step not in PHASES:
+            return None
+        records, self._phase_records = self._phase_records, []
+        seconds = max(0.0, record.uptime - self._began)
+        self._began = record.uptime
+        match step:
+            case "load":
+                phase = self._load(plan, records, seconds)
+            case "disable":
+                phase = self._disable(plan, records, seconds)
+            case "log":
+                phase = self._log(plan, records, seconds)
+            case _:
+                phase = self._commands(plan, step, records, seconds)
+        self.phases.append(phase)
+        return phase
+
+    def _commands(self, plan: Plan, step: str, records: list[Record], seconds: float) -> PhaseRun:
+        runs = []
+        for record in records:
+            command = self._command(record, step)
+            if record.kind == "command" and command is not None:
+                runs.append(_command_run(command, record))
+        for run in runs:
+            if not run.ok:
+                self._find(_CODE_OF_PHASE[step], plan.name, describe_command(run), _last_words(run))
+        missing = len(plan.commands.get(step, ())) - len(runs)
+        if missing > 0:
+            self._find(_CODE_OF_PHASE[step], plan.name, f"the guest did not report {missing} command(s) of {step}")
+        ok = missing <= 0 and all(run.ok for run in runs)
+        return PhaseRun(plan.name, step, ok, describe_commands(runs), seconds, tuple(runs))
+
+    def _load(self, plan: Plan, records: list[Record], seconds: float) -> PhaseRun:
+        load = _first(records, "load")
+        moved = _first(records, "transition")
+        status = load.values.get("status", "") if load else ""
+        if load is None or status != "0":
+            said = load.values.get("out", "").strip() if load else ""
+            fact = "the module could not be loaded" + (f": {said}" if said else "")
+            if status == "timeout":
+                fact = "loading the module did not end in its time"
+            self._find("G2-load", plan.name, fact, "the kernel's own words are in the log")
+            return PhaseRun(plan.name, "load", False, fact, seconds)
+        problem = self._transition(plan, "load", moved)
+        functions = tuple(moved.values.get("functions", "").replace("/\n", "\n").split()) if moved else ()
+        if problem:
+            return PhaseRun(plan.name, "load", False, problem, seconds, functions=functions)
+        assert moved is not None
+        names = {name.partition(",")[0] for name in functions}
+        absent = [name for name in plan.functions if name not in names]
+        if moved.values.get("enabled") != "1":
+            problem = "the module is loaded, but the patch is not enabled in /sys/kernel/livepatch"
+        elif not functions:
+            problem = "the patch lists no function in /sys/kernel/livepatch"
+        elif absent:
+            problem = f"the patch does not list {', '.join(absent)} in /sys/kernel/livepatch"
+        if problem:
+            self._find("G4-sysfs", plan.name, problem)
+            return PhaseRun(plan.name, "load", False, problem, seconds, functions=functions)
+        count = f"{len(functions)} function{'s' if len(functions) != 1 else ''}"
+        return PhaseRun(plan.name, "load", True, f"{count}, transition complete", seconds, functions=functions)
+
+    def _transition(self, plan: Plan, step: str, record: Record | None) -> str:
+        """A finding where the transition did not end; returns its fact, or ""."""
+        if record is not None and record.values.get("done") == "1":
+            return ""
+        waited = record.number("took") / 100 if record else 0.0
+        stalled = record.values.get("stalled", "").rstrip() if record else ""
+        fact = f"the transition ({step}) did not end in {waited:.0f} s"
+        if stalled:
+            tasks = [line for line in stalled.splitlines() if not line.startswith(" ")]
+            fact += f"; {len(tasks)} stalled task{'s' if len(tasks) != 1 else ''}:\n{stalled}"
+        self._find("G3-transition", plan.name, fact)
+        return fact.partition(":\n")[0]
+
+    def _disable(self, plan: Plan, records: list[Record], seconds: float) -> PhaseRun:
+        problems = []
+        disable = _first(records, "disable")
+        if disable is None or disable.values.get("status") != "0":
+            said = disable.values.get("out", "").strip() if disable else "its directory in sysfs is gone"
+            problems.append(f"the patch could not be disabled: {said}")
+            self._find("G6-disable", plan.name, problems[-1])
+        else:
+            moved = self._transition(plan, "disable", _first(records, "transition"))
+            problems += [moved] if moved else []
+        unload = _first(records, "unload")
+        if unload is None or unload.values.get("status") != "0" or unload.values.get("present") != "0":
+            said = unload.values.get("out", "").strip() if unload else "no report"
+            problems.append(f"the module could not be removed: {said}")
+            self._find("G7-unload", plan.name, problems[-1])
+        fact = "; ".join(problems) or "transition complete, module removed"
+        return PhaseRun(plan.name, "disable", not problems, fact, seconds)
+
+    def _log(self, plan: Plan, records: list[Record], seconds: float) -> PhaseRun:
+        record = _first(records, "log")
+        text = record.values.get("text", "") if record else ""
+        self.kernel_log.append(text)
+        lines = parse_raw(text)
+        if not any(line.user and line.text.endswith("begins") for line in lines):
+            fact = "the kernel log of this run is incomplete: its beginning is gone"
+            self._find("G9-log", plan.name, fact, "the patch logs too much; see the console (--keep-log)")
+            return PhaseRun(plan.name, "log", False, fact, seconds, faults=tuple(find_faults(lines, plan.allow_log)))
+        faults = tuple(find_faults(lines, plan.allow_log))
+        for fault in faults:
+            self._find("G9-log", plan.name, f"{fault.kind}: {fault.headline}")
+        problem = self._judge_taint(plan, record, bool(faults), len(find_faults(lines)) > len(faults))
+        fact = "no warning, no oops"
+        if faults:
+            fact = f"{len(faults)} fault{'s' if len(faults) != 1 else ''}: {faults[0].headline}"
+        elif problem:
+            fact = problem
+        elif find_faults(lines):
+            fact = "nothing but what was expected"
+        return PhaseRun(plan.name, "log", not faults and not problem, fact, seconds, faults=faults)
+
+    def _judge_taint(self, plan: Plan, record: Record | None, explained: bool, allowed: bool) -> str:
+        """A second witness: the kernel marks itself as faulty even where its log said nothing we know."""
+        taint = record.number("taint") if record else 0
+        new = taint & ~self._taint
+        self._taint |= taint
+        names = [name for bit, name in _TAINT_FAULTS.items() if new & 1 << bit]
+        if new & 1 << _TAINT_WARN and not allowed:
+            names.append("warning")
+        if explained or not names:
+            return ""
+        fact = f"the kernel is newly tainted ({', '.join(names)}), though its log shows nothing"
+        self._find("G11-taint", plan.name, fact)
+        return fact
+
+
+def _first(records: list[Record], kind: str) -> Record | None:
+    return next((record for record in records if record.kind == kind), None)
+
+
+def _command_run(command: Command, record: Record) -> CommandRun:
+    status = record.values.get("status", "")
+    output = record.values.get("out", "")
+    raw = output.encode("utf-8", "replace")
+    return CommandRun(
+        command.text,
+        command.succeeds,
+        int(status) if status.isdigit() else None,
+        raw[:OUTPUT_LIMIT].decode("utf-8", "ignore"),
+        record.number("took") / 100,
+        command.check,
+        len(raw) > OUTPUT_LIMIT,
+    )
+
+
+def _short(text: str) -> str:
+    first, _, rest = text.strip().partition("\n")
+    return first[:60] + ("…" if rest or len(first) > 60 else "")
+
+
+def _last_words(run: CommandRun) -> str:
+    lines = run.output.strip().splitlines()
+    return "its last output: " + " | ".join(lines[-3:])[:300] if lines else "it printed nothing"
+
+
+def describe_command(run: CommandRun) -> str:
+    """What was wrong with a command, in one line."""
+    what = "check" if run.check else "command"
+    if run.status is None:
+        return f"{what} `{_short(run.cmd)}` did not end in {run.seconds:.0f} s"
+    if run.expected:
+        return f"{what} `{_short(run.cmd)}` should succeed and ended with status {run.status}"
+    return f"{what} `{_short(run.cmd)}` should fail and succeeded"
+
+
+def describe_commands(runs: list[CommandRun]) -> str:
+    """One line for a phase: how its commands went."""
+    bad = [run for run in runs if not run.ok]
+    if bad:
+        more = f" ({len(bad)} of {len(runs)})" if len(runs) > 1 else ""
+        return describe_command(bad[0]) + more
+    if not runs:
+        return "no command"
+    if len(runs) == 1:
+        what = "check" if runs[0].check else "command"
+        return f"{what} {'succeeds' if runs[0].expected else 'fails'}, as it should"
+    return f"{len(runs)} commands do as they should"

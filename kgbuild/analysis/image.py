@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The running kernel's vmlinux as a place to look things up: names, addresses, bytes, positions.
+
+sympos, the position of a symbol among those of its name, is what a live patch names duplicates by. For vmlinux the
+kernel counts in the order of kallsyms, which is by address (kernel/kallsyms.c sorts so; checked against a running
+6.1). Position 0 means "the name is unique".
+"""
+
+from __future__ import annotations
+
+import bisect
+from functools import cached_property
+
+import numpy as np
+
+from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
+from kgbuild.elf.object import Object, Symbol
+
+# Names that scripts/kallsyms and mksysmap leave out: nothing may be bound to them.
+NOT_IN_KALLSYMS = (
+    ".L",
+    "$",
+    "__crc_",
+    "__kstrtab_",
+    "__kstrtabns_",
+    "__efistub_",
+    "__kvm_nvhe_",
+    "__UNIQUE_ID___addressable_",
+)
+
+
+class KernelImage:
+    """Lookups over one vmlinux (an Object made from it). Addresses are link-time virtual addresses."""
+
+    def __init__(self, obj: Object) -> None:
+        self.obj = obj
+
+    @cached_property
+    def _by_name(self) -> dict[bytes, list[int]]:
+        table = self.obj.symbols
+        kind = table["info"] & 15
+        keep = (table["shndx"] != SHN.UNDEF) & (kind != STT.SECTION) & (kind != STT.FILE) & (table["name"] != 0)
+        raw = bytes(self.obj.strtab)
+        out: dict[bytes, list[int]] = {}
+        find = raw.index
+        for index, name in zip(np.nonzero(keep)[0].tolist(), table["name"][keep].tolist(), strict=True):
+            out.setdefault(raw[name : find(b"\0", name)], []).append(index)
+        return out
+
+    def named(self, name: str) -> list[Symbol]:
+        """Every defined symbol of that name, in order of address (and then of the table)."""
+        found = [self.obj.symbol(i) for i in self._by_name.get(name.encode(), ())]
+        return sorted(found, key=lambda s: (s.value, s.index))
+
+    def in_kallsyms(self, symbol: Symbol) -> bool:
+        """Whether the running kernel's kallsyms lists this symbol (CONFIG_KALLSYMS_ALL)."""
+        if symbol.name.startswith(NOT_IN_KALLSYMS):
+            return False
+        return not (symbol.shndx == SHN.ABS and symbol.is_local)
+
+    def sympos(self, name: str, address: int) -> int | None:
+        """The position to name the symbol `name` at `address` by: 0 where unique, else its 1-based rank.
+
+        None where kallsyms has no such symbol there.
+        """
+        listed = [s for s in self.named(name) if self.in_kallsyms(s)]
+        places = [s.value for s in listed]
+        if address not in places:
+            return None
+        return 0 if len(places) == 1 else places.index(address) + 1
+
+    @cached_property
+    def _places(self) -> tuple[list[int], list[int]]:
+        loaded = [
+            s
+            for s in self.obj.sections
+            if s.flags & SHF.ALLOC and s.size and s.type != SHT.NULL and not s.name.startswith((".rela", ".note.Linux"))
+        ]
+        loaded.sort(key=lambda s: s.addr)
+        return [s.addr for s in loaded], [s.index for s in loaded]
+
+    def section_at(self, address: int) -> str:
+        """Name of the section that holds an address, or "" where none does."""
+        starts, indices = self._places
+        place = bisect.bisect_right(starts, address) - 1
+        if place < 0:
+            return ""
+        section = self.obj.sections[indices[place]]
+        return section.name if address < section.addr + section.size else ""
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """`size` bytes at an address (zeros in .bss), or None where they do not lie in one section."""
+        starts, indices = self._places
+        place = bisect.bisect_right(starts, address) - 1
+        if place < 0:
+            return None
+        section = self.obj.sections[indices[place]]
+        if address + size > section.addr + section.size:
+            return None
+        if section.type == SHT.NOBITS:
+            return bytes(size)
+        start = section.offset + address - section.addr
+        return bytes(self.obj.data[start : start + size])
+
+    def is_init(self, address: int) -> bool:
+        """True for memory that is freed after boot, or was never loaded: .init and .exit sections."""
+        name = self.section_at(address)
+        return name == "" or name.startswith(
+            (".init", ".exit", ".altinstr", ".x86_cpu_dev", ".parainstructions", ".apicdrivers")
+        )
+
+    @cached_property
+    def _names_at(self) -> dict[int, list[int]]:
+        table = self.obj.symbols
+        functions = (table["info"] & 15) == STT.FUNC
+        out: dict[int, list[int]] = {}
+        for index, value in zip(np.nonzero(functions)[0].tolist(), table["value"][functions].tolist(), strict=True):
+            out.setdefault(value, []).append(index)
+        return out
+
+    def functions_at(self, address: int) -> list[Symbol]:
+        """Every function symbol that begins at an address: one, or the names folded into one body."""
+        return [self.obj.symbol(i) for i in self._names_at.get(address, ())]
+
+    def is_global(self, name: str, address: int) -> bool:
+        """True where a global or weak symbol of that name lies at that address."""
+        return any(s.value == address and s.bind != STB.LOCAL for s in self.named(name))
+
+    @cached_property
+    def build_id(self) -> str:
+        """GNU build-id, hex; "" where the file has none."""
+        for section in self.obj.sections:
+            if section.type == SHT.NOTE:
+                found = find_build_id(bytes(self.obj.contents(section.index)))
+                if found:
+                    return found
+        return ""
+
+
+def find_build_id(notes: bytes) -> str:
+    """The GNU build-id (hex) in the bytes of a note section, or ""."""
+    at = 0
+    while at + 12 <= len(notes):
+        namesz, descsz, kind = np.frombuffer(notes, "<u4", 3, at).tolist()
+        name = notes[at + 12 : at + 12 + namesz]
+        desc_at = at + 12 + ((namesz + 3) & ~3)
+        if name == b"GNU\0" and kind == 3:
+            return notes[desc_at : desc_at + descsz].hex()
+        at = desc_at + ((descsz + 3) & ~3)
+    return ""

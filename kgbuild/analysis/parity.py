@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Parity: is the recompiled original what runs?
+
+Every function of the original object is compared with the running kernel's bytes: the bytes themselves, and for each
+reference the address that the kernel's own bytes hold at that place. The kernel needs no relocations for it: the
+recompiled object has them. The address also says *which* of several symbols of one name is meant, and so binds the
+object's local symbols to proven positions.
+
+Two compiles of one function may differ in one harmless way: a tail jump to a function in the same section takes two
+bytes where the distance fits, and five with -ffunction-sections. Where sizes differ, the instructions are compared.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from kgbuild.analysis.image import KernelImage
+from kgbuild.elf.consts import STB
+from kgbuild.special.view import ABSOLUTE, ANON, STRING, UNDEFINED, Ambiguous, Atom, Ref, View
+
+EXACT, OVERRIDDEN, DIFFERS, ABSENT, AMBIGUOUS = "exact", "weak-overridden", "differs", "absent", "ambiguous"
+
+
+@dataclass(frozen=True)
+class FunctionParity:
+    """What was found for one function: its atom, status, address in the kernel (0 where unknown), and why."""
+
+    atom: int
+    name: str
+    status: str
+    address: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Where an atom of the object is in the kernel, and how that is known ("own bytes", "read at f+0x12")."""
+
+    atom: int
+    address: int
+    evidence: str
+
+
+@dataclass(frozen=True)
+class ParityProof:
+    """Parity of one unit: every function's result, and the proven places of functions and data by atom id."""
+
+    functions: tuple[FunctionParity, ...]
+    bindings: dict[int, Binding] = field(repr=False)
+
+    def of(self, atom: int) -> FunctionParity | None:
+        return self._by_atom.get(atom)
+
+    @property
+    def _by_atom(self) -> dict[int, FunctionParity]:
+        cached: dict[int, FunctionParity] | None = self.__dict__.get("_index")
+        if cached is None:
+            cached = {f.atom: f for f in self.functions}
+            self.__dict__["_index"] = cached
+        return cached
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter(f.status for f in self.functions)
+
+
+class _Mismatch(Exception):
+    """The candidate is not this function; args[0] says why."""
+
+
+def compute_parity(view: View, image: KernelImage) -> ParityProof:
+    """Compare every function of `view` (the recompiled original) with `image` (the kernel that runs)."""
+    return _Parity(view, image).run()
+
+
+class _Parity:
+    def __init__(self, view: View, image: KernelImage) -> None:
+        self.view = view
+        self.image = image
+        self.bindings: dict[int, Binding] = {}
+        self.results: dict[int, FunctionParity] = {}
+
+    def run(self) -> ParityProof:
+        pending: list[tuple[Atom, list[tuple[int, dict[int, Binding]]]]] = []
+        for atom in self.view.functions:
+            if not self._settle(atom, pending):
+                continue
+        # functions whose own bytes fit several places: decided by what proven functions refer to
+        progress = True
+        while pending and progress:
+            progress = False
+            for item in list(pending):
+                atom, fits = item
+                bound = self.bindings.get(atom.id)
+                if bound is None:
+                    continue
+                for address, found in fits:
+                    if address == bound.address:
+                        self._accept(atom, address, found, bound.evidence)
+                        pending.remove(item)
+                        progress = True
+        for atom, fits in pending:
+            places = ", ".join(f"{a:#x}" for a, _ in fits)
+            self._result(atom, AMBIGUOUS, reason=f"the same bytes at {places}")
+        order = [self.results[a.id] for a in self.view.functions if a.id in self.results]
+        return ParityProof(tuple(order), self.bindings)
+
+    def _result(self, atom: Atom, status: str, address: int = 0, reason: str = "") -> None:
+        self.results[atom.id] = FunctionParity(atom.id, atom.name, status, address, reason)
+
+    def _accept(self, atom: Atom, address: int, found: dict[int, Binding], evidence: str) -> None:
+        for key, binding in found.items():
+            self.bindings.setdefault(key, binding)
+        self.bindings[atom.id] = Binding(atom.id, address, evidence)
+        self._result(atom, EXACT, address)
+
+    def _settle(self, atom: Atom, pending: list[tuple[Atom, list[tuple[int, dict[int, Binding]]]]]) -> bool:
+        candidates = sorted({s.value for name in atom.names for s in self.image.named(name)})
+        if not candidates:
+            self._result(atom, ABSENT, reason="the kernel has no symbol of that name")
+            return False
+        fits: list[tuple[int, dict[int, Binding]]] = []
+        reasons = []
+        for address in candidates:
+            try:
+                fits.append((address, self._compare(atom, address)))
+            except _Mismatch as mismatch:
+                reasons.append(str(mismatch))
+        if len(fits) == 1:
+            self._accept(atom, fits[0][0], fits[0][1], "own bytes")
+        elif fits:
+            pending.append((atom, fits))
+        elif atom.bind == STB.WEAK and len(candidates) == 1 and self.image.is_global(atom.name, candidates[0]):
+            self._result(atom, OVERRIDDEN, candidates[0], "the kernel has another definition")
+        else:
+            self._result(atom, DIFFERS, candidates[0] if len(candidates) == 1 else 0, reasons[0])
+        return True
+
+    # -- one function at one address -------------------------------------------------------------------------
+
+    def _compare(self, atom: Atom, address: int) -> dict[int, Binding]:
+        found: dict[int, Binding] = {}
+        raw = self.image.read(address, atom.size)
+        if raw is None:
+            raise _Mismatch("it lies outside the kernel's sections")
+        try:
+            refs = self.view.refs(atom)
+            masked = bytearray(raw)
+            for r in refs:
+                masked[r.offset : r.offset + r.size] = bytes(r.size)
+            if bytes(masked) == self.view.masked(atom):
+                for r in refs:
+                    where = raw[r.offset : r.offset + r.size]
+                    self._check_ref(atom, r, self._address(r, address + r.offset, where), found, 0)
+            else:
+                self._compare_instructions(atom, address, found)
+        except Ambiguous as error:
+            raise _Mismatch(": ".join(error.args)) from error
+        return found
+
+    def _address(self, ref: Ref, place: int, raw: bytes) -> int:
+        """The address that a relocated field of the kernel means, `delta` included."""
+        arch = self.view.arch
+        signed = not (ref.type not in arch.pc_relative and arch.reloc_names.get(ref.type, "").endswith("_32"))
+        value = int.from_bytes(raw, "little", signed=signed)
+        if ref.type in arch.pc_relative:
+            value += place + ref.bias
+        return value & 0xFFFF_FFFF_FFFF_FFFF
+
+    def _check_ref(self, atom: Atom, ref: Ref, means: int, found: dict[int, Binding], depth: int) -> None:
+        target = self.view.atoms[ref.atom]
+        address = (means - ref.delta) & 0xFFFF_FFFF_FFFF_FFFF
+        where = f"{atom.name or self.view.section_name(atom)}+{ref.offset:#x}"
+        if target.kind == STRING:
+            content = self.view.content(target)
+            if self.image.read(address, target.size) != content:
+                raise _Mismatch(f"{where}: another string in the kernel")
+        elif target.kind == ANON:
+            if depth > 4 or not self._same_content(target, address, found, depth):
+                raise _Mismatch(f"{where}: other data in the kernel")
+        elif target.kind == ABSOLUTE:
+            if target.offset != address:
+                raise _Mismatch(f"{where}: refers to {address:#x}, not to {target.name}")
+        elif target.kind == UNDEFINED:
+            if not self.image.is_global(target.name, address) and not (target.bind == STB.WEAK and address == 0):
+                raise _Mismatch(f"{where}: refers to {self._describe(address)}, not to {target.name}")
+            found[target.id] = Binding(target.id, address, f"read at {where}")
+        else:
+            known = self.bindings.get(target.id) or found.get(target.id)
+            if known is not None and known.address != address:
+                raise _Mismatch(f"{where}: {target.name} is at {known.address:#x} elsewhere, here at {address:#x}")
+            if not any(s.value == address for name in target.names for s in self.image.named(name)):
+                raise _Mismatch(f"{where}: refers to {self._describe(address)}, not to {target.name}")
+            if known is None:
+                found[target.id] = Binding(target.id, address, f"read at {where}")
+
+    def _describe(self, address: int) -> str:
+        names = [s.name for s in self.image.functions_at(address)]
+        return names[0] if names else f"{address:#x}"
+
+    def _same_content(self, target: Atom, address: int, found: dict[int, Binding], depth: int) -> bool:
+        raw = self.image.read(address, target.size)
+        if raw is None:
+            return False
+        masked = bytearray(raw)
+        refs = self.view.refs(target)
+        for r in refs:
+            masked[r.offset : r.offset + r.size] = bytes(r.size)
+        if bytes(masked) != self.view.masked(target):
+            return False
+        for r in refs:
+            means = self._address(r, address + r.offset, raw[r.offset : r.offset + r.size])
+            self._check_ref(target, r, means, found, depth + 1)
+        return True
+
+    # -- where a tail jump is shorter in the kernel -------------------------------------------------------------
+
+    def _compare_instructions(self, atom: Atom, address: int, found: dict[int, Binding]) -> None:
+        """Instruction by instruction; only the width of branches may differ. Raises _Mismatch."""
+        sizes = [s.size for s in self.image.functions_at(address)]
+        size = max(sizes, default=0) or atom.size
+        raw = self.image.read(address, size)
+        if raw is None:
+            raise _Mismatch("it lies outside the kernel's sections")
+        ours, theirs = self.view.instructions(atom), self.view.arch.decode(raw)
+        refs = {r.offset: r for r in self.view.refs(atom)}
+        if len(ours) != len(theirs):
+            raise _Mismatch(f"{len(theirs)} instructions in the kernel, {len(ours)} recompiled")
+        place = {a.offset: b.offset for a, b in zip(ours, theirs, strict=True)}
+        place[atom.size] = size
+        code = self.view.content(atom)
+        for a, b in zip(ours, theirs, strict=True):
+            mine, other = code[a.offset : a.offset + a.length], raw[b.offset : b.offset + b.length]
+            inside = [refs[o] for o in range(a.offset, a.offset + a.length) if o in refs]
+            if a.is_branch and b.is_branch:
+                if a.is_call != b.is_call or (mine[0] != other[0] and _branch_kind(mine) != _branch_kind(other)):
+                    raise _Mismatch(f"+{a.offset:#x}: another branch in the kernel")
+                assert b.target is not None
+                if inside:
+                    ref = inside[0]
+                    # read what the kernel's branch means, whatever its width
+                    self._check_ref(atom, ref, address + b.target, found, 0)
+                elif a.target is None or place.get(a.target) != b.target:
+                    raise _Mismatch(f"+{a.offset:#x}: branches elsewhere in the kernel")
+                continue
+            if len(mine) != len(other):
+                raise _Mismatch(f"+{a.offset:#x}: another instruction in the kernel")
+            left, right = bytearray(mine), bytearray(other)
+            for r in inside:
+                at = r.offset - a.offset
+                left[at : at + r.size] = right[at : at + r.size] = bytes(r.size)
+                means = self._address(r, address + b.offset + at, other[at : at + r.size])
+                self._check_ref(atom, r, means, found, 0)
+            if left != right:
+                raise _Mismatch(f"+{a.offset:#x}: {other.hex(' ')} in the kernel, {mine.hex(' ')} recompiled")

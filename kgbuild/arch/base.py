@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an architecture has to say: one frozen table, and how to decode its code.
+
+Everything that is true of one architecture only lives in `arch/<name>.py`; nothing else names a relocation type, an
+opcode or the size of a special-section entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SpecialSection:
+    """How the entries of one special section look.
+
+    sizes        entry sizes in bytes that exist for it; the one that fits the relocations' stride is taken
+    owner        offset in the entry of the relocation that names the code the entry belongs to
+    ignore       byte ranges (offset, length) that say nothing about behaviour (line numbers)
+    replacement  (offset of the relocation into the replacement code, offset of its length byte counted from the
+                 entry's end) for alternatives, else None
+    companion    section of the same number of entries that goes with it (.orc_unwind of .orc_unwind_ip)
+    key          offset of the relocation to a static key or static call key, else None
+    compared     whether a difference in an entry makes its function changed
+    """
+
+    sizes: tuple[int, ...]
+    owner: int = 0
+    ignore: tuple[tuple[int, int], ...] = ()
+    replacement: tuple[int, int] | None = None
+    companion: str = ""
+    key: int | None = None
+    compared: bool = True
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One decoded instruction: offset and length in bytes, the branch target and RIP-relative target as offsets in
+    the decoded buffer (None where it has none), the place and width of that displacement, its kind of flow, and a
+    number for its mnemonic that is the same for short and near forms of one branch."""
+
+    offset: int
+    length: int
+    target: int | None
+    field_offset: int
+    field_size: int
+    is_call: bool
+    is_branch: bool
+    ends_flow: bool
+    mnemonic: int
+
+
+@dataclass(frozen=True)
+class Arch:
+    """One architecture's facts."""
+
+    name: str
+    machine: int
+    reloc_names: dict[int, str]
+    reloc_size: dict[int, int]
+    pc_relative: frozenset[int]
+    none_reloc: int
+    call_reloc: int
+    loadable_relocs: frozenset[int]
+    per_field_pcrel32: int
+    special: dict[str, SpecialSection]
+    dropped: tuple[str, ...]
+    auxiliary: tuple[str, ...]
+    trace_call: str
+    decode: Callable[[bytes], list[Instruction]] = field(repr=False)
+
+    def is_dropped(self, section: str) -> bool:
+        """True for a section that never goes into a live patch and says nothing about behaviour."""
+        return any(section == d or (d.endswith("*") and section.startswith(d[:-1])) for d in self.dropped)

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""x86_64: relocation types (psABI), special sections and their entries (kernel 6.1 and 6.12), decoding by iced-x86."""
+
+from __future__ import annotations
+
+from kgbuild.arch.base import Arch, Instruction, SpecialSection
+
+R_NONE, R_64, R_PC32, R_GOT32, R_PLT32, R_32, R_32S, R_PC64 = 0, 1, 2, 3, 4, 10, 11, 24
+
+
+def decode(code: bytes) -> list[Instruction]:
+    """Decode `code` from offset 0 to its end; targets are offsets in `code` (they may lie outside it)."""
+    from iced_x86 import Decoder, FlowControl
+
+    unconditional = {
+        FlowControl.UNCONDITIONAL_BRANCH,
+        FlowControl.INDIRECT_BRANCH,
+        FlowControl.RETURN,
+        FlowControl.EXCEPTION,
+    }
+    branches = {FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CONDITIONAL_BRANCH, FlowControl.CALL}
+    # an address far from 0, so that a backward target is not wrapped around
+    base = 1 << 40
+    decoder = Decoder(64, code, ip=base)
+    out = []
+    for instruction in decoder:
+        offset = instruction.ip - base
+        flow = instruction.flow_control
+        target: int | None = None
+        place = size = 0
+        if flow in branches:
+            constants = decoder.get_constant_offsets(instruction)
+            target = instruction.near_branch_target - base
+            place, size = offset + constants.immediate_offset, constants.immediate_size
+        elif instruction.is_ip_rel_memory_operand:
+            constants = decoder.get_constant_offsets(instruction)
+            target = instruction.ip_rel_memory_address - base
+            place, size = offset + constants.displacement_offset, constants.displacement_size
+        out.append(
+            Instruction(
+                offset,
+                instruction.len,
+                target,
+                place,
+                size,
+                flow in (FlowControl.CALL, FlowControl.INDIRECT_CALL),
+                flow in branches,
+                flow in unconditional,
+                instruction.mnemonic,
+            )
+        )
+    return out
+
+
+_SITE = SpecialSection(sizes=(4,), compared=False)
+
+ARCH = Arch(
+    name="x86_64",
+    machine=62,
+    reloc_names={
+        R_NONE: "R_X86_64_NONE",
+        R_64: "R_X86_64_64",
+        R_PC32: "R_X86_64_PC32",
+        R_PLT32: "R_X86_64_PLT32",
+        R_32: "R_X86_64_32",
+        R_32S: "R_X86_64_32S",
+        R_PC64: "R_X86_64_PC64",
+    },
+    reloc_size={R_NONE: 0, R_64: 8, R_PC32: 4, R_PLT32: 4, R_32: 4, R_32S: 4, R_PC64: 8},
+    pc_relative=frozenset({R_PC32, R_PLT32, R_PC64}),
+    none_reloc=R_NONE,
+    call_reloc=R_PLT32,
+    # arch/x86/kernel/module.c: apply_relocate_add
+    loadable_relocs=frozenset({R_NONE, R_64, R_PC32, R_PLT32, R_32, R_32S, R_PC64}),
+    per_field_pcrel32=R_PC32,
+    special={
+        # struct alt_instr: 13 bytes with padlen (to 5.17), 12 without, 14 with 32-bit flags (6.3)
+        ".altinstructions": SpecialSection(sizes=(12, 14, 13), replacement=(4, 1)),
+        ".parainstructions": SpecialSection(sizes=(16,)),
+        ".retpoline_sites": _SITE,
+        ".return_sites": _SITE,
+        ".call_sites": _SITE,
+        ".smp_locks": _SITE,
+        # struct bug_entry: bug address, file, line (u16), flags (u16)
+        "__bug_table": SpecialSection(sizes=(12,), ignore=((8, 2),)),
+        "__ex_table": SpecialSection(sizes=(12,)),
+        "__jump_table": SpecialSection(sizes=(16, 24), key=8),
+        ".static_call_sites": SpecialSection(sizes=(8,), key=4),
+        "__mcount_loc": SpecialSection(sizes=(8,)),
+        "_kprobe_blacklist": SpecialSection(sizes=(8,)),
+        ".orc_unwind_ip": SpecialSection(sizes=(4,), companion=".orc_unwind", compared=False),
+    },
+    dropped=(
+        ".discard*",
+        ".rela.discard*",
+        ".debug*",
+        ".comment",
+        ".note*",
+        ".BTF*",
+        ".modinfo",
+        ".gnu.linkonce.this_module",
+        ".llvm_addrsig",
+        ".orc_unwind",
+        ".orc_lookup",
+        ".ibt_endbr_seal",
+        "__patchable_function_entries",
+        "_error_injection_whitelist",
+        ".export_symbol",
+        "__versions",
+        ".symtab*",
+        ".strtab",
+        ".shstrtab",
+    ),
+    auxiliary=(".altinstr_replacement", ".altinstr_aux"),
+    trace_call="__fentry__",
+    decode=decode,
+)

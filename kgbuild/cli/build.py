@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`kgbuild build`: from source diffs to a live patch module."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from kgbuild.cli.ui import Output, common_options
+from kgbuild.errors import KgbuildError, ToolError
+
+
+@click.command()
+@click.argument("patches", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--kernel",
+    "kernel_name",
+    required=True,
+    metavar="NAME",
+    help="Kernel to build for, e.g. debian:newest-6.1-cloud.",
+)
+@click.option("-o", "output", type=click.Path(path_type=Path), help="Module to write [livepatch-<first patch>.ko].")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a JSON report beside the normal output.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="Normal output: text, or the report as JSON.",
+)
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Copy each stage's files here.",
+)
+@click.option("--jobs", type=click.IntRange(1), default=lambda: os.cpu_count() or 1, help="Compiles at a time.")
+@click.option("--no-replace", is_flag=True, help="Do not take back older live patches (atomic replace is the default).")
+@click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
+@click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's; recorded.")
+@click.option(
+    "--allow-unproven",
+    multiple=True,
+    metavar="NAME",
+    help="Accept a unit or function without proof; recorded.",
+)
+@click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type; recorded.")
+@common_options
+def build(
+    patches: tuple[Path, ...],
+    kernel_name: str,
+    output: Path | None,
+    report: Path | None,
+    form: str,
+    keep: Path | None,
+    jobs: int,
+    no_replace: bool,
+    ignore_init: bool,
+    allow_compiler: bool,
+    allow_unproven: tuple[str, ...],
+    allow_type: tuple[str, ...],
+    quiet: bool,
+    verbose: bool,
+    no_color: bool,
+    offline: bool,
+) -> None:
+    """Build a live patch module from PATCHES, applied in order, for one exact kernel.
+
+    \b
+    Example:
+      kgbuild build examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud -o livepatch-proc-version.ko
+    """
+    from kgbuild.pipeline import Build, Options
+    from kgbuild.pipeline import build as run_build
+
+    out = Output(quiet=quiet or form == "json", verbose=verbose, no_color=no_color)
+    output = output or Path(f"livepatch-{patches[0].name.removesuffix('.patch').removesuffix('.diff')}.ko")
+    if not output.parent.is_dir():
+        raise click.BadParameter(f"directory {output.parent} does not exist", param_hint="-o")
+    options = Options(
+        allow_compiler,
+        frozenset(allow_unproven),
+        frozenset(allow_type),
+        ignore_init,
+        not no_replace,
+        jobs,
+        offline,
+        keep,
+    )
+    state = Build()
+    try:
+        run_build(patches, kernel_name, output, options, out, state)
+    except KgbuildError:
+        _show(out, state)
+        _write_report(report, form, state)
+        raise
+    _show(out, state)
+    if not state.findings:
+        write_file(output, state.module)
+    _write_report(report, form, state)
+    if state.findings:
+        for finding in state.findings:
+            click.echo(f"{finding.code}   {finding}", err=True)
+        raise click.exceptions.Exit(1)
+    count = len(state.report["module"]["functions"])
+    seconds = sum(s.seconds for s in state.stages)
+    out.line(
+        "wrote",
+        f"{output}  {len(state.module) / 1024:.0f} KiB  {count} function{'s' * (count != 1)} in vmlinux",
+        seconds,
+    )
+    out.line("next", f"kgbuild vm {output} --kernel {kernel_name}")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all. Raises ToolError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ToolError(error.strerror or str(error), place=str(path)) from error
+
+
+def _write_report(report: Path | None, form: str, state: object) -> None:
+    text = json.dumps(state.report, indent=1) + "\n"  # type: ignore[attr-defined]
+    if report is not None:
+        write_file(report, text.encode())
+    if form == "json":
+        click.echo(text, nl=False)
+
+
+def _show(out: Output, state: object) -> None:
+    """What was found so far, a line each, in the order of the stages."""
+    from kgbuild.pipeline import Build
+
+    assert isinstance(state, Build)
+    r = state.report
+    if state.kernel is not None:
+        out.line("kernel", f"{state.kernel.id}, {state.kernel.compiler}")
+    if state.patches is not None:
+        files, hunks = len(state.patches.files), state.patches.hunks
+        skipped = f"; skipped: {', '.join(state.patches.skipped)}" if state.patches.skipped else ""
+        out.line("patch", f"{files} file{'s' * (files != 1)}, {hunks} hunk{'s' * (hunks != 1)}{skipped}")
+    if r["units"]:
+        matched = sum(u["parity"]["matched"] for u in r["units"])
+        total = sum(u["parity"]["total"] for u in r["units"])
+        weak = sum(u["parity"]["weak_overridden"] for u in r["units"])
+        note = f" ({weak} weak, overridden elsewhere)" if weak else ""
+        out.line("parity", f"{matched}/{total} functions are those of the running kernel{note}")
+    for key, label in (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried", "carried")):
+        for position, item in enumerate(r[key]):
+            out.line(label if position == 0 else "", f"{item['function']:<36} {item['reason']}")
+    if r["references"]:
+        counts: dict[str, int] = {}
+        for ref in r["references"]:
+            counts[ref["how"]] = counts.get(ref["how"], 0) + 1
+        names = {
+            "export": "exports",
+            "klp": "klp (all proven)",
+            "copy": "carried data",
+            "new": "new",
+            "weak": "weak",
+        }
+        out.line("refs", ", ".join(f"{counts[k]} {names[k]}" for k in names if k in counts))
+    for text in r["warnings"]:
+        out.line("warning", text, style="yellow")

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The part of a live patch module that is the same for every patch. It is compiled once per kernel; what to patch is
+ * read from the tables that kgbuild puts beside it (kgbuild/emit/extract.py).
+ *
+ * Before anything is patched the running kernel's build-id is compared with the one the patch was made for: two
+ * kernels of one version string can differ, and a live patch for one would corrupt the other.
+ */
+#include <linux/elf.h>
+#include <linux/kernel.h>
+#include <linux/livepatch.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+
+struct kgbuild_func {
+	const char *object;
+	const char *name;
+	void *func;
+	unsigned long sympos;
+};
+
+extern const struct kgbuild_func kgbuild_funcs[];
+extern const u8 kgbuild_build_id[];
+extern const u32 kgbuild_build_id_size;
+extern const u32 kgbuild_replace;
+
+/* start and end of the kernel's own notes: not exported, bound by livepatch relocations */
+extern const char *const kgbuild_notes[2];
+
+static struct klp_patch patch;
+
+static const u8 *running_build_id(u32 *size)
+{
+	const char *at = kgbuild_notes[0];
+
+	while (at + sizeof(struct elf_note) <= kgbuild_notes[1]) {
+		const struct elf_note *note = (const void *)at;
+		const char *name = at + sizeof(*note);
+		const char *desc = name + ALIGN(note->n_namesz, 4);
+
+		if (desc + note->n_descsz > kgbuild_notes[1])
+			break;
+		if (note->n_type == 3 && note->n_namesz == 4 && !memcmp(name, "GNU", 4)) {
+			*size = note->n_descsz;
+			return (const u8 *)desc;
+		}
+		at = desc + ALIGN(note->n_descsz, 4);
+	}
+	return NULL;
+}
+
+static int check_identity(void)
+{
+	u32 size = 0;
+	const u8 *id = running_build_id(&size);
+
+	if (id && size == kgbuild_build_id_size && !memcmp(id, kgbuild_build_id, size))
+		return 0;
+	pr_err("%s: refused: made for the kernel with build-id %*phN, running is %*phN\n", THIS_MODULE->name,
+	       (int)min(kgbuild_build_id_size, 32u), kgbuild_build_id, id ? (int)min(size, 32u) : 0, id);
+	return -ENODEV;
+}
+
+static bool same_object(const char *a, const char *b)
+{
+	return a == b || (a && b && !strcmp(a, b));
+}
+
+static void free_tables(void)
+{
+	struct klp_object *object;
+
+	for (object = patch.objs; object && object->funcs; object++)
+		kfree(object->funcs);
+	kfree(patch.objs);
+	patch.objs = NULL;
+}
+
+/* The table is sorted by object; every run of one object becomes a klp_object. */
+static int make_tables(void)
+{
+	const struct kgbuild_func *f;
+	struct klp_object *object = NULL;
+	size_t objects = 0;
+
+	for (f = kgbuild_funcs; f->name; f++)
+		if (f == kgbuild_funcs || !same_object(f->object, f[-1].object))
+			objects++;
+	patch.objs = kcalloc(objects + 1, sizeof(*patch.objs), GFP_KERNEL);
+	if (!patch.objs)
+		return -ENOMEM;
+	for (f = kgbuild_funcs; f->name; f++) {
+		const struct kgbuild_func *end = f;
+		struct klp_func *func;
+
+		object = object ? object + 1 : patch.objs;
+		while (end->name && same_object(end->object, f->object))
+			end++;
+		object->name = f->object;
+		object->funcs = kcalloc(end - f + 1, sizeof(*func), GFP_KERNEL);
+		if (!object->funcs)
+			return -ENOMEM;
+		for (func = object->funcs; f < end; f++, func++) {
+			func->old_name = f->name;
+			func->new_func = f->func;
+			func->old_sympos = f->sympos;
+		}
+		f--;
+	}
+	return 0;
+}
+
+static int __init kgbuild_init(void)
+{
+	int error = check_identity();
+
+	if (error)
+		return error;
+	error = make_tables();
+	if (!error) {
+		patch.mod = THIS_MODULE;
+		patch.replace = kgbuild_replace;
+		error = klp_enable_patch(&patch);
+	}
+	if (error)
+		free_tables();
+	return error;
+}
+
+static void __exit kgbuild_exit(void)
+{
+	free_tables();
+}
+
+module_init(kgbuild_init);
+module_exit(kgbuild_exit);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("live patch made by kgbuild");
+MODULE_INFO(livepatch, "Y");

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reading ELF: `read(buffer)` checks every count, offset and link before anything uses it.
+
+A fault raises FormatError with the offset and the fact; nothing large is copied.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from kgbuild.elf.consts import SHN, SHT
+from kgbuild.elf.object import RELA_DTYPE, SYMBOL_DTYPE, Object, Section
+from kgbuild.errors import UserError
+
+EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+SHDR = struct.Struct("<IIQQQQIIQQ")
+
+
+class FormatError(UserError):
+    """The buffer is no ELF64 little-endian file we can trust; `offset` says where (exit 2)."""
+
+    def __init__(self, offset: int, fact: str) -> None:
+        super().__init__(f"offset {offset:#x}: {fact}", remedy="give an intact ELF64 little-endian file")
+        self.offset = offset
+
+
+def read(data: bytes | memoryview, machines: tuple[int, ...] = ()) -> Object:
+    """Parse an ELF64 little-endian buffer.
+
+    Input: the whole file; `machines`, where given, are the e_machine values accepted. Returns an Object whose
+    tables are views of the buffer. Raises FormatError. Source of the rules: gABI chapter 4.
+    """
+    view = memoryview(data)
+    if view.ndim != 1 or view.itemsize != 1:
+        view = view.cast("B")
+    if len(view) < EHDR.size:
+        raise FormatError(0, f"{len(view)} bytes are too few for an ELF header")
+    ident, e_type, machine, _, _, _, shoff, _, _, _, _, shentsize, shnum, shstrndx = EHDR.unpack_from(view)
+    if ident[:4] != b"\x7fELF":
+        raise FormatError(0, "not an ELF file")
+    if ident[4] != 2 or ident[5] != 1:
+        raise FormatError(4, "not a 64-bit little-endian ELF file")
+    if machines and machine not in machines:
+        raise FormatError(18, f"machine {machine} is not the expected one")
+    if shoff == 0:
+        raise FormatError(40, "no section headers")
+    if shentsize != SHDR.size:
+        raise FormatError(58, f"section headers of {shentsize} bytes instead of {SHDR.size}")
+    if shoff + SHDR.size > len(view):
+        raise FormatError(40, "section header table lies outside the file")
+    first = SHDR.unpack_from(view, shoff)
+    if shnum == 0:
+        shnum = first[5]
+    if shstrndx == SHN.XINDEX:
+        shstrndx = first[6]
+    if shnum >= SHN.LORESERVE:
+        raise FormatError(60, f"{shnum} sections: files with 64k sections or more are refused")
+    if shoff + shnum * SHDR.size > len(view):
+        raise FormatError(60, f"{shnum} section headers at {shoff:#x} lie outside the file")
+    headers = [SHDR.unpack_from(view, shoff + i * SHDR.size) for i in range(shnum)]
+    for i, h in enumerate(headers):
+        if h[1] not in (SHT.NULL, SHT.NOBITS) and h[4] + h[5] > len(view):
+            raise FormatError(shoff + i * SHDR.size, f"section {i} ({h[4]:#x}, {h[5]:#x} bytes) lies outside the file")
+    if shstrndx >= shnum or headers[shstrndx][1] != SHT.STRTAB:
+        raise FormatError(62, f"section name table {shstrndx} is no string table")
+    names = bytes(view[headers[shstrndx][4] : headers[shstrndx][4] + headers[shstrndx][5]])
+    sections = []
+    for i, h in enumerate(headers):
+        end = names.find(b"\0", h[0])
+        if h[0] > len(names) or (end < 0 and names):
+            raise FormatError(shoff + i * SHDR.size, f"name of section {i} lies outside the name table")
+        sections.append(Section(i, names[h[0] : end].decode("utf-8", "replace"), *h[1:]))
+    return _with_symbols(view, e_type, machine, tuple(sections), shoff)
+
+
+def _with_symbols(view: memoryview, e_type: int, machine: int, sections: tuple[Section, ...], shoff: int) -> Object:
+    tables = [s for s in sections if s.type == SHT.SYMTAB]
+    if len(tables) > 1:
+        raise FormatError(shoff + tables[1].index * SHDR.size, "more than one symbol table")
+    symbols = np.zeros(0, SYMBOL_DTYPE)
+    strtab = memoryview(b"\0")
+    xindex = None
+    if tables:
+        symtab = tables[0]
+        where = shoff + symtab.index * SHDR.size
+        if symtab.size % SYMBOL_DTYPE.itemsize:
+            raise FormatError(where, f"symbol table of {symtab.size} bytes is no multiple of {SYMBOL_DTYPE.itemsize}")
+        if symtab.link >= len(sections) or sections[symtab.link].type != SHT.STRTAB:
+            raise FormatError(where, f"symbol table links to section {symtab.link}, no string table")
+        symbols = np.frombuffer(view[symtab.offset : symtab.offset + symtab.size], SYMBOL_DTYPE)
+        strings = sections[symtab.link]
+        strtab = view[strings.offset : strings.offset + strings.size]
+        if len(strtab) == 0 or strtab[-1] != 0:
+            raise FormatError(strings.offset, "symbol string table does not end with NUL")
+        if len(symbols) and int(symbols["name"].max()) >= len(strtab):
+            bad = int(np.argmax(symbols["name"]))
+            raise FormatError(
+                symtab.offset + bad * SYMBOL_DTYPE.itemsize, f"name of symbol {bad} lies outside its table"
+            )
+        ordinary = symbols["shndx"] < SHN.LORESERVE
+        if len(symbols) and int(np.where(ordinary, symbols["shndx"], 0).max()) >= len(sections):
+            bad = int(np.argmax(np.where(ordinary, symbols["shndx"], 0)))
+            raise FormatError(symtab.offset + bad * SYMBOL_DTYPE.itemsize, f"section of symbol {bad} does not exist")
+        for s in sections:
+            if s.type == SHT.SYMTAB_SHNDX and s.link == symtab.index:
+                xindex = np.frombuffer(view[s.offset : s.offset + s.size], "<u4")
+    for s in sections:
+        if s.type == SHT.REL:
+            raise FormatError(shoff + s.index * SHDR.size, f"{s.name}: relocations without addends (REL)")
+        if s.type == SHT.RELA and tables and s.link == tables[0].index:
+            _check_rela(view, s, sections, len(symbols), shoff)
+    return Object(view, e_type, machine, sections, symbols, strtab, tables[0].index if tables else 0, xindex)
+
+
+def _check_rela(view: memoryview, s: Section, sections: tuple[Section, ...], nsyms: int, shoff: int) -> None:
+    where = shoff + s.index * SHDR.size
+    if s.size % RELA_DTYPE.itemsize:
+        raise FormatError(where, f"{s.name} of {s.size} bytes is no multiple of {RELA_DTYPE.itemsize}")
+    if s.info >= len(sections):
+        raise FormatError(where, f"{s.name} applies to section {s.info}, which does not exist")
+    rows = np.frombuffer(view[s.offset : s.offset + s.size], RELA_DTYPE)
+    if not len(rows):
+        return
+    if int(rows["sym"].max()) >= nsyms:
+        bad = int(np.argmax(rows["sym"]))
+        raise FormatError(s.offset + bad * RELA_DTYPE.itemsize, f"{s.name}: symbol {rows['sym'][bad]} does not exist")
+    if sections[s.info].addr == 0 and s.info and int(rows["offset"].max()) >= max(sections[s.info].size, 1):
+        bad = int(np.argmax(rows["offset"]))
+        raise FormatError(s.offset + bad * RELA_DTYPE.itemsize, f"{s.name}: relocation past the end of its section")

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a closure to one relocatable object: the members, their special-section entries, the tables of the patch.
+
+Section names are kept exactly: the module loader and the kernel know `.data..percpu`, `.data..ro_after_init`,
+`__dyndbg` and their like by name. References out of the module are plain undefined symbols here; injection turns the
+`.klp.sym.*` among them into livepatch relocations, after the last tool that would destroy those has run.
+
+The patch's own tables are what `kgbuild/data/livepatch/main.c` reads at load:
+  .rodata.kgbuild_funcs   struct { const char *object, *name; void *func; unsigned long sympos; }, ended by zeros
+  .rodata.kgbuild_strings the names
+  .note.kgbuild           an ELF note "kgbuild", type 1, a JSON text
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from kgbuild.analysis.closure import NEW_GLOBAL, WEAK_NULL, Bound, Closure, Member
+from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
+from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
+from kgbuild.special.entries import Entry
+from kgbuild.special.view import ANON, DATA, FUNCTION, STRING, Atom, Ref, View
+
+FUNCS_SECTION = ".rodata.kgbuild_funcs"
+STRINGS_SECTION = ".rodata.kgbuild_strings"
+NOTE_SECTION = ".note.kgbuild"
+FUNC_ENTRY = 32
+NOTE_NAME = b"kgbuild\0"
+NOTE_TYPE = 1
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the module checks and says of itself: the build-id (bytes) of the vmlinux it is for, whether it replaces
+    older patches, and the JSON text of its note."""
+
+    build_id: bytes
+    replace: bool
+    note: str
+
+
+def extract(closure: Closure, identity: Identity) -> OutObject:
+    """The output object of a closure that has no refusals."""
+    return _Extractor(closure, identity).run()
+
+
+class _Extractor:
+    def __init__(self, closure: Closure, identity: Identity) -> None:
+        self.c, self.identity = closure, identity
+        self.arch = closure.units[0].changes.patched.arch
+        self.out = OutObject(self.arch.machine)
+        self.place: dict[tuple[int, int], tuple[OutSection, int]] = {}
+        self.symbol_of: dict[tuple[int, int], OutSymbol] = {}
+        self.section_symbols: dict[int, OutSymbol] = {}
+        self.undefined: dict[str, OutSymbol] = {}
+        self.globals: dict[str, OutSymbol] = {}
+        self.shared: dict[str, OutSection] = {}
+
+    def run(self) -> OutObject:
+        members = sorted(self.c.members.values(), key=lambda m: (m.unit, m.atom.kind != FUNCTION, m.atom.id))
+        for member in members:
+            self._place(member)
+        for member in members:
+            self._relocate(member)
+        for member in members:
+            if member.atom.kind == FUNCTION:
+                self._entries(member)
+        self._tables()
+        return self.out
+
+    def _view(self, unit: int) -> View:
+        return self.c.units[unit].changes.patched
+
+    # -- contents ------------------------------------------------------------------------------------------------
+
+    def _place(self, member: Member) -> None:
+        view, atom = self._view(member.unit), member.atom
+        source = view.section_of(atom)
+        key = (member.unit, atom.id)
+        flags = source.flags & ~SHF.GROUP
+        if atom.kind == STRING or (atom.kind == ANON and source.name in self.arch.auxiliary):
+            section = self._shared_section(source.name, flags, source.align, source.entsize)
+            section.data.extend(b"\0" * (-len(section.data) % max(source.align, 1) if atom.kind != STRING else 0))
+            if atom.kind == STRING and source.align > 1:
+                section.data.extend(b"\0" * (-len(section.data) % source.align))
+            self.place[key] = (section, len(section.data))
+            section.data.extend(view.content(atom))
+            return
+        name = f"{source.name}" if source.name else ".data"
+        kind = SHT.NOBITS if source.type == SHT.NOBITS else SHT.PROGBITS
+        merge = bool(flags & SHF.MERGE)
+        section = OutSection(
+            name,
+            kind,
+            flags & ~(SHF.MERGE | SHF.STRINGS) if merge else flags,
+            align=_alignment(view, atom),
+            entsize=0,
+        )
+        if kind == SHT.NOBITS:
+            section.size = atom.size
+        else:
+            section.data.extend(view.content(atom))
+        self.out.sections.append(section)
+        self.place[key] = (section, 0)
+        if atom.kind in (FUNCTION, DATA):
+            is_new_global = member.role in ("new", "data") and atom.bind != STB.LOCAL
+            for position, name in enumerate(atom.names):
+                symbol = OutSymbol(
+                    name,
+                    section,
+                    0,
+                    atom.size,
+                    STB.GLOBAL if is_new_global else STB.LOCAL,
+                    STT.FUNC if atom.kind == FUNCTION else STT.OBJECT,
+                )
+                self.out.symbols.append(symbol)
+                if position == 0:
+                    self.symbol_of[key] = symbol
+                if is_new_global:
+                    self.globals[name] = symbol
+
+    def _shared_section(self, name: str, flags: int, align: int, entsize: int) -> OutSection:
+        if name not in self.shared:
+            self.shared[name] = OutSection(name, SHT.PROGBITS, flags, align=align, entsize=entsize)
+            self.out.sections.append(self.shared[name])
+        return self.shared[name]
+
+    def _section_symbol(self, section: OutSection) -> OutSymbol:
+        if id(section) not in self.section_symbols:
+            symbol = OutSymbol("", section, type=STT.SECTION)
+            self.section_symbols[id(section)] = symbol
+            self.out.symbols.append(symbol)
+        return self.section_symbols[id(section)]
+
+    # -- references ----------------------------------------------------------------------------------------------
+
+    def _undefined(self, name: str, weak: bool = False) -> OutSymbol:
+        if name not in self.undefined:
+            symbol = OutSymbol(name, None, bind=STB.WEAK if weak else STB.GLOBAL, shndx=SHN.UNDEF)
+            self.undefined[name] = symbol
+            self.out.symbols.append(symbol)
+        return self.undefined[name]
+
+    def _to_bound(self, bound: Bound) -> OutSymbol:
+        if bound.how == NEW_GLOBAL:
+            return self.globals[bound.name]
+        return self._undefined(bound.symbol, weak=bound.how == WEAK_NULL)
+
+    def _target(self, unit: int, source: Atom, ref: Ref) -> tuple[OutSymbol, int]:
+        """Symbol and what to add to reach the meant place, before the bias of code."""
+        key = (unit, ref.atom)
+        if key in self.place and not self.c.binds_to_kernel(unit, source, ref):
+            section, offset = self.place[key]
+            if key in self.symbol_of:
+                return self.symbol_of[key], ref.delta
+            return self._section_symbol(section), offset + ref.delta
+        return self._to_bound(self.c.bound[key]), ref.delta
+
+    def _relocate(self, member: Member) -> None:
+        view, atom = self._view(member.unit), member.atom
+        section, base = self.place[(member.unit, atom.id)]
+        for ref in view.refs(atom):
+            symbol, addend = self._target(member.unit, atom, ref)
+            if ref.synthetic:
+                section.data[base + ref.offset : base + ref.offset + ref.size] = bytes(ref.size)
+            section.relocs.append(OutReloc(base + ref.offset, ref.type, symbol, addend - ref.bias))
+
+    # -- special sections ----------------------------------------------------------------------------------------
+
+    def _entries(self, member: Member) -> None:
+        view = self._view(member.unit)
+        for entry in self.c.entries(member.unit, member.atom):
+            self._entry(view, member, entry)
+
+    def _entry(self, view: View, member: Member, entry: Entry) -> None:
+        spec = self.arch.special[entry.section]
+        source = view.obj.sections[entry.section_index]
+        section = self._shared_section(entry.section, source.flags & ~SHF.GROUP, source.align, source.entsize)
+        base = len(section.data)
+        section.data.extend(entry.data)
+        owner_section, owner_base = self.place[(member.unit, member.atom.id)]
+        for ref in entry.refs:
+            if ref.offset == spec.owner or ref.atom == entry.owner:
+                symbol, addend = self._section_symbol(owner_section), owner_base + ref.delta
+            else:
+                symbol, addend = self._target(member.unit, member.atom, ref)
+            section.relocs.append(OutReloc(base + ref.offset, ref.type, symbol, addend))
+        if spec.companion and entry.companion:
+            other = view.obj.section_named(spec.companion)
+            assert other is not None
+            self._shared_section(spec.companion, other.flags, other.align, other.entsize).data.extend(entry.companion)
+
+    # -- the patch's own tables ----------------------------------------------------------------------------------
+
+    def _tables(self) -> None:
+        strings = OutSection(STRINGS_SECTION, SHT.PROGBITS, SHF.ALLOC)
+        table = OutSection(FUNCS_SECTION, SHT.PROGBITS, SHF.ALLOC, align=8)
+        self.out.sections += [strings, table]
+        known: dict[str, int] = {}
+
+        def text(value: str) -> int:
+            if value not in known:
+                known[value] = len(strings.data)
+                strings.data.extend(value.encode() + b"\0")
+            return known[value]
+
+        abs64 = _absolute(self.arch.reloc_size)
+        for r in self.c.redirects:
+            base = len(table.data)
+            table.data.extend(bytes(24) + struct.pack("<Q", r.sympos))
+            if r.object != "vmlinux":
+                table.relocs.append(OutReloc(base, abs64, self._section_symbol(strings), text(r.object)))
+            table.relocs.append(OutReloc(base + 8, abs64, self._section_symbol(strings), text(r.name)))
+            table.relocs.append(OutReloc(base + 16, abs64, self.symbol_of[(r.unit, r.atom.id)], 0))
+        table.data.extend(bytes(FUNC_ENTRY))
+        self._object("kgbuild_funcs", table, 0, len(table.data))
+        for name, value in (
+            ("kgbuild_build_id", self.identity.build_id),
+            ("kgbuild_build_id_size", struct.pack("<I", len(self.identity.build_id))),
+            ("kgbuild_replace", struct.pack("<I", int(self.identity.replace))),
+        ):
+            section = OutSection(f".rodata.{name}", SHT.PROGBITS, SHF.ALLOC, bytearray(value), align=4)
+            self.out.sections.append(section)
+            self._object(name, section, 0, len(value))
+        notes = OutSection(".rodata.kgbuild_notes", SHT.PROGBITS, SHF.ALLOC, bytearray(16), align=8)
+        for offset, name in ((0, "__start_notes"), (8, "__stop_notes")):
+            symbol = self._undefined(f".klp.sym.vmlinux.{name},0")
+            notes.relocs.append(OutReloc(offset, abs64, symbol, 0))
+        self.out.sections.append(notes)
+        self._object("kgbuild_notes", notes, 0, 16)
+        desc = self.identity.note.encode()
+        note = struct.pack("<III", len(NOTE_NAME), len(desc), NOTE_TYPE) + NOTE_NAME + desc
+        note += b"\0" * (-len(note) % 4)
+        self.out.sections.append(OutSection(NOTE_SECTION, SHT.NOTE, SHF.ALLOC, bytearray(note), align=4))
+        if self.c.namespaces:
+            info = b"".join(f"import_ns={n}\0".encode() for n in sorted(self.c.namespaces))
+            self.out.sections.append(OutSection(".modinfo", SHT.PROGBITS, SHF.ALLOC, bytearray(info)))
+
+    def _object(self, name: str, section: OutSection, value: int, size: int) -> None:
+        self.out.symbols.append(OutSymbol(name, section, value, size, STB.GLOBAL, STT.OBJECT))
+
+
+def _alignment(view: View, atom: Atom) -> int:
+    """Alignment of a section that holds one atom carved out of another: no more than the atom's place had."""
+    section = view.section_of(atom)
+    align = max(section.align, 1)
+    while align > 1 and atom.offset % align:
+        align //= 2
+    return align
+
+
+def _absolute(sizes: dict[int, int]) -> int:
+    """The absolute relocation type of pointer width."""
+    return min(kind for kind, size in sizes.items() if size == 8)

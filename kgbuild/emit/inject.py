@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The last step on a linked module: livepatch symbols and relocations.
+
+`ld -r` silently destroys SHN_LIVEPATCH symbols and `.klp.rela.*` sections, and pahole fails on them, so they are put
+in after every other tool has run. Undefined symbols named `.klp.sym.*` become SHN_LIVEPATCH ones; the relocations
+against them move from `.rela<section>` to `.klp.rela.<object>.<section>`, one such section per object and section.
+Source: Documentation/livepatch/module-elf-format.rst.
+"""
+
+from __future__ import annotations
+
+from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
+from kgbuild.elf.object import Object
+from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
+
+PREFIX = ".klp.sym."
+DEBUG = (".debug", ".rela.debug", ".BTF_ids", ".comment", ".note.GNU-stack")
+
+
+def inject(module: Object, *, keep_debug: bool = False) -> bytes:
+    """The bytes of a live patch module, from the linked module read as `module`.
+
+    Sections that hold debug information of the build are left out unless `keep_debug`. Relocations of type 0 are
+    dropped. Raises ValueError for an undefined symbol in livepatch form that is malformed.
+    """
+    out = OutObject(module.machine)
+    sections: dict[int, OutSection] = {}
+    for s in module.sections:
+        if s.type in (SHT.NULL, SHT.SYMTAB, SHT.STRTAB, SHT.RELA, SHT.GROUP):
+            continue
+        if not keep_debug and s.name.startswith(DEBUG):
+            continue
+        section = OutSection(
+            s.name,
+            s.type,
+            s.flags & ~SHF.GROUP,
+            bytearray(module.contents(s.index)),
+            s.align,
+            s.entsize,
+            s.size if s.type == SHT.NOBITS else 0,
+        )
+        sections[s.index] = section
+        out.sections.append(section)
+    for s in module.sections:
+        if s.index in sections and s.flags & SHF.LINK_ORDER and s.link in sections:
+            sections[s.index].link_section = sections[s.link]
+    symbols = _symbols(module, sections, out)
+    for s in module.sections:
+        if s.index in sections:
+            _move_relocations(module, s.index, sections[s.index], symbols, out)
+    used = {id(r.symbol) for section in out.sections for r in section.relocs}
+    out.symbols = [
+        s for s in out.symbols if id(s) in used or s.section is not None or s.shndx not in (SHN.UNDEF, SHN.LIVEPATCH)
+    ]
+    return write(out)
+
+
+def _symbols(module: Object, sections: dict[int, OutSection], out: OutObject) -> dict[int, OutSymbol]:
+    symbols: dict[int, OutSymbol] = {}
+    for symbol in module.iter_symbols():
+        ordinary = 0 < symbol.shndx < SHN.LORESERVE
+        if ordinary and symbol.shndx not in sections:
+            continue
+        name = "" if symbol.type == STT.SECTION else symbol.name
+        made = OutSymbol(
+            name,
+            sections[symbol.shndx] if ordinary else None,
+            symbol.value,
+            symbol.size,
+            symbol.bind,
+            symbol.type,
+            symbol.other,
+            symbol.shndx,
+        )
+        if symbol.shndx == SHN.UNDEF and name.startswith(PREFIX):
+            split_livepatch_name(name)
+            made.shndx, made.bind = SHN.LIVEPATCH, STB.GLOBAL
+        symbols[symbol.index] = made
+        out.symbols.append(made)
+    return symbols
+
+
+def _move_relocations(
+    module: Object, index: int, section: OutSection, symbols: dict[int, OutSymbol], out: OutObject
+) -> None:
+    rows = module.relocs(index)
+    late: dict[str, OutSection] = {}
+    for offset, kind, sym, addend in zip(
+        rows["offset"].tolist(),
+        rows["type"].tolist(),
+        rows["sym"].tolist(),
+        rows["addend"].tolist(),
+        strict=True,
+    ):
+        if kind == 0:
+            continue
+        reloc = OutReloc(offset, kind, symbols[sym], addend)
+        if reloc.symbol.shndx != SHN.LIVEPATCH:
+            section.relocs.append(reloc)
+            continue
+        object_name = split_livepatch_name(reloc.symbol.name)[0]
+        if object_name not in late:
+            late[object_name] = OutSection(
+                f".klp.rela.{object_name}.{section.name}",
+                SHT.RELA,
+                SHF.ALLOC | SHF.INFO_LINK | SHF.RELA_LIVEPATCH,
+                align=8,
+                info_section=section,
+            )
+        late[object_name].relocs.append(reloc)
+    out.sections.extend(late[name] for name in sorted(late))
+
+
+def split_livepatch_name(name: str) -> tuple[str, str, int]:
+    """(object, symbol, sympos) of a `.klp.sym.OBJECT.SYMBOL,SYMPOS` name. Raises ValueError."""
+    if not name.startswith(PREFIX):
+        raise ValueError(f"{name} is no livepatch symbol")
+    body, comma, position = name[len(PREFIX) :].rpartition(",")
+    object_name, dot, symbol = body.partition(".")
+    if not comma or not dot or not symbol or not position.isdigit():
+        raise ValueError(f"malformed livepatch symbol {name}")
+    return object_name, symbol, int(position)

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Compiling single units: the original from the pristine tree, the patched one from an overlay beside it.
+
+The overlay is a tree of symbolic links in which only the directories that hold a patched file are real, so that every
+other file is the kernel's own and nothing is edited in place. The command is the one that kbuild would run, without
+make around it, with three additions that change no code: -gbtf instead of -g for the types, and one section per
+function and variable. Results are kept by content: command, compiler, and text of the patched files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from kgbuild.analysis.sources import check_dependencies
+from kgbuild.errors import ToolError
+from kgbuild.host.cache import Cache
+from kgbuild.host.run import run
+from kgbuild.model import Kernel, Progress, UnitCommand
+from kgbuild.refusals import Refusal, Refused
+
+FORMAT = "compile-1"
+ADDED = ("-ffunction-sections", "-fdata-sections")
+_DEBUG = re.compile(r"^-g(dwarf.*|[0-3]|btf|ctf|z.*)?$")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One unit, both ways: the command, and the bytes of the original and the patched object."""
+
+    unit: UnitCommand
+    original: bytes
+    patched: bytes
+    cached: int
+
+
+def make_overlay(source: Path, files: Mapping[str, bytes], root: Path) -> None:
+    """Build below `root` a tree that looks like `source` with `files` (path -> text) in place of its own.
+
+    Nothing in `source` is touched: unchanged entries are symbolic links to it.
+    """
+    tree: dict[str, dict[str, bytes] | None] = {}
+    for path, text in files.items():
+        parent = str(Path(path).parent)
+        folder = "" if parent == "." else parent
+        while True:
+            tree.setdefault(folder, {})
+            if not folder:
+                break
+            folder = str(Path(folder).parent) if "/" in folder else ""
+        entry = tree["" if parent == "." else parent]
+        assert entry is not None
+        entry[Path(path).name] = text
+    for folder, own in sorted(tree.items()):
+        real = root / folder
+        real.mkdir(parents=True, exist_ok=True)
+        assert own is not None
+        inner = {Path(f).name for f in tree if f and str(Path(f).parent) in (folder, folder or ".")}
+        original = source / folder
+        for name in os.listdir(original) if original.is_dir() else ():
+            if name not in own and name not in inner:
+                (real / name).symlink_to(original / name)
+        for name, text in own.items():
+            (real / name).write_bytes(text)
+
+
+def compile_units(
+    kernel: Kernel,
+    units: Sequence[UnitCommand],
+    files: Mapping[str, bytes],
+    cache: Cache,
+    progress: Progress,
+    jobs: int = 2,
+) -> list[Compiled]:
+    """Compile each unit from the pristine tree and with `files` (path -> patched text, with #line directives).
+
+    Returns them in the order of `units`. Raises Refused (P10-compile, P5-include) where the patched text does not
+    compile or reads what it may not, ToolError where the original does not compile.
+    """
+    compiler = run([kernel.cc, "--version"]).stdout
+    identity = [FORMAT, kernel.id.build_id, compiler]
+    changed = hashlib.sha256(
+        json.dumps([[p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items())]).encode()
+    )
+
+    def key(unit: UnitCommand, side: str) -> str:
+        return hashlib.sha256(json.dumps([*identity, unit.argv, unit.objtool, side]).encode()).hexdigest()
+
+    refusals: list[Refusal] = []
+    wanted = [(u, side) for u in units for side in ("", changed.hexdigest())]
+    found: dict[tuple[str, str], bytes] = {}
+    for unit, side in wanted:
+        data = cache.get(key(unit, side))
+        if data is not None:
+            found[(unit.object, side)] = data
+    missing = [(u, s) for u, s in wanted if (u.object, s) not in found]
+    # the longer side of a pair first makes no difference; patched ones first find mistakes in the patch sooner
+    missing.sort(key=lambda item: not item[1])
+    if missing:
+        with tempfile.TemporaryDirectory(prefix="kgbuild-") as scratch:
+            overlay = Path(scratch) / "tree"
+            make_overlay(kernel.source, files, overlay)
+            names = "  ".join(dict.fromkeys(u.source for u, _ in missing))
+
+            def one(item: tuple[int, tuple[UnitCommand, str]]) -> None:
+                number, (unit, side) = item
+                out = Path(scratch) / f"{number}.o"
+                tree = overlay if side else kernel.source
+                problems = _compile(kernel, unit, tree, out, patched=bool(side))
+                refusals.extend(problems)
+                if not problems:
+                    data = out.read_bytes()
+                    cache.put(key(unit, side), data)
+                    found[(unit.object, side)] = data
+                task.advance()
+
+            with (
+                progress.step(f"compile {names}", len(missing), "objects") as task,
+                ThreadPoolExecutor(max(jobs, 1)) as pool,
+            ):
+                list(pool.map(one, enumerate(missing)))
+    if refusals:
+        raise Refused(refusals)
+    side = changed.hexdigest()
+    absent = {(u.object, s) for u, s in missing}
+    return [
+        Compiled(
+            u,
+            found[(u.object, "")],
+            found[(u.object, side)],
+            sum((u.object, s) not in absent for s in ("", side)),
+        )
+        for u in units
+    ]
+
+
+def _compile(kernel: Kernel, unit: UnitCommand, tree: Path, out: Path, *, patched: bool) -> list[Refusal]:
+    deps = out.with_suffix(".d")
+    argv = [a.replace("{src}", str(tree)) for a in unit.argv]
+    argv = [a for a in argv if not _DEBUG.match(a)]
+    argv += ["-gbtf", *ADDED, f"-Wp,-MD,{deps}", "-o", str(out), str(tree / unit.source)]
+    result = run(argv, cwd=kernel.build, check=False)
+    if result.status != 0:
+        text = _first_errors(result.stderr, tree)
+        if patched:
+            return [Refusal("P10-compile", unit.source, text)]
+        raise ToolError(f"the original does not compile: {text}", place=unit.source)
+    if patched:
+        problems = check_dependencies(_resolved(read_dependencies(deps), kernel, tree), _roots(kernel, tree))
+        if problems:
+            return problems
+    if unit.objtool:
+        env = {**os.environ, "SRCARCH": "x86"}
+        done = run([*unit.objtool, out], cwd=kernel.build, check=False, env=env)
+        if done.status != 0:
+            text = " ".join(done.stderr.split())[:400]
+            if patched:
+                return [Refusal("P10-compile", unit.source, f"objtool: {text}")]
+            raise ToolError(f"objtool fails on the original: {text}", place=unit.source)
+    return []
+
+
+def _first_errors(stderr: str, tree: Path) -> str:
+    lines = [line.replace(f"{tree}/", "") for line in stderr.splitlines() if "error" in line]
+    return "; ".join(lines[:3]) or " ".join(stderr.split())[:400] or "the compiler failed"
+
+
+def read_dependencies(path: Path) -> list[str]:
+    """The files a compile read, from the make rule that -MD wrote."""
+    text = path.read_text(errors="surrogateescape").replace("\\\n", " ")
+    return text.partition(":")[2].split()
+
+
+def _resolved(deps: list[str], kernel: Kernel, tree: Path) -> list[str]:
+    """Real paths; the patched files themselves lie in the overlay."""
+    real_tree = os.path.realpath(tree)
+    out = []
+    for dep in dict.fromkeys(deps):
+        full = os.path.realpath(dep if dep.startswith("/") else kernel.build / dep)
+        out.append(full if not full.startswith(real_tree) else full)
+    return out
+
+
+def _roots(kernel: Kernel, tree: Path) -> list[str]:
+    own = [os.path.realpath(p) for p in (kernel.source, kernel.build, tree)]
+    compiler = shutil.which(kernel.cc)
+    if compiler:
+        own.append(str(Path(run([kernel.cc, "-print-file-name=include"]).stdout.strip()).resolve()))
+    return own

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From patch files to patched texts: reads the files, finds their places in this kernel's tree, applies them.
+
+Nothing is written; the tree stays as it is. Every fault of every patch is collected and raised once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kgbuild.analysis.apply import Applied, apply_file, unpatched, with_line_directives
+from kgbuild.analysis.patch import FilePatch, ParsedPatch, parse_patch
+from kgbuild.analysis.sources import (
+    Kind,
+    check_includes,
+    check_kind,
+    check_path,
+    choose_path,
+    classify,
+    find_strip,
+)
+from kgbuild.errors import UserError
+from kgbuild.host.units import read_sources
+from kgbuild.model import Kernel
+from kgbuild.refusals import Refusal, Refused
+
+MAX_PATCH = 64 << 20
+
+
+@dataclass(frozen=True)
+class PatchSet:
+    """Patches read and applied.
+
+    files    path in the tree -> the patched text as the compiler is to see it (with #line directives)
+    skipped  paths that hold no kernel code and were left out
+    hunks    how many were applied
+    """
+
+    patches: tuple[ParsedPatch, ...]
+    files: dict[str, bytes] = field(repr=False)
+    skipped: tuple[str, ...]
+    hunks: int
+
+
+def read_patches(paths: Sequence[Path]) -> list[ParsedPatch]:
+    """Parse patch files in order. Raises UserError for one that can't be read or is no patch."""
+    out = []
+    for path in paths:
+        try:
+            if path.is_dir():
+                raise UserError("is a directory", place=str(path), remedy="give a patch file")
+            if path.stat().st_size > MAX_PATCH:
+                raise UserError(f"is larger than {MAX_PATCH >> 20} MiB", place=str(path), remedy="give a patch file")
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"can't be read: {error.strerror}", place=str(path)) from error
+        out.append(parse_patch(path.name, data))
+    return out
+
+
+def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
+    """Apply patches one after the other to this kernel's sources. Raises Refused with every fault."""
+    refusals: list[Refusal] = []
+    texts: dict[str, Applied] = {}
+    skipped: list[str] = []
+    hunks = 0
+
+    def exists(path: str) -> bool:
+        return path in texts or (kernel.source / path).is_file()
+
+    for patch in patches:
+        strip = find_strip(patch.files, exists)
+        for file in patch.files:
+            faults = check_path(file, strip)
+            if faults:
+                refusals += faults
+                continue
+            path = choose_path(file, strip, exists)
+            if classify(path) is Kind.SKIPPED:
+                skipped.append(path)
+                continue
+            faults = check_kind(file, path) or _check_place(kernel, path, patch, file)
+            if faults:
+                refusals += faults
+                continue
+            if not file.hunks:
+                continue
+            before = texts.get(path) or unpatched((kernel.source / path).read_bytes())
+            after = apply_file(before.text, file, path)
+            if isinstance(after, list):
+                refusals += after
+            else:
+                texts[path] = before.then(after)
+                hunks += len(file.hunks)
+    files: dict[str, bytes] = {}
+    for path, applied in texts.items():
+        original = (kernel.source / path).read_bytes()
+        if applied.text == original:
+            continue
+        refusals += check_includes(path, applied.text, original)
+        files[path] = with_line_directives(path, applied.final)
+    if refusals:
+        raise Refused(refusals)
+    return PatchSet(tuple(patches), files, tuple(dict.fromkeys(skipped)), hunks)
+
+
+def _check_place(kernel: Kernel, path: str, patch: ParsedPatch, file: FilePatch) -> list[Refusal]:
+    """The file must be there, and no symbolic link may lead out of the tree."""
+    full = kernel.source / path
+    where = f"{path} ({patch.name}:{file.line})" if file.line else path
+    if not full.is_file():
+        return [Refusal("P1-apply", where, "this kernel's source has no such file")]
+    if not full.resolve().is_relative_to(kernel.source.resolve()):
+        return [Refusal("P4-path", where, "a symbolic link leads out of the kernel tree")]
+    return []
+
+
+def find_includers(kernel: Kernel, paths: Iterable[str]) -> dict[str, list[str]]:
+    """Units that compile each of these .c files by including it, directly or through another such file.
+
+    kernel/sched/build_policy.c includes deadline.c, for one. Searched in the text of this kernel's own units,
+    those of the same top-level directory first; empty where none is found.
+    """
+    wanted = list(paths)
+    if not wanted:
+        return {}
+    sources = sorted({source for source, _, _ in read_sources(kernel.units)})
+    return {path: _includers(kernel, path, sources) for path in wanted}
+
+
+def _includers(kernel: Kernel, path: str, sources: Sequence[str]) -> list[str]:
+    name = re.escape(Path(path).name).encode()
+    pattern = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*["<]([^">]*\b' + name + rb')[">]', re.MULTILINE)
+    found: list[str] = []
+    queue, seen = [(path, pattern)], {path}
+    top = path.split("/", 1)[0]
+    near = [s for s in sources if s.startswith(f"{top}/")]
+    while queue:
+        target, regex = queue.pop(0)
+        for source in near:
+            try:
+                text = (kernel.source / source).read_bytes()
+            except OSError:
+                continue
+            for match in regex.finditer(text):
+                spelled = match.group(1).decode("utf-8", "replace")
+                beside = (Path(source).parent / spelled).as_posix()
+                if target in (_normal(beside), _normal(spelled), _normal(f"include/{spelled}")) and source not in seen:
+                    seen.add(source)
+                    found.append(source)
+    return found
+
+
+def _normal(path: str) -> str:
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and parts:
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def why_not_built(kernel: Kernel, path: str) -> str:
+    """Which configuration option leaves a file out, from the Makefile beside it; "" where that does not say."""
+    folder = Path(path).parent
+    target = Path(path).with_suffix(".o").name
+    for name in ("Kbuild", "Makefile"):
+        try:
+            text = (kernel.source / folder / name).read_text(errors="replace").replace("\\\n", " ")
+        except OSError:
+            continue
+        option = _option_for(text, target, 0)
+        if option:
+            return option
+    return ""
+
+
+def _option_for(makefile: str, target: str, depth: int) -> str:
+    for line in makefile.splitlines():
+        rule = re.match(r"\s*([\w-]+?)-(?:\$\((CONFIG_\w+)\)|objs|[ym])\s*[:+]?=\s*(.*)", line)
+        if rule and target in rule.group(3).split("#")[0].split():
+            if rule.group(2):
+                return rule.group(2)
+            if rule.group(1) not in ("obj", "lib") and depth < 3:
+                return _option_for(makefile, f"{rule.group(1)}.o", depth + 1)
+    return ""

@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The stages of a build, readable top to bottom: what each takes, what holds after it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import re
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kgbuild import __version__
+from kgbuild.analysis.closure import Closure, UnitResult, close
+from kgbuild.analysis.config import check_config
+from kgbuild.analysis.diff import Changes, compute_changes
+from kgbuild.analysis.exports import parse_symvers
+from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.parity import ABSENT, EXACT, OVERRIDDEN, ParityProof, compute_parity
+from kgbuild.analysis.types import compare_layouts, read_layouts
+from kgbuild.elf.read import read
+from kgbuild.emit.extract import Identity, extract
+from kgbuild.errors import NoChange, ToolError
+from kgbuild.host.acquire import ensure_kernel
+from kgbuild.host.cache import Cache
+from kgbuild.host.compile import Compiled, compile_units
+from kgbuild.host.kbuild import check_compiler, load_unit_commands
+from kgbuild.host.link import link_module
+from kgbuild.host.patches import PatchSet, apply_patches, find_includers, read_patches, why_not_built
+from kgbuild.model import Finding, Kernel, Progress, SilentProgress, UnitCommand
+from kgbuild.refusals import Refusal, Refused
+from kgbuild.report.build import (
+    Stage,
+    closure_report,
+    empty_report,
+    finding_report,
+    kernel_report,
+    refusal_report,
+    unit_report,
+)
+from kgbuild.special.view import View
+
+MAX_NAME = 55
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a build may be told beside patches and kernel."""
+
+    allow_compiler: bool = False
+    allow_unproven: frozenset[str] = frozenset()
+    allow_types: frozenset[str] = frozenset()
+    ignore_init: bool = False
+    replace: bool = True
+    jobs: int = 2
+    offline: bool = False
+    keep: Path | None = None
+
+
+@dataclass
+class Build:
+    """A build under way, and its result: what each stage has left so far. `report` is valid at any moment."""
+
+    kernel: Kernel | None = None
+    patches: PatchSet | None = None
+    compiled: list[Compiled] = field(default_factory=list)
+    units: tuple[UnitResult, ...] = ()
+    closure: Closure | None = None
+    module: bytes = b""
+    findings: list[Finding] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=lambda: empty_report(None))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; its result is in `stages` even where it fails."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            stage = Stage(name, round(time.monotonic() - began, 3), round(rss, 1))
+            self.stages.append(stage)
+            self.report["stages"] = [vars(s) for s in self.stages]
+
+
+def module_name(path: Path) -> str:
+    """The module's name for an output path: `a-b.ko` is module `a_b`. Raises Refused (K16-name)."""
+    name = path.name.removesuffix(".ko").replace("-", "_")
+    if not re.fullmatch(r"[A-Za-z0-9_]+", name) or len(name) > MAX_NAME:
+        fact = f"{name!r} has {len(name)} characters" if len(name) > MAX_NAME else f"{name!r} is no module name"
+        raise Refused([Refusal("K16-name", path.name, fact, symbol=name)])
+    return name
+
+
+def build(
+    patch_files: Sequence[Path],
+    kernel_name: str,
+    output: Path,
+    options: Options,
+    progress: Progress | None = None,
+    state: Build | None = None,
+) -> Build:
+    """Build a live patch module and return everything that was found on the way; `module` holds its bytes.
+
+    Nothing is written outside the cache (and `options.keep`). Raises Refused with every refusal of the stage that
+    found them, NoChange where nothing is left to patch, ToolError or UserError for the rest. `state`, where given,
+    is filled as the build goes, so that a report can be written for one that was refused.
+    """
+    progress = progress or SilentProgress()
+    b = state if state is not None else Build()
+    cache = Cache()
+    try:
+        name = module_name(output)
+        _acquire(b, kernel_name, options, progress)
+        _read_patches(b, patch_files)
+        commands = _units(b)
+        _compile(b, commands, cache, options, progress)
+        image = _prove(b)
+        _compare(b, options)
+        _close(b, image, options)
+        _emit(b, name, cache, options)
+        _verify(b, output)
+    except Refused as error:
+        b.report["refusals"] = refusal_report(error.refusals)
+        raise
+    return b
+
+
+# -- the stages --------------------------------------------------------------------------------------------------
+
+
+def _acquire(b: Build, name: str, options: Options, progress: Progress) -> None:
+    with b.stage("kernel"):
+        kernel = ensure_kernel(name, progress=progress, offline=options.offline, jobs=options.jobs)
+    b.kernel = kernel
+    b.report["kernel"] = kernel_report(kernel)
+    refusals = check_config(kernel.config.read_text())
+    compiler = check_compiler(kernel)
+    if compiler is not None:
+        if not options.allow_compiler:
+            refusals.append(compiler)
+        else:
+            b.warnings.append(f"{compiler.place}: {compiler.fact}; accepted by --allow-compiler")
+            b.report["warnings"] = list(b.warnings)
+    if refusals:
+        raise Refused(refusals)
+
+
+def _read_patches(b: Build, paths: Sequence[Path]) -> None:
+    assert b.kernel is not None
+    with b.stage("patch"):
+        parsed = read_patches(paths)
+        b.report["patches"] = [
+            {"name": p.name, "sha256": p.sha256, "subject": p.subject, "files": [], "skipped": []} for p in parsed
+        ]
+        b.patches = apply_patches(b.kernel, parsed)
+    for entry in b.report["patches"]:
+        entry["files"] = sorted(b.patches.files)
+        entry["skipped"] = list(b.patches.skipped)
+    if not b.patches.files:
+        what = "the patch touches no kernel code" if b.patches.skipped else "the patch changes nothing"
+        skipped = f" (skipped: {', '.join(b.patches.skipped)})" if b.patches.skipped else ""
+        raise NoChange(what + skipped, remedy="nothing to patch")
+
+
+def _units(b: Build) -> list[UnitCommand]:
+    """After this, every changed file is compiled by at least one unit of this kernel, built into vmlinux."""
+    assert b.kernel is not None and b.patches is not None
+    with b.stage("units"):
+        paths = sorted(b.patches.files)
+        direct = load_unit_commands(b.kernel, paths)
+        included = find_includers(b.kernel, [p for p in paths if not direct.get(p)])
+        wanted = sorted({s for p in paths for s in ([p] if direct.get(p) else included.get(p, []))})
+        commands = load_unit_commands(b.kernel, wanted)
+    refusals = []
+    for path in paths:
+        if not direct.get(path) and not included.get(path):
+            option = why_not_built(b.kernel, path)
+            fact = (
+                f"this kernel is built without it ({option} is not set)" if option else "no unit of this kernel has it"
+            )
+            refusals.append(Refusal("P6-not-in-kernel", path, fact))
+    units = []
+    for source in wanted:
+        for unit in commands[source]:
+            if unit.module:
+                refusals.append(Refusal("P8-module", source, f"it is part of the module {unit.modname}"))
+            else:
+                units.append(unit)
+    if refusals:
+        raise Refused(refusals)
+    return units
+
+
+def _compile(b: Build, commands: list[UnitCommand], cache: Cache, options: Options, progress: Progress) -> None:
+    assert b.kernel is not None and b.patches is not None
+    with b.stage("compile"):
+        b.compiled = compile_units(b.kernel, commands, b.patches.files, cache, progress, options.jobs)
+    if options.keep is not None:
+        folder = options.keep / "1-compile"
+        for c in b.compiled:
+            stem = folder / c.unit.object.removesuffix(".o")
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            stem.with_name(f"{stem.name}.orig.o").write_bytes(c.original)
+            stem.with_name(f"{stem.name}.patched.o").write_bytes(c.patched)
+
+
+def load_image(kernel: Kernel) -> KernelImage:
+    """The kernel's vmlinux, mapped. Raises ToolError where it is not the one the cache knows."""
+    with kernel.vmlinux.open("rb") as file:
+        image = KernelImage(read(memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))))
+    if image.build_id != kernel.id.build_id:
+        raise ToolError(
+            f"has build-id {image.build_id or 'none'}, not {kernel.id.build_id}",
+            place=str(kernel.vmlinux),
+            remedy="remove the kernel from the cache and fetch it again",
+        )
+    return image
+
+
+def _prove(b: Build) -> KernelImage:
+    """After this, it is known of each function of each original object whether it is what runs."""
+    assert b.kernel is not None
+    with b.stage("parity"):
+        image = load_image(b.kernel)
+        proofs: list[tuple[View, ParityProof]] = []
+        for c in b.compiled:
+            view = View(read(c.original))
+            proofs.append((view, compute_parity(view, image)))
+    refusals = []
+    for c, (_, proof) in zip(b.compiled, proofs, strict=True):
+        counts = proof.counts
+        if counts[ABSENT] and not counts[EXACT]:
+            fact = f"none of its {len(proof.functions)} functions is in the running kernel"
+            refusals.append(Refusal("P6-not-in-kernel", c.unit.source, fact))
+    if refusals:
+        raise Refused(refusals)
+    b.units = tuple(
+        UnitResult(c.unit.source, _no_changes(view, c.unit.source), proof)
+        for c, (view, proof) in zip(b.compiled, proofs, strict=True)
+    )
+    b.report["units"] = [unit_report(u, c.unit.object) for u, c in zip(b.units, b.compiled, strict=True)]
+    return image
+
+
+def _no_changes(view: View, place: str) -> Changes:
+    from kgbuild.analysis.correlate import Correlation
+    from kgbuild.special.entries import Entries
+
+    nothing = Entries({}, ())
+    return Changes(place, view, view, Correlation(view, view), nothing, nothing, (), (), (), (), (), ())
+
+
+def _compare(b: Build, options: Options) -> None:
+    """After this, what changed is known, and that no type in use changed its layout."""
+    with b.stage("diff"):
+        units = []
+        for c, unit in zip(b.compiled, b.units, strict=True):
+            changes = compute_changes(unit.changes.original, View(read(c.patched)), unit.source)
+            refusals = list(changes.refusals)
+            if options.ignore_init:
+                dropped = [r for r in refusals if r.code == "K3-init"]
+                refusals = [r for r in refusals if r.code != "K3-init"]
+                b.warnings += [f"{r.place}: {r.fact}; ignored by --ignore-init" for r in dropped]
+            if changes.changed or changes.new:
+                refusals += _check_types(c, options, b)
+            units.append(UnitResult(unit.source, _with_refusals(changes, tuple(refusals)), unit.parity))
+    b.units = tuple(units)
+    b.report["warnings"] = list(b.warnings)
+    if all(u.changes.nothing for u in b.units):
+        raise NoChange("no function changes; the compiled code is the same", remedy="nothing to patch")
+
+
+def _with_refusals(changes: Changes, refusals: tuple[Refusal, ...]) -> Changes:
+    from dataclasses import replace
+
+    return replace(changes, refusals=refusals)
+
+
+def _check_types(c: Compiled, options: Options, b: Build) -> list[Refusal]:
+    before, after = read_layouts(read(c.original)), read_layouts(read(c.patched))
+    if not before:
+        raise ToolError(
+            "the compiler writes no BTF, so that changed structures can't be seen",
+            place=c.unit.source,
+            remedy="use a compiler with -gbtf (gcc 12 or later)",
+        )
+    out = []
+    for change in compare_layouts(before, after):
+        name = change.type.split()[-1]
+        if name in options.allow_types or change.type in options.allow_types:
+            b.warnings.append(f"{c.unit.source}: {change.type}: {change.fact}; accepted by --allow-type")
+            continue
+        out.append(Refusal("K9-type-layout", f"{c.unit.source}: {change.type}", change.fact, symbol=name))
+    return out
+
+
+def _close(b: Build, image: KernelImage, options: Options) -> None:
+    """After this, every member is known with its reason, and every reference is bound or refused."""
+    assert b.kernel is not None
+    with b.stage("close"):
+        exports = parse_symvers(b.kernel.symvers.read_text())
+        b.closure = close(b.units, image, exports, options.allow_unproven)
+    b.closure.warnings[:0] = b.warnings
+    b.report.update(closure_report(b.closure))
+    if b.closure.refusals:
+        raise Refused(b.closure.refusals)
+    if not b.closure.redirects:
+        raise NoChange("new functions only, and nothing of the running kernel calls them", remedy="nothing to patch")
+
+
+def _emit(b: Build, name: str, cache: Cache, options: Options) -> None:
+    assert b.kernel is not None and b.closure is not None and b.patches is not None
+    with b.stage("link"):
+        note = json.dumps(_note(b), sort_keys=True, separators=(",", ":"))
+        identity = Identity(bytes.fromhex(b.kernel.id.build_id), options.replace, note)
+        output = extract(b.closure, identity)
+        keep = None
+        if options.keep is not None:
+            keep = options.keep / "2-link"
+            keep.mkdir(parents=True, exist_ok=True)
+        b.module = link_module(b.kernel, cache, output, name, keep)
+
+
+def _note(b: Build) -> dict[str, Any]:
+    """What the module says of itself, in .note.kgbuild: no times, no paths, so that builds are reproducible."""
+    assert b.kernel is not None and b.closure is not None and b.patches is not None
+    return {
+        "schema": 1,
+        "tool": f"kgbuild {__version__}",
+        "kernel": {"name": b.kernel.id.name, "version": b.kernel.id.version, "compiler": b.kernel.compiler},
+        "build_ids": {"vmlinux": b.kernel.id.build_id},
+        "patches": [{"name": p.name, "sha256": p.sha256} for p in b.patches.patches],
+        "functions": [{"object": r.object, "name": r.name, "sympos": r.sympos} for r in b.closure.redirects],
+        "accepted": list(b.closure.warnings),
+    }
+
+
+def _verify(b: Build, output: Path) -> None:
+    """Read back what was written, by another reader than the one that wrote it."""
+    from kgbuild.host.verify import verify_module
+
+    assert b.kernel is not None and b.closure is not None
+    with b.stage("verify"):
+        b.findings = verify_module(b.module, b.kernel, output.name)
+    b.report["findings"] = finding_report(b.findings)
+    b.report["module"] = {
+        "name": module_name(output),
+        "path": str(output),
+        "sha256": hashlib.sha256(b.module).hexdigest(),
+        "size": len(b.module),
+        "functions": [{"object": r.object, "name": r.name, "sympos": r.sympos} for r in b.closure.redirects],
+    }
+
+
+__all__ = ["OVERRIDDEN", "Build", "Options", "build", "load_image", "module_name"]

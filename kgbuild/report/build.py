@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The report of a build as plain data, schema version 1 (docs/schema/report-1.json)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kgbuild import __version__
+from kgbuild.analysis.closure import Closure, UnitResult
+from kgbuild.analysis.parity import EXACT, OVERRIDDEN
+from kgbuild.model import Finding, Kernel
+from kgbuild.refusals import Refusal
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How long a stage took, in seconds, and the highest memory use up to its end, in MB."""
+
+    name: str
+    seconds: float
+    rss_mb: float
+
+
+def kernel_report(kernel: Kernel) -> dict[str, str]:
+    """What the name resolved to."""
+    return {
+        "name": kernel.id.name,
+        "distro": kernel.id.distro,
+        "release": kernel.id.release,
+        "version": kernel.id.version,
+        "build_id": kernel.id.build_id,
+        "compiler": kernel.compiler,
+    }
+
+
+def unit_report(unit: UnitResult, object_name: str) -> dict[str, Any]:
+    """Parity of one unit."""
+    counts = unit.parity.counts
+    return {
+        "source": unit.source,
+        "object": object_name,
+        "target": "vmlinux",
+        "parity": {
+            "matched": counts[EXACT],
+            "total": len(unit.parity.functions) - counts[OVERRIDDEN],
+            "weak_overridden": counts[OVERRIDDEN],
+            "unmatched": [
+                {"function": f.name, "status": f.status, "reason": f.reason}
+                for f in unit.parity.functions
+                if f.status not in (EXACT, OVERRIDDEN)
+            ],
+        },
+    }
+
+
+def closure_report(closure: Closure) -> dict[str, Any]:
+    """Changed, new, pulled, carried, references and noise of a closure."""
+
+    def of(role: str) -> list[dict[str, str]]:
+        return [
+            {
+                "function": m.atom.name or closure.units[m.unit].changes.patched.section_name(m.atom),
+                "unit": closure.units[m.unit].source,
+                "reason": m.reason,
+            }
+            for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id))
+            if m.role == role and m.atom.kind == "function"
+        ]
+
+    references: dict[tuple[str, str], dict[str, Any]] = {}
+    for bound in sorted(closure.bound.values()):
+        references[(bound.name, bound.symbol)] = {
+            "name": bound.name,
+            "object": bound.object,
+            "sympos": bound.sympos,
+            "how": bound.how,
+            "proof": bound.proof,
+        }
+    for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):
+        if m.role == "data" and m.atom.kind == "data":
+            references[(m.atom.name, f"copy {m.unit}")] = {
+                "name": m.atom.name,
+                "object": "",
+                "sympos": 0,
+                "how": "copy",
+                "proof": m.reason,
+            }
+    return {
+        "changed": of("changed"),
+        "new": of("new"),
+        "pulled": [],
+        "carried": of("carried"),
+        "references": list(references.values()),
+        "noise": [{"function": n.function, "rule": n.rule} for unit in closure.units for n in unit.changes.noise],
+        "warnings": list(closure.warnings),
+    }
+
+
+def refusal_report(refusals: Sequence[Refusal]) -> list[dict[str, str]]:
+    """Refusals as data."""
+    return [asdict(r) for r in refusals]
+
+
+def finding_report(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    """Findings as data."""
+    return [asdict(f) for f in findings]
+
+
+def empty_report(kernel: Kernel | None) -> dict[str, Any]:
+    """A report with every required key and nothing found yet."""
+    return {
+        "schema_version": 1,
+        "tool": {"name": "kgbuild", "version": __version__},
+        "kernel": kernel_report(kernel) if kernel is not None else None,
+        "patches": [],
+        "units": [],
+        "changed": [],
+        "new": [],
+        "pulled": [],
+        "carried": [],
+        "references": [],
+        "noise": [],
+        "warnings": [],
+        "findings": [],
+        "refusals": [],
+        "module": None,
+        "stages": [],
+    }

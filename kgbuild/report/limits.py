@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""docs/limits.md, made from the registry of refusals, so that what is documented is what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kgbuild.refusals import RULES, Rule
+
+# Letter of a code -> heading, and what the group has in common. A new letter needs a row here.
+GROUPS = {
+    "P": (
+        "The patch",
+        "Seen from the text of the patch, before anything is compiled (P10: while it is).",
+    ),
+    "C": ("The kernel", "Seen from the kernel's configuration and the compiler."),
+    "Y": ("Parity", "The kernel's own source, compiled again, must give the code that runs."),
+    "K": ("The change", "Seen from the compiled code: what can't be replaced while a kernel runs."),
+}
+
+_HEAD = """\
+<!-- Made by `make docs` from kgbuild/refusals.py. Do not edit. -->
+
+# What kgbuild refuses, and what to do then
+
+A refusal has a code that stays the same for ever, a place, a fact and a remedy. All refusals of a run are
+given together, the exit status is 1 and nothing is written. What kgbuild does not know, it refuses.
+"""
+
+
+def render_limits() -> str:
+    """The whole of docs/limits.md: one table a group, its rows in the order of the registry.
+
+    Raises KeyError for a code whose letter is in no group.
+    """
+    rows: dict[str, list[Rule]] = {letter: [] for letter in GROUPS}
+    for code, rule in RULES.items():
+        rows[code[0]].append(rule)
+    return _HEAD + "".join(
+        f"\n## {GROUPS[letter][0]}\n\n{GROUPS[letter][1]}\n\n{_table(rules)}" for letter, rules in rows.items() if rules
+    )
+
+
+def _table(rules: Iterable[Rule]) -> str:
+    lines = ["| code | rule | remedy |", "| --- | --- | --- |"]
+    lines += [f"| `{rule.code}` | {_cell(rule.rule)} | {_cell(rule.remedy)} |" for rule in rules]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text fit for a cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", r"\|")

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Entries of the special sections, each with the code it belongs to.
+
+A special section is an array; which entry belongs to a function is told by one relocation of the entry (`owner` in
+the architecture's table). An entry size that does not fit the relocations is refused: nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kgbuild.arch.base import SpecialSection
+from kgbuild.refusals import Refusal
+from kgbuild.special.view import Ref, View
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry: its section's name and index, place and size in it, bytes, references (offsets in the entry, with
+    the owner's among them), the id of the atom it belongs to and the offset in it."""
+
+    section: str
+    section_index: int
+    index: int
+    size: int
+    data: bytes
+    refs: tuple[Ref, ...]
+    owner: int
+    owner_offset: int
+    replacement: int | None = None
+    companion: bytes = b""
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Every entry of an object's special sections, by owner atom, in section and table order."""
+
+    by_owner: dict[int, tuple[Entry, ...]]
+    refusals: tuple[Refusal, ...]
+
+    def of(self, atom_id: int) -> tuple[Entry, ...]:
+        return self.by_owner.get(atom_id, ())
+
+
+def read_entries(view: View, place: str) -> Entries:
+    """All entries of the special sections that `view`'s architecture names. `place` names the object in refusals."""
+    by_owner: dict[int, list[Entry]] = {}
+    refusals: list[Refusal] = []
+    for section in view.obj.sections:
+        spec = view.arch.special.get(section.name)
+        if spec is None or not section.alloc or section.size == 0:
+            continue
+        size = entry_size(view, section.index, spec)
+        if size is None:
+            refusals.append(
+                Refusal(
+                    "K2-special",
+                    f"{place}: {section.name}",
+                    f"{section.size} bytes do not divide into entries of {' or '.join(map(str, spec.sizes))} bytes "
+                    "that fit its relocations",
+                    section=section.name,
+                )
+            )
+            continue
+        for entry in _entries(view, section.index, spec, size):
+            by_owner.setdefault(entry.owner, []).append(entry)
+    return Entries({k: tuple(v) for k, v in by_owner.items()}, tuple(refusals))
+
+
+def entry_size(view: View, section_index: int, spec: SpecialSection) -> int | None:
+    """The entry size of `spec.sizes` with which every entry has its owner's relocation in place, else None."""
+    section = view.obj.sections[section_index]
+    offsets = {int(o) for o in view.obj.relocs(section_index)["offset"]}
+    for size in spec.sizes:
+        if section.size % size == 0 and all(i + spec.owner in offsets for i in range(0, section.size, size)):
+            return size
+    return None
+
+
+def _entries(view: View, section_index: int, spec: SpecialSection, size: int) -> list[Entry]:
+    section = view.obj.sections[section_index]
+    raw = bytes(view.obj.contents(section_index))
+    companion = b""
+    companion_size = 0
+    count = section.size // size
+    if spec.companion:
+        other = view.obj.section_named(spec.companion)
+        if other is not None and other.size % count == 0:
+            companion, companion_size = bytes(view.obj.contents(other.index)), other.size // count
+    rows = view.obj.relocs(section_index)
+    by_entry: dict[int, list[tuple[int, int, int, int]]] = {}
+    for offset, kind, sym, addend in zip(
+        rows["offset"].tolist(),
+        rows["type"].tolist(),
+        rows["sym"].tolist(),
+        rows["addend"].tolist(),
+        strict=True,
+    ):
+        if kind != view.arch.none_reloc:
+            by_entry.setdefault(offset // size, []).append((offset % size, kind, sym, addend))
+    out = []
+    for i in range(count):
+        refs = []
+        owner, owner_offset = -1, 0
+        replacement = None
+        data = raw[i * size : (i + 1) * size]
+        for offset, kind, sym, addend in sorted(by_entry.get(i, ())):
+            if spec.replacement is not None and offset == spec.replacement[0]:
+                replacement_size = data[size - spec.replacement[1]]
+                if replacement_size == 0:
+                    continue
+                target, delta = _replacement(view, sym, addend, replacement_size)
+                replacement = target
+            else:
+                target, delta = view.target(sym, addend, code_start=offset == spec.owner)
+            width = view.arch.reloc_size[kind]
+            refs.append(Ref(offset, kind, width, target, delta, 0))
+            if offset == spec.owner:
+                owner, owner_offset = target, delta
+        out.append(
+            Entry(
+                section.name,
+                section_index,
+                i,
+                size,
+                data,
+                tuple(refs),
+                owner,
+                owner_offset,
+                replacement,
+                companion[i * companion_size : (i + 1) * companion_size],
+            )
+        )
+    return out
+
+
+def _replacement(view: View, sym: int, addend: int, size: int) -> tuple[int, int]:
+    symbol = view.obj.symbol(sym)
+    return view.piece(symbol.shndx, symbol.value + addend, size).id, 0

@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An object seen as atoms and references, the form that parity, diff and extraction share.
+
+An atom is the smallest piece that has an identity of its own: a function or variable (with all its names, for
+aliases and folded bodies share one place), a string, a piece of anonymous data, or an undefined symbol. A reference
+says where in an atom, by which relocation type, which atom and which offset in it are meant. Section symbols, the
+end-of-instruction bias of PC-relative relocations and the branches that the assembler resolved without leaving a
+relocation are all worked out here, so that nothing later looks at relocation addends again.
+"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass
+from functools import cached_property
+
+from kgbuild.arch import arch_of
+from kgbuild.arch.base import Arch, Instruction
+from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
+from kgbuild.elf.object import Object, Section, Symbol
+
+FUNCTION, DATA, STRING, ANON, UNDEFINED, ABSOLUTE = (
+    "function",
+    "data",
+    "string",
+    "anon",
+    "undefined",
+    "absolute",
+)
+
+
+@dataclass(frozen=True)
+class Atom:
+    """One piece of an object. `id` orders atoms; `section` is -1 for undefined and absolute symbols.
+
+    names    every non-section symbol at this place, first the one with most meaning (global, then sized)
+    symbols  their indices in the symbol table
+    """
+
+    id: int
+    kind: str
+    section: int
+    offset: int
+    size: int
+    names: tuple[str, ...] = ()
+    symbols: tuple[int, ...] = ()
+    bind: int = STB.LOCAL
+
+    @property
+    def name(self) -> str:
+        return self.names[0] if self.names else ""
+
+    @property
+    def is_local(self) -> bool:
+        return self.bind == STB.LOCAL
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One reference from an atom.
+
+    offset  of the relocated field in the atom; type: relocation type; size: of the field in bytes
+    atom    id of the atom meant; delta: offset in it that is meant
+    bias    what must be subtracted from `delta` to make an addend (end of instruction minus field, for code)
+    synthetic  True where the object had no relocation (resolved by the assembler)
+    """
+
+    offset: int
+    type: int
+    size: int
+    atom: int
+    delta: int
+    bias: int
+    synthetic: bool = False
+
+
+class Ambiguous(Exception):
+    """A reference whose target can't be told (place and fact in args)."""
+
+
+class View:
+    """Atoms and references of one relocatable object."""
+
+    def __init__(self, obj: Object) -> None:
+        self.obj = obj
+        self.arch: Arch = arch_of(obj.machine)
+        self.atoms: list[Atom] = []
+        self._in_section: dict[int, list[int]] = {}
+        self._starts: dict[int, list[int]] = {}
+        self._of_symbol: dict[int, int] = {}
+        self._strings: dict[tuple[int, int], int] = {}
+        self._pieces: dict[tuple[int, int], int] = {}
+        self._refs: dict[int, tuple[Ref, ...]] = {}
+        self._instructions: dict[int, list[Instruction]] = {}
+        self._symbols = [obj.symbol(i) for i in range(len(obj.symbols))]
+        self._make_atoms()
+
+    # -- atoms -----------------------------------------------------------------------------------------------
+
+    def _add(self, **fields: object) -> Atom:
+        atom = Atom(id=len(self.atoms), **fields)  # type: ignore[arg-type]
+        self.atoms.append(atom)
+        return atom
+
+    def _make_atoms(self) -> None:
+        at: dict[int, dict[int, list[Symbol]]] = {}
+        for s in self._symbols[1:]:
+            if s.type in (STT.SECTION, STT.FILE):
+                continue
+            if s.shndx == SHN.UNDEF or s.shndx >= SHN.LORESERVE:
+                kind = UNDEFINED if s.shndx == SHN.UNDEF else ABSOLUTE
+                atom = self._add(
+                    kind=kind,
+                    section=-1,
+                    offset=s.value,
+                    size=s.size,
+                    names=(s.name,),
+                    symbols=(s.index,),
+                    bind=s.bind,
+                )
+                self._of_symbol[s.index] = atom.id
+            elif not s.name.startswith(".L"):
+                at.setdefault(s.shndx, {}).setdefault(s.value, []).append(s)
+        for section in self.obj.sections:
+            if section.alloc and section.type in (SHT.PROGBITS, SHT.NOBITS, SHT.NOTE) and not self.is_table(section):
+                self._atoms_of_section(section, at.get(section.index, {}))
+
+    def is_table(self, section: Section) -> bool:
+        """True for special sections, read entry by entry, and for what is dropped."""
+        return (
+            section.name in self.arch.special
+            or section.name in self.arch.auxiliary
+            or self.arch.is_dropped(section.name)
+        )
+
+    def _atoms_of_section(self, section: Section, at: dict[int, list[Symbol]]) -> None:
+        if section.strings:
+            return
+        ids, cursor = [], 0
+        sized = sorted((value, symbols) for value, symbols in at.items() if any(s.size for s in symbols))
+        labels = {value: symbols for value, symbols in at.items() if not any(s.size for s in symbols)}
+        if not sized and labels and section.size:
+            # hand-written or empty-struct symbols: the labels themselves divide the section
+            sized, labels = sorted(labels.items()), {}
+        for i, (value, symbols) in enumerate(sized):
+            if value > cursor:
+                ids.append(self._gap(section, cursor, value))
+            size = max(s.size for s in symbols)
+            limit = sized[i + 1][0] if i + 1 < len(sized) else section.size
+            if size == 0 or value + size > limit:
+                size = limit - value
+            ordered = sorted(symbols, key=lambda s: (s.is_local, s.weak, -s.size, s.index))
+            kind = FUNCTION if section.executable else DATA
+            atom = self._add(
+                kind=kind,
+                section=section.index,
+                offset=value,
+                size=size,
+                names=tuple(s.name for s in ordered),
+                symbols=tuple(s.index for s in ordered),
+                bind=ordered[0].bind,
+            )
+            for s in symbols:
+                self._of_symbol[s.index] = atom.id
+            ids.append(atom.id)
+            cursor = value + size
+        if cursor < section.size:
+            ids.append(self._gap(section, cursor, section.size))
+        self._in_section[section.index] = ids
+        self._starts[section.index] = [self.atoms[i].offset for i in ids]
+        for value, symbols in labels.items():
+            for s in symbols:
+                if ids:
+                    self._of_symbol[s.index] = ids[max(bisect.bisect_right(self._starts[section.index], value) - 1, 0)]
+
+    def _gap(self, section: Section, start: int, end: int) -> int:
+        return self._add(kind=ANON, section=section.index, offset=start, size=end - start).id
+
+    @cached_property
+    def functions(self) -> list[Atom]:
+        """Every function, in table order."""
+        return [a for a in self.atoms if a.kind == FUNCTION]
+
+    @cached_property
+    def data(self) -> list[Atom]:
+        """Every named variable."""
+        return [a for a in self.atoms if a.kind == DATA]
+
+    @cached_property
+    def by_name(self) -> dict[str, list[Atom]]:
+        """Defined atoms by each of their names."""
+        out: dict[str, list[Atom]] = {}
+        for a in self.atoms:
+            if a.section >= 0:
+                for name in a.names:
+                    out.setdefault(name, []).append(a)
+        return out
+
+    def section_of(self, atom: Atom) -> Section:
+        return self.obj.sections[atom.section]
+
+    def section_name(self, atom: Atom) -> str:
+        return self.obj.sections[atom.section].name if atom.section >= 0 else ""
+
+    def content(self, atom: Atom) -> bytes:
+        """The atom's bytes as in the file; zeros for NOBITS."""
+        section = self.obj.sections[atom.section]
+        if section.type == SHT.NOBITS:
+            return bytes(atom.size)
+        return bytes(self.obj.contents(atom.section)[atom.offset : atom.offset + atom.size])
+
+    def is_const(self, atom: Atom) -> bool:
+        """True for data nothing writes after load."""
+        return not self.section_of(atom).writable
+
+    # -- where an address in a section leads ---------------------------------------------------------------------
+
+    def locate(self, section_index: int, offset: int, *, symbol: int | None = None) -> tuple[int, int]:
+        """(atom id, delta) for an offset in a section; `symbol` where the reference named one.
+
+        An offset past the end of a section that holds one atom, or before its start, belongs to that atom.
+        """
+        section = self.obj.sections[section_index]
+        if section.strings:
+            return self._string(section, offset)
+        if section.name in self.arch.auxiliary:
+            return self._piece(section, offset)
+        if symbol is not None and symbol in self._of_symbol:
+            atom = self.atoms[self._of_symbol[symbol]]
+            return atom.id, offset - atom.offset
+        ids = self._in_section.get(section_index)
+        if not ids:
+            return self._whole(section, offset)
+        if section.flags & SHF.MERGE and section.entsize:
+            return self._constant(section, offset)
+        place = max(bisect.bisect_right(self._starts[section_index], offset) - 1, 0)
+        atom = self.atoms[ids[place]]
+        return atom.id, offset - atom.offset
+
+    def _whole(self, section: Section, offset: int) -> tuple[int, int]:
+        key = (section.index, -1)
+        if key not in self._pieces:
+            self._pieces[key] = self._add(kind=ANON, section=section.index, offset=0, size=section.size).id
+        return self._pieces[key], offset
+
+    def _string(self, section: Section, offset: int) -> tuple[int, int]:
+        data = self.obj.contents(section.index)
+        if not 0 <= offset < len(data):
+            raise Ambiguous(f"{section.name}+{offset:#x}", "reference outside its string section")
+        raw = bytes(data)
+        start = raw.rfind(b"\0", 0, offset) + 1
+        key = (section.index, start)
+        if key not in self._strings:
+            end = raw.find(b"\0", start)
+            end = len(raw) if end < 0 else end + 1
+            self._strings[key] = self._add(kind=STRING, section=section.index, offset=start, size=end - start).id
+        return self._strings[key], offset - start
+
+    def _constant(self, section: Section, offset: int) -> tuple[int, int]:
+        start = offset - offset % section.entsize
+        key = (section.index, start)
+        if key not in self._pieces:
+            self._pieces[key] = self._add(kind=ANON, section=section.index, offset=start, size=section.entsize).id
+        return self._pieces[key], offset - start
+
+    def _piece(self, section: Section, offset: int) -> tuple[int, int]:
+        """A piece of .altinstr_aux: from the place referred to up to the jump that ends it."""
+        key = (section.index, offset)
+        if key not in self._pieces:
+            end = len(self.obj.contents(section.index))
+            for i in self._decode_section(section.index):
+                if i.offset >= offset and i.ends_flow:
+                    end = i.offset + i.length
+                    break
+            self._pieces[key] = self._add(kind=ANON, section=section.index, offset=offset, size=end - offset).id
+        return self._pieces[key], 0
+
+    def piece(self, section_index: int, offset: int, size: int) -> Atom:
+        """An anonymous atom of a given extent (replacement code of one alternative)."""
+        key = (section_index, offset)
+        if key not in self._pieces or self.atoms[self._pieces[key]].size != size:
+            self._pieces[key] = self._add(kind=ANON, section=section_index, offset=offset, size=size).id
+        return self.atoms[self._pieces[key]]
+
+    # -- references ----------------------------------------------------------------------------------------------
+
+    def _decode_section(self, index: int) -> list[Instruction]:
+        key = -1 - index
+        if key not in self._instructions:
+            self._instructions[key] = self.arch.decode(bytes(self.obj.contents(index)))
+        return self._instructions[key]
+
+    def instructions(self, atom: Atom) -> list[Instruction]:
+        """The atom's code, decoded; offsets are relative to the atom."""
+        if atom.id not in self._instructions:
+            self._instructions[atom.id] = self.arch.decode(self.content(atom))
+        return self._instructions[atom.id]
+
+    @cached_property
+    def _section_relocs(self) -> dict[int, tuple[list[int], list[int], list[int], list[int]]]:
+        return {}
+
+    def _relocs(self, index: int) -> tuple[list[int], list[int], list[int], list[int]]:
+        cached = self._section_relocs.get(index)
+        if cached is None:
+            rows = self.obj.relocs(index)
+            if len(rows):
+                rows = rows[rows["offset"].argsort(kind="stable")]
+            cached = (
+                rows["offset"].tolist(),
+                rows["type"].tolist(),
+                rows["sym"].tolist(),
+                rows["addend"].tolist(),
+            )
+            self._section_relocs[index] = cached
+        return cached
+
+    def refs(self, atom: Atom) -> tuple[Ref, ...]:
+        """Every reference from `atom`, ordered by offset. Raises Ambiguous for one that can't be resolved."""
+        found = self._refs.get(atom.id)
+        if found is None:
+            found = self._compute_refs(atom) if atom.section >= 0 else ()
+            self._refs[atom.id] = found
+        return found
+
+    def _compute_refs(self, atom: Atom) -> tuple[Ref, ...]:
+        section = self.obj.sections[atom.section]
+        offsets, types, syms, addends = self._relocs(atom.section)
+        first = bisect.bisect_left(offsets, atom.offset)
+        last = bisect.bisect_left(offsets, atom.offset + atom.size)
+        code = section.executable
+        out = []
+        ends: dict[int, int] | None = None
+        for i in range(first, last):
+            kind = types[i]
+            if kind == self.arch.none_reloc:
+                continue
+            if kind not in self.arch.reloc_size:
+                raise Ambiguous(f"{section.name}+{offsets[i]:#x}", f"relocation type {kind} has no rule")
+            field_offset = offsets[i] - atom.offset
+            size = self.arch.reloc_size[kind]
+            bias = 0
+            if code and kind in self.arch.pc_relative:
+                if kind == self.arch.call_reloc:
+                    bias = size
+                else:
+                    if ends is None:
+                        ends = self._field_ends(atom)
+                    if field_offset not in ends:
+                        raise Ambiguous(f"{section.name}+{offsets[i]:#x}", "relocation inside no instruction")
+                    bias = ends[field_offset]
+            target, delta = self.target(syms[i], addends[i] + bias)
+            out.append(Ref(field_offset, kind, size, target, delta, bias))
+        if code:
+            out.extend(self._resolved_by_assembler(atom, {r.offset for r in out}))
+            out.sort(key=lambda r: r.offset)
+        return tuple(out)
+
+    def _field_ends(self, atom: Atom) -> dict[int, int]:
+        """Distance from each byte of an instruction to its end, for the bytes a displacement can begin at."""
+        ends: dict[int, int] = {}
+        for i in self.instructions(atom):
+            for byte in range(i.offset, i.offset + i.length):
+                ends[byte] = i.offset + i.length - byte
+        return ends
+
+    def target(self, sym: int, where: int, *, code_start: bool = False) -> tuple[int, int]:
+        """(atom id, delta) that symbol `sym` plus `where` means. With `code_start` an address at the very end of a
+        piece of code belongs to that piece (ORC's end markers), not to what follows."""
+        s = self._symbols[sym]
+        if code_start and s.shndx and s.shndx < SHN.LORESERVE:
+            section = self.obj.sections[s.shndx]
+            if s.value + where == section.size and section.size:
+                atom, delta = self.locate(s.shndx, s.value + where - 1)
+                return atom, delta + 1
+        if s.shndx == SHN.UNDEF or s.shndx >= SHN.LORESERVE:
+            return self._of_symbol[sym], where
+        if s.type == STT.SECTION or s.name.startswith(".L"):
+            return self.locate(s.shndx, s.value + where)
+        return self.locate(s.shndx, s.value + where, symbol=sym)
+
+    def _resolved_by_assembler(self, atom: Atom, known: set[int]) -> list[Ref]:
+        """Branches and RIP-relative operands that leave the atom without a relocation (same section)."""
+        ids = self._in_section.get(atom.section, ())
+        if len(ids) < 2:
+            return []
+        out = []
+        for i in self.instructions(atom):
+            if i.target is None or i.field_offset in known or 0 <= i.target < atom.size:
+                continue
+            target, delta = self.locate(atom.section, atom.offset + i.target)
+            kind = self.arch.call_reloc if i.is_branch else self.arch.per_field_pcrel32
+            bias = i.offset + i.length - i.field_offset
+            out.append(Ref(i.field_offset, kind, i.field_size, target, delta, bias, synthetic=True))
+        return out
+
+    def masked(self, atom: Atom) -> bytes:
+        """The atom's bytes with every referenced field zeroed."""
+        raw = bytearray(self.content(atom))
+        for r in self.refs(atom):
+            raw[r.offset : r.offset + r.size] = bytes(r.size)
+        return bytes(raw)
