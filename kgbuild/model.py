@@ -26,9 +26,7 @@ class KernelId:
 
     def __str__(self) -> str:
         version = (
-            f" ({self.version}, build-id {self.build_id[:12]})"
-            if self.version
-            else f" (build-id {self.build_id[:12]})"
+            f" ({self.version}, build-id {self.build_id[:12]})" if self.version else f" (build-id {self.build_id[:12]})"
         )
         return self.name + version
 
@@ -111,9 +109,7 @@ class Task(Protocol):
 class Progress(Protocol):
     """How the edge shows long work; the CLI gives a rich one, tests and libraries the silent one."""
 
-    def step(
-        self, title: str, total: float | None = None, unit: str = ""
-    ) -> AbstractContextManager[Task]: ...
+    def step(self, title: str, total: float | None = None, unit: str = "") -> AbstractContextManager[Task]: ...
     def note(self, text: str) -> None: ...
 
 

@@ -120,9 +120,7 @@ _TABLE = [
         "Existing data keeps its size and its initial value.",
         "use a shadow variable or a callback",
     ),
-    Rule(
-        "K2-special", "A special section must be known to be carried.", "leave this function out of the patch"
-    ),
+    Rule("K2-special", "A special section must be known to be carried.", "leave this function out of the patch"),
     Rule(
         "K3-init",
         "Code in init memory has run and is freed.",
@@ -164,9 +162,7 @@ _TABLE = [
         "A relocation must be of a kind the kernel's module loader applies.",
         "avoid this construct in the patch",
     ),
-    Rule(
-        "K12-folded", "Functions folded into one body can't be redirected apart.", "patch the callers instead"
-    ),
+    Rule("K12-folded", "Functions folded into one body can't be redirected apart.", "patch the callers instead"),
     Rule(
         "K13-ambiguous",
         "Which of several symbols is meant must be decidable.",

@@ -226,13 +226,12 @@ def _explain(text: _Text, hunk: Hunk, expected: int, found: list[int]) -> tuple[
     wanted, seen = hunk.old[differing[0]], text.at(place + differing[0])
     shown = "the end of the file" if seen is None else f"`{_excerpt(seen)}`"
     fact = f"does not apply: line {place + differing[0] + 1}: expected `{_excerpt(wanted)}`, found {shown}"
+    blanks = all(_blankless(hunk.old[k]) == _blankless(text.at(place + k)) for k in differing)
+    note = ", in white space or line ends only (mail or an editor may have damaged the patch)" if blanks else ""
     if near is None:
-        return f"{fact}; nothing like it is in the file", False
+        return f"{fact}{note or '; nothing like it is in the file'}", False
     lines = "1 line differs" if len(differing) == 1 else f"{len(differing)} lines differ"
-    fact += f"; nearest: line {place + 1} ({place + 1 - hunk.old_start:+d}), {lines}"
-    if all(_blankless(hunk.old[k]) == _blankless(text.at(place + k)) for k in differing):
-        fact += ", in white space or line ends only (mail or an editor may have damaged the patch)"
-    return fact, False
+    return f"{fact}; nearest: line {place + 1} ({place + 1 - hunk.old_start:+d}), {lines}{note}", False
 
 
 def _excerpt(line: bytes) -> str:

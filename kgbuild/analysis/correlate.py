@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from kgbuild.analysis.dwarf import Declaration, read_static_locals
 from kgbuild.special.view import DATA, FUNCTION, Ambiguous, Atom, View
 
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
@@ -90,7 +91,8 @@ def correlate(original: View, patched: View) -> Correlation:
     progress = True
     while progress and result.undecided:
         progress = _pair_by_reference(result) or _pair_clones_by_content(result)
-    _pair_stateless(result)
+    _pair_by_declaration(result)
+    _drop_stateless(result)
     return result
 
 
@@ -108,7 +110,7 @@ def _pair_by_name(result: Correlation, kind: str) -> None:
         numbered_theirs = sorted({i for n, i in theirs if n != key})
         if key in plain_ours and key in plain_theirs and len([1 for n, _ in ours if n == key]) == 1:
             result.pair(plain_ours[key], plain_theirs[key])
-        if len(numbered_ours) == 1 and len(numbered_theirs) == 1:
+        if kind == FUNCTION and len(numbered_ours) == 1 and len(numbered_theirs) == 1:
             result.pair(numbered_ours[0], numbered_theirs[0])
         elif numbered_ours and numbered_theirs:
             result.undecided[f"{kind} {key}"] = (tuple(numbered_ours), tuple(numbered_theirs))
@@ -155,8 +157,12 @@ def _pair_by_reference(result: Correlation) -> bool:
             if len(left) != len(right) or result.original.masked(o) != result.patched.masked(p):
                 continue
             for a, b in zip(left, right, strict=True):
-                key = group_of.get((0, a.atom))
-                if key is not None and key == group_of.get((1, b.atom)) and (a.offset, a.delta) == (b.offset, b.delta):
+                group = group_of.get((0, a.atom))
+                if (
+                    group is not None
+                    and group == group_of.get((1, b.atom))
+                    and (a.offset, a.delta) == (b.offset, b.delta)
+                ):
                     votes[(a.atom, b.atom)] = votes.get((a.atom, b.atom), 0) + 1
     return _settle(result, votes)
 
@@ -196,8 +202,75 @@ def _same_shape(result: Correlation, o: int, p: int) -> bool:
     return True
 
 
-def _pair_stateless(result: Correlation) -> None:
-    """What is left of once-flags and their kind is no matter of correctness: left unpaired, it is carried anew."""
-    for key, (ours, _) in list(result.undecided.items()):
-        if key.startswith(DATA) and is_stateless(result.original.atoms[ours[0]]):
+def _pair_by_declaration(result: Correlation) -> None:
+    """Static locals that no unchanged function settles: by the declaration they come from."""
+    groups = {k: v for k, v in result.undecided.items() if k.startswith(DATA) and not _needless(result, v)}
+    if not groups:
+        return
+    left, right = read_static_locals(result.original.obj), read_static_locals(result.patched.obj)
+    for ours, theirs in groups.values():
+        if left and right:
+            for exact in (True, False):
+                a = _by_declaration(result.original, ours, left, result.to_patched, exact)
+                b = _by_declaration(result.patched, theirs, right, result.to_original, exact)
+                for key in sorted(a.keys() & b.keys()):
+                    if len(a[key]) == 1 and len(b[key]) == 1:
+                        result.pair(a[key][0], b[key][0])
+        elif (
+            len(ours) == 1
+            and len(theirs) == 1
+            and _owners(result.original, ours[0]) & _owners(result.patched, theirs[0])
+        ):
+            result.pair(ours[0], theirs[0])
+    _drop_settled(result)
+    for group, (ours, theirs) in list(result.undecided.items()):
+        # declarations known on both sides, and none the same: these are other variables, not undecided ones
+        places_o, places_p = _known(result.original, ours, left), _known(result.patched, theirs, right)
+        if group in groups and places_o and places_p and not {f for f, _ in places_o} & {f for f, _ in places_p}:
+            del result.undecided[group]
+
+
+def _known(view: View, atoms: tuple[int, ...], declared: dict[tuple[int, int], Declaration]) -> set[tuple[str, str]]:
+    """(function, name) of each atom; empty where one of them has no declaration."""
+    found = [declared.get((view.atoms[i].section, view.atoms[i].offset)) for i in atoms]
+    return {(d.function, d.name) for d in found if d is not None} if None not in found else set()
+
+
+def _by_declaration(
+    view: View,
+    atoms: tuple[int, ...],
+    declared: dict[tuple[int, int], Declaration],
+    settled: dict[int, tuple[int, ...]],
+    exact: bool,
+) -> dict[tuple[str, str, int], list[int]]:
+    out: dict[tuple[str, str, int], list[int]] = {}
+    for i in atoms:
+        found = declared.get((view.atoms[i].section, view.atoms[i].offset))
+        if found is not None and i not in settled:
+            out.setdefault((found.function, found.name, found.line if exact else 0), []).append(i)
+    return out
+
+
+def _owners(view: View, target: int) -> set[str]:
+    """Stems of the functions that refer to an atom."""
+    out = set()
+    for function in view.functions:
+        try:
+            if any(r.atom == target for r in view.refs(function)):
+                out.add(stem(function.name.partition(".cold")[0]))
+        except Ambiguous:
+            continue
+    return out
+
+
+def _needless(result: Correlation, group: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
+    """True for a group whose pairing is no matter of correctness."""
+    atom = result.original.atoms[group[0][0]]
+    return is_stateless(atom) or is_anonymous(atom)
+
+
+def _drop_stateless(result: Correlation) -> None:
+    """What is left of once-flags and their kind stays unpaired and is carried anew; constants go by content."""
+    for key, group in list(result.undecided.items()):
+        if key.startswith(DATA) and _needless(result, group):
             del result.undecided[key]

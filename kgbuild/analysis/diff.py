@@ -120,60 +120,16 @@ class _Differ:
         self.memo: dict[tuple[int, int], Reason | None] = {}
         self.active: set[tuple[int, int]] = set()
         self.noise: set[tuple[str, str]] = set()
+        self.changed: dict[int, Changed] = {}
+        self.init_changed: list[str] = []
         self.refusals: list[Refusal] = [*self.pe.refusals]
 
     def run(self) -> Changes:
-        changed: dict[int, Changed] = {}
-        init_changed: list[str] = []
-        for o, p in self.c.pairs(FUNCTION):
-            reason = self.compare(o, p)
-            if reason is None:
-                continue
-            if is_init(self.p, p) or is_init(self.o, o):
-                init_changed.append(p.name)
-                self._refuse(
-                    "K3-init",
-                    p.name,
-                    f"{p.name} is in {self.p.section_name(p)}, which runs once and is freed",
-                    p,
-                )
-                continue
-            if is_cold(p):
-                parents = self.p.by_name.get(cold_parent(p.name), [])
-                originals = self.o.by_name.get(cold_parent(p.name), [])
-                if parents and originals and parents[0].id not in changed:
-                    changed[parents[0].id] = Changed(
-                        originals[0], parents[0], Reason("cold", reason.offset, f"{p.name}: {reason}")
-                    )
-                continue
-            changed.setdefault(p.id, Changed(o, p, reason))
-        new = [a for a in self.p.functions if a.id not in self.c.to_original]
-        removed = [a for a in self.o.functions if a.id not in self.c.to_patched]
-        for a in [*new]:
-            if is_init(self.p, a):
-                init_changed.append(a.name)
-                self._refuse(
-                    "K3-init",
-                    a.name,
-                    f"new function {a.name} is in {self.p.section_name(a)}, freed after boot",
-                    a,
-                )
-                new.remove(a)
-            elif is_cold(a):
-                new.remove(a)
-                for parent in self.p.by_name.get(cold_parent(a.name), []):
-                    for o in self.c.to_original.get(parent.id, ()):
-                        reason = Reason("cold", -1, f"{a.name} is new")
-                        changed.setdefault(parent.id, Changed(self.o.atoms[o], parent, reason))
-        for a in [*removed]:
-            if is_cold(a):
-                removed.remove(a)
-                for parent in self.o.by_name.get(cold_parent(a.name), []):
-                    for p in self.c.to_patched.get(parent.id, ()):
-                        changed.setdefault(p, Changed(parent, self.p.atoms[p], Reason("cold", -1, f"{a.name} is gone")))
+        self._compare_pairs()
+        new = self._sort_out_new()
+        removed = self._sort_out_removed()
         self._check_data()
         self._check_registration()
-        order = [changed[i] for i in sorted(changed)]
         return Changes(
             self.place,
             self.o,
@@ -181,13 +137,63 @@ class _Differ:
             self.c,
             self.oe,
             self.pe,
-            tuple(order),
+            tuple(self.changed[i] for i in sorted(self.changed)),
             tuple(new),
             tuple(removed),
             tuple(Noise(*n) for n in sorted(self.noise)),
             tuple(self.refusals),
-            tuple(init_changed),
+            tuple(self.init_changed),
         )
+
+    def _compare_pairs(self) -> None:
+        for o, p in self.c.pairs(FUNCTION):
+            reason = self.compare(o, p)
+            if reason is None:
+                continue
+            if is_init(self.p, p) or is_init(self.o, o):
+                self._init(p, f"{p.name} is in {self.p.section_name(p)}, which runs once and is freed")
+            elif is_cold(p):
+                because = Reason("cold", reason.offset, f"{p.name}: {reason}")
+                for parent in self.o.by_name.get(cold_parent(p.name), []):
+                    self._changed_by_cold(parent, because)
+            else:
+                self.changed[p.id] = Changed(o, p, reason)
+
+    def _changed_by_cold(self, original: Atom, reason: Reason) -> None:
+        """A function whose `.cold` half differs is changed, with whatever it became."""
+        for p in self.c.to_patched.get(original.id, ()):
+            self.changed.setdefault(p, Changed(original, self.p.atoms[p], reason))
+
+    def _init(self, atom: Atom, fact: str) -> None:
+        self.init_changed.append(atom.name)
+        self._refuse("K3-init", atom.name, fact, atom)
+
+    def _sort_out_new(self) -> list[Atom]:
+        new = []
+        for atom in self.p.functions:
+            if atom.id in self.c.to_original:
+                continue
+            if is_init(self.p, atom):
+                self._init(atom, f"new function {atom.name} is in {self.p.section_name(atom)}, freed after boot")
+            elif is_cold(atom):
+                for parent in self.p.by_name.get(cold_parent(atom.name), []):
+                    for o in self.c.to_original.get(parent.id, ()):
+                        self._changed_by_cold(self.o.atoms[o], Reason("cold", -1, f"{atom.name} is new"))
+            else:
+                new.append(atom)
+        return new
+
+    def _sort_out_removed(self) -> list[Atom]:
+        removed = []
+        for atom in self.o.functions:
+            if atom.id in self.c.to_patched:
+                continue
+            if is_cold(atom):
+                for parent in self.o.by_name.get(cold_parent(atom.name), []):
+                    self._changed_by_cold(parent, Reason("cold", -1, f"{atom.name} is gone"))
+            else:
+                removed.append(atom)
+        return removed
 
     def _refuse(self, code: str, symbol: str, fact: str, atom: Atom | None = None, view: View | None = None) -> None:
         section = (view or self.p).section_name(atom) if atom is not None else ""
@@ -212,8 +218,9 @@ class _Differ:
     def _compare(self, o: Atom, p: Atom) -> Reason | None:
         left, right = self.o.refs(o), self.p.refs(p)
         if self.o.masked(o) != self.p.masked(p):
-            a, b = self.o.masked(o), self.p.masked(p)
-            first = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+            was, now = self.o.masked(o), self.p.masked(p)
+            first = _first_difference(was, now)
+            first = first if first >= 0 else min(len(was), len(now))
             return Reason("code", first, f"{o.size} -> {p.size} bytes" if o.size != p.size else "")
         if len(left) != len(right):
             return Reason("reference", -1, f"{len(left)} -> {len(right)} references")
@@ -234,7 +241,7 @@ class _Differ:
         x, y = self.o.atoms[a.atom], self.p.atoms[b.atom]
         if x.section < 0 or y.section < 0:
             return x.kind == y.kind and x.name == y.name and a.delta == b.delta
-        if x.kind == STRING or y.kind == STRING:
+        if STRING in (x.kind, y.kind):
             return (
                 x.kind == y.kind
                 and 0 <= a.delta <= x.size
@@ -246,8 +253,6 @@ class _Differ:
         if x.kind == ANON or (is_anonymous(x) and is_anonymous(y)):
             return depth < 8 and self.same_content(x, y, depth)
         if not self.c.paired(x.id, y.id):
-            if is_stateless(x) and is_stateless(y) and self.same_content(x, y, depth):
-                return False
             return False
         if set(x.names) != set(y.names) and (len(x.names) > 1 or len(y.names) > 1) and x.kind == FUNCTION:
             # folded on one side: the same entity only if the body meant is the body there was

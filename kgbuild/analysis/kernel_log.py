@@ -140,7 +140,9 @@ def find_faults(lines: Iterable[LogLine], allow: Sequence[re.Pattern[str]] = ())
     for line in lines:
         found = kind_of(line)
         cut = bool(block) and CUT_HERE in block[0]
-        if (kind and (line.user or len(block) >= _BLOCK_LIMIT or CUT_HERE in line.text)) or (kind and found and not cut and not _same_fault(kind, found)):
+        if (kind and (line.user or len(block) >= _BLOCK_LIMIT or CUT_HERE in line.text)) or (
+            kind and found and not cut and not _same_fault(kind, found)
+        ):
             close(False)
         if kind:
             block.append(line.text)

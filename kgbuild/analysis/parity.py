@@ -234,7 +234,7 @@ class _Parity:
             mine, other = code[a.offset : a.offset + a.length], raw[b.offset : b.offset + b.length]
             inside = [refs[o] for o in range(a.offset, a.offset + a.length) if o in refs]
             if a.is_branch and b.is_branch:
-                if a.is_call != b.is_call or (mine[0] != other[0] and _branch_kind(mine) != _branch_kind(other)):
+                if a.mnemonic != b.mnemonic:
                     raise _Mismatch(f"+{a.offset:#x}: another branch in the kernel")
                 assert b.target is not None
                 if inside:

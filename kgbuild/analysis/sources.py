@@ -173,6 +173,7 @@ def find_strip(files: Sequence[FilePatch], exists: Callable[[str], bool]) -> int
 _INCLUDES = {b"include", b"include_next", b"import", b"embed"}
 _HAS = {b"__has_include", b"__has_include_next", b"__has_include__", b"__has_include_next__", b"__has_embed"}
 _NAME = re.compile(rb'\s*(?:"(?P<quote>[^"\n]*)"|<(?P<angle>[^>\n]*)>)')
+_DIRECTIVE = re.compile(rb"(?:#|%:)\s*(\w+)(.*)", re.DOTALL)
 _PRAGMA = re.compile(rb"\s*GCC\s+(?:dependency|pch_preprocess)\b(.*)", re.DOTALL)
 _ASSEMBLER = re.compile(rb"incbin|\.\s*include\b")
 _JOIN = re.compile(rb'"\s*"')
@@ -219,10 +220,10 @@ def _find_includes(path: str, text: bytes) -> Iterator[tuple[int, str]]:
 
     for odd in _ODD_HASH.finditer(spliced):
         yield line_of(odd.end() - 1), "a directive is written with a digraph or trigraph"
-    for start, code in _directives_and_asm(spliced):
+    for start, code, is_directive in _directives_and_asm(spliced):
         line = line_of(start)
-        directive = re.match(rb"\s*(?:#|%:)\s*(\w+)(.*)", code, re.DOTALL)
-        if directive is None:
+        directive = _DIRECTIVE.match(code)
+        if directive is None or not is_directive:
             if _ASSEMBLER.search(code):
                 yield line, f"the assembler would read a file: `{printable(code.strip())[:70]}`"
             if b"_Pragma" in code and b"dependency" in code:
@@ -263,9 +264,9 @@ def _judge(path: str, text: bytes) -> str:
     return ""
 
 
-def _directives_and_asm(spliced: bytes) -> Iterator[tuple[int, bytes]]:
-    """(offset, text) of each directive, comments taken out; and of each run of strings, joined and unescaped,
-    and each other word that could matter (`__stringify(.incbin "x")` has no string yet)."""
+def _directives_and_asm(spliced: bytes) -> Iterator[tuple[int, bytes, bool]]:
+    """(offset, text, True) of each directive without its comments; (offset, text, False) of each run of strings,
+    joined and unescaped, and of bare words that could become one (`__stringify(.incbin "x")`)."""
     directive = b""
     strings = b""
     start = strings_start = 0
@@ -275,7 +276,7 @@ def _directives_and_asm(spliced: bytes) -> Iterator[tuple[int, bytes]]:
         kind, text = token.lastgroup, token[0]
         if kind == "newline":
             if directive:
-                yield start, directive
+                yield start, directive, True
             directive, fresh = b"", True
         elif kind == "comment":
             directive += b" " if directive else b""
@@ -290,16 +291,16 @@ def _directives_and_asm(spliced: bytes) -> Iterator[tuple[int, bytes]]:
                 strings += text if kind == "raw" else _unescape(text[1:].removesuffix(b'"'))
                 continue
             if strings:
-                yield strings_start, (previous + b" " if previous == b"_Pragma" else b"") + strings
+                yield strings_start, (b"_Pragma " if previous == b"_Pragma" else b"") + strings, False
                 strings = b""
             if kind == "word" and b"incbin" in text:
-                yield token.start(), text
+                yield token.start(), text, False
             if kind == "word":
                 previous = text
     if directive:
-        yield start, directive
+        yield start, directive, True
     if strings:
-        yield strings_start, strings
+        yield strings_start, strings, False
 
 
 def _unescape(text: bytes) -> bytes:
@@ -320,8 +321,8 @@ def check_dependencies(deps: Sequence[str], allowed_roots: Sequence[str], cwd: s
     """Refuses (P5-include) every file the compiler or assembler read that is not below an allowed directory.
 
     deps           paths from gcc -MD and as --MD, symbolic links resolved by the caller (realpath)
-    allowed_roots  absolute, resolved directories (kernel tree, build tree, the compiler's own), or single
-    files cwd            the absolute directory relative paths are from; without it they are refused
+    allowed_roots  absolute, resolved directories (kernel tree, build tree, the compiler's own) or files
+    cwd            the absolute directory relative paths are from; without it they are refused
     """
     roots = [posixpath.normpath(root) for root in allowed_roots if root.startswith("/")]
     found = []

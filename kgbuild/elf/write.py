@@ -141,11 +141,12 @@ def write(obj: OutObject) -> bytes:
             )
 
     table = bytearray(SYM.size)
-    for s in [*locals_, *globals_]:
-        if s.section is not None and id(s.section) not in number:
-            raise ValueError(f"symbol {s.name} is defined in a section that is not written")
-        shndx = number[id(s.section)] if s.section is not None else s.shndx
-        table += SYM.pack(strings.add(s.name), (s.bind << 4) | s.type, s.other, shndx, s.value, s.size)
+    for symbol in [*locals_, *globals_]:
+        if symbol.section is not None and id(symbol.section) not in number:
+            raise ValueError(f"symbol {symbol.name} is defined in a section that is not written")
+        shndx = number[id(symbol.section)] if symbol.section is not None else symbol.shndx
+        info = (symbol.bind << 4) | symbol.type
+        table += SYM.pack(strings.add(symbol.name), info, symbol.other, shndx, symbol.value, symbol.size)
     place(".symtab", SHT.SYMTAB, 0, bytes(table), 0, symtab_index + 1, len(locals_) + 1, 8, SYM.size)
     place(".strtab", SHT.STRTAB, 0, bytes(strings.data), 0, 0, 0, 1, 0)
     names.add(".shstrtab")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kgbuild.errors import ToolError
 from kgbuild.host.run import remedy_for, run
+from kgbuild.host.tied import tied
 from kgbuild.model import Progress
 
 UPDATE_REMEDY = "apt-get update"
@@ -158,7 +159,7 @@ class Apt:
     def _fetch(self, specs: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
-                ["apt-get", "download", "-q", *specs],
+                tied(["apt-get", "download", "-q", *specs]),
                 cwd=directory,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -47,7 +47,7 @@ def make_overlay(source: Path, files: Mapping[str, bytes], root: Path) -> None:
 
     Nothing in `source` is touched: unchanged entries are symbolic links to it.
     """
-    tree: dict[str, dict[str, bytes] | None] = {}
+    tree: dict[str, dict[str, bytes]] = {}
     for path, text in files.items():
         parent = str(Path(path).parent)
         folder = "" if parent == "." else parent
@@ -56,18 +56,15 @@ def make_overlay(source: Path, files: Mapping[str, bytes], root: Path) -> None:
             if not folder:
                 break
             folder = str(Path(folder).parent) if "/" in folder else ""
-        entry = tree["" if parent == "." else parent]
-        assert entry is not None
-        entry[Path(path).name] = text
+        tree["" if parent == "." else parent][Path(path).name] = text
     for folder, own in sorted(tree.items()):
         real = root / folder
         real.mkdir(parents=True, exist_ok=True)
-        assert own is not None
         inner = {Path(f).name for f in tree if f and str(Path(f).parent) in (folder, folder or ".")}
         original = source / folder
-        for name in os.listdir(original) if original.is_dir() else ():
-            if name not in own and name not in inner:
-                (real / name).symlink_to(original / name)
+        for entry in original.iterdir() if original.is_dir() else ():
+            if entry.name not in own and entry.name not in inner:
+                (real / entry.name).symlink_to(entry)
         for name, text in own.items():
             (real / name).write_bytes(text)
 
@@ -154,7 +151,7 @@ def _compile(kernel: Kernel, unit: UnitCommand, tree: Path, out: Path, *, patche
             return [Refusal("P10-compile", unit.source, text)]
         raise ToolError(f"the original does not compile: {text}", place=unit.source)
     if patched:
-        problems = check_dependencies(_resolved(read_dependencies(deps), kernel, tree), _roots(kernel, tree))
+        problems = check_dependencies(_resolved(read_dependencies(deps), kernel), _roots(kernel, tree))
         if problems:
             return problems
     if unit.objtool:
@@ -179,14 +176,9 @@ def read_dependencies(path: Path) -> list[str]:
     return text.partition(":")[2].split()
 
 
-def _resolved(deps: list[str], kernel: Kernel, tree: Path) -> list[str]:
-    """Real paths; the patched files themselves lie in the overlay."""
-    real_tree = os.path.realpath(tree)
-    out = []
-    for dep in dict.fromkeys(deps):
-        full = os.path.realpath(dep if dep.startswith("/") else kernel.build / dep)
-        out.append(full if not full.startswith(real_tree) else full)
-    return out
+def _resolved(deps: list[str], kernel: Kernel) -> list[str]:
+    """Real paths, links of the overlay followed."""
+    return [os.path.realpath(d if d.startswith("/") else kernel.build / d) for d in dict.fromkeys(deps)]
 
 
 def _roots(kernel: Kernel, tree: Path) -> list[str]:

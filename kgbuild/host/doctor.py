@@ -6,20 +6,20 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kgbuild.errors import ToolError
+from kgbuild.host import kvm
 from kgbuild.host.apt import UPDATE_REMEDY, Apt
 from kgbuild.host.cache import Cache, readable_size
+from kgbuild.host.initramfs import find_busybox
 from kgbuild.host.kbuild import check_compiler, compiler_package
 from kgbuild.host.recipe import load_recipes
-from kgbuild.host.run import PACKAGE_OF, run
+from kgbuild.host.run import PACKAGE_OF
 
 NEEDED_BYTES = 5_000_000_000
-KVM_SECONDS = 10.0
 
 # Program -> what it is for. Without the needed ones the demo does not work; the others are for what is said
 # there.
@@ -34,7 +34,6 @@ NEEDED = {
     "tar": "unpacking kernels",
     "xz": "unpacking kernels",
     "qemu-system-x86_64": "booting a kernel (vm)",
-    "busybox": "the guest's programs (vm)",
 }
 OPTIONAL = {
     "pahole": "BTF in the module",
@@ -77,12 +76,13 @@ class Diagnosis:
 
 
 def diagnose(cache: Cache | None = None) -> Diagnosis:
-    """Look at this machine. Takes as long as the probe of KVM, at most KVM_SECONDS and a little."""
+    """Look at this machine. Takes as long as the probe of KVM, a few seconds at most."""
     cache = cache if cache is not None else Cache()
     checks = [
         check_python(sys.version_info[:3]),
         *check_programs(shutil.which),
         *check_libraries(LIBRARIES, Path("/")),
+        check_busybox(),
         check_archive(),
         check_disk(cache),
         check_kvm(),
@@ -164,51 +164,27 @@ def check_compilers(cache: Cache) -> list[Check]:
     return checks
 
 
-def check_kvm() -> Check:
+def check_busybox() -> Check:
+    """A busybox that a guest can run."""
+    try:
+        find_busybox()
+    except ToolError as error:
+        return Check("busybox", MISSING, f"{error.fact}; for the guest's programs (vm)", PACKAGE_OF["busybox"])
+    return Check("busybox", OK, "static, with all that a guest needs")
+
+
+def check_kvm(probe: Callable[[], bool] = lambda: kvm.probe("kvm", "max", 1)) -> Check:
     """Whether KVM really runs a guest here; without it QEMU emulates, which is only slower."""
-    reason = probe_kvm()
-    return Check("kvm", OK, "works") if not reason else Check("kvm", OPTIONAL_MISSING, f"{reason}; QEMU emulates")
-
-
-def probe_kvm(seconds: float = KVM_SECONDS) -> str:
-    """Empty where a guest ran under KVM and said so, else why not.
-
-    /dev/kvm may be there and not work (nested, half-configured machines), or hang: so a guest of one sector
-    is started, which leaves through QEMU's debug-exit device, and given `seconds`.
-    """
     device = Path("/dev/kvm")
     if not device.exists():
-        return "there is no /dev/kvm"
-    if not os.access(device, os.R_OK | os.W_OK):
-        return "/dev/kvm may not be used by this user"
-    # mov al, 0x10; out 0xf4, al; hlt: QEMU then ends with status (0x10 << 1) | 1.
-    sector = bytes([0xB0, 0x10, 0xE6, 0xF4, 0xF4]).ljust(510, b"\0") + b"\x55\xaa"
-    with tempfile.NamedTemporaryFile(prefix="kgbuild-kvm-") as image:
-        image.write(sector)
-        image.flush()
-        argv = [
-            *(
-                "qemu-system-x86_64",
-                "-accel",
-                "kvm",
-                "-m",
-                "16",
-                "-display",
-                "none",
-                "-nodefaults",
-                "-no-reboot",
-            ),
-            *("-device", "isa-debug-exit,iobase=0xf4,iosize=1"),
-            *("-drive", f"file={image.name},format=raw,if=ide,readonly=off"),
-        ]
-        try:
-            done = run(argv, check=False, timeout=seconds)
-        except ToolError as error:
-            return error.fact
-    if done.status == 0x21:
-        return ""
-    lines = done.stderr.strip().splitlines()
-    return lines[-1] if lines else f"QEMU ended with status {done.status}"
+        fact = "there is no /dev/kvm"
+    elif not os.access(device, os.R_OK | os.W_OK):
+        fact = "/dev/kvm may not be used by this user"
+    elif probe():
+        return Check("kvm", OK, "works")
+    else:
+        fact = f"/dev/kvm is there, but a guest did not come to its end within {kvm.PROBE_SECONDS:.0f} s"
+    return Check("kvm", OPTIONAL_MISSING, f"{fact}; QEMU emulates, which is slower")
 
 
 def mend_command(checks: Iterable[Check], *, root: bool) -> str:

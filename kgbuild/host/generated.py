@@ -21,10 +21,8 @@ _GENERATORS = (
     ("scripts/selinux/genheaders/genheaders", "scripts/selinux/genheaders/genheaders.c"),
 )
 _TARGET = re.compile(r": (?:update )?target '([^']+\.[ch])' ?(?:does not exist|due to)")
-# Not for units that can be patched: made of the vdso and the real mode blob, for assembly only, or of the next link.
-_NOT_NEEDED = re.compile(
-    r"\.mod\.c$|^arch/[^/]+/(?:entry/vdso|realmode|boot|purgatory)/|asm-offsets\.h$|^init/utsversion-tmp\.h$"
-)
+# Not for units that can be patched: those of modpost, of the vdso and the real mode blob, and for assembly only.
+_NOT_NEEDED = re.compile(r"\.mod\.c$|^arch/[^/]+/(?:entry/vdso|realmode|boot|purgatory)/|asm-offsets\.h$")
 
 
 def build_generators(source: Path, build: Path, env: Mapping[str, str]) -> list[str]:

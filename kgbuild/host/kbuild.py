@@ -22,6 +22,7 @@ from kgbuild.errors import ToolError
 from kgbuild.host import generated, units
 from kgbuild.host.cache import write_atomic
 from kgbuild.host.run import PACKAGE_OF, remedy_for, run
+from kgbuild.host.tied import tied
 from kgbuild.model import Kernel, Progress, UnitCommand
 from kgbuild.refusals import Refusal
 
@@ -234,7 +235,7 @@ def _print_commands(source: Path, build: Path, env: dict[str, str]) -> Iterator[
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
-                argv,
+                tied(argv),
                 cwd=build,
                 env={**env, "KBUILD_MODULES": "1", "KBUILD_BUILTIN": "1"},
                 stdin=subprocess.DEVNULL,

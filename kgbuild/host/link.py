@@ -163,7 +163,7 @@ def _modpost(kernel: Kernel, environment: Mapping[str, str], work: Path, name: s
     (work / "list").write_text(f"{name}.o\n")
     config = kernel.config.read_text()
     options = ["-m"] if "CONFIG_MODVERSIONS=y" in config else []
-    argv = [kernel.build / "scripts" / "mod" / "modpost", *options, "-e", "-i", kernel.symvers, "-w"]
+    argv = [str(kernel.build / "scripts" / "mod" / "modpost"), *options, "-e", "-i", str(kernel.symvers), "-w"]
     result = run([*argv, "-o", "out.symvers", "-T", "list"], cwd=work)
     undefined = {m.group(1) for m in _UNDEFINED.finditer(result.stderr)}
     surprising = sorted(undefined - expected)

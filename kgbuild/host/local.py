@@ -22,6 +22,7 @@ from kgbuild.host.acquire import check_same_build
 from kgbuild.host.cache import Cache, remove_tree
 from kgbuild.host.recipe import LOCAL
 from kgbuild.host.run import remedy_for, run
+from kgbuild.host.tied import tied
 from kgbuild.model import Kernel, KernelId, Progress
 
 NEEDED_TOOLS = ("make", "flex", "bison", "bc", "ld")
@@ -222,7 +223,7 @@ def _make_prepare(source: Path, build: Path, cc: str, jobs: int) -> None:
     argv += [f"CC={cc}", f"HOSTCC={cc}"]
     given = parse_config((build / ".config").read_text(errors="replace"))
     for targets in (["olddefconfig"], ["prepare", "modules_prepare"]):
-        done = run([*argv, *targets], env=kbuild.clean_environment(), check=False, timeout=1200)
+        done = run(tied([*argv, *targets]), env=kbuild.clean_environment(), check=False, timeout=1200)
         if done.status != 0:
             lines = [line for line in done.stderr.splitlines() if line.strip()][-4:]
             raise ToolError(

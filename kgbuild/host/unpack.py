@@ -19,6 +19,7 @@ from typing import IO
 from kgbuild.errors import ToolError
 from kgbuild.host.recipe import Part
 from kgbuild.host.run import remedy_for
+from kgbuild.host.tied import tied
 
 _CHUNK = 1 << 20
 _DECOMPRESS = {
@@ -146,7 +147,7 @@ def _pipeline(
 
 def _start(argv: Sequence[str], *, stdin: int | IO[bytes], stdout: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr)
+        return subprocess.Popen(tied(argv), stdin=stdin, stdout=stdout, stderr=stderr)
     except FileNotFoundError as error:
         raise ToolError("not found on this machine", place=argv[0], remedy=remedy_for(argv[0])) from error
 

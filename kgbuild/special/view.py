@@ -139,8 +139,9 @@ class View:
         ids, cursor = [], 0
         sized = sorted((value, symbols) for value, symbols in at.items() if any(s.size for s in symbols))
         labels = {value: symbols for value, symbols in at.items() if not any(s.size for s in symbols)}
-        if not sized and labels and section.size:
-            # hand-written or empty-struct symbols: the labels themselves divide the section
+        if not sized and labels:
+            # hand-written symbols, or variables of empty type (a lock_class_key without lockdep): the labels
+            # themselves divide the section
             sized, labels = sorted(labels.items()), {}
         for i, (value, symbols) in enumerate(sized):
             if value > cursor:

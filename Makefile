@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# `make demo` and `make test` set everything up themselves, on a bare Debian 12 with Python 3.11, git and make.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+KERNEL ?= debian:newest-6.1-cloud
+VENV := .venv
+RESULTS := results
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MODULE := $(RESULTS)/livepatch-proc-version.ko
+
+# All that is needed from Debian. python3-venv is added below where this Python has no venv of its own.
+#   gcc-12 binutils make libelf1   compile units and run objtool
+#   gcc libc6-dev flex bison bc libelf-dev libssl-dev   prepare a kernel of one's own (kernel add)
+#   dpkg tar xz-utils zstd         unpack kernels
+#   qemu-system-x86 busybox-static boot them
+PACKAGES := \
+	gcc-12 binutils make libelf1 \
+	gcc libc6-dev flex bison bc libelf-dev libssl-dev \
+	dpkg tar xz-utils zstd \
+	qemu-system-x86 busybox-static
+
+export KGBUILD_TEST_KERNEL := $(KERNEL)
+
+.PHONY: help demo test check unit-test kernel-test docs bench kernel venv packages clean
+
+help:
+	@echo 'make demo     install what is needed, fetch a kernel, build a live patch, boot it and show it working'
+	@echo 'make test     everything CI runs: check, unit tests, then patches booted on a real kernel'
+	@echo 'make check    formatting, lint, types'
+	@echo 'make docs     write docs/limits.md anew'
+	@echo 'make bench    measure build times and memory'
+	@echo 'make clean    remove results and the virtual environment (the kernels stay in the cache)'
+	@echo
+	@echo 'KERNEL=$(KERNEL) names the kernel, PYTHON=$(PYTHON) the interpreter.'
+
+demo: kernel
+	@mkdir -p $(RESULTS)
+	$(BIN)/kgbuild build examples/proc-version/fix.patch --kernel $(KERNEL) -o $(MODULE) \
+		--report $(RESULTS)/livepatch-proc-version.json
+	$(BIN)/kgbuild verify $(MODULE) --kernel $(KERNEL)
+	$(BIN)/kgbuild vm $(MODULE) --kernel $(KERNEL) --check 'grep -q kgbuild /proc/version'
+
+test: check unit-test kernel-test
+
+check: venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict kgbuild
+
+unit-test: venv
+	$(BIN)/python -m pytest $(wildcard tests/unit tests/objects)
+
+kernel-test: kernel
+	$(BIN)/python -m pytest tests/kernel
+
+docs: venv
+	$(BIN)/python -c 'import sys; from kgbuild.report.limits import render_limits; sys.stdout.write(render_limits())' \
+		> docs/limits.md
+
+bench: kernel
+	@mkdir -p $(RESULTS)
+	$(BIN)/python benchmarks/end_to_end.py
+
+kernel: venv
+	$(BIN)/kgbuild kernel fetch $(KERNEL)
+
+venv: packages $(STAMP)
+
+$(STAMP): pyproject.toml | packages
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# Only what is missing is installed. Without package lists (a fresh container) kernels can't be found either, so
+# they are updated then as well.
+packages:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "kgbuild needs Python 3.11 or later, and '$(PYTHON)' is not: say make PYTHON=python3.11" >&2; exit 1; }
+	@if ! command -v apt-get > /dev/null; then \
+		echo 'No apt-get here, so nothing is installed; see `kgbuild doctor` for what is missing.'; exit 0; \
+	fi; \
+	missing=; \
+	for package in $(PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$package 2> /dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || missing="$$missing python3-venv"; \
+	lists=; apt-cache policy linux-source-6.1 2> /dev/null | grep -q 'Candidate: [0-9]' && lists=yes; \
+	[ -n "$$missing" ] || [ -z "$$lists" ] || exit 0; \
+	root=; \
+	if [ "$$(id -u)" != 0 ]; then \
+		root=sudo; \
+		if ! command -v sudo > /dev/null; then \
+			echo "Not root, and no sudo here. As root: apt-get update; apt-get install$$missing" >&2; exit 1; \
+		fi; \
+	fi; \
+	echo "Debian packages:$${missing:- the lists only}"; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	$$root apt-get update -qq < /dev/null || echo 'apt-get update failed: going on with the lists that are here' >&2; \
+	[ -z "$$missing" ] || $$root env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -qq --yes --no-install-recommends $$missing < /dev/null
+
+clean:
+	rm -rf $(RESULTS) $(VENV)

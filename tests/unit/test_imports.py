@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The shape of the project: imports run one way, every file says its licence, and the documents keep up."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from kgbuild import refusals
+from kgbuild.report.limits import render_limits
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "kgbuild"
+
+# Lowest first: a module may import from its own folder and from the layers before its own in this list.
+LAYERS = (
+    ("__init__", "errors", "refusals"),
+    ("model",),
+    ("elf", "arch"),
+    ("special",),
+    ("analysis",),
+    ("emit", "report"),
+    ("host",),
+    ("pipeline",),
+    ("fanout",),
+    ("cli",),
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+# These take data and give data: nothing in them opens a file, starts a process or prints.
+PURE = ("elf", "arch", "special", "analysis", "emit", "report")
+EDGE_MODULES = {
+    "subprocess",
+    "socket",
+    "urllib",
+    "http",
+    "shutil",
+    "tempfile",
+    "pathlib",
+    "os",
+    "click",
+    "rich",
+}
+EDGE_CALLS = {"print", "open", "input"}
+
+CODE = sorted(PACKAGE.rglob("*.py"))
+SOURCES = sorted(
+    path
+    for pattern in (
+        "kgbuild/**/*",
+        "tests/**/*",
+        "benchmarks/**/*",
+        "examples/**/*",
+        ".ci/*",
+        "Makefile",
+        "*.toml",
+    )
+    for path in ROOT.glob(pattern)
+    if path.is_file()
+    and path.suffix in {".py", ".toml", ".c", ".h", ".sh", ""}
+    and "__pycache__" not in path.parts
+)
+
+
+def name_of(path: Path) -> str:
+    """The folder or module directly below kgbuild/ that a file belongs to."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of every import, those inside functions too; `from a import b` gives "a.b"."""
+    package = ".".join(("kgbuild", *path.relative_to(PACKAGE).parent.parts))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base]) if base else ".".join(above)
+            for alias in node.names:
+                yield node.lineno, f"{base}.{alias.name}"
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    here = name_of(path)
+    assert here in LEVEL, f"{here} has no place in LAYERS"
+    wrong = []
+    for line, name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] != "kgbuild" or len(parts) < 2:
+            continue
+        # `from kgbuild import __version__` names the package itself.
+        there = parts[1] if parts[1] in LEVEL else "__init__"
+        if there != here and (LEVEL[there] > LEVEL[here] or (LEVEL[there] == LEVEL[here] > 0)):
+            wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in CODE if name_of(path) in PURE], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_the_core_touches_nothing_outside(path: Path) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for line, name in imports_of(path)
+        if name.split(".")[0] in EDGE_MODULES
+    ]
+    wrong += [
+        f"{path.relative_to(ROOT)}:{node.lineno} calls {node.func.id}()"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in EDGE_CALLS
+    ]
+    assert not wrong
+
+
+def test_only_the_command_line_prints() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in CODE
+        if name_of(path) != "cli"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in {"print", "exit"}
+    ]
+    assert not wrong
+
+
+def test_every_source_file_names_its_licence() -> None:
+    assert SOURCES
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if path.stat().st_size
+        and "SPDX-License-Identifier: GPL-2.0-or-later" not in path.read_text(encoding="utf-8")[:400]
+    ]
+    assert not wrong
+
+
+def test_limits_are_those_of_the_registry() -> None:
+    text = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+    assert text == render_limits(), "docs/limits.md is old: run make docs"
+
+
+def test_limits_name_every_code_once() -> None:
+    cells = re.findall(r"^\| `([A-Z]\d+-[a-z-]+)` \|", render_limits(), re.MULTILINE)
+    assert sorted(cells) == sorted(refusals.RULES)
+
+
+def test_codes_keep_their_form() -> None:
+    assert all(re.fullmatch(r"[A-Z]\d+-[a-z]+(-[a-z]+)*", code) for code in refusals.RULES)
+    numbers = [code.split("-")[0] for code in refusals.RULES]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_readme_commands_are_targets_of_make() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][a-z-]*):(?!=)", makefile, re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z][a-z-]*)", "\n".join(_code_of(readme))))
+    assert {"demo", "test"} <= named
+    assert named <= targets
+
+
+def test_readme_commands_are_commands() -> None:
+    from kgbuild.cli.main import COMMANDS
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\s*(?:\$ )?kgbuild ([a-z]+)", "\n".join(_code_of(readme)), re.MULTILINE))
+    assert set(COMMANDS) <= named, "a command is not in the README"
+    assert named <= set(COMMANDS)
+
+
+def _code_of(markdown: str) -> list[str]:
+    """What stands in code blocks and between backquotes."""
+    fenced = re.findall(r"^```[a-z]*\n(.*?)^```", markdown, re.DOTALL | re.MULTILINE)
+    indented = re.findall(r"^(?: {4}|\t)(.*)$", markdown, re.MULTILINE)
+    return [*fenced, *indented, *re.findall(r"`([^`\n]+)`", markdown)]
+
+
+def test_links_of_the_documents_lead_somewhere() -> None:
+    wrong = []
+    for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]:
+        for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if "://" not in link and not (page.parent / link).exists():
+                wrong.append(f"{page.relative_to(ROOT)}: {link}")
+    assert not wrong
+
+
+def test_report_schema_is_a_closed_schema() -> None:
+    schema = json.loads((ROOT / "docs" / "schema" / "report-1.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    objects = [node for node in _nodes(schema) if node.get("type") == "object" and "properties" in node]
+    assert objects
+    for node in objects:
+        assert node.get("additionalProperties") is False
+        assert set(node.get("required", [])) <= set(node["properties"])
+
+
+def _nodes(value: object) -> Iterator[dict[str, object]]:
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            yield from _nodes(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _nodes(inner)
+
+
+# The patches of tests/kernel: their descriptions and files go together.
+
+
+def test_kernel_cases_have_their_patches() -> None:
+    folder = ROOT / "tests" / "kernel" / "cases"
+    cases = tomllib.loads((folder / "cases.toml").read_text(encoding="utf-8"))["case"]
+    names = [case["name"] for case in cases]
+    assert len(set(names)) == len(names)
+    keys = {
+        "name",
+        "patches",
+        "about",
+        "check",
+        "before",
+        "after",
+        "disabled",
+        "allow_log",
+        "changed",
+        "new",
+        "unit",
+    }
+    used = set()
+    for case in cases:
+        assert set(case) <= keys, case["name"]
+        assert {"name", "patches", "about", "changed", "new"} <= set(case), case["name"]
+        assert case.get("check") or case.get("after"), f"{case['name']} shows nothing"
+        for pattern in case.get("allow_log", []):
+            re.compile(pattern)
+        for patch in case["patches"]:
+            assert (folder / patch).is_file(), patch
+            used.add((folder / patch).resolve())
+    assert {path.resolve() for path in folder.glob("*.patch")} <= used
+
+
+def test_bad_patches_have_their_files_and_known_codes() -> None:
+    folder = ROOT / "tests" / "kernel" / "bad"
+    cases = tomllib.loads((folder / "bad.toml").read_text(encoding="utf-8"))["case"]
+    assert {f"{case['name']}.patch" for case in cases} == {path.name for path in folder.glob("*.patch")}
+    for case in cases:
+        assert set(case) <= {"name", "about", "exit", "codes", "text"}, case["name"]
+        assert set(case["codes"]) <= set(refusals.RULES), case["name"]
+        assert bool(case["codes"]) == (case["exit"] == 1), case["name"]
+        assert case["exit"] in (1, 2, 4), case["name"]
