@@ -116,6 +116,7 @@ def build(
     progress = progress or SilentProgress()
     b = state if state is not None else Build()
     cache = Cache()
+    b.report["allowed"] = _allowed(options)
     try:
         name = module_name(output)
         _acquire(b, kernel_name, options, progress)
@@ -133,6 +134,14 @@ def build(
     return b
 
 
+def _allowed(options: Options) -> list[dict[str, str]]:
+    """The options by which a user takes a risk, for the report."""
+    out = [{"option": "--allow-compiler", "value": ""}] if options.allow_compiler else []
+    out += [{"option": "--allow-unproven", "value": v} for v in sorted(options.allow_unproven)]
+    out += [{"option": "--allow-type", "value": v} for v in sorted(options.allow_types)]
+    return out + ([{"option": "--ignore-init", "value": ""}] if options.ignore_init else [])
+
+
 # -- the stages --------------------------------------------------------------------------------------------------
 
 
@@ -140,7 +149,7 @@ def _acquire(b: Build, name: str, options: Options, progress: Progress) -> None:
     with b.stage("kernel"):
         kernel = ensure_kernel(name, progress=progress, offline=options.offline, jobs=options.jobs)
     b.kernel = kernel
-    b.report["kernel"] = kernel_report(kernel)
+    b.report["kernel"] = {**kernel_report(kernel), "requested": name}
     refusals = check_config(kernel.config.read_text())
     compiler = check_compiler(kernel)
     if compiler is not None:
@@ -161,10 +170,9 @@ def _read_patches(b: Build, paths: Sequence[Path]) -> None:
             {"name": p.name, "sha256": p.sha256, "subject": p.subject, "files": [], "skipped": []} for p in parsed
         ]
         b.patches = apply_patches(b.kernel, parsed)
-    for entry in b.report["patches"]:
-        entry["files"] = sorted(b.patches.files)
-        entry["skipped"] = list(b.patches.skipped)
-    if not b.patches.files:
+    for entry, (touched, passed) in zip(b.report["patches"], b.patches.by_patch, strict=True):
+        entry["files"], entry["skipped"] = list(touched), list(passed)
+    if not b.patches.files and not b.patches.refusals:
         what = "the patch touches no kernel code" if b.patches.skipped else "the patch changes nothing"
         skipped = f" (skipped: {', '.join(b.patches.skipped)})" if b.patches.skipped else ""
         raise NoChange(what + skipped, remedy="nothing to patch")
@@ -179,7 +187,7 @@ def _units(b: Build) -> list[UnitCommand]:
         included = find_includers(b.kernel, [p for p in paths if not direct.get(p)])
         wanted = sorted({s for p in paths for s in ([p] if direct.get(p) else included.get(p, []))})
         commands = load_unit_commands(b.kernel, wanted)
-    refusals = []
+    refusals = list(b.patches.refusals)
     for path in paths:
         if not direct.get(path) and not included.get(path):
             option = why_not_built(b.kernel, path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kgbuild.analysis.correlate import is_anonymous, is_stateless
+from kgbuild.analysis.correlate import is_anonymous, is_stateless, stem
 from kgbuild.analysis.diff import Changes, is_cold, is_init
 from kgbuild.analysis.exports import Export
 from kgbuild.analysis.image import KernelImage
@@ -18,7 +18,7 @@ from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDE
 from kgbuild.elf.consts import STB
 from kgbuild.refusals import Refusal
 from kgbuild.special.entries import Entry
-from kgbuild.special.view import ABSOLUTE, ANON, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref
+from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref, View
 
 EXPORT, KLP, LOCAL, NEW_GLOBAL, WEAK_NULL = "export", "klp", "local", "new", "weak"
 
@@ -101,14 +101,13 @@ class Closure:
         member = self.members.get((unit, target.id))
         if member is None:
             return True
-        if member.role != "changed" or target.kind != FUNCTION or ref.delta != 0 or source.id == target.id:
+        if member.role != "changed" or target.kind != FUNCTION or ref.delta != 0:
             return False
-        return not is_branch(changes, source, ref)
+        return not is_branch(changes.patched, source, ref)
 
 
-def is_branch(changes: Changes, source: Atom, ref: Ref) -> bool:
+def is_branch(view: View, source: Atom, ref: Ref) -> bool:
     """Whether a reference is the target of a call or jump, not a pointer being taken."""
-    view = changes.patched
     if not view.section_of(source).executable:
         return False
     return any(i.is_branch and i.field_offset == ref.offset for i in view.instructions(source))
@@ -199,20 +198,16 @@ class _Closer:
                     atom.name,
                     f"global function {atom.name} is gone; other units may call it",
                 )
-        for atom in changes.original.data:
+        for atom in changes.original.data + changes.original.functions:
             try:
-                refs = changes.original.refs(atom)
+                refs = [r for r in changes.original.refs(atom) if r.atom in gone]
             except Ambiguous:
                 continue
             for r in refs:
-                if r.atom in gone and not changes.original.section_name(atom).startswith(".discard"):
+                if r.delta == 0 and not is_branch(changes.original, atom, r):
                     name = gone[r.atom].name
-                    self._refuse(
-                        "K14-vanished",
-                        unit,
-                        name,
-                        f"{atom.name} of the running kernel still points to {name}",
-                    )
+                    where = f"{atom.name} of the running kernel" + (" still" if atom.kind == DATA else "")
+                    self._refuse("K14-vanished", unit, name, f"{where} points to {name}")
 
     def _redirect(self, number: int, unit: UnitResult, original: Atom, patched: Atom) -> None:
         changes, parity = unit.changes, unit.parity
@@ -248,14 +243,10 @@ class _Closer:
             self._refuse("K12-folded", unit, name, f"{name} shares its address with {', '.join(foreign)}")
             return
         split = [changes.patched.atoms[p] for p in changes.correlation.to_patched.get(original.id, ())]
-        if len(split) > 1 and any(p.id not in {c.patched.id for c in changes.changed} for p in split):
+        if len(split) > 1:
             kept = ", ".join(sorted({n for p in split for n in p.names if p.id != patched.id}))
-            self._refuse(
-                "K12-folded",
-                unit,
-                name,
-                f"in the kernel {name} is one body with {kept}, which does not change so",
-            )
+            fact = f"in the kernel {name} is one body with {kept}, which does not change so"
+            self._refuse("K12-folded", unit, name, fact)
             return
         for candidate in original.names:
             sympos = self.image.sympos(candidate, address)
@@ -293,6 +284,8 @@ class _Closer:
             what = "a short jump to another function" if ref.synthetic else kind
             self._refuse("K11-reloc", unit, source.name, f"+{ref.offset:#x}: {what} can't be carried")
         if key in self.c.members:
+            if self.c.members[key].role == "carried":
+                self._check_no_pointer(unit, source, target, ref)
             pointer = target.kind == FUNCTION and self.c.binds_to_kernel(number, source, ref)
             if not pointer or key in self.c.bound:
                 return
@@ -310,7 +303,7 @@ class _Closer:
                 f"+{ref.offset:#x}: refers to the absolute symbol {target.name}",
             )
         elif target.kind == FUNCTION:
-            self._bind_function(number, unit, source, target)
+            self._bind_function(number, unit, source, target, ref)
         else:
             self._bind_data(number, unit, source, target)
 
@@ -335,6 +328,8 @@ class _Closer:
         name = target.name
         key = (number, target.id)
         if name in self.new_globals:
+            unit_number, atom = self.new_globals[name]
+            self._add(unit_number, atom, "new" if atom.kind == FUNCTION else "data", f"used by {source.name}")
             self.c.bound[key] = Bound(name, NEW_GLOBAL, "", proof="defined by this patch")
             return
         export = self.exports.get(name)
@@ -369,7 +364,7 @@ class _Closer:
         self.c.bound[key] = Bound(name, KLP, "vmlinux", sympos, address, proof)
         return True
 
-    def _bind_function(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
+    def _bind_function(self, number: int, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
         changes = unit.changes
         key = (number, target.id)
         if is_init(changes.patched, target):
@@ -397,15 +392,16 @@ class _Closer:
                 key, unit, source, target.name, places[0], "the only global symbol of that name"
             ):
                 return
+        self._check_no_pointer(unit, source, target, ref)
         if key in self.c.members:
-            self._refuse(
-                "K13-ambiguous",
-                unit,
-                source.name,
-                f"takes the address of {target.name}, whose place is not proven",
-            )
             return
         self._add(number, target, "carried", f"called by {source.name}, not proven to be the kernel's")
+
+    def _check_no_pointer(self, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
+        """A pointer to a copy must not get out: pointers are stored and compared."""
+        if ref.delta == 0 and not is_branch(unit.changes.patched, source, ref):
+            fact = f"takes the address of {target.name}, whose place is not proven"
+            self._refuse("K13-ambiguous", unit, source.name or target.name, fact)
 
     def _bind_data(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
         changes = unit.changes
@@ -414,13 +410,13 @@ class _Closer:
             section = changes.patched.section_name(target)
             self._refuse("K6-init-memory", unit, source.name, f"refers to {target.name} in {section}", section)
             return
-        if is_anonymous(target):
+        if is_anonymous(changes.patched, target):
             self._add(number, target, "data", f"constant data read by {source.name}")
             return
         originals = changes.correlation.to_original.get(target.id, ())
         if not originals:
             for group, (_, theirs) in changes.correlation.undecided.items():
-                if target.id in theirs and not is_stateless(target):
+                if target.id in theirs and not is_stateless(changes.patched, target):
                     names = ", ".join(sorted(changes.patched.atoms[p].name for p in theirs))
                     self._refuse(
                         "K13-ambiguous",
@@ -444,10 +440,12 @@ class _Closer:
                     if self._bind_klp(key, unit, source, name, binding.address, binding.evidence):
                         return
                     continue
-                places = [s for s in self.image.named(name) if self.image.in_kallsyms(s)]
-                if len(places) == 1 and self._bind_klp(key, unit, source, name, places[0].value, "its name is unique"):
+                if stem(name) != name:
+                    continue  # numbers prove nothing
+                places = [s.value for s in self.image.named(name) if self.image.in_kallsyms(s)]
+                if len(places) == 1 and self._bind_klp(key, unit, source, name, places[0], "its name is unique"):
                     return
-        if is_stateless(target):
+        if is_stateless(changes.patched, target):
             self._add(number, target, "data", f"flag of {source.name}, not proven to be the kernel's")
             return
         self._refuse(

@@ -19,24 +19,23 @@ _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 _UNIQUE = re.compile(r"^(__UNIQUE_ID_[A-Za-z_]*?)\d+")
 
 # Compiler- and macro-made variables that hold nothing a caller could miss: a fresh copy of them behaves the same
-# (a message is printed once more, a lock class or a debug switch is registered anew).
+# (a message is printed once more, a lock class or a debug switch is registered anew). Not DO_ONCE's ___done: doing it
+# once more would draw the secret of a live hash table anew.
 STATELESS = (
     "__warned",
     "__already_done",
     "__print_once",
     "__key",
     "_rs",
-    "__msg",
     "__UNIQUE_ID_ddebug",
     "descriptor",
-    "___done",
-    "___once_key",
     "__pi_entry",
     "_entry",
     "_entry_ptr",
 )
 # Anonymous read-only data that happens to have a name: by content.
-ANONYMOUS = ("CSWTCH", "__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "C")
+ANONYMOUS = ("CSWTCH", "__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "__msg", "C")
+DEBUG_SWITCH = ("__UNIQUE_ID_ddebug", "descriptor")
 
 
 def stem(name: str) -> str:
@@ -44,14 +43,17 @@ def stem(name: str) -> str:
     return _UNIQUE.sub(r"\1", _NUMBER.sub("", name))
 
 
-def is_anonymous(atom: Atom) -> bool:
-    """True for a variable whose name says nothing: compared and carried by content."""
-    return atom.kind == DATA and any("." in n and stem(n) in ANONYMOUS for n in atom.names)
+def is_anonymous(view: View, atom: Atom) -> bool:
+    """True for a constant whose name says nothing: compared and carried by content."""
+    return atom.kind == DATA and view.is_const(atom) and any("." in n and stem(n) in ANONYMOUS for n in atom.names)
 
 
-def is_stateless(atom: Atom) -> bool:
+def is_stateless(view: View, atom: Atom) -> bool:
     """True for a variable of which a fresh copy serves as well."""
-    return atom.kind == DATA and stem(atom.name) in STATELESS and stem(atom.name) != atom.name
+    name = stem(atom.name)
+    if atom.kind != DATA or name not in STATELESS or name == atom.name:
+        return False
+    return name not in DEBUG_SWITCH or view.section_name(atom) == "__dyndbg"
 
 
 @dataclass
@@ -69,6 +71,15 @@ class Correlation:
         if o not in self.to_original.get(p, ()):
             self.to_original[p] = (*self.to_original.get(p, ()), o)
             self.to_patched[o] = (*self.to_patched.get(o, ()), p)
+
+    def part(self, o: int, p: int) -> None:
+        """Undo a pairing."""
+        for table, key, other in ((self.to_original, p, o), (self.to_patched, o, p)):
+            left = tuple(i for i in table[key] if i != other)
+            if left:
+                table[key] = left
+            else:
+                del table[key]
 
     def paired(self, o: int, p: int) -> bool:
         return o in self.to_original.get(p, ())
@@ -93,6 +104,7 @@ def correlate(original: View, patched: View) -> Correlation:
         progress = _pair_by_reference(result) or _pair_clones_by_content(result)
     _pair_by_declaration(result)
     _drop_stateless(result)
+    _part_changed_stateless(result)
     return result
 
 
@@ -108,7 +120,7 @@ def _pair_by_name(result: Correlation, kind: str) -> None:
         plain_theirs = {n: i for n, i in theirs if n == key}
         numbered_ours = sorted({i for n, i in ours if n != key})
         numbered_theirs = sorted({i for n, i in theirs if n != key})
-        if key in plain_ours and key in plain_theirs and len([1 for n, _ in ours if n == key]) == 1:
+        if [n for n, _ in ours].count(key) == 1 == [n for n, _ in theirs].count(key):
             result.pair(plain_ours[key], plain_theirs[key])
         if kind == FUNCTION and len(numbered_ours) == 1 and len(numbered_theirs) == 1:
             result.pair(numbered_ours[0], numbered_theirs[0])
@@ -266,7 +278,7 @@ def _owners(view: View, target: int) -> set[str]:
 def _needless(result: Correlation, group: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
     """True for a group whose pairing is no matter of correctness."""
     atom = result.original.atoms[group[0][0]]
-    return is_stateless(atom) or is_anonymous(atom)
+    return is_stateless(result.original, atom) or is_anonymous(result.original, atom)
 
 
 def _drop_stateless(result: Correlation) -> None:
@@ -274,3 +286,16 @@ def _drop_stateless(result: Correlation) -> None:
     for key, group in list(result.undecided.items()):
         if key.startswith(DATA) and _needless(result, group):
             del result.undecided[key]
+
+
+def _part_changed_stateless(result: Correlation) -> None:
+    """A once-flag or rate limit that begins with other values is another one. (Debug switches hold line numbers.)"""
+    for o, p in result.pairs(DATA):
+        if not is_stateless(result.patched, p) or result.patched.section_name(p) == "__dyndbg":
+            continue
+        try:
+            same = result.original.masked(o) == result.patched.masked(p)
+        except Ambiguous:
+            same = False
+        if not same:
+            result.part(o.id, p.id)

@@ -14,7 +14,7 @@ from kgbuild.analysis.correlate import Correlation, correlate, is_anonymous, is_
 from kgbuild.elf.consts import SHT
 from kgbuild.refusals import Refusal
 from kgbuild.special.entries import Entries, Entry, read_entries
-from kgbuild.special.view import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
+from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
 
 INIT_SECTIONS = (".init", ".exit", ".meminit", ".cpuinit", ".devinit", ".ref.text.init")
 # Tables through which code or data registers itself at boot or module load: growing one has no effect in a live patch.
@@ -119,8 +119,9 @@ class _Differ:
         self.oe, self.pe = read_entries(original, place), read_entries(patched, place)
         self.memo: dict[tuple[int, int], Reason | None] = {}
         self.active: set[tuple[int, int]] = set()
+        self.assumed = False
         self.noise: set[tuple[str, str]] = set()
-        self.changed: dict[int, Changed] = {}
+        self.changed: dict[tuple[int, int], Changed] = {}
         self.init_changed: list[str] = []
         self.refusals: list[Refusal] = [*self.pe.refusals]
 
@@ -157,12 +158,12 @@ class _Differ:
                 for parent in self.o.by_name.get(cold_parent(p.name), []):
                     self._changed_by_cold(parent, because)
             else:
-                self.changed[p.id] = Changed(o, p, reason)
+                self.changed[p.id, o.id] = Changed(o, p, reason)
 
     def _changed_by_cold(self, original: Atom, reason: Reason) -> None:
         """A function whose `.cold` half differs is changed, with whatever it became."""
         for p in self.c.to_patched.get(original.id, ()):
-            self.changed.setdefault(p, Changed(original, self.p.atoms[p], reason))
+            self.changed.setdefault((p, original.id), Changed(original, self.p.atoms[p], reason))
 
     def _init(self, atom: Atom, fact: str) -> None:
         self.init_changed.append(atom.name)
@@ -204,16 +205,23 @@ class _Differ:
     def compare(self, o: Atom, p: Atom) -> Reason | None:
         """None where o and p are the same function, else the first difference."""
         key = (o.id, p.id)
-        if key not in self.memo:
-            if key in self.active:
-                return None
-            self.active.add(key)
-            try:
-                self.memo[key] = self._compare(o, p)
-            except Ambiguous as error:
-                self.memo[key] = Reason("ambiguous", -1, ": ".join(error.args))
-            self.active.discard(key)
-        return self.memo[key]
+        if key in self.memo:
+            return self.memo[key]
+        if key in self.active:
+            # functions that call each other: the same if nothing else differs
+            self.assumed = True
+            return None
+        if not self.active:
+            self.assumed = False
+        self.active.add(key)
+        try:
+            reason = self._compare(o, p)
+        except Ambiguous as error:
+            reason = Reason("ambiguous", -1, ": ".join(error.args))
+        self.active.discard(key)
+        if reason is not None or not self.assumed or not self.active:
+            self.memo[key] = reason
+        return reason
 
     def _compare(self, o: Atom, p: Atom) -> Reason | None:
         left, right = self.o.refs(o), self.p.refs(p)
@@ -240,6 +248,8 @@ class _Differ:
         """Whether two references mean the same entity."""
         x, y = self.o.atoms[a.atom], self.p.atoms[b.atom]
         if x.section < 0 or y.section < 0:
+            if x.kind == ABSOLUTE and (x.offset, x.size) != (y.offset, y.size):
+                return False
             return x.kind == y.kind and x.name == y.name and a.delta == b.delta
         if STRING in (x.kind, y.kind):
             return (
@@ -250,7 +260,7 @@ class _Differ:
             )
         if a.delta != b.delta or x.kind != y.kind:
             return False
-        if x.kind == ANON or (is_anonymous(x) and is_anonymous(y)):
+        if x.kind == ANON or (is_anonymous(self.o, x) and is_anonymous(self.p, y)):
             return depth < 8 and self.same_content(x, y, depth)
         if not self.c.paired(x.id, y.id):
             return False
@@ -312,7 +322,10 @@ class _Differ:
 
     def _check_data(self) -> None:
         for o, p in self.c.pairs(DATA):
-            if is_anonymous(o) or is_stateless(o) or self._is_registration(self.p.section_name(p)):
+            if is_anonymous(self.p, p) or is_stateless(self.p, p):
+                continue
+            if self._is_registration(self.p.section_name(p)):
+                self._check_registered(o, p)
                 continue
             if self.p.section_name(p).startswith(("__dyndbg", "__bug", ".discard")):
                 continue
@@ -331,8 +344,22 @@ class _Differ:
                     at = _first_difference(self.o.masked(o), self.p.masked(p))
                     fact = f"changed initial value of {p.name}" + (f" at byte {at}" if at >= 0 else "")
                 self._refuse("K3-init" if is_init(self.p, p) else "K1-data", p.name, fact, p)
-            elif was.writable != now.writable or (was.type == SHT.NOBITS) != (now.type == SHT.NOBITS):
+            elif (
+                was.writable != now.writable
+                or (was.type == SHT.NOBITS) != (now.type == SHT.NOBITS)
+                or (was.name != now.name and (".data.." in was.name or ".data.." in now.name))
+            ):
+                # .data..percpu, .data..ro_after_init and their like are other memory
                 self._refuse("K1-data", p.name, f"{p.name} moves from {_group(was.name)} to {_group(now.name)}", p)
+
+    def _check_registered(self, o: Atom, p: Atom) -> None:
+        try:
+            same = self.same_content(o, p)
+        except Ambiguous:
+            same = False
+        if not same:
+            fact = f"{p.name} in {self.p.section_name(p)} changes, which takes effect at boot only"
+            self._refuse("K7-export", p.name, fact, p)
 
     def _is_registration(self, section: str) -> bool:
         return section.startswith(REGISTRATION)

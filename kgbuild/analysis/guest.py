@@ -14,13 +14,13 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from kgbuild.analysis.kernel_log import Fault, find_faults, parse_raw
+from kgbuild.analysis.kernel_log import EXPECTED, Fault, LogLine, find_faults, parse_raw
 from kgbuild.model import Finding
 
-PROTOCOL = "1"
 OUTPUT_LIMIT = 65536
+_LOG_LINES = 8
 PHASES = ("before", "load", "after", "disable", "disabled", "log")
 
 # code of a finding -> what was expected
@@ -108,7 +108,7 @@ def parse_record(line: str) -> Record | None:
 
 @dataclass(frozen=True)
 class Command:
-    """A command to run in one phase; `succeeds` is what it is expected to do, `check` True where it comes from --check."""
+    """A command of one phase; `succeeds` is what it is expected to do, `check` True where it comes from --check."""
 
     text: str
     succeeds: bool = True
@@ -267,7 +267,7 @@ class Session:
         if plan is None or step not in PHASES:
             return None
         records, self._phase_records = self._phase_records, []
-        seconds = max(0.0, record.uptime - self._began)
+        seconds = round(max(0.0, record.uptime - self._began), 2)
         self._began = record.uptime
         match step:
             case "load":
@@ -305,7 +305,7 @@ class Session:
             fact = "the module could not be loaded" + (f": {said}" if said else "")
             if status == "timeout":
                 fact = "loading the module did not end in its time"
-            self._find("G2-load", plan.name, fact, "the kernel's own words are in the log")
+            self._find("G2-load", plan.name, fact)
             return PhaseRun(plan.name, "load", False, fact, seconds)
         problem = self._transition(plan, "load", moved)
         functions = tuple(moved.values.get("functions", "").replace("/\n", "\n").split()) if moved else ()
@@ -354,7 +354,7 @@ class Session:
             said = unload.values.get("out", "").strip() if unload else "no report"
             problems.append(f"the module could not be removed: {said}")
             self._find("G7-unload", plan.name, problems[-1])
-        fact = "; ".join(problems) or "transition complete, module removed"
+        fact = "; ".join(problems) or "disabled, transition complete, module unloaded"
         return PhaseRun(plan.name, "disable", not problems, fact, seconds)
 
     def _log(self, plan: Plan, records: list[Record], seconds: float) -> PhaseRun:
@@ -362,6 +362,7 @@ class Session:
         text = record.values.get("text", "") if record else ""
         self.kernel_log.append(text)
         lines = parse_raw(text)
+        self._explain_refusal(plan, lines)
         if not any(line.user and line.text.endswith("begins") for line in lines):
             fact = "the kernel log of this run is incomplete: its beginning is gone"
             self._find("G9-log", plan.name, fact, "the patch logs too much; see the console (--keep-log)")
@@ -378,6 +379,15 @@ class Session:
         elif find_faults(lines):
             fact = "nothing but what was expected"
         return PhaseRun(plan.name, "log", not faults and not problem, fact, seconds, faults=faults)
+
+    def _explain_refusal(self, plan: Plan, lines: list[LogLine]) -> None:
+        """A module that could not be loaded: the kernel's own words are in its log, insmod's say little."""
+        own = [line.text.strip() for line in lines if not line.user and not EXPECTED.search(line.text)]
+        words = list(dict.fromkeys(own))
+        for number, finding in enumerate(self.findings):
+            if finding.code == "G2-load" and finding.place == plan.name and words:
+                fact = f"{finding.fact}; the kernel says: {' | '.join(words[-_LOG_LINES:])}"
+                self.findings[number] = replace(finding, fact=fact)
 
     def _judge_taint(self, plan: Plan, record: Record | None, explained: bool, allowed: bool) -> str:
         """A second witness: the kernel marks itself as faulty even where its log said nothing we know."""

@@ -34,7 +34,7 @@ FAULTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("duplicate", r"cannot create duplicate"),
         ("sanitizer", r"\b(?:KASAN|KCSAN|KMSAN|UBSAN|KFENCE)\b"),
         ("oops", r"\bOops\b|general protection fault|general protection|unable to handle|invalid opcode:"),
-        ("oops", r"divide error:|stack segment:|double fault|stack guard page|Unable to handle"),
+        ("oops", r"kernel NULL pointer|divide error:|stack segment:|double fault|stack guard page|Unable to handle"),
         ("bug", r"\bBUG\b[:!]?|kernel BUG at|Bad page state|bad page map|scheduling while atomic"),
         ("corruption", r"list_(?:add|del)\S* corruption|refcount_t: |usercopy: Kernel memory"),
         ("leak", r"unregister_netdevice: waiting for|Objects remaining in"),
@@ -158,7 +158,9 @@ def find_faults(lines: Iterable[LogLine], allow: Sequence[re.Pattern[str]] = ())
 
 def _same_fault(kind: str, found: str) -> bool:
     """Inside a block of `kind`, does a line of kind `found` go on with it rather than begin another fault?"""
-    return found == "trace" or (found == "oops" and kind in ("oops", "bug")) or kind == found == "lockdep"
+    if kind in ("oops", "bug", "panic", "sanitizer") and found in ("oops", "critical"):
+        return True
+    return found == "trace" or kind == found == "lockdep"
 
 
 def _without_strangers(block: list[str]) -> list[str]:
@@ -182,7 +184,7 @@ def _kind_of_block(kind: str, block: list[str]) -> str:
 
 # Beginnings of the lines that go on with a fault.
 _CONTINUES = re.compile(
-    r"\s|#PF|(?:PGD|CPU|Hardware name|R[A-Z0-9]{1,2}|[CDEF]S|[CD]R\d|PKRU|Code|Call Trace|Modules linked in|Workqueue)\b"
-    r"|(?:Tainted|task|note|Kernel Offset|Sending NMI|NMI backtrace|stack backtrace|but task|which lock|the existing)\b"
-    r"|other info|[=-]{8}|---\[|\S+/\d+ is trying|\d+ locks? held|Rebooting"
+    r"\s|#PF|(?:PGD|CPU|Hardware name|R[A-Z0-9]{1,2}|[CDEF]S|[CD]R\d|PKRU|Code|Call Trace|Workqueue)\b"
+    r"|(?:Modules linked in|Tainted|task|note|Kernel Offset|Sending NMI|NMI backtrace|stack backtrace|but task)\b"
+    r"|which lock|the existing|other info|[=-]{8}|---\[|\S+/\d+ is trying|\d+ locks? held|Rebooting"
 )

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from kgbuild.analysis.correlate import is_anonymous
 from kgbuild.analysis.image import KernelImage
 from kgbuild.elf.consts import STB
 from kgbuild.special.view import ABSOLUTE, ANON, STRING, UNDEFINED, Ambiguous, Atom, Ref, View
@@ -149,7 +150,7 @@ class _Parity:
             masked = bytearray(raw)
             for r in refs:
                 masked[r.offset : r.offset + r.size] = bytes(r.size)
-            if bytes(masked) == self.view.masked(atom):
+            if bytes(masked) == self.view.masked(atom) and self._has_size(atom, address):
                 for r in refs:
                     where = raw[r.offset : r.offset + r.size]
                     self._check_ref(atom, r, self._address(r, address + r.offset, where), found, 0)
@@ -158,6 +159,10 @@ class _Parity:
         except Ambiguous as error:
             raise _Mismatch(": ".join(error.args)) from error
         return found
+
+    def _has_size(self, atom: Atom, address: int) -> bool:
+        sizes = {s.size for s in self.image.functions_at(address) if s.size}
+        return not sizes or atom.size in sizes
 
     def _address(self, ref: Ref, place: int, raw: bytes) -> int:
         """The address that a relocated field of the kernel means, `delta` included."""
@@ -190,6 +195,8 @@ class _Parity:
             known = self.bindings.get(target.id) or found.get(target.id)
             if known is not None and known.address != address:
                 raise _Mismatch(f"{where}: {target.name} is at {known.address:#x} elsewhere, here at {address:#x}")
+            if is_anonymous(self.view, target) and not self._same_content(target, address, found, depth):
+                raise _Mismatch(f"{where}: {target.name} holds other data in the kernel")
             if not any(s.value == address for name in target.names for s in self.image.named(name)):
                 raise _Mismatch(f"{where}: refers to {self._describe(address)}, not to {target.name}")
             if known is None:

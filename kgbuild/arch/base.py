@@ -15,22 +15,21 @@ from dataclasses import dataclass, field
 class SpecialSection:
     """How the entries of one special section look.
 
-    sizes        entry sizes in bytes that exist for it; the one that fits the relocations' stride is taken
+    sizes        entry sizes in bytes that exist for it, each with the offsets in an entry that hold a relocation; the
+                 size that fits the object's relocations is taken
     owner        offset in the entry of the relocation that names the code the entry belongs to
     ignore       byte ranges (offset, length) that say nothing about behaviour (line numbers)
-    replacement  (offset of the relocation into the replacement code, offset of its length byte counted from the
-                 entry's end) for alternatives, else None
+    replacement  (offset of the relocation into the replacement code, offset of its length byte) for alternatives,
+                 by entry size, else empty
     companion    section of the same number of entries that goes with it (.orc_unwind of .orc_unwind_ip)
-    key          offset of the relocation to a static key or static call key, else None
     compared     whether a difference in an entry makes its function changed
     """
 
-    sizes: tuple[int, ...]
+    sizes: dict[int, tuple[int, ...]]
     owner: int = 0
     ignore: tuple[tuple[int, int], ...] = ()
-    replacement: tuple[int, int] | None = None
+    replacement: dict[int, tuple[int, int]] = field(default_factory=dict)
     companion: str = ""
-    key: int | None = None
     compared: bool = True
 
 

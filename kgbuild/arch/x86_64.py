@@ -52,7 +52,7 @@ def decode(code: bytes) -> list[Instruction]:
     return out
 
 
-_SITE = SpecialSection(sizes=(4,), compared=False)
+_SITE = SpecialSection(sizes={4: (0,)}, compared=False)
 
 ARCH = Arch(
     name="x86_64",
@@ -74,21 +74,23 @@ ARCH = Arch(
     loadable_relocs=frozenset({R_NONE, R_64, R_PC32, R_PLT32, R_32, R_32S, R_PC64}),
     per_field_pcrel32=R_PC32,
     special={
-        # struct alt_instr: 13 bytes with padlen (to 5.17), 12 without, 14 with 32-bit flags (6.3)
-        ".altinstructions": SpecialSection(sizes=(12, 14, 13), replacement=(4, 1)),
-        ".parainstructions": SpecialSection(sizes=(16,)),
+        # struct alt_instr: 13 bytes with padlen after the lengths (to 5.17), 12 without, 14 with 32-bit flags (6.3)
+        ".altinstructions": SpecialSection(
+            sizes={12: (0, 4), 14: (0, 4), 13: (0, 4)}, replacement={12: (4, 11), 14: (4, 13), 13: (4, 11)}
+        ),
+        ".parainstructions": SpecialSection(sizes={16: (0,)}),
         ".retpoline_sites": _SITE,
         ".return_sites": _SITE,
         ".call_sites": _SITE,
         ".smp_locks": _SITE,
         # struct bug_entry: bug address, file, line (u16), flags (u16)
-        "__bug_table": SpecialSection(sizes=(12,), ignore=((8, 2),)),
-        "__ex_table": SpecialSection(sizes=(12,)),
-        "__jump_table": SpecialSection(sizes=(16, 24), key=8),
-        ".static_call_sites": SpecialSection(sizes=(8,), key=4),
-        "__mcount_loc": SpecialSection(sizes=(8,)),
-        "_kprobe_blacklist": SpecialSection(sizes=(8,)),
-        ".orc_unwind_ip": SpecialSection(sizes=(4,), companion=".orc_unwind", compared=False),
+        "__bug_table": SpecialSection(sizes={12: (0, 4)}, ignore=((8, 2),)),
+        "__ex_table": SpecialSection(sizes={12: (0, 4)}),
+        "__jump_table": SpecialSection(sizes={16: (0, 4, 8), 24: (0, 8, 16)}),
+        ".static_call_sites": SpecialSection(sizes={8: (0, 4)}),
+        "__mcount_loc": SpecialSection(sizes={8: (0,)}),
+        "_kprobe_blacklist": SpecialSection(sizes={8: (0,)}),
+        ".orc_unwind_ip": SpecialSection(sizes={4: (0,)}, companion=".orc_unwind", compared=False),
     },
     dropped=(
         ".discard*",

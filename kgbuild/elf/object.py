@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -106,7 +106,6 @@ class Object:
     symbols: Table
     strtab: memoryview
     symtab_index: int
-    shndx_table: npt.NDArray[np.uint32] | None = field(default=None)
 
     @cached_property
     def digest(self) -> str:
@@ -151,8 +150,6 @@ class Object:
         row = self.symbols[index]
         info = int(row["info"])
         shndx = int(row["shndx"])
-        if shndx == SHN.XINDEX and self.shndx_table is not None:
-            shndx = int(self.shndx_table[index])
         return Symbol(
             index,
             self.name_of(index),
@@ -171,7 +168,9 @@ class Object:
     @cached_property
     def rela_of(self) -> dict[int, int]:
         """Index of the RELA section that applies to a section, by the index of that section."""
-        return {s.info: s.index for s in self.sections if s.type == SHT.RELA and s.info}
+        return {
+            s.info: s.index for s in self.sections if s.type == SHT.RELA and s.info and not s.flags & SHF.RELA_LIVEPATCH
+        }
 
     def relocs(self, index: int) -> Table:
         """Relocations that apply to section `index`, in file order, with RELA_DTYPE; empty where there are none."""

@@ -10,12 +10,15 @@ import struct
 
 import numpy as np
 
-from kgbuild.elf.consts import SHN, SHT
-from kgbuild.elf.object import RELA_DTYPE, SYMBOL_DTYPE, Object, Section
+from kgbuild.elf.consts import ET, SHF, SHN, SHT, STT
+from kgbuild.elf.object import RELA_DTYPE, SYMBOL_DTYPE, Object, Section, Table
 from kgbuild.errors import UserError
 
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 SHDR = struct.Struct("<IIQQQQIIQQ")
+# More than any section of kernel code asks for; what a broken header asks for is not allocated.
+MAX_ALIGN = 1 << 24
+MAX_NOBITS = 1 << 28
 
 
 class FormatError(UserError):
@@ -63,6 +66,10 @@ def read(data: bytes | memoryview, machines: tuple[int, ...] = ()) -> Object:
     for i, h in enumerate(headers):
         if h[1] not in (SHT.NULL, SHT.NOBITS) and h[4] + h[5] > len(view):
             raise FormatError(shoff + i * SHDR.size, f"section {i} ({h[4]:#x}, {h[5]:#x} bytes) lies outside the file")
+        if e_type == ET.REL and h[1] != SHT.NULL and (h[8] & (h[8] - 1) or h[8] > MAX_ALIGN):
+            raise FormatError(shoff + i * SHDR.size, f"section {i} is to be aligned to {h[8]:#x}")
+        if e_type == ET.REL and h[1] == SHT.NOBITS and h[5] > MAX_NOBITS:
+            raise FormatError(shoff + i * SHDR.size, f"section {i} is said to have {h[5]:#x} bytes")
     if shstrndx >= shnum or headers[shstrndx][1] != SHT.STRTAB:
         raise FormatError(62, f"section name table {shstrndx} is no string table")
     names = bytes(view[headers[shstrndx][4] : headers[shstrndx][4] + headers[shstrndx][5]])
@@ -81,7 +88,6 @@ def _with_symbols(view: memoryview, e_type: int, machine: int, sections: tuple[S
         raise FormatError(shoff + tables[1].index * SHDR.size, "more than one symbol table")
     symbols = np.zeros(0, SYMBOL_DTYPE)
     strtab = memoryview(b"\0")
-    xindex = None
     if tables:
         symtab = tables[0]
         where = shoff + symtab.index * SHDR.size
@@ -103,15 +109,38 @@ def _with_symbols(view: memoryview, e_type: int, machine: int, sections: tuple[S
         if len(symbols) and int(np.where(ordinary, symbols["shndx"], 0).max()) >= len(sections):
             bad = int(np.argmax(np.where(ordinary, symbols["shndx"], 0)))
             raise FormatError(symtab.offset + bad * SYMBOL_DTYPE.itemsize, f"section of symbol {bad} does not exist")
-        for s in sections:
-            if s.type == SHT.SYMTAB_SHNDX and s.link == symtab.index:
-                xindex = np.frombuffer(view[s.offset : s.offset + s.size], "<u4")
+        _check_symbols(symbols, sections, symtab.offset, e_type)
+    relocated = set()
     for s in sections:
+        where = shoff + s.index * SHDR.size
         if s.type == SHT.REL:
-            raise FormatError(shoff + s.index * SHDR.size, f"{s.name}: relocations without addends (REL)")
+            raise FormatError(where, f"{s.name}: relocations without addends (REL)")
         if s.type == SHT.RELA and tables and s.link == tables[0].index:
             _check_rela(view, s, sections, len(symbols), shoff)
-    return Object(view, e_type, machine, sections, symbols, strtab, tables[0].index if tables else 0, xindex)
+        elif s.type == SHT.RELA and e_type == ET.REL:
+            raise FormatError(where, f"{s.name} links to section {s.link}, not to the symbol table")
+        if s.type == SHT.RELA and e_type == ET.REL and not s.flags & SHF.RELA_LIVEPATCH:
+            if s.info in relocated:
+                raise FormatError(where, f"section {s.info} has relocations twice")
+            relocated.add(s.info)
+    return Object(view, e_type, machine, sections, symbols, strtab, tables[0].index if tables else 0)
+
+
+def _check_symbols(symbols: Table, sections: tuple[Section, ...], offset: int, e_type: int) -> None:
+    special = symbols["shndx"] >= SHN.LORESERVE
+    kind = symbols["info"] & 15
+    # files with so many sections that an index does not fit are refused above
+    wrong = (symbols["shndx"] == SHN.XINDEX) | (special & (kind == STT.SECTION))
+    if wrong.any():
+        bad = int(np.argmax(wrong))
+        raise FormatError(offset + bad * SYMBOL_DTYPE.itemsize, f"section of symbol {bad} does not exist")
+    if e_type == ET.REL:
+        sizes = np.array([s.size for s in sections], "<u8")
+        end = sizes[np.where(special, 0, symbols["shndx"])]
+        outside = (symbols["shndx"] != SHN.UNDEF) & ~special & (symbols["value"] > end)
+        if outside.any():
+            bad = int(np.argmax(outside))
+            raise FormatError(offset + bad * SYMBOL_DTYPE.itemsize, f"symbol {bad} lies outside its section")
 
 
 def _check_rela(view: memoryview, s: Section, sections: tuple[Section, ...], nsyms: int, shoff: int) -> None:

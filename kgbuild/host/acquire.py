@@ -8,6 +8,7 @@ is asked, so that the usual run starts no program here.
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,11 +30,13 @@ from kgbuild.host.recipe import (
     parse_name,
     resolve,
 )
+from kgbuild.host.run import PACKAGE_OF
 from kgbuild.host.unpack import unpack_part
 from kgbuild.model import Kernel, KernelId, Progress
 
 # `newest-...` is asked of the archive at most once a day.
 NEWEST_SECONDS = 24 * 3600.0
+_TOOLS = ("apt-get", "dpkg-deb", "tar", "xz", "make", "ld")
 
 
 def ensure_kernel(
@@ -143,7 +146,20 @@ def _not_added(wanted: KernelName, cache: Cache) -> UserError:
     return UserError("no distribution known here has such a release", place=str(wanted), remedy=remedy)
 
 
+def check_tools(tools: Iterable[str]) -> None:
+    """Raise one ToolError with every program that lacks, before time is spent."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        packages = sorted({PACKAGE_OF.get(tool, tool) for tool in missing})
+        raise ToolError(
+            "not found on this machine",
+            place=", ".join(missing),
+            remedy=f"apt-get install {' '.join(packages)} (kgbuild doctor shows all that lacks)",
+        )
+
+
 def _fetch(plan: Plan, cache: Cache, progress: Progress, jobs: int) -> Kernel:
+    check_tools(_TOOLS)
     with cache.workdir(plan.name.replace(":", "_").replace("=", "_"), progress) as work:
         # Another run may have finished it while this one waited for the lock.
         kernel = _cached(cache, plan.recipe.distro, plan.release, plan.version)
@@ -180,7 +196,12 @@ def _fetch_locked(plan: Plan, source: Path, cache: Cache, work: Path, progress: 
         source.parent.mkdir(parents=True, exist_ok=True)
         tree.rename(source)
     with cache.lock(f"kernel-{build_id}", progress):
-        return _complete(plan, build_id, unpacked, source, cache, progress, jobs)
+        try:
+            return _complete(plan, build_id, unpacked, source, cache, progress, jobs)
+        except BaseException:
+            # The packages stay, so that the next run need not download them again.
+            remove_tree(cache.kernel_dir(build_id))
+            raise
 
 
 def _unpack(

@@ -238,9 +238,10 @@ class Cache:
     # What names last meant
 
     def remember(self, name: str, value: dict[str, str]) -> None:
-        """Keep what a name was resolved to, with the time of it."""
+        """Keep what a name was resolved to, with the time of it. Not being able to is no error."""
         record = {"time": time.time(), "value": value}
-        write_atomic(self.root / "names" / f"{slug(name)}.json", json.dumps(record).encode())
+        with suppress(OSError):
+            write_atomic(self.root / "names" / f"{slug(name)}.json", json.dumps(record).encode())
 
     def recall(self, name: str, max_age: float) -> dict[str, str] | None:
         """What `remember` kept, unless it is older than `max_age` seconds."""

@@ -143,7 +143,10 @@ def _compile(kernel: Kernel, unit: UnitCommand, tree: Path, out: Path, *, patche
     deps = out.with_suffix(".d")
     argv = [a.replace("{src}", str(tree)) for a in unit.argv]
     argv = [a for a in argv if not _DEBUG.match(a)]
-    argv += ["-gbtf", *ADDED, f"-Wp,-MD,{deps}", "-o", str(out), str(tree / unit.source)]
+    read_by_assembler = out.with_suffix(".asm.d")
+    # -pipe: the assembler's input then has no temporary name in that list
+    argv += ["-gbtf", "-pipe", *ADDED, f"-Wp,-MD,{deps}", f"-Wa,--MD,{read_by_assembler}", "-o", str(out)]
+    argv.append(str(tree / unit.source))
     result = run(argv, cwd=kernel.build, check=False)
     if result.status != 0:
         text = _first_errors(result.stderr, tree)
@@ -151,7 +154,9 @@ def _compile(kernel: Kernel, unit: UnitCommand, tree: Path, out: Path, *, patche
             return [Refusal("P10-compile", unit.source, text)]
         raise ToolError(f"the original does not compile: {text}", place=unit.source)
     if patched:
-        problems = check_dependencies(_resolved(read_dependencies(deps), kernel), _roots(kernel, tree))
+        # what .incbin and .include read is only in the assembler's list
+        read = read_dependencies(read_by_assembler)
+        problems = check_dependencies(_resolved(read_dependencies(deps) + read, kernel), _roots(kernel, tree))
         if problems:
             return problems
     if unit.objtool:
@@ -172,7 +177,7 @@ def _first_errors(stderr: str, tree: Path) -> str:
 
 def read_dependencies(path: Path) -> list[str]:
     """The files a compile read, from the make rule that -MD wrote."""
-    text = path.read_text(errors="surrogateescape").replace("\\\n", " ")
+    text = path.read_text(errors="surrogateescape").replace("\\\n", " ").replace("{standard input}", "")
     return text.partition(":")[2].split()
 
 

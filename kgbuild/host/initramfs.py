@@ -28,7 +28,29 @@ from kgbuild.host.run import remedy_for, run
 
 # What data/guest/init calls; everything else busybox has is there for the user's commands.
 NEEDED_APPLETS = frozenset(
-    ["sh", "mount", "ip", "dmesg", "poweroff", "reboot", "sleep", "base64", "tr", "mkdir", "mkfifo", "cat", "setsid", "rm", "sed", "ls", "insmod", "rmmod", "stty", "uname", "nproc"]
+    [
+        "sh",
+        "mount",
+        "ip",
+        "dmesg",
+        "poweroff",
+        "reboot",
+        "sleep",
+        "base64",
+        "tr",
+        "mkdir",
+        "mkfifo",
+        "cat",
+        "setsid",
+        "rm",
+        "sed",
+        "ls",
+        "insmod",
+        "rmmod",
+        "stty",
+        "uname",
+        "nproc",
+    ]
 )
 _SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
 

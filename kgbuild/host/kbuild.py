@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -161,19 +161,20 @@ def prepare(
     cc: str,
     release: str,
     progress: Progress,
+    variables: Sequence[str] = (),
     jobs: int = 2,
     estimate: int = 5000,
 ) -> int:
     """Capture the environment and the commands of all units; returns how many units there are.
 
-    `build` has .config, the generated headers and the build tools. Writes build/.kgbuild-env and
-    `units_file`, nothing in `source`. `jobs` makes run at once where more than one is needed;
-    `estimate` is the number of units the bar assumes. Raises ToolError
-    where make or a tool is missing or fails.
+    `build` has .config, the generated headers and the build tools. Writes build/.kgbuild-env and `units_file`,
+    nothing in `source`. `variables` are NAME=VALUE that make was given when the tree was configured; `jobs` makes run
+    at once where more than one is needed; `estimate` is the number of units the bar assumes. Raises ToolError where
+    make or a tool is missing or fails.
     """
     if shutil.which(cc) is None:
         raise ToolError("not found on this machine", place=cc, remedy=f"apt-get install {compiler_package(cc)}")
-    env = capture_environment(source=source, build=build, cc=cc, release=release)
+    env = capture_environment(source=source, build=build, cc=cc, release=release, variables=variables)
     with progress.step("prepare compile commands of all units", estimate, "units") as task:
         generated.build_generators(source, build, env)
         targets: set[str] = set()
@@ -201,8 +202,12 @@ def prepare(
     return count
 
 
-def capture_environment(*, source: Path, build: Path, cc: str, release: str) -> dict[str, str]:
+def capture_environment(
+    *, source: Path, build: Path, cc: str, release: str, variables: Sequence[str] = ()
+) -> dict[str, str]:
     """Run the top Makefile as far as its exports and return them; also kept in build/.kgbuild-env.
+
+    `variables` are more NAME=VALUE for make; they are not in the result.
 
     The extra target runs once in each make that the top Makefile starts; the last of them has the full
     environment.
@@ -212,7 +217,7 @@ def capture_environment(*, source: Path, build: Path, cc: str, release: str) -> 
         rule = f"{_TARGET}: ; @env -0 > {directory}/$$MAKELEVEL"
         argv = [
             *("make", "-s", "-C", str(source), f"O={build}", f"--eval={rule}", _TARGET),
-            *("ARCH=x86", f"CC={cc}", f"HOSTCC={cc}", f"KERNELRELEASE={release}"),
+            *("ARCH=x86", f"CC={cc}", f"HOSTCC={cc}", f"KERNELRELEASE={release}", *variables),
         ]
         done = run(argv, env=clean_environment(), check=False, timeout=300)
         levels = sorted(directory.iterdir(), key=lambda path: int(path.name))
@@ -222,6 +227,8 @@ def capture_environment(*, source: Path, build: Path, cc: str, release: str) -> 
         # The one with the build tree's makefiles has exported most.
         data = max(captured, key=len)
     env = parse_environment(data)
+    for variable in variables:
+        env.pop(variable.partition("=")[0], None)
     kept = b"".join(f"{k}={v}\0".encode(errors="surrogateescape") for k, v in sorted(env.items()))
     write_atomic(build / ENVIRONMENT, kept)
     return env

@@ -11,17 +11,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kgbuild.analysis.config import parse_config
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host import kbuild
-from kgbuild.host.acquire import check_same_build
+from kgbuild.host.acquire import check_same_build, check_tools
 from kgbuild.host.cache import Cache, remove_tree
 from kgbuild.host.recipe import LOCAL
-from kgbuild.host.run import remedy_for, run
+from kgbuild.host.run import run
 from kgbuild.host.tied import tied
 from kgbuild.model import Kernel, KernelId, Progress
 
@@ -77,21 +77,24 @@ def add_kernel(local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: 
     _check_input(local)
     build_id = check_same_build(local.vmlinux, local.image)
     _check_name_free(local, build_id, cache)
-    _check_tools()
+    check_tools(NEEDED_TOOLS)
     clean = is_clean(local.source)
     cache.check_space(_BUILD_BYTES + (0 if clean else _COPY_BYTES), f"preparing {LOCAL}:{local.name}")
     with cache.workdir(f"{LOCAL}_{local.name}", progress), cache.lock(f"kernel-{build_id}", progress):
         root = cache.kernel_dir(build_id)
         (root / "kernel.json").unlink(missing_ok=True)
         remove_tree(root)
-        build = root / "build"
-        build.mkdir(parents=True)
-        source = local.source.resolve()
-        if not clean:
-            source = root / "source"
-            with progress.step(f"copy {local.source}"):
-                copy_sources(local.source, source)
-        return _complete(local, build_id, source, root, cache, progress, jobs)
+        (root / "build").mkdir(parents=True)
+        try:
+            source = local.source.resolve()
+            if not clean:
+                source = root / "source"
+                with progress.step(f"copy {local.source}"):
+                    copy_sources(local.source, source)
+            return _complete(local, build_id, source, root, cache, progress, jobs)
+        except BaseException:
+            remove_tree(root)
+            raise
 
 
 def is_clean(source: Path) -> bool:
@@ -158,16 +161,6 @@ def _check_name_free(local: LocalKernel, build_id: str, cache: Cache) -> None:
             )
 
 
-def _check_tools() -> None:
-    missing = [tool for tool in NEEDED_TOOLS if shutil.which(tool) is None]
-    if missing:
-        raise ToolError(
-            "not found on this machine",
-            place=", ".join(missing),
-            remedy=" && ".join(map(remedy_for, missing)),
-        )
-
-
 def _complete(
     local: LocalKernel, build_id: str, source: Path, root: Path, cache: Cache, progress: Progress, jobs: int
 ) -> Kernel:
@@ -177,8 +170,12 @@ def _complete(
     shutil.copyfile(local.symvers, build / "Module.symvers")
     compiler = kbuild.compiler_text(local.config.read_text(errors="replace"))
     cc = local.cc or _installed_compiler(compiler)
+    given = parse_config(local.config.read_text(errors="replace"))
+    # Kconfig asks again where a variable that it has used changes, so every make gets the same.
+    pahole = _write_pahole(build, given.get("PAHOLE_VERSION", "0"))
+    variables = (f"PAHOLE={pahole}",) if pahole else ()
     with progress.step("prepare headers and build tools"):
-        _make_prepare(source, build, cc, jobs)
+        _make_prepare(source, build, cc, jobs, variables)
     release = (build / "include" / "config" / "kernel.release").read_text().strip()
     kbuild.prepare(
         source=source,
@@ -187,8 +184,10 @@ def _complete(
         cc=cc,
         release=release,
         progress=progress,
+        variables=variables,
         jobs=jobs,
     )
+    _check_config_kept(given, parse_config((build / ".config").read_text(errors="replace")))
     kernel = Kernel(
         id=KernelId(LOCAL, local.name, release, build_id),
         root=root,
@@ -218,9 +217,9 @@ def _installed_compiler(compiler: str) -> str:
     return command
 
 
-def _make_prepare(source: Path, build: Path, cc: str, jobs: int) -> None:
+def _make_prepare(source: Path, build: Path, cc: str, jobs: int, variables: Sequence[str]) -> None:
     argv = ["make", "-s", f"-j{max(1, jobs)}", "-C", str(source), f"O={build}", "ARCH=x86"]
-    argv += [f"CC={cc}", f"HOSTCC={cc}"]
+    argv += [f"CC={cc}", f"HOSTCC={cc}", *variables]
     given = parse_config((build / ".config").read_text(errors="replace"))
     for targets in (["olddefconfig"], ["prepare", "modules_prepare"]):
         done = run(tied([*argv, *targets]), env=kbuild.clean_environment(), check=False, timeout=1200)
@@ -234,11 +233,26 @@ def _make_prepare(source: Path, build: Path, cc: str, jobs: int) -> None:
         _check_config_kept(given, parse_config((build / ".config").read_text(errors="replace")))
 
 
+def _write_pahole(build: Path, version: str) -> Path | None:
+    """A program for Kconfig that says the version of pahole the kernel was built with; it can do nothing else.
+
+    Kconfig leaves out BTF of modules, and with it members of struct module, where pahole lacks or is older.
+    Nothing that is prepared here runs pahole.
+    """
+    if not version.isdigit() or int(version) == 0:
+        return None
+    path = build / ".kgbuild-pahole"
+    # scripts/pahole-version.sh makes 124 of v1.24.
+    path.write_text(f"#!/bin/sh\necho v{int(version) // 100}.{int(version) % 100:02}\n")
+    path.chmod(0o755)
+    return path
+
+
 def _check_config_kept(given: Mapping[str, str], kept: Mapping[str, str]) -> None:
     """Raise ToolError where Kconfig changed an option: types would then not be those of the running kernel.
 
-    It does so where a tool is missing that the kernel was built with: without pahole, BTF of modules goes and with it
-    members of struct module. Options that describe tools, and those that only say how a kernel is signed, may differ.
+    It does so where a tool differs from the one that the kernel was built with. Options that describe tools,
+    and those that only say how a kernel is signed, may differ.
     """
     changed = sorted(
         name
@@ -246,11 +260,8 @@ def _check_config_kept(given: Mapping[str, str], kept: Mapping[str, str]) -> Non
         if given.get(name) != kept.get(name) and not _TOOL_OPTION.match(name)
     )
     if changed:
-        tools = (
-            "install dwarves (pahole) if it lacks" if any("BTF" in name for name in changed) else "see kgbuild doctor"
-        )
         raise ToolError(
             f"with the tools of this machine, {len(changed)} options change: {', '.join(changed[:6])}",
             place="the kernel's configuration",
-            remedy=f"use the tools that the kernel was built with; {tools}",
+            remedy="prepare it with the compiler and the tools that the kernel was built with (--cc)",
         )

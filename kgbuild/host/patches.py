@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From patch files to patched texts: reads the files, finds their places in this kernel's tree, applies them.
 
-Nothing is written; the tree stays as it is. Every fault of every patch is collected and raised once.
+Nothing is written; the tree stays as it is. Every fault of every patch is collected.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kgbuild.analysis.sources import (
 from kgbuild.errors import UserError
 from kgbuild.host.units import read_sources
 from kgbuild.model import Kernel
-from kgbuild.refusals import Refusal, Refused
+from kgbuild.refusals import Refusal
 
 MAX_PATCH = 64 << 20
 
@@ -37,12 +37,16 @@ class PatchSet:
     files    path in the tree -> the patched text as the compiler is to see it (with #line directives)
     skipped  paths that hold no kernel code and were left out
     hunks    how many were applied
+    refusals what can't be applied or may not be touched
+    by_patch for each patch, the files it changes and those it skips
     """
 
     patches: tuple[ParsedPatch, ...]
     files: dict[str, bytes] = field(repr=False)
     skipped: tuple[str, ...]
     hunks: int
+    refusals: tuple[Refusal, ...] = ()
+    by_patch: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
 
 
 def read_patches(paths: Sequence[Path]) -> list[ParsedPatch]:
@@ -62,7 +66,7 @@ def read_patches(paths: Sequence[Path]) -> list[ParsedPatch]:
 
 
 def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
-    """Apply patches one after the other to this kernel's sources. Raises Refused with every fault."""
+    """Apply patches one after the other to this kernel's sources. Faults are collected in the result."""
     refusals: list[Refusal] = []
     texts: dict[str, Applied] = {}
     skipped: list[str] = []
@@ -71,7 +75,11 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     def exists(path: str) -> bool:
         return path in texts or (kernel.source / path).is_file()
 
+    by_patch = []
     for patch in patches:
+        touched: dict[str, None] = {}
+        passed: dict[str, None] = {}
+        by_patch.append((touched, passed))
         strip = find_strip(patch.files, exists)
         for file in patch.files:
             faults = check_path(file, strip)
@@ -81,6 +89,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
             path = choose_path(file, strip, exists)
             if classify(path) is Kind.SKIPPED:
                 skipped.append(path)
+                passed[path] = None
                 continue
             faults = check_kind(file, path) or _check_place(kernel, path, patch, file)
             if faults:
@@ -88,6 +97,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
                 continue
             if not file.hunks:
                 continue
+            touched[path] = None
             before = texts.get(path) or unpatched((kernel.source / path).read_bytes())
             after = apply_file(before.text, file, path)
             if isinstance(after, list):
@@ -102,9 +112,14 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
             continue
         refusals += check_includes(path, applied.text, original)
         files[path] = with_line_directives(path, applied.final)
-    if refusals:
-        raise Refused(refusals)
-    return PatchSet(tuple(patches), files, tuple(dict.fromkeys(skipped)), hunks)
+    return PatchSet(
+        tuple(patches),
+        files,
+        tuple(dict.fromkeys(skipped)),
+        hunks,
+        tuple(refusals),
+        tuple((tuple(t), tuple(p)) for t, p in by_patch),
+    )
 
 
 def _check_place(kernel: Kernel, path: str, patch: ParsedPatch, file: FilePatch) -> list[Refusal]:

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -40,6 +41,7 @@ __all__ = ["PHASES", "CommandRun", "PatchRun", "PhaseRun", "TestRun", "run_vm"]
 
 QEMU = "qemu-system-x86_64"
 KVM_BOOT_SECONDS = 20.0
+HUNG_SECONDS = 8.0
 _CONSOLE_LINES = 15
 _NAME = re.compile(r"[A-Za-z0-9_]{1,55}")
 
@@ -125,6 +127,10 @@ def qemu_command(machine: Machine, accel: str, image: Path, initrd: int, console
     ]
 
 
+class _NotBooted(Exception):
+    """Leaves the step that waits for the boot."""
+
+
 @dataclass
 class _Boot:
     """One started QEMU and what came of it."""
@@ -135,6 +141,7 @@ class _Boot:
     stderr: str = ""
     status: int | None = None
     timed_out: bool = False
+    hung: bool = False
     parser: ChannelParser = field(default_factory=ChannelParser)
     boot_seconds: float = 0.0
 
@@ -183,8 +190,9 @@ def run_vm(
     chosen = accel
     if accel == "auto":
         chosen = "kvm" if kvm.kvm_works(cpu, smp) else "tcg"
-    boot = _boot(kernel, machine, chosen, archive, plans, timeout, progress, on_phase, accel == "auto")
-    if accel == "auto" and chosen == "kvm" and not boot.session.booted:
+    may_fall_back = accel == "auto" and chosen == "kvm"
+    boot = _boot(kernel, machine, chosen, archive, plans, timeout, progress, on_phase, may_fall_back)
+    if may_fall_back and not boot.session.booted:
         # The probe was too kind to this KVM.
         kvm.remember(cpu, smp, False)
         progress.note("the kernel did not boot under KVM; once more under TCG")
@@ -232,8 +240,8 @@ def _plan(patch: PatchRun, data: bytes) -> Plan:
     expected = tuple(Command(text) for text in patch.before)
     commands = {
         "before": expected + tuple(Command(text, False, True) for text in patch.checks),
-        "after": tuple(Command(text) for text in patch.after)
-        + tuple(Command(text, True, True) for text in patch.checks),
+        "after": tuple(Command(text, True, True) for text in patch.checks)
+        + tuple(Command(text) for text in patch.after),
         "disabled": tuple(Command(text) for text in patch.disabled)
         + tuple(Command(text, False, True) for text in patch.checks),
     }
@@ -263,6 +271,7 @@ def _boot(
 ) -> _Boot:
     """Start QEMU and listen until it ends, the guest is finished, or the time is up."""
     boot = _Boot(Session(plans), accel)
+    early: list[PhaseRun] = []  # phases that came in one piece with the word that the guest is up
     files = [os.memfd_create(f"kgbuild-{name}", 0) for name in ("initrd", "console", "stderr")]
     initrd, console, stderr = files
     process: subprocess.Popen[bytes] | None = None
@@ -279,21 +288,21 @@ def _boot(
             pass_fds=(initrd, console),
             start_new_session=True,  # Ctrl-C at the terminal is for us; we kill it
         )
-        boot_limit = KVM_BOOT_SECONDS if accel == "kvm" and may_fall_back else timeout
+        boot_limit = KVM_BOOT_SECONDS if may_fall_back else timeout
         cpus = f"{machine.smp} CPU{'s' if machine.smp != 1 else ''}"
         with progress.step(f"booted {kernel.id.release} under {accel.upper()}, {cpus}"):
-            _listen(boot, process, began, min(boot_limit, timeout), None, lambda session: session.booted)
+            _listen(
+                boot, process, console, began, min(boot_limit, timeout), early.append, lambda session: session.booted
+            )
             boot.boot_seconds = time.monotonic() - began
             if not boot.session.booted:
-                kvm.kill(process)
-                boot.console = _text(console)
-                boot.stderr = _text(stderr)
-                boot.status = process.returncode
-                if may_fall_back:
-                    return boot
-                raise _not_booted(boot, timeout)
-        _listen(boot, process, began, timeout, on_phase, lambda session: session.finished)
-        return boot
+                raise _NotBooted  # so that the step isn't shown as done
+        if on_phase is not None:
+            for phase in early:
+                on_phase(phase)
+        _listen(boot, process, console, began, timeout, on_phase, lambda session: session.finished)
+    except _NotBooted:
+        pass
     finally:
         if process is not None:
             kvm.kill(process)
@@ -304,6 +313,7 @@ def _boot(
         boot.stderr = _text(stderr)
         for descriptor in files:
             os.close(descriptor)
+    return boot
 
 
 def _die_with_us() -> list[str]:
@@ -314,14 +324,19 @@ def _die_with_us() -> list[str]:
 def _listen(
     boot: _Boot,
     process: subprocess.Popen[bytes],
+    console: int,
     began: float,
     limit: float,
     on_phase: Callable[[PhaseRun], None] | None,
     enough: Callable[[Session], bool],
 ) -> None:
-    """Feed the session with what arrives on the channel, until `enough`, the end of QEMU, or `limit` seconds."""
+    """Feed the session with what arrives on the channel, until `enough`, the end of QEMU, or `limit` seconds.
+
+    A guest that is silent after its kernel complained gravely hangs; there's no use in waiting longer.
+    """
     assert process.stdout is not None
     descriptor = process.stdout.fileno()
+    heard = time.monotonic()
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         while not enough(boot.session):
@@ -330,9 +345,15 @@ def _listen(
                 boot.timed_out = True
                 return
             if not selector.select(min(left, 1.0)):
+                boot.hung = time.monotonic() - heard > HUNG_SECONDS and bool(_complaint(_text(console)))
+                if boot.hung:
+                    return
                 continue
+            heard = time.monotonic()
             data = os.read(descriptor, 1 << 16)
             if not data:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(2)
                 return
             for record in boot.parser.feed(data):
                 phase = boot.session.feed(record)
@@ -355,14 +376,16 @@ def _text(descriptor: int) -> str:
 def _conclude(kernel: Kernel, machine: Machine, boot: _Boot, timeout: float, seconds: float) -> TestRun:
     """The verdict, or the error that says why there is none."""
     session = boot.session
+    if not session.booted:
+        raise _not_booted(boot, timeout)
     if session.faulty_modules:
         name, said = session.faulty_modules[0]
         raise ToolError(f"could not be loaded in the guest: {said.strip()}", place=f"--module {name}")
     if not session.finished:
         complaint = _complaint(boot.console)
         if session.loading and (complaint or _died_by_itself(boot)):
-            how = f"the kernel died at {session.step}"
-            session.died(f"{how}: {complaint}" if complaint else f"{how}, without a word")
+            how = "the guest hung" if boot.hung or boot.timed_out else "the kernel died"
+            session.died(f"{how} at {session.step}: {complaint or 'without a word'}")
         else:
             raise _not_finished(boot, timeout, complaint)
     elif session.incomplete:
@@ -388,7 +411,7 @@ def _conclude(kernel: Kernel, machine: Machine, boot: _Boot, timeout: float, sec
 
 def _died_by_itself(boot: _Boot) -> bool:
     """QEMU ended with status 0 before we asked for it: with -no-reboot that is a guest that reset itself."""
-    return not boot.timed_out and boot.status == 0
+    return not boot.timed_out and not boot.hung and boot.status == 0
 
 
 def _complaint(console: str) -> str:
@@ -406,7 +429,7 @@ def _tail(console: str) -> str:
 
 
 def _not_booted(boot: _Boot, timeout: float) -> ToolError:
-    if boot.stderr.strip() and not boot.console.strip():
+    if boot.stderr.strip() and not boot.console.strip() and not boot.timed_out:
         return ToolError(f"could not start the guest: {boot.stderr.strip()}", place=QEMU)
     reason = f"within {timeout:.0f} s" if boot.timed_out else f"(QEMU ended with status {boot.status})"
     return ToolError(
@@ -420,6 +443,8 @@ def _not_finished(boot: _Boot, timeout: float, complaint: str) -> ToolError:
     step = boot.session.step
     if boot.timed_out:
         fact = f"the guest did not finish within {timeout:.0f} s; it was at {step}"
+    elif boot.hung:
+        fact = f"the guest hung at {step}"
     elif boot.status is not None and boot.status < 0:
         fact = f"QEMU was killed by signal {-boot.status} at {step}"
     else:

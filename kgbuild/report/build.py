@@ -9,7 +9,7 @@ from typing import Any
 
 from kgbuild import __version__
 from kgbuild.analysis.closure import Closure, UnitResult
-from kgbuild.analysis.parity import EXACT, OVERRIDDEN
+from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
 from kgbuild.model import Finding, Kernel
 from kgbuild.refusals import Refusal
 
@@ -36,21 +36,19 @@ def kernel_report(kernel: Kernel) -> dict[str, str]:
 
 
 def unit_report(unit: UnitResult, object_name: str) -> dict[str, Any]:
-    """Parity of one unit."""
+    """Parity of one unit. An ambiguous function has the kernel's bytes, at more than one place of its name."""
     counts = unit.parity.counts
+    listed = [{"function": f.name, "status": f.status, "reason": f.reason} for f in unit.parity.functions]
     return {
         "source": unit.source,
         "object": object_name,
         "target": "vmlinux",
         "parity": {
-            "matched": counts[EXACT],
+            "matched": counts[EXACT] + counts[AMBIGUOUS],
             "total": len(unit.parity.functions) - counts[OVERRIDDEN],
             "weak_overridden": counts[OVERRIDDEN],
-            "unmatched": [
-                {"function": f.name, "status": f.status, "reason": f.reason}
-                for f in unit.parity.functions
-                if f.status not in (EXACT, OVERRIDDEN)
-            ],
+            "unmatched": [f for f in listed if f["status"] in (DIFFERS, ABSENT)],
+            "ambiguous": [f for f in listed if f["status"] == AMBIGUOUS],
         },
     }
 
@@ -127,4 +125,5 @@ def empty_report(kernel: Kernel | None) -> dict[str, Any]:
         "refusals": [],
         "module": None,
         "stages": [],
+        "allowed": [],
     }

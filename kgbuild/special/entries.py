@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kgbuild.arch.base import SpecialSection
 from kgbuild.refusals import Refusal
-from kgbuild.special.view import Ref, View
+from kgbuild.special.view import Ambiguous, Ref, View
 
 
 @dataclass(frozen=True)
@@ -62,17 +62,21 @@ def read_entries(view: View, place: str) -> Entries:
                 )
             )
             continue
-        for entry in _entries(view, section.index, spec, size):
-            by_owner.setdefault(entry.owner, []).append(entry)
+        try:
+            for entry in _entries(view, section.index, spec, size):
+                by_owner.setdefault(entry.owner, []).append(entry)
+        except Ambiguous as error:
+            fact = f"{section.name}: {': '.join(error.args)}"
+            refusals.append(Refusal("K2-special", f"{place}: {section.name}", fact, section=section.name))
     return Entries({k: tuple(v) for k, v in by_owner.items()}, tuple(refusals))
 
 
 def entry_size(view: View, section_index: int, spec: SpecialSection) -> int | None:
-    """The entry size of `spec.sizes` with which every entry has its owner's relocation in place, else None."""
+    """The entry size of `spec.sizes` with which every entry has the relocations it needs in place, else None."""
     section = view.obj.sections[section_index]
     offsets = {int(o) for o in view.obj.relocs(section_index)["offset"]}
-    for size in spec.sizes:
-        if section.size % size == 0 and all(i + spec.owner in offsets for i in range(0, section.size, size)):
+    for size, needed in spec.sizes.items():
+        if section.size % size == 0 and all(i + n in offsets for i in range(0, section.size, size) for n in needed):
             return size
     return None
 
@@ -87,6 +91,7 @@ def _entries(view: View, section_index: int, spec: SpecialSection, size: int) ->
         other = view.obj.section_named(spec.companion)
         if other is not None and other.size % count == 0:
             companion, companion_size = bytes(view.obj.contents(other.index)), other.size // count
+    place = spec.replacement.get(size)
     rows = view.obj.relocs(section_index)
     by_entry: dict[int, list[tuple[int, int, int, int]]] = {}
     for offset, kind, sym, addend in zip(
@@ -105,15 +110,17 @@ def _entries(view: View, section_index: int, spec: SpecialSection, size: int) ->
         replacement = None
         data = raw[i * size : (i + 1) * size]
         for offset, kind, sym, addend in sorted(by_entry.get(i, ())):
-            if spec.replacement is not None and offset == spec.replacement[0]:
-                replacement_size = data[size - spec.replacement[1]]
-                if replacement_size == 0:
-                    continue
+            if place is not None and offset == place[0]:
+                replacement_size = data[place[1]]
                 target, delta = _replacement(view, sym, addend, replacement_size)
                 replacement = target
             else:
                 target, delta = view.target(sym, addend, code_start=offset == spec.owner)
+            if kind not in view.arch.reloc_size:
+                raise Ambiguous(f"entry {i}", f"relocation type {kind} has no rule")
             width = view.arch.reloc_size[kind]
+            if offset + width > size:
+                raise Ambiguous(f"entry {i}", "relocation across the end of an entry")
             refs.append(Ref(offset, kind, width, target, delta, 0))
             if offset == spec.owner:
                 owner, owner_offset = target, delta

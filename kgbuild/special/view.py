@@ -90,8 +90,10 @@ class View:
         self._of_symbol: dict[int, int] = {}
         self._strings: dict[tuple[int, int], int] = {}
         self._pieces: dict[tuple[int, int], int] = {}
+        self._sized: dict[tuple[int, int, int], int] = {}
         self._refs: dict[int, tuple[Ref, ...]] = {}
         self._instructions: dict[int, list[Instruction]] = {}
+        self._raws: dict[int, bytes] = {}
         self._symbols = [obj.symbol(i) for i in range(len(obj.symbols))]
         self._make_atoms()
 
@@ -236,7 +238,17 @@ class View:
             return self._constant(section, offset)
         place = max(bisect.bisect_right(self._starts[section_index], offset) - 1, 0)
         atom = self.atoms[ids[place]]
+        if place and offset == atom.offset and self._is_padding(section, atom):
+            # the end of an array, as in `p < table + N`
+            before = self.atoms[ids[place - 1]]
+            return before.id, offset - before.offset
         return atom.id, offset - atom.offset
+
+    def _is_padding(self, section: Section, atom: Atom) -> bool:
+        if atom.kind != ANON or section.executable or atom.size >= section.align or any(self.content(atom)):
+            return False
+        offsets = self._relocs(section.index)[0]
+        return bisect.bisect_left(offsets, atom.offset) == bisect.bisect_left(offsets, atom.offset + atom.size)
 
     def _whole(self, section: Section, offset: int) -> tuple[int, int]:
         key = (section.index, -1)
@@ -245,17 +257,21 @@ class View:
         return self._pieces[key], offset
 
     def _string(self, section: Section, offset: int) -> tuple[int, int]:
-        data = self.obj.contents(section.index)
-        if not 0 <= offset < len(data):
+        raw = self._raw(section.index)
+        if not 0 <= offset < len(raw):
             raise Ambiguous(f"{section.name}+{offset:#x}", "reference outside its string section")
-        raw = bytes(data)
-        start = raw.rfind(b"\0", 0, offset) + 1
+        width = max(section.entsize, 1)
+        start = _terminator(raw, width, offset - offset % width, -width) + width
         key = (section.index, start)
         if key not in self._strings:
-            end = raw.find(b"\0", start)
-            end = len(raw) if end < 0 else end + 1
+            end = min(_terminator(raw, width, start, width) + width, len(raw))
             self._strings[key] = self._add(kind=STRING, section=section.index, offset=start, size=end - start).id
         return self._strings[key], offset - start
+
+    def _raw(self, index: int) -> bytes:
+        if index not in self._raws:
+            self._raws[index] = bytes(self.obj.contents(index))
+        return self._raws[index]
 
     def _constant(self, section: Section, offset: int) -> tuple[int, int]:
         start = offset - offset % section.entsize
@@ -278,10 +294,10 @@ class View:
 
     def piece(self, section_index: int, offset: int, size: int) -> Atom:
         """An anonymous atom of a given extent (replacement code of one alternative)."""
-        key = (section_index, offset)
-        if key not in self._pieces or self.atoms[self._pieces[key]].size != size:
-            self._pieces[key] = self._add(kind=ANON, section=section_index, offset=offset, size=size).id
-        return self.atoms[self._pieces[key]]
+        key = (section_index, offset, size)
+        if key not in self._sized:
+            self._sized[key] = self._add(kind=ANON, section=section_index, offset=offset, size=size).id
+        return self.atoms[self._sized[key]]
 
     # -- references ----------------------------------------------------------------------------------------------
 
@@ -340,6 +356,8 @@ class View:
                 raise Ambiguous(f"{section.name}+{offsets[i]:#x}", f"relocation type {kind} has no rule")
             field_offset = offsets[i] - atom.offset
             size = self.arch.reloc_size[kind]
+            if field_offset + size > atom.size:
+                raise Ambiguous(f"{section.name}+{offsets[i]:#x}", "relocation across the end of its function or data")
             bias = 0
             if code and kind in self.arch.pc_relative:
                 if kind == self.arch.call_reloc:
@@ -375,6 +393,8 @@ class View:
                 atom, delta = self.locate(s.shndx, s.value + where - 1)
                 return atom, delta + 1
         if s.shndx == SHN.UNDEF or s.shndx >= SHN.LORESERVE:
+            if sym not in self._of_symbol:
+                raise Ambiguous(s.name or f"symbol {sym}", "a relocation against a symbol that has no place")
             return self._of_symbol[sym], where
         if s.type == STT.SECTION or s.name.startswith(".L"):
             return self.locate(s.shndx, s.value + where)
@@ -401,3 +421,16 @@ class View:
         for r in self.refs(atom):
             raw[r.offset : r.offset + r.size] = bytes(r.size)
         return bytes(raw)
+
+
+def _terminator(raw: bytes, width: int, at: int, step: int) -> int:
+    """Offset of the NUL character of `width` bytes that is nearest before (step < 0) or from `at` on (step > 0)."""
+    if width == 1:
+        if step < 0:
+            return raw.rfind(b"\0", 0, at)
+        found = raw.find(b"\0", at)
+        return found if found >= 0 else len(raw)
+    at = at + step if step < 0 else at
+    while 0 <= at < len(raw) and any(raw[at : at + width]):
+        at += step
+    return at

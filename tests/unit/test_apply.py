@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.analysis.apply import Applied, apply_file, unpatched, with_line_directives
+from kgbuild.analysis.apply import Applied, _read_layout, apply_file, unpatched, with_line_directives
 from kgbuild.analysis.patch import FilePatch, parse_patch, split_lines
 from kgbuild.refusals import Refusal
 
@@ -63,15 +63,22 @@ def test_offset_is_inherited() -> None:
     result = applied(shifted, patch)
     assert result.text == edit(shifted, (b"line 10\n", b"ten\n"), (b"line 40\n", b"forty\n"))
     assert [(p.line, p.offset) for p in result.hunks] == [(12, 5), (42, 5)]
-    # What comes after the first hunk's offset is nearer than what comes after the stated line.
-    block = b"a\nb\nc\n"
-    first = b"1\n2\n3\n4\n5\n6\n7\n"
-    text = first + b"x\n" * 4 + block + b"y\n" * 5 + block
-    old = first + b"x\n" * 4 + block
-    twice = diff(old, edit(old, (b"4\n", b"four\n"), (b"b\n", b"B\n")), context=1)
-    assert applied(b"z\n" * 8 + text, twice).text.index(b"B") < (b"z\n" * 8 + text).rindex(b"b")
-    unshifted = FilePatch(twice.old_path, twice.new_path, twice.hunks[1:], "change")
-    assert applied(b"z\n" * 8 + text, unshifted).hunks[0].offset == 8
+
+
+def test_inherited_offset_decides_between_two_places() -> None:
+    first, block = b"1\n2\n3\n4\n5\n6\n7\n", b"a\nb\nc\n"
+    old = first + b"x\n" * 20 + block
+    patch = diff(old, edit(old, (b"4\n", b"four\n"), (b"b\n", b"B\n")), context=1)
+    target = b"z\n" * 8 + first + b"x\n" * 12 + block + b"x\n" * 5 + block  # the first is at the stated line
+    assert applied(target, patch).text.index(b"B") > target.index(b"b")
+    alone = FilePatch(patch.old_path, patch.new_path, patch.hunks[1:], "change")
+    assert applied(target, alone).text.index(b"B") == target.index(b"b")
+
+
+def test_a_hunk_never_goes_before_the_one_before_it() -> None:
+    patch = diff(TEXT, edit(TEXT, (b"line 10\n", b"ten\n"), (b"line 40\n", b"forty\n")), context=0)
+    (refusal,) = refused(b"line 40\n" + edit(TEXT, (b"line 40\n", b"")), patch)
+    assert "hunk 2" in refusal.fact
 
 
 def test_nearest_of_several_places() -> None:
@@ -216,6 +223,23 @@ def test_no_directive_inside(text: bytes, tmp_path: Path) -> None:
     assert b"#line" not in inside
     if text.startswith(b"#define M(...) __VA_ARGS__\n@"):
         assert b"M\n(U1" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        (b"a;\nM\n(x)\ny\n", {0, 1, 3, 4}),  # M may be a macro
+        (b"M\n\n/* */\n(x)\n", {0, 4}),
+        (b"// (\nx\n", {0, 1, 2}),
+        (b"f(\n#if A\n)\n#endif\nx\n}\ny\n", {0, 3, 6, 7}),  # open where A is not set
+        (b"#if A\nf(\n#else\ng(\n#endif\na)\n}\n", {0, 1, 3, 6, 7}),
+        (b"f(\n}\nx\n", {0}),  # exact: the argument of a macro
+        (b")\nf(\n}\nx\n", {0, 1, 3, 4}),
+        (b"a \\  \n(\n)\n", {0, 3}),
+    ],
+)
+def test_where_a_directive_may_stand(text: bytes, safe: set[int]) -> None:
+    assert _read_layout(text).safe == safe
 
 
 @needs_gcc

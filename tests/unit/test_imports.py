@@ -62,9 +62,7 @@ SOURCES = sorted(
         "*.toml",
     )
     for path in ROOT.glob(pattern)
-    if path.is_file()
-    and path.suffix in {".py", ".toml", ".c", ".h", ".sh", ""}
-    and "__pycache__" not in path.parts
+    if path.is_file() and path.suffix in {".py", ".toml", ".c", ".h", ".sh", ""} and "__pycache__" not in path.parts
 )
 
 
@@ -129,9 +127,7 @@ def test_only_the_command_line_prints() -> None:
         for path in CODE
         if name_of(path) != "cli"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in {"print", "exit"}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"print", "exit"}
     ]
     assert not wrong
 

@@ -156,6 +156,7 @@ GOOD = [
     b"int include = 3; x.include = 3; a % b;\n",
     b'pr_info("include it");\n',
     b"#error don't include /* this\n",
+    b'int a; # include "/etc/passwd"\n',
 ]
 
 
@@ -174,6 +175,7 @@ BAD = [
     (b"#include <../../etc/passwd>\n", 1, "leaves"),
     (b'#include "a/../../../../etc/passwd"\n', 1, "leaves"),
     (b"#include NAME\n", 1, "preprocessor"),
+    (b"#include/**/NAME\n", 1, "preprocessor"),
     (b"#include __stringify(/etc/passwd)\n", 1, "preprocessor"),
     (b'#inc\\\nlude "/etc/passwd"\n', 1, "absolute"),
     (b'int a;\n#\\\n\\ \n include \\\n "/etc/passwd"\n', 2, "absolute"),

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`kgbuild verify`: a live patch module checked against the kernel it is for, by a reader that did not write it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kgbuild.cli.ui import Output, common_options
+from kgbuild.errors import UserError
+
+if TYPE_CHECKING:
+    from kgbuild.model import Finding, Kernel
+
+
+@click.command(short_help="Check a live patch module against a kernel.")
+@click.argument("module", metavar="PATCH.ko", type=click.Path(path_type=Path))
+@click.option(
+    "--kernel",
+    "kernel_name",
+    required=True,
+    metavar="NAME",
+    help="Kernel to check against, e.g. debian:newest-6.1-cloud.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="Normal output: text, or the report as JSON.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a JSON report beside the normal output.",
+)
+@common_options
+@click.pass_context
+def verify(
+    context: click.Context,
+    module: Path,
+    kernel_name: str,
+    form: str,
+    report: Path | None,
+    quiet: bool,
+    verbose: bool,
+    no_color: bool,
+    offline: bool,
+) -> None:
+    """Check that PATCH.ko is what the kernel NAME will accept, and say everything that is wrong with it.
+
+    Identity, version magic, CRCs, every symbol it is bound to, every function it patches, relocations, sections
+    and the tables the kernel will act on. Nothing is loaded. Ends with 0 where nothing is found, 1 with findings,
+    2 where the file is no kernel module for this architecture or the kernel is unknown.
+
+    \b
+    Example:
+      kgbuild verify livepatch-proc-version.ko --kernel debian:newest-6.1-cloud
+    """
+    out = Output(quiet=quiet or form == "json", verbose=verbose, no_color=no_color)
+    data = _read(module)
+    from kgbuild.host.acquire import ensure_kernel
+    from kgbuild.host.verify import verify_module
+
+    kernel = ensure_kernel(kernel_name, progress=out, offline=offline)
+    out.line("kernel", f"{kernel.id}, {kernel.compiler}")
+    began = time.monotonic()
+    findings = verify_module(data, kernel, module.name)
+    _write(report, form, kernel, module, data, findings)
+    if form == "text":
+        _show(out, module, len(data), findings, time.monotonic() - began)
+    context.exit(1 if findings else 0)
+
+
+def _read(path: Path) -> bytes:
+    """Bytes of the module. Raises UserError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(error.strerror or str(error), place=str(path), remedy="name a live patch module") from error
+
+
+def _show(out: Output, path: Path, size: int, findings: list[Finding], seconds: float) -> None:
+    count = len(findings)
+    fact = f"{count} finding{'s' * (count != 1)}" if findings else "no finding"
+    out.line("verify", f"{path}  {size / 1024:.0f} KiB  {fact}", seconds, style="red" if findings else "green")
+    for f in findings:
+        remedy = f"\n  -> {f.remedy}" if f.remedy else ""
+        click.echo(f"\n{f.code}   {f.place}\n  {f.fact}{remedy}")
+
+
+def _write(report: Path | None, form: str, kernel: Kernel, path: Path, data: bytes, findings: list[Finding]) -> None:
+    """The result as JSON, to the file of --report and, with --format json, to standard output."""
+    if report is None and form != "json":
+        return
+    from kgbuild import __version__
+    from kgbuild.cli.build import write_file
+    from kgbuild.report.build import finding_report, kernel_report
+
+    record: dict[str, Any] = {
+        "schema_version": 1,
+        "tool": {"name": "kgbuild", "version": __version__},
+        "kernel": kernel_report(kernel),
+        "module": {"path": str(path), "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)},
+        "findings": finding_report(findings),
+    }
+    text = json.dumps(record, indent=1) + "\n"
+    if report is not None:
+        write_file(report, text.encode())
+    if form == "json":
+        click.echo(text, nl=False)

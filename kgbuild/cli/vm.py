@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`kgbuild vm`: boot the kernel, load the patch, check, disable, unload."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kgbuild.cli import ui
+from kgbuild.errors import ToolError
+
+if TYPE_CHECKING:
+    from kgbuild.host.vm import PhaseRun, TestRun
+
+SCHEMA = "kgbuild-vm-report"
+SCHEMA_VERSION = 1
+_FAULT_LINES = 12
+
+
+@click.command()
+@click.argument(
+    "patches",
+    metavar="PATCH.ko...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
+@click.option("--kernel", required=True, metavar="NAME", help="The kernel to boot, e.g. debian:newest-6.1-cloud.")
+@click.option(
+    "--check", "checks", multiple=True, metavar="CMD", help="Must fail before, succeed after, fail when disabled."
+)
+@click.option("--before", multiple=True, metavar="CMD", help="Must succeed before the patch is loaded.")
+@click.option("--after", multiple=True, metavar="CMD", help="Must succeed while the patch is active.")
+@click.option("--disabled", multiple=True, metavar="CMD", help="Must succeed when the patch is gone again.")
+@click.option("--allow-log", multiple=True, metavar="REGEX", help="A kernel log line or warning that is expected.")
+@click.option("--module", "modules", multiple=True, metavar="NAME", help="Load this module of the kernel first.")
+@click.option("--smp", default=1, show_default=True, metavar="N", help="Number of CPUs.")
+@click.option("--memory", default=512, show_default=True, metavar="MB", help="Memory of the guest.")
+@click.option("--cpu", default="max", show_default=True, metavar="MODEL", help="QEMU's CPU model.")
+@click.option("--append", default="", metavar="ARGS", help="More arguments for the kernel's command line.")
+@click.option(
+    "--accel",
+    type=click.Choice(["auto", "kvm", "tcg"]),
+    default="auto",
+    show_default=True,
+    help="KVM or emulation; auto takes KVM where a probe shows that it works.",
+)
+@click.option("--timeout", default=120.0, show_default=True, metavar="S", help="Seconds for everything.")
+@click.option("--keep-log", type=click.Path(dir_okay=False, path_type=Path), help="Write the guest's console here.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a JSON report here.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="What to print.")
+@ui.common_options
+def vm(
+    patches: tuple[Path, ...],
+    kernel: str,
+    checks: tuple[str, ...],
+    before: tuple[str, ...],
+    after: tuple[str, ...],
+    disabled: tuple[str, ...],
+    allow_log: tuple[str, ...],
+    modules: tuple[str, ...],
+    smp: int,
+    memory: int,
+    cpu: str,
+    append: str,
+    accel: str,
+    timeout: float,
+    keep_log: Path | None,
+    report: Path | None,
+    form: str,
+    quiet: bool,
+    verbose: bool,
+    no_color: bool,
+    offline: bool,
+) -> None:
+    """Boot the kernel in QEMU and put each patch through its life: load, wait, check, disable, unload.
+
+    Commands run in the guest with busybox's `sh -c`. The log of the kernel must be clean. With several patches, each
+    is loaded and removed in turn, in one boot. Exit status: 0 all as it should be, 1 not so, 3 the guest did not boot
+    or did not finish.
+
+    \b
+    Example:
+      kgbuild vm livepatch-fix.ko --kernel debian:newest-6.1-cloud \\
+          --check 'grep -q kgbuild /proc/version'
+    """
+    from kgbuild.host.acquire import ensure_kernel
+    from kgbuild.host.vm import PatchRun, run_vm
+
+    out = ui.Output(quiet=quiet or form == "json", verbose=verbose, no_color=no_color)
+    runs = [PatchRun(path, before, after, disabled, checks, allow_log) for path in patches]
+    several = len(runs) > 1
+    shown: set[str] = set()
+
+    def show(phase: PhaseRun) -> None:
+        if several and phase.patch not in shown:
+            shown.add(phase.patch)
+            out.line("patch", phase.patch)
+        show_phase(out, phase)
+
+    def keep(console: str) -> None:
+        if keep_log is not None:
+            write_file(keep_log, console, "--keep-log")
+
+    prepared = ensure_kernel(kernel, progress=out, offline=offline)
+    result = run_vm(
+        prepared,
+        runs,
+        progress=out,
+        smp=smp,
+        append=append,
+        memory=memory,
+        timeout=timeout,
+        cpu=cpu,
+        accel=accel,
+        modules=modules,
+        on_phase=show,
+        on_console=keep,
+    )
+    document = json.dumps(as_json(result), indent=2) + "\n"
+    if report is not None:
+        write_file(report, document, "--report")
+    if form == "json":
+        click.echo(document, nl=False)
+    else:
+        show_end(out, result)
+    if not result.verdict:
+        raise click.exceptions.Exit(1)
+
+
+def show_phase(out: ui.Output, phase: PhaseRun) -> None:
+    """The line of one phase; a phase without commands has none. Its faults follow."""
+    if phase.phase in ("before", "after", "disabled") and not phase.commands:
+        return
+    label = {"load": "loaded", "disable": "removed"}.get(phase.phase, phase.phase)
+    if not phase.ok:
+        label = phase.phase
+    seconds = phase.seconds if phase.phase in ("load", "disable") else None
+    out.line(label, phase.fact if phase.ok else f"FAILED: {phase.fact}", seconds, "" if phase.ok else "red")
+    for fault in phase.faults:
+        for line in fault.lines[:_FAULT_LINES]:
+            out.line("", f"  {line}")
+        if len(fault.lines) > _FAULT_LINES:
+            out.line("", f"  ({len(fault.lines) - _FAULT_LINES} more lines)")
+    for run in phase.commands:
+        if not run.ok:
+            for line in run.output.strip().splitlines()[-_FAULT_LINES:]:
+                out.line("", f"  {line}")
+
+
+def show_end(out: ui.Output, result: TestRun) -> None:
+    """The verdict. Where it is no, the findings go to standard error, so that --quiet has them too."""
+    if result.verdict:
+        out.line("verdict", "ok", result.seconds, "green")
+        return
+    count = len(result.findings)
+    out.line("verdict", f"no, {count} finding{'s' if count != 1 else ''}", result.seconds, "red")
+    for finding in result.findings:
+        click.echo(f"{finding.code}   {finding}", err=True)
+
+
+def write_file(path: Path, text: str, option: str) -> None:
+    """Write a file the user asked for, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise ToolError(error.strerror or str(error), place=f"{option} {path}") from error
+
+
+def as_json(result: TestRun) -> dict[str, Any]:
+    """The report: everything but the console's text (that is --keep-log)."""
+    values = asdict(result)
+    del values["log"]
+    return {"schema": SCHEMA, "version": SCHEMA_VERSION, **values}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The replacement of an alternative differs. */
+#include "kernel.h"
+
+#ifdef PATCHED
+int first(int x) { alternative("nop", "mfence", 8); return source(x); }
+#else
+int first(int x) { alternative("nop", "lfence", 8); return source(x); }
+#endif
+int second(int x) { alternative("nop", "lfence", 8); return source(x); }
