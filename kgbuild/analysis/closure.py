@@ -149,7 +149,28 @@ class _Closer:
         while self.todo:
             number, atom = self.todo.pop(0)
             self._follow(number, atom)
+        self._check_tables()
         return self.c
+
+    def _check_tables(self) -> None:
+        """An entry of an unknown table that belongs to a function in the module would be lost."""
+        for number, unit in enumerate(self.c.units):
+            view = unit.changes.patched
+            for atom in view.atoms:
+                if atom.kind != ANON or (number, atom.id) in self.c.members or is_init(view, atom):
+                    continue
+                section = view.section_of(atom)
+                if section.executable:
+                    continue
+                try:
+                    targets = [view.atoms[r.atom] for r in view.refs(atom)]
+                except Ambiguous:
+                    continue
+                for name in sorted(
+                    {t.name for t in targets if (number, t.id) in self.c.members and t.kind == FUNCTION}
+                ):
+                    fact = f"{name} has an entry in section {section.name}, for which there is no rule"
+                    self._refuse("K2-special", unit, name, fact, section.name)
 
     def _refuse(self, code: str, unit: UnitResult, symbol: str, fact: str, section: str = "") -> None:
         self.c.refusals.append(Refusal(code, f"{unit.source}: {symbol}", fact, symbol=symbol, section=section))

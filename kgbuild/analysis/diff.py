@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kgbuild.analysis.correlate import Correlation, correlate, is_anonymous, is_stateless
-from kgbuild.elf.consts import SHT
+from kgbuild.elf.consts import SHF, SHT
 from kgbuild.refusals import Refusal
 from kgbuild.special.entries import Entries, Entry, read_entries
 from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
@@ -131,6 +131,7 @@ class _Differ:
         removed = self._sort_out_removed()
         self._check_data()
         self._check_registration()
+        self._check_unknown()
         return Changes(
             self.place,
             self.o,
@@ -364,6 +365,19 @@ class _Differ:
     def _is_registration(self, section: str) -> bool:
         return section.startswith(REGISTRATION)
 
+    def _check_unknown(self) -> None:
+        """A table without names that nothing refers to: its entries belong to code in a way that is not known here."""
+        left, right = _tables(self.o), _tables(self.p)
+        for name in sorted(left.keys() | right.keys()):
+            x, y = left.get(name), right.get(name)
+            try:
+                same = x is not None and y is not None and self.same_content(x, y)
+            except Ambiguous:
+                same = False
+            if not same:
+                fact = f"section {name} differs, and what its entries belong to is not known"
+                self.refusals.append(Refusal("K2-special", f"{self.place}: {name}", fact, section=name))
+
     def _check_registration(self) -> None:
         def sizes(view: View) -> dict[str, int]:
             out: dict[str, int] = {}
@@ -383,9 +397,31 @@ class _Differ:
                 self.refusals.append(Refusal("K7-export", f"{self.place}: {what}", fact, symbol=what, section=name))
 
 
+def _tables(view: View) -> dict[str, Atom]:
+    """Sections of data without names that nothing refers to, by name, each as the one atom it is."""
+    whole: dict[int, list[Atom]] = {}
+    for atom in view.atoms:
+        if atom.section >= 0:
+            whole.setdefault(atom.section, []).append(atom)
+    referred: set[int] = set()
+    for atom in [*view.atoms]:
+        try:
+            referred.update(r.atom for r in view.refs(atom) if atom.kind in (FUNCTION, DATA))
+        except Ambiguous:
+            continue
+    out = {}
+    for atoms in whole.values():
+        section = view.section_of(atoms[0])
+        if len(atoms) > 1 or atoms[0].kind != ANON or atoms[0].id in referred or is_init(view, atoms[0]):
+            continue
+        if not section.executable and not section.flags & SHF.MERGE:
+            out[section.name] = atoms[0]
+    return out
+
+
 def _first_difference(a: bytes, b: bytes) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), -1)
 
 
 def _group(section: str) -> str:
-    return ".".join(section.split(".")[:2]) or section
+    return section if ".." in section else ".".join(section.split(".")[:2]) or section

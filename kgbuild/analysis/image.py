@@ -102,12 +102,17 @@ class KernelImage:
         start = section.offset + address - section.addr
         return bytes(self.obj.data[start : start + size])
 
+    @cached_property
+    def _init_range(self) -> tuple[int, int] | None:
+        """Start and end of what free_initmem() gives back after boot, by the linker script's own symbols."""
+        begin, end = self.named("__init_begin"), self.named("__init_end")
+        return (begin[0].value, end[0].value) if len(begin) == 1 and len(end) == 1 else None
+
     def is_init(self, address: int) -> bool:
-        """True for memory that is freed after boot, or was never loaded: .init and .exit sections."""
-        name = self.section_at(address)
-        return name == "" or name.startswith(
-            (".init", ".exit", ".altinstr", ".x86_cpu_dev", ".parainstructions", ".apicdrivers")
-        )
+        """True for memory that is freed after boot."""
+        if self._init_range is not None:
+            return self._init_range[0] <= address < self._init_range[1]
+        return self.section_at(address).startswith((".init", ".exit"))
 
     @cached_property
     def _names_at(self) -> dict[int, list[int]]:

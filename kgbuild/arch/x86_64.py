@@ -96,6 +96,7 @@ ARCH = Arch(
         ".discard*",
         ".rela.discard*",
         ".debug*",
+        ".eh_frame",
         ".comment",
         ".note*",
         ".BTF*",

@@ -3,9 +3,10 @@
 
 A fault that our reader and our writer share would pass unseen, so another reader looks at what was written. LIEF gives
 sections and symbols (with raw sh_flags and st_shndx, so that SHF_RELA_LIVEPATCH and SHN_LIVEPATCH are seen as they
-stand in the file). It does not say which of two relocation sections of one target a relocation stands in, reads bytes
-of the file for NOBITS sections, and is lenient with damaged files; so the file's extents are checked here first and
-relocations are taken out of their sections' bytes. Source of the layout: gABI chapter 4.
+stand in the file). It does not say which of two relocation sections of one target a relocation stands in, gives types
+and bindings it does not know in a form that differs by version, reads bytes of the file for NOBITS sections, and is
+lenient with damaged files; so the file's extents are checked here first, and relocations, types and bindings are taken
+out of the bytes. Source of the layout: gABI chapter 4.
 """
 
 from __future__ import annotations
@@ -167,13 +168,14 @@ def read_module(data: bytes, name: str, machine: int) -> ModuleFile:
     binary = lief.ELF.parse(io.BytesIO(data), config)
     if not isinstance(binary, lief.ELF.Binary):
         raise _damaged(name, "LIEF can't read it")
-    sections = tuple(_section(i, s) for i, s in enumerate(binary.sections))
-    if [(s.type, s.size) for s in sections[1:]] != [(h[1], h[5]) for h in headers[1:]]:
-        raise _damaged(name, f"LIEF reads other sections ({len(sections)}) than its headers say ({len(headers)})")
-    symbols = tuple(_symbol(i, s) for i, s in enumerate(binary.symtab_symbols))
-    count = next((s.size for s in sections if s.type == SHT_SYMTAB), 0) // SYM_SIZE
-    if len(symbols) != count:
-        raise _damaged(name, f"LIEF reads {len(symbols)} of {count} symbols")
+    if [(s.offset, s.size) for s in binary.sections] != [(h[4], h[5]) for h in headers]:
+        raise _damaged(name, "LIEF reads other sections than its headers say")
+    sections = tuple(_section(i, headers[i][1], s) for i, s in enumerate(binary.sections))
+    table = next(s for s in sections if s.type == SHT_SYMTAB)
+    infos = table.data[4::SYM_SIZE]
+    if len(binary.symtab_symbols) != len(infos):
+        raise _damaged(name, f"LIEF reads {len(binary.symtab_symbols)} of {len(infos)} symbols")
+    symbols = tuple(_symbol(i, infos[i], s) for i, s in enumerate(binary.symtab_symbols))
     found = ModuleFile(machine, sections, symbols, {s.index: _rows(s) for s in sections if s.type == SHT_RELA})
     if found.section(".modinfo") is None and found.section(".gnu.linkonce.this_module") is None:
         raise UserError("is an object file, not a kernel module", place=name, remedy=REMEDY)
@@ -220,8 +222,7 @@ def _check_extents(data: bytes, name: str, machine: int) -> list[tuple[int, ...]
     return headers
 
 
-def _section(index: int, section: Any) -> Section:
-    kind = section.type.value
+def _section(index: int, kind: int, section: Any) -> Section:
     held = kind not in (SHT_NULL, SHT_NOBITS)
     return Section(
         index,
@@ -235,14 +236,14 @@ def _section(index: int, section: Any) -> Section:
     )
 
 
-def _symbol(index: int, symbol: Any) -> Symbol:
+def _symbol(index: int, info: int, symbol: Any) -> Symbol:
     return Symbol(
         index,
         _text(symbol.name),
         symbol.value,
         symbol.size,
-        symbol.binding.value,
-        symbol.type.value,
+        info >> 4,
+        info & 15,
         int(symbol.shndx),
     )
 

@@ -24,6 +24,7 @@ from kgbuild.emit.readback import (
     SHT_NOBITS,
     SHT_RELA,
     SHT_SYMTAB,
+    STT_FUNC,
     ModuleFile,
     Reloc,
     Section,
@@ -248,7 +249,12 @@ class _Code:
         self.module, self.arch = module, arch
         self.decoded: dict[int, dict[int, Instruction]] = {}
         self.listed: set[tuple[str, int, int]] = set()
+        # where decoding starts anew in a section: before a function there may be bytes that are no instructions
         self.pieces: dict[int, set[int]] = {}
+        for symbol in module.symbols:
+            inside = 0 < symbol.shndx < len(module.sections) and symbol.value < module.sections[symbol.shndx].size
+            if symbol.type == STT_FUNC and inside:
+                self.pieces.setdefault(symbol.shndx, set()).add(symbol.value)
 
     def instructions(self, section: Section) -> dict[int, Instruction]:
         """Instructions of a section by offset."""

@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -102,14 +101,14 @@ def compile_units(
     # the longer side of a pair first makes no difference; patched ones first find mistakes in the patch sooner
     missing.sort(key=lambda item: not item[1])
     if missing:
-        with tempfile.TemporaryDirectory(prefix="kgbuild-") as scratch:
-            overlay = Path(scratch) / "tree"
+        with cache.workdir(f"compile-{os.getpid()}") as scratch:
+            overlay = scratch / "tree"
             make_overlay(kernel.source, files, overlay)
             names = "  ".join(dict.fromkeys(u.source for u, _ in missing))
 
             def one(item: tuple[int, tuple[UnitCommand, str]]) -> None:
                 number, (unit, side) = item
-                out = Path(scratch) / f"{number}.o"
+                out = scratch / f"{number}.o"
                 tree = overlay if side else kernel.source
                 problems = _compile(kernel, unit, tree, out, patched=bool(side))
                 refusals.extend(problems)

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shlex
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,9 +40,10 @@ def _template_command(kernel: Kernel, cache: Cache) -> UnitCommand:
         fields = json.loads(stored)
         return UnitCommand(**{**fields, "argv": tuple(fields["argv"]), "objtool": tuple(fields["objtool"])})
     env: dict[str, str] = dict(load_environment(kernel.build))
-    with tempfile.TemporaryDirectory(prefix="kgbuild-") as scratch:
-        (Path(scratch) / "Kbuild").write_text("obj-m := kgmain.o\n")
-        (Path(scratch) / "kgmain.c").write_text("")
+    with cache.workdir(f"template-{os.getpid()}") as work:
+        scratch = str(work)
+        (work / "Kbuild").write_text("obj-m := kgmain.o\n")
+        (work / "kgmain.c").write_text("")
         env |= {"KBUILD_MODULES": "1", "KBUILD_EXTMOD": scratch}
         rules = kernel.source / "scripts" / "Makefile.build"
         argv = [
@@ -88,8 +88,8 @@ def compile_module_file(kernel: Kernel, cache: Cache, text: str, name: str) -> b
     stored = cache.get(key.hexdigest())
     if stored is not None:
         return stored
-    with tempfile.TemporaryDirectory(prefix="kgbuild-") as scratch:
-        source, out = Path(scratch) / "unit.c", Path(scratch) / "unit.o"
+    with cache.workdir(f"module-file-{os.getpid()}") as scratch:
+        source, out = scratch / "unit.c", scratch / "unit.o"
         source.write_text(text)
         argv = [a.replace("{src}", str(kernel.source)).replace("kgmain", name) for a in unit.argv]
         argv = [a for a in argv if not _DROPPED_FLAGS.match(a)]
@@ -117,8 +117,7 @@ def link_module(kernel: Kernel, cache: Cache, output: OutObject, name: str, keep
     body = write(output)
     expected = {s.name for s in output.symbols if s.section is None and s.name.startswith(PREFIX)}
     environment = load_environment(kernel.build)
-    with tempfile.TemporaryDirectory(prefix="kgbuild-") as scratch:
-        work = Path(scratch)
+    with cache.workdir(f"link-{os.getpid()}") as work:
         (work / "main.o").write_bytes(main_object(kernel, cache))
         (work / "output.o").write_bytes(body)
         flags = shlex.split(environment.get("KBUILD_LDFLAGS", ""))

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Killed at any moment, the next run just works: nothing half-written is ever read."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from kgbuild.model import Kernel
+from tests.kernel.conftest import HERE
+
+PATCH = HERE.parent.parent / "examples" / "proc-version" / "fix.patch"
+
+
+@pytest.fixture
+def own_cache(kernel: Kernel, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A cache with the real kernels in it, but with results, locks and work directories of its own."""
+    real = Path(platformdirs.user_cache_dir("kgbuild"))
+    cache = tmp_path / "cache" / "kgbuild"
+    cache.mkdir(parents=True)
+    for name in ("kernels", "sources", "names"):
+        (cache / name).symlink_to(real / name)
+    yield {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+def build(kernel_name: str, output: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-m", "kgbuild.cli.main", "build", str(PATCH), "--kernel", kernel_name, "-o", str(output)]
+    return subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def test_kill_9_in_a_loop(kernel_name: str, own_cache: dict[str, str], tmp_path: Path) -> None:
+    output = tmp_path / "out" / "livepatch-killed.ko"
+    output.parent.mkdir()
+    moments = random.Random(6)
+    killed = 0
+    for _ in range(10):
+        process = build(kernel_name, output, own_cache)
+        time.sleep(moments.uniform(0.1, 2.5))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            killed += 1
+        process.communicate()
+    assert killed >= 3
+    process = build(kernel_name, output, own_cache)
+    _, stderr = process.communicate()
+    assert process.returncode == 0, stderr.decode()
+    first = output.read_bytes()
+    # another cache, never killed: the same bytes
+    clean = {**own_cache, "XDG_CACHE_HOME": str(tmp_path / "clean")}
+    (tmp_path / "clean").mkdir()
+    (tmp_path / "clean" / "kgbuild").mkdir()
+    for name in ("kernels", "sources", "names"):
+        (tmp_path / "clean" / "kgbuild" / name).symlink_to(tmp_path / "cache" / "kgbuild" / name)
+    process = build(kernel_name, output, clean)
+    _, stderr = process.communicate()
+    assert process.returncode == 0, stderr.decode()
+    assert output.read_bytes() == first
+    # what killed runs left is cleared away by later ones
+    assert list((tmp_path / "clean" / "kgbuild" / "tmp").iterdir()) == []
+    assert list((tmp_path / "cache" / "kgbuild" / "tmp").iterdir()) == []
+
+
+def test_two_at_once(kernel_name: str, own_cache: dict[str, str], tmp_path: Path) -> None:
+    outputs = [tmp_path / f"{i}" / "livepatch-both.ko" for i in range(2)]
+    for output in outputs:
+        output.parent.mkdir()
+    running = [build(kernel_name, output, own_cache) for output in outputs]
+    for process in running:
+        _, stderr = process.communicate()
+        assert process.returncode == 0, stderr.decode()
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()

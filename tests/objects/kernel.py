@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A kernel in small: originals, compiled as a distribution does (all of a unit in one .text), and what they refer to,
+linked to addresses like the real ones. And the way from a pair to a module."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from kgbuild.analysis.closure import Closure, UnitResult, close
+from kgbuild.analysis.diff import compute_changes
+from kgbuild.analysis.exports import Export
+from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.parity import compute_parity
+from kgbuild.elf.read import read
+from kgbuild.elf.write import write
+from kgbuild.emit.extract import Identity, extract
+from kgbuild.emit.inject import inject
+from tests.toolchain import compile_pair_side, compile_text, pair_flags, run, scratch, view
+
+# The unit that has what pairs call and do not define.
+REST = """
+#include "kernel.h"
+#define F(name) notrace int name(int x) { return x + __COUNTER__; }
+F(source) F(source_old) F(source_new) F(a) F(b) F(c) F(d) F(e) F(f) F(take) F(show) F(limited) F(helper)
+notrace void complain(int n) { }
+notrace int printk(const char *format, ...) { return 0; }
+notrace void sink(const void *p) { }
+notrace __attribute__((noreturn)) void halt_for_ever(void) { for (;;) ; }
+notrace void __fentry__(void) { }
+section(".data..percpu") int cpu_number = 1;
+section(".data..percpu") int cpu_other = 2;
+section(".init.data") char boot_text[8] = "boot";
+char __start_notes[4] = "abc", __stop_notes[4] = "abd";
+"""
+SCRIPT = """
+SECTIONS {
+  .data..percpu 0 : { *(.data..percpu) }
+  . = 0xffffffff81000000;
+  .text : { *(.text .text.* .sched.text) }
+  .rodata : { *(.rodata .rodata.*) }
+  __ex_table : { *(__ex_table) }
+  __bug_table : { *(__bug_table) }
+  __jump_table : { *(__jump_table) }
+  __mcount_loc : { *(__mcount_loc) }
+  my_table : { *(my_table) }
+  .data : { *(.data .data.*) }
+  . = ALIGN(0x1000);
+  .init.text : { *(.init.text) }
+  .init.data : { *(.init.data) }
+  .altinstructions : { *(.altinstructions) }
+  .altinstr_replacement : { *(.altinstr_replacement) }
+  .bss : { *(.bss .bss.*) }
+  /DISCARD/ : { *(.discard*) *(.comment) *(.note*) }
+}
+"""
+EXPORTED = ("printk", "__fentry__", "source")
+EXPORTS = {n: Export(n, 0, "vmlinux", "EXPORT_SYMBOL", "") for n in EXPORTED}
+
+
+@cache
+def link_kernel(objects: tuple[bytes, ...], rest: str = REST) -> KernelImage:
+    """The image of these objects and the rest of the kernel."""
+    digest = hashlib.sha256(b"".join(objects) + rest.encode()).hexdigest()[:16]
+    folder = scratch() / f"kernel-{digest}"
+    folder.mkdir(exist_ok=True)
+    (folder / "kernel.lds").write_text(SCRIPT)
+    paths = []
+    for i, data in enumerate([*objects, compile_text(rest, *pair_flags(split=False), name="rest.c")]):
+        path = folder / f"{i}.o"
+        path.write_bytes(data)
+        paths.append(path)
+    run("ld", "-n", "-e", "0", "-T", folder / "kernel.lds", "-o", folder / "vmlinux", *paths)
+    return KernelImage(read((folder / "vmlinux").read_bytes()))
+
+
+@dataclass(frozen=True)
+class Patched:
+    """A pair taken through to its closure, with the object files it came from."""
+
+    closure: Closure
+    original: bytes
+    patched: bytes
+    image: KernelImage
+
+    @property
+    def refused(self) -> list[str]:
+        return sorted({f"{r.code}:{r.symbol}" for r in self.closure.refusals})
+
+    def roles(self, role: str) -> list[str]:
+        return sorted(m.atom.name for m in self.closure.members.values() if m.role == role)
+
+    @property
+    def bound(self) -> dict[str, str]:
+        return {b.name: b.how for b in self.closure.bound.values()}
+
+
+def close_pair(
+    name: str,
+    flags: Sequence[str] = (),
+    *,
+    kernel_flags: Sequence[str] = (),
+    beside: Sequence[str] = (),
+    allow: Sequence[str] = (),
+    exports: dict[str, Export] | None = None,
+) -> Patched:
+    """`pairs/NAME.c`, its original linked into a kernel with the C texts `beside`, closed."""
+    in_kernel = compile_pair_side(name, *flags, *kernel_flags, split=False)
+    return _close(
+        f"{name}.c",
+        in_kernel,
+        compile_pair_side(name, *flags),
+        compile_pair_side(name, *flags, "-DPATCHED"),
+        beside,
+        allow,
+        EXPORTS if exports is None else exports,
+    )
+
+
+def close_text(
+    text: str, *, beside: Sequence[str] = (), flags: Sequence[str] = (), kernel_text: str | None = None
+) -> Patched:
+    """The same for a C text with #ifdef PATCHED."""
+    text = f'#include "kernel.h"\n{text}'
+    kernel_text = f'#include "kernel.h"\n{kernel_text}' if kernel_text is not None else text
+    return _close(
+        "unit.c",
+        compile_text(kernel_text, *pair_flags(flags, split=False)),
+        compile_text(text, *pair_flags(flags)),
+        compile_text(text, *pair_flags((*flags, "-DPATCHED"))),
+        beside,
+        (),
+        EXPORTS,
+    )
+
+
+def _close(
+    source: str,
+    in_kernel: bytes,
+    original: bytes,
+    patched: bytes,
+    beside: Sequence[str],
+    allow: Sequence[str],
+    exports: dict[str, Export],
+) -> Patched:
+    others = [compile_text(f'#include "kernel.h"\n{t}', *pair_flags(split=False), name=source) for t in beside]
+    image = link_kernel((in_kernel, *others))
+    before = view(original)
+    unit = UnitResult(source, compute_changes(before, view(patched), source), compute_parity(before, image))
+    return Patched(close((unit,), image, exports, frozenset(allow)), original, patched, image)
+
+
+def make_module(closure: Closure) -> tuple[bytes, bytes]:
+    """(the object `ld -r` makes of the extracted one, the module after injection)."""
+    assert not closure.refusals, closure.refusals
+    data = write(extract(closure, Identity(bytes(20), True, "{}")))
+    folder: Path = scratch() / f"module-{hashlib.sha256(data).hexdigest()[:16]}"
+    folder.mkdir(exist_ok=True)
+    (folder / "extracted.o").write_bytes(data)
+    run("ld", "-r", "-o", folder / "linked.o", folder / "extracted.o")
+    linked = (folder / "linked.o").read_bytes()
+    return linked, inject(read(linked))
