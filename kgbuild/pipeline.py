@@ -127,7 +127,7 @@ def build(
         _compare(b, options)
         _close(b, image, options)
         _emit(b, name, cache, options)
-        _verify(b, output)
+        _verify(b, output, image)
     except Refused as error:
         b.report["refusals"] = refusal_report(error.refusals)
         raise
@@ -351,13 +351,13 @@ def _note(b: Build) -> dict[str, Any]:
     }
 
 
-def _verify(b: Build, output: Path) -> None:
+def _verify(b: Build, output: Path, image: KernelImage) -> None:
     """Read back what was written, by another reader than the one that wrote it."""
     from kgbuild.host.verify import verify_module
 
     assert b.kernel is not None and b.closure is not None
     with b.stage("verify"):
-        b.findings = verify_module(b.module, b.kernel, output.name)
+        b.findings = verify_module(b.module, b.kernel, output.name, image)
     b.report["findings"] = finding_report(b.findings)
     b.report["module"] = {
         "name": module_name(output),

@@ -446,6 +446,12 @@ class _Closer:
                         f"which {group.split()[-1]} is meant can't be told: {names}",
                     )
                     return
+            section = changes.patched.section_name(target)
+            if section == ".BTF_ids":
+                self._refuse(
+                    "K2-special", unit, source.name, f"uses {target.name}, to be filled by resolve_btfids", section
+                )
+                return
             self._add(number, target, "data", f"new variable used by {source.name}")
             return
         if target.bind != STB.LOCAL:

@@ -13,7 +13,10 @@ import re
 from dataclasses import dataclass, field
 
 from kgbuild.analysis.dwarf import Declaration, read_static_locals
-from kgbuild.special.view import DATA, FUNCTION, Ambiguous, Atom, View
+from kgbuild.special.entries import Entries, Entry
+from kgbuild.special.view import DATA, FUNCTION, Ambiguous, Atom, Ref, View
+
+NONE = Entries({}, ())
 
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 _UNIQUE = re.compile(r"^(__UNIQUE_ID_[A-Za-z_]*?)\d+")
@@ -36,6 +39,7 @@ STATELESS = (
 # Anonymous read-only data that happens to have a name: by content.
 ANONYMOUS = ("CSWTCH", "__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "__msg", "C")
 DEBUG_SWITCH = ("__UNIQUE_ID_ddebug", "descriptor")
+DEBUG_SECTIONS = ("__dyndbg", "__verbose")  # __verbose until 5.8
 
 
 def stem(name: str) -> str:
@@ -53,7 +57,7 @@ def is_stateless(view: View, atom: Atom) -> bool:
     name = stem(atom.name)
     if atom.kind != DATA or name not in STATELESS or name == atom.name:
         return False
-    return name not in DEBUG_SWITCH or view.section_name(atom) == "__dyndbg"
+    return name not in DEBUG_SWITCH or view.section_name(atom) in DEBUG_SECTIONS
 
 
 @dataclass
@@ -94,14 +98,16 @@ class Correlation:
         ]
 
 
-def correlate(original: View, patched: View) -> Correlation:
-    """Pair the functions and variables of two objects of one unit."""
+def correlate(original: View, patched: View, left: Entries = NONE, right: Entries = NONE) -> Correlation:
+    """Pair the functions and variables of two objects of one unit; `left` and `right` are their special sections'
+    entries, through which a static key may be all that a function refers to."""
     result = Correlation(original, patched)
+    entries = (left, right)
     for kind in (FUNCTION, DATA):
         _pair_by_name(result, kind)
     progress = True
     while progress and result.undecided:
-        progress = _pair_by_reference(result) or _pair_clones_by_content(result)
+        progress = _pair_by_reference(result, entries) or _pair_clones_by_content(result)
     _pair_by_declaration(result)
     _drop_stateless(result)
     _part_changed_stateless(result)
@@ -154,7 +160,7 @@ def _drop_settled(result: Correlation) -> None:
             del result.undecided[key]
 
 
-def _pair_by_reference(result: Correlation) -> bool:
+def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) -> bool:
     group_of: dict[tuple[int, int], str] = {}
     for key, (ours, theirs) in result.undecided.items():
         group_of.update({(0, o): key for o in ours})
@@ -168,7 +174,8 @@ def _pair_by_reference(result: Correlation) -> bool:
                 continue
             if len(left) != len(right) or result.original.masked(o) != result.patched.masked(p):
                 continue
-            for a, b in zip(left, right, strict=True):
+            alike = list(zip(left, right, strict=True)) + _entry_refs(entries[0].of(o.id), entries[1].of(p.id))
+            for a, b in alike:
                 group = group_of.get((0, a.atom))
                 if (
                     group is not None
@@ -177,6 +184,14 @@ def _pair_by_reference(result: Correlation) -> bool:
                 ):
                     votes[(a.atom, b.atom)] = votes.get((a.atom, b.atom), 0) + 1
     return _settle(result, votes)
+
+
+def _entry_refs(left: tuple[Entry, ...], right: tuple[Entry, ...]) -> list[tuple[Ref, Ref]]:
+    """References of entries that stand at the same place of both functions."""
+    places = [[(e.section, e.owner_offset, tuple(r.offset for r in e.refs)) for e in side] for side in (left, right)]
+    if places[0] != places[1]:
+        return []
+    return [pair for x, y in zip(left, right, strict=True) for pair in zip(x.refs, y.refs, strict=True)]
 
 
 def _pair_clones_by_content(result: Correlation) -> bool:
@@ -291,7 +306,7 @@ def _drop_stateless(result: Correlation) -> None:
 def _part_changed_stateless(result: Correlation) -> None:
     """A once-flag or rate limit that begins with other values is another one. (Debug switches hold line numbers.)"""
     for o, p in result.pairs(DATA):
-        if not is_stateless(result.patched, p) or result.patched.section_name(p) == "__dyndbg":
+        if not is_stateless(result.patched, p) or result.patched.section_name(p) in DEBUG_SECTIONS:
             continue
         try:
             same = result.original.masked(o) == result.patched.masked(p)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kgbuild.analysis.correlate import Correlation, correlate, is_anonymous, is_stateless
+from kgbuild.analysis.correlate import DEBUG_SECTIONS, Correlation, correlate, is_anonymous, is_stateless
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.refusals import Refusal
 from kgbuild.special.entries import Entries, Entry, read_entries
@@ -115,8 +115,8 @@ def compute_changes(original: View, patched: View, place: str) -> Changes:
 class _Differ:
     def __init__(self, original: View, patched: View, place: str) -> None:
         self.o, self.p, self.place = original, patched, place
-        self.c = correlate(original, patched)
         self.oe, self.pe = read_entries(original, place), read_entries(patched, place)
+        self.c = correlate(original, patched, self.oe, self.pe)
         self.memo: dict[tuple[int, int], Reason | None] = {}
         self.active: set[tuple[int, int]] = set()
         self.assumed = False
@@ -328,7 +328,7 @@ class _Differ:
             if self._is_registration(self.p.section_name(p)):
                 self._check_registered(o, p)
                 continue
-            if self.p.section_name(p).startswith(("__dyndbg", "__bug", ".discard")):
+            if self.p.section_name(p).startswith((*DEBUG_SECTIONS, "__bug", ".discard")):
                 continue
             try:
                 same = self.same_content(o, p)

@@ -128,7 +128,11 @@ class _Parity:
                 fits.append((address, self._compare(atom, address)))
             except _Mismatch as mismatch:
                 reasons.append(str(mismatch))
-        if len(fits) == 1:
+        bound = self.bindings.get(atom.id)
+        if len(fits) == 1 and bound is not None and bound.address != fits[0][0]:
+            fact = f"its bytes are at {fits[0][0]:#x}, but {bound.evidence} it is at {bound.address:#x}"
+            self._result(atom, DIFFERS, reason=fact)
+        elif len(fits) == 1:
             self._accept(atom, fits[0][0], fits[0][1], "own bytes")
         elif fits:
             pending.append((atom, fits))

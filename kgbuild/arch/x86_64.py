@@ -76,9 +76,10 @@ ARCH = Arch(
     special={
         # struct alt_instr: 13 bytes with padlen after the lengths (to 5.17), 12 without, 14 with 32-bit flags (6.3)
         ".altinstructions": SpecialSection(
-            sizes={12: (0, 4), 14: (0, 4), 13: (0, 4)}, replacement={12: (4, 11), 14: (4, 13), 13: (4, 11)}
+            sizes={12: (0,), 14: (0,), 13: (0,)}, replacement={12: (4, 11), 14: (4, 13), 13: (4, 11)}
         ),
-        ".parainstructions": SpecialSection(sizes={16: (0,)}),
+        # struct paravirt_patch_site is written aligned; until 6.3 nothing pads the last one
+        ".parainstructions": SpecialSection(sizes={16: (0,)}, last=10),
         ".retpoline_sites": _SITE,
         ".return_sites": _SITE,
         ".call_sites": _SITE,
@@ -99,7 +100,8 @@ ARCH = Arch(
         ".eh_frame",
         ".comment",
         ".note*",
-        ".BTF*",
+        ".BTF",
+        ".BTF.ext",
         ".modinfo",
         ".gnu.linkonce.this_module",
         ".llvm_addrsig",
@@ -114,7 +116,7 @@ ARCH = Arch(
         ".strtab",
         ".shstrtab",
     ),
-    auxiliary=(".altinstr_replacement", ".altinstr_aux"),
+    auxiliary=(".altinstr_replacement", ".altinstr_aux", ".fixup"),
     trace_call="__fentry__",
     decode=decode,
 )

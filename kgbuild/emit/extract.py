@@ -87,7 +87,7 @@ class _Extractor:
             self.place[key] = (section, len(section.data))
             section.data.extend(view.content(atom))
             return
-        name = f"{source.name}" if source.name else ".data"
+        name = _loadable_name(source.name)
         kind = SHT.NOBITS if source.type == SHT.NOBITS else SHT.PROGBITS
         merge = bool(flags & SHF.MERGE)
         section = OutSection(
@@ -239,6 +239,13 @@ class _Extractor:
 
     def _object(self, name: str, section: OutSection, value: int, size: int) -> None:
         self.out.symbols.append(OutSymbol(name, section, value, size, STB.GLOBAL, STT.OBJECT))
+
+
+def _loadable_name(name: str) -> str:
+    """The section's name as the module loader knows it. Built-in code sorts per-CPU variables into
+    `.data..percpu..shared_aligned` and the like; of a module only `.data..percpu` is made per CPU, and modules define
+    theirs there (include/linux/percpu-defs.h, MODULE)."""
+    return ".data..percpu" if name.startswith(".data..percpu..") else name
 
 
 def _alignment(view: View, atom: Atom) -> int:

@@ -14,7 +14,7 @@ from kgbuild.elf.object import Object
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 
 PREFIX = ".klp.sym."
-DEBUG = (".debug", ".rela.debug", ".BTF_ids", ".comment", ".note.GNU-stack")
+DEBUG = (".debug", ".rela.debug", ".comment", ".note.GNU-stack")
 
 
 def inject(module: Object, *, keep_debug: bool = False) -> bytes:

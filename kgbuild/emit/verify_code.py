@@ -228,6 +228,7 @@ def _check_overlap(target: Section, by_offset: dict[int, list[Reloc]], arch: Arc
 def check_code(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
     """Entries of special sections, the instructions they lead to, and sites that no entry names."""
     code = _Code(module, arch)
+    code.note_alternatives()
     for s in module.sections[1:]:
         spec = arch.special.get(s.name)
         if spec is not None and s.size and s.type not in (SHT_RELA, SHT_NOBITS):
@@ -251,6 +252,7 @@ class _Code:
         self.listed: set[tuple[str, int, int]] = set()
         # where decoding starts anew in a section: before a function there may be bytes that are no instructions
         self.pieces: dict[int, set[int]] = {}
+        self.replaced: dict[int, list[range]] = {}
         for symbol in module.symbols:
             inside = 0 < symbol.shndx < len(module.sections) and symbol.value < module.sections[symbol.shndx].size
             if symbol.type == STT_FUNC and inside:
@@ -287,44 +289,41 @@ class _Code:
         if size == 0:
             yield finding("V20-special", s.name, fault)
             return
-        if size in spec.replacement:
-            self._note_pieces(s, size, *spec.replacement[size])
         for start in range(0, s.size, size):
             yield from self._check_entry(s, spec, start, size)
 
     def _entry_size(self, s: Section, spec: SpecialSection) -> tuple[int, str]:
         """The entry size that fits the section and its relocations, or 0 and what does not fit."""
         offsets = self.module.targets.get(s.index, {})
-        fitting = {n: needed for n, needed in spec.sizes.items() if s.size % n == 0}
         lacking = ""
-        for n, needed in fitting.items():
-            unneeded = self._without_replacement(s, spec, n)
-            missing = [
-                (i, o)
-                for i in range(s.size // n)
-                for o in needed
-                if i * n + o not in offsets and i * n + o not in unneeded
-            ]
+        for n, needed in spec.sizes.items():
+            if s.size % n and not 0 < spec.last <= s.size % n:
+                continue
+            missing = [(i, o) for i in range(0, s.size, n) for o in needed if i + o not in offsets]
             if not missing:
                 return n, ""
-            lacking = lacking or f"entry {missing[0][0]} of {s.size // n} has no relocation at +{missing[0][1]}"
+            lacking = lacking or f"entry {missing[0][0] // n} has no relocation at +{missing[0][1]}"
         return 0, lacking or f"{s.size} bytes are no whole number of {' or '.join(map(str, spec.sizes))}"
 
-    def _without_replacement(self, s: Section, spec: SpecialSection, size: int) -> set[int]:
-        """Places of the relocation to replacement code in entries that replace by nothing, so that it may lack."""
-        if size not in spec.replacement:
-            return set()
-        at, length = spec.replacement[size]
-        return {start + at for start in range(0, s.size, size) if s.data[start + length] == 0}
-
-    def _note_pieces(self, s: Section, size: int, at: int, length: int) -> None:
-        """Replacement code is many pieces; each begins an instruction, whatever is before it."""
-        for start in range(0, s.size, size):
-            reloc = self.module.at(s.index, start + at)
-            place = self.module.place_of(reloc) if reloc is not None else None
-            if place is not None and s.data[start + length] and 0 <= place[1] < place[0].size:
-                self.pieces.setdefault(place[0].index, set()).add(place[1])
-                self.decoded.pop(place[0].index, None)
+    def note_alternatives(self) -> None:
+        """Replacement code is many pieces; each begins an instruction, whatever is before it. What it replaces has
+        unwind entries for the instructions of either, and for the padding after them (objtool merges them)."""
+        for s in self.module.sections[1:]:
+            spec = self.arch.special.get(s.name)
+            if spec is None or not spec.replacement:
+                continue
+            size, _ = self._entry_size(s, spec)
+            for start in range(0, s.size if size else 0, max(size, 1)):
+                at, length = spec.replacement[size]
+                owner, code = (self.module.at(s.index, start + o) for o in (spec.owner, at))
+                piece = self.module.place_of(code) if code is not None else None
+                site = self.module.place_of(owner) if owner is not None else None
+                count = s.data[start + length]
+                if piece is None or site is None or not count:
+                    continue
+                if 0 <= piece[1] < piece[0].size:
+                    self.pieces.setdefault(piece[0].index, set()).add(piece[1])
+                self.replaced.setdefault(site[0].index, []).append(range(site[1], site[1] + count + 1))
 
     def _check_entry(self, s: Section, spec: SpecialSection, start: int, size: int) -> Iterator[Finding]:
         where = f"{s.name}, entry {start // size}"
@@ -342,7 +341,7 @@ class _Code:
                     if owner:
                         yield finding("V20-special", where, "leads to no code of the module")
                 elif offset != unused:
-                    yield from self._check_place(where, s, *place, end=bool(spec.companion), owner=owner)
+                    yield from self._check_place(where, s, *place, unwind=bool(spec.companion), owner=owner)
 
     def _check_replacement(self, where: str, s: Section, offset: int, length: int) -> Iterator[Finding]:
         reloc = self.module.at(s.index, offset)
@@ -351,11 +350,12 @@ class _Code:
             yield finding("V20-special", where, f"its {length} bytes of replacement are not in the module's code")
 
     def _check_place(
-        self, where: str, s: Section, section: Section, offset: int, *, end: bool, owner: bool
+        self, where: str, s: Section, section: Section, offset: int, *, unwind: bool, owner: bool
     ) -> Iterator[Finding]:
         instruction = self.instructions(section).get(offset)
         if instruction is None:
-            if not (end and offset == section.size):
+            merged = any(offset in r for r in self.replaced.get(section.index, ()))
+            if not (unwind and (offset == section.size or merged)):
                 yield finding("V20-special", where, f"{section.name}+{offset:#x} begins no instruction")
             return
         site = SITES.get(s.name)

@@ -76,7 +76,10 @@ def entry_size(view: View, section_index: int, spec: SpecialSection) -> int | No
     section = view.obj.sections[section_index]
     offsets = {int(o) for o in view.obj.relocs(section_index)["offset"]}
     for size, needed in spec.sizes.items():
-        if section.size % size == 0 and all(i + n in offsets for i in range(0, section.size, size) for n in needed):
+        rest = section.size % size
+        if rest and not (spec.last and rest >= spec.last):
+            continue
+        if all(i + n in offsets for i in range(0, section.size, size) for n in needed):
             return size
     return None
 
@@ -86,7 +89,7 @@ def _entries(view: View, section_index: int, spec: SpecialSection, size: int) ->
     raw = bytes(view.obj.contents(section_index))
     companion = b""
     companion_size = 0
-    count = section.size // size
+    count = -(-section.size // size)
     if spec.companion:
         other = view.obj.section_named(spec.companion)
         if other is not None and other.size % count == 0:
@@ -108,7 +111,7 @@ def _entries(view: View, section_index: int, spec: SpecialSection, size: int) ->
         refs = []
         owner, owner_offset = -1, 0
         replacement = None
-        data = raw[i * size : (i + 1) * size]
+        data = raw[i * size : (i + 1) * size].ljust(size, b"\0")
         for offset, kind, sym, addend in sorted(by_entry.get(i, ())):
             if place is not None and offset == place[0]:
                 replacement_size = data[place[1]]

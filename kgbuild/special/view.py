@@ -141,10 +141,12 @@ class View:
         ids, cursor = [], 0
         sized = sorted((value, symbols) for value, symbols in at.items() if any(s.size for s in symbols))
         labels = {value: symbols for value, symbols in at.items() if not any(s.size for s in symbols)}
-        if not sized and labels:
-            # hand-written symbols, or variables of empty type (a lock_class_key without lockdep): the labels
-            # themselves divide the section
-            sized, labels = sorted(labels.items()), {}
+        extents = [(value, value + max(s.size for s in symbols)) for value, symbols in sized]
+        # labels that lie in nothing sized divide what is between: hand-written data (the sets of .BTF_ids), and
+        # variables of empty type (a lock_class_key without lockdep)
+        free = {v: s for v, s in labels.items() if not _inside(v, extents)}
+        sized = sorted([*sized, *free.items()])
+        labels = {v: s for v, s in labels.items() if v not in free}
         for i, (value, symbols) in enumerate(sized):
             if value > cursor:
                 ids.append(self._gap(section, cursor, value))
@@ -434,3 +436,9 @@ def _terminator(raw: bytes, width: int, at: int, step: int) -> int:
     while 0 <= at < len(raw) and any(raw[at : at + width]):
         at += step
     return at
+
+
+def _inside(value: int, extents: list[tuple[int, int]]) -> bool:
+    """Whether a place lies in one of these sorted extents."""
+    at = bisect.bisect_right(extents, (value, 1 << 64)) - 1
+    return at >= 0 and extents[at][0] <= value < extents[at][1]

@@ -24,7 +24,7 @@ from tests.toolchain import compile_pair_side, compile_text, pair_flags, run, sc
 # The unit that has what pairs call and do not define.
 REST = """
 #include "kernel.h"
-#define F(name) notrace int name(int x) { return x + __COUNTER__; }
+#define F(name) weak notrace int name(int x) { return x + __COUNTER__; }
 F(source) F(source_old) F(source_new) F(a) F(b) F(c) F(d) F(e) F(f) F(take) F(show) F(limited) F(helper)
 notrace void complain(int n) { }
 notrace int printk(const char *format, ...) { return 0; }

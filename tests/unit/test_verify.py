@@ -443,6 +443,14 @@ def test_an_alternative_that_replaces_by_nothing_needs_no_replacement() -> None:
     assert check(small.data) == []
 
 
+def test_unwind_entries_may_lead_into_what_an_alternative_replaces() -> None:
+    small = Small()
+    move(".orc_unwind_ip", 0, addend=JUMP + 2)(small)
+    assert check(small.data) == []
+    move(".orc_unwind_ip", 0, addend=JUMP + 4)(small)
+    assert [f.code for f in check(small.data)] == ["V20-special"]
+
+
 def test_unknown_facts_are_not_compared() -> None:
     facts = dataclasses.replace(FACTS, vermagic="", module_size=0, modversions=False)
     small = Small()

@@ -1,0 +1,489 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a pair and a kernel in small to a module: what is bound, carried, redirected and refused, and whether the
+module's code means, instruction by instruction, what the patched object's code meant."""
+
+from __future__ import annotations
+
+import io
+
+import lief
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from kgbuild.analysis.closure import close
+from kgbuild.analysis.exports import Export
+from kgbuild.elf.read import read
+from kgbuild.emit.inject import inject
+from tests.objects.compare import Disassembly
+from tests.objects.kernel import EXPORTS, Patched, close_pair, close_text, make_module
+from tests.objects.test_diff import CASES
+
+# What each pair that is refused is refused for, beyond what the differ says (test_diff.py).
+REFUSED = {
+    "address_taken_gone": "K14-vanished:callback",
+    "icf_both_change": "K12-folded:twin_a K12-folded:twin_b",
+    "icf_unfolded": "K12-folded:twin_b",
+    "init_reference": "K6-init-memory:first",
+    "notrace_change": "K4-not-traceable:quiet",
+    "shared_section": "K4-not-traceable:first K4-not-traceable:second",
+    "static_local_moved": "K13-ambiguous:second",
+    "unknown_table": "K2-special:first",
+}
+BUILDS = [c for c in CASES if c.name not in REFUSED and not c.refused]
+
+
+def refused(p: Patched) -> str:
+    return " ".join(p.refused)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.name in REFUSED], ids=lambda c: c.name)
+def test_refused_pair(case) -> None:  # noqa: ANN001
+    p = close_pair(case.name, case.flags)
+    mine = {f"{r.code}:{r.symbol}" for r in p.closure.refusals} - {
+        f"{r.code}:{r.symbol}" for u in p.closure.units for r in u.changes.refusals
+    }
+    assert " ".join(sorted(mine)) == REFUSED[case.name]
+
+
+@pytest.mark.parametrize("case", BUILDS, ids=lambda c: c.name)
+def test_code_of_the_module_means_what_the_patched_code_meant(case) -> None:  # noqa: ANN001
+    p = close_pair(case.name, case.flags)
+    assert not p.closure.refusals
+    linked, module = make_module(p.closure)
+    patched = Disassembly(p.patched)
+    for data in (linked, module):
+        output = Disassembly(data)
+        for member in p.closure.members.values():
+            if member.atom.kind == "function":
+                assert output.function(member.atom.name) == patched.function(member.atom.name), member.atom.name
+    check_module(p, module)
+
+
+def check_module(p: Patched, data: bytes) -> None:
+    """Livepatch sections and symbols are as the kernel wants them, and nothing undefined is left but exports."""
+    elf = ELFFile(io.BytesIO(data))
+    parsed = lief.ELF.parse(list(data))
+    assert parsed is not None
+    symbols = list(elf.get_section_by_name(".symtab").iter_symbols())
+    listed = {b.symbol for b in p.closure.bound.values() if b.how == "klp"}
+    listed |= {f".klp.sym.vmlinux.{n},0" for n in ("__start_notes", "__stop_notes")}
+    late = {s.name for s in symbols if s["st_shndx"] == 0xFF20}
+    assert late == listed
+    assert {s.name for s in symbols if s["st_shndx"] == "SHN_UNDEF" and s.name} <= {*EXPORTS}
+    assert {s.name for s in parsed.symbols if s.name.startswith(".klp.sym.")} == late
+    names = [s.name for s in elf.iter_sections() if s.name.startswith(".klp.rela.")]
+    assert len(names) == len(set(names)) or all(".text" not in n for n in names)
+    for s in elf.iter_sections():
+        if s["sh_type"] != "SHT_RELA":
+            continue
+        klp = s.name.startswith(".klp.rela.vmlinux.")
+        target = elf.get_section(s["sh_info"])
+        assert target.name == s.name.removeprefix(".klp.rela.vmlinux." if klp else ".rela")
+        assert bool(s["sh_flags"] & 0x0010_0000) is klp
+        assert bool(s["sh_flags"] & 2) is klp, "the module loader must not free a livepatch section"
+        for r in s.iter_relocations():
+            assert (symbols[r["r_info_sym"]]["st_shndx"] == 0xFF20) is klp
+            assert r["r_offset"] < target["sh_size"]
+
+
+def module_symbol_positions(data: bytes) -> dict[str, int]:
+    elf = ELFFile(io.BytesIO(data))
+    out = {}
+    for s in elf.get_section_by_name(".symtab").iter_symbols():
+        if s["st_shndx"] == 0xFF20:
+            name, _, position = s.name.removeprefix(".klp.sym.vmlinux.").rpartition(",")
+            out[name] = int(position)
+    return out
+
+
+# -- what is bound ---------------------------------------------------------------------------------------------------
+
+
+def test_roles_and_bindings() -> None:
+    p = close_text(
+        """
+        static int state;
+        static noinline int kept(int x) { return source(x) * 3 + state++; }
+        noinline int other(int x) { return kept(x) + 1; }
+        #ifdef PATCHED
+        static int fresh = 7;
+        static noinline int added(int x) { return kept(x) + fresh++; }
+        int first(int x) { sink(&state); return added(x) + printk("new %d\\n", x); }
+        #else
+        int first(int x) { sink(&state); return kept(x) + printk("old %d\\n", x); }
+        #endif
+        """
+    )
+    assert not p.closure.refusals
+    assert (p.roles("changed"), p.roles("new"), p.roles("carried")) == (["first"], ["added"], [])
+    exports, late = {"__fentry__", "printk"}, {"sink", "state", "kept"}
+    assert p.bound == dict.fromkeys(exports, "export") | dict.fromkeys(late, "klp")
+    assert "fresh" in p.roles("data")
+    _, module = make_module(p.closure)
+    assert module_symbol_positions(module) == {
+        "sink": 0,
+        "state": 0,
+        "kept": 0,
+        "__start_notes": 0,
+        "__stop_notes": 0,
+    }
+
+
+TWIN = "static noinline int twin(int x) { return source(x) * %d; } int user_%d(int x) { return twin(x) + %d; }"
+
+
+def test_position_of_a_duplicate() -> None:
+    text = """
+    static noinline int twin(int x) { return source(x) * 3; }
+    #ifdef PATCHED
+    int user(int x) { return twin(x) + 22; }
+    #else
+    int user(int x) { return twin(x) + 21; }
+    #endif
+    """
+    p = close_text(text, beside=[TWIN % (5, 5, 5), TWIN % (3, 3, 3)])
+    assert not p.closure.refusals
+    _, module = make_module(p.closure)
+    assert module_symbol_positions(module)["twin"] == 1
+    assert p.roles("carried") == []
+
+
+def test_redirected_duplicate_has_its_position() -> None:
+    text = """
+    #ifdef PATCHED
+    static noinline int twin(int x) { return source(x) * 4; }
+    #else
+    static noinline int twin(int x) { return source(x) * 3; }
+    #endif
+    int user(int x) { return twin(x) + 1; }
+    """
+    before = "static noinline int twin(int x) { return source(x) * 9; } int early(int x) { return twin(x) + 1; }"
+    p = close_text(text, beside=[before])
+    assert [(r.name, r.sympos) for r in p.closure.redirects] == [("twin", 1)]
+    data = make_module(p.closure)[1]
+    table = ELFFile(io.BytesIO(data)).get_section_by_name(".rodata.kgbuild_funcs").data()
+    assert int.from_bytes(table[24:32], "little") == 1
+    assert table[32:] == bytes(32)
+
+
+def test_ambiguous_duplicate_that_changes_is_refused() -> None:
+    text = """
+    #ifdef PATCHED
+    static used noinline int twin(int x) { return source(x) * 4; }
+    #else
+    static used noinline int twin(int x) { return source(x) * 3; }
+    #endif
+    """
+    p = close_text(text, beside=["static used noinline int twin(int x) { return source(x) * 3; }"])
+    assert refused(p) == "K13-ambiguous:twin"
+
+
+def test_unproven_callee_is_carried_but_not_its_address() -> None:
+    text = """
+    static used noinline int twin(int x) { return source(x) * 3; }
+    #ifdef PATCHED
+    int user(int x) { return source(x) + %s; }
+    #else
+    int user(int x) { return source(x); }
+    #endif
+    """
+    twin = ["static used noinline int twin(int x) { return source(x) * 3; }"]
+    p = close_text(text % "twin(x)", beside=twin)
+    assert not p.closure.refusals
+    assert p.roles("carried") == ["twin"]
+    patched, output = Disassembly(p.patched), Disassembly(make_module(p.closure)[1])
+    for name in ("twin", "user"):
+        assert output.function(name) == patched.function(name)
+    for how in ("(sink(twin), 1)", "(twin(x), sink(twin), 1)", "(sink(twin), twin(x))"):
+        p = close_text(text % how, beside=twin)
+        assert refused(p) == "K13-ambiguous:user", how
+
+
+def test_pointer_binds_to_the_kernel_and_calls_to_the_module() -> None:
+    p = close_pair("own_address")
+    _, module = make_module(p.closure)
+    output = Disassembly(module)
+    elf = ELFFile(io.BytesIO(module))
+    index = next(s["st_shndx"] for s in output.symbols if s.name == "first")
+    assert elf.get_section(index).name == ".text.first"
+    kinds = {}
+    for kind, sym, _ in output.relocs[index].values():
+        kinds.setdefault(kind, set()).add(output.symbols[sym].name)
+    assert {n for n in kinds[11] if n} == {".klp.sym.vmlinux.first,0", ".klp.sym.vmlinux.second,0"}
+    assert kinds[2] == {"second"}
+
+
+def test_pointer_in_new_data_binds_to_the_kernel() -> None:
+    p = close_text(
+        """
+        struct ops { int (*get)(int); };
+        #ifdef PATCHED
+        int get(int x) { return source(x) + 2; }
+        static struct ops fresh = { get };
+        int user(int x) { sink(&fresh); return source(x); }
+        #else
+        int get(int x) { return source(x) + 1; }
+        int user(int x) { return source(x); }
+        #endif
+        """
+    )
+    assert not p.closure.refusals
+    assert [b.how for b in p.closure.bound.values() if b.name == "get"] == ["klp"]
+    output = Disassembly(make_module(p.closure)[1])
+    data = next(s for s in output.symbols if s.name == "fresh")
+    kind, sym, addend = output.relocs[data["st_shndx"]][0]
+    assert (kind, output.symbols[sym].name, addend) == (1, ".klp.sym.vmlinux.get,0", 0)
+
+
+def test_export_of_a_module_is_refused() -> None:
+    exports = {**EXPORTS, "outside": Export("outside", 0, "drivers/net/thing", "EXPORT_SYMBOL", "")}
+    p = close_text(
+        """
+        extern int outside(int);
+        #ifdef PATCHED
+        int user(int x) { return outside(x) + 1; }
+        #else
+        int user(int x) { return source(x) + 1; }
+        #endif
+        """
+    )
+    assert refused(p) == "K5-symbol:user"
+    again = close(p.closure.units, p.image, exports)
+    assert ["export of the module" in r.fact for r in again.refusals] == [True]
+
+
+def test_namespace_is_imported() -> None:
+    exports = {**EXPORTS, "printk": Export("printk", 0, "vmlinux", "EXPORT_SYMBOL", "SECRETS")}
+    p = close_pair("string_changed", exports=exports)
+    _, module = make_module(p.closure)
+    assert b"import_ns=SECRETS\0" in ELFFile(io.BytesIO(module)).get_section_by_name(".modinfo").data()
+
+
+def test_new_global_variable_another_unit_uses() -> None:
+    user = close_text(
+        """
+        extern int shared_new, shared_other;
+        #ifdef PATCHED
+        int user(int x) { return source(x) + shared_new + fresh(x); }
+        #else
+        int user(int x) { return source(x); }
+        #endif
+        """.replace("extern int", "extern int fresh(int); extern int")
+    )
+    owner = close_text(
+        """
+        int plain(int x) { return source(x) - 1; }
+        #ifdef PATCHED
+        int shared_new = 5;
+        int fresh(int x) { return source(x) + 9; }
+        #endif
+        """
+    )
+    assert refused(user) == "K5-symbol:user"
+    # this kernel has one of the two only; that is not what is tested
+    units = (*user.closure.units, *owner.closure.units)
+    both = close(units, user.image, EXPORTS)
+    both.refusals[:] = [r for r in both.refusals if r.code != "Y1-parity"]
+    assert not both.refusals
+    output = Disassembly(make_module(both)[1])
+    assert {"shared_new", "fresh", "user"} <= {s.name for s in output.symbols if s["st_shndx"] != "SHN_UNDEF"}
+    assert any("shared_new" in m for step in output.function("user") for m in step.means)
+
+
+def test_special_section_entries_come_along() -> None:
+    p = close_text(
+        """
+        static struct static_key key;
+        void keep(void) { sink(&key); }
+        u64 first(u64 *ptr, int x)
+        {
+            u64 value = load_faulting(ptr, 3);
+            if (static_branch(&key, true))
+                value++;
+            alternative("nop", "lfence", 77);
+            if (x == 3)
+                bug_entry(BUGFLAG_WARNING | BUGFLAG_ONCE, 1234);
+        #ifdef PATCHED
+            value += 2;
+        #endif
+            return value;
+        }
+        u64 second(u64 *ptr, int x) { if (x == 3) bug_entry(BUGFLAG_WARNING, 9); return load_faulting(ptr, 4) + 1; }
+        """
+    )
+    assert not p.closure.refusals
+    _, module = make_module(p.closure)
+    elf, output = ELFFile(io.BytesIO(module)), Disassembly(module)
+    first = next(s for s in output.symbols if s.name == "first")
+    for name, size, count in (
+        ("__ex_table", 12, 1),
+        ("__jump_table", 16, 1),
+        ("__bug_table", 12, 1),
+        (".altinstructions", 12, 1),
+        ("__mcount_loc", 8, 1),
+    ):
+        sections = [(i, s) for i, s in enumerate(elf.iter_sections()) if s.name == name]
+        assert len(sections) == 1, name
+        index, section = sections[0]
+        assert section["sh_size"] == size * count, name
+        owner = output.relocs[index][0]
+        assert output.symbols[owner[1]]["st_shndx"] == first["st_shndx"], name
+    assert elf.get_section_by_name("__bug_table").data()[8:12] == bytes.fromhex("d204 0300")
+    assert elf.get_section_by_name("__ex_table").data()[8:12] == (3).to_bytes(4, "little")
+    assert elf.get_section_by_name(".altinstructions").data()[8:12] == bytes([77, 0, 3, 3])
+    assert elf.get_section_by_name(".altinstr_replacement").data() == bytes.fromhex("0faee8")
+    jump = next(i for i, s in enumerate(elf.iter_sections()) if s.name == "__jump_table")
+    kind, sym, addend = output.relocs[jump][8]
+    assert (kind, output.symbols[sym].name, addend) == (24, ".klp.sym.vmlinux.key,0", 1)
+
+
+def test_sections_keep_their_names() -> None:
+    p = close_text(
+        """
+        #ifdef PATCHED
+        section(".data..percpu") int fresh_cpu = 3;
+        section(".data..ro_after_init") int fresh_ro = 4;
+        int user(int x) { sink(&fresh_cpu); return source(x) + fresh_ro; }
+        #else
+        int user(int x) { return source(x); }
+        #endif
+        """
+    )
+    elf = ELFFile(io.BytesIO(make_module(p.closure)[1]))
+    symbols = {s.name: s for s in elf.get_section_by_name(".symtab").iter_symbols()}
+    assert elf.get_section(symbols["fresh_cpu"]["st_shndx"]).name == ".data..percpu"
+    assert elf.get_section(symbols["fresh_ro"]["st_shndx"]).name == ".data..ro_after_init"
+
+
+def test_new_variable_is_carved_out_of_a_shared_section() -> None:
+    p = close_pair("data_once")
+    assert [n.partition(".")[0] for n in p.roles("data")] == ["fresh"]
+    elf = ELFFile(io.BytesIO(make_module(p.closure)[1]))
+    assert elf.get_section_by_name(".data.once")["sh_size"] == 1
+
+
+def test_percpu_variable_at_address_zero() -> None:
+    p = close_text(
+        """
+        extern int cpu_number;
+        #ifdef PATCHED
+        int user(int x) { sink(&cpu_number); return source(x) + 1; }
+        #else
+        int user(int x) { return source(x) + 2; }
+        #endif
+        """
+    )
+    assert not p.closure.refusals
+    found = next(b for b in p.closure.bound.values() if b.name == "cpu_number")
+    assert (found.how, found.sympos, found.address) == ("klp", 0, p.image.named("cpu_number")[0].value)
+    assert found.address < 8
+
+
+# -- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_weak_overridden() -> None:
+    p = close_pair("weak", beside=["int arch_hook(int x) { return source(x) + 5; }"])
+    # the caller has the weak definition inlined or calls it; only the definition is refused
+    assert "K10-weak:arch_hook" in p.refused
+
+
+def test_init_memory_of_another_unit() -> None:
+    p = close_text(
+        """
+        extern char boot_text[];
+        #ifdef PATCHED
+        int user(int x) { sink(boot_text); return source(x); }
+        #else
+        int user(int x) { return source(x); }
+        #endif
+        """
+    )
+    assert refused(p) == "K6-init-memory:user"
+
+
+def test_kernel_compiled_with_other_flags() -> None:
+    p = close_pair("changed_body", kernel_flags=("-Os",))
+    assert {r.code for r in p.closure.refusals} == {"Y1-parity"}
+    assert "Y1-parity:second" in p.refused
+    allowed = close_pair("changed_body", kernel_flags=("-Os",), allow=("changed_body.c",))
+    assert not [r for r in allowed.closure.refusals if r.code == "Y1-parity"]
+    assert allowed.closure.warnings
+
+
+def test_global_function_that_vanishes() -> None:
+    p = close_text(
+        """
+        #ifndef PATCHED
+        int leaving(int x) { return source(x) + 3; }
+        #endif
+        int user(int x)
+        {
+        #ifdef PATCHED
+            return source(x) + 4;
+        #else
+            return source(x) + 5;
+        #endif
+        }
+        """
+    )
+    assert refused(p) == "K14-vanished:leaving"
+
+
+def test_function_that_vanishes_while_a_table_points_to_it() -> None:
+    p = close_text(
+        """
+        struct ops { int (*get)(int); };
+        #ifdef PATCHED
+        static int get_new(int x) { return source(x) + 4; }
+        struct ops table = { get_new };
+        #else
+        static int get_old(int x) { return source(x) + 3; }
+        struct ops table = { get_old };
+        #endif
+        """
+    )
+    assert "K14-vanished:get_old" in p.refused
+    assert "K1-data:table" in p.refused
+
+
+def test_absolute_address_is_refused() -> None:
+    p = close_text(
+        """
+        extern char magic[];
+        asm(".globl magic\\n.set magic, 0x1234\\n");
+        #ifdef PATCHED
+        int user(int x) { sink(magic); asm volatile("movabs $magic, %%rax" ::: "rax"); return source(x); }
+        #else
+        int user(int x) { return source(x); }
+        #endif
+        """
+    )
+    assert p.refused in ([], ["K11-reloc:user"])
+
+
+def test_short_jump_between_functions_is_refused() -> None:
+    p = close_text(
+        """
+        #define sched section(".sched.text")
+        notrace noinline sched int target(int x) { return source(x) * 3; }
+        #ifdef PATCHED
+        noinline sched int jumper(int x) { barrier(); return target(x + 2); }
+        #else
+        noinline sched int jumper(int x) { barrier(); return target(x + 1); }
+        #endif
+        """
+    )
+    assert refused(p) == "K11-reloc:jumper"
+
+
+def test_nothing_changed_gives_nothing() -> None:
+    p = close_pair("static_locals_swapped")
+    assert not p.closure.members and not p.closure.redirects and not p.closure.refusals
+
+
+def test_output_is_the_same_each_time() -> None:
+    p = close_pair("cold_only")
+    assert make_module(p.closure) == make_module(close_pair("cold_only").closure)
+    linked, module = make_module(p.closure)
+    assert inject(read(linked)) == module

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Layouts of types, from the BTF that gcc writes: what counts as a change of layout."""
+
+from __future__ import annotations
+
+import pytest
+
+from kgbuild.analysis.types import compare_layouts, read_layouts
+from kgbuild.elf.read import read
+from kgbuild.errors import ToolError
+from tests.toolchain import compile_text, pair_flags
+
+USE = "\nint size_of(%s *p) { return sizeof(*p) + (p != 0); }\n"
+BASE = "struct s { int a; long b; char c; };"
+
+
+def layouts(text: str, use: str = "struct s"):  # noqa: ANN201
+    return read_layouts(read(compile_text(text + USE % use, *pair_flags(("-gbtf",)))))
+
+
+def differences(old: str, new: str, use: str = "struct s") -> list[str]:
+    return [f"{c.type}: {c.fact}" for c in compare_layouts(layouts(old, use), layouts(new, use))]
+
+
+@pytest.mark.parametrize(
+    ("new", "facts"),
+    [
+        (BASE, []),
+        ("struct s { int a; long b; char c; long d; };", ["struct s: 24 -> 32 bytes, new member d at byte 24"]),
+        ("struct s { int a; long b; char c; char d; };", ["struct s: new member d at byte 17"]),
+        ("struct s { long b; int a; char c; };", None),
+        ("struct s { int renamed; long b; char c; };", []),
+        ("struct s { int a; long b; };", None),
+        ("struct s { int a; long b; short c; };", ["struct s: s.c changes from 8 to 16 bits"]),
+        ("struct s { int a; void *b; char c; };", []),
+        ("struct s { unsigned a; long b; char c; };", []),
+        ("struct s { int a; int hole; long b; char c; };", ["struct s: new member hole at byte 4"]),
+        ("struct s { int a; union { long b; void *other; }; char c; };", ["struct s: new member other at byte 8"]),
+        ("struct s { struct { int a; long b; char c; }; };", []),
+    ],
+)
+def test_structure(new: str, facts: list[str] | None) -> None:
+    found = differences(BASE, new)
+    if facts is None:
+        assert [f.partition(":")[0] for f in found] == ["struct s"]
+    else:
+        assert found == facts
+
+
+def test_members_that_change_places_have_the_same_size() -> None:
+    assert len(differences("struct s { int a; int b; };", "struct s { int b; int a; };")) == 1
+
+
+def test_bit_fields() -> None:
+    old = "struct s { unsigned a : 3; unsigned b : 5; unsigned c : 8; };"
+    assert differences(old, old) == []
+    assert len(differences(old, "struct s { unsigned a : 4; unsigned b : 4; unsigned c : 8; };")) == 1
+    assert len(differences(old, "struct s { unsigned b : 5; unsigned a : 3; unsigned c : 8; };")) == 1
+    assert len(differences(old, "struct s { unsigned a : 3; unsigned b : 5; unsigned c : 8; unsigned d : 1; };")) == 1
+    assert differences(old, "struct s { unsigned z : 3; unsigned b : 5; unsigned c : 8; };") == []
+
+
+def test_members_of_a_nested_unnamed_structure() -> None:
+    """`struct { int x, y; } pos`: its size stays where x and y change places."""
+    old, new = "struct s { struct { int x, y; } pos; };", "struct s { struct { int y, x; } pos; };"
+    assert len(differences(old, new)) == 1
+    old, new = "struct s { struct { int x, y; } pos[4]; };", "struct s { struct { int y, x; } pos[4]; };"
+    assert len(differences(old, new)) == 1
+
+
+def test_unnamed_structure_behind_a_typedef() -> None:
+    old, new = "typedef struct { int x, y; } pos_t;", "typedef struct { int x, y, z; } pos_t;"
+    assert differences(old, old, "pos_t") == []
+    found = differences(old, new, "pos_t")
+    assert len(found) == 1
+    assert "pos_t" in found[0]
+
+
+def test_union() -> None:
+    old = "union s { int a; char b[4]; };"
+    assert differences(old, "union s { int a; char b[8]; };", "union s") != []
+    assert differences(old, "union s { int z; char b[4]; };", "union s") == []
+
+
+ENUM = "enum e { RED, GREEN = 5, BLUE };\nstruct s { enum e e; };"
+
+
+def test_enumeration() -> None:
+    assert differences(ENUM, ENUM.replace("BLUE", "BLUE, BLACK")) == []
+    assert differences(ENUM, ENUM.replace("= 5", "= 4")) != []
+    assert "GREEN changes from 5 to 4" in differences(ENUM, ENUM.replace("= 5", "= 4"))[0]
+    assert differences(ENUM, ENUM.replace("RED,", "BLACK, RED,")) != []
+
+
+def test_unnamed_enumeration() -> None:
+    old = "enum { FIRST, SECOND, COUNT };\nstruct s { int a[COUNT]; int b; };\nint g(void) { return SECOND; }"
+    text = "enum { FIRST, %sSECOND };\nstruct s { int b; };\nint g(int x) { enum { LOCAL } l = x; return l + SECOND; }"
+    del old
+    used = text + "\nenum { OTHER } other;"
+    assert differences(used % "", used % "") == []
+
+
+def test_type_that_is_only_pointed_to() -> None:
+    """A structure of which a unit knows the name alone has no layout to compare."""
+    assert differences("struct s;\nint f(struct s *p);", "struct s;\nint g(struct s *p);", "int") == []
+    assert differences("struct s;", BASE, "int") == []
+
+
+def test_new_type_is_no_change() -> None:
+    assert differences(BASE, BASE + "\nstruct fresh { int a; };\nint f(struct fresh *p) { return p->a; }") == []
+
+
+def test_type_nested_in_another_by_value() -> None:
+    old = "struct inner { int a; };\nstruct s { struct inner in; int z; };"
+    found = differences(old, old.replace("int a;", "int a; int b;"))
+    assert {f.partition(":")[0] for f in found} == {"struct inner", "struct s"}
+
+
+def test_array_grows() -> None:
+    old = "struct s { int a[4]; int z; };"
+    assert len(differences(old, old.replace("4", "5"))) == 1
+
+
+def test_flexible_array() -> None:
+    old = "struct s { int n; int rest[]; };"
+    assert differences(old, old) == []
+    assert len(differences(old, "struct s { int n; int more; int rest[]; };")) == 1
+
+
+def test_object_without_types() -> None:
+    assert read_layouts(read(compile_text("int f(void) { return 1; }", *pair_flags()))) == {}
+
+
+def test_broken_type_information() -> None:
+    data = compile_text(BASE + USE % "struct s", *pair_flags(("-gbtf",)))
+    section = read(data).section_named(".BTF")
+    assert section is not None
+    for at in range(section.offset, section.offset + section.size):
+        broken = bytearray(data)
+        broken[at] ^= 0xFF
+        try:
+            read_layouts(read(bytes(broken)))
+        except ToolError as error:
+            assert "can't be read" in str(error)
