@@ -21,16 +21,19 @@ from kgbuild.analysis.config import check_config
 from kgbuild.analysis.diff import Changes, compute_changes
 from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.image import KernelImage
-from kgbuild.analysis.parity import ABSENT, EXACT, OVERRIDDEN, ParityProof, compute_parity
+from kgbuild.analysis.module_image import ModuleImage
+from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
+from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.types import compare_layouts, read_layouts
 from kgbuild.elf.read import read
-from kgbuild.emit.extract import Identity, extract
+from kgbuild.emit.extract import Identity, TargetIdentity, extract
 from kgbuild.errors import NoChange, ToolError
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import Compiled, compile_units
 from kgbuild.host.kbuild import check_compiler, load_unit_commands
 from kgbuild.host.link import link_module
+from kgbuild.host.modules import Modules
 from kgbuild.host.patches import PatchSet, apply_patches, find_includers, read_patches, why_not_built
 from kgbuild.model import Finding, Kernel, Progress, SilentProgress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
@@ -69,6 +72,8 @@ class Build:
     kernel: Kernel | None = None
     patches: PatchSet | None = None
     compiled: list[Compiled] = field(default_factory=list)
+    modules: Modules | None = None
+    parts: list[tuple[Compiled, UnitResult]] = field(default_factory=list)
     units: tuple[UnitResult, ...] = ()
     closure: Closure | None = None
     module: bytes = b""
@@ -126,7 +131,7 @@ def build(
         image = _prove(b)
         _compare(b, options)
         _close(b, image, options)
-        _emit(b, name, cache, options)
+        _emit(b, image, name, cache, options)
         _verify(b, output, image)
     except Refused as error:
         b.report["refusals"] = refusal_report(error.refusals)
@@ -195,16 +200,21 @@ def _units(b: Build) -> list[UnitCommand]:
                 f"this kernel is built without it ({option} is not set)" if option else "no unit of this kernel has it"
             )
             refusals.append(Refusal("P6-not-in-kernel", path, fact))
-    units = []
-    for source in wanted:
-        for unit in commands[source]:
-            if unit.module:
-                refusals.append(Refusal("P8-module", source, f"it is part of the module {unit.modname}"))
-            else:
-                units.append(unit)
+    units = [unit for source in wanted for unit in commands[source]]
+    b.modules = Modules(b.kernel)
+    for unit in units:
+        for target in targets_of(unit):
+            if target != VMLINUX and target not in b.modules.paths:
+                fact = f"it is part of the module {target}, which this kernel's packages do not have"
+                refusals.append(Refusal("P8-module", unit.source, fact))
     if refusals:
         raise Refused(refusals)
     return units
+
+
+def targets_of(unit: UnitCommand) -> list[str]:
+    """The objects of the running kernel that a unit is part of: vmlinux, or modules (kbuild joins them by colons)."""
+    return unit.modname.split(":") if unit.module else [VMLINUX]
 
 
 def _compile(b: Build, commands: list[UnitCommand], cache: Cache, options: Options, progress: Progress) -> None:
@@ -238,23 +248,27 @@ def _prove(b: Build) -> KernelImage:
     assert b.kernel is not None
     with b.stage("parity"):
         image = load_image(b.kernel)
-        proofs: list[tuple[View, ParityProof]] = []
+        refusals = []
         for c in b.compiled:
-            view = View(read(c.original))
-            proofs.append((view, compute_parity(view, image)))
-    refusals = []
-    for c, (_, proof) in zip(b.compiled, proofs, strict=True):
-        counts = proof.counts
-        if counts[ABSENT] and not counts[EXACT]:
-            fact = f"none of its {len(proof.functions)} functions is in the running kernel"
-            refusals.append(Refusal("P6-not-in-kernel", c.unit.source, fact))
+            for target in targets_of(c.unit):
+                view = View(read(c.original))
+                proof = compute_parity(view, image if target == VMLINUX else _module(b, target))
+                if proof.counts[ABSENT] and not proof.counts[EXACT]:
+                    where = "the running kernel" if target == VMLINUX else f"the module {target}"
+                    fact = f"none of its {len(proof.functions)} functions is in {where}"
+                    refusals.append(Refusal("P6-not-in-kernel", c.unit.source, fact))
+                b.parts.append((c, UnitResult(c.unit.source, _no_changes(view, c.unit.source), proof, target)))
     if refusals:
         raise Refused(refusals)
-    b.units = tuple(
-        UnitResult(c.unit.source, _no_changes(view, c.unit.source), proof)
-        for c, (view, proof) in zip(b.compiled, proofs, strict=True)
-    )
-    b.report["units"] = [unit_report(u, c.unit.object) for u, c in zip(b.units, b.compiled, strict=True)]
+    b.report["units"] = [unit_report(u, c.unit.object) for c, u in b.parts]
+    return image
+
+
+def _module(b: Build, target: str) -> ModuleImage:
+    assert b.modules is not None
+    image = b.modules.image(target)
+    if image is None:
+        raise ToolError("is not among this kernel's modules", place=target, remedy="fetch the kernel again")
     return image
 
 
@@ -270,7 +284,7 @@ def _compare(b: Build, options: Options) -> None:
     """After this, what changed is known, and that no type in use changed its layout."""
     with b.stage("diff"):
         units = []
-        for c, unit in zip(b.compiled, b.units, strict=True):
+        for c, unit in b.parts:
             changes = compute_changes(unit.changes.original, View(read(c.patched)), unit.source)
             refusals = list(changes.refusals)
             if options.ignore_init:
@@ -279,7 +293,7 @@ def _compare(b: Build, options: Options) -> None:
                 b.warnings += [f"{r.place}: {r.fact}; ignored by --ignore-init" for r in dropped]
             if changes.changed or changes.new:
                 refusals += _check_types(c, options, b)
-            units.append(UnitResult(unit.source, _with_refusals(changes, tuple(refusals)), unit.parity))
+            units.append(UnitResult(unit.source, _with_refusals(changes, tuple(refusals)), unit.parity, unit.target))
     b.units = tuple(units)
     b.report["warnings"] = list(b.warnings)
     if all(u.changes.nothing for u in b.units):
@@ -315,7 +329,7 @@ def _close(b: Build, image: KernelImage, options: Options) -> None:
     assert b.kernel is not None
     with b.stage("close"):
         exports = parse_symvers(b.kernel.symvers.read_text())
-        b.closure = close(b.units, image, exports, options.allow_unproven)
+        b.closure = close(b.units, image, exports, options.allow_unproven, _modules_at_stake(b))
     b.closure.warnings[:0] = b.warnings
     b.report.update(closure_report(b.closure))
     if b.closure.refusals:
@@ -324,17 +338,47 @@ def _close(b: Build, image: KernelImage, options: Options) -> None:
         raise NoChange("new functions only, and nothing of the running kernel calls them", remedy="nothing to patch")
 
 
-def _emit(b: Build, name: str, cache: Cache, options: Options) -> None:
+def _modules_at_stake(b: Build) -> dict[str, ModuleImage]:
+    """Every target module, and all that those depend on."""
+    assert b.modules is not None
+    names = {u.target for u in b.units} - {VMLINUX}
+    names |= {needed for name in names for needed in b.modules.depends(name)}
+    found = ((name, b.modules.image(name)) for name in sorted(names))
+    return {name: image for name, image in found if image is not None}
+
+
+def _identities(b: Build) -> tuple[TargetIdentity, ...]:
+    """How the patch is to know its target modules. Raises Refused for one that can't be known."""
+    assert b.closure is not None
+    out, refusals = [], []
+    for target in b.closure.targets:
+        image = _module(b, target)
+        anchor = image.note_anchor
+        if anchor is None:
+            fact = "has no build-id note beside a symbol, so a loaded module can't be told from another of its name"
+            refusals.append(Refusal("K19-module-identity", target, fact, symbol=target))
+        else:
+            out.append(TargetIdentity(target, bytes.fromhex(image.build_id), anchor[0], 0, anchor[1]))
+    if refusals:
+        raise Refused(refusals)
+    return tuple(out)
+
+
+def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Options) -> None:
     assert b.kernel is not None and b.closure is not None and b.patches is not None
     with b.stage("link"):
         note = json.dumps(_note(b), sort_keys=True, separators=(",", ":"))
-        identity = Identity(bytes.fromhex(b.kernel.id.build_id), options.replace, note)
+        targets = _identities(b)
+        # the kernel clears the late relocations of a module that goes since 6.3: probed, not compared by version
+        clear = bool(targets) and not image.named("clear_relocate_add")
+        defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
+        identity = Identity(bytes.fromhex(b.kernel.id.build_id), options.replace, note, targets, clear)
         output = extract(b.closure, identity)
         keep = None
         if options.keep is not None:
             keep = options.keep / "2-link"
             keep.mkdir(parents=True, exist_ok=True)
-        b.module = link_module(b.kernel, cache, output, name, keep)
+        b.module = link_module(b.kernel, cache, output, name, defines, keep)
 
 
 def _note(b: Build) -> dict[str, Any]:
@@ -344,7 +388,7 @@ def _note(b: Build) -> dict[str, Any]:
         "schema": 1,
         "tool": f"kgbuild {__version__}",
         "kernel": {"name": b.kernel.id.name, "version": b.kernel.id.version, "compiler": b.kernel.compiler},
-        "build_ids": {"vmlinux": b.kernel.id.build_id},
+        "build_ids": {VMLINUX: b.kernel.id.build_id, **{t: _module(b, t).build_id for t in b.closure.targets}},
         "patches": [{"name": p.name, "sha256": p.sha256} for p in b.patches.patches],
         "functions": [{"object": r.object, "name": r.name, "sympos": r.sympos} for r in b.closure.redirects],
         "accepted": list(b.closure.warnings),
@@ -368,4 +412,4 @@ def _verify(b: Build, output: Path, image: KernelImage) -> None:
     }
 
 
-__all__ = ["OVERRIDDEN", "Build", "Options", "build", "load_image", "module_name"]
+__all__ = ["Build", "Options", "build", "load_image", "module_name"]

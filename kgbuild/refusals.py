@@ -183,6 +183,22 @@ _TABLE = [
         "A module name is at most 55 characters of letters, digits and underscores.",
         "choose a shorter name with -o",
     ),
+    Rule(
+        "K17-module-key",
+        "Static keys and static calls of a target module can't be used in patched code: they are applied when the "
+        "patch module loads, and the target may come later.",
+        "read the key with static_key_enabled() instead",
+    ),
+    Rule(
+        "K18-other-module",
+        "Patched code of a module may only use symbols of modules that it depends on: nothing holds the others.",
+        "avoid this reference in the patch",
+    ),
+    Rule(
+        "K19-module-identity",
+        "A target module must have a build-id that can be found in memory, to tell it from another of its name.",
+        "patch the callers in vmlinux instead, or rebuild the module with a build-id",
+    ),
 ]
 
 RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

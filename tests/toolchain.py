@@ -20,10 +20,25 @@ CC = shutil.which("gcc-12") or shutil.which("gcc") or "gcc-12"
 PAIRS = Path(__file__).resolve().parent / "objects" / "pairs"
 # What the kernel's code looks like: no PIC, top 2 GB, traceable functions.
 KERNEL_FLAGS = (
-    "-std=gnu11 -O2 -Wall -Werror -Wno-unused -fno-strict-aliasing -fno-pie -mcmodel=kernel -mno-red-zone -mno-sse "
-    "-ffreestanding -fno-common -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables "
-    "-pg -mfentry -mrecord-mcount"
-).split()
+    "-std=gnu11",
+    "-O2",
+    "-Wall",
+    "-Werror",
+    "-Wno-unused",
+    "-fno-strict-aliasing",
+    "-fno-pie",
+    "-mcmodel=kernel",
+    "-mno-red-zone",
+    "-mno-sse",
+    "-ffreestanding",
+    "-fno-common",
+    "-fno-stack-protector",
+    "-fcf-protection=none",
+    "-fno-asynchronous-unwind-tables",
+    "-pg",
+    "-mfentry",
+    "-mrecord-mcount",
+)
 # What kgbuild adds to compile a unit for comparison.
 SPLIT_FLAGS = ("-ffunction-sections", "-fdata-sections")
 
@@ -76,6 +91,7 @@ def compile_pair_side(name: str, *flags: str, split: bool = True) -> bytes:
 
 def compile_all(jobs: Sequence[tuple[str, tuple[str, ...]]]) -> None:
     """Compile sides of pairs in parallel, so that the tests find them done."""
+    scratch()  # before there are threads
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda job: compile_pair_side(job[0], *job[1]), jobs))
 

@@ -8,50 +8,34 @@ as a copy, and followed in turn. Whatever has no rule is a refusal, and all refu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kgbuild.analysis.correlate import is_anonymous, is_stateless, stem
+from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
 from kgbuild.analysis.diff import Changes, is_cold, is_init
 from kgbuild.analysis.exports import Export
 from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN, ParityProof
+from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, VMLINUX, Bound, NotBound, World
 from kgbuild.elf.consts import STB
 from kgbuild.refusals import Refusal
 from kgbuild.special.entries import Entry
 from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref, View
 
-EXPORT, KLP, LOCAL, NEW_GLOBAL, WEAK_NULL = "export", "klp", "local", "new", "weak"
+# Keys that only switch tracing on.
+INERT_KEYS = ("__tracepoint_", "__SCK__tp_func_")
 
 
 @dataclass(frozen=True)
 class UnitResult:
-    """One unit, compiled, compared and proven: what the closure starts from."""
+    """One unit, compiled, compared and proven: what the closure starts from. `target` is the object of the running
+    kernel that it is part of: "vmlinux" or a module's name. A unit in two modules is there twice."""
 
     source: str
     changes: Changes
     parity: ParityProof
-
-
-@dataclass(frozen=True, order=True)
-class Bound:
-    """What a reference out of the module is bound to.
-
-    how       export, klp, new (a new global of another unit) or weak (an undefined weak symbol, left so)
-    object    the object that has it ("vmlinux"); sympos its position there (klp only)
-    proof     how its place is known
-    """
-
-    name: str
-    how: str
-    object: str = "vmlinux"
-    sympos: int = 0
-    address: int = 0
-    proof: str = ""
-
-    @property
-    def symbol(self) -> str:
-        """Name of the symbol in the module (Documentation/livepatch/module-elf-format.rst)."""
-        return f".klp.sym.{self.object}.{self.name},{self.sympos}" if self.how == KLP else self.name
+    target: str = VMLINUX
 
 
 @dataclass(frozen=True)
@@ -79,7 +63,8 @@ class Redirect:
 @dataclass
 class Closure:
     """The whole of a patch. `bound[(unit, atom id)]` says what an atom outside the module is bound to where it is
-    referred to; atoms in `members` are in the module. `dropped` are entries left out on purpose, with the reason."""
+    referred to; atoms in `members` are in the module. `defined[(unit, atom id)]` is the member, of any unit, that an
+    undefined symbol stands for. `dropped` are special-section entries left out on purpose, by section and index."""
 
     units: tuple[UnitResult, ...]
     members: dict[tuple[int, int], Member] = field(default_factory=dict)
@@ -88,10 +73,18 @@ class Closure:
     refusals: list[Refusal] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     namespaces: set[str] = field(default_factory=set)
+    defined: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    dropped: set[tuple[int, str, int]] = field(default_factory=set)
+
+    @property
+    def targets(self) -> list[str]:
+        """Modules that this patch changes, in order."""
+        return sorted({r.object for r in self.redirects} - {VMLINUX})
 
     def entries(self, unit: int, atom: Atom) -> tuple[Entry, ...]:
         """Special-section entries that come along with an atom."""
-        return self.units[unit].changes.patched_entries.of(atom.id)
+        found = self.units[unit].changes.patched_entries.of(atom.id)
+        return tuple(e for e in found if (unit, e.section, e.index) not in self.dropped)
 
     def binds_to_kernel(self, unit: int, source: Atom, ref: Ref) -> bool:
         """Whether this reference leaves the module although its target is in it: a pointer to a patched function
@@ -118,16 +111,24 @@ def close(
     image: KernelImage,
     exports: dict[str, Export],
     allow_unproven: frozenset[str] = frozenset(),
+    modules: Mapping[str, ModuleImage] | None = None,
 ) -> Closure:
-    """Close the changes of all units. Refusals are collected in the result, never raised."""
-    return _Closer(Closure(units), image, exports, allow_unproven).run()
+    """Close the changes of all units.
+
+    `image` is vmlinux; `modules` holds every target module and all that those depend on, by name. Refusals are
+    collected in the result, never raised.
+    """
+    return _Closer(Closure(units), World(image, exports, modules or {}), allow_unproven).run()
 
 
 class _Closer:
-    def __init__(self, c: Closure, image: KernelImage, exports: dict[str, Export], allowed: frozenset[str]) -> None:
-        self.c, self.image, self.exports, self.allowed = c, image, exports, allowed
+    def __init__(self, c: Closure, world: World, allowed: frozenset[str]) -> None:
+        self.c, self.world, self.allowed = c, world, allowed
         self.todo: list[tuple[int, Atom]] = []
-        self.new_globals: dict[str, tuple[int, Atom]] = {}
+        self.new_globals: dict[str, list[tuple[int, Atom]]] = {}
+
+    def _image(self, unit: UnitResult) -> KernelImage:
+        return self.world.image(unit.target)
 
     def run(self) -> Closure:
         for number, unit in enumerate(self.c.units):
@@ -135,10 +136,10 @@ class _Closer:
             self._check_parity(unit)
             for atom in unit.changes.new:
                 if atom.bind != STB.LOCAL:
-                    self.new_globals[atom.name] = (number, atom)
+                    self.new_globals.setdefault(atom.name, []).append((number, atom))
             for atom in unit.changes.patched.data:
                 if atom.bind != STB.LOCAL and atom.id not in unit.changes.correlation.to_original:
-                    self.new_globals[atom.name] = (number, atom)
+                    self.new_globals.setdefault(atom.name, []).append((number, atom))
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
                 self._redirect(number, unit, change.original, change.patched)
@@ -247,8 +248,10 @@ class _Closer:
             if not address:
                 self._refuse("K5-symbol", unit, name, f"no single place of {name} is known in the kernel")
                 return
-        if self.image.is_init(address):
-            self._refuse("K3-init", unit, name, f"{name} lies in {self.image.section_at(address)}, freed after boot")
+        if self._image(unit).is_init(address):
+            self._refuse(
+                "K3-init", unit, name, f"{name} lies in {self._image(unit).section_at(address)}, freed after boot"
+            )
             return
         if not self._traceable(unit, original):
             self._refuse(
@@ -258,7 +261,7 @@ class _Closer:
                 f"{name} has no __fentry__ site in the kernel, ftrace can't redirect it",
             )
             return
-        names = [s.name for s in self.image.functions_at(address)]
+        names = [s.name for s in self._image(unit).functions_at(address)]
         foreign = sorted(set(names) - set(original.names))
         if foreign:
             self._refuse("K12-folded", unit, name, f"{name} shares its address with {', '.join(foreign)}")
@@ -270,9 +273,9 @@ class _Closer:
             self._refuse("K12-folded", unit, name, fact)
             return
         for candidate in original.names:
-            sympos = self.image.sympos(candidate, address)
+            sympos = self._image(unit).sympos(candidate, address)
             if sympos is not None:
-                self.c.redirects.append(Redirect(number, patched, candidate, sympos, address))
+                self.c.redirects.append(Redirect(number, patched, candidate, sympos, address, unit.target))
                 return
         self._refuse("K5-symbol", unit, name, f"kallsyms does not list {name}")
 
@@ -292,8 +295,42 @@ class _Closer:
                 for ref in entry.refs:
                     if ref.offset != spec.owner:
                         self._resolve(number, atom, ref)
+                if unit.target != VMLINUX:
+                    self._check_late_entry(number, unit, atom, entry)
         except Ambiguous as error:
             self._refuse("K13-ambiguous", unit, atom.name or view.section_name(atom), ": ".join(error.args))
+
+    def _check_late_entry(self, number: int, unit: UnitResult, atom: Atom, entry: Entry) -> None:
+        """Alternatives, static keys and static calls are applied when the patch module loads (since 5.8), when symbols
+        of a target module that comes later have no address yet. Entries of tracepoints and of pr_debug do nothing
+        but switch them on, and are left out; any other is refused."""
+        view = unit.changes.patched
+        spec = view.arch.special[entry.section]
+
+        def late(target: int) -> bool:
+            bound = self.c.bound.get((number, target))
+            return bound is not None and bound.how == KLP and bound.object != VMLINUX
+
+        if entry.replacement is not None:
+            for ref in view.refs(view.atoms[entry.replacement]):
+                if late(ref.atom):
+                    name = view.atoms[ref.atom].name
+                    fact = f"an alternative at +{entry.owner_offset:#x} refers to {name} of the module {unit.target}"
+                    self._refuse("K2-special", unit, atom.name, fact, entry.section)
+        for ref in entry.refs:
+            if ref.offset != spec.key.get(entry.size) or not late(ref.atom):
+                continue
+            key = view.atoms[ref.atom]
+            if key.name.startswith(INERT_KEYS) or view.section_name(key) in DEBUG_SECTIONS:
+                what = "pr_debug" if view.section_name(key) in DEBUG_SECTIONS else key.name
+                self.c.dropped.add((number, entry.section, entry.index))
+                self.c.warnings.append(
+                    f"{unit.source}: {atom.name}+{entry.owner_offset:#x}: {what} of the module {unit.target} stays off "
+                    "in patched code"
+                )
+            else:
+                fact = f"+{entry.owner_offset:#x} depends on {key.name}, a key of the module {unit.target} itself"
+                self._refuse("K17-module-key", unit, atom.name, fact, entry.section)
 
     def _resolve(self, number: int, source: Atom, ref: Ref) -> None:
         unit = self.c.units[number]
@@ -348,42 +385,34 @@ class _Closer:
     def _bind_external(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
         name = target.name
         key = (number, target.id)
-        if name in self.new_globals:
-            unit_number, atom = self.new_globals[name]
+        # a new symbol of the patch itself; of several (a unit in two modules) the one of the same object
+        for unit_number, atom in sorted(
+            self.new_globals.get(name, ()), key=lambda item: self.c.units[item[0]].target != unit.target
+        ):
             self._add(unit_number, atom, "new" if atom.kind == FUNCTION else "data", f"used by {source.name}")
             self.c.bound[key] = Bound(name, NEW_GLOBAL, "", proof="defined by this patch")
+            self.c.defined[key] = (unit_number, atom.id)
             return
-        export = self.exports.get(name)
-        if export is not None and export.in_vmlinux:
-            self._bind_export(key, export)
-            return
-        places = sorted({s.value for s in self.image.named(name) if s.bind != STB.LOCAL})
-        if len(places) == 1:
-            self._bind_klp(key, unit, source, name, places[0], "the only global symbol of that name")
-        elif not places and target.bind == STB.WEAK:
-            self.c.bound[key] = Bound(name, WEAK_NULL, "", proof="weak, and the kernel does not have it")
-        elif export is not None:
-            self._refuse("K5-symbol", unit, source.name, f"refers to {name}, an export of the module {export.object}")
-        else:
-            self._refuse("K5-symbol", unit, source.name, f"refers to {name}, which the kernel does not have")
+        self._take(key, unit, source, self.world.external(unit.target, name, target.bind == STB.WEAK))
 
-    def _bind_export(self, key: tuple[int, int], export: Export) -> None:
-        if export.namespace:
-            self.c.namespaces.add(export.namespace)
-        self.c.bound[key] = Bound(export.name, EXPORT, proof="exported by vmlinux")
-
-    def _bind_klp(
-        self, key: tuple[int, int], unit: UnitResult, source: Atom, name: str, address: int, proof: str
-    ) -> bool:
-        if self.image.is_init(address):
-            section = self.image.section_at(address) or "discarded memory"
-            self._refuse("K6-init-memory", unit, source.name, f"refers to {name} in {section}", section)
+    def _take(self, key: tuple[int, int], unit: UnitResult, source: Atom, found: Bound | NotBound | None) -> bool:
+        """Keep a binding, or refuse for what stands against it. False where there was neither."""
+        if isinstance(found, NotBound):
+            self._refuse(found.code, unit, source.name, found.fact)
             return True
-        sympos = self.image.sympos(name, address)
-        if sympos is None:
+        if found is None:
             return False
-        self.c.bound[key] = Bound(name, KLP, "vmlinux", sympos, address, proof)
+        if found.how == EXPORT:
+            export = self.world.exports[found.name]
+            if export.namespace:
+                self.c.namespaces.add(export.namespace)
+        self.c.bound[key] = found
         return True
+
+    def _take_export(self, key: tuple[int, int], unit: UnitResult, source: Atom, target: Atom) -> bool:
+        if target.bind == STB.LOCAL or unit.target != VMLINUX or self.world.exported(target.name) is None:
+            return False
+        return self._take(key, unit, source, Bound(target.name, EXPORT, proof="exported by vmlinux"))
 
     def _bind_function(self, number: int, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
         changes = unit.changes
@@ -392,11 +421,8 @@ class _Closer:
             self._refuse("K6-init-memory", unit, source.name, f"calls {target.name}, freed after boot")
             return
         originals = changes.correlation.to_original.get(target.id, ())
-        if target.bind != STB.LOCAL:
-            export = self.exports.get(target.name)
-            if export is not None and export.in_vmlinux and originals:
-                self._bind_export(key, export)
-                return
+        if originals and self._take_export(key, unit, source, target):
+            return
         for o in originals:
             binding = unit.parity.bindings.get(o)
             if binding is None:
@@ -405,14 +431,10 @@ class _Closer:
             if result is not None and result.status != EXACT and target.name not in self.allowed:
                 continue
             for name in changes.original.atoms[o].names:
-                if self._bind_klp(key, unit, source, name, binding.address, binding.evidence):
+                if self._take(key, unit, source, self.world.at(unit.target, name, binding.address, binding.evidence)):
                     return
-        if target.bind != STB.LOCAL:
-            places = sorted({s.value for s in self.image.named(target.name) if s.bind != STB.LOCAL})
-            if len(places) == 1 and self._bind_klp(
-                key, unit, source, target.name, places[0], "the only global symbol of that name"
-            ):
-                return
+        if target.bind != STB.LOCAL and self._take(key, unit, source, self.world.only_global(unit.target, target.name)):
+            return
         self._check_no_pointer(unit, source, target, ref)
         if key in self.c.members:
             return
@@ -454,23 +476,22 @@ class _Closer:
                 return
             self._add(number, target, "data", f"new variable used by {source.name}")
             return
-        if target.bind != STB.LOCAL:
-            export = self.exports.get(target.name)
-            if export is not None and export.in_vmlinux:
-                self._bind_export(key, export)
-                return
+        if self._take_export(key, unit, source, target):
+            return
+        image = self._image(unit)
         for o in originals:
-            atom = changes.original.atoms[o]
             binding = unit.parity.bindings.get(o)
-            for name in atom.names:
+            for name in changes.original.atoms[o].names:
                 if binding is not None:
-                    if self._bind_klp(key, unit, source, name, binding.address, binding.evidence):
-                        return
-                    continue
-                if stem(name) != name:
+                    found = self.world.at(unit.target, name, binding.address, binding.evidence)
+                elif stem(name) != name:
                     continue  # numbers prove nothing
-                places = [s.value for s in self.image.named(name) if self.image.in_kallsyms(s)]
-                if len(places) == 1 and self._bind_klp(key, unit, source, name, places[0], "its name is unique"):
+                else:
+                    places = [s.value for s in image.named(name) if image.in_kallsyms(s)]
+                    if len(places) != 1:
+                        continue
+                    found = self.world.at(unit.target, name, places[0], "its name is unique")
+                if self._take(key, unit, source, found):
                     return
         if is_stateless(changes.patched, target):
             self._add(number, target, "data", f"flag of {source.name}, not proven to be the kernel's")

@@ -20,6 +20,11 @@ class Export:
     def in_vmlinux(self) -> bool:
         return self.object == "vmlinux"
 
+    @property
+    def module(self) -> str:
+        """Name of the exporting module, as the kernel knows it."""
+        return self.object.rpartition("/")[2].removesuffix(".ko").replace("-", "_")
+
 
 def parse_symvers(text: str) -> dict[str, Export]:
     """Exports by name. Input: Module.symvers, tab-separated crc, name, object, kind and (since 5.4) namespace.

@@ -1,23 +1,38 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a guest says over its serial channel, and what follows from it.
 
-data/guest/init writes the records; `ChannelParser` reads them out of whatever bytes arrive, `Session` makes phases and
-findings of them, one patch after the other. The guest reports facts, the verdict is found here:
+data/guest/init writes the records; `ChannelParser` (analysis/channel.py) reads them out of whatever bytes arrive,
+`Session` makes phases and findings of them, one patch after the other. The guest reports facts, the verdict is found
+here:
 
-    run    one patch module:  before, load, after, disable, disabled, log   (its phases, in this order)
+    run    one patch module:  before, load, after, disable, disabled, log   (its phases, in this order; those of a
+           patch of loadable modules are in analysis/targets.py)
     G1..   what can be wrong with a run; a code means one thing for ever, like a refusal's
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from kgbuild.analysis import targets
+from kgbuild.analysis.channel import ChannelParser, Record, parse_record
 from kgbuild.analysis.kernel_log import EXPECTED, Fault, LogLine, find_faults, parse_raw
+from kgbuild.analysis.targets import TargetRun
 from kgbuild.model import Finding
+
+__all__ = [
+    "CODES",
+    "PHASES",
+    "ChannelParser",
+    "Command",
+    "CommandRun",
+    "PhaseRun",
+    "Plan",
+    "Record",
+    "Session",
+    "parse_record",
+]
 
 OUTPUT_LIMIT = 65536
 _LOG_LINES = 8
@@ -36,74 +51,16 @@ CODES = {
     "G9-log": "The kernel complains about nothing.",
     "G10-panic": "The kernel stays alive.",
     "G11-taint": "The kernel does not mark itself as faulty.",
+    "G12-target": "A target module can be loaded: before the patch, after it, and again.",
+    "G13-reload": "A target module that can be unloaded without the patch can be with it.",
 }
+# Findings that the kernel's log explains: insmod's own words say little.
+_KERNEL_SAYS = ("G2-load", "G12-target")
 _CODE_OF_PHASE = {"before": "G1-before", "after": "G5-after", "disabled": "G8-disabled"}
 
 # Bits of /proc/sys/kernel/tainted that mean a fault (Documentation/admin-guide/tainted-kernels.rst). W is judged apart.
 _TAINT_FAULTS = {4: "machine check", 5: "bad page", 7: "oops", 14: "soft lockup"}
 _TAINT_WARN = 9
-
-_RECORD = re.compile(r"kgb (\d+) (\d+\.\d+) ([a-z]+)((?: [a-z0-9]+=[A-Za-z0-9+/=._:,~-]*)*) \.$")
-
-
-@dataclass(frozen=True)
-class Record:
-    """One line of the guest: sequence number, seconds since its boot, kind, values (base64 ones decoded)."""
-
-    seq: int
-    uptime: float
-    kind: str
-    values: dict[str, str]
-
-    def number(self, key: str) -> int:
-        """A whole number, 0 where it is absent or none."""
-        try:
-            return int(self.values.get(key, "0"))
-        except ValueError:
-            return 0
-
-
-class ChannelParser:
-    """Turns bytes into records. What is no whole record is counted in `garbage` and dropped; `lost` counts the gaps."""
-
-    def __init__(self) -> None:
-        self.garbage = 0
-        self.lost = 0
-        self._rest = b""
-        self._next = 0
-
-    def feed(self, data: bytes) -> Iterator[Record]:
-        """Records that are complete with these bytes."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            text = line.strip(b"\r\0 ")
-            if not text:
-                continue
-            record = parse_record(text.decode("ascii", "replace"))
-            if record is None or record.seq < self._next:
-                self.garbage += 1
-                continue
-            self.lost += record.seq - self._next
-            self._next = record.seq + 1
-            yield record
-
-
-def parse_record(line: str) -> Record | None:
-    """One line, or None where it is not a whole record."""
-    match = _RECORD.fullmatch(line)
-    if match is None:
-        return None
-    values = {}
-    for pair in match[4].split():
-        key, _, value = pair.partition("=")
-        if key.endswith("64"):
-            try:
-                value = base64.b64decode(value, validate=True).decode("utf-8", "replace")
-            except binascii.Error:
-                return None
-            key = key.removesuffix("64")
-        values[key] = value
-    return Record(int(match[1]), float(match[2]), match[3], values)
 
 
 @dataclass(frozen=True)
@@ -150,13 +107,19 @@ class PhaseRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one patch module goes through: its name, commands by phase, log lines that are expected, and functions that
-    must be in sysfs (as `object/function`)."""
+    """What one patch module goes through: its name, commands by phase, log lines that are expected, functions that
+    must be in sysfs (as `object/function`), and what loadable modules it is for (None: none)."""
 
     name: str
     commands: dict[str, tuple[Command, ...]] = field(default_factory=dict)
     allow_log: tuple[re.Pattern[str], ...] = ()
     functions: tuple[str, ...] = ()
+    targets: TargetRun | None = None
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The phases that this patch goes through, in order."""
+        return targets.PHASES if self.targets else PHASES
 
 
 class Session:
@@ -218,7 +181,9 @@ class Session:
         """True where a phase that should be there is missing: lost records are never a yes."""
         loaded = {p.patch for p in self.phases if p.phase == "load" and p.ok}
         for plan in self.plans:
-            wanted = PHASES if plan.name in loaded else ("before", "load", "log")
+            wanted: tuple[str, ...] = PHASES if plan.name in loaded else ("before", "load", "log")
+            if plan.targets:
+                wanted = tuple(phase for phase in plan.phases if phase not in plan.targets.skipped)
             have = [p.phase for p in self.phases if p.patch == plan.name]
             if any(phase not in have for phase in wanted):
                 return True
@@ -232,7 +197,7 @@ class Session:
         self.step = f"{step} of {place}"
         if step == "load":
             self.loading = True
-        if step in _CODE_OF_PHASE:
+        if targets.PLAIN.get(step) in _CODE_OF_PHASE and "index" in record.values:
             command = self._command(record, step)
             self.step = f"`{_short(command.text)}` ({self.step})" if command else self.step
 
@@ -251,7 +216,7 @@ class Session:
 
     def _command(self, record: Record, step: str) -> Command | None:
         plan = self._plan(record)
-        commands = plan.commands.get(step, ()) if plan else ()
+        commands = plan.commands.get(targets.PLAIN.get(step, step), ()) if plan else ()
         index = record.number("index")
         return commands[index] if index < len(commands) else None
 
@@ -264,22 +229,35 @@ class Session:
     def _end_phase(self, record: Record) -> PhaseRun | None:
         plan = self._plan(record)
         step = record.values.get("step", "")
-        if plan is None or step not in PHASES:
+        if plan is None or step not in plan.phases:
             return None
         records, self._phase_records = self._phase_records, []
         seconds = round(max(0.0, record.uptime - self._began), 2)
         self._began = record.uptime
-        match step:
-            case "load":
-                phase = self._load(plan, records, seconds)
+        faults = self._judge_targets(plan, step, records)
+        match targets.PLAIN.get(step):
+            case "load" if not (plan.targets and plan.targets.without_load(step)):
+                phase = self._load(plan, step, records, seconds)
             case "disable":
-                phase = self._disable(plan, records, seconds)
+                phase = self._disable(plan, step, records, seconds)
             case "log":
                 phase = self._log(plan, records, seconds)
-            case _:
+            case "before" | "after" | "disabled" if not (plan.targets and plan.targets.without_commands(step)):
                 phase = self._commands(plan, step, records, seconds)
+            case _:
+                fact = plan.targets.summary if plan.targets and step == "targets" else "done"
+                phase = PhaseRun(plan.name, step, True, fact, seconds)
+        if faults:
+            phase = replace(phase, ok=False, fact="; ".join(faults))
         self.phases.append(phase)
         return phase
+
+    def _judge_targets(self, plan: Plan, step: str, records: list[Record]) -> list[str]:
+        """Findings for what the target modules did in a phase; returns their facts."""
+        found = plan.targets.judge(step, records) if plan.targets else []
+        for code, fact in found:
+            self._find(code, plan.name, fact)
+        return [fact for _, fact in found]
 
     def _commands(self, plan: Plan, step: str, records: list[Record], seconds: float) -> PhaseRun:
         runs = []
@@ -287,30 +265,39 @@ class Session:
             command = self._command(record, step)
             if record.kind == "command" and command is not None:
                 runs.append(_command_run(command, record))
+        plain, when = targets.PLAIN[step], targets.describe_when(step)
         for run in runs:
             if not run.ok:
-                self._find(_CODE_OF_PHASE[step], plan.name, describe_command(run), _last_words(run))
-        missing = len(plan.commands.get(step, ())) - len(runs)
+                self._find(_CODE_OF_PHASE[plain], plan.name, describe_command(run) + when, _last_words(run))
+        missing = len(plan.commands.get(plain, ())) - len(runs)
         if missing > 0:
-            self._find(_CODE_OF_PHASE[step], plan.name, f"the guest did not report {missing} command(s) of {step}")
+            self._find(_CODE_OF_PHASE[plain], plan.name, f"the guest did not report {missing} command(s) of {step}")
         ok = missing <= 0 and all(run.ok for run in runs)
+        if plan.targets:
+            plan.targets.active(step, ok)
         return PhaseRun(plan.name, step, ok, describe_commands(runs), seconds, tuple(runs))
 
-    def _load(self, plan: Plan, records: list[Record], seconds: float) -> PhaseRun:
+    def _load(self, plan: Plan, step: str, records: list[Record], seconds: float) -> PhaseRun:
+        phase = self._judge_load(plan, step, records, seconds)
+        if plan.targets and not phase.ok:
+            plan.targets.not_loaded(step)
+        return phase
+
+    def _judge_load(self, plan: Plan, step: str, records: list[Record], seconds: float) -> PhaseRun:
         load = _first(records, "load")
         moved = _first(records, "transition")
         status = load.values.get("status", "") if load else ""
         if load is None or status != "0":
             said = load.values.get("out", "").strip() if load else ""
-            fact = "the module could not be loaded" + (f": {said}" if said else "")
+            fact = f"the module could not be loaded{targets.describe_when(step)}" + (f": {said}" if said else "")
             if status == "timeout":
                 fact = "loading the module did not end in its time"
             self._find("G2-load", plan.name, fact)
-            return PhaseRun(plan.name, "load", False, fact, seconds)
-        problem = self._transition(plan, "load", moved)
+            return PhaseRun(plan.name, step, False, fact, seconds)
+        problem = self._transition(plan, step, moved)
         functions = tuple(moved.values.get("functions", "").replace("/\n", "\n").split()) if moved else ()
         if problem:
-            return PhaseRun(plan.name, "load", False, problem, seconds, functions=functions)
+            return PhaseRun(plan.name, step, False, problem, seconds, functions=functions)
         assert moved is not None
         names = {name.partition(",")[0] for name in functions}
         absent = [name for name in plan.functions if name not in names]
@@ -322,9 +309,9 @@ class Session:
             problem = f"the patch does not list {', '.join(absent)} in /sys/kernel/livepatch"
         if problem:
             self._find("G4-sysfs", plan.name, problem)
-            return PhaseRun(plan.name, "load", False, problem, seconds, functions=functions)
+            return PhaseRun(plan.name, step, False, problem, seconds, functions=functions)
         count = f"{len(functions)} function{'s' if len(functions) != 1 else ''}"
-        return PhaseRun(plan.name, "load", True, f"{count}, transition complete", seconds, functions=functions)
+        return PhaseRun(plan.name, step, True, f"{count}, transition complete", seconds, functions=functions)
 
     def _transition(self, plan: Plan, step: str, record: Record | None) -> str:
         """A finding where the transition did not end; returns its fact, or ""."""
@@ -339,7 +326,7 @@ class Session:
         self._find("G3-transition", plan.name, fact)
         return fact.partition(":\n")[0]
 
-    def _disable(self, plan: Plan, records: list[Record], seconds: float) -> PhaseRun:
+    def _disable(self, plan: Plan, step: str, records: list[Record], seconds: float) -> PhaseRun:
         problems = []
         disable = _first(records, "disable")
         if disable is None or disable.values.get("status") != "0":
@@ -347,7 +334,7 @@ class Session:
             problems.append(f"the patch could not be disabled: {said}")
             self._find("G6-disable", plan.name, problems[-1])
         else:
-            moved = self._transition(plan, "disable", _first(records, "transition"))
+            moved = self._transition(plan, step, _first(records, "transition"))
             problems += [moved] if moved else []
         unload = _first(records, "unload")
         if unload is None or unload.values.get("status") != "0" or unload.values.get("present") != "0":
@@ -355,7 +342,7 @@ class Session:
             problems.append(f"the module could not be removed: {said}")
             self._find("G7-unload", plan.name, problems[-1])
         fact = "; ".join(problems) or "disabled, transition complete, module unloaded"
-        return PhaseRun(plan.name, "disable", not problems, fact, seconds)
+        return PhaseRun(plan.name, step, not problems, fact, seconds)
 
     def _log(self, plan: Plan, records: list[Record], seconds: float) -> PhaseRun:
         record = _first(records, "log")
@@ -381,11 +368,11 @@ class Session:
         return PhaseRun(plan.name, "log", not faults and not problem, fact, seconds, faults=faults)
 
     def _explain_refusal(self, plan: Plan, lines: list[LogLine]) -> None:
-        """A module that could not be loaded: the kernel's own words are in its log, insmod's say little."""
+        """A module that could not be loaded: the kernel's own words are in its log."""
         own = [line.text.strip() for line in lines if not line.user and not EXPECTED.search(line.text)]
         words = list(dict.fromkeys(own))
         for number, finding in enumerate(self.findings):
-            if finding.code == "G2-load" and finding.place == plan.name and words:
+            if finding.code in _KERNEL_SAYS and finding.place == plan.name and words:
                 fact = f"{finding.fact}; the kernel says: {' | '.join(words[-_LOG_LINES:])}"
                 self.findings[number] = replace(finding, fact=fact)
 

@@ -47,9 +47,13 @@ class KernelImage:
             out.setdefault(raw[name : find(b"\0", name)], []).append(index)
         return out
 
+    def symbol_at(self, index: int) -> Symbol:
+        """Symbol `index` of the table, its value an address."""
+        return self.obj.symbol(index)
+
     def named(self, name: str) -> list[Symbol]:
         """Every defined symbol of that name, in order of address (and then of the table)."""
-        found = [self.obj.symbol(i) for i in self._by_name.get(name.encode(), ())]
+        found = [self.symbol_at(i) for i in self._by_name.get(name.encode(), ())]
         return sorted(found, key=lambda s: (s.value, s.index))
 
     def in_kallsyms(self, symbol: Symbol) -> bool:
@@ -125,7 +129,7 @@ class KernelImage:
 
     def functions_at(self, address: int) -> list[Symbol]:
         """Every function symbol that begins at an address: one, or the names folded into one body."""
-        return [self.obj.symbol(i) for i in self._names_at.get(address, ())]
+        return [self.symbol_at(i) for i in self._names_at.get(address, ())]
 
     def is_global(self, name: str, address: int) -> bool:
         """True where a global or weak symbol of that name lies at that address."""

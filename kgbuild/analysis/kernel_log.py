@@ -32,6 +32,10 @@ FAULTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("stall", r"\brcu\w*: .*(?:detected stalls|self-detected stall|kthread starved)"),
         ("hung task", r"blocked for more than \d+ seconds"),
         ("duplicate", r"cannot create duplicate"),
+        # a target module's sites that are not empty when it is loaded again (arch/x86/kernel/module.c), and what
+        # livepatch says where it keeps a module out (klp_module_coming)
+        ("relocation", r"Skipping invalid relocation target|existing value is nonzero"),
+        ("livepatch", r"^livepatch: .*(?:failed (?:to \w+ patch '.*' (?:for|to)|for) module|refusing to load module)"),
         ("sanitizer", r"\b(?:KASAN|KCSAN|KMSAN|UBSAN|KFENCE)\b"),
         ("oops", r"\bOops\b|general protection fault|general protection|unable to handle|invalid opcode:"),
         ("oops", r"kernel NULL pointer|divide error:|stack segment:|double fault|stack guard page|Unable to handle"),
@@ -45,7 +49,8 @@ FAULTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 
 # Lines that loading any live patch from outside the tree brings.
 EXPECTED = re.compile(
-    r"^livepatch: |loading out-of-tree module taints kernel|tainting kernel with TAINT_LIVEPATCH"
+    r"^livepatch: (?!.*(?:failed|refusing|not found|ambiguity|could not))"
+    r"|loading out-of-tree module taints kernel|tainting kernel with TAINT_LIVEPATCH"
     r"|module verification failed: signature"
 )
 

@@ -116,12 +116,23 @@ class _Btf:
             bits = offset >> 24 if bitfields else 0
             start = base + (offset & 0xFFFFFF if bitfields else offset)
             name = self.name(name_at)
-            inner = self._plain(kind_of)
-            if not name and (self.types[inner][1] & 31) in (STRUCT, UNION) and depth < 32:
-                out.extend(self.members(inner, start, depth + 1))
-            else:
+            inner = self._element(kind_of)
+            unnamed = (self.types[inner][1] & 31) in (STRUCT, UNION) and not self.types[inner][0]
+            if name or not unnamed:
                 out.append(Member(name, start, bits or self.size(kind_of)))
+            if unnamed and depth < 32:
+                prefix = f"{name}." if name else ""
+                out.extend(Member(prefix + m.name, m.offset, m.size) for m in self.members(inner, start, depth + 1))
         return out
+
+    def _element(self, index: int) -> int:
+        """The type of an array's elements, or the type itself."""
+        index = self._plain(index)
+        for _ in range(64):
+            if self.types[index][1] & 31 != ARRAY:
+                break
+            index = self._plain(struct.unpack_from("<III", self.data, self.types[index][4])[0])
+        return index
 
     def _plain(self, index: int) -> int:
         for _ in range(64):
@@ -131,22 +142,40 @@ class _Btf:
             index = value
         return index
 
+    def _enumerator(self, kind: int, body: int, index: int) -> tuple[int, int]:
+        if kind == ENUM:
+            name, value = struct.unpack_from("<Ii", self.data, body + 8 * index)
+            return name, value
+        name, low, high = struct.unpack_from("<III", self.data, body + 12 * index)
+        return name, high << 32 | low
+
+    def _named(self) -> list[tuple[int, int]]:
+        """(type, offset of its name) of what has a layout and a name of its own or by a typedef."""
+        out = []
+        layouts = (STRUCT, UNION, ENUM, ENUM64)
+        for index, (name_at, kind, _, value, _) in enumerate(self.types):
+            plain = kind & 31
+            if plain in layouts and name_at:
+                out.append((index, name_at))
+            elif plain == TYPEDEF and not self.types[value][0] and self.types[value][1] & 31 in layouts:
+                out.append((value, name_at))
+        return out
+
     def layouts(self) -> dict[tuple[str, str], list[Layout]]:
         out: dict[tuple[str, str], list[Layout]] = {}
-        for index, (name_at, kind, count, size, body) in enumerate(self.types):
+        for index, name_at in self._named():
+            _, kind, count, size, body = self.types[index]
             plain = kind & 31
-            if plain in (STRUCT, UNION) and name_at:
+            if plain in (STRUCT, UNION):
                 layout = Layout(
                     "struct" if plain == STRUCT else "union",
                     self.name(name_at),
                     size,
                     tuple(self.members(index)),
                 )
-            elif plain == ENUM and name_at:
-                pairs = [struct.unpack_from("<Ii", self.data, body + 8 * i) for i in range(count)]
-                layout = Layout("enum", self.name(name_at), size, tuple(Member(self.name(n), v, 0) for n, v in pairs))
             else:
-                continue
+                pairs = [self._enumerator(plain, body, i) for i in range(count)]
+                layout = Layout("enum", self.name(name_at), size, tuple(Member(self.name(n), v, 0) for n, v in pairs))
             known = out.setdefault((layout.kind, layout.name), [])
             if layout not in known:
                 known.append(layout)

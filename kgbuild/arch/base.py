@@ -22,6 +22,7 @@ class SpecialSection:
     replacement  (offset of the relocation into the replacement code, offset of its length byte) for alternatives,
                  by entry size, else empty
     companion    section of the same number of entries that goes with it (.orc_unwind of .orc_unwind_ip)
+    key          offset of the relocation to a static key or static call key, by entry size, else empty
     last         least size of the last entry where its padding may be missing, else 0
     compared     whether a difference in an entry makes its function changed
     """
@@ -31,6 +32,7 @@ class SpecialSection:
     ignore: tuple[tuple[int, int], ...] = ()
     replacement: dict[int, tuple[int, int]] = field(default_factory=dict)
     companion: str = ""
+    key: dict[int, int] = field(default_factory=dict)
     last: int = 0
     compared: bool = True
 

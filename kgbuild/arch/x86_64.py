@@ -87,8 +87,8 @@ ARCH = Arch(
         # struct bug_entry: bug address, file, line (u16), flags (u16)
         "__bug_table": SpecialSection(sizes={12: (0, 4)}, ignore=((8, 2),)),
         "__ex_table": SpecialSection(sizes={12: (0, 4)}),
-        "__jump_table": SpecialSection(sizes={16: (0, 4, 8), 24: (0, 8, 16)}),
-        ".static_call_sites": SpecialSection(sizes={8: (0, 4)}),
+        "__jump_table": SpecialSection(sizes={16: (0, 4, 8), 24: (0, 8, 16)}, key={16: 8, 24: 16}),
+        ".static_call_sites": SpecialSection(sizes={8: (0, 4)}, key={8: 4}),
         "__mcount_loc": SpecialSection(sizes={8: (0,)}),
         "_kprobe_blacklist": SpecialSection(sizes={8: (0,)}),
         ".orc_unwind_ip": SpecialSection(sizes={4: (0,)}, companion=".orc_unwind", compared=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -110,13 +111,10 @@ def build(
         for finding in state.findings:
             click.echo(f"{finding.code}   {finding}", err=True)
         raise click.exceptions.Exit(1)
-    count = len(state.report["module"]["functions"])
+    counts = Counter(f["object"] for f in state.report["module"]["functions"])
     seconds = sum(s.seconds for s in state.stages)
-    out.line(
-        "wrote",
-        f"{output}  {len(state.module) / 1024:.0f} KiB  {count} function{'s' * (count != 1)} in vmlinux",
-        seconds,
-    )
+    where = ", ".join(f"{n} function{'s' * (n != 1)} in {name}" for name, n in counts.items())
+    out.line("wrote", f"{output}  {len(state.module) / 1024:.0f} KiB  {where}", seconds)
     out.line("next", f"kgbuild vm {output} --kernel {kernel_name}")
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kgbuild.analysis import targets
+from kgbuild.analysis.guest import PHASES
 from kgbuild.cli import ui
 from kgbuild.errors import ToolError
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 SCHEMA = "kgbuild-vm-report"
 SCHEMA_VERSION = 1
 _FAULT_LINES = 12
+# What a patch of loadable modules goes through beside the plain phases: `targets` sums it up in one line.
+_QUIET = frozenset(targets.PHASES) - frozenset(PHASES) - {"targets"}
 
 
 @click.command()
@@ -35,7 +39,7 @@ _FAULT_LINES = 12
     "--check", "checks", multiple=True, metavar="CMD", help="Must fail before, succeed after, fail when disabled."
 )
 @click.option("--before", multiple=True, metavar="CMD", help="Must succeed before the patch is loaded.")
-@click.option("--after", multiple=True, metavar="CMD", help="Must succeed while the patch is active.")
+@click.option("--after", multiple=True, metavar="CMD", help="Must succeed while the patch is active, each time.")
 @click.option("--disabled", multiple=True, metavar="CMD", help="Must succeed when the patch is gone again.")
 @click.option("--allow-log", multiple=True, metavar="REGEX", help="A kernel log line or warning that is expected.")
 @click.option("--module", "modules", multiple=True, metavar="NAME", help="Load this module of the kernel first.")
@@ -81,7 +85,11 @@ def vm(
     """Boot the kernel in QEMU and put each patch through its life: load, wait, check, disable, unload.
 
     Commands run in the guest with busybox's `sh -c`. The log of the kernel must be clean. With several patches, each
-    is loaded and removed in turn, in one boot. Exit status: 0 all as it should be, 1 not so, 3 the guest did not boot
+    is loaded and removed in turn, in one boot.
+
+    A patch of loadable modules is tried in both orders: its target modules, found in the kernel's package with what
+    they need, are loaded before it and after it, and taken out and put in three times while it is active, each time
+    with --check and --after. So these commands must bear being repeated and leave the module unused. Exit status: 0 all as it should be, 1 not so, 3 the guest did not boot
     or did not finish.
 
     \b
@@ -135,7 +143,10 @@ def vm(
 
 def show_phase(out: ui.Output, phase: PhaseRun) -> None:
     """The line of one phase; a phase without commands has none. Its faults follow."""
-    if phase.phase in ("before", "after", "disabled") and not phase.commands:
+    if phase.ok and phase.phase in _QUIET:
+        out.note(f"{phase.phase}: {phase.fact}")
+        return
+    if phase.ok and phase.phase in ("before", "after", "disabled") and not phase.commands:
         return
     label = {"load": "loaded", "disable": "removed"}.get(phase.phase, phase.phase)
     if not phase.ok:

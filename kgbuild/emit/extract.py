@@ -8,17 +8,21 @@ Section names are kept exactly: the module loader and the kernel know `.data..pe
 The patch's own tables are what `kgbuild/data/livepatch/main.c` reads at load:
   .rodata.kgbuild_funcs   struct { const char *object, *name; void *func; unsigned long sympos; }, ended by zeros
   .rodata.kgbuild_strings the names
+  .rodata.kgbuild_objects, .rodata.kgbuild_late  for patches of modules, see _target_tables
   .note.kgbuild           an ELF note "kgbuild", type 1, a JSON text
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from kgbuild.analysis.closure import NEW_GLOBAL, WEAK_NULL, Bound, Closure, Member
+from kgbuild.analysis.closure import Closure, Member
+from kgbuild.analysis.resolve import NEW_GLOBAL, VMLINUX, WEAK_NULL, Bound
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
+from kgbuild.emit.inject import patched_object
 from kgbuild.special.entries import Entry
 from kgbuild.special.view import ANON, DATA, FUNCTION, STRING, Atom, Ref, View
 
@@ -26,6 +30,8 @@ FUNCS_SECTION = ".rodata.kgbuild_funcs"
 STRINGS_SECTION = ".rodata.kgbuild_strings"
 NOTE_SECTION = ".note.kgbuild"
 FUNC_ENTRY = 32
+OBJECT_ENTRY = 48
+LATE_ENTRY = 24
 NOTE_NAME = b"kgbuild\0"
 NOTE_TYPE = 1
 
@@ -33,11 +39,26 @@ NOTE_TYPE = 1
 @dataclass(frozen=True)
 class Identity:
     """What the module checks and says of itself: the build-id (bytes) of the vmlinux it is for, whether it replaces
-    older patches, and the JSON text of its note."""
+    older patches, the JSON text of its note, the modules it patches, and whether it must itself clear what was
+    relocated late when such a module goes (the kernel does so since 6.3)."""
 
     build_id: bytes
     replace: bool
     note: str
+    targets: tuple[TargetIdentity, ...] = ()
+    clear_late: bool = False
+
+
+@dataclass(frozen=True)
+class TargetIdentity:
+    """How to know a target module in memory: its name, its build-id (bytes), a symbol of it with its position, and the
+    distance in bytes from there to the build-id."""
+
+    name: str
+    build_id: bytes
+    anchor: str
+    sympos: int
+    delta: int
 
 
 def extract(closure: Closure, identity: Identity) -> OutObject:
@@ -54,7 +75,6 @@ class _Extractor:
         self.symbol_of: dict[tuple[int, int], OutSymbol] = {}
         self.section_symbols: dict[int, OutSymbol] = {}
         self.undefined: dict[str, OutSymbol] = {}
-        self.globals: dict[str, OutSymbol] = {}
         self.shared: dict[str, OutSection] = {}
 
     def run(self) -> OutObject:
@@ -104,21 +124,13 @@ class _Extractor:
         self.out.sections.append(section)
         self.place[key] = (section, 0)
         if atom.kind in (FUNCTION, DATA):
-            is_new_global = member.role in ("new", "data") and atom.bind != STB.LOCAL
-            for position, name in enumerate(atom.names):
-                symbol = OutSymbol(
-                    name,
-                    section,
-                    0,
-                    atom.size,
-                    STB.GLOBAL if is_new_global else STB.LOCAL,
-                    STT.FUNC if atom.kind == FUNCTION else STT.OBJECT,
-                )
+            for position, alias in enumerate(atom.names):
+                # all are local: a global would be found by name, and names prove nothing
+                of_type = STT.FUNC if atom.kind == FUNCTION else STT.OBJECT
+                symbol = OutSymbol(alias, section, 0, atom.size, STB.LOCAL, of_type)
                 self.out.symbols.append(symbol)
                 if position == 0:
                     self.symbol_of[key] = symbol
-                if is_new_global:
-                    self.globals[name] = symbol
 
     def _shared_section(self, name: str, flags: int, align: int, entsize: int) -> OutSection:
         if name not in self.shared:
@@ -143,13 +155,14 @@ class _Extractor:
         return self.undefined[name]
 
     def _to_bound(self, bound: Bound) -> OutSymbol:
-        if bound.how == NEW_GLOBAL:
-            return self.globals[bound.name]
+        assert bound.how != NEW_GLOBAL
         return self._undefined(bound.symbol, weak=bound.how == WEAK_NULL)
 
     def _target(self, unit: int, source: Atom, ref: Ref) -> tuple[OutSymbol, int]:
         """Symbol and what to add to reach the meant place, before the bias of code."""
         key = (unit, ref.atom)
+        if key in self.c.defined:
+            return self.symbol_of[self.c.defined[key]], ref.delta
         if key in self.place and not self.c.binds_to_kernel(unit, source, ref):
             section, offset = self.place[key]
             if key in self.symbol_of:
@@ -206,10 +219,10 @@ class _Extractor:
             return known[value]
 
         abs64 = _absolute(self.arch.reloc_size)
-        for r in self.c.redirects:
+        for r in sorted(self.c.redirects, key=lambda r: (r.object != VMLINUX, r.object, r.unit, r.atom.id)):
             base = len(table.data)
             table.data.extend(bytes(24) + struct.pack("<Q", r.sympos))
-            if r.object != "vmlinux":
+            if r.object != VMLINUX:
                 table.relocs.append(OutReloc(base, abs64, self._section_symbol(strings), text(r.object)))
             table.relocs.append(OutReloc(base + 8, abs64, self._section_symbol(strings), text(r.name)))
             table.relocs.append(OutReloc(base + 16, abs64, self.symbol_of[(r.unit, r.atom.id)], 0))
@@ -229,6 +242,8 @@ class _Extractor:
             notes.relocs.append(OutReloc(offset, abs64, symbol, 0))
         self.out.sections.append(notes)
         self._object("kgbuild_notes", notes, 0, 16)
+        if self.identity.targets:
+            self._target_tables(strings, text, abs64)
         desc = self.identity.note.encode()
         note = struct.pack("<III", len(NOTE_NAME), len(desc), NOTE_TYPE) + NOTE_NAME + desc
         note += b"\0" * (-len(note) % 4)
@@ -236,6 +251,35 @@ class _Extractor:
         if self.c.namespaces:
             info = b"".join(f"import_ns={n}\0".encode() for n in sorted(self.c.namespaces))
             self.out.sections.append(OutSection(".modinfo", SHT.PROGBITS, SHF.ALLOC, bytearray(info)))
+
+    def _target_tables(self, strings: OutSection, text: Callable[[str], int], abs64: int) -> None:
+        """What main.c needs for target modules: `kgbuild_objects`, how to know each, and `kgbuild_late`, the places
+        that are relocated when one comes. Both end with an entry of zeros."""
+        objects = OutSection(".rodata.kgbuild_objects", SHT.PROGBITS, SHF.ALLOC, align=8)
+        self.out.sections.append(objects)
+        for target in self.identity.targets:
+            base = len(objects.data)
+            objects.data.extend(struct.pack("<QQqI20s", 0, 0, target.delta, len(target.build_id), target.build_id))
+            symbol = self._undefined(f".klp.sym.{target.name}.{target.anchor},{target.sympos}")
+            objects.relocs.append(OutReloc(base, abs64, self._section_symbol(strings), text(target.name)))
+            objects.relocs.append(OutReloc(base + 8, abs64, symbol, 0))
+        objects.data.extend(bytes(OBJECT_ENTRY))
+        self._object("kgbuild_objects", objects, 0, len(objects.data))
+        if not self.identity.clear_late:
+            return
+        late = OutSection(".rodata.kgbuild_late", SHT.PROGBITS, SHF.ALLOC, align=8)
+        for section in self.out.sections:
+            for reloc in section.relocs:
+                owner = patched_object(reloc.symbol.name)
+                if not owner or owner == VMLINUX:
+                    continue
+                base = len(late.data)
+                late.data.extend(struct.pack("<QQQ", 0, 0, self.arch.reloc_size[reloc.type]))
+                late.relocs.append(OutReloc(base, abs64, self._section_symbol(strings), text(owner)))
+                late.relocs.append(OutReloc(base + 8, abs64, self._section_symbol(section), reloc.offset))
+        self.out.sections.append(late)
+        late.data.extend(bytes(LATE_ENTRY))
+        self._object("kgbuild_late", late, 0, len(late.data))
 
     def _object(self, name: str, section: OutSection, value: int, size: int) -> None:
         self.out.symbols.append(OutSymbol(name, section, value, size, STB.GLOBAL, STT.OBJECT))

@@ -14,6 +14,7 @@ from kgbuild.elf.object import Object
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 
 PREFIX = ".klp.sym."
+PREFIX_C = "kgbuild_klp_"  # how C names a symbol of vmlinux that is to become a livepatch one
 DEBUG = (".debug", ".rela.debug", ".comment", ".note.GNU-stack")
 
 
@@ -44,10 +45,11 @@ def inject(module: Object, *, keep_debug: bool = False) -> bytes:
     for s in module.sections:
         if s.index in sections and s.flags & SHF.LINK_ORDER and s.link in sections:
             sections[s.index].link_section = sections[s.link]
-    symbols = _symbols(module, sections, out)
+    owners: dict[int, str] = {}
+    symbols = _symbols(module, sections, out, owners)
     for s in module.sections:
         if s.index in sections:
-            _move_relocations(module, s.index, sections[s.index], symbols, out)
+            _move_relocations(module, s.index, sections[s.index], symbols, owners, out)
     used = {id(r.symbol) for section in out.sections for r in section.relocs}
     out.symbols = [
         s for s in out.symbols if id(s) in used or s.section is not None or s.shndx not in (SHN.UNDEF, SHN.LIVEPATCH)
@@ -55,7 +57,9 @@ def inject(module: Object, *, keep_debug: bool = False) -> bytes:
     return write(out)
 
 
-def _symbols(module: Object, sections: dict[int, OutSection], out: OutObject) -> dict[int, OutSymbol]:
+def _symbols(
+    module: Object, sections: dict[int, OutSection], out: OutObject, owners: dict[int, str]
+) -> dict[int, OutSymbol]:
     symbols: dict[int, OutSymbol] = {}
     for symbol in module.iter_symbols():
         ordinary = 0 < symbol.shndx < SHN.LORESERVE
@@ -72,8 +76,8 @@ def _symbols(module: Object, sections: dict[int, OutSection], out: OutObject) ->
             symbol.other,
             symbol.shndx,
         )
-        if symbol.shndx == SHN.UNDEF and name.startswith(PREFIX):
-            split_livepatch_name(name)
+        if symbol.shndx == SHN.UNDEF and name.startswith((PREFIX, PREFIX_C)):
+            made.name, owners[symbol.index] = _final_name(name)
             made.shndx, made.bind = SHN.LIVEPATCH, STB.GLOBAL
         symbols[symbol.index] = made
         out.symbols.append(made)
@@ -81,7 +85,12 @@ def _symbols(module: Object, sections: dict[int, OutSection], out: OutObject) ->
 
 
 def _move_relocations(
-    module: Object, index: int, section: OutSection, symbols: dict[int, OutSymbol], out: OutObject
+    module: Object,
+    index: int,
+    section: OutSection,
+    symbols: dict[int, OutSymbol],
+    owners: dict[int, str],
+    out: OutObject,
 ) -> None:
     rows = module.relocs(index)
     late: dict[str, OutSection] = {}
@@ -98,7 +107,7 @@ def _move_relocations(
         if reloc.symbol.shndx != SHN.LIVEPATCH:
             section.relocs.append(reloc)
             continue
-        object_name = split_livepatch_name(reloc.symbol.name)[0]
+        object_name = owners[sym]
         if object_name not in late:
             late[object_name] = OutSection(
                 f".klp.rela.{object_name}.{section.name}",
@@ -109,6 +118,24 @@ def _move_relocations(
             )
         late[object_name].relocs.append(reloc)
     out.sections.extend(late[name] for name in sorted(late))
+
+
+def _final_name(name: str) -> tuple[str, str]:
+    """The symbol's name in the finished module, and the object whose coming relocates the references to it."""
+    if name.startswith(PREFIX_C):
+        return f"{PREFIX}vmlinux.{name.removeprefix(PREFIX_C)},0", "vmlinux"
+    final = name.partition("@")[0]
+    split_livepatch_name(final)
+    return final, patched_object(name)
+
+
+def patched_object(name: str) -> str:
+    """The object whose coming relocates references to a livepatch symbol: its own, unless `@module` at the end of the
+    name says another; "" for any other symbol."""
+    if not name.startswith(PREFIX):
+        return ""
+    final, _, patched = name.partition("@")
+    return patched or split_livepatch_name(final)[0]
 
 
 def split_livepatch_name(name: str) -> tuple[str, str, int]:

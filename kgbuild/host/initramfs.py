@@ -243,15 +243,21 @@ def module_name(path: str) -> str:
     return name.replace("-", "_")
 
 
-def collect_modules(root: Path | None, names: Sequence[str]) -> list[tuple[str, bytes]]:
+def depends_of(module: bytes) -> list[str]:
+    """Names (with underscores) of the modules that a module needs, as its modinfo says."""
+    return [name.replace("-", "_") for name in read_modinfo(module).get("depends", "").split(",") if name]
+
+
+def collect_modules(root: Path | None, names: Sequence[str], asked: str = "--module") -> list[tuple[str, bytes]]:
     """These modules and what they depend on, as (name, bytes) in the order to load them.
 
     `root` is a directory with the kernel's modules somewhere below it. A module that is part of vmlinux is left out.
+    `asked` says in an error what wants them.
     """
     if not names:
         return []
     if root is None:
-        raise UserError("this kernel was added without modules", place=f"--module {names[0]}")
+        raise UserError("this kernel was added without modules", place=f"{asked} {names[0]}")
     index = {module_name(p.name): p for p in sorted(root.rglob("*.ko*")) if p.name.endswith(_SUFFIXES)}
     builtin = _builtin_names(root)
     ordered: dict[str, bytes] = {}
@@ -264,14 +270,13 @@ def collect_modules(root: Path | None, names: Sequence[str]) -> list[tuple[str, 
             near = sorted(known for known in index if name in known)[:5]
             raise UserError(
                 f"is not among this kernel's modules{wanted_by}",
-                place=f"--module {name}",
+                place=f"{asked} {name}",
                 remedy=f"did you mean {', '.join(near)}?" if near else "",
             )
         visiting.add(name)
         data = read_module(index[name])
-        for needed in read_modinfo(data).get("depends", "").split(","):
-            if needed:
-                visit(needed.replace("-", "_"), f" (needed by {name})")
+        for needed in depends_of(data):
+            visit(needed, f" (needed by {name})")
         ordered[name] = data
 
     for name in names:

@@ -15,12 +15,12 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, write
-from kgbuild.emit.inject import PREFIX, inject
+from kgbuild.emit.inject import PREFIX, PREFIX_C, inject
 from kgbuild.errors import ToolError
 from kgbuild.host.cache import Cache
 from kgbuild.host.kbuild import load_environment
@@ -103,13 +103,21 @@ def compile_module_file(kernel: Kernel, cache: Cache, text: str, name: str) -> b
     return data
 
 
-def main_object(kernel: Kernel, cache: Cache) -> bytes:
-    """The wrapper that reads the tables and registers the patch, compiled for this kernel."""
-    text = (importlib.resources.files("kgbuild") / "data" / "livepatch" / "main.c").read_text()
+def main_object(kernel: Kernel, cache: Cache, defines: Sequence[str] = ()) -> bytes:
+    """The wrapper that reads the tables and registers the patch, compiled for this kernel with these macros."""
+    head = "".join(f"#define {name}\n" for name in defines)
+    text = head + (importlib.resources.files("kgbuild") / "data" / "livepatch" / "main.c").read_text()
     return compile_module_file(kernel, cache, text, "kgbuild_livepatch")
 
 
-def link_module(kernel: Kernel, cache: Cache, output: OutObject, name: str, keep: Path | None = None) -> bytes:
+def link_module(
+    kernel: Kernel,
+    cache: Cache,
+    output: OutObject,
+    name: str,
+    defines: Sequence[str] = (),
+    keep: Path | None = None,
+) -> bytes:
     """Link the output object into the module `name` and inject the livepatch relocations. Returns the .ko's bytes.
 
     Raises ToolError where a tool fails or leaves undefined symbols that nobody expected.
@@ -118,7 +126,9 @@ def link_module(kernel: Kernel, cache: Cache, output: OutObject, name: str, keep
     expected = {s.name for s in output.symbols if s.section is None and s.name.startswith(PREFIX)}
     environment = load_environment(kernel.build)
     with cache.workdir(f"link-{os.getpid()}") as work:
-        (work / "main.o").write_bytes(main_object(kernel, cache))
+        main = main_object(kernel, cache, defines)
+        expected |= {s.name for s in read(main).iter_symbols() if s.name.startswith(PREFIX_C)}
+        (work / "main.o").write_bytes(main)
         (work / "output.o").write_bytes(body)
         flags = shlex.split(environment.get("KBUILD_LDFLAGS", ""))
         run(["ld", "-r", *flags, "-o", f"{name}.o", "main.o", "output.o"], cwd=work)

@@ -32,9 +32,11 @@ from kgbuild.analysis.guest import (
     Session,
 )
 from kgbuild.analysis.kernel_log import find_faults, parse_console
+from kgbuild.analysis.targets import TargetRun
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host import initramfs, kvm
 from kgbuild.host.run import remedy_for
+from kgbuild.host.targets import Targets, collect_targets, module_entries, read_targets, run_entries
 from kgbuild.model import Finding, Kernel, Progress
 
 __all__ = ["PHASES", "CommandRun", "PatchRun", "PhaseRun", "TestRun", "run_vm"]
@@ -53,6 +55,11 @@ class PatchRun:
     checks     run in all three phases: must fail before, succeed after, fail when disabled
     allow_log  patterns of kernel log lines that are expected; a match in a warning's block allows the whole block
     functions  `object/function` that sysfs must list for this patch
+    targets    loadable modules to try the patch on, in both orders (analysis/targets.py); None: those it says it is
+               for. Without any, the patch just goes through PHASES.
+
+    The commands of `after` run in every state in which the patch is active and its targets are loaded, so they must
+    bear being repeated, and leave no target in use.
     """
 
     module: Path
@@ -62,6 +69,7 @@ class PatchRun:
     checks: Sequence[str] = ()
     allow_log: Sequence[str] = ()
     functions: Sequence[str] = ()
+    targets: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -217,20 +225,25 @@ def _prepare(
         raise UserError("no patch module given")
     plans: list[Plan] = []
     trees: list[initramfs.Entry] = []
+    found: list[Targets] = []
     for number, patch in enumerate(patches):
         data = initramfs.read_module(patch.module)
-        plan = _plan(patch, data)
+        wanted = read_targets(data) if patch.targets is None else patch.targets
+        found.append(collect_targets(kernel.modules, wanted))
+        plan = _plan(patch, data, found[-1])
         if any(plan.name == other.name for other in plans):
             raise UserError(f"two of the modules are named {plan.name}", place=str(patch.module))
         plans.append(plan)
         texts = {phase: [c.text for c in commands] for phase, commands in plan.commands.items()}
         trees += initramfs.run_tree(number, plan.name, data, texts)
+        trees += run_entries(number, found[-1]) if plan.targets else []
+    trees += module_entries(found)
     loaded = initramfs.collect_modules(kernel.modules, modules)
     base = initramfs.base_tree(*initramfs.find_busybox())
     return plans, [*base, *initramfs.user_files(files), *initramfs.module_tree(loaded), *trees]
 
 
-def _plan(patch: PatchRun, data: bytes) -> Plan:
+def _plan(patch: PatchRun, data: bytes, targets: Targets) -> Plan:
     info = initramfs.read_modinfo(data)
     if "livepatch" not in info:
         raise UserError("is not a live patch module", place=str(patch.module), remedy="give what `kgbuild build` wrote")
@@ -245,7 +258,9 @@ def _plan(patch: PatchRun, data: bytes) -> Plan:
         "disabled": tuple(Command(text) for text in patch.disabled)
         + tuple(Command(text, False, True) for text in patch.checks),
     }
-    return Plan(name, commands, tuple(_pattern(text) for text in patch.allow_log), tuple(patch.functions))
+    allowed = tuple(_pattern(text) for text in patch.allow_log)
+    run = TargetRun(name, targets.names, targets.fixed, targets.cycled, targets.builtin, bool(patch.after))
+    return Plan(name, commands, allowed, tuple(patch.functions), run if targets.names else None)
 
 
 def _pattern(text: str) -> re.Pattern[str]:

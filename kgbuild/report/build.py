@@ -42,7 +42,7 @@ def unit_report(unit: UnitResult, object_name: str) -> dict[str, Any]:
     return {
         "source": unit.source,
         "object": object_name,
-        "target": "vmlinux",
+        "target": unit.target,
         "parity": {
             "matched": counts[EXACT] + counts[AMBIGUOUS],
             "total": len(unit.parity.functions) - counts[OVERRIDDEN],

@@ -395,6 +395,9 @@ class View:
                 atom, delta = self.locate(s.shndx, s.value + where - 1)
                 return atom, delta + 1
         if s.shndx == SHN.UNDEF or s.shndx >= SHN.LORESERVE:
+            if sym == 0 and sym not in self._of_symbol:
+                # no symbol: an absolute address
+                self._of_symbol[sym] = self._add(kind=ABSOLUTE, section=-1, offset=0, size=0).id
             if sym not in self._of_symbol:
                 raise Ambiguous(s.name or f"symbol {sym}", "a relocation against a symbol that has no place")
             return self._of_symbol[sym], where

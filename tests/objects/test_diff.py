@@ -32,7 +32,7 @@ class Case:
 
 ICF = ("-fipa-icf",)
 CASES = [
-    Case("absolute", "first"),
+    Case("absolute", "first", reason="reference"),
     Case("address_taken_gone", "register_all", removed="callback"),
     Case("alias", "caller real_one"),
     Case("alternative_call", "first", reason="entry"),
@@ -167,7 +167,7 @@ def test_line_of_a_bug_entry_is_noted_as_noise() -> None:
 def test_static_locals_are_paired_by_their_users_not_by_their_numbers() -> None:
     c = changes(next(c for c in CASES if c.name == "static_locals_swapped"), (), ("-DPATCHED",))
 
-    def owner_of(v, atom_id: int) -> str:  # noqa: ANN001
+    def owner_of(v, atom_id: int) -> str:
         return next(f.name for f in v.functions if any(r.atom == atom_id for r in v.refs(f)))
 
     pairs = [(o, p) for o, p in c.correlation.pairs("data") if o.name.startswith("count.")]
@@ -198,4 +198,4 @@ def test_end_of_an_array_belongs_to_it() -> None:
     c = changes(next(c for c in CASES if c.name == "array_end"), (), ())
     first = c.original.by_name["first"][0]
     targets = {c.original.atoms[r.atom].name for r in c.original.refs(first)}
-    assert targets == {"__fentry__", "source", "table", "after"}
+    assert targets == {"__fentry__", "source", "table", "before", "after"}

@@ -93,7 +93,9 @@ def test_short_tail_jump_to_another_function_differs() -> None:
     assert "target is at" in result(ours, proof, "jumper").reason
 
 
-DUPLICATES = "static used noinline int twin(int x) { return source(x) + %d; }\nint user_%d(int x) { return twin(x) + %d; }"
+DUPLICATES = (
+    "static used noinline int twin(int x) { return source(x) + %d; }\nint user_%d(int x) { return twin(x) + %d; }"
+)
 
 
 def test_duplicates_are_told_by_their_own_bytes() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,14 @@ def test_jump_entries_have_the_size_of_their_kernel() -> None:
     assert sizes
     for name, found in sizes.items():
         assert found == ({16} if name in new else {24}), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_replacements_fill_their_section(name: str) -> None:
+    """The length byte is the right one: the pieces lie end to end, none in another."""
+    view = sample(name).patched
+    section = view.obj.section_named(".altinstr_replacement")
+    entries = [e for of in sample(name).patched_entries.by_owner.values() for e in of if e.replacement is not None]
+    pieces = {(view.atoms[e.replacement].offset, view.atoms[e.replacement].size) for e in entries}
+    assert sum(size for _, size in pieces) == (section.size if section else 0)
+    assert all(a[0] + a[1] <= b[0] for a, b in pairwise(sorted(pieces)))

@@ -3,6 +3,9 @@
  * The part of a live patch module that is the same for every patch. It is compiled once per kernel; what to patch is
  * read from the tables that kgbuild puts beside it (kgbuild/emit/extract.py).
  *
+ * KGBUILD_TARGETS is defined for patches of loadable modules, KGBUILD_CLEAR_LATE for those on kernels that do not clear
+ * late relocations themselves (before 6.3).
+ *
  * Before anything is patched the running kernel's build-id is compared with the one the patch was made for: two
  * kernels of one version string can differ, and a live patch for one would corrupt the other.
  */
@@ -11,6 +14,9 @@
 #include <linux/livepatch.h>
 #include <linux/module.h>
 #include <linux/slab.h>
+#ifdef KGBUILD_CLEAR_LATE
+#include <linux/mutex.h>
+#endif
 
 struct kgbuild_func {
 	const char *object;
@@ -76,6 +82,93 @@ static void free_tables(void)
 	patch.objs = NULL;
 }
 
+#ifdef KGBUILD_TARGETS
+struct kgbuild_object {
+	const char *name;
+	const char *anchor;	/* a symbol of the target module, relocated when that comes */
+	long delta;		/* from there to its build-id */
+	u32 build_id_size;
+	u8 build_id[20];
+};
+
+extern const struct kgbuild_object kgbuild_objects[];
+
+/* bound as livepatch relocations, and called directly: a sealed function can't be reached by a pointer */
+long kgbuild_klp_copy_from_kernel_nofault(void *dst, const void *src, size_t size);
+
+#ifdef KGBUILD_CLEAR_LATE
+struct kgbuild_late {
+	const char *object;
+	void *site;
+	u64 size;
+};
+
+extern const struct kgbuild_late kgbuild_late[];
+extern struct mutex kgbuild_klp_text_mutex;
+void *kgbuild_klp_text_poke(void *addr, const void *opcode, size_t len);
+void kgbuild_klp_text_poke_sync(void);
+
+/*
+ * When a target module comes back, the kernel relocates the patched code for it again, and finds it relocated already:
+ * "existing value is nonzero" (mended in 6.3 by clear_relocate_add()). So clear those places when the module goes;
+ * then, and only then, its patched code can't be running.
+ */
+static void clear_late(const char *object)
+{
+	static const u8 zeros[8];
+	const struct kgbuild_late *late;
+
+	mutex_lock(&kgbuild_klp_text_mutex);
+	for (late = kgbuild_late; late->object; late++)
+		if (!strcmp(late->object, object))
+			kgbuild_klp_text_poke(late->site, zeros, late->size);
+	kgbuild_klp_text_poke_sync();
+	mutex_unlock(&kgbuild_klp_text_mutex);
+}
+#else
+static void clear_late(const char *object)
+{
+}
+#endif
+
+static void target_gone(struct klp_object *object)
+{
+	if (object->mod && object->mod->state != MODULE_STATE_LIVE)
+		clear_late(object->name);
+}
+
+/* The module that is there, or just coming, must be the one that the patch was made for. */
+static int check_target(struct klp_object *object)
+{
+	const struct kgbuild_object *o;
+	u8 id[sizeof(o->build_id)];
+
+	for (o = kgbuild_objects; o->name; o++) {
+		if (strcmp(o->name, object->name))
+			continue;
+		if (!kgbuild_klp_copy_from_kernel_nofault(id, o->anchor + o->delta, o->build_id_size) &&
+		    !memcmp(id, o->build_id, o->build_id_size))
+			return 0;
+		pr_err("%s: refused: this module %s is not the one with build-id %*phN\n", THIS_MODULE->name, o->name,
+		       (int)o->build_id_size, o->build_id);
+	}
+	target_gone(object);
+	return -ENODEV;
+}
+
+static void set_callbacks(struct klp_object *object)
+{
+	if (!object->name)
+		return;
+	object->callbacks.pre_patch = check_target;
+	object->callbacks.post_unpatch = target_gone;
+}
+#else
+static void set_callbacks(struct klp_object *object)
+{
+}
+#endif
+
 /* The table is sorted by object; every run of one object becomes a klp_object. */
 static int make_tables(void)
 {
@@ -97,6 +190,7 @@ static int make_tables(void)
 		while (end->name && same_object(end->object, f->object))
 			end++;
 		object->name = f->object;
+		set_callbacks(object);
 		object->funcs = kcalloc(end - f + 1, sizeof(*func), GFP_KERNEL);
 		if (!object->funcs)
 			return -ENOMEM;

@@ -7,6 +7,6 @@ asm(".globl magic\n.set magic, 0x1235\n");
 #else
 asm(".globl magic\n.set magic, 0x1234\n");
 #endif
-extern char magic[];
-void first(void) { sink(magic); }
+extern void magic(void);
+int first(int x) { magic(); return x; }
 int second(int x) { return source(x); }

@@ -3,6 +3,7 @@
 #include "kernel.h"
 
 #define shared section(".data..read_mostly")
+static shared u64 before __attribute__((aligned(16))) = 4;
 static shared char table[12] = { 1 };
 static shared u64 after __attribute__((aligned(16))) = 4;
 int first(int x)
@@ -10,7 +11,7 @@ int first(int x)
 	char *p;
 	for (p = table; p < table + 12; p++)
 		*p = source(*p);
-	return after++;
+	return after++ + before++;
 }
 #ifdef PATCHED
 int second(int x) { return source(x) + after; }
