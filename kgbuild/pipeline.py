@@ -9,7 +9,7 @@ import mmap
 import re
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +67,8 @@ class Options:
 
 @dataclass
 class Build:
-    """A build under way, and its result: what each stage has left so far. `report` is valid at any moment."""
+    """A build under way, and its result: what each stage has left so far. `report` is valid at any moment; `tell` is
+    called with a topic ("kernel", "patch", "parity", "closure") once the report has what there is to say of it."""
 
     kernel: Kernel | None = None
     patches: PatchSet | None = None
@@ -81,6 +82,7 @@ class Build:
     warnings: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=lambda: empty_report(None))
+    tell: Callable[[str], None] = lambda topic: None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -155,6 +157,7 @@ def _acquire(b: Build, name: str, options: Options, progress: Progress) -> None:
         kernel = ensure_kernel(name, progress=progress, offline=options.offline, jobs=options.jobs)
     b.kernel = kernel
     b.report["kernel"] = {**kernel_report(kernel), "requested": name}
+    b.tell("kernel")
     refusals = check_config(kernel.config.read_text())
     compiler = check_compiler(kernel)
     if compiler is not None:
@@ -177,6 +180,7 @@ def _read_patches(b: Build, paths: Sequence[Path]) -> None:
         b.patches = apply_patches(b.kernel, parsed)
     for entry, (touched, passed) in zip(b.report["patches"], b.patches.by_patch, strict=True):
         entry["files"], entry["skipped"] = list(touched), list(passed)
+    b.tell("patch")
     if not b.patches.files and not b.patches.refusals:
         what = "the patch touches no kernel code" if b.patches.skipped else "the patch changes nothing"
         skipped = f" (skipped: {', '.join(b.patches.skipped)})" if b.patches.skipped else ""
@@ -261,6 +265,7 @@ def _prove(b: Build) -> KernelImage:
     if refusals:
         raise Refused(refusals)
     b.report["units"] = [unit_report(u, c.unit.object) for c, u in b.parts]
+    b.tell("parity")
     return image
 
 
@@ -332,6 +337,7 @@ def _close(b: Build, image: KernelImage, options: Options) -> None:
         b.closure = close(b.units, image, exports, options.allow_unproven, _modules_at_stake(b))
     b.closure.warnings[:0] = b.warnings
     b.report.update(closure_report(b.closure))
+    b.tell("closure")
     if b.closure.refusals:
         raise Refused(b.closure.refusals)
     if not b.closure.redirects:

@@ -7,11 +7,15 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kgbuild.cli.ui import Output, common_options
 from kgbuild.errors import KgbuildError, ToolError
+
+if TYPE_CHECKING:
+    from kgbuild.pipeline import Build
 
 
 @click.command()
@@ -97,13 +101,12 @@ def build(
         keep,
     )
     state = Build()
+    state.tell = lambda topic: _show(out, state, topic)
     try:
         run_build(patches, kernel_name, output, options, out, state)
     except KgbuildError:
-        _show(out, state)
         _write_report(report, form, state)
         raise
-    _show(out, state)
     if not state.findings:
         write_file(output, state.module)
     _write_report(report, form, state)
@@ -129,46 +132,40 @@ def write_file(path: Path, data: bytes) -> None:
         raise ToolError(error.strerror or str(error), place=str(path)) from error
 
 
-def _write_report(report: Path | None, form: str, state: object) -> None:
-    text = json.dumps(state.report, indent=1) + "\n"  # type: ignore[attr-defined]
+def _write_report(report: Path | None, form: str, state: Build) -> None:
+    text = json.dumps(state.report, indent=1) + "\n"
     if report is not None:
         write_file(report, text.encode())
     if form == "json":
         click.echo(text, nl=False)
 
 
-def _show(out: Output, state: object) -> None:
-    """What was found so far, a line each, in the order of the stages."""
-    from kgbuild.pipeline import Build
-
-    assert isinstance(state, Build)
+def _show(out: Output, state: Build, topic: str) -> None:
+    """Print what the report has to say of a topic."""
     r = state.report
-    if state.kernel is not None:
+    if topic == "kernel" and state.kernel is not None:
         out.line("kernel", f"{state.kernel.id}, {state.kernel.compiler}")
-    if state.patches is not None:
+    elif topic == "patch" and state.patches is not None:
         files, hunks = len(state.patches.files), state.patches.hunks
         skipped = f"; skipped: {', '.join(state.patches.skipped)}" if state.patches.skipped else ""
         out.line("patch", f"{files} file{'s' * (files != 1)}, {hunks} hunk{'s' * (hunks != 1)}{skipped}")
-    if r["units"]:
+    elif topic == "parity":
         matched = sum(u["parity"]["matched"] for u in r["units"])
         total = sum(u["parity"]["total"] for u in r["units"])
         weak = sum(u["parity"]["weak_overridden"] for u in r["units"])
         note = f" ({weak} weak, overridden elsewhere)" if weak else ""
         out.line("parity", f"{matched}/{total} functions are those of the running kernel{note}")
+    elif topic == "closure":
+        _show_closure(out, r)
+
+
+def _show_closure(out: Output, r: dict[str, Any]) -> None:
     for key, label in (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried", "carried")):
         for position, item in enumerate(r[key]):
             out.line(label if position == 0 else "", f"{item['function']:<36} {item['reason']}")
-    if r["references"]:
-        counts: dict[str, int] = {}
-        for ref in r["references"]:
-            counts[ref["how"]] = counts.get(ref["how"], 0) + 1
-        names = {
-            "export": "exports",
-            "klp": "klp (all proven)",
-            "copy": "carried data",
-            "new": "new",
-            "weak": "weak",
-        }
+    counts = Counter(ref["how"] for ref in r["references"])
+    names = {"export": "exports", "klp": "klp (all proven)", "copy": "carried data", "new": "new", "weak": "weak"}
+    if counts:
         out.line("refs", ", ".join(f"{counts[k]} {names[k]}" for k in names if k in counts))
     for text in r["warnings"]:
         out.line("warning", text, style="yellow")
