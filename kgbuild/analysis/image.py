@@ -112,6 +112,25 @@ class KernelImage:
         begin, end = self.named("__init_begin"), self.named("__init_end")
         return (begin[0].value, end[0].value) if len(begin) == 1 and len(end) == 1 else None
 
+    def table(self, section: str) -> tuple[int, bytes] | None:
+        """Address and bytes of a special section: a section of its own, or, where the linker script gathers it into
+        another, what lies between its start and stop symbols. None where the kernel has neither."""
+        own = self.obj.section_named(section)
+        if own is not None and own.type != SHT.NOBITS:
+            address = self.symbol_address_of(own.index)
+            raw = self.read(address, own.size)
+            return (address, raw) if raw is not None else None
+        for stem in (section, section.lstrip("._")):
+            start, stop = self.named(f"__start_{stem}"), self.named(f"__stop_{stem}")
+            if len(start) == 1 and len(stop) == 1:
+                raw = self.read(start[0].value, stop[0].value - start[0].value)
+                return (start[0].value, raw) if raw is not None else None
+        return None
+
+    def symbol_address_of(self, section_index: int) -> int:
+        """Address of a section's first byte."""
+        return self.obj.sections[section_index].addr
+
     def is_init(self, address: int) -> bool:
         """True for memory that is freed after boot."""
         if self._init_range is not None:

@@ -91,6 +91,9 @@ class ModuleImage(KernelImage):
             out[index] = bytes(data)
         return out
 
+    def symbol_address_of(self, section_index: int) -> int:
+        return self._address_of[section_index]
+
     def _section_of(self, address: int) -> int | None:
         for index, start in self._address_of.items():
             if start <= address < start + max(self.obj.sections[index].size, 1):

@@ -8,6 +8,9 @@ object's local symbols to proven positions.
 
 Two compiles of one function may differ in one harmless way: a tail jump to a function in the same section takes two
 bytes where the distance fits, and five with -ffunction-sections. Where sizes differ, the instructions are compared.
+
+A function's entries in the special sections (static keys, alternatives, bug flags, exception fixups) are part of it and
+are held against the kernel's own tables in the same way.
 """
 
 from __future__ import annotations
@@ -15,9 +18,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from kgbuild.analysis.correlate import is_anonymous
 from kgbuild.analysis.image import KernelImage
 from kgbuild.elf.consts import STB
+from kgbuild.special.entries import Entry, read_entries
 from kgbuild.special.view import ABSOLUTE, ANON, STRING, UNDEFINED, Ambiguous, Atom, Ref, View
 
 EXACT, OVERRIDDEN, DIFFERS, ABSENT, AMBIGUOUS = "exact", "weak-overridden", "differs", "absent", "ambiguous"
@@ -81,6 +87,8 @@ class _Parity:
         self.image = image
         self.bindings: dict[int, Binding] = {}
         self.results: dict[int, FunctionParity] = {}
+        self.entries = read_entries(view, "")
+        self.tables: dict[tuple[str, int, int], _Table | None] = {}
 
     def run(self) -> ParityProof:
         pending: list[tuple[Atom, list[tuple[int, dict[int, Binding]]]]] = []
@@ -158,11 +166,58 @@ class _Parity:
                 for r in refs:
                     where = raw[r.offset : r.offset + r.size]
                     self._check_ref(atom, r, self._address(r, address + r.offset, where), found, 0)
+                self._check_entries(atom, address, found)
             else:
                 self._compare_instructions(atom, address, found)
         except Ambiguous as error:
             raise _Mismatch(": ".join(error.args)) from error
         return found
+
+    # -- its entries in the special sections -------------------------------------------------------------------
+
+    def _table(self, entry: Entry) -> _Table | None:
+        """The kernel's table of an entry's kind, by the address its entries belong to."""
+        owner = self.view.arch.special[entry.section].owner
+        ref = next(r for r in entry.refs if r.offset == owner)
+        key = (entry.section, entry.size, ref.type)
+        if key not in self.tables:
+            found = self.image.table(entry.section)
+            self.tables[key] = _Table(*found, entry.size, owner, ref, self) if found is not None else None
+        return self.tables[key]
+
+    def _check_entries(self, atom: Atom, address: int, found: dict[int, Binding]) -> None:
+        """Each entry of the function must be in the kernel's table, and no other for its code. Raises _Mismatch."""
+        special = self.view.arch.special
+        ours: dict[str, list[Entry]] = {}
+        for entry in self.entries.of(atom.id):
+            if special[entry.section].compared:
+                ours.setdefault(entry.section, []).append(entry)
+        for section, entries in sorted(ours.items()):
+            table = self._table(entries[0])
+            if table is None:
+                continue
+            entries.sort(key=lambda e: (e.owner_offset, e.index))
+            theirs = table.between(address, address + atom.size)
+            if len(theirs) != len(entries):
+                raise _Mismatch(f"{len(theirs)} entries in {section} of the kernel, {len(entries)} recompiled")
+            for entry, place in zip(entries, theirs, strict=True):
+                self._check_entry(atom, address, entry, table, place, found)
+
+    def _check_entry(
+        self, atom: Atom, address: int, entry: Entry, table: _Table, place: int, found: dict[int, Binding]
+    ) -> None:
+        raw = table.data[place : place + entry.size]
+        theirs, ours = bytearray(raw), bytearray(entry.data[: len(raw)])
+        for r in entry.refs:
+            theirs[r.offset : r.offset + r.size] = ours[r.offset : r.offset + r.size] = bytes(r.size)
+        if theirs != ours:
+            raise _Mismatch(f"+{entry.owner_offset:#x}: another entry in {entry.section} of the kernel")
+        for r in entry.refs:
+            means = self._address(r, table.address + place + r.offset, raw[r.offset : r.offset + r.size])
+            if r.atom != atom.id:
+                self._check_ref(atom, r, means, found, 0)
+            elif means != address + r.delta:
+                raise _Mismatch(f"+{entry.owner_offset:#x}: {entry.section} of the kernel means another place")
 
     def _has_size(self, atom: Atom, address: int) -> bool:
         sizes = {s.size for s in self.image.functions_at(address) if s.size}
@@ -265,3 +320,26 @@ class _Parity:
                 self._check_ref(atom, r, means, found, 0)
             if left != right:
                 raise _Mismatch(f"+{a.offset:#x}: {other.hex(' ')} in the kernel, {mine.hex(' ')} recompiled")
+
+
+class _Table:
+    """One special section of the kernel, its entries found by the address they belong to."""
+
+    def __init__(self, address: int, data: bytes, size: int, owner: int, ref: Ref, parity: _Parity) -> None:
+        self.address, self.data = address, data
+        count = (len(data) + size - 1) // size
+        rows = np.frombuffer(data.ljust(count * size, b"\0"), "u1").reshape(count, size)
+        places = np.arange(count, dtype=np.int64) * size
+        field = np.ascontiguousarray(rows[:, owner : owner + ref.size])
+        if ref.type in parity.view.arch.pc_relative:
+            relative = field.view("<i4" if ref.size == 4 else "<i8").ravel().astype(np.int64)
+            owners = (relative + places).astype(np.uint64) + np.uint64(address + owner)
+        else:
+            owners = field.view("<u4" if ref.size == 4 else "<u8").ravel().astype(np.uint64)
+        order = np.argsort(owners, kind="stable")
+        self.owners, self.places = owners[order], places[order]
+
+    def between(self, start: int, end: int) -> list[int]:
+        """Places in the table of the entries that belong to code in [start, end), by address."""
+        first, last = np.searchsorted(self.owners, np.array([start, end], np.uint64))
+        return [int(p) for p in self.places[first:last]]

@@ -89,8 +89,9 @@ def vm(
 
     A patch of loadable modules is tried in both orders: its target modules, found in the kernel's package with what
     they need, are loaded before it and after it, and taken out and put in three times while it is active, each time
-    with --check and --after. So these commands must bear being repeated and leave the module unused. Exit status: 0 all as it should be, 1 not so, 3 the guest did not boot
-    or did not finish.
+    with --check and --after. So these commands must bear being repeated and leave the module unused.
+
+    Exit status: 0 all as it should be, 1 not so, 3 the guest did not boot or did not finish.
 
     \b
     Example:

@@ -15,7 +15,7 @@ _KERNEL = "build the module for this kernel, or name with --kernel the one it wa
 _TABLE = [
     Rule(
         "V1-identity",
-        "Note, build-id and table of the module name this kernel, and the notes of the running one are bound.",
+        "Note, build-id and table name this kernel, the note its modules too, and the running one's notes are bound.",
         _KERNEL,
     ),
     Rule("V2-vermagic", "The module's vermagic is the kernel's.", _KERNEL),
@@ -33,7 +33,7 @@ _TABLE = [
         "Livepatch symbols are SHN_LIVEPATCH and named .klp.sym.OBJECT.NAME,POSITION.",
         _BUILD,
     ),
-    Rule("V9-object", "Only vmlinux is patched and referred to: modules are not handled yet.", _BUILD),
+    Rule("V9-object", "What is patched and referred to is vmlinux or a module of this kernel.", _KERNEL),
     Rule("V10-init-memory", "Nothing refers to or patches memory that is freed after boot.", _BUILD),
     Rule(
         "V11-function",
@@ -66,6 +66,16 @@ _TABLE = [
     Rule("V23-symbol", "Symbols have sections, no global is defined twice, init and exit are there.", _BUILD),
     Rule("V24-name-length", "Names are no longer than the kernel's buffers.", "choose a shorter name with -o"),
     Rule("V25-this-module", "struct module is there once and has the size of the kernel's.", _KERNEL),
+    Rule(
+        "V26-module-reference",
+        "Livepatch relocations kept for a module name its own symbols and those of modules it needs, none of vmlinux.",
+        _BUILD,
+    ),
+    Rule(
+        "V27-late-special",
+        "What the kernel acts on when the patch loads needs no relocation of a module that may come later.",
+        _BUILD,
+    ),
 ]
 
 FINDINGS: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

@@ -4,7 +4,7 @@
 Data in, findings out, all of a module at once; nothing is raised for a module that can be read at all. The checks
 follow what the kernel does when it loads a live patch (kernel/module/main.c, kernel/module/version.c,
 kernel/livepatch/core.c of 6.1) and Documentation/livepatch/module-elf-format.rst. Sections, relocations and code are
-checked in emit/verify_code.py.
+checked in emit/verify_code.py, what concerns loadable modules in emit/verify_modules.py.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from kgbuild.emit.readback import (
     Symbol,
 )
 from kgbuild.emit.verify_code import check_code, check_relocations, check_sections
+from kgbuild.emit.verify_modules import Modules, Target, check_bound, check_objects, check_target, no_modules
 from kgbuild.model import Finding
 
 OBJECT = "vmlinux"
@@ -59,6 +60,7 @@ class Facts:
 
     build_id     hex; vermagic "" and module_size 0 (bytes of struct module) where nothing tells them
     exports      Module.symvers by name
+    modules      the kernel's loadable modules by name; None for one it does not have
     modversions  CONFIG_MODVERSIONS
     name_length  KSYM_NAME_LEN, the NUL counted
     """
@@ -67,6 +69,7 @@ class Facts:
     vermagic: str
     exports: Mapping[str, Export]
     image: Image
+    modules: Modules = no_modules
     modversions: bool = True
     module_size: int = 0
     name_length: int = 512
@@ -126,8 +129,9 @@ def _read_note(data: bytes) -> tuple[dict[str, Any] | None, str]:
 
 
 def check_identity(module: ModuleFile, functions: list[Function], facts: Facts) -> Iterator[Finding]:
-    """The note and the data that the module's init compares with the running kernel."""
+    """The note, the data that the module's init compares with the running kernel, and the modules that are patched."""
     code, place = "V1-identity", ".note.kgbuild"
+    build_ids: object = None
     section = module.section(place)
     if section is None or section.type != SHT_NOTE:
         yield finding(code, place, "is missing" if section is None else "is no note section")
@@ -136,7 +140,9 @@ def check_identity(module: ModuleFile, functions: list[Function], facts: Facts) 
         if note is None:
             yield finding(code, place, fault)
         else:
+            build_ids = note.get("build_ids")
             yield from _check_note(note, functions, facts)
+    yield from check_objects(module, [f.object for f in functions], build_ids, facts.modules)
     built_for = module.object_bytes("kgbuild_build_id")
     size = module.object_bytes("kgbuild_build_id_size")
     if built_for is None or built_for.hex() != facts.build_id:
@@ -264,7 +270,7 @@ def check_livepatch_symbols(module: ModuleFile, facts: Facts) -> Iterator[Findin
             fact = f"has parts of {len(object_name)} and {len(name)} characters; the kernel reads "
             yield finding("V24-name-length", symbol.name, f"{fact}{MAX_OBJECT} and {facts.name_length - 1}")
         elif object_name != OBJECT:
-            yield finding("V9-object", symbol.name, f"is of {object_name}, not of {OBJECT}")
+            yield from check_bound(symbol.name, Target(object_name, name, sympos), facts.modules)
         else:
             yield from _check_bound(symbol.name, name, sympos, facts)
 
@@ -343,6 +349,7 @@ def check_functions(module: ModuleFile, functions: list[Function], arch: Arch, f
     trace = {s.value for s in facts.image.named(arch.trace_call)}
     starts = {(s.shndx, s.value) for s in module.symbols if s.type == STT_FUNC and s.size > 0}
     seen: set[int] = set()
+    targets: set[Target] = set()
     for f in functions:
         if f.section is None or not module.sections[f.section].executable:
             yield finding("V11-function", f.name, "is replaced by nothing that is code of the module")
@@ -350,7 +357,11 @@ def check_functions(module: ModuleFile, functions: list[Function], arch: Arch, f
             where = f"{module.sections[f.section].name}+{f.offset:#x}"
             yield finding("V11-function", f.name, f"is replaced by {where}, where no function begins")
         if f.object != OBJECT:
-            yield finding("V9-object", f.name, f"is of {f.object}, not of {OBJECT}")
+            target = Target(f.object, f.name, f.sympos)
+            if target in targets:
+                yield finding("V11-function", f.name, f"is replaced twice in {f.object}")
+            targets.add(target)
+            yield from check_target(target, arch, facts.modules)
             continue
         found, fact = _locate(facts.image, f.name, f.sympos)
         if found is None:

@@ -3,7 +3,7 @@
 
 The overlay is a tree of symbolic links in which only the directories that hold a patched file are real, so that every
 other file is the kernel's own and nothing is edited in place. The command is the one that kbuild would run, without
-make around it, with three additions that change no code: -gbtf instead of -g for the types, and one section per
+make around it, with additions that change no code: -gbtf for the types, -g for static locals, and one section per
 function and variable. Results are kept by content: command, compiler, and text of the patched files.
 """
 
@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from kgbuild.host.run import run
 from kgbuild.model import Kernel, Progress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 
-FORMAT = "compile-1"
+FORMAT = "compile-2"
 ADDED = ("-ffunction-sections", "-fdata-sections")
 _DEBUG = re.compile(r"^-g(dwarf.*|[0-3]|btf|ctf|z.*)?$")
 
@@ -41,12 +41,18 @@ class Compiled:
     cached: int
 
 
-def make_overlay(source: Path, files: Mapping[str, bytes], root: Path) -> None:
+def make_overlay(source: Path, files: Mapping[str, bytes], root: Path, real: Iterable[str] = ()) -> None:
     """Build below `root` a tree that looks like `source` with `files` (path -> text) in place of its own.
 
-    Nothing in `source` is touched: unchanged entries are symbolic links to it.
+    Nothing in `source` is touched: unchanged entries are symbolic links to it. `..` in an #include would climb out of
+    a directory that is a link, into `source`: directories in which that can happen (`real`) are made as well.
     """
     tree: dict[str, dict[str, bytes]] = {}
+    for path in real:
+        folder = path
+        while folder and folder != ".":
+            tree.setdefault(folder, {})
+            folder = str(Path(folder).parent)
     for path, text in files.items():
         parent = str(Path(path).parent)
         folder = "" if parent == "." else parent
@@ -138,17 +144,27 @@ def compile_units(
     ]
 
 
+def without_debug(argv: Sequence[str], tree: Path) -> list[str]:
+    """A unit's command for a source tree, without options for debug information."""
+    return [a.replace("{src}", str(tree)) for a in argv if not _DEBUG.match(a)]
+
+
+def source_path(kernel: Kernel, tree: Path, source: str) -> Path:
+    """Where a unit's file is: in the source tree or, where it is generated, in the build tree."""
+    path = tree / source
+    return path if path.exists() else kernel.build / source
+
+
 def _compile(kernel: Kernel, unit: UnitCommand, tree: Path, out: Path, *, patched: bool) -> list[Refusal]:
     deps = out.with_suffix(".d")
-    argv = [a.replace("{src}", str(tree)) for a in unit.argv]
-    argv = [a for a in argv if not _DEBUG.match(a)]
+    argv = without_debug(unit.argv, tree)
     read_by_assembler = out.with_suffix(".asm.d")
     # -pipe: the assembler's input then has no temporary name in that list
-    argv += ["-gbtf", "-pipe", *ADDED, f"-Wp,-MD,{deps}", f"-Wa,--MD,{read_by_assembler}", "-o", str(out)]
-    argv.append(str(tree / unit.source))
+    argv += ["-g", "-gbtf", "-pipe", *ADDED, f"-Wp,-MD,{deps}", f"-Wa,--MD,{read_by_assembler}", "-o", str(out)]
+    argv.append(str(source_path(kernel, tree, unit.source)))
     result = run(argv, cwd=kernel.build, check=False)
     if result.status != 0:
-        text = _first_errors(result.stderr, tree)
+        text = first_errors(result.stderr, tree)
         if patched:
             return [Refusal("P10-compile", unit.source, text)]
         raise ToolError(f"the original does not compile: {text}", place=unit.source)
@@ -169,7 +185,8 @@ def _compile(kernel: Kernel, unit: UnitCommand, tree: Path, out: Path, *, patche
     return []
 
 
-def _first_errors(stderr: str, tree: Path) -> str:
+def first_errors(stderr: str, tree: Path) -> str:
+    """What the compiler complained of, in a line."""
     lines = [line.replace(f"{tree}/", "") for line in stderr.splitlines() if "error" in line]
     return "; ".join(lines[:3]) or " ".join(stderr.split())[:400] or "the compiler failed"
 

@@ -243,6 +243,12 @@ def module_name(path: str) -> str:
     return name.replace("-", "_")
 
 
+def index_modules(root: Path | None) -> dict[str, Path]:
+    """Every module file below a directory, by the kernel's name for it."""
+    found = sorted(root.rglob("*.ko*")) if root is not None and root.is_dir() else []
+    return {module_name(path.name): path for path in found if path.name.endswith(_SUFFIXES)}
+
+
 def depends_of(module: bytes) -> list[str]:
     """Names (with underscores) of the modules that a module needs, as its modinfo says."""
     return [name.replace("-", "_") for name in read_modinfo(module).get("depends", "").split(",") if name]
@@ -258,7 +264,7 @@ def collect_modules(root: Path | None, names: Sequence[str], asked: str = "--mod
         return []
     if root is None:
         raise UserError("this kernel was added without modules", place=f"{asked} {names[0]}")
-    index = {module_name(p.name): p for p in sorted(root.rglob("*.ko*")) if p.name.endswith(_SUFFIXES)}
+    index = index_modules(root)
     builtin = _builtin_names(root)
     ordered: dict[str, bytes] = {}
     visiting: set[str] = set()

@@ -177,6 +177,13 @@ def read_units(path: Path, sources: Iterable[str]) -> dict[str, list[UnitCommand
     return found
 
 
+def read_all_units(path: Path) -> Iterator[UnitCommand]:
+    """Every unit of the kernel, by source."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+        for row in database.execute(f"{_SELECT} ORDER BY source, object"):
+            yield _unit(row)
+
+
 def read_sources(path: Path) -> list[tuple[str, str, bool]]:
     """(source, object, is it part of a module) of every unit of the kernel, by source."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:

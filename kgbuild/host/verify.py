@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import mmap
 import re
-from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 from kgbuild.analysis.exports import parse_symvers
@@ -16,10 +14,11 @@ from kgbuild.arch import arch_of
 from kgbuild.elf.read import read
 from kgbuild.emit.readback import read_module
 from kgbuild.emit.verify import Facts, check_module, modinfo
+from kgbuild.emit.verify_modules import Shipped
 from kgbuild.errors import ToolError, UserError
+from kgbuild.host.initramfs import depends_of, index_modules
+from kgbuild.host.initramfs import read_module as unpack_module
 from kgbuild.model import Finding, Kernel
-
-_OPEN: dict[str, Callable[[bytes], bytes]] = {".ko": bytes, ".xz": lzma.decompress, ".gz": gzip.decompress}
 
 
 def verify_module(data: bytes, kernel: Kernel, name: str, image: KernelImage | None = None) -> list[Finding]:
@@ -44,13 +43,15 @@ def _facts(kernel: Kernel, image: KernelImage, machine: int) -> Facts:
             place=str(kernel.vmlinux),
             remedy="remove the kernel from the cache and fetch it again",
         )
-    vermagic, size = _shipped_module(kernel, machine)
+    modules = ShippedModules(kernel, machine)
+    vermagic, size = modules.layout
     config = kernel.config.read_text()
     return Facts(
         build_id=kernel.id.build_id,
         vermagic=vermagic or _vermagic(image),
         exports=parse_symvers(kernel.symvers.read_text()),
         image=image,
+        modules=modules,
         modversions="CONFIG_MODVERSIONS=y" in config.splitlines(),
         module_size=size,
         name_length=_name_length(kernel.source),
@@ -66,21 +67,54 @@ def _vermagic(image: KernelImage) -> str:
     return ""
 
 
-def _shipped_module(kernel: Kernel, machine: int) -> tuple[str, int]:
-    """vermagic and the size of struct module (bytes) of a module that came with the kernel; "" and 0 without one."""
-    paths = kernel.modules.rglob("*.ko*") if kernel.modules is not None and kernel.modules.is_dir() else iter(())
-    for path in paths:
-        if path.suffix not in _OPEN or not path.is_file():
-            continue
-        try:
-            shipped = read_module(_OPEN[path.suffix](path.read_bytes()), path.name, machine)
-        except (UserError, OSError, EOFError, lzma.LZMAError):
-            continue
-        found = modinfo(shipped).get("vermagic", [])
-        section = shipped.section(".gnu.linkonce.this_module")
-        if len(found) == 1 and section is not None:
-            return found[0], section.size
-    return "", 0
+class ShippedModules:
+    """The kernel's modules, each read when first asked for: `modules("af_key")`; None for one it does not have."""
+
+    def __init__(self, kernel: Kernel, machine: int) -> None:
+        self._root = kernel.modules
+        self._machine = machine
+        self._found: dict[str, Shipped | None] = {}
+
+    @cached_property
+    def _index(self) -> dict[str, Path]:
+        return index_modules(self._root)
+
+    def __call__(self, name: str) -> Shipped | None:
+        if name not in self._found:
+            path = self._index.get(name)
+            self._found[name] = self._read(name, path) if path is not None else None
+        return self._found[name]
+
+    def _read(self, name: str, path: Path) -> Shipped:
+        file = read_module(unpack_module(path), path.name, self._machine)
+        depends: set[str] = set()
+        waiting = _depends(modinfo(file))
+        while waiting:
+            needed = waiting.pop()
+            if needed in depends:
+                continue
+            depends.add(needed)
+            if needed in self._index:
+                waiting += depends_of(unpack_module(self._index[needed]))
+        return Shipped(name, file, frozenset(depends))
+
+    @property
+    def layout(self) -> tuple[str, int]:
+        """vermagic and the size of struct module (bytes), from one of these modules; "" and 0 without any."""
+        for path in self._index.values():
+            try:
+                shipped = read_module(unpack_module(path), path.name, self._machine)
+            except (UserError, ToolError):
+                continue
+            found = modinfo(shipped).get("vermagic", [])
+            section = shipped.section(".gnu.linkonce.this_module")
+            if len(found) == 1 and section is not None:
+                return found[0], section.size
+        return "", 0
+
+
+def _depends(info: dict[str, list[str]]) -> list[str]:
+    return [name.replace("-", "_") for text in info.get("depends", []) for name in text.split(",") if name]
 
 
 def _name_length(source: Path) -> int:

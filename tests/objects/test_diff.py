@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from kgbuild.analysis.diff import Changes, compute_changes
-from tests.toolchain import PAIRS, compile_all, compile_pair_side, view
+from tests.toolchain import PAIRS, compile_all, compile_pair_side, compile_text, pair_flags, view
 
 
 @dataclass(frozen=True)
@@ -199,3 +199,10 @@ def test_end_of_an_array_belongs_to_it() -> None:
     first = c.original.by_name["first"][0]
     targets = {c.original.atoms[r.atom].name for r in c.original.refs(first)}
     assert targets == {"__fentry__", "source", "table", "before", "after"}
+
+
+def test_common_variable_that_grows() -> None:
+    text = '#include "kernel.h"\nint shared[%d];\nvoid first(void) { sink(shared); }'
+    old, new = (view(compile_text(text % n, *pair_flags(("-fcommon",)))) for n in (4, 8))
+    assert [x.patched.name for x in compute_changes(old, new, "unit.c").changed] == ["first"]
+    assert compute_changes(old, old, "unit.c").nothing

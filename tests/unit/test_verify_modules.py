@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""verify, for a patch of loadable modules: the module made in memory patches `old` of a small fake ext4."""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from kgbuild.elf.consts import SHF, SHT, STB, STT
+from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
+from kgbuild.emit.findings import FINDINGS
+from kgbuild.emit.readback import read_module
+from kgbuild.emit.verify_modules import Shipped
+from kgbuild.model import Finding
+from tests.unit.test_verify import CALL, FACTS, R_64, R_PLT32, SPOILERS, Small, check
+
+TARGET_ID = bytes(range(50, 70))
+A, W, X = SHF.ALLOC, SHF.WRITE, SHF.EXECINSTR
+CALL_FENTRY = b"\xe8\0\0\0\0\xc3"
+
+
+def shipped_ext4(name: str = "ext4") -> Shipped:
+    """ext4 as its package has it: `old`, two `twin` around one in init memory, `plain` without a trace site."""
+    out = OutObject(62)
+    note = struct.pack("<III", 4, 20, 3) + b"GNU\0" + TARGET_ID
+    out.sections.append(OutSection(".note.gnu.build-id", SHT.NOTE, A, bytearray(note), 4))
+    fentry = OutSymbol("__fentry__", bind=STB.GLOBAL)
+    out.symbols.append(fentry)
+    text = OutSection(".text", SHT.PROGBITS, A | X, bytearray(CALL_FENTRY * 4), 16)
+    init = OutSection(".init.text", SHT.PROGBITS, A | X, bytearray(CALL_FENTRY), 16)
+    data = OutSection(".data", SHT.PROGBITS, A | W, bytearray(8), 8)
+    text.relocs += [OutReloc(at * len(CALL_FENTRY) + 1, R_PLT32, fentry, -4) for at in range(3)]
+    init.relocs.append(OutReloc(1, R_PLT32, fentry, -4))
+    out.sections += [text, init, data, OutSection(".modinfo", SHT.PROGBITS, A, bytearray(b"name=ext4\0"))]
+    for symbol, section, at, kind in (
+        ("old", text, 0, STT.FUNC),
+        ("twin", text, 6, STT.FUNC),
+        ("boot", init, 0, STT.FUNC),
+        ("twin", init, 0, STT.FUNC),
+        ("twin", text, 12, STT.FUNC),
+        ("table", data, 0, STT.OBJECT),
+    ):
+        out.symbols.append(OutSymbol(symbol, section, at, 6, STB.LOCAL, kind))
+    out.symbols.append(OutSymbol("plain", text, 18, 6, STB.GLOBAL, STT.FUNC))
+    return Shipped(name, read_module(write(out), f"{name}.ko", 62), frozenset({"jbd2"}))
+
+
+KNOWN = {"ext4": shipped_ext4(), "jbd2": shipped_ext4("jbd2"), "xfs": shipped_ext4("xfs")}
+MODULE_FACTS = dataclasses.replace(FACTS, modules=KNOWN.get)
+
+
+class SmallTarget(Small):
+    """A good module that patches `old` of ext4 and calls its `table` too, both bound late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.note["build_ids"] = {"vmlinux": FACTS.build_id, "ext4": TARGET_ID.hex()}
+        self.patch("ext4", "old")
+        late = self.sections[".klp.rela.vmlinux..text.new"]
+        late.name = ".klp.rela.ext4..text.new"
+        self.symbols[".klp.sym.vmlinux.helper,0"].name = ".klp.sym.ext4.table,0"
+
+    def patch(self, object_name: str, name: str, sympos: int = 0) -> None:
+        """Make the one row of the table, and the note, name this function."""
+        texts = self.sections[".rodata.kgbuild_strings"]
+        texts.data[:] = name.encode() + b"\0" + object_name.encode() + b"\0"
+        self.table.data[24:32] = struct.pack("<Q", sympos)
+        self.table.relocs[2:] = [OutReloc(0, R_64, self.table.relocs[0].symbol, len(name) + 1)]
+        self.note["functions"] = [{"object": object_name, "name": name, "sympos": sympos}]
+
+    @property
+    def bound(self) -> OutSymbol:
+        """The livepatch symbol that the new code is bound to in ext4."""
+        return self.symbols[".klp.sym.vmlinux.helper,0"]
+
+
+def check_target(small: SmallTarget) -> list[Finding]:
+    return check(small.data, facts=MODULE_FACTS)
+
+
+def bind(name: str) -> Callable[[SmallTarget], object]:
+    return lambda m: setattr(m.bound, "name", name)
+
+
+def late_jump_table(m: SmallTarget) -> None:
+    m.late("__jump_table", OutReloc(8, 24, m.symbols[".klp.sym.vmlinux.helper,0"], 0))
+    m.sections["__jump_table"].relocs.pop()
+    m.sections[".klp.rela.vmlinux.__jump_table"].name = ".klp.rela.ext4.__jump_table"
+
+
+def parted(m: SmallTarget) -> None:
+    """ext4, vmlinux, ext4: rows of one object that do not stand together."""
+    rows = m.table.relocs
+    m.table.data[:] = bytes(128)
+    m.symbols["kgbuild_funcs"].size = 128
+    m.sections[".rodata.kgbuild_strings"].data.extend(b"twin\0")
+    texts, new = rows[0].symbol, rows[1].symbol
+    for at, text in ((32, 0), (64, 9)):
+        m.table.relocs += [OutReloc(at + 8, R_64, texts, text), OutReloc(at + 16, R_64, new, 0)]
+    m.table.relocs.append(OutReloc(64, R_64, texts, 4))
+    m.table.data[88] = 1
+    functions = [("ext4", "old", 0), ("vmlinux", "old", 0), ("ext4", "twin", 1)]
+    m.note["functions"] = [{"object": o, "name": n, "sympos": p} for o, n, p in functions]
+
+
+def twice(m: SmallTarget) -> None:
+    m.table.data[:] = bytes(96)
+    m.symbols["kgbuild_funcs"].size = 96
+    m.table.relocs += [OutReloc(r.offset + 32, r.type, r.symbol, r.addend) for r in m.table.relocs]
+    m.note["functions"] = m.note["functions"] * 2
+
+
+MODULE_SPOILERS: list[tuple[str, Callable[[SmallTarget], object]]] = [
+    ("V1-identity", lambda m: m.note.update(build_ids={"vmlinux": FACTS.build_id})),
+    ("V1-identity", lambda m: m.note.update(build_ids={"vmlinux": FACTS.build_id, "ext4": "00" * 20})),
+    ("V3-sympos", bind(".klp.sym.ext4.nothing,0")),
+    ("V3-sympos", bind(".klp.sym.ext4.twin,0")),
+    ("V3-sympos", bind(".klp.sym.ext4.twin,3")),
+    ("V3-sympos", bind(".klp.sym.ext4.twin,4")),
+    ("V3-sympos", bind(".klp.sym.ext4.__fentry__,0")),
+    ("V3-sympos", lambda m: m.patch("ext4", "twin", 3)),
+    ("V9-object", lambda m: m.patch("ext-4", "old")),
+    ("V9-object", lambda m: m.patch("vmlinux", "old")),
+    ("V9-object", bind(".klp.sym.unknown.table,0")),
+    ("V10-init-memory", bind(".klp.sym.ext4.boot,0")),
+    ("V10-init-memory", bind(".klp.sym.ext4.twin,2")),
+    ("V10-init-memory", lambda m: m.patch("ext4", "boot")),
+    ("V11-function", lambda m: m.patch("ext4", "table")),
+    ("V11-function", parted),
+    ("V11-function", twice),
+    ("V12-not-traceable", lambda m: m.patch("ext4", "plain")),
+    ("V26-module-reference", bind(".klp.sym.vmlinux.helper,0")),
+    ("V26-module-reference", bind(".klp.sym.xfs.table,0")),
+    ("V27-late-special", late_jump_table),
+]
+
+
+def test_a_good_module_has_no_finding() -> None:
+    assert check_target(SmallTarget()) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "spoil"), MODULE_SPOILERS, ids=[f"{i}-{code}" for i, (code, _) in enumerate(MODULE_SPOILERS)]
+)
+def test_what_is_spoiled_is_found(code: str, spoil: Callable[[SmallTarget], object]) -> None:
+    small = SmallTarget()
+    spoil(small)
+    found = check_target(small)
+    assert code in {f.code for f in found}
+    assert all(f.place and f.fact and f.remedy for f in found)
+
+
+def test_every_code_is_produced_by_a_test() -> None:
+    assert {code for code, _ in [*SPOILERS, *MODULE_SPOILERS]} == set(FINDINGS)
+
+
+def test_a_module_that_the_target_needs_may_be_named() -> None:
+    small = SmallTarget()
+    small.bound.name = ".klp.sym.jbd2.table,0"
+    assert check_target(small) == []
+
+
+def test_a_position_that_holds_in_both_tables() -> None:
+    small = SmallTarget()
+    small.bound.name = ".klp.sym.ext4.twin,1"
+    small.patch("ext4", "twin", 1)
+    assert check_target(small) == []
+
+
+def test_a_position_that_moves_when_init_memory_goes_is_explained() -> None:
+    found, fact = KNOWN["ext4"].locate("twin", 3)
+    assert found is None
+    assert fact == "twin is at position 3 while ext4 loads and at 2 afterwards"
+
+
+def test_facts_of_a_shipped_module() -> None:
+    ext4 = KNOWN["ext4"]
+    assert ext4.build_id == TARGET_ID.hex()
+    old, _ = ext4.locate("old", 0)
+    boot, _ = ext4.locate("boot", 0)
+    assert old is not None and ext4.is_core(old) and not ext4.is_init(old)
+    assert boot is not None and ext4.is_init(boot) and not ext4.is_core(boot)
+
+
+def test_a_kernel_without_modules_knows_none() -> None:
+    assert "V9-object" in {f.code for f in check(SmallTarget().data, facts=FACTS)}
+
+
+def test_the_call_is_where_the_test_expects_it() -> None:
+    assert SmallTarget().sections[".text.new"].data[CALL] == 0xE8
