@@ -31,10 +31,11 @@ from kgbuild.errors import NoChange, ToolError
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import Compiled, compile_units
+from kgbuild.host.headers import MAX_UNITS, Selection, choose_units
 from kgbuild.host.kbuild import check_compiler, load_unit_commands
 from kgbuild.host.link import link_module
 from kgbuild.host.modules import Modules
-from kgbuild.host.patches import PatchSet, apply_patches, find_includers, read_patches, why_not_built
+from kgbuild.host.patches import PatchSet, apply_patches, read_patches
 from kgbuild.model import Finding, Kernel, Progress, SilentProgress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 from kgbuild.report.build import (
@@ -63,6 +64,7 @@ class Options:
     jobs: int = 2
     offline: bool = False
     keep: Path | None = None
+    max_units: int = MAX_UNITS
 
 
 @dataclass
@@ -72,6 +74,7 @@ class Build:
 
     kernel: Kernel | None = None
     patches: PatchSet | None = None
+    selection: Selection = field(default_factory=lambda: Selection({}))
     compiled: list[Compiled] = field(default_factory=list)
     modules: Modules | None = None
     parts: list[tuple[Compiled, UnitResult]] = field(default_factory=list)
@@ -128,7 +131,7 @@ def build(
         name = module_name(output)
         _acquire(b, kernel_name, options, progress)
         _read_patches(b, patch_files)
-        commands = _units(b)
+        commands = _units(b, cache, options, progress)
         _compile(b, commands, cache, options, progress)
         image = _prove(b)
         _compare(b, options)
@@ -187,24 +190,14 @@ def _read_patches(b: Build, paths: Sequence[Path]) -> None:
         raise NoChange(what + skipped, remedy="nothing to patch")
 
 
-def _units(b: Build) -> list[UnitCommand]:
-    """After this, every changed file is compiled by at least one unit of this kernel, built into vmlinux."""
+def _units(b: Build, cache: Cache, options: Options, progress: Progress) -> list[UnitCommand]:
+    """After this, every unit whose tokens the patch changes is known, and every one is part of this kernel."""
     assert b.kernel is not None and b.patches is not None
     with b.stage("units"):
-        paths = sorted(b.patches.files)
-        direct = load_unit_commands(b.kernel, paths)
-        included = find_includers(b.kernel, [p for p in paths if not direct.get(p)])
-        wanted = sorted({s for p in paths for s in ([p] if direct.get(p) else included.get(p, []))})
-        commands = load_unit_commands(b.kernel, wanted)
-    refusals = list(b.patches.refusals)
-    for path in paths:
-        if not direct.get(path) and not included.get(path):
-            option = why_not_built(b.kernel, path)
-            fact = (
-                f"this kernel is built without it ({option} is not set)" if option else "no unit of this kernel has it"
-            )
-            refusals.append(Refusal("P6-not-in-kernel", path, fact))
-    units = [unit for source in wanted for unit in commands[source]]
+        b.selection = choose_units(b.kernel, b.patches, cache, progress, options.jobs, options.max_units)
+        commands = load_unit_commands(b.kernel, b.selection.because)
+    refusals = [*b.patches.refusals, *b.selection.refusals]
+    units = [unit for source in sorted(commands) for unit in commands[source]]
     b.modules = Modules(b.kernel)
     for unit in units:
         for target in targets_of(unit):
@@ -213,6 +206,8 @@ def _units(b: Build) -> list[UnitCommand]:
                 refusals.append(Refusal("P8-module", unit.source, fact))
     if refusals:
         raise Refused(refusals)
+    if not units:
+        raise NoChange("no unit of this kernel has other tokens with the patch", remedy="nothing to patch")
     return units
 
 
@@ -224,7 +219,9 @@ def targets_of(unit: UnitCommand) -> list[str]:
 def _compile(b: Build, commands: list[UnitCommand], cache: Cache, options: Options, progress: Progress) -> None:
     assert b.kernel is not None and b.patches is not None
     with b.stage("compile"):
-        b.compiled = compile_units(b.kernel, commands, b.patches.files, cache, progress, options.jobs)
+        b.compiled = compile_units(
+            b.kernel, commands, b.selection.files, cache, progress, options.jobs, b.selection.real
+        )
     if options.keep is not None:
         folder = options.keep / "1-compile"
         for c in b.compiled:

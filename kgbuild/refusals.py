@@ -84,14 +84,27 @@ _TABLE = [
         "A changed file must be part of this kernel.",
         "leave the file out, or build for a kernel whose configuration has it",
     ),
-    Rule("P7-header", "Changed headers are not handled yet.", "split the header change off the patch"),
-    Rule("P8-module", "Code in loadable modules is not handled yet.", "split these files off the patch"),
+    Rule(
+        "P8-module",
+        "A changed module must be among the kernel's own packages, to compare with what runs.",
+        "split these files off the patch, or add the kernel with --modules",
+    ),
     Rule(
         "P9-unsupported-file",
-        "A patch may create, delete, rename or change in binary only what kgbuild can follow.",
-        "keep to changes of existing .c files",
+        "A patch may create headers and .c files that are included; it may not delete, rename or change in binary.",
+        "keep to changes of C code",
     ),
     Rule("P10-compile", "The patched source must compile.", "mend the patch"),
+    Rule(
+        "P11-generated",
+        "Headers and tables that were generated from a header when the kernel was built must stay as they are.",
+        "leave this part of the header as it is",
+    ),
+    Rule(
+        "P12-too-many-units",
+        "A header may change at most as many units as --max-units says.",
+        "raise --max-units, or move the change into .c files",
+    ),
     # The kernel (C)
     Rule(
         "C1-config",

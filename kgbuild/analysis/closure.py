@@ -446,6 +446,22 @@ class _Closer:
             fact = f"takes the address of {target.name}, whose place is not proven"
             self._refuse("K13-ambiguous", unit, source.name or target.name, fact)
 
+    def _may_be_an_end(self, unit: UnitResult, source: Atom, target: Atom) -> bool:
+        """Refuse where a reference to a new variable may mean the end of the array before it.
+
+        The assembler writes local references as section plus offset, and `array + N` is then what a variable behind
+        the array is. With that variable carried along, a loop over the kernel's array would never end.
+        """
+        view = unit.changes.patched
+        before = view.just_before(target)
+        if before is None or target.bind != STB.LOCAL or before.kind != DATA or before.size <= 8:
+            return False
+        if is_stateless(view, before) or not any(r.atom == before.id for r in view.refs(source)):
+            return False
+        fact = f"a reference may mean the new variable {target.name} or the end of {before.name} before it"
+        self._refuse("K13-ambiguous", unit, source.name, fact, view.section_name(target))
+        return True
+
     def _bind_data(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
         changes = unit.changes
         key = (number, target.id)
@@ -473,6 +489,8 @@ class _Closer:
                 self._refuse(
                     "K2-special", unit, source.name, f"uses {target.name}, to be filled by resolve_btfids", section
                 )
+                return
+            if self._may_be_an_end(unit, source, target):
                 return
             self._add(number, target, "data", f"new variable used by {source.name}")
             return

@@ -153,7 +153,7 @@ class _Differ:
             if reason is None:
                 continue
             if is_init(self.p, p) or is_init(self.o, o):
-                self._init(p, f"{p.name} is in {self.p.section_name(p)}, which runs once and is freed")
+                self._init(p, f"{p.name} is in {self.p.section_name(p)}, {_when(self.p.section_name(p))}")
             elif is_cold(p):
                 because = Reason("cold", reason.offset, f"{p.name}: {reason}")
                 for parent in self.o.by_name.get(cold_parent(p.name), []):
@@ -417,6 +417,10 @@ def _tables(view: View) -> dict[str, Atom]:
         if not section.executable and not section.flags & SHF.MERGE:
             out[section.name] = atoms[0]
     return out
+
+
+def _when(section: str) -> str:
+    return "which only runs when its module goes" if section.startswith(".exit") else "which runs once and is freed"
 
 
 def _first_difference(a: bytes, b: bytes) -> int:

@@ -274,7 +274,7 @@ class Session:
             self._find(_CODE_OF_PHASE[plain], plan.name, f"the guest did not report {missing} command(s) of {step}")
         ok = missing <= 0 and all(run.ok for run in runs)
         if plan.targets:
-            plan.targets.active(step, ok)
+            plan.targets.active(step)
         return PhaseRun(plan.name, step, ok, describe_commands(runs), seconds, tuple(runs))
 
     def _load(self, plan: Plan, step: str, records: list[Record], seconds: float) -> PhaseRun:

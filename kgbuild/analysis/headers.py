@@ -10,28 +10,30 @@ there is any between two tokens counts in a header, because # makes it part of a
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from kgbuild.analysis.apply import C_TOKEN, splice
 
 NEWLINE, SPACE = b"\n", b" "
-_MARKER = re.compile(rb"# (\d+) \"")
-_FILE_MARKER = re.compile(rb'# \d+ "(?:[^"\\]|\\.)*" [12](?: |$)')
 _MACRO = (b"define", b"undef")
 
 
 def read_tokens(text: bytes) -> list[bytes]:
-    """The tokens of a text before preprocessing: SPACE between those that were apart, NEWLINE around each directive."""
+    """The tokens of a text before preprocessing: SPACE between those that were apart, NEWLINE around each directive.
+
+    #line directives are left out.
+    """
     spliced, _ = splice(text)
     out: list[bytes] = [NEWLINE]
-    fresh, directive = True, False
+    fresh, directive, start = True, False, 0
     for token in C_TOKEN.finditer(spliced):
         kind = token.lastgroup
         if kind == "newline":
             fresh = True
             if directive:
                 _break(out)
+                if out[start:] and b"".join(out[start:]).startswith(b"#line"):
+                    del out[start:]
                 directive = False
             elif out[-1] not in (SPACE, NEWLINE):
                 out.append(SPACE)
@@ -42,6 +44,7 @@ def read_tokens(text: bytes) -> list[bytes]:
             if kind == "hash" and fresh:
                 directive = True
                 _break(out)
+                start = len(out)
             fresh = False
             out.append(token[0])
     _break(out)
@@ -66,11 +69,14 @@ def same_active(before: bytes, after: bytes) -> tuple[bool, bool]:
     Returns (same, same but for macros): where both are False, the code itself differs. Where only the second is True,
     #define lines differ, and full preprocessing tells whether it matters.
     """
-    first, second = _differing(before.split(b"\n"), after.split(b"\n"), files=True)
-    mine, yours = read_tokens(b"\n".join(first)), read_tokens(b"\n".join(second))
-    if mine == yours:
-        return True, True
-    return False, _without_macros(mine) == _without_macros(yours)
+    same = True
+    for first, second in _differing(before, after):
+        mine, yours = read_tokens(first), read_tokens(second)
+        if mine != yours:
+            same = False
+            if _without_macros(mine) != _without_macros(yours):
+                return False, False
+    return same, True
 
 
 def _without_macros(tokens: Sequence[bytes]) -> list[bytes]:
@@ -85,57 +91,38 @@ def _without_macros(tokens: Sequence[bytes]) -> list[bytes]:
 
 def same_preprocessed(before: bytes, after: bytes) -> bool:
     """Whether two outputs of `gcc -E` have the same tokens."""
-    first, second = _differing(before.split(b"\n"), after.split(b"\n"), files=False)
-    if first == second:
-        return True
-    return _code(b"\n".join(first)) == _code(b"\n".join(second))
+    return all(_code(first) == _code(second) for first, second in _differing(before, after))
 
 
 def _code(text: bytes) -> list[bytes]:
     return [t for t in read_tokens(text) if t not in (SPACE, NEWLINE)]
 
 
-def _differing(before: list[bytes], after: list[bytes], *, files: bool) -> tuple[list[bytes], list[bytes]]:
-    """What is left of two lists of lines without what is the same at both ends, line markers taken out.
-
-    files   begin and end where one file's text begins or ends: no comment is cut in two there
-    """
-    if files:
-        before, after = list(_file_marks(before)), list(_file_marks(after))
-    else:
-        before, after = list(_unmarked(before)), list(_unmarked(after))
-    start = _common(before, after)
-    end = _common(before[start:][::-1], after[start:][::-1])
-    stop_before, stop_after = len(before) - end, len(after) - end
-    if files:
-        while start and before[start - 1] is not _MARK:
-            start -= 1
-        while stop_before < len(before) and before[stop_before] is not _MARK:
-            stop_before += 1
-            stop_after += 1
-    return [x for x in before[start:stop_before] if x is not _MARK], [
-        x for x in after[start:stop_after] if x is not _MARK
-    ]
+def _differing(before: bytes, after: bytes) -> list[tuple[bytes, bytes]]:
+    """The pieces in which two texts differ. A piece is what lies between two places where a file begins or ends: no
+    token and no comment is cut in two there."""
+    if before == after:
+        return []
+    mine, yours = _pieces(before), _pieces(after)
+    if len(mine) == len(yours):
+        return [(m, y) for m, y in zip(mine, yours, strict=True) if m != y]
+    start = _common(mine, yours)
+    end = _common(mine[start:][::-1], yours[start:][::-1])
+    return [(b"\n".join(mine[start : len(mine) - end]), b"\n".join(yours[start : len(yours) - end]))]
 
 
-_MARK = b"#"
-
-
-def _unmarked(lines: Sequence[bytes]) -> Iterator[bytes]:
-    for line in lines:
-        text = line.strip()
-        if text and not (text[:2] == b"# " and _MARKER.match(text)):
-            yield text
-
-
-def _file_marks(lines: Sequence[bytes]) -> Iterator[bytes]:
-    """Lines, with _MARK for a line that enters or leaves a file."""
-    for line in lines:
-        if line[:2] == b"# " and _MARKER.match(line):
-            if _FILE_MARKER.match(line):
-                yield _MARK
-        elif line and not line.isspace():
-            yield line
+def _pieces(text: bytes) -> list[bytes]:
+    """Cut a text at its line markers that enter or leave a file; the others are taken out."""
+    out: list[list[bytes]] = [[]]
+    for number, part in enumerate((b"\n" + text).split(b"\n# ")):
+        marker, _, body = part.partition(b"\n")
+        if not number or not marker[:1].isdigit():
+            out[-1].append(part if not number else b"# " + part)
+        elif marker.endswith(b'"'):
+            out[-1].append(body)
+        else:
+            out.append([body])
+    return [b"\n".join(p) for p in out]
 
 
 def _common(before: Sequence[bytes], after: Sequence[bytes]) -> int:

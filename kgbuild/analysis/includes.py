@@ -134,10 +134,14 @@ class Graph:
 
 @dataclass(frozen=True)
 class Reach:
-    """What is above some files in the graph. `files` includes them; `direct` are (includer, name as written)."""
+    """What is above some files in the graph.
+
+    files      every file that includes one of them, directly or not, and they themselves
+    climbing   directories that an #include on the way leaves by ".."
+    """
 
     files: frozenset[str]
-    direct: tuple[tuple[str, str, str], ...]
+    climbing: frozenset[str]
 
 
 def reach(graph: Graph, resolver: Resolver, targets: Collection[str], everywhere: Collection[str] = ()) -> Reach:
@@ -146,13 +150,12 @@ def reach(graph: Graph, resolver: Resolver, targets: Collection[str], everywhere
     everywhere   files that every unit reads first (-include): where one of them is above a target, all files are
     """
     parents: dict[str, set[str]] = {}
-    direct = []
-    wanted = set(targets)
+    dotted = []
     for includer, include, path in graph.edges(resolver):
         parents.setdefault(path, set()).add(includer)
-        if path in wanted:
-            direct.append((includer, include.name, path))
-    seen, queue = set(wanted), list(wanted)
+        if ".." in include.name:
+            dotted.append((includer, include.name, path))
+    seen, queue = set(targets), list(targets)
     while queue:
         for includer in parents.get(queue.pop(), ()):
             if includer not in seen:
@@ -160,4 +163,12 @@ def reach(graph: Graph, resolver: Resolver, targets: Collection[str], everywhere
                 queue.append(includer)
     if seen & set(everywhere):
         seen |= set(graph.includes)
-    return Reach(frozenset(seen), tuple(direct))
+    climbing = {f for includer, name, path in dotted if path in seen for f in _left(folder_of(includer), name)}
+    return Reach(frozenset(seen), frozenset(climbing))
+
+
+def _left(folder: str, name: str) -> Iterator[str]:
+    for part in name.split("/")[:-1]:
+        if part == "..":
+            yield folder
+        folder = inside(folder, part)

@@ -69,12 +69,10 @@ _COMPILED = tuple((kind, re.compile(pattern, re.DOTALL)) for kind, pattern in _K
 _REFUSED = {
     Kind.BUILD: "P2-build-system",
     Kind.NOT_C: "P3-not-c",
-    Kind.HEADER: "P7-header",
     Kind.DEVICE_TREE: "P9-unsupported-file",
     Kind.UNSUPPORTED: "P9-unsupported-file",
 }
 _CHANGES = {
-    "new": "the patch creates it",
     "delete": "the patch deletes it",
     "rename": "the patch renames it",
     "copy": "the patch copies it",
@@ -118,7 +116,7 @@ def check_path(file: FilePatch, strip: int) -> list[Refusal]:
 
 
 def check_kind(file: FilePatch, path: str) -> list[Refusal]:
-    """Refuses what can't be in a live patch: the kind of file (P2, P3, P7, P9) and what is done to it (P9).
+    """Refuses what can't be in a live patch: the kind of file (P2, P3, P9) and what is done to it (P9).
 
     path   the file's path in the tree (`choose_path`)
     A file of Kind.SKIPPED is never refused: the caller lists it and leaves it out. A change of mode alone

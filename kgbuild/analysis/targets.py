@@ -89,7 +89,7 @@ class TargetRun:
             case "early-after":
                 faults = list(self._loads(phase, done, self.removable))
                 if faults:
-                    self.skipped.add("early-disabled")
+                    self.skipped.update(("early-after", "early-disabled"))
             case "early-load":
                 faults = list(self._unloads(phase, done))
                 if _failed(done, "unload"):
@@ -113,11 +113,11 @@ class TargetRun:
         at = PHASES.index(phase)
         self.skipped.update(PHASES[at + 1 : -2])
 
-    def active(self, phase: str, ok: bool) -> None:
-        """The commands of a phase have run with the patch active."""
-        if ok and phase in RELOADS:
+    def active(self, phase: str) -> None:
+        """The commands of a phase have run, with the patch active and the targets loaded: well or not."""
+        if phase in RELOADS:
             self.reloads += 1
-        elif ok and phase in ("after", "early-after"):
+        elif phase in ("after", "early-after"):
             self.orders.add(phase)
 
     @property

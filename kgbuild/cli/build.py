@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     help="Copy each stage's files here.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=lambda: os.cpu_count() or 1, help="Compiles at a time.")
+@click.option(
+    "--max-units", type=click.IntRange(1), default=100, show_default=True, help="Most units that headers may change."
+)
 @click.option("--no-replace", is_flag=True, help="Do not take back older live patches (atomic replace is the default).")
 @click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
 @click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's; recorded.")
@@ -67,6 +70,7 @@ def build(
     form: str,
     keep: Path | None,
     jobs: int,
+    max_units: int,
     no_replace: bool,
     ignore_init: bool,
     allow_compiler: bool,
@@ -99,6 +103,7 @@ def build(
         jobs,
         offline,
         keep,
+        max_units,
     )
     state = Build()
     state.tell = lambda topic: _show(out, state, topic)

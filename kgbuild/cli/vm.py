@@ -153,6 +153,8 @@ def show_phase(out: ui.Output, phase: PhaseRun) -> None:
     if not phase.ok:
         label = phase.phase
     seconds = phase.seconds if phase.phase in ("load", "disable") else None
+    if len(label) >= ui.LABEL_WIDTH:
+        label += " "
     out.line(label, phase.fact if phase.ok else f"FAILED: {phase.fact}", seconds, "" if phase.ok else "red")
     for fault in phase.faults:
         for line in fault.lines[:_FAULT_LINES]:

@@ -22,7 +22,7 @@ from kgbuild.analysis.closure import Closure, Member
 from kgbuild.analysis.resolve import NEW_GLOBAL, VMLINUX, WEAK_NULL, Bound
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
-from kgbuild.emit.inject import patched_object
+from kgbuild.emit.inject import RESOLVE_SECTION, patched_object
 from kgbuild.special.entries import Entry
 from kgbuild.special.view import ANON, DATA, FUNCTION, STRING, Atom, Ref, View
 
@@ -265,6 +265,7 @@ class _Extractor:
             objects.relocs.append(OutReloc(base + 8, abs64, symbol, 0))
         objects.data.extend(bytes(OBJECT_ENTRY))
         self._object("kgbuild_objects", objects, 0, len(objects.data))
+        self._resolve_first(abs64)
         if not self.identity.clear_late:
             return
         late = OutSection(".rodata.kgbuild_late", SHT.PROGBITS, SHF.ALLOC, align=8)
@@ -280,6 +281,24 @@ class _Extractor:
         self.out.sections.append(late)
         late.data.extend(bytes(LATE_ENTRY))
         self._object("kgbuild_late", late, 0, len(late.data))
+
+    def _resolve_first(self, abs64: int) -> None:
+        """A table that refers to every symbol of a target module that anything refers to.
+
+        The kernel resolves and relocates section by section, and stops at the first symbol that is missing; a module
+        of the same name but another build would leave the patch half relocated, and the right one could not come
+        any more. Injection puts this table's relocations first, so that nothing is written in that case.
+        """
+        names: dict[str, None] = {}
+        for section in self.out.sections:
+            for reloc in section.relocs:
+                if patched_object(reloc.symbol.name) not in ("", VMLINUX):
+                    names[reloc.symbol.name] = None
+        table = OutSection(RESOLVE_SECTION, SHT.PROGBITS, SHF.ALLOC, align=8)
+        for name in sorted(names):
+            table.relocs.append(OutReloc(len(table.data), abs64, self._undefined(name), 0))
+            table.data.extend(bytes(8))
+        self.out.sections.append(table)
 
     def _object(self, name: str, section: OutSection, value: int, size: int) -> None:
         self.out.symbols.append(OutSymbol(name, section, value, size, STB.GLOBAL, STT.OBJECT))

@@ -15,6 +15,7 @@ from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 
 PREFIX = ".klp.sym."
 PREFIX_C = "kgbuild_klp_"  # how C names a symbol of vmlinux that is to become a livepatch one
+RESOLVE_SECTION = ".rodata.kgbuild_resolve"  # its livepatch relocations come before all others
 DEBUG = (".debug", ".rela.debug", ".comment", ".note.GNU-stack")
 
 
@@ -50,6 +51,9 @@ def inject(module: Object, *, keep_debug: bool = False) -> bytes:
     for s in module.sections:
         if s.index in sections:
             _move_relocations(module, s.index, sections[s.index], symbols, owners, out)
+    late = [s for s in out.sections if s.flags & SHF.RELA_LIVEPATCH]
+    late.sort(key=lambda s: s.info_section is None or s.info_section.name != RESOLVE_SECTION)
+    out.sections = [s for s in out.sections if not s.flags & SHF.RELA_LIVEPATCH] + late
     used = {id(r.symbol) for section in out.sections for r in section.relocs}
     out.symbols = [
         s for s in out.symbols if id(s) in used or s.section is not None or s.shndx not in (SHN.UNDEF, SHN.LIVEPATCH)

@@ -383,6 +383,8 @@ class _Code:
         for offset, rows in self.module.targets.get(s.index, {}).items():
             symbol = self.module.symbol_of(rows[0])
             name = _plain(symbol.name) if symbol is not None else ""
+            if symbol is not None and name != symbol.name and not symbol.name.startswith(f".klp.sym.{VMLINUX}."):
+                continue  # a module's static call: the site can't be listed (V27), its trampoline does the work
             for special, site in SITES.items():
                 if not site.complete or not name.startswith(site.to):
                     continue

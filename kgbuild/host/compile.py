@@ -27,6 +27,7 @@ from kgbuild.model import Kernel, Progress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 
 FORMAT = "compile-2"
+_NAMED = 6
 ADDED = ("-ffunction-sections", "-fdata-sections")
 _DEBUG = re.compile(r"^-g(dwarf.*|[0-3]|btf|ctf|z.*)?$")
 
@@ -41,14 +42,14 @@ class Compiled:
     cached: int
 
 
-def make_overlay(source: Path, files: Mapping[str, bytes], root: Path, real: Iterable[str] = ()) -> None:
+def make_overlay(source: Path, files: Mapping[str, bytes], root: Path, entered: Iterable[str] = ()) -> None:
     """Build below `root` a tree that looks like `source` with `files` (path -> text) in place of its own.
 
     Nothing in `source` is touched: unchanged entries are symbolic links to it. `..` in an #include would climb out of
-    a directory that is a link, into `source`: directories in which that can happen (`real`) are made as well.
+    a directory that is a link, into `source`: the directories in which that can happen (`entered`) are made as well.
     """
     tree: dict[str, dict[str, bytes]] = {}
-    for path in real:
+    for path in entered:
         folder = path
         while folder and folder != ".":
             tree.setdefault(folder, {})
@@ -81,9 +82,11 @@ def compile_units(
     cache: Cache,
     progress: Progress,
     jobs: int = 2,
+    real: Iterable[str] = (),
 ) -> list[Compiled]:
     """Compile each unit from the pristine tree and with `files` (path -> patched text, with #line directives).
 
+    `real` are directories that the overlay needs as such (`make_overlay`).
     Returns them in the order of `units`. Raises Refused (P10-compile, P5-include) where the patched text does not
     compile or reads what it may not, ToolError where the original does not compile.
     """
@@ -109,14 +112,15 @@ def compile_units(
     if missing:
         with cache.workdir(f"compile-{os.getpid()}") as scratch:
             overlay = scratch / "tree"
-            make_overlay(kernel.source, files, overlay)
-            names = "  ".join(dict.fromkeys(u.source for u, _ in missing))
+            make_overlay(kernel.source, files, overlay, real)
+            sources = list(dict.fromkeys(u.source for u, _ in missing))
+            names = "  ".join(sources) if len(sources) <= _NAMED else f"{len(sources)} units"
 
             def one(item: tuple[int, tuple[UnitCommand, str]]) -> None:
                 number, (unit, side) = item
                 out = scratch / f"{number}.o"
                 tree = overlay if side else kernel.source
-                problems = _compile(kernel, unit, tree, out, patched=bool(side))
+                problems = _compile(kernel, unit, tree, out, files if side else None)
                 refusals.extend(problems)
                 if not problems:
                     data = out.read_bytes()
@@ -155,7 +159,10 @@ def source_path(kernel: Kernel, tree: Path, source: str) -> Path:
     return path if path.exists() else kernel.build / source
 
 
-def _compile(kernel: Kernel, unit: UnitCommand, tree: Path, out: Path, *, patched: bool) -> list[Refusal]:
+def _compile(
+    kernel: Kernel, unit: UnitCommand, tree: Path, out: Path, files: Mapping[str, bytes] | None
+) -> list[Refusal]:
+    patched = files is not None
     deps = out.with_suffix(".d")
     argv = without_debug(unit.argv, tree)
     read_by_assembler = out.with_suffix(".asm.d")
@@ -171,7 +178,9 @@ def _compile(kernel: Kernel, unit: UnitCommand, tree: Path, out: Path, *, patche
     if patched:
         # what .incbin and .include read is only in the assembler's list
         read = read_dependencies(read_by_assembler)
-        problems = check_dependencies(_resolved(read_dependencies(deps) + read, kernel), _roots(kernel, tree))
+        read += read_dependencies(deps)
+        check_read(kernel, unit, read, files or ())
+        problems = check_dependencies(_resolved(read, kernel), _roots(kernel, tree))
         if problems:
             return problems
     if unit.objtool:
@@ -195,6 +204,15 @@ def read_dependencies(path: Path) -> list[str]:
     """The files a compile read, from the make rule that -MD wrote."""
     text = path.read_text(errors="surrogateescape").replace("\\\n", " ").replace("{standard input}", "")
     return text.partition(":")[2].split()
+
+
+def check_read(kernel: Kernel, unit: UnitCommand, deps: Iterable[str], changed: Iterable[str]) -> None:
+    """Raise ToolError where a compile of the overlay read the kernel's own version of a changed file."""
+    paths = {os.path.realpath(kernel.source / path): path for path in changed}
+    names = {path.rpartition("/")[2] for path in paths}
+    for dep in deps:
+        if dep.rpartition("/")[2] in names and (path := paths.get(os.path.realpath(kernel.build / dep))):
+            raise ToolError(f"was compiled with the kernel's own {path}, not with the patched one", place=unit.source)
 
 
 def _resolved(deps: list[str], kernel: Kernel) -> list[str]:

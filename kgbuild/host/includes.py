@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The include graph of a prepared kernel, read from its trees once and kept beside units.sqlite.
 
-Schema (format 1), in includes.sqlite of a prepared kernel:
+Schema (format 2), in includes.sqlite of a prepared kernel:
 
-    includes(includer TEXT, form TEXT, name TEXT)   names as written (analysis/includes.py), of every file a unit reaches
+    includes(includer TEXT, form TEXT, name TEXT)   names as written, of every file a unit reaches
     folders(path TEXT)                              every directory that a unit's -I names
     everywhere(path TEXT)                           every file that a unit's -include names
+    climbing(path TEXT)                             every directory that a unit's -I leaves by ".."
+    words(word BLOB)                                every word in these files
     meta(format INTEGER)                            written last
 
 Made when a patch first changes a header: 15,000 files are read, which takes seconds, and most patches need none of it.
@@ -14,9 +16,10 @@ Made when a patch first changes a header: 15,000 files are read, which takes sec
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,18 +29,25 @@ from kgbuild.host.cache import Cache
 from kgbuild.host.units import SOURCE, read_all_units
 from kgbuild.model import Kernel, Progress
 
-FORMAT = 1
+FORMAT = 2
 _ELSEWHERE = frozenset({"Documentation", "samples", "LICENSES", ".git"})
 _HERE = "x86"
+_WORD = re.compile(rb"[\w$]+")
 
 
 @dataclass(frozen=True)
 class Index:
-    """The graph, where names are looked up, what every unit reads first, and every file of both trees by base name."""
+    """What the index holds.
+
+    folders     where names are looked up
+    everywhere  what units read first
+    climbing    directories that some -I passes through before it climbs out of them by ".."
+    """
 
     graph: Graph
     folders: tuple[str, ...]
     everywhere: tuple[str, ...]
+    climbing: tuple[str, ...]
 
     def resolver(self, kernel: Kernel, new: Iterable[str] = ()) -> Resolver:
         """Looks up names in the kernel's trees, with the files `new` that a patch adds."""
@@ -85,6 +95,15 @@ def search_path(argv: Iterable[str]) -> tuple[list[str], list[str]]:
     return folders, included
 
 
+def left_by_dots(argv: Iterable[str]) -> Iterator[str]:
+    """The directories of the source tree that words of a command pass through and leave by "..", relative to it."""
+    for word in argv:
+        _, tree, path = word.partition(f"{SOURCE}/")
+        before, dots, _ = path.partition("/../")
+        if tree and dots:
+            yield before
+
+
 def _tree_path(word: str) -> str:
     if word == SOURCE:
         return ""
@@ -95,7 +114,7 @@ def _tree_path(word: str) -> str:
 
 def load_index(kernel: Kernel, cache: Cache, progress: Progress) -> Index:
     """The include graph of this kernel, made where it is not there yet. Other runs wait for the one that makes it."""
-    path = kernel.units.with_name("includes.sqlite")
+    path = _path(kernel)
     index = _read(path)
     if index is None:
         with cache.lock(f"includes-{kernel.id.build_id}", progress):
@@ -115,19 +134,22 @@ def _read(path: Path) -> Index | None:
                     found[includer].append(Include(form, name))
             folders = tuple(row[0] for row in database.execute("SELECT path FROM folders ORDER BY rowid"))
             everywhere = tuple(row[0] for row in database.execute("SELECT path FROM everywhere ORDER BY rowid"))
+            climbing = tuple(row[0] for row in database.execute("SELECT path FROM climbing ORDER BY rowid"))
     except sqlite3.Error:
         return None
-    return Index(Graph({k: tuple(v) for k, v in found.items()}), folders, everywhere)
+    return Index(Graph({k: tuple(v) for k, v in found.items()}), folders, everywhere, climbing)
 
 
 def _make(kernel: Kernel, path: Path, progress: Progress) -> Index:
     folders: dict[str, None] = {}
     everywhere: dict[str, None] = {}
+    climbing: dict[str, None] = {}
     roots: dict[str, None] = {}
     for unit in read_all_units(kernel.units):
         more, included = search_path(unit.argv)
         folders.update(dict.fromkeys(more))
         everywhere.update(dict.fromkeys(included))
+        climbing.update(dict.fromkeys(left_by_dots(unit.argv)))
         in_source = (kernel.source / unit.source).is_file()
         roots[unit.source if in_source else f"./{unit.source}"] = None
     # Assembly is in no unit's command; its flags are the same, and which of it is built is asked later.
@@ -136,6 +158,7 @@ def _make(kernel: Kernel, path: Path, progress: Progress) -> Index:
     roots.update(dict.fromkeys(GENERATORS))
     resolver = Resolver([*walk_sources(kernel), *walk_build(kernel)], folders)
     graph: dict[str, tuple[Include, ...]] = {}
+    words: set[bytes] = set()
     with progress.step("read the include graph", len(roots), "files") as task:
         queue = list(roots)
         while queue:
@@ -143,7 +166,9 @@ def _make(kernel: Kernel, path: Path, progress: Progress) -> Index:
             if includer in graph:
                 continue
             try:
-                graph[includer] = read_includes(read_file(kernel, includer))
+                text = read_file(kernel, includer)
+                graph[includer] = read_includes(text)
+                words.update(_WORD.findall(text))
             except OSError:
                 graph[includer] = ()
             task.advance()
@@ -151,13 +176,32 @@ def _make(kernel: Kernel, path: Path, progress: Progress) -> Index:
             queue += targets
         task.total(len(graph))
     progress.note(f"{len(graph)} files")
-    index = Index(Graph(graph), tuple(folders), tuple(everywhere))
-    _write(path, index)
+    index = Index(Graph(graph), tuple(folders), tuple(everywhere), tuple(climbing))
+    _write(path, index, words)
     return index
 
 
 # Compiled while a kernel is prepared, to make headers of constants; they are in no unit's command either.
 GENERATORS = ("arch/x86/kernel/asm-offsets.c", "kernel/bounds.c")
+
+
+@contextmanager
+def open_words(kernel: Kernel) -> Iterator[Callable[[bytes], bool]]:
+    """A function that tells whether a word stands in any file that a unit of the kernel reads."""
+    known: dict[bytes, bool] = {}
+    with closing(sqlite3.connect(f"file:{_path(kernel)}?mode=ro&immutable=1", uri=True)) as database:
+
+        def is_word(word: bytes) -> bool:
+            if word not in known:
+                found = database.execute("SELECT 1 FROM words WHERE word = ?", (word,)).fetchone()
+                known[word] = found is not None
+            return known[word]
+
+        yield is_word
+
+
+def _path(kernel: Kernel) -> Path:
+    return kernel.units.with_name("includes.sqlite")
 
 
 def _rows(graph: Mapping[str, tuple[Include, ...]]) -> Iterator[tuple[str, str, str]]:
@@ -168,7 +212,7 @@ def _rows(graph: Mapping[str, tuple[Include, ...]]) -> Iterator[tuple[str, str, 
             yield includer, include.form, include.name
 
 
-def _write(path: Path, index: Index) -> None:
+def _write(path: Path, index: Index, words: set[bytes]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     partial.unlink(missing_ok=True)
     try:
@@ -178,11 +222,15 @@ def _write(path: Path, index: Index) -> None:
                 "CREATE TABLE includes(includer TEXT NOT NULL, form TEXT NOT NULL, name TEXT NOT NULL);"
                 "CREATE TABLE folders(path TEXT NOT NULL);"
                 "CREATE TABLE everywhere(path TEXT NOT NULL);"
+                "CREATE TABLE climbing(path TEXT NOT NULL);"
+                "CREATE TABLE words(word BLOB PRIMARY KEY) WITHOUT ROWID;"
                 "CREATE TABLE meta(format INTEGER NOT NULL);"
             )
             database.executemany("INSERT INTO includes VALUES (?, ?, ?)", _rows(index.graph.includes))
             database.executemany("INSERT INTO folders VALUES (?)", [(f,) for f in index.folders])
             database.executemany("INSERT INTO everywhere VALUES (?)", [(f,) for f in index.everywhere])
+            database.executemany("INSERT INTO climbing VALUES (?)", [(f,) for f in index.climbing])
+            database.executemany("INSERT INTO words VALUES (?)", ((w,) for w in sorted(words)))
             database.execute("INSERT INTO meta VALUES (?)", (FORMAT,))
             database.commit()
         partial.replace(path)

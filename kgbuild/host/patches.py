@@ -7,7 +7,7 @@ Nothing is written; the tree stays as it is. Every fault of every patch is colle
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,14 +91,14 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
                 skipped.append(path)
                 passed[path] = None
                 continue
-            faults = check_kind(file, path) or _check_place(kernel, path, patch, file)
+            faults = check_kind(file, path) or _check_place(kernel, path, patch, file, texts)
             if faults:
                 refusals += faults
                 continue
-            if not file.hunks:
+            if not file.hunks and file.kind != "new":
                 continue
             touched[path] = None
-            before = texts.get(path) or unpatched((kernel.source / path).read_bytes())
+            before = texts.get(path) or unpatched(_original(kernel, path) or b"")
             after = apply_file(before.text, file, path)
             if isinstance(after, list):
                 refusals += after
@@ -107,11 +107,13 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
                 hunks += len(file.hunks)
     files: dict[str, bytes] = {}
     for path, applied in texts.items():
-        original = (kernel.source / path).read_bytes()
+        original = _original(kernel, path)
         if applied.text == original:
             continue
-        refusals += check_includes(path, applied.text, original)
-        files[path] = with_line_directives(path, applied.final)
+        refusals += check_includes(path, applied.text, original or b"")
+        text = with_line_directives(path, applied.final)
+        # A directive before a header's guard would make the compiler read the header at each #include.
+        files[path] = text.removeprefix(f'#line 1 "{path}"\n'.encode()) if path.endswith(".h") else text
     return PatchSet(
         tuple(patches),
         files,
@@ -122,12 +124,20 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     )
 
 
-def _check_place(kernel: Kernel, path: str, patch: ParsedPatch, file: FilePatch) -> list[Refusal]:
-    """The file must be there, and no symbolic link may lead out of the tree."""
+def _original(kernel: Kernel, path: str) -> bytes | None:
+    """The kernel's own text of a file; None where the patch creates it."""
+    full = kernel.source / path
+    return full.read_bytes() if full.is_file() else None
+
+
+def _check_place(kernel: Kernel, path: str, patch: ParsedPatch, file: FilePatch, made: Container[str]) -> list[Refusal]:
+    """The file must be there, unless it is new or `made` before, and no symbolic link may lead out of the tree."""
     full = kernel.source / path
     where = f"{path} ({patch.name}:{file.line})" if file.line else path
-    if not full.is_file():
+    if not full.is_file() and file.kind != "new" and path not in made:
         return [Refusal("P1-apply", where, "this kernel's source has no such file")]
+    if full.is_dir() or any(above.is_file() for above in full.parents):
+        return [Refusal("P1-apply", where, "this kernel's source has something else of this name")]
     if not full.resolve().is_relative_to(kernel.source.resolve()):
         return [Refusal("P4-path", where, "a symbolic link leads out of the kernel tree")]
     return []

@@ -11,15 +11,15 @@ code that can't be patched (vdso, realmode) by its objects, and what makes heade
 
 from __future__ import annotations
 
-import os
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kgbuild.analysis.headers import same_active, same_preprocessed
 from kgbuild.errors import ToolError
-from kgbuild.host.compile import first_errors, source_path, without_debug
+from kgbuild.host.compile import check_read, first_errors, read_dependencies, source_path, without_debug
 from kgbuild.host.run import run
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.refusals import Refusal
@@ -31,11 +31,12 @@ _COMPILER_TYPES = "/compiler_types.h"
 
 @dataclass(frozen=True)
 class Trees:
-    """Both versions of the source tree, and a directory for what is printed."""
+    """Both versions of the source tree, a directory for what is printed, and the paths of the files that differ."""
 
     kernel: Kernel
     overlay: Path
     scratch: Path
+    changed: frozenset[str] = frozenset()
 
 
 def differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
@@ -83,6 +84,13 @@ def assembly_differs(trees: Trees, model: UnitCommand, source: str) -> bool:
     return isinstance(texts, Refusal) or not same_preprocessed(*texts)
 
 
+def compile_seconds(trees: Trees, unit: UnitCommand) -> float:
+    """How long the original of a unit takes to compile."""
+    began = time.monotonic()
+    _one(trees, unit, trees.kernel.source, ["-c"])
+    return time.monotonic() - began
+
+
 def _both(
     trees: Trees, unit: UnitCommand, options: Sequence[str], *, fails: bool = False
 ) -> tuple[bytes, bytes] | Refusal:
@@ -100,11 +108,16 @@ def _one(trees: Trees, unit: UnitCommand, tree: Path, options: Sequence[str]) ->
     side = "b" if tree == trees.overlay else "a"
     out = trees.scratch / f"{unit.object.replace('/', '!')}.{side}"
     argv = [a for a in without_debug(unit.argv, tree) if a != "-c"]
-    argv += [*options, "-o", str(out), str(source_path(trees.kernel, tree, unit.source))]
+    deps = out.with_name(f"{out.name}.d")
+    argv += [*options, f"-Wp,-MD,{deps}", "-o", str(out), str(source_path(trees.kernel, tree, unit.source))]
     done = run(argv, cwd=trees.kernel.build, check=False)
     if done.status != 0:
         return first_errors(done.stderr, tree)
     try:
-        return out.read_bytes()
+        if side == "b":
+            check_read(trees.kernel, unit, read_dependencies(deps), trees.changed)
+        # __FILE__ is not to differ
+        return out.read_bytes().replace(f"{tree}/".encode(), b"/src/")
     finally:
-        os.unlink(out)
+        out.unlink()
+        deps.unlink(missing_ok=True)

@@ -184,6 +184,13 @@ def read_all_units(path: Path) -> Iterator[UnitCommand]:
             yield _unit(row)
 
 
+def names_in_commands(path: Path, names: Iterable[bytes]) -> bool:
+    """Whether a command of any unit has one of these names in it (a -D may)."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+        query = "SELECT 1 FROM arguments WHERE instr(words, ?) LIMIT 1"
+        return any(database.execute(query, (name.decode("latin-1"),)).fetchone() for name in names)
+
+
 def read_sources(path: Path) -> list[tuple[str, str, bool]]:
     """(source, object, is it part of a module) of every unit of the kernel, by source."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:

@@ -10,6 +10,7 @@ from typing import Any
 from kgbuild import __version__
 from kgbuild.analysis.closure import Closure, UnitResult
 from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
+from kgbuild.analysis.resolve import NEW_GLOBAL
 from kgbuild.model import Finding, Kernel
 from kgbuild.refusals import Refusal
 
@@ -73,7 +74,7 @@ def closure_report(closure: Closure) -> dict[str, Any]:
             "name": bound.name,
             "object": bound.object,
             "sympos": bound.sympos,
-            "how": bound.how,
+            "how": "local" if bound.how == NEW_GLOBAL else bound.how,
             "proof": bound.proof,
         }
     for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):

@@ -207,6 +207,13 @@ class View:
     def section_name(self, atom: Atom) -> str:
         return self.obj.sections[atom.section].name if atom.section >= 0 else ""
 
+    def just_before(self, atom: Atom) -> Atom | None:
+        """The atom of the same section that ends where this one begins, if there is one."""
+        ids = self._in_section.get(atom.section, [])
+        place = ids.index(atom.id) - 1 if atom.id in ids else -1
+        before = self.atoms[ids[place]] if place >= 0 else None
+        return before if before is not None and before.offset + before.size == atom.offset else None
+
     def content(self, atom: Atom) -> bytes:
         """The atom's bytes as in the file; zeros for NOBITS."""
         section = self.obj.sections[atom.section]

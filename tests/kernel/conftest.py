@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the tests on a real kernel share: the kernel, the command line, the built cases."""
+"""What the tests on a real kernel share: the kernel, the command line, the built cases, programs for the guest."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from typing import Any
 import pytest
 
 from kgbuild.host.acquire import ensure_kernel
+from kgbuild.host.vm import PatchRun, TestRun
 from kgbuild.model import Kernel, SilentProgress
+from tests.kernel.fat import fat_image
 
 HERE = Path(__file__).parent
 KERNEL_NAME = os.environ.get("KGBUILD_TEST_KERNEL", "debian:newest-6.1-cloud")
@@ -58,6 +62,68 @@ def load_cases(path: Path) -> list[Case]:
     return [Case(c["name"], c) for c in tomllib.loads(path.read_text())["case"]]
 
 
+@dataclass(frozen=True)
+class Built:
+    """One built case: the module and the report."""
+
+    case: Case
+    module: Path
+    report: dict[str, Any]
+    output: str
+
+    @property
+    def run(self) -> PatchRun:
+        """What the guest is to do with it."""
+        c = self.case
+        lists = {key: c.list(key) for key in ("before", "after", "disabled", "allow_log")}
+        return PatchRun(self.module, checks=c.list("check"), **lists)
+
+
+def build_cases(cases: Iterable[Case], kernel_name: str, folder: Path) -> dict[str, Built]:
+    """Build these cases by the real command; by name."""
+    out = {}
+    for case in cases:
+        module = folder / f"livepatch-{case.name}.ko"
+        report = folder / f"{case.name}.json"
+        patches = [HERE / "cases" / p for p in case.list("patches")]
+        ran = kgbuild("build", *patches, "--kernel", kernel_name, "-o", module, "--report", report)
+        assert ran.status == 0, f"{case.name}: {ran.stdout}{ran.stderr}"
+        out[case.name] = Built(case, module, json.loads(report.read_text()), ran.stdout)
+    return out
+
+
+def check_report(built: Built, schema: dict[str, Any]) -> None:
+    """Assert that the report of a built case says what the case expects."""
+    import jsonschema
+
+    case, report = built.case, built.report
+    jsonschema.validate(report, schema)
+    # a clone is named without what gcc appended
+    assert sorted(c["function"].partition(".")[0] for c in report["changed"]) == sorted(case.list("changed"))
+    assert sorted(c["function"] for c in report["new"]) == sorted(case.list("new"))
+    assert report["findings"] == []
+    assert report["refusals"] == []
+    for unit in report["units"]:
+        assert unit["parity"]["unmatched"] == []
+        assert unit["parity"]["matched"] == unit["parity"]["total"] > 0
+    if "unit" in case.fields:
+        assert {u["source"] for u in report["units"]} == set(case.list("unit"))
+    for text in case.list("warnings"):
+        assert any(text in warning for warning in report["warnings"]), report["warnings"]
+    patched = {f["object"] for f in report["module"]["functions"]}
+    assert patched - {"vmlinux"} == set(case.list("targets"))
+
+
+def check_works(built: Built, booted: TestRun) -> None:
+    """Assert that a case went through all of its phases in the guest as it should."""
+    phases = booted.of(built.report["module"]["name"])
+    assert {"before", "load", "after", "disable", "disabled", "log"} <= set(phases)
+    faults = [f"{p.phase}: {p.fact} {p.faults}" for p in phases.values() if not p.ok]
+    commands = [c for p in phases.values() for c in p.commands]
+    assert not faults, faults + [str(c) for c in commands]
+    assert len(commands) >= 3 * len(built.case.list("check")) + len(built.case.list("after"))
+
+
 @pytest.fixture(scope="session")
 def kernel() -> Kernel:
     """The real kernel, from the cache or fetched."""
@@ -68,3 +134,16 @@ def kernel() -> Kernel:
 def kernel_name(kernel: Kernel) -> str:
     """Its exact name, so that no test asks the archive again."""
     return f"{kernel.id.name}={kernel.id.version}"
+
+
+@pytest.fixture(scope="session")
+def guest_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The programs of tests/kernel/guest, compiled, and an image with a file system, by their place in the guest."""
+    folder = tmp_path_factory.mktemp("guest")
+    files = {"/guest/fat.img": fat_image()}
+    flags = ["-Os", "-Wall", "-Wextra", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-no-pie"]
+    for source in sorted((HERE / "guest").glob("*.c")):
+        program = folder / source.stem
+        subprocess.run(["gcc", *flags, "-fno-pie", "-o", program, source], check=True, timeout=60)
+        files[f"/guest/{source.stem}"] = program.read_bytes()
+    return files

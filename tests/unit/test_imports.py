@@ -233,6 +233,9 @@ def test_kernel_cases_have_their_patches() -> None:
         "changed",
         "new",
         "unit",
+        "targets",
+        "modules",
+        "warnings",
     }
     used = set()
     for case in cases:

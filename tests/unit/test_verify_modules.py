@@ -163,6 +163,12 @@ def test_a_module_that_the_target_needs_may_be_named() -> None:
     assert check_target(small) == []
 
 
+def test_a_static_call_of_a_module_has_no_listed_site() -> None:
+    small = SmallTarget()
+    small.bound.name = ".klp.sym.jbd2.__SCT__call,0"
+    assert [f.code for f in check_target(small)] == ["V3-sympos"]
+
+
 def test_a_position_that_holds_in_both_tables() -> None:
     small = SmallTarget()
     small.bound.name = ".klp.sym.ext4.twin,1"

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which macros can make a name with ##, and from what arguments.
+
+`#define page_flag(x) Page##x` makes PageLocked where somebody writes page_flag(Locked): the name stands nowhere. For a
+name, every paste of the kernel's macros is tried: its literal parts must be in the name, and what is left for each
+parameter must be a word that stands somewhere in the kernel's text. Such a set of words is a *cut*. The paste makes
+the name only where all words of a cut come together: in the arguments of a use of the macro, or in the bodies of
+macros that pass their own parameters on. Arguments of ## are not expanded; those that go through another macro first
+are, so a word is also there where a macro stands whose whole body it is.
+
+Not seen: an argument that is itself the result of a paste or of a macro with more than one word in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from kgbuild.analysis.apply import SPLICE
+
+Cut = frozenset[bytes]
+
+_DEFINE = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)(\([^)\n]*\))?([^\n]*##[^\n]*)$", re.MULTILINE)
+_ALIAS = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+([A-Za-z_]\w*)[ \t]*$", re.MULTILINE)
+_CHAIN = re.compile(rb"[\w$]+(?:\s*##\s*[\w$]+)+")
+_PASTE = re.compile(rb"\s*##\s*")
+_COMMENT = re.compile(rb"/\*.*?\*/|//[^\n]*", re.DOTALL)
+_WORD = re.compile(rb"[A-Za-z_$][\w$]*")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One `a ## b ## c` of a macro: its parts, None for a parameter."""
+
+    macro: bytes
+    parts: tuple[bytes | None, ...]
+
+
+def read_chains(text: bytes) -> Iterator[Chain]:
+    """Every paste in the macros of a file."""
+    if b"##" not in text:
+        return
+    for name, parameters, body in _DEFINE.findall(_COMMENT.sub(b" ", SPLICE.sub(b"", text))):
+        known = {*_WORD.findall(parameters), b"__VA_ARGS__"}
+        for chain in _CHAIN.findall(body):
+            yield Chain(name, tuple(None if p in known else p for p in _PASTE.split(chain)))
+
+
+def read_aliases(text: bytes) -> list[tuple[bytes, bytes]]:
+    """Every macro of a file whose body is one word, with that word."""
+    return _ALIAS.findall(text)
+
+
+class Pastes:
+    """Answers for the macros of a kernel.
+
+    chains   of all files
+    aliases  (macro, word) of all files
+    is_word  whether a word stands anywhere in the kernel's text
+    """
+
+    def __init__(
+        self, chains: Iterable[Chain], aliases: Iterable[tuple[bytes, bytes]], is_word: Callable[[bytes], bool]
+    ) -> None:
+        self._is_word = is_word
+        self._chains: dict[tuple[bytes | None, ...], set[bytes]] = {}
+        for chain in chains:
+            self._chains.setdefault(chain.parts, set()).add(chain.macro)
+        self._aliases: dict[bytes, set[bytes]] = {}
+        for macro, word in aliases:
+            self._aliases.setdefault(word, set()).add(macro)
+        self._known: dict[bytes, frozenset[bytes]] = {}
+
+    def making(self, name: bytes) -> set[tuple[bytes, Cut]]:
+        """Every macro that can make `name`, with the words it needs for that."""
+        return {
+            (macro, frozenset(words))
+            for parts, macros in self._chains.items()
+            for words in self._cuts(parts, name)
+            if name not in words  # that argument mentions the name, and is found so
+            for macro in macros
+        }
+
+    def _cuts(self, parts: tuple[bytes | None, ...], name: bytes) -> Iterator[tuple[bytes, ...]]:
+        if not parts:
+            if not name:
+                yield ()
+            return
+        first, rest = parts[0], parts[1:]
+        if first is not None:
+            if name.startswith(first):
+                yield from self._cuts(rest, name[len(first) :])
+            return
+        literals = sum(len(p) for p in rest if p is not None)
+        for i in range(len(name) - literals + 1) if rest else (len(name),):
+            word = name[:i]
+            if word and not word.isdigit() and not self._is_word(word):
+                continue
+            own = (word,) if word and not word.isdigit() else ()
+            for words in self._cuts(rest, name[i:]):
+                yield (*own, *words)
+
+    def sources(self, word: bytes) -> frozenset[bytes]:
+        """The word, and macros that stand for it."""
+        if word not in self._known:
+            seen, queue = {word}, [word]
+            while queue:
+                more = self._aliases.get(queue.pop(), set()) - seen
+                seen |= more
+                queue += more
+            self._known[word] = frozenset(seen)
+        return self._known[word]
+
+    def left(self, cut: Cut, tokens: set[bytes]) -> Cut:
+        """The words of a cut that are not among some tokens."""
+        return frozenset(word for word in cut if not self.sources(word) & tokens)
+
+    def has(self, cut: Cut, text: bytes) -> bool:
+        """Whether all words of a cut are in a text."""
+        return all(
+            any(re.search(rb"(?<![\w$])" + re.escape(s) + rb"(?![\w$])", text) for s in self.sources(word) if s in text)
+            for word in cut
+        )

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Patches of loadable modules, booted: each case with its target loaded first, loaded last, and loaded again; and a
+module of the same name that is not the one the patch was made for."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from kgbuild.emit.readback import read_module as read_sections
+from kgbuild.host.initramfs import index_modules, read_module
+from kgbuild.host.vm import PatchRun, TestRun, run_vm
+from kgbuild.model import Kernel, SilentProgress
+from tests.kernel.conftest import HERE, Built, Case, build_cases, check_report, check_works, kgbuild, load_cases
+from tests.kernel.test_boot import SCHEMA
+
+CASES = [c for c in load_cases(HERE / "cases" / "cases.toml") if c.list("targets")]
+
+
+@pytest.fixture(scope="session")
+def built(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
+    """Every case, built."""
+    return build_cases(CASES, kernel_name, tmp_path_factory.mktemp("modules"))
+
+
+@pytest.fixture(scope="session")
+def booted(kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes]) -> TestRun:
+    """One boot for all of them."""
+    runs = [b.run for b in built.values()]
+    modules = sorted({name for case in CASES for name in case.list("modules")})
+    return run_vm(kernel, runs, progress=SilentProgress(), timeout=1800, files=guest_files, modules=modules)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_report(case: Case, built: dict[str, Built]) -> None:
+    check_report(built[case.name], SCHEMA)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_works(case: Case, built: dict[str, Built], booted: TestRun) -> None:
+    check_works(built[case.name], booted)
+    phases = booted.of(built[case.name].report["module"]["name"])
+    assert phases["targets"].fact == f"{', '.join(case.list('targets'))}  both orders, reloaded 3 times"
+
+
+def test_the_guest_as_a_whole(booted: TestRun) -> None:
+    assert booted.findings == ()
+    assert booted.verdict
+
+
+def test_verify_accepts_them(kernel_name: str, built: dict[str, Built]) -> None:
+    for name in ("af-key", "three-objects", "raid"):
+        ran = kgbuild("verify", built[name].module, "--kernel", kernel_name)
+        assert ran.status == 0, ran.stdout
+
+
+# A module of the same name
+
+NEEDED = ["xfrm_algo"]  # what af_key depends on
+
+
+def unsigned(module: bytes) -> bytes:
+    """A module without its signature, as one from DKMS is on this kernel. Layout: struct module_signature, 6.1."""
+    mark = b"~Module signature appended~\n"
+    if not module.endswith(mark):
+        return module
+    (length,) = struct.unpack_from(">I", module, len(module) - len(mark) - 4)
+    return module[: -len(mark) - 12 - length]
+
+
+def foreign(module: bytes) -> bytes:
+    """The module with another build-id: what it would be if it came from DKMS."""
+    plain = unsigned(module)
+    section = read_sections(plain, "af_key.ko", 62).section(".note.gnu.build-id")
+    assert section is not None and plain.count(section.data) == 1
+    other = section.data[:-1] + bytes([section.data[-1] ^ 0xFF])
+    return plain.replace(section.data, other)
+
+
+def lacking(module: bytes, symbol: str) -> bytes:
+    """The foreign module, and a symbol in it has another name."""
+    name = b"\0" + symbol.encode() + b"\0"
+    assert module.count(name) == 1
+    return foreign(module).replace(name, name[:-2] + b"X\0")
+
+
+REFUSED_FIRST = "livepatch_af_key: refused: this module af_key is not the one with build-id"
+REFUSED_LATER = "livepatch_af_key_data: refused: this module af_key is not the one with build-id"
+
+
+@pytest.fixture(scope="session")
+def strangers(kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes]) -> TestRun:
+    """A boot with the foreign module there first; then one patch that has nothing to do with it; then patches that
+    are there before the foreign module comes, and before the right one does."""
+    shipped = read_module(index_modules(kernel.modules)["af_key"])
+    files = {
+        **guest_files,
+        "/guest/foreign.ko": foreign(shipped),
+        "/guest/af_key.ko": shipped,
+    }
+    kept_out = [r"^livepatch: .*refusing to load module 'af_key'"]
+    right = [
+        "insmod /guest/af_key.ko",
+        "/guest/pfkey show | grep kgbuild",
+        "rmmod af_key",
+        "insmod /guest/af_key.ko; /guest/pfkey show | grep kgbuild; r=$?; rmmod af_key; exit $r",
+    ]
+    runs = [
+        PatchRun(
+            built["af-key"].module,
+            before=["insmod /guest/foreign.ko", "/guest/pfkey show | grep Inode"],
+            targets=(),
+        ),
+        PatchRun(
+            built["overlay"].module,
+            before=["/guest/pfkey show | grep Inode", "! /guest/pfkey show | grep kgbuild", "rmmod af_key"],
+            targets=(),
+        ),
+        PatchRun(
+            built["af-key-data"].module,
+            after=[
+                "! insmod /guest/foreign.ko",
+                f"dmesg | grep '{REFUSED_LATER}'",
+                "[ ! -e /sys/module/af_key ]",
+                *right,
+                "! insmod /guest/foreign.ko",
+            ],
+            disabled=["insmod /guest/foreign.ko", "/guest/pfkey show | grep Inode", "rmmod af_key"],
+            allow_log=kept_out,
+            targets=(),
+        ),
+        PatchRun(
+            built["loop"].module,
+            after=["ls /sys/kernel/livepatch/livepatch_loop/loop"],
+            targets=(),
+        ),
+    ]
+    return run_vm(kernel, runs, progress=SilentProgress(), timeout=600, files=files, modules=NEEDED)
+
+
+def test_a_foreign_module_that_is_there_keeps_the_patch_out(strangers: TestRun) -> None:
+    assert [f.code for f in strangers.findings] == ["G2-load"]
+    finding = strangers.findings[0]
+    assert finding.place == "livepatch_af_key"
+    assert REFUSED_FIRST in finding.fact
+
+
+def test_the_rest_of_the_system_goes_on(strangers: TestRun) -> None:
+    assert all(phase.ok for phase in strangers.of("livepatch_overlay").values())
+    assert all(phase.ok for phase in strangers.of("livepatch_loop").values())
+
+
+def test_a_patch_that_is_there_keeps_a_foreign_module_out(strangers: TestRun) -> None:
+    phases = strangers.of("livepatch_af_key_data")
+    assert len(phases) == 6
+    assert [str(c) for p in phases.values() for c in p.commands if not c.ok] == []
+    assert all(phase.ok for phase in phases.values())
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "pfkey_mutex",
+        "_note_10",
+    ],
+)
+def test_the_right_module_loads_after_a_foreign_one_that_lacks_a_symbol(
+    symbol: str, kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes]
+) -> None:
+    shipped = read_module(index_modules(kernel.modules)["af_key"])
+    files = {**guest_files, "/guest/lacking.ko": lacking(shipped, symbol), "/guest/af_key.ko": shipped}
+    commands = [
+        "! insmod /guest/lacking.ko",
+        "insmod /guest/af_key.ko",
+        "/guest/pfkey show | grep kgbuild",
+        "rmmod af_key",
+    ]
+    allowed = [r"^livepatch: .*(refusing to load|failed to initialize patch .* for) module 'af_key'"]
+    run = PatchRun(built["af-key"].module, after=commands, allow_log=allowed, targets=())
+    result = run_vm(kernel, [run], progress=SilentProgress(), timeout=300, files=files, modules=NEEDED)
+    assert result.findings == ()

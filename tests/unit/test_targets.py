@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Patches of loadable modules in the guest: which modules are found, and what is made of the guest's records."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from kgbuild.analysis.guest import CODES, Command, Plan, Session
+from kgbuild.analysis.targets import EARLY, PHASES, RELOADS, TargetRun
+from kgbuild.elf.consts import SHF, SHT
+from kgbuild.elf.write import OutObject, OutSection, write
+from kgbuild.errors import UserError
+from kgbuild.host.targets import Targets, collect_targets, module_entries, read_targets, run_entries
+from tests.unit.test_initramfs import modinfo_object
+from tests.unit.test_vm import codes, encoded, session
+
+LOG = f"log run=000 taint=32768 text64={encoded('<14>[    2.9] kgbuild: run 000 begins' + chr(10))}"
+FUNCTIONS = f"functions64={encoded('af_key/f,1/' + chr(10))}"
+
+
+def loaded(step: str, *names: str) -> list[str]:
+    return [f"target run=000 step={step} action=load name={n} status=0 took=3 out64=" for n in names]
+
+
+def unloaded(step: str, *names: str) -> list[str]:
+    return [f"target run=000 step={step} action=unload name={n} refs=-1 holders= status=0 took=3 out64=" for n in names]
+
+
+def command(step: str, status: int) -> str:
+    return f"command run=000 step={step} index=0 status={status} took=7 out64="
+
+
+def end(step: str) -> str:
+    return f"phase run=000 step={step}"
+
+
+def patch(prefix: str = "") -> list[str]:
+    step = f"{prefix}load"
+    moved = f"transition run=000 step={step} done=1 took=12 enabled=1 {FUNCTIONS}"
+    return [f"load run=000 step={step} status=0 took=3 out64=", moved, end(step)]
+
+
+def gone(prefix: str = "") -> list[str]:
+    step = f"{prefix}disable"
+    return [
+        f"disable run=000 step={step} status=0 took=3 out64=",
+        f"transition run=000 step={step} done=1 took=10",
+        f"unload run=000 step={step} present=0 status=0 took=2 out64=",
+        end(step),
+    ]
+
+
+def good() -> list[str]:
+    """The records of a run in which all is well: af_key needs xfrm_algo, which stays."""
+    reloads = [
+        body
+        for step in RELOADS
+        for body in (*unloaded(step, "af_key"), *loaded(step, "af_key"), command(step, 0), end(step))
+    ]
+    return [
+        "hello release=6.1.0 cpus=1 taint=0",
+        "run run=000",
+        *loaded("setup", "xfrm_algo", "af_key"),
+        end("setup"),
+        *(command("before", 1), end("before")),
+        *(*unloaded("trial", "af_key"), *loaded("trial", "af_key"), end("trial")),
+        *(*patch(), command("after", 0), end("after")),
+        *reloads,
+        *(*gone(), command("disabled", 1), end("disabled")),
+        *(*unloaded("early-load", "af_key"), *patch("early-")),
+        *(*loaded("early-after", "af_key"), command("early-after", 0), end("early-after")),
+        *(*gone("early-"), command("early-disabled", 1), end("early-disabled")),
+        *(end("targets"), LOG, end("log"), "end"),
+    ]
+
+
+def plan(commands: bool = False) -> Plan:
+    check = {"before": (Command("c", False, True),), "after": (Command("c", True, True),)}
+    run = TargetRun("lp", ("af_key",), ("xfrm_algo",), ("af_key",), commands=commands)
+    return Plan("lp", {**check, "disabled": (Command("c", False, True),)}, targets=run)
+
+
+def ran(bodies: list[str], commands: bool = False) -> Session:
+    return session(bodies, plan(commands))
+
+
+def without(bodies: list[str], *steps: str) -> list[str]:
+    return [b for b in bodies if not any(f"step={step}" in b.split() for step in steps)]
+
+
+def failing(bodies: list[str], step: str, action: str, **values: str) -> list[str]:
+    """The same with one module's record saying that it went wrong."""
+    old = next(b for b in bodies if f"step={step} action={action} name=af_key" in b)
+    new = old.replace("status=0", "status=1").replace("out64=", f"out64={encoded('rmmod: x: busy')}")
+    for key, value in values.items():
+        new = " ".join(f"{key}={value}" if w.startswith(f"{key}=") else w for w in new.split(" "))
+    return [new if b is old else b for b in bodies]
+
+
+def summary(result: Session) -> str:
+    return next(p.fact for p in result.phases if p.phase == "targets")
+
+
+def test_a_good_run() -> None:
+    result = ran(good())
+    assert result.findings == []
+    assert result.finished
+    assert not result.incomplete
+    assert tuple(p.phase for p in result.phases) == PHASES
+    assert all(p.ok for p in result.phases)
+    assert summary(result) == "af_key  both orders, reloaded 3 times"
+
+
+@pytest.mark.parametrize("lost", range(1, len(good()) - 1))
+def test_no_lost_record_makes_a_yes_of_a_no(lost: int) -> None:
+    bodies = good()
+    result = ran(bodies[:lost] + bodies[lost + 1 :])
+    assert result.incomplete or result.findings or bodies[lost].startswith("run")
+
+
+def test_a_target_that_does_not_load_ends_the_run() -> None:
+    bodies = without(failing(good(), "setup", "load"), *PHASES[1:-2])
+    result = ran(bodies)
+    assert codes(result) == ["G12-target"]
+    assert "af_key could not be loaded: rmmod: x: busy" in result.findings[0].fact
+    assert not result.incomplete
+
+
+def test_the_reload_fault_is_found_and_explained() -> None:
+    said = "module: x86/modules: Skipping invalid relocation target, existing value is nonzero for type 1"
+    log = f"<14>[    2.9] kgbuild: run 000 begins\n<3>[    3.0] {said}\n"
+    bodies = without(failing(good(), "reload-1", "load"), "reload-2", "reload-3", "disabled", *EARLY)
+    bodies = [b for b in bodies if "command run=000 step=reload-1" not in b]
+    result = ran([b.replace(LOG, f"log run=000 taint=0 text64={encoded(log)}") for b in bodies])
+    assert codes(result) == ["G12-target", "G9-log"]
+    assert "again with the patch active" in result.findings[0].fact
+    assert said in result.findings[0].fact
+    assert not result.incomplete
+    assert summary(result) == "af_key  loaded before the patch only"
+
+
+def test_a_target_that_can_never_be_unloaded_is_a_note() -> None:
+    bodies = failing(good(), "trial", "unload", refs="2")
+    result = ran(without(bodies, *RELOADS, *EARLY))
+    assert result.findings == []
+    assert not result.incomplete
+    expected = "af_key can't be unloaded (in use, 2 references), also without the patch"
+    assert summary(result) == f"af_key  loaded before the patch only ({expected})"
+
+
+def held(holders: str) -> list[str]:
+    bodies = failing(good(), "reload-1", "unload", refs="1", holders=holders)
+    bodies = without(bodies, "reload-2", "reload-3")
+    return [b for b in bodies if "action=load name=af_key" not in b or "step=reload-1" not in b]
+
+
+def test_a_target_that_the_patch_holds_is_found() -> None:
+    for commands in (False, True):
+        result = ran([b for b in held("lp,") if b != command("reload-1", 0)], commands)
+        assert codes(result) == ["G13-reload"]
+        assert "can't be unloaded while the patch is active (used by lp)" in result.findings[0].fact
+
+
+def test_a_target_that_the_users_commands_hold_is_a_note() -> None:
+    bodies = [b for b in held("") if b != command("reload-1", 0)]
+    assert codes(ran(bodies)) == ["G13-reload"]
+    result = ran(bodies, commands=True)
+    assert result.findings == []
+    assert not result.incomplete
+    assert summary(result) == "af_key  both orders (af_key is left in use by the commands (in use, 1 references))"
+
+
+def test_a_target_that_comes_after_the_patch_and_is_refused() -> None:
+    bodies = without(failing(good(), "early-after", "load"), "early-disabled")
+    result = ran([b for b in bodies if b != command("early-after", 0)])
+    assert codes(result) == ["G12-target"]
+    assert "with the patch already there" in result.findings[0].fact
+    assert not result.incomplete
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "words"),
+    [
+        ("reload-2", "G5-after", "target loaded again, 2 of 3"),
+        ("early-after", "G5-after", "patch loaded before its target"),
+    ],
+)
+def test_checks_hold_every_time(step: str, code: str, words: str) -> None:
+    result = ran([b.replace("status=0", "status=1") if b == command(step, 0) else b for b in good()])
+    assert codes(result) == [code]
+    assert words in result.findings[0].fact
+    assert summary(result) == "af_key  both orders, reloaded 3 times"
+
+
+def test_a_patch_that_does_not_load_before_its_target() -> None:
+    bodies = [b.replace("status=0", "status=1") if b.startswith("load run=000 step=early") else b for b in good()]
+    result = ran(without(bodies, *EARLY[1:]))
+    assert codes(result) == ["G2-load"]
+    assert "patch loaded before its target" in result.findings[0].fact
+    assert not result.incomplete
+
+
+def test_every_code_has_a_meaning() -> None:
+    assert {"G12-target", "G13-reload"} <= set(CODES)
+
+
+# What is found in files
+
+
+def live_patch(sections: list[str], note: bytes | None = None) -> bytes:
+    out = OutObject(62)
+    out.sections.append(OutSection(".modinfo", SHT.PROGBITS, SHF.ALLOC, bytearray(b"livepatch=Y\0name=lp\0")))
+    out.sections += [OutSection(name, SHT.PROGBITS, SHF.ALLOC, bytearray(8)) for name in sections]
+    if note is not None:
+        data = struct.pack("<III", 8, len(note), 1) + b"kgbuild\0" + note
+        out.sections.append(OutSection(".note.kgbuild", SHT.NOTE, SHF.ALLOC, bytearray(data), 4))
+    return write(out)
+
+
+def test_targets_come_from_relocation_sections_and_from_the_note() -> None:
+    rows = [{"object": "nf_tables", "name": "f"}, {"object": "vmlinux", "name": "g"}, {"name": "h"}]
+    note = json.dumps({"functions": rows}).encode()
+    sections = [".klp.rela.vmlinux..text.f", ".klp.rela.af_key..text.f", ".klp.rela.af_key..data"]
+    assert read_targets(live_patch(sections)) == ["af_key"]
+    assert read_targets(live_patch(sections, note)) == ["af_key", "nf_tables"]
+    assert read_targets(live_patch([".klp.rela.vmlinux..text.f"])) == []
+
+
+@pytest.mark.parametrize("note", [b"", b"no json", b"[1]", b"\xff"])
+def test_a_damaged_note_is_no_error(note: bytes) -> None:
+    assert read_targets(live_patch([], note)) == []
+    assert read_targets(b"no elf") == []
+
+
+def tree(root: Path, **depends: str) -> Path:
+    for name, needed in depends.items():
+        (root / f"{name.replace('_', '-')}.ko").write_bytes(modinfo_object(depends=needed))
+    (root / "modules.builtin").write_text("kernel/fs/ext4/ext4.ko\n")
+    return root
+
+
+def test_targets_are_loaded_with_what_they_need(tmp_path: Path) -> None:
+    root = tree(tmp_path, vfat="fat", fat="nls_base", nls_base="", other="")
+    one = collect_targets(root, ["vfat"])
+    assert (one.names, one.fixed, one.cycled) == (("vfat",), ("nls_base", "fat"), ("vfat",))
+    both = collect_targets(root, ["vfat", "fat"])
+    assert (both.names, both.fixed, both.cycled) == (("fat", "vfat"), ("nls_base",), ("fat", "vfat"))
+    assert set(both.files) == {"fat", "vfat", "nls_base"}
+
+
+def test_what_stands_between_two_targets_is_cycled_too(tmp_path: Path) -> None:
+    found = collect_targets(tree(tmp_path, low="", mid_one="low", top="mid-one"), ["low", "top"])
+    assert found.cycled == ("low", "mid_one", "top")
+    assert found.names == ("low", "top")
+
+
+def test_a_target_that_is_built_in_is_not_loaded(tmp_path: Path) -> None:
+    found = collect_targets(tree(tmp_path, fat=""), ["ext4", "fat"])
+    assert (found.names, found.builtin, found.cycled) == (("fat", "ext4"), ("ext4",), ("fat",))
+    assert TargetRun("lp", found.names, builtin=found.builtin).summary == "fat, ext4  ext4 built into this kernel"
+
+
+def test_an_unknown_target_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the patch is for gone"):
+        collect_targets(tree(tmp_path), ["gone"])
+    with pytest.raises(UserError, match="without modules"):
+        collect_targets(None, ["af_key"])
+    assert collect_targets(None, []) == Targets()
+
+
+def test_what_the_guest_reads(tmp_path: Path) -> None:
+    found = collect_targets(tree(tmp_path, vfat="fat", fat=""), ["vfat", "fat"])
+    files = {e.path: e.data for e in run_entries(2, found)}
+    assert files["kgbuild/runs/002/cycled"] == b"fat vfat\n"
+    assert files["kgbuild/runs/002/reversed"] == b"vfat fat\n"
+    assert files["kgbuild/runs/002/fixed"] == b"\n"
+    assert [e.path for e in module_entries([found, found])] == ["kgbuild/targets/fat.ko", "kgbuild/targets/vfat.ko"]
