@@ -261,7 +261,7 @@ def _prove(b: Build) -> KernelImage:
                 b.parts.append((c, UnitResult(c.unit.source, _no_changes(view, c.unit.source), proof, target)))
     if refusals:
         raise Refused(refusals)
-    b.report["units"] = [unit_report(u, c.unit.object) for c, u in b.parts]
+    b.report["units"] = [unit_report(u, c.unit.object, b.selection.because.get(c.unit.source, "")) for c, u in b.parts]
     b.tell("parity")
     return image
 

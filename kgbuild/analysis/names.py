@@ -26,10 +26,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kgbuild.analysis.headers import NEWLINE, SPACE, read_tokens
-from kgbuild.analysis.pastes import Cut, Pastes
+from kgbuild.analysis.pastes import Cut, Pastes, passes_on, read_words
 
 MACRO, FUNCTION, DECLARATION, OTHER = "macro", "function", "declaration", "other"
-MAX_NAMES = 400
+MAX_NAMES = 300
+FEW_FILES, MANY_FILES = 8, 60
 
 _WORD = re.compile(rb"[A-Za-z_$][\w$]*")
 _OPEN, _CLOSE = frozenset(b"([{"), frozenset(b")]}")
@@ -212,21 +213,45 @@ class _Search:
         self._pieces: dict[int, list[Piece] | None] = {}
         self._spread = Spread()
         self._seen: set[tuple[bytes, Cut]] = set()
+        self._rare: dict[Cut, bool] = {}
+        self._places: dict[bytes, set[str] | None] = {}
 
     def run(self, names: set[bytes]) -> Spread | None:
         plain, makers = names, set[tuple[bytes, Cut]]()
         while plain or makers:
             self._spread.names |= plain
             self._seen |= makers
-            if len(self._spread.names) > MAX_NAMES or len(self._seen) > 20 * MAX_NAMES:
+            if len(self._spread.names) + len({macro for macro, _ in self._seen}) > MAX_NAMES:
                 return None
             for name in plain:
-                makers |= self._pastes.making(name) - self._seen
+                makers |= {m for m in self._pastes.making(name) if m not in self._seen and not self._is_rare(m[1])}
             self._seen |= makers
             plain, makers = self._round(plain, makers)
             plain -= self._spread.names
             makers -= self._seen
         return self._spread
+
+    def _is_rare(self, cut: Cut) -> bool:
+        """Whether some word of a cut stands in few files: those are taken for concerned, and macros not followed."""
+        if cut not in self._rare:
+            found = [files for word in cut if (files := self._files_with(word)) is not None]
+            fewest = min(found, key=len, default=None)
+            self._rare[cut] = fewest is not None and len(fewest) <= FEW_FILES
+            if fewest is not None and self._rare[cut]:
+                self._spread.files |= fewest
+        return self._rare[cut]
+
+    def _files_with(self, word: bytes) -> set[str] | None:
+        """The files in which a word, or a macro that stands for it, is more than a parameter; None for many."""
+        if word not in self._places:
+            sources = self._pastes.sources(word)
+            patterns = [(s, re.compile(rb"(?<![\w$])" + re.escape(s) + rb"(?![\w$])")) for s in sources]
+            found = [(p, t) for p, t in self._texts if any(s in t and x.search(t) for s, x in patterns)]
+            files: set[str] | None = None
+            if len(found) <= MANY_FILES:
+                files = {p for p, t in found if sources & read_words(t) & set(read_tokens(t))}
+            self._places[word] = files
+        return self._places[word]
 
     def _round(self, plain: set[bytes], makers: set[tuple[bytes, Cut]]) -> tuple[set[bytes], set[tuple[bytes, Cut]]]:
         wanted = plain | {macro for macro, _ in makers}
@@ -272,7 +297,7 @@ class _Search:
                     left = self._pastes.left(cut, tokens)
                     if not left:
                         mentioned = mentioned | {macro}
-                    elif piece.kind == MACRO:
+                    elif piece.kind == MACRO and passes_on(piece.tokens, macro):
                         next_makers |= {(n, left) for n in piece.names}
             if not mentioned or (piece.kind == DECLARATION and mentioned <= piece.names):
                 continue

@@ -8,13 +8,14 @@ the name only where all words of a cut come together: in the arguments of a use 
 macros that pass their own parameters on. Arguments of ## are not expanded; those that go through another macro first
 are, so a word is also there where a macro stands whose whole body it is.
 
-Not seen: an argument that is itself the result of a paste or of a macro with more than one word in it.
+Not seen: an argument that is itself the result of a paste or of a macro with more than one word in it, and a macro
+that is handed to another by its bare name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kgbuild.analysis.apply import SPLICE
@@ -26,7 +27,23 @@ _ALIAS = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+([A-Za-z_]\w*)[ \t]*
 _CHAIN = re.compile(rb"[\w$]+(?:\s*##\s*[\w$]+)+")
 _PASTE = re.compile(rb"\s*##\s*")
 _COMMENT = re.compile(rb"/\*.*?\*/|//[^\n]*", re.DOTALL)
+_CALLED = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)\(([^)\n]*)\)((?:[^\n\\]|\\[^\n]|\\\n)*)", re.MULTILINE)
+_ANY = re.compile(rb"[\w$]+")
 _WORD = re.compile(rb"[A-Za-z_$][\w$]*")
+
+
+def read_words(text: bytes) -> set[bytes]:
+    """Every word of a file, without what is only the name of a macro's parameter."""
+    words: set[bytes] = set()
+
+    def take(match: re.Match[bytes]) -> bytes:
+        words.add(match[1])
+        words.update(set(_ANY.findall(match[3])) - set(_ANY.findall(match[2])))
+        return b"\n"
+
+    rest = _CALLED.sub(take, text) if b"define" in text else text
+    words.update(_ANY.findall(rest))
+    return words
 
 
 @dataclass(frozen=True)
@@ -122,3 +139,26 @@ class Pastes:
             any(re.search(rb"(?<![\w$])" + re.escape(s) + rb"(?![\w$])", text) for s in self.sources(word) if s in text)
             for word in cut
         )
+
+
+def passes_on(define: Sequence[bytes], macro: bytes) -> bool:
+    """Whether a #define (its tokens) hands parameters of its own to another macro, or is another name for it."""
+    words = [t for t in define if not t.isspace()]
+    parameters: set[bytes] = set()
+    if define[define.index(words[2]) + 1 :][:1] == (b"(",):
+        parameters = {*words[4 : words.index(b")")], b"__VA_ARGS__"}
+    for i, word in enumerate(words):
+        if word != macro or i < 3:
+            continue
+        if words[i + 1 : i + 2] != [b"("]:
+            if i == 3 and len(words) == 4:
+                return True
+            continue
+        depth = 0
+        for argument in words[i + 1 :]:
+            depth += (argument == b"(") - (argument == b")")
+            if argument in parameters:
+                return True
+            if not depth:
+                break
+    return False

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from kgbuild.analysis.headers import same_header
 from kgbuild.analysis.includes import Graph, Reach, Resolver, reach, read_includes
 from kgbuild.analysis.names import changed_names, spread_names
-from kgbuild.analysis.pastes import Pastes, read_aliases, read_chains
+from kgbuild.analysis.pastes import Pastes, read_aliases, read_chains, read_words
 from kgbuild.analysis.sources import Kind, classify
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import make_overlay
@@ -43,7 +43,6 @@ from kgbuild.refusals import Refusal
 MAX_UNITS = 100
 # So many candidates are preprocessed sooner than the names of a header are followed through the kernel's text.
 FEW = 40
-_WORD = re.compile(rb"[\w$]+")
 
 # Headers that scripts read while a kernel is built, the lines they read, and what they make of them.
 _SCRIPTED: tuple[tuple[str, bytes, str], ...] = (
@@ -165,7 +164,7 @@ def _by_names(
     own = {path: _original(kernel, path) for path in graph.includes}
     texts = {path: text for path, text in own.items() if text is not None}
     with open_words(kernel) as is_word:
-        added = {word for path in files for word in _WORD.findall(files[path])}
+        added = set[bytes]().union(*map(read_words, files.values()))
         every = [*texts.values(), *files.values()]
         chains = (chain for text in every for chain in read_chains(text))
         aliases = (alias for text in every for alias in read_aliases(text))
@@ -249,10 +248,8 @@ class _Search:
             overlay = scratch / "tree"
             make_overlay(self.kernel.source, self.selection.files, overlay, self.selection.real)
             trees = Trees(self.kernel, overlay, scratch, frozenset(self.selection.files))
-            self._look_at_units(trees, patchable)
-            if self.selection.refusals:
-                return
             self._look_at_others(trees, fixed, assembly, makers)
+            self._look_at_units(trees, patchable)
 
     def _is_built(self, source: str) -> bool:
         if _HAS_RUN.fullmatch(source):
@@ -267,11 +264,11 @@ class _Search:
         began = time.monotonic()
         # In any order but that of directories, so that the first units tell something of the rest.
         shuffled = sorted(units, key=lambda u: hashlib.sha256(u.object.encode()).digest())
-        with self.progress.step(f"preprocess {len(units)} units", len(units), "units") as task:
+        with self.progress.step(f"examine {len(units)} units", len(units), "units") as task:
 
             def one(unit: UnitCommand) -> None:
                 nonlocal looked
-                if len(found) > self.max_units or self.selection.refusals:
+                if len(found) > self.max_units:
                     return
                 answer = differs(trees, unit)
                 looked += 1
@@ -322,6 +319,8 @@ class _Search:
             work.append((lambda s=source: assembly_differs(trees, model, s), not_c, source))  # type: ignore[misc]
         for source in makers:
             work.append((lambda s=source: constants_differ(trees, model, s), generated, source))  # type: ignore[misc]
+        if not work:
+            return
         with (
             self.progress.step(f"check {len(work)} files that can't be patched", len(work), "files") as task,
             ThreadPoolExecutor(max(self.jobs, 1)) as pool,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The include graph of a prepared kernel, read from its trees once and kept beside units.sqlite.
 
-Schema (format 2), in includes.sqlite of a prepared kernel:
+Schema (format 3), in includes.sqlite of a prepared kernel:
 
     includes(includer TEXT, form TEXT, name TEXT)   names as written, of every file a unit reaches
     folders(path TEXT)                              every directory that a unit's -I names
@@ -16,7 +16,6 @@ Made when a patch first changes a header: 15,000 files are read, which takes sec
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -24,15 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kgbuild.analysis.includes import Graph, Include, Resolver, inside, normal, read_includes
+from kgbuild.analysis.pastes import read_words
 from kgbuild.errors import ToolError
 from kgbuild.host.cache import Cache
 from kgbuild.host.units import SOURCE, read_all_units
 from kgbuild.model import Kernel, Progress
 
-FORMAT = 2
+FORMAT = 3
 _ELSEWHERE = frozenset({"Documentation", "samples", "LICENSES", ".git"})
 _HERE = "x86"
-_WORD = re.compile(rb"[\w$]+")
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def _make(kernel: Kernel, path: Path, progress: Progress) -> Index:
             try:
                 text = read_file(kernel, includer)
                 graph[includer] = read_includes(text)
-                words.update(_WORD.findall(text))
+                words |= read_words(text)
             except OSError:
                 graph[includer] = ()
             task.advance()

@@ -36,14 +36,18 @@ def kernel_report(kernel: Kernel) -> dict[str, str]:
     }
 
 
-def unit_report(unit: UnitResult, object_name: str) -> dict[str, Any]:
-    """Parity of one unit. An ambiguous function has the kernel's bytes, at more than one place of its name."""
+def unit_report(unit: UnitResult, object_name: str, because: str = "") -> dict[str, Any]:
+    """Why a unit is compiled, and its parity.
+
+    An ambiguous function has the kernel's bytes, at more than one place of its name.
+    """
     counts = unit.parity.counts
     listed = [{"function": f.name, "status": f.status, "reason": f.reason} for f in unit.parity.functions]
     return {
         "source": unit.source,
         "object": object_name,
         "target": unit.target,
+        "because": because,
         "parity": {
             "matched": counts[EXACT] + counts[AMBIGUOUS],
             "total": len(unit.parity.functions) - counts[OVERRIDDEN],
