@@ -30,7 +30,7 @@ from kgbuild.analysis.pastes import Cut, Pastes, passes_on, read_words
 
 MACRO, FUNCTION, DECLARATION, OTHER = "macro", "function", "declaration", "other"
 MAX_NAMES = 300
-FEW_FILES, MANY_FILES = 8, 60
+FEW_FILES, MANY_FILES, MOST_FILES = 20, 100, 1000
 
 _WORD = re.compile(rb"[A-Za-z_$][\w$]*")
 _OPEN, _CLOSE = frozenset(b"([{"), frozenset(b")]}")
@@ -247,9 +247,10 @@ class _Search:
             sources = self._pastes.sources(word)
             patterns = [(s, re.compile(rb"(?<![\w$])" + re.escape(s) + rb"(?![\w$])")) for s in sources]
             found = [(p, t) for p, t in self._texts if any(s in t and x.search(t) for s, x in patterns)]
+            found = [(p, t) for p, t in found if sources & read_words(t)] if len(found) <= MOST_FILES else found
             files: set[str] | None = None
             if len(found) <= MANY_FILES:
-                files = {p for p, t in found if sources & read_words(t) & set(read_tokens(t))}
+                files = {p for p, t in found if sources & set(read_tokens(t))}
             self._places[word] = files
         return self._places[word]
 
