@@ -25,15 +25,18 @@ def read_tokens(text: bytes) -> list[bytes]:
     """
     spliced, _ = splice(text)
     out: list[bytes] = [NEWLINE]
-    fresh, directive, start = True, False, 0
+    fresh, directive, in_code, start = True, False, False, 0
     for token in C_TOKEN.finditer(spliced):
         kind = token.lastgroup
         if kind == "newline":
             fresh = True
             if directive:
                 _break(out)
-                if out[start:] and b"".join(out[start:]).startswith(b"#line"):
+                if b"".join(out[start:]).startswith(b"#line"):
+                    # The code around it is one piece again.
                     del out[start:]
+                    if in_code:
+                        out[-1] = SPACE
                 directive = False
             elif out[-1] not in (SPACE, NEWLINE):
                 out.append(SPACE)
@@ -43,6 +46,7 @@ def read_tokens(text: bytes) -> list[bytes]:
         else:
             if kind == "hash" and fresh:
                 directive = True
+                in_code = out[-1] != NEWLINE
                 _break(out)
                 start = len(out)
             fresh = False

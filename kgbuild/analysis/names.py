@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kgbuild.analysis.headers import NEWLINE, SPACE, read_tokens
-from kgbuild.analysis.pastes import Cut, Pastes, passes_on, read_words
+from kgbuild.analysis.pastes import Cut, Pastes, is_argument, passes_on, read_words
 
 MACRO, FUNCTION, DECLARATION, OTHER = "macro", "function", "declaration", "other"
 MAX_NAMES = 300
@@ -213,7 +213,6 @@ class _Search:
         self._pieces: dict[int, list[Piece] | None] = {}
         self._spread = Spread()
         self._seen: set[tuple[bytes, Cut]] = set()
-        self._rare: dict[Cut, bool] = {}
         self._places: dict[bytes, set[str] | None] = {}
 
     def run(self, names: set[bytes]) -> Spread | None:
@@ -224,25 +223,28 @@ class _Search:
             if len(self._spread.names) + len({macro for macro, _ in self._seen}) > MAX_NAMES:
                 return None
             for name in plain:
-                makers |= {m for m in self._pastes.making(name) if m not in self._seen and not self._is_rare(m[1])}
+                makers |= {m for m in self._pastes.making(name) if m not in self._seen and not self._is_rare(*m)}
             self._seen |= makers
             plain, makers = self._round(plain, makers)
             plain -= self._spread.names
             makers -= self._seen
         return self._spread
 
-    def _is_rare(self, cut: Cut) -> bool:
-        """Whether some word of a cut stands in few files: those are taken for concerned, and macros not followed."""
-        if cut not in self._rare:
-            found = [files for word in cut if (files := self._files_with(word)) is not None]
-            fewest = min(found, key=len, default=None)
-            self._rare[cut] = fewest is not None and len(fewest) <= FEW_FILES
-            if fewest is not None and self._rare[cut]:
-                self._spread.files |= fewest
-        return self._rare[cut]
+    def _is_rare(self, macro: bytes, cut: Cut) -> bool:
+        """Whether some word of a cut may be an argument in few files: those are concerned, and the macro need not be
+        followed. A header among them is read by many, so that it is better to follow, unless everything uses the
+        macro."""
+        found = [files for word in cut if (files := self._files_with(word)) is not None]
+        if not self._pastes.is_general(macro):
+            found = [files for files in found if not any(path.endswith(".h") for path in files)]
+        fewest = min(found, key=len, default=None)
+        if fewest is None or len(fewest) > FEW_FILES:
+            return False
+        self._spread.files |= fewest
+        return True
 
     def _files_with(self, word: bytes) -> set[str] | None:
-        """The files in which a word, or a macro that stands for it, is more than a parameter; None for many."""
+        """The files in which a word, or a macro that stands for it, may be an argument; None for many."""
         if word not in self._places:
             sources = self._pastes.sources(word)
             patterns = [(s, re.compile(rb"(?<![\w$])" + re.escape(s) + rb"(?![\w$])")) for s in sources]
@@ -250,7 +252,7 @@ class _Search:
             found = [(p, t) for p, t in found if sources & read_words(t)] if len(found) <= MOST_FILES else found
             files: set[str] | None = None
             if len(found) <= MANY_FILES:
-                files = {p for p, t in found if sources & set(read_tokens(t))}
+                files = {p for p, t in found if is_argument(sources, read_tokens(t))}
             self._places[word] = files
         return self._places[word]
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kgbuild.analysis.apply import SPLICE
+from kgbuild.analysis.headers import NEWLINE, SPACE
 
 Cut = frozenset[bytes]
 
@@ -27,7 +28,7 @@ _ALIAS = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+([A-Za-z_]\w*)[ \t]*
 _CHAIN = re.compile(rb"[\w$]+(?:\s*##\s*[\w$]+)+")
 _PASTE = re.compile(rb"\s*##\s*")
 _COMMENT = re.compile(rb"/\*.*?\*/|//[^\n]*", re.DOTALL)
-_CALLED = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)\(([^)\n]*)\)((?:[^\n\\]|\\[^\n]|\\\n)*)", re.MULTILINE)
+_CALLED = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)\(([^)\n]*)\)([^\n]*)", re.MULTILINE)
 _ANY = re.compile(rb"[\w$]+")
 _WORD = re.compile(rb"[A-Za-z_$][\w$]*")
 
@@ -41,9 +42,26 @@ def read_words(text: bytes) -> set[bytes]:
         words.update(set(_ANY.findall(match[3])) - set(_ANY.findall(match[2])))
         return b"\n"
 
+    if b"\\" in text:
+        text = SPLICE.sub(b"", text)
     rest = _CALLED.sub(take, text) if b"define" in text else text
     words.update(_ANY.findall(rest))
     return words
+
+
+def is_argument(words: frozenset[bytes], tokens: Sequence[bytes]) -> bool:
+    """Whether one of some words begins or ends an argument, or is all that a macro stands for.
+
+    Of an argument of several tokens ## takes the last or the first (C11 6.10.3.3).
+    """
+    code = [t for t in tokens if t != SPACE]
+    for i, token in enumerate(code):
+        if token in words:
+            before, after = code[i - 1 : i], code[i + 1 : i + 2]
+            alias = after == [NEWLINE] and code[i - 2 : i - 1] == [b"define"]
+            if before in ([b"("], [b","]) or after in ([b")"], [b","]) or alias:
+                return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,7 @@ class Pastes:
         self._chains: dict[tuple[bytes | None, ...], set[bytes]] = {}
         for chain in chains:
             self._chains.setdefault(chain.parts, set()).add(chain.macro)
+        self._general = set[bytes]().union(*(m for parts, m in self._chains.items() if not any(parts)))
         self._aliases: dict[bytes, set[bytes]] = {}
         for macro, word in aliases:
             self._aliases.setdefault(word, set()).add(macro)
@@ -98,6 +117,10 @@ class Pastes:
             if name not in words  # that argument mentions the name, and is found so
             for macro in macros
         }
+
+    def is_general(self, macro: bytes) -> bool:
+        """Whether a macro pastes nothing but parameters."""
+        return macro in self._general
 
     def _cuts(self, parts: tuple[bytes | None, ...], name: bytes) -> Iterator[tuple[bytes, ...]]:
         if not parts:
@@ -145,7 +168,7 @@ def passes_on(define: Sequence[bytes], macro: bytes) -> bool:
     """Whether a #define (its tokens) hands parameters of its own to another macro, or is another name for it."""
     words = [t for t in define if not t.isspace()]
     parameters: set[bytes] = set()
-    if define[define.index(words[2]) + 1 :][:1] == (b"(",):
+    if list(define[define.index(words[2]) + 1 :][:1]) == [b"("]:
         parameters = {*words[4 : words.index(b")")], b"__VA_ARGS__"}
     for i, word in enumerate(words):
         if word != macro or i < 3:

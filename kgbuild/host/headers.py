@@ -26,7 +26,7 @@ from kgbuild.analysis.pastes import Pastes, read_aliases, read_chains, read_word
 from kgbuild.analysis.sources import Kind, classify
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import make_overlay
-from kgbuild.host.includes import GENERATORS, Index, load_index, open_words, read_file
+from kgbuild.host.includes import GENERATORS, Index, left_by_dots, load_index, open_words, read_file
 from kgbuild.host.patches import PatchSet, find_includers, why_not_built
 from kgbuild.host.preprocess import (
     Trees,
@@ -36,13 +36,13 @@ from kgbuild.host.preprocess import (
     differs,
     object_differs,
 )
-from kgbuild.host.units import names_in_commands, read_units
+from kgbuild.host.units import SOURCE, names_in_commands, read_detours, read_units
 from kgbuild.model import Kernel, Progress, UnitCommand
 from kgbuild.refusals import Refusal
 
 MAX_UNITS = 100
 # So many candidates are preprocessed sooner than the names of a header are followed through the kernel's text.
-FEW = 40
+FEW = 12
 
 # Headers that scripts read while a kernel is built, the lines they read, and what they make of them.
 _SCRIPTED: tuple[tuple[str, bytes, str], ...] = (
@@ -82,20 +82,24 @@ def choose_units(
     files are looked up in the include graph, unless the patch is refused already.
     """
     paths = sorted(patches.files)
-    direct = read_units(kernel.units, paths)
+    own = read_units(kernel.units, paths)
+    detours = read_detours(kernel.units)
+    direct = {p: [*([p] if own[p] else []), *detours.get(p, [])] for p in paths}
     rest = [p for p in paths if not direct[p]]
     code = [p for p in rest if p.endswith(".c") and _original(kernel, p) is not None]
     included = find_includers(kernel, code)
-    because = {p: "changed" for p in paths if direct[p]}
+    because = {source: "changed" for p in paths for source in direct[p]}
     for path, sources in included.items():
         because |= {s: f"includes {path}" for s in sources if s not in because}
-    known = {p for p in paths if p in because or included.get(p)}
+    known = {p for p in paths if direct[p] or included.get(p)}
     if patches.refusals:
         selection = Selection(dict(patches.files))
         selection.refusals += [_not_in_kernel(kernel, p) for p in code if p not in known]
     else:
         selection = _select(kernel, patches.files, known, set(because), cache, progress, jobs, max_units)
     selection.because = because | selection.because
+    entered = left_by_dots(f"{SOURCE}/{source}" for source in selection.because)
+    selection.real = tuple(sorted({*selection.real, *entered}))
     return selection
 
 

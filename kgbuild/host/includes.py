@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The include graph of a prepared kernel, read from its trees once and kept beside units.sqlite.
 
-Schema (format 3), in includes.sqlite of a prepared kernel:
+Schema (format 5), in includes.sqlite of a prepared kernel:
 
     includes(includer TEXT, form TEXT, name TEXT)   names as written, of every file a unit reaches
     folders(path TEXT)                              every directory that a unit's -I names
@@ -29,7 +29,7 @@ from kgbuild.host.cache import Cache
 from kgbuild.host.units import SOURCE, read_all_units
 from kgbuild.model import Kernel, Progress
 
-FORMAT = 3
+FORMAT = 5
 _ELSEWHERE = frozenset({"Documentation", "samples", "LICENSES", ".git"})
 _HERE = "x86"
 
@@ -117,7 +117,7 @@ def load_index(kernel: Kernel, cache: Cache, progress: Progress) -> Index:
     index = _read(path)
     if index is None:
         with cache.lock(f"includes-{kernel.id.build_id}", progress):
-            index = _read(path) or _make(kernel, path, progress)
+            index = _read(path) or make_index(kernel, path, progress)
     return index
 
 
@@ -139,7 +139,8 @@ def _read(path: Path) -> Index | None:
     return Index(Graph({k: tuple(v) for k, v in found.items()}), folders, everywhere, climbing)
 
 
-def _make(kernel: Kernel, path: Path, progress: Progress) -> Index:
+def make_index(kernel: Kernel, path: Path, progress: Progress) -> Index:
+    """Read the include graph from the trees and write it to `path`."""
     folders: dict[str, None] = {}
     everywhere: dict[str, None] = {}
     climbing: dict[str, None] = {}
@@ -148,13 +149,13 @@ def _make(kernel: Kernel, path: Path, progress: Progress) -> Index:
         more, included = search_path(unit.argv)
         folders.update(dict.fromkeys(more))
         everywhere.update(dict.fromkeys(included))
-        climbing.update(dict.fromkeys(left_by_dots(unit.argv)))
+        climbing.update(dict.fromkeys(left_by_dots([*unit.argv, f"{SOURCE}/{unit.source}"])))
         in_source = (kernel.source / unit.source).is_file()
         roots[unit.source if in_source else f"./{unit.source}"] = None
     # Assembly is in no unit's command; its flags are the same, and which of it is built is asked later.
     roots.update(dict.fromkeys(walk_sources(kernel, (".S",))))
     roots.update(dict.fromkeys(everywhere))
-    roots.update(dict.fromkeys(GENERATORS))
+    roots.update(dict.fromkeys(p for p in GENERATORS if (kernel.source / p).is_file()))
     resolver = Resolver([*walk_sources(kernel), *walk_build(kernel)], folders)
     graph: dict[str, tuple[Include, ...]] = {}
     words: set[bytes] = set()

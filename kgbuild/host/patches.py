@@ -23,7 +23,7 @@ from kgbuild.analysis.sources import (
     find_strip,
 )
 from kgbuild.errors import UserError
-from kgbuild.host.units import read_sources
+from kgbuild.host.units import read_detours, read_sources
 from kgbuild.model import Kernel
 from kgbuild.refusals import Refusal
 
@@ -106,14 +106,20 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
                 texts[path] = before.then(after)
                 hunks += len(file.hunks)
     files: dict[str, bytes] = {}
+    detours = read_detours(kernel.units)
     for path, applied in texts.items():
         original = _original(kernel, path)
         if applied.text == original:
             continue
         refusals += check_includes(path, applied.text, original or b"")
         text = with_line_directives(path, applied.final)
-        # A directive before a header's guard would make the compiler read the header at each #include.
-        files[path] = text.removeprefix(f'#line 1 "{path}"\n'.encode()) if path.endswith(".h") else text
+        if path.endswith(".h") or path in detours:
+            # Each unit has a way of its own to such a file, and __FILE__ tells it. A directive before a header's guard
+            # would make the compiler read the header at each #include.
+            text = text.removeprefix(f'#line 1 "{path}"\n'.encode())
+            named = re.compile(rb'^(#line \d+) "' + re.escape(path.encode()) + rb'"$', re.MULTILINE)
+            text = named.sub(rb"\1", text)
+        files[path] = text
     return PatchSet(
         tuple(patches),
         files,

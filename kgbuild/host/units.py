@@ -14,6 +14,7 @@ OBJECT` and the source file: whoever compiles adds its own.
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -182,6 +183,17 @@ def read_all_units(path: Path) -> Iterator[UnitCommand]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
         for row in database.execute(f"{_SELECT} ORDER BY source, object"):
             yield _unit(row)
+
+
+def read_detours(path: Path) -> dict[str, list[str]]:
+    """Files that units name by a way with ".." in it (arch/x86/kvm/../../../virt/kvm/vfio.c): plain path -> names."""
+    found: dict[str, list[str]] = {}
+    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+        for (source,) in database.execute(
+            "SELECT DISTINCT source FROM units WHERE instr(source, '/../') ORDER BY source"
+        ):
+            found.setdefault(posixpath.normpath(source), []).append(source)
+    return found
 
 
 def names_in_commands(path: Path, names: Iterable[bytes]) -> bool:
