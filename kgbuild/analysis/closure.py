@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
-from kgbuild.analysis.diff import Changes, is_cold, is_init
+from kgbuild.analysis.diff import Changes, is_init, is_prefix
 from kgbuild.analysis.exports import Export
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.module_image import ModuleImage
+from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN, ParityProof
-from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, VMLINUX, Bound, NotBound, World
+from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bound, NotBound, World
 from kgbuild.elf.consts import STB
 from kgbuild.refusals import Refusal
 from kgbuild.special.entries import Entry
@@ -40,7 +41,7 @@ class UnitResult:
 
 @dataclass(frozen=True)
 class Member:
-    """One atom that goes into the module, and why. `role` is changed, new, carried, cold or data."""
+    """One atom that goes into the module, and why. `role` is changed, new, carried, cold, prefix or data."""
 
     unit: int
     atom: Atom
@@ -118,7 +119,12 @@ def close(
     `image` is vmlinux; `modules` holds every target module and all that those depend on, by name. Refusals are
     collected in the result, never raised.
     """
-    return _Closer(Closure(units), World(image, exports, modules or {}), allow_unproven).run()
+    return close_in(units, World(image, exports, modules or {}), allow_unproven)
+
+
+def close_in(units: tuple[UnitResult, ...], world: World, allow_unproven: frozenset[str] = frozenset()) -> Closure:
+    """Close the changes of all units, with references bound as `world` says."""
+    return _Closer(Closure(units), world, allow_unproven).run()
 
 
 class _Closer:
@@ -183,11 +189,15 @@ class _Closer:
         self.c.members[key] = Member(number, atom, role, reason)
         self.todo.append((number, atom))
         view = self.c.units[number].changes.patched
-        if atom.kind == FUNCTION and not is_cold(atom):
+        if atom.kind == FUNCTION and role not in ("cold", "prefix"):
             for name in atom.names:
                 for half in (f"{name}.cold", *_numbered_cold(view.by_name, name)):
                     for cold in view.by_name.get(half, ()):
                         self._add(number, cold, "cold", f"the cold half of {atom.name}")
+        if atom.kind == FUNCTION and role != "prefix":
+            prefix = view.just_before(atom)
+            if prefix is not None and is_prefix(prefix):
+                self._add(number, prefix, "prefix", f"the padding before {atom.name}")
 
     # -- checks on the unit as a whole --------------------------------------------------------------------------
 
@@ -236,7 +246,8 @@ class _Closer:
         found = parity.of(original.id)
         name = patched.name
         if found is None or found.status == OVERRIDDEN:
-            self._refuse("K10-weak", unit, name, f"{name} is a weak definition that the kernel overrides elsewhere")
+            why = found.reason if found is not None and found.reason else "the kernel overrides it elsewhere"
+            self._refuse("K10-weak", unit, name, f"{name} is a weak definition, and {why}")
             return
         if found.status == AMBIGUOUS:
             self._refuse("K13-ambiguous", unit, name, f"{name} has {found.reason}: which one is meant can't be told")
@@ -253,7 +264,7 @@ class _Closer:
                 "K3-init", unit, name, f"{name} lies in {self._image(unit).section_at(address)}, freed after boot"
             )
             return
-        if not self._traceable(unit, original):
+        if not changes.original.has_trace_site(original):
             self._refuse(
                 "K4-not-traceable",
                 unit,
@@ -278,9 +289,6 @@ class _Closer:
                 self.c.redirects.append(Redirect(number, patched, candidate, sympos, address, unit.target))
                 return
         self._refuse("K5-symbol", unit, name, f"kallsyms does not list {name}")
-
-    def _traceable(self, unit: UnitResult, original: Atom) -> bool:
-        return any(e.section == "__mcount_loc" for e in unit.changes.original_entries.of(original.id))
 
     # -- following references -------------------------------------------------------------------------------------
 
@@ -309,7 +317,7 @@ class _Closer:
 
         def late(target: int) -> bool:
             bound = self.c.bound.get((number, target))
-            return bound is not None and bound.how == KLP and bound.object != VMLINUX
+            return bound is not None and bound.how in (KLP, PLAIN) and bound.object not in ("", VMLINUX)
 
         if entry.replacement is not None:
             for ref in view.refs(view.atoms[entry.replacement]):
@@ -368,7 +376,7 @@ class _Closer:
     def _carry_anonymous(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
         view = unit.changes.patched
         section = view.section_of(target)
-        if section.writable and target.kind == ANON:
+        if section.writable and target.kind == ANON and not is_location(view, target):
             self._refuse(
                 "K5-symbol",
                 unit,

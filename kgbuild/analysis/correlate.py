@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 
 from kgbuild.analysis.dwarf import Declaration, read_static_locals
+from kgbuild.analysis.noise import differ_in_lines_only
 from kgbuild.special.entries import Entries, Entry
 from kgbuild.special.view import DATA, FUNCTION, Ambiguous, Atom, Ref, View
 
@@ -172,7 +173,7 @@ def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) ->
                 left, right = result.original.refs(o), result.patched.refs(p)
             except Ambiguous:
                 continue
-            if len(left) != len(right) or result.original.masked(o) != result.patched.masked(p):
+            if len(left) != len(right) or not _same_code(result, o, p):
                 continue
             alike = list(zip(left, right, strict=True)) + _entry_refs(entries[0].of(o.id), entries[1].of(p.id))
             for a, b in alike:
@@ -184,6 +185,13 @@ def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) ->
                 ):
                     votes[(a.atom, b.atom)] = votes.get((a.atom, b.atom), 0) + 1
     return _settle(result, votes)
+
+
+def _same_code(result: Correlation, o: Atom, p: Atom) -> bool:
+    """Whether the bytes of a pair are the same, but for references and line numbers."""
+    if result.original.masked(o) == result.patched.masked(p):
+        return True
+    return o.kind == FUNCTION and differ_in_lines_only(result.original, o, result.patched, p)
 
 
 def _entry_refs(left: tuple[Entry, ...], right: tuple[Entry, ...]) -> list[tuple[Ref, Ref]]:
@@ -304,13 +312,25 @@ def _drop_stateless(result: Correlation) -> None:
 
 
 def _part_changed_stateless(result: Correlation) -> None:
-    """A once-flag or rate limit that begins with other values is another one. (Debug switches hold line numbers.)"""
+    """A once-flag, rate limit or debug switch that begins with other values is another one. The line in a debug
+    switch says nothing."""
     for o, p in result.pairs(DATA):
-        if not is_stateless(result.patched, p) or result.patched.section_name(p) in DEBUG_SECTIONS:
-            continue
-        try:
-            same = result.original.masked(o) == result.patched.masked(p)
-        except Ambiguous:
-            same = False
-        if not same:
+        if is_stateless(result.patched, p) and not same_stateless(result, o, p):
             result.part(o.id, p.id)
+
+
+def same_stateless(result: Correlation, o: Atom, p: Atom) -> bool:
+    """Whether a pair of such variables begins with the same values, but for the line of a debug switch."""
+    try:
+        was, now = result.original.masked(o), result.patched.masked(p)
+    except Ambiguous:
+        return False
+    if was != now and result.patched.section_name(p) in DEBUG_SECTIONS:
+        at, bits = result.patched.arch.debug_line
+        was, now = (_without_bits(raw, at, bits) for raw in (was, now))
+    return was == now
+
+
+def _without_bits(raw: bytes, at: int, bits: int) -> bytes:
+    word = int.from_bytes(raw[at : at + 4], "little") & ~bits
+    return raw[:at] + word.to_bytes(4, "little") + raw[at + 4 :]

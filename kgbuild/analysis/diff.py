@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kgbuild.analysis.compare import Comparer, Reason, first_difference
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, Correlation, correlate, is_anonymous, is_stateless
+from kgbuild.analysis.noise import Noise
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.refusals import Refusal
-from kgbuild.special.entries import Entries, Entry, read_entries
-from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
+from kgbuild.special.entries import Entries, read_entries
+from kgbuild.special.view import ANON, DATA, FUNCTION, Ambiguous, Atom, View
 
 INIT_SECTIONS = (".init", ".exit", ".meminit", ".cpuinit", ".devinit", ".ref.text.init")
 # Tables through which code or data registers itself at boot or module load: growing one has no effect in a live patch.
@@ -38,17 +40,7 @@ REGISTRATION = (
 )
 
 
-@dataclass(frozen=True)
-class Reason:
-    """Why a function counts as changed: `kind` (code, reference, entry, cold, ambiguous), where, what."""
-
-    kind: str
-    offset: int
-    detail: str
-
-    def __str__(self) -> str:
-        where = f" at +{self.offset:#x}" if self.offset >= 0 else ""
-        return f"{self.kind}{where}: {self.detail}" if self.detail else f"{self.kind}{where}"
+PREFIXES = ("__pfx_", "__cfi_")
 
 
 @dataclass(frozen=True)
@@ -58,14 +50,6 @@ class Changed:
     original: Atom
     patched: Atom
     reason: Reason
-
-
-@dataclass(frozen=True)
-class Noise:
-    """An accidental difference that was set aside: in which function, by which rule."""
-
-    function: str
-    rule: str
 
 
 @dataclass(frozen=True)
@@ -96,6 +80,11 @@ def is_cold(atom: Atom) -> bool:
     return any(".cold" in n for n in atom.names)
 
 
+def is_prefix(atom: Atom) -> bool:
+    """True for the padding before a function that has a symbol of its own (CONFIG_CALL_PADDING, kCFI)."""
+    return atom.kind == FUNCTION and all(n.startswith(PREFIXES) for n in atom.names)
+
+
 def cold_parent(name: str) -> str:
     """Name of the function a `.cold` half belongs to."""
     return name[: name.index(".cold")]
@@ -117,10 +106,7 @@ class _Differ:
         self.o, self.p, self.place = original, patched, place
         self.oe, self.pe = read_entries(original, place), read_entries(patched, place)
         self.c = correlate(original, patched, self.oe, self.pe)
-        self.memo: dict[tuple[int, int], Reason | None] = {}
-        self.active: set[tuple[int, int]] = set()
-        self.assumed = False
-        self.noise: set[tuple[str, str]] = set()
+        self.comparer = Comparer(self.c, self.oe, self.pe)
         self.changed: dict[tuple[int, int], Changed] = {}
         self.init_changed: list[str] = []
         self.refusals: list[Refusal] = [*self.pe.refusals]
@@ -142,17 +128,20 @@ class _Differ:
             tuple(self.changed[i] for i in sorted(self.changed)),
             tuple(new),
             tuple(removed),
-            tuple(Noise(*n) for n in sorted(self.noise)),
+            tuple(sorted(self.comparer.noise)),
             tuple(self.refusals),
             tuple(self.init_changed),
         )
 
     def _compare_pairs(self) -> None:
         for o, p in self.c.pairs(FUNCTION):
-            reason = self.compare(o, p)
+            reason = self.comparer.compare(o, p)
             if reason is None:
                 continue
-            if is_init(self.p, p) or is_init(self.o, o):
+            if is_prefix(p) and is_prefix(o):
+                for parent in self.o.by_name.get(p.name[len(PREFIXES[0]) :], []):
+                    self._changed_by_cold(parent, Reason("prefix", reason.offset, f"{p.name}: {reason}"))
+            elif is_init(self.p, p) or is_init(self.o, o):
                 self._init(p, f"{p.name} is in {self.p.section_name(p)}, {_when(self.p.section_name(p))}")
             elif is_cold(p):
                 because = Reason("cold", reason.offset, f"{p.name}: {reason}")
@@ -173,7 +162,7 @@ class _Differ:
     def _sort_out_new(self) -> list[Atom]:
         new = []
         for atom in self.p.functions:
-            if atom.id in self.c.to_original:
+            if atom.id in self.c.to_original or is_prefix(atom):
                 continue
             if is_init(self.p, atom):
                 self._init(atom, f"new function {atom.name} is in {self.p.section_name(atom)}, freed after boot")
@@ -188,7 +177,7 @@ class _Differ:
     def _sort_out_removed(self) -> list[Atom]:
         removed = []
         for atom in self.o.functions:
-            if atom.id in self.c.to_patched:
+            if atom.id in self.c.to_patched or is_prefix(atom):
                 continue
             if is_cold(atom):
                 for parent in self.o.by_name.get(cold_parent(atom.name), []):
@@ -200,124 +189,6 @@ class _Differ:
     def _refuse(self, code: str, symbol: str, fact: str, atom: Atom | None = None, view: View | None = None) -> None:
         section = (view or self.p).section_name(atom) if atom is not None else ""
         self.refusals.append(Refusal(code, f"{self.place}: {symbol}", fact, symbol=symbol, section=section))
-
-    # -- functions ---------------------------------------------------------------------------------------------
-
-    def compare(self, o: Atom, p: Atom) -> Reason | None:
-        """None where o and p are the same function, else the first difference."""
-        key = (o.id, p.id)
-        if key in self.memo:
-            return self.memo[key]
-        if key in self.active:
-            # functions that call each other: the same if nothing else differs
-            self.assumed = True
-            return None
-        if not self.active:
-            self.assumed = False
-        self.active.add(key)
-        try:
-            reason = self._compare(o, p)
-        except Ambiguous as error:
-            reason = Reason("ambiguous", -1, ": ".join(error.args))
-        self.active.discard(key)
-        if reason is not None or not self.assumed or not self.active:
-            self.memo[key] = reason
-        return reason
-
-    def _compare(self, o: Atom, p: Atom) -> Reason | None:
-        left, right = self.o.refs(o), self.p.refs(p)
-        if self.o.masked(o) != self.p.masked(p):
-            was, now = self.o.masked(o), self.p.masked(p)
-            first = _first_difference(was, now)
-            first = first if first >= 0 else min(len(was), len(now))
-            return Reason("code", first, f"{o.size} -> {p.size} bytes" if o.size != p.size else "")
-        if len(left) != len(right):
-            return Reason("reference", -1, f"{len(left)} -> {len(right)} references")
-        for a, b in zip(left, right, strict=True):
-            if (a.offset, a.type) != (b.offset, b.type) or not self.same_target(a, b, 0, p.name):
-                old, new = self.o.atoms[a.atom], self.p.atoms[b.atom]
-                return Reason("reference", a.offset, f"{self._show(self.o, old, a)} -> {self._show(self.p, new, b)}")
-        return self._compare_entries(o, p)
-
-    def _show(self, view: View, atom: Atom, ref: Ref) -> str:
-        if atom.kind == STRING:
-            return repr(view.content(atom)[max(ref.delta, 0) :].rstrip(b"\0").decode("utf-8", "replace"))
-        name = atom.name or view.section_name(atom)
-        return f"{name}{ref.delta:+#x}" if ref.delta else name
-
-    def same_target(self, a: Ref, b: Ref, depth: int, function: str = "") -> bool:
-        """Whether two references mean the same entity."""
-        x, y = self.o.atoms[a.atom], self.p.atoms[b.atom]
-        if x.section < 0 or y.section < 0:
-            if x.kind == ABSOLUTE and (x.offset, x.size) != (y.offset, y.size):
-                return False
-            return x.kind == y.kind and x.name == y.name and a.delta == b.delta
-        if STRING in (x.kind, y.kind):
-            return (
-                x.kind == y.kind
-                and 0 <= a.delta <= x.size
-                and 0 <= b.delta <= y.size
-                and self.o.content(x)[a.delta :] == self.p.content(y)[b.delta :]
-            )
-        if a.delta != b.delta or x.kind != y.kind:
-            return False
-        if x.kind == ANON or (is_anonymous(self.o, x) and is_anonymous(self.p, y)):
-            return depth < 8 and self.same_content(x, y, depth)
-        if not self.c.paired(x.id, y.id):
-            return False
-        if set(x.names) != set(y.names) and (len(x.names) > 1 or len(y.names) > 1) and x.kind == FUNCTION:
-            # folded on one side: the same entity only if the body meant is the body there was
-            return self.compare(x, y) is None
-        return True
-
-    def same_content(self, x: Atom, y: Atom, depth: int = 0) -> bool:
-        """Whether two pieces of data hold the same, references compared by the entity they mean."""
-        if x.size != y.size:
-            return False
-        left, right = self.o.refs(x), self.p.refs(y)
-        if len(left) != len(right) or self.o.masked(x) != self.p.masked(y):
-            return False
-        return all(
-            (a.offset, a.type) == (b.offset, b.type) and self.same_target(a, b, depth + 1)
-            for a, b in zip(left, right, strict=True)
-        )
-
-    def _compare_entries(self, o: Atom, p: Atom) -> Reason | None:
-        special = self.p.arch.special
-        left = [e for e in self.oe.of(o.id) if special[e.section].compared]
-        right = [e for e in self.pe.of(p.id) if special[e.section].compared]
-        for section in sorted({e.section for e in left} | {e.section for e in right}):
-            a = [e for e in left if e.section == section]
-            b = [e for e in right if e.section == section]
-            if len(a) != len(b):
-                return Reason("entry", -1, f"{section}: {len(a)} -> {len(b)} entries")
-            for x, y in zip(a, b, strict=True):
-                if not self._same_entry(x, y, p.name):
-                    return Reason("entry", y.owner_offset, f"{section} differs")
-        return None
-
-    def _same_entry(self, x: Entry, y: Entry, function: str) -> bool:
-        spec = self.p.arch.special[x.section]
-        if x.owner_offset != y.owner_offset or len(x.refs) != len(y.refs):
-            return False
-        a, b = bytearray(x.data), bytearray(y.data)
-        for start, length in spec.ignore:
-            if a[start : start + length] != b[start : start + length]:
-                self.noise.add((function, f"{x.section} line"))
-            a[start : start + length] = b[start : start + length] = bytes(length)
-        for r in x.refs:
-            a[r.offset : r.offset + r.size] = bytes(r.size)
-            b[r.offset : r.offset + r.size] = bytes(r.size)
-        if a != b:
-            return False
-        for m, n in zip(x.refs, y.refs, strict=True):
-            if (m.offset, m.type) != (n.offset, n.type):
-                return False
-            if m.offset == spec.owner:
-                continue
-            if not self.same_target(m, n, 0):
-                return False
-        return True
 
     # -- data ---------------------------------------------------------------------------------------------------
 
@@ -331,7 +202,7 @@ class _Differ:
             if self.p.section_name(p).startswith((*DEBUG_SECTIONS, "__bug", ".discard")):
                 continue
             try:
-                same = self.same_content(o, p)
+                same = self.comparer.same_content(o, p)
             except Ambiguous as error:
                 self._refuse("K13-ambiguous", p.name, ": ".join(error.args), p)
                 continue
@@ -342,7 +213,7 @@ class _Differ:
                 elif is_init(self.p, p):
                     fact = f"changed initial value of {p.name} in {now.name}"
                 else:
-                    at = _first_difference(self.o.masked(o), self.p.masked(p))
+                    at = first_difference(self.o.masked(o), self.p.masked(p))
                     fact = f"changed initial value of {p.name}" + (f" at byte {at}" if at >= 0 else "")
                 self._refuse("K3-init" if is_init(self.p, p) else "K1-data", p.name, fact, p)
             elif (
@@ -355,7 +226,7 @@ class _Differ:
 
     def _check_registered(self, o: Atom, p: Atom) -> None:
         try:
-            same = self.same_content(o, p)
+            same = self.comparer.same_content(o, p)
         except Ambiguous:
             same = False
         if not same:
@@ -371,7 +242,7 @@ class _Differ:
         for name in sorted(left.keys() | right.keys()):
             x, y = left.get(name), right.get(name)
             try:
-                same = x is not None and y is not None and self.same_content(x, y)
+                same = x is not None and y is not None and self.comparer.same_content(x, y)
             except Ambiguous:
                 same = False
             if not same:
@@ -421,10 +292,6 @@ def _tables(view: View) -> dict[str, Atom]:
 
 def _when(section: str) -> str:
     return "which only runs when its module goes" if section.startswith(".exit") else "which runs once and is freed"
-
-
-def _first_difference(a: bytes, b: bytes) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), -1)
 
 
 def _group(section: str) -> str:

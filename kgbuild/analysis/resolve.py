@@ -16,14 +16,15 @@ from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.elf.consts import STB
 
 VMLINUX = "vmlinux"
-EXPORT, KLP, NEW_GLOBAL, WEAK_NULL = "export", "klp", "new", "weak"
+EXPORT, KLP, NEW_GLOBAL, WEAK_NULL, PLAIN = "export", "klp", "new", "weak", "plain"
 
 
 @dataclass(frozen=True, order=True)
 class Bound:
     """What a reference out of the module is bound to.
 
-    how       export, klp, new (a new global of another unit) or weak (an undefined weak symbol, left so)
+    how       export, klp, new (a new global of another unit), weak (an undefined weak symbol, left so) or plain (by
+              name alone, where two objects are compared and no kernel is known)
     object    the object that has it; sympos its position there (klp only)
     proof     how its place is known
     patched   the module whose code refers to it, where that is another one than `object` and not vmlinux: its

@@ -55,8 +55,25 @@ class Instruction:
 
 
 @dataclass(frozen=True)
+class ArgumentLoad:
+    """One instruction that puts a constant or an address into the register of an integer argument: its offset, which
+    argument (0 is the first), the bytes of the immediate or displacement, and whether that is an immediate."""
+
+    offset: int
+    argument: int
+    field_offset: int
+    field_size: int
+    immediate: bool
+
+
+@dataclass(frozen=True)
 class Arch:
-    """One architecture's facts."""
+    """One architecture's facts.
+
+    trace_call  what a traceable function calls first; trace_tables: sections that list such places; trace_reach: how
+                far from the function's symbol such a place can be, in bytes, to either side
+    debug_line  offset of the 32-bit word of a pr_debug descriptor (struct _ddebug) that holds the line, and its bits
+    """
 
     name: str
     machine: int
@@ -71,7 +88,11 @@ class Arch:
     dropped: tuple[str, ...]
     auxiliary: tuple[str, ...]
     trace_call: str
+    trace_tables: tuple[str, ...]
+    trace_reach: int
     decode: Callable[[bytes], list[Instruction]] = field(repr=False)
+    argument_loads: Callable[[bytes], list[ArgumentLoad]] = field(repr=False)
+    debug_line: tuple[int, int] = (0, 0)
 
     def is_dropped(self, section: str) -> bool:
         """True for a section that never goes into a live patch and says nothing about behaviour."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kgbuild.arch.base import Arch, Instruction, SpecialSection
+from kgbuild.arch.base import Arch, ArgumentLoad, Instruction, SpecialSection
 
 R_NONE, R_64, R_PC32, R_GOT32, R_PLT32, R_32, R_32S, R_PC64 = 0, 1, 2, 3, 4, 10, 11, 24
 
@@ -52,6 +52,32 @@ def decode(code: bytes) -> list[Instruction]:
     return out
 
 
+def argument_loads(code: bytes) -> list[ArgumentLoad]:
+    """Every `mov $constant` and `lea` into a register of an integer argument (psABI: rdi, rsi, rdx, rcx, r8, r9)."""
+    from iced_x86 import Decoder, Mnemonic, OpKind, Register
+
+    order = (("EDI", "RDI"), ("ESI", "RSI"), ("EDX", "RDX"), ("ECX", "RCX"), ("R8D", "R8"), ("R9D", "R9"))
+    argument = {getattr(Register, name): i for i, names in enumerate(order) for name in names}
+    immediates = {OpKind.IMMEDIATE32, OpKind.IMMEDIATE64, OpKind.IMMEDIATE32TO64}
+    decoder = Decoder(64, code)
+    out = []
+    for i in decoder:
+        if i.mnemonic not in (Mnemonic.MOV, Mnemonic.LEA) or i.op0_kind != OpKind.REGISTER:
+            continue
+        which = argument.get(i.op0_register)
+        if which is None:
+            continue
+        constants = decoder.get_constant_offsets(i)
+        if i.mnemonic == Mnemonic.MOV and i.op1_kind in immediates and constants.has_immediate:
+            at, size = constants.immediate_offset, constants.immediate_size
+        elif i.mnemonic == Mnemonic.LEA and i.is_ip_rel_memory_operand:
+            at, size = constants.displacement_offset, constants.displacement_size
+        else:
+            continue
+        out.append(ArgumentLoad(i.ip, which, i.ip + at, size, i.mnemonic == Mnemonic.MOV))
+    return out
+
+
 _SITE = SpecialSection(sizes={4: (0,)}, compared=False)
 
 ARCH = Arch(
@@ -85,7 +111,7 @@ ARCH = Arch(
         ".call_sites": _SITE,
         ".smp_locks": _SITE,
         # struct bug_entry: bug address, file, line (u16), flags (u16)
-        "__bug_table": SpecialSection(sizes={12: (0, 4)}, ignore=((8, 2),)),
+        "__bug_table": SpecialSection(sizes={12: (0, 4), 8: (0,)}, ignore=((8, 2),)),
         "__ex_table": SpecialSection(sizes={12: (0, 4)}),
         "__jump_table": SpecialSection(sizes={16: (0, 4, 8), 24: (0, 8, 16)}, key={16: 8, 24: 16}),
         ".static_call_sites": SpecialSection(sizes={8: (0, 4)}, key={8: 4}),
@@ -109,6 +135,7 @@ ARCH = Arch(
         ".orc_lookup",
         ".ibt_endbr_seal",
         "__patchable_function_entries",
+        ".printk_index",
         "_error_injection_whitelist",
         ".export_symbol",
         "__versions",
@@ -118,5 +145,11 @@ ARCH = Arch(
     ),
     auxiliary=(".altinstr_replacement", ".altinstr_aux", ".fixup"),
     trace_call="__fentry__",
+    trace_tables=("__mcount_loc", "__patchable_function_entries"),
+    # the call comes first or behind an endbr; padding of up to 16 bytes (CONFIG_CALL_PADDING) is before the symbol
+    trace_reach=16,
     decode=decode,
+    argument_loads=argument_loads,
+    # four pointers, then lineno:18 and flags (include/linux/dynamic_debug.h, 3.x to 6.12)
+    debug_line=(32, 0x3FFFF),
 )

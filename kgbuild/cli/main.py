@@ -14,6 +14,7 @@ from kgbuild.errors import KgbuildError
 # name -> (module, attribute, one line for --help); the order is the order of --help
 COMMANDS = {
     "build": ("kgbuild.cli.build", "build", "Build a live patch module from source diffs."),
+    "diff": ("kgbuild.cli.diff", "diff", "Compare two objects of one unit."),
     "verify": ("kgbuild.cli.verify", "verify", "Check a live patch module against a kernel."),
     "vm": ("kgbuild.cli.vm", "vm", "Boot the kernel in QEMU, load the patch, check, unload."),
     "kernel": ("kgbuild.cli.kernel", "kernel", "Fetch, list, add and remove kernels."),

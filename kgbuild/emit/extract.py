@@ -61,13 +61,14 @@ class TargetIdentity:
     delta: int
 
 
-def extract(closure: Closure, identity: Identity) -> OutObject:
-    """The output object of a closure that has no refusals."""
+def extract(closure: Closure, identity: Identity | None) -> OutObject:
+    """The output object of a closure that has no refusals; without an identity, the members and what belongs to them
+    alone, without the tables of a patch."""
     return _Extractor(closure, identity).run()
 
 
 class _Extractor:
-    def __init__(self, closure: Closure, identity: Identity) -> None:
+    def __init__(self, closure: Closure, identity: Identity | None) -> None:
         self.c, self.identity = closure, identity
         self.arch = closure.units[0].changes.patched.arch
         self.out = OutObject(self.arch.machine)
@@ -86,7 +87,8 @@ class _Extractor:
         for member in members:
             if member.atom.kind == FUNCTION:
                 self._entries(member)
-        self._tables()
+        if self.identity is not None:
+            self._tables(self.identity)
         return self.out
 
     def _view(self, unit: int) -> View:
@@ -107,6 +109,11 @@ class _Extractor:
             self.place[key] = (section, len(section.data))
             section.data.extend(view.content(atom))
             return
+        if member.role == "prefix":
+            return  # placed with its function
+        prefix = view.just_before(atom) if atom.kind == FUNCTION else None
+        if prefix is not None and (member.unit, prefix.id) not in self.c.members:
+            prefix = None
         name = _loadable_name(source.name)
         kind = SHT.NOBITS if source.type == SHT.NOBITS else SHT.PROGBITS
         merge = bool(flags & SHF.MERGE)
@@ -114,23 +121,32 @@ class _Extractor:
             name,
             kind,
             flags & ~(SHF.MERGE | SHF.STRINGS) if merge else flags,
-            align=_alignment(view, atom),
+            align=_alignment(view, prefix or atom),
             entsize=0,
         )
-        if kind == SHT.NOBITS:
-            section.size = atom.size
-        else:
-            section.data.extend(view.content(atom))
         self.out.sections.append(section)
-        self.place[key] = (section, 0)
-        if atom.kind in (FUNCTION, DATA):
-            for position, alias in enumerate(atom.names):
-                # all are local: a global would be found by name, and names prove nothing
-                of_type = STT.FUNC if atom.kind == FUNCTION else STT.OBJECT
-                symbol = OutSymbol(alias, section, 0, atom.size, STB.LOCAL, of_type)
-                self.out.symbols.append(symbol)
-                if position == 0:
-                    self.symbol_of[key] = symbol
+        for piece in (prefix, atom):
+            if piece is None:
+                continue
+            offset = len(section.data)
+            if kind == SHT.NOBITS:
+                section.size = piece.size
+            else:
+                section.data.extend(view.content(piece))
+            self.place[(member.unit, piece.id)] = (section, offset)
+            self._names(member.unit, piece, section, offset)
+
+    def _names(self, unit: int, atom: Atom, section: OutSection, offset: int) -> None:
+        """The symbols of a function or variable. All are local: a global would be found by name, and names prove
+        nothing."""
+        if atom.kind not in (FUNCTION, DATA):
+            return
+        of_type = STT.FUNC if atom.kind == FUNCTION else STT.OBJECT
+        for position, alias in enumerate(atom.names):
+            symbol = OutSymbol(alias, section, offset, atom.size, STB.LOCAL, of_type)
+            self.out.symbols.append(symbol)
+            if position == 0:
+                self.symbol_of[(unit, atom.id)] = symbol
 
     def _shared_section(self, name: str, flags: int, align: int, entsize: int) -> OutSection:
         if name not in self.shared:
@@ -206,7 +222,7 @@ class _Extractor:
 
     # -- the patch's own tables ----------------------------------------------------------------------------------
 
-    def _tables(self) -> None:
+    def _tables(self, identity: Identity) -> None:
         strings = OutSection(STRINGS_SECTION, SHT.PROGBITS, SHF.ALLOC)
         table = OutSection(FUNCS_SECTION, SHT.PROGBITS, SHF.ALLOC, align=8)
         self.out.sections += [strings, table]
@@ -229,9 +245,9 @@ class _Extractor:
         table.data.extend(bytes(FUNC_ENTRY))
         self._object("kgbuild_funcs", table, 0, len(table.data))
         for name, value in (
-            ("kgbuild_build_id", self.identity.build_id),
-            ("kgbuild_build_id_size", struct.pack("<I", len(self.identity.build_id))),
-            ("kgbuild_replace", struct.pack("<I", int(self.identity.replace))),
+            ("kgbuild_build_id", identity.build_id),
+            ("kgbuild_build_id_size", struct.pack("<I", len(identity.build_id))),
+            ("kgbuild_replace", struct.pack("<I", int(identity.replace))),
         ):
             section = OutSection(f".rodata.{name}", SHT.PROGBITS, SHF.ALLOC, bytearray(value), align=4)
             self.out.sections.append(section)
@@ -242,9 +258,9 @@ class _Extractor:
             notes.relocs.append(OutReloc(offset, abs64, symbol, 0))
         self.out.sections.append(notes)
         self._object("kgbuild_notes", notes, 0, 16)
-        if self.identity.targets:
-            self._target_tables(strings, text, abs64)
-        desc = self.identity.note.encode()
+        if identity.targets:
+            self._target_tables(identity, strings, text, abs64)
+        desc = identity.note.encode()
         note = struct.pack("<III", len(NOTE_NAME), len(desc), NOTE_TYPE) + NOTE_NAME + desc
         note += b"\0" * (-len(note) % 4)
         self.out.sections.append(OutSection(NOTE_SECTION, SHT.NOTE, SHF.ALLOC, bytearray(note), align=4))
@@ -252,12 +268,12 @@ class _Extractor:
             info = b"".join(f"import_ns={n}\0".encode() for n in sorted(self.c.namespaces))
             self.out.sections.append(OutSection(".modinfo", SHT.PROGBITS, SHF.ALLOC, bytearray(info)))
 
-    def _target_tables(self, strings: OutSection, text: Callable[[str], int], abs64: int) -> None:
+    def _target_tables(self, identity: Identity, strings: OutSection, text: Callable[[str], int], abs64: int) -> None:
         """What main.c needs for target modules: `kgbuild_objects`, how to know each, and `kgbuild_late`, the places
         that are relocated when one comes. Both end with an entry of zeros."""
         objects = OutSection(".rodata.kgbuild_objects", SHT.PROGBITS, SHF.ALLOC, align=8)
         self.out.sections.append(objects)
-        for target in self.identity.targets:
+        for target in identity.targets:
             base = len(objects.data)
             objects.data.extend(struct.pack("<QQqI20s", 0, 0, target.delta, len(target.build_id), target.build_id))
             symbol = self._undefined(f".klp.sym.{target.name}.{target.anchor},{target.sympos}")
@@ -266,7 +282,7 @@ class _Extractor:
         objects.data.extend(bytes(OBJECT_ENTRY))
         self._object("kgbuild_objects", objects, 0, len(objects.data))
         self._resolve_first(abs64)
-        if not self.identity.clear_late:
+        if not identity.clear_late:
             return
         late = OutSection(".rodata.kgbuild_late", SHT.PROGBITS, SHF.ALLOC, align=8)
         for section in self.out.sections:

@@ -427,6 +427,32 @@ class View:
             out.append(Ref(i.field_offset, kind, i.field_size, target, delta, bias, synthetic=True))
         return out
 
+    def has_trace_site(self, atom: Atom) -> bool:
+        """Whether a function begins with a call that ftrace can turn, by the relocation of that call (kept, with type
+        NONE, where the compiler or objtool has made a nop of it) or by the tables of such places."""
+        offsets, _, syms, _ = self._relocs(atom.section)
+        end = min(atom.offset + self.arch.trace_reach, atom.offset + atom.size)
+        first, last = bisect.bisect_left(offsets, atom.offset), bisect.bisect_left(offsets, end)
+        if any(self._symbols[syms[i]].name == self.arch.trace_call for i in range(first, last)):
+            return True
+        before = self.just_before(atom)
+        padded = before is None or before.kind != FUNCTION or before.name.startswith("__pfx_")
+        places = self._trace_places.get(atom.section, [])
+        at = bisect.bisect_left(places, atom.offset - (self.arch.trace_reach if padded else 0))
+        return at < len(places) and places[at] < end
+
+    @cached_property
+    def _trace_places(self) -> dict[int, list[int]]:
+        """Offsets of trace sites by section, as the tables of the compiler say."""
+        out: dict[int, list[int]] = {}
+        for section in self.obj.sections:
+            if section.name in self.arch.trace_tables:
+                _, _, syms, addends = self._relocs(section.index)
+                for sym, addend in zip(syms, addends, strict=True):
+                    symbol = self._symbols[sym]
+                    out.setdefault(symbol.shndx, []).append(symbol.value + addend)
+        return {index: sorted(places) for index, places in out.items()}
+
     def masked(self, atom: Atom) -> bytes:
         """The atom's bytes with every referenced field zeroed."""
         raw = bytearray(self.content(atom))

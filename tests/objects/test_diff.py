@@ -161,7 +161,7 @@ def test_same_object_has_no_changes(case: Case) -> None:
 
 def test_line_of_a_bug_entry_is_noted_as_noise() -> None:
     c = changes(next(c for c in CASES if c.name == "bug_line"), (), ("-DPATCHED",))
-    assert [(n.function, n.rule) for n in c.noise] == [("first", "__bug_table line")]
+    assert [(n.function, n.rule) for n in c.noise] == [("first", "line-bug")]
 
 
 def test_static_locals_are_paired_by_their_users_not_by_their_numbers() -> None:

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Differences between two compiles that are accidents: one table, a name for each rule.
+
+A rule sets a difference aside only where the code shows what it is. A line number handed to a function, for example, is
+not told by the name of that function (kernels have hundreds that take one), but by what stands beside it: the argument
+before it is `__FILE__` or `__func__`. What no rule covers is a change.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kgbuild.special.view import DATA, STRING, Ambiguous, Atom, Ref, View
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One kind of accidental difference: its name, what it is, why it is no change."""
+
+    name: str
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, order=True)
+class Noise:
+    """An accidental difference that was set aside: in which function, by which rule."""
+
+    function: str
+    rule: str
+
+
+LINE_ARGUMENT = "line-argument"
+LINE_DATA = "line-data"
+LINE_STRING = "line-string"
+LINE_BUG = "line-bug"
+LINE_DEBUG = "line-debug"
+STATIC_LOCAL = "static-local-number"
+ONCE_FLAG = "once-flag-number"
+CLONE = "clone-number"
+CONSTANT = "constant-number"
+BRANCH_WIDTH = "branch-width"
+SECTION = "section"
+PRINTK_INDEX = "printk-index"
+
+RULES: dict[str, Rule] = {
+    r.name: r
+    for r in (
+        Rule(
+            LINE_ARGUMENT,
+            "a line number that is passed to a function behind __FILE__ or __func__",
+            "WARN, BUG, might_sleep, lockdep and the like print it",
+        ),
+        Rule(LINE_DATA, "a line number in data that begins with a pointer to a file's name", "sanitizers print it"),
+        Rule(LINE_STRING, "a line number behind a file's name in a string", "FORTIFY_SOURCE makes such messages"),
+        Rule(LINE_BUG, "the line number of a __bug_table entry", "it is printed when the trap is hit"),
+        Rule(LINE_DEBUG, "the line number in the descriptor of a pr_debug", "dynamic debug prints it"),
+        Rule(STATIC_LOCAL, "the number of a static local variable", "gcc counts anew in every compile"),
+        Rule(
+            ONCE_FLAG,
+            "the number of a once-flag, lock class or rate limit that a macro makes",
+            "gcc counts anew in every compile",
+        ),
+        Rule(CLONE, "the number of an isra, constprop or part clone", "gcc counts anew in every compile"),
+        Rule(CONSTANT, "the name of an anonymous constant", "it is compared by its content"),
+        Rule(
+            BRANCH_WIDTH,
+            "the width of a branch",
+            "the assembler takes the short form where the distance allows it",
+        ),
+        Rule(
+            SECTION, "the section of a function among .text, .text.unlikely, .text.hot", "it places, and nothing else"
+        ),
+        Rule(PRINTK_INDEX, "entries of .printk_index", "an index of messages for user space"),
+    )
+}
+
+_FILE = re.compile(rb"[^\s%:]*[\w+-]\.[chSs]\0")
+_FILE_LINE = re.compile(rb"(\.[chSs]:)\d+")
+_MAX_LINE = 1_000_000
+_LOCATION = 16  # a pointer, a line, a column
+FUNCTION_NAMES = ("__func__", "__FUNCTION__", "__PRETTY_FUNCTION__")
+
+
+def is_file_name(text: bytes) -> bool:
+    """Whether a string with its NUL is what __FILE__ gives."""
+    return _FILE.fullmatch(text) is not None
+
+
+def without_lines(text: bytes) -> bytes:
+    """A string without the line numbers that stand behind file names."""
+    return _FILE_LINE.sub(rb"\1", text)
+
+
+def _names_place(view: View, function: Atom, ref: Ref) -> bool:
+    """Whether a reference means __FILE__ or __func__."""
+    target = view.atoms[ref.atom]
+    if target.kind == STRING:
+        text = view.content(target)[max(ref.delta, 0) :]
+        return is_file_name(text) or text.rstrip(b"\0").decode("utf-8", "replace") in function.names
+    return (
+        target.kind == DATA
+        and ref.delta == 0
+        and any(n.partition(".")[0] in FUNCTION_NAMES for n in target.names)
+        and view.is_const(target)
+    )
+
+
+def line_arguments(view: View, function: Atom) -> set[int]:
+    """Offsets in a function of the bytes of immediates that are line numbers in calls.
+
+    In a stretch of code up to a call, one argument register is given a constant, and the one before it the address of
+    a file's or a function's name.
+    """
+    out: set[int] = set()
+    try:
+        refs = {r.offset: r for r in view.refs(function)}
+    except Ambiguous:
+        return out
+    stretch: dict[int, tuple[bool, range]] = {}  # argument -> (names the place, bytes of the immediate)
+    calls = {i.offset for i in view.instructions(function) if i.is_call or i.ends_flow}
+    loads = {load.offset: load for load in view.arch.argument_loads(view.content(function))}
+    for i in view.instructions(function):
+        load = loads.get(i.offset)
+        if load is not None:
+            ref = refs.get(load.field_offset)
+            names = ref is not None and _names_place(view, function, ref)
+            line = range(load.field_offset, load.field_offset + load.field_size)
+            stretch[load.argument] = (names, line if load.immediate and ref is None else range(0))
+        if i.offset in calls:
+            for argument, (_, line) in stretch.items():
+                if line and stretch.get(argument - 1, (False, line))[0]:
+                    out.update(line)
+            stretch = {}
+    return out
+
+
+def differ_in_lines_only(o: View, a: Atom, p: View, b: Atom) -> bool:
+    """Whether the code of two functions of one size differs in nothing but line numbers passed to functions."""
+    was, now = o.masked(a), p.masked(b)
+    if len(was) != len(now):
+        return False
+    at = [i for i, (x, y) in enumerate(zip(was, now, strict=True)) if x != y]
+    return bool(at) and set(at) <= line_arguments(o, a) & line_arguments(p, b)
+
+
+def is_location(view: View, atom: Atom) -> bool:
+    """Whether data begins as a sanitizer's source location does: a pointer to a file's name, then line and column."""
+    if atom.size < _LOCATION:
+        return False
+    first = next(iter(view.refs(atom)), None)
+    if first is None or first.offset != 0 or first.size != 8:
+        return False
+    target = view.atoms[first.atom]
+    if target.kind != STRING or not is_file_name(view.content(target)[max(first.delta, 0) :]):
+        return False
+    line = int.from_bytes(view.content(atom)[8:12], "little")
+    return line < _MAX_LINE and all(not 8 <= r.offset < _LOCATION for r in view.refs(atom))
+
+
+def rules_table() -> Iterator[str]:
+    """The rules as rows of a Markdown table, for the documentation."""
+    yield "| rule | what differs | why it is no change |"
+    yield "| --- | --- | --- |"
+    for rule in RULES.values():
+        yield f"| `{rule.name}` | {rule.what} | {rule.why} |"

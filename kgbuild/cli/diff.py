@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`kgbuild diff`: what differs between two objects of one unit, and the object that holds it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kgbuild.cli.ui import Output, show_error
+from kgbuild.errors import UserError
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.symtab import ParentSymbols
+    from kgbuild.elf.object import Object
+    from kgbuild.emit.objdiff import ObjectDiff
+
+MAX_FILE = 1 << 30
+
+
+@click.command(short_help="Compare two objects of one unit.")
+@click.argument("original", metavar="ORIG.o", type=click.Path(path_type=Path))
+@click.argument("patched", metavar="PATCHED.o", type=click.Path(path_type=Path))
+@click.option("-o", "output", metavar="OUT.o", type=click.Path(path_type=Path), help="Write the output object.")
+@click.option("--json", "json_file", metavar="FILE", help="Write the answer as JSON; - is standard output.")
+@click.option("--symvers", metavar="FILE", type=click.Path(path_type=Path), help="Module.symvers: what is exported.")
+@click.option(
+    "--parent-symtab",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Symbols of vmlinux or the module: the ELF file, readelf -sW of it, or System.map. Gives positions.",
+)
+@click.option("--explain", metavar="FUNCTION", help="Show both codes of a function side by side, and why it counts.")
+@click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
+@click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+@click.option("--no-color", is_flag=True, help="No colour (also: NO_COLOR).")
+@click.pass_context
+def diff(
+    context: click.Context,
+    original: Path,
+    patched: Path,
+    output: Path | None,
+    json_file: str | None,
+    symvers: Path | None,
+    parent_symtab: Path | None,
+    explain: str | None,
+    ignore_init: bool,
+    quiet: bool,
+    no_color: bool,
+) -> None:
+    """Compare ORIG.o with PATCHED.o, two compiles of one unit, and say what changed, is new, or is gone.
+
+    No kernel is needed. Compile both with -ffunction-sections -fdata-sections. Ends with 0 where something changed, 1
+    where that can't be patched, 2 where a file is no relocatable object, 4 where nothing changed.
+
+    \b
+    Example:
+      kgbuild diff fork.orig.o fork.patched.o -o fork.out.o --json -
+      kgbuild diff fork.orig.o fork.patched.o --explain copy_process
+    """
+    from kgbuild.analysis.exports import parse_symvers
+    from kgbuild.cli.build import write_file
+    from kgbuild.emit.objdiff import diff_objects
+
+    out = Output(quiet=quiet or json_file == "-" or explain is not None, no_color=no_color)
+    left, right = _read_object(original), _read_object(patched)
+    exports = parse_symvers(_read_text(symvers)) if symvers is not None else {}
+    parent = _read_parent(parent_symtab) if parent_symtab is not None else None
+    found = diff_objects(left, right, patched.name, exports, parent, ignore_init)
+    status = 1 if found.refusals else 4 if found.nothing else 0
+    if explain is not None:
+        _explain(found, explain, Output(no_color=no_color).colour)
+        context.exit(0)
+    if output is not None and not status and found.output_functions:
+        write_file(output, found.output())
+    if json_file is not None:
+        text = json.dumps(found.as_json(), indent=1) + "\n"
+        if json_file == "-":
+            click.echo(text, nl=False)
+        else:
+            write_file(Path(json_file), text.encode())
+    _show(out, found, output if not status else None)
+    if found.refusals and json_file != "-":
+        from kgbuild.refusals import Refused
+
+        show_error(Refused(list(found.refusals)))
+    context.exit(status)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE:
+            raise UserError(f"{size} bytes are more than any object has", place=str(path))
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(error.strerror or str(error), place=str(path), remedy="name a readable file") from error
+
+
+def _read_text(path: Path) -> str:
+    return _read(path).decode("utf-8", "replace")
+
+
+def _read_object(path: Path) -> Object:
+    from kgbuild.emit.objdiff import read_relocatable
+
+    data = _read(path)
+    try:
+        return read_relocatable(data, str(path))
+    except UserError as error:
+        error.place = error.place or str(path)
+        raise
+
+
+def _read_parent(path: Path) -> ParentSymbols:
+    from kgbuild.analysis.symtab import read_parent
+    from kgbuild.elf.read import read
+
+    data = _read(path)
+    try:
+        objects = [read(data)] if data[:4] == b"\x7fELF" else []
+        return read_parent(data, str(path), objects)
+    except UserError as error:
+        error.place = error.place or str(path)
+        raise
+
+
+def _show(out: Output, found: ObjectDiff, output: Path | None) -> None:
+    rows = [("change", c.name, str(c.reason)) for c in found.changed]
+    rows += [("new", n, "") for n in found.new] + [("removed", n, "") for n in found.removed]
+    last = ""
+    for label, name, reason in rows:
+        out.line(label if label != last else "", f"{name:<36} {reason}".rstrip())
+        last = label
+    by_rule: dict[str, list[str]] = {}
+    for n in found.noise:
+        by_rule.setdefault(n.rule, []).append(n.function)
+    for number, (rule, functions) in enumerate(sorted(by_rule.items())):
+        shown = ", ".join(functions[:3]) + (f" and {len(functions) - 3} more" if len(functions) > 3 else "")
+        out.line("noise" if not number else "", f"{rule:<36} {shown}")
+    for r in found.ignored:
+        out.line("ignored", f"{r.code}  {r.place}: {r.fact}", style="yellow")
+    for text in found.warnings:
+        out.line("warning", text, style="yellow")
+    if found.nothing:
+        out.line("no change", "the two objects do the same")
+    if output is not None:
+        count = len(found.output_functions)
+        out.line("wrote", f"{output}  {count} function{'s' * (count != 1)}")
+
+
+def _explain(found: ObjectDiff, function: str, colour: bool) -> None:
+    raise UserError("is not there yet", place="--explain")
