@@ -278,7 +278,7 @@ def _no_changes(view: View, place: str) -> Changes:
     from kgbuild.analysis.correlate import Correlation
     from kgbuild.special.entries import Entries
 
-    nothing = Entries({}, ())
+    nothing = Entries()
     return Changes(place, view, view, Correlation(view, view), nothing, nothing, (), (), (), (), (), ())
 
 

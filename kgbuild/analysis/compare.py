@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kgbuild.analysis import noise
-from kgbuild.analysis.correlate import DEBUG_SECTIONS, Correlation, is_anonymous, is_stateless, stem
+from kgbuild.analysis.correlate import DEBUG_SECTIONS, Correlation, is_anonymous, is_stateless, same_stateless, stem
+from kgbuild.analysis.digest import same_at_first_sight
 from kgbuild.analysis.noise import Noise
 from kgbuild.special.entries import Entries, Entry
 from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
@@ -47,7 +48,9 @@ class Comparer:
         self.o, self.p = correlation.original, correlation.patched
         self.oe, self.pe = left, right
         self.noise: set[Noise] = set()
-        self._memo: dict[tuple[int, int], Reason | None] = {}
+        same, found = same_at_first_sight(self.o, self.p)
+        self.noise |= found
+        self._memo: dict[tuple[int, int], Reason | None] = dict.fromkeys(same)
         self._active: set[tuple[int, int]] = set()
         self._assumed = False
         self._rules: set[str] = set()
@@ -168,7 +171,11 @@ class Comparer:
                 self._rules.add(noise.CONSTANT)
             return True
         if not self.c.paired(x.id, y.id):
-            return False
+            if not self._fresh_serves(x, y):
+                return False
+            if x.name != y.name:
+                self._rules.add(noise.ONCE_FLAG)
+            return True
         if x.name != y.name:
             self._note_name(x, y)
         if x.kind == DATA and self.p.section_name(y) in DEBUG_SECTIONS and self.o.masked(x) != self.p.masked(y):
@@ -177,6 +184,12 @@ class Comparer:
             # folded on one side: the same entity only if the body meant is the body there was
             return self.compare(x, y) is None
         return True
+
+    def _fresh_serves(self, x: Atom, y: Atom) -> bool:
+        """Whether two once-flags or their like are of one kind, so that it does not matter which is meant."""
+        if x.kind != DATA or not is_stateless(self.o, x) or not is_stateless(self.p, y):
+            return False
+        return stem(x.name) == stem(y.name) and same_stateless(self.c, x, y)
 
     def _note_name(self, x: Atom, y: Atom) -> None:
         if x.kind == FUNCTION and stem(x.name) == stem(y.name):

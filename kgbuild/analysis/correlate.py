@@ -17,7 +17,7 @@ from kgbuild.analysis.noise import differ_in_lines_only
 from kgbuild.special.entries import Entries, Entry
 from kgbuild.special.view import DATA, FUNCTION, Ambiguous, Atom, Ref, View
 
-NONE = Entries({}, ())
+NONE = Entries()
 
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 _UNIQUE = re.compile(r"^(__UNIQUE_ID_[A-Za-z_]*?)\d+")
@@ -163,12 +163,18 @@ def _drop_settled(result: Correlation) -> None:
 
 def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) -> bool:
     group_of: dict[tuple[int, int], str] = {}
-    for key, (ours, theirs) in result.undecided.items():
+    matters = {k: v for k, v in result.undecided.items() if not _needless(result, v)}
+    if not matters:
+        return False
+    for key, (ours, theirs) in matters.items():
         group_of.update({(0, o): key for o in ours})
         group_of.update({(1, p): key for p in theirs})
     votes: dict[tuple[int, int], int] = {}
+    concerned = _concerned(result.original, [o for ours, _ in matters.values() for o in ours], entries[0])
     for kind in (FUNCTION, DATA):
         for o, p in result.pairs(kind):
+            if o.section not in concerned:
+                continue
             try:
                 left, right = result.original.refs(o), result.patched.refs(p)
             except Ambiguous:
@@ -185,6 +191,17 @@ def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) ->
                 ):
                     votes[(a.atom, b.atom)] = votes.get((a.atom, b.atom), 0) + 1
     return _settle(result, votes)
+
+
+def _concerned(view: View, atoms: list[int], entries: Entries) -> set[int]:
+    """Sections that may refer to one of some atoms, by a relocation of their own or of one of their entries."""
+    sections = view.sections_referring_to({view.atoms[i].section for i in atoms} - {-1})
+    # within a section the assembler leaves no relocation
+    sections |= {view.atoms[i].section for i in atoms}
+    tables = {s for s in sections if s >= 0 and view.obj.sections[s].name in view.arch.special}
+    if tables:
+        sections |= entries.owner_sections(tables)
+    return sections
 
 
 def _same_code(result: Correlation, o: Atom, p: Atom) -> bool:

@@ -274,20 +274,22 @@ def _tables(view: View) -> dict[str, Atom]:
     for atom in view.atoms:
         if atom.section >= 0:
             whole.setdefault(atom.section, []).append(atom)
-    referred: set[int] = set()
-    for atom in [*view.atoms]:
-        try:
-            referred.update(r.atom for r in view.refs(atom) if atom.kind in (FUNCTION, DATA))
-        except Ambiguous:
-            continue
     out = {}
     for atoms in whole.values():
         section = view.section_of(atoms[0])
-        if len(atoms) > 1 or atoms[0].kind != ANON or atoms[0].id in referred or is_init(view, atoms[0]):
+        if len(atoms) > 1 or atoms[0].kind != ANON or is_init(view, atoms[0]):
             continue
         if not section.executable and not section.flags & SHF.MERGE:
             out[section.name] = atoms[0]
-    return out
+    return {name: atom for name, atom in out.items() if not _is_referred_to(view, atom.section)}
+
+
+def _is_referred_to(view: View, section: int) -> bool:
+    """Whether code or data refers to a section; another table does not count."""
+    return any(
+        not view.is_table(s) and s.alloc and s.index != section
+        for s in (view.obj.sections[i] for i in view.sections_referring_to({section}))
+    )
 
 
 def _when(section: str) -> str:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from kgbuild.arch.base import SpecialSection
+from kgbuild.elf.object import Section
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import Ambiguous, Ref, View
 
@@ -31,20 +34,56 @@ class Entry:
     companion: bytes = b""
 
 
-@dataclass(frozen=True)
-class Entries:
-    """Every entry of an object's special sections, by owner atom, in section and table order."""
+def entry_size(view: View, section_index: int, spec: SpecialSection) -> int | None:
+    """The entry size of `spec.sizes` with which every entry has the relocations it needs in place, else None."""
+    section = view.obj.sections[section_index]
+    offsets = {int(o) for o in view.obj.relocs(section_index)["offset"]}
+    for size, needed in spec.sizes.items():
+        rest = section.size % size
+        if rest and not (spec.last and rest >= spec.last):
+            continue
+        if all(i + n in offsets for i in range(0, section.size, size) for n in needed):
+            return size
+    return None
 
-    by_owner: dict[int, tuple[Entry, ...]]
-    refusals: tuple[Refusal, ...]
+
+class Entries:
+    """The entries of an object's special sections, read when they are asked for. `refusals` names the sections whose
+    entries can't be told apart; what can't be followed inside an entry raises Ambiguous when it is asked for."""
+
+    def __init__(self, view: View | None = None, tables: tuple[_Table, ...] = (), refusals: tuple[Refusal, ...] = ()):
+        self.view, self.tables, self.refusals = view, tables, refusals
+        self._of: dict[int, tuple[Entry, ...]] = {}
 
     def of(self, atom_id: int) -> tuple[Entry, ...]:
-        return self.by_owner.get(atom_id, ())
+        """The entries that belong to an atom, in section and table order. Raises Ambiguous."""
+        found = self._of.get(atom_id)
+        if found is None:
+            found = self._of[atom_id] = self._read(atom_id)
+        return found
+
+    def _read(self, atom_id: int) -> tuple[Entry, ...]:
+        if self.view is None or not self.tables:
+            return ()
+        section = self.view.atoms[atom_id].section
+        return tuple(
+            e for t in self.tables for i in t.of_section.get(section, ()) if (e := t.entry(i)).owner == atom_id
+        )
+
+    @property
+    def by_owner(self) -> dict[int, tuple[Entry, ...]]:
+        """All entries by owner."""
+        owners = sorted({t.entry(i).owner for t in self.tables for of in t.of_section.values() for i in of})
+        return {owner: self.of(owner) for owner in owners}
+
+    def owner_sections(self, sections: set[int]) -> set[int]:
+        """The sections of code that have entries in one of some special sections."""
+        return {owner for t in self.tables if t.section.index in sections for owner in t.of_section}
 
 
 def read_entries(view: View, place: str) -> Entries:
     """All entries of the special sections that `view`'s architecture names. `place` names the object in refusals."""
-    by_owner: dict[int, list[Entry]] = {}
+    tables: list[_Table] = []
     refusals: list[Refusal] = []
     for section in view.obj.sections:
         spec = view.arch.special.get(section.name)
@@ -62,86 +101,76 @@ def read_entries(view: View, place: str) -> Entries:
                 )
             )
             continue
-        try:
-            for entry in _entries(view, section.index, spec, size):
-                by_owner.setdefault(entry.owner, []).append(entry)
-        except Ambiguous as error:
-            fact = f"{section.name}: {': '.join(error.args)}"
-            refusals.append(Refusal("K2-special", f"{place}: {section.name}", fact, section=section.name))
-    return Entries({k: tuple(v) for k, v in by_owner.items()}, tuple(refusals))
+        tables.append(_Table(view, section, spec, size))
+    return Entries(view, tuple(tables), tuple(refusals))
 
 
-def entry_size(view: View, section_index: int, spec: SpecialSection) -> int | None:
-    """The entry size of `spec.sizes` with which every entry has the relocations it needs in place, else None."""
-    section = view.obj.sections[section_index]
-    offsets = {int(o) for o in view.obj.relocs(section_index)["offset"]}
-    for size, needed in spec.sizes.items():
-        rest = section.size % size
-        if rest and not (spec.last and rest >= spec.last):
-            continue
-        if all(i + n in offsets for i in range(0, section.size, size) for n in needed):
-            return size
-    return None
+class _Table:
+    """One special section, its entries by number; `of_section` are those whose owner lies in a section."""
 
+    def __init__(self, view: View, section: Section, spec: SpecialSection, size: int) -> None:
+        self.view, self.section, self.spec, self.size = view, section, spec, size
+        self.count = -(-section.size // size)
+        self.of_section: dict[int, list[int]] = {}
+        rows = view.obj.relocs(section.index)
+        rows = rows[rows["type"] != view.arch.none_reloc]
+        self.rows = rows[np.argsort(rows["offset"], kind="stable")]
+        self.numbers = (self.rows["offset"] // size).astype(np.int64)
+        owners = (self.rows["offset"] % size) == spec.owner
+        sections = view.obj.symbols["shndx"][self.rows["sym"][owners]]
+        for number, owner in zip(self.numbers[owners].tolist(), sections.tolist(), strict=True):
+            self.of_section.setdefault(owner, []).append(number)
+        self._entries: dict[int, Entry] = {}
 
-def _entries(view: View, section_index: int, spec: SpecialSection, size: int) -> list[Entry]:
-    section = view.obj.sections[section_index]
-    raw = bytes(view.obj.contents(section_index))
-    companion = b""
-    companion_size = 0
-    count = -(-section.size // size)
-    if spec.companion:
-        other = view.obj.section_named(spec.companion)
-        if other is not None and other.size % count == 0:
-            companion, companion_size = bytes(view.obj.contents(other.index)), other.size // count
-    place = spec.replacement.get(size)
-    rows = view.obj.relocs(section_index)
-    by_entry: dict[int, list[tuple[int, int, int, int]]] = {}
-    for offset, kind, sym, addend in zip(
-        rows["offset"].tolist(),
-        rows["type"].tolist(),
-        rows["sym"].tolist(),
-        rows["addend"].tolist(),
-        strict=True,
-    ):
-        if kind != view.arch.none_reloc:
-            by_entry.setdefault(offset // size, []).append((offset % size, kind, sym, addend))
-    out = []
-    for i in range(count):
+    def entry(self, number: int) -> Entry:
+        """One entry. Raises Ambiguous."""
+        found = self._entries.get(number)
+        if found is None:
+            found = self._entries[number] = self._read(number)
+        return found
+
+    def _companion(self, number: int) -> bytes:
+        other = self.view.obj.section_named(self.spec.companion) if self.spec.companion else None
+        if other is None or other.size % self.count:
+            return b""
+        each = other.size // self.count
+        return self.view.raw(other.index)[number * each : (number + 1) * each]
+
+    def _read(self, number: int) -> Entry:
+        view, spec, size = self.view, self.spec, self.size
+        place = spec.replacement.get(size)
+        data = self.view.raw(self.section.index)[number * size : (number + 1) * size].ljust(size, b"\0")
+        first, last = np.searchsorted(self.numbers, (number, number + 1)).tolist()
         refs = []
         owner, owner_offset = -1, 0
         replacement = None
-        data = raw[i * size : (i + 1) * size].ljust(size, b"\0")
-        for offset, kind, sym, addend in sorted(by_entry.get(i, ())):
+        for at, kind, sym, addend in self.rows[first:last].tolist():
+            offset = at % size
             if place is not None and offset == place[0]:
-                replacement_size = data[place[1]]
-                target, delta = _replacement(view, sym, addend, replacement_size)
+                target, delta = _replacement(view, sym, addend, data[place[1]])
                 replacement = target
             else:
                 target, delta = view.target(sym, addend, code_start=offset == spec.owner)
             if kind not in view.arch.reloc_size:
-                raise Ambiguous(f"entry {i}", f"relocation type {kind} has no rule")
+                raise Ambiguous(f"{self.section.name}: entry {number}", f"relocation type {kind} has no rule")
             width = view.arch.reloc_size[kind]
             if offset + width > size:
-                raise Ambiguous(f"entry {i}", "relocation across the end of an entry")
+                raise Ambiguous(f"{self.section.name}: entry {number}", "relocation across the end of an entry")
             refs.append(Ref(offset, kind, width, target, delta, 0))
             if offset == spec.owner:
                 owner, owner_offset = target, delta
-        out.append(
-            Entry(
-                section.name,
-                section_index,
-                i,
-                size,
-                data,
-                tuple(refs),
-                owner,
-                owner_offset,
-                replacement,
-                companion[i * companion_size : (i + 1) * companion_size],
-            )
+        return Entry(
+            self.section.name,
+            self.section.index,
+            number,
+            size,
+            data,
+            tuple(refs),
+            owner,
+            owner_offset,
+            replacement,
+            self._companion(number),
         )
-    return out
 
 
 def _replacement(view: View, sym: int, addend: int, size: int) -> tuple[int, int]:

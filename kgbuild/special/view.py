@@ -14,6 +14,8 @@ import bisect
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from kgbuild.arch import arch_of
 from kgbuild.arch.base import Arch, Instruction
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
@@ -85,7 +87,7 @@ class View:
         self.obj = obj
         self.arch: Arch = arch_of(obj.machine)
         self.atoms: list[Atom] = []
-        self._in_section: dict[int, list[int]] = {}
+        self.in_section: dict[int, list[int]] = {}
         self._starts: dict[int, list[int]] = {}
         self._of_symbol: dict[int, int] = {}
         self._strings: dict[tuple[int, int], int] = {}
@@ -94,10 +96,16 @@ class View:
         self._refs: dict[int, tuple[Ref, ...]] = {}
         self._instructions: dict[int, list[Instruction]] = {}
         self._raws: dict[int, bytes] = {}
-        self._symbols = [obj.symbol(i) for i in range(len(obj.symbols))]
+        self._symbols: dict[int, Symbol] = {}
         self._make_atoms()
 
     # -- atoms -----------------------------------------------------------------------------------------------
+
+    def _symbol(self, index: int) -> Symbol:
+        found = self._symbols.get(index)
+        if found is None:
+            found = self._symbols[index] = self.obj.symbol(index)
+        return found
 
     def _add(self, **fields: object) -> Atom:
         atom = Atom(id=len(self.atoms), **fields)  # type: ignore[arg-type]
@@ -106,9 +114,11 @@ class View:
 
     def _make_atoms(self) -> None:
         at: dict[int, dict[int, list[Symbol]]] = {}
-        for s in self._symbols[1:]:
-            if s.type in (STT.SECTION, STT.FILE):
-                continue
+        kinds = self.obj.symbols["info"] & 15
+        wanted = (kinds != STT.SECTION) & (kinds != STT.FILE)
+        wanted[:1] = False
+        for s in self.obj.symbols_at(np.nonzero(wanted)[0]):
+            self._symbols[s.index] = s
             if s.shndx == SHN.UNDEF or s.shndx >= SHN.LORESERVE:
                 kind = UNDEFINED if s.shndx == SHN.UNDEF else ABSOLUTE
                 atom = self._add(
@@ -171,7 +181,7 @@ class View:
             cursor = value + size
         if cursor < section.size:
             ids.append(self._gap(section, cursor, section.size))
-        self._in_section[section.index] = ids
+        self.in_section[section.index] = ids
         self._starts[section.index] = [self.atoms[i].offset for i in ids]
         for value, symbols in labels.items():
             for s in symbols:
@@ -209,7 +219,7 @@ class View:
 
     def just_before(self, atom: Atom) -> Atom | None:
         """The atom of the same section that ends where this one begins, if there is one."""
-        ids = self._in_section.get(atom.section, [])
+        ids = self.in_section.get(atom.section, [])
         place = ids.index(atom.id) - 1 if atom.id in ids else -1
         before = self.atoms[ids[place]] if place >= 0 else None
         return before if before is not None and before.offset + before.size == atom.offset else None
@@ -240,7 +250,7 @@ class View:
         if symbol is not None and symbol in self._of_symbol:
             atom = self.atoms[self._of_symbol[symbol]]
             return atom.id, offset - atom.offset
-        ids = self._in_section.get(section_index)
+        ids = self.in_section.get(section_index)
         if not ids:
             return self._whole(section, offset)
         if section.flags & SHF.MERGE and section.entsize:
@@ -266,7 +276,7 @@ class View:
         return self._pieces[key], offset
 
     def _string(self, section: Section, offset: int) -> tuple[int, int]:
-        raw = self._raw(section.index)
+        raw = self.raw(section.index)
         if not 0 <= offset < len(raw):
             raise Ambiguous(f"{section.name}+{offset:#x}", "reference outside its string section")
         width = max(section.entsize, 1)
@@ -277,7 +287,8 @@ class View:
             self._strings[key] = self._add(kind=STRING, section=section.index, offset=start, size=end - start).id
         return self._strings[key], offset - start
 
-    def _raw(self, index: int) -> bytes:
+    def raw(self, index: int) -> bytes:
+        """The bytes of a section, kept."""
         if index not in self._raws:
             self._raws[index] = bytes(self.obj.contents(index))
         return self._raws[index]
@@ -395,7 +406,7 @@ class View:
     def target(self, sym: int, where: int, *, code_start: bool = False) -> tuple[int, int]:
         """(atom id, delta) that symbol `sym` plus `where` means. With `code_start` an address at the very end of a
         piece of code belongs to that piece (ORC's end markers), not to what follows."""
-        s = self._symbols[sym]
+        s = self._symbol(sym)
         if code_start and s.shndx and s.shndx < SHN.LORESERVE:
             section = self.obj.sections[s.shndx]
             if s.value + where == section.size and section.size:
@@ -414,7 +425,7 @@ class View:
 
     def _resolved_by_assembler(self, atom: Atom, known: set[int]) -> list[Ref]:
         """Branches and RIP-relative operands that leave the atom without a relocation (same section)."""
-        ids = self._in_section.get(atom.section, ())
+        ids = self.in_section.get(atom.section, ())
         if len(ids) < 2:
             return []
         out = []
@@ -433,7 +444,7 @@ class View:
         offsets, _, syms, _ = self._relocs(atom.section)
         end = min(atom.offset + self.arch.trace_reach, atom.offset + atom.size)
         first, last = bisect.bisect_left(offsets, atom.offset), bisect.bisect_left(offsets, end)
-        if any(self._symbols[syms[i]].name == self.arch.trace_call for i in range(first, last)):
+        if any(self._symbol(syms[i]).name == self.arch.trace_call for i in range(first, last)):
             return True
         before = self.just_before(atom)
         padded = before is None or before.kind != FUNCTION or before.name.startswith("__pfx_")
@@ -449,9 +460,20 @@ class View:
             if section.name in self.arch.trace_tables:
                 _, _, syms, addends = self._relocs(section.index)
                 for sym, addend in zip(syms, addends, strict=True):
-                    symbol = self._symbols[sym]
+                    symbol = self._symbol(sym)
                     out.setdefault(symbol.shndx, []).append(symbol.value + addend)
         return {index: sorted(places) for index, places in out.items()}
+
+    def sections_referring_to(self, sections: set[int]) -> set[int]:
+        """The sections with a relocation against a symbol that is defined in one of `sections`."""
+        table = self.obj.symbols["shndx"]
+        meant = np.isin(table, sorted(sections))
+        out = set()
+        for section in self.obj.sections:
+            rows = self.obj.relocs(section.index)
+            if len(rows) and meant[rows["sym"]].any():
+                out.add(section.index)
+        return out
 
     def masked(self, atom: Atom) -> bytes:
         """The atom's bytes with every referenced field zeroed."""
