@@ -212,6 +212,12 @@ _TABLE = [
         "A target module must have a build-id that can be found in memory, to tell it from another of its name.",
         "patch the callers in vmlinux instead, or rebuild the module with a build-id",
     ),
+    Rule(
+        "K20-group",
+        "A changed function that shares a section group with other code or data can't be taken out of it: linkers keep "
+        "or drop a group as a whole.",
+        "keep the function out of the group (no comdat, no inline assembly that makes one)",
+    ),
 ]
 
 RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

@@ -163,8 +163,12 @@ class _Closer:
         """An entry of an unknown table that belongs to a function in the module would be lost."""
         for number, unit in enumerate(self.c.units):
             view = unit.changes.patched
+            mine = {m.atom.section for m in self.c.members.values() if m.unit == number and m.atom.kind == FUNCTION}
+            referring = view.sections_referring_to(mine) if mine else set()
             for atom in view.atoms:
-                if atom.kind != ANON or (number, atom.id) in self.c.members or is_init(view, atom):
+                if atom.kind != ANON or atom.section not in referring:
+                    continue
+                if (number, atom.id) in self.c.members or is_init(view, atom):
                     continue
                 section = view.section_of(atom)
                 if section.executable:

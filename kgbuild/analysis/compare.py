@@ -213,6 +213,8 @@ class Comparer:
         if x.size != y.size:
             return False
         left, right = self.o.refs(x), self.p.refs(y)
+        if not left and not right and self.o.content(x) == self.p.content(y):
+            return True
         if len(left) != len(right):
             return False
         if self.o.masked(x) != self.p.masked(y) and not self._same_location(x, y):
@@ -236,9 +238,7 @@ class Comparer:
     # -- entries of special sections -----------------------------------------------------------------------------
 
     def _compare_entries(self, o: Atom, p: Atom) -> Reason | None:
-        special = self.p.arch.special
-        left = [e for e in self.oe.of(o.id) if special[e.section].compared]
-        right = [e for e in self.pe.of(p.id) if special[e.section].compared]
+        left, right = self.oe.compared(o.id), self.pe.compared(p.id)
         for section in sorted({e.section for e in left} | {e.section for e in right}):
             a = [e for e in left if e.section == section]
             b = [e for e in right if e.section == section]

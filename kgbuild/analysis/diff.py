@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from kgbuild.analysis.compare import Comparer, Reason, first_difference
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, Correlation, correlate, is_anonymous, is_stateless
 from kgbuild.analysis.noise import Noise
-from kgbuild.elf.consts import SHF, SHT
+from kgbuild.elf.consts import SHT
 from kgbuild.refusals import Refusal
 from kgbuild.special.entries import Entries, read_entries
 from kgbuild.special.view import ANON, DATA, FUNCTION, Ambiguous, Atom, View
@@ -118,6 +118,7 @@ class _Differ:
         self._check_data()
         self._check_registration()
         self._check_unknown()
+        self._check_groups(new)
         return Changes(
             self.place,
             self.o,
@@ -249,6 +250,22 @@ class _Differ:
                 fact = f"section {name} differs, and what its entries belong to is not known"
                 self.refusals.append(Refusal("K2-special", f"{self.place}: {name}", fact, section=name))
 
+    def _check_groups(self, new: list[Atom]) -> None:
+        """A section group is kept or dropped as a whole by linkers. A function can be taken out of one only where the
+        rest of the group is its own: its prefix, its cold half, what has no code or data."""
+        groups = self.p.obj.groups
+        for atom in [*(c.patched for c in self.changed.values()), *new]:
+            for group in groups.get(atom.section, ()):
+                others = [
+                    a
+                    for section in group
+                    for i in self.p.in_section.get(section, ())
+                    if section != atom.section and (a := self.p.atoms[i]).names and not _of_family(a, atom)
+                ]
+                if others:
+                    fact = f"{atom.name} is in a section group with {', '.join(sorted(a.name for a in others))}"
+                    self._refuse("K20-group", atom.name, fact, atom)
+
     def _check_registration(self) -> None:
         def sizes(view: View) -> dict[str, int]:
             out: dict[str, int] = {}
@@ -268,6 +285,14 @@ class _Differ:
                 self.refusals.append(Refusal("K7-export", f"{self.place}: {what}", fact, symbol=what, section=name))
 
 
+def _of_family(atom: Atom, function: Atom) -> bool:
+    """Whether an atom is the cold half or the prefix of a function."""
+    return any(
+        (is_cold(atom) and cold_parent(n) in function.names) or n.removeprefix(PREFIXES[0]) in function.names
+        for n in atom.names
+    )
+
+
 def _tables(view: View) -> dict[str, Atom]:
     """Sections of data without names that nothing refers to, by name, each as the one atom it is."""
     whole: dict[int, list[Atom]] = {}
@@ -279,7 +304,7 @@ def _tables(view: View) -> dict[str, Atom]:
         section = view.section_of(atoms[0])
         if len(atoms) > 1 or atoms[0].kind != ANON or is_init(view, atoms[0]):
             continue
-        if not section.executable and not section.flags & SHF.MERGE:
+        if not section.executable and not section.merge:
             out[section.name] = atoms[0]
     return {name: atom for name, atom in out.items() if not _is_referred_to(view, atom.section)}
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -79,7 +80,8 @@ class _Digests:
         self.flags = np.zeros(len(view.obj.sections), bool)
         self._learn_symbols()
         self.strings = np.array([s.strings and s.type == SHT.PROGBITS for s in view.obj.sections])
-        self.relative = np.array(sorted(view.arch.pc_relative))
+        self.relative = np.zeros(1 << 16, bool)
+        self.relative[sorted(view.arch.pc_relative)] = True
         self._string_keys: dict[tuple[int, int], int] = {}
 
     def _key(self, what: object) -> int:
@@ -142,13 +144,13 @@ class _Digests:
         """Relocations as rows (offset, type, key, addend). In code, what a PC-relative one means is not told by its
         addend alone, so that strings are left in doubt there."""
         sym = relocs["sym"].astype(np.int64)
-        kind = relocs["type"].astype(np.int64)
+        kind = np.minimum(relocs["type"], 0xFFFF).astype(np.int64)
         key, addend = self.key[sym], relocs["addend"] + self.shift[sym]
         index = self.shndx[sym]
         inside = np.where(index < len(self.strings), index, 0)
         text = self.strings[inside] & (index < SHN.LORESERVE) & (index > 0)
         if code:
-            text &= ~np.isin(kind, self.relative)
+            text &= ~self.relative[kind]
         for i in np.nonzero(text)[0].tolist():
             place = int(relocs["addend"][i]) + int(self.value[sym[i]])
             key[i], addend[i] = self._string(int(index[i]), place), 0
@@ -168,9 +170,12 @@ class _Digests:
     def _sorted(self, section: int) -> Table:
         """The relocations of a section by offset, without those that say nothing."""
         rows = self.view.obj.relocs(section)
-        rows = rows[rows["type"] != self.view.arch.none_reloc]
-        out: Table = rows[np.argsort(rows["offset"], kind="stable")]
-        return out
+        if (rows["type"] == self.view.arch.none_reloc).any():
+            rows = rows[rows["type"] != self.view.arch.none_reloc]
+        offsets = rows["offset"]
+        if (offsets[1:] < offsets[:-1]).any():
+            rows = rows[np.argsort(offsets, kind="stable")]
+        return rows
 
     # -- functions -------------------------------------------------------------------------------------------------
 
@@ -178,27 +183,43 @@ class _Digests:
         """Each function that has a section for itself (with its prefix), by its names without numbers."""
         view = self.view
         entries, doubtful = self._entries()
-        out: dict[tuple[str, ...], _Digest] = {}
+        chosen: dict[int, list[Atom]] = {}
         for section, ids in view.in_section.items():
             atoms = [view.atoms[i] for i in ids]
             if not view.obj.sections[section].executable or section in doubtful:
                 continue
             if len(atoms) != 1 and not (len(atoms) == 2 and atoms[0].name.startswith("__pfx_")):
                 continue
-            if any(a.kind != FUNCTION or not set(a.names) <= self.unique for a in atoms):
-                continue
-            relocs = self._sorted(section)
-            rows = self._columns(relocs, True)
-            if (rows[:, 2] == _DOUBT).any():
-                continue
-            numbered = tuple(self.numbered[s] for s in relocs["sym"].tolist() if s in self.numbered)
+            if all(a.kind == FUNCTION and self.unique.issuperset(a.names) for a in atoms):
+                chosen[section] = atoms
+        out: dict[tuple[str, ...], _Digest] = {}
+        for section, symbols, rows in self._of_sections(list(chosen)):
+            atoms = chosen[section]
+            numbered = tuple(self.numbered[s] for s in symbols if s in self.numbered)
             shape = repr([(a.names, a.offset, a.size, a.bind) for a in atoms]).encode()
             kind = view.obj.sections[section].name.removesuffix(atoms[-1].name).encode()
             of_entries, of_numbered = entries.get(section, (b"", ()))
-            what = b"|".join((kind, shape, rows.tobytes(), of_entries))
+            what = b"|".join((kind, shape, rows, of_entries))
             names = tuple(n for a in atoms for n in a.names)
-            out[names] = _Digest(section, what, tuple(ids), numbered + of_numbered)
+            out[names] = _Digest(section, what, tuple(a.id for a in atoms), numbered + of_numbered)
         return out
+
+    def _of_sections(self, sections: list[int]) -> Iterator[tuple[int, list[int], bytes]]:
+        """For each section in which no relocation is in doubt: its number, the symbols it refers to, and its
+        relocations as bytes. All are worked out in one go."""
+        tables = [self._sorted(s) for s in sections]
+        if not tables:
+            return
+        ends = np.cumsum([len(t) for t in tables]).tolist()
+        relocs = np.concatenate(tables)
+        columns = self._columns(relocs, True)
+        doubt = np.concatenate(([0], np.cumsum(columns[:, 2] == _DOUBT))).tolist()
+        symbols = relocs["sym"].tolist()
+        start = 0
+        for section, end in zip(sections, ends, strict=True):
+            if doubt[start] == doubt[end]:
+                yield section, symbols[start:end], columns[start:end].tobytes()
+            start = end
 
     def _entries(self) -> tuple[dict[int, tuple[bytes, tuple[tuple[str, str], ...]]], set[int]]:
         """For each section of code, its entries of the special sections as bytes, with what they name that is numbered;

@@ -143,7 +143,7 @@ def is_of_module(obj: Object) -> bool:
     if info is not None:
         items = [i for i in bytes(obj.contents(info.index)).split(b"\0") if i]
         return any(b"." not in i.partition(b"=")[0] for i in items)
-    return any(s.name == "__this_module" for s in obj.iter_symbols())
+    return b"\0__this_module\0" in bytes(obj.strtab)
 
 
 def close_objects(changes: Changes, exports: Mapping[str, Export], parent: ParentSymbols | None) -> Closure:

@@ -91,6 +91,7 @@ class Arch:
     trace_tables: tuple[str, ...]
     trace_reach: int
     decode: Callable[[bytes], list[Instruction]] = field(repr=False)
+    boundaries: Callable[[bytes], list[int]] = field(repr=False)
     argument_loads: Callable[[bytes], list[ArgumentLoad]] = field(repr=False)
     debug_line: tuple[int, int] = (0, 0)
 

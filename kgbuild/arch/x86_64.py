@@ -52,6 +52,13 @@ def decode(code: bytes) -> list[Instruction]:
     return out
 
 
+def boundaries(code: bytes) -> list[int]:
+    """Offsets at which the instructions of `code` begin; much faster than decode()."""
+    from iced_x86 import Decoder
+
+    return [i.ip for i in Decoder(64, code)]
+
+
 def argument_loads(code: bytes) -> list[ArgumentLoad]:
     """Every `mov $constant` and `lea` into a register of an integer argument (psABI: rdi, rsi, rdx, rcx, r8, r9)."""
     from iced_x86 import Decoder, Mnemonic, OpKind, Register
@@ -149,6 +156,7 @@ ARCH = Arch(
     # the call comes first or behind an endbr; padding of up to 16 bytes (CONFIG_CALL_PADDING) is before the symbol
     trace_reach=16,
     decode=decode,
+    boundaries=boundaries,
     argument_loads=argument_loads,
     # four pointers, then lineno:18 and flags (include/linux/dynamic_debug.h, 3.x to 6.12)
     debug_line=(32, 0x3FFFF),

@@ -23,7 +23,9 @@ SYMBOL_DTYPE = np.dtype(
 RELA_DTYPE = np.dtype([("offset", "<u8"), ("type", "<u4"), ("sym", "<u4"), ("addend", "<i8")])
 
 # plain numbers: an IntFlag is made anew by each operation on it
-_ALLOC, _EXECINSTR, _WRITE, _STRINGS = (int(f) for f in (SHF.ALLOC, SHF.EXECINSTR, SHF.WRITE, SHF.STRINGS))
+_ALLOC, _EXECINSTR, _WRITE, _STRINGS, _MERGE, _GROUP = (
+    int(f) for f in (SHF.ALLOC, SHF.EXECINSTR, SHF.WRITE, SHF.STRINGS, SHF.MERGE, SHF.GROUP)
+)
 
 Table = npt.NDArray[np.void]
 
@@ -55,6 +57,16 @@ class Section:
     @property
     def writable(self) -> bool:
         return bool(self.flags & _WRITE)
+
+    @property
+    def merge(self) -> bool:
+        """True for a section whose elements the linker may fold."""
+        return bool(self.flags & _MERGE)
+
+    @property
+    def grouped(self) -> bool:
+        """True for a member of a section group."""
+        return bool(self.flags & _GROUP)
 
     @property
     def strings(self) -> bool:
@@ -186,6 +198,18 @@ class Object:
     def iter_symbols(self) -> Iterator[Symbol]:
         """Every symbol but the null one, in table order."""
         return (self.symbol(i) for i in range(1, len(self.symbols)))
+
+    @cached_property
+    def groups(self) -> dict[int, list[tuple[int, ...]]]:
+        """The section groups (gABI: SHT_GROUP) that a section is in, each as the indices of its members."""
+        out: dict[int, list[tuple[int, ...]]] = {}
+        for s in self.sections:
+            if s.type == SHT.GROUP:
+                words = np.frombuffer(self.contents(s.index)[: s.size // 4 * 4], "<u4")[1:]
+                members = tuple(i for i in words.tolist() if i < len(self.sections))
+                for member in members:
+                    out.setdefault(member, []).append(members)
+        return out
 
     @cached_property
     def rela_of(self) -> dict[int, int]:

@@ -7,6 +7,7 @@ the architecture's table). An entry size that does not fit the relocations is re
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,16 +60,22 @@ class Entries:
         """The entries that belong to an atom, in section and table order. Raises Ambiguous."""
         found = self._of.get(atom_id)
         if found is None:
-            found = self._of[atom_id] = self._read(atom_id)
+            found = self._of[atom_id] = tuple(self._read(atom_id, self.tables))
         return found
 
-    def _read(self, atom_id: int) -> tuple[Entry, ...]:
-        if self.view is None or not self.tables:
-            return ()
+    def compared(self, atom_id: int) -> list[Entry]:
+        """Those of them that are part of what a function does. Raises Ambiguous."""
+        return list(self._read(atom_id, (t for t in self.tables if t.spec.compared)))
+
+    def _read(self, atom_id: int, tables: Iterable[_Table]) -> Iterator[Entry]:
+        if self.view is None:
+            return
         section = self.view.atoms[atom_id].section
-        return tuple(
-            e for t in self.tables for i in t.of_section.get(section, ()) if (e := t.entry(i)).owner == atom_id
-        )
+        for table in tables:
+            for number in table.of_section.get(section, ()):
+                entry = table.entry(number)
+                if entry.owner == atom_id:
+                    yield entry
 
     @property
     def by_owner(self) -> dict[int, tuple[Entry, ...]]:

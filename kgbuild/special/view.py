@@ -18,7 +18,7 @@ import numpy as np
 
 from kgbuild.arch import arch_of
 from kgbuild.arch.base import Arch, Instruction
-from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
+from kgbuild.elf.consts import SHN, SHT, STB, STT
 from kgbuild.elf.object import Object, Section, Symbol
 
 FUNCTION, DATA, STRING, ANON, UNDEFINED, ABSOLUTE = (
@@ -253,7 +253,7 @@ class View:
         ids = self.in_section.get(section_index)
         if not ids:
             return self._whole(section, offset)
-        if section.flags & SHF.MERGE and section.entsize:
+        if section.merge and section.entsize:
             return self._constant(section, offset)
         place = max(bisect.bisect_right(self._starts[section_index], offset) - 1, 0)
         atom = self.atoms[ids[place]]
@@ -367,7 +367,7 @@ class View:
         last = bisect.bisect_left(offsets, atom.offset + atom.size)
         code = section.executable
         out = []
-        ends: dict[int, int] | None = None
+        starts: list[int] | None = None
         for i in range(first, last):
             kind = types[i]
             if kind == self.arch.none_reloc:
@@ -383,11 +383,9 @@ class View:
                 if kind == self.arch.call_reloc:
                     bias = size
                 else:
-                    if ends is None:
-                        ends = self._field_ends(atom)
-                    if field_offset not in ends:
-                        raise Ambiguous(f"{section.name}+{offsets[i]:#x}", "relocation inside no instruction")
-                    bias = ends[field_offset]
+                    if starts is None:
+                        starts = self._instruction_starts(atom)
+                    bias = starts[bisect.bisect_right(starts, field_offset)] - field_offset
             target, delta = self.target(syms[i], addends[i] + bias)
             out.append(Ref(field_offset, kind, size, target, delta, bias))
         if code:
@@ -395,13 +393,9 @@ class View:
             out.sort(key=lambda r: r.offset)
         return tuple(out)
 
-    def _field_ends(self, atom: Atom) -> dict[int, int]:
-        """Distance from each byte of an instruction to its end, for the bytes a displacement can begin at."""
-        ends: dict[int, int] = {}
-        for i in self.instructions(atom):
-            for byte in range(i.offset, i.offset + i.length):
-                ends[byte] = i.offset + i.length - byte
-        return ends
+    def _instruction_starts(self, atom: Atom) -> list[int]:
+        """Where the atom's instructions begin, and its end."""
+        return [*self.arch.boundaries(self.content(atom)), atom.size]
 
     def target(self, sym: int, where: int, *, code_start: bool = False) -> tuple[int, int]:
         """(atom id, delta) that symbol `sym` plus `where` means. With `code_start` an address at the very end of a
