@@ -259,7 +259,12 @@ def _pair_by_declaration(result: Correlation) -> None:
     groups = {k: v for k, v in result.undecided.items() if k.startswith(DATA) and not _needless(result, v)}
     if not groups:
         return
-    left, right = read_static_locals(result.original.obj), read_static_locals(result.patched.obj)
+    left = read_static_locals(
+        result.original.obj, _sections(result.original, [o for g in groups.values() for o in g[0]])
+    )
+    right = read_static_locals(
+        result.patched.obj, _sections(result.patched, [p for g in groups.values() for p in g[1]])
+    )
     for ours, theirs in groups.values():
         if left and right:
             for exact in (True, False):
@@ -280,6 +285,10 @@ def _pair_by_declaration(result: Correlation) -> None:
         places_o, places_p = _known(result.original, ours, left), _known(result.patched, theirs, right)
         if group in groups and places_o and places_p and not {f for f, _ in places_o} & {f for f, _ in places_p}:
             del result.undecided[group]
+
+
+def _sections(view: View, atoms: list[int]) -> set[int]:
+    return {view.atoms[i].section for i in atoms}
 
 
 def _known(view: View, atoms: tuple[int, ...], declared: dict[tuple[int, int], Declaration]) -> set[tuple[str, str]]:

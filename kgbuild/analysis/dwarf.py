@@ -3,16 +3,26 @@
 
 gcc numbers static locals anew in every compile, so `count.4` of one object may be `count.5` of the other, and the two
 may have swapped owners. The debugging entry says which function declares a variable, and on which line; #line keeps
-the lines of unchanged source where they were. Read with pyelftools, only for objects where it is asked for.
+the lines of unchanged source where they were. Only the functions that declare one of the variables asked about are
+looked into: the relocations of .debug_info say where they are.
 """
 
 from __future__ import annotations
 
-import io
+import bisect
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from kgbuild.elf.consts import SHF
 from kgbuild.elf.object import Object
+
+if TYPE_CHECKING:
+    from kgbuild.elf.dwarf import Die, Dwarf
+
+_MAX_DEPTH = 256
+_OP_ADDR = 3
 
 
 @dataclass(frozen=True)
@@ -24,67 +34,72 @@ class Declaration:
     line: int
 
 
-def read_static_locals(obj: Object) -> dict[tuple[int, int], Declaration]:
-    """Declarations by (section index, offset) of every variable declared inside a function; empty without DWARF."""
-    if obj.section_named(".debug_info") is None:
-        return {}
-    from elftools.elf.elffile import ELFFile
+def read_static_locals(obj: Object, sections: set[int]) -> dict[tuple[int, int], Declaration]:
+    """Declarations by (section index, offset) of the variables in some sections that are declared inside a function.
 
-    elf: Any = ELFFile(io.BytesIO(bytes(obj.data)))
-    dwarf: Any = elf.get_dwarf_info(relocate_dwarf_sections=True)
-    places = _address_places(obj)
-    out: dict[tuple[int, int], Declaration] = {}
-    for unit in dwarf.iter_CUs():
-        for child in unit.get_top_DIE().iter_children():
-            if child.tag == "DW_TAG_subprogram":
-                _walk(child, _name(child), places, out)
-    return out
-
-
-def _name(die: Any) -> str:
-    for _ in range(4):
-        if "DW_AT_name" in die.attributes:
-            return str(die.attributes["DW_AT_name"].value.decode("utf-8", "replace"))
-        for link in ("DW_AT_abstract_origin", "DW_AT_specification"):
-            if link in die.attributes:
-                die = die.get_DIE_from_attribute(link)
-                break
-        else:
-            return ""
-    return ""
-
-
-def _address_places(obj: Object) -> dict[int, tuple[int, int]]:
-    """Where in .debug_info an address is relocated -> (section, offset) that it means."""
+    Empty without DWARF, and where it is compressed. Raises FormatError for what can't be followed.
+    """
     section = obj.section_named(".debug_info")
-    assert section is not None
-    out = {}
-    rows = obj.relocs(section.index)
-    for offset, kind, sym, addend in zip(
-        rows["offset"].tolist(), rows["type"].tolist(), rows["sym"].tolist(), rows["addend"].tolist(), strict=True
-    ):
-        del kind
-        row = obj.symbols[sym]
-        out[offset] = (int(row["shndx"]), int(row["value"]) + addend)
-    return out
+    if section is None or section.flags & SHF.COMPRESSED or not sections:
+        return {}
+    from kgbuild.elf.dwarf import Dwarf
+
+    return _Search(Dwarf(obj, section), sections).run()
 
 
-def _walk(die: Any, function: str, places: dict[int, tuple[int, int]], out: dict[tuple[int, int], Declaration]) -> None:
-    for child in die.iter_children():
-        if child.tag == "DW_TAG_variable":
-            location = child.attributes.get("DW_AT_location")
-            # DW_OP_addr (3) and the address: a static; the relocation stands one byte into the expression
-            if location is None or not isinstance(location.value, list) or location.value[:1] != [3]:
+class _Search:
+    def __init__(self, dwarf: Dwarf, sections: set[int]) -> None:
+        self.dwarf = dwarf
+        rows = dwarf.relocs
+        meant = dwarf.obj.symbols["shndx"][rows["sym"]] if len(rows) else np.zeros(0, np.int64)
+        wanted = rows[np.isin(meant, sorted(sections))]
+        # where in .debug_info an address is -> (section, offset) that it means
+        self.places: dict[int, tuple[int, int]] = {}
+        for offset, _, sym, addend in wanted.tolist():
+            symbol = dwarf.obj.symbols[sym]
+            self.places[offset] = (int(symbol["shndx"]), int(symbol["value"]) + addend)
+        self.offsets = sorted(self.places)
+        self.out: dict[tuple[int, int], Declaration] = {}
+
+    def run(self) -> dict[tuple[int, int], Declaration]:
+        from kgbuild.elf.dwarf import TAG_SUBPROGRAM
+
+        for header, first, end, table in self.dwarf.units():
+            if not self._any(first, end):
                 continue
-            place = next((places[at] for at in _operand_offsets(location) if at in places), None)
-            if place is not None:
-                line = child.attributes.get("DW_AT_decl_line")
-                out[place] = Declaration(function, _name(child), int(line.value) if line is not None else 0)
-        elif child.tag in ("DW_TAG_lexical_block", "DW_TAG_inlined_subroutine"):
-            _walk(child, function, places, out)
+            top = self.dwarf.die(first, header, end, table)
+            if top is None:
+                continue
+            for child, sibling in self.dwarf.children(top, end, table):
+                if child.tag == TAG_SUBPROGRAM and child.children and self._any(child.next, sibling or end):
+                    self._walk(child, self.dwarf.name(child, end, table), end, table, 0)
+        return self.out
 
+    def _any(self, start: int, end: int) -> bool:
+        """Whether one of the addresses asked about stands in a stretch of .debug_info."""
+        at = bisect.bisect_left(self.offsets, start)
+        return at < len(self.offsets) and self.offsets[at] < end
 
-def _operand_offsets(location: Any) -> tuple[int, ...]:
-    """Offsets in .debug_info at which the operand of a DW_OP_addr expression can stand: behind the length of the
-    block (one byte for exprloc and block1, more for the larger forms) and the opcode."""
-    return tuple(location.offset + length + 1 for length in (1, 2, 4))
+    def _walk(self, die: Die, function: str, end: int, table: Any, depth: int) -> None:
+        from kgbuild.elf.dwarf import AT_DECL_LINE, TAG_INLINED, TAG_LEXICAL_BLOCK, TAG_VARIABLE
+
+        if depth > _MAX_DEPTH:
+            raise self.dwarf.fault(die.offset, "entries nest too deeply")
+        for child, sibling in self.dwarf.children(die, end, table):
+            if child.tag == TAG_VARIABLE:
+                place = self._location(child)
+                if place is not None:
+                    line = self.dwarf.constant(child, AT_DECL_LINE)
+                    self.out[place] = Declaration(function, self.dwarf.name(child, end, table), line)
+            elif child.tag in (TAG_LEXICAL_BLOCK, TAG_INLINED) and self._any(child.next, sibling or end):
+                self._walk(child, function, end, table, depth + 1)
+
+    def _location(self, die: Die) -> tuple[int, int] | None:
+        """What a variable's location means, where that is a fixed address."""
+        from kgbuild.elf.dwarf import AT_LOCATION, EXPRLOC
+
+        form, at, _ = die.attributes.get(AT_LOCATION, (0, 0, 0))
+        # the length of the expression (one byte: an opcode and an address), the opcode, the address
+        if form != EXPRLOC or self.dwarf.data[at + 1 : at + 2] != bytes((_OP_ADDR,)):
+            return None
+        return self.places.get(at + 2)

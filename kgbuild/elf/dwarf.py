@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Just enough of DWARF to find a few entries in a relocatable object quickly.
+
+pyelftools reads everything, and makes an object of each attribute: seconds for one unit of the kernel. Here subtrees
+nobody asks about are skipped by DW_AT_sibling, and entries whose attributes all have fixed sizes are skipped whole.
+Versions 4 and 5, 32-bit DWARF, little-endian; sources: DWARF 5, sections 7.5 and 7.6.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from kgbuild.elf.object import Object, Section
+from kgbuild.elf.read import FormatError
+
+TAG_LEXICAL_BLOCK, TAG_INLINED, TAG_SUBPROGRAM, TAG_VARIABLE = 0x0B, 0x1D, 0x2E, 0x34
+AT_SIBLING, AT_LOCATION, AT_NAME, AT_ABSTRACT_ORIGIN, AT_DECL_LINE, AT_SPECIFICATION = (
+    0x01,
+    0x02,
+    0x03,
+    0x31,
+    0x3B,
+    0x47,
+)
+REF4, STRP, STRING, LINE_STRP, IMPLICIT_CONST, FLAG_PRESENT, EXPRLOC = 0x13, 0x0E, 0x08, 0x1F, 0x21, 0x19, 0x18
+_FIXED = {
+    **{0x01: 8, 0x0B: 1, 0x05: 2, 0x06: 4, 0x07: 8, 0x0C: 1, 0x0E: 4, 0x10: 4, 0x11: 1, 0x12: 2, 0x13: 4, 0x14: 8},
+    **{0x17: 4, 0x19: 0, 0x1C: 4, 0x1D: 4, 0x1E: 16, 0x1F: 4, 0x20: 8, 0x21: 0, 0x25: 1, 0x26: 2, 0x27: 3, 0x28: 4},
+    **{0x29: 1, 0x2A: 2, 0x2B: 3, 0x2C: 4},
+}
+_LEB = {0x0D, 0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23}
+_BLOCK = {0x0A: 1, 0x03: 2, 0x04: 4}
+_MAX_DEPTH = 256
+
+
+@dataclass(frozen=True)
+class _Abbreviation:
+    tag: int
+    children: bool
+    attributes: tuple[tuple[int, int, int], ...]  # attribute, form, implicit value
+    size: int  # of all attributes where it is fixed, else -1
+
+
+@dataclass(frozen=True)
+class Die:
+    """One entry: its offset in .debug_info, tag, where the entry behind its attributes begins, where its next sibling
+    does (0 where that is not said), and for each attribute the form and the place of its value."""
+
+    offset: int
+    tag: int
+    children: bool
+    next: int
+    sibling: int
+    unit: int
+    attributes: dict[int, tuple[int, int, int]] = field(repr=False)
+
+
+class Dwarf:
+    """The debugging entries of an object's .debug_info. Reading raises FormatError where it can't be followed."""
+
+    def __init__(self, obj: Object, section: Section) -> None:
+        self.obj, self.section = obj, section
+        self.data = bytes(obj.contents(section.index))
+        rows = obj.relocs(section.index)
+        rows = rows[rows["offset"].argsort(kind="stable")]
+        self.reloc_offsets: list[int] = rows["offset"].tolist()
+        self.relocs = rows
+        self._abbreviations: dict[int, dict[int, _Abbreviation]] = {}
+
+    def fault(self, at: int, fact: str) -> FormatError:
+        return FormatError(self.section.offset + at, f"{self.section.name}+{at:#x}: {fact}")
+
+    def _leb(self, data: bytes, at: int) -> tuple[int, int]:
+        out = shift = 0
+        while True:
+            if at >= len(data) or shift > 63:
+                raise self.fault(min(at, len(self.data)), "a number has no end")
+            byte = data[at]
+            out |= (byte & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if not byte & 0x80:
+                return out, at
+
+    @cached_property
+    def _abbrev(self) -> bytes:
+        section = self.obj.section_named(".debug_abbrev")
+        return bytes(self.obj.contents(section.index)) if section is not None else b""
+
+    def _table(self, at: int) -> dict[int, _Abbreviation]:
+        if at in self._abbreviations:
+            return self._abbreviations[at]
+        out: dict[int, _Abbreviation] = {}
+        data, start = self._abbrev, at
+        while True:
+            code, at = self._leb(data, at)
+            if code == 0:
+                break
+            tag, at = self._leb(data, at)
+            children = at < len(data) and data[at] == 1
+            at += 1
+            attributes = []
+            while True:
+                name, at = self._leb(data, at)
+                form, at = self._leb(data, at)
+                implicit = 0
+                if form == IMPLICIT_CONST:
+                    implicit, at = self._leb(data, at)
+                if name == 0 and form == 0:
+                    break
+                attributes.append((name, form, implicit))
+            sizes = [_FIXED.get(form, -1) for _, form, _ in attributes]
+            out[code] = _Abbreviation(tag, children, tuple(attributes), -1 if -1 in sizes else sum(sizes))
+        self._abbreviations[start] = out
+        return out
+
+    def units(self) -> Iterator[tuple[int, int, int, dict[int, _Abbreviation]]]:
+        """Each unit: offset of its header, of its first entry, its end, and its abbreviations."""
+        at = 0
+        data = self.data
+        while at + 12 <= len(data):
+            length = int.from_bytes(data[at : at + 4], "little")
+            version = int.from_bytes(data[at + 4 : at + 6], "little")
+            if length >= 0xFFFFFFF0 or version not in (4, 5):
+                raise self.fault(at, f"64-bit DWARF or version {version} has no rule")
+            end = at + 4 + length
+            if end > len(data) or length < 8:
+                raise self.fault(at, f"a unit of {length} bytes does not fit")
+            if version == 5:
+                kind, where = data[at + 6], at + 8
+                first = at + 12 + {2: 12, 4: 8, 5: 8, 6: 12}.get(kind, 0)
+            else:
+                where, first = at + 6, at + 11
+            yield at, first, end, self._table(self.value_at(where, 4))
+            at = end
+
+    def value_at(self, at: int, size: int) -> int:
+        """The number at a place, with what a relocation there adds."""
+        index = bisect.bisect_left(self.reloc_offsets, at)
+        if index < len(self.reloc_offsets) and self.reloc_offsets[index] == at:
+            row = self.relocs[index]
+            return int(row["addend"]) + int(self.obj.symbols["value"][int(row["sym"])])
+        return int.from_bytes(self.data[at : at + size], "little")
+
+    def die(self, at: int, unit: int, end: int, table: dict[int, _Abbreviation]) -> Die | None:
+        """The entry at an offset; None for the end of a list of siblings."""
+        code, place = self._leb(self.data, at)
+        if code == 0:
+            return None
+        abbreviation = table.get(code)
+        if abbreviation is None:
+            raise self.fault(at, f"abbreviation {code} does not exist")
+        attributes: dict[int, tuple[int, int, int]] = {}
+        for name, form, implicit in abbreviation.attributes:
+            attributes[name] = (form, place, implicit)
+            place = self._skip(form, place)
+        if place > end:
+            raise self.fault(at, "an entry reaches over the end of its unit")
+        sibling = 0
+        if AT_SIBLING in attributes and attributes[AT_SIBLING][0] == REF4:
+            where = attributes[AT_SIBLING][1]
+            sibling = unit + int.from_bytes(self.data[where : where + 4], "little")
+            if not place <= sibling <= end:
+                raise self.fault(at, f"its sibling is said to be at {sibling:#x}")
+        return Die(at, abbreviation.tag, abbreviation.children, place, sibling, unit, attributes)
+
+    def _skip(self, form: int, at: int) -> int:
+        size = _FIXED.get(form)
+        if size is not None:
+            return at + size
+        if form in _LEB:
+            return self._leb(self.data, at)[1]
+        if form in (EXPRLOC, 0x09):
+            length, at = self._leb(self.data, at)
+            return at + length
+        if form in _BLOCK:
+            width = _BLOCK[form]
+            return at + width + int.from_bytes(self.data[at : at + width], "little")
+        if form == STRING:
+            end = self.data.find(b"\0", at)
+            if end < 0:
+                raise self.fault(at, "a string has no end")
+            return end + 1
+        raise self.fault(at, f"form {form:#x} has no rule")
+
+    def children(
+        self, die: Die, end: int, table: dict[int, _Abbreviation], depth: int = 0
+    ) -> Iterator[tuple[Die, int]]:
+        """Each child of an entry, and where its own subtree ends (0 where that is not said)."""
+        if not die.children:
+            return
+        at = die.next
+        while at < end:
+            child = self.die(at, die.unit, end, table)
+            if child is None:
+                return
+            yield child, child.sibling
+            at = child.sibling if child.sibling else self._end_of(child, end, table, depth)
+
+    def _end_of(self, die: Die, end: int, table: dict[int, _Abbreviation], depth: int) -> int:
+        """Where the entry behind a subtree begins, found by walking it."""
+        if not die.children:
+            return die.next
+        if depth > _MAX_DEPTH:
+            raise self.fault(die.offset, "entries nest too deeply")
+        at = die.next
+        while at < end:
+            child = self.die(at, die.unit, end, table)
+            if child is None:
+                return at + 1
+            at = child.sibling if child.sibling else self._end_of(child, end, table, depth + 1)
+        raise self.fault(die.offset, "a list of entries has no end")
+
+    def name(self, die: Die, end: int, table: dict[int, _Abbreviation]) -> str:
+        """An entry's name, its origin's where it has none of its own; "" where there is none."""
+        found: Die | None = die
+        for _ in range(4):
+            if found is None:
+                break
+            if AT_NAME in found.attributes:
+                form, at, _ = found.attributes[AT_NAME]
+                return self._text(form, at)
+            link = found.attributes.get(AT_ABSTRACT_ORIGIN) or found.attributes.get(AT_SPECIFICATION)
+            if link is None or link[0] != REF4:
+                break
+            where = found.unit + int.from_bytes(self.data[link[1] : link[1] + 4], "little")
+            if not found.unit < where < end:
+                raise self.fault(found.offset, f"its origin is said to be at {where:#x}")
+            found = self.die(where, found.unit, end, table)
+        return ""
+
+    def _text(self, form: int, at: int) -> str:
+        raw, place = self.data, at
+        if form in (STRP, LINE_STRP):
+            section = self.obj.section_named(".debug_str" if form == STRP else ".debug_line_str")
+            raw = self._strings(section)
+            place = self.value_at(at, 4)
+        elif form != STRING:
+            return ""
+        end = raw.find(b"\0", place)
+        if not 0 <= place < len(raw) or end < 0:
+            raise self.fault(at, "a name lies outside its section")
+        return raw[place:end].decode("utf-8", "replace")
+
+    def _strings(self, section: Section | None) -> bytes:
+        if section is None:
+            return b""
+        cached: dict[int, bytes] = self.__dict__.setdefault("_string_sections", {})
+        if section.index not in cached:
+            cached[section.index] = bytes(self.obj.contents(section.index))
+        return cached[section.index]
+
+    def constant(self, die: Die, attribute: int) -> int:
+        """A number among an entry's attributes; 0 where it has none."""
+        form, at, implicit = die.attributes.get(attribute, (0, 0, 0))
+        if form == IMPLICIT_CONST:
+            return implicit
+        if form in (0x0B, 0x05, 0x06, 0x07):
+            return int.from_bytes(self.data[at : at + _FIXED[form]], "little")
+        return self._leb(self.data, at)[0] if form in (0x0F, 0x0D) else 0
