@@ -9,10 +9,16 @@ the lines of unchanged source where they were. Read with pyelftools, only for ob
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from kgbuild.elf.consts import SHF
 from kgbuild.elf.object import Object
+from kgbuild.elf.read import CHDR, FormatError
+
+_MAX_SECTION = 1 << 28  # bytes of debugging information, decompressed; more is not believed
+_MAX_DEPTH = 256
 
 
 @dataclass(frozen=True)
@@ -25,9 +31,28 @@ class Declaration:
 
 
 def read_static_locals(obj: Object) -> dict[tuple[int, int], Declaration]:
-    """Declarations by (section index, offset) of every variable declared inside a function; empty without DWARF."""
-    if obj.section_named(".debug_info") is None:
+    """Declarations by (section index, offset) of every variable declared inside a function; empty without DWARF.
+
+    Raises FormatError for debugging information that can't be read.
+    """
+    section = obj.section_named(".debug_info")
+    if section is None:
         return {}
+    for s in obj.sections:
+        if s.flags & SHF.COMPRESSED and s.size >= CHDR.size:
+            size = CHDR.unpack_from(obj.contents(s.index))[2]
+            if size > _MAX_SECTION:
+                raise FormatError(s.offset + 8, f"{s.name} is said to have {size:#x} bytes when decompressed")
+    try:
+        return _read(obj)
+    except FormatError:
+        raise
+    except Exception as error:  # pyelftools has no family of errors of its own: KeyError, AssertionError and others
+        fact = f"debugging information can't be read ({type(error).__name__}: {error})"
+        raise FormatError(section.offset, fact) from error
+
+
+def _read(obj: Object) -> dict[tuple[int, int], Declaration]:
     from elftools.elf.elffile import ELFFile
 
     elf: Any = ELFFile(io.BytesIO(bytes(obj.data)))
@@ -35,10 +60,20 @@ def read_static_locals(obj: Object) -> dict[tuple[int, int], Declaration]:
     places = _address_places(obj)
     out: dict[tuple[int, int], Declaration] = {}
     for unit in dwarf.iter_CUs():
-        for child in unit.get_top_DIE().iter_children():
+        for child in _children(unit.get_top_DIE()):
             if child.tag == "DW_TAG_subprogram":
                 _walk(child, _name(child), places, out)
     return out
+
+
+def _children(die: Any) -> Iterator[Any]:
+    """A DIE's children. A sibling that is said to come earlier would be followed for ever."""
+    last = -1
+    for child in die.iter_children():
+        if child.offset <= last:
+            raise ValueError(f"DIE at {last:#x} has a sibling at {child.offset:#x}")
+        last = child.offset
+        yield child
 
 
 def _name(die: Any) -> str:
@@ -69,8 +104,16 @@ def _address_places(obj: Object) -> dict[int, tuple[int, int]]:
     return out
 
 
-def _walk(die: Any, function: str, places: dict[int, tuple[int, int]], out: dict[tuple[int, int], Declaration]) -> None:
-    for child in die.iter_children():
+def _walk(
+    die: Any,
+    function: str,
+    places: dict[int, tuple[int, int]],
+    out: dict[tuple[int, int], Declaration],
+    depth: int = 0,
+) -> None:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"blocks nest deeper than {_MAX_DEPTH}")
+    for child in _children(die):
         if child.tag == "DW_TAG_variable":
             location = child.attributes.get("DW_AT_location")
             # DW_OP_addr (3) and the address: a static; the relocation stands one byte into the expression
@@ -81,7 +124,7 @@ def _walk(die: Any, function: str, places: dict[int, tuple[int, int]], out: dict
                 line = child.attributes.get("DW_AT_decl_line")
                 out[place] = Declaration(function, _name(child), int(line.value) if line is not None else 0)
         elif child.tag in ("DW_TAG_lexical_block", "DW_TAG_inlined_subroutine"):
-            _walk(child, function, places, out)
+            _walk(child, function, places, out, depth + 1)
 
 
 def _operand_offsets(location: Any) -> tuple[int, ...]:
