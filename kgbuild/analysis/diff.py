@@ -85,9 +85,10 @@ def is_prefix(atom: Atom) -> bool:
     return atom.kind == FUNCTION and all(n.startswith(PREFIXES) for n in atom.names)
 
 
-def cold_parent(name: str) -> str:
-    """Name of the function a `.cold` half belongs to."""
-    return name[: name.index(".cold")]
+def cold_parents(atom: Atom, view: View) -> list[Atom]:
+    """The functions of `view` that a `.cold` half belongs to, by each of its names (it may have others as well)."""
+    names = dict.fromkeys(n[: n.index(".cold")] for n in atom.names if ".cold" in n)
+    return [parent for name in names for parent in view.by_name.get(name, [])]
 
 
 def is_init(view: View, atom: Atom) -> bool:
@@ -145,7 +146,7 @@ class _Differ:
                 self._init(p, f"{p.name} is in {self.p.section_name(p)}, {_when(self.p.section_name(p))}")
             elif is_cold(p):
                 because = Reason("cold", reason.offset, f"{p.name}: {reason}")
-                for parent in self.o.by_name.get(cold_parent(p.name), []):
+                for parent in cold_parents(p, self.o):
                     self._changed_by_cold(parent, because)
             else:
                 self.changed[p.id, o.id] = Changed(o, p, reason)
@@ -167,7 +168,7 @@ class _Differ:
             if is_init(self.p, atom):
                 self._init(atom, f"new function {atom.name} is in {self.p.section_name(atom)}, freed after boot")
             elif is_cold(atom):
-                for parent in self.p.by_name.get(cold_parent(atom.name), []):
+                for parent in cold_parents(atom, self.p):
                     for o in self.c.to_original.get(parent.id, ()):
                         self._changed_by_cold(self.o.atoms[o], Reason("cold", -1, f"{atom.name} is new"))
             else:
@@ -180,7 +181,7 @@ class _Differ:
             if atom.id in self.c.to_patched or is_prefix(atom):
                 continue
             if is_cold(atom):
-                for parent in self.o.by_name.get(cold_parent(atom.name), []):
+                for parent in cold_parents(atom, self.o):
                     self._changed_by_cold(parent, Reason("cold", -1, f"{atom.name} is gone"))
             else:
                 removed.append(atom)
