@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kgbuild.arch.base import SpecialSection
+from kgbuild.elf.consts import SHN
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import Ambiguous, Ref, View
 
@@ -146,4 +147,10 @@ def _entries(view: View, section_index: int, spec: SpecialSection, size: int) ->
 
 def _replacement(view: View, sym: int, addend: int, size: int) -> tuple[int, int]:
     symbol = view.obj.symbol(sym)
-    return view.piece(symbol.shndx, symbol.value + addend, size).id, 0
+    if symbol.shndx == SHN.UNDEF or symbol.shndx >= SHN.LORESERVE:
+        raise Ambiguous(symbol.name or f"symbol {sym}", "replacement code that lies in no section")
+    start = symbol.value + addend
+    if not 0 <= start <= start + size <= view.obj.sections[symbol.shndx].size:
+        name = view.obj.sections[symbol.shndx].name
+        raise Ambiguous(f"{name}+{start:#x}", f"{size} bytes of replacement code lie outside its section")
+    return view.piece(symbol.shndx, start, size).id, 0
