@@ -24,9 +24,10 @@ from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.types import read_layouts
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.elf.read import EHDR, SHDR, FormatError, read
+from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
 from kgbuild.errors import ToolError, UserError
 from tests.broken import SMALL, of_type, symtab, with_bytes, with_header, with_section
-from tests.toolchain import compile_text, pair_flags
+from tests.toolchain import compile_pair_side, compile_text, pair_flags
 
 GIGABYTE = 1 << 30
 
@@ -261,3 +262,39 @@ def test_memory_for_the_largest_bss(tmp_path: Path) -> None:
     done = run_diff(files[0], files[1])
     assert done.returncode == 0, done.stderr
     assert "f" in done.stdout
+
+
+# -- nonsense in what reads well: an ordinary answer -------------------------------------------------------------------
+
+
+def pair(original: bytes, patched: bytes) -> ObjectDiff:
+    return diff_objects(read_relocatable(original, "a.o"), read_relocatable(patched, "b.o"), "unit.c")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fact"),
+    [
+        (12, struct.pack("<I", 0), "lies in no section"),
+        (16, struct.pack("<q", -1), "outside its section"),
+        (16, struct.pack("<q", 1 << 40), "outside its section"),
+    ],
+)
+def test_replacement_code_that_is_nowhere(field: int, value: bytes, fact: str) -> None:
+    data = compile_pair_side("alternative_code")
+    obj = read(data)
+    entries = named(data, ".altinstructions")
+    row = next(i for i, r in enumerate(obj.relocs(entries)) if r["offset"] == 4)
+    place = obj.sections[obj.rela_of[entries]].offset + 24 * row
+    refusals = pair(data, with_bytes(data, place + field, value)).refusals
+    assert [(r.code, r.section) for r in refusals] == [("K2-special", ".altinstructions")]
+    assert fact in refusals[0].fact
+
+
+def test_cold_half_with_another_name() -> None:
+    text = """
+        void sink(int); int f(int x) { sink(x); return x; }
+        asm(".section .text.unlikely.f, \\"ax\\"; .globl zz; .type zz, @function; .type f.cold, @function\\n"
+            "zz: f.cold: %s; ret; .size zz, . - zz; .size f.cold, . - f.cold; .text");
+    """
+    original, patched = (compile_text(text % code, *pair_flags()) for code in ("nop", "cld"))
+    assert [c.name for c in pair(original, patched).changed] == ["f"]
