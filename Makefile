@@ -13,6 +13,9 @@ VENV := .venv
 RESULTS := results
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FUZZ_INPUTS ?= 100000
+FUZZ_SEED ?= 1
+FUZZ_SECONDS ?= 600
 MODULE := $(RESULTS)/livepatch-proc-version.ko
 
 # All that is needed from Debian. python3-venv is added below where this Python has no venv of its own.
@@ -28,11 +31,12 @@ PACKAGES := \
 
 export KGBUILD_TEST_KERNEL := $(KERNEL)
 
-.PHONY: help demo test check unit-test kernel-test docs bench kernel venv packages clean
+.PHONY: help demo test check unit-test fuzz-test fuzz kernel-test docs bench kernel venv packages clean
 
 help:
 	@echo 'make demo     install what is needed, fetch a kernel, build a live patch, boot it and show it working'
-	@echo 'make test     everything CI runs: check, unit tests, then patches booted on a real kernel'
+	@echo 'make test     everything CI runs: check, unit tests, broken objects, then patches booted on a real kernel'
+	@echo 'make fuzz     look for objects that break kgbuild diff, guided by coverage, for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check    formatting, lint, types'
 	@echo 'make docs     write docs/limits.md anew'
 	@echo 'make bench    measure build times and memory'
@@ -47,7 +51,7 @@ demo: kernel
 	$(BIN)/kgbuild verify $(MODULE) --kernel $(KERNEL)
 	$(BIN)/kgbuild vm $(MODULE) --kernel $(KERNEL) --check 'grep -q kgbuild /proc/version'
 
-test: check unit-test kernel-test
+test: check unit-test fuzz-test kernel-test
 
 check: venv
 	$(BIN)/ruff format --check .
@@ -56,6 +60,14 @@ check: venv
 
 unit-test: venv
 	$(BIN)/python -m pytest $(wildcard tests/unit tests/objects)
+
+# The same inputs every time. FUZZ_SEED=2 gives others.
+fuzz-test: venv
+	$(BIN)/python -m tests.fuzz.seeded --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED) --keep $(RESULTS)/fuzz
+
+fuzz: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.guided --seconds $(FUZZ_SECONDS) $(RESULTS)/fuzz/corpus
 
 kernel-test: kernel
 	$(BIN)/python -m pytest tests/kernel

@@ -21,7 +21,7 @@ from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDE
 from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bound, NotBound, World
 from kgbuild.elf.consts import STB
 from kgbuild.refusals import Refusal
-from kgbuild.special.entries import Entry
+from kgbuild.special.entries import BadEntry, Entry
 from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref, View
 
 # Keys that only switch tracing on.
@@ -309,6 +309,8 @@ class _Closer:
                         self._resolve(number, atom, ref)
                 if unit.target != VMLINUX:
                     self._check_late_entry(number, unit, atom, entry)
+        except BadEntry as error:
+            self._refuse("K2-special", unit, atom.name, ": ".join(error.args), error.section)
         except Ambiguous as error:
             self._refuse("K13-ambiguous", unit, atom.name or view.section_name(atom), ": ".join(error.args))
 

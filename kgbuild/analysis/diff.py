@@ -85,9 +85,10 @@ def is_prefix(atom: Atom) -> bool:
     return atom.kind == FUNCTION and all(n.startswith(PREFIXES) for n in atom.names)
 
 
-def cold_parent(name: str) -> str:
-    """Name of the function a `.cold` half belongs to."""
-    return name[: name.index(".cold")]
+def cold_parents(atom: Atom, view: View) -> list[Atom]:
+    """The functions of `view` that a `.cold` half belongs to, by each of its names (it may have others as well)."""
+    names = dict.fromkeys(n[: n.index(".cold")] for n in atom.names if ".cold" in n)
+    return [parent for name in names for parent in view.by_name.get(name, [])]
 
 
 def is_init(view: View, atom: Atom) -> bool:
@@ -146,7 +147,7 @@ class _Differ:
                 self._init(p, f"{p.name} is in {self.p.section_name(p)}, {_when(self.p.section_name(p))}")
             elif is_cold(p):
                 because = Reason("cold", reason.offset, f"{p.name}: {reason}")
-                for parent in self.o.by_name.get(cold_parent(p.name), []):
+                for parent in cold_parents(p, self.o):
                     self._changed_by_cold(parent, because)
             else:
                 self.changed[p.id, o.id] = Changed(o, p, reason)
@@ -168,7 +169,7 @@ class _Differ:
             if is_init(self.p, atom):
                 self._init(atom, f"new function {atom.name} is in {self.p.section_name(atom)}, freed after boot")
             elif is_cold(atom):
-                for parent in self.p.by_name.get(cold_parent(atom.name), []):
+                for parent in cold_parents(atom, self.p):
                     for o in self.c.to_original.get(parent.id, ()):
                         self._changed_by_cold(self.o.atoms[o], Reason("cold", -1, f"{atom.name} is new"))
             else:
@@ -181,7 +182,7 @@ class _Differ:
             if atom.id in self.c.to_patched or is_prefix(atom):
                 continue
             if is_cold(atom):
-                for parent in self.o.by_name.get(cold_parent(atom.name), []):
+                for parent in cold_parents(atom, self.o):
                     self._changed_by_cold(parent, Reason("cold", -1, f"{atom.name} is gone"))
             else:
                 removed.append(atom)
@@ -287,10 +288,8 @@ class _Differ:
 
 def _of_family(atom: Atom, function: Atom) -> bool:
     """Whether an atom is the cold half or the prefix of a function."""
-    return any(
-        (is_cold(atom) and cold_parent(n) in function.names) or n.removeprefix(PREFIXES[0]) in function.names
-        for n in atom.names
-    )
+    own = {n.partition(".cold")[0].removeprefix(PREFIXES[0]) for n in atom.names}
+    return (is_cold(atom) or is_prefix(atom)) and not own.isdisjoint(function.names)
 
 
 def _tables(view: View) -> dict[str, Atom]:

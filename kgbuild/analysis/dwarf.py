@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kgbuild.elf.consts import SHF
 from kgbuild.elf.object import Object
 
 if TYPE_CHECKING:
@@ -34,13 +33,13 @@ class Declaration:
     line: int
 
 
-def read_static_locals(obj: Object, sections: set[int]) -> dict[tuple[int, int], Declaration]:
-    """Declarations by (section index, offset) of the variables in some sections that are declared inside a function.
-
-    Empty without DWARF, and where it is compressed. Raises FormatError for what can't be followed.
-    """
+def read_static_locals(obj: Object, sections: set[int] | None = None) -> dict[tuple[int, int], Declaration]:
+    """Declarations by (section index, offset) of the variables in some sections (by default all) that are declared
+    inside a function. Empty without DWARF. Raises FormatError for what can't be followed."""
     section = obj.section_named(".debug_info")
-    if section is None or section.flags & SHF.COMPRESSED or not sections:
+    if sections is None:
+        sections = {s.index for s in obj.sections if s.alloc}
+    if section is None or not sections:
         return {}
     from kgbuild.elf.dwarf import Dwarf
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kgbuild.errors import UserError
+
 
 @dataclass(frozen=True)
 class Export:
@@ -30,14 +32,19 @@ def parse_symvers(text: str) -> dict[str, Export]:
     """Exports by name. Input: Module.symvers, tab-separated crc, name, object, kind and (since 5.4) namespace.
 
     Lines with fewer columns are skipped. Where vmlinux and a module export one name, vmlinux wins, as it does when
-    the kernel resolves it.
+    the kernel resolves it. Raises UserError for a line whose CRC is no number.
     """
     out: dict[str, Export] = {}
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines(), 1):
         columns = line.split("\t")
         if len(columns) < 4:
             continue
-        export = Export(columns[1], int(columns[0], 16), columns[2], columns[3], columns[4] if len(columns) > 4 else "")
+        try:
+            crc = int(columns[0], 16)
+        except ValueError as error:
+            fact = f"line {number}: {columns[0]!r} is no CRC"
+            raise UserError(fact, place="Module.symvers", remedy="give the kernel's own file") from error
+        export = Export(columns[1], crc, columns[2], columns[3], columns[4] if len(columns) > 4 else "")
         if export.name not in out or export.in_vmlinux:
             out[export.name] = export
     return out

@@ -19,6 +19,9 @@ _TYPE = struct.Struct("<III")
 INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF = 1, 2, 3, 4, 5, 6, 7, 8
 VOLATILE, CONST, RESTRICT, FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(9, 20)
 _EXTRA = {INT: 4, ARRAY: 12, VAR: 4, DECL_TAG: 4}
+# More than a unit has, those of unnamed members counted at each level; types that hold each other twice, thirty deep,
+# would have 2^30.
+_MAX_MEMBERS = 1 << 18
 _PER_ITEM = {STRUCT: 12, UNION: 12, ENUM: 8, FUNC_PROTO: 8, DATASEC: 12, ENUM64: 12}
 
 
@@ -76,10 +79,13 @@ class _Btf:
         while at < len(self.data):
             name, info, size = _TYPE.unpack_from(self.data, at)
             kind, count = (info >> 24) & 31, info & 0xFFFF
+            if not INT <= kind <= ENUM64:
+                raise ValueError(f"type {len(self.types)} is of kind {kind}, which is not known")
             body = at + 12
             self.types.append((name, kind | (info >> 31 << 8), count, size, body))
             at = body + _EXTRA.get(kind, 0) + _PER_ITEM.get(kind, 0) * count
         self.sizes: dict[int, int] = {}
+        self.read = 0
 
     def name(self, at: int) -> str:
         return self.strings[at : self.strings.index(b"\0", at)].decode()
@@ -120,9 +126,14 @@ class _Btf:
             unnamed = (self.types[inner][1] & 31) in (STRUCT, UNION) and not self.types[inner][0]
             if name or not unnamed:
                 out.append(Member(name, start, bits or self.size(kind_of)))
-            if unnamed and depth < 32:
+            if unnamed:
+                if depth >= 32:
+                    raise ValueError("types nest too deeply")
                 prefix = f"{name}." if name else ""
                 out.extend(Member(prefix + m.name, m.offset, m.size) for m in self.members(inner, start, depth + 1))
+        self.read += len(out)
+        if self.read > _MAX_MEMBERS:
+            raise ValueError("types have too many members")
         return out
 
     def _element(self, index: int) -> int:

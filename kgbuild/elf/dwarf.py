@@ -9,12 +9,14 @@ Versions 4 and 5, 32-bit DWARF, little-endian; sources: DWARF 5, sections 7.5 an
 from __future__ import annotations
 
 import bisect
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from kgbuild.elf.consts import SHF
 from kgbuild.elf.object import Object, Section
-from kgbuild.elf.read import FormatError
+from kgbuild.elf.read import CHDR, FormatError
 
 TAG_LEXICAL_BLOCK, TAG_INLINED, TAG_SUBPROGRAM, TAG_VARIABLE = 0x0B, 0x1D, 0x2E, 0x34
 AT_SIBLING, AT_LOCATION, AT_NAME, AT_ABSTRACT_ORIGIN, AT_DECL_LINE, AT_SPECIFICATION = (
@@ -34,6 +36,8 @@ _FIXED = {
 _LEB = {0x0D, 0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23}
 _BLOCK = {0x0A: 1, 0x03: 2, 0x04: 4}
 _MAX_DEPTH = 256
+_MAX_SECTION = 1 << 28  # bytes of debugging information, decompressed; more is not believed
+_ZLIB = 1
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Dwarf:
 
     def __init__(self, obj: Object, section: Section) -> None:
         self.obj, self.section = obj, section
-        self.data = bytes(obj.contents(section.index))
+        self.data = self._bytes(section)
         rows = obj.relocs(section.index)
         rows = rows[rows["offset"].argsort(kind="stable")]
         self.reloc_offsets: list[int] = rows["offset"].tolist()
@@ -71,7 +75,8 @@ class Dwarf:
         self._abbreviations: dict[int, dict[int, _Abbreviation]] = {}
 
     def fault(self, at: int, fact: str) -> FormatError:
-        return FormatError(self.section.offset + at, f"{self.section.name}+{at:#x}: {fact}")
+        where = f"{self.section.name}+{at:#x}"
+        return FormatError(self.section.offset, f"debugging information can't be read ({fact}; {where})")
 
     def _leb(self, data: bytes, at: int) -> tuple[int, int]:
         out = shift = 0
@@ -87,7 +92,23 @@ class Dwarf:
     @cached_property
     def _abbrev(self) -> bytes:
         section = self.obj.section_named(".debug_abbrev")
-        return bytes(self.obj.contents(section.index)) if section is not None else b""
+        return self._bytes(section) if section is not None else b""
+
+    def _bytes(self, section: Section) -> bytes:
+        """A section's contents, decompressed (gABI: SHF_COMPRESSED)."""
+        raw = bytes(self.obj.contents(section.index))
+        if not section.flags & SHF.COMPRESSED or len(raw) < CHDR.size:
+            return raw
+        kind, _, size, _ = CHDR.unpack_from(raw)
+        if size > _MAX_SECTION:
+            raise FormatError(section.offset + 8, f"{section.name} is said to have {size:#x} bytes when decompressed")
+        try:
+            out = zlib.decompressobj().decompress(raw[CHDR.size :], size) if kind == _ZLIB else b""
+        except zlib.error as error:
+            raise FormatError(section.offset, f"{section.name} can't be decompressed ({error})") from error
+        if len(out) != size:
+            raise FormatError(section.offset, f"{section.name} is not {size} bytes of zlib's")
+        return out
 
     def _table(self, at: int) -> dict[int, _Abbreviation]:
         if at in self._abbreviations:
@@ -163,7 +184,7 @@ class Dwarf:
             where = attributes[AT_SIBLING][1]
             sibling = unit + int.from_bytes(self.data[where : where + 4], "little")
             if not place <= sibling <= end:
-                raise self.fault(at, f"its sibling is said to be at {sibling:#x}")
+                raise self.fault(at, f"the entry at {at:#x} has a sibling at {sibling:#x}")
         return Die(at, abbreviation.tag, abbreviation.children, place, sibling, unit, attributes)
 
     def _skip(self, form: int, at: int) -> int:
@@ -249,7 +270,7 @@ class Dwarf:
             return b""
         cached: dict[int, bytes] = self.__dict__.setdefault("_string_sections", {})
         if section.index not in cached:
-            cached[section.index] = bytes(self.obj.contents(section.index))
+            cached[section.index] = self._bytes(section)
         return cached[section.index]
 
     def constant(self, die: Die, attribute: int) -> int:

@@ -7,6 +7,7 @@ A fault raises FormatError with the offset and the fact; nothing large is copied
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from kgbuild.errors import UserError
 
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 SHDR = struct.Struct("<IIQQQQIIQQ")
+CHDR = struct.Struct("<IIQQ")  # of a compressed section: type, reserved, size and alignment when decompressed
 # More than any section of kernel code asks for; what a broken header asks for is not allocated.
 MAX_ALIGN = 1 << 24
 MAX_NOBITS = 1 << 28
@@ -79,7 +81,37 @@ def read(data: bytes | memoryview, machines: tuple[int, ...] = ()) -> Object:
         if h[0] > len(names) or (end < 0 and names):
             raise FormatError(shoff + i * SHDR.size, f"name of section {i} lies outside the name table")
         sections.append(Section(i, names[h[0] : end].decode("utf-8", "replace"), *h[1:]))
+    if e_type == ET.REL:
+        _check_layout(sections, shoff)
     return _with_symbols(view, e_type, machine, tuple(sections), shoff)
+
+
+def _check_layout(sections: list[Section], shoff: int) -> None:
+    """Sections of a relocatable object have bytes of their own, and their links end somewhere."""
+    headers = SHDR.size * len(sections)
+    spans = [(0, EHDR.size, "the ELF header", 0), (shoff, shoff + headers, "the section headers", 40)]
+    for s in sections:
+        if s.size and s.type not in (SHT.NULL, SHT.NOBITS):
+            spans.append((s.offset, s.offset + s.size, f"section {s.index}", shoff + s.index * SHDR.size))
+    spans.sort()
+    for before, after in pairwise(spans):
+        if after[0] < before[1]:
+            where = max(before[3], after[3])
+            raise FormatError(where, f"{before[2]} and {after[2]} overlap at {after[0]:#x}")
+    ends: set[int] = {0}
+    for s in sections:
+        path: list[int] = []
+        at = s.index
+        while at not in ends:
+            where = shoff + at * SHDR.size
+            link = sections[at].link
+            if link >= len(sections):
+                raise FormatError(where, f"section {at} links to section {link}, which does not exist")
+            path.append(at)
+            if link in path:
+                raise FormatError(where, f"section {at} links to section {link}, which leads back to it")
+            at = link
+        ends.update(path)
 
 
 def _with_symbols(view: memoryview, e_type: int, machine: int, sections: tuple[Section, ...], shoff: int) -> Object:
@@ -113,6 +145,8 @@ def _with_symbols(view: memoryview, e_type: int, machine: int, sections: tuple[S
     relocated = set()
     for s in sections:
         where = shoff + s.index * SHDR.size
+        if s.type == SHT.GROUP and e_type == ET.REL:
+            _check_group(view, s, len(sections), len(symbols), where)
         if s.type == SHT.REL:
             raise FormatError(where, f"{s.name}: relocations without addends (REL)")
         if s.type != SHT.RELA or e_type != ET.REL:
@@ -145,6 +179,18 @@ def _check_symbols(symbols: Table, sections: tuple[Section, ...], offset: int, e
             raise FormatError(offset + bad * SYMBOL_DTYPE.itemsize, f"symbol {bad} lies outside its section")
 
 
+def _check_group(view: memoryview, s: Section, count: int, nsyms: int, where: int) -> None:
+    if s.size < 4 or s.size % 4:
+        raise FormatError(where, f"section group {s.index} has {s.size} bytes")
+    if s.info >= nsyms:
+        raise FormatError(where, f"section group {s.index}: symbol {s.info} does not exist")
+    members = np.frombuffer(view[s.offset : s.offset + s.size], "<u4")[1:]
+    outside = (members == 0) | (members >= count)
+    if outside.any():
+        bad = int(np.argmax(outside))
+        raise FormatError(s.offset + 4 + 4 * bad, f"section group {s.index}: section {members[bad]} does not exist")
+
+
 def _check_rela(view: memoryview, s: Section, sections: tuple[Section, ...], nsyms: int, shoff: int) -> None:
     where = shoff + s.index * SHDR.size
     if s.size % RELA_DTYPE.itemsize:
@@ -157,6 +203,15 @@ def _check_rela(view: memoryview, s: Section, sections: tuple[Section, ...], nsy
     if int(rows["sym"].max()) >= nsyms:
         bad = int(np.argmax(rows["sym"]))
         raise FormatError(s.offset + bad * RELA_DTYPE.itemsize, f"{s.name}: symbol {rows['sym'][bad]} does not exist")
-    if sections[s.info].addr == 0 and s.info and int(rows["offset"].max()) >= max(sections[s.info].size, 1):
+    if s.info and sections[s.info].type == SHT.NOBITS:
+        raise FormatError(where, f"{s.name} applies to section {s.info}, which has no contents")
+    if sections[s.info].addr == 0 and s.info and int(rows["offset"].max()) >= max(_extent(view, sections[s.info]), 1):
         bad = int(np.argmax(rows["offset"]))
         raise FormatError(s.offset + bad * RELA_DTYPE.itemsize, f"{s.name}: relocation past the end of its section")
+
+
+def _extent(view: memoryview, s: Section) -> int:
+    """Bytes of a section as relocations count them: of a compressed one, what it is decompressed to."""
+    if not s.flags & SHF.COMPRESSED or s.size < CHDR.size:
+        return s.size
+    return int(CHDR.unpack_from(view, s.offset)[2])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgbuild.arch.base import SpecialSection
+from kgbuild.elf.consts import SHN
 from kgbuild.elf.object import Section
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import Ambiguous, Ref, View
@@ -46,6 +47,14 @@ def entry_size(view: View, section_index: int, spec: SpecialSection) -> int | No
         if all(i + n in offsets for i in range(0, section.size, size) for n in needed):
             return size
     return None
+
+
+class BadEntry(Ambiguous):
+    """An entry that can't be followed; `section` is its table."""
+
+    def __init__(self, section: str, fact: str) -> None:
+        super().__init__(section, fact)
+        self.section = section
 
 
 class Entries:
@@ -133,7 +142,10 @@ class _Table:
         """One entry. Raises Ambiguous."""
         found = self._entries.get(number)
         if found is None:
-            found = self._entries[number] = self._read(number)
+            try:
+                found = self._entries[number] = self._read(number)
+            except Ambiguous as error:
+                raise BadEntry(self.section.name, f"entry {number}: {', '.join(error.args)}") from error
         return found
 
     def _companion(self, number: int) -> bytes:
@@ -159,10 +171,10 @@ class _Table:
             else:
                 target, delta = view.target(sym, addend, code_start=offset == spec.owner)
             if kind not in view.arch.reloc_size:
-                raise Ambiguous(f"{self.section.name}: entry {number}", f"relocation type {kind} has no rule")
+                raise Ambiguous(f"relocation type {kind} has no rule")
             width = view.arch.reloc_size[kind]
             if offset + width > size:
-                raise Ambiguous(f"{self.section.name}: entry {number}", "relocation across the end of an entry")
+                raise Ambiguous("relocation across the end of an entry")
             refs.append(Ref(offset, kind, width, target, delta, 0))
             if offset == spec.owner:
                 owner, owner_offset = target, delta
@@ -182,4 +194,10 @@ class _Table:
 
 def _replacement(view: View, sym: int, addend: int, size: int) -> tuple[int, int]:
     symbol = view.obj.symbol(sym)
-    return view.piece(symbol.shndx, symbol.value + addend, size).id, 0
+    if symbol.shndx == SHN.UNDEF or symbol.shndx >= SHN.LORESERVE:
+        raise Ambiguous(symbol.name or f"symbol {sym}", "replacement code that lies in no section")
+    start = symbol.value + addend
+    if not 0 <= start <= start + size <= view.obj.sections[symbol.shndx].size:
+        name = view.obj.sections[symbol.shndx].name
+        raise Ambiguous(f"{name}+{start:#x}", f"{size} bytes of replacement code lie outside its section")
+    return view.piece(symbol.shndx, start, size).id, 0

@@ -471,8 +471,11 @@ class View:
 
     def masked(self, atom: Atom) -> bytes:
         """The atom's bytes with every referenced field zeroed."""
+        refs = self.refs(atom)
+        if not refs:
+            return self.content(atom)  # no second copy of a large .bss
         raw = bytearray(self.content(atom))
-        for r in self.refs(atom):
+        for r in refs:
             raw[r.offset : r.offset + r.size] = bytes(r.size)
         return bytes(raw)
 

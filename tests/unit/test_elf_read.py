@@ -19,6 +19,7 @@ from kgbuild.elf.read import EHDR, SHDR, FormatError, read
 from kgbuild.errors import UserError
 from kgbuild.special.entries import read_entries
 from kgbuild.special.view import Ambiguous, View
+from tests.broken import SMALL, of_type, rela, rela_offset, symbol_offset, symtab, with_bytes, with_header, with_section
 from tests.toolchain import compile_text, pair_flags, run, scratch
 
 TEXT = """
@@ -39,7 +40,6 @@ int f(int x)
 u64 g(u64 *p) { alternative("nop", "lfence", 7); return load_faulting(p, 3) + hook(3); }
 int __init start(void) { state = 1; sink(f); return 0; }
 """
-SMALL = "int f(int x) { return x + 1; } static int y = 4; int *g(void) { return &y; }"
 
 
 def sample(text: str = TEXT) -> bytes:
@@ -194,31 +194,6 @@ def test_every_byte_of_the_tables_broken() -> None:
                 continue
 
 
-def header(data: bytes, **fields: int) -> bytes:
-    names = ("ident", "type", "machine", "version", "entry", "phoff", "shoff", "flags", "ehsize", "phentsize", "phnum")
-    names += ("shentsize", "shnum", "shstrndx")
-    values = dict(zip(names, EHDR.unpack_from(data), strict=True)) | fields
-    out = bytearray(data)
-    EHDR.pack_into(out, 0, *values.values())
-    return bytes(out)
-
-
-def section(data: bytes, choose: Callable[[tuple[int, ...]], bool], **fields: int) -> bytes:
-    names = ("name", "type", "flags", "addr", "offset", "size", "link", "info", "align", "entsize")
-    ehdr = EHDR.unpack_from(data)
-    out = bytearray(data)
-    for i in range(ehdr[12]):
-        values = dict(zip(names, SHDR.unpack_from(data, ehdr[6] + i * SHDR.size), strict=True))
-        if choose(tuple(values.values())):
-            SHDR.pack_into(out, ehdr[6] + i * SHDR.size, *(values | fields).values())
-            return bytes(out)
-    raise AssertionError("no such section")
-
-
-def of_type(kind: SHT) -> Callable[[tuple[int, ...]], bool]:
-    return lambda h: h[1] == kind
-
-
 def nothing(data: bytes) -> bytes:
     return data[:0]
 
@@ -229,60 +204,38 @@ BROKEN: dict[str, Callable[[bytes], bytes]] = {
     "text": lambda d: b"#!/bin/sh\n" * 20,
     "class 32": lambda d: d[:4] + b"\1" + d[5:],
     "big endian": lambda d: d[:5] + b"\2" + d[6:],
-    "no sections": lambda d: header(d, shoff=0),
-    "sections far away": lambda d: header(d, shoff=1 << 60),
-    "sections at the end": lambda d: header(d, shoff=len(d) - 10),
-    "many sections": lambda d: header(d, shnum=0xFEFF),
-    "2^32 sections": lambda d: header(section(d, lambda h: h[1] == 0, size=1 << 32), shnum=0),
-    "2^63 sections": lambda d: header(section(d, lambda h: h[1] == 0, size=1 << 63), shnum=0),
-    "small section headers": lambda d: header(d, shentsize=40),
-    "names in no string table": lambda d: header(d, shstrndx=1),
-    "names nowhere": lambda d: header(d, shstrndx=0xFFFF),
-    "section past the end": lambda d: section(d, lambda h: h[1] == SHT.PROGBITS and h[5] > 1, offset=len(d) - 1),
-    "section of 2^32 bytes": lambda d: section(d, of_type(SHT.PROGBITS), size=1 << 32),
-    "section of 2^64 - 1 bytes": lambda d: section(d, of_type(SHT.PROGBITS), size=(1 << 64) - 1),
-    "bss of 2^62 bytes": lambda d: section(d, of_type(SHT.NOBITS), size=1 << 62),
-    "name past the names": lambda d: section(d, of_type(SHT.PROGBITS), name=0xFFFF_FFFF),
-    "alignment of 2^63": lambda d: section(d, of_type(SHT.PROGBITS), align=1 << 63),
-    "alignment of 3": lambda d: section(d, of_type(SHT.PROGBITS), align=3),
-    "symbols link to themselves": lambda d: section(d, of_type(SHT.SYMTAB), link=symtab(d)),
-    "symbols link nowhere": lambda d: section(d, of_type(SHT.SYMTAB), link=0xFFFF_FFFF),
-    "half a symbol": lambda d: section(d, of_type(SHT.SYMTAB), size=25),
-    "two symbol tables": lambda d: section(d, of_type(SHT.PROGBITS), type=SHT.SYMTAB, link=0),
-    "half a relocation": lambda d: section(d, of_type(SHT.RELA), size=25),
-    "relocations of relocations": lambda d: section(d, of_type(SHT.RELA), info=0xFFFF_FFFF),
-    "relocations against no symbols": lambda d: section(d, of_type(SHT.RELA), link=0),
-    "relocations that link to themselves": lambda d: section(d, of_type(SHT.RELA), link=rela(d), info=rela(d)),
-    "relocations without addends": lambda d: section(d, of_type(SHT.RELA), type=SHT.REL),
-    "relocation past its section": lambda d: patch(d, rela_offset(d), struct.pack("<Q", 1 << 40)),
-    "relocation against symbol 2^32 - 1": lambda d: patch(d, rela_offset(d) + 12, b"\xff\xff\xff\xff"),
-    "symbol in section 0x3000": lambda d: patch(d, symbol_offset(d) + 6, b"\x00\x30"),
-    "symbol in an extended section": lambda d: patch(d, symbol_offset(d) + 6, b"\xff\xff"),
-    "symbol past its section": lambda d: patch(d, symbol_offset(d) + 8, struct.pack("<Q", (1 << 64) - 1)),
-    "symbol name past the names": lambda d: patch(d, symbol_offset(d), b"\xff\xff\xff\xff"),
+    "no sections": lambda d: with_header(d, shoff=0),
+    "sections far away": lambda d: with_header(d, shoff=1 << 60),
+    "sections at the end": lambda d: with_header(d, shoff=len(d) - 10),
+    "many sections": lambda d: with_header(d, shnum=0xFEFF),
+    "2^32 sections": lambda d: with_header(with_section(d, lambda h: h[1] == 0, size=1 << 32), shnum=0),
+    "2^63 sections": lambda d: with_header(with_section(d, lambda h: h[1] == 0, size=1 << 63), shnum=0),
+    "small section headers": lambda d: with_header(d, shentsize=40),
+    "names in no string table": lambda d: with_header(d, shstrndx=1),
+    "names nowhere": lambda d: with_header(d, shstrndx=0xFFFF),
+    "section past the end": lambda d: with_section(d, lambda h: h[1] == SHT.PROGBITS and h[5] > 1, offset=len(d) - 1),
+    "section of 2^32 bytes": lambda d: with_section(d, of_type(SHT.PROGBITS), size=1 << 32),
+    "section of 2^64 - 1 bytes": lambda d: with_section(d, of_type(SHT.PROGBITS), size=(1 << 64) - 1),
+    "bss of 2^62 bytes": lambda d: with_section(d, of_type(SHT.NOBITS), size=1 << 62),
+    "name past the names": lambda d: with_section(d, of_type(SHT.PROGBITS), name=0xFFFF_FFFF),
+    "alignment of 2^63": lambda d: with_section(d, of_type(SHT.PROGBITS), align=1 << 63),
+    "alignment of 3": lambda d: with_section(d, of_type(SHT.PROGBITS), align=3),
+    "symbols link to themselves": lambda d: with_section(d, of_type(SHT.SYMTAB), link=symtab(d)),
+    "symbols link nowhere": lambda d: with_section(d, of_type(SHT.SYMTAB), link=0xFFFF_FFFF),
+    "half a symbol": lambda d: with_section(d, of_type(SHT.SYMTAB), size=25),
+    "two symbol tables": lambda d: with_section(d, of_type(SHT.PROGBITS), type=SHT.SYMTAB, link=0),
+    "half a relocation": lambda d: with_section(d, of_type(SHT.RELA), size=25),
+    "relocations of relocations": lambda d: with_section(d, of_type(SHT.RELA), info=0xFFFF_FFFF),
+    "relocations against no symbols": lambda d: with_section(d, of_type(SHT.RELA), link=0),
+    "relocations that link to themselves": lambda d: with_section(d, of_type(SHT.RELA), link=rela(d), info=rela(d)),
+    "relocations without addends": lambda d: with_section(d, of_type(SHT.RELA), type=SHT.REL),
+    "relocation past its section": lambda d: with_bytes(d, rela_offset(d), struct.pack("<Q", 1 << 40)),
+    "relocation against symbol 2^32 - 1": lambda d: with_bytes(d, rela_offset(d) + 12, b"\xff\xff\xff\xff"),
+    "symbol in section 0x3000": lambda d: with_bytes(d, symbol_offset(d) + 6, b"\x00\x30"),
+    "symbol in an extended section": lambda d: with_bytes(d, symbol_offset(d) + 6, b"\xff\xff"),
+    "symbol past its section": lambda d: with_bytes(d, symbol_offset(d) + 8, struct.pack("<Q", (1 << 64) - 1)),
+    "symbol name past the names": lambda d: with_bytes(d, symbol_offset(d), b"\xff\xff\xff\xff"),
 }
-
-
-def patch(data: bytes, at: int, new: bytes) -> bytes:
-    return data[:at] + new + data[at + len(new) :]
-
-
-def symtab(data: bytes) -> int:
-    return next(s.index for s in read(data).sections if s.type == SHT.SYMTAB)
-
-
-def rela(data: bytes) -> int:
-    return next(s.index for s in read(data).sections if s.type == SHT.RELA)
-
-
-def rela_offset(data: bytes) -> int:
-    return read(data).sections[rela(data)].offset
-
-
-def symbol_offset(data: bytes) -> int:
-    obj = read(data)
-    symbol = next(s for s in obj.iter_symbols() if s.name == "f")
-    return obj.sections[symtab(data)].offset + 24 * symbol.index
 
 
 @pytest.mark.parametrize("what", BROKEN)
@@ -297,11 +250,11 @@ def test_two_relocation_sections_for_one() -> None:
     data = sample(SMALL)
     first, second = [s for s in read(data).sections if s.type == SHT.RELA][:2]
     with pytest.raises(FormatError, match="relocations twice"):
-        read(section(data, lambda h: h[1] == SHT.RELA and h[4] == second.offset, info=first.info))
+        read(with_section(data, lambda h: h[1] == SHT.RELA and h[4] == second.offset, info=first.info))
 
 
 def test_another_machine() -> None:
-    data = header(sample(SMALL), machine=183)
+    data = with_header(sample(SMALL), machine=183)
     with pytest.raises(FormatError, match="machine 183"):
         read(data, machines=(62,))
     with pytest.raises(UserError, match="183 is not supported"):
@@ -310,7 +263,7 @@ def test_another_machine() -> None:
 
 
 def test_object_without_symbols() -> None:
-    data = section(sample(SMALL), of_type(SHT.SYMTAB), type=SHT.NULL)
+    data = with_section(sample(SMALL), of_type(SHT.SYMTAB), type=SHT.NULL)
     with pytest.raises(FormatError):
         read(data)
     data = sample("")

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The output object of every pair and every sample: other tools take it, it is the same every time, and its
+functions do what those of the patched object do.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import lief
+import pytest
+
+from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
+from tests.objects.compare import Disassembly
+from tests.objects.test_diff import CASES
+from tests.objects.test_samples import NAMES, SAMPLES
+from tests.toolchain import compile_all, compile_pair_side, scratch
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Where to get an original and a patched object."""
+
+    name: str
+    original: Callable[[], bytes]
+    patched: Callable[[], bytes]
+
+
+def _pairs() -> list[Pair]:
+    out = []
+    for case in CASES:
+        sides = [partial(compile_pair_side, case.name, *case.flags, *define) for define in ((), ("-DPATCHED",))]
+        out += [Pair(case.name, *sides), Pair(f"{case.name}-reverse", *reversed(sides))]
+        if case.real is not None:
+            real = partial(compile_pair_side, case.name, *case.flags, "-DPATCHED", "-DREAL")
+            out.append(Pair(f"{case.name}-real", sides[0], real))
+    for name in NAMES:
+        out.append(Pair(name, *((SAMPLES / f"{name}.{side}.o").read_bytes for side in ("ORIG", "PATCHED"))))
+    return out
+
+
+PAIRS = _pairs()
+# Why there is no output object: the refusal, or that nothing changed.
+NO_OUTPUT = {
+    "absolute": "K11-reloc",
+    "absolute-reverse": "K11-reloc",
+    "address_taken_gone": "K14-vanished",
+    "bug_line": "nothing",
+    "bug_line-reverse": "nothing",
+    "clones_renumbered": "nothing",
+    "clones_renumbered-reverse": "nothing",
+    "data_initial": "K1-data",
+    "data_initial-reverse": "K1-data",
+    "data_percpu": "K1-data",
+    "data_percpu-reverse": "K1-data",
+    "data_size": "K1-data",
+    "data_size-reverse": "K1-data",
+    "data_writable": "K1-data",
+    "data_writable-reverse": "K1-data",
+    "export": "K7-export",
+    "export-reverse": "nothing",
+    "icf_both_change": "K12-folded",
+    "icf_folded-reverse": "K12-folded",
+    "icf_unfolded": "K12-folded",
+    "init": "K3-init",
+    "init-reverse": "K3-init",
+    "init_reference": "K6-init-memory",
+    "notrace_change": "K4-not-traceable",
+    "notrace_change-reverse": "K4-not-traceable",
+    "ops_changed": "K1-data",
+    "ops_changed-reverse": "K1-data",
+    "param": "K7-export",
+    "param-reverse": "K7-export",
+    "shared_section": "K4-not-traceable",
+    "shared_section-reverse": "K4-not-traceable",
+    "shared_section_moved-real": "K4-not-traceable",
+    "shared_section_moved-reverse": "K14-vanished",
+    "static_local_moved": "K13-ambiguous",
+    "static_local_moved-reverse": "K13-ambiguous",
+    "static_locals_exchanged": "K1-data",
+    "static_locals_exchanged-reverse": "K1-data",
+    "static_locals_renumbered-real": "K13-ambiguous",
+    "static_locals_swapped": "nothing",
+    "static_locals_swapped-reverse": "nothing",
+    "unknown_entry": "K2-special",
+    "unknown_entry-reverse": "K2-special",
+    "unknown_table": "K2-special",
+    "unknown_table-reverse": "K2-special",
+    "weak": "K10-weak",
+    "weak-reverse": "K10-weak",
+    "x86_64/meminfo-init": "K3-init",
+    "x86_64/warn-detect": "nothing",
+}
+WITHOUT = [p for p in PAIRS if p.name in NO_OUTPUT]
+WITH = [p for p in PAIRS if p.name not in NO_OUTPUT]
+every_output = pytest.mark.parametrize("pair", WITH, ids=lambda p: p.name)
+BY_NAME = {p.name: p for p in PAIRS}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled() -> None:
+    compile_all([(c.name, (*c.flags, *define)) for c in CASES for define in ((), ("-DPATCHED",))])
+
+
+@cache
+def answer(pair: Pair) -> ObjectDiff:
+    original, patched = pair.original(), pair.patched()
+    return diff_objects(read_relocatable(original, "a.o"), read_relocatable(patched, "b.o"), pair.name)
+
+
+@cache
+def output(pair: Pair) -> bytes:
+    return answer(pair).output()
+
+
+def tool(*argv: str | Path) -> str:
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), argv
+    return done.stdout
+
+
+@pytest.mark.parametrize("pair", WITHOUT, ids=lambda p: p.name)
+def test_pairs_without_an_output(pair: Pair) -> None:
+    found = answer(pair)
+    assert ({r.code for r in found.refusals} or {"nothing"}) == {NO_OUTPUT[pair.name]}
+    assert found.nothing == (NO_OUTPUT[pair.name] == "nothing")
+    with pytest.raises(ValueError, match="no output object"):
+        found.output()
+
+
+@every_output
+def test_other_tools_accept_it(pair: Pair) -> None:
+    path = scratch() / f"{pair.name.replace('/', '-')}.out.o"
+    path.write_bytes(output(pair))
+    text = tool("readelf", "-aW", path)
+    assert "Warning" not in text and "Error" not in text and "<corrupt" not in text and "<unknown" not in text
+    linked = path.with_suffix(".linked.o")
+    assert tool("ld", "-r", "--fatal-warnings", "-o", linked, path) == ""
+    tool("readelf", "-aW", linked)
+    names = {s.name for s in Disassembly(linked.read_bytes()).symbols}
+    assert names >= {*answer(pair).output_functions}
+    tool("objdump", "-dr", path)
+
+
+@every_output
+def test_lief_sees_what_was_written(pair: Pair) -> None:
+    data = output(pair)
+    messages = scratch() / "lief.log"
+    messages.write_text("")
+    lief.logging.set_path(str(messages))
+    try:
+        binary = lief.ELF.parse(list(data))
+    finally:
+        lief.logging.set_path("/dev/stderr")
+    assert isinstance(binary, lief.ELF.Binary)
+    assert messages.read_text() == ""
+    obj = read_relocatable(data, "out.o")
+    assert [s.name for s in binary.sections] == [s.name for s in obj.sections]
+    ours = [s.name for s in obj.iter_symbols() if s.type != 3]
+    assert [s.name for s in binary.symtab_symbols if s.type.value != 3][1:] == ours
+    assert len(binary.object_relocations) == sum(len(obj.relocs(s.index)) for s in obj.sections)
+
+
+@every_output
+def test_the_same_every_time(pair: Pair) -> None:
+    first = output(pair)
+    original, patched = pair.original(), pair.patched()
+    again = diff_objects(read_relocatable(original, "x.o"), read_relocatable(patched, "y.o"), "another/place.c")
+    assert again.output() == first
+
+
+@every_output
+def test_functions_do_what_the_patched_ones_do(pair: Pair) -> None:
+    """Instruction by instruction, with what each relocation finally means; read by other tools than kgbuild."""
+    ours, theirs = Disassembly(output(pair)), Disassembly(pair.patched())
+    assert answer(pair).output_functions
+    for name in answer(pair).output_functions:
+        assert ours.function(name) == theirs.function(name), name
+
+
+def test_the_comparison_sees_every_fault() -> None:
+    """Each byte of a function's code and each target and addend of its relocations, set to something else."""
+    pair = BY_NAME["string_changed"]
+    data = output(pair)
+    intact = Disassembly(data).function("first")
+    assert intact == Disassembly(pair.patched()).function("first")
+    obj = read_relocatable(data, "out.o")
+    symbol = next(s for s in obj.iter_symbols() if s.name == "first")
+    section = obj.sections[symbol.shndx]
+    rows = obj.relocs(symbol.shndx)
+    table = obj.sections[obj.rela_of[symbol.shndx]].offset
+    fields = {at + i for at in rows["offset"].tolist() for i in range(4)}
+    places = [section.offset + i for i in range(symbol.size) if i not in fields]
+    places += [table + 24 * row + i for row in range(len(rows)) for i in (12, 16)]
+    assert len(rows) > 2 and len(places) > 10
+    for at in places:
+        broken = bytearray(data)
+        broken[at] ^= 1
+        try:
+            found = Disassembly(bytes(broken)).function("first")
+        except AssertionError:
+            continue
+        assert found != intact, hex(at)
