@@ -18,6 +18,7 @@ from kgbuild.special.entries import Entries, Entry
 from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
 
 _DEPTH = 8
+_NESTED = 120  # levels of functions folded on one side, and of data between them; what lies deeper counts as changed
 _TEXT = (".text", ".text.unlikely", ".text.hot", ".text.startup")
 
 
@@ -56,9 +57,13 @@ class Comparer:
         self._rules: set[str] = set()
         self._pair = (-1, -1)
         self._place: dict[int, int] | None = None
+        # data found to be the same for the function at hand: tables of tables are met again and again
+        self._alike: set[tuple[int, int, bool]] = set()
+        self._nested = 0
 
-    def compare(self, o: Atom, p: Atom) -> Reason | None:
-        """None where o and p are the same function, else the first difference."""
+    def compare(self, o: Atom, p: Atom, depth: int = 0) -> Reason | None:
+        """None where o and p are the same function, else the first difference. `depth` counts the levels of data
+        through which another function leads here."""
         key = (o.id, p.id)
         if key in self._memo:
             return self._memo[key]
@@ -66,18 +71,21 @@ class Comparer:
             # functions that call each other: the same if nothing else differs
             self._assumed = True
             return None
+        if self._nested >= _NESTED:
+            return Reason("ambiguous", -1, "too many folded functions call one another")
         if not self._active:
             self._assumed = False
         self._active.add(key)
-        outer = self._rules, self._pair, self._place
-        self._rules, self._pair, self._place = set(), key, None
+        outer = self._rules, self._pair, self._place, self._alike, self._nested
+        self._rules, self._pair, self._place, self._alike = set(), key, None, set()
+        self._nested += 1 + depth
         try:
             reason = self._compare(o, p)
         except Ambiguous as error:
             reason = Reason("ambiguous", -1, ": ".join(error.args))
         if reason is None:
             self.noise |= {Noise(p.name, rule) for rule in self._rules}
-        self._rules, self._pair, self._place = outer
+        self._rules, self._pair, self._place, self._alike, self._nested = outer
         self._active.discard(key)
         if reason is not None or not self._assumed or not self._active:
             self._memo[key] = reason
@@ -182,7 +190,7 @@ class Comparer:
             self._rules.add(noise.LINE_DEBUG)
         if set(x.names) != set(y.names) and (len(x.names) > 1 or len(y.names) > 1) and x.kind == FUNCTION:
             # folded on one side: the same entity only if the body meant is the body there was
-            return self.compare(x, y) is None
+            return self.compare(x, y, depth) is None
         return True
 
     def _fresh_serves(self, x: Atom, y: Atom) -> bool:
@@ -212,6 +220,9 @@ class Comparer:
         """Whether two pieces of data hold the same, references compared by the entity they mean."""
         if x.size != y.size:
             return False
+        key = (x.id, y.id, self._place is None)
+        if key in self._alike:
+            return True
         left, right = self.o.refs(x), self.p.refs(y)
         if not left and not right and self.o.content(x) == self.p.content(y):
             return True
@@ -219,10 +230,13 @@ class Comparer:
             return False
         if self.o.masked(x) != self.p.masked(y) and not self._same_location(x, y):
             return False
-        return all(
+        same = all(
             (a.offset, a.type) == (b.offset, b.type) and self.same_target(a, b, depth + 1)
             for a, b in zip(left, right, strict=True)
         )
+        if same:
+            self._alike.add(key)
+        return same
 
     def _same_location(self, x: Atom, y: Atom) -> bool:
         """Whether two pieces of unnamed data differ in the line of a source location only."""

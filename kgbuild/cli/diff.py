@@ -92,6 +92,8 @@ def diff(
 def _read(path: Path) -> bytes:
     try:
         size = path.stat().st_size
+        if not path.is_file():  # a device may never end
+            raise UserError("is no regular file", place=str(path), remedy="name a readable file")
         if size > MAX_FILE:
             raise UserError(f"{size} bytes are more than any object has", place=str(path))
         return path.read_bytes()

@@ -12,6 +12,7 @@ import resource
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,7 +240,7 @@ def test_command_with_a_broken_file(what: str, broken_side: int, tmp_path: Path)
 def test_command_with_what_is_no_file(tmp_path: Path) -> None:
     intact = tmp_path / "a.o"
     intact.write_bytes(small())
-    for other in (tmp_path, tmp_path / "missing.o"):
+    for other in (tmp_path, tmp_path / "missing.o", Path("/dev/zero")):
         done = run_diff(intact, other)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
         assert str(other) in done.stderr
@@ -298,3 +299,35 @@ def test_cold_half_with_another_name() -> None:
     """
     original, patched = (compile_text(text % code, *pair_flags()) for code in ("nop", "cld"))
     assert [c.name for c in pair(original, patched).changed] == ["f"]
+
+
+def test_tables_of_tables_are_not_read_over_and_over() -> None:
+    """Seven levels of 40 references each to the next: 40^7 ways through them."""
+    levels = [f'.section .rodata.l{n}, \\"a\\"; .Ll{n}: .rept 40; .quad .Ll{n + 1}; .endr;' for n in range(7)]
+    text = " ".join(levels) + ' .section .rodata.l7, \\"a\\"; .Ll7: .quad 7; .text; .globl f; .type f, @function;'
+    data = compile_text(f'asm("{text} f: movq .Ll0, %rax; ret; .size f, . - f");', *pair_flags())
+    start = time.process_time()
+    assert pair(data, data).nothing
+    assert time.process_time() - start < 1
+
+
+def chain(length: int, folded: bool) -> bytes:
+    """Functions that each call the next and have a twin, which is the same body or another one."""
+    out = []
+    for n in range(length):
+        names = (f"f{n}", f"g{n}")
+        for name in names[: 1 if folded else 2]:
+            out.append(
+                f'.section .text.{name}, \\"ax\\"; .globl {name}; .type {name}, @function; {name}: call f{n + 1}; ret;'
+            )
+            out.append(f".size {name}, . - {name};")
+        if folded:
+            out.append(f".globl g{n}; .type g{n}, @function; .set g{n}, f{n};")
+    out.append(f'.section .text.last, \\"ax\\"; .globl f{length}; .type f{length}, @function; f{length}: ret;')
+    return compile_text(f'asm("{" ".join(out)} .size f{length}, . - f{length};");', *pair_flags())
+
+
+def test_a_long_chain_of_folded_functions() -> None:
+    assert pair(chain(100, True), chain(100, False)).nothing
+    # too long to follow: nothing is taken to be the same then
+    assert len(pair(chain(600, True), chain(600, False)).changed) > 400
