@@ -191,6 +191,21 @@ class Comparer:
             return False
         return stem(x.name) == stem(y.name) and same_stateless(self.c, x, y)
 
+    def judge(
+        self, a: Ref, b: Ref, pair: tuple[int, int] = (-1, -1), place: dict[int, int] | None = None
+    ) -> tuple[bool, frozenset[str]]:
+        """Whether two references mean the same entity, and the noise rules which that takes. `place` says where each
+        offset of the first atom of `pair` is in the second."""
+        outer = self._rules, self._pair, self._place
+        self._rules, self._pair, self._place = set(), pair, place
+        try:
+            same = self.same_target(a, b)
+            return same, frozenset(self._rules)
+        except Ambiguous:
+            return False, frozenset()
+        finally:
+            self._rules, self._pair, self._place = outer
+
     def _note_name(self, x: Atom, y: Atom) -> None:
         if x.kind == FUNCTION and stem(x.name) == stem(y.name):
             self._rules.add(noise.CLONE)
