@@ -211,7 +211,8 @@ class _Explainer:
         return list(dict.fromkeys(out))
 
     def _title(self, view: View, atom: Atom, name: str = "") -> str:
-        return f"{name if name in atom.names else atom.name}  {atom.size} bytes in {view.section_name(atom)}"
+        side = "patched" if view is self.p else "original"
+        return f"{side}: {name if name in atom.names else atom.name}, {atom.size} bytes in {view.section_name(atom)}"
 
     # -- halves --------------------------------------------------------------------------------------------------
 

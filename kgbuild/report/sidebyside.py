@@ -154,5 +154,5 @@ def _cell(step: Step | None, column: int, places: int, lines: int, before: str) 
 
 
 def _fold(count: int, style: Style) -> Line:
-    dots = "⋮" if style.unicode else "..."
+    dots = "…" if style.unicode else "..."
     return [(f"  {dots} {count} more that {'is' if count == 1 else 'are'} the same (-v shows all)", "dim")]
