@@ -80,7 +80,8 @@ def _block(block: Block, style: Style, width: int, mark_first: bool) -> Iterator
     column = width - 4 if single else (width - 5) // 2
     head = [t for t in (block.left, block.right) if t]
     if single:
-        yield [(f"  {head[0]}", "heading")]
+        for part in textwrap.wrap(head[0], width - 2):
+            yield [(f"  {part}", "heading")]
     else:
         for left, right in _beside(*(textwrap.wrap(t, column, break_long_words=True) for t in head)):
             yield [(f"  {left:<{column}}   {right}".rstrip(), "heading")]
