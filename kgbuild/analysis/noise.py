@@ -40,6 +40,7 @@ LINE_DEBUG = "line-debug"
 STATIC_LOCAL = "static-local-number"
 ONCE_FLAG = "once-flag-number"
 CLONE = "clone-number"
+MODULE_HASH = "module-hash"
 CONSTANT = "constant-number"
 BRANCH_WIDTH = "branch-width"
 SECTION = "section"
@@ -64,6 +65,11 @@ RULES: dict[str, Rule] = {
             "gcc counts anew in every compile",
         ),
         Rule(CLONE, "the number of an isra, constprop or part clone", "gcc counts anew in every compile"),
+        Rule(
+            MODULE_HASH,
+            "the hash in the name of what ThinLTO made global (.llvm.N)",
+            "it is made of the module's name",
+        ),
         Rule(CONSTANT, "the name of an anonymous constant", "it is compared by its content"),
         Rule(
             BRANCH_WIDTH,
@@ -158,6 +164,24 @@ def is_location(view: View, atom: Atom) -> bool:
         return False
     line = int.from_bytes(view.content(atom)[8:12], "little")
     return line < _MAX_LINE and all(not 8 <= r.offset < _LOCATION for r in view.refs(atom))
+
+
+def index_of_messages(view: View) -> dict[str, list[tuple[object, ...]]]:
+    """Entries of .printk_index by the function that they name, in an order that says nothing; entries that can't be
+    followed are left out, for they are no part of any code."""
+    name, at = view.arch.message_index
+    out: dict[str, list[tuple[object, ...]]] = {}
+    section = view.obj.section_named(name)
+    for sym, addend in view.obj.relocs(section.index)[["sym", "addend"]].tolist() if section is not None else ():
+        try:
+            atom = view.atoms[view.target(sym, addend)[0]]
+            refs, masked = view.refs(atom), view.masked(atom)
+        except Ambiguous:
+            continue
+        texts = {r.offset: view.content(view.atoms[r.atom])[max(r.delta, 0) :] for r in refs if view.atoms[r.atom].size}
+        function = texts.get(at, b"").partition(b"\0")[0].decode("utf-8", "replace")
+        out.setdefault(function, []).append((masked, *sorted(texts.items())))
+    return {function: sorted(entries, key=repr) for function, entries in out.items() if function}
 
 
 def rules_table() -> Iterator[str]:

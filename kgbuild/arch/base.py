@@ -87,6 +87,8 @@ class Arch:
     trace_call  what a traceable function calls first; trace_tables: sections that list such places; trace_reach: how
                 far from the function's symbol such a place can be, in bytes, to either side
     format      code as text; the second argument says by offset what a relocated field means
+    message_index  section of pointers to the entries of the index of messages (CONFIG_PRINTK_INDEX), and the offset in
+                an entry (struct pi_entry) of the pointer to the name of its function
     debug_line  offset of the 32-bit word of a pr_debug descriptor (struct _ddebug) that holds the line, and its bits
     """
 
@@ -110,6 +112,7 @@ class Arch:
     argument_loads: Callable[[bytes], list[ArgumentLoad]] = field(repr=False)
     format: Callable[[bytes, Mapping[int, str]], list[Formatted]] = field(repr=False)
     debug_line: tuple[int, int] = (0, 0)
+    message_index: tuple[str, int] = (".printk_index", 8)
 
     def is_dropped(self, section: str) -> bool:
         """True for a section that never goes into a live patch and says nothing about behaviour."""
