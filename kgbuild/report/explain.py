@@ -131,7 +131,11 @@ class _Explainer:
         sentences: list[str] = []
         reason = self._reason(o, p)
         members = {a.name for _, a in family}
-        rules = sorted({n.rule for n in self.changes.noise if n.function in members})
+        for x, y in family:
+            self.comparer.compare(x, y)
+        # the comparison names a half by itself, the changes its function
+        known = (*self.changes.noise, *self.comparer.noise)
+        rules = sorted({n.rule for n in known if n.function in members})
         if reason is not None:
             verdict = "changed"
             if reason.kind == "code" and blocks:
@@ -145,8 +149,8 @@ class _Explainer:
         for rule in rules:
             r = noise.RULES[rule]
             sentences.append(f"noise rule {rule}: {r.what}: {r.why}")
-        details += self._moves(o, p)
-        sentences += self._standing(name, o, p, reason)
+        sentences += self._moves(o, p)
+        sentences += self._standing(name, [(self.p, p), (self.o, o)], reason is not None)
         return Explanation(name, verdict, tuple(sentences), tuple(details), tuple(blocks))
 
     def _reason(self, o: Atom, p: Atom) -> Reason | None:
@@ -182,37 +186,41 @@ class _Explainer:
         for key, sides in self.c.undecided.items():
             if atom.id in sides[1 if state == NEW else 0]:
                 sentences.append(f"which one corresponds to it can't be told: several are named {key.split(' ', 1)[1]}")
-        sentences += self._standing(name, atom, atom, Reason(state, -1, ""))
+        sentences += self._standing(name, [(view, atom)], True)
         return Explanation(name, state, tuple(sentences), (), (block,))
 
-    def _standing(self, name: str, o: Atom, p: Atom, reason: Reason | None) -> list[str]:
-        """What else is to be known: folded names, halves, init memory, refusals, why it goes along."""
+    def _standing(self, name: str, sides: list[tuple[View, Atom]], changed: bool) -> list[str]:
+        """What else is to be known: other and folded names, halves, init memory, refusals, why it goes along. `sides`
+        are the patched object's function and the original's, or the one that there is."""
         out = []
-        for view, atom, side in ((self.o, o, "original"), (self.p, p, "patched")):
+        for view, atom in reversed(sides):
+            side = self._side(view)
             if name not in atom.names:
                 out.append(f"in the {side} object it is {atom.name}")
             others = [n for n in atom.names if n != name]
-            if len(atom.names) > 1 and view.atoms[atom.id] is atom and view.by_name.get(name, [None])[0] is atom:
+            if name in atom.names and others:
                 out.append(f"in the {side} object one body with {', '.join(others)}")
-        if is_cold(p):
-            out.append(f"the cold half of {cold_parent(p.name)}, and a part of it")
-        if is_prefix(p):
-            out.append(f"the padding before {p.name.split('_', 3)[-1]}, and a part of it")
-        for view, atom in ((self.p, p), (self.o, o)):
-            if view.atoms[atom.id] is atom and is_init(view, atom):
-                fact = f"in {view.section_name(atom)}, memory that is freed after it ran"
-                out.append(f"{fact}: a change there takes no effect" if reason is not None else fact)
-                break
+        _, last = sides[0]
+        if is_cold(last):
+            out.append(f"the cold half of {cold_parent(last.name)}, and a part of it")
+        if is_prefix(last):
+            out.append(f"the padding before {last.name.split('_', 3)[-1]}, and a part of it")
+        init = next((f"in {view.section_name(a)}" for view, a in sides if is_init(view, a)), "")
+        if init:
+            out.append(f"{init}, memory that is freed after it ran{': a change there takes no effect' * changed}")
         if self.closure is not None:
             out += [f"refused, {r.code}: {r.fact}" for r in self.closure.refusals if r.symbol == name]
-            member = self.closure.members.get((0, p.id))
-            if member is not None and member.role == "carried" and self.p.atoms[p.id] is p:
+            member = self.closure.members.get((0, last.id)) if sides[0][0] is self.p else None
+            if member is not None and member.role == "carried":
                 out.append(f"it comes along all the same: {member.reason}")
         return list(dict.fromkeys(out))
 
+    def _side(self, view: View) -> str:
+        return "patched" if view is self.p else "original"
+
     def _title(self, view: View, atom: Atom, name: str = "") -> str:
-        side = "patched" if view is self.p else "original"
-        return f"{side}: {name if name in atom.names else atom.name}, {atom.size} bytes in {view.section_name(atom)}"
+        shown = name if name in atom.names else atom.name
+        return f"{self._side(view)}: {shown}, {atom.size} bytes in {view.section_name(atom)}"
 
     # -- halves --------------------------------------------------------------------------------------------------
 
@@ -363,13 +371,11 @@ class _Explainer:
         old, new = self.o.atoms[a.atom], self.p.atoms[b.atom]
         return f"{target_name(self.o, old, a.delta)} -> {target_name(self.p, new, b.delta)}"
 
-    def _moves(self, o: Atom, p: Atom) -> list[tuple[str, str]]:
+    def _moves(self, o: Atom, p: Atom) -> list[str]:
         was, now = self.o.section_name(o), self.p.section_name(p)
-        out = []
-        if was != now and o.name == p.name:
-            out.append((NOISE, f"section {was} -> {now}"))
+        out = [f"it moves from {was} to {now}"] if was != now and o.name == p.name else []
         if o.is_local != p.is_local:
-            out.append((NOISE, "global -> local" if p.is_local else "local -> global"))
+            out.append(f"it becomes {'local' if p.is_local else 'global'}")
         return out
 
     # -- entries of special sections -----------------------------------------------------------------------------

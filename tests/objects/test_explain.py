@@ -16,9 +16,10 @@ import pytest
 
 from kgbuild.emit.objdiff import diff_objects, read_relocatable
 from kgbuild.errors import UserError
-from kgbuild.report.explain import CHANGED, NEW, REMOVED, SAME, Explanation, explain
+from kgbuild.report.explain import CHANGED, NEW, NOISE, REMOVED, SAME, Explanation, explain
 from kgbuild.report.listing import Step, align, quote
 from kgbuild.report.sidebyside import Style, render
+from tests.objects.test_diff import ALL, Case
 from tests.toolchain import compile_pair_side, compile_text, pair_flags, scratch
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "explain"
@@ -113,6 +114,26 @@ def test_marks_agree_with_verdicts_in_objects_of_real_kernels(name: str) -> None
         for value in explain(found.changes, found.closure, function):
             assert bool(states(value) & {CHANGED, NEW, REMOVED}) == (value.verdict == "changed"), function
             if value.verdict == "not changed":
+                assert any(s.startswith("noise rule") for s in value.sentences), function
+
+
+@pytest.mark.parametrize("case", ALL, ids=lambda c: c.id)
+def test_marks_agree_with_verdicts_in_every_pair(case: Case) -> None:
+    sides = [
+        read_relocatable(compile_pair_side(case.name, *case.flags, *f, compiler=case.compiler), case.name)
+        for f in ((), ("-DPATCHED",))
+    ]
+    found = diff_objects(sides[0], sides[1], case.name)
+    names = {n for v in (found.changes.original, found.changes.patched) for a in v.functions for n in a.names}
+    assert names
+    for function in sorted(names):
+        for value in explain(found.changes, found.closure, function):
+            marks = states(value)
+            if value.verdict in (NEW, REMOVED):
+                assert marks == {value.verdict}
+                continue
+            assert bool(marks & {CHANGED, NEW, REMOVED}) == (value.verdict == "changed"), function
+            if NOISE in marks and value.verdict == "not changed":
                 assert any(s.startswith("noise rule") for s in value.sentences), function
 
 
