@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kgbuild.elf.consts import STT
 from kgbuild.special.view import DATA, STRING, Ambiguous, Atom, Ref, View
 
 
@@ -100,12 +101,25 @@ def without_lines(text: bytes) -> bytes:
     return _FILE_LINE.sub(rb"\1", text)
 
 
-def _names_place(view: View, function: Atom, ref: Ref) -> bool:
+def _units(view: View) -> set[str]:
+    """Names of the source files that an object was made of, as its file symbols say, without folders."""
+    symbols = view.obj.symbols
+    files = ((symbols["info"] & 15) == STT.FILE).nonzero()[0].tolist()
+    return {view.obj.symbol(i).name.rpartition("/")[2] for i in files}
+
+
+def _is_file(text: bytes, units: set[str]) -> bool:
+    """Whether a string is what __FILE__ gives here: a path, or the unit's own name. Any other name of a file is a
+    string of the program, and a number behind it means something."""
+    return is_file_name(text) and (b"/" in text or text.rstrip(b"\0").decode("utf-8", "replace") in units)
+
+
+def _names_place(view: View, function: Atom, ref: Ref, units: set[str]) -> bool:
     """Whether a reference means __FILE__ or __func__."""
     target = view.atoms[ref.atom]
     if target.kind == STRING:
         text = view.content(target)[max(ref.delta, 0) :]
-        return is_file_name(text) or text.rstrip(b"\0").decode("utf-8", "replace") in function.names
+        return _is_file(text, units) or text.rstrip(b"\0").decode("utf-8", "replace") in function.names
     return (
         target.kind == DATA
         and ref.delta == 0
@@ -125,6 +139,7 @@ def line_arguments(view: View, function: Atom) -> set[int]:
         refs = {r.offset: r for r in view.refs(function)}
     except Ambiguous:
         return out
+    units = _units(view)
     stretch: dict[int, tuple[bool, range]] = {}  # argument -> (names the place, bytes of the immediate)
     calls = {i.offset for i in view.instructions(function) if i.is_call or i.ends_flow}
     loads = {load.offset: load for load in view.arch.argument_loads(view.content(function))}
@@ -132,7 +147,7 @@ def line_arguments(view: View, function: Atom) -> set[int]:
         load = loads.get(i.offset)
         if load is not None:
             ref = refs.get(load.field_offset)
-            names = ref is not None and _names_place(view, function, ref)
+            names = ref is not None and _names_place(view, function, ref, units)
             line = range(load.field_offset, load.field_offset + load.field_size)
             stretch[load.argument] = (names, line if load.immediate and ref is None else range(0))
         if i.offset in calls:

@@ -139,6 +139,7 @@ CASES = [
     Case("line_lockdep", real="second", noise="first:line-argument"),
     Case("line_lookalike", "first", reason="code"),
     Case("line_might_sleep", real="second", noise="first:line-argument"),
+    Case("line_other_file", "first", reason="code"),
     Case("line_panic", real="second", noise="first:line-argument"),
     Case("line_printk", real="second", noise="first:line-argument"),
     Case("line_string", real="second", noise="first:line-string second:line-string"),
