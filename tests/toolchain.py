@@ -17,6 +17,7 @@ from kgbuild.elf.read import read
 from kgbuild.special.view import View
 
 CC = shutil.which("gcc-12") or shutil.which("gcc") or "gcc-12"
+CLANG = "clang"
 PAIRS = Path(__file__).resolve().parent / "objects" / "pairs"
 # What the kernel's code looks like: no PIC, top 2 GB, traceable functions.
 KERNEL_FLAGS = (
@@ -39,6 +40,8 @@ KERNEL_FLAGS = (
     "-mfentry",
     "-mrecord-mcount",
 )
+# clang makes no __mcount_loc on x86; the kernel leaves that to objtool. Options that it ignores are no fault here.
+CLANG_FLAGS = (*(f for f in KERNEL_FLAGS if f != "-mrecord-mcount"), "-Qunused-arguments")
 # What kgbuild adds to compile a unit for comparison.
 SPLIT_FLAGS = ("-ffunction-sections", "-fdata-sections")
 
@@ -61,11 +64,11 @@ def run(*argv: str | Path, stdin: bytes | None = None, cwd: Path | None = None) 
 
 
 @cache
-def compile_file(path: Path, *flags: str) -> bytes:
+def compile_file(path: Path, *flags: str, compiler: str = CC) -> bytes:
     """The object of one C file, compiled with these flags alone."""
-    digest = hashlib.sha256(repr((path, flags)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(repr((path, flags, compiler)).encode()).hexdigest()[:16]
     out = scratch() / f"{path.stem}-{digest}.o"
-    run(CC, *flags, "-I", PAIRS, "-c", path.name, "-o", out, cwd=path.parent)
+    run(compiler, *flags, "-I", PAIRS, "-c", path.name, "-o", out, cwd=path.parent)
     return out.read_bytes()
 
 
@@ -79,21 +82,21 @@ def compile_text(text: str, *flags: str, name: str = "unit.c") -> bytes:
     return compile_file(path, *flags)
 
 
-def pair_flags(flags: Iterable[str] = (), *, split: bool = True) -> tuple[str, ...]:
+def pair_flags(flags: Iterable[str] = (), *, split: bool = True, compiler: str = CC) -> tuple[str, ...]:
     """Flags of one side of a pair."""
-    return (*KERNEL_FLAGS, *(SPLIT_FLAGS if split else ()), *flags)
+    return (*(CLANG_FLAGS if compiler == CLANG else KERNEL_FLAGS), *(SPLIT_FLAGS if split else ()), *flags)
 
 
-def compile_pair_side(name: str, *flags: str, split: bool = True) -> bytes:
+def compile_pair_side(name: str, *flags: str, split: bool = True, compiler: str = CC) -> bytes:
     """`pairs/NAME.c` compiled with -DPATCHED or the like among `flags`."""
-    return compile_file(PAIRS / f"{name}.c", *pair_flags(flags, split=split))
+    return compile_file(PAIRS / f"{name}.c", *pair_flags(flags, split=split, compiler=compiler), compiler=compiler)
 
 
-def compile_all(jobs: Sequence[tuple[str, tuple[str, ...]]]) -> None:
-    """Compile sides of pairs in parallel, so that the tests find them done."""
+def compile_all(jobs: Sequence[tuple[str, tuple[str, ...], str]]) -> None:
+    """Compile sides of pairs (name, flags, compiler) in parallel, so that the tests find them done."""
     scratch()  # before there are threads
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda job: compile_pair_side(job[0], *job[1]), jobs))
+        list(pool.map(lambda job: compile_pair_side(job[0], *job[1], compiler=job[2]), jobs))
 
 
 def obj(data: bytes) -> Object:

@@ -382,7 +382,9 @@ class _Closer:
     def _carry_anonymous(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
         view = unit.changes.patched
         section = view.section_of(target)
-        if section.writable and target.kind == ANON and not is_location(view, target):
+        # gcc puts what a location points to, the descriptor of a type, into writable memory too
+        described = source.kind == ANON and is_location(view, source) and not view.refs(target)
+        if section.writable and target.kind == ANON and not is_location(view, target) and not described:
             self._refuse(
                 "K5-symbol",
                 unit,

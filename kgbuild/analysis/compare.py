@@ -109,10 +109,17 @@ class Comparer:
         if len(left) != len(right):
             return Reason("reference", -1, f"{len(left)} -> {len(right)} references")
         for a, b in zip(left, right, strict=True):
-            if (a.offset, a.type) != (b.offset, b.type) or not self.same_target(a, b):
+            if not self._same_field(a, b) or not self.same_target(a, b):
                 return self._other_reference(a, b)
         self._note_section(o, p)
         return self._compare_entries(o, p)
+
+    def _same_field(self, a: Ref, b: Ref) -> bool:
+        """Whether two references are written at one place in one way. The assembler has another type for a call where
+        the symbol is local; in the kernel both mean the same."""
+        if a.offset != b.offset:
+            return False
+        return a.type == b.type or {a.type, b.type} <= {self.p.arch.call_reloc, self.p.arch.per_field_pcrel32}
 
     def _other_reference(self, a: Ref, b: Ref) -> Reason:
         old, new = self.o.atoms[a.atom], self.p.atoms[b.atom]
@@ -178,12 +185,8 @@ class Comparer:
             if x.name != y.name:
                 self._rules.add(noise.CONSTANT)
             return True
-        if not self.c.paired(x.id, y.id):
-            if not self._fresh_serves(x, y):
-                return False
-            if x.name != y.name:
-                self._rules.add(noise.ONCE_FLAG)
-            return True
+        if not self.c.paired(x.id, y.id) and not self._fresh_serves(x, y):
+            return False
         if x.name != y.name:
             self._note_name(x, y)
         if x.kind == DATA and self.p.section_name(y) in DEBUG_SECTIONS and self.o.masked(x) != self.p.masked(y):
@@ -199,8 +202,25 @@ class Comparer:
             return False
         return stem(x.name) == stem(y.name) and same_stateless(self.c, x, y)
 
+    def judge(
+        self, a: Ref, b: Ref, pair: tuple[int, int] = (-1, -1), place: dict[int, int] | None = None
+    ) -> tuple[bool, frozenset[str]]:
+        """Whether two references mean the same entity, and the noise rules which that takes. `place` says where each
+        offset of the first atom of `pair` is in the second."""
+        outer = self._rules, self._pair, self._place
+        self._rules, self._pair, self._place = set(), pair, place
+        try:
+            same = self.same_target(a, b)
+            return same, frozenset(self._rules)
+        except Ambiguous:
+            return False, frozenset()
+        finally:
+            self._rules, self._pair, self._place = outer
+
     def _note_name(self, x: Atom, y: Atom) -> None:
-        if x.kind == FUNCTION and stem(x.name) == stem(y.name):
+        if ".llvm." in x.name and stem(x.name) == stem(y.name):
+            self._rules.add(noise.MODULE_HASH)
+        elif x.kind == FUNCTION and stem(x.name) == stem(y.name):
             self._rules.add(noise.CLONE)
         elif x.kind == DATA:
             self._rules.add(noise.ONCE_FLAG if is_stateless(self.p, y) else noise.STATIC_LOCAL)
@@ -231,8 +251,7 @@ class Comparer:
         if self.o.masked(x) != self.p.masked(y) and not self._same_location(x, y):
             return False
         same = all(
-            (a.offset, a.type) == (b.offset, b.type) and self.same_target(a, b, depth + 1)
-            for a, b in zip(left, right, strict=True)
+            self._same_field(a, b) and self.same_target(a, b, depth + 1) for a, b in zip(left, right, strict=True)
         )
         if same:
             self._alike.add(key)

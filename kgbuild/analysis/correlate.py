@@ -20,7 +20,7 @@ from kgbuild.special.view import DATA, FUNCTION, Ambiguous, Atom, Ref, View
 NONE = Entries()
 
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
-_UNIQUE = re.compile(r"^(__UNIQUE_ID_[A-Za-z_]*?)\d+")
+_UNIQUE = re.compile(r"(^|\.)(__UNIQUE_ID_[A-Za-z_]*?)\d+")
 
 # Compiler- and macro-made variables that hold nothing a caller could miss: a fresh copy of them behaves the same
 # (a message is printed once more, a lock class or a debug switch is registered anew). Not DO_ONCE's ___done: doing it
@@ -45,17 +45,23 @@ DEBUG_SECTIONS = ("__dyndbg", "__verbose")  # __verbose until 5.8
 
 def stem(name: str) -> str:
     """A name without the numbers that compilers append: `f.constprop.0.isra.1` gives `f.constprop.isra`."""
-    return _UNIQUE.sub(r"\1", _NUMBER.sub("", name))
+    return _UNIQUE.sub(r"\1\2", _NUMBER.sub("", name))
+
+
+def variable(name: str) -> str:
+    """What a static local is called in the source, or "" for a name that none has: `count.3` of gcc and `first.count`
+    or `first.count.3` of clang, which puts the function before it, are `count`."""
+    return stem(name).rpartition(".")[2] if "." in name else ""
 
 
 def is_anonymous(view: View, atom: Atom) -> bool:
     """True for a constant whose name says nothing: compared and carried by content."""
-    return atom.kind == DATA and view.is_const(atom) and any("." in n and stem(n) in ANONYMOUS for n in atom.names)
+    return atom.kind == DATA and view.is_const(atom) and any(variable(n) in ANONYMOUS for n in atom.names)
 
 
 def is_stateless(view: View, atom: Atom) -> bool:
     """True for a variable of which a fresh copy serves as well."""
-    name = stem(atom.name)
+    name = variable(atom.name) or stem(atom.name)
     if atom.kind != DATA or name not in STATELESS or name == atom.name:
         return False
     return name not in DEBUG_SWITCH or view.section_name(atom) in DEBUG_SECTIONS
@@ -123,13 +129,21 @@ def _pair_by_name(result: Correlation, kind: str) -> None:
                 for name in atom.names:
                     groups.setdefault(stem(name), ([], []))[side].append((name, atom.id))
     for key, (ours, theirs) in groups.items():
+        single = len(ours) == 1 == len(theirs)
+        if kind == DATA and "." in key and not single:
+            # several static locals of one name, in scopes of one function: clang gives the first no number
+            ids = [tuple(sorted({i for _, i in side})) for side in (ours, theirs)]
+            if ids[0] and ids[1]:
+                result.undecided[f"{kind} {key}"] = (ids[0], ids[1])
+            continue
         plain_ours = {n: i for n, i in ours if n == key}
         plain_theirs = {n: i for n, i in theirs if n == key}
         numbered_ours = sorted({i for n, i in ours if n != key})
         numbered_theirs = sorted({i for n, i in theirs if n != key})
         if [n for n, _ in ours].count(key) == 1 == [n for n, _ in theirs].count(key):
             result.pair(plain_ours[key], plain_theirs[key])
-        if kind == FUNCTION and len(numbered_ours) == 1 and len(numbered_theirs) == 1:
+        # one clone on either side; and what ThinLTO made global has its module's hash, which is no count
+        if (kind == FUNCTION or key.endswith(".llvm")) and len(numbered_ours) == 1 and len(numbered_theirs) == 1:
             result.pair(numbered_ours[0], numbered_theirs[0])
         elif numbered_ours and numbered_theirs:
             result.undecided[f"{kind} {key}"] = (tuple(numbered_ours), tuple(numbered_theirs))

@@ -8,8 +8,9 @@ address the assembler writes whichever name it likes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from kgbuild.analysis import noise
 from kgbuild.analysis.compare import Comparer, Reason, first_difference
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, Correlation, correlate, is_anonymous, is_stateless
 from kgbuild.analysis.noise import Noise
@@ -87,8 +88,12 @@ def is_prefix(atom: Atom) -> bool:
 
 def cold_parents(atom: Atom, view: View) -> list[Atom]:
     """The functions of `view` that a `.cold` half belongs to, by each of its names (it may have others as well)."""
-    names = dict.fromkeys(n[: n.index(".cold")] for n in atom.names if ".cold" in n)
-    return [parent for name in names for parent in view.by_name.get(name, [])]
+    return [parent for name in cold_parent_names(atom) for parent in view.by_name.get(name, [])]
+
+
+def cold_parent_names(atom: Atom) -> list[str]:
+    """The names of the function a `.cold` half belongs to."""
+    return list(dict.fromkeys(n[: n.index(".cold")] for n in atom.names if ".cold" in n))
 
 
 def is_init(view: View, atom: Atom) -> bool:
@@ -130,10 +135,19 @@ class _Differ:
             tuple(self.changed[i] for i in sorted(self.changed)),
             tuple(new),
             tuple(removed),
-            tuple(sorted(self.comparer.noise)),
+            self._noise(),
             tuple(self.refusals),
             tuple(self.init_changed),
         )
+
+    def _noise(self) -> tuple[Noise, ...]:
+        """What was set aside, by function; a `.cold` half is part of its function."""
+        found = {replace(n, function=n.function.partition(".cold")[0]) for n in self.comparer.noise}
+        before, after = (noise.index_of_messages(view) for view in (self.o, self.p))
+        for function in before.keys() & after.keys():
+            if before[function] != after[function]:
+                found.add(Noise(function, noise.PRINTK_INDEX))
+        return tuple(sorted(found))
 
     def _compare_pairs(self) -> None:
         for o, p in self.c.pairs(FUNCTION):

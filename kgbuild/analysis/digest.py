@@ -70,7 +70,11 @@ class _Digests:
         self.shndx = symbols["shndx"].astype(np.int64)
         self.value = symbols["value"].astype(np.int64)
         names = Counter(n for a in view.atoms for n in a.names)
-        self.unique = {n for n, count in names.items() if count == 1 and not _NUMBERED.search(n)}
+        # clang gives the first of several static locals of one name (first.count, first.count.1) no number
+        first = {stem(n) for n in names if _NUMBERED.search(n)}
+        self.unique = {
+            n for n, count in names.items() if count == 1 and not _NUMBERED.search(n) and not ("." in n and n in first)
+        }
         stems = Counter(stem(n) for a in view.functions for n in a.names if stem(n) != n)
         self.clones = {s for s, count in stems.items() if count == 1 and s not in names}
         # for each symbol: what it means (_DOUBT: not told here), and how far from the beginning of that it lies
@@ -128,10 +132,11 @@ class _Digests:
         """What an atom of one name is known by in both objects (None: not told here), and the rule by which its name
         may differ."""
         name, view = atom.name, self.view
-        if name in self.unique:
+        named_by_clang = atom.kind == DATA and "." in name and (is_stateless(view, atom) or is_anonymous(view, atom))
+        if name in self.unique and not named_by_clang:
             return (atom.kind, name, (atom.offset, atom.size) if atom.kind == "absolute" else 0), ""
         if atom.kind == FUNCTION and stem(name) in self.clones:
-            return ("clone", stem(name)), noise.CLONE
+            return ("clone", stem(name)), noise.MODULE_HASH if ".llvm." in name else noise.CLONE
         if atom.kind == DATA:
             flag = self._flag(atom)
             if flag is not None:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kgbuild.elf.consts import STT
 from kgbuild.special.view import DATA, STRING, Ambiguous, Atom, Ref, View
 
 
@@ -40,6 +41,7 @@ LINE_DEBUG = "line-debug"
 STATIC_LOCAL = "static-local-number"
 ONCE_FLAG = "once-flag-number"
 CLONE = "clone-number"
+MODULE_HASH = "module-hash"
 CONSTANT = "constant-number"
 BRANCH_WIDTH = "branch-width"
 SECTION = "section"
@@ -64,6 +66,11 @@ RULES: dict[str, Rule] = {
             "gcc counts anew in every compile",
         ),
         Rule(CLONE, "the number of an isra, constprop or part clone", "gcc counts anew in every compile"),
+        Rule(
+            MODULE_HASH,
+            "the hash in the name of what ThinLTO made global (.llvm.N)",
+            "it is made of the module's name",
+        ),
         Rule(CONSTANT, "the name of an anonymous constant", "it is compared by its content"),
         Rule(
             BRANCH_WIDTH,
@@ -94,12 +101,25 @@ def without_lines(text: bytes) -> bytes:
     return _FILE_LINE.sub(rb"\1", text)
 
 
-def _names_place(view: View, function: Atom, ref: Ref) -> bool:
+def _units(view: View) -> set[str]:
+    """Names of the source files that an object was made of, as its file symbols say, without folders."""
+    symbols = view.obj.symbols
+    files = ((symbols["info"] & 15) == STT.FILE).nonzero()[0].tolist()
+    return {view.obj.symbol(i).name.rpartition("/")[2] for i in files}
+
+
+def _is_file(text: bytes, units: set[str]) -> bool:
+    """Whether a string is what __FILE__ gives here: a path, or the unit's own name. Any other name of a file is a
+    string of the program, and a number behind it means something."""
+    return is_file_name(text) and (b"/" in text or text.rstrip(b"\0").decode("utf-8", "replace") in units)
+
+
+def _names_place(view: View, function: Atom, ref: Ref, units: set[str]) -> bool:
     """Whether a reference means __FILE__ or __func__."""
     target = view.atoms[ref.atom]
     if target.kind == STRING:
         text = view.content(target)[max(ref.delta, 0) :]
-        return is_file_name(text) or text.rstrip(b"\0").decode("utf-8", "replace") in function.names
+        return _is_file(text, units) or text.rstrip(b"\0").decode("utf-8", "replace") in function.names
     return (
         target.kind == DATA
         and ref.delta == 0
@@ -119,6 +139,7 @@ def line_arguments(view: View, function: Atom) -> set[int]:
         refs = {r.offset: r for r in view.refs(function)}
     except Ambiguous:
         return out
+    units = _units(view)
     stretch: dict[int, tuple[bool, range]] = {}  # argument -> (names the place, bytes of the immediate)
     calls = {i.offset for i in view.instructions(function) if i.is_call or i.ends_flow}
     loads = {load.offset: load for load in view.arch.argument_loads(view.content(function))}
@@ -126,7 +147,7 @@ def line_arguments(view: View, function: Atom) -> set[int]:
         load = loads.get(i.offset)
         if load is not None:
             ref = refs.get(load.field_offset)
-            names = ref is not None and _names_place(view, function, ref)
+            names = ref is not None and _names_place(view, function, ref, units)
             line = range(load.field_offset, load.field_offset + load.field_size)
             stretch[load.argument] = (names, line if load.immediate and ref is None else range(0))
         if i.offset in calls:
@@ -158,6 +179,24 @@ def is_location(view: View, atom: Atom) -> bool:
         return False
     line = int.from_bytes(view.content(atom)[8:12], "little")
     return line < _MAX_LINE and all(not 8 <= r.offset < _LOCATION for r in view.refs(atom))
+
+
+def index_of_messages(view: View) -> dict[str, list[tuple[object, ...]]]:
+    """Entries of .printk_index by the function that they name, in an order that says nothing; entries that can't be
+    followed are left out, for they are no part of any code."""
+    name, at = view.arch.message_index
+    out: dict[str, list[tuple[object, ...]]] = {}
+    section = view.obj.section_named(name)
+    for sym, addend in view.obj.relocs(section.index)[["sym", "addend"]].tolist() if section is not None else ():
+        try:
+            atom = view.atoms[view.target(sym, addend)[0]]
+            refs, masked = view.refs(atom), view.masked(atom)
+        except Ambiguous:
+            continue
+        texts = {r.offset: view.content(view.atoms[r.atom])[max(r.delta, 0) :] for r in refs if view.atoms[r.atom].size}
+        function = texts.get(at, b"").partition(b"\0")[0].decode("utf-8", "replace")
+        out.setdefault(function, []).append((masked, *sorted(texts.items())))
+    return {function: sorted(entries, key=repr) for function, entries in out.items() if function}
 
 
 def rules_table() -> Iterator[str]:

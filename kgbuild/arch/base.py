@@ -7,7 +7,7 @@ opcode or the size of a special-section entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -25,6 +25,7 @@ class SpecialSection:
     key          offset of the relocation to a static key or static call key, by entry size, else empty
     last         least size of the last entry where its padding may be missing, else 0
     compared     whether a difference in an entry makes its function changed
+    fields       what an entry holds, by entry size: name to (offset, bytes); for people, and not needed to compare
     """
 
     sizes: dict[int, tuple[int, ...]]
@@ -35,6 +36,7 @@ class SpecialSection:
     key: dict[int, int] = field(default_factory=dict)
     last: int = 0
     compared: bool = True
+    fields: dict[int, dict[str, tuple[int, int]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,26 @@ class ArgumentLoad:
 
 
 @dataclass(frozen=True)
+class Formatted:
+    """One instruction as text, in the syntax that the kernel's developers read: offset and length in bytes, mnemonic,
+    operands, and where a branch inside the code leads (an offset in it), None for everything else."""
+
+    offset: int
+    length: int
+    mnemonic: str
+    operands: str
+    target: int | None
+
+
+@dataclass(frozen=True)
 class Arch:
     """One architecture's facts.
 
     trace_call  what a traceable function calls first; trace_tables: sections that list such places; trace_reach: how
                 far from the function's symbol such a place can be, in bytes, to either side
+    format      code as text; the second argument says by offset what a relocated field means
+    message_index  section of pointers to the entries of the index of messages (CONFIG_PRINTK_INDEX), and the offset in
+                an entry (struct pi_entry) of the pointer to the name of its function
     debug_line  offset of the 32-bit word of a pr_debug descriptor (struct _ddebug) that holds the line, and its bits
     """
 
@@ -93,7 +110,9 @@ class Arch:
     decode: Callable[[bytes], list[Instruction]] = field(repr=False)
     boundaries: Callable[[bytes], list[int]] = field(repr=False)
     argument_loads: Callable[[bytes], list[ArgumentLoad]] = field(repr=False)
+    format: Callable[[bytes, Mapping[int, str]], list[Formatted]] = field(repr=False)
     debug_line: tuple[int, int] = (0, 0)
+    message_index: tuple[str, int] = (".printk_index", 8)
 
     def is_dropped(self, section: str) -> bool:
         """True for a section that never goes into a live patch and says nothing about behaviour."""

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from kgbuild.arch.base import Arch, ArgumentLoad, Instruction, SpecialSection
+from collections.abc import Mapping
+
+from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SpecialSection
 
 R_NONE, R_64, R_PC32, R_GOT32, R_PLT32, R_32, R_32S, R_PC64 = 0, 1, 2, 3, 4, 10, 11, 24
 
@@ -85,6 +87,47 @@ def argument_loads(code: bytes) -> list[ArgumentLoad]:
     return out
 
 
+# What no displacement or immediate of real code is taken for: stands in a field while its instruction is formatted.
+_PLACEHOLDER = 0x5EA1_0000
+
+
+def format_code(code: bytes, names: Mapping[int, str]) -> list[Formatted]:
+    """`code` in AT&T syntax, as the kernel's own messages and objdump show it.
+
+    `names` says what the field at an offset means; it stands there instead of the number. Branches inside the code
+    lead to `+0x12`, an offset in it.
+    """
+    from iced_x86 import Decoder, FlowControl, Formatter, FormatterSyntax
+
+    formatter = Formatter(FormatterSyntax.GAS)
+    formatter.space_after_operand_separator = True
+    formatter.uppercase_hex = False
+    formatter.rip_relative_addresses = True
+    formatter.small_hex_numbers_in_decimal = False
+    branches = {FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CONDITIONAL_BRANCH, FlowControl.CALL}
+    base = 1 << 40
+    out = []
+    for i in Decoder(64, code, ip=base):
+        at = i.ip - base
+        named = [offset for offset in range(at, at + i.len) if offset in names]
+        target = None
+        if i.flow_control in branches:
+            target = i.near_branch_target - base if not named else None
+            operands = names[named[0]] if named else f"{target:+#x}"
+        elif named:
+            raw = bytearray(code[at : at + i.len])
+            for number, offset in enumerate(named):
+                raw[offset - at : offset - at + 4] = (_PLACEHOLDER + number).to_bytes(4, "little")
+            shown = next(iter(Decoder(64, bytes(raw), ip=i.ip)))
+            operands = formatter.format_all_operands(shown)
+            for number, offset in enumerate(named):
+                operands = operands.replace(f"{_PLACEHOLDER + number:#x}", names[offset])
+        else:
+            operands = formatter.format_all_operands(i)
+        out.append(Formatted(at, i.len, formatter.format_mnemonic(i), operands, target))
+    return out
+
+
 _SITE = SpecialSection(sizes={4: (0,)}, compared=False)
 
 ARCH = Arch(
@@ -109,19 +152,35 @@ ARCH = Arch(
     special={
         # struct alt_instr: 13 bytes with padlen after the lengths (to 5.17), 12 without, 14 with 32-bit flags (6.3)
         ".altinstructions": SpecialSection(
-            sizes={12: (0,), 14: (0,), 13: (0,)}, replacement={12: (4, 11), 14: (4, 13), 13: (4, 11)}
+            sizes={12: (0,), 14: (0,), 13: (0,)},
+            replacement={12: (4, 11), 14: (4, 13), 13: (4, 11)},
+            fields={
+                12: {"feature": (8, 2), "length": (10, 1), "length of the replacement": (11, 1)},
+                13: {"feature": (8, 2), "length": (10, 1), "length of the replacement": (11, 1), "padding": (12, 1)},
+                14: {"feature and flags": (8, 4), "length": (12, 1), "length of the replacement": (13, 1)},
+            },
         ),
         # struct paravirt_patch_site is written aligned; until 6.3 nothing pads the last one
-        ".parainstructions": SpecialSection(sizes={16: (0,)}, last=10),
+        ".parainstructions": SpecialSection(
+            sizes={16: (0,)}, last=10, fields={16: {"operation": (8, 1), "length": (9, 1)}}
+        ),
         ".retpoline_sites": _SITE,
         ".return_sites": _SITE,
         ".call_sites": _SITE,
         ".smp_locks": _SITE,
         # struct bug_entry: bug address, file, line (u16), flags (u16)
-        "__bug_table": SpecialSection(sizes={12: (0, 4), 8: (0,)}, ignore=((8, 2),)),
-        "__ex_table": SpecialSection(sizes={12: (0, 4)}),
-        "__jump_table": SpecialSection(sizes={16: (0, 4, 8), 24: (0, 8, 16)}, key={16: 8, 24: 16}),
-        ".static_call_sites": SpecialSection(sizes={8: (0, 4)}, key={8: 4}),
+        "__bug_table": SpecialSection(
+            sizes={12: (0, 4), 8: (0,)},
+            ignore=((8, 2),),
+            fields={12: {"file": (4, 4), "line": (8, 2), "flags": (10, 2)}, 8: {"flags": (4, 2)}},
+        ),
+        "__ex_table": SpecialSection(sizes={12: (0, 4)}, fields={12: {"goes on at": (4, 4), "type": (8, 4)}}),
+        "__jump_table": SpecialSection(
+            sizes={16: (0, 4, 8), 24: (0, 8, 16)},
+            key={16: 8, 24: 16},
+            fields={16: {"branch": (4, 4), "key": (8, 8)}, 24: {"branch": (8, 8), "key": (16, 8)}},
+        ),
+        ".static_call_sites": SpecialSection(sizes={8: (0, 4)}, key={8: 4}, fields={8: {"key": (4, 4)}}),
         "__mcount_loc": SpecialSection(sizes={8: (0,)}),
         "_kprobe_blacklist": SpecialSection(sizes={8: (0,)}),
         ".orc_unwind_ip": SpecialSection(sizes={4: (0,)}, companion=".orc_unwind", compared=False),
@@ -158,6 +217,7 @@ ARCH = Arch(
     decode=decode,
     boundaries=boundaries,
     argument_loads=argument_loads,
+    format=format_code,
     # four pointers, then lineno:18 and flags (include/linux/dynamic_debug.h, 3.x to 6.12)
     debug_line=(32, 0x3FFFF),
 )

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from kgbuild.emit.objdiff import ObjectDiff
 
 MAX_FILE = 1 << 30
+MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the other
 
 
 @click.command(short_help="Compare two objects of one unit.")
@@ -35,6 +38,7 @@ MAX_FILE = 1 << 30
 @click.option("--explain", metavar="FUNCTION", help="Show both codes of a function side by side, and why it counts.")
 @click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+@click.option("--verbose", "-v", is_flag=True, help="With --explain: all of the code, not only what differs.")
 @click.option("--no-color", is_flag=True, help="No colour (also: NO_COLOR).")
 @click.pass_context
 def diff(
@@ -48,6 +52,7 @@ def diff(
     explain: str | None,
     ignore_init: bool,
     quiet: bool,
+    verbose: bool,
     no_color: bool,
 ) -> None:
     """Compare ORIG.o with PATCHED.o, two compiles of one unit, and say what changed, is new, or is gone.
@@ -64,6 +69,8 @@ def diff(
     from kgbuild.cli.build import write_file
     from kgbuild.emit.objdiff import diff_objects
 
+    if explain is not None and (output is not None or json_file is not None):
+        raise click.UsageError("--explain only shows: leave out -o and --json")
     out = Output(quiet=quiet or json_file == "-" or explain is not None, no_color=no_color)
     left, right = _read_object(original), _read_object(patched)
     exports = parse_symvers(_read_text(symvers)) if symvers is not None else {}
@@ -71,7 +78,7 @@ def diff(
     found = diff_objects(left, right, patched.name, exports, parent, ignore_init)
     status = 1 if found.refusals else 4 if found.nothing else 0
     if explain is not None:
-        _explain(found, explain, Output(no_color=no_color).colour)
+        _explain(found, explain, Output(no_color=no_color).colour, verbose)
         context.exit(0)
     if output is not None and not status and found.output_functions:
         write_file(output, found.output())
@@ -153,5 +160,30 @@ def _show(out: Output, found: ObjectDiff, output: Path | None) -> None:
         out.line("wrote", f"{output}  {count} function{'s' * (count != 1)}")
 
 
-def _explain(found: ObjectDiff, function: str, colour: bool) -> None:
-    raise UserError("is not there yet", place="--explain")
+_STYLES: dict[str, dict[str, Any]] = {
+    "title": {"bold": True},
+    "heading": {"bold": True},
+    "mark": {"bold": True},
+    "good": {"fg": "green"},
+    "dim": {"dim": True},
+    "changed": {"fg": "yellow"},
+    "removed": {"fg": "red"},
+    "new": {"fg": "green"},
+    "noise": {"fg": "cyan"},
+}
+
+
+def _explain(found: ObjectDiff, function: str, colour: bool, verbose: bool) -> None:
+    from kgbuild.report.explain import explain
+    from kgbuild.report.sidebyside import Style, render
+
+    encoding = sys.stdout.encoding or "ascii"
+    width = min(shutil.get_terminal_size((120, 50)).columns, MAX_WIDTH)
+    style = Style(width, verbose, encoding.lower().replace("-", "").startswith("utf"))
+    for number, value in enumerate(explain(found.changes, found.closure, function)):
+        if number:
+            click.echo()
+        for line in render(value, style):
+            text = "".join(click.style(t, **_STYLES[role]) if colour and role else t for t, role in line)
+            # a string of the object may hold what the terminal can't show
+            click.echo(text.rstrip().encode(encoding, "backslashreplace").decode(encoding))

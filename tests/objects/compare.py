@@ -92,7 +92,8 @@ class Disassembly:
             data = section.data()
             return f"string {data[place : data.index(0, place)]!r}"
         for s in self.symbols:
-            if s["st_shndx"] == index and s["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT") and s["st_size"]:
+            named = s["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT") and not s.name.startswith(".L")
+            if s["st_shndx"] == index and named and s["st_size"]:
                 inside = s["st_value"] <= place < s["st_value"] + s["st_size"]
                 if inside or (symbol.name == s.name and number):
                     return _spell(s.name, place - s["st_value"])

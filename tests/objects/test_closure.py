@@ -22,6 +22,7 @@ from tests.objects.test_diff import CASES
 REFUSED = {
     "absolute": "K11-reloc:first",
     "address_taken_gone": "K14-vanished:callback",
+    "branch_width": "K4-not-traceable:second",
     "icf_both_change": "K12-folded:twin_a K12-folded:twin_b",
     "icf_unfolded": "K12-folded:twin_b",
     "init_reference": "K6-init-memory:first",

@@ -7,12 +7,14 @@ difference, and must be found there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from kgbuild.analysis.diff import Changes, compute_changes
-from tests.toolchain import PAIRS, compile_all, compile_pair_side, compile_text, pair_flags, view
+from kgbuild.analysis.noise import RULES
+from tests.toolchain import CC, CLANG, PAIRS, compile_all, compile_pair_side, compile_text, pair_flags, view
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,15 @@ class Case:
     real: str | None = None
     flags: tuple[str, ...] = ()
     reverse_refused: str | None = None
+    # what is set aside, as `function:rule`, when the pair is compared; None where that is not the matter
+    noise: str | None = None
+    # what is another with clang, as fields; None where the construct is gcc's
+    clang: dict[str, Any] | None = field(default_factory=dict)
+    compiler: str = CC
+
+    @property
+    def id(self) -> str:
+        return self.name + ("-clang" if self.compiler == CLANG else "")
 
 
 ICF = ("-fipa-icf",)
@@ -41,34 +52,40 @@ CASES = [
     Case("array_end", "second"),
     Case("bug_entry_order", "first"),
     Case("bug_flags", "first", reason="entry"),
-    Case("bug_line", real="second"),
+    Case("bug_line", real="second", noise="first:line-bug"),
     # third has second in it: the call was inlined
     Case("changed_body", "second third"),
-    Case("clones_renumbered", real="work.constprop.N", flags=("-fipa-cp-clone",)),
-    Case("cold_only", "first", reason="cold"),
-    Case("constprop_vanished", "first second", new="work", removed="work.constprop.N"),
+    Case(
+        "clones_renumbered",
+        real="work.constprop.N",
+        noise="first:clone-number second:clone-number",
+        flags=("-fipa-cp-clone",),
+        clang=None,
+    ),
+    Case("cold_only", "first", reason="cold", clang={"reason": "code"}),
+    Case("constprop_vanished", "first second", new="work", removed="work.constprop.N", clang=None),
     Case("data_initial", refused="K1-data:limit"),
     Case("data_once", "second"),
     Case("data_percpu", refused="K1-data:counter"),
     Case("data_size", refused="K1-data:table"),
-    Case("data_writable", "set", refused="K1-data:level"),
+    Case("data_writable", "set", refused="K1-data:level", clang={"refused": ""}),
     # an export that goes stays in the kernel: nothing to do
     Case("export", refused="K7-export:second", reverse_refused=""),
     Case("extable_type", "first", reason="entry"),
     Case("extern_becomes_static", "first", new="helper"),
     Case("float_constant", "first", reason="reference", flags=("-msse2",)),
     Case("func_name", "first", reason="reference"),
-    Case("icf_both_change", "call_a call_b twin_a twin_a", flags=ICF),
-    Case("icf_folded", "call_a call_b twin_a twin_b", flags=ICF),
-    Case("icf_unfolded", "call_b twin_a", flags=ICF),
+    Case("icf_both_change", "call_a call_b twin_a twin_a", flags=ICF, clang=None),
+    Case("icf_folded", "call_a call_b twin_a twin_b", flags=ICF, clang=None),
+    Case("icf_unfolded", "call_b twin_a", flags=ICF, clang=None),
     Case("init", refused="K3-init:start"),
     Case("init_reference", "first"),
     Case("inline_static", "second"),
     # gcc keeps one image of the equal constants and another copy for the changed one
     Case("isra_renumbered", "second"),
-    Case("isra_vanished", "first second", new="read_one", removed="read_one.isra.N"),
+    Case("isra_vanished", "first second", new="read_one", removed="read_one.isra.N", clang=None),
     Case("jump_table", "first", reason="reference"),
-    Case("large_struct", "first second"),
+    Case("large_struct", "first second", clang={"changed": "first"}),
     Case("mutual", "odd"),
     Case("new_function", "caller", new="added", reason="reference"),
     Case("noreturn_returns", "caller fail"),
@@ -83,9 +100,18 @@ CASES = [
     Case("static_branch_sense", "first", reason="entry"),
     Case("static_key", "first", reason="entry"),
     Case("static_local_moved", "first second"),
-    Case("static_locals_exchanged", refused="K1-data:count.N K1-data:count.N"),
+    Case(
+        "static_locals_exchanged",
+        refused="K1-data:count.N K1-data:count.N",
+        clang={"refused": "K1-data:first.count K1-data:second.count"},
+    ),
     Case("static_locals_renumbered", "earlier", real="earlier second"),
-    Case("static_locals_swapped", real="second"),
+    Case(
+        "static_locals_swapped",
+        real="second",
+        noise="first:static-local-number second:static-local-number",
+        clang={"noise": ""},
+    ),
     Case("string_changed", "first", reason="reference"),
     Case("string_moved", "early", real="early second"),
     Case("switch_table", "first", reason="reference"),
@@ -93,17 +119,76 @@ CASES = [
     Case("unknown_table", "first"),
     Case("weak", "arch_hook"),
     Case("wide_string", "first", reason="reference"),
+    Case("becomes_global", real="first"),
+    Case("branch_width", "second", real="first second", noise="first:branch-width"),
+    Case("call_sites", new="third", real="second"),
+    Case(
+        "constant_renumbered",
+        "earlier",
+        real="earlier second",
+        noise="first:constant-number second:constant-number",
+        clang={"noise": ""},
+    ),
+    Case("debug_message_new", "first", noise="second:once-flag-number"),
+    Case("fixup", new="earlier", real="second"),
+    Case("group_changed", "grouped", refused="K20-group:grouped"),
+    Case("group_unchanged", "first", real="first second"),
+    Case("ibt_endbr_seal", real="second"),
+    Case("line_before_file", "first", reason="code"),
+    Case("line_debug", real="second", noise="first:line-debug second:line-debug"),
+    Case("line_lockdep", real="second", noise="first:line-argument"),
+    Case("line_lookalike", "first", reason="code"),
+    Case("line_might_sleep", real="second", noise="first:line-argument"),
+    Case("line_other_file", "first", reason="code"),
+    Case("line_panic", real="second", noise="first:line-argument"),
+    Case("line_printk", real="second", noise="first:line-argument"),
+    Case("line_string", real="second", noise="first:line-string second:line-string"),
+    Case("line_ubsan_bounds", real="second", noise="first:line-data second:line-data", flags=("-fsanitize=bounds",)),
+    Case("line_ubsan_shift", real="second", noise="first:line-data second:line-data", flags=("-fsanitize=shift",)),
+    Case("line_warn", real="second", noise="first:line-argument"),
+    Case("llvm_suffix", real="helper.llvm.N", noise="first:module-hash second:module-hash"),
+    Case("local_alias", "earlier", real="earlier real_one", clang={"real": "earlier second_name"}),
+    Case(
+        "once_flag",
+        "later",
+        real="later second",
+        noise="first:once-flag-number second:once-flag-number",
+        clang={"noise": ""},
+    ),
+    Case("part_renumbered", real="helper.part.N", noise="first:clone-number second:clone-number"),
+    Case("patchable_entries", new="earlier", real="second", flags=("-fpatchable-function-entry=5,2",)),
+    Case("prefix_changed", "first", reason="prefix"),
+    Case("prefixes", new="third", real="second", flags=("-fpatchable-function-entry=16,16",)),
+    Case("printk_index", real="second", noise="first:printk-index second:printk-index"),
+    Case("section_cold", real="second", noise="first:section second:section"),
+    Case("section_hot", real="second", noise="first:section second:section"),
+    Case("stacked_clones", real="helper.constprop.N.isra.N", noise="first:clone-number second:clone-number"),
+    Case("static_locals_of_scopes", "second", real="first second"),
+    Case("temporary_labels", real="second", flags=("-Wa,-L",)),
+    Case(
+        "tracepoint_new", "second", refused="K7-export:__tracepoints K7-export:__tracepoints_ptrs", reverse_refused=""
+    ),
+    Case("tracepoint_used", "first", real="first second"),
+    Case("group_alone", "grouped"),
+    Case("llvm_data", refused="K1-data:state.llvm.N"),
+    Case("printk_index_new", "second"),
+    Case("stacked_clone_vanishes", "first", removed="helper.isra.N.constprop.N"),
+    Case("static_locals_of_scopes_swapped", real="second"),
+    Case("ubsan_type", "first", reason="cold", flags=("-fsanitize=shift",), clang={"reason": "reference"}),
+    Case("unnamed_constants", real="second", noise="", flags=("-Wa,-L",)),
 ]
+ALL = CASES + [replace(c, compiler=CLANG, **c.clang) for c in CASES if c.clang is not None]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiled() -> None:
-    sides = [(c.name, (*c.flags, *d)) for c in CASES for d in ((), ("-DPATCHED",))]
-    compile_all(sides + [(c.name, (*c.flags, "-DPATCHED", "-DREAL")) for c in CASES if c.real is not None])
+    sides = [(c.name, (*c.flags, *d), c.compiler) for c in ALL for d in ((), ("-DPATCHED",))]
+    real = [(c.name, (*c.flags, "-DPATCHED", "-DREAL"), c.compiler) for c in ALL if c.real is not None]
+    compile_all(sides + real)
 
 
 def changes(case: Case, left: tuple[str, ...], right: tuple[str, ...]) -> Changes:
-    sides = [view(compile_pair_side(case.name, *case.flags, *flags)) for flags in (left, right)]
+    sides = [view(compile_pair_side(case.name, *case.flags, *flags, compiler=case.compiler)) for flags in (left, right)]
     return compute_changes(*sides, f"{case.name}.c")
 
 
@@ -126,15 +211,17 @@ def test_every_pair_is_a_case() -> None:
     assert {p.stem for p in PAIRS.glob("*.c")} == {c.name for c in CASES}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize("case", ALL, ids=lambda c: c.id)
 def test_pair(case: Case) -> None:
     c = changes(case, (), ("-DPATCHED",))
     assert found(c) == (case.changed, case.new, case.removed, case.refused)
     if case.reason:
         assert {x.reason.kind for x in c.changed} == {case.reason}
+    if case.noise is not None:
+        assert " ".join(f"{n.function}:{n.rule}" for n in c.noise) == case.noise
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize("case", ALL, ids=lambda c: c.id)
 def test_pair_the_other_way_round(case: Case) -> None:
     c = changes(case, ("-DPATCHED",), ())
     refused = case.refused if case.reverse_refused is None else case.reverse_refused
@@ -146,22 +233,28 @@ def test_pair_the_other_way_round(case: Case) -> None:
     assert found(c) == (names, case.removed, case.new, refused)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.real is not None], ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [c for c in ALL if c.real is not None], ids=lambda c: c.id)
 def test_real_change_beside_accidental_difference(case: Case) -> None:
     c = changes(case, (), ("-DPATCHED", "-DREAL"))
     assert found(c)[0] == case.real
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize("case", ALL, ids=lambda c: c.id)
 def test_same_object_has_no_changes(case: Case) -> None:
     c = changes(case, ("-DPATCHED",), ("-DPATCHED",))
     assert found(c) == ("", "", "", "")
     assert c.nothing
 
 
-def test_line_of_a_bug_entry_is_noted_as_noise() -> None:
-    c = changes(next(c for c in CASES if c.name == "bug_line"), (), ("-DPATCHED",))
-    assert [(n.function, n.rule) for n in c.noise] == [("first", "line-bug")]
+def test_every_rule_has_a_pair_and_a_real_change_beside_it() -> None:
+    cases = [c for c in ALL if c.noise]
+    assert {n.partition(":")[2] for c in cases for n in (c.noise or "").split()} == {*RULES}
+    assert all(c.real or c.name == "debug_message_new" for c in cases)
+
+
+def test_there_are_pairs_of_both_compilers() -> None:
+    assert len(CASES) > 60
+    assert len([c for c in ALL if c.compiler == CLANG]) > 60
 
 
 def test_static_locals_are_paired_by_their_users_not_by_their_numbers() -> None:

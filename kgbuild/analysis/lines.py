@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which source line code comes from, by the line tables of DWARF. Read with pyelftools, only where it is asked for."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+from dataclasses import dataclass
+from typing import Any
+
+from kgbuild.arch import arch_of
+from kgbuild.elf.object import Object
+
+_SET_ADDRESS = 2  # DW_LNE_set_address
+
+
+@dataclass(frozen=True)
+class SourceLine:
+    """From `offset` of its section on, code comes from this line; `file` is empty for the unit's own file."""
+
+    offset: int
+    file: str
+    line: int
+
+
+def read_lines(obj: Object) -> dict[int, list[SourceLine]]:
+    """The line table by section index, in order of offsets; empty without DWARF, or where it can't be matched.
+
+    Every sequence of .debug_line begins with an address, and the relocation of that address says in which section.
+    """
+    section = obj.section_named(".debug_line")
+    if section is None or obj.section_named(".debug_info") is None:
+        return {}
+    from elftools.elf.elffile import ELFFile
+
+    elf: Any = ELFFile(io.BytesIO(bytes(obj.data)))
+    dwarf: Any = elf.get_dwarf_info(relocate_dwarf_sections=True)
+    rows = obj.relocs(section.index)
+    rows = rows[rows["offset"].argsort(kind="stable")]
+    # names of files are references of four bytes (DWARF 5), addresses have eight
+    wide = {kind for kind, size in arch_of(obj.machine).reloc_size.items() if size == 8}
+    sections = [
+        int(obj.symbols[sym]["shndx"])
+        for kind, sym in zip(rows["type"].tolist(), rows["sym"].tolist(), strict=True)
+        if kind in wide
+    ]
+    programs: dict[int, tuple[Any, str]] = {}
+    for unit in dwarf.iter_CUs():
+        program = dwarf.line_program_for_CU(unit)
+        if program is not None:
+            programs.setdefault(program.program_start_offset, (program, posixpath.basename(_name(unit))))
+    out: dict[int, list[SourceLine]] = {}
+    number = -1
+    for _, (program, own) in sorted(programs.items()):
+        shift = 0 if program["version"] >= 5 else 1
+        names = [posixpath.basename(e.name.decode("utf-8", "replace")) for e in program["file_entry"]]
+        for entry in program.get_entries():
+            if entry.is_extended and entry.command == _SET_ADDRESS:
+                number += 1
+            state = entry.state
+            if state is None or state.end_sequence or not 0 <= number < len(sections):
+                continue
+            at = state.file - shift
+            name = names[at] if 0 <= at < len(names) else "?"
+            out.setdefault(sections[number], []).append(
+                SourceLine(state.address, "" if name == own else name, state.line)
+            )
+    if number + 1 != len(sections):
+        return {}
+    for table in out.values():
+        table.sort(key=lambda row: row.offset)
+    return out
+
+
+def _name(unit: Any) -> str:
+    name = unit.get_top_DIE().attributes.get("DW_AT_name")
+    return str(name.value.decode("utf-8", "replace")) if name is not None else ""

@@ -1,0 +1,464 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Why a function counts as changed or not: the comparison of `analysis/compare.py`, taken apart for a person.
+
+The verdict is the comparison's own. What is worked out here is where: instruction by instruction, entry by entry of
+the special sections, and in the data behind a reference where the code looks the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from kgbuild.analysis import noise
+from kgbuild.analysis.closure import Closure
+from kgbuild.analysis.compare import Comparer, Reason, first_difference
+from kgbuild.analysis.correlate import is_anonymous, stem
+from kgbuild.analysis.diff import Changes, cold_parent_names, is_cold, is_init, is_prefix
+from kgbuild.analysis.lines import SourceLine, read_lines
+from kgbuild.errors import UserError
+from kgbuild.report.listing import Step, align, read_listing, target_name
+from kgbuild.special.entries import Entry
+from kgbuild.special.view import ANON, FUNCTION, STRING, Atom, Ref, View
+
+SAME, NOISE, CHANGED, NEW, REMOVED = "same", "noise", "changed", "new", "removed"
+
+_BECAUSE = {
+    "code": "its code differs",
+    "reference": "a reference in it means something else",
+    "entry": "an entry of a special section that belongs to it differs",
+    "cold": "its cold half differs",
+    "prefix": "the padding before it differs",
+    "ambiguous": "what a reference in it means can't be told",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of code on either side, None where it has none; SAME, NOISE, CHANGED, NEW or REMOVED; and what the code
+    itself does not show."""
+
+    left: Step | None
+    right: Step | None
+    state: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """The code of one symbol: what stands above either side, and the rows."""
+
+    left: str
+    right: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """All about one function: its name, the verdict in a word or two, sentences, what is not in its code (each with
+    SAME, NOISE, CHANGED, NEW or REMOVED), code."""
+
+    name: str
+    verdict: str
+    sentences: tuple[str, ...]
+    details: tuple[tuple[str, str], ...]
+    blocks: tuple[Block, ...]
+
+
+def explain(changes: Changes, closure: Closure | None, function: str) -> tuple[Explanation, ...]:
+    """Everything that can be said of a function, by its name in either object; several values where several functions
+    have that name. Raises UserError with the nearest names where neither object has it."""
+    return _Explainer(changes, closure).explain(function)
+
+
+class _Explainer:
+    def __init__(self, changes: Changes, closure: Closure | None) -> None:
+        self.changes, self.closure = changes, closure
+        self.o, self.p, self.c = changes.original, changes.patched, changes.correlation
+        self.comparer = Comparer(self.c, changes.original_entries, changes.patched_entries)
+        self.lines: tuple[dict[int, list[SourceLine]], dict[int, list[SourceLine]]] = ({}, {})
+        self.places: dict[tuple[int, int], dict[int, int]] = {}
+
+    def explain(self, function: str) -> tuple[Explanation, ...]:
+        ours, theirs = self._functions(self.o, function), self._functions(self.p, function)
+        if not ours and not theirs:
+            raise self._unknown(function)
+        self.lines = (read_lines(self.o.obj), read_lines(self.p.obj))
+        pairs = [(o, p) for p in theirs for o in self._partners(self.c.to_original, self.o, p)]
+        pairs += [(o, p) for o in ours for p in self._partners(self.c.to_patched, self.p, o) if (o, p) not in pairs]
+        # a name that was one of several of a folded body: what became of that name, before the others
+        named = [(o, p) for o, p in pairs if function in o.names and function in p.names]
+        out = [self._pair(function, o, p) for o, p in named or pairs]
+        paired = {a.id for _, a in pairs}, {a.id for a, _ in pairs}
+        out += [self._alone(function, self.p, p, NEW) for p in theirs if p.id not in paired[0]]
+        out += [self._alone(function, self.o, o, REMOVED) for o in ours if o.id not in paired[1]]
+        return tuple(out)
+
+    def _functions(self, view: View, name: str) -> list[Atom]:
+        return [a for a in view.by_name.get(name, []) if a.kind == FUNCTION]
+
+    def _partners(self, table: dict[int, tuple[int, ...]], view: View, atom: Atom) -> list[Atom]:
+        return [view.atoms[i] for i in table.get(atom.id, ())]
+
+    def _unknown(self, name: str) -> UserError:
+        for view in (self.p, self.o):
+            for atom in view.by_name.get(name, []):
+                return UserError(
+                    f"{name} is data in {view.section_name(atom)}, not a function", place=self.changes.place
+                )
+        names = sorted({n for view in (self.o, self.p) for a in view.functions for n in a.names})
+        near = [n for n in names if stem(n).split(".")[0] == name]
+        near += [n for n in difflib.get_close_matches(name, names, 5, 0.6) if n not in near]
+        undefined = any(a.section < 0 and name in a.names for view in (self.o, self.p) for a in view.atoms)
+        fact = f"{name} is called, but not defined in these objects" if undefined else f"no function is named {name}"
+        return UserError(fact, place=self.changes.place, remedy=f"nearest names: {', '.join(near)}" if near else "")
+
+    # -- verdicts ------------------------------------------------------------------------------------------------
+
+    def _pair(self, name: str, o: Atom, p: Atom) -> Explanation:
+        family = [(o, p), *self._halves(o, p)]
+        steps = self._align(family)
+        blocks = []
+        details: list[tuple[str, str]] = []
+        for (x, y), pairs in zip(family, steps, strict=True):
+            entries = self._entries(x, y, family)
+            details += [(state, text) for state, text, _ in entries]
+            marked = {at: state for state, _, at in entries if at >= 0}
+            rows = tuple(_with_entries(self._row(x, y, a, b, family), marked) for a, b in pairs)
+            if (x, y) == (o, p) or any(r.state != SAME for r in rows):
+                blocks.append(Block(self._title(self.o, x, name), self._title(self.p, y, name), rows))
+        sentences: list[str] = []
+        reason = self._reason(o, p)
+        members = {a.name for _, a in family}
+        for x, y in family:
+            self.comparer.compare(x, y)
+        # the comparison names a half by itself, the changes its function
+        known = (*self.changes.noise, *self.comparer.noise)
+        rules = sorted({n.rule for n in known if n.function in members})
+        if reason is not None:
+            verdict = "changed"
+            if reason.kind == "code" and blocks:
+                reason = replace(reason, offset=_first_changed(blocks[0], reason.offset))
+            sentences.append(self._because(reason))
+            if reason.kind in ("cold", "prefix"):
+                blocks += self._half_alone(o, p, {id(a) for pair in family for a in pair})
+        else:
+            verdict = "not changed"
+            sentences.append("the same but for accidents" if rules else "the same in both objects")
+        for rule in rules:
+            r = noise.RULES[rule]
+            sentences.append(f"noise rule {rule}: {r.what}: {r.why}")
+        sentences += self._moves(o, p)
+        sentences += self._standing(name, [(self.p, p), (self.o, o)], reason is not None)
+        return Explanation(name, verdict, tuple(sentences), tuple(details), tuple(blocks))
+
+    def _reason(self, o: Atom, p: Atom) -> Reason | None:
+        for c in self.changes.changed:
+            if (c.original.id, c.patched.id) == (o.id, p.id):
+                return c.reason
+        # halves, prefixes and init code are not among the changed
+        return self.comparer.compare(o, p)
+
+    def _because(self, reason: Reason) -> str:
+        words = _BECAUSE.get(reason.kind, reason.kind)
+        where = f" at +{reason.offset:#x}" if reason.offset >= 0 else ""
+        detail = reason.detail.removesuffix(" differs")
+        was, arrow, now = detail.partition(" -> ")
+        if arrow and was == now:
+            detail = f"{was} is not the same"
+        return f"{words}{where}{': ' if detail else ''}{detail}"
+
+    def _alone(self, name: str, view: View, atom: Atom, state: str) -> Explanation:
+        """A function that only one of the objects has."""
+        here, there = ("patched", "original") if state == NEW else ("original", "patched")
+        lines = self.lines[1 if state == NEW else 0]
+        steps = read_listing(view, atom, frozenset(), lines)
+        rows = tuple(Row(None, s, NEW) if state == NEW else Row(s, None, REMOVED) for s in steps)
+        title = self._title(view, atom, name)
+        block = Block("", title, rows) if state == NEW else Block(title, "", rows)
+        sentences = [f"only the {here} object has it"]
+        other = self.o if state == NEW else self.p
+        base = stem(atom.name).split(".")[0]
+        like = sorted({n for a in other.functions for n in a.names if stem(n).split(".")[0] == base and n != name})
+        if like:
+            sentences.append(f"the {there} object has {', '.join(like)}, which is not the same")
+        for key, sides in self.c.undecided.items():
+            if atom.id in sides[1 if state == NEW else 0]:
+                sentences.append(f"which one corresponds to it can't be told: several are named {key.split(' ', 1)[1]}")
+        sentences += self._standing(name, [(view, atom)], True)
+        return Explanation(name, state, tuple(sentences), (), (block,))
+
+    def _standing(self, name: str, sides: list[tuple[View, Atom]], changed: bool) -> list[str]:
+        """What else is to be known: other and folded names, halves, init memory, refusals, why it goes along. `sides`
+        are the patched object's function and the original's, or the one that there is."""
+        out = []
+        for view, atom in reversed(sides):
+            side = self._side(view)
+            if name not in atom.names:
+                out.append(f"in the {side} object it is {atom.name}")
+            others = [n for n in atom.names if n != name]
+            if name in atom.names and others:
+                out.append(f"in the {side} object one body with {', '.join(others)}")
+        _, last = sides[0]
+        if is_cold(last):
+            out.append(f"the cold half of {cold_parent_names(last)[0]}, and a part of it")
+        if is_prefix(last):
+            out.append(f"the padding before {last.name.split('_', 3)[-1]}, and a part of it")
+        init = next((f"in {view.section_name(a)}" for view, a in sides if is_init(view, a)), "")
+        if init:
+            out.append(f"{init}, memory that is freed after it ran{': a change there takes no effect' * changed}")
+        if self.closure is not None:
+            out += [f"refused, {r.code}: {r.fact}" for r in self.closure.refusals if r.symbol == name]
+            member = self.closure.members.get((0, last.id)) if sides[0][0] is self.p else None
+            if member is not None and member.role == "carried":
+                out.append(f"it comes along all the same: {member.reason}")
+        return list(dict.fromkeys(out))
+
+    def _side(self, view: View) -> str:
+        return "patched" if view is self.p else "original"
+
+    def _title(self, view: View, atom: Atom, name: str = "") -> str:
+        shown = name if name in atom.names else atom.name
+        return f"{self._side(view)}: {shown}, {atom.size} bytes in {view.section_name(atom)}"
+
+    # -- halves --------------------------------------------------------------------------------------------------
+
+    def _attached(self, view: View, atom: Atom) -> list[Atom]:
+        """The `.cold` half and the prefix of a function."""
+        return [
+            a
+            for a in view.functions
+            if (is_cold(a) and not is_cold(atom) and not set(cold_parent_names(a)).isdisjoint(atom.names))
+            or (is_prefix(a) and a is not atom and any(a.name.endswith("_" + n) for n in atom.names))
+        ]
+
+    def _halves(self, o: Atom, p: Atom) -> list[tuple[Atom, Atom]]:
+        theirs = self._attached(self.p, p)
+        return [(x, y) for x in self._attached(self.o, o) for y in theirs if self.c.paired(x.id, y.id)]
+
+    def _half_alone(self, o: Atom, p: Atom, shown: set[int]) -> list[Block]:
+        out = []
+        for view, atom, side in ((self.o, o, 0), (self.p, p, 1)):
+            for half in self._attached(view, atom):
+                if id(half) not in shown:
+                    steps = read_listing(view, half, frozenset({atom.id}), self.lines[side])
+                    title = self._title(view, half)
+                    rows = tuple(Row(None, s, NEW) if side else Row(s, None, REMOVED) for s in steps)
+                    out.append(Block("", title, rows) if side else Block(title, "", rows))
+        return out
+
+    # -- code ----------------------------------------------------------------------------------------------------
+
+    def _align(self, family: list[tuple[Atom, Atom]]) -> list[list[tuple[Step | None, Step | None]]]:
+        ours, theirs = frozenset(o.id for o, _ in family), frozenset(p.id for _, p in family)
+        out = []
+        self.places = {}
+        for o, p in family:
+            left, right = (
+                read_listing(self.o, o, ours, self.lines[0]),
+                read_listing(self.p, p, theirs, self.lines[1]),
+            )
+            pairs = align(left, right)
+            place = {a.offset: b.offset for a, b in pairs if a is not None and b is not None}
+            place[o.size] = p.size
+            self.places[o.id, p.id] = place
+            out.append(pairs)
+        return out
+
+    def _row(self, o: Atom, p: Atom, a: Step | None, b: Step | None, family: Sequence[tuple[Atom, Atom]]) -> Row:
+        if a is None or b is None:
+            return Row(a, b, NEW if a is None else REMOVED)
+        rules: set[str] = set()
+        notes: list[str] = []
+        same = self._same_bytes(o, p, a, b, rules)
+        if len(a.refs) != len(b.refs):
+            same = False
+        else:
+            for x, y in zip(a.refs, b.refs, strict=True):
+                meant, needed = self._judge(x, y, family)
+                rules |= needed
+                if not meant:
+                    same = False
+                    notes += self._behind(x, y)
+        if not same:
+            return Row(a, b, CHANGED, "; ".join(notes))
+        return Row(a, b, NOISE if rules else SAME, ", ".join(sorted(rules)))
+
+    def _same_bytes(self, o: Atom, p: Atom, a: Step, b: Step, rules: set[str]) -> bool:
+        if a.target is not None or b.target is not None:
+            # inside the function: where it leads, not how far that is
+            if a.target is None or b.target is None or a.mnemonic != b.mnemonic:
+                return False
+            if a.length != b.length:
+                rules.add(noise.BRANCH_WIDTH)
+            return self.places[o.id, p.id].get(a.target) == b.target
+        if a.masked == b.masked:
+            return True
+        if a.mnemonic == b.mnemonic and a.operands == b.operands and a.refs and b.refs:
+            # the same branch out of the function in another width
+            rules.add(noise.BRANCH_WIDTH)
+            return True
+        lines = self._line_arguments(o, p)
+        if a.length == b.length and all(
+            a.offset + i in lines[0] and b.offset + i in lines[1]
+            for i, (x, y) in enumerate(zip(a.masked, b.masked, strict=True))
+            if x != y
+        ):
+            rules.add(noise.LINE_ARGUMENT)
+            return True
+        return False
+
+    def _line_arguments(self, o: Atom, p: Atom) -> tuple[set[int], set[int]]:
+        key = (o.id, p.id)
+        if getattr(self, "_lines_of", None) != key:
+            self._lines_of = key
+            self._line_bytes = noise.line_arguments(self.o, o), noise.line_arguments(self.p, p)
+        return self._line_bytes
+
+    def _judge(self, a: Ref, b: Ref, family: Iterable[tuple[Atom, Atom]]) -> tuple[bool, frozenset[str]]:
+        for o, p in family:
+            same, rules = self.comparer.judge(a, b, (o.id, p.id), self.places[o.id, p.id])
+            if same:
+                return same, rules
+        return False, frozenset()
+
+    # -- what the code does not show -----------------------------------------------------------------------------
+
+    def _behind(self, a: Ref, b: Ref) -> list[str]:
+        """Why two references of one name don't mean the same."""
+        x, y = self.o.atoms[a.atom], self.p.atoms[b.atom]
+        if STRING in (x.kind, y.kind) or x.section < 0 or y.section < 0:
+            return []
+        if self._is_unnamed(self.o, x) and self._is_unnamed(self.p, y):
+            return [self._data_difference(x, y)]
+        if x.kind != y.kind or (a.delta != b.delta and self.c.paired(x.id, y.id)):
+            return []
+        if not self.c.paired(x.id, y.id):
+            if x.name == y.name:
+                return [f"{x.name} of the original is not the {y.name} of the patched object"]
+            return []
+        out = [
+            f"in the {side} object {', '.join(atom.names)} are one body"
+            for side, atom in (("original", x), ("patched", y))
+            if len(atom.names) > 1
+        ]
+        reason = self.comparer.compare(x, y) if x.kind == FUNCTION else None
+        if reason is not None:
+            out.append(f"the body of {y.name} is another: {reason}")
+        return out
+
+    def _is_unnamed(self, view: View, atom: Atom) -> bool:
+        return atom.kind == ANON or is_anonymous(view, atom)
+
+    def _data_difference(self, x: Atom, y: Atom) -> str:
+        name = y.name or self.p.section_name(y)
+        if x.size != y.size:
+            return f"{name}: {x.size} -> {y.size} bytes"
+        left, right = self.o.refs(x), self.p.refs(y)
+        for a, b in zip(left, right, strict=False):
+            if (a.offset, a.type) != (b.offset, b.type) or not self.comparer.judge(a, b)[0]:
+                return f"{name} at +{b.offset:#x}: {self._pointed(a, b)}"
+        was, now = self.o.masked(x), self.p.masked(y)
+        at = first_difference(was, now)
+        if at < 0:
+            return f"{name}: {len(left)} -> {len(right)} references"
+        count = sum(i != j for i, j in zip(was, now, strict=True))
+        more = f" and {count - 1} bytes more" if count > 1 else ""
+        return f"{name} at +{at:#x}: {was[at]:#04x} -> {now[at]:#04x}{more}"
+
+    def _pointed(self, a: Ref, b: Ref) -> str:
+        old, new = self.o.atoms[a.atom], self.p.atoms[b.atom]
+        return f"{target_name(self.o, old, a.delta)} -> {target_name(self.p, new, b.delta)}"
+
+    def _moves(self, o: Atom, p: Atom) -> list[str]:
+        was, now = self.o.section_name(o), self.p.section_name(p)
+        out = [f"it moves from {was} to {now}"] if was != now and o.name == p.name else []
+        if o.is_local != p.is_local:
+            out.append(f"it becomes {'local' if p.is_local else 'global'}")
+        return out
+
+    # -- entries of special sections -----------------------------------------------------------------------------
+
+    def _entries(self, o: Atom, p: Atom, family: Sequence[tuple[Atom, Atom]]) -> list[tuple[str, str, int]]:
+        """What differs in the entries of a pair, with the offset in p where both have one, else -1."""
+        special = self.p.arch.special
+        place = self.places[o.id, p.id]
+        left = [e for e in self.changes.original_entries.of(o.id) if special[e.section].compared]
+        right = [e for e in self.changes.patched_entries.of(p.id) if special[e.section].compared]
+        out: list[tuple[str, str, int]] = []
+        for section in sorted({e.section for e in (*left, *right)}):
+            theirs = [e for e in right if e.section == section]
+            for e in (e for e in left if e.section == section):
+                at = place.get(e.owner_offset)
+                twin = next((f for f in theirs if f.owner_offset == at), None)
+                if twin is None:
+                    out.append((REMOVED, f"{self._where(e)}: gone{self._content(self.o, e)}", -1))
+                    continue
+                theirs.remove(twin)
+                out += [(state, text, twin.owner_offset) for state, text in self._entry(e, twin, family)]
+            out += [(NEW, f"{self._where(e)}: new{self._content(self.p, e)}", -1) for e in theirs]
+        return out
+
+    def _where(self, e: Entry) -> str:
+        return f"{e.section} at +{e.owner_offset:#x}"
+
+    def _fields(self, view: View, e: Entry) -> dict[str, str]:
+        """What an entry holds, as text; the line of a bug entry too."""
+        refs = {r.offset: r for r in e.refs}
+        out = {}
+        for name, (at, size) in view.arch.special[e.section].fields.get(e.size, {}).items():
+            r = refs.get(at)
+            out[name] = (
+                target_name(view, view.atoms[r.atom], r.delta)
+                if r is not None
+                else str(int.from_bytes(e.data[at : at + size], "little"))
+            )
+        if e.replacement is not None:
+            steps = read_listing(view, view.atoms[e.replacement])
+            out["replacement"] = "; ".join(" ".join(s.text.split()) for s in steps) or "nothing"
+        return out
+
+    def _content(self, view: View, e: Entry) -> str:
+        return "".join(f", {name} {value}" for name, value in self._fields(view, e).items())
+
+    def _entry(self, e: Entry, f: Entry, family: Sequence[tuple[Atom, Atom]]) -> list[tuple[str, str]]:
+        spec = self.p.arch.special[f.section]
+        mine, other = self._fields(self.o, e), self._fields(self.p, f)
+        layout = spec.fields.get(f.size, {})
+        left, right = {r.offset: r for r in e.refs}, {r.offset: r for r in f.refs}
+        out = []
+        for name in (n for n in other if n in mine):
+            at = layout.get(name, (-1, 0))[0] if name != "replacement" else spec.replacement[f.size][0]
+            a, b = left.get(at), right.get(at)
+            rules: frozenset[str] = frozenset()
+            if a is not None and b is not None:
+                same, rules = self._judge(a, b, family)
+                if same and not rules:
+                    continue
+                behind = "; ".join(self._behind(a, b)) if mine[name] == other[name] else ""
+                text = f"{self._where(f)}: {name} {mine[name]} -> {other[name]}{': ' if behind else ''}{behind}"
+                out.append((NOISE if same else CHANGED, text))
+            elif mine[name] != other[name]:
+                ignored = any(start <= at < start + size for start, size in spec.ignore)
+                out.append((NOISE if ignored else CHANGED, f"{self._where(f)}: {name} {mine[name]} -> {other[name]}"))
+        return out
+
+
+def _first_changed(block: Block, otherwise: int) -> int:
+    """Offset in the original of the first row that differs; inserted code is named by what comes behind it. Bytes can
+    differ before, where a branch only leads further."""
+    for number, row in enumerate(block.rows):
+        if row.state in (CHANGED, NEW, REMOVED):
+            return next((r.left.offset for r in block.rows[number:] if r.left is not None), otherwise)
+    return otherwise
+
+
+def _with_entries(row: Row, marked: dict[int, str]) -> Row:
+    """A row of equal code whose entry in a special section differs."""
+    if row.state != SAME or row.right is None:
+        return row
+    begin = row.right.offset
+    states = {marked[at] for at in range(begin, begin + row.right.length) if at in marked}
+    state = CHANGED if CHANGED in states else NOISE if states else SAME
+    return replace(row, state=state)
