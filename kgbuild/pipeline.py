@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import re
 import resource
 import time
@@ -32,6 +31,7 @@ from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import Compiled, compile_units
 from kgbuild.host.headers import MAX_UNITS, Selection, choose_units
+from kgbuild.host.image import load_image
 from kgbuild.host.kbuild import check_compiler, load_unit_commands
 from kgbuild.host.link import link_module
 from kgbuild.host.modules import Modules
@@ -229,19 +229,6 @@ def _compile(b: Build, commands: list[UnitCommand], cache: Cache, options: Optio
             stem.parent.mkdir(parents=True, exist_ok=True)
             stem.with_name(f"{stem.name}.orig.o").write_bytes(c.original)
             stem.with_name(f"{stem.name}.patched.o").write_bytes(c.patched)
-
-
-def load_image(kernel: Kernel) -> KernelImage:
-    """The kernel's vmlinux, mapped. Raises ToolError where it is not the one the cache knows."""
-    with kernel.vmlinux.open("rb") as file:
-        image = KernelImage(read(memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))))
-    if image.build_id != kernel.id.build_id:
-        raise ToolError(
-            f"has build-id {image.build_id or 'none'}, not {kernel.id.build_id}",
-            place=str(kernel.vmlinux),
-            remedy="remove the kernel from the cache and fetch it again",
-        )
-    return image
 
 
 def _prove(b: Build) -> KernelImage:

@@ -20,6 +20,7 @@ from kgbuild.errors import ToolError, UserError
 from kgbuild.host import kbuild
 from kgbuild.host.acquire import check_same_build, check_tools
 from kgbuild.host.cache import Cache, remove_tree
+from kgbuild.host.image import map_image
 from kgbuild.host.recipe import LOCAL
 from kgbuild.host.run import run
 from kgbuild.host.tied import tied
@@ -78,6 +79,7 @@ def add_kernel(local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: 
     build_id = check_same_build(local.vmlinux, local.image)
     _check_name_free(local, build_id, cache)
     check_tools(NEEDED_TOOLS)
+    release = read_release(local.vmlinux)
     clean = is_clean(local.source)
     cache.check_space(_BUILD_BYTES + (0 if clean else _COPY_BYTES), f"preparing {LOCAL}:{local.name}")
     with cache.workdir(f"{LOCAL}_{local.name}", progress), cache.lock(f"kernel-{build_id}", progress):
@@ -91,10 +93,25 @@ def add_kernel(local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: 
                 source = root / "source"
                 with progress.step(f"copy {local.source}"):
                     copy_sources(local.source, source)
-            return _complete(local, build_id, source, root, cache, progress, jobs)
+            return _complete(local, build_id, release, source, root, cache, progress, jobs)
         except BaseException:
             remove_tree(root)
             raise
+
+
+def read_release(vmlinux: Path) -> str:
+    """The release of a vmlinux, as the kernel gives it to uname and to the version magic of modules.
+
+    Raises UserError where the file does not say it.
+    """
+    release = map_image(vmlinux).release
+    if not release:
+        raise UserError(
+            "says no kernel release: it has no linux_banner with one",
+            place=str(vmlinux),
+            remedy="give the unstripped vmlinux of the kernel",
+        )
+    return release
 
 
 def is_clean(source: Path) -> bool:
@@ -162,7 +179,14 @@ def _check_name_free(local: LocalKernel, build_id: str, cache: Cache) -> None:
 
 
 def _complete(
-    local: LocalKernel, build_id: str, source: Path, root: Path, cache: Cache, progress: Progress, jobs: int
+    local: LocalKernel,
+    build_id: str,
+    release: str,
+    source: Path,
+    root: Path,
+    cache: Cache,
+    progress: Progress,
+    jobs: int,
 ) -> Kernel:
     build = root / "build"
     shutil.copyfile(local.config, build / ".config")
@@ -175,8 +199,9 @@ def _complete(
     pahole = _write_pahole(build, given.get("PAHOLE_VERSION", "0"))
     variables = (f"PAHOLE={pahole}",) if pahole else ()
     with progress.step("prepare headers and build tools"):
-        _make_prepare(source, build, cc, jobs, variables)
-    release = (build / "include" / "config" / "kernel.release").read_text().strip()
+        # Distributions name their kernels on make's command line; what the source says (6.1.192) is then not what
+        # the kernel takes modules for (6.1.0-56-cloud-amd64).
+        _make_prepare(source, build, cc, jobs, (*variables, f"KERNELRELEASE={release}"))
     kbuild.prepare(
         source=source,
         build=build,
