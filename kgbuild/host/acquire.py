@@ -272,6 +272,7 @@ def _complete(
     kbuild.settle_config(build)
     compiler = kbuild.compiler_text((root / "image" / "config").read_text(errors="replace"))
     cc = kbuild.compiler_command(compiler)
+    kbuild.find_compiler(cc, compiler)
     kbuild.prepare(
         source=source,
         build=build,

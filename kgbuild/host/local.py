@@ -68,6 +68,16 @@ class LocalKernel:
     cc: str = ""
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What the files of a kernel say of it; `cc` is the command to compile with, `compiler` what built the kernel."""
+
+    build_id: str
+    release: str
+    cc: str
+    compiler: str
+
+
 def add_kernel(local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: Cache | None = None) -> Kernel:
     """Prepare a kernel from its files and put it into the cache as `local:NAME`.
 
@@ -79,7 +89,9 @@ def add_kernel(local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: 
     build_id = check_same_build(local.vmlinux, local.image)
     _check_name_free(local, build_id, cache)
     check_tools(NEEDED_TOOLS)
-    release = read_release(local.vmlinux)
+    compiler = kbuild.compiler_text(local.config.read_text(errors="replace"))
+    cc = _compiler_of(local, compiler)
+    found = _Found(build_id, read_release(local.vmlinux), cc, compiler)
     clean = is_clean(local.source)
     cache.check_space(_BUILD_BYTES + (0 if clean else _COPY_BYTES), f"preparing {LOCAL}:{local.name}")
     with cache.workdir(f"{LOCAL}_{local.name}", progress), cache.lock(f"kernel-{build_id}", progress):
@@ -93,7 +105,7 @@ def add_kernel(local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: 
                 source = root / "source"
                 with progress.step(f"copy {local.source}"):
                     copy_sources(local.source, source)
-            return _complete(local, build_id, release, source, root, cache, progress, jobs)
+            return _complete(local, source, root, found, cache, progress, jobs)
         except BaseException:
             remove_tree(root)
             raise
@@ -180,10 +192,9 @@ def _check_name_free(local: LocalKernel, build_id: str, cache: Cache) -> None:
 
 def _complete(
     local: LocalKernel,
-    build_id: str,
-    release: str,
     source: Path,
     root: Path,
+    found: _Found,
     cache: Cache,
     progress: Progress,
     jobs: int,
@@ -192,8 +203,6 @@ def _complete(
     shutil.copyfile(local.config, build / ".config")
     shutil.copyfile(local.config, root / "config")
     shutil.copyfile(local.symvers, build / "Module.symvers")
-    compiler = kbuild.compiler_text(local.config.read_text(errors="replace"))
-    cc = local.cc or _installed_compiler(compiler)
     given = parse_config(local.config.read_text(errors="replace"))
     # Kconfig asks again where a variable that it has used changes, so every make gets the same.
     pahole = _write_pahole(build, given.get("PAHOLE_VERSION", "0"))
@@ -201,20 +210,20 @@ def _complete(
     with progress.step("prepare headers and build tools"):
         # Distributions name their kernels on make's command line; what the source says (6.1.192) is then not what
         # the kernel takes modules for (6.1.0-56-cloud-amd64).
-        _make_prepare(source, build, cc, jobs, (*variables, f"KERNELRELEASE={release}"))
+        _make_prepare(source, build, found.cc, jobs, (*variables, f"KERNELRELEASE={found.release}"))
     kbuild.prepare(
         source=source,
         build=build,
         units_file=root / "units.sqlite",
-        cc=cc,
-        release=release,
+        cc=found.cc,
+        release=found.release,
         progress=progress,
         variables=variables,
         jobs=jobs,
     )
     _check_config_kept(given, parse_config((build / ".config").read_text(errors="replace")))
     kernel = Kernel(
-        id=KernelId(LOCAL, local.name, release, build_id),
+        id=KernelId(LOCAL, local.name, found.release, found.build_id),
         root=root,
         source=source,
         build=build,
@@ -224,22 +233,18 @@ def _complete(
         image=local.image.resolve(),
         modules=local.modules.resolve() if local.modules is not None else None,
         units=root / "units.sqlite",
-        cc=cc,
-        compiler=compiler,
+        cc=found.cc,
+        compiler=found.compiler,
     )
     cache.save(kernel)
     return kernel
 
 
-def _installed_compiler(compiler: str) -> str:
-    command = kbuild.compiler_command(compiler)
-    if shutil.which(command) is None:
-        raise ToolError(
-            f"not found on this machine; the kernel was built by {compiler or 'an unknown compiler'}",
-            place=command,
-            remedy=f"apt-get install {kbuild.compiler_package(command)}, or name another with --cc",
-        )
-    return command
+def _compiler_of(local: LocalKernel, compiler: str) -> str:
+    """The compiler to use for a kernel that CONFIG_CC_VERSION_TEXT says `compiler` built. Raises ToolError."""
+    cc = local.cc or kbuild.compiler_command(compiler)
+    kbuild.find_compiler(cc, compiler, "" if local.cc else ", or name another with --cc")
+    return cc
 
 
 def _make_prepare(source: Path, build: Path, cc: str, jobs: int, variables: Sequence[str]) -> None:
