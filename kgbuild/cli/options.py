@@ -102,6 +102,9 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def with_common(*args: Any, **values: Any) -> None:
         common = Common(**{field.name: values.pop(field.name) for field in fields(Common)})
+        if common.no_color:
+            # for all that looks at it: error messages, which know no options, and the bars
+            os.environ["NO_COLOR"] = "1"
         command(*args, common=common, **values)
 
     wrapped: Callable[..., None] = with_common

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -65,6 +66,15 @@ def test_patches_are_read_before_a_kernel_is_fetched(tmp_path: Path) -> None:
     assert report["error"]["place"] == "a.patch"
 
 
+def test_every_patch_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.patch").touch()
+    ran = run("build", "a.patch", "empty.patch", "--kernel", "nonsense", cwd=tmp_path)
+    assert ran.returncode == 2
+    assert "2 patches can't be used" in ran.stderr
+    assert "a.patch: can't be read" in ran.stderr
+    assert "empty.patch: is empty" in ran.stderr
+
+
 def test_offline(tmp_path: Path) -> None:
     (tmp_path / "a.patch").write_text(PATCH)
     words = ["build", "a.patch", "--kernel", "debian:newest-6.1-cloud", "--offline", "--format", "json"]
@@ -94,6 +104,22 @@ def test_statuses(tmp_path: Path, words: list[str], status: int, says: str) -> N
     assert says in ran.stdout + ran.stderr
     assert bool(ran.stdout + ran.stderr) == bool(says)
     assert "Traceback" not in ran.stderr
+
+
+def test_no_color_is_for_errors_and_bars_too(tmp_path: Path) -> None:
+    """On a terminal, that is: elsewhere nothing is coloured anyway."""
+    script = shutil.which("script")
+    if script is None:
+        pytest.skip("no script(1) here")
+    command = f"{sys.executable} -m kgbuild.cli.main verify x.ko --kernel local:x"
+    env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"TERM": "xterm"}
+    said = {}
+    for flag in ("", " --no-color"):
+        argv = [script, "-qec", command + flag, "/dev/null"]
+        said[flag] = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, check=False, timeout=60).stdout
+    assert b"\x1b[" in said[""]
+    assert b"error" in said[" --no-color"]
+    assert b"\x1b[" not in said[" --no-color"]
 
 
 def test_help_is_quick(tmp_path: Path) -> None:
