@@ -86,7 +86,7 @@ def add_kernel(local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: 
     """
     cache = cache if cache is not None else Cache()
     _check_input(local)
-    build_id = check_same_build(local.vmlinux, local.image)
+    build_id = check_same_build(local.vmlinux, local.image, UserError)
     _check_name_free(local, build_id, cache)
     check_tools(NEEDED_TOOLS)
     compiler = kbuild.compiler_text(local.config.read_text(errors="replace"))
@@ -157,7 +157,9 @@ def copy_sources(source: Path, target: Path) -> None:
 def _check_input(local: LocalKernel) -> None:
     if not _NAME.fullmatch(local.name):
         raise UserError(
-            "a name is letters, digits and . + _ -", place=local.name, remedy=f"for example {LOCAL}-6.1-test"
+            "a name is letters, digits and . + _ -",
+            place=local.name,
+            remedy=f"for example 6.1-test, for {LOCAL}:6.1-test",
         )
     for file, what in (
         (local.config, "the kernel's .config"),

@@ -267,6 +267,12 @@ def test_what_does_not_fit(mine: LocalKernel, tmp_path: Path, field: str, value:
     assert not (tmp_path / "cache" / "kernels").exists()
 
 
+def test_files_of_two_builds(mine: LocalKernel, tmp_path: Path) -> None:
+    mine.image.write_bytes(image(gzip.compress(vmlinux(OTHER))))
+    with pytest.raises(UserError, match=r"bzImage: vmlinux has build-id .* take both from one build"):
+        add_kernel(mine, progress=SilentProgress(), cache=Cache(tmp_path / "cache"))
+
+
 def test_missing_tools(mine: LocalKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ToolError, match="apt-get install bc binutils bison flex make"):
