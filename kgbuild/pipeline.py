@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import re
 import resource
 import time
@@ -23,16 +22,18 @@ from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
+from kgbuild.analysis.patch import ParsedPatch
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.types import compare_layouts, read_layouts
 from kgbuild.elf.read import read
 from kgbuild.emit.extract import Identity, TargetIdentity, extract
-from kgbuild.errors import NoChange, ToolError
+from kgbuild.errors import KgbuildError, NoChange, ToolError
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import Compiled, compile_units
 from kgbuild.host.headers import MAX_UNITS, Selection, choose_units
-from kgbuild.host.kbuild import check_compiler, load_unit_commands
+from kgbuild.host.image import load_image
+from kgbuild.host.kbuild import check_compiler, find_compiler, load_unit_commands
 from kgbuild.host.link import link_module
 from kgbuild.host.modules import Modules
 from kgbuild.host.patches import PatchSet, apply_patches, read_patches
@@ -42,6 +43,7 @@ from kgbuild.report.build import (
     Stage,
     closure_report,
     empty_report,
+    error_report,
     finding_report,
     kernel_report,
     refusal_report,
@@ -129,8 +131,10 @@ def build(
     b.report["allowed"] = _allowed(options)
     try:
         name = module_name(output)
+        # before a kernel is fetched for them
+        parsed = read_patches(patch_files)
         _acquire(b, kernel_name, options, progress)
-        _read_patches(b, patch_files)
+        _apply(b, parsed)
         commands = _units(b, cache, options, progress)
         _compile(b, commands, cache, options, progress)
         image = _prove(b)
@@ -140,6 +144,9 @@ def build(
         _verify(b, output, image)
     except Refused as error:
         b.report["refusals"] = refusal_report(error.refusals)
+        raise
+    except KgbuildError as error:
+        b.report["error"] = error_report(error)
         raise
     return b
 
@@ -161,6 +168,7 @@ def _acquire(b: Build, name: str, options: Options, progress: Progress) -> None:
     b.kernel = kernel
     b.report["kernel"] = {**kernel_report(kernel), "requested": name}
     b.tell("kernel")
+    find_compiler(kernel.cc, kernel.compiler)
     refusals = check_config(kernel.config.read_text())
     compiler = check_compiler(kernel)
     if compiler is not None:
@@ -173,10 +181,9 @@ def _acquire(b: Build, name: str, options: Options, progress: Progress) -> None:
         raise Refused(refusals)
 
 
-def _read_patches(b: Build, paths: Sequence[Path]) -> None:
+def _apply(b: Build, parsed: Sequence[ParsedPatch]) -> None:
     assert b.kernel is not None
     with b.stage("patch"):
-        parsed = read_patches(paths)
         b.report["patches"] = [
             {"name": p.name, "sha256": p.sha256, "subject": p.subject, "files": [], "skipped": []} for p in parsed
         ]
@@ -229,19 +236,6 @@ def _compile(b: Build, commands: list[UnitCommand], cache: Cache, options: Optio
             stem.parent.mkdir(parents=True, exist_ok=True)
             stem.with_name(f"{stem.name}.orig.o").write_bytes(c.original)
             stem.with_name(f"{stem.name}.patched.o").write_bytes(c.patched)
-
-
-def load_image(kernel: Kernel) -> KernelImage:
-    """The kernel's vmlinux, mapped. Raises ToolError where it is not the one the cache knows."""
-    with kernel.vmlinux.open("rb") as file:
-        image = KernelImage(read(memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))))
-    if image.build_id != kernel.id.build_id:
-        raise ToolError(
-            f"has build-id {image.build_id or 'none'}, not {kernel.id.build_id}",
-            place=str(kernel.vmlinux),
-            remedy="remove the kernel from the cache and fetch it again",
-        )
-    return image
 
 
 def _prove(b: Build) -> KernelImage:

@@ -194,7 +194,7 @@ _TABLE = [
     Rule(
         "K16-name",
         "A module name is at most 55 characters of letters, digits and underscores.",
-        "choose a shorter name with -o",
+        "choose another name with -o",
     ),
     Rule(
         "K17-module-key",

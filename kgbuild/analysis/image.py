@@ -83,6 +83,16 @@ class KernelImage:
         loaded.sort(key=lambda s: s.addr)
         return [s.addr for s in loaded], [s.index for s in loaded]
 
+    @cached_property
+    def release(self) -> str:
+        """The kernel's release: the word behind "Linux version" in linux_banner (init/version.c), which is what
+        UTS_RELEASE and so vermagic was. Empty where the image has no such symbol or text."""
+        for symbol in self.named("linux_banner"):
+            words = (self.read(symbol.value, symbol.size) or b"").decode(errors="replace").split(" ")
+            if words[:2] == ["Linux", "version"] and len(words) > 2:
+                return words[2]
+        return ""
+
     def section_at(self, address: int) -> str:
         """Name of the section that holds an address, or "" where none does."""
         starts, indices = self._places

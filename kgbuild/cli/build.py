@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kgbuild.cli.ui import Output, common_options
-from kgbuild.errors import KgbuildError, ToolError
+from kgbuild.cli import options
+from kgbuild.cli.ui import Output
+from kgbuild.errors import KgbuildError
 
 if TYPE_CHECKING:
     from kgbuild.pipeline import Build
@@ -20,34 +19,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("patches", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--kernel",
-    "kernel_name",
-    required=True,
-    metavar="NAME",
-    help="Kernel to build for, e.g. debian:newest-6.1-cloud.",
-)
-@click.option("-o", "output", type=click.Path(path_type=Path), help="Module to write [livepatch-<first patch>.ko].")
-@click.option(
-    "--report",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write a JSON report beside the normal output.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    help="Normal output: text, or the report as JSON.",
-)
+@options.kernel_option
+@click.option("-o", "output", type=options.OutputFile(), help="Module to write [livepatch-<first patch>.ko].")
 @click.option(
     "--keep",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Copy each stage's files here.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=lambda: os.cpu_count() or 1, help="Compiles at a time.")
+@options.jobs_option
 @click.option(
     "--max-units", type=click.IntRange(1), default=100, show_default=True, help="Most units that headers may change."
 )
@@ -61,13 +41,11 @@ if TYPE_CHECKING:
     help="Accept a unit or function without proof; recorded.",
 )
 @click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type; recorded.")
-@common_options
+@options.common_options
 def build(
     patches: tuple[Path, ...],
     kernel_name: str,
     output: Path | None,
-    report: Path | None,
-    form: str,
     keep: Path | None,
     jobs: int,
     max_units: int,
@@ -76,10 +54,7 @@ def build(
     allow_compiler: bool,
     allow_unproven: tuple[str, ...],
     allow_type: tuple[str, ...],
-    quiet: bool,
-    verbose: bool,
-    no_color: bool,
-    offline: bool,
+    common: options.Common,
 ) -> None:
     """Build a live patch module from PATCHES, applied in order, for one exact kernel.
 
@@ -90,31 +65,29 @@ def build(
     from kgbuild.pipeline import Build, Options
     from kgbuild.pipeline import build as run_build
 
-    out = Output(quiet=quiet or form == "json", verbose=verbose, no_color=no_color)
+    out = common.output()
     output = output or Path(f"livepatch-{patches[0].name.removesuffix('.patch').removesuffix('.diff')}.ko")
-    if not output.parent.is_dir():
-        raise click.BadParameter(f"directory {output.parent} does not exist", param_hint="-o")
-    options = Options(
+    chosen = Options(
         allow_compiler,
         frozenset(allow_unproven),
         frozenset(allow_type),
         ignore_init,
         not no_replace,
         jobs,
-        offline,
+        common.offline,
         keep,
         max_units,
     )
     state = Build()
     state.tell = lambda topic: _show(out, state, topic)
     try:
-        run_build(patches, kernel_name, output, options, out, state)
+        run_build(patches, kernel_name, output, chosen, out, state)
     except KgbuildError:
-        _write_report(report, form, state)
+        common.write_report(state.report)
         raise
     if not state.findings:
-        write_file(output, state.module)
-    _write_report(report, form, state)
+        options.write_file(output, state.module)
+    common.write_report(state.report)
     if state.findings:
         for finding in state.findings:
             click.echo(f"{finding.code}   {finding}", err=True)
@@ -124,25 +97,6 @@ def build(
     where = ", ".join(f"{n} function{'s' * (n != 1)} in {name}" for name, n in counts.items())
     out.line("wrote", f"{output}  {len(state.module) / 1024:.0f} KiB  {where}", seconds)
     out.line("next", f"kgbuild vm {output} --kernel {kernel_name}")
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all. Raises ToolError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ToolError(error.strerror or str(error), place=str(path)) from error
-
-
-def _write_report(report: Path | None, form: str, state: Build) -> None:
-    text = json.dumps(state.report, indent=1) + "\n"
-    if report is not None:
-        write_file(report, text.encode())
-    if form == "json":
-        click.echo(text, nl=False)
 
 
 def _show(out: Output, state: Build, topic: str) -> None:

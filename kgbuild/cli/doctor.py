@@ -3,22 +3,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
 
-from kgbuild.cli import ui
+from kgbuild.cli import options, ui
 from kgbuild.host.doctor import MISSING, OK, Diagnosis, diagnose
 
 _COLOURS = {OK: "green", MISSING: "red"}
 
 
 @click.command(short_help="Show what this machine has and lacks.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--no-color", is_flag=True, help="No colour (also: NO_COLOR).")
+@options.common_options
 @click.pass_context
-def doctor(context: click.Context, form: str, no_color: bool) -> None:
+def doctor(
+    context: click.Context,
+    common: options.Common,
+) -> None:
     """Show what this machine has and lacks, and the one command that mends it.
 
     Changes nothing. Ends with 3 where something that is needed lacks.
@@ -29,25 +30,28 @@ def doctor(context: click.Context, form: str, no_color: bool) -> None:
       kgbuild doctor --format json
     """
     diagnosis = diagnose()
-    if form == "json":
-        record = {
-            "format": 1,
-            "healthy": diagnosis.healthy,
-            "mend": diagnosis.mend,
-            "checks": [asdict(check) for check in diagnosis.checks],
-        }
-        click.echo(json.dumps(record, indent=2))
-    else:
-        _print(diagnosis, ui.colour_wanted(no_color))
+    record = {
+        "format": 1,
+        "healthy": diagnosis.healthy,
+        "mend": diagnosis.mend,
+        "checks": [asdict(check) for check in diagnosis.checks],
+    }
+    common.write_report(record)
+    if common.form == "text":
+        _print(diagnosis, ui.colour_wanted(common.no_color), common.quiet)
     context.exit(0 if diagnosis.healthy else 3)
 
 
-def _print(diagnosis: Diagnosis, colour: bool) -> None:
+def _print(diagnosis: Diagnosis, colour: bool, quiet: bool) -> None:
+    """Every check; with `quiet`, what is needed and lacks."""
     width = max(len(check.name) for check in diagnosis.checks)
-    for check in diagnosis.checks:
+    shown_checks = [check for check in diagnosis.checks if not quiet or check.state == MISSING]
+    for check in shown_checks:
         state = f"{check.state:<9}"
         shown = click.style(state, fg=_COLOURS.get(check.state, "yellow")) if colour else state
         click.echo(f"{shown} {check.name:<{width}}  {check.detail}")
+    if quiet and diagnosis.healthy:
+        return
     if diagnosis.mend:
         click.echo(f"\nto mend   {diagnosis.mend}")
     elif diagnosis.healthy:

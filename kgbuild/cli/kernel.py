@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Any
 
 import click
 
-from kgbuild.cli import ui
+from kgbuild.cli import options
 from kgbuild.errors import UserError
 from kgbuild.model import Kernel
 
-format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 _directory = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -37,9 +35,13 @@ def kernel() -> None:
 
 @kernel.command()
 @click.argument("name")
-@click.option("--jobs", "-j", type=click.IntRange(1), default=2, show_default=True, help="Packages unpacked at once.")
-@ui.common_options
-def fetch(name: str, jobs: int, quiet: bool, verbose: bool, no_color: bool, offline: bool) -> None:
+@options.jobs_option
+@options.common_options
+def fetch(
+    name: str,
+    jobs: int,
+    common: options.Common,
+) -> None:
     """Download and prepare a kernel, unless it is in the cache.
 
     \b
@@ -47,9 +49,11 @@ def fetch(name: str, jobs: int, quiet: bool, verbose: bool, no_color: bool, offl
       kgbuild kernel fetch debian:newest-6.1-cloud
     """
     from kgbuild.host.acquire import ensure_kernel
+    from kgbuild.report.build import kernel_report
 
-    output = ui.Output(quiet=quiet, verbose=verbose, no_color=no_color)
-    found = ensure_kernel(name, progress=output, offline=offline, jobs=jobs)
+    output = common.output()
+    found = ensure_kernel(name, progress=output, offline=common.offline, jobs=jobs)
+    common.write_report(kernel_report(found))
     output.line("kernel", str(found.id))
 
 
@@ -62,8 +66,8 @@ def fetch(name: str, jobs: int, quiet: bool, verbose: bool, no_color: bool, offl
 @click.option("--symvers", type=_file, required=True, help="Module.symvers of the same build.")
 @click.option("--modules", type=_directory, help="Directory with the kernel's .ko files.")
 @click.option("--cc", default="", help="Compiler; else the one the config names, for example gcc-12.")
-@click.option("--jobs", "-j", type=click.IntRange(1), default=2, show_default=True, help="Jobs of make.")
-@ui.common_options
+@options.jobs_option
+@options.common_options
 def add(
     name: str,
     source: Path,
@@ -74,10 +78,7 @@ def add(
     modules: Path | None,
     cc: str,
     jobs: int,
-    quiet: bool,
-    verbose: bool,
-    no_color: bool,
-    offline: bool,
+    common: options.Common,
 ) -> None:
     """Add a kernel of one's own; it is then named local:NAME. Its files are only read.
 
@@ -87,18 +88,21 @@ def add(
         --image linux/arch/x86/boot/bzImage --symvers linux/Module.symvers
     """
     from kgbuild.host.local import LocalKernel, add_kernel
+    from kgbuild.report.build import kernel_report
 
-    del offline
-    output = ui.Output(quiet=quiet, verbose=verbose, no_color=no_color)
+    output = common.output()
     name = name.removeprefix("local:")
     local = LocalKernel(name, source, config, vmlinux, image, symvers, modules, cc)
     added = add_kernel(local, progress=output, jobs=jobs)
+    common.write_report(kernel_report(added))
     output.line("kernel", str(added.id))
 
 
 @kernel.command("list")
-@format_option
-def list_(form: str) -> None:
+@options.common_options
+def list_(
+    common: options.Common,
+) -> None:
     """List the kernels in the cache with the space they take (a source tree may be shared).
 
     \b
@@ -109,8 +113,8 @@ def list_(form: str) -> None:
 
     cache = Cache()
     rows = [_row(found, *_sizes(cache, found)) for found in cache.kernels()]
-    if form == "json":
-        click.echo(json.dumps(rows, indent=2))
+    common.write_report(rows)
+    if common.silent:
         return
     if not rows:
         click.echo(f"no kernel in {cache.root}; kgbuild kernel fetch debian:newest-6.1-cloud fetches one")
@@ -130,8 +134,11 @@ def list_(form: str) -> None:
 
 @kernel.command()
 @click.argument("name")
-@format_option
-def show(name: str, form: str) -> None:
+@options.common_options
+def show(
+    name: str,
+    common: options.Common,
+) -> None:
     """Show everything about one kernel in the cache.
 
     \b
@@ -161,8 +168,8 @@ def show(name: str, form: str) -> None:
         },
         "refusals": faults,
     }
-    if form == "json":
-        click.echo(json.dumps(record, indent=2))
+    common.write_report(record)
+    if common.silent:
         return
     for label, value in record.items():
         if isinstance(value, dict):
@@ -178,7 +185,12 @@ def show(name: str, form: str) -> None:
 @kernel.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def remove(names: tuple[str, ...], yes: bool) -> None:
+@options.common_options
+def remove(
+    names: tuple[str, ...],
+    yes: bool,
+    common: options.Common,
+) -> None:
     """Remove kernels from the cache. Files of a kernel added by hand stay where they are.
 
     \b
@@ -186,9 +198,12 @@ def remove(names: tuple[str, ...], yes: bool) -> None:
       kgbuild kernel remove debian:6.1.0-50-cloud-amd64 --yes
     """
     from kgbuild.host.cache import Cache
+    from kgbuild.report.build import kernel_report
 
     cache = Cache()
-    doomed = [_in_cache(name) for name in names]
+    output = common.output()
+    doomed = list({found.id.build_id: found for found in map(_in_cache, names)}.values())
+    removed = []
     for found in doomed:
         if not yes:
             if not sys.stdin.isatty():
@@ -196,14 +211,20 @@ def remove(names: tuple[str, ...], yes: bool) -> None:
             if not click.confirm(f"remove {found.id}?"):
                 continue
         cache.remove(found)
-        click.echo(f"removed   {found.id}")
+        removed.append(kernel_report(found))
+        output.line("removed", str(found.id))
+    common.write_report(removed)
 
 
 @kernel.command()
 @click.argument("pattern", default="")
 @click.option("--all", "every", is_flag=True, help="Also those of which parts are missing.")
-@format_option
-def search(pattern: str, every: bool, form: str) -> None:
+@options.common_options
+def search(
+    pattern: str,
+    every: bool,
+    common: options.Common,
+) -> None:
     """List the kernels in the archive whose name contains PATTERN, newest first.
 
     \b
@@ -227,11 +248,11 @@ def search(pattern: str, every: bool, form: str) -> None:
         }
         for entry in shown
     ]
-    if form == "json":
-        click.echo(json.dumps(rows, indent=2))
-        return
+    common.write_report(rows)
     if not found:
         raise UserError("the archive has no such kernel", place=pattern, remedy="kgbuild kernel search lists all")
+    if common.silent:
+        return
     _print_table(
         [
             (
@@ -250,15 +271,16 @@ def search(pattern: str, every: bool, form: str) -> None:
 def _in_cache(name: str) -> Kernel:
     from kgbuild.host.acquire import find_kernel
     from kgbuild.host.cache import Cache
+    from kgbuild.host.recipe import LOCAL, load_recipes, parse_name
 
     found = find_kernel(name) or find_kernel(name, offline=True)
     if found is None:
+        recipes = load_recipes()
+        distro = parse_name(name, recipes).distro
+        remedies = [f"kgbuild kernel fetch {name} fetches it"] if distro in recipes else []
+        remedies += ["kgbuild kernel add adds one"] if distro == LOCAL else []
         there = ", ".join(kernel.id.name for kernel in Cache().kernels()) or "none"
-        raise UserError(
-            "is not in the cache",
-            place=name,
-            remedy=f"kgbuild kernel fetch {name} fetches it; there are: {there}",
-        )
+        raise UserError("is not in the cache", place=name, remedy="; ".join([*remedies, f"there are: {there}"]))
     return found
 
 

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeVar
 
 import click
 
@@ -16,25 +16,12 @@ from kgbuild.errors import KgbuildError
 from kgbuild.model import Task
 from kgbuild.refusals import Refused
 
-F = TypeVar("F", bound=Callable[..., Any])
 LABEL_WIDTH = 10
 
 
 def colour_wanted(no_color: bool = False) -> bool:
     """Colour goes to terminals only, never where NO_COLOR or --no-color says otherwise."""
     return not no_color and not os.environ.get("NO_COLOR") and sys.stdout.isatty()
-
-
-def common_options(command: F) -> F:
-    """--quiet, --verbose, --no-color, --offline: the same on every command that does work."""
-    for option in (
-        click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
-        click.option("--verbose", "-v", is_flag=True, help="Print details of each step."),
-        click.option("--no-color", is_flag=True, help="No colour (also: NO_COLOR)."),
-        click.option("--offline", is_flag=True, help="Use what the cache holds; download nothing."),
-    ):
-        command = option(command)
-    return command
 
 
 class Output:
@@ -137,7 +124,14 @@ def show_error(error: KgbuildError) -> None:
         click.echo(f"  -> {error.remedy}", err=True)
 
 
+def disk_remedy(error: OSError) -> str:
+    """What to do where the disk is full; empty for other faults."""
+    from kgbuild.host.run import DISK_FULL
+
+    return DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+
+
 def show_os_error(error: OSError) -> None:
     """A file or disk fault that no stage named better."""
-    remedy = "free some space, or set XDG_CACHE_HOME to a larger disk" if error.errno == 28 else ""
-    show_error(KgbuildError(error.strerror or str(error), place=str(error.filename or ""), remedy=remedy))
+    fact = error.strerror or str(error)
+    show_error(KgbuildError(fact, place=str(error.filename or ""), remedy=disk_remedy(error)))

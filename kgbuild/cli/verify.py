@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kgbuild.cli.ui import Output, common_options
+from kgbuild.cli import options
+from kgbuild.cli.ui import Output
 from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,38 +20,16 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Check a live patch module against a kernel.")
 @click.argument("module", metavar="PATCH.ko", type=click.Path(path_type=Path))
-@click.option(
-    "--kernel",
-    "kernel_name",
-    required=True,
-    metavar="NAME",
-    help="Kernel to check against, e.g. debian:newest-6.1-cloud.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    help="Normal output: text, or the report as JSON.",
-)
-@click.option(
-    "--report",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write a JSON report beside the normal output.",
-)
-@common_options
+@options.kernel_option
+@options.jobs_option
+@options.common_options
 @click.pass_context
 def verify(
     context: click.Context,
     module: Path,
     kernel_name: str,
-    form: str,
-    report: Path | None,
-    quiet: bool,
-    verbose: bool,
-    no_color: bool,
-    offline: bool,
+    jobs: int,
+    common: options.Common,
 ) -> None:
     """Check that PATCH.ko is what the kernel NAME will accept, and say everything that is wrong with it.
 
@@ -63,17 +41,17 @@ def verify(
     Example:
       kgbuild verify livepatch-proc-version.ko --kernel debian:newest-6.1-cloud
     """
-    out = Output(quiet=quiet or form == "json", verbose=verbose, no_color=no_color)
+    out = common.output()
     data = _read(module)
     from kgbuild.host.acquire import ensure_kernel
     from kgbuild.host.verify import verify_module
 
-    kernel = ensure_kernel(kernel_name, progress=out, offline=offline)
+    kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
     out.line("kernel", f"{kernel.id}, {kernel.compiler}")
     began = time.monotonic()
     findings = verify_module(data, kernel, module.name)
-    _write(report, form, kernel, module, data, findings)
-    if form == "text":
+    common.write_report(_record(kernel, module, data, findings))
+    if common.form == "text":
         _show(out, module, len(data), findings, time.monotonic() - began)
     context.exit(1 if findings else 0)
 
@@ -95,23 +73,15 @@ def _show(out: Output, path: Path, size: int, findings: list[Finding], seconds: 
         click.echo(f"\n{f.code}   {f.place}\n  {f.fact}{remedy}")
 
 
-def _write(report: Path | None, form: str, kernel: Kernel, path: Path, data: bytes, findings: list[Finding]) -> None:
-    """The result as JSON, to the file of --report and, with --format json, to standard output."""
-    if report is None and form != "json":
-        return
+def _record(kernel: Kernel, path: Path, data: bytes, findings: list[Finding]) -> dict[str, Any]:
+    """The result as data."""
     from kgbuild import __version__
-    from kgbuild.cli.build import write_file
     from kgbuild.report.build import finding_report, kernel_report
 
-    record: dict[str, Any] = {
+    return {
         "schema_version": 1,
         "tool": {"name": "kgbuild", "version": __version__},
         "kernel": kernel_report(kernel),
         "module": {"path": str(path), "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)},
         "findings": finding_report(findings),
     }
-    text = json.dumps(record, indent=1) + "\n"
-    if report is not None:
-        write_file(report, text.encode())
-    if form == "json":
-        click.echo(text, nl=False)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +11,7 @@ import click
 
 from kgbuild.analysis import targets
 from kgbuild.analysis.guest import PHASES
-from kgbuild.cli import ui
-from kgbuild.errors import ToolError
+from kgbuild.cli import options, ui
 
 if TYPE_CHECKING:
     from kgbuild.host.vm import PhaseRun, TestRun
@@ -34,7 +31,7 @@ _QUIET = frozenset(targets.PHASES) - frozenset(PHASES) - {"targets"}
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
-@click.option("--kernel", required=True, metavar="NAME", help="The kernel to boot, e.g. debian:newest-6.1-cloud.")
+@options.kernel_option
 @click.option(
     "--check", "checks", multiple=True, metavar="CMD", help="Must fail before, succeed after, fail when disabled."
 )
@@ -54,14 +51,20 @@ _QUIET = frozenset(targets.PHASES) - frozenset(PHASES) - {"targets"}
     show_default=True,
     help="KVM or emulation; auto takes KVM where a probe shows that it works.",
 )
-@click.option("--timeout", default=120.0, show_default=True, metavar="S", help="Seconds for everything.")
-@click.option("--keep-log", type=click.Path(dir_okay=False, path_type=Path), help="Write the guest's console here.")
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a JSON report here.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="What to print.")
-@ui.common_options
+@click.option(
+    "--timeout",
+    type=click.FloatRange(1),
+    default=120.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds for everything.",
+)
+@click.option("--keep-log", type=options.OutputFile(), metavar="FILE", help="Write the guest's console here.")
+@options.jobs_option
+@options.common_options
 def vm(
     patches: tuple[Path, ...],
-    kernel: str,
+    kernel_name: str,
     checks: tuple[str, ...],
     before: tuple[str, ...],
     after: tuple[str, ...],
@@ -75,12 +78,8 @@ def vm(
     accel: str,
     timeout: float,
     keep_log: Path | None,
-    report: Path | None,
-    form: str,
-    quiet: bool,
-    verbose: bool,
-    no_color: bool,
-    offline: bool,
+    jobs: int,
+    common: options.Common,
 ) -> None:
     """Boot the kernel in QEMU and put each patch through its life: load, wait, check, disable, unload.
 
@@ -101,7 +100,7 @@ def vm(
     from kgbuild.host.acquire import ensure_kernel
     from kgbuild.host.vm import PatchRun, run_vm
 
-    out = ui.Output(quiet=quiet or form == "json", verbose=verbose, no_color=no_color)
+    out = common.output()
     runs = [PatchRun(path, before, after, disabled, checks, allow_log) for path in patches]
     several = len(runs) > 1
     shown: set[str] = set()
@@ -114,9 +113,9 @@ def vm(
 
     def keep(console: str) -> None:
         if keep_log is not None:
-            write_file(keep_log, console, "--keep-log")
+            options.write_file(keep_log, console.encode(errors="replace"))
 
-    prepared = ensure_kernel(kernel, progress=out, offline=offline)
+    prepared = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
     result = run_vm(
         prepared,
         runs,
@@ -131,12 +130,8 @@ def vm(
         on_phase=show,
         on_console=keep,
     )
-    document = json.dumps(as_json(result), indent=2) + "\n"
-    if report is not None:
-        write_file(report, document, "--report")
-    if form == "json":
-        click.echo(document, nl=False)
-    else:
+    common.write_report(as_json(result))
+    if common.form == "text":
         show_end(out, result)
     if not result.verdict:
         raise click.exceptions.Exit(1)
@@ -176,18 +171,6 @@ def show_end(out: ui.Output, result: TestRun) -> None:
     out.line("verdict", f"no, {count} finding{'s' if count != 1 else ''}", result.seconds, "red")
     for finding in result.findings:
         click.echo(f"{finding.code}   {finding}", err=True)
-
-
-def write_file(path: Path, text: str, option: str) -> None:
-    """Write a file the user asked for, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8", errors="replace")
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise ToolError(error.strerror or str(error), place=f"{option} {path}") from error
 
 
 def as_json(result: TestRun) -> dict[str, Any]:

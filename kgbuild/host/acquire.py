@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from kgbuild.errors import ToolError, UserError
+from kgbuild.errors import KgbuildError, ToolError, UserError
 from kgbuild.host import kbuild
 from kgbuild.host.apt import Apt, Package, version_key
 from kgbuild.host.buildid import read_image_build_id, read_running_build_id, read_vmlinux_build_id
@@ -244,14 +244,14 @@ def _locked(advance: Callable[[float], None]) -> Callable[[float], None]:
     return locked
 
 
-def check_same_build(vmlinux: Path, image: Path) -> str:
-    """The build-id of both. Raises ToolError where they differ."""
+def check_same_build(vmlinux: Path, image: Path, error: type[KgbuildError] = ToolError) -> str:
+    """The build-id of both. Raises `error` where they differ: it is the user's where the user gave the files."""
     build_id = read_vmlinux_build_id(vmlinux)
     booted = read_image_build_id(image)
     if booted is not None and booted != build_id:
-        raise ToolError(
+        raise error(
             f"vmlinux has build-id {build_id[:12]}, the bootable image {booted[:12]}",
-            place=str(vmlinux.name),
+            place=str(image),
             remedy="take both from one build",
         )
     return build_id
@@ -272,6 +272,7 @@ def _complete(
     kbuild.settle_config(build)
     compiler = kbuild.compiler_text((root / "image" / "config").read_text(errors="replace"))
     cc = kbuild.compiler_command(compiler)
+    kbuild.find_compiler(cc, compiler)
     kbuild.prepare(
         source=source,
         build=build,

@@ -30,6 +30,7 @@ import filelock
 import platformdirs
 
 from kgbuild.errors import ToolError, UserError
+from kgbuild.host.run import DISK_FULL
 from kgbuild.model import Kernel, KernelId, Progress
 
 KERNEL_FORMAT = 1
@@ -51,9 +52,16 @@ def write_atomic(path: Path, data: bytes) -> None:
     try:
         temporary.write_bytes(data)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
+        _name_place(error, path)
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _name_place(error: BaseException, path: Path) -> None:
+    """Say where a write failed: Python names no file where it was open already, as on a full disk."""
+    if isinstance(error, OSError) and error.filename is None:
+        error.filename = str(path)
 
 
 def readable_size(size: float) -> str:
@@ -103,7 +111,11 @@ class Cache:
             self.sweep(keep=slug(name))
             directory = self.root / "tmp" / slug(name)
             directory.mkdir(parents=True, exist_ok=True)
-            yield directory
+            try:
+                yield directory
+            except OSError as error:
+                _name_place(error, directory)
+                raise
             remove_tree(directory)
 
     def sweep(self, keep: str = "") -> None:
@@ -150,7 +162,7 @@ class Cache:
             raise ToolError(
                 f"{purpose} needs {readable_size(needed)}, there are {readable_size(free)} free",
                 place=str(self.root),
-                remedy="free some space, or set XDG_CACHE_HOME to a larger disk",
+                remedy=DISK_FULL,
             )
 
     # Results of stages

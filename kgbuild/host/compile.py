@@ -22,7 +22,7 @@ from pathlib import Path
 from kgbuild.analysis.sources import check_dependencies
 from kgbuild.errors import ToolError
 from kgbuild.host.cache import Cache
-from kgbuild.host.run import run
+from kgbuild.host.run import DISK_FULL, disk_full, run
 from kgbuild.model import Kernel, Progress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 
@@ -172,6 +172,8 @@ def _compile(
     result = run(argv, cwd=kernel.build, check=False)
     if result.status != 0:
         text = first_errors(result.stderr, tree)
+        if disk_full(result.stderr):
+            raise ToolError(f"can't be compiled: {text}", place=unit.source, remedy=DISK_FULL)
         if patched:
             return [Refusal("P10-compile", unit.source, text)]
         raise ToolError(f"the original does not compile: {text}", place=unit.source)
@@ -188,6 +190,8 @@ def _compile(
         done = run([*unit.objtool, out], cwd=kernel.build, check=False, env=env)
         if done.status != 0:
             text = " ".join(done.stderr.split())[:400]
+            if disk_full(done.stderr):
+                raise ToolError(f"objtool: {text}", place=unit.source, remedy=DISK_FULL)
             if patched:
                 return [Refusal("P10-compile", unit.source, f"objtool: {text}")]
             raise ToolError(f"objtool fails on the original: {text}", place=unit.source)

@@ -65,17 +65,25 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
     """
     package = compiler_package(kernel.cc)
     wanted = kernel.compiler or "unknown"
-    remedy = f"apt-get install {package}, or accept the risk with --allow-compiler"
     try:
-        lines = run([kernel.cc, "--version"], timeout=20).stdout.splitlines()
-    except ToolError:
-        fact = f"not found on this machine; the kernel was built by {wanted}"
-        return Refusal("C3-compiler", kernel.cc, fact, remedy=remedy)
+        find_compiler(kernel.cc, kernel.compiler)
+    except ToolError as error:
+        return Refusal("C3-compiler", error.place, error.fact, remedy=error.remedy)
+    lines = run([kernel.cc, "--version"], timeout=20).stdout.splitlines()
     found = lines[0].strip() if lines else ""
     if _same_compiler(found, wanted):
         return None
+    remedy = f"apt-get install {package}, or accept the risk with --allow-compiler"
     fact = f"this is {found!r}, the kernel was built by {wanted!r}"
     return Refusal("C3-compiler", kernel.cc, fact, remedy=remedy)
+
+
+def find_compiler(cc: str, compiler: str, remedy: str = "") -> None:
+    """Raise ToolError where the compiler `cc` is missing; `compiler` is what built the kernel, for the message, and
+    `remedy` goes behind the command that installs it."""
+    if shutil.which(cc) is None:
+        fact = f"not found on this machine; the kernel was built by {compiler or 'an unknown compiler'}"
+        raise ToolError(fact, place=cc, remedy=f"apt-get install {compiler_package(cc)}{remedy}")
 
 
 def _same_compiler(found: str, wanted: str) -> bool:
@@ -172,8 +180,6 @@ def prepare(
     at once where more than one is needed; `estimate` is the number of units the bar assumes. Raises ToolError where
     make or a tool is missing or fails.
     """
-    if shutil.which(cc) is None:
-        raise ToolError("not found on this machine", place=cc, remedy=f"apt-get install {compiler_package(cc)}")
     env = capture_environment(source=source, build=build, cc=cc, release=release, variables=variables)
     with progress.step("prepare compile commands of all units", estimate, "units") as task:
         generated.build_generators(source, build, env)

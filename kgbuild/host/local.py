@@ -20,6 +20,7 @@ from kgbuild.errors import ToolError, UserError
 from kgbuild.host import kbuild
 from kgbuild.host.acquire import check_same_build, check_tools
 from kgbuild.host.cache import Cache, remove_tree
+from kgbuild.host.image import map_image
 from kgbuild.host.recipe import LOCAL
 from kgbuild.host.run import run
 from kgbuild.host.tied import tied
@@ -67,6 +68,16 @@ class LocalKernel:
     cc: str = ""
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What the files of a kernel say of it; `cc` is the command to compile with, `compiler` what built the kernel."""
+
+    build_id: str
+    release: str
+    cc: str
+    compiler: str
+
+
 def add_kernel(local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: Cache | None = None) -> Kernel:
     """Prepare a kernel from its files and put it into the cache as `local:NAME`.
 
@@ -75,9 +86,12 @@ def add_kernel(local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: 
     """
     cache = cache if cache is not None else Cache()
     _check_input(local)
-    build_id = check_same_build(local.vmlinux, local.image)
+    build_id = check_same_build(local.vmlinux, local.image, UserError)
     _check_name_free(local, build_id, cache)
     check_tools(NEEDED_TOOLS)
+    compiler = kbuild.compiler_text(local.config.read_text(errors="replace"))
+    cc = _compiler_of(local, compiler)
+    found = _Found(build_id, read_release(local.vmlinux), cc, compiler)
     clean = is_clean(local.source)
     cache.check_space(_BUILD_BYTES + (0 if clean else _COPY_BYTES), f"preparing {LOCAL}:{local.name}")
     with cache.workdir(f"{LOCAL}_{local.name}", progress), cache.lock(f"kernel-{build_id}", progress):
@@ -91,10 +105,25 @@ def add_kernel(local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: 
                 source = root / "source"
                 with progress.step(f"copy {local.source}"):
                     copy_sources(local.source, source)
-            return _complete(local, build_id, source, root, cache, progress, jobs)
+            return _complete(local, source, root, found, cache, progress, jobs)
         except BaseException:
             remove_tree(root)
             raise
+
+
+def read_release(vmlinux: Path) -> str:
+    """The release of a vmlinux, as the kernel gives it to uname and to the version magic of modules.
+
+    Raises UserError where the file does not say it.
+    """
+    release = map_image(vmlinux).release
+    if not release:
+        raise UserError(
+            "says no kernel release: it has no linux_banner with one",
+            place=str(vmlinux),
+            remedy="give the unstripped vmlinux of the kernel",
+        )
+    return release
 
 
 def is_clean(source: Path) -> bool:
@@ -128,7 +157,9 @@ def copy_sources(source: Path, target: Path) -> None:
 def _check_input(local: LocalKernel) -> None:
     if not _NAME.fullmatch(local.name):
         raise UserError(
-            "a name is letters, digits and . + _ -", place=local.name, remedy=f"for example {LOCAL}-6.1-test"
+            "a name is letters, digits and . + _ -",
+            place=local.name,
+            remedy=f"for example 6.1-test, for {LOCAL}:6.1-test",
         )
     for file, what in (
         (local.config, "the kernel's .config"),
@@ -162,34 +193,39 @@ def _check_name_free(local: LocalKernel, build_id: str, cache: Cache) -> None:
 
 
 def _complete(
-    local: LocalKernel, build_id: str, source: Path, root: Path, cache: Cache, progress: Progress, jobs: int
+    local: LocalKernel,
+    source: Path,
+    root: Path,
+    found: _Found,
+    cache: Cache,
+    progress: Progress,
+    jobs: int,
 ) -> Kernel:
     build = root / "build"
     shutil.copyfile(local.config, build / ".config")
     shutil.copyfile(local.config, root / "config")
     shutil.copyfile(local.symvers, build / "Module.symvers")
-    compiler = kbuild.compiler_text(local.config.read_text(errors="replace"))
-    cc = local.cc or _installed_compiler(compiler)
     given = parse_config(local.config.read_text(errors="replace"))
     # Kconfig asks again where a variable that it has used changes, so every make gets the same.
     pahole = _write_pahole(build, given.get("PAHOLE_VERSION", "0"))
     variables = (f"PAHOLE={pahole}",) if pahole else ()
     with progress.step("prepare headers and build tools"):
-        _make_prepare(source, build, cc, jobs, variables)
-    release = (build / "include" / "config" / "kernel.release").read_text().strip()
+        # Distributions name their kernels on make's command line; what the source says (6.1.192) is then not what
+        # the kernel takes modules for (6.1.0-56-cloud-amd64).
+        _make_prepare(source, build, found.cc, jobs, (*variables, f"KERNELRELEASE={found.release}"))
     kbuild.prepare(
         source=source,
         build=build,
         units_file=root / "units.sqlite",
-        cc=cc,
-        release=release,
+        cc=found.cc,
+        release=found.release,
         progress=progress,
         variables=variables,
         jobs=jobs,
     )
     _check_config_kept(given, parse_config((build / ".config").read_text(errors="replace")))
     kernel = Kernel(
-        id=KernelId(LOCAL, local.name, release, build_id),
+        id=KernelId(LOCAL, local.name, found.release, found.build_id),
         root=root,
         source=source,
         build=build,
@@ -199,22 +235,18 @@ def _complete(
         image=local.image.resolve(),
         modules=local.modules.resolve() if local.modules is not None else None,
         units=root / "units.sqlite",
-        cc=cc,
-        compiler=compiler,
+        cc=found.cc,
+        compiler=found.compiler,
     )
     cache.save(kernel)
     return kernel
 
 
-def _installed_compiler(compiler: str) -> str:
-    command = kbuild.compiler_command(compiler)
-    if shutil.which(command) is None:
-        raise ToolError(
-            f"not found on this machine; the kernel was built by {compiler or 'an unknown compiler'}",
-            place=command,
-            remedy=f"apt-get install {kbuild.compiler_package(command)}, or name another with --cc",
-        )
-    return command
+def _compiler_of(local: LocalKernel, compiler: str) -> str:
+    """The compiler to use for a kernel that CONFIG_CC_VERSION_TEXT says `compiler` built. Raises ToolError."""
+    cc = local.cc or kbuild.compiler_command(compiler)
+    kbuild.find_compiler(cc, compiler, "" if local.cc else ", or name another with --cc")
+    return cc
 
 
 def _make_prepare(source: Path, build: Path, cc: str, jobs: int, variables: Sequence[str]) -> None:

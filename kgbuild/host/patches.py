@@ -50,19 +50,34 @@ class PatchSet:
 
 
 def read_patches(paths: Sequence[Path]) -> list[ParsedPatch]:
-    """Parse patch files in order. Raises UserError for one that can't be read or is no patch."""
+    """Parse patch files in order. Raises UserError, once, for all that can't be read or are no patches."""
     out = []
+    faults = []
     for path in paths:
         try:
-            if path.is_dir():
-                raise UserError("is a directory", place=str(path), remedy="give a patch file")
-            if path.stat().st_size > MAX_PATCH:
-                raise UserError(f"is larger than {MAX_PATCH >> 20} MiB", place=str(path), remedy="give a patch file")
-            data = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"can't be read: {error.strerror}", place=str(path)) from error
-        out.append(parse_patch(path.name, data))
+            out.append(_read_patch(path))
+        except UserError as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        lines = "".join(f"\n  {fault.place}: {fault.fact}" for fault in faults)
+        remedies = dict.fromkeys(fault.remedy for fault in faults if fault.remedy)
+        raise UserError(f"{len(faults)} patches can't be used:{lines}", remedy="; ".join(remedies))
     return out
+
+
+def _read_patch(path: Path) -> ParsedPatch:
+    remedy = "give a patch file"
+    try:
+        if path.is_dir():
+            raise UserError("is a directory", place=str(path), remedy=remedy)
+        if path.stat().st_size > MAX_PATCH:
+            raise UserError(f"is larger than {MAX_PATCH >> 20} MiB", place=str(path), remedy=remedy)
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"can't be read: {error.strerror}", place=str(path), remedy=remedy) from error
+    return parse_patch(path.name, data)
 
 
 def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,14 @@ PACKAGE_OF = {
     "xz": "xz-utils",
     "zstd": "zstd",
 }
+
+
+DISK_FULL = "free some space, or set XDG_CACHE_HOME (TMPDIR for temporary files) to a larger disk"
+
+
+def disk_full(said: str) -> bool:
+    """Whether a program that failed complained of a full disk or a used-up quota."""
+    return os.strerror(errno.ENOSPC) in said or os.strerror(errno.EDQUOT) in said
 
 
 @dataclass(frozen=True)
@@ -90,5 +99,6 @@ def run(
         raise ToolError(str(error), place=args[0]) from error
     if check and done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()[-8:]
-        raise ToolError(f"ended with status {done.returncode}: " + "\n".join(lines), place=" ".join(args[:3]))
+        fact = f"ended with status {done.returncode}: " + "\n".join(lines)
+        raise ToolError(fact, place=" ".join(args[:3]), remedy=DISK_FULL if disk_full(fact) else "")
     return Result(done.returncode, done.stdout, done.stderr)

@@ -18,7 +18,7 @@ import posixpath
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from kgbuild.errors import ToolError
@@ -158,29 +158,36 @@ FROM units JOIN arguments a ON a.id = argv JOIN arguments o ON o.id = objtool
 """
 
 
-def read_units(path: Path, sources: Iterable[str]) -> dict[str, list[UnitCommand]]:
-    """The units made of each source file (relative to the source tree).
-
-    A file that is no unit has an empty list. Raises ToolError where the file can't be read.
-    """
-    found: dict[str, list[UnitCommand]] = {source: [] for source in sources}
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """units.sqlite, to read. Raises ToolError where it can't be."""
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
-            for source in found:
-                rows = database.execute(f"{_SELECT} WHERE source = ? ORDER BY object", (source,))
-                found[source] = [_unit(row) for row in rows]
+            yield database
     except sqlite3.Error as error:
         raise ToolError(
             f"can't be read ({error})",
             place=str(path),
             remedy="remove the kernel from the cache and fetch it again",
         ) from error
+
+
+def read_units(path: Path, sources: Iterable[str]) -> dict[str, list[UnitCommand]]:
+    """The units made of each source file (relative to the source tree).
+
+    A file that is no unit has an empty list. Raises ToolError where the file can't be read.
+    """
+    found: dict[str, list[UnitCommand]] = {source: [] for source in sources}
+    with _opened(path) as database:
+        for source in found:
+            rows = database.execute(f"{_SELECT} WHERE source = ? ORDER BY object", (source,))
+            found[source] = [_unit(row) for row in rows]
     return found
 
 
 def read_all_units(path: Path) -> Iterator[UnitCommand]:
     """Every unit of the kernel, by source."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+    with _opened(path) as database:
         for row in database.execute(f"{_SELECT} ORDER BY source, object"):
             yield _unit(row)
 
@@ -188,7 +195,7 @@ def read_all_units(path: Path) -> Iterator[UnitCommand]:
 def read_detours(path: Path) -> dict[str, list[str]]:
     """Files that units name by a way with ".." in it (arch/x86/kvm/../../../virt/kvm/vfio.c): plain path -> names."""
     found: dict[str, list[str]] = {}
-    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+    with _opened(path) as database:
         for (source,) in database.execute(
             "SELECT DISTINCT source FROM units WHERE instr(source, '/../') ORDER BY source"
         ):
@@ -198,14 +205,14 @@ def read_detours(path: Path) -> dict[str, list[str]]:
 
 def names_in_commands(path: Path, names: Iterable[bytes]) -> bool:
     """Whether a command of any unit has one of these names in it (a -D may)."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+    with _opened(path) as database:
         query = "SELECT 1 FROM arguments WHERE instr(words, ?) LIMIT 1"
         return any(database.execute(query, (name.decode("latin-1"),)).fetchone() for name in names)
 
 
 def read_sources(path: Path) -> list[tuple[str, str, bool]]:
     """(source, object, is it part of a module) of every unit of the kernel, by source."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+    with _opened(path) as database:
         rows = database.execute("SELECT source, object, module FROM units ORDER BY source, object")
         return [(source, obj, bool(module)) for source, obj, module in rows]
 

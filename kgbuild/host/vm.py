@@ -445,7 +445,9 @@ def _tail(console: str) -> str:
 
 def _not_booted(boot: _Boot, timeout: float) -> ToolError:
     if boot.stderr.strip() and not boot.console.strip() and not boot.timed_out:
-        return ToolError(f"could not start the guest: {boot.stderr.strip()}", place=QEMU)
+        said = boot.stderr.replace(f"{QEMU}: ", "").strip()
+        remedy = "use --accel tcg" if boot.accel == "kvm" else "check --cpu, --smp and --memory"
+        return ToolError(f"could not start the guest: {said}", place=QEMU, remedy=remedy)
     reason = f"within {timeout:.0f} s" if boot.timed_out else f"(QEMU ended with status {boot.status})"
     return ToolError(
         f"the guest did not boot {reason}; {_tail(boot.console)}",

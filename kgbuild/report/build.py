@@ -11,6 +11,7 @@ from kgbuild import __version__
 from kgbuild.analysis.closure import Closure, UnitResult
 from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
 from kgbuild.analysis.resolve import NEW_GLOBAL
+from kgbuild.errors import KgbuildError
 from kgbuild.model import Finding, Kernel
 from kgbuild.refusals import Refusal
 
@@ -111,6 +112,11 @@ def finding_report(findings: Sequence[Finding]) -> list[dict[str, str]]:
     return [asdict(f) for f in findings]
 
 
+def error_report(error: KgbuildError) -> dict[str, Any]:
+    """What ended a run other than a refusal: an error, or that there is nothing to patch."""
+    return {"exit_status": error.exit_code, "place": error.place, "fact": error.fact, "remedy": error.remedy}
+
+
 def empty_report(kernel: Kernel | None) -> dict[str, Any]:
     """A report with every required key and nothing found yet."""
     return {
@@ -128,6 +134,7 @@ def empty_report(kernel: Kernel | None) -> dict[str, Any]:
         "warnings": [],
         "findings": [],
         "refusals": [],
+        "error": None,
         "module": None,
         "stages": [],
         "allowed": [],

@@ -39,10 +39,13 @@ class Ran:
     stderr: str
 
 
-def kgbuild(*words: str | Path, cwd: Path | None = None, timeout: float = 300) -> Ran:
-    """Run the real command in a process of its own."""
+def kgbuild(
+    *words: str | Path, cwd: Path | None = None, timeout: float = 300, env: dict[str, str] | None = None
+) -> Ran:
+    """Run the real command in a process of its own; `env` is added to the environment."""
     argv = [sys.executable, "-m", "kgbuild.cli.main", *map(str, words)]
-    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
+    full = {**os.environ, **(env or {})}
+    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False, env=full)
     return Ran(done.returncode, done.stdout, done.stderr)
 
 

@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from tests.kernel.conftest import HERE, Case, kgbuild, load_cases
 
+SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "report-1.json").read_text())
 CASES = load_cases(HERE / "bad" / "bad.toml")
 
 
@@ -21,7 +23,10 @@ def test_refused(case: Case, kernel_name: str, tmp_path: Path) -> None:
     ran = kgbuild("build", *words, *case.list("options"))
     assert ran.status == case.fields["exit"], ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
-    found = {r["code"] for r in json.loads(report.read_text())["refusals"]}
+    said = json.loads(report.read_text())
+    jsonschema.validate(said, SCHEMA)
+    found = {r["code"] for r in said["refusals"]}
+    assert (said["error"] or {"exit_status": 1})["exit_status"] == ran.status
     assert found == set(case.list("codes")), ran.stderr
     for text in case.list("text"):
         assert text in ran.stderr

@@ -25,6 +25,7 @@ from kgbuild.host.recipe import Member, Part
 from kgbuild.host.tied import tied
 from kgbuild.host.unpack import unpack_part
 from kgbuild.model import SilentProgress
+from tests.toolchain import compile_text, run
 
 ID = bytes(range(20))
 OTHER = bytes(20)
@@ -266,10 +267,34 @@ def test_what_does_not_fit(mine: LocalKernel, tmp_path: Path, field: str, value:
     assert not (tmp_path / "cache" / "kernels").exists()
 
 
+def test_files_of_two_builds(mine: LocalKernel, tmp_path: Path) -> None:
+    mine.image.write_bytes(image(gzip.compress(vmlinux(OTHER))))
+    with pytest.raises(UserError, match=r"bzImage: vmlinux has build-id .* take both from one build"):
+        add_kernel(mine, progress=SilentProgress(), cache=Cache(tmp_path / "cache"))
+
+
 def test_missing_tools(mine: LocalKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ToolError, match="apt-get install bc binutils bison flex make"):
         add_kernel(mine, progress=SilentProgress(), cache=Cache(tmp_path / "cache"))
+
+
+def test_release_is_what_the_kernel_says(tmp_path: Path) -> None:
+    """Distributions override what the source's Makefile says."""
+    banner = "Linux version 6.1.0-99-mine-amd64 (me@here) (gcc-12 (x) 12.2.0, GNU ld 2.40) #1 SMP Mine 6.1.192-2"
+    unit = compile_text(f'const char linux_banner[] = "{banner}";', "-ffreestanding")
+    (tmp_path / "unit.o").write_bytes(unit)
+    run("ld", "-Ttext=0xffffffff81000000", "-e", "0", "-o", tmp_path / "vmlinux", tmp_path / "unit.o")
+    assert local.read_release(tmp_path / "vmlinux") == "6.1.0-99-mine-amd64"
+
+
+def test_vmlinux_without_a_release(mine: LocalKernel, tmp_path: Path) -> None:
+    (tmp_path / "unit.o").write_bytes(compile_text("int x;", "-ffreestanding"))
+    with pytest.raises(UserError, match="says no kernel release"):
+        local.read_release(tmp_path / "unit.o")
+    with pytest.raises(UserError, match=r"vmlinux: .*no section headers; give the unstripped"):
+        add_kernel(mine, progress=SilentProgress(), cache=Cache(tmp_path / "cache"))
+    assert not (tmp_path / "cache" / "kernels").exists()
 
 
 def test_config_that_kconfig_changes() -> None:

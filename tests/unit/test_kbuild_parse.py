@@ -264,7 +264,15 @@ def test_missing_compiler(tmp_path: Path) -> None:
     refusal = kbuild.check_compiler(kernel(tmp_path, "gcc-99", "gcc-99 (X) 99"))
     assert refusal is not None
     assert "not found" in refusal.fact
-    assert "--allow-compiler" in refusal.remedy
+    # there is no other compiler that --allow-compiler could go on with
+    assert refusal.remedy == "apt-get install gcc-99"
+
+
+def test_damaged_index(tmp_path: Path) -> None:
+    (tmp_path / "units.sqlite").write_bytes(b"no database" * 1000)
+    for read in (units.read_sources, units.read_detours, lambda path: units.read_units(path, ["a.c"])):
+        with pytest.raises(ToolError, match="fetch it again"):
+            read(tmp_path / "units.sqlite")
 
 
 def test_unknown_file_is_no_unit(tmp_path: Path) -> None:
