@@ -136,7 +136,7 @@ def facts(
 
     \b
     Example:
-      kgbuild facts tcp_clean_rtx_queue.constprop.0 --kernel debian:newest-6.1-cloud
+      kgbuild facts do_epoll_pwait.part.0 --kernel debian:newest-6.1-cloud
     """
     from kgbuild.host.acquire import ensure_kernel
     from kgbuild.host.facts import read_facts

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from kgbuild.analysis.callgraph import CALLEES, CALLERS, Function
-from kgbuild.analysis.dwarf5 import DwarfError, UnitFacts, read_unit
+from kgbuild.analysis.dwarf5 import UnitFacts
 from kgbuild.analysis.facts import Caller, Facts, Holder, InlinedInto, Relative, summarise
 from kgbuild.analysis.kinds import Kind
 from kgbuild.analysis.optimizations import clone_of, judge_shared
-from kgbuild.host.index import Index
+from kgbuild.host.index import Index, read_unit_at
 from kgbuild.model import Kernel
 
 
@@ -28,7 +28,7 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
     elif offset is None:
         unknown = "not known: vmlinux has no debugging information for its unit"
     else:
-        unit, unknown = _read_unit(kernel, offset)
+        unit, unknown = read_unit_at(kernel, offset)
     callers = index.callers(function.id)
     direct: dict[int, list[tuple[int, Kind]]] = {}
     takers: dict[int, list[int]] = {}
@@ -94,16 +94,3 @@ def _unit_evidence(index: Index, function: Function) -> str:
     if not function.in_vmlinux:
         return "only unit of the module" if function.unit else "the text of the module's sources"
     return ".debug_aranges" if index.dwarf_unit(function.id) is not None else "symbol table"
-
-
-def _read_unit(kernel: Kernel, offset: int) -> tuple[UnitFacts | None, str]:
-    import mmap
-
-    from kgbuild.elf.read import read
-
-    with kernel.vmlinux.open("rb") as file:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    try:
-        return read_unit(read(memoryview(data)), offset), ""
-    except DwarfError as error:
-        return None, f"not known: {error}"

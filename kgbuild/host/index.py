@@ -17,7 +17,7 @@ import struct
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kgbuild.analysis.callgraph import CALLERS, Edge, Function, Name, Taker
 from kgbuild.analysis.kinds import Kind
@@ -37,6 +37,9 @@ FROM functions f JOIN objects o ON o.id = f.object JOIN sections s ON s.id = f.s
 LEFT JOIN units u ON u.id = f.unit
 """
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.dwarf5 import UnitFacts
 
 
 class IndexDamaged(ToolError):
@@ -317,9 +320,16 @@ class Index:
             raise UserError(f"{position!r} is no position", place=wanted, remedy="say NAME,POSITION with a number")
         found = self.functions_named(name)
         if not found:
+            everywhere = self._inlined_in(name, place)
+            if everywhere:
+                raise UserError(
+                    f"has no body of its own: it is inlined into {', '.join(everywhere[:8])}",
+                    place=wanted,
+                    remedy="ask about one of those",
+                )
             near = self.nearest(name)
             raise UserError(
-                "no function of that name in this kernel (it may be inlined everywhere)",
+                "no function of that name in this kernel (NAME@UNIT tells whether it is inlined everywhere)",
                 place=name,
                 remedy=f"nearest: {', '.join(near)}" if near else "",
             )
@@ -333,6 +343,19 @@ class Index:
         raise UserError(
             f"{fact}\n{listed}", place=wanted, remedy="choose one with NAME@UNIT, NAME@MODULE or NAME,POSITION"
         )
+
+    def _inlined_in(self, name: str, place: str) -> list[str]:
+        """Functions of the unit `place` that a function without a body was inlined into."""
+        if "." not in place:
+            return []
+        rows = self._rows(
+            "SELECT dwarf FROM units WHERE dwarf IS NOT NULL AND (source = ? OR source LIKE '%/' || ?)", (place, place)
+        )
+        found: set[str] = set()
+        for (offset,) in rows:
+            unit, _ = read_unit_at(self.kernel, offset)
+            found |= {one.into for one in (unit.inlined if unit is not None else ()) if one.callee == name}
+        return sorted(found)
 
     def _fits(self, function: Function, name: str, place: str, position: str) -> bool:
         if place:
@@ -353,6 +376,21 @@ class Index:
 
 
 _LISTED = 40
+
+
+def read_unit_at(kernel: Kernel, offset: int) -> tuple[UnitFacts | None, str]:
+    """What debugging information says about the unit at an offset of vmlinux's .debug_info, or why that is unknown."""
+    import mmap
+
+    from kgbuild.analysis.dwarf5 import DwarfError, read_unit
+    from kgbuild.elf.read import read
+
+    with kernel.vmlinux.open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        return read_unit(read(memoryview(data)), offset), ""
+    except DwarfError as error:
+        return None, f"not known: {error}"
 
 
 def _plain(text: str) -> str:

@@ -16,8 +16,10 @@ _ASCII = ("|- ", "`- ", "|  ", "   ")
 
 
 def render_tree(reach: Reach, *, unicode: bool) -> Iterator[str]:
-    """A tree from the root outward. Each function is opened once; where it comes again, "(above)" stands for the rest.
-    What was not followed is said where it was cut."""
+    """A tree from the root outward, with what was not followed said where it was cut.
+
+    Each function is opened once, at its least distance from the root; where it comes again, it says "(again)".
+    """
     marks = _UNICODE if unicode else _ASCII
     outward: dict[int, dict[int, list[Edge]]] = {}
     for edge in reach.edges:
@@ -29,7 +31,7 @@ def render_tree(reach: Reach, *, unicode: bool) -> Iterator[str]:
     total = reach.uncut.get(reach.root, shown)
     yield f"{root.name}  {_where(root)}  {verb} {total} function{'s' * (total != 1)}"
     opened = {reach.root}
-    # (line so far, functions still to show at this level): a stack, because kernels nest deeper than Python likes
+    # (indent, function, neighbours still to show): a stack, because kernels nest deeper than Python likes
     stack: list[tuple[str, int, list[tuple[int, list[Edge]]]]] = [("", reach.root, _sorted(reach, outward, reach.root))]
     while stack:
         indent, near, rest = stack.pop()
@@ -41,9 +43,10 @@ def render_tree(reach: Reach, *, unicode: bool) -> Iterator[str]:
         (number, edges), *rest = rest
         last = not rest and reach.uncut.get(near, 0) <= len(outward.get(near, {}))
         stack.append((indent, near, rest))
-        again = number in opened and number in outward
-        yield f"{indent}{marks[1] if last else marks[0]}{_label(reach, number, edges)}{'  (above)' if again else ''}"
-        if number not in opened:
+        opens = number not in opened and reach.level[number] == len(stack)
+        again = not opens and number in outward
+        yield f"{indent}{marks[1] if last else marks[0]}{_label(reach, number, edges)}{'  (again)' if again else ''}"
+        if opens:
             opened.add(number)
             below = indent + (marks[3] if last else marks[2])
             stack.append((below, number, _sorted(reach, outward, number)))
