@@ -58,17 +58,19 @@ print(len(names) + count)
 """
 OBJDUMP = """
 import re, subprocess, sys
-line = re.compile(r"^ *([0-9a-f]+):.*\\t(?:call|jmp|j[a-z]+) +([0-9a-f]+) <([^>+]+)(\\+0x[0-9a-f]+)?>")
+line = re.compile(r"^ *([0-9a-f]+):.*\\t(?:cs |bnd |notrack )?(?:call|jmp|j[a-z]+) +([0-9a-f]+) <([^>+]+)(\\+0x[0-9a-f]+)?>")
 head = re.compile(r"^[0-9a-f]+ <(.+)>:$")
 dump = subprocess.Popen(["objdump", "-d", "--no-show-raw-insn", sys.argv[1]], stdout=subprocess.PIPE, text=True)
 edges, function = set(), ""
 for text in dump.stdout:
     match = line.match(text)
     if match:
-        if match[3] != function and not match[4]:
-            edges.add((int(match[1], 16), int(match[2], 16)))
+        if match[3] not in (function, "__fentry__", "__x86_return_thunk") and not match[4]:
+            edges.add((int(match[1], 16) + 1 * (match[0].count("cs ") > 0), int(match[2], 16)))
     elif text.endswith(">:\\n"):
         function = head.match(text)[1]
+with open(sys.argv[2], "w") as out:
+    out.writelines(f"{site} {target}\\n" for site, target in edges)
 print(len(edges))
 """
 LIEF = """
@@ -111,9 +113,22 @@ def measure(argv: list[str], runs: int, limit: float = 600.0) -> dict[str, Any]:
     }
 
 
-def agreement(vmlinux: Path) -> dict[str, int]:
-    """Edges found with relocations and without, and those in only one of the two."""
+def read_pairs(path: Path) -> set[tuple[int, int]]:
+    """(place, target) of each branch that objdump's script wrote; empty where it did not finish."""
+    if not path.exists():
+        return set()
+    rows = (line.split() for line in path.read_text().splitlines())
+    return {(int(site), int(target)) for site, target in rows}
+
+
+def agreement(vmlinux: Path, theirs: set[tuple[int, int]]) -> dict[str, int]:
+    """Edges found with relocations and without, and those in only one of the two; branches to starts of functions that
+    objdump's listing has and kgbuild has not, and the other way round. What stands in no function (replacements of
+    alternatives, which kgbuild gives to the function they may be patched into; weak functions that the kernel overrides,
+    which have no symbol) is counted by itself."""
     import mmap
+
+    import numpy as np
 
     from kgbuild.analysis.kinds import Kind
     from kgbuild.analysis.objectgraph import read_graph
@@ -123,9 +138,20 @@ def agreement(vmlinux: Path) -> dict[str, int]:
         obj = read(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     sides = []
     for ignore in (False, True):
-        edges = read_graph(obj, ignore_relocations=ignore).edges
+        graph = read_graph(obj, ignore_relocations=ignore)
+        edges = graph.edges
         columns = (edges.caller, edges.offset, edges.callee, edges.delta, edges.kind)
         sides.append(set(zip(*(column.tolist() for column in columns), strict=True)))
+        if not ignore:
+            functions = graph.functions
+            place = functions.bodies.place
+            branch = (edges.kind != Kind.ADDRESS_TAKEN) & (edges.kind != Kind.ALTERNATIVE) & (edges.delta == 0)
+            branch &= (edges.kind != Kind.JUMP_TABLE) & (edges.callee >= 0) & (edges.caller != edges.callee)
+            sites = (place[edges.caller[branch]] + edges.offset[branch]).tolist()
+            ours = set(zip(sites, place[edges.callee[branch]].tolist(), strict=True))
+            wrapped = sorted((site - (1 << 64), target - (1 << 64)) for site, target in theirs)
+            inside = functions.bodies.at(np.array([site for site, _ in wrapped], np.int64)) >= 0
+            there = {pair for pair, known in zip(wrapped, inside.tolist(), strict=True) if known}
     a, b = sides
     taken = {int(Kind.ADDRESS_TAKEN)}
     return {
@@ -133,6 +159,10 @@ def agreement(vmlinux: Path) -> dict[str, int]:
         "without": len(b),
         "only_with": len(a - b),
         "only_without": len(b - a),
+        "objdump": len(theirs),
+        "objdump_outside": len(theirs) - len(there),
+        "only_objdump": len(there - ours),
+        "only_kgbuild": len(ours - there),
         "differing_branches": sum(row[4] not in taken for row in a ^ b),
     }
 
@@ -156,7 +186,7 @@ def main() -> None:
     command = [python, "-m", "kgbuild.cli.main"]
     rows: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="kgbuild-bench-") as scratch:
-        index = f"{scratch}/index.sqlite"
+        index, dumped = f"{scratch}/index.sqlite", f"{scratch}/objdump"
         rows["index"] = measure([python, "-c", INDEX, name, index], min(options.runs, 3))
         rows["graph"] = measure([python, "-c", GRAPH, vmlinux], options.runs)
         rows["graph, relocations ignored"] = measure([python, "-c", GRAPH, vmlinux, "ignore"], options.runs)
@@ -167,10 +197,16 @@ def main() -> None:
         rows["--help"] = measure([*command, "--help"], options.runs)
         if not options.skip_others:
             rows["pyelftools, tables only"] = measure([python, "-c", PYELFTOOLS, vmlinux], 1, options.limit)
-            rows["objdump -d and a script"] = measure([python, "-c", OBJDUMP, vmlinux], 1, options.limit)
+            rows["objdump -d and a script"] = measure([python, "-c", OBJDUMP, vmlinux, dumped], 1, options.limit)
             rows["LIEF, parse only"] = measure([python, "-c", LIEF, vmlinux], 1, options.limit)
-    result = {"kernel": str(kernel.id), "cpus": os.cpu_count(), "load": os.getloadavg()[0], "rows": rows}
-    result["agreement"] = agreement(kernel.vmlinux) if rows["graph"]["out"] else {}
+        theirs = read_pairs(Path(dumped))
+    result: dict[str, Any] = {
+        "kernel": str(kernel.id),
+        "cpus": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "rows": rows,
+    }
+    result["agreement"] = agreement(kernel.vmlinux, theirs)
     show(result)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
@@ -186,18 +222,16 @@ def show(result: dict[str, Any]) -> None:
         print(f"{name:<28}{seconds:>9}{bound:>8}{row['mb']:>9.0f}")
     size = int(result["rows"]["index"]["out"]) / 1e6
     print(f"\nindex file {size:.0f} MB (bound {BOUNDS['size_mb']:.0f}), peak memory bound {BOUNDS['mb']:.0f} MB")
-    if "objdump -d and a script" in result["rows"]:
-        others = result["rows"]["objdump -d and a script"]["out"]
+    a = result["agreement"]
+    if a["objdump"]:
         print(
-            f"direct branches to another function's start by objdump: {others}; edges of kgbuild, all kinds: "
-            f"{result['rows']['graph']['out']}"
+            f"branches to another function's start by objdump {a['objdump']}, of these {a['objdump_outside']} in no "
+            f"function; not by kgbuild {a['only_objdump']}, only by kgbuild {a['only_kgbuild']}"
         )
-    if result["agreement"]:
-        a = result["agreement"]
-        print(
-            f"edges with relocations {a['with']}, by disassembly alone {a['without']}; only with {a['only_with']}, "
-            f"only without {a['only_without']}, of these branches: {a['differing_branches']}"
-        )
+    print(
+        f"edges with relocations {a['with']}, by disassembly alone {a['without']}; only with {a['only_with']}, "
+        f"only without {a['only_without']}, of these branches: {a['differing_branches']}"
+    )
 
 
 if __name__ == "__main__":

@@ -35,12 +35,14 @@ class References:
     """References out of code, before they are given to functions.
 
     at        place of the field that holds the reference
+    opcode    place of the opcode of a branch; of other instructions, of the field
     target    place referred to; 0 where it is in another object
     symbol    index of the undefined symbol it names, else -1
     flow      Flow of the instruction
     """
 
     at: Places
+    opcode: Places
     target: Places
     symbol: Places
     flow: Kinds
@@ -97,7 +99,7 @@ def read_edges(functions: Functions, layout: Layout, *, ignore_relocations: bool
     if ignore_relocations or not layout.relocated:
         parts.append(_addresses(functions, regions, layout))
     refs = References(
-        *(np.concatenate(c) for c in zip(*((r.at, r.target, r.symbol, r.flow) for r in parts), strict=True))
+        *(np.concatenate(c) for c in zip(*((r.at, r.opcode, r.target, r.symbol, r.flow) for r in parts), strict=True))
     )
     region = regions.bodies.at(refs.at)
     known = region >= 0
@@ -105,7 +107,7 @@ def read_edges(functions: Functions, layout: Layout, *, ignore_relocations: bool
     caller = np.where(known, regions.owner[region], -1)
     kind = np.array([0, Kind.CALL, Kind.TAIL_CALL, Kind.ADDRESS_TAKEN, 0], np.uint8)[refs.flow]
     kind[known & regions.replacement[region] & (kind != 0) & (kind != Kind.ADDRESS_TAKEN)] = Kind.ALTERNATIVE
-    offset = refs.at + regions.shift[region] - functions.bodies.place[np.maximum(caller, 0)]
+    offset = refs.opcode + regions.shift[region] - functions.bodies.place[np.maximum(caller, 0)]
     external = refs.symbol >= 0
     callee = np.where(external, -1, functions.bodies.at(refs.target))
     delta = np.where(callee >= 0, refs.target - functions.bodies.place[np.maximum(callee, 0)], 0)
@@ -188,7 +190,7 @@ def _table_bytes(layout: Layout, name: str, entry: int, count: int) -> npt.NDArr
 
 def _relocated(layout: Layout, ignore: bool) -> tuple[References, dict[int, int]]:
     arch = arch_of(layout.obj.machine)
-    parts: list[tuple[Places, Places, Places, Kinds]] = []
+    parts: list[tuple[Places, Places, Places, Places, Kinds]] = []
     unread: dict[int, int] = {}
     undefined = layout.obj.symbols["shndx"] == SHN.UNDEF
     for section in layout.code_indices:
@@ -211,13 +213,16 @@ def _relocated(layout: Layout, ignore: bool) -> tuple[References, dict[int, int]
         # a PC-relative field counts from its own end; where an immediate follows it refers to data, not to code
         target = layout.places[symbol] + rows["addend"] + np.where(relative, 4, 0)
         keep = known & (kinds != arch.none_reloc)
-        parts.append((at[keep], np.where(away, 0, target)[keep], np.where(away, symbol, -1)[keep], flow[keep]))
+        branch = (flow == Flow.CALL) | (flow == Flow.JUMP)
+        opcode = at - np.where(branch, code_of.opcode_distance(layout.code(section), at - base), 0)
+        columns = (at, opcode, np.where(away, 0, target), np.where(away, symbol, -1))
+        parts.append((*(column[keep] for column in columns), flow[keep]))
     return _joined(parts), unread
 
 
-def _joined(parts: list[tuple[Places, Places, Places, Kinds]]) -> References:
+def _joined(parts: list[tuple[Places, Places, Places, Places, Kinds]]) -> References:
     none = np.zeros(0, np.int64)
-    parts = [(none, none, none, np.zeros(0, np.uint8)), *parts]
+    parts = [(none, none, none, none, np.zeros(0, np.uint8)), *parts]
     return References(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -231,7 +236,7 @@ def _unrelocated(
     # where an instruction begins for certain: at the start of a function, and behind a branch with a relocation
     boundaries = np.unique(np.concatenate([regions.bodies.place, branches]))
     compiled = (traced[regions.owner] >= 0) & ~regions.replacement
-    parts: list[tuple[Places, Places, Places, Kinds]] = []
+    parts: list[tuple[Places, Places, Places, Places, Kinds]] = []
     decoded = 0
     for section in layout.code_indices:
         code = layout.code(section)
@@ -257,7 +262,8 @@ def _unrelocated(
         field, width, target = field[keep], width[keep], target[keep]
         at, flow, count = _confirmed(code.tobytes(), base, boundaries, field, width, target)
         decoded += count
-        parts.append((field[at], target[at], np.full(len(at), -1, np.int64), flow))
+        opcode = field[at] - code_of.opcode_distance(code, field[at] - base)
+        parts.append((field[at], opcode, target[at], np.full(len(at), -1, np.int64), flow))
     return _joined(parts), decoded
 
 
@@ -285,7 +291,7 @@ def _confirmed(
 
 def _addresses(functions: Functions, regions: _Regions, layout: Layout) -> References:
     """Addresses of functions and of data in the code of a linked file that kept no relocations."""
-    parts: list[tuple[Places, Places, Places, Kinds]] = []
+    parts: list[tuple[Places, Places, Places, Places, Kinds]] = []
     low, high = int(functions.bodies.place.min()), int(functions.bodies.place.max()) + 1
     starts = functions.bodies.place
     for section in layout.code_indices:
@@ -309,7 +315,7 @@ def _addresses(functions: Functions, regions: _Regions, layout: Layout) -> Refer
             good |= {start + o for o in code_of.confirm_addresses(raw[start - base : start - base + size], wanted)}
         chosen = np.isin(at, np.array(sorted(good), np.int64))
         at, target = at[chosen], target[chosen]
-        parts.append((at, target, np.full(len(at), -1, np.int64), np.full(len(at), Flow.ADDRESS, np.uint8)))
+        parts.append((at, at, target, np.full(len(at), -1, np.int64), np.full(len(at), Flow.ADDRESS, np.uint8)))
     return _joined(parts)
 
 

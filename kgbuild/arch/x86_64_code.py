@@ -33,6 +33,9 @@ STATIC_CALL_PREFIX = "__SCT__"
 # Direct calls of these are calls through a pointer in a register.
 INDIRECT_PREFIXES = ("__x86_indirect_",)
 
+# arch/x86/include/asm/emulate_prefix.h; a decoder takes its letters for a jump
+EMULATE_PREFIX = b"\x0f\x0bxen"
+
 CALL, _JMP, _JMP8, _LEA = 0xE8, 0xE9, 0xEB, 0x8D
 # Branches without a relocation are few where the assembler left relocations; a function is decoded only if it has one.
 _SHORT = frozenset({_JMP8, *range(0x70, 0x80), *range(0xE0, 0xE4)})
@@ -54,12 +57,29 @@ def classify_relative(code: Bytes, at: Places) -> npt.NDArray[np.uint8]:
     return out
 
 
+def opcode_distance(code: Bytes, at: Places) -> Places:
+    """How far before the displacement at offset `at` the opcode of a branch begins: 2 for 0f 8x, else 1."""
+    return np.where(code[np.maximum(at - 1, 0)] & 0xF0 == 0x80, 2, 1).astype(np.int64)
+
+
 def _words(code: Bytes, at: Places) -> Places:
     """The signed 32-bit numbers at these offsets."""
     out = np.zeros(len(at), np.uint32)
     for byte in range(4):
         out |= code[at + byte].astype(np.uint32) << np.uint32(8 * byte)
     return out.view(np.int32).astype(np.int64)
+
+
+def _emulated(code: Bytes, at: Places) -> npt.NDArray[np.bool_]:
+    """Whether the byte before each offset begins the letters "xen" behind ud2: a mark for Xen, not a jump."""
+    out = np.zeros(len(at), bool)
+    inside = (at >= 3) & (at + 2 <= len(code))
+    where = at[inside] - 3
+    hit = np.ones(len(where), bool)
+    for byte, value in enumerate(EMULATE_PREFIX):
+        hit &= code[where + byte] == value
+    out[inside] = hit
+    return out
 
 
 def find_branches(code: Bytes) -> tuple[Places, Places, Places]:
@@ -81,6 +101,7 @@ def find_branches(code: Bytes) -> tuple[Places, Places, Places]:
     table = np.zeros(256, bool)
     table[list(_SHORT)] = True
     short = np.nonzero(table[code[:-1]])[0].astype(np.int64) + 1
+    short = short[~_emulated(code, short)]
     hop = code[short].astype(np.int8).astype(np.int64)
     return (
         np.concatenate([near, short]),
