@@ -58,7 +58,9 @@ print(len(names) + count)
 """
 OBJDUMP = """
 import re, subprocess, sys
-line = re.compile(r"^ *([0-9a-f]+):.*\\t(?:cs |bnd |notrack )?(?:call|jmp|j[a-z]+) +([0-9a-f]+) <([^>+]+)(\\+0x[0-9a-f]+)?>")
+line = re.compile(
+    r"^ *([0-9a-f]+):.*\\t(?:cs |bnd |notrack )?(?:call|jmp|j[a-z]+) +([0-9a-f]+) <([^>+]+)(\\+0x[0-9a-f]+)?>"
+)
 head = re.compile(r"^[0-9a-f]+ <(.+)>:$")
 dump = subprocess.Popen(["objdump", "-d", "--no-show-raw-insn", sys.argv[1]], stdout=subprocess.PIPE, text=True)
 edges, function = set(), ""
@@ -124,8 +126,8 @@ def read_pairs(path: Path) -> set[tuple[int, int]]:
 def agreement(vmlinux: Path, theirs: set[tuple[int, int]]) -> dict[str, int]:
     """Edges found with relocations and without, and those in only one of the two; branches to starts of functions that
     objdump's listing has and kgbuild has not, and the other way round. What stands in no function (replacements of
-    alternatives, which kgbuild gives to the function they may be patched into; weak functions that the kernel overrides,
-    which have no symbol) is counted by itself."""
+    alternatives, which kgbuild gives to the function they may be patched into; overridden weak functions, which have no
+    symbol) is counted by itself."""
     import mmap
 
     import numpy as np

@@ -108,9 +108,11 @@ def test_branches_of_a_sample_are_those_of_objdump(index: Index, kernel: Kernel)
             callee = index.function_at("vmlinux", target)
             if callee is None or callee.name in INSTRUMENTATION or (inside and match[2] != "call"):
                 continue
-            expected.add((callee.id, target - callee.address))
+            # a prefix comes before the opcode
+            prefixes = line.count(" cs ") + line.count("\tcs ")
+            expected.add((int(match[1], 16) + prefixes - function.address, callee.id, target - callee.address))
         found = {
-            (e.callee, e.delta)
+            (e.offset, e.callee, e.delta)
             for e in index.callees(function.id)
             if e.kind not in (Kind.ADDRESS_TAKEN, Kind.ALTERNATIVE, Kind.JUMP_TABLE)
         }

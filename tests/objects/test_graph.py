@@ -91,6 +91,27 @@ def test_each_site_is_an_edge() -> None:
     assert sites["both", "near"] == 2
 
 
+def test_the_place_is_that_of_the_opcode(linked: bytes) -> None:
+    graph = read_graph(read(linked))
+    e, place = graph.edges, graph.functions.bodies.place
+    opcodes = set()
+    for caller, offset, kind in zip(e.caller.tolist(), e.offset.tolist(), e.kind.tolist(), strict=True):
+        if kind != Kind.ADDRESS_TAKEN:
+            at = int(place[caller]) + offset
+            opcodes.add(graph.layout.read(at, at + 1))
+    assert b"\xe8" in opcodes
+    assert opcodes <= {b"\xe8", b"\xe9", b"\xeb", b"\x0f", *(bytes([b]) for b in range(0x70, 0x80))}
+
+
+def test_letters_for_xen_are_no_jump() -> None:
+    # arch/x86/include/asm/emulate_prefix.h: ud2, "xen"; `x` and `e` would be js +0x65, here into the next function
+    text = 'asm(".type a,@function\\na: ud2\\n.ascii \\"xen\\"\\ncpuid\\nret\\n.size a, .-a\\n.skip 94, 0x90\\n");'
+    text += 'asm(".type b,@function\\nb: .skip 32, 0x90\\nret\\n.size b, .-b\\n");'
+    assert edges_of(read_graph(read(compile_text(text, *KERNEL_FLAGS)))) == set()
+    jump = text.replace("ud2", "nop\\n nop")
+    assert edges_of(read_graph(read(compile_text(jump, *KERNEL_FLAGS)))) == {("a", "b", "tail call")}
+
+
 def test_data_that_holds_functions_and_who_hands_it_on() -> None:
     graph = object_graph()
     p, names = graph.pointers, graph.functions.name
