@@ -276,16 +276,16 @@ def _confirmed(
     first = boundaries[np.searchsorted(boundaries, field[order], "left") - 1]
     edges = np.nonzero(np.diff(first, prepend=np.iinfo(np.int64).min))[0]
     stops = end[order][np.append(edges[1:], len(order)) - 1] if len(order) else end
-    wanted = dict(zip(zip(end.tolist(), target.tolist(), strict=True), range(len(end)), strict=True))
+    ends, targets = (end - base).tolist(), (target - base).tolist()
+    wanted = {pair: row for row, pair in enumerate(zip(ends, targets, strict=True))}
     rows: list[int] = []
     flows: list[int] = []
-    for start, stop in zip(first[edges].tolist(), stops.tolist(), strict=True):
-        # a little more than asked for, so that a false candidate at the end is not taken for a cut instruction
-        for ends, to, call in zip(*code_of.decode_branches(code[start - base : stop - base + 16]), strict=True):
-            row = wanted.get((start + ends, start + to))
-            if row is not None and start + ends <= stop:
-                rows.append(row)
-                flows.append(Flow.CALL if call else Flow.JUMP)
+    stretches = zip((first[edges] - base).tolist(), (stops - base).tolist(), strict=True)
+    for ended, to, call in code_of.decode_branches(code, stretches):
+        row = wanted.get((ended, to))
+        if row is not None:
+            rows.append(row)
+            flows.append(Flow.CALL if call else Flow.JUMP)
     return np.array(rows, np.int64), np.array(flows, np.uint8), len(edges)
 
 

@@ -9,6 +9,7 @@ encodings: Intel SDM volume 2, appendix A and table 2-2.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
 import numpy as np
@@ -110,19 +111,18 @@ def find_branches(code: Bytes) -> tuple[Places, Places, Places]:
     )
 
 
-def decode_branches(code: bytes) -> tuple[list[int], list[int], list[bool]]:
-    """Every direct branch of one function, decoded from its start: ends of the instructions, targets (both offsets
-    in `code`, targets may lie outside), whether it is a call."""
+def decode_branches(code: bytes, stretches: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, bool]]:
+    """Every direct branch of these stretches (start, stop) of `code`, each decoded from its start: end of the
+    instruction, target (both offsets in `code`, targets may lie outside), whether it is a call. What a stretch cuts in
+    two is none."""
     from iced_x86 import Decoder, FlowControl, OpKind
 
     near, call = OpKind.NEAR_BRANCH64, FlowControl.CALL
     base = 1 << 40  # far from 0, so that a backward target is not wrapped around
-    found = [i for i in Decoder(64, code, ip=base) if i.op0_kind == near]
-    return (
-        [i.next_ip - base for i in found],
-        [i.near_branch_target - base for i in found],
-        [i.flow_control == call for i in found],
-    )
+    for start, stop in stretches:
+        for i in Decoder(64, code[start:stop], ip=base + start):
+            if i.op0_kind == near:
+                yield i.next_ip - base, i.near_branch_target - base, i.flow_control == call
 
 
 def confirm_addresses(code: bytes, wanted: set[int]) -> set[int]:
