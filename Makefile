@@ -81,6 +81,7 @@ docs: venv
 bench: kernel
 	@mkdir -p $(RESULTS)
 	$(BIN)/python benchmarks/end_to_end.py
+	$(BIN)/python benchmarks/graph.py
 
 kernel: venv
 	$(BIN)/kgbuild kernel fetch $(KERNEL)

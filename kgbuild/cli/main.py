@@ -17,6 +17,8 @@ COMMANDS = {
     "diff": ("kgbuild.cli.diff", "diff", "Compare two objects of one unit."),
     "verify": ("kgbuild.cli.verify", "verify", "Check a live patch module against a kernel."),
     "vm": ("kgbuild.cli.vm", "vm", "Boot the kernel in QEMU, load the patch, check, unload."),
+    "facts": ("kgbuild.cli.graph", "facts", "Show what is known about one function."),
+    "graph": ("kgbuild.cli.graph", "graph", "Show who calls a function, or what it calls."),
     "kernel": ("kgbuild.cli.kernel", "kernel", "Fetch, list, add and remove kernels."),
     "doctor": ("kgbuild.cli.doctor", "doctor", "Show what this machine has and lacks."),
 }

@@ -217,6 +217,17 @@ def read_sources(path: Path) -> list[tuple[str, str, bool]]:
         return [(source, obj, bool(module)) for source, obj, module in rows]
 
 
+def read_modules(path: Path) -> dict[str, list[str]]:
+    """Source files of each loadable module, by its name (with underscores)."""
+    found: dict[str, list[str]] = {}
+    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+        for modfile, source in database.execute(
+            "SELECT DISTINCT modfile, source FROM units WHERE module = 1 ORDER BY modfile, source"
+        ):
+            found.setdefault(posixpath.basename(modfile).replace("-", "_"), []).append(source)
+    return found
+
+
 def _unit(row: tuple[str, str, str, str, int, str, str]) -> UnitCommand:
     source, obj, modfile, modname, module, argv, objtool = row
     return UnitCommand(source, obj, modfile, modname, bool(module), tuple(json.loads(argv)), tuple(json.loads(objtool)))

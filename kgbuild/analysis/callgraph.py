@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The call graph of a kernel as questions and answers: what an index offers, and the part a question reaches.
+
+Functions are known by a number of the index; `Function` and the rest are plain values. Nothing here needs numpy or
+networkx until a whole DiGraph is asked for, so that one question is answered in the time a process takes to start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from kgbuild.analysis.kinds import Kind
+
+if TYPE_CHECKING:
+    import networkx
+
+CALLERS, CALLEES = "callers", "callees"
+
+
+@dataclass(frozen=True)
+class Function:
+    """One body of code.
+
+    id          its number in the index
+    object      "vmlinux" or the module's name (with underscores)
+    name        a global name before a weak one before a local one; `Index.aliases` gives the others
+    section     name of its section
+    address     link address (unsigned) in vmlinux; offset in the section in a module
+    size        bytes
+    trace_site  offset of the ftrace site in it, None where it has none: it can't be redirected
+    init        its memory is freed after boot, or after the module's init
+    unit        source file of its translation unit, or the name the symbol table gives; "" where unknown
+    """
+
+    id: int
+    object: str
+    name: str
+    section: str
+    address: int
+    size: int
+    trace_site: int | None
+    init: bool
+    unit: str
+
+    @property
+    def in_vmlinux(self) -> bool:
+        return self.object == "vmlinux"
+
+
+@dataclass(frozen=True)
+class Name:
+    """One symbol of a function: its binding ("local", "global", "weak"), its position (0 unique, None where no
+    position names it), whether it is exported, and what gcc derived it from (family "" and no kinds: nothing)."""
+
+    function: int
+    name: str
+    bind: str
+    sympos: int | None
+    exported: bool
+    family: str
+
+
+@dataclass(frozen=True, order=True)
+class Edge:
+    """A reference from one function to another: `offset` bytes into the caller, to `delta` bytes into the callee."""
+
+    caller: int
+    offset: int
+    callee: int
+    delta: int
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Taker:
+    """Data that holds the address of a function: object, name ("" and the section where it has none), section,
+    address, offset of the pointer in it, and the functions that take the address of that data."""
+
+    object: str
+    name: str
+    section: str
+    address: int
+    offset: int
+    users: tuple[int, ...]
+
+    @property
+    def initcall(self) -> bool:
+        return self.name.startswith("__initcall_")
+
+
+class CallGraph(Protocol):
+    """What can be asked of an index."""
+
+    def function(self, number: int) -> Function: ...
+    def functions_named(self, name: str) -> list[Function]: ...
+    def function_at(self, object_name: str, address: int, section: str = "") -> Function | None: ...
+    def callers(self, number: int, limit: int = 0) -> list[Edge]: ...
+    def callees(self, number: int, limit: int = 0) -> list[Edge]: ...
+    def count(self, number: int, direction: str) -> int: ...
+    def aliases(self, number: int) -> list[Name]: ...
+    def address_takers(self, number: int) -> list[Taker]: ...
+    def unit_of(self, number: int) -> str: ...
+    def trace_site(self, number: int) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The part of a call graph that a question reaches.
+
+    root       number of the function it starts at
+    direction  CALLERS or CALLEES
+    functions  every function reached, by its number
+    level      its least distance from the root
+    edges      edges among them that lead one step outward, sorted
+    uncut      how many neighbours a function has in all, where not all of them were followed
+    """
+
+    root: int
+    direction: str
+    functions: dict[int, Function]
+    level: dict[int, int]
+    edges: list[Edge]
+    uncut: dict[int, int]
+
+    @property
+    def complete(self) -> bool:
+        return not self.uncut
+
+    def digraph(self) -> networkx.DiGraph:
+        """As a networkx.DiGraph over functions; see `to_digraph`."""
+        return to_digraph(self.functions.values(), self.edges)
+
+
+def reach(graph: CallGraph, root: int, direction: str, depth: int, limit: int) -> Reach:
+    """What calls `root`, or what it calls, over at most `depth` steps and `limit` further functions (0: no bound).
+
+    Breadth first, so that what is cut is what is farthest. Cycles end where a function was reached before.
+    """
+    functions = {root: graph.function(root)}
+    level = {root: 0}
+    edges: set[Edge] = set()
+    uncut: dict[int, int] = {}
+    most = limit + 1 if limit else 0
+    frontier = [root]
+    for step in range(1, depth + 1):
+        following: list[int] = []
+        for number in frontier:
+            known: set[int] = set()
+            for edge in _neighbours(graph, number, direction, limit, full=bool(most) and len(functions) >= most):
+                far = edge.caller if direction == CALLERS else edge.callee
+                if far not in functions:
+                    if most and len(functions) >= most:
+                        continue
+                    functions[far] = graph.function(far)
+                    level[far] = step
+                    following.append(far)
+                known.add(far)
+                edges.add(edge)
+            if limit and (total := graph.count(number, direction)) > len(known):
+                uncut[number] = total
+        frontier = following
+    return Reach(root, direction, functions, level, sorted(edges), uncut)
+
+
+def _neighbours(graph: CallGraph, number: int, direction: str, limit: int, *, full: bool) -> list[Edge]:
+    """Edges of one function, bounded: one neighbour may account for several. Where nothing more is taken in, none."""
+    if full:
+        return []
+    rows = 4 * limit
+    return graph.callers(number, rows) if direction == CALLERS else graph.callees(number, rows)
+
+
+def to_digraph(functions: Iterable[Function], edges: Iterable[Edge]) -> networkx.DiGraph:
+    """A networkx.DiGraph: nodes are the functions' numbers with attributes name, object, unit, address, size; an edge
+    joins caller and callee, with `kinds` (how, sorted) and `evidence` (places `caller+offset`, the first 16)."""
+    import networkx as nx
+
+    out = nx.DiGraph()
+    names = {}
+    for f in functions:
+        names[f.id] = f.name
+        out.add_node(f.id, name=f.name, object=f.object, unit=f.unit, address=hex(f.address), size=f.size)
+    for e in edges:
+        if not out.has_edge(e.caller, e.callee):
+            out.add_edge(e.caller, e.callee, kinds=[], evidence=[])
+        attributes = out.edges[e.caller, e.callee]
+        if e.kind.label not in attributes["kinds"]:
+            attributes["kinds"] = sorted([*attributes["kinds"], e.kind.label])
+        if len(attributes["evidence"]) < 16:
+            attributes["evidence"].append(f"{names[e.caller]}+{e.offset:#x}")
+    return out

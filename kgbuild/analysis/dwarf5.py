@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The little of DWARF (4 and 5) that questions about one function need, read for one unit at a time.
+
+Which unit an address is in (.debug_aranges), the unit's name, and what was inlined into what. A general reader takes
+minutes for a vmlinux of 160 MB of debugging entries; this one goes to the one unit and steps over everything but
+functions and what they inlined. Source: DWARF 5, chapters 6.1.2 and 7.5.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kgbuild.elf.consts import SHF
+from kgbuild.elf.object import Object
+
+_SIBLING, _NAME, _LOCATION, _COMP_DIR, _LOW_PC = 0x01, 0x03, 0x02, 0x1B, 0x11
+_INLINE, _ORIGIN, _DECL_LINE, _SPECIFICATION, _TYPE = 0x20, 0x31, 0x3B, 0x47, 0x49
+_CALL_FILE, _CALL_LINE = 0x58, 0x59
+_SUBPROGRAM, _INLINED, _LEXICAL, _VARIABLE = 0x2E, 0x1D, 0x0B, 0x34
+_WRAPPERS = {0x01: "[]", 0x26: "", 0x35: "", 0x0F: " *"}
+_TYPES = {0x13: "struct ", 0x17: "union ", 0x04: "enum ", 0x16: "", 0x24: ""}
+# sizes of the forms that have one
+_FIXED = {
+    **dict.fromkeys((0x0B, 0x0C, 0x11, 0x25, 0x29), 1),  # data1 flag ref1 strx1 addrx1
+    **dict.fromkeys((0x05, 0x12, 0x26, 0x2A), 2),  # data2 ref2 strx2 addrx2
+    **dict.fromkeys((0x06, 0x0E, 0x10, 0x13, 0x17, 0x1C, 0x1D, 0x1F, 0x28, 0x2C), 4),
+    **dict.fromkeys((0x01, 0x07, 0x14, 0x20, 0x24), 8),  # addr data8 ref8 ref_sig8 ref_sup8
+    0x19: 0,  # flag_present
+    0x21: 0,  # implicit_const
+    0x1E: 16,  # data16
+}
+_LEB = frozenset({0x0D, 0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23})  # sdata udata ref_udata strx addrx loclistx rnglistx
+_STRP, _LINE_STRP, _STRING, _EXPRLOC, _BLOCK, _BLOCK1, _BLOCK2, _BLOCK4 = 0x0E, 0x1F, 0x08, 0x18, 0x09, 0x0A, 0x03, 0x04
+_REFERENCES = frozenset({0x11, 0x12, 0x13, 0x14, 0x15})
+_IMPLICIT = 0x21
+
+
+_FIRST_ENTRY = 4096  # more than a unit's header and first entry take
+
+
+class DwarfError(ValueError):
+    """Debugging information that can't be read; the facts from it are unknown then."""
+
+
+@dataclass(frozen=True)
+class Inlined:
+    """One place where a function's body was put into another's: callee, containing function with its address (None
+    where gcc made several pieces), source line of the call."""
+
+    callee: str
+    into: str
+    address: int | None
+    line: int
+
+
+@dataclass(frozen=True)
+class UnitFacts:
+    """What one unit says: functions with a body of their own (name -> addresses), functions inlined somewhere, data
+    with the name of its type by address."""
+
+    name: str
+    bodies: dict[str, list[int]]
+    inlined: list[Inlined]
+    data: dict[int, str] = field(default_factory=dict)
+
+
+def read_unit_ranges(obj: Object) -> list[tuple[int, int, int]]:
+    """(start, end, offset of the unit in .debug_info) of every stretch of code, sorted; addresses are signed 64-bit.
+
+    Empty where the file has no .debug_aranges. Raises DwarfError.
+    """
+    raw = _section(obj, ".debug_aranges")
+    out: list[tuple[int, int, int]] = []
+    at = 0
+    while at + 12 <= len(raw):
+        length, version, unit, size, segment = struct.unpack_from("<IHIBB", raw, at)
+        if length >= 0xFFFFFFF0 or version != 2 or size != 8 or segment:
+            raise DwarfError(f".debug_aranges at {at:#x} has a form that is not known")
+        first = at + 16  # the header, padded to twice the size of an address
+        pairs = np.frombuffer(raw, "<i8", (at + 4 + length - first) // 16 * 2, first).reshape(-1, 2)
+        out.extend((start, start + span, unit) for start, span in pairs.tolist() if span)
+        at += 4 + length
+    return sorted(out)
+
+
+def read_unit_name(obj: Object, offset: int) -> str:
+    """Path of the source file of the unit at `offset` in .debug_info, relative to where it was compiled. Raises
+    DwarfError."""
+    try:
+        unit = _Unit(obj, offset, first_only=True)
+        _, _, values, _ = unit.entry(unit.first)
+        return unit.path(values)
+    except (struct.error, IndexError, KeyError) as error:
+        raise DwarfError(f"unit at {offset:#x} can't be read: {error}") from error
+
+
+def read_unit(obj: Object, offset: int) -> UnitFacts:
+    """Bodies, inlining and data of the unit at `offset` in .debug_info. Raises DwarfError."""
+    try:
+        return _Unit(obj, offset).facts()
+    except (struct.error, IndexError, KeyError) as error:
+        raise DwarfError(f"unit at {offset:#x} can't be read: {error}") from error
+
+
+def _section(obj: Object, name: str) -> memoryview:
+    section = obj.section_named(name)
+    if section is None:
+        return memoryview(b"")
+    if section.flags & SHF.COMPRESSED:
+        raise DwarfError(f"{name} is compressed")
+    return obj.contents(section.index)
+
+
+@dataclass(frozen=True)
+class _Abbreviation:
+    """tag, whether children follow, (attribute, form, implicit value) each, size of all where it is fixed, place of
+    DW_AT_sibling where it has one at a fixed place."""
+
+    tag: int
+    children: bool
+    attributes: tuple[tuple[int, int, int], ...]
+    size: int
+    sibling: int
+
+
+def _uleb(raw: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = raw[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+
+
+class _Unit:
+    def __init__(self, obj: Object, offset: int, *, first_only: bool = False) -> None:
+        self.obj = obj
+        info = _section(obj, ".debug_info")
+        length, version = struct.unpack_from("<IH", info, offset)
+        if length >= 0xFFFFFFF0 or version not in (4, 5):
+            raise DwarfError(f"unit at {offset:#x}: DWARF version {version} is not known")
+        self.raw = bytes(info[offset : offset + (_FIRST_ENTRY if first_only else 4 + length)])
+        self.offset = offset
+        if version == 5:
+            kind, size, abbreviations = struct.unpack_from("<BBI", self.raw, 6)
+            self.first = 12
+            if kind != 1:
+                raise DwarfError(f"unit at {offset:#x} is of kind {kind}")
+        else:
+            abbreviations, size = struct.unpack_from("<IB", self.raw, 6)
+            self.first = 11
+        if size != 8:
+            raise DwarfError(f"unit at {offset:#x} has addresses of {size} bytes")
+        wanted = _uleb(self.raw, self.first)[0] if first_only else 0
+        self.abbreviations = self._read_abbreviations(abbreviations, wanted)
+
+    def _read_abbreviations(self, start: int, wanted: int) -> dict[int, _Abbreviation]:
+        raw = bytes(_section(self.obj, ".debug_abbrev")[start : start + (1 << 16)])
+        out: dict[int, _Abbreviation] = {}
+        # where only the unit's own entry is wanted: it follows the end of another (two zeros), its tag is
+        # DW_TAG_compile_unit and it has children
+        at = raw.find(bytes([0, 0, wanted, 0x11, 1])) + 2 if 0 < wanted < 0x80 else 0
+        at = max(at, 0) if at != 1 else 0
+        while True:
+            code, at = _uleb(raw, at)
+            if not code or (wanted and wanted in out):
+                return out
+            tag, at = _uleb(raw, at)
+            children = bool(raw[at])
+            at += 1
+            attributes = []
+            size, sibling = 0, -1
+            while True:
+                name, at = _uleb(raw, at)
+                form, at = _uleb(raw, at)
+                value = 0
+                if form == _IMPLICIT:
+                    value, at = _uleb(raw, at)
+                if not name and not form:
+                    break
+                attributes.append((name, form, value))
+                if name == _SIBLING and form == 0x13 and size >= 0:
+                    sibling = size
+                size = size + _FIXED[form] if form in _FIXED and size >= 0 else -1
+            out[code] = _Abbreviation(tag, children, tuple(attributes), size, sibling)
+
+    def _skip(self, form: int, at: int) -> int:
+        if form in _FIXED:
+            return at + _FIXED[form]
+        if form in _LEB:
+            while self.raw[at] >= 0x80:
+                at += 1
+            return at + 1
+        if form in (_EXPRLOC, _BLOCK):
+            length, at = _uleb(self.raw, at)
+            return at + length
+        if form == _STRING:
+            return self.raw.index(b"\0", at) + 1
+        if form in (_BLOCK1, _BLOCK2, _BLOCK4):
+            width = {_BLOCK1: 1, _BLOCK2: 2, _BLOCK4: 4}[form]
+            return at + width + int.from_bytes(self.raw[at : at + width], "little")
+        raise DwarfError(f"form {form:#x} has no rule")
+
+    def entry(self, at: int) -> tuple[int, bool, dict[int, tuple[int, int, int]], int]:
+        """Tag, whether children follow, (form, place, implicit value) of each attribute, place of what follows."""
+        code, at = _uleb(self.raw, at)
+        if not code:
+            return 0, False, {}, at
+        kind = self.abbreviations[code]
+        values = {}
+        for name, form, implicit in kind.attributes:
+            values[name] = (form, at, implicit)
+            at = self._skip(form, at)
+        return kind.tag, kind.children, values, at
+
+    def number(self, value: tuple[int, int, int] | None) -> int:
+        if value is None:
+            return 0
+        form, at, implicit = value
+        if form == _IMPLICIT:
+            return implicit
+        if form in _LEB:
+            return _uleb(self.raw, at)[0]
+        return int.from_bytes(self.raw[at : at + _FIXED.get(form, 0)], "little")
+
+    def reference(self, value: tuple[int, int, int] | None) -> int | None:
+        """Place in this unit that a reference names, None where it leads to another unit."""
+        if value is None or value[0] not in _REFERENCES:
+            return None
+        return self.number(value)
+
+    def text(self, value: tuple[int, int, int] | None) -> str:
+        if value is None:
+            return ""
+        form, at, _ = value
+        if form == _STRING:
+            return self.raw[at : self.raw.index(b"\0", at)].decode("utf-8", "replace")
+        table = {_STRP: ".debug_str", _LINE_STRP: ".debug_line_str"}.get(form)
+        if table is None:
+            return ""
+        raw = _section(self.obj, table)
+        start = self.number(value)
+        piece = bytes(raw[start : start + 1024])
+        return piece[: piece.find(b"\0")].decode("utf-8", "replace")
+
+    def path(self, values: dict[int, tuple[int, int, int]]) -> str:
+        """The unit's source file, relative to its directory of compilation."""
+        return self.text(values.get(_NAME)).removeprefix(self.text(values.get(_COMP_DIR)).rstrip("/") + "/")
+
+    def _walk(self, at: int) -> Iterator[tuple[int, int, int, bool]]:
+        """(place, tag, depth, children) of entries from `at` on; what has a sibling and holds no code is stepped over.
+        Depth 0 is that of the first; ends when its level does."""
+        raw, known, end = self.raw, self.abbreviations, len(self.raw)
+        depth = 0
+        while at < end:
+            place = at
+            code = raw[at]
+            at += 1
+            if code >= 0x80:
+                code, at = _uleb(raw, place)
+            if not code:
+                depth -= 1
+                if depth < 0:
+                    return
+                continue
+            kind = known[code]
+            tag = kind.tag
+            yield place, tag, depth, kind.children
+            if kind.children and kind.sibling >= 0 and tag not in (_SUBPROGRAM, _INLINED, _LEXICAL):
+                (at,) = struct.unpack_from("<I", raw, at + kind.sibling)
+                continue
+            if kind.size >= 0:
+                at += kind.size
+            else:
+                for _, form, _ in kind.attributes:
+                    at = self._skip(form, at)
+            depth += kind.children
+
+    def facts(self) -> UnitFacts:
+        _, _, values, at = self.entry(self.first)
+        name = self.path(values)
+        bodies: dict[str, list[int]] = {}
+        pending: list[tuple[int, int, int]] = []
+        functions: dict[int, dict[int, tuple[int, int, int]]] = {}
+        data: dict[int, int] = {}
+        owner = -1
+        for place, tag, depth, _ in self._walk(at):
+            if tag == _SUBPROGRAM:
+                _, _, attributes, _ = self.entry(place)
+                functions[place] = attributes
+                owner = place if depth == 0 else owner
+                if _LOW_PC in attributes:
+                    bodies.setdefault(self._name(place, functions), []).append(self._address(attributes))
+            elif tag == _INLINED:
+                _, _, attributes, _ = self.entry(place)
+                origin = self.reference(attributes.get(_ORIGIN))
+                if origin is not None:
+                    pending.append((origin, owner, self.number(attributes.get(_CALL_LINE))))
+            elif tag == _VARIABLE and depth == 0:
+                _, _, attributes, _ = self.entry(place)
+                form, where, _ = attributes.get(_LOCATION, (0, 0, 0))
+                # DW_OP_addr and 8 bytes
+                if form == _EXPRLOC and self.raw[where : where + 2] == b"\x09\x03":
+                    kind = self.reference(attributes.get(_TYPE) or self._inherited(attributes, _TYPE))
+                    if kind is not None:
+                        data[struct.unpack_from("<q", self.raw, where + 2)[0]] = kind
+        inlined = []
+        for origin, into, line in pending:
+            low = functions.get(into, {})
+            address = self._address(low) if _LOW_PC in low else None
+            inlined.append(Inlined(self._name(origin, functions), self._name(into, functions), address, line))
+        return UnitFacts(name, bodies, inlined, {a: self._type(k) for a, k in data.items() if a})
+
+    def _address(self, attributes: dict[int, tuple[int, int, int]]) -> int:
+        return int(struct.unpack_from("<q", self.raw, attributes[_LOW_PC][1])[0])
+
+    def _inherited(self, attributes: dict[int, tuple[int, int, int]], name: int) -> tuple[int, int, int] | None:
+        origin = self.reference(attributes.get(_SPECIFICATION) or attributes.get(_ORIGIN))
+        return self.entry(origin)[2].get(name) if origin is not None else None
+
+    def _name(self, place: int, functions: dict[int, dict[int, tuple[int, int, int]]]) -> str:
+        for _ in range(8):
+            attributes = functions.get(place) or self.entry(place)[2]
+            if _NAME in attributes:
+                return self.text(attributes[_NAME])
+            origin = self.reference(attributes.get(_ORIGIN) or attributes.get(_SPECIFICATION))
+            if origin is None:
+                return ""
+            place = origin
+        return ""
+
+    def _type(self, place: int) -> str:
+        suffix = ""
+        for _ in range(16):
+            tag, _, attributes, _ = self.entry(place)
+            if tag in _TYPES:
+                return f"{_TYPES[tag]}{self.text(attributes.get(_NAME))}{suffix}".strip()
+            suffix = _WRAPPERS.get(tag, "") + suffix
+            following = self.reference(attributes.get(_TYPE))
+            if tag not in _WRAPPERS or following is None:
+                return ""
+            place = following
+        return ""

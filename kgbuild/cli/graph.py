@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`kgbuild graph` and `kgbuild facts`: questions to the index of a kernel."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kgbuild.cli.ui import Output, common_options
+from kgbuild.errors import UserError
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.callgraph import Reach
+    from kgbuild.host.index import Index
+
+_kernel = click.option(
+    "--kernel", "kernel_name", required=True, metavar="NAME", help="The kernel, e.g. debian:newest-6.1-cloud."
+)
+_output = click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write it here.")
+
+
+@click.command(short_help="Show who calls a function, or what it calls.")
+@_kernel
+@click.option("--callers", metavar="NAME", help="Show what leads to this function.")
+@click.option("--callees", metavar="NAME", help="Show what this function leads to.")
+@click.option("--depth", type=click.IntRange(1), default=1, show_default=True, help="Steps away from it.")
+@click.option("--limit", type=click.IntRange(0), default=200, show_default=True, help="Functions shown; 0: all.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "dot", "graphml"]),
+    default="text",
+    show_default=True,
+    help="Tree, or a graph for other programs.",
+)
+@_output
+@common_options
+def graph(
+    kernel_name: str,
+    callers: str | None,
+    callees: str | None,
+    depth: int,
+    limit: int,
+    form: str,
+    output: Path | None,
+    quiet: bool,
+    verbose: bool,
+    no_color: bool,
+    offline: bool,
+) -> None:
+    """Show the call graph of vmlinux and all modules around one function, with the place of each reference.
+
+    NAME may be NAME@UNIT, NAME@MODULE or NAME,POSITION where several functions have one name. The first question to a
+    kernel makes its index, which takes some seconds.
+
+    \b
+    Example:
+      kgbuild graph --kernel debian:newest-6.1-cloud --callers kfree_skb_reason --depth 2
+    """
+    if (callers is None) == (callees is None):
+        raise click.UsageError("say either --callers NAME or --callees NAME")
+    from kgbuild.analysis.callgraph import CALLEES, CALLERS, reach
+    from kgbuild.host.acquire import ensure_kernel
+    from kgbuild.host.index import with_index
+
+    out = Output(quiet=quiet or (form != "text" and output is None), verbose=verbose, no_color=no_color)
+    kernel = ensure_kernel(kernel_name, progress=out, offline=offline)
+    direction = CALLERS if callers is not None else CALLEES
+
+    def answer(index: Index) -> Reach:
+        return reach(index, index.choose(callers or callees or "").id, direction, depth, limit)
+
+    found = with_index(kernel, out, answer)
+    _write("\n".join(_lines(found, form)) + "\n", output, out)
+    if not found.complete and (form != "text" or output is not None):
+        total = max(found.uncut.values())
+        click.echo(f"not complete: {len(found.functions)} functions (--limit {limit}), one has {total}", err=True)
+
+
+def _lines(found: Reach, form: str) -> list[str]:
+    from kgbuild.report.graph import graph_json, render_dot, render_graphml, render_tree
+
+    match form:
+        case "json":
+            return [json.dumps(graph_json(found), indent=1)]
+        case "dot":
+            return list(render_dot(found))
+        case "graphml":
+            return list(render_graphml(found))
+        case _:
+            return list(render_tree(found, unicode=_unicode()))
+
+
+def _unicode() -> bool:
+    return "utf" in (sys.stdout.encoding or "").lower()
+
+
+def _write(text: str, path: Path | None, out: Output) -> None:
+    if path is None:
+        click.echo(text, nl=False)
+        return
+    from kgbuild.host.cache import write_atomic
+
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError("is no file that can be written", place=str(path), remedy="name a file in a directory there is")
+    write_atomic(path, text.encode())
+    out.line("wrote", str(path))
+
+
+@click.command(short_help="Show what is known about one function.")
+@click.argument("function")
+@_kernel
+@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Rows of each list; 0: all.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@_output
+@common_options
+def facts(
+    function: str,
+    kernel_name: str,
+    limit: int,
+    form: str,
+    output: Path | None,
+    quiet: bool,
+    verbose: bool,
+    no_color: bool,
+    offline: bool,
+) -> None:
+    """Show what gcc made of FUNCTION, who reaches it, and whether it can be redirected.
+
+    Clones and halves, what it shares its address with, what it is inlined into, direct callers, code and data that
+    hold its address. FUNCTION may be NAME@UNIT, NAME@MODULE or NAME,POSITION where several have one name.
+
+    \b
+    Example:
+      kgbuild facts do_epoll_pwait.part.0 --kernel debian:newest-6.1-cloud
+    """
+    from kgbuild.host.acquire import ensure_kernel
+    from kgbuild.host.facts import read_facts
+    from kgbuild.host.index import with_index
+    from kgbuild.report.facts import facts_json, render_facts
+
+    out = Output(quiet=quiet or (form != "text" and output is None), verbose=verbose, no_color=no_color)
+    kernel = ensure_kernel(kernel_name, progress=out, offline=offline)
+    found = with_index(kernel, out, lambda index: read_facts(index, kernel, index.choose(function), limit))
+    lines = [json.dumps(facts_json(found), indent=1)] if form == "json" else list(render_facts(found))
+    _write("\n".join(lines) + "\n", output, out)

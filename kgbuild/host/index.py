@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The index of a kernel: who calls whom, what shares an address, who holds a pointer. One SQLite file, made once.
+
+    index = load_index(kernel, progress)
+    for function in index.functions_named("copy_process"):
+        for edge in index.callers(function.id): ...
+
+It lies in the kernel's directory of the cache, so it is known by the kernel's build-id, and holds that and the number
+of its schema; one of another number, or a damaged one, is made anew and the user told. Any SQLite client opens it
+(docs/schema/index.md).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kgbuild.analysis.callgraph import CALLERS, Edge, Function, Name, Taker
+from kgbuild.analysis.kinds import Kind
+from kgbuild.errors import ToolError, UserError
+from kgbuild.host.cache import Cache
+from kgbuild.model import Kernel, Progress
+
+# Raise it whenever what the tables mean changes: an index of another number is made anew.
+SCHEMA = 1
+VMLINUX = "vmlinux"
+_BINDS = {0: "local", 1: "global", 2: "weak"}
+_HEADER = struct.Struct(">16sH")
+_MASK = 0xFFFF_FFFF_FFFF_FFFF
+_FUNCTION = """
+SELECT f.id, o.name, f.name, s.name, f.address, f.size, f.trace_site, f.init, coalesce(u.source, '')
+FROM functions f JOIN objects o ON o.id = f.object JOIN sections s ON s.id = f.section
+LEFT JOIN units u ON u.id = f.unit
+"""
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.dwarf5 import UnitFacts
+
+
+class IndexDamaged(ToolError):
+    """The file can't be read as what it should be."""
+
+
+def index_path(kernel: Kernel) -> Path:
+    """Where a kernel's index is or will be."""
+    return kernel.root / "index.sqlite"
+
+
+def load_index(kernel: Kernel, progress: Progress, cache: Cache | None = None) -> Index:
+    """The index of a kernel, made first where there is none, or none that can be used.
+
+    Raises ToolError where it can't be made.
+    """
+    path = index_path(kernel)
+    fault = _fault(path, kernel)
+    if fault is not None:
+        _build(kernel, progress, fault, cache)
+    return Index(path, kernel)
+
+
+def with_index(kernel: Kernel, progress: Progress, use: Callable[[Index], T], cache: Cache | None = None) -> T:
+    """What `use` answers from the index; where the file turns out to be damaged, it is made anew and asked again."""
+    try:
+        return use(load_index(kernel, progress, cache))
+    except IndexDamaged as damage:
+        _build(kernel, progress, f"the old one was damaged ({damage.fact})", cache)
+        return use(Index(index_path(kernel), kernel))
+
+
+def _build(kernel: Kernel, progress: Progress, fault: str, cache: Cache | None) -> None:
+    from kgbuild.host.index_build import build_index
+
+    path = index_path(kernel)
+    with (cache if cache is not None else Cache()).lock(f"index-{kernel.id.build_id}", progress):
+        # another run may have made it meanwhile; one found damaged while it was read is not asked again
+        if "damaged" in fault or _fault(path, kernel) is not None:
+            build_index(kernel, path, progress, fault)
+
+
+def _fault(path: Path, kernel: Kernel) -> str | None:
+    """Why the file there can't be used: "" where there is none, None where it can."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except FileNotFoundError:
+        return ""
+    if len(head) < 100 or head[:16] != b"SQLite format 3\0":
+        return "the old one was damaged"
+    size = _HEADER.unpack_from(head)[1]
+    pages = int.from_bytes(head[28:32], "big")
+    if (1 << 16 if size == 1 else size) * pages != path.stat().st_size:
+        return "the old one was damaged (cut short)"
+    try:
+        database = _open(path)
+        meta = dict(database.execute("SELECT key, value FROM meta"))
+        database.close()
+    except (sqlite3.Error, UnicodeDecodeError):
+        return "the old one was damaged"
+    if meta.get("schema") != str(SCHEMA):
+        return f"the old one has schema {meta.get('schema', 'none')}, this is {SCHEMA}"
+    if meta.get("build_id") != kernel.id.build_id or meta.get("complete") != "1":
+        return "the old one is of another kernel"
+    return None
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+
+
+class Index:
+    """Questions to the index of one kernel. Functions are known by their number in it (`Function.id`)."""
+
+    def __init__(self, path: Path, kernel: Kernel) -> None:
+        self.path = path
+        self.kernel = kernel
+        self._database = _open(path)
+        self._cached = lru_cache(maxsize=1 << 17)(self._function)
+
+    def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
+        try:
+            return self._database.execute(query, values).fetchall()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise IndexDamaged(str(error), place=str(self.path), remedy="remove the file; it is made again") from error
+
+    # Functions
+
+    def function(self, number: int) -> Function:
+        """The function of that number. Raises KeyError."""
+        return self._cached(number)
+
+    def _function(self, number: int) -> Function:
+        rows = self._rows(f"{_FUNCTION} WHERE f.id = ?", (number,))
+        if not rows:
+            raise KeyError(number)
+        return _as_function(rows[0])
+
+    def functions_named(self, name: str) -> list[Function]:
+        """Every function one of whose names is `name`: vmlinux first, then by module and address."""
+        rows = self._rows(
+            f"{_FUNCTION} WHERE f.id IN (SELECT function FROM symbols WHERE name = ?) "
+            "ORDER BY f.object, f.address, f.id",
+            (name,),
+        )
+        return [_as_function(row) for row in rows]
+
+    def function_at(self, object_name: str, address: int, section: str = "") -> Function | None:
+        """The function that holds an address of vmlinux, or an offset in `section` of a module, else None."""
+        signed = address - (1 << 64) if address >> 63 else address
+        where = "WHERE o.name = ? AND f.address <= ? AND f.address > ? - 1048576"
+        values: tuple[object, ...] = (object_name, signed, signed)
+        if section:
+            where, values = where + " AND s.name = ?", (*values, section)
+        for row in self._rows(f"{_FUNCTION} {where} ORDER BY f.address DESC LIMIT 64", values):
+            found = _as_function(row)
+            if found.address <= address < found.address + max(found.size, 1):
+                return found
+        return None
+
+    def aliases(self, number: int) -> list[Name]:
+        """Every name of a function, the one it is called by here included, in the order of the symbol table's kinds:
+        global, weak, local."""
+        rows = self._rows(
+            "SELECT function, name, bind, sympos, exported, family FROM symbols WHERE function = ? ORDER BY rowid",
+            (number,),
+        )
+        return [_as_name(row) for row in rows]
+
+    def family(self, number: int) -> list[Function]:
+        """What gcc derived from the same function of the same object and unit, and that function: clones, halves. The
+        function asked about is not in it."""
+        names = self.aliases(number)
+        own = self.function(number)
+        stems = sorted({n.family or n.name for n in names})
+        found: dict[int, Function] = {}
+        for stem in stems:
+            for row in self._rows(
+                "SELECT function FROM symbols WHERE family = ? UNION SELECT function FROM symbols WHERE name = ?",
+                (stem, stem),
+            ):
+                other = self.function(row[0])
+                same_unit = other.unit == own.unit or not (other.unit and own.unit)
+                if other.id != number and other.object == own.object and same_unit:
+                    found[other.id] = other
+        return sorted(found.values(), key=lambda f: (f.name, f.id))
+
+    def trace_site(self, number: int) -> int | None:
+        """Offset of a function's ftrace site, None where it has none and can't be redirected."""
+        return self.function(number).trace_site
+
+    def unit_of(self, number: int) -> str:
+        """Source file of a function's translation unit, relative to the source tree; "" where it is not known.
+
+        Where the index knows only that it is one of a module's units, the one whose text alone looks like a definition
+        of it is taken.
+        """
+        found = self.function(number)
+        if found.unit:
+            return found.unit
+        return self._unit_by_text(found)
+
+    def candidate_units(self, number: int) -> list[str]:
+        """The units a function may come from: one where that is known, else all of its module."""
+        found = self.function(number)
+        if found.unit:
+            return [found.unit]
+        rows = self._rows(
+            "SELECT source FROM units WHERE object = (SELECT object FROM functions WHERE id = ?) ORDER BY source",
+            (number,),
+        )
+        return [] if found.in_vmlinux else [str(source) for (source,) in rows]
+
+    def _unit_by_text(self, function: Function) -> str:
+        import re
+
+        names = {n.family or n.name for n in self.aliases(function.id)} - {"init_module", "cleanup_module"}
+        names |= {name.partition(".")[0] for name in names}
+        pattern = re.compile(rb"^[A-Za-z_][^;=\n]*\b(%s)\s*\(" % b"|".join(re.escape(n.encode()) for n in names), re.M)
+        hits = []
+        for source in self.candidate_units(function.id):
+            try:
+                text = (self.kernel.source / source).read_bytes()
+            except OSError:
+                continue
+            # a prototype ends with a semicolon before any brace does
+            if any(_defines(text, match.end()) for match in pattern.finditer(text)):
+                hits.append(source)
+        return hits[0] if len(hits) == 1 else ""
+
+    # Edges
+
+    def callers(self, number: int, limit: int = 0) -> list[Edge]:
+        """References to a function from code, by caller and place; at most `limit` (0: all)."""
+        return list(self._edges("callee", number, limit))
+
+    def callees(self, number: int, limit: int = 0) -> list[Edge]:
+        """References from a function's code to functions, by place; at most `limit` (0: all)."""
+        return list(self._edges("caller", number, limit))
+
+    def _edges(self, column: str, number: int, limit: int) -> Iterator[Edge]:
+        query = f"SELECT caller, offset, callee, delta, kind FROM calls WHERE {column} = ? ORDER BY caller, offset"
+        for row in self._rows(query + (f" LIMIT {limit}" if limit else ""), (number,)):
+            caller, offset, callee, delta, kind = row
+            yield Edge(caller, offset, callee, delta, Kind(kind))
+
+    def count(self, number: int, direction: str) -> int:
+        """How many functions call a function, or are called by it; the address being taken counts too."""
+        far, near = ("caller", "callee") if direction == CALLERS else ("callee", "caller")
+        ((count,),) = self._rows(f"SELECT count(DISTINCT {far}) FROM calls WHERE {near} = ?", (number,))
+        return int(count)
+
+    def address_takers(self, number: int) -> list[Taker]:
+        """Data that holds a function's address, with the functions that take the address of that data. Code that takes
+        the address itself is among `callers`, with kind ADDRESS_TAKEN."""
+        rows = self._rows(
+            "SELECT h.id, o.name, h.name, s.name, h.address, p.offset FROM pointers p "
+            "JOIN holders h ON h.id = p.holder JOIN objects o ON o.id = h.object JOIN sections s ON s.id = h.section "
+            "WHERE p.function = ? "
+            "ORDER BY h.object, h.address, p.offset",
+            (number,),
+        )
+        out = []
+        for holder, obj, name, section, address, offset in rows:
+            users = self._rows("SELECT function FROM users WHERE holder = ? ORDER BY function", (holder,))
+            known = "" if name == section else str(name)
+            out.append(
+                Taker(
+                    str(obj),
+                    known,
+                    str(section),
+                    address & _MASK,
+                    offset,
+                    tuple(user for (user,) in users),
+                )
+            )
+        return out
+
+    # The whole
+
+    def edges(self) -> Iterator[Edge]:
+        """Every edge of the kernel and its modules."""
+        for row in self._rows("SELECT caller, offset, callee, delta, kind FROM calls"):
+            caller, offset, callee, delta, kind = row
+            yield Edge(caller, offset, callee, delta, Kind(kind))
+
+    def functions(self) -> Iterator[Function]:
+        """Every function of the kernel and its modules."""
+        for row in self._rows(f"{_FUNCTION} ORDER BY f.id"):
+            yield _as_function(row)
+
+    def dwarf_unit(self, number: int) -> int | None:
+        """Offset of a function's unit in vmlinux's .debug_info, where there is one."""
+        rows = self._rows("SELECT u.dwarf FROM functions f JOIN units u ON u.id = f.unit WHERE f.id = ?", (number,))
+        return rows[0][0] if rows and rows[0][0] is not None else None
+
+    def nearest(self, name: str, count: int = 5) -> list[str]:
+        """Names of functions that look like `name`, nearest first."""
+        import difflib
+
+        words = sorted((w for w in name.split("_") if len(w) > 2), key=len, reverse=True)[:2]
+        tests = ["name GLOB ?" for _ in range(1 + len(words))]
+        globs = [f"{_plain(name[:3])}*", *(f"*{_plain(word)}*" for word in words)]
+        rows = self._rows(f"SELECT DISTINCT name FROM symbols WHERE {' OR '.join(tests)}", tuple(globs))
+        close = [str(n) for (n,) in rows if abs(len(str(n)) - len(name)) <= max(4, len(name) // 2)]
+        return difflib.get_close_matches(name, close, n=count, cutoff=0.6)
+
+    def choose(self, wanted: str) -> Function:
+        """The one function that `NAME`, `NAME@UNIT`, `NAME@MODULE` or `NAME,POSITION` means (also `NAME@MODULE,POS`).
+
+        UNIT is a source file or its end. Raises UserError: with the nearest names where there is none, with the list
+        where there are several.
+        """
+        name, _, position = wanted.partition(",")
+        name, _, place = name.partition("@")
+        if position and not position.isdigit():
+            raise UserError(f"{position!r} is no position", place=wanted, remedy="say NAME,POSITION with a number")
+        found = self.functions_named(name)
+        if not found:
+            everywhere = self._inlined_in(name, place)
+            if everywhere:
+                raise UserError(
+                    f"has no body of its own: it is inlined into {', '.join(everywhere[:8])}",
+                    place=wanted,
+                    remedy="ask about one of those",
+                )
+            near = self.nearest(name)
+            raise UserError(
+                "no function of that name in this kernel (NAME@UNIT tells whether it is inlined everywhere)",
+                place=name,
+                remedy=f"nearest: {', '.join(near)}" if near else "",
+            )
+        fitting = [f for f in found if self._fits(f, name, place, position)]
+        if len(fitting) == 1:
+            return fitting[0]
+        listed = "\n".join(self._listed(f, name) for f in (fitting or found)[:_LISTED])
+        more = len(fitting or found) - _LISTED
+        listed += f"\n  ({more} more)" if more > 0 else ""
+        fact = f"{len(fitting)} functions have this name" if fitting else "no function of that name is there; there are"
+        raise UserError(
+            f"{fact}\n{listed}", place=wanted, remedy="choose one with NAME@UNIT, NAME@MODULE or NAME,POSITION"
+        )
+
+    def _inlined_in(self, name: str, place: str) -> list[str]:
+        """Functions of the unit `place` that a function without a body was inlined into."""
+        if "." not in place:
+            return []
+        rows = self._rows(
+            "SELECT dwarf FROM units WHERE dwarf IS NOT NULL AND (source = ? OR source LIKE '%/' || ?)", (place, place)
+        )
+        found: set[str] = set()
+        for (offset,) in rows:
+            unit, _ = read_unit_at(self.kernel, offset)
+            found |= {one.into for one in (unit.inlined if unit is not None else ()) if one.callee == name}
+        return sorted(found)
+
+    def _fits(self, function: Function, name: str, place: str, position: str) -> bool:
+        if place:
+            unit = function.unit or (self.unit_of(function.id) if "." in place else "")
+            if place not in (function.object, unit) and not unit.endswith("/" + place):
+                return False
+        if position:
+            if not place and not function.in_vmlinux:
+                return False
+            return any(n.name == name and n.sympos == int(position) for n in self.aliases(function.id))
+        return True
+
+    def _listed(self, function: Function, name: str) -> str:
+        position = next((n.sympos for n in self.aliases(function.id) if n.name == name), None)
+        unit = function.unit or self.unit_of(function.id)
+        shown = f"{name},{position}" if position else name
+        return f"  {shown:<32} {function.object:<16} {unit or '(unit not known)'}"
+
+
+_LISTED = 40
+
+
+def read_unit_at(kernel: Kernel, offset: int) -> tuple[UnitFacts | None, str]:
+    """What debugging information says about the unit at an offset of vmlinux's .debug_info, or why that is unknown."""
+    import mmap
+
+    from kgbuild.analysis.dwarf5 import DwarfError, read_unit
+    from kgbuild.elf.read import read
+
+    with kernel.vmlinux.open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        return read_unit(read(memoryview(data)), offset), ""
+    except DwarfError as error:
+        return None, f"not known: {error}"
+
+
+def _plain(text: str) -> str:
+    """Text in which GLOB sees no wildcard."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in text)
+
+
+def _as_function(row: Any) -> Function:
+    number, obj, name, section, address, size, trace_site, init, unit = row
+    return Function(
+        number,
+        str(obj),
+        str(name),
+        str(section),
+        address & _MASK,
+        size,
+        trace_site if trace_site is not None else None,
+        bool(init),
+        str(unit),
+    )
+
+
+def _as_name(row: Any) -> Name:
+    function, name, bind, sympos, exported, family = row
+    return Name(
+        function,
+        str(name),
+        _BINDS.get(bind, "local"),
+        sympos if sympos is not None else None,
+        bool(exported),
+        str(family) if family is not None else "",
+    )
+
+
+def _defines(text: bytes, at: int) -> bool:
+    """Whether the parameter list that begins at `at` is followed by a body."""
+    depth = 1
+    while at < len(text) and depth:
+        depth += {40: 1, 41: -1}.get(text[at], 0)
+        at += 1
+    rest = text[at : at + 200]
+    brace, semicolon = rest.find(b"{"), rest.find(b";")
+    return brace >= 0 and (semicolon < 0 or brace < semicolon)

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The index of a small kernel of our own: vmlinux and two modules that call each other's exports."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import networkx
+import pytest
+
+from kgbuild.analysis.callgraph import CALLEES, CALLERS, reach
+from kgbuild.analysis.kinds import Kind
+from kgbuild.errors import UserError
+from kgbuild.host import index_build
+from kgbuild.host.cache import Cache
+from kgbuild.host.facts import read_facts
+from kgbuild.host.index import SCHEMA, Index, index_path, load_index, with_index
+from kgbuild.host.units import write_units
+from kgbuild.model import Kernel, KernelId, SilentProgress, Task, UnitCommand
+from kgbuild.report.facts import facts_json, render_facts
+from kgbuild.report.graph import graph_json, render_dot, render_graphml, render_tree
+from tests.toolchain import KERNEL_FLAGS, compile_text, run
+
+CORE = """
+__attribute__((noipa)) int shared(int x) { return x * 3; }
+static __attribute__((noinline)) int show(int x) { return shared(x) + 1; }
+int open_core(int x) { return show(x) + shared(x); }
+int ring_b(int x);
+__attribute__((noinline)) int ring_a(int x) { return x ? ring_b(x - 1) + 1 : 0; }
+__attribute__((noinline)) int ring_b(int x) { return x ? ring_a(x - 2) + 2 : 0; }
+void __fentry__(void) {}
+"""
+OTHER = """
+int shared(int);
+static __attribute__((noinline)) int show(int x) { return shared(x) + 7; }
+int (*handlers[2])(int) = { show, shared };
+int open_other(int x) { return show(x) * 2; }
+"""
+ONE = "int shared(int); int from_two(int); int of_one(int x) { return shared(x) + from_two(x) + 1; }"
+TWO = """
+__attribute__((noipa)) int from_two(int x) { return x + 5; }
+int idle(int x) { return from_two(x) + from_two(x + 1); }
+"""
+
+
+class Noting(SilentProgress):
+    """Remembers the titles of steps."""
+
+    def __init__(self) -> None:
+        self.titles: list[str] = []
+
+    @contextmanager
+    def _noted(self, title: str) -> Iterator[Task]:
+        self.titles.append(title)
+        with super().step(title) as task:
+            yield task
+
+    def step(self, title: str, total: float | None = None, unit: str = ""):  # type: ignore[no-untyped-def]
+        del total, unit
+        return self._noted(title)
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Kernel:
+    root = tmp_path / "kernel"
+    modules = root / "modules"
+    modules.mkdir(parents=True)
+    flags = (*KERNEL_FLAGS, "-fno-optimize-sibling-calls", "-g")
+    for name, text in (("core", CORE), ("other", OTHER)):
+        (root / f"{name}.o").write_bytes(compile_text(text, *flags, name=f"{name}.c"))
+    address = "-Ttext=0xffffffff81000000"
+    run("ld", "-q", address, "-e", "shared", "-o", "vmlinux", "core.o", "other.o", cwd=root)
+    (modules / "one.ko").write_bytes(compile_text(ONE, *KERNEL_FLAGS, name="one.c"))
+    (modules / "two-b.ko").write_bytes(compile_text(TWO, *KERNEL_FLAGS, name="two.c"))
+    (root / "symvers").write_text(
+        "0x0\tshared\tvmlinux\tEXPORT_SYMBOL\t\n0x0\tfrom_two\tfs/two-b\tEXPORT_SYMBOL_GPL\t\n"
+    )
+    units = [
+        UnitCommand(source, source[:-1] + "o", modfile, modfile.rpartition("/")[2], module, ("cc",), ())
+        for source, modfile, module in (
+            ("core.c", "core", False),
+            ("other.c", "other", False),
+            ("fs/one.c", "fs/one", True),
+            ("fs/two.c", "fs/two-b", True),
+            ("fs/more.c", "fs/two-b", True),
+        )
+    ]
+    write_units(units, root / "units.sqlite")
+    (root / "fs").mkdir()
+    (root / "fs/two.c").write_text(TWO)
+    (root / "fs/more.c").write_text("int from_two(int);\nint more(void) { return from_two(3); }\n")
+    return Kernel(
+        id=KernelId("local", "small", "", "ab" * 20),
+        root=root,
+        source=root,
+        build=root,
+        config=root / "config",
+        symvers=root / "symvers",
+        vmlinux=root / "vmlinux",
+        image=root / "image",
+        modules=modules,
+        units=root / "units.sqlite",
+        cc="gcc-12",
+        compiler="gcc",
+    )
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def index(kernel: Kernel, cache: Cache) -> Index:
+    return load_index(kernel, SilentProgress(), cache)
+
+
+def callers_of(index: Index, name: str) -> set[tuple[str, str, Kind]]:
+    number = index.choose(name).id
+    found = [(index.function(e.caller), e.kind) for e in index.callers(number)]
+    return {(f.object, f.name, kind) for f, kind in found}
+
+
+def test_callers_across_objects(index: Index) -> None:
+    assert callers_of(index, "shared") == {
+        ("vmlinux", "show", Kind.CALL),
+        ("vmlinux", "open_core", Kind.CALL),
+        ("one", "of_one", Kind.CALL),
+    }
+    # an export of a module that is read after the one that uses it, and a call within one section of a module
+    assert callers_of(index, "from_two") == {("one", "of_one", Kind.CALL), ("two_b", "idle", Kind.CALL)}
+
+
+def test_each_place_is_evidence(index: Index) -> None:
+    idle, target = index.choose("idle"), index.choose("from_two")
+    places = [e.offset for e in index.callees(idle.id) if e.callee == target.id]
+    assert len(places) == 2 and 0 < places[0] < places[1] < idle.size
+
+
+def test_names_positions_units(index: Index) -> None:
+    found = index.functions_named("show")
+    assert [f.unit for f in found] == ["core.c", "other.c"]
+    for position, function in enumerate(found, 1):
+        (name,) = index.aliases(function.id)
+        assert (name.sympos, name.bind, name.exported) == (position, "local", False)
+        assert index.choose(f"show,{position}") == function
+        assert index.choose(f"show@{function.unit}") == function
+        assert index.function_at("vmlinux", function.address + function.size - 1) == function
+        assert index.trace_site(function.id) == 0
+    assert index.aliases(index.choose("shared").id)[0].exported
+    assert index.function_at("vmlinux", 0x1234) is None
+
+
+def test_unit_of_a_module_with_several(index: Index) -> None:
+    assert index.unit_of(index.choose("of_one").id) == "fs/one.c"
+    function = index.choose("from_two@two_b")
+    assert function.unit == ""
+    assert index.candidate_units(function.id) == ["fs/more.c", "fs/two.c"]
+    # a prototype and a call in the other file are no definition
+    assert index.unit_of(function.id) == "fs/two.c"
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("shaerd", ["nearest: shared"]),
+        ("show", ["2 functions have this name", "show,1", "other.c"]),
+        ("show,9", ["show,1", "show,2"]),
+        ("show@nowhere.c", ["core.c", "other.c"]),
+        ("show,x", ["is no position"]),
+    ],
+)
+def test_names_that_choose_nothing(index: Index, name: str, texts: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        index.choose(name)
+    assert error.value.exit_code == 2
+    assert all(text in str(error.value) for text in texts), str(error.value)
+
+
+def test_who_holds_an_address(index: Index) -> None:
+    (taker,) = index.address_takers(index.choose("show@other.c").id)
+    assert (taker.object, taker.name, taker.offset) == ("vmlinux", "handlers", 0)
+
+
+def test_facts(index: Index, kernel: Kernel) -> None:
+    facts = read_facts(index, kernel, index.choose("show@other.c"))
+    assert facts.traceable and not facts.exported and facts.why_not_redirectable == ""
+    assert [(h.name, h.offset) for h in facts.holders] == [("handlers", 0)]
+    assert [c.name for c in facts.callers] == ["open_other"]
+    text = "\n".join(render_facts(facts))
+    assert "position 2" in text and "handlers" in text
+    assert json.loads(json.dumps(facts_json(facts)))["function"]["name"] == "show"
+
+
+def test_a_cycle_ends_and_depth_bounds(index: Index) -> None:
+    root = index.choose("ring_a").id
+    found = reach(index, root, CALLERS, 50, 0)
+    assert {f.name for f in found.functions.values()} == {"ring_a", "ring_b"}
+    assert found.complete and not networkx.is_directed_acyclic_graph(found.digraph())
+    tree = list(render_tree(found, unicode=False))
+    assert len(tree) == 3 and tree[-1].endswith("(again)") and all(line.isascii() for line in tree)
+    far = reach(index, index.choose("shared").id, CALLERS, 1, 0)
+    assert {f.name for f in far.functions.values()} == {"shared", "show", "open_core", "of_one"}
+
+
+def test_bounded_output_says_so(index: Index) -> None:
+    found = reach(index, index.choose("shared").id, CALLERS, 3, 1)
+    assert len(found.functions) == 2 and not found.complete
+    assert found.uncut[found.root] == 4
+    lines = list(render_tree(found, unicode=True))
+    assert "called by 4 functions" in lines[0]
+    assert any("3 more: --limit 0 shows all" in line for line in lines)
+    assert graph_json(found)["complete"] is False
+
+
+def test_forms_for_other_programs(index: Index, tmp_path: Path) -> None:
+    found = reach(index, index.choose("of_one").id, CALLEES, 2, 0)
+    path = tmp_path / "g.graphml"
+    path.write_text("\n".join(render_graphml(found)))
+    read = networkx.read_graphml(path)
+    names = {data["name"] for _, data in read.nodes(data=True)}
+    assert names == {"of_one", "shared", "from_two"} and read.number_of_edges() == 2
+    dot = "\n".join(render_dot(found))
+    assert dot.startswith("digraph") and dot.count(" -> ") == 2 and '"from_two"' in dot
+    edges = graph_json(found)["edges"]
+    assert all(edge["evidence"].startswith("of_one+0x") for edge in edges)
+
+
+def test_any_client_opens_it(index: Index) -> None:
+    with sqlite3.connect(index.path) as database:
+        rows = database.execute("SELECT caller, kind FROM call_list WHERE callee = 'from_two'").fetchall()
+        assert ("of_one", "call") in rows
+        (address,) = database.execute("SELECT address FROM function_list WHERE name = 'shared'").fetchone()
+        assert address.startswith("0xffffffff81")
+
+
+def change(path: Path, statement: str) -> None:
+    database = sqlite3.connect(path)
+    database.execute(statement)
+    database.commit()
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("version", f"schema {SCHEMA + 1}"),
+        ("kernel", "another kernel"),
+        ("cut", "damaged (cut short)"),
+        ("garbage", "damaged"),
+        ("empty", "damaged"),
+    ],
+)
+def test_an_index_that_is_no_use_is_made_again(kernel: Kernel, cache: Cache, what: str, said: str) -> None:
+    load_index(kernel, SilentProgress(), cache)
+    path = index_path(kernel)
+    data = path.read_bytes()
+    match what:
+        case "version":
+            change(path, f"UPDATE meta SET value = '{SCHEMA + 1}' WHERE key = 'schema'")
+        case "kernel":
+            change(path, "UPDATE meta SET value = 'other' WHERE key = 'build_id'")
+        case "cut":
+            path.write_bytes(data[: len(data) // 2])
+        case "garbage":
+            path.write_bytes(b"x" * len(data))
+        case _:
+            path.write_bytes(b"")
+    noting = Noting()
+    index = load_index(kernel, noting, cache)
+    assert len(noting.titles) == 1 and said in noting.titles[0]
+    assert index.functions_named("shared")
+    load_index(kernel, noting, cache)
+    assert len(noting.titles) == 1
+
+
+def test_damage_met_while_reading_is_mended(kernel: Kernel, cache: Cache) -> None:
+    load_index(kernel, SilentProgress(), cache)
+    path = index_path(kernel)
+    data = bytearray(path.read_bytes())
+    page = int.from_bytes(data[16:18], "big")
+    with sqlite3.connect(path) as database:
+        (root,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'calls'").fetchone()
+    data[(root - 1) * page : root * page] = b"\xff" * page
+    path.write_bytes(data)
+    noting = Noting()
+    found = with_index(kernel, noting, lambda index: callers_of(index, "from_two"), cache)
+    assert len(found) == 2
+    assert len(noting.titles) == 1 and "damaged" in noting.titles[0]
+
+
+def test_a_stopped_run_goes_on(kernel: Kernel, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load_index(kernel, SilentProgress(), cache)
+    expected = sorted((str(e.kind), index_place(whole, e.caller), index_place(whole, e.callee)) for e in whole.edges())
+    index_path(kernel).unlink()
+    read = index_build.read_module
+
+    def stop(path: Path) -> bytes:
+        if path.name == "two-b.ko":
+            raise KeyboardInterrupt
+        return read(path)
+
+    monkeypatch.setattr(index_build, "_BATCH", 1)
+    monkeypatch.setattr(index_build, "read_module", stop)
+    with pytest.raises(KeyboardInterrupt):
+        load_index(kernel, SilentProgress(), cache)
+    assert not index_path(kernel).exists()
+    again: list[str] = []
+
+    def note(path: Path) -> bytes:
+        again.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(index_build, "read_module", note)
+    index = load_index(kernel, SilentProgress(), cache)
+    assert again == ["two-b.ko"]
+    assert (
+        sorted((str(e.kind), index_place(index, e.caller), index_place(index, e.callee)) for e in index.edges())
+        == expected
+    )
+
+
+def index_place(index: Index, number: int) -> str:
+    function = index.function(number)
+    return f"{function.object}:{function.address:#x}"
