@@ -12,9 +12,7 @@ modules. The outcome is written as a table, with the reason for each refusal.
 from __future__ import annotations
 
 import argparse
-import difflib
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,19 +20,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import platformdirs
+from fixes import KERNEL, NEWER, difference, newer_source
 
 from kgbuild.errors import KgbuildError, NoChange
 from kgbuild.host.acquire import ensure_kernel
-from kgbuild.host.run import run
 from kgbuild.host.units import read_sources
 from kgbuild.host.vm import PatchRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
 from kgbuild.pipeline import Build, Options, build
 from kgbuild.refusals import Refused
 
-KERNEL = "debian:6.1.0-47-cloud-amd64"
-NEWER = "6.1.176-1"
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 12
 
@@ -51,32 +46,6 @@ class Case:
     seconds: float = 0.0
     module: Path | None = None
     booted: str = ""
-
-
-def newer_source() -> Path:
-    """The newer kernel's sources, fetched once."""
-    folder = Path(platformdirs.user_cache_dir("kgbuild")) / "benchmarks" / f"linux-source-6.1-{NEWER}"
-    if (folder / "done").exists():
-        return next(p for p in folder.iterdir() if p.is_dir())
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        run(["apt-get", "download", f"linux-source-6.1={NEWER}"], cwd=Path(scratch))
-        package = next(Path(scratch).glob("*.deb"))
-        inner = "./usr/src/linux-source-6.1.tar.xz"
-        pipe = f"dpkg --fsys-tarfile {package} | tar -xO {inner} | xz -dc | tar -x -C {folder}"
-        subprocess.run(["bash", "-o", "pipefail", "-c", pipe], check=True)
-    (folder / "done").write_text("")
-    return next(p for p in folder.iterdir() if p.is_dir())
-
-
-def difference(old: Path, new: Path, path: str) -> str:
-    """A unified diff of one file; "" where it is the same or missing on one side."""
-    a, b = old / path, new / path
-    if not a.is_file() or not b.is_file() or a.read_bytes() == b.read_bytes():
-        return ""
-    left, right = a.read_text(errors="surrogateescape"), b.read_text(errors="surrogateescape")
-    lines = difflib.unified_diff(left.splitlines(True), right.splitlines(True), f"a/{path}", f"b/{path}")
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
 def collect(kernel: Kernel, new: Path, folder: Path, files: int, headers: int, seed: int) -> list[Case]:
