@@ -67,6 +67,7 @@ docs: venv
 bench: kernel
 	@mkdir -p $(RESULTS)
 	$(BIN)/python benchmarks/end_to_end.py
+	$(BIN)/python benchmarks/headers.py
 
 kernel: venv
 	$(BIN)/kgbuild kernel fetch $(KERNEL)

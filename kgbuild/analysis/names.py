@@ -21,12 +21,13 @@ What can't be cut into pieces (braces that an #if opens twice) counts as mention
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kgbuild.analysis.headers import NEWLINE, SPACE, read_tokens
-from kgbuild.analysis.pastes import Cut, Pastes, is_argument, passes_on, read_words
+from kgbuild.analysis.pastes import Cut, Pastes, has_word, is_argument, passes_on, read_words
 
 MACRO, FUNCTION, DECLARATION, OTHER = "macro", "function", "declaration", "other"
 MAX_NAMES = 300
@@ -234,26 +235,25 @@ class _Search:
         """Whether some word of a cut may be an argument in few files: those are concerned, and the macro need not be
         followed. A header among them is read by many, so that it is better to follow, unless everything uses the
         macro."""
-        found = [files for word in cut if (files := self._files_with(word)) is not None]
-        if not self._pastes.is_general(macro):
-            found = [files for files in found if not any(path.endswith(".h") for path in files)]
-        fewest = min(found, key=len, default=None)
-        if fewest is None or len(fewest) > FEW_FILES:
-            return False
-        self._spread.files |= fewest
-        return True
+        for word in sorted(cut, key=lambda word: (-len(word), word)):  # long words are the rare ones
+            files = self._files_with(word)
+            if files is None or len(files) > FEW_FILES:
+                continue
+            if self._pastes.is_general(macro) or not any(path.endswith(".h") for path in files):
+                self._spread.files |= files
+                return True
+        return False
 
     def _files_with(self, word: bytes) -> set[str] | None:
         """The files in which a word, or a macro that stands for it, may be an argument; None for many."""
         if word not in self._places:
             sources = self._pastes.sources(word)
-            patterns = [(s, re.compile(rb"(?<![\w$])" + re.escape(s) + rb"(?![\w$])")) for s in sources]
-            found = [(p, t) for p, t in self._texts if any(s in t and x.search(t) for s, x in patterns)]
-            found = [(p, t) for p, t in found if sources & read_words(t)] if len(found) <= MOST_FILES else found
-            files: set[str] | None = None
-            if len(found) <= MANY_FILES:
-                files = {p for p, t in found if is_argument(sources, read_tokens(t))}
-            self._places[word] = files
+            having = ((p, t) for p, t in self._texts if any(has_word(t, s) for s in sources))
+            found = list(itertools.islice(having, MOST_FILES + 1))
+            if len(found) <= MOST_FILES:
+                found = [(p, t) for p, t in found if sources & read_words(t)]
+            few = len(found) <= MANY_FILES
+            self._places[word] = {p for p, t in found if is_argument(sources, read_tokens(t))} if few else None
         return self._places[word]
 
     def _round(self, plain: set[bytes], makers: set[tuple[bytes, Cut]]) -> tuple[set[bytes], set[tuple[bytes, Cut]]]:
@@ -266,8 +266,7 @@ class _Search:
         for number, (path, text) in enumerate(self._texts):
             if path in self._spread.files:
                 continue
-            words = [n for n in wanted if n in text]
-            found = {n for n in words if re.search(rb"(?<![\w$])" + re.escape(n) + rb"(?![\w$])", text)}
+            found = {n for n in wanted if has_word(text, n)}
             if not found:
                 continue
             mine = {n: cuts[n] for n in found if n in cuts}
