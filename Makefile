@@ -20,11 +20,13 @@ MODULE := $(RESULTS)/livepatch-proc-version.ko
 #   gcc libc6-dev flex bison bc libelf-dev libssl-dev   prepare a kernel of one's own (kernel add)
 #   dpkg tar xz-utils zstd         unpack kernels
 #   qemu-system-x86 busybox-static boot them
+#   e2fsprogs                      a file system for the tests
 PACKAGES := \
 	gcc-12 binutils make libelf1 \
 	gcc libc6-dev flex bison bc libelf-dev libssl-dev \
 	dpkg tar xz-utils zstd \
-	qemu-system-x86 busybox-static
+	qemu-system-x86 busybox-static \
+	e2fsprogs
 
 export KGBUILD_TEST_KERNEL := $(KERNEL)
 

@@ -107,6 +107,9 @@ def fixes(
             selection = choose_units(kernel, patches, cache, SilentProgress(), jobs)
             if refusals := [*patches.refusals, *selection.refusals]:
                 raise Refused(refusals)
+            if not selection.because:
+                skipped.reasons[path] = "no kernel code"
+                continue
             source = path if path in selection.because else min(selection.because)  # virt/kvm has a way of its own
             unit = load_unit_commands(kernel, [source])[source][0]
             done = compile_units(kernel, [unit], selection.files, cache, SilentProgress(), jobs, selection.real)

@@ -55,7 +55,7 @@ _SCRIPTED: tuple[tuple[str, bytes, str], ...] = (
     ("security/selinux/include/initial_sid_to_string.h", rb"^.*$", "SELinux's initial SIDs"),
 )
 # It has run when a live patch is loaded, and is not part of the running kernel.
-_HAS_RUN = re.compile(r"arch/[^/]+/boot/.*")
+_HAS_RUN = re.compile(r"(?:arch/[^/]+/boot|drivers/firmware/efi/libstub)/.*")
 
 
 @dataclass
@@ -101,6 +101,12 @@ def choose_units(
     entered = left_by_dots(f"{SOURCE}/{source}" for source in selection.because)
     selection.real = tuple(sorted({*selection.real, *entered}))
     return selection
+
+
+def is_fixed(unit: UnitCommand) -> bool:
+    """Whether an object is of a kind that can't be patched. Its source may be kernel code otherwise, as that of
+    arch/x86/purgatory/sha256.o is (lib/crypto/sha256.c)."""
+    return classify(f"{unit.object.removesuffix('.o')}.c") is Kind.NOT_C
 
 
 def _not_in_kernel(kernel: Kernel, path: str) -> Refusal:
@@ -242,8 +248,11 @@ class _Search:
         commands = read_units(self.kernel.units, self.candidates)
         patchable: list[UnitCommand] = []
         fixed: list[UnitCommand] = []
-        for source, units in commands.items():
-            (patchable if classify(source) is Kind.CODE else fixed).extend(units)
+        for unit in (unit for units in commands.values() for unit in units):
+            if not is_fixed(unit):
+                patchable.append(unit)
+            elif not _HAS_RUN.fullmatch(unit.object):
+                fixed.append(unit)
         assembly = [s for s in self.candidates if s.endswith(".S") and self._is_built(s)]
         makers = [s for s in self.candidates if s in GENERATORS]
         if not (patchable or fixed or assembly or makers):
