@@ -17,7 +17,7 @@ from kgbuild.analysis.pastes import Chain, Pastes, passes_on, read_chains, read_
 from kgbuild.host import headers
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import make_overlay
-from kgbuild.host.headers import Selection, choose_units
+from kgbuild.host.headers import Selection, choose_units, exceeds
 from kgbuild.host.patches import apply_patches, read_patches
 from kgbuild.host.units import write_units
 from kgbuild.model import Kernel, KernelId, SilentProgress, UnitCommand
@@ -335,6 +335,36 @@ def test_nothing_is_compiled_for_nothing(
     path = "include/linux/common.h"
     assert choose(kernel, tmp_path, {path: ("#define LIMIT", "/* c */\n#define LIMIT")}).because == {}
     assert choose(kernel, tmp_path, {path: ("#define LIMIT", "#define NOBODY 1\n#define LIMIT")}).because == {}
+
+
+@pytest.mark.parametrize(
+    ("total", "looked", "found", "limit", "expected"),
+    [
+        (4000, 0, 0, 100, False),
+        (4000, 16, 16, 100, True),  # (1/40) ** 16
+        (4000, 16, 4, 100, False),
+        (4000, 320, 20, 100, False),
+        (4000, 320, 40, 100, True),
+        (4000, 1600, 100, 100, False),
+        (4000, 1600, 101, 100, True),
+        (120, 64, 64, 100, False),  # (5/6) ** 64
+        (100, 100, 100, 100, False),
+        (10, 8, 4, 3, True),
+    ],
+)
+def test_the_bound_is_said_as_soon_as_it_is_sure(
+    total: int, looked: int, found: int, limit: int, expected: bool
+) -> None:
+    assert exceeds(total, looked, found, limit) is expected
+
+
+def test_no_selection_within_the_bound_exceeds_it() -> None:
+    """In whatever order units come, those with at most `limit` that differ are hardly ever told to be too many."""
+    draw = random.Random(1)
+    for _ in range(300):
+        units = [i < 20 for i in range(draw.randrange(21, 2000))]
+        draw.shuffle(units)
+        assert not any(exceeds(len(units), n, sum(units[:n]), 20) for n in range(0, len(units), 16))
 
 
 def test_too_many_units(kernel: Kernel, tmp_path: Path) -> None:
