@@ -23,7 +23,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kgbuild.analysis.headers import NEWLINE, SPACE, read_tokens
@@ -176,14 +176,59 @@ def changed_names(before: bytes, after: bytes) -> frozenset[bytes] | None:
     end = 0
     while end < min(len(mine), len(yours)) - start and mine[-1 - end] == yours[-1 - end]:
         end += 1
-    mine, yours = mine[start : len(mine) - end], yours[start : len(yours) - end]
-    matcher = difflib.SequenceMatcher(None, mine, yours, autojunk=False)
-    differing = [
-        piece for tag, i, j, k, m in matcher.get_opcodes() if tag != "equal" for piece in (*mine[i:j], *yours[k:m])
-    ]
-    if any(piece.kind == OTHER for piece in differing):
+    matcher = difflib.SequenceMatcher(
+        None, mine[start : len(mine) - end], yours[start : len(yours) - end], autojunk=False
+    )
+    names: set[bytes] = set()
+    before_run = start
+    for tag, i, j, k, m in matcher.get_opcodes():
+        if tag == "equal":
+            before_run = j - i
+            continue
+        for pieces, first, last in ((mine, i + start, j + start), (yours, k + start, m + start)):
+            found = _names_of_run(pieces, first, last, before_run)
+            if found is None:
+                return None
+            names |= found
+        before_run = 0
+    return frozenset(names)
+
+
+def _names_of_run(pieces: Sequence[Piece], first: int, last: int, room: int) -> set[bytes] | None:
+    """The names that pieces[first:last] define, which one text has and the other has not; None where that says not all.
+
+    An #if whose #endif is in there too only decides over what is between. A diff may show another run than was written,
+    shifted by some pieces (`#endif ... #if` for `#if ... #endif`): up to `room` pieces before it are common.
+    """
+    while not _is_balanced(pieces[first:last]):
+        if first == last or not room or pieces[first - 1] != pieces[last - 1]:
+            return None
+        first, last, room = first - 1, last - 1, room - 1
+    run = pieces[first:last]
+    if any(piece.kind == OTHER and not _condition(piece) for piece in run):
         return None
-    return frozenset(name for piece in differing for name in piece.names)
+    return {name for piece in run for name in piece.names}
+
+
+def _condition(piece: Piece) -> bytes:
+    """ "if", "else" or "endif" for a directive of that family, else nothing."""
+    words = [t for t in piece.tokens[:4] if t != SPACE]
+    if piece.kind != OTHER or len(words) < 2 or words[0] not in (b"#", b"%:"):
+        return b""
+    for family, start in ((b"if", b"if"), (b"else", b"el"), (b"endif", b"endif")):
+        if words[1].startswith(start):
+            return family
+    return b""
+
+
+def _is_balanced(pieces: Sequence[Piece]) -> bool:
+    depth = 0
+    for piece in pieces:
+        kind = _condition(piece)
+        depth += (kind == b"if") - (kind == b"endif")
+        if depth < 0 or (kind == b"else" and not depth):
+            return False
+    return not depth
 
 
 @dataclass
