@@ -24,12 +24,13 @@ MODULE := $(RESULTS)/livepatch-proc-version.ko
 #   dpkg tar xz-utils zstd         unpack kernels
 #   qemu-system-x86 busybox-static boot them
 #   clang                          pairs of objects for the tests, as kernels built with clang have them
+#   e2fsprogs                      a file system for the tests
 PACKAGES := \
 	gcc-12 binutils make libelf1 \
 	gcc libc6-dev flex bison bc libelf-dev libssl-dev \
 	dpkg tar xz-utils zstd \
 	qemu-system-x86 busybox-static \
-	clang
+	clang e2fsprogs
 
 export KGBUILD_TEST_KERNEL := $(KERNEL)
 
@@ -82,6 +83,7 @@ bench: kernel
 	@mkdir -p $(RESULTS)
 	$(BIN)/python benchmarks/end_to_end.py
 	$(BIN)/python benchmarks/graph.py
+	$(BIN)/python benchmarks/headers.py
 
 kernel: venv
 	$(BIN)/kgbuild kernel fetch $(KERNEL)

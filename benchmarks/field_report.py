@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Real fixes: the difference of two Debian kernel sources, file by file, built as live patches and booted.
+"""Real fixes: the difference of two Debian kernel sources, built as live patches and booted.
 
     python benchmarks/field_report.py [--files N] [--headers N] [--seed N] [--no-boot] [-o docs/field-report.md]
 
-Each file that differs between linux-source-6.1 6.1.170-3 and 6.1.176-1 is one patch for the older kernel
-(6.1.0-47-cloud-amd64); a header is taken with every .c file that changed beside it. --files of the .c files are drawn
-(half in modules) and --headers of the headers. What builds is booted: loaded, disabled and unloaded, with its target
-modules. The outcome is written as a table, with the reason for each refusal.
+What differs between linux-source-6.1 6.1.170-3 and 6.1.176-1 becomes patches for the older kernel
+(6.1.0-47-cloud-amd64). --files of the .c files are drawn (half in modules) and --headers of the headers. The archive
+has no single commits, so a fix is put together again by its new names: words that stand nowhere in the older kernel. A
+file takes with it each header that brings a new name of its changed lines, and a header takes each .c file that uses
+one of its new names. What builds is booted: loaded, disabled and unloaded, with its target modules. The outcome is
+written as a table, with the reason for each refusal.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import random
-import subprocess
+import re
 import sys
 import tempfile
 import time
@@ -22,21 +23,23 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import platformdirs
+from fixes import KERNEL, NEWER, OLDER, changed_units, difference, newer_source
 
 from kgbuild.errors import KgbuildError, NoChange
 from kgbuild.host.acquire import ensure_kernel
-from kgbuild.host.run import run
-from kgbuild.host.units import read_sources
+from kgbuild.host.cache import Cache
+from kgbuild.host.includes import load_index, open_words
 from kgbuild.host.vm import PatchRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
 from kgbuild.pipeline import Build, Options, build
 from kgbuild.refusals import Refused
 
-KERNEL = "debian:6.1.0-47-cloud-amd64"
-NEWER = "6.1.176-1"
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 12
+LARGE = 8
+
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Case:
     path: str
     kind: str
     patch: Path
+    beside: list[str]
     outcome: str = ""
     detail: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -53,61 +57,68 @@ class Case:
     booted: str = ""
 
 
-def newer_source() -> Path:
-    """The newer kernel's sources, fetched once."""
-    folder = Path(platformdirs.user_cache_dir("kgbuild")) / "benchmarks" / f"linux-source-6.1-{NEWER}"
-    if (folder / "done").exists():
-        return next(p for p in folder.iterdir() if p.is_dir())
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        run(["apt-get", "download", f"linux-source-6.1={NEWER}"], cwd=Path(scratch))
-        package = next(Path(scratch).glob("*.deb"))
-        inner = "./usr/src/linux-source-6.1.tar.xz"
-        pipe = f"dpkg --fsys-tarfile {package} | tar -xO {inner} | xz -dc | tar -x -C {folder}"
-        subprocess.run(["bash", "-o", "pipefail", "-c", pipe], check=True)
-    (folder / "done").write_text("")
-    return next(p for p in folder.iterdir() if p.is_dir())
+@dataclass(frozen=True)
+class Difference:
+    """One file that differs: the diff, and the words of its changed lines."""
+
+    diff: str
+    words: frozenset[str]
 
 
-def difference(old: Path, new: Path, path: str) -> str:
-    """A unified diff of one file; "" where it is the same or missing on one side."""
-    a, b = old / path, new / path
-    if not a.is_file() or not b.is_file() or a.read_bytes() == b.read_bytes():
-        return ""
-    left, right = a.read_text(errors="surrogateescape"), b.read_text(errors="surrogateescape")
-    lines = difflib.unified_diff(left.splitlines(True), right.splitlines(True), f"a/{path}", f"b/{path}")
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+def read_difference(old: Path, new: Path, path: str) -> Difference | None:
+    """How a file differs; None where it does not."""
+    diff = difference(old, new, path)
+    if not diff:
+        return None
+    lines = [line[1:] for line in diff.splitlines()[2:] if line[:1] in "+-"]
+    return Difference(diff, frozenset(_WORD.findall(_COMMENT.sub(" ", "\n".join(lines)))))
+
+
+class Fixes:
+    """All that differs in units of a kernel and the headers they read."""
+
+    def __init__(self, kernel: Kernel, new: Path) -> None:
+        index = load_index(kernel, Cache(), SilentProgress())
+        self.units = changed_units(kernel, new)
+        headers = [p for p in sorted(index.graph.includes) if p.endswith(".h") and not p.startswith("./")]
+        found = {p: read_difference(kernel.source, new, p) for p in [*self.units, *headers]}
+        self.files = {path: d for path, d in found.items() if d is not None}
+        self.headers = [p for p in headers if p in self.files]
+        words = frozenset[str]().union(*(self.files[p].words for p in self.headers))
+        with open_words(kernel) as is_word:
+            names = {w for w in words if not is_word(w.encode())}
+        self.names = {p: d.words & names for p, d in self.files.items()}
+
+    def group(self, path: str) -> list[str]:
+        """The files of the fix that a file belongs to. Those of more than LARGE are several fixes: only the headers
+        the file itself needs are taken then."""
+        files = [path]
+        if path in self.headers:
+            users = [p for p in self.units if self.names[p] & self.names[path]]
+            files += users if len(users) <= LARGE else []
+        for needs in files:  # grows on the way: headers need headers
+            files += [h for h in self.headers if h not in files and self.names[needs] & self.names[h]]
+        return files
 
 
 def collect(kernel: Kernel, new: Path, folder: Path, files: int, headers: int, seed: int) -> list[Case]:
-    """Draw the cases: .c files built in and in modules, half each, and headers with the .c files that go with them."""
+    """Draw the cases: .c files built in and in modules, half each, and headers, with what goes with them."""
     draw = random.Random(seed)
-    units = {source: module for source, _, module in read_sources(kernel.units)}
-    old = kernel.source
-    changed = sorted(s for s in units if s.endswith(".c") and difference(old, new, s))
-    modules = [s for s in changed if units[s]]
-    built_in = [s for s in changed if not units[s]]
-    chosen = draw.sample(modules, min(len(modules), files // 2)) + draw.sample(
-        built_in, min(len(built_in), files - files // 2)
+    fixes = Fixes(kernel, new)
+    modules = [s for s in fixes.units if fixes.units[s]]
+    built_in = [s for s in fixes.units if not fixes.units[s]]
+    chosen = sorted(
+        draw.sample(modules, min(len(modules), files // 2))
+        + draw.sample(built_in, min(len(built_in), files - files // 2))
     )
+    chosen += sorted(draw.sample(fixes.headers, min(len(fixes.headers), headers)))
     out = []
-    for path in sorted(chosen):
+    for path in chosen:
+        group = fixes.group(path)
         patch = folder / f"{path.replace('/', '_')}.patch"
-        patch.write_text(difference(old, new, path), errors="surrogateescape")
-        out.append(Case(path, "module" if units[path] else "built in", patch))
-    texts = {
-        p.relative_to(old).as_posix()
-        for top in ("include", "net", "fs", "kernel", "mm")
-        for p in (old / top).rglob("*.h")
-    }
-    changed_headers = sorted(p for p in texts if difference(old, new, p))
-    for path in draw.sample(changed_headers, min(len(changed_headers), headers)):
-        name = Path(path).name
-        beside = [s for s in changed if f"{name}" in (new / s).read_text(errors="replace")]
-        patch = folder / f"{path.replace('/', '_')}.patch"
-        parts = [difference(old, new, p) for p in [path, *beside[:3]]]
-        patch.write_text("".join(parts), errors="surrogateescape")
-        out.append(Case(path, f"header, with {len(beside[:3])} .c", patch))
+        patch.write_text("".join(fixes.files[p].diff for p in group), errors="surrogateescape")
+        kind = "header" if path.endswith(".h") else "module" if fixes.units[path] else "built in"
+        out.append(Case(path, kind, patch, group[1:]))
     return out
 
 
@@ -162,9 +173,10 @@ def render(kernel: Kernel, cases: list[Case]) -> str:
     lines = [
         "# Field report",
         "",
-        f"Real changes between Debian's linux-source-6.1 6.1.170-3 and {NEWER}, each file by itself a live patch for",
-        f"{kernel.id.release} ({kernel.id.version}); made by `benchmarks/field_report.py`. A file alone is harder than",
-        "the fix it comes from: what it needs from other files of the same fix is missing (P10-compile).",
+        f"Real changes between Debian's linux-source-6.1 {OLDER} and {NEWER}, each made a live patch for",
+        f"{kernel.id.release} ({kernel.id.version}) by `benchmarks/field_report.py`, which also says how a fix is put",
+        "together from the files that differ. Booted means: loaded, disabled and unloaded, with its modules in both",
+        "orders and reloaded three times.",
         "",
         f"{len(cases)} changes: "
         + ", ".join(f"{n} {o}" for o, n in counts.most_common())
@@ -176,7 +188,8 @@ def render(kernel: Kernel, cases: list[Case]) -> str:
     for c in cases:
         detail = "<br>".join(d.replace("|", "\\|").replace("\n", " ")[:220] for d in c.detail[:3])
         more = f"<br>and {len(c.detail) - 3} more" if len(c.detail) > 3 else ""
-        lines.append(f"| {c.path} | {c.kind} | {c.outcome} | {c.booted} | {detail}{more} |")
+        beside = f"<br>with {', '.join(c.beside)}" if c.beside else ""
+        lines.append(f"| {c.path}{beside} | {c.kind} | {c.outcome} | {c.booted} | {detail}{more} |")
     return "\n".join(lines) + "\n"
 
 

@@ -31,7 +31,7 @@ from kgbuild.errors import KgbuildError, NoChange, ToolError
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import Compiled, compile_units
-from kgbuild.host.headers import MAX_UNITS, Selection, choose_units
+from kgbuild.host.headers import MAX_UNITS, Selection, choose_units, is_fixed
 from kgbuild.host.image import load_image
 from kgbuild.host.kbuild import check_compiler, find_compiler, load_unit_commands
 from kgbuild.host.link import link_module
@@ -204,7 +204,11 @@ def _units(b: Build, cache: Cache, options: Options, progress: Progress) -> list
         b.selection = choose_units(b.kernel, b.patches, cache, progress, options.jobs, options.max_units)
         commands = load_unit_commands(b.kernel, b.selection.because)
     refusals = [*b.patches.refusals, *b.selection.refusals]
-    units = [unit for source in sorted(commands) for unit in commands[source]]
+    made = [unit for source in sorted(commands) for unit in commands[source]]
+    units = [unit for unit in made if not is_fixed(unit)]
+    for unit in made:
+        if is_fixed(unit):
+            b.warnings.append(f"{unit.source}: {unit.object} is made of it too, can't be patched and stays as it is")
     b.modules = Modules(b.kernel)
     for unit in units:
         for target in targets_of(unit):

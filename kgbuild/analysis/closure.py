@@ -157,7 +157,19 @@ class _Closer:
             number, atom = self.todo.pop(0)
             self._follow(number, atom)
         self._check_tables()
+        self._say_debug()
         return self.c
+
+    def _say_debug(self) -> None:
+        """A pr_debug of patched code has a descriptor in the patch module: what switched on the kernel's does nothing
+        for it, and `module NAME` of dynamic_debug/control means the patch module's name."""
+        for number, unit in enumerate(self.c.units):
+            view = unit.changes.patched
+            members = (m.atom for m in self.c.members.values() if m.unit == number)
+            count = sum(view.section_name(atom) in DEBUG_SECTIONS for atom in members)
+            if count:
+                fact = f"{count} pr_debug in patched code: off until switched on, as part of the patch module"
+                self.c.warnings.append(f"{unit.source}: {fact}")
 
     def _check_tables(self) -> None:
         """An entry of an unknown table that belongs to a function in the module would be lost."""

@@ -21,12 +21,13 @@ What can't be cut into pieces (braces that an #if opens twice) counts as mention
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kgbuild.analysis.headers import NEWLINE, SPACE, read_tokens
-from kgbuild.analysis.pastes import Cut, Pastes, is_argument, passes_on, read_words
+from kgbuild.analysis.pastes import Cut, Pastes, has_word, is_argument, passes_on, read_words
 
 MACRO, FUNCTION, DECLARATION, OTHER = "macro", "function", "declaration", "other"
 MAX_NAMES = 300
@@ -175,14 +176,59 @@ def changed_names(before: bytes, after: bytes) -> frozenset[bytes] | None:
     end = 0
     while end < min(len(mine), len(yours)) - start and mine[-1 - end] == yours[-1 - end]:
         end += 1
-    mine, yours = mine[start : len(mine) - end], yours[start : len(yours) - end]
-    matcher = difflib.SequenceMatcher(None, mine, yours, autojunk=False)
-    differing = [
-        piece for tag, i, j, k, m in matcher.get_opcodes() if tag != "equal" for piece in (*mine[i:j], *yours[k:m])
-    ]
-    if any(piece.kind == OTHER for piece in differing):
+    matcher = difflib.SequenceMatcher(
+        None, mine[start : len(mine) - end], yours[start : len(yours) - end], autojunk=False
+    )
+    names: set[bytes] = set()
+    before_run = start
+    for tag, i, j, k, m in matcher.get_opcodes():
+        if tag == "equal":
+            before_run = j - i
+            continue
+        for pieces, first, last in ((mine, i + start, j + start), (yours, k + start, m + start)):
+            found = _names_of_run(pieces, first, last, before_run)
+            if found is None:
+                return None
+            names |= found
+        before_run = 0
+    return frozenset(names)
+
+
+def _names_of_run(pieces: Sequence[Piece], first: int, last: int, room: int) -> set[bytes] | None:
+    """The names that pieces[first:last] define, which one text has and the other has not; None where that says not all.
+
+    An #if whose #endif is in there too only decides over what is between. A diff may show another run than was written,
+    shifted by some pieces (`#endif ... #if` for `#if ... #endif`): up to `room` pieces before it are common.
+    """
+    while not _is_balanced(pieces[first:last]):
+        if first == last or not room or pieces[first - 1] != pieces[last - 1]:
+            return None
+        first, last, room = first - 1, last - 1, room - 1
+    run = pieces[first:last]
+    if any(piece.kind == OTHER and not _condition(piece) for piece in run):
         return None
-    return frozenset(name for piece in differing for name in piece.names)
+    return {name for piece in run for name in piece.names}
+
+
+def _condition(piece: Piece) -> bytes:
+    """ "if", "else" or "endif" for a directive of that family, else nothing."""
+    words = [t for t in piece.tokens[:4] if t != SPACE]
+    if piece.kind != OTHER or len(words) < 2 or words[0] not in (b"#", b"%:"):
+        return b""
+    for family, start in ((b"if", b"if"), (b"else", b"el"), (b"endif", b"endif")):
+        if words[1].startswith(start):
+            return family
+    return b""
+
+
+def _is_balanced(pieces: Sequence[Piece]) -> bool:
+    depth = 0
+    for piece in pieces:
+        kind = _condition(piece)
+        depth += (kind == b"if") - (kind == b"endif")
+        if depth < 0 or (kind == b"else" and not depth):
+            return False
+    return not depth
 
 
 @dataclass
@@ -234,26 +280,25 @@ class _Search:
         """Whether some word of a cut may be an argument in few files: those are concerned, and the macro need not be
         followed. A header among them is read by many, so that it is better to follow, unless everything uses the
         macro."""
-        found = [files for word in cut if (files := self._files_with(word)) is not None]
-        if not self._pastes.is_general(macro):
-            found = [files for files in found if not any(path.endswith(".h") for path in files)]
-        fewest = min(found, key=len, default=None)
-        if fewest is None or len(fewest) > FEW_FILES:
-            return False
-        self._spread.files |= fewest
-        return True
+        for word in sorted(cut, key=lambda word: (-len(word), word)):  # long words are the rare ones
+            files = self._files_with(word)
+            if files is None or len(files) > FEW_FILES:
+                continue
+            if self._pastes.is_general(macro) or not any(path.endswith(".h") for path in files):
+                self._spread.files |= files
+                return True
+        return False
 
     def _files_with(self, word: bytes) -> set[str] | None:
         """The files in which a word, or a macro that stands for it, may be an argument; None for many."""
         if word not in self._places:
             sources = self._pastes.sources(word)
-            patterns = [(s, re.compile(rb"(?<![\w$])" + re.escape(s) + rb"(?![\w$])")) for s in sources]
-            found = [(p, t) for p, t in self._texts if any(s in t and x.search(t) for s, x in patterns)]
-            found = [(p, t) for p, t in found if sources & read_words(t)] if len(found) <= MOST_FILES else found
-            files: set[str] | None = None
-            if len(found) <= MANY_FILES:
-                files = {p for p, t in found if is_argument(sources, read_tokens(t))}
-            self._places[word] = files
+            having = ((p, t) for p, t in self._texts if any(has_word(t, s) for s in sources))
+            found = list(itertools.islice(having, MOST_FILES + 1))
+            if len(found) <= MOST_FILES:
+                found = [(p, t) for p, t in found if sources & read_words(t)]
+            few = len(found) <= MANY_FILES
+            self._places[word] = {p for p, t in found if is_argument(sources, read_tokens(t))} if few else None
         return self._places[word]
 
     def _round(self, plain: set[bytes], makers: set[tuple[bytes, Cut]]) -> tuple[set[bytes], set[tuple[bytes, Cut]]]:
@@ -266,8 +311,7 @@ class _Search:
         for number, (path, text) in enumerate(self._texts):
             if path in self._spread.files:
                 continue
-            words = [n for n in wanted if n in text]
-            found = {n for n in words if re.search(rb"(?<![\w$])" + re.escape(n) + rb"(?![\w$])", text)}
+            found = {n for n in wanted if has_word(text, n)}
             if not found:
                 continue
             mine = {n: cuts[n] for n in found if n in cuts}

@@ -266,6 +266,8 @@ class _Parity:
         return names[0] if names else f"{address:#x}"
 
     def _same_content(self, target: Atom, address: int, found: dict[int, Binding], depth: int) -> bool:
+        if target.size == 0:  # the replacement of an alternative may be empty, and then behind the section's end
+            return True
         raw = self.image.read(address, target.size)
         if raw is None:
             return False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kgbuild.cli.options import Common, OutputFile, common_options, write_file
 from kgbuild.cli.ui import Output, show_error
 from kgbuild.errors import UserError
 
@@ -26,7 +27,7 @@ MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the
 @click.command(short_help="Compare two objects of one unit.")
 @click.argument("original", metavar="ORIG.o", type=click.Path(path_type=Path))
 @click.argument("patched", metavar="PATCHED.o", type=click.Path(path_type=Path))
-@click.option("-o", "output", metavar="OUT.o", type=click.Path(path_type=Path), help="Write the output object.")
+@click.option("-o", "output", metavar="OUT.o", type=OutputFile(), help="Write the output object.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the answer as JSON; - is standard output.")
 @click.option("--symvers", metavar="FILE", type=click.Path(path_type=Path), help="Module.symvers: what is exported.")
 @click.option(
@@ -37,9 +38,7 @@ MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the
 )
 @click.option("--explain", metavar="FUNCTION", help="Show both codes of a function side by side, and why it counts.")
 @click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
-@click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
-@click.option("--verbose", "-v", is_flag=True, help="With --explain: all of the code, not only what differs.")
-@click.option("--no-color", is_flag=True, help="No colour (also: NO_COLOR).")
+@common_options
 @click.pass_context
 def diff(
     context: click.Context,
@@ -51,13 +50,12 @@ def diff(
     parent_symtab: Path | None,
     explain: str | None,
     ignore_init: bool,
-    quiet: bool,
-    verbose: bool,
-    no_color: bool,
+    common: Common,
 ) -> None:
     """Compare ORIG.o with PATCHED.o, two compiles of one unit, and say what changed, is new, or is gone.
 
-    No kernel is needed. Compile both with -ffunction-sections -fdata-sections. Ends with 0 where something changed, 1
+    No kernel is needed. Compile both with -ffunction-sections -fdata-sections. With --explain, --verbose shows all of
+    the code and not only what differs. Ends with 0 where something changed, 1
     where that can't be patched, 2 where a file is no relocatable object, 4 where nothing changed.
 
     \b
@@ -66,28 +64,29 @@ def diff(
       kgbuild diff fork.orig.o fork.patched.o --explain copy_process
     """
     from kgbuild.analysis.exports import parse_symvers
-    from kgbuild.cli.build import write_file
     from kgbuild.emit.objdiff import diff_objects
 
-    if explain is not None and (output is not None or json_file is not None):
-        raise click.UsageError("--explain only shows: leave out -o and --json")
-    out = Output(quiet=quiet or json_file == "-" or explain is not None, no_color=no_color)
+    if json_file is None and common.form == "json":
+        json_file = "-"
+    if explain is not None and (output is not None or json_file is not None or common.report is not None):
+        raise click.UsageError("--explain only shows: leave out -o, --json and --report")
+    out = Output(quiet=common.silent or json_file == "-" or explain is not None, no_color=common.no_color)
     left, right = _read_object(original), _read_object(patched)
     exports = parse_symvers(_read_text(symvers)) if symvers is not None else {}
     parent = _read_parent(parent_symtab) if parent_symtab is not None else None
     found = diff_objects(left, right, patched.name, exports, parent, ignore_init)
     status = 1 if found.refusals else 4 if found.nothing else 0
     if explain is not None:
-        _explain(found, explain, Output(no_color=no_color).colour, verbose)
+        _explain(found, explain, common.output().colour, common.verbose)
         context.exit(0)
     if output is not None and not status and found.output_functions:
         write_file(output, found.output())
-    if json_file is not None:
-        text = json.dumps(found.as_json(), indent=1) + "\n"
-        if json_file == "-":
-            click.echo(text, nl=False)
-        else:
-            write_file(Path(json_file), text.encode())
+    text = json.dumps(found.as_json(), indent=1) + "\n"
+    if json_file == "-":
+        click.echo(text, nl=False)
+    for path in (common.report, Path(json_file) if json_file not in (None, "-") else None):
+        if path is not None:
+            write_file(path, text.encode())
     _show(out, found, output if not status else None)
     if found.refusals and json_file != "-":
         from kgbuild.refusals import Refused

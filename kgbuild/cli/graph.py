@@ -10,26 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kgbuild.cli.ui import Output, common_options
-from kgbuild.errors import UserError
+from kgbuild.cli import options
+from kgbuild.cli.ui import Output
 
 if TYPE_CHECKING:
     from kgbuild.analysis.callgraph import Reach
     from kgbuild.host.index import Index
 
-_kernel = click.option(
-    "--kernel", "kernel_name", required=True, metavar="NAME", help="The kernel, e.g. debian:newest-6.1-cloud."
-)
-_output = click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write it here.")
-
-
-@click.command(short_help="Show who calls a function, or what it calls.")
-@_kernel
-@click.option("--callers", metavar="NAME", help="Show what leads to this function.")
-@click.option("--callees", metavar="NAME", help="Show what this function leads to.")
-@click.option("--depth", type=click.IntRange(1), default=1, show_default=True, help="Steps away from it.")
-@click.option("--limit", type=click.IntRange(0), default=200, show_default=True, help="Functions shown; 0: all.")
-@click.option(
+_output = click.option("-o", "--output", type=options.OutputFile(), metavar="FILE", help="Write it here.")
+_format = click.option(
     "--format",
     "form",
     type=click.Choice(["text", "json", "dot", "graphml"]),
@@ -37,20 +26,26 @@ _output = click.option("-o", "--output", type=click.Path(path_type=Path), metava
     show_default=True,
     help="Tree, or a graph for other programs.",
 )
+
+
+@click.command(short_help="Show who calls a function, or what it calls.")
+@options.kernel_option
+@click.option("--callers", metavar="NAME", help="Show what leads to this function.")
+@click.option("--callees", metavar="NAME", help="Show what this function leads to.")
+@click.option("--depth", type=click.IntRange(1), default=1, show_default=True, help="Steps away from it.")
+@click.option("--limit", type=click.IntRange(0), default=200, show_default=True, help="Functions shown; 0: all.")
 @_output
-@common_options
+@options.jobs_option
+@options.common_options_with(_format)
 def graph(
     kernel_name: str,
     callers: str | None,
     callees: str | None,
     depth: int,
     limit: int,
-    form: str,
     output: Path | None,
-    quiet: bool,
-    verbose: bool,
-    no_color: bool,
-    offline: bool,
+    jobs: int,
+    common: options.Common,
 ) -> None:
     """Show the call graph of vmlinux and all modules around one function, with the place of each reference.
 
@@ -67,8 +62,8 @@ def graph(
     from kgbuild.host.acquire import ensure_kernel
     from kgbuild.host.index import with_index
 
-    out = Output(quiet=quiet or (form != "text" and output is None), verbose=verbose, no_color=no_color)
-    kernel = ensure_kernel(kernel_name, progress=out, offline=offline)
+    out, form = _to_terminal(common, output), common.form
+    kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
     direction = CALLERS if callers is not None else CALLEES
 
     def answer(index: Index) -> Reach:
@@ -76,6 +71,8 @@ def graph(
 
     found = with_index(kernel, out, answer)
     _write("\n".join(_lines(found, form)) + "\n", output, out)
+    if common.report is not None:
+        options.write_file(common.report, ("\n".join(_lines(found, "json")) + "\n").encode())
     if not found.complete and (form != "text" or output is not None):
         total = max(found.uncut.values())
         click.echo(f"not complete: {len(found.functions)} functions (--limit {limit}), one has {total}", err=True)
@@ -95,6 +92,12 @@ def _lines(found: Reach, form: str) -> list[str]:
             return list(render_tree(found, unicode=_unicode()))
 
 
+def _to_terminal(common: options.Common, output: Path | None) -> Output:
+    """Lines about the work itself: not where the answer takes their place."""
+    quiet = common.quiet or (common.form != "text" and output is None)
+    return Output(quiet=quiet, verbose=common.verbose, no_color=common.no_color)
+
+
 def _unicode() -> bool:
     return "utf" in (sys.stdout.encoding or "").lower()
 
@@ -103,31 +106,24 @@ def _write(text: str, path: Path | None, out: Output) -> None:
     if path is None:
         click.echo(text, nl=False)
         return
-    from kgbuild.host.cache import write_atomic
-
-    if path.is_dir() or not path.parent.is_dir():
-        raise UserError("is no file that can be written", place=str(path), remedy="name a file in a directory there is")
-    write_atomic(path, text.encode())
+    options.write_file(path, text.encode())
     out.line("wrote", str(path))
 
 
 @click.command(short_help="Show what is known about one function.")
 @click.argument("function")
-@_kernel
+@options.kernel_option
 @click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Rows of each list; 0: all.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @_output
-@common_options
+@options.jobs_option
+@options.common_options
 def facts(
     function: str,
     kernel_name: str,
     limit: int,
-    form: str,
     output: Path | None,
-    quiet: bool,
-    verbose: bool,
-    no_color: bool,
-    offline: bool,
+    jobs: int,
+    common: options.Common,
 ) -> None:
     """Show what gcc made of FUNCTION, who reaches it, and whether it can be redirected.
 
@@ -143,8 +139,10 @@ def facts(
     from kgbuild.host.index import with_index
     from kgbuild.report.facts import facts_json, render_facts
 
-    out = Output(quiet=quiet or (form != "text" and output is None), verbose=verbose, no_color=no_color)
-    kernel = ensure_kernel(kernel_name, progress=out, offline=offline)
+    out, form = _to_terminal(common, output), common.form
+    kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
     found = with_index(kernel, out, lambda index: read_facts(index, kernel, index.choose(function), limit))
     lines = [json.dumps(facts_json(found), indent=1)] if form == "json" else list(render_facts(found))
     _write("\n".join(lines) + "\n", output, out)
+    if common.report is not None:
+        options.write_file(common.report, (json.dumps(facts_json(found), indent=1) + "\n").encode())

@@ -70,8 +70,8 @@ class Common:
 
     @property
     def silent(self) -> bool:
-        """Whether no text is wanted: --quiet, or JSON in its place."""
-        return self.quiet or self.form == "json"
+        """Whether no text is wanted: --quiet, or another form in its place."""
+        return self.quiet or self.form != "text"
 
     def output(self) -> ui.Output:
         """Where a command prints to."""
@@ -92,13 +92,20 @@ _COMMON = (
     click.option("--verbose", "-v", is_flag=True, help="Print details of each step."),
     click.option("--quiet", "-q", is_flag=True, help="Print errors and findings only."),
     report_option,
-    format_option,
 )
 
 
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command --format, --report, --quiet, --verbose, --no-color and --offline, as its argument `common`."""
+    return common_options_with(format_option)(command)
 
+
+def common_options_with(form: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The same with another choice for --format."""
+    return lambda command: _common(command, form)
+
+
+def _common(command: Callable[..., None], form: Callable[..., Any]) -> Callable[..., None]:
     @functools.wraps(command)
     def with_common(*args: Any, **values: Any) -> None:
         common = Common(**{field.name: values.pop(field.name) for field in fields(Common)})
@@ -108,7 +115,7 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
         command(*args, common=common, **values)
 
     wrapped: Callable[..., None] = with_common
-    for option in _COMMON:
+    for option in (*_COMMON, form):
         wrapped = option(wrapped)
     return wrapped
 

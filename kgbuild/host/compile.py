@@ -21,7 +21,7 @@ from pathlib import Path
 
 from kgbuild.analysis.sources import check_dependencies
 from kgbuild.errors import ToolError
-from kgbuild.host.cache import Cache
+from kgbuild.host.cache import Cache, remove_tree
 from kgbuild.host.run import DISK_FULL, disk_full, run
 from kgbuild.model import Kernel, Progress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
@@ -47,7 +47,9 @@ def make_overlay(source: Path, files: Mapping[str, bytes], root: Path, entered: 
 
     Nothing in `source` is touched: unchanged entries are symbolic links to it. `..` in an #include would climb out of
     a directory that is a link, into `source`: the directories in which that can happen (`entered`) are made as well.
+    What a killed run left there is removed.
     """
+    remove_tree(root)
     tree: dict[str, dict[str, bytes]] = {}
     for path in entered:
         folder = path

@@ -12,6 +12,7 @@ can't be patched (assembly, the vdso, headers of constants made when the kernel 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import time
@@ -43,6 +44,7 @@ from kgbuild.refusals import Refusal
 MAX_UNITS = 100
 # So many candidates are preprocessed sooner than the names of a header are followed through the kernel's text.
 FEW = 12
+_ROUND = 16
 
 # Headers that scripts read while a kernel is built, the lines they read, and what they make of them.
 _SCRIPTED: tuple[tuple[str, bytes, str], ...] = (
@@ -55,7 +57,7 @@ _SCRIPTED: tuple[tuple[str, bytes, str], ...] = (
     ("security/selinux/include/initial_sid_to_string.h", rb"^.*$", "SELinux's initial SIDs"),
 )
 # It has run when a live patch is loaded, and is not part of the running kernel.
-_HAS_RUN = re.compile(r"arch/[^/]+/boot/.*")
+_HAS_RUN = re.compile(r"(?:arch/[^/]+/boot|drivers/firmware/efi/libstub)/.*")
 
 
 @dataclass
@@ -101,6 +103,12 @@ def choose_units(
     entered = left_by_dots(f"{SOURCE}/{source}" for source in selection.because)
     selection.real = tuple(sorted({*selection.real, *entered}))
     return selection
+
+
+def is_fixed(unit: UnitCommand) -> bool:
+    """Whether an object is of a kind that can't be patched. Its source may be kernel code otherwise, as that of
+    arch/x86/purgatory/sha256.o is (lib/crypto/sha256.c)."""
+    return classify(f"{unit.object.removesuffix('.o')}.c") is Kind.NOT_C
 
 
 def _not_in_kernel(kernel: Kernel, path: str) -> Refusal:
@@ -242,8 +250,11 @@ class _Search:
         commands = read_units(self.kernel.units, self.candidates)
         patchable: list[UnitCommand] = []
         fixed: list[UnitCommand] = []
-        for source, units in commands.items():
-            (patchable if classify(source) is Kind.CODE else fixed).extend(units)
+        for unit in (unit for units in commands.values() for unit in units):
+            if not is_fixed(unit):
+                patchable.append(unit)
+            elif not _HAS_RUN.fullmatch(unit.object):
+                fixed.append(unit)
         assembly = [s for s in self.candidates if s.endswith(".S") and self._is_built(s)]
         makers = [s for s in self.candidates if s in GENERATORS]
         if not (patchable or fixed or assembly or makers):
@@ -252,8 +263,8 @@ class _Search:
             overlay = scratch / "tree"
             make_overlay(self.kernel.source, self.selection.files, overlay, self.selection.real)
             trees = Trees(self.kernel, overlay, scratch, frozenset(self.selection.files))
-            self._look_at_others(trees, fixed, assembly, makers)
-            self._look_at_units(trees, patchable)
+            if self._look_at_units(trees, patchable):
+                self._look_at_others(trees, fixed, assembly, makers)
 
     def _is_built(self, source: str) -> bool:
         if _HAS_RUN.fullmatch(source):
@@ -262,38 +273,46 @@ class _Search:
         pattern = rf"^{re.escape(option)}=[ym]$"
         return not option or re.search(pattern, self.kernel.config.read_text(), re.MULTILINE) is not None
 
-    def _look_at_units(self, trees: Trees, units: Sequence[UnitCommand]) -> None:
+    def _look_at_units(self, trees: Trees, units: Sequence[UnitCommand]) -> bool:
+        """False where there are too many."""
         found: list[UnitCommand] = []
         looked = 0
         began = time.monotonic()
-        # In any order but that of directories, so that the first units tell something of the rest.
+        # In any order but that of directories, so that the first units tell of the rest.
         shuffled = sorted(units, key=lambda u: hashlib.sha256(u.object.encode()).digest())
-        with self.progress.step(f"examine {len(units)} units", len(units), "units") as task:
+        with (
+            self.progress.step(f"examine {len(units)} units", len(units), "units") as task,
+            ThreadPoolExecutor(max(self.jobs, 1)) as pool,
+        ):
 
-            def one(unit: UnitCommand) -> None:
-                nonlocal looked
-                if len(found) > self.max_units:
-                    return
+            def one(unit: UnitCommand) -> bool | Refusal:
                 answer = differs(trees, unit)
-                looked += 1
-                if isinstance(answer, Refusal):
-                    self.selection.refusals.append(answer)
-                elif answer:
-                    found.append(unit)
                 task.advance()
+                return answer
 
-            with ThreadPoolExecutor(max(self.jobs, 1)) as pool:
-                list(pool.map(one, shuffled))
-        if len(found) > self.max_units:
-            rate = (time.monotonic() - began) / looked
-            self.selection.refusals.append(self._too_many(trees, len(units), looked, found, rate))
+            while looked < len(units) and not exceeds(len(units), looked, len(found), self.max_units):
+                some = shuffled[looked : looked + _ROUND]
+                for unit, answer in zip(some, pool.map(one, some), strict=True):
+                    if isinstance(answer, Refusal):
+                        self.selection.refusals.append(answer)
+                    elif answer:
+                        found.append(unit)
+                looked += len(some)
         for unit in found:
             self.selection.because[unit.source] = self.candidates[unit.source]
+        many = exceeds(len(units), looked, len(found), self.max_units)
+        if many:
+            rate = (time.monotonic() - began) / looked
+            self.selection.refusals.append(self._too_many(trees, len(units), looked, found, rate))
+        return not many
 
     def _too_many(self, trees: Trees, count: int, looked: int, found: Sequence[UnitCommand], rate: float) -> Refusal:
         wanted = max(round(len(found) / looked * count), len(found))
         sample = found[:: max(len(found) // 3, 1)][:3]
-        each = 2 * sum(compile_seconds(trees, unit) for unit in sample) / len(sample) / max(self.jobs, 1)
+        began = time.monotonic()
+        with ThreadPoolExecutor(max(self.jobs, 1)) as pool:
+            list(pool.map(lambda unit: compile_seconds(trees, unit), sample))
+        each = 2 * (time.monotonic() - began) / len(sample)
         headers = sorted({self.candidates[u.source].rpartition(" ")[2] for u in found})
         fact = (
             f"{count} units may include it, {len(found)} of the first {looked} have other tokens: about {wanted} to "
@@ -335,6 +354,16 @@ class _Search:
                     self.selection.refusals.append(answer)
                 elif answer:
                     self.selection.refusals.append(refuse(source))
+
+
+def exceeds(total: int, looked: int, found: int, limit: int) -> bool:
+    """Whether more than `limit` of `total` units differ, when `found` of the first `looked` do.
+
+    Certain where `found` is more than `limit`. Before that, the units come in no order that has to do with it, so that
+    any `found` of them all differ with a probability below (limit / total) ** found if `limit` or fewer do. Where that,
+    for any choice of them, is below 1e-12, looking on would only take time.
+    """
+    return found > limit or math.comb(looked, found) * min(limit / max(total, 1), 1.0) ** found < 1e-12
 
 
 def _duration(seconds: float) -> str:

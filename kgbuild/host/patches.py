@@ -7,7 +7,7 @@ Nothing is written; the tree stays as it is. Every fault of every patch is colle
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,6 +90,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     def exists(path: str) -> bool:
         return path in texts or (kernel.source / path).is_file()
 
+    is_code = _code_elsewhere(kernel)
     by_patch = []
     for patch in patches:
         touched: dict[str, None] = {}
@@ -102,7 +103,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
                 refusals += faults
                 continue
             path = choose_path(file, strip, exists)
-            if classify(path) is Kind.SKIPPED:
+            if classify(path) is Kind.SKIPPED and not is_code(path):
                 skipped.append(path)
                 passed[path] = None
                 continue
@@ -143,6 +144,14 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
         tuple(refusals),
         tuple((tuple(t), tuple(p)) for t, p in by_patch),
     )
+
+
+def _code_elsewhere(kernel: Kernel) -> Callable[[str], bool]:
+    """Tells of a path in a directory of no kernel code whether the kernel is made of it all the same: it is a unit
+    (tools/lib/bpf/relo_core.c), or a header beside one."""
+    units = {source for source, _, _ in read_sources(kernel.units) if classify(source) is Kind.SKIPPED}
+    folders = {str(Path(source).parent) for source in units}
+    return lambda path: path in units or (path.endswith(".h") and str(Path(path).parent) in folders)
 
 
 def _original(kernel: Kernel, path: str) -> bytes | None:

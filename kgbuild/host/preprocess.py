@@ -24,6 +24,7 @@ from kgbuild.host.run import run
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.refusals import Refusal
 
+_MISSING = re.compile(r"fatal error: ([\w./+-]+): No such file or directory")
 _OFFSET = re.compile(rb'^\s*\.ascii\s+"->.*$', re.MULTILINE)
 _FOR_ASSEMBLY = ("-nostdinc", "-D__KERNEL__", "-m64", "-m32")
 _COMPILER_TYPES = "/compiler_types.h"
@@ -42,7 +43,7 @@ class Trees:
 def differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
     """Whether the tokens of a unit differ; a refusal where the patched one can't be preprocessed."""
     options = ["-E", "-fdirectives-only"]
-    texts = _both(trees, unit, options)
+    texts = _both(trees, unit, options, stubs=True)
     if isinstance(texts, Refusal):
         return texts
     same, but_for_macros = same_active(*texts)
@@ -92,9 +93,19 @@ def compile_seconds(trees: Trees, unit: UnitCommand) -> float:
 
 
 def _both(
-    trees: Trees, unit: UnitCommand, options: Sequence[str], *, fails: bool = False
+    trees: Trees, unit: UnitCommand, options: Sequence[str], *, fails: bool = False, stubs: bool = False
 ) -> tuple[bytes, bytes] | Refusal:
     before = _one(trees, unit, trees.kernel.source, options)
+    if stubs and isinstance(before, str) and (missing := _MISSING.search(before)):
+        # Made while a kernel is built, and in no package (certs/blacklist_hash_list). Where all else is the same,
+        # macros included, so is what it is read with.
+        stub = trees.scratch / "missing" / missing[1]
+        stub.parent.mkdir(parents=True, exist_ok=True)
+        stub.touch()
+        empty = [*options, "-idirafter", str(trees.scratch / "missing")]
+        texts = _both(trees, unit, empty)
+        if not isinstance(texts, Refusal) and same_active(*texts)[0]:
+            return texts
     if isinstance(before, str):
         if fails:
             return b"", b""

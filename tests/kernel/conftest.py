@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from kgbuild.host.acquire import ensure_kernel
+from kgbuild.host.initramfs import index_modules, read_module
 from kgbuild.host.vm import PatchRun, TestRun
 from kgbuild.model import Kernel, SilentProgress
 from tests.kernel.fat import fat_image
@@ -139,11 +141,21 @@ def kernel_name(kernel: Kernel) -> str:
     return f"{kernel.id.name}={kernel.id.version}"
 
 
+def ext4_image(path: Path) -> bytes:
+    """An empty ext4, 2 MiB, made by mkfs.ext4."""
+    mkfs = shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    assert mkfs, "no mkfs.ext4: apt-get install e2fsprogs"
+    subprocess.run([mkfs, "-qF", "-O", "^has_journal", path, "2048k"], check=True, timeout=60)
+    return path.read_bytes()
+
+
 @pytest.fixture(scope="session")
-def guest_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The programs of tests/kernel/guest, compiled, and an image with a file system, by their place in the guest."""
+def guest_files(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The programs of tests/kernel/guest, compiled, images with file systems, and a module for KVM without hardware
+    (QEMU emulates AMD's extensions), by their place in the guest."""
     folder = tmp_path_factory.mktemp("guest")
-    files = {"/guest/fat.img": fat_image()}
+    files = {"/guest/fat.img": fat_image(), "/guest/ext4.img": ext4_image(folder / "ext4.img")}
+    files["/guest/kvm-amd.ko"] = read_module(index_modules(kernel.modules)["kvm_amd"])
     flags = ["-Os", "-Wall", "-Wextra", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-no-pie"]
     for source in sorted((HERE / "guest").glob("*.c")):
         program = folder / source.stem

@@ -24,9 +24,11 @@ def built(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 @pytest.fixture(scope="session")
-def booted(kernel: Kernel, built: dict[str, Built]) -> TestRun:
+def booted(kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes]) -> TestRun:
     """One boot for all of them."""
-    return run_vm(kernel, [b.run for b in built.values()], progress=SilentProgress(), timeout=900)
+    runs = [b.run for b in built.values()]
+    modules = sorted({name for case in CASES for name in case.list("modules")})
+    return run_vm(kernel, runs, progress=SilentProgress(), timeout=900, files=guest_files, modules=modules)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)

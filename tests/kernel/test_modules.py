@@ -4,14 +4,28 @@ module of the same name that is not the one the patch was made for."""
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import struct
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from kgbuild.analysis.parity import EXACT, compute_parity
+from kgbuild.elf.read import read
 from kgbuild.emit.readback import read_module as read_sections
+from kgbuild.host.cache import Cache
+from kgbuild.host.compile import compile_units
 from kgbuild.host.initramfs import index_modules, read_module
+from kgbuild.host.kbuild import load_unit_commands
+from kgbuild.host.modules import Modules
+from kgbuild.host.targets import collect_targets
 from kgbuild.host.vm import PatchRun, TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
+from kgbuild.special.view import View
 from tests.kernel.conftest import HERE, Built, Case, build_cases, check_report, check_works, kgbuild, load_cases
 from tests.kernel.test_boot import SCHEMA
 
@@ -53,6 +67,36 @@ def test_verify_accepts_them(kernel_name: str, built: dict[str, Built]) -> None:
     for name in ("af-key", "three-objects", "raid"):
         ran = kgbuild("verify", built[name].module, "--kernel", kernel_name)
         assert ran.status == 0, ran.stdout
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    ".xz": lzma.compress,
+    ".gz": gzip.compress,
+    ".zst": lambda data: subprocess.run(["zstd", "-qc"], input=data, capture_output=True, check=True).stdout,
+}
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_compressed_modules(suffix: str, kernel: Kernel, tmp_path: Path) -> None:
+    """A kernel whose package has its modules compressed: parity, the patch and its booting see the same modules."""
+    names = ("xfrm_algo", "af_key")
+    for name in names:
+        packed = PACKERS[suffix](read_module(index_modules(kernel.modules)[name]))
+        (tmp_path / f"{name}.ko{suffix}").write_bytes(packed)
+    modules, plain = (Modules(k) for k in (replace(kernel, modules=tmp_path), kernel))
+    assert sorted(modules.paths) == sorted(names)
+    ours, theirs = modules.image("af_key"), plain.image("af_key")
+    assert ours is not None and theirs is not None
+    assert ours.build_id == theirs.build_id != ""
+    assert ours.depends == theirs.depends
+    (unit,) = load_unit_commands(kernel, ["net/key/af_key.c"])["net/key/af_key.c"]
+    text = {unit.source: (kernel.source / unit.source).read_bytes()}
+    (compiled,) = compile_units(kernel, [unit], text, Cache(), SilentProgress())
+    proof = compute_parity(View(read(compiled.original)), ours)
+    assert set(proof.counts) == {EXACT}
+    found = collect_targets(tmp_path, ["af_key"])
+    assert list(found.files) == list(names)
+    assert found.files["af_key"] == read_module(plain.paths["af_key"])
 
 
 # A module of the same name

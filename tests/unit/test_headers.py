@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import random
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,16 @@ from kgbuild.analysis.headers import read_tokens, same_header
 from kgbuild.analysis.includes import ANGLED, QUOTED, TRACED, Graph, Include, Resolver, reach, read_includes
 from kgbuild.analysis.names import changed_names, read_pieces
 from kgbuild.analysis.pastes import Chain, Pastes, passes_on, read_chains, read_words
+from kgbuild.errors import ToolError
 from kgbuild.host import headers
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import make_overlay
-from kgbuild.host.headers import Selection, choose_units
+from kgbuild.host.headers import Selection, choose_units, exceeds
 from kgbuild.host.patches import apply_patches, read_patches
+from kgbuild.host.preprocess import Trees, differs
 from kgbuild.host.units import write_units
 from kgbuild.model import Kernel, KernelId, SilentProgress, UnitCommand
+from kgbuild.refusals import Refusal
 from tests.toolchain import CC
 
 
@@ -130,6 +134,13 @@ def test_pieces() -> None:
         (b"MAKE(foo) { return 1", b"MAKE(foo) { return 3", None),
         (b"{ return 2; }", b"{ return 3; }", None),
         (b"#ifdef X\n", b"#ifdef Y\n", {b"f"}),
+        (b"#define TWICE", b"#ifdef NEW\n#define TWICE", None),
+        (b"#define TWICE", b"#ifdef NEW\nint g(int);\n#else\nstruct g;\n#define g(x) 0\n#endif\n#define TWICE", {b"g"}),
+        (b"#define TWICE", b"#ifdef NEW\nextern int g;\n#endif\n#define TWICE", None),
+        (b"#endif\n", b"#ifdef A\n#define B 1\n#endif\n#endif\n", {b"B", b"f"}),
+        (b"#ifndef A_H\n", b"#ifdef A\n#define B 1\n#endif\n#ifndef A_H\n", {b"B"}),
+        (b"#ifndef A_H\n", b"#ifndef A_H\n#define B 1\n#endif\n#ifndef A_H\n", {b"B"}),  # the diff is shifted
+        (b"#ifndef A_H\n", b"#ifndef B_H\n", None),
     ],
 )
 def test_changed_names(old: bytes, new: bytes, names: set[bytes] | None) -> None:
@@ -337,6 +348,36 @@ def test_nothing_is_compiled_for_nothing(
     assert choose(kernel, tmp_path, {path: ("#define LIMIT", "#define NOBODY 1\n#define LIMIT")}).because == {}
 
 
+@pytest.mark.parametrize(
+    ("total", "looked", "found", "limit", "expected"),
+    [
+        (4000, 0, 0, 100, False),
+        (4000, 16, 16, 100, True),  # (1/40) ** 16
+        (4000, 16, 4, 100, False),
+        (4000, 320, 20, 100, False),
+        (4000, 320, 40, 100, True),
+        (4000, 1600, 100, 100, False),
+        (4000, 1600, 101, 100, True),
+        (120, 64, 64, 100, False),  # (5/6) ** 64
+        (100, 100, 100, 100, False),
+        (10, 8, 4, 3, True),
+    ],
+)
+def test_the_bound_is_said_as_soon_as_it_is_sure(
+    total: int, looked: int, found: int, limit: int, expected: bool
+) -> None:
+    assert exceeds(total, looked, found, limit) is expected
+
+
+def test_no_selection_within_the_bound_exceeds_it() -> None:
+    """In whatever order units come, those with at most `limit` that differ are hardly ever told to be too many."""
+    draw = random.Random(1)
+    for _ in range(300):
+        units = [i < 20 for i in range(draw.randrange(21, 2000))]
+        draw.shuffle(units)
+        assert not any(exceeds(len(units), n, sum(units[:n]), 20) for n in range(0, len(units), 16))
+
+
 def test_too_many_units(kernel: Kernel, tmp_path: Path) -> None:
     selection = choose(kernel, tmp_path, CHANGES["structure"], max_units=3)
     (refusal,) = selection.refusals
@@ -363,3 +404,31 @@ def test_a_new_header_can_hide_another(kernel: Kernel, tmp_path: Path) -> None:
     assert selection.because == {}
     hiding = choose(kernel, tmp_path, {"include/linux/new.h": ("", "#define N 3\n")})
     assert hiding.because == {} and not hiding.refusals
+
+
+def test_a_generated_file_that_is_nowhere(kernel: Kernel, tmp_path: Path) -> None:
+    """What is made while a kernel is built can't be read: such a unit is the same only where all else is."""
+    source = tmp_path / "source"
+    (source / "include").mkdir(parents=True)
+    (source / "list.c").write_text('#include <k.h>\nint list[] = {\n#include "made_list"\n};\n')
+    (source / "include" / "k.h").write_text("#ifdef __clang__\nint clang;\n#endif\nint gcc;\n")
+    unit = UnitCommand("list.c", "list.o", "list", "x", False, (CC, "-I{src}/include", "-c"), ())
+    own = replace(kernel, source=source)
+
+    def answer(old: str, new: str) -> bool | Refusal:
+        text = (source / "include" / "k.h").read_text()
+        assert old in text
+        make_overlay(source, {"include/k.h": text.replace(old, new).encode()}, tmp_path / "overlay")
+        return differs(Trees(own, tmp_path / "overlay", tmp_path), unit)
+
+    assert answer("int clang;", "int other;") is False
+    with pytest.raises(ToolError, match="made_list"):
+        answer("int gcc;", "#define A 1\nint gcc;")
+
+
+def test_an_overlay_replaces_what_a_killed_run_left(kernel: Kernel, tmp_path: Path) -> None:
+    path = "include/linux/common.h"
+    for text in (b"int first;\n", b"int second;\n"):
+        make_overlay(kernel.source, {path: text}, tmp_path / "overlay")
+        assert (tmp_path / "overlay" / path).read_bytes() == text
+    assert (kernel.source / path).read_text() == COMMON

@@ -253,9 +253,10 @@ def test_kernel_cases_have_their_patches() -> None:
 def test_bad_patches_have_their_files_and_known_codes() -> None:
     folder = ROOT / "tests" / "kernel" / "bad"
     cases = tomllib.loads((folder / "bad.toml").read_text(encoding="utf-8"))["case"]
-    assert {f"{case['name']}.patch" for case in cases} == {path.name for path in folder.glob("*.patch")}
+    named = {patch for case in cases for patch in case.get("patches", [f"{case['name']}.patch"])}
+    assert named == {path.name for path in folder.glob("*.patch")}
     for case in cases:
-        assert set(case) <= {"name", "about", "exit", "codes", "text"}, case["name"]
+        assert set(case) <= {"name", "about", "patches", "options", "exit", "codes", "text"}, case["name"]
         assert set(case["codes"]) <= set(refusals.RULES), case["name"]
         assert bool(case["codes"]) == (case["exit"] == 1), case["name"]
         assert case["exit"] in (1, 2, 4), case["name"]

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Real fixes as compiled pairs: every unit's .c file that differs between two Debian kernel sources.
+
+    python benchmarks/fixes.py [--limit N] [--jobs N] [-o DIRECTORY]
+
+    from fixes import fixes                      # with benchmarks/ on sys.path
+    for path, original, patched in fixes(limit=50): ...
+
+The files are those that differ between linux-source-6.1 6.1.170-3 and 6.1.176-1, by path. Each is taken alone, as one
+patch for the older kernel (6.1.0-47-cloud-amd64), and goes through kgbuild's own stages: applied with #line
+directives, compiled by the unit's own command with a section for each function, objtool. Results are in kgbuild's
+cache. A file that needs what changed with it elsewhere (a header, mostly) does not compile alone: it is left out and
+counted, and so is one whose patch kgbuild refuses before compiling. With -o the pairs are written as PATH.orig.o and
+PATH.patched.o, where PATH has __ for each slash; what is there is made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import posixpath
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import platformdirs
+
+from kgbuild.analysis.patch import parse_patch
+from kgbuild.host.acquire import ensure_kernel
+from kgbuild.host.cache import Cache
+from kgbuild.host.compile import compile_units
+from kgbuild.host.headers import choose_units
+from kgbuild.host.kbuild import load_unit_commands
+from kgbuild.host.patches import apply_patches
+from kgbuild.host.run import run
+from kgbuild.host.units import read_sources
+from kgbuild.model import Kernel, SilentProgress
+from kgbuild.refusals import Refused
+
+KERNEL = "debian:6.1.0-47-cloud-amd64"
+OLDER, NEWER = "6.1.170-3", "6.1.176-1"
+
+
+@dataclass
+class Skipped:
+    """The files that gave no pair, each with the reason."""
+
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        alone = sum(reason.startswith("P10-") for reason in self.reasons.values())
+        return f"{len(self.reasons)} skipped: {alone} do not compile alone, {len(self.reasons) - alone} refused before"
+
+
+def newer_source() -> Path:
+    """The newer kernel's sources, fetched once."""
+    folder = Path(platformdirs.user_cache_dir("kgbuild")) / "benchmarks" / f"linux-source-6.1-{NEWER}"
+    if (folder / "done").exists():
+        return next(p for p in folder.iterdir() if p.is_dir())
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        run(["apt-get", "download", f"linux-source-6.1={NEWER}"], cwd=Path(scratch))
+        package = next(Path(scratch).glob("*.deb"))
+        inner = "./usr/src/linux-source-6.1.tar.xz"
+        pipe = f"dpkg --fsys-tarfile {package} | tar -xO {inner} | xz -dc | tar -x -C {folder}"
+        subprocess.run(["bash", "-o", "pipefail", "-c", pipe], check=True)
+    (folder / "done").write_text("")
+    return next(p for p in folder.iterdir() if p.is_dir())
+
+
+def difference(old: Path, new: Path, path: str) -> str:
+    """A unified diff of one file; "" where it is the same or missing on one side."""
+    a, b = old / path, new / path
+    if not a.is_file() or not b.is_file() or a.read_bytes() == b.read_bytes():
+        return ""
+    left, right = a.read_text(errors="surrogateescape"), b.read_text(errors="surrogateescape")
+    lines = difflib.unified_diff(left.splitlines(True), right.splitlines(True), f"a/{path}", f"b/{path}")
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+
+
+def changed_units(kernel: Kernel, new: Path) -> dict[str, bool]:
+    """Every .c file that is a unit of this kernel and differs, by path; whether it is part of a module."""
+    units = {posixpath.normpath(source): module for source, _, module in read_sources(kernel.units)}
+    return {s: units[s] for s in sorted(units) if difference(kernel.source, new, s)}
+
+
+def fixes(
+    limit: int | None = None, jobs: int = 1, skipped: Skipped | None = None
+) -> Iterator[tuple[str, bytes, bytes]]:
+    """(path, original object, patched object) of each file, by path; at most `limit` of them.
+
+    A path with two objects (built in and in a module) gives the first. What gave no pair is put into `skipped`.
+    """
+    kernel = ensure_kernel(KERNEL, progress=SilentProgress())
+    new, cache = newer_source(), Cache()
+    skipped = skipped if skipped is not None else Skipped()
+    made = 0
+    for path in changed_units(kernel, new):
+        if made == limit:
+            return
+        try:
+            diff = difference(kernel.source, new, path).encode(errors="surrogateescape")
+            patches = apply_patches(kernel, [parse_patch(path, diff)])
+            selection = choose_units(kernel, patches, cache, SilentProgress(), jobs)
+            if refusals := [*patches.refusals, *selection.refusals]:
+                raise Refused(refusals)
+            if not selection.because:
+                skipped.reasons[path] = "no kernel code"
+                continue
+            source = path if path in selection.because else min(selection.because)  # virt/kvm has a way of its own
+            unit = load_unit_commands(kernel, [source])[source][0]
+            done = compile_units(kernel, [unit], selection.files, cache, SilentProgress(), jobs, selection.real)
+        except Refused as error:
+            skipped.reasons[path] = "; ".join(f"{r.code} {r.place}: {r.fact}" for r in error.refusals)
+            continue
+        made += 1
+        yield path, done[0].original, done[0].patched
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+    skipped, count = Skipped(), 0
+    for path, original, patched in fixes(options.limit, options.jobs, skipped):
+        count += 1
+        if options.output is not None:
+            options.output.mkdir(parents=True, exist_ok=True)
+            for side, data in (("orig", original), ("patched", patched)):
+                partial = options.output / ".partial"
+                partial.write_bytes(data)
+                partial.replace(options.output / f"{path.replace('/', '__')}.{side}.o")
+        print(f"{count} {path}", flush=True)
+    for path, reason in skipped.reasons.items():
+        print(f"skipped {path}: {reason[:200]}", file=sys.stderr)
+    print(f"{count} pairs; {skipped}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
