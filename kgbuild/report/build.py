@@ -94,7 +94,7 @@ def closure_report(closure: Closure) -> dict[str, Any]:
     return {
         "changed": of("changed"),
         "new": of("new"),
-        "pulled": [],
+        "pulled": of("pulled"),
         "carried": of("carried"),
         "references": list(references.values()),
         "noise": [{"function": n.function, "rule": n.rule} for unit in closure.units for n in unit.changes.noise],
