@@ -554,3 +554,22 @@ def test_folded_function_whose_address_is_taken() -> None:
         flags=case.flags,
     )
     assert "K12-folded:twin_b" in p.refused
+
+
+def test_a_static_that_gets_its_first_write_is_a_new_one() -> None:
+    """It lay in read-only memory, where a write faults: the readers come along and share the new one."""
+    p = close_text(
+        """
+        static int level = 3;
+        #ifdef PATCHED
+        noinline void set(int x) { level = x; }
+        #else
+        noinline void set(int x) { source(x); }
+        #endif
+        noinline int get(void) { return READ_ONCE(level); }
+        noinline int other(int x) { return source(x); }
+        """
+    )
+    assert not p.closure.refusals
+    assert roles(p) == {"set": "changed", "get": "changed"}
+    assert [m.atom.name for m in p.closure.members.values() if m.atom.kind == "data"] == ["level"]

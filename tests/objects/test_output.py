@@ -65,7 +65,6 @@ NO_OUTPUT = {
     "data_percpu-reverse": "K1-data",
     "data_size": "K1-data",
     "data_size-reverse": "K1-data",
-    "data_writable": "K1-data",
     "data_writable-reverse": "K1-data",
     "export": "K7-export",
     "export-reverse": "nothing",
