@@ -465,16 +465,21 @@ class View:
                     out.setdefault(symbol.shndx, []).append(symbol.value + addend)
         return {index: sorted(places) for index, places in out.items()}
 
-    def sections_referring_to(self, sections: set[int]) -> set[int]:
-        """The sections with a relocation against a symbol that is defined in one of `sections`."""
+    @cached_property
+    def _referring(self) -> dict[int, set[int]]:
+        """The sections with a relocation against a symbol of a section, by that section."""
         table = self.obj.symbols["shndx"]
-        meant = np.isin(table, sorted(sections))
-        out = set()
+        out: dict[int, set[int]] = {}
         for section in self.obj.sections:
             rows = self.obj.relocs(section.index)
-            if len(rows) and meant[rows["sym"]].any():
-                out.add(section.index)
+            if len(rows):
+                for meant in np.unique(table[rows["sym"]]).tolist():
+                    out.setdefault(meant, set()).add(section.index)
         return out
+
+    def sections_referring_to(self, sections: set[int]) -> set[int]:
+        """The sections with a relocation against a symbol that is defined in one of `sections`."""
+        return set().union(*(self._referring.get(section, set()) for section in sections))
 
     def masked(self, atom: Atom) -> bytes:
         """The atom's bytes with every referenced field zeroed."""
