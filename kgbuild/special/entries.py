@@ -40,10 +40,11 @@ def entry_size(view: View, section_index: int, spec: SpecialSection) -> int | No
     """The size of a special section's entries, or None where it can't be told.
 
     Of the sizes that are known for the section, the one with which every entry has the relocations it needs in their
-    places. Where several fit, the object's DWARF decides; without it, the first of the table.
+    places. Where several fit, the one with which no relocation is left over, then what the object's DWARF says; without
+    it, the first of the table.
     """
     section = view.obj.sections[section_index]
-    offsets = {int(o) for o in view.obj.relocs(section_index)["offset"]}
+    offsets = set(view.obj.relocs(section_index)["offset"].tolist())
     fitting = []
     for size, needed in spec.sizes.items():
         rest = section.size % size
@@ -51,6 +52,9 @@ def entry_size(view: View, section_index: int, spec: SpecialSection) -> int | No
             continue
         if all(i + n in offsets for i in range(0, section.size, size) for n in needed):
             fitting.append(size)
+    whole = [size for size in fitting if section.size // size * len(spec.sizes[size]) == len(offsets)]
+    if len(whole) == 1:
+        return whole[0]
     if len(fitting) > 1 and spec.struct:
         said = view.struct_sizes.get(spec.struct)
         if said is not None:

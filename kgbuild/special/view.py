@@ -473,7 +473,7 @@ class View:
         for section in self.obj.sections:
             rows = self.obj.relocs(section.index)
             if len(rows):
-                for meant in np.unique(table[rows["sym"]]).tolist():
+                for meant in set(table[rows["sym"]].tolist()):
                     out.setdefault(meant, set()).add(section.index)
         return out
 

@@ -19,7 +19,7 @@ def size_of(more: int, *flags: str) -> int | None:
     v = view(compile_text(TABLE.format(more=more), *pair_flags(flags)))
     section = v.obj.section_named(".table")
     assert section is not None
-    spec = replace(v.arch.special["__ex_table"], struct="entry", sizes={16: (0,), 8: (0,)})
+    spec = replace(v.arch.special["__ex_table"], struct="entry", sizes={16: (0, 8), 8: (0,)})
     v.__dict__["arch"] = replace(v.arch, special={".table": spec})
     return entry_size(v, section.index, spec)
 
@@ -27,6 +27,14 @@ def size_of(more: int, *flags: str) -> int | None:
 def test_debugging_information_decides() -> None:
     assert size_of(1, "-g") == 8
     assert size_of(3, "-g") == 16
+
+
+def test_no_relocation_is_left_over() -> None:
+    v = view(compile_text(TABLE.format(more=1), *pair_flags()))
+    section = v.obj.section_named(".table")
+    assert section is not None
+    for sizes in ({16: (0,), 8: (0,)}, {8: (0,), 16: (0,)}):
+        assert entry_size(v, section.index, replace(v.arch.special["__ex_table"], sizes=sizes)) == 8
 
 
 def test_without_it_the_first_that_fits() -> None:
