@@ -9,7 +9,6 @@ before it is `__FILE__` or `__func__`. What no rule covers is a change.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kgbuild.elf.consts import STT
@@ -197,11 +196,3 @@ def index_of_messages(view: View) -> dict[str, list[tuple[object, ...]]]:
         function = texts.get(at, b"").partition(b"\0")[0].decode("utf-8", "replace")
         out.setdefault(function, []).append((masked, *sorted(texts.items())))
     return {function: sorted(entries, key=repr) for function, entries in out.items() if function}
-
-
-def rules_table() -> Iterator[str]:
-    """The rules as rows of a Markdown table, for the documentation."""
-    yield "| rule | what differs | why it is no change |"
-    yield "| --- | --- | --- |"
-    for rule in RULES.values():
-        yield f"| `{rule.name}` | {rule.what} | {rule.why} |"

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""docs/limits.md, made from the registry of refusals, so that what is documented is what is refused."""
+"""docs/limits.md, made from the registry of refusals, so that what is documented is what is refused; and docs/noise.md,
+made from the rules for accidental differences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kgbuild.analysis import noise
 from kgbuild.refusals import RULES, Rule
 
 # Letter of a code -> heading, and what the group has in common. A new letter needs a row here.
@@ -39,6 +41,24 @@ def render_limits() -> str:
     return _HEAD + "".join(
         f"\n## {GROUPS[letter][0]}\n\n{GROUPS[letter][1]}\n\n{_table(rules)}" for letter, rules in rows.items() if rules
     )
+
+
+_NOISE = """\
+<!-- Made by `make docs` from kgbuild/analysis/noise.py. Do not edit. -->
+
+# Differences that are no change
+
+Two compiles of the same source differ here and there by accident. `kgbuild diff` sets such a difference aside only by one
+of these rules, and names function and rule in its answer. What no rule covers is a change.
+
+| rule | what differs | why it is no change |
+| --- | --- | --- |
+"""
+
+
+def render_noise() -> str:
+    """The whole of docs/noise.md."""
+    return _NOISE + "".join(f"| `{r.name}` | {_cell(r.what)} | {_cell(r.why)} |\n" for r in noise.RULES.values())
 
 
 def _table(rules: Iterable[Rule]) -> str:

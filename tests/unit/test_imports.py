@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from kgbuild import refusals
-from kgbuild.report.limits import render_limits
+from kgbuild.report.limits import render_limits, render_noise
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "kgbuild"
@@ -146,6 +146,7 @@ def test_every_source_file_names_its_licence() -> None:
 def test_limits_are_those_of_the_registry() -> None:
     text = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
     assert text == render_limits(), "docs/limits.md is old: run make docs"
+    assert (ROOT / "docs" / "noise.md").read_text(encoding="utf-8") == render_noise(), "run make docs"
 
 
 def test_limits_name_every_code_once() -> None:
