@@ -48,8 +48,8 @@ _NOISE = """\
 
 # Differences that are no change
 
-Two compiles of the same source differ here and there by accident. `kgbuild diff` sets such a difference aside only by one
-of these rules, and names function and rule in its answer. What no rule covers is a change.
+Two compiles of the same source differ here and there by accident. `kgbuild diff` sets such a difference aside only by
+one of these rules, and names function and rule in its answer. What no rule covers is a change.
 
 | rule | what differs | why it is no change |
 | --- | --- | --- |
