@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kgbuild import __version__
+from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closure import Closure, UnitResult, close
 from kgbuild.analysis.config import check_config
 from kgbuild.analysis.diff import Changes, compute_changes
@@ -52,6 +53,8 @@ from kgbuild.report.build import (
 from kgbuild.special.view import View
 
 MAX_NAME = 55
+MAX_PULL = 20  # units that may come along because functions of theirs do
+MAX_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Options:
     offline: bool = False
     keep: Path | None = None
     max_units: int = MAX_UNITS
+    max_pull: int = MAX_PULL
 
 
 @dataclass
@@ -83,6 +87,8 @@ class Build:
     units: tuple[UnitResult, ...] = ()
     closure: Closure | None = None
     module: bytes = b""
+    graph: CallGraph | None = None
+    pulled_units: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
@@ -128,27 +134,55 @@ def build(
     progress = progress or SilentProgress()
     b = state if state is not None else Build()
     cache = Cache()
-    b.report["allowed"] = _allowed(options)
-    try:
+    with _reporting(b, options):
         name = module_name(output)
-        # before a kernel is fetched for them
-        parsed = read_patches(patch_files)
-        _acquire(b, kernel_name, options, progress)
-        _apply(b, parsed)
-        commands = _units(b, cache, options, progress)
-        _compile(b, commands, cache, options, progress)
-        image = _prove(b)
-        _compare(b, options)
-        _close(b, image, options)
+        image = _analyse(b, patch_files, kernel_name, options, cache, progress)
         _emit(b, image, name, cache, options)
         _verify(b, output, image)
+    return b
+
+
+def analyse(
+    patch_files: Sequence[Path],
+    kernel_name: str,
+    options: Options,
+    progress: Progress | None = None,
+    state: Build | None = None,
+) -> Build:
+    """What `build` would put into a module, and why; no module is made. Raises as `build` does."""
+    b = state if state is not None else Build()
+    with _reporting(b, options):
+        _analyse(b, patch_files, kernel_name, options, Cache(), progress or SilentProgress())
+    return b
+
+
+def _analyse(
+    b: Build, patch_files: Sequence[Path], kernel_name: str, options: Options, cache: Cache, progress: Progress
+) -> KernelImage:
+    # before a kernel is fetched for them
+    parsed = read_patches(patch_files)
+    _acquire(b, kernel_name, options, progress)
+    _apply(b, parsed)
+    commands = _units(b, cache, options, progress)
+    _compile(b, commands, cache, options, progress)
+    image = _prove(b)
+    _compare(b, options)
+    _close(b, image, cache, options, progress)
+    return image
+
+
+@contextmanager
+def _reporting(b: Build, options: Options) -> Iterator[None]:
+    """Keep the report true to what happens, whatever that is."""
+    b.report["allowed"] = _allowed(options)
+    try:
+        yield
     except Refused as error:
         b.report["refusals"] = refusal_report(error.refusals)
         raise
     except KgbuildError as error:
         b.report["error"] = error_report(error)
         raise
-    return b
 
 
 def _allowed(options: Options) -> list[dict[str, str]]:
@@ -247,21 +281,32 @@ def _prove(b: Build) -> KernelImage:
     assert b.kernel is not None
     with b.stage("parity"):
         image = load_image(b.kernel)
-        refusals = []
-        for c in b.compiled:
-            for target in targets_of(c.unit):
-                view = View(read(c.original))
-                proof = compute_parity(view, image if target == VMLINUX else _module(b, target))
-                if proof.counts[ABSENT] and not proof.counts[EXACT]:
-                    where = "the running kernel" if target == VMLINUX else f"the module {target}"
-                    fact = f"none of its {len(proof.functions)} functions is in {where}"
-                    refusals.append(Refusal("P6-not-in-kernel", c.unit.source, fact))
-                b.parts.append((c, UnitResult(c.unit.source, _no_changes(view, c.unit.source), proof, target)))
-    if refusals:
-        raise Refused(refusals)
-    b.report["units"] = [unit_report(u, c.unit.object, b.selection.because.get(c.unit.source, "")) for c, u in b.parts]
+        b.parts = _parts(b, b.compiled, image)
+    _report_units(b)
     b.tell("parity")
     return image
+
+
+def _parts(b: Build, compiled: Sequence[Compiled], image: KernelImage) -> list[tuple[Compiled, UnitResult]]:
+    """Parity of each unit in each object of the running kernel that it is part of. Raises Refused."""
+    parts, refusals = [], []
+    for c in compiled:
+        for target in targets_of(c.unit):
+            view = View(read(c.original))
+            proof = compute_parity(view, image if target == VMLINUX else _module(b, target))
+            if proof.counts[ABSENT] and not proof.counts[EXACT]:
+                where = "the running kernel" if target == VMLINUX else f"the module {target}"
+                fact = f"none of its {len(proof.functions)} functions is in {where}"
+                refusals.append(Refusal("P6-not-in-kernel", c.unit.source, fact))
+            parts.append((c, UnitResult(c.unit.source, _no_changes(view, c.unit.source), proof, target)))
+    if refusals:
+        raise Refused(refusals)
+    return parts
+
+
+def _report_units(b: Build) -> None:
+    because = {**b.selection.because, **b.pulled_units}
+    b.report["units"] = [unit_report(u, c.unit.object, because.get(c.unit.source, "")) for c, u in b.parts]
 
 
 def _module(b: Build, target: str) -> ModuleImage:
@@ -324,12 +369,68 @@ def _check_types(c: Compiled, options: Options, b: Build) -> list[Refusal]:
     return out
 
 
-def _close(b: Build, image: KernelImage, options: Options) -> None:
+def _graph(b: Build, progress: Progress) -> CallGraph:
+    """The kernel's call graph; the index is made when it is first asked for."""
+    if b.graph is None:
+        from kgbuild.host.index import load_index
+
+        assert b.kernel is not None
+        with b.stage("index"):
+            b.graph = load_index(b.kernel, progress)
+    return b.graph
+
+
+def _too_many(b: Build, fact: str) -> Refusal:
+    assert b.closure is not None
+    units = ", ".join(sorted(b.closure.needs)[:6])
+    first = next(iter(b.closure.needs.values()))[0]
+    return Refusal("K15-pull", units, f"{fact}: {first}" if first else fact)
+
+
+def _pull_units(b: Build, image: KernelImage, cache: Cache, options: Options, progress: Progress) -> None:
+    """Compile and prove the units in which functions come along. Raises Refused over the bound of --max-pull."""
+    assert b.kernel is not None and b.closure is not None and b.modules is not None
+    needs = b.closure.needs
+    if len(b.pulled_units) + len(needs) > options.max_pull:
+        count = len(b.pulled_units) + len(needs)
+        raise Refused([_too_many(b, f"{count} units would come along, the limit of --max-pull is {options.max_pull}")])
+    commands = load_unit_commands(b.kernel, needs)
+    lost = sorted(source for source in needs if not commands.get(source) or source in b.pulled_units)
+    if lost:
+        raise Refused(
+            [Refusal("K15-pull", source, f"{needs[source][0]}, and is not found in its unit") for source in lost]
+        )
+    with b.stage("compile"):
+        units = [unit for source in sorted(commands) for unit in commands[source]]
+        compiled = compile_units(b.kernel, units, {}, cache, progress, options.jobs)
+    b.pulled_units.update({source: reasons[0] for source, reasons in needs.items()})
+    with b.stage("parity"):
+        parts = _parts(b, compiled, image)
+    b.compiled += compiled
+    b.parts += parts
+    same = []
+    for c, unit in parts:
+        changes = compute_changes(unit.changes.original, View(read(c.original)), unit.source)
+        same.append(UnitResult(unit.source, changes, unit.parity, unit.target))
+    b.units += tuple(same)
+    _report_units(b)
+    b.tell("pulled")
+
+
+def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progress: Progress) -> None:
     """After this, every member is known with its reason, and every reference is bound or refused."""
     assert b.kernel is not None
-    with b.stage("close"):
-        exports = parse_symvers(b.kernel.symvers.read_text())
-        b.closure = close(b.units, image, exports, options.allow_unproven, _modules_at_stake(b))
+    exports = parse_symvers(b.kernel.symvers.read_text())
+    for _ in range(MAX_ROUNDS):
+        with b.stage("close"):
+            b.closure = close(
+                b.units, image, exports, options.allow_unproven, _modules_at_stake(b), lambda: _graph(b, progress)
+            )
+        if b.closure.refusals or not b.closure.needs:
+            break
+        _pull_units(b, image, cache, options, progress)
+    else:
+        raise Refused([_too_many(b, f"after {MAX_ROUNDS} rounds there are still more to come")])
     b.closure.warnings[:0] = b.warnings
     b.report.update(closure_report(b.closure))
     b.tell("closure")

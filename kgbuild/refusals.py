@@ -141,7 +141,8 @@ _TABLE = [
     ),
     Rule(
         "K4-not-traceable",
-        "A changed function must begin with a call to __fentry__ to be redirected.",
+        "A changed function must begin with a call to __fentry__ to be redirected; where it does not, its callers come "
+        "along, and all of them must be known: none outside C code, no pointer to it, no export.",
         "change its callers instead",
     ),
     Rule(
@@ -175,7 +176,12 @@ _TABLE = [
         "A relocation must be of a kind the kernel's module loader applies.",
         "avoid this construct in the patch",
     ),
-    Rule("K12-folded", "Functions folded into one body can't be redirected apart.", "patch the callers instead"),
+    Rule(
+        "K12-folded",
+        "Functions folded into one body are told apart by their callers in the unit; where others may call them, or "
+        "their shared address is taken, they can't be.",
+        "patch the callers instead",
+    ),
     Rule(
         "K13-ambiguous",
         "Which of several symbols is meant must be decidable.",
@@ -188,8 +194,8 @@ _TABLE = [
     ),
     Rule(
         "K15-pull",
-        "A function that must be pulled in can't be.",
-        "restructure the patch so that it stays as it is",
+        "The units in which callers must come along are at most as many as --max-pull says, and must be found.",
+        "raise --max-pull, or restructure the patch so that the function stays as it is",
     ),
     Rule(
         "K16-name",

@@ -8,103 +8,28 @@ as a copy, and followed in turn. Whatever has no rule is a refusal, and all refu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 
+from kgbuild.analysis.callgraph import CallGraph
+from kgbuild.analysis.closed import Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
-from kgbuild.analysis.diff import Changes, is_init, is_prefix
+from kgbuild.analysis.diff import is_init
 from kgbuild.analysis.exports import Export
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.noise import is_location
-from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN, ParityProof
+from kgbuild.analysis.parity import EXACT
+from kgbuild.analysis.pull import is_branch
+from kgbuild.analysis.redirect import Redirects
 from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bound, NotBound, World
 from kgbuild.elf.consts import STB
-from kgbuild.refusals import Refusal
 from kgbuild.special.entries import BadEntry, Entry
-from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref, View
+from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref
+
+__all__ = ["Closure", "Member", "Redirect", "UnitResult", "close", "close_in"]
 
 # Keys that only switch tracing on.
 INERT_KEYS = ("__tracepoint_", "__SCK__tp_func_")
-
-
-@dataclass(frozen=True)
-class UnitResult:
-    """One unit, compiled, compared and proven: what the closure starts from. `target` is the object of the running
-    kernel that it is part of: "vmlinux" or a module's name. A unit in two modules is there twice."""
-
-    source: str
-    changes: Changes
-    parity: ParityProof
-    target: str = VMLINUX
-
-
-@dataclass(frozen=True)
-class Member:
-    """One atom that goes into the module, and why. `role` is changed, new, carried, cold, prefix or data."""
-
-    unit: int
-    atom: Atom
-    role: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Redirect:
-    """One klp_func: the kernel's function and the module's."""
-
-    unit: int
-    atom: Atom
-    name: str
-    sympos: int
-    address: int
-    object: str = "vmlinux"
-
-
-@dataclass
-class Closure:
-    """The whole of a patch. `bound[(unit, atom id)]` says what an atom outside the module is bound to where it is
-    referred to; atoms in `members` are in the module. `defined[(unit, atom id)]` is the member, of any unit, that an
-    undefined symbol stands for. `dropped` are special-section entries left out on purpose, by section and index."""
-
-    units: tuple[UnitResult, ...]
-    members: dict[tuple[int, int], Member] = field(default_factory=dict)
-    bound: dict[tuple[int, int], Bound] = field(default_factory=dict)
-    redirects: list[Redirect] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    namespaces: set[str] = field(default_factory=set)
-    defined: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    dropped: set[tuple[int, str, int]] = field(default_factory=set)
-
-    @property
-    def targets(self) -> list[str]:
-        """Modules that this patch changes, in order."""
-        return sorted({r.object for r in self.redirects} - {VMLINUX})
-
-    def entries(self, unit: int, atom: Atom) -> tuple[Entry, ...]:
-        """Special-section entries that come along with an atom."""
-        found = self.units[unit].changes.patched_entries.of(atom.id)
-        return tuple(e for e in found if (unit, e.section, e.index) not in self.dropped)
-
-    def binds_to_kernel(self, unit: int, source: Atom, ref: Ref) -> bool:
-        """Whether this reference leaves the module although its target is in it: a pointer to a patched function
-        must be the kernel's, since pointers are stored and compared elsewhere."""
-        changes = self.units[unit].changes
-        target = changes.patched.atoms[ref.atom]
-        member = self.members.get((unit, target.id))
-        if member is None:
-            return True
-        if member.role != "changed" or target.kind != FUNCTION or ref.delta != 0:
-            return False
-        return not is_branch(changes.patched, source, ref)
-
-
-def is_branch(view: View, source: Atom, ref: Ref) -> bool:
-    """Whether a reference is the target of a call or jump, not a pointer being taken."""
-    if not view.section_of(source).executable:
-        return False
-    return any(i.is_branch and i.field_offset == ref.offset for i in view.instructions(source))
 
 
 def close(
@@ -113,29 +38,28 @@ def close(
     exports: dict[str, Export],
     allow_unproven: frozenset[str] = frozenset(),
     modules: Mapping[str, ModuleImage] | None = None,
+    graph: Callable[[], CallGraph] | None = None,
 ) -> Closure:
     """Close the changes of all units.
 
-    `image` is vmlinux; `modules` holds every target module and all that those depend on, by name. Refusals are
-    collected in the result, never raised.
+    `image` is vmlinux; `modules` holds every target module and all that those depend on, by name; `graph` gives the
+    kernel's call graph when callers in other units matter. Refusals are collected in the result, never raised; where
+    its `needs` are not empty, those units must be compiled and the whole closed again.
     """
-    return close_in(units, World(image, exports, modules or {}), allow_unproven)
+    return close_in(units, World(image, exports, modules or {}), allow_unproven, graph)
 
 
-def close_in(units: tuple[UnitResult, ...], world: World, allow_unproven: frozenset[str] = frozenset()) -> Closure:
+def close_in(
+    units: tuple[UnitResult, ...],
+    world: World,
+    allow_unproven: frozenset[str] = frozenset(),
+    graph: Callable[[], CallGraph] | None = None,
+) -> Closure:
     """Close the changes of all units, with references bound as `world` says."""
-    return _Closer(Closure(units), world, allow_unproven).run()
+    return _Closer(Closure(units), world, allow_unproven, graph).run()
 
 
-class _Closer:
-    def __init__(self, c: Closure, world: World, allowed: frozenset[str]) -> None:
-        self.c, self.world, self.allowed = c, world, allowed
-        self.todo: list[tuple[int, Atom]] = []
-        self.new_globals: dict[str, list[tuple[int, Atom]]] = {}
-
-    def _image(self, unit: UnitResult) -> KernelImage:
-        return self.world.image(unit.target)
-
+class _Closer(Redirects):
     def run(self) -> Closure:
         for number, unit in enumerate(self.c.units):
             self.c.refusals.extend(unit.changes.refusals)
@@ -148,11 +72,13 @@ class _Closer:
                     self.new_globals.setdefault(atom.name, []).append((number, atom))
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
-                self._redirect(number, unit, change.original, change.patched)
                 self._add(number, change.patched, "changed", str(change.reason))
+            for change in unit.changes.changed:
+                self._redirect(number, unit, change.original, change.patched)
             for atom in unit.changes.new:
                 self._add(number, atom, "new", "new in the patched source")
-            self._check_vanished(number, unit)
+        for unit in self.c.units:
+            self._check_vanished(unit)
         while self.todo:
             number, atom = self.todo.pop(0)
             self._follow(number, atom)
@@ -194,117 +120,6 @@ class _Closer:
                 ):
                     fact = f"{name} has an entry in section {section.name}, for which there is no rule"
                     self._refuse("K2-special", unit, name, fact, section.name)
-
-    def _refuse(self, code: str, unit: UnitResult, symbol: str, fact: str, section: str = "") -> None:
-        self.c.refusals.append(Refusal(code, f"{unit.source}: {symbol}", fact, symbol=symbol, section=section))
-
-    def _add(self, number: int, atom: Atom, role: str, reason: str) -> None:
-        key = (number, atom.id)
-        if key in self.c.members:
-            return
-        self.c.members[key] = Member(number, atom, role, reason)
-        self.todo.append((number, atom))
-        view = self.c.units[number].changes.patched
-        if atom.kind == FUNCTION and role not in ("cold", "prefix"):
-            for name in atom.names:
-                for half in (f"{name}.cold", *_numbered_cold(view.by_name, name)):
-                    for cold in view.by_name.get(half, ()):
-                        self._add(number, cold, "cold", f"the cold half of {atom.name}")
-        if atom.kind == FUNCTION and role != "prefix":
-            prefix = view.just_before(atom)
-            if prefix is not None and is_prefix(prefix):
-                self._add(number, prefix, "prefix", f"the padding before {atom.name}")
-
-    # -- checks on the unit as a whole --------------------------------------------------------------------------
-
-    def _check_parity(self, unit: UnitResult) -> None:
-        for f in unit.parity.functions:
-            if f.status not in (DIFFERS, ABSENT):
-                continue
-            atom = unit.changes.original.atoms[f.atom]
-            if is_init(unit.changes.original, atom) and f.status == DIFFERS:
-                continue
-            if f.name in self.allowed or unit.source in self.allowed:
-                self.c.warnings.append(
-                    f"{unit.source}: {f.name}: not proven ({f.reason}), accepted by --allow-unproven"
-                )
-                continue
-            self._refuse("Y1-parity", unit, f.name, f"the recompiled original is not what runs: {f.reason}")
-
-    def _check_vanished(self, number: int, unit: UnitResult) -> None:
-        """A function gone from the unit must have left nothing behind that still refers to it."""
-        del number
-        changes = unit.changes
-        gone = {a.id: a for a in changes.removed}
-        if not gone:
-            return
-        for atom in changes.removed:
-            if atom.bind != STB.LOCAL and not is_init(changes.original, atom):
-                self._refuse(
-                    "K14-vanished",
-                    unit,
-                    atom.name,
-                    f"global function {atom.name} is gone; other units may call it",
-                )
-        for atom in changes.original.data + changes.original.functions:
-            try:
-                refs = [r for r in changes.original.refs(atom) if r.atom in gone]
-            except Ambiguous:
-                continue
-            for r in refs:
-                if r.delta == 0 and not is_branch(changes.original, atom, r):
-                    name = gone[r.atom].name
-                    where = f"{atom.name} of the running kernel" + (" still" if atom.kind == DATA else "")
-                    self._refuse("K14-vanished", unit, name, f"{where} points to {name}")
-
-    def _redirect(self, number: int, unit: UnitResult, original: Atom, patched: Atom) -> None:
-        changes, parity = unit.changes, unit.parity
-        found = parity.of(original.id)
-        name = patched.name
-        if found is None or found.status == OVERRIDDEN:
-            why = found.reason if found is not None and found.reason else "the kernel overrides it elsewhere"
-            self._refuse("K10-weak", unit, name, f"{name} is a weak definition, and {why}")
-            return
-        if found.status == AMBIGUOUS:
-            self._refuse("K13-ambiguous", unit, name, f"{name} has {found.reason}: which one is meant can't be told")
-            return
-        address = found.address
-        if found.status != EXACT:
-            if name not in self.allowed and unit.source not in self.allowed:
-                return  # reported by _check_parity
-            if not address:
-                self._refuse("K5-symbol", unit, name, f"no single place of {name} is known in the kernel")
-                return
-        if self._image(unit).is_init(address):
-            self._refuse(
-                "K3-init", unit, name, f"{name} lies in {self._image(unit).section_at(address)}, freed after boot"
-            )
-            return
-        if not changes.original.has_trace_site(original):
-            self._refuse(
-                "K4-not-traceable",
-                unit,
-                name,
-                f"{name} has no __fentry__ site in the kernel, ftrace can't redirect it",
-            )
-            return
-        names = [s.name for s in self._image(unit).functions_at(address)]
-        foreign = sorted(set(names) - set(original.names))
-        if foreign:
-            self._refuse("K12-folded", unit, name, f"{name} shares its address with {', '.join(foreign)}")
-            return
-        split = [changes.patched.atoms[p] for p in changes.correlation.to_patched.get(original.id, ())]
-        if len(split) > 1:
-            kept = ", ".join(sorted({n for p in split for n in p.names if p.id != patched.id}))
-            fact = f"in the kernel {name} is one body with {kept}, which does not change so"
-            self._refuse("K12-folded", unit, name, fact)
-            return
-        for candidate in original.names:
-            sympos = self._image(unit).sympos(candidate, address)
-            if sympos is not None:
-                self.c.redirects.append(Redirect(number, patched, candidate, sympos, address, unit.target))
-                return
-        self._refuse("K5-symbol", unit, name, f"kallsyms does not list {name}")
 
     # -- following references -------------------------------------------------------------------------------------
 
@@ -466,7 +281,9 @@ class _Closer:
         self._check_no_pointer(unit, source, target, ref)
         if key in self.c.members:
             return
-        self._add(number, target, "carried", f"called by {source.name}, not proven to be the kernel's")
+        self._add(
+            number, target, "carried", f"called by {source.name}, not proven to be the kernel's", (number, source.id)
+        )
 
     def _check_no_pointer(self, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
         """A pointer to a copy must not get out: pointers are stored and compared."""
@@ -548,9 +365,3 @@ class _Closer:
             source.name,
             f"refers to {target.name}, whose place in the kernel is not proven",
         )
-
-
-def _numbered_cold(by_name: dict[str, list[Atom]], name: str) -> list[str]:
-    """`f.cold.7` and `f.isra.0.cold.3` of older gcc."""
-    prefix = f"{name}.cold."
-    return [n for n in by_name if n.startswith(prefix)]

@@ -112,10 +112,20 @@ class _Differ:
         self.o, self.p, self.place = original, patched, place
         self.oe, self.pe = read_entries(original, place), read_entries(patched, place)
         self.c = correlate(original, patched, self.oe, self.pe)
+        self._part_moved()
         self.comparer = Comparer(self.c, self.oe, self.pe)
         self.changed: dict[tuple[int, int], Changed] = {}
         self.init_changed: list[str] = []
         self.refusals: list[Refusal] = [*self.pe.refusals]
+
+    def _part_moved(self) -> None:
+        """A static that gets its first write lay in read-only memory: writing the kernel's would fault. It is another
+        variable now, and whoever refers to it refers to that (HAZARDS, rule 9)."""
+        for o, p in self.c.pairs(DATA):
+            if o.is_local and p.is_local and self.o.is_const(o) and not self.p.is_const(p):
+                if is_anonymous(self.o, o) or is_stateless(self.p, p) or ".." in self.p.section_name(p):
+                    continue
+                self.c.part(o.id, p.id)
 
     def run(self) -> Changes:
         self._compare_pairs()

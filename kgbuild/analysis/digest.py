@@ -134,7 +134,9 @@ class _Digests:
         name, view = atom.name, self.view
         named_by_clang = atom.kind == DATA and "." in name and (is_stateless(view, atom) or is_anonymous(view, atom))
         if name in self.unique and not named_by_clang:
-            return (atom.kind, name, (atom.offset, atom.size) if atom.kind == "absolute" else 0), ""
+            # a variable that moves between read-only and writable memory is another one
+            what = (atom.offset, atom.size) if atom.kind == "absolute" else atom.kind == DATA and view.is_const(atom)
+            return (atom.kind, name, what), ""
         if atom.kind == FUNCTION and stem(name) in self.clones:
             return ("clone", stem(name)), noise.MODULE_HASH if ".llvm." in name else noise.CLONE
         if atom.kind == DATA:

@@ -28,6 +28,15 @@ NOT_IN_KALLSYMS = (
     "__UNIQUE_ID___addressable_",
 )
 
+# The tables that scripts/kallsyms itself makes (scripts/kallsyms.c, is_ignored_symbol).
+KALLSYMS_TABLES = frozenset(
+    f"kallsyms_{table}"
+    for table in (
+        *("addresses", "offsets", "relative_base", "num_syms", "names", "markers", "token_table", "token_index"),
+        "seqs_of_names",
+    )
+)
+
 
 class KernelImage:
     """Lookups over one vmlinux (an Object made from it). Addresses are link-time virtual addresses."""
@@ -58,7 +67,7 @@ class KernelImage:
 
     def in_kallsyms(self, symbol: Symbol) -> bool:
         """Whether the running kernel's kallsyms lists this symbol (CONFIG_KALLSYMS_ALL)."""
-        if symbol.name.startswith(NOT_IN_KALLSYMS):
+        if symbol.name.startswith(NOT_IN_KALLSYMS) or symbol.name in KALLSYMS_TABLES:
             return False
         return not (symbol.shndx == SHN.ABS and symbol.is_local)
 

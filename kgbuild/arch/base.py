@@ -25,6 +25,7 @@ class SpecialSection:
     key          offset of the relocation to a static key or static call key, by entry size, else empty
     last         least size of the last entry where its padding may be missing, else 0
     compared     whether a difference in an entry makes its function changed
+    struct       name of the structure in C, whose size debugging information tells
     fields       what an entry holds, by entry size: name to (offset, bytes); for people, and not needed to compare
     """
 
@@ -36,6 +37,7 @@ class SpecialSection:
     key: dict[int, int] = field(default_factory=dict)
     last: int = 0
     compared: bool = True
+    struct: str = ""
     fields: dict[int, dict[str, tuple[int, int]]] = field(default_factory=dict)
 
 

@@ -152,6 +152,7 @@ ARCH = Arch(
     special={
         # struct alt_instr: 13 bytes with padlen after the lengths (to 5.17), 12 without, 14 with 32-bit flags (6.3)
         ".altinstructions": SpecialSection(
+            struct="alt_instr",
             sizes={12: (0,), 14: (0,), 13: (0,)},
             replacement={12: (4, 11), 14: (4, 13), 13: (4, 11)},
             fields={
@@ -162,7 +163,10 @@ ARCH = Arch(
         ),
         # struct paravirt_patch_site is written aligned; until 6.3 nothing pads the last one
         ".parainstructions": SpecialSection(
-            sizes={16: (0,)}, last=10, fields={16: {"operation": (8, 1), "length": (9, 1)}}
+            struct="paravirt_patch_site",
+            sizes={16: (0,)},
+            last=10,
+            fields={16: {"operation": (8, 1), "length": (9, 1)}},
         ),
         ".retpoline_sites": _SITE,
         ".return_sites": _SITE,
@@ -170,17 +174,23 @@ ARCH = Arch(
         ".smp_locks": _SITE,
         # struct bug_entry: bug address, file, line (u16), flags (u16)
         "__bug_table": SpecialSection(
+            struct="bug_entry",
             sizes={12: (0, 4), 8: (0,)},
             ignore=((8, 2),),
             fields={12: {"file": (4, 4), "line": (8, 2), "flags": (10, 2)}, 8: {"flags": (4, 2)}},
         ),
-        "__ex_table": SpecialSection(sizes={12: (0, 4)}, fields={12: {"goes on at": (4, 4), "type": (8, 4)}}),
+        "__ex_table": SpecialSection(
+            struct="exception_table_entry", sizes={12: (0, 4)}, fields={12: {"goes on at": (4, 4), "type": (8, 4)}}
+        ),
         "__jump_table": SpecialSection(
+            struct="jump_entry",
             sizes={16: (0, 4, 8), 24: (0, 8, 16)},
             key={16: 8, 24: 16},
             fields={16: {"branch": (4, 4), "key": (8, 8)}, 24: {"branch": (8, 8), "key": (16, 8)}},
         ),
-        ".static_call_sites": SpecialSection(sizes={8: (0, 4)}, key={8: 4}, fields={8: {"key": (4, 4)}}),
+        ".static_call_sites": SpecialSection(
+            struct="static_call_site", sizes={8: (0, 4)}, key={8: 4}, fields={8: {"key": (4, 4)}}
+        ),
         "__mcount_loc": SpecialSection(sizes={8: (0,)}),
         "_kprobe_blacklist": SpecialSection(sizes={8: (0,)}),
         ".orc_unwind_ip": SpecialSection(sizes={4: (0,)}, companion=".orc_unwind", compared=False),

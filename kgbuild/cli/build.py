@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 )
 @options.jobs_option
 @click.option(
+    "--max-pull", type=click.IntRange(0), default=20, show_default=True, help="Most further units callers may bring in."
+)
+@click.option(
     "--max-units", type=click.IntRange(1), default=100, show_default=True, help="Most units that headers may change."
 )
 @click.option("--no-replace", is_flag=True, help="Do not take back older live patches (atomic replace is the default).")
@@ -48,6 +51,7 @@ def build(
     output: Path | None,
     keep: Path | None,
     jobs: int,
+    max_pull: int,
     max_units: int,
     no_replace: bool,
     ignore_init: bool,
@@ -77,9 +81,10 @@ def build(
         common.offline,
         keep,
         max_units,
+        max_pull,
     )
     state = Build()
-    state.tell = lambda topic: _show(out, state, topic)
+    state.tell = lambda topic: show(out, state, topic)
     try:
         run_build(patches, kernel_name, output, chosen, out, state)
     except KgbuildError:
@@ -99,7 +104,7 @@ def build(
     out.line("next", f"kgbuild vm {output} --kernel {kernel_name}")
 
 
-def _show(out: Output, state: Build, topic: str) -> None:
+def show(out: Output, state: Build, topic: str) -> None:
     """Print what the report has to say of a topic."""
     r = state.report
     if topic == "kernel" and state.kernel is not None:
@@ -114,6 +119,9 @@ def _show(out: Output, state: Build, topic: str) -> None:
         weak = sum(u["parity"]["weak_overridden"] for u in r["units"])
         note = f" ({weak} weak, overridden elsewhere)" if weak else ""
         out.line("parity", f"{matched}/{total} functions are those of the running kernel{note}")
+    elif topic == "pulled":
+        names = "  ".join(sorted(state.pulled_units)[:6])
+        out.line("pull", f"{names}  compiled and proven as well")
     elif topic == "closure":
         _show_closure(out, r)
 

@@ -152,6 +152,9 @@ def _show(out: Output, found: ObjectDiff, output: Path | None) -> None:
         out.line("ignored", f"{r.code}  {r.place}: {r.fact}", style="yellow")
     for text in found.warnings:
         out.line("warning", text, style="yellow")
+    if found.init_only:
+        names = ", ".join(sorted({r.symbol for r in found.refusals}))
+        out.line("init only", f"{names}: only what runs once changes, no code that runs later")
     if found.nothing:
         out.line("no change", "the two objects do the same")
     if output is not None:

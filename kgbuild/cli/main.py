@@ -14,6 +14,8 @@ from kgbuild.errors import KgbuildError
 # name -> (module, attribute, one line for --help); the order is the order of --help
 COMMANDS = {
     "build": ("kgbuild.cli.build", "build", "Build a live patch module from source diffs."),
+    "impact": ("kgbuild.cli.impact", "impact", "Show what a patch would touch, and why."),
+    "why": ("kgbuild.cli.impact", "why", "Show why a function is in a patch."),
     "diff": ("kgbuild.cli.diff", "diff", "Compare two objects of one unit."),
     "verify": ("kgbuild.cli.verify", "verify", "Check a live patch module against a kernel."),
     "vm": ("kgbuild.cli.vm", "vm", "Boot the kernel in QEMU, load the patch, check, unload."),

@@ -18,7 +18,8 @@ from kgbuild.elf.consts import SHF
 from kgbuild.elf.object import Object, Section
 from kgbuild.elf.read import CHDR, FormatError
 
-TAG_LEXICAL_BLOCK, TAG_INLINED, TAG_SUBPROGRAM, TAG_VARIABLE = 0x0B, 0x1D, 0x2E, 0x34
+TAG_LEXICAL_BLOCK, TAG_STRUCTURE, TAG_INLINED, TAG_SUBPROGRAM, TAG_VARIABLE = 0x0B, 0x13, 0x1D, 0x2E, 0x34
+AT_BYTE_SIZE = 0x0B
 AT_SIBLING, AT_LOCATION, AT_NAME, AT_ABSTRACT_ORIGIN, AT_DECL_LINE, AT_SPECIFICATION = (
     0x01,
     0x02,
@@ -281,3 +282,24 @@ class Dwarf:
         if form in (0x0B, 0x05, 0x06, 0x07):
             return int.from_bytes(self.data[at : at + _FIXED[form]], "little")
         return self._leb(self.data, at)[0] if form in (0x0F, 0x0D) else 0
+
+
+def read_struct_sizes(obj: Object, names: frozenset[str]) -> dict[str, int]:
+    """Sizes in bytes of some structures that are defined at the top of a unit; without DWARF, or where it is broken,
+    none. One that is defined in several sizes is left out."""
+    section = obj.section_named(".debug_info")
+    if section is None:
+        return {}
+    found: dict[str, set[int]] = {}
+    try:
+        dwarf = Dwarf(obj, section)
+        for header, first, end, table in dwarf.units():
+            top = dwarf.die(first, header, end, table)
+            for die, _ in dwarf.children(top, end, table) if top is not None else ():
+                if die.tag == TAG_STRUCTURE and AT_BYTE_SIZE in die.attributes:
+                    name = dwarf.name(die, end, table)
+                    if name in names:
+                        found.setdefault(name, set()).add(dwarf.constant(die, AT_BYTE_SIZE))
+    except FormatError:
+        return {}
+    return {name: sizes.pop() for name, sizes in found.items() if len(sizes) == 1}

@@ -58,6 +58,11 @@ class ObjectDiff:
         """True where the objects do the same."""
         return not (self.changed or self.new or self.refusals)
 
+    @property
+    def init_only(self) -> bool:
+        """True where nothing but code and data of init memory changed."""
+        return not (self.changed or self.new) and bool(self.refusals) and {r.code for r in self.refusals} == {"K3-init"}
+
     def output(self) -> bytes:
         """The output object: the changed and the new functions with all that belongs to them alone. Raises ValueError
         where there are refusals or nothing is in it."""
@@ -72,6 +77,7 @@ class ObjectDiff:
             "changed": [c.name for c in self.changed],
             "new": list(self.new),
             "removed": list(self.removed),
+            "init_only": self.init_only,
             "output_functions": list(self.output_functions),
             "noise": [{"function": n.function, "rule": n.rule} for n in self.noise],
             "refusals": [_refusal(r) for r in self.refusals],

@@ -86,7 +86,8 @@ def compile_units(
     jobs: int = 2,
     real: Iterable[str] = (),
 ) -> list[Compiled]:
-    """Compile each unit from the pristine tree and with `files` (path -> patched text, with #line directives).
+    """Compile each unit from the pristine tree and with `files` (path -> patched text, with #line directives). Without
+    files both sides are the same object.
 
     `real` are directories that the overlay needs as such (`make_overlay`).
     Returns them in the order of `units`. Raises Refused (P10-compile, P5-include) where the patched text does not
@@ -102,7 +103,8 @@ def compile_units(
         return hashlib.sha256(json.dumps([*identity, unit.argv, unit.objtool, side]).encode()).hexdigest()
 
     refusals: list[Refusal] = []
-    wanted = [(u, side) for u in units for side in ("", changed.hexdigest())]
+    sides = ("", changed.hexdigest()) if files else ("",)
+    wanted = [(u, side) for u in units for side in sides]
     found: dict[tuple[str, str], bytes] = {}
     for unit, side in wanted:
         data = cache.get(key(unit, side))
@@ -137,14 +139,13 @@ def compile_units(
                 list(pool.map(one, enumerate(missing)))
     if refusals:
         raise Refused(refusals)
-    side = changed.hexdigest()
     absent = {(u.object, s) for u, s in missing}
     return [
         Compiled(
             u,
             found[(u.object, "")],
-            found[(u.object, side)],
-            sum((u.object, s) not in absent for s in ("", side)),
+            found[(u.object, sides[-1])],
+            sum((u.object, s) not in absent for s in sides),
         )
         for u in units
     ]

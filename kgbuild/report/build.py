@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kgbuild import __version__
-from kgbuild.analysis.closure import Closure, UnitResult
+from kgbuild.analysis.closed import Closure, Member, UnitResult
 from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
 from kgbuild.analysis.resolve import NEW_GLOBAL
 from kgbuild.errors import KgbuildError
@@ -73,6 +73,12 @@ def closure_report(closure: Closure) -> dict[str, Any]:
             if m.role == role and m.atom.kind == "function"
         ]
 
+    def of_via(member: Member) -> str:
+        via = closure.members.get(member.via) if member.via is not None else None
+        return via.atom.name if via is not None else ""
+
+    order = sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id))
+    pulled = [m for m in order if m.role == "pulled" and m.atom.kind == "function"]
     references: dict[tuple[str, str], dict[str, Any]] = {}
     for bound in sorted(closure.bound.values()):
         references[(bound.name, bound.symbol)] = {
@@ -94,7 +100,7 @@ def closure_report(closure: Closure) -> dict[str, Any]:
     return {
         "changed": of("changed"),
         "new": of("new"),
-        "pulled": [],
+        "pulled": [{**row, "because": of_via(m)} for row, m in zip(of("pulled"), pulled, strict=True)],
         "carried": of("carried"),
         "references": list(references.values()),
         "noise": [{"function": n.function, "rule": n.rule} for unit in closure.units for n in unit.changes.noise],

@@ -37,16 +37,25 @@ class Entry:
 
 
 def entry_size(view: View, section_index: int, spec: SpecialSection) -> int | None:
-    """The entry size of `spec.sizes` with which every entry has the relocations it needs in place, else None."""
+    """The size of a special section's entries, or None where it can't be told.
+
+    Of the sizes that are known for the section, the one with which every entry has the relocations it needs in their
+    places. Where several fit, the object's DWARF decides; without it, the first of the table.
+    """
     section = view.obj.sections[section_index]
     offsets = {int(o) for o in view.obj.relocs(section_index)["offset"]}
+    fitting = []
     for size, needed in spec.sizes.items():
         rest = section.size % size
         if rest and not (spec.last and rest >= spec.last):
             continue
         if all(i + n in offsets for i in range(0, section.size, size) for n in needed):
-            return size
-    return None
+            fitting.append(size)
+    if len(fitting) > 1 and spec.struct:
+        said = view.struct_sizes.get(spec.struct)
+        if said is not None:
+            return said if said in fitting else None
+    return fitting[0] if fitting else None
 
 
 class BadEntry(Ambiguous):

@@ -192,6 +192,13 @@ class View:
         return self._add(kind=ANON, section=section.index, offset=start, size=end - start).id
 
     @cached_property
+    def struct_sizes(self) -> dict[str, int]:
+        """Sizes of the structures of special-section entries, as far as the object's DWARF has them."""
+        from kgbuild.elf.dwarf import read_struct_sizes
+
+        return read_struct_sizes(self.obj, frozenset(s.struct for s in self.arch.special.values() if s.struct))
+
+    @cached_property
     def functions(self) -> list[Atom]:
         """Every function, in table order."""
         return [a for a in self.atoms if a.kind == FUNCTION]

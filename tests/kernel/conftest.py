@@ -106,6 +106,7 @@ def check_report(built: Built, schema: dict[str, Any]) -> None:
     # a clone is named without what gcc appended
     assert sorted(c["function"].partition(".")[0] for c in report["changed"]) == sorted(case.list("changed"))
     assert sorted(c["function"] for c in report["new"]) == sorted(case.list("new"))
+    assert sorted(c["function"] for c in report["pulled"]) == sorted(case.list("pulled"))
     assert report["findings"] == []
     assert report["refusals"] == []
     for unit in report["units"]:

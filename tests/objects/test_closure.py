@@ -23,8 +23,6 @@ REFUSED = {
     "absolute": "K11-reloc:first",
     "address_taken_gone": "K14-vanished:callback",
     "branch_width": "K4-not-traceable:second",
-    "icf_both_change": "K12-folded:twin_a K12-folded:twin_b",
-    "icf_unfolded": "K12-folded:twin_b",
     "init_reference": "K6-init-memory:first",
     "notrace_change": "K4-not-traceable:quiet",
     "shared_section": "K4-not-traceable:first K4-not-traceable:second",
@@ -480,3 +478,98 @@ def test_output_is_the_same_each_time() -> None:
     assert make_module(p.closure) == make_module(close_pair("cold_only").closure)
     linked, module = make_module(p.closure)
     assert inject(read(linked)) == module
+
+
+# -- who comes along -------------------------------------------------------------------------------------------------
+
+
+def roles(p: Patched) -> dict[str, str]:
+    return {m.atom.name: m.role for m in p.closure.members.values() if m.atom.kind == "function"}
+
+
+def test_callers_of_what_cannot_be_redirected_come_along() -> None:
+    """A notrace function behind a notrace function: one caller is not enough, up to what ftrace can redirect."""
+    p = close_text(
+        """
+        #ifdef PATCHED
+        #define BY 5
+        #else
+        #define BY 3
+        #endif
+        static notrace noinline int deep(int x) { barrier(); return source(x) * BY; }
+        static notrace noinline int middle(int x) { barrier(); return deep(x + 1) + 1; }
+        noinline int top(int x) { barrier(); return middle(x + 2) + 2; }
+        noinline int other(int x) { barrier(); return source(x) + 2; }
+        """
+    )
+    assert not p.closure.refusals
+    assert roles(p) == {"deep": "changed", "middle": "pulled", "top": "pulled"}
+    assert [r.name for r in p.closure.redirects] == ["top"]
+    by_name = {m.atom.name: m for m in p.closure.members.values()}
+    assert by_name["top"].via == (0, by_name["middle"].atom.id)
+    assert by_name["middle"].via == (0, by_name["deep"].atom.id)
+
+
+def test_no_caller_is_enough_where_the_address_is_held() -> None:
+    p = close_text(
+        """
+        #ifdef PATCHED
+        #define BY 5
+        #else
+        #define BY 3
+        #endif
+        static notrace noinline int deep(int x) { barrier(); return source(x) * BY; }
+        int (*hook)(int) = deep;
+        noinline int top(int x) { barrier(); return deep(x + 2) + 2; }
+        """
+    )
+    assert refused(p) == "K4-not-traceable:deep"
+    assert "hook holds its address" in p.closure.refusals[0].fact
+
+
+def test_folded_functions_are_told_apart_by_their_callers() -> None:
+    """Both names lie at one address in the kernel: redirecting it would change both. Only the caller of the changed one
+    is redirected, and calls the copy."""
+    case = next(c for c in CASES if c.name == "icf_unfolded")
+    p = close_pair(case.name, case.flags)
+    assert not p.closure.refusals
+    assert roles(p) == {"call_b": "changed", "twin_b": "changed"}
+    assert [r.name for r in p.closure.redirects] == ["call_b"]
+
+
+def test_folded_function_whose_address_is_taken() -> None:
+    case = next(c for c in CASES if c.name == "icf_unfolded")
+    p = close_text(
+        """
+        static noinline int twin_a(int x) { return source(x) * 3 + 1; }
+        #ifdef PATCHED
+        static noinline int twin_b(int x) { return source(x) * 3 + 2; }
+        #else
+        static noinline int twin_b(int x) { return source(x) * 3 + 1; }
+        #endif
+        noinline int call_a(int x) { return twin_a(x) + 4; }
+        noinline int call_b(int x) { return twin_b(x) + 5; }
+        noinline void give(void) { sink(twin_a); }
+        """,
+        flags=case.flags,
+    )
+    assert "K12-folded:twin_b" in p.refused
+
+
+def test_a_static_that_gets_its_first_write_is_a_new_one() -> None:
+    """It lay in read-only memory, where a write faults: the readers come along and share the new one."""
+    p = close_text(
+        """
+        static int level = 3;
+        #ifdef PATCHED
+        noinline void set(int x) { level = x; }
+        #else
+        noinline void set(int x) { source(x); }
+        #endif
+        noinline int get(void) { return READ_ONCE(level); }
+        noinline int other(int x) { return source(x); }
+        """
+    )
+    assert not p.closure.refusals
+    assert roles(p) == {"set": "changed", "get": "changed"}
+    assert [m.atom.name for m in p.closure.members.values() if m.atom.kind == "data"] == ["level"]

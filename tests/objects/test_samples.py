@@ -55,6 +55,7 @@ def test_sample(name: str) -> None:
     assert [*a.new] == sorted(expected["new"])
     assert not a.removed
     assert [f"{r.code}:{r.symbol}" for r in a.refusals] == REFUSED.get(name, [])
+    assert a.init_only == (name == "x86_64/meminfo-init")
     assert expected["builds"] == (not a.refusals and bool(a.output_functions))
     if expected["builds"]:
         assert {*a.output_functions} - OUTPUT_BEYOND.get(name, set()) == {*expected["output_functions"]}

@@ -232,6 +232,7 @@ def test_kernel_cases_have_their_patches() -> None:
         "allow_log",
         "changed",
         "new",
+        "pulled",
         "unit",
         "targets",
         "modules",

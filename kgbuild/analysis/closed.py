@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a closure is made of: units, members, redirections. Values without rules; those are in redirect and closure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kgbuild.analysis.diff import Changes
+from kgbuild.analysis.parity import ParityProof
+from kgbuild.analysis.pull import is_branch
+from kgbuild.analysis.resolve import VMLINUX, Bound
+from kgbuild.refusals import Refusal
+from kgbuild.special.entries import Entry
+from kgbuild.special.view import FUNCTION, Atom, Ref
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """One unit, compiled, compared and proven: what the closure starts from. `target` is the object of the running
+    kernel that it is part of: "vmlinux" or a module's name. A unit in two modules is there twice."""
+
+    source: str
+    changes: Changes
+    parity: ParityProof
+    target: str = VMLINUX
+
+
+@dataclass(frozen=True)
+class Member:
+    """One atom that goes into the module, and why. `role` is changed, pulled, new, carried, cold, prefix
+    or data; `via` is the member it came with, None for what the patch itself changes."""
+
+    unit: int
+    atom: Atom
+    role: str
+    reason: str
+    via: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Redirect:
+    """One klp_func: the kernel's function and the module's."""
+
+    unit: int
+    atom: Atom
+    name: str
+    sympos: int
+    address: int
+    object: str = "vmlinux"
+
+
+@dataclass
+class Closure:
+    """The whole of a patch. `bound[(unit, atom id)]` says what an atom outside the module is bound to where it is
+    referred to; atoms in `members` are in the module. `defined[(unit, atom id)]` is the member, of any unit, that an
+    undefined symbol stands for. `dropped` are special-section entries left out on purpose, by section and index.
+    `needs` are units that must be compiled first because functions of theirs come along, each with the reasons."""
+
+    units: tuple[UnitResult, ...]
+    members: dict[tuple[int, int], Member] = field(default_factory=dict)
+    bound: dict[tuple[int, int], Bound] = field(default_factory=dict)
+    redirects: list[Redirect] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    namespaces: set[str] = field(default_factory=set)
+    defined: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    dropped: set[tuple[int, str, int]] = field(default_factory=set)
+    needs: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> list[str]:
+        """Modules that this patch changes, in order."""
+        return sorted({r.object for r in self.redirects} - {VMLINUX})
+
+    def entries(self, unit: int, atom: Atom) -> tuple[Entry, ...]:
+        """Special-section entries that come along with an atom."""
+        found = self.units[unit].changes.patched_entries.of(atom.id)
+        return tuple(e for e in found if (unit, e.section, e.index) not in self.dropped)
+
+    def binds_to_kernel(self, unit: int, source: Atom, ref: Ref) -> bool:
+        """Whether this reference leaves the module although its target is in it: a pointer to a patched function
+        must be the kernel's, since pointers are stored and compared elsewhere."""
+        changes = self.units[unit].changes
+        target = changes.patched.atoms[ref.atom]
+        member = self.members.get((unit, target.id))
+        if member is None:
+            return True
+        if member.role not in ("changed", "pulled") or target.kind != FUNCTION or ref.delta != 0:
+            return False
+        return not is_branch(changes.patched, source, ref)

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which functions of the kernel are redirected, and who comes along where one can't be.
+
+A changed function is redirected by name and position, if parity has proven it. One that ftrace can't redirect pulls its
+callers (`pull`); one that gcc folded with others is told apart by its callers; one that is gone must have left nothing
+behind that still reaches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kgbuild.analysis.callgraph import CallGraph
+from kgbuild.analysis.closed import Closure, Member, Redirect, UnitResult
+from kgbuild.analysis.diff import is_init, is_prefix
+from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
+from kgbuild.analysis.pull import Outside, is_branch, users_in, users_outside
+from kgbuild.analysis.resolve import VMLINUX, World
+from kgbuild.elf.consts import STB
+from kgbuild.refusals import Refusal
+from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
+
+
+class Redirects:
+    """Members and redirections of a closure under way; `closure` adds what they refer to."""
+
+    def __init__(
+        self, c: Closure, world: World, allowed: frozenset[str], graph: Callable[[], CallGraph] | None = None
+    ) -> None:
+        self.c, self.world, self.allowed, self.graph = c, world, allowed, graph
+        self.todo: list[tuple[int, Atom]] = []
+        self.new_globals: dict[str, list[tuple[int, Atom]]] = {}
+        self.pulled_for: set[tuple[int, int]] = set()
+
+    def _image(self, unit: UnitResult) -> KernelImage:
+        return self.world.image(unit.target)
+
+    def _refuse(self, code: str, unit: UnitResult, symbol: str, fact: str, section: str = "") -> None:
+        self.c.refusals.append(Refusal(code, f"{unit.source}: {symbol}", fact, symbol=symbol, section=section))
+
+    def _add(self, number: int, atom: Atom, role: str, reason: str, via: tuple[int, int] | None = None) -> None:
+        key = (number, atom.id)
+        if key in self.c.members:
+            return
+        self.c.members[key] = Member(number, atom, role, reason, via)
+        self.todo.append((number, atom))
+        view = self.c.units[number].changes.patched
+        if atom.kind == FUNCTION and role not in ("cold", "prefix"):
+            for name in atom.names:
+                for half in (f"{name}.cold", *_numbered_cold(view.by_name, name)):
+                    for cold in view.by_name.get(half, ()):
+                        self._add(number, cold, "cold", f"the cold half of {atom.name}", key)
+        if atom.kind == FUNCTION and role != "prefix":
+            prefix = view.just_before(atom)
+            if prefix is not None and is_prefix(prefix):
+                self._add(number, prefix, "prefix", f"the padding before {atom.name}", key)
+
+    # -- checks on the unit as a whole --------------------------------------------------------------------------
+
+    def _check_parity(self, unit: UnitResult) -> None:
+        for f in unit.parity.functions:
+            if f.status not in (DIFFERS, ABSENT):
+                continue
+            atom = unit.changes.original.atoms[f.atom]
+            if is_init(unit.changes.original, atom) and f.status == DIFFERS:
+                continue
+            if f.name in self.allowed or unit.source in self.allowed:
+                self.c.warnings.append(
+                    f"{unit.source}: {f.name}: not proven ({f.reason}), accepted by --allow-unproven"
+                )
+                continue
+            self._refuse("Y1-parity", unit, f.name, f"the recompiled original is not what runs: {f.reason}")
+
+    def _check_vanished(self, unit: UnitResult) -> None:
+        """A function gone from the unit must have left nothing behind that still refers to it."""
+        changes = unit.changes
+        gone = {a.id: a for a in changes.removed}
+        if not gone:
+            return
+        for atom in changes.removed:
+            if atom.bind != STB.LOCAL and not is_init(changes.original, atom):
+                stale = self._stale_callers(unit, atom)
+                if stale:
+                    self._refuse("K14-vanished", unit, atom.name, f"global function {atom.name} is gone; {stale}")
+        for atom in changes.original.data + changes.original.functions:
+            try:
+                refs = [r for r in changes.original.refs(atom) if r.atom in gone]
+            except Ambiguous:
+                continue
+            for r in refs:
+                if r.delta == 0 and not is_branch(changes.original, atom, r):
+                    name = gone[r.atom].name
+                    where = f"{atom.name} of the running kernel" + (" still" if atom.kind == DATA else "")
+                    self._refuse("K14-vanished", unit, name, f"{where} points to {name}")
+
+    def _stale_callers(self, unit: UnitResult, gone: Atom) -> str:
+        """Who in the running kernel still reaches a global function that is gone, "" where nobody does."""
+        found = self._in_graph(unit, gone)
+        if found is None:
+            return "other units may call it"
+        assert self.graph is not None
+        callers, against = users_outside(self.graph(), found, unit.source, unit.target)
+        members = {(self.c.units[m.unit].source, n) for m in self.c.members.values() for n in m.atom.names}
+        left = [c for c in callers if (c.source, c.function) not in members]
+        return "; ".join([f"{c.function} in {c.source} calls it" for c in left[:3]] + against[:3])
+
+    def _in_graph(self, unit: UnitResult, atom: Atom) -> int | None:
+        """The number of a function of an original object in the kernel's call graph; None where that is not sure."""
+        if self.graph is None:
+            return None
+        graph = self.graph()
+        found = unit.parity.of(atom.id)
+        if unit.target == VMLINUX:
+            function = graph.function_at(VMLINUX, found.address) if found is not None and found.address else None
+            return function.id if function is not None else None
+        named = [f for f in graph.functions_named(atom.name) if f.object == unit.target]
+        return named[0].id if len(named) == 1 else None
+
+    def _pull_callers(self, number: int, unit: UnitResult, original: Atom, patched: Atom) -> None:
+        """Bring in whoever calls a function that can't be redirected (HAZARDS, rule 3)."""
+        name, key = patched.name, (number, patched.id)
+        if key in self.pulled_for:
+            return
+        self.pulled_for.add(key)
+        why = f"{name} has no __fentry__ site in the kernel, ftrace can't redirect it"
+        known = unit.target == VMLINUX and any(self.world.exported(n) for n in original.names)
+        if known or any(n in self.world.exports for n in original.names):
+            self._refuse("K4-not-traceable", unit, name, f"{why}; it is exported, so not all its callers are known")
+            return
+        users = users_in(unit.changes.patched, patched)
+        if users.takers:
+            self._refuse("K4-not-traceable", unit, name, f"{why}; {', '.join(users.takers[:3])} holds its address")
+            return
+        if original.bind != STB.LOCAL:
+            found = self._in_graph(unit, original)
+            if found is None:
+                self._refuse("K4-not-traceable", unit, name, why)
+                return
+            assert self.graph is not None
+            outside, against = users_outside(self.graph(), found, unit.source, unit.target)
+            if against:
+                self._refuse("K4-not-traceable", unit, name, f"{why}; {'; '.join(against[:3])}")
+                return
+            for n in original.names:
+                self.new_globals.setdefault(n, []).append((number, patched))
+            for caller in outside:
+                self._pull_from(caller, original, name, key)
+        for function in users.callers:
+            self._pull_in(number, unit, function, name, key)
+        if not users.callers and original.bind == STB.LOCAL and not self._is_used(number, patched):
+            self._refuse("K4-not-traceable", unit, name, f"{why}; no caller of it is known")
+
+    def _is_used(self, number: int, patched: Atom) -> bool:
+        view = self.c.units[number].changes.patched
+        return any(
+            m.unit == number and any(r.atom == patched.id for r in view.refs(m.atom)) for m in self.c.members.values()
+        )
+
+    def _pull_from(self, caller: Outside, original: Atom, name: str, key: tuple[int, int]) -> None:
+        """Bring in the functions of another unit that call a global function."""
+        numbers = [i for i, u in enumerate(self.c.units) if (u.source, u.target) == (caller.source, caller.object)]
+        if not numbers:
+            reason = f"{caller.function} calls {name}, which can't be redirected"
+            if reason not in self.c.needs.setdefault(caller.source, []):
+                self.c.needs[caller.source].append(reason)
+            return
+        other = self.c.units[numbers[0]]
+        view = other.changes.patched
+        for symbol in (a for a in view.atoms if a.kind == UNDEFINED and a.name in original.names):
+            users = users_in(view, symbol)
+            if users.takers:
+                fact = f"{name} can't be redirected, and {', '.join(users.takers[:3])} holds its address"
+                self._refuse("K4-not-traceable", other, name, fact)
+            for function in users.callers:
+                self._pull_in(numbers[0], other, function, name, key)
+
+    def _pull_in(self, number: int, unit: UnitResult, caller: Atom, name: str, key: tuple[int, int]) -> None:
+        if (number, caller.id) in self.c.members:
+            return
+        self._add(number, caller, "pulled", f"calls {name}, which can't be redirected", key)
+        for o in unit.changes.correlation.to_original.get(caller.id, ()):
+            self._redirect(number, unit, unit.changes.original.atoms[o], caller)
+
+    def _redirect(self, number: int, unit: UnitResult, original: Atom, patched: Atom) -> None:
+        changes, parity = unit.changes, unit.parity
+        found = parity.of(original.id)
+        name = patched.name
+        if found is None or found.status == OVERRIDDEN:
+            why = found.reason if found is not None and found.reason else "the kernel overrides it elsewhere"
+            self._refuse("K10-weak", unit, name, f"{name} is a weak definition, and {why}")
+            return
+        if found.status == AMBIGUOUS:
+            self._refuse("K13-ambiguous", unit, name, f"{name} has {found.reason}: which one is meant can't be told")
+            return
+        address = found.address
+        if found.status != EXACT:
+            if name not in self.allowed and unit.source not in self.allowed:
+                return  # reported by _check_parity
+            if not address:
+                self._refuse("K5-symbol", unit, name, f"no single place of {name} is known in the kernel")
+                return
+        if self._image(unit).is_init(address):
+            self._refuse(
+                "K3-init", unit, name, f"{name} lies in {self._image(unit).section_at(address)}, freed after boot"
+            )
+            return
+        if not changes.original.has_trace_site(original):
+            self._pull_callers(number, unit, original, patched)
+            return
+        names = [s.name for s in self._image(unit).functions_at(address)]
+        foreign = sorted(set(names) - set(original.names))
+        if foreign:
+            self._refuse("K12-folded", unit, name, f"{name} shares its address with {', '.join(foreign)}")
+            return
+        split = [changes.patched.atoms[p] for p in changes.correlation.to_patched.get(original.id, ())]
+        if len(split) > 1:
+            # told apart by the patch: whoever means this one differs in what it calls and comes along, and calls the
+            # copy in the module (HAZARDS, rule 7); pointers and callers elsewhere can't be told apart
+            if all(p.bind == STB.LOCAL for p in split) and original.bind == STB.LOCAL:
+                takers = users_in(changes.original, original).takers
+                if not takers:
+                    return
+            kept = ", ".join(sorted({n for p in split for n in p.names if p.id != patched.id}))
+            fact = f"in the kernel {name} is one body with {kept}, which does not change so"
+            self._refuse("K12-folded", unit, name, fact)
+            return
+        for candidate in original.names:
+            sympos = self._image(unit).sympos(candidate, address)
+            if sympos is not None:
+                self.c.redirects.append(Redirect(number, patched, candidate, sympos, address, unit.target))
+                return
+        self._refuse("K5-symbol", unit, name, f"kallsyms does not list {name}")
+
+
+def _numbered_cold(by_name: dict[str, list[Atom]], name: str) -> list[str]:
+    """`f.cold.7` and `f.isra.0.cold.3` of older gcc."""
+    prefix = f"{name}.cold."
+    return [n for n in by_name if n.startswith(prefix)]

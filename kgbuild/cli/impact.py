@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`kgbuild impact` and `kgbuild why`: what a patch would touch, and why, without making a module."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kgbuild.cli import options
+from kgbuild.cli.ui import Output
+from kgbuild.errors import UserError
+
+if TYPE_CHECKING:
+    from kgbuild.pipeline import Build
+
+_format = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "dot"]),
+    default="text",
+    show_default=True,
+    help="Lines, the report as JSON, or a graph for Graphviz.",
+)
+
+
+def _choices(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say how far an analysis may go."""
+    for option in (
+        click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already."),
+        click.option("--max-units", type=click.IntRange(1), default=100, show_default=True, help="Units of headers."),
+        click.option("--max-pull", type=click.IntRange(0), default=20, show_default=True, help="Units of callers."),
+        click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's."),
+        click.option("--allow-unproven", multiple=True, metavar="NAME", help="Accept a unit or function as it is."),
+        click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type."),
+    ):
+        command = option(command)
+    return command
+
+
+def _analyse(
+    patches: tuple[Path, ...], kernel_name: str, jobs: int, common: options.Common, out: Output, limits: dict[str, Any]
+) -> Build:
+    """An analysis up to the closure; what stands against a patch is in the state's report, not raised."""
+    from kgbuild.cli.build import show
+    from kgbuild.pipeline import Build, Options, analyse
+    from kgbuild.refusals import Refused
+
+    chosen = Options(
+        allow_compiler=limits["allow_compiler"],
+        allow_unproven=frozenset(limits["allow_unproven"]),
+        allow_types=frozenset(limits["allow_type"]),
+        ignore_init=limits["ignore_init"],
+        jobs=jobs,
+        offline=common.offline,
+        max_units=limits["max_units"],
+        max_pull=limits["max_pull"],
+    )
+    state = Build()
+    state.tell = lambda topic: show(out, state, topic)
+    try:
+        analyse(patches, kernel_name, chosen, out, state)
+    except Refused:
+        if state.closure is None:
+            raise
+    return state
+
+
+@click.command(short_help="Show what a patch would touch, and why.")
+@click.argument("patches", nargs=-1, required=True, type=click.Path(path_type=Path))
+@options.kernel_option
+@click.option("-o", "--output", type=options.OutputFile(), metavar="FILE", help="Write the answer here.")
+@_choices
+@options.jobs_option
+@options.common_options_with(_format)
+def impact(
+    patches: tuple[Path, ...],
+    kernel_name: str,
+    output: Path | None,
+    jobs: int,
+    common: options.Common,
+    **limits: Any,
+) -> None:
+    """Show what PATCHES would patch, pull in, refer to and be refused for, without making a module.
+
+    The touched units are compiled, as for a build. Ends with 0 where a module could be made, 1 where not, 4 where
+    nothing changes.
+
+    \b
+    Example:
+      kgbuild impact examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud
+    """
+    from kgbuild.cli.ui import show_error
+    from kgbuild.refusals import Refused
+
+    out = Output(
+        quiet=(common.silent and output is None) or common.quiet, verbose=common.verbose, no_color=common.no_color
+    )
+    state = _analyse(patches, kernel_name, jobs, common, out, limits)
+    assert state.closure is not None
+    text = json.dumps(state.report, indent=1) + "\n"
+    if common.report is not None:
+        options.write_file(common.report, text.encode())
+    if common.form == "dot":
+        from kgbuild.report.impact import render_dot
+
+        text = "\n".join(render_dot(state.closure)) + "\n"
+    if output is not None and common.form != "text":
+        options.write_file(output, text.encode())
+        out.line("wrote", str(output))
+    elif common.form != "text":
+        click.echo(text, nl=False)
+    elif output is not None:
+        raise click.UsageError("-o takes --format json or dot; text goes to the terminal")
+    refusals = state.closure.refusals
+    if common.form == "text":
+        out.line("would", _summary(state))
+    if refusals:
+        show_error(Refused(refusals))
+    click.get_current_context().exit(1 if refusals else 0)
+
+
+def _summary(state: Build) -> str:
+    assert state.closure is not None
+    r = state.report
+    counts = [(len(state.closure.redirects), "redirected"), (len(r["pulled"]), "pulled in"), (len(r["new"]), "new")]
+    counts += [(len(r["carried"]), "carried as copies"), (len(state.closure.refusals), "refused")]
+    return ", ".join(f"{n} {what}" for n, what in counts if n or what == "redirected")
+
+
+@click.command(short_help="Show why a function is in a patch.")
+@click.argument("function")
+@click.argument("patches", nargs=-1, required=True, type=click.Path(path_type=Path))
+@options.kernel_option
+@_choices
+@options.jobs_option
+@options.common_options
+def why(
+    function: str,
+    patches: tuple[Path, ...],
+    kernel_name: str,
+    jobs: int,
+    common: options.Common,
+    **limits: Any,
+) -> None:
+    """Show the chain that brings FUNCTION into a patch, step by step, or how the patch refers to it in the kernel.
+
+    \b
+    Example:
+      kgbuild why version_proc_show examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud
+    """
+    import difflib
+
+    from kgbuild.report.impact import chains_of, functions_of, render_chain, why_report
+
+    quiet = Output(quiet=not common.verbose, no_color=common.no_color)
+    state = _analyse(patches, kernel_name, jobs, common, quiet, limits)
+    assert state.closure is not None
+    chains = chains_of(state.closure, function)
+    references = [r for r in state.report["references"] if r["name"] == function]
+    if not chains and not references:
+        names = functions_of(state.closure) + sorted({r["name"] for r in state.report["references"]})
+        near = difflib.get_close_matches(function, names, 5, 0.6)
+        raise UserError(
+            "is neither in the patch nor referred to by it",
+            place=function,
+            remedy=f"near: {', '.join(near)}" if near else "kgbuild impact lists what is",
+        )
+    common.write_report(why_report(function, chains, references))
+    if common.form != "text":
+        return
+    for chain in chains:
+        for line in render_chain(chain):
+            click.echo(line)
+    for ref in references if not chains else ():
+        position = f", position {ref['sympos']}" if ref["sympos"] else ""
+        click.echo(f"{function} stays in the kernel, and the patch refers to it")
+        click.echo(f"  by {ref['how']:<28} {ref['object']}{position}  ({ref['proof']})")
