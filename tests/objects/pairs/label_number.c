@@ -11,7 +11,7 @@
 asm(".pushsection .BTF_ids,\"a\"\n"
     ".local first_ids; first_ids:\n"
     ".local " LABEL "; .type " LABEL ",@object; .size " LABEL ",4; " LABEL ": .zero 4\n"
-    ".local second_ids; second_ids: .zero 4\n"
+    ".local second_ids; .type second_ids,@object; .size second_ids,4; second_ids: .zero 4\n"
     ".popsection");
 extern const u32 first_ids[], second_ids[];
 
