@@ -86,6 +86,7 @@ bench: kernel
 	$(BIN)/python benchmarks/end_to_end.py
 	$(BIN)/python benchmarks/graph.py
 	$(BIN)/python benchmarks/headers.py
+	$(BIN)/python benchmarks/diff.py
 
 kernel: venv
 	$(BIN)/kgbuild kernel fetch $(KERNEL)

@@ -22,13 +22,15 @@ import posixpath
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
 
 from kgbuild.analysis.patch import parse_patch
+from kgbuild.errors import KgbuildError
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import compile_units
@@ -55,14 +57,42 @@ class Skipped:
         return f"{len(self.reasons)} skipped: {alone} do not compile alone, {len(self.reasons) - alone} refused before"
 
 
+class Unavailable(Exception):
+    """One of the two versions can't be had: which, and what to do."""
+
+
+def both() -> tuple[Kernel, Path]:
+    """The older kernel and the newer one's sources, fetched at the same time where they are not here yet.
+
+    Raises Unavailable.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        newer = pool.submit(newer_source)
+        try:
+            kernel = ensure_kernel(f"{KERNEL}={OLDER}", progress=SilentProgress())
+        except KgbuildError as error:
+            raise _unavailable(f"{KERNEL} {OLDER}", error) from error
+        return kernel, newer.result()
+
+
+def _unavailable(what: str, error: KgbuildError) -> Unavailable:
+    return Unavailable(
+        f"can't fetch {what}: {error}. The real fixes are the difference of linux-source-6.1 {OLDER} and {NEWER}; if "
+        "the archive no longer has these, two others must be named in benchmarks/fixes.py"
+    )
+
+
 def newer_source() -> Path:
-    """The newer kernel's sources, fetched once."""
+    """The newer kernel's sources, fetched once. Raises Unavailable."""
     folder = Path(platformdirs.user_cache_dir("kgbuild")) / "benchmarks" / f"linux-source-6.1-{NEWER}"
     if (folder / "done").exists():
         return next(p for p in folder.iterdir() if p.is_dir())
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        run(["apt-get", "download", f"linux-source-6.1={NEWER}"], cwd=Path(scratch))
+        try:
+            run(["apt-get", "download", "-q", f"linux-source-6.1={NEWER}"], cwd=Path(scratch))
+        except KgbuildError as error:
+            raise _unavailable(f"linux-source-6.1 {NEWER}", error) from error
         package = next(Path(scratch).glob("*.deb"))
         inner = "./usr/src/linux-source-6.1.tar.xz"
         pipe = f"dpkg --fsys-tarfile {package} | tar -xO {inner} | xz -dc | tar -x -C {folder}"
@@ -87,37 +117,54 @@ def changed_units(kernel: Kernel, new: Path) -> dict[str, bool]:
     return {s: units[s] for s in sorted(units) if difference(kernel.source, new, s)}
 
 
-def fixes(
-    limit: int | None = None, jobs: int = 1, skipped: Skipped | None = None
-) -> Iterator[tuple[str, bytes, bytes]]:
-    """(path, original object, patched object) of each file, by path; at most `limit` of them.
+def compile_fix(kernel: Kernel, new: Path, path: str, cache: Cache) -> tuple[bytes, bytes]:
+    """The original and the patched object of one file, patched alone. A path with two objects (built in and in a
+    module) gives the first. Raises Refused, and LookupError where no kernel code comes of it."""
+    diff = difference(kernel.source, new, path).encode(errors="surrogateescape")
+    patches = apply_patches(kernel, [parse_patch(path, diff)])
+    selection = choose_units(kernel, patches, cache, SilentProgress(), 1)
+    if refusals := [*patches.refusals, *selection.refusals]:
+        raise Refused(refusals)
+    if not selection.because:
+        raise LookupError("no kernel code")
+    source = path if path in selection.because else min(selection.because)  # virt/kvm has a way of its own
+    unit = load_unit_commands(kernel, [source])[source][0]
+    done = compile_units(kernel, [unit], selection.files, cache, SilentProgress(), 1, selection.real)
+    return done[0].original, done[0].patched
 
-    A path with two objects (built in and in a module) gives the first. What gave no pair is put into `skipped`.
+
+def fixes(
+    limit: int | None = None, jobs: int = 1, skipped: Skipped | None = None, only: Collection[str] | None = None
+) -> Iterator[tuple[str, bytes, bytes]]:
+    """(path, original object, patched object) of each file, by path; at most `limit` of them, and of `only`.
+
+    `jobs` files are compiled at a time. What gave no pair is put into `skipped`. Raises Unavailable.
     """
-    kernel = ensure_kernel(KERNEL, progress=SilentProgress())
-    new, cache = newer_source(), Cache()
+    kernel, new = both()
+    cache = Cache()
     skipped = skipped if skipped is not None else Skipped()
+    paths = sorted(only) if only is not None else list(changed_units(kernel, new))
     made = 0
-    for path in changed_units(kernel, new):
-        if made == limit:
-            return
+
+    def compile_one(path: str) -> tuple[bytes, bytes] | str:
         try:
-            diff = difference(kernel.source, new, path).encode(errors="surrogateescape")
-            patches = apply_patches(kernel, [parse_patch(path, diff)])
-            selection = choose_units(kernel, patches, cache, SilentProgress(), jobs)
-            if refusals := [*patches.refusals, *selection.refusals]:
-                raise Refused(refusals)
-            if not selection.because:
-                skipped.reasons[path] = "no kernel code"
-                continue
-            source = path if path in selection.because else min(selection.because)  # virt/kvm has a way of its own
-            unit = load_unit_commands(kernel, [source])[source][0]
-            done = compile_units(kernel, [unit], selection.files, cache, SilentProgress(), jobs, selection.real)
+            return compile_fix(kernel, new, path, cache)
+        except LookupError as error:
+            return str(error.args[0])
         except Refused as error:
-            skipped.reasons[path] = "; ".join(f"{r.code} {r.place}: {r.fact}" for r in error.refusals)
-            continue
-        made += 1
-        yield path, done[0].original, done[0].patched
+            return "; ".join(f"{r.code} {r.place}: {r.fact}" for r in error.refusals)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for start in range(0, len(paths), 4 * jobs):
+            some = paths[start : start + 4 * jobs]
+            for path, found in zip(some, pool.map(compile_one, some), strict=True):
+                if isinstance(found, str):
+                    skipped.reasons[path] = found
+                elif made != limit:
+                    made += 1
+                    yield path, *found
+            if made == limit:
+                return
 
 
 def main() -> None:

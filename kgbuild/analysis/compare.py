@@ -218,7 +218,9 @@ class Comparer:
             self._rules, self._pair, self._place = outer
 
     def _note_name(self, x: Atom, y: Atom) -> None:
-        if ".llvm." in x.name and stem(x.name) == stem(y.name):
+        if x.kind == DATA and not set(x.names).isdisjoint(y.names):
+            self._rules.add(noise.LABEL)
+        elif ".llvm." in x.name and stem(x.name) == stem(y.name):
             self._rules.add(noise.MODULE_HASH)
         elif x.kind == FUNCTION and stem(x.name) == stem(y.name):
             self._rules.add(noise.CLONE)

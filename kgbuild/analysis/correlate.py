@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from kgbuild.analysis.dwarf import Declaration, read_static_locals
 from kgbuild.analysis.noise import differ_in_lines_only
@@ -43,6 +44,7 @@ DEBUG_SWITCH = ("__UNIQUE_ID_ddebug", "descriptor")
 DEBUG_SECTIONS = ("__dyndbg", "__verbose")  # __verbose until 5.8
 
 
+@lru_cache(1 << 16)
 def stem(name: str) -> str:
     """A name without the numbers that compilers append: `f.constprop.0.isra.1` gives `f.constprop.isra`."""
     return _UNIQUE.sub(r"\1\2", _NUMBER.sub("", name))

@@ -41,6 +41,7 @@ STATIC_LOCAL = "static-local-number"
 ONCE_FLAG = "once-flag-number"
 CLONE = "clone-number"
 MODULE_HASH = "module-hash"
+LABEL = "label-number"
 CONSTANT = "constant-number"
 BRANCH_WIDTH = "branch-width"
 SECTION = "section"
@@ -69,6 +70,11 @@ RULES: dict[str, Rule] = {
             MODULE_HASH,
             "the hash in the name of what ThinLTO made global (.llvm.N)",
             "it is made of the module's name",
+        ),
+        Rule(
+            LABEL,
+            "the name of a label that a macro counts, beside another name of the same data",
+            "BTF ids are labelled with a count and a line",
         ),
         Rule(CONSTANT, "the name of an anonymous constant", "it is compared by its content"),
         Rule(

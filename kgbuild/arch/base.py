@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,7 @@ class SpecialSection:
     fields: dict[int, dict[str, tuple[int, int]]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One decoded instruction: offset and length in bytes, the branch target and RIP-relative target as offsets in
     the decoded buffer (None where it has none), the place and width of that displacement, its kind of flow, and a
     number for its mnemonic that is the same for short and near forms of one branch."""
@@ -58,8 +59,7 @@ class Instruction:
     mnemonic: int
 
 
-@dataclass(frozen=True)
-class ArgumentLoad:
+class ArgumentLoad(NamedTuple):
     """One instruction that puts a constant or an address into the register of an integer argument: its offset, which
     argument (0 is the first), the bytes of the immediate or displacement, and whether that is an immediate."""
 
@@ -118,4 +118,11 @@ class Arch:
 
     def is_dropped(self, section: str) -> bool:
         """True for a section that never goes into a live patch and says nothing about behaviour."""
-        return any(section == d or (d.endswith("*") and section.startswith(d[:-1])) for d in self.dropped)
+        exact, prefixes = _names(self.dropped)
+        return section in exact or section.startswith(prefixes)
+
+
+@cache
+def _names(patterns: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Names of sections, and the beginnings of names (`.debug*`), of a table of both."""
+    return frozenset(p for p in patterns if p[-1] != "*"), tuple(p[:-1] for p in patterns if p[-1] == "*")

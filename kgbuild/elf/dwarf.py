@@ -293,13 +293,27 @@ def read_struct_sizes(obj: Object, names: frozenset[str]) -> dict[str, int]:
     found: dict[str, set[int]] = {}
     try:
         dwarf = Dwarf(obj, section)
+        there = _named_in_debug(obj, names)
         for header, first, end, table in dwarf.units():
             top = dwarf.die(first, header, end, table)
-            for die, _ in dwarf.children(top, end, table) if top is not None else ():
+            left = set(there)  # a unit in C defines a structure once at its top
+            for die, _ in dwarf.children(top, end, table) if top is not None and left else ():
                 if die.tag == TAG_STRUCTURE and AT_BYTE_SIZE in die.attributes:
                     name = dwarf.name(die, end, table)
-                    if name in names:
+                    if name in left:
                         found.setdefault(name, set()).add(dwarf.constant(die, AT_BYTE_SIZE))
+                        left.discard(name)
+                        if not left:
+                            break
     except FormatError:
         return {}
     return {name: sizes.pop() for name, sizes in found.items() if len(sizes) == 1}
+
+
+def _named_in_debug(obj: Object, names: frozenset[str]) -> frozenset[str]:
+    """Those of some names that debugging information can have at all; all of them where it is compressed."""
+    sections = [s for s in obj.sections if s.name in (".debug_info", ".debug_str", ".debug_line_str")]
+    if any(s.flags & SHF.COMPRESSED for s in sections):
+        return names
+    texts = [bytes(obj.contents(s.index)) for s in sections]
+    return frozenset(n for n in names if any(n.encode() + b"\0" in text for text in texts))

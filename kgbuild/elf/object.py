@@ -26,6 +26,8 @@ RELA_DTYPE = np.dtype([("offset", "<u8"), ("type", "<u4"), ("sym", "<u4"), ("add
 _ALLOC, _EXECINSTR, _WRITE, _STRINGS, _MERGE, _GROUP = (
     int(f) for f in (SHF.ALLOC, SHF.EXECINSTR, SHF.WRITE, SHF.STRINGS, SHF.MERGE, SHF.GROUP)
 )
+_SECTION, _LIVEPATCH = int(STT.SECTION), int(SHF.RELA_LIVEPATCH)
+_SOME = 4096
 
 Table = npt.NDArray[np.void]
 
@@ -184,7 +186,9 @@ class Object:
         return [
             Symbol(
                 index,
-                raw[start : find(b"\0", start)].decode("utf-8", "replace"),
+                raw[start : find(b"\0", start)].decode("utf-8", "replace")
+                if start or (info & 15) != _SECTION
+                else self.sections[shndx].name,
                 value,
                 size,
                 info >> 4,
@@ -197,7 +201,8 @@ class Object:
 
     def iter_symbols(self) -> Iterator[Symbol]:
         """Every symbol but the null one, in table order."""
-        return (self.symbol(i) for i in range(1, len(self.symbols)))
+        for start in range(1, len(self.symbols), _SOME):
+            yield from self.symbols_at(np.arange(start, min(start + _SOME, len(self.symbols))))
 
     @cached_property
     def groups(self) -> dict[int, list[tuple[int, ...]]]:
@@ -214,9 +219,7 @@ class Object:
     @cached_property
     def rela_of(self) -> dict[int, int]:
         """Index of the RELA section that applies to a section, by the index of that section."""
-        return {
-            s.info: s.index for s in self.sections if s.type == SHT.RELA and s.info and not s.flags & SHF.RELA_LIVEPATCH
-        }
+        return {s.info: s.index for s in self.sections if s.type == SHT.RELA and s.info and not s.flags & _LIVEPATCH}
 
     def relocs(self, index: int) -> Table:
         """Relocations that apply to section `index`, in file order, with RELA_DTYPE; empty where there are none."""

@@ -21,6 +21,7 @@ CHDR = struct.Struct("<IIQQ")  # of a compressed section: type, reserved, size a
 # More than any section of kernel code asks for; what a broken header asks for is not allocated.
 MAX_ALIGN = 1 << 24
 MAX_NOBITS = 1 << 28
+_LIVEPATCH, _COMPRESSED = int(SHF.RELA_LIVEPATCH), int(SHF.COMPRESSED)
 
 
 class FormatError(UserError):
@@ -155,7 +156,7 @@ def _with_symbols(view: memoryview, e_type: int, machine: int, sections: tuple[S
             _check_rela(view, s, sections, len(symbols), shoff)
         else:
             raise FormatError(where, f"{s.name} links to section {s.link}, not to the symbol table")
-        if not s.flags & SHF.RELA_LIVEPATCH:
+        if not s.flags & _LIVEPATCH:
             if s.info in relocated:
                 raise FormatError(where, f"section {s.info} has relocations twice")
             relocated.add(s.info)
@@ -212,6 +213,6 @@ def _check_rela(view: memoryview, s: Section, sections: tuple[Section, ...], nsy
 
 def _extent(view: memoryview, s: Section) -> int:
     """Bytes of a section as relocations count them: of a compressed one, what it is decompressed to."""
-    if not s.flags & SHF.COMPRESSED or s.size < CHDR.size:
+    if not s.flags & _COMPRESSED or s.size < CHDR.size:
         return s.size
     return int(CHDR.unpack_from(view, s.offset)[2])

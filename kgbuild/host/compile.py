@@ -26,9 +26,11 @@ from kgbuild.host.run import DISK_FULL, disk_full, run
 from kgbuild.model import Kernel, Progress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 
-FORMAT = "compile-2"
+FORMAT = "compile-3"
 _NAMED = 6
 ADDED = ("-ffunction-sections", "-fdata-sections")
+# Where values live at each instruction is not asked; telling it takes a tenth of the time and a third of the object.
+DEBUG = ("-g", "-gbtf", "-fno-var-tracking", "-fno-var-tracking-assignments")
 _DEBUG = re.compile(r"^-g(dwarf.*|[0-3]|btf|ctf|z.*)?$")
 
 
@@ -170,7 +172,7 @@ def _compile(
     argv = without_debug(unit.argv, tree)
     read_by_assembler = out.with_suffix(".asm.d")
     # -pipe: the assembler's input then has no temporary name in that list
-    argv += ["-g", "-gbtf", "-pipe", *ADDED, f"-Wp,-MD,{deps}", f"-Wa,--MD,{read_by_assembler}", "-o", str(out)]
+    argv += [*DEBUG, "-pipe", *ADDED, f"-Wp,-MD,{deps}", f"-Wa,--MD,{read_by_assembler}", "-o", str(out)]
     argv.append(str(source_path(kernel, tree, unit.source)))
     result = run(argv, cwd=kernel.build, check=False)
     if result.status != 0:

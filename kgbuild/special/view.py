@@ -11,8 +11,8 @@ relocation are all worked out here, so that nothing later looks at relocation ad
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,8 +31,7 @@ FUNCTION, DATA, STRING, ANON, UNDEFINED, ABSOLUTE = (
 )
 
 
-@dataclass(frozen=True)
-class Atom:
+class Atom(NamedTuple):
     """One piece of an object. `id` orders atoms; `section` is -1 for undefined and absolute symbols.
 
     names    every non-section symbol at this place, first the one with most meaning (global, then sized)
@@ -57,8 +56,7 @@ class Atom:
         return self.bind == STB.LOCAL
 
 
-@dataclass(frozen=True)
-class Ref:
+class Ref(NamedTuple):
     """One reference from an atom.
 
     offset  of the relocated field in the atom; type: relocation type; size: of the field in bytes
@@ -114,11 +112,12 @@ class View:
 
     def _make_atoms(self) -> None:
         at: dict[int, dict[int, list[Symbol]]] = {}
-        kinds = self.obj.symbols["info"] & 15
-        wanted = (kinds != STT.SECTION) & (kinds != STT.FILE)
+        wanted = (self.obj.symbols["info"] & 15) != STT.FILE
         wanted[:1] = False
         for s in self.obj.symbols_at(np.nonzero(wanted)[0]):
             self._symbols[s.index] = s
+            if s.type == STT.SECTION:
+                continue
             if s.shndx == SHN.UNDEF or s.shndx >= SHN.LORESERVE:
                 kind = UNDEFINED if s.shndx == SHN.UNDEF else ABSOLUTE
                 atom = self._add(
@@ -149,14 +148,20 @@ class View:
         if section.strings:
             return
         ids, cursor = [], 0
-        sized = sorted((value, symbols) for value, symbols in at.items() if any(s.size for s in symbols))
-        labels = {value: symbols for value, symbols in at.items() if not any(s.size for s in symbols)}
+        sized, labels = [], {}
+        for value in sorted(at):
+            symbols = at[value]
+            if symbols[0].size or any(s.size for s in symbols):
+                sized.append((value, symbols))
+            else:
+                labels[value] = symbols
         extents = [(value, value + max(s.size for s in symbols)) for value, symbols in sized]
         # labels that lie in nothing sized divide what is between: hand-written data (the sets of .BTF_ids), and
         # variables of empty type (a lock_class_key without lockdep)
         free = {v: s for v, s in labels.items() if not _inside(v, extents)}
-        sized = sorted([*sized, *free.items()])
-        labels = {v: s for v, s in labels.items() if v not in free}
+        if free:
+            sized = sorted([*sized, *free.items()])
+            labels = {v: s for v, s in labels.items() if v not in free}
         for i, (value, symbols) in enumerate(sized):
             if value > cursor:
                 ids.append(self._gap(section, cursor, value))
@@ -465,21 +470,20 @@ class View:
                     out.setdefault(symbol.shndx, []).append(symbol.value + addend)
         return {index: sorted(places) for index, places in out.items()}
 
+    def sections_referring_to(self, sections: set[int]) -> set[int]:
+        """The loaded sections with a relocation against a symbol that is defined in one of `sections`."""
+        return set().union(*(self._referring.get(i, ()) for i in sections))
+
     @cached_property
     def _referring(self) -> dict[int, set[int]]:
-        """The sections with a relocation against a symbol of a section, by that section."""
+        """By section, the loaded sections with a relocation against a symbol that is defined there."""
         table = self.obj.symbols["shndx"]
         out: dict[int, set[int]] = {}
-        for section in self.obj.sections:
-            rows = self.obj.relocs(section.index)
-            if len(rows):
-                for meant in set(table[rows["sym"]].tolist()):
-                    out.setdefault(meant, set()).add(section.index)
+        for index in self.obj.rela_of:
+            if self.obj.sections[index].alloc:
+                for meant in set(table[self.obj.relocs(index)["sym"]].tolist()):
+                    out.setdefault(meant, set()).add(index)
         return out
-
-    def sections_referring_to(self, sections: set[int]) -> set[int]:
-        """The sections with a relocation against a symbol that is defined in one of `sections`."""
-        return set().union(*(self._referring.get(section, set()) for section in sections))
 
     def masked(self, atom: Atom) -> bytes:
         """The atom's bytes with every referenced field zeroed."""

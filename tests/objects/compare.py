@@ -51,6 +51,9 @@ class Disassembly:
                 ["objdump", "-d", "-w", "--insn-width=16", file.name], capture_output=True, text=True, check=True
             ).stdout
 
+    def __contains__(self, name: str) -> bool:
+        return any(s.name == name and s["st_info"]["type"] == "STT_FUNC" for s in self.symbols)
+
     def function(self, name: str) -> list[Step]:
         """The instructions of a function."""
         found = [s for s in self.symbols if s.name == name and s["st_info"]["type"] == "STT_FUNC"]

@@ -93,6 +93,7 @@ CASES = [
     Case("isra_renumbered", "second"),
     Case("isra_vanished", "first second", new="read_one", removed="read_one.isra.N", clang=None),
     Case("jump_table", "first", reason="reference"),
+    Case("label_number", real="second", noise="first:label-number second:label-number"),
     Case("large_struct", "first second", clang={"changed": "first"}),
     Case("mutual", "odd"),
     Case("new_function", "caller", new="added", reason="reference"),

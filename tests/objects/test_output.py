@@ -76,6 +76,8 @@ NO_OUTPUT = {
     "init": "K3-init",
     "init-reverse": "K3-init",
     "init_reference": "K6-init-memory",
+    "label_number": "nothing",
+    "label_number-reverse": "nothing",
     "line_debug": "nothing",
     "line_debug-reverse": "nothing",
     "line_lockdep": "nothing",
