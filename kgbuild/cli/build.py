@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from kgbuild.errors import KgbuildError
 
 if TYPE_CHECKING:
     from kgbuild.pipeline import Build
+
+_ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried", "carried"))
 
 
 @click.command()
@@ -126,10 +129,24 @@ def show(out: Output, state: Build, topic: str) -> None:
         _show_closure(out, r)
 
 
+def name_places(items: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """What to add to each function's line to say which one is meant: its object where the patch has several, its unit
+    where functions of one object have the same name; "" where the name says it."""
+    objects = {item["object"] for item in items}
+    alike = Counter((item["function"], item["object"]) for item in items)
+    for item in items:
+        place = [item["object"]] if len(objects) > 1 else []
+        if alike[item["function"], item["object"]] > 1:
+            place.append(item["unit"])
+        yield f"  in {', '.join(place)}" if place else ""
+
+
 def _show_closure(out: Output, r: dict[str, Any]) -> None:
-    for key, label in (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried", "carried")):
+    places = name_places([item for key, _ in _ROLES for item in r[key]])
+    for key, label in _ROLES:
         for position, item in enumerate(r[key]):
-            out.line(label if position == 0 else "", f"{item['function']:<36} {item['reason']}")
+            place = next(places)
+            out.line(label if position == 0 else "", f"{item['function']:<36} {item['reason']}{place}")
     counts = Counter(ref["how"] for ref in r["references"])
     names = {"export": "exports", "klp": "klp (all proven)", "copy": "carried data", "new": "new", "weak": "weak"}
     if counts:

@@ -67,6 +67,7 @@ def closure_report(closure: Closure) -> dict[str, Any]:
             {
                 "function": m.atom.name or closure.units[m.unit].changes.patched.section_name(m.atom),
                 "unit": closure.units[m.unit].source,
+                "object": closure.units[m.unit].target,
                 "reason": m.reason,
             }
             for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id))

@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 
 from kgbuild.cli import options
+from kgbuild.cli.build import name_places
 from kgbuild.cli.kernel import kernel as kernel_group
 from kgbuild.cli.main import COMMANDS, main
 from kgbuild.errors import ToolError
@@ -171,3 +172,24 @@ def test_devices_and_pipes_are_written_into(tmp_path: Path) -> None:
     options.write_file(Path("/dev/null"), b"report")
     assert Path("/dev/null").is_char_device()
     assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+
+
+def changed(function: str, target: str, unit: str) -> dict[str, str]:
+    return {"function": function, "object": target, "unit": unit, "reason": "code"}
+
+
+def test_a_function_alone_in_its_object_needs_no_place() -> None:
+    one = [changed("a", "vmlinux", "fs/x.c"), changed("b", "vmlinux", "fs/y.c")]
+    assert list(name_places(one)) == ["", ""]
+
+
+def test_functions_of_several_objects_are_told_by_object() -> None:
+    several = [changed("a", "liquidio", "x.c"), changed("a", "liquidio_vf", "x.c"), changed("b", "vmlinux", "y.c")]
+    assert list(name_places(several)) == ["  in liquidio", "  in liquidio_vf", "  in vmlinux"]
+
+
+def test_functions_of_one_name_in_one_object_are_told_by_unit() -> None:
+    alike = [changed("show", "vmlinux", "a.c"), changed("show", "vmlinux", "b.c"), changed("other", "vmlinux", "b.c")]
+    assert list(name_places(alike)) == ["  in a.c", "  in b.c", ""]
+    alike.append(changed("show", "ext4", "c.c"))
+    assert list(name_places(alike)) == ["  in vmlinux, a.c", "  in vmlinux, b.c", "  in vmlinux", "  in ext4"]
