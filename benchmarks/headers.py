@@ -70,6 +70,14 @@ CASES = (
         0,
         60,
     ),
+    Case(
+        "inline function that 30 units use",
+        "include/linux/udp.h",
+        "static inline struct udphdr *udp_hdr(const struct sk_buff *skb)\n{\n",
+        "\tsmp_rmb();\n",
+        0,
+        60,
+    ),
     Case("comment in mm.h", "include/linux/mm.h", "#define _LINUX_MM_H\n", "/* one more comment */\n", NOTHING, 20),
     Case("unused macro in mm.h", "include/linux/mm.h", "#define _LINUX_MM_H\n", "#define MM_NOBODY 1\n", NOTHING, 20),
 )

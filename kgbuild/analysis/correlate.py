@@ -193,11 +193,12 @@ def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) ->
                 continue
             try:
                 left, right = result.original.refs(o), result.patched.refs(p)
+                of_entries = _entry_refs(entries[0].of(o.id), entries[1].of(p.id))
             except Ambiguous:
                 continue
             if len(left) != len(right) or not _same_code(result, o, p):
                 continue
-            alike = list(zip(left, right, strict=True)) + _entry_refs(entries[0].of(o.id), entries[1].of(p.id))
+            alike = list(zip(left, right, strict=True)) + of_entries
             for a, b in alike:
                 group = group_of.get((0, a.atom))
                 if (

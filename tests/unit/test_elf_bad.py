@@ -291,6 +291,16 @@ def test_replacement_code_that_is_nowhere(field: int, value: bytes, fact: str) -
     assert fact in refusals[0].fact
 
 
+@pytest.mark.parametrize("row", [0, 1])
+def test_entry_of_an_unknown_relocation_beside_undecided_static_locals(row: int) -> None:
+    """Which static local is which is asked before anything is compared."""
+    original, patched = (compile_pair_side("static_locals_swapped", *define) for define in ((), ("-DPATCHED",)))
+    obj = read(patched)
+    place = obj.sections[obj.rela_of[named(patched, "__mcount_loc")]].offset + 24 * row
+    found = pair(original, with_bytes(patched, place + 8, struct.pack("<i", -23)))
+    assert {r.code for r in found.refusals} <= {"K2-special", "K13-ambiguous"}
+
+
 def test_cold_half_with_another_name() -> None:
     text = """
         void sink(int); int f(int x) { sink(x); return x; }
