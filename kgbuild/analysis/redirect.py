@@ -124,6 +124,8 @@ class Redirects:
             return
         self.pulled_for.add(key)
         why = f"{name} has no __fentry__ site in the kernel, ftrace can't redirect it"
+        if (chain := self._chain(key)) and len(chain) > 1:
+            why = f"{name} would come along ({' calls '.join(chain)}) and has no __fentry__ site either"
         known = unit.target == VMLINUX and any(self.world.exported(n) for n in original.names)
         if known or any(n in self.world.exports for n in original.names):
             self._refuse("K4-not-traceable", unit, name, f"{why}; it is exported, so not all its callers are known")
@@ -150,6 +152,15 @@ class Redirects:
             self._pull_in(number, unit, function, name, key)
         if not users.callers and original.bind == STB.LOCAL and not self._is_used(number, patched):
             self._refuse("K4-not-traceable", unit, name, f"{why}; no caller of it is known")
+
+    def _chain(self, key: tuple[int, int]) -> list[str]:
+        """The names of a member and of what brought it, up to what the patch changes."""
+        names: list[str] = []
+        at: tuple[int, int] | None = key
+        while at is not None and at in self.c.members and len(names) < 20:
+            names.append(self.c.members[at].atom.name)
+            at = self.c.members[at].via
+        return names
 
     def _is_used(self, number: int, patched: Atom) -> bool:
         view = self.c.units[number].changes.patched
