@@ -73,10 +73,12 @@ class _Closer(Redirects):
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
                 self._add(number, change.patched, "changed", str(change.reason))
-            for change in unit.changes.changed:
-                self._redirect(number, unit, change.original, change.patched)
             for atom in unit.changes.new:
                 self._add(number, atom, "new", "new in the patched source")
+        # from here on all that the patch itself touches is a member, so that nothing of it is pulled in
+        for number, unit in enumerate(self.c.units):
+            for change in unit.changes.changed:
+                self._redirect(number, unit, change.original, change.patched)
         for unit in self.c.units:
             self._check_vanished(unit)
         while self.todo:

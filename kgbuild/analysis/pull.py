@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.diff import cold_parents, is_cold, is_init
 from kgbuild.analysis.kinds import Kind
-from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, Ref, View
+from kgbuild.special.view import ANON, DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, Ref, View
 
 # What holds the address of a function for other reasons than to call it.
 _NO_TAKERS = ("__ksymtab", "__kstrtab", "__UNIQUE_ID___addressable", "__crc_")
@@ -46,28 +46,59 @@ def is_branch(view: View, source: Atom, ref: Ref) -> bool:
     return any(i.is_branch and i.field_offset == ref.offset for i in view.instructions(source))
 
 
-def users_in(view: View, target: Atom) -> Users:
-    """Who refers to a function of an object, or to a symbol that it leaves undefined."""
+def users_in(view: View, target: Atom, built_in: bool) -> Users:
+    """Who refers to a function of an object, or to a symbol that it leaves undefined.
+
+    Init and exit code of vmlinux (`built_in`) has run or is not there, and does not count. A module's runs whenever it
+    comes and goes, patched or not, and can't be redirected: it stands among the takers, as does replacement code of
+    alternatives, which is no function of its own.
+    """
     callers: dict[int, Atom] = {}
     takers: dict[str, None] = {}
     for atom, ref in _references(view, target):
-        if atom.kind == FUNCTION and is_branch(view, atom, ref):
-            for function in cold_parents(atom, view) if is_cold(atom) else [atom]:
-                if function.id != target.id and not is_init(view, function):
-                    callers.setdefault(function.id, function)
-        elif ref.delta == 0 and not (atom.kind == FUNCTION and is_init(view, atom)):
-            takers.setdefault(atom.name or view.section_name(atom))
+        branch = atom.kind == FUNCTION and is_branch(view, atom, ref)
+        if not branch and ref.delta != 0:
+            continue
+        for function in cold_parents(atom, view) if branch and is_cold(atom) else [atom]:
+            gone = atom.kind == FUNCTION and is_init(view, function)
+            if gone and not built_in:
+                takers.setdefault(function.name)
+            elif branch and not gone and function.id != target.id:
+                callers.setdefault(function.id, function)
+            elif not branch and not gone:
+                takers.setdefault(function.name or view.section_name(function))
+    for section in sorted(_sections_referring_to(view, target)):
+        if view.obj.sections[section].name in view.arch.auxiliary and _enters(view, section, target):
+            takers.setdefault(view.obj.sections[section].name)
     return Users(tuple(callers.values()), tuple(takers))
+
+
+def _enters(view: View, section: int, target: Atom) -> bool:
+    """Whether replacement code means the beginning of a function; jumps back into the middle of one are its own."""
+    for row in view.obj.relocs(section):
+        bias = view.arch.reloc_size.get(int(row["type"]), 0) if int(row["type"]) in view.arch.pc_relative else 0
+        try:
+            meant = view.target(int(row["sym"]), int(row["addend"]) + bias)
+        except Ambiguous:
+            return True
+        if meant == (target.id, 0):
+            return True
+    return False
+
+
+def _sections_referring_to(view: View, target: Atom) -> set[int]:
+    """Sections with a relocation that may mean a function: against a symbol of it or of its section."""
+    if target.kind != UNDEFINED:
+        return view.sections_referring_to({target.section})
+    symbols = set(target.symbols)
+    return {i for i in view.obj.rela_of if not symbols.isdisjoint(view.obj.relocs(i)["sym"].tolist())}
 
 
 def _references(view: View, target: Atom) -> Iterator[tuple[Atom, Ref]]:
     """Every reference to an atom from code and from data, tables of special sections aside."""
-    if target.kind == UNDEFINED:
-        sections = {s.index for s in view.obj.sections if s.alloc}
-    else:
-        sections = view.sections_referring_to({target.section}) | {target.section}
+    sections = _sections_referring_to(view, target) | {target.section}
     for atom in view.atoms:
-        if atom.section not in sections or atom.kind not in (FUNCTION, DATA, "anon"):
+        if atom.section not in sections or atom.kind not in (FUNCTION, DATA, ANON):
             continue
         if view.section_name(atom).startswith(_NO_TAKER_SECTIONS) or atom.name.startswith(_NO_TAKERS):
             continue
@@ -80,18 +111,21 @@ def _references(view: View, target: Atom) -> Iterator[tuple[Atom, Ref]]:
 
 def users_outside(graph: CallGraph, number: int, source: str, target: str) -> tuple[list[Outside], list[str]]:
     """Who calls function `number` of the graph from outside the unit `source` of the object `target`, and what stands
-    against pulling them in: holders of its address, callers that are no C code."""
+    against pulling them in: holders of its address, callers that are no C code or no plain calls (the target of a
+    static call, say, stays what the kernel set), init code of modules."""
     callers: set[Outside] = set()
     against: dict[str, None] = {}
     for edge in graph.callers(number):
         caller = graph.function(edge.caller)
-        if caller.init or edge.kind is Kind.SPLIT:
-            continue
         unit = graph.unit_of(edge.caller)
-        if unit == source and caller.object == target:
+        if edge.kind is Kind.SPLIT or (unit == source and caller.object == target):
             continue
-        if not edge.kind.runs:
-            against.setdefault(f"{caller.name} takes its address")
+        if caller.init and caller.in_vmlinux:
+            continue
+        if caller.init:
+            against.setdefault(f"{caller.name}, which runs when {caller.object} comes, calls it")
+        elif edge.kind not in (Kind.CALL, Kind.TAIL_CALL):
+            against.setdefault(f"{caller.name} reaches it another way ({edge.kind.label})")
         elif not unit.endswith(".c"):
             against.setdefault(f"{caller.name} in {unit or 'code of an unknown unit'} calls it")
         else:

@@ -21,6 +21,9 @@ from kgbuild.elf.consts import STB
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
 
+# Roles of members that take the place of the kernel's function, by a redirection of their own or of their callers.
+REPLACED = ("changed", "pulled")
+
 
 class Redirects:
     """Members and redirections of a closure under way; `closure` adds what they refer to."""
@@ -101,8 +104,13 @@ class Redirects:
             return "other units may call it"
         assert self.graph is not None
         callers, against = users_outside(self.graph(), found, unit.source, unit.target)
-        members = {(self.c.units[m.unit].source, n) for m in self.c.members.values() for n in m.atom.names}
-        left = [c for c in callers if (c.source, c.function) not in members]
+        replaced = {
+            Outside(self.c.units[m.unit].source, self.c.units[m.unit].target, n)
+            for m in self.c.members.values()
+            if m.role in REPLACED
+            for n in m.atom.names
+        }
+        left = [c for c in callers if c not in replaced]
         return "; ".join([f"{c.function} in {c.source} calls it" for c in left[:3]] + against[:3])
 
     def _in_graph(self, unit: UnitResult, atom: Atom) -> int | None:
@@ -130,7 +138,7 @@ class Redirects:
         if known or any(n in self.world.exports for n in original.names):
             self._refuse("K4-not-traceable", unit, name, f"{why}; it is exported, so not all its callers are known")
             return
-        users = users_in(unit.changes.patched, patched)
+        users = users_in(unit.changes.patched, patched, unit.target == VMLINUX)
         if users.takers:
             self._refuse("K4-not-traceable", unit, name, f"{why}; {', '.join(users.takers[:3])} holds its address")
             return
@@ -179,12 +187,16 @@ class Redirects:
         other = self.c.units[numbers[0]]
         view = other.changes.patched
         for symbol in (a for a in view.atoms if a.kind == UNDEFINED and a.name in original.names):
-            users = users_in(view, symbol)
+            users = users_in(view, symbol, other.target == VMLINUX)
             if users.takers:
                 fact = f"{name} can't be redirected, and {', '.join(users.takers[:3])} holds its address"
                 self._refuse("K4-not-traceable", other, name, fact)
             for function in users.callers:
                 self._pull_in(numbers[0], other, function, name, key)
+        mine = (m for m in self.c.members.values() if m.unit == numbers[0] and m.role in REPLACED)
+        if not any(caller.function in m.atom.names for m in mine):
+            fact = f"calls {name} by the kernel's call graph, and its unit, compiled again, does not show it"
+            self._refuse("K15-pull", other, caller.function, f"{caller.function} {fact}")
 
     def _pull_in(self, number: int, unit: UnitResult, caller: Atom, name: str, key: tuple[int, int]) -> None:
         if (number, caller.id) in self.c.members:
@@ -229,7 +241,7 @@ class Redirects:
             # told apart by the patch: whoever means this one differs in what it calls and comes along, and calls the
             # copy in the module (HAZARDS, rule 7); pointers and callers elsewhere can't be told apart
             if all(p.bind == STB.LOCAL for p in split) and original.bind == STB.LOCAL:
-                takers = users_in(changes.original, original).takers
+                takers = users_in(changes.original, original, unit.target == VMLINUX).takers
                 if not takers:
                     return
             kept = ", ".join(sorted({n for p in split for n in p.names if p.id != patched.id}))

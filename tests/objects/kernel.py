@@ -5,15 +5,17 @@ linked to addresses like the real ones. And the way from a pair to a module."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from kgbuild.analysis.callgraph import CallGraph, Edge, Function, Name, Taker
 from kgbuild.analysis.closure import Closure, UnitResult, close
 from kgbuild.analysis.diff import compute_changes
 from kgbuild.analysis.exports import Export
 from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.kinds import Kind
 from kgbuild.analysis.parity import compute_parity
 from kgbuild.elf.read import read
 from kgbuild.elf.write import write
@@ -166,3 +168,61 @@ def make_module(closure: Closure) -> tuple[bytes, bytes]:
     run("ld", "-r", "-o", folder / "linked.o", folder / "extracted.o")
     linked = (folder / "linked.o").read_bytes()
     return linked, inject(read(linked))
+
+
+class GivenGraph:
+    """A call graph that says what a test gives it: edges (caller, its unit, its kind) by the name of the function that
+    they lead to, and names of data that hold an address."""
+
+    def __init__(self, edges: Mapping[str, Sequence[tuple[str, str, Kind]]]) -> None:
+        self.edges = edges
+        self.names = sorted({*edges, *(caller for of in edges.values() for caller, _, _ in of)})
+        self.units = {caller: unit for of in edges.values() for caller, unit, _ in of}
+
+    def at(self, image: KernelImage) -> CallGraph:
+        self.image = image
+        return self
+
+    def function(self, number: int) -> Function:
+        name = self.names[number]
+        return Function(number, "vmlinux", name, ".text", 0, 0, None, False, self.units.get(name, ""))
+
+    def functions_named(self, name: str) -> list[Function]:
+        return [self.function(self.names.index(name))] if name in self.names else []
+
+    def function_at(self, object_name: str, address: int, section: str = "") -> Function | None:
+        found = [s.name for s in self.image.functions_at(address)]
+        return next((self.function(self.names.index(n)) for n in found if n in self.names), None)
+
+    def callers(self, number: int, limit: int = 0) -> list[Edge]:
+        of = self.edges.get(self.names[number], ())
+        return [Edge(self.names.index(caller), 0, number, 0, kind) for caller, _, kind in of]
+
+    def callees(self, number: int, limit: int = 0) -> list[Edge]:
+        return []
+
+    def count(self, number: int, direction: str) -> int:
+        return len(self.callers(number))
+
+    def aliases(self, number: int) -> list[Name]:
+        return []
+
+    def address_takers(self, number: int) -> list[Taker]:
+        return []
+
+    def unit_of(self, number: int) -> str:
+        return self.units.get(self.names[number], "")
+
+    def trace_site(self, number: int) -> int | None:
+        return None
+
+
+def close_units(texts: Mapping[str, str], graph: GivenGraph) -> Closure:
+    """Several C texts with #ifdef PATCHED, each a unit of one kernel, closed together."""
+    sources = {name: f'#include "kernel.h"\n{text}' for name, text in texts.items()}
+    image = link_kernel(tuple(compile_text(t, *pair_flags(split=False), name=n) for n, t in sources.items()))
+    units = []
+    for name, text in sources.items():
+        before, after = (view(compile_text(text, *pair_flags(d), name=name)) for d in ((), ("-DPATCHED",)))
+        units.append(UnitResult(name, compute_changes(before, after, name), compute_parity(before, image)))
+    return close(tuple(units), image, EXPORTS, graph=lambda: graph.at(image))

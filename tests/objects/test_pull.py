@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who comes along when a function can't be redirected, where a mistake would be silent: a caller that is missed goes on
+calling the old code, and nothing tells."""
+
+from __future__ import annotations
+
+import pytest
+
+from kgbuild.analysis.closure import Closure
+from kgbuild.analysis.kinds import Kind
+from kgbuild.analysis.pull import users_in
+from tests.objects.kernel import GivenGraph, close_text, close_units
+from tests.toolchain import compile_text, pair_flags, view
+
+BY = """
+#ifdef PATCHED
+#define BY 5
+#else
+#define BY 3
+#endif
+"""
+DEEP = BY + "notrace noinline int deep(int x) { barrier(); return source(x) * BY; }"
+
+
+def roles(c: Closure) -> dict[str, str]:
+    return {m.atom.name: m.role for m in c.members.values() if m.atom.kind == "function"}
+
+
+def refused(c: Closure) -> list[str]:
+    return sorted(f"{r.code}:{r.symbol}" for r in c.refusals)
+
+
+def test_caller_in_another_unit() -> None:
+    texts = {
+        "a.c": DEEP,
+        "b.c": "extern int deep(int); noinline int top(int x) { barrier(); return deep(x) + 1; }",
+    }
+    c = close_units(texts, GivenGraph({"deep": [("top", "b.c", Kind.CALL)]}))
+    assert not c.refusals
+    assert roles(c) == {"deep": "changed", "top": "pulled"}
+    assert [r.name for r in c.redirects] == ["top"]
+
+
+def test_caller_that_the_patch_changes_as_well() -> None:
+    """It is redirected once, and it is the patch that changes it."""
+    top = BY + "extern int deep(int); noinline int top(int x) { barrier(); return deep(x) + BY; }"
+    graph = GivenGraph({"deep": [("top", "b.c", Kind.CALL)]})
+    for texts in ({"a.c": DEEP, "b.c": top}, {"b.c": top, "a.c": DEEP}):
+        c = close_units(texts, graph)
+        assert not c.refusals
+        assert roles(c) == {"deep": "changed", "top": "changed"}
+        assert [r.name for r in c.redirects] == ["top"]
+
+
+def test_caller_that_its_unit_does_not_show() -> None:
+    """The kernel's call graph says that it calls; the object does not: one of them is not understood."""
+    texts = {
+        "a.c": DEEP,
+        "b.c": "noinline int ghost(int x) { barrier(); return source(x) + 1; }",
+    }
+    c = close_units(texts, GivenGraph({"deep": [("ghost", "b.c", Kind.CALL)]}))
+    assert refused(c) == ["K15-pull:ghost"]
+
+
+@pytest.mark.parametrize("kind", [Kind.STATIC_CALL, Kind.ALTERNATIVE, Kind.JUMP_TABLE, Kind.ADDRESS_TAKEN])
+def test_ways_to_a_function_that_are_no_call(kind: Kind) -> None:
+    texts = {
+        "a.c": DEEP,
+        "b.c": "extern int deep(int); noinline int top(int x) { barrier(); return deep(x) + 1; }",
+    }
+    c = close_units(texts, GivenGraph({"deep": [("top", "b.c", kind)]}))
+    assert refused(c) == ["K4-not-traceable:deep"]
+    assert "top" in c.refusals[0].fact
+
+
+def test_call_in_an_alternative() -> None:
+    """Replacement code is no function of its own, but it calls."""
+    p = close_text(
+        BY
+        + """
+        static notrace noinline used int deep(int x) { barrier(); return source(x) * BY; }
+        noinline int seen(int x) { barrier(); return deep(x) + 1; }
+        noinline int top(int x) { alternative("call source", "call deep", 8); return x; }
+        """
+    )
+    assert p.refused == ["K4-not-traceable:deep"]
+    assert ".altinstr_replacement" in p.closure.refusals[0].fact
+
+
+EXIT = """
+static notrace noinline int deep(int x) { barrier(); return source(x) * 3; }
+noinline int top(int x) { barrier(); return deep(x) + 1; }
+noinline section(".exit.text") void leave(void) { barrier(); deep(7); }
+noinline section(".init.text") void start(void) { barrier(); deep(8); }
+"""
+
+
+def test_init_and_exit_code_of_a_module_still_runs() -> None:
+    """That of the kernel itself has run or is not there; a module's runs when it comes and goes, patched or not."""
+    v = view(compile_text(f'#include "kernel.h"\n{EXIT}', *pair_flags()))
+    deep = v.by_name["deep"][0]
+    assert [a.name for a in users_in(v, deep, True).callers] == ["top"]
+    of_module = users_in(v, deep, False)
+    assert [a.name for a in of_module.callers] == ["top"]
+    assert {*of_module.takers} == {"leave", "start"}
+
+
+def test_a_function_that_is_gone_and_a_copy_of_its_caller() -> None:
+    """A carried copy does not replace the kernel's function: that one goes on calling what is gone."""
+    texts = {
+        "a.c": "#ifdef PATCHED\nint other;\n#else\nint gone(int x) { return source(x); }\n#endif\n"
+        + BY
+        + "noinline int stays(int x) { barrier(); return source(x) * BY; }",
+        "b.c": "extern int gone(int); noinline int user(int x) { barrier(); return source(x) + 1; }",
+    }
+    c = close_units(texts, GivenGraph({"gone": [("user", "b.c", Kind.CALL)]}))
+    assert "K14-vanished:gone" in refused(c)
+    assert not [r for r in close_units(texts, GivenGraph({"gone": []})).refusals if r.code == "K14-vanished"]
+
+
+def test_replacement_code_that_jumps_back_into_the_function_is_its_own() -> None:
+    p = close_text(
+        BY
+        + """
+        static notrace noinline int deep(int x)
+        {
+            asm goto("661: nop; nop; nop; nop; nop\\n662:\\n"
+                     ".pushsection .altinstructions, \\"a\\"\\n"
+                     ".long 661b - ., 6641f - .\\n.short 8\\n.byte 662b-661b, 6651f-6641f\\n"
+                     ".popsection\\n.pushsection .altinstr_replacement, \\"ax\\"\\n"
+                     "6641: jmp %l[yes]\\n6651:\\n.popsection" : : : : yes);
+            return source(x) * BY;
+        yes:
+            return source(x + 1);
+        }
+        noinline int top(int x) { barrier(); return deep(x) + 1; }
+        """
+    )
+    assert not p.refused
+    assert roles(p.closure) == {"deep": "changed", "top": "pulled"}
