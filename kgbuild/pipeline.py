@@ -330,7 +330,7 @@ def _compare(b: Build, options: Options) -> None:
     with b.stage("diff"):
         units = []
         for c, unit in b.parts:
-            changes = compute_changes(unit.changes.original, View(read(c.patched)), unit.source)
+            changes = compute_changes(unit.changes.original, View(read(c.patched)), unit.source, lines=False)
             refusals = list(changes.refusals)
             if options.ignore_init:
                 dropped = [r for r in refusals if r.code == "K3-init"]
@@ -410,7 +410,7 @@ def _pull_units(b: Build, image: KernelImage, cache: Cache, options: Options, pr
     b.parts += parts
     same = []
     for c, unit in parts:
-        changes = compute_changes(unit.changes.original, View(read(c.original)), unit.source)
+        changes = compute_changes(unit.changes.original, View(read(c.original)), unit.source, lines=False)
         same.append(UnitResult(unit.source, changes, unit.parity, unit.target))
     b.units += tuple(same)
     _report_units(b)

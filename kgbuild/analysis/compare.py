@@ -95,7 +95,7 @@ class Comparer:
         left, right = self.o.refs(o), self.p.refs(p)
         was, now = self.o.masked(o), self.p.masked(p)
         if was != now:
-            if noise.differ_in_lines_only(self.o, o, self.p, p):
+            if self.c.lines and noise.differ_in_lines_only(self.o, o, self.p, p):
                 self._rules.add(noise.LINE_ARGUMENT)
             else:
                 place = self._same_but_for_widths(o, p)
@@ -233,7 +233,7 @@ class Comparer:
         was, now = self.o.content(x)[i:], self.p.content(y)[j:]
         if was == now:
             return True
-        if noise.without_lines(was) != noise.without_lines(now):
+        if not self.c.lines or noise.without_lines(was) != noise.without_lines(now):
             return False
         self._rules.add(noise.LINE_STRING)
         return True
@@ -261,7 +261,7 @@ class Comparer:
 
     def _same_location(self, x: Atom, y: Atom) -> bool:
         """Whether two pieces of unnamed data differ in the line of a source location only."""
-        if x.kind != ANON or not noise.is_location(self.o, x) or not noise.is_location(self.p, y):
+        if not self.c.lines or x.kind != ANON or not noise.is_location(self.o, x) or not noise.is_location(self.p, y):
             return False
         was, now = bytearray(self.o.masked(x)), bytearray(self.p.masked(y))
         was[8:12] = now[8:12] = bytes(4)

@@ -72,10 +72,11 @@ def is_stateless(view: View, atom: Atom) -> bool:
 @dataclass
 class Correlation:
     """Pairs of atoms. `to_original[p]` are the original's atoms that patched atom p stands for (several where bodies
-    were folded), `to_patched[o]` the reverse."""
+    were folded), `to_patched[o]` the reverse. `lines`: whether a line number may differ by accident (see noise)."""
 
     original: View
     patched: View
+    lines: bool = True
     to_original: dict[int, tuple[int, ...]] = field(default_factory=dict)
     to_patched: dict[int, tuple[int, ...]] = field(default_factory=dict)
     undecided: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
@@ -107,10 +108,12 @@ class Correlation:
         ]
 
 
-def correlate(original: View, patched: View, left: Entries = NONE, right: Entries = NONE) -> Correlation:
+def correlate(
+    original: View, patched: View, left: Entries = NONE, right: Entries = NONE, lines: bool = True
+) -> Correlation:
     """Pair the functions and variables of two objects of one unit; `left` and `right` are their special sections'
     entries, through which a static key may be all that a function refers to."""
-    result = Correlation(original, patched)
+    result = Correlation(original, patched, lines)
     entries = (left, right)
     for kind in (FUNCTION, DATA):
         _pair_by_name(result, kind)
@@ -225,7 +228,7 @@ def _same_code(result: Correlation, o: Atom, p: Atom) -> bool:
     """Whether the bytes of a pair are the same, but for references and line numbers."""
     if result.original.masked(o) == result.patched.masked(p):
         return True
-    return o.kind == FUNCTION and differ_in_lines_only(result.original, o, result.patched, p)
+    return result.lines and o.kind == FUNCTION and differ_in_lines_only(result.original, o, result.patched, p)
 
 
 def _entry_refs(left: tuple[Entry, ...], right: tuple[Entry, ...]) -> list[tuple[Ref, Ref]]:

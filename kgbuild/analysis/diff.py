@@ -101,17 +101,18 @@ def is_init(view: View, atom: Atom) -> bool:
     return view.section_name(atom).startswith(INIT_SECTIONS)
 
 
-def compute_changes(original: View, patched: View, place: str) -> Changes:
-    """Compare two objects of one unit; `place` is the unit's name in refusals. Never raises for what it can't
-    follow: that becomes a refusal."""
-    return _Differ(original, patched, place).run()
+def compute_changes(original: View, patched: View, place: str, lines: bool = True) -> Changes:
+    """Compare two objects of one unit; `place` is the unit's name in refusals. `lines` says whether line numbers may
+    differ by accident: not where #line held them in place (see noise). Never raises for what it can't follow: that
+    becomes a refusal."""
+    return _Differ(original, patched, place, lines).run()
 
 
 class _Differ:
-    def __init__(self, original: View, patched: View, place: str) -> None:
+    def __init__(self, original: View, patched: View, place: str, lines: bool) -> None:
         self.o, self.p, self.place = original, patched, place
         self.oe, self.pe = read_entries(original, place), read_entries(patched, place)
-        self.c = correlate(original, patched, self.oe, self.pe)
+        self.c = correlate(original, patched, self.oe, self.pe, lines)
         self._part_moved()
         self.comparer = Comparer(self.c, self.oe, self.pe)
         self.changed: dict[tuple[int, int], Changed] = {}

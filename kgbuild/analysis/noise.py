@@ -4,6 +4,9 @@
 A rule sets a difference aside only where the code shows what it is. A line number handed to a function, for example, is
 not told by the name of that function (kernels have hundreds that take one), but by what stands beside it: the argument
 before it is `__FILE__` or `__func__`. What no rule covers is a change.
+
+Rules about lines (LINES) are for objects from elsewhere. Where kgbuild compiles the patched text itself, #line keeps
+every line where it was, and no such difference arises by accident: there they are off, and a difference is a change.
 """
 
 from __future__ import annotations
@@ -89,8 +92,10 @@ RULES: dict[str, Rule] = {
     )
 }
 
-_FILE = re.compile(rb"[^\s%:]*[\w+-]\.[chSs]\0")
-_FILE_LINE = re.compile(rb"(\.[chSs]:)\d+")
+LINES = frozenset({LINE_ARGUMENT, LINE_DATA, LINE_STRING})
+
+_FILE = re.compile(rb"[^\s%:]*[\w+-]\.[ch]\0")
+_FILE_LINE = re.compile(rb"(\.[ch]:)\d+")
 _MAX_LINE = 1_000_000
 _LOCATION = 16  # a pointer, a line, a column
 FUNCTION_NAMES = ("__func__", "__FUNCTION__", "__PRETTY_FUNCTION__")
@@ -119,12 +124,12 @@ def _is_file(text: bytes, units: set[str]) -> bool:
     return is_file_name(text) and (b"/" in text or text.rstrip(b"\0").decode("utf-8", "replace") in units)
 
 
-def _names_place(view: View, function: Atom, ref: Ref, units: set[str]) -> bool:
-    """Whether a reference means __FILE__ or __func__."""
+def _names_place(view: View, ref: Ref, units: set[str]) -> bool:
+    """Whether a reference means __FILE__ or __func__. A string that merely is the function's name does not: programs
+    hand such to others, with numbers that mean something (a mode, say)."""
     target = view.atoms[ref.atom]
     if target.kind == STRING:
-        text = view.content(target)[max(ref.delta, 0) :]
-        return _is_file(text, units) or text.rstrip(b"\0").decode("utf-8", "replace") in function.names
+        return _is_file(view.content(target)[max(ref.delta, 0) :], units)
     return (
         target.kind == DATA
         and ref.delta == 0
@@ -152,7 +157,7 @@ def line_arguments(view: View, function: Atom) -> set[int]:
         load = loads.get(i.offset)
         if load is not None:
             ref = refs.get(load.field_offset)
-            names = ref is not None and _names_place(view, function, ref, units)
+            names = ref is not None and _names_place(view, ref, units)
             line = range(load.field_offset, load.field_offset + load.field_size)
             stretch[load.argument] = (names, line if load.immediate and ref is None else range(0))
         if i.offset in calls:

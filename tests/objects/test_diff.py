@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kgbuild.analysis import noise
 from kgbuild.analysis.diff import Changes, compute_changes
 from kgbuild.analysis.noise import RULES
 from tests.toolchain import CC, CLANG, PAIRS, compile_all, compile_pair_side, compile_text, pair_flags, view
@@ -149,7 +150,13 @@ CASES = [
     Case("line_lookalike", "first", reason="code"),
     Case("line_might_sleep", real="second", noise="first:line-argument"),
     Case("line_other_file", "first", reason="code"),
-    Case("line_panic", real="second", noise="first:line-argument"),
+    # clang's __func__ is a string like any other, and what stands behind such a one may mean something
+    Case(
+        "line_panic",
+        real="second",
+        noise="first:line-argument",
+        clang={"changed": "first", "real": "first second", "noise": None},
+    ),
     Case("line_printk", real="second", noise="first:line-argument"),
     Case("line_string", real="second", noise="first:line-string second:line-string"),
     Case("line_ubsan_bounds", real="second", noise="first:line-data second:line-data", flags=("-fsanitize=bounds",)),
@@ -308,3 +315,26 @@ def test_common_variable_that_grows() -> None:
     old, new = (view(compile_text(text % n, *pair_flags(("-fcommon",)))) for n in (4, 8))
     assert [x.patched.name for x in compute_changes(old, new, "unit.c").changed] == ["first"]
     assert compute_changes(old, old, "unit.c").nothing
+
+
+def test_number_behind_the_name_of_the_function_is_no_line() -> None:
+    """A mode, handed on with a name that happens to be the function's."""
+    text = """
+        #include "kernel.h"
+        int create(const char *name, int mode);
+        int probe(void) { return create("probe", %s) + 1; }
+    """
+    old, new = (view(compile_text(text % mode, *pair_flags())) for mode in ("0644", "0600"))
+    c = compute_changes(old, new, "unit.c")
+    assert ([x.patched.name for x in c.changed], c.noise) == (["probe"], ())
+
+
+LINES = [c for c in CASES if not c.changed and any(rule in (c.noise or "") for rule in noise.LINES)]
+
+
+@pytest.mark.parametrize("case", LINES, ids=lambda c: c.name)
+def test_where_lines_are_held_in_place_a_line_is_a_change(case: Case) -> None:
+    """A build compiles with #line: what differs there is what the patch says."""
+    old, new = (view(compile_pair_side(case.name, *case.flags, *d)) for d in ((), ("-DPATCHED",)))
+    assert compute_changes(old, new, "unit.c", lines=False).changed
+    assert not compute_changes(old, new, "unit.c").changed
