@@ -25,12 +25,13 @@ MODULE := $(RESULTS)/livepatch-proc-version.ko
 #   qemu-system-x86 busybox-static boot them
 #   clang                          pairs of objects for the tests, as kernels built with clang have them
 #   e2fsprogs                      a file system for the tests
+#   cpio patch git bsdutils util-linux   what the tests hold ours against, so that none is passed over
 PACKAGES := \
 	gcc-12 binutils make libelf1 \
 	gcc libc6-dev flex bison bc libelf-dev libssl-dev \
 	dpkg tar xz-utils zstd \
 	qemu-system-x86 busybox-static \
-	clang e2fsprogs
+	clang e2fsprogs cpio patch git bsdutils util-linux
 
 export KGBUILD_TEST_KERNEL := $(KERNEL)
 

@@ -131,7 +131,7 @@ _TABLE = [
     Rule(
         "K1-data",
         "Existing data keeps its size and its initial value.",
-        "use a shadow variable or a callback",
+        "use a shadow variable or a callback; of a table of functions, patch the functions that it points to",
     ),
     Rule("K2-special", "A special section must be known to be carried.", "leave this function out of the patch"),
     Rule(

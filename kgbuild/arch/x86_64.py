@@ -150,7 +150,8 @@ ARCH = Arch(
     loadable_relocs=frozenset({R_NONE, R_64, R_PC32, R_PLT32, R_32, R_32S, R_PC64}),
     per_field_pcrel32=R_PC32,
     special={
-        # struct alt_instr: 13 bytes with padlen after the lengths (to 5.17), 12 without, 14 with 32-bit flags (6.3)
+        # struct alt_instr: 13 bytes with padlen after the lengths (to 5.17), 12 without, 14 with 32-bit flags (6.3);
+        # an entry without replacement code need not have the second relocation
         ".altinstructions": SpecialSection(
             struct="alt_instr",
             sizes={12: (0,), 14: (0,), 13: (0,)},

@@ -40,8 +40,7 @@ def entry_size(view: View, section_index: int, spec: SpecialSection) -> int | No
     """The size of a special section's entries, or None where it can't be told.
 
     Of the sizes that are known for the section, the one with which every entry has the relocations it needs in their
-    places. Where several fit, the one with which no relocation is left over, then what the object's DWARF says; without
-    it, the first of the table.
+    places. Where several fit, the one with which no relocation is left over, then what the object's DWARF says.
     """
     section = view.obj.sections[section_index]
     offsets = set(view.obj.relocs(section_index)["offset"].tolist())
@@ -59,7 +58,7 @@ def entry_size(view: View, section_index: int, spec: SpecialSection) -> int | No
         said = view.struct_sizes.get(spec.struct)
         if said is not None:
             return said if said in fitting else None
-    return fitting[0] if fitting else None
+    return fitting[0] if len(fitting) == 1 else None
 
 
 class BadEntry(Ambiguous):
