@@ -31,8 +31,9 @@ from kgbuild.host.cache import Cache
 from kgbuild.host.includes import load_index, open_words
 from kgbuild.host.vm import PatchRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
-from kgbuild.pipeline import Build, Options, build
+from kgbuild.pipeline import build
 from kgbuild.refusals import Refused
+from kgbuild.state import Build, Options
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 12

@@ -6,17 +6,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import resource
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kgbuild import __version__
 from kgbuild.analysis.callgraph import CallGraph
-from kgbuild.analysis.closure import Closure, UnitResult, close
+from kgbuild.analysis.closure import UnitResult, close
 from kgbuild.analysis.config import check_config
 from kgbuild.analysis.diff import Changes, compute_changes
 from kgbuild.analysis.exports import parse_symvers
@@ -32,18 +29,16 @@ from kgbuild.errors import KgbuildError, NoChange, ToolError
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import Compiled, compile_units
-from kgbuild.host.headers import MAX_UNITS, Selection, choose_units, is_fixed
+from kgbuild.host.headers import choose_units, is_fixed
 from kgbuild.host.image import load_image
 from kgbuild.host.kbuild import check_compiler, find_compiler, load_unit_commands
 from kgbuild.host.link import link_module
 from kgbuild.host.modules import Modules
-from kgbuild.host.patches import PatchSet, apply_patches, read_patches
-from kgbuild.model import Finding, Kernel, Progress, SilentProgress, UnitCommand
+from kgbuild.host.patches import apply_patches, read_patches
+from kgbuild.model import Progress, SilentProgress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 from kgbuild.report.build import (
-    Stage,
     closure_report,
-    empty_report,
     error_report,
     finding_report,
     kernel_report,
@@ -51,61 +46,10 @@ from kgbuild.report.build import (
     unit_report,
 )
 from kgbuild.special.view import View
+from kgbuild.state import Build, Options
 
 MAX_NAME = 55
-MAX_PULL = 20  # units that may come along because functions of theirs do
 MAX_ROUNDS = 20
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a build may be told beside patches and kernel."""
-
-    allow_compiler: bool = False
-    allow_unproven: frozenset[str] = frozenset()
-    allow_types: frozenset[str] = frozenset()
-    ignore_init: bool = False
-    replace: bool = True
-    jobs: int = 2
-    offline: bool = False
-    keep: Path | None = None
-    max_units: int = MAX_UNITS
-    max_pull: int = MAX_PULL
-
-
-@dataclass
-class Build:
-    """A build under way, and its result: what each stage has left so far. `report` is valid at any moment; `tell` is
-    called with a topic ("kernel", "patch", "parity", "closure") once the report has what there is to say of it."""
-
-    kernel: Kernel | None = None
-    patches: PatchSet | None = None
-    selection: Selection = field(default_factory=lambda: Selection({}))
-    compiled: list[Compiled] = field(default_factory=list)
-    modules: Modules | None = None
-    parts: list[tuple[Compiled, UnitResult]] = field(default_factory=list)
-    units: tuple[UnitResult, ...] = ()
-    closure: Closure | None = None
-    module: bytes = b""
-    graph: CallGraph | None = None
-    pulled_units: dict[str, str] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    stages: list[Stage] = field(default_factory=list)
-    report: dict[str, Any] = field(default_factory=lambda: empty_report(None))
-    tell: Callable[[str], None] = lambda topic: None
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a stage; its result is in `stages` even where it fails."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            stage = Stage(name, round(time.monotonic() - began, 3), round(rss, 1))
-            self.stages.append(stage)
-            self.report["stages"] = [vars(s) for s in self.stages]
 
 
 def module_name(path: Path) -> str:

@@ -15,7 +15,7 @@ from kgbuild.cli.ui import Output
 from kgbuild.errors import KgbuildError
 
 if TYPE_CHECKING:
-    from kgbuild.pipeline import Build
+    from kgbuild.state import Build
 
 _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried", "carried"))
 
@@ -69,8 +69,8 @@ def build(
     Example:
       kgbuild build examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud -o livepatch-proc-version.ko
     """
-    from kgbuild.pipeline import Build, Options
     from kgbuild.pipeline import build as run_build
+    from kgbuild.state import Build, Options
 
     out = common.output()
     output = output or Path(f"livepatch-{patches[0].name.removesuffix('.patch').removesuffix('.diff')}.ko")

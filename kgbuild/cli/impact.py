@@ -15,7 +15,7 @@ from kgbuild.cli.ui import Output
 from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
-    from kgbuild.pipeline import Build
+    from kgbuild.state import Build
 
 _format = click.option(
     "--format",
@@ -46,8 +46,9 @@ def _analyse(
 ) -> Build:
     """An analysis up to the closure; what stands against a patch is in the state's report, not raised."""
     from kgbuild.cli.build import show
-    from kgbuild.pipeline import Build, Options, analyse
+    from kgbuild.pipeline import analyse
     from kgbuild.refusals import Refused
+    from kgbuild.state import Build, Options
 
     chosen = Options(
         allow_compiler=limits["allow_compiler"],

@@ -28,6 +28,7 @@ LAYERS = (
     ("analysis",),
     ("emit", "report"),
     ("host",),
+    ("state",),
     ("pipeline",),
     ("fanout",),
     ("cli",),

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a build is told, and what it has found so far: the state that the stages of `pipeline` fill."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kgbuild.analysis.callgraph import CallGraph
+from kgbuild.analysis.closed import Closure, UnitResult
+from kgbuild.host.compile import Compiled
+from kgbuild.host.headers import MAX_UNITS, Selection
+from kgbuild.host.modules import Modules
+from kgbuild.host.patches import PatchSet
+from kgbuild.model import Finding, Kernel
+from kgbuild.report.build import Stage, empty_report
+
+MAX_PULL = 20  # units that may come along because functions of theirs do
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a build may be told beside patches and kernel."""
+
+    allow_compiler: bool = False
+    allow_unproven: frozenset[str] = frozenset()
+    allow_types: frozenset[str] = frozenset()
+    ignore_init: bool = False
+    replace: bool = True
+    jobs: int = 2
+    offline: bool = False
+    keep: Path | None = None
+    max_units: int = MAX_UNITS
+    max_pull: int = MAX_PULL
+
+
+@dataclass
+class Build:
+    """A build under way, and its result: what each stage has left so far. `report` is valid at any moment; `tell` is
+    called with a topic ("kernel", "patch", "parity", "closure") once the report has what there is to say of it."""
+
+    kernel: Kernel | None = None
+    patches: PatchSet | None = None
+    selection: Selection = field(default_factory=lambda: Selection({}))
+    compiled: list[Compiled] = field(default_factory=list)
+    modules: Modules | None = None
+    parts: list[tuple[Compiled, UnitResult]] = field(default_factory=list)
+    units: tuple[UnitResult, ...] = ()
+    closure: Closure | None = None
+    module: bytes = b""
+    graph: CallGraph | None = None
+    pulled_units: dict[str, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=lambda: empty_report(None))
+    tell: Callable[[str], None] = lambda topic: None
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; its result is in `stages` even where it fails."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            stage = Stage(name, round(time.monotonic() - began, 3), round(rss, 1))
+            self.stages.append(stage)
+            self.report["stages"] = [vars(s) for s in self.stages]
