@@ -6,7 +6,7 @@ Applying is exact: a hunk goes where all its old lines are, at the stated line o
 once.
 
 `#line` directives exist because WARN, BUG, lockdep and others put `__LINE__` into code: one inserted line
-made 26 functions of net/core/dev.c "changed" that were not (FACTS, pitfall 1). Every line that the patch
+made 26 functions of net/core/dev.c "changed" that were not. Every line that the patch
 leaves alone keeps its number, so only functions whose text changed can come out different.
 """
 

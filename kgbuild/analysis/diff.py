@@ -121,7 +121,7 @@ class _Differ:
 
     def _part_moved(self) -> None:
         """A static that gets its first write lay in read-only memory: writing the kernel's would fault. It is another
-        variable now, and whoever refers to it refers to that (HAZARDS, rule 9)."""
+        variable now, and whoever refers to it refers to that."""
         for o, p in self.c.pairs(DATA):
             if o.is_local and p.is_local and self.o.is_const(o) and not self.p.is_const(p):
                 if is_anonymous(self.o, o) or is_stateless(self.p, p) or ".." in self.p.section_name(p):

@@ -126,7 +126,7 @@ class Redirects:
         return named[0].id if len(named) == 1 else None
 
     def _pull_callers(self, number: int, unit: UnitResult, original: Atom, patched: Atom) -> None:
-        """Bring in whoever calls a function that can't be redirected (HAZARDS, rule 3)."""
+        """Bring in whoever calls a function that can't be redirected."""
         name, key = patched.name, (number, patched.id)
         if key in self.pulled_for:
             return
@@ -239,7 +239,7 @@ class Redirects:
         split = [changes.patched.atoms[p] for p in changes.correlation.to_patched.get(original.id, ())]
         if len(split) > 1:
             # told apart by the patch: whoever means this one differs in what it calls and comes along, and calls the
-            # copy in the module (HAZARDS, rule 7); pointers and callers elsewhere can't be told apart
+            # copy in the module; pointers and callers elsewhere can't be told apart
             if all(p.bind == STB.LOCAL for p in split) and original.bind == STB.LOCAL:
                 takers = users_in(changes.original, original, unit.target == VMLINUX).takers
                 if not takers:
