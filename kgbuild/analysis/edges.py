@@ -59,6 +59,7 @@ class Edges:
     delta     distance from its start, in bytes
     kind      Kind
     uses      (function, place): data whose address a function takes, for those who want to know who hands on a table
+    strays    (function, place): code that belongs to no known function and leads to the start of one
     relocated whether the object kept the relocations of its code
     decoded   how many stretches of code had to be decoded
     unread    relocation types in code that have no rule, with their number
@@ -71,6 +72,7 @@ class Edges:
     delta: Places
     kind: Kinds
     uses: tuple[Places, Places]
+    strays: tuple[Places, Places]
     relocated: bool
     decoded: int
     unread: dict[int, int]
@@ -112,6 +114,8 @@ def read_edges(functions: Functions, layout: Layout, *, ignore_relocations: bool
     callee = np.where(external, -1, functions.bodies.at(refs.target))
     delta = np.where(callee >= 0, refs.target - functions.bodies.place[np.maximum(callee, 0)], 0)
     uses = known & (kind == Kind.ADDRESS_TAKEN) & (callee < 0) & ~external
+    stray = ~known & (kind != 0) & (callee >= 0) & (delta == 0)
+    strays = (callee[stray].astype(np.int64), refs.at[stray])
     keep = known & (kind != 0) & ((callee >= 0) | external)
     # within one function: branches to labels; a call of its own start is recursion
     keep &= external | (callee != caller) | ((delta == 0) & (kind != Kind.TAIL_CALL))
@@ -130,6 +134,7 @@ def read_edges(functions: Functions, layout: Layout, *, ignore_relocations: bool
         delta,
         kinds[order],
         taken,
+        strays,
         layout.relocated and not ignore_relocations,
         decoded,
         unread,

@@ -133,4 +133,6 @@ def users_outside(graph: CallGraph, number: int, source: str, target: str) -> tu
     for taker in graph.address_takers(number):
         if not taker.name.startswith(_NO_TAKERS) and not taker.section.startswith(_NO_TAKER_SECTIONS):
             against.setdefault(f"{taker.name or taker.section} of {taker.object} holds its address")
+    for place in graph.strays(number):
+        against.setdefault(f"code without a symbol in {place} leads to it")
     return sorted(callers), list(against)

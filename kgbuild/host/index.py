@@ -26,7 +26,7 @@ from kgbuild.host.cache import Cache
 from kgbuild.model import Kernel, Progress
 
 # Raise it whenever what the tables mean changes: an index of another number is made anew.
-SCHEMA = 1
+SCHEMA = 2
 VMLINUX = "vmlinux"
 _BINDS = {0: "local", 1: "global", 2: "weak"}
 _HEADER = struct.Struct(">16sH")
@@ -252,6 +252,15 @@ class Index:
         far, near = ("caller", "callee") if direction == CALLERS else ("callee", "caller")
         ((count,),) = self._rows(f"SELECT count(DISTINCT {far}) FROM calls WHERE {near} = ?", (number,))
         return int(count)
+
+    def strays(self, number: int) -> list[str]:
+        """Places, as section and address, of code without a symbol that leads to a function."""
+        rows = self._rows(
+            "SELECT s.name, t.address FROM strays t JOIN sections s ON s.id = t.section WHERE t.function = ? "
+            "ORDER BY t.section, t.address",
+            (number,),
+        )
+        return [f"{section} at {address & (1 << 64) - 1:#x}" for section, address in rows]
 
     def address_takers(self, number: int) -> list[Taker]:
         """Data that holds a function's address, with the functions that take the address of that data. Code that takes

@@ -137,6 +137,7 @@ class _Writer:
         self._functions(name, number, section, base, graph)
         self._calls(base, graph)
         self._pointers(number, section, base, graph)
+        self._strays(section, base, graph)
         for kind, count in graph.edges.unread.items():
             self._rows("meta", 2, [(f"unread:{name}:{kind}", str(count))])
 
@@ -294,6 +295,14 @@ class _Writer:
         self._rows("pending", 5, pending)
         self._rows("users", 2, zip((graph.users[0] + first).tolist(), (graph.users[1] + base).tolist(), strict=True))
 
+    def _strays(self, section: int, base: int, graph: ObjectGraph) -> None:
+        function, place = graph.edges.strays
+        layout = graph.layout
+        index = layout.section_at(place)
+        address = place - layout.bases[np.maximum(index, 0)] if layout.relocatable else place
+        rows = zip((function + base).tolist(), (index + section).tolist(), address.tolist(), strict=True)
+        self._rows("strays", 3, rows)
+
     def finish(self) -> None:
         """Resolve what names exports of modules, and write what makes questions fast."""
         calls: list[Row] = []
@@ -318,6 +327,7 @@ class _Writer:
             CREATE INDEX calls_callee ON calls(callee);
             CREATE INDEX pointers_function ON pointers(function);
             CREATE INDEX users_holder ON users(holder);
+            CREATE INDEX strays_function ON strays(function);
             -- a holder that holds nothing known (exported data only) answers no question
             DELETE FROM holders WHERE id NOT IN (SELECT holder FROM pointers);
             DELETE FROM users WHERE holder NOT IN (SELECT id FROM holders);

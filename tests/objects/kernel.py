@@ -174,8 +174,10 @@ class GivenGraph:
     """A call graph that says what a test gives it: edges (caller, its unit, its kind) by the name of the function that
     they lead to, and names of data that hold an address."""
 
-    def __init__(self, edges: Mapping[str, Sequence[tuple[str, str, Kind]]]) -> None:
-        self.edges = edges
+    def __init__(
+        self, edges: Mapping[str, Sequence[tuple[str, str, Kind]]], lost: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        self.edges, self.lost = edges, lost
         self.names = sorted({*edges, *(caller for of in edges.values() for caller, _, _ in of)})
         self.units = {caller: unit for of in edges.values() for caller, unit, _ in of}
 
@@ -209,6 +211,9 @@ class GivenGraph:
 
     def address_takers(self, number: int) -> list[Taker]:
         return []
+
+    def strays(self, number: int) -> list[str]:
+        return [place for name, place in self.lost if name == self.names[number]]
 
     def unit_of(self, number: int) -> str:
         return self.units.get(self.names[number], "")

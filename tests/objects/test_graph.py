@@ -12,7 +12,7 @@ from kgbuild.analysis.kinds import Kind
 from kgbuild.analysis.objectgraph import ObjectGraph, read_graph
 from kgbuild.analysis.units import units_by_file
 from kgbuild.elf.read import read
-from tests.toolchain import KERNEL_FLAGS, compile_text, run, scratch
+from tests.toolchain import KERNEL_FLAGS, compile_text, pair_flags, run, scratch
 
 CODE = """
 struct ops { int (*go)(int); int (*stop)(int); };
@@ -187,3 +187,14 @@ def test_positions_of_one_name(linked: bytes) -> None:
         int(p) for n, p in zip(functions.symbol_name, functions.symbol_sympos.tolist(), strict=True) if n == "same"
     ]
     assert ranks == [1, 2]
+
+
+def test_code_without_a_symbol_is_not_passed_over() -> None:
+    """It belongs to no function, so no caller can be named; that it is there is known."""
+    text = """
+        #include "kernel.h"
+        noinline int deep(int x) { return source(x) * 3; }
+        asm(".section .text.lost, \\"ax\\"\\n\\tcall deep\\n\\tret\\n.text");
+    """
+    graph = read_graph(read(compile_text(text, *pair_flags())))
+    assert [graph.functions.name[i] for i in graph.edges.strays[0].tolist()] == ["deep"]

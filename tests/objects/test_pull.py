@@ -73,6 +73,12 @@ def test_ways_to_a_function_that_are_no_call(kind: Kind) -> None:
     assert "top" in c.refusals[0].fact
 
 
+def test_code_without_a_symbol_that_leads_there() -> None:
+    c = close_units({"a.c": DEEP}, GivenGraph({"deep": []}, [("deep", ".text at 0xffffffff81000100")]))
+    assert refused(c) == ["K4-not-traceable:deep"]
+    assert "0xffffffff81000100" in c.refusals[0].fact
+
+
 def test_call_in_an_alternative() -> None:
     """Replacement code is no function of its own, but it calls."""
     p = close_text(

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
--- The index of one kernel. docs/schema/index.md explains it; meta.schema says the version (1).
+-- The index of one kernel. docs/schema/index.md explains it; meta.schema says the version (2).
 
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
@@ -27,6 +27,9 @@ CREATE TABLE kinds(id INTEGER PRIMARY KEY, name TEXT NOT NULL, about TEXT NOT NU
 CREATE TABLE calls(
     caller INTEGER NOT NULL, offset INTEGER NOT NULL, kind INTEGER NOT NULL, callee INTEGER NOT NULL,
     delta INTEGER NOT NULL, PRIMARY KEY(caller, offset, kind, callee)) WITHOUT ROWID;
+
+-- code that has no symbol, and so belongs to no function, but leads to the start of one; address as in functions
+CREATE TABLE strays(function INTEGER NOT NULL, section INTEGER NOT NULL, address INTEGER NOT NULL);
 
 -- data that holds the address of a function, each such address, and the functions that take the address of that data
 CREATE TABLE holders(
