@@ -84,6 +84,11 @@ class UnitCommand:
     argv: tuple[str, ...]
     objtool: tuple[str, ...]
 
+    @property
+    def targets(self) -> list[str]:
+        """The objects of the running kernel that it is part of: vmlinux, or modules (kbuild joins them by colons)."""
+        return self.modname.split(":") if self.module else ["vmlinux"]
+
 
 @dataclass(frozen=True, order=True)
 class Finding:

@@ -189,7 +189,7 @@ def _units(b: Build, cache: Cache, options: Options, progress: Progress) -> list
             b.warnings.append(f"{unit.source}: {unit.object} is made of it too, can't be patched and stays as it is")
     b.modules = Modules(b.kernel)
     for unit in units:
-        for target in targets_of(unit):
+        for target in unit.targets:
             if target != VMLINUX and target not in b.modules.paths:
                 fact = f"it is part of the module {target}, which this kernel's packages do not have"
                 refusals.append(Refusal("P8-module", unit.source, fact))
@@ -198,11 +198,6 @@ def _units(b: Build, cache: Cache, options: Options, progress: Progress) -> list
     if not units:
         raise NoChange("no unit of this kernel has other tokens with the patch", remedy="nothing to patch")
     return units
-
-
-def targets_of(unit: UnitCommand) -> list[str]:
-    """The objects of the running kernel that a unit is part of: vmlinux, or modules (kbuild joins them by colons)."""
-    return unit.modname.split(":") if unit.module else [VMLINUX]
 
 
 def _compile(b: Build, commands: list[UnitCommand], cache: Cache, options: Options, progress: Progress) -> None:
@@ -235,7 +230,7 @@ def _parts(b: Build, compiled: Sequence[Compiled], image: KernelImage) -> list[t
     """Parity of each unit in each object of the running kernel that it is part of. Raises Refused."""
     parts, refusals = [], []
     for c in compiled:
-        for target in targets_of(c.unit):
+        for target in c.unit.targets:
             view = View(read(c.original))
             proof = compute_parity(view, image if target == VMLINUX else _module(b, target))
             if proof.counts[ABSENT] and not proof.counts[EXACT]:

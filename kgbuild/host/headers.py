@@ -76,12 +76,20 @@ class Selection:
 
 
 def choose_units(
-    kernel: Kernel, patches: PatchSet, cache: Cache, progress: Progress, jobs: int = 2, max_units: int = MAX_UNITS
+    kernel: Kernel,
+    patches: PatchSet,
+    cache: Cache,
+    progress: Progress,
+    jobs: int = 2,
+    max_units: int = MAX_UNITS,
+    *,
+    preprocess: bool = True,
 ) -> Selection:
     """Every unit that a patch changes, each with its reason. Refusals are in the result, those of `patches` are not.
 
     A .c file that is a unit is its own reason; one that units include makes them units of the patch; headers and new
-    files are looked up in the include graph, unless the patch is refused already.
+    files are looked up in the include graph, unless the patch is refused already. Without `preprocess` every unit that
+    may see a difference is there, whether its tokens differ or not.
     """
     paths = sorted(patches.files)
     own = read_units(kernel.units, paths)
@@ -98,7 +106,7 @@ def choose_units(
         selection = Selection(dict(patches.files))
         selection.refusals += [_not_in_kernel(kernel, p) for p in code if p not in known]
     else:
-        selection = _select(kernel, patches.files, known, set(because), cache, progress, jobs, max_units)
+        selection = _select(kernel, patches.files, known, set(because), cache, progress, jobs, max_units, preprocess)
     selection.because = because | selection.because
     entered = left_by_dots(f"{SOURCE}/{source}" for source in selection.because)
     selection.real = tuple(sorted({*selection.real, *entered}))
@@ -126,6 +134,7 @@ def _select(
     progress: Progress,
     jobs: int,
     max_units: int,
+    preprocess: bool,
 ) -> Selection:
     """Find the units beside `units` that the files beside `known` concern."""
     before = {path: _original(kernel, path) for path in files}
@@ -152,7 +161,10 @@ def _select(
         concerned = _by_names(kernel, graph, resolver, {p: before[p] or b"" for p in changed}, selection.files, index)
         if concerned is not None:
             candidates = {s: why for s, why in candidates.items() if s in concerned}
-    _Search(kernel, selection, candidates, cache, progress, jobs, max_units).run()
+    if preprocess:
+        _Search(kernel, selection, candidates, cache, progress, jobs, max_units).run()
+    else:
+        selection.because |= candidates
     return selection
 
 

@@ -39,6 +39,7 @@ class PatchSet:
     hunks    how many were applied
     refusals what can't be applied or may not be touched
     by_patch for each patch, the files it changes and those it skips
+    applied  path in the tree -> the patched text as it is, with the lines that were there before
     """
 
     patches: tuple[ParsedPatch, ...]
@@ -47,6 +48,7 @@ class PatchSet:
     hunks: int
     refusals: tuple[Refusal, ...] = ()
     by_patch: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
+    applied: dict[str, Applied] = field(default_factory=dict, repr=False)
 
 
 def read_patches(paths: Sequence[Path]) -> list[ParsedPatch]:
@@ -143,6 +145,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
         hunks,
         tuple(refusals),
         tuple((tuple(t), tuple(p)) for t, p in by_patch),
+        {path: texts[path] for path in files},
     )
 
 
