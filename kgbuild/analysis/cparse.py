@@ -12,6 +12,7 @@ or, in the old style, a list of names, then declarations of these, then a brace.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -214,7 +215,7 @@ def _candidates(tokens: Sequence[bytes]) -> list[tuple[int, bytes]]:
     """Words at depth 0 with a parenthesis behind them, those of attributes left out."""
     outer = list(_outer(tokens))
     out = []
-    for (i, word), (j, following) in zip(outer, outer[1:], strict=False):
+    for (i, word), (j, following) in itertools.pairwise(outer):
         if following == b"(" and j == i + 1 and _WORD.fullmatch(word) and word not in _KEYWORDS:
             if not ATTRIBUTES.fullmatch(word):
                 out.append((i, word))
@@ -253,7 +254,7 @@ def _in_old_style(code: Sequence[Token]) -> bool:
     """Whether a semicolon after these tokens is among the declarations of parameters: int f(a, b) int a; char b; {"""
     tokens = [text for text, _ in code]
     at, _ = _name_of_function(tokens)
-    if at < 1 or not _WORD.fullmatch(tokens[at - 1]) and tokens[at - 1] != b"*":
+    if at < 1 or (not _WORD.fullmatch(tokens[at - 1]) and tokens[at - 1] != b"*"):
         return False
     try:
         close = tokens.index(b")", at)

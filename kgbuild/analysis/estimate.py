@@ -15,13 +15,13 @@ often this agrees with the compiled answer.
 
 from __future__ import annotations
 
-
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from kgbuild.analysis.callgraph import CallGraph, Edge, Function, Name
-from kgbuild.analysis.cparse import CALL, FUNCTION, TYPE, VARIABLE, Item
+from kgbuild.analysis.cparse import CALL, FUNCTION, MACRO, TYPE, VARIABLE, Item
 from kgbuild.analysis.dwarf5 import UnitFacts
 from kgbuild.analysis.kinds import Kind
 from kgbuild.analysis.optimizations import clone_of, judge_shared
@@ -35,6 +35,7 @@ from kgbuild.analysis.touched import (
     calls_in,
     compare_items,
     mentions,
+    pasted,
     spread,
     users_of,
 )
@@ -178,8 +179,10 @@ class _Unit:
             for name, origin in users_of(names, u.before, VARIABLE).items():
                 self._possible(None, "K1-data", name, f"its initial value uses {origin}, which changes")
         self._inlined_otherwise()
-        for name, reason in list(self.affected.items()):
-            self._bodies(name, reason)
+        gone = {name for name, _ in self.result.removed}
+        for name, reason in self.affected.items():
+            if name not in gone:
+                self._bodies(name, reason)
 
     def _judge(self, change: Change) -> None:
         item, name = change.item, change.name
@@ -193,7 +196,9 @@ class _Unit:
             elif change.kind == FUNCTION:
                 self._removed(change)
         elif adds_to_table(change) and change.status != REMOVED:
-            self._possible(change, "K7-export", item.arguments[0] if item.arguments else name, f"{name} is added or changed")
+            self._possible(
+                change, "K7-export", item.arguments[0] if item.arguments else name, f"{name} is added or changed"
+            )
         elif change.kind == VARIABLE and change.status == CHANGED:
             self._possible(change, "K1-data", name, "its declaration or initial value changes")
         elif change.kind == TYPE and change.status == CHANGED and name.startswith(("struct", "union")):
@@ -263,30 +268,48 @@ class _Unit:
     def _guess_holders(self, name: str) -> list[Function]:
         """Bodies into which a function must have been inlined: those whose source uses it, and that do not reach a body
         of it in the call graph."""
+        mine = self.unit.pieces.get(name, [])
+        bodies = {f.id for f in mine}
+        whole = {f.id for f in mine if clone_of(f.name) is None}
         out: dict[int, Function] = {}
         seen, queue = {name}, [name]
         while queue:
-            callee = queue.pop()
-            bodies = {f.id for f in self.unit.pieces.get(callee, ())}
-            whole = [f for f in self.unit.pieces.get(callee, ()) if clone_of(f.name) is None]
-            for user in self._callers_by_text(callee):
+            for user in self._callers_by_text(queue.pop()):
+                if user in seen:
+                    continue
+                seen.add(user)
                 holders = self.unit.pieces.get(user, [])
                 for body in holders:
-                    reached = {e.callee for e in self._callees(body)}
-                    if not bodies & reached or (whole and not any(f.id in reached for f in whole) and len(bodies) > 1):
-                        if body.id not in bodies:
-                            out[body.id] = body
-                inlined_itself = not holders or any(b.id in out for b in holders)
-                if not holders and inlined_itself and user not in seen:
-                    seen.add(user)
+                    reached = {e.callee for e in self._callees(body)} & bodies
+                    # a call of the tail that gcc split off comes from a copy of the head
+                    if body.id not in bodies and (not reached or (whole and not reached & whole and len(mine) > 1)):
+                        out[body.id] = body
+                if not holders:
                     queue.append(user)
         return list(out.values())
 
-    def _callers_by_text(self, callee: str) -> list[str]:
-        out: dict[str, None] = {}
+    @cached_property
+    def _by_call(self) -> dict[str, list[Item]]:
+        out: dict[str, list[Item]] = {}
         for item in self.unit.before:
-            if item.kind == FUNCTION and item.name != callee and callee in calls_in(item):
-                out.update(dict.fromkeys(self._made_by(item)))
+            if item.kind == FUNCTION:
+                for name in calls_in(item):
+                    out.setdefault(name, []).append(item)
+        return out
+
+    @cached_property
+    def _pasted(self) -> list[tuple[str, re.Pattern[str]]]:
+        return pasted(self.unit.before)
+
+    def _callers_by_text(self, callee: str) -> list[str]:
+        """Functions whose source calls one, itself or by a macro that calls it or puts its name together."""
+        macros = {i.name for i in self.unit.before if i.kind == MACRO and callee.encode() in i.words}
+        macros |= {macro for macro, pattern in self._pasted if pattern.fullmatch(callee)}
+        out: dict[str, None] = {}
+        for name in (callee, *sorted(macros)):
+            for item in self._by_call.get(name, ()):
+                if item.name != callee:
+                    out.update(dict.fromkeys(self._made_by(item)))
         return list(out)
 
     def _callees(self, body: Function) -> Iterator[Edge]:
@@ -382,5 +405,3 @@ def _add_reference(found: dict[tuple[str, str], Reference], graph: CallGraph, fu
     exported = any(n.exported for n in graph.aliases(function.id))
     how = "export" if exported and function.in_vmlinux else "clone" if clone is not None else "local"
     found.setdefault((function.name, function.object), Reference(function.name, function.object, how))
-
-

@@ -9,6 +9,8 @@ the text alone.
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,11 @@ _TABLES = (
     "MODULE_DEVICE_TABLE",
     "DEFINE_EVENT",
     "TRACE_EVENT",
+)
+# Words of a function's text that make no code: qualifiers that only checks of types see, and what sparse reads.
+_NO_CODE = frozenset(
+    b"const __user __kernel __iomem __percpu __rcu __force __nocast __safe __must_check __maybe_unused "
+    b"__always_unused __bitwise".split()
 )
 _INITCALLS = ("_initcall", "_init", "_exit", "_initcall_sync")
 
@@ -57,10 +64,11 @@ class Change:
 def compare_items(before: Sequence[Item], after: Sequence[Item]) -> list[Change]:
     """Every item in which two texts differ, in the order of the later text, then what is gone.
 
-    Items are the same where kind, name and tokens are, wherever they stand. Where several have one kind and name (the
+    Items are the same where kind, name and tokens are, wherever they stand; in functions, qualifiers that make no code
+    do not count. Where several have one kind and name (the
     branches of an #if that the configuration does not decide), those without an equal are paired in their order.
     """
-    common = Counter((i.kind, i.name, i.tokens) for i in before) & Counter((i.kind, i.name, i.tokens) for i in after)
+    common = Counter(map(_meaning, before)) & Counter(map(_meaning, after))
     old = _without(before, common)
     new = _without(after, common)
     waiting: dict[tuple[str, str, tuple[str, ...]], list[Item]] = {}
@@ -83,12 +91,19 @@ def _without(items: Sequence[Item], common: Counter[tuple[str, str, tuple[bytes,
     left = Counter(common)
     out = []
     for item in items:
-        key = (item.kind, item.name, item.tokens)
+        key = _meaning(item)
         if left[key]:
             left[key] -= 1
         else:
             out.append(item)
     return out
+
+
+def _meaning(item: Item) -> tuple[str, str, tuple[bytes, ...]]:
+    tokens = item.tokens
+    if item.kind == FUNCTION and not item.words.isdisjoint(_NO_CODE):
+        tokens = tuple(t for t in tokens if t not in _NO_CODE)
+    return item.kind, item.name, tokens
 
 
 def _key(item: Item) -> tuple[str, str, tuple[str, ...]]:
@@ -167,10 +182,42 @@ def mentions(items: Iterable[Item]) -> Counter[bytes]:
     return out
 
 
+def pasted(items: Iterable[Item]) -> list[tuple[str, re.Pattern[str]]]:
+    """For each macro that puts names together by ##, the macro and what the names look like."""
+    out = []
+    for item in items:
+        if item.kind != MACRO or b"#" not in item.tokens:
+            continue
+        parameters = item.tokens[3 : item.tokens.index(b")")] if b")" in item.tokens else ()
+        for chain in _chains(item.tokens):
+            pattern = "".join(r"\w*" if t in parameters else re.escape(t.decode("latin-1")) for t in chain)
+            out.append((item.name, re.compile(pattern)))
+    return out
+
+
+def _chains(tokens: tuple[bytes, ...]) -> list[list[bytes]]:
+    """The operands of ## that belong together."""
+    out: list[list[bytes]] = []
+    at = 0
+    while at + 3 < len(tokens):
+        chain = [tokens[at]]
+        while tokens[at + 1 : at + 3] == (b"#", b"#") and at + 3 < len(tokens):
+            at += 3
+            chain.append(tokens[at])
+        if len(chain) > 1:
+            out.append(chain)
+        at += 1
+    return out
+
+
 def calls_in(item: Item) -> set[str]:
     """Names that stand before a parenthesis in the body of a function."""
     body = item.tokens[item.head :]
-    return {a.decode("utf-8", "replace") for a, b in zip(body, body[1:], strict=False) if b == b"(" and (a[:1].isalpha() or a[:1] == b"_")}
+    return {
+        a.decode("utf-8", "replace")
+        for a, b in itertools.pairwise(body)
+        if b == b"(" and (a[:1].isalpha() or a[:1] == b"_")
+    }
 
 
 def adds_to_table(change: Change) -> bool:

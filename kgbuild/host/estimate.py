@@ -95,9 +95,7 @@ def estimate_patches(
 class _Reader:
     """Texts cut into items, each file once for vmlinux and once for modules."""
 
-    def __init__(
-        self, kernel: Kernel, patches: PatchSet, selection: Selection, index: Index, max_units: int
-    ) -> None:
+    def __init__(self, kernel: Kernel, patches: PatchSet, selection: Selection, index: Index, max_units: int) -> None:
         self.kernel, self.patches, self.selection, self.index = kernel, patches, selection, index
         self.max_units = max_units
         self.config = parse_config(kernel.config.read_text())
