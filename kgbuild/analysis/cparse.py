@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A C file cut into what it defines at its top level, without a compiler: functions, macros, types, variables, the rest.
+"""A C file cut into what it defines at its top level, without a compiler: functions, macros, types, variables, others.
 
 Used to say what a diff touches before anything is compiled. Comments, strings and continued lines are read as C's; of
 an #if only the branches that the kernel's configuration leaves count (`conditions`), both where it does not say.
@@ -216,10 +216,13 @@ def _candidates(tokens: Sequence[bytes]) -> list[tuple[int, bytes]]:
     outer = list(_outer(tokens))
     out = []
     for (i, word), (j, following) in itertools.pairwise(outer):
-        if following == b"(" and j == i + 1 and _WORD.fullmatch(word) and word not in _KEYWORDS:
-            if not ATTRIBUTES.fullmatch(word):
-                out.append((i, word))
+        if following == b"(" and j == i + 1 and _may_be_name(word):
+            out.append((i, word))
     return out
+
+
+def _may_be_name(word: bytes) -> bool:
+    return bool(_WORD.fullmatch(word)) and word not in _KEYWORDS and not ATTRIBUTES.fullmatch(word)
 
 
 def _name_of_function(tokens: Sequence[bytes]) -> tuple[int, bytes]:
@@ -231,9 +234,8 @@ def _name_of_function(tokens: Sequence[bytes]) -> tuple[int, bytes]:
             return i, word
     if not found:
         for i, word in enumerate(tokens[:-1]):
-            if _WORD.fullmatch(word) and tokens[i + 1] == b"(" and word not in _KEYWORDS:
-                if not ATTRIBUTES.fullmatch(word):
-                    return i, word
+            if tokens[i + 1] == b"(" and _may_be_name(word):
+                return i, word
     return found[0] if found else (-1, b"")
 
 

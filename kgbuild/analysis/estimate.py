@@ -42,8 +42,12 @@ from kgbuild.analysis.touched import (
 from kgbuild.refusals import Refusal
 
 _HALVES = frozenset({"cold", "pad", "warn"})
-_MAX_PULLED = 500
 # A pull over the graph that reaches so many functions is cut, and said to be.
+_MAX_PULLED = 500
+# Tokens of a body that gcc inlines at -O2 wherever it is called, more or less.
+_SMALL = 60
+# Calls of an inlined function: where it has so many and none is in a body, it is not inlined there.
+_MANY_CALLS = 3
 
 
 @dataclass(frozen=True)
@@ -244,12 +248,17 @@ class _Unit:
         return sorted(made)
 
     def _inlined_otherwise(self) -> None:
-        """Static functions that come to be used once, or no longer only once: gcc inlines what is called once."""
+        """Static functions that come to be used once, or no longer only once: gcc inlines what is called once, however
+        large it is, and what is small however often it is called."""
         before, after = mentions(self.unit.before), mentions(self.unit.after)
         texts = {i.name: i for i in self.unit.before if i.kind == FUNCTION and i.static and not i.arguments}
-        for name in texts:
+        for name, text in texts.items():
             was, now = before[name.encode()], after[name.encode()]
-            if was != now and 1 in (was, now) and was and now and not texts[name].inline:
+            inlined = not self.unit.pieces.get(name)
+            large = len(text.tokens) - text.head > _SMALL
+            if text.inline or not was or not now:
+                continue
+            if large and ((was == 1 and now > 1 and inlined) or (was > 1 and now == 1)):
                 for user in self._users(name):
                     self.affected.setdefault(user, f"{name}, which it uses, is used {now} times instead of {was}")
 
@@ -272,6 +281,7 @@ class _Unit:
         bodies = {f.id for f in mine}
         whole = {f.id for f in mine if clone_of(f.name) is None}
         out: dict[int, Function] = {}
+        calls = self._known_calls(name)
         seen, queue = {name}, [name]
         while queue:
             for user in self._callers_by_text(queue.pop()):
@@ -280,13 +290,26 @@ class _Unit:
                 seen.add(user)
                 holders = self.unit.pieces.get(user, [])
                 for body in holders:
-                    reached = {e.callee for e in self._callees(body)} & bodies
+                    every = {e.callee for e in self._callees(body)}
+                    reached = every & bodies
+                    if not bodies and len(calls) >= _MANY_CALLS and calls.isdisjoint(every):
+                        continue  # what it calls would have come with it: the code is not reached in this kernel
                     # a call of the tail that gcc split off comes from a copy of the head
                     if body.id not in bodies and (not reached or (whole and not reached & whole and len(mine) > 1)):
                         out[body.id] = body
                 if not holders:
                     queue.append(user)
         return list(out.values())
+
+    def _known_calls(self, name: str) -> set[int]:
+        """Numbers of the functions that a function of the unit calls by its text, as far as they have a body."""
+        out: set[int] = set()
+        for item in self.unit.before:
+            if item.kind == FUNCTION and name in (item.name, *item.arguments[:1]):
+                for callee in calls_in(item):
+                    out |= {f.id for f in self.unit.pieces.get(callee, ())}
+                    out |= {f.id for f in self.graph.functions_named(callee) if f.object != self.unit.target}
+        return out
 
     @cached_property
     def _by_call(self) -> dict[str, list[Item]]:

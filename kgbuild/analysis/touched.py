@@ -190,8 +190,11 @@ def pasted(items: Iterable[Item]) -> list[tuple[str, re.Pattern[str]]]:
             continue
         parameters = item.tokens[3 : item.tokens.index(b")")] if b")" in item.tokens else ()
         for chain in _chains(item.tokens):
-            pattern = "".join(r"\w*" if t in parameters else re.escape(t.decode("latin-1")) for t in chain)
-            out.append((item.name, re.compile(pattern)))
+            literal = [t for t in chain if t not in parameters]
+            # `, ##args` takes away a comma; a name made of arguments alone says nothing
+            if any(t[:1].isalpha() for t in literal) and all(t.isalnum() or b"_" in t for t in literal):
+                pattern = "".join(r"\w*" if t in parameters else re.escape(t.decode("latin-1")) for t in chain)
+                out.append((item.name, re.compile(pattern)))
     return out
 
 
