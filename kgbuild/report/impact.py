@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a patch would touch and why, from a finished closure: as lines, as data, as a graph for Graphviz."""
+"""What a patch would touch and why, from a finished closure: as lines and as data."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kgbuild.analysis.closed import Closure, Member
+from kgbuild.report.patchgraph import SHOWN
 from kgbuild.special.view import FUNCTION
 
-_SHOWN = ("changed", "pulled", "new", "carried")
 _SAYS = {
     "changed": "the patch changes",
     "new": "the patch brings",
@@ -37,7 +37,7 @@ def chains_of(closure: Closure, name: str) -> list[list[Step]]:
     without the numbers of clones finds the clones as well."""
     found = [m for m in closure.members.values() if m.atom.kind == FUNCTION and name in m.atom.names]
     if not found:
-        stems = (m for m in closure.members.values() if m.atom.kind == FUNCTION and m.role in _SHOWN)
+        stems = (m for m in closure.members.values() if m.atom.kind == FUNCTION and m.role in SHOWN)
         found = [m for m in stems if any(n.partition(".")[0] == name for n in m.atom.names)]
     return [_chain(closure, m) for m in sorted(found, key=lambda m: (m.unit, m.atom.id))]
 
@@ -65,32 +65,6 @@ def render_chain(steps: list[Step]) -> Iterator[str]:
 def functions_of(closure: Closure) -> list[str]:
     """Names of every function in the patch."""
     return sorted({n for m in closure.members.values() if m.atom.kind == FUNCTION for n in m.atom.names})
-
-
-def render_dot(closure: Closure) -> Iterator[str]:
-    """The functions of a patch as a graph: an arrow leads from what comes along to what brought it."""
-    members = [m for m in closure.members.values() if m.atom.kind == FUNCTION and m.role in _SHOWN]
-    members.sort(key=lambda m: (m.unit, m.atom.id))
-    redirected = {(r.unit, r.atom.id) for r in closure.redirects}
-    yield "digraph patch {"
-    yield '  node [shape=box, fontname="monospace"];'
-    for m in members:
-        unit = closure.units[m.unit]
-        where = unit.source + (f" ({unit.target})" if unit.target != "vmlinux" else "")
-        style = ", style=bold" if (m.unit, m.atom.id) in redirected else ""
-        yield f'  {_id(m.unit, m.atom.id)} [label="{m.atom.name}\\n{m.role}\\n{where}"{style}];'
-    for m in members:
-        if m.via is not None:
-            yield f'  {_id(m.unit, m.atom.id)} -> {_id(*m.via)} [label="{_quoted(m.reason)}"];'
-    yield "}"
-
-
-def _id(unit: int, atom: int) -> str:
-    return f"f{unit}_{atom}"
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def why_report(name: str, chains: list[list[Step]], references: list[dict[str, Any]]) -> dict[str, Any]:
