@@ -38,6 +38,7 @@ _KEYWORDS = frozenset(
     b"short long unsigned signed float double _Bool bool if while for switch return sizeof do else __always_inline "
     b"noinline asmlinkage __init __exit".split()
 )
+_STORAGE = frozenset(b"static extern inline __inline __always_inline noinline asmlinkage".split())
 _RECORDS = (b"struct", b"union", b"enum")
 _OPEN, _CLOSE = frozenset((b"(", b"[", b"{")), frozenset((b")", b"]", b"}"))
 Token = tuple[bytes, int]
@@ -230,7 +231,7 @@ def _name_of_function(tokens: Sequence[bytes]) -> tuple[int, bytes]:
     function that returns a pointer to one), else the first; (-1, b"") where there is none."""
     found = _candidates(tokens)
     for i, word in found:
-        if i and (_WORD.fullmatch(tokens[i - 1]) or tokens[i - 1] == b"*"):
+        if i and (_WORD.fullmatch(tokens[i - 1]) or tokens[i - 1] == b"*") and not _STORAGE.issuperset(tokens[:i]):
             return i, word
     if not found:
         for i, word in enumerate(tokens[:-1]):
@@ -283,7 +284,9 @@ def _judge(tokens: tuple[bytes, ...], body: int) -> tuple[str, str, tuple[str, .
     equals = flat.index(b"=") if b"=" in flat else len(flat)
     first = next((w for w in words if w not in _KEYWORDS or w in _RECORDS), b"")
     if b"typedef" in flat:
-        return TYPE, _text(words[-1]) if words else "", ()
+        pointer = [c for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False) if (a, b) == (b"(", b"*")]
+        named = words[-1:] if words[-1:] and words[-1] not in _KEYWORDS else pointer[:1]
+        return TYPE, _text(b"".join(named)), ()
     if first in _RECORDS and b"{" in flat[:equals]:
         brace = flat.index(b"{")
         before = [w for w in flat[flat.index(first) + 1 : brace] if _WORD.fullmatch(w) and not ATTRIBUTES.fullmatch(w)]
