@@ -7,7 +7,7 @@ The fixes are single files that differ between two of Debian's sources (benchmar
 tests/kernel/fixes.txt, or with --every all. For each, the set of the running kernel's functions that the patch replaces
 is compared: by object and symbol name, what `impact` gives as changed and pulled in. Where the compiled answer is a
 refusal, who comes along may not be known to the end, and only what changes is compared. Functions in init memory are in
-neither set. Fixes that are refused before anything is compiled are left out and counted.
+neither set, nor is a module's exit code. Fixes that are refused before anything is compiled are left out and counted.
 
 precision: of the functions the estimate names, how many the compiler's answer has; recall: the other way round.
 --write puts the figures into docs/impact.md.
@@ -122,7 +122,7 @@ def read_compiled(patch: Path, kernel_name: str) -> tuple[Names, frozenset[str]]
 def names_of(found: Estimated, refused: bool) -> Names:
     """What the estimate says is replaced; where the compiled answer is a refusal, only what changes."""
     touched = [t for t in found.result.touched.values() if t.role == "changed" or not refused]
-    return frozenset((t.function.object, t.function.name) for t in touched if not t.function.init)
+    return frozenset((t.function.object, t.function.name) for t in touched if t.stays)
 
 
 def measure(paths: Collection[str], jobs: int = 2) -> Agreement:

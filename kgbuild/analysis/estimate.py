@@ -22,6 +22,7 @@ from functools import cached_property
 
 from kgbuild.analysis.callgraph import CallGraph, Edge, Function, Name
 from kgbuild.analysis.cparse import CALL, FUNCTION, MACRO, TYPE, VARIABLE, Item
+from kgbuild.analysis.diff import INIT_SECTIONS
 from kgbuild.analysis.dwarf5 import UnitFacts
 from kgbuild.analysis.kinds import Kind
 from kgbuild.analysis.optimizations import clone_of, judge_shared
@@ -111,6 +112,16 @@ class Touched:
     reason: str
     origin: str = ""
     via: int | None = None
+
+    @property
+    def stays(self) -> bool:
+        """Whether there is something to replace: code that runs as the kernel or a module starts or goes is not."""
+        return not is_transient(self.function)
+
+
+def is_transient(function: Function) -> bool:
+    """Whether code runs only when the kernel or a module starts, or when a module goes."""
+    return function.init or function.section.startswith(INIT_SECTIONS)
 
 
 @dataclass(frozen=True)
@@ -344,11 +355,13 @@ class _Unit:
     def _touch(self, body: Function, reason: str, origin: str) -> None:
         if body.id in self.result.touched:
             return
-        if body.init and self.ignore_init:
+        if is_transient(body) and self.ignore_init:
             return
         self.result.touched[body.id] = Touched(body, self.unit.source, "changed", reason, origin)
-        if body.init:
-            fact = f"{body.name} lies in {body.section}, freed once it has run"
+        if is_transient(body):
+            fact = f"{body.name} is in {body.section}, which runs once and is freed"
+            if body.section.startswith(".exit"):
+                fact = f"{body.name} is in {body.section}, which only runs when its module goes"
             self._refuse("K3-init", body, fact)
         names = self.unit.names.get(body.id, ())
         if len(names) > 1:
@@ -366,7 +379,7 @@ def _pull(result: Estimate, graph: CallGraph, ignore_init: bool) -> None:
     while queue:
         one = queue.pop(0)
         body = one.function
-        if body.init or body.trace_site is not None:
+        if not one.stays or body.trace_site is not None:
             continue
         names = graph.aliases(body.id)
         why = f"{body.name} has no __fentry__ site, ftrace can't redirect it"
@@ -406,7 +419,7 @@ def _bodies_named(graph: CallGraph, caller: Outside) -> list[Function]:
 def _refer(result: Estimate, units: Iterable[UnitView], graph: CallGraph) -> None:
     """What the replaced functions refer to in the kernel, by the call graph, and what new text calls."""
     found: dict[tuple[str, str], Reference] = {}
-    for one in list(result.touched.values()):
+    for one in (t for t in result.touched.values() if t.stays):
         for edge in graph.callees(one.function.id):
             if edge.callee in result.touched or edge.kind in (Kind.SPLIT, Kind.INDIRECT):
                 continue

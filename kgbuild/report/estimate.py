@@ -69,7 +69,7 @@ def render_estimate(result: Estimate, seconds: float, *, unicode: bool, every: b
     few = None if every else _FEW
     changed, pulled = result.of("changed"), result.of("pulled")
     yield f"estimate from the kernel's debug information ({seconds:.1f} s; compile for the exact answer)"
-    counts = [f"{_count(len(changed), 'function')} to patch", f"{len(pulled)} pulled in"]
+    counts = [f"{_count(sum(t.stays for t in changed), 'function')} to patch", f"{len(pulled)} pulled in"]
     counts += [f"{len(result.new)} new"] if result.new else []
     counts += [f"{len(set(result.refusals))} refused"]
     counts += [f"{len(set(result.possible))} may be refused"] if result.possible else []

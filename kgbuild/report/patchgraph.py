@@ -70,7 +70,7 @@ def graph_of_estimate(result: Estimate) -> PatchGraph:
     bodies = {(t.unit, t.origin): f"f{t.function.id}" for t in result.of("changed") if t.function.name == t.origin}
     for t in [*result.of("changed"), *result.of("pulled")]:
         f = t.function
-        nodes.append(Node(f"f{f.id}", f.name, t.role, t.unit, f.object, not f.init and f.trace_site is not None))
+        nodes.append(Node(f"f{f.id}", f.name, t.role, t.unit, f.object, t.stays and f.trace_site is not None))
         if t.via is not None:
             arrows.append(Arrow(f"f{f.id}", f"f{t.via}", t.reason))
         elif t.origin != f.name:
