@@ -218,13 +218,14 @@ def read_sources(path: Path) -> list[tuple[str, str, bool]]:
 
 
 def read_modules(path: Path) -> dict[str, list[str]]:
-    """Source files of each loadable module, by its name (with underscores)."""
+    """Source files of each loadable module, by its name (with underscores). A unit of several modules is in each."""
     found: dict[str, list[str]] = {}
-    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
-        for modfile, source in database.execute(
-            "SELECT DISTINCT modfile, source FROM units WHERE module = 1 ORDER BY modfile, source"
+    with _opened(path) as database:
+        for modname, source in database.execute(
+            "SELECT DISTINCT modname, source FROM units WHERE module = 1 ORDER BY source, modname"
         ):
-            found.setdefault(posixpath.basename(modfile).replace("-", "_"), []).append(source)
+            for name in modname.replace("-", "_").split(":"):
+                found.setdefault(name, []).append(source)
     return found
 
 

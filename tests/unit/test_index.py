@@ -80,13 +80,15 @@ def kernel(tmp_path: Path) -> Kernel:
         "0x0\tshared\tvmlinux\tEXPORT_SYMBOL\t\n0x0\tfrom_two\tfs/two-b\tEXPORT_SYMBOL_GPL\t\n"
     )
     units = [
-        UnitCommand(source, source[:-1] + "o", modfile, modfile.rpartition("/")[2], module, ("cc",), ())
-        for source, modfile, module in (
-            ("core.c", "core", False),
-            ("other.c", "other", False),
-            ("fs/one.c", "fs/one", True),
-            ("fs/two.c", "fs/two-b", True),
-            ("fs/more.c", "fs/two-b", True),
+        # kbuild names the object in KBUILD_MODFILE, the module in KBUILD_MODNAME
+        UnitCommand(source, source[:-1] + "o", modfile, modname, module, ("cc",), ())
+        for source, modfile, modname, module in (
+            ("core.c", "core", "core", False),
+            ("other.c", "other", "other", False),
+            ("fs/one.c", "fs/one", "one", True),
+            ("fs/lib/one.c", "fs/lib/one", "elsewhere", True),
+            ("fs/two.c", "fs/two", "two_b", True),
+            ("fs/more.c", "fs/more", "two_b", True),
         )
     ]
     write_units(units, root / "units.sqlite")
@@ -160,6 +162,8 @@ def test_unit_of_a_module_with_several(index: Index) -> None:
     function = index.choose("from_two@two_b")
     assert function.unit == ""
     assert index.candidate_units(function.id) == ["fs/more.c", "fs/two.c"]
+    # another module has an object of that name
+    assert index.function(index.choose("of_one").id).unit == "fs/one.c"
     # a prototype and a call in the other file are no definition
     assert index.unit_of(function.id) == "fs/two.c"
 
