@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from kgbuild.analysis.config import check_config
 from kgbuild.analysis.diff import Changes, compute_changes
 from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.ipaclones import parse_ipa_clones
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
 from kgbuild.analysis.patch import ParsedPatch
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.types import compare_layouts, read_layouts
+from kgbuild.analysis.unitflags import flags_of, read_producer
 from kgbuild.elf.read import read
 from kgbuild.emit.extract import Identity, TargetIdentity, extract
 from kgbuild.errors import KgbuildError, NoChange, ToolError
@@ -46,7 +49,7 @@ from kgbuild.report.build import (
     unit_report,
 )
 from kgbuild.special.view import View
-from kgbuild.state import Build, Options
+from kgbuild.state import ALWAYS, Build, Options
 
 MAX_NAME = 55
 MAX_ROUNDS = 20
@@ -118,7 +121,7 @@ def _analyse(
 @contextmanager
 def _reporting(b: Build, options: Options) -> Iterator[None]:
     """Keep the report true to what happens, whatever that is."""
-    b.report["allowed"] = _allowed(options)
+    b.report["allowed"], b.report["pull"] = _allowed(options), options.pull
     try:
         yield
     except Refused as error:
@@ -250,7 +253,16 @@ def _parts(b: Build, compiled: Sequence[Compiled], image: KernelImage) -> list[t
 
 def _report_units(b: Build) -> None:
     because = {**b.selection.because, **b.pulled_units}
-    b.report["units"] = [unit_report(u, c.unit.object, because.get(c.unit.source, "")) for c, u in b.parts]
+    b.report["units"] = [
+        unit_report(
+            u,
+            c.unit.object,
+            because.get(c.unit.source, ""),
+            flags_of(read_producer(u.changes.original.obj)),
+            c.optimized,
+        )
+        for c, u in b.parts
+    ]
 
 
 def _module(b: Build, target: str) -> ModuleImage:
@@ -282,7 +294,10 @@ def _compare(b: Build, options: Options) -> None:
                 b.warnings += [f"{r.place}: {r.fact}; ignored by --ignore-init" for r in dropped]
             if changes.changed or changes.new:
                 refusals += _check_types(c, options, b)
-            units.append(UnitResult(unit.source, _with_refusals(changes, tuple(refusals)), unit.parity, unit.target))
+            changes = _with_refusals(changes, tuple(refusals))
+            units.append(replace(unit, changes=changes, clones=parse_ipa_clones(c.patched_clones)))
+            if not changes.nothing:
+                b.warnings += _own_options(c)
     b.units = tuple(units)
     b.report["warnings"] = list(b.warnings)
     if all(u.changes.nothing for u in b.units):
@@ -290,9 +305,13 @@ def _compare(b: Build, options: Options) -> None:
 
 
 def _with_refusals(changes: Changes, refusals: tuple[Refusal, ...]) -> Changes:
-    from dataclasses import replace
-
     return replace(changes, refusals=refusals)
+
+
+def _own_options(c: Compiled) -> list[str]:
+    """A function with options of its own may keep to another convention than the unit: reported."""
+    what = "a function has options of its own; its callers in other units rely on the calling convention only"
+    return [f"{file}:{line}: {text}: {what}" for file, line, text in c.optimized]
 
 
 def _check_types(c: Compiled, options: Options, b: Build) -> list[Refusal]:
@@ -355,7 +374,7 @@ def _pull_units(b: Build, image: KernelImage, cache: Cache, options: Options, pr
     same = []
     for c, unit in parts:
         changes = compute_changes(unit.changes.original, View(read(c.original)), unit.source, lines=False)
-        same.append(UnitResult(unit.source, changes, unit.parity, unit.target))
+        same.append(replace(unit, changes=changes, clones=parse_ipa_clones(c.original_clones)))
     b.units += tuple(same)
     _report_units(b)
     b.tell("pulled")
@@ -368,7 +387,13 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
     for _ in range(MAX_ROUNDS):
         with b.stage("close"):
             b.closure = close(
-                b.units, image, exports, options.allow_unproven, _modules_at_stake(b), lambda: _graph(b, progress)
+                b.units,
+                image,
+                exports,
+                options.allow_unproven,
+                _modules_at_stake(b),
+                lambda: _graph(b, progress),
+                pull_always=options.pull == ALWAYS,
             )
         if b.closure.refusals or not b.closure.needs:
             break

@@ -20,6 +20,7 @@ from kgbuild.host.patches import PatchSet
 from kgbuild.model import Finding, Kernel
 from kgbuild.report.build import Stage, empty_report
 
+PROOF, ALWAYS = "proof", "always"  # which callees stay in the kernel: the proven ones; or no clone at all
 MAX_PULL = 20  # units that may come along because functions of theirs do
 
 
@@ -37,6 +38,7 @@ class Options:
     keep: Path | None = None
     max_units: int = MAX_UNITS
     max_pull: int = MAX_PULL
+    pull: str = PROOF
 
 
 @dataclass

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kgbuild.analysis.diff import Changes
+from kgbuild.analysis.ipaclones import NO_CLONES, IpaClones
 from kgbuild.analysis.parity import ParityProof
 from kgbuild.analysis.pull import is_branch
 from kgbuild.analysis.resolve import VMLINUX, Bound
@@ -17,12 +18,14 @@ from kgbuild.special.view import FUNCTION, Atom, Ref
 @dataclass(frozen=True)
 class UnitResult:
     """One unit, compiled, compared and proven: what the closure starts from. `target` is the object of the running
-    kernel that it is part of: "vmlinux" or a module's name. A unit in two modules is there twice."""
+    kernel that it is part of: "vmlinux" or a module's name. A unit in two modules is there twice. `clones` is what gcc
+    says of the patched object's functions."""
 
     source: str
     changes: Changes
     parity: ParityProof
     target: str = VMLINUX
+    clones: IpaClones = NO_CLONES
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,10 @@ class Member:
     role: str
     reason: str
     via: tuple[int, int] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.atom.names
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,9 @@ class IpaClones:
         return sorted({s.source.name for s in self.steps if s.kind == INLINED and s.result.name == name} - {name})
 
 
+NO_CLONES = IpaClones()
+
+
 def parse_ipa_clones(text: str) -> IpaClones:
     """Read the text of an .ipa-clones file, of either form. Never raises: what can't be read is counted."""
     steps: list[Step] = []

@@ -37,6 +37,7 @@ _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried
 @click.option(
     "--max-units", type=click.IntRange(1), default=100, show_default=True, help="Most units that headers may change."
 )
+@options.pull_option
 @click.option("--no-replace", is_flag=True, help="Do not take back older live patches (atomic replace is the default).")
 @click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
 @click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's; recorded.")
@@ -56,6 +57,7 @@ def build(
     jobs: int,
     max_pull: int,
     max_units: int,
+    pull: str,
     no_replace: bool,
     ignore_init: bool,
     allow_compiler: bool,
@@ -85,6 +87,7 @@ def build(
         keep,
         max_units,
         max_pull,
+        pull,
     )
     state = Build()
     state.tell = lambda topic: show(out, state, topic)
@@ -148,7 +151,9 @@ def _show_closure(out: Output, r: dict[str, Any]) -> None:
             place = next(places)
             out.line(label if position == 0 else "", f"{item['function']:<36} {item['reason']}{place}")
     counts = Counter(ref["how"] for ref in r["references"])
-    names = {"export": "exports", "klp": "klp (all proven)", "copy": "carried data", "new": "new", "weak": "weak"}
+    unproven = sum(not ref["proven"] for ref in r["references"])
+    proven = f"{unproven} of them not proven" if unproven else "all proven"
+    names = {"export": "exports", "klp": f"klp ({proven})", "copy": "carried data", "new": "new", "weak": "weak"}
     if counts:
         out.line("refs", ", ".join(f"{counts[k]} {names[k]}" for k in names if k in counts))
     for text in r["warnings"]:
