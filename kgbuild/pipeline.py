@@ -23,6 +23,7 @@ from kgbuild.analysis.ipaclones import parse_ipa_clones
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
 from kgbuild.analysis.patch import ParsedPatch
+from kgbuild.analysis.proof import FUNCTION, Key, Record, make_record, record_json
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.types import compare_layouts, read_layouts
 from kgbuild.analysis.unitflags import flags_of, read_producer
@@ -35,7 +36,7 @@ from kgbuild.host.compile import Compiled, compile_units
 from kgbuild.host.headers import choose_units, is_fixed
 from kgbuild.host.image import load_image
 from kgbuild.host.kbuild import check_compiler, find_compiler, load_unit_commands
-from kgbuild.host.link import link_module
+from kgbuild.host.link import link_module, wrapper_symbols
 from kgbuild.host.modules import Modules
 from kgbuild.host.patches import apply_patches, read_patches
 from kgbuild.model import Progress, SilentProgress, UnitCommand
@@ -438,11 +439,14 @@ def _identities(b: Build) -> tuple[TargetIdentity, ...]:
 def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Options) -> None:
     assert b.kernel is not None and b.closure is not None and b.patches is not None
     with b.stage("link"):
-        note = json.dumps(_note(b), sort_keys=True, separators=(",", ":"))
         targets = _identities(b)
         # the kernel clears the late relocations of a module that goes since 6.3: probed, not compared by version
         clear = bool(targets) and not image.named("clear_relocate_add")
         defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
+        own = [(VMLINUX, name, 0) for name in wrapper_symbols(b.kernel, cache, defines)]
+        own += [(t.name, t.anchor, t.sympos) for t in targets]
+        b.record = _record(b, image, own, options)
+        note = json.dumps(_note(b), sort_keys=True, separators=(",", ":"))
         identity = Identity(bytes.fromhex(b.kernel.id.build_id), options.replace, note, targets, clear)
         output = extract(b.closure, identity)
         keep = None
@@ -452,16 +456,44 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
         b.module = link_module(b.kernel, cache, output, name, defines, keep)
 
 
-def _note(b: Build) -> dict[str, Any]:
-    """What the module says of itself, in .note.kgbuild: no times, no paths, so that builds are reproducible."""
-    assert b.kernel is not None and b.closure is not None and b.patches is not None
+def _record(b: Build, image: KernelImage, own: list[Key], options: Options) -> Record:
+    """The proof record of what is about to be linked; it is in the report from here on."""
+    assert b.kernel is not None and b.closure is not None
+    ids = {VMLINUX: b.kernel.id.build_id, **{t: _module(b, t).build_id for t in b.closure.targets}}
+    allowed = [(row["option"], row["value"]) for row in _allowed(options)]
+    record = make_record(b.closure, lambda name: image if name == VMLINUX else _module(b, name), ids, own, allowed)
+    b.report["proof"] = {**_source(b), **record_json(record)}
+    return record
+
+
+def _source(b: Build) -> dict[str, Any]:
+    """Where a module or a record came from: no times, no paths, so that builds are reproducible."""
+    assert b.kernel is not None and b.patches is not None
     return {
-        "schema": 1,
         "tool": f"kgbuild {__version__}",
         "kernel": {"name": b.kernel.id.name, "version": b.kernel.id.version, "compiler": b.kernel.compiler},
-        "build_ids": {VMLINUX: b.kernel.id.build_id, **{t: _module(b, t).build_id for t in b.closure.targets}},
         "patches": [{"name": p.name, "sha256": p.sha256} for p in b.patches.patches],
-        "functions": [{"object": r.object, "name": r.name, "sympos": r.sympos} for r in b.closure.redirects],
+    }
+
+
+def _note(b: Build) -> dict[str, Any]:
+    """What the module says of itself, in .note.kgbuild (docs/schema/note.md)."""
+    assert b.closure is not None and b.record is not None
+    digests = b.record.digests
+    bound: dict[str, dict[str, str]] = {}
+    for p in b.record.bound:
+        if p.kind == FUNCTION:
+            bound.setdefault(p.object, {})[f"{p.name},{p.sympos}"] = p.digest
+    return {
+        "schema": 2,
+        **_source(b),
+        "build_ids": dict(b.record.build_ids),
+        "functions": [
+            {"object": r.object, "name": r.name, "sympos": r.sympos, "digest": digests[(r.object, r.name, r.sympos)]}
+            for r in b.closure.redirects
+        ],
+        "bound": bound,
+        "allowed": [f"{option} {value}".strip() for option, value in b.record.allowed],
         "accepted": list(b.closure.warnings),
     }
 
@@ -472,7 +504,7 @@ def _verify(b: Build, output: Path, image: KernelImage) -> None:
 
     assert b.kernel is not None and b.closure is not None
     with b.stage("verify"):
-        b.findings = verify_module(b.module, b.kernel, output.name, image)
+        b.findings = verify_module(b.module, b.kernel, output.name, image, b.record)
     b.report["findings"] = finding_report(b.findings)
     b.report["module"] = {
         "name": module_name(output),

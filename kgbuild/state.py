@@ -13,6 +13,7 @@ from typing import Any
 
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, UnitResult
+from kgbuild.analysis.proof import Record
 from kgbuild.host.compile import Compiled
 from kgbuild.host.headers import MAX_UNITS, Selection
 from kgbuild.host.modules import Modules
@@ -54,6 +55,7 @@ class Build:
     parts: list[tuple[Compiled, UnitResult]] = field(default_factory=list)
     units: tuple[UnitResult, ...] = ()
     closure: Closure | None = None
+    record: Record | None = None
     module: bytes = b""
     graph: CallGraph | None = None
     pulled_units: dict[str, str] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,12 @@ _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried
     "--max-units", type=click.IntRange(1), default=100, show_default=True, help="Most units that headers may change."
 )
 @options.pull_option
+@click.option(
+    "--proof",
+    type=options.OutputFile(),
+    metavar="FILE",
+    help="Write the proof record: all that the module replaces and is bound to, with digests.",
+)
 @click.option("--no-replace", is_flag=True, help="Do not take back older live patches (atomic replace is the default).")
 @click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
 @click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's; recorded.")
@@ -58,6 +65,7 @@ def build(
     max_pull: int,
     max_units: int,
     pull: str,
+    proof: Path | None,
     no_replace: bool,
     ignore_init: bool,
     allow_compiler: bool,
@@ -98,6 +106,8 @@ def build(
         raise
     if not state.findings:
         options.write_file(output, state.module)
+        if proof is not None:
+            options.write_file(proof, (json.dumps(state.report["proof"], indent=1) + "\n").encode())
     common.write_report(state.report)
     if state.findings:
         for finding in state.findings:
@@ -107,6 +117,10 @@ def build(
     seconds = sum(s.seconds for s in state.stages)
     where = ", ".join(f"{n} function{'s' * (n != 1)} in {name}" for name, n in counts.items())
     out.line("wrote", f"{output}  {len(state.module) / 1024:.0f} KiB  {where}", seconds)
+    if proof is not None:
+        out.line(
+            "proof", f"{proof}  {len(state.report['proof']['bound'])} symbols of the kernel, each with its evidence"
+        )
     out.line("next", f"kgbuild vm {output} --kernel {kernel_name}")
 
 
