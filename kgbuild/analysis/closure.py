@@ -92,6 +92,7 @@ class _Closer(Redirects):
             self._follow(number, atom)
         for number, unit in enumerate(self.c.units):
             self._check_clones(number, unit)
+        self._check_allowed()
         self._check_tables()
         self._say_debug()
         return self.c

@@ -92,6 +92,20 @@ class Redirects:
                 continue  # _check_clones
             self._refuse_parity(unit, f)
 
+    def _check_allowed(self) -> None:
+        """A name given to --allow-unproven that accepts nothing is a slip of the pen, or out of date."""
+        used = {
+            name
+            for unit in self.c.units
+            for f in unit.parity.functions
+            if f.status in (DIFFERS, ABSENT)
+            for name in (f.name, unit.source)
+        }
+        for name in sorted(self.allowed - used):
+            self.c.warnings.append(
+                f"{name}: --allow-unproven accepts nothing: no unproven function or unit of that name"
+            )
+
     def _refuse_parity(self, unit: UnitResult, f: FunctionParity) -> None:
         self._refuse("Y1-parity", unit, f.name, f"the recompiled original is not what runs: {f.reason}")
 

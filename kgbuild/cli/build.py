@@ -164,6 +164,8 @@ def _show_closure(out: Output, r: dict[str, Any]) -> None:
         for position, item in enumerate(r[key]):
             place = next(places)
             out.line(label if position == 0 else "", f"{item['function']:<36} {item['reason']}{place}")
+            for seen in item["evidence"] if out.verbose else ():
+                out.line("", f"{'':<36} {seen}")
     counts = Counter(ref["how"] for ref in r["references"])
     unproven = sum(not ref["proven"] for ref in r["references"])
     proven = f"{unproven} of them not proven" if unproven else "all proven"

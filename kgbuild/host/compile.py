@@ -6,10 +6,6 @@ other file is the kernel's own and nothing is edited in place. The command is th
 make around it, with additions that change no code: -gbtf for the types, -g for static locals, one section per function
 and variable, and -fdump-ipa-clones, by which gcc says what it made of each function. Results are kept by content:
 command, compiler, and text of the patched files.
-
-A result (FORMAT) is the length of a JSON text in bytes (u64, little-endian), that text, the object. The text has
-`clones`, gcc's dump with files named as in the kernel tree ("" of a compiler without the option), and `optimized`,
-[file, line, text] of each place in what the compiler read that gives single functions options of their own.
 """
 
 from __future__ import annotations
@@ -19,7 +15,6 @@ import json
 import os
 import re
 import shutil
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,11 +24,11 @@ from kgbuild.analysis.sources import check_dependencies
 from kgbuild.analysis.unitflags import find_optimized, optimize_macros
 from kgbuild.errors import ToolError
 from kgbuild.host.cache import Cache, remove_tree
+from kgbuild.host.results import Result, identity_of, result_key, unpack
 from kgbuild.host.run import DISK_FULL, disk_full, run
 from kgbuild.model import Kernel, Progress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 
-FORMAT = "compile-clones-1"
 _NAMED = 6
 ADDED = ("-ffunction-sections", "-fdata-sections")
 # Where values live at each instruction is not asked; telling it takes a tenth of the time and a third of the object.
@@ -107,7 +102,7 @@ def compile_units(
     Returns them in the order of `units`. Raises Refused (P10-compile, P5-include) where the patched text does not
     compile or reads what it may not, ToolError where the original does not compile.
     """
-    identity = _identity(kernel)
+    identity = identity_of(kernel)
     changed = hashlib.sha256(
         json.dumps([[p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items())]).encode()
     )
@@ -115,9 +110,9 @@ def compile_units(
     refusals: list[Refusal] = []
     sides = ("", changed.hexdigest()) if files else ("",)
     wanted = [(u, side) for u in units for side in sides]
-    found: dict[tuple[str, str], _Result] = {}
+    found: dict[tuple[str, str], Result] = {}
     for unit, side in wanted:
-        result = _unpack(cache.get(_key(identity, unit, side)))
+        result = unpack(cache.get(result_key(identity, unit, side)))
         if result is not None:
             found[(unit.object, side)] = result
     missing = [(u, s) for u, s in wanted if (u.object, s) not in found]
@@ -138,7 +133,7 @@ def compile_units(
                 refusals.extend(problems)
                 if not problems:
                     made = _read_result(out, kernel, tree)
-                    cache.put(_key(identity, unit, side), made.packed)
+                    cache.put(result_key(identity, unit, side), made.packed)
                     found[(unit.object, side)] = made
                 task.advance()
 
@@ -164,50 +159,11 @@ def compile_units(
     ]
 
 
-def find_original(kernel: Kernel, unit: UnitCommand, cache: Cache) -> Compiled | None:
-    """What an earlier build has left of a unit's original; None where there is nothing. Nothing is compiled."""
-    result = _unpack(cache.get(_key(_identity(kernel), unit, "")))
-    if result is None:
-        return None
-    return Compiled(unit, result.data, result.data, 1, result.clones, result.clones, result.optimized)
-
-
-def _identity(kernel: Kernel) -> list[str]:
-    return [FORMAT, kernel.id.build_id, run([kernel.cc, "--version"]).stdout]
-
-
-def _key(identity: list[str], unit: UnitCommand, side: str) -> str:
-    return hashlib.sha256(json.dumps([*identity, unit.argv, unit.objtool, side]).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class _Result:
-    """One side of a unit, as it is kept."""
-
-    data: bytes
-    clones: str
-    optimized: tuple[tuple[str, int, str], ...]
-
-    @property
-    def packed(self) -> bytes:
-        text = json.dumps({"clones": self.clones, "optimized": self.optimized}).encode()
-        return struct.pack("<Q", len(text)) + text + self.data
-
-
-def _unpack(result: bytes | None) -> _Result | None:
-    if result is None:
-        return None
-    end = 8 + int.from_bytes(result[:8], "little")
-    head = json.loads(result[8:end])
-    optimized = tuple((file, line, what) for file, line, what in head["optimized"])
-    return _Result(result[end:], head["clones"], optimized)
-
-
 def _clones_file(out: Path) -> Path:
     return out.with_suffix(".ipa-clones")
 
 
-def _read_result(out: Path, kernel: Kernel, tree: Path) -> _Result:
+def _read_result(out: Path, kernel: Kernel, tree: Path) -> Result:
     path = _clones_file(out)
     clones = path.read_text(errors="replace") if path.exists() else ""
     for root in (tree, kernel.source):
@@ -220,7 +176,7 @@ def _read_result(out: Path, kernel: Kernel, tree: Path) -> _Result:
             texts[name.removeprefix(f"{tree}/")] = data.decode(errors="replace")
     macros = optimize_macros(texts.values())
     optimized = tuple((name, line, what) for name, text in texts.items() for line, what in find_optimized(text, macros))
-    return _Result(out.read_bytes(), clones, optimized)
+    return Result(out.read_bytes(), clones, optimized)
 
 
 def without_debug(argv: Sequence[str], tree: Path) -> list[str]:
