@@ -24,7 +24,7 @@ def evidence_of(closure: Closure, member: Member) -> list[str]:
     if member.role in ("changed", "pulled"):
         out += _parity(unit, member.atom)
     if member.role == "changed":
-        out += _inlined(closure, member, unit)
+        out += _inlined(member, unit)
     if member.role == "new" and not clone_key(member.atom.name):
         out.append("not in the original object")
     if (link := _link(closure, member)) is not None:
@@ -84,13 +84,9 @@ def _link(closure: Closure, member: Member) -> str | None:
     return None
 
 
-def _inlined(closure: Closure, member: Member, unit: UnitResult) -> list[str]:
-    """Changed functions of the unit, or such as the patch has no body for, that gcc put into this one."""
-    there = {
-        n for m in closure.members.values() if m.unit == member.unit and m.role in ("changed", "new") for n in m.names
-    }
-    original = {a.name for a in unit.changes.original.functions}
-    found = [n for n in unit.clones.inlines(member.atom.name) if n in there or n not in original]
+def _inlined(member: Member, unit: UnitResult) -> list[str]:
+    """Functions of the unit's own file that gcc put into this one: what changes in them changes it."""
+    found = unit.clones.inlines(member.atom.name, unit.source)
     if not found:
         return []
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""

@@ -104,9 +104,10 @@ class IpaClones:
                     todo.append(other)
         return sorted(found - {name})
 
-    def inlines(self, name: str) -> list[str]:
-        """Functions of whose body `name` holds a copy directly; by name."""
-        return sorted({s.source.name for s in self.steps if s.kind == INLINED and s.result.name == name} - {name})
+    def inlines(self, name: str, file: str = "") -> list[str]:
+        """Functions of whose body `name` holds a copy directly, of one source file where one is given; by name."""
+        found = (s.source for s in self.steps if s.kind == INLINED and s.result.name == name)
+        return sorted({p.name for p in found if not file or p.file == file} - {name})
 
 
 NO_CLONES = IpaClones()

@@ -182,3 +182,5 @@ def why(
         position = f", position {ref['sympos']}" if ref["sympos"] else ""
         click.echo(f"{function} stays in the kernel, and the patch refers to it")
         click.echo(f"  by {ref['how']:<28} {ref['object']}{position}  ({ref['proof']})")
+        for seen in ref["evidence"]:
+            click.echo(f"     {seen}")

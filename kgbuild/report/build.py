@@ -9,7 +9,7 @@ from typing import Any
 
 from kgbuild import __version__
 from kgbuild.analysis.closed import Closure, Member, UnitResult
-from kgbuild.analysis.evidence import evidence_of, functions
+from kgbuild.analysis.evidence import clone_evidence, evidence_of, functions
 from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
 from kgbuild.analysis.resolve import NEW_GLOBAL
 from kgbuild.analysis.unitflags import Flag
@@ -89,7 +89,7 @@ def closure_report(closure: Closure) -> dict[str, Any]:
         return via.atom.name if via is not None else ""
 
     references: dict[tuple[str, str], dict[str, Any]] = {}
-    for bound in sorted(closure.bound.values()):
+    for (unit, _), bound in sorted(closure.bound.items(), key=lambda item: item[1]):
         references[(bound.name, bound.symbol)] = {
             "name": bound.name,
             "object": bound.object,
@@ -97,6 +97,7 @@ def closure_report(closure: Closure) -> dict[str, Any]:
             "how": "local" if bound.how == NEW_GLOBAL else bound.how,
             "proof": bound.proof,
             "proven": not bound.unproven,
+            "evidence": clone_evidence(closure.units[unit], bound.name),
         }
     for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):
         if m.role == "data" and m.atom.kind == "data":
@@ -107,6 +108,7 @@ def closure_report(closure: Closure) -> dict[str, Any]:
                 "how": "copy",
                 "proof": m.reason,
                 "proven": True,
+                "evidence": [],
             }
     return {
         "changed": of("changed"),
