@@ -299,6 +299,9 @@ def _compare(b: Build, options: Options) -> None:
             units.append(replace(unit, changes=changes, clones=parse_ipa_clones(c.patched_clones)))
             if not changes.nothing:
                 b.warnings += _own_options(c)
+            if not units[-1].clones.complete or units[-1].clones.unread:
+                fact = "gcc's .ipa-clones is cut off or of an unknown form; what it does not say is taken from names"
+                b.warnings.append(f"{unit.source}: {fact}")
     b.units = tuple(units)
     b.report["warnings"] = list(b.warnings)
     if all(u.changes.nothing for u in b.units):

@@ -60,7 +60,7 @@ def verify(
     out.line("kernel", f"{kernel.id}, {kernel.compiler}")
     began = time.monotonic()
     findings = verify_module(data, kernel, module.name, record=record)
-    common.write_report(_record(kernel, module, data, findings))
+    common.write_report(_record(kernel, module, data, findings, proof))
     if common.form == "text":
         if record is not None:
             unproven = sum(not p.proven for p in (*record.replaced, *record.bound))
@@ -87,7 +87,7 @@ def _show(out: Output, path: Path, size: int, findings: list[Finding], seconds: 
         click.echo(f"\n{f.code}   {f.place}\n  {f.fact}{remedy}")
 
 
-def _record(kernel: Kernel, path: Path, data: bytes, findings: list[Finding]) -> dict[str, Any]:
+def _record(kernel: Kernel, path: Path, data: bytes, findings: list[Finding], proof: Path | None) -> dict[str, Any]:
     """The result as data."""
     from kgbuild import __version__
     from kgbuild.report.build import finding_report, kernel_report
@@ -97,5 +97,6 @@ def _record(kernel: Kernel, path: Path, data: bytes, findings: list[Finding]) ->
         "tool": {"name": "kgbuild", "version": __version__},
         "kernel": kernel_report(kernel),
         "module": {"path": str(path), "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)},
+        "proof": str(proof) if proof is not None else None,
         "findings": finding_report(findings),
     }

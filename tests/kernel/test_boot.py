@@ -132,3 +132,25 @@ def test_verify_holds_the_record_against_module_and_kernel(
     assert status == 1 and "V28-note-digest" in said and "V30-proof-digest" in said
     (tmp_path / "proof.json").write_text("{")
     assert verify(case.module, tmp_path / "proof.json")[0] == 2
+
+
+def test_accepted_risks_are_in_report_note_and_message(kernel_name: str, tmp_path: Path) -> None:
+    """Nothing of this kernel is unproven, so the name accepts nothing, which is said; it is recorded all the same."""
+    module, report = tmp_path / "livepatch-accepted.ko", tmp_path / "report.json"
+    patch = HERE.parent.parent / "examples" / "proc-version" / "fix.patch"
+    words = ("--kernel", kernel_name, "-o", module, "--report", report, "--allow-unproven", "version_proc_shown")
+    ran = kgbuild("build", patch, *words)
+    assert ran.status == 0, ran.stderr
+    said = json.loads(report.read_text())
+    assert (
+        said["allowed"] == said["proof"]["allowed"] == [{"option": "--allow-unproven", "value": "version_proc_shown"}]
+    )
+    assert "version_proc_shown: --allow-unproven accepts nothing" in ran.stdout
+    with module.open("rb") as file:
+        data = ELFFile(file).get_section_by_name(".note.kgbuild").data()
+    note = json.loads(data[20:].rstrip(b"\0"))
+    assert note["schema"] == 2
+    assert note["allowed"] == ["--allow-unproven version_proc_shown"]
+    assert note["accepted"] == said["warnings"] and len(note["accepted"]) == 1
+    assert [f["digest"] for f in note["functions"]] == [p["digest"] for p in said["proof"]["replaced"]]
+    assert kgbuild("verify", module, "--kernel", kernel_name).status == 0
