@@ -36,6 +36,9 @@ class Author:
     states: tuple[tuple[int, int], ...] = ()
 
 
+NOTHING = Author()
+
+
 def read_author(view: View, source: str) -> tuple[Author, list[Refusal]]:
     """What is in the records of a patched object, and what is wrong with them (P14-callback)."""
     families: set[str] = set()

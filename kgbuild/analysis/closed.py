@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kgbuild.analysis.author import Author
+from kgbuild.analysis.author import NOTHING, Author
 from kgbuild.analysis.diff import Changes
 from kgbuild.analysis.parity import ParityProof
 from kgbuild.analysis.pull import is_branch
@@ -25,7 +25,7 @@ class UnitResult:
     changes: Changes
     parity: ParityProof
     target: str = VMLINUX
-    author: Author = Author()
+    author: Author = NOTHING
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Closure:
     """The whole of a patch. `bound[(unit, atom id)]` says what an atom outside the module is bound to where it is
     referred to; atoms in `members` are in the module. `defined[(unit, atom id)]` is the member, of any unit, that an
     undefined symbol stands for. `dropped` are special-section entries left out on purpose, by section and index.
-    `states` are the system states the patch stands for, id -> version. `needs` are units that must be compiled first because functions of theirs come along, each with the reasons."""
+    `states` are the system states the patch stands for, id -> version. `needs` are units that must be compiled first
+    because functions of theirs come along, each with the reasons."""
 
     units: tuple[UnitResult, ...]
     members: dict[tuple[int, int], Member] = field(default_factory=dict)
