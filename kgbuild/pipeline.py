@@ -275,11 +275,12 @@ def _compare(b: Build, options: Options) -> None:
     """After this, what changed is known, and that no type in use changed its layout."""
     with b.stage("diff"):
         units = []
+        left: list[str] = []
         for c, unit in b.parts:
             changes = compute_changes(unit.changes.original, View(read(c.patched)), unit.source, lines=False)
             author, refusals = read_author(changes.patched, unit.source)
-            changes, left_out = leave_out(changes, author)
-            b.warnings += left_out
+            changes, ignored = leave_out(changes, author)
+            left += ignored
             refusals += changes.refusals
             if options.ignore_init:
                 dropped = [r for r in refusals if r.code == "K3-init"]
@@ -290,9 +291,11 @@ def _compare(b: Build, options: Options) -> None:
             changes = _with_refusals(changes, tuple(refusals))
             units.append(UnitResult(unit.source, changes, unit.parity, unit.target, author))
     b.units = tuple(units)
+    b.warnings += left
     b.report["warnings"] = list(b.warnings)
     if all(u.changes.nothing for u in b.units):
-        raise NoChange("no function changes; the compiled code is the same", remedy="nothing to patch")
+        fact = "; ".join(left) or "no function changes; the compiled code is the same"
+        raise NoChange(fact, remedy="nothing to patch")
 
 
 def _with_refusals(changes: Changes, refusals: tuple[Refusal, ...]) -> Changes:

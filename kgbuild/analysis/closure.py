@@ -14,7 +14,7 @@ from kgbuild.analysis.author import check_authors
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Callback, Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
-from kgbuild.analysis.diff import is_init
+from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.exports import Export
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.module_image import ModuleImage
@@ -29,6 +29,7 @@ from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFIN
 
 __all__ = ["Closure", "Member", "Redirect", "UnitResult", "close", "close_in"]
 
+THIS_MODULE = "__this_module"
 PATCH_SYMBOL = "kgbuild_patch"  # the wrapper's struct klp_patch (data/livepatch/main.c)
 # Keys that only switch tracing on.
 INERT_KEYS = ("__tracepoint_", "__SCK__tp_func_")
@@ -78,6 +79,8 @@ class _Closer(Redirects):
                 self._add(number, change.patched, "changed", str(change.reason))
             for atom in unit.changes.new:
                 self._add(number, atom, "new", "new in the patched source")
+            for atom in new_parameters(unit.changes.patched, unit.changes.correlation):
+                self._add(number, atom, "data", "a new module parameter")
         # from here on all that the patch itself touches is a member, so that nothing of it is pulled in
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
@@ -200,6 +203,8 @@ class _Closer(Redirects):
             kind = view.arch.reloc_names.get(ref.type, str(ref.type))
             what = "a short jump to another function" if ref.synthetic else kind
             self._refuse("K11-reloc", unit, source.name, f"+{ref.offset:#x}: {what} can't be carried")
+        if target.name == THIS_MODULE and view.section_name(source) == PARAMETERS:
+            return  # a parameter is the patch module's own
         if key in self.c.members:
             if self.c.members[key].role == "carried":
                 self._check_no_pointer(unit, source, target, ref)

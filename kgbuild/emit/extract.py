@@ -20,7 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kgbuild.analysis.author import CALLBACKS
-from kgbuild.analysis.closure import PATCH_SYMBOL, Closure, Member
+from kgbuild.analysis.closure import PATCH_SYMBOL, THIS_MODULE, Closure, Member
+from kgbuild.analysis.diff import PARAMETERS
 from kgbuild.analysis.resolve import NEW_GLOBAL, VMLINUX, WEAK_NULL, Bound
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
@@ -180,6 +181,9 @@ class _Extractor:
     def _target(self, unit: int, source: Atom, ref: Ref) -> tuple[OutSymbol, int]:
         """Symbol and what to add to reach the meant place, before the bias of code."""
         key = (unit, ref.atom)
+        view = self._view(unit)
+        if view.section_name(source) == PARAMETERS and view.atoms[ref.atom].name == THIS_MODULE:
+            return self._undefined(THIS_MODULE), ref.delta
         if key in self.c.defined:
             return self.symbol_of[self.c.defined[key]], ref.delta
         if key in self.place and not self.c.binds_to_kernel(unit, source, ref):

@@ -220,7 +220,7 @@ def _compile(
 
 def first_errors(stderr: str, tree: Path) -> str:
     """What the compiler complained of, in a line."""
-    lines = [line.replace(f"{tree}/", "") for line in stderr.splitlines() if "error" in line]
+    lines = [line.replace(f"{tree}/", "").replace(f"{AUTHOR}/", "") for line in stderr.splitlines() if "error" in line]
     return "; ".join(lines[:3]) or " ".join(stderr.split())[:400] or "the compiler failed"
 
 
