@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kgbuild import __version__
+from kgbuild.analysis.author import leave_out, read_author
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closure import UnitResult, close
 from kgbuild.analysis.config import check_config
@@ -21,6 +22,7 @@ from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.ipaclones import parse_ipa_clones
 from kgbuild.analysis.module_image import ModuleImage
+from kgbuild.analysis.ontop import Patched, check_kernel, put_on_top
 from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
 from kgbuild.analysis.patch import ParsedPatch
 from kgbuild.analysis.proof import FUNCTION, Key, Record, make_record, record_json
@@ -29,7 +31,7 @@ from kgbuild.analysis.types import compare_layouts, read_layouts
 from kgbuild.analysis.unitflags import flags_of, read_producer
 from kgbuild.elf.read import read
 from kgbuild.emit.extract import Identity, TargetIdentity, extract
-from kgbuild.errors import KgbuildError, NoChange, ToolError
+from kgbuild.errors import KgbuildError, NoChange, ToolError, UserError
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import Compiled, compile_units
@@ -38,14 +40,17 @@ from kgbuild.host.image import load_image
 from kgbuild.host.kbuild import check_compiler, find_compiler, load_unit_commands
 from kgbuild.host.link import link_module, wrapper_symbols
 from kgbuild.host.modules import Modules
+from kgbuild.host.older import read_older_modules
 from kgbuild.host.patches import apply_patches, read_patches
 from kgbuild.model import Progress, SilentProgress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 from kgbuild.report.build import (
+    author_report,
     closure_report,
     error_report,
     finding_report,
     kernel_report,
+    on_top_report,
     refusal_report,
     unit_report,
 )
@@ -85,6 +90,7 @@ def build(
     with _reporting(b, options):
         name = module_name(output)
         image = _analyse(b, patch_files, kernel_name, options, cache, progress)
+        _put_on_top(b, name, options)
         _emit(b, image, name, cache, options)
         _verify(b, output, image)
     return b
@@ -109,6 +115,7 @@ def _analyse(
 ) -> KernelImage:
     # before a kernel is fetched for them
     parsed = read_patches(patch_files)
+    b.older = read_older_modules(options.on_top_of)
     _acquire(b, kernel_name, options, progress)
     _apply(b, parsed)
     commands = _units(b, cache, options, progress)
@@ -159,6 +166,7 @@ def _acquire(b: Build, name: str, options: Options, progress: Progress) -> None:
         else:
             b.warnings.append(f"{compiler.place}: {compiler.fact}; accepted by --allow-compiler")
             b.report["warnings"] = list(b.warnings)
+    refusals += check_kernel(b.older, {VMLINUX: kernel.id.build_id})
     if refusals:
         raise Refused(refusals)
 
@@ -286,9 +294,13 @@ def _compare(b: Build, options: Options) -> None:
     """After this, what changed is known, and that no type in use changed its layout."""
     with b.stage("diff"):
         units = []
+        left: list[str] = []
         for c, unit in b.parts:
             changes = compute_changes(unit.changes.original, View(read(c.patched)), unit.source, lines=False)
-            refusals = list(changes.refusals)
+            author, refusals = read_author(changes.patched, unit.source)
+            changes, ignored = leave_out(changes, author)
+            left += ignored
+            refusals += changes.refusals
             if options.ignore_init:
                 dropped = [r for r in refusals if r.code == "K3-init"]
                 refusals = [r for r in refusals if r.code != "K3-init"]
@@ -296,16 +308,18 @@ def _compare(b: Build, options: Options) -> None:
             if changes.changed or changes.new:
                 refusals += _check_types(c, options, b)
             changes = _with_refusals(changes, tuple(refusals))
-            units.append(replace(unit, changes=changes, clones=parse_ipa_clones(c.patched_clones)))
+            units.append(replace(unit, changes=changes, author=author, clones=parse_ipa_clones(c.patched_clones)))
             if not changes.nothing:
                 b.warnings += _own_options(c)
             if not units[-1].clones.complete or units[-1].clones.unread:
                 fact = "gcc's .ipa-clones is cut off or of an unknown form; what it does not say is taken from names"
                 b.warnings.append(f"{unit.source}: {fact}")
     b.units = tuple(units)
+    b.warnings += left
     b.report["warnings"] = list(b.warnings)
     if all(u.changes.nothing for u in b.units):
-        raise NoChange("no function changes; the compiled code is the same", remedy="nothing to patch")
+        fact = "; ".join(left) or "no function changes; the compiled code is the same"
+        raise NoChange(fact, remedy="nothing to patch")
 
 
 def _with_refusals(changes: Changes, refusals: tuple[Refusal, ...]) -> Changes:
@@ -409,8 +423,31 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
     b.tell("closure")
     if b.closure.refusals:
         raise Refused(b.closure.refusals)
-    if not b.closure.redirects:
+    if not b.closure.redirects and not b.closure.callbacks:
         raise NoChange("new functions only, and nothing of the running kernel calls them", remedy="nothing to patch")
+
+
+def _put_on_top(b: Build, name: str, options: Options) -> None:
+    """After this, it is known what becomes of the patches that are loaded before. Raises Refused, and UserError for a
+    --drop that stands for nothing."""
+    if not b.older and not options.drop:
+        return
+    assert b.closure is not None
+    mine = [Patched(r.object, r.name, r.sympos) for r in b.closure.redirects]
+    b.on_top = put_on_top(name, mine, b.closure.states, options.replace, b.older, options.drop)
+    refusals = [*b.on_top.refusals, *check_kernel(b.older, {t: _module(b, t).build_id for t in b.closure.targets})]
+    b.closure.warnings += b.on_top.warnings
+    b.report["warnings"] = list(b.closure.warnings)
+    b.report.update(on_top_report(b.on_top))
+    b.tell("on-top")
+    if b.on_top.unused:
+        raise UserError(
+            "no patch given with --on-top-of loses such a function",
+            place=f"--drop {b.on_top.unused[0]}",
+            remedy="leave the option out, or mend the name",
+        )
+    if refusals:
+        raise Refused(refusals)
 
 
 def _modules_at_stake(b: Build) -> dict[str, ModuleImage]:
@@ -446,6 +483,7 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
         # the kernel clears the late relocations of a module that goes since 6.3: probed, not compared by version
         clear = bool(targets) and not image.named("clear_relocate_add")
         defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
+        defines += ["KGBUILD_CALLBACKS"] * bool(b.closure.callbacks) + ["KGBUILD_STATES"] * bool(b.closure.states)
         own = [(VMLINUX, name, 0) for name in wrapper_symbols(b.kernel, cache, defines)]
         own += [(t.name, t.anchor, t.sympos) for t in targets]
         b.record = _record(b, image, own, options)
@@ -498,6 +536,7 @@ def _note(b: Build) -> dict[str, Any]:
         "bound": bound,
         "allowed": [f"{option} {value}".strip() for option, value in b.record.allowed],
         "accepted": list(b.closure.warnings),
+        **author_report(b.closure),
     }
 
 

@@ -119,7 +119,7 @@ def modinfo(module: ModuleFile) -> dict[str, list[str]]:
     return out
 
 
-def _read_note(data: bytes) -> tuple[dict[str, Any] | None, str]:
+def read_note(data: bytes) -> tuple[dict[str, Any] | None, str]:
     """The JSON of a .note.kgbuild section, or None and what is wrong with it."""
     if len(data) < 12:
         return None, f"{len(data)} bytes are too few for a note"
@@ -144,7 +144,7 @@ def check_identity(module: ModuleFile, functions: list[Function], facts: Facts) 
     if section is None or section.type != SHT_NOTE:
         yield finding(code, place, "is missing" if section is None else "is no note section")
     else:
-        note, fault = _read_note(section.data)
+        note, fault = read_note(section.data)
         if note is None:
             yield finding(code, place, fault)
         else:
@@ -187,7 +187,7 @@ def check_proof(
     """The note's digests and a proof record against what the module replaces and is bound to. What the kernel does not
     have is found by other checks."""
     section = module.section(".note.kgbuild")
-    note = _read_note(section.data)[0] if section is not None else None
+    note = read_note(section.data)[0] if section is not None else None
     matches = [_KLP_NAME.fullmatch(s.name) for s in module.symbols if s.shndx == SHN_LIVEPATCH]
     wanted = {(m[1], m[2], int(m[3])) for m in matches if m is not None}
     replaced = _places([(f.object, f.name, f.sympos) for f in functions], arch, facts)
@@ -378,7 +378,7 @@ def _read_functions(module: ModuleFile) -> tuple[list[Function], list[Finding]]:
         rows.append(Function(object_name or OBJECT, name, sympos, section, offset))
     else:
         faults.append(finding(code, place, "does not end with an empty row"))
-    if not rows:
+    if not rows and module.object_bytes("kgbuild_callbacks") is None:
         faults.append(finding(code, place, "names no function"))
     return rows, faults
 

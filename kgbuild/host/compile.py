@@ -29,6 +29,8 @@ from kgbuild.host.run import DISK_FULL, disk_full, run
 from kgbuild.model import Kernel, Progress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 
+# headers for authors: macros by the names that existing live patches use
+AUTHOR = Path(__file__).resolve().parent.parent / "data" / "include"
 _NAMED = 6
 ADDED = ("-ffunction-sections", "-fdata-sections")
 # Where values live at each instruction is not asked; telling it takes a tenth of the time and a third of the object.
@@ -104,7 +106,7 @@ def compile_units(
     """
     identity = identity_of(kernel)
     changed = hashlib.sha256(
-        json.dumps([[p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items())]).encode()
+        json.dumps([author_digest(), *([p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items()))]).encode()
     )
 
     refusals: list[Refusal] = []
@@ -184,6 +186,17 @@ def without_debug(argv: Sequence[str], tree: Path) -> list[str]:
     return [a.replace("{src}", str(tree)) for a in argv if not _DEBUG.match(a)]
 
 
+def author_options() -> list[str]:
+    """Where patched code finds the headers for authors: before the kernel's own of the same names."""
+    return [f"-I{AUTHOR}"]
+
+
+def author_digest() -> str:
+    """A digest of the headers for authors."""
+    paths = sorted(p for p in AUTHOR.rglob("*.h"))
+    return hashlib.sha256(b"".join(p.read_bytes() for p in paths)).hexdigest()
+
+
 def source_path(kernel: Kernel, tree: Path, source: str) -> Path:
     """Where a unit's file is: in the source tree or, where it is generated, in the build tree."""
     path = tree / source
@@ -202,6 +215,8 @@ def _compile(
     if "clang" not in kernel.compiler:
         argv.append(f"-fdump-ipa-clones={_clones_file(out)}")
     argv.append(str(source_path(kernel, tree, unit.source)))
+    if patched:
+        argv[1:1] = author_options()
     result = run(argv, cwd=kernel.build, check=False)
     if result.status != 0:
         text = first_errors(result.stderr, tree)
@@ -233,7 +248,7 @@ def _compile(
 
 def first_errors(stderr: str, tree: Path) -> str:
     """What the compiler complained of, in a line."""
-    lines = [line.replace(f"{tree}/", "") for line in stderr.splitlines() if "error" in line]
+    lines = [line.replace(f"{tree}/", "").replace(f"{AUTHOR}/", "") for line in stderr.splitlines() if "error" in line]
     return "; ".join(lines[:3]) or " ".join(stderr.split())[:400] or "the compiler failed"
 
 
@@ -258,7 +273,7 @@ def _resolved(deps: list[str], kernel: Kernel) -> list[str]:
 
 
 def _roots(kernel: Kernel, tree: Path) -> list[str]:
-    own = [os.path.realpath(p) for p in (kernel.source, kernel.build, tree)]
+    own = [os.path.realpath(p) for p in (kernel.source, kernel.build, tree, AUTHOR)]
     compiler = shutil.which(kernel.cc)
     if compiler:
         own.append(str(Path(run([kernel.cc, "-print-file-name=include"]).stdout.strip()).resolve()))
