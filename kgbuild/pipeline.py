@@ -25,7 +25,7 @@ from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.ontop import Patched, check_kernel, put_on_top
 from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
 from kgbuild.analysis.patch import ParsedPatch
-from kgbuild.analysis.proof import FUNCTION, Key, Record, make_record, record_json
+from kgbuild.analysis.proof import FUNCTION, NOTE_SCHEMA, Key, Record, make_record, record_json
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.types import compare_layouts, read_layouts
 from kgbuild.analysis.unitflags import flags_of, read_producer
@@ -526,7 +526,7 @@ def _note(b: Build) -> dict[str, Any]:
         if p.kind == FUNCTION:
             bound.setdefault(p.object, {})[f"{p.name},{p.sympos}"] = p.digest
     return {
-        "schema": 2,
+        "schema": NOTE_SCHEMA,
         **_source(b),
         "build_ids": dict(b.record.build_ids),
         "functions": [

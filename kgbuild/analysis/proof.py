@@ -34,6 +34,7 @@ from kgbuild.elf.object import Symbol
 
 SCHEMA, VERSION = "kgbuild-proof", 1
 ALGORITHM = "kgbuild-sha256-1"
+NOTE_SCHEMA = 2  # of the module's note (docs/schema/note.md): since it has digests
 FUNCTION, DATA = "function", "data"
 
 # object, name, sympos

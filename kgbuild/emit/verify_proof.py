@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from kgbuild.analysis.proof import DATA, FUNCTION, Key, Place, Record, compute_digest
+from kgbuild.analysis.proof import DATA, FUNCTION, NOTE_SCHEMA, Key, Place, Record, compute_digest
 from kgbuild.arch.base import Arch
 from kgbuild.elf.object import Symbol as KernelSymbol
 from kgbuild.emit.findings import finding
@@ -96,6 +96,9 @@ def _number(value: object) -> int:
 
 def check_note_digests(note: Mapping[str, Any], places: Iterable[Place]) -> Iterator[Finding]:
     """A digest for each function that the module replaces or is bound to, and the kernel's own."""
+    if note.get("schema") != NOTE_SCHEMA:
+        yield finding(_NOTE_CODE, NOTE, f"is of schema {note.get('schema')!r}, digests are in that of {NOTE_SCHEMA}")
+        return
     stated = note_digests(note)
     if stated is None:
         yield finding(_NOTE_CODE, NOTE, "has no digests of the functions that the module is bound to")

@@ -221,7 +221,7 @@ class Small:
                 if digest := self.digest(found[1], found[2], int(found[3])):
                     bound.setdefault(found[1], {})[f"{found[2]},{found[3]}"] = digest
             note["bound"] = bound
-        return {"allowed": [], **note}
+        return {"schema": 2, "allowed": [], **note}
 
     @property
     def data(self) -> bytes:

@@ -329,6 +329,8 @@ NOTE_SPOILERS: list[Callable[[Small], object]] = [
     note(bound={"vmlinux": HELPER_DIGEST, "ext4": {"f,0": "00" * 32}}),
     note(functions=[{**ROW, "digest": "00" * 32}], bound={"vmlinux": {"helper,0": FAKE.digest("helper", 0)}}),
     note(functions=[{**ROW, "digest": 7}]),
+    note(schema=1),
+    note(schema="2"),
 ]
 
 
