@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How often `impact --no-compile` agrees with the compiled answer, on real fixes.
 
-    python -m benchmarks.estimate [--every] [--jobs N] [--write]
+    python -m benchmarks.estimate [--every | --write] [--jobs N]
 
 The fixes are single files that differ between two of Debian's sources (benchmarks/fixes.py): those of
 tests/kernel/fixes.txt, or with --every all. For each, the set of the running kernel's functions that the patch replaces
@@ -10,7 +10,7 @@ refusal, who comes along may not be known to the end, and only what changes is c
 neither set, nor is a module's exit code. Fixes that are refused before anything is compiled are left out and counted.
 
 precision: of the functions the estimate names, how many the compiler's answer has; recall: the other way round.
---write puts the figures into docs/impact.md.
+--write puts the figures of the first into docs/impact.md.
 """
 
 from __future__ import annotations
@@ -152,13 +152,13 @@ def measure(paths: Collection[str], jobs: int = 2) -> Agreement:
     return out
 
 
-def write_figures(found: Agreement, label: str) -> None:
-    """Put the figures into docs/impact.md, between the two marks of this name."""
+def write_figures(found: Agreement) -> None:
+    """Put the figures of the chosen fixes into docs/impact.md, between its two marks."""
     text = PAGE.read_text()
-    new = f"<!-- {label} -->\n{found.summary()}\n<!-- end -->"
-    done, count = re.subn(rf"<!-- {label} -->\n.*?\n<!-- end -->", new, text, flags=re.DOTALL)
+    new = f"<!-- chosen -->\n{found.summary()}\n<!-- end -->"
+    done, count = re.subn(r"<!-- chosen -->\n.*?\n<!-- end -->", lambda _: new, text, flags=re.DOTALL)
     if count != 1:
-        sys.exit(f"{PAGE} has no place for {label}")
+        sys.exit(f"{PAGE} has no place for the figures")
     PAGE.write_text(done)
 
 
@@ -168,13 +168,15 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="put the figures into docs/impact.md")
     options = parser.parse_args()
+    if options.every and options.write:
+        parser.error("the page has the figures of tests/kernel/fixes.txt")
     kernel, new = both()
     paths = list(changed_units(kernel, new)) if options.every else CHOSEN.read_text().split()
     found = measure(paths, options.jobs)
     print(f"linux-source-6.1 {OLDER} to {NEWER}")
     print("\n".join(found.lines()))
     if options.write:
-        write_figures(found, "every" if options.every else "chosen")
+        write_figures(found)
 
 
 if __name__ == "__main__":

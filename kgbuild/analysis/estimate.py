@@ -160,10 +160,13 @@ def estimate(
     """Everything that a patch of these units would touch. `place` says of a change in which file the patch makes it,
     and by which hunk."""
     result = Estimate()
+    changes: list[tuple[str, Change]] = []
     for unit in units:
-        _Unit(unit, graph, place, result, ignore_init).run()
-    _pull(result, graph, ignore_init)
-    _refer(result, units, graph)
+        one = _Unit(unit, graph, place, result, ignore_init)
+        one.run()
+        changes += ((unit.target, change) for change in one.changes)
+    _pull(result, graph)
+    _refer(result, changes, graph)
     return result
 
 
@@ -373,7 +376,7 @@ class _Unit:
         self.result.refusals.append(Refusal(code, f"{self.unit.source}: {body.name}", fact, symbol=body.name))
 
 
-def _pull(result: Estimate, graph: CallGraph, ignore_init: bool) -> None:
+def _pull(result: Estimate, graph: CallGraph) -> None:
     """Rule 3: bring in whoever calls what can't be redirected, and what can't be redirected among them in turn."""
     queue = list(result.touched.values())
     while queue:
@@ -416,7 +419,7 @@ def _bodies_named(graph: CallGraph, caller: Outside) -> list[Function]:
     return named
 
 
-def _refer(result: Estimate, units: Iterable[UnitView], graph: CallGraph) -> None:
+def _refer(result: Estimate, changes: Iterable[tuple[str, Change]], graph: CallGraph) -> None:
     """What the replaced functions refer to in the kernel, by the call graph, and what new text calls."""
     found: dict[tuple[str, str], Reference] = {}
     for one in (t for t in result.touched.values() if t.stays):
@@ -424,15 +427,14 @@ def _refer(result: Estimate, units: Iterable[UnitView], graph: CallGraph) -> Non
             if edge.callee in result.touched or edge.kind in (Kind.SPLIT, Kind.INDIRECT):
                 continue
             _add_reference(found, graph, graph.function(edge.callee))
-    for unit in units:
-        for change in compare_items(unit.before, unit.after):
-            if change.kind != FUNCTION or change.after is None:
-                continue
-            old = calls_in(change.before) if change.before is not None else set[str]()
-            for name in sorted(calls_in(change.after) - old):
-                there = [f for f in graph.functions_named(name) if f.object in ("vmlinux", unit.target)]
-                if there and there[0].id not in result.touched:
-                    _add_reference(found, graph, there[0])
+    for target, change in changes:
+        if change.kind != FUNCTION or change.after is None:
+            continue
+        old = calls_in(change.before) if change.before is not None else set[str]()
+        for name in sorted(calls_in(change.after) - old):
+            there = [f for f in graph.functions_named(name) if f.object in ("vmlinux", target)]
+            if there and there[0].id not in result.touched:
+                _add_reference(found, graph, there[0])
     result.references = [found[key] for key in sorted(found)]
 
 
