@@ -42,7 +42,7 @@ help:
 	@echo 'make test     everything CI runs: check, unit tests, broken objects, then patches booted on a real kernel'
 	@echo 'make fuzz     look for objects that break kgbuild diff, guided by coverage, for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check    formatting, lint, types'
-	@echo 'make docs     write docs/limits.md and docs/noise.md anew'
+	@echo 'make docs     write docs/limits.md, docs/noise.md and docs/probes.md anew'
 	@echo 'make bench    measure build times and memory'
 	@echo 'make clean    remove results and the virtual environment (the kernels stay in the cache)'
 	@echo
@@ -81,6 +81,8 @@ docs: venv
 		> docs/limits.md
 	$(BIN)/python -c 'import sys; from kgbuild.report.limits import render_noise; sys.stdout.write(render_noise())' \
 		> docs/noise.md
+	$(BIN)/python -c 'import sys; from kgbuild.report.limits import render_probes; sys.stdout.write(render_probes())' \
+		> docs/probes.md
 
 bench: kernel
 	@mkdir -p $(RESULTS)

@@ -21,6 +21,7 @@ from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
 from kgbuild.analysis.patch import ParsedPatch
+from kgbuild.analysis.probes import CLEARS_LATE
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.types import compare_layouts, read_layouts
 from kgbuild.elf.read import read
@@ -35,6 +36,7 @@ from kgbuild.host.kbuild import check_compiler, find_compiler, load_unit_command
 from kgbuild.host.link import link_module
 from kgbuild.host.modules import Modules
 from kgbuild.host.patches import apply_patches, read_patches
+from kgbuild.host.probes import probe_kernel
 from kgbuild.model import Progress, SilentProgress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 from kgbuild.report.build import (
@@ -415,8 +417,8 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
     with b.stage("link"):
         note = json.dumps(_note(b), sort_keys=True, separators=(",", ":"))
         targets = _identities(b)
-        # the kernel clears the late relocations of a module that goes since 6.3: probed, not compared by version
-        clear = bool(targets) and not image.named("clear_relocate_add")
+        features = probe_kernel(b.kernel, image)
+        clear = bool(targets) and CLEARS_LATE not in features
         defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
         identity = Identity(bytes.fromhex(b.kernel.id.build_id), options.replace, note, targets, clear)
         output = extract(b.closure, identity)
@@ -424,7 +426,7 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
         if options.keep is not None:
             keep = options.keep / "2-link"
             keep.mkdir(parents=True, exist_ok=True)
-        b.module = link_module(b.kernel, cache, output, name, defines, keep)
+        b.module = link_module(b.kernel, cache, output, name, features, defines, keep)
 
 
 def _note(b: Build) -> dict[str, Any]:
