@@ -21,7 +21,7 @@ from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
 from kgbuild.analysis.patch import ParsedPatch
-from kgbuild.analysis.probes import CLEARS_LATE
+from kgbuild.analysis.probes import CLEARS_LATE, INDIRECT_BRANCHES, TEXT_POKE, TEXT_POKE_SYMBOLS
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.types import compare_layouts, read_layouts
 from kgbuild.elf.read import read
@@ -227,6 +227,7 @@ def _prove(b: Build) -> KernelImage:
     assert b.kernel is not None
     with b.stage("parity"):
         image = load_image(b.kernel)
+        b.features = probe_kernel(b.kernel, image)
         b.parts = _parts(b, b.compiled, image)
     _report_units(b)
     b.tell("parity")
@@ -370,7 +371,13 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
     for _ in range(MAX_ROUNDS):
         with b.stage("close"):
             b.closure = close(
-                b.units, image, exports, options.allow_unproven, _modules_at_stake(b), lambda: _graph(b, progress)
+                b.units,
+                image,
+                exports,
+                options.allow_unproven,
+                _modules_at_stake(b),
+                lambda: _graph(b, progress),
+                INDIRECT_BRANCHES in b.features,
             )
         if b.closure.refusals or not b.closure.needs:
             break
@@ -417,16 +424,20 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
     with b.stage("link"):
         note = json.dumps(_note(b), sort_keys=True, separators=(",", ":"))
         targets = _identities(b)
-        features = probe_kernel(b.kernel, image)
-        clear = bool(targets) and CLEARS_LATE not in features
+        clear = bool(targets) and CLEARS_LATE not in b.features
+        constants = bool(b.closure.constants)
+        if (clear or constants) and TEXT_POKE not in b.features:
+            fact = f"writing into the module's code needs {', '.join(TEXT_POKE_SYMBOLS)}, and the kernel lacks one"
+            raise Refused([Refusal("K2-special", ", ".join(b.closure.constants or b.closure.targets), fact)])
         defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
+        defines += ["KGBUILD_CONSTANTS"] * constants
         identity = Identity(bytes.fromhex(b.kernel.id.build_id), options.replace, note, targets, clear)
         output = extract(b.closure, identity)
         keep = None
         if options.keep is not None:
             keep = options.keep / "2-link"
             keep.mkdir(parents=True, exist_ok=True)
-        b.module = link_module(b.kernel, cache, output, name, features, defines, keep)
+        b.module = link_module(b.kernel, cache, output, name, b.features, defines, keep)
 
 
 def _note(b: Build) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class Build:
     closure: Closure | None = None
     module: bytes = b""
     graph: CallGraph | None = None
+    features: frozenset[str] = frozenset()
     pulled_units: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

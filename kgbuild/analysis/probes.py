@@ -20,6 +20,10 @@ DELAYED_OBJTOOL = "delayed-objtool"
 MODULE_COMMON = "module-common"
 MODPOST_MODULES = "modpost-modules"
 INDIRECT_BRANCHES = "indirect-branch-tracking"
+TEXT_POKE = "text-poke"
+
+# By these the module writes into its own code (data/livepatch/main.c).
+TEXT_POKE_SYMBOLS = ("text_poke", "text_poke_sync", "text_mutex")
 
 MODULE_COMMON_SOURCE = "scripts/module-common.c"
 MODPOST_SOURCE = "scripts/mod/modpost.c"
@@ -105,6 +109,14 @@ PROBES = (
         "is sealed at boot (`.ibt_endbr_seal` of vmlinux)",
         "5.18",
         lambda e: "CONFIG_X86_KERNEL_IBT=y" in e.config,
+    ),
+    Probe(
+        TEXT_POKE,
+        "symbols " + ", ".join(f"`{name}`" for name in TEXT_POKE_SYMBOLS) + " in vmlinux",
+        "the module can write into its own code: constants that the kernel writes when it boots, and what must be "
+        "cleared when a target module goes; without them such patches are refused",
+        "5.5",
+        lambda e: all(map(e.has_symbol, TEXT_POKE_SYMBOLS)),
     ),
 )
 

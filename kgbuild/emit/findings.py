@@ -76,6 +76,16 @@ _TABLE = [
         "What the kernel acts on when the patch loads needs no relocation of a module that may come later.",
         _BUILD,
     ),
+    Rule(
+        "V28-constant",
+        "Code that holds a value which the kernel writes when it boots has a row in kgbuild_constants.",
+        _BUILD,
+    ),
+    Rule(
+        "V29-endbr",
+        "With IBT, pointers lead to functions that begin with endbr64, in the module and in the kernel, none sealed.",
+        _BUILD,
+    ),
 ]
 
 FINDINGS: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

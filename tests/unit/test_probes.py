@@ -19,7 +19,7 @@ OLD = Evidence(
 )
 NEW = Evidence(
     config=frozenset({"CONFIG_X86_KERNEL_IBT=y"}),
-    has_symbol=lambda name: name == "clear_relocate_add",
+    has_symbol={"clear_relocate_add", *probes.TEXT_POKE_SYMBOLS}.__contains__,
     source={
         probes.MODPOST_SOURCE: GETOPT.format("ei:MmnT:to:au:WwENd:"),
         probes.MODULE_COMMON_SOURCE: "#include <linux/module.h>",
@@ -41,25 +41,24 @@ def test_a_newer_one_says_yes_to_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "name"),
+    ("field", "names"),
     [
-        ("config", probes.INDIRECT_BRANCHES),
-        ("has_symbol", probes.CLEARS_LATE),
-        ("objtool", probes.DELAYED_OBJTOOL),
+        ("config", {probes.INDIRECT_BRANCHES}),
+        ("has_symbol", {probes.CLEARS_LATE, probes.TEXT_POKE}),
+        ("objtool", {probes.DELAYED_OBJTOOL}),
+        ("source", {probes.MODULE_COMMON, probes.MODPOST_MODULES}),
     ],
 )
-def test_each_answer_comes_from_its_own_evidence(field: str, name: str) -> None:
-    """A kernel with one change carried back answers that one question otherwise."""
-    assert probe(replace(OLD, **{field: getattr(NEW, field)})) == {name}
-    assert probe(replace(NEW, **{field: getattr(OLD, field)})) == {p.name for p in PROBES} - {name}
+def test_each_answer_comes_from_its_own_evidence(field: str, names: set[str]) -> None:
+    """A kernel with one change carried back answers the questions that it concerns otherwise, and no other."""
+    assert probe(replace(OLD, **{field: getattr(NEW, field)})) == names
+    assert probe(replace(NEW, **{field: getattr(OLD, field)})) == {p.name for p in PROBES} - names
 
 
-def test_a_source_without_modpost_is_no_new_one() -> None:
-    assert probe(replace(NEW, source=lambda path: None)) == {
-        probes.CLEARS_LATE,
-        probes.DELAYED_OBJTOOL,
-        probes.INDIRECT_BRANCHES,
-    }
+@pytest.mark.parametrize("missing", probes.TEXT_POKE_SYMBOLS)
+def test_all_that_writing_into_code_needs_must_be_there(missing: str) -> None:
+    kernel = replace(NEW, has_symbol=lambda name: name != missing)
+    assert probe(kernel) == {p.name for p in PROBES} - {probes.TEXT_POKE}
 
 
 def test_the_builtin_command_is_the_module_one_without_module() -> None:

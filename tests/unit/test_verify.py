@@ -63,6 +63,10 @@ class FakeImage:
         call = struct.pack("<Bi", 0xE8, FENTRY - (address + len(prefix) + 5))
         return (prefix + call).ljust(size, b"\x90")
 
+    @property
+    def sealed(self) -> frozenset[int]:
+        return frozenset()
+
     def is_init(self, address: int) -> bool:
         return INIT <= address < INIT + 0x100
 
