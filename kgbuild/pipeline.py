@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kgbuild import __version__
+from kgbuild.analysis.author import leave_out, read_author
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closure import UnitResult, close
 from kgbuild.analysis.config import check_config
@@ -40,6 +41,7 @@ from kgbuild.host.probes import probe_kernel
 from kgbuild.model import Progress, SilentProgress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 from kgbuild.report.build import (
+    author_report,
     closure_report,
     error_report,
     finding_report,
@@ -276,20 +278,27 @@ def _compare(b: Build, options: Options) -> None:
     """After this, what changed is known, and that no type in use changed its layout."""
     with b.stage("diff"):
         units = []
+        left: list[str] = []
         for c, unit in b.parts:
             changes = compute_changes(unit.changes.original, View(read(c.patched)), unit.source, lines=False)
-            refusals = list(changes.refusals)
+            author, refusals = read_author(changes.patched, unit.source)
+            changes, ignored = leave_out(changes, author)
+            left += ignored
+            refusals += changes.refusals
             if options.ignore_init:
                 dropped = [r for r in refusals if r.code == "K3-init"]
                 refusals = [r for r in refusals if r.code != "K3-init"]
                 b.warnings += [f"{r.place}: {r.fact}; ignored by --ignore-init" for r in dropped]
             if changes.changed or changes.new:
                 refusals += _check_types(c, options, b)
-            units.append(UnitResult(unit.source, _with_refusals(changes, tuple(refusals)), unit.parity, unit.target))
+            changes = _with_refusals(changes, tuple(refusals))
+            units.append(UnitResult(unit.source, changes, unit.parity, unit.target, author))
     b.units = tuple(units)
+    b.warnings += left
     b.report["warnings"] = list(b.warnings)
     if all(u.changes.nothing for u in b.units):
-        raise NoChange("no function changes; the compiled code is the same", remedy="nothing to patch")
+        fact = "; ".join(left) or "no function changes; the compiled code is the same"
+        raise NoChange(fact, remedy="nothing to patch")
 
 
 def _with_refusals(changes: Changes, refusals: tuple[Refusal, ...]) -> Changes:
@@ -389,7 +398,7 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
     b.tell("closure")
     if b.closure.refusals:
         raise Refused(b.closure.refusals)
-    if not b.closure.redirects:
+    if not b.closure.redirects and not b.closure.callbacks:
         raise NoChange("new functions only, and nothing of the running kernel calls them", remedy="nothing to patch")
 
 
@@ -431,6 +440,7 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
             raise Refused([Refusal("K2-special", ", ".join(b.closure.constants or b.closure.targets), fact)])
         defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
         defines += ["KGBUILD_CONSTANTS"] * constants
+        defines += ["KGBUILD_CALLBACKS"] * bool(b.closure.callbacks) + ["KGBUILD_STATES"] * bool(b.closure.states)
         identity = Identity(bytes.fromhex(b.kernel.id.build_id), options.replace, note, targets, clear)
         output = extract(b.closure, identity)
         keep = None
@@ -451,6 +461,7 @@ def _note(b: Build) -> dict[str, Any]:
         "patches": [{"name": p.name, "sha256": p.sha256} for p in b.patches.patches],
         "functions": [{"object": r.object, "name": r.name, "sympos": r.sympos} for r in b.closure.redirects],
         "accepted": list(b.closure.warnings),
+        **author_report(b.closure),
     }
 
 

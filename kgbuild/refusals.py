@@ -105,6 +105,21 @@ _TABLE = [
         "A header may change at most as many units as --max-units says.",
         "raise --max-units, or move the change into .c files",
     ),
+    Rule(
+        "P13-macros",
+        "A patch uses the macros of kpatch-macros.h or those of linux/livepatch_helpers.h, not both.",
+        "use one of the two headers in the whole patch",
+    ),
+    Rule(
+        "P14-callback",
+        "Callbacks are functions of the patch, one of each kind for each object; a state has one version.",
+        "keep one callback of each kind for each object, and each state once",
+    ),
+    Rule(
+        "P15-ignore",
+        "What KPATCH_IGNORE_FUNCTION and KPATCH_IGNORE_SECTION name must be there.",
+        "name a function or section of this file's object, or take the macro out",
+    ),
     # The kernel (C)
     Rule(
         "C1-config",

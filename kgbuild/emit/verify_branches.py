@@ -20,8 +20,8 @@ from kgbuild.model import Finding
 CONSTANT_ROW = struct.Struct("<QQQ")
 CONSTANTS = "kgbuild_constants"
 SEALS, CALLS = ".ibt_endbr_seal", ".call_sites"
-# Tables of places in code that nothing branches to through them.
-_NO_POINTERS = ("__versions", "__patchable_function_entries", ".rodata.kgbuild_")
+# Tables through which nothing branches: ftrace sets the instruction pointer itself.
+_NO_POINTERS = frozenset({"__patchable_function_entries", ".rodata.kgbuild_funcs", ".rodata.kgbuild_resolve"})
 
 Decoded = Callable[[Section], dict[int, Instruction]]
 
@@ -92,7 +92,7 @@ def check_pointers(
     sealed = sealed_places(module)
     for index, by_offset in module.targets.items():
         section = module.sections[index] if 0 < index < len(module.sections) else None
-        if section is None or not section.alloc or section.name.startswith(_NO_POINTERS):
+        if section is None or not section.alloc or section.name in _NO_POINTERS:
             continue
         if arch.special_of(section.name) is not None or arch.is_dropped(section.name):
             continue

@@ -106,7 +106,15 @@ def closure_report(closure: Closure) -> dict[str, Any]:
         "references": list(references.values()),
         "noise": [{"function": n.function, "rule": n.rule} for unit in closure.units for n in unit.changes.noise],
         "warnings": list(closure.warnings),
+        **author_report(closure),
     }
+
+
+def author_report(closure: Closure) -> dict[str, Any]:
+    """Callbacks and states that the patch's author wrote; a key is there only where there are any."""
+    callbacks = [{"object": c.object, "kind": c.kind, "function": c.atom.name} for c in closure.callbacks]
+    states = [{"id": number, "version": version} for number, version in sorted(closure.states.items())]
+    return ({"callbacks": callbacks} if callbacks else {}) | ({"states": states} if states else {})
 
 
 def refusal_report(refusals: Sequence[Refusal]) -> list[dict[str, str]]:
