@@ -20,6 +20,7 @@ from kgbuild.analysis.diff import Changes, compute_changes
 from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.module_image import ModuleImage
+from kgbuild.analysis.ontop import Patched, check_kernel, put_on_top
 from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
 from kgbuild.analysis.patch import ParsedPatch
 from kgbuild.analysis.probes import CLEARS_LATE, INDIRECT_BRANCHES, TEXT_POKE, TEXT_POKE_SYMBOLS
@@ -27,7 +28,7 @@ from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.types import compare_layouts, read_layouts
 from kgbuild.elf.read import read
 from kgbuild.emit.extract import Identity, TargetIdentity, extract
-from kgbuild.errors import KgbuildError, NoChange, ToolError
+from kgbuild.errors import KgbuildError, NoChange, ToolError, UserError
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import Compiled, compile_units
@@ -36,6 +37,7 @@ from kgbuild.host.image import load_image
 from kgbuild.host.kbuild import check_compiler, find_compiler, load_unit_commands
 from kgbuild.host.link import link_module
 from kgbuild.host.modules import Modules
+from kgbuild.host.older import read_older_modules
 from kgbuild.host.patches import apply_patches, read_patches
 from kgbuild.host.probes import probe_kernel
 from kgbuild.model import Progress, SilentProgress, UnitCommand
@@ -46,6 +48,7 @@ from kgbuild.report.build import (
     error_report,
     finding_report,
     kernel_report,
+    on_top_report,
     refusal_report,
     unit_report,
 )
@@ -85,6 +88,7 @@ def build(
     with _reporting(b, options):
         name = module_name(output)
         image = _analyse(b, patch_files, kernel_name, options, cache, progress)
+        _put_on_top(b, name, options)
         _emit(b, image, name, cache, options)
         _verify(b, output, image)
     return b
@@ -109,6 +113,7 @@ def _analyse(
 ) -> KernelImage:
     # before a kernel is fetched for them
     parsed = read_patches(patch_files)
+    b.older = read_older_modules(options.on_top_of)
     _acquire(b, kernel_name, options, progress)
     _apply(b, parsed)
     commands = _units(b, cache, options, progress)
@@ -159,6 +164,7 @@ def _acquire(b: Build, name: str, options: Options, progress: Progress) -> None:
         else:
             b.warnings.append(f"{compiler.place}: {compiler.fact}; accepted by --allow-compiler")
             b.report["warnings"] = list(b.warnings)
+    refusals += check_kernel(b.older, {VMLINUX: kernel.id.build_id})
     if refusals:
         raise Refused(refusals)
 
@@ -400,6 +406,29 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
         raise Refused(b.closure.refusals)
     if not b.closure.redirects and not b.closure.callbacks:
         raise NoChange("new functions only, and nothing of the running kernel calls them", remedy="nothing to patch")
+
+
+def _put_on_top(b: Build, name: str, options: Options) -> None:
+    """After this, it is known what becomes of the patches that are loaded before. Raises Refused, and UserError for a
+    --drop that stands for nothing."""
+    if not b.older and not options.drop:
+        return
+    assert b.closure is not None
+    mine = [Patched(r.object, r.name, r.sympos) for r in b.closure.redirects]
+    b.on_top = put_on_top(name, mine, b.closure.states, options.replace, b.older, options.drop)
+    refusals = [*b.on_top.refusals, *check_kernel(b.older, {t: _module(b, t).build_id for t in b.closure.targets})]
+    b.closure.warnings += b.on_top.warnings
+    b.report["warnings"] = list(b.closure.warnings)
+    b.report.update(on_top_report(b.on_top))
+    b.tell("on-top")
+    if b.on_top.unused:
+        raise UserError(
+            "no patch given with --on-top-of loses such a function",
+            place=f"--drop {b.on_top.unused[0]}",
+            remedy="leave the option out, or mend the name",
+        )
+    if refusals:
+        raise Refused(refusals)
 
 
 def _modules_at_stake(b: Build) -> dict[str, ModuleImage]:

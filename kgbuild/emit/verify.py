@@ -120,7 +120,7 @@ def modinfo(module: ModuleFile) -> dict[str, list[str]]:
     return out
 
 
-def _read_note(data: bytes) -> tuple[dict[str, Any] | None, str]:
+def read_note(data: bytes) -> tuple[dict[str, Any] | None, str]:
     """The JSON of a .note.kgbuild section, or None and what is wrong with it."""
     if len(data) < 12:
         return None, f"{len(data)} bytes are too few for a note"
@@ -145,7 +145,7 @@ def check_identity(module: ModuleFile, functions: list[Function], facts: Facts) 
     if section is None or section.type != SHT_NOTE:
         yield finding(code, place, "is missing" if section is None else "is no note section")
     else:
-        note, fault = _read_note(section.data)
+        note, fault = read_note(section.data)
         if note is None:
             yield finding(code, place, fault)
         else:

@@ -113,7 +113,8 @@ def test_a_state_has_one_version() -> None:
 
 PARAM = """
 struct param { const char *name; void *mod, *ops; unsigned long flags; void *arg; };
-#define PARAM(n, v) static struct param __param_##n __attribute__((used, aligned(8), section("__param"))) = { #n, 0, 0, 0, &v }
+#define IN_TABLE __attribute__((used, aligned(8), section("__param")))
+#define PARAM(n, v) static struct param __param_##n IN_TABLE = { #n, 0, 0, 0, &v }
 int level, depth;
 PARAM(level, level);
 #ifdef PATCHED
