@@ -9,6 +9,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 KERNEL ?= debian:newest-6.1-cloud
+NEWER ?= debian:newest-6.12-cloud
 VENV := .venv
 RESULTS := results
 BIN := $(VENV)/bin
@@ -34,6 +35,7 @@ PACKAGES := \
 	clang e2fsprogs cpio patch git bsdutils util-linux
 
 export KGBUILD_TEST_KERNEL := $(KERNEL)
+export KGBUILD_TEST_NEWER_KERNEL := $(NEWER)
 
 .PHONY: help demo test check unit-test fuzz-test fuzz kernel-test docs bench kernel venv packages clean
 
@@ -46,7 +48,7 @@ help:
 	@echo 'make bench    measure build times and memory'
 	@echo 'make clean    remove results and the virtual environment (the kernels stay in the cache)'
 	@echo
-	@echo 'KERNEL=$(KERNEL) names the kernel, PYTHON=$(PYTHON) the interpreter.'
+	@echo 'KERNEL=$(KERNEL) names the kernel, NEWER=$(NEWER) a second one for the tests, PYTHON=$(PYTHON) the interpreter.'
 
 demo: kernel
 	@mkdir -p $(RESULTS)
@@ -74,6 +76,7 @@ fuzz: venv
 	$(BIN)/python -m tests.fuzz.guided --seconds $(FUZZ_SECONDS) $(RESULTS)/fuzz/corpus
 
 kernel-test: kernel
+	$(BIN)/kgbuild kernel fetch $(NEWER)
 	$(BIN)/python -m pytest tests/kernel
 
 docs: venv

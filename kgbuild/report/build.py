@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from kgbuild import __version__
 from kgbuild.analysis.closed import Closure, Member, UnitResult
+from kgbuild.analysis.diff import is_prefix
 from kgbuild.analysis.ontop import OnTop
 from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
 from kgbuild.analysis.resolve import NEW_GLOBAL
@@ -41,10 +43,13 @@ def kernel_report(kernel: Kernel) -> dict[str, str]:
 def unit_report(unit: UnitResult, object_name: str, because: str = "") -> dict[str, Any]:
     """Why a unit is compiled, and its parity.
 
-    An ambiguous function has the kernel's bytes, at more than one place of its name.
+    An ambiguous function has the kernel's bytes, at more than one place of its name. Padding before a function counts as
+    part of it, unless it alone is not what runs.
     """
-    counts = unit.parity.counts
-    listed = [{"function": f.name, "status": f.status, "reason": f.reason} for f in unit.parity.functions]
+    atoms = unit.changes.original.atoms
+    found = [f for f in unit.parity.functions if f.status in (DIFFERS, ABSENT) or not is_prefix(atoms[f.atom])]
+    counts = Counter(f.status for f in found)
+    listed = [{"function": f.name, "status": f.status, "reason": f.reason} for f in found]
     return {
         "source": unit.source,
         "object": object_name,
@@ -52,7 +57,7 @@ def unit_report(unit: UnitResult, object_name: str, because: str = "") -> dict[s
         "because": because,
         "parity": {
             "matched": counts[EXACT] + counts[AMBIGUOUS],
-            "total": len(unit.parity.functions) - counts[OVERRIDDEN],
+            "total": len(found) - counts[OVERRIDDEN],
             "weak_overridden": counts[OVERRIDDEN],
             "unmatched": [f for f in listed if f["status"] in (DIFFERS, ABSENT)],
             "ambiguous": [f for f in listed if f["status"] == AMBIGUOUS],

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import pytest
 
+from kgbuild.emit.extract import THUNK
+from kgbuild.emit.readback import read_module
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.image import load_image
 from kgbuild.host.probes import probe_kernel
@@ -68,7 +70,19 @@ def test_the_guest_as_a_whole(booted: TestRun) -> None:
     assert booted.verdict
 
 
+def test_pointers_lead_through_thunks(built: dict[str, Built]) -> None:
+    """What the emulated CPU does not enforce: see verify's V29 for what it would."""
+    symbols = read_module(built["pointers"].module.read_bytes(), "livepatch-pointers.ko", 62).symbols
+    thunks = {s.name for s in symbols if s.name.startswith(THUNK)}
+    assert thunks == {f"{THUNK}nr_running", f"{THUNK}get_iowait_time"}
+
+
 def test_verify_accepts_them(newer: Kernel, built: dict[str, Built]) -> None:
     for name in ("fork", "dcache", "pointers", "vfat"):
         ran = kgbuild("verify", built[name].module, "--kernel", f"{newer.id.name}={newer.id.version}")
         assert ran.status == 0, ran.stdout
+
+
+def test_padding_is_counted_with_its_function(built: dict[str, Built]) -> None:
+    (unit,) = built["proc-version"].report["units"]
+    assert unit["parity"]["total"] == 2  # version_proc_show, proc_version_init
