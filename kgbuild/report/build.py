@@ -43,8 +43,8 @@ def kernel_report(kernel: Kernel) -> dict[str, str]:
 def unit_report(unit: UnitResult, object_name: str, because: str = "") -> dict[str, Any]:
     """Why a unit is compiled, and its parity.
 
-    An ambiguous function has the kernel's bytes, at more than one place of its name. Padding before a function counts as
-    part of it, unless it alone is not what runs.
+    An ambiguous function has the kernel's bytes, at more than one place of its name. Padding before a function counts
+    as part of it, unless it alone is not what runs.
     """
     atoms = unit.changes.original.atoms
     found = [f for f in unit.parity.functions if f.status in (DIFFERS, ABSENT) or not is_prefix(atoms[f.atom])]
