@@ -9,6 +9,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 KERNEL ?= debian:newest-6.1-cloud
+NEWER ?= debian:newest-6.12-cloud
 VENV := .venv
 RESULTS := results
 BIN := $(VENV)/bin
@@ -34,6 +35,7 @@ PACKAGES := \
 	clang e2fsprogs cpio patch git bsdutils util-linux
 
 export KGBUILD_TEST_KERNEL := $(KERNEL)
+export KGBUILD_TEST_NEWER_KERNEL := $(NEWER)
 
 .PHONY: help demo test check unit-test fuzz-test fuzz kernel-test docs bench kernel venv packages clean
 
@@ -42,11 +44,11 @@ help:
 	@echo 'make test     everything CI runs: check, unit tests, broken objects, then patches booted on a real kernel'
 	@echo 'make fuzz     look for objects that break kgbuild diff, guided by coverage, for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check    formatting, lint, types'
-	@echo 'make docs     write docs/limits.md and docs/noise.md anew'
+	@echo 'make docs     write docs/limits.md, docs/noise.md and docs/probes.md anew'
 	@echo 'make bench    measure build times and memory'
 	@echo 'make clean    remove results and the virtual environment (the kernels stay in the cache)'
 	@echo
-	@echo 'KERNEL=$(KERNEL) names the kernel, PYTHON=$(PYTHON) the interpreter.'
+	@echo 'KERNEL=$(KERNEL) names the kernel, NEWER=$(NEWER) a second one for the tests, PYTHON=$(PYTHON) the interpreter.'
 
 demo: kernel
 	@mkdir -p $(RESULTS)
@@ -74,6 +76,7 @@ fuzz: venv
 	$(BIN)/python -m tests.fuzz.guided --seconds $(FUZZ_SECONDS) $(RESULTS)/fuzz/corpus
 
 kernel-test: kernel
+	$(BIN)/kgbuild kernel fetch $(NEWER)
 	$(BIN)/python -m pytest tests/kernel
 
 docs: venv
@@ -81,6 +84,8 @@ docs: venv
 		> docs/limits.md
 	$(BIN)/python -c 'import sys; from kgbuild.report.limits import render_noise; sys.stdout.write(render_noise())' \
 		> docs/noise.md
+	$(BIN)/python -c 'import sys; from kgbuild.report.limits import render_probes; sys.stdout.write(render_probes())' \
+		> docs/probes.md
 
 bench: kernel
 	@mkdir -p $(RESULTS)

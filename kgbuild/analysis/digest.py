@@ -235,7 +235,7 @@ class _Digests:
         numbered: dict[int, list[tuple[str, str]]] = {}
         doubtful: set[int] = set()
         for section in self.view.obj.sections:
-            spec = self.view.arch.special.get(section.name)
+            spec = self.view.arch.special_of(section.name)
             if spec is None or not spec.compared or not section.alloc or not section.size:
                 continue
             relocs = self._sorted(section.index)

@@ -203,7 +203,7 @@ class _Parity:
 
     def _table(self, entry: Entry) -> _Table | None:
         """The kernel's table of an entry's kind, by the address its entries belong to."""
-        owner = self.view.arch.special[entry.section].owner
+        owner = entry.spec.owner
         ref = next(r for r in entry.refs if r.offset == owner)
         key = (entry.section, entry.size, ref.type)
         if key not in self.tables:
@@ -213,10 +213,9 @@ class _Parity:
 
     def _check_entries(self, atom: Atom, address: int, found: dict[int, Binding]) -> None:
         """Each entry of the function must be in the kernel's table, and no other for its code. Raises _Mismatch."""
-        special = self.view.arch.special
         ours: dict[str, list[Entry]] = {}
         for entry in self.entries.of(atom.id):
-            if special[entry.section].compared:
+            if entry.spec.compared:
                 ours.setdefault(entry.section, []).append(entry)
         for section, entries in sorted(ours.items()):
             table = self._table(entries[0])
