@@ -176,6 +176,7 @@ def test_an_export_without_endbr64() -> None:
 
 def test_a_kernel_that_does_not_track_them_has_no_such_rule() -> None:
     small = SmallTracked()
+    small.image = FakeImage()  # type: ignore[assignment]
     code(".text.callback", b"\x90" * 4 + b"\xc3")(small)
     point_to(".klp.sym.vmlinux.plain,0")(small)
     assert check(small.data) == []
