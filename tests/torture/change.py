@@ -182,6 +182,40 @@ def _one_of_twins(program: Program, rng: random.Random) -> str | None:
     return f"{f.name}: no longer a twin"
 
 
+def _both_twins(program: Program, rng: random.Random) -> str | None:
+    """Functions of one body change, each in its own way or both in the same."""
+    found = [(u, f) for u in program.units for f in u.functions if f.name.endswith("_twin") and not f.alias]
+    if not found:
+        return None
+    unit, f = rng.choice(found)
+    others = [g for g in unit.functions if f.name == f"{g.name}_twin"]
+    if not others:
+        return None
+    lines = rng.choice((("r += 77;", "r += 77;"), ("r += 77;", "r += 78;"), ("trace(r);", "trace(r);")))
+    for g, line in zip((f, others[0]), lines, strict=True):
+        g.body.insert(0, line)
+    return f"{f.name}: both twins change ({lines})"
+
+
+def _returns(program: Program, rng: random.Random) -> str | None:
+    """What never returned returns."""
+    found = [f for u in program.units for f in u.functions if f.name.endswith("_fail") and f.body]
+    if not found:
+        return None
+    f = rng.choice(found)
+    f.body = [rng.choice(("trace(a);", "if (a & 1) { die(3); }", "r += 8;"))]
+    return f"{f.name}: returns"
+
+
+def _section(program: Program, rng: random.Random) -> str | None:
+    found = [v for u in program.units for v in u.variables if v.static and not v.const]
+    if not found:
+        return None
+    v = rng.choice(found)
+    v.section = "" if v.section else ".data..read_mostly"
+    return f"{v.name}: in section {v.section or 'of its kind'}"
+
+
 def _become_twins(program: Program, rng: random.Random) -> str | None:
     pairs = [
         (f, g)
@@ -449,6 +483,9 @@ CHANGES: tuple[tuple[Change, float], ...] = (
     (_attributes, 3),
     (_one_of_twins, 6),
     (_become_twins, 3),
+    (_both_twins, 3),
+    (_returns, 4),
+    (_section, 0.4),
     (_new_function, 4),
     (_gone, 2),
     (_static_local, 3),

@@ -44,6 +44,7 @@ ATTRIBUTES = (
     ("noinline", "cold"),
     ("__attribute__((noclone))", "noinline"),
     ("__attribute__((flatten))",),
+    ("noinline", '__attribute__((optimize("no-ipa-sra")))'),
 )
 POOL = ("helper", "update", "check", "account", "reset_one")
 LOCALS = ("count", "last", "seen", "count", "level")
@@ -89,7 +90,8 @@ def call(ctx: Context, f: Function) -> str:
         known = ctx.variables(kind="cfg")
         if known and rng.random() < 0.4:
             return f"{f.name}(&{rng.choice(known).name}, {last})"
-        text = f'&(struct cfg){{ .a = {first}, .b = r, .mode = {constant(rng)}, .name = "{rng.choice(TEXTS)}" }}'
+        mode = f.fixed if f.fixed and rng.random() < 0.7 else constant(rng)
+        text = f'&(struct cfg){{ .a = {first}, .b = r, .mode = {mode}, .name = "{rng.choice(TEXTS)}" }}'
         return f"{f.name}({text}, {last})"
     third = f", {constant(rng)}" if f.kind == "wide" else ""
     return f"{f.name}({first}, {last}{third})"
@@ -137,6 +139,46 @@ def _call(ctx: Context) -> str | None:
             f"if (a & 1)\n\t\treturn {text};",
         )
     )
+
+
+def _around(ctx: Context) -> str | None:
+    """A value that may be kept in a register over a call, or read only once."""
+    found, known = ctx.callees("plain"), ctx.variables(kind="u32")
+    if not found or not known:
+        return None
+    f, v = ctx.random.choice(found), ctx.random.choice(known).name
+    return f"r += {v};\n\tr ^= {call(ctx, f)};\n\tr = r * 3 + {v};"
+
+
+def _itself(ctx: Context) -> str | None:
+    f = ctx.function
+    if f.kind not in ("plain", "one") or f.rank > 60 or any(f.name in s for s in f.body):
+        return None
+    rest = "" if f.kind == "one" else f", {f.fixed or 'r'}"
+    return f"if (a > 1 && a < 9)\n\t\tr += {f.name}(a - 2{rest});"
+
+
+def _hook(ctx: Context) -> str | None:
+    found = ctx.variables(kind="hook")
+    if not found or ctx.function.rank < 20:
+        return None
+    v = ctx.random.choice(found)
+    known = [f.name for f in ctx.unit.functions if f.kind == "one" and f.rank < 20]
+    if v.const or not known or ctx.random.random() < 0.75:
+        return f"r += {v.name}(r);"
+    return f"if (a == {ctx.random.randrange(8)})\n\t\t{v.name} = {ctx.random.choice(known)};"
+
+
+def _place(ctx: Context) -> str | None:
+    found = ctx.variables(kind="place")
+    if not found:
+        return None
+    v = ctx.random.choice(found)
+    target = next((w for w in ctx.unit.variables if w.name == v.init[0]), None)
+    reads = (f"r += *{v.name};", f"r ^= {v.name}[r & 1];")
+    if target is None or ctx.random.random() < 0.6:
+        return ctx.random.choice(reads)
+    return ctx.random.choice((f"*{v.name} += 3;", f"{v.name}[r & 1] ^= r;"))
 
 
 def _local(ctx: Context) -> str | None:
@@ -257,8 +299,12 @@ _MAKERS = (
     _rare,
     _outside,
     _head,
+    _around,
+    _itself,
+    _hook,
+    _place,
 )
-_WEIGHTS = (5, 10, 4, 5, 3, 3, 6, 3, 2, 1.5, 1.5, 2, 2, 1.5)
+_WEIGHTS = (5, 10, 4, 5, 3, 3, 6, 3, 2, 1.5, 1.5, 2, 2, 1.5, 2, 0.7, 2, 1.5)
 
 
 # -- cost --------------------------------------------------------------------------------------------------------------
@@ -269,7 +315,7 @@ def costs(program: Program) -> dict[str, int]:
     found: dict[str, int] = {}
     indirect = 60
     for _, f in sorted(program.functions(), key=lambda item: item[1].rank):
-        total = found.get(f.alias, 1) if f.alias else _cost(f.body, found, indirect)
+        total = found.get(f.alias, 1) if f.alias else _cost(f.body, found, indirect, f.name)
         found[f.name] = max(found.get(f.name, 0), total)
     return found
 
@@ -279,19 +325,28 @@ def cost_of(program: Program, function: Function, body: list[str]) -> int:
 
 
 def _cost(body: list[str], known: dict[str, int], indirect: int, skip: str = "") -> int:
-    total = 1
+    total, again = 1, 1
     for s in body:
         times = 8 if "for (" in s else 1
         words = WORD.findall(s)
+        if skip and skip in words:
+            again = 6
         total += times * sum(known.get(w, 0) for w in words if w != skip)
-        total += times * indirect * len(re.findall(r"\b(?:get|put|call_kept)\(", s))
-    return total
+        total += times * indirect * len(re.findall(r"\b(?:get|put|call_kept|hook\w*)\(", s))
+    return total * again
 
 
 # -- programs ----------------------------------------------------------------------------------------------------------
 
 
 def make_variable(rng: random.Random, name: str, kind: str, callbacks: list[str]) -> Variable:
+    v = _make_variable(rng, name, kind, callbacks)
+    if not v.const and rng.random() < 0.12:
+        v.section = ".data..read_mostly"
+    return v
+
+
+def _make_variable(rng: random.Random, name: str, kind: str, callbacks: list[str]) -> Variable:
     const = rng.random() < (0.5 if kind in ("array", "ops") else 0.15)
     if kind == "u32":
         return Variable(name, kind, [rng.choice(("0", "0", "3", "7"))], const=const)
@@ -300,6 +355,8 @@ def make_variable(rng: random.Random, name: str, kind: str, callbacks: list[str]
     if kind == "cfg":
         init = [str(rng.randrange(9)), str(rng.randrange(9)), str(rng.randrange(9)), f'"{rng.choice(TEXTS)}"']
         return Variable(name, kind, init, const=const)
+    if kind == "hook":
+        return Variable(name, kind, [rng.choice(callbacks)], const=rng.random() < 0.1)
     return Variable(name, "ops", [rng.choice(callbacks), rng.choice(callbacks)], const=const)
 
 
@@ -321,7 +378,7 @@ def generate(seed: int, size: int = 3) -> Program:
             _function(rng, program, unit, f"{letter}{number}", rng.randrange(20, 90))
     if rng.random() < 0.6:
         for number in range(rng.randint(1, 2)):
-            attributes = rng.choice((["inline"], ["inline"], ["noinline"], []))
+            attributes = list(rng.choice((("inline",), ("inline",), ("noinline",), (), ("noinline", "notrace"))))
             program.header.append(Function(f"shared{number}", "plain", rng.randrange(3, 20), attributes=attributes))
     if count > 1 and rng.random() < 0.4:
         one, other = rng.sample(program.units, 2)
@@ -336,6 +393,8 @@ def generate(seed: int, size: int = 3) -> Program:
     for unit in program.units:
         if rng.random() < 0.4:
             _part(rng, program, unit)
+        if rng.random() < 0.4:
+            _fail(rng, program, unit)
     _use_all(rng, program)
     for unit in program.units:
         _twins(rng, unit)
@@ -354,15 +413,21 @@ def _callbacks(rng: random.Random, program: Program, unit: Unit) -> None:
 def _variables(rng: random.Random, program: Program, unit: Unit) -> None:
     callbacks = [f.name for f in unit.functions if f.kind == "one"]
     for number in range(rng.randint(2, 6)):
-        kind = rng.choice(("u32", "u32", "u32", "array", "array", "cfg", "ops"))
+        kind = rng.choice(("u32", "u32", "u32", "u32", "array", "array", "array", "cfg", "ops", "hook"))
         free = [n for n in ("total", "limit", "table", "state") if n not in {v.name for v in unit.variables}]
         name = rng.choice(free) if free and rng.random() < 0.3 else f"{unit.name[0]}_v{number}"
+        if kind == "hook":
+            name = f"hook_{unit.name[0]}{number}"
         v = make_variable(rng, name, kind, callbacks)
-        if name.startswith(f"{unit.name[0]}_") and rng.random() < 0.15:
+        taken = {w.name for u in program.units for w in u.variables if not w.static}
+        if name not in taken and rng.random() < 0.15:
             v.static = False
         elif v.kind == "array" and rng.random() < 0.2:
             unit.variables.append(Variable(f"{name}_same", "array", list(v.init), const=v.const))
         unit.variables.append(v)
+    arrays = [v for v in unit.variables if v.kind == "array" and not v.const]
+    if arrays and rng.random() < 0.4:
+        unit.variables.append(Variable(f"{unit.name[0]}_place", "place", [rng.choice(arrays).name, "2"]))
 
 
 def _function(rng: random.Random, program: Program, unit: Unit, stem: str, rank: int) -> None:
@@ -372,7 +437,8 @@ def _function(rng: random.Random, program: Program, unit: Unit, stem: str, rank:
     name = rng.choice(pool) if repeated else f"f_{stem}"
     kind = rng.choice(("plain", "plain", "plain", "cfg", "cfg", "one", "wide"))
     f = Function(name, kind, rank, attributes=list(rng.choice(ATTRIBUTES)))
-    if not repeated and rng.random() < 0.2:
+    known = {g.name for u in program.units for g in u.functions if not g.static}
+    if name not in known and rng.random() < (0.1 if repeated else 0.2):
         f.static = False
         f.attributes = [a for a in f.attributes if a != "inline"]
     if kind != "one" and rng.random() < 0.6:
@@ -415,11 +481,22 @@ def _part(rng: random.Random, program: Program, unit: Unit) -> None:
             g.body.insert(rng.randrange(len(g.body) + 1), line)
 
 
+def _fail(rng: random.Random, program: Program, unit: Unit) -> None:
+    """A function that gcc finds never to return: nothing of its callers is left behind the call."""
+    f = Function(f"{unit.name[0]}_fail", "plain", 4, attributes=["noinline", *rng.choice(((), ("cold",)))])
+    f.body = [f"die({rng.randrange(99)});"]
+    unit.functions.append(f)
+    above = [g for g in unit.functions if g.rank > f.rank and not g.alias and "inline" not in g.attributes]
+    for g in rng.sample(above, min(len(above), 2)):
+        line = f"if (unlikely((r & 15) == {rng.randrange(16)}))\n\t\tr += {call(Context(program, unit, g, rng), f)};"
+        g.body.insert(rng.randrange(len(g.body) + 1), line)
+
+
 def _use_all(rng: random.Random, program: Program) -> None:
     """Nothing should be unused: what nobody calls is called by somebody above it."""
     for unit in program.units:
         for f in unit.functions:
-            if f.kind == "entry" or f.alias:
+            if f.kind == "entry" or f.alias or f.name.endswith("_fail"):
                 continue
             text = " ".join(s for _, g in program.functions() for s in g.body)
             if re.search(rf"\b{f.name}\b", text) and rng.random() < 0.6:
@@ -444,6 +521,9 @@ def _twins(rng: random.Random, unit: Unit) -> None:
         return
     twin = Function(f"{f.name}_twin", f.kind, f.rank, f.static, list(f.attributes), [], list(f.body), f.fixed)
     unit.functions.append(twin)
+    for v in unit.variables:
+        if v.kind in ("ops", "hook") and rng.random() < 0.5:
+            v.init = [twin.name if n == f.name and rng.random() < 0.6 else n for n in v.init]
     for g in unit.functions:
         if g.rank > f.rank and rng.random() < 0.4:
             for i, s in enumerate(g.body):

@@ -33,7 +33,8 @@ ARGUMENTS = {"entry": "a, b", "plain": "a, b", "wide": "a, b, c", "one": "a", "c
 
 @dataclass
 class Variable:
-    """A variable. `kind` is u32, array (of u32), cfg, ops or text; `init` the numbers, or the names, it begins with."""
+    """A variable. `kind` is u32, array (of u32), cfg, ops, hook (a function pointer) or place (a pointer into an
+    array); `init` the numbers, or the names, it begins with."""
 
     name: str
     kind: str
@@ -51,14 +52,20 @@ class Variable:
             return f"{const}u32 {name}{where} = {self.init[0]};"
         if self.kind == "array":
             return f"{const}u32 {name}[{len(self.init)}]{where} = {{ {', '.join(self.init)} }};"
-        if self.kind == "text":
-            return f'const char {name}[]{where} = "{self.init[0]}";'
+        if self.kind == "hook":
+            return f"u32 (*{const}{name})(u32){where} = {self.init[0]};"
+        if self.kind == "place":
+            return f"u32 *{const}{name}{where} = &{self.init[0]}[{self.init[1]}];"
         return f"{const}struct {self.kind} {name}{where} = {{ {', '.join(self.init)} }};"
 
     def external(self) -> str:
         const = "const " if self.const else ""
-        kind = {"u32": "u32", "array": "u32", "text": "char"}.get(self.kind, f"struct {self.kind}")
-        return f"extern {const}{kind} {self.name}{'[]' if self.kind in ('array', 'text') else ''};"
+        if self.kind == "hook":
+            return f"extern u32 (*{const}{self.name})(u32);"
+        if self.kind == "place":
+            return f"extern u32 *{const}{self.name};"
+        kind = "u32" if self.kind in ("u32", "array") else f"struct {self.kind}"
+        return f"extern {const}{kind} {self.name}{'[]' if self.kind == 'array' else ''};"
 
 
 @dataclass
@@ -120,7 +127,14 @@ class Program:
 
     def visible(self, unit: Unit) -> list[Function]:
         """The functions that code of a unit can call."""
-        foreign = [f for u in self.units if u is not unit for f in u.functions if not f.static and not f.weak]
+        own = {f.name for f in unit.functions}
+        foreign = [
+            f
+            for u in self.units
+            if u is not unit
+            for f in u.functions
+            if not f.static and not f.weak and f.name not in own
+        ]
         return self.header + unit.functions + foreign
 
 
@@ -279,7 +293,7 @@ def _signature(f: Function, name: str) -> str:
 
 
 def _external(v: Variable, name: str) -> str:
-    return v.external().replace(f" {v.name}", f" {name}", 1)
+    return re.sub(rf"(?<!\w){re.escape(v.name)}(?!\w)", name, v.external(), count=1)
 
 
 def _mapped(text: str, names: Mapping[str, str]) -> str:
