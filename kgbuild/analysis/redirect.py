@@ -152,10 +152,11 @@ class Redirects:
             if against:
                 self._refuse("K4-not-traceable", unit, name, f"{why}; {'; '.join(against[:3])}")
                 return
-            for n in original.names:
+            names = _names_of(unit, original, patched)
+            for n in names:
                 self.new_globals.setdefault(n, []).append((number, patched))
             for caller in outside:
-                self._pull_from(caller, original, name, key)
+                self._pull_from(caller, original, names, key)
         for function in users.callers:
             self._pull_in(number, unit, function, name, key)
         if not users.callers and original.bind == STB.LOCAL and not self._is_used(number, patched):
@@ -176,8 +177,10 @@ class Redirects:
             m.unit == number and any(r.atom == patched.id for r in view.refs(m.atom)) for m in self.c.members.values()
         )
 
-    def _pull_from(self, caller: Outside, original: Atom, name: str, key: tuple[int, int]) -> None:
-        """Bring in the functions of another unit that call a global function."""
+    def _pull_from(self, caller: Outside, original: Atom, names: list[str], key: tuple[int, int]) -> None:
+        """Bring in the functions of another unit that call a global function by one of `names`. Who calls it by a name
+        that the patch gives to another function means that one, and stays."""
+        name = self.c.members[key].atom.name
         numbers = [i for i, u in enumerate(self.c.units) if (u.source, u.target) == (caller.source, caller.object)]
         if not numbers:
             reason = f"{caller.function} calls {name}, which can't be redirected"
@@ -186,15 +189,19 @@ class Redirects:
             return
         other = self.c.units[numbers[0]]
         view = other.changes.patched
+        stays = False
         for symbol in (a for a in view.atoms if a.kind == UNDEFINED and a.name in original.names):
             users = users_in(view, symbol, other.target == VMLINUX)
+            if symbol.name not in names:
+                stays |= any(caller.function in f.names for f in users.callers)
+                continue
             if users.takers:
                 fact = f"{name} can't be redirected, and {', '.join(users.takers[:3])} holds its address"
                 self._refuse("K4-not-traceable", other, name, fact)
             for function in users.callers:
                 self._pull_in(numbers[0], other, function, name, key)
         mine = (m for m in self.c.members.values() if m.unit == numbers[0] and m.role in REPLACED)
-        if not any(caller.function in m.atom.names for m in mine):
+        if not stays and not any(caller.function in m.atom.names for m in mine):
             fact = f"calls {name} by the kernel's call graph, and its unit, compiled again, does not show it"
             self._refuse("K15-pull", other, caller.function, f"{caller.function} {fact}")
 
@@ -254,6 +261,13 @@ class Redirects:
                 self.c.redirects.append(Redirect(number, patched, candidate, sympos, address, unit.target))
                 return
         self._refuse("K5-symbol", unit, name, f"kallsyms does not list {name}")
+
+
+def _names_of(unit: UnitResult, original: Atom, patched: Atom) -> list[str]:
+    """The names of an original function that mean `patched` now: where one body had several names, the patch may have
+    given some of them to another function."""
+    by_name = unit.changes.patched.by_name
+    return [n for n in original.names if n in patched.names or not any(a.kind == FUNCTION for a in by_name.get(n, ()))]
 
 
 def _numbered_cold(by_name: dict[str, list[Atom]], name: str) -> list[str]:

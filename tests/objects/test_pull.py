@@ -144,3 +144,30 @@ def test_replacement_code_that_jumps_back_into_the_function_is_its_own() -> None
     )
     assert not p.refused
     assert roles(p.closure) == {"deep": "changed", "top": "pulled"}
+
+
+TWO_NAMES = """
+notrace noinline int deep(int x) { barrier(); return source(x) * 3; }
+#ifdef PATCHED
+notrace noinline int shallow(int x) { barrier(); return source(x) * 5; }
+#else
+extern __typeof__(deep) shallow __attribute__((alias("deep")));
+#endif
+"""
+
+
+def test_name_that_the_patch_gives_to_another_function() -> None:
+    """One body with two names becomes two functions, of which one changes. Who calls the other one must neither come
+    along nor get the changed one. Found by random programs."""
+    texts = {
+        "a.c": TWO_NAMES,
+        "b.c": "extern int deep(int), shallow(int); noinline int top(int x) { barrier(); return shallow(x) + 1; }"
+        "noinline int both(int x) { barrier(); return shallow(x) + deep(x); }"
+        "noinline int other(int x) { barrier(); return deep(x) + 2; }",
+    }
+    c = close_units(texts, GivenGraph({"deep": [(name, "b.c", Kind.CALL) for name in ("top", "both", "other")]}))
+    assert not c.refusals
+    assert roles(c) == {"shallow": "changed", "top": "pulled", "both": "pulled"}
+    assert sorted(r.name for r in c.redirects) == ["both", "top"]
+    assert sorted(b.name for b in c.bound.values() if b.name in ("deep", "shallow") and b.how == "klp") == ["deep"]
+    assert {c.members[member].atom.name for member in c.defined.values()} == {"shallow"}
