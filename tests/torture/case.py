@@ -147,9 +147,9 @@ def lost_state(before: Program, after: Program, patch: Patch) -> tuple[list[str]
         if unit.name not in patch.objects:
             continue
         other = after.units[number]
-        theirs = {(f.name, v.name): v for f in other.functions for v in f.locals}
+        theirs = {(f.name, v.name): v for f in other.functions + after.header for v in f.locals}
         theirs |= {("", v.name): v for v in other.variables}
-        mine = {(f.name, v.name): v for f in unit.functions for v in f.locals}
+        mine = {(f.name, v.name): v for f in unit.functions + before.header for v in f.locals}
         mine |= {("", v.name): v for v in unit.variables if v.static}
         for (function, name), v in mine.items():
             twin = theirs.get((function, name))

@@ -207,6 +207,20 @@ def _returns(program: Program, rng: random.Random) -> str | None:
     return f"{f.name}: returns"
 
 
+def _own_body(program: Program, rng: random.Random) -> str | None:
+    """What was another name of a function becomes one of its own."""
+    found = [(u, f) for u in program.units for f in u.functions if f.alias]
+    if not found:
+        return None
+    unit, f = rng.choice(found)
+    (target,) = [g for g in unit.functions if g.name == f.alias]
+    if target.kind != f.kind:
+        return None
+    f.alias, f.body, f.attributes = "", [*target.body, rng.choice(("r += 3;", "trace(r);"))], list(target.attributes)
+    f.body = [s for s in f.body if not any(re.search(rf"\b{v.name}\b", s) for v in target.locals)]
+    return f"{f.name}: a body of its own"
+
+
 def _section(program: Program, rng: random.Random) -> str | None:
     found = [v for u in program.units for v in u.variables if v.static and not v.const]
     if not found:
@@ -390,6 +404,7 @@ def _order(program: Program, rng: random.Random) -> str | None:
 def _variable_order(program: Program, rng: random.Random) -> str | None:
     unit = rng.choice(program.units)
     rng.shuffle(unit.variables)
+    unit.variables.sort(key=lambda v: v.kind == "place")  # behind what it points into
     return f"{unit.name}: variables in another order"
 
 
@@ -486,6 +501,7 @@ CHANGES: tuple[tuple[Change, float], ...] = (
     (_both_twins, 3),
     (_returns, 4),
     (_section, 0.4),
+    (_own_body, 1.5),
     (_new_function, 4),
     (_gone, 2),
     (_static_local, 3),

@@ -71,7 +71,7 @@ class Context:
     def variables(self, *, kind: str, written: bool = False) -> list[Variable]:
         own = {v.name for v in self.unit.variables}
         foreign = [v for u in self.program.units for v in u.variables if not v.static and v.name not in own]
-        here = [] if self.function in self.program.header else self.function.locals + self.unit.variables + foreign
+        here = self.function.locals + ([] if self.function in self.program.header else self.unit.variables + foreign)
         return [v for v in here if v.kind == kind and not (written and v.const)]
 
 
@@ -265,7 +265,28 @@ def _switch(ctx: Context) -> str:
 
 def _text(ctx: Context) -> str:
     text = ctx.random.choice(TEXTS)
-    return ctx.random.choice((f'say("{text}");', f'if (r & 1)\n\t\tsay("{text}");', f'r += "{text}"[0];'))
+    return ctx.random.choice(
+        (f'say("{text}");', f'if (r & 1)\n\t\tsay("{text}");', f'r += "{text}"[0];', "say(__func__);")
+    )
+
+
+def _temporary(ctx: Context) -> str:
+    """An array on the stack that begins with values: gcc keeps them in a constant without a name."""
+    n = ctx.random.choice((4, 8))
+    values = ", ".join(str(ctx.random.randrange(99)) for _ in range(n))
+    const = ctx.random.choice(("", "static const ", "static const ", "static const "))
+    written = "" if const else f"t[a & {n - 1}] += r; "
+    return f"{{ {const}u32 t[{n}] = {{ {values} }}; {written}r += t[r & {n - 1}]; }}"
+
+
+def _literal(ctx: Context) -> str | None:
+    found = ctx.variables(kind="literal")
+    if not found:
+        return None
+    v = ctx.random.choice(found).name
+    return ctx.random.choice(
+        (f"r += {v}->mode;", f"say({v}->name);", f"{v}->a++;", f"{v}->b += r & 3;\n\tr ^= {v}->b;")
+    )
 
 
 def _rare(ctx: Context) -> str:
@@ -303,8 +324,10 @@ _MAKERS = (
     _itself,
     _hook,
     _place,
+    _temporary,
+    _literal,
 )
-_WEIGHTS = (5, 10, 4, 5, 3, 3, 6, 3, 2, 1.5, 1.5, 2, 2, 1.5, 2, 0.7, 2, 1.5)
+_WEIGHTS = (5, 10, 4, 5, 3, 3, 6, 3, 2, 1.5, 2, 2, 2, 1.5, 2, 0.7, 2, 1.5, 1.5, 2)
 
 
 # -- cost --------------------------------------------------------------------------------------------------------------
@@ -352,7 +375,7 @@ def _make_variable(rng: random.Random, name: str, kind: str, callbacks: list[str
         return Variable(name, kind, [rng.choice(("0", "0", "3", "7"))], const=const)
     if kind == "array":
         return Variable(name, kind, [str(rng.randrange(50)) for _ in range(rng.choice((4, 8)))], const=const)
-    if kind == "cfg":
+    if kind in ("cfg", "literal"):
         init = [str(rng.randrange(9)), str(rng.randrange(9)), str(rng.randrange(9)), f'"{rng.choice(TEXTS)}"']
         return Variable(name, kind, init, const=const)
     if kind == "hook":
@@ -413,7 +436,7 @@ def _callbacks(rng: random.Random, program: Program, unit: Unit) -> None:
 def _variables(rng: random.Random, program: Program, unit: Unit) -> None:
     callbacks = [f.name for f in unit.functions if f.kind == "one"]
     for number in range(rng.randint(2, 6)):
-        kind = rng.choice(("u32", "u32", "u32", "u32", "array", "array", "array", "cfg", "ops", "hook"))
+        kind = rng.choice(("u32", "u32", "u32", "u32", "array", "array", "array", "cfg", "ops", "hook", "literal"))
         free = [n for n in ("total", "limit", "table", "state") if n not in {v.name for v in unit.variables}]
         name = rng.choice(free) if free and rng.random() < 0.3 else f"{unit.name[0]}_v{number}"
         if kind == "hook":
@@ -444,7 +467,7 @@ def _function(rng: random.Random, program: Program, unit: Unit, stem: str, rank:
     if kind != "one" and rng.random() < 0.6:
         f.fixed = constant(rng)
     unit.functions.append(f)
-    if not f.static and rng.random() < 0.1:
+    if not f.static and rng.random() < 0.3:
         alias = Function(f"{name}_alias", kind, rank, static=False, alias=name)
         unit.functions.append(alias)
 
@@ -454,7 +477,7 @@ def _bodies(rng: random.Random, program: Program) -> None:
         if f.alias:
             continue
         home = unit or program.units[0]
-        if unit is not None and rng.random() < 0.35:
+        if rng.random() < (0.35 if unit is not None else 0.15):
             name = rng.choice(LOCALS) if rng.random() < 0.35 else f"count_{f.name}"
             f.locals.append(Variable(name, "u32", [rng.choice(("0", "0", "5"))]))
         ctx = Context(program if unit is not None else Program((), [], program.header), home, f, rng)
@@ -513,7 +536,8 @@ def _twins(rng: random.Random, unit: Unit) -> None:
     """Functions and variables with the same contents, for identical code folding."""
     if rng.random() > 0.7:
         return
-    found = [f for f in unit.functions if f.kind in ("plain", "one", "cfg") and not f.locals and not f.alias and f.body]
+    kinds = ("plain", "one", "cfg", "entry")
+    found = [f for f in unit.functions if f.kind in kinds and not f.locals and not f.alias and f.body]
     if not found:
         return
     f = rng.choice([f for f in found if not f.weak] or found)

@@ -9,6 +9,7 @@ relocations written, and a jump put where a function calls __fentry__.
 
 from __future__ import annotations
 
+import difflib
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -110,6 +111,18 @@ def start(folder: Path, program: Program) -> Running:
     return Running(folder, program, texts, objects, image, KernelImage(image.obj), parse_symvers(symvers.read_text()))
 
 
+def with_lines(before: str, after: str) -> str:
+    """The patched text with a #line directive behind each difference, as the builder leaves them: what only moved keeps
+    the line it had."""
+    old, new = before.splitlines(), after.splitlines()
+    out: list[str] = []
+    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag == "equal" and out:
+            out.append(f"#line {i1 + 1}")
+        out += old[i1:i2] if tag == "equal" else new[j1:j2]
+    return "\n".join(out) + "\n"
+
+
 @dataclass
 class Patch:
     """What became of a change. `objects` are the patched units' objects by name; where nothing is refused and there
@@ -135,6 +148,7 @@ def make_patch(running: Running, after: Program, sabotage: Callable[[Closure], N
         text = render(after, unit)
         if text == running.texts[unit.name]:
             continue
+        text = with_lines(running.texts[unit.name], text)
         out = f"{unit.name}.patched.o"
         data = compile_c(running.folder, text, unit.name, out, (*FLAGS, *SPLIT, *after.flags))
         before, view, parity = running.original(unit.name)

@@ -33,8 +33,8 @@ ARGUMENTS = {"entry": "a, b", "plain": "a, b", "wide": "a, b, c", "one": "a", "c
 
 @dataclass
 class Variable:
-    """A variable. `kind` is u32, array (of u32), cfg, ops, hook (a function pointer) or place (a pointer into an
-    array); `init` the numbers, or the names, it begins with."""
+    """A variable. `kind` is u32, array (of u32), cfg, ops, hook (a function pointer), place (a pointer into an array)
+    or literal (a pointer to a cfg that has no name); `init` the numbers, or the names, it begins with."""
 
     name: str
     kind: str
@@ -56,6 +56,8 @@ class Variable:
             return f"u32 (*{const}{name})(u32){where} = {self.init[0]};"
         if self.kind == "place":
             return f"u32 *{const}{name}{where} = &{self.init[0]}[{self.init[1]}];"
+        if self.kind == "literal":
+            return f"struct cfg *{const}{name}{where} = &(struct cfg){{ {', '.join(self.init)} }};"
         return f"{const}struct {self.kind} {name}{where} = {{ {', '.join(self.init)} }};"
 
     def external(self) -> str:
@@ -64,6 +66,8 @@ class Variable:
             return f"extern u32 (*{const}{self.name})(u32);"
         if self.kind == "place":
             return f"extern u32 *{const}{self.name};"
+        if self.kind == "literal":
+            return f"extern struct cfg *{const}{self.name};"
         kind = "u32" if self.kind in ("u32", "array") else f"struct {self.kind}"
         return f"extern {const}{kind} {self.name}{'[]' if self.kind == 'array' else ''};"
 
@@ -250,7 +254,7 @@ class _Reference:
         if f.alias:
             target = names.get(f.alias, f.alias)
             return f"{f.head(attributes=False)}\n{{\n\treturn {target}({ARGUMENTS[f.kind]});\n}}\n"
-        return _mapped(f.text(plain=True), names)
+        return _mapped(f.text(plain=True), names).replace("__func__", f'"{f.name}"')
 
     def _overridden(self, side: int, f: Function) -> bool:
         return f.weak and any(g.name == f.name and not g.weak for _, g in self.sides[side].functions())
