@@ -221,6 +221,36 @@ def _own_body(program: Program, rng: random.Random) -> str | None:
     return f"{f.name}: a body of its own"
 
 
+def _override(program: Program, rng: random.Random) -> str | None:
+    """A weak definition is overridden, by a unit that did not."""
+    found = [(u, f) for u in program.units for f in u.functions if f.weak]
+    if not found or len(program.units) < 2:
+        return None
+    unit, f = rng.choice(found)
+    if any(g.name == f.name and not g.weak for _, g in program.functions()):
+        return None
+    new = Function(f.name, f.kind, f.rank, static=False, attributes=["noinline"], body=[*f.body, "r += 5;"])
+    new.body = [s for s in new.body if not any(re.search(rf"\b{v.name}\b", s) for v in f.locals + unit.variables)]
+    new.body = [s for s in new.body if not any(re.search(rf"\b{g.name}\b", s) for g in unit.functions if g.static)]
+    rng.choice([u for u in program.units if u is not unit]).functions.insert(0, new)
+    return f"{f.name}: overridden"
+
+
+def _move(program: Program, rng: random.Random) -> str | None:
+    """A global variable moves to another unit."""
+    found = [(u, v) for u in program.units for v in u.variables if not v.static and v.kind in ("u32", "array")]
+    if not found or len(program.units) < 2:
+        return None
+    unit, v = rng.choice(found)
+    to = rng.choice([u for u in program.units if u is not unit])
+    used = any(w.kind == "place" and w.init[0] == v.name for w in unit.variables)
+    if used or any(w.name == v.name for w in to.variables):
+        return None
+    unit.variables.remove(v)
+    to.variables.insert(0, v)
+    return f"{v.name}: moves to {to.name}"
+
+
 def _section(program: Program, rng: random.Random) -> str | None:
     found = [v for u in program.units for v in u.variables if v.static and not v.const]
     if not found:
@@ -501,6 +531,8 @@ CHANGES: tuple[tuple[Change, float], ...] = (
     (_both_twins, 3),
     (_returns, 4),
     (_section, 0.4),
+    (_override, 0.6),
+    (_move, 0.4),
     (_own_body, 1.5),
     (_new_function, 4),
     (_gone, 2),

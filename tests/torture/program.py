@@ -43,11 +43,11 @@ class Variable:
     const: bool = False
     section: str = ""
 
-    def declare(self, name: str | None = None) -> str:
-        """Its definition in C, without `static`."""
+    def declare(self, name: str | None = None, *, plain: bool = False) -> str:
+        """Its definition in C, without `static`; `plain` leaves its section out."""
         name = name or self.name
         const = "const " if self.const else ""
-        where = f' section("{self.section}")' if self.section else ""
+        where = f' section("{self.section}")' if self.section and not plain else ""
         if self.kind == "u32":
             return f"{const}u32 {name}{where} = {self.init[0]};"
         if self.kind == "array":
@@ -192,26 +192,29 @@ class _Reference:
             for side in (0, 1):
                 self._variables(units, side, names[side], heads, data)
             self._functions(units, names, heads, data, bodies)
+        self._globals(heads, data, bodies)
         lines = ['#include "torture.h"', f"u32 {FLAG} = 0;", *heads, *data, *bodies]
         return "\n".join(dict.fromkeys(lines)) + "\n"
 
-    # A variable or function that is not the same on both sides gets a name for each.
+    # A variable, or a static function, that is not the same on both sides gets a name for each. What is global may have
+    # moved to another unit.
 
     def _names(self, units: tuple[Unit, Unit]) -> tuple[dict[str, str], dict[str, str]]:
         out: tuple[dict[str, str], dict[str, str]] = ({}, {})
+        everywhere = [{v.name: v for u in p.units for v in u.variables if not v.static} for p in self.sides]
         variables = [{v.name: v for v in u.variables} for u in units]
         functions = [{f.name: f for f in self._all(side, units[side])} for side in (0, 1)]
         for side in (0, 1):
             other = 1 - side
-            for v in variables[side].values():
-                own = flat(units[side], v.name) if v.static else v.name
-                same = v.name in variables[other] and shared(v, variables[other][v.name])
-                out[side][v.name] = own if same else f"{own}__{side}"
+            for name, v in (everywhere[side] | variables[side]).items():
+                twin = (variables if v.static else everywhere)[other].get(name)
+                own = flat(units[side], name) if v.static else name
+                out[side][name] = own if twin is not None and shared(v, twin) else f"{own}__{side}"
             for f in functions[side].values():
                 own = flat(units[side], f.name) if f.static else f.name
                 if f.static:
-                    twin = functions[other].get(f.name)
-                    same = twin is not None and twin.static == f.static and twin.kind == f.kind
+                    twin_function = functions[other].get(f.name)
+                    same = twin_function is not None and twin_function.static and twin_function.kind == f.kind
                     out[side][f.name] = own if same else f"{own}__{side}"
         return out
 
@@ -223,7 +226,7 @@ class _Reference:
     ) -> None:
         for v in units[side].variables:
             heads.append(_external(v, names[v.name]))
-            data.append(_mapped(v.declare(), names))
+            data.append(_mapped(v.declare(plain=True), names))
 
     def _functions(
         self,
@@ -233,22 +236,50 @@ class _Reference:
         data: list[str],
         bodies: list[str],
     ) -> None:
-        found = [{f.name: f for f in self._all(side, units[side])} for side in (0, 1)]
+        found = [{f.name: f for f in self._all(side, units[side]) if f.static} for side in (0, 1)]
         for name in dict.fromkeys([*found[0], *found[1]]):
             versions = [found[side].get(name) for side in (0, 1)]
-            texts: list[str] = []
-            for side, f in enumerate(versions):
-                texts.append("")
-                if f is None or self._overridden(side, f):
-                    continue
-                own = dict(names[side])
-                for v in f.locals:
-                    shown = flat(units[side], v.name, name)
-                    twin = next((w for w in (versions[1 - side] or f).locals if w.name == v.name), None)
-                    own[v.name] = shown if twin is not None and shared(v, twin) else f"{shown}__{side}"
-                    data.append(v.declare(own[v.name]))
-                texts[side] = self._one(f, own)
+            texts = [self._version(versions, side, units[side], names[side], data) for side in (0, 1)]
             self._both(versions, texts, names, name, heads, bodies)
+
+    def _globals(self, heads: list[str], data: list[str], bodies: list[str]) -> None:
+        homes = [
+            {
+                f.name: (n, f)
+                for n, u in enumerate(p.units)
+                for f in u.functions
+                if not f.static and not self._overridden(s, f)
+            }
+            for s, p in enumerate(self.sides)
+        ]
+        for name in dict.fromkeys([*homes[0], *homes[1]]):
+            versions, texts = [], []
+            for side in (0, 1):
+                home = homes[side].get(name)
+                versions.append(home[1] if home is not None else None)
+            for side in (0, 1):
+                home = homes[side].get(name)
+                if home is None:
+                    texts.append("")
+                    continue
+                units = (self.sides[0].units[home[0]], self.sides[1].units[home[0]])
+                texts.append(self._version(versions, side, units[side], self._names(units)[side], data))
+            self._both(versions, texts, ({}, {}), name, heads, bodies)
+
+    def _version(
+        self, versions: list[Function | None], side: int, unit: Unit, names: Mapping[str, str], data: list[str]
+    ) -> str:
+        """One side's definition, with its static locals among the data."""
+        f = versions[side]
+        if f is None:
+            return ""
+        own = dict(names)
+        for v in f.locals:
+            shown = flat(unit, v.name, f.name)
+            twin = next((w for w in (versions[1 - side] or f).locals if w.name == v.name), None)
+            own[v.name] = shown if twin is not None and shared(v, twin) else f"{shown}__{side}"
+            data.append(v.declare(own[v.name], plain=True))
+        return self._one(f, own)
 
     def _one(self, f: Function, names: Mapping[str, str]) -> str:
         if f.alias:
