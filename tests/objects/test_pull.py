@@ -158,7 +158,7 @@ extern __typeof__(deep) shallow __attribute__((alias("deep")));
 
 def test_name_that_the_patch_gives_to_another_function() -> None:
     """One body with two names becomes two functions, of which one changes. Who calls the other one must neither come
-    along nor get the changed one. Found by random programs."""
+    along nor get the changed one. Found in the harness of tests/torture."""
     texts = {
         "a.c": TWO_NAMES,
         "b.c": "extern int deep(int), shallow(int); noinline int top(int x) { barrier(); return shallow(x) + 1; }"
@@ -177,8 +177,8 @@ HOOK = "notrace noinline int hook(int x) { barrier(); return source(x) * 7; }"
 
 
 def test_new_definition_that_overrides_a_weak_one() -> None:
-    """The kernel's callers of the weak one, in units that the patch does not touch, would go on calling it. Found by
-    random programs."""
+    """The kernel's callers of the weak one, in units that the patch does not touch, would go on calling it. Found in
+    the harness of tests/torture."""
     texts = {
         "a.c": f"#ifdef PATCHED\n{HOOK}\n#endif\n" + BY + "int own(int x) { return source(x) * BY; }",
         "b.c": "weak int hook(int x) { return source(x); } int top(int x) { return hook(x) + 1; }",

@@ -414,7 +414,7 @@ def generate(seed: int, size: int = 3) -> Program:
             unit.functions.append(f)
     _bodies(rng, program)
     for unit in program.units:
-        if rng.random() < 0.4:
+        if rng.random() < 0.5:
             _part(rng, program, unit)
         if rng.random() < 0.4:
             _fail(rng, program, unit)
@@ -495,8 +495,11 @@ def _part(rng: random.Random, program: Program, unit: Unit) -> None:
     f = Function(f"{unit.name[0]}_part", "plain", 30)
     unit.functions.append(f)
     ctx = Context(program, unit, f, rng)
-    made = [statement(ctx) for _ in range(5)] + ["for (u32 i = 0; i < 3; i++)\n\t\ttrace(r + i);"] * 2
-    f.body = [f"if (!(a & {rng.choice((1, 2, 4))}))\n\t\treturn {constant(rng)};", *made]
+    loop = "for (u32 i = 0; i < 3; i++)\n\t\ttrace(r + i);"
+    made = [_outside(ctx), loop, _variable(ctx) or 'say("late");', "r += source(r) & 7;", loop, _outside(ctx)]
+    head = f"if (__builtin_expect(!(a & {rng.choice((1, 2, 4))}), 1))\n\t\treturn {constant(rng)};"
+    # the tail takes parameters only: what was worked out before the head can not be passed to it
+    f.body = [head, "r = a * 7;", *made]
     above = [g for g in unit.functions if g.rank > f.rank and not g.alias and "inline" not in g.attributes]
     for g in rng.sample(above, min(len(above), 4)):
         line = f"r += {call(Context(program, unit, g, rng), f)};"
