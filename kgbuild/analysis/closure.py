@@ -95,8 +95,9 @@ class _Closer(Redirects):
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
                 self._redirect(number, unit, change.original, change.patched)
-        for unit in self.c.units:
+        for number, unit in enumerate(self.c.units):
             self._check_vanished(unit)
+            self._check_taken_names(number, unit)
         while self.todo:
             number, atom = self.todo.pop(0)
             self._follow(number, atom)
