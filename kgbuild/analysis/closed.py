@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kgbuild.analysis.diff import Changes
 from kgbuild.analysis.parity import ParityProof
@@ -25,8 +26,7 @@ class UnitResult:
     target: str = VMLINUX
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One atom that goes into the module, and why. `role` is changed, pulled, new, carried, cold, prefix
     or data; `via` is the member it came with, None for what the patch itself changes."""
 
@@ -37,8 +37,7 @@ class Member:
     via: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True)
-class Redirect:
+class Redirect(NamedTuple):
     """One klp_func: the kernel's function and the module's."""
 
     unit: int

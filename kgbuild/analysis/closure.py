@@ -9,14 +9,11 @@ as a copy, and followed in turn. Whatever has no rule is a refusal, and all refu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
 from kgbuild.analysis.diff import is_init
-from kgbuild.analysis.exports import Export
-from kgbuild.analysis.image import KernelImage
-from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.parity import EXACT
 from kgbuild.analysis.pull import is_branch
@@ -25,6 +22,12 @@ from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bo
 from kgbuild.elf.consts import STB
 from kgbuild.special.entries import BadEntry, Entry
 from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.callgraph import CallGraph
+    from kgbuild.analysis.exports import Export
+    from kgbuild.analysis.image import KernelImage
+    from kgbuild.analysis.module_image import ModuleImage
 
 __all__ = ["Closure", "Member", "Redirect", "UnitResult", "close", "close_in"]
 

@@ -8,7 +8,7 @@ name it likes. Accidental differences are set aside by the rules of `noise`, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgbuild.analysis import noise
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, Correlation, is_anonymous, is_stateless, same_stateless, stem
@@ -22,8 +22,7 @@ _NESTED = 120  # levels of functions folded on one side, and of data between the
 _TEXT = (".text", ".text.unlikely", ".text.hot", ".text.startup")
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """Why a function counts as changed: `kind` (code, reference, entry, cold, ambiguous), where, what."""
 
     kind: str

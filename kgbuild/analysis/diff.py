@@ -8,7 +8,8 @@ address the assembler writes whichever name it likes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgbuild.analysis import noise
 from kgbuild.analysis.compare import Comparer, Reason, first_difference
@@ -44,8 +45,7 @@ REGISTRATION = (
 PREFIXES = ("__pfx_", "__cfi_")
 
 
-@dataclass(frozen=True)
-class Changed:
+class Changed(NamedTuple):
     """A function of the patched object that is not the original's."""
 
     original: Atom
@@ -153,7 +153,7 @@ class _Differ:
 
     def _noise(self) -> tuple[Noise, ...]:
         """What was set aside, by function; a `.cold` half is part of its function."""
-        found = {replace(n, function=n.function.partition(".cold")[0]) for n in self.comparer.noise}
+        found = {n._replace(function=n.function.partition(".cold")[0]) for n in self.comparer.noise}
         before, after = (noise.index_of_messages(view) for view in (self.o, self.p))
         for function in before.keys() & after.keys():
             if before[function] != after[function]:

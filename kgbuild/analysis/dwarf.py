@@ -10,10 +10,7 @@ looked into: the relocations of .debug_info say where they are.
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kgbuild.elf.object import Object
 
@@ -24,8 +21,7 @@ _MAX_DEPTH = 256
 _OP_ADDR = 3
 
 
-@dataclass(frozen=True)
-class Declaration:
+class Declaration(NamedTuple):
     """A static local's declaration: declaring function, variable, line."""
 
     function: str
@@ -49,19 +45,20 @@ def read_static_locals(obj: Object, sections: set[int] | None = None) -> dict[tu
 class _Search:
     def __init__(self, dwarf: Dwarf, sections: set[int]) -> None:
         self.dwarf = dwarf
-        rows = dwarf.relocs
-        meant = dwarf.obj.symbols["shndx"][rows["sym"]] if len(rows) else np.zeros(0, np.int64)
-        wanted = rows[np.isin(meant, sorted(sections))]
-        # where in .debug_info an address is -> (section, offset) that it means
-        self.places: dict[int, tuple[int, int]] = {}
-        for offset, _, sym, addend in wanted.tolist():
-            symbol = dwarf.obj.symbols[sym]
-            self.places[offset] = (int(symbol["shndx"]), int(symbol["value"]) + addend)
-        self.offsets = sorted(self.places)
+        shndx, value = dwarf.obj.columns.shndx, dwarf.obj.columns.value
+        # where in .debug_info an address is -> (section, offset) that it means; by offset
+        self.places = {
+            offset: (shndx[sym], value[sym] + addend)
+            for offset, _, sym, addend in dwarf.relocs
+            if shndx[sym] in sections
+        }
+        self.offsets = list(self.places)
         self.out: dict[tuple[int, int], Declaration] = {}
 
     def run(self) -> dict[tuple[int, int], Declaration]:
         from kgbuild.elf.dwarf import TAG_SUBPROGRAM
+
+        functions = frozenset({TAG_SUBPROGRAM})
 
         for header, first, end, table in self.dwarf.units():
             if not self._any(first, end):
@@ -69,8 +66,8 @@ class _Search:
             top = self.dwarf.die(first, header, end, table)
             if top is None:
                 continue
-            for child, sibling in self.dwarf.children(top, end, table):
-                if child.tag == TAG_SUBPROGRAM and child.children and self._any(child.next, sibling or end):
+            for child, sibling in self.dwarf.children(top, end, table, functions):
+                if child.children and self._any(child.next, sibling or end):
                     self._walk(child, self.dwarf.name(child, end, table), end, table, 0)
         return self.out
 
@@ -84,13 +81,14 @@ class _Search:
 
         if depth > _MAX_DEPTH:
             raise self.dwarf.fault(die.offset, "entries nest too deeply")
-        for child, sibling in self.dwarf.children(die, end, table):
+        wanted = frozenset({TAG_VARIABLE, TAG_LEXICAL_BLOCK, TAG_INLINED})
+        for child, sibling in self.dwarf.children(die, end, table, wanted):
             if child.tag == TAG_VARIABLE:
                 place = self._location(child)
                 if place is not None:
                     line = self.dwarf.constant(child, AT_DECL_LINE)
                     self.out[place] = Declaration(function, self.dwarf.name(child, end, table), line)
-            elif child.tag in (TAG_LEXICAL_BLOCK, TAG_INLINED) and self._any(child.next, sibling or end):
+            elif self._any(child.next, sibling or end):
                 self._walk(child, function, end, table, depth + 1)
 
     def _location(self, die: Die) -> tuple[int, int] | None:

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgbuild.errors import UserError
 
 
-@dataclass(frozen=True)
-class Export:
+class Export(NamedTuple):
     """One export: name, CRC (0 without MODVERSIONS), object ("vmlinux" or a module's path), kind, namespace."""
 
     name: str

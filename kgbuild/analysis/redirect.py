@@ -9,17 +9,20 @@ behind that still reaches it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.diff import is_init, is_prefix
-from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
 from kgbuild.analysis.pull import Outside, is_branch, users_in, users_outside
 from kgbuild.analysis.resolve import VMLINUX, World
 from kgbuild.elf.consts import STB
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.callgraph import CallGraph
+    from kgbuild.analysis.image import KernelImage
 
 # Roles of members that take the place of the kernel's function, by a redirection of their own or of their callers.
 REPLACED = ("changed", "pulled")

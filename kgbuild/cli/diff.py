@@ -16,6 +16,7 @@ from kgbuild.cli.ui import Output, show_error
 from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
+    from kgbuild.analysis.exports import Export
     from kgbuild.analysis.symtab import ParentSymbols
     from kgbuild.elf.object import Object
     from kgbuild.emit.objdiff import ObjectDiff
@@ -63,7 +64,6 @@ def diff(
       kgbuild diff fork.orig.o fork.patched.o -o fork.out.o --json -
       kgbuild diff fork.orig.o fork.patched.o --explain copy_process
     """
-    from kgbuild.analysis.exports import parse_symvers
     from kgbuild.emit.objdiff import diff_objects
 
     if json_file is None and common.form == "json":
@@ -72,7 +72,7 @@ def diff(
         raise click.UsageError("--explain only shows: leave out -o, --json and --report")
     out = Output(quiet=common.silent or json_file == "-" or explain is not None, no_color=common.no_color)
     left, right = _read_object(original), _read_object(patched)
-    exports = parse_symvers(_read_text(symvers)) if symvers is not None else {}
+    exports = _read_symvers(symvers) if symvers is not None else {}
     parent = _read_parent(parent_symtab) if parent_symtab is not None else None
     found = diff_objects(left, right, patched.name, exports, parent, ignore_init)
     status = 1 if found.refusals else 4 if found.nothing else 0
@@ -107,8 +107,10 @@ def _read(path: Path) -> bytes:
         raise UserError(error.strerror or str(error), place=str(path), remedy="name a readable file") from error
 
 
-def _read_text(path: Path) -> str:
-    return _read(path).decode("utf-8", "replace")
+def _read_symvers(path: Path) -> dict[str, Export]:
+    from kgbuild.analysis.exports import parse_symvers
+
+    return parse_symvers(_read(path).decode("utf-8", "replace"))
 
 
 def _read_object(path: Path) -> Object:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import bisect
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from kgbuild.elf.consts import SHF
 from kgbuild.elf.object import Object, Section
@@ -36,21 +36,21 @@ _FIXED = {
 }
 _LEB = {0x0D, 0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23}
 _BLOCK = {0x0A: 1, 0x03: 2, 0x04: 4}
+_STRUCTURES = frozenset({TAG_STRUCTURE})
 _MAX_DEPTH = 256
 _MAX_SECTION = 1 << 28  # bytes of debugging information, decompressed; more is not believed
 _ZLIB = 1
 
 
-@dataclass(frozen=True)
-class _Abbreviation:
+class _Abbreviation(NamedTuple):
     tag: int
     children: bool
     attributes: tuple[tuple[int, int, int], ...]  # attribute, form, implicit value
     size: int  # of all attributes where it is fixed, else -1
+    sibling: int  # where among the attributes the place of the next sibling is said, -1 where that is not fixed
 
 
-@dataclass(frozen=True)
-class Die:
+class Die(NamedTuple):
     """One entry: its offset in .debug_info, tag, where the entry behind its attributes begins, where its next sibling
     does (0 where that is not said), and for each attribute the form and the place of its value."""
 
@@ -60,7 +60,7 @@ class Die:
     next: int
     sibling: int
     unit: int
-    attributes: dict[int, tuple[int, int, int]] = field(repr=False)
+    attributes: dict[int, tuple[int, int, int]]
 
 
 class Dwarf:
@@ -69,10 +69,7 @@ class Dwarf:
     def __init__(self, obj: Object, section: Section) -> None:
         self.obj, self.section = obj, section
         self.data = self._bytes(section)
-        rows = obj.relocs(section.index)
-        rows = rows[rows["offset"].argsort(kind="stable")]
-        self.reloc_offsets: list[int] = rows["offset"].tolist()
-        self.relocs = rows
+        self.relocs = obj.reloc_rows(section.index)
         self._abbreviations: dict[int, dict[int, _Abbreviation]] = {}
 
     def fault(self, at: int, fact: str) -> FormatError:
@@ -133,8 +130,7 @@ class Dwarf:
                 if name == 0 and form == 0:
                     break
                 attributes.append((name, form, implicit))
-            sizes = [_FIXED.get(form, -1) for _, form, _ in attributes]
-            out[code] = _Abbreviation(tag, children, tuple(attributes), -1 if -1 in sizes else sum(sizes))
+            out[code] = _Abbreviation(tag, children, tuple(attributes), *_layout(attributes))
         self._abbreviations[start] = out
         return out
 
@@ -160,10 +156,10 @@ class Dwarf:
 
     def value_at(self, at: int, size: int) -> int:
         """The number at a place, with what a relocation there adds."""
-        index = bisect.bisect_left(self.reloc_offsets, at)
-        if index < len(self.reloc_offsets) and self.reloc_offsets[index] == at:
-            row = self.relocs[index]
-            return int(row["addend"]) + int(self.obj.symbols["value"][int(row["sym"])])
+        index = bisect.bisect_left(self.relocs, (at,))
+        if index < len(self.relocs) and self.relocs[index][0] == at:
+            _, _, sym, addend = self.relocs[index]
+            return addend + self.obj.columns.value[sym]
         return int.from_bytes(self.data[at : at + size], "little")
 
     def die(self, at: int, unit: int, end: int, table: dict[int, _Abbreviation]) -> Die | None:
@@ -208,18 +204,41 @@ class Dwarf:
         raise self.fault(at, f"form {form:#x} has no rule")
 
     def children(
-        self, die: Die, end: int, table: dict[int, _Abbreviation], depth: int = 0
+        self, die: Die, end: int, table: dict[int, _Abbreviation], tags: frozenset[int], depth: int = 0
     ) -> Iterator[tuple[Die, int]]:
-        """Each child of an entry, and where its own subtree ends (0 where that is not said)."""
+        """Each child of an entry that has one of some tags, and where its own subtree ends (0 where that is not
+        said)."""
         if not die.children:
             return
         at = die.next
         while at < end:
+            behind = self._behind(at, die.unit, end, table, tags)
+            if behind:
+                at = behind
+                continue
             child = self.die(at, die.unit, end, table)
             if child is None:
                 return
-            yield child, child.sibling
+            if child.tag in tags:
+                yield child, child.sibling
             at = child.sibling if child.sibling else self._end_of(child, end, table, depth)
+
+    def _behind(self, at: int, unit: int, end: int, table: dict[int, _Abbreviation], tags: frozenset[int]) -> int:
+        """Where the next sibling of an entry with another tag begins, where that can be told without reading the entry;
+        else 0."""
+        code = self.data[at]
+        abbreviation = table.get(code) if code < 0x80 else None
+        if abbreviation is None or abbreviation.tag in tags:
+            return 0
+        place = at + 1
+        if not abbreviation.children:
+            found = place + abbreviation.size if abbreviation.size >= 0 else 0
+        elif abbreviation.sibling >= 0:
+            where = place + abbreviation.sibling
+            found = unit + int.from_bytes(self.data[where : where + 4], "little")
+        else:
+            return 0
+        return found if at < found <= end else 0
 
     def _end_of(self, die: Die, end: int, table: dict[int, _Abbreviation], depth: int) -> int:
         """Where the entry behind a subtree begins, found by walking it."""
@@ -284,6 +303,20 @@ class Dwarf:
         return self._leb(self.data, at)[0] if form in (0x0F, 0x0D) else 0
 
 
+def _layout(attributes: list[tuple[int, int, int]]) -> tuple[int, int]:
+    """The size of these attributes, and the offset of AT_SIBLING among them; -1 for what is not fixed."""
+    size = 0
+    sibling = -1
+    for name, form, _ in attributes:
+        if name == AT_SIBLING and form == REF4:
+            sibling = size
+        fixed = _FIXED.get(form)
+        if fixed is None:
+            return -1, sibling
+        size += fixed
+    return size, sibling
+
+
 def read_struct_sizes(obj: Object, names: frozenset[str]) -> dict[str, int]:
     """Sizes in bytes of some structures that are defined at the top of a unit; without DWARF, or where it is broken,
     none. One that is defined in several sizes is left out."""
@@ -297,8 +330,8 @@ def read_struct_sizes(obj: Object, names: frozenset[str]) -> dict[str, int]:
         for header, first, end, table in dwarf.units():
             top = dwarf.die(first, header, end, table)
             left = set(there)  # a unit in C defines a structure once at its top
-            for die, _ in dwarf.children(top, end, table) if top is not None and left else ():
-                if die.tag == TAG_STRUCTURE and AT_BYTE_SIZE in die.attributes:
+            for die, _ in dwarf.children(top, end, table, _STRUCTURES) if top is not None and left else ():
+                if AT_BYTE_SIZE in die.attributes:
                     name = dwarf.name(die, end, table)
                     if name in left:
                         found.setdefault(name, set()).add(dwarf.constant(die, AT_BYTE_SIZE))

@@ -9,10 +9,16 @@ from __future__ import annotations
 import struct
 from itertools import pairwise
 
-import numpy as np
-
 from kgbuild.elf.consts import ET, SHF, SHN, SHT, STT
-from kgbuild.elf.object import RELA_DTYPE, SYMBOL_DTYPE, Object, Section, Table
+from kgbuild.elf.object import (
+    RELA_SIZE,
+    SYMBOL_SIZE,
+    Object,
+    Section,
+    SymbolColumns,
+    read_column,
+    read_symbol_columns,
+)
 from kgbuild.errors import UserError
 
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -119,41 +125,33 @@ def _with_symbols(view: memoryview, e_type: int, machine: int, sections: tuple[S
     tables = [s for s in sections if s.type == SHT.SYMTAB]
     if len(tables) > 1:
         raise FormatError(shoff + tables[1].index * SHDR.size, "more than one symbol table")
-    symbols = np.zeros(0, SYMBOL_DTYPE)
+    symbols = read_symbol_columns(memoryview(b""))
     strtab = memoryview(b"\0")
     if tables:
         symtab = tables[0]
         where = shoff + symtab.index * SHDR.size
-        if symtab.size % SYMBOL_DTYPE.itemsize:
-            raise FormatError(where, f"symbol table of {symtab.size} bytes is no multiple of {SYMBOL_DTYPE.itemsize}")
+        if symtab.size % SYMBOL_SIZE:
+            raise FormatError(where, f"symbol table of {symtab.size} bytes is no multiple of {SYMBOL_SIZE}")
         if symtab.link >= len(sections) or sections[symtab.link].type != SHT.STRTAB:
             raise FormatError(where, f"symbol table links to section {symtab.link}, no string table")
-        symbols = np.frombuffer(view[symtab.offset : symtab.offset + symtab.size], SYMBOL_DTYPE)
+        symbols = read_symbol_columns(view[symtab.offset : symtab.offset + symtab.size])
         strings = sections[symtab.link]
         strtab = view[strings.offset : strings.offset + strings.size]
         if len(strtab) == 0 or strtab[-1] != 0:
             raise FormatError(strings.offset, "symbol string table does not end with NUL")
-        if len(symbols) and int(symbols["name"].max()) >= len(strtab):
-            bad = int(np.argmax(symbols["name"]))
-            raise FormatError(
-                symtab.offset + bad * SYMBOL_DTYPE.itemsize, f"name of symbol {bad} lies outside its table"
-            )
-        ordinary = symbols["shndx"] < SHN.LORESERVE
-        if len(symbols) and int(np.where(ordinary, symbols["shndx"], 0).max()) >= len(sections):
-            bad = int(np.argmax(np.where(ordinary, symbols["shndx"], 0)))
-            raise FormatError(symtab.offset + bad * SYMBOL_DTYPE.itemsize, f"section of symbol {bad} does not exist")
-        _check_symbols(symbols, sections, symtab.offset, e_type)
+        _check_symbols(symbols, sections, symtab.offset, e_type, len(strtab))
+    count = len(symbols.name)
     relocated = set()
     for s in sections:
         where = shoff + s.index * SHDR.size
         if s.type == SHT.GROUP and e_type == ET.REL:
-            _check_group(view, s, len(sections), len(symbols), where)
+            _check_group(view, s, len(sections), count, where)
         if s.type == SHT.REL:
             raise FormatError(where, f"{s.name}: relocations without addends (REL)")
         if s.type != SHT.RELA or e_type != ET.REL:
             continue  # nothing reads the relocations a linked file kept, and vmlinux has millions of them
         if tables and s.link == tables[0].index:
-            _check_rela(view, s, sections, len(symbols), shoff)
+            _check_rela(view, s, sections, count, shoff)
         else:
             raise FormatError(where, f"{s.name} links to section {s.link}, not to the symbol table")
         if not s.flags & _LIVEPATCH:
@@ -163,21 +161,31 @@ def _with_symbols(view: memoryview, e_type: int, machine: int, sections: tuple[S
     return Object(view, e_type, machine, sections, symbols, strtab, tables[0].index if tables else 0)
 
 
-def _check_symbols(symbols: Table, sections: tuple[Section, ...], offset: int, e_type: int) -> None:
-    special = symbols["shndx"] >= SHN.LORESERVE
-    kind = symbols["info"] & 15
-    # files with so many sections that an index does not fit are refused above
-    wrong = (symbols["shndx"] == SHN.XINDEX) | (special & (kind == STT.SECTION))
-    if wrong.any():
-        bad = int(np.argmax(wrong))
-        raise FormatError(offset + bad * SYMBOL_DTYPE.itemsize, f"section of symbol {bad} does not exist")
+def _check_symbols(
+    symbols: SymbolColumns, sections: tuple[Section, ...], offset: int, e_type: int, strings: int
+) -> None:
+    def fault(number: int, fact: str) -> FormatError:
+        return FormatError(offset + number * SYMBOL_SIZE, fact)
+
+    if max(symbols.name, default=0) >= strings:
+        bad = symbols.name.index(max(symbols.name))
+        raise fault(bad, f"name of symbol {bad} lies outside its table")
+    for index in set(symbols.shndx):
+        # files with so many sections that an index does not fit are refused above
+        if len(sections) <= index < SHN.LORESERVE or index == SHN.XINDEX:
+            bad = symbols.shndx.index(index)
+            raise fault(bad, f"section of symbol {bad} does not exist")
+    special = [i for i, shndx in enumerate(symbols.shndx) if shndx >= SHN.LORESERVE]
+    for bad in special:
+        if symbols.info[bad] & 15 == STT.SECTION:
+            raise fault(bad, f"section of symbol {bad} does not exist")
     if e_type == ET.REL:
-        sizes = np.array([s.size for s in sections], "<u8")
-        end = sizes[np.where(special, 0, symbols["shndx"])]
-        outside = (symbols["shndx"] != SHN.UNDEF) & ~special & (symbols["value"] > end)
-        if outside.any():
-            bad = int(np.argmax(outside))
-            raise FormatError(offset + bad * SYMBOL_DTYPE.itemsize, f"symbol {bad} lies outside its section")
+        # of an undefined symbol the value says nothing, of a special one it is no place
+        ends = [1 << 64, *(s.size for s in sections[1:])]
+        special_places = frozenset(special)
+        for i, (shndx, value) in enumerate(zip(symbols.shndx, symbols.value, strict=True)):
+            if i not in special_places and value > ends[shndx]:
+                raise fault(i, f"symbol {i} lies outside its section")
 
 
 def _check_group(view: memoryview, s: Section, count: int, nsyms: int, where: int) -> None:
@@ -185,30 +193,31 @@ def _check_group(view: memoryview, s: Section, count: int, nsyms: int, where: in
         raise FormatError(where, f"section group {s.index} has {s.size} bytes")
     if s.info >= nsyms:
         raise FormatError(where, f"section group {s.index}: symbol {s.info} does not exist")
-    members = np.frombuffer(view[s.offset : s.offset + s.size], "<u4")[1:]
-    outside = (members == 0) | (members >= count)
-    if outside.any():
-        bad = int(np.argmax(outside))
-        raise FormatError(s.offset + 4 + 4 * bad, f"section group {s.index}: section {members[bad]} does not exist")
+    for number, member in enumerate(read_column(view[s.offset : s.offset + s.size], "I", 1, 1), 1):
+        if not 0 < member < count:
+            raise FormatError(s.offset + 4 * number, f"section group {s.index}: section {member} does not exist")
 
 
 def _check_rela(view: memoryview, s: Section, sections: tuple[Section, ...], nsyms: int, shoff: int) -> None:
     where = shoff + s.index * SHDR.size
-    if s.size % RELA_DTYPE.itemsize:
-        raise FormatError(where, f"{s.name} of {s.size} bytes is no multiple of {RELA_DTYPE.itemsize}")
+    if s.size % RELA_SIZE:
+        raise FormatError(where, f"{s.name} of {s.size} bytes is no multiple of {RELA_SIZE}")
     if s.info >= len(sections):
         raise FormatError(where, f"{s.name} applies to section {s.info}, which does not exist")
-    rows = np.frombuffer(view[s.offset : s.offset + s.size], RELA_DTYPE)
-    if not len(rows):
+    if not s.size:
         return
-    if int(rows["sym"].max()) >= nsyms:
-        bad = int(np.argmax(rows["sym"]))
-        raise FormatError(s.offset + bad * RELA_DTYPE.itemsize, f"{s.name}: symbol {rows['sym'][bad]} does not exist")
+    table = view[s.offset : s.offset + s.size]
+    symbols = read_column(table, "I", 3, 6)
+    if max(symbols) >= nsyms:
+        bad = symbols.index(max(symbols))
+        raise FormatError(s.offset + bad * RELA_SIZE, f"{s.name}: symbol {symbols[bad]} does not exist")
     if s.info and sections[s.info].type == SHT.NOBITS:
         raise FormatError(where, f"{s.name} applies to section {s.info}, which has no contents")
-    if sections[s.info].addr == 0 and s.info and int(rows["offset"].max()) >= max(_extent(view, sections[s.info]), 1):
-        bad = int(np.argmax(rows["offset"]))
-        raise FormatError(s.offset + bad * RELA_DTYPE.itemsize, f"{s.name}: relocation past the end of its section")
+    if sections[s.info].addr == 0 and s.info:
+        offsets = read_column(table, "Q", 0, 3)
+        if max(offsets) >= max(_extent(view, sections[s.info]), 1):
+            bad = offsets.index(max(offsets))
+            raise FormatError(s.offset + bad * RELA_SIZE, f"{s.name}: relocation past the end of its section")
 
 
 def _extent(view: memoryview, s: Section) -> int:

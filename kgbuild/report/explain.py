@@ -139,7 +139,7 @@ class _Explainer:
         if reason is not None:
             verdict = "changed"
             if reason.kind == "code" and blocks:
-                reason = replace(reason, offset=_first_changed(blocks[0], reason.offset))
+                reason = reason._replace(offset=_first_changed(blocks[0], reason.offset))
             sentences.append(self._because(reason))
             if reason.kind in ("cold", "prefix"):
                 blocks += self._half_alone(o, p, {id(a) for pair in family for a in pair})
