@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import NamedTuple
 
 from kgbuild.errors import UserError
@@ -34,8 +35,8 @@ def parse_symvers(text: str) -> dict[str, Export]:
     the kernel resolves it. Raises UserError for a line whose CRC is no number.
     """
     out: dict[str, Export] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        columns = line.split("\t")
+    for number, line in enumerate(io.StringIO(text), 1):  # no list of all the lines beside the text
+        columns = line.rstrip("\r\n").split("\t")
         if len(columns) < 4:
             continue
         try:

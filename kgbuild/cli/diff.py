@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import sys
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from kgbuild.elf.object import Object
     from kgbuild.emit.objdiff import ObjectDiff
 
-MAX_FILE = 1 << 30
+MAX_FILE = 1 << 30  # an object, or a vmlinux with its debugging information
+MAX_MAP, MAX_SYMVERS = 1 << 26, 1 << 24  # text; many times what a kernel's has
+IN_MEMORY = 1 << 26  # what is larger stays where it is, and only what is looked at is read
 MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the other
 
 
@@ -64,6 +67,8 @@ def diff(
       kgbuild diff fork.orig.o fork.patched.o -o fork.out.o --json -
       kgbuild diff fork.orig.o fork.patched.o --explain copy_process
     """
+    # one comparison, then the process ends: looking for cycles among what it keeps gives nothing back
+    gc.disable()
     from kgbuild.emit.objdiff import diff_objects
 
     if json_file is None and common.form == "json":
@@ -95,13 +100,18 @@ def diff(
     context.exit(status)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int = MAX_FILE) -> bytes | memoryview:
     try:
         size = path.stat().st_size
         if not path.is_file():  # a device may never end
             raise UserError("is no regular file", place=str(path), remedy="name a readable file")
-        if size > MAX_FILE:
-            raise UserError(f"{size} bytes are more than any object has", place=str(path))
+        if size > limit:
+            raise UserError(f"{size} bytes are more than any such file has", place=str(path))
+        if size > IN_MEMORY:
+            import mmap
+
+            with path.open("rb") as file:
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return path.read_bytes()
     except OSError as error:
         raise UserError(error.strerror or str(error), place=str(path), remedy="name a readable file") from error
@@ -110,7 +120,7 @@ def _read(path: Path) -> bytes:
 def _read_symvers(path: Path) -> dict[str, Export]:
     from kgbuild.analysis.exports import parse_symvers
 
-    return parse_symvers(_read(path).decode("utf-8", "replace"))
+    return parse_symvers(bytes(_read(path, MAX_SYMVERS)).decode("utf-8", "replace"))
 
 
 def _read_object(path: Path) -> Object:
@@ -130,8 +140,11 @@ def _read_parent(path: Path) -> ParentSymbols:
 
     data = _read(path)
     try:
-        objects = [read(data)] if data[:4] == b"\x7fELF" else []
-        return read_parent(data, str(path), objects)
+        if data[:4] == b"\x7fELF":
+            return read_parent(b"", str(path), [read(data)])
+        if len(data) > MAX_MAP:
+            raise UserError(f"{len(data)} bytes are more than any such text has", place=str(path))
+        return read_parent(bytes(data), str(path), [])
     except UserError as error:
         error.place = error.place or str(path)
         raise

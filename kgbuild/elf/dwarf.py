@@ -94,6 +94,8 @@ class Dwarf:
 
     def _bytes(self, section: Section) -> bytes:
         """A section's contents, decompressed (gABI: SHF_COMPRESSED)."""
+        if section.size > _MAX_SECTION:
+            raise FormatError(section.offset, f"{section.name} has {section.size:#x} bytes")
         raw = bytes(self.obj.contents(section.index))
         if not section.flags & SHF.COMPRESSED or len(raw) < CHDR.size:
             return raw

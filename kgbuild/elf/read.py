@@ -27,7 +27,14 @@ CHDR = struct.Struct("<IIQQ")  # of a compressed section: type, reserved, size a
 # More than any section of kernel code asks for; what a broken header asks for is not allocated.
 MAX_ALIGN = 1 << 24
 MAX_NOBITS = 1 << 28
-_LIVEPATCH, _COMPRESSED = int(SHF.RELA_LIVEPATCH), int(SHF.COMPRESSED)
+# Many times what the largest unit has; more would not be compared in reasonable memory.
+MAX_LOADED = 1 << 27  # bytes of one section with contents that is loaded
+MAX_SYMBOLS, MAX_RELOCS = 1 << 19, 1 << 21  # of a relocatable object, all its tables together
+# Many times what a whole kernel has.
+MAX_LINKED_SYMBOLS = 1 << 22
+MAX_NAMES = 1 << 28  # bytes of a string table
+_SOME = 24 << 16  # bytes of a table that are checked at a time
+_LIVEPATCH, _COMPRESSED, _ALLOC = int(SHF.RELA_LIVEPATCH), int(SHF.COMPRESSED), int(SHF.ALLOC)
 
 
 class FormatError(UserError):
@@ -77,10 +84,13 @@ def read(data: bytes | memoryview, machines: tuple[int, ...] = ()) -> Object:
             raise FormatError(shoff + i * SHDR.size, f"section {i} ({h[4]:#x}, {h[5]:#x} bytes) lies outside the file")
         if e_type == ET.REL and h[1] != SHT.NULL and (h[8] & (h[8] - 1) or h[8] > MAX_ALIGN):
             raise FormatError(shoff + i * SHDR.size, f"section {i} is to be aligned to {h[8]:#x}")
-        if e_type == ET.REL and h[1] == SHT.NOBITS and h[5] > MAX_NOBITS:
+        loaded = h[1] not in (SHT.NULL, SHT.NOBITS) and h[2] & _ALLOC
+        if e_type == ET.REL and h[5] > (MAX_NOBITS if h[1] == SHT.NOBITS else MAX_LOADED if loaded else h[5]):
             raise FormatError(shoff + i * SHDR.size, f"section {i} is said to have {h[5]:#x} bytes")
     if shstrndx >= shnum or headers[shstrndx][1] != SHT.STRTAB:
         raise FormatError(62, f"section name table {shstrndx} is no string table")
+    if headers[shstrndx][5] > MAX_NAMES:
+        raise FormatError(shoff + shstrndx * SHDR.size, f"a section name table of {headers[shstrndx][5]:#x} bytes")
     names = bytes(view[headers[shstrndx][4] : headers[shstrndx][4] + headers[shstrndx][5]])
     sections = []
     for i, h in enumerate(headers):
@@ -134,14 +144,22 @@ def _with_symbols(view: memoryview, e_type: int, machine: int, sections: tuple[S
             raise FormatError(where, f"symbol table of {symtab.size} bytes is no multiple of {SYMBOL_SIZE}")
         if symtab.link >= len(sections) or sections[symtab.link].type != SHT.STRTAB:
             raise FormatError(where, f"symbol table links to section {symtab.link}, no string table")
+        if symtab.size // SYMBOL_SIZE > (MAX_SYMBOLS if e_type == ET.REL else MAX_LINKED_SYMBOLS):
+            raise FormatError(where, f"{symtab.size // SYMBOL_SIZE} symbols are more than can be")
         symbols = read_symbol_columns(view[symtab.offset : symtab.offset + symtab.size])
         strings = sections[symtab.link]
+        if strings.size > MAX_NAMES:
+            raise FormatError(shoff + strings.index * SHDR.size, f"a symbol string table of {strings.size:#x} bytes")
         strtab = view[strings.offset : strings.offset + strings.size]
         if len(strtab) == 0 or strtab[-1] != 0:
             raise FormatError(strings.offset, "symbol string table does not end with NUL")
         _check_symbols(symbols, sections, symtab.offset, e_type, len(strtab))
     count = len(symbols.name)
     relocated = set()
+    if e_type == ET.REL:
+        total = sum(s.size // RELA_SIZE for s in sections if s.type == SHT.RELA)
+        if total > MAX_RELOCS:
+            raise FormatError(40, f"{total} relocations are more than can be")
     for s in sections:
         where = shoff + s.index * SHDR.size
         if s.type == SHT.GROUP and e_type == ET.REL:
@@ -206,18 +224,19 @@ def _check_rela(view: memoryview, s: Section, sections: tuple[Section, ...], nsy
         raise FormatError(where, f"{s.name} applies to section {s.info}, which does not exist")
     if not s.size:
         return
-    table = view[s.offset : s.offset + s.size]
-    symbols = read_column(table, "I", 3, 6)
-    if max(symbols) >= nsyms:
-        bad = symbols.index(max(symbols))
-        raise FormatError(s.offset + bad * RELA_SIZE, f"{s.name}: symbol {symbols[bad]} does not exist")
     if s.info and sections[s.info].type == SHT.NOBITS:
         raise FormatError(where, f"{s.name} applies to section {s.info}, which has no contents")
-    if sections[s.info].addr == 0 and s.info:
-        offsets = read_column(table, "Q", 0, 3)
-        if max(offsets) >= max(_extent(view, sections[s.info]), 1):
+    applied = s.info and sections[s.info].addr == 0
+    extent = max(_extent(view, sections[s.info]), 1) if applied else 1 << 64
+    for start in range(s.offset, s.offset + s.size, _SOME):
+        table = view[start : min(start + _SOME, s.offset + s.size)]
+        symbols, offsets = read_column(table, "I", 3, 6), read_column(table, "Q", 0, 3)
+        if max(symbols) >= nsyms:
+            bad = symbols.index(max(symbols))
+            raise FormatError(start + bad * RELA_SIZE, f"{s.name}: symbol {symbols[bad]} does not exist")
+        if max(offsets) >= extent:
             bad = offsets.index(max(offsets))
-            raise FormatError(s.offset + bad * RELA_SIZE, f"{s.name}: relocation past the end of its section")
+            raise FormatError(start + bad * RELA_SIZE, f"{s.name}: relocation past the end of its section")
 
 
 def _extent(view: memoryview, s: Section) -> int:
