@@ -15,9 +15,7 @@ from kgbuild.errors import KgbuildError
 from tests.toolchain import compile_pair_side, run, scratch
 
 SEED = "static_locals_swapped"
-SYMVERS = (
-    b"0x12345678\tsink\tvmlinux\tEXPORT_SYMBOL_GPL\t\n0x00000000\tfirst\tfs/x/a-b\tEXPORT_SYMBOL\tNAMESPACE\n"
-)
+SYMVERS = b"0x12345678\tsink\tvmlinux\tEXPORT_SYMBOL_GPL\t\n0x00000000\tfirst\tfs/x/a-b\tEXPORT_SYMBOL\tNAMESPACE\n"
 MAP = b"ffffffff81000000 T _text\nffffffff81000010 t first\nffffffff81000020 t first\nffffffff82000000 W second\n"
 KALLSYMS = MAP + b"ffffffffc0000000 t first\t[ext4]\n"
 WORDS = (
