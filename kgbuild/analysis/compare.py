@@ -11,7 +11,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kgbuild.analysis import noise
-from kgbuild.analysis.correlate import DEBUG_SECTIONS, Correlation, is_anonymous, is_stateless, same_stateless, stem
+from kgbuild.analysis.correlate import (
+    DEBUG_SECTIONS,
+    INIT_SECTIONS,
+    Correlation,
+    is_anonymous,
+    is_stateless,
+    same_stateless,
+    stem,
+)
 from kgbuild.analysis.digest import same_at_first_sight
 from kgbuild.analysis.noise import Noise
 from kgbuild.special.entries import Entries, Entry
@@ -132,7 +140,7 @@ class Comparer:
 
     def _note_section(self, o: Atom, p: Atom) -> None:
         was, now = (_kind_of_text(view.section_name(a)) for view, a in ((self.o, o), (self.p, p)))
-        if was != now and was in _TEXT and now in _TEXT:
+        if was != now and not was.startswith(INIT_SECTIONS) and not now.startswith(INIT_SECTIONS):
             self._rules.add(noise.SECTION)
 
     # -- where only the width of branches differs ---------------------------------------------------------------

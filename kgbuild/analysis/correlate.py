@@ -41,6 +41,8 @@ STATELESS = (
 # Anonymous read-only data that happens to have a name: by content.
 ANONYMOUS = ("CSWTCH", "__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "__msg", "C")
 DEBUG_SWITCH = ("__UNIQUE_ID_ddebug", "descriptor")
+# What is freed after boot, or runs only when its module goes.
+INIT_SECTIONS = (".init", ".exit", ".meminit", ".cpuinit", ".devinit", ".ref.text.init")
 DEBUG_SECTIONS = ("__dyndbg", "__verbose")  # __verbose until 5.8
 
 

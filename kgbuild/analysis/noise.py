@@ -84,7 +84,9 @@ RULES: dict[str, Rule] = {
             "the assembler takes the short form where the distance allows it",
         ),
         Rule(
-            SECTION, "the section of a function among .text, .text.unlikely, .text.hot", "it places, and nothing else"
+            SECTION,
+            "the section of a function's code (init memory aside)",
+            "it places; a module's code lies elsewhere anyway",
         ),
         Rule(PRINTK_INDEX, "entries of .printk_index", "an index of messages for user space"),
     )

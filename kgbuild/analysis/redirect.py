@@ -43,6 +43,10 @@ class Redirects:
         return self.world.image(unit.target)
 
     def _refuse(self, code: str, unit: UnitResult, symbol: str, fact: str, section: str = "") -> None:
+        if not section:
+            atoms = unit.changes.patched.by_name.get(symbol) or unit.changes.original.by_name.get(symbol) or []
+            view = unit.changes.patched if symbol in unit.changes.patched.by_name else unit.changes.original
+            section = view.section_name(atoms[0]) if len(atoms) == 1 else ""
         self.c.refusals.append(Refusal(code, f"{unit.source}: {symbol}", fact, symbol=symbol, section=section))
 
     def _add(self, number: int, atom: Atom, role: str, reason: str, via: tuple[int, int] | None = None) -> None:

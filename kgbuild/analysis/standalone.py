@@ -14,7 +14,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kgbuild.analysis.closure import Closure, UnitResult, close_in
-from kgbuild.analysis.diff import INIT_SECTIONS, Changes
+from kgbuild.analysis.correlate import INIT_SECTIONS
+from kgbuild.analysis.diff import Changes
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.parity import EXACT, OVERRIDDEN, Binding, FunctionParity, ParityProof
 from kgbuild.analysis.resolve import EXPORT, KLP, PLAIN, VMLINUX, WEAK_NULL, Bound, NotBound, World
