@@ -324,15 +324,12 @@ class _Closer(Redirects):
             return
         originals = changes.correlation.to_original.get(target.id, ())
         if not originals:
-            for group, (_, theirs) in changes.correlation.undecided.items():
+            for group, (ours, theirs) in changes.correlation.undecided.items():
                 if target.id in theirs and not is_stateless(changes.patched, target):
-                    names = ", ".join(sorted(changes.patched.atoms[p].name for p in theirs))
-                    self._refuse(
-                        "K13-ambiguous",
-                        unit,
-                        source.name,
-                        f"which {group.split()[-1]} is meant can't be told: {names}",
-                    )
+                    names = " or ".join(sorted(changes.original.atoms[o].name for o in ours))
+                    which = f"which {group.split()[-1]} is meant can't be told"
+                    fact = f"{which}: {target.name} may be the original's {names}"
+                    self._refuse("K13-ambiguous", unit, source.name, fact)
                     return
             section = changes.patched.section_name(target)
             if section == ".BTF_ids":

@@ -12,13 +12,13 @@ from __future__ import annotations
 import bisect
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kgbuild.elf.object import Object
+from kgbuild.elf.object import Object, RelocRow
 
 if TYPE_CHECKING:
     from kgbuild.elf.dwarf import Die, Dwarf
 
 _MAX_DEPTH = 256
-_OP_ADDR = 3
+_OP_ADDR, _OP_ADDRX = 0x03, 0xA1
 
 
 class Declaration(NamedTuple):
@@ -45,14 +45,12 @@ def read_static_locals(obj: Object, sections: set[int] | None = None) -> dict[tu
 class _Search:
     def __init__(self, dwarf: Dwarf, sections: set[int]) -> None:
         self.dwarf = dwarf
-        shndx, value = dwarf.obj.columns.shndx, dwarf.obj.columns.value
         # where in .debug_info an address is -> (section, offset) that it means; by offset
-        self.places = {
-            offset: (shndx[sym], value[sym] + addend)
-            for offset, _, sym, addend in dwarf.relocs
-            if shndx[sym] in sections
-        }
+        self.places = _meant(dwarf.obj, dwarf.relocs, sections)
         self.offsets = list(self.places)
+        # clang writes addresses of DWARF 5 into a section of their own, and their numbers into .debug_info
+        own = dwarf.obj.section_named(".debug_addr")
+        self.addresses = _meant(dwarf.obj, dwarf.obj.reloc_rows(own.index), sections) if own is not None else {}
         self.out: dict[tuple[int, int], Declaration] = {}
 
     def run(self) -> dict[tuple[int, int], Declaration]:
@@ -63,7 +61,7 @@ class _Search:
         for header, first, end, table in self.dwarf.units():
             if not self._any(first, end):
                 continue
-            top = self.dwarf.die(first, header, end, table)
+            top = self.dwarf.top(first, header, end, table)
             if top is None:
                 continue
             for child, sibling in self.dwarf.children(top, end, table, functions):
@@ -73,6 +71,8 @@ class _Search:
 
     def _any(self, start: int, end: int) -> bool:
         """Whether one of the addresses asked about stands in a stretch of .debug_info."""
+        if self.addresses:
+            return True  # numbers do not say where they stand
         at = bisect.bisect_left(self.offsets, start)
         return at < len(self.offsets) and self.offsets[at] < end
 
@@ -97,6 +97,13 @@ class _Search:
 
         form, at, _ = die.attributes.get(AT_LOCATION, (0, 0, 0))
         # the length of the expression (one byte: an opcode and an address), the opcode, the address
-        if form != EXPRLOC or self.dwarf.data[at + 1 : at + 2] != bytes((_OP_ADDR,)):
-            return None
-        return self.places.get(at + 2)
+        operation = self.dwarf.data[at + 1 : at + 2] if form == EXPRLOC else b""
+        if operation == bytes((_OP_ADDRX,)):
+            return self.addresses.get(self.dwarf.addresses_base + 8 * self.dwarf.number(at + 2))
+        return self.places.get(at + 2) if operation == bytes((_OP_ADDR,)) else None
+
+
+def _meant(obj: Object, rows: list[RelocRow], sections: set[int]) -> dict[int, tuple[int, int]]:
+    """By offset of a relocation, the section and the offset that it means, where that is one of some sections."""
+    shndx, value = obj.columns.shndx, obj.columns.value
+    return {offset: (shndx[sym], value[sym] + addend) for offset, _, sym, addend in rows if shndx[sym] in sections}

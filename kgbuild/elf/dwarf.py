@@ -28,12 +28,14 @@ AT_SIBLING, AT_LOCATION, AT_NAME, AT_ABSTRACT_ORIGIN, AT_DECL_LINE, AT_SPECIFICA
     0x3B,
     0x47,
 )
+AT_STR_OFFSETS_BASE, AT_ADDR_BASE = 0x72, 0x73
 REF4, STRP, STRING, LINE_STRP, IMPLICIT_CONST, FLAG_PRESENT, EXPRLOC = 0x13, 0x0E, 0x08, 0x1F, 0x21, 0x19, 0x18
 _FIXED = {
     **{0x01: 8, 0x0B: 1, 0x05: 2, 0x06: 4, 0x07: 8, 0x0C: 1, 0x0E: 4, 0x10: 4, 0x11: 1, 0x12: 2, 0x13: 4, 0x14: 8},
     **{0x17: 4, 0x19: 0, 0x1C: 4, 0x1D: 4, 0x1E: 16, 0x1F: 4, 0x20: 8, 0x21: 0, 0x25: 1, 0x26: 2, 0x27: 3, 0x28: 4},
     **{0x29: 1, 0x2A: 2, 0x2B: 3, 0x2C: 4},
 }
+_STRX = {0x1A: 0, 0x25: 1, 0x26: 2, 0x27: 3, 0x28: 4}  # bytes of the index; 0 for LEB128
 _LEB = {0x0D, 0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23}
 _BLOCK = {0x0A: 1, 0x03: 2, 0x04: 4}
 _STRUCTURES = frozenset({TAG_STRUCTURE})
@@ -71,6 +73,8 @@ class Dwarf:
         self.data = self._bytes(section)
         self.relocs = obj.reloc_rows(section.index)
         self._abbreviations: dict[int, dict[int, _Abbreviation]] = {}
+        # of the unit at hand, where its strings and addresses begin that are named by a number
+        self._strings_base = self.addresses_base = 0
 
     def fault(self, at: int, fact: str) -> FormatError:
         where = f"{self.section.name}+{at:#x}"
@@ -163,6 +167,19 @@ class Dwarf:
             _, _, sym, addend = self.relocs[index]
             return addend + self.obj.columns.value[sym]
         return int.from_bytes(self.data[at : at + size], "little")
+
+    def top(self, first: int, unit: int, end: int, table: dict[int, _Abbreviation]) -> Die | None:
+        """The first entry of a unit, which all its others are in; names are read as that unit's from here on."""
+        die = self.die(first, unit, end, table)
+        if die is not None:
+            # without a base: behind the header of the only table (DWARF 5, 7.26 and 7.27)
+            self._strings_base = self._base(die, AT_STR_OFFSETS_BASE)
+            self.addresses_base = self._base(die, AT_ADDR_BASE)
+        return die
+
+    def _base(self, die: Die, attribute: int) -> int:
+        found = die.attributes.get(attribute)
+        return self.value_at(found[1], 4) if found is not None else 8
 
     def die(self, at: int, unit: int, end: int, table: dict[int, _Abbreviation]) -> Die | None:
         """The entry at an offset; None for the end of a list of siblings."""
@@ -280,12 +297,25 @@ class Dwarf:
             section = self.obj.section_named(".debug_str" if form == STRP else ".debug_line_str")
             raw = self._strings(section)
             place = self.value_at(at, 4)
+        elif form in _STRX:
+            raw = self._strings(self.obj.section_named(".debug_str"))
+            width = _STRX[form]
+            index = int.from_bytes(self.data[at : at + width], "little") if width else self._leb(self.data, at)[0]
+            place = self._places_of_strings.get(self._strings_base + 4 * index, -1)
         elif form != STRING:
             return ""
         end = raw.find(b"\0", place)
         if not 0 <= place < len(raw) or end < 0:
             raise self.fault(at, "a name lies outside its section")
         return raw[place:end].decode("utf-8", "replace")
+
+    @cached_property
+    def _places_of_strings(self) -> dict[int, int]:
+        """By offset in .debug_str_offsets, the place in .debug_str that is meant."""
+        section = self.obj.section_named(".debug_str_offsets")
+        value = self.obj.columns.value
+        rows = self.obj.reloc_rows(section.index) if section is not None else []
+        return {offset: value[sym] + addend for offset, _, sym, addend in rows}
 
     def _strings(self, section: Section | None) -> bytes:
         if section is None:
@@ -294,6 +324,10 @@ class Dwarf:
         if section.index not in cached:
             cached[section.index] = self._bytes(section)
         return cached[section.index]
+
+    def number(self, at: int) -> int:
+        """The unsigned number of variable length (LEB128) at a place."""
+        return self._leb(self.data, at)[0]
 
     def constant(self, die: Die, attribute: int) -> int:
         """A number among an entry's attributes; 0 where it has none."""
@@ -330,7 +364,7 @@ def read_struct_sizes(obj: Object, names: frozenset[str]) -> dict[str, int]:
         dwarf = Dwarf(obj, section)
         there = _named_in_debug(obj, names)
         for header, first, end, table in dwarf.units():
-            top = dwarf.die(first, header, end, table)
+            top = dwarf.top(first, header, end, table)
             left = set(there)  # a unit in C defines a structure once at its top
             for die, _ in dwarf.children(top, end, table, _STRUCTURES) if top is not None and left else ():
                 if AT_BYTE_SIZE in die.attributes:

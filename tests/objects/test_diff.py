@@ -184,6 +184,7 @@ CASES = [
     Case("section_hot", real="second", noise="first:section second:section"),
     Case("section_sched", real="second", noise="first:section second:section"),
     Case("stacked_clones", real="helper.constprop.N.isra.N", noise="first:clone-number second:clone-number"),
+    Case("static_locals_declared", "first"),
     Case("static_locals_of_scopes", "second", real="first second"),
     Case("temporary_labels", real="second", flags=("-Wa,-L",)),
     Case("tracepoint_new", "second", refused="K7-export:new_event K7-export:pointer_to_new_event", reverse_refused=""),

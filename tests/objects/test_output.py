@@ -134,6 +134,8 @@ NO_OUTPUT = {
     "stacked_clones-reverse": "nothing",
     "static_local_moved": "K13-ambiguous",
     "static_local_moved-reverse": "K13-ambiguous",
+    "static_locals_declared": "K13-ambiguous",
+    "static_locals_declared-reverse": "K13-ambiguous",
     "static_locals_exchanged": "K1-data",
     "static_locals_exchanged-reverse": "K1-data",
     "static_locals_of_scopes-real": "K13-ambiguous",
