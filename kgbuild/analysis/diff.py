@@ -22,6 +22,7 @@ from kgbuild.special.entries import Entries, read_entries
 from kgbuild.special.view import ANON, DATA, FUNCTION, Ambiguous, Atom, View
 
 PREFIXES = ("__pfx_", "__cfi_")
+PARAMETERS = "__param"
 
 
 class Changed(NamedTuple):
@@ -73,6 +74,13 @@ def cold_parents(atom: Atom, view: View) -> list[Atom]:
 def cold_parent_names(atom: Atom) -> list[str]:
     """The names of the function a `.cold` half belongs to."""
     return list(dict.fromkeys(n[: n.index(".cold")] for n in atom.names if ".cold" in n))
+
+
+def new_parameters(view: View, correlation: Correlation) -> list[Atom]:
+    """Module parameters of the patched object that the original has not: the patch module has them for itself."""
+    return [
+        a for a in view.data if view.section_name(a) == PARAMETERS and a.id not in correlation.to_original and a.size
+    ]
 
 
 def is_init(view: View, atom: Atom) -> bool:
@@ -277,7 +285,9 @@ class _Differ:
                     self._refuse("K20-group", atom.name, fact, atom)
 
     def _check_registration(self) -> None:
-        for new in new_registrations(self.o, self.p):
+        # new parameters are the patch module's own
+        own = sum(a.size for a in new_parameters(self.p, self.c))
+        for new in new_registrations(self.o, self.p, {PARAMETERS: own}):
             place = f"{self.place}: {new.symbol}"
             self.refusals.append(Refusal("K7-export", place, new.fact, symbol=new.symbol, section=new.section))
 
