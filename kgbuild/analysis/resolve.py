@@ -31,6 +31,7 @@ class Bound(NamedTuple):
     proof     how its place is known
     patched   the module whose code refers to it, where that is another one than `object` and not vmlinux: its
               relocation is done when that module comes
+    unproven  that it is what the patch means is not proven, and the user accepted that
     """
 
     name: str
@@ -40,6 +41,7 @@ class Bound(NamedTuple):
     address: int = 0
     proof: str = ""
     patched: str = ""
+    unproven: bool = False
 
     @property
     def symbol(self) -> str:
