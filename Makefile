@@ -114,7 +114,8 @@ venv: packages $(STAMP)
 
 $(STAMP): pyproject.toml | packages
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]'
+	$(BIN)/python -m compileall -q kgbuild
 	@touch $@
 
 # Only what is missing is installed. Without package lists (a fresh container) kernels can't be found either, so

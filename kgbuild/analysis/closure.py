@@ -9,17 +9,13 @@ as a copy, and followed in turn. Whatever has no rule is a refusal, and all refu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from kgbuild.analysis.author import check_authors
-from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Callback, Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
 from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.endbr import note_thunks
-from kgbuild.analysis.exports import Export
-from kgbuild.analysis.image import KernelImage
-from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import EXACT, names_at
@@ -29,6 +25,12 @@ from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bo
 from kgbuild.elf.consts import STB
 from kgbuild.special.entries import BadEntry, Entry
 from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.callgraph import CallGraph
+    from kgbuild.analysis.exports import Export
+    from kgbuild.analysis.image import KernelImage
+    from kgbuild.analysis.module_image import ModuleImage
 
 __all__ = ["Closure", "Member", "Redirect", "UnitResult", "close", "close_in"]
 
@@ -344,7 +346,7 @@ class _Closer(Redirects):
             for name in names_at(self._image(unit), changes.original.atoms[o].names, binding.address):
                 found = self.world.at(unit.target, name, binding.address, proof)
                 if isinstance(found, Bound) and not proven:
-                    found = replace(found, unproven=True)
+                    found = found._replace(unproven=True)
                 if self._take(key, unit, source, found):
                     return
         if target.bind != STB.LOCAL and self._take(key, unit, source, self.world.only_global(unit.target, target.name)):
@@ -398,15 +400,12 @@ class _Closer(Redirects):
             return
         originals = changes.correlation.to_original.get(target.id, ())
         if not originals:
-            for group, (_, theirs) in changes.correlation.undecided.items():
+            for group, (ours, theirs) in changes.correlation.undecided.items():
                 if target.id in theirs and not is_stateless(changes.patched, target):
-                    names = ", ".join(sorted(changes.patched.atoms[p].name for p in theirs))
-                    self._refuse(
-                        "K13-ambiguous",
-                        unit,
-                        source.name,
-                        f"which {group.split()[-1]} is meant can't be told: {names}",
-                    )
+                    names = " or ".join(sorted(changes.original.atoms[o].name for o in ours))
+                    which = f"which {group.split()[-1]} is meant can't be told"
+                    fact = f"{which}: {target.name} may be the original's {names}"
+                    self._refuse("K13-ambiguous", unit, source.name, fact)
                     return
             section = changes.patched.section_name(target)
             if section == ".BTF_ids":

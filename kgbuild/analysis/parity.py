@@ -19,8 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-
-import numpy as np
+from typing import NamedTuple
 
 from kgbuild.analysis.correlate import is_anonymous
 from kgbuild.analysis.diff import cold_parents, is_cold
@@ -33,8 +32,7 @@ OWN_BYTES = "own bytes"
 EXACT, OVERRIDDEN, DIFFERS, ABSENT, AMBIGUOUS = "exact", "weak-overridden", "differs", "absent", "ambiguous"
 
 
-@dataclass(frozen=True)
-class FunctionParity:
+class FunctionParity(NamedTuple):
     """What was found for one function: its atom, status, address in the kernel (0 where unknown), and why."""
 
     atom: int
@@ -44,8 +42,7 @@ class FunctionParity:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Binding:
+class Binding(NamedTuple):
     """Where an atom of the object is in the kernel, and how that is known ("own bytes", "read at f+0x12")."""
 
     atom: int
@@ -365,6 +362,8 @@ class _Table:
     """One special section of the kernel, its entries found by the address they belong to."""
 
     def __init__(self, address: int, data: bytes, size: int, owner: int, ref: Ref, parity: _Parity) -> None:
+        import numpy as np  # takes longer to import than comparing two objects does
+
         self.address, self.data = address, data
         count = (len(data) + size - 1) // size
         rows = np.frombuffer(data.ljust(count * size, b"\0"), "u1").reshape(count, size)
@@ -380,5 +379,7 @@ class _Table:
 
     def between(self, start: int, end: int) -> list[int]:
         """Places in the table of the entries that belong to code in [start, end), by address."""
+        import numpy as np
+
         first, last = np.searchsorted(self.owners, np.array([start, end], np.uint64))
         return [int(p) for p in self.places[first:last]]

@@ -9,11 +9,10 @@ behind that still reaches it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.diff import is_init, is_prefix
-from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import (
     ABSENT,
@@ -30,6 +29,10 @@ from kgbuild.analysis.resolve import VMLINUX, World
 from kgbuild.elf.consts import STB
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.callgraph import CallGraph
+    from kgbuild.analysis.image import KernelImage
 
 # Roles of members that take the place of the kernel's function, by a redirection of their own or of their callers.
 REPLACED = ("changed", "pulled")
@@ -55,6 +58,10 @@ class Redirects:
         return self.world.image(unit.target)
 
     def _refuse(self, code: str, unit: UnitResult, symbol: str, fact: str, section: str = "") -> None:
+        if not section:
+            atoms = unit.changes.patched.by_name.get(symbol) or unit.changes.original.by_name.get(symbol) or []
+            view = unit.changes.patched if symbol in unit.changes.patched.by_name else unit.changes.original
+            section = view.section_name(atoms[0]) if len(atoms) == 1 else ""
         self.c.refusals.append(Refusal(code, f"{unit.source}: {symbol}", fact, symbol=symbol, section=section))
 
     def _add(self, number: int, atom: Atom, role: str, reason: str, via: tuple[int, int] | None = None) -> None:
