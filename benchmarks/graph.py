@@ -93,7 +93,7 @@ print(len(lief.parse(sys.argv[1]).symbols))
 ESTIMATED = {
     "impact --no-compile": "net/ipv4/tcp_input.c",
     "impact --no-compile, small": "fs/proc/version.c",
-    "impact --no-compile, module": "fs/ext4/inode.c",
+    "impact --no-compile, module": "net/netfilter/nf_tables_api.c",
     "impact --no-compile, large": "net/core/dev.c",
 }
 
@@ -106,8 +106,8 @@ def small_change(path: Path, name: str) -> str:
     return "".join(difflib.unified_diff(lines, changed, f"a/{name}", f"b/{name}"))
 
 
-def timed(argv: list[str], limit: float) -> tuple[float, float, str]:
-    """Wall seconds, peak MB and output of a process; output "" where it was stopped at the limit."""
+def timed(argv: list[str], limit: float) -> tuple[float, float, str, float]:
+    """Wall seconds, peak MB, output and processor seconds of a process; output "" where it was stopped at the limit."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
@@ -118,17 +118,17 @@ def timed(argv: list[str], limit: float) -> tuple[float, float, str]:
             if time.monotonic() - began > limit:
                 os.killpg(process.pid, signal.SIGKILL)
                 _, _, usage = os.wait4(process.pid, 0)
-                return time.monotonic() - began, usage.ru_maxrss / 1024, ""
+                return time.monotonic() - began, usage.ru_maxrss / 1024, "", usage.ru_utime + usage.ru_stime
             time.sleep(0.005)
         out.seek(0)
         text = out.read().decode("utf-8", "replace").strip()
         if status:
             sys.exit(f"{' '.join(argv)}: {text}")
-    return time.monotonic() - began, usage.ru_maxrss / 1024, text
+    return time.monotonic() - began, usage.ru_maxrss / 1024, text, usage.ru_utime + usage.ru_stime
 
 
 def measure(argv: list[str], runs: int, limit: float = 600.0) -> dict[str, Any]:
-    """Median seconds and MB of several runs, and what the last one printed."""
+    """Median seconds, MB and processor seconds of several runs, and what the last one printed."""
     found = [timed(argv, limit) for _ in range(runs)]
     if not found[-1][2]:
         return {"seconds": None, "limit": limit, "mb": found[-1][1], "out": ""}
@@ -136,6 +136,7 @@ def measure(argv: list[str], runs: int, limit: float = 600.0) -> dict[str, Any]:
         "seconds": statistics.median(f[0] for f in found),
         "runs": [round(f[0], 3) for f in found],
         "mb": statistics.median(f[1] for f in found),
+        "cpu": statistics.median(f[3] for f in found),
         "out": found[-1][2],
     }
 
