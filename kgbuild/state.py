@@ -25,7 +25,8 @@ MAX_PULL = 20  # units that may come along because functions of theirs do
 
 @dataclass(frozen=True)
 class Options:
-    """What a build may be told beside patches and kernel."""
+    """What a build may be told beside patches and kernel. `against` are other live patch modules; `make_index`: make
+    the kernel's index for the sake of warnings, where there is none."""
 
     allow_compiler: bool = False
     allow_unproven: frozenset[str] = frozenset()
@@ -37,6 +38,8 @@ class Options:
     keep: Path | None = None
     max_units: int = MAX_UNITS
     max_pull: int = MAX_PULL
+    against: tuple[Path, ...] = ()
+    make_index: bool = False
 
 
 @dataclass

@@ -46,6 +46,7 @@ _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried
     metavar="NAME",
     help="Accept a unit or function without proof; recorded.",
 )
+@options.against_option
 @click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type; recorded.")
 @options.common_options
 def build(
@@ -61,6 +62,7 @@ def build(
     allow_compiler: bool,
     allow_unproven: tuple[str, ...],
     allow_type: tuple[str, ...],
+    against: tuple[Path, ...],
     common: options.Common,
 ) -> None:
     """Build a live patch module from PATCHES, applied in order, for one exact kernel.
@@ -85,6 +87,7 @@ def build(
         keep,
         max_units,
         max_pull,
+        against,
     )
     state = Build()
     state.tell = lambda topic: show(out, state, topic)
@@ -153,3 +156,5 @@ def _show_closure(out: Output, r: dict[str, Any]) -> None:
         out.line("refs", ", ".join(f"{counts[k]} {names[k]}" for k in names if k in counts))
     for text in r["warnings"]:
         out.line("warning", text, style="yellow")
+    for row in r["consistency"]:
+        out.line("warning", f"{row['code']}  {row['fact']}; {row['remedy']}", style="yellow")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,6 +35,9 @@ _FUNCTION = """
 SELECT f.id, o.name, f.name, s.name, f.address, f.size, f.trace_site, f.init, coalesce(u.source, '')
 FROM functions f JOIN objects o ON o.id = f.object JOIN sections s ON s.id = f.section
 LEFT JOIN units u ON u.id = f.unit
+"""
+_IN_NOINSTR_SECTION = """
+SELECT f.id FROM sections s JOIN functions f ON f.section = s.id AND f.object = s.object WHERE s.name = '.noinstr.text'
 """
 T = TypeVar("T")
 
@@ -61,6 +64,12 @@ def load_index(kernel: Kernel, progress: Progress, cache: Cache | None = None) -
     if fault is not None:
         _build(kernel, progress, fault, cache)
     return Index(path, kernel)
+
+
+def existing_index(kernel: Kernel) -> Index | None:
+    """The index of a kernel where there is one that can be used; none is made."""
+    path = index_path(kernel)
+    return Index(path, kernel) if _fault(path, kernel) is None else None
 
 
 def with_index(kernel: Kernel, progress: Progress, use: Callable[[Index], T], cache: Cache | None = None) -> T:
@@ -150,7 +159,7 @@ class Index:
 
     def function_at(self, object_name: str, address: int, section: str = "") -> Function | None:
         """The function that holds an address of vmlinux, or an offset in `section` of a module, else None."""
-        signed = address - (1 << 64) if address >> 63 else address
+        signed = _signed(address)
         where = "WHERE o.name = ? AND f.address <= ? AND f.address > ? - 1048576"
         values: tuple[object, ...] = (object_name, signed, signed)
         if section:
@@ -288,6 +297,26 @@ class Index:
             )
         return out
 
+    def uses(self, number: int) -> list[str]:
+        """Names of the data with function pointers whose address a function takes."""
+        rows = self._rows(
+            "SELECT h.name FROM users u JOIN holders h ON h.id = u.holder WHERE u.function = ? ORDER BY h.id", (number,)
+        )
+        return [str(name) for (name,) in rows]
+
+    def noinstr(self, extents: Iterable[tuple[int, int]]) -> list[int]:
+        """Functions of noinstr code: those of vmlinux in extents of addresses (start, end), because the linker script
+        puts it into .text; those of modules by their section."""
+        found = {n for (n,) in self._rows(_IN_NOINSTR_SECTION)}
+        for start, end in extents:
+            rows = self._rows(
+                "SELECT f.id FROM functions f JOIN objects o ON o.id = f.object "
+                "WHERE o.name = ? AND f.address >= ? AND f.address < ?",
+                (VMLINUX, _signed(start), _signed(end)),
+            )
+            found |= {n for (n,) in rows}
+        return sorted(found)
+
     # The whole
 
     def edges(self) -> Iterator[Edge]:
@@ -400,6 +429,11 @@ def read_unit_at(kernel: Kernel, offset: int) -> tuple[UnitFacts | None, str]:
         return read_unit(read(memoryview(data)), offset), ""
     except DwarfError as error:
         return None, f"not known: {error}"
+
+
+def _signed(address: int) -> int:
+    """An address as the tables hold it."""
+    return address - (1 << 64) if address >> 63 else address
 
 
 def _plain(text: str) -> str:

@@ -19,11 +19,10 @@ from kgbuild.host import index_build
 from kgbuild.host.cache import Cache
 from kgbuild.host.facts import read_facts
 from kgbuild.host.index import SCHEMA, Index, index_path, load_index, with_index
-from kgbuild.host.units import write_units
-from kgbuild.model import Kernel, KernelId, SilentProgress, Task, UnitCommand
+from kgbuild.model import Kernel, SilentProgress, Task
 from kgbuild.report.facts import facts_json, render_facts
 from kgbuild.report.graph import graph_json, render_dot, render_graphml, render_tree
-from tests.toolchain import KERNEL_FLAGS, compile_text, run
+from tests.smallkernel import small_kernel
 
 CORE = """
 __attribute__((noipa)) int shared(int x) { return x * 3; }
@@ -45,6 +44,7 @@ TWO = """
 __attribute__((noipa)) int from_two(int x) { return x + 5; }
 int idle(int x) { return from_two(x) + from_two(x + 1); }
 """
+MORE = "int from_two(int);\nint more(void) { return from_two(3); }\n"
 
 
 class Noting(SilentProgress):
@@ -66,46 +66,11 @@ class Noting(SilentProgress):
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> Kernel:
-    root = tmp_path / "kernel"
-    modules = root / "modules"
-    modules.mkdir(parents=True)
-    flags = (*KERNEL_FLAGS, "-fno-optimize-sibling-calls", "-g")
-    for name, text in (("core", CORE), ("other", OTHER)):
-        (root / f"{name}.o").write_bytes(compile_text(text, *flags, name=f"{name}.c"))
-    address = "-Ttext=0xffffffff81000000"
-    run("ld", "-q", address, "-e", "shared", "-o", "vmlinux", "core.o", "other.o", cwd=root)
-    (modules / "one.ko").write_bytes(compile_text(ONE, *KERNEL_FLAGS, name="one.c"))
-    (modules / "two-b.ko").write_bytes(compile_text(TWO, *KERNEL_FLAGS, name="two.c"))
-    (root / "symvers").write_text(
-        "0x0\tshared\tvmlinux\tEXPORT_SYMBOL\t\n0x0\tfrom_two\tfs/two-b\tEXPORT_SYMBOL_GPL\t\n"
-    )
-    units = [
-        UnitCommand(source, source[:-1] + "o", modfile, modfile.rpartition("/")[2], module, ("cc",), ())
-        for source, modfile, module in (
-            ("core.c", "core", False),
-            ("other.c", "other", False),
-            ("fs/one.c", "fs/one", True),
-            ("fs/two.c", "fs/two-b", True),
-            ("fs/more.c", "fs/two-b", True),
-        )
-    ]
-    write_units(units, root / "units.sqlite")
-    (root / "fs").mkdir()
-    (root / "fs/two.c").write_text(TWO)
-    (root / "fs/more.c").write_text("int from_two(int);\nint more(void) { return from_two(3); }\n")
-    return Kernel(
-        id=KernelId("local", "small", "", "ab" * 20),
-        root=root,
-        source=root,
-        build=root,
-        config=root / "config",
-        symvers=root / "symvers",
-        vmlinux=root / "vmlinux",
-        image=root / "image",
-        modules=modules,
-        units=root / "units.sqlite",
-        cc="gcc-12",
-        compiler="gcc",
+    return small_kernel(
+        tmp_path / "kernel",
+        {"core.c": CORE, "other.c": OTHER},
+        {"one": ("fs/one", {"fs/one.c": ONE}), "two-b": ("fs/two-b", {"fs/two.c": TWO, "fs/more.c": MORE})},
+        {"shared": "vmlinux", "from_two": "fs/two-b"},
     )
 
 
@@ -132,7 +97,11 @@ def test_callers_across_objects(index: Index) -> None:
         ("one", "of_one", Kind.CALL),
     }
     # an export of a module that is read after the one that uses it, and a call within one section of a module
-    assert callers_of(index, "from_two") == {("one", "of_one", Kind.CALL), ("two_b", "idle", Kind.CALL)}
+    assert callers_of(index, "from_two") == {
+        ("one", "of_one", Kind.CALL),
+        ("two_b", "idle", Kind.CALL),
+        ("two_b", "more", Kind.TAIL_CALL),
+    }
 
 
 def test_each_place_is_evidence(index: Index) -> None:
@@ -289,7 +258,7 @@ def test_damage_met_while_reading_is_mended(kernel: Kernel, cache: Cache) -> Non
     path.write_bytes(data)
     noting = Noting()
     found = with_index(kernel, noting, lambda index: callers_of(index, "from_two"), cache)
-    assert len(found) == 2
+    assert len(found) == 3
     assert len(noting.titles) == 1 and "damaged" in noting.titles[0]
 
 
