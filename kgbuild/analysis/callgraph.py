@@ -12,11 +12,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from kgbuild.analysis.kinds import Kind
+from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
     import networkx
 
 CALLERS, CALLEES = "callers", "callees"
+
+
+def split_name(wanted: str) -> tuple[str, str, str]:
+    """(name, place, position) of `NAME`, `NAME@UNIT`, `NAME@MODULE`, `NAME,POSITION` or both; "" for what is not said.
+    Raises UserError where the position is no number."""
+    name, _, position = wanted.partition(",")
+    name, _, place = name.partition("@")
+    if position and not position.isdigit():
+        raise UserError(f"{position!r} is no position", place=wanted, remedy="say NAME,POSITION with a number")
+    return name, place, position
 
 
 @dataclass(frozen=True)

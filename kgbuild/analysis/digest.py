@@ -25,7 +25,8 @@ from kgbuild.analysis.correlate import is_anonymous, is_stateless, stem
 from kgbuild.analysis.noise import Noise
 from kgbuild.arch.base import SpecialSection
 from kgbuild.elf.consts import SHN, SHT, STT
-from kgbuild.elf.object import Section, Table
+from kgbuild.elf.object import Table
+from kgbuild.elf.sections import Section
 from kgbuild.special.entries import entry_size
 from kgbuild.special.view import DATA, FUNCTION, Atom, View
 

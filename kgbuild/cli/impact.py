@@ -152,22 +152,27 @@ def why(
 ) -> None:
     """Show the chain that brings FUNCTION into a patch, step by step, or how the patch refers to it in the kernel.
 
+    FUNCTION may be NAME@UNIT, NAME@MODULE or NAME,POSITION where the patch has several of one name; all are shown
+    otherwise.
+
     \b
     Example:
       kgbuild why version_proc_show examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud
     """
     import difflib
 
-    from kgbuild.report.impact import chains_of, functions_of, render_chain, why_report
+    from kgbuild.analysis.callgraph import split_name
+    from kgbuild.report.impact import chains_of, functions_of, references_of, render_chain, why_report
 
     quiet = Output(quiet=not common.verbose, no_color=common.no_color)
     state = _analyse(patches, kernel_name, jobs, common, quiet, limits)
     assert state.closure is not None
     chains = chains_of(state.closure, function)
-    references = [r for r in state.report["references"] if r["name"] == function]
+    references = references_of(state.report["references"], function)
     if not chains and not references:
         names = functions_of(state.closure) + sorted({r["name"] for r in state.report["references"]})
-        near = difflib.get_close_matches(function, names, 5, 0.6)
+        name = split_name(function)[0]
+        near = [name] if name in names else difflib.get_close_matches(name, names, 5, 0.6)
         raise UserError(
             "is neither in the patch nor referred to by it",
             place=function,

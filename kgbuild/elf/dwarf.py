@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from kgbuild.elf.consts import SHF
-from kgbuild.elf.object import Object, Section
-from kgbuild.elf.read import CHDR, FormatError
+from kgbuild.elf.object import Object
+from kgbuild.elf.sections import CHDR, FormatError, Section
 
 TAG_LEXICAL_BLOCK, TAG_STRUCTURE, TAG_INLINED, TAG_SUBPROGRAM, TAG_VARIABLE = 0x0B, 0x13, 0x1D, 0x2E, 0x34
 AT_BYTE_SIZE = 0x0B

@@ -16,64 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
+from kgbuild.elf.sections import Section
 
 SYMBOL_DTYPE = np.dtype(
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")]
 )
 RELA_DTYPE = np.dtype([("offset", "<u8"), ("type", "<u4"), ("sym", "<u4"), ("addend", "<i8")])
 
-# plain numbers: an IntFlag is made anew by each operation on it
-_ALLOC, _EXECINSTR, _WRITE, _STRINGS, _MERGE, _GROUP = (
-    int(f) for f in (SHF.ALLOC, SHF.EXECINSTR, SHF.WRITE, SHF.STRINGS, SHF.MERGE, SHF.GROUP)
-)
 _SECTION, _LIVEPATCH = int(STT.SECTION), int(SHF.RELA_LIVEPATCH)
 _SOME = 4096
 
 Table = npt.NDArray[np.void]
-
-
-@dataclass(frozen=True)
-class Section:
-    """One section header, its name resolved. `index` is its place in the section header table."""
-
-    index: int
-    name: str
-    type: int
-    flags: int
-    addr: int
-    offset: int
-    size: int
-    link: int
-    info: int
-    align: int
-    entsize: int
-
-    @property
-    def alloc(self) -> bool:
-        return bool(self.flags & _ALLOC)
-
-    @property
-    def executable(self) -> bool:
-        return bool(self.flags & _EXECINSTR)
-
-    @property
-    def writable(self) -> bool:
-        return bool(self.flags & _WRITE)
-
-    @property
-    def merge(self) -> bool:
-        """True for a section whose elements the linker may fold."""
-        return bool(self.flags & _MERGE)
-
-    @property
-    def grouped(self) -> bool:
-        """True for a member of a section group."""
-        return bool(self.flags & _GROUP)
-
-    @property
-    def strings(self) -> bool:
-        """True for a section of NUL-terminated strings, whatever its name (a name proves nothing)."""
-        return bool(self.flags & _STRINGS)
 
 
 @dataclass(frozen=True)

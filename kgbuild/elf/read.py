@@ -6,30 +6,15 @@ A fault raises FormatError with the offset and the fact; nothing large is copied
 
 from __future__ import annotations
 
-import struct
 from itertools import pairwise
 
 import numpy as np
 
 from kgbuild.elf.consts import ET, SHF, SHN, SHT, STT
-from kgbuild.elf.object import RELA_DTYPE, SYMBOL_DTYPE, Object, Section, Table
-from kgbuild.errors import UserError
+from kgbuild.elf.object import RELA_DTYPE, SYMBOL_DTYPE, Object, Table
+from kgbuild.elf.sections import CHDR, EHDR, SHDR, FormatError, Section, read_sections
 
-EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-SHDR = struct.Struct("<IIQQQQIIQQ")
-CHDR = struct.Struct("<IIQQ")  # of a compressed section: type, reserved, size and alignment when decompressed
-# More than any section of kernel code asks for; what a broken header asks for is not allocated.
-MAX_ALIGN = 1 << 24
-MAX_NOBITS = 1 << 28
 _LIVEPATCH, _COMPRESSED = int(SHF.RELA_LIVEPATCH), int(SHF.COMPRESSED)
-
-
-class FormatError(UserError):
-    """The buffer is no ELF64 little-endian file we can trust; `offset` says where (exit 2)."""
-
-    def __init__(self, offset: int, fact: str) -> None:
-        super().__init__(f"offset {offset:#x}: {fact}", remedy="give an intact ELF64 little-endian file")
-        self.offset = offset
 
 
 def read(data: bytes | memoryview, machines: tuple[int, ...] = ()) -> Object:
@@ -38,53 +23,10 @@ def read(data: bytes | memoryview, machines: tuple[int, ...] = ()) -> Object:
     Input: the whole file; `machines`, where given, are the e_machine values accepted. Returns an Object whose
     tables are views of the buffer. Raises FormatError. Source of the rules: gABI chapter 4.
     """
-    view = memoryview(data)
-    if view.ndim != 1 or view.itemsize != 1:
-        view = view.cast("B")
-    if len(view) < EHDR.size:
-        raise FormatError(0, f"{len(view)} bytes are too few for an ELF header")
-    ident, e_type, machine, _, _, _, shoff, _, _, _, _, shentsize, shnum, shstrndx = EHDR.unpack_from(view)
-    if ident[:4] != b"\x7fELF":
-        raise FormatError(0, "not an ELF file")
-    if ident[4] != 2 or ident[5] != 1:
-        raise FormatError(4, "not a 64-bit little-endian ELF file")
-    if machines and machine not in machines:
-        raise FormatError(18, f"machine {machine} is not the expected one")
-    if shoff == 0:
-        raise FormatError(40, "no section headers")
-    if shentsize != SHDR.size:
-        raise FormatError(58, f"section headers of {shentsize} bytes instead of {SHDR.size}")
-    if shoff + SHDR.size > len(view):
-        raise FormatError(40, "section header table lies outside the file")
-    first = SHDR.unpack_from(view, shoff)
-    if shnum == 0:
-        shnum = first[5]
-    if shstrndx == SHN.XINDEX:
-        shstrndx = first[6]
-    if shnum >= SHN.LORESERVE:
-        raise FormatError(60, f"{shnum} sections: files with 64k sections or more are refused")
-    if shoff + shnum * SHDR.size > len(view):
-        raise FormatError(60, f"{shnum} section headers at {shoff:#x} lie outside the file")
-    headers = [SHDR.unpack_from(view, shoff + i * SHDR.size) for i in range(shnum)]
-    for i, h in enumerate(headers):
-        if h[1] not in (SHT.NULL, SHT.NOBITS) and h[4] + h[5] > len(view):
-            raise FormatError(shoff + i * SHDR.size, f"section {i} ({h[4]:#x}, {h[5]:#x} bytes) lies outside the file")
-        if e_type == ET.REL and h[1] != SHT.NULL and (h[8] & (h[8] - 1) or h[8] > MAX_ALIGN):
-            raise FormatError(shoff + i * SHDR.size, f"section {i} is to be aligned to {h[8]:#x}")
-        if e_type == ET.REL and h[1] == SHT.NOBITS and h[5] > MAX_NOBITS:
-            raise FormatError(shoff + i * SHDR.size, f"section {i} is said to have {h[5]:#x} bytes")
-    if shstrndx >= shnum or headers[shstrndx][1] != SHT.STRTAB:
-        raise FormatError(62, f"section name table {shstrndx} is no string table")
-    names = bytes(view[headers[shstrndx][4] : headers[shstrndx][4] + headers[shstrndx][5]])
-    sections = []
-    for i, h in enumerate(headers):
-        end = names.find(b"\0", h[0])
-        if h[0] > len(names) or (end < 0 and names):
-            raise FormatError(shoff + i * SHDR.size, f"name of section {i} lies outside the name table")
-        sections.append(Section(i, names[h[0] : end].decode("utf-8", "replace"), *h[1:]))
-    if e_type == ET.REL:
-        _check_layout(sections, shoff)
-    return _with_symbols(view, e_type, machine, tuple(sections), shoff)
+    found, shoff = read_sections(data, machines)
+    if found.type == ET.REL:
+        _check_layout(list(found.sections), shoff)
+    return _with_symbols(found.data, found.type, found.machine, found.sections, shoff)
 
 
 def _check_layout(sections: list[Section], shoff: int) -> None:

@@ -29,20 +29,15 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
         unknown = "not known: vmlinux has no debugging information for its unit"
     else:
         unit, unknown = read_unit_at(kernel, offset)
-    callers = index.callers(function.id)
-    direct: dict[int, list[tuple[int, Kind]]] = {}
-    takers: dict[int, list[int]] = {}
-    for edge in callers:
-        if edge.kind.runs:
-            direct.setdefault(edge.caller, []).append((edge.offset, edge.kind))
-        else:
-            takers.setdefault(edge.caller, []).append(edge.offset)
+    caller_count, direct = index.callers_by_function(function.id, taken=False, limit=limit)
+    taker_count, takers = index.callers_by_function(function.id, taken=True, limit=limit)
     holders = index.address_takers(function.id)
     bound = limit or None
 
-    def caller(number: int, places: list[int], kinds: list[str]) -> Caller:
+    def caller(number: int, places: list[tuple[int, Kind]]) -> Caller:
         found = index.function(number)
-        return Caller(found.name, found.object, found.unit, tuple(places), tuple(sorted(set(kinds))))
+        kinds = sorted({kind.label for _, kind in places})
+        return Caller(found.name, found.object, found.unit, tuple(place for place, _ in places), tuple(kinds))
 
     inlined: list[InlinedInto] = []
     if unit is not None:
@@ -64,13 +59,10 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
         inlined=tuple(inlined[:bound]),
         inlined_count=len(inlined),
         inlined_unknown=unknown,
-        callers=tuple(
-            caller(n, [p for p, _ in places], [k.label for _, k in places])
-            for n, places in list(direct.items())[:bound]
-        ),
-        caller_count=len(direct),
-        takers=tuple(caller(n, places, ["address taken"]) for n, places in list(takers.items())[:bound]),
-        taker_count=len(takers),
+        callers=tuple(caller(n, places) for n, places in direct.items()),
+        caller_count=caller_count,
+        takers=tuple(caller(n, places) for n, places in takers.items()),
+        taker_count=taker_count,
         holders=tuple(
             Holder(
                 h.object,

@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kgbuild.analysis.callgraph import CALLERS, Edge, Function, Name, Taker
+from kgbuild.analysis.callgraph import CALLERS, Edge, Function, Name, Taker, split_name
 from kgbuild.analysis.kinds import Kind
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.cache import Cache
@@ -43,6 +43,7 @@ T = TypeVar("T")
 
 if TYPE_CHECKING:
     from kgbuild.analysis.dwarf5 import UnitFacts
+    from kgbuild.elf.sections import Sections
 
 
 class IndexDamaged(ToolError):
@@ -246,6 +247,23 @@ class Index:
         """References to a function from code, by caller and place; at most `limit` (0: all)."""
         return list(self._edges("callee", number, limit))
 
+    def callers_by_function(
+        self, number: int, *, taken: bool, limit: int = 0
+    ) -> tuple[int, dict[int, list[tuple[int, Kind]]]]:
+        """How many functions lead to one by running it, or take its address (`taken`); and of the first `limit` of
+        them (0: all) the places, as (offset, kind)."""
+        which = f"callee = ? AND kind {'=' if taken else '!='} {int(Kind.ADDRESS_TAKEN)}"
+        ((count,),) = self._rows(f"SELECT count(DISTINCT caller) FROM calls WHERE {which}", (number,))
+        first = f"SELECT DISTINCT caller FROM calls WHERE {which} ORDER BY caller LIMIT {limit or -1}"
+        rows = self._rows(
+            f"SELECT caller, offset, kind FROM calls WHERE {which} AND caller IN ({first}) ORDER BY caller, offset",
+            (number, number),
+        )
+        found: dict[int, list[tuple[int, Kind]]] = {}
+        for caller, offset, kind in rows:
+            found.setdefault(caller, []).append((offset, Kind(kind)))
+        return int(count), found
+
     def callees(self, number: int, limit: int = 0) -> list[Edge]:
         """References from a function's code to functions, by place; at most `limit` (0: all)."""
         return list(self._edges("caller", number, limit))
@@ -352,22 +370,20 @@ class Index:
         UNIT is a source file or its end. Raises UserError: with the nearest names where there is none, with the list
         where there are several.
         """
-        name, _, position = wanted.partition(",")
-        name, _, place = name.partition("@")
-        if position and not position.isdigit():
-            raise UserError(f"{position!r} is no position", place=wanted, remedy="say NAME,POSITION with a number")
+        name, place, position = split_name(wanted)
         found = self.functions_named(name)
         if not found:
-            everywhere = self._inlined_in(name, place)
+            everywhere, units = self._inlined_in(name, place)
             if everywhere:
+                more = f", and more in {units - _UNITS} other units" if units > _UNITS else ""
                 raise UserError(
-                    f"has no body of its own: it is inlined into {', '.join(everywhere[:8])}",
+                    f"has no body of its own: it is inlined into {', '.join(everywhere[:8])}{more}",
                     place=wanted,
                     remedy="ask about one of those",
                 )
             near = self.nearest(name)
             raise UserError(
-                "no function of that name in this kernel (NAME@UNIT tells whether it is inlined everywhere)",
+                "no function of that name in this kernel, nor one that is inlined everywhere",
                 place=name,
                 remedy=f"nearest: {', '.join(near)}" if near else "",
             )
@@ -375,25 +391,34 @@ class Index:
         if len(fitting) == 1:
             return fitting[0]
         listed = "\n".join(self._listed(f, name) for f in (fitting or found)[:_LISTED])
-        more = len(fitting or found) - _LISTED
-        listed += f"\n  ({more} more)" if more > 0 else ""
+        hidden = len(fitting or found) - _LISTED
+        listed += f"\n  ({hidden} more)" if hidden > 0 else ""
         fact = f"{len(fitting)} functions have this name" if fitting else "no function of that name is there; there are"
         raise UserError(
             f"{fact}\n{listed}", place=wanted, remedy="choose one with NAME@UNIT, NAME@MODULE or NAME,POSITION"
         )
 
-    def _inlined_in(self, name: str, place: str) -> list[str]:
-        """Functions of the unit `place` that a function without a body was inlined into."""
-        if "." not in place:
-            return []
-        rows = self._rows(
-            "SELECT dwarf FROM units WHERE dwarf IS NOT NULL AND (source = ? OR source LIKE '%/' || ?)", (place, place)
-        )
+    def _inlined_in(self, name: str, place: str) -> tuple[list[str], int]:
+        """Functions that one without a body was inlined into, of the unit `place` where that is one, else of the first
+        units of vmlinux that mention it; and how many units do."""
+        from kgbuild.analysis.dwarf5 import DwarfError, find_units, read_unit
+
+        rows = self._rows("SELECT dwarf, source FROM units WHERE dwarf IS NOT NULL ORDER BY dwarf")
+        if "." in place:
+            rows = [row for row in rows if row[1] == place or str(row[1]).endswith("/" + place)]
+        if not rows:
+            return [], 0
         found: set[str] = set()
-        for (offset,) in rows:
-            unit, _ = read_unit_at(self.kernel, offset)
-            found |= {one.into for one in (unit.inlined if unit is not None else ()) if one.callee == name}
-        return sorted(found)
+        sources = {offset: str(source) for offset, source in rows}
+        file = _vmlinux(self.kernel)
+        try:
+            mentioned = sorted(sources) if "." in place else find_units(file, name, sorted(sources))
+            for offset in mentioned[:_UNITS]:
+                unit = read_unit(file, offset)
+                found |= {f"{one.into} ({sources[offset]})" for one in unit.inlined if one.callee == name}
+        except DwarfError:
+            return [], 0
+        return sorted(found), len(mentioned)
 
     def _fits(self, function: Function, name: str, place: str, position: str) -> bool:
         if place:
@@ -414,21 +439,27 @@ class Index:
 
 
 _LISTED = 40
+_UNITS = 8  # whose debugging information is read to find where a function was inlined
 
 
 def read_unit_at(kernel: Kernel, offset: int) -> tuple[UnitFacts | None, str]:
     """What debugging information says about the unit at an offset of vmlinux's .debug_info, or why that is unknown."""
+    from kgbuild.analysis.dwarf5 import DwarfError, read_unit
+
+    try:
+        return read_unit(_vmlinux(kernel), offset), ""
+    except DwarfError as error:
+        return None, f"not known: {error}"
+
+
+def _vmlinux(kernel: Kernel) -> Sections:
     import mmap
 
-    from kgbuild.analysis.dwarf5 import DwarfError, read_unit
-    from kgbuild.elf.read import read
+    from kgbuild.elf.sections import read_sections
 
     with kernel.vmlinux.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    try:
-        return read_unit(read(memoryview(data)), offset), ""
-    except DwarfError as error:
-        return None, f"not known: {error}"
+    return read_sections(memoryview(data))[0]
 
 
 def _signed(address: int) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from kgbuild.analysis.callgraph import split_name
 from kgbuild.analysis.closed import Closure, Member
 from kgbuild.special.view import FUNCTION
 
@@ -32,14 +33,35 @@ class Step:
     reason: str
 
 
-def chains_of(closure: Closure, name: str) -> list[list[Step]]:
+def chains_of(closure: Closure, wanted: str) -> list[list[Step]]:
     """Why the functions of a name are in the patch: for each, the steps from what the patch changes to it. A name
-    without the numbers of clones finds the clones as well."""
-    found = [m for m in closure.members.values() if m.atom.kind == FUNCTION and name in m.atom.names]
+    without the numbers of clones finds the clones as well. NAME@UNIT, NAME@MODULE and NAME,POSITION choose one.
+
+    Raises UserError for a position that is no number.
+    """
+    name, place, position = split_name(wanted)
+    members = [m for m in closure.members.values() if m.atom.kind == FUNCTION and _is_at(closure, m, place, position)]
+    found = [m for m in members if name in m.atom.names]
     if not found:
-        stems = (m for m in closure.members.values() if m.atom.kind == FUNCTION and m.role in _SHOWN)
+        stems = (m for m in members if m.role in _SHOWN)
         found = [m for m in stems if any(n.partition(".")[0] == name for n in m.atom.names)]
     return [_chain(closure, m) for m in sorted(found, key=lambda m: (m.unit, m.atom.id))]
+
+
+def _is_at(closure: Closure, member: Member, place: str, position: str) -> bool:
+    unit = closure.units[member.unit]
+    if place and place not in (unit.source, unit.target) and not unit.source.endswith("/" + place):
+        return False
+    redirects = (r for r in closure.redirects if (r.unit, r.atom.id) == (member.unit, member.atom.id))
+    return not position or any(r.sympos == int(position) for r in redirects)
+
+
+def references_of(references: list[dict[str, Any]], wanted: str) -> list[dict[str, Any]]:
+    """The rows of a report's references that a name means, chosen among several by NAME@MODULE or NAME,POSITION."""
+    name, place, position = split_name(wanted)
+    named = [r for r in references if r["name"] == name]
+    placed = [r for r in named if place in ("", r["object"])]
+    return [r for r in placed if not position or r["sympos"] == int(position)]
 
 
 def _chain(closure: Closure, member: Member) -> list[Step]:
@@ -96,6 +118,7 @@ def _quoted(text: str) -> str:
 def why_report(name: str, chains: list[list[Step]], references: list[dict[str, Any]]) -> dict[str, Any]:
     """The answer to `why` as data."""
     return {
+        "schema": "kgbuild-why",
         "schema_version": 1,
         "function": name,
         "in_patch": bool(chains),

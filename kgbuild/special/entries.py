@@ -14,7 +14,7 @@ import numpy as np
 
 from kgbuild.arch.base import SpecialSection
 from kgbuild.elf.consts import SHN
-from kgbuild.elf.object import Section
+from kgbuild.elf.sections import Section
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import Ambiguous, Ref, View
 

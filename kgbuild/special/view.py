@@ -19,7 +19,8 @@ import numpy as np
 from kgbuild.arch import arch_of
 from kgbuild.arch.base import Arch, Instruction
 from kgbuild.elf.consts import SHN, SHT, STB, STT
-from kgbuild.elf.object import Object, Section, Symbol
+from kgbuild.elf.object import Object, Symbol
+from kgbuild.elf.sections import Section
 
 FUNCTION, DATA, STRING, ANON, UNDEFINED, ABSOLUTE = (
     "function",

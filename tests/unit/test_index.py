@@ -27,7 +27,8 @@ from tests.smallkernel import small_kernel
 CORE = """
 __attribute__((noipa)) int shared(int x) { return x * 3; }
 static __attribute__((noinline)) int show(int x) { return shared(x) + 1; }
-int open_core(int x) { return show(x) + shared(x); }
+static inline int tiny(int x) { return x * 11; }
+int open_core(int x) { return show(x) + tiny(shared(x)); }
 int ring_b(int x);
 __attribute__((noinline)) int ring_a(int x) { return x ? ring_b(x - 1) + 1 : 0; }
 __attribute__((noinline)) int ring_b(int x) { return x ? ring_a(x - 2) + 2 : 0; }
@@ -104,6 +105,16 @@ def test_callers_across_objects(index: Index) -> None:
     }
 
 
+def test_callers_by_function(index: Index) -> None:
+    number = index.choose("from_two").id
+    count, first = index.callers_by_function(number, taken=False, limit=2)
+    assert count == 3 and len(first) == 2
+    (idle,) = [n for n in first if index.function(n).name == "idle"]
+    assert [kind for _, kind in first[idle]] == [Kind.CALL, Kind.CALL]
+    assert index.callers_by_function(number, taken=False)[1].keys() == {e.caller for e in index.callers(number)}
+    assert index.callers_by_function(number, taken=True) == (0, {})
+
+
 def test_each_place_is_evidence(index: Index) -> None:
     idle, target = index.choose("idle"), index.choose("from_two")
     places = [e.offset for e in index.callees(idle.id) if e.callee == target.id]
@@ -141,6 +152,9 @@ def test_unit_of_a_module_with_several(index: Index) -> None:
         ("show,9", ["show,1", "show,2"]),
         ("show@nowhere.c", ["core.c", "other.c"]),
         ("show,x", ["is no position"]),
+        ("tiny", ["no body of its own", "inlined into open_core (core.c)"]),
+        ("tiny@core.c", ["inlined into open_core (core.c)"]),
+        ("tiny@other.c", ["no function of that name"]),
     ],
 )
 def test_names_that_choose_nothing(index: Index, name: str, texts: list[str]) -> None:
