@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import jsonschema
 import networkx
 import pytest
 
-from kgbuild.analysis.callgraph import CALLEES, CALLERS, reach
+from kgbuild.analysis.callgraph import CALLEES, CALLERS, reach, reach_with_ways
 from kgbuild.analysis.kinds import Kind
 from kgbuild.errors import UserError
 from kgbuild.host import index_build
@@ -21,9 +22,10 @@ from kgbuild.host.facts import read_facts
 from kgbuild.host.index import SCHEMA, Index, index_path, load_index, with_index
 from kgbuild.model import Kernel, SilentProgress, Task
 from kgbuild.report.facts import facts_json, render_facts
-from kgbuild.report.graph import graph_json, render_dot, render_graphml, render_tree
+from kgbuild.report.graph import graph_json, render_dot, render_graphml, render_tree, summarise_ways
 from tests.smallkernel import small_kernel
 
+SCHEMA_FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schema"
 CORE = """
 __attribute__((noipa)) int shared(int x) { return x * 3; }
 static __attribute__((noinline)) int show(int x) { return shared(x) + 1; }
@@ -198,6 +200,41 @@ def test_bounded_output_says_so(index: Index) -> None:
     assert "called by 4 functions" in lines[0]
     assert any("3 more: --limit 0 shows all" in line for line in lines)
     assert graph_json(found)["complete"] is False
+
+
+def test_who_can_reach_a_function(index: Index) -> None:
+    """Callers, and what no call shows: data that holds an address, an export, nothing at all."""
+    found = reach_with_ways(index, index.choose("show@other.c").id, 6, 0)
+    names = {found.functions[n].name: [(w.kind, w.place) for w in ways] for n, ways in found.ways.items()}
+    assert names == {"show": [("pointer", "handlers+0x0")]}
+    assert [found.functions[n].name for n in found.ends] == ["open_other"] and not found.further
+    text = "\n".join(render_tree(found, unicode=False))
+    assert "* its address is in handlers+0x0  vmlinux" in text and text.isascii()
+    assert summarise_ways(found) == "ways in beside calls: 1 pointer; no way in is known to open_other"
+    dot = "\n".join(render_dot(found))
+    assert '[label="handlers+0x0"' in dot and '[label="pointer"' in dot
+    graph = found.digraph()
+    assert graph.edges["vmlinux:handlers+0x0", found.root]["kinds"] == ["pointer"]
+    shared = reach_with_ways(index, index.choose("shared").id, 1, 0)
+    assert ("export", "shared") in {(w.kind, w.place) for w in shared.ways[shared.root]}
+    assert {shared.functions[n].name for n in shared.further} == {"show"} and "not followed" in summarise_ways(shared)
+    cut = reach_with_ways(index, index.choose("shared").id, 3, 1)
+    assert "--limit" in summarise_ways(cut)
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_answers_have_their_published_form(index: Index, kernel: Kernel, limit: int) -> None:
+    graph, facts = (json.loads((SCHEMA_FOLDER / f"{name}-1.json").read_text()) for name in ("graph", "facts"))
+    for name in ("show@other.c", "shared", "ring_a", "of_one"):
+        number = index.choose(name).id
+        for found in (
+            reach(index, number, CALLERS, 3, limit),
+            reach(index, number, CALLEES, 3, limit),
+            reach_with_ways(index, number, 3, limit),
+        ):
+            jsonschema.validate(json.loads(json.dumps(graph_json(found))), graph)
+        record = facts_json(read_facts(index, kernel, index.choose(name), limit))
+        jsonschema.validate(json.loads(json.dumps(record)), facts)
 
 
 def test_forms_for_other_programs(index: Index, tmp_path: Path) -> None:
