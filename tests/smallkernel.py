@@ -24,7 +24,7 @@ def small_kernel(
     KBUILD_MODFILE and the C texts of its units; `exports` say which object has an export."""
     folder = root / "modules"
     folder.mkdir(parents=True)
-    commands = [_command(source, source[:-2], module=False) for source in units]
+    commands = [_command(source, source[:-2]) for source in units]
     for source, text in units.items():
         (root / source).with_suffix(".o").write_bytes(compile_text(text, *flags, name=source))
     objects = [source[:-1] + "o" for source in units]
@@ -32,7 +32,9 @@ def small_kernel(
     for name, (modfile, texts) in modules.items():
         parts = []
         for source, text in texts.items():
-            commands.append(_command(source, modfile, module=True))
+            # as kbuild has it: of a module of several units, KBUILD_MODFILE names the unit
+            own = modfile if len(texts) == 1 else source[:-2]
+            commands.append(_command(source, own, name.replace("-", "_")))
             path = root / source
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
@@ -58,5 +60,6 @@ def small_kernel(
     )
 
 
-def _command(source: str, modfile: str, *, module: bool) -> UnitCommand:
-    return UnitCommand(source, source[:-1] + "o", modfile, modfile.rpartition("/")[2], module, ("cc",), ())
+def _command(source: str, modfile: str, module: str = "") -> UnitCommand:
+    modname = module or modfile.rpartition("/")[2]
+    return UnitCommand(source, source[:-1] + "o", modfile, modname, bool(module), ("cc",), ())

@@ -19,7 +19,6 @@ from kgbuild.analysis.consistency import (
     check_against,
     sorted_warnings,
 )
-from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.otherpatch import OtherPatch, PatchedFunction, read_other
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.unseen import find_unseen
@@ -45,7 +44,6 @@ def read_others(paths: Sequence[Path]) -> list[OtherPatch]:
 
 def find_warnings(
     closure: Closure,
-    image: KernelImage,
     kernel: Kernel,
     others: Sequence[OtherPatch],
     progress: Progress,
@@ -55,7 +53,7 @@ def find_warnings(
     """The same with the kernel's index: made first where `make_index` says so, else used where it is there."""
 
     def check(graph: Index | None) -> list[ConsistencyWarning]:
-        return check_consistency(closure, image, graph, others, kernel.id.release, replace=replace)
+        return check_consistency(closure, graph, others, kernel.id.release, replace=replace)
 
     if make_index and closure.redirects:
         return with_index(kernel, progress, check)
@@ -72,7 +70,6 @@ def consistency_report(found: Sequence[ConsistencyWarning]) -> list[dict[str, An
 
 def check_consistency(
     closure: Closure,
-    image: KernelImage,
     graph: Index | None,
     others: Sequence[OtherPatch],
     release: str,
@@ -86,22 +83,11 @@ def check_consistency(
         fact = "stacks, NMIs and noinstr code were not looked at: this kernel has no index yet"
         found.append(ConsistencyWarning(UNKNOWN, "", "", "", fact, ()))
     elif closure.redirects:
-        noinstr = graph.noinstr(noinstr_of(image))
-        questions = Consistency(graph, noinstr)
+        questions = Consistency(graph, graph.noinstr)
         for redirect in closure.redirects:
             function = _in_graph(graph, redirect)
             found += questions.check(function.id) if function is not None else []
     return sorted_warnings(found)
-
-
-def noinstr_of(image: KernelImage) -> list[tuple[int, int]]:
-    """Where vmlinux has its noinstr code and its entries, by the linker script's symbols (vmlinux.lds.h)."""
-    out = []
-    for name in ("noinstr", "entry"):
-        start, end = image.named(f"__{name}_text_start"), image.named(f"__{name}_text_end")
-        if len(start) == 1 and len(end) == 1:
-            out.append((start[0].value, end[0].value))
-    return out
 
 
 def _in_graph(graph: Graph, redirect: Redirect) -> Function | None:

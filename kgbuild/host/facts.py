@@ -31,6 +31,7 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
         unit, unknown = read_unit_at(kernel, offset)
     caller_count, direct = index.callers_by_function(function.id, taken=False, limit=limit)
     taker_count, takers = index.callers_by_function(function.id, taken=True, limit=limit)
+    source, evidence = index.unit_with_evidence(function.id)
     holders = index.address_takers(function.id)
     bound = limit or None
 
@@ -46,8 +47,9 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
     callees = index.callees(function.id)
     return Facts(
         function=function,
-        unit=function.unit or index.unit_of(function.id),
-        unit_evidence=_unit_evidence(index, function),
+        unit=source,
+        unit_evidence=evidence,
+        noinstr=function.id in index.noinstr,
         names=tuple(names),
         shared=judge_shared([(n.name, n.bind == "local") for n in names]) if len(names) > 1 else None,
         clone=clone_of(function.name),
@@ -80,9 +82,3 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
         indirect_calls=sum(e.kind is Kind.INDIRECT for e in callees),
         neighbours={CALLERS: index.count(function.id, CALLERS), CALLEES: index.count(function.id, CALLEES)},
     )
-
-
-def _unit_evidence(index: Index, function: Function) -> str:
-    if not function.in_vmlinux:
-        return "only unit of the module" if function.unit else "the text of the module's sources"
-    return ".debug_aranges" if index.dwarf_unit(function.id) is not None else "symbol table"

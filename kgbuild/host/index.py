@@ -12,10 +12,11 @@ of its schema; one of another number, or a damaged one, is made anew and the use
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import struct
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,7 +27,7 @@ from kgbuild.host.cache import Cache
 from kgbuild.model import Kernel, Progress
 
 # Raise it whenever what the tables mean changes: an index of another number is made anew.
-SCHEMA = 2
+SCHEMA = 3
 VMLINUX = "vmlinux"
 _BINDS = {0: "local", 1: "global", 2: "weak"}
 _HEADER = struct.Struct(">16sH")
@@ -129,6 +130,7 @@ class Index:
         self.path = path
         self.kernel = kernel
         self._database = _open(path)
+        self._modules: dict[str, dict[int, tuple[str, str]]] = {}
         self._cached = lru_cache(maxsize=1 << 17)(self._function)
 
     def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
@@ -203,15 +205,16 @@ class Index:
         return self.function(number).trace_site
 
     def unit_of(self, number: int) -> str:
-        """Source file of a function's translation unit, relative to the source tree; "" where it is not known.
+        """Source file of a function's translation unit, relative to the source tree; "" where it is not known."""
+        return self.unit_with_evidence(number)[0]
 
-        Where the index knows only that it is one of a module's units, the one whose text alone looks like a definition
-        of it is taken.
-        """
+    def unit_with_evidence(self, number: int) -> tuple[str, str]:
+        """The same, and what says so. Of a module with several units the sources and the order of its code are read
+        (`module_units`)."""
         found = self.function(number)
-        if found.unit:
-            return found.unit
-        return self._unit_by_text(found)
+        if not found.in_vmlinux:
+            return (found.unit, "only unit of the module") if found.unit else self._in_module(found)
+        return found.unit, ".debug_aranges" if self.dwarf_unit(number) is not None else "symbol table"
 
     def candidate_units(self, number: int) -> list[str]:
         """The units a function may come from: one where that is known, else all of its module."""
@@ -224,22 +227,30 @@ class Index:
         )
         return [] if found.in_vmlinux else [str(source) for (source,) in rows]
 
-    def _unit_by_text(self, function: Function) -> str:
-        import re
+    def _in_module(self, function: Function) -> tuple[str, str]:
+        if function.object not in self._modules:
+            self._modules[function.object] = self._read_module_units(function)
+        return self._modules[function.object].get(function.id, ("", "the text of the module's sources"))
 
-        names = {n.family or n.name for n in self.aliases(function.id)} - {"init_module", "cleanup_module"}
-        names |= {name.partition(".")[0] for name in names}
-        pattern = re.compile(rb"^[A-Za-z_][^;=\n]*\b(%s)\s*\(" % b"|".join(re.escape(n.encode()) for n in names), re.M)
-        hits = []
+    def _read_module_units(self, function: Function) -> dict[int, tuple[str, str]]:
+        from kgbuild.analysis.module_units import Placed, assign_units
+
+        texts = {}
         for source in self.candidate_units(function.id):
-            try:
-                text = (self.kernel.source / source).read_bytes()
-            except OSError:
-                continue
-            # a prototype ends with a semicolon before any brace does
-            if any(_defines(text, match.end()) for match in pattern.finditer(text)):
-                hits.append(source)
-        return hits[0] if len(hits) == 1 else ""
+            with contextlib.suppress(OSError):
+                texts[source] = (self.kernel.source / source).read_bytes()
+        rows = self._rows(
+            "SELECT f.id, s.name, f.address, y.name, y.family FROM functions f JOIN objects o ON o.id = f.object "
+            "JOIN sections s ON s.id = f.section JOIN symbols y ON y.function = f.id WHERE o.name = ?",
+            (function.object,),
+        )
+        names: dict[tuple[int, str, int], set[str]] = {}
+        for number, section, address, name, family in rows:
+            # these two are aliases that the macros module_init() and module_exit() make
+            if name not in ("init_module", "cleanup_module"):
+                stems = {family or name, str(name).partition(".")[0]}
+                names.setdefault((number, section, address), set()).update(stems)
+        return assign_units([Placed(*place, frozenset(known)) for place, known in names.items()], texts)
 
     # Edges
 
@@ -322,18 +333,20 @@ class Index:
         )
         return [str(name) for (name,) in rows]
 
-    def noinstr(self, extents: Iterable[tuple[int, int]]) -> list[int]:
-        """Functions of noinstr code: those of vmlinux in extents of addresses (start, end), because the linker script
-        puts it into .text; those of modules by their section."""
+    @cached_property
+    def noinstr(self) -> frozenset[int]:
+        """Functions of noinstr code and of the entries: those of vmlinux by the extents that the linker script marks,
+        because it puts them into .text; those of modules by their section."""
         found = {n for (n,) in self._rows(_IN_NOINSTR_SECTION)}
-        for start, end in extents:
+        for (extent,) in self._rows("SELECT value FROM meta WHERE key GLOB 'extent:*'"):
+            start, end = (int(part, 16) for part in str(extent).split("-"))
             rows = self._rows(
                 "SELECT f.id FROM functions f JOIN objects o ON o.id = f.object "
                 "WHERE o.name = ? AND f.address >= ? AND f.address < ?",
                 (VMLINUX, _signed(start), _signed(end)),
             )
             found |= {n for (n,) in rows}
-        return sorted(found)
+        return frozenset(found)
 
     # The whole
 
@@ -497,14 +510,3 @@ def _as_name(row: Any) -> Name:
         bool(exported),
         str(family) if family is not None else "",
     )
-
-
-def _defines(text: bytes, at: int) -> bool:
-    """Whether the parameter list that begins at `at` is followed by a body."""
-    depth = 1
-    while at < len(text) and depth:
-        depth += {40: 1, 41: -1}.get(text[at], 0)
-        at += 1
-    rest = text[at : at + 200]
-    brace, semicolon = rest.find(b"{"), rest.find(b";")
-    return brace >= 0 and (semicolon < 0 or brace < semicolon)

@@ -15,8 +15,6 @@ import pytest
 from kgbuild.analysis.consistency import NMI, NOINSTR, STACK, UNSEEN, Consistency, thread_functions
 from kgbuild.analysis.otherpatch import read_other
 from kgbuild.elf.read import read
-from kgbuild.host.consistency import noinstr_of
-from kgbuild.host.image import load_image
 from kgbuild.host.index import Index, load_index
 from kgbuild.host.kbuild import load_unit_commands
 from kgbuild.model import Kernel, SilentProgress
@@ -31,8 +29,8 @@ def index(kernel: Kernel) -> Index:
 
 
 @pytest.fixture(scope="module")
-def questions(index: Index, kernel: Kernel) -> Consistency:
-    return Consistency(index, index.noinstr(noinstr_of(load_image(kernel))))
+def questions(index: Index) -> Consistency:
+    return Consistency(index, index.noinstr)
 
 
 @pytest.mark.parametrize(

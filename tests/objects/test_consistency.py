@@ -81,7 +81,7 @@ def index_of(folder: Path, text: str) -> Index:
 
 
 def warned(index: Index, name: str) -> dict[str, ConsistencyWarning]:
-    return {w.code: w for w in Consistency(index, index.noinstr(())).check(index.choose(name).id)}
+    return {w.code: w for w in Consistency(index, index.noinstr).check(index.choose(name).id)}
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_nmi_and_noinstr(tmp_path: Path) -> None:
     shown = warned(index, "shown")
     assert list(shown) == [NOINSTR] and "enter+" in shown[NOINSTR].evidence[0]
     exc = index.choose("exc_nmi")
-    by_extent = Consistency(index, index.noinstr([(exc.address, exc.address + exc.size)]))
+    by_extent = Consistency(index, {exc.id})
     assert NOINSTR in {w.code for w in by_extent.check(index.choose("second").id)}
 
 

@@ -143,7 +143,7 @@ def test_unit_of_a_module_with_several(index: Index) -> None:
     assert function.unit == ""
     assert index.candidate_units(function.id) == ["fs/more.c", "fs/two.c"]
     # a prototype and a call in the other file are no definition
-    assert index.unit_of(function.id) == "fs/two.c"
+    assert index.unit_with_evidence(function.id) == ("fs/two.c", "the text of the module's sources")
 
 
 @pytest.mark.parametrize(
