@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kgbuild import __version__
+from kgbuild.analysis.author import leave_out, read_author
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closure import UnitResult, close
 from kgbuild.analysis.config import check_config
@@ -19,13 +20,14 @@ from kgbuild.analysis.diff import Changes, compute_changes
 from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.module_image import ModuleImage
+from kgbuild.analysis.ontop import Patched, check_kernel, put_on_top
 from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
 from kgbuild.analysis.patch import ParsedPatch
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.types import compare_layouts, read_layouts
 from kgbuild.elf.read import read
 from kgbuild.emit.extract import Identity, TargetIdentity, extract
-from kgbuild.errors import KgbuildError, NoChange, ToolError
+from kgbuild.errors import KgbuildError, NoChange, ToolError, UserError
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import Compiled, compile_units
@@ -34,14 +36,17 @@ from kgbuild.host.image import load_image
 from kgbuild.host.kbuild import check_compiler, find_compiler, load_unit_commands
 from kgbuild.host.link import link_module
 from kgbuild.host.modules import Modules
+from kgbuild.host.older import read_older_modules
 from kgbuild.host.patches import apply_patches, read_patches
 from kgbuild.model import Progress, SilentProgress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 from kgbuild.report.build import (
+    author_report,
     closure_report,
     error_report,
     finding_report,
     kernel_report,
+    on_top_report,
     refusal_report,
     unit_report,
 )
@@ -81,6 +86,7 @@ def build(
     with _reporting(b, options):
         name = module_name(output)
         image = _analyse(b, patch_files, kernel_name, options, cache, progress)
+        _put_on_top(b, name, options)
         _emit(b, image, name, cache, options)
         _verify(b, output, image)
     return b
@@ -105,6 +111,7 @@ def _analyse(
 ) -> KernelImage:
     # before a kernel is fetched for them
     parsed = read_patches(patch_files)
+    b.older = read_older_modules(options.on_top_of)
     _acquire(b, kernel_name, options, progress)
     _apply(b, parsed)
     commands = _units(b, cache, options, progress)
@@ -155,6 +162,7 @@ def _acquire(b: Build, name: str, options: Options, progress: Progress) -> None:
         else:
             b.warnings.append(f"{compiler.place}: {compiler.fact}; accepted by --allow-compiler")
             b.report["warnings"] = list(b.warnings)
+    refusals += check_kernel(b.older, {VMLINUX: kernel.id.build_id})
     if refusals:
         raise Refused(refusals)
 
@@ -273,20 +281,27 @@ def _compare(b: Build, options: Options) -> None:
     """After this, what changed is known, and that no type in use changed its layout."""
     with b.stage("diff"):
         units = []
+        left: list[str] = []
         for c, unit in b.parts:
             changes = compute_changes(unit.changes.original, View(read(c.patched)), unit.source, lines=False)
-            refusals = list(changes.refusals)
+            author, refusals = read_author(changes.patched, unit.source)
+            changes, ignored = leave_out(changes, author)
+            left += ignored
+            refusals += changes.refusals
             if options.ignore_init:
                 dropped = [r for r in refusals if r.code == "K3-init"]
                 refusals = [r for r in refusals if r.code != "K3-init"]
                 b.warnings += [f"{r.place}: {r.fact}; ignored by --ignore-init" for r in dropped]
             if changes.changed or changes.new:
                 refusals += _check_types(c, options, b)
-            units.append(UnitResult(unit.source, _with_refusals(changes, tuple(refusals)), unit.parity, unit.target))
+            changes = _with_refusals(changes, tuple(refusals))
+            units.append(UnitResult(unit.source, changes, unit.parity, unit.target, author))
     b.units = tuple(units)
+    b.warnings += left
     b.report["warnings"] = list(b.warnings)
     if all(u.changes.nothing for u in b.units):
-        raise NoChange("no function changes; the compiled code is the same", remedy="nothing to patch")
+        fact = "; ".join(left) or "no function changes; the compiled code is the same"
+        raise NoChange(fact, remedy="nothing to patch")
 
 
 def _with_refusals(changes: Changes, refusals: tuple[Refusal, ...]) -> Changes:
@@ -381,7 +396,7 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
     b.tell("closure")
     if b.closure.refusals:
         raise Refused(b.closure.refusals)
-    if not b.closure.redirects:
+    if not b.closure.redirects and not b.closure.callbacks:
         raise NoChange("new functions only, and nothing of the running kernel calls them", remedy="nothing to patch")
 
 
@@ -394,6 +409,29 @@ def _warn(b: Build, options: Options, progress: Progress) -> None:
         others = read_others(options.against)
         found = find_warnings(b.closure, b.kernel, others, progress, options.replace, options.make_index)
     b.report["consistency"] = consistency_report(found)
+
+
+def _put_on_top(b: Build, name: str, options: Options) -> None:
+    """After this, it is known what becomes of the patches that are loaded before. Raises Refused, and UserError for a
+    --drop that stands for nothing."""
+    if not b.older and not options.drop:
+        return
+    assert b.closure is not None
+    mine = [Patched(r.object, r.name, r.sympos) for r in b.closure.redirects]
+    b.on_top = put_on_top(name, mine, b.closure.states, options.replace, b.older, options.drop)
+    refusals = [*b.on_top.refusals, *check_kernel(b.older, {t: _module(b, t).build_id for t in b.closure.targets})]
+    b.closure.warnings += b.on_top.warnings
+    b.report["warnings"] = list(b.closure.warnings)
+    b.report.update(on_top_report(b.on_top))
+    b.tell("on-top")
+    if b.on_top.unused:
+        raise UserError(
+            "no patch given with --on-top-of loses such a function",
+            place=f"--drop {b.on_top.unused[0]}",
+            remedy="leave the option out, or mend the name",
+        )
+    if refusals:
+        raise Refused(refusals)
 
 
 def _modules_at_stake(b: Build) -> dict[str, ModuleImage]:
@@ -430,6 +468,7 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
         # the kernel clears the late relocations of a module that goes since 6.3: probed, not compared by version
         clear = bool(targets) and not image.named("clear_relocate_add")
         defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
+        defines += ["KGBUILD_CALLBACKS"] * bool(b.closure.callbacks) + ["KGBUILD_STATES"] * bool(b.closure.states)
         identity = Identity(bytes.fromhex(b.kernel.id.build_id), options.replace, note, targets, clear)
         output = extract(b.closure, identity)
         keep = None
@@ -450,6 +489,7 @@ def _note(b: Build) -> dict[str, Any]:
         "patches": [{"name": p.name, "sha256": p.sha256} for p in b.patches.patches],
         "functions": [{"object": r.object, "name": r.name, "sympos": r.sympos} for r in b.closure.redirects],
         "accepted": list(b.closure.warnings),
+        **author_report(b.closure),
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, UnitResult
+from kgbuild.analysis.ontop import NOTHING_BEFORE, Older, OnTop
 from kgbuild.host.compile import Compiled
 from kgbuild.host.headers import MAX_UNITS, Selection
 from kgbuild.host.modules import Modules
@@ -38,6 +39,8 @@ class Options:
     keep: Path | None = None
     max_units: int = MAX_UNITS
     max_pull: int = MAX_PULL
+    on_top_of: tuple[Path, ...] = ()
+    drop: frozenset[str] = frozenset()
     against: tuple[Path, ...] = ()
     make_index: bool = False
 
@@ -56,6 +59,8 @@ class Build:
     units: tuple[UnitResult, ...] = ()
     closure: Closure | None = None
     module: bytes = b""
+    older: tuple[Older, ...] = ()
+    on_top: OnTop = NOTHING_BEFORE
     graph: CallGraph | None = None
     pulled_units: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)

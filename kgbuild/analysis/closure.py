@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from kgbuild.analysis.author import check_authors
 from kgbuild.analysis.callgraph import CallGraph
-from kgbuild.analysis.closed import Closure, Member, Redirect, UnitResult
+from kgbuild.analysis.closed import Callback, Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
-from kgbuild.analysis.diff import is_init
+from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.exports import Export
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.module_image import ModuleImage
@@ -28,6 +29,8 @@ from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFIN
 
 __all__ = ["Closure", "Member", "Redirect", "UnitResult", "close", "close_in"]
 
+THIS_MODULE = "__this_module"
+PATCH_SYMBOL = "kgbuild_patch"  # the wrapper's struct klp_patch (data/livepatch/main.c)
 # Keys that only switch tracing on.
 INERT_KEYS = ("__tracepoint_", "__SCK__tp_func_")
 
@@ -70,11 +73,14 @@ class _Closer(Redirects):
             for atom in unit.changes.patched.data:
                 if atom.bind != STB.LOCAL and atom.id not in unit.changes.correlation.to_original:
                     self.new_globals.setdefault(atom.name, []).append((number, atom))
+        self._take_authors()
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
                 self._add(number, change.patched, "changed", str(change.reason))
             for atom in unit.changes.new:
                 self._add(number, atom, "new", "new in the patched source")
+            for atom in new_parameters(unit.changes.patched, unit.changes.correlation):
+                self._add(number, atom, "data", "a new module parameter")
         # from here on all that the patch itself touches is a member, so that nothing of it is pulled in
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
@@ -87,6 +93,19 @@ class _Closer(Redirects):
         self._check_tables()
         self._say_debug()
         return self.c
+
+    def _take_authors(self) -> None:
+        """The callbacks and states that macros in the patched text ask for."""
+        self.c.refusals += check_authors((u.source, u.target, u.author) for u in self.c.units)
+        for number, unit in enumerate(self.c.units):
+            for kind, atom in unit.author.callbacks:
+                if unit.changes.correlation.to_original.get(atom.id):
+                    fact = f"the {kind} callback is a function of the kernel, not of the patch"
+                    self._refuse("P14-callback", unit, atom.name, fact)
+                    continue
+                self._add(number, atom, "new", f"the {kind} callback of {unit.target}")
+                self.c.callbacks.append(Callback(number, atom, kind, unit.target))
+            self.c.states.update(unit.author.states)
 
     def _say_debug(self) -> None:
         """A pr_debug of patched code has a descriptor in the patch module: what switched on the kernel's does nothing
@@ -184,6 +203,8 @@ class _Closer(Redirects):
             kind = view.arch.reloc_names.get(ref.type, str(ref.type))
             what = "a short jump to another function" if ref.synthetic else kind
             self._refuse("K11-reloc", unit, source.name, f"+{ref.offset:#x}: {what} can't be carried")
+        if target.name == THIS_MODULE and view.section_name(source) == PARAMETERS:
+            return  # a parameter is the patch module's own
         if key in self.c.members:
             if self.c.members[key].role == "carried":
                 self._check_no_pointer(unit, source, target, ref)
@@ -230,6 +251,9 @@ class _Closer(Redirects):
     def _bind_external(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
         name = target.name
         key = (number, target.id)
+        if name == PATCH_SYMBOL:
+            self.c.bound[key] = Bound(name, NEW_GLOBAL, "", proof="the patch itself")
+            return
         # a new symbol of the patch itself; of several (a unit in two modules) the one of the same object
         for unit_number, atom in sorted(
             self.new_globals.get(name, ()), key=lambda item: self.c.units[item[0]].target != unit.target

@@ -18,7 +18,8 @@ from typing import Protocol
 
 from kgbuild.analysis.callgraph import CallGraph, Edge
 from kgbuild.analysis.kinds import Kind
-from kgbuild.analysis.otherpatch import OtherPatch, PatchedFunction
+from kgbuild.analysis.ontop import Patched
+from kgbuild.analysis.otherpatch import OtherPatch
 from kgbuild.refusals import Rule
 
 STACK, NMI, NOINSTR, UNSEEN, PATCHED, UNREAD, UNKNOWN = (
@@ -375,7 +376,7 @@ def _reached(graph: CallGraph, roots: Iterable[int], depth: int) -> dict[int, in
 
 
 def check_against(
-    functions: Mapping[PatchedFunction, str], others: Sequence[OtherPatch], release: str, *, replace: bool
+    functions: Mapping[Patched, str], others: Sequence[OtherPatch], release: str, *, replace: bool
 ) -> list[ConsistencyWarning]:
     """Functions that other live patches replace as well.
 

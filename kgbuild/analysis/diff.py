@@ -42,6 +42,7 @@ REGISTRATION = (
 
 
 PREFIXES = ("__pfx_", "__cfi_")
+PARAMETERS = "__param"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,13 @@ def cold_parents(atom: Atom, view: View) -> list[Atom]:
 def cold_parent_names(atom: Atom) -> list[str]:
     """The names of the function a `.cold` half belongs to."""
     return list(dict.fromkeys(n[: n.index(".cold")] for n in atom.names if ".cold" in n))
+
+
+def new_parameters(view: View, correlation: Correlation) -> list[Atom]:
+    """Module parameters of the patched object that the original has not: the patch module has them for itself."""
+    return [
+        a for a in view.data if view.section_name(a) == PARAMETERS and a.id not in correlation.to_original and a.size
+    ]
 
 
 def is_init(view: View, atom: Atom) -> bool:
@@ -301,6 +309,8 @@ class _Differ:
             return out
 
         before, after = sizes(self.o), sizes(self.p)
+        if PARAMETERS in after:
+            after[PARAMETERS] -= sum(a.size for a in new_parameters(self.p, self.c))
         for name in sorted(after):
             if after[name] > before.get(name, 0) and name not in (
                 "__ksymtab_strings",

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kgbuild.analysis.ontop import Patched
 from kgbuild.arch import arch_of
 from kgbuild.elf.consts import SHN, SHT
 from kgbuild.elf.object import Object
@@ -27,22 +28,13 @@ _WORD = 8
 Place = tuple[int, int]
 
 
-@dataclass(frozen=True, order=True)
-class PatchedFunction:
-    """A function that a live patch replaces: object ("vmlinux" or a module), name, position (0: unique)."""
-
-    object: str
-    name: str
-    sympos: int
-
-
 @dataclass(frozen=True)
 class OtherPatch:
     """A live patch module as its file tells: name for messages, what it replaces (None where that can't be read, with
     `unread` saying why), the kernel it was made for by its vermagic."""
 
     name: str
-    functions: tuple[PatchedFunction, ...] | None
+    functions: tuple[Patched, ...] | None
     unread: str
     vermagic: str
 
@@ -120,7 +112,7 @@ class _Fields:
         return max(ends, default=place[1])
 
 
-def _read_own(fields: _Fields) -> Iterator[PatchedFunction]:
+def _read_own(fields: _Fields) -> Iterator[Patched]:
     table = next((s for s in fields.obj.iter_symbols() if s.name == _OWN and s.shndx), None)
     if table is None or table.shndx >= len(fields.obj.sections):
         return
@@ -128,10 +120,10 @@ def _read_own(fields: _Fields) -> Iterator[PatchedFunction]:
         name = fields.text((table.shndx, at + 8))
         if name:
             owner = fields.text((table.shndx, at)) or VMLINUX
-            yield PatchedFunction(owner, name, fields.number((table.shndx, at + 24)))
+            yield Patched(owner, name, fields.number((table.shndx, at + 24)))
 
 
-def _read_external(fields: _Fields) -> Iterator[PatchedFunction]:
+def _read_external(fields: _Fields) -> Iterator[Patched]:
     section = fields.obj.section_named(_EXT_OBJECTS)
     for at in range(0, section.size, _EXT_OBJECT_ROW) if section is not None else ():
         assert section is not None
@@ -141,10 +133,10 @@ def _read_external(fields: _Fields) -> Iterator[PatchedFunction]:
             place = table[0], table[1] + row * _EXT_FUNC_ROW
             if name := fields.text(place):
                 owner = fields.text((section.index, at)) or VMLINUX
-                yield PatchedFunction(owner, name, fields.number((place[0], place[1] + 16)))
+                yield Patched(owner, name, fields.number((place[0], place[1] + 16)))
 
 
-def _read_kpatch(fields: _Fields) -> Iterator[PatchedFunction]:
+def _read_kpatch(fields: _Fields) -> Iterator[Patched]:
     section = fields.obj.section_named(_KPATCH)
     if section is None:
         return
@@ -157,11 +149,11 @@ def _read_kpatch(fields: _Fields) -> Iterator[PatchedFunction]:
         for r in rows:
             owner = fields.text((section.index, r + owner_at)) or VMLINUX
             position = fields.number((section.index, r + position_at)) if position_at >= 0 else 0
-            yield PatchedFunction(owner, fields.text((section.index, r + name_at)), position)
+            yield Patched(owner, fields.text((section.index, r + name_at)), position)
         return
 
 
-def _read_plain(fields: _Fields) -> Iterator[PatchedFunction]:
+def _read_plain(fields: _Fields) -> Iterator[Patched]:
     """`struct klp_patch` begins with the module and the pointer to its objects; these with name and functions."""
     for section in fields.obj.sections:
         if section.type != SHT.PROGBITS or section.executable or section.index not in fields.obj.rela_of:
@@ -173,7 +165,7 @@ def _read_plain(fields: _Fields) -> Iterator[PatchedFunction]:
                     yield from _plain_objects(fields, objects)
 
 
-def _plain_objects(fields: _Fields, objects: Place) -> Iterator[PatchedFunction]:
+def _plain_objects(fields: _Fields, objects: Place) -> Iterator[Patched]:
     section, start = objects
     for at in range(start, fields.extent(objects) - _WORD, _WORD):
         functions = fields.leads_to((section, at + _WORD))
@@ -183,7 +175,7 @@ def _plain_objects(fields: _Fields, objects: Place) -> Iterator[PatchedFunction]
         for row in range(functions[1], fields.extent(functions) - _WORD, _WORD):
             place = functions[0], row
             if _is_function_row(fields, place):
-                yield PatchedFunction(owner, fields.text(place), fields.number((place[0], row + 2 * _WORD)))
+                yield Patched(owner, fields.text(place), fields.number((place[0], row + 2 * _WORD)))
 
 
 def _is_function_row(fields: _Fields, place: Place) -> bool:

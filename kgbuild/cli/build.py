@@ -38,6 +38,16 @@ _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried
     "--max-units", type=click.IntRange(1), default=100, show_default=True, help="Most units that headers may change."
 )
 @click.option("--no-replace", is_flag=True, help="Do not take back older live patches (atomic replace is the default).")
+@click.option(
+    "--on-top-of",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="MODULE.ko",
+    help="A patch that is loaded before; repeat it in the order of loading.",
+)
+@click.option(
+    "--drop", multiple=True, metavar="FUNCTION", help="The older version of this function may go; see --on-top-of."
+)
 @click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
 @click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's; recorded.")
 @click.option(
@@ -58,6 +68,8 @@ def build(
     max_pull: int,
     max_units: int,
     no_replace: bool,
+    on_top_of: tuple[Path, ...],
+    drop: tuple[str, ...],
     ignore_init: bool,
     allow_compiler: bool,
     allow_unproven: tuple[str, ...],
@@ -87,6 +99,8 @@ def build(
         keep,
         max_units,
         max_pull,
+        on_top_of,
+        frozenset(drop),
         against,
     )
     state = Build()
@@ -130,6 +144,8 @@ def show(out: Output, state: Build, topic: str) -> None:
         out.line("pull", f"{names}  compiled and proven as well")
     elif topic == "closure":
         _show_closure(out, r)
+    elif topic == "on-top":
+        _show_on_top(out, r)
 
 
 def name_places(items: Sequence[Mapping[str, str]]) -> Iterator[str]:
@@ -142,6 +158,16 @@ def name_places(items: Sequence[Mapping[str, str]]) -> Iterator[str]:
         if alike[item["function"], item["object"]] > 1:
             place.append(item["unit"])
         yield f"  in {', '.join(place)}" if place else ""
+
+
+def _show_on_top(out: Output, r: dict[str, Any]) -> None:
+    for older in r["on_top_of"]:
+        count = len(older["functions"])
+        out.line("on top of", f"{older['module']}  {count} function{'s' * (count != 1)}")
+    for row in r["taken_back"]:
+        if row["dropped"]:
+            what = "goes with it" if row["how"] == "replaced" else "has a newer version on top"
+            out.line("drop", f"{row['name']:<36} of {row['module']} {what}")
 
 
 def _show_closure(out: Output, r: dict[str, Any]) -> None:

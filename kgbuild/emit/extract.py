@@ -8,6 +8,7 @@ Section names are kept exactly: the module loader and the kernel know `.data..pe
 The patch's own tables are what `kgbuild/data/livepatch/main.c` reads at load:
   .rodata.kgbuild_funcs   struct { const char *object, *name; void *func; unsigned long sympos; }, ended by zeros
   .rodata.kgbuild_strings the names
+  .rodata.kgbuild_callbacks, .rodata.kgbuild_states  for an author's callbacks and states, see _author_tables
   .rodata.kgbuild_objects, .rodata.kgbuild_late  for patches of modules, see _target_tables
   .note.kgbuild           an ELF note "kgbuild", type 1, a JSON text
 """
@@ -18,7 +19,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kgbuild.analysis.closure import Closure, Member
+from kgbuild.analysis.author import CALLBACKS
+from kgbuild.analysis.closure import PATCH_SYMBOL, THIS_MODULE, Closure, Member
+from kgbuild.analysis.diff import PARAMETERS
 from kgbuild.analysis.resolve import NEW_GLOBAL, VMLINUX, WEAK_NULL, Bound
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
@@ -30,6 +33,7 @@ FUNCS_SECTION = ".rodata.kgbuild_funcs"
 STRINGS_SECTION = ".rodata.kgbuild_strings"
 NOTE_SECTION = ".note.kgbuild"
 FUNC_ENTRY = 32
+CALLBACK_ENTRY = 24
 OBJECT_ENTRY = 48
 LATE_ENTRY = 24
 NOTE_NAME = b"kgbuild\0"
@@ -171,12 +175,15 @@ class _Extractor:
         return self.undefined[name]
 
     def _to_bound(self, bound: Bound) -> OutSymbol:
-        assert bound.how != NEW_GLOBAL
+        assert bound.how != NEW_GLOBAL or bound.name == PATCH_SYMBOL
         return self._undefined(bound.symbol, weak=bound.how == WEAK_NULL)
 
     def _target(self, unit: int, source: Atom, ref: Ref) -> tuple[OutSymbol, int]:
         """Symbol and what to add to reach the meant place, before the bias of code."""
         key = (unit, ref.atom)
+        view = self._view(unit)
+        if view.section_name(source) == PARAMETERS and view.atoms[ref.atom].name == THIS_MODULE:
+            return self._undefined(THIS_MODULE), ref.delta
         if key in self.c.defined:
             return self.symbol_of[self.c.defined[key]], ref.delta
         if key in self.place and not self.c.binds_to_kernel(unit, source, ref):
@@ -258,6 +265,7 @@ class _Extractor:
             notes.relocs.append(OutReloc(offset, abs64, symbol, 0))
         self.out.sections.append(notes)
         self._object("kgbuild_notes", notes, 0, 16)
+        self._author_tables(strings, text, abs64)
         if identity.targets:
             self._target_tables(identity, strings, text, abs64)
         desc = identity.note.encode()
@@ -267,6 +275,27 @@ class _Extractor:
         if self.c.namespaces:
             info = b"".join(f"import_ns={n}\0".encode() for n in sorted(self.c.namespaces))
             self.out.sections.append(OutSection(".modinfo", SHT.PROGBITS, SHF.ALLOC, bytearray(info)))
+
+    def _author_tables(self, strings: OutSection, text: Callable[[str], int], abs64: int) -> None:
+        """What main.c needs for callbacks and states: `kgbuild_callbacks`, sorted by object and ended by zeros, and
+        `kgbuild_states`."""
+        if self.c.callbacks:
+            table = OutSection(".rodata.kgbuild_callbacks", SHT.PROGBITS, SHF.ALLOC, align=8)
+            self.out.sections.append(table)
+            for c in sorted(self.c.callbacks, key=lambda c: (c.object != VMLINUX, c.object, CALLBACKS.index(c.kind))):
+                base = len(table.data)
+                table.data.extend(struct.pack("<QQQ", 0, CALLBACKS.index(c.kind), 0))
+                if c.object != VMLINUX:
+                    table.relocs.append(OutReloc(base, abs64, self._section_symbol(strings), text(c.object)))
+                table.relocs.append(OutReloc(base + 16, abs64, self.symbol_of[(c.unit, c.atom.id)], 0))
+            table.data.extend(bytes(CALLBACK_ENTRY))
+            self._object("kgbuild_callbacks", table, 0, len(table.data))
+        if self.c.states:
+            states = b"".join(struct.pack("<QQ", *item) for item in sorted(self.c.states.items()))
+            for name, value in (("kgbuild_states", states), ("kgbuild_states_size", struct.pack("<I", len(states)))):
+                section = OutSection(f".rodata.{name}", SHT.PROGBITS, SHF.ALLOC, bytearray(value), align=8)
+                self.out.sections.append(section)
+                self._object(name, section, 0, len(value))
 
     def _target_tables(self, identity: Identity, strings: OutSection, text: Callable[[str], int], abs64: int) -> None:
         """What main.c needs for target modules: `kgbuild_objects`, how to know each, and `kgbuild_late`, the places

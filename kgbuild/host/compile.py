@@ -27,6 +27,8 @@ from kgbuild.model import Kernel, Progress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 
 FORMAT = "compile-3"
+# headers for authors: macros by the names that existing live patches use
+AUTHOR = Path(__file__).resolve().parent.parent / "data" / "include"
 _NAMED = 6
 ADDED = ("-ffunction-sections", "-fdata-sections")
 # Where values live at each instruction is not asked; telling it takes a tenth of the time and a third of the object.
@@ -98,7 +100,7 @@ def compile_units(
     compiler = run([kernel.cc, "--version"]).stdout
     identity = [FORMAT, kernel.id.build_id, compiler]
     changed = hashlib.sha256(
-        json.dumps([[p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items())]).encode()
+        json.dumps([author_digest(), *([p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items()))]).encode()
     )
 
     def key(unit: UnitCommand, side: str) -> str:
@@ -158,6 +160,17 @@ def without_debug(argv: Sequence[str], tree: Path) -> list[str]:
     return [a.replace("{src}", str(tree)) for a in argv if not _DEBUG.match(a)]
 
 
+def author_options() -> list[str]:
+    """Where patched code finds the headers for authors: before the kernel's own of the same names."""
+    return [f"-I{AUTHOR}"]
+
+
+def author_digest() -> str:
+    """A digest of the headers for authors."""
+    paths = sorted(p for p in AUTHOR.rglob("*.h"))
+    return hashlib.sha256(b"".join(p.read_bytes() for p in paths)).hexdigest()
+
+
 def source_path(kernel: Kernel, tree: Path, source: str) -> Path:
     """Where a unit's file is: in the source tree or, where it is generated, in the build tree."""
     path = tree / source
@@ -174,6 +187,8 @@ def _compile(
     # -pipe: the assembler's input then has no temporary name in that list
     argv += [*DEBUG, "-pipe", *ADDED, f"-Wp,-MD,{deps}", f"-Wa,--MD,{read_by_assembler}", "-o", str(out)]
     argv.append(str(source_path(kernel, tree, unit.source)))
+    if patched:
+        argv[1:1] = author_options()
     result = run(argv, cwd=kernel.build, check=False)
     if result.status != 0:
         text = first_errors(result.stderr, tree)
@@ -205,7 +220,7 @@ def _compile(
 
 def first_errors(stderr: str, tree: Path) -> str:
     """What the compiler complained of, in a line."""
-    lines = [line.replace(f"{tree}/", "") for line in stderr.splitlines() if "error" in line]
+    lines = [line.replace(f"{tree}/", "").replace(f"{AUTHOR}/", "") for line in stderr.splitlines() if "error" in line]
     return "; ".join(lines[:3]) or " ".join(stderr.split())[:400] or "the compiler failed"
 
 
@@ -230,7 +245,7 @@ def _resolved(deps: list[str], kernel: Kernel) -> list[str]:
 
 
 def _roots(kernel: Kernel, tree: Path) -> list[str]:
-    own = [os.path.realpath(p) for p in (kernel.source, kernel.build, tree)]
+    own = [os.path.realpath(p) for p in (kernel.source, kernel.build, tree, AUTHOR)]
     compiler = shutil.which(kernel.cc)
     if compiler:
         own.append(str(Path(run([kernel.cc, "-print-file-name=include"]).stdout.strip()).resolve()))

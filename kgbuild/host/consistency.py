@@ -19,27 +19,19 @@ from kgbuild.analysis.consistency import (
     check_against,
     sorted_warnings,
 )
-from kgbuild.analysis.otherpatch import OtherPatch, PatchedFunction, read_other
+from kgbuild.analysis.ontop import Patched
+from kgbuild.analysis.otherpatch import OtherPatch, read_other
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.unseen import find_unseen
 from kgbuild.elf.read import read
-from kgbuild.errors import UserError
 from kgbuild.host.index import Index, IndexDamaged, existing_index, with_index
+from kgbuild.host.initramfs import read_module
 from kgbuild.model import Kernel, Progress
 
 
 def read_others(paths: Sequence[Path]) -> list[OtherPatch]:
     """The live patch modules at `paths`. Raises UserError for a file that can't be read or is no ELF object."""
-    out = []
-    for path in paths:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise UserError(
-                f"can't be read ({error.strerror})", place=str(path), remedy="name a module file"
-            ) from error
-        out.append(read_other(read(data), path.name))
-    return out
+    return [read_other(read(read_module(path)), path.name) for path in paths]
 
 
 def find_warnings(
@@ -77,7 +69,7 @@ def check_consistency(
     replace: bool,
 ) -> list[ConsistencyWarning]:
     """Every warning for a closed patch, in one order. Without a graph, what only that tells is said to be unknown."""
-    unit_of = {PatchedFunction(r.object, r.name, r.sympos): closure.units[r.unit].source for r in closure.redirects}
+    unit_of = {Patched(r.object, r.name, r.sympos): closure.units[r.unit].source for r in closure.redirects}
     found = [*find_unseen(closure), *check_against(unit_of, others, release, replace=replace)]
     if graph is None:
         fact = "stacks, NMIs and noinstr code were not looked at: this kernel has no index yet"

@@ -9,6 +9,7 @@ from typing import Any
 
 from kgbuild import __version__
 from kgbuild.analysis.closed import Closure, Member, UnitResult
+from kgbuild.analysis.ontop import OnTop
 from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
 from kgbuild.analysis.resolve import NEW_GLOBAL
 from kgbuild.errors import KgbuildError
@@ -106,6 +107,27 @@ def closure_report(closure: Closure) -> dict[str, Any]:
         "references": list(references.values()),
         "noise": [{"function": n.function, "rule": n.rule} for unit in closure.units for n in unit.changes.noise],
         "warnings": list(closure.warnings),
+        **author_report(closure),
+    }
+
+
+def author_report(closure: Closure) -> dict[str, Any]:
+    """Callbacks and states that the patch's author wrote; a key is there only where there are any."""
+    callbacks = [{"object": c.object, "kind": c.kind, "function": c.atom.name} for c in closure.callbacks]
+    states = [{"id": number, "version": version} for number, version in sorted(closure.states.items())]
+    return ({"callbacks": callbacks} if callbacks else {}) | ({"states": states} if states else {})
+
+
+def on_top_report(on_top: OnTop) -> dict[str, Any]:
+    """The patches that are there before this one, in order, and what becomes of their functions."""
+    return {
+        "on_top_of": [
+            {"module": o.module, "replace": o.replace, "functions": [asdict(f) for f in sorted(o.functions)]}
+            for o in on_top.active
+        ],
+        "taken_back": [
+            {**asdict(t.function), "module": t.module, "how": t.how, "dropped": t.dropped} for t in on_top.taken_back
+        ],
     }
 
 

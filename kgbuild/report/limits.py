@@ -13,9 +13,10 @@ from kgbuild.refusals import RULES, Rule
 GROUPS = {
     "P": (
         "The patch",
-        "Seen from the text of the patch, before anything is compiled (P10: while it is).",
+        "Seen from the text of the patch, before anything is compiled (P10 while it is, P14 and P15 in the result).",
     ),
     "C": ("The kernel", "Seen from the kernel's configuration and the compiler."),
+    "L": ("What is loaded before", "Seen from the modules given with --on-top-of."),
     "Y": ("Parity", "The kernel's own source, compiled again, must give the code that runs."),
     "K": ("The change", "Seen from the compiled code: what can't be replaced while a kernel runs."),
     "W": (

@@ -19,7 +19,8 @@ from kgbuild.analysis.consistency import (
     check_against,
     thread_functions,
 )
-from kgbuild.analysis.otherpatch import PatchedFunction, read_other
+from kgbuild.analysis.ontop import Patched
+from kgbuild.analysis.otherpatch import read_other
 from kgbuild.analysis.unseen import find_unseen
 from kgbuild.elf.read import read
 from kgbuild.host.cache import Cache
@@ -263,14 +264,14 @@ def test_modules_that_tell_nothing() -> None:
 
 def test_functions_that_both_patch() -> None:
     them = read_other(read(compile_text(PLAIN + INFO, *KERNEL_FLAGS)), "other.ko")
-    ours = {PatchedFunction("vmlinux", "two", 0): "a.c", PatchedFunction("vmlinux", "three", 0): "b.c"}
+    ours = {Patched("vmlinux", "two", 0): "a.c", Patched("vmlinux", "three", 0): "b.c"}
     found = check_against(ours, [them], "6.1.0-1-test", replace=True)
     assert [(w.code, w.function, w.unit) for w in found] == [(PATCHED, "two", "a.c"), (PATCHED, "", "")]
     assert "three, one" in found[1].fact
     assert [w.function for w in check_against(ours, [them], "6.1.0-1-test", replace=False)] == ["two"]
     # another position is another function; without a position in one of the two, it may be the same
-    assert not check_against({PatchedFunction("vmlinux", "one", 1): ""}, [them], "6.1.0-1-test", replace=False)
-    assert check_against({PatchedFunction("vmlinux", "one", 0): ""}, [them], "6.1.0-1-test", replace=False)
+    assert not check_against({Patched("vmlinux", "one", 1): ""}, [them], "6.1.0-1-test", replace=False)
+    assert check_against({Patched("vmlinux", "one", 0): ""}, [them], "6.1.0-1-test", replace=False)
     (first, _) = check_against(ours, [them], "6.1.0-2-test", replace=False)
     assert first.code == UNREAD and "6.1.0-1-test" in first.fact
 

@@ -264,6 +264,12 @@ def ordinary_in_late(m: Small) -> None:
     m.sections[".klp.rela.vmlinux..text.new"].relocs[0].symbol = m.symbols["__fentry__"]
 
 
+def parameter_of_another(m: Small) -> None:
+    """A parameter whose module is bound by a livepatch symbol, so another one."""
+    section = m.section("__param", A, bytes(40))
+    section.relocs.append(OutReloc(8, 1, m.sections[".klp.rela.vmlinux..text.new"].relocs[0].symbol, 0))
+
+
 def same_target(m: Small) -> None:
     m.sections[".text.new"].relocs.append(OutReloc(CALL + 1, R_PLT32, m.symbols["__fentry__"], -4))
 
@@ -368,6 +374,8 @@ SPOILERS: list[tuple[str, Callable[[Small], object]]] = [
     ("V18-section-name", lambda m: m.section(".modinfo", A, b"a=b\0")),
     ("V19-leftover", lambda m: m.section("__ksymtab_gpl", A, bytes(12))),
     ("V19-leftover", lambda m: m.section(".initcall6.init", A, bytes(4))),
+    ("V19-leftover", lambda m: m.section("__param", A, bytes(39))),
+    ("V19-leftover", parameter_of_another),
     ("V20-special", cut("__bug_table", 11)),
     ("V20-special", move("__bug_table", 0, offset=2)),
     ("V20-special", move("__bug_table", 0, addend=BUG - 1)),
