@@ -112,6 +112,10 @@ def _analyse(
     # before a kernel is fetched for them
     parsed = read_patches(patch_files)
     b.older = read_older_modules(options.on_top_of)
+    if options.against:
+        from kgbuild.host.consistency import read_others
+
+        b.others = read_others(options.against)
     _acquire(b, kernel_name, options, progress)
     _apply(b, parsed)
     commands = _units(b, cache, options, progress)
@@ -402,12 +406,11 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
 
 def _warn(b: Build, options: Options, progress: Progress) -> None:
     """What the kernel's consistency model can't do for this patch. Nothing is refused for it."""
-    from kgbuild.host.consistency import consistency_report, find_warnings, read_others
+    from kgbuild.host.consistency import consistency_report, find_warnings
 
     assert b.kernel is not None and b.closure is not None
     with b.stage("consistency"):
-        others = read_others(options.against)
-        found = find_warnings(b.closure, b.kernel, others, progress, options.replace, options.make_index)
+        found = find_warnings(b.closure, b.kernel, b.others, progress, options.replace, options.make_index)
     b.report["consistency"] = consistency_report(found)
 
 

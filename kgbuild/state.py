@@ -14,6 +14,7 @@ from typing import Any
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, UnitResult
 from kgbuild.analysis.ontop import NOTHING_BEFORE, Older, OnTop
+from kgbuild.analysis.otherpatch import OtherPatch
 from kgbuild.host.compile import Compiled
 from kgbuild.host.headers import MAX_UNITS, Selection
 from kgbuild.host.modules import Modules
@@ -60,6 +61,7 @@ class Build:
     closure: Closure | None = None
     module: bytes = b""
     older: tuple[Older, ...] = ()
+    others: tuple[OtherPatch, ...] = ()
     on_top: OnTop = NOTHING_BEFORE
     graph: CallGraph | None = None
     pulled_units: dict[str, str] = field(default_factory=dict)

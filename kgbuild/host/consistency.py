@@ -24,14 +24,22 @@ from kgbuild.analysis.otherpatch import OtherPatch, read_other
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.unseen import find_unseen
 from kgbuild.elf.read import read
+from kgbuild.elf.sections import FormatError
+from kgbuild.errors import UserError
 from kgbuild.host.index import Index, IndexDamaged, existing_index, with_index
 from kgbuild.host.initramfs import read_module
 from kgbuild.model import Kernel, Progress
 
 
-def read_others(paths: Sequence[Path]) -> list[OtherPatch]:
+def read_others(paths: Sequence[Path]) -> tuple[OtherPatch, ...]:
     """The live patch modules at `paths`. Raises UserError for a file that can't be read or is no ELF object."""
-    return [read_other(read(read_module(path)), path.name) for path in paths]
+    out = []
+    for path in paths:
+        try:
+            out.append(read_other(read(read_module(path)), path.name))
+        except FormatError as error:
+            raise UserError(error.fact, place=str(path), remedy=error.remedy) from error
+    return tuple(out)
 
 
 def find_warnings(

@@ -23,7 +23,9 @@ from kgbuild.analysis.ontop import Patched
 from kgbuild.analysis.otherpatch import read_other
 from kgbuild.analysis.unseen import find_unseen
 from kgbuild.elf.read import read
+from kgbuild.errors import UserError
 from kgbuild.host.cache import Cache
+from kgbuild.host.consistency import read_others
 from kgbuild.host.index import Index, load_index
 from kgbuild.model import SilentProgress
 from tests.objects.kernel import close_text, make_module
@@ -279,3 +281,13 @@ def test_functions_that_both_patch() -> None:
 def test_every_code_has_a_rule() -> None:
     assert [code.split("-")[0] for code in RULES] == [f"W{n}" for n in range(1, len(RULES) + 1)]
     assert all(rule.rule and rule.remedy for rule in RULES.values())
+
+
+def test_a_file_that_is_no_module(tmp_path: Path) -> None:
+    for name, data in (("short.ko", b"x"), ("text.ko", b"#!/bin/sh\n" * 100)):
+        path = tmp_path / name
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=name):
+            read_others([path])
+    with pytest.raises(UserError, match="gone.ko"):
+        read_others([tmp_path / "gone.ko"])
