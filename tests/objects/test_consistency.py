@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -287,7 +288,7 @@ def test_a_file_that_is_no_module(tmp_path: Path) -> None:
     for name, data in (("short.ko", b"x"), ("text.ko", b"#!/bin/sh\n" * 100)):
         path = tmp_path / name
         path.write_bytes(data)
-        with pytest.raises(UserError, match=name):
+        with pytest.raises(UserError, match=re.escape(name)):
             read_others([path])
-    with pytest.raises(UserError, match="gone.ko"):
+    with pytest.raises(UserError, match="gone"):
         read_others([tmp_path / "gone.ko"])
