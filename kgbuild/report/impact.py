@@ -1,67 +1,35 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a patch would touch and why, from a finished closure: as lines, as data, as a graph for Graphviz."""
+"""What a patch would touch and why, from a finished closure: as chains, as a graph for Graphviz."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
-from kgbuild.analysis.callgraph import split_name
 from kgbuild.analysis.closed import Closure, Member
+from kgbuild.report.why import Chain, Step, choose_chains
 from kgbuild.special.view import FUNCTION
 
 _SHOWN = ("changed", "pulled", "new", "carried")
-_SAYS = {
-    "changed": "the patch changes",
-    "new": "the patch brings",
-    "pulled": "so its caller comes along",
-    "carried": "and this is carried as a copy",
-    "cold": "with its cold half",
-    "prefix": "with its padding",
-    "data": "with data",
-}
 
 
-@dataclass(frozen=True)
-class Step:
-    """One link of a chain: what the step is, the function, its unit, the evidence."""
-
-    role: str
-    function: str
-    unit: str
-    reason: str
+def chains_in(closure: Closure) -> list[Chain]:
+    """The chain of each function of a patch, by unit and place."""
+    positions: dict[tuple[int, int], list[int]] = {}
+    for r in closure.redirects:
+        positions.setdefault((r.unit, r.atom.id), []).append(r.sympos)
+    out = []
+    for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):
+        if m.atom.kind == FUNCTION:
+            unit = closure.units[m.unit]
+            at = tuple(positions.get((m.unit, m.atom.id), ()))
+            steps = tuple(_chain(closure, m))
+            out.append(Chain(m.atom.names, m.role in _SHOWN, unit.source, unit.target, at, steps))
+    return out
 
 
 def chains_of(closure: Closure, wanted: str) -> list[list[Step]]:
-    """Why the functions of a name are in the patch: for each, the steps from what the patch changes to it. A name
-    without the numbers of clones finds the clones as well. NAME@UNIT, NAME@MODULE and NAME,POSITION choose one.
-
-    Raises UserError for a position that is no number.
-    """
-    name, place, position = split_name(wanted)
-    members = [m for m in closure.members.values() if m.atom.kind == FUNCTION and _is_at(closure, m, place, position)]
-    found = [m for m in members if name in m.atom.names]
-    if not found:
-        stems = (m for m in members if m.role in _SHOWN)
-        found = [m for m in stems if any(n.partition(".")[0] == name for n in m.atom.names)]
-    return [_chain(closure, m) for m in sorted(found, key=lambda m: (m.unit, m.atom.id))]
-
-
-def _is_at(closure: Closure, member: Member, place: str, position: str) -> bool:
-    unit = closure.units[member.unit]
-    if place and place not in (unit.source, unit.target) and not unit.source.endswith("/" + place):
-        return False
-    redirects = (r for r in closure.redirects if (r.unit, r.atom.id) == (member.unit, member.atom.id))
-    return not position or any(r.sympos == int(position) for r in redirects)
-
-
-def references_of(references: list[dict[str, Any]], wanted: str) -> list[dict[str, Any]]:
-    """The rows of a report's references that a name means, chosen among several by NAME@MODULE or NAME,POSITION."""
-    name, place, position = split_name(wanted)
-    named = [r for r in references if r["name"] == name]
-    placed = [r for r in named if place in ("", r["object"])]
-    return [r for r in placed if not position or r["sympos"] == int(position)]
+    """`choose_chains` for a closure."""
+    return choose_chains(chains_in(closure), wanted)
 
 
 def _chain(closure: Closure, member: Member) -> list[Step]:
@@ -74,19 +42,6 @@ def _chain(closure: Closure, member: Member) -> list[Step]:
         steps.insert(0, Step(at.role, at.atom.name, source, at.reason))
         at = closure.members.get(at.via) if at.via is not None else None
     return steps
-
-
-def render_chain(steps: list[Step]) -> Iterator[str]:
-    """A chain as lines of text."""
-    yield f"{steps[-1].function} is in the patch because"
-    for step in steps:
-        yield f"  {_SAYS[step.role]:<31} {step.function:<32} {step.unit}"
-        yield f"  {'':<31} {step.reason}"
-
-
-def functions_of(closure: Closure) -> list[str]:
-    """Names of every function in the patch."""
-    return sorted({n for m in closure.members.values() if m.atom.kind == FUNCTION for n in m.atom.names})
 
 
 def render_dot(closure: Closure) -> Iterator[str]:
@@ -113,15 +68,3 @@ def _id(unit: int, atom: int) -> str:
 
 def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
-
-
-def why_report(name: str, chains: list[list[Step]], references: list[dict[str, Any]]) -> dict[str, Any]:
-    """The answer to `why` as data."""
-    return {
-        "schema": "kgbuild-why",
-        "schema_version": 1,
-        "function": name,
-        "in_patch": bool(chains),
-        "chains": [[vars(s) for s in chain] for chain in chains],
-        "references": references,
-    }

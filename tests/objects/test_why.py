@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import jsonschema
@@ -13,7 +14,8 @@ from kgbuild.analysis.closure import Closure
 from kgbuild.analysis.kinds import Kind
 from kgbuild.errors import UserError
 from kgbuild.report.build import closure_report
-from kgbuild.report.impact import chains_of, references_of, render_chain, why_report
+from kgbuild.report.impact import chains_in, chains_of
+from kgbuild.report.why import choose_chains, read_chains, references_of, render_chain, why_report
 from tests.objects.kernel import GivenGraph, close_units
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs/schema/why-1.json").read_text())
@@ -68,6 +70,13 @@ IN_A, IN_B = [("show", "a.c")], [("deep", "a.c"), ("show", "b.c")]
 )
 def test_names_that_choose(closure: Closure, wanted: str, chains: list[list[tuple[str, str]]]) -> None:
     assert chain(closure, wanted) == chains
+
+
+def test_chains_that_were_kept_are_the_same(closure: Closure) -> None:
+    chains = chains_in(closure)
+    kept = json.loads(json.dumps([asdict(c) for c in chains]))
+    assert read_chains(kept) == chains
+    assert choose_chains(read_chains(kept), "show@b.c") == chains_of(closure, "show@b.c")
 
 
 def test_a_position_is_a_number(closure: Closure) -> None:
