@@ -15,6 +15,7 @@ from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, UnitResult
 from kgbuild.analysis.ontop import NOTHING_BEFORE, Older, OnTop
 from kgbuild.analysis.otherpatch import OtherPatch
+from kgbuild.analysis.proof import Record
 from kgbuild.host.compile import Compiled
 from kgbuild.host.headers import MAX_UNITS, Selection
 from kgbuild.host.modules import Modules
@@ -22,6 +23,7 @@ from kgbuild.host.patches import PatchSet
 from kgbuild.model import Finding, Kernel
 from kgbuild.report.build import Stage, empty_report
 
+PROOF, ALWAYS = "proof", "always"  # which callees stay in the kernel: the proven ones; or no clone at all
 MAX_PULL = 20  # units that may come along because functions of theirs do
 
 
@@ -40,6 +42,7 @@ class Options:
     keep: Path | None = None
     max_units: int = MAX_UNITS
     max_pull: int = MAX_PULL
+    pull: str = PROOF
     on_top_of: tuple[Path, ...] = ()
     drop: frozenset[str] = frozenset()
     against: tuple[Path, ...] = ()
@@ -59,6 +62,7 @@ class Build:
     parts: list[tuple[Compiled, UnitResult]] = field(default_factory=list)
     units: tuple[UnitResult, ...] = ()
     closure: Closure | None = None
+    record: Record | None = None
     module: bytes = b""
     older: tuple[Older, ...] = ()
     others: tuple[OtherPatch, ...] = ()

@@ -10,7 +10,7 @@ The patch's own tables are what `kgbuild/data/livepatch/main.c` reads at load:
   .rodata.kgbuild_strings the names
   .rodata.kgbuild_callbacks, .rodata.kgbuild_states  for an author's callbacks and states, see _author_tables
   .rodata.kgbuild_objects, .rodata.kgbuild_late  for patches of modules, see _target_tables
-  .note.kgbuild           an ELF note "kgbuild", type 1, a JSON text
+  .note.kgbuild           an ELF note "kgbuild", type 1, a JSON text (docs/schema/note.md)
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ FUNC_ENTRY = 32
 CALLBACK_ENTRY = 24
 OBJECT_ENTRY = 48
 LATE_ENTRY = 24
+NOTES = ("__start_notes", "__stop_notes")
 NOTE_NAME = b"kgbuild\0"
 NOTE_TYPE = 1
 
@@ -260,7 +261,7 @@ class _Extractor:
             self.out.sections.append(section)
             self._object(name, section, 0, len(value))
         notes = OutSection(".rodata.kgbuild_notes", SHT.PROGBITS, SHF.ALLOC, bytearray(16), align=8)
-        for offset, name in ((0, "__start_notes"), (8, "__stop_notes")):
+        for offset, name in zip((0, 8), NOTES, strict=True):
             symbol = self._undefined(f".klp.sym.vmlinux.{name},0")
             notes.relocs.append(OutReloc(offset, abs64, symbol, 0))
         self.out.sections.append(notes)

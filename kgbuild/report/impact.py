@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kgbuild.analysis.closed import Closure, Member
+from kgbuild.analysis.evidence import evidence_of
 from kgbuild.report.why import Chain, Step, choose_chains
 from kgbuild.special.view import FUNCTION
 
@@ -39,7 +40,7 @@ def _chain(closure: Closure, member: Member) -> list[Step]:
     while at is not None and (at.unit, at.atom.id) not in seen:
         seen.add((at.unit, at.atom.id))
         source = closure.units[at.unit].source
-        steps.insert(0, Step(at.role, at.atom.name, source, at.reason))
+        steps.insert(0, Step(at.role, at.atom.name, source, at.reason, tuple(evidence_of(closure, at))))
         at = closure.members.get(at.via) if at.via is not None else None
     return steps
 

@@ -23,12 +23,13 @@ _SAYS = {
 
 @dataclass(frozen=True)
 class Step:
-    """One link of a chain: what the step is, the function, its unit, the evidence."""
+    """One link of a chain: what the step is, the function, its unit, why, and how that is known."""
 
     role: str
     function: str
     unit: str
     reason: str
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def read_chains(rows: Iterable[dict[str, Any]]) -> list[Chain]:
     """Chains from plain values, as `dataclasses.asdict` makes them."""
     out = []
     for row in rows:
-        steps = tuple(Step(**step) for step in row["steps"])
+        steps = tuple(Step(**{**step, "evidence": tuple(step["evidence"])}) for step in row["steps"])
         names, positions = tuple(row["names"]), tuple(row["positions"])
         out.append(Chain(names, row["shown"], row["unit"], row["object"], positions, steps))
     return out
@@ -82,6 +83,8 @@ def render_chain(steps: list[Step]) -> Iterator[str]:
     for step in steps:
         yield f"  {_SAYS[step.role]:<31} {step.function:<32} {step.unit}"
         yield f"  {'':<31} {step.reason}"
+        for seen in step.evidence:
+            yield f"  {'':<31} {seen}"
 
 
 def why_report(name: str, chains: list[list[Step]], references: list[dict[str, Any]]) -> dict[str, Any]:
