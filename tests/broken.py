@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kgbuild.elf.consts import SHT
-from kgbuild.elf.read import read
-from kgbuild.elf.sections import EHDR, SHDR
+from kgbuild.elf.read import EHDR, SHDR, read
 
 SMALL = "int f(int x) { return x + 1; } static int y = 4; int *g(void) { return &y; }"
 

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Protocol
 
 from kgbuild.elf.consts import SHF
-from kgbuild.elf.sections import Section
+from kgbuild.elf.object import Section
 
 _SIBLING, _NAME, _LOCATION, _COMP_DIR, _LOW_PC = 0x01, 0x03, 0x02, 0x1B, 0x11
 _INLINE, _ORIGIN, _DECL_LINE, _SPECIFICATION, _TYPE = 0x20, 0x31, 0x3B, 0x47, 0x49

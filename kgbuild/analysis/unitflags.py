@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from kgbuild.elf.dwarf import AT_PRODUCER, Dwarf
 from kgbuild.elf.object import Object
-from kgbuild.elf.sections import FormatError
+from kgbuild.elf.read import FormatError
 
 PRODUCER = "DW_AT_producer"
 # What is looked for among the options: how an option begins -> what it means here.

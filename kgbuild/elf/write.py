@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass, field
 
 from kgbuild.elf.consts import ET, SHF, SHN, SHT, STB
-from kgbuild.elf.sections import EHDR, SHDR
+from kgbuild.elf.read import EHDR, SHDR
 
 SYM = struct.Struct("<IBBHQQ")
 RELA = struct.Struct("<QIIq")

@@ -23,8 +23,7 @@ from kgbuild.analysis.ontop import Patched
 from kgbuild.analysis.otherpatch import OtherPatch, read_other
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.unseen import find_unseen
-from kgbuild.elf.read import read
-from kgbuild.elf.sections import FormatError
+from kgbuild.elf.read import FormatError, read
 from kgbuild.errors import UserError
 from kgbuild.host.index import Index, IndexDamaged, existing_index, with_index
 from kgbuild.host.initramfs import read_module

@@ -7,8 +7,7 @@ import mmap
 from pathlib import Path
 
 from kgbuild.analysis.image import KernelImage
-from kgbuild.elf.read import read
-from kgbuild.elf.sections import FormatError
+from kgbuild.elf.read import FormatError, read
 from kgbuild.errors import ToolError, UserError
 from kgbuild.model import Kernel
 

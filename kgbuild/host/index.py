@@ -472,7 +472,7 @@ def _vmlinux(kernel: Kernel) -> Sections:
 
     with kernel.vmlinux.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return read_sections(memoryview(data))[0]
+    return read_sections(memoryview(data))
 
 
 def _signed(address: int) -> int:

@@ -24,8 +24,7 @@ from kgbuild.analysis.dwarf import read_static_locals
 from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.types import read_layouts
 from kgbuild.elf.consts import SHF, SHT
-from kgbuild.elf.read import read
-from kgbuild.elf.sections import EHDR, SHDR, FormatError
+from kgbuild.elf.read import EHDR, SHDR, FormatError, read
 from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
 from kgbuild.errors import ToolError, UserError
 from tests.broken import SMALL, of_type, symtab, with_bytes, with_header, with_section

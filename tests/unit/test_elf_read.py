@@ -15,8 +15,7 @@ from elftools.elf.elffile import ELFFile
 from kgbuild.analysis.diff import compute_changes
 from kgbuild.elf.consts import SHT
 from kgbuild.elf.object import Object
-from kgbuild.elf.read import read
-from kgbuild.elf.sections import EHDR, SHDR, FormatError
+from kgbuild.elf.read import EHDR, SHDR, FormatError, read
 from kgbuild.errors import UserError
 from kgbuild.special.entries import read_entries
 from kgbuild.special.view import Ambiguous, View
