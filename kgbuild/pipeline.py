@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,16 @@ from kgbuild.analysis.config import check_config
 from kgbuild.analysis.diff import Changes, compute_changes
 from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.ipaclones import parse_ipa_clones
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.ontop import Patched, check_kernel, put_on_top
 from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
 from kgbuild.analysis.patch import ParsedPatch
 from kgbuild.analysis.probes import CLEARS_LATE, INDIRECT_BRANCHES, TEXT_POKE, TEXT_POKE_SYMBOLS
+from kgbuild.analysis.proof import FUNCTION, NOTE_SCHEMA, Key, Record, make_record, record_json
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.types import compare_layouts, read_layouts
+from kgbuild.analysis.unitflags import flags_of, read_producer
 from kgbuild.elf.read import read
 from kgbuild.emit.extract import Identity, TargetIdentity, extract
 from kgbuild.errors import KgbuildError, NoChange, ToolError, UserError
@@ -35,7 +39,7 @@ from kgbuild.host.compile import Compiled, compile_units
 from kgbuild.host.headers import choose_units, is_fixed
 from kgbuild.host.image import load_image
 from kgbuild.host.kbuild import check_compiler, find_compiler, load_unit_commands
-from kgbuild.host.link import link_module
+from kgbuild.host.link import link_module, wrapper_symbols
 from kgbuild.host.modules import Modules
 from kgbuild.host.older import read_older_modules
 from kgbuild.host.patches import apply_patches, read_patches
@@ -53,7 +57,7 @@ from kgbuild.report.build import (
     unit_report,
 )
 from kgbuild.special.view import View
-from kgbuild.state import Build, Options
+from kgbuild.state import ALWAYS, Build, Options
 
 MAX_NAME = 55
 MAX_ROUNDS = 20
@@ -127,7 +131,7 @@ def _analyse(
 @contextmanager
 def _reporting(b: Build, options: Options) -> Iterator[None]:
     """Keep the report true to what happens, whatever that is."""
-    b.report["allowed"] = _allowed(options)
+    b.report["allowed"], b.report["pull"] = _allowed(options), options.pull
     try:
         yield
     except Refused as error:
@@ -261,7 +265,16 @@ def _parts(b: Build, compiled: Sequence[Compiled], image: KernelImage) -> list[t
 
 def _report_units(b: Build) -> None:
     because = {**b.selection.because, **b.pulled_units}
-    b.report["units"] = [unit_report(u, c.unit.object, because.get(c.unit.source, "")) for c, u in b.parts]
+    b.report["units"] = [
+        unit_report(
+            u,
+            c.unit.object,
+            because.get(c.unit.source, ""),
+            flags_of(read_producer(u.changes.original.obj)),
+            c.optimized,
+        )
+        for c, u in b.parts
+    ]
 
 
 def _module(b: Build, target: str) -> ModuleImage:
@@ -298,7 +311,12 @@ def _compare(b: Build, options: Options) -> None:
             if changes.changed or changes.new:
                 refusals += _check_types(c, options, b)
             changes = _with_refusals(changes, tuple(refusals))
-            units.append(UnitResult(unit.source, changes, unit.parity, unit.target, author))
+            units.append(replace(unit, changes=changes, author=author, clones=parse_ipa_clones(c.patched_clones)))
+            if not changes.nothing:
+                b.warnings += _own_options(c)
+            if not units[-1].clones.complete or units[-1].clones.unread:
+                fact = "gcc's .ipa-clones is cut off or of an unknown form; what it does not say is taken from names"
+                b.warnings.append(f"{unit.source}: {fact}")
     b.units = tuple(units)
     b.warnings += left
     b.report["warnings"] = list(b.warnings)
@@ -308,9 +326,13 @@ def _compare(b: Build, options: Options) -> None:
 
 
 def _with_refusals(changes: Changes, refusals: tuple[Refusal, ...]) -> Changes:
-    from dataclasses import replace
-
     return replace(changes, refusals=refusals)
+
+
+def _own_options(c: Compiled) -> list[str]:
+    """A function with options of its own may keep to another convention than the unit: reported."""
+    what = "a function has options of its own; its callers in other units rely on the calling convention only"
+    return [f"{file}:{line}: {text}: {what}" for file, line, text in c.optimized]
 
 
 def _check_types(c: Compiled, options: Options, b: Build) -> list[Refusal]:
@@ -373,7 +395,7 @@ def _pull_units(b: Build, image: KernelImage, cache: Cache, options: Options, pr
     same = []
     for c, unit in parts:
         changes = compute_changes(unit.changes.original, View(read(c.original)), unit.source, lines=False)
-        same.append(UnitResult(unit.source, changes, unit.parity, unit.target))
+        same.append(replace(unit, changes=changes, clones=parse_ipa_clones(c.original_clones)))
     b.units += tuple(same)
     _report_units(b)
     b.tell("pulled")
@@ -392,7 +414,8 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
                 options.allow_unproven,
                 _modules_at_stake(b),
                 lambda: _graph(b, progress),
-                INDIRECT_BRANCHES in b.features,
+                pull_always=options.pull == ALWAYS,
+                tracked=INDIRECT_BRANCHES in b.features,
             )
         if b.closure.refusals or not b.closure.needs:
             break
@@ -460,7 +483,6 @@ def _identities(b: Build) -> tuple[TargetIdentity, ...]:
 def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Options) -> None:
     assert b.kernel is not None and b.closure is not None and b.patches is not None
     with b.stage("link"):
-        note = json.dumps(_note(b), sort_keys=True, separators=(",", ":"))
         targets = _identities(b)
         clear = bool(targets) and CLEARS_LATE not in b.features
         constants = bool(b.closure.constants)
@@ -470,6 +492,10 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
         defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
         defines += ["KGBUILD_CONSTANTS"] * constants
         defines += ["KGBUILD_CALLBACKS"] * bool(b.closure.callbacks) + ["KGBUILD_STATES"] * bool(b.closure.states)
+        own = [(VMLINUX, name, 0) for name in wrapper_symbols(b.kernel, cache, defines)]
+        own += [(t.name, t.anchor, t.sympos) for t in targets]
+        b.record = _record(b, image, own, options)
+        note = json.dumps(_note(b), sort_keys=True, separators=(",", ":"))
         identity = Identity(bytes.fromhex(b.kernel.id.build_id), options.replace, note, targets, clear)
         output = extract(b.closure, identity)
         keep = None
@@ -479,16 +505,44 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
         b.module = link_module(b.kernel, cache, output, name, b.features, defines, keep)
 
 
-def _note(b: Build) -> dict[str, Any]:
-    """What the module says of itself, in .note.kgbuild: no times, no paths, so that builds are reproducible."""
-    assert b.kernel is not None and b.closure is not None and b.patches is not None
+def _record(b: Build, image: KernelImage, own: list[Key], options: Options) -> Record:
+    """The proof record of what is about to be linked; it is in the report from here on."""
+    assert b.kernel is not None and b.closure is not None
+    ids = {VMLINUX: b.kernel.id.build_id, **{t: _module(b, t).build_id for t in b.closure.targets}}
+    allowed = [(row["option"], row["value"]) for row in _allowed(options)]
+    record = make_record(b.closure, lambda name: image if name == VMLINUX else _module(b, name), ids, own, allowed)
+    b.report["proof"] = {**_source(b), **record_json(record)}
+    return record
+
+
+def _source(b: Build) -> dict[str, Any]:
+    """Where a module or a record came from: no times, no paths, so that builds are reproducible."""
+    assert b.kernel is not None and b.patches is not None
     return {
-        "schema": 1,
         "tool": f"kgbuild {__version__}",
         "kernel": {"name": b.kernel.id.name, "version": b.kernel.id.version, "compiler": b.kernel.compiler},
-        "build_ids": {VMLINUX: b.kernel.id.build_id, **{t: _module(b, t).build_id for t in b.closure.targets}},
         "patches": [{"name": p.name, "sha256": p.sha256} for p in b.patches.patches],
-        "functions": [{"object": r.object, "name": r.name, "sympos": r.sympos} for r in b.closure.redirects],
+    }
+
+
+def _note(b: Build) -> dict[str, Any]:
+    """What the module says of itself, in .note.kgbuild (docs/schema/note.md)."""
+    assert b.closure is not None and b.record is not None
+    digests = b.record.digests
+    bound: dict[str, dict[str, str]] = {}
+    for p in b.record.bound:
+        if p.kind == FUNCTION:
+            bound.setdefault(p.object, {})[f"{p.name},{p.sympos}"] = p.digest
+    return {
+        "schema": NOTE_SCHEMA,
+        **_source(b),
+        "build_ids": dict(b.record.build_ids),
+        "functions": [
+            {"object": r.object, "name": r.name, "sympos": r.sympos, "digest": digests[(r.object, r.name, r.sympos)]}
+            for r in b.closure.redirects
+        ],
+        "bound": bound,
+        "allowed": [f"{option} {value}".strip() for option, value in b.record.allowed],
         "accepted": list(b.closure.warnings),
         **author_report(b.closure),
     }
@@ -500,7 +554,7 @@ def _verify(b: Build, output: Path, image: KernelImage) -> None:
 
     assert b.kernel is not None and b.closure is not None
     with b.stage("verify"):
-        b.findings = verify_module(b.module, b.kernel, output.name, image)
+        b.findings = verify_module(b.module, b.kernel, output.name, image, b.record)
     b.report["findings"] = finding_report(b.findings)
     b.report["module"] = {
         "name": module_name(output),

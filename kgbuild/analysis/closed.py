@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from kgbuild.analysis.author import NOTHING, Author
 from kgbuild.analysis.diff import Changes
+from kgbuild.analysis.ipaclones import NO_CLONES, IpaClones
 from kgbuild.analysis.parity import ParityProof
 from kgbuild.analysis.pull import is_branch
 from kgbuild.analysis.resolve import VMLINUX, Bound
@@ -19,13 +20,14 @@ from kgbuild.special.view import FUNCTION, Atom, Ref
 class UnitResult:
     """One unit, compiled, compared and proven: what the closure starts from. `target` is the object of the running
     kernel that it is part of: "vmlinux" or a module's name. A unit in two modules is there twice. `author` is what the
-    macros of its patched text ask for."""
+    macros of its patched text ask for, `clones` what gcc says of the patched object's functions."""
 
     source: str
     changes: Changes
     parity: ParityProof
     target: str = VMLINUX
     author: Author = NOTHING
+    clones: IpaClones = NO_CLONES
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Member:
     role: str
     reason: str
     via: tuple[int, int] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.atom.names
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ as a copy, and followed in turn. Whatever has no rule is a refusal, and all refu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from kgbuild.analysis.author import check_authors
 from kgbuild.analysis.callgraph import CallGraph
@@ -20,7 +21,8 @@ from kgbuild.analysis.exports import Export
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.noise import is_location
-from kgbuild.analysis.parity import EXACT
+from kgbuild.analysis.optimizations import clone_key
+from kgbuild.analysis.parity import EXACT, names_at
 from kgbuild.analysis.pull import is_branch
 from kgbuild.analysis.redirect import Redirects
 from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bound, NotBound, World
@@ -30,6 +32,7 @@ from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFIN
 
 __all__ = ["Closure", "Member", "Redirect", "UnitResult", "close", "close_in"]
 
+ALWAYS = "a clone: --pull always"
 THIS_MODULE = "__this_module"
 PATCH_SYMBOL = "kgbuild_patch"  # the wrapper's struct klp_patch (data/livepatch/main.c)
 # Direct calls, for kernels that track the depth of calls.
@@ -45,15 +48,17 @@ def close(
     allow_unproven: frozenset[str] = frozenset(),
     modules: Mapping[str, ModuleImage] | None = None,
     graph: Callable[[], CallGraph] | None = None,
+    pull_always: bool = False,
     tracked: bool = False,
 ) -> Closure:
     """Close the changes of all units.
 
     `image` is vmlinux; `modules` holds every target module and all that those depend on, by name; `graph` gives the
-    kernel's call graph when callers in other units matter; `tracked` is World's. Refusals are collected in the result,
-    never raised; where its `needs` are not empty, those units must be compiled and the whole closed again.
+    kernel's call graph when callers in other units matter. Refusals are collected in the result, never raised; where
+    its `needs` are not empty, those units must be compiled and the whole closed again. `pull_always` carries every
+    local callee that is a clone, proven or not; `tracked` is World's.
     """
-    return close_in(units, World(image, exports, modules or {}, tracked), allow_unproven, graph)
+    return close_in(units, World(image, exports, modules or {}, tracked), allow_unproven, graph, pull_always)
 
 
 def close_in(
@@ -61,9 +66,10 @@ def close_in(
     world: World,
     allow_unproven: frozenset[str] = frozenset(),
     graph: Callable[[], CallGraph] | None = None,
+    pull_always: bool = False,
 ) -> Closure:
     """Close the changes of all units, with references bound as `world` says."""
-    return _Closer(Closure(units), world, allow_unproven, graph).run()
+    return _Closer(Closure(units), world, allow_unproven, graph, pull_always).run()
 
 
 class _Closer(Redirects):
@@ -94,6 +100,9 @@ class _Closer(Redirects):
         while self.todo:
             number, atom = self.todo.pop(0)
             self._follow(number, atom)
+        for number, unit in enumerate(self.c.units):
+            self._check_clones(number, unit)
+        self._check_allowed()
         self._check_tables()
         if self.world.tracked:
             note_thunks(self.c, self.world)
@@ -318,24 +327,41 @@ class _Closer(Redirects):
         originals = changes.correlation.to_original.get(target.id, ())
         if originals and self._take_export(key, unit, source, target):
             return
+        if self.pull_always and target.bind == STB.LOCAL and any(clone_key(n) for n in target.names):
+            self._carry(number, unit, source, target, ref, ALWAYS)
+            return
         for o in originals:
             binding = unit.parity.bindings.get(o)
             if binding is None:
                 continue
             result = unit.parity.of(o)
-            if result is not None and result.status != EXACT and target.name not in self.allowed:
-                continue
-            for name in changes.original.atoms[o].names:
-                if self._take(key, unit, source, self.world.at(unit.target, name, binding.address, binding.evidence)):
+            proof, proven = binding.evidence, result is None or result.status == EXACT
+            if result is not None and not proven:
+                if target.name not in self.allowed:
+                    continue
+                proof = f"not proven ({result.reason}), accepted by --allow-unproven; {proof}"
+            for name in names_at(self._image(unit), changes.original.atoms[o].names, binding.address):
+                found = self.world.at(unit.target, name, binding.address, proof)
+                if isinstance(found, Bound) and not proven:
+                    found = replace(found, unproven=True)
+                if self._take(key, unit, source, found):
                     return
         if target.bind != STB.LOCAL and self._take(key, unit, source, self.world.only_global(unit.target, target.name)):
             return
+        self._carry(number, unit, source, target, ref, self._why_not(unit, target))
+
+    def _carry(self, number: int, unit: UnitResult, source: Atom, target: Atom, ref: Ref, why: str) -> None:
         self._check_no_pointer(unit, source, target, ref)
-        if key in self.c.members:
-            return
-        self._add(
-            number, target, "carried", f"called by {source.name}, not proven to be the kernel's", (number, source.id)
-        )
+        if (number, target.id) not in self.c.members:
+            self._add(number, target, "carried", f"called by {source.name}, {why}", (number, source.id))
+
+    def _why_not(self, unit: UnitResult, target: Atom) -> str:
+        """Why a function of the unit is not bound to the kernel's."""
+        changes = unit.changes
+        results = [unit.parity.of(o) for o in changes.correlation.to_original.get(target.id, ())]
+        reasons = [r.reason for r in results if r is not None and r.reason]
+        what = "not the same clone in the kernel" if clone_key(target.name) else "not proven to be the kernel's"
+        return f"{what} ({reasons[0]})" if reasons else what
 
     def _check_no_pointer(self, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
         """A pointer to a copy must not get out: pointers are stored and compared."""

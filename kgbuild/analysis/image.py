@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from kgbuild.analysis.optimizations import clone_key
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.object import Object, Symbol
 
@@ -55,6 +56,24 @@ class KernelImage:
         for index, name in zip(np.nonzero(keep)[0].tolist(), table["name"][keep].tolist(), strict=True):
             out.setdefault(raw[name : find(b"\0", name)], []).append(index)
         return out
+
+    @cached_property
+    def _clones(self) -> dict[str, list[bytes]]:
+        """Names of the compiler's clones by what they are without their numbers."""
+        out: dict[str, list[bytes]] = {}
+        for raw in self._by_name:
+            if b"." in raw[1:]:
+                name = raw.decode("utf-8", "replace")
+                if key := clone_key(name):
+                    out.setdefault(key, []).append(raw)
+        return out
+
+    def renumbered(self, name: str) -> list[Symbol]:
+        """Clones that have a clone's name but for the numbers in it, in order of address. gcc counts clones anew in
+        each compile, so that `f.isra.3` there may be what is `f.isra.0` here; only their code tells."""
+        key = clone_key(name)
+        found = [self.symbol_at(i) for raw in self._clones.get(key, ()) for i in self._by_name[raw]] if key else []
+        return sorted((s for s in found if s.name != name), key=lambda s: (s.value, s.index))
 
     def symbol_at(self, index: int) -> Symbol:
         """Symbol `index` of the table, its value an address."""

@@ -16,6 +16,8 @@ are held against the kernel's own tables in the same way.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +28,7 @@ from kgbuild.elf.consts import STB
 from kgbuild.special.entries import Entry, read_entries
 from kgbuild.special.view import ABSOLUTE, ANON, STRING, UNDEFINED, Ambiguous, Atom, Ref, View
 
+OWN_BYTES = "own bytes"
 EXACT, OVERRIDDEN, DIFFERS, ABSENT, AMBIGUOUS = "exact", "weak-overridden", "differs", "absent", "ambiguous"
 
 
@@ -70,6 +73,13 @@ class ParityProof:
     @property
     def counts(self) -> Counter[str]:
         return Counter(f.status for f in self.functions)
+
+
+def names_at(image: KernelImage, names: Sequence[str], address: int) -> list[str]:
+    """By which names the kernel has at an address what the object calls by `names`: by those of them that it has there,
+    else, for a clone, by the same with other numbers."""
+    own = [n for n in names if any(s.value == address for s in image.named(n))]
+    return own or sorted({s.name for n in names for s in image.renumbered(n) if s.value == address})
 
 
 class _Mismatch(Exception):
@@ -126,9 +136,6 @@ class _Parity:
 
     def _settle(self, atom: Atom, pending: list[tuple[Atom, list[tuple[int, dict[int, Binding]]]]]) -> bool:
         candidates = sorted({s.value for name in atom.names for s in self.image.named(name)})
-        if not candidates:
-            self._result(atom, ABSENT, reason="the kernel has no symbol of that name")
-            return False
         fits: list[tuple[int, dict[int, Binding]]] = []
         reasons = []
         for address in candidates:
@@ -137,18 +144,37 @@ class _Parity:
             except _Mismatch as mismatch:
                 reasons.append(str(mismatch))
         bound = self.bindings.get(atom.id)
+        fits = fits or self._renumbered(atom)
         if len(fits) == 1 and bound is not None and bound.address != fits[0][0]:
             fact = f"its bytes are at {fits[0][0]:#x}, but {bound.evidence} it is at {bound.address:#x}"
             self._result(atom, DIFFERS, reason=fact)
         elif len(fits) == 1:
-            self._accept(atom, fits[0][0], fits[0][1], "own bytes")
+            self._accept(atom, fits[0][0], fits[0][1], OWN_BYTES)
         elif fits:
             pending.append((atom, fits))
+        elif not candidates:
+            self._result(atom, ABSENT, reason="the kernel has no symbol of that name")
+            return False
         elif atom.bind == STB.WEAK and len(candidates) == 1 and self.image.is_global(atom.name, candidates[0]):
             self._result(atom, OVERRIDDEN, candidates[0], "the kernel has another definition")
         else:
             self._result(atom, DIFFERS, candidates[0] if len(candidates) == 1 else 0, reasons[0])
         return True
+
+    def _renumbered(self, atom: Atom) -> list[tuple[int, dict[int, Binding]]]:
+        """Where the kernel has the code of a clone under another number."""
+        places = sorted({s.value for name in atom.names for s in self.image.renumbered(name)})
+        fits: list[tuple[int, dict[int, Binding]]] = []
+        for address in places:
+            with suppress(_Mismatch):
+                fits.append((address, self._compare(atom, address)))
+        return fits
+
+    def _is_named(self, target: Atom, address: int) -> bool:
+        """Whether the kernel has what is at an address by a name of the target, or a clone by another number."""
+        if any(s.value == address for name in target.names for s in self.image.named(name)):
+            return True
+        return any(s.value == address for name in target.names for s in self.image.renumbered(name))
 
     # -- one function at one address -------------------------------------------------------------------------
 
@@ -255,7 +281,7 @@ class _Parity:
                 raise _Mismatch(f"{where}: {target.name} is at {known.address:#x} elsewhere, here at {address:#x}")
             if is_anonymous(self.view, target) and not self._same_content(target, address, found, depth):
                 raise _Mismatch(f"{where}: {target.name} holds other data in the kernel")
-            if not any(s.value == address for name in target.names for s in self.image.named(name)):
+            if not self._is_named(target, address):
                 raise _Mismatch(f"{where}: refers to {self._describe(address)}, not to {target.name}")
             if known is None:
                 found[target.id] = Binding(target.id, address, f"read at {where}")

@@ -14,7 +14,17 @@ from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.diff import is_init, is_prefix
 from kgbuild.analysis.image import KernelImage
-from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
+from kgbuild.analysis.optimizations import clone_key
+from kgbuild.analysis.parity import (
+    ABSENT,
+    AMBIGUOUS,
+    DIFFERS,
+    EXACT,
+    OVERRIDDEN,
+    OWN_BYTES,
+    FunctionParity,
+    names_at,
+)
 from kgbuild.analysis.pull import Outside, is_branch, users_in, users_outside
 from kgbuild.analysis.resolve import VMLINUX, World
 from kgbuild.elf.consts import STB
@@ -29,9 +39,14 @@ class Redirects:
     """Members and redirections of a closure under way; `closure` adds what they refer to."""
 
     def __init__(
-        self, c: Closure, world: World, allowed: frozenset[str], graph: Callable[[], CallGraph] | None = None
+        self,
+        c: Closure,
+        world: World,
+        allowed: frozenset[str],
+        graph: Callable[[], CallGraph] | None = None,
+        pull_always: bool = False,
     ) -> None:
-        self.c, self.world, self.allowed, self.graph = c, world, allowed, graph
+        self.c, self.world, self.allowed, self.graph, self.pull_always = c, world, allowed, graph, pull_always
         self.todo: list[tuple[int, Atom]] = []
         self.new_globals: dict[str, list[tuple[int, Atom]]] = {}
         self.pulled_for: set[tuple[int, int]] = set()
@@ -73,7 +88,51 @@ class Redirects:
                     f"{unit.source}: {f.name}: not proven ({f.reason}), accepted by --allow-unproven"
                 )
                 continue
-            self._refuse("Y1-parity", unit, f.name, f"the recompiled original is not what runs: {f.reason}")
+            if _is_clone(atom):
+                continue  # _check_clones
+            self._refuse_parity(unit, f)
+
+    def _check_allowed(self) -> None:
+        """A name given to --allow-unproven that accepts nothing is a slip of the pen, or out of date."""
+        used = {
+            name
+            for unit in self.c.units
+            for f in unit.parity.functions
+            if f.status in (DIFFERS, ABSENT)
+            for name in (f.name, unit.source)
+        }
+        for name in sorted(self.allowed - used):
+            self.c.warnings.append(
+                f"{name}: --allow-unproven accepts nothing: no unproven function or unit of that name"
+            )
+
+    def _refuse_parity(self, unit: UnitResult, f: FunctionParity) -> None:
+        self._refuse("Y1-parity", unit, f.name, f"the recompiled original is not what runs: {f.reason}")
+
+    def _check_clones(self, number: int, unit: UnitResult) -> None:
+        """A local clone that is not proven is judged by who uses it.
+
+        The kernel may have made another clone there, or none; what the patch calls is carried as a copy. The kernel's
+        own one may hold what the patch changes, inlined, and must not run any more: only functions of this unit
+        can call it, and each of them must be replaced by the patch, or not proven itself, and so refused or accepted.
+        """
+        original = unit.changes.original
+        replaced = {
+            o
+            for m in self.c.members.values()
+            if m.unit == number and m.role in REPLACED
+            for o in unit.changes.correlation.to_original.get(m.atom.id, ())
+        }
+        unproven = {f.atom for f in unit.parity.functions if f.status in (DIFFERS, ABSENT)}
+        for f in unit.parity.functions:
+            atom = original.atoms[f.atom]
+            if f.status not in (DIFFERS, ABSENT) or not _is_clone(atom):
+                continue
+            if f.name in self.allowed or unit.source in self.allowed or is_init(original, atom):
+                continue
+            users = users_in(original, atom, unit.target == VMLINUX)
+            if users.takers or any(c.id not in replaced | unproven for c in users.callers):
+                self._refuse_parity(unit, f)
 
     def _check_vanished(self, unit: UnitResult) -> None:
         """A function gone from the unit must have left nothing behind that still refers to it."""
@@ -232,7 +291,8 @@ class Redirects:
             self._pull_callers(number, unit, original, patched)
             return
         names = [s.name for s in self._image(unit).functions_at(address)]
-        foreign = sorted(set(names) - set(original.names))
+        own = names_at(self._image(unit), original.names, address)
+        foreign = sorted(set(names) - {*original.names, *own})
         if foreign:
             self._refuse("K12-folded", unit, name, f"{name} shares its address with {', '.join(foreign)}")
             return
@@ -248,12 +308,22 @@ class Redirects:
             fact = f"in the kernel {name} is one body with {kept}, which does not change so"
             self._refuse("K12-folded", unit, name, fact)
             return
-        for candidate in original.names:
+        if not set(own) <= set(original.names) and unit.parity.bindings[original.id].evidence == OWN_BYTES:
+            # another unit may have a clone of the same code
+            fact = f"{name} is {', '.join(own)} in the kernel by its bytes alone, and no proven function refers to it"
+            self._refuse("K13-ambiguous", unit, name, fact)
+            return
+        for candidate in own:
             sympos = self._image(unit).sympos(candidate, address)
             if sympos is not None:
                 self.c.redirects.append(Redirect(number, patched, candidate, sympos, address, unit.target))
                 return
         self._refuse("K5-symbol", unit, name, f"kallsyms does not list {name}")
+
+
+def _is_clone(atom: Atom) -> bool:
+    """A function that only gcc can have made, and only its unit can call."""
+    return atom.bind == STB.LOCAL and all(clone_key(name) for name in atom.names)
 
 
 def _numbered_cold(by_name: dict[str, list[Atom]], name: str) -> list[str]:

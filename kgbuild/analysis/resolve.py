@@ -29,6 +29,7 @@ class Bound:
     proof     how its place is known
     patched   the module whose code refers to it, where that is another one than `object` and not vmlinux: its
               relocation is done when that module comes
+    unproven  that it is what the patch means is not proven, and the user accepted that
     """
 
     name: str
@@ -38,6 +39,7 @@ class Bound:
     address: int = 0
     proof: str = ""
     patched: str = ""
+    unproven: bool = False
 
     @property
     def symbol(self) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,13 @@ _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried
 @click.option(
     "--max-units", type=click.IntRange(1), default=100, show_default=True, help="Most units that headers may change."
 )
+@options.pull_option
+@click.option(
+    "--proof",
+    type=options.OutputFile(),
+    metavar="FILE",
+    help="Write the proof record: all that the module replaces and is bound to, with digests.",
+)
 @click.option("--no-replace", is_flag=True, help="Do not take back older live patches (atomic replace is the default).")
 @click.option(
     "--on-top-of",
@@ -66,6 +74,8 @@ def build(
     jobs: int,
     max_pull: int,
     max_units: int,
+    pull: str,
+    proof: Path | None,
     no_replace: bool,
     on_top_of: tuple[Path, ...],
     drop: tuple[str, ...],
@@ -97,6 +107,7 @@ def build(
         keep,
         max_units,
         max_pull,
+        pull,
         on_top_of,
         frozenset(drop),
     )
@@ -109,6 +120,8 @@ def build(
         raise
     if not state.findings:
         options.write_file(output, state.module)
+        if proof is not None:
+            options.write_file(proof, (json.dumps(state.report["proof"], indent=1) + "\n").encode())
     common.write_report(state.report)
     if state.findings:
         for finding in state.findings:
@@ -118,6 +131,10 @@ def build(
     seconds = sum(s.seconds for s in state.stages)
     where = ", ".join(f"{n} function{'s' * (n != 1)} in {name}" for name, n in counts.items())
     out.line("wrote", f"{output}  {len(state.module) / 1024:.0f} KiB  {where}", seconds)
+    if proof is not None:
+        out.line(
+            "proof", f"{proof}  {len(state.report['proof']['bound'])} symbols of the kernel, each with its evidence"
+        )
     out.line("next", f"kgbuild vm {output} --kernel {kernel_name}")
 
 
@@ -173,8 +190,12 @@ def _show_closure(out: Output, r: dict[str, Any]) -> None:
         for position, item in enumerate(r[key]):
             place = next(places)
             out.line(label if position == 0 else "", f"{item['function']:<36} {item['reason']}{place}")
+            for seen in item["evidence"] if out.verbose else ():
+                out.line("", f"{'':<36} {seen}")
     counts = Counter(ref["how"] for ref in r["references"])
-    names = {"export": "exports", "klp": "klp (all proven)", "copy": "carried data", "new": "new", "weak": "weak"}
+    unproven = sum(not ref["proven"] for ref in r["references"])
+    proven = f"{unproven} of them not proven" if unproven else "all proven"
+    names = {"export": "exports", "klp": f"klp ({proven})", "copy": "carried data", "new": "new", "weak": "weak"}
     if counts:
         out.line("refs", ", ".join(f"{counts[k]} {names[k]}" for k in names if k in counts))
     for text in r["warnings"]:

@@ -19,7 +19,7 @@ from kgbuild.elf.object import Object, Section
 from kgbuild.elf.read import CHDR, FormatError
 
 TAG_LEXICAL_BLOCK, TAG_STRUCTURE, TAG_INLINED, TAG_SUBPROGRAM, TAG_VARIABLE = 0x0B, 0x13, 0x1D, 0x2E, 0x34
-AT_BYTE_SIZE = 0x0B
+AT_BYTE_SIZE, AT_PRODUCER = 0x0B, 0x25
 AT_SIBLING, AT_LOCATION, AT_NAME, AT_ABSTRACT_ORIGIN, AT_DECL_LINE, AT_SPECIFICATION = (
     0x01,
     0x02,
@@ -252,6 +252,11 @@ class Dwarf:
                 raise self.fault(found.offset, f"its origin is said to be at {where:#x}")
             found = self.die(where, found.unit, end, table)
         return ""
+
+    def text(self, die: Die, attribute: int) -> str:
+        """A text among an entry's attributes; "" where it has none."""
+        form, at, _ = die.attributes.get(attribute, (0, 0, 0))
+        return self._text(form, at) if form else ""
 
     def _text(self, form: int, at: int) -> str:
         raw, place = self.data, at

@@ -12,7 +12,7 @@ The patch's own tables are what `kgbuild/data/livepatch/main.c` reads at load:
   .rodata.kgbuild_objects, .rodata.kgbuild_late  for patches of modules, see _target_tables
   .rodata.kgbuild_constants  struct { void *site; const void *value; u64 size; }: places in code into which the kernel
                           writes the value of a variable when it boots; ended by zeros
-  .note.kgbuild           an ELF note "kgbuild", type 1, a JSON text
+  .note.kgbuild           an ELF note "kgbuild", type 1, a JSON text (docs/schema/note.md)
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ OBJECT_ENTRY = 48
 LATE_ENTRY = 24
 THUNK = "kgbuild_thunk_"
 CONSTANT_ENTRY = 24
+NOTES = ("__start_notes", "__stop_notes")
 NOTE_NAME = b"kgbuild\0"
 NOTE_TYPE = 1
 
@@ -293,7 +294,7 @@ class _Extractor:
             self.out.sections.append(section)
             self._object(name, section, 0, len(value))
         notes = OutSection(".rodata.kgbuild_notes", SHT.PROGBITS, SHF.ALLOC, bytearray(16), align=8)
-        for offset, name in ((0, "__start_notes"), (8, "__stop_notes")):
+        for offset, name in zip((0, 8), NOTES, strict=True):
             symbol = self._undefined(f".klp.sym.vmlinux.{name},0")
             notes.relocs.append(OutReloc(offset, abs64, symbol, 0))
         self.out.sections.append(notes)

@@ -4,7 +4,8 @@
 Data in, findings out, all of a module at once; nothing is raised for a module that can be read at all. The checks
 follow what the kernel does when it loads a live patch (kernel/module/main.c, kernel/module/version.c,
 kernel/livepatch/core.c of 6.1) and Documentation/livepatch/module-elf-format.rst. Sections, relocations and code are
-checked in emit/verify_code.py, what concerns loadable modules in emit/verify_modules.py.
+checked in emit/verify_code.py, what concerns loadable modules in emit/verify_modules.py, digests and proof records in
+emit/verify_proof.py.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kgbuild.analysis.exports import Export
+from kgbuild.analysis.proof import Place, Record
 from kgbuild.arch.base import Arch
 from kgbuild.arch.sites import ENDBR, TRACE_BYTES, trace_target
 from kgbuild.elf.object import Symbol as KernelSymbol
@@ -36,6 +38,7 @@ from kgbuild.emit.readback import (
 from kgbuild.emit.verify_branches import check_constants, check_counted_calls, check_pointers, module_lacks_endbr
 from kgbuild.emit.verify_code import Code, check_code, check_relocations, check_sections
 from kgbuild.emit.verify_modules import Modules, Target, check_bound, check_objects, check_target, no_modules
+from kgbuild.emit.verify_proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
 from kgbuild.model import Finding
 
 OBJECT = "vmlinux"
@@ -55,6 +58,7 @@ class Image(Protocol):
     def is_init(self, address: int) -> bool: ...
     @property
     def sealed(self) -> frozenset[int]: ...
+    def section_at(self, address: int) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,13 @@ class Facts:
     tracked: bool = False
 
 
-def check_module(module: ModuleFile, name: str, arch: Arch, facts: Facts) -> list[Finding]:
+def check_module(
+    module: ModuleFile, name: str, arch: Arch, facts: Facts, record: Record | None = None
+) -> list[Finding]:
     """Every finding of a module, in the order of the registry.
 
-    Input: the module as read, its file's name (`a-b.ko`), the architecture's table, the kernel's facts.
+    Input: the module as read, its file's name (`a-b.ko`), the architecture's table, the kernel's facts, and a proof
+    record, where one is to be held against it.
     """
     functions, faults = _read_functions(module)
     code = Code(module, arch)
@@ -102,6 +109,7 @@ def check_module(module: ModuleFile, name: str, arch: Arch, facts: Facts) -> lis
             *check_constants(module, arch),
             *check_counted_calls(module, code.instructions),
             *(_check_pointers(module, arch, code, facts) if facts.tracked else ()),
+            *check_proof(module, functions, arch, facts, record),
         ]
     )
 
@@ -180,6 +188,37 @@ def _check_note(note: dict[str, Any], functions: list[Function], facts: Facts) -
     told = sorted((str(r.get("object")), str(r.get("name")), str(r.get("sympos"))) for r in rows)
     if told != sorted((f.object, f.name, str(f.sympos)) for f in functions):
         yield finding(code, place, f"lists {len(told)} functions that are not those of the module's table")
+
+
+def check_proof(
+    module: ModuleFile, functions: list[Function], arch: Arch, facts: Facts, record: Record | None
+) -> Iterator[Finding]:
+    """The note's digests and a proof record against what the module replaces and is bound to. What the kernel does not
+    have is found by other checks."""
+    section = module.section(".note.kgbuild")
+    note = read_note(section.data)[0] if section is not None else None
+    matches = [_KLP_NAME.fullmatch(s.name) for s in module.symbols if s.shndx == SHN_LIVEPATCH]
+    wanted = {(m[1], m[2], int(m[3])) for m in matches if m is not None}
+    replaced = _places([(f.object, f.name, f.sympos) for f in functions], arch, facts)
+    bound = _places(wanted, arch, facts)
+    if note is not None:
+        yield from check_note_digests(note, [*replaced, *bound])
+    if record is not None:
+        yield from check_record(record, replaced, bound, note, facts.build_id, facts.modules)
+
+
+def _places(keys: Iterable[tuple[str, str, int]], arch: Arch, facts: Facts) -> list[Place]:
+    out = []
+    for object_name, name, sympos in sorted(set(keys)):
+        if object_name == OBJECT:
+            found, _ = _locate(facts.image, name, sympos)
+            if found is not None:
+                out.append(place_in_vmlinux(facts.image, name, sympos, found))
+        elif (shipped := facts.modules(object_name)) is not None:
+            symbol, _ = shipped.locate(name, sympos)
+            if symbol is not None:
+                out.append(place_in_module(shipped, sympos, symbol, arch))
+    return out
 
 
 def check_modinfo(module: ModuleFile, name: str, facts: Facts) -> Iterator[Finding]:

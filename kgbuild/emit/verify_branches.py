@@ -33,7 +33,7 @@ def check_constants(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
     held = {len(f.constant): f.constant for f in arch.families if f.constant}
     if data is not None:
         if len(data) % CONSTANT_ROW.size or any(data[-CONSTANT_ROW.size :]):
-            yield finding("V28-constant", CONSTANTS, f"its {len(data)} bytes do not end with a row of zeros")
+            yield finding("V31-constant", CONSTANTS, f"its {len(data)} bytes do not end with a row of zeros")
         symbol = module.global_symbols[CONSTANTS][0]
         for start in range(0, len(data) - CONSTANT_ROW.size, CONSTANT_ROW.size):
             where = f"{CONSTANTS}, row {start // CONSTANT_ROW.size}"
@@ -41,22 +41,22 @@ def check_constants(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
             site, value = (module.at(symbol.shndx, symbol.value + start + field) for field in (0, 8))
             place = module.place_of(site) if site is not None else None
             if place is None or not place[0].executable:
-                yield finding("V28-constant", where, "leads to no code of the module")
+                yield finding("V31-constant", where, "leads to no code of the module")
             elif place[0].data[place[1] : place[1] + size] != held.get(size):
                 raw = place[0].data[place[1] : place[1] + size].hex(" ")
-                yield finding("V28-constant", where, f"{place[0].name}+{place[1]:#x} holds {raw or 'nothing'}")
+                yield finding("V31-constant", where, f"{place[0].name}+{place[1]:#x} holds {raw or 'nothing'}")
             else:
                 listed.add((place[0].index, place[1]))
             source = module.symbol_of(value) if value is not None else None
             if source is None or not source.name.startswith(".klp.sym.vmlinux."):
-                yield finding("V28-constant", where, "is not bound to a variable of vmlinux")
+                yield finding("V31-constant", where, "is not bound to a variable of vmlinux")
     for section in module.sections[1:]:
         if section.executable and section.type != SHT_NOBITS:
             for constant in (c for size, c in held.items() if size >= 8):
                 for at in _occurrences(section.data, constant):
                     if (section.index, at) not in listed:
                         fact = f"holds the placeholder {constant.hex(' ')}, and {CONSTANTS} does not say so"
-                        yield finding("V28-constant", f"{section.name}+{at:#x}", fact)
+                        yield finding("V31-constant", f"{section.name}+{at:#x}", fact)
 
 
 def _occurrences(data: bytes, wanted: bytes) -> Iterator[int]:
@@ -123,15 +123,15 @@ def _check_pointer(
     if symbol.shndx in (SHN_UNDEF, SHN_LIVEPATCH):
         fact = lacks_endbr(symbol.name, symbol.shndx == SHN_UNDEF) if symbol.name and meant == 0 else ""
         if fact:
-            yield finding("V29-endbr", where, fact)
+            yield finding("V32-endbr", where, fact)
         return
     place = (symbol.shndx, symbol.value + meant)
     if place in starts:
         name, code = starts[place], module.sections[place[0]].data[place[1] :]
         if not code.startswith(ENDBR):
-            yield finding("V29-endbr", where, f"takes the address of {name}, which does not begin with endbr64")
+            yield finding("V32-endbr", where, f"takes the address of {name}, which does not begin with endbr64")
         elif place in sealed:
-            yield finding("V29-endbr", where, f"takes the address of {name}, which {SEALS} seals")
+            yield finding("V32-endbr", where, f"takes the address of {name}, which {SEALS} seals")
 
 
 def sealed_places(module: ModuleFile) -> set[tuple[int, int]]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from kgbuild.analysis.probes import MODPOST_MODULES, MODULE_COMMON, MODULE_COMMON_SOURCE
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, write
+from kgbuild.emit.extract import NOTES
 from kgbuild.emit.inject import PREFIX, PREFIX_C, inject
 from kgbuild.errors import ToolError
 from kgbuild.host.cache import Cache
@@ -110,6 +111,14 @@ def main_object(kernel: Kernel, cache: Cache, defines: Sequence[str] = ()) -> by
     head = "".join(f"#define {name}\n" for name in defines)
     text = head + (importlib.resources.files("kgbuild") / "data" / "livepatch" / "main.c").read_text()
     return compile_module_file(kernel, cache, text, "kgbuild_livepatch")
+
+
+def wrapper_symbols(kernel: Kernel, cache: Cache, defines: Sequence[str]) -> list[str]:
+    """Symbols of vmlinux that the wrapper itself is bound to by livepatch relocations: its own, and the kernel's notes
+    that its table refers to (emit/extract.py)."""
+    own = read(main_object(kernel, cache, defines)).iter_symbols()
+    names = [s.name.removeprefix(PREFIX_C) for s in own if not s.defined and s.name.startswith(PREFIX_C)]
+    return sorted({*names, *NOTES})
 
 
 def link_module(

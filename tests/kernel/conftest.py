@@ -72,12 +72,13 @@ def load_cases(path: Path) -> list[Case]:
 
 @dataclass(frozen=True)
 class Built:
-    """One built case: the module and the report."""
+    """One built case: the module, the report, what was printed, the proof record's file."""
 
     case: Case
     module: Path
     report: dict[str, Any]
     output: str
+    proof: Path
 
     @property
     def run(self) -> PatchRun:
@@ -94,9 +95,11 @@ def build_cases(cases: Iterable[Case], kernel_name: str, folder: Path) -> dict[s
         module = folder / f"livepatch-{case.name}.ko"
         report = folder / f"{case.name}.json"
         patches = [HERE / "cases" / p for p in case.list("patches")]
-        ran = kgbuild("build", *patches, "--kernel", kernel_name, "-o", module, "--report", report)
+        proof = folder / f"{case.name}.proof.json"
+        wanted = ("-o", module, "--report", report, "--proof", proof, *case.list("options"))
+        ran = kgbuild("build", *patches, "--kernel", kernel_name, *wanted)
         assert ran.status == 0, f"{case.name}: {ran.stdout}{ran.stderr}"
-        out[case.name] = Built(case, module, json.loads(report.read_text()), ran.stdout)
+        out[case.name] = Built(case, module, json.loads(report.read_text()), ran.stdout, proof)
     return out
 
 
@@ -110,6 +113,10 @@ def check_report(built: Built, schema: dict[str, Any]) -> None:
     assert sorted(c["function"].partition(".")[0] for c in report["changed"]) == sorted(case.list("changed"))
     assert sorted(c["function"] for c in report["new"]) == sorted(case.list("new"))
     assert sorted(c["function"] for c in report["pulled"]) == sorted(case.list("pulled"))
+    if "carried" in case.fields:
+        assert sorted(c["function"].partition(".")[0] for c in report["carried"]) == sorted(case.list("carried"))
+    for row in [*report["changed"], *report["new"], *report["pulled"], *report["carried"]]:
+        assert row["evidence"], row
     assert report["findings"] == []
     assert report["refusals"] == []
     for unit in report["units"]:

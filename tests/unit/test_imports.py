@@ -236,6 +236,8 @@ def test_kernel_cases_have_their_patches() -> None:
         "changed",
         "new",
         "pulled",
+        "carried",
+        "options",
         "unit",
         "targets",
         "modules",

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import random
+import re
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -69,6 +72,16 @@ class FakeImage:
 
     def is_init(self, address: int) -> bool:
         return INIT <= address < INIT + 0x100
+
+    def section_at(self, address: int) -> str:
+        return ".init.text" if self.is_init(address) else ".text"
+
+    def digest(self, name: str, sympos: int) -> str:
+        """The digest of a function at a position, "" where there is none."""
+        found = self.named(name)[max(sympos - 1, 0) :]
+        if not found or found[0].type != STT.FUNC:
+            return ""
+        return hashlib.sha256(self.read(found[0].value, found[0].size) or b"").hexdigest()
 
 
 EXPORTS = {
@@ -193,6 +206,27 @@ class Small:
         self.table.data[24:32] = struct.pack("<Q", sympos)
         self.note["functions"] = [{"object": "vmlinux", "name": name, "sympos": sympos}]
 
+    def digest(self, object_name: str, name: str, sympos: int) -> str:
+        """The digest of a function of the kernel, "" where it has none there."""
+        return FakeImage().digest(name, sympos) if object_name == "vmlinux" else ""
+
+    def note_with_digests(self) -> dict[str, object]:
+        """The note, with the digests of what the module names at this moment, where a test has not put others."""
+        note: dict[str, Any] = dict(self.note)
+        note["functions"] = [
+            {"digest": self.digest(r["object"], r["name"], r["sympos"]), **r} for r in note["functions"]
+        ]
+        if "bound" not in note:
+            bound: dict[str, dict[str, str]] = {}
+            for symbol in self.out.symbols:
+                found = re.fullmatch(r"\.klp\.sym\.([^.]+)\.([^,]+),(\d+)", symbol.name)
+                if found is None or symbol.shndx != SHN.LIVEPATCH:
+                    continue
+                if digest := self.digest(found[1], found[2], int(found[3])):
+                    bound.setdefault(found[1], {})[f"{found[2]},{found[3]}"] = digest
+            note["bound"] = bound
+        return {"schema": 2, "allowed": [], **note}
+
     @property
     def data(self) -> bytes:
         if not self.sections[".modinfo"].data:
@@ -201,7 +235,7 @@ class Small:
             for name, crc in self.versions.items():
                 self.sections["__versions"].data.extend(struct.pack("<Q56s", crc, name.encode()))
         if not self.sections[".note.kgbuild"].data:
-            text = json.dumps(self.note).encode()
+            text = json.dumps(self.note_with_digests()).encode()
             head = struct.pack("<III", 8, len(text), 1) + b"kgbuild\0"
             self.sections[".note.kgbuild"].data.extend(head + text + b"\0" * (-len(text) % 4))
         return write(self.out)

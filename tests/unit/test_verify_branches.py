@@ -126,18 +126,18 @@ def late_call(m: SmallTracked) -> None:
 
 SPOILERS: list[tuple[str, Callable[[SmallTracked], object]]] = [
     ("V27-late-special", late_call),
-    ("V28-constant", drop_row),
-    ("V28-constant", no_end),
-    ("V28-constant", no_value),
-    ("V28-constant", own_value),
-    ("V28-constant", site(0, "constant", POINTER + 1)),
-    ("V28-constant", site(1, "constant", SHIFT + 1)),
-    ("V28-constant", site(1, "kgbuild_notes", 0)),
-    ("V28-constant", site(1, "constant", len(CONSTANT_CODE))),
-    ("V29-endbr", code(".text.callback", b"\x90" * 4 + b"\xc3")),
-    ("V29-endbr", seal),
-    ("V29-endbr", point_to(".klp.sym.vmlinux.plain,0")),
-    ("V29-endbr", point_to(".klp.sym.vmlinux.twin,2")),
+    ("V31-constant", drop_row),
+    ("V31-constant", no_end),
+    ("V31-constant", no_value),
+    ("V31-constant", own_value),
+    ("V31-constant", site(0, "constant", POINTER + 1)),
+    ("V31-constant", site(1, "constant", SHIFT + 1)),
+    ("V31-constant", site(1, "kgbuild_notes", 0)),
+    ("V31-constant", site(1, "constant", len(CONSTANT_CODE))),
+    ("V32-endbr", code(".text.callback", b"\x90" * 4 + b"\xc3")),
+    ("V32-endbr", seal),
+    ("V32-endbr", point_to(".klp.sym.vmlinux.plain,0")),
+    ("V32-endbr", point_to(".klp.sym.vmlinux.twin,2")),
 ]
 
 
@@ -166,7 +166,7 @@ def test_an_export_without_endbr64() -> None:
     small.pointer.name, small.pointer.shndx = "__fentry__", SHN.UNDEF
     late = small.sections[".klp.rela.vmlinux..data.operations"]
     small.sections[".data.operations"].relocs.append(late.relocs.pop())
-    found = [f for f in check_tracked(small) if f.code == "V29-endbr"]
+    found = [f for f in check_tracked(small) if f.code == "V32-endbr"]
     assert [f.fact for f in found] == [
         "takes the address of __fentry__, which does not begin with endbr64 in the kernel"
     ]
