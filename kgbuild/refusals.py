@@ -8,12 +8,12 @@ that a code means one thing everywhere. Codes are stable: people script against 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgbuild.errors import KgbuildError
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """One reason for refusing: its stable code, the rule in a sentence, what a user can do."""
 
     code: str
@@ -264,6 +264,11 @@ _TABLE = [
         "A changed function that shares a section group with other code or data can't be taken out of it: linkers keep "
         "or drop a group as a whole.",
         "keep the function out of the group (no comdat, no inline assembly that makes one)",
+    ),
+    Rule(
+        "K21-endbr",
+        "On a kernel with IBT a pointer may only lead to a function that begins with endbr64.",
+        "take the address of a function of your own that calls it",
     ),
 ]
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kgbuild.analysis.author import NOTHING, Author
 from kgbuild.analysis.diff import Changes
@@ -30,8 +31,7 @@ class UnitResult:
     clones: IpaClones = NO_CLONES
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One atom that goes into the module, and why. `role` is changed, pulled, new, carried, cold, prefix
     or data; `via` is the member it came with, None for what the patch itself changes."""
 
@@ -46,8 +46,7 @@ class Member:
         return self.atom.names
 
 
-@dataclass(frozen=True)
-class Redirect:
+class Redirect(NamedTuple):
     """One klp_func: the kernel's function and the module's."""
 
     unit: int
@@ -73,6 +72,8 @@ class Closure:
     """The whole of a patch. `bound[(unit, atom id)]` says what an atom outside the module is bound to where it is
     referred to; atoms in `members` are in the module. `defined[(unit, atom id)]` is the member, of any unit, that an
     undefined symbol stands for. `dropped` are special-section entries left out on purpose, by section and index.
+    `constants` says for a variable whose value the kernel writes into code when it boots what it is bound to.
+    `thunks` are functions of the kernel, by symbol, pointers to which must lead to a thunk in the module.
     `states` are the system states the patch stands for, id -> version. `needs` are units that must be compiled first
     because functions of theirs come along, each with the reasons."""
 
@@ -88,6 +89,8 @@ class Closure:
     defined: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     dropped: set[tuple[int, str, int]] = field(default_factory=set)
     needs: dict[str, list[str]] = field(default_factory=dict)
+    constants: dict[str, Bound] = field(default_factory=dict)
+    thunks: dict[str, Bound] = field(default_factory=dict)
 
     @property
     def targets(self) -> list[str]:
