@@ -204,10 +204,8 @@ def test_facts(index: Index, kernel: Kernel) -> None:
     flags = (Flag("-pg", "profiled", "DW_AT_producer"),)
     known = replace(facts, compiler=compiler_facts(dump, ["show"], flags, [("a.c", 9, "HERE")]))
     text = "\n".join(render_facts(known))
-    assert (
-        "into open_other (.ipa-clones)" in text and "-pg  profiled (DW_AT_producer)" in text
+    assert "into open_other (.ipa-clones)" in text and "-pg  profiled (DW_AT_producer)" in text
     assert "a.c:9: HERE" in text
-    )
     assert json.loads(json.dumps(facts_json(known)))["compiler"]["into"] == ["open_other"]
 
 
