@@ -25,6 +25,7 @@ from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.ontop import Patched, check_kernel, put_on_top
 from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
 from kgbuild.analysis.patch import ParsedPatch
+from kgbuild.analysis.probes import CLEARS_LATE, INDIRECT_BRANCHES, TEXT_POKE, TEXT_POKE_SYMBOLS
 from kgbuild.analysis.proof import FUNCTION, NOTE_SCHEMA, Key, Record, make_record, record_json
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.types import compare_layouts, read_layouts
@@ -42,6 +43,7 @@ from kgbuild.host.link import link_module, wrapper_symbols
 from kgbuild.host.modules import Modules
 from kgbuild.host.older import read_older_modules
 from kgbuild.host.patches import apply_patches, read_patches
+from kgbuild.host.probes import probe_kernel
 from kgbuild.model import Progress, SilentProgress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 from kgbuild.report.build import (
@@ -237,6 +239,7 @@ def _prove(b: Build) -> KernelImage:
     assert b.kernel is not None
     with b.stage("parity"):
         image = load_image(b.kernel)
+        b.features = probe_kernel(b.kernel, image)
         b.parts = _parts(b, b.compiled, image)
     _report_units(b)
     b.tell("parity")
@@ -412,6 +415,7 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
                 _modules_at_stake(b),
                 lambda: _graph(b, progress),
                 pull_always=options.pull == ALWAYS,
+                tracked=INDIRECT_BRANCHES in b.features,
             )
         if b.closure.refusals or not b.closure.needs:
             break
@@ -480,9 +484,13 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
     assert b.kernel is not None and b.closure is not None and b.patches is not None
     with b.stage("link"):
         targets = _identities(b)
-        # the kernel clears the late relocations of a module that goes since 6.3: probed, not compared by version
-        clear = bool(targets) and not image.named("clear_relocate_add")
+        clear = bool(targets) and CLEARS_LATE not in b.features
+        constants = bool(b.closure.constants)
+        if (clear or constants) and TEXT_POKE not in b.features:
+            fact = f"writing into the module's code needs {', '.join(TEXT_POKE_SYMBOLS)}, and the kernel lacks one"
+            raise Refused([Refusal("K2-special", ", ".join(b.closure.constants or b.closure.targets), fact)])
         defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
+        defines += ["KGBUILD_CONSTANTS"] * constants
         defines += ["KGBUILD_CALLBACKS"] * bool(b.closure.callbacks) + ["KGBUILD_STATES"] * bool(b.closure.states)
         own = [(VMLINUX, name, 0) for name in wrapper_symbols(b.kernel, cache, defines)]
         own += [(t.name, t.anchor, t.sympos) for t in targets]
@@ -494,7 +502,7 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
         if options.keep is not None:
             keep = options.keep / "2-link"
             keep.mkdir(parents=True, exist_ok=True)
-        b.module = link_module(b.kernel, cache, output, name, defines, keep)
+        b.module = link_module(b.kernel, cache, output, name, b.features, defines, keep)
 
 
 def _record(b: Build, image: KernelImage, own: list[Key], options: Options) -> Record:

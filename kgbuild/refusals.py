@@ -265,6 +265,11 @@ _TABLE = [
         "or drop a group as a whole.",
         "keep the function out of the group (no comdat, no inline assembly that makes one)",
     ),
+    Rule(
+        "K21-endbr",
+        "On a kernel with IBT a pointer may only lead to a function that begins with endbr64.",
+        "take the address of a function of your own that calls it",
+    ),
 ]
 
 RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

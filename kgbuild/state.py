@@ -63,6 +63,7 @@ class Build:
     older: tuple[Older, ...] = ()
     on_top: OnTop = NOTHING_BEFORE
     graph: CallGraph | None = None
+    features: frozenset[str] = frozenset()
     pulled_units: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

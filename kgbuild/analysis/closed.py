@@ -72,6 +72,8 @@ class Closure:
     """The whole of a patch. `bound[(unit, atom id)]` says what an atom outside the module is bound to where it is
     referred to; atoms in `members` are in the module. `defined[(unit, atom id)]` is the member, of any unit, that an
     undefined symbol stands for. `dropped` are special-section entries left out on purpose, by section and index.
+    `constants` says for a variable whose value the kernel writes into code when it boots what it is bound to.
+    `thunks` are functions of the kernel, by symbol, pointers to which must lead to a thunk in the module.
     `states` are the system states the patch stands for, id -> version. `needs` are units that must be compiled first
     because functions of theirs come along, each with the reasons."""
 
@@ -87,6 +89,8 @@ class Closure:
     defined: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     dropped: set[tuple[int, str, int]] = field(default_factory=set)
     needs: dict[str, list[str]] = field(default_factory=dict)
+    constants: dict[str, Bound] = field(default_factory=dict)
+    thunks: dict[str, Bound] = field(default_factory=dict)
 
     @property
     def targets(self) -> list[str]:

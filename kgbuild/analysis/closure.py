@@ -15,6 +15,7 @@ from kgbuild.analysis.author import check_authors
 from kgbuild.analysis.closed import Callback, Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
 from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
+from kgbuild.analysis.endbr import note_thunks
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import EXACT, names_at
@@ -36,6 +37,8 @@ __all__ = ["Closure", "Member", "Redirect", "UnitResult", "close", "close_in"]
 ALWAYS = "a clone: --pull always"
 THIS_MODULE = "__this_module"
 PATCH_SYMBOL = "kgbuild_patch"  # the wrapper's struct klp_patch (data/livepatch/main.c)
+# Direct calls, for kernels that track the depth of calls.
+CALL_SITES = ".call_sites"
 # Keys that only switch tracing on.
 INERT_KEYS = ("__tracepoint_", "__SCK__tp_func_")
 
@@ -48,15 +51,16 @@ def close(
     modules: Mapping[str, ModuleImage] | None = None,
     graph: Callable[[], CallGraph] | None = None,
     pull_always: bool = False,
+    tracked: bool = False,
 ) -> Closure:
     """Close the changes of all units.
 
     `image` is vmlinux; `modules` holds every target module and all that those depend on, by name; `graph` gives the
-    kernel's call graph when callers in other units matter. Refusals are collected in the result, never raised; where
-    its `needs` are not empty, those units must be compiled and the whole closed again. `pull_always` carries every
-    local callee that is a clone, proven or not.
+    kernel's call graph when callers in other units matter; `tracked` is World's. Refusals are collected in the result,
+    never raised; where its `needs` are not empty, those units must be compiled and the whole closed again.
+    `pull_always` carries every local callee that is a clone, proven or not.
     """
-    return close_in(units, World(image, exports, modules or {}), allow_unproven, graph, pull_always)
+    return close_in(units, World(image, exports, modules or {}, tracked), allow_unproven, graph, pull_always)
 
 
 def close_in(
@@ -93,8 +97,9 @@ class _Closer(Redirects):
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
                 self._redirect(number, unit, change.original, change.patched)
-        for unit in self.c.units:
+        for number, unit in enumerate(self.c.units):
             self._check_vanished(unit)
+            self._check_taken_names(number, unit)
         while self.todo:
             number, atom = self.todo.pop(0)
             self._follow(number, atom)
@@ -102,6 +107,8 @@ class _Closer(Redirects):
             self._check_clones(number, unit)
         self._check_allowed()
         self._check_tables()
+        if self.world.tracked:
+            note_thunks(self.c, self.world)
         self._say_debug()
         return self.c
 
@@ -162,9 +169,10 @@ class _Closer(Redirects):
             for ref in view.refs(atom):
                 self._resolve(number, atom, ref)
             for entry in self.c.entries(number, atom):
-                spec = view.arch.special[entry.section]
+                if entry.spec.constant:
+                    self._bind_constant(unit, atom, entry)
                 for ref in entry.refs:
-                    if ref.offset != spec.owner:
+                    if ref.offset != entry.spec.owner:
                         self._resolve(number, atom, ref)
                 if unit.target != VMLINUX:
                     self._check_late_entry(number, unit, atom, entry)
@@ -173,12 +181,26 @@ class _Closer(Redirects):
         except Ambiguous as error:
             self._refuse("K13-ambiguous", unit, atom.name or view.section_name(atom), ": ".join(error.args))
 
+    def _bind_constant(self, unit: UnitResult, atom: Atom, entry: Entry) -> None:
+        """Code that holds the value of a variable, which the kernel wrote there when it booted: the module has to write
+        it into its own code in the same way."""
+        name = entry.section.removeprefix(entry.spec.prefix)
+        if unit.target != VMLINUX:
+            fact = f"+{entry.owner_offset:#x}: the kernel writes {name} into built-in code only"
+            self._refuse("K2-special", unit, atom.name, fact, entry.section)
+        elif name not in self.c.constants:
+            found = self.world.variable(name, len(entry.spec.constant))
+            if isinstance(found, NotBound):
+                self._refuse(found.code, unit, atom.name, f"+{entry.owner_offset:#x}: {found.fact}", entry.section)
+            else:
+                self.c.constants[name] = found
+
     def _check_late_entry(self, number: int, unit: UnitResult, atom: Atom, entry: Entry) -> None:
         """Alternatives, static keys and static calls are applied when the patch module loads (since 5.8), when symbols
         of a target module that comes later have no address yet. Entries of tracepoints and of pr_debug do nothing
         but switch them on, and are left out; any other is refused."""
         view = unit.changes.patched
-        spec = view.arch.special[entry.section]
+        spec = entry.spec
 
         def late(target: int) -> bool:
             bound = self.c.bound.get((number, target))
@@ -190,6 +212,11 @@ class _Closer(Redirects):
                     name = view.atoms[ref.atom].name
                     fact = f"an alternative at +{entry.owner_offset:#x} refers to {name} of the module {unit.target}"
                     self._refuse("K2-special", unit, atom.name, fact, entry.section)
+        if entry.section == CALL_SITES and any(
+            late(r.atom) for r in view.refs(atom) if r.offset == entry.owner_offset + 1
+        ):
+            # counts calls on CPUs that need it; the target has no address yet when the entry is read
+            self.c.dropped.add((number, entry.section, entry.index))
         for ref in entry.refs:
             if ref.offset != spec.key.get(entry.size) or not late(ref.atom):
                 continue

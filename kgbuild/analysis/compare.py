@@ -291,9 +291,18 @@ class Comparer:
                     return Reason("entry", y.owner_offset, f"{section} differs")
         return None
 
+    def _placed(self, x: Entry) -> int | None:
+        """Where in the other function the place of an entry should be. Most lead to an instruction, those of constants
+        to a field inside one."""
+        assert self._place is not None
+        if not x.spec.constant:
+            return self._place.get(x.owner_offset)
+        start = max((a for a in self._place if a <= x.owner_offset), default=None)
+        return self._place[start] + x.owner_offset - start if start is not None else None
+
     def _same_entry(self, x: Entry, y: Entry) -> bool:
-        spec = self.p.arch.special[x.section]
-        place = self._place.get(x.owner_offset) if self._place is not None else x.owner_offset
+        spec = x.spec
+        place = self._placed(x) if self._place is not None else x.owner_offset
         if place != y.owner_offset or len(x.refs) != len(y.refs):
             return False
         a, b = bytearray(x.data), bytearray(y.data)

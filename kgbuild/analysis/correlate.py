@@ -250,7 +250,7 @@ def _concerned(view: View, atoms: list[int], entries: Entries) -> set[int]:
     sections = view.sections_referring_to({view.atoms[i].section for i in atoms} - {-1})
     # within a section the assembler leaves no relocation
     sections |= {view.atoms[i].section for i in atoms}
-    tables = {s for s in sections if s >= 0 and view.obj.sections[s].name in view.arch.special}
+    tables = {s for s in sections if s >= 0 and view.arch.special_of(view.obj.sections[s].name)}
     if tables:
         sections |= entries.owner_sections(tables)
     return sections

@@ -245,7 +245,7 @@ class _Side:
         doubtful: set[int] = set()
         shndx = self.view.obj.columns.shndx
         for section in self.view.obj.sections:
-            spec = self.view.arch.special.get(section.name)
+            spec = self.view.arch.special_of(section.name)
             if spec is None or not spec.compared or not section.alloc or not section.size:
                 continue
             rows = self.rows(section.index)

@@ -163,6 +163,19 @@ class KernelImage:
                 return (start[0].value, raw) if raw is not None else None
         return None
 
+    @cached_property
+    def sealed(self) -> frozenset[int]:
+        """Addresses of the functions whose endbr64 the kernel overwrites (`.ibt_endbr_seal`); none without IBT."""
+        found = self.table(".ibt_endbr_seal")
+        if found is None:
+            return frozenset()
+        import numpy as np
+
+        address, raw = found
+        fields = np.frombuffer(raw, "<i4", len(raw) // 4).astype(np.int64)
+        places = (fields + np.arange(0, 4 * len(fields), 4)).astype(np.uint64) + np.uint64(address)
+        return frozenset(places.tolist())
+
     def symbol_address_of(self, section_index: int) -> int:
         """Address of a section's first byte."""
         return self.obj.sections[section_index].addr

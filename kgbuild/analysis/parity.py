@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kgbuild.analysis.correlate import is_anonymous
+from kgbuild.analysis.diff import cold_parents, is_cold
 from kgbuild.analysis.image import KernelImage
 from kgbuild.elf.consts import STB
 from kgbuild.special.entries import Entry, read_entries
@@ -119,8 +120,19 @@ class _Parity:
         for atom, fits in pending:
             places = ", ".join(f"{a:#x}" for a, _ in fits)
             self._result(atom, AMBIGUOUS, reason=f"the same bytes at {places}")
+        self._settle_overridden_halves()
         order = [self.results[a.id] for a in self.view.functions if a.id in self.results]
         return ParityProof(tuple(order), self.bindings)
+
+    def _settle_overridden_halves(self) -> None:
+        """The `.cold` half of a weak definition that the kernel overrides may still be there. Nothing reaches it, and
+        its way back leads to a body that has no name any more, so that it proves nothing and need not be proven."""
+        for atom in self.view.functions:
+            if not is_cold(atom) or self.results[atom.id].status != DIFFERS:
+                continue
+            parents = [self.results.get(parent.id) for parent in cold_parents(atom, self.view)]
+            if parents and all(found is not None and found.status == OVERRIDDEN for found in parents):
+                self._result(atom, OVERRIDDEN, 0, "the kernel has another definition of its function")
 
     def _result(self, atom: Atom, status: str, address: int = 0, reason: str = "") -> None:
         self.results[atom.id] = FunctionParity(atom.id, atom.name, status, address, reason)
@@ -200,7 +212,7 @@ class _Parity:
 
     def _table(self, entry: Entry) -> _Table | None:
         """The kernel's table of an entry's kind, by the address its entries belong to."""
-        owner = self.view.arch.special[entry.section].owner
+        owner = entry.spec.owner
         ref = next(r for r in entry.refs if r.offset == owner)
         key = (entry.section, entry.size, ref.type)
         if key not in self.tables:
@@ -210,10 +222,9 @@ class _Parity:
 
     def _check_entries(self, atom: Atom, address: int, found: dict[int, Binding]) -> None:
         """Each entry of the function must be in the kernel's table, and no other for its code. Raises _Mismatch."""
-        special = self.view.arch.special
         ours: dict[str, list[Entry]] = {}
         for entry in self.entries.of(atom.id):
-            if special[entry.section].compared:
+            if entry.spec.compared:
                 ours.setdefault(entry.section, []).append(entry)
         for section, entries in sorted(ours.items()):
             table = self._table(entries[0])

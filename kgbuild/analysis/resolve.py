@@ -61,11 +61,13 @@ class NotBound(NamedTuple):
 
 @dataclass(frozen=True)
 class World:
-    """The running kernel's objects: vmlinux, its exports, and the modules at stake with all that they depend on."""
+    """The running kernel's objects: vmlinux, its exports, and the modules at stake with all that they depend on.
+    `tracked` says whether the kernel can track indirect branches (IBT)."""
 
     vmlinux: KernelImage
     exports: Mapping[str, Export] = field(repr=False)
     modules: Mapping[str, ModuleImage] = field(default_factory=dict)
+    tracked: bool = False
 
     def image(self, target: str) -> KernelImage:
         return self.vmlinux if target == VMLINUX else self.modules[target]
@@ -103,6 +105,19 @@ class World:
         if len(places) != 1:
             return None
         return self.at(target, name, places[0], "the only global symbol of that name", patched)
+
+    def variable(self, name: str, size: int) -> Bound | NotBound:
+        """Bind to the variable of vmlinux of that name, of at least `size` bytes, whatever unit it is of."""
+        places = {s.value: s for s in self.vmlinux.named(name) if self.vmlinux.in_kallsyms(s)}
+        fact = f"refers to {name}, of which the kernel has {len(places)}"
+        if len(places) == 1:
+            ((address, symbol),) = places.items()
+            if symbol.size >= size:
+                found = self.at(VMLINUX, name, address, "its name is unique")
+                if found is not None:
+                    return found
+            fact = f"refers to {name}, which has {symbol.size} bytes in the kernel, not {size}"
+        return NotBound("K5-symbol", fact)
 
     def external(self, target: str, name: str, weak: bool) -> Bound | NotBound:
         """Bind a symbol that a unit of `target` leaves undefined, as the kernel's linker and loader would."""

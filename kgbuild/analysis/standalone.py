@@ -105,6 +105,10 @@ class ObjectWorld(World):
             return Bound(name, PLAIN, target, 0, address, proof)
         return found
 
+    def variable(self, name: str, size: int) -> Bound | NotBound:
+        del size
+        return Bound(name, PLAIN, "", proof="the name of a section")
+
     def external(self, target: str, name: str, weak: bool) -> Bound | NotBound:
         if self.exported(name) is not None:
             return Bound(name, EXPORT, proof="exported by vmlinux")
@@ -156,5 +160,5 @@ def close_objects(changes: Changes, exports: Mapping[str, Export], parent: Paren
     module = parent.module if parent is not None else is_of_module(obj) or is_of_module(changes.patched.obj)
     target = (parent.name if parent is not None else "module") if module else VMLINUX
     image = ObjectImage(obj, parent)
-    world = ObjectWorld(image, exports, {}, parent, target, image)
+    world = ObjectWorld(image, exports, {}, False, parent, target, image)
     return close_in((UnitResult(changes.place, changes, assume_parity(changes.original, parent), target),), world)

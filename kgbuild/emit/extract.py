@@ -10,6 +10,8 @@ The patch's own tables are what `kgbuild/data/livepatch/main.c` reads at load:
   .rodata.kgbuild_strings the names
   .rodata.kgbuild_callbacks, .rodata.kgbuild_states  for an author's callbacks and states, see _author_tables
   .rodata.kgbuild_objects, .rodata.kgbuild_late  for patches of modules, see _target_tables
+  .rodata.kgbuild_constants  struct { void *site; const void *value; u64 size; }: places in code into which the kernel
+                          writes the value of a variable when it boots; ended by zeros
   .note.kgbuild           an ELF note "kgbuild", type 1, a JSON text (docs/schema/note.md)
 """
 
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 from kgbuild.analysis.author import CALLBACKS
 from kgbuild.analysis.closure import PATCH_SYMBOL, THIS_MODULE, Closure, Member
 from kgbuild.analysis.diff import PARAMETERS
+from kgbuild.analysis.pull import is_branch
 from kgbuild.analysis.resolve import NEW_GLOBAL, VMLINUX, WEAK_NULL, Bound
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
@@ -37,6 +40,8 @@ CALLBACK_ENTRY = 24
 OBJECT_ENTRY = 48
 LATE_ENTRY = 24
 NOTES = ("__start_notes", "__stop_notes")
+THUNK = "kgbuild_thunk_"
+CONSTANT_ENTRY = 24
 NOTE_NAME = b"kgbuild\0"
 NOTE_TYPE = 1
 
@@ -82,6 +87,9 @@ class _Extractor:
         self.section_symbols: dict[int, OutSymbol] = {}
         self.undefined: dict[str, OutSymbol] = {}
         self.shared: dict[str, OutSection] = {}
+        # section, offset in it, size in bytes, variable
+        self.thunks: dict[str, OutSymbol] = {}
+        self.constants: list[tuple[OutSection, int, int, Bound]] = []
 
     def run(self) -> OutObject:
         members = sorted(self.c.members.values(), key=lambda m: (m.unit, m.atom.kind != FUNCTION, m.atom.id))
@@ -199,9 +207,29 @@ class _Extractor:
         section, base = self.place[(member.unit, atom.id)]
         for ref in view.refs(atom):
             symbol, addend = self._target(member.unit, atom, ref)
+            if (
+                symbol.section is None
+                and symbol.name in self.c.thunks
+                and not (ref.delta or is_branch(view, atom, ref))
+            ):
+                symbol = self._thunk(symbol)
             if ref.synthetic:
                 section.data[base + ref.offset : base + ref.offset + ref.size] = bytes(ref.size)
             section.relocs.append(OutReloc(base + ref.offset, ref.type, symbol, addend - ref.bias))
+
+    def _thunk(self, function: OutSymbol) -> OutSymbol:
+        """A function of the module that an indirect branch may go to, and that goes on to the kernel's."""
+        if function.name not in self.thunks:
+            bound = self.c.thunks[function.name]
+            code = bytearray(self.arch.thunk)
+            at = len(code) - self.arch.reloc_size[self.arch.call_reloc]
+            section = OutSection(f".text.{THUNK}{bound.name}", SHT.PROGBITS, SHF.ALLOC | SHF.EXECINSTR, code, align=16)
+            section.relocs.append(OutReloc(at, self.arch.call_reloc, function, at - len(code)))
+            self.out.sections.append(section)
+            symbol = OutSymbol(THUNK + bound.name, section, 0, len(code), STB.LOCAL, STT.FUNC)
+            self.out.symbols.append(symbol)
+            self.thunks[function.name] = symbol
+        return self.thunks[function.name]
 
     # -- special sections ----------------------------------------------------------------------------------------
 
@@ -211,7 +239,12 @@ class _Extractor:
             self._entry(view, member, entry)
 
     def _entry(self, view: View, member: Member, entry: Entry) -> None:
-        spec = self.arch.special[entry.section]
+        spec = entry.spec
+        if spec.constant and self.identity is not None:
+            section, start = self.place[(member.unit, member.atom.id)]
+            bound = self.c.constants[entry.section.removeprefix(spec.prefix)]
+            self.constants.append((section, start + entry.owner_offset, len(spec.constant), bound))
+            return
         source = view.obj.sections[entry.section_index]
         section = self._shared_section(entry.section, source.flags & ~SHF.GROUP, source.align, source.entsize)
         base = len(section.data)
@@ -266,6 +299,8 @@ class _Extractor:
             notes.relocs.append(OutReloc(offset, abs64, symbol, 0))
         self.out.sections.append(notes)
         self._object("kgbuild_notes", notes, 0, 16)
+        if self.constants:
+            self._constant_table(abs64)
         self._author_tables(strings, text, abs64)
         if identity.targets:
             self._target_tables(identity, strings, text, abs64)
@@ -276,6 +311,17 @@ class _Extractor:
         if self.c.namespaces:
             info = b"".join(f"import_ns={n}\0".encode() for n in sorted(self.c.namespaces))
             self.out.sections.append(OutSection(".modinfo", SHT.PROGBITS, SHF.ALLOC, bytearray(info)))
+
+    def _constant_table(self, abs64: int) -> None:
+        table = OutSection(".rodata.kgbuild_constants", SHT.PROGBITS, SHF.ALLOC, align=8)
+        self.out.sections.append(table)
+        for section, offset, size, bound in self.constants:
+            base = len(table.data)
+            table.data.extend(struct.pack("<QQQ", 0, 0, size))
+            table.relocs.append(OutReloc(base, abs64, self._section_symbol(section), offset))
+            table.relocs.append(OutReloc(base + 8, abs64, self._to_bound(bound), 0))
+        table.data.extend(bytes(CONSTANT_ENTRY))
+        self._object("kgbuild_constants", table, 0, len(table.data))
 
     def _author_tables(self, strings: OutSection, text: Callable[[str], int], abs64: int) -> None:
         """What main.c needs for callbacks and states: `kgbuild_callbacks`, sorted by object and ended by zeros, and

@@ -92,6 +92,16 @@ _TABLE = [
         "Digest, address and size in a proof record are those of the kernel's own files.",
         _RECORD,
     ),
+    Rule(
+        "V31-constant",
+        "Code that holds a value which the kernel writes when it boots has a row in kgbuild_constants.",
+        _BUILD,
+    ),
+    Rule(
+        "V32-endbr",
+        "With IBT, pointers lead to functions that begin with endbr64, in the module and in the kernel, none sealed.",
+        _BUILD,
+    ),
 ]
 
 FINDINGS: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from kgbuild.analysis.exports import Export
 from kgbuild.analysis.proof import Place, Record
 from kgbuild.arch.base import Arch
-from kgbuild.arch.sites import TRACE_BYTES, trace_target
+from kgbuild.arch.sites import ENDBR, TRACE_BYTES, trace_target
 from kgbuild.elf.object import Symbol as KernelSymbol
 from kgbuild.emit.findings import finding, in_order
 from kgbuild.emit.readback import (
@@ -35,7 +35,8 @@ from kgbuild.emit.readback import (
     ModuleFile,
     Symbol,
 )
-from kgbuild.emit.verify_code import check_code, check_relocations, check_sections
+from kgbuild.emit.verify_branches import check_constants, check_counted_calls, check_pointers, module_lacks_endbr
+from kgbuild.emit.verify_code import Code, check_code, check_relocations, check_sections
 from kgbuild.emit.verify_modules import Modules, Target, check_bound, check_objects, check_target, no_modules
 from kgbuild.emit.verify_proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
 from kgbuild.model import Finding
@@ -56,6 +57,8 @@ class Image(Protocol):
     def read(self, address: int, size: int) -> bytes | None: ...
     def is_init(self, address: int) -> bool: ...
     def section_at(self, address: int) -> str: ...
+    @property
+    def sealed(self) -> frozenset[int]: ...
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Facts:
     modules      the kernel's loadable modules by name; None for one it does not have
     modversions  CONFIG_MODVERSIONS
     name_length  KSYM_NAME_LEN, the NUL counted
+    tracked      whether the kernel can track indirect branches (IBT)
     """
 
     build_id: str
@@ -77,6 +81,7 @@ class Facts:
     modversions: bool = True
     module_size: int = 0
     name_length: int = 512
+    tracked: bool = False
 
 
 def check_module(
@@ -88,6 +93,7 @@ def check_module(
     record, where one is to be held against it.
     """
     functions, faults = _read_functions(module)
+    code = Code(module, arch)
     return in_order(
         [
             *check_identity(module, functions, facts),
@@ -99,7 +105,10 @@ def check_module(
             *check_symbols(module, facts),
             *check_sections(module, arch),
             *check_relocations(module, arch),
-            *check_code(module, arch),
+            *check_code(module, arch, code),
+            *check_constants(module, arch),
+            *check_counted_calls(module, code.instructions),
+            *(_check_pointers(module, arch, code, facts) if facts.tracked else ()),
             *check_proof(module, functions, arch, facts, record),
         ]
     )
@@ -320,6 +329,32 @@ def _check_bound(place: str, name: str, sympos: int, facts: Facts) -> Iterator[F
         yield finding("V3-sympos", place, fact)
     elif _is_init(facts.image, found):
         yield finding("V10-init-memory", place, f"{name} is in memory that is freed after boot")
+
+
+def _check_pointers(module: ModuleFile, arch: Arch, code: Code, facts: Facts) -> Iterator[Finding]:
+    return check_pointers(module, arch, code.instructions, lambda name, export: _lacks_endbr(name, export, facts))
+
+
+def _lacks_endbr(name: str, export: bool, facts: Facts) -> str:
+    """What is wrong with a pointer to a symbol outside the module, "" where nothing is."""
+    match = _KLP_NAME.fullmatch(name)
+    if not export and match is not None and match[1] != OBJECT:
+        shipped = facts.modules(match[1])
+        found = shipped.locate(match[2], int(match[3]))[0] if shipped is not None else None
+        bad = shipped is not None and found is not None and module_lacks_endbr(shipped.file, found)
+        return f"takes the address of {match[2]} of {match[1]}, where an indirect branch may not go" if bad else ""
+    plain = name if export or match is None else match[2]
+    if export:
+        symbols = [s for s in facts.image.named(plain) if not s.is_local]
+    else:
+        located = _locate(facts.image, plain, int(match[3]) if match is not None else 0)[0]
+        symbols = [located] if located is not None else []
+    for symbol in (s for s in symbols if s.is_function):
+        if facts.image.read(symbol.value, len(ENDBR)) != ENDBR:
+            return f"takes the address of {plain}, which does not begin with endbr64 in the kernel"
+        if symbol.value in facts.image.sealed:
+            return f"takes the address of {plain}, whose endbr64 the kernel overwrites when it boots"
+    return ""
 
 
 # -- what it patches ---------------------------------------------------------------------------------------------

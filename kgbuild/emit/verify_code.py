@@ -242,10 +242,8 @@ def _check_overlap(target: Section, by_offset: dict[int, list[Reloc]], arch: Arc
 # -- special sections and code -----------------------------------------------------------------------------------
 
 
-def check_code(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
+def check_code(module: ModuleFile, arch: Arch, code: Code) -> Iterator[Finding]:
     """Entries of special sections, the instructions they lead to, and sites that no entry names."""
-    code = _Code(module, arch)
-    code.note_alternatives()
     for s in module.sections[1:]:
         spec = arch.special.get(s.name)
         if spec is not None and s.size and s.type not in (SHT_RELA, SHT_NOBITS):
@@ -260,7 +258,7 @@ def check_code(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
             yield from code.check_listed(s)
 
 
-class _Code:
+class Code:
     """Instructions of the module's sections, decoded once, and the sites that entries have named."""
 
     def __init__(self, module: ModuleFile, arch: Arch) -> None:
@@ -274,6 +272,7 @@ class _Code:
             inside = 0 < symbol.shndx < len(module.sections) and symbol.value < module.sections[symbol.shndx].size
             if symbol.type == STT_FUNC and inside:
                 self.pieces.setdefault(symbol.shndx, set()).add(symbol.value)
+        self.note_alternatives()
 
     def instructions(self, section: Section) -> dict[int, Instruction]:
         """Instructions of a section by offset."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.probes import INDIRECT_BRANCHES
 from kgbuild.analysis.proof import BadRecord, Record, parse_record
 from kgbuild.arch import arch_of
 from kgbuild.emit.readback import read_module
@@ -19,6 +20,7 @@ from kgbuild.errors import ToolError, UserError
 from kgbuild.host.image import load_image
 from kgbuild.host.initramfs import depends_of, index_modules
 from kgbuild.host.initramfs import read_module as unpack_module
+from kgbuild.host.probes import probe_kernel
 from kgbuild.model import Finding, Kernel
 
 
@@ -64,6 +66,7 @@ def _facts(kernel: Kernel, image: KernelImage, machine: int) -> Facts:
         modversions="CONFIG_MODVERSIONS=y" in config.splitlines(),
         module_size=size,
         name_length=_name_length(kernel.source),
+        tracked=INDIRECT_BRANCHES in probe_kernel(kernel, image),
     )
 
 

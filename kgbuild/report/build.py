@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from kgbuild import __version__
 from kgbuild.analysis.closed import Closure, Member, UnitResult
+from kgbuild.analysis.diff import is_prefix
 from kgbuild.analysis.evidence import clone_evidence, evidence_of, functions
 from kgbuild.analysis.ontop import OnTop
 from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
@@ -49,10 +51,13 @@ def unit_report(
 ) -> dict[str, Any]:
     """Why a unit is compiled, its parity, the options of it that matter, and where its functions have their own.
 
-    An ambiguous function has the kernel's bytes, at more than one place of its name.
+    An ambiguous function has the kernel's bytes, at more than one place of its name. Padding before a function counts
+    as part of it, unless it alone is not what runs.
     """
-    counts = unit.parity.counts
-    listed = [{"function": f.name, "status": f.status, "reason": f.reason} for f in unit.parity.functions]
+    atoms = unit.changes.original.atoms
+    found = [f for f in unit.parity.functions if f.status in (DIFFERS, ABSENT) or not is_prefix(atoms[f.atom])]
+    counts = Counter(f.status for f in found)
+    listed = [{"function": f.name, "status": f.status, "reason": f.reason} for f in found]
     return {
         "source": unit.source,
         "object": object_name,
@@ -62,7 +67,7 @@ def unit_report(
         "optimized": [{"file": file, "line": line, "text": text} for file, line, text in optimized],
         "parity": {
             "matched": counts[EXACT] + counts[AMBIGUOUS],
-            "total": len(unit.parity.functions) - counts[OVERRIDDEN],
+            "total": len(found) - counts[OVERRIDDEN],
             "weak_overridden": counts[OVERRIDDEN],
             "unmatched": [f for f in listed if f["status"] in (DIFFERS, ABSENT)],
             "ambiguous": [f for f in listed if f["status"] == AMBIGUOUS],

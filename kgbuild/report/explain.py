@@ -384,10 +384,9 @@ class _Explainer:
 
     def _entries(self, o: Atom, p: Atom, family: Sequence[tuple[Atom, Atom]]) -> list[tuple[str, str, int]]:
         """What differs in the entries of a pair, with the offset in p where both have one, else -1."""
-        special = self.p.arch.special
         place = self.places[o.id, p.id]
-        left = [e for e in self.changes.original_entries.of(o.id) if special[e.section].compared]
-        right = [e for e in self.changes.patched_entries.of(p.id) if special[e.section].compared]
+        left = [e for e in self.changes.original_entries.of(o.id) if e.spec.compared]
+        right = [e for e in self.changes.patched_entries.of(p.id) if e.spec.compared]
         out: list[tuple[str, str, int]] = []
         for section in sorted({e.section for e in (*left, *right)}):
             theirs = [e for e in right if e.section == section]
@@ -409,7 +408,7 @@ class _Explainer:
         """What an entry holds, as text; the line of a bug entry too."""
         refs = {r.offset: r for r in e.refs}
         out = {}
-        for name, (at, size) in view.arch.special[e.section].fields.get(e.size, {}).items():
+        for name, (at, size) in e.spec.fields.get(e.size, {}).items():
             r = refs.get(at)
             out[name] = (
                 target_name(view, view.atoms[r.atom], r.delta)
@@ -425,7 +424,7 @@ class _Explainer:
         return "".join(f", {name} {value}" for name, value in self._fields(view, e).items())
 
     def _entry(self, e: Entry, f: Entry, family: Sequence[tuple[Atom, Atom]]) -> list[tuple[str, str]]:
-        spec = self.p.arch.special[f.section]
+        spec = f.spec
         mine, other = self._fields(self.o, e), self._fields(self.p, f)
         layout = spec.fields.get(f.size, {})
         left, right = {r.offset: r for r in e.refs}, {r.offset: r for r in f.refs}

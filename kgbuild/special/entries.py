@@ -20,7 +20,7 @@ from kgbuild.special.view import Ambiguous, Ref, View
 
 class Entry(NamedTuple):
     """One entry: its section's name and index, place and size in it, bytes, references (offsets in the entry, with
-    the owner's among them), the id of the atom it belongs to and the offset in it."""
+    the owner's among them), the id of the atom it belongs to and the offset in it; `spec` is its section's rule."""
 
     section: str
     section_index: int
@@ -30,6 +30,7 @@ class Entry(NamedTuple):
     refs: tuple[Ref, ...]
     owner: int
     owner_offset: int
+    spec: SpecialSection
     replacement: int | None = None
     companion: bytes = b""
 
@@ -112,7 +113,7 @@ def read_entries(view: View, place: str) -> Entries:
     tables: list[_Table] = []
     refusals: list[Refusal] = []
     for section in view.obj.sections:
-        spec = view.arch.special.get(section.name)
+        spec = view.arch.special_of(section.name)
         if spec is None or not section.alloc or section.size == 0:
             continue
         size = entry_size(view, section.index, spec)
@@ -194,6 +195,7 @@ class _Table:
             tuple(refs),
             owner,
             owner_offset,
+            spec,
             replacement,
             self._companion(number),
         )

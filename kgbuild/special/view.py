@@ -138,7 +138,7 @@ class View:
     def is_table(self, section: Section) -> bool:
         """True for special sections, read entry by entry, and for what is dropped."""
         return (
-            section.name in self.arch.special
+            self.arch.special_of(section.name) is not None
             or section.name in self.arch.auxiliary
             or self.arch.is_dropped(section.name)
         )

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from kgbuild import refusals
-from kgbuild.report.limits import render_limits, render_noise
+from kgbuild.report.limits import render_limits, render_noise, render_probes
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "kgbuild"
@@ -148,6 +148,7 @@ def test_limits_are_those_of_the_registry() -> None:
     text = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
     assert text == render_limits(), "docs/limits.md is old: run make docs"
     assert (ROOT / "docs" / "noise.md").read_text(encoding="utf-8") == render_noise(), "run make docs"
+    assert (ROOT / "docs" / "probes.md").read_text(encoding="utf-8") == render_probes(), "run make docs"
 
 
 def test_limits_name_every_code_once() -> None:

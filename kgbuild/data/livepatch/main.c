@@ -4,7 +4,8 @@
  * read from the tables that kgbuild puts beside it (kgbuild/emit/extract.py).
  *
  * KGBUILD_TARGETS is defined for patches of loadable modules, KGBUILD_CLEAR_LATE for those on kernels that do not clear
- * late relocations themselves (before 6.3), KGBUILD_CALLBACKS and KGBUILD_STATES for patches whose author wrote some.
+ * late relocations themselves (before 6.3), KGBUILD_CONSTANTS where patched code holds runtime constants (since 6.11),
+ * KGBUILD_CALLBACKS and KGBUILD_STATES for patches whose author wrote some.
  *
  * Before anything is patched the running kernel's build-id is compared with the one the patch was made for: two
  * kernels of one version string can differ, and a live patch for one would corrupt the other.
@@ -14,7 +15,8 @@
 #include <linux/livepatch.h>
 #include <linux/module.h>
 #include <linux/slab.h>
-#ifdef KGBUILD_CLEAR_LATE
+#if defined(KGBUILD_CLEAR_LATE) || defined(KGBUILD_CONSTANTS)
+#define KGBUILD_POKES
 #include <linux/mutex.h>
 #endif
 
@@ -121,6 +123,42 @@ static void free_tables(void)
 	free_states();
 }
 
+#ifdef KGBUILD_POKES
+/* bound as livepatch relocations: not exported */
+extern struct mutex kgbuild_klp_text_mutex;
+void *kgbuild_klp_text_poke(void *addr, const void *opcode, size_t len);
+void kgbuild_klp_text_poke_sync(void);
+#endif
+
+#ifdef KGBUILD_CONSTANTS
+struct kgbuild_constant {
+	void *site;
+	const void *value;	/* the kernel's variable; its first bytes are what the code holds */
+	u64 size;
+};
+
+extern const struct kgbuild_constant kgbuild_constants[];
+
+/*
+ * The kernel wrote these values into its own code when it booted (runtime_const_init()), and does not do so for
+ * modules. Nothing runs the patched code yet.
+ */
+static void __init write_constants(void)
+{
+	const struct kgbuild_constant *c;
+
+	mutex_lock(&kgbuild_klp_text_mutex);
+	for (c = kgbuild_constants; c->site; c++)
+		kgbuild_klp_text_poke(c->site, c->value, c->size);
+	kgbuild_klp_text_poke_sync();
+	mutex_unlock(&kgbuild_klp_text_mutex);
+}
+#else
+static void __init write_constants(void)
+{
+}
+#endif
+
 #ifdef KGBUILD_TARGETS
 struct kgbuild_object {
 	const char *name;
@@ -143,9 +181,6 @@ struct kgbuild_late {
 };
 
 extern const struct kgbuild_late kgbuild_late[];
-extern struct mutex kgbuild_klp_text_mutex;
-void *kgbuild_klp_text_poke(void *addr, const void *opcode, size_t len);
-void kgbuild_klp_text_poke_sync(void);
 
 /*
  * When a target module comes back, the kernel relocates the patched code for it again, and finds it relocated already:
@@ -354,6 +389,7 @@ static int __init kgbuild_init(void)
 		return error;
 	error = make_tables();
 	if (!error) {
+		write_constants();
 		kgbuild_patch.mod = THIS_MODULE;
 		kgbuild_patch.replace = kgbuild_replace;
 		error = klp_enable_patch(&kgbuild_patch);
