@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from kgbuild.analysis.callgraph import CallGraph, Edge, Function, Name
+from kgbuild.analysis.correlate import INIT_SECTIONS
 from kgbuild.analysis.cparse import CALL, FUNCTION, MACRO, TYPE, VARIABLE, Item
-from kgbuild.analysis.diff import INIT_SECTIONS
 from kgbuild.analysis.dwarf5 import UnitFacts
 from kgbuild.analysis.kinds import Kind
 from kgbuild.analysis.optimizations import clone_of, judge_shared

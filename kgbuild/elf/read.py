@@ -51,6 +51,17 @@ def read(data: bytes | memoryview, machines: tuple[int, ...] = ()) -> Object:
     Input: the whole file; `machines`, where given, are the e_machine values accepted. Returns an Object whose
     tables are views of the buffer. Raises FormatError. Source of the rules: gABI chapter 4.
     """
+    view, e_type, machine, sections, shoff = read_headers(data, machines)
+    if e_type == ET.REL:
+        _check_layout(sections, shoff)
+    return _with_symbols(view, e_type, machine, tuple(sections), shoff)
+
+
+def read_headers(
+    data: bytes | memoryview, machines: tuple[int, ...] = ()
+) -> tuple[memoryview, int, int, list[Section], int]:
+    """The file as bytes, its e_type and e_machine, its sections, and the offset of their headers. Raises
+    FormatError."""
     view = memoryview(data)
     if view.ndim != 1 or view.itemsize != 1:
         view = view.cast("B")
@@ -98,9 +109,7 @@ def read(data: bytes | memoryview, machines: tuple[int, ...] = ()) -> Object:
         if h[0] > len(names) or (end < 0 and names):
             raise FormatError(shoff + i * SHDR.size, f"name of section {i} lies outside the name table")
         sections.append(Section(i, names[h[0] : end].decode("utf-8", "replace"), *h[1:]))
-    if e_type == ET.REL:
-        _check_layout(sections, shoff)
-    return _with_symbols(view, e_type, machine, tuple(sections), shoff)
+    return view, e_type, machine, sections, shoff
 
 
 def _check_layout(sections: list[Section], shoff: int) -> None:

@@ -224,14 +224,15 @@ def read_sources(path: Path) -> list[tuple[str, str, bool]]:
 
 
 def read_modules(path: Path) -> dict[str, list[str]]:
-    """Source files of each loadable module, by its name (with underscores). A unit of several modules is in each."""
+    """Source files of each loadable module, by its name (with underscores). A unit may be in several: kbuild joins
+    their names by colons. KBUILD_MODFILE does not tell: of a module of several units it names the unit."""
     found: dict[str, list[str]] = {}
-    with _opened(path) as database:
-        for modname, source in database.execute(
-            "SELECT DISTINCT modname, source FROM units WHERE module = 1 ORDER BY source, modname"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+        for names, source in database.execute(
+            "SELECT DISTINCT modname, source FROM units WHERE module = 1 ORDER BY modname, source"
         ):
-            for name in modname.replace("-", "_").split(":"):
-                found.setdefault(name, []).append(source)
+            for name in names.split(":"):
+                found.setdefault(name.replace("-", "_"), []).append(source)
     return found
 
 

@@ -71,7 +71,7 @@ def test_the_guest_as_a_whole(booted: TestRun) -> None:
 
 
 def test_pointers_lead_through_thunks(built: dict[str, Built]) -> None:
-    """What the emulated CPU does not enforce: see verify's V29 for what it would."""
+    """What the emulated CPU does not enforce: see verify's V32 for what it would."""
     symbols = read_module(built["pointers"].module.read_bytes(), "livepatch-pointers.ko", 62).symbols
     thunks = {s.name for s in symbols if s.name.startswith(THUNK)}
     assert thunks == {f"{THUNK}nr_running", f"{THUNK}get_iowait_time"}

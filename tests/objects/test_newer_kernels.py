@@ -240,3 +240,28 @@ def test_a_pointer_to_what_begins_with_endbr64_is_as_it_was() -> None:
 
 def test_a_function_without_endbr64_of_another_unit_is_a_refusal() -> None:
     assert take("bare").refused == ["K21-endbr:bare"]
+
+
+# -- instructions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["0f01d9", "0f01c1", "0f05"], ids=["vmmcall", "vmcall", "syscall"])
+def test_calls_of_a_hypervisor_or_the_kernel_are_no_branches(code: str) -> None:
+    (only,) = ARCH.decode(bytes.fromhex(code))
+    assert (only.target, only.is_call, only.is_branch) == (None, False, False)
+    (shown,) = ARCH.format(bytes.fromhex(code), {})
+    assert (shown.operands, shown.target) == ("", None)
+
+
+def test_a_change_behind_a_hypercall_is_seen_alone() -> None:
+    """Several functions of one section: what leaves a function without a relocation is searched for there."""
+    text = """
+    asm(".pushsection .sched.text, \\"ax\\"\\n"
+        ".globl first\\n.type first, @function\\n"
+        "first: vmmcall\\n\\tmov $COUNT, %eax\\n\\tret\\n.size first, . - first\\n"
+        ".globl second\\n.type second, @function\\nsecond: vmmcall\\n\\tret\\n.size second, . - second\\n"
+        ".popsection");
+    """
+    sides = [view(compile_text(text.replace("COUNT", n), *pair_flags())) for n in "34"]
+    assert [c.patched.name for c in compute_changes(*sides, "unit.c").changed] == ["first"]
+    assert [sides[0].refs(a) for a in sides[0].functions] == [(), ()]
