@@ -30,7 +30,10 @@ from kgbuild.analysis.proof import FUNCTION, NOTE_SCHEMA, Key, Record, make_reco
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.types import compare_layouts, read_layouts
 from kgbuild.analysis.unitflags import flags_of, read_producer
+from kgbuild.arch import arch_of
 from kgbuild.elf.read import read
+from kgbuild.elf.write import OutObject
+from kgbuild.emit.backends import Backend, Request, choose_backend
 from kgbuild.emit.extract import Identity, TargetIdentity, extract
 from kgbuild.errors import KgbuildError, NoChange, ToolError, UserError
 from kgbuild.host.acquire import ensure_kernel
@@ -494,7 +497,9 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
     assert b.kernel is not None and b.closure is not None and b.patches is not None
     with b.stage("link"):
         targets = _identities(b)
-        clear = bool(targets) and CLEARS_LATE not in b.features
+        backend = choose_backend(options.backend, b.features, b.kernel.id.name)
+        b.report["backend"] = backend.name
+        clear = backend.injects and bool(targets) and CLEARS_LATE not in b.features
         constants = bool(b.closure.constants)
         if (clear or constants) and TEXT_POKE not in b.features:
             fact = f"writing into the module's code needs {', '.join(TEXT_POKE_SYMBOLS)}, and the kernel lacks one"
@@ -502,17 +507,38 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
         defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
         defines += ["KGBUILD_CONSTANTS"] * constants
         defines += ["KGBUILD_CALLBACKS"] * bool(b.closure.callbacks) + ["KGBUILD_STATES"] * bool(b.closure.states)
-        own = [(VMLINUX, name, 0) for name in wrapper_symbols(b.kernel, cache, defines)]
+        defines += backend.defines(b.features)
+        own = [(VMLINUX, name, 0) for name in _wrapper_symbols(b, backend, cache, defines)]
         own += [(t.name, t.anchor, t.sympos) for t in targets]
         b.record = _record(b, image, own, options)
-        note = json.dumps(_note(b), sort_keys=True, separators=(",", ":"))
+        note = json.dumps(_note(b, backend), sort_keys=True, separators=(",", ":"))
         identity = Identity(bytes.fromhex(b.kernel.id.build_id), options.replace, note, targets, clear)
-        output = extract(b.closure, identity)
+        output = _for_backend(b, backend, extract(b.closure, identity), image)
         keep = None
         if options.keep is not None:
             keep = options.keep / "2-link"
             keep.mkdir(parents=True, exist_ok=True)
-        b.module = link_module(b.kernel, cache, output, name, b.features, defines, keep)
+        b.module = link_module(b.kernel, cache, output, name, b.features, backend, defines, keep)
+
+
+def _wrapper_symbols(b: Build, backend: Backend, cache: Cache, defines: list[str]) -> list[str]:
+    assert b.kernel is not None and b.closure is not None
+    bound = wrapper_symbols(b.kernel, cache, backend.wrapper, defines)
+    return sorted({*bound, *backend.own_symbols(b.features, bool(b.closure.targets))})
+
+
+def _for_backend(b: Build, backend: Backend, output: OutObject, image: KernelImage) -> OutObject:
+    """The object for the linker. Raises Refused with all that the back end can't emit."""
+    assert b.record is not None
+
+    def image_of(name: str) -> KernelImage:
+        return image if name == VMLINUX else _module(b, name)
+
+    request = Request(arch_of(output.machine), b.features, {p.key: p for p in b.record.bound}, image_of)
+    refusals = backend.check(output, request)
+    if refusals:
+        raise Refused(refusals)
+    return backend.transform(output, request)
 
 
 def _record(b: Build, image: KernelImage, own: list[Key], options: Options) -> Record:
@@ -535,7 +561,7 @@ def _source(b: Build) -> dict[str, Any]:
     }
 
 
-def _note(b: Build) -> dict[str, Any]:
+def _note(b: Build, backend: Backend) -> dict[str, Any]:
     """What the module says of itself, in .note.kgbuild (docs/schema/note.md)."""
     assert b.closure is not None and b.record is not None
     digests = b.record.digests
@@ -546,6 +572,7 @@ def _note(b: Build) -> dict[str, Any]:
     return {
         "schema": NOTE_SCHEMA,
         **_source(b),
+        "backend": backend.name,
         "build_ids": dict(b.record.build_ids),
         "functions": [
             {"object": r.object, "name": r.name, "sympos": r.sympos, "digest": digests[(r.object, r.name, r.sympos)]}

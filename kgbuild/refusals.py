@@ -162,6 +162,18 @@ _TABLE = [
         "Modules that are loaded at the same time have different names.",
         "choose another name with -o",
     ),
+    # The back end (B)
+    Rule(
+        "B1-backend",
+        "The kernel must have what a back end needs.",
+        "use a kernel with livepatch relocations, or with CONFIG_KPROBES",
+    ),
+    Rule(
+        "B2-deferred",
+        "With the back end kallsyms references are resolved in the module's init; what the loader acts on before can't "
+        "wait for that, and per-CPU variables are not reached so.",
+        "use --backend klp, or avoid this reference in the patch",
+    ),
     # Parity (Y)
     Rule(
         "Y1-parity",

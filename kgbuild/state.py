@@ -30,7 +30,8 @@ MAX_PULL = 20  # units that may come along because functions of theirs do
 @dataclass(frozen=True)
 class Options:
     """What a build may be told beside patches and kernel. `against` are other live patch modules; `make_index`: make
-    the kernel's index for the sake of warnings, where there is none."""
+    the kernel's index for the sake of warnings, where there is none; `backend`: its name (emit/backends), "" for the
+    kernel's best."""
 
     allow_compiler: bool = False
     allow_unproven: frozenset[str] = frozenset()
@@ -47,6 +48,7 @@ class Options:
     drop: frozenset[str] = frozenset()
     against: tuple[Path, ...] = ()
     make_index: bool = False
+    backend: str = ""
 
 
 @dataclass

@@ -21,12 +21,18 @@ MODULE_COMMON = "module-common"
 MODPOST_MODULES = "modpost-modules"
 INDIRECT_BRANCHES = "indirect-branch-tracking"
 TEXT_POKE = "text-poke"
+KLP_RELOCATIONS = "livepatch-relocations"
+LOOKUP_EXPORTED = "lookup-exported"
+KPROBES = "kprobes"
+EACH_PLAIN = "each-symbol-plain"
 
 # By these the module writes into its own code (data/livepatch/main.c).
 TEXT_POKE_SYMBOLS = ("text_poke", "text_poke_sync", "text_mutex")
 
 MODULE_COMMON_SOURCE = "scripts/module-common.c"
 MODPOST_SOURCE = "scripts/mod/modpost.c"
+LIVEPATCH_SOURCE = "kernel/livepatch/core.c"
+KALLSYMS_HEADER = "include/linux/kallsyms.h"
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,14 @@ class Evidence:
     has_symbol  whether vmlinux defines a symbol
     source      text of a file of its source tree, None where it has no such file
     objtool     kbuild's objtool command for a unit of a module, empty where it runs none
+    exported    whether vmlinux exports a symbol
     """
 
     config: frozenset[str]
     has_symbol: Callable[[str], bool]
     source: Callable[[str], str | None]
     objtool: tuple[str, ...]
+    exported: Callable[[str], bool] = lambda name: False
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,13 @@ def for_builtin(objtool: tuple[str, ...]) -> tuple[str, ...]:
 def _modpost_letters(evidence: Evidence) -> str:
     found = re.search(r'getopt\(argc, argv, "([^"]+)"\)', evidence.source(MODPOST_SOURCE) or "")
     return found.group(1) if found else ""
+
+
+def _each_symbol(evidence: Evidence) -> str:
+    """The declaration of kallsyms_on_each_symbol, without white space."""
+    text = evidence.source(KALLSYMS_HEADER) or ""
+    found = re.search(r"^int kallsyms_on_each_symbol\((.*?)\)\s*(?:;|\n\{)", text, re.DOTALL | re.MULTILINE)
+    return re.sub(r"\s", "", found.group(1)) if found else ""
 
 
 PROBES = (
@@ -117,6 +132,34 @@ PROBES = (
         "cleared when a target module goes; without them such patches are refused",
         "5.5",
         lambda e: all(map(e.has_symbol, TEXT_POKE_SYMBOLS)),
+    ),
+    Probe(
+        KLP_RELOCATIONS,
+        "`SHN_LIVEPATCH` in `kernel/livepatch/core.c`",
+        "the back end klp can be used: livepatch relocations, which the kernel resolves",
+        "4.7",
+        lambda e: "SHN_LIVEPATCH" in (e.source(LIVEPATCH_SOURCE) or ""),
+    ),
+    Probe(
+        LOOKUP_EXPORTED,
+        "`kallsyms_lookup_name` among vmlinux's exports in Module.symvers",
+        "the back end kallsyms calls it by name",
+        "2.6.33 to 5.6",
+        lambda e: e.exported("kallsyms_lookup_name"),
+    ),
+    Probe(
+        KPROBES,
+        "CONFIG_KPROBES=y in the configuration, `register_kprobe` among the exports",
+        "the back end kallsyms finds kallsyms_lookup_name by a kprobe, where it is not exported",
+        "2.6.9",
+        lambda e: "CONFIG_KPROBES=y" in e.config and e.exported("register_kprobe"),
+    ),
+    Probe(
+        EACH_PLAIN,
+        "no `struct module *` in the prototype of kallsyms_on_each_symbol in `include/linux/kallsyms.h`",
+        "its callback has three arguments, not four",
+        "6.4",
+        lambda e: "constchar*,unsignedlong" in _each_symbol(e),
     ),
 )
 

@@ -39,6 +39,7 @@ _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried
     "--max-units", type=click.IntRange(1), default=100, show_default=True, help="Most units that headers may change."
 )
 @options.pull_option
+@options.backend_option
 @click.option(
     "--proof",
     type=options.OutputFile(),
@@ -76,6 +77,7 @@ def build(
     max_pull: int,
     max_units: int,
     pull: str,
+    backend: str | None,
     proof: Path | None,
     no_replace: bool,
     on_top_of: tuple[Path, ...],
@@ -113,6 +115,7 @@ def build(
         on_top_of,
         frozenset(drop),
         against,
+        backend=backend or "",
     )
     state = Build()
     state.tell = lambda topic: show(out, state, topic)

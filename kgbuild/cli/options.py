@@ -69,6 +69,11 @@ pull_option = click.option(
     show_default=True,
     help="Which callees stay in the kernel: those that are proven to be the same, or no clone that gcc made.",
 )
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(["klp", "kallsyms"]),
+    help="How the module reaches what the kernel does not export [klp where the kernel has it].",
+)
 
 
 @dataclass(frozen=True)

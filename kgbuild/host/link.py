@@ -21,6 +21,7 @@ from pathlib import Path
 from kgbuild.analysis.probes import MODPOST_MODULES, MODULE_COMMON, MODULE_COMMON_SOURCE
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, write
+from kgbuild.emit.backends import Backend
 from kgbuild.emit.extract import NOTES
 from kgbuild.emit.inject import PREFIX, PREFIX_C, inject
 from kgbuild.errors import ToolError
@@ -31,6 +32,7 @@ from kgbuild.host.units import parse_line
 from kgbuild.model import Kernel, UnitCommand
 
 _UNDEFINED = re.compile(r'modpost: "(.+?)" \[(.+?)\] undefined!')
+_BESIDE = re.compile(r'^#include "([a-z]+\.[ch])"$', re.MULTILINE)
 _DROPPED_FLAGS = re.compile(r"^-g(dwarf.*|[0-9])?$")
 
 
@@ -106,17 +108,25 @@ def compile_module_file(kernel: Kernel, cache: Cache, text: str, name: str) -> b
     return data
 
 
-def main_object(kernel: Kernel, cache: Cache, defines: Sequence[str] = ()) -> bytes:
-    """The wrapper that reads the tables and registers the patch, compiled for this kernel with these macros."""
+def wrapper_source(wrapper: str, defines: Sequence[str] = ()) -> str:
+    """The C text of a wrapper (a file of data/livepatch) with these macros. It stands alone: its `#include "..."` of
+    files beside it are filled in."""
+    folder = importlib.resources.files("kgbuild") / "data" / "livepatch"
     head = "".join(f"#define {name}\n" for name in defines)
-    text = head + (importlib.resources.files("kgbuild") / "data" / "livepatch" / "main.c").read_text()
+    text = (folder / wrapper).read_text()
+    return head + _BESIDE.sub(lambda m: (folder / m.group(1)).read_text(), text)
+
+
+def main_object(kernel: Kernel, cache: Cache, wrapper: str = "main.c", defines: Sequence[str] = ()) -> bytes:
+    """The wrapper that reads the tables and registers the patch, compiled for this kernel with these macros."""
+    text = wrapper_source(wrapper, defines)
     return compile_module_file(kernel, cache, text, "kgbuild_livepatch")
 
 
-def wrapper_symbols(kernel: Kernel, cache: Cache, defines: Sequence[str]) -> list[str]:
+def wrapper_symbols(kernel: Kernel, cache: Cache, wrapper: str, defines: Sequence[str]) -> list[str]:
     """Symbols of vmlinux that the wrapper itself is bound to by livepatch relocations: its own, and the kernel's notes
     that its table refers to (emit/extract.py)."""
-    own = read(main_object(kernel, cache, defines)).iter_symbols()
+    own = read(main_object(kernel, cache, wrapper, defines)).iter_symbols()
     names = [s.name.removeprefix(PREFIX_C) for s in own if not s.defined and s.name.startswith(PREFIX_C)]
     return sorted({*names, *NOTES})
 
@@ -127,10 +137,12 @@ def link_module(
     output: OutObject,
     name: str,
     features: frozenset[str],
+    backend: Backend,
     defines: Sequence[str] = (),
     keep: Path | None = None,
 ) -> bytes:
-    """Link the output object into the module `name` and inject the livepatch relocations. Returns the .ko's bytes.
+    """Link the output object, as the back end made it, into the module `name`; inject livepatch relocations where the
+    back end has such. Returns the .ko's bytes.
 
     `features` is what the kernel's probes say (analysis/probes.py); `defines` are macros for the wrapper.
     Raises ToolError where a tool fails or leaves undefined symbols that nobody expected.
@@ -139,7 +151,7 @@ def link_module(
     expected = {s.name for s in output.symbols if s.section is None and s.name.startswith(PREFIX)}
     environment = load_environment(kernel.build)
     with cache.workdir(f"link-{os.getpid()}") as work:
-        main = main_object(kernel, cache, defines)
+        main = main_object(kernel, cache, backend.wrapper, defines)
         expected |= {s.name for s in read(main).iter_symbols() if s.name.startswith(PREFIX_C)}
         (work / "main.o").write_bytes(main)
         (work / "output.o").write_bytes(body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.probes import Evidence, probe
 from kgbuild.host.units import read_module_objtool
@@ -18,11 +19,14 @@ def probe_kernel(kernel: Kernel, image: KernelImage) -> frozenset[str]:
         file = Path(kernel.source) / path
         return file.read_text(errors="replace") if file.is_file() else None
 
+    exports = parse_symvers(kernel.symvers.read_text())
+
     return probe(
         Evidence(
             frozenset(kernel.config.read_text().splitlines()),
             lambda name: bool(image.named(name)),
             source,
             read_module_objtool(kernel.units),
+            lambda name: name in exports and exports[name].in_vmlinux,
         )
     )

@@ -188,5 +188,6 @@ def empty_report(kernel: Kernel | None) -> dict[str, Any]:
         "stages": [],
         "allowed": [],
         "pull": "proof",
+        "backend": "",
         "proof": None,
     }

@@ -18,6 +18,7 @@ GROUPS = {
     ),
     "C": ("The kernel", "Seen from the kernel's configuration and the compiler."),
     "L": ("What is loaded before", "Seen from the modules given with --on-top-of."),
+    "B": ("The back end", "Seen when the module is put together, of what the kernel offers and the patch needs."),
     "Y": ("Parity", "The kernel's own source, compiled again, must give the code that runs."),
     "K": ("The change", "Seen from the compiled code: what can't be replaced while a kernel runs."),
     "W": (

@@ -11,20 +11,27 @@ from kgbuild.analysis import probes
 from kgbuild.analysis.probes import PROBES, Evidence, for_builtin, probe
 
 GETOPT = 'while ((opt = getopt(argc, argv, "{}")) != -1) {{'
+EACH = "int kallsyms_on_each_symbol(int (*fn)(void *, const char *, {}unsigned long),\n\t\t\t    void *data);\n"
 OLD = Evidence(
     config=frozenset({"# CONFIG_X86_KERNEL_IBT is not set"}),
     has_symbol=lambda name: False,
-    source={probes.MODPOST_SOURCE: GETOPT.format("ei:mnT:o:aWwENd:")}.get,
+    source={
+        probes.MODPOST_SOURCE: GETOPT.format("ei:mnT:o:aWwENd:"),
+        probes.KALLSYMS_HEADER: EACH.format("struct module *,\n\t"),
+    }.get,
     objtool=("./tools/objtool/objtool", "--orc"),
 )
 NEW = Evidence(
-    config=frozenset({"CONFIG_X86_KERNEL_IBT=y"}),
+    config=frozenset({"CONFIG_X86_KERNEL_IBT=y", "CONFIG_KPROBES=y"}),
     has_symbol={"clear_relocate_add", *probes.TEXT_POKE_SYMBOLS}.__contains__,
     source={
         probes.MODPOST_SOURCE: GETOPT.format("ei:MmnT:to:au:WwENd:"),
         probes.MODULE_COMMON_SOURCE: "#include <linux/module.h>",
+        probes.KALLSYMS_HEADER: EACH.format(""),
+        probes.LIVEPATCH_SOURCE: "\t\tif (sym->st_shndx != SHN_LIVEPATCH) {\n",
     }.get,
     objtool=("./tools/objtool/objtool", "--orc", "--link", "--module"),
+    exported={"register_kprobe", "kallsyms_lookup_name"}.__contains__,
 )
 
 
@@ -46,13 +53,15 @@ def test_a_newer_one_says_yes_to_all() -> None:
         ("config", {probes.INDIRECT_BRANCHES}),
         ("has_symbol", {probes.CLEARS_LATE, probes.TEXT_POKE}),
         ("objtool", {probes.DELAYED_OBJTOOL}),
-        ("source", {probes.MODULE_COMMON, probes.MODPOST_MODULES}),
+        ("source", {probes.MODULE_COMMON, probes.MODPOST_MODULES, probes.KLP_RELOCATIONS, probes.EACH_PLAIN}),
+        ("exported", {probes.LOOKUP_EXPORTED}),
     ],
 )
 def test_each_answer_comes_from_its_own_evidence(field: str, names: set[str]) -> None:
     """A kernel with one change carried back answers the questions that it concerns otherwise, and no other."""
+    both = {probes.KPROBES} if field in ("config", "exported") else set()
     assert probe(replace(OLD, **{field: getattr(NEW, field)})) == names
-    assert probe(replace(NEW, **{field: getattr(OLD, field)})) == {p.name for p in PROBES} - names
+    assert probe(replace(NEW, **{field: getattr(OLD, field)})) == {p.name for p in PROBES} - names - both
 
 
 @pytest.mark.parametrize("missing", probes.TEXT_POKE_SYMBOLS)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The back ends by name, and which one a kernel gets (docs/backends.md)."""
+
+from __future__ import annotations
+
+from kgbuild.emit.backends.base import Backend, Request
+from kgbuild.emit.backends.kallsyms import Kallsyms
+from kgbuild.emit.backends.klp import Klp
+from kgbuild.refusals import Refusal, Refused
+
+_ALL: tuple[Backend, ...] = (Klp(), Kallsyms())
+
+# In the order in which they are preferred; cli/options.py has the same names.
+BACKENDS = {backend.name: backend for backend in _ALL}
+
+
+def choose_backend(name: str, features: frozenset[str], kernel: str) -> Backend:
+    """The back end of that name, or, for "", the first that the kernel can take.
+
+    Input: the probes that the kernel answers with yes, and its name, for the message. Raises Refused (B1-backend)
+    with what the kernel lacks and which back end it can take.
+    """
+    able = [b for b in _ALL if not b.lacks(features)]
+    if not name and able:
+        return able[0]
+    if name and not BACKENDS[name].lacks(features):
+        return BACKENDS[name]
+    wanted = [BACKENDS[name]] if name else list(_ALL)
+    fact = "; ".join(f"can't take the back end {b.name}: {b.lacks(features)}" for b in wanted)
+    remedy = f"use --backend {able[0].name}, which this kernel can take" if able else ""
+    raise Refused([Refusal("B1-backend", kernel, fact, remedy=remedy)])
+
+
+__all__ = ["BACKENDS", "Backend", "Request", "choose_backend"]

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Livepatch relocations: the kernel itself resolves them when it loads the module, or when a target module comes.
+
+The output object is linked as it is; the relocations are put in when everything else is done (emit/inject.py).
+Source: Documentation/livepatch/module-elf-format.rst.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kgbuild.analysis.probes import KLP_RELOCATIONS
+from kgbuild.elf.write import OutObject
+from kgbuild.emit.backends.base import Request
+from kgbuild.refusals import Refusal
+
+
+@dataclass(frozen=True)
+class Klp:
+    """See `Backend`."""
+
+    name: str = "klp"
+    wrapper: str = "main.c"
+    injects: bool = True
+
+    def lacks(self, features: frozenset[str]) -> str:
+        return "" if KLP_RELOCATIONS in features else "it does not know livepatch relocations (SHN_LIVEPATCH)"
+
+    def own_symbols(self, features: frozenset[str], targets: bool) -> tuple[str, ...]:
+        del features, targets
+        return ()
+
+    def defines(self, features: frozenset[str]) -> tuple[str, ...]:
+        del features
+        return ()
+
+    def check(self, output: OutObject, request: Request) -> list[Refusal]:
+        del output, request
+        return []
+
+    def transform(self, output: OutObject, request: Request) -> OutObject:
+        del request
+        return output
