@@ -32,17 +32,18 @@ from kgbuild.analysis.types import compare_layouts, read_layouts
 from kgbuild.analysis.unitflags import flags_of, read_producer
 from kgbuild.arch import arch_of
 from kgbuild.elf.read import read
-from kgbuild.elf.write import OutObject
+from kgbuild.elf.write import OutObject, write
 from kgbuild.emit.backends import Backend, Request, choose_backend
 from kgbuild.emit.extract import Identity, TargetIdentity, extract
 from kgbuild.errors import KgbuildError, NoChange, ToolError, UserError
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import Compiled, compile_units
+from kgbuild.host.directory import module_directory
 from kgbuild.host.headers import choose_units, is_fixed
 from kgbuild.host.image import load_image
 from kgbuild.host.kbuild import check_compiler, find_compiler, load_unit_commands
-from kgbuild.host.link import link_module, wrapper_symbols
+from kgbuild.host.link import link_module, wrapper_source, wrapper_symbols
 from kgbuild.host.modules import Modules
 from kgbuild.host.older import read_older_modules
 from kgbuild.host.patches import apply_patches, read_patches
@@ -519,6 +520,8 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
             keep = options.keep / "2-link"
             keep.mkdir(parents=True, exist_ok=True)
         b.module = link_module(b.kernel, cache, output, name, b.features, backend, defines, keep)
+        if options.directory:
+            b.directory = module_directory(b.kernel, name, wrapper_source(backend.wrapper, defines), write(output))
 
 
 def _wrapper_symbols(b: Build, backend: Backend, cache: Cache, defines: list[str]) -> list[str]:

@@ -31,7 +31,7 @@ MAX_PULL = 20  # units that may come along because functions of theirs do
 class Options:
     """What a build may be told beside patches and kernel. `against` are other live patch modules; `make_index`: make
     the kernel's index for the sake of warnings, where there is none; `backend`: its name (emit/backends), "" for the
-    kernel's best."""
+    kernel's best; `directory`: leave the module as a directory too."""
 
     allow_compiler: bool = False
     allow_unproven: frozenset[str] = frozenset()
@@ -49,6 +49,7 @@ class Options:
     against: tuple[Path, ...] = ()
     make_index: bool = False
     backend: str = ""
+    directory: bool = False
 
 
 @dataclass
@@ -66,6 +67,7 @@ class Build:
     closure: Closure | None = None
     record: Record | None = None
     module: bytes = b""
+    directory: dict[str, bytes] = field(default_factory=dict)
     older: tuple[Older, ...] = ()
     others: tuple[OtherPatch, ...] = ()
     on_top: OnTop = NOTHING_BEFORE

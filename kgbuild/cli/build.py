@@ -46,6 +46,12 @@ _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried
     metavar="FILE",
     help="Write the proof record: all that the module replaces and is bound to, with digests.",
 )
+@click.option(
+    "--emit-module",
+    type=options.NewDirectory(),
+    metavar="DIR",
+    help="Leave the module as a directory too, which make -C KDIR M=DIR builds without kgbuild.",
+)
 @click.option("--no-replace", is_flag=True, help="Do not take back older live patches (atomic replace is the default).")
 @click.option(
     "--on-top-of",
@@ -79,6 +85,7 @@ def build(
     pull: str,
     backend: str | None,
     proof: Path | None,
+    emit_module: Path | None,
     no_replace: bool,
     on_top_of: tuple[Path, ...],
     drop: tuple[str, ...],
@@ -116,6 +123,7 @@ def build(
         frozenset(drop),
         against,
         backend=backend or "",
+        directory=emit_module is not None,
     )
     state = Build()
     state.tell = lambda topic: show(out, state, topic)
@@ -128,6 +136,8 @@ def build(
         options.write_file(output, state.module)
         if proof is not None:
             options.write_file(proof, (json.dumps(state.report["proof"], indent=1) + "\n").encode())
+        if emit_module is not None:
+            options.write_directory(emit_module, state.directory)
     common.write_report(state.report)
     if state.findings:
         for finding in state.findings:
@@ -141,6 +151,8 @@ def build(
         out.line(
             "proof", f"{proof}  {len(state.report['proof']['bound'])} symbols of the kernel, each with its evidence"
         )
+    if emit_module is not None:
+        out.line("module", f"{emit_module}  make -C KDIR M={emit_module.resolve()}")
     out.line("next", f"kgbuild vm {output} --kernel {kernel_name}")
 
 

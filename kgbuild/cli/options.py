@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,26 @@ class OutputFile(click.Path):
         if not path.parent.is_dir():
             self.fail(f"directory {path.parent} does not exist", param, ctx)
         if not os.access(path if path.exists() and not path.is_file() else path.parent, os.W_OK):
+            self.fail(f"{path} can't be written to", param, ctx)
+        return path
+
+
+class NewDirectory(click.Path):
+    """A directory to fill. It must not exist, or be empty: no file of the user's is in danger (exit 2)."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(value)
+        if path.exists() or path.is_symlink():
+            if not path.is_dir():
+                self.fail(f"{path} is not a directory", param, ctx)
+            if any(path.iterdir()):
+                self.fail(f"{path} is not empty; name a new directory", param, ctx)
+        elif not path.parent.is_dir():
+            self.fail(f"directory {path.parent} does not exist", param, ctx)
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
             self.fail(f"{path} can't be written to", param, ctx)
         return path
 
@@ -156,3 +176,13 @@ def write_file(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise ToolError(error.strerror or str(error), place=str(path), remedy=ui.disk_remedy(error)) from error
+
+
+def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write these files, in order, into a directory that is made where there is none. Raises ToolError."""
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ToolError(error.strerror or str(error), place=str(path), remedy=ui.disk_remedy(error)) from error
+    for name, data in files.items():
+        write_file(path / name, data)
