@@ -532,12 +532,13 @@ def _wrapper_symbols(b: Build, backend: Backend, cache: Cache, defines: list[str
 
 def _for_backend(b: Build, backend: Backend, output: OutObject, image: KernelImage) -> OutObject:
     """The object for the linker. Raises Refused with all that the back end can't emit."""
-    assert b.record is not None
+    assert b.record is not None and b.closure is not None
 
     def image_of(name: str) -> KernelImage:
         return image if name == VMLINUX else _module(b, name)
 
-    request = Request(arch_of(output.machine), b.features, {p.key: p for p in b.record.bound}, image_of)
+    own = backend.own_symbols(b.features, bool(b.closure.targets))
+    request = Request(arch_of(output.machine), b.features, {p.key: p for p in b.record.bound}, image_of, own)
     refusals = backend.check(output, request)
     if refusals:
         raise Refused(refusals)

@@ -94,9 +94,11 @@ class Arch:
     trace_call  what a traceable function calls first; trace_tables: sections that list such places; trace_reach: how
                 far from the function's symbol such a place can be, in bytes, to either side
     format      code as text; the second argument says by offset what a relocated field means
+    stable      (offset, length) of the instructions in memory that are those of the file, whatever the kernel does
     message_index  section of pointers to the entries of the index of messages (CONFIG_PRINTK_INDEX), and the offset in
                 an entry (struct pi_entry) of the pointer to the name of its function
     thunk       code that an indirect branch may go to and that jumps elsewhere: its last bytes are for a call_reloc
+    stub        code that jumps elsewhere directly; callers enter at stub_entry, stub_field is the displacement
     debug_line  offset of the 32-bit word of a pr_debug descriptor (struct _ddebug) that holds the line, and its bits
     """
 
@@ -119,9 +121,13 @@ class Arch:
     boundaries: Callable[[bytes], list[int]] = field(repr=False)
     argument_loads: Callable[[bytes], list[ArgumentLoad]] = field(repr=False)
     format: Callable[[bytes, Mapping[int, str]], list[Formatted]] = field(repr=False)
+    stable: Callable[[bytes], list[tuple[int, int]]] = field(repr=False)
     debug_line: tuple[int, int] = (0, 0)
     families: tuple[SpecialSection, ...] = ()
     thunk: bytes = b""
+    stub: bytes = b""
+    stub_entry: int = 0
+    stub_field: int = 0
     message_index: tuple[str, int] = (".printk_index", 8)
 
     def special_of(self, section: str) -> SpecialSection | None:

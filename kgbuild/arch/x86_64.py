@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SpecialSection
+from kgbuild.arch.x86_64_stable import stable_instructions
 
 R_NONE, R_64, R_PC32, R_GOT32, R_PLT32, R_32, R_32S, R_PC64 = 0, 1, 2, 3, 4, 10, 11, 24
 
@@ -232,10 +233,15 @@ ARCH = Arch(
     boundaries=boundaries,
     argument_loads=argument_loads,
     format=format_code,
+    stable=stable_instructions,
     # four pointers, then lineno:18 and flags (include/linux/dynamic_debug.h, 3.x to 6.12)
     debug_line=(32, 0x3FFFF),
     # endbr64; jmp
     thunk=bytes.fromhex("f30f1efa e900000000"),
+    # 16 bytes of padding, which call depth tracking may fill (arch/x86/kernel/callthunks.c), then jmp; int3 behind it
+    stub=b"\x90" * 16 + b"\xe9" + bytes(4) + b"\xcc" * 11,
+    stub_entry=16,
+    stub_field=17,
     # arch/x86/include/asm/runtime-const.h (6.11): movabs $0x0123456789abcdef; shrl $12, the immediate written
     families=(
         SpecialSection(sizes={4: (0,)}, constant=(0x0123456789ABCDEF).to_bytes(8, "little"), prefix="runtime_ptr_"),

@@ -102,6 +102,11 @@ _TABLE = [
         "With IBT, pointers lead to functions that begin with endbr64, in the module and in the kernel, none sealed.",
         _BUILD,
     ),
+    Rule(
+        "V33-kallsyms",
+        "With the back end kallsyms, every row, site, stub and digest of its tables is whole and of this kernel.",
+        _KERNEL,
+    ),
 ]
 
 FINDINGS: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kgbuild.analysis.exports import Export
-from kgbuild.analysis.proof import Place, Record
+from kgbuild.analysis.proof import Key, Place, Record
 from kgbuild.arch.base import Arch
 from kgbuild.arch.sites import ENDBR, TRACE_BYTES, trace_target
 from kgbuild.elf.object import Symbol as KernelSymbol
@@ -37,6 +37,7 @@ from kgbuild.emit.readback import (
 )
 from kgbuild.emit.verify_branches import check_constants, check_counted_calls, check_pointers, module_lacks_endbr
 from kgbuild.emit.verify_code import Code, check_code, check_relocations, check_sections
+from kgbuild.emit.verify_kallsyms import Tables, as_livepatch, check_kallsyms, is_kallsyms, read_tables
 from kgbuild.emit.verify_modules import Modules, Target, check_bound, check_objects, check_target, no_modules
 from kgbuild.emit.verify_proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
 from kgbuild.model import Finding
@@ -93,23 +94,26 @@ def check_module(
     record, where one is to be held against it.
     """
     functions, faults = _read_functions(module)
-    code = Code(module, arch)
+    tables = read_tables(module)
+    bound = as_livepatch(module, tables, arch)
+    code = Code(bound, arch)
     return in_order(
         [
-            *check_identity(module, functions, facts),
+            *check_identity(bound, functions, facts),
+            *_check_backend(module, tables, arch, facts),
             *check_modinfo(module, name, facts),
             *check_exports(module, facts),
-            *check_livepatch_symbols(module, facts),
+            *check_livepatch_symbols(bound, facts),
             *faults,
             *check_functions(module, functions, arch, facts),
             *check_symbols(module, facts),
             *check_sections(module, arch),
             *check_relocations(module, arch),
-            *check_code(module, arch, code),
-            *check_constants(module, arch),
-            *check_counted_calls(module, code.instructions),
-            *(_check_pointers(module, arch, code, facts) if facts.tracked else ()),
-            *check_proof(module, functions, arch, facts, record),
+            *check_code(bound, arch, code),
+            *check_constants(bound, arch),
+            *check_counted_calls(bound, code.instructions),
+            *(_check_pointers(bound, arch, code, facts) if facts.tracked else ()),
+            *check_proof(bound, functions, arch, facts, record),
         ]
     )
 
@@ -321,6 +325,27 @@ def check_livepatch_symbols(module: ModuleFile, facts: Facts) -> Iterator[Findin
             yield from check_bound(symbol.name, Target(object_name, name, sympos), facts.modules)
         else:
             yield from _check_bound(symbol.name, name, sympos, facts)
+
+
+def _check_backend(module: ModuleFile, tables: Tables, arch: Arch, facts: Facts) -> Iterator[Finding]:
+    """The note names the back end that the module has, and that one's tables are right."""
+    section = module.section(".note.kgbuild")
+    note = read_note(section.data)[0] if section is not None else None
+    stated = note.get("backend", "klp") if note is not None else None
+    own = "kallsyms" if is_kallsyms(module) else "klp"
+    if stated is not None and stated != own:
+        yield finding("V1-identity", ".note.kgbuild", f"says the back end is {stated}, the module has {own}")
+
+    def read(key: Key, offset: int, size: int) -> bytes | None:
+        object_name, name, sympos = key
+        if object_name == OBJECT:
+            found, _ = _locate(facts.image, name, sympos)
+            inside = found is not None and offset + size <= found.size
+            return facts.image.read(found.value + offset, size) if found is not None and inside else None
+        shipped = facts.modules(object_name)
+        return shipped.stable_bytes(name, sympos, offset, size, arch) if shipped is not None else None
+
+    yield from check_kallsyms(module, tables, arch, read, facts.modules)
 
 
 def _check_bound(place: str, name: str, sympos: int, facts: Facts) -> Iterator[Finding]:

@@ -97,6 +97,18 @@ class Shipped:
             )
         return found, ""
 
+    def stable_bytes(self, name: str, sympos: int, offset: int, size: int, arch: Arch) -> bytes | None:
+        """Bytes of a function that the loader leaves as they are in the file; None where it writes some of them, or
+        the function has none there."""
+        symbol = self.locate(name, sympos)[0]
+        if symbol is None or not 0 < symbol.shndx < len(self.file.sections) or offset + size > symbol.size:
+            return None
+        start = symbol.value + offset
+        for at, rows in self.file.targets.get(symbol.shndx, {}).items():
+            if at < start + size and at + max(arch.reloc_size.get(r.type, 8) for r in rows) > start:
+                return None
+        return self.file.sections[symbol.shndx].data[start : start + size]
+
     def is_traceable(self, symbol: Symbol, arch: Arch) -> bool:
         """Does a function begin with a call to the trace function?"""
         data = self.file.sections[symbol.shndx].data if symbol.shndx < len(self.file.sections) else b""

@@ -184,7 +184,7 @@ def link_module(
         if keep is not None:
             for file, data in (("output.o", body), ("linked.ko", linked), (f"{name}.mod.c", mod_c.encode())):
                 (keep / file).write_bytes(data)
-    return inject(read(linked))
+    return inject(read(linked)) if backend.injects else linked
 
 
 def _linker_script(kernel: Kernel) -> Path:

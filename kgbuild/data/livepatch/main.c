@@ -5,7 +5,7 @@
  *
  * KGBUILD_TARGETS is defined for patches of loadable modules, KGBUILD_CLEAR_LATE for those on kernels that do not clear
  * late relocations themselves (before 6.3), KGBUILD_CONSTANTS where patched code holds runtime constants (since 6.11),
- * KGBUILD_CALLBACKS and KGBUILD_STATES for patches whose author wrote some.
+ * KGBUILD_CALLBACKS and KGBUILD_STATES for patches whose author wrote some, KGBUILD_KALLSYMS for the back end kallsyms.
  *
  * Before anything is patched the running kernel's build-id is compared with the one the patch was made for: two
  * kernels of one version string can differ, and a live patch for one would corrupt the other.
@@ -32,22 +32,27 @@ extern const u8 kgbuild_build_id[];
 extern const u32 kgbuild_build_id_size;
 extern const u32 kgbuild_replace;
 
-/* start and end of the kernel's own notes: not exported, bound by livepatch relocations */
+/* start and end of the kernel's own notes, which are not exported */
+#ifdef KGBUILD_KALLSYMS
+static const char *kgbuild_running_notes[2];
+#else
 extern const char *const kgbuild_notes[2];
+#define kgbuild_running_notes kgbuild_notes
+#endif
 
 /* not static: an author's callbacks may ask for it */
 struct klp_patch kgbuild_patch;
 
 static const u8 *running_build_id(u32 *size)
 {
-	const char *at = kgbuild_notes[0];
+	const char *at = kgbuild_running_notes[0];
 
-	while (at + sizeof(struct elf_note) <= kgbuild_notes[1]) {
+	while (at + sizeof(struct elf_note) <= kgbuild_running_notes[1]) {
 		const struct elf_note *note = (const void *)at;
 		const char *name = at + sizeof(*note);
 		const char *desc = name + ALIGN(note->n_namesz, 4);
 
-		if (desc + note->n_descsz > kgbuild_notes[1])
+		if (desc + note->n_descsz > kgbuild_running_notes[1])
 			break;
 		if (note->n_type == 3 && note->n_namesz == 4 && !memcmp(name, "GNU", 4)) {
 			*size = note->n_descsz;
@@ -123,7 +128,9 @@ static void free_tables(void)
 	free_states();
 }
 
-#ifdef KGBUILD_POKES
+#ifdef KGBUILD_KALLSYMS
+#include "kallsyms.c"
+#elif defined(KGBUILD_POKES)
 /* bound as livepatch relocations: not exported */
 extern struct mutex kgbuild_klp_text_mutex;
 void *kgbuild_klp_text_poke(void *addr, const void *opcode, size_t len);
@@ -170,8 +177,10 @@ struct kgbuild_object {
 
 extern const struct kgbuild_object kgbuild_objects[];
 
+#ifndef KGBUILD_KALLSYMS
 /* bound as livepatch relocations, and called directly: a sealed function can't be reached by a pointer */
 long kgbuild_klp_copy_from_kernel_nofault(void *dst, const void *src, size_t size);
+#endif
 
 #ifdef KGBUILD_CLEAR_LATE
 struct kgbuild_late {
@@ -241,6 +250,25 @@ static int check_target(struct klp_object *object)
 }
 #endif
 
+#if !defined(KGBUILD_KALLSYMS) || !defined(KGBUILD_TARGETS)
+/* the kernel resolves, or there is nothing to */
+static int resolve_target(struct klp_object *object)
+{
+	return 0;
+}
+#endif
+
+#ifndef KGBUILD_KALLSYMS
+static int __init check_kernel(void)
+{
+	return check_identity();
+}
+
+static void free_found(void)
+{
+}
+#endif
+
 enum { PRE_PATCH, POST_PATCH, PRE_UNPATCH, POST_UNPATCH };
 
 #ifdef KGBUILD_CALLBACKS
@@ -303,7 +331,10 @@ static size_t count_alone(void)
 static int before_patch(struct klp_object *object)
 {
 	int (*func)(struct klp_object *) = author(object->name, PRE_PATCH);
-	int error = object->name ? check_target(object) : 0;
+	int error = object->name ? resolve_target(object) : 0;
+
+	if (!error && object->name)
+		error = check_target(object);
 
 	if (!error && func) {
 		error = func(object);
@@ -383,25 +414,27 @@ static int make_tables(void)
 
 static int __init kgbuild_init(void)
 {
-	int error = check_identity();
+	int error = check_kernel();
 
-	if (error)
-		return error;
-	error = make_tables();
+	if (!error)
+		error = make_tables();
 	if (!error) {
 		write_constants();
 		kgbuild_patch.mod = THIS_MODULE;
 		kgbuild_patch.replace = kgbuild_replace;
 		error = klp_enable_patch(&kgbuild_patch);
 	}
-	if (error)
+	if (error) {
 		free_tables();
+		free_found();
+	}
 	return error;
 }
 
 static void __exit kgbuild_exit(void)
 {
 	free_tables();
+	free_found();
 }
 
 module_init(kgbuild_init);

@@ -1,23 +1,39 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """kallsyms: the module's init looks up what is not exported, and writes it into the module's own code and data.
 
-For kernels, or policies, where livepatch relocations can't be used.
+For kernels, or policies, where livepatch relocations can't be used. Branches to such a function go to a stub of the
+module, one for each function, that jumps on directly: what the loader copies or reads before init (replacement code of
+alternatives, `.call_sites`) holds a branch within the module then. The stub's own jump and every other reference (an
+address in an instruction, a pointer in data) becomes a site that data/livepatch/kallsyms.c writes before anything of
+the patch runs. A pointer to a function stays a pointer to the function, not to its stub.
+
+What can't wait until init is refused: keys of static branches and static calls, per-CPU variables, and instructions
+that the kernel replaces when it loads the module.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kgbuild.analysis.probes import (
-    EACH_PLAIN,
-    KPROBES,
-    LOOKUP_EXPORTED,
-    TEXT_POKE,
-    TEXT_POKE_SYMBOLS,
-)
-from kgbuild.elf.write import OutObject
+from kgbuild.analysis.probes import EACH_PLAIN, KPROBES, LOOKUP_EXPORTED, TEXT_POKE, TEXT_POKE_SYMBOLS
+from kgbuild.analysis.proof import FUNCTION, Key
+from kgbuild.analysis.resolve import VMLINUX
+from kgbuild.arch.base import Arch
+from kgbuild.elf.consts import SHF, SHT, STT
+from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.backends.base import Request
+from kgbuild.emit.backends.tables import SITE_KINDS, Row, Site, Tables
+from kgbuild.emit.inject import PREFIX, patched_object, split_livepatch_name
+from kgbuild.emit.verify_modules import READ_AT_LOAD
 from kgbuild.refusals import Refusal
+
+STUBS = ".text.kgbuild_stubs"
+STUB = "kgbuild_stub_"
+_WRAPPER = ("kallsyms_on_each_symbol", *TEXT_POKE_SYMBOLS)
+_WRAPPER_TARGETS = ("find_module", "copy_from_kernel_nofault")
+# Sections of data that nothing looks at before init; the loader copies `.data..percpu` for each CPU.
+_DATA, _PER_CPU = (".rodata", ".data"), ".data..percpu"
 
 
 @dataclass(frozen=True)
@@ -37,21 +53,186 @@ class Kallsyms:
 
     def own_symbols(self, features: frozenset[str], targets: bool) -> tuple[str, ...]:
         del features
-        return ("kallsyms_on_each_symbol", *TEXT_POKE_SYMBOLS, *(("find_module",) if targets else ()))
+        return (*_WRAPPER, *_WRAPPER_TARGETS) if targets else _WRAPPER
 
     def defines(self, features: frozenset[str]) -> tuple[str, ...]:
         out = ["KGBUILD_KALLSYMS"]
-        if LOOKUP_EXPORTED in features:
-            out.append("KGBUILD_LOOKUP_EXPORTED")
-        if EACH_PLAIN in features:
-            out.append("KGBUILD_EACH_PLAIN")
+        out += ["KGBUILD_LOOKUP_EXPORTED"] * (LOOKUP_EXPORTED in features)
+        out += ["KGBUILD_EACH_PLAIN"] * (EACH_PLAIN in features)
         return tuple(out)
 
     def check(self, output: OutObject, request: Request) -> list[Refusal]:
-        del request
-        names = sorted({r.symbol.name for s in output.sections for r in s.relocs if r.symbol.name.startswith(".klp.")})
-        return [Refusal("B2-deferred", names[0], "is not resolved by this back end yet")] if names else []
+        replaced = list(_replaced_at_load(output, request.arch))
+        out = []
+        for section in output.sections:
+            for reloc in section.relocs:
+                fact = _fault(section, reloc, request, replaced)
+                if fact:
+                    name = split_livepatch_name(reloc.symbol.name.partition("@")[0])[1]
+                    place = _function_at(output, section, reloc.offset)
+                    out.append(Refusal("B2-deferred", place, f"refers to {name}, {fact}", name, section.name))
+        return out
 
     def transform(self, output: OutObject, request: Request) -> OutObject:
-        del request
-        return output
+        return _Transform(output, request).run()
+
+
+def _is_deferred(reloc: OutReloc) -> bool:
+    return reloc.symbol.section is None and reloc.symbol.name.startswith(PREFIX)
+
+
+def _key(symbol: OutSymbol) -> Key:
+    return split_livepatch_name(symbol.name.partition("@")[0])
+
+
+def is_branch(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
+    """Whether a relocation is the displacement of a direct branch to its symbol's first byte.
+
+    The byte before a 32-bit PC-relative field tells (arch/x86_64_code.py).
+    """
+    if not section.flags & SHF.EXECINSTR or reloc.offset < 1 or reloc.addend != -arch.reloc_size[arch.call_reloc]:
+        return False
+    if reloc.type not in (arch.call_reloc, arch.per_field_pcrel32):
+        return False
+    before = section.data[reloc.offset - 1]
+    return before in (0xE8, 0xE9) or (before & 0xF0 == 0x80 and section.data[max(reloc.offset - 2, 0)] == 0x0F)
+
+
+def _fault(section: OutSection, reloc: OutReloc, request: Request, replaced: list[tuple[OutSection, int, int]]) -> str:
+    """Why this relocation can't wait until init, "" where it can."""
+    if not _is_deferred(reloc):
+        return ""
+    key = _key(reloc.symbol)
+    if request.places[key].section.startswith(_PER_CPU):
+        return "a per-CPU variable"
+    if section.flags & SHF.EXECINSTR and is_branch(request.arch, section, reloc):
+        return ""
+    if section.name in READ_AT_LOAD:
+        return f"which {section.name} needs when the module is loaded"
+    if section.name.startswith(_PER_CPU):
+        return "in a per-CPU variable, which is copied when the module is loaded"
+    if not section.flags & SHF.EXECINSTR and not section.name.startswith(_DATA):
+        return f"and nothing is known of what reads {section.name} before the module's init"
+    if reloc.type not in SITE_KINDS.get(request.arch.name, {}):
+        return f"by a relocation of type {request.arch.reloc_names.get(reloc.type, reloc.type)}"
+    for other, start, end in replaced:
+        if other is section and start <= reloc.offset < end:
+            return "in an instruction that the kernel may replace when the module is loaded"
+    return ""
+
+
+def _replaced_at_load(output: OutObject, arch: Arch) -> Iterator[tuple[OutSection, int, int]]:
+    """(section, start, end) of code that the loader may replace, by the tables that say how long it is."""
+    for table in output.sections:
+        spec = arch.special.get(table.name)
+        if spec is None or table.name not in (".altinstructions", ".parainstructions"):
+            continue
+        rows = {reloc.offset: reloc for reloc in table.relocs}
+        size = next(
+            (
+                n
+                for n, f in spec.fields.items()
+                if "length" in f and all(at in rows for at in range(0, len(table.data), n))
+            ),
+            0,
+        )
+        if not size and table.data:
+            raise ValueError(f"{table.name}: {len(table.data)} bytes are entries of no known size")
+        for base in range(0, len(table.data), size or 1):
+            at, width = spec.fields[size]["length"]
+            length = int.from_bytes(table.data[base + at : base + at + width], "little")
+            owner = rows[base]
+            if owner.symbol.section is not None:
+                start = owner.symbol.value + owner.addend
+                yield owner.symbol.section, start, start + length
+
+
+def _function_at(output: OutObject, section: OutSection, offset: int) -> str:
+    """The function or variable that holds a place, else the place itself."""
+    for symbol in output.symbols:
+        inside = symbol.section is section and symbol.value <= offset < symbol.value + symbol.size
+        if inside and symbol.type in (STT.FUNC, STT.OBJECT):
+            return f"{symbol.name}+{offset - symbol.value:#x}"
+    return f"{section.name}+{offset:#x}"
+
+
+class _Transform:
+    def __init__(self, output: OutObject, request: Request) -> None:
+        self.output, self.request, self.arch = output, request, request.arch
+        self.rows: dict[Key, int] = {}
+        self.sites: list[Site] = []
+        self.stubs: dict[str, OutSymbol] = {}
+        align = len(self.arch.stub) or 1
+        self.code = OutSection(STUBS, SHT.PROGBITS, SHF.ALLOC | SHF.EXECINSTR, align=align)
+
+    def run(self) -> OutObject:
+        out = OutObject(self.output.machine, list(self.output.sections), list(self.output.symbols), self.output.flags)
+        for name in self.request.own:
+            self._row((VMLINUX, name, 0))
+        changed: list[tuple[OutSection, list[OutReloc]]] = []
+        for section in out.sections:
+            kept = [made for reloc in section.relocs if (made := self._relocation(section, reloc)) is not None]
+            changed.append((section, kept))
+        for section, kept in changed:
+            section.relocs = kept
+        out.symbols = [s for s in out.symbols if s.section is not None or not s.name.startswith(PREFIX)]
+        if self.stubs:
+            out.sections.append(self.code)
+            out.symbols += self.stubs.values()
+            self._unwinding(out)
+        rows = [Row(key, self.request.places[key]) for key in self.rows]
+        Tables(self.arch, rows, self.sites).add_to(out, self.request.image_of)
+        return out
+
+    def _row(self, key: Key) -> int:
+        return self.rows.setdefault(key, len(self.rows))
+
+    def _relocation(self, section: OutSection, reloc: OutReloc) -> OutReloc | None:
+        """What is left of a relocation: itself, one to a stub, or None where a site takes its place."""
+        if not _is_deferred(reloc):
+            return reloc
+        if is_branch(self.arch, section, reloc):
+            return OutReloc(reloc.offset, reloc.type, self._stub(reloc.symbol), reloc.addend)
+        self._site(section, reloc.offset, reloc.type, reloc.addend, reloc.symbol)
+        return None
+
+    def _site(self, section: OutSection, offset: int, kind: int, addend: int, symbol: OutSymbol) -> None:
+        size = self.arch.reloc_size[kind]
+        section.data[offset : offset + size] = bytes(size)
+        owner = patched_object(symbol.name)
+        self.sites.append(
+            Site(section, offset, kind, addend, self._row(_key(symbol)), "" if owner == VMLINUX else owner)
+        )
+
+    def _stub(self, function: OutSymbol) -> OutSymbol:
+        if function.name not in self.stubs:
+            base = len(self.code.data)
+            self.code.data += self.arch.stub
+            entry, field = self.arch.stub_entry, self.arch.stub_field
+            size = self.arch.reloc_size[self.arch.call_reloc]
+            self._site(self.code, base + field, self.arch.per_field_pcrel32, -size, function)
+            name = f"{STUB}{_key(function)[1]}"
+            length = len(self.arch.stub) - entry
+            self.stubs[function.name] = OutSymbol(name, self.code, base + entry, length, type=STT.FUNC)
+        return self.stubs[function.name]
+
+    def _unwinding(self, out: OutObject) -> None:
+        """One entry for all stubs: at each of their instructions the stack is as at a function's first one."""
+        places = next((s for s in out.sections if s.name == ".orc_unwind_ip"), None)
+        states = next((s for s in out.sections if s.name == ".orc_unwind"), None)
+        if places is None or states is None or not places.relocs:
+            return
+        starts = {(id(s.section), s.value) for s in out.symbols if s.type == STT.FUNC and s.section is not self.code}
+        size = len(states.data) // (len(places.data) // 4)
+        for reloc in places.relocs:
+            if (id(reloc.symbol.section), reloc.symbol.value + reloc.addend) in starts:
+                at = reloc.offset // 4 * size
+                symbol = OutSymbol("", self.code, type=STT.SECTION)
+                out.symbols.append(symbol)
+                places.relocs.append(OutReloc(len(places.data), reloc.type, symbol, 0))
+                places.data += bytes(4)
+                states.data += states.data[at : at + size]
+                return
+
+
+__all__ = ["FUNCTION", "STUBS", "Kallsyms", "is_branch"]
