@@ -69,7 +69,7 @@ check: venv
 	$(BIN)/mypy --strict kgbuild
 
 unit-test: venv
-	$(BIN)/python -m pytest -n auto --dist loadfile $(wildcard tests/unit tests/objects)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(wildcard tests/unit tests/objects tests/kgraft)
 
 # The same inputs every time. FUZZ_SEED=2 gives others.
 fuzz-test: venv

@@ -34,7 +34,7 @@ from kgbuild.arch import arch_of
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, write
 from kgbuild.emit.backends import Backend, Request, choose_backend
-from kgbuild.emit.extract import Identity, TargetIdentity, extract
+from kgbuild.emit.extract import Identity, TargetIdentity, extract, table_order
 from kgbuild.errors import KgbuildError, NoChange, ToolError, UserError
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.cache import Cache
@@ -509,6 +509,7 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
         defines += ["KGBUILD_CONSTANTS"] * constants
         defines += ["KGBUILD_CALLBACKS"] * bool(b.closure.callbacks) + ["KGBUILD_STATES"] * bool(b.closure.states)
         defines += backend.defines(b.features)
+        defines += backend.macros([(r.object, r.name, r.sympos) for r in table_order(b.closure)])
         own = [(VMLINUX, name, 0) for name in _wrapper_symbols(b, backend, cache, defines)]
         own += [(t.name, t.anchor, t.sympos) for t in targets]
         b.record = _record(b, image, own, options)

@@ -128,7 +128,7 @@ _TABLE = [
     ),
     Rule(
         "C2-no-livepatch",
-        "The kernel must have CONFIG_LIVEPATCH.",
+        "The kernel must have CONFIG_LIVEPATCH, or CONFIG_KGRAFT (SLE 12).",
         "use a kernel built with CONFIG_LIVEPATCH=y",
     ),
     Rule(
@@ -173,6 +173,11 @@ _TABLE = [
         "With the back end kallsyms references are resolved in the module's init; what the loader acts on before can't "
         "wait for that, and per-CPU variables are not reached so.",
         "use --backend klp, or avoid this reference in the patch",
+    ),
+    Rule(
+        "B3-interface",
+        "What the patch asks for must be part of the back end's interface: kGraft has no callbacks and no states.",
+        "leave them out, or use another back end",
     ),
     # Parity (Y)
     Rule(

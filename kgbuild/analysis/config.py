@@ -53,6 +53,6 @@ def _check_untested(options: Mapping[str, str]) -> list[Refusal]:
 
 
 def _check_livepatch(options: Mapping[str, str]) -> list[Refusal]:
-    if options.get("LIVEPATCH") == "y":
+    if "y" in (options.get("LIVEPATCH"), options.get("KGRAFT")):
         return []
     return [Refusal("C2-no-livepatch", "CONFIG_LIVEPATCH", "is not set: this kernel can't load live patches")]

@@ -25,6 +25,8 @@ KLP_RELOCATIONS = "livepatch-relocations"
 LOOKUP_EXPORTED = "lookup-exported"
 KPROBES = "kprobes"
 EACH_PLAIN = "each-symbol-plain"
+LIVEPATCH = "livepatch"
+KGRAFT = "kgraft"
 
 # By these the module writes into its own code (data/livepatch/main.c).
 TEXT_POKE_SYMBOLS = ("text_poke", "text_poke_sync", "text_mutex")
@@ -32,6 +34,7 @@ TEXT_POKE_SYMBOLS = ("text_poke", "text_poke_sync", "text_mutex")
 MODULE_COMMON_SOURCE = "scripts/module-common.c"
 MODPOST_SOURCE = "scripts/mod/modpost.c"
 LIVEPATCH_SOURCE = "kernel/livepatch/core.c"
+KGRAFT_HEADER = "include/linux/kgraft.h"
 KALLSYMS_HEADER = "include/linux/kallsyms.h"
 
 
@@ -132,6 +135,25 @@ PROBES = (
         "cleared when a target module goes; without them such patches are refused",
         "5.5",
         lambda e: all(map(e.has_symbol, TEXT_POKE_SYMBOLS)),
+    ),
+    Probe(
+        LIVEPATCH,
+        "CONFIG_LIVEPATCH=y in the configuration",
+        "the back ends klp and kallsyms can be used, where the rest of what they need is there",
+        "4.0",
+        lambda e: "CONFIG_LIVEPATCH=y" in e.config,
+    ),
+    Probe(
+        KGRAFT,
+        "CONFIG_KGRAFT=y in the configuration, `struct kgr_patch` in `include/linux/kgraft.h`, symbols `text_poke` and "
+        "`text_mutex` in vmlinux",
+        "the back end kgraft can be used (object level only)",
+        "never; SLE 12 has it",
+        lambda e: (
+            "CONFIG_KGRAFT=y" in e.config
+            and "struct kgr_patch " in (e.source(KGRAFT_HEADER) or "")
+            and all(map(e.has_symbol, ("text_poke", "text_mutex")))
+        ),
     ),
     Probe(
         KLP_RELOCATIONS,

@@ -91,7 +91,7 @@ pull_option = click.option(
 )
 backend_option = click.option(
     "--backend",
-    type=click.Choice(["klp", "kallsyms"]),
+    type=click.Choice(["klp", "kallsyms", "kgraft"]),
     help="How the module reaches what the kernel does not export [klp where the kernel has it].",
 )
 

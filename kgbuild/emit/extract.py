@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kgbuild.analysis.author import CALLBACKS
+from kgbuild.analysis.closed import Redirect
 from kgbuild.analysis.closure import PATCH_SYMBOL, THIS_MODULE, Closure, Member
 from kgbuild.analysis.diff import PARAMETERS
 from kgbuild.analysis.pull import is_branch
@@ -75,6 +76,11 @@ def extract(closure: Closure, identity: Identity | None) -> OutObject:
     """The output object of a closure that has no refusals; without an identity, the members and what belongs to them
     alone, without the tables of a patch."""
     return _Extractor(closure, identity).run()
+
+
+def table_order(closure: Closure) -> list[Redirect]:
+    """What the patch replaces, in the order of the table of functions: vmlinux first, each object's together."""
+    return sorted(closure.redirects, key=lambda r: (r.object != VMLINUX, r.object, r.unit, r.atom.id))
 
 
 class _Extractor:
@@ -276,7 +282,7 @@ class _Extractor:
             return known[value]
 
         abs64 = _absolute(self.arch.reloc_size)
-        for r in sorted(self.c.redirects, key=lambda r: (r.object != VMLINUX, r.object, r.unit, r.atom.id)):
+        for r in table_order(self.c):
             base = len(table.data)
             table.data.extend(bytes(24) + struct.pack("<Q", r.sympos))
             if r.object != VMLINUX:

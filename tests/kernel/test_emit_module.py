@@ -153,8 +153,8 @@ def test_a_name_that_is_no_export_ends_the_build(emitted: Emitted, tmp_path: Pat
         shutil.copy(emitted.directories["fork"] / file, directory / file)
     wrapper = directory / "kgbuild-livepatch.c"
     text = wrapper.read_text()
-    assert text.count("int error = check_identity();") == 1
-    text = text.replace("int error = check_identity();", "int error = kgbuild_not_there() ?: check_identity();")
+    assert text.count("int error = check_kernel();") == 1
+    text = text.replace("int error = check_kernel();", "int error = kgbuild_not_there() ?: check_kernel();")
     wrapper.write_text("int kgbuild_not_there(void);\n" + text)
     ran = emitted.make(directory)
     assert ran.status != 0

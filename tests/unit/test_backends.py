@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.probes import KLP_RELOCATIONS, KPROBES, LOOKUP_EXPORTED, PROBES, TEXT_POKE
+from kgbuild.analysis.probes import KGRAFT, KLP_RELOCATIONS, KPROBES, LIVEPATCH, LOOKUP_EXPORTED, PROBES, TEXT_POKE
 from kgbuild.emit.backends import BACKENDS, choose_backend
 from kgbuild.refusals import Refused
 
@@ -24,7 +24,7 @@ def test_the_one_asked_for_is_taken_where_the_kernel_can(name: str) -> None:
 
 @pytest.mark.parametrize("way", [KPROBES, LOOKUP_EXPORTED])
 def test_one_way_to_look_names_up_is_enough(way: str) -> None:
-    assert choose_backend("kallsyms", frozenset({way, TEXT_POKE}), "k").name == "kallsyms"
+    assert choose_backend("kallsyms", frozenset({way, TEXT_POKE, LIVEPATCH}), "k").name == "kallsyms"
 
 
 def test_without_kprobes_and_export_it_says_which_back_end_would_do() -> None:
@@ -41,3 +41,13 @@ def test_a_kernel_that_takes_none_hears_of_each() -> None:
         choose_backend("", frozenset(), "some-kernel")
     (refusal,) = caught.value.refusals
     assert all(name in refusal.fact for name in BACKENDS)
+
+
+def test_a_kernel_with_kgraft_alone_takes_that() -> None:
+    """Whatever else of a newer kernel was carried back: without CONFIG_LIVEPATCH the others can't load."""
+    assert choose_backend("", ALL - {LIVEPATCH}, "k").name == "kgraft"
+    with pytest.raises(Refused) as caught:
+        choose_backend("klp", ALL - {LIVEPATCH}, "k")
+    assert "--backend kgraft" in caught.value.refusals[0].remedy
+    with pytest.raises(Refused, match="CONFIG_KGRAFT"):
+        choose_backend("kgraft", ALL - {KGRAFT}, "k")

@@ -22,12 +22,13 @@ OLD = Evidence(
     objtool=("./tools/objtool/objtool", "--orc"),
 )
 NEW = Evidence(
-    config=frozenset({"CONFIG_X86_KERNEL_IBT=y", "CONFIG_KPROBES=y"}),
-    has_symbol={"clear_relocate_add", *probes.TEXT_POKE_SYMBOLS}.__contains__,
+    config=frozenset({"CONFIG_X86_KERNEL_IBT=y", "CONFIG_KPROBES=y", "CONFIG_LIVEPATCH=y", "CONFIG_KGRAFT=y"}),
+    has_symbol={"clear_relocate_add", *probes.TEXT_POKE_SYMBOLS, "text_poke", "text_mutex"}.__contains__,
     source={
         probes.MODPOST_SOURCE: GETOPT.format("ei:MmnT:to:au:WwENd:"),
         probes.MODULE_COMMON_SOURCE: "#include <linux/module.h>",
         probes.KALLSYMS_HEADER: EACH.format(""),
+        probes.KGRAFT_HEADER: "struct kgr_patch {\n",
         probes.LIVEPATCH_SOURCE: "\t\tif (sym->st_shndx != SHN_LIVEPATCH) {\n",
     }.get,
     objtool=("./tools/objtool/objtool", "--orc", "--link", "--module"),
@@ -50,7 +51,7 @@ def test_a_newer_one_says_yes_to_all() -> None:
 @pytest.mark.parametrize(
     ("field", "names"),
     [
-        ("config", {probes.INDIRECT_BRANCHES}),
+        ("config", {probes.INDIRECT_BRANCHES, probes.LIVEPATCH}),
         ("has_symbol", {probes.CLEARS_LATE, probes.TEXT_POKE}),
         ("objtool", {probes.DELAYED_OBJTOOL}),
         ("source", {probes.MODULE_COMMON, probes.MODPOST_MODULES, probes.KLP_RELOCATIONS, probes.EACH_PLAIN}),
@@ -59,7 +60,8 @@ def test_a_newer_one_says_yes_to_all() -> None:
 )
 def test_each_answer_comes_from_its_own_evidence(field: str, names: set[str]) -> None:
     """A kernel with one change carried back answers the questions that it concerns otherwise, and no other."""
-    both = {probes.KPROBES} if field in ("config", "exported") else set()
+    several = {probes.KPROBES: ("config", "exported"), probes.KGRAFT: ("config", "has_symbol", "source")}
+    both = {name for name, fields in several.items() if field in fields}
     assert probe(replace(OLD, **{field: getattr(NEW, field)})) == names
     assert probe(replace(NEW, **{field: getattr(OLD, field)})) == {p.name for p in PROBES} - names - both
 
@@ -67,7 +69,8 @@ def test_each_answer_comes_from_its_own_evidence(field: str, names: set[str]) ->
 @pytest.mark.parametrize("missing", probes.TEXT_POKE_SYMBOLS)
 def test_all_that_writing_into_code_needs_must_be_there(missing: str) -> None:
     kernel = replace(NEW, has_symbol=lambda name: name != missing)
-    assert probe(kernel) == {p.name for p in PROBES} - {probes.TEXT_POKE}
+    kgraft = {probes.KGRAFT} if missing != "text_poke_sync" else set()
+    assert probe(kernel) == {p.name for p in PROBES} - {probes.TEXT_POKE} - kgraft
 
 
 def test_the_builtin_command_is_the_module_one_without_module() -> None:

@@ -10,7 +10,14 @@
 #include <linux/kprobes.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
+#ifdef KGBUILD_KGRAFT
+/* those kernels seal nothing: a pointer will do */
+#define DEFINE_STATIC_CALL(name, func) static typeof(&(func)) name = func
+#define static_call(name) (name)
+#define static_call_update(name, func) ((name) = (func))
+#else
 #include <linux/static_call.h>
+#endif
 
 struct kgbuild_symbol {
 	const char *object;	/* a module, NULL for the kernel */
@@ -365,7 +372,9 @@ static int __init check_kernel(void)
 	if (error)
 		return error;
 	static_call_update(kgbuild_poke, (void *)found("text_poke"));
+#ifndef KGBUILD_KGRAFT /* there text_poke does that itself */
 	static_call_update(kgbuild_sync, (void *)found("text_poke_sync"));
+#endif
 	kgbuild_mutex = (struct mutex *)found("text_mutex");
 #ifdef KGBUILD_TARGETS
 	static_call_update(kgbuild_find_module, (void *)found("find_module"));

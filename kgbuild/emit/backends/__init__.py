@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from kgbuild.emit.backends.base import Backend, Request
 from kgbuild.emit.backends.kallsyms import Kallsyms
+from kgbuild.emit.backends.kgraft import Kgraft
 from kgbuild.emit.backends.klp import Klp
 from kgbuild.refusals import Refusal, Refused
 
-_ALL: tuple[Backend, ...] = (Klp(), Kallsyms())
+_ALL: tuple[Backend, ...] = (Klp(), Kallsyms(), Kgraft())
 
 # In the order in which they are preferred; cli/options.py has the same names.
 BACKENDS = {backend.name: backend for backend in _ALL}

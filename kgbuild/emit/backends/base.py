@@ -8,7 +8,7 @@ linker is given. Its wrapper, the C part that is compiled once per kernel, reads
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -62,6 +62,11 @@ class Backend(Protocol):
 
     def defines(self, features: frozenset[str]) -> tuple[str, ...]:
         """Macros for the wrapper, beside those that say what the patch has."""
+        ...
+
+    def macros(self, functions: Sequence[Key]) -> tuple[str, ...]:
+        """Macros for the wrapper that are made for one patch: of the functions that it replaces, in the order of the
+        output object's table."""
         ...
 
     def check(self, output: OutObject, request: Request) -> list[Refusal]:

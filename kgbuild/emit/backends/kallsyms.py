@@ -13,10 +13,10 @@ that the kernel replaces when it loads the module.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kgbuild.analysis.probes import EACH_PLAIN, KPROBES, LOOKUP_EXPORTED, TEXT_POKE, TEXT_POKE_SYMBOLS
+from kgbuild.analysis.probes import EACH_PLAIN, KPROBES, LIVEPATCH, LOOKUP_EXPORTED, TEXT_POKE, TEXT_POKE_SYMBOLS
 from kgbuild.analysis.proof import FUNCTION, Key
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.arch.base import Arch
@@ -45,6 +45,8 @@ class Kallsyms:
     injects: bool = False
 
     def lacks(self, features: frozenset[str]) -> str:
+        if LIVEPATCH not in features:
+            return "it does not have CONFIG_LIVEPATCH"
         if not {LOOKUP_EXPORTED, KPROBES} & features:
             return "it does not export kallsyms_lookup_name, and has no kprobes (CONFIG_KPROBES) to find it by"
         if TEXT_POKE not in features:
@@ -60,6 +62,10 @@ class Kallsyms:
         out += ["KGBUILD_LOOKUP_EXPORTED"] * (LOOKUP_EXPORTED in features)
         out += ["KGBUILD_EACH_PLAIN"] * (EACH_PLAIN in features)
         return tuple(out)
+
+    def macros(self, functions: Sequence[Key]) -> tuple[str, ...]:
+        del functions
+        return ()
 
     def check(self, output: OutObject, request: Request) -> list[Refusal]:
         replaced = list(_replaced_at_load(output, request.arch))

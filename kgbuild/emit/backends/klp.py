@@ -7,9 +7,11 @@ Source: Documentation/livepatch/module-elf-format.rst.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kgbuild.analysis.probes import KLP_RELOCATIONS
+from kgbuild.analysis.probes import KLP_RELOCATIONS, LIVEPATCH
+from kgbuild.analysis.proof import Key
 from kgbuild.elf.write import OutObject
 from kgbuild.emit.backends.base import Request
 from kgbuild.refusals import Refusal
@@ -24,6 +26,8 @@ class Klp:
     injects: bool = True
 
     def lacks(self, features: frozenset[str]) -> str:
+        if LIVEPATCH not in features:
+            return "it does not have CONFIG_LIVEPATCH"
         return "" if KLP_RELOCATIONS in features else "it does not know livepatch relocations (SHN_LIVEPATCH)"
 
     def own_symbols(self, features: frozenset[str], targets: bool) -> tuple[str, ...]:
@@ -32,6 +36,10 @@ class Klp:
 
     def defines(self, features: frozenset[str]) -> tuple[str, ...]:
         del features
+        return ()
+
+    def macros(self, functions: Sequence[Key]) -> tuple[str, ...]:
+        del functions
         return ()
 
     def check(self, output: OutObject, request: Request) -> list[Refusal]:
