@@ -19,6 +19,8 @@ from kgbuild.model import Finding
 
 CONSTANT_ROW = struct.Struct("<QQQ")
 CONSTANTS = "kgbuild_constants"
+# Static calls of the module's own: the kernel writes into the trampoline, and nothing branches to it indirectly.
+TRAMPOLINE = "__SCT__"
 SEALS, CALLS = ".ibt_endbr_seal", ".call_sites"
 # Tables through which nothing branches: ftrace sets the instruction pointer itself.
 _NO_POINTERS = frozenset({"__patchable_function_entries", ".rodata.kgbuild_funcs", ".rodata.kgbuild_resolve"})
@@ -87,7 +89,9 @@ def check_pointers(
     pointer to it, "" where nothing is.
     """
     starts = {
-        (s.shndx, s.value): s.name for s in module.symbols if s.type == STT_FUNC and 0 < s.shndx < len(module.sections)
+        (s.shndx, s.value): s.name
+        for s in module.symbols
+        if s.type == STT_FUNC and 0 < s.shndx < len(module.sections) and not s.name.startswith(TRAMPOLINE)
     }
     sealed = sealed_places(module)
     for index, by_offset in module.targets.items():

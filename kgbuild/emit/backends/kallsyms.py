@@ -7,8 +7,11 @@ alternatives, `.call_sites`) holds a branch within the module then. The stub's o
 address in an instruction, a pointer in data) becomes a site that data/livepatch/kallsyms.c writes before anything of
 the patch runs. A pointer to a function stays a pointer to the function, not to its stub.
 
-What can't wait until init is refused: keys of static branches and static calls, per-CPU variables, and instructions
-that the kernel replaces when it loads the module.
+A static call of the kernel's stays what the compiler made, a call of its trampoline: its entry in `.static_call_sites`
+is left out, so that the call is one jump longer, and right.
+
+What can't wait until init is refused: keys of static branches, per-CPU variables, and instructions that the kernel
+replaces when it loads the module.
 """
 
 from __future__ import annotations
@@ -17,14 +20,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kgbuild.analysis.probes import EACH_PLAIN, KPROBES, LIVEPATCH, LOOKUP_EXPORTED, TEXT_POKE, TEXT_POKE_SYMBOLS
-from kgbuild.analysis.proof import FUNCTION, Key
+from kgbuild.analysis.proof import Key
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.arch.base import Arch
 from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.backends.base import Request
 from kgbuild.emit.backends.tables import SITE_KINDS, Row, Site, Tables
-from kgbuild.emit.inject import PREFIX, patched_object, split_livepatch_name
+from kgbuild.emit.inject import PREFIX, RESOLVE_SECTION, patched_object, split_livepatch_name
 from kgbuild.emit.verify_modules import READ_AT_LOAD
 from kgbuild.refusals import Refusal
 
@@ -33,6 +36,7 @@ STUB = "kgbuild_stub_"
 _WRAPPER = ("kallsyms_on_each_symbol", *TEXT_POKE_SYMBOLS)
 _WRAPPER_TARGETS = ("find_module", "copy_from_kernel_nofault")
 # Sections of data that nothing looks at before init; the loader copies `.data..percpu` for each CPU.
+_STATIC_CALLS = ".static_call_sites"
 _DATA, _PER_CPU = (".rodata", ".data"), ".data..percpu"
 
 
@@ -74,8 +78,8 @@ class Kallsyms:
             for reloc in section.relocs:
                 fact = _fault(section, reloc, request, replaced)
                 if fact:
-                    name = split_livepatch_name(reloc.symbol.name.partition("@")[0])[1]
-                    place = _function_at(output, section, reloc.offset)
+                    name = _key(reloc.symbol)[1]
+                    place = _owner_of(output, section, reloc)
                     out.append(Refusal("B2-deferred", place, f"refers to {name}, {fact}", name, section.name))
         return out
 
@@ -106,7 +110,7 @@ def is_branch(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
 
 def _fault(section: OutSection, reloc: OutReloc, request: Request, replaced: list[tuple[OutSection, int, int]]) -> str:
     """Why this relocation can't wait until init, "" where it can."""
-    if not _is_deferred(reloc):
+    if not _is_deferred(reloc) or section.name in (_STATIC_CALLS, RESOLVE_SECTION):
         return ""
     key = _key(reloc.symbol)
     if request.places[key].section.startswith(_PER_CPU):
@@ -153,6 +157,18 @@ def _replaced_at_load(output: OutObject, arch: Arch) -> Iterator[tuple[OutSectio
                 yield owner.symbol.section, start, start + length
 
 
+def _owner_of(output: OutObject, section: OutSection, reloc: OutReloc) -> str:
+    """Whose reference it is: for an entry of a special section the function that it belongs to."""
+    if section.name in READ_AT_LOAD:
+        before = [r for r in section.relocs if r.offset < reloc.offset and r.symbol.section is not None]
+        code = [r for r in before if r.symbol.section is not None and r.symbol.section.flags & SHF.EXECINSTR]
+        if code:
+            owner = max(code, key=lambda r: r.offset)
+            assert owner.symbol.section is not None
+            return _function_at(output, owner.symbol.section, owner.symbol.value + owner.addend)
+    return _function_at(output, section, reloc.offset)
+
+
 def _function_at(output: OutObject, section: OutSection, offset: int) -> str:
     """The function or variable that holds a place, else the place itself."""
     for symbol in output.symbols:
@@ -162,10 +178,16 @@ def _function_at(output: OutObject, section: OutSection, offset: int) -> str:
     return f"{section.name}+{offset:#x}"
 
 
+def _without_unused(out: OutObject) -> list[OutSymbol]:
+    """Its symbols, without undefined ones that nothing refers to any more."""
+    used = {id(r.symbol) for section in out.sections for r in section.relocs}
+    return [s for s in out.symbols if s.section is not None or id(s) in used]
+
+
 class _Transform:
     def __init__(self, output: OutObject, request: Request) -> None:
         self.output, self.request, self.arch = output, request, request.arch
-        self.rows: dict[Key, int] = {}
+        self.rows = {key: number for number, key in enumerate(sorted(request.places))}
         self.sites: list[Site] = []
         self.stubs: dict[str, OutSymbol] = {}
         align = len(self.arch.stub) or 1
@@ -173,25 +195,34 @@ class _Transform:
 
     def run(self) -> OutObject:
         out = OutObject(self.output.machine, list(self.output.sections), list(self.output.symbols), self.output.flags)
-        for name in self.request.own:
-            self._row((VMLINUX, name, 0))
-        changed: list[tuple[OutSection, list[OutReloc]]] = []
+        # the kernel resolves nothing of this module, so nothing has to be resolved first
+        out.sections = [s for s in out.sections if s.name != RESOLVE_SECTION]
         for section in out.sections:
+            if section.name == _STATIC_CALLS:
+                self._static_calls(section)
             kept = [made for reloc in section.relocs if (made := self._relocation(section, reloc)) is not None]
-            changed.append((section, kept))
-        for section, kept in changed:
             section.relocs = kept
-        out.symbols = [s for s in out.symbols if s.section is not None or not s.name.startswith(PREFIX)]
         if self.stubs:
             out.sections.append(self.code)
             out.symbols += self.stubs.values()
             self._unwinding(out)
         rows = [Row(key, self.request.places[key]) for key in self.rows]
+        out.symbols = _without_unused(out)
         Tables(self.arch, rows, self.sites).add_to(out, self.request.image_of)
         return out
 
-    def _row(self, key: Key) -> int:
-        return self.rows.setdefault(key, len(self.rows))
+    def _static_calls(self, section: OutSection) -> None:
+        """Leave out the entries whose key is the kernel's and not exported."""
+        ((size, key),) = self.arch.special[_STATIC_CALLS].key.items()
+        late = {r.offset // size for r in section.relocs if r.offset % size == key and _is_deferred(r)}
+        kept = [n for n in range(len(section.data) // size) if n not in late]
+        position = {number: at for at, number in enumerate(kept)}
+        section.data = bytearray(b"".join(section.data[n * size : (n + 1) * size] for n in kept))
+        section.relocs = [
+            OutReloc(position[r.offset // size] * size + r.offset % size, r.type, r.symbol, r.addend)
+            for r in section.relocs
+            if r.offset // size in position
+        ]
 
     def _relocation(self, section: OutSection, reloc: OutReloc) -> OutReloc | None:
         """What is left of a relocation: itself, one to a stub, or None where a site takes its place."""
@@ -207,7 +238,7 @@ class _Transform:
         section.data[offset : offset + size] = bytes(size)
         owner = patched_object(symbol.name)
         self.sites.append(
-            Site(section, offset, kind, addend, self._row(_key(symbol)), "" if owner == VMLINUX else owner)
+            Site(section, offset, kind, addend, self.rows[_key(symbol)], "" if owner == VMLINUX else owner)
         )
 
     def _stub(self, function: OutSymbol) -> OutSymbol:
@@ -239,6 +270,3 @@ class _Transform:
                 places.data += bytes(4)
                 states.data += states.data[at : at + size]
                 return
-
-
-__all__ = ["FUNCTION", "STUBS", "Kallsyms", "is_branch"]

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The same cases with each back end, in one guest: they behave alike. And a module with the back end kallsyms that does
+not find what it was made for is refused, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from kgbuild.emit.backends import BACKENDS
+from kgbuild.host.vm import TestRun, run_vm
+from kgbuild.model import Kernel, SilentProgress
+from tests.kernel.conftest import (
+    HERE,
+    Built,
+    Case,
+    build_cases,
+    check_report,
+    check_works,
+    load_cases,
+    make_guest_files,
+)
+from tests.kernel.test_boot import SCHEMA
+from tests.kernel.test_newer import newer
+
+__all__ = ["newer"]
+
+# Exports only and one variable; a function among several of its name; folded functions; static calls; alternatives;
+# target modules: by themselves, two of them, of another module's exports, with an author's callbacks.
+NAMES = (
+    *("proc-version", "crypto", "folded", "user-access", "alternatives", "ext4"),
+    *("af-key", "three-objects", "overlay", "callbacks"),
+)
+NEWER_NAMES = ("proc-version", "meminfo", "dcache", "pointers")
+KNOWN = {c.name: c for c in load_cases(HERE / "cases" / "newer.toml") + load_cases(HERE / "cases" / "cases.toml")}
+
+
+def _with_backend(case: Case, backend: str) -> Case:
+    options = [*case.list("options"), "--backend", backend]
+    return replace(case, name=f"{case.name}-{backend}", fields={**case.fields, "options": options})
+
+
+def _cases(names: Iterable[str]) -> list[Case]:
+    return [_with_backend(KNOWN[name], backend) for name in names for backend in BACKENDS]
+
+
+CASES, NEWER_CASES = _cases(NAMES), _cases(NEWER_NAMES)
+
+
+def _boot(kernel: Kernel, built: dict[str, Built], files: dict[str, bytes], smp: int = 1) -> TestRun:
+    modules = sorted({name for b in built.values() for name in b.case.list("modules")})
+    runs = [b.run for b in built.values()]
+    return run_vm(kernel, runs, progress=SilentProgress(), timeout=1800, files=files, modules=modules, smp=smp)
+
+
+@pytest.fixture(scope="session")
+def built(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
+    return build_cases(CASES, kernel_name, tmp_path_factory.mktemp("backends"))
+
+
+@pytest.fixture(scope="session")
+def booted(kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes]) -> TestRun:
+    return _boot(kernel, built, guest_files)
+
+
+@pytest.fixture(scope="session")
+def newer_built(newer: Kernel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
+    return build_cases(NEWER_CASES, f"{newer.id.name}={newer.id.version}", tmp_path_factory.mktemp("backends-newer"))
+
+
+@pytest.fixture(scope="session")
+def newer_booted(newer: Kernel, newer_built: dict[str, Built], tmp_path_factory: pytest.TempPathFactory) -> TestRun:
+    return _boot(newer, newer_built, make_guest_files(newer, tmp_path_factory.mktemp("guest-backends")), smp=2)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_works(case: Case, built: dict[str, Built], booted: TestRun) -> None:
+    check_report(built[case.name], SCHEMA)
+    assert built[case.name].report["backend"] == case.name.rpartition("-")[2]
+    check_works(built[case.name], booted)
+
+
+@pytest.mark.parametrize("case", NEWER_CASES, ids=lambda c: c.name)
+def test_works_on_a_newer_kernel(case: Case, newer_built: dict[str, Built], newer_booted: TestRun) -> None:
+    check_report(newer_built[case.name], SCHEMA)
+    check_works(newer_built[case.name], newer_booted)
+
+
+def test_the_guests_as_a_whole(booted: TestRun, newer_booted: TestRun) -> None:
+    for run in (booted, newer_booted):
+        assert run.findings == ()
+        assert run.verdict
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_behave_alike(name: str, built: dict[str, Built], booted: TestRun) -> None:
+    """The same phases, the same commands, the same results."""
+    seen = []
+    for backend in BACKENDS:
+        phases = booted.of(built[f"{name}-{backend}"].report["module"]["name"])
+        seen.append({k: (p.ok, [(c.cmd, c.status) for c in p.commands]) for k, p in phases.items()})
+    assert all(other == seen[0] for other in seen)
