@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from kgbuild.analysis.callgraph import CallGraph
-from kgbuild.analysis.closed import Closure, Member, Redirect, UnitResult
+from kgbuild.analysis.closed import PR_DEBUG, TRACEPOINT, Closure, DroppedKey, Member, Redirect, UnitResult
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
 from kgbuild.analysis.diff import is_init
 from kgbuild.analysis.exports import Export
@@ -23,8 +23,8 @@ from kgbuild.analysis.pull import is_branch
 from kgbuild.analysis.redirect import Redirects
 from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bound, NotBound, World
 from kgbuild.elf.consts import STB
-from kgbuild.special.entries import BadEntry, Entry
-from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref
+from kgbuild.special.entries import BadEntry, Entries, Entry
+from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref, View
 
 __all__ = ["Closure", "Member", "Redirect", "UnitResult", "close", "close_in"]
 
@@ -59,6 +59,15 @@ def close_in(
     return _Closer(Closure(units), world, allow_unproven, graph).run()
 
 
+def _descriptors(view: View, entries: Entries, function: Atom) -> set[int]:
+    """The pr_debug descriptors of a function, as atoms: those it prints with and those that switch it."""
+    try:
+        refs = [*view.refs(function), *(r for e in entries.of(function.id) for r in e.refs)]
+    except (Ambiguous, BadEntry):  # refused where it is followed
+        return set()
+    return {r.atom for r in refs if view.section_name(view.atoms[r.atom]) in DEBUG_SECTIONS}
+
+
 class _Closer(Redirects):
     def run(self) -> Closure:
         for number, unit in enumerate(self.c.units):
@@ -85,18 +94,30 @@ class _Closer(Redirects):
             number, atom = self.todo.pop(0)
             self._follow(number, atom)
         self._check_tables()
-        self._say_debug()
+        self._note_debug()
+        self.c.warnings += map(str, sorted(self.c.dropped_keys))
         return self.c
 
-    def _say_debug(self) -> None:
+    def _note_debug(self) -> None:
         """A pr_debug of patched code has a descriptor in the patch module: what switched on the kernel's does nothing
         for it, and `module NAME` of dynamic_debug/control means the patch module's name."""
-        for number, unit in enumerate(self.c.units):
-            view = unit.changes.patched
-            members = (m.atom for m in self.c.members.values() if m.unit == number)
-            count = sum(view.section_name(atom) in DEBUG_SECTIONS for atom in members)
-            if count:
-                fact = f"{count} pr_debug in patched code: off until switched on, as part of the patch module"
+        functions: dict[tuple[int, str], tuple[set[int], set[int]]] = {}
+        for member in self.c.members.values():
+            if member.atom.kind != FUNCTION:
+                continue
+            changes = self.c.units[member.unit].changes
+            name = member.atom.name.removesuffix(".cold")
+            before, after = functions.setdefault((member.unit, name), (set(), set()))
+            after |= _descriptors(changes.patched, changes.patched_entries, member.atom)
+            for o in changes.correlation.to_original.get(member.atom.id, ()):
+                before |= _descriptors(changes.original, changes.original_entries, changes.original.atoms[o])
+        for (number, name), (before, after) in functions.items():
+            unit = self.c.units[number]
+            if before:
+                key = DroppedKey(unit.source, name, unit.target, PR_DEBUG, own=len(after))
+                self.c.dropped_keys.add(key)
+            elif after:
+                fact = f"{name}: {len(after)} new pr_debug: off until switched on under the patch module's name"
                 self.c.warnings.append(f"{unit.source}: {fact}")
 
     def _check_tables(self) -> None:
@@ -164,13 +185,14 @@ class _Closer(Redirects):
             if ref.offset != spec.key.get(entry.size) or not late(ref.atom):
                 continue
             key = view.atoms[ref.atom]
-            if key.name.startswith(INERT_KEYS) or view.section_name(key) in DEBUG_SECTIONS:
-                what = "pr_debug" if view.section_name(key) in DEBUG_SECTIONS else key.name
+            name = atom.name.removesuffix(".cold")
+            if key.name.startswith(INERT_KEYS):
+                event = next(key.name.removeprefix(p) for p in INERT_KEYS if key.name.startswith(p))
                 self.c.dropped.add((number, entry.section, entry.index))
-                self.c.warnings.append(
-                    f"{unit.source}: {atom.name}+{entry.owner_offset:#x}: {what} of the module {unit.target} stays off "
-                    "in patched code"
-                )
+                self.c.dropped_keys.add(DroppedKey(unit.source, name, unit.target, TRACEPOINT, event))
+            elif view.section_name(key) in DEBUG_SECTIONS:
+                self.c.dropped.add((number, entry.section, entry.index))
+                self.c.dropped_keys.add(DroppedKey(unit.source, name, unit.target, PR_DEBUG))
             else:
                 fact = f"+{entry.owner_offset:#x} depends on {key.name}, a key of the module {unit.target} itself"
                 self._refuse("K17-module-key", unit, atom.name, fact, entry.section)
