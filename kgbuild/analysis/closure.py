@@ -19,7 +19,7 @@ from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.parity import EXACT
-from kgbuild.analysis.pull import is_branch
+from kgbuild.analysis.pull import is_branch, users_in
 from kgbuild.analysis.redirect import Redirects
 from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bound, NotBound, World
 from kgbuild.elf.consts import STB
@@ -79,6 +79,10 @@ class _Closer(Redirects):
             for atom in unit.changes.patched.data:
                 if atom.bind != STB.LOCAL and atom.id not in unit.changes.correlation.to_original:
                     self.new_globals.setdefault(atom.name, []).append((number, atom))
+            for atom in unit.changes.patched.functions + unit.changes.patched.data:
+                originals = unit.changes.correlation.to_original.get(atom.id, ())
+                if atom.bind != STB.LOCAL and any(unit.changes.original.atoms[o].bind == STB.LOCAL for o in originals):
+                    self.made_global.setdefault((unit.target, atom.name), (number, atom))
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
                 self._add(number, change.patched, "changed", str(change.reason))
@@ -93,6 +97,7 @@ class _Closer(Redirects):
         while self.todo:
             number, atom = self.todo.pop(0)
             self._follow(number, atom)
+        self._settle_promoted()
         self._check_tables()
         self._note_debug()
         self.c.warnings += map(str, sorted(self.c.dropped_keys))
@@ -185,16 +190,18 @@ class _Closer(Redirects):
             if ref.offset != spec.key.get(entry.size) or not late(ref.atom):
                 continue
             key = view.atoms[ref.atom]
+            owner = self.c.bound[(number, key.id)].object
             name = atom.name.removesuffix(".cold")
             if key.name.startswith(INERT_KEYS):
                 event = next(key.name.removeprefix(p) for p in INERT_KEYS if key.name.startswith(p))
                 self.c.dropped.add((number, entry.section, entry.index))
-                self.c.dropped_keys.add(DroppedKey(unit.source, name, unit.target, TRACEPOINT, event))
+                self.c.dropped_keys.add(DroppedKey(unit.source, name, owner, TRACEPOINT, event))
             elif view.section_name(key) in DEBUG_SECTIONS:
                 self.c.dropped.add((number, entry.section, entry.index))
-                self.c.dropped_keys.add(DroppedKey(unit.source, name, unit.target, PR_DEBUG))
+                self.c.dropped_keys.add(DroppedKey(unit.source, name, owner, PR_DEBUG))
             else:
-                fact = f"+{entry.owner_offset:#x} depends on {key.name}, a key of the module {unit.target} itself"
+                whose = f"{owner} itself" if owner == unit.target else f"{owner}, which may come after the patch module"
+                fact = f"+{entry.owner_offset:#x} depends on {key.name}, a key of the module {whose}"
                 self._refuse("K17-module-key", unit, atom.name, fact, entry.section)
 
     def _resolve(self, number: int, source: Atom, ref: Ref) -> None:
@@ -217,7 +224,7 @@ class _Closer(Redirects):
         if target.kind in (STRING, ANON):
             self._carry_anonymous(number, unit, source, target)
         elif target.kind == UNDEFINED:
-            self._bind_external(number, unit, source, target)
+            self._bind_external(number, unit, source, target, ref)
         elif target.kind == ABSOLUTE:
             self._refuse(
                 "K11-reloc",
@@ -249,7 +256,7 @@ class _Closer(Redirects):
             return
         self._add(number, target, "data", f"read by {source.name}")
 
-    def _bind_external(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
+    def _bind_external(self, number: int, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
         name = target.name
         key = (number, target.id)
         # a new symbol of the patch itself; of several (a unit in two modules) the one of the same object
@@ -260,7 +267,45 @@ class _Closer(Redirects):
             self.c.bound[key] = Bound(name, NEW_GLOBAL, "", proof="defined by this patch")
             self.c.defined[key] = (unit_number, atom.id)
             return
-        self._take(key, unit, source, self.world.external(unit.target, name, target.bind == STB.WEAK))
+        if (unit.target, name) in self.made_global:
+            self._bind_made_global(number, unit, source, target, ref)
+        else:
+            self._take(key, unit, source, self.world.external(unit.target, name, target.bind == STB.WEAK))
+
+    def _bind_made_global(self, number: int, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
+        """Bind to what was local to another unit until the patch: the kernel has it, and only that unit's parity tells
+        where."""
+        key = (number, target.id)
+        home, atom = self.made_global[(unit.target, target.name)]
+        theirs = self.c.units[home]
+        if is_init(theirs.changes.patched, atom):
+            section = theirs.changes.patched.section_name(atom)
+            self._refuse("K6-init-memory", unit, source.name, f"refers to {atom.name} in {section}", section)
+            return
+        proven = self._proven_function if atom.kind == FUNCTION else self._proven_data
+        if self._take(key, unit, source, proven(theirs, atom)):
+            self.promoted.append((number, target, home, atom))
+        elif atom.kind == FUNCTION and is_branch(unit.changes.patched, source, ref):
+            why = f"called by {source.name}, not proven to be the kernel's"
+            self._add(home, atom, "carried", why, (number, source.id))
+            self.promoted.append((number, target, home, atom))
+            self.c.bound[key] = Bound(atom.name, NEW_GLOBAL, "", proof="defined by this patch")
+        else:
+            fact = f"refers to {atom.name} of {theirs.source}, whose place in the kernel is not proven"
+            self._refuse("K5-symbol", unit, source.name, fact)
+
+    def _settle_promoted(self) -> None:
+        """What came along and can't be redirected is called in the module; a pointer to it must not get out."""
+        redirected = {(r.unit, r.atom.id) for r in self.c.redirects}
+        for number, target, home, atom in self.promoted:
+            if (home, atom.id) not in self.c.members or (home, atom.id) in redirected:
+                continue
+            unit = self.c.units[number]
+            for taker in users_in(unit.changes.patched, target, unit.target == VMLINUX).takers:
+                fact = f"takes the address of {target.name}, which is in the module and can't be redirected"
+                self._refuse("K13-ambiguous", unit, taker, fact)
+            self.c.bound[(number, target.id)] = Bound(atom.name, NEW_GLOBAL, "", proof="defined by this patch")
+            self.c.defined[(number, target.id)] = (home, atom.id)
 
     def _take(self, key: tuple[int, int], unit: UnitResult, source: Atom, found: Bound | NotBound | None) -> bool:
         """Keep a binding, or refuse for what stands against it. False where there was neither."""
@@ -290,16 +335,8 @@ class _Closer(Redirects):
         originals = changes.correlation.to_original.get(target.id, ())
         if originals and self._take_export(key, unit, source, target):
             return
-        for o in originals:
-            binding = unit.parity.bindings.get(o)
-            if binding is None:
-                continue
-            result = unit.parity.of(o)
-            if result is not None and result.status != EXACT and target.name not in self.allowed:
-                continue
-            for name in changes.original.atoms[o].names:
-                if self._take(key, unit, source, self.world.at(unit.target, name, binding.address, binding.evidence)):
-                    return
+        if self._take(key, unit, source, self._proven_function(unit, target)):
+            return
         if target.bind != STB.LOCAL and self._take(key, unit, source, self.world.only_global(unit.target, target.name)):
             return
         self._check_no_pointer(unit, source, target, ref)
@@ -308,6 +345,37 @@ class _Closer(Redirects):
         self._add(
             number, target, "carried", f"called by {source.name}, not proven to be the kernel's", (number, source.id)
         )
+
+    def _proven_function(self, unit: UnitResult, target: Atom) -> Bound | NotBound | None:
+        """What a function of a patched object is in the kernel, by parity; None where that is not proven."""
+        for o in unit.changes.correlation.to_original.get(target.id, ()):
+            binding, result = unit.parity.bindings.get(o), unit.parity.of(o)
+            if binding is None or (result is not None and result.status != EXACT and target.name not in self.allowed):
+                continue
+            for name in unit.changes.original.atoms[o].names:
+                found = self.world.at(unit.target, name, binding.address, binding.evidence)
+                if found is not None:
+                    return found
+        return None
+
+    def _proven_data(self, unit: UnitResult, target: Atom) -> Bound | NotBound | None:
+        """The same for data; a name that only one variable of the object has is proof too."""
+        image = self._image(unit)
+        for o in unit.changes.correlation.to_original.get(target.id, ()):
+            binding = unit.parity.bindings.get(o)
+            for name in unit.changes.original.atoms[o].names:
+                if binding is not None:
+                    found = self.world.at(unit.target, name, binding.address, binding.evidence)
+                elif stem(name) != name:
+                    continue  # numbers prove nothing
+                else:
+                    places = [s.value for s in image.named(name) if image.in_kallsyms(s)]
+                    if len(places) != 1:
+                        continue
+                    found = self.world.at(unit.target, name, places[0], "its name is unique")
+                if found is not None:
+                    return found
+        return None
 
     def _check_no_pointer(self, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
         """A pointer to a copy must not get out: pointers are stored and compared."""
@@ -365,21 +433,8 @@ class _Closer(Redirects):
             return
         if self._take_export(key, unit, source, target):
             return
-        image = self._image(unit)
-        for o in originals:
-            binding = unit.parity.bindings.get(o)
-            for name in changes.original.atoms[o].names:
-                if binding is not None:
-                    found = self.world.at(unit.target, name, binding.address, binding.evidence)
-                elif stem(name) != name:
-                    continue  # numbers prove nothing
-                else:
-                    places = [s.value for s in image.named(name) if image.in_kallsyms(s)]
-                    if len(places) != 1:
-                        continue
-                    found = self.world.at(unit.target, name, places[0], "its name is unique")
-                if self._take(key, unit, source, found):
-                    return
+        if self._take(key, unit, source, self._proven_data(unit, target)):
+            return
         if is_stateless(changes.patched, target):
             self._add(number, target, "data", f"flag of {source.name}, not proven to be the kernel's")
             return

@@ -34,6 +34,9 @@ class Redirects:
         self.c, self.world, self.allowed, self.graph = c, world, allowed, graph
         self.todo: list[tuple[int, Atom]] = []
         self.new_globals: dict[str, list[tuple[int, Atom]]] = {}
+        # what was local before the patch and is global with it; who refers to such a thing from another unit
+        self.made_global: dict[tuple[str, str], tuple[int, Atom]] = {}
+        self.promoted: list[tuple[int, Atom, int, Atom]] = []
         self.pulled_for: set[tuple[int, int]] = set()
 
     def _image(self, unit: UnitResult) -> KernelImage:
