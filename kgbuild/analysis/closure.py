@@ -30,6 +30,7 @@ __all__ = ["Closure", "Member", "Redirect", "UnitResult", "close", "close_in"]
 
 # Keys that only switch tracing on.
 INERT_KEYS = ("__tracepoint_", "__SCK__tp_func_")
+STATIC_CALL = "__SCK__"
 
 
 def close(
@@ -202,7 +203,9 @@ class _Closer(Redirects):
             else:
                 whose = f"{owner} itself" if owner == unit.target else f"{owner}, which may come after the patch module"
                 fact = f"+{entry.owner_offset:#x} depends on {key.name}, a key of the module {whose}"
-                self._refuse("K17-module-key", unit, atom.name, fact, entry.section)
+                call = key.name.removeprefix(STATIC_CALL)
+                remedy = f"call the pointer that static_call_query({call}) gives" if call != key.name else ""
+                self._refuse("K17-module-key", unit, atom.name, fact, entry.section, remedy)
 
     def _resolve(self, number: int, source: Atom, ref: Ref) -> None:
         unit = self.c.units[number]

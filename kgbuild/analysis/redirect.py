@@ -42,8 +42,8 @@ class Redirects:
     def _image(self, unit: UnitResult) -> KernelImage:
         return self.world.image(unit.target)
 
-    def _refuse(self, code: str, unit: UnitResult, symbol: str, fact: str, section: str = "") -> None:
-        self.c.refusals.append(Refusal(code, f"{unit.source}: {symbol}", fact, symbol=symbol, section=section))
+    def _refuse(self, code: str, unit: UnitResult, symbol: str, fact: str, section: str = "", remedy: str = "") -> None:
+        self.c.refusals.append(Refusal(code, f"{unit.source}: {symbol}", fact, symbol, section, remedy))
 
     def _add(self, number: int, atom: Atom, role: str, reason: str, via: tuple[int, int] | None = None) -> None:
         key = (number, atom.id)
