@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Real fixes: the difference of two Debian kernel sources, built as live patches and booted.
 
-    python benchmarks/field_report.py [--files N] [--headers N] [--seed N] [--no-boot] [--state DIR] [-o FILE.md]
+    python benchmarks/field_report.py [--files N] [--headers N] [--seed N] [--no-boot] [--state DIR [--kept]] [-o FILE]
 
 What differs between linux-source-6.1 6.1.170-3 and 6.1.176-1 becomes patches for the older kernel
 (6.1.0-47-cloud-amd64). --files of the .c files are drawn, half in modules, and --headers of the headers, a third of
@@ -10,7 +10,7 @@ files share: words of their changed statements that stand in few files of the ol
 with it each header that changes where such a name of its own does, each new header it includes, and the .c files that
 use what changed in both. What builds is booted: loaded, disabled and unloaded, with its target modules. The outcome is
 written as a table, with the reason for each refusal. With --state a run that was cut goes on where it was: what is in
-DIR is not built again.
+DIR is not built again; with --kept the report is made of that alone.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class Case:
     seconds: float = 0.0
     module: Path | None = None
     booted: str = ""
+    kept: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -211,28 +212,39 @@ def build_or_recall(case: Case, folder: Path, state: Path | None, jobs: int) -> 
     if state is None:
         build_one(case, folder, jobs)
         return
-    digest = hashlib.sha256(case.patch.read_bytes()).hexdigest()[:16]
-    kept = state / f"{digest}.json"
-    if kept.exists():
-        found = json.loads(kept.read_text())
+    case.kept = kept_file(case, state)
+    if case.kept.exists():
+        found = json.loads(case.kept.read_text())
         case.outcome, case.detail, case.seconds = found["outcome"], found["detail"], found["seconds"]
         case.module = Path(found["module"]) if found["module"] else None
+        case.booted = found.get("booted", "")
         return
-    built = state / digest
+    built = case.kept.with_suffix("")
     built.mkdir(parents=True, exist_ok=True)
     build_one(case, built, jobs)
-    found = {"outcome": case.outcome, "detail": case.detail, "seconds": case.seconds, "module": str(case.module or "")}
-    kept.write_text(json.dumps(found))
+    keep(case)
+
+
+def kept_file(case: Case, state: Path) -> Path:
+    """Where what is known of a patch is kept."""
+    return state / f"{hashlib.sha256(case.patch.read_bytes()).hexdigest()[:16]}.json"
+
+
+def keep(case: Case) -> None:
+    """Write what is known of a case for a later run."""
+    if case.kept is not None:
+        found = {k: getattr(case, k) for k in ("outcome", "detail", "seconds", "booted")}
+        case.kept.write_text(json.dumps({**found, "module": str(case.module or "")}))
 
 
 def boot(kernel: Kernel, cases: list[Case]) -> None:
     """Boot what was built, several in a guest."""
-    built = [c for c in cases if c.module is not None]
+    built = [c for c in cases if c.module is not None and not c.booted]
     for start in range(0, len(built), BATCH):
         batch = built[start : start + BATCH]
         runs = [PatchRun(c.module) for c in batch if c.module is not None]
         try:
-            result = run_vm(kernel, runs, progress=SilentProgress(), timeout=900, memory=1024)
+            result = run_vm(kernel, runs, progress=SilentProgress(), timeout=2400, memory=1024)
         except KgbuildError as error:
             for case in batch:
                 case.booted = f"not finished: {error.fact}"
@@ -241,13 +253,16 @@ def boot(kernel: Kernel, cases: list[Case]) -> None:
             assert case.module is not None
             phases = result.of(case.module.name.removesuffix(".ko").replace("-", "_"))
             faults = [f"{p.phase}: {p.fact}" for p in phases.values() if not p.ok]
-            case.booted = "; ".join(faults) if faults or not phases else "ok"
+            case.booted = "; ".join(faults) or ("ok" if phases else "not tried")
+            keep(case)
 
 
-def render(kernel: Kernel, cases: list[Case]) -> str:
+def render(kernel: Kernel, cases: list[Case], drawn: int) -> str:
     """The report."""
     counts = Counter(c.outcome for c in cases)
     booted = sum(c.booted == "ok" for c in cases)
+    header = [c for c in cases if any(p.endswith(".h") for p in (c.path, *c.beside))]
+    codes = Counter(code for c in cases if c.outcome == "refused" for code in {d.split()[0] for d in c.detail})
     lines = [
         "# Field report",
         "",
@@ -261,9 +276,15 @@ def render(kernel: Kernel, cases: list[Case]) -> str:
         "built for debian:6.1.0-56-amd64 and booted by hand, both modules in both orders and reloaded three times,",
         "without a fault.",
         "",
+        *([f"{drawn} changes were drawn; these {len(cases)} of them were tried.", ""] if drawn > len(cases) else []),
         f"{len(cases)} changes: "
         + ", ".join(f"{n} {o}" for o, n in counts.most_common())
-        + f"; {booted} booted and well.",
+        + f"; {booted} booted and well. A header changes in {len(header)} of them; of these "
+        f"{sum(c.booted == 'ok' for c in header)} were built and booted.",
+        "",
+        "Codes of the refusals, each with the number of changes (docs/limits.md): "
+        + ", ".join(f"{code} {n}" for code, n in codes.most_common())
+        + ".",
         "",
         "| file | kind | outcome | booted | detail |",
         "| --- | --- | --- | --- | --- |",
@@ -284,18 +305,22 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--no-boot", action="store_true")
     parser.add_argument("--state", type=Path)
+    parser.add_argument("--kept", action="store_true")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "field-report.md")
     options = parser.parse_args()
     kernel = ensure_kernel(KERNEL, progress=SilentProgress())
     with tempfile.TemporaryDirectory(prefix="kgbuild-field-") as scratch:
         folder = Path(scratch)
         cases = collect(kernel, newer_source(), folder, options.files, options.headers, options.seed)
+        drawn = len(cases)
+        if options.kept:
+            cases = [c for c in cases if options.state is not None and kept_file(c, options.state).exists()]
         for number, case in enumerate(cases, 1):
             build_or_recall(case, folder, options.state, options.jobs)
             print(f"{number}/{len(cases)} {case.outcome:<10} {case.seconds:6.1f} s  {case.path}", file=sys.stderr)
         if not options.no_boot:
             boot(kernel, cases)
-        options.output.write_text(render(kernel, cases))
+        options.output.write_text(render(kernel, cases, drawn))
 
 
 if __name__ == "__main__":

@@ -170,6 +170,17 @@ def test_pastes() -> None:
     assert not passes_on(read_tokens(b"#define A(x) x + GLUE(y, 1)\n")[1:-1], b"GLUE")
 
 
+def test_a_feature_without_a_name_is_in_no_generated_table() -> None:
+    path = "arch/x86/include/asm/cpufeatures.h"
+    named = b'#define X86_FEATURE_A ( 7*32+ 1) /* Something */\n#define X86_FEATURE_B ( 7*32+ 2) /* "b" Other */\n'
+    hidden = b'#define X86_FEATURE_C ( 7*32+ 3) /* "" Not shown */\n'
+    assert not headers._check_scripted({path: named}, {path: named + hidden})
+    assert not headers._check_scripted({path: named + hidden}, {path: named + hidden.replace(b"3)", b"4)")})
+    for other in (named + hidden.replace(b'""', b'"c"'), named.replace(b'"b"', b'""'), named.replace(b"+ 1", b"+ 5")):
+        refusals = headers._check_scripted({path: named + hidden}, {path: other})
+        assert [r.code for r in refusals] == ["P11-generated"]
+
+
 # -- a small kernel ------------------------------------------------------------------------------------------------
 
 COMMON = """
