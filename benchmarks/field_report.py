@@ -282,8 +282,8 @@ def render(kernel: Kernel, cases: list[Case], drawn: int) -> str:
         + f"; {booted} booted and well. A header changes in {len(header)} of them; of these "
         f"{sum(c.booted == 'ok' for c in header)} were built and booted.",
         "",
-        "P10-compile stands for a fix that its files' names did not put together whole; P12-too-many-units for types and",
-        "macros that most units read, which only --max-units and hours of compiling would build.",
+        "P10-compile stands for a fix that its files' names did not put together whole; P12-too-many-units for types",
+        "and macros that hundreds of units read: only --max-units and an hour of compiling or more would build it.",
         "",
         "Codes of the refusals, each with the number of changes (docs/limits.md): "
         + ", ".join(f"{code} {n}" for code, n in codes.most_common())
