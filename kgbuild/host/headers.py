@@ -48,7 +48,12 @@ _ROUND = 16
 
 # Headers that scripts read while a kernel is built, the lines they read, and what they make of them.
 _SCRIPTED: tuple[tuple[str, bytes, str], ...] = (
-    ("arch/x86/include/asm/cpufeatures.h", rb"^#define\s+X86_(?:FEATURE|BUG)_.*$", "the names of CPU features"),
+    # mkcapflags.sh passes over a feature whose comment begins with ""
+    (
+        "arch/x86/include/asm/cpufeatures.h",
+        rb'^#define\s+X86_(?:FEATURE|BUG)_(?!.*/\* *"").*$',
+        "the names of CPU features",
+    ),
     ("include/linux/oid_registry.h", rb"^\s*OID_\w+.*$", "the table of object identifiers"),
     ("include/uapi/linux/capability.h", rb"^#define\s+CAP_.*$", "AppArmor's names of capabilities"),
     ("include/uapi/asm-generic/resource.h", rb"^#\s*define\s+RLIMIT_.*$", "AppArmor's names of limits"),

@@ -126,6 +126,11 @@ def check_report(built: Built, schema: dict[str, Any]) -> None:
         assert {u["source"] for u in report["units"]} == set(case.list("unit"))
     for text in case.list("warnings"):
         assert any(text in warning for warning in report["warnings"]), report["warnings"]
+    if "dropped" in case.fields:
+        keys = [
+            " ".join(str(k[f]) for f in ("object", "function", "kind", "name", "own")) for k in report["dropped_keys"]
+        ]
+        assert keys == case.list("dropped")
     patched = {f["object"] for f in report["module"]["functions"]}
     assert patched - {"vmlinux"} == set(case.list("targets"))
 
