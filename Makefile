@@ -17,6 +17,8 @@ STAMP := $(VENV)/.installed
 FUZZ_INPUTS ?= 100000
 FUZZ_SEED ?= 1
 FUZZ_SECONDS ?= 600
+TORTURE_COUNT ?= 3000
+TORTURE_SEED ?= $(shell date +%s)
 MODULE := $(RESULTS)/livepatch-proc-version.ko
 
 # All that is needed from Debian. python3-venv is added below where this Python has no venv of its own.
@@ -37,12 +39,14 @@ PACKAGES := \
 export KGBUILD_TEST_KERNEL := $(KERNEL)
 export KGBUILD_TEST_NEWER_KERNEL := $(NEWER)
 
-.PHONY: help demo test check unit-test fuzz-test fuzz kernel-test docs bench kernel venv packages clean
+.PHONY: help demo test check unit-test fuzz-test fuzz torture-test torture kernel-test docs bench kernel venv packages clean
 
 help:
 	@echo 'make demo     install what is needed, fetch a kernel, build a live patch, boot it and show it working'
-	@echo 'make test     everything CI runs: check, unit tests, broken objects, then patches booted on a real kernel'
+	@echo 'make test     everything CI runs: check, unit tests, broken objects, random programs patched while they run,'
+	@echo '              then patches booted on a real kernel'
 	@echo 'make fuzz     look for objects that break kgbuild diff, guided by coverage, for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	@echo 'make torture  TORTURE_COUNT=$(TORTURE_COUNT) other random programs, patched while they run'
 	@echo 'make check    formatting, lint, types'
 	@echo 'make docs     write docs/limits.md, docs/noise.md and docs/probes.md anew'
 	@echo 'make bench    measure build times and memory'
@@ -57,7 +61,7 @@ demo: kernel
 	$(BIN)/kgbuild verify $(MODULE) --kernel $(KERNEL)
 	$(BIN)/kgbuild vm $(MODULE) --kernel $(KERNEL) --check 'grep -q kgbuild /proc/version'
 
-test: check unit-test fuzz-test kernel-test
+test: check unit-test fuzz-test torture-test kernel-test
 
 check: venv
 	$(BIN)/ruff format --check .
@@ -74,6 +78,15 @@ fuzz-test: venv
 fuzz: venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.guided --seconds $(FUZZ_SECONDS) $(RESULTS)/fuzz/corpus
+
+# Random programs, changed at random and patched while they run: the same ones every time. `torture` takes others; the
+# time of day is their seed, which is printed.
+torture-test: venv
+	$(BIN)/python -m pytest -n auto tests/torture
+	$(BIN)/python -m tests.torture.run --count 300 --seed 1 --keep $(RESULTS)/torture
+
+torture: venv
+	$(BIN)/python -m tests.torture.run --count $(TORTURE_COUNT) --seed $(TORTURE_SEED) --keep $(RESULTS)/torture
 
 kernel-test: kernel
 	$(BIN)/kgbuild kernel fetch $(NEWER)
@@ -101,7 +114,8 @@ venv: packages $(STAMP)
 
 $(STAMP): pyproject.toml | packages
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]'
+	$(BIN)/python -m compileall -q kgbuild
 	@touch $@
 
 # Only what is missing is installed. Without package lists (a fresh container) kernels can't be found either, so

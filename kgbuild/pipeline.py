@@ -118,6 +118,10 @@ def _analyse(
     # before a kernel is fetched for them
     parsed = read_patches(patch_files)
     b.older = read_older_modules(options.on_top_of)
+    if options.against:
+        from kgbuild.host.consistency import read_others
+
+        b.others = read_others(options.against)
     _acquire(b, kernel_name, options, progress)
     _apply(b, parsed)
     commands = _units(b, cache, options, progress)
@@ -424,11 +428,22 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
         raise Refused([_too_many(b, f"after {MAX_ROUNDS} rounds there are still more to come")])
     b.closure.warnings[:0] = b.warnings
     b.report.update(closure_report(b.closure))
+    _warn(b, options, progress)
     b.tell("closure")
     if b.closure.refusals:
         raise Refused(b.closure.refusals)
     if not b.closure.redirects and not b.closure.callbacks:
         raise NoChange("new functions only, and nothing of the running kernel calls them", remedy="nothing to patch")
+
+
+def _warn(b: Build, options: Options, progress: Progress) -> None:
+    """What the kernel's consistency model can't do for this patch. Nothing is refused for it."""
+    from kgbuild.host.consistency import consistency_report, find_warnings
+
+    assert b.kernel is not None and b.closure is not None
+    with b.stage("consistency"):
+        found = find_warnings(b.closure, b.kernel, b.others, progress, options.replace, options.make_index)
+    b.report["consistency"] = consistency_report(found)
 
 
 def _put_on_top(b: Build, name: str, options: Options) -> None:

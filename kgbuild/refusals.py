@@ -8,12 +8,12 @@ that a code means one thing everywhere. Codes are stable: people script against 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgbuild.errors import KgbuildError
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """One reason for refusing: its stable code, the rule in a sentence, what a user can do."""
 
     code: str

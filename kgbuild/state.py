@@ -14,6 +14,7 @@ from typing import Any
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, UnitResult
 from kgbuild.analysis.ontop import NOTHING_BEFORE, Older, OnTop
+from kgbuild.analysis.otherpatch import OtherPatch
 from kgbuild.analysis.proof import Record
 from kgbuild.host.compile import Compiled
 from kgbuild.host.headers import MAX_UNITS, Selection
@@ -28,7 +29,8 @@ MAX_PULL = 20  # units that may come along because functions of theirs do
 
 @dataclass(frozen=True)
 class Options:
-    """What a build may be told beside patches and kernel."""
+    """What a build may be told beside patches and kernel. `against` are other live patch modules; `make_index`: make
+    the kernel's index for the sake of warnings, where there is none."""
 
     allow_compiler: bool = False
     allow_unproven: frozenset[str] = frozenset()
@@ -43,6 +45,8 @@ class Options:
     pull: str = PROOF
     on_top_of: tuple[Path, ...] = ()
     drop: frozenset[str] = frozenset()
+    against: tuple[Path, ...] = ()
+    make_index: bool = False
 
 
 @dataclass
@@ -61,6 +65,7 @@ class Build:
     record: Record | None = None
     module: bytes = b""
     older: tuple[Older, ...] = ()
+    others: tuple[OtherPatch, ...] = ()
     on_top: OnTop = NOTHING_BEFORE
     graph: CallGraph | None = None
     features: frozenset[str] = frozenset()

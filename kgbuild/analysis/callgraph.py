@@ -8,15 +8,28 @@ networkx until a whole DiGraph is asked for, so that one question is answered in
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from kgbuild.analysis.kinds import Kind
+from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
     import networkx
 
+    from kgbuild.analysis.ways import Way
+
 CALLERS, CALLEES = "callers", "callees"
+
+
+def split_name(wanted: str) -> tuple[str, str, str]:
+    """(name, place, position) of `NAME`, `NAME@UNIT`, `NAME@MODULE`, `NAME,POSITION` or both; "" for what is not said.
+    Raises UserError where the position is no number."""
+    name, _, position = wanted.partition(",")
+    name, _, place = name.partition("@")
+    if position and not position.isdigit():
+        raise UserError(f"{position!r} is no position", place=wanted, remedy="say NAME,POSITION with a number")
+    return name, place, position
 
 
 @dataclass(frozen=True)
@@ -116,6 +129,9 @@ class Reach:
     level      its least distance from the root
     edges      edges among them that lead one step outward, sorted
     uncut      how many neighbours a function has in all, where not all of them were followed
+    ways       ways into a function that are no calls, where those were asked for (see `ways`)
+    ends       with ways: functions that have neither a caller nor a way in
+    further    with ways: functions at the last step that have callers, which were not followed
     """
 
     root: int
@@ -124,14 +140,24 @@ class Reach:
     level: dict[int, int]
     edges: list[Edge]
     uncut: dict[int, int]
+    ways: dict[int, list[Way]] = field(default_factory=dict)
+    ends: tuple[int, ...] = ()
+    further: tuple[int, ...] = ()
 
     @property
     def complete(self) -> bool:
         return not self.uncut
 
     def digraph(self) -> networkx.DiGraph:
-        """As a networkx.DiGraph over functions; see `to_digraph`."""
-        return to_digraph(self.functions.values(), self.edges)
+        """As a networkx.DiGraph over functions; see `to_digraph`. What holds an address is a node "object:place" with
+        an edge to the function, of the way's kind."""
+        graph = to_digraph(self.functions.values(), self.edges)
+        for number, ways in self.ways.items():
+            for way in ways:
+                node = f"{way.object}:{way.place}"
+                graph.add_node(node, name=way.place, object=way.object)
+                graph.add_edge(node, number, kinds=[way.kind], evidence=[f"used by {user}" for user in way.users])
+        return graph
 
 
 def reach(graph: CallGraph, root: int, direction: str, depth: int, limit: int) -> Reach:
@@ -163,6 +189,23 @@ def reach(graph: CallGraph, root: int, direction: str, depth: int, limit: int) -
                 uncut[number] = total
         frontier = following
     return Reach(root, direction, functions, level, sorted(edges), uncut)
+
+
+def reach_with_ways(graph: CallGraph, root: int, depth: int, limit: int) -> Reach:
+    """Who can reach `root`: its callers, and for each function on the way the ways in that are no calls."""
+    from kgbuild.analysis.ways import ways_in
+
+    found = reach(graph, root, CALLERS, depth, limit)
+    ways = {number: ways_in(graph, number) for number in found.functions}
+    followed = {edge.callee for edge in found.edges}
+    left = [n for n in sorted(found.functions) if n not in followed]
+    called = [n for n in left if graph.count(n, CALLERS)]
+    return replace(
+        found,
+        ways={number: those for number, those in ways.items() if those},
+        ends=tuple(n for n in left if n not in called and not ways[n]),
+        further=tuple(n for n in called if found.level[n] == depth),
+    )
 
 
 def _neighbours(graph: CallGraph, number: int, direction: str, limit: int, *, full: bool) -> list[Edge]:

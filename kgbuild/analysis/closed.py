@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kgbuild.analysis.author import NOTHING, Author
 from kgbuild.analysis.diff import Changes
@@ -30,8 +31,7 @@ class UnitResult:
     clones: IpaClones = NO_CLONES
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One atom that goes into the module, and why. `role` is changed, pulled, new, carried, cold, prefix
     or data; `via` is the member it came with, None for what the patch itself changes."""
 
@@ -46,8 +46,7 @@ class Member:
         return self.atom.names
 
 
-@dataclass(frozen=True)
-class Redirect:
+class Redirect(NamedTuple):
     """One klp_func: the kernel's function and the module's."""
 
     unit: int

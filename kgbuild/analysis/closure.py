@@ -9,17 +9,13 @@ as a copy, and followed in turn. Whatever has no rule is a refusal, and all refu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from kgbuild.analysis.author import check_authors
-from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Callback, Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
 from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.endbr import note_thunks
-from kgbuild.analysis.exports import Export
-from kgbuild.analysis.image import KernelImage
-from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import EXACT, names_at
@@ -29,6 +25,12 @@ from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bo
 from kgbuild.elf.consts import STB
 from kgbuild.special.entries import BadEntry, Entry
 from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.callgraph import CallGraph
+    from kgbuild.analysis.exports import Export
+    from kgbuild.analysis.image import KernelImage
+    from kgbuild.analysis.module_image import ModuleImage
 
 __all__ = ["Closure", "Member", "Redirect", "UnitResult", "close", "close_in"]
 
@@ -54,9 +56,9 @@ def close(
     """Close the changes of all units.
 
     `image` is vmlinux; `modules` holds every target module and all that those depend on, by name; `graph` gives the
-    kernel's call graph when callers in other units matter. Refusals are collected in the result, never raised; where
-    its `needs` are not empty, those units must be compiled and the whole closed again. `pull_always` carries every
-    local callee that is a clone, proven or not; `tracked` is World's.
+    kernel's call graph when callers in other units matter; `tracked` is World's. Refusals are collected in the result,
+    never raised; where its `needs` are not empty, those units must be compiled and the whole closed again.
+    `pull_always` carries every local callee that is a clone, proven or not.
     """
     return close_in(units, World(image, exports, modules or {}, tracked), allow_unproven, graph, pull_always)
 
@@ -95,8 +97,9 @@ class _Closer(Redirects):
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
                 self._redirect(number, unit, change.original, change.patched)
-        for unit in self.c.units:
+        for number, unit in enumerate(self.c.units):
             self._check_vanished(unit)
+            self._check_taken_names(number, unit)
         while self.todo:
             number, atom = self.todo.pop(0)
             self._follow(number, atom)
@@ -343,7 +346,7 @@ class _Closer(Redirects):
             for name in names_at(self._image(unit), changes.original.atoms[o].names, binding.address):
                 found = self.world.at(unit.target, name, binding.address, proof)
                 if isinstance(found, Bound) and not proven:
-                    found = replace(found, unproven=True)
+                    found = found._replace(unproven=True)
                 if self._take(key, unit, source, found):
                     return
         if target.bind != STB.LOCAL and self._take(key, unit, source, self.world.only_global(unit.target, target.name)):
@@ -397,15 +400,12 @@ class _Closer(Redirects):
             return
         originals = changes.correlation.to_original.get(target.id, ())
         if not originals:
-            for group, (_, theirs) in changes.correlation.undecided.items():
+            for group, (ours, theirs) in changes.correlation.undecided.items():
                 if target.id in theirs and not is_stateless(changes.patched, target):
-                    names = ", ".join(sorted(changes.patched.atoms[p].name for p in theirs))
-                    self._refuse(
-                        "K13-ambiguous",
-                        unit,
-                        source.name,
-                        f"which {group.split()[-1]} is meant can't be told: {names}",
-                    )
+                    names = " or ".join(sorted(changes.original.atoms[o].name for o in ours))
+                    which = f"which {group.split()[-1]} is meant can't be told"
+                    fact = f"{which}: {target.name} may be the original's {names}"
+                    self._refuse("K13-ambiguous", unit, source.name, fact)
                     return
             section = changes.patched.section_name(target)
             if section == ".BTF_ids":

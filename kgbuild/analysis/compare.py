@@ -8,10 +8,18 @@ name it likes. Accidental differences are set aside by the rules of `noise`, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgbuild.analysis import noise
-from kgbuild.analysis.correlate import DEBUG_SECTIONS, Correlation, is_anonymous, is_stateless, same_stateless, stem
+from kgbuild.analysis.correlate import (
+    DEBUG_SECTIONS,
+    INIT_SECTIONS,
+    Correlation,
+    is_anonymous,
+    is_stateless,
+    same_stateless,
+    stem,
+)
 from kgbuild.analysis.digest import same_at_first_sight
 from kgbuild.analysis.noise import Noise
 from kgbuild.special.entries import Entries, Entry
@@ -22,8 +30,7 @@ _NESTED = 120  # levels of functions folded on one side, and of data between the
 _TEXT = (".text", ".text.unlikely", ".text.hot", ".text.startup")
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """Why a function counts as changed: `kind` (code, reference, entry, cold, ambiguous), where, what."""
 
     kind: str
@@ -133,7 +140,7 @@ class Comparer:
 
     def _note_section(self, o: Atom, p: Atom) -> None:
         was, now = (_kind_of_text(view.section_name(a)) for view, a in ((self.o, o), (self.p, p)))
-        if was != now and was in _TEXT and now in _TEXT:
+        if was != now and not was.startswith(INIT_SECTIONS) and not now.startswith(INIT_SECTIONS):
             self._rules.add(noise.SECTION)
 
     # -- where only the width of branches differs ---------------------------------------------------------------

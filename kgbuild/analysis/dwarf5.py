@@ -8,14 +8,16 @@ functions and what they inlined. Source: DWARF 5, chapters 6.1.2 and 7.5.
 
 from __future__ import annotations
 
+import bisect
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from itertools import islice
+from typing import Protocol
 
 from kgbuild.elf.consts import SHF
-from kgbuild.elf.object import Object
+from kgbuild.elf.object import Section
 
 _SIBLING, _NAME, _LOCATION, _COMP_DIR, _LOW_PC = 0x01, 0x03, 0x02, 0x1B, 0x11
 _INLINE, _ORIGIN, _DECL_LINE, _SPECIFICATION, _TYPE = 0x20, 0x31, 0x3B, 0x47, 0x49
@@ -39,7 +41,15 @@ _REFERENCES = frozenset({0x11, 0x12, 0x13, 0x14, 0x15})
 _IMPLICIT = 0x21
 
 
+_MOST_STRINGS = 4  # ends of longer strings that are followed when a name is looked for
 _FIRST_ENTRY = 4096  # more than a unit's header and first entry take
+
+
+class File(Protocol):
+    """What is read of a file: an Object, or its section headers alone (Sections)."""
+
+    def section_named(self, name: str) -> Section | None: ...
+    def contents(self, index: int) -> memoryview: ...
 
 
 class DwarfError(ValueError):
@@ -68,7 +78,7 @@ class UnitFacts:
     data: dict[int, str] = field(default_factory=dict)
 
 
-def read_unit_ranges(obj: Object) -> list[tuple[int, int, int]]:
+def read_unit_ranges(obj: File) -> list[tuple[int, int, int]]:
     """(start, end, offset of the unit in .debug_info) of every stretch of code, sorted; addresses are signed 64-bit.
 
     Empty where the file has no .debug_aranges. Raises DwarfError.
@@ -81,13 +91,13 @@ def read_unit_ranges(obj: Object) -> list[tuple[int, int, int]]:
         if length >= 0xFFFFFFF0 or version != 2 or size != 8 or segment:
             raise DwarfError(f".debug_aranges at {at:#x} has a form that is not known")
         first = at + 16  # the header, padded to twice the size of an address
-        pairs = np.frombuffer(raw, "<i8", (at + 4 + length - first) // 16 * 2, first).reshape(-1, 2)
-        out.extend((start, start + span, unit) for start, span in pairs.tolist() if span)
+        pairs = struct.iter_unpack("<qq", raw[first : first + (at + 4 + length - first) // 16 * 16])
+        out.extend((start, start + span, unit) for start, span in pairs if span)
         at += 4 + length
     return sorted(out)
 
 
-def read_unit_name(obj: Object, offset: int) -> str:
+def read_unit_name(obj: File, offset: int) -> str:
     """Path of the source file of the unit at `offset` in .debug_info, relative to where it was compiled. Raises
     DwarfError."""
     try:
@@ -98,7 +108,23 @@ def read_unit_name(obj: Object, offset: int) -> str:
         raise DwarfError(f"unit at {offset:#x} can't be read: {error}") from error
 
 
-def read_unit(obj: Object, offset: int) -> UnitFacts:
+def find_units(obj: File, name: str, units: Sequence[int]) -> list[int]:
+    """Offsets of the units that may describe something of that name. `units` are the offsets of all, sorted.
+
+    A name in .debug_str is referred to by its offset there; wherever these four bytes stand in .debug_info, an entry
+    may have the name. Whether it has is for `read_unit` to say. Raises DwarfError.
+    """
+    strings, info = _section(obj, ".debug_str"), _section(obj, ".debug_info")
+    found: set[int] = set()
+    # the end of a longer string may serve as a shorter one
+    for match in islice(re.finditer(re.escape(name.encode() + b"\0"), strings), _MOST_STRINGS):
+        for place in re.finditer(re.escape(struct.pack("<I", match.start())), info, re.DOTALL):
+            row = bisect.bisect_right(units, place.start()) - 1
+            found |= {units[row]} if row >= 0 else set()
+    return sorted(found)
+
+
+def read_unit(obj: File, offset: int) -> UnitFacts:
     """Bodies, inlining and data of the unit at `offset` in .debug_info. Raises DwarfError."""
     try:
         return _Unit(obj, offset).facts()
@@ -106,7 +132,7 @@ def read_unit(obj: Object, offset: int) -> UnitFacts:
         raise DwarfError(f"unit at {offset:#x} can't be read: {error}") from error
 
 
-def _section(obj: Object, name: str) -> memoryview:
+def _section(obj: File, name: str) -> memoryview:
     section = obj.section_named(name)
     if section is None:
         return memoryview(b"")
@@ -139,7 +165,7 @@ def _uleb(raw: bytes, at: int) -> tuple[int, int]:
 
 
 class _Unit:
-    def __init__(self, obj: Object, offset: int, *, first_only: bool = False) -> None:
+    def __init__(self, obj: File, offset: int, *, first_only: bool = False) -> None:
         self.obj = obj
         info = _section(obj, ".debug_info")
         length, version = struct.unpack_from("<IH", info, offset)

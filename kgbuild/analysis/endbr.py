@@ -11,14 +11,17 @@ of which this does not follow (assembly) is refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from kgbuild.analysis.closed import Closure
-from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.pull import is_branch
 from kgbuild.analysis.resolve import EXPORT, KLP, VMLINUX, Bound, World
 from kgbuild.arch.sites import ENDBR
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import FUNCTION, Atom
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.image import KernelImage
 
 
 def note_thunks(c: Closure, world: World) -> None:

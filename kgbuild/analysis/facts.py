@@ -126,6 +126,7 @@ class Facts:
     function: Function
     unit: str
     unit_evidence: str
+    noinstr: bool
     names: tuple[Name, ...]
     shared: Shared | None
     clone: Clone | None
@@ -161,8 +162,8 @@ class Facts:
             return ""
         if self.clone is not None and "cold" in self.clone.kinds:
             return "a cold half is entered by jumps from its other half only"
-        if self.function.section.startswith(".noinstr"):
-            return "noinstr code"
+        if self.noinstr:
+            return "noinstr code, or an entry of the kernel"
         return "no ftrace site (notrace, or a unit compiled without -pg)"
 
 

@@ -9,9 +9,8 @@ kernel counts in the order of kallsyms, which is by address (kernel/kallsyms.c s
 from __future__ import annotations
 
 import bisect
+import struct
 from functools import cached_property
-
-import numpy as np
 
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
@@ -47,14 +46,13 @@ class KernelImage:
 
     @cached_property
     def _by_name(self) -> dict[bytes, list[int]]:
-        table = self.obj.symbols
-        kind = table["info"] & 15
-        keep = (table["shndx"] != SHN.UNDEF) & (kind != STT.SECTION) & (kind != STT.FILE) & (table["name"] != 0)
+        table, section, file = self.obj.columns, int(STT.SECTION), int(STT.FILE)
         raw = bytes(self.obj.strtab)
         out: dict[bytes, list[int]] = {}
         find = raw.index
-        for index, name in zip(np.nonzero(keep)[0].tolist(), table["name"][keep].tolist(), strict=True):
-            out.setdefault(raw[name : find(b"\0", name)], []).append(index)
+        for index, (name, shndx, kind) in enumerate(zip(table.name, table.shndx, table.kinds, strict=True)):
+            if shndx and name and kind not in (section, file):
+                out.setdefault(raw[name : find(b"\0", name)], []).append(index)
         return out
 
     @cached_property
@@ -171,6 +169,8 @@ class KernelImage:
         found = self.table(".ibt_endbr_seal")
         if found is None:
             return frozenset()
+        import numpy as np
+
         address, raw = found
         fields = np.frombuffer(raw, "<i4", len(raw) // 4).astype(np.int64)
         places = (fields + np.arange(0, 4 * len(fields), 4)).astype(np.uint64) + np.uint64(address)
@@ -188,11 +188,11 @@ class KernelImage:
 
     @cached_property
     def _names_at(self) -> dict[int, list[int]]:
-        table = self.obj.symbols
-        functions = (table["info"] & 15) == STT.FUNC
+        table, function = self.obj.columns, int(STT.FUNC)
         out: dict[int, list[int]] = {}
-        for index, value in zip(np.nonzero(functions)[0].tolist(), table["value"][functions].tolist(), strict=True):
-            out.setdefault(value, []).append(index)
+        for index, (value, kind) in enumerate(zip(table.value, table.kinds, strict=True)):
+            if kind == function:
+                out.setdefault(value, []).append(index)
         return out
 
     def functions_at(self, address: int) -> list[Symbol]:
@@ -218,7 +218,7 @@ def find_build_id(notes: bytes) -> str:
     """The GNU build-id (hex) in the bytes of a note section, or ""."""
     at = 0
     while at + 12 <= len(notes):
-        namesz, descsz, kind = np.frombuffer(notes, "<u4", 3, at).tolist()
+        namesz, descsz, kind = struct.unpack_from("<III", notes, at)
         name = notes[at + 12 : at + 12 + namesz]
         desc_at = at + 12 + ((namesz + 3) & ~3)
         if name == b"GNU\0" and kind == 3:

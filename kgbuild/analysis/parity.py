@@ -19,10 +19,10 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-
-import numpy as np
+from typing import NamedTuple
 
 from kgbuild.analysis.correlate import is_anonymous
+from kgbuild.analysis.diff import cold_parents, is_cold
 from kgbuild.analysis.image import KernelImage
 from kgbuild.elf.consts import STB
 from kgbuild.special.entries import Entry, read_entries
@@ -32,8 +32,7 @@ OWN_BYTES = "own bytes"
 EXACT, OVERRIDDEN, DIFFERS, ABSENT, AMBIGUOUS = "exact", "weak-overridden", "differs", "absent", "ambiguous"
 
 
-@dataclass(frozen=True)
-class FunctionParity:
+class FunctionParity(NamedTuple):
     """What was found for one function: its atom, status, address in the kernel (0 where unknown), and why."""
 
     atom: int
@@ -43,8 +42,7 @@ class FunctionParity:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Binding:
+class Binding(NamedTuple):
     """Where an atom of the object is in the kernel, and how that is known ("own bytes", "read at f+0x12")."""
 
     atom: int
@@ -122,8 +120,19 @@ class _Parity:
         for atom, fits in pending:
             places = ", ".join(f"{a:#x}" for a, _ in fits)
             self._result(atom, AMBIGUOUS, reason=f"the same bytes at {places}")
+        self._settle_overridden_halves()
         order = [self.results[a.id] for a in self.view.functions if a.id in self.results]
         return ParityProof(tuple(order), self.bindings)
+
+    def _settle_overridden_halves(self) -> None:
+        """The `.cold` half of a weak definition that the kernel overrides may still be there. Nothing reaches it, and
+        its way back leads to a body that has no name any more, so that it proves nothing and need not be proven."""
+        for atom in self.view.functions:
+            if not is_cold(atom) or self.results[atom.id].status != DIFFERS:
+                continue
+            parents = [self.results.get(parent.id) for parent in cold_parents(atom, self.view)]
+            if parents and all(found is not None and found.status == OVERRIDDEN for found in parents):
+                self._result(atom, OVERRIDDEN, 0, "the kernel has another definition of its function")
 
     def _result(self, atom: Atom, status: str, address: int = 0, reason: str = "") -> None:
         self.results[atom.id] = FunctionParity(atom.id, atom.name, status, address, reason)
@@ -353,6 +362,8 @@ class _Table:
     """One special section of the kernel, its entries found by the address they belong to."""
 
     def __init__(self, address: int, data: bytes, size: int, owner: int, ref: Ref, parity: _Parity) -> None:
+        import numpy as np  # takes longer to import than comparing two objects does
+
         self.address, self.data = address, data
         count = (len(data) + size - 1) // size
         rows = np.frombuffer(data.ljust(count * size, b"\0"), "u1").reshape(count, size)
@@ -368,5 +379,7 @@ class _Table:
 
     def between(self, start: int, end: int) -> list[int]:
         """Places in the table of the entries that belong to code in [start, end), by address."""
+        import numpy as np
+
         first, last = np.searchsorted(self.owners, np.array([start, end], np.uint64))
         return [int(p) for p in self.places[first:last]]

@@ -7,7 +7,7 @@ left by 32, plus the offset. So one sorted table serves both, and nothing has to
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,7 @@ Places = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 SECTION_SHIFT = 32
 # plain numbers: a flag's own arithmetic is too slow for 1,100 modules of 50 sections each
+_MASK = 0xFFFF_FFFF_FFFF_FFFF
 ALLOC, CODE = int(SHF.ALLOC), int(SHF.ALLOC | SHF.EXECINSTR)
 
 
@@ -174,8 +175,18 @@ class Layout:
         return {
             name.decode("utf-8", "replace"): place
             for name, place in zip(symbol_names(self.obj, rows), self.places[rows].tolist(), strict=True)
-            if name.startswith((b"__start_", b"__stop_", b"__init_"))
+            if name.startswith((b"__start_", b"__stop_", b"__init_")) or name.endswith((b"_text_start", b"_text_end"))
         }
+
+    def extents(self, texts: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Start and end address (unsigned) of kinds of code that the linker script gathers in vmlinux's .text, of those
+        in `texts` that it has: `__noinstr_text_start` and its like (include/asm-generic/vmlinux.lds.h)."""
+        out = {}
+        for text in texts if not self.relocatable else ():
+            start, end = (self.bounds.get(f"__{text}_text_{side}") for side in ("start", "end"))
+            if start is not None and end is not None:
+                out[text] = (start & _MASK, end & _MASK)
+        return out
 
     def table_range(self, section: str) -> tuple[int, int] | None:
         """(first place, one past the last) of a table of the kernel: a section of its own, or, where the linker script

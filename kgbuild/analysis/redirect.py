@@ -9,11 +9,10 @@ behind that still reaches it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.diff import is_init, is_prefix
-from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import (
     ABSENT,
@@ -30,6 +29,10 @@ from kgbuild.analysis.resolve import VMLINUX, World
 from kgbuild.elf.consts import STB
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.callgraph import CallGraph
+    from kgbuild.analysis.image import KernelImage
 
 # Roles of members that take the place of the kernel's function, by a redirection of their own or of their callers.
 REPLACED = ("changed", "pulled")
@@ -55,6 +58,10 @@ class Redirects:
         return self.world.image(unit.target)
 
     def _refuse(self, code: str, unit: UnitResult, symbol: str, fact: str, section: str = "") -> None:
+        if not section:
+            atoms = unit.changes.patched.by_name.get(symbol) or unit.changes.original.by_name.get(symbol) or []
+            view = unit.changes.patched if symbol in unit.changes.patched.by_name else unit.changes.original
+            section = view.section_name(atoms[0]) if len(atoms) == 1 else ""
         self.c.refusals.append(Refusal(code, f"{unit.source}: {symbol}", fact, symbol=symbol, section=section))
 
     def _add(self, number: int, atom: Atom, role: str, reason: str, via: tuple[int, int] | None = None) -> None:
@@ -158,11 +165,14 @@ class Redirects:
 
     def _stale_callers(self, unit: UnitResult, gone: Atom) -> str:
         """Who in the running kernel still reaches a global function that is gone, "" where nobody does."""
-        found = self._in_graph(unit, gone)
+        return self._callers_left(self._in_graph(unit, gone), unit.source, unit.target)
+
+    def _callers_left(self, found: int | None, source: str, target: str) -> str:
+        """Who calls function `found` of the graph from outside the unit `source`, and is not replaced."""
         if found is None:
             return "other units may call it"
         assert self.graph is not None
-        callers, against = users_outside(self.graph(), found, unit.source, unit.target)
+        callers, against = users_outside(self.graph(), found, source, target)
         replaced = {
             Outside(self.c.units[m.unit].source, self.c.units[m.unit].target, n)
             for m in self.c.members.values()
@@ -172,17 +182,41 @@ class Redirects:
         left = [c for c in callers if c not in replaced]
         return "; ".join([f"{c.function} in {c.source} calls it" for c in left[:3]] + against[:3])
 
+    def _check_taken_names(self, number: int, unit: UnitResult) -> None:
+        """A new global function or variable whose name the kernel has already takes its place in the patched source: it
+        overrides a weak definition, or was moved here. The kernel's own stays in use by all that the patch leaves."""
+        image, changes = self._image(unit), unit.changes
+        for atom in changes.patched.functions + changes.patched.data:
+            if not _is_new(unit, atom) or is_init(changes.patched, atom):
+                continue
+            for name in atom.names:
+                others = [u for n, u in enumerate(self.c.units) if n != number and u.target == unit.target]
+                if any(_is_new(u, a) for u in others for a in u.changes.patched.by_name.get(name, ())):
+                    self._refuse("K10-weak", unit, name, f"{name} is defined anew in several units")
+                places = sorted({s.value for s in image.named(name) if s.bind != STB.LOCAL})
+                if not places:
+                    continue
+                if atom.kind != FUNCTION:
+                    fact = f"the kernel has a variable {name} in another unit, with state of its own"
+                    self._refuse("K1-data", unit, name, fact)
+                elif stale := self._callers_left(self._at_place(unit, name, places), "", unit.target):
+                    fact = f"the new {name} takes the place of the kernel's, which the patch does not redirect; {stale}"
+                    self._refuse("K14-vanished", unit, name, fact)
+
+    def _at_place(self, unit: UnitResult, name: str, places: list[int]) -> int | None:
+        """The number in the call graph of the one function of that name; None where that is not sure."""
+        if self.graph is None or len(places) != 1:
+            return None
+        if unit.target == VMLINUX:
+            function = self.graph().function_at(VMLINUX, places[0])
+            return function.id if function is not None else None
+        named = [f for f in self.graph().functions_named(name) if f.object == unit.target]
+        return named[0].id if len(named) == 1 else None
+
     def _in_graph(self, unit: UnitResult, atom: Atom) -> int | None:
         """The number of a function of an original object in the kernel's call graph; None where that is not sure."""
-        if self.graph is None:
-            return None
-        graph = self.graph()
         found = unit.parity.of(atom.id)
-        if unit.target == VMLINUX:
-            function = graph.function_at(VMLINUX, found.address) if found is not None and found.address else None
-            return function.id if function is not None else None
-        named = [f for f in graph.functions_named(atom.name) if f.object == unit.target]
-        return named[0].id if len(named) == 1 else None
+        return self._at_place(unit, atom.name, [found.address] if found is not None and found.address else [])
 
     def _pull_callers(self, number: int, unit: UnitResult, original: Atom, patched: Atom) -> None:
         """Bring in whoever calls a function that can't be redirected."""
@@ -211,10 +245,11 @@ class Redirects:
             if against:
                 self._refuse("K4-not-traceable", unit, name, f"{why}; {'; '.join(against[:3])}")
                 return
-            for n in original.names:
+            names = _names_of(unit, original, patched)
+            for n in names:
                 self.new_globals.setdefault(n, []).append((number, patched))
             for caller in outside:
-                self._pull_from(caller, original, name, key)
+                self._pull_from(caller, original, names, key)
         for function in users.callers:
             self._pull_in(number, unit, function, name, key)
         if not users.callers and original.bind == STB.LOCAL and not self._is_used(number, patched):
@@ -235,8 +270,10 @@ class Redirects:
             m.unit == number and any(r.atom == patched.id for r in view.refs(m.atom)) for m in self.c.members.values()
         )
 
-    def _pull_from(self, caller: Outside, original: Atom, name: str, key: tuple[int, int]) -> None:
-        """Bring in the functions of another unit that call a global function."""
+    def _pull_from(self, caller: Outside, original: Atom, names: list[str], key: tuple[int, int]) -> None:
+        """Bring in the functions of another unit that call a global function by one of `names`. Who calls it by a name
+        that the patch gives to another function means that one, and stays."""
+        name = self.c.members[key].atom.name
         numbers = [i for i, u in enumerate(self.c.units) if (u.source, u.target) == (caller.source, caller.object)]
         if not numbers:
             reason = f"{caller.function} calls {name}, which can't be redirected"
@@ -245,15 +282,19 @@ class Redirects:
             return
         other = self.c.units[numbers[0]]
         view = other.changes.patched
+        stays = False
         for symbol in (a for a in view.atoms if a.kind == UNDEFINED and a.name in original.names):
             users = users_in(view, symbol, other.target == VMLINUX)
+            if symbol.name not in names:
+                stays |= any(caller.function in f.names for f in users.callers)
+                continue
             if users.takers:
                 fact = f"{name} can't be redirected, and {', '.join(users.takers[:3])} holds its address"
                 self._refuse("K4-not-traceable", other, name, fact)
             for function in users.callers:
                 self._pull_in(numbers[0], other, function, name, key)
         mine = (m for m in self.c.members.values() if m.unit == numbers[0] and m.role in REPLACED)
-        if not any(caller.function in m.atom.names for m in mine):
+        if not stays and not any(caller.function in m.atom.names for m in mine):
             fact = f"calls {name} by the kernel's call graph, and its unit, compiled again, does not show it"
             self._refuse("K15-pull", other, caller.function, f"{caller.function} {fact}")
 
@@ -319,6 +360,19 @@ class Redirects:
                 self.c.redirects.append(Redirect(number, patched, candidate, sympos, address, unit.target))
                 return
         self._refuse("K5-symbol", unit, name, f"kallsyms does not list {name}")
+
+
+def _is_new(unit: UnitResult, atom: Atom) -> bool:
+    """Whether the patch brings a global function or variable into a unit."""
+    new = atom.kind in (FUNCTION, DATA) and atom.id not in unit.changes.correlation.to_original
+    return new and atom.bind != STB.LOCAL
+
+
+def _names_of(unit: UnitResult, original: Atom, patched: Atom) -> list[str]:
+    """The names of an original function that mean `patched` now: where one body had several names, the patch may have
+    given some of them to another function."""
+    by_name = unit.changes.patched.by_name
+    return [n for n in original.names if n in patched.names or not any(a.kind == FUNCTION for a in by_name.get(n, ()))]
 
 
 def _is_clone(atom: Atom) -> bool:

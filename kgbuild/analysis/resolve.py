@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
-from kgbuild.analysis.exports import Export
-from kgbuild.analysis.image import KernelImage
-from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.elf.consts import STB
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.exports import Export
+    from kgbuild.analysis.image import KernelImage
+    from kgbuild.analysis.module_image import ModuleImage
 
 VMLINUX = "vmlinux"
 EXPORT, KLP, NEW_GLOBAL, WEAK_NULL, PLAIN = "export", "klp", "new", "weak", "plain"
 
 
-@dataclass(frozen=True, order=True)
-class Bound:
+class Bound(NamedTuple):
     """What a reference out of the module is bound to.
 
     how       export, klp, new (a new global of another unit), weak (an undefined weak symbol, left so) or plain (by
@@ -50,8 +52,7 @@ class Bound:
         return f".klp.sym.{self.object}.{self.name},{self.sympos}" + (f"@{self.patched}" if self.patched else "")
 
 
-@dataclass(frozen=True)
-class NotBound:
+class NotBound(NamedTuple):
     """A reference that can't be bound: refusal code and fact."""
 
     code: str

@@ -11,17 +11,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from kgbuild.analysis.closure import Closure, UnitResult, close_in
-from kgbuild.analysis.diff import INIT_SECTIONS, Changes
-from kgbuild.analysis.exports import Export
+from kgbuild.analysis.correlate import INIT_SECTIONS
+from kgbuild.analysis.diff import Changes
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.parity import EXACT, OVERRIDDEN, Binding, FunctionParity, ParityProof
 from kgbuild.analysis.resolve import EXPORT, KLP, PLAIN, VMLINUX, WEAK_NULL, Bound, NotBound, World
-from kgbuild.analysis.symtab import ParentSymbols
 from kgbuild.elf.consts import SHN, STB, STT
 from kgbuild.elf.object import Object, Symbol
 from kgbuild.special.view import View
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.exports import Export
+    from kgbuild.analysis.symtab import ParentSymbols
 
 _SHIFT = 40  # an address here is the section's index and the offset in it
 

@@ -75,8 +75,7 @@ class ArgumentLoad(NamedTuple):
     immediate: bool
 
 
-@dataclass(frozen=True)
-class Formatted:
+class Formatted(NamedTuple):
     """One instruction as text, in the syntax that the kernel's developers read: offset and length in bytes, mnemonic,
     operands, and where a branch inside the code leads (an offset in it), None for everything else."""
 

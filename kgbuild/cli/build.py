@@ -64,6 +64,7 @@ _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried
     metavar="NAME",
     help="Accept a unit or function without proof; recorded.",
 )
+@options.against_option
 @click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type; recorded.")
 @options.common_options
 def build(
@@ -83,6 +84,7 @@ def build(
     allow_compiler: bool,
     allow_unproven: tuple[str, ...],
     allow_type: tuple[str, ...],
+    against: tuple[Path, ...],
     common: options.Common,
 ) -> None:
     """Build a live patch module from PATCHES, applied in order, for one exact kernel.
@@ -110,6 +112,7 @@ def build(
         pull,
         on_top_of,
         frozenset(drop),
+        against,
     )
     state = Build()
     state.tell = lambda topic: show(out, state, topic)
@@ -200,3 +203,5 @@ def _show_closure(out: Output, r: dict[str, Any]) -> None:
         out.line("refs", ", ".join(f"{counts[k]} {names[k]}" for k in names if k in counts))
     for text in r["warnings"]:
         out.line("warning", text, style="yellow")
+    for row in r["consistency"]:
+        out.line("warning", f"{row['code']}  {row['fact']}; {row['remedy']}", style="yellow")

@@ -32,7 +32,13 @@ _format = click.option(
 @options.kernel_option
 @click.option("--callers", metavar="NAME", help="Show what leads to this function.")
 @click.option("--callees", metavar="NAME", help="Show what this function leads to.")
-@click.option("--depth", type=click.IntRange(1), default=1, show_default=True, help="Steps away from it.")
+@click.option(
+    "--reach",
+    "reached",
+    metavar="NAME",
+    help="Show what can reach this function: callers, and the data and exports that lead to them.",
+)
+@click.option("--depth", type=click.IntRange(1), help="Steps away from it [1; with --reach 6].")
 @click.option("--limit", type=click.IntRange(0), default=200, show_default=True, help="Functions shown; 0: all.")
 @_output
 @options.jobs_option
@@ -41,7 +47,8 @@ def graph(
     kernel_name: str,
     callers: str | None,
     callees: str | None,
-    depth: int,
+    reached: str | None,
+    depth: int | None,
     limit: int,
     output: Path | None,
     jobs: int,
@@ -52,27 +59,37 @@ def graph(
     NAME may be NAME@UNIT, NAME@MODULE or NAME,POSITION where several functions have one name. The first question to a
     kernel makes its index, which takes some seconds.
 
+    A call through a pointer shows nowhere. --reach says with each function which data holds its address (operations
+    tables, initcalls) and who uses that, whether it is exported, and what has no way in that is known.
+
     \b
     Example:
       kgbuild graph --kernel debian:newest-6.1-cloud --callers kfree_skb_reason --depth 2
     """
-    if (callers is None) == (callees is None):
-        raise click.UsageError("say either --callers NAME or --callees NAME")
-    from kgbuild.analysis.callgraph import CALLEES, CALLERS, reach
+    if sum(name is not None for name in (callers, callees, reached)) != 1:
+        raise click.UsageError("say one of --callers NAME, --callees NAME and --reach NAME")
+    from kgbuild.analysis.callgraph import CALLEES, CALLERS, reach, reach_with_ways
     from kgbuild.host.acquire import ensure_kernel
     from kgbuild.host.index import with_index
 
     out, form = _to_terminal(common, output), common.form
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
-    direction = CALLERS if callers is not None else CALLEES
+    direction = CALLEES if callees is not None else CALLERS
 
     def answer(index: Index) -> Reach:
-        return reach(index, index.choose(callers or callees or "").id, direction, depth, limit)
+        root = index.choose(callers or callees or reached or "").id
+        if reached is not None:
+            return reach_with_ways(index, root, depth or 6, limit)
+        return reach(index, root, direction, depth or 1, limit)
 
     found = with_index(kernel, out, answer)
     _write("\n".join(_lines(found, form)) + "\n", output, out)
     if common.report is not None:
         options.write_file(common.report, ("\n".join(_lines(found, "json")) + "\n").encode())
+    if reached is not None and form == "text":
+        from kgbuild.report.graph import summarise_ways
+
+        out.line("reach", summarise_ways(found))
     if not found.complete and (form != "text" or output is not None):
         total = max(found.uncut.values())
         click.echo(f"not complete: {len(found.functions)} functions (--limit {limit}), one has {total}", err=True)

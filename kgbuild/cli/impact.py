@@ -37,6 +37,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's."),
         click.option("--allow-unproven", multiple=True, metavar="NAME", help="Accept a unit or function as it is."),
         click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type."),
+        options.against_option,
     ):
         command = option(command)
     return command
@@ -61,6 +62,8 @@ def _analyse(
         max_units=limits["max_units"],
         max_pull=limits["max_pull"],
         pull=limits["pull"],
+        against=limits["against"],
+        make_index=True,
     )
     state = Build()
     state.tell = lambda topic: show(out, state, topic)
@@ -134,6 +137,16 @@ def _summary(state: Build) -> str:
     return ", ".join(f"{n} {what}" for n, what in counts if n or what == "redirected")
 
 
+def _chains(state: Build) -> dict[str, Any]:
+    """What `why` is answered from, as plain values."""
+    from dataclasses import asdict
+
+    from kgbuild.report.impact import chains_in
+
+    assert state.closure is not None
+    return {"chains": [asdict(c) for c in chains_in(state.closure)], "references": state.report["references"]}
+
+
 @click.command(short_help="Show why a function is in a patch.")
 @click.argument("function")
 @click.argument("patches", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -151,22 +164,40 @@ def why(
 ) -> None:
     """Show the chain that brings FUNCTION into a patch, step by step, or how the patch refers to it in the kernel.
 
+    FUNCTION may be NAME@UNIT, NAME@MODULE or NAME,POSITION where the patch has several of one name; all are shown
+    otherwise.
+
     \b
     Example:
       kgbuild why version_proc_show examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud
     """
     import difflib
 
-    from kgbuild.report.impact import chains_of, functions_of, render_chain, why_report
+    from kgbuild.analysis.callgraph import split_name
+    from kgbuild.host.acquire import ensure_kernel
+    from kgbuild.host.answers import answer_key, keep_answer, load_answer
+    from kgbuild.host.cache import Cache
+    from kgbuild.report.why import choose_chains, read_chains, references_of, render_chain, why_report
 
+    split_name(function)
     quiet = Output(quiet=not common.verbose, no_color=common.no_color)
-    state = _analyse(patches, kernel_name, jobs, common, quiet, limits)
-    assert state.closure is not None
-    chains = chains_of(state.closure, function)
-    references = [r for r in state.report["references"] if r["name"] == function]
+    for path in patches:
+        if not path.is_file():
+            raise UserError("can't be read", place=str(path), remedy="name a patch")
+    kernel = ensure_kernel(kernel_name, progress=quiet, offline=common.offline, jobs=jobs)
+    cache = Cache()
+    key = answer_key(kernel, patches, limits)
+    answer = load_answer(cache, key)
+    if answer is None:
+        answer = _chains(_analyse(patches, kernel_name, jobs, common, quiet, limits))
+        keep_answer(cache, key, answer)
+    known = read_chains(answer["chains"])
+    chains = choose_chains(known, function)
+    references = references_of(answer["references"], function)
     if not chains and not references:
-        names = functions_of(state.closure) + sorted({r["name"] for r in state.report["references"]})
-        near = difflib.get_close_matches(function, names, 5, 0.6)
+        names = sorted({n for chain in known for n in chain.names} | {r["name"] for r in answer["references"]})
+        name = split_name(function)[0]
+        near = [name] if name in names else difflib.get_close_matches(name, names, 5, 0.6)
         raise UserError(
             "is neither in the patch nor referred to by it",
             place=function,

@@ -74,8 +74,12 @@ def main() -> None:
 
 def run() -> None:
     """Entry point: maps every error to one message and the exit codes of the command-line contract."""
+    import gc
+
     from kgbuild.cli import ui
 
+    # what is made lives as long as the run does; looking for garbage in it again and again is a tenth of a short one
+    gc.set_threshold(100_000, 20, 20)
     try:
         status = main.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

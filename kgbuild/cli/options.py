@@ -52,6 +52,13 @@ format_option = click.option(
     show_default=True,
     help="Normal output: text, or the report as JSON.",
 )
+against_option = click.option(
+    "--against",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="MODULE",
+    help="Warn of functions that this live patch module replaces too.",
+)
 jobs_option = click.option(
     "--jobs", "-j", type=click.IntRange(1), default=lambda: os.cpu_count() or 1, help="Programs run at a time [CPUs]."
 )

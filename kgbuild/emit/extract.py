@@ -39,9 +39,9 @@ FUNC_ENTRY = 32
 CALLBACK_ENTRY = 24
 OBJECT_ENTRY = 48
 LATE_ENTRY = 24
+NOTES = ("__start_notes", "__stop_notes")
 THUNK = "kgbuild_thunk_"
 CONSTANT_ENTRY = 24
-NOTES = ("__start_notes", "__stop_notes")
 NOTE_NAME = b"kgbuild\0"
 NOTE_TYPE = 1
 

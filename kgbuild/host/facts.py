@@ -17,14 +17,10 @@ from kgbuild.analysis.facts import (
     compiler_facts,
     summarise,
 )
-from kgbuild.analysis.ipaclones import parse_ipa_clones
 from kgbuild.analysis.kinds import Kind
 from kgbuild.analysis.optimizations import clone_of, judge_shared
-from kgbuild.analysis.resolve import VMLINUX
-from kgbuild.elf.read import read
 from kgbuild.host.cache import Cache
-from kgbuild.host.index import Index, read_unit_at
-from kgbuild.host.results import find_original
+from kgbuild.host.index import VMLINUX, Index, read_unit_at
 from kgbuild.host.units import read_units
 from kgbuild.model import Kernel
 
@@ -46,20 +42,16 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
         unknown = "not known: vmlinux has no debugging information for its unit"
     else:
         unit, unknown = read_unit_at(kernel, offset)
-    callers = index.callers(function.id)
-    direct: dict[int, list[tuple[int, Kind]]] = {}
-    takers: dict[int, list[int]] = {}
-    for edge in callers:
-        if edge.kind.runs:
-            direct.setdefault(edge.caller, []).append((edge.offset, edge.kind))
-        else:
-            takers.setdefault(edge.caller, []).append(edge.offset)
+    caller_count, direct = index.callers_by_function(function.id, taken=False, limit=limit)
+    taker_count, takers = index.callers_by_function(function.id, taken=True, limit=limit)
+    source, evidence = index.unit_with_evidence(function.id)
     holders = index.address_takers(function.id)
     bound = limit or None
 
-    def caller(number: int, places: list[int], kinds: list[str]) -> Caller:
+    def caller(number: int, places: list[tuple[int, Kind]]) -> Caller:
         found = index.function(number)
-        return Caller(found.name, found.object, found.unit, tuple(places), tuple(sorted(set(kinds))))
+        kinds = sorted({kind.label for _, kind in places})
+        return Caller(found.name, found.object, found.unit, tuple(place for place, _ in places), tuple(kinds))
 
     inlined: list[InlinedInto] = []
     if unit is not None:
@@ -70,7 +62,8 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
     return Facts(
         function=function,
         unit=source,
-        unit_evidence=_unit_evidence(index, function),
+        unit_evidence=evidence,
+        noinstr=function.id in index.noinstr,
         names=tuple(names),
         shared=judge_shared([(n.name, n.bind == "local") for n in names]) if len(names) > 1 else None,
         clone=clone_of(function.name),
@@ -82,13 +75,10 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
         inlined=tuple(inlined[:bound]),
         inlined_count=len(inlined),
         inlined_unknown=unknown,
-        callers=tuple(
-            caller(n, [p for p, _ in places], [k.label for _, k in places])
-            for n, places in list(direct.items())[:bound]
-        ),
-        caller_count=len(direct),
-        takers=tuple(caller(n, places, ["address taken"]) for n, places in list(takers.items())[:bound]),
-        taker_count=len(takers),
+        callers=tuple(caller(n, places) for n, places in direct.items()),
+        caller_count=caller_count,
+        takers=tuple(caller(n, places) for n, places in takers.items()),
+        taker_count=taker_count,
         holders=tuple(
             Holder(
                 h.object,
@@ -113,7 +103,7 @@ def _compiler_facts(
     kernel: Kernel, object_name: str, source: str, names: set[str], limit: int | None
 ) -> CompilerFacts | None:
     """What an earlier build's compile of the unit tells; None where there was none. Nothing is compiled."""
-    from kgbuild.analysis.unitflags import flags_of, read_producer
+    from kgbuild.host.results import find_original
 
     if not source.endswith(".c") or shutil.which(kernel.cc) is None:
         return None
@@ -121,13 +111,12 @@ def _compiler_facts(
         objects = unit.modname.split(":") if unit.module else [VMLINUX]
         compiled = find_original(kernel, unit, Cache()) if object_name in objects else None
         if compiled is not None:
+            # numpy comes with these, and takes longer to load than the rest of the answer
+            from kgbuild.analysis.ipaclones import parse_ipa_clones
+            from kgbuild.analysis.unitflags import flags_of, read_producer
+            from kgbuild.elf.read import read
+
             flags = flags_of(read_producer(read(compiled.data)))
             dump = parse_ipa_clones(compiled.clones)
             return compiler_facts(dump, sorted(names), flags, compiled.optimized, limit)
     return None
-
-
-def _unit_evidence(index: Index, function: Function) -> str:
-    if not function.in_vmlinux:
-        return "only unit of the module" if function.unit else "the text of the module's sources"
-    return ".debug_aranges" if index.dwarf_unit(function.id) is not None else "symbol table"

@@ -12,21 +12,22 @@ of its schema; one of another number, or a damaged one, is made anew and the use
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kgbuild.analysis.callgraph import CALLERS, Edge, Function, Name, Taker
+from kgbuild.analysis.callgraph import CALLERS, Edge, Function, Name, Taker, split_name
 from kgbuild.analysis.kinds import Kind
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.cache import Cache
 from kgbuild.model import Kernel, Progress
 
 # Raise it whenever what the tables mean changes: an index of another number is made anew.
-SCHEMA = 2
+SCHEMA = 3
 VMLINUX = "vmlinux"
 _BINDS = {0: "local", 1: "global", 2: "weak"}
 _HEADER = struct.Struct(">16sH")
@@ -36,10 +37,14 @@ SELECT f.id, o.name, f.name, s.name, f.address, f.size, f.trace_site, f.init, co
 FROM functions f JOIN objects o ON o.id = f.object JOIN sections s ON s.id = f.section
 LEFT JOIN units u ON u.id = f.unit
 """
+_IN_NOINSTR_SECTION = """
+SELECT f.id FROM sections s JOIN functions f ON f.section = s.id AND f.object = s.object WHERE s.name = '.noinstr.text'
+"""
 T = TypeVar("T")
 
 if TYPE_CHECKING:
     from kgbuild.analysis.dwarf5 import UnitFacts
+    from kgbuild.elf.sections import Sections
 
 
 class IndexDamaged(ToolError):
@@ -61,6 +66,12 @@ def load_index(kernel: Kernel, progress: Progress, cache: Cache | None = None) -
     if fault is not None:
         _build(kernel, progress, fault, cache)
     return Index(path, kernel)
+
+
+def existing_index(kernel: Kernel) -> Index | None:
+    """The index of a kernel where there is one that can be used; none is made."""
+    path = index_path(kernel)
+    return Index(path, kernel) if _fault(path, kernel) is None else None
 
 
 def with_index(kernel: Kernel, progress: Progress, use: Callable[[Index], T], cache: Cache | None = None) -> T:
@@ -119,6 +130,7 @@ class Index:
         self.path = path
         self.kernel = kernel
         self._database = _open(path)
+        self._modules: dict[str, dict[int, tuple[str, str]]] = {}
         self._cached = lru_cache(maxsize=1 << 17)(self._function)
 
     def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
@@ -150,7 +162,7 @@ class Index:
 
     def function_at(self, object_name: str, address: int, section: str = "") -> Function | None:
         """The function that holds an address of vmlinux, or an offset in `section` of a module, else None."""
-        signed = address - (1 << 64) if address >> 63 else address
+        signed = _signed(address)
         where = "WHERE o.name = ? AND f.address <= ? AND f.address > ? - 1048576"
         values: tuple[object, ...] = (object_name, signed, signed)
         if section:
@@ -193,15 +205,16 @@ class Index:
         return self.function(number).trace_site
 
     def unit_of(self, number: int) -> str:
-        """Source file of a function's translation unit, relative to the source tree; "" where it is not known.
+        """Source file of a function's translation unit, relative to the source tree; "" where it is not known."""
+        return self.unit_with_evidence(number)[0]
 
-        Where the index knows only that it is one of a module's units, the one whose text alone looks like a definition
-        of it is taken.
-        """
+    def unit_with_evidence(self, number: int) -> tuple[str, str]:
+        """The same, and what says so. Of a module with several units the sources and the order of its code are read
+        (`module_units`)."""
         found = self.function(number)
-        if found.unit:
-            return found.unit
-        return self._unit_by_text(found)
+        if not found.in_vmlinux:
+            return (found.unit, "only unit of the module") if found.unit else self._in_module(found)
+        return found.unit, ".debug_aranges" if self.dwarf_unit(number) is not None else "symbol table"
 
     def candidate_units(self, number: int) -> list[str]:
         """The units a function may come from: one where that is known, else all of its module."""
@@ -214,28 +227,53 @@ class Index:
         )
         return [] if found.in_vmlinux else [str(source) for (source,) in rows]
 
-    def _unit_by_text(self, function: Function) -> str:
-        import re
+    def _in_module(self, function: Function) -> tuple[str, str]:
+        if function.object not in self._modules:
+            self._modules[function.object] = self._read_module_units(function)
+        return self._modules[function.object].get(function.id, ("", "the text of the module's sources"))
 
-        names = {n.family or n.name for n in self.aliases(function.id)} - {"init_module", "cleanup_module"}
-        names |= {name.partition(".")[0] for name in names}
-        pattern = re.compile(rb"^[A-Za-z_][^;=\n]*\b(%s)\s*\(" % b"|".join(re.escape(n.encode()) for n in names), re.M)
-        hits = []
+    def _read_module_units(self, function: Function) -> dict[int, tuple[str, str]]:
+        from kgbuild.analysis.module_units import Placed, assign_units
+
+        texts = {}
         for source in self.candidate_units(function.id):
-            try:
-                text = (self.kernel.source / source).read_bytes()
-            except OSError:
-                continue
-            # a prototype ends with a semicolon before any brace does
-            if any(_defines(text, match.end()) for match in pattern.finditer(text)):
-                hits.append(source)
-        return hits[0] if len(hits) == 1 else ""
+            with contextlib.suppress(OSError):
+                texts[source] = (self.kernel.source / source).read_bytes()
+        rows = self._rows(
+            "SELECT f.id, s.name, f.address, y.name, y.family FROM functions f JOIN objects o ON o.id = f.object "
+            "JOIN sections s ON s.id = f.section JOIN symbols y ON y.function = f.id WHERE o.name = ?",
+            (function.object,),
+        )
+        names: dict[tuple[int, str, int], set[str]] = {}
+        for number, section, address, name, family in rows:
+            # these two are aliases that the macros module_init() and module_exit() make
+            if name not in ("init_module", "cleanup_module"):
+                stems = {family or name, str(name).partition(".")[0]}
+                names.setdefault((number, section, address), set()).update(stems)
+        return assign_units([Placed(*place, frozenset(known)) for place, known in names.items()], texts)
 
     # Edges
 
     def callers(self, number: int, limit: int = 0) -> list[Edge]:
         """References to a function from code, by caller and place; at most `limit` (0: all)."""
         return list(self._edges("callee", number, limit))
+
+    def callers_by_function(
+        self, number: int, *, taken: bool, limit: int = 0
+    ) -> tuple[int, dict[int, list[tuple[int, Kind]]]]:
+        """How many functions lead to one by running it, or take its address (`taken`); and of the first `limit` of
+        them (0: all) the places, as (offset, kind)."""
+        which = f"callee = ? AND kind {'=' if taken else '!='} {int(Kind.ADDRESS_TAKEN)}"
+        ((count,),) = self._rows(f"SELECT count(DISTINCT caller) FROM calls WHERE {which}", (number,))
+        first = f"SELECT DISTINCT caller FROM calls WHERE {which} ORDER BY caller LIMIT {limit or -1}"
+        rows = self._rows(
+            f"SELECT caller, offset, kind FROM calls WHERE {which} AND caller IN ({first}) ORDER BY caller, offset",
+            (number, number),
+        )
+        found: dict[int, list[tuple[int, Kind]]] = {}
+        for caller, offset, kind in rows:
+            found.setdefault(caller, []).append((offset, Kind(kind)))
+        return int(count), found
 
     def callees(self, number: int, limit: int = 0) -> list[Edge]:
         """References from a function's code to functions, by place; at most `limit` (0: all)."""
@@ -288,6 +326,28 @@ class Index:
             )
         return out
 
+    def uses(self, number: int) -> list[str]:
+        """Names of the data with function pointers whose address a function takes."""
+        rows = self._rows(
+            "SELECT h.name FROM users u JOIN holders h ON h.id = u.holder WHERE u.function = ? ORDER BY h.id", (number,)
+        )
+        return [str(name) for (name,) in rows]
+
+    @cached_property
+    def noinstr(self) -> frozenset[int]:
+        """Functions of noinstr code and of the entries: those of vmlinux by the extents that the linker script marks,
+        because it puts them into .text; those of modules by their section."""
+        found = {n for (n,) in self._rows(_IN_NOINSTR_SECTION)}
+        for (extent,) in self._rows("SELECT value FROM meta WHERE key GLOB 'extent:*'"):
+            start, end = (int(part, 16) for part in str(extent).split("-"))
+            rows = self._rows(
+                "SELECT f.id FROM functions f JOIN objects o ON o.id = f.object "
+                "WHERE o.name = ? AND f.address >= ? AND f.address < ?",
+                (VMLINUX, _signed(start), _signed(end)),
+            )
+            found |= {n for (n,) in rows}
+        return frozenset(found)
+
     # The whole
 
     def edges(self) -> Iterator[Edge]:
@@ -323,22 +383,20 @@ class Index:
         UNIT is a source file or its end. Raises UserError: with the nearest names where there is none, with the list
         where there are several.
         """
-        name, _, position = wanted.partition(",")
-        name, _, place = name.partition("@")
-        if position and not position.isdigit():
-            raise UserError(f"{position!r} is no position", place=wanted, remedy="say NAME,POSITION with a number")
+        name, place, position = split_name(wanted)
         found = self.functions_named(name)
         if not found:
-            everywhere = self._inlined_in(name, place)
+            everywhere, units = self._inlined_in(name, place)
             if everywhere:
+                more = f", and more in {units - _UNITS} other units" if units > _UNITS else ""
                 raise UserError(
-                    f"has no body of its own: it is inlined into {', '.join(everywhere[:8])}",
+                    f"has no body of its own: it is inlined into {', '.join(everywhere[:8])}{more}",
                     place=wanted,
                     remedy="ask about one of those",
                 )
             near = self.nearest(name)
             raise UserError(
-                "no function of that name in this kernel (NAME@UNIT tells whether it is inlined everywhere)",
+                "no function of that name in this kernel, nor one that is inlined everywhere",
                 place=name,
                 remedy=f"nearest: {', '.join(near)}" if near else "",
             )
@@ -346,25 +404,34 @@ class Index:
         if len(fitting) == 1:
             return fitting[0]
         listed = "\n".join(self._listed(f, name) for f in (fitting or found)[:_LISTED])
-        more = len(fitting or found) - _LISTED
-        listed += f"\n  ({more} more)" if more > 0 else ""
+        hidden = len(fitting or found) - _LISTED
+        listed += f"\n  ({hidden} more)" if hidden > 0 else ""
         fact = f"{len(fitting)} functions have this name" if fitting else "no function of that name is there; there are"
         raise UserError(
             f"{fact}\n{listed}", place=wanted, remedy="choose one with NAME@UNIT, NAME@MODULE or NAME,POSITION"
         )
 
-    def _inlined_in(self, name: str, place: str) -> list[str]:
-        """Functions of the unit `place` that a function without a body was inlined into."""
-        if "." not in place:
-            return []
-        rows = self._rows(
-            "SELECT dwarf FROM units WHERE dwarf IS NOT NULL AND (source = ? OR source LIKE '%/' || ?)", (place, place)
-        )
+    def _inlined_in(self, name: str, place: str) -> tuple[list[str], int]:
+        """Functions that one without a body was inlined into, of the unit `place` where that is one, else of the first
+        units of vmlinux that mention it; and how many units do."""
+        from kgbuild.analysis.dwarf5 import DwarfError, find_units, read_unit
+
+        rows = self._rows("SELECT dwarf, source FROM units WHERE dwarf IS NOT NULL ORDER BY dwarf")
+        if "." in place:
+            rows = [row for row in rows if row[1] == place or str(row[1]).endswith("/" + place)]
+        if not rows:
+            return [], 0
         found: set[str] = set()
-        for (offset,) in rows:
-            unit, _ = read_unit_at(self.kernel, offset)
-            found |= {one.into for one in (unit.inlined if unit is not None else ()) if one.callee == name}
-        return sorted(found)
+        sources = {offset: str(source) for offset, source in rows}
+        file = _vmlinux(self.kernel)
+        try:
+            mentioned = sorted(sources) if "." in place else find_units(file, name, sorted(sources))
+            for offset in mentioned[:_UNITS]:
+                unit = read_unit(file, offset)
+                found |= {f"{one.into} ({sources[offset]})" for one in unit.inlined if one.callee == name}
+        except DwarfError:
+            return [], 0
+        return sorted(found), len(mentioned)
 
     def _fits(self, function: Function, name: str, place: str, position: str) -> bool:
         if place:
@@ -385,21 +452,32 @@ class Index:
 
 
 _LISTED = 40
+_UNITS = 8  # whose debugging information is read to find where a function was inlined
 
 
 def read_unit_at(kernel: Kernel, offset: int) -> tuple[UnitFacts | None, str]:
     """What debugging information says about the unit at an offset of vmlinux's .debug_info, or why that is unknown."""
+    from kgbuild.analysis.dwarf5 import DwarfError, read_unit
+
+    try:
+        return read_unit(_vmlinux(kernel), offset), ""
+    except DwarfError as error:
+        return None, f"not known: {error}"
+
+
+def _vmlinux(kernel: Kernel) -> Sections:
     import mmap
 
-    from kgbuild.analysis.dwarf5 import DwarfError, read_unit
-    from kgbuild.elf.read import read
+    from kgbuild.elf.sections import read_sections
 
     with kernel.vmlinux.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    try:
-        return read_unit(read(memoryview(data)), offset), ""
-    except DwarfError as error:
-        return None, f"not known: {error}"
+    return read_sections(memoryview(data))
+
+
+def _signed(address: int) -> int:
+    """An address as the tables hold it."""
+    return address - (1 << 64) if address >> 63 else address
 
 
 def _plain(text: str) -> str:
@@ -432,14 +510,3 @@ def _as_name(row: Any) -> Name:
         bool(exported),
         str(family) if family is not None else "",
     )
-
-
-def _defines(text: bytes, at: int) -> bool:
-    """Whether the parameter list that begins at `at` is followed by a body."""
-    depth = 1
-    while at < len(text) and depth:
-        depth += {40: 1, 41: -1}.get(text[at], 0)
-        at += 1
-    rest = text[at : at + 200]
-    brace, semicolon = rest.find(b"{"), rest.find(b";")
-    return brace >= 0 and (semicolon < 0 or brace < semicolon)

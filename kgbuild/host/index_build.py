@@ -138,6 +138,8 @@ class _Writer:
         self._calls(base, graph)
         self._pointers(number, section, base, graph)
         self._strays(section, base, graph)
+        for text, (start, end) in graph.layout.extents(("noinstr", "entry")).items():
+            self._rows("meta", 2, [(f"extent:{text}", f"{start:#x}-{end:#x}")])
         for kind, count in graph.edges.unread.items():
             self._rows("meta", 2, [(f"unread:{name}:{kind}", str(count))])
 

@@ -224,13 +224,15 @@ def read_sources(path: Path) -> list[tuple[str, str, bool]]:
 
 
 def read_modules(path: Path) -> dict[str, list[str]]:
-    """Source files of each loadable module, by its name (with underscores)."""
+    """Source files of each loadable module, by its name (with underscores). A unit may be in several: kbuild joins
+    their names by colons. KBUILD_MODFILE does not tell: of a module of several units it names the unit."""
     found: dict[str, list[str]] = {}
     with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
-        for modfile, source in database.execute(
-            "SELECT DISTINCT modfile, source FROM units WHERE module = 1 ORDER BY modfile, source"
+        for names, source in database.execute(
+            "SELECT DISTINCT modname, source FROM units WHERE module = 1 ORDER BY modname, source"
         ):
-            found.setdefault(posixpath.basename(modfile).replace("-", "_"), []).append(source)
+            for name in names.split(":"):
+                found.setdefault(name.replace("-", "_"), []).append(source)
     return found
 
 

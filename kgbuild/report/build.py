@@ -180,6 +180,7 @@ def empty_report(kernel: Kernel | None) -> dict[str, Any]:
         "references": [],
         "noise": [],
         "warnings": [],
+        "consistency": [],
         "findings": [],
         "refusals": [],
         "error": None,

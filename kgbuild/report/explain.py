@@ -139,7 +139,7 @@ class _Explainer:
         if reason is not None:
             verdict = "changed"
             if reason.kind == "code" and blocks:
-                reason = replace(reason, offset=_first_changed(blocks[0], reason.offset))
+                reason = reason._replace(offset=_first_changed(blocks[0], reason.offset))
             sentences.append(self._because(reason))
             if reason.kind in ("cold", "prefix"):
                 blocks += self._half_alone(o, p, {id(a) for pair in family for a in pair})
@@ -185,7 +185,9 @@ class _Explainer:
             sentences.append(f"the {there} object has {', '.join(like)}, which is not the same")
         for key, sides in self.c.undecided.items():
             if atom.id in sides[1 if state == NEW else 0]:
-                sentences.append(f"which one corresponds to it can't be told: several are named {key.split(' ', 1)[1]}")
+                sentences.append(
+                    f"which one corresponds to it can't be told: several are named {key.rpartition(' ')[2]}"
+                )
         sentences += self._standing(name, [(view, atom)], True)
         return Explanation(name, state, tuple(sentences), (), (block,))
 

@@ -30,6 +30,7 @@ def render_tree(reach: Reach, *, unicode: bool) -> Iterator[str]:
     shown = len(outward.get(reach.root, {}))
     total = reach.uncut.get(reach.root, shown)
     yield f"{root.name}  {_where(root)}  {verb} {total} function{'s' * (total != 1)}"
+    yield from _ways(reach, reach.root, "", marks[2])
     opened = {reach.root}
     # (indent, function, neighbours still to show): a stack, because kernels nest deeper than Python likes
     stack: list[tuple[str, int, list[tuple[int, list[Edge]]]]] = [("", reach.root, _sorted(reach, outward, reach.root))]
@@ -49,7 +50,44 @@ def render_tree(reach: Reach, *, unicode: bool) -> Iterator[str]:
         if opens:
             opened.add(number)
             below = indent + (marks[3] if last else marks[2])
+            yield from _ways(reach, number, below, marks[2])
             stack.append((below, number, _sorted(reach, outward, number)))
+
+
+_SAYS = {
+    "pointer": "its address is in",
+    "initcall": "run once by",
+    "export": "exported as",
+    "stray": "led to by code without a symbol in",
+}
+
+
+def _ways(reach: Reach, number: int, indent: str, bar: str) -> Iterator[str]:
+    """Lines for the ways into a function that are no calls."""
+    more = reach.uncut.get(number, 0) or any(e.callee == number for e in reach.edges)
+    lead = indent + (bar if more else "   ")
+    for way in reach.ways.get(number, ()):
+        users = ", ".join(way.users[:3]) + (f" and {way.user_count - 3} more" if way.user_count > 3 else "")
+        used = f"  used by {users}" if users else ""
+        yield f"{lead}* {_SAYS[way.kind]} {way.place}  {way.object}{used}"
+
+
+def summarise_ways(reach: Reach) -> str:
+    """How many ways in there are, and where nothing is known to lead in."""
+    counts: dict[str, int] = {}
+    for ways in reach.ways.values():
+        for way in ways:
+            counts[way.kind] = counts.get(way.kind, 0) + 1
+    parts = [", ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in sorted(counts.items())) or "none"]
+    if reach.ends:
+        names = sorted(reach.functions[n].name for n in reach.ends)
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        parts.append(f"no way in is known to {', '.join(names[:5])}{more}")
+    if reach.further:
+        parts.append(f"{len(reach.further)} function{'s' * (len(reach.further) != 1)} not followed (--depth)")
+    if not reach.complete:
+        parts.append("not all callers followed (--limit)")
+    return f"ways in beside calls: {'; '.join(parts)}"
 
 
 def _sorted(reach: Reach, outward: dict[int, dict[int, list[Edge]]], near: int) -> list[tuple[int, list[Edge]]]:
@@ -108,6 +146,20 @@ def graph_json(reach: Reach) -> dict[str, Any]:
             }
             for e in reach.edges
         ],
+        "ends": list(reach.ends),
+        "further": list(reach.further),
+        "ways": [
+            {
+                "function": number,
+                "kind": way.kind,
+                "object": way.object,
+                "place": way.place,
+                "users": list(way.users),
+                "user_count": way.user_count,
+            }
+            for number, ways in sorted(reach.ways.items())
+            for way in ways
+        ],
     }
 
 
@@ -129,6 +181,11 @@ def render_dot(reach: Reach) -> Iterator[str]:
     for (caller, callee, kind), places in arrows.items():
         label = "" if kind == "call" else f"label={_quoted(kind)}, "
         yield f"  n{caller} -> n{callee} [{label}tooltip={_quoted(', '.join(places[:16]))}];"
+    for number, ways in sorted(reach.ways.items()):
+        for place, way in enumerate(ways):
+            node = f"w{number}_{place}"
+            yield f"  {node} [label={_quoted(way.place)}, tooltip={_quoted(way.object)}, shape=ellipse];"
+            yield f"  {node} -> n{number} [label={_quoted(way.kind)}, style=dotted];"
     yield "}"
 
 

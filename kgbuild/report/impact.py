@@ -1,47 +1,36 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a patch would touch and why, from a finished closure: as lines, as data, as a graph for Graphviz."""
+"""What a patch would touch and why, from a finished closure: as chains, as a graph for Graphviz."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 from kgbuild.analysis.closed import Closure, Member
 from kgbuild.analysis.evidence import evidence_of
+from kgbuild.report.why import Chain, Step, choose_chains
 from kgbuild.special.view import FUNCTION
 
 _SHOWN = ("changed", "pulled", "new", "carried")
-_SAYS = {
-    "changed": "the patch changes",
-    "new": "the patch brings",
-    "pulled": "so its caller comes along",
-    "carried": "and this is carried as a copy",
-    "cold": "with its cold half",
-    "prefix": "with its padding",
-    "data": "with data",
-}
 
 
-@dataclass(frozen=True)
-class Step:
-    """One link of a chain: what the step is, the function, its unit, why, and how that is known."""
+def chains_in(closure: Closure) -> list[Chain]:
+    """The chain of each function of a patch, by unit and place."""
+    positions: dict[tuple[int, int], list[int]] = {}
+    for r in closure.redirects:
+        positions.setdefault((r.unit, r.atom.id), []).append(r.sympos)
+    out = []
+    for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):
+        if m.atom.kind == FUNCTION:
+            unit = closure.units[m.unit]
+            at = tuple(positions.get((m.unit, m.atom.id), ()))
+            steps = tuple(_chain(closure, m))
+            out.append(Chain(m.atom.names, m.role in _SHOWN, unit.source, unit.target, at, steps))
+    return out
 
-    role: str
-    function: str
-    unit: str
-    reason: str
-    evidence: tuple[str, ...] = ()
 
-
-def chains_of(closure: Closure, name: str) -> list[list[Step]]:
-    """Why the functions of a name are in the patch: for each, the steps from what the patch changes to it. A name
-    without the numbers of clones finds the clones as well."""
-    found = [m for m in closure.members.values() if m.atom.kind == FUNCTION and name in m.atom.names]
-    if not found:
-        stems = (m for m in closure.members.values() if m.atom.kind == FUNCTION and m.role in _SHOWN)
-        found = [m for m in stems if any(n.partition(".")[0] == name for n in m.atom.names)]
-    return [_chain(closure, m) for m in sorted(found, key=lambda m: (m.unit, m.atom.id))]
+def chains_of(closure: Closure, wanted: str) -> list[list[Step]]:
+    """`choose_chains` for a closure."""
+    return choose_chains(chains_in(closure), wanted)
 
 
 def _chain(closure: Closure, member: Member) -> list[Step]:
@@ -54,21 +43,6 @@ def _chain(closure: Closure, member: Member) -> list[Step]:
         steps.insert(0, Step(at.role, at.atom.name, source, at.reason, tuple(evidence_of(closure, at))))
         at = closure.members.get(at.via) if at.via is not None else None
     return steps
-
-
-def render_chain(steps: list[Step]) -> Iterator[str]:
-    """A chain as lines of text."""
-    yield f"{steps[-1].function} is in the patch because"
-    for step in steps:
-        yield f"  {_SAYS[step.role]:<31} {step.function:<32} {step.unit}"
-        yield f"  {'':<31} {step.reason}"
-        for seen in step.evidence:
-            yield f"  {'':<31} {seen}"
-
-
-def functions_of(closure: Closure) -> list[str]:
-    """Names of every function in the patch."""
-    return sorted({n for m in closure.members.values() if m.atom.kind == FUNCTION for n in m.atom.names})
 
 
 def render_dot(closure: Closure) -> Iterator[str]:
@@ -95,14 +69,3 @@ def _id(unit: int, atom: int) -> str:
 
 def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
-
-
-def why_report(name: str, chains: list[list[Step]], references: list[dict[str, Any]]) -> dict[str, Any]:
-    """The answer to `why` as data."""
-    return {
-        "schema_version": 1,
-        "function": name,
-        "in_patch": bool(chains),
-        "chains": [[vars(s) for s in chain] for chain in chains],
-        "references": references,
-    }

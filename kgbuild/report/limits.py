@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kgbuild.analysis import noise
+from kgbuild.analysis import consistency, noise
 from kgbuild.analysis.probes import PROBES
 from kgbuild.refusals import RULES, Rule
 
@@ -20,10 +20,15 @@ GROUPS = {
     "L": ("What is loaded before", "Seen from the modules given with --on-top-of."),
     "Y": ("Parity", "The kernel's own source, compiled again, must give the code that runs."),
     "K": ("The change", "Seen from the compiled code: what can't be replaced while a kernel runs."),
+    "W": (
+        "Warnings",
+        "Nothing is refused for these: the module is right, but may not take effect as one expects. `impact` and "
+        "`build` show them, and the report has them under `consistency`, with the places they were seen at.",
+    ),
 }
 
 _HEAD = """\
-<!-- Made by `make docs` from kgbuild/refusals.py. Do not edit. -->
+<!-- Made by `make docs` from kgbuild/refusals.py and kgbuild/analysis/consistency.py. Do not edit. -->
 
 # What kgbuild refuses, and what to do then
 
@@ -38,7 +43,7 @@ def render_limits() -> str:
     Raises KeyError for a code whose letter is in no group.
     """
     rows: dict[str, list[Rule]] = {letter: [] for letter in GROUPS}
-    for code, rule in RULES.items():
+    for code, rule in {**RULES, **consistency.RULES}.items():
         rows[code[0]].append(rule)
     return _HEAD + "".join(
         f"\n## {GROUPS[letter][0]}\n\n{GROUPS[letter][1]}\n\n{_table(rules)}" for letter, rules in rows.items() if rules

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from kgbuild.analysis.kinds import Kind
+from kgbuild.analysis.module_units import Placed, assign_units
 from kgbuild.host.index import Index, load_index
 from kgbuild.model import Kernel, SilentProgress
 from tests.kernel.conftest import kgbuild
@@ -181,9 +182,49 @@ def test_bounded_output_and_json(kernel_name: str) -> None:
         (("facts", "tcp_akc"), "nearest: tcp_ack"),
         (("facts", "c_start"), "c_start,2"),
         (("graph", "--callers", "no_such_function_at_all"), "no function of that name"),
-        (("graph",), "--callers NAME or --callees NAME"),
+        (("graph",), "one of --callers NAME, --callees NAME and --reach NAME"),
+        (("facts", "tcp_clean_rtx_queue"), "inlined into tcp_ack (net/ipv4/tcp_input.c)"),
+        (("facts", "init_module"), "more)"),
+        (("graph", "--callees", "tcp_ack@net/ipv4/udp.c"), "net/ipv4/tcp_input.c"),
     ],
 )
 def test_bad_names(kernel_name: str, words: tuple[str, ...], text: str) -> None:
     ran = kgbuild(*words, "--kernel", kernel_name)
     assert ran.status == 2 and text in ran.stderr and not ran.stdout
+
+
+def test_units_told_by_text_and_order(index: Index, kernel: Kernel) -> None:
+    """What is said of modules, held against debugging information, which vmlinux has: directories as if they were
+    modules."""
+    for folder in ("fs/ext4", "net/ipv4", "drivers/base"):
+        functions = [
+            f for f in index.functions() if f.in_vmlinux and f.unit.rpartition("/")[0] == folder and not f.init
+        ]
+        texts = {unit: (kernel.source / unit).read_bytes() for unit in {f.unit for f in functions}}
+        placed = [
+            Placed(f.id, f.section, f.address, frozenset(n.family or n.name for n in index.aliases(f.id)))
+            for f in functions
+        ]
+        found = assign_units(placed, texts)
+        assert len(texts) > 20 and len(found) > 0.7 * len(functions)
+        assert [f.name for f in functions if f.id in found and found[f.id][0] != f.unit] == []
+
+
+def test_units_of_modules(index: Index) -> None:
+    """A module of several units: each function that has a place in a source gets one of them."""
+    for module, least in (("xfs", 2000), ("sunrpc", 1000), ("btrfs", 2300)):
+        functions = [f for f in index.functions() if f.object == module]
+        assert functions
+        units = {f.id: index.unit_of(f.id) for f in functions}
+        assert sum(map(bool, units.values())) > least
+        assert set(units.values()) - {""} <= set(index.candidate_units(functions[0].id))
+
+
+def test_a_function_with_very_many_callers_is_cut(kernel_name: str) -> None:
+    """Tens of thousands call it; what is shown is bounded and says so, in every form and at two steps."""
+    for words in ((), ("--depth", "2"), ("--format", "json")):
+        ran = kgbuild("graph", "--callers", "__stack_chk_fail", *words, "--kernel", kernel_name)
+        assert ran.status == 0 and len(ran.stdout) < 400_000
+        assert ("more: --limit 0 shows all" in ran.stdout) if "json" not in words else ("not complete" in ran.stderr)
+    ran = kgbuild("facts", "__stack_chk_fail", "--kernel", kernel_name)
+    assert ran.status == 0 and "more of 2" in ran.stdout and len(ran.stdout.splitlines()) < 60

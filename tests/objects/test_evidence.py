@@ -9,7 +9,8 @@ from kgbuild.analysis.closure import Closure, close
 from kgbuild.analysis.evidence import evidence_of
 from kgbuild.analysis.ipaclones import parse_ipa_clones
 from kgbuild.report.build import closure_report
-from kgbuild.report.impact import chains_of, render_chain
+from kgbuild.report.impact import chains_of
+from kgbuild.report.why import render_chain
 from tests.objects.kernel import EXPORTS, Patched, close_text
 from tests.objects.test_clones import ISRA, SECOND, again
 from tests.toolchain import CC, PAIRS, pair_flags, run, scratch

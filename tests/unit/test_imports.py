@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 
 from kgbuild import refusals
+from kgbuild.analysis import consistency
 from kgbuild.report.limits import render_limits, render_noise, render_probes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,12 +154,12 @@ def test_limits_are_those_of_the_registry() -> None:
 
 def test_limits_name_every_code_once() -> None:
     cells = re.findall(r"^\| `([A-Z]\d+-[a-z-]+)` \|", render_limits(), re.MULTILINE)
-    assert sorted(cells) == sorted(refusals.RULES)
+    assert sorted(cells) == sorted([*refusals.RULES, *consistency.RULES])
 
 
 def test_codes_keep_their_form() -> None:
-    assert all(re.fullmatch(r"[A-Z]\d+-[a-z]+(-[a-z]+)*", code) for code in refusals.RULES)
-    numbers = [code.split("-")[0] for code in refusals.RULES]
+    assert all(re.fullmatch(r"[A-Z]\d+-[a-z]+(-[a-z]+)*", code) for code in [*refusals.RULES, *consistency.RULES])
+    numbers = [code.split("-")[0] for code in [*refusals.RULES, *consistency.RULES]]
     assert len(set(numbers)) == len(numbers)
 
 

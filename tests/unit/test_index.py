@@ -7,28 +7,34 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import networkx
 import pytest
 
-from kgbuild.analysis.callgraph import CALLEES, CALLERS, reach
+from kgbuild.analysis.callgraph import CALLEES, CALLERS, reach, reach_with_ways
+from kgbuild.analysis.facts import compiler_facts
+from kgbuild.analysis.ipaclones import parse_ipa_clones
 from kgbuild.analysis.kinds import Kind
+from kgbuild.analysis.unitflags import Flag
 from kgbuild.errors import UserError
 from kgbuild.host import index_build
 from kgbuild.host.cache import Cache
 from kgbuild.host.facts import read_facts
 from kgbuild.host.index import SCHEMA, Index, index_path, load_index, with_index
-from kgbuild.host.units import write_units
-from kgbuild.model import Kernel, KernelId, SilentProgress, Task, UnitCommand
+from kgbuild.model import Kernel, SilentProgress, Task
 from kgbuild.report.facts import facts_json, render_facts
-from kgbuild.report.graph import graph_json, render_dot, render_graphml, render_tree
-from tests.toolchain import KERNEL_FLAGS, compile_text, run
+from kgbuild.report.graph import graph_json, render_dot, render_graphml, render_tree, summarise_ways
+from tests.smallkernel import small_kernel
 
+SCHEMA_FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schema"
 CORE = """
 __attribute__((noipa)) int shared(int x) { return x * 3; }
 static __attribute__((noinline)) int show(int x) { return shared(x) + 1; }
-int open_core(int x) { return show(x) + shared(x); }
+static inline int tiny(int x) { return x * 11; }
+int open_core(int x) { return show(x) + tiny(shared(x)); }
 int ring_b(int x);
 __attribute__((noinline)) int ring_a(int x) { return x ? ring_b(x - 1) + 1 : 0; }
 __attribute__((noinline)) int ring_b(int x) { return x ? ring_a(x - 2) + 2 : 0; }
@@ -45,6 +51,7 @@ TWO = """
 __attribute__((noipa)) int from_two(int x) { return x + 5; }
 int idle(int x) { return from_two(x) + from_two(x + 1); }
 """
+MORE = "int from_two(int);\nint more(void) { return from_two(3); }\n"
 
 
 class Noting(SilentProgress):
@@ -66,46 +73,11 @@ class Noting(SilentProgress):
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> Kernel:
-    root = tmp_path / "kernel"
-    modules = root / "modules"
-    modules.mkdir(parents=True)
-    flags = (*KERNEL_FLAGS, "-fno-optimize-sibling-calls", "-g")
-    for name, text in (("core", CORE), ("other", OTHER)):
-        (root / f"{name}.o").write_bytes(compile_text(text, *flags, name=f"{name}.c"))
-    address = "-Ttext=0xffffffff81000000"
-    run("ld", "-q", address, "-e", "shared", "-o", "vmlinux", "core.o", "other.o", cwd=root)
-    (modules / "one.ko").write_bytes(compile_text(ONE, *KERNEL_FLAGS, name="one.c"))
-    (modules / "two-b.ko").write_bytes(compile_text(TWO, *KERNEL_FLAGS, name="two.c"))
-    (root / "symvers").write_text(
-        "0x0\tshared\tvmlinux\tEXPORT_SYMBOL\t\n0x0\tfrom_two\tfs/two-b\tEXPORT_SYMBOL_GPL\t\n"
-    )
-    units = [
-        UnitCommand(source, source[:-1] + "o", modfile, modfile.rpartition("/")[2], module, ("cc",), ())
-        for source, modfile, module in (
-            ("core.c", "core", False),
-            ("other.c", "other", False),
-            ("fs/one.c", "fs/one", True),
-            ("fs/two.c", "fs/two-b", True),
-            ("fs/more.c", "fs/two-b", True),
-        )
-    ]
-    write_units(units, root / "units.sqlite")
-    (root / "fs").mkdir()
-    (root / "fs/two.c").write_text(TWO)
-    (root / "fs/more.c").write_text("int from_two(int);\nint more(void) { return from_two(3); }\n")
-    return Kernel(
-        id=KernelId("local", "small", "", "ab" * 20),
-        root=root,
-        source=root,
-        build=root,
-        config=root / "config",
-        symvers=root / "symvers",
-        vmlinux=root / "vmlinux",
-        image=root / "image",
-        modules=modules,
-        units=root / "units.sqlite",
-        cc="gcc-12",
-        compiler="gcc",
+    return small_kernel(
+        tmp_path / "kernel",
+        {"core.c": CORE, "other.c": OTHER},
+        {"one": ("fs/one", {"fs/one.c": ONE}), "two-b": ("fs/two-b", {"fs/two.c": TWO, "fs/more.c": MORE})},
+        {"shared": "vmlinux", "from_two": "fs/two-b"},
     )
 
 
@@ -132,7 +104,21 @@ def test_callers_across_objects(index: Index) -> None:
         ("one", "of_one", Kind.CALL),
     }
     # an export of a module that is read after the one that uses it, and a call within one section of a module
-    assert callers_of(index, "from_two") == {("one", "of_one", Kind.CALL), ("two_b", "idle", Kind.CALL)}
+    assert callers_of(index, "from_two") == {
+        ("one", "of_one", Kind.CALL),
+        ("two_b", "idle", Kind.CALL),
+        ("two_b", "more", Kind.TAIL_CALL),
+    }
+
+
+def test_callers_by_function(index: Index) -> None:
+    number = index.choose("from_two").id
+    count, first = index.callers_by_function(number, taken=False, limit=2)
+    assert count == 3 and len(first) == 2
+    (idle,) = [n for n in first if index.function(n).name == "idle"]
+    assert [kind for _, kind in first[idle]] == [Kind.CALL, Kind.CALL]
+    assert index.callers_by_function(number, taken=False)[1].keys() == {e.caller for e in index.callers(number)}
+    assert index.callers_by_function(number, taken=True) == (0, {})
 
 
 def test_each_place_is_evidence(index: Index) -> None:
@@ -161,7 +147,7 @@ def test_unit_of_a_module_with_several(index: Index) -> None:
     assert function.unit == ""
     assert index.candidate_units(function.id) == ["fs/more.c", "fs/two.c"]
     # a prototype and a call in the other file are no definition
-    assert index.unit_of(function.id) == "fs/two.c"
+    assert index.unit_with_evidence(function.id) == ("fs/two.c", "the text of the module's sources")
 
 
 @pytest.mark.parametrize(
@@ -172,6 +158,9 @@ def test_unit_of_a_module_with_several(index: Index) -> None:
         ("show,9", ["show,1", "show,2"]),
         ("show@nowhere.c", ["core.c", "other.c"]),
         ("show,x", ["is no position"]),
+        ("tiny", ["no body of its own", "inlined into open_core (core.c)"]),
+        ("tiny@core.c", ["inlined into open_core (core.c)"]),
+        ("tiny@other.c", ["no function of that name"]),
     ],
 )
 def test_names_that_choose_nothing(index: Index, name: str, texts: list[str]) -> None:
@@ -194,6 +183,15 @@ def test_facts(index: Index, kernel: Kernel) -> None:
     text = "\n".join(render_facts(facts))
     assert "position 2" in text and "handlers" in text
     assert json.loads(json.dumps(facts_json(facts)))["function"]["name"] == "show"
+    # no build has compiled its unit: that is said, and nothing is compiled for it
+    assert facts.compiler is None and "no build has compiled its unit yet" in text
+    dump = parse_ipa_clones("Callgraph clone;show;1;a.c;1;1;open_other;2;a.c;1;1;inlining to\n")
+    flags = (Flag("-pg", "profiled", "DW_AT_producer"),)
+    known = replace(facts, compiler=compiler_facts(dump, ["show"], flags, [("a.c", 9, "HERE")]))
+    text = "\n".join(render_facts(known))
+    assert "into open_other (.ipa-clones)" in text and "-pg  profiled (DW_AT_producer)" in text
+    assert "a.c:9: HERE" in text
+    assert json.loads(json.dumps(facts_json(known)))["compiler"]["into"] == ["open_other"]
 
 
 def test_a_cycle_ends_and_depth_bounds(index: Index) -> None:
@@ -215,6 +213,41 @@ def test_bounded_output_says_so(index: Index) -> None:
     assert "called by 4 functions" in lines[0]
     assert any("3 more: --limit 0 shows all" in line for line in lines)
     assert graph_json(found)["complete"] is False
+
+
+def test_who_can_reach_a_function(index: Index) -> None:
+    """Callers, and what no call shows: data that holds an address, an export, nothing at all."""
+    found = reach_with_ways(index, index.choose("show@other.c").id, 6, 0)
+    names = {found.functions[n].name: [(w.kind, w.place) for w in ways] for n, ways in found.ways.items()}
+    assert names == {"show": [("pointer", "handlers+0x0")]}
+    assert [found.functions[n].name for n in found.ends] == ["open_other"] and not found.further
+    text = "\n".join(render_tree(found, unicode=False))
+    assert "* its address is in handlers+0x0  vmlinux" in text and text.isascii()
+    assert summarise_ways(found) == "ways in beside calls: 1 pointer; no way in is known to open_other"
+    dot = "\n".join(render_dot(found))
+    assert '[label="handlers+0x0"' in dot and '[label="pointer"' in dot
+    graph = found.digraph()
+    assert graph.edges["vmlinux:handlers+0x0", found.root]["kinds"] == ["pointer"]
+    shared = reach_with_ways(index, index.choose("shared").id, 1, 0)
+    assert ("export", "shared") in {(w.kind, w.place) for w in shared.ways[shared.root]}
+    assert {shared.functions[n].name for n in shared.further} == {"show"} and "not followed" in summarise_ways(shared)
+    cut = reach_with_ways(index, index.choose("shared").id, 3, 1)
+    assert "--limit" in summarise_ways(cut)
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_answers_have_their_published_form(index: Index, kernel: Kernel, limit: int) -> None:
+    graph, facts = (json.loads((SCHEMA_FOLDER / f"{name}-1.json").read_text()) for name in ("graph", "facts"))
+    for name in ("show@other.c", "shared", "ring_a", "of_one"):
+        number = index.choose(name).id
+        for found in (
+            reach(index, number, CALLERS, 3, limit),
+            reach(index, number, CALLEES, 3, limit),
+            reach_with_ways(index, number, 3, limit),
+        ):
+            jsonschema.validate(json.loads(json.dumps(graph_json(found))), graph)
+        record = facts_json(read_facts(index, kernel, index.choose(name), limit))
+        jsonschema.validate(json.loads(json.dumps(record)), facts)
 
 
 def test_forms_for_other_programs(index: Index, tmp_path: Path) -> None:
@@ -289,7 +322,7 @@ def test_damage_met_while_reading_is_mended(kernel: Kernel, cache: Cache) -> Non
     path.write_bytes(data)
     noting = Noting()
     found = with_index(kernel, noting, lambda index: callers_of(index, "from_two"), cache)
-    assert len(found) == 2
+    assert len(found) == 3
     assert len(noting.titles) == 1 and "damaged" in noting.titles[0]
 
 

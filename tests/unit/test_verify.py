@@ -102,7 +102,9 @@ JUMP, BUG, LOCK, CALL, RETURN = 5, 10, 12, 15, 20
 
 
 class Small:
-    """A good module, in parts that a test can spoil before `data` writes it."""
+    """A good module, in parts that a test can spoil before `data` writes it; `image` is the vmlinux it is for."""
+
+    image = FakeImage()
 
     def __init__(self) -> None:
         self.out = OutObject(62)
@@ -208,7 +210,7 @@ class Small:
 
     def digest(self, object_name: str, name: str, sympos: int) -> str:
         """The digest of a function of the kernel, "" where it has none there."""
-        return FakeImage().digest(name, sympos) if object_name == "vmlinux" else ""
+        return self.image.digest(name, sympos) if object_name == "vmlinux" else ""
 
     def note_with_digests(self) -> dict[str, object]:
         """The note, with the digests of what the module names at this moment, where a test has not put others."""

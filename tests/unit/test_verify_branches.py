@@ -44,6 +44,8 @@ class SmallTracked(Small):
     """Has a function whose address its code and its data take, a pointer to a `twin` of the kernel, two constants, and
     a call that is counted."""
 
+    image = TrackedImage()
+
     def __init__(self) -> None:
         super().__init__()
         callback = self.section(".text.callback", A | X, ENDBR + b"\xc3", align=16)
@@ -175,6 +177,7 @@ def test_an_export_without_endbr64() -> None:
 
 def test_a_kernel_that_does_not_track_them_has_no_such_rule() -> None:
     small = SmallTracked()
+    small.image = FakeImage()  # type: ignore[assignment]
     code(".text.callback", b"\x90" * 4 + b"\xc3")(small)
     point_to(".klp.sym.vmlinux.plain,0")(small)
     assert check(small.data) == []

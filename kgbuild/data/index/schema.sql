@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
--- The index of one kernel. docs/schema/index.md explains it; meta.schema says the version (2).
+-- The index of one kernel. docs/schema/index.md explains it; meta.schema says the version (3).
 
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 

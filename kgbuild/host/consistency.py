@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Everything `impact` and `build` warn of besides refusals: from the closure, the kernel's index, and the modules that
+--against names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kgbuild.analysis.callgraph import Function
+from kgbuild.analysis.closed import Closure, Redirect
+from kgbuild.analysis.consistency import (
+    UNKNOWN,
+    Consistency,
+    ConsistencyWarning,
+    Graph,
+    check_against,
+    sorted_warnings,
+)
+from kgbuild.analysis.ontop import Patched
+from kgbuild.analysis.otherpatch import OtherPatch, read_other
+from kgbuild.analysis.resolve import VMLINUX
+from kgbuild.analysis.unseen import find_unseen
+from kgbuild.elf.read import FormatError, read
+from kgbuild.errors import UserError
+from kgbuild.host.index import Index, IndexDamaged, existing_index, with_index
+from kgbuild.host.initramfs import read_module
+from kgbuild.model import Kernel, Progress
+
+
+def read_others(paths: Sequence[Path]) -> tuple[OtherPatch, ...]:
+    """The live patch modules at `paths`. Raises UserError for a file that can't be read or is no ELF object."""
+    out = []
+    for path in paths:
+        try:
+            out.append(read_other(read(read_module(path)), path.name))
+        except FormatError as error:
+            raise UserError(error.fact, place=str(path), remedy=error.remedy) from error
+    return tuple(out)
+
+
+def find_warnings(
+    closure: Closure,
+    kernel: Kernel,
+    others: Sequence[OtherPatch],
+    progress: Progress,
+    replace: bool,
+    make_index: bool,
+) -> list[ConsistencyWarning]:
+    """The same with the kernel's index: made first where `make_index` says so, else used where it is there."""
+
+    def check(graph: Index | None) -> list[ConsistencyWarning]:
+        return check_consistency(closure, graph, others, kernel.id.release, replace=replace)
+
+    if make_index and closure.redirects:
+        return with_index(kernel, progress, check)
+    try:
+        return check(existing_index(kernel))
+    except IndexDamaged:
+        return check(None)
+
+
+def consistency_report(found: Sequence[ConsistencyWarning]) -> list[dict[str, Any]]:
+    """Warnings as data."""
+    return [{**asdict(w), "evidence": list(w.evidence), "remedy": w.remedy} for w in found]
+
+
+def check_consistency(
+    closure: Closure,
+    graph: Index | None,
+    others: Sequence[OtherPatch],
+    release: str,
+    *,
+    replace: bool,
+) -> list[ConsistencyWarning]:
+    """Every warning for a closed patch, in one order. Without a graph, what only that tells is said to be unknown."""
+    unit_of = {Patched(r.object, r.name, r.sympos): closure.units[r.unit].source for r in closure.redirects}
+    found = [*find_unseen(closure), *check_against(unit_of, others, release, replace=replace)]
+    if graph is None:
+        fact = "stacks, NMIs and noinstr code were not looked at: this kernel has no index yet"
+        found.append(ConsistencyWarning(UNKNOWN, "", "", "", fact, ()))
+    elif closure.redirects:
+        questions = Consistency(graph, graph.noinstr)
+        for redirect in closure.redirects:
+            function = _in_graph(graph, redirect)
+            found += questions.check(function.id) if function is not None else []
+    return sorted_warnings(found)
+
+
+def _in_graph(graph: Graph, redirect: Redirect) -> Function | None:
+    if redirect.object == VMLINUX:
+        return graph.function_at(VMLINUX, redirect.address)
+    named = [f for f in graph.functions_named(redirect.name) if f.object == redirect.object]
+    if len(named) > 1:
+        named = [
+            f
+            for f in named
+            if any(n.name == redirect.name and n.sympos == redirect.sympos for n in graph.aliases(f.id))
+        ]
+    return named[0] if len(named) == 1 else None

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Why a function is in a patch: chains as plain values, chosen by name, as lines and as data. Nothing here needs the
+objects that they came from, so that an answer that was kept is given at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kgbuild.analysis.callgraph import split_name
+
+_SAYS = {
+    "changed": "the patch changes",
+    "new": "the patch brings",
+    "pulled": "so its caller comes along",
+    "carried": "and this is carried as a copy",
+    "cold": "with its cold half",
+    "prefix": "with its padding",
+    "data": "with data",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One link of a chain: what the step is, the function, its unit, why, and how that is known."""
+
+    role: str
+    function: str
+    unit: str
+    reason: str
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Why one function is in a patch: its names, whether it counts for itself (a cold half does not), the unit and
+    object it is of, the positions it is redirected at, and the steps from what the patch changes to it."""
+
+    names: tuple[str, ...]
+    shown: bool
+    unit: str
+    object: str
+    positions: tuple[int, ...]
+    steps: tuple[Step, ...]
+
+
+def read_chains(rows: Iterable[dict[str, Any]]) -> list[Chain]:
+    """Chains from plain values, as `dataclasses.asdict` makes them."""
+    out = []
+    for row in rows:
+        steps = tuple(Step(**{**step, "evidence": tuple(step["evidence"])}) for step in row["steps"])
+        names, positions = tuple(row["names"]), tuple(row["positions"])
+        out.append(Chain(names, row["shown"], row["unit"], row["object"], positions, steps))
+    return out
+
+
+def choose_chains(chains: Iterable[Chain], wanted: str) -> list[list[Step]]:
+    """The steps of the functions that a name means. A name without the numbers of clones finds the clones as well.
+    NAME@UNIT, NAME@MODULE and NAME,POSITION choose one of several.
+
+    Raises UserError for a position that is no number.
+    """
+    name, place, position = split_name(wanted)
+    placed = [c for c in chains if not place or place in (c.unit, c.object) or c.unit.endswith("/" + place)]
+    placed = [c for c in placed if not position or int(position) in c.positions]
+    found = [c for c in placed if name in c.names]
+    found = found or [c for c in placed if c.shown and any(n.partition(".")[0] == name for n in c.names)]
+    return [list(c.steps) for c in found]
+
+
+def references_of(references: list[dict[str, Any]], wanted: str) -> list[dict[str, Any]]:
+    """The rows of a report's references that a name means, chosen among several by NAME@MODULE or NAME,POSITION."""
+    name, place, position = split_name(wanted)
+    named = [r for r in references if r["name"] == name]
+    placed = [r for r in named if place in ("", r["object"])]
+    return [r for r in placed if not position or r["sympos"] == int(position)]
+
+
+def render_chain(steps: list[Step]) -> Iterator[str]:
+    """A chain as lines of text."""
+    yield f"{steps[-1].function} is in the patch because"
+    for step in steps:
+        yield f"  {_SAYS[step.role]:<31} {step.function:<32} {step.unit}"
+        yield f"  {'':<31} {step.reason}"
+        for seen in step.evidence:
+            yield f"  {'':<31} {seen}"
+
+
+def why_report(name: str, chains: list[list[Step]], references: list[dict[str, Any]]) -> dict[str, Any]:
+    """The answer to `why` as data."""
+    return {
+        "schema": "kgbuild-why",
+        "schema_version": 1,
+        "function": name,
+        "in_patch": bool(chains),
+        "chains": [[vars(s) for s in chain] for chain in chains],
+        "references": references,
+    }
