@@ -105,6 +105,11 @@ _TABLE = [
         "A header may change at most as many units as --max-units says.",
         "raise --max-units, or move the change into .c files",
     ),
+    Rule(
+        "P13-oot-module",
+        "The .ko of an out-of-tree module must be built from the source that is given, for this kernel.",
+        "give the .ko that is loaded, and the source it was built from",
+    ),
     # The kernel (C)
     Rule(
         "C1-config",

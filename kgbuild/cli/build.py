@@ -47,6 +47,7 @@ _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried
     help="Accept a unit or function without proof; recorded.",
 )
 @click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type; recorded.")
+@options.oot_options
 @options.common_options
 def build(
     patches: tuple[Path, ...],
@@ -61,6 +62,8 @@ def build(
     allow_compiler: bool,
     allow_unproven: tuple[str, ...],
     allow_type: tuple[str, ...],
+    oot: Path | None,
+    oot_modules: tuple[Path, ...],
     common: options.Common,
 ) -> None:
     """Build a live patch module from PATCHES, applied in order, for one exact kernel.
@@ -85,6 +88,8 @@ def build(
         keep,
         max_units,
         max_pull,
+        oot=oot,
+        oot_modules=oot_modules,
     )
     state = Build()
     state.tell = lambda topic: show(out, state, topic)
@@ -104,7 +109,8 @@ def build(
     seconds = sum(s.seconds for s in state.stages)
     where = ", ".join(f"{n} function{'s' * (n != 1)} in {name}" for name, n in counts.items())
     out.line("wrote", f"{output}  {len(state.module) / 1024:.0f} KiB  {where}", seconds)
-    out.line("next", f"kgbuild vm {output} --kernel {kernel_name}")
+    loaded = "".join(f" --oot-module {path}" for path in oot_modules)
+    out.line("next", f"kgbuild vm {output} --kernel {kernel_name}{loaded}")
 
 
 def show(out: Output, state: Build, topic: str) -> None:

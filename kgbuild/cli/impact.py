@@ -36,6 +36,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's."),
         click.option("--allow-unproven", multiple=True, metavar="NAME", help="Accept a unit or function as it is."),
         click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type."),
+        options.oot_options,
     ):
         command = option(command)
     return command
@@ -59,6 +60,8 @@ def _analyse(
         offline=common.offline,
         max_units=limits["max_units"],
         max_pull=limits["max_pull"],
+        oot=limits["oot"],
+        oot_modules=limits["oot_modules"],
     )
     state = Build()
     state.tell = lambda topic: show(out, state, topic)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Check a live patch module against a kernel.")
 @click.argument("module", metavar="PATCH.ko", type=click.Path(path_type=Path))
 @options.kernel_option
+@options.oot_module_option
 @options.jobs_option
 @options.common_options
 @click.pass_context
@@ -28,6 +29,7 @@ def verify(
     context: click.Context,
     module: Path,
     kernel_name: str,
+    oot_modules: tuple[Path, ...],
     jobs: int,
     common: options.Common,
 ) -> None:
@@ -44,12 +46,14 @@ def verify(
     out = common.output()
     data = _read(module)
     from kgbuild.host.acquire import ensure_kernel
+    from kgbuild.host.modules import name_modules
     from kgbuild.host.verify import verify_module
 
+    own = name_modules(oot_modules)
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
     out.line("kernel", f"{kernel.id}, {kernel.compiler}")
     began = time.monotonic()
-    findings = verify_module(data, kernel, module.name)
+    findings = verify_module(data, kernel, module.name, own=own)
     common.write_report(_record(kernel, module, data, findings))
     if common.form == "text":
         _show(out, module, len(data), findings, time.monotonic() - began)

@@ -40,6 +40,7 @@ _QUIET = frozenset(targets.PHASES) - frozenset(PHASES) - {"targets"}
 @click.option("--disabled", multiple=True, metavar="CMD", help="Must succeed when the patch is gone again.")
 @click.option("--allow-log", multiple=True, metavar="REGEX", help="A kernel log line or warning that is expected.")
 @click.option("--module", "modules", multiple=True, metavar="NAME", help="Load this module of the kernel first.")
+@options.oot_module_option
 @click.option("--smp", default=1, show_default=True, metavar="N", help="Number of CPUs.")
 @click.option("--memory", default=512, show_default=True, metavar="MB", help="Memory of the guest.")
 @click.option("--cpu", default="max", show_default=True, metavar="MODEL", help="QEMU's CPU model.")
@@ -71,6 +72,7 @@ def vm(
     disabled: tuple[str, ...],
     allow_log: tuple[str, ...],
     modules: tuple[str, ...],
+    oot_modules: tuple[Path, ...],
     smp: int,
     memory: int,
     cpu: str,
@@ -98,9 +100,11 @@ def vm(
           --check 'grep -q kgbuild /proc/version'
     """
     from kgbuild.host.acquire import ensure_kernel
+    from kgbuild.host.modules import name_modules
     from kgbuild.host.vm import PatchRun, run_vm
 
     out = common.output()
+    own = name_modules(oot_modules)
     runs = [PatchRun(path, before, after, disabled, checks, allow_log) for path in patches]
     several = len(runs) > 1
     shown: set[str] = set()
@@ -127,6 +131,7 @@ def vm(
         cpu=cpu,
         accel=accel,
         modules=modules,
+        oot_modules=own,
         on_phase=show,
         on_console=keep,
     )

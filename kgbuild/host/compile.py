@@ -96,7 +96,7 @@ def compile_units(
     compile or reads what it may not, ToolError where the original does not compile.
     """
     compiler = run([kernel.cc, "--version"]).stdout
-    identity = [FORMAT, kernel.id.build_id, compiler]
+    identity = [FORMAT, kernel.id.build_id, compiler, *([kernel.outside.digest] if kernel.outside else [])]
     changed = hashlib.sha256(
         json.dumps([[p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items())]).encode()
     )
@@ -230,7 +230,8 @@ def _resolved(deps: list[str], kernel: Kernel) -> list[str]:
 
 
 def _roots(kernel: Kernel, tree: Path) -> list[str]:
-    own = [os.path.realpath(p) for p in (kernel.source, kernel.build, tree)]
+    headers = [kernel.outside.kernel] if kernel.outside is not None else []
+    own = [os.path.realpath(p) for p in (kernel.source, kernel.build, tree, *headers)]
     compiler = shutil.which(kernel.cc)
     if compiler:
         own.append(str(Path(run([kernel.cc, "-print-file-name=include"]).stdout.strip()).resolve()))
