@@ -16,6 +16,7 @@ from the names of its own source files, and the compiler is told to say that pat
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -76,7 +77,7 @@ def open_tree(
     work = f"oot-{os.getpid()}"
     with cache.workdir(work, progress) as root:
         try:
-            yield _prepare(kernel, folder, modules, images, root)
+            yield _prepare(kernel, folder, modules, images, root, cache)
         except BaseException:
             remove_tree(root)  # no need to leave it to the next run
             raise
@@ -101,12 +102,18 @@ _REBUILD = "link the module with --build-id, as kbuild does, and give that one"
 
 
 def _prepare(
-    kernel: Kernel, folder: Path, modules: Mapping[str, Path], images: Mapping[str, ModuleImage], root: Path
+    kernel: Kernel,
+    folder: Path,
+    modules: Mapping[str, Path],
+    images: Mapping[str, ModuleImage],
+    root: Path,
+    cache: Cache,
 ) -> Kernel:
     remove_tree(root / "source")
     source = root / "source"
     copy_sources(folder, source)
-    found = list(kbuild_units(kernel, source))
+    digest = digest_tree(source)
+    found = _units_of(kernel, source, digest, cache)
     made = {name for unit in found for name in unit.modname.split(":")}
     if not found:
         raise UserError("its makefile makes no module of C files", place=str(folder), remedy="give obj-m in it")
@@ -125,7 +132,7 @@ def _prepare(
         source=source,
         modules=root / "modules",
         units=root / "units.sqlite",
-        outside=Outside(folder, kernel.source, digest_tree(source)),
+        outside=Outside(folder, kernel.source, digest),
     )
 
 
@@ -144,6 +151,18 @@ def _check_made(folder: Path, modules: Mapping[str, Path], images: Mapping[str, 
         raise Refused([Refusal("P13-oot-module", str(modules[n]), fact.format(n), symbol=n) for n in strange])
 
 
+def _units_of(kernel: Kernel, source: Path, digest: str, cache: Cache) -> list[UnitCommand]:
+    """`kbuild_units`, kept by all that it depends on."""
+    inputs = ["oot-units-1", kernel.id.build_id, str(kernel.source), str(kernel.build), kernel.cc, digest]
+    key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+    stored = cache.get(key)
+    if stored is None:
+        stored = json.dumps([vars(unit) for unit in kbuild_units(kernel, source)]).encode()
+        cache.put(key, stored)
+    rows = json.loads(stored)
+    return [UnitCommand(**{**row, "argv": tuple(row["argv"]), "objtool": tuple(row["objtool"])}) for row in rows]
+
+
 def kbuild_units(kernel: Kernel, folder: Path) -> Iterator[UnitCommand]:
     """How kbuild compiles each unit of a directory with modules. Names are relative to it; it must be without build
     products, since make says nothing about what is there already. Raises ToolError where make fails.
@@ -159,7 +178,9 @@ def kbuild_units(kernel: Kernel, folder: Path) -> Iterator[UnitCommand]:
         raise ToolError(f"kbuild does not take its makefile: {said}", place="--oot", remedy="build the module first")
     for unit in found:
         obj = unit.object.removeprefix(f"{folder}/")
-        yield replace(unit, object=obj, modfile=unit.modfile.removeprefix(f"{folder}/"))
+        # kbuild gives units of such modules no KBUILD_MODFILE
+        modfile = Path(obj).with_name(unit.modname.partition(":")[0])
+        yield replace(unit, object=obj, modfile=str(modfile))
 
 
 def digest_tree(folder: Path) -> str:
