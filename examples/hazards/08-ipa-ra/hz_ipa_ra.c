@@ -26,4 +26,4 @@ static int lab_show(struct seq_file *m, void *unused)
 	return 0;
 }
 
-LAB_MODULE("hz_ipa_ra");
+LAB_MODULE("hz_ipa");

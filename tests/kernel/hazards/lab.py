@@ -71,7 +71,9 @@ class Hazard:
         turn = self.parameters if active else {}
         before = [f"echo {value} > {folder}/{name}" for name, value in turn.items()]
         after = [f"echo 0 > {folder}/{name}" for name in turn]
-        lines = [*before, *([self.prepare] if self.prepare else []), f"cat /proc/{self.module}; s=$?", *after]
+        # dd reads in its own memory; cat would hold the lock of the pipe to its reader where the module oopses
+        read = f"dd if=/proc/{self.module} bs=4k 2> /dev/null; s=$?"
+        lines = [*before, *([self.prepare] if self.prepare else []), read, *after]
         return "\n".join([*lines, "exit $s"])
 
 

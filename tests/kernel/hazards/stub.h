@@ -44,7 +44,6 @@ static int (*show)(struct seq_file *m, void *unused);
 #define MODULE_LICENSE(text)		extern int licensed
 #define THIS_MODULE			0
 #define module_name(module)		"hz_pointers"
-#define module_is_live(module)		1
 
 /* keys as the guest has them when it reads */
 static const int init_on_free = 0, bpf_stats_enabled_key = 1;
