@@ -24,7 +24,7 @@ _INCLUDED = re.compile(r"#include <([^>]+)>")
 class Naive:
     """A patch that closes over nothing, and what comes of it (see naive.py for the fields of `rules`).
 
-    result   "refused" by the kernel when it is loaded, "oops", or "wrong"
+    result   "refused" by the kernel when it is loaded, "wrong", "oops" or "lost" (hazards.toml)
     reads    lines that the module then answers
     """
 
