@@ -223,10 +223,13 @@ def _units(b: Build, cache: Cache, options: Options, progress: Progress) -> list
     for unit in units:
         for target in targets_of(unit):
             if target != VMLINUX and target not in at_hand:
-                fact = f"it is part of the module {target}, which this kernel's packages do not have"
+                fact, remedy = f"it is part of the module {target}, which this kernel's packages do not have", ""
                 if options.oot is not None:
-                    fact = f"it is part of the module {target}, whose .ko --oot-module does not give"
-                refusals.append(Refusal("P8-module", unit.source, fact))
+                    fact = f"it is part of the module {target}, whose .ko is not given"
+                    remedy = (
+                        f"give the {target}.ko that is loaded with --oot-module too, or split the file off the patch"
+                    )
+                refusals.append(Refusal("P8-module", unit.source, fact, remedy=remedy))
     if refusals:
         raise Refused(refusals)
     if not units:

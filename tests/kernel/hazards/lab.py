@@ -106,9 +106,10 @@ def load_hazards() -> list[Hazard]:
     return out
 
 
-def build_modules(kernel: Kernel, folder: Path) -> dict[str, Path]:
-    """Copy the laboratory to `folder`, let kbuild build it there against a prepared kernel; the .ko files by name."""
-    shutil.copytree(SOURCE, folder, dirs_exist_ok=True)
+def build_modules(kernel: Kernel, folder: Path, source: Path = SOURCE) -> dict[str, Path]:
+    """Copy out-of-tree modules to `folder`, let kbuild build them there against a prepared kernel; the .ko files by
+    name."""
+    shutil.copytree(source, folder, dirs_exist_ok=True)
     argv = ["make", "-s", "-C", str(kernel.source), f"O={kernel.build}", f"M={folder}", f"CC={kernel.cc}"]
     argv += [f"KERNELRELEASE={kernel.id.release}", "modules"]
     done = subprocess.run(argv, env=clean_environment(), capture_output=True, text=True, check=False, timeout=600)

@@ -71,11 +71,11 @@ def _close(units: tuple[UnitResult, ...], world: World, rules: _Rules) -> Closur
                 assert position is not None
                 closure.redirects.append(Redirect(number, atom, symbol, position, place, unit.target))
         for own, symbol in rules.bind.items():
-            for atom in view.by_name.get(own, ()):
+            for atom in (a for a in view.atoms if a.name == own):
                 (place,) = [s.value for s in target.named(symbol)]
                 closure.bound[number, atom.id] = Bound(symbol, KLP, unit.target, 0, place, "bound by hand")
         for plain in rules.plain:
-            for atom in view.by_name.get(plain, ()):
+            for atom in (a for a in view.atoms if a.name == plain):
                 closure.bound[number, atom.id] = Bound(plain, EXPORT, proof="left to the loader")
     assert closure.redirects, "none of the functions is in the patched objects"
     while closer.todo:
