@@ -127,6 +127,18 @@ def test_gcc_made_it(hazard: Hazard, lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("hazard", HAZARDS, ids=lambda h: h.name)
+def test_page(hazard: Hazard) -> None:
+    """The page of a case names what the tests find: symbols, sets, codes, wrong answers."""
+    page = (SOURCE / hazard.folder / "README.md").read_text()
+    naive = [line for n in hazard.naive for line in n.reads]
+    wanted = [*hazard.symbols, *hazard.changed, *hazard.pulled, *hazard.new, *hazard.refused, *naive]
+    assert [name for name in wanted if f"`{name}`" not in page] == []
+    assert hazard.patch in page
+    index = SOURCE.parent.parent / "docs" / "hazards.md"
+    assert f"examples/hazards/{hazard.folder}/README.md" in index.read_text()
+
+
+@pytest.mark.parametrize("hazard", HAZARDS, ids=lambda h: h.name)
 def test_set(hazard: Hazard, lab: Lab) -> None:
     """What is in the patch, or the codes of the refusal."""
     state = lab.states[hazard.name]
