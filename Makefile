@@ -9,6 +9,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 KERNEL ?= debian:newest-6.1-cloud
+NEWER ?= debian:newest-6.12-cloud
 VENV := .venv
 RESULTS := results
 BIN := $(VENV)/bin
@@ -16,6 +17,8 @@ STAMP := $(VENV)/.installed
 FUZZ_INPUTS ?= 100000
 FUZZ_SEED ?= 1
 FUZZ_SECONDS ?= 600
+TORTURE_COUNT ?= 3000
+TORTURE_SEED ?= $(shell date +%s)
 MODULE := $(RESULTS)/livepatch-proc-version.ko
 
 # All that is needed from Debian. python3-venv is added below where this Python has no venv of its own.
@@ -34,19 +37,22 @@ PACKAGES := \
 	clang e2fsprogs cpio patch git bsdutils util-linux
 
 export KGBUILD_TEST_KERNEL := $(KERNEL)
+export KGBUILD_TEST_NEWER_KERNEL := $(NEWER)
 
-.PHONY: help demo test check unit-test fuzz-test fuzz kernel-test docs bench kernel venv packages clean
+.PHONY: help demo test check unit-test fuzz-test fuzz torture-test torture kernel-test docs bench kernel venv packages clean
 
 help:
 	@echo 'make demo     install what is needed, fetch a kernel, build a live patch, boot it and show it working'
-	@echo 'make test     everything CI runs: check, unit tests, broken objects, then patches booted on a real kernel'
+	@echo 'make test     everything CI runs: check, unit tests, broken objects, random programs patched while they run,'
+	@echo '              then patches booted on a real kernel'
 	@echo 'make fuzz     look for objects that break kgbuild diff, guided by coverage, for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	@echo 'make torture  TORTURE_COUNT=$(TORTURE_COUNT) other random programs, patched while they run'
 	@echo 'make check    formatting, lint, types'
-	@echo 'make docs     write docs/limits.md and docs/noise.md anew'
+	@echo 'make docs     write docs/limits.md, docs/noise.md and docs/probes.md anew'
 	@echo 'make bench    measure build times and memory'
 	@echo 'make clean    remove results and the virtual environment (the kernels stay in the cache)'
 	@echo
-	@echo 'KERNEL=$(KERNEL) names the kernel, PYTHON=$(PYTHON) the interpreter.'
+	@echo 'KERNEL=$(KERNEL) names the kernel, NEWER=$(NEWER) a second one for the tests, PYTHON=$(PYTHON) the interpreter.'
 
 demo: kernel
 	@mkdir -p $(RESULTS)
@@ -55,7 +61,7 @@ demo: kernel
 	$(BIN)/kgbuild verify $(MODULE) --kernel $(KERNEL)
 	$(BIN)/kgbuild vm $(MODULE) --kernel $(KERNEL) --check 'grep -q kgbuild /proc/version'
 
-test: check unit-test fuzz-test kernel-test
+test: check unit-test fuzz-test torture-test kernel-test
 
 check: venv
 	$(BIN)/ruff format --check .
@@ -73,7 +79,17 @@ fuzz: venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.guided --seconds $(FUZZ_SECONDS) $(RESULTS)/fuzz/corpus
 
+# Random programs, changed at random and patched while they run: the same ones every time. `torture` takes others; the
+# time of day is their seed, which is printed.
+torture-test: venv
+	$(BIN)/python -m pytest -n auto tests/torture
+	$(BIN)/python -m tests.torture.run --count 300 --seed 1 --keep $(RESULTS)/torture
+
+torture: venv
+	$(BIN)/python -m tests.torture.run --count $(TORTURE_COUNT) --seed $(TORTURE_SEED) --keep $(RESULTS)/torture
+
 kernel-test: kernel
+	$(BIN)/kgbuild kernel fetch $(NEWER)
 	$(BIN)/python -m pytest tests/kernel
 
 docs: venv
@@ -81,6 +97,8 @@ docs: venv
 		> docs/limits.md
 	$(BIN)/python -c 'import sys; from kgbuild.report.limits import render_noise; sys.stdout.write(render_noise())' \
 		> docs/noise.md
+	$(BIN)/python -c 'import sys; from kgbuild.report.limits import render_probes; sys.stdout.write(render_probes())' \
+		> docs/probes.md
 
 bench: kernel
 	@mkdir -p $(RESULTS)
@@ -96,7 +114,8 @@ venv: packages $(STAMP)
 
 $(STAMP): pyproject.toml | packages
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]'
+	$(BIN)/python -m compileall -q kgbuild
 	@touch $@
 
 # Only what is missing is installed. Without package lists (a fresh container) kernels can't be found either, so

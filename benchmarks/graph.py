@@ -81,8 +81,8 @@ print(len(lief.parse(sys.argv[1]).symbols))
 """
 
 
-def timed(argv: list[str], limit: float) -> tuple[float, float, str]:
-    """Wall seconds, peak MB and output of a process; output "" where it was stopped at the limit."""
+def timed(argv: list[str], limit: float) -> tuple[float, float, str, float]:
+    """Wall seconds, peak MB, output and processor seconds of a process; output "" where it was stopped at the limit."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
@@ -93,17 +93,17 @@ def timed(argv: list[str], limit: float) -> tuple[float, float, str]:
             if time.monotonic() - began > limit:
                 os.killpg(process.pid, signal.SIGKILL)
                 _, _, usage = os.wait4(process.pid, 0)
-                return time.monotonic() - began, usage.ru_maxrss / 1024, ""
+                return time.monotonic() - began, usage.ru_maxrss / 1024, "", usage.ru_utime + usage.ru_stime
             time.sleep(0.005)
         out.seek(0)
         text = out.read().decode("utf-8", "replace").strip()
         if status:
             sys.exit(f"{' '.join(argv)}: {text}")
-    return time.monotonic() - began, usage.ru_maxrss / 1024, text
+    return time.monotonic() - began, usage.ru_maxrss / 1024, text, usage.ru_utime + usage.ru_stime
 
 
 def measure(argv: list[str], runs: int, limit: float = 600.0) -> dict[str, Any]:
-    """Median seconds and MB of several runs, and what the last one printed."""
+    """Median seconds, MB and processor seconds of several runs, and what the last one printed."""
     found = [timed(argv, limit) for _ in range(runs)]
     if not found[-1][2]:
         return {"seconds": None, "limit": limit, "mb": found[-1][1], "out": ""}
@@ -111,6 +111,7 @@ def measure(argv: list[str], runs: int, limit: float = 600.0) -> dict[str, Any]:
         "seconds": statistics.median(f[0] for f in found),
         "runs": [round(f[0], 3) for f in found],
         "mb": statistics.median(f[1] for f in found),
+        "cpu": statistics.median(f[3] for f in found),
         "out": found[-1][2],
     }
 

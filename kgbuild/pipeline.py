@@ -8,21 +8,28 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kgbuild import __version__
+from kgbuild.analysis.author import leave_out, read_author
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closure import UnitResult, close
 from kgbuild.analysis.config import check_config
 from kgbuild.analysis.diff import Changes, compute_changes
 from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.ipaclones import parse_ipa_clones
 from kgbuild.analysis.module_image import ModuleImage
+from kgbuild.analysis.ontop import Patched, check_kernel, put_on_top
 from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
 from kgbuild.analysis.patch import ParsedPatch
+from kgbuild.analysis.probes import CLEARS_LATE, INDIRECT_BRANCHES, TEXT_POKE, TEXT_POKE_SYMBOLS
+from kgbuild.analysis.proof import FUNCTION, NOTE_SCHEMA, Key, Record, make_record, record_json
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.types import compare_layouts, read_layouts
+from kgbuild.analysis.unitflags import flags_of, read_producer
 from kgbuild.elf.read import read
 from kgbuild.emit.extract import Identity, TargetIdentity, extract
 from kgbuild.errors import KgbuildError, NoChange, ToolError, UserError
@@ -32,21 +39,25 @@ from kgbuild.host.compile import Compiled, compile_units
 from kgbuild.host.headers import choose_units, is_fixed
 from kgbuild.host.image import load_image
 from kgbuild.host.kbuild import check_compiler, find_compiler, load_unit_commands
-from kgbuild.host.link import link_module
+from kgbuild.host.link import link_module, wrapper_symbols
 from kgbuild.host.modules import Modules, name_modules
+from kgbuild.host.older import read_older_modules
 from kgbuild.host.patches import apply_patches, read_patches
+from kgbuild.host.probes import probe_kernel
 from kgbuild.model import Progress, SilentProgress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 from kgbuild.report.build import (
+    author_report,
     closure_report,
     error_report,
     finding_report,
     kernel_report,
+    on_top_report,
     refusal_report,
     unit_report,
 )
 from kgbuild.special.view import View
-from kgbuild.state import Build, Options
+from kgbuild.state import ALWAYS, Build, Options
 
 MAX_NAME = 55
 MAX_ROUNDS = 20
@@ -81,6 +92,7 @@ def build(
     with _reporting(b, options):
         name = module_name(output)
         image = _analyse(b, patch_files, kernel_name, options, cache, progress)
+        _put_on_top(b, name, options)
         _emit(b, image, name, cache, options)
         _verify(b, output, image)
     return b
@@ -106,6 +118,7 @@ def _analyse(
     # before a kernel is fetched for them
     parsed = read_patches(patch_files)
     b.oot_modules = _name_oot(options)
+    b.older = read_older_modules(options.on_top_of)
     _acquire(b, kernel_name, options, progress)
     with _tree(b, cache, options, progress):
         _apply(b, parsed)
@@ -149,7 +162,7 @@ def _tree(b: Build, cache: Cache, options: Options, progress: Progress) -> Itera
 @contextmanager
 def _reporting(b: Build, options: Options) -> Iterator[None]:
     """Keep the report true to what happens, whatever that is."""
-    b.report["allowed"] = _allowed(options)
+    b.report["allowed"], b.report["pull"] = _allowed(options), options.pull
     try:
         yield
     except Refused as error:
@@ -186,6 +199,7 @@ def _acquire(b: Build, name: str, options: Options, progress: Progress) -> None:
         else:
             b.warnings.append(f"{compiler.place}: {compiler.fact}; accepted by --allow-compiler")
             b.report["warnings"] = list(b.warnings)
+    refusals += check_kernel(b.older, {VMLINUX: kernel.id.build_id})
     if refusals:
         raise Refused(refusals)
 
@@ -260,6 +274,7 @@ def _prove(b: Build) -> KernelImage:
     assert b.kernel is not None
     with b.stage("parity"):
         image = load_image(b.kernel)
+        b.features = probe_kernel(b.kernel, image)
         b.parts = _parts(b, b.compiled, image)
     _report_units(b)
     b.tell("parity")
@@ -285,7 +300,16 @@ def _parts(b: Build, compiled: Sequence[Compiled], image: KernelImage) -> list[t
 
 def _report_units(b: Build) -> None:
     because = {**b.selection.because, **b.pulled_units}
-    b.report["units"] = [unit_report(u, c.unit.object, because.get(c.unit.source, "")) for c, u in b.parts]
+    b.report["units"] = [
+        unit_report(
+            u,
+            c.unit.object,
+            because.get(c.unit.source, ""),
+            flags_of(read_producer(u.changes.original.obj)),
+            c.optimized,
+        )
+        for c, u in b.parts
+    ]
 
 
 def _module(b: Build, target: str) -> ModuleImage:
@@ -308,26 +332,42 @@ def _compare(b: Build, options: Options) -> None:
     """After this, what changed is known, and that no type in use changed its layout."""
     with b.stage("diff"):
         units = []
+        left: list[str] = []
         for c, unit in b.parts:
             changes = compute_changes(unit.changes.original, View(read(c.patched)), unit.source, lines=False)
-            refusals = list(changes.refusals)
+            author, refusals = read_author(changes.patched, unit.source)
+            changes, ignored = leave_out(changes, author)
+            left += ignored
+            refusals += changes.refusals
             if options.ignore_init:
                 dropped = [r for r in refusals if r.code == "K3-init"]
                 refusals = [r for r in refusals if r.code != "K3-init"]
                 b.warnings += [f"{r.place}: {r.fact}; ignored by --ignore-init" for r in dropped]
             if changes.changed or changes.new:
                 refusals += _check_types(c, options, b)
-            units.append(UnitResult(unit.source, _with_refusals(changes, tuple(refusals)), unit.parity, unit.target))
+            changes = _with_refusals(changes, tuple(refusals))
+            units.append(replace(unit, changes=changes, author=author, clones=parse_ipa_clones(c.patched_clones)))
+            if not changes.nothing:
+                b.warnings += _own_options(c)
+            if not units[-1].clones.complete or units[-1].clones.unread:
+                fact = "gcc's .ipa-clones is cut off or of an unknown form; what it does not say is taken from names"
+                b.warnings.append(f"{unit.source}: {fact}")
     b.units = tuple(units)
+    b.warnings += left
     b.report["warnings"] = list(b.warnings)
     if all(u.changes.nothing for u in b.units):
-        raise NoChange("no function changes; the compiled code is the same", remedy="nothing to patch")
+        fact = "; ".join(left) or "no function changes; the compiled code is the same"
+        raise NoChange(fact, remedy="nothing to patch")
 
 
 def _with_refusals(changes: Changes, refusals: tuple[Refusal, ...]) -> Changes:
-    from dataclasses import replace
-
     return replace(changes, refusals=refusals)
+
+
+def _own_options(c: Compiled) -> list[str]:
+    """A function with options of its own may keep to another convention than the unit: reported."""
+    what = "a function has options of its own; its callers in other units rely on the calling convention only"
+    return [f"{file}:{line}: {text}: {what}" for file, line, text in c.optimized]
 
 
 def _check_types(c: Compiled, options: Options, b: Build) -> list[Refusal]:
@@ -391,7 +431,7 @@ def _pull_units(b: Build, image: KernelImage, cache: Cache, options: Options, pr
     same = []
     for c, unit in parts:
         changes = compute_changes(unit.changes.original, View(read(c.original)), unit.source, lines=False)
-        same.append(UnitResult(unit.source, changes, unit.parity, unit.target))
+        same.append(replace(unit, changes=changes, clones=parse_ipa_clones(c.original_clones)))
     b.units += tuple(same)
     _report_units(b)
     b.tell("pulled")
@@ -408,7 +448,14 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
     for _ in range(MAX_ROUNDS):
         with b.stage("close"):
             b.closure = close(
-                b.units, image, exports, options.allow_unproven, _modules_at_stake(b), lambda: _graph(b, progress)
+                b.units,
+                image,
+                exports,
+                options.allow_unproven,
+                _modules_at_stake(b),
+                lambda: _graph(b, progress),
+                pull_always=options.pull == ALWAYS,
+                tracked=INDIRECT_BRANCHES in b.features,
             )
         if b.closure.refusals or not b.closure.needs:
             break
@@ -420,8 +467,31 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
     b.tell("closure")
     if b.closure.refusals:
         raise Refused(b.closure.refusals)
-    if not b.closure.redirects:
+    if not b.closure.redirects and not b.closure.callbacks:
         raise NoChange("new functions only, and nothing of the running kernel calls them", remedy="nothing to patch")
+
+
+def _put_on_top(b: Build, name: str, options: Options) -> None:
+    """After this, it is known what becomes of the patches that are loaded before. Raises Refused, and UserError for a
+    --drop that stands for nothing."""
+    if not b.older and not options.drop:
+        return
+    assert b.closure is not None
+    mine = [Patched(r.object, r.name, r.sympos) for r in b.closure.redirects]
+    b.on_top = put_on_top(name, mine, b.closure.states, options.replace, b.older, options.drop)
+    refusals = [*b.on_top.refusals, *check_kernel(b.older, {t: _module(b, t).build_id for t in b.closure.targets})]
+    b.closure.warnings += b.on_top.warnings
+    b.report["warnings"] = list(b.closure.warnings)
+    b.report.update(on_top_report(b.on_top))
+    b.tell("on-top")
+    if b.on_top.unused:
+        raise UserError(
+            "no patch given with --on-top-of loses such a function",
+            place=f"--drop {b.on_top.unused[0]}",
+            remedy="leave the option out, or mend the name",
+        )
+    if refusals:
+        raise Refused(refusals)
 
 
 def _modules_at_stake(b: Build) -> dict[str, ModuleImage]:
@@ -453,31 +523,68 @@ def _identities(b: Build) -> tuple[TargetIdentity, ...]:
 def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Options) -> None:
     assert b.kernel is not None and b.closure is not None and b.patches is not None
     with b.stage("link"):
-        note = json.dumps(_note(b), sort_keys=True, separators=(",", ":"))
         targets = _identities(b)
-        # the kernel clears the late relocations of a module that goes since 6.3: probed, not compared by version
-        clear = bool(targets) and not image.named("clear_relocate_add")
+        clear = bool(targets) and CLEARS_LATE not in b.features
+        constants = bool(b.closure.constants)
+        if (clear or constants) and TEXT_POKE not in b.features:
+            fact = f"writing into the module's code needs {', '.join(TEXT_POKE_SYMBOLS)}, and the kernel lacks one"
+            raise Refused([Refusal("K2-special", ", ".join(b.closure.constants or b.closure.targets), fact)])
         defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
+        defines += ["KGBUILD_CONSTANTS"] * constants
+        defines += ["KGBUILD_CALLBACKS"] * bool(b.closure.callbacks) + ["KGBUILD_STATES"] * bool(b.closure.states)
+        own = [(VMLINUX, name, 0) for name in wrapper_symbols(b.kernel, cache, defines)]
+        own += [(t.name, t.anchor, t.sympos) for t in targets]
+        b.record = _record(b, image, own, options)
+        note = json.dumps(_note(b), sort_keys=True, separators=(",", ":"))
         identity = Identity(bytes.fromhex(b.kernel.id.build_id), options.replace, note, targets, clear)
         output = extract(b.closure, identity)
         keep = None
         if options.keep is not None:
             keep = options.keep / "2-link"
             keep.mkdir(parents=True, exist_ok=True)
-        b.module = link_module(b.kernel, cache, output, name, defines, keep)
+        b.module = link_module(b.kernel, cache, output, name, b.features, defines, keep)
+
+
+def _record(b: Build, image: KernelImage, own: list[Key], options: Options) -> Record:
+    """The proof record of what is about to be linked; it is in the report from here on."""
+    assert b.kernel is not None and b.closure is not None
+    ids = {VMLINUX: b.kernel.id.build_id, **{t: _module(b, t).build_id for t in b.closure.targets}}
+    allowed = [(row["option"], row["value"]) for row in _allowed(options)]
+    record = make_record(b.closure, lambda name: image if name == VMLINUX else _module(b, name), ids, own, allowed)
+    b.report["proof"] = {**_source(b), **record_json(record)}
+    return record
+
+
+def _source(b: Build) -> dict[str, Any]:
+    """Where a module or a record came from: no times, no paths, so that builds are reproducible."""
+    assert b.kernel is not None and b.patches is not None
+    return {
+        "tool": f"kgbuild {__version__}",
+        "kernel": {"name": b.kernel.id.name, "version": b.kernel.id.version, "compiler": b.kernel.compiler},
+        "patches": [{"name": p.name, "sha256": p.sha256} for p in b.patches.patches],
+    }
 
 
 def _note(b: Build) -> dict[str, Any]:
-    """What the module says of itself, in .note.kgbuild: no times, no paths, so that builds are reproducible."""
-    assert b.kernel is not None and b.closure is not None and b.patches is not None
+    """What the module says of itself, in .note.kgbuild (docs/schema/note.md)."""
+    assert b.closure is not None and b.record is not None
+    digests = b.record.digests
+    bound: dict[str, dict[str, str]] = {}
+    for p in b.record.bound:
+        if p.kind == FUNCTION:
+            bound.setdefault(p.object, {})[f"{p.name},{p.sympos}"] = p.digest
     return {
-        "schema": 1,
-        "tool": f"kgbuild {__version__}",
-        "kernel": {"name": b.kernel.id.name, "version": b.kernel.id.version, "compiler": b.kernel.compiler},
-        "build_ids": {VMLINUX: b.kernel.id.build_id, **{t: _module(b, t).build_id for t in b.closure.targets}},
-        "patches": [{"name": p.name, "sha256": p.sha256} for p in b.patches.patches],
-        "functions": [{"object": r.object, "name": r.name, "sympos": r.sympos} for r in b.closure.redirects],
+        "schema": NOTE_SCHEMA,
+        **_source(b),
+        "build_ids": dict(b.record.build_ids),
+        "functions": [
+            {"object": r.object, "name": r.name, "sympos": r.sympos, "digest": digests[(r.object, r.name, r.sympos)]}
+            for r in b.closure.redirects
+        ],
+        "bound": bound,
+        "allowed": [f"{option} {value}".strip() for option, value in b.record.allowed],
         "accepted": list(b.closure.warnings),
+        **author_report(b.closure),
     }
 
 
@@ -487,7 +594,7 @@ def _verify(b: Build, output: Path, image: KernelImage) -> None:
 
     assert b.kernel is not None and b.closure is not None
     with b.stage("verify"):
-        b.findings = verify_module(b.module, b.kernel, output.name, image, b.oot_modules)
+        b.findings = verify_module(b.module, b.kernel, output.name, image, b.record, b.oot_modules)
     b.report["findings"] = finding_report(b.findings)
     b.report["module"] = {
         "name": module_name(output),

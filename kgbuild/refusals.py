@@ -8,12 +8,12 @@ that a code means one thing everywhere. Codes are stable: people script against 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgbuild.errors import KgbuildError
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """One reason for refusing: its stable code, the rule in a sentence, what a user can do."""
 
     code: str
@@ -106,7 +106,22 @@ _TABLE = [
         "raise --max-units, or move the change into .c files",
     ),
     Rule(
-        "P13-oot-module",
+        "P13-macros",
+        "A patch uses the macros of kpatch-macros.h or those of linux/livepatch_helpers.h, not both.",
+        "use one of the two headers in the whole patch",
+    ),
+    Rule(
+        "P14-callback",
+        "Callbacks are functions of the patch, one of each kind for each object; a state has one version.",
+        "keep one callback of each kind for each object, and each state once",
+    ),
+    Rule(
+        "P15-ignore",
+        "What KPATCH_IGNORE_FUNCTION and KPATCH_IGNORE_SECTION name must be there.",
+        "name a function or section of this file's object, or take the macro out",
+    ),
+    Rule(
+        "P16-oot-module",
         "The .ko of an out-of-tree module must be built from the source that is given, for this kernel.",
         "give the .ko that is loaded, and the source it was built from",
     ),
@@ -125,6 +140,32 @@ _TABLE = [
         "C3-compiler",
         "The compiler must be the one that built the kernel.",
         "install that compiler, or accept the risk with --allow-compiler",
+    ),
+    # What is loaded before (L)
+    Rule(
+        "L1-kernel",
+        "A patch goes on top of patches for the same kernel.",
+        "give the modules that were built for this kernel",
+    ),
+    Rule(
+        "L2-taken-back",
+        "What an older patch mends must be in the patch that replaces it, or be named with --drop.",
+        "add it to this patch, or give --drop FUNCTION",
+    ),
+    Rule(
+        "L3-covered",
+        "Without replace, a function that an older patch has is not patched again, unless it is named with --drop.",
+        "make one patch of both, or give --drop FUNCTION",
+    ),
+    Rule(
+        "L4-state",
+        "A patch knows the states of those it replaces, in the same or a newer version.",
+        "give the state with KGBUILD_STATE, and a callback that brings the system from the old version to the new",
+    ),
+    Rule(
+        "L5-name",
+        "Modules that are loaded at the same time have different names.",
+        "choose another name with -o",
     ),
     # Parity (Y)
     Rule(
@@ -228,6 +269,11 @@ _TABLE = [
         "A changed function that shares a section group with other code or data can't be taken out of it: linkers keep "
         "or drop a group as a whole.",
         "keep the function out of the group (no comdat, no inline assembly that makes one)",
+    ),
+    Rule(
+        "K21-endbr",
+        "On a kernel with IBT a pointer may only lead to a function that begins with endbr64.",
+        "take the address of a function of your own that calls it",
     ),
 ]
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, UnitResult
+from kgbuild.analysis.ontop import NOTHING_BEFORE, Older, OnTop
+from kgbuild.analysis.proof import Record
 from kgbuild.host.compile import Compiled
 from kgbuild.host.headers import MAX_UNITS, Selection
 from kgbuild.host.modules import Modules
@@ -20,6 +22,7 @@ from kgbuild.host.patches import PatchSet
 from kgbuild.model import Finding, Kernel
 from kgbuild.report.build import Stage, empty_report
 
+PROOF, ALWAYS = "proof", "always"  # which callees stay in the kernel: the proven ones; or no clone at all
 MAX_PULL = 20  # units that may come along because functions of theirs do
 
 
@@ -38,6 +41,9 @@ class Options:
     keep: Path | None = None
     max_units: int = MAX_UNITS
     max_pull: int = MAX_PULL
+    pull: str = PROOF
+    on_top_of: tuple[Path, ...] = ()
+    drop: frozenset[str] = frozenset()
     oot: Path | None = None
     oot_modules: tuple[Path, ...] = ()
 
@@ -59,8 +65,12 @@ class Build:
     parts: list[tuple[Compiled, UnitResult]] = field(default_factory=list)
     units: tuple[UnitResult, ...] = ()
     closure: Closure | None = None
+    record: Record | None = None
     module: bytes = b""
+    older: tuple[Older, ...] = ()
+    on_top: OnTop = NOTHING_BEFORE
     graph: CallGraph | None = None
+    features: frozenset[str] = frozenset()
     pulled_units: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

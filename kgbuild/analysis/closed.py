@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from kgbuild.analysis.author import NOTHING, Author
 from kgbuild.analysis.diff import Changes
+from kgbuild.analysis.ipaclones import NO_CLONES, IpaClones
 from kgbuild.analysis.parity import ParityProof
 from kgbuild.analysis.pull import is_branch
 from kgbuild.analysis.resolve import VMLINUX, Bound
@@ -17,16 +20,18 @@ from kgbuild.special.view import FUNCTION, Atom, Ref
 @dataclass(frozen=True)
 class UnitResult:
     """One unit, compiled, compared and proven: what the closure starts from. `target` is the object of the running
-    kernel that it is part of: "vmlinux" or a module's name. A unit in two modules is there twice."""
+    kernel that it is part of: "vmlinux" or a module's name. A unit in two modules is there twice. `author` is what the
+    macros of its patched text ask for, `clones` what gcc says of the patched object's functions."""
 
     source: str
     changes: Changes
     parity: ParityProof
     target: str = VMLINUX
+    author: Author = NOTHING
+    clones: IpaClones = NO_CLONES
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One atom that goes into the module, and why. `role` is changed, pulled, new, carried, cold, prefix
     or data; `via` is the member it came with, None for what the patch itself changes."""
 
@@ -36,9 +41,12 @@ class Member:
     reason: str
     via: tuple[int, int] | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.atom.names
 
-@dataclass(frozen=True)
-class Redirect:
+
+class Redirect(NamedTuple):
     """One klp_func: the kernel's function and the module's."""
 
     unit: int
@@ -49,28 +57,45 @@ class Redirect:
     object: str = "vmlinux"
 
 
+@dataclass(frozen=True)
+class Callback:
+    """A function of the patch that the kernel calls around patching an object. `kind` is one of author.CALLBACKS."""
+
+    unit: int
+    atom: Atom
+    kind: str
+    object: str
+
+
 @dataclass
 class Closure:
     """The whole of a patch. `bound[(unit, atom id)]` says what an atom outside the module is bound to where it is
     referred to; atoms in `members` are in the module. `defined[(unit, atom id)]` is the member, of any unit, that an
     undefined symbol stands for. `dropped` are special-section entries left out on purpose, by section and index.
-    `needs` are units that must be compiled first because functions of theirs come along, each with the reasons."""
+    `constants` says for a variable whose value the kernel writes into code when it boots what it is bound to.
+    `thunks` are functions of the kernel, by symbol, pointers to which must lead to a thunk in the module.
+    `states` are the system states the patch stands for, id -> version. `needs` are units that must be compiled first
+    because functions of theirs come along, each with the reasons."""
 
     units: tuple[UnitResult, ...]
     members: dict[tuple[int, int], Member] = field(default_factory=dict)
     bound: dict[tuple[int, int], Bound] = field(default_factory=dict)
     redirects: list[Redirect] = field(default_factory=list)
+    callbacks: list[Callback] = field(default_factory=list)
+    states: dict[int, int] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     namespaces: set[str] = field(default_factory=set)
     defined: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     dropped: set[tuple[int, str, int]] = field(default_factory=set)
     needs: dict[str, list[str]] = field(default_factory=dict)
+    constants: dict[str, Bound] = field(default_factory=dict)
+    thunks: dict[str, Bound] = field(default_factory=dict)
 
     @property
     def targets(self) -> list[str]:
         """Modules that this patch changes, in order."""
-        return sorted({r.object for r in self.redirects} - {VMLINUX})
+        return sorted(({r.object for r in self.redirects} | {c.object for c in self.callbacks}) - {VMLINUX})
 
     def entries(self, unit: int, atom: Atom) -> tuple[Entry, ...]:
         """Special-section entries that come along with an atom."""

@@ -9,16 +9,16 @@ as a copy, and followed in turn. Whatever has no rule is a refusal, and all refu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from kgbuild.analysis.callgraph import CallGraph
-from kgbuild.analysis.closed import Closure, Member, Redirect, UnitResult
+from kgbuild.analysis.author import check_authors
+from kgbuild.analysis.closed import Callback, Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
-from kgbuild.analysis.diff import is_init
-from kgbuild.analysis.exports import Export
-from kgbuild.analysis.image import KernelImage
-from kgbuild.analysis.module_image import ModuleImage
+from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
+from kgbuild.analysis.endbr import note_thunks
 from kgbuild.analysis.noise import is_location
-from kgbuild.analysis.parity import EXACT
+from kgbuild.analysis.optimizations import clone_key
+from kgbuild.analysis.parity import EXACT, names_at
 from kgbuild.analysis.pull import is_branch
 from kgbuild.analysis.redirect import Redirects
 from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bound, NotBound, World
@@ -26,8 +26,19 @@ from kgbuild.elf.consts import STB
 from kgbuild.special.entries import BadEntry, Entry
 from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref
 
+if TYPE_CHECKING:
+    from kgbuild.analysis.callgraph import CallGraph
+    from kgbuild.analysis.exports import Export
+    from kgbuild.analysis.image import KernelImage
+    from kgbuild.analysis.module_image import ModuleImage
+
 __all__ = ["Closure", "Member", "Redirect", "UnitResult", "close", "close_in"]
 
+ALWAYS = "a clone: --pull always"
+THIS_MODULE = "__this_module"
+PATCH_SYMBOL = "kgbuild_patch"  # the wrapper's struct klp_patch (data/livepatch/main.c)
+# Direct calls, for kernels that track the depth of calls.
+CALL_SITES = ".call_sites"
 # Keys that only switch tracing on.
 INERT_KEYS = ("__tracepoint_", "__SCK__tp_func_")
 
@@ -39,14 +50,17 @@ def close(
     allow_unproven: frozenset[str] = frozenset(),
     modules: Mapping[str, ModuleImage] | None = None,
     graph: Callable[[], CallGraph] | None = None,
+    pull_always: bool = False,
+    tracked: bool = False,
 ) -> Closure:
     """Close the changes of all units.
 
     `image` is vmlinux; `modules` holds every target module and all that those depend on, by name; `graph` gives the
-    kernel's call graph when callers in other units matter. Refusals are collected in the result, never raised; where
-    its `needs` are not empty, those units must be compiled and the whole closed again.
+    kernel's call graph when callers in other units matter; `tracked` is World's. Refusals are collected in the result,
+    never raised; where its `needs` are not empty, those units must be compiled and the whole closed again.
+    `pull_always` carries every local callee that is a clone, proven or not.
     """
-    return close_in(units, World(image, exports, modules or {}), allow_unproven, graph)
+    return close_in(units, World(image, exports, modules or {}, tracked), allow_unproven, graph, pull_always)
 
 
 def close_in(
@@ -54,9 +68,10 @@ def close_in(
     world: World,
     allow_unproven: frozenset[str] = frozenset(),
     graph: Callable[[], CallGraph] | None = None,
+    pull_always: bool = False,
 ) -> Closure:
     """Close the changes of all units, with references bound as `world` says."""
-    return _Closer(Closure(units), world, allow_unproven, graph).run()
+    return _Closer(Closure(units), world, allow_unproven, graph, pull_always).run()
 
 
 class _Closer(Redirects):
@@ -70,23 +85,45 @@ class _Closer(Redirects):
             for atom in unit.changes.patched.data:
                 if atom.bind != STB.LOCAL and atom.id not in unit.changes.correlation.to_original:
                     self.new_globals.setdefault(atom.name, []).append((number, atom))
+        self._take_authors()
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
                 self._add(number, change.patched, "changed", str(change.reason))
             for atom in unit.changes.new:
                 self._add(number, atom, "new", "new in the patched source")
+            for atom in new_parameters(unit.changes.patched, unit.changes.correlation):
+                self._add(number, atom, "data", "a new module parameter")
         # from here on all that the patch itself touches is a member, so that nothing of it is pulled in
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
                 self._redirect(number, unit, change.original, change.patched)
-        for unit in self.c.units:
+        for number, unit in enumerate(self.c.units):
             self._check_vanished(unit)
+            self._check_taken_names(number, unit)
         while self.todo:
             number, atom = self.todo.pop(0)
             self._follow(number, atom)
+        for number, unit in enumerate(self.c.units):
+            self._check_clones(number, unit)
+        self._check_allowed()
         self._check_tables()
+        if self.world.tracked:
+            note_thunks(self.c, self.world)
         self._say_debug()
         return self.c
+
+    def _take_authors(self) -> None:
+        """The callbacks and states that macros in the patched text ask for."""
+        self.c.refusals += check_authors((u.source, u.target, u.author) for u in self.c.units)
+        for number, unit in enumerate(self.c.units):
+            for kind, atom in unit.author.callbacks:
+                if unit.changes.correlation.to_original.get(atom.id):
+                    fact = f"the {kind} callback is a function of the kernel, not of the patch"
+                    self._refuse("P14-callback", unit, atom.name, fact)
+                    continue
+                self._add(number, atom, "new", f"the {kind} callback of {unit.target}")
+                self.c.callbacks.append(Callback(number, atom, kind, unit.target))
+            self.c.states.update(unit.author.states)
 
     def _say_debug(self) -> None:
         """A pr_debug of patched code has a descriptor in the patch module: what switched on the kernel's does nothing
@@ -132,9 +169,10 @@ class _Closer(Redirects):
             for ref in view.refs(atom):
                 self._resolve(number, atom, ref)
             for entry in self.c.entries(number, atom):
-                spec = view.arch.special[entry.section]
+                if entry.spec.constant:
+                    self._bind_constant(unit, atom, entry)
                 for ref in entry.refs:
-                    if ref.offset != spec.owner:
+                    if ref.offset != entry.spec.owner:
                         self._resolve(number, atom, ref)
                 if unit.target != VMLINUX:
                     self._check_late_entry(number, unit, atom, entry)
@@ -143,12 +181,26 @@ class _Closer(Redirects):
         except Ambiguous as error:
             self._refuse("K13-ambiguous", unit, atom.name or view.section_name(atom), ": ".join(error.args))
 
+    def _bind_constant(self, unit: UnitResult, atom: Atom, entry: Entry) -> None:
+        """Code that holds the value of a variable, which the kernel wrote there when it booted: the module has to write
+        it into its own code in the same way."""
+        name = entry.section.removeprefix(entry.spec.prefix)
+        if unit.target != VMLINUX:
+            fact = f"+{entry.owner_offset:#x}: the kernel writes {name} into built-in code only"
+            self._refuse("K2-special", unit, atom.name, fact, entry.section)
+        elif name not in self.c.constants:
+            found = self.world.variable(name, len(entry.spec.constant))
+            if isinstance(found, NotBound):
+                self._refuse(found.code, unit, atom.name, f"+{entry.owner_offset:#x}: {found.fact}", entry.section)
+            else:
+                self.c.constants[name] = found
+
     def _check_late_entry(self, number: int, unit: UnitResult, atom: Atom, entry: Entry) -> None:
         """Alternatives, static keys and static calls are applied when the patch module loads (since 5.8), when symbols
         of a target module that comes later have no address yet. Entries of tracepoints and of pr_debug do nothing
         but switch them on, and are left out; any other is refused."""
         view = unit.changes.patched
-        spec = view.arch.special[entry.section]
+        spec = entry.spec
 
         def late(target: int) -> bool:
             bound = self.c.bound.get((number, target))
@@ -160,6 +212,11 @@ class _Closer(Redirects):
                     name = view.atoms[ref.atom].name
                     fact = f"an alternative at +{entry.owner_offset:#x} refers to {name} of the module {unit.target}"
                     self._refuse("K2-special", unit, atom.name, fact, entry.section)
+        if entry.section == CALL_SITES and any(
+            late(r.atom) for r in view.refs(atom) if r.offset == entry.owner_offset + 1
+        ):
+            # counts calls on CPUs that need it; the target has no address yet when the entry is read
+            self.c.dropped.add((number, entry.section, entry.index))
         for ref in entry.refs:
             if ref.offset != spec.key.get(entry.size) or not late(ref.atom):
                 continue
@@ -184,6 +241,8 @@ class _Closer(Redirects):
             kind = view.arch.reloc_names.get(ref.type, str(ref.type))
             what = "a short jump to another function" if ref.synthetic else kind
             self._refuse("K11-reloc", unit, source.name, f"+{ref.offset:#x}: {what} can't be carried")
+        if target.name == THIS_MODULE and view.section_name(source) == PARAMETERS:
+            return  # a parameter is the patch module's own
         if key in self.c.members:
             if self.c.members[key].role == "carried":
                 self._check_no_pointer(unit, source, target, ref)
@@ -230,6 +289,9 @@ class _Closer(Redirects):
     def _bind_external(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
         name = target.name
         key = (number, target.id)
+        if name == PATCH_SYMBOL:
+            self.c.bound[key] = Bound(name, NEW_GLOBAL, "", proof="the patch itself")
+            return
         # a new symbol of the patch itself; of several (a unit in two modules) the one of the same object
         for unit_number, atom in sorted(
             self.new_globals.get(name, ()), key=lambda item: self.c.units[item[0]].target != unit.target
@@ -268,24 +330,41 @@ class _Closer(Redirects):
         originals = changes.correlation.to_original.get(target.id, ())
         if originals and self._take_export(key, unit, source, target):
             return
+        if self.pull_always and target.bind == STB.LOCAL and any(clone_key(n) for n in target.names):
+            self._carry(number, unit, source, target, ref, ALWAYS)
+            return
         for o in originals:
             binding = unit.parity.bindings.get(o)
             if binding is None:
                 continue
             result = unit.parity.of(o)
-            if result is not None and result.status != EXACT and target.name not in self.allowed:
-                continue
-            for name in changes.original.atoms[o].names:
-                if self._take(key, unit, source, self.world.at(unit.target, name, binding.address, binding.evidence)):
+            proof, proven = binding.evidence, result is None or result.status == EXACT
+            if result is not None and not proven:
+                if target.name not in self.allowed:
+                    continue
+                proof = f"not proven ({result.reason}), accepted by --allow-unproven; {proof}"
+            for name in names_at(self._image(unit), changes.original.atoms[o].names, binding.address):
+                found = self.world.at(unit.target, name, binding.address, proof)
+                if isinstance(found, Bound) and not proven:
+                    found = found._replace(unproven=True)
+                if self._take(key, unit, source, found):
                     return
         if target.bind != STB.LOCAL and self._take(key, unit, source, self.world.only_global(unit.target, target.name)):
             return
+        self._carry(number, unit, source, target, ref, self._why_not(unit, target))
+
+    def _carry(self, number: int, unit: UnitResult, source: Atom, target: Atom, ref: Ref, why: str) -> None:
         self._check_no_pointer(unit, source, target, ref)
-        if key in self.c.members:
-            return
-        self._add(
-            number, target, "carried", f"called by {source.name}, not proven to be the kernel's", (number, source.id)
-        )
+        if (number, target.id) not in self.c.members:
+            self._add(number, target, "carried", f"called by {source.name}, {why}", (number, source.id))
+
+    def _why_not(self, unit: UnitResult, target: Atom) -> str:
+        """Why a function of the unit is not bound to the kernel's."""
+        changes = unit.changes
+        results = [unit.parity.of(o) for o in changes.correlation.to_original.get(target.id, ())]
+        reasons = [r.reason for r in results if r is not None and r.reason]
+        what = "not the same clone in the kernel" if clone_key(target.name) else "not proven to be the kernel's"
+        return f"{what} ({reasons[0]})" if reasons else what
 
     def _check_no_pointer(self, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
         """A pointer to a copy must not get out: pointers are stored and compared."""
@@ -321,15 +400,12 @@ class _Closer(Redirects):
             return
         originals = changes.correlation.to_original.get(target.id, ())
         if not originals:
-            for group, (_, theirs) in changes.correlation.undecided.items():
+            for group, (ours, theirs) in changes.correlation.undecided.items():
                 if target.id in theirs and not is_stateless(changes.patched, target):
-                    names = ", ".join(sorted(changes.patched.atoms[p].name for p in theirs))
-                    self._refuse(
-                        "K13-ambiguous",
-                        unit,
-                        source.name,
-                        f"which {group.split()[-1]} is meant can't be told: {names}",
-                    )
+                    names = " or ".join(sorted(changes.original.atoms[o].name for o in ours))
+                    which = f"which {group.split()[-1]} is meant can't be told"
+                    fact = f"{which}: {target.name} may be the original's {names}"
+                    self._refuse("K13-ambiguous", unit, source.name, fact)
                     return
             section = changes.patched.section_name(target)
             if section == ".BTF_ids":

@@ -8,10 +8,18 @@ name it likes. Accidental differences are set aside by the rules of `noise`, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgbuild.analysis import noise
-from kgbuild.analysis.correlate import DEBUG_SECTIONS, Correlation, is_anonymous, is_stateless, same_stateless, stem
+from kgbuild.analysis.correlate import (
+    DEBUG_SECTIONS,
+    INIT_SECTIONS,
+    Correlation,
+    is_anonymous,
+    is_stateless,
+    same_stateless,
+    stem,
+)
 from kgbuild.analysis.digest import same_at_first_sight
 from kgbuild.analysis.noise import Noise
 from kgbuild.special.entries import Entries, Entry
@@ -22,8 +30,7 @@ _NESTED = 120  # levels of functions folded on one side, and of data between the
 _TEXT = (".text", ".text.unlikely", ".text.hot", ".text.startup")
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """Why a function counts as changed: `kind` (code, reference, entry, cold, ambiguous), where, what."""
 
     kind: str
@@ -133,7 +140,7 @@ class Comparer:
 
     def _note_section(self, o: Atom, p: Atom) -> None:
         was, now = (_kind_of_text(view.section_name(a)) for view, a in ((self.o, o), (self.p, p)))
-        if was != now and was in _TEXT and now in _TEXT:
+        if was != now and not was.startswith(INIT_SECTIONS) and not now.startswith(INIT_SECTIONS):
             self._rules.add(noise.SECTION)
 
     # -- where only the width of branches differs ---------------------------------------------------------------
@@ -284,9 +291,18 @@ class Comparer:
                     return Reason("entry", y.owner_offset, f"{section} differs")
         return None
 
+    def _placed(self, x: Entry) -> int | None:
+        """Where in the other function the place of an entry should be. Most lead to an instruction, those of constants
+        to a field inside one."""
+        assert self._place is not None
+        if not x.spec.constant:
+            return self._place.get(x.owner_offset)
+        start = max((a for a in self._place if a <= x.owner_offset), default=None)
+        return self._place[start] + x.owner_offset - start if start is not None else None
+
     def _same_entry(self, x: Entry, y: Entry) -> bool:
-        spec = self.p.arch.special[x.section]
-        place = self._place.get(x.owner_offset) if self._place is not None else x.owner_offset
+        spec = x.spec
+        place = self._placed(x) if self._place is not None else x.owner_offset
         if place != y.owner_offset or len(x.refs) != len(y.refs):
             return False
         a, b = bytearray(x.data), bytearray(y.data)

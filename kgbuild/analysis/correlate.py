@@ -9,12 +9,14 @@ count as changed; an unpaired variable is reported where it matters. Nothing is 
 
 from __future__ import annotations
 
+import bisect
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from kgbuild.analysis.dwarf import Declaration, read_static_locals
 from kgbuild.analysis.noise import differ_in_lines_only
+from kgbuild.elf.consts import STT
 from kgbuild.special.entries import Entries, Entry
 from kgbuild.special.view import DATA, FUNCTION, Ambiguous, Atom, Ref, View
 
@@ -41,6 +43,8 @@ STATELESS = (
 # Anonymous read-only data that happens to have a name: by content.
 ANONYMOUS = ("CSWTCH", "__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "__msg", "C")
 DEBUG_SWITCH = ("__UNIQUE_ID_ddebug", "descriptor")
+# What is freed after boot, or runs only when its module goes.
+INIT_SECTIONS = (".init", ".exit", ".meminit", ".cpuinit", ".devinit", ".ref.text.init")
 DEBUG_SECTIONS = ("__dyndbg", "__verbose")  # __verbose until 5.8
 
 
@@ -141,17 +145,45 @@ def _pair_by_name(result: Correlation, kind: str) -> None:
             if ids[0] and ids[1]:
                 result.undecided[f"{kind} {key}"] = (ids[0], ids[1])
             continue
-        plain_ours = {n: i for n, i in ours if n == key}
-        plain_theirs = {n: i for n, i in theirs if n == key}
+        plain_ours = sorted({i for n, i in ours if n == key})
+        plain_theirs = sorted({i for n, i in theirs if n == key})
         numbered_ours = sorted({i for n, i in ours if n != key})
         numbered_theirs = sorted({i for n, i in theirs if n != key})
-        if [n for n, _ in ours].count(key) == 1 == [n for n, _ in theirs].count(key):
-            result.pair(plain_ours[key], plain_theirs[key])
+        if len(plain_ours) == 1 == len(plain_theirs):
+            result.pair(plain_ours[0], plain_theirs[0])
+        elif plain_ours and plain_theirs:
+            _pair_by_file(result, f"{kind} of several files {key}", plain_ours, plain_theirs)
         # one clone on either side; and what ThinLTO made global has its module's hash, which is no count
         if (kind == FUNCTION or key.endswith(".llvm")) and len(numbered_ours) == 1 and len(numbered_theirs) == 1:
             result.pair(numbered_ours[0], numbered_theirs[0])
         elif numbered_ours and numbered_theirs:
             result.undecided[f"{kind} {key}"] = (tuple(numbered_ours), tuple(numbered_theirs))
+
+
+def _pair_by_file(result: Correlation, group: str, ours: list[int], theirs: list[int]) -> None:
+    """Several of one plain name, in an object that was linked of others: by the source file that each is from. What
+    that does not tell is undecided."""
+    left, right = _by_file(result.original, ours), _by_file(result.patched, theirs)
+    for file in left.keys() & right.keys():
+        if len(left[file]) == 1 == len(right[file]):
+            result.pair(left[file][0], right[file][0])
+    result.undecided[group] = (tuple(ours), tuple(theirs))
+    _drop_settled(result)
+
+
+def _by_file(view: View, atoms: list[int]) -> dict[str, list[int]]:
+    """Atoms by the file symbol that they stand behind (gABI: before the locals of that file); global ones by "", and
+    none of a file whose name is there twice."""
+    files = [i for i, kind in enumerate(view.obj.columns.kinds) if kind == STT.FILE]
+    names = [view.obj.name_of(i) for i in files]
+    out: dict[str, list[int]] = {}
+    for i in atoms:
+        atom = view.atoms[i]
+        place = bisect.bisect_right(files, atom.symbols[0]) - 1 if atom.is_local else -1
+        name = names[place] if place >= 0 else ""
+        if names.count(name) <= 1:
+            out.setdefault(name, []).append(i)
+    return out
 
 
 def _settle(result: Correlation, votes: dict[tuple[int, int], int]) -> bool:
@@ -218,7 +250,7 @@ def _concerned(view: View, atoms: list[int], entries: Entries) -> set[int]:
     sections = view.sections_referring_to({view.atoms[i].section for i in atoms} - {-1})
     # within a section the assembler leaves no relocation
     sections |= {view.atoms[i].section for i in atoms}
-    tables = {s for s in sections if s >= 0 and view.obj.sections[s].name in view.arch.special}
+    tables = {s for s in sections if s >= 0 and view.arch.special_of(view.obj.sections[s].name)}
     if tables:
         sections |= entries.owner_sections(tables)
     return sections

@@ -8,44 +8,24 @@ address the assembler writes whichever name it likes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgbuild.analysis import noise
 from kgbuild.analysis.compare import Comparer, Reason, first_difference
-from kgbuild.analysis.correlate import DEBUG_SECTIONS, Correlation, correlate, is_anonymous, is_stateless
+from kgbuild.analysis.correlate import DEBUG_SECTIONS, INIT_SECTIONS, Correlation, correlate, is_anonymous, is_stateless
 from kgbuild.analysis.noise import Noise
+from kgbuild.analysis.registered import is_registration, new_registrations
 from kgbuild.elf.consts import SHT
 from kgbuild.refusals import Refusal
 from kgbuild.special.entries import Entries, read_entries
 from kgbuild.special.view import ANON, DATA, FUNCTION, Ambiguous, Atom, View
 
-INIT_SECTIONS = (".init", ".exit", ".meminit", ".cpuinit", ".devinit", ".ref.text.init")
-# Tables through which code or data registers itself at boot or module load: growing one has no effect in a live patch.
-REGISTRATION = (
-    "___ksymtab",
-    "__ksymtab",
-    "___kcrctab",
-    "__kcrctab",
-    ".initcall",
-    ".con_initcall",
-    ".init.setup",
-    "__param",
-    "__tracepoints",
-    "_ftrace_events",
-    "__syscalls_metadata",
-    "__bpf_raw_tp_map",
-    ".ctors",
-    ".init_array",
-    ".export_symbol",
-    "__early",
-)
-
-
 PREFIXES = ("__pfx_", "__cfi_")
+PARAMETERS = "__param"
 
 
-@dataclass(frozen=True)
-class Changed:
+class Changed(NamedTuple):
     """A function of the patched object that is not the original's."""
 
     original: Atom
@@ -94,6 +74,13 @@ def cold_parents(atom: Atom, view: View) -> list[Atom]:
 def cold_parent_names(atom: Atom) -> list[str]:
     """The names of the function a `.cold` half belongs to."""
     return list(dict.fromkeys(n[: n.index(".cold")] for n in atom.names if ".cold" in n))
+
+
+def new_parameters(view: View, correlation: Correlation) -> list[Atom]:
+    """Module parameters of the patched object that the original has not: the patch module has them for itself."""
+    return [
+        a for a in view.data if view.section_name(a) == PARAMETERS and a.id not in correlation.to_original and a.size
+    ]
 
 
 def is_init(view: View, atom: Atom) -> bool:
@@ -153,7 +140,7 @@ class _Differ:
 
     def _noise(self) -> tuple[Noise, ...]:
         """What was set aside, by function; a `.cold` half is part of its function."""
-        found = {replace(n, function=n.function.partition(".cold")[0]) for n in self.comparer.noise}
+        found = {n._replace(function=n.function.partition(".cold")[0]) for n in self.comparer.noise}
         before, after = (noise.index_of_messages(view) for view in (self.o, self.p))
         for function in before.keys() & after.keys():
             if before[function] != after[function]:
@@ -169,7 +156,7 @@ class _Differ:
                 for parent in self.o.by_name.get(p.name[len(PREFIXES[0]) :], []):
                     self._changed_by_cold(parent, Reason("prefix", reason.offset, f"{p.name}: {reason}"))
             elif is_init(self.p, p) or is_init(self.o, o):
-                self._init(p, f"{p.name} is in {self.p.section_name(p)}, {_when(self.p.section_name(p))}")
+                self._init(p, self._init_fact(o, p))
             elif is_cold(p):
                 because = Reason("cold", reason.offset, f"{p.name}: {reason}")
                 for parent in cold_parents(p, self.o):
@@ -181,6 +168,14 @@ class _Differ:
         """A function whose `.cold` half differs is changed, with whatever it became."""
         for p in self.c.to_patched.get(original.id, ()):
             self.changed.setdefault((p, original.id), Changed(original, self.p.atoms[p], reason))
+
+    def _init_fact(self, o: Atom, p: Atom) -> str:
+        was, now = self.o.section_name(o), self.p.section_name(p)
+        if not is_init(self.p, p):
+            return f"{p.name} moves to {now} from {was}, {_when(was)}: the kernel has it no more"
+        if not is_init(self.o, o):
+            return f"{p.name} moves from {was} to {now}, {_when(now)}"
+        return f"{p.name} is in {now}, {_when(now)}"
 
     def _init(self, atom: Atom, fact: str) -> None:
         self.init_changed.append(atom.name)
@@ -223,7 +218,7 @@ class _Differ:
         for o, p in self.c.pairs(DATA):
             if is_anonymous(self.p, p) or is_stateless(self.p, p):
                 continue
-            if self._is_registration(self.p.section_name(p)):
+            if is_registration(self.p.section_name(p)):
                 self._check_registered(o, p)
                 continue
             if self.p.section_name(p).startswith((*DEBUG_SECTIONS, "__bug", ".discard")):
@@ -260,9 +255,6 @@ class _Differ:
             fact = f"{p.name} in {self.p.section_name(p)} changes, which takes effect at boot only"
             self._refuse("K7-export", p.name, fact, p)
 
-    def _is_registration(self, section: str) -> bool:
-        return section.startswith(REGISTRATION)
-
     def _check_unknown(self) -> None:
         """A table without names that nothing refers to: its entries belong to code in a way that is not known here."""
         left, right = _tables(self.o), _tables(self.p)
@@ -293,22 +285,11 @@ class _Differ:
                     self._refuse("K20-group", atom.name, fact, atom)
 
     def _check_registration(self) -> None:
-        def sizes(view: View) -> dict[str, int]:
-            out: dict[str, int] = {}
-            for s in view.obj.sections:
-                if s.alloc and s.size and self._is_registration(s.name):
-                    out[s.name] = out.get(s.name, 0) + s.size
-            return out
-
-        before, after = sizes(self.o), sizes(self.p)
-        for name in sorted(after):
-            if after[name] > before.get(name, 0) and name not in (
-                "__ksymtab_strings",
-                "__tracepoints_strings",
-            ):
-                what = name.partition("+")[2] or name
-                fact = f"section {name} grows from {before.get(name, 0)} to {after[name]} bytes"
-                self.refusals.append(Refusal("K7-export", f"{self.place}: {what}", fact, symbol=what, section=name))
+        # new parameters are the patch module's own
+        own = sum(a.size for a in new_parameters(self.p, self.c))
+        for new in new_registrations(self.o, self.p, {PARAMETERS: own}):
+            place = f"{self.place}: {new.symbol}"
+            self.refusals.append(Refusal("K7-export", place, new.fact, symbol=new.symbol, section=new.section))
 
 
 def _of_family(atom: Atom, function: Atom) -> bool:

@@ -10,22 +10,18 @@ looked into: the relocations of .debug_info say where they are.
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from kgbuild.elf.object import Object
+from kgbuild.elf.object import Object, RelocRow
 
 if TYPE_CHECKING:
     from kgbuild.elf.dwarf import Die, Dwarf
 
 _MAX_DEPTH = 256
-_OP_ADDR = 3
+_OP_ADDR, _OP_ADDRX = 0x03, 0xA1
 
 
-@dataclass(frozen=True)
-class Declaration:
+class Declaration(NamedTuple):
     """A static local's declaration: declaring function, variable, line."""
 
     function: str
@@ -49,33 +45,34 @@ def read_static_locals(obj: Object, sections: set[int] | None = None) -> dict[tu
 class _Search:
     def __init__(self, dwarf: Dwarf, sections: set[int]) -> None:
         self.dwarf = dwarf
-        rows = dwarf.relocs
-        meant = dwarf.obj.symbols["shndx"][rows["sym"]] if len(rows) else np.zeros(0, np.int64)
-        wanted = rows[np.isin(meant, sorted(sections))]
-        # where in .debug_info an address is -> (section, offset) that it means
-        self.places: dict[int, tuple[int, int]] = {}
-        for offset, _, sym, addend in wanted.tolist():
-            symbol = dwarf.obj.symbols[sym]
-            self.places[offset] = (int(symbol["shndx"]), int(symbol["value"]) + addend)
-        self.offsets = sorted(self.places)
+        # where in .debug_info an address is -> (section, offset) that it means; by offset
+        self.places = _meant(dwarf.obj, dwarf.relocs, sections)
+        self.offsets = list(self.places)
+        # clang writes addresses of DWARF 5 into a section of their own, and their numbers into .debug_info
+        own = dwarf.obj.section_named(".debug_addr")
+        self.addresses = _meant(dwarf.obj, dwarf.obj.reloc_rows(own.index), sections) if own is not None else {}
         self.out: dict[tuple[int, int], Declaration] = {}
 
     def run(self) -> dict[tuple[int, int], Declaration]:
         from kgbuild.elf.dwarf import TAG_SUBPROGRAM
 
+        functions = frozenset({TAG_SUBPROGRAM})
+
         for header, first, end, table in self.dwarf.units():
             if not self._any(first, end):
                 continue
-            top = self.dwarf.die(first, header, end, table)
+            top = self.dwarf.top(first, header, end, table)
             if top is None:
                 continue
-            for child, sibling in self.dwarf.children(top, end, table):
-                if child.tag == TAG_SUBPROGRAM and child.children and self._any(child.next, sibling or end):
+            for child, sibling in self.dwarf.children(top, end, table, functions):
+                if child.children and self._any(child.next, sibling or end):
                     self._walk(child, self.dwarf.name(child, end, table), end, table, 0)
         return self.out
 
     def _any(self, start: int, end: int) -> bool:
         """Whether one of the addresses asked about stands in a stretch of .debug_info."""
+        if self.addresses:
+            return True  # numbers do not say where they stand
         at = bisect.bisect_left(self.offsets, start)
         return at < len(self.offsets) and self.offsets[at] < end
 
@@ -84,13 +81,14 @@ class _Search:
 
         if depth > _MAX_DEPTH:
             raise self.dwarf.fault(die.offset, "entries nest too deeply")
-        for child, sibling in self.dwarf.children(die, end, table):
+        wanted = frozenset({TAG_VARIABLE, TAG_LEXICAL_BLOCK, TAG_INLINED})
+        for child, sibling in self.dwarf.children(die, end, table, wanted):
             if child.tag == TAG_VARIABLE:
                 place = self._location(child)
                 if place is not None:
                     line = self.dwarf.constant(child, AT_DECL_LINE)
                     self.out[place] = Declaration(function, self.dwarf.name(child, end, table), line)
-            elif child.tag in (TAG_LEXICAL_BLOCK, TAG_INLINED) and self._any(child.next, sibling or end):
+            elif self._any(child.next, sibling or end):
                 self._walk(child, function, end, table, depth + 1)
 
     def _location(self, die: Die) -> tuple[int, int] | None:
@@ -99,6 +97,13 @@ class _Search:
 
         form, at, _ = die.attributes.get(AT_LOCATION, (0, 0, 0))
         # the length of the expression (one byte: an opcode and an address), the opcode, the address
-        if form != EXPRLOC or self.dwarf.data[at + 1 : at + 2] != bytes((_OP_ADDR,)):
-            return None
-        return self.places.get(at + 2)
+        operation = self.dwarf.data[at + 1 : at + 2] if form == EXPRLOC else b""
+        if operation == bytes((_OP_ADDRX,)):
+            return self.addresses.get(self.dwarf.addresses_base + 8 * self.dwarf.number(at + 2))
+        return self.places.get(at + 2) if operation == bytes((_OP_ADDR,)) else None
+
+
+def _meant(obj: Object, rows: list[RelocRow], sections: set[int]) -> dict[int, tuple[int, int]]:
+    """By offset of a relocation, the section and the offset that it means, where that is one of some sections."""
+    shndx, value = obj.columns.shndx, obj.columns.value
+    return {offset: (shndx[sym], value[sym] + addend) for offset, _, sym, addend in rows if shndx[sym] in sections}

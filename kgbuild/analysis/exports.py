@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+from typing import NamedTuple
 
 from kgbuild.errors import UserError
 
 
-@dataclass(frozen=True)
-class Export:
+class Export(NamedTuple):
     """One export: name, CRC (0 without MODVERSIONS), object ("vmlinux" or a module's path), kind, namespace."""
 
     name: str
@@ -35,8 +35,8 @@ def parse_symvers(text: str) -> dict[str, Export]:
     the kernel resolves it. Raises UserError for a line whose CRC is no number.
     """
     out: dict[str, Export] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        columns = line.split("\t")
+    for number, line in enumerate(io.StringIO(text), 1):  # no list of all the lines beside the text
+        columns = line.rstrip("\r\n").split("\t")
         if len(columns) < 4:
             continue
         try:

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgbuild.analysis.callgraph import Function, Name
+from kgbuild.analysis.ipaclones import EVIDENCE, IpaClones
 from kgbuild.analysis.optimizations import Clone, Shared
 
 if TYPE_CHECKING:
     from kgbuild.analysis.dwarf5 import Inlined
+    from kgbuild.analysis.unitflags import Flag
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,68 @@ class InlinedInto:
 
 
 @dataclass(frozen=True)
+class Made:
+    """A step by which gcc made one function of another: the new one, what it was made of, how ("isra")."""
+
+    name: str
+    of: str
+    how: str
+
+
+@dataclass(frozen=True)
+class CompilerFacts:
+    """What gcc itself said of the function when its unit was compiled.
+
+    made      the steps that made it of another function, first to last
+    clones    what was made of it
+    into      functions that hold a copy of its body, also by way of others (`into_count` in all)
+    holds     functions of whose body it holds a copy (`holds_count` in all)
+    complete  whether gcc's file is whole
+    flags     options of the unit that matter here; `optimized` places with options for single functions
+    """
+
+    made: tuple[Made, ...]
+    clones: tuple[Made, ...]
+    into: tuple[str, ...]
+    into_count: int
+    holds: tuple[str, ...]
+    holds_count: int
+    complete: bool
+    flags: tuple[Flag, ...]
+    optimized: tuple[tuple[str, int, str], ...]
+    evidence: str = EVIDENCE
+
+
+def compiler_facts(
+    dump: IpaClones,
+    names: Iterable[str],
+    flags: Sequence[Flag],
+    optimized: Sequence[tuple[str, int, str]],
+    limit: int | None = None,
+) -> CompilerFacts:
+    """What a unit's dump says of a function by any of its names; lists of names are cut at `limit`."""
+    own = list(dict.fromkeys(names))
+    made = [Made(s.result.name, s.source.name, s.kind) for name in own for s in dump.history(name)]
+    clones = [Made(s.result.name, s.source.name, s.kind) for name in own for s in dump.made_of(name)]
+    into = sorted({n for name in own for n in dump.inlined_into(name)} - set(own))
+    holds = sorted({n for name in own for n in dump.inlines(name)} - set(own))
+    return CompilerFacts(
+        tuple(dict.fromkeys(made)),
+        tuple(dict.fromkeys(clones)),
+        tuple(into[:limit]),
+        len(into),
+        tuple(holds[:limit]),
+        len(holds),
+        dump.complete and not dump.unread,
+        tuple(flags),
+        tuple(optimized),
+    )
+
+
+@dataclass(frozen=True)
 class Facts:
-    """See host/facts.py: each `_count` says how many there are, where the list was cut."""
+    """See host/facts.py: each `_count` says how many there are, where the list was cut. `compiler` is None where the
+    unit has not been compiled here."""
 
     function: Function
     unit: str
@@ -80,6 +142,7 @@ class Facts:
     callee_count: int
     indirect_calls: int
     neighbours: dict[str, int]
+    compiler: CompilerFacts | None = None
 
     @property
     def traceable(self) -> bool:

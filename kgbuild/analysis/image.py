@@ -9,10 +9,10 @@ kernel counts in the order of kallsyms, which is by address (kernel/kallsyms.c s
 from __future__ import annotations
 
 import bisect
+import struct
 from functools import cached_property
 
-import numpy as np
-
+from kgbuild.analysis.optimizations import clone_key
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.object import Object, Symbol
 
@@ -46,15 +46,32 @@ class KernelImage:
 
     @cached_property
     def _by_name(self) -> dict[bytes, list[int]]:
-        table = self.obj.symbols
-        kind = table["info"] & 15
-        keep = (table["shndx"] != SHN.UNDEF) & (kind != STT.SECTION) & (kind != STT.FILE) & (table["name"] != 0)
+        table, section, file = self.obj.columns, int(STT.SECTION), int(STT.FILE)
         raw = bytes(self.obj.strtab)
         out: dict[bytes, list[int]] = {}
         find = raw.index
-        for index, name in zip(np.nonzero(keep)[0].tolist(), table["name"][keep].tolist(), strict=True):
-            out.setdefault(raw[name : find(b"\0", name)], []).append(index)
+        for index, (name, shndx, kind) in enumerate(zip(table.name, table.shndx, table.kinds, strict=True)):
+            if shndx and name and kind not in (section, file):
+                out.setdefault(raw[name : find(b"\0", name)], []).append(index)
         return out
+
+    @cached_property
+    def _clones(self) -> dict[str, list[bytes]]:
+        """Names of the compiler's clones by what they are without their numbers."""
+        out: dict[str, list[bytes]] = {}
+        for raw in self._by_name:
+            if b"." in raw[1:]:
+                name = raw.decode("utf-8", "replace")
+                if key := clone_key(name):
+                    out.setdefault(key, []).append(raw)
+        return out
+
+    def renumbered(self, name: str) -> list[Symbol]:
+        """Clones that have a clone's name but for the numbers in it, in order of address. gcc counts clones anew in
+        each compile, so that `f.isra.3` there may be what is `f.isra.0` here; only their code tells."""
+        key = clone_key(name)
+        found = [self.symbol_at(i) for raw in self._clones.get(key, ()) for i in self._by_name[raw]] if key else []
+        return sorted((s for s in found if s.name != name), key=lambda s: (s.value, s.index))
 
     def symbol_at(self, index: int) -> Symbol:
         """Symbol `index` of the table, its value an address."""
@@ -146,6 +163,19 @@ class KernelImage:
                 return (start[0].value, raw) if raw is not None else None
         return None
 
+    @cached_property
+    def sealed(self) -> frozenset[int]:
+        """Addresses of the functions whose endbr64 the kernel overwrites (`.ibt_endbr_seal`); none without IBT."""
+        found = self.table(".ibt_endbr_seal")
+        if found is None:
+            return frozenset()
+        import numpy as np
+
+        address, raw = found
+        fields = np.frombuffer(raw, "<i4", len(raw) // 4).astype(np.int64)
+        places = (fields + np.arange(0, 4 * len(fields), 4)).astype(np.uint64) + np.uint64(address)
+        return frozenset(places.tolist())
+
     def symbol_address_of(self, section_index: int) -> int:
         """Address of a section's first byte."""
         return self.obj.sections[section_index].addr
@@ -158,11 +188,11 @@ class KernelImage:
 
     @cached_property
     def _names_at(self) -> dict[int, list[int]]:
-        table = self.obj.symbols
-        functions = (table["info"] & 15) == STT.FUNC
+        table, function = self.obj.columns, int(STT.FUNC)
         out: dict[int, list[int]] = {}
-        for index, value in zip(np.nonzero(functions)[0].tolist(), table["value"][functions].tolist(), strict=True):
-            out.setdefault(value, []).append(index)
+        for index, (value, kind) in enumerate(zip(table.value, table.kinds, strict=True)):
+            if kind == function:
+                out.setdefault(value, []).append(index)
         return out
 
     def functions_at(self, address: int) -> list[Symbol]:
@@ -188,7 +218,7 @@ def find_build_id(notes: bytes) -> str:
     """The GNU build-id (hex) in the bytes of a note section, or ""."""
     at = 0
     while at + 12 <= len(notes):
-        namesz, descsz, kind = np.frombuffer(notes, "<u4", 3, at).tolist()
+        namesz, descsz, kind = struct.unpack_from("<III", notes, at)
         name = notes[at + 12 : at + 12 + namesz]
         desc_at = at + 12 + ((namesz + 3) & ~3)
         if name == b"GNU\0" and kind == 3:

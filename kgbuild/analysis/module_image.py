@@ -11,7 +11,6 @@ module loads and over the part that outlives its init code later; a position is 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 
 from kgbuild.analysis.image import KernelImage, find_build_id
@@ -54,7 +53,7 @@ class ModuleImage(KernelImage):
     def symbol_at(self, index: int) -> Symbol:
         symbol = self.obj.symbol(index)
         if symbol.shndx in self._address_of:
-            return replace(symbol, value=symbol.value + self._address_of[symbol.shndx])
+            return symbol._replace(value=symbol.value + self._address_of[symbol.shndx])
         return symbol
 
     @cached_property
@@ -62,7 +61,7 @@ class ModuleImage(KernelImage):
         """Bytes of each section with its relocations applied, by index."""
         sizes = arch_of(self.obj.machine).reloc_size
         relative = arch_of(self.obj.machine).pc_relative
-        values = [0] * len(self.obj.symbols)
+        values = [0] * len(self.obj.columns.name)
         for symbol in self.obj.iter_symbols():
             if symbol.shndx == SHN.UNDEF:
                 values[symbol.index] = self._undefined.get(symbol.name, 0)
@@ -77,14 +76,7 @@ class ModuleImage(KernelImage):
                 out[index] = bytes(section.size)
                 continue
             data = bytearray(self.obj.contents(index))
-            rows = self.obj.relocs(index)
-            for offset, kind, sym, addend in zip(
-                rows["offset"].tolist(),
-                rows["type"].tolist(),
-                rows["sym"].tolist(),
-                rows["addend"].tolist(),
-                strict=True,
-            ):
+            for offset, kind, sym, addend in self.obj.reloc_rows(index):
                 size = sizes.get(kind, 0)
                 value = values[sym] + addend - (address + offset if kind in relative else 0)
                 data[offset : offset + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
@@ -135,7 +127,7 @@ class ModuleImage(KernelImage):
     @cached_property
     def _names_at(self) -> dict[int, list[int]]:
         out: dict[int, list[int]] = {}
-        for index in range(1, len(self.obj.symbols)):
+        for index in range(1, len(self.obj.columns.name)):
             symbol = self.symbol_at(index)
             if symbol.type == STT.FUNC and symbol.shndx in self._address_of:
                 out.setdefault(symbol.value, []).append(index)

@@ -12,14 +12,13 @@ every line where it was, and no such difference arises by accident: there they a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgbuild.elf.consts import STT
 from kgbuild.special.view import DATA, STRING, Ambiguous, Atom, Ref, View
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """One kind of accidental difference: its name, what it is, why it is no change."""
 
     name: str
@@ -27,8 +26,7 @@ class Rule:
     why: str
 
 
-@dataclass(frozen=True, order=True)
-class Noise:
+class Noise(NamedTuple):
     """An accidental difference that was set aside: in which function, by which rule."""
 
     function: str
@@ -86,7 +84,9 @@ RULES: dict[str, Rule] = {
             "the assembler takes the short form where the distance allows it",
         ),
         Rule(
-            SECTION, "the section of a function among .text, .text.unlikely, .text.hot", "it places, and nothing else"
+            SECTION,
+            "the section of a function's code (init memory aside)",
+            "it places; a module's code lies elsewhere anyway",
         ),
         Rule(PRINTK_INDEX, "entries of .printk_index", "an index of messages for user space"),
     )
@@ -113,9 +113,8 @@ def without_lines(text: bytes) -> bytes:
 
 def _units(view: View) -> set[str]:
     """Names of the source files that an object was made of, as its file symbols say, without folders."""
-    symbols = view.obj.symbols
-    files = ((symbols["info"] & 15) == STT.FILE).nonzero()[0].tolist()
-    return {view.obj.symbol(i).name.rpartition("/")[2] for i in files}
+    files = (i for i, kind in enumerate(view.obj.columns.kinds) if kind == STT.FILE)
+    return {s.name.rpartition("/")[2] for s in view.obj.symbols_at(files)}
 
 
 def _is_file(text: bytes, units: set[str]) -> bool:
@@ -197,7 +196,7 @@ def index_of_messages(view: View) -> dict[str, list[tuple[object, ...]]]:
     name, at = view.arch.message_index
     out: dict[str, list[tuple[object, ...]]] = {}
     section = view.obj.section_named(name)
-    for sym, addend in view.obj.relocs(section.index)[["sym", "addend"]].tolist() if section is not None else ():
+    for _, _, sym, addend in view.obj.reloc_rows(section.index) if section is not None else ():
         try:
             atom = view.atoms[view.target(sym, addend)[0]]
             refs, masked = view.refs(atom), view.masked(atom)

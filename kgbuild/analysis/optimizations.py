@@ -25,6 +25,8 @@ SUFFIXES = {
     "resolver": "resolver of an indirect function",
 }
 PAD_PREFIX = "__pfx_"
+# What is a function of its own, with a calling convention of its own.
+CLONES = frozenset(("isra", "constprop", "part"))
 _SUFFIX = re.compile(r"\.(" + "|".join(SUFFIXES) + r")(?:\.[0-9A-Fa-f]+)*(?=\.|$)")
 
 
@@ -58,6 +60,15 @@ def clone_of(name: str) -> Clone | None:
         kinds.append(found.group(1))
         at = found.end()
     return Clone(name[:start], tuple(kinds))
+
+
+def clone_key(name: str) -> str:
+    """What a clone is called without the numbers that gcc counts clones by: `f.isra` for `f.isra.3`, `f.isra.cold` for
+    its cold half; "" for a name that is not of a clone."""
+    clone = clone_of(name)
+    if clone is None or not CLONES.intersection(clone.kinds) or name.startswith(PAD_PREFIX):
+        return ""
+    return ".".join((clone.family, *clone.kinds))
 
 
 def is_half(name: str, other: str) -> bool:

@@ -16,21 +16,23 @@ are held against the kernel's own tables in the same way.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-
-import numpy as np
+from typing import NamedTuple
 
 from kgbuild.analysis.correlate import is_anonymous
+from kgbuild.analysis.diff import cold_parents, is_cold
 from kgbuild.analysis.image import KernelImage
 from kgbuild.elf.consts import STB
 from kgbuild.special.entries import Entry, read_entries
 from kgbuild.special.view import ABSOLUTE, ANON, STRING, UNDEFINED, Ambiguous, Atom, Ref, View
 
+OWN_BYTES = "own bytes"
 EXACT, OVERRIDDEN, DIFFERS, ABSENT, AMBIGUOUS = "exact", "weak-overridden", "differs", "absent", "ambiguous"
 
 
-@dataclass(frozen=True)
-class FunctionParity:
+class FunctionParity(NamedTuple):
     """What was found for one function: its atom, status, address in the kernel (0 where unknown), and why."""
 
     atom: int
@@ -40,8 +42,7 @@ class FunctionParity:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Binding:
+class Binding(NamedTuple):
     """Where an atom of the object is in the kernel, and how that is known ("own bytes", "read at f+0x12")."""
 
     atom: int
@@ -70,6 +71,13 @@ class ParityProof:
     @property
     def counts(self) -> Counter[str]:
         return Counter(f.status for f in self.functions)
+
+
+def names_at(image: KernelImage, names: Sequence[str], address: int) -> list[str]:
+    """By which names the kernel has at an address what the object calls by `names`: by those of them that it has there,
+    else, for a clone, by the same with other numbers."""
+    own = [n for n in names if any(s.value == address for s in image.named(n))]
+    return own or sorted({s.name for n in names for s in image.renumbered(n) if s.value == address})
 
 
 class _Mismatch(Exception):
@@ -112,8 +120,19 @@ class _Parity:
         for atom, fits in pending:
             places = ", ".join(f"{a:#x}" for a, _ in fits)
             self._result(atom, AMBIGUOUS, reason=f"the same bytes at {places}")
+        self._settle_overridden_halves()
         order = [self.results[a.id] for a in self.view.functions if a.id in self.results]
         return ParityProof(tuple(order), self.bindings)
+
+    def _settle_overridden_halves(self) -> None:
+        """The `.cold` half of a weak definition that the kernel overrides may still be there. Nothing reaches it, and
+        its way back leads to a body that has no name any more, so that it proves nothing and need not be proven."""
+        for atom in self.view.functions:
+            if not is_cold(atom) or self.results[atom.id].status != DIFFERS:
+                continue
+            parents = [self.results.get(parent.id) for parent in cold_parents(atom, self.view)]
+            if parents and all(found is not None and found.status == OVERRIDDEN for found in parents):
+                self._result(atom, OVERRIDDEN, 0, "the kernel has another definition of its function")
 
     def _result(self, atom: Atom, status: str, address: int = 0, reason: str = "") -> None:
         self.results[atom.id] = FunctionParity(atom.id, atom.name, status, address, reason)
@@ -126,9 +145,6 @@ class _Parity:
 
     def _settle(self, atom: Atom, pending: list[tuple[Atom, list[tuple[int, dict[int, Binding]]]]]) -> bool:
         candidates = sorted({s.value for name in atom.names for s in self.image.named(name)})
-        if not candidates:
-            self._result(atom, ABSENT, reason="the kernel has no symbol of that name")
-            return False
         fits: list[tuple[int, dict[int, Binding]]] = []
         reasons = []
         for address in candidates:
@@ -137,18 +153,37 @@ class _Parity:
             except _Mismatch as mismatch:
                 reasons.append(str(mismatch))
         bound = self.bindings.get(atom.id)
+        fits = fits or self._renumbered(atom)
         if len(fits) == 1 and bound is not None and bound.address != fits[0][0]:
             fact = f"its bytes are at {fits[0][0]:#x}, but {bound.evidence} it is at {bound.address:#x}"
             self._result(atom, DIFFERS, reason=fact)
         elif len(fits) == 1:
-            self._accept(atom, fits[0][0], fits[0][1], "own bytes")
+            self._accept(atom, fits[0][0], fits[0][1], OWN_BYTES)
         elif fits:
             pending.append((atom, fits))
+        elif not candidates:
+            self._result(atom, ABSENT, reason="the kernel has no symbol of that name")
+            return False
         elif atom.bind == STB.WEAK and len(candidates) == 1 and self.image.is_global(atom.name, candidates[0]):
             self._result(atom, OVERRIDDEN, candidates[0], "the kernel has another definition")
         else:
             self._result(atom, DIFFERS, candidates[0] if len(candidates) == 1 else 0, reasons[0])
         return True
+
+    def _renumbered(self, atom: Atom) -> list[tuple[int, dict[int, Binding]]]:
+        """Where the kernel has the code of a clone under another number."""
+        places = sorted({s.value for name in atom.names for s in self.image.renumbered(name)})
+        fits: list[tuple[int, dict[int, Binding]]] = []
+        for address in places:
+            with suppress(_Mismatch):
+                fits.append((address, self._compare(atom, address)))
+        return fits
+
+    def _is_named(self, target: Atom, address: int) -> bool:
+        """Whether the kernel has what is at an address by a name of the target, or a clone by another number."""
+        if any(s.value == address for name in target.names for s in self.image.named(name)):
+            return True
+        return any(s.value == address for name in target.names for s in self.image.renumbered(name))
 
     # -- one function at one address -------------------------------------------------------------------------
 
@@ -177,7 +212,7 @@ class _Parity:
 
     def _table(self, entry: Entry) -> _Table | None:
         """The kernel's table of an entry's kind, by the address its entries belong to."""
-        owner = self.view.arch.special[entry.section].owner
+        owner = entry.spec.owner
         ref = next(r for r in entry.refs if r.offset == owner)
         key = (entry.section, entry.size, ref.type)
         if key not in self.tables:
@@ -187,10 +222,9 @@ class _Parity:
 
     def _check_entries(self, atom: Atom, address: int, found: dict[int, Binding]) -> None:
         """Each entry of the function must be in the kernel's table, and no other for its code. Raises _Mismatch."""
-        special = self.view.arch.special
         ours: dict[str, list[Entry]] = {}
         for entry in self.entries.of(atom.id):
-            if special[entry.section].compared:
+            if entry.spec.compared:
                 ours.setdefault(entry.section, []).append(entry)
         for section, entries in sorted(ours.items()):
             table = self._table(entries[0])
@@ -256,7 +290,7 @@ class _Parity:
                 raise _Mismatch(f"{where}: {target.name} is at {known.address:#x} elsewhere, here at {address:#x}")
             if is_anonymous(self.view, target) and not self._same_content(target, address, found, depth):
                 raise _Mismatch(f"{where}: {target.name} holds other data in the kernel")
-            if not any(s.value == address for name in target.names for s in self.image.named(name)):
+            if not self._is_named(target, address):
                 raise _Mismatch(f"{where}: refers to {self._describe(address)}, not to {target.name}")
             if known is None:
                 found[target.id] = Binding(target.id, address, f"read at {where}")
@@ -328,6 +362,8 @@ class _Table:
     """One special section of the kernel, its entries found by the address they belong to."""
 
     def __init__(self, address: int, data: bytes, size: int, owner: int, ref: Ref, parity: _Parity) -> None:
+        import numpy as np  # takes longer to import than comparing two objects does
+
         self.address, self.data = address, data
         count = (len(data) + size - 1) // size
         rows = np.frombuffer(data.ljust(count * size, b"\0"), "u1").reshape(count, size)
@@ -343,5 +379,7 @@ class _Table:
 
     def between(self, start: int, end: int) -> list[int]:
         """Places in the table of the entries that belong to code in [start, end), by address."""
+        import numpy as np
+
         first, last = np.searchsorted(self.owners, np.array([start, end], np.uint64))
         return [int(p) for p in self.places[first:last]]

@@ -9,20 +9,20 @@ unit the object says who calls it; elsewhere the kernel's call graph does, and t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.diff import cold_parents, is_cold, is_init
-from kgbuild.analysis.kinds import Kind
 from kgbuild.special.view import ANON, DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, Ref, View
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.callgraph import CallGraph
 
 # What holds the address of a function for other reasons than to call it.
 _NO_TAKERS = ("__ksymtab", "__kstrtab", "__UNIQUE_ID___addressable", "__crc_")
 _NO_TAKER_SECTIONS = ("___ksymtab", "__ksymtab", ".discard", "_kprobe_blacklist", "_error_injection_whitelist")
 
 
-@dataclass(frozen=True)
-class Users:
+class Users(NamedTuple):
     """Who refers to a function in one object: functions that call it (never a `.cold` half: its parent), and what holds
     its address, by name."""
 
@@ -30,8 +30,7 @@ class Users:
     takers: tuple[str, ...]
 
 
-@dataclass(frozen=True, order=True)
-class Outside:
+class Outside(NamedTuple):
     """A caller in another unit: the unit's source, the object it is part of, the function."""
 
     source: str
@@ -75,10 +74,10 @@ def users_in(view: View, target: Atom, built_in: bool) -> Users:
 
 def _enters(view: View, section: int, target: Atom) -> bool:
     """Whether replacement code means the beginning of a function; jumps back into the middle of one are its own."""
-    for row in view.obj.relocs(section):
-        bias = view.arch.reloc_size.get(int(row["type"]), 0) if int(row["type"]) in view.arch.pc_relative else 0
+    for _, kind, sym, addend in view.obj.reloc_rows(section):
+        bias = view.arch.reloc_size.get(kind, 0) if kind in view.arch.pc_relative else 0
         try:
-            meant = view.target(int(row["sym"]), int(row["addend"]) + bias)
+            meant = view.target(sym, addend + bias)
         except Ambiguous:
             return True
         if meant == (target.id, 0):
@@ -91,7 +90,7 @@ def _sections_referring_to(view: View, target: Atom) -> set[int]:
     if target.kind != UNDEFINED:
         return view.sections_referring_to({target.section})
     symbols = set(target.symbols)
-    return {i for i in view.obj.rela_of if not symbols.isdisjoint(view.obj.relocs(i)["sym"].tolist())}
+    return {i for i in view.obj.rela_of if any(sym in symbols for _, _, sym, _ in view.obj.reloc_rows(i))}
 
 
 def _references(view: View, target: Atom) -> Iterator[tuple[Atom, Ref]]:
@@ -113,6 +112,8 @@ def users_outside(graph: CallGraph, number: int, source: str, target: str) -> tu
     """Who calls function `number` of the graph from outside the unit `source` of the object `target`, and what stands
     against pulling them in: holders of its address, callers that are no C code or no plain calls (the target of a
     static call, say, stays what the kernel set), init code of modules."""
+    from kgbuild.analysis.kinds import Kind
+
     callers: set[Outside] = set()
     against: dict[str, None] = {}
     for edge in graph.callers(number):

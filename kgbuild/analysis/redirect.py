@@ -9,17 +9,30 @@ behind that still reaches it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.diff import is_init, is_prefix
-from kgbuild.analysis.image import KernelImage
-from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
+from kgbuild.analysis.optimizations import clone_key
+from kgbuild.analysis.parity import (
+    ABSENT,
+    AMBIGUOUS,
+    DIFFERS,
+    EXACT,
+    OVERRIDDEN,
+    OWN_BYTES,
+    FunctionParity,
+    names_at,
+)
 from kgbuild.analysis.pull import Outside, is_branch, users_in, users_outside
 from kgbuild.analysis.resolve import VMLINUX, World
 from kgbuild.elf.consts import STB
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.callgraph import CallGraph
+    from kgbuild.analysis.image import KernelImage
 
 # Roles of members that take the place of the kernel's function, by a redirection of their own or of their callers.
 REPLACED = ("changed", "pulled")
@@ -29,9 +42,14 @@ class Redirects:
     """Members and redirections of a closure under way; `closure` adds what they refer to."""
 
     def __init__(
-        self, c: Closure, world: World, allowed: frozenset[str], graph: Callable[[], CallGraph] | None = None
+        self,
+        c: Closure,
+        world: World,
+        allowed: frozenset[str],
+        graph: Callable[[], CallGraph] | None = None,
+        pull_always: bool = False,
     ) -> None:
-        self.c, self.world, self.allowed, self.graph = c, world, allowed, graph
+        self.c, self.world, self.allowed, self.graph, self.pull_always = c, world, allowed, graph, pull_always
         self.todo: list[tuple[int, Atom]] = []
         self.new_globals: dict[str, list[tuple[int, Atom]]] = {}
         self.pulled_for: set[tuple[int, int]] = set()
@@ -40,6 +58,10 @@ class Redirects:
         return self.world.image(unit.target)
 
     def _refuse(self, code: str, unit: UnitResult, symbol: str, fact: str, section: str = "") -> None:
+        if not section:
+            atoms = unit.changes.patched.by_name.get(symbol) or unit.changes.original.by_name.get(symbol) or []
+            view = unit.changes.patched if symbol in unit.changes.patched.by_name else unit.changes.original
+            section = view.section_name(atoms[0]) if len(atoms) == 1 else ""
         self.c.refusals.append(Refusal(code, f"{unit.source}: {symbol}", fact, symbol=symbol, section=section))
 
     def _add(self, number: int, atom: Atom, role: str, reason: str, via: tuple[int, int] | None = None) -> None:
@@ -73,7 +95,51 @@ class Redirects:
                     f"{unit.source}: {f.name}: not proven ({f.reason}), accepted by --allow-unproven"
                 )
                 continue
-            self._refuse("Y1-parity", unit, f.name, f"the recompiled original is not what runs: {f.reason}")
+            if _is_clone(atom):
+                continue  # _check_clones
+            self._refuse_parity(unit, f)
+
+    def _check_allowed(self) -> None:
+        """A name given to --allow-unproven that accepts nothing is a slip of the pen, or out of date."""
+        used = {
+            name
+            for unit in self.c.units
+            for f in unit.parity.functions
+            if f.status in (DIFFERS, ABSENT)
+            for name in (f.name, unit.source)
+        }
+        for name in sorted(self.allowed - used):
+            self.c.warnings.append(
+                f"{name}: --allow-unproven accepts nothing: no unproven function or unit of that name"
+            )
+
+    def _refuse_parity(self, unit: UnitResult, f: FunctionParity) -> None:
+        self._refuse("Y1-parity", unit, f.name, f"the recompiled original is not what runs: {f.reason}")
+
+    def _check_clones(self, number: int, unit: UnitResult) -> None:
+        """A local clone that is not proven is judged by who uses it.
+
+        The kernel may have made another clone there, or none; what the patch calls is carried as a copy. The kernel's
+        own one may hold what the patch changes, inlined, and must not run any more: only functions of this unit
+        can call it, and each of them must be replaced by the patch, or not proven itself, and so refused or accepted.
+        """
+        original = unit.changes.original
+        replaced = {
+            o
+            for m in self.c.members.values()
+            if m.unit == number and m.role in REPLACED
+            for o in unit.changes.correlation.to_original.get(m.atom.id, ())
+        }
+        unproven = {f.atom for f in unit.parity.functions if f.status in (DIFFERS, ABSENT)}
+        for f in unit.parity.functions:
+            atom = original.atoms[f.atom]
+            if f.status not in (DIFFERS, ABSENT) or not _is_clone(atom):
+                continue
+            if f.name in self.allowed or unit.source in self.allowed or is_init(original, atom):
+                continue
+            users = users_in(original, atom, unit.target == VMLINUX)
+            if users.takers or any(c.id not in replaced | unproven for c in users.callers):
+                self._refuse_parity(unit, f)
 
     def _check_vanished(self, unit: UnitResult) -> None:
         """A function gone from the unit must have left nothing behind that still refers to it."""
@@ -99,11 +165,14 @@ class Redirects:
 
     def _stale_callers(self, unit: UnitResult, gone: Atom) -> str:
         """Who in the running kernel still reaches a global function that is gone, "" where nobody does."""
-        found = self._in_graph(unit, gone)
+        return self._callers_left(self._in_graph(unit, gone), unit.source, unit.target)
+
+    def _callers_left(self, found: int | None, source: str, target: str) -> str:
+        """Who calls function `found` of the graph from outside the unit `source`, and is not replaced."""
         if found is None:
             return "other units may call it"
         assert self.graph is not None
-        callers, against = users_outside(self.graph(), found, unit.source, unit.target)
+        callers, against = users_outside(self.graph(), found, source, target)
         replaced = {
             Outside(self.c.units[m.unit].source, self.c.units[m.unit].target, n)
             for m in self.c.members.values()
@@ -113,17 +182,41 @@ class Redirects:
         left = [c for c in callers if c not in replaced]
         return "; ".join([f"{c.function} in {c.source} calls it" for c in left[:3]] + against[:3])
 
+    def _check_taken_names(self, number: int, unit: UnitResult) -> None:
+        """A new global function or variable whose name the kernel has already takes its place in the patched source: it
+        overrides a weak definition, or was moved here. The kernel's own stays in use by all that the patch leaves."""
+        image, changes = self._image(unit), unit.changes
+        for atom in changes.patched.functions + changes.patched.data:
+            if not _is_new(unit, atom) or is_init(changes.patched, atom):
+                continue
+            for name in atom.names:
+                others = [u for n, u in enumerate(self.c.units) if n != number and u.target == unit.target]
+                if any(_is_new(u, a) for u in others for a in u.changes.patched.by_name.get(name, ())):
+                    self._refuse("K10-weak", unit, name, f"{name} is defined anew in several units")
+                places = sorted({s.value for s in image.named(name) if s.bind != STB.LOCAL})
+                if not places:
+                    continue
+                if atom.kind != FUNCTION:
+                    fact = f"the kernel has a variable {name} in another unit, with state of its own"
+                    self._refuse("K1-data", unit, name, fact)
+                elif stale := self._callers_left(self._at_place(unit, name, places), "", unit.target):
+                    fact = f"the new {name} takes the place of the kernel's, which the patch does not redirect; {stale}"
+                    self._refuse("K14-vanished", unit, name, fact)
+
+    def _at_place(self, unit: UnitResult, name: str, places: list[int]) -> int | None:
+        """The number in the call graph of the one function of that name; None where that is not sure."""
+        if self.graph is None or len(places) != 1:
+            return None
+        if unit.target == VMLINUX:
+            function = self.graph().function_at(VMLINUX, places[0])
+            return function.id if function is not None else None
+        named = [f for f in self.graph().functions_named(name) if f.object == unit.target]
+        return named[0].id if len(named) == 1 else None
+
     def _in_graph(self, unit: UnitResult, atom: Atom) -> int | None:
         """The number of a function of an original object in the kernel's call graph; None where that is not sure."""
-        if self.graph is None:
-            return None
-        graph = self.graph()
         found = unit.parity.of(atom.id)
-        if unit.target == VMLINUX:
-            function = graph.function_at(VMLINUX, found.address) if found is not None and found.address else None
-            return function.id if function is not None else None
-        named = [f for f in graph.functions_named(atom.name) if f.object == unit.target]
-        return named[0].id if len(named) == 1 else None
+        return self._at_place(unit, atom.name, [found.address] if found is not None and found.address else [])
 
     def _pull_callers(self, number: int, unit: UnitResult, original: Atom, patched: Atom) -> None:
         """Bring in whoever calls a function that can't be redirected."""
@@ -152,10 +245,11 @@ class Redirects:
             if against:
                 self._refuse("K4-not-traceable", unit, name, f"{why}; {'; '.join(against[:3])}")
                 return
-            for n in original.names:
+            names = _names_of(unit, original, patched)
+            for n in names:
                 self.new_globals.setdefault(n, []).append((number, patched))
             for caller in outside:
-                self._pull_from(caller, original, name, key)
+                self._pull_from(caller, original, names, key)
         for function in users.callers:
             self._pull_in(number, unit, function, name, key)
         if not users.callers and original.bind == STB.LOCAL and not self._is_used(number, patched):
@@ -176,8 +270,10 @@ class Redirects:
             m.unit == number and any(r.atom == patched.id for r in view.refs(m.atom)) for m in self.c.members.values()
         )
 
-    def _pull_from(self, caller: Outside, original: Atom, name: str, key: tuple[int, int]) -> None:
-        """Bring in the functions of another unit that call a global function."""
+    def _pull_from(self, caller: Outside, original: Atom, names: list[str], key: tuple[int, int]) -> None:
+        """Bring in the functions of another unit that call a global function by one of `names`. Who calls it by a name
+        that the patch gives to another function means that one, and stays."""
+        name = self.c.members[key].atom.name
         numbers = [i for i, u in enumerate(self.c.units) if (u.source, u.target) == (caller.source, caller.object)]
         if not numbers:
             reason = f"{caller.function} calls {name}, which can't be redirected"
@@ -186,15 +282,19 @@ class Redirects:
             return
         other = self.c.units[numbers[0]]
         view = other.changes.patched
+        stays = False
         for symbol in (a for a in view.atoms if a.kind == UNDEFINED and a.name in original.names):
             users = users_in(view, symbol, other.target == VMLINUX)
+            if symbol.name not in names:
+                stays |= any(caller.function in f.names for f in users.callers)
+                continue
             if users.takers:
                 fact = f"{name} can't be redirected, and {', '.join(users.takers[:3])} holds its address"
                 self._refuse("K4-not-traceable", other, name, fact)
             for function in users.callers:
                 self._pull_in(numbers[0], other, function, name, key)
         mine = (m for m in self.c.members.values() if m.unit == numbers[0] and m.role in REPLACED)
-        if not any(caller.function in m.atom.names for m in mine):
+        if not stays and not any(caller.function in m.atom.names for m in mine):
             fact = f"calls {name} by the kernel's call graph, and its unit, compiled again, does not show it"
             self._refuse("K15-pull", other, caller.function, f"{caller.function} {fact}")
 
@@ -232,7 +332,8 @@ class Redirects:
             self._pull_callers(number, unit, original, patched)
             return
         names = [s.name for s in self._image(unit).functions_at(address)]
-        foreign = sorted(set(names) - set(original.names))
+        own = names_at(self._image(unit), original.names, address)
+        foreign = sorted(set(names) - {*original.names, *own})
         if foreign:
             self._refuse("K12-folded", unit, name, f"{name} shares its address with {', '.join(foreign)}")
             return
@@ -248,12 +349,35 @@ class Redirects:
             fact = f"in the kernel {name} is one body with {kept}, which does not change so"
             self._refuse("K12-folded", unit, name, fact)
             return
-        for candidate in original.names:
+        if not set(own) <= set(original.names) and unit.parity.bindings[original.id].evidence == OWN_BYTES:
+            # another unit may have a clone of the same code
+            fact = f"{name} is {', '.join(own)} in the kernel by its bytes alone, and no proven function refers to it"
+            self._refuse("K13-ambiguous", unit, name, fact)
+            return
+        for candidate in own:
             sympos = self._image(unit).sympos(candidate, address)
             if sympos is not None:
                 self.c.redirects.append(Redirect(number, patched, candidate, sympos, address, unit.target))
                 return
         self._refuse("K5-symbol", unit, name, f"kallsyms does not list {name}")
+
+
+def _is_new(unit: UnitResult, atom: Atom) -> bool:
+    """Whether the patch brings a global function or variable into a unit."""
+    new = atom.kind in (FUNCTION, DATA) and atom.id not in unit.changes.correlation.to_original
+    return new and atom.bind != STB.LOCAL
+
+
+def _names_of(unit: UnitResult, original: Atom, patched: Atom) -> list[str]:
+    """The names of an original function that mean `patched` now: where one body had several names, the patch may have
+    given some of them to another function."""
+    by_name = unit.changes.patched.by_name
+    return [n for n in original.names if n in patched.names or not any(a.kind == FUNCTION for a in by_name.get(n, ()))]
+
+
+def _is_clone(atom: Atom) -> bool:
+    """A function that only gcc can have made, and only its unit can call."""
+    return atom.bind == STB.LOCAL and all(clone_key(name) for name in atom.names)
 
 
 def _numbered_cold(by_name: dict[str, list[Atom]], name: str) -> list[str]:

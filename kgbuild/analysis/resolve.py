@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
-from kgbuild.analysis.exports import Export
-from kgbuild.analysis.image import KernelImage
-from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.elf.consts import STB
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.exports import Export
+    from kgbuild.analysis.image import KernelImage
+    from kgbuild.analysis.module_image import ModuleImage
 
 VMLINUX = "vmlinux"
 EXPORT, KLP, NEW_GLOBAL, WEAK_NULL, PLAIN = "export", "klp", "new", "weak", "plain"
 
 
-@dataclass(frozen=True, order=True)
-class Bound:
+class Bound(NamedTuple):
     """What a reference out of the module is bound to.
 
     how       export, klp, new (a new global of another unit), weak (an undefined weak symbol, left so) or plain (by
@@ -29,6 +31,7 @@ class Bound:
     proof     how its place is known
     patched   the module whose code refers to it, where that is another one than `object` and not vmlinux: its
               relocation is done when that module comes
+    unproven  that it is what the patch means is not proven, and the user accepted that
     """
 
     name: str
@@ -38,6 +41,7 @@ class Bound:
     address: int = 0
     proof: str = ""
     patched: str = ""
+    unproven: bool = False
 
     @property
     def symbol(self) -> str:
@@ -48,8 +52,7 @@ class Bound:
         return f".klp.sym.{self.object}.{self.name},{self.sympos}" + (f"@{self.patched}" if self.patched else "")
 
 
-@dataclass(frozen=True)
-class NotBound:
+class NotBound(NamedTuple):
     """A reference that can't be bound: refusal code and fact."""
 
     code: str
@@ -58,11 +61,13 @@ class NotBound:
 
 @dataclass(frozen=True)
 class World:
-    """The running kernel's objects: vmlinux, its exports, and the modules at stake with all that they depend on."""
+    """The running kernel's objects: vmlinux, its exports, and the modules at stake with all that they depend on.
+    `tracked` says whether the kernel can track indirect branches (IBT)."""
 
     vmlinux: KernelImage
     exports: Mapping[str, Export] = field(repr=False)
     modules: Mapping[str, ModuleImage] = field(default_factory=dict)
+    tracked: bool = False
 
     def image(self, target: str) -> KernelImage:
         return self.vmlinux if target == VMLINUX else self.modules[target]
@@ -100,6 +105,19 @@ class World:
         if len(places) != 1:
             return None
         return self.at(target, name, places[0], "the only global symbol of that name", patched)
+
+    def variable(self, name: str, size: int) -> Bound | NotBound:
+        """Bind to the variable of vmlinux of that name, of at least `size` bytes, whatever unit it is of."""
+        places = {s.value: s for s in self.vmlinux.named(name) if self.vmlinux.in_kallsyms(s)}
+        fact = f"refers to {name}, of which the kernel has {len(places)}"
+        if len(places) == 1:
+            ((address, symbol),) = places.items()
+            if symbol.size >= size:
+                found = self.at(VMLINUX, name, address, "its name is unique")
+                if found is not None:
+                    return found
+            fact = f"refers to {name}, which has {symbol.size} bytes in the kernel, not {size}"
+        return NotBound("K5-symbol", fact)
 
     def external(self, target: str, name: str, weak: bool) -> Bound | NotBound:
         """Bind a symbol that a unit of `target` leaves undefined, as the kernel's linker and loader would."""

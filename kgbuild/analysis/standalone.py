@@ -11,17 +11,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from kgbuild.analysis.closure import Closure, UnitResult, close_in
-from kgbuild.analysis.diff import INIT_SECTIONS, Changes
-from kgbuild.analysis.exports import Export
+from kgbuild.analysis.correlate import INIT_SECTIONS
+from kgbuild.analysis.diff import Changes
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.parity import EXACT, OVERRIDDEN, Binding, FunctionParity, ParityProof
 from kgbuild.analysis.resolve import EXPORT, KLP, PLAIN, VMLINUX, WEAK_NULL, Bound, NotBound, World
-from kgbuild.analysis.symtab import ParentSymbols
 from kgbuild.elf.consts import SHN, STB, STT
 from kgbuild.elf.object import Object, Symbol
 from kgbuild.special.view import View
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.exports import Export
+    from kgbuild.analysis.symtab import ParentSymbols
 
 _SHIFT = 40  # an address here is the section's index and the offset in it
 
@@ -101,6 +105,10 @@ class ObjectWorld(World):
             return Bound(name, PLAIN, target, 0, address, proof)
         return found
 
+    def variable(self, name: str, size: int) -> Bound | NotBound:
+        del size
+        return Bound(name, PLAIN, "", proof="the name of a section")
+
     def external(self, target: str, name: str, weak: bool) -> Bound | NotBound:
         if self.exported(name) is not None:
             return Bound(name, EXPORT, proof="exported by vmlinux")
@@ -152,5 +160,5 @@ def close_objects(changes: Changes, exports: Mapping[str, Export], parent: Paren
     module = parent.module if parent is not None else is_of_module(obj) or is_of_module(changes.patched.obj)
     target = (parent.name if parent is not None else "module") if module else VMLINUX
     image = ObjectImage(obj, parent)
-    world = ObjectWorld(image, exports, {}, parent, target, image)
+    world = ObjectWorld(image, exports, {}, False, parent, target, image)
     return close_in((UnitResult(changes.place, changes, assume_parity(changes.original, parent), target),), world)

@@ -8,10 +8,12 @@ if the locals of only one such group are those of the unit; where that does not 
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from kgbuild.analysis.image import NOT_IN_KALLSYMS
 from kgbuild.elf.consts import ET, SHN, STB, STT
@@ -19,13 +21,15 @@ from kgbuild.elf.object import Object
 from kgbuild.errors import UserError
 
 _READELF = re.compile(
-    r"\s*\d+:\s+([0-9a-f]+)\s+(?:0x[0-9a-f]+|\d+)\s+(\w+)\s+(\w+)\s+\S+(?:\s+\[.*?\])?\s+(\S+)\s+(\S+)"
+    r"\s*\d+:\s+([0-9a-f]+)\s+(?:0x[0-9a-f]+|\d+)\s+(\w+)\s+(\w+)\s+\S+(?:\s+\[[^]]*\])?\s+(\S+)\s+(\S+)"
 )
 _MAP = re.compile(r"([0-9a-f]+)\s+(\S)\s+(\S+)(?:\s+\[(\S+)\])?")
 
 
-@dataclass(frozen=True)
-class Row:
+MAX_ROWS = 1 << 20  # many times what a kernel has
+
+
+class Row(NamedTuple):
     """One symbol of the parent: name, address, whether it is local and weak, and the number of its STT_FILE group (-1
     where the table has none)."""
 
@@ -93,20 +97,32 @@ def read_parent(data: bytes, source: str, read_object: Iterable[Object]) -> Pare
     for obj in read_object:
         module = obj.type == ET.REL
         return _finish(_of_elf(obj), module, stem if module else "vmlinux")
-    text = data.decode("ascii", "replace")
-    readelf = [m for m in map(_READELF.fullmatch, text.splitlines()) if m]
-    if readelf:
-        table = [_of_readelf(m) for m in readelf]
+    table = _parse(data, _READELF, _of_readelf, source)
+    if table:
         module = not any(t[0] in ("_stext", "_text") for t in table)
-        return _finish(iter(table), module, stem if module else "vmlinux")
-    lines = [m for m in map(_MAP.fullmatch, text.splitlines()) if m and not m[4]]
-    if not lines:
+        return _finish(table, module, stem if module else "vmlinux")
+    table = _parse(data, _MAP, _of_map, source)
+    if not table:
         raise UserError("is no ELF file, no output of readelf -sW and no System.map", place=source)
-    plain = ((m[3], int(m[1], 16), m[2].islower() and m[2] not in "uvw", m[2] in "vVwW", False) for m in lines)
-    return _finish(plain, False, "vmlinux")
+    return _finish(table, False, "vmlinux")
 
 
 _Raw = tuple[str, int, bool, bool, bool]  # name, address, local, weak, STT_FILE
+
+
+def _parse(
+    data: bytes, pattern: re.Pattern[str], read: Callable[[re.Match[str]], _Raw | None], source: str
+) -> list[_Raw]:
+    """The symbols of the lines that have a form. Raises UserError for more than can be."""
+    out = []
+    for line in io.BytesIO(data):
+        match = pattern.fullmatch(line.decode("ascii", "replace").rstrip())
+        raw = read(match) if match else None
+        if raw is not None:
+            out.append(raw)
+            if len(out) > MAX_ROWS:
+                raise UserError(f"has more than {MAX_ROWS} symbols", place=source)
+    return out
 
 
 def _of_elf(obj: Object) -> Iterator[_Raw]:
@@ -123,7 +139,13 @@ def _of_readelf(m: re.Match[str]) -> _Raw:
     return name, int(m[1], 16), bind == "LOCAL", bind == "WEAK", kind == "FILE"
 
 
-def _finish(table: Iterator[_Raw], module: bool, name: str) -> ParentSymbols:
+def _of_map(m: re.Match[str]) -> _Raw | None:
+    if m[4]:
+        return None  # /proc/kallsyms: of a module
+    return m[3], int(m[1], 16), m[2].islower() and m[2] not in "uvw", m[2] in "vVwW", False
+
+
+def _finish(table: Iterable[_Raw], module: bool, name: str) -> ParentSymbols:
     rows, files = [], []
     for symbol, address, local, weak, is_file in table:
         if is_file:

@@ -29,6 +29,9 @@ class SpecialSection:
     compared     whether a difference in an entry makes its function changed
     struct       name of the structure in C, whose size debugging information tells
     fields       what an entry holds, by entry size: name to (offset, bytes); for people, and not needed to compare
+    constant     bytes that stand at the owner's place until the kernel, when it boots, writes the value of a variable
+                 there; that is named by the section's name without `prefix`. Empty for all other sections
+    prefix       how the names of a family of sections begin (runtime_ptr_X for each X), else empty
     """
 
     sizes: dict[int, tuple[int, ...]]
@@ -41,6 +44,8 @@ class SpecialSection:
     compared: bool = True
     struct: str = ""
     fields: dict[int, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    constant: bytes = b""
+    prefix: str = ""
 
 
 class Instruction(NamedTuple):
@@ -70,8 +75,7 @@ class ArgumentLoad(NamedTuple):
     immediate: bool
 
 
-@dataclass(frozen=True)
-class Formatted:
+class Formatted(NamedTuple):
     """One instruction as text, in the syntax that the kernel's developers read: offset and length in bytes, mnemonic,
     operands, and where a branch inside the code leads (an offset in it), None for everything else."""
 
@@ -86,11 +90,13 @@ class Formatted:
 class Arch:
     """One architecture's facts.
 
+    special     special sections by name; families: those of which there are several, told by `prefix`
     trace_call  what a traceable function calls first; trace_tables: sections that list such places; trace_reach: how
                 far from the function's symbol such a place can be, in bytes, to either side
     format      code as text; the second argument says by offset what a relocated field means
     message_index  section of pointers to the entries of the index of messages (CONFIG_PRINTK_INDEX), and the offset in
                 an entry (struct pi_entry) of the pointer to the name of its function
+    thunk       code that an indirect branch may go to and that jumps elsewhere: its last bytes are for a call_reloc
     debug_line  offset of the 32-bit word of a pr_debug descriptor (struct _ddebug) that holds the line, and its bits
     """
 
@@ -114,7 +120,16 @@ class Arch:
     argument_loads: Callable[[bytes], list[ArgumentLoad]] = field(repr=False)
     format: Callable[[bytes, Mapping[int, str]], list[Formatted]] = field(repr=False)
     debug_line: tuple[int, int] = (0, 0)
+    families: tuple[SpecialSection, ...] = ()
+    thunk: bytes = b""
     message_index: tuple[str, int] = (".printk_index", 8)
+
+    def special_of(self, section: str) -> SpecialSection | None:
+        """The rule for a special section, None for any other section."""
+        found = self.special.get(section)
+        if found is None:
+            found = next((f for f in self.families if section.startswith(f.prefix)), None)
+        return found
 
     def is_dropped(self, section: str) -> bool:
         """True for a section that never goes into a live patch and says nothing about behaviour."""

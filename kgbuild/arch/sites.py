@@ -41,6 +41,7 @@ SITES: dict[str, Site] = {
     ".smp_locks": Site("a lock prefix", (b"\xf0",)),
     ".return_sites": Site("a jump to the return thunk", (), ("__x86_return_thunk",), complete=True),
     ".retpoline_sites": Site("a branch to an indirect thunk", (), ("__x86_indirect_",), complete=True),
+    ".call_sites": Site("a call", (CALL,)),
     ".static_call_sites": Site("a branch to a static call's trampoline", (), ("__SCT__",), complete=True),
 }
 

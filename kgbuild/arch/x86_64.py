@@ -222,7 +222,8 @@ ARCH = Arch(
     ),
     auxiliary=(".altinstr_replacement", ".altinstr_aux", ".fixup"),
     trace_call="__fentry__",
-    trace_tables=("__mcount_loc", "__patchable_function_entries"),
+    # not __patchable_function_entries: with CONFIG_CALL_PADDING every function has an entry there, notrace or not
+    trace_tables=("__mcount_loc",),
     # the call comes first or behind an endbr; padding of up to 16 bytes (CONFIG_CALL_PADDING) is before the symbol
     trace_reach=16,
     decode=decode,
@@ -231,4 +232,11 @@ ARCH = Arch(
     format=format_code,
     # four pointers, then lineno:18 and flags (include/linux/dynamic_debug.h, 3.x to 6.12)
     debug_line=(32, 0x3FFFF),
+    # endbr64; jmp
+    thunk=bytes.fromhex("f30f1efa e900000000"),
+    # arch/x86/include/asm/runtime-const.h (6.11): movabs $0x0123456789abcdef; shrl $12, the immediate written
+    families=(
+        SpecialSection(sizes={4: (0,)}, constant=(0x0123456789ABCDEF).to_bytes(8, "little"), prefix="runtime_ptr_"),
+        SpecialSection(sizes={4: (0,)}, constant=b"\x0c", prefix="runtime_shift_"),
+    ),
 )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,24 @@ _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried
 @click.option(
     "--max-units", type=click.IntRange(1), default=100, show_default=True, help="Most units that headers may change."
 )
+@options.pull_option
+@click.option(
+    "--proof",
+    type=options.OutputFile(),
+    metavar="FILE",
+    help="Write the proof record: all that the module replaces and is bound to, with digests.",
+)
 @click.option("--no-replace", is_flag=True, help="Do not take back older live patches (atomic replace is the default).")
+@click.option(
+    "--on-top-of",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="MODULE.ko",
+    help="A patch that is loaded before; repeat it in the order of loading.",
+)
+@click.option(
+    "--drop", multiple=True, metavar="FUNCTION", help="The older version of this function may go; see --on-top-of."
+)
 @click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
 @click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's; recorded.")
 @click.option(
@@ -57,7 +75,11 @@ def build(
     jobs: int,
     max_pull: int,
     max_units: int,
+    pull: str,
+    proof: Path | None,
     no_replace: bool,
+    on_top_of: tuple[Path, ...],
+    drop: tuple[str, ...],
     ignore_init: bool,
     allow_compiler: bool,
     allow_unproven: tuple[str, ...],
@@ -88,6 +110,9 @@ def build(
         keep,
         max_units,
         max_pull,
+        pull,
+        on_top_of,
+        frozenset(drop),
         oot=oot,
         oot_modules=oot_modules,
     )
@@ -100,6 +125,8 @@ def build(
         raise
     if not state.findings:
         options.write_file(output, state.module)
+        if proof is not None:
+            options.write_file(proof, (json.dumps(state.report["proof"], indent=1) + "\n").encode())
     common.write_report(state.report)
     if state.findings:
         for finding in state.findings:
@@ -109,6 +136,10 @@ def build(
     seconds = sum(s.seconds for s in state.stages)
     where = ", ".join(f"{n} function{'s' * (n != 1)} in {name}" for name, n in counts.items())
     out.line("wrote", f"{output}  {len(state.module) / 1024:.0f} KiB  {where}", seconds)
+    if proof is not None:
+        out.line(
+            "proof", f"{proof}  {len(state.report['proof']['bound'])} symbols of the kernel, each with its evidence"
+        )
     loaded = "".join(f" --oot-module {path}" for path in oot_modules)
     out.line("next", f"kgbuild vm {output} --kernel {kernel_name}{loaded}")
 
@@ -133,6 +164,8 @@ def show(out: Output, state: Build, topic: str) -> None:
         out.line("pull", f"{names}  compiled and proven as well")
     elif topic == "closure":
         _show_closure(out, r)
+    elif topic == "on-top":
+        _show_on_top(out, r)
 
 
 def name_places(items: Sequence[Mapping[str, str]]) -> Iterator[str]:
@@ -147,14 +180,28 @@ def name_places(items: Sequence[Mapping[str, str]]) -> Iterator[str]:
         yield f"  in {', '.join(place)}" if place else ""
 
 
+def _show_on_top(out: Output, r: dict[str, Any]) -> None:
+    for older in r["on_top_of"]:
+        count = len(older["functions"])
+        out.line("on top of", f"{older['module']}  {count} function{'s' * (count != 1)}")
+    for row in r["taken_back"]:
+        if row["dropped"]:
+            what = "goes with it" if row["how"] == "replaced" else "has a newer version on top"
+            out.line("drop", f"{row['name']:<36} of {row['module']} {what}")
+
+
 def _show_closure(out: Output, r: dict[str, Any]) -> None:
     places = name_places([item for key, _ in _ROLES for item in r[key]])
     for key, label in _ROLES:
         for position, item in enumerate(r[key]):
             place = next(places)
             out.line(label if position == 0 else "", f"{item['function']:<36} {item['reason']}{place}")
+            for seen in item["evidence"] if out.verbose else ():
+                out.line("", f"{'':<36} {seen}")
     counts = Counter(ref["how"] for ref in r["references"])
-    names = {"export": "exports", "klp": "klp (all proven)", "copy": "carried data", "new": "new", "weak": "weak"}
+    unproven = sum(not ref["proven"] for ref in r["references"])
+    proven = f"{unproven} of them not proven" if unproven else "all proven"
+    names = {"export": "exports", "klp": f"klp ({proven})", "copy": "carried data", "new": "new", "weak": "weak"}
     if counts:
         out.line("refs", ", ".join(f"{counts[k]} {names[k]}" for k in names if k in counts))
     for text in r["warnings"]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import sys
@@ -16,11 +17,14 @@ from kgbuild.cli.ui import Output, show_error
 from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
+    from kgbuild.analysis.exports import Export
     from kgbuild.analysis.symtab import ParentSymbols
     from kgbuild.elf.object import Object
     from kgbuild.emit.objdiff import ObjectDiff
 
-MAX_FILE = 1 << 30
+MAX_FILE = 1 << 30  # an object, or a vmlinux with its debugging information
+MAX_MAP, MAX_SYMVERS = 1 << 26, 1 << 24  # text; many times what a kernel's has
+IN_MEMORY = 1 << 26  # what is larger stays where it is, and only what is looked at is read
 MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the other
 
 
@@ -63,7 +67,8 @@ def diff(
       kgbuild diff fork.orig.o fork.patched.o -o fork.out.o --json -
       kgbuild diff fork.orig.o fork.patched.o --explain copy_process
     """
-    from kgbuild.analysis.exports import parse_symvers
+    # one comparison, then the process ends: looking for cycles among what it keeps gives nothing back
+    gc.disable()
     from kgbuild.emit.objdiff import diff_objects
 
     if json_file is None and common.form == "json":
@@ -72,7 +77,7 @@ def diff(
         raise click.UsageError("--explain only shows: leave out -o, --json and --report")
     out = Output(quiet=common.silent or json_file == "-" or explain is not None, no_color=common.no_color)
     left, right = _read_object(original), _read_object(patched)
-    exports = parse_symvers(_read_text(symvers)) if symvers is not None else {}
+    exports = _read_symvers(symvers) if symvers is not None else {}
     parent = _read_parent(parent_symtab) if parent_symtab is not None else None
     found = diff_objects(left, right, patched.name, exports, parent, ignore_init)
     status = 1 if found.refusals else 4 if found.nothing else 0
@@ -95,20 +100,27 @@ def diff(
     context.exit(status)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int = MAX_FILE) -> bytes | memoryview:
     try:
         size = path.stat().st_size
         if not path.is_file():  # a device may never end
             raise UserError("is no regular file", place=str(path), remedy="name a readable file")
-        if size > MAX_FILE:
-            raise UserError(f"{size} bytes are more than any object has", place=str(path))
+        if size > limit:
+            raise UserError(f"{size} bytes are more than any such file has", place=str(path))
+        if size > IN_MEMORY:
+            import mmap
+
+            with path.open("rb") as file:
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return path.read_bytes()
     except OSError as error:
         raise UserError(error.strerror or str(error), place=str(path), remedy="name a readable file") from error
 
 
-def _read_text(path: Path) -> str:
-    return _read(path).decode("utf-8", "replace")
+def _read_symvers(path: Path) -> dict[str, Export]:
+    from kgbuild.analysis.exports import parse_symvers
+
+    return parse_symvers(bytes(_read(path, MAX_SYMVERS)).decode("utf-8", "replace"))
 
 
 def _read_object(path: Path) -> Object:
@@ -128,8 +140,11 @@ def _read_parent(path: Path) -> ParentSymbols:
 
     data = _read(path)
     try:
-        objects = [read(data)] if data[:4] == b"\x7fELF" else []
-        return read_parent(data, str(path), objects)
+        if data[:4] == b"\x7fELF":
+            return read_parent(b"", str(path), [read(data)])
+        if len(data) > MAX_MAP:
+            raise UserError(f"{len(data)} bytes are more than any such text has", place=str(path))
+        return read_parent(bytes(data), str(path), [])
     except UserError as error:
         error.place = error.place or str(path)
         raise

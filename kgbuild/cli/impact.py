@@ -33,6 +33,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already."),
         click.option("--max-units", type=click.IntRange(1), default=100, show_default=True, help="Units of headers."),
         click.option("--max-pull", type=click.IntRange(0), default=20, show_default=True, help="Units of callers."),
+        options.pull_option,
         click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's."),
         click.option("--allow-unproven", multiple=True, metavar="NAME", help="Accept a unit or function as it is."),
         click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type."),
@@ -60,6 +61,7 @@ def _analyse(
         offline=common.offline,
         max_units=limits["max_units"],
         max_pull=limits["max_pull"],
+        pull=limits["pull"],
         oot=limits["oot"],
         oot_modules=limits["oot_modules"],
     )
@@ -183,3 +185,5 @@ def why(
         position = f", position {ref['sympos']}" if ref["sympos"] else ""
         click.echo(f"{function} stays in the kernel, and the patch refers to it")
         click.echo(f"  by {ref['how']:<28} {ref['object']}{position}  ({ref['proof']})")
+        for seen in ref["evidence"]:
+            click.echo(f"     {seen}")

@@ -55,6 +55,13 @@ format_option = click.option(
 jobs_option = click.option(
     "--jobs", "-j", type=click.IntRange(1), default=lambda: os.cpu_count() or 1, help="Programs run at a time [CPUs]."
 )
+pull_option = click.option(
+    "--pull",
+    type=click.Choice(["proof", "always"]),
+    default="proof",
+    show_default=True,
+    help="Which callees stay in the kernel: those that are proven to be the same, or no clone that gcc made.",
+)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from kgbuild.errors import KgbuildError
-from kgbuild.model import Task
 from kgbuild.refusals import Refused
+
+if TYPE_CHECKING:
+    from kgbuild.model import Task
 
 LABEL_WIDTH = 10
 

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 @click.command(short_help="Check a live patch module against a kernel.")
 @click.argument("module", metavar="PATCH.ko", type=click.Path(path_type=Path))
 @options.kernel_option
+@click.option(
+    "--proof",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Hold a record that build --proof wrote against the module and the kernel.",
+)
 @options.oot_module_option
 @options.jobs_option
 @options.common_options
@@ -29,6 +35,7 @@ def verify(
     context: click.Context,
     module: Path,
     kernel_name: str,
+    proof: Path | None,
     oot_modules: tuple[Path, ...],
     jobs: int,
     common: options.Common,
@@ -36,8 +43,10 @@ def verify(
     """Check that PATCH.ko is what the kernel NAME will accept, and say everything that is wrong with it.
 
     Identity, version magic, CRCs, every symbol it is bound to, every function it patches, relocations, sections
-    and the tables the kernel will act on. Nothing is loaded. Ends with 0 where nothing is found, 1 with findings,
-    2 where the file is no kernel module for this architecture or the kernel is unknown.
+    and the tables the kernel will act on. The digests of all functions it replaces and is bound to are computed again
+    from the kernel's own files; --proof does the same with a record. Nothing is loaded or compiled. Ends with 0 where
+    nothing is found, 1 with findings, 2 where the file is no kernel module for this architecture, the record can't be
+    read or the kernel is unknown.
 
     \b
     Example:
@@ -47,15 +56,20 @@ def verify(
     data = _read(module)
     from kgbuild.host.acquire import ensure_kernel
     from kgbuild.host.modules import name_modules
-    from kgbuild.host.verify import verify_module
+    from kgbuild.host.verify import read_record, verify_module
 
+    record = read_record(proof) if proof is not None else None
     own = name_modules(oot_modules)
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
     out.line("kernel", f"{kernel.id}, {kernel.compiler}")
     began = time.monotonic()
-    findings = verify_module(data, kernel, module.name, own=own)
-    common.write_report(_record(kernel, module, data, findings))
+    findings = verify_module(data, kernel, module.name, record=record, own=own)
+    common.write_report(_record(kernel, module, data, findings, proof))
     if common.form == "text":
+        if record is not None:
+            unproven = sum(not p.proven for p in (*record.replaced, *record.bound))
+            note = f"; {unproven} accepted without proof" if unproven else ""
+            out.line("proof", f"{len(record.replaced)} replaced, {len(record.bound)} bound{note}")
         _show(out, module, len(data), findings, time.monotonic() - began)
     context.exit(1 if findings else 0)
 
@@ -77,7 +91,7 @@ def _show(out: Output, path: Path, size: int, findings: list[Finding], seconds: 
         click.echo(f"\n{f.code}   {f.place}\n  {f.fact}{remedy}")
 
 
-def _record(kernel: Kernel, path: Path, data: bytes, findings: list[Finding]) -> dict[str, Any]:
+def _record(kernel: Kernel, path: Path, data: bytes, findings: list[Finding], proof: Path | None) -> dict[str, Any]:
     """The result as data."""
     from kgbuild import __version__
     from kgbuild.report.build import finding_report, kernel_report
@@ -87,5 +101,6 @@ def _record(kernel: Kernel, path: Path, data: bytes, findings: list[Finding]) ->
         "tool": {"name": "kgbuild", "version": __version__},
         "kernel": kernel_report(kernel),
         "module": {"path": str(path), "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)},
+        "proof": str(proof) if proof is not None else None,
         "findings": finding_report(findings),
     }

@@ -40,6 +40,13 @@ _QUIET = frozenset(targets.PHASES) - frozenset(PHASES) - {"targets"}
 @click.option("--disabled", multiple=True, metavar="CMD", help="Must succeed when the patch is gone again.")
 @click.option("--allow-log", multiple=True, metavar="REGEX", help="A kernel log line or warning that is expected.")
 @click.option("--module", "modules", multiple=True, metavar="NAME", help="Load this module of the kernel first.")
+@click.option(
+    "--on-top-of",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="OLD.ko",
+    help="Load this patch before, and remove it afterwards; repeat it in the order of loading.",
+)
 @options.oot_module_option
 @click.option("--smp", default=1, show_default=True, metavar="N", help="Number of CPUs.")
 @click.option("--memory", default=512, show_default=True, metavar="MB", help="Memory of the guest.")
@@ -72,6 +79,7 @@ def vm(
     disabled: tuple[str, ...],
     allow_log: tuple[str, ...],
     modules: tuple[str, ...],
+    on_top_of: tuple[Path, ...],
     oot_modules: tuple[Path, ...],
     smp: int,
     memory: int,
@@ -86,7 +94,7 @@ def vm(
     """Boot the kernel in QEMU and put each patch through its life: load, wait, check, disable, unload.
 
     Commands run in the guest with busybox's `sh -c`. The log of the kernel must be clean. With several patches, each
-    is loaded and removed in turn, in one boot.
+    is loaded and removed in turn, in one boot. With --on-top-of, --before and --check find the older patches active.
 
     A patch of loadable modules is tried in both orders: its target modules, found in the kernel's package with what
     they need, are loaded before it and after it, and taken out and put in three times while it is active, each time
@@ -105,7 +113,7 @@ def vm(
 
     out = common.output()
     own = name_modules(oot_modules)
-    runs = [PatchRun(path, before, after, disabled, checks, allow_log) for path in patches]
+    runs = [PatchRun(path, before, after, disabled, checks, allow_log, older=on_top_of) for path in patches]
     several = len(runs) > 1
     shown: set[str] = set()
 

@@ -11,15 +11,15 @@ from __future__ import annotations
 import bisect
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from kgbuild.elf.consts import SHF
 from kgbuild.elf.object import Object, Section
 from kgbuild.elf.read import CHDR, FormatError
 
 TAG_LEXICAL_BLOCK, TAG_STRUCTURE, TAG_INLINED, TAG_SUBPROGRAM, TAG_VARIABLE = 0x0B, 0x13, 0x1D, 0x2E, 0x34
-AT_BYTE_SIZE = 0x0B
+AT_BYTE_SIZE, AT_PRODUCER = 0x0B, 0x25
 AT_SIBLING, AT_LOCATION, AT_NAME, AT_ABSTRACT_ORIGIN, AT_DECL_LINE, AT_SPECIFICATION = (
     0x01,
     0x02,
@@ -28,29 +28,31 @@ AT_SIBLING, AT_LOCATION, AT_NAME, AT_ABSTRACT_ORIGIN, AT_DECL_LINE, AT_SPECIFICA
     0x3B,
     0x47,
 )
+AT_STR_OFFSETS_BASE, AT_ADDR_BASE = 0x72, 0x73
 REF4, STRP, STRING, LINE_STRP, IMPLICIT_CONST, FLAG_PRESENT, EXPRLOC = 0x13, 0x0E, 0x08, 0x1F, 0x21, 0x19, 0x18
 _FIXED = {
     **{0x01: 8, 0x0B: 1, 0x05: 2, 0x06: 4, 0x07: 8, 0x0C: 1, 0x0E: 4, 0x10: 4, 0x11: 1, 0x12: 2, 0x13: 4, 0x14: 8},
     **{0x17: 4, 0x19: 0, 0x1C: 4, 0x1D: 4, 0x1E: 16, 0x1F: 4, 0x20: 8, 0x21: 0, 0x25: 1, 0x26: 2, 0x27: 3, 0x28: 4},
     **{0x29: 1, 0x2A: 2, 0x2B: 3, 0x2C: 4},
 }
+_STRX = {0x1A: 0, 0x25: 1, 0x26: 2, 0x27: 3, 0x28: 4}  # bytes of the index; 0 for LEB128
 _LEB = {0x0D, 0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23}
 _BLOCK = {0x0A: 1, 0x03: 2, 0x04: 4}
+_STRUCTURES = frozenset({TAG_STRUCTURE})
 _MAX_DEPTH = 256
 _MAX_SECTION = 1 << 28  # bytes of debugging information, decompressed; more is not believed
 _ZLIB = 1
 
 
-@dataclass(frozen=True)
-class _Abbreviation:
+class _Abbreviation(NamedTuple):
     tag: int
     children: bool
     attributes: tuple[tuple[int, int, int], ...]  # attribute, form, implicit value
     size: int  # of all attributes where it is fixed, else -1
+    sibling: int  # where among the attributes the place of the next sibling is said, -1 where that is not fixed
 
 
-@dataclass(frozen=True)
-class Die:
+class Die(NamedTuple):
     """One entry: its offset in .debug_info, tag, where the entry behind its attributes begins, where its next sibling
     does (0 where that is not said), and for each attribute the form and the place of its value."""
 
@@ -60,7 +62,7 @@ class Die:
     next: int
     sibling: int
     unit: int
-    attributes: dict[int, tuple[int, int, int]] = field(repr=False)
+    attributes: dict[int, tuple[int, int, int]]
 
 
 class Dwarf:
@@ -69,11 +71,10 @@ class Dwarf:
     def __init__(self, obj: Object, section: Section) -> None:
         self.obj, self.section = obj, section
         self.data = self._bytes(section)
-        rows = obj.relocs(section.index)
-        rows = rows[rows["offset"].argsort(kind="stable")]
-        self.reloc_offsets: list[int] = rows["offset"].tolist()
-        self.relocs = rows
+        self.relocs = obj.reloc_rows(section.index)
         self._abbreviations: dict[int, dict[int, _Abbreviation]] = {}
+        # of the unit at hand, where its strings and addresses begin that are named by a number
+        self._strings_base = self.addresses_base = 0
 
     def fault(self, at: int, fact: str) -> FormatError:
         where = f"{self.section.name}+{at:#x}"
@@ -97,6 +98,8 @@ class Dwarf:
 
     def _bytes(self, section: Section) -> bytes:
         """A section's contents, decompressed (gABI: SHF_COMPRESSED)."""
+        if section.size > _MAX_SECTION:
+            raise FormatError(section.offset, f"{section.name} has {section.size:#x} bytes")
         raw = bytes(self.obj.contents(section.index))
         if not section.flags & SHF.COMPRESSED or len(raw) < CHDR.size:
             return raw
@@ -133,8 +136,7 @@ class Dwarf:
                 if name == 0 and form == 0:
                     break
                 attributes.append((name, form, implicit))
-            sizes = [_FIXED.get(form, -1) for _, form, _ in attributes]
-            out[code] = _Abbreviation(tag, children, tuple(attributes), -1 if -1 in sizes else sum(sizes))
+            out[code] = _Abbreviation(tag, children, tuple(attributes), *_layout(attributes))
         self._abbreviations[start] = out
         return out
 
@@ -160,11 +162,24 @@ class Dwarf:
 
     def value_at(self, at: int, size: int) -> int:
         """The number at a place, with what a relocation there adds."""
-        index = bisect.bisect_left(self.reloc_offsets, at)
-        if index < len(self.reloc_offsets) and self.reloc_offsets[index] == at:
-            row = self.relocs[index]
-            return int(row["addend"]) + int(self.obj.symbols["value"][int(row["sym"])])
+        index = bisect.bisect_left(self.relocs, (at,))
+        if index < len(self.relocs) and self.relocs[index][0] == at:
+            _, _, sym, addend = self.relocs[index]
+            return addend + self.obj.columns.value[sym]
         return int.from_bytes(self.data[at : at + size], "little")
+
+    def top(self, first: int, unit: int, end: int, table: dict[int, _Abbreviation]) -> Die | None:
+        """The first entry of a unit, which all its others are in; names are read as that unit's from here on."""
+        die = self.die(first, unit, end, table)
+        if die is not None:
+            # without a base: behind the header of the only table (DWARF 5, 7.26 and 7.27)
+            self._strings_base = self._base(die, AT_STR_OFFSETS_BASE)
+            self.addresses_base = self._base(die, AT_ADDR_BASE)
+        return die
+
+    def _base(self, die: Die, attribute: int) -> int:
+        found = die.attributes.get(attribute)
+        return self.value_at(found[1], 4) if found is not None else 8
 
     def die(self, at: int, unit: int, end: int, table: dict[int, _Abbreviation]) -> Die | None:
         """The entry at an offset; None for the end of a list of siblings."""
@@ -208,18 +223,41 @@ class Dwarf:
         raise self.fault(at, f"form {form:#x} has no rule")
 
     def children(
-        self, die: Die, end: int, table: dict[int, _Abbreviation], depth: int = 0
+        self, die: Die, end: int, table: dict[int, _Abbreviation], tags: frozenset[int], depth: int = 0
     ) -> Iterator[tuple[Die, int]]:
-        """Each child of an entry, and where its own subtree ends (0 where that is not said)."""
+        """Each child of an entry that has one of some tags, and where its own subtree ends (0 where that is not
+        said)."""
         if not die.children:
             return
         at = die.next
         while at < end:
+            behind = self._behind(at, die.unit, end, table, tags)
+            if behind:
+                at = behind
+                continue
             child = self.die(at, die.unit, end, table)
             if child is None:
                 return
-            yield child, child.sibling
+            if child.tag in tags:
+                yield child, child.sibling
             at = child.sibling if child.sibling else self._end_of(child, end, table, depth)
+
+    def _behind(self, at: int, unit: int, end: int, table: dict[int, _Abbreviation], tags: frozenset[int]) -> int:
+        """Where the next sibling of an entry with another tag begins, where that can be told without reading the entry;
+        else 0."""
+        code = self.data[at]
+        abbreviation = table.get(code) if code < 0x80 else None
+        if abbreviation is None or abbreviation.tag in tags:
+            return 0
+        place = at + 1
+        if not abbreviation.children:
+            found = place + abbreviation.size if abbreviation.size >= 0 else 0
+        elif abbreviation.sibling >= 0:
+            where = place + abbreviation.sibling
+            found = unit + int.from_bytes(self.data[where : where + 4], "little")
+        else:
+            return 0
+        return found if at < found <= end else 0
 
     def _end_of(self, die: Die, end: int, table: dict[int, _Abbreviation], depth: int) -> int:
         """Where the entry behind a subtree begins, found by walking it."""
@@ -253,18 +291,36 @@ class Dwarf:
             found = self.die(where, found.unit, end, table)
         return ""
 
+    def text(self, die: Die, attribute: int) -> str:
+        """A text among an entry's attributes; "" where it has none."""
+        form, at, _ = die.attributes.get(attribute, (0, 0, 0))
+        return self._text(form, at) if form else ""
+
     def _text(self, form: int, at: int) -> str:
         raw, place = self.data, at
         if form in (STRP, LINE_STRP):
             section = self.obj.section_named(".debug_str" if form == STRP else ".debug_line_str")
             raw = self._strings(section)
             place = self.value_at(at, 4)
+        elif form in _STRX:
+            raw = self._strings(self.obj.section_named(".debug_str"))
+            width = _STRX[form]
+            index = int.from_bytes(self.data[at : at + width], "little") if width else self._leb(self.data, at)[0]
+            place = self._places_of_strings.get(self._strings_base + 4 * index, -1)
         elif form != STRING:
             return ""
         end = raw.find(b"\0", place)
         if not 0 <= place < len(raw) or end < 0:
             raise self.fault(at, "a name lies outside its section")
         return raw[place:end].decode("utf-8", "replace")
+
+    @cached_property
+    def _places_of_strings(self) -> dict[int, int]:
+        """By offset in .debug_str_offsets, the place in .debug_str that is meant."""
+        section = self.obj.section_named(".debug_str_offsets")
+        value = self.obj.columns.value
+        rows = self.obj.reloc_rows(section.index) if section is not None else []
+        return {offset: value[sym] + addend for offset, _, sym, addend in rows}
 
     def _strings(self, section: Section | None) -> bytes:
         if section is None:
@@ -274,6 +330,10 @@ class Dwarf:
             cached[section.index] = self._bytes(section)
         return cached[section.index]
 
+    def number(self, at: int) -> int:
+        """The unsigned number of variable length (LEB128) at a place."""
+        return self._leb(self.data, at)[0]
+
     def constant(self, die: Die, attribute: int) -> int:
         """A number among an entry's attributes; 0 where it has none."""
         form, at, implicit = die.attributes.get(attribute, (0, 0, 0))
@@ -282,6 +342,20 @@ class Dwarf:
         if form in (0x0B, 0x05, 0x06, 0x07):
             return int.from_bytes(self.data[at : at + _FIXED[form]], "little")
         return self._leb(self.data, at)[0] if form in (0x0F, 0x0D) else 0
+
+
+def _layout(attributes: list[tuple[int, int, int]]) -> tuple[int, int]:
+    """The size of these attributes, and the offset of AT_SIBLING among them; -1 for what is not fixed."""
+    size = 0
+    sibling = -1
+    for name, form, _ in attributes:
+        if name == AT_SIBLING and form == REF4:
+            sibling = size
+        fixed = _FIXED.get(form)
+        if fixed is None:
+            return -1, sibling
+        size += fixed
+    return size, sibling
 
 
 def read_struct_sizes(obj: Object, names: frozenset[str]) -> dict[str, int]:
@@ -295,10 +369,10 @@ def read_struct_sizes(obj: Object, names: frozenset[str]) -> dict[str, int]:
         dwarf = Dwarf(obj, section)
         there = _named_in_debug(obj, names)
         for header, first, end, table in dwarf.units():
-            top = dwarf.die(first, header, end, table)
+            top = dwarf.top(first, header, end, table)
             left = set(there)  # a unit in C defines a structure once at its top
-            for die, _ in dwarf.children(top, end, table) if top is not None and left else ():
-                if die.tag == TAG_STRUCTURE and AT_BYTE_SIZE in die.attributes:
+            for die, _ in dwarf.children(top, end, table, _STRUCTURES) if top is not None and left else ():
+                if AT_BYTE_SIZE in die.attributes:
                     name = dwarf.name(die, end, table)
                     if name in left:
                         found.setdefault(name, set()).add(dwarf.constant(die, AT_BYTE_SIZE))

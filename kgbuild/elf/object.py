@@ -1,42 +1,50 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An ELF file as tables: sections as a short list, symbols and relocations as numpy columns over the file itself.
+"""An ELF file as tables: sections as a short list, symbols and relocations as columns.
 
 Nothing here makes a Python object for a symbol or a relocation that nobody asks about: vmlinux has more than a
-hundred thousand of each. `read.read` makes an Object; offsets and sizes are in bytes throughout.
+hundred thousand of each. There are two forms of columns. For whole kernels, numpy's over the file itself (`symbols`,
+`relocs`); for one unit, plain numbers (`columns`, `reloc_rows`), since importing numpy takes longer than comparing most
+pairs of objects does. `read.read` makes an Object; offsets and sizes are in bytes throughout.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+import struct
+import sys
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
-import numpy.typing as npt
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 
-SYMBOL_DTYPE = np.dtype(
-    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")]
-)
-RELA_DTYPE = np.dtype([("offset", "<u8"), ("type", "<u4"), ("sym", "<u4"), ("addend", "<i8")])
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Table = npt.NDArray[np.void]
+
+SYMBOL_FIELDS = (("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8"))
+RELA_FIELDS = (("offset", "<u8"), ("type", "<u4"), ("sym", "<u4"), ("addend", "<i8"))
+SYMBOL_SIZE = RELA_SIZE = 24
+_RELA = struct.Struct("<QIIq")
 
 # plain numbers: an IntFlag is made anew by each operation on it
 _ALLOC, _EXECINSTR, _WRITE, _STRINGS, _MERGE, _GROUP = (
     int(f) for f in (SHF.ALLOC, SHF.EXECINSTR, SHF.WRITE, SHF.STRINGS, SHF.MERGE, SHF.GROUP)
 )
 _SECTION, _LIVEPATCH = int(STT.SECTION), int(SHF.RELA_LIVEPATCH)
-_SOME = 4096
+_RELA_TYPE, _NOBITS = int(SHT.RELA), int(SHT.NOBITS)
 
-Table = npt.NDArray[np.void]
+RelocRow = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """One section header, its name resolved. `index` is its place in the section header table."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # tuple has a method of that name, which nobody misses
     name: str
     type: int
     flags: int
@@ -76,11 +84,10 @@ class Section:
         return bool(self.flags & _STRINGS)
 
 
-@dataclass(frozen=True)
-class Symbol:
+class Symbol(NamedTuple):
     """A view of one symbol. Its identity within an object is `index`; names repeat among locals."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # as above
     name: str
     value: int
     size: int
@@ -106,6 +113,45 @@ class Symbol:
         return self.bind == STB.WEAK
 
 
+class SymbolColumns(NamedTuple):
+    """The symbol table as one column of numbers for each field: row 0 is the null symbol. No rows without a table."""
+
+    name: array[int]
+    info: bytes
+    other: bytes
+    shndx: array[int]
+    value: array[int]
+    size: array[int]
+
+    @property
+    def kinds(self) -> bytes:
+        """The type (STT) of each symbol."""
+        return self.info.translate(_KINDS)
+
+
+_KINDS = bytes(info & 15 for info in range(256))
+
+
+def read_column(table: memoryview, code: str, first: int, step: int) -> array[int]:
+    """Every `step`th little-endian number of a table from number `first` on; `code` is its width, as array has it."""
+    words = array(code, bytes(table))
+    if sys.byteorder == "big":
+        words.byteswap()
+    return words[first::step]
+
+
+def read_symbol_columns(table: memoryview) -> SymbolColumns:
+    """The columns of a symbol table."""
+    return SymbolColumns(
+        read_column(table, "I", 0, 6),
+        bytes(table[4::SYMBOL_SIZE]),
+        bytes(table[5::SYMBOL_SIZE]),
+        read_column(table, "H", 3, 12),
+        read_column(table, "Q", 1, 3),
+        read_column(table, "Q", 2, 3),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Object:
     """A parsed ELF64 little-endian file.
@@ -113,26 +159,37 @@ class Object:
     data      the whole file (bytes, mmap or memoryview)
     type      e_type; machine: e_machine
     sections  every section header in table order
-    symbols   structured array with SYMBOL_DTYPE, index 0 is the null symbol; empty where there is no table
+    columns   the symbol table
     """
 
     data: memoryview
     type: int
     machine: int
     sections: tuple[Section, ...]
-    symbols: Table
+    columns: SymbolColumns
     strtab: memoryview
     symtab_index: int
 
     @cached_property
+    def symbols(self) -> Table:
+        """The symbol table as a structured numpy array with SYMBOL_FIELDS, a view of the file."""
+        import numpy as np
+
+        if not self.columns.name:
+            return np.zeros(0, np.dtype(list(SYMBOL_FIELDS)))
+        return np.frombuffer(self.contents(self.symtab_index), np.dtype(list(SYMBOL_FIELDS)))
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the file, hex."""
+        import hashlib
+
         return hashlib.sha256(self.data).hexdigest()
 
     def contents(self, index: int) -> memoryview:
         """Bytes of section `index` (empty for NOBITS)."""
         section = self.sections[index]
-        if section.type == SHT.NOBITS:
+        if section.type == _NOBITS:
             return memoryview(b"")
         return self.data[section.offset : section.offset + section.size]
 
@@ -151,10 +208,9 @@ class Object:
 
     def name_of(self, index: int) -> str:
         """Name of symbol `index`; a section symbol has its section's name."""
-        row = self.symbols[index]
-        if (int(row["info"]) & 15) == STT.SECTION and not row["name"]:
-            return self.sections[int(row["shndx"])].name
-        start = int(row["name"])
+        start = self.columns.name[index]
+        if not start and self.columns.info[index] & 15 == _SECTION:
+            return self.sections[self.columns.shndx[index]].name
         raw = self._strings
         return raw[start : raw.index(b"\0", start)].decode("utf-8", "replace")
 
@@ -164,45 +220,26 @@ class Object:
 
     def symbol(self, index: int) -> Symbol:
         """View of symbol `index`."""
-        row = self.symbols[index]
-        info = int(row["info"])
-        shndx = int(row["shndx"])
+        table = self.columns
+        info = table.info[index]
         return Symbol(
             index,
             self.name_of(index),
-            int(row["value"]),
-            int(row["size"]),
+            table.value[index],
+            table.size[index],
             info >> 4,
             info & 15,
-            int(row["other"]),
-            shndx,
+            table.other[index],
+            table.shndx[index],
         )
 
-    def symbols_at(self, indices: npt.NDArray[np.intp]) -> list[Symbol]:
-        """Views of many symbols at once; faster than one by one."""
-        rows = self.symbols[indices]
-        raw, find = self._strings, self._strings.index
-        columns = [rows[name].tolist() for name in ("name", "value", "size", "info", "other", "shndx")]
-        return [
-            Symbol(
-                index,
-                raw[start : find(b"\0", start)].decode("utf-8", "replace")
-                if start or (info & 15) != _SECTION
-                else self.sections[shndx].name,
-                value,
-                size,
-                info >> 4,
-                info & 15,
-                other,
-                shndx,
-            )
-            for index, start, value, size, info, other, shndx in zip(indices.tolist(), *columns, strict=True)
-        ]
+    def symbols_at(self, indices: Iterable[int]) -> Iterator[Symbol]:
+        """Views of some symbols, in that order."""
+        return map(self.symbol, indices)
 
     def iter_symbols(self) -> Iterator[Symbol]:
         """Every symbol but the null one, in table order."""
-        for start in range(1, len(self.symbols), _SOME):
-            yield from self.symbols_at(np.arange(start, min(start + _SOME, len(self.symbols))))
+        return map(self.symbol, range(1, len(self.columns.name)))
 
     @cached_property
     def groups(self) -> dict[int, list[tuple[int, ...]]]:
@@ -210,8 +247,8 @@ class Object:
         out: dict[int, list[tuple[int, ...]]] = {}
         for s in self.sections:
             if s.type == SHT.GROUP:
-                words = np.frombuffer(self.contents(s.index)[: s.size // 4 * 4], "<u4")[1:]
-                members = tuple(i for i in words.tolist() if i < len(self.sections))
+                words = read_column(self.contents(s.index)[: s.size // 4 * 4], "I", 1, 1)
+                members = tuple(i for i in words if i < len(self.sections))
                 for member in members:
                     out.setdefault(member, []).append(members)
         return out
@@ -219,11 +256,28 @@ class Object:
     @cached_property
     def rela_of(self) -> dict[int, int]:
         """Index of the RELA section that applies to a section, by the index of that section."""
-        return {s.info: s.index for s in self.sections if s.type == SHT.RELA and s.info and not s.flags & _LIVEPATCH}
+        return {s.info: s.index for s in self.sections if s.type == _RELA_TYPE and s.info and not s.flags & _LIVEPATCH}
 
     def relocs(self, index: int) -> Table:
-        """Relocations that apply to section `index`, in file order, with RELA_DTYPE; empty where there are none."""
+        """Relocations that apply to section `index`, in file order, as a structured numpy array with RELA_FIELDS, a
+        view of the file; empty where there are none."""
+        import numpy as np
+
         rela = self.rela_of.get(index)
-        if rela is None:
-            return np.empty(0, RELA_DTYPE)
-        return np.frombuffer(self.contents(rela), RELA_DTYPE)
+        if rela is None or not self.sections[rela].size:
+            return np.empty(0, np.dtype(list(RELA_FIELDS)))
+        return np.frombuffer(self.contents(rela), np.dtype(list(RELA_FIELDS)))
+
+    def reloc_rows(self, index: int) -> list[RelocRow]:
+        """The same as (offset, type, symbol, addend), by offset; kept. Nobody may change the list."""
+        found = self._reloc_rows.get(index)
+        if found is None:
+            rela = self.rela_of.get(index)
+            found = list(_RELA.iter_unpack(self.contents(rela))) if rela is not None else []
+            found.sort(key=itemgetter(0))
+            self._reloc_rows[index] = found
+        return found
+
+    @cached_property
+    def _reloc_rows(self) -> dict[int, list[RelocRow]]:
+        return {}

@@ -9,10 +9,16 @@ from __future__ import annotations
 import struct
 from itertools import pairwise
 
-import numpy as np
-
 from kgbuild.elf.consts import ET, SHF, SHN, SHT, STT
-from kgbuild.elf.object import RELA_DTYPE, SYMBOL_DTYPE, Object, Section, Table
+from kgbuild.elf.object import (
+    RELA_SIZE,
+    SYMBOL_SIZE,
+    Object,
+    Section,
+    SymbolColumns,
+    read_column,
+    read_symbol_columns,
+)
 from kgbuild.errors import UserError
 
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -21,7 +27,14 @@ CHDR = struct.Struct("<IIQQ")  # of a compressed section: type, reserved, size a
 # More than any section of kernel code asks for; what a broken header asks for is not allocated.
 MAX_ALIGN = 1 << 24
 MAX_NOBITS = 1 << 28
-_LIVEPATCH, _COMPRESSED = int(SHF.RELA_LIVEPATCH), int(SHF.COMPRESSED)
+# Many times what the largest unit has; more would not be compared in reasonable memory.
+MAX_LOADED = 1 << 27  # bytes of one section with contents that is loaded
+MAX_SYMBOLS, MAX_RELOCS = 1 << 19, 1 << 21  # of a relocatable object, all its tables together
+# Many times what a whole kernel has.
+MAX_LINKED_SYMBOLS = 1 << 22
+MAX_NAMES = 1 << 28  # bytes of a string table
+_SOME = 24 << 16  # bytes of a table that are checked at a time
+_LIVEPATCH, _COMPRESSED, _ALLOC = int(SHF.RELA_LIVEPATCH), int(SHF.COMPRESSED), int(SHF.ALLOC)
 
 
 class FormatError(UserError):
@@ -71,10 +84,13 @@ def read(data: bytes | memoryview, machines: tuple[int, ...] = ()) -> Object:
             raise FormatError(shoff + i * SHDR.size, f"section {i} ({h[4]:#x}, {h[5]:#x} bytes) lies outside the file")
         if e_type == ET.REL and h[1] != SHT.NULL and (h[8] & (h[8] - 1) or h[8] > MAX_ALIGN):
             raise FormatError(shoff + i * SHDR.size, f"section {i} is to be aligned to {h[8]:#x}")
-        if e_type == ET.REL and h[1] == SHT.NOBITS and h[5] > MAX_NOBITS:
+        loaded = h[1] not in (SHT.NULL, SHT.NOBITS) and h[2] & _ALLOC
+        if e_type == ET.REL and h[5] > (MAX_NOBITS if h[1] == SHT.NOBITS else MAX_LOADED if loaded else h[5]):
             raise FormatError(shoff + i * SHDR.size, f"section {i} is said to have {h[5]:#x} bytes")
     if shstrndx >= shnum or headers[shstrndx][1] != SHT.STRTAB:
         raise FormatError(62, f"section name table {shstrndx} is no string table")
+    if headers[shstrndx][5] > MAX_NAMES:
+        raise FormatError(shoff + shstrndx * SHDR.size, f"a section name table of {headers[shstrndx][5]:#x} bytes")
     names = bytes(view[headers[shstrndx][4] : headers[shstrndx][4] + headers[shstrndx][5]])
     sections = []
     for i, h in enumerate(headers):
@@ -119,41 +135,41 @@ def _with_symbols(view: memoryview, e_type: int, machine: int, sections: tuple[S
     tables = [s for s in sections if s.type == SHT.SYMTAB]
     if len(tables) > 1:
         raise FormatError(shoff + tables[1].index * SHDR.size, "more than one symbol table")
-    symbols = np.zeros(0, SYMBOL_DTYPE)
+    symbols = read_symbol_columns(memoryview(b""))
     strtab = memoryview(b"\0")
     if tables:
         symtab = tables[0]
         where = shoff + symtab.index * SHDR.size
-        if symtab.size % SYMBOL_DTYPE.itemsize:
-            raise FormatError(where, f"symbol table of {symtab.size} bytes is no multiple of {SYMBOL_DTYPE.itemsize}")
+        if symtab.size % SYMBOL_SIZE:
+            raise FormatError(where, f"symbol table of {symtab.size} bytes is no multiple of {SYMBOL_SIZE}")
         if symtab.link >= len(sections) or sections[symtab.link].type != SHT.STRTAB:
             raise FormatError(where, f"symbol table links to section {symtab.link}, no string table")
-        symbols = np.frombuffer(view[symtab.offset : symtab.offset + symtab.size], SYMBOL_DTYPE)
+        if symtab.size // SYMBOL_SIZE > (MAX_SYMBOLS if e_type == ET.REL else MAX_LINKED_SYMBOLS):
+            raise FormatError(where, f"{symtab.size // SYMBOL_SIZE} symbols are more than can be")
+        symbols = read_symbol_columns(view[symtab.offset : symtab.offset + symtab.size])
         strings = sections[symtab.link]
+        if strings.size > MAX_NAMES:
+            raise FormatError(shoff + strings.index * SHDR.size, f"a symbol string table of {strings.size:#x} bytes")
         strtab = view[strings.offset : strings.offset + strings.size]
         if len(strtab) == 0 or strtab[-1] != 0:
             raise FormatError(strings.offset, "symbol string table does not end with NUL")
-        if len(symbols) and int(symbols["name"].max()) >= len(strtab):
-            bad = int(np.argmax(symbols["name"]))
-            raise FormatError(
-                symtab.offset + bad * SYMBOL_DTYPE.itemsize, f"name of symbol {bad} lies outside its table"
-            )
-        ordinary = symbols["shndx"] < SHN.LORESERVE
-        if len(symbols) and int(np.where(ordinary, symbols["shndx"], 0).max()) >= len(sections):
-            bad = int(np.argmax(np.where(ordinary, symbols["shndx"], 0)))
-            raise FormatError(symtab.offset + bad * SYMBOL_DTYPE.itemsize, f"section of symbol {bad} does not exist")
-        _check_symbols(symbols, sections, symtab.offset, e_type)
+        _check_symbols(symbols, sections, symtab.offset, e_type, len(strtab))
+    count = len(symbols.name)
     relocated = set()
+    if e_type == ET.REL:
+        total = sum(s.size // RELA_SIZE for s in sections if s.type == SHT.RELA)
+        if total > MAX_RELOCS:
+            raise FormatError(40, f"{total} relocations are more than can be")
     for s in sections:
         where = shoff + s.index * SHDR.size
         if s.type == SHT.GROUP and e_type == ET.REL:
-            _check_group(view, s, len(sections), len(symbols), where)
+            _check_group(view, s, len(sections), count, where)
         if s.type == SHT.REL:
             raise FormatError(where, f"{s.name}: relocations without addends (REL)")
         if s.type != SHT.RELA or e_type != ET.REL:
             continue  # nothing reads the relocations a linked file kept, and vmlinux has millions of them
         if tables and s.link == tables[0].index:
-            _check_rela(view, s, sections, len(symbols), shoff)
+            _check_rela(view, s, sections, count, shoff)
         else:
             raise FormatError(where, f"{s.name} links to section {s.link}, not to the symbol table")
         if not s.flags & _LIVEPATCH:
@@ -163,21 +179,31 @@ def _with_symbols(view: memoryview, e_type: int, machine: int, sections: tuple[S
     return Object(view, e_type, machine, sections, symbols, strtab, tables[0].index if tables else 0)
 
 
-def _check_symbols(symbols: Table, sections: tuple[Section, ...], offset: int, e_type: int) -> None:
-    special = symbols["shndx"] >= SHN.LORESERVE
-    kind = symbols["info"] & 15
-    # files with so many sections that an index does not fit are refused above
-    wrong = (symbols["shndx"] == SHN.XINDEX) | (special & (kind == STT.SECTION))
-    if wrong.any():
-        bad = int(np.argmax(wrong))
-        raise FormatError(offset + bad * SYMBOL_DTYPE.itemsize, f"section of symbol {bad} does not exist")
+def _check_symbols(
+    symbols: SymbolColumns, sections: tuple[Section, ...], offset: int, e_type: int, strings: int
+) -> None:
+    def fault(number: int, fact: str) -> FormatError:
+        return FormatError(offset + number * SYMBOL_SIZE, fact)
+
+    if max(symbols.name, default=0) >= strings:
+        bad = symbols.name.index(max(symbols.name))
+        raise fault(bad, f"name of symbol {bad} lies outside its table")
+    for index in set(symbols.shndx):
+        # files with so many sections that an index does not fit are refused above
+        if len(sections) <= index < SHN.LORESERVE or index == SHN.XINDEX:
+            bad = symbols.shndx.index(index)
+            raise fault(bad, f"section of symbol {bad} does not exist")
+    special = [i for i, shndx in enumerate(symbols.shndx) if shndx >= SHN.LORESERVE]
+    for bad in special:
+        if symbols.info[bad] & 15 == STT.SECTION:
+            raise fault(bad, f"section of symbol {bad} does not exist")
     if e_type == ET.REL:
-        sizes = np.array([s.size for s in sections], "<u8")
-        end = sizes[np.where(special, 0, symbols["shndx"])]
-        outside = (symbols["shndx"] != SHN.UNDEF) & ~special & (symbols["value"] > end)
-        if outside.any():
-            bad = int(np.argmax(outside))
-            raise FormatError(offset + bad * SYMBOL_DTYPE.itemsize, f"symbol {bad} lies outside its section")
+        # of an undefined symbol the value says nothing, of a special one it is no place
+        ends = [1 << 64, *(s.size for s in sections[1:])]
+        special_places = frozenset(special)
+        for i, (shndx, value) in enumerate(zip(symbols.shndx, symbols.value, strict=True)):
+            if i not in special_places and value > ends[shndx]:
+                raise fault(i, f"symbol {i} lies outside its section")
 
 
 def _check_group(view: memoryview, s: Section, count: int, nsyms: int, where: int) -> None:
@@ -185,30 +211,32 @@ def _check_group(view: memoryview, s: Section, count: int, nsyms: int, where: in
         raise FormatError(where, f"section group {s.index} has {s.size} bytes")
     if s.info >= nsyms:
         raise FormatError(where, f"section group {s.index}: symbol {s.info} does not exist")
-    members = np.frombuffer(view[s.offset : s.offset + s.size], "<u4")[1:]
-    outside = (members == 0) | (members >= count)
-    if outside.any():
-        bad = int(np.argmax(outside))
-        raise FormatError(s.offset + 4 + 4 * bad, f"section group {s.index}: section {members[bad]} does not exist")
+    for number, member in enumerate(read_column(view[s.offset : s.offset + s.size], "I", 1, 1), 1):
+        if not 0 < member < count:
+            raise FormatError(s.offset + 4 * number, f"section group {s.index}: section {member} does not exist")
 
 
 def _check_rela(view: memoryview, s: Section, sections: tuple[Section, ...], nsyms: int, shoff: int) -> None:
     where = shoff + s.index * SHDR.size
-    if s.size % RELA_DTYPE.itemsize:
-        raise FormatError(where, f"{s.name} of {s.size} bytes is no multiple of {RELA_DTYPE.itemsize}")
+    if s.size % RELA_SIZE:
+        raise FormatError(where, f"{s.name} of {s.size} bytes is no multiple of {RELA_SIZE}")
     if s.info >= len(sections):
         raise FormatError(where, f"{s.name} applies to section {s.info}, which does not exist")
-    rows = np.frombuffer(view[s.offset : s.offset + s.size], RELA_DTYPE)
-    if not len(rows):
+    if not s.size:
         return
-    if int(rows["sym"].max()) >= nsyms:
-        bad = int(np.argmax(rows["sym"]))
-        raise FormatError(s.offset + bad * RELA_DTYPE.itemsize, f"{s.name}: symbol {rows['sym'][bad]} does not exist")
     if s.info and sections[s.info].type == SHT.NOBITS:
         raise FormatError(where, f"{s.name} applies to section {s.info}, which has no contents")
-    if sections[s.info].addr == 0 and s.info and int(rows["offset"].max()) >= max(_extent(view, sections[s.info]), 1):
-        bad = int(np.argmax(rows["offset"]))
-        raise FormatError(s.offset + bad * RELA_DTYPE.itemsize, f"{s.name}: relocation past the end of its section")
+    applied = s.info and sections[s.info].addr == 0
+    extent = max(_extent(view, sections[s.info]), 1) if applied else 1 << 64
+    for start in range(s.offset, s.offset + s.size, _SOME):
+        table = view[start : min(start + _SOME, s.offset + s.size)]
+        symbols, offsets = read_column(table, "I", 3, 6), read_column(table, "Q", 0, 3)
+        if max(symbols) >= nsyms:
+            bad = symbols.index(max(symbols))
+            raise FormatError(start + bad * RELA_SIZE, f"{s.name}: symbol {symbols[bad]} does not exist")
+        if max(offsets) >= extent:
+            bad = offsets.index(max(offsets))
+            raise FormatError(start + bad * RELA_SIZE, f"{s.name}: relocation past the end of its section")
 
 
 def _extent(view: memoryview, s: Section) -> int:

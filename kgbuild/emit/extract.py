@@ -8,8 +8,11 @@ Section names are kept exactly: the module loader and the kernel know `.data..pe
 The patch's own tables are what `kgbuild/data/livepatch/main.c` reads at load:
   .rodata.kgbuild_funcs   struct { const char *object, *name; void *func; unsigned long sympos; }, ended by zeros
   .rodata.kgbuild_strings the names
+  .rodata.kgbuild_callbacks, .rodata.kgbuild_states  for an author's callbacks and states, see _author_tables
   .rodata.kgbuild_objects, .rodata.kgbuild_late  for patches of modules, see _target_tables
-  .note.kgbuild           an ELF note "kgbuild", type 1, a JSON text
+  .rodata.kgbuild_constants  struct { void *site; const void *value; u64 size; }: places in code into which the kernel
+                          writes the value of a variable when it boots; ended by zeros
+  .note.kgbuild           an ELF note "kgbuild", type 1, a JSON text (docs/schema/note.md)
 """
 
 from __future__ import annotations
@@ -18,7 +21,10 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kgbuild.analysis.closure import Closure, Member
+from kgbuild.analysis.author import CALLBACKS
+from kgbuild.analysis.closure import PATCH_SYMBOL, THIS_MODULE, Closure, Member
+from kgbuild.analysis.diff import PARAMETERS
+from kgbuild.analysis.pull import is_branch
 from kgbuild.analysis.resolve import NEW_GLOBAL, VMLINUX, WEAK_NULL, Bound
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
@@ -30,8 +36,12 @@ FUNCS_SECTION = ".rodata.kgbuild_funcs"
 STRINGS_SECTION = ".rodata.kgbuild_strings"
 NOTE_SECTION = ".note.kgbuild"
 FUNC_ENTRY = 32
+CALLBACK_ENTRY = 24
 OBJECT_ENTRY = 48
 LATE_ENTRY = 24
+NOTES = ("__start_notes", "__stop_notes")
+THUNK = "kgbuild_thunk_"
+CONSTANT_ENTRY = 24
 NOTE_NAME = b"kgbuild\0"
 NOTE_TYPE = 1
 
@@ -77,6 +87,9 @@ class _Extractor:
         self.section_symbols: dict[int, OutSymbol] = {}
         self.undefined: dict[str, OutSymbol] = {}
         self.shared: dict[str, OutSection] = {}
+        # section, offset in it, size in bytes, variable
+        self.thunks: dict[str, OutSymbol] = {}
+        self.constants: list[tuple[OutSection, int, int, Bound]] = []
 
     def run(self) -> OutObject:
         members = sorted(self.c.members.values(), key=lambda m: (m.unit, m.atom.kind != FUNCTION, m.atom.id))
@@ -171,12 +184,15 @@ class _Extractor:
         return self.undefined[name]
 
     def _to_bound(self, bound: Bound) -> OutSymbol:
-        assert bound.how != NEW_GLOBAL
+        assert bound.how != NEW_GLOBAL or bound.name == PATCH_SYMBOL
         return self._undefined(bound.symbol, weak=bound.how == WEAK_NULL)
 
     def _target(self, unit: int, source: Atom, ref: Ref) -> tuple[OutSymbol, int]:
         """Symbol and what to add to reach the meant place, before the bias of code."""
         key = (unit, ref.atom)
+        view = self._view(unit)
+        if view.section_name(source) == PARAMETERS and view.atoms[ref.atom].name == THIS_MODULE:
+            return self._undefined(THIS_MODULE), ref.delta
         if key in self.c.defined:
             return self.symbol_of[self.c.defined[key]], ref.delta
         if key in self.place and not self.c.binds_to_kernel(unit, source, ref):
@@ -191,9 +207,29 @@ class _Extractor:
         section, base = self.place[(member.unit, atom.id)]
         for ref in view.refs(atom):
             symbol, addend = self._target(member.unit, atom, ref)
+            if (
+                symbol.section is None
+                and symbol.name in self.c.thunks
+                and not (ref.delta or is_branch(view, atom, ref))
+            ):
+                symbol = self._thunk(symbol)
             if ref.synthetic:
                 section.data[base + ref.offset : base + ref.offset + ref.size] = bytes(ref.size)
             section.relocs.append(OutReloc(base + ref.offset, ref.type, symbol, addend - ref.bias))
+
+    def _thunk(self, function: OutSymbol) -> OutSymbol:
+        """A function of the module that an indirect branch may go to, and that goes on to the kernel's."""
+        if function.name not in self.thunks:
+            bound = self.c.thunks[function.name]
+            code = bytearray(self.arch.thunk)
+            at = len(code) - self.arch.reloc_size[self.arch.call_reloc]
+            section = OutSection(f".text.{THUNK}{bound.name}", SHT.PROGBITS, SHF.ALLOC | SHF.EXECINSTR, code, align=16)
+            section.relocs.append(OutReloc(at, self.arch.call_reloc, function, at - len(code)))
+            self.out.sections.append(section)
+            symbol = OutSymbol(THUNK + bound.name, section, 0, len(code), STB.LOCAL, STT.FUNC)
+            self.out.symbols.append(symbol)
+            self.thunks[function.name] = symbol
+        return self.thunks[function.name]
 
     # -- special sections ----------------------------------------------------------------------------------------
 
@@ -203,7 +239,12 @@ class _Extractor:
             self._entry(view, member, entry)
 
     def _entry(self, view: View, member: Member, entry: Entry) -> None:
-        spec = self.arch.special[entry.section]
+        spec = entry.spec
+        if spec.constant and self.identity is not None:
+            section, start = self.place[(member.unit, member.atom.id)]
+            bound = self.c.constants[entry.section.removeprefix(spec.prefix)]
+            self.constants.append((section, start + entry.owner_offset, len(spec.constant), bound))
+            return
         source = view.obj.sections[entry.section_index]
         section = self._shared_section(entry.section, source.flags & ~SHF.GROUP, source.align, source.entsize)
         base = len(section.data)
@@ -253,11 +294,14 @@ class _Extractor:
             self.out.sections.append(section)
             self._object(name, section, 0, len(value))
         notes = OutSection(".rodata.kgbuild_notes", SHT.PROGBITS, SHF.ALLOC, bytearray(16), align=8)
-        for offset, name in ((0, "__start_notes"), (8, "__stop_notes")):
+        for offset, name in zip((0, 8), NOTES, strict=True):
             symbol = self._undefined(f".klp.sym.vmlinux.{name},0")
             notes.relocs.append(OutReloc(offset, abs64, symbol, 0))
         self.out.sections.append(notes)
         self._object("kgbuild_notes", notes, 0, 16)
+        if self.constants:
+            self._constant_table(abs64)
+        self._author_tables(strings, text, abs64)
         if identity.targets:
             self._target_tables(identity, strings, text, abs64)
         desc = identity.note.encode()
@@ -267,6 +311,38 @@ class _Extractor:
         if self.c.namespaces:
             info = b"".join(f"import_ns={n}\0".encode() for n in sorted(self.c.namespaces))
             self.out.sections.append(OutSection(".modinfo", SHT.PROGBITS, SHF.ALLOC, bytearray(info)))
+
+    def _constant_table(self, abs64: int) -> None:
+        table = OutSection(".rodata.kgbuild_constants", SHT.PROGBITS, SHF.ALLOC, align=8)
+        self.out.sections.append(table)
+        for section, offset, size, bound in self.constants:
+            base = len(table.data)
+            table.data.extend(struct.pack("<QQQ", 0, 0, size))
+            table.relocs.append(OutReloc(base, abs64, self._section_symbol(section), offset))
+            table.relocs.append(OutReloc(base + 8, abs64, self._to_bound(bound), 0))
+        table.data.extend(bytes(CONSTANT_ENTRY))
+        self._object("kgbuild_constants", table, 0, len(table.data))
+
+    def _author_tables(self, strings: OutSection, text: Callable[[str], int], abs64: int) -> None:
+        """What main.c needs for callbacks and states: `kgbuild_callbacks`, sorted by object and ended by zeros, and
+        `kgbuild_states`."""
+        if self.c.callbacks:
+            table = OutSection(".rodata.kgbuild_callbacks", SHT.PROGBITS, SHF.ALLOC, align=8)
+            self.out.sections.append(table)
+            for c in sorted(self.c.callbacks, key=lambda c: (c.object != VMLINUX, c.object, CALLBACKS.index(c.kind))):
+                base = len(table.data)
+                table.data.extend(struct.pack("<QQQ", 0, CALLBACKS.index(c.kind), 0))
+                if c.object != VMLINUX:
+                    table.relocs.append(OutReloc(base, abs64, self._section_symbol(strings), text(c.object)))
+                table.relocs.append(OutReloc(base + 16, abs64, self.symbol_of[(c.unit, c.atom.id)], 0))
+            table.data.extend(bytes(CALLBACK_ENTRY))
+            self._object("kgbuild_callbacks", table, 0, len(table.data))
+        if self.c.states:
+            states = b"".join(struct.pack("<QQ", *item) for item in sorted(self.c.states.items()))
+            for name, value in (("kgbuild_states", states), ("kgbuild_states_size", struct.pack("<I", len(states)))):
+                section = OutSection(f".rodata.{name}", SHT.PROGBITS, SHF.ALLOC, bytearray(value), align=8)
+                self.out.sections.append(section)
+                self._object(name, section, 0, len(value))
 
     def _target_tables(self, identity: Identity, strings: OutSection, text: Callable[[str], int], abs64: int) -> None:
         """What main.c needs for target modules: `kgbuild_objects`, how to know each, and `kgbuild_late`, the places

@@ -11,6 +11,7 @@ from kgbuild.refusals import Rule
 
 _BUILD = "build the module anew; if that does not help it is a fault of kgbuild, please report it"
 _KERNEL = "build the module for this kernel, or name with --kernel the one it was built for"
+_RECORD = "give the record that was written with this module (kgbuild build --proof), or build both anew"
 
 _TABLE = [
     Rule(
@@ -74,6 +75,31 @@ _TABLE = [
     Rule(
         "V27-late-special",
         "What the kernel acts on when the patch loads needs no relocation of a module that may come later.",
+        _BUILD,
+    ),
+    Rule(
+        "V28-note-digest",
+        "The note has the digest of each function that the module replaces or is bound to, and no other.",
+        _KERNEL,
+    ),
+    Rule(
+        "V29-proof-binding",
+        "A proof record is of this kernel and names all that the module replaces and is bound to, and nothing else.",
+        _RECORD,
+    ),
+    Rule(
+        "V30-proof-digest",
+        "Digest, address and size in a proof record are those of the kernel's own files.",
+        _RECORD,
+    ),
+    Rule(
+        "V31-constant",
+        "Code that holds a value which the kernel writes when it boots has a row in kgbuild_constants.",
+        _BUILD,
+    ),
+    Rule(
+        "V32-endbr",
+        "With IBT, pointers lead to functions that begin with endbr64, in the module and in the kernel, none sealed.",
         _BUILD,
     ),
 ]

@@ -9,27 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kgbuild.analysis.closure import Closure
 from kgbuild.analysis.compare import Reason
 from kgbuild.analysis.diff import Changes, compute_changes
-from kgbuild.analysis.exports import Export
 from kgbuild.analysis.noise import Noise
 from kgbuild.analysis.standalone import close_objects
-from kgbuild.analysis.symtab import ParentSymbols
 from kgbuild.elf.consts import ET
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
-from kgbuild.elf.write import write
-from kgbuild.emit.extract import extract
 from kgbuild.errors import UserError
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import FUNCTION, Atom, View
 
+if TYPE_CHECKING:
+    from kgbuild.analysis.exports import Export
+    from kgbuild.analysis.symtab import ParentSymbols
 
-@dataclass(frozen=True)
-class ChangedFunction:
+
+class ChangedFunction(NamedTuple):
     """One changed function: its name in the patched object, and why it counts as changed."""
 
     name: str
@@ -68,6 +67,9 @@ class ObjectDiff:
         where there are refusals or nothing is in it."""
         if self.refusals or not self.output_functions:
             raise ValueError("no output object")
+        from kgbuild.elf.write import write
+        from kgbuild.emit.extract import extract
+
         return write(extract(self.closure, None))
 
     def as_json(self) -> dict[str, Any]:

@@ -4,7 +4,8 @@
 Data in, findings out, all of a module at once; nothing is raised for a module that can be read at all. The checks
 follow what the kernel does when it loads a live patch (kernel/module/main.c, kernel/module/version.c,
 kernel/livepatch/core.c of 6.1) and Documentation/livepatch/module-elf-format.rst. Sections, relocations and code are
-checked in emit/verify_code.py, what concerns loadable modules in emit/verify_modules.py.
+checked in emit/verify_code.py, what concerns loadable modules in emit/verify_modules.py, digests and proof records in
+emit/verify_proof.py.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kgbuild.analysis.exports import Export
+from kgbuild.analysis.proof import Place, Record
 from kgbuild.arch.base import Arch
-from kgbuild.arch.sites import TRACE_BYTES, trace_target
+from kgbuild.arch.sites import ENDBR, TRACE_BYTES, trace_target
 from kgbuild.elf.object import Symbol as KernelSymbol
 from kgbuild.emit.findings import finding, in_order
 from kgbuild.emit.readback import (
@@ -33,8 +35,10 @@ from kgbuild.emit.readback import (
     ModuleFile,
     Symbol,
 )
-from kgbuild.emit.verify_code import check_code, check_relocations, check_sections
+from kgbuild.emit.verify_branches import check_constants, check_counted_calls, check_pointers, module_lacks_endbr
+from kgbuild.emit.verify_code import Code, check_code, check_relocations, check_sections
 from kgbuild.emit.verify_modules import Modules, Target, check_bound, check_objects, check_target, no_modules
+from kgbuild.emit.verify_proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
 from kgbuild.model import Finding
 
 OBJECT = "vmlinux"
@@ -52,6 +56,9 @@ class Image(Protocol):
     def in_kallsyms(self, symbol: KernelSymbol) -> bool: ...
     def read(self, address: int, size: int) -> bytes | None: ...
     def is_init(self, address: int) -> bool: ...
+    def section_at(self, address: int) -> str: ...
+    @property
+    def sealed(self) -> frozenset[int]: ...
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class Facts:
     modules      the kernel's loadable modules by name; None for one it does not have
     modversions  CONFIG_MODVERSIONS
     name_length  KSYM_NAME_LEN, the NUL counted
+    tracked      whether the kernel can track indirect branches (IBT)
     """
 
     build_id: str
@@ -73,14 +81,19 @@ class Facts:
     modversions: bool = True
     module_size: int = 0
     name_length: int = 512
+    tracked: bool = False
 
 
-def check_module(module: ModuleFile, name: str, arch: Arch, facts: Facts) -> list[Finding]:
+def check_module(
+    module: ModuleFile, name: str, arch: Arch, facts: Facts, record: Record | None = None
+) -> list[Finding]:
     """Every finding of a module, in the order of the registry.
 
-    Input: the module as read, its file's name (`a-b.ko`), the architecture's table, the kernel's facts.
+    Input: the module as read, its file's name (`a-b.ko`), the architecture's table, the kernel's facts, and a proof
+    record, where one is to be held against it.
     """
     functions, faults = _read_functions(module)
+    code = Code(module, arch)
     return in_order(
         [
             *check_identity(module, functions, facts),
@@ -92,7 +105,11 @@ def check_module(module: ModuleFile, name: str, arch: Arch, facts: Facts) -> lis
             *check_symbols(module, facts),
             *check_sections(module, arch),
             *check_relocations(module, arch),
-            *check_code(module, arch),
+            *check_code(module, arch, code),
+            *check_constants(module, arch),
+            *check_counted_calls(module, code.instructions),
+            *(_check_pointers(module, arch, code, facts) if facts.tracked else ()),
+            *check_proof(module, functions, arch, facts, record),
         ]
     )
 
@@ -111,7 +128,7 @@ def modinfo(module: ModuleFile) -> dict[str, list[str]]:
     return out
 
 
-def _read_note(data: bytes) -> tuple[dict[str, Any] | None, str]:
+def read_note(data: bytes) -> tuple[dict[str, Any] | None, str]:
     """The JSON of a .note.kgbuild section, or None and what is wrong with it."""
     if len(data) < 12:
         return None, f"{len(data)} bytes are too few for a note"
@@ -136,7 +153,7 @@ def check_identity(module: ModuleFile, functions: list[Function], facts: Facts) 
     if section is None or section.type != SHT_NOTE:
         yield finding(code, place, "is missing" if section is None else "is no note section")
     else:
-        note, fault = _read_note(section.data)
+        note, fault = read_note(section.data)
         if note is None:
             yield finding(code, place, fault)
         else:
@@ -171,6 +188,37 @@ def _check_note(note: dict[str, Any], functions: list[Function], facts: Facts) -
     told = sorted((str(r.get("object")), str(r.get("name")), str(r.get("sympos"))) for r in rows)
     if told != sorted((f.object, f.name, str(f.sympos)) for f in functions):
         yield finding(code, place, f"lists {len(told)} functions that are not those of the module's table")
+
+
+def check_proof(
+    module: ModuleFile, functions: list[Function], arch: Arch, facts: Facts, record: Record | None
+) -> Iterator[Finding]:
+    """The note's digests and a proof record against what the module replaces and is bound to. What the kernel does not
+    have is found by other checks."""
+    section = module.section(".note.kgbuild")
+    note = read_note(section.data)[0] if section is not None else None
+    matches = [_KLP_NAME.fullmatch(s.name) for s in module.symbols if s.shndx == SHN_LIVEPATCH]
+    wanted = {(m[1], m[2], int(m[3])) for m in matches if m is not None}
+    replaced = _places([(f.object, f.name, f.sympos) for f in functions], arch, facts)
+    bound = _places(wanted, arch, facts)
+    if note is not None:
+        yield from check_note_digests(note, [*replaced, *bound])
+    if record is not None:
+        yield from check_record(record, replaced, bound, note, facts.build_id, facts.modules)
+
+
+def _places(keys: Iterable[tuple[str, str, int]], arch: Arch, facts: Facts) -> list[Place]:
+    out = []
+    for object_name, name, sympos in sorted(set(keys)):
+        if object_name == OBJECT:
+            found, _ = _locate(facts.image, name, sympos)
+            if found is not None:
+                out.append(place_in_vmlinux(facts.image, name, sympos, found))
+        elif (shipped := facts.modules(object_name)) is not None:
+            symbol, _ = shipped.locate(name, sympos)
+            if symbol is not None:
+                out.append(place_in_module(shipped, sympos, symbol, arch))
+    return out
 
 
 def check_modinfo(module: ModuleFile, name: str, facts: Facts) -> Iterator[Finding]:
@@ -283,6 +331,32 @@ def _check_bound(place: str, name: str, sympos: int, facts: Facts) -> Iterator[F
         yield finding("V10-init-memory", place, f"{name} is in memory that is freed after boot")
 
 
+def _check_pointers(module: ModuleFile, arch: Arch, code: Code, facts: Facts) -> Iterator[Finding]:
+    return check_pointers(module, arch, code.instructions, lambda name, export: _lacks_endbr(name, export, facts))
+
+
+def _lacks_endbr(name: str, export: bool, facts: Facts) -> str:
+    """What is wrong with a pointer to a symbol outside the module, "" where nothing is."""
+    match = _KLP_NAME.fullmatch(name)
+    if not export and match is not None and match[1] != OBJECT:
+        shipped = facts.modules(match[1])
+        found = shipped.locate(match[2], int(match[3]))[0] if shipped is not None else None
+        bad = shipped is not None and found is not None and module_lacks_endbr(shipped.file, found)
+        return f"takes the address of {match[2]} of {match[1]}, where an indirect branch may not go" if bad else ""
+    plain = name if export or match is None else match[2]
+    if export:
+        symbols = [s for s in facts.image.named(plain) if not s.is_local]
+    else:
+        located = _locate(facts.image, plain, int(match[3]) if match is not None else 0)[0]
+        symbols = [located] if located is not None else []
+    for symbol in (s for s in symbols if s.is_function):
+        if facts.image.read(symbol.value, len(ENDBR)) != ENDBR:
+            return f"takes the address of {plain}, which does not begin with endbr64 in the kernel"
+        if symbol.value in facts.image.sealed:
+            return f"takes the address of {plain}, whose endbr64 the kernel overwrites when it boots"
+    return ""
+
+
 # -- what it patches ---------------------------------------------------------------------------------------------
 
 
@@ -339,7 +413,7 @@ def _read_functions(module: ModuleFile) -> tuple[list[Function], list[Finding]]:
         rows.append(Function(object_name or OBJECT, name, sympos, section, offset))
     else:
         faults.append(finding(code, place, "does not end with an empty row"))
-    if not rows:
+    if not rows and module.object_bytes("kgbuild_callbacks") is None:
         faults.append(finding(code, place, "names no function"))
     return rows, faults
 

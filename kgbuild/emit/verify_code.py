@@ -68,7 +68,6 @@ LOOKED_UP = (
 LEFTOVERS = (
     "__ksymtab",
     "__kcrctab",
-    "__param",
     "__obsparm",
     "_error_injection_whitelist",
     ".initcall",
@@ -81,6 +80,8 @@ LEFTOVERS = (
     ".export_symbol",
     ".kunit_test_suites",
 )
+# struct kernel_param (include/linux/moduleparam.h): its size, and where its module is
+PARAMETERS, PARAMETER_SIZE, PARAMETER_MODULE = "__param", 40, 8
 _W, _A, _X = SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR
 # (name, flags that must be set, flags that must not): the longest name that begins the section's counts
 FLAGS = {
@@ -114,6 +115,8 @@ def check_sections(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
         yield from _check_flags(s, arch)
         if s.name.startswith(LEFTOVERS):
             yield finding("V19-leftover", s.name, f"is left over ({s.size} bytes)")
+        if s.name == PARAMETERS:
+            yield from _check_parameters(module, s)
         base = next((b for b in LOOKED_UP if s.name.startswith(b) and s.name not in LOOKED_UP), "")
         if base:
             yield finding("V18-section-name", s.name, f"the kernel looks for {base} only")
@@ -122,6 +125,18 @@ def check_sections(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
             yield finding("V18-section-name", s.name, "is there more than once")
         if s.name in LOOKED_UP or (s.alloc and s.size):
             seen.add(s.name)
+
+
+def _check_parameters(module: ModuleFile, section: Section) -> Iterator[Finding]:
+    """Every parameter is the patch module's own: one of another module would be shown and locked as this one's."""
+    if section.size % PARAMETER_SIZE:
+        yield finding("V19-leftover", section.name, f"{section.size} bytes are no whole number of {PARAMETER_SIZE}")
+        return
+    for at in range(0, section.size, PARAMETER_SIZE):
+        owner = module.at(section.index, at + PARAMETER_MODULE)
+        symbol = module.symbol_of(owner) if owner is not None else None
+        if owner is not None and (symbol is None or not 0 < symbol.shndx < len(module.sections)):
+            yield finding("V19-leftover", section.name, f"the parameter at {at:#x} is another module's")
 
 
 def _check_flags(s: Section, arch: Arch) -> Iterator[Finding]:
@@ -227,10 +242,8 @@ def _check_overlap(target: Section, by_offset: dict[int, list[Reloc]], arch: Arc
 # -- special sections and code -----------------------------------------------------------------------------------
 
 
-def check_code(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
+def check_code(module: ModuleFile, arch: Arch, code: Code) -> Iterator[Finding]:
     """Entries of special sections, the instructions they lead to, and sites that no entry names."""
-    code = _Code(module, arch)
-    code.note_alternatives()
     for s in module.sections[1:]:
         spec = arch.special.get(s.name)
         if spec is not None and s.size and s.type not in (SHT_RELA, SHT_NOBITS):
@@ -245,7 +258,7 @@ def check_code(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
             yield from code.check_listed(s)
 
 
-class _Code:
+class Code:
     """Instructions of the module's sections, decoded once, and the sites that entries have named."""
 
     def __init__(self, module: ModuleFile, arch: Arch) -> None:
@@ -259,6 +272,7 @@ class _Code:
             inside = 0 < symbol.shndx < len(module.sections) and symbol.value < module.sections[symbol.shndx].size
             if symbol.type == STT_FUNC and inside:
                 self.pieces.setdefault(symbol.shndx, set()).add(symbol.value)
+        self.note_alternatives()
 
     def instructions(self, section: Section) -> dict[int, Instruction]:
         """Instructions of a section by offset."""

@@ -3,8 +3,9 @@
 
 The overlay is a tree of symbolic links in which only the directories that hold a patched file are real, so that every
 other file is the kernel's own and nothing is edited in place. The command is the one that kbuild would run, without
-make around it, with additions that change no code: -gbtf for the types, -g for static locals, and one section per
-function and variable. Results are kept by content: command, compiler, and text of the patched files.
+make around it, with additions that change no code: -gbtf for the types, -g for static locals, one section per function
+and variable, and -fdump-ipa-clones, by which gcc says what it made of each function. Results are kept by content:
+command, compiler, and text of the patched files.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kgbuild.analysis.sources import check_dependencies
+from kgbuild.analysis.unitflags import find_optimized, optimize_macros
 from kgbuild.errors import ToolError
 from kgbuild.host.cache import Cache, remove_tree
+from kgbuild.host.results import Result, identity_of, result_key, unpack
 from kgbuild.host.run import DISK_FULL, disk_full, run
 from kgbuild.model import Kernel, Progress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
 
-FORMAT = "compile-3"
+# headers for authors: macros by the names that existing live patches use
+AUTHOR = Path(__file__).resolve().parent.parent / "data" / "include"
 _NAMED = 6
 ADDED = ("-ffunction-sections", "-fdata-sections")
 # Where values live at each instruction is not asked; telling it takes a tenth of the time and a third of the object.
@@ -36,12 +40,17 @@ _DEBUG = re.compile(r"^-g(dwarf.*|[0-3]|btf|ctf|z.*)?$")
 
 @dataclass(frozen=True)
 class Compiled:
-    """One unit, both ways: the command, and the bytes of the original and the patched object."""
+    """One unit, both ways: the command, the bytes of the original and the patched object, what gcc says of the clones
+    it made in either (text, "" where it says nothing), and where functions of the patched one have options of their
+    own (file, line, text)."""
 
     unit: UnitCommand
     original: bytes
     patched: bytes
     cached: int
+    original_clones: str = ""
+    patched_clones: str = ""
+    optimized: tuple[tuple[str, int, str], ...] = ()
 
 
 def make_overlay(source: Path, files: Mapping[str, bytes], root: Path, entered: Iterable[str] = ()) -> None:
@@ -95,23 +104,19 @@ def compile_units(
     Returns them in the order of `units`. Raises Refused (P10-compile, P5-include) where the patched text does not
     compile or reads what it may not, ToolError where the original does not compile.
     """
-    compiler = run([kernel.cc, "--version"]).stdout
-    identity = [FORMAT, kernel.id.build_id, compiler, *([kernel.outside.digest] if kernel.outside else [])]
+    identity = identity_of(kernel)
     changed = hashlib.sha256(
-        json.dumps([[p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items())]).encode()
+        json.dumps([author_digest(), *([p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items()))]).encode()
     )
-
-    def key(unit: UnitCommand, side: str) -> str:
-        return hashlib.sha256(json.dumps([*identity, unit.argv, unit.objtool, side]).encode()).hexdigest()
 
     refusals: list[Refusal] = []
     sides = ("", changed.hexdigest()) if files else ("",)
     wanted = [(u, side) for u in units for side in sides]
-    found: dict[tuple[str, str], bytes] = {}
+    found: dict[tuple[str, str], Result] = {}
     for unit, side in wanted:
-        data = cache.get(key(unit, side))
-        if data is not None:
-            found[(unit.object, side)] = data
+        result = unpack(cache.get(result_key(identity, unit, side)))
+        if result is not None:
+            found[(unit.object, side)] = result
     missing = [(u, s) for u, s in wanted if (u.object, s) not in found]
     # the longer side of a pair first makes no difference; patched ones first find mistakes in the patch sooner
     missing.sort(key=lambda item: not item[1])
@@ -129,9 +134,9 @@ def compile_units(
                 problems = _compile(kernel, unit, tree, out, files if side else None)
                 refusals.extend(problems)
                 if not problems:
-                    data = out.read_bytes()
-                    cache.put(key(unit, side), data)
-                    found[(unit.object, side)] = data
+                    made = _read_result(out, kernel, tree)
+                    cache.put(result_key(identity, unit, side), made.packed)
+                    found[(unit.object, side)] = made
                 task.advance()
 
             with (
@@ -145,17 +150,51 @@ def compile_units(
     return [
         Compiled(
             u,
-            found[(u.object, "")],
-            found[(u.object, sides[-1])],
+            found[(u.object, "")].data,
+            found[(u.object, sides[-1])].data,
             sum((u.object, s) not in absent for s in sides),
+            found[(u.object, "")].clones,
+            found[(u.object, sides[-1])].clones,
+            found[(u.object, sides[-1])].optimized,
         )
         for u in units
     ]
 
 
+def _clones_file(out: Path) -> Path:
+    return out.with_suffix(".ipa-clones")
+
+
+def _read_result(out: Path, kernel: Kernel, tree: Path) -> Result:
+    path = _clones_file(out)
+    clones = path.read_text(errors="replace") if path.exists() else ""
+    for root in (tree, kernel.source):
+        clones = clones.replace(f"{root}/", "")
+    texts: dict[str, str] = {}
+    for name in dict.fromkeys(read_dependencies(out.with_suffix(".d"))):
+        data = (kernel.build / name).read_bytes()
+        # few headers have the word; looking for it is all that it costs to know
+        if b"optimize" in data or name.endswith(".c"):
+            texts[name.removeprefix(f"{tree}/")] = data.decode(errors="replace")
+    macros = optimize_macros(texts.values())
+    optimized = tuple((name, line, what) for name, text in texts.items() for line, what in find_optimized(text, macros))
+    return Result(out.read_bytes(), clones, optimized)
+
+
 def without_debug(argv: Sequence[str], tree: Path) -> list[str]:
     """A unit's command for a source tree, without options for debug information."""
     return [a.replace("{src}", str(tree)) for a in argv if not _DEBUG.match(a)]
+
+
+def author_options() -> list[str]:
+    """Where patched code finds the headers for authors: before the kernel's own of the same names."""
+    return [f"-I{AUTHOR}"]
+
+
+def author_digest() -> str:
+    """A digest of the headers for authors."""
+    paths = sorted(p for p in AUTHOR.rglob("*.h"))
+    return hashlib.sha256(b"".join(p.read_bytes() for p in paths)).hexdigest()
 
 
 def source_path(kernel: Kernel, tree: Path, source: str) -> Path:
@@ -173,7 +212,11 @@ def _compile(
     read_by_assembler = out.with_suffix(".asm.d")
     # -pipe: the assembler's input then has no temporary name in that list
     argv += [*DEBUG, "-pipe", *ADDED, f"-Wp,-MD,{deps}", f"-Wa,--MD,{read_by_assembler}", "-o", str(out)]
+    if "clang" not in kernel.compiler:
+        argv.append(f"-fdump-ipa-clones={_clones_file(out)}")
     argv.append(str(source_path(kernel, tree, unit.source)))
+    if patched:
+        argv[1:1] = author_options()
     result = run(argv, cwd=kernel.build, check=False)
     if result.status != 0:
         text = first_errors(result.stderr, tree)
@@ -205,7 +248,7 @@ def _compile(
 
 def first_errors(stderr: str, tree: Path) -> str:
     """What the compiler complained of, in a line."""
-    lines = [line.replace(f"{tree}/", "") for line in stderr.splitlines() if "error" in line]
+    lines = [line.replace(f"{tree}/", "").replace(f"{AUTHOR}/", "") for line in stderr.splitlines() if "error" in line]
     return "; ".join(lines[:3]) or " ".join(stderr.split())[:400] or "the compiler failed"
 
 
@@ -231,7 +274,7 @@ def _resolved(deps: list[str], kernel: Kernel) -> list[str]:
 
 def _roots(kernel: Kernel, tree: Path) -> list[str]:
     headers = [kernel.outside.kernel] if kernel.outside is not None else []
-    own = [os.path.realpath(p) for p in (kernel.source, kernel.build, tree, *headers)]
+    own = [os.path.realpath(p) for p in (kernel.source, kernel.build, tree, AUTHOR, *headers)]
     compiler = shutil.which(kernel.cc)
     if compiler:
         own.append(str(Path(run([kernel.cc, "-print-file-name=include"]).stdout.strip()).resolve()))

@@ -3,12 +3,29 @@
 
 from __future__ import annotations
 
+import shutil
+
 from kgbuild.analysis.callgraph import CALLEES, CALLERS, Function
 from kgbuild.analysis.dwarf5 import UnitFacts
-from kgbuild.analysis.facts import Caller, Facts, Holder, InlinedInto, Relative, summarise
+from kgbuild.analysis.facts import (
+    Caller,
+    CompilerFacts,
+    Facts,
+    Holder,
+    InlinedInto,
+    Relative,
+    compiler_facts,
+    summarise,
+)
+from kgbuild.analysis.ipaclones import parse_ipa_clones
 from kgbuild.analysis.kinds import Kind
 from kgbuild.analysis.optimizations import clone_of, judge_shared
+from kgbuild.analysis.resolve import VMLINUX
+from kgbuild.elf.read import read
+from kgbuild.host.cache import Cache
 from kgbuild.host.index import Index, read_unit_at
+from kgbuild.host.results import find_original
+from kgbuild.host.units import read_units
 from kgbuild.model import Kernel
 
 
@@ -49,9 +66,10 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
         inlined = summarise([i for i in unit.inlined if i.callee in stems])
     types = unit.data if unit is not None else {}
     callees = index.callees(function.id)
+    source = function.unit or index.unit_of(function.id)
     return Facts(
         function=function,
-        unit=function.unit or index.unit_of(function.id),
+        unit=source,
         unit_evidence=_unit_evidence(index, function),
         names=tuple(names),
         shared=judge_shared([(n.name, n.bind == "local") for n in names]) if len(names) > 1 else None,
@@ -86,8 +104,27 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
         holder_count=len(holders),
         callee_count=len({e.callee for e in callees if e.kind.runs}),
         indirect_calls=sum(e.kind is Kind.INDIRECT for e in callees),
+        compiler=_compiler_facts(kernel, function.object, source, own, bound),
         neighbours={CALLERS: index.count(function.id, CALLERS), CALLEES: index.count(function.id, CALLEES)},
     )
+
+
+def _compiler_facts(
+    kernel: Kernel, object_name: str, source: str, names: set[str], limit: int | None
+) -> CompilerFacts | None:
+    """What an earlier build's compile of the unit tells; None where there was none. Nothing is compiled."""
+    from kgbuild.analysis.unitflags import flags_of, read_producer
+
+    if not source.endswith(".c") or shutil.which(kernel.cc) is None:
+        return None
+    for unit in read_units(kernel.units, [source])[source]:
+        objects = unit.modname.split(":") if unit.module else [VMLINUX]
+        compiled = find_original(kernel, unit, Cache()) if object_name in objects else None
+        if compiled is not None:
+            flags = flags_of(read_producer(read(compiled.data)))
+            dump = parse_ipa_clones(compiled.clones)
+            return compiler_facts(dump, sorted(names), flags, compiled.optimized, limit)
+    return None
 
 
 def _unit_evidence(index: Index, function: Function) -> str:

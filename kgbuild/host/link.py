@@ -15,11 +15,13 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from kgbuild.analysis.probes import MODPOST_MODULES, MODULE_COMMON, MODULE_COMMON_SOURCE
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, write
+from kgbuild.emit.extract import NOTES
 from kgbuild.emit.inject import PREFIX, PREFIX_C, inject
 from kgbuild.errors import ToolError
 from kgbuild.host.cache import Cache
@@ -34,12 +36,13 @@ _DROPPED_FLAGS = re.compile(r"^-g(dwarf.*|[0-9])?$")
 
 def _template_command(kernel: Kernel, cache: Cache) -> UnitCommand:
     """How kbuild compiles the unit of an external module called "kgmain"; asked of kbuild once per kernel."""
-    key = hashlib.sha256(f"module-template-1 {kernel.id.build_id} {kernel.cc}".encode()).hexdigest()
+    key = hashlib.sha256(f"module-template-2 {kernel.id.build_id} {kernel.cc}".encode()).hexdigest()
     stored = cache.get(key)
     if stored is not None:
         fields = json.loads(stored)
         return UnitCommand(**{**fields, "argv": tuple(fields["argv"]), "objtool": tuple(fields["objtool"])})
-    env: dict[str, str] = dict(load_environment(kernel.build))
+    # the top Makefile empties VPATH for external modules: makefiles are not looked for in the source tree then
+    env: dict[str, str] = {**load_environment(kernel.build), "VPATH": ""}
     with cache.workdir(f"template-{os.getpid()}") as work:
         scratch = str(work)
         (work / "Kbuild").write_text("obj-m := kgmain.o\n")
@@ -110,16 +113,26 @@ def main_object(kernel: Kernel, cache: Cache, defines: Sequence[str] = ()) -> by
     return compile_module_file(kernel, cache, text, "kgbuild_livepatch")
 
 
+def wrapper_symbols(kernel: Kernel, cache: Cache, defines: Sequence[str]) -> list[str]:
+    """Symbols of vmlinux that the wrapper itself is bound to by livepatch relocations: its own, and the kernel's notes
+    that its table refers to (emit/extract.py)."""
+    own = read(main_object(kernel, cache, defines)).iter_symbols()
+    names = [s.name.removeprefix(PREFIX_C) for s in own if not s.defined and s.name.startswith(PREFIX_C)]
+    return sorted({*names, *NOTES})
+
+
 def link_module(
     kernel: Kernel,
     cache: Cache,
     output: OutObject,
     name: str,
+    features: frozenset[str],
     defines: Sequence[str] = (),
     keep: Path | None = None,
 ) -> bytes:
     """Link the output object into the module `name` and inject the livepatch relocations. Returns the .ko's bytes.
 
+    `features` is what the kernel's probes say (analysis/probes.py); `defines` are macros for the wrapper.
     Raises ToolError where a tool fails or leaves undefined symbols that nobody expected.
     """
     body = write(output)
@@ -132,8 +145,13 @@ def link_module(
         (work / "output.o").write_bytes(body)
         flags = shlex.split(environment.get("KBUILD_LDFLAGS", ""))
         run(["ld", "-r", *flags, "-o", f"{name}.o", "main.o", "output.o"], cwd=work)
-        mod_c = _modpost(kernel, environment, work, name, expected)
+        mod_c = _modpost(kernel, features, work, name, expected)
         (work / f"{name}.mod.o").write_bytes(compile_module_file(kernel, cache, mod_c, name))
+        objects = [f"{name}.o", f"{name}.mod.o"]
+        if MODULE_COMMON in features:
+            text = (kernel.source / MODULE_COMMON_SOURCE).read_text()
+            (work / "module-common.o").write_bytes(compile_module_file(kernel, cache, text, name))
+            objects.append("module-common.o")
         script = _linker_script(kernel)
         module_flags = shlex.split(environment.get("KBUILD_LDFLAGS_MODULE", ""))
         run(
@@ -146,8 +164,7 @@ def link_module(
                 script,
                 "-o",
                 "linked.ko",
-                f"{name}.o",
-                f"{name}.mod.o",
+                *objects,
             ],
             cwd=work,
         )
@@ -165,13 +182,13 @@ def _linker_script(kernel: Kernel) -> Path:
     raise ToolError("module.lds is missing", place=str(kernel.build), remedy="prepare the kernel again")
 
 
-def _modpost(kernel: Kernel, environment: Mapping[str, str], work: Path, name: str, expected: set[str]) -> str:
-    del environment
+def _modpost(kernel: Kernel, features: frozenset[str], work: Path, name: str, expected: set[str]) -> str:
     (work / f"{name}.mod").write_text(f"{name}.o\n")
     (work / f".{name}.o.cmd").write_text("")
     (work / "list").write_text(f"{name}.o\n")
     config = kernel.config.read_text()
-    options = ["-m"] if "CONFIG_MODVERSIONS=y" in config else []
+    options = ["-M"] if MODPOST_MODULES in features else []
+    options += ["-m"] if "CONFIG_MODVERSIONS=y" in config else []
     argv = [str(kernel.build / "scripts" / "mod" / "modpost"), *options, "-e", "-i", str(kernel.symvers), "-w"]
     result = run([*argv, "-o", "out.symvers", "-T", "list"], cwd=work)
     undefined = {m.group(1) for m in _UNDEFINED.finditer(result.stderr)}

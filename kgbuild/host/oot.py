@@ -90,7 +90,7 @@ def _check_images(kernel: Kernel, images: Mapping[str, ModuleImage], modules: Ma
         found = image.modinfo.get("vermagic", "")
         if wanted and found.strip() != wanted.strip():
             fact = f"was built for another kernel: its version magic is {found.strip()!r}, this kernel's {wanted!r}"
-            refusals.append(Refusal("P13-oot-module", str(modules[name]), fact, symbol=name))
+            refusals.append(Refusal("P16-oot-module", str(modules[name]), fact, symbol=name))
         if not image.build_id:
             fact = "has no build-id, so a loaded module can't be told from another of its name"
             refusals.append(Refusal("K19-module-identity", str(modules[name]), fact, symbol=name, remedy=_REBUILD))
@@ -148,7 +148,7 @@ def _check_made(folder: Path, modules: Mapping[str, Path], images: Mapping[str, 
     strange = sorted(set(images) - made - needed)
     if strange:
         fact = f"is the module {{}}; {folder} makes {', '.join(sorted(made))}"
-        raise Refused([Refusal("P13-oot-module", str(modules[n]), fact.format(n), symbol=n) for n in strange])
+        raise Refused([Refusal("P16-oot-module", str(modules[n]), fact.format(n), symbol=n) for n in strange])
 
 
 def _units_of(kernel: Kernel, source: Path, digest: str, cache: Cache) -> list[UnitCommand]:

@@ -19,7 +19,14 @@ from pathlib import Path
 
 from kgbuild.analysis.headers import same_active, same_preprocessed
 from kgbuild.errors import ToolError
-from kgbuild.host.compile import check_read, first_errors, read_dependencies, source_path, without_debug
+from kgbuild.host.compile import (
+    author_options,
+    check_read,
+    first_errors,
+    read_dependencies,
+    source_path,
+    without_debug,
+)
 from kgbuild.host.run import run
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.refusals import Refusal
@@ -121,6 +128,8 @@ def _one(trees: Trees, unit: UnitCommand, tree: Path, options: Sequence[str]) ->
     argv = [a for a in without_debug(unit.argv, tree) if a != "-c"]
     deps = out.with_name(f"{out.name}.d")
     argv += [*options, f"-Wp,-MD,{deps}", "-o", str(out), str(source_path(trees.kernel, tree, unit.source))]
+    if side == "b":
+        argv[1:1] = author_options()
     done = run(argv, cwd=trees.kernel.build, check=False)
     if done.status != 0:
         return first_errors(done.stderr, tree)

@@ -9,6 +9,9 @@ Schema (format 1), in units.sqlite of a prepared kernel:
 
 `argv` runs in the build tree, has {src} for the source tree, keeps -c, and lacks the dependency output, `-o
 OBJECT` and the source file: whoever compiles adds its own.
+
+Where kbuild runs objtool on vmlinux.o and on whole modules only (analysis/probes.py), the commands of most units have
+none; they are read back with the one that does the same to a single object.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from kgbuild.analysis.probes import for_builtin, is_delayed
 from kgbuild.errors import ToolError
 from kgbuild.model import UnitCommand
 
@@ -179,17 +183,19 @@ def read_units(path: Path, sources: Iterable[str]) -> dict[str, list[UnitCommand
     """
     found: dict[str, list[UnitCommand]] = {source: [] for source in sources}
     with _opened(path) as database:
+        objtool = _module_objtool(database)
         for source in found:
             rows = database.execute(f"{_SELECT} WHERE source = ? ORDER BY object", (source,))
-            found[source] = [_unit(row) for row in rows]
+            found[source] = [_unit(row, objtool) for row in rows]
     return found
 
 
 def read_all_units(path: Path) -> Iterator[UnitCommand]:
     """Every unit of the kernel, by source."""
     with _opened(path) as database:
+        objtool = _module_objtool(database)
         for row in database.execute(f"{_SELECT} ORDER BY source, object"):
-            yield _unit(row)
+            yield _unit(row, objtool)
 
 
 def read_detours(path: Path) -> dict[str, list[str]]:
@@ -228,6 +234,24 @@ def read_modules(path: Path) -> dict[str, list[str]]:
     return found
 
 
-def _unit(row: tuple[str, str, str, str, int, str, str]) -> UnitCommand:
-    source, obj, modfile, modname, module, argv, objtool = row
-    return UnitCommand(source, obj, modfile, modname, bool(module), tuple(json.loads(argv)), tuple(json.loads(objtool)))
+def read_module_objtool(path: Path) -> tuple[str, ...]:
+    """kbuild's objtool command for a unit that is a module by itself; empty where it runs none."""
+    with _opened(path) as database:
+        return _module_objtool(database)
+
+
+def _module_objtool(database: sqlite3.Connection) -> tuple[str, ...]:
+    query = (
+        "SELECT o.words FROM units JOIN arguments o ON o.id = objtool WHERE module = 1 AND o.words != '[]' "
+        "GROUP BY o.id ORDER BY count(*) DESC, o.id LIMIT 1"
+    )
+    row = database.execute(query).fetchone()
+    return tuple(json.loads(row[0])) if row is not None else ()
+
+
+def _unit(row: tuple[str, str, str, str, int, str, str], module_objtool: tuple[str, ...]) -> UnitCommand:
+    source, obj, modfile, modname, module, argv, words = row
+    objtool = tuple(json.loads(words))
+    if not objtool and is_delayed(module_objtool):
+        objtool = module_objtool if module else for_builtin(module_objtool)
+    return UnitCommand(source, obj, modfile, modname, bool(module), tuple(json.loads(argv)), objtool)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.probes import INDIRECT_BRANCHES
+from kgbuild.analysis.proof import BadRecord, Record, parse_record
 from kgbuild.arch import arch_of
 from kgbuild.emit.readback import read_module
 from kgbuild.emit.verify import Facts, check_module, modinfo
@@ -18,6 +21,7 @@ from kgbuild.errors import ToolError, UserError
 from kgbuild.host.image import load_image
 from kgbuild.host.initramfs import depends_of, index_modules
 from kgbuild.host.initramfs import read_module as unpack_module
+from kgbuild.host.probes import probe_kernel
 from kgbuild.model import Finding, Kernel
 
 
@@ -26,20 +30,35 @@ def verify_module(
     kernel: Kernel,
     name: str,
     image: KernelImage | None = None,
+    record: Record | None = None,
     own: Mapping[str, Path] | None = None,
 ) -> list[Finding]:
     """Every fault of a live patch module for this kernel; an empty list means none was found.
 
-    Input: the file's bytes and its name (`a-b.ko`); `image`, where at hand, spares mapping vmlinux again; `own` are
-    out-of-tree modules, by name. Raises
-    UserError (exit 2) for what is no intact kernel module of the kernel's architecture, ToolError (exit 3) where the
-    cached kernel is not what it should be.
+    Input: the file's bytes and its name (`a-b.ko`); `image`, where at hand, spares mapping vmlinux again; `record` is a
+    proof record to hold against it; `own` are out-of-tree modules, by name. Raises UserError (exit 2) for what is no
+    intact kernel module of the kernel's architecture, ToolError (exit 3) where the cached kernel is not what it should
+    be.
     """
     if image is None:
         image = load_image(kernel)
     arch = arch_of(image.obj.machine)
     module = read_module(data, name, arch.machine)
-    return check_module(module, name, arch, _facts(kernel, image, ShippedModules(kernel, arch.machine, own)))
+    shipped = ShippedModules(kernel, arch.machine, own)
+    return check_module(module, name, arch, _facts(kernel, image, shipped), record)
+
+
+def read_record(path: Path) -> Record:
+    """A proof record from a file. Raises UserError where it is none that this version reads."""
+    remedy = "name a record that kgbuild build --proof wrote"
+    try:
+        return parse_record(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise UserError(error.strerror or str(error), place=str(path), remedy=remedy) from error
+    except BadRecord as error:
+        raise UserError(f"{error.args[0]} {error.args[1]}", place=str(path), remedy=remedy) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError("is no JSON text", place=str(path), remedy=remedy) from error
 
 
 def kernel_vermagic(kernel: Kernel) -> str:
@@ -60,6 +79,7 @@ def _facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> Facts
         modversions="CONFIG_MODVERSIONS=y" in config.splitlines(),
         module_size=size,
         name_length=_name_length(kernel.source),
+        tracked=INDIRECT_BRANCHES in probe_kernel(kernel, image),
     )
 
 

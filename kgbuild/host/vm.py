@@ -35,6 +35,7 @@ from kgbuild.analysis.kernel_log import find_faults, parse_console
 from kgbuild.analysis.targets import TargetRun
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host import initramfs, kvm
+from kgbuild.host.older import guest_file, load_command, unload_command
 from kgbuild.host.run import remedy_for
 from kgbuild.host.targets import Targets, collect_targets, module_entries, read_targets, run_entries
 from kgbuild.model import Finding, Kernel, Progress
@@ -55,6 +56,7 @@ class PatchRun:
     checks     run in all three phases: must fail before, succeed after, fail when disabled
     allow_log  patterns of kernel log lines that are expected; a match in a warning's block allows the whole block
     functions  `object/function` that sysfs must list for this patch
+    older      patch modules to load before it, in order; they are removed after `disabled`
     targets    loadable modules to try the patch on, in both orders (analysis/targets.py); None: those it says it is
                for. Without any, the patch just goes through PHASES.
 
@@ -70,6 +72,7 @@ class PatchRun:
     allow_log: Sequence[str] = ()
     functions: Sequence[str] = ()
     targets: Sequence[str] | None = None
+    older: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -235,12 +238,14 @@ def _prepare(
         data = initramfs.read_module(patch.module)
         wanted = read_targets(data) if patch.targets is None else patch.targets
         found.append(collect_targets(kernel.modules, wanted, own))
-        plan = _plan(patch, data, found[-1])
+        older = {_module_name(read, path): read for path in patch.older for read in [initramfs.read_module(path)]}
+        plan = _plan(number, patch, data, found[-1], list(older))
         if any(plan.name == other.name for other in plans):
             raise UserError(f"two of the modules are named {plan.name}", place=str(patch.module))
         plans.append(plan)
         texts = {phase: [c.text for c in commands] for phase, commands in plan.commands.items()}
         trees += initramfs.run_tree(number, plan.name, data, texts)
+        trees += [initramfs.regular(guest_file(number, name), module) for name, module in older.items()]
         trees += run_entries(number, found[-1]) if plan.targets else []
     trees += module_entries(found)
     loaded = initramfs.collect_modules(kernel.modules, modules, own=own)
@@ -248,20 +253,30 @@ def _prepare(
     return plans, [*base, *initramfs.user_files(files), *initramfs.module_tree(loaded), *trees]
 
 
-def _plan(patch: PatchRun, data: bytes, targets: Targets) -> Plan:
+def _module_name(data: bytes, path: Path) -> str:
+    """The name of a live patch module. Raises UserError where it is none."""
     info = initramfs.read_modinfo(data)
     if "livepatch" not in info:
-        raise UserError("is not a live patch module", place=str(patch.module), remedy="give what `kgbuild build` wrote")
-    name = info.get("name") or initramfs.module_name(patch.module.name)
+        raise UserError("is not a live patch module", place=str(path), remedy="give what `kgbuild build` wrote")
+    name = info.get("name") or initramfs.module_name(path.name)
     if not _NAME.fullmatch(name):
-        raise UserError(f"has the name {name!r}, which no module can have", place=str(patch.module))
-    expected = tuple(Command(text) for text in patch.before)
+        raise UserError(f"has the name {name!r}, which no module can have", place=str(path))
+    return name
+
+
+def _plan(number: int, patch: PatchRun, data: bytes, targets: Targets, older: Sequence[str]) -> Plan:
+    name = _module_name(data, patch.module)
+    if name in older or len(older) != len(patch.older):
+        raise UserError("two of the modules have one name", place=str(patch.module))
+    expected = tuple(Command(load_command(number, o)) for o in older)
+    expected += tuple(Command(text) for text in patch.before)
     commands = {
         "before": expected + tuple(Command(text, False, True) for text in patch.checks),
         "after": tuple(Command(text, True, True) for text in patch.checks)
         + tuple(Command(text) for text in patch.after),
         "disabled": tuple(Command(text) for text in patch.disabled)
-        + tuple(Command(text, False, True) for text in patch.checks),
+        + tuple(Command(text, False, True) for text in patch.checks)
+        + tuple(Command(unload_command(o)) for o in reversed(older)),
     }
     allowed = tuple(_pattern(text) for text in patch.allow_log)
     run = TargetRun(name, targets.names, targets.fixed, targets.cycled, targets.builtin, bool(patch.after))

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from kgbuild import __version__
 from kgbuild.analysis.closed import Closure, Member, UnitResult
+from kgbuild.analysis.diff import is_prefix
+from kgbuild.analysis.evidence import clone_evidence, evidence_of, functions
+from kgbuild.analysis.ontop import OnTop
 from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
 from kgbuild.analysis.resolve import NEW_GLOBAL
+from kgbuild.analysis.unitflags import Flag
 from kgbuild.errors import KgbuildError
 from kgbuild.model import Finding, Kernel
 from kgbuild.refusals import Refusal
@@ -37,21 +42,32 @@ def kernel_report(kernel: Kernel) -> dict[str, str]:
     }
 
 
-def unit_report(unit: UnitResult, object_name: str, because: str = "") -> dict[str, Any]:
-    """Why a unit is compiled, and its parity.
+def unit_report(
+    unit: UnitResult,
+    object_name: str,
+    because: str = "",
+    flags: Sequence[Flag] = (),
+    optimized: Sequence[tuple[str, int, str]] = (),
+) -> dict[str, Any]:
+    """Why a unit is compiled, its parity, the options of it that matter, and where its functions have their own.
 
-    An ambiguous function has the kernel's bytes, at more than one place of its name.
+    An ambiguous function has the kernel's bytes, at more than one place of its name. Padding before a function counts
+    as part of it, unless it alone is not what runs.
     """
-    counts = unit.parity.counts
-    listed = [{"function": f.name, "status": f.status, "reason": f.reason} for f in unit.parity.functions]
+    atoms = unit.changes.original.atoms
+    found = [f for f in unit.parity.functions if f.status in (DIFFERS, ABSENT) or not is_prefix(atoms[f.atom])]
+    counts = Counter(f.status for f in found)
+    listed = [{"function": f.name, "status": f.status, "reason": f.reason} for f in found]
     return {
         "source": unit.source,
         "object": object_name,
         "target": unit.target,
         "because": because,
+        "flags": [asdict(f) for f in flags],
+        "optimized": [{"file": file, "line": line, "text": text} for file, line, text in optimized],
         "parity": {
             "matched": counts[EXACT] + counts[AMBIGUOUS],
-            "total": len(unit.parity.functions) - counts[OVERRIDDEN],
+            "total": len(found) - counts[OVERRIDDEN],
             "weak_overridden": counts[OVERRIDDEN],
             "unmatched": [f for f in listed if f["status"] in (DIFFERS, ABSENT)],
             "ambiguous": [f for f in listed if f["status"] == AMBIGUOUS],
@@ -62,32 +78,32 @@ def unit_report(unit: UnitResult, object_name: str, because: str = "") -> dict[s
 def closure_report(closure: Closure) -> dict[str, Any]:
     """Changed, new, pulled, carried, references and noise of a closure."""
 
-    def of(role: str) -> list[dict[str, str]]:
+    def of(role: str) -> list[dict[str, Any]]:
         return [
             {
                 "function": m.atom.name or closure.units[m.unit].changes.patched.section_name(m.atom),
                 "unit": closure.units[m.unit].source,
                 "object": closure.units[m.unit].target,
                 "reason": m.reason,
+                "evidence": evidence_of(closure, m),
             }
-            for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id))
-            if m.role == role and m.atom.kind == "function"
+            for m in functions(closure, role)
         ]
 
     def of_via(member: Member) -> str:
         via = closure.members.get(member.via) if member.via is not None else None
         return via.atom.name if via is not None else ""
 
-    order = sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id))
-    pulled = [m for m in order if m.role == "pulled" and m.atom.kind == "function"]
     references: dict[tuple[str, str], dict[str, Any]] = {}
-    for bound in sorted(closure.bound.values()):
+    for (unit, _), bound in sorted(closure.bound.items(), key=lambda item: item[1]):
         references[(bound.name, bound.symbol)] = {
             "name": bound.name,
             "object": bound.object,
             "sympos": bound.sympos,
             "how": "local" if bound.how == NEW_GLOBAL else bound.how,
             "proof": bound.proof,
+            "proven": not bound.unproven,
+            "evidence": clone_evidence(closure.units[unit], bound.name),
         }
     for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):
         if m.role == "data" and m.atom.kind == "data":
@@ -97,15 +113,40 @@ def closure_report(closure: Closure) -> dict[str, Any]:
                 "sympos": 0,
                 "how": "copy",
                 "proof": m.reason,
+                "proven": True,
+                "evidence": [],
             }
     return {
         "changed": of("changed"),
         "new": of("new"),
-        "pulled": [{**row, "because": of_via(m)} for row, m in zip(of("pulled"), pulled, strict=True)],
+        "pulled": [
+            {**row, "because": of_via(m)} for row, m in zip(of("pulled"), functions(closure, "pulled"), strict=True)
+        ],
         "carried": of("carried"),
         "references": list(references.values()),
         "noise": [{"function": n.function, "rule": n.rule} for unit in closure.units for n in unit.changes.noise],
         "warnings": list(closure.warnings),
+        **author_report(closure),
+    }
+
+
+def author_report(closure: Closure) -> dict[str, Any]:
+    """Callbacks and states that the patch's author wrote; a key is there only where there are any."""
+    callbacks = [{"object": c.object, "kind": c.kind, "function": c.atom.name} for c in closure.callbacks]
+    states = [{"id": number, "version": version} for number, version in sorted(closure.states.items())]
+    return ({"callbacks": callbacks} if callbacks else {}) | ({"states": states} if states else {})
+
+
+def on_top_report(on_top: OnTop) -> dict[str, Any]:
+    """The patches that are there before this one, in order, and what becomes of their functions."""
+    return {
+        "on_top_of": [
+            {"module": o.module, "replace": o.replace, "functions": [asdict(f) for f in sorted(o.functions)]}
+            for o in on_top.active
+        ],
+        "taken_back": [
+            {**asdict(t.function), "module": t.module, "how": t.how, "dropped": t.dropped} for t in on_top.taken_back
+        ],
     }
 
 
@@ -145,4 +186,6 @@ def empty_report(kernel: Kernel | None) -> dict[str, Any]:
         "module": None,
         "stages": [],
         "allowed": [],
+        "pull": "proof",
+        "proof": None,
     }

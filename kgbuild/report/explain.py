@@ -139,7 +139,7 @@ class _Explainer:
         if reason is not None:
             verdict = "changed"
             if reason.kind == "code" and blocks:
-                reason = replace(reason, offset=_first_changed(blocks[0], reason.offset))
+                reason = reason._replace(offset=_first_changed(blocks[0], reason.offset))
             sentences.append(self._because(reason))
             if reason.kind in ("cold", "prefix"):
                 blocks += self._half_alone(o, p, {id(a) for pair in family for a in pair})
@@ -185,7 +185,9 @@ class _Explainer:
             sentences.append(f"the {there} object has {', '.join(like)}, which is not the same")
         for key, sides in self.c.undecided.items():
             if atom.id in sides[1 if state == NEW else 0]:
-                sentences.append(f"which one corresponds to it can't be told: several are named {key.split(' ', 1)[1]}")
+                sentences.append(
+                    f"which one corresponds to it can't be told: several are named {key.rpartition(' ')[2]}"
+                )
         sentences += self._standing(name, [(view, atom)], True)
         return Explanation(name, state, tuple(sentences), (), (block,))
 
@@ -382,10 +384,9 @@ class _Explainer:
 
     def _entries(self, o: Atom, p: Atom, family: Sequence[tuple[Atom, Atom]]) -> list[tuple[str, str, int]]:
         """What differs in the entries of a pair, with the offset in p where both have one, else -1."""
-        special = self.p.arch.special
         place = self.places[o.id, p.id]
-        left = [e for e in self.changes.original_entries.of(o.id) if special[e.section].compared]
-        right = [e for e in self.changes.patched_entries.of(p.id) if special[e.section].compared]
+        left = [e for e in self.changes.original_entries.of(o.id) if e.spec.compared]
+        right = [e for e in self.changes.patched_entries.of(p.id) if e.spec.compared]
         out: list[tuple[str, str, int]] = []
         for section in sorted({e.section for e in (*left, *right)}):
             theirs = [e for e in right if e.section == section]
@@ -407,7 +408,7 @@ class _Explainer:
         """What an entry holds, as text; the line of a bug entry too."""
         refs = {r.offset: r for r in e.refs}
         out = {}
-        for name, (at, size) in view.arch.special[e.section].fields.get(e.size, {}).items():
+        for name, (at, size) in e.spec.fields.get(e.size, {}).items():
             r = refs.get(at)
             out[name] = (
                 target_name(view, view.atoms[r.atom], r.delta)
@@ -423,7 +424,7 @@ class _Explainer:
         return "".join(f", {name} {value}" for name, value in self._fields(view, e).items())
 
     def _entry(self, e: Entry, f: Entry, family: Sequence[tuple[Atom, Atom]]) -> list[tuple[str, str]]:
-        spec = self.p.arch.special[f.section]
+        spec = f.spec
         mine, other = self._fields(self.o, e), self._fields(self.p, f)
         layout = spec.fields.get(f.size, {})
         left, right = {r.offset: r for r in e.refs}, {r.offset: r for r in f.refs}

@@ -34,6 +34,7 @@ def render_facts(facts: Facts) -> Iterator[str]:
         done = "; ".join(SUFFIXES.get(kind, kind) for kind in relative.kinds) or "the function itself"
         yield _line("family", f"{relative.name}  {relative.size} bytes  {done}")
     yield from _inlined(facts)
+    yield from _compiler(facts)
     yield from _callers("called by", facts.callers, facts.caller_count, "no direct call")
     yield from _callers("address in", facts.takers, facts.taker_count, "")
     for holder in facts.holders:
@@ -69,6 +70,29 @@ def _inlined(facts: Facts) -> Iterator[str]:
         yield _line("inlined", f"into {one.name}{times}, line {lines}")
     if len(facts.inlined) < facts.inlined_count:
         yield _line("", f"... {facts.inlined_count - len(facts.inlined)} more: --limit 0 shows all")
+
+
+def _compiler(facts: Facts) -> Iterator[str]:
+    """What gcc said when the unit was compiled here."""
+    c = facts.compiler
+    if c is None:
+        yield _line("gcc says", "not asked: no build has compiled its unit yet")
+        return
+    for one in c.made:
+        yield _line("gcc made", f"{one.name} of {one.of}  {one.how} ({c.evidence})")
+    for one in c.clones:
+        yield _line("gcc made", f"{one.name} of it  {one.how} ({c.evidence})")
+    for label, names, count in (("gcc put it", c.into, c.into_count), ("it holds", c.holds, c.holds_count)):
+        if count:
+            more = f" and {count - 6} more" if count > 6 else ""
+            into = "into " if label == "gcc put it" else ""
+            yield _line(label, f"{into}{', '.join(names[:6])}{more} ({c.evidence})")
+    if not (c.made or c.clones or c.into_count or c.holds_count):
+        yield _line("gcc says", f"no clone, nothing inlined ({c.evidence}{'' if c.complete else ', which is cut off'})")
+    for flag in c.flags:
+        yield _line("unit", f"{flag.option}  {flag.meaning} ({flag.evidence})")
+    for file, line, text in c.optimized[:6]:
+        yield _line("", f"{file}:{line}: {text}: a function with options of its own")
 
 
 def _callers(label: str, callers: tuple[Caller, ...], count: int, nobody: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kgbuild.analysis.closed import Closure, Member
+from kgbuild.analysis.evidence import evidence_of
 from kgbuild.special.view import FUNCTION
 
 _SHOWN = ("changed", "pulled", "new", "carried")
@@ -24,12 +25,13 @@ _SAYS = {
 
 @dataclass(frozen=True)
 class Step:
-    """One link of a chain: what the step is, the function, its unit, the evidence."""
+    """One link of a chain: what the step is, the function, its unit, why, and how that is known."""
 
     role: str
     function: str
     unit: str
     reason: str
+    evidence: tuple[str, ...] = ()
 
 
 def chains_of(closure: Closure, name: str) -> list[list[Step]]:
@@ -49,7 +51,7 @@ def _chain(closure: Closure, member: Member) -> list[Step]:
     while at is not None and (at.unit, at.atom.id) not in seen:
         seen.add((at.unit, at.atom.id))
         source = closure.units[at.unit].source
-        steps.insert(0, Step(at.role, at.atom.name, source, at.reason))
+        steps.insert(0, Step(at.role, at.atom.name, source, at.reason, tuple(evidence_of(closure, at))))
         at = closure.members.get(at.via) if at.via is not None else None
     return steps
 
@@ -60,6 +62,8 @@ def render_chain(steps: list[Step]) -> Iterator[str]:
     for step in steps:
         yield f"  {_SAYS[step.role]:<31} {step.function:<32} {step.unit}"
         yield f"  {'':<31} {step.reason}"
+        for seen in step.evidence:
+            yield f"  {'':<31} {seen}"
 
 
 def functions_of(closure: Closure) -> list[str]:

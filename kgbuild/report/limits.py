@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """docs/limits.md, made from the registry of refusals, so that what is documented is what is refused; and docs/noise.md,
-made from the rules for accidental differences."""
+made from the rules for accidental differences; and docs/probes.md, from the questions that a kernel is asked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from kgbuild.analysis import noise
+from kgbuild.analysis.probes import PROBES
 from kgbuild.refusals import RULES, Rule
 
 # Letter of a code -> heading, and what the group has in common. A new letter needs a row here.
 GROUPS = {
     "P": (
         "The patch",
-        "Seen from the text of the patch, before anything is compiled (P10: while it is).",
+        "Seen from the text of the patch, before anything is compiled (P10 while it is, P14 and P15 in the result).",
     ),
     "C": ("The kernel", "Seen from the kernel's configuration and the compiler."),
+    "L": ("What is loaded before", "Seen from the modules given with --on-top-of."),
     "Y": ("Parity", "The kernel's own source, compiled again, must give the code that runs."),
     "K": ("The change", "Seen from the compiled code: what can't be replaced while a kernel runs."),
 }
@@ -59,6 +61,27 @@ one of these rules, and names function and rule in its answer. What no rule cove
 def render_noise() -> str:
     """The whole of docs/noise.md."""
     return _NOISE + "".join(f"| `{r.name}` | {_cell(r.what)} | {_cell(r.why)} |\n" for r in noise.RULES.values())
+
+
+_PROBES = """\
+<!-- Made by `make docs` from kgbuild/analysis/probes.py. Do not edit. -->
+
+# What a kernel is asked
+
+Kernels differ, and versions say little about it: distributions carry changes back, and leave some out. So kgbuild never
+compares versions; it asks the kernel at hand. The last column says since when kernels usually answer yes; nothing
+depends on it.
+
+| probe | what is looked at | what follows | since |
+| --- | --- | --- | --- |
+"""
+
+
+def render_probes() -> str:
+    """The whole of docs/probes.md."""
+    return _PROBES + "".join(
+        f"| `{p.name}` | {_cell(p.looks_at)} | {_cell(p.then)} | {_cell(p.since)} |\n" for p in PROBES
+    )
 
 
 def _table(rules: Iterable[Rule]) -> str:

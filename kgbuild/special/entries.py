@@ -7,10 +7,9 @@ the architecture's table). An entry size that does not fit the relocations is re
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-
-import numpy as np
+from typing import NamedTuple
 
 from kgbuild.arch.base import SpecialSection
 from kgbuild.elf.consts import SHN
@@ -19,19 +18,19 @@ from kgbuild.refusals import Refusal
 from kgbuild.special.view import Ambiguous, Ref, View
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry: its section's name and index, place and size in it, bytes, references (offsets in the entry, with
-    the owner's among them), the id of the atom it belongs to and the offset in it."""
+    the owner's among them), the id of the atom it belongs to and the offset in it; `spec` is its section's rule."""
 
     section: str
     section_index: int
-    index: int
+    index: int  # type: ignore[assignment]  # tuple has a method of that name, which nobody misses
     size: int
     data: bytes
     refs: tuple[Ref, ...]
     owner: int
     owner_offset: int
+    spec: SpecialSection
     replacement: int | None = None
     companion: bytes = b""
 
@@ -43,7 +42,7 @@ def entry_size(view: View, section_index: int, spec: SpecialSection) -> int | No
     places. Where several fit, the one with which no relocation is left over, then what the object's DWARF says.
     """
     section = view.obj.sections[section_index]
-    offsets = set(view.obj.relocs(section_index)["offset"].tolist())
+    offsets = {row[0] for row in view.obj.reloc_rows(section_index)}
     fitting = []
     for size, needed in spec.sizes.items():
         rest = section.size % size
@@ -114,7 +113,7 @@ def read_entries(view: View, place: str) -> Entries:
     tables: list[_Table] = []
     refusals: list[Refusal] = []
     for section in view.obj.sections:
-        spec = view.arch.special.get(section.name)
+        spec = view.arch.special_of(section.name)
         if spec is None or not section.alloc or section.size == 0:
             continue
         size = entry_size(view, section.index, spec)
@@ -140,14 +139,11 @@ class _Table:
         self.view, self.section, self.spec, self.size = view, section, spec, size
         self.count = -(-section.size // size)
         self.of_section: dict[int, list[int]] = {}
-        rows = view.obj.relocs(section.index)
-        rows = rows[rows["type"] != view.arch.none_reloc]
-        self.rows = rows[np.argsort(rows["offset"], kind="stable")]
-        self.numbers = (self.rows["offset"] // size).astype(np.int64)
-        owners = (self.rows["offset"] % size) == spec.owner
-        sections = view.obj.symbols["shndx"][self.rows["sym"][owners]]
-        for number, owner in zip(self.numbers[owners].tolist(), sections.tolist(), strict=True):
-            self.of_section.setdefault(owner, []).append(number)
+        none, owner, shndx = view.arch.none_reloc, spec.owner, view.obj.columns.shndx
+        self.rows = [row for row in view.obj.reloc_rows(section.index) if row[1] != none]
+        for offset, _, sym, _ in self.rows:
+            if offset % size == owner:
+                self.of_section.setdefault(shndx[sym], []).append(offset // size)
         self._entries: dict[int, Entry] = {}
 
     def entry(self, number: int) -> Entry:
@@ -171,11 +167,11 @@ class _Table:
         view, spec, size = self.view, self.spec, self.size
         place = spec.replacement.get(size)
         data = self.view.raw(self.section.index)[number * size : (number + 1) * size].ljust(size, b"\0")
-        first, last = np.searchsorted(self.numbers, (number, number + 1)).tolist()
+        first, last = (bisect.bisect_left(self.rows, (i * size,)) for i in (number, number + 1))
         refs = []
         owner, owner_offset = -1, 0
         replacement = None
-        for at, kind, sym, addend in self.rows[first:last].tolist():
+        for at, kind, sym, addend in self.rows[first:last]:
             offset = at % size
             if place is not None and offset == place[0]:
                 target, delta = _replacement(view, sym, addend, data[place[1]])
@@ -199,6 +195,7 @@ class _Table:
             tuple(refs),
             owner,
             owner_offset,
+            spec,
             replacement,
             self._companion(number),
         )

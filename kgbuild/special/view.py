@@ -14,12 +14,10 @@ import bisect
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
-
 from kgbuild.arch import arch_of
 from kgbuild.arch.base import Arch, Instruction
 from kgbuild.elf.consts import SHN, SHT, STB, STT
-from kgbuild.elf.object import Object, Section, Symbol
+from kgbuild.elf.object import Object, RelocRow, Section, Symbol
 
 FUNCTION, DATA, STRING, ANON, UNDEFINED, ABSOLUTE = (
     "function",
@@ -29,6 +27,9 @@ FUNCTION, DATA, STRING, ANON, UNDEFINED, ABSOLUTE = (
     "undefined",
     "absolute",
 )
+
+
+_NO_PLACE = frozenset((int(STT.FILE), int(STT.SECTION)))
 
 
 class Atom(NamedTuple):
@@ -112,12 +113,10 @@ class View:
 
     def _make_atoms(self) -> None:
         at: dict[int, dict[int, list[Symbol]]] = {}
-        wanted = (self.obj.symbols["info"] & 15) != STT.FILE
-        wanted[:1] = False
-        for s in self.obj.symbols_at(np.nonzero(wanted)[0]):
+        kinds = self.obj.columns.kinds
+        wanted = (i for i in range(1, len(kinds)) if kinds[i] not in _NO_PLACE)
+        for s in self.obj.symbols_at(wanted):
             self._symbols[s.index] = s
-            if s.type == STT.SECTION:
-                continue
             if s.shndx == SHN.UNDEF or s.shndx >= SHN.LORESERVE:
                 kind = UNDEFINED if s.shndx == SHN.UNDEF else ABSOLUTE
                 atom = self._add(
@@ -139,7 +138,7 @@ class View:
     def is_table(self, section: Section) -> bool:
         """True for special sections, read entry by entry, and for what is dropped."""
         return (
-            section.name in self.arch.special
+            self.arch.special_of(section.name) is not None
             or section.name in self.arch.auxiliary
             or self.arch.is_dropped(section.name)
         )
@@ -278,8 +277,7 @@ class View:
     def _is_padding(self, section: Section, atom: Atom) -> bool:
         if atom.kind != ANON or section.executable or atom.size >= section.align or any(self.content(atom)):
             return False
-        offsets = self._relocs(section.index)[0]
-        return bisect.bisect_left(offsets, atom.offset) == bisect.bisect_left(offsets, atom.offset + atom.size)
+        return not self.relocs_in(section.index, atom.offset, atom.offset + atom.size)
 
     def _whole(self, section: Section, offset: int) -> tuple[int, int]:
         key = (section.index, -1)
@@ -345,24 +343,10 @@ class View:
             self._instructions[atom.id] = self.arch.decode(self.content(atom))
         return self._instructions[atom.id]
 
-    @cached_property
-    def _section_relocs(self) -> dict[int, tuple[list[int], list[int], list[int], list[int]]]:
-        return {}
-
-    def _relocs(self, index: int) -> tuple[list[int], list[int], list[int], list[int]]:
-        cached = self._section_relocs.get(index)
-        if cached is None:
-            rows = self.obj.relocs(index)
-            if len(rows):
-                rows = rows[rows["offset"].argsort(kind="stable")]
-            cached = (
-                rows["offset"].tolist(),
-                rows["type"].tolist(),
-                rows["sym"].tolist(),
-                rows["addend"].tolist(),
-            )
-            self._section_relocs[index] = cached
-        return cached
+    def relocs_in(self, index: int, start: int, end: int) -> list[RelocRow]:
+        """The relocations of a section from one offset up to another, by offset."""
+        rows = self.obj.reloc_rows(index)
+        return rows[bisect.bisect_left(rows, (start,)) : bisect.bisect_left(rows, (end,))]
 
     def refs(self, atom: Atom) -> tuple[Ref, ...]:
         """Every reference from `atom`, ordered by offset. Raises Ambiguous for one that can't be resolved."""
@@ -374,22 +358,18 @@ class View:
 
     def _compute_refs(self, atom: Atom) -> tuple[Ref, ...]:
         section = self.obj.sections[atom.section]
-        offsets, types, syms, addends = self._relocs(atom.section)
-        first = bisect.bisect_left(offsets, atom.offset)
-        last = bisect.bisect_left(offsets, atom.offset + atom.size)
         code = section.executable
         out = []
         starts: list[int] | None = None
-        for i in range(first, last):
-            kind = types[i]
+        for offset, kind, sym, addend in self.relocs_in(atom.section, atom.offset, atom.offset + atom.size):
             if kind == self.arch.none_reloc:
                 continue
             if kind not in self.arch.reloc_size:
-                raise Ambiguous(f"{section.name}+{offsets[i]:#x}", f"relocation type {kind} has no rule")
-            field_offset = offsets[i] - atom.offset
+                raise Ambiguous(f"{section.name}+{offset:#x}", f"relocation type {kind} has no rule")
+            field_offset = offset - atom.offset
             size = self.arch.reloc_size[kind]
             if field_offset + size > atom.size:
-                raise Ambiguous(f"{section.name}+{offsets[i]:#x}", "relocation across the end of its function or data")
+                raise Ambiguous(f"{section.name}+{offset:#x}", "relocation across the end of its function or data")
             bias = 0
             if code and kind in self.arch.pc_relative:
                 if kind == self.arch.call_reloc:
@@ -398,7 +378,7 @@ class View:
                     if starts is None:
                         starts = self._instruction_starts(atom)
                     bias = starts[bisect.bisect_right(starts, field_offset)] - field_offset
-            target, delta = self.target(syms[i], addends[i] + bias)
+            target, delta = self.target(sym, addend + bias)
             out.append(Ref(field_offset, kind, size, target, delta, bias))
         if code:
             out.extend(self._resolved_by_assembler(atom, {r.offset for r in out}))
@@ -447,10 +427,9 @@ class View:
     def has_trace_site(self, atom: Atom) -> bool:
         """Whether a function begins with a call that ftrace can turn, by the relocation of that call (kept, with type
         NONE, where the compiler or objtool has made a nop of it) or by the tables of such places."""
-        offsets, _, syms, _ = self._relocs(atom.section)
         end = min(atom.offset + self.arch.trace_reach, atom.offset + atom.size)
-        first, last = bisect.bisect_left(offsets, atom.offset), bisect.bisect_left(offsets, end)
-        if any(self._symbol(syms[i]).name == self.arch.trace_call for i in range(first, last)):
+        rows = self.relocs_in(atom.section, atom.offset, end)
+        if any(self._symbol(sym).name == self.arch.trace_call for _, _, sym, _ in rows):
             return True
         before = self.just_before(atom)
         padded = before is None or before.kind != FUNCTION or before.name.startswith("__pfx_")
@@ -464,8 +443,7 @@ class View:
         out: dict[int, list[int]] = {}
         for section in self.obj.sections:
             if section.name in self.arch.trace_tables:
-                _, _, syms, addends = self._relocs(section.index)
-                for sym, addend in zip(syms, addends, strict=True):
+                for _, _, sym, addend in self.obj.reloc_rows(section.index):
                     symbol = self._symbol(sym)
                     out.setdefault(symbol.shndx, []).append(symbol.value + addend)
         return {index: sorted(places) for index, places in out.items()}
@@ -477,12 +455,12 @@ class View:
     @cached_property
     def _referring(self) -> dict[int, set[int]]:
         """By section, the loaded sections with a relocation against a symbol that is defined there."""
-        table = self.obj.symbols["shndx"]
+        table = self.obj.columns.shndx
         out: dict[int, set[int]] = {}
         for index in self.obj.rela_of:
             if self.obj.sections[index].alloc:
-                for meant in set(table[self.obj.relocs(index)["sym"]].tolist()):
-                    out.setdefault(meant, set()).add(index)
+                for _, _, sym, _ in self.obj.reloc_rows(index):
+                    out.setdefault(table[sym], set()).add(index)
         return out
 
     def masked(self, atom: Atom) -> bytes:

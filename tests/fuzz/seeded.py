@@ -15,11 +15,19 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from tests.fuzz.target import attempt, keep, limit, make, seeds
+from tests.fuzz.target import attempt, attempt_texts, keep, limit, make, seeds
 
 BATCH = 500
+TEXTS = 10  # with every tenth pair of objects, broken texts beside an intact pair
 # Shares of all inputs that must get that far; less means that the fuzzer no longer reaches the code.
-LEAST = {"FormatError": 0.05, "output": 0.02, "refusals": 0.02, "nothing": 0.005}
+LEAST = {
+    "FormatError": 0.05,
+    "output": 0.02,
+    "refusals": 0.02,
+    "nothing": 0.005,
+    "text: closed": 0.01,
+    "text: UserError": 0.002,
+}
 
 Fault = tuple[int, str]
 
@@ -39,6 +47,11 @@ def run_batch(job: tuple[int, int, int]) -> tuple[Counter[str], list[Fault], tup
         ends[end] += 1
         if trace:
             faults.append((number, trace))
+        if number % TEXTS == 0:
+            end, trace = attempt_texts(base, number)
+            ends[end] += 1
+            if trace:
+                faults.append((number, trace))
     return ends, faults, slowest
 
 

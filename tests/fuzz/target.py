@@ -12,6 +12,7 @@ import shutil
 import signal
 import traceback
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +27,7 @@ from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
 from kgbuild.errors import KgbuildError
 from kgbuild.special.view import View
 from tests.fuzz.mutate import Breaker
+from tests.fuzz.texts import use_texts
 from tests.toolchain import PAIRS, compile_pair_side, run, scratch
 
 MEMORY = 1 << 30  # bytes of address space
@@ -160,9 +162,18 @@ def limit() -> None:
 
 def attempt(original: bytes, patched: bytes) -> tuple[str, str]:
     """How an input ended, and a traceback where that is a fault."""
+    return _guarded(lambda: use(original, patched))
+
+
+def attempt_texts(base: int, number: int) -> tuple[str, str]:
+    """The same for the texts of an input's number."""
+    return _guarded(lambda: use_texts(base, number))
+
+
+def _guarded(run: Callable[[], str]) -> tuple[str, str]:
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
-        return use(original, patched), ""
+        return run(), ""
     except (Exception, Hang) as error:
         return "fault", "".join(traceback.format_exception(error))
     finally:

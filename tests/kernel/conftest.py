@@ -25,6 +25,7 @@ from tests.kernel.hazards.lab import build_modules
 
 HERE = Path(__file__).parent
 KERNEL_NAME = os.environ.get("KGBUILD_TEST_KERNEL", "debian:newest-6.1-cloud")
+NEWER_NAME = os.environ.get("KGBUILD_TEST_NEWER_KERNEL", "debian:newest-6.12-cloud")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,18 +65,21 @@ class Case:
 
 
 def load_cases(path: Path) -> list[Case]:
-    """Every [[case]] of a TOML file, in order."""
-    return [Case(c["name"], c) for c in tomllib.loads(path.read_text())["case"]]
+    """Every [[case]] of a TOML file, in order; first those of cases.toml beside it that it names in `same`."""
+    data = tomllib.loads(path.read_text())
+    known = {c.name: c for c in load_cases(path.with_name("cases.toml"))} if "same" in data else {}
+    return [*(known[name] for name in data.get("same", ())), *(Case(c["name"], c) for c in data["case"])]
 
 
 @dataclass(frozen=True)
 class Built:
-    """One built case: the module and the report."""
+    """One built case: the module, the report, what was printed, the proof record's file."""
 
     case: Case
     module: Path
     report: dict[str, Any]
     output: str
+    proof: Path
 
     @property
     def run(self) -> PatchRun:
@@ -92,9 +96,11 @@ def build_cases(cases: Iterable[Case], kernel_name: str, folder: Path) -> dict[s
         module = folder / f"livepatch-{case.name}.ko"
         report = folder / f"{case.name}.json"
         patches = [HERE / "cases" / p for p in case.list("patches")]
-        ran = kgbuild("build", *patches, "--kernel", kernel_name, "-o", module, "--report", report)
+        proof = folder / f"{case.name}.proof.json"
+        wanted = ("-o", module, "--report", report, "--proof", proof, *case.list("options"))
+        ran = kgbuild("build", *patches, "--kernel", kernel_name, *wanted)
         assert ran.status == 0, f"{case.name}: {ran.stdout}{ran.stderr}"
-        out[case.name] = Built(case, module, json.loads(report.read_text()), ran.stdout)
+        out[case.name] = Built(case, module, json.loads(report.read_text()), ran.stdout, proof)
     return out
 
 
@@ -108,6 +114,10 @@ def check_report(built: Built, schema: dict[str, Any]) -> None:
     assert sorted(c["function"].partition(".")[0] for c in report["changed"]) == sorted(case.list("changed"))
     assert sorted(c["function"] for c in report["new"]) == sorted(case.list("new"))
     assert sorted(c["function"] for c in report["pulled"]) == sorted(case.list("pulled"))
+    if "carried" in case.fields:
+        assert sorted(c["function"].partition(".")[0] for c in report["carried"]) == sorted(case.list("carried"))
+    for row in [*report["changed"], *report["new"], *report["pulled"], *report["carried"]]:
+        assert row["evidence"], row
     assert report["findings"] == []
     assert report["refusals"] == []
     for unit in report["units"]:
@@ -157,11 +167,9 @@ def guest_modules(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> d
     return build_modules(kernel, tmp_path_factory.mktemp("guest-modules"), HERE / "guest" / "modules")
 
 
-@pytest.fixture(scope="session")
-def guest_files(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def make_guest_files(kernel: Kernel, folder: Path) -> dict[str, bytes]:
     """The programs of tests/kernel/guest, compiled, images with file systems, and a module for KVM without hardware
     (QEMU emulates AMD's extensions), by their place in the guest."""
-    folder = tmp_path_factory.mktemp("guest")
     files = {"/guest/fat.img": fat_image(), "/guest/ext4.img": ext4_image(folder / "ext4.img")}
     files["/guest/kvm-amd.ko"] = read_module(index_modules(kernel.modules)["kvm_amd"])
     flags = ["-Os", "-Wall", "-Wextra", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-no-pie"]
@@ -170,3 +178,9 @@ def guest_files(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> dic
         subprocess.run(["gcc", *flags, "-fno-pie", "-o", program, source], check=True, timeout=60)
         files[f"/guest/{source.stem}"] = program.read_bytes()
     return files
+
+
+@pytest.fixture(scope="session")
+def guest_files(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """make_guest_files for the kernel of most tests."""
+    return make_guest_files(kernel, tmp_path_factory.mktemp("guest"))

@@ -36,5 +36,5 @@ def test_refused(case: Case, kernel_name: str, tmp_path: Path) -> None:
 
 
 def test_every_patch_is_a_case() -> None:
-    named = {p for c in CASES for p in (c.list("patches") or [f"{c.name}.patch"])}
+    named = {p for c in CASES for p in (c.list("patches") or [f"{c.name}.patch"]) if "/" not in p}
     assert named == {p.name for p in (HERE / "bad").glob("*.patch")}

@@ -65,7 +65,7 @@ def test_the_guest_as_a_whole(booted: TestRun) -> None:
 
 def test_verify_accepts_them(kernel_name: str, built: dict[str, Built]) -> None:
     for name in ("af-key", "three-objects", "raid"):
-        ran = kgbuild("verify", built[name].module, "--kernel", kernel_name)
+        ran = kgbuild("verify", built[name].module, "--kernel", kernel_name, "--proof", built[name].proof)
         assert ran.status == 0, ran.stdout
 
 

@@ -126,9 +126,14 @@ def close_pair(
 
 
 def close_text(
-    text: str, *, beside: Sequence[str] = (), flags: Sequence[str] = (), kernel_text: str | None = None
+    text: str,
+    *,
+    beside: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    kernel_text: str | None = None,
+    tracked: bool = False,
 ) -> Patched:
-    """The same for a C text with #ifdef PATCHED."""
+    """The same for a C text with #ifdef PATCHED; `flags` are for all of the kernel."""
     text = f'#include "kernel.h"\n{text}'
     kernel_text = f'#include "kernel.h"\n{kernel_text}' if kernel_text is not None else text
     return _close(
@@ -139,6 +144,8 @@ def close_text(
         beside,
         (),
         EXPORTS,
+        flags,
+        tracked,
     )
 
 
@@ -150,12 +157,15 @@ def _close(
     beside: Sequence[str],
     allow: Sequence[str],
     exports: dict[str, Export],
+    flags: Sequence[str] = (),
+    tracked: bool = False,
 ) -> Patched:
-    others = [compile_text(f'#include "kernel.h"\n{t}', *pair_flags(split=False), name=source) for t in beside]
+    others = [compile_text(f'#include "kernel.h"\n{t}', *pair_flags(flags, split=False), name=source) for t in beside]
     image = link_kernel((in_kernel, *others))
     before = view(original)
     unit = UnitResult(source, compute_changes(before, view(patched), source), compute_parity(before, image))
-    return Patched(close((unit,), image, exports, frozenset(allow)), original, patched, image)
+    closure = close((unit,), image, exports, frozenset(allow), tracked=tracked)
+    return Patched(closure, original, patched, image)
 
 
 def make_module(closure: Closure) -> tuple[bytes, bytes]:

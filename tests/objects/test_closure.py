@@ -27,6 +27,7 @@ REFUSED = {
     "notrace_change": "K4-not-traceable:quiet",
     "shared_section": "K4-not-traceable:first K4-not-traceable:second",
     "static_local_moved": "K13-ambiguous:second",
+    "static_locals_declared": "K13-ambiguous:first",
     "unknown_table": "K2-special:first",
 }
 BUILDS = [c for c in CASES if c.name not in REFUSED and not c.refused]

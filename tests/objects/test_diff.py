@@ -80,6 +80,8 @@ CASES = [
     ),
     # an export that goes stays in the kernel: nothing to do
     Case("export", refused="K7-export:second", reverse_refused=""),
+    Case("export_license", refused="K7-export:first"),
+    Case("export_symbol", refused="K7-export:second", reverse_refused="K7-export:first"),
     Case("extable_type", "first", reason="entry"),
     Case("extern_becomes_static", "first", new="helper"),
     Case("float_constant", "first", reason="reference", flags=("-msse2",)),
@@ -88,7 +90,9 @@ CASES = [
     Case("icf_folded", "call_a call_b twin_a twin_b", flags=ICF, clang=None),
     Case("icf_unfolded", "call_b twin_a", flags=ICF, clang=None),
     Case("init", refused="K3-init:start"),
+    Case("init_moved", refused="K3-init:first K3-init:second"),
     Case("init_reference", "first"),
+    Case("initcall", refused="K7-export:start", reverse_refused=""),
     Case("inline_static", "second"),
     # gcc keeps one image of the equal constants and another copy for the changed one
     Case("isra_renumbered", "second"),
@@ -178,12 +182,12 @@ CASES = [
     Case("printk_index", real="second", noise="first:printk-index second:printk-index"),
     Case("section_cold", real="second", noise="first:section second:section"),
     Case("section_hot", real="second", noise="first:section second:section"),
+    Case("section_sched", real="second", noise="first:section second:section"),
     Case("stacked_clones", real="helper.constprop.N.isra.N", noise="first:clone-number second:clone-number"),
+    Case("static_locals_declared", "first"),
     Case("static_locals_of_scopes", "second", real="first second"),
     Case("temporary_labels", real="second", flags=("-Wa,-L",)),
-    Case(
-        "tracepoint_new", "second", refused="K7-export:__tracepoints K7-export:__tracepoints_ptrs", reverse_refused=""
-    ),
+    Case("tracepoint_new", "second", refused="K7-export:new_event K7-export:pointer_to_new_event", reverse_refused=""),
     Case("tracepoint_used", "first", real="first second"),
     Case("group_alone", "grouped"),
     Case("llvm_data", refused="K1-data:state.llvm.N"),
@@ -338,3 +342,11 @@ def test_where_lines_are_held_in_place_a_line_is_a_change(case: Case) -> None:
     old, new = (view(compile_pair_side(case.name, *case.flags, *d)) for d in ((), ("-DPATCHED",)))
     assert compute_changes(old, new, "unit.c", lines=False).changed
     assert not compute_changes(old, new, "unit.c").changed
+
+
+def test_functions_that_enter_and_leave_init_memory_are_said_to_move() -> None:
+    case = next(c for c in CASES if c.name == "init_moved")
+    facts = {r.symbol: (r.section, r.fact) for r in changes(case, (), ("-DPATCHED",)).refusals}
+    assert facts["second"][1] == "second moves from .text.second to .init.text, which runs once and is freed"
+    fact = "first moves to .text.first from .init.text, which runs once and is freed: the kernel has it no more"
+    assert facts["first"] == (".text.first", fact)

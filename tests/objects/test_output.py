@@ -15,7 +15,7 @@ import lief
 import pytest
 
 from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
-from tests.objects.compare import Disassembly
+from tests.objects.compare import ENTRIES, SIZES, Disassembly
 from tests.objects.test_diff import CASES
 from tests.objects.test_samples import NAMES, SAMPLES
 from tests.toolchain import CC, compile_all, compile_pair_side, scratch
@@ -68,6 +68,10 @@ NO_OUTPUT = {
     "data_writable-reverse": "K1-data",
     "export": "K7-export",
     "export-reverse": "nothing",
+    "export_license": "K7-export",
+    "export_license-reverse": "K7-export",
+    "export_symbol": "K7-export",
+    "export_symbol-reverse": "K7-export",
     "fixup-reverse": "K14-vanished",
     "group_changed": "K20-group",
     "group_changed-reverse": "K20-group",
@@ -75,7 +79,11 @@ NO_OUTPUT = {
     "ibt_endbr_seal-reverse": "nothing",
     "init": "K3-init",
     "init-reverse": "K3-init",
+    "init_moved": "K3-init",
+    "init_moved-reverse": "K3-init",
     "init_reference": "K6-init-memory",
+    "initcall": "K7-export",
+    "initcall-reverse": "nothing",
     "label_number": "nothing",
     "label_number-reverse": "nothing",
     "line_debug": "nothing",
@@ -116,6 +124,8 @@ NO_OUTPUT = {
     "section_cold-reverse": "nothing",
     "section_hot": "nothing",
     "section_hot-reverse": "nothing",
+    "section_sched": "nothing",
+    "section_sched-reverse": "nothing",
     "shared_section": "K4-not-traceable",
     "shared_section-reverse": "K4-not-traceable",
     "shared_section_moved-real": "K4-not-traceable",
@@ -124,6 +134,8 @@ NO_OUTPUT = {
     "stacked_clones-reverse": "nothing",
     "static_local_moved": "K13-ambiguous",
     "static_local_moved-reverse": "K13-ambiguous",
+    "static_locals_declared": "K13-ambiguous",
+    "static_locals_declared-reverse": "K13-ambiguous",
     "static_locals_exchanged": "K1-data",
     "static_locals_exchanged-reverse": "K1-data",
     "static_locals_of_scopes-real": "K13-ambiguous",
@@ -231,6 +243,56 @@ def test_functions_do_what_the_patched_ones_do(pair: Pair) -> None:
     assert answer(pair).output_functions
     for name in answer(pair).output_functions:
         assert ours.function(name) == theirs.function(name), name
+
+
+@every_output
+def test_entries_are_those_of_the_patched_functions(pair: Pair) -> None:
+    """Entry by entry of every special section, with what each relocation finally means; and there are no others."""
+    ours, theirs = Disassembly(output(pair)), Disassembly(pair.patched())
+    dropped = {section for _, section, _ in answer(pair).closure.dropped}
+    assert not dropped
+    counts = {}
+    for name in answer(pair).output_functions:
+        mine = ours.entries(name)
+        assert mine == theirs.entries(name), name
+        counts[ours.place(name)] = len(mine)
+    assert sum(counts.values()) == len(ours.all_entries())
+
+
+def test_the_tables_that_are_compared_are_in_the_pairs() -> None:
+    seen = {e.table for p in WITH for name in answer(p).output_functions for e in Disassembly(output(p)).entries(name)}
+    assert seen >= {*ENTRIES} - ({*()} if NAMES else {".parainstructions", ".orc_unwind_ip", ".smp_locks"})
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("alternative_code", "first"), ("static_key", "first"), ("bug_flags", "first"), ("extable_type", "first")],
+)
+def test_the_comparison_of_entries_sees_every_fault(name: str, function: str) -> None:
+    """Each byte of a table, of its relocations' targets and addends, and of replacement code, set to something else."""
+    data = output(BY_NAME[name])
+    intact = Disassembly(data).entries(function)
+    assert intact
+    obj = read_relocatable(data, "out.o")
+    places = []
+    for section in obj.sections:
+        if section.name in ENTRIES and section.name != "__mcount_loc":
+            rows = obj.reloc_rows(section.index)
+            fields = {at + i for at, kind, *_ in rows for i in range(SIZES[kind])}
+            places += [section.offset + i for i in range(section.size) if i not in fields]
+            table = obj.sections[obj.rela_of[section.index]].offset
+            places += [table + 24 * row + i for row in range(len(rows)) for i in (12, 16)]
+        elif section.name == ".altinstr_replacement":
+            places += range(section.offset, section.offset + section.size)
+    assert len(places) > 4
+    for at in places:
+        broken = bytearray(data)
+        broken[at] ^= 1
+        try:
+            found = Disassembly(bytes(broken)).entries(function)
+        except (AssertionError, KeyError):
+            continue
+        assert found != intact, hex(at)
 
 
 def test_the_comparison_sees_every_fault() -> None:

@@ -148,6 +148,26 @@ def test_weak_definition_overridden_elsewhere() -> None:
     assert result(ours, proof, "hook").status == OVERRIDDEN
 
 
+def test_cold_half_of_an_overridden_definition() -> None:
+    """It leads back into a body that the linker kept and no symbol names."""
+    ours, _, proof = prove(
+        """
+        extern void cold complain(int);
+        weak noinline int hook(int x)
+        {
+            if (unlikely(x == 3))
+                complain(x);
+            return source(x) + 1;
+        }
+        int caller(int x) { return hook(x) + 1; }
+        """,
+        "int hook(int x) { return source(x) + 2; }",
+    )
+    assert result(ours, proof, "hook.cold").status == OVERRIDDEN
+    assert result(ours, proof, "hook").status == OVERRIDDEN
+    assert result(ours, proof, "caller").status == EXACT
+
+
 def test_differing_constant_is_named() -> None:
     text = "int f(int x) { return source(x) * 5 + 1234; }"
     ours, _, proof = prove(text, kernel=text.replace("1234", "1235"))

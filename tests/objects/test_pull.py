@@ -144,3 +144,69 @@ def test_replacement_code_that_jumps_back_into_the_function_is_its_own() -> None
     )
     assert not p.refused
     assert roles(p.closure) == {"deep": "changed", "top": "pulled"}
+
+
+TWO_NAMES = """
+notrace noinline int deep(int x) { barrier(); return source(x) * 3; }
+#ifdef PATCHED
+notrace noinline int shallow(int x) { barrier(); return source(x) * 5; }
+#else
+extern __typeof__(deep) shallow __attribute__((alias("deep")));
+#endif
+"""
+
+
+def test_name_that_the_patch_gives_to_another_function() -> None:
+    """One body with two names becomes two functions, of which one changes. Who calls the other one must neither come
+    along nor get the changed one. Found in the harness of tests/torture."""
+    texts = {
+        "a.c": TWO_NAMES,
+        "b.c": "extern int deep(int), shallow(int); noinline int top(int x) { barrier(); return shallow(x) + 1; }"
+        "noinline int both(int x) { barrier(); return shallow(x) + deep(x); }"
+        "noinline int other(int x) { barrier(); return deep(x) + 2; }",
+    }
+    c = close_units(texts, GivenGraph({"deep": [(name, "b.c", Kind.CALL) for name in ("top", "both", "other")]}))
+    assert not c.refusals
+    assert roles(c) == {"shallow": "changed", "top": "pulled", "both": "pulled"}
+    assert sorted(r.name for r in c.redirects) == ["both", "top"]
+    assert sorted(b.name for b in c.bound.values() if b.name in ("deep", "shallow") and b.how == "klp") == ["deep"]
+    assert {c.members[member].atom.name for member in c.defined.values()} == {"shallow"}
+
+
+HOOK = "notrace noinline int hook(int x) { barrier(); return source(x) * 7; }"
+
+
+def test_new_definition_that_overrides_a_weak_one() -> None:
+    """The kernel's callers of the weak one, in units that the patch does not touch, would go on calling it. Found in
+    the harness of tests/torture."""
+    texts = {
+        "a.c": f"#ifdef PATCHED\n{HOOK}\n#endif\n" + BY + "int own(int x) { return source(x) * BY; }",
+        "b.c": "weak int hook(int x) { return source(x); } int top(int x) { return hook(x) + 1; }",
+    }
+    c = close_units(texts, GivenGraph({"hook": [("top", "b.c", Kind.CALL)]}))
+    assert "K14-vanished:hook" in refused(c)
+    assert any("top in b.c calls it" in r.fact for r in c.refusals)
+    # nobody calls it: nothing is left behind
+    assert not [r for r in close_units(texts, GivenGraph({"hook": []})).refusals if r.code == "K14-vanished"]
+
+
+def test_variable_that_moves_to_another_unit() -> None:
+    """It would have its state twice: the kernel's, and that of the patch."""
+    texts = {
+        "a.c": "#ifdef PATCHED\nextern int level;\n#else\nint level;\n#endif\nint set(int x) { return level = x; }",
+        "b.c": "#ifdef PATCHED\nint level;\n#endif\n" + BY + "int own(int x) { return source(x) * BY; }",
+    }
+    c = close_units(texts, GivenGraph({}))
+    assert refused(c) == ["K1-data:level"]
+
+
+def test_new_name_in_two_units() -> None:
+    texts = {
+        "a.c": "#ifdef PATCHED\nweak int fresh(int x) { return source(x); }\n#endif\n"
+        + BY
+        + "int one(int x) { return source(x) * BY; }",
+        "b.c": "#ifdef PATCHED\nint fresh(int x) { return source(x) + 1; }\n#endif\n"
+        + BY
+        + "int two(int x) { return source(x) * BY; }",
+    }
+    assert refused(close_units(texts, GivenGraph({}))) == ["K10-weak:fresh", "K10-weak:fresh"]

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from kgbuild import refusals
-from kgbuild.report.limits import render_limits, render_noise
+from kgbuild.report.limits import render_limits, render_noise, render_probes
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "kgbuild"
@@ -148,6 +148,7 @@ def test_limits_are_those_of_the_registry() -> None:
     text = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
     assert text == render_limits(), "docs/limits.md is old: run make docs"
     assert (ROOT / "docs" / "noise.md").read_text(encoding="utf-8") == render_noise(), "run make docs"
+    assert (ROOT / "docs" / "probes.md").read_text(encoding="utf-8") == render_probes(), "run make docs"
 
 
 def test_limits_name_every_code_once() -> None:
@@ -235,6 +236,8 @@ def test_kernel_cases_have_their_patches() -> None:
         "changed",
         "new",
         "pulled",
+        "carried",
+        "options",
         "unit",
         "targets",
         "modules",
@@ -257,7 +260,8 @@ def test_bad_patches_have_their_files_and_known_codes() -> None:
     folder = ROOT / "tests" / "kernel" / "bad"
     cases = tomllib.loads((folder / "bad.toml").read_text(encoding="utf-8"))["case"]
     named = {patch for case in cases for patch in case.get("patches", [f"{case['name']}.patch"])}
-    assert named == {path.name for path in folder.glob("*.patch")}
+    assert all((folder / patch).is_file() for patch in named)
+    assert {patch for patch in named if "/" not in patch} == {path.name for path in folder.glob("*.patch")}
     for case in cases:
         assert set(case) <= {"name", "about", "patches", "options", "exit", "codes", "text"}, case["name"]
         assert set(case["codes"]) <= set(refusals.RULES), case["name"]

@@ -142,6 +142,31 @@ def test_index(tmp_path: Path) -> None:
     ]
 
 
+DELAYED = ("./tools/objtool/objtool", "--ibt", "--orc", "--link", "--module")
+
+
+def test_objtool_that_kbuild_runs_on_vmlinux_is_run_on_each_unit(tmp_path: Path) -> None:
+    """kbuild's own command for a module of one unit is what tells its options."""
+    builtin = replace(the_unit(), objtool=())
+    single = replace(builtin, source="a.c", object="a.o", module=True, objtool=DELAYED)
+    part = replace(builtin, source="b.c", object="b.o", module=True)
+    path = tmp_path / "units.sqlite"
+    write_units([builtin, single, part], path)
+    assert units.read_module_objtool(path) == DELAYED
+    every = {u.object: u.objtool for u in units.read_all_units(path)}
+    assert every == {builtin.object: DELAYED[:-1], "a.o": DELAYED, "b.o": DELAYED}
+    assert read_units(path, [builtin.source])[builtin.source][0].objtool == DELAYED[:-1]
+
+
+def test_a_unit_that_kbuild_keeps_from_objtool_stays_so(tmp_path: Path) -> None:
+    """Where objtool runs on each object, one without it is one that objtool is not to see."""
+    builtin = replace(the_unit(), objtool=())
+    single = replace(builtin, source="a.c", object="a.o", module=True, objtool=DELAYED[:3])
+    path = tmp_path / "units.sqlite"
+    write_units([builtin, single], path)
+    assert {u.object: u.objtool for u in units.read_all_units(path)} == {builtin.object: (), "a.o": DELAYED[:3]}
+
+
 def test_index_is_written_anew(tmp_path: Path) -> None:
     path = tmp_path / "units.sqlite"
     write_units([the_unit()], path)

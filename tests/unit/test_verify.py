@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import random
+import re
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -63,8 +66,22 @@ class FakeImage:
         call = struct.pack("<Bi", 0xE8, FENTRY - (address + len(prefix) + 5))
         return (prefix + call).ljust(size, b"\x90")
 
+    @property
+    def sealed(self) -> frozenset[int]:
+        return frozenset()
+
     def is_init(self, address: int) -> bool:
         return INIT <= address < INIT + 0x100
+
+    def section_at(self, address: int) -> str:
+        return ".init.text" if self.is_init(address) else ".text"
+
+    def digest(self, name: str, sympos: int) -> str:
+        """The digest of a function at a position, "" where there is none."""
+        found = self.named(name)[max(sympos - 1, 0) :]
+        if not found or found[0].type != STT.FUNC:
+            return ""
+        return hashlib.sha256(self.read(found[0].value, found[0].size) or b"").hexdigest()
 
 
 EXPORTS = {
@@ -85,7 +102,9 @@ JUMP, BUG, LOCK, CALL, RETURN = 5, 10, 12, 15, 20
 
 
 class Small:
-    """A good module, in parts that a test can spoil before `data` writes it."""
+    """A good module, in parts that a test can spoil before `data` writes it; `image` is the vmlinux it is for."""
+
+    image = FakeImage()
 
     def __init__(self) -> None:
         self.out = OutObject(62)
@@ -189,6 +208,27 @@ class Small:
         self.table.data[24:32] = struct.pack("<Q", sympos)
         self.note["functions"] = [{"object": "vmlinux", "name": name, "sympos": sympos}]
 
+    def digest(self, object_name: str, name: str, sympos: int) -> str:
+        """The digest of a function of the kernel, "" where it has none there."""
+        return self.image.digest(name, sympos) if object_name == "vmlinux" else ""
+
+    def note_with_digests(self) -> dict[str, object]:
+        """The note, with the digests of what the module names at this moment, where a test has not put others."""
+        note: dict[str, Any] = dict(self.note)
+        note["functions"] = [
+            {"digest": self.digest(r["object"], r["name"], r["sympos"]), **r} for r in note["functions"]
+        ]
+        if "bound" not in note:
+            bound: dict[str, dict[str, str]] = {}
+            for symbol in self.out.symbols:
+                found = re.fullmatch(r"\.klp\.sym\.([^.]+)\.([^,]+),(\d+)", symbol.name)
+                if found is None or symbol.shndx != SHN.LIVEPATCH:
+                    continue
+                if digest := self.digest(found[1], found[2], int(found[3])):
+                    bound.setdefault(found[1], {})[f"{found[2]},{found[3]}"] = digest
+            note["bound"] = bound
+        return {"schema": 2, "allowed": [], **note}
+
     @property
     def data(self) -> bytes:
         if not self.sections[".modinfo"].data:
@@ -197,7 +237,7 @@ class Small:
             for name, crc in self.versions.items():
                 self.sections["__versions"].data.extend(struct.pack("<Q56s", crc, name.encode()))
         if not self.sections[".note.kgbuild"].data:
-            text = json.dumps(self.note).encode()
+            text = json.dumps(self.note_with_digests()).encode()
             head = struct.pack("<III", 8, len(text), 1) + b"kgbuild\0"
             self.sections[".note.kgbuild"].data.extend(head + text + b"\0" * (-len(text) % 4))
         return write(self.out)
@@ -262,6 +302,12 @@ def misplace(m: Small) -> None:
 
 def ordinary_in_late(m: Small) -> None:
     m.sections[".klp.rela.vmlinux..text.new"].relocs[0].symbol = m.symbols["__fentry__"]
+
+
+def parameter_of_another(m: Small) -> None:
+    """A parameter whose module is bound by a livepatch symbol, so another one."""
+    section = m.section("__param", A, bytes(40))
+    section.relocs.append(OutReloc(8, 1, m.sections[".klp.rela.vmlinux..text.new"].relocs[0].symbol, 0))
 
 
 def same_target(m: Small) -> None:
@@ -368,6 +414,8 @@ SPOILERS: list[tuple[str, Callable[[Small], object]]] = [
     ("V18-section-name", lambda m: m.section(".modinfo", A, b"a=b\0")),
     ("V19-leftover", lambda m: m.section("__ksymtab_gpl", A, bytes(12))),
     ("V19-leftover", lambda m: m.section(".initcall6.init", A, bytes(4))),
+    ("V19-leftover", lambda m: m.section("__param", A, bytes(39))),
+    ("V19-leftover", parameter_of_another),
     ("V20-special", cut("__bug_table", 11)),
     ("V20-special", move("__bug_table", 0, offset=2)),
     ("V20-special", move("__bug_table", 0, addend=BUG - 1)),

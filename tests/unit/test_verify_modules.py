@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import struct
 from collections.abc import Callable
 
@@ -11,11 +12,10 @@ import pytest
 
 from kgbuild.elf.consts import SHF, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
-from kgbuild.emit.findings import FINDINGS
 from kgbuild.emit.readback import read_module
 from kgbuild.emit.verify_modules import Shipped
 from kgbuild.model import Finding
-from tests.unit.test_verify import CALL, FACTS, R_64, R_PLT32, SPOILERS, Small, check
+from tests.unit.test_verify import CALL, FACTS, R_64, R_PLT32, Small, check
 
 TARGET_ID = bytes(range(50, 70))
 A, W, X = SHF.ALLOC, SHF.WRITE, SHF.EXECINSTR
@@ -62,6 +62,15 @@ class SmallTarget(Small):
         late = self.sections[".klp.rela.vmlinux..text.new"]
         late.name = ".klp.rela.ext4..text.new"
         self.symbols[".klp.sym.vmlinux.helper,0"].name = ".klp.sym.ext4.table,0"
+
+    def digest(self, object_name: str, name: str, sympos: int) -> str:
+        """All functions of the small ext4 are alike but one, which calls nothing."""
+        if object_name == "vmlinux":
+            return super().digest(object_name, name, sympos)
+        if object_name not in KNOWN or name not in ("old", "twin", "boot", "plain") or sympos > 3:
+            return ""
+        calls = b"" if name == "plain" else b"\n1 4 __fentry__-4"
+        return hashlib.sha256(CALL_FENTRY + calls).hexdigest()
 
     def patch(self, object_name: str, name: str, sympos: int = 0) -> None:
         """Make the one row of the table, and the note, name this function."""
@@ -151,10 +160,6 @@ def test_what_is_spoiled_is_found(code: str, spoil: Callable[[SmallTarget], obje
     found = check_target(small)
     assert code in {f.code for f in found}
     assert all(f.place and f.fact and f.remedy for f in found)
-
-
-def test_every_code_is_produced_by_a_test() -> None:
-    assert {code for code, _ in [*SPOILERS, *MODULE_SPOILERS]} == set(FINDINGS)
 
 
 def test_a_module_that_the_target_needs_may_be_named() -> None:

@@ -4,7 +4,8 @@
  * read from the tables that kgbuild puts beside it (kgbuild/emit/extract.py).
  *
  * KGBUILD_TARGETS is defined for patches of loadable modules, KGBUILD_CLEAR_LATE for those on kernels that do not clear
- * late relocations themselves (before 6.3).
+ * late relocations themselves (before 6.3), KGBUILD_CONSTANTS where patched code holds runtime constants (since 6.11),
+ * KGBUILD_CALLBACKS and KGBUILD_STATES for patches whose author wrote some.
  *
  * Before anything is patched the running kernel's build-id is compared with the one the patch was made for: two
  * kernels of one version string can differ, and a live patch for one would corrupt the other.
@@ -14,7 +15,8 @@
 #include <linux/livepatch.h>
 #include <linux/module.h>
 #include <linux/slab.h>
-#ifdef KGBUILD_CLEAR_LATE
+#if defined(KGBUILD_CLEAR_LATE) || defined(KGBUILD_CONSTANTS)
+#define KGBUILD_POKES
 #include <linux/mutex.h>
 #endif
 
@@ -33,7 +35,8 @@ extern const u32 kgbuild_replace;
 /* start and end of the kernel's own notes: not exported, bound by livepatch relocations */
 extern const char *const kgbuild_notes[2];
 
-static struct klp_patch patch;
+/* not static: an author's callbacks may ask for it */
+struct klp_patch kgbuild_patch;
 
 static const u8 *running_build_id(u32 *size)
 {
@@ -72,15 +75,89 @@ static bool same_object(const char *a, const char *b)
 	return a == b || (a && b && !strcmp(a, b));
 }
 
+#ifdef KGBUILD_STATES
+extern const struct kgbuild_state {
+	unsigned long id;
+	unsigned long version;
+} kgbuild_states[];
+extern const u32 kgbuild_states_size;
+
+static int make_states(void)
+{
+	size_t i, count = kgbuild_states_size / sizeof(kgbuild_states[0]);
+
+	kgbuild_patch.states = kcalloc(count + 1, sizeof(*kgbuild_patch.states), GFP_KERNEL);
+	if (!kgbuild_patch.states)
+		return -ENOMEM;
+	for (i = 0; i < count; i++) {
+		kgbuild_patch.states[i].id = kgbuild_states[i].id;
+		kgbuild_patch.states[i].version = kgbuild_states[i].version;
+	}
+	return 0;
+}
+
+static void free_states(void)
+{
+	kfree(kgbuild_patch.states);
+	kgbuild_patch.states = NULL;
+}
+#else
+static int make_states(void)
+{
+	return 0;
+}
+
+static void free_states(void)
+{
+}
+#endif
+
 static void free_tables(void)
 {
 	struct klp_object *object;
 
-	for (object = patch.objs; object && object->funcs; object++)
+	for (object = kgbuild_patch.objs; object && object->funcs; object++)
 		kfree(object->funcs);
-	kfree(patch.objs);
-	patch.objs = NULL;
+	kfree(kgbuild_patch.objs);
+	kgbuild_patch.objs = NULL;
+	free_states();
 }
+
+#ifdef KGBUILD_POKES
+/* bound as livepatch relocations: not exported */
+extern struct mutex kgbuild_klp_text_mutex;
+void *kgbuild_klp_text_poke(void *addr, const void *opcode, size_t len);
+void kgbuild_klp_text_poke_sync(void);
+#endif
+
+#ifdef KGBUILD_CONSTANTS
+struct kgbuild_constant {
+	void *site;
+	const void *value;	/* the kernel's variable; its first bytes are what the code holds */
+	u64 size;
+};
+
+extern const struct kgbuild_constant kgbuild_constants[];
+
+/*
+ * The kernel wrote these values into its own code when it booted (runtime_const_init()), and does not do so for
+ * modules. Nothing runs the patched code yet.
+ */
+static void __init write_constants(void)
+{
+	const struct kgbuild_constant *c;
+
+	mutex_lock(&kgbuild_klp_text_mutex);
+	for (c = kgbuild_constants; c->site; c++)
+		kgbuild_klp_text_poke(c->site, c->value, c->size);
+	kgbuild_klp_text_poke_sync();
+	mutex_unlock(&kgbuild_klp_text_mutex);
+}
+#else
+static void __init write_constants(void)
+{
+}
+#endif
 
 #ifdef KGBUILD_TARGETS
 struct kgbuild_object {
@@ -104,9 +181,6 @@ struct kgbuild_late {
 };
 
 extern const struct kgbuild_late kgbuild_late[];
-extern struct mutex kgbuild_klp_text_mutex;
-void *kgbuild_klp_text_poke(void *addr, const void *opcode, size_t len);
-void kgbuild_klp_text_poke_sync(void);
 
 /*
  * When a target module comes back, the kernel relocates the patched code for it again, and finds it relocated already:
@@ -156,37 +230,126 @@ static int check_target(struct klp_object *object)
 	return -ENODEV;
 }
 
-static void set_callbacks(struct klp_object *object)
-{
-	if (!object->name)
-		return;
-	object->callbacks.pre_patch = check_target;
-	object->callbacks.post_unpatch = target_gone;
-}
 #else
-static void set_callbacks(struct klp_object *object)
+static void target_gone(struct klp_object *object)
 {
+}
+
+static int check_target(struct klp_object *object)
+{
+	return 0;
 }
 #endif
+
+enum { PRE_PATCH, POST_PATCH, PRE_UNPATCH, POST_UNPATCH };
+
+#ifdef KGBUILD_CALLBACKS
+struct kgbuild_callback {
+	const char *object;
+	unsigned long kind;
+	void *func;
+};
+
+/* sorted by object */
+extern const struct kgbuild_callback kgbuild_callbacks[];
+
+static void *author(const char *object, unsigned long kind)
+{
+	const struct kgbuild_callback *c;
+
+	for (c = kgbuild_callbacks; c->func; c++)
+		if (c->kind == kind && same_object(c->object, object))
+			return c->func;
+	return NULL;
+}
+
+/* The next row of an object that has callbacks and no functions. */
+static const struct kgbuild_callback *next_alone(const struct kgbuild_callback *c)
+{
+	const struct kgbuild_func *f;
+
+	for (; c->func; c++) {
+		if (c != kgbuild_callbacks && same_object(c->object, c[-1].object))
+			continue;
+		for (f = kgbuild_funcs; f->name && !same_object(f->object, c->object); f++)
+			;
+		if (!f->name)
+			return c;
+	}
+	return NULL;
+}
+
+static size_t count_alone(void)
+{
+	const struct kgbuild_callback *c = kgbuild_callbacks;
+	size_t count = 0;
+
+	for (c = next_alone(c); c; c = next_alone(c + 1))
+		count++;
+	return count;
+}
+#else
+static void *author(const char *object, unsigned long kind)
+{
+	return NULL;
+}
+
+static size_t count_alone(void)
+{
+	return 0;
+}
+#endif
+
+static int before_patch(struct klp_object *object)
+{
+	int (*func)(struct klp_object *) = author(object->name, PRE_PATCH);
+	int error = object->name ? check_target(object) : 0;
+
+	if (!error && func) {
+		error = func(object);
+		if (error)
+			target_gone(object);
+	}
+	return error;
+}
+
+static void after_unpatch(struct klp_object *object)
+{
+	void (*func)(struct klp_object *) = author(object->name, POST_UNPATCH);
+
+	if (func)
+		func(object);
+	target_gone(object);
+}
+
+static void set_callbacks(struct klp_object *object)
+{
+	if (object->name || author(NULL, PRE_PATCH))
+		object->callbacks.pre_patch = before_patch;
+	object->callbacks.post_patch = author(object->name, POST_PATCH);
+	object->callbacks.pre_unpatch = author(object->name, PRE_UNPATCH);
+	if (object->name || author(NULL, POST_UNPATCH))
+		object->callbacks.post_unpatch = after_unpatch;
+}
 
 /* The table is sorted by object; every run of one object becomes a klp_object. */
 static int make_tables(void)
 {
 	const struct kgbuild_func *f;
 	struct klp_object *object = NULL;
-	size_t objects = 0;
+	size_t objects = count_alone();
 
 	for (f = kgbuild_funcs; f->name; f++)
 		if (f == kgbuild_funcs || !same_object(f->object, f[-1].object))
 			objects++;
-	patch.objs = kcalloc(objects + 1, sizeof(*patch.objs), GFP_KERNEL);
-	if (!patch.objs)
+	kgbuild_patch.objs = kcalloc(objects + 1, sizeof(*kgbuild_patch.objs), GFP_KERNEL);
+	if (!kgbuild_patch.objs)
 		return -ENOMEM;
 	for (f = kgbuild_funcs; f->name; f++) {
 		const struct kgbuild_func *end = f;
 		struct klp_func *func;
 
-		object = object ? object + 1 : patch.objs;
+		object = object ? object + 1 : kgbuild_patch.objs;
 		while (end->name && same_object(end->object, f->object))
 			end++;
 		object->name = f->object;
@@ -201,7 +364,21 @@ static int make_tables(void)
 		}
 		f--;
 	}
-	return 0;
+#ifdef KGBUILD_CALLBACKS
+	{
+		const struct kgbuild_callback *c;
+
+		for (c = next_alone(kgbuild_callbacks); c; c = next_alone(c + 1)) {
+			object = object ? object + 1 : kgbuild_patch.objs;
+			object->name = c->object;
+			set_callbacks(object);
+			object->funcs = kcalloc(1, sizeof(*object->funcs), GFP_KERNEL);
+			if (!object->funcs)
+				return -ENOMEM;
+		}
+	}
+#endif
+	return make_states();
 }
 
 static int __init kgbuild_init(void)
@@ -212,9 +389,10 @@ static int __init kgbuild_init(void)
 		return error;
 	error = make_tables();
 	if (!error) {
-		patch.mod = THIS_MODULE;
-		patch.replace = kgbuild_replace;
-		error = klp_enable_patch(&patch);
+		write_constants();
+		kgbuild_patch.mod = THIS_MODULE;
+		kgbuild_patch.replace = kgbuild_replace;
+		error = klp_enable_patch(&kgbuild_patch);
 	}
 	if (error)
 		free_tables();

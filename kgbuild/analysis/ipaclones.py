@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What gcc itself says it made of the functions of a unit: the file that -fdump-ipa-clones writes.
+
+A line a step, in the order of the passes (gcc's dump_callgraph_transformation, cgraph_node::remove):
+
+    Callgraph clone;NAME;order;file;line;column;OTHER;order;file;line;column;KIND
+    Callgraph removal;NAME;order;file;line;column
+
+KIND says what was done. "inlining to": a copy of NAME went into OTHER. "isra", "constprop", "part" and their like:
+OTHER was made of NAME. "(null)": OTHER is a copy of NAME made for recursive inlining, and has its name. Before gcc 7.1
+the same stood with the words `<-` between the two functions and `optimization:` before KIND. Identical code folding,
+ipa-ra, pure-const and modref do not stand there: a fact of this file is certain, its absence proves nothing.
+
+A unit without any of it has an empty file. A compile that was killed leaves a file whose last line is cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+EVIDENCE = ".ipa-clones"
+INLINED, COPIED = "inlining to", "(null)"
+_CLONE, _REMOVAL = "Callgraph clone", "Callgraph removal"
+_NODE = 5  # name, order, file, line, column
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A function as gcc knows it: assembler name, declaration; `order` tells apart what has one name."""
+
+    name: str
+    order: int
+    file: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, order=True)
+class Step:
+    """One thing gcc did: `kind` was done to `source`, and `result` is what it went into or became."""
+
+    source: Place
+    result: Place
+    kind: str
+
+
+@dataclass(frozen=True)
+class IpaClones:
+    """Everything a file says.
+
+    steps     in the order of the file
+    removed   functions of which no body of their own was left at that point
+    complete  whether the last line is whole
+    unread    line numbers (from 1) of lines that are of no known form
+    """
+
+    steps: tuple[Step, ...] = ()
+    removed: tuple[Place, ...] = ()
+    complete: bool = True
+    unread: tuple[int, ...] = ()
+
+    @cached_property
+    def _origins(self) -> dict[str, Step]:
+        return {s.result.name: s for s in self.steps if s.kind not in (INLINED, COPIED)}
+
+    @cached_property
+    def _inlined(self) -> dict[str, list[str]]:
+        out: dict[str, list[str]] = {}
+        for s in self.steps:
+            if s.kind == INLINED:
+                out.setdefault(s.source.name, []).append(s.result.name)
+        return out
+
+    def origin(self, name: str) -> Step | None:
+        """The step that made a function of another, None where gcc does not say it made it."""
+        return self._origins.get(name)
+
+    def history(self, name: str) -> list[Step]:
+        """The steps that made a clone, first to last; empty for a function that was written so."""
+        out: list[Step] = []
+        seen = {name}
+        while (step := self.origin(name)) is not None:
+            out.insert(0, step)
+            name = step.source.name
+            if name in seen:  # a damaged file
+                break
+            seen.add(name)
+        return out
+
+    def made_of(self, name: str) -> list[Step]:
+        """The clones that gcc made of a function directly."""
+        return [s for s in self.steps if s.source.name == name and s.kind not in (INLINED, COPIED)]
+
+    def inlined_into(self, name: str) -> list[str]:
+        """Functions that hold a copy of the body of `name`, also by way of others that were inlined; by name."""
+        found: set[str] = set()
+        todo = [name]
+        while todo:
+            for other in self._inlined.get(todo.pop(), ()):
+                if other not in found:
+                    found.add(other)
+                    todo.append(other)
+        return sorted(found - {name})
+
+    def inlines(self, name: str, file: str = "") -> list[str]:
+        """Functions of whose body `name` holds a copy directly, of one source file where one is given; by name."""
+        found = (s.source for s in self.steps if s.kind == INLINED and s.result.name == name)
+        return sorted({p.name for p in found if not file or p.file == file} - {name})
+
+
+NO_CLONES = IpaClones()
+
+
+def parse_ipa_clones(text: str) -> IpaClones:
+    """Read the text of an .ipa-clones file, of either form. Never raises: what can't be read is counted."""
+    steps: list[Step] = []
+    removed: list[Place] = []
+    unread: list[int] = []
+    complete = text == "" or text.endswith("\n")
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        # a line without its end may be cut in the middle of its last word
+        if not line or (number == len(lines) and not complete):
+            continue
+        head, *words = line.split(";")
+        found = _step(words) if head == _CLONE else _place(words) if head == _REMOVAL else None
+        if isinstance(found, Step):
+            steps.append(found)
+        elif isinstance(found, Place):
+            removed.append(found)
+        else:
+            unread.append(number)
+    return IpaClones(tuple(steps), tuple(removed), complete, tuple(unread))
+
+
+def _step(words: list[str]) -> Step | None:
+    if len(words) == 2 * _NODE + 3 and words[_NODE] == "<-" and words[-2] == "optimization:":
+        words = [*words[:_NODE], *words[_NODE + 1 : -2], words[-1]]
+    if len(words) != 2 * _NODE + 1 or not words[-1]:
+        return None
+    source, result = _place(words[:_NODE]), _place(words[_NODE:-1])
+    return Step(source, result, words[-1]) if source is not None and result is not None else None
+
+
+def _place(words: list[str]) -> Place | None:
+    if len(words) != _NODE or not words[0]:
+        return None
+    name, order, file, line, column = words
+    if not all(n.isascii() and n.isdigit() for n in (order, line, column)):
+        return None
+    return Place(name, int(order), file, int(line), int(column))
+
+
+def describe(steps: Iterable[Step]) -> str:
+    """The history of a clone in words: "f.constprop.0 of f (constprop), f.constprop.0.isra.0 of ..."; "" for none."""
+    return ", ".join(f"{s.result.name} of {s.source.name} ({s.kind})" for s in steps)

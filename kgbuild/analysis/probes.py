@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What differs between kernels and matters here: one table of questions, each put to the kernel itself.
+
+Versions are never compared: distributions carry changes back and forth, and a kernel of one's own has any mixture. What
+a kernel is asked is whether it has a symbol, what its configuration says, what its source and its build tools offer.
+docs/probes.md is made from this table.
+
+What an object or the image shows by itself needs no probe: `__pfx_` symbols, sizes of entries (by relocations and
+DWARF), endbr64 before the call to __fentry__, tables of runtime constants, sections that only some kernels have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+CLEARS_LATE = "clears-late-relocations"
+DELAYED_OBJTOOL = "delayed-objtool"
+MODULE_COMMON = "module-common"
+MODPOST_MODULES = "modpost-modules"
+INDIRECT_BRANCHES = "indirect-branch-tracking"
+TEXT_POKE = "text-poke"
+
+# By these the module writes into its own code (data/livepatch/main.c).
+TEXT_POKE_SYMBOLS = ("text_poke", "text_poke_sync", "text_mutex")
+
+MODULE_COMMON_SOURCE = "scripts/module-common.c"
+MODPOST_SOURCE = "scripts/mod/modpost.c"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a kernel can be asked.
+
+    config      the lines of its .config
+    has_symbol  whether vmlinux defines a symbol
+    source      text of a file of its source tree, None where it has no such file
+    objtool     kbuild's objtool command for a unit of a module, empty where it runs none
+    """
+
+    config: frozenset[str]
+    has_symbol: Callable[[str], bool]
+    source: Callable[[str], str | None]
+    objtool: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One question: its name, what is looked at, what follows from a yes, since when kernels say yes (for people)."""
+
+    name: str
+    looks_at: str
+    then: str
+    since: str
+    test: Callable[[Evidence], bool]
+
+
+def is_delayed(objtool: tuple[str, ...]) -> bool:
+    """Whether objtool runs on vmlinux.o, not on each built-in object, by its command for a unit of a module."""
+    return "--link" in objtool
+
+
+def for_builtin(objtool: tuple[str, ...]) -> tuple[str, ...]:
+    """objtool's command for a built-in unit, from the one for a unit of a module, where it is delayed."""
+    return tuple(word for word in objtool if word != "--module")
+
+
+def _modpost_letters(evidence: Evidence) -> str:
+    found = re.search(r'getopt\(argc, argv, "([^"]+)"\)', evidence.source(MODPOST_SOURCE) or "")
+    return found.group(1) if found else ""
+
+
+PROBES = (
+    Probe(
+        CLEARS_LATE,
+        "symbol `clear_relocate_add` in vmlinux",
+        "the module does not clear what was relocated for a target module when that goes: the kernel does, and finds "
+        "fault with places that are clear already",
+        "6.3",
+        lambda e: e.has_symbol("clear_relocate_add"),
+    ),
+    Probe(
+        DELAYED_OBJTOOL,
+        "`--link` in kbuild's objtool command for units of modules",
+        "kbuild runs objtool on vmlinux.o; here it runs on each built-in object, with the same options without "
+        "`--module`",
+        "5.19, where CONFIG_X86_KERNEL_IBT or CONFIG_LTO_CLANG is set",
+        lambda e: is_delayed(e.objtool),
+    ),
+    Probe(
+        MODULE_COMMON,
+        "`scripts/module-common.c` in the source",
+        "it is compiled and linked beside `.mod.c`: vermagic, retpoline and `.orc_header` are in it",
+        "6.12",
+        lambda e: e.source(MODULE_COMMON_SOURCE) is not None,
+    ),
+    Probe(
+        MODPOST_MODULES,
+        "the letters of getopt() in `scripts/mod/modpost.c` have M",
+        "modpost is given -M (modules are enabled)",
+        "6.11",
+        lambda e: "M" in _modpost_letters(e),
+    ),
+    Probe(
+        INDIRECT_BRANCHES,
+        "CONFIG_X86_KERNEL_IBT=y in the configuration",
+        "a pointer to a function of the kernel that patched code newly takes must lead to endbr64, and not to one that "
+        "is sealed at boot (`.ibt_endbr_seal` of vmlinux)",
+        "5.18",
+        lambda e: "CONFIG_X86_KERNEL_IBT=y" in e.config,
+    ),
+    Probe(
+        TEXT_POKE,
+        "symbols " + ", ".join(f"`{name}`" for name in TEXT_POKE_SYMBOLS) + " in vmlinux",
+        "the module can write into its own code: constants that the kernel writes when it boots, and what must be "
+        "cleared when a target module goes; without them such patches are refused",
+        "5.5",
+        lambda e: all(map(e.has_symbol, TEXT_POKE_SYMBOLS)),
+    ),
+)
+
+
+def probe(evidence: Evidence) -> frozenset[str]:
+    """The names of the probes that a kernel answers with yes."""
+    return frozenset(p.name for p in PROBES if p.test(evidence))

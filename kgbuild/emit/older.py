@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a finished patch module says of itself: read back from its tables and its note, for patches that come after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kgbuild.analysis.ontop import Older, Patched
+from kgbuild.emit.extract import NOTE_SECTION
+from kgbuild.emit.readback import ModuleFile, read_module
+from kgbuild.emit.verify import read_note
+from kgbuild.errors import UserError
+
+
+def read_older(data: bytes, path: str) -> Older:
+    """A module that kgbuild made, from its bytes. Raises UserError for any other file."""
+    machine = int.from_bytes(data[18:20], "little")  # any: the build-ids decide
+    module = read_module(data, path, machine)
+    note = _note(module)
+    try:
+        functions = [Patched(f["object"], f["name"], f["sympos"]) for f in note["functions"]]
+        states = {s["id"]: s["version"] for s in note.get("states", ())}
+        kernel = f"{note['kernel']['name']} ({note['kernel']['version']})"
+        build_ids = dict(note["build_ids"])
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"its note is not understood: {error!r}", place=path, remedy="give modules that kgbuild made"
+        ) from error
+    flag = module.object_bytes("kgbuild_replace")
+    if flag is None or len(flag) != 4:
+        raise UserError("it does not say whether it replaces older patches", place=path, remedy="build it anew")
+    name = _name(module)
+    if not name:
+        raise UserError("it does not say its name", place=path, remedy="build it anew")
+    return Older(name, kernel, build_ids, frozenset(functions), flag != bytes(4), states, bool(note.get("callbacks")))
+
+
+def _note(module: ModuleFile) -> dict[str, Any]:
+    section = module.section(NOTE_SECTION)
+    note = read_note(section.data)[0] if section is not None else None
+    return note or {}
+
+
+def _name(module: ModuleFile) -> str:
+    """The module's own name: its file may have another."""
+    section = module.section(".modinfo")
+    for item in section.data.split(b"\0") if section is not None else ():
+        if item.startswith(b"name="):
+            return item[5:].decode("utf-8", "replace")
+    return ""

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Puts the questions of analysis/probes.py to a kernel in the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.probes import Evidence, probe
+from kgbuild.host.units import read_module_objtool
+from kgbuild.model import Kernel
+
+
+def probe_kernel(kernel: Kernel, image: KernelImage) -> frozenset[str]:
+    """The names of the probes that this kernel answers with yes. Raises ToolError where its units can't be read."""
+
+    def source(path: str) -> str | None:
+        file = Path(kernel.source) / path
+        return file.read_text(errors="replace") if file.is_file() else None
+
+    return probe(
+        Evidence(
+            frozenset(kernel.config.read_text().splitlines()),
+            lambda name: bool(image.named(name)),
+            source,
+            read_module_objtool(kernel.units),
+        )
+    )

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A third of the cases on a newer kernel: IBT, call padding, runtime constants, objtool on vmlinux.o, no relocations in
+vmlinux. Built by the real command, and booted on two CPUs."""
+
+from __future__ import annotations
+
+import pytest
+
+from kgbuild.emit.extract import THUNK
+from kgbuild.emit.readback import read_module
+from kgbuild.host.acquire import ensure_kernel
+from kgbuild.host.image import load_image
+from kgbuild.host.probes import probe_kernel
+from kgbuild.host.vm import TestRun, run_vm
+from kgbuild.model import Kernel, SilentProgress
+from tests.kernel.conftest import (
+    HERE,
+    NEWER_NAME,
+    Built,
+    Case,
+    build_cases,
+    check_report,
+    check_works,
+    kgbuild,
+    load_cases,
+    make_guest_files,
+)
+from tests.kernel.test_boot import SCHEMA
+
+CASES = load_cases(HERE / "cases" / "newer.toml")
+
+
+@pytest.fixture(scope="session")
+def newer() -> Kernel:
+    """The newer kernel, from the cache or fetched."""
+    return ensure_kernel(NEWER_NAME, progress=SilentProgress())
+
+
+@pytest.fixture(scope="session")
+def built(newer: Kernel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
+    """Every case, built."""
+    return build_cases(CASES, f"{newer.id.name}={newer.id.version}", tmp_path_factory.mktemp("newer"))
+
+
+@pytest.fixture(scope="session")
+def booted(newer: Kernel, built: dict[str, Built], tmp_path_factory: pytest.TempPathFactory) -> TestRun:
+    """One boot for all of them."""
+    files = make_guest_files(newer, tmp_path_factory.mktemp("guest-newer"))
+    modules = sorted({name for case in CASES for name in case.list("modules")})
+    runs = [b.run for b in built.values()]
+    return run_vm(newer, runs, progress=SilentProgress(), timeout=1200, files=files, modules=modules, smp=2)
+
+
+def test_it_is_another_kind_of_kernel(newer: Kernel, kernel: Kernel) -> None:
+    assert probe_kernel(newer, load_image(newer)) > probe_kernel(kernel, load_image(kernel))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_report(case: Case, built: dict[str, Built]) -> None:
+    check_report(built[case.name], SCHEMA)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_works(case: Case, built: dict[str, Built], booted: TestRun) -> None:
+    check_works(built[case.name], booted)
+
+
+def test_the_guest_as_a_whole(booted: TestRun) -> None:
+    assert booted.findings == ()
+    assert booted.verdict
+
+
+def test_pointers_lead_through_thunks(built: dict[str, Built]) -> None:
+    """What the emulated CPU does not enforce: see verify's V29 for what it would."""
+    symbols = read_module(built["pointers"].module.read_bytes(), "livepatch-pointers.ko", 62).symbols
+    thunks = {s.name for s in symbols if s.name.startswith(THUNK)}
+    assert thunks == {f"{THUNK}nr_running", f"{THUNK}get_iowait_time"}
+
+
+def test_verify_accepts_them(newer: Kernel, built: dict[str, Built]) -> None:
+    for name in ("fork", "dcache", "pointers", "vfat"):
+        ran = kgbuild("verify", built[name].module, "--kernel", f"{newer.id.name}={newer.id.version}")
+        assert ran.status == 0, ran.stdout
+
+
+def test_padding_is_counted_with_its_function(built: dict[str, Built]) -> None:
+    (unit,) = built["proc-version"].report["units"]
+    assert unit["parity"]["total"] == 2  # version_proc_show, proc_version_init

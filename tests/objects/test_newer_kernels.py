@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What code of newer kernels holds: constants that the kernel writes when it boots, padding before each function,
+endbr64 where an indirect branch may go."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from kgbuild.analysis.diff import compute_changes
+from kgbuild.arch import arch_of
+from kgbuild.emit.readback import ModuleFile, read_module
+from kgbuild.emit.verify_branches import check_constants, check_pointers
+from kgbuild.emit.verify_code import Code
+from kgbuild.model import Finding
+from tests.objects.kernel import Patched, close_text, make_module
+from tests.toolchain import compile_text, pair_flags, view
+
+ARCH = arch_of(62)
+PLACEHOLDER = (0x0123456789ABCDEF).to_bytes(8, "little")
+
+CONSTANTS = r"""
+#define CONSTANT(sym) ({ u64 r_; asm("mov %1, %0\n1:\n.pushsection runtime_ptr_" #sym ",\"a\"\n" \
+    ".long 1b - 8 - .\n.popsection" : "=r"(r_) : "i"(0x0123456789abcdefull)); r_; })
+#define SHIFTED(x, sym) ({ u32 r_ = (x); asm("shrl $12, %k0\n1:\n.pushsection runtime_shift_" #sym ",\"a\"\n" \
+    ".long 1b - 1 - .\n.popsection" : "+r"(r_)); r_; })
+"""
+VARIABLES = 'u64 table_base = 7, other_base = 9; int table_shift = 3; section(".init.data") u64 early_base = 5;'
+
+
+def module_of(p: Patched) -> ModuleFile:
+    """The finished module, read back; with a .modinfo, without which it is none."""
+    from kgbuild.elf.read import read
+    from kgbuild.elf.write import OutSection, write
+    from kgbuild.emit.extract import Identity, extract
+    from kgbuild.emit.inject import inject
+
+    out = extract(p.closure, Identity(bytes(20), True, "{}"))
+    out.sections.append(OutSection(".modinfo", 1, 2, bytearray(b"license=GPL\0")))
+    return read_module(inject(read(write(out))), "small.ko", 62)
+
+
+# -- constants -------------------------------------------------------------------------------------------------------
+
+
+def test_constants_become_rows_of_a_table() -> None:
+    p = close_text(
+        CONSTANTS
+        + """
+        int first(int x)
+        {
+            int y = source(x) + CONSTANT(table_base);
+        #ifdef PATCHED
+            y += 3;
+        #endif
+            return y + SHIFTED(x, table_shift);
+        }
+        """,
+        beside=[VARIABLES],
+    )
+    assert not p.closure.refusals
+    assert sorted(p.closure.constants) == ["table_base", "table_shift"]
+    make_module(p.closure)
+    module = module_of(p)
+    assert not [s.name for s in module.sections if s.name.startswith("runtime_")]
+    data = module.object_bytes("kgbuild_constants")
+    symbol = module.global_symbols["kgbuild_constants"][0]
+    assert data is not None
+    rows = list(struct.iter_unpack("<QQQ", data))
+    assert [size for _, _, size in rows] == [8, 1, 0] or [size for _, _, size in rows] == [1, 8, 0]
+    held = {}
+    for number, (_, _, size) in enumerate(rows[:-1]):
+        site, value = (module.at(symbol.shndx, 24 * number + field) for field in (0, 8))
+        assert site is not None and value is not None
+        place, bound = module.place_of(site), module.symbol_of(value)
+        assert place is not None and bound is not None
+        held[bound.name] = place[0].data[place[1] : place[1] + size]
+    assert held == {".klp.sym.vmlinux.table_base,0": PLACEHOLDER, ".klp.sym.vmlinux.table_shift,0": b"\x0c"}
+    assert list(check_constants(module, ARCH)) == []
+
+
+SWAPPED = """
+int first(int x)
+{
+#ifdef PATCHED
+    return source(x) + CONSTANT(other_base);
+#else
+    return source(x) + CONSTANT(table_base);
+#endif
+}
+"""
+
+
+def test_another_constant_is_a_change_though_the_code_is_the_same() -> None:
+    p = close_text(CONSTANTS + SWAPPED, beside=[VARIABLES])
+    ((change,),) = (u.changes.changed for u in p.closure.units)
+    assert change.reason.kind == "entry"
+    assert list(p.closure.constants) == ["other_base"]
+
+
+@pytest.mark.parametrize(("name", "code"), [("no_such", "K5-symbol"), ("early_base", "K6-init-memory")])
+def test_a_variable_that_can_not_be_read_is_a_refusal(name: str, code: str) -> None:
+    p = close_text(CONSTANTS + SWAPPED.replace("other_base", name), beside=[VARIABLES])
+    assert f"{code}:first" in p.refused
+
+
+def test_a_variable_that_is_too_small_is_a_refusal() -> None:
+    p = close_text(CONSTANTS + SWAPPED.replace("other_base", "table_shift"), beside=[VARIABLES])
+    assert "K5-symbol:first" in p.refused
+
+
+MOVED = r"""
+asm(".pushsection .sched.text, \"ax\"\n"
+    ".globl first\n.type first, @function\n"
+    "first: cmp $5, %edi\n\tje third\n\tmovabs $0x0123456789abcdef, %rax\n"
+    "1: .pushsection runtime_ptr_NAME, \"a\"\n.long 1b - 8 - .\n.popsection\n\tret\n"
+    ".size first, . - first\n"
+    ".globl second\n.type second, @function\n"
+    "second: .fill COUNT, 2, 0x9066\n\tret\n"
+    ".size second, . - second\n"
+    ".globl third\n.type third, @function\n"
+    "third: lea 3(%rdi), %eax\n\tret\n"
+    ".size third, . - third\n.popsection");
+"""
+
+
+@pytest.mark.parametrize(("name", "changed"), [("table_base", ["second"]), ("other_base", ["first", "second"])])
+def test_a_constant_behind_a_branch_that_gets_wider(name: str, changed: list[str]) -> None:
+    sides = [
+        view(compile_text(MOVED.replace("NAME", variable).replace("COUNT", count), *pair_flags()))
+        for variable, count in (("table_base", "10"), (name, "100"))
+    ]
+    found = compute_changes(*sides, "unit.c")
+    assert sorted(c.patched.name for c in found.changed) == changed
+
+
+# -- padding ---------------------------------------------------------------------------------------------------------
+
+PADDED = ("-fpatchable-function-entry=16,16",)
+
+
+def test_padding_is_no_trace_site() -> None:
+    """With padding before each function there is an entry for each, notrace or not, in __patchable_function_entries."""
+    text = """
+    NOTRACE int first(int x)
+    {
+    #ifdef PATCHED
+        return source(x) + 2;
+    #else
+        return source(x) + 1;
+    #endif
+    }
+    """
+    padded = close_text(text.replace("NOTRACE", "notrace"), flags=PADDED)
+    assert padded.refused == ["K4-not-traceable:first"]
+    traced = close_text(text.replace("NOTRACE", ""), flags=PADDED)
+    assert not traced.closure.refusals
+    assert [r.name for r in traced.closure.redirects] == ["first"]
+
+
+# -- endbr64 ---------------------------------------------------------------------------------------------------------
+
+BRANCHES = ("-fcf-protection=branch",)
+# objtool's table: functions whose endbr64 the kernel overwrites
+SEALED = """
+int sealed(int x) { return x + 5; }
+int open(int x) { return x + 6; }
+__attribute__((nocf_check)) notrace int bare(int x) { return x + 7; }
+asm(".pushsection .ibt_endbr_seal, \\"a\\"\\n.long sealed - .\\n.popsection");
+"""
+TAKES = """
+extern int sealed(int), open(int), bare(int);
+static noinline int quiet(int x) { return source(x) * 3; }
+int second(int x) { return quiet(x) + sealed(x) + open(x) + bare(x); }
+#ifdef PATCHED
+static int (*table[2])(int) = { TARGET, TARGET };
+int first(int x) { int (*volatile f)(int) = TARGET; return f(x) + READ_ONCE(table[x & 1])(x); }
+#else
+int first(int x) { return source(x); }
+#endif
+"""
+
+
+def take(target: str, tracked: bool = True) -> Patched:
+    return close_text(TAKES.replace("TARGET", target), beside=[SEALED], flags=BRANCHES, tracked=tracked)
+
+
+def pointer_findings(p: Patched) -> list[Finding]:
+    """What verify says of the module's pointers, by the facts of the kernel that it is for."""
+    module = module_of(p)
+
+    def lacks(name: str, export: bool) -> str:
+        plain = name if export else name.removeprefix(".klp.sym.vmlinux.").rpartition(",")[0]
+        symbols = [s for s in p.image.named(plain) if s.is_function]
+        bad = [s for s in symbols if p.image.read(s.value, 4) != ENDBR or s.value in p.image.sealed]
+        return plain if bad else ""
+
+    return list(check_pointers(module, ARCH, Code(module, ARCH).instructions, lacks))
+
+
+ENDBR = bytes.fromhex("f30f1efa")
+
+
+def test_the_kernel_is_what_the_tests_say() -> None:
+    image = take("open").image
+    assert {n for n in ("sealed", "open", "bare", "quiet") if image.named(n)[0].value in image.sealed} == {"sealed"}
+    begin = {n for n in ("sealed", "open", "bare", "quiet") if image.read(image.named(n)[0].value, 4) == ENDBR}
+    assert begin == {"sealed", "open"}
+
+
+@pytest.mark.parametrize("target", ["sealed", "quiet"])
+def test_a_pointer_leads_through_one_thunk(target: str) -> None:
+    p = take(target)
+    assert not p.closure.refusals
+    module = module_of(p)
+    thunks = [s for s in module.symbols if s.name.startswith("kgbuild_thunk_")]
+    assert [s.name for s in thunks] == [f"kgbuild_thunk_{target}"]
+    code = module.sections[thunks[0].shndx]
+    assert code.data == ENDBR + b"\xe9" + bytes(4)
+    jump = module.at(code.index, 5)
+    bound = module.symbol_of(jump) if jump is not None else None
+    assert bound is not None and bound.name == f".klp.sym.vmlinux.{target},0"
+    to_thunk = [row for rows in module.relocs.values() for row in rows if module.place_of(row) == (code, 0)]
+    assert len(to_thunk) == 3  # one in the code, two in the table
+    assert pointer_findings(p) == []
+
+
+@pytest.mark.parametrize("target", ["sealed", "quiet"])
+def test_without_a_thunk_verify_finds_each_pointer(target: str) -> None:
+    assert len(pointer_findings(take(target, tracked=False))) == 3
+
+
+def test_a_pointer_to_what_begins_with_endbr64_is_as_it_was() -> None:
+    p = take("open")
+    assert not p.closure.refusals
+    assert not p.closure.thunks
+    assert pointer_findings(p) == []
+
+
+def test_a_function_without_endbr64_of_another_unit_is_a_refusal() -> None:
+    assert take("bare").refused == ["K21-endbr:bare"]

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One case: a program, a change, and whether the program that was patched does what a patched program does.
+
+Four runs of the same calls are held against each other, in pairs that must be equal whatever the change is:
+
+- **cold**: the program is patched before its first call; nothing has happened, so all state is the initial one. It must
+  do what the patched source does, freshly compiled.
+- **warm**: calls, then the patch, then more calls. It must do what the *reference* does: one program that holds both
+  versions of all that changed, compiled without optimisation, and switches at that point. Variables of both are one.
+
+Two more runs guard the harness itself: the reference that is switched at once must do what the freshly compiled program
+does, or the generator has made something that C leaves undefined.
+
+State that one of the two objects does not have (a variable that is only written, or never) can't be carried over by a
+live patch. In the warm run the reference gives such a variable its initial value at the switch. Where several static
+locals of a unit have one name and the objects have fewer of them than the source, it can't be told which are meant, and
+the warm run is left out.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kgbuild.analysis.closure import Closure
+from kgbuild.elf.consts import STT
+from kgbuild.elf.object import Object
+from tests.torture.machine import FLAGS, Image, Job, compile_c, link, run_jobs
+from tests.torture.patching import BadModule, Patch, Running, load, make_patch
+from tests.torture.program import FLAG, Program, flat, reference, shared
+
+SAME, UNCHANGED, REFUSED, WRONG, SKIPPED, HARNESS = "same", "unchanged", "refused", "WRONG", "skipped", "HARNESS"
+CALLS = 24
+
+
+@dataclass
+class Result:
+    """How a case ended, with the refusal codes, or what was wrong; `warm` says what became of the warm run."""
+
+    end: str
+    codes: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+    warm: str = ""
+    members: int = 0
+    roles: list[str] = field(default_factory=list)
+
+
+def run_case(running: Running, after: Program, seed: int, sabotage: Callable[[Closure], None] | None = None) -> Result:
+    """Patch the running program into `after` and compare."""
+    patch = make_patch(running, after, sabotage)
+    if patch.refusals:
+        return Result(REFUSED, patch.codes, [f"{r.code} {r}" for r in patch.refusals])
+    fresh = link(running.folder, [patch.objects.get(n, o) for n, o in running.objects.items()], "fresh")
+    text = reference(running.program, after)
+    compile_c(running.folder, text, "reference.c", "reference.o", [f for f in FLAGS if f not in _TRACED] + ["-O0"])
+    oracle = link(running.folder, [running.folder / "reference.o"], "reference")
+    try:
+        loaded = load(patch.module, running.image, running.exports) if patch.module else None
+    except BadModule as error:
+        return Result(WRONG, facts=[f"the kernel would not take the module: {error}"])
+    entries = [n for n in after.entries() if n in running.image.symbols]
+    first, then = calls(entries, f"{seed} first"), calls(entries, f"{seed} then")
+    resets, undecided = lost_state(running.program, after, patch)
+
+    def patched(before: list[tuple[str, int, int]]) -> Job:
+        job = Job()
+        job.load(running.image)
+        job.map(loaded.pieces if loaded else [])
+        _call(job, running.image, before)
+        for place, code in loaded.jumps if loaded else []:
+            job.write(place, code, code=True)
+        _call(job, running.image, then)
+        return job
+
+    def switched(before: list[tuple[str, int, int]]) -> Job:
+        job = Job()
+        job.load(oracle)
+        _call(job, oracle, before)
+        job.write(oracle.address(FLAG), b"\1\0\0\0")
+        for symbol in (s for name in resets for s in oracle.symbols.get(name, ())):
+            job.write(symbol.value, oracle.initial(symbol))
+        _call(job, oracle, then)
+        return job
+
+    compiled = Job()
+    compiled.load(fresh)
+    _call(compiled, fresh, then)
+    jobs = [compiled, switched([]), patched([]), switched(first), patched(first)]
+    new, at_once, cold, turned, warm = run_jobs(jobs)
+    return _judge(patch, (new, at_once, cold, turned, warm), bool(undecided), bool(resets))
+
+
+_TRACED = ("-pg", "-mfentry", "-mrecord-mcount", "-O2")
+
+
+def _judge(patch: Patch, runs: tuple[list[str], ...], undecided: bool, resets: bool) -> Result:
+    new, at_once, cold, turned, warm = runs
+    members = patch.closure.members.values() if patch.closure is not None else ()
+    result = Result(SAME if patch.module else UNCHANGED, members=len(members))
+    result.roles = sorted(
+        {m.role for m in members} | ({"several units"} if len({m.unit for m in members}) > 1 else set())
+    )
+    result.warm = "left out" if undecided else "with state lost" if resets else "whole"
+    if "signal 14" in new[-1] + at_once[-1] + turned[-1]:
+        return Result(SKIPPED, facts=["takes too long"])
+    if at_once != new or not new[-1].endswith("E 0") or not turned[-1].endswith("E 0"):
+        return Result(HARNESS, facts=[_difference("reference", at_once, "freshly compiled", new), turned[-1]])
+    if cold != new:
+        result.end = WRONG
+        result.facts.append("cold: " + _difference("patched", cold, "freshly compiled", new))
+    if warm[:CALLS] != turned[:CALLS]:
+        return Result(HARNESS, facts=[_difference("program", warm, "reference", turned)])
+    if warm != turned and not undecided:
+        result.end = WRONG
+        result.facts.append("warm: " + _difference("patched", warm, "reference", turned))
+    return result
+
+
+def _difference(one: str, left: list[str], other: str, right: list[str]) -> str:
+    at = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
+    shown = [lines[at] if at < len(lines) else "nothing" for lines in (left, right)]
+    return f"call {at}: {one} {shown[0]!r}, {other} {shown[1]!r}"
+
+
+def calls(entries: list[str], seed: str) -> list[tuple[str, int, int]]:
+    rng = random.Random(seed)
+    return [(rng.choice(entries), rng.randrange(40), rng.randrange(200)) for _ in range(CALLS)]
+
+
+def _call(job: Job, image: Image, made: list[tuple[str, int, int]]) -> None:
+    for name, a, b in made:
+        job.call(image.address(name), a, b)
+
+
+# -- state that is lost ------------------------------------------------------------------------------------------------
+
+
+def lost_state(before: Program, after: Program, patch: Patch) -> tuple[list[str], list[str]]:
+    """(variables, by their name in the reference, that one of the objects does not have as state; names of which that
+    can't be told)."""
+    resets: list[str] = []
+    undecided: list[str] = []
+    for number, unit in enumerate(before.units):
+        if unit.name not in patch.objects:
+            continue
+        other = after.units[number]
+        theirs = {(f.name, v.name): v for f in other.functions + after.header for v in f.locals}
+        theirs |= {("", v.name): v for v in other.variables}
+        mine = {(f.name, v.name): v for f in unit.functions + before.header for v in f.locals}
+        mine |= {("", v.name): v for v in unit.variables if v.static}
+        for (function, name), v in mine.items():
+            twin = theirs.get((function, name))
+            if twin is None or v.const or not shared(v, twin):
+                continue
+            wanted = [sum(n == name for _, n in side) for side in (mine, theirs)]
+            there = [_writable(obj, name) for obj in (patch.before[unit.name], patch.after[unit.name])]
+            if there in (wanted, [0, 0]):
+                continue  # carried over, or of no consequence in either
+            if wanted == [1, 1] or 0 in there:
+                resets.append(flat(unit, name, function))
+            else:
+                undecided.append(name)
+    return resets, undecided
+
+
+def _writable(obj: Object, name: str) -> int:
+    """How many variables of a name an object has, the compiler's numbers aside."""
+    pattern = re.compile(rf"{re.escape(name)}(\.\d+)?")
+    return sum(
+        s.type == STT.OBJECT and bool(pattern.fullmatch(s.name)) and obj.sections[s.shndx].writable
+        for s in obj.iter_symbols()
+        if 0 < s.shndx < len(obj.sections)
+    )
+
+
+def describe(before: Program, after: Program, folder: Path) -> None:
+    """Write both programs out, for a person."""
+    from tests.torture.program import render
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, unit in enumerate(before.units):
+        (folder / f"{unit.name}").write_text(render(before, unit))
+        (folder / f"{unit.name}.patched").write_text(render(after, after.units[number]))

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The harness held to account: what is right passes, and closures that are spoilt on purpose are found wrong."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kgbuild.analysis.closed import Closure, Member
+from kgbuild.analysis.resolve import KLP, Bound
+from tests.torture.case import REFUSED, SAME, UNCHANGED, WRONG, Result, run_case
+from tests.torture.change import change
+from tests.torture.generate import generate
+from tests.torture.patching import BadModule, load, make_patch, start
+from tests.torture.program import Function, Program, Unit, Variable, reference, render
+from tests.torture.shrink import shrink
+
+NOINLINE = ["noinline"]
+
+
+def program(*units: Unit, flags: tuple[str, ...] = ()) -> Program:
+    return Program(flags, list(units))
+
+
+def two_units() -> Program:
+    """Static functions and variables of one name in both; a notrace function with a caller in each."""
+    units = []
+    for letter, by in (("a", "3"), ("b", "7")):
+        helper = Function("helper", "plain", 10, attributes=list(NOINLINE))
+        helper.body = ["barrier();", f"r = r * {by} + source(a);", "count += r;", "trace(count);"]
+        entry = Function(f"entry_{letter}0", "entry", 100, static=False)
+        entry.body = ["r += helper(a, b);", "r += deep(r, a);"]
+        other = Function(f"entry_{letter}1", "entry", 100, static=False)
+        other.body = ["r ^= helper(b, a) + count;"]
+        units.append(Unit(f"{letter}.c", [Variable("count", "u32", ["0"])], [helper, entry, other]))
+    deep = Function("deep", "plain", 5, static=False, attributes=["noinline", "notrace"])
+    deep.body = ["barrier();", "r = source(r) + a * 3;"]
+    units[0].functions.append(deep)
+    return program(*units)
+
+
+def edited(before: Program, unit: int, name: str, body: Callable[[list[str]], list[str]]) -> Program:
+    after = copy.deepcopy(before)
+    (f,) = [f for f in after.units[unit].functions if f.name == name]
+    f.body = body(f.body)
+    return after
+
+
+def attempt(folder: Path, before: Program, after: Program, sabotage: Callable[[Closure], None] | None = None) -> Result:
+    return run_case(start(folder, before), after, 1, sabotage)
+
+
+def drop_redirect(name: str) -> Callable[[Closure], None]:
+    def spoil(closure: Closure) -> None:
+        (gone,) = [r for r in closure.redirects if r.name == name]
+        closure.redirects.remove(gone)
+
+    return spoil
+
+
+def test_callers_in_both_units_come_along(tmp_path: Path) -> None:
+    before = two_units()
+    after = edited(before, 0, "deep", lambda body: [*body, "r += 5;"])
+    result = attempt(tmp_path, before, after)
+    assert (result.end, result.facts) == (SAME, [])
+    assert "pulled" in result.roles and "several units" in result.roles
+
+
+@pytest.mark.parametrize("name", ["entry_a0", "entry_b0"])
+def test_a_caller_that_does_not_come_along_is_found(tmp_path: Path, name: str) -> None:
+    before = two_units()
+    after = edited(before, 0, "deep", lambda body: [*body, "r += 5;"])
+    result = attempt(tmp_path, before, after, drop_redirect(name))
+    assert result.end == WRONG
+    assert any("cold" in f for f in result.facts) and any("warm" in f for f in result.facts)
+
+
+@pytest.mark.parametrize("symbol", ["helper", "count"])
+def test_the_other_symbol_of_the_name_is_found(tmp_path: Path, symbol: str) -> None:
+    """A unit's own static is bound by its position; another position is another unit's."""
+    before = two_units()
+    after = edited(before, 1, "entry_b1", lambda body: [*body, "r += 1 + count;"])
+
+    def spoil(closure: Closure) -> None:
+        keys = [key for key, b in closure.bound.items() if b.name == symbol]
+        assert len(keys) == 1 and closure.bound[keys[0]].sympos in (1, 2)
+        bound = closure.bound[keys[0]]
+        closure.bound[keys[0]] = replace(bound, sympos=3 - bound.sympos)
+
+    assert attempt(tmp_path, before, after).end == SAME
+    assert attempt(tmp_path, before, after, spoil).end == WRONG
+
+
+def test_a_variable_in_two_places_is_found(tmp_path: Path) -> None:
+    """State that comes along as a copy is state that the rest of the program does not see."""
+    before = two_units()
+    after = edited(before, 0, "entry_a1", lambda body: [*body, "r += 1 + count;"])
+
+    def spoil(closure: Closure) -> None:
+        (key,) = [key for key, b in closure.bound.items() if b.name == "count"]
+        del closure.bound[key]
+        atom = closure.units[key[0]].changes.patched.atoms[key[1]]
+        closure.members[key] = Member(key[0], atom, "data", "spoilt")
+
+    assert attempt(tmp_path, before, after, spoil).end == WRONG
+
+
+def test_a_function_that_stays_old_is_found(tmp_path: Path) -> None:
+    before = two_units()
+    after = edited(before, 0, "helper", lambda body: [*body, "r += 9;"])
+    after = edited(after, 1, "helper", lambda body: [*body, "r += 11;"])
+
+    def spoil(closure: Closure) -> None:
+        assert [r.name for r in closure.redirects] == ["helper", "helper"]
+        closure.redirects.pop()
+
+    assert attempt(tmp_path, before, after).end == SAME
+    assert attempt(tmp_path, before, after, spoil).end == WRONG
+
+
+def test_a_write_to_read_only_memory_is_found(tmp_path: Path) -> None:
+    """A static that nothing wrote to lies in .rodata; written there instead of in the new one it faults."""
+    level = Variable("level", "u32", ["3"])
+    read = Function("get", "plain", 10, attributes=list(NOINLINE), body=["barrier();", "r += READ_ONCE(level);"])
+    entry = Function("entry_a0", "entry", 100, static=False, body=["r += get(a, b);"])
+    before = program(Unit("a.c", [level], [read, entry]))
+    after = edited(before, 0, "entry_a0", lambda body: [*body, "level = a;"])
+    assert attempt(tmp_path, before, after).end == SAME
+
+    def spoil(closure: Closure) -> None:
+        key = next(key for key, m in closure.members.items() if m.atom.name == "level")
+        unit = closure.units[key[0]]
+        del closure.members[key]
+        old = next(a for a in unit.changes.original.data if a.name == "level")
+        binding = unit.parity.bindings[old.id]
+        closure.bound[key] = Bound("level", KLP, "vmlinux", 0, binding.address, "spoilt")
+
+    result = attempt(tmp_path, before, after, spoil)
+    assert result.end == WRONG and "signal 11" in result.facts[0]
+
+
+def test_a_function_without_a_site_can_not_be_redirected(tmp_path: Path) -> None:
+    before = two_units()
+    after = edited(before, 0, "deep", lambda body: [*body, "r += 5;"])
+
+    def spoil(closure: Closure) -> None:
+        number, deep = next((m.unit, m.atom) for m in closure.members.values() if m.atom.name == "deep")
+        closure.redirects[0] = replace(closure.redirects[0], unit=number, atom=deep, name="deep", sympos=0)
+
+    result = attempt(tmp_path, before, after, spoil)
+    assert result.end == WRONG and "no ftrace site" in result.facts[0]
+
+
+def test_a_position_that_is_not_there_is_no_module(tmp_path: Path) -> None:
+    before = two_units()
+    running = start(tmp_path, before)
+    after = edited(before, 1, "entry_b1", lambda body: [*body, "r += 1;"])
+
+    def spoil(closure: Closure) -> None:
+        (key,) = [key for key, b in closure.bound.items() if b.name == "helper"]
+        closure.bound[key] = replace(closure.bound[key], sympos=0)
+
+    patch = make_patch(running, after, spoil)
+    with pytest.raises(BadModule, match="helper,0 among 2"):
+        load(patch.module, running.image, running.exports)
+
+
+def test_what_has_no_right_patch_is_refused(tmp_path: Path) -> None:
+    before = two_units()
+    after = copy.deepcopy(before)
+    after.units[0].variables[0].init = ["4"]
+    result = attempt(tmp_path, before, after)
+    assert (result.end, result.codes) == (REFUSED, ["K1-data"])
+
+
+def test_nothing_to_patch(tmp_path: Path) -> None:
+    before = two_units()
+    after = copy.deepcopy(before)
+    after.units[0].functions.reverse()
+    assert attempt(tmp_path, before, after).end == UNCHANGED
+
+
+def test_spoilt_closures_of_random_programs_are_found(tmp_path: Path) -> None:
+    """Without one of its redirections a random patch does something else, unless nothing that was called depends on
+    it."""
+    ends = []
+    for seed in range(1, 13):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        before = generate(seed)
+        running = start(folder, before)
+        after, _ = change(before, seed)
+
+        def spoil(closure: Closure) -> None:
+            closure.redirects.pop()
+
+        ends.append(run_case(running, after, seed, spoil).end)
+    assert ends.count(WRONG) >= 4, ends
+
+
+def test_programs_come_from_their_seed_alone() -> None:
+    for seed in (3, 4, 5):
+        one, other = generate(seed), generate(seed)
+        assert [render(one, u) for u in one.units] == [render(other, u) for u in other.units]
+        assert change(one, seed)[1] == change(other, seed)[1]
+        assert reference(one, change(one, seed)[0]) == reference(other, change(other, seed)[0])
+    assert render(generate(3), generate(3).units[0]) != render(generate(4), generate(4).units[0])
+
+
+def test_shrinking_keeps_what_fails() -> None:
+    before = generate(7)
+    after, _ = change(before, 7)
+    kept = {s for _, f in after.functions() for s in f.body}
+    needed = max((s for _, f in before.functions() for s in f.body if s in kept), key=len)
+
+    def fails(pair: tuple[Program, Program]) -> bool:
+        return all(any(needed in f.body for _, f in p.functions()) for p in pair)
+
+    small = shrink((before, after), fails)
+    assert fails(small)
+    assert sum(len(f.body) for _, f in small[0].functions()) == 1

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What becomes of older patches when a new one is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from kgbuild.analysis.ontop import Older, Patched, active, check_kernel, put_on_top
+
+F, G, H = (Patched("vmlinux", name, 0) for name in "fgh")
+IN_MODULE = Patched("af_key", "f", 2)
+
+
+def older(name: str, *functions: Patched, replace: bool = True, states: Mapping[int, int] | None = None) -> Older:
+    return Older(name, "debian:x", {"vmlinux": "aa"}, frozenset(functions), replace, states or {})
+
+
+def codes(*args: object, **options: object) -> list[str]:
+    return sorted(r.code for r in put_on_top(*args, **options).refusals)  # type: ignore[arg-type]
+
+
+def test_one_that_replaces_leaves_nothing_before_it() -> None:
+    a, b, c = older("a", F), older("b", G, replace=False), older("c", H)
+    assert active([a, b]) == (a, b)
+    assert active([a, b, c]) == (c,)
+    assert active([]) == ()
+
+
+def test_a_cumulative_patch_loses_nothing() -> None:
+    found = put_on_top("new", [F, G, H], {}, True, [older("a", F), older("b", G, replace=False)], [])
+    assert not found.taken_back
+    assert not found.refusals
+
+
+def test_each_function_that_is_lost_is_named() -> None:
+    found = put_on_top("new", [F], {}, True, [older("a", F, G, IN_MODULE)], [])
+    assert [str(t.function) for t in found.taken_back] == ["af_key:f", "g"]
+    assert [(r.code, r.symbol) for r in found.refusals] == [("L2-taken-back", "af_key:f"), ("L2-taken-back", "g")]
+
+
+def test_what_was_replaced_already_is_not_lost_again() -> None:
+    assert codes("new", [G], {}, True, [older("a", F), older("b", G)], []) == []
+
+
+@pytest.mark.parametrize(("drop", "left"), [(["g"], ["af_key:f"]), (["f"], ["g"]), (["af_key:f", "vmlinux:g"], [])])
+def test_drop(drop: list[str], left: list[str]) -> None:
+    found = put_on_top("new", [F], {}, True, [older("a", F, G, IN_MODULE)], drop)
+    assert [r.symbol for r in found.refusals] == left
+    assert not found.unused
+
+
+def test_a_drop_of_what_is_kept_is_unused() -> None:
+    assert put_on_top("new", [F], {}, True, [older("a", F)], ["f", "nix"]).unused == ("f", "nix")
+
+
+def test_stacked_on_the_same_function() -> None:
+    found = put_on_top("new", [F, H], {}, False, [older("a", F, G)], [])
+    assert [(t.function, t.how) for t in found.taken_back] == [(F, "covered")]
+    assert [r.code for r in found.refusals] == ["L3-covered"]
+    assert codes("new", [H], {}, False, [older("a", F, G)], []) == []
+
+
+def test_the_position_is_part_of_a_function() -> None:
+    """c_start is three functions of vmlinux."""
+    first, third = Patched("vmlinux", "c_start", 1), Patched("vmlinux", "c_start", 3)
+    assert codes("new", [third], {}, False, [older("a", first)], []) == []
+    assert codes("new", [third], {}, True, [older("a", first)], []) == ["L2-taken-back"]
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "replace", "refused"),
+    [
+        ({1: 2}, {1: 2}, True, False),
+        ({1: 3}, {1: 2}, True, False),
+        ({1: 1}, {1: 2}, True, True),
+        ({}, {1: 2}, True, True),
+        ({}, {1: 2}, False, False),
+        ({1: 1}, {1: 2}, False, True),
+        ({9: 1}, {}, True, False),
+    ],
+)
+def test_states(mine: dict[int, int], theirs: dict[int, int], replace: bool, refused: bool) -> None:
+    """As klp_is_patch_compatible() decides."""
+    functions = [F] if replace else [G]
+    found = codes("new", functions, mine, replace, [older("a", F, states=theirs)], [])
+    assert found == (["L4-state"] if refused else [])
+
+
+def test_names_differ() -> None:
+    assert codes("a", [F], {}, True, [older("a", F)], []) == ["L5-name"]
+    assert codes("n", [F], {}, True, [older("a", F), older("a", F)], []) == ["L5-name"]
+
+
+def test_another_kernel() -> None:
+    assert check_kernel([older("a", F)], {"vmlinux": "aa"}) == []
+    assert [r.code for r in check_kernel([older("a", F)], {"vmlinux": "bb"})] == ["L1-kernel"]
+    assert check_kernel([older("a", F)], {"af_key": "bb"}) == []
