@@ -40,6 +40,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--allow-unproven", multiple=True, metavar="NAME", help="Accept a unit or function as it is."),
         click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type."),
         options.against_option,
+        options.oot_options,
     ):
         command = option(command)
     return command
@@ -66,6 +67,8 @@ def _analyse(
         pull=limits["pull"],
         against=limits["against"],
         make_index=True,
+        oot=limits["oot"],
+        oot_modules=limits["oot_modules"],
     )
     state = Build()
     state.tell = lambda topic: show(out, state, topic)
