@@ -135,8 +135,24 @@ class _Closer(Redirects):
         if self.world.tracked:
             note_thunks(self.c, self.world)
         self._note_debug()
+        self._forget_dropped()
         self.c.warnings += map(str, sorted(self.c.dropped_keys))
         return self.c
+
+    def _forget_dropped(self) -> None:
+        """What only entries that were left out refer to is not bound to."""
+        if not self.c.dropped or self.c.refusals:
+            return
+        used = {
+            (number, ref.atom)
+            for number, atom in ((m.unit, m.atom) for m in self.c.members.values())
+            for refs in (
+                self.c.units[number].changes.patched.refs(atom),
+                *(e.refs for e in self.c.entries(number, atom)),
+            )
+            for ref in refs
+        }
+        self.c.bound = {key: bound for key, bound in self.c.bound.items() if key in used}
 
     def _take_authors(self) -> None:
         """The callbacks and states that macros in the patched text ask for."""

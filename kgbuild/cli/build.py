@@ -18,6 +18,7 @@ from kgbuild.errors import KgbuildError
 if TYPE_CHECKING:
     from kgbuild.state import Build
 
+UNKNOWN = "W7-unknown"
 _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried", "carried"))
 
 
@@ -210,4 +211,6 @@ def _show_closure(out: Output, r: dict[str, Any]) -> None:
     for text in r["warnings"]:
         out.line("warning", text, style="yellow")
     for row in r["consistency"]:
+        if row["code"] == UNKNOWN and not out.verbose:
+            continue  # of every first build for a kernel; the report has it
         out.line("warning", f"{row['code']}  {row['fact']}; {row['remedy']}", style="yellow")
