@@ -110,6 +110,8 @@ def impact(
       kgbuild impact examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud --no-compile
     """
     if no_compile:
+        if limits["oot"] is not None or limits["oot_modules"]:
+            raise click.UsageError("an estimate is of the kernel's own code; leave out --no-compile or --oot")
         _estimate(patches, kernel_name, output, jobs, common, limits, every)
         return
     from kgbuild.cli.ui import show_error
@@ -255,7 +257,9 @@ def why(
             raise UserError("can't be read", place=str(path), remedy="name a patch")
     kernel = ensure_kernel(kernel_name, progress=quiet, offline=common.offline, jobs=jobs)
     cache = Cache()
-    key = answer_key(kernel, patches, limits)
+    # a directory of someone's own may change at any time: what is known of it is not kept
+    own = limits["oot"] is not None or limits["oot_modules"]
+    key = None if own else answer_key(kernel, patches, limits)
     answer = load_answer(cache, key)
     if answer is None:
         answer = _chains(_analyse(patches, kernel_name, jobs, common, quiet, limits))

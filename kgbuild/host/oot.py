@@ -153,7 +153,7 @@ def _check_made(folder: Path, modules: Mapping[str, Path], images: Mapping[str, 
 
 def _units_of(kernel: Kernel, source: Path, digest: str, cache: Cache) -> list[UnitCommand]:
     """`kbuild_units`, kept by all that it depends on."""
-    inputs = ["oot-units-1", kernel.id.build_id, str(kernel.source), str(kernel.build), kernel.cc, digest]
+    inputs = ["oot-units-2", kernel.id.build_id, str(kernel.source), str(kernel.build), kernel.cc, digest]
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
     stored = cache.get(key)
     if stored is None:
@@ -167,7 +167,8 @@ def kbuild_units(kernel: Kernel, folder: Path) -> Iterator[UnitCommand]:
     """How kbuild compiles each unit of a directory with modules. Names are relative to it; it must be without build
     products, since make says nothing about what is there already. Raises ToolError where make fails.
     """
-    environment = {**load_environment(kernel.build), "KBUILD_MODULES": "1", "KBUILD_EXTMOD": str(folder)}
+    # the top Makefile empties VPATH for external modules: makefiles are not looked for in the source tree then
+    environment = {**load_environment(kernel.build), "VPATH": "", "KBUILD_MODULES": "1", "KBUILD_EXTMOD": str(folder)}
     tree = str(kernel.source)
     argv = ["make", "-rR", "-n", "-k", "--trace", "-I", tree, "-f", f"{tree}/scripts/Makefile.build"]
     argv += [f"obj={folder}", f"M={folder}", "need-modorder=1"]

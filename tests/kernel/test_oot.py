@@ -170,6 +170,13 @@ def test_impact_and_why(tree: Tree, kernel_name: str) -> None:
     assert (ran.status, "kg_helper" in ran.stdout) == (0, True), ran.stderr
 
 
+def test_no_estimate(tree: Tree, kernel_name: str) -> None:
+    given = ("--kernel", kernel_name, "--oot", tree.source, "--oot-module", tree.modules["kg_pair"])
+    ran = kgbuild("impact", tree.patches / "header.patch", *given, "--no-compile")
+    assert ran.status == 2
+    assert "--no-compile" in ran.stderr
+
+
 def no_makefile(tree: Tree, folder: Path) -> list[Path | str]:
     return ["--oot", folder, "--oot-module", tree.modules["kg_pair"]]
 
@@ -206,7 +213,7 @@ def another_unit(tree: Tree, folder: Path) -> list[Path | str]:
 def the_kernels(tree: Tree, folder: Path, kernel: Kernel | None = None) -> list[Path | str]:
     assert kernel is not None and kernel.modules is not None
     del folder
-    return ["--oot", tree.source, "--oot-module", next(iter(sorted(kernel.modules.rglob("af_key.ko"))))]
+    return ["--oot", tree.source, "--oot-module", next(iter(sorted(kernel.modules.rglob("af_key.ko*"))))]
 
 
 def other_kernel(tree: Tree, folder: Path) -> list[Path | str]:
