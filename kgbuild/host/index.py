@@ -361,6 +361,26 @@ class Index:
         for row in self._rows(f"{_FUNCTION} ORDER BY f.id"):
             yield _as_function(row)
 
+    def functions_of(self, object_name: str, source: str) -> list[tuple[Function, tuple[Name, ...]]]:
+        """Functions of a translation unit with all their names, by address; of a module with several units, where the
+        index does not know which function is whose, those of the module."""
+        test = "o.name = ? AND (u.source = ?" + (")" if object_name == VMLINUX else " OR f.unit IS NULL)")
+        rows = self._rows(f"{_FUNCTION} WHERE {test} ORDER BY f.address, f.id", (object_name, source))
+        names: dict[int, list[Name]] = {}
+        for row in self._rows(
+            "SELECT s.function, s.name, s.bind, s.sympos, s.exported, s.family FROM symbols s WHERE s.function IN "
+            "(SELECT f.id FROM functions f JOIN objects o ON o.id = f.object LEFT JOIN units u ON u.id = f.unit "
+            f"WHERE {test}) ORDER BY s.rowid",
+            (object_name, source),
+        ):
+            names.setdefault(row[0], []).append(_as_name(row))
+        return [(_as_function(row), tuple(names.get(row[0], ()))) for row in rows]
+
+    def unit_offsets(self, source: str) -> list[int]:
+        """Offsets in vmlinux's .debug_info of the units of a source file."""
+        rows = self._rows("SELECT dwarf FROM units WHERE dwarf IS NOT NULL AND source = ? ORDER BY dwarf", (source,))
+        return [offset for (offset,) in rows]
+
     def dwarf_unit(self, number: int) -> int | None:
         """Offset of a function's unit in vmlinux's .debug_info, where there is one."""
         rows = self._rows("SELECT u.dwarf FROM functions f JOIN units u ON u.id = f.unit WHERE f.id = ?", (number,))
