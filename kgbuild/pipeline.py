@@ -15,7 +15,7 @@ from typing import Any
 from kgbuild import __version__
 from kgbuild.analysis.author import leave_out, read_author
 from kgbuild.analysis.callgraph import CallGraph
-from kgbuild.analysis.closure import UnitResult, close
+from kgbuild.analysis.closure import Closure, UnitResult, close
 from kgbuild.analysis.config import check_config
 from kgbuild.analysis.diff import Changes, compute_changes
 from kgbuild.analysis.exports import parse_symvers
@@ -536,9 +536,7 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
         targets = _identities(b)
         clear = bool(targets) and CLEARS_LATE not in b.features
         constants = bool(b.closure.constants)
-        if (clear or constants) and TEXT_POKE not in b.features:
-            fact = f"writing into the module's code needs {', '.join(TEXT_POKE_SYMBOLS)}, and the kernel lacks one"
-            raise Refused([Refusal("K2-special", ", ".join(b.closure.constants or b.closure.targets), fact)])
+        check_writing(b.closure, clear, b.features)
         defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
         defines += ["KGBUILD_CONSTANTS"] * constants
         defines += ["KGBUILD_CALLBACKS"] * bool(b.closure.callbacks) + ["KGBUILD_STATES"] * bool(b.closure.states)
@@ -553,6 +551,13 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
             keep = options.keep / "2-link"
             keep.mkdir(parents=True, exist_ok=True)
         b.module = link_module(b.kernel, cache, output, name, b.features, defines, keep)
+
+
+def check_writing(closure: Closure, clear_late: bool, features: frozenset[str]) -> None:
+    """Raise Refused (K2-special) where the module has to write into its own code, and this kernel has no way to."""
+    if (clear_late or closure.constants) and TEXT_POKE not in features:
+        fact = f"writing into the module's code needs {', '.join(TEXT_POKE_SYMBOLS)}, and the kernel lacks one"
+        raise Refused([Refusal("K2-special", ", ".join(closure.constants or closure.targets), fact)])
 
 
 def _record(b: Build, image: KernelImage, own: list[Key], options: Options) -> Record:
