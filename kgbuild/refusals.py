@@ -199,7 +199,7 @@ _TABLE = [
     Rule("K6-init-memory", "Nothing may refer to init or exit memory.", "avoid this reference in the patch"),
     Rule(
         "K7-export",
-        "Exports, initcalls, module parameters and tracepoints can't be added.",
+        "Exports, initcalls and tracepoints can't be added.",
         "leave the new declaration out of the patch",
     ),
     Rule(
