@@ -18,6 +18,7 @@ from kgbuild.errors import KgbuildError
 if TYPE_CHECKING:
     from kgbuild.state import Build
 
+UNKNOWN = "W7-unknown"
 _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried", "carried"))
 
 
@@ -73,6 +74,7 @@ _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried
 )
 @options.against_option
 @click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type; recorded.")
+@options.oot_options
 @options.common_options
 def build(
     patches: tuple[Path, ...],
@@ -94,6 +96,8 @@ def build(
     allow_unproven: tuple[str, ...],
     allow_type: tuple[str, ...],
     against: tuple[Path, ...],
+    oot: Path | None,
+    oot_modules: tuple[Path, ...],
     common: options.Common,
 ) -> None:
     """Build a live patch module from PATCHES, applied in order, for one exact kernel.
@@ -121,9 +125,11 @@ def build(
         pull,
         on_top_of,
         frozenset(drop),
-        against,
+        against=against,
         backend=backend or "",
         directory=emit_module is not None,
+        oot=oot,
+        oot_modules=oot_modules,
     )
     state = Build()
     state.tell = lambda topic: show(out, state, topic)
@@ -153,7 +159,8 @@ def build(
         )
     if emit_module is not None:
         out.line("module", f"{emit_module}  make -C KDIR M={emit_module.resolve()}")
-    out.line("next", f"kgbuild vm {output} --kernel {kernel_name}")
+    loaded = "".join(f" --oot-module {path}" for path in oot_modules)
+    out.line("next", f"kgbuild vm {output} --kernel {kernel_name}{loaded}")
 
 
 def show(out: Output, state: Build, topic: str) -> None:
@@ -219,4 +226,6 @@ def _show_closure(out: Output, r: dict[str, Any]) -> None:
     for text in r["warnings"]:
         out.line("warning", text, style="yellow")
     for row in r["consistency"]:
+        if row["code"] == UNKNOWN and not out.verbose:
+            continue  # of every first build for a kernel; the report has it
         out.line("warning", f"{row['code']}  {row['fact']}; {row['remedy']}", style="yellow")

@@ -40,6 +40,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--allow-unproven", multiple=True, metavar="NAME", help="Accept a unit or function as it is."),
         click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type."),
         options.against_option,
+        options.oot_options,
     ):
         command = option(command)
     return command
@@ -66,6 +67,8 @@ def _analyse(
         pull=limits["pull"],
         against=limits["against"],
         make_index=True,
+        oot=limits["oot"],
+        oot_modules=limits["oot_modules"],
     )
     state = Build()
     state.tell = lambda topic: show(out, state, topic)
@@ -107,6 +110,8 @@ def impact(
       kgbuild impact examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud --no-compile
     """
     if no_compile:
+        if limits["oot"] is not None or limits["oot_modules"]:
+            raise click.UsageError("an estimate is of the kernel's own code; leave out --no-compile or --oot")
         _estimate(patches, kernel_name, output, jobs, common, limits, every)
         return
     from kgbuild.cli.ui import show_error
@@ -252,7 +257,9 @@ def why(
             raise UserError("can't be read", place=str(path), remedy="name a patch")
     kernel = ensure_kernel(kernel_name, progress=quiet, offline=common.offline, jobs=jobs)
     cache = Cache()
-    key = answer_key(kernel, patches, limits)
+    # a directory of someone's own may change at any time: what is known of it is not kept
+    own = limits["oot"] is not None or limits["oot_modules"]
+    key = None if own else answer_key(kernel, patches, limits)
     answer = load_answer(cache, key)
     if answer is None:
         answer = _chains(_analyse(patches, kernel_name, jobs, common, quiet, limits))

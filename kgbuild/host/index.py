@@ -43,8 +43,12 @@ SELECT f.id FROM sections s JOIN functions f ON f.section = s.id AND f.object = 
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from kgbuild.analysis.dwarf5 import UnitFacts
+    from kgbuild.analysis.dwarf5 import Inlined, UnitFacts
     from kgbuild.elf.sections import Sections
+
+
+class NoBody(UserError):
+    """The name is that of a function which gcc inlined wherever it is called."""
 
 
 class IndexDamaged(ToolError):
@@ -409,7 +413,7 @@ class Index:
             everywhere, units = self._inlined_in(name, place)
             if everywhere:
                 more = f", and more in {units - _UNITS} other units" if units > _UNITS else ""
-                raise UserError(
+                raise NoBody(
                     f"has no body of its own: it is inlined into {', '.join(everywhere[:8])}{more}",
                     place=wanted,
                     remedy="ask about one of those",
@@ -434,6 +438,12 @@ class Index:
     def _inlined_in(self, name: str, place: str) -> tuple[list[str], int]:
         """Functions that one without a body was inlined into, of the unit `place` where that is one, else of the first
         units of vmlinux that mention it; and how many units do."""
+        found, units = self.inlinings(name, place, _UNITS)
+        return sorted({f"{one.into} ({source})" for source, one in found}), units
+
+    def inlinings(self, name: str, place: str = "", limit: int = 0) -> tuple[list[tuple[str, Inlined]], int]:
+        """Where a function was inlined: (source file, place), of the unit `place` where that is one, else of the first
+        `limit` units of vmlinux that mention it (0: all); and how many units do. Sorted by unit."""
         from kgbuild.analysis.dwarf5 import DwarfError, find_units, read_unit
 
         rows = self._rows("SELECT dwarf, source FROM units WHERE dwarf IS NOT NULL ORDER BY dwarf")
@@ -441,17 +451,17 @@ class Index:
             rows = [row for row in rows if row[1] == place or str(row[1]).endswith("/" + place)]
         if not rows:
             return [], 0
-        found: set[str] = set()
+        found: list[tuple[str, Inlined]] = []
         sources = {offset: str(source) for offset, source in rows}
         file = _vmlinux(self.kernel)
         try:
             mentioned = sorted(sources) if "." in place else find_units(file, name, sorted(sources))
-            for offset in mentioned[:_UNITS]:
+            for offset in mentioned[: limit or None]:
                 unit = read_unit(file, offset)
-                found |= {f"{one.into} ({sources[offset]})" for one in unit.inlined if one.callee == name}
+                found += [(sources[offset], one) for one in unit.inlined if one.callee == name]
         except DwarfError:
             return [], 0
-        return sorted(found), len(mentioned)
+        return found, len(mentioned)
 
     def _fits(self, function: Function, name: str, place: str, position: str) -> bool:
         if place:
