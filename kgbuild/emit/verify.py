@@ -37,7 +37,7 @@ from kgbuild.emit.readback import (
 )
 from kgbuild.emit.verify_branches import check_constants, check_counted_calls, check_pointers, module_lacks_endbr
 from kgbuild.emit.verify_code import Code, check_code, check_relocations, check_sections
-from kgbuild.emit.verify_kallsyms import Tables, as_livepatch, check_kallsyms, is_kallsyms, read_tables
+from kgbuild.emit.verify_kallsyms import Tables, as_livepatch, check_kallsyms, is_kallsyms, is_kgraft, read_tables
 from kgbuild.emit.verify_modules import Modules, Target, check_bound, check_objects, check_target, no_modules
 from kgbuild.emit.verify_proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
 from kgbuild.model import Finding
@@ -232,10 +232,13 @@ def check_modinfo(module: ModuleFile, name: str, facts: Facts) -> Iterator[Findi
     if facts.vermagic and found != [facts.vermagic]:
         yield finding("V2-vermagic", ".modinfo", f"has {', '.join(map(repr, found)) or 'none'}, not {facts.vermagic!r}")
     stem = name.removesuffix(".ko").replace("-", "_")
-    for key, value in (("livepatch", "Y"), ("license", "GPL"), ("name", stem)):
+    # a kernel with kGraft alone refuses modules that say they are live patches of the other kind
+    mark = [] if is_kgraft(module) else ["Y"]
+    for key, values in (("livepatch", mark), ("license", ["GPL"]), ("name", [stem])):
         found = info.get(key, [])
-        if found != [value]:
-            yield finding("V4-modinfo", ".modinfo", f"{key} is {', '.join(found) or 'missing'}, not {value}")
+        if found != values:
+            wanted = ", ".join(values) or "nothing"
+            yield finding("V4-modinfo", ".modinfo", f"{key} is {', '.join(found) or 'missing'}, not {wanted}")
     for key in ("depends", "alias"):
         values = [v for v in info.get(key, []) if v]
         if values:
@@ -332,7 +335,7 @@ def _check_backend(module: ModuleFile, tables: Tables, arch: Arch, facts: Facts)
     section = module.section(".note.kgbuild")
     note = read_note(section.data)[0] if section is not None else None
     stated = note.get("backend", "klp") if note is not None else None
-    own = "kallsyms" if is_kallsyms(module) else "klp"
+    own = "kgraft" if is_kgraft(module) else "kallsyms" if is_kallsyms(module) else "klp"
     if stated is not None and stated != own:
         yield finding("V1-identity", ".note.kgbuild", f"says the back end is {stated}, the module has {own}")
 

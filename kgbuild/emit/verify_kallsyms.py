@@ -56,6 +56,11 @@ class Tables:
     faults: tuple[Finding, ...] = ()
 
 
+def is_kgraft(module: ModuleFile) -> bool:
+    """Whether a module registers itself with kGraft."""
+    return any(s.name == "kgr_patch_kernel" for s in module.symbols)
+
+
 def is_kallsyms(module: ModuleFile) -> bool:
     """Whether a module has tables of this back end."""
     return any(name in module.global_symbols for name in (SYMBOLS, SITES, RANGES))

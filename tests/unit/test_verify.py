@@ -370,6 +370,7 @@ SPOILERS: list[tuple[str, Callable[[Small], object]]] = [
     ("V4-modinfo", swap_info("livepatch=Y", "livepatch=N")),
     ("V4-modinfo", swap_info("license=GPL", "license=Proprietary")),
     ("V4-modinfo", swap_info("name=livepatch_small", "name=other")),
+    ("V4-modinfo", lambda m: m.undefined("kgr_patch_kernel")),
     ("V4-modinfo", swap_info("depends=", "depends=ext4")),
     ("V4-modinfo", swap_info("depends=", "alias=net-pf-1")),
     ("V5-crc", lambda m: m.versions.update(__fentry__=1)),
