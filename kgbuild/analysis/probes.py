@@ -26,6 +26,10 @@ LOOKUP_EXPORTED = "lookup-exported"
 KPROBES = "kprobes"
 EACH_PLAIN = "each-symbol-plain"
 LIVEPATCH = "livepatch"
+REGISTERS = "registers-first"
+KLP_CALLBACKS = "livepatch-callbacks"
+KLP_STATES = "livepatch-states"
+KLP_ARCH = "livepatch-arch-sections"
 KGRAFT = "kgraft"
 
 # By these the module writes into its own code (data/livepatch/main.c).
@@ -34,6 +38,8 @@ TEXT_POKE_SYMBOLS = ("text_poke", "text_poke_sync", "text_mutex")
 MODULE_COMMON_SOURCE = "scripts/module-common.c"
 MODPOST_SOURCE = "scripts/mod/modpost.c"
 LIVEPATCH_SOURCE = "kernel/livepatch/core.c"
+LIVEPATCH_HEADER = "include/linux/livepatch.h"
+LIVEPATCH_ARCH = "arch/x86/kernel/livepatch.c"
 KGRAFT_HEADER = "include/linux/kgraft.h"
 KALLSYMS_HEADER = "include/linux/kallsyms.h"
 
@@ -142,6 +148,35 @@ PROBES = (
         "the back ends klp and kallsyms can be used, where the rest of what they need is there",
         "4.0",
         lambda e: "CONFIG_LIVEPATCH=y" in e.config,
+    ),
+    Probe(
+        KLP_CALLBACKS,
+        "`struct klp_callbacks` in `include/linux/livepatch.h`",
+        "the back ends klp and kallsyms can be used: in a callback it is seen that a target module is the right one",
+        "4.15",
+        lambda e: "struct klp_callbacks " in (e.source(LIVEPATCH_HEADER) or ""),
+    ),
+    Probe(
+        KLP_STATES,
+        "`struct klp_state` in `include/linux/livepatch.h`",
+        "patches may have states",
+        "5.5",
+        lambda e: "struct klp_state " in (e.source(LIVEPATCH_HEADER) or ""),
+    ),
+    Probe(
+        REGISTERS,
+        "`klp_register_patch` in `include/linux/livepatch.h`",
+        "the patch is registered before it is enabled, and can't replace others: --no-replace (object level only)",
+        "4.0 to 5.0",
+        lambda e: "klp_register_patch(" in (e.source(LIVEPATCH_HEADER) or ""),
+    ),
+    Probe(
+        KLP_ARCH,
+        "`.klp.arch.` in `arch/x86/kernel/livepatch.c`",
+        "entries for code with livepatch relocations move from `.altinstructions` and `.parainstructions` to "
+        "`.klp.arch.OBJECT.SECTION`, so that the kernel writes alternatives behind the relocations (object level only)",
+        "4.7 to 5.7",
+        lambda e: ".klp.arch." in (e.source(LIVEPATCH_ARCH) or ""),
     ),
     Probe(
         KGRAFT,

@@ -5,7 +5,16 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.probes import KGRAFT, KLP_RELOCATIONS, KPROBES, LIVEPATCH, LOOKUP_EXPORTED, PROBES, TEXT_POKE
+from kgbuild.analysis.probes import (
+    KGRAFT,
+    KLP_CALLBACKS,
+    KLP_RELOCATIONS,
+    KPROBES,
+    LIVEPATCH,
+    LOOKUP_EXPORTED,
+    PROBES,
+    TEXT_POKE,
+)
 from kgbuild.emit.backends import BACKENDS, choose_backend
 from kgbuild.refusals import Refused
 
@@ -24,7 +33,7 @@ def test_the_one_asked_for_is_taken_where_the_kernel_can(name: str) -> None:
 
 @pytest.mark.parametrize("way", [KPROBES, LOOKUP_EXPORTED])
 def test_one_way_to_look_names_up_is_enough(way: str) -> None:
-    assert choose_backend("kallsyms", frozenset({way, TEXT_POKE, LIVEPATCH}), "k").name == "kallsyms"
+    assert choose_backend("kallsyms", frozenset({way, TEXT_POKE, LIVEPATCH, KLP_CALLBACKS}), "k").name == "kallsyms"
 
 
 def test_without_kprobes_and_export_it_says_which_back_end_would_do() -> None:

@@ -28,6 +28,8 @@ NEW = Evidence(
         probes.MODPOST_SOURCE: GETOPT.format("ei:MmnT:to:au:WwENd:"),
         probes.MODULE_COMMON_SOURCE: "#include <linux/module.h>",
         probes.KALLSYMS_HEADER: EACH.format(""),
+        probes.LIVEPATCH_HEADER: "struct klp_callbacks {\nstruct klp_state {\nint klp_register_patch(struct klp_patch *);\n",
+        probes.LIVEPATCH_ARCH: 'strncmp(".klp.arch.", name, 10)',
         probes.KGRAFT_HEADER: "struct kgr_patch {\n",
         probes.LIVEPATCH_SOURCE: "\t\tif (sym->st_shndx != SHN_LIVEPATCH) {\n",
     }.get,
@@ -54,7 +56,13 @@ def test_a_newer_one_says_yes_to_all() -> None:
         ("config", {probes.INDIRECT_BRANCHES, probes.LIVEPATCH}),
         ("has_symbol", {probes.CLEARS_LATE, probes.TEXT_POKE}),
         ("objtool", {probes.DELAYED_OBJTOOL}),
-        ("source", {probes.MODULE_COMMON, probes.MODPOST_MODULES, probes.KLP_RELOCATIONS, probes.EACH_PLAIN}),
+        (
+            "source",
+            {
+                *(probes.MODULE_COMMON, probes.MODPOST_MODULES, probes.KLP_RELOCATIONS, probes.EACH_PLAIN),
+                *(probes.KLP_CALLBACKS, probes.KLP_STATES, probes.REGISTERS, probes.KLP_ARCH),
+            },
+        ),
         ("exported", {probes.LOOKUP_EXPORTED}),
     ],
 )

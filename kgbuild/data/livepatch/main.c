@@ -5,7 +5,8 @@
  *
  * KGBUILD_TARGETS is defined for patches of loadable modules, KGBUILD_CLEAR_LATE for those on kernels that do not clear
  * late relocations themselves (before 6.3), KGBUILD_CONSTANTS where patched code holds runtime constants (since 6.11),
- * KGBUILD_CALLBACKS and KGBUILD_STATES for patches whose author wrote some, KGBUILD_KALLSYMS for the back end kallsyms.
+ * KGBUILD_REGISTERS on kernels before 5.1 (never booted), KGBUILD_CALLBACKS and KGBUILD_STATES for patches whose author
+ * wrote some, KGBUILD_KALLSYMS for the back end kallsyms.
  *
  * Before anything is patched the running kernel's build-id is compared with the one the patch was made for: two
  * kernels of one version string can differ, and a live patch for one would corrupt the other.
@@ -347,6 +348,36 @@ static int make_tables(void)
 	return make_states();
 }
 
+#ifdef KGBUILD_REGISTERS
+/* before 5.1 a patch is registered, then enabled; there is no atomic replace */
+static int __init enable_patch(void)
+{
+	int error = klp_register_patch(&kgbuild_patch);
+
+	if (error)
+		return error;
+	error = klp_enable_patch(&kgbuild_patch);
+	if (error)
+		WARN_ON(klp_unregister_patch(&kgbuild_patch));
+	return error;
+}
+
+static void unregister_patch(void)
+{
+	WARN_ON(klp_unregister_patch(&kgbuild_patch));
+}
+#else
+static int __init enable_patch(void)
+{
+	kgbuild_patch.replace = kgbuild_replace;
+	return klp_enable_patch(&kgbuild_patch);
+}
+
+static void unregister_patch(void)
+{
+}
+#endif
+
 static int __init kgbuild_init(void)
 {
 	int error = check_kernel();
@@ -356,8 +387,7 @@ static int __init kgbuild_init(void)
 	if (!error) {
 		write_constants();
 		kgbuild_patch.mod = THIS_MODULE;
-		kgbuild_patch.replace = kgbuild_replace;
-		error = klp_enable_patch(&kgbuild_patch);
+		error = enable_patch();
 	}
 	if (error) {
 		free_tables();
@@ -368,6 +398,7 @@ static int __init kgbuild_init(void)
 
 static void __exit kgbuild_exit(void)
 {
+	unregister_patch();
 	free_tables();
 	free_found();
 }

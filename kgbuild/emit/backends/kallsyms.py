@@ -19,13 +19,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kgbuild.analysis.probes import EACH_PLAIN, KPROBES, LIVEPATCH, LOOKUP_EXPORTED, TEXT_POKE, TEXT_POKE_SYMBOLS
+from kgbuild.analysis.probes import (
+    EACH_PLAIN,
+    KLP_ARCH,
+    KLP_CALLBACKS,
+    KPROBES,
+    LIVEPATCH,
+    LOOKUP_EXPORTED,
+    TEXT_POKE,
+    TEXT_POKE_SYMBOLS,
+)
 from kgbuild.analysis.proof import Key
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.arch.base import Arch
 from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.backends.base import Request
+from kgbuild.emit.backends.interface import REPLACED, check_interface, entry_size, interface_macros
 from kgbuild.emit.backends.tables import SITE_KINDS, Row, Site, Tables
 from kgbuild.emit.inject import PREFIX, RESOLVE_SECTION, patched_object, split_livepatch_name
 from kgbuild.emit.verify_modules import READ_AT_LOAD
@@ -51,6 +61,8 @@ class Kallsyms:
     def lacks(self, features: frozenset[str]) -> str:
         if LIVEPATCH not in features:
             return "it does not have CONFIG_LIVEPATCH"
+        if KLP_CALLBACKS not in features:
+            return "its livepatch interface has no callbacks (struct klp_callbacks)"
         if not {LOOKUP_EXPORTED, KPROBES} & features:
             return "it does not export kallsyms_lookup_name, and has no kprobes (CONFIG_KPROBES) to find it by"
         if TEXT_POKE not in features:
@@ -62,7 +74,7 @@ class Kallsyms:
         return (*_WRAPPER, *_WRAPPER_TARGETS) if targets else _WRAPPER
 
     def defines(self, features: frozenset[str]) -> tuple[str, ...]:
-        out = ["KGBUILD_KALLSYMS"]
+        out = ["KGBUILD_KALLSYMS", *interface_macros(features)]
         out += ["KGBUILD_LOOKUP_EXPORTED"] * (LOOKUP_EXPORTED in features)
         out += ["KGBUILD_EACH_PLAIN"] * (EACH_PLAIN in features)
         return tuple(out)
@@ -72,19 +84,25 @@ class Kallsyms:
         return ()
 
     def check(self, output: OutObject, request: Request) -> list[Refusal]:
-        replaced = list(_replaced_at_load(output, request.arch))
-        out = []
-        for section in output.sections:
-            for reloc in section.relocs:
-                fact = _fault(section, reloc, request, replaced)
-                if fact:
-                    name = _key(reloc.symbol)[1]
-                    place = _owner_of(output, section, reloc)
-                    out.append(Refusal("B2-deferred", place, f"refers to {name}, {fact}", name, section.name))
-        return out
+        own = check_interface(output, request.arch, request.features - {KLP_ARCH})
+        return own + check_deferred(output, request)
 
     def transform(self, output: OutObject, request: Request) -> OutObject:
         return _Transform(output, request).run()
+
+
+def check_deferred(output: OutObject, request: Request) -> list[Refusal]:
+    """Every reference that can't wait until init."""
+    replaced = list(_replaced_at_load(output, request.arch))
+    out = []
+    for section in output.sections:
+        for reloc in section.relocs:
+            fact = _fault(section, reloc, request, replaced)
+            if fact:
+                name = _key(reloc.symbol)[1]
+                place = _owner_of(output, section, reloc)
+                out.append(Refusal("B2-deferred", place, f"refers to {name}, {fact}", name, section.name))
+    return out
 
 
 def _is_deferred(reloc: OutReloc) -> bool:
@@ -135,19 +153,10 @@ def _replaced_at_load(output: OutObject, arch: Arch) -> Iterator[tuple[OutSectio
     """(section, start, end) of code that the loader may replace, by the tables that say how long it is."""
     for table in output.sections:
         spec = arch.special.get(table.name)
-        if spec is None or table.name not in (".altinstructions", ".parainstructions"):
+        if spec is None or table.name not in REPLACED:
             continue
         rows = {reloc.offset: reloc for reloc in table.relocs}
-        size = next(
-            (
-                n
-                for n, f in spec.fields.items()
-                if "length" in f and all(at in rows for at in range(0, len(table.data), n))
-            ),
-            0,
-        )
-        if not size and table.data:
-            raise ValueError(f"{table.name}: {len(table.data)} bytes are entries of no known size")
+        size = entry_size(table, arch)
         for base in range(0, len(table.data), size or 1):
             at, width = spec.fields[size]["length"]
             length = int.from_bytes(table.data[base + at : base + at + width], "little")

@@ -16,7 +16,7 @@ from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.elf.consts import STB
 from kgbuild.elf.write import OutObject, OutSymbol
 from kgbuild.emit.backends.base import Request
-from kgbuild.emit.backends.kallsyms import Kallsyms
+from kgbuild.emit.backends.kallsyms import Kallsyms, check_deferred
 from kgbuild.emit.extract import FUNC_ENTRY, FUNCS_SECTION
 from kgbuild.refusals import Refusal
 
@@ -60,7 +60,7 @@ class Kgraft(Kallsyms):
     def check(self, output: OutObject, request: Request) -> list[Refusal]:
         there = [_NOT_KNOWN[s.name] for s in output.sections if s.name in _NOT_KNOWN]
         out = [Refusal("B3-interface", "the patch", f"has {what}, and kGraft knows none") for what in there]
-        return out + super().check(output, request)
+        return out + check_deferred(output, request)
 
     def transform(self, output: OutObject, request: Request) -> OutObject:
         out = super().transform(output, request)

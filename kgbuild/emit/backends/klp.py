@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kgbuild.analysis.probes import KLP_RELOCATIONS, LIVEPATCH
+from kgbuild.analysis.probes import KLP_ARCH, KLP_CALLBACKS, KLP_RELOCATIONS, LIVEPATCH
 from kgbuild.analysis.proof import Key
 from kgbuild.elf.write import OutObject
 from kgbuild.emit.backends.base import Request
+from kgbuild.emit.backends.interface import check_interface, interface_macros, move_to_arch
 from kgbuild.refusals import Refusal
 
 
@@ -28,6 +29,8 @@ class Klp:
     def lacks(self, features: frozenset[str]) -> str:
         if LIVEPATCH not in features:
             return "it does not have CONFIG_LIVEPATCH"
+        if KLP_CALLBACKS not in features:
+            return "its livepatch interface has no callbacks (struct klp_callbacks)"
         return "" if KLP_RELOCATIONS in features else "it does not know livepatch relocations (SHN_LIVEPATCH)"
 
     def own_symbols(self, features: frozenset[str], targets: bool) -> tuple[str, ...]:
@@ -35,17 +38,16 @@ class Klp:
         return ()
 
     def defines(self, features: frozenset[str]) -> tuple[str, ...]:
-        del features
-        return ()
+        return interface_macros(features)
 
     def macros(self, functions: Sequence[Key]) -> tuple[str, ...]:
         del functions
         return ()
 
     def check(self, output: OutObject, request: Request) -> list[Refusal]:
-        del output, request
-        return []
+        return check_interface(output, request.arch, request.features)
 
     def transform(self, output: OutObject, request: Request) -> OutObject:
-        del request
+        if KLP_ARCH in request.features:
+            move_to_arch(output, request.arch)
         return output

@@ -56,6 +56,8 @@ long probe_kernel_read(void *dst, const void *src, size_t size);
 
 #define module_init(func) int patch_init(void) { return func(); }
 #define module_exit(func) void patch_exit(void) { func(); }
+#define WARN_ON(condition) do { if (condition) abort(); } while (0)
+#define MODULE_INFO(tag, text)
 #define MODULE_LICENSE(text)
 #define MODULE_DESCRIPTION(text)
 
