@@ -111,7 +111,7 @@ def make_record(
     """The record of a closure without refusals. `own` are symbols that the patch module's own code is bound to."""
     replaced = tuple(sorted(_replaced(closure, r, image_of) for r in closure.redirects))
     bound: dict[Key, Place] = {}
-    for b in sorted(closure.bound.values()):
+    for b in sorted([*closure.bound.values(), *closure.constants.values()]):
         key = (b.object, b.name, b.sympos)
         if b.how == KLP and (key not in bound or bound[key].proven):
             bound[key] = locate(image_of(b.object), *key, b.address, b.proof, not b.unproven)

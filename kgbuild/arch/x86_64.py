@@ -13,7 +13,7 @@ R_NONE, R_64, R_PC32, R_GOT32, R_PLT32, R_32, R_32S, R_PC64 = 0, 1, 2, 3, 4, 10,
 
 def decode(code: bytes) -> list[Instruction]:
     """Decode `code` from offset 0 to its end; targets are offsets in `code` (they may lie outside it)."""
-    from iced_x86 import Decoder, FlowControl
+    from iced_x86 import Decoder, FlowControl, OpKind
 
     unconditional = {
         FlowControl.UNCONDITIONAL_BRANCH,
@@ -31,7 +31,9 @@ def decode(code: bytes) -> list[Instruction]:
         flow = instruction.flow_control
         target: int | None = None
         place = size = 0
-        if flow in branches:
+        # not vmcall, vmmcall and syscall, whose flow is a call as well
+        branch = flow in branches and instruction.op0_kind == OpKind.NEAR_BRANCH64
+        if branch:
             constants = decoder.get_constant_offsets(instruction)
             target = instruction.near_branch_target - base
             place, size = offset + constants.immediate_offset, constants.immediate_size
@@ -46,8 +48,8 @@ def decode(code: bytes) -> list[Instruction]:
                 target,
                 place,
                 size,
-                flow in (FlowControl.CALL, FlowControl.INDIRECT_CALL),
-                flow in branches,
+                flow == FlowControl.INDIRECT_CALL or (branch and flow == FlowControl.CALL),
+                branch,
                 flow in unconditional,
                 instruction.mnemonic,
             )
@@ -98,7 +100,7 @@ def format_code(code: bytes, names: Mapping[int, str]) -> list[Formatted]:
     `names` says what the field at an offset means; it stands there instead of the number. Branches inside the code
     lead to `+0x12`, an offset in it.
     """
-    from iced_x86 import Decoder, FlowControl, Formatter, FormatterSyntax
+    from iced_x86 import Decoder, FlowControl, Formatter, FormatterSyntax, OpKind
 
     formatter = Formatter(FormatterSyntax.GAS)
     formatter.space_after_operand_separator = True
@@ -112,7 +114,7 @@ def format_code(code: bytes, names: Mapping[int, str]) -> list[Formatted]:
         at = i.ip - base
         named = [offset for offset in range(at, at + i.len) if offset in names]
         target = None
-        if i.flow_control in branches:
+        if i.flow_control in branches and i.op0_kind == OpKind.NEAR_BRANCH64:
             target = i.near_branch_target - base if not named else None
             operands = names[named[0]] if named else f"{target:+#x}"
         elif named:

@@ -4,6 +4,8 @@ vmlinux. Built by the real command, and booted on two CPUs."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from kgbuild.emit.extract import THUNK
@@ -70,8 +72,24 @@ def test_the_guest_as_a_whole(booted: TestRun) -> None:
     assert booted.verdict
 
 
+@pytest.mark.parametrize(
+    ("patch", "code", "text"),
+    [
+        # padding has an entry in __patchable_function_entries whether a function can be traced or not
+        ("bad/noinstr.patch", "K4-not-traceable", "irqentry_enter"),
+        ("cases/newer/no-endbr.patch", "K21-endbr", "ibt_save"),
+    ],
+)
+def test_refused(patch: str, code: str, text: str, newer: Kernel, tmp_path: Path) -> None:
+    name = f"{newer.id.name}={newer.id.version}"
+    ran = kgbuild("build", HERE / patch, "--kernel", name, "-o", tmp_path / "livepatch-refused.ko")
+    assert ran.status == 1
+    assert code in ran.stdout + ran.stderr and text in ran.stdout + ran.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_pointers_lead_through_thunks(built: dict[str, Built]) -> None:
-    """What the emulated CPU does not enforce: see verify's V29 for what it would."""
+    """What the emulated CPU does not enforce: see verify's V32 for what it would."""
     symbols = read_module(built["pointers"].module.read_bytes(), "livepatch-pointers.ko", 62).symbols
     thunks = {s.name for s in symbols if s.name.startswith(THUNK)}
     assert thunks == {f"{THUNK}nr_running", f"{THUNK}get_iowait_time"}

@@ -8,12 +8,16 @@ import struct
 
 import pytest
 
+from kgbuild.analysis.closed import Closure
 from kgbuild.analysis.diff import compute_changes
+from kgbuild.analysis.probes import TEXT_POKE
 from kgbuild.arch import arch_of
 from kgbuild.emit.readback import ModuleFile, read_module
 from kgbuild.emit.verify_branches import check_constants, check_pointers
 from kgbuild.emit.verify_code import Code
 from kgbuild.model import Finding
+from kgbuild.pipeline import check_writing
+from kgbuild.refusals import Refused
 from tests.objects.kernel import Patched, close_text, make_module
 from tests.toolchain import compile_text, pair_flags, view
 
@@ -108,6 +112,16 @@ def test_a_variable_that_can_not_be_read_is_a_refusal(name: str, code: str) -> N
 def test_a_variable_that_is_too_small_is_a_refusal() -> None:
     p = close_text(CONSTANTS + SWAPPED.replace("other_base", "table_shift"), beside=[VARIABLES])
     assert "K5-symbol:first" in p.refused
+
+
+def test_a_kernel_whose_code_can_not_be_written_to_is_a_refusal() -> None:
+    p = close_text(CONSTANTS + SWAPPED, beside=[VARIABLES])
+    check_writing(p.closure, False, frozenset({TEXT_POKE}))
+    with pytest.raises(Refused, match="K2-special  other_base"):
+        check_writing(p.closure, False, frozenset())
+    check_writing(Closure(p.closure.units), False, frozenset())
+    with pytest.raises(Refused):
+        check_writing(Closure(p.closure.units), True, frozenset())
 
 
 MOVED = r"""
@@ -240,3 +254,28 @@ def test_a_pointer_to_what_begins_with_endbr64_is_as_it_was() -> None:
 
 def test_a_function_without_endbr64_of_another_unit_is_a_refusal() -> None:
     assert take("bare").refused == ["K21-endbr:bare"]
+
+
+# -- instructions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["0f01d9", "0f01c1", "0f05"], ids=["vmmcall", "vmcall", "syscall"])
+def test_calls_of_a_hypervisor_or_the_kernel_are_no_branches(code: str) -> None:
+    (only,) = ARCH.decode(bytes.fromhex(code))
+    assert (only.target, only.is_call, only.is_branch) == (None, False, False)
+    (shown,) = ARCH.format(bytes.fromhex(code), {})
+    assert (shown.operands, shown.target) == ("", None)
+
+
+def test_a_change_behind_a_hypercall_is_seen_alone() -> None:
+    """Several functions of one section: what leaves a function without a relocation is searched for there."""
+    text = """
+    asm(".pushsection .sched.text, \\"ax\\"\\n"
+        ".globl first\\n.type first, @function\\n"
+        "first: vmmcall\\n\\tmov $COUNT, %eax\\n\\tret\\n.size first, . - first\\n"
+        ".globl second\\n.type second, @function\\nsecond: vmmcall\\n\\tret\\n.size second, . - second\\n"
+        ".popsection");
+    """
+    sides = [view(compile_text(text.replace("COUNT", n), *pair_flags())) for n in "34"]
+    assert [c.patched.name for c in compute_changes(*sides, "unit.c").changed] == ["first"]
+    assert [sides[0].refs(a) for a in sides[0].functions] == [(), ()]

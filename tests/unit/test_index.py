@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -14,7 +15,10 @@ import networkx
 import pytest
 
 from kgbuild.analysis.callgraph import CALLEES, CALLERS, reach, reach_with_ways
+from kgbuild.analysis.facts import compiler_facts
+from kgbuild.analysis.ipaclones import parse_ipa_clones
 from kgbuild.analysis.kinds import Kind
+from kgbuild.analysis.unitflags import Flag
 from kgbuild.errors import UserError
 from kgbuild.host import index_build
 from kgbuild.host.cache import Cache
@@ -179,6 +183,15 @@ def test_facts(index: Index, kernel: Kernel) -> None:
     text = "\n".join(render_facts(facts))
     assert "position 2" in text and "handlers" in text
     assert json.loads(json.dumps(facts_json(facts)))["function"]["name"] == "show"
+    # no build has compiled its unit: that is said, and nothing is compiled for it
+    assert facts.compiler is None and "no build has compiled its unit yet" in text
+    dump = parse_ipa_clones("Callgraph clone;show;1;a.c;1;1;open_other;2;a.c;1;1;inlining to\n")
+    flags = (Flag("-pg", "profiled", "DW_AT_producer"),)
+    known = replace(facts, compiler=compiler_facts(dump, ["show"], flags, [("a.c", 9, "HERE")]))
+    text = "\n".join(render_facts(known))
+    assert "into open_other (.ipa-clones)" in text and "-pg  profiled (DW_AT_producer)" in text
+    assert "a.c:9: HERE" in text
+    assert json.loads(json.dumps(facts_json(known)))["compiler"]["into"] == ["open_other"]
 
 
 def test_a_cycle_ends_and_depth_bounds(index: Index) -> None:

@@ -7,7 +7,10 @@ import random
 
 import pytest
 
+from kgbuild.analysis.facts import compiler_facts
 from kgbuild.analysis.ipaclones import COPIED, IpaClones, Place, describe, parse_ipa_clones
+from kgbuild.analysis.unitflags import PRODUCER, Flag
+from kgbuild.host.results import Result, unpack
 from tests.toolchain import CC, KERNEL_FLAGS, run, scratch
 
 NEW = """\
@@ -95,6 +98,23 @@ def test_damaged_texts_never_raise() -> None:
         for step in found.steps:
             found.history(step.result.name)
             found.inlined_into(step.source.name)
+
+
+def test_facts_of_one_function() -> None:
+    flags = (Flag("-pg", "profiled", PRODUCER),)
+    c = compiler_facts(parse_ipa_clones(NEW), ["three.constprop.0"], flags, [("u.c", 3, "HERE")])
+    assert [(m.name, m.of, m.how) for m in c.made] == [("three.constprop.0", "three", "constprop")]
+    assert [(m.name, m.how) for m in c.clones] == [("three.constprop.0.isra.0", "isra")]
+    assert c.complete and c.flags == flags and c.optimized == (("u.c", 3, "HERE"),)
+    c = compiler_facts(parse_ipa_clones(NEW[:-1]), ["small"], (), (), 1)
+    assert (c.into, c.into_count, c.holds_count, c.complete) == (("first",), 2, 0, False)
+
+
+def test_a_result_is_kept_whole() -> None:
+    for clones in ("", NEW, "\udcff;ü"):
+        made = Result(b"\x7fELF\0rest", clones, (("lib/a.c", 7, 'optimize("O3")'),))
+        assert unpack(made.packed) == made
+    assert unpack(None) is None
 
 
 UNIT = """
