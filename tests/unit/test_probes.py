@@ -28,7 +28,9 @@ NEW = Evidence(
         probes.MODPOST_SOURCE: GETOPT.format("ei:MmnT:to:au:WwENd:"),
         probes.MODULE_COMMON_SOURCE: "#include <linux/module.h>",
         probes.KALLSYMS_HEADER: EACH.format(""),
-        probes.LIVEPATCH_HEADER: "struct klp_callbacks {\nstruct klp_state {\nint klp_register_patch(struct klp_patch *);\n",
+        probes.LIVEPATCH_HEADER: (
+            "struct klp_callbacks {\nstruct klp_state {\nint klp_register_patch(struct klp_patch *);\n"
+        ),
         probes.LIVEPATCH_ARCH: 'strncmp(".klp.arch.", name, 10)',
         probes.KGRAFT_HEADER: "struct kgr_patch {\n",
         probes.LIVEPATCH_SOURCE: "\t\tif (sym->st_shndx != SHN_LIVEPATCH) {\n",
