@@ -39,6 +39,7 @@ class PatchSet:
     hunks    how many were applied
     refusals what can't be applied or may not be touched
     by_patch for each patch, the files it changes and those it skips
+    applied  path in the tree -> the patched text as its author wrote it
     """
 
     patches: tuple[ParsedPatch, ...]
@@ -47,6 +48,7 @@ class PatchSet:
     hunks: int
     refusals: tuple[Refusal, ...] = ()
     by_patch: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
+    applied: dict[str, Applied] = field(default_factory=dict, repr=False)
 
 
 def read_patches(paths: Sequence[Path]) -> list[ParsedPatch]:
@@ -114,7 +116,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
             if not file.hunks and file.kind != "new":
                 continue
             touched[path] = None
-            before = texts.get(path) or unpatched(_original(kernel, path) or b"")
+            before = texts.get(path) or unpatched(read_original(kernel, path) or b"")
             after = apply_file(before.text, file, path)
             if isinstance(after, list):
                 refusals += after
@@ -124,7 +126,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     files: dict[str, bytes] = {}
     detours = read_detours(kernel.units)
     for path, applied in texts.items():
-        original = _original(kernel, path)
+        original = read_original(kernel, path)
         if applied.text == original:
             continue
         refusals += check_includes(path, applied.text, original or b"")
@@ -143,6 +145,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
         hunks,
         tuple(refusals),
         tuple((tuple(t), tuple(p)) for t, p in by_patch),
+        texts,
     )
 
 
@@ -154,7 +157,7 @@ def _code_elsewhere(kernel: Kernel) -> Callable[[str], bool]:
     return lambda path: path in units or (path.endswith(".h") and str(Path(path).parent) in folders)
 
 
-def _original(kernel: Kernel, path: str) -> bytes | None:
+def read_original(kernel: Kernel, path: str) -> bytes | None:
     """The kernel's own text of a file; None where the patch creates it."""
     full = kernel.source / path
     return full.read_bytes() if full.is_file() else None
