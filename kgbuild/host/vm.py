@@ -37,7 +37,7 @@ from kgbuild.errors import ToolError, UserError
 from kgbuild.host import initramfs, kvm
 from kgbuild.host.older import guest_file, load_command, unload_command
 from kgbuild.host.run import remedy_for
-from kgbuild.host.targets import Targets, collect_targets, module_entries, read_targets, run_entries
+from kgbuild.host.targets import Targets, collect_targets, has_functions, module_entries, read_targets, run_entries
 from kgbuild.model import Finding, Kernel, Progress
 
 __all__ = ["PHASES", "CommandRun", "PatchRun", "PhaseRun", "TestRun", "run_vm"]
@@ -275,7 +275,7 @@ def _plan(number: int, patch: PatchRun, data: bytes, targets: Targets, older: Se
     }
     allowed = tuple(_pattern(text) for text in patch.allow_log)
     run = TargetRun(name, targets.names, targets.fixed, targets.cycled, targets.builtin, bool(patch.after))
-    return Plan(name, commands, allowed, tuple(patch.functions), run if targets.names else None)
+    return Plan(name, commands, allowed, tuple(patch.functions), run if targets.names else None, has_functions(data))
 
 
 def _pattern(text: str) -> re.Pattern[str]:
