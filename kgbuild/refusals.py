@@ -103,7 +103,8 @@ _TABLE = [
     Rule(
         "P12-too-many-units",
         "A header may change at most as many units as --max-units says.",
-        "raise --max-units, or move the change into .c files",
+        "raise --max-units, or move the change into .c files; new members of a structure: kgbuild remedy PATCH --code "
+        "K9-type-layout",
     ),
     Rule(
         "P13-macros",

@@ -70,6 +70,24 @@ def write_remedy(sources: Sequence[Source], refusals: Sequence[Refusal], codes: 
     return _Writer(sources).write([r for r in refusals if r.code in codes])
 
 
+def find_grown(sources: Sequence[Source]) -> list[str]:
+    """Structures whose members differ in the texts, by name: what K9-type-layout would be said of, where a header has
+    too many units to compile them all."""
+    names: dict[str, None] = {}
+    for source in sources:
+        before, after = mask(source.original), mask(source.patched)
+        for found in re.finditer(r"\bstruct\s+(\w+)\s*\{", after):
+            name = found.group(1)
+            old, new = struct_body(source.original, before, name), struct_body(source.patched, after, name)
+            if (
+                old is not None
+                and new is not None
+                and [m.normal for m in old.members] != [m.normal for m in new.members]
+            ):
+                names[name] = None
+    return sorted(names)
+
+
 class _Writer:
     def __init__(self, sources: Sequence[Source]) -> None:
         self.files = {s.path: _File(s, s.patched) for s in sources}

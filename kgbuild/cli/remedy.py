@@ -57,7 +57,7 @@ def remedy(
     Example:
       kgbuild remedy grow.patch --kernel debian:newest-6.1-cloud --code K9-type-layout -o grow-live.patch
     """
-    from kgbuild.analysis.remedy import render_diff, write_remedy
+    from kgbuild.analysis.remedy import TYPE, find_grown, render_diff, write_remedy
     from kgbuild.host.remedy import load_sources
     from kgbuild.pipeline import targets_of
     from kgbuild.state import Build, Options
@@ -68,12 +68,16 @@ def remedy(
     chosen = Options(jobs=jobs, offline=common.offline, max_units=max_units, max_pull=max_pull)
     state = Build()
     refusals = _refusals(patches, kernel_name, chosen, out, state)
+    sources = []
+    if state.kernel is not None and state.patches is not None:
+        sources = load_sources(state.kernel, state.patches, targets_of)
+    if TYPE in codes and {r.code for r in refusals} == {"P12-too-many-units"}:
+        # a header of everybody: what grows is seen in its text
+        refusals = [Refusal(TYPE, f"{s.path}: struct {n}", "", n) for s in sources for n in find_grown([s])] or refusals
     if missing := [code for code in codes if code not in {r.code for r in refusals}]:
         found = ", ".join(sorted({r.code for r in refusals})) or "nothing: kgbuild build makes a module of it"
         show_error(UserError(f"the patch is not refused for {', '.join(missing)}", remedy=f"it is refused for {found}"))
         raise click.exceptions.Exit(1)
-    assert state.kernel is not None and state.patches is not None
-    sources = load_sources(state.kernel, state.patches, {c.unit.source: targets_of(c.unit) for c, _ in state.parts})
     made = write_remedy(sources, refusals, codes)
     for note in made.notes:
         out.line("decide", note)

@@ -3,24 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from kgbuild.analysis.remedy import Source
+from kgbuild.host.kbuild import load_unit_commands
 from kgbuild.host.patches import PatchSet, find_includers, read_original
-from kgbuild.model import Kernel
+from kgbuild.model import Kernel, UnitCommand
 
 
-def load_sources(kernel: Kernel, patches: PatchSet, targets: Mapping[str, Sequence[str]]) -> list[Source]:
-    """The changed files. `targets` has the objects of each unit; a file that units include is part of theirs."""
+def load_sources(kernel: Kernel, patches: PatchSet, targets_of: Callable[[UnitCommand], Sequence[str]]) -> list[Source]:
+    """The changed files. `targets_of` tells the objects of a unit; a .c file that units include is part of theirs."""
     out = []
-    everywhere = sorted({target for names in targets.values() for target in names})
+    paths = [path for path in patches.applied if path.endswith(".c")]
+    commands = load_unit_commands(kernel, paths)
+    includers = find_includers(kernel, [path for path in paths if not commands.get(path)])
+    around = load_unit_commands(kernel, [unit for units in includers.values() for unit in units[:1]])
     for path, applied in patches.applied.items():
-        names = targets.get(path)
-        if names is None and path.endswith(".c") and len(everywhere) > 1:
-            units = find_includers(kernel, [path])[path]
-            names = next((targets[unit] for unit in units if unit in targets), None)
+        found = commands.get(path) or next((around[u] for u in includers.get(path, ()) if around.get(u)), [])
+        names = [target for command in found for target in targets_of(command)]
         # bytes that are no ASCII stay as they are
         original = (read_original(kernel, path) or b"").decode("latin-1")
         added = frozenset(n for n, number in enumerate(applied.map) if number is None)
-        out.append(Source(path, original, applied.text.decode("latin-1"), added, (names or everywhere or [""])[0]))
+        out.append(Source(path, original, applied.text.decode("latin-1"), added, (names or [""])[0]))
     return out

@@ -19,7 +19,7 @@ from kgbuild.analysis.ctext import (
     struct_body,
 )
 from kgbuild.analysis.patch import parse_patch
-from kgbuild.analysis.remedy import DATA, INIT, TYPE, Remedied, Source, render_diff, write_remedy
+from kgbuild.analysis.remedy import DATA, INIT, TYPE, Remedied, Source, find_grown, render_diff, write_remedy
 from kgbuild.refusals import Refusal, Refused
 
 
@@ -171,6 +171,14 @@ def test_structure_of_a_header_with_two_users() -> None:
     assert "KPATCH_POST_UNPATCH_CALLBACK(" in made.texts["b.c"] and "POST_UNPATCH" not in made.texts["a.c"]
     assert all("static struct kgbuild_shadow_s *kgbuild_shadow_s(" in made.texts[p] for p in ("a.c", "b.c"))
     assert made.notes
+
+
+def test_what_grows_is_seen_in_the_text() -> None:
+    other = "struct t {\n\tint b;\n};\n"
+    assert find_grown([source("a.h", STRUCT + other, GROWN + other), source("a.c", CODE, USES)]) == ["s"]
+    assert find_grown([source("a.h", STRUCT + other, STRUCT + other.replace("b;", "b; /* c */"))]) == []
+    # nothing of a new type exists
+    assert find_grown([source("a.h", STRUCT, STRUCT + other)]) == []
 
 
 @pytest.mark.parametrize(
