@@ -18,6 +18,7 @@ from kgbuild.analysis.ctext import (
     Body,
     Declaration,
     Definition,
+    closing,
     find_function,
     find_variable,
     line_of,
@@ -182,7 +183,7 @@ class _Writer:
                 fact = f"`{member}` of struct {name} is used in a header"
                 self.refuse(TYPE, path, line, fact, "move this code into the .c files", name)
             else:
-                argument = expression if found.group(1) == "->" else f"&({expression})"
+                argument = _unwrapped(expression) if found.group(1) == "->" else f"&({_unwrapped(expression)})"
                 text = f"kgbuild_shadow_{name}({argument})->{member}"
                 file.text = file.text[:start] + text + file.text[found.end() :]
                 here = start + len(text)
@@ -312,6 +313,12 @@ class _Writer:
 
 def _body(text: str, name: str) -> Body | None:
     return struct_body(text, mask(text), name)
+
+
+def _unwrapped(expression: str) -> str:
+    """The expression without parentheses around all of it."""
+    whole = expression.startswith("(") and closing(mask(expression), 0) == len(expression) - 1
+    return expression[1:-1] if whole else expression
 
 
 def _behind_alias(name: str, masked: str) -> str:

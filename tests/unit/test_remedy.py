@@ -145,13 +145,15 @@ HEAD = "#include <linux/fs.h>\n#ifdef X\n#include <linux/mm.h>\n#endif\n\n"
 STRUCT = "struct s {\n\tint a;\n};\n\n"
 GROWN = "struct s {\n\tint a;\n\tlong hint; /* new */\n};\n\n"
 CODE = "int f(struct s *p, struct s q)\n{\n\tother->hint = 1;\n\treturn 0;\n}\n"
-USES = CODE.replace("\treturn 0", "\tp->hint += q.hint + p[g(1)].hint;\n\treturn 0")
+USES = CODE.replace("\treturn 0", "\tp->hint += q.hint + (*p).hint + p[g(1)].hint;\n\treturn 0")
 
 
 def test_new_member_becomes_a_shadow_variable() -> None:
     (text,) = remedied([source("a.c", HEAD + STRUCT + CODE, HEAD + GROWN + USES)], TYPE, "s").texts.values()
     shadow = "kgbuild_shadow_s"
-    assert f"\t{shadow}(p)->hint += {shadow}(&(q))->hint + {shadow}(&(p[g(1)]))->hint;\n" in text
+    assert (
+        f"\t{shadow}(p)->hint += {shadow}(&(q))->hint + {shadow}(&(*p))->hint + {shadow}(&(p[g(1)]))->hint;\n" in text
+    )
     assert "\tother->hint = 1;\n" in text
     assert STRUCT.strip() in text and "struct kgbuild_shadow_s {\n\tlong hint;\n};" in text
     assert text.index("struct s {") < text.index("#ifndef KGBUILD_SHADOW_s") < text.index("int f(")
