@@ -32,6 +32,20 @@ class KernelId:
 
 
 @dataclass(frozen=True)
+class Outside:
+    """Source of modules that is not in the kernel's tree.
+
+    folder  the user's directory, for messages; never written to
+    kernel  the kernel's own source tree, which holds the headers
+    digest  of the directory's contents (hex): with the kernel's build-id it says what a unit's source is
+    """
+
+    folder: Path
+    kernel: Path
+    digest: str
+
+
+@dataclass(frozen=True)
 class Kernel:
     """One prepared kernel in the cache: everything later stages read. Paths are absolute, none is ever written to
     by a build (units are compiled in a directory of their own).
@@ -46,6 +60,8 @@ class Kernel:
     units         SQLite file with the compile command of every unit (host/kbuild.py)
     cc            compiler command, e.g. "gcc-12"
     compiler      the compiler that built the kernel, as in CONFIG_CC_VERSION_TEXT
+    outside       set where `source`, `units` and `modules` are those of out-of-tree modules (host/oot.py), not the
+                  kernel's
     """
 
     id: KernelId
@@ -61,6 +77,7 @@ class Kernel:
     cc: str
     compiler: str
     packages: dict[str, str] = field(default_factory=dict)
+    outside: Outside | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +100,11 @@ class UnitCommand:
     module: bool
     argv: tuple[str, ...]
     objtool: tuple[str, ...]
+
+    @property
+    def targets(self) -> list[str]:
+        """The objects of the running kernel that it is part of: vmlinux, or modules (kbuild joins them by colons)."""
+        return self.modname.split(":") if self.module else ["vmlinux"]
 
 
 @dataclass(frozen=True, order=True)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from kgbuild import __version__
 from kgbuild.analysis.author import leave_out, read_author
 from kgbuild.analysis.callgraph import CallGraph
-from kgbuild.analysis.closure import UnitResult, close
+from kgbuild.analysis.closure import Closure, UnitResult, close
 from kgbuild.analysis.config import check_config
 from kgbuild.analysis.diff import Changes, compute_changes
 from kgbuild.analysis.exports import parse_symvers
@@ -40,7 +40,7 @@ from kgbuild.host.headers import choose_units, is_fixed
 from kgbuild.host.image import load_image
 from kgbuild.host.kbuild import check_compiler, find_compiler, load_unit_commands
 from kgbuild.host.link import link_module, wrapper_symbols
-from kgbuild.host.modules import Modules
+from kgbuild.host.modules import Modules, name_modules
 from kgbuild.host.older import read_older_modules
 from kgbuild.host.patches import apply_patches, read_patches
 from kgbuild.host.probes import probe_kernel
@@ -117,19 +117,50 @@ def _analyse(
 ) -> KernelImage:
     # before a kernel is fetched for them
     parsed = read_patches(patch_files)
+    b.oot_modules = _name_oot(options)
     b.older = read_older_modules(options.on_top_of)
     if options.against:
         from kgbuild.host.consistency import read_others
 
         b.others = read_others(options.against)
     _acquire(b, kernel_name, options, progress)
-    _apply(b, parsed)
-    commands = _units(b, cache, options, progress)
-    _compile(b, commands, cache, options, progress)
-    image = _prove(b)
-    _compare(b, options)
-    _close(b, image, cache, options, progress)
+    with _tree(b, cache, options, progress):
+        _apply(b, parsed)
+        commands = _units(b, cache, options, progress)
+        _compile(b, commands, cache, options, progress)
+        image = _prove(b)
+        _compare(b, options)
+        _close(b, image, cache, options, progress)
     return image
+
+
+def _name_oot(options: Options) -> dict[str, Path]:
+    """The out-of-tree modules that were given, by name. Raises UserError."""
+    if options.oot is None and not options.oot_modules:
+        return {}
+    from kgbuild.host.oot import check_folder
+
+    if options.oot is None or not options.oot_modules:
+        given, lacks = ("--oot-module", "--oot") if options.oot is None else ("--oot", "--oot-module")
+        raise UserError(f"needs {lacks} too", place=given, remedy="give the module's source and the .ko that is loaded")
+    check_folder(options.oot)
+    return name_modules(options.oot_modules)
+
+
+@contextmanager
+def _tree(b: Build, cache: Cache, options: Options, progress: Progress) -> Iterator[None]:
+    """Within this, `b.tree` is where the patched units are: the kernel, or the source of an out-of-tree module."""
+    b.tree = b.kernel
+    if options.oot is None:
+        yield
+        return
+    from kgbuild.host.oot import open_tree
+
+    assert b.kernel is not None
+    with ExitStack() as stack:
+        with b.stage("tree"):
+            b.tree = stack.enter_context(open_tree(b.kernel, options.oot, b.oot_modules, cache, progress))
+        yield
 
 
 @contextmanager
@@ -178,12 +209,12 @@ def _acquire(b: Build, name: str, options: Options, progress: Progress) -> None:
 
 
 def _apply(b: Build, parsed: Sequence[ParsedPatch]) -> None:
-    assert b.kernel is not None
+    assert b.tree is not None
     with b.stage("patch"):
         b.report["patches"] = [
             {"name": p.name, "sha256": p.sha256, "subject": p.subject, "files": [], "skipped": []} for p in parsed
         ]
-        b.patches = apply_patches(b.kernel, parsed)
+        b.patches = apply_patches(b.tree, parsed)
     for entry, (touched, passed) in zip(b.report["patches"], b.patches.by_patch, strict=True):
         entry["files"], entry["skipped"] = list(touched), list(passed)
     b.tell("patch")
@@ -195,22 +226,28 @@ def _apply(b: Build, parsed: Sequence[ParsedPatch]) -> None:
 
 def _units(b: Build, cache: Cache, options: Options, progress: Progress) -> list[UnitCommand]:
     """After this, every unit whose tokens the patch changes is known, and every one is part of this kernel."""
-    assert b.kernel is not None and b.patches is not None
+    assert b.kernel is not None and b.tree is not None and b.patches is not None
     with b.stage("units"):
-        b.selection = choose_units(b.kernel, b.patches, cache, progress, options.jobs, options.max_units)
-        commands = load_unit_commands(b.kernel, b.selection.because)
+        b.selection = choose_units(b.tree, b.patches, cache, progress, options.jobs, options.max_units)
+        commands = load_unit_commands(b.tree, b.selection.because)
     refusals = [*b.patches.refusals, *b.selection.refusals]
     made = [unit for source in sorted(commands) for unit in commands[source]]
     units = [unit for unit in made if not is_fixed(unit)]
     for unit in made:
         if is_fixed(unit):
             b.warnings.append(f"{unit.source}: {unit.object} is made of it too, can't be patched and stays as it is")
-    b.modules = Modules(b.kernel)
+    b.modules = Modules(b.kernel, b.oot_modules)
+    at_hand = b.oot_modules if options.oot is not None else b.modules.paths
     for unit in units:
-        for target in targets_of(unit):
-            if target != VMLINUX and target not in b.modules.paths:
-                fact = f"it is part of the module {target}, which this kernel's packages do not have"
-                refusals.append(Refusal("P8-module", unit.source, fact))
+        for target in unit.targets:
+            if target != VMLINUX and target not in at_hand:
+                fact, remedy = f"it is part of the module {target}, which this kernel's packages do not have", ""
+                if options.oot is not None:
+                    fact = f"it is part of the module {target}, whose .ko is not given"
+                    remedy = (
+                        f"give the {target}.ko that is loaded with --oot-module too, or split the file off the patch"
+                    )
+                refusals.append(Refusal("P8-module", unit.source, fact, remedy=remedy))
     if refusals:
         raise Refused(refusals)
     if not units:
@@ -218,17 +255,10 @@ def _units(b: Build, cache: Cache, options: Options, progress: Progress) -> list
     return units
 
 
-def targets_of(unit: UnitCommand) -> list[str]:
-    """The objects of the running kernel that a unit is part of: vmlinux, or modules (kbuild joins them by colons)."""
-    return unit.modname.split(":") if unit.module else [VMLINUX]
-
-
 def _compile(b: Build, commands: list[UnitCommand], cache: Cache, options: Options, progress: Progress) -> None:
-    assert b.kernel is not None and b.patches is not None
+    assert b.tree is not None and b.patches is not None
     with b.stage("compile"):
-        b.compiled = compile_units(
-            b.kernel, commands, b.selection.files, cache, progress, options.jobs, b.selection.real
-        )
+        b.compiled = compile_units(b.tree, commands, b.selection.files, cache, progress, options.jobs, b.selection.real)
     if options.keep is not None:
         folder = options.keep / "1-compile"
         for c in b.compiled:
@@ -254,7 +284,7 @@ def _parts(b: Build, compiled: Sequence[Compiled], image: KernelImage) -> list[t
     """Parity of each unit in each object of the running kernel that it is part of. Raises Refused."""
     parts, refusals = [], []
     for c in compiled:
-        for target in targets_of(c.unit):
+        for target in c.unit.targets:
             view = View(read(c.original))
             proof = compute_parity(view, image if target == VMLINUX else _module(b, target))
             if proof.counts[ABSENT] and not proof.counts[EXACT]:
@@ -340,8 +370,9 @@ def _own_options(c: Compiled) -> list[str]:
 
 
 def _check_types(c: Compiled, options: Options, b: Build) -> list[Refusal]:
-    before, after = read_layouts(read(c.original)), read_layouts(read(c.patched))
-    if not before:
+    original = read(c.original)
+    before, after = read_layouts(original), read_layouts(read(c.patched))
+    if original.section_named(".BTF") is None:
         raise ToolError(
             "the compiler writes no BTF, so that changed structures can't be seen",
             place=c.unit.source,
@@ -362,9 +393,9 @@ def _graph(b: Build, progress: Progress) -> CallGraph:
     if b.graph is None:
         from kgbuild.host.index import load_index
 
-        assert b.kernel is not None
+        assert b.tree is not None
         with b.stage("index"):
-            b.graph = load_index(b.kernel, progress)
+            b.graph = load_index(b.tree, progress)
     return b.graph
 
 
@@ -377,12 +408,12 @@ def _too_many(b: Build, fact: str) -> Refusal:
 
 def _pull_units(b: Build, image: KernelImage, cache: Cache, options: Options, progress: Progress) -> None:
     """Compile and prove the units in which functions come along. Raises Refused over the bound of --max-pull."""
-    assert b.kernel is not None and b.closure is not None and b.modules is not None
+    assert b.tree is not None and b.closure is not None and b.modules is not None
     needs = b.closure.needs
     if len(b.pulled_units) + len(needs) > options.max_pull:
         count = len(b.pulled_units) + len(needs)
         raise Refused([_too_many(b, f"{count} units would come along, the limit of --max-pull is {options.max_pull}")])
-    commands = load_unit_commands(b.kernel, needs)
+    commands = load_unit_commands(b.tree, needs)
     lost = sorted(source for source in needs if not commands.get(source) or source in b.pulled_units)
     if lost:
         raise Refused(
@@ -390,7 +421,7 @@ def _pull_units(b: Build, image: KernelImage, cache: Cache, options: Options, pr
         )
     with b.stage("compile"):
         units = [unit for source in sorted(commands) for unit in commands[source]]
-        compiled = compile_units(b.kernel, units, {}, cache, progress, options.jobs)
+        compiled = compile_units(b.tree, units, {}, cache, progress, options.jobs)
     b.pulled_units.update({source: reasons[0] for source, reasons in needs.items()})
     with b.stage("parity"):
         parts = _parts(b, compiled, image)
@@ -409,6 +440,10 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
     """After this, every member is known with its reason, and every reference is bound or refused."""
     assert b.kernel is not None
     exports = parse_symvers(b.kernel.symvers.read_text())
+    if b.oot_modules:
+        from kgbuild.host.oot import exports_of
+
+        exports = exports_of(b.oot_modules) | exports
     for _ in range(MAX_ROUNDS):
         with b.stage("close"):
             b.closure = close(
@@ -501,9 +536,7 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
         targets = _identities(b)
         clear = bool(targets) and CLEARS_LATE not in b.features
         constants = bool(b.closure.constants)
-        if (clear or constants) and TEXT_POKE not in b.features:
-            fact = f"writing into the module's code needs {', '.join(TEXT_POKE_SYMBOLS)}, and the kernel lacks one"
-            raise Refused([Refusal("K2-special", ", ".join(b.closure.constants or b.closure.targets), fact)])
+        check_writing(b.closure, clear, b.features)
         defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
         defines += ["KGBUILD_CONSTANTS"] * constants
         defines += ["KGBUILD_CALLBACKS"] * bool(b.closure.callbacks) + ["KGBUILD_STATES"] * bool(b.closure.states)
@@ -518,6 +551,13 @@ def _emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Option
             keep = options.keep / "2-link"
             keep.mkdir(parents=True, exist_ok=True)
         b.module = link_module(b.kernel, cache, output, name, b.features, defines, keep)
+
+
+def check_writing(closure: Closure, clear_late: bool, features: frozenset[str]) -> None:
+    """Raise Refused (K2-special) where the module has to write into its own code, and this kernel has no way to."""
+    if (clear_late or closure.constants) and TEXT_POKE not in features:
+        fact = f"writing into the module's code needs {', '.join(TEXT_POKE_SYMBOLS)}, and the kernel lacks one"
+        raise Refused([Refusal("K2-special", ", ".join(closure.constants or closure.targets), fact)])
 
 
 def _record(b: Build, image: KernelImage, own: list[Key], options: Options) -> Record:
@@ -569,7 +609,7 @@ def _verify(b: Build, output: Path, image: KernelImage) -> None:
 
     assert b.kernel is not None and b.closure is not None
     with b.stage("verify"):
-        b.findings = verify_module(b.module, b.kernel, output.name, image, b.record)
+        b.findings = verify_module(b.module, b.kernel, output.name, image, b.record, b.oot_modules)
     b.report["findings"] = finding_report(b.findings)
     b.report["module"] = {
         "name": module_name(output),

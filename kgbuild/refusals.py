@@ -121,6 +121,11 @@ _TABLE = [
         "What KPATCH_IGNORE_FUNCTION and KPATCH_IGNORE_SECTION name must be there.",
         "name a function or section of this file's object, or take the macro out",
     ),
+    Rule(
+        "P16-oot-module",
+        "The .ko of an out-of-tree module must be built from the source that is given, for this kernel.",
+        "give the .ko that is loaded, and the source it was built from",
+    ),
     # The kernel (C)
     Rule(
         "C1-config",
@@ -196,7 +201,7 @@ _TABLE = [
     Rule("K6-init-memory", "Nothing may refer to init or exit memory.", "avoid this reference in the patch"),
     Rule(
         "K7-export",
-        "Exports, initcalls, module parameters and tracepoints can't be added.",
+        "Exports, initcalls and tracepoints can't be added.",
         "leave the new declaration out of the patch",
     ),
     Rule(

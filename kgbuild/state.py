@@ -30,7 +30,8 @@ MAX_PULL = 20  # units that may come along because functions of theirs do
 @dataclass(frozen=True)
 class Options:
     """What a build may be told beside patches and kernel. `against` are other live patch modules; `make_index`: make
-    the kernel's index for the sake of warnings, where there is none."""
+    the kernel's index for the sake of warnings, where there is none. `oot` is the directory of an out-of-tree module's
+    source, to which the paths in patches are relative, `oot_modules` the .ko files that are loaded."""
 
     allow_compiler: bool = False
     allow_unproven: frozenset[str] = frozenset()
@@ -47,14 +48,20 @@ class Options:
     drop: frozenset[str] = frozenset()
     against: tuple[Path, ...] = ()
     make_index: bool = False
+    oot: Path | None = None
+    oot_modules: tuple[Path, ...] = ()
 
 
 @dataclass
 class Build:
     """A build under way, and its result: what each stage has left so far. `report` is valid at any moment; `tell` is
-    called with a topic ("kernel", "patch", "parity", "closure") once the report has what there is to say of it."""
+    called with a topic ("kernel", "patch", "parity", "closure") once the report has what there is to say of it. `tree`
+    is the kernel as the units to patch see it: itself, or with the source of an out-of-tree module in place of its
+    own."""
 
     kernel: Kernel | None = None
+    tree: Kernel | None = None
+    oot_modules: dict[str, Path] = field(default_factory=dict)
     patches: PatchSet | None = None
     selection: Selection = field(default_factory=lambda: Selection({}))
     compiled: list[Compiled] = field(default_factory=list)

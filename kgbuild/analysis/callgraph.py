@@ -7,7 +7,7 @@ networkx until a whole DiGraph is asked for, so that one question is answered in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -85,6 +85,10 @@ class Edge:
     delta: int
     kind: Kind
 
+    def place_in(self, caller: str) -> str:
+        """Where the reference is, by the caller's name; of a body that is part of the caller no one place is."""
+        return caller if self.kind is Kind.INLINED else f"{caller}+{self.offset:#x}"
+
 
 @dataclass(frozen=True)
 class Taker:
@@ -117,6 +121,10 @@ class CallGraph(Protocol):
     def strays(self, number: int) -> list[str]: ...
     def unit_of(self, number: int) -> str: ...
     def trace_site(self, number: int) -> int | None: ...
+
+
+# The number of a function that is inlined wherever it is called (`reach_inlined`); no index has so many.
+NO_BODY = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -165,13 +173,33 @@ def reach(graph: CallGraph, root: int, direction: str, depth: int, limit: int) -
 
     Breadth first, so that what is cut is what is farthest. Cycles end where a function was reached before.
     """
-    functions = {root: graph.function(root)}
-    level = {root: 0}
-    edges: set[Edge] = set()
-    uncut: dict[int, int] = {}
+    return _spread(graph, Reach(root, direction, {root: graph.function(root)}, {root: 0}, [], {}), 1, depth, limit)
+
+
+def reach_inlined(graph: CallGraph, name: str, holders: Sequence[Function], depth: int, limit: int) -> Reach:
+    """What leads to a function that has no body of its own: `holders`, into which it was inlined, and their callers.
+    The function stands in the answer under a number that no other has."""
+    root = Function(NO_BODY, "", name, "", 0, 0, None, False, "")
+    near = holders[: limit or None]
+    begun = Reach(
+        NO_BODY,
+        CALLERS,
+        {NO_BODY: root} | {f.id: f for f in near},
+        {NO_BODY: 0} | {f.id: 1 for f in near},
+        [Edge(f.id, 0, NO_BODY, 0, Kind.INLINED) for f in near],
+        {NO_BODY: len(holders)} if len(near) < len(holders) else {},
+    )
+    return _spread(graph, begun, 2, depth, limit)
+
+
+def _spread(graph: CallGraph, begun: Reach, first: int, depth: int, limit: int) -> Reach:
+    """What `begun` has, and what is found from its last level on, in steps from `first` to `depth`."""
+    root, direction = begun.root, begun.direction
+    functions, level = dict(begun.functions), dict(begun.level)
+    edges, uncut = set(begun.edges), dict(begun.uncut)
     most = limit + 1 if limit else 0
-    frontier = [root]
-    for step in range(1, depth + 1):
+    frontier = [number for number, far in level.items() if far == first - 1]
+    for step in range(first, depth + 1):
         following: list[int] = []
         for number in frontier:
             known: set[int] = set()
@@ -233,5 +261,5 @@ def to_digraph(functions: Iterable[Function], edges: Iterable[Edge]) -> networkx
         if e.kind.label not in attributes["kinds"]:
             attributes["kinds"] = sorted([*attributes["kinds"], e.kind.label])
         if len(attributes["evidence"]) < 16:
-            attributes["evidence"].append(f"{names[e.caller]}+{e.offset:#x}")
+            attributes["evidence"].append(e.place_in(names[e.caller]))
     return out

@@ -67,11 +67,51 @@ class Callback:
     object: str
 
 
+TRACEPOINT, PR_DEBUG = "tracepoint", "pr_debug"
+
+
+@dataclass(frozen=True, order=True)
+class DroppedKey:
+    """The switch of a tracepoint or of pr_debug messages that does nothing for patched code.
+
+    unit      the unit's source
+    function  in which it is
+    object    whose key it is: "vmlinux" or a module's name
+    kind      TRACEPOINT, or PR_DEBUG for all of a function together
+    name      of the tracepoint
+    own       descriptors of the patch module that are there instead; none for a tracepoint
+    """
+
+    unit: str
+    function: str
+    object: str
+    kind: str
+    name: str = ""
+    own: int = 0
+
+    def __str__(self) -> str:
+        whose = "the kernel" if self.object == VMLINUX else f"the module {self.object}"
+        place = f"{self.unit}: {self.function}"
+        if self.kind == TRACEPOINT:
+            return (
+                f"{place}: the key of the tracepoint {self.name} of {whose} is dropped: it stays off in patched code, "
+                "and nothing replaces it"
+            )
+        instead = (
+            f"the patch module's own replace it ({self.own} pr_debug), off until switched on under the patch module's "
+            "name"
+            if self.own
+            else "nothing replaces it"
+        )
+        return f"{place}: the key of pr_debug of {whose} is dropped in patched code; {instead}"
+
+
 @dataclass
 class Closure:
     """The whole of a patch. `bound[(unit, atom id)]` says what an atom outside the module is bound to where it is
     referred to; atoms in `members` are in the module. `defined[(unit, atom id)]` is the member, of any unit, that an
-    undefined symbol stands for. `dropped` are special-section entries left out on purpose, by section and index.
+    undefined symbol stands for. `dropped` are special-section entries left out on purpose, by section and index;
+    `dropped_keys` are the switches that have no effect because of that, or because the module has its own.
     `constants` says for a variable whose value the kernel writes into code when it boots what it is bound to.
     `thunks` are functions of the kernel, by symbol, pointers to which must lead to a thunk in the module.
     `states` are the system states the patch stands for, id -> version. `needs` are units that must be compiled first
@@ -88,6 +128,7 @@ class Closure:
     namespaces: set[str] = field(default_factory=set)
     defined: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     dropped: set[tuple[int, str, int]] = field(default_factory=set)
+    dropped_keys: set[DroppedKey] = field(default_factory=set)
     needs: dict[str, list[str]] = field(default_factory=dict)
     constants: dict[str, Bound] = field(default_factory=dict)
     thunks: dict[str, Bound] = field(default_factory=dict)

@@ -12,19 +12,29 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from kgbuild.analysis.author import check_authors
-from kgbuild.analysis.closed import Callback, Closure, Member, Redirect, UnitResult
+from kgbuild.analysis.callgraph import CallGraph
+from kgbuild.analysis.closed import (
+    PR_DEBUG,
+    TRACEPOINT,
+    Callback,
+    Closure,
+    DroppedKey,
+    Member,
+    Redirect,
+    UnitResult,
+)
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
 from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.endbr import note_thunks
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import EXACT, names_at
-from kgbuild.analysis.pull import is_branch
+from kgbuild.analysis.pull import is_branch, users_in
 from kgbuild.analysis.redirect import Redirects
 from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bound, NotBound, World
 from kgbuild.elf.consts import STB
-from kgbuild.special.entries import BadEntry, Entry
-from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref
+from kgbuild.special.entries import BadEntry, Entries, Entry
+from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref, View
 
 if TYPE_CHECKING:
     from kgbuild.analysis.callgraph import CallGraph
@@ -41,6 +51,7 @@ PATCH_SYMBOL = "kgbuild_patch"  # the wrapper's struct klp_patch (data/livepatch
 CALL_SITES = ".call_sites"
 # Keys that only switch tracing on.
 INERT_KEYS = ("__tracepoint_", "__SCK__tp_func_")
+STATIC_CALL = "__SCK__"
 
 
 def close(
@@ -74,6 +85,15 @@ def close_in(
     return _Closer(Closure(units), world, allow_unproven, graph, pull_always).run()
 
 
+def _descriptors(view: View, entries: Entries, function: Atom) -> set[int]:
+    """The pr_debug descriptors of a function, as atoms: those it prints with and those that switch it."""
+    try:
+        refs = [*view.refs(function), *(r for e in entries.of(function.id) for r in e.refs)]
+    except (Ambiguous, BadEntry):  # refused where it is followed
+        return set()
+    return {r.atom for r in refs if view.section_name(view.atoms[r.atom]) in DEBUG_SECTIONS}
+
+
 class _Closer(Redirects):
     def run(self) -> Closure:
         for number, unit in enumerate(self.c.units):
@@ -85,6 +105,10 @@ class _Closer(Redirects):
             for atom in unit.changes.patched.data:
                 if atom.bind != STB.LOCAL and atom.id not in unit.changes.correlation.to_original:
                     self.new_globals.setdefault(atom.name, []).append((number, atom))
+            for atom in unit.changes.patched.functions + unit.changes.patched.data:
+                originals = unit.changes.correlation.to_original.get(atom.id, ())
+                if atom.bind != STB.LOCAL and any(unit.changes.original.atoms[o].bind == STB.LOCAL for o in originals):
+                    self.made_global.setdefault((unit.target, atom.name), (number, atom))
         self._take_authors()
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
@@ -103,14 +127,32 @@ class _Closer(Redirects):
         while self.todo:
             number, atom = self.todo.pop(0)
             self._follow(number, atom)
+        self._settle_promoted()
         for number, unit in enumerate(self.c.units):
             self._check_clones(number, unit)
         self._check_allowed()
         self._check_tables()
         if self.world.tracked:
             note_thunks(self.c, self.world)
-        self._say_debug()
+        self._note_debug()
+        self._forget_dropped()
+        self.c.warnings += map(str, sorted(self.c.dropped_keys))
         return self.c
+
+    def _forget_dropped(self) -> None:
+        """What only entries that were left out refer to is not bound to."""
+        if not self.c.dropped or self.c.refusals:
+            return
+        used = {
+            (number, ref.atom)
+            for number, atom in ((m.unit, m.atom) for m in self.c.members.values())
+            for refs in (
+                self.c.units[number].changes.patched.refs(atom),
+                *(e.refs for e in self.c.entries(number, atom)),
+            )
+            for ref in refs
+        }
+        self.c.bound = {key: bound for key, bound in self.c.bound.items() if key in used}
 
     def _take_authors(self) -> None:
         """The callbacks and states that macros in the patched text ask for."""
@@ -125,15 +167,26 @@ class _Closer(Redirects):
                 self.c.callbacks.append(Callback(number, atom, kind, unit.target))
             self.c.states.update(unit.author.states)
 
-    def _say_debug(self) -> None:
+    def _note_debug(self) -> None:
         """A pr_debug of patched code has a descriptor in the patch module: what switched on the kernel's does nothing
         for it, and `module NAME` of dynamic_debug/control means the patch module's name."""
-        for number, unit in enumerate(self.c.units):
-            view = unit.changes.patched
-            members = (m.atom for m in self.c.members.values() if m.unit == number)
-            count = sum(view.section_name(atom) in DEBUG_SECTIONS for atom in members)
-            if count:
-                fact = f"{count} pr_debug in patched code: off until switched on, as part of the patch module"
+        functions: dict[tuple[int, str], tuple[set[int], set[int]]] = {}
+        for member in self.c.members.values():
+            if member.atom.kind != FUNCTION:
+                continue
+            changes = self.c.units[member.unit].changes
+            name = member.atom.name.removesuffix(".cold")
+            before, after = functions.setdefault((member.unit, name), (set(), set()))
+            after |= _descriptors(changes.patched, changes.patched_entries, member.atom)
+            for o in changes.correlation.to_original.get(member.atom.id, ()):
+                before |= _descriptors(changes.original, changes.original_entries, changes.original.atoms[o])
+        for (number, name), (before, after) in functions.items():
+            unit = self.c.units[number]
+            if before:
+                key = DroppedKey(unit.source, name, unit.target, PR_DEBUG, own=len(after))
+                self.c.dropped_keys.add(key)
+            elif after:
+                fact = f"{name}: {len(after)} new pr_debug: off until switched on under the patch module's name"
                 self.c.warnings.append(f"{unit.source}: {fact}")
 
     def _check_tables(self) -> None:
@@ -221,16 +274,21 @@ class _Closer(Redirects):
             if ref.offset != spec.key.get(entry.size) or not late(ref.atom):
                 continue
             key = view.atoms[ref.atom]
-            if key.name.startswith(INERT_KEYS) or view.section_name(key) in DEBUG_SECTIONS:
-                what = "pr_debug" if view.section_name(key) in DEBUG_SECTIONS else key.name
+            owner = self.c.bound[(number, key.id)].object
+            name = atom.name.removesuffix(".cold")
+            if key.name.startswith(INERT_KEYS):
+                event = next(key.name.removeprefix(p) for p in INERT_KEYS if key.name.startswith(p))
                 self.c.dropped.add((number, entry.section, entry.index))
-                self.c.warnings.append(
-                    f"{unit.source}: {atom.name}+{entry.owner_offset:#x}: {what} of the module {unit.target} stays off "
-                    "in patched code"
-                )
+                self.c.dropped_keys.add(DroppedKey(unit.source, name, owner, TRACEPOINT, event))
+            elif view.section_name(key) in DEBUG_SECTIONS:
+                self.c.dropped.add((number, entry.section, entry.index))
+                self.c.dropped_keys.add(DroppedKey(unit.source, name, owner, PR_DEBUG))
             else:
-                fact = f"+{entry.owner_offset:#x} depends on {key.name}, a key of the module {unit.target} itself"
-                self._refuse("K17-module-key", unit, atom.name, fact, entry.section)
+                whose = f"{owner} itself" if owner == unit.target else f"{owner}, which may come after the patch module"
+                fact = f"+{entry.owner_offset:#x} depends on {key.name}, a key of the module {whose}"
+                call = key.name.removeprefix(STATIC_CALL)
+                remedy = f"call the pointer that static_call_query({call}) gives" if call != key.name else ""
+                self._refuse("K17-module-key", unit, atom.name, fact, entry.section, remedy)
 
     def _resolve(self, number: int, source: Atom, ref: Ref) -> None:
         unit = self.c.units[number]
@@ -254,7 +312,7 @@ class _Closer(Redirects):
         if target.kind in (STRING, ANON):
             self._carry_anonymous(number, unit, source, target)
         elif target.kind == UNDEFINED:
-            self._bind_external(number, unit, source, target)
+            self._bind_external(number, unit, source, target, ref)
         elif target.kind == ABSOLUTE:
             self._refuse(
                 "K11-reloc",
@@ -286,7 +344,7 @@ class _Closer(Redirects):
             return
         self._add(number, target, "data", f"read by {source.name}")
 
-    def _bind_external(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
+    def _bind_external(self, number: int, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
         name = target.name
         key = (number, target.id)
         if name == PATCH_SYMBOL:
@@ -300,7 +358,45 @@ class _Closer(Redirects):
             self.c.bound[key] = Bound(name, NEW_GLOBAL, "", proof="defined by this patch")
             self.c.defined[key] = (unit_number, atom.id)
             return
-        self._take(key, unit, source, self.world.external(unit.target, name, target.bind == STB.WEAK))
+        if (unit.target, name) in self.made_global:
+            self._bind_made_global(number, unit, source, target, ref)
+        else:
+            self._take(key, unit, source, self.world.external(unit.target, name, target.bind == STB.WEAK))
+
+    def _bind_made_global(self, number: int, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
+        """Bind to what was local to another unit until the patch: the kernel has it, and only that unit's parity tells
+        where."""
+        key = (number, target.id)
+        home, atom = self.made_global[(unit.target, target.name)]
+        theirs = self.c.units[home]
+        if is_init(theirs.changes.patched, atom):
+            section = theirs.changes.patched.section_name(atom)
+            self._refuse("K6-init-memory", unit, source.name, f"refers to {atom.name} in {section}", section)
+            return
+        proven = self._proven_function if atom.kind == FUNCTION else self._proven_data
+        if self._take(key, unit, source, proven(theirs, atom)):
+            self.promoted.append((number, target, home, atom))
+        elif atom.kind == FUNCTION and is_branch(unit.changes.patched, source, ref):
+            why = f"called by {source.name}, not proven to be the kernel's"
+            self._add(home, atom, "carried", why, (number, source.id))
+            self.promoted.append((number, target, home, atom))
+            self.c.bound[key] = Bound(atom.name, NEW_GLOBAL, "", proof="defined by this patch")
+        else:
+            fact = f"refers to {atom.name} of {theirs.source}, whose place in the kernel is not proven"
+            self._refuse("K5-symbol", unit, source.name, fact)
+
+    def _settle_promoted(self) -> None:
+        """What came along and can't be redirected is called in the module; a pointer to it must not get out."""
+        redirected = {(r.unit, r.atom.id) for r in self.c.redirects}
+        for number, target, home, atom in self.promoted:
+            if (home, atom.id) not in self.c.members or (home, atom.id) in redirected:
+                continue
+            unit = self.c.units[number]
+            for taker in users_in(unit.changes.patched, target, unit.target == VMLINUX).takers:
+                fact = f"takes the address of {target.name}, which is in the module and can't be redirected"
+                self._refuse("K13-ambiguous", unit, taker, fact)
+            self.c.bound[(number, target.id)] = Bound(atom.name, NEW_GLOBAL, "", proof="defined by this patch")
+            self.c.defined[(number, target.id)] = (home, atom.id)
 
     def _take(self, key: tuple[int, int], unit: UnitResult, source: Atom, found: Bound | NotBound | None) -> bool:
         """Keep a binding, or refuse for what stands against it. False where there was neither."""
@@ -333,22 +429,8 @@ class _Closer(Redirects):
         if self.pull_always and target.bind == STB.LOCAL and any(clone_key(n) for n in target.names):
             self._carry(number, unit, source, target, ref, ALWAYS)
             return
-        for o in originals:
-            binding = unit.parity.bindings.get(o)
-            if binding is None:
-                continue
-            result = unit.parity.of(o)
-            proof, proven = binding.evidence, result is None or result.status == EXACT
-            if result is not None and not proven:
-                if target.name not in self.allowed:
-                    continue
-                proof = f"not proven ({result.reason}), accepted by --allow-unproven; {proof}"
-            for name in names_at(self._image(unit), changes.original.atoms[o].names, binding.address):
-                found = self.world.at(unit.target, name, binding.address, proof)
-                if isinstance(found, Bound) and not proven:
-                    found = found._replace(unproven=True)
-                if self._take(key, unit, source, found):
-                    return
+        if self._take(key, unit, source, self._proven_function(unit, target)):
+            return
         if target.bind != STB.LOCAL and self._take(key, unit, source, self.world.only_global(unit.target, target.name)):
             return
         self._carry(number, unit, source, target, ref, self._why_not(unit, target))
@@ -365,6 +447,44 @@ class _Closer(Redirects):
         reasons = [r.reason for r in results if r is not None and r.reason]
         what = "not the same clone in the kernel" if clone_key(target.name) else "not proven to be the kernel's"
         return f"{what} ({reasons[0]})" if reasons else what
+
+    def _proven_function(self, unit: UnitResult, target: Atom) -> Bound | NotBound | None:
+        """What a function of a patched object is in the kernel, by parity; None where that is not proven."""
+        for o in unit.changes.correlation.to_original.get(target.id, ()):
+            binding, result = unit.parity.bindings.get(o), unit.parity.of(o)
+            if binding is None:
+                continue
+            proof, proven = binding.evidence, result is None or result.status == EXACT
+            if result is not None and not proven:
+                if target.name not in self.allowed:
+                    continue
+                proof = f"not proven ({result.reason}), accepted by --allow-unproven; {proof}"
+            for name in names_at(self._image(unit), unit.changes.original.atoms[o].names, binding.address):
+                found = self.world.at(unit.target, name, binding.address, proof)
+                if isinstance(found, Bound) and not proven:
+                    found = found._replace(unproven=True)
+                if found is not None:
+                    return found
+        return None
+
+    def _proven_data(self, unit: UnitResult, target: Atom) -> Bound | NotBound | None:
+        """The same for data; a name that only one variable of the object has is proof too."""
+        image = self._image(unit)
+        for o in unit.changes.correlation.to_original.get(target.id, ()):
+            binding = unit.parity.bindings.get(o)
+            for name in unit.changes.original.atoms[o].names:
+                if binding is not None:
+                    found = self.world.at(unit.target, name, binding.address, binding.evidence)
+                elif stem(name) != name:
+                    continue  # numbers prove nothing
+                else:
+                    places = [s.value for s in image.named(name) if image.in_kallsyms(s)]
+                    if len(places) != 1:
+                        continue
+                    found = self.world.at(unit.target, name, places[0], "its name is unique")
+                if found is not None:
+                    return found
+        return None
 
     def _check_no_pointer(self, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
         """A pointer to a copy must not get out: pointers are stored and compared."""
@@ -419,21 +539,8 @@ class _Closer(Redirects):
             return
         if self._take_export(key, unit, source, target):
             return
-        image = self._image(unit)
-        for o in originals:
-            binding = unit.parity.bindings.get(o)
-            for name in changes.original.atoms[o].names:
-                if binding is not None:
-                    found = self.world.at(unit.target, name, binding.address, binding.evidence)
-                elif stem(name) != name:
-                    continue  # numbers prove nothing
-                else:
-                    places = [s.value for s in image.named(name) if image.in_kallsyms(s)]
-                    if len(places) != 1:
-                        continue
-                    found = self.world.at(unit.target, name, places[0], "its name is unique")
-                if self._take(key, unit, source, found):
-                    return
+        if self._take(key, unit, source, self._proven_data(unit, target)):
+            return
         if is_stateless(changes.patched, target):
             self._add(number, target, "data", f"flag of {source.name}, not proven to be the kernel's")
             return

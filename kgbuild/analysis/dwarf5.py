@@ -9,6 +9,7 @@ functions and what they inlined. Source: DWARF 5, chapters 6.1.2 and 7.5.
 from __future__ import annotations
 
 import bisect
+import posixpath
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from kgbuild.elf.object import Section
 _SIBLING, _NAME, _LOCATION, _COMP_DIR, _LOW_PC = 0x01, 0x03, 0x02, 0x1B, 0x11
 _INLINE, _ORIGIN, _DECL_LINE, _SPECIFICATION, _TYPE = 0x20, 0x31, 0x3B, 0x47, 0x49
 _CALL_FILE, _CALL_LINE = 0x58, 0x59
+_DECL_FILE, _DECLARATION, _STMT_LIST = 0x3A, 0x3C, 0x10
 _SUBPROGRAM, _INLINED, _LEXICAL, _VARIABLE = 0x2E, 0x1D, 0x0B, 0x34
 _WRAPPERS = {0x01: "[]", 0x26: "", 0x35: "", 0x0F: " *"}
 _TYPES = {0x13: "struct ", 0x17: "union ", 0x04: "enum ", 0x16: "", 0x24: ""}
@@ -68,14 +70,25 @@ class Inlined:
 
 
 @dataclass(frozen=True)
+class Declared:
+    """A function that a unit defines, and where: file relative to the directory of compilation ("" where the table of
+    files can't be read), line."""
+
+    name: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True)
 class UnitFacts:
     """What one unit says: functions with a body of their own (name -> addresses), functions inlined somewhere, data
-    with the name of its type by address."""
+    with the name of its type by address, functions with the line they are defined at."""
 
     name: str
     bodies: dict[str, list[int]]
     inlined: list[Inlined]
     data: dict[int, str] = field(default_factory=dict)
+    declared: list[Declared] = field(default_factory=list)
 
 
 def read_unit_ranges(obj: File) -> list[tuple[int, int, int]]:
@@ -341,7 +354,62 @@ class _Unit:
             low = functions.get(into, {})
             address = self._address(low) if _LOW_PC in low else None
             inlined.append(Inlined(self._name(origin, functions), self._name(into, functions), address, line))
-        return UnitFacts(name, bodies, inlined, {a: self._type(k) for a, k in data.items() if a})
+        types = {a: self._type(k) for a, k in data.items() if a}
+        return UnitFacts(name, bodies, inlined, types, self._declared(values, functions))
+
+    def _declared(
+        self, top: dict[int, tuple[int, int, int]], functions: dict[int, dict[int, tuple[int, int, int]]]
+    ) -> list[Declared]:
+        files = self._files(top)
+        out = []
+        for attributes in functions.values():
+            if _NAME in attributes and _DECL_LINE in attributes and _DECLARATION not in attributes:
+                number = self.number(attributes.get(_DECL_FILE))
+                file = files[number] if number < len(files) else ""
+                out.append(Declared(self.text(attributes[_NAME]), file, self.number(attributes[_DECL_LINE])))
+        return out
+
+    def _files(self, top: dict[int, tuple[int, int, int]]) -> list[str]:
+        """The unit's table of files, relative to the directory of compilation (DWARF 5, 6.2.4); empty for version 4."""
+        if _STMT_LIST not in top:
+            return []
+        line = bytes(_section(self.obj, ".debug_line")[self.number(top[_STMT_LIST]) :][: 1 << 20])
+        (version,) = struct.unpack_from("<H", line, 4)
+        if version != 5:
+            return []
+        at = 18 + line[17] - 1
+        whole, self.raw = self.raw, line  # the readers of forms look into it
+        try:
+            folders, at = self._table(at)
+            files, _ = self._table(at)
+        finally:
+            self.raw = whole
+        root = self.text(top.get(_COMP_DIR)).rstrip("/")
+        names = [folder for folder, _ in folders]
+        paths = (f"{names[d]}/{n}" if n[:1] != "/" and d < len(names) else n for n, d in files)
+        return [posixpath.normpath(path).removeprefix(root + "/") for path in paths]
+
+    def _table(self, at: int) -> tuple[list[tuple[str, int]], int]:
+        """(name, number of its directory) of each row of a table in a line program's header."""
+        formats = []
+        count = self.raw[at]
+        at += 1
+        for _ in range(count):
+            content, at = _uleb(self.raw, at)
+            form, at = _uleb(self.raw, at)
+            formats.append((content, form))
+        rows, at = _uleb(self.raw, at)
+        out = []
+        for _ in range(rows):
+            name, folder = "", 0
+            for content, form in formats:
+                if content == 1:
+                    name = self.text((form, at, 0))
+                elif content == 2:
+                    folder = self.number((form, at, 0))
+                at = self._skip(form, at)
+            out.append((name, folder))
+        return out, at
 
     def _address(self, attributes: dict[int, tuple[int, int, int]]) -> int:
         return int(struct.unpack_from("<q", self.raw, attributes[_LOW_PC][1])[0])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgbuild.analysis.callgraph import Function, Name
+from kgbuild.analysis.callgraph import NO_BODY, Function, Name
 from kgbuild.analysis.ipaclones import EVIDENCE, IpaClones
 from kgbuild.analysis.optimizations import Clone, Shared
 
@@ -156,6 +156,8 @@ class Facts:
     @property
     def why_not_redirectable(self) -> str:
         """Why ftrace can't redirect it, "" where it can."""
+        if self.function.id == NO_BODY:
+            return "it has no body of its own; what it is inlined into is patched"
         if self.function.init:
             return "its memory is freed after it has run"
         if self.traceable:

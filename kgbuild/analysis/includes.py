@@ -35,6 +35,8 @@ _DEFINED = re.compile(rb'^[ \t]*#[ \t]*define[ \t][^\n]*?(?:"([\w./+-]+\.[ch])"|
 _TRACE = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+\w*INCLUDE_FILE[ \t]+([\w-]+)[ \t]*$", re.MULTILINE)
 
 QUOTED, ANGLED, TRACED = "quoted", "angled", "traced"
+# Here is the #include of TRACE_INCLUDE_FILE; the TRACE_INCLUDE_PATH before it often begins with "..".
+TRACER = "include/trace"
 
 
 @dataclass(frozen=True, order=True)
@@ -150,11 +152,13 @@ def reach(graph: Graph, resolver: Resolver, targets: Collection[str], everywhere
     everywhere   files that every unit reads first (-include): where one of them is above a target, all files are
     """
     parents: dict[str, set[str]] = {}
-    dotted = []
+    dotted, traced = [], set[str]()
     for includer, include, path in graph.edges(resolver):
         parents.setdefault(path, set()).add(includer)
         if ".." in include.name:
             dotted.append((includer, include.name, path))
+        elif include.form == TRACED:
+            traced.add(path)
     seen, queue = set(targets), list(targets)
     while queue:
         for includer in parents.get(queue.pop(), ()):
@@ -164,6 +168,8 @@ def reach(graph: Graph, resolver: Resolver, targets: Collection[str], everywhere
     if seen & set(everywhere):
         seen |= set(graph.includes)
     climbing = {f for includer, name, path in dotted if path in seen for f in _left(folder_of(includer), name)}
+    if not traced.isdisjoint(seen):
+        climbing.add(TRACER)
     return Reach(frozenset(seen), frozenset(climbing))
 
 

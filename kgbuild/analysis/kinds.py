@@ -17,6 +17,7 @@ class Kind(IntEnum):
     JUMP_TABLE = 6
     SPLIT = 7
     INDIRECT = 8
+    INLINED = 9
 
     @property
     def label(self) -> str:
@@ -37,4 +38,5 @@ KIND_ABOUT = {
     Kind.JUMP_TABLE: "a static key's jump that leads into another function",
     Kind.SPLIT: "a jump between a function and the cold half gcc split off",
     Kind.INDIRECT: "a call or jump through a register, by way of a thunk",
+    Kind.INLINED: "the body is part of the other's; in answers only, the index has no such row",
 }

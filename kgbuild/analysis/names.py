@@ -36,7 +36,7 @@ FEW_FILES, MANY_FILES, MOST_FILES = 20, 100, 1000
 _WORD = re.compile(rb"[A-Za-z_$][\w$]*")
 _OPEN, _CLOSE = frozenset(b"([{"), frozenset(b")]}")
 # Words before a parenthesis that name an attribute, not what is declared.
-_ATTRIBUTES = re.compile(
+ATTRIBUTES = re.compile(
     rb"__attribute(?:__)?|__printf|__scanf|__acquires|__releases|__must_hold|__cond_lock|__cond_acquires|__aligned"
     rb"|__section|__alloc_size|__assume_aligned|__malloc|__nonnull|__no_sanitize|typeof|__typeof__|_Alignas"
 )
@@ -133,7 +133,7 @@ def _judge(code: list[bytes]) -> Piece:
             if depth == 0:
                 if not _WORD.fullmatch(before) or i < 2:
                     return other
-                if not _ATTRIBUTES.fullmatch(before):
+                if not ATTRIBUTES.fullmatch(before):
                     if not _are_parameters(head[i:]):
                         return other
                     names.append(before)

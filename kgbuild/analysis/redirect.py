@@ -52,17 +52,20 @@ class Redirects:
         self.c, self.world, self.allowed, self.graph, self.pull_always = c, world, allowed, graph, pull_always
         self.todo: list[tuple[int, Atom]] = []
         self.new_globals: dict[str, list[tuple[int, Atom]]] = {}
+        # what was local before the patch and is global with it; who refers to such a thing from another unit
+        self.made_global: dict[tuple[str, str], tuple[int, Atom]] = {}
+        self.promoted: list[tuple[int, Atom, int, Atom]] = []
         self.pulled_for: set[tuple[int, int]] = set()
 
     def _image(self, unit: UnitResult) -> KernelImage:
         return self.world.image(unit.target)
 
-    def _refuse(self, code: str, unit: UnitResult, symbol: str, fact: str, section: str = "") -> None:
+    def _refuse(self, code: str, unit: UnitResult, symbol: str, fact: str, section: str = "", remedy: str = "") -> None:
         if not section:
             atoms = unit.changes.patched.by_name.get(symbol) or unit.changes.original.by_name.get(symbol) or []
             view = unit.changes.patched if symbol in unit.changes.patched.by_name else unit.changes.original
             section = view.section_name(atoms[0]) if len(atoms) == 1 else ""
-        self.c.refusals.append(Refusal(code, f"{unit.source}: {symbol}", fact, symbol=symbol, section=section))
+        self.c.refusals.append(Refusal(code, f"{unit.source}: {symbol}", fact, symbol, section, remedy))
 
     def _add(self, number: int, atom: Atom, role: str, reason: str, via: tuple[int, int] | None = None) -> None:
         key = (number, atom.id)

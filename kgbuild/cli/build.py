@@ -18,6 +18,7 @@ from kgbuild.errors import KgbuildError
 if TYPE_CHECKING:
     from kgbuild.state import Build
 
+UNKNOWN = "W7-unknown"
 _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried", "carried"))
 
 
@@ -66,6 +67,7 @@ _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried
 )
 @options.against_option
 @click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type; recorded.")
+@options.oot_options
 @options.common_options
 def build(
     patches: tuple[Path, ...],
@@ -85,6 +87,8 @@ def build(
     allow_unproven: tuple[str, ...],
     allow_type: tuple[str, ...],
     against: tuple[Path, ...],
+    oot: Path | None,
+    oot_modules: tuple[Path, ...],
     common: options.Common,
 ) -> None:
     """Build a live patch module from PATCHES, applied in order, for one exact kernel.
@@ -112,7 +116,9 @@ def build(
         pull,
         on_top_of,
         frozenset(drop),
-        against,
+        against=against,
+        oot=oot,
+        oot_modules=oot_modules,
     )
     state = Build()
     state.tell = lambda topic: show(out, state, topic)
@@ -138,7 +144,8 @@ def build(
         out.line(
             "proof", f"{proof}  {len(state.report['proof']['bound'])} symbols of the kernel, each with its evidence"
         )
-    out.line("next", f"kgbuild vm {output} --kernel {kernel_name}")
+    loaded = "".join(f" --oot-module {path}" for path in oot_modules)
+    out.line("next", f"kgbuild vm {output} --kernel {kernel_name}{loaded}")
 
 
 def show(out: Output, state: Build, topic: str) -> None:
@@ -204,4 +211,6 @@ def _show_closure(out: Output, r: dict[str, Any]) -> None:
     for text in r["warnings"]:
         out.line("warning", text, style="yellow")
     for row in r["consistency"]:
+        if row["code"] == UNKNOWN and not out.verbose:
+            continue  # of every first build for a kernel; the report has it
         out.line("warning", f"{row['code']}  {row['fact']}; {row['remedy']}", style="yellow")

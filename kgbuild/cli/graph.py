@@ -15,6 +15,7 @@ from kgbuild.cli.ui import Output
 
 if TYPE_CHECKING:
     from kgbuild.analysis.callgraph import Reach
+    from kgbuild.analysis.facts import Facts
     from kgbuild.host.index import Index
 
 _output = click.option("-o", "--output", type=options.OutputFile(), metavar="FILE", help="Write it here.")
@@ -68,16 +69,23 @@ def graph(
     """
     if sum(name is not None for name in (callers, callees, reached)) != 1:
         raise click.UsageError("say one of --callers NAME, --callees NAME and --reach NAME")
-    from kgbuild.analysis.callgraph import CALLEES, CALLERS, reach, reach_with_ways
+    from kgbuild.analysis.callgraph import CALLEES, CALLERS, reach, reach_inlined, reach_with_ways
     from kgbuild.host.acquire import ensure_kernel
-    from kgbuild.host.index import with_index
+    from kgbuild.host.facts import inlined_into
+    from kgbuild.host.index import NoBody, with_index
 
     out, form = _to_terminal(common, output), common.form
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
     direction = CALLEES if callees is not None else CALLERS
 
     def answer(index: Index) -> Reach:
-        root = index.choose(callers or callees or reached or "").id
+        name = callers or callees or reached or ""
+        try:
+            root = index.choose(name).id
+        except NoBody:
+            if callers is None:
+                raise
+            return reach_inlined(index, name, inlined_into(index, name, limit), depth or 1, limit)
         if reached is not None:
             return reach_with_ways(index, root, depth or 6, limit)
         return reach(index, root, direction, depth or 1, limit)
@@ -152,13 +160,20 @@ def facts(
       kgbuild facts do_epoll_pwait.part.0 --kernel debian:newest-6.1-cloud
     """
     from kgbuild.host.acquire import ensure_kernel
-    from kgbuild.host.facts import read_facts
-    from kgbuild.host.index import with_index
+    from kgbuild.host.facts import read_facts, read_inlined_facts
+    from kgbuild.host.index import NoBody, with_index
     from kgbuild.report.facts import facts_json, render_facts
 
     out, form = _to_terminal(common, output), common.form
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
-    found = with_index(kernel, out, lambda index: read_facts(index, kernel, index.choose(function), limit))
+
+    def answer(index: Index) -> Facts:
+        try:
+            return read_facts(index, kernel, index.choose(function), limit)
+        except NoBody:
+            return read_inlined_facts(index, function, limit)
+
+    found = with_index(kernel, out, answer)
     lines = [json.dumps(facts_json(found), indent=1)] if form == "json" else list(render_facts(found))
     _write("\n".join(lines) + "\n", output, out)
     if common.report is not None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +16,16 @@ from kgbuild.cli.ui import Output
 from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
+    from kgbuild.report.patchgraph import PatchGraph
     from kgbuild.state import Build
 
 _format = click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "dot"]),
+    type=click.Choice(["text", "json", "dot", "graphml"]),
     default="text",
     show_default=True,
-    help="Lines, the report as JSON, or a graph for Graphviz.",
+    help="Lines, the report as JSON, or a graph for Graphviz or other programs.",
 )
 
 
@@ -38,6 +40,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--allow-unproven", multiple=True, metavar="NAME", help="Accept a unit or function as it is."),
         click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type."),
         options.against_option,
+        options.oot_options,
     ):
         command = option(command)
     return command
@@ -64,6 +67,8 @@ def _analyse(
         pull=limits["pull"],
         against=limits["against"],
         make_index=True,
+        oot=limits["oot"],
+        oot_modules=limits["oot_modules"],
     )
     state = Build()
     state.tell = lambda topic: show(out, state, topic)
@@ -79,6 +84,8 @@ def _analyse(
 @click.argument("patches", nargs=-1, required=True, type=click.Path(path_type=Path))
 @options.kernel_option
 @click.option("-o", "--output", type=options.OutputFile(), metavar="FILE", help="Write the answer here.")
+@click.option("--no-compile", is_flag=True, help="Estimate it from the sources and the kernel's debug information.")
+@click.option("--all", "every", is_flag=True, help="Cut no list of an estimate.")
 @_choices
 @options.jobs_option
 @options.common_options_with(_format)
@@ -86,19 +93,27 @@ def impact(
     patches: tuple[Path, ...],
     kernel_name: str,
     output: Path | None,
+    no_compile: bool,
+    every: bool,
     jobs: int,
     common: options.Common,
     **limits: Any,
 ) -> None:
     """Show what PATCHES would patch, pull in, refer to and be refused for, without making a module.
 
-    The touched units are compiled, as for a build. Ends with 0 where a module could be made, 1 where not, 4 where
-    nothing changes.
+    The touched units are compiled, as for a build; with --no-compile nothing is, and the answer is an estimate
+    (docs/impact.md says how good). Ends with 0 where a module could be made, 1 where not, 4 where nothing changes.
 
     \b
     Example:
       kgbuild impact examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud
+      kgbuild impact examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud --no-compile
     """
+    if no_compile:
+        if limits["oot"] is not None or limits["oot_modules"]:
+            raise click.UsageError("an estimate is of the kernel's own code; leave out --no-compile or --oot")
+        _estimate(patches, kernel_name, output, jobs, common, limits, every)
+        return
     from kgbuild.cli.ui import show_error
     from kgbuild.refusals import Refused
 
@@ -110,23 +125,79 @@ def impact(
     text = json.dumps(state.report, indent=1) + "\n"
     if common.report is not None:
         options.write_file(common.report, text.encode())
-    if common.form == "dot":
-        from kgbuild.report.impact import render_dot
+    if common.form in ("dot", "graphml"):
+        from kgbuild.report.patchgraph import graph_of_closure
 
-        text = "\n".join(render_dot(state.closure)) + "\n"
+        text = _drawn(graph_of_closure(state.closure), common.form)
     if output is not None and common.form != "text":
         options.write_file(output, text.encode())
         out.line("wrote", str(output))
     elif common.form != "text":
         click.echo(text, nl=False)
     elif output is not None:
-        raise click.UsageError("-o takes --format json or dot; text goes to the terminal")
+        raise click.UsageError("-o takes --format json, dot or graphml; text goes to the terminal")
     refusals = state.closure.refusals
     if common.form == "text":
         out.line("would", _summary(state))
     if refusals:
         show_error(Refused(refusals))
     click.get_current_context().exit(1 if refusals else 0)
+
+
+def _drawn(graph: PatchGraph, form: str) -> str:
+    from kgbuild.report.patchgraph import render_dot, render_graphml
+
+    return "\n".join(render_dot(graph) if form == "dot" else render_graphml(graph)) + "\n"
+
+
+def _estimate(
+    patches: tuple[Path, ...],
+    kernel_name: str,
+    output: Path | None,
+    jobs: int,
+    common: options.Common,
+    limits: dict[str, Any],
+    every: bool,
+) -> None:
+    """The dry run without compiling."""
+    from kgbuild.cli.ui import show_error
+    from kgbuild.host.estimate import estimate_patches
+    from kgbuild.refusals import Refused
+    from kgbuild.report.estimate import estimate_report, render_estimate
+
+    quiet = Output(quiet=not common.verbose, no_color=common.no_color)
+    found = estimate_patches(
+        patches,
+        kernel_name,
+        quiet,
+        offline=common.offline,
+        jobs=jobs,
+        max_units=limits["max_units"],
+        ignore_init=limits["ignore_init"],
+    )
+    result = found.result
+    record = estimate_report(
+        result, found.kernel, found.patches.patches, found.units, found.targets, found.seconds, found.warnings
+    )
+    text = json.dumps(record, indent=1) + "\n"
+    if common.report is not None:
+        options.write_file(common.report, text.encode())
+    if common.form in ("dot", "graphml"):
+        from kgbuild.report.patchgraph import graph_of_estimate
+
+        text = _drawn(graph_of_estimate(result), common.form)
+    elif common.form == "text":
+        unicode = "utf" in (sys.stdout.encoding or "").lower()
+        lines = [*render_estimate(result, found.seconds, unicode=unicode, every=every)]
+        text = "\n".join([*lines, *(f"note: {w}" for w in found.warnings)]) + "\n"
+    if output is not None:
+        options.write_file(output, text.encode())
+    elif common.form != "text" or not common.quiet:
+        click.echo(text, nl=False)
+    if result.refusals:
+        show_error(Refused(result.refusals))
+    nothing = not result.touched and not result.refusals and not result.possible
+    click.get_current_context().exit(1 if result.refusals else 4 if nothing else 0)
 
 
 def _summary(state: Build) -> str:
@@ -186,7 +257,9 @@ def why(
             raise UserError("can't be read", place=str(path), remedy="name a patch")
     kernel = ensure_kernel(kernel_name, progress=quiet, offline=common.offline, jobs=jobs)
     cache = Cache()
-    key = answer_key(kernel, patches, limits)
+    # a directory of someone's own may change at any time: what is known of it is not kept
+    own = limits["oot"] is not None or limits["oot_modules"]
+    key = None if own else answer_key(kernel, patches, limits)
     answer = load_answer(cache, key)
     if answer is None:
         answer = _chains(_analyse(patches, kernel_name, jobs, common, quiet, limits))

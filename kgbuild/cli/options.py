@@ -109,6 +109,27 @@ _COMMON = (
 )
 
 
+oot_module_option = click.option(
+    "--oot-module",
+    "oot_modules",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.ko",
+    help="An out-of-tree module, as it is loaded (repeatable).",
+)
+
+
+def oot_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command --oot and --oot-module, as `oot` and `oot_modules`."""
+    option = click.option(
+        "--oot",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Source of an out-of-tree module, with its Kbuild; patches are relative to it.",
+    )
+    return option(oot_module_option(command))
+
+
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command --format, --report, --quiet, --verbose, --no-color and --offline, as its argument `common`."""
     return common_options_with(format_option)(command)

@@ -59,7 +59,6 @@ def remedy(
     """
     from kgbuild.analysis.remedy import TYPE, find_grown, render_diff, write_remedy
     from kgbuild.host.remedy import load_sources
-    from kgbuild.pipeline import targets_of
     from kgbuild.state import Build, Options
 
     if output is not None and any(p.exists() and output.exists() and output.samefile(p) for p in patches):
@@ -70,7 +69,7 @@ def remedy(
     refusals = _refusals(patches, kernel_name, chosen, out, state)
     sources = []
     if state.kernel is not None and state.patches is not None:
-        sources = load_sources(state.kernel, state.patches, targets_of)
+        sources = load_sources(state.kernel, state.patches)
     if TYPE in codes and {r.code for r in refusals} == {"P12-too-many-units"}:
         # a header of everybody: what grows is seen in its text
         refusals = [Refusal(TYPE, f"{s.path}: struct {n}", "", n) for s in sources for n in find_grown([s])] or refusals

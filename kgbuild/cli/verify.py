@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Hold a record that build --proof wrote against the module and the kernel.",
 )
+@options.oot_module_option
 @options.jobs_option
 @options.common_options
 @click.pass_context
@@ -35,6 +36,7 @@ def verify(
     module: Path,
     kernel_name: str,
     proof: Path | None,
+    oot_modules: tuple[Path, ...],
     jobs: int,
     common: options.Common,
 ) -> None:
@@ -53,13 +55,15 @@ def verify(
     out = common.output()
     data = _read(module)
     from kgbuild.host.acquire import ensure_kernel
+    from kgbuild.host.modules import name_modules
     from kgbuild.host.verify import read_record, verify_module
 
     record = read_record(proof) if proof is not None else None
+    own = name_modules(oot_modules)
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
     out.line("kernel", f"{kernel.id}, {kernel.compiler}")
     began = time.monotonic()
-    findings = verify_module(data, kernel, module.name, record=record)
+    findings = verify_module(data, kernel, module.name, record=record, own=own)
     common.write_report(_record(kernel, module, data, findings, proof))
     if common.form == "text":
         if record is not None:

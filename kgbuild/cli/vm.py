@@ -47,6 +47,7 @@ _QUIET = frozenset(targets.PHASES) - frozenset(PHASES) - {"targets"}
     metavar="OLD.ko",
     help="Load this patch before, and remove it afterwards; repeat it in the order of loading.",
 )
+@options.oot_module_option
 @click.option("--smp", default=1, show_default=True, metavar="N", help="Number of CPUs.")
 @click.option("--memory", default=512, show_default=True, metavar="MB", help="Memory of the guest.")
 @click.option("--cpu", default="max", show_default=True, metavar="MODEL", help="QEMU's CPU model.")
@@ -79,6 +80,7 @@ def vm(
     allow_log: tuple[str, ...],
     modules: tuple[str, ...],
     on_top_of: tuple[Path, ...],
+    oot_modules: tuple[Path, ...],
     smp: int,
     memory: int,
     cpu: str,
@@ -106,9 +108,11 @@ def vm(
           --check 'grep -q kgbuild /proc/version'
     """
     from kgbuild.host.acquire import ensure_kernel
+    from kgbuild.host.modules import name_modules
     from kgbuild.host.vm import PatchRun, run_vm
 
     out = common.output()
+    own = name_modules(oot_modules)
     runs = [PatchRun(path, before, after, disabled, checks, allow_log, older=on_top_of) for path in patches]
     several = len(runs) > 1
     shown: set[str] = set()
@@ -135,6 +139,7 @@ def vm(
         cpu=cpu,
         accel=accel,
         modules=modules,
+        oot_modules=own,
         on_phase=show,
         on_console=keep,
     )

@@ -225,7 +225,7 @@ class Cache:
             value = getattr(kernel, field.name)
             if field.name in _PATHS:
                 record[field.name] = self._portable(value)
-            elif field.name not in ("id", "root"):
+            elif field.name not in ("id", "root", "outside"):
                 record[field.name] = value
         text = json.dumps(record, indent=2, sort_keys=True) + "\n"
         write_atomic(kernel.root / "kernel.json", text.encode())

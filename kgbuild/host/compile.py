@@ -273,7 +273,8 @@ def _resolved(deps: list[str], kernel: Kernel) -> list[str]:
 
 
 def _roots(kernel: Kernel, tree: Path) -> list[str]:
-    own = [os.path.realpath(p) for p in (kernel.source, kernel.build, tree, AUTHOR)]
+    headers = [kernel.outside.kernel] if kernel.outside is not None else []
+    own = [os.path.realpath(p) for p in (kernel.source, kernel.build, tree, AUTHOR, *headers)]
     compiler = shutil.which(kernel.cc)
     if compiler:
         own.append(str(Path(run([kernel.cc, "-print-file-name=include"]).stdout.strip()).resolve()))

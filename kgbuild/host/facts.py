@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
-from kgbuild.analysis.callgraph import CALLEES, CALLERS, Function
+from kgbuild.analysis.callgraph import CALLEES, CALLERS, NO_BODY, Function, split_name
 from kgbuild.analysis.dwarf5 import UnitFacts
 from kgbuild.analysis.facts import (
     Caller,
@@ -97,6 +98,51 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
         compiler=_compiler_facts(kernel, function.object, source, own, bound),
         neighbours={CALLERS: index.count(function.id, CALLERS), CALLEES: index.count(function.id, CALLEES)},
     )
+
+
+def read_inlined_facts(index: Index, wanted: str, limit: int = 20) -> Facts:
+    """Facts about a function that has no body of its own, because gcc inlined it wherever it is called: where, by the
+    debugging information of the units that mention it. Each place is NAME@UNIT."""
+    name, place, _ = split_name(wanted)
+    found, units = index.inlinings(name, place, limit)
+    held = summarise([replace(one, into=f"{one.into}@{source}") for source, one in found])
+    sources = sorted({source for source, _ in found})
+    more = f"{units - limit} more units of vmlinux mention it: --limit 0 looks at all" if 0 < limit < units else ""
+    return Facts(
+        function=Function(NO_BODY, "", name, "", 0, 0, None, False, sources[0] if len(sources) == 1 else ""),
+        unit=sources[0] if len(sources) == 1 else "",
+        unit_evidence="debugging information" if len(sources) == 1 else "",
+        noinstr=False,
+        names=(),
+        shared=None,
+        clone=None,
+        relatives=(),
+        inlined=tuple(held[: limit or None]),
+        inlined_count=len(held),
+        inlined_unknown=more,
+        callers=(),
+        caller_count=0,
+        takers=(),
+        taker_count=0,
+        holders=(),
+        holder_count=0,
+        callee_count=0,
+        indirect_calls=0,
+        neighbours={CALLERS: 0, CALLEES: 0},
+    )
+
+
+def inlined_into(index: Index, wanted: str, limit: int = 0) -> list[Function]:
+    """The functions of vmlinux that hold the body of one that has none of its own, by unit (see `Index.inlinings`)."""
+    name, place, _ = split_name(wanted)
+    out: dict[int, Function] = {}
+    for source, one in index.inlinings(name, place, limit)[0]:
+        for function in index.functions_named(one.into):
+            if (one.address is None or (function.address - one.address) % 2**64 == 0) and index.unit_of(
+                function.id
+            ) == source:
+                out[function.id] = function
+    return list(out.values())
 
 
 def _compiler_facts(

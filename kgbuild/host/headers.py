@@ -37,7 +37,7 @@ from kgbuild.host.preprocess import (
     differs,
     object_differs,
 )
-from kgbuild.host.units import SOURCE, names_in_commands, read_detours, read_units
+from kgbuild.host.units import SOURCE, names_in_commands, read_all_units, read_detours, read_units
 from kgbuild.model import Kernel, Progress, UnitCommand
 from kgbuild.refusals import Refusal
 
@@ -48,7 +48,12 @@ _ROUND = 16
 
 # Headers that scripts read while a kernel is built, the lines they read, and what they make of them.
 _SCRIPTED: tuple[tuple[str, bytes, str], ...] = (
-    ("arch/x86/include/asm/cpufeatures.h", rb"^#define\s+X86_(?:FEATURE|BUG)_.*$", "the names of CPU features"),
+    # mkcapflags.sh passes over a feature whose comment begins with ""
+    (
+        "arch/x86/include/asm/cpufeatures.h",
+        rb'^#define\s+X86_(?:FEATURE|BUG)_(?!.*/\* *"").*$',
+        "the names of CPU features",
+    ),
     ("include/linux/oid_registry.h", rb"^\s*OID_\w+.*$", "the table of object identifiers"),
     ("include/uapi/linux/capability.h", rb"^#define\s+CAP_.*$", "AppArmor's names of capabilities"),
     ("include/uapi/asm-generic/resource.h", rb"^#\s*define\s+RLIMIT_.*$", "AppArmor's names of limits"),
@@ -76,12 +81,20 @@ class Selection:
 
 
 def choose_units(
-    kernel: Kernel, patches: PatchSet, cache: Cache, progress: Progress, jobs: int = 2, max_units: int = MAX_UNITS
+    kernel: Kernel,
+    patches: PatchSet,
+    cache: Cache,
+    progress: Progress,
+    jobs: int = 2,
+    max_units: int = MAX_UNITS,
+    *,
+    preprocess: bool = True,
 ) -> Selection:
     """Every unit that a patch changes, each with its reason. Refusals are in the result, those of `patches` are not.
 
     A .c file that is a unit is its own reason; one that units include makes them units of the patch; headers and new
-    files are looked up in the include graph, unless the patch is refused already.
+    files are looked up in the include graph, unless the patch is refused already. Without `preprocess` every unit that
+    may see a difference is there, whether its tokens differ or not.
     """
     paths = sorted(patches.files)
     own = read_units(kernel.units, paths)
@@ -98,7 +111,7 @@ def choose_units(
         selection = Selection(dict(patches.files))
         selection.refusals += [_not_in_kernel(kernel, p) for p in code if p not in known]
     else:
-        selection = _select(kernel, patches.files, known, set(because), cache, progress, jobs, max_units)
+        selection = _select(kernel, patches.files, known, set(because), cache, progress, jobs, max_units, preprocess)
     selection.because = because | selection.because
     entered = left_by_dots(f"{SOURCE}/{source}" for source in selection.because)
     selection.real = tuple(sorted({*selection.real, *entered}))
@@ -112,6 +125,8 @@ def is_fixed(unit: UnitCommand) -> bool:
 
 
 def _not_in_kernel(kernel: Kernel, path: str) -> Refusal:
+    if kernel.outside is not None:
+        return Refusal("P6-not-in-kernel", path, f"no unit that {kernel.outside.folder} makes has it")
     option = why_not_built(kernel, path)
     fact = f"this kernel is built without it ({option} is not set)" if option else "no unit of this kernel has it"
     return Refusal("P6-not-in-kernel", path, fact)
@@ -126,6 +141,7 @@ def _select(
     progress: Progress,
     jobs: int,
     max_units: int,
+    preprocess: bool,
 ) -> Selection:
     """Find the units beside `units` that the files beside `known` concern."""
     before = {path: _original(kernel, path) for path in files}
@@ -148,11 +164,15 @@ def _select(
         verb = "includes" if before[path] is not None else "includes the new"
         for source in sorted(above.files - units):
             candidates.setdefault(source.removeprefix("./"), f"{verb} {path}")
-    if len(candidates) > FEW:
+    # Names are followed through the files that units read, and an out-of-tree index has none of the kernel's headers.
+    if len(candidates) > FEW and kernel.outside is None:
         concerned = _by_names(kernel, graph, resolver, {p: before[p] or b"" for p in changed}, selection.files, index)
         if concerned is not None:
             candidates = {s: why for s, why in candidates.items() if s in concerned}
-    _Search(kernel, selection, candidates, cache, progress, jobs, max_units).run()
+    if preprocess:
+        _Search(kernel, selection, candidates, cache, progress, jobs, max_units).run()
+    else:
+        selection.because |= candidates
     return selection
 
 
@@ -328,7 +348,8 @@ class _Search:
     def _look_at_others(
         self, trees: Trees, fixed: Sequence[UnitCommand], assembly: Sequence[str], makers: Sequence[str]
     ) -> None:
-        model = read_units(self.kernel.units, ["init/main.c"])["init/main.c"][0]
+        named = read_units(self.kernel.units, ["init/main.c"])["init/main.c"]  # no out-of-tree module has it
+        model = named[0] if named else next(read_all_units(self.kernel.units))
         because = self.candidates
 
         def not_c(source: str) -> Refusal:

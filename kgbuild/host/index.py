@@ -43,8 +43,12 @@ SELECT f.id FROM sections s JOIN functions f ON f.section = s.id AND f.object = 
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from kgbuild.analysis.dwarf5 import UnitFacts
+    from kgbuild.analysis.dwarf5 import Inlined, UnitFacts
     from kgbuild.elf.sections import Sections
+
+
+class NoBody(UserError):
+    """The name is that of a function which gcc inlined wherever it is called."""
 
 
 class IndexDamaged(ToolError):
@@ -361,6 +365,26 @@ class Index:
         for row in self._rows(f"{_FUNCTION} ORDER BY f.id"):
             yield _as_function(row)
 
+    def functions_of(self, object_name: str, source: str) -> list[tuple[Function, tuple[Name, ...]]]:
+        """Functions of a translation unit with all their names, by address; of a module with several units, where the
+        index does not know which function is whose, those of the module."""
+        test = "o.name = ? AND (u.source = ?" + (")" if object_name == VMLINUX else " OR f.unit IS NULL)")
+        rows = self._rows(f"{_FUNCTION} WHERE {test} ORDER BY f.address, f.id", (object_name, source))
+        names: dict[int, list[Name]] = {}
+        for row in self._rows(
+            "SELECT s.function, s.name, s.bind, s.sympos, s.exported, s.family FROM symbols s WHERE s.function IN "
+            "(SELECT f.id FROM functions f JOIN objects o ON o.id = f.object LEFT JOIN units u ON u.id = f.unit "
+            f"WHERE {test}) ORDER BY s.rowid",
+            (object_name, source),
+        ):
+            names.setdefault(row[0], []).append(_as_name(row))
+        return [(_as_function(row), tuple(names.get(row[0], ()))) for row in rows]
+
+    def unit_offsets(self, source: str) -> list[int]:
+        """Offsets in vmlinux's .debug_info of the units of a source file."""
+        rows = self._rows("SELECT dwarf FROM units WHERE dwarf IS NOT NULL AND source = ? ORDER BY dwarf", (source,))
+        return [offset for (offset,) in rows]
+
     def dwarf_unit(self, number: int) -> int | None:
         """Offset of a function's unit in vmlinux's .debug_info, where there is one."""
         rows = self._rows("SELECT u.dwarf FROM functions f JOIN units u ON u.id = f.unit WHERE f.id = ?", (number,))
@@ -389,7 +413,7 @@ class Index:
             everywhere, units = self._inlined_in(name, place)
             if everywhere:
                 more = f", and more in {units - _UNITS} other units" if units > _UNITS else ""
-                raise UserError(
+                raise NoBody(
                     f"has no body of its own: it is inlined into {', '.join(everywhere[:8])}{more}",
                     place=wanted,
                     remedy="ask about one of those",
@@ -414,6 +438,12 @@ class Index:
     def _inlined_in(self, name: str, place: str) -> tuple[list[str], int]:
         """Functions that one without a body was inlined into, of the unit `place` where that is one, else of the first
         units of vmlinux that mention it; and how many units do."""
+        found, units = self.inlinings(name, place, _UNITS)
+        return sorted({f"{one.into} ({source})" for source, one in found}), units
+
+    def inlinings(self, name: str, place: str = "", limit: int = 0) -> tuple[list[tuple[str, Inlined]], int]:
+        """Where a function was inlined: (source file, place), of the unit `place` where that is one, else of the first
+        `limit` units of vmlinux that mention it (0: all); and how many units do. Sorted by unit."""
         from kgbuild.analysis.dwarf5 import DwarfError, find_units, read_unit
 
         rows = self._rows("SELECT dwarf, source FROM units WHERE dwarf IS NOT NULL ORDER BY dwarf")
@@ -421,17 +451,17 @@ class Index:
             rows = [row for row in rows if row[1] == place or str(row[1]).endswith("/" + place)]
         if not rows:
             return [], 0
-        found: set[str] = set()
+        found: list[tuple[str, Inlined]] = []
         sources = {offset: str(source) for offset, source in rows}
         file = _vmlinux(self.kernel)
         try:
             mentioned = sorted(sources) if "." in place else find_units(file, name, sorted(sources))
-            for offset in mentioned[:_UNITS]:
+            for offset in mentioned[: limit or None]:
                 unit = read_unit(file, offset)
-                found |= {f"{one.into} ({sources[offset]})" for one in unit.inlined if one.callee == name}
+                found += [(sources[offset], one) for one in unit.inlined if one.callee == name]
         except DwarfError:
             return [], 0
-        return sorted(found), len(mentioned)
+        return found, len(mentioned)
 
     def _fits(self, function: Function, name: str, place: str, position: str) -> bool:
         if place:

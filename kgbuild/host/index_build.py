@@ -38,7 +38,9 @@ Row = tuple[object, ...]
 def build_index(kernel: Kernel, path: Path, progress: Progress, reason: str = "") -> None:
     """Write the index of a kernel to `path`, which appears by one rename. The caller holds a lock.
 
-    `reason` is shown: why one that was there is made again. Raises ToolError where the disk or a file fails.
+    `reason` is shown: why one that was there is made again. The index of an out-of-tree tree (`Kernel.outside`) holds
+    its modules alone: nothing else calls a function of theirs that is not exported.
+    Raises ToolError where the disk or a file fails.
     """
     part = path.with_name(f".{path.name}.part")
     modules = Modules(kernel).paths
@@ -47,7 +49,7 @@ def build_index(kernel: Kernel, path: Path, progress: Progress, reason: str = ""
         with progress.step(title, total=len(modules) + _VMLINUX_SHARE + 1) as task:
             with closing(_open_part(part, kernel)) as database:
                 writer = _Writer(database, kernel)
-                if VMLINUX not in writer.done:
+                if VMLINUX not in writer.done and kernel.outside is None:
                     with kernel.vmlinux.open("rb") as file:
                         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
                         writer.add(VMLINUX, read(memoryview(data)))

@@ -254,18 +254,20 @@ def depends_of(module: bytes) -> list[str]:
     return [name.replace("-", "_") for name in read_modinfo(module).get("depends", "").split(",") if name]
 
 
-def collect_modules(root: Path | None, names: Sequence[str], asked: str = "--module") -> list[tuple[str, bytes]]:
+def collect_modules(
+    root: Path | None, names: Sequence[str], asked: str = "--module", own: Mapping[str, Path] | None = None
+) -> list[tuple[str, bytes]]:
     """These modules and what they depend on, as (name, bytes) in the order to load them.
 
     `root` is a directory with the kernel's modules somewhere below it. A module that is part of vmlinux is left out.
-    `asked` says in an error what wants them.
+    `own` are out-of-tree modules, by name. `asked` says in an error what wants them.
     """
     if not names:
         return []
-    if root is None:
+    if root is None and not own:
         raise UserError("this kernel was added without modules", place=f"{asked} {names[0]}")
-    index = index_modules(root)
-    builtin = _builtin_names(root)
+    index = index_modules(root) | dict(own or {})
+    builtin = _builtin_names(root) if root is not None else set()
     ordered: dict[str, bytes] = {}
     visiting: set[str] = set()
 
@@ -277,7 +279,7 @@ def collect_modules(root: Path | None, names: Sequence[str], asked: str = "--mod
             raise UserError(
                 f"is not among this kernel's modules{wanted_by}",
                 place=f"{asked} {name}",
-                remedy=f"did you mean {', '.join(near)}?" if near else "",
+                remedy=f"did you mean {', '.join(near)}?" if near else "give an out-of-tree one with --oot-module",
             )
         visiting.add(name)
         data = read_module(index[name])

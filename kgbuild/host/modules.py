@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The kernel's own loadable modules: found by name in its package, read whatever they are compressed with."""
+"""The loadable modules that may run: the kernel's own, found by name in its package, and out-of-tree ones that the
+user names. Read whatever they are compressed with."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.elf.read import read
-from kgbuild.host.initramfs import module_name, read_module
+from kgbuild.errors import UserError
+from kgbuild.host.initramfs import module_name, read_modinfo, read_module
 from kgbuild.model import Kernel
 
 
 class Modules:
-    """The modules of one kernel. Making the object reads nothing."""
+    """The modules of one kernel; `own` are files that stand for themselves, before one of the same name in the
+    package. Making the object reads nothing."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, own: Mapping[str, Path] | None = None) -> None:
         self._root = kernel.modules
+        self._own = dict(own or {})
         self._paths: dict[str, Path] | None = None
         self._images: dict[str, ModuleImage] = {}
 
@@ -24,7 +29,7 @@ class Modules:
         """Where each module's file is, by its name (with underscores)."""
         if self._paths is None:
             found = self._root.rglob("*.ko*") if self._root is not None and self._root.is_dir() else ()
-            self._paths = {module_name(path.name): path for path in sorted(found)}
+            self._paths = {module_name(path.name): path for path in sorted(found)} | self._own
         return self._paths
 
     def image(self, name: str) -> ModuleImage | None:
@@ -47,3 +52,21 @@ class Modules:
                     out.add(needed)
                     todo.append(needed)
         return out
+
+
+def name_modules(files: Sequence[Path]) -> dict[str, Path]:
+    """Out-of-tree modules by the name they have once loaded. Raises UserError for what is no kernel module, or where
+    two have one name."""
+    found: dict[str, Path] = {}
+    for path in files:
+        remedy = "give the .ko that is loaded"
+        if not path.is_file():
+            raise UserError("no such file", place=str(path), remedy=remedy)
+        info = read_modinfo(read_module(path))
+        if "vermagic" not in info:
+            raise UserError("is no kernel module: it has no version magic", place=str(path), remedy=remedy)
+        name = info.get("name") or module_name(path.name)
+        if name in found:
+            raise UserError(f"is the module {name}, as is {found[name]}", place=str(path), remedy="give one of them")
+        found[name] = path
+    return found

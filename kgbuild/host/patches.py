@@ -39,7 +39,7 @@ class PatchSet:
     hunks    how many were applied
     refusals what can't be applied or may not be touched
     by_patch for each patch, the files it changes and those it skips
-    applied  path in the tree -> the patched text as its author wrote it
+    applied  path in the tree -> the patched text as it is, with the lines that were there before
     """
 
     patches: tuple[ParsedPatch, ...]
@@ -131,9 +131,9 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
             continue
         refusals += check_includes(path, applied.text, original or b"")
         text = with_line_directives(path, applied.final)
-        if path.endswith(".h") or path in detours:
-            # Each unit has a way of its own to such a file, and __FILE__ tells it. A directive before a header's guard
-            # would make the compiler read the header at each #include.
+        if path.endswith(".h") or path in detours or kernel.outside is not None:
+            # Each unit has a way of its own to such a file, and __FILE__ tells it; so has an out-of-tree unit to
+            # itself. A directive before a header's guard would make the compiler read the header at each #include.
             text = text.removeprefix(f'#line 1 "{path}"\n'.encode())
             named = re.compile(rb'^(#line \d+) "' + re.escape(path.encode()) + rb'"$', re.MULTILINE)
             text = named.sub(rb"\1", text)
@@ -145,7 +145,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
         hunks,
         tuple(refusals),
         tuple((tuple(t), tuple(p)) for t, p in by_patch),
-        texts,
+        {path: texts[path] for path in files},
     )
 
 
@@ -168,11 +168,14 @@ def _check_place(kernel: Kernel, path: str, patch: ParsedPatch, file: FilePatch,
     full = kernel.source / path
     where = f"{path} ({patch.name}:{file.line})" if file.line else path
     if not full.is_file() and file.kind != "new" and path not in made:
-        return [Refusal("P1-apply", where, "this kernel's source has no such file")]
+        if kernel.outside is None:
+            return [Refusal("P1-apply", where, "this kernel's source has no such file")]
+        fact = f"{kernel.outside.folder} has no such file"
+        return [Refusal("P1-apply", where, fact, remedy=f"name files as they are below {kernel.outside.folder}")]
     if full.is_dir() or any(above.is_file() for above in full.parents):
         return [Refusal("P1-apply", where, "this kernel's source has something else of this name")]
     if not full.resolve().is_relative_to(kernel.source.resolve()):
-        return [Refusal("P4-path", where, "a symbolic link leads out of the kernel tree")]
+        return [Refusal("P4-path", where, "a symbolic link leads out of the source tree")]
     return []
 
 

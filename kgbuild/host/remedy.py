@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from kgbuild.analysis.remedy import Source
 from kgbuild.host.kbuild import load_unit_commands
 from kgbuild.host.patches import PatchSet, find_includers, read_original
-from kgbuild.model import Kernel, UnitCommand
+from kgbuild.model import Kernel
 
 
-def load_sources(kernel: Kernel, patches: PatchSet, targets_of: Callable[[UnitCommand], Sequence[str]]) -> list[Source]:
-    """The changed files. `targets_of` tells the objects of a unit; a .c file that units include is part of theirs."""
+def load_sources(kernel: Kernel, patches: PatchSet) -> list[Source]:
+    """The changed files; a .c file that units include is part of their objects."""
     out = []
     paths = [path for path in patches.applied if path.endswith(".c")]
     commands = load_unit_commands(kernel, paths)
@@ -20,7 +18,7 @@ def load_sources(kernel: Kernel, patches: PatchSet, targets_of: Callable[[UnitCo
     around = load_unit_commands(kernel, [unit for units in includers.values() for unit in units[:1]])
     for path, applied in patches.applied.items():
         found = commands.get(path) or next((around[u] for u in includers.get(path, ()) if around.get(u)), [])
-        names = [target for command in found for target in targets_of(command)]
+        names = [target for command in found for target in command.targets]
         # bytes that are no ASCII stay as they are
         original = (read_original(kernel, path) or b"").decode("latin-1")
         added = frozenset(n for n, number in enumerate(applied.map) if number is None)

@@ -46,7 +46,8 @@ def unpack(result: bytes | None) -> Result | None:
 
 def identity_of(kernel: Kernel) -> list[str]:
     """What all compiles for a kernel have in common. Raises ToolError without its compiler."""
-    return [FORMAT, kernel.id.build_id, run([kernel.cc, "--version"]).stdout]
+    outside = [kernel.outside.digest] if kernel.outside is not None else []
+    return [FORMAT, kernel.id.build_id, run([kernel.cc, "--version"]).stdout, *outside]
 
 
 def result_key(identity: list[str], unit: UnitCommand, side: str) -> str:

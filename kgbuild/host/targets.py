@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,15 +84,16 @@ def _rows(note: Any, key: str) -> list[dict[str, Any]]:
     return [row for row in rows if isinstance(row, dict) and row.get("object")]
 
 
-def collect_targets(root: Path | None, names: Sequence[str]) -> Targets:
-    """The .ko files of these modules and of all they depend on, out of the kernel's modules below `root`.
+def collect_targets(root: Path | None, names: Sequence[str], own: Mapping[str, Path] | None = None) -> Targets:
+    """The .ko files of these modules and of all they depend on, out of the kernel's modules below `root` or `own`,
+    which are out-of-tree modules by name.
 
     Raises UserError for a module that the kernel does not have, or whose file can't be read.
     """
     wanted = list(dict.fromkeys(name.replace("-", "_") for name in names))
     if not wanted:
         return Targets()
-    ordered = initramfs.collect_modules(root, wanted, "the patch is for")
+    ordered = initramfs.collect_modules(root, wanted, "the patch is for", own)
     files = dict(ordered)
     depends = {name: initramfs.depends_of(data) for name, data in ordered}
     cycled: list[str] = []

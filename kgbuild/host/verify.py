@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -25,19 +26,26 @@ from kgbuild.model import Finding, Kernel
 
 
 def verify_module(
-    data: bytes, kernel: Kernel, name: str, image: KernelImage | None = None, record: Record | None = None
+    data: bytes,
+    kernel: Kernel,
+    name: str,
+    image: KernelImage | None = None,
+    record: Record | None = None,
+    own: Mapping[str, Path] | None = None,
 ) -> list[Finding]:
     """Every fault of a live patch module for this kernel; an empty list means none was found.
 
     Input: the file's bytes and its name (`a-b.ko`); `image`, where at hand, spares mapping vmlinux again; `record` is a
-    proof record to hold against it. Raises UserError (exit 2) for what is no intact kernel module of the kernel's
-    architecture, ToolError (exit 3) where the cached kernel is not what it should be.
+    proof record to hold against it; `own` are out-of-tree modules, by name. Raises UserError (exit 2) for what is no
+    intact kernel module of the kernel's architecture, ToolError (exit 3) where the cached kernel is not what it should
+    be.
     """
     if image is None:
         image = load_image(kernel)
     arch = arch_of(image.obj.machine)
     module = read_module(data, name, arch.machine)
-    return check_module(module, name, arch, _facts(kernel, image, arch.machine), record)
+    shipped = ShippedModules(kernel, arch.machine, own)
+    return check_module(module, name, arch, _facts(kernel, image, shipped), record)
 
 
 def read_record(path: Path) -> Record:
@@ -53,8 +61,13 @@ def read_record(path: Path) -> Record:
         raise UserError("is no JSON text", place=str(path), remedy=remedy) from error
 
 
-def _facts(kernel: Kernel, image: KernelImage, machine: int) -> Facts:
-    modules = ShippedModules(kernel, machine)
+def kernel_vermagic(kernel: Kernel) -> str:
+    """The version magic that this kernel wants of a module; "" where neither a module nor vmlinux says it."""
+    image = load_image(kernel)
+    return ShippedModules(kernel, arch_of(image.obj.machine).machine).layout[0] or _vermagic(image)
+
+
+def _facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> Facts:
     vermagic, size = modules.layout
     config = kernel.config.read_text()
     return Facts(
@@ -80,16 +93,18 @@ def _vermagic(image: KernelImage) -> str:
 
 
 class ShippedModules:
-    """The kernel's modules, each read when first asked for: `modules("af_key")`; None for one it does not have."""
+    """The kernel's modules, each read when first asked for: `modules("af_key")`; None for one it does not have. `own`
+    are out-of-tree modules."""
 
-    def __init__(self, kernel: Kernel, machine: int) -> None:
+    def __init__(self, kernel: Kernel, machine: int, own: Mapping[str, Path] | None = None) -> None:
         self._root = kernel.modules
+        self._own = dict(own or {})
         self._machine = machine
         self._found: dict[str, Shipped | None] = {}
 
     @cached_property
     def _index(self) -> dict[str, Path]:
-        return index_modules(self._root)
+        return index_modules(self._root) | self._own
 
     def __call__(self, name: str) -> Shipped | None:
         if name not in self._found:
@@ -113,7 +128,7 @@ class ShippedModules:
     @property
     def layout(self) -> tuple[str, int]:
         """vermagic and the size of struct module (bytes), from one of these modules; "" and 0 without any."""
-        for path in self._index.values():
+        for path in index_modules(self._root).values():
             try:
                 shipped = read_module(unpack_module(path), path.name, self._machine)
             except (UserError, ToolError):

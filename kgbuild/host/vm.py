@@ -170,6 +170,7 @@ def run_vm(
     accel: str = "auto",
     files: Mapping[str, bytes | Path] | None = None,
     modules: Sequence[str] = (),
+    oot_modules: Mapping[str, Path] | None = None,
     transition_timeout: float = 60.0,
     command_timeout: float = 60.0,
     on_phase: Callable[[PhaseRun], None] | None = None,
@@ -178,9 +179,9 @@ def run_vm(
     """Boot `kernel` once and run every patch through all phases, one after the other.
 
     `files` puts files into the guest (bytes become executable files); `modules` are the kernel's own modules, loaded
-    first. `timeout` (seconds) is for everything; a command or a transition that takes longer than its own limit (or
-    half of `timeout`) is a finding. `on_phase` hears of each phase as it ends, `on_console` gets the console's text at
-    the end, also where this raises.
+    first; `oot_modules` out-of-tree ones by name, for the patches that are for them. `timeout` (seconds) is for
+    everything; a command or a transition that takes longer than its own limit (or half of `timeout`) is a finding.
+    `on_phase` hears of each phase as it ends, `on_console` gets the console's text at the end, also where this raises.
 
     Raises ToolError where the guest did not boot or did not finish, UserError where the input can't be used. A kernel
     that dies after a patch began to load is no error but a finding.
@@ -194,7 +195,7 @@ def run_vm(
         raise ToolError("not found on this machine", place=QEMU, remedy=remedy_for(QEMU))
     if not kernel.image.is_file():
         raise ToolError("the kernel's image is gone", place=str(kernel.image), remedy="fetch the kernel again")
-    plans, entries = _prepare(kernel, patches, files or {}, modules)
+    plans, entries = _prepare(kernel, patches, files or {}, modules, oot_modules or {})
     limits = f"{_limit(transition_timeout, timeout)} {_limit(command_timeout, timeout)}\n"
     archive = initramfs.write_cpio([*entries, initramfs.regular("kgbuild/limits", limits.encode())])
 
@@ -221,7 +222,11 @@ def _limit(wanted: float, timeout: float) -> int:
 
 
 def _prepare(
-    kernel: Kernel, patches: Sequence[PatchRun], files: Mapping[str, bytes | Path], modules: Sequence[str]
+    kernel: Kernel,
+    patches: Sequence[PatchRun],
+    files: Mapping[str, bytes | Path],
+    modules: Sequence[str],
+    own: Mapping[str, Path],
 ) -> tuple[list[Plan], list[initramfs.Entry]]:
     """Plans, and everything of the guest's file system but the limits."""
     if not patches:
@@ -232,7 +237,7 @@ def _prepare(
     for number, patch in enumerate(patches):
         data = initramfs.read_module(patch.module)
         wanted = read_targets(data) if patch.targets is None else patch.targets
-        found.append(collect_targets(kernel.modules, wanted))
+        found.append(collect_targets(kernel.modules, wanted, own))
         older = {_module_name(read, path): read for path in patch.older for read in [initramfs.read_module(path)]}
         plan = _plan(number, patch, data, found[-1], list(older))
         if any(plan.name == other.name for other in plans):
@@ -243,7 +248,7 @@ def _prepare(
         trees += [initramfs.regular(guest_file(number, name), module) for name, module in older.items()]
         trees += run_entries(number, found[-1]) if plan.targets else []
     trees += module_entries(found)
-    loaded = initramfs.collect_modules(kernel.modules, modules)
+    loaded = initramfs.collect_modules(kernel.modules, modules, own=own)
     base = initramfs.base_tree(*initramfs.find_busybox())
     return plans, [*base, *initramfs.user_files(files), *initramfs.module_tree(loaded), *trees]
 

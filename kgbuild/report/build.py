@@ -126,6 +126,7 @@ def closure_report(closure: Closure) -> dict[str, Any]:
         "references": list(references.values()),
         "noise": [{"function": n.function, "rule": n.rule} for unit in closure.units for n in unit.changes.noise],
         "warnings": list(closure.warnings),
+        "dropped_keys": [asdict(key) for key in sorted(closure.dropped_keys)],
         **author_report(closure),
     }
 
@@ -181,6 +182,7 @@ def empty_report(kernel: Kernel | None) -> dict[str, Any]:
         "noise": [],
         "warnings": [],
         "consistency": [],
+        "dropped_keys": [],
         "findings": [],
         "refusals": [],
         "error": None,

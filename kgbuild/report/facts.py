@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from kgbuild.analysis.facts import Caller, Facts
+from kgbuild.analysis.callgraph import NO_BODY
+from kgbuild.analysis.facts import Caller, Facts, InlinedInto
 from kgbuild.analysis.optimizations import SUFFIXES
 
 LABEL = 12
@@ -16,6 +17,15 @@ LABEL = 12
 def render_facts(facts: Facts) -> Iterator[str]:
     """Lines: what it is first, then what the compiler did, then who reaches it."""
     f = facts.function
+    if f.id == NO_BODY:
+        yield _line(f.name, "no body of its own: inlined wherever it is called")
+        for one in facts.inlined:
+            yield from _into(one)
+        if len(facts.inlined) < facts.inlined_count:
+            yield _line("", f"... {facts.inlined_count - len(facts.inlined)} more: --limit 0 shows all")
+        if facts.inlined_unknown:
+            yield _line("", f"... {facts.inlined_unknown}")
+        return
     yield _line(f.name, f"{f.object}  {facts.unit or '(unit not known)'}  {f.section} {f.address:#x}  {f.size} bytes")
     redirect = facts.why_not_redirectable
     yield _line("redirect", f"no: {redirect}" if redirect else f"yes, ftrace site at +{f.trace_site:#x}")
@@ -65,11 +75,15 @@ def _inlined(facts: Facts) -> Iterator[str]:
     if not facts.inlined:
         yield _line("inlined", "nowhere in its unit (debugging information)")
     for one in facts.inlined:
-        lines = ", ".join(map(str, one.lines[:6]))
-        times = f" {one.copies} times" if one.copies > 1 else ""
-        yield _line("inlined", f"into {one.name}{times}, line {lines}")
+        yield from _into(one)
     if len(facts.inlined) < facts.inlined_count:
         yield _line("", f"... {facts.inlined_count - len(facts.inlined)} more: --limit 0 shows all")
+
+
+def _into(one: InlinedInto) -> Iterator[str]:
+    lines = ", ".join(map(str, one.lines[:6]))
+    times = f" {one.copies} times" if one.copies > 1 else ""
+    yield _line("inlined", f"into {one.name}{times}, line {lines}")
 
 
 def _compiler(facts: Facts) -> Iterator[str]:

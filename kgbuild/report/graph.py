@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kgbuild.analysis.callgraph import CALLERS, Edge, Function, Reach
+from kgbuild.analysis.kinds import Kind
 
 if TYPE_CHECKING:
     import networkx
@@ -107,10 +108,14 @@ def _label(reach: Reach, number: int, edges: list[Edge]) -> str:
     f = reach.functions[number]
     first = edges[0]
     # evidence is always a place in the caller
-    place = f"+{first.offset:#x}" + (f" and {len(edges) - 1} more" if len(edges) > 1 else "")
+    place = (
+        ""
+        if first.kind is Kind.INLINED
+        else f"+{first.offset:#x}" + (f" and {len(edges) - 1} more" if len(edges) > 1 else "")
+    )
     kinds = sorted({e.kind.label for e in edges} - {"call"})
     how = f"  {', '.join(kinds)}" if kinds else ""
-    return f"{f.name}  {place}{how}  {_where(f)}".rstrip()
+    return f"{f.name}{place}{how}  {_where(f)}".rstrip()
 
 
 def graph_json(reach: Reach) -> dict[str, Any]:
@@ -141,7 +146,7 @@ def graph_json(reach: Reach) -> dict[str, Any]:
                 "caller": e.caller,
                 "callee": e.callee,
                 "kind": e.kind.label,
-                "evidence": f"{functions[e.caller].name}+{e.offset:#x}",
+                "evidence": e.place_in(functions[e.caller].name),
                 "delta": e.delta,
             }
             for e in reach.edges
@@ -177,7 +182,7 @@ def render_dot(reach: Reach) -> Iterator[str]:
     arrows: dict[tuple[int, int, str], list[str]] = {}
     for e in reach.edges:
         places = arrows.setdefault((e.caller, e.callee, e.kind.label), [])
-        places.append(f"{reach.functions[e.caller].name}+{e.offset:#x}")
+        places.append(e.place_in(reach.functions[e.caller].name))
     for (caller, callee, kind), places in arrows.items():
         label = "" if kind == "call" else f"label={_quoted(kind)}, "
         yield f"  n{caller} -> n{callee} [{label}tooltip={_quoted(', '.join(places[:16]))}];"

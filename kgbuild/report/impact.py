@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a patch would touch and why, from a finished closure: as chains, as a graph for Graphviz."""
+"""What a patch would touch and why, from a finished closure, as chains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from kgbuild.analysis.closed import Closure, Member
 from kgbuild.analysis.evidence import evidence_of
+from kgbuild.report.patchgraph import SHOWN
 from kgbuild.report.why import Chain, Step, choose_chains
 from kgbuild.special.view import FUNCTION
-
-_SHOWN = ("changed", "pulled", "new", "carried")
 
 
 def chains_in(closure: Closure) -> list[Chain]:
@@ -24,7 +21,7 @@ def chains_in(closure: Closure) -> list[Chain]:
             unit = closure.units[m.unit]
             at = tuple(positions.get((m.unit, m.atom.id), ()))
             steps = tuple(_chain(closure, m))
-            out.append(Chain(m.atom.names, m.role in _SHOWN, unit.source, unit.target, at, steps))
+            out.append(Chain(m.atom.names, m.role in SHOWN, unit.source, unit.target, at, steps))
     return out
 
 
@@ -43,29 +40,3 @@ def _chain(closure: Closure, member: Member) -> list[Step]:
         steps.insert(0, Step(at.role, at.atom.name, source, at.reason, tuple(evidence_of(closure, at))))
         at = closure.members.get(at.via) if at.via is not None else None
     return steps
-
-
-def render_dot(closure: Closure) -> Iterator[str]:
-    """The functions of a patch as a graph: an arrow leads from what comes along to what brought it."""
-    members = [m for m in closure.members.values() if m.atom.kind == FUNCTION and m.role in _SHOWN]
-    members.sort(key=lambda m: (m.unit, m.atom.id))
-    redirected = {(r.unit, r.atom.id) for r in closure.redirects}
-    yield "digraph patch {"
-    yield '  node [shape=box, fontname="monospace"];'
-    for m in members:
-        unit = closure.units[m.unit]
-        where = unit.source + (f" ({unit.target})" if unit.target != "vmlinux" else "")
-        style = ", style=bold" if (m.unit, m.atom.id) in redirected else ""
-        yield f'  {_id(m.unit, m.atom.id)} [label="{m.atom.name}\\n{m.role}\\n{where}"{style}];'
-    for m in members:
-        if m.via is not None:
-            yield f'  {_id(m.unit, m.atom.id)} -> {_id(*m.via)} [label="{_quoted(m.reason)}"];'
-    yield "}"
-
-
-def _id(unit: int, atom: int) -> str:
-    return f"f{unit}_{atom}"
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')

@@ -21,6 +21,7 @@ from kgbuild.host.initramfs import index_modules, read_module
 from kgbuild.host.vm import PatchRun, TestRun
 from kgbuild.model import Kernel, SilentProgress
 from tests.kernel.fat import fat_image
+from tests.kernel.hazards.lab import build_modules
 
 HERE = Path(__file__).parent
 KERNEL_NAME = os.environ.get("KGBUILD_TEST_KERNEL", "debian:newest-6.1-cloud")
@@ -126,6 +127,11 @@ def check_report(built: Built, schema: dict[str, Any]) -> None:
         assert {u["source"] for u in report["units"]} == set(case.list("unit"))
     for text in case.list("warnings"):
         assert any(text in warning for warning in report["warnings"]), report["warnings"]
+    if "dropped" in case.fields:
+        keys = [
+            " ".join(str(k[f]) for f in ("object", "function", "kind", "name", "own")) for k in report["dropped_keys"]
+        ]
+        assert keys == case.list("dropped")
     patched = {f["object"] for f in report["module"]["functions"]}
     assert patched - {"vmlinux"} == set(case.list("targets"))
 
@@ -158,6 +164,12 @@ def ext4_image(path: Path) -> bytes:
     assert mkfs, "no mkfs.ext4: apt-get install e2fsprogs"
     subprocess.run([mkfs, "-qF", "-O", "^has_journal", path, "2048k"], check=True, timeout=60)
     return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def guest_modules(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The modules of tests/kernel/guest/modules, built; by name."""
+    return build_modules(kernel, tmp_path_factory.mktemp("guest-modules"), HERE / "guest" / "modules")
 
 
 def make_guest_files(kernel: Kernel, folder: Path) -> dict[str, bytes]:

@@ -28,11 +28,16 @@ def built(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 @pytest.fixture(scope="session")
-def booted(kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes]) -> TestRun:
+def booted(
+    kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes], guest_modules: dict[str, Path]
+) -> TestRun:
     """One boot for all of them."""
     runs = [b.run for b in built.values()]
     modules = sorted({name for case in CASES for name in case.list("modules")})
-    return run_vm(kernel, runs, progress=SilentProgress(), timeout=900, files=guest_files, modules=modules)
+    silent = SilentProgress()
+    return run_vm(
+        kernel, runs, progress=silent, timeout=900, files=guest_files, modules=modules, oot_modules=guest_modules
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)

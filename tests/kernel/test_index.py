@@ -162,7 +162,24 @@ def test_inlining_is_in_the_facts(kernel_name: str) -> None:
     assert re.search(r"^inlined +into __x64_sys_epoll_pwait, line \d+$", ran.stdout, re.MULTILINE), ran.stdout
     # no body of its own at all (kernel/fork.c)
     ran = kgbuild("facts", "unshare_fd@kernel/fork.c", "--kernel", kernel_name)
-    assert ran.status == 2 and "inlined into" in ran.stderr and "unshare_files" in ran.stderr, ran.stderr
+    assert ran.status == 0 and "no body of its own" in ran.stdout, ran.stderr
+    assert re.search(r"^inlined +into unshare_files@kernel/fork.c, line \d+$", ran.stdout, re.MULTILINE), ran.stdout
+    ran = kgbuild("facts", "tcp_clean_rtx_queue", "--kernel", kernel_name, "--format", "json")
+    facts = json.loads(ran.stdout)
+    jsonschema.validate(facts, json.loads((SCHEMA / "facts-1.json").read_text()))
+    assert [one["name"] for one in facts["inlined"]] == ["tcp_ack@net/ipv4/tcp_input.c"]
+    assert facts["unit"] == "net/ipv4/tcp_input.c" and not facts["traceable"]
+
+
+def test_callers_of_what_is_inlined_everywhere(kernel_name: str) -> None:
+    words = ("graph", "--kernel", kernel_name, "--callers", "do_compat_epoll_pwait", "--depth", "2")
+    ran = kgbuild(*words, "--format", "json")
+    graph = json.loads(ran.stdout)
+    jsonschema.validate(graph, json.loads((SCHEMA / "graph-1.json").read_text()))
+    names = {node["id"]: node["name"] for node in graph["nodes"]}
+    first = {names[e["caller"]] for e in graph["edges"] if e["kind"] == "inlined"}
+    assert first == {"__ia32_compat_sys_epoll_pwait", "__ia32_compat_sys_epoll_pwait2"}
+    assert "ia32_sys_call" in names.values()
 
 
 def test_bounded_output_and_json(kernel_name: str) -> None:
@@ -183,7 +200,7 @@ def test_bounded_output_and_json(kernel_name: str) -> None:
         (("facts", "c_start"), "c_start,2"),
         (("graph", "--callers", "no_such_function_at_all"), "no function of that name"),
         (("graph",), "one of --callers NAME, --callees NAME and --reach NAME"),
-        (("facts", "tcp_clean_rtx_queue"), "inlined into tcp_ack (net/ipv4/tcp_input.c)"),
+        (("graph", "--callees", "tcp_clean_rtx_queue"), "inlined into tcp_ack (net/ipv4/tcp_input.c)"),
         (("facts", "init_module"), "more)"),
         (("graph", "--callees", "tcp_ack@net/ipv4/udp.c"), "net/ipv4/tcp_input.c"),
     ],

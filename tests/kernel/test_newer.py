@@ -4,6 +4,8 @@ vmlinux. Built by the real command, and booted on two CPUs."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from kgbuild.emit.extract import THUNK
@@ -68,6 +70,22 @@ def test_works(case: Case, built: dict[str, Built], booted: TestRun) -> None:
 def test_the_guest_as_a_whole(booted: TestRun) -> None:
     assert booted.findings == ()
     assert booted.verdict
+
+
+@pytest.mark.parametrize(
+    ("patch", "code", "text"),
+    [
+        # padding has an entry in __patchable_function_entries whether a function can be traced or not
+        ("bad/noinstr.patch", "K4-not-traceable", "irqentry_enter"),
+        ("cases/newer/no-endbr.patch", "K21-endbr", "ibt_save"),
+    ],
+)
+def test_refused(patch: str, code: str, text: str, newer: Kernel, tmp_path: Path) -> None:
+    name = f"{newer.id.name}={newer.id.version}"
+    ran = kgbuild("build", HERE / patch, "--kernel", name, "-o", tmp_path / "livepatch-refused.ko")
+    assert ran.status == 1
+    assert code in ran.stdout + ran.stderr and text in ran.stdout + ran.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_pointers_lead_through_thunks(built: dict[str, Built]) -> None:

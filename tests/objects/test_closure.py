@@ -10,6 +10,7 @@ import lief
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from kgbuild.analysis.closed import PR_DEBUG, TRACEPOINT, DroppedKey
 from kgbuild.analysis.closure import close
 from kgbuild.analysis.exports import Export
 from kgbuild.elf.read import read
@@ -574,3 +575,45 @@ def test_a_static_that_gets_its_first_write_is_a_new_one() -> None:
     assert not p.closure.refusals
     assert roles(p) == {"set": "changed", "get": "changed"}
     assert [m.atom.name for m in p.closure.members.values() if m.atom.kind == "data"] == ["level"]
+
+
+# -- keys that are dropped -------------------------------------------------------------------------------------------
+
+DEBUG = """
+struct descriptor { const char *module, *function, *format; u32 line, flags; u64 key[2]; };
+extern void __dynamic_pr_debug(struct descriptor *d, const char *format, int x);
+#define pr_debug(number, text, x) do {									\\
+	static struct descriptor __UNIQUE_ID_ddebug##number section("__dyndbg") = { "unit", __func__, text };	\\
+	if (READ_ONCE(__UNIQUE_ID_ddebug##number.key[0]))						\\
+		__dynamic_pr_debug(&__UNIQUE_ID_ddebug##number, text, x);				\\
+} while (0)
+int quiet(int x) { pr_debug(1, "quiet %d\\n", x); return source(x); }
+#ifdef PATCHED
+int talks(int x) { pr_debug(2, "one %d\\n", x); pr_debug(3, "two %d\\n", x); return source(x) + 1; }
+int starts(int x) { pr_debug(4, "new %d\\n", x); return source(x) + 3; }
+#else
+int talks(int x) { pr_debug(2, "one %d\\n", x); return source(x); }
+int starts(int x) { return source(x) + 2; }
+#endif
+"""
+
+
+def test_a_dropped_key_is_said_with_what_replaces_it() -> None:
+    p = close_text(DEBUG)
+    assert not p.closure.refusals
+    assert [(k.function, k.object, k.kind, k.own) for k in p.closure.dropped_keys] == [
+        ("talks", "vmlinux", PR_DEBUG, 2)
+    ]
+    assert sorted(p.closure.warnings) == [
+        "unit.c: starts: 1 new pr_debug: off until switched on under the patch module's name",
+        "unit.c: talks: the key of pr_debug of the kernel is dropped in patched code; the patch module's own replace "
+        "it (2 pr_debug), off until switched on under the patch module's name",
+    ]
+
+
+def test_nothing_replaces_the_key_of_a_tracepoint() -> None:
+    key = DroppedKey("unit.c", "first", "target", TRACEPOINT, "event")
+    assert str(key) == (
+        "unit.c: first: the key of the tracepoint event of the module target is dropped: it stays off in patched code, "
+        "and nothing replaces it"
+    )

@@ -8,12 +8,16 @@ import struct
 
 import pytest
 
+from kgbuild.analysis.closed import Closure
 from kgbuild.analysis.diff import compute_changes
+from kgbuild.analysis.probes import TEXT_POKE
 from kgbuild.arch import arch_of
 from kgbuild.emit.readback import ModuleFile, read_module
 from kgbuild.emit.verify_branches import check_constants, check_pointers
 from kgbuild.emit.verify_code import Code
 from kgbuild.model import Finding
+from kgbuild.pipeline import check_writing
+from kgbuild.refusals import Refused
 from tests.objects.kernel import Patched, close_text, make_module
 from tests.toolchain import compile_text, pair_flags, view
 
@@ -108,6 +112,16 @@ def test_a_variable_that_can_not_be_read_is_a_refusal(name: str, code: str) -> N
 def test_a_variable_that_is_too_small_is_a_refusal() -> None:
     p = close_text(CONSTANTS + SWAPPED.replace("other_base", "table_shift"), beside=[VARIABLES])
     assert "K5-symbol:first" in p.refused
+
+
+def test_a_kernel_whose_code_can_not_be_written_to_is_a_refusal() -> None:
+    p = close_text(CONSTANTS + SWAPPED, beside=[VARIABLES])
+    check_writing(p.closure, False, frozenset({TEXT_POKE}))
+    with pytest.raises(Refused, match="K2-special  other_base"):
+        check_writing(p.closure, False, frozenset())
+    check_writing(Closure(p.closure.units), False, frozenset())
+    with pytest.raises(Refused):
+        check_writing(Closure(p.closure.units), True, frozenset())
 
 
 MOVED = r"""

@@ -9,7 +9,7 @@ import pytest
 from kgbuild.analysis.closure import Closure
 from kgbuild.analysis.kinds import Kind
 from kgbuild.analysis.pull import users_in
-from tests.objects.kernel import GivenGraph, close_text, close_units
+from tests.objects.kernel import GivenGraph, close_text, close_units, make_module
 from tests.toolchain import compile_text, pair_flags, view
 
 BY = """
@@ -210,3 +210,61 @@ def test_new_name_in_two_units() -> None:
         + "int two(int x) { return source(x) * BY; }",
     }
     assert refused(close_units(texts, GivenGraph({}))) == ["K10-weak:fresh", "K10-weak:fresh"]
+
+
+# -- a static function that the patch makes global ---------------------------------------------------------------------
+
+PROMOTED = """
+#ifdef PATCHED
+#define STATIC
+#else
+#define STATIC static
+#endif
+STATIC %s noinline int helper(int x) { barrier(); return source(x) * %s; }
+STATIC int state = 3;
+noinline int user(int x) { barrier(); return helper(x) + state++; }
+"""
+CALLS = """
+extern int helper(int);
+extern int state;
+#ifdef PATCHED
+noinline int top(int x) { barrier(); return %s + state; }
+#else
+noinline int top(int x) { barrier(); return source(x); }
+#endif
+"""
+
+
+def test_a_promoted_function_is_the_kernels() -> None:
+    """And not the one of that name in another unit."""
+    texts = {
+        "a.c": PROMOTED % ("", 3),
+        "b.c": CALLS % "helper(x)",
+        "c.c": "static noinline int helper(int x) { barrier(); return source(x) * 9; }"
+        "noinline int other(int x) { barrier(); return helper(x) + 8; }",
+    }
+    c = close_units(texts, GivenGraph({}))
+    assert not c.refusals
+    assert roles(c) == {"top": "changed"}
+    bound = {b.name: (b.how, b.sympos) for b in c.bound.values()}
+    assert bound["helper"] == ("klp", 1) and bound["state"] == ("klp", 0)
+    make_module(c)
+    texts = {"c.c": texts["c.c"], "b.c": texts["b.c"], "a.c": texts["a.c"]}
+    assert {(b.name, b.sympos) for b in close_units(texts, GivenGraph({})).bound.values()} >= {("helper", 2)}
+
+
+def test_a_promoted_function_that_changes_is_called_where_it_can_be_reached() -> None:
+    changing = PROMOTED.replace("STATIC %s", BY + "STATIC %s") % ("", "BY")
+    c = close_units({"a.c": changing, "b.c": CALLS % "helper(x)"}, GivenGraph({}))
+    assert not c.refusals
+    assert sorted(r.name for r in c.redirects) == ["helper", "top"]
+    assert {b.how for b in c.bound.values() if b.name == "helper"} == {"klp"}
+    assert not c.defined
+    untraceable = PROMOTED.replace("STATIC %s", BY + "STATIC %s") % ("notrace", "BY")
+    c = close_units({"a.c": untraceable, "b.c": CALLS % "helper(x)"}, GivenGraph({}))
+    assert not c.refusals
+    assert sorted(r.name for r in c.redirects) == ["top", "user"]
+    assert [c.members[m].atom.name for m in c.defined.values()] == ["helper"]
+    make_module(c)
+    c = close_units({"a.c": untraceable, "b.c": CALLS % "(sink(helper), helper(x))"}, GivenGraph({}))
+    assert refused(c) == ["K13-ambiguous:top"]

@@ -87,6 +87,10 @@ def test_names_are_resolved_as_the_compiler_does() -> None:
     above = reach(graph, resolver, ["fs/a.h"])
     assert above.files == {"fs/a.h", "fs/x/x.c"}
     assert above.climbing == {"fs/x"}
+    # `#define TRACE_INCLUDE_PATH ../../fs` climbs from where the #include of it is
+    traced = reach(Graph({"fs/x.c": (Include(TRACED, "a"),)}), resolver, ["fs/a.h"])
+    assert traced.climbing == {"include/trace"}
+    assert not reach(Graph({"fs/x.c": (Include(TRACED, "b"),)}), resolver, ["fs/a.h"]).climbing
 
 
 HEADER = b"""
@@ -166,6 +170,17 @@ def test_pastes() -> None:
     assert not passes_on(read_tokens(b"#define A(x) x + GLUE(y, 1)\n")[1:-1], b"GLUE")
 
 
+def test_a_feature_without_a_name_is_in_no_generated_table() -> None:
+    path = "arch/x86/include/asm/cpufeatures.h"
+    named = b'#define X86_FEATURE_A ( 7*32+ 1) /* Something */\n#define X86_FEATURE_B ( 7*32+ 2) /* "b" Other */\n'
+    hidden = b'#define X86_FEATURE_C ( 7*32+ 3) /* "" Not shown */\n'
+    assert not headers._check_scripted({path: named}, {path: named + hidden})
+    assert not headers._check_scripted({path: named + hidden}, {path: named + hidden.replace(b"3)", b"4)")})
+    for other in (named + hidden.replace(b'""', b'"c"'), named.replace(b'"b"', b'""'), named.replace(b"+ 1", b"+ 5")):
+        refusals = headers._check_scripted({path: named + hidden}, {path: other})
+        assert [r.code for r in refusals] == ["P11-generated"]
+
+
 # -- a small kernel ------------------------------------------------------------------------------------------------
 
 COMMON = """
@@ -219,7 +234,26 @@ BODIES = [
     "#define MINE(x) twice(x)\nint F(int x) { return MINE(x); }",
     "int F(int x) { return external(x); }",
 ]
+TRACING = '#include "trace.h"\nint traces(int x) { return traced(x); }\n'
 INCLUDES = ["#include <linux/common.h>", "#include <linux/other.h>", '#include "../deep/local.h"', ""]
+
+
+TRACER = """
+#define STRING_(x) #x
+#define STRING(x) STRING_(x)
+#define TRACE_INCLUDE(file) STRING(TRACE_INCLUDE_PATH/file.h)
+#define TRACE_READ 1
+#include TRACE_INCLUDE(TRACE_INCLUDE_FILE)
+"""
+TRACE = """
+#ifndef TRACE_READ
+#define TRACE_INCLUDE_PATH ../../drivers/d0
+#define TRACE_INCLUDE_FILE trace
+#include <trace/define_trace.h>
+#else
+static inline int traced(int x) { return x; }
+#endif
+"""
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +266,8 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
         "include/linux/first.h": "#define FIRST 1\n",
         "deep/local.h": '#include "inner.h"\n',
         "deep/inner.h": "#include <linux/other.h>\n",
+        "include/trace/define_trace.h": TRACER,
+        "drivers/d0/trace.h": TRACE,
         "init/main.c": "int main_unit;\n",
     }
     pick = random.Random(1)
@@ -244,6 +280,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
         if needs_other or (not include and number % len(BODIES)):
             include = INCLUDES[1 + number % 2]
         files[f"drivers/d{number % 3}/u{number}.c"] = f"{include}\n{body}\n"
+    files["drivers/d0/traces.c"] = TRACING
     for name, text in files.items():
         path = source / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -314,6 +351,7 @@ CHANGES = {
     "macro": {"include/linux/common.h": ("#define LIMIT 10", "#define LIMIT 11")},
     "alias": {"include/linux/common.h": ("(twice(x) + (x))", "(twice(x) - (x))")},
     "structure": {"include/linux/common.h": ("int a; int b;", "int b; int a;")},
+    "traced": {"drivers/d0/trace.h": ("return x; }", "return x + 8; }")},
     "first": {"include/linux/first.h": ("1", "2\nextern int first;")},
     "two": {
         "include/linux/other.h": ("x : LIMIT", "x : -LIMIT"),

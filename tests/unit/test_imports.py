@@ -243,6 +243,7 @@ def test_kernel_cases_have_their_patches() -> None:
         "targets",
         "modules",
         "warnings",
+        "dropped",
     }
     used = set()
     for case in cases:

@@ -13,7 +13,7 @@ import pytest
 from kgbuild.elf.consts import SHF, SHN, STB, STT
 from kgbuild.elf.write import OutReloc, OutSymbol
 from kgbuild.model import Finding
-from tests.unit.test_verify import CALL, FACTS, HELPER, PLAIN, R_64, R_PC32, TWIN, FakeImage, Small, check
+from tests.unit.test_verify import CALL, FACTS, PLAIN, R_64, R_PC32, TWIN, FakeImage, Small, check
 
 A, W, X = SHF.ALLOC, SHF.WRITE, SHF.EXECINSTR
 ENDBR = bytes.fromhex("f30f1efa")
@@ -26,11 +26,11 @@ TAKER_CODE = bytes.fromhex("488d3d00000000c3")
 
 
 class TrackedImage(FakeImage):
-    """`helper` and both `twin` begin with endbr64, `plain` does not; the second `twin` is sealed."""
+    """Both `twin` begin with endbr64, `helper` and `plain` do not; the second `twin` is sealed."""
 
     def read(self, address: int, size: int) -> bytes | None:
         code = super().read(address, size) or b""
-        return (ENDBR + code.removeprefix(ENDBR))[:size] if address in (HELPER, TWIN, TWIN + 0x100) else code
+        return (ENDBR + code.removeprefix(ENDBR))[:size] if address in (TWIN, TWIN + 0x100) else code
 
     @property
     def sealed(self) -> frozenset[int]:
@@ -41,7 +41,7 @@ TRACKED = dataclasses.replace(FACTS, image=TrackedImage(), tracked=True)
 
 
 class SmallTracked(Small):
-    """Has a function whose address its code and its data take, a pointer to the kernel's `helper`, two constants, and
+    """Has a function whose address its code and its data take, a pointer to a `twin` of the kernel, two constants, and
     a call that is counted."""
 
     image = TrackedImage()
@@ -157,10 +157,11 @@ def test_pointers_in_code_and_in_data_are_found() -> None:
 
 
 def test_a_call_is_no_pointer() -> None:
-    """`helper` is called by the new code: it may be sealed, and need not begin with endbr64."""
+    """`helper` is called by the new code and need not begin with endbr64; as a pointer it would have to."""
     small = SmallTracked()
-    small.symbols[".klp.sym.vmlinux.helper,0"].name = ".klp.sym.vmlinux.plain,0"
     assert check_tracked(small) == []
+    small.pointer.name = ".klp.sym.vmlinux.helper,0"
+    assert "V32-endbr" in {f.code for f in check_tracked(small)}
 
 
 def test_an_export_without_endbr64() -> None:

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Live patches as one would make them without closing over what gcc did: for the laboratory only, to show that they
+are wrong. No command of kgbuild makes such a module.
+
+A patch is told in names: which function of the kernel is redirected to which function of the patched object, and what
+else is bound to which symbol. What those functions call is bound to the kernel where kgbuild knows its place there,
+changed or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kgbuild.analysis.closed import Closure, Redirect, UnitResult
+from kgbuild.analysis.closure import _Closer
+from kgbuild.analysis.exports import parse_symvers
+from kgbuild.analysis.resolve import EXPORT, KLP, Bound, World
+from kgbuild.host.cache import Cache
+from kgbuild.host.image import load_image
+from kgbuild.pipeline import _emit, _modules_at_stake
+from kgbuild.special.view import Atom, Ref
+from kgbuild.state import Build, Options
+
+
+@dataclass
+class _WithOwnPointers(Closure):
+    """A pointer to a patched function is that of the copy, not the kernel's."""
+
+    def binds_to_kernel(self, unit: int, source: Atom, ref: Ref) -> bool:
+        atom = self.units[unit].changes.patched.atoms[ref.atom]
+        return (unit, atom.id) not in self.members
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """redirect: symbol of the running module -> function of the patched object; bind: symbol of the patched object ->
+    symbol of the running module; plain: what the ordinary loader is to bind by its name."""
+
+    redirect: Mapping[str, str]
+    bind: Mapping[str, str] = field(default_factory=dict)
+    plain: tuple[str, ...] = ()
+    own_pointers: bool = False
+
+
+def build_naive(state: Build, rules: Mapping[str, Any], name: str) -> bytes:
+    """The module `name` from what a build has compiled and compared. Refusals don't stop it."""
+    given = _Rules(
+        rules["redirect"], rules.get("bind", {}), tuple(rules.get("plain", ())), rules.get("own_pointers", False)
+    )
+    assert state.kernel is not None
+    image = load_image(state.kernel)
+    exports = parse_symvers(state.kernel.symvers.read_text())
+    world = World(image, exports, _modules_at_stake(state))
+    state.closure = _close(state.units, world, given)
+    _emit(state, image, name, Cache(), Options())
+    return state.module
+
+
+def _close(units: tuple[UnitResult, ...], world: World, rules: _Rules) -> Closure:
+    closure = _WithOwnPointers(units) if rules.own_pointers else Closure(units)
+    closer = _Closer(closure, world, frozenset())
+    for number, unit in enumerate(units):
+        view, target = unit.changes.patched, world.image(unit.target)
+        for symbol, function in rules.redirect.items():
+            for atom in view.by_name.get(function, ()):
+                (place,) = [s.value for s in target.named(symbol)]
+                closer._add(number, atom, "changed", "named by hand")
+                position = target.sympos(symbol, place)
+                assert position is not None
+                closure.redirects.append(Redirect(number, atom, symbol, position, place, unit.target))
+        for own, symbol in rules.bind.items():
+            for atom in (a for a in view.atoms if a.name == own):
+                (place,) = [s.value for s in target.named(symbol)]
+                closure.bound[number, atom.id] = Bound(symbol, KLP, unit.target, 0, place, "bound by hand")
+        for plain in rules.plain:
+            for atom in (a for a in view.atoms if a.name == plain):
+                closure.bound[number, atom.id] = Bound(plain, EXPORT, proof="left to the loader")
+    assert closure.redirects, "none of the functions is in the patched objects"
+    while closer.todo:
+        number, atom = closer.todo.pop(0)
+        closer._follow(number, atom)
+    return closure

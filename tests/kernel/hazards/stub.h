@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the modules of the laboratory use of the kernel, for a program in user space: compiled at -O0, where no
+ * optimisation is in the way, it says what a patched module must answer. Parameters come from the environment.
+ */
+#pragma once
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct seq_file;
+
+#define seq_printf(m, ...)	printf(__VA_ARGS__)
+#define module_param(name, type, mode)					\
+	__attribute__((constructor)) static void set_##name(void)	\
+	{								\
+		if (getenv(#name))					\
+			name = atoi(getenv(#name));			\
+	}								\
+	extern int name
+#define noinline		__attribute__((noinline))
+#define notrace
+#define __init
+#define __exit
+#define __sched
+#define likely(x)		(x)
+#define unlikely(x)		(x)
+#define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
+#define READ_ONCE(x)		(x)
+#define WRITE_ONCE(x, value)	((x) = (value))
+#define pr_info(...)		((void)0)
+#define pr_err(...)		((void)0)
+#define BUG()			abort()
+#define WARN_ON(x)		((void)(x))
+#define WARN_ON_ONCE(x)		((void)(x))
+
+static int (*show)(struct seq_file *m, void *unused);
+#define proc_create_single(name, mode, parent, function)	(show = (function), 1)
+#define remove_proc_entry(name, parent)				((void)0)
+#define module_init(function)	int main(void) { return function() || show(NULL, NULL); }
+#define module_exit(function)	void (*leave)(void) = function
+#define MODULE_DESCRIPTION(text)	extern int described
+#define MODULE_LICENSE(text)		extern int licensed
+#define THIS_MODULE			0
+#define module_name(module)		"hz_pointers"
+
+/* keys as the guest has them when it reads */
+static const int init_on_free = 0, bpf_stats_enabled_key = 1;
+#define DEFINE_STATIC_KEY_TRUE(name)	const int name = 1
+#define DEFINE_STATIC_KEY_FALSE(name)	const int name = 0
+#define static_branch_unlikely(key)	(*(key))
+#define static_key_enabled(key)		(*(key))
