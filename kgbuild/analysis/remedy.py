@@ -220,6 +220,7 @@ class _Writer:
         path = refusal.place.removesuffix(f": {name}")
         candidates = [path] if path in self.files else []
         candidates += [p for p in self.files if p not in candidates]
+        same = ""
         for path in candidates:
             file = self.files[path]
             before, after = file.source.original, file.text
@@ -233,6 +234,7 @@ class _Writer:
                     continue
                 was, now = before[old.start : old.end], after[new.start : new.end]
                 if was == now:
+                    same = path
                     continue
                 line = line_of(file.source.patched, max(file.source.patched.find(now), 0))
                 if is_variable and (why := _fixed(old, new, code)):
@@ -246,8 +248,10 @@ class _Writer:
                 self._work(file, name, old, new, (was, now), is_variable and code == DATA)
                 return
         fact = f"{name} has no definition of its own in the patch: it is static in a function, made by a macro, or new"
+        if same:
+            fact = f"the text of {name} does not change, but what it uses does, such as a macro or the size of a type"
         remedy = "take it out of the patch, and do its work in a callback"
-        self.refuse(code, candidates[0], 0, fact, remedy, name)
+        self.refuse(code, same or candidates[0], 0, fact, remedy, name)
 
     def _work(
         self, file: _File, name: str, old: Definition, new: Definition, texts: tuple[str, str], is_data: bool

@@ -91,12 +91,14 @@ def remedy(
         out.line("wrote", str(output))
     elif common.form == "text":
         click.echo(text.encode("latin-1"), nl=False)
-        for note in made.notes:
+        for note in made.notes if not common.quiet else ():
             click.echo(f"decide    {note}", err=True)
     common.write_report(
         {
+            "schema": "kgbuild-remedy",
+            "schema_version": 1,
             "codes": list(codes),
-            "patch": text,
+            "patch": text.encode("latin-1").decode(errors="replace"),
             "notes": list(made.notes),
             "refusals": [{"code": r.code, "place": r.place, "fact": r.fact, "remedy": r.remedy} for r in left],
         }

@@ -7,11 +7,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from kgbuild.host.vm import PatchRun, TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
 from tests.kernel.conftest import HERE, kgbuild
+
+SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "remedy-1.json").read_text())
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def remedied(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> dict
         ran = kgbuild("remedy", patch, *words, "--code", case.code, "-o", made)
         assert ran.status == 0, ran.stdout + ran.stderr
         said = json.loads(report.read_text())
+        jsonschema.validate(said, SCHEMA)
         assert said["refusals"] == [] and said["patch"] == made.read_text() and said["notes"]
         for note in said["notes"]:
             assert note in ran.stdout

@@ -269,6 +269,12 @@ def test_init_code_goes_into_a_comment() -> None:
         assert "KLP_POST_PATCH_CALLBACK(" in text and "POST_UNPATCH" not in text
 
 
+def test_init_code_that_only_uses_what_changes() -> None:
+    start = "static int __init start(void)\n{\n\treturn SIZE;\n}\n"
+    refusal = refused([source("a.c", "#define SIZE 1\n" + start, "#define SIZE 2\n" + start)], INIT, "start")
+    assert "does not change, but what it uses does" in refusal.fact
+
+
 def test_work_in_several_files_is_one_callback() -> None:
     sources = [source(f"{n}.c", f"int {n} = 1;\n", f"int {n} = 2;\n") for n in ("a", "b")]
     refusals = [Refusal(DATA, f"{n}.c: {n}", "", symbol=n) for n in ("a", "b")]
