@@ -90,7 +90,7 @@ torture: venv
 
 kernel-test: kernel
 	$(BIN)/kgbuild kernel fetch $(NEWER)
-	$(BIN)/python -m pytest tests/kernel
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/kernel
 
 docs: venv
 	$(BIN)/python -c 'import sys; from kgbuild.report.limits import render_limits; sys.stdout.write(render_limits())' \

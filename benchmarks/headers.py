@@ -72,8 +72,8 @@ CASES = (
     ),
     Case(
         "inline function that 30 units use",
-        "include/linux/udp.h",
-        "static inline struct udphdr *udp_hdr(const struct sk_buff *skb)\n{\n",
+        "include/linux/etherdevice.h",
+        "static inline bool is_valid_ether_addr(const u8 *addr)\n{\n",
         "\tsmp_rmb();\n",
         0,
         60,

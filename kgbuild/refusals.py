@@ -103,7 +103,8 @@ _TABLE = [
     Rule(
         "P12-too-many-units",
         "A header may change at most as many units as --max-units says.",
-        "raise --max-units, or move the change into .c files",
+        "raise --max-units, or move the change into .c files; new members of a structure: kgbuild remedy PATCH --code "
+        "K9-type-layout",
     ),
     Rule(
         "P13-macros",
@@ -194,13 +195,14 @@ _TABLE = [
     Rule(
         "K1-data",
         "Existing data keeps its size and its initial value.",
-        "use a shadow variable or a callback; of a table of functions, patch the functions that it points to",
+        "set it in a callback (kgbuild remedy PATCH --code K1-data); of a table of functions, patch the functions that "
+        "it points to",
     ),
     Rule("K2-special", "A special section must be known to be carried.", "leave this function out of the patch"),
     Rule(
         "K3-init",
         "Code in init memory has run and is freed.",
-        "drop this hunk (--ignore-init), or do its work in a callback",
+        "drop this hunk (--ignore-init), or do its work in a callback (kgbuild remedy PATCH --code K3-init)",
     ),
     Rule(
         "K4-not-traceable",
@@ -227,7 +229,8 @@ _TABLE = [
     Rule(
         "K9-type-layout",
         "Types in use keep their size and the offsets of their members.",
-        "keep the new member in a shadow variable, or name the type with --allow-type if no such object exists yet",
+        "keep the new member in a shadow variable (kgbuild remedy PATCH --code K9-type-layout), or name the type with "
+        "--allow-type if no such object exists yet",
     ),
     Rule(
         "K10-weak",

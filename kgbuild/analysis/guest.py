@@ -108,13 +108,15 @@ class PhaseRun:
 @dataclass(frozen=True)
 class Plan:
     """What one patch module goes through: its name, commands by phase, log lines that are expected, functions that
-    must be in sysfs (as `object/function`), and what loadable modules it is for (None: none)."""
+    must be in sysfs (as `object/function`), what loadable modules it is for (None: none), and whether it replaces any
+    function or has callbacks only."""
 
     name: str
     commands: dict[str, tuple[Command, ...]] = field(default_factory=dict)
     allow_log: tuple[re.Pattern[str], ...] = ()
     functions: tuple[str, ...] = ()
     targets: TargetRun | None = None
+    replaces: bool = True
 
     @property
     def phases(self) -> tuple[str, ...]:
@@ -303,7 +305,7 @@ class Session:
         absent = [name for name in plan.functions if name not in names]
         if moved.values.get("enabled") != "1":
             problem = "the module is loaded, but the patch is not enabled in /sys/kernel/livepatch"
-        elif not functions:
+        elif not functions and plan.replaces:
             problem = "the patch lists no function in /sys/kernel/livepatch"
         elif absent:
             problem = f"the patch does not list {', '.join(absent)} in /sys/kernel/livepatch"

@@ -16,6 +16,7 @@ COMMANDS = {
     "build": ("kgbuild.cli.build", "build", "Build a live patch module from source diffs."),
     "impact": ("kgbuild.cli.impact", "impact", "Show what a patch would touch, and why."),
     "why": ("kgbuild.cli.impact", "why", "Show why a function is in a patch."),
+    "remedy": ("kgbuild.cli.remedy", "remedy", "Write a refused patch again, with what it lacks."),
     "diff": ("kgbuild.cli.diff", "diff", "Compare two objects of one unit."),
     "verify": ("kgbuild.cli.verify", "verify", "Check a live patch module against a kernel."),
     "vm": ("kgbuild.cli.vm", "vm", "Boot the kernel in QEMU, load the patch, check, unload."),

@@ -339,7 +339,10 @@ class _Search:
             f"compile, {_duration(rate * (count - looked) + each * wanted)} at the rate so far; "
             f"the limit is {self.max_units}"
         )
-        remedy = f"go on with --max-units {count}, or move the change into .c files"
+        remedy = (
+            f"go on with --max-units {count}, or move the change into .c files; new members of a structure: "
+            "kgbuild remedy PATCH --code K9-type-layout"
+        )
         return Refusal("P12-too-many-units", ", ".join(headers[:3]), fact, remedy=remedy)
 
     def _look_at_others(

@@ -116,7 +116,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
             if not file.hunks and file.kind != "new":
                 continue
             touched[path] = None
-            before = texts.get(path) or unpatched(_original(kernel, path) or b"")
+            before = texts.get(path) or unpatched(read_original(kernel, path) or b"")
             after = apply_file(before.text, file, path)
             if isinstance(after, list):
                 refusals += after
@@ -126,7 +126,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     files: dict[str, bytes] = {}
     detours = read_detours(kernel.units)
     for path, applied in texts.items():
-        original = _original(kernel, path)
+        original = read_original(kernel, path)
         if applied.text == original:
             continue
         refusals += check_includes(path, applied.text, original or b"")
@@ -157,7 +157,7 @@ def _code_elsewhere(kernel: Kernel) -> Callable[[str], bool]:
     return lambda path: path in units or (path.endswith(".h") and str(Path(path).parent) in folders)
 
 
-def _original(kernel: Kernel, path: str) -> bytes | None:
+def read_original(kernel: Kernel, path: str) -> bytes | None:
     """The kernel's own text of a file; None where the patch creates it."""
     full = kernel.source / path
     return full.read_bytes() if full.is_file() else None

@@ -45,26 +45,43 @@ def read_targets(module: bytes) -> list[str]:
     The first is all that other tools' modules tell; the second also knows a module whose patched code needs no such
     relocation. vmlinux is none. Empty where this is no ELF file.
     """
+    relocated, note = _read_module(module)
+    found = relocated | {str(row["object"]) for key in ("functions", "callbacks") for row in _rows(note, key)}
+    return sorted(name.replace("-", "_") for name in found - {VMLINUX, ""})
+
+
+def has_functions(module: bytes) -> bool:
+    """Whether a live patch replaces functions; False only where kgbuild's note says that callbacks are all it has."""
+    note = _read_module(module)[1]
+    return bool(_rows(note, "functions")) or not _rows(note, "callbacks")
+
+
+def _read_module(module: bytes) -> tuple[set[str], Any]:
+    """Objects that livepatch relocation sections name, and the note; nothing of what is no ELF file."""
     found: set[str] = set()
+    note: Any = None
     try:
         elf = ELFFile(io.BytesIO(module))
         for section in elf.iter_sections():
             if section.name.startswith(_KLP_RELA):
                 found.add(section.name[len(_KLP_RELA) :].partition(".")[0])
             elif section.name == _NOTE:
-                found |= _noted(section.data())
+                note = _parse_note(section.data())
     except (ELFError, OSError, ValueError, struct.error):
-        return []
-    return sorted(name.replace("-", "_") for name in found - {VMLINUX, ""})
+        return set(), None
+    return found, note
 
 
-def _noted(data: bytes) -> set[str]:
-    """Objects of the functions that the note lists."""
+def _parse_note(data: bytes) -> Any:
     name_size, size, _ = struct.unpack_from("<III", data)
     start = 12 + (name_size + 3 & ~3)
-    note: Any = json.loads(data[start : start + size])
-    rows = note.get("functions", []) if isinstance(note, dict) else []
-    return {str(row["object"]) for row in rows if isinstance(row, dict) and row.get("object")}
+    return json.loads(data[start : start + size])
+
+
+def _rows(note: Any, key: str) -> list[dict[str, Any]]:
+    """The rows of a list of the note that name an object."""
+    rows = note.get(key, []) if isinstance(note, dict) else []
+    return [row for row in rows if isinstance(row, dict) and row.get("object")]
 
 
 def collect_targets(root: Path | None, names: Sequence[str], own: Mapping[str, Path] | None = None) -> Targets:

@@ -14,7 +14,14 @@ from kgbuild.analysis.targets import EARLY, PHASES, RELOADS, TargetRun
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.elf.write import OutObject, OutSection, write
 from kgbuild.errors import UserError
-from kgbuild.host.targets import Targets, collect_targets, module_entries, read_targets, run_entries
+from kgbuild.host.targets import (
+    Targets,
+    collect_targets,
+    has_functions,
+    module_entries,
+    read_targets,
+    run_entries,
+)
 from tests.unit.test_initramfs import modinfo_object
 from tests.unit.test_vm import codes, encoded, session
 
@@ -228,6 +235,16 @@ def test_targets_come_from_relocation_sections_and_from_the_note() -> None:
     assert read_targets(live_patch(sections)) == ["af_key"]
     assert read_targets(live_patch(sections, note)) == ["af_key", "nf_tables"]
     assert read_targets(live_patch([".klp.rela.vmlinux..text.f"])) == []
+
+
+def test_a_patch_of_callbacks_only() -> None:
+    callbacks = [{"object": "vmlinux", "kind": "pre_patch"}, {"object": "loop", "kind": "post_patch"}]
+    only = live_patch([], json.dumps({"functions": [], "callbacks": callbacks}).encode())
+    both = live_patch([], json.dumps({"functions": [{"object": "vmlinux"}], "callbacks": callbacks}).encode())
+    assert read_targets(only) == ["loop"]
+    assert not has_functions(only)
+    # what another tool made, or is damaged, is taken to have some
+    assert has_functions(both) and has_functions(live_patch([])) and has_functions(live_patch([], b"no json"))
 
 
 @pytest.mark.parametrize("note", [b"", b"no json", b"[1]", b"\xff"])

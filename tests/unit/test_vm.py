@@ -283,6 +283,11 @@ def test_qemu_command() -> None:
     for part in ("-accel tcg", "-smp 3", "-m 700", "-cpu qemu64", "-kernel /k/vmlinuz", "-no-reboot", "-nodefaults"):
         assert part in text
     assert "-initrd /proc/self/fd/5" in text
+    # one thread for several CPUs; one CPU needs none of that, and KVM knows no such thing
+    assert argv[argv.index("-accel") + 1] == "tcg,thread=single"
+    for accel, smp in (("tcg", 1), ("kvm", 3)):
+        other = qemu_command(Machine(smp), accel, Path("/k/vmlinuz"), 5, 6)
+        assert other[other.index("-accel") + 1] == accel
     append = argv[argv.index("-append") + 1]
     assert append.startswith("console=ttyS0 panic=-1")
     assert append.endswith(" nokaslr a='b c'")

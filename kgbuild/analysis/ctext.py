@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""C text as far as rewriting a patch needs it: where a structure's members, an expression, a definition begin and end.
+
+No parser: what it finds is rewritten and compiled, so a wrong guess does not go unseen. All positions are offsets in
+the text. `masked` is the text with comments, strings and characters blanked (`mask`), of the same length. Definitions
+are looked for at the beginning of a line, as kernel code has them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_SKIPPED = re.compile(
+    r"""/\*.*?(?:\*/|\Z) | //(?:\\\n|[^\n])* | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'""", re.DOTALL | re.VERBOSE
+)
+_CLOSES = {"}": "{", ")": "(", "]": "["}
+_OPENS = {opening: closing for closing, opening in _CLOSES.items()}
+# before a parenthesis these are no function: `return (a)->b`
+_KEYWORDS = frozenset({"return", "if", "while", "for", "switch", "sizeof", "case", "else", "do", "goto", "typeof"})
+# what may follow a member's name or stand in its type
+_ATTRIBUTE = re.compile(
+    r"\b__(?:aligned|attribute__|counted_by\w*)\s*\([^()]*(?:\([^()]*\)[^()]*)*\)"
+    r"|\b(?:____cacheline_aligned\w*|__(?:rcu|user|iomem|percpu|packed|private|randomize_layout))\b"
+)
+
+
+def mask(text: str) -> str:
+    """The text with comments, strings and character constants blanked; newlines stay."""
+    return _SKIPPED.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), text)
+
+
+def line_of(text: str, at: int) -> int:
+    """The number, from 1, of the line that offset `at` is in."""
+    return text.count("\n", 0, at) + 1
+
+
+def closing(masked: str, at: int) -> int:
+    """The offset of the bracket that closes the one at `at`; -1 where there is none."""
+    stack: list[str] = []
+    for here in range(at, len(masked)):
+        char = masked[here]
+        if char in _OPENS:
+            stack.append(char)
+        elif char in _CLOSES:
+            if stack.pop() != _CLOSES[char]:
+                return -1
+            if not stack:
+                return here
+    return -1
+
+
+def opening(masked: str, at: int) -> int:
+    """The offset of the bracket that the one at `at` closes; -1 where there is none."""
+    stack: list[str] = []
+    for here in range(at, -1, -1):
+        char = masked[here]
+        if char in _CLOSES:
+            stack.append(char)
+        elif char in _OPENS:
+            if stack.pop() != _OPENS[char]:
+                return -1
+            if not stack:
+                return here
+    return -1
+
+
+def find_outside(masked: str, wanted: str, start: int, end: int) -> int:
+    """The offset of the first of the characters `wanted` outside brackets that open after `start`; -1 for none."""
+    here = start
+    while here < end:
+        if masked[here] in wanted:
+            return here
+        if masked[here] in _OPENS:
+            here = closing(masked, here)
+            if here < 0:
+                return -1
+        here += 1
+    return -1
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A member's declaration: its text without surrounding blanks, the same with single blanks and no comments to
+    compare it by, and whether it stands inside an #if."""
+
+    text: str
+    normal: str
+    conditional: bool
+
+    @property
+    def names(self) -> list[str]:
+        """The members that it declares; empty where that is not clear."""
+        names = []
+        parts = self.normal.removesuffix(";").strip()
+        start = 0
+        while start <= len(parts):
+            end = find_outside(parts, ",", start, len(parts))
+            end = len(parts) if end < 0 else end
+            name = _declared(parts[start:end])
+            if not name:
+                return []
+            names.append(name)
+            start = end + 1
+        return names
+
+
+def _declared(declarator: str) -> str:
+    pointer = re.search(r"\(\s*\*+\s*(?:const\s+)?(\w+)", declarator)
+    if pointer:
+        return pointer.group(1)
+    if "{" in declarator:
+        declarator = declarator[declarator.rindex("}") + 1 :]
+    plain = re.split(r"[\[:]", _ATTRIBUTE.sub(" ", declarator))[0]
+    words = re.findall(r"\w+", plain)
+    return words[-1] if words else ""
+
+
+@dataclass(frozen=True)
+class Body:
+    """What is between the braces of a structure: offsets, its members, the lines of the preprocessor in it."""
+
+    start: int
+    end: int
+    members: tuple[Declaration, ...]
+    directives: tuple[str, ...]
+
+
+def struct_body(text: str, masked: str, name: str) -> Body | None:
+    """The definition of `struct name`; None where the text has none."""
+    found = re.search(rf"\bstruct\s+{re.escape(name)}\s*\{{", masked)
+    end = closing(masked, found.end() - 1) if found else -1
+    if found is None or end < 0:
+        return None
+    start = found.end()
+    members, directives, depth, here = [], [], 0, start
+    while here < end:
+        line = re.compile(r"\s*#[ \t]*(\w+)[^\n]*").match(masked, here, end)
+        if line:
+            directives.append(" ".join(line.group().split()))
+            depth += {"if": 1, "ifdef": 1, "ifndef": 1, "endif": -1}.get(line.group(1), 0)
+            here = line.end()
+            continue
+        stop = find_outside(masked, ";#", here, end)
+        if stop >= 0 and masked[stop] == "#":
+            stop = masked.rfind("\n", here, stop)
+        if stop < 0:
+            break
+        normal = " ".join(masked[here : stop + 1].split())
+        if normal not in ("", ";"):
+            first = here + len(masked[here:]) - len(masked[here:].lstrip())
+            members.append(Declaration(text[first : stop + 1].strip(), normal, depth > 0))
+        here = stop + 1
+    return Body(start, end, tuple(members), tuple(directives))
+
+
+def postfix_start(masked: str, end: int) -> int:
+    """Where the postfix expression that ends before `end` begins (`a->b[i].c`, `f(x)`, `(p)`); `end` for none."""
+    here = end
+    while True:
+        stop = len(masked[:here].rstrip())
+        if stop and masked[stop - 1] in ")]":
+            start = opening(masked, stop - 1)
+            if start < 0:
+                return end
+            if masked[stop - 1] == "]":
+                here = start
+                continue
+            word = re.search(r"(\w+)\s*$", masked[:start])
+            before = masked[:start].rstrip()
+            if word is None and before.endswith("]"):
+                here = start
+                continue
+            # `(*f)(x)` is a call, `(struct s *)(x)` a cast, which binds weaker
+            if word is None and before.endswith(")") and masked[opening(masked, len(before) - 1) + 1 :].startswith("*"):
+                here = start
+                continue
+            start = start if word is None or word.group(1) in _KEYWORDS else word.start(1)
+        else:
+            word = re.search(r"(\w+)$", masked[:stop])
+            if word is None or word.group(1) in _KEYWORDS:
+                return end
+            start = word.start(1)
+        before = masked[:start].rstrip()
+        if before.endswith("->"):
+            here = len(before) - 2
+        elif before.endswith(".") and not before.endswith(".."):
+            here = len(before) - 1
+        else:
+            return start
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A definition of a variable or function: where it begins and ends; of a variable, its specifiers and what
+    follows the `=`."""
+
+    start: int
+    end: int
+    head: str = ""
+    value: str = ""
+
+
+def find_variable(text: str, masked: str, name: str) -> Definition | None:
+    """The definition with an initial value of a variable of the file; None where there is none at a line's start."""
+    pattern = rf"^[A-Za-z_][\w \t\n*]*\b{re.escape(name)}\b[ \t]*((?:\[[^\]]*\])*[ \t\w]*)(=\s*|;)"
+    for found in re.finditer(pattern, masked, re.MULTILINE):
+        if found.group().split()[0] in ("extern", "typedef", "return"):
+            continue
+        if found.group(2) == ";":
+            return Definition(found.start(), found.end(), found.group()[:-1])
+        end = find_outside(masked, ";", found.end(), len(masked))
+        if end < 0 or find_outside(masked, ",;", found.end(), len(masked)) != end:
+            return None  # several variables in one declaration
+        head = found.group()[: found.start(2) - found.start()]
+        return Definition(found.start(), end + 1, head, text[found.end() : end])
+    return None
+
+
+def find_function(masked: str, name: str) -> Definition | None:
+    """The definition of a function; None where there is none at a line's start."""
+    for found in re.finditer(rf"^[A-Za-z_][^;{{}}#=:]*?\b{re.escape(name)}\s*\(", masked, re.MULTILINE):
+        end = closing(masked, found.end() - 1)
+        brace = re.compile(r"[\s\w]*\{").match(masked, end + 1) if end >= 0 else None
+        stop = closing(masked, brace.end() - 1) if brace else -1
+        if stop >= 0:
+            return Definition(found.start(), stop + 1)
+    return None
+
+
+def split_values(value: str) -> dict[str, str] | None:
+    """The parts of a flat `{ ... }`: by `[N]` for its place, or by `.member`; None where it is not flat."""
+    text = value.strip()
+    masked = mask(text)
+    if not masked.startswith("{") or closing(masked, 0) != len(masked) - 1 or "#" in masked:
+        return None
+    out: dict[str, str] = {}
+    start, position = 1, 0
+    while start < len(text) - 1:
+        end = find_outside(masked, ",", start, len(text) - 1)
+        end = len(text) - 1 if end < 0 else end
+        part, shape = text[start:end].strip(), masked[start:end].strip()
+        start = end + 1
+        if not shape:
+            continue
+        named = re.match(r"(\.\w+)\s*=\s*", shape)
+        if "{" in shape or shape.startswith("[") or '"' in part:
+            return None
+        if named:
+            out[named.group(1)] = part[named.end() :]
+        else:
+            out[f"[{position}]"] = part
+            position += 1
+    return out if not position or position == len(out) else None
