@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from kgbuild.emit.backends import BACKENDS
+from kgbuild.elf.read import read
+from kgbuild.emit.backends.tables import SYMBOL_ROW
 from kgbuild.host.vm import TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
 from tests.kernel.conftest import (
@@ -33,6 +34,7 @@ NAMES = (
     *("proc-version", "crypto", "folded", "user-access", "alternatives", "ext4"),
     *("af-key", "three-objects", "overlay", "callbacks"),
 )
+BACKENDS = ("klp", "kallsyms")
 NEWER_NAMES = ("proc-version", "meminfo", "dcache", "pointers")
 KNOWN = {c.name: c for c in load_cases(HERE / "cases" / "newer.toml") + load_cases(HERE / "cases" / "cases.toml")}
 
@@ -62,7 +64,14 @@ def built(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 @pytest.fixture(scope="session")
 def booted(kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes]) -> TestRun:
-    return _boot(kernel, built, guest_files)
+    """Before the first case, a module whose digests are not those of this kernel's code must be refused."""
+    wrong = falsify(built["crypto-kallsyms"].module.read_bytes())
+    first, *others = built.values()
+    refused = "! insmod /guest/falsified.ko && dmesg | grep -q 'refused: .*is not what this patch was made for'"
+    gone = "[ ! -e /sys/kernel/livepatch/livepatch_crypto_kallsyms ] && [ ! -e /sys/module/livepatch_crypto_kallsyms ]"
+    case = replace(first.case, fields={**first.case.fields, "before": [*first.case.list("before"), refused, gone]})
+    runs = {b.case.name: b for b in (replace(first, case=case), *others)}
+    return _boot(kernel, runs, {**guest_files, "/guest/falsified.ko": wrong})
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +82,19 @@ def newer_built(newer: Kernel, tmp_path_factory: pytest.TempPathFactory) -> dict
 @pytest.fixture(scope="session")
 def newer_booted(newer: Kernel, newer_built: dict[str, Built], tmp_path_factory: pytest.TempPathFactory) -> TestRun:
     return _boot(newer, newer_built, make_guest_files(newer, tmp_path_factory.mktemp("guest-backends")), smp=2)
+
+
+def falsify(module: bytes) -> bytes:
+    """The module with another digest for the first function that has one."""
+    obj = read(module)
+    section = obj.section_named(".rodata.kgbuild_symbols")
+    assert section is not None
+    for at in range(section.offset, section.offset + section.size, SYMBOL_ROW.size):
+        row = list(SYMBOL_ROW.unpack_from(module, at))
+        if row[4]:
+            row[5] ^= 1
+            return module[:at] + SYMBOL_ROW.pack(*row) + module[at + SYMBOL_ROW.size :]
+    raise AssertionError("no function has a digest")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
