@@ -118,8 +118,8 @@ def compile_units(
         if result is not None:
             found[(unit.object, side)] = result
     missing = [(u, s) for u, s in wanted if (u.object, s) not in found]
-    # the longer side of a pair first makes no difference; patched ones first find mistakes in the patch sooner
-    missing.sort(key=lambda item: not item[1])
+    # patched ones first find mistakes in the patch sooner; long ones first leave no CPU alone with the last
+    missing.sort(key=lambda item: (not item[1], -_size(kernel, item[0])))
     if missing:
         with cache.workdir(f"compile-{os.getpid()}") as scratch:
             overlay = scratch / "tree"
@@ -179,6 +179,13 @@ def _read_result(out: Path, kernel: Kernel, tree: Path) -> Result:
     macros = optimize_macros(texts.values())
     optimized = tuple((name, line, what) for name, text in texts.items() for line, what in find_optimized(text, macros))
     return Result(out.read_bytes(), clones, optimized)
+
+
+def _size(kernel: Kernel, unit: UnitCommand) -> int:
+    try:
+        return source_path(kernel, kernel.source, unit.source).stat().st_size
+    except OSError:
+        return 0
 
 
 def without_debug(argv: Sequence[str], tree: Path) -> list[str]:

@@ -11,7 +11,9 @@ can't be patched (assembly, the vdso, headers of constants made when the kernel 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import marshal
 import math
 import os
 import re
@@ -23,7 +25,7 @@ from dataclasses import dataclass, field
 from kgbuild.analysis.headers import same_header
 from kgbuild.analysis.includes import Graph, Reach, Resolver, reach, read_includes
 from kgbuild.analysis.names import changed_names, spread_names
-from kgbuild.analysis.pastes import Pastes, read_aliases, read_chains, read_words
+from kgbuild.analysis.pastes import Chain, Pastes, read_aliases, read_chains, read_words
 from kgbuild.analysis.sources import Kind, classify
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import make_overlay
@@ -176,6 +178,24 @@ def _select(
     return selection
 
 
+def _macros(kernel: Kernel, texts: Mapping[str, bytes]) -> tuple[list[Chain], list[tuple[bytes, bytes]]]:
+    """Pastes and one-word macros of the kernel's own files, read once and kept beside the include graph: these files
+    never change."""
+    paths = hashlib.sha256("\n".join(["1", *sorted(texts)]).encode()).hexdigest()
+    kept = kernel.units.with_name(f"macros-{paths[:16]}")
+    try:
+        rows, known = marshal.loads(kept.read_bytes())
+        return [Chain(macro, parts) for macro, parts in rows], known
+    except (OSError, ValueError, EOFError, TypeError):
+        chains = [chain for text in texts.values() for chain in read_chains(text)]
+        aliases = [alias for text in texts.values() for alias in read_aliases(text)]
+    partial = kept.with_name(f".{kept.name}.{os.getpid()}.part")
+    with contextlib.suppress(OSError):  # made anew next time
+        partial.write_bytes(marshal.dumps(([(c.macro, c.parts) for c in chains], aliases)))
+        partial.replace(kept)
+    return chains, aliases
+
+
 def _by_names(
     kernel: Kernel,
     graph: Graph,
@@ -197,9 +217,9 @@ def _by_names(
     texts = {path: text for path, text in own.items() if text is not None}
     with open_words(kernel) as is_word:
         added = set[bytes]().union(*map(read_words, files.values()))
-        every = [*texts.values(), *files.values()]
-        chains = (chain for text in every for chain in read_chains(text))
-        aliases = (alias for text in every for alias in read_aliases(text))
+        chains, aliases = _macros(kernel, texts)
+        chains += [chain for text in files.values() for chain in read_chains(text)]
+        aliases += [alias for text in files.values() for alias in read_aliases(text)]
         pastes = Pastes(chains, aliases, lambda word: word in added or is_word(word))
         spread = spread_names(names, texts, files, pastes)
     if spread is None:
