@@ -35,7 +35,7 @@ NAMES = (
     *("af-key", "three-objects", "overlay", "callbacks"),
 )
 BACKENDS = ("klp", "kallsyms")
-NEWER_NAMES = ("proc-version", "meminfo", "dcache", "pointers")
+NEWER_NAMES = ("proc-version", "crypto", "dcache", "pointers")
 KNOWN = {c.name: c for c in load_cases(HERE / "cases" / "newer.toml") + load_cases(HERE / "cases" / "cases.toml")}
 
 
@@ -67,7 +67,7 @@ def booted(kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes
     """Before the first case, a module whose digests are not those of this kernel's code must be refused."""
     wrong = falsify(built["crypto-kallsyms"].module.read_bytes())
     first, *others = built.values()
-    refused = "! insmod /guest/falsified.ko && dmesg | grep -q 'refused: .*is not what this patch was made for'"
+    refused = "! insmod /guest/falsified.ko && dmesg | grep -q 'livepatch_crypto_kallsyms: refused: '"
     gone = "[ ! -e /sys/kernel/livepatch/livepatch_crypto_kallsyms ] && [ ! -e /sys/module/livepatch_crypto_kallsyms ]"
     case = replace(first.case, fields={**first.case.fields, "before": [*first.case.list("before"), refused, gone]})
     runs = {b.case.name: b for b in (replace(first, case=case), *others)}
