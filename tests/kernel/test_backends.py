@@ -64,13 +64,15 @@ def built(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 @pytest.fixture(scope="session")
 def booted(kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes]) -> TestRun:
-    """Before the first case, a module whose digests are not those of this kernel's code must be refused."""
+    """Before proc-version, a module whose digests are not those of this kernel's code must be refused."""
     wrong = falsify(built["crypto-kallsyms"].module.read_bytes())
-    first, *others = built.values()
     refused = "! insmod /guest/falsified.ko && dmesg | grep -q 'livepatch_crypto_kallsyms: refused: '"
     gone = "[ ! -e /sys/kernel/livepatch/livepatch_crypto_kallsyms ] && [ ! -e /sys/module/livepatch_crypto_kallsyms ]"
-    case = replace(first.case, fields={**first.case.fields, "before": [*first.case.list("before"), refused, gone]})
-    runs = {b.case.name: b for b in (replace(first, case=case), *others)}
+    runs = dict(built)
+    for name in (f"proc-version-{backend}" for backend in BACKENDS):
+        case = built[name].case
+        fields = {**case.fields, "before": [*case.list("before"), refused, gone]}
+        runs[name] = replace(built[name], case=replace(case, fields=fields))
     return _boot(kernel, runs, {**guest_files, "/guest/falsified.ko": wrong})
 
 
