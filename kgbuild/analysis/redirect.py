@@ -268,10 +268,18 @@ class Redirects:
         return names
 
     def _is_used(self, number: int, patched: Atom) -> bool:
+        """Whether a member of this unit refers to a function. One whose references can't be told may; that is refused
+        where it is followed."""
         view = self.c.units[number].changes.patched
-        return any(
-            m.unit == number and any(r.atom == patched.id for r in view.refs(m.atom)) for m in self.c.members.values()
-        )
+        for member in self.c.members.values():
+            if member.unit != number:
+                continue
+            try:
+                if any(r.atom == patched.id for r in view.refs(member.atom)):
+                    return True
+            except Ambiguous:
+                return True
+        return False
 
     def _pull_from(self, caller: Outside, original: Atom, names: list[str], key: tuple[int, int]) -> None:
         """Bring in the functions of another unit that call a global function by one of `names`. Who calls it by a name
