@@ -32,6 +32,11 @@ def stable_instructions(code: bytes) -> list[tuple[int, int]]:
         if OpKind.IMMEDIATE64 in kinds or (i.memory_displ_size == 8):
             continue
         values = [i.immediate(n) for n, kind in enumerate(kinds) if kind in wide]
+        # A shorter form would do for a plain number of that size: it may be the distance of a symbol from where the
+        # kernel was linked (kaslr_offset(), 0 in the file).
+        short = 1 << 31 if i.code == Code.MOV_RM64_IMM32 and kinds[0] == OpKind.REGISTER else 0x80
+        if OpKind.IMMEDIATE32TO64 in kinds and any(value < short for value in values):
+            continue
         constants = decoder.get_constant_offsets(i)
         if constants.has_displacement and constants.displacement_size >= 4:
             values.append(i.memory_displacement)

@@ -106,7 +106,7 @@ class StableCode:
         spec = self._arch.special[name]
         for size, fields in spec.fields.items():
             found = list(_entries(address, raw, size, fields["length"], REPLACED[name]))
-            if all(self._image.section_at(a).endswith((".text", ".altinstr_aux")) for a, _ in found[:100]):
+            if found and all(self._image.section_at(a).endswith((".text", ".altinstr_aux")) for a, _ in found[:100]):
                 return found
         raise ToolError("its entries have no known size", place=name)
 

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which instructions a module compares before it relies on a function: none that a kernel writes when it boots."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kgbuild.analysis.proof import Place
+from kgbuild.arch import arch_of
+from kgbuild.arch.x86_64_stable import stable_instructions
+from kgbuild.emit.backends.stable import NOTHING, Stable, StableCode
+from kgbuild.errors import ToolError
+
+ARCH = arch_of(62)
+
+STABLE = {
+    "push %rbp": "55",
+    "mov %rdi,%rbp": "4889fd",
+    "mov $0xa,%edx": "ba0a000000",
+    "mov $0xffffffc2,%esi": "bec2ffffff",  # -62
+    "mov 0x10(%rdi),%rax": "488b4710",
+    "movq $-1,%rbx": "48c7c3ffffffff",
+    "test $0x40000000,%eax": "a900000040",
+    "add $0x1000,%rax": "480500100000",
+}
+WRITTEN = {
+    "call": "e800000000",
+    "jmp, short": "eb10",
+    "je": "0f8400000000",
+    "ret": "c3",
+    "int3": "cc",
+    "ud2": "0f0b",
+    "nop": "0f1f440000",
+    "nop of one byte": "90",
+    "endbr64": "f30f1efa",
+    "lock incl (%rdi)": "f0ff07",
+    "mov x(%rip),%rax": "488b0500100000",
+    "lea x(%rip),%rax": "488d0500100000",
+    "mov %gs:0x28,%rax": "65488b042528000000",
+    "mov $address,%rdi": "48c7c7cc203782",
+    "mov $address,%edi": "bfcc203782",
+    "mov table(,%rax,8),%rax": "488b04c5203a2382",
+    "movabs, may be a constant of the kernel's": "48ba efcdab8967452301".replace(" ", ""),
+    "mov $kaslr_offset(),%rbx": "48c7c300000000",
+    "xor $kaslr_offset(),%rbx": "4881f300000000",
+    "xor $kaslr_offset(),%rax": "483500000000",
+}
+
+
+@pytest.mark.parametrize("name", STABLE)
+def test_what_stays(name: str) -> None:
+    code = bytes.fromhex(STABLE[name])
+    assert stable_instructions(code) == [(0, len(code))]
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_a_kernel_may_write(name: str) -> None:
+    assert stable_instructions(bytes.fromhex(WRITTEN[name])) == []
+
+
+START, TABLE = 0x1000, 0x8000
+
+
+class FakeImage:
+    """A kernel of one function, with an entry of 12 bytes in .altinstructions for each (offset, length)."""
+
+    obj = SimpleNamespace(sections=())
+
+    def __init__(self, code: bytes, replaced: list[tuple[int, int]]) -> None:
+        self.code = code
+        self.entries = b"".join(
+            struct.pack("<iiHBB", START + offset - TABLE - 12 * n, 0, 0, length, 0)
+            for n, (offset, length) in enumerate(replaced)
+        )
+
+    def read(self, address: int, size: int) -> bytes:
+        return self.code[address - START :][:size]
+
+    def section_at(self, address: int) -> str:
+        return ".text" if START <= address < START + len(self.code) else ""
+
+    def table(self, section: str) -> tuple[int, bytes] | None:
+        return (TABLE, self.entries) if section == ".altinstructions" else None
+
+
+def stable(code: bytes, *replaced: tuple[int, int]) -> Stable:
+    image: Any = FakeImage(code, list(replaced))
+    return StableCode(ARCH, image).of(Place("vmlinux", "f", 0, "function", ".text", START, len(code), ""))
+
+
+def test_instructions_in_tables_are_left_out() -> None:
+    parts = [bytes.fromhex(STABLE[n]) for n in ("push %rbp", "mov %rdi,%rbp", "mov 0x10(%rdi),%rax", "mov $0xa,%edx")]
+    code = b"".join(parts)
+    assert stable(code) == (((0, len(code)),), zlib.crc32(code))
+    # the last byte of the second is replaced: all of it is left out
+    left = parts[0] + b"".join(parts[2:])
+    assert stable(code, (3, 1)) == (((0, 1), (4, len(code) - 4)), zlib.crc32(left))
+    assert stable(code, (0, len(code))) == NOTHING
+
+
+def test_a_table_that_leads_nowhere_is_not_believed() -> None:
+    with pytest.raises(ToolError, match="no known size"):
+        stable(bytes.fromhex("55"), (0x400, 1))
