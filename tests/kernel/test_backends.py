@@ -64,16 +64,26 @@ def built(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 @pytest.fixture(scope="session")
 def booted(kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes]) -> TestRun:
-    """Before proc-version, a module whose digests are not those of this kernel's code must be refused."""
-    wrong = falsify(built["crypto-kallsyms"].module.read_bytes())
-    refused = "! insmod /guest/falsified.ko && dmesg | grep -q 'livepatch_crypto_kallsyms: refused: '"
+    """Before proc-version, modules that do not find what they were made for must be refused, each with the reason in
+    the log, and leave nothing: another digest, a name that is missing, one that the kernel has several times."""
+    module = built["crypto-kallsyms"].module.read_bytes()
+    wrong = {
+        "has other code than this patch was made for": falsify(module),
+        "text_muter,0 of the kernel is not there": rename(module, "text_mutex", "text_muter"),
+        "c_start,0 of the kernel is there more than once": rename(module, "text_mutex", "c_start"),
+    }
+    files = {f"/guest/wrong-{number}.ko": data for number, data in enumerate(wrong.values())}
+    refused = [
+        f"! insmod {file} && dmesg | grep -q 'livepatch_crypto_kallsyms: refused: .*{said}'"
+        for file, said in zip(files, wrong, strict=True)
+    ]
     gone = "[ ! -e /sys/kernel/livepatch/livepatch_crypto_kallsyms ] && [ ! -e /sys/module/livepatch_crypto_kallsyms ]"
     runs = dict(built)
     for name in (f"proc-version-{backend}" for backend in BACKENDS):
         case = built[name].case
-        fields = {**case.fields, "before": [*case.list("before"), refused, gone]}
+        fields = {**case.fields, "before": [*case.list("before"), *refused, gone]}
         runs[name] = replace(built[name], case=replace(case, fields=fields))
-    return _boot(kernel, runs, {**guest_files, "/guest/falsified.ko": wrong})
+    return _boot(kernel, runs, guest_files | files)
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +107,15 @@ def falsify(module: bytes) -> bytes:
             row[5] ^= 1
             return module[:at] + SYMBOL_ROW.pack(*row) + module[at + SYMBOL_ROW.size :]
     raise AssertionError("no function has a digest")
+
+
+def rename(module: bytes, name: str, other: str) -> bytes:
+    """The module with another name to look up, of at most the same length."""
+    section = read(module).section_named(".rodata.kgbuild_names")
+    assert section is not None
+    end = section.offset + section.size
+    at = module.index(f"\0{name}\0".encode(), section.offset, end) + 1
+    return module[:at] + other.encode().ljust(len(name), b"\0") + module[at + len(name) :]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
