@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 
 from kgbuild.analysis.diff import Changes, is_init
 from kgbuild.refusals import Refusal
-from kgbuild.special.view import FUNCTION, Atom, View
+from kgbuild.special.view import FUNCTION, Ambiguous, Atom, View
 
 PREFIX = ".kgbuild."
 # in the order of the wrapper's enum (data/livepatch/main.c)
 CALLBACKS = ("pre_patch", "post_patch", "pre_unpatch", "post_unpatch")
 FAMILIES = {"kpatch": "kpatch-macros.h", "klp": "linux/livepatch_helpers.h"}
-STATES = f"{PREFIX}state"
+_KINDS = [["ignore", "function"], ["ignore", "section"], *(["callback", kind] for kind in CALLBACKS)]
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,20 @@ def read_author(view: View, source: str) -> tuple[Author, list[Refusal]]:
             content = view.content(atom)
             states += [struct.unpack_from("<QQ", content, at) for at in range(0, len(content) - 15, 16)]
             continue
+        if len(words) != 3 or words[0] not in FAMILIES or words[1:] not in _KINDS:
+            fact = f"section {view.section_name(atom)} is none that the macros make"
+            refusals.append(Refusal("P14-callback", f"{source}: {atom.name}", fact, section=view.section_name(atom)))
+            continue
         families.add(words[0])
         if words[1] == "ignore":
             text = view.content(atom).split(b"\0")[0]
             ignored[words[2]].append(text.decode("utf-8", "replace"))
             continue
-        target = [view.atoms[r.atom] for r in view.refs(atom) if r.delta == 0]
+        try:
+            target = [view.atoms[r.atom] for r in view.refs(atom) if r.delta == 0]
+        except Ambiguous as error:
+            refusals.append(Refusal("K13-ambiguous", f"{source}: {atom.name}", ": ".join(error.args)))
+            continue
         if len(target) == 1 and target[0].kind == FUNCTION and not is_init(view, target[0]):
             callbacks.append((words[2], target[0]))
         else:

@@ -53,6 +53,15 @@ def test_a_callback_in_init_memory_is_refused() -> None:
     assert [(r.code, r.fact) for r in refusals] == [("P14-callback", "the pre_patch callback is in init memory")]
 
 
+def test_records_that_no_macro_makes_are_refused() -> None:
+    """Somebody else's section of such a name: its meaning is not known."""
+    for section in (".kgbuild.kpatch", ".kgbuild.other.ignore.function", ".kgbuild.kpatch.callback.often"):
+        changes = patched(f'static const char odd[] used("{section}") = "x";')
+        author, refusals = read_author(changes.patched, "unit.c")
+        assert [(r.code, r.section) for r in refusals] == [("P14-callback", section)]
+        assert not author.families
+
+
 def test_ignored_function() -> None:
     changes = patched('IGNORE("function", a, "change");')
     author, _ = read_author(changes.patched, "unit.c")
