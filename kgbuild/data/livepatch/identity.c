@@ -27,7 +27,7 @@ static const u8 *running_build_id(u32 *size)
 {
 	const char *at = kgbuild_running_notes[0];
 
-	while (at + sizeof(struct elf_note) <= kgbuild_running_notes[1]) {
+	while (at && at + sizeof(struct elf_note) <= kgbuild_running_notes[1]) {
 		const struct elf_note *note = (const void *)at;
 		const char *name = at + sizeof(*note);
 		const char *desc = name + ALIGN(note->n_namesz, 4);
