@@ -23,7 +23,7 @@ from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.parity import ParityProof, compute_parity
 from kgbuild.analysis.types import compare_layouts, read_layouts
 from kgbuild.elf.consts import SHF, SHN, SHT, STB
-from kgbuild.elf.object import RELA_DTYPE, Object
+from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
 from kgbuild.elf.write import write
 from kgbuild.emit.extract import Identity, extract
@@ -308,12 +308,8 @@ class _Loader:
 
 
 def _rows(raw: memoryview) -> list[tuple[int, int, int, int]]:
-    import numpy as np
-
-    rows = np.frombuffer(raw, RELA_DTYPE)
-    return list(
-        zip(*(rows[c].tolist() for c in ("offset", "type", "sym", "addend")), strict=True),
-    )
+    """Offset, type, symbol and addend of each Elf64_Rela."""
+    return [row[:4] for row in struct.iter_unpack("<QIIq", raw)]
 
 
 __all__ = ["BadModule", "Loaded", "Patch", "Running", "load", "make_module", "make_patch", "start"]

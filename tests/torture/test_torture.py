@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,7 +88,7 @@ def test_the_other_symbol_of_the_name_is_found(tmp_path: Path, symbol: str) -> N
         keys = [key for key, b in closure.bound.items() if b.name == symbol]
         assert len(keys) == 1 and closure.bound[keys[0]].sympos in (1, 2)
         bound = closure.bound[keys[0]]
-        closure.bound[keys[0]] = replace(bound, sympos=3 - bound.sympos)
+        closure.bound[keys[0]] = bound._replace(sympos=3 - bound.sympos)
 
     assert attempt(tmp_path, before, after).end == SAME
     assert attempt(tmp_path, before, after, spoil).end == WRONG
@@ -149,7 +148,7 @@ def test_a_function_without_a_site_can_not_be_redirected(tmp_path: Path) -> None
 
     def spoil(closure: Closure) -> None:
         number, deep = next((m.unit, m.atom) for m in closure.members.values() if m.atom.name == "deep")
-        closure.redirects[0] = replace(closure.redirects[0], unit=number, atom=deep, name="deep", sympos=0)
+        closure.redirects[0] = closure.redirects[0]._replace(unit=number, atom=deep, name="deep", sympos=0)
 
     result = attempt(tmp_path, before, after, spoil)
     assert result.end == WRONG and "no ftrace site" in result.facts[0]
@@ -162,7 +161,7 @@ def test_a_position_that_is_not_there_is_no_module(tmp_path: Path) -> None:
 
     def spoil(closure: Closure) -> None:
         (key,) = [key for key, b in closure.bound.items() if b.name == "helper"]
-        closure.bound[key] = replace(closure.bound[key], sympos=0)
+        closure.bound[key] = closure.bound[key]._replace(sympos=0)
 
     patch = make_patch(running, after, spoil)
     with pytest.raises(BadModule, match="helper,0 among 2"):
