@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a build is told, and what it has found so far: the state that the stages of `pipeline` fill."""
+"""What a build is told, and what it has found so far: the state that the stages fill."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing import Any
 
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, UnitResult
+from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.ontop import NOTHING_BEFORE, Older, OnTop
 from kgbuild.analysis.otherpatch import OtherPatch
 from kgbuild.analysis.proof import Record
+from kgbuild.errors import ToolError
 from kgbuild.host.compile import Compiled
 from kgbuild.host.headers import MAX_UNITS, Selection
 from kgbuild.host.modules import Modules
@@ -54,6 +56,14 @@ class Options:
     oot: Path | None = None
     oot_modules: tuple[Path, ...] = ()
 
+    @property
+    def allowed(self) -> list[dict[str, str]]:
+        """The options by which a user takes a risk, for the report."""
+        out = [{"option": "--allow-compiler", "value": ""}] if self.allow_compiler else []
+        out += [{"option": "--allow-unproven", "value": v} for v in sorted(self.allow_unproven)]
+        out += [{"option": "--allow-type", "value": v} for v in sorted(self.allow_types)]
+        return out + ([{"option": "--ignore-init", "value": ""}] if self.ignore_init else [])
+
 
 @dataclass
 class Build:
@@ -86,6 +96,14 @@ class Build:
     stages: list[Stage] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=lambda: empty_report(None))
     tell: Callable[[str], None] = lambda topic: None
+
+    def module_image(self, target: str) -> ModuleImage:
+        """The module `target` as it is loaded. Raises ToolError where this kernel's packages lack it."""
+        assert self.modules is not None
+        image = self.modules.image(target)
+        if image is None:
+            raise ToolError("is not among this kernel's modules", place=target, remedy="fetch the kernel again")
+        return image
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -12,11 +12,11 @@ from kgbuild.analysis.closed import Closure
 from kgbuild.analysis.diff import compute_changes
 from kgbuild.analysis.probes import TEXT_POKE
 from kgbuild.arch import arch_of
+from kgbuild.assemble import check_writing
 from kgbuild.emit.readback import ModuleFile, read_module
 from kgbuild.emit.verify_branches import check_constants, check_pointers
 from kgbuild.emit.verify_code import Code
 from kgbuild.model import Finding
-from kgbuild.pipeline import check_writing
 from kgbuild.refusals import Refused
 from tests.objects.kernel import Patched, close_text, make_module
 from tests.toolchain import compile_text, pair_flags, view

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A live patch of a generated program, made by the builder's own stages, and put into the running program.
 
-The stages are those of kgbuild/pipeline.py: units compiled with a section for each function, parity against the linked
+The stages are those of kgbuild/findout.py: units compiled with a section for each function, parity against the linked
 program, difference, closure with the call graph of a real index, extraction, `ld -r`, injection. What the kernel does
 with the module is done here, independently: symbols are found by name and position as kallsyms would list them,
 relocations written, and a jump put where a function calls __fentry__.

@@ -30,8 +30,8 @@ LAYERS = (
     ("emit", "report"),
     ("host",),
     ("state",),
+    ("findout", "assemble"),
     ("pipeline",),
-    ("fanout",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -17,9 +17,10 @@ from kgbuild.analysis.closed import Closure, Redirect, UnitResult
 from kgbuild.analysis.closure import _Closer
 from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.resolve import EXPORT, KLP, Bound, World
+from kgbuild.assemble import emit
+from kgbuild.findout import modules_at_stake
 from kgbuild.host.cache import Cache
 from kgbuild.host.image import load_image
-from kgbuild.pipeline import _emit, _modules_at_stake
 from kgbuild.special.view import Atom, Ref
 from kgbuild.state import Build, Options
 
@@ -52,9 +53,9 @@ def build_naive(state: Build, rules: Mapping[str, Any], name: str) -> bytes:
     assert state.kernel is not None
     image = load_image(state.kernel)
     exports = parse_symvers(state.kernel.symvers.read_text())
-    world = World(image, exports, _modules_at_stake(state))
+    world = World(image, exports, modules_at_stake(state))
     state.closure = _close(state.units, world, given)
-    _emit(state, image, name, Cache(), Options())
+    emit(state, image, name, Cache(), Options())
     return state.module
 
 
