@@ -37,6 +37,9 @@ KERNEL_FORMAT = 1
 _PATHS = ("source", "build", "config", "symvers", "vmlinux", "image", "modules", "units")
 _DIGEST = 32
 _STALE_SECONDS = 3600.0
+# Results are kept up to this size; what was asked for longest ago goes first. Looked at once a day.
+RESULTS_BYTES = 5_000_000_000
+_TRIM_SECONDS = 86400.0
 
 
 def slug(name: str) -> str:
@@ -136,6 +139,37 @@ class Cache:
                 with suppress(OSError):
                     if file.stat().st_mtime < oldest:
                         file.unlink()
+        self._trim_daily()
+
+    def _trim_daily(self) -> None:
+        stamp = self.root / "results" / ".trimmed"
+        with suppress(OSError):
+            age = time.time() - stamp.stat().st_mtime if stamp.exists() else _TRIM_SECONDS
+            if stamp.parent.is_dir() and not 0 <= age < _TRIM_SECONDS:
+                stamp.touch()
+                self.trim(RESULTS_BYTES)
+
+    def trim(self, limit: int) -> int:
+        """Remove results until the rest takes at most 4/5 of `limit` bytes, if all together take more than `limit`;
+        those asked for longest ago go first. A run that wanted one makes it again. Returns how many went."""
+        found = []
+        for folder in _entries(self.root / "results"):
+            for path in _entries(folder):
+                with suppress(OSError):
+                    status = path.stat()
+                    found.append((status.st_mtime, status.st_size, path))
+        total = sum(size for _, size, _ in found)
+        if total <= limit:
+            return 0
+        removed = 0
+        for _, size, path in sorted(found):
+            if total <= limit * 4 // 5:
+                break
+            with suppress(OSError):
+                path.unlink()
+                removed += 1
+            total -= size
+        return removed
 
     def _remove_if_free(self, directory: Path, lock_name: str) -> None:
         lock = self._lock(lock_name)
@@ -169,10 +203,13 @@ class Cache:
 
     def get(self, key: str) -> bytes | None:
         """The bytes stored under a hex key, or None. A file that is not whole counts as not there."""
+        path = self._result(key)
         try:
-            data = self._result(key).read_bytes()
+            data = path.read_bytes()
         except OSError:
             return None
+        with suppress(OSError):
+            os.utime(path)  # see `trim`
         digest, payload = data[:_DIGEST], data[_DIGEST:]
         return payload if hashlib.sha256(payload).digest() == digest else None
 

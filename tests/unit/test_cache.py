@@ -76,6 +76,41 @@ def test_keys_are_hex(cache: Cache) -> None:
         cache.put("../../escape", b"")
 
 
+def key_of(number: int) -> str:
+    return f"{number:02x}" * 8
+
+
+def fill(cache: Cache, count: int, size: int) -> None:
+    """Results of `size` bytes on disk each; the higher its number, the later each was made, some time ago."""
+    for number in range(count):
+        cache.put(key_of(number), bytes(size - 32))
+        made = time.time() - 1000 + number
+        os.utime(cache.root / "results" / key_of(number)[:2] / key_of(number), (made, made))
+
+
+def test_results_asked_for_longest_ago_go_first(cache: Cache) -> None:
+    fill(cache, 10, 100)
+    assert cache.get(key_of(0)) is not None  # asked for just now
+    assert cache.trim(1000) == 0
+    assert cache.trim(999) == 3  # down to 4/5 of the limit
+    assert [n for n in range(10) if cache.get(key_of(n)) is None] == [1, 2, 3]
+
+
+def test_results_are_trimmed_once_a_day(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kgbuild.host.cache.RESULTS_BYTES", 500)
+    fill(cache, 10, 100)
+    cache.sweep()
+    assert [n for n in range(10) if cache.get(key_of(n)) is not None] == [6, 7, 8, 9]
+    fill(cache, 10, 100)
+    cache.sweep()
+    assert all(cache.get(key_of(n)) is not None for n in range(10))
+    yesterday = time.time() - 100_000
+    os.utime(cache.root / "results" / ".trimmed", (yesterday, yesterday))
+    fill(cache, 10, 100)
+    cache.sweep()
+    assert [n for n in range(10) if cache.get(key_of(n)) is not None] == [6, 7, 8, 9]
+
+
 def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"old")
