@@ -126,8 +126,7 @@ def _for_backend(b: Build, backend: Backend, output: OutObject, image: KernelIma
     def image_of(name: str) -> KernelImage:
         return image if name == VMLINUX else b.module_image(name)
 
-    own = backend.own_symbols(b.features, bool(b.closure.targets))
-    request = Request(arch_of(output.machine), b.features, {p.key: p for p in b.record.bound}, image_of, own)
+    request = Request(arch_of(output.machine), b.features, {p.key: p for p in b.record.bound}, image_of)
     refusals = backend.check(output, request)
     if refusals:
         raise Refused(refusals)

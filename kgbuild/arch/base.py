@@ -93,6 +93,9 @@ class Arch:
     special     special sections by name; families: those of which there are several, told by `prefix`
     trace_call  what a traceable function calls first; trace_tables: sections that list such places; trace_reach: how
                 far from the function's symbol such a place can be, in bytes, to either side
+    pointer_reloc  the absolute relocation of a pointer's width; written_late: relocation types that a module can write
+                itself once it is loaded, each with its number in data/livepatch/kallsyms.c
+    is_branch_field  whether the 32-bit PC-relative field at an offset is the displacement of a direct call or jump
     format      code as text; the second argument says by offset what a relocated field means
     stable      (offset, length) of the instructions in memory that are those of the file, whatever the kernel does
     message_index  section of pointers to the entries of the index of messages (CONFIG_PRINTK_INDEX), and the offset in
@@ -109,6 +112,8 @@ class Arch:
     pc_relative: frozenset[int]
     none_reloc: int
     call_reloc: int
+    pointer_reloc: int
+    written_late: dict[int, int]
     loadable_relocs: frozenset[int]
     per_field_pcrel32: int
     special: dict[str, SpecialSection]
@@ -122,6 +127,7 @@ class Arch:
     argument_loads: Callable[[bytes], list[ArgumentLoad]] = field(repr=False)
     format: Callable[[bytes, Mapping[int, str]], list[Formatted]] = field(repr=False)
     stable: Callable[[bytes], list[tuple[int, int]]] = field(repr=False)
+    is_branch_field: Callable[[bytes, int], bool] = field(repr=False)
     debug_line: tuple[int, int] = (0, 0)
     families: tuple[SpecialSection, ...] = ()
     thunk: bytes = b""

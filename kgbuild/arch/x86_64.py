@@ -57,6 +57,18 @@ def decode(code: bytes) -> list[Instruction]:
     return out
 
 
+def is_branch_field(code: bytes, offset: int) -> bool:
+    """Whether the 32-bit PC-relative field at `offset` is the displacement of a direct call or jump."""
+    import numpy as np
+
+    from kgbuild.arch.x86_64_code import Flow, classify_relative
+
+    if offset < 1:
+        return False
+    flow = classify_relative(np.frombuffer(code, np.uint8), np.array([offset]))
+    return int(flow[0]) in (Flow.CALL, Flow.JUMP)
+
+
 def boundaries(code: bytes) -> list[int]:
     """Offsets at which the instructions of `code` begin; much faster than decode()."""
     from iced_x86 import Decoder
@@ -149,6 +161,8 @@ ARCH = Arch(
     pc_relative=frozenset({R_PC32, R_PLT32, R_PC64}),
     none_reloc=R_NONE,
     call_reloc=R_PLT32,
+    pointer_reloc=R_64,
+    written_late={R_64: 0, R_PC32: 1, R_PLT32: 1, R_32: 2, R_32S: 3, R_PC64: 4},
     # arch/x86/kernel/module.c: apply_relocate_add
     loadable_relocs=frozenset({R_NONE, R_64, R_PC32, R_PLT32, R_32, R_32S, R_PC64}),
     per_field_pcrel32=R_PC32,
@@ -234,6 +248,7 @@ ARCH = Arch(
     argument_loads=argument_loads,
     format=format_code,
     stable=stable_instructions,
+    is_branch_field=is_branch_field,
     # four pointers, then lineno:18 and flags (include/linux/dynamic_debug.h, 3.x to 6.12)
     debug_line=(32, 0x3FFFF),
     # endbr64; jmp

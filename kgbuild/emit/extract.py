@@ -281,7 +281,7 @@ class _Extractor:
                 strings.data.extend(value.encode() + b"\0")
             return known[value]
 
-        abs64 = _absolute(self.arch.reloc_size)
+        abs64 = self.arch.pointer_reloc
         for r in table_order(self.c):
             base = len(table.data)
             table.data.extend(bytes(24) + struct.pack("<Q", r.sympos))
@@ -416,8 +416,3 @@ def _alignment(view: View, atom: Atom) -> int:
     while align > 1 and atom.offset % align:
         align //= 2
     return align
-
-
-def _absolute(sizes: dict[int, int]) -> int:
-    """The absolute relocation type of pointer width."""
-    return min(kind for kind, size in sizes.items() if size == 8)

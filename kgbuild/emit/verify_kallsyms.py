@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from kgbuild.analysis.proof import Key
 from kgbuild.arch.base import Arch
 from kgbuild.emit.backends.kallsyms import STUB, STUBS
-from kgbuild.emit.backends.tables import RANGE_ROW, SITE_KINDS, SITE_ROW, SYMBOL_ROW
+from kgbuild.emit.backends.tables import RANGE_ROW, SITE_ROW, SYMBOL_ROW
 from kgbuild.emit.findings import finding
 from kgbuild.emit.readback import SHN_LIVEPATCH, STB_GLOBAL, ModuleFile, Reloc, Section, Symbol
 from kgbuild.emit.verify_modules import READ_AT_LOAD, VMLINUX, Modules
@@ -113,7 +113,7 @@ def as_livepatch(module: ModuleFile, tables: Tables, arch: Arch) -> ModuleFile:
         Symbol(first + i, ".klp.sym.{}.{},{}".format(*row.key), 0, 0, STB_GLOBAL, 0, SHN_LIVEPATCH)
         for i, row in enumerate(tables.rows)
     )
-    types = {number: kind for kind, number in SITE_KINDS[arch.name].items() if kind != arch.call_reloc}
+    types = {number: kind for kind, number in arch.written_late.items() if kind != arch.call_reloc}
     out = replace(module, symbols=module.symbols + symbols)
     targets = {section: dict(by_offset) for section, by_offset in module.targets.items()}
     for s in tables.sites:
@@ -180,7 +180,7 @@ def _check_digest(row: Row, read: ReadCode) -> Iterator[Finding]:
 
 
 def _check_sites(module: ModuleFile, tables: Tables, arch: Arch, modules: Modules) -> Iterator[Finding]:
-    widths = {number: arch.reloc_size[kind] for kind, number in SITE_KINDS[arch.name].items()}
+    widths = {number: arch.reloc_size[kind] for kind, number in arch.written_late.items()}
     taken: dict[int, set[int]] = {}
     for index, by_offset in module.targets.items():
         for offset, relocs in by_offset.items():

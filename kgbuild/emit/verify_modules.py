@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from kgbuild.arch.base import Arch
-from kgbuild.arch.sites import ENDBR
+from kgbuild.arch.sites import CALL, ENDBR
 from kgbuild.emit.findings import finding
 from kgbuild.emit.readback import SHN_LORESERVE, SHN_UNDEF, STT_FILE, STT_FUNC, STT_SECTION, ModuleFile, Symbol
 from kgbuild.model import Finding
@@ -115,7 +115,7 @@ class Shipped:
         at = symbol.value + (len(ENDBR) if data[symbol.value :].startswith(ENDBR) else 0)
         call = self.file.at(symbol.shndx, at + 1)
         target = self.file.symbol_of(call) if call is not None else None
-        return data[at : at + 1] == b"\xe8" and target is not None and target.name == arch.trace_call
+        return data[at : at + 1] == CALL and target is not None and target.name == arch.trace_call
 
 
 Modules = Callable[[str], Shipped | None]

@@ -134,7 +134,7 @@ def make(folder: Path, places: tuple[dict[Key, Place], KernelImage], modules: bo
         table.relocs.append(OutReloc(0, R_64, output.named, output.text("target")))
         table.relocs.append(OutReloc(8, R_64, output.to(ANCHOR), 0))
     arch = arch_of(62)
-    request = Request(arch, FEATURES, places[0], lambda name: places[1], backend.own_symbols(FEATURES, modules))
+    request = Request(arch, FEATURES, places[0], lambda name: places[1])
     assert backend.check(obj, request) == []
     (folder / "patched.o").write_bytes(write(backend.transform(obj, request)))
     defines += [*backend.defines(FEATURES), *backend.macros(functions)]

@@ -26,14 +26,12 @@ class Request:
     features  names of the probes that the kernel answers with yes (analysis/probes.py)
     places    where every symbol that the module is bound to lies (the proof record's places)
     image_of  vmlinux, or a module of the kernel, by name
-    own       symbols of vmlinux that the wrapper needs (`Backend.own_symbols`)
     """
 
     arch: Arch
     features: frozenset[str]
     places: Mapping[Key, Place]
     image_of: Callable[[str], KernelImage] = field(repr=False)
-    own: tuple[str, ...] = ()
 
 
 class Backend(Protocol):

@@ -13,11 +13,9 @@ from collections.abc import Iterator
 from kgbuild.analysis.probes import KLP_ARCH, KLP_STATES, REGISTERS
 from kgbuild.arch.base import Arch
 from kgbuild.elf.write import OutObject, OutReloc, OutSection
+from kgbuild.emit.backends.stable import REPLACED
 from kgbuild.emit.inject import patched_object
 from kgbuild.refusals import Refusal
-
-# Tables of code that the kernel replaces when a module is loaded.
-REPLACED = (".altinstructions", ".parainstructions")
 
 
 def check_interface(output: OutObject, arch: Arch, features: frozenset[str]) -> list[Refusal]:

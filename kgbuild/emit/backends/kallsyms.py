@@ -35,8 +35,9 @@ from kgbuild.arch.base import Arch
 from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.backends.base import Request
-from kgbuild.emit.backends.interface import REPLACED, check_interface, entry_size, interface_macros
-from kgbuild.emit.backends.tables import SITE_KINDS, Row, Site, Tables
+from kgbuild.emit.backends.interface import check_interface, entry_size, interface_macros
+from kgbuild.emit.backends.stable import REPLACED
+from kgbuild.emit.backends.tables import Row, Site, Tables
 from kgbuild.emit.inject import PREFIX, RESOLVE_SECTION, patched_object, split_livepatch_name
 from kgbuild.emit.verify_modules import READ_AT_LOAD
 from kgbuild.refusals import Refusal
@@ -114,16 +115,13 @@ def _key(symbol: OutSymbol) -> Key:
 
 
 def is_branch(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
-    """Whether a relocation is the displacement of a direct branch to its symbol's first byte.
-
-    The byte before a 32-bit PC-relative field tells (arch/x86_64_code.py).
-    """
-    if not section.flags & SHF.EXECINSTR or reloc.offset < 1 or reloc.addend != -arch.reloc_size[arch.call_reloc]:
+    """Whether a relocation is the displacement of a direct branch to its symbol's first byte."""
+    if not section.flags & SHF.EXECINSTR or reloc.addend != -arch.reloc_size[arch.call_reloc]:
         return False
     if reloc.type not in (arch.call_reloc, arch.per_field_pcrel32):
         return False
-    before = section.data[reloc.offset - 1]
-    return before in (0xE8, 0xE9) or (before & 0xF0 == 0x80 and section.data[max(reloc.offset - 2, 0)] == 0x0F)
+    start = max(reloc.offset - 8, 0)
+    return arch.is_branch_field(bytes(section.data[start : reloc.offset + 4]), reloc.offset - start)
 
 
 def _fault(section: OutSection, reloc: OutReloc, request: Request, replaced: list[tuple[OutSection, int, int]]) -> str:
@@ -141,7 +139,7 @@ def _fault(section: OutSection, reloc: OutReloc, request: Request, replaced: lis
         return "in a per-CPU variable, which is copied when the module is loaded"
     if not section.flags & SHF.EXECINSTR and not section.name.startswith(_DATA):
         return f"and nothing is known of what reads {section.name} before the module's init"
-    if reloc.type not in SITE_KINDS.get(request.arch.name, {}):
+    if reloc.type not in request.arch.written_late:
         return f"by a relocation of type {request.arch.reloc_names.get(reloc.type, reloc.type)}"
     for other, start, end in replaced:
         if other is section and start <= reloc.offset < end:

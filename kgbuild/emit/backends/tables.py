@@ -17,7 +17,6 @@ from typing import NamedTuple
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.proof import FUNCTION, Key, Place
 from kgbuild.analysis.resolve import VMLINUX
-from kgbuild.arch import x86_64
 from kgbuild.arch.base import Arch
 from kgbuild.elf.consts import SHF, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
@@ -26,17 +25,6 @@ from kgbuild.emit.backends.stable import NOTHING, StableCode
 SYMBOL_ROW = struct.Struct("<QQQIIII")
 RANGE_ROW = struct.Struct("<II")
 SITE_ROW = struct.Struct("<QqIIQ")
-# Relocation type to the number that kallsyms.c knows it by.
-SITE_KINDS = {
-    "x86_64": {
-        x86_64.R_64: 0,
-        x86_64.R_PC32: 1,
-        x86_64.R_PLT32: 1,
-        x86_64.R_32: 2,
-        x86_64.R_32S: 3,
-        x86_64.R_PC64: 4,
-    }
-}
 
 
 @dataclass(frozen=True)
@@ -77,7 +65,7 @@ class Tables:
         )
         named = OutSymbol("", strings, type=STT.SECTION)
         out.symbols.append(named)
-        abs64 = x86_64.R_64
+        abs64 = self.arch.pointer_reloc
         codes: dict[str, StableCode] = {}
         for row in self.rows:
             object_name, name, sympos = row.key
@@ -101,7 +89,7 @@ class Tables:
                 symbol = section_symbols[id(site.section)] = OutSymbol("", site.section, type=STT.SECTION)
                 out.symbols.append(symbol)
             base = len(sites.data)
-            kind = SITE_KINDS[self.arch.name][site.type]
+            kind = self.arch.written_late[site.type]
             sites.data += SITE_ROW.pack(0, site.addend, kind, site.symbol, 0)
             sites.relocs.append(OutReloc(base, abs64, symbol, site.offset))
             if site.object:
