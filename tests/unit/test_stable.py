@@ -70,6 +70,7 @@ class FakeImage:
     """A kernel of one function, with an entry of 12 bytes in .altinstructions for each (offset, length)."""
 
     obj = SimpleNamespace(sections=())
+    section = ".text"
 
     def __init__(self, code: bytes, replaced: list[tuple[int, int]]) -> None:
         self.code = code
@@ -82,7 +83,7 @@ class FakeImage:
         return self.code[address - START :][:size]
 
     def section_at(self, address: int) -> str:
-        return ".text" if START <= address < START + len(self.code) else ""
+        return self.section if START <= address < START + len(self.code) else ""
 
     def table(self, section: str) -> tuple[int, bytes] | None:
         return (TABLE, self.entries) if section == ".altinstructions" else None
@@ -104,5 +105,20 @@ def test_instructions_in_tables_are_left_out() -> None:
 
 
 def test_a_table_that_leads_nowhere_is_not_believed() -> None:
-    with pytest.raises(ToolError, match="no known size"):
+    with pytest.raises(ToolError, match="fit 0 of the known sizes"):
         stable(bytes.fromhex("55"), (0x400, 1))
+
+
+@pytest.mark.parametrize("section", [".init.text", ".text.unlikely", ".altinstr_aux"])
+def test_code_is_replaced_in_any_section_of_code(section: str) -> None:
+    image: Any = FakeImage(bytes.fromhex("5555"), [(0, 1)])
+    image.section = section
+    found = StableCode(ARCH, image).of(Place("vmlinux", "f", 0, "function", section, START, 2, ""))
+    assert found.ranges == ((1, 1),)
+
+
+def test_a_table_cut_in_an_entry_is_not_believed() -> None:
+    image: Any = FakeImage(bytes.fromhex("55"), [(0, 1)])
+    image.entries = image.entries[:-1]
+    with pytest.raises(ToolError, match="fit 0 of the known sizes"):
+        StableCode(ARCH, image).of(Place("vmlinux", "f", 0, "function", ".text", START, 1, ""))

@@ -103,12 +103,19 @@ class StableCode:
         address, raw = self._image.table(name) or (0, b"")
         if not raw:
             return []
-        spec = self._arch.special[name]
-        for size, fields in spec.fields.items():
+        fitting = []
+        for size, fields in self._arch.special[name].fields.items():
             found = list(_entries(address, raw, size, fields["length"], REPLACED[name]))
-            if found and all(self._image.section_at(a).endswith((".text", ".altinstr_aux")) for a, _ in found[:100]):
-                return found
-        raise ToolError("its entries have no known size", place=name)
+            if len(raw) % size == 0 and all(_holds_code(self._image.section_at(a)) for a, _ in found):
+                fitting.append(found)
+        if len(fitting) != 1:
+            raise ToolError(f"its entries fit {len(fitting)} of the known sizes, not one", place=name)
+        return fitting[0]
+
+
+def _holds_code(section: str) -> bool:
+    """By its name: .text, .init.text, .text.unlikely of a module, and what alternatives jump to."""
+    return ".text" in section or section == ".altinstr_aux"
 
 
 def _entries(address: int, raw: bytes, size: int, length: tuple[int, int], pointer: bool) -> Iterator[tuple[int, int]]:
