@@ -104,6 +104,13 @@ def build_cases(cases: Iterable[Case], kernel_name: str, folder: Path) -> dict[s
     return out
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of a `case` without cases of their own have those of the file that they stand in, or are imported into."""
+    marked = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "case" in metafunc.fixturenames and "case" not in marked:
+        metafunc.parametrize("case", metafunc.module.CASES, ids=lambda c: c.name)
+
+
 def check_report(built: Built, schema: dict[str, Any]) -> None:
     """Assert that the report of a built case says what the case expects."""
     import jsonschema

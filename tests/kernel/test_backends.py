@@ -13,6 +13,7 @@ from kgbuild.elf.read import read
 from kgbuild.emit.backends.tables import SYMBOL_ROW
 from kgbuild.host.vm import TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
+from tests.kernel.booted import SCHEMA
 from tests.kernel.conftest import (
     HERE,
     Built,
@@ -23,7 +24,6 @@ from tests.kernel.conftest import (
     load_cases,
     make_guest_files,
 )
-from tests.kernel.test_boot import SCHEMA
 from tests.kernel.test_newer import newer
 
 __all__ = ["newer"]

@@ -14,11 +14,11 @@ from elftools.elf.elffile import ELFFile
 
 from kgbuild.host.vm import TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
-from tests.kernel.conftest import HERE, Built, Case, build_cases, check_report, check_works, kgbuild, load_cases
+from tests.kernel.booted import test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
+from tests.kernel.conftest import HERE, Built, build_cases, kgbuild, load_cases
 
 CASES = [c for c in load_cases(HERE / "cases" / "cases.toml") if not c.list("targets")]
 PROOF_SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "proof-1.json").read_text())
-SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "report-1.json").read_text())
 
 
 @pytest.fixture(scope="session")
@@ -38,21 +38,6 @@ def booted(
     return run_vm(
         kernel, runs, progress=silent, timeout=900, files=guest_files, modules=modules, oot_modules=guest_modules
     )
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_report(case: Case, built: dict[str, Built]) -> None:
-    check_report(built[case.name], SCHEMA)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_works(case: Case, built: dict[str, Built], booted: TestRun) -> None:
-    check_works(built[case.name], booted)
-
-
-def test_the_guest_as_a_whole(booted: TestRun) -> None:
-    assert booted.verdict
-    assert booted.findings == ()
 
 
 def test_two_builds_are_the_same(kernel_name: str, built: dict[str, Built], tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from elftools.elf.elffile import ELFFile
 
 from kgbuild.host.vm import TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
-from tests.kernel.conftest import HERE, Built, Case, build_cases, check_report, check_works, load_cases
-from tests.kernel.test_boot import SCHEMA
+from tests.kernel.booted import test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
+from tests.kernel.conftest import HERE, Built, build_cases, load_cases
 
 CASES = load_cases(HERE / "features" / "features.toml")
 
@@ -28,21 +28,6 @@ def built(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def booted(kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes]) -> TestRun:
     """One boot for all of them."""
     return run_vm(kernel, [b.run for b in built.values()], progress=SilentProgress(), timeout=600, files=guest_files)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_report(case: Case, built: dict[str, Built]) -> None:
-    check_report(built[case.name], SCHEMA)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_works(case: Case, built: dict[str, Built], booted: TestRun) -> None:
-    check_works(built[case.name], booted)
-
-
-def test_the_guest_as_a_whole(booted: TestRun) -> None:
-    assert booted.verdict
-    assert booted.findings == ()
 
 
 def test_sleepers_hold_the_transition_up(booted: TestRun) -> None:

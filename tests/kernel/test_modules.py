@@ -26,8 +26,8 @@ from kgbuild.host.targets import collect_targets
 from kgbuild.host.vm import PatchRun, TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
 from kgbuild.special.view import View
-from tests.kernel.conftest import HERE, Built, Case, build_cases, check_report, check_works, kgbuild, load_cases
-from tests.kernel.test_boot import SCHEMA
+from tests.kernel.booted import test_report, test_the_guest_as_a_whole  # noqa: F401
+from tests.kernel.conftest import HERE, Built, Case, build_cases, check_works, kgbuild, load_cases
 
 CASES = [c for c in load_cases(HERE / "cases" / "cases.toml") if c.list("targets")]
 
@@ -47,20 +47,10 @@ def booted(kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_report(case: Case, built: dict[str, Built]) -> None:
-    check_report(built[case.name], SCHEMA)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_works(case: Case, built: dict[str, Built], booted: TestRun) -> None:
     check_works(built[case.name], booted)
     phases = booted.of(built[case.name].report["module"]["name"])
     assert phases["targets"].fact == f"{', '.join(case.list('targets'))}  both orders, reloaded 3 times"
-
-
-def test_the_guest_as_a_whole(booted: TestRun) -> None:
-    assert booted.findings == ()
-    assert booted.verdict
 
 
 def test_verify_accepts_them(kernel_name: str, built: dict[str, Built]) -> None:

@@ -15,19 +15,16 @@ from kgbuild.host.image import load_image
 from kgbuild.host.probes import probe_kernel
 from kgbuild.host.vm import TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
+from tests.kernel.booted import test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
 from tests.kernel.conftest import (
     HERE,
     NEWER_NAME,
     Built,
-    Case,
     build_cases,
-    check_report,
-    check_works,
     kgbuild,
     load_cases,
     make_guest_files,
 )
-from tests.kernel.test_boot import SCHEMA
 
 CASES = load_cases(HERE / "cases" / "newer.toml")
 
@@ -55,21 +52,6 @@ def booted(newer: Kernel, built: dict[str, Built], tmp_path_factory: pytest.Temp
 
 def test_it_is_another_kind_of_kernel(newer: Kernel, kernel: Kernel) -> None:
     assert probe_kernel(newer, load_image(newer)) > probe_kernel(kernel, load_image(kernel))
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_report(case: Case, built: dict[str, Built]) -> None:
-    check_report(built[case.name], SCHEMA)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_works(case: Case, built: dict[str, Built], booted: TestRun) -> None:
-    check_works(built[case.name], booted)
-
-
-def test_the_guest_as_a_whole(booted: TestRun) -> None:
-    assert booted.findings == ()
-    assert booted.verdict
 
 
 @pytest.mark.parametrize(

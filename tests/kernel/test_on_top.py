@@ -11,8 +11,8 @@ import pytest
 
 from kgbuild.host.vm import PatchRun, TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
+from tests.kernel.booted import SCHEMA
 from tests.kernel.conftest import HERE, Ran, kgbuild
-from tests.kernel.test_boot import SCHEMA
 
 PATCHES = HERE / "ontop"
 SETTLE = 'until [ "$(cat /sys/kernel/livepatch/{0}/transition)" = 0 ]; do sleep 0.1; done'
