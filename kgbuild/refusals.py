@@ -176,8 +176,8 @@ _TABLE = [
     ),
     Rule(
         "B2-deferred",
-        "With the back end kallsyms references are resolved in the module's init; what the loader acts on before can't "
-        "wait for that, and per-CPU variables are not reached so.",
+        "With the back end kallsyms references are resolved in the module's init, and code goes through slots; what "
+        "the loader acts on before can't wait for that, per-CPU variables and some instructions can't be reached so.",
         "use --backend klp, or avoid this reference in the patch",
     ),
     Rule(

@@ -7,7 +7,7 @@ opcode or the size of a special-section entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
@@ -86,6 +86,47 @@ class Formatted(NamedTuple):
     target: int | None
 
 
+class Rewritten(NamedTuple):
+    """One instruction in the form that reaches its symbol through a slot.
+
+    code    the new bytes, each field that is relocated zero; moved: they are longer, and stand elsewhere
+    slots   (offset of a PC-relative displacement to a slot in the new bytes, offset of the address in the old ones)
+    kept    (new offset, old offset, change of the addend) of fields that other relocations fill
+    depths  (offset, bytes): from there on so many more bytes are on the stack
+    at      offset of the instruction itself in the new bytes
+    fault   why there is no such form, "" where there is
+    """
+
+    code: bytes = b""
+    moved: bool = False
+    slots: tuple[tuple[int, int], ...] = ()
+    kept: tuple[tuple[int, int, int], ...] = ()
+    depths: tuple[tuple[int, int], ...] = ()
+    at: int = 0
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class SlotCode:
+    """Reaching symbols through slots.
+
+    through  an instruction, the offsets of its fields that are to go through slots, those of other relocated fields
+    jump     a direct jump by a distance from its first byte, filled up to a length
+    unwind_below  an unwind entry where more bytes are on the stack, None where that can't be said
+    check    what is wrong with an instruction that was moved: its bytes and offset, those of what it was moved to, the
+             fields in these that lead to slots
+    is_load  whether an instruction loads a whole slot
+    depths   the offset of each instruction of what was moved, and how many more bytes are on the stack there
+    """
+
+    through: Callable[[bytes, frozenset[int], frozenset[int]], Rewritten] = field(repr=False)
+    jump: Callable[[int, int], bytes] = field(repr=False)
+    unwind_below: Callable[[bytes, int], bytes | None] = field(repr=False)
+    check: Callable[[bytes, int, bytes, int, Iterable[int]], str] = field(repr=False)
+    is_load: Callable[[bytes], bool] = field(repr=False)
+    depths: Callable[[bytes], list[tuple[int, int]]] = field(repr=False)
+
+
 @dataclass(frozen=True)
 class Arch:
     """One architecture's facts.
@@ -96,6 +137,7 @@ class Arch:
     pointer_reloc  the absolute relocation of a pointer's width; written_late: relocation types that a module can write
                 itself once it is loaded, each with its number in data/livepatch/kallsyms.c
     is_branch_field  whether the 32-bit PC-relative field at an offset is the displacement of a direct call or jump
+    slot_code   code that reaches a symbol through memory that holds its address
     format      code as text; the second argument says by offset what a relocated field means
     stable      (offset, length) of the instructions in memory that are those of the file, whatever the kernel does
     message_index  section of pointers to the entries of the index of messages (CONFIG_PRINTK_INDEX), and the offset in
@@ -128,6 +170,7 @@ class Arch:
     format: Callable[[bytes, Mapping[int, str]], list[Formatted]] = field(repr=False)
     stable: Callable[[bytes], list[tuple[int, int]]] = field(repr=False)
     is_branch_field: Callable[[bytes, int], bool] = field(repr=False)
+    slot_code: SlotCode
     debug_line: tuple[int, int] = (0, 0)
     families: tuple[SpecialSection, ...] = ()
     thunk: bytes = b""

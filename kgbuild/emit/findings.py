@@ -104,7 +104,7 @@ _TABLE = [
     ),
     Rule(
         "V33-kallsyms",
-        "With the back end kallsyms, every row, site, stub and digest of its tables is whole and of this kernel.",
+        "With the back end kallsyms, every row, site, stub, slot and digest of its tables is whole and of this kernel.",
         _KERNEL,
     ),
 ]

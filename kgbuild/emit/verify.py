@@ -40,6 +40,7 @@ from kgbuild.emit.verify_code import Code, check_code, check_relocations, check_
 from kgbuild.emit.verify_kallsyms import Tables, as_livepatch, check_kallsyms, is_kallsyms, is_kgraft, read_tables
 from kgbuild.emit.verify_modules import Modules, Target, check_bound, check_objects, check_target, no_modules
 from kgbuild.emit.verify_proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
+from kgbuild.emit.verify_slots import check_slots
 from kgbuild.model import Finding
 
 OBJECT = "vmlinux"
@@ -101,6 +102,7 @@ def check_module(
         [
             *check_identity(bound, functions, facts),
             *_check_backend(module, tables, arch, facts),
+            *check_slots(module, tables, arch, code.instructions),
             *check_modinfo(module, name, facts),
             *check_exports(module, facts),
             *check_livepatch_symbols(bound, facts),

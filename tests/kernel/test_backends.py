@@ -9,8 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from kgbuild.arch import arch_of
 from kgbuild.elf.read import read
+from kgbuild.emit.backends.slots import MOVED, MOVED_ROW
 from kgbuild.emit.backends.tables import SYMBOL_ROW
+from kgbuild.emit.readback import read_module
 from kgbuild.host.vm import TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
 from tests.kernel.booted import SCHEMA
@@ -32,10 +35,10 @@ __all__ = ["newer"]
 # target modules: by themselves, two of them, of another module's exports, with an author's callbacks.
 NAMES = (
     *("proc-version", "crypto", "folded", "user-access", "alternatives", "ext4"),
-    *("af-key", "three-objects", "overlay", "callbacks"),
+    *("af-key", "three-objects", "overlay", "callbacks", "slots"),
 )
 BACKENDS = ("klp", "kallsyms")
-NEWER_NAMES = ("proc-version", "crypto", "dcache", "pointers")
+NEWER_NAMES = ("proc-version", "crypto", "dcache", "pointers", "slots")
 KNOWN = {c.name: c for c in load_cases(HERE / "cases" / "newer.toml") + load_cases(HERE / "cases" / "cases.toml")}
 
 
@@ -51,7 +54,63 @@ def _cases(names: Iterable[str]) -> list[Case]:
 CASES, NEWER_CASES = _cases(NAMES), _cases(NEWER_NAMES)
 
 
+# A breakpoint on every instruction that slots have made: each is reached, and from each the kernel finds its way back
+# through the function to the system call. A module of another back end has no such instruction.
+TRACE = """
+set -e
+module=$(basename /sys/module/livepatch_slots_*)
+[ -e /guest/moved-$module ] || exit 0
+cd /sys/kernel/tracing
+echo 0 > /proc/sys/debug/kprobes-optimization
+for at in $(cat /guest/moved-$module); do echo "p:moved/at_$at $module:version_proc_show+$at" >> kprobe_events; done
+echo 1 > options/stacktrace
+echo 1 > events/moved/enable
+cat /proc/version > /dev/null
+echo 0 > events/moved/enable
+echo 0 > options/stacktrace
+cp trace /tmp/moved
+echo > kprobe_events
+all=$(cat /guest/moved-$module | wc -w)
+echo "$all instructions, $(grep -c 'at_0x[0-9a-f]*: ' /tmp/moved) reached" >&2
+[ $(grep -o 'at_0x[0-9a-f]*: ' /tmp/moved | sort -u | wc -l) = $all ]
+[ $(grep -A1 '<stack trace>' /tmp/moved | grep -c '=> version_proc_show') = $all ]
+[ $(grep -c '=> entry_SYSCALL_64' /tmp/moved) = $all ]
+"""
+
+
+def moved_instructions(module: bytes, function: str) -> list[int]:
+    """Offsets in a function of the instructions that its references were moved to."""
+    file = read_module(module, "x.ko", arch_of(62).machine)
+    out = []
+    for section in file.by_name.get(MOVED, ()):
+        for base in range(0, section.size, MOVED_ROW.size):
+            to = file.at(section.index, base + 8)
+            place = file.place_of(to) if to is not None else None
+            assert place is not None
+            (start,) = (s.value for s in file.symbols if s.name == function and s.shndx == place[0].index)
+            size = MOVED_ROW.unpack_from(section.data, base)[3]
+            code = place[0].data[place[1] : place[1] + size]
+            out += [place[1] + at - start for at, _ in arch_of(62).slot_code.depths(code)]
+    return out
+
+
+def _traced(built: dict[str, Built]) -> tuple[dict[str, Built], dict[str, bytes]]:
+    """The case slots with a trace of each instruction that was moved, and the files that it needs."""
+    runs, files = dict(built), {"/guest/trace-moved.sh": TRACE.encode()}
+    for backend in BACKENDS:
+        b = built[f"slots-{backend}"]
+        fields = {**b.case.fields, "after": [*b.case.list("after"), "sh /guest/trace-moved.sh"]}
+        runs[b.case.name] = replace(b, case=replace(b.case, fields=fields))
+        moved = moved_instructions(b.module.read_bytes(), "version_proc_show")
+        assert (len(moved) > 20) == (backend == "kallsyms")
+        if moved:
+            files[f"/guest/moved-{b.report['module']['name']}"] = " ".join(map(hex, moved)).encode()
+    return runs, files
+
+
 def _boot(kernel: Kernel, built: dict[str, Built], files: dict[str, bytes], smp: int = 1) -> TestRun:
+    built, traced = _traced(built)
+    files = files | traced
     modules = sorted({name for b in built.values() for name in b.case.list("modules")})
     runs = [b.run for b in built.values()]
     return run_vm(kernel, runs, progress=SilentProgress(), timeout=1800, files=files, modules=modules, smp=smp)

@@ -49,8 +49,9 @@ class Result:
 
 
 def run_case(running: Running, after: Program, seed: int, sabotage: Callable[[Closure], None] | None = None) -> Result:
-    """Patch the running program into `after` and compare."""
-    patch = make_patch(running, after, sabotage)
+    """Patch the running program into `after`, every other program with the back end kallsyms, and compare."""
+    backend = "kallsyms" if seed % 2 and sabotage is None else "klp"
+    patch = make_patch(running, after, sabotage, backend)
     if patch.refusals:
         return Result(REFUSED, patch.codes, [f"{r.code} {r}" for r in patch.refusals])
     fresh = link(running.folder, [patch.objects.get(n, o) for n, o in running.objects.items()], "fresh")

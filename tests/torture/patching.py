@@ -4,13 +4,15 @@
 The stages are those of kgbuild/findout.py: units compiled with a section for each function, parity against the linked
 program, difference, closure with the call graph of a real index, extraction, `ld -r`, injection. What the kernel does
 with the module is done here, independently: symbols are found by name and position as kallsyms would list them,
-relocations written, and a jump put where a function calls __fentry__.
+relocations written, and a jump put where a function calls __fentry__. With the back end kallsyms it is the module that
+does so, from its own tables, and the program's code that the digests are compared with.
 """
 
 from __future__ import annotations
 
 import difflib
 import struct
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,18 +23,22 @@ from kgbuild.analysis.diff import compute_changes
 from kgbuild.analysis.exports import Export, parse_symvers
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.parity import ParityProof, compute_parity
+from kgbuild.analysis.proof import Key, make_record
 from kgbuild.analysis.types import compare_layouts, read_layouts
+from kgbuild.arch import arch_of
 from kgbuild.elf.consts import SHF, SHN, SHT, STB
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
 from kgbuild.elf.write import write
-from kgbuild.emit.extract import Identity, extract
+from kgbuild.emit.backends import BACKENDS, Request
+from kgbuild.emit.backends.tables import RANGE_ROW, SITE_ROW, SYMBOL_ROW
+from kgbuild.emit.extract import NOTES, Identity, extract
 from kgbuild.emit.inject import inject, split_livepatch_name
 from kgbuild.host.index import Index
 from kgbuild.host.index_build import build_index
 from kgbuild.host.units import write_units
 from kgbuild.model import Kernel, KernelId, SilentProgress
-from kgbuild.refusals import Refusal
+from kgbuild.refusals import Refusal, Refused
 from kgbuild.special.view import View
 from tests.toolchain import run
 from tests.torture.machine import (
@@ -140,7 +146,9 @@ class Patch:
         return sorted({r.code for r in self.refusals})
 
 
-def make_patch(running: Running, after: Program, sabotage: Callable[[Closure], None] | None = None) -> Patch:
+def make_patch(
+    running: Running, after: Program, sabotage: Callable[[Closure], None] | None = None, backend: str = "klp"
+) -> Patch:
     """Build the live patch that turns the running program into `after`."""
     patch = Patch({}, {}, {})
     units: list[UnitResult] = []
@@ -167,7 +175,10 @@ def make_patch(running: Running, after: Program, sabotage: Callable[[Closure], N
         return patch
     if sabotage is not None:
         sabotage(patch.closure)
-    patch.module = make_module(running.folder, patch.closure)
+    try:
+        patch.module = make_module(running, patch.closure, backend)
+    except Refused as error:
+        patch.refusals += error.refusals
     return patch
 
 
@@ -187,11 +198,21 @@ def _close(running: Running, units: list[UnitResult]) -> Closure:
     return closure
 
 
-def make_module(folder: Path, closure: Closure) -> bytes:
-    """The module of a closure, the wrapper aside."""
-    (folder / "extracted.o").write_bytes(write(extract(closure, Identity(bytes(20), True, "{}"))))
+def make_module(running: Running, closure: Closure, backend: str) -> bytes:
+    """The module of a closure, the wrapper aside. Raises Refused for what the back end can't emit."""
+    output, folder, injects = extract(closure, Identity(bytes(20), True, "{}")), running.folder, True
+    if backend == "kallsyms":
+        own: list[Key] = [("vmlinux", name, 0) for name in NOTES]
+        places = {p.key: p for p in make_record(closure, lambda _: running.kernel, {}, own).bound}
+        request = Request(arch_of(output.machine), frozenset(), places, lambda _: running.kernel)
+        refusals = BACKENDS[backend].check(output, request)
+        if refusals:
+            raise Refused(refusals)
+        output, injects = BACKENDS[backend].transform(output, request), False
+    (folder / "extracted.o").write_bytes(write(output))
     run("ld", "-r", "-o", folder / "linked.o", folder / "extracted.o")
-    return inject(read((folder / "linked.o").read_bytes()))
+    linked = (folder / "linked.o").read_bytes()
+    return inject(read(linked)) if injects else linked
 
 
 # -- what the kernel does with it --------------------------------------------------------------------------------------
@@ -236,6 +257,7 @@ class _Loader:
                 rows = memoryview(self.obj.contents(s.index))
                 for offset, kind, sym, addend in _rows(rows):
                     self._relocate(s.info, offset, kind, self._symbol(sym) + addend)
+        self._look_up()
         pieces = [
             Piece(
                 self.address[s.index],
@@ -282,6 +304,37 @@ class _Loader:
             self.data[section][offset : offset + size] = value.to_bytes(size, "little", signed=signed)
         except OverflowError:
             raise BadModule(f"relocation of type {kind} overflows: {value:#x}") from None
+
+    def _table(self, name: str) -> bytes:
+        section = self.obj.section_named(f".rodata.kgbuild_{name}")
+        return bytes(self.data[section.index]) if section is not None else b""
+
+    def _look_up(self) -> None:
+        """What data/livepatch/kallsyms.c does, where a module has its tables."""
+        found = []
+        ranges = list(RANGE_ROW.iter_unpack(self._table("ranges")))
+        for owner, name, position, first, count, crc, _ in SYMBOL_ROW.iter_unpack(self._table("symbols")):
+            if owner:
+                raise BadModule("a symbol of another object")
+            found.append(self._kallsyms(self._text(name), position))
+            code = b"".join(self._code(found[-1] + at, size) for at, size in ranges[first : first + count])
+            if count and zlib.crc32(code) != crc:
+                raise BadModule(f"{self._text(name)} has other code")
+        starts = {start: index for index, start in self.address.items() if self.data[index]}
+        for site, addend, kind, symbol, owner in SITE_ROW.iter_unpack(self._table("sites")[: -SITE_ROW.size]):
+            if owner or symbol >= len(found):
+                raise BadModule("a site of another object, or of no symbol")
+            start = max(at for at in starts if at <= site)
+            number = {0: R_64, 1: R_PC32, 2: R_32, 3: R_32S, 4: R_PC64}[kind]
+            self._relocate(starts[start], site - start, number, found[symbol] + addend)
+
+    def _code(self, address: int, size: int) -> bytes:
+        """What the running program has at a place."""
+        obj = self.image.obj
+        for s in obj.sections:
+            if s.flags & SHF.ALLOC and s.addr <= address and address + size <= s.addr + s.size:
+                return bytes(obj.contents(s.index)[address - s.addr : address - s.addr + size])
+        raise BadModule(f"no code at {address:#x}")
 
     def _text(self, address: int) -> str:
         for index, start in self.address.items():

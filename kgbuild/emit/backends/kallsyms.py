@@ -3,15 +3,16 @@
 
 For kernels, or policies, where livepatch relocations can't be used. Branches to such a function go to a stub of the
 module, one for each function, that jumps on directly: what the loader copies or reads before init (replacement code of
-alternatives, `.call_sites`) holds a branch within the module then. The stub's own jump and every other reference (an
-address in an instruction, a pointer in data) becomes a site that data/livepatch/kallsyms.c writes before anything of
-the patch runs. A pointer to a function stays a pointer to the function, not to its stub.
+alternatives, `.call_sites`) holds a branch within the module then. Code that takes an address, or reads and writes what
+is there, goes through a slot (emit/backends/slots.py); a pointer in data is one by itself. The stubs' jumps, slots and
+pointers are sites, which data/livepatch/kallsyms.c writes before anything of the patch runs. A pointer to a function
+stays a pointer to the function, not to its stub.
 
 A static call of the kernel's stays what the compiler made, a call of its trampoline: its entry in `.static_call_sites`
 is left out, so that the call is one jump longer, and right.
 
-What can't wait until init is refused: keys of static branches, per-CPU variables, and instructions that the kernel
-replaces when it loads the module.
+What can't be reached so is refused: keys of static branches, per-CPU variables, instructions that the kernel replaces
+when it loads the module, and instructions that have no form that goes through a slot.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.backends.base import Request
 from kgbuild.emit.backends.interface import check_interface, entry_size, interface_macros
+from kgbuild.emit.backends.slots import SlotWriter, plan_steps
 from kgbuild.emit.backends.stable import REPLACED
 from kgbuild.emit.backends.tables import Row, Site, Tables
 from kgbuild.emit.inject import PREFIX, RESOLVE_SECTION, patched_object, split_livepatch_name
@@ -95,10 +97,15 @@ class Kallsyms:
 def check_deferred(output: OutObject, request: Request) -> list[Refusal]:
     """Every reference that can't wait until init."""
     replaced = list(_replaced_at_load(output, request.arch))
+    faults = {
+        id(step.relocs[at]): step.form.fault
+        for step in plan_steps(output, request.arch, lambda s, r: _in_slot(request.arch, s, r))
+        for at in step.late
+    }
     out = []
     for section in output.sections:
         for reloc in section.relocs:
-            fact = _fault(section, reloc, request, replaced)
+            fact = _fault(section, reloc, request, replaced) or faults.get(id(reloc), "")
             if fact:
                 name = _key(reloc.symbol)[1]
                 place = _owner_of(output, section, reloc)
@@ -124,6 +131,13 @@ def is_branch(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
     return arch.is_branch_field(bytes(section.data[start : reloc.offset + 4]), reloc.offset - start)
 
 
+def _in_slot(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
+    """Whether code goes through a slot for this relocation."""
+    if not section.flags & SHF.EXECINSTR or section.name in READ_AT_LOAD or not _is_deferred(reloc):
+        return False
+    return not is_branch(arch, section, reloc)
+
+
 def _fault(section: OutSection, reloc: OutReloc, request: Request, replaced: list[tuple[OutSection, int, int]]) -> str:
     """Why this relocation can't wait until init, "" where it can."""
     if not _is_deferred(reloc) or section.name in (_STATIC_CALLS, RESOLVE_SECTION):
@@ -139,7 +153,7 @@ def _fault(section: OutSection, reloc: OutReloc, request: Request, replaced: lis
         return "in a per-CPU variable, which is copied when the module is loaded"
     if not section.flags & SHF.EXECINSTR and not section.name.startswith(_DATA):
         return f"and nothing is known of what reads {section.name} before the module's init"
-    if reloc.type not in request.arch.written_late:
+    if not section.flags & SHF.EXECINSTR and reloc.type not in request.arch.written_late:
         return f"by a relocation of type {request.arch.reloc_names.get(reloc.type, reloc.type)}"
     for other, start, end in replaced:
         if other is section and start <= reloc.offset < end:
@@ -204,6 +218,10 @@ class _Transform:
         out = OutObject(self.output.machine, list(self.output.sections), list(self.output.symbols), self.output.flags)
         # the kernel resolves nothing of this module, so nothing has to be resolved first
         out.sections = [s for s in out.sections if s.name != RESOLVE_SECTION]
+        steps = plan_steps(out, self.arch, lambda s, r: _in_slot(self.arch, s, r))
+        writer = SlotWriter(out, self.arch)
+        for slot in writer.run(steps):
+            self._site(writer.section, slot.offset, self.arch.pointer_reloc, slot.addend, slot.symbol)
         for section in out.sections:
             if section.name == _STATIC_CALLS:
                 self._static_calls(section)

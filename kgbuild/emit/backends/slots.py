@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Slots: memory of the module that holds the address of what the kernel does not export, and code that goes through it.
+
+Where an instruction takes such an address, it becomes a load from the slot. Any other instruction that refers to the
+symbol becomes a jump to the end of its function, where a longer form of it stands that goes through a register, and
+jumps back (arch/x86_64_slots.py). It stands inside the function's symbol on purpose: when a patch is withdrawn the
+kernel looks for tasks in a function from its symbol to the next one, and must find those that are there.
+
+Every instruction that was moved is said in a section that no kernel loads, for verify:
+.kgbuild.moved   struct { u64 from, to; u32 length, size; }: from where, to where, bytes of either
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from kgbuild.arch.base import Arch, Rewritten, SpecialSection
+from kgbuild.elf.consts import SHF, SHT, STT
+from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
+
+SLOTS = ".rodata.kgbuild_slots"
+MOVED = ".kgbuild.moved"
+MOVED_ROW = struct.Struct("<QQII")
+SLOT = 8
+_JUMP_BACK = 5
+# Entries that name the lock prefix of an instruction: they follow it.
+_LOCKS = ".smp_locks"
+_UNWIND, _UNWIND_STATES, _UNWIND_PLACE = ".orc_unwind_ip", ".orc_unwind", 4
+
+IsLate = Callable[[OutSection, OutReloc], bool]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One instruction to rewrite: where it is, its new form, the relocations in it by offset in it, those of them that
+    go through slots, and the unwind entries of the new form where that is moved, as (offset, entry)."""
+
+    section: OutSection
+    start: int
+    length: int
+    form: Rewritten
+    relocs: dict[int, OutReloc]
+    late: frozenset[int]
+    unwind: tuple[tuple[int, bytes], ...] = ()
+
+
+@dataclass(frozen=True)
+class SlotUse:
+    """A slot: its offset in the section of slots, and what it holds, a symbol and a distance from it."""
+
+    offset: int
+    symbol: OutSymbol
+    addend: int
+
+
+def plan_steps(out: OutObject, arch: Arch, is_late: IsLate) -> list[Step]:
+    """Every instruction with a relocation that `is_late`; where its form has a fault, it can't be rewritten."""
+    return list(_Planner(out, arch, is_late).run())
+
+
+class _Planner:
+    def __init__(self, out: OutObject, arch: Arch, is_late: IsLate) -> None:
+        self.out, self.arch, self.is_late = out, arch, is_late
+        self.unwind = _Unwind(out)
+
+    def run(self) -> Iterator[Step]:
+        for section in self.out.sections:
+            if section.flags & SHF.EXECINSTR and any(self.is_late(section, r) for r in section.relocs):
+                yield from self._section(section)
+
+    def _section(self, section: OutSection) -> Iterator[Step]:
+        code = bytes(section.data)
+        named = list(self._named(section))
+        starts = sorted({0, *(s.value for s in self.out.symbols if s.section is section and s.type == STT.FUNC)})
+        for begin, end in zip(starts, [*starts[1:], len(code)], strict=True):
+            decoded = self.arch.decode(code[begin:end])
+            bound = {r.offset - begin for r in section.relocs}
+            inside = [i for i in decoded if (i.is_branch or i.is_call) and i.field_offset not in bound]
+            places = [*named, *((i.target + begin, "a branch", False) for i in inside if i.target is not None)]
+            relocs = sorted((r for r in section.relocs if begin <= r.offset < end), key=lambda r: r.offset)
+            for i in decoded:
+                start = i.offset + begin
+                own = {r.offset - start: r for r in relocs if start <= r.offset < start + i.length}
+                late = frozenset(at for at, r in own.items() if self.is_late(section, r))
+                if late:
+                    yield self._step(section, start, code[start : start + i.length], own, late, places)
+
+    def _named(self, section: OutSection) -> Iterator[tuple[int, str, bool]]:
+        """Places of the section that something refers to: (offset, by what, whether as the owner of an entry)."""
+        for other in self.out.sections:
+            spec = self.arch.special_of(other.name)
+            size = _entry_size(other, spec) if spec is not None else 0
+            for reloc in other.relocs:
+                if reloc.symbol.section is not section:
+                    continue
+                bias = 0
+                if other.flags & SHF.EXECINSTR and reloc.type in self.arch.pc_relative:
+                    bias = self.arch.reloc_size[reloc.type]
+                owner = spec is not None and (not size or reloc.offset % size == spec.owner)
+                yield reloc.symbol.value + reloc.addend + bias, other.name, owner
+
+    def _step(
+        self,
+        section: OutSection,
+        start: int,
+        code: bytes,
+        relocs: dict[int, OutReloc],
+        late: frozenset[int],
+        places: list[tuple[int, str, bool]],
+    ) -> Step:
+        form = self.arch.slot_code.through(code, late, frozenset(relocs) - late)
+        step = Step(section, start, len(code), form, relocs, late)
+        for place, by, owner in places:
+            entry = owner and place == start and by not in (_LOCKS, _UNWIND)
+            if entry or start < place < start + len(code):
+                return replace(step, form=Rewritten(fault=f"by an instruction that {by} refers to"))
+        if form.fault or not form.moved:
+            return step
+        state = self.unwind.state_at(section, start)
+        unwind = []
+        for at, depth in form.depths if state else ():
+            below = self.arch.slot_code.unwind_below(state, depth)
+            if below is None:
+                return replace(step, form=Rewritten(fault="where the stack can't be told while it goes through a slot"))
+            unwind.append((at, below))
+        return replace(step, unwind=tuple(unwind))
+
+
+def _entry_size(table: OutSection, spec: SpecialSection) -> int:
+    """Bytes of an entry of a special section, 0 where no known size fits its relocations."""
+    offsets = {r.offset for r in table.relocs}
+    for size, needed in spec.sizes.items():
+        if all(base + at in offsets for base in range(0, len(table.data), size) for at in needed):
+            return size
+    return 0
+
+
+class _Unwind:
+    """The unwind entries of an object's code, where it has any."""
+
+    def __init__(self, out: OutObject) -> None:
+        self.places = next((s for s in out.sections if s.name == _UNWIND), None)
+        self.states = next((s for s in out.sections if s.name == _UNWIND_STATES), None)
+        self._entries: dict[int, list[tuple[int, int]]] = {}
+        if self.places is None or self.states is None or not self.places.data:
+            self.size = 0
+            return
+        self.size = len(self.states.data) // (len(self.places.data) // _UNWIND_PLACE)
+        for r in self.places.relocs:
+            at = r.symbol.value + r.addend
+            self._entries.setdefault(id(r.symbol.section), []).append((at, r.offset // _UNWIND_PLACE))
+        for entries in self._entries.values():
+            entries.sort()
+
+    def state_at(self, section: OutSection, offset: int) -> bytes:
+        """The entry that holds for an offset of a section, b"" where there is none."""
+        entries = self._entries.get(id(section), [])
+        at = bisect_right(entries, (offset, 1 << 32)) - 1
+        if at < 0 or self.states is None:
+            return b""
+        number = entries[at][1]
+        return bytes(self.states.data[number * self.size : (number + 1) * self.size])
+
+    def add(self, symbol: OutSymbol, rows: list[tuple[int, bytes]]) -> None:
+        """Append entries for offsets from a symbol."""
+        if self.places is None or self.states is None or not rows:
+            return
+        kind = self.places.relocs[0].type
+        for offset, state in rows:
+            self.places.relocs.append(OutReloc(len(self.places.data), kind, symbol, offset))
+            self.places.data += bytes(_UNWIND_PLACE)
+            self.states.data += state
+
+    def move_end(self, section: OutSection, old: int) -> None:
+        """What said where a section ends says so again."""
+        for r in self.places.relocs if self.places is not None else ():
+            if r.symbol.section is section and r.symbol.value + r.addend == old:
+                r.addend += len(section.data) - old
+
+
+class SlotWriter:
+    """Rewrites an object by a plan without faults. Where a section is given relocations and symbols, it is changed in
+    place."""
+
+    def __init__(self, out: OutObject, arch: Arch) -> None:
+        self.out, self.arch = out, arch
+        self.section = OutSection(SLOTS, SHT.PROGBITS, SHF.ALLOC, align=SLOT)
+        self.moved = OutSection(MOVED, SHT.PROGBITS, 0, align=8)
+        self._symbol = OutSymbol("", self.section, type=STT.SECTION)
+        self._slots: dict[tuple[str, int], SlotUse] = {}
+        self._names: dict[int, OutSymbol] = {}
+
+    def run(self, steps: list[Step]) -> list[SlotUse]:
+        """Rewrite, append the sections, and say what the slots are to hold."""
+        if not steps:
+            return []
+        unwind = _Unwind(self.out)
+        sections = {id(step.section): step.section for step in steps}
+        ends = {key: len(section.data) for key, section in sections.items()}
+        rows: list[tuple[OutSection, int, bytes]] = []
+        for step in steps:
+            gone = {id(r) for r in step.relocs.values()}
+            step.section.relocs = [r for r in step.section.relocs if id(r) not in gone]
+            base = self._move(step) if step.form.moved else self._replace(step)
+            rows += [(step.section, base + at, state) for at, state in step.unwind]
+        for key, section in sections.items():
+            if len(section.data) != ends[key]:
+                self._grow(section, {s.start for s in steps if s.section is section and s.form.moved})
+                unwind.move_end(section, ends[key])
+        for section, offset, state in rows:
+            unwind.add(self._symbol_of(section), [(offset, state)])
+        self.out.sections.append(self.section)
+        self.out.symbols.append(self._symbol)
+        if self.moved.data:
+            self.out.sections.append(self.moved)
+        return list(self._slots.values())
+
+    def _replace(self, step: Step) -> int:
+        step.section.data[step.start : step.start + step.length] = step.form.code
+        self._relocate(step, step.start)
+        return step.start
+
+    def _move(self, step: Step) -> int:
+        section, form, jump = step.section, step.form, self.arch.slot_code.jump
+        to, end = len(section.data), step.start + step.length
+        back = to + len(form.code)
+        section.data += form.code + jump(end - back, _JUMP_BACK)
+        section.data[step.start : end] = jump(to - step.start, step.length)
+        self._relocate(step, to)
+        self._follow_locks(step, to)
+        base = len(self.moved.data)
+        self.moved.data += MOVED_ROW.pack(0, 0, step.length, len(form.code) + _JUMP_BACK)
+        for field, place in ((0, step.start), (8, to)):
+            symbol = self._symbol_of(section)
+            self.moved.relocs.append(OutReloc(base + field, self.arch.pointer_reloc, symbol, place))
+        return to
+
+    def _relocate(self, step: Step, base: int) -> None:
+        kind = self.arch.per_field_pcrel32
+        size = self.arch.reloc_size[kind]
+        for at, before in step.form.slots:
+            slot = self._slot(step.relocs[before], step.length - before)
+            step.section.relocs.append(OutReloc(base + at, kind, self._symbol, slot.offset - size))
+        for at, before, change in step.form.kept:
+            r = step.relocs[before]
+            step.section.relocs.append(OutReloc(base + at, r.type, r.symbol, r.addend + change))
+
+    def _slot(self, reloc: OutReloc, rest: int) -> SlotUse:
+        """The slot for what a relocation means; `rest` is how far before the instruction's end its field begins."""
+        addend = reloc.addend + (rest if reloc.type in self.arch.pc_relative else 0)
+        key = (reloc.symbol.name, addend)
+        if key not in self._slots:
+            self._slots[key] = SlotUse(len(self.section.data), reloc.symbol, addend)
+            self.section.data += bytes(SLOT)
+        return self._slots[key]
+
+    def _follow_locks(self, step: Step, to: int) -> None:
+        for table in self.out.sections:
+            for r in table.relocs if table.name == _LOCKS else ():
+                if r.symbol.section is step.section and r.symbol.value + r.addend == step.start:
+                    r.addend += to + step.form.at - step.start
+
+    def _grow(self, section: OutSection, starts: set[int]) -> None:
+        """The function whose instructions were moved ends where the section ends now."""
+        for s in self.out.symbols:
+            whole = s.section is section and s.type == STT.FUNC
+            if whole and any(s.value <= start < s.value + s.size for start in starts):
+                s.size = len(section.data) - s.value
+
+    def _symbol_of(self, section: OutSection) -> OutSymbol:
+        if id(section) not in self._names:
+            self._names[id(section)] = OutSymbol("", section, type=STT.SECTION)
+            self.out.symbols.append(self._names[id(section)])
+        return self._names[id(section)]

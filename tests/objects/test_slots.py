@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Code that goes through slots does what it did: instructions are assembled, rewritten, linked with a program that runs
+both, and leave the same registers, flags, memory and stack."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationSection
+
+from kgbuild.arch.x86_64 import ARCH, R_64
+from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
+from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
+from kgbuild.emit.backends.slots import MOVED, MOVED_ROW, SLOTS, SlotWriter, plan_steps
+
+HERE = Path(__file__).parent
+
+# Each refers to `target`, which goes through a slot. Operands are what gcc makes of kernel code, and then some.
+CODE = [
+    "lea target(%rip), %rax",
+    "lea target+24(%rip), %r13",
+    "mov $target, %rdi",
+    "mov $target+8, %r12",
+    "movabs $target+16, %rdx",
+    "movabs $target, %r9",
+    "mov target(%rip), %rax",
+    "mov target+4(%rip), %ecx",
+    "mov target(%rip), %r11d",
+    "mov target(%rip), %rbp",
+    "mov target(%rip), %al",
+    "mov target(%rip), %bh",
+    "mov target(%rip), %si",
+    "mov target(%rip), %r8b",
+    "movzbl target+1(%rip), %edx",
+    "movzwl target(%rip), %r14d",
+    "movsbl target(%rip), %eax",
+    "movslq target(%rip), %rax",
+    "movsbw target(%rip), %ax",
+    "mov %rax, target(%rip)",
+    "mov %r15d, target(%rip)",
+    "mov %dx, target(%rip)",
+    "mov %ah, target(%rip)",
+    "mov %sil, target(%rip)",
+    "movb $3, target+5(%rip)",
+    "movw $300, target(%rip)",
+    "movl $70000, target(%rip)",
+    "movq $-5, target(%rip)",
+    "movq $own, target(%rip)",
+    "movq $target, own(%rip)",
+    "movq $target, target+64(%rip)",
+    "addq $target, own+8(%rip)",
+    "cmpq $0, target(%rip)",
+    "cmpl $5, target(%rip)",
+    "cmpb $7, target+2(%rip)",
+    "cmpl $100000, target(%rip)",
+    "cmp target(%rip), %eax",
+    "cmp %rbx, target(%rip)",
+    "testb $4, target+1(%rip)",
+    "testl $0x10000, target(%rip)",
+    "test %rcx, target(%rip)",
+    "add target(%rip), %rax",
+    "sub target(%rip), %r10",
+    "adc target(%rip), %rax",
+    "sbb %rdx, target(%rip)",
+    "and target(%rip), %ecx",
+    "or %al, target(%rip)",
+    "xor target(%rip), %rsi",
+    "addl $1, target(%rip)",
+    "subl $-128, target(%rip)",
+    "incl target(%rip)",
+    "decq target(%rip)",
+    "negl target(%rip)",
+    "notq target(%rip)",
+    "lock incl target(%rip)",
+    "lock decq target(%rip)",
+    "lock xadd %eax, target(%rip)",
+    "lock cmpxchg %ecx, target(%rip)",
+    "lock cmpxchg %rbx, target(%rip)",
+    "lock orb $2, target(%rip)",
+    "lock cmpxchg16b target(%rip)",
+    "xchg %eax, target(%rip)",
+    "xchg %r8, target(%rip)",
+    "bt %rax, target(%rip)",
+    "bt $3, target(%rip)",
+    "lock bts %rcx, target(%rip)",
+    "lock btr $5, target(%rip)",
+    "btc %edx, target(%rip)",
+    "imul target(%rip), %eax",
+    "imul $1000, target(%rip), %ecx",
+    "mull target(%rip)",
+    "shll $3, target(%rip)",
+    "sarq %cl, target(%rip)",
+    "shld %cl, %rax, target(%rip)",
+    "rolw target(%rip)",
+    "cmove target(%rip), %rax",
+    "cmovne target(%rip), %edx",
+    "sete target(%rip)",
+    "setb target(%rip)",
+    "bsf target(%rip), %rax",
+    "popcnt target(%rip), %rdx",
+    "tzcnt target(%rip), %ecx",
+    "bswap %rax; mov target(%rip), %rdx",
+    "mov target(,%rax,8), %rdx",
+    "mov target(,%rdx,8), %rdx",
+    "mov target(,%r12,4), %r12d",
+    "mov %rcx, target(,%rdi,8)",
+    "add target(,%rbx,8), %rax",
+    "incl target(,%rax,4)",
+    "mov target(%rbx), %eax",
+    "mov target-8(%rbp), %eax",
+    "mov target(%rax), %rax",
+    "movzbl target(%rax), %eax",
+    "movzbl target(%rdx,%rcx), %eax",
+    "movzwl target(%rcx,%rcx), %ecx",
+    "mov target+3(%rsi,%rdi,4), %r9",
+    "mov %r9d, target(%r10,%r11,2)",
+    "cmpb $9, target(%rbx,%rdx,2)",
+    "movq $own, target(,%rax,8)",
+    "lea target(,%rax,8), %rdx",
+    "lea target(%rbx), %rbx",
+    "lea target(%rbx,%rcx,4), %r8",
+    "mov target, %eax",
+    "cmp $target, %rax",
+    "cmp $target+16, %rbx",
+    "cmp $target, %r9",
+    "add $target, %rax",
+    "add $target, %rcx",
+    "sub $target, %rdi",
+    "and $target, %r10",
+    "test $target, %rax",
+    "adc $target, %rdx",
+    "movq $target, 16(%rsp)",
+    "movq $target, 0x78(%rsp)",
+    "movq $target, 0x7f(%rsp)",
+    "movq $target, 0x148(%rsp)",
+    "movq $target, 8(%rsp,%rax,8)",
+    "cmpq $target, 24(%rsp)",
+    "movq $target, own(,%rax,4)",
+    "push $target; pop %rax",
+    "movups target(%rip), %xmm0; movups %xmm0, own(%rip)",
+    "push %rbx; mov target(%rip), %ebx; mov %ebx, own(%rip); pop %rbx",
+    "jmp 1f; 2: ret; 1: incl target(%rip); je 2b; mov target(%rip), %rax; jmp 2b",
+    "cmpl $0, own(%rip); jne 1f; mov target(%rip), %eax; 1: addl $3, target+8(%rip)",
+]
+# And those that are left alone: for each, what is said.
+REFUSED = [
+    ("jmp *target(%rip)", "it is a branch"),
+    ("call *target(,%rax,8)", "it is a branch"),
+    ("push target(%rip)", "it uses the stack"),
+    ("pop target(%rip)", "it uses the stack"),
+    ("mov %rsp, target(%rip)", "it uses the stack pointer"),
+    ("cmp target(%rip), %rsp", "it uses the stack pointer"),
+    ("mov target(%rsp), %rax", "on the stack"),
+    ("mov %gs:target(%rip), %rax", "of another segment"),
+    ("imul $target, %rax, %rcx", "no form with a register"),
+    ("mov $target, %eax", "no form with a register"),
+    ("movabs target, %rax", "the symbol is in none of its operands"),
+]
+
+
+def assemble(folder: Path, lines: list[str]) -> bytes:
+    """An object with a function `case<number>` in a section of its own for each line."""
+    text = [
+        f'.section .text.{name}, "ax"\n.globl {name}\n.type {name}, @function\n'
+        f"{name}: {line}\nret\n.size {name}, . - {name}\n"
+        for name, line in ((f"case{i}", line) for i, line in enumerate(lines))
+    ]
+    text.append('.section .note.GNU-stack, "", @progbits\n')
+    (folder / "cases.s").write_text("".join(text))
+    subprocess.run(["gcc", "-c", "cases.s", "-o", "cases.o"], cwd=folder, check=True, timeout=60)
+    return (folder / "cases.o").read_bytes()
+
+
+def as_output(data: bytes, prefix: str = "") -> OutObject:
+    """An object as extraction would make it; defined functions are called `prefix` and their name."""
+    elf = ELFFile(io.BytesIO(data))
+    out = OutObject(62)
+    sections: dict[int, OutSection] = {}
+    for number, s in enumerate(elf.iter_sections()):
+        if s["sh_type"] == "SHT_PROGBITS" and s["sh_size"]:
+            sections[number] = OutSection(s.name, SHT.PROGBITS, s["sh_flags"], bytearray(s.data()), s["sh_addralign"])
+            out.sections.append(sections[number])
+    symbols = []
+    for symbol in elf.get_section_by_name(".symtab").iter_symbols():
+        index = symbol["st_shndx"]
+        defined = sections.get(index) if isinstance(index, int) else None
+        kind = {"STT_FUNC": STT.FUNC, "STT_SECTION": STT.SECTION}.get(symbol["st_info"]["type"], 0)
+        name = prefix + symbol.name if kind == STT.FUNC else symbol.name
+        bind = STB.LOCAL if symbol["st_info"]["bind"] == "STB_LOCAL" else STB.GLOBAL
+        symbols.append(OutSymbol(name, defined, symbol["st_value"], symbol["st_size"], bind, kind, shndx=SHN.UNDEF))
+    used = set()
+    for s in elf.iter_sections():
+        if isinstance(s, RelocationSection):
+            for r in s.iter_relocations():
+                used.add(r["r_info_sym"])
+                sections[s["sh_info"]].relocs.append(
+                    OutReloc(r["r_offset"], r["r_info_type"], symbols[r["r_info_sym"]], r["r_addend"])
+                )
+    out.symbols = [s for i, s in enumerate(symbols) if i in used or (s.section is not None and s.type == STT.FUNC)]
+    return out
+
+
+def is_late(section: OutSection, reloc: OutReloc) -> bool:
+    return bool(section.flags & SHF.EXECINSTR) and reloc.symbol.name == "target"
+
+
+def rewrite(data: bytes) -> OutObject:
+    """The object with `target` reached through slots, which the linker fills here."""
+    out = as_output(data, "new_")
+    steps = plan_steps(out, ARCH, is_late)
+    assert {step.form.fault for step in steps} == {""}
+    writer = SlotWriter(out, ARCH)
+    writer.section.relocs = [OutReloc(u.offset, R_64, u.symbol, u.addend) for u in writer.run(steps)]
+    assert not any(is_late(s, r) for s in out.sections for r in s.relocs)
+    return out
+
+
+def test_it_does_what_it_did(tmp_path: Path) -> None:
+    data = assemble(tmp_path, CODE)
+    (tmp_path / "slots.o").write_bytes(write(rewrite(data)))
+    rows = {"before": "case", "after": "new_case"}
+    table = "".join(
+        f".globl {name}\n{name}: {''.join(f'.quad {prefix}{i};' for i in range(len(CODE)))} .quad 0\n"
+        for name, prefix in rows.items()
+    )
+    (tmp_path / "table.s").write_text(f'.section .rodata\n{table}.section .note.GNU-stack, "", @progbits\n')
+    sources = ["table.s", "cases.o", "slots.o", str(HERE / "slots_harness.c")]
+    command = ["gcc", "-O1", "-Wall", "-Werror", "-no-pie", "-fno-pie", "-static", "-o", "both", *sources]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+    done = subprocess.run([tmp_path / "both"], capture_output=True, text=True, timeout=60, check=False)
+    wrong = [CODE[int(line)] for line in done.stdout.split("\n") if line.isdigit()]
+    assert (wrong, done.returncode, done.stdout) == ([], 0, f"0 of {len(CODE)} differ\n")
+
+
+@pytest.mark.parametrize(("line", "fact"), REFUSED, ids=[line for line, _ in REFUSED])
+def test_what_has_no_form_is_said(line: str, fact: str, tmp_path: Path) -> None:
+    (step,) = plan_steps(as_output(assemble(tmp_path, [line])), ARCH, is_late)
+    assert fact in step.form.fault
+
+
+def test_what_was_moved_is_inside_its_function(tmp_path: Path) -> None:
+    out = rewrite(assemble(tmp_path, ["lea target(%rip), %rax", "incl target(%rip)"]))
+    names = {s.name: s for s in out.symbols}
+    code = {s.name: s for s in out.sections}
+    assert names["new_case0"].size == 8
+    assert MOVED in code
+    start, to, length, size = MOVED_ROW.unpack(code[MOVED].data)
+    assert (start, to) == (0, 0)
+    assert [(r.offset, r.symbol.section, r.addend) for r in code[MOVED].relocs] == [
+        (0, code[".text.case1"], 0),
+        (8, code[".text.case1"], length + 1),
+    ]
+    assert names["new_case1"].size == len(code[".text.case1"].data) == length + 1 + size
+    assert code[".text.case1"].data[5:length] == b"\xcc" * (length - 5)
+
+
+def test_one_slot_for_one_address(tmp_path: Path) -> None:
+    lines = ["mov $target, %rax", "lea target(%rip), %rbx", "mov target+8(%rip), %eax; cmp $target+8, %rax"]
+    out = rewrite(assemble(tmp_path, lines))
+    (slots,) = (s for s in out.sections if s.name == SLOTS)
+    assert [(r.offset, r.addend) for r in slots.relocs] == [(0, 0), (8, 8)]
