@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Real fixes: the difference of two Debian kernel sources, built as live patches and booted.
 
-    python benchmarks/field_report.py [--files N] [--headers N] [--seed N] [--no-boot] [--state DIR [--kept]] [-o FILE]
+    python benchmarks/field_report.py [--files N] [--headers N] [--seed N] [--backend NAME] [--no-boot]
+        [--state DIR [--kept]] [-o FILE]
 
 What differs between linux-source-6.1 6.1.170-3 and 6.1.176-1 becomes patches for the older kernel
 (6.1.0-47-cloud-amd64). --files of the .c files are drawn, half in modules, and --headers of the headers, a third of
@@ -10,7 +11,7 @@ files share: words of their changed statements that stand in few files of the ol
 with it each header that changes where such a name of its own does, each new header it includes, and the .c files that
 use what changed in both. What builds is booted: loaded, disabled and unloaded, with its target modules. The outcome is
 written as a table, with the reason for each refusal. With --state a run that was cut goes on where it was: what is in
-DIR is not built again; with --kept the report is made of that alone.
+DIR is not built again, whatever the back end; with --kept the report is made of that alone.
 """
 
 from __future__ import annotations
@@ -182,14 +183,14 @@ def collect(kernel: Kernel, new: Path, folder: Path, files: int, headers: int, s
     return out
 
 
-def build_one(case: Case, folder: Path, jobs: int) -> None:
+def build_one(case: Case, folder: Path, jobs: int, backend: str) -> None:
     """Build a case; nothing is raised."""
     state = Build()
     stem = case.path.rsplit(".", 1)[0].replace("/", "-").replace("_", "-")[-40:].strip("-")
     output = folder / f"livepatch-{stem}.ko"
     began = time.monotonic()
     try:
-        build([case.patch], KERNEL, output, Options(jobs=jobs), SilentProgress(), state)
+        build([case.patch], KERNEL, output, Options(jobs=jobs, backend=backend), SilentProgress(), state)
         case.detail = [str(f) for f in state.findings] or [
             f"{len(state.report['changed'])} changed, {len(state.report['new'])} new"
         ]
@@ -207,10 +208,10 @@ def build_one(case: Case, folder: Path, jobs: int) -> None:
     case.seconds = time.monotonic() - began
 
 
-def build_or_recall(case: Case, folder: Path, state: Path | None, jobs: int) -> None:
+def build_or_recall(case: Case, folder: Path, state: Path | None, jobs: int, backend: str) -> None:
     """Build a case, or take what an earlier run has kept of the same patch."""
     if state is None:
-        build_one(case, folder, jobs)
+        build_one(case, folder, jobs, backend)
         return
     case.kept = kept_file(case, state)
     if case.kept.exists():
@@ -221,7 +222,7 @@ def build_or_recall(case: Case, folder: Path, state: Path | None, jobs: int) -> 
         return
     built = case.kept.with_suffix("")
     built.mkdir(parents=True, exist_ok=True)
-    build_one(case, built, jobs)
+    build_one(case, built, jobs, backend)
     keep(case)
 
 
@@ -306,6 +307,7 @@ def main() -> None:
     parser.add_argument("--headers", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--backend", default="")
     parser.add_argument("--no-boot", action="store_true")
     parser.add_argument("--state", type=Path)
     parser.add_argument("--kept", action="store_true")
@@ -319,7 +321,7 @@ def main() -> None:
         if options.kept:
             cases = [c for c in cases if options.state is not None and kept_file(c, options.state).exists()]
         for number, case in enumerate(cases, 1):
-            build_or_recall(case, folder, options.state, options.jobs)
+            build_or_recall(case, folder, options.state, options.jobs, options.backend)
             print(f"{number}/{len(cases)} {case.outcome:<10} {case.seconds:6.1f} s  {case.path}", file=sys.stderr)
         if not options.no_boot:
             boot(kernel, cases)

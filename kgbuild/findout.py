@@ -119,6 +119,11 @@ def _acquire(b: Build, name: str, options: Options, progress: Progress) -> None:
     refusals += check_kernel(b.older, {VMLINUX: kernel.id.build_id})
     if refusals:
         raise Refused(refusals)
+    if options.backend:
+        # before anything is compiled for a module that can't be
+        from kgbuild.emit.backends import choose_backend
+
+        choose_backend(options.backend, probe_kernel(kernel, load_image(kernel)), kernel.id.name)
 
 
 def _apply(b: Build, parsed: Sequence[ParsedPatch]) -> None:

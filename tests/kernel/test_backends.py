@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ from tests.kernel.conftest import (
     build_cases,
     check_report,
     check_works,
+    kgbuild,
     load_cases,
     make_guest_files,
 )
@@ -204,3 +206,15 @@ def test_they_behave_alike(name: str, built: dict[str, Built], booted: TestRun) 
         phases = booted.of(built[f"{name}-{backend}"].report["module"]["name"])
         seen.append({k: (p.ok, [(c.cmd, c.status) for c in p.commands]) for k, p in phases.items()})
     assert all(other == seen[0] for other in seen)
+
+
+def test_a_back_end_that_the_kernel_lacks_is_refused_before_anything_is_compiled(
+    kernel_name: str, tmp_path: Path
+) -> None:
+    patch = HERE / "cases" / KNOWN["slots"].list("patches")[0]
+    ran = kgbuild("build", patch, "--kernel", kernel_name, "--backend", "kgraft", "-o", tmp_path / "livepatch-x.ko")
+    assert ran.status == 1
+    assert "B1-backend" in ran.stderr
+    assert "use --backend klp" in ran.stderr
+    assert "parity" not in ran.stdout
+    assert list(tmp_path.iterdir()) == []
