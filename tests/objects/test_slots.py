@@ -16,6 +16,7 @@ from kgbuild.arch.x86_64 import ARCH, R_64
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.emit.backends.slots import MOVED, MOVED_ROW, SLOTS, SlotWriter, plan_steps
+from tests.objects.slots_lines import random_lines
 
 HERE = Path(__file__).parent
 
@@ -219,12 +220,15 @@ def rewrite(data: bytes) -> OutObject:
     return out
 
 
-def test_it_does_what_it_did(tmp_path: Path) -> None:
-    data = assemble(tmp_path, CODE)
+@pytest.mark.parametrize("lines", [CODE, 500], ids=["chosen", "random"])
+def test_it_does_what_it_did(lines: list[str] | int, tmp_path: Path) -> None:
+    code = random_lines(lines, 1, tmp_path) if isinstance(lines, int) else lines
+    assert isinstance(lines, list) or len(code) > 0.9 * lines
+    data = assemble(tmp_path, code)
     (tmp_path / "slots.o").write_bytes(write(rewrite(data)))
     rows = {"before": "case", "after": "new_case"}
     table = "".join(
-        f".globl {name}\n{name}: {''.join(f'.quad {prefix}{i};' for i in range(len(CODE)))} .quad 0\n"
+        f".globl {name}\n{name}: {''.join(f'.quad {prefix}{i};' for i in range(len(code)))} .quad 0\n"
         for name, prefix in rows.items()
     )
     (tmp_path / "table.s").write_text(f'.section .rodata\n{table}.section .note.GNU-stack, "", @progbits\n')
@@ -232,8 +236,8 @@ def test_it_does_what_it_did(tmp_path: Path) -> None:
     command = ["gcc", "-O1", "-Wall", "-Werror", "-no-pie", "-fno-pie", "-static", "-o", "both", *sources]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
     done = subprocess.run([tmp_path / "both"], capture_output=True, text=True, timeout=60, check=False)
-    wrong = [CODE[int(line)] for line in done.stdout.split("\n") if line.isdigit()]
-    assert (wrong, done.returncode, done.stdout) == ([], 0, f"0 of {len(CODE)} differ\n")
+    wrong = [code[int(line)] for line in done.stdout.split("\n") if line.isdigit()]
+    assert (wrong, done.returncode, done.stdout) == ([], 0, f"0 of {len(code)} differ\n")
 
 
 @pytest.mark.parametrize(("line", "fact"), REFUSED, ids=[line for line, _ in REFUSED])
@@ -263,3 +267,67 @@ def test_one_slot_for_one_address(tmp_path: Path) -> None:
     out = rewrite(assemble(tmp_path, lines))
     (slots,) = (s for s in out.sections if s.name == SLOTS)
     assert [(r.offset, r.addend) for r in slots.relocs] == [(0, 0), (8, 8)]
+
+
+# What refers to the instruction at `1:`, and what is said: nothing where it may be rewritten all the same.
+REFERRED = {
+    "owner-of-exception": (
+        '.section __ex_table, "a"; .long 1b - ., 2f - ., 0; .previous; 2:',
+        "that __ex_table refers to",
+    ),
+    "goes-on-there": ('.section __ex_table, "a"; .long 2f - ., 1b - ., 0; .previous; 2: nop', ""),
+    "inside": ('.section .rodata, "a"; .quad 1b + 2; .previous', "that .rodata refers to"),
+    "jump-table": ('.section .rodata, "a"; .quad 1b, case0; .previous', ""),
+    "branch-inside": ("jmp 1b + 2", "that a branch refers to"),
+    "branch": ("jmp 1b", ""),
+    "other-section": ('.section .text.unlikely.case0.cold, "ax"; jmp 1b; jne 1b; .previous', ""),
+    "other-section-inside": ('.section .text.unlikely.case0.cold, "ax"; jmp 1b + 1; .previous', "case0.cold refers to"),
+    "static-branch": (
+        '.section __jump_table, "aw"; .long 1b - ., 1b - .; .quad own; .previous',
+        "__jump_table refers to",
+    ),
+    "locks": ('.section .smp_locks, "a"; .long 1b - .; .previous', ""),
+}
+
+
+@pytest.mark.parametrize("name", REFERRED)
+def test_what_refers_to_the_instruction(name: str, tmp_path: Path) -> None:
+    text, fact = REFERRED[name]
+    out = as_output(assemble(tmp_path, [f"nop; 1: incl target(%rip); {text}"]))
+    (step,) = plan_steps(out, ARCH, is_late)
+    assert fact in step.form.fault
+    assert bool(fact) == bool(step.form.fault)
+
+
+# The kind of stack pointer (sp_reg of struct orc_entry), and whether it can be said what it is behind a push.
+@pytest.mark.parametrize(("register", "known"), [(0, True), (2, False), (4, True), (5, True), (6, False), (9, False)])
+def test_unwinding_behind_a_push(register: int, known: bool) -> None:
+    entry = (24).to_bytes(2, "little") + bytes(2) + (0x10 | register).to_bytes(2, "little")
+    below = ARCH.slot_code.unwind_below(entry, 8)
+    assert (below is not None) == known
+    assert ARCH.slot_code.unwind_below(entry, 0) == entry
+    if below is not None:
+        assert below[2:] == entry[2:]
+        assert int.from_bytes(below[:2], "little") == (32 if register == 5 else 24)
+
+
+def test_every_name_of_a_function_reaches_what_was_moved(tmp_path: Path) -> None:
+    out = rewrite(assemble(tmp_path, ["incl target(%rip); .globl other; .type other, @function; other = case0"]))
+    sizes = {s.name: s.size for s in out.symbols if s.type == STT.FUNC}
+    assert sizes.keys() >= {"new_case0"}
+    (code,) = (s for s in out.sections if s.name == ".text.case0")
+    assert sizes["new_case0"] == len(code.data)
+
+
+def test_padding_before_a_function_is_left_alone(tmp_path: Path) -> None:
+    """The symbol `__pfx_` has the bytes before a function, which are no part of it."""
+    (tmp_path / "pfx.s").write_text(
+        '.section .text.f, "ax"\n.type __pfx_f, @function\n__pfx_f: .byte 0xb8, 1, 2, 3, 4\n.size __pfx_f, 5\n'
+        ".globl f\n.type f, @function\nf: incl target(%rip)\nret\n.size f, . - f\n"
+    )
+    subprocess.run(["gcc", "-c", "pfx.s", "-o", "pfx.o"], cwd=tmp_path, check=True, timeout=60)
+    out = rewrite((tmp_path / "pfx.o").read_bytes())
+    (code,) = (s for s in out.sections if s.name == ".text.f")
+    sizes = {s.name: s.size for s in out.symbols if s.type == STT.FUNC}
+    assert bytes(code.data[:5]) == b"\xb8\1\2\3\4"
+    assert sizes == {"new___pfx_f": 5, "new_f": len(code.data) - 5}

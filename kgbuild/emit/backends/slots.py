@@ -65,6 +65,9 @@ class _Planner:
     def __init__(self, out: OutObject, arch: Arch, is_late: IsLate) -> None:
         self.out, self.arch, self.is_late = out, arch, is_late
         self.unwind = _Unwind(out)
+        self.named: dict[int, list[tuple[int, str, bool]]] = {}
+        for section in out.sections:
+            self._name(section)
 
     def run(self) -> Iterator[Step]:
         for section in self.out.sections:
@@ -73,7 +76,7 @@ class _Planner:
 
     def _section(self, section: OutSection) -> Iterator[Step]:
         code = bytes(section.data)
-        named = list(self._named(section))
+        named = self.named.get(id(section), [])
         starts = sorted({0, *(s.value for s in self.out.symbols if s.section is section and s.type == STT.FUNC)})
         for begin, end in zip(starts, [*starts[1:], len(code)], strict=True):
             decoded = self.arch.decode(code[begin:end])
@@ -88,19 +91,17 @@ class _Planner:
                 if late:
                     yield self._step(section, start, code[start : start + i.length], own, late, places)
 
-    def _named(self, section: OutSection) -> Iterator[tuple[int, str, bool]]:
-        """Places of the section that something refers to: (offset, by what, whether as the owner of an entry)."""
-        for other in self.out.sections:
-            spec = self.arch.special_of(other.name)
-            size = _entry_size(other, spec) if spec is not None else 0
-            for reloc in other.relocs:
-                if reloc.symbol.section is not section:
-                    continue
-                bias = 0
-                if other.flags & SHF.EXECINSTR and reloc.type in self.arch.pc_relative:
-                    bias = self.arch.reloc_size[reloc.type]
-                owner = spec is not None and (not size or reloc.offset % size == spec.owner)
-                yield reloc.symbol.value + reloc.addend + bias, other.name, owner
+    def _name(self, by: OutSection) -> None:
+        """Note where a section's relocations lead, by section: (offset, by what, whether as the owner of an entry)."""
+        spec = self.arch.special_of(by.name)
+        size = _entry_size(by, spec) if spec is not None else 0
+        for reloc in by.relocs:
+            bias = 0
+            if by.flags & SHF.EXECINSTR and reloc.type in self.arch.pc_relative:
+                bias = self.arch.reloc_size[reloc.type]
+            owner = spec is not None and (not size or reloc.offset % size == spec.owner)
+            place = (reloc.symbol.value + reloc.addend + bias, by.name, owner)
+            self.named.setdefault(id(reloc.symbol.section), []).append(place)
 
     def _step(
         self,
