@@ -140,11 +140,10 @@ class _Longer:
 
     def _scratch(self) -> list[Register_]:
         """A register for each late operand; those that must be saved are noted."""
-        from iced_x86 import InstructionInfoFactory, Mnemonic, OpKind, Register, RegisterExt
+        from iced_x86 import InstructionInfoFactory, OpKind, Register, RegisterExt
 
         i = self.i
-        loads = {getattr(Mnemonic, name) for name in _LOADS}
-        if i.mnemonic in loads and self.late == ["memory"] and i.op0_kind == OpKind.REGISTER:
+        if _has_mnemonic(i, _LOADS) and self.late == ["memory"] and i.op0_kind == OpKind.REGISTER:
             register = i.op0_register
             whole = RegisterExt.is_gpr32(register) or RegisterExt.is_gpr64(register)
             full = RegisterExt.full_register(register)
@@ -282,7 +281,7 @@ def check_moved(original: bytes, at: int, moved: bytes, to: int, fields: Iterabl
     back with them; offsets in these of fields that are displacements to slots. Each scratch register has to be saved,
     loaded and restored, and the code has to come back behind the original.
     """
-    from iced_x86 import Code, Decoder, FlowControl, Mnemonic, OpKind, Register
+    from iced_x86 import Code, Decoder, FlowControl, Mnemonic, Register
 
     if len(original) < _JUMP_SIZE or original != jump(to - at, len(original)):
         return "is no jump to where it was moved"
@@ -314,10 +313,39 @@ def check_moved(original: bytes, at: int, moved: bytes, to: int, fields: Iterabl
         rest = rest[1:]
     if len(loaded) != len(loads) or len(rest) != 1:
         return f"has {len(rest)} instructions beside {len(loaded)} loads of slots"
-    used = {rest[0].memory_base} | {rest[0].op_register(n) for n in _operands(rest[0], register=True)}
-    if any(i.is_stack_instruction for i in rest) or Register.RSP in loaded or not set(loaded) <= used:
-        return "does not use what it loads"
-    written = rest[0].op0_register if rest[0].op0_kind == OpKind.REGISTER else Register.NONE
-    if not saved and [_number(r) for r in loaded] != [_number(written)]:
-        return "overwrites a register that it does not save"
-    return "" if set(saved) in ({*loaded}, set()) else "saves another register than it loads"
+    if set(saved) not in ({*loaded}, set()) or Register.RSP in loaded:
+        return "saves another register than it loads"
+    return _check_use(rest[0], loaded, bool(saved))
+
+
+def _check_use(i: Instruction, loaded: list[Register_], saved: bool) -> str:
+    """What is wrong with how an instruction uses the registers that were loaded: each stands for one operand, and keeps
+    nothing that is needed: it is restored, or the instruction only writes it."""
+    from iced_x86 import InstructionInfoFactory, OpAccess, OpKind, RegisterExt
+
+    if i.is_stack_instruction:
+        return "uses the stack"
+    operands = [i.op_register(n) for n in _operands(i, register=True)]
+    if not saved:
+        whole = i.op0_kind == OpKind.REGISTER and RegisterExt.size(i.op0_register) >= 4
+        only_written = _has_mnemonic(i, _LOADS) and whole and [RegisterExt.full_register(i.op0_register)] == loaded
+        if not only_written or [i.memory_base] != loaded or i.memory_index in loaded:
+            return "overwrites a register that it does not save"
+        return ""
+    for register in loaded:
+        if [i.memory_base, i.memory_index, *operands].count(register) != 1 or i.memory_index == register:
+            return "does not use once what it loads"
+        for use in InstructionInfoFactory().info(i).used_registers():
+            if RegisterExt.full_register(use.register) != register:
+                continue
+            # of an address, lea may need no more than the lower bits
+            part = use.register != register and not _has_mnemonic(i, ("LEA",))
+            if part or use.access != OpAccess.READ:
+                return "needs a register for something else than what it loads into it"
+    return ""
+
+
+def _has_mnemonic(i: Instruction, names: Iterable[str]) -> bool:
+    from iced_x86 import Mnemonic
+
+    return i.mnemonic in [getattr(Mnemonic, name) for name in names]

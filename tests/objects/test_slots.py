@@ -209,11 +209,19 @@ def is_late(section: OutSection, reloc: OutReloc) -> bool:
     return bool(section.flags & SHF.EXECINSTR) and reloc.symbol.name == "target"
 
 
+def check(moved: bytes, fields: list[int], length: int = 6, to: int = 100) -> str:
+    """What is said of code that stands at `to` for an instruction at 0."""
+    back = to + len(moved)
+    jump = ARCH.slot_code.jump
+    return ARCH.slot_code.check(jump(to, length), 0, moved + jump(length - back, 5), to, fields)
+
+
 def rewrite(data: bytes) -> OutObject:
     """The object with `target` reached through slots, which the linker fills here."""
     out = as_output(data, "new_")
     steps = plan_steps(out, ARCH, is_late)
     assert {step.form.fault for step in steps} == {""}
+    assert {check(s.form.code, [at for at, _ in s.form.slots], s.length) for s in steps if s.form.moved} <= {""}
     writer = SlotWriter(out, ARCH)
     writer.section.relocs = [OutReloc(u.offset, R_64, u.symbol, u.addend) for u in writer.run(steps)]
     assert not any(is_late(s, r) for s in out.sections for r in s.relocs)
@@ -331,3 +339,37 @@ def test_padding_before_a_function_is_left_alone(tmp_path: Path) -> None:
     sizes = {s.name: s.size for s in out.symbols if s.type == STT.FUNC}
     assert bytes(code.data[:5]) == b"\xb8\1\2\3\4"
     assert sizes == {"new___pfx_f": 5, "new_f": len(code.data) - 5}
+
+
+# Code that would do something else than one instruction through a slot, and what is said of it.
+WRONG = [
+    ("push %rcx; mov slot(%rip), %rcx; mov (%rcx), %rcx; pop %rcx", "does not use once"),
+    ("push %rcx; mov slot(%rip), %rcx; mov (%rcx), %cl; pop %rcx", "for something else"),
+    ("push %rcx; mov slot(%rip), %rcx; shlq %cl, (%rcx); pop %rcx", "for something else"),
+    ("push %rax; mov slot(%rip), %rax; cmpxchg %rdx, (%rax); pop %rax", "for something else"),
+    ("push %rax; mov slot(%rip), %rax; mulq (%rax); pop %rax", "for something else"),
+    ("push %rcx; mov slot(%rip), %rcx; add %rcx, (%rcx); pop %rcx", "does not use once"),
+    ("push %rcx; mov slot(%rip), %rcx; incl (%rcx,%rcx); pop %rcx", "does not use once"),
+    ("push %rcx; mov slot(%rip), %rcx; incl (%rax,%rcx); pop %rcx", "does not use once"),
+    ("push %rcx; mov slot(%rip), %rcx; incl (%rdx); pop %rcx", "does not use once"),
+    ("push %rcx; mov slot(%rip), %rcx; pushq (%rcx); pop %rcx", "uses the stack"),
+    ("push %rcx; mov slot(%rip), %rcx; incl (%rcx); pop %rdx", "does not restore"),
+    ("push %rcx; push %rdx; mov slot(%rip), %rcx; incl (%rcx); pop %rcx; pop %rdx", "does not restore"),
+    ("push %rcx; mov slot(%rip), %rdx; incl (%rdx); pop %rcx", "saves another register"),
+    ("push %rcx; mov slot(%rip), %rcx; incl (%rcx); incl (%rcx); pop %rcx", "2 instructions beside 1 loads"),
+    ("push %rcx; mov slot(%rip), %rcx; pop %rcx", "0 instructions beside 1 loads"),
+    ("mov slot(%rip), %rax; add (%rax), %rax", "overwrites"),
+    ("mov slot(%rip), %rax; mov (%rax), %al", "overwrites"),
+    ("mov slot(%rip), %rax; mov (%rax), %edx", "overwrites"),
+    ("mov slot(%rip), %rax; mov (%rdx,%rax), %rax", "overwrites"),
+    ("mov slot(%rip), %rax; cmove (%rax), %rax", "overwrites"),
+    ("push %rcx; mov slot(%rip), %rcx; call *(%rcx); pop %rcx", "branches on its way"),
+    ("push %rcx; mov own(%rip), %rcx; incl (%rcx); pop %rcx", "does not reach a slot"),
+]
+
+
+@pytest.mark.parametrize(("line", "fact"), WRONG, ids=[line for line, _ in WRONG])
+def test_what_would_do_something_else_is_said(line: str, fact: str, tmp_path: Path) -> None:
+    (section,) = (s for s in as_output(assemble(tmp_path, [line])).sections if s.name == ".text.case0")
+    fields = [r.offset for r in section.relocs if r.symbol.name == "slot"]
+    assert fact in check(bytes(section.data[:-1]), fields)

@@ -159,7 +159,7 @@ SPOILERS: list[tuple[Callable[[Slotted], object], str]] = [
     (put("text", lambda m: len(m.text.data) - 6, b"\x5b"), "does not restore what it saves"),
     (put("text", lambda m: len(m.text.data) - 4, b"\x00"), "does not come back behind the instruction"),
     (put("text", lambda m: len(m.text.data) - 5, b"\xe8"), "does not come back behind the instruction"),
-    (put("text", lambda m: m.locks.relocs[0].addend, b"\xf0\xff\x03"), "does not use what it loads"),
+    (put("text", lambda m: m.locks.relocs[0].addend, b"\xf0\xff\x03"), "does not use once what it loads"),
     (shorter, "which is outside its function"),
     (entered, "branches there"),
     (put("states", lambda m: 4 * ORC_ENTRY, b"\x10"), "is not of its stack"),
