@@ -66,7 +66,7 @@ def find_out(
         _apply(b, parsed)
         commands = _units(b, cache, options, progress)
         _compile(b, commands, cache, options, progress)
-        image = _prove(b)
+        image = _prove(b, options)
         _compare(b, options)
         _close(b, image, cache, options, progress)
     return image
@@ -186,12 +186,15 @@ def _compile(b: Build, commands: list[UnitCommand], cache: Cache, options: Optio
             stem.with_name(f"{stem.name}.patched.o").write_bytes(c.patched)
 
 
-def _prove(b: Build) -> KernelImage:
+def _prove(b: Build, options: Options) -> KernelImage:
     """After this, it is known of each function of each original object whether it is what runs."""
+    from kgbuild.emit.backends import preferred_backend
+
     assert b.kernel is not None
     with b.stage("parity"):
         image = load_image(b.kernel)
         b.features = probe_kernel(b.kernel, image)
+        b.backend = options.backend or preferred_backend(b.features)
         b.parts = _parts(b, b.compiled, image)
     _report_units(b)
     b.tell("parity")

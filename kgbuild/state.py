@@ -70,7 +70,8 @@ class Build:
     """A build under way, and its result: what each stage has left so far. `report` is valid at any moment; `tell` is
     called with a topic ("kernel", "patch", "parity", "closure") once the report has what there is to say of it. `tree`
     is the kernel as the units to patch see it: itself, or with the source of an out-of-tree module in place of its
-    own."""
+    own. `backend` is the one that was asked for, or that this kernel would get; "" until its features are known, or
+    where it can take none."""
 
     kernel: Kernel | None = None
     tree: Kernel | None = None
@@ -90,6 +91,7 @@ class Build:
     on_top: OnTop = NOTHING_BEFORE
     graph: CallGraph | None = None
     features: frozenset[str] = frozenset()
+    backend: str = ""
     pulled_units: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

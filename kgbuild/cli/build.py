@@ -182,7 +182,7 @@ def show(out: Output, state: Build, topic: str) -> None:
         names = "  ".join(sorted(state.pulled_units)[:6])
         out.line("pull", f"{names}  compiled and proven as well")
     elif topic == "closure":
-        _show_closure(out, r)
+        _show_closure(out, r, "looked up" if state.backend in ("kallsyms", "kgraft") else "klp")
     elif topic == "on-top":
         _show_on_top(out, r)
 
@@ -209,7 +209,7 @@ def _show_on_top(out: Output, r: dict[str, Any]) -> None:
             out.line("drop", f"{row['name']:<36} of {row['module']} {what}")
 
 
-def _show_closure(out: Output, r: dict[str, Any]) -> None:
+def _show_closure(out: Output, r: dict[str, Any], late: str) -> None:
     places = name_places([item for key, _ in _ROLES for item in r[key]])
     for key, label in _ROLES:
         for position, item in enumerate(r[key]):
@@ -220,7 +220,7 @@ def _show_closure(out: Output, r: dict[str, Any]) -> None:
     counts = Counter(ref["how"] for ref in r["references"])
     unproven = sum(not ref["proven"] for ref in r["references"])
     proven = f"{unproven} of them not proven" if unproven else "all proven"
-    names = {"export": "exports", "klp": f"klp ({proven})", "copy": "carried data", "new": "new", "weak": "weak"}
+    names = {"export": "exports", "klp": f"{late} ({proven})", "copy": "carried data", "new": "new", "weak": "weak"}
     if counts:
         out.line("refs", ", ".join(f"{counts[k]} {names[k]}" for k in names if k in counts))
     for text in r["warnings"]:

@@ -15,7 +15,7 @@ from kgbuild.analysis.probes import (
     PROBES,
     TEXT_POKE,
 )
-from kgbuild.emit.backends import BACKENDS, choose_backend
+from kgbuild.emit.backends import BACKENDS, choose_backend, preferred_backend
 from kgbuild.refusals import Refused
 
 ALL = frozenset(p.name for p in PROBES)
@@ -24,6 +24,8 @@ ALL = frozenset(p.name for p in PROBES)
 def test_livepatch_relocations_are_preferred() -> None:
     assert choose_backend("", ALL, "k").name == "klp"
     assert choose_backend("", ALL - {KLP_RELOCATIONS}, "k").name == "kallsyms"
+    assert preferred_backend(ALL - {KLP_RELOCATIONS}) == "kallsyms"
+    assert preferred_backend(frozenset()) == ""
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -15,6 +15,11 @@ _ALL: tuple[Backend, ...] = (Klp(), Kallsyms(), Kgraft())
 BACKENDS = {backend.name: backend for backend in _ALL}
 
 
+def preferred_backend(features: frozenset[str]) -> str:
+    """The name of the first back end that a kernel with these features can take, "" where it can take none."""
+    return next((b.name for b in _ALL if not b.lacks(features)), "")
+
+
 def choose_backend(name: str, features: frozenset[str], kernel: str) -> Backend:
     """The back end of that name, or, for "", the first that the kernel can take.
 
@@ -32,4 +37,4 @@ def choose_backend(name: str, features: frozenset[str], kernel: str) -> Backend:
     raise Refused([Refusal("B1-backend", kernel, fact, remedy=remedy)])
 
 
-__all__ = ["BACKENDS", "Backend", "Request", "choose_backend"]
+__all__ = ["BACKENDS", "Backend", "Request", "choose_backend", "preferred_backend"]
