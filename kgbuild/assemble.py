@@ -19,7 +19,7 @@ from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.arch import arch_of
 from kgbuild.elf.write import OutObject, write
 from kgbuild.emit.backends import Backend, Request, choose_backend
-from kgbuild.emit.extract import Identity, TargetIdentity, extract, table_order
+from kgbuild.emit.extract import Identity, TargetIdentity, end_code, extract, table_order
 from kgbuild.errors import UserError
 from kgbuild.host.cache import Cache
 from kgbuild.host.directory import module_directory
@@ -130,7 +130,9 @@ def _for_backend(b: Build, backend: Backend, output: OutObject, image: KernelIma
     refusals = backend.check(output, request)
     if refusals:
         raise Refused(refusals)
-    return backend.transform(output, request)
+    made = backend.transform(output, request)
+    end_code(made)
+    return made
 
 
 def check_writing(closure: Closure, clear_late: bool, features: frozenset[str]) -> None:

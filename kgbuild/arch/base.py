@@ -144,6 +144,7 @@ class Arch:
                 an entry (struct pi_entry) of the pointer to the name of its function
     thunk       code that an indirect branch may go to and that jumps elsewhere: its last bytes are for a call_reloc
     stub        code that jumps elsewhere directly; callers enter at stub_entry, stub_field is the displacement
+    trap        code that nothing may reach, of a length that fills its alignment
     debug_line  offset of the 32-bit word of a pr_debug descriptor (struct _ddebug) that holds the line, and its bits
     """
 
@@ -175,6 +176,7 @@ class Arch:
     families: tuple[SpecialSection, ...] = ()
     thunk: bytes = b""
     stub: bytes = b""
+    trap: bytes = b""
     stub_entry: int = 0
     stub_field: int = 0
     message_index: tuple[str, int] = (".printk_index", 8)

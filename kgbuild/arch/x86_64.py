@@ -257,6 +257,7 @@ ARCH = Arch(
     thunk=bytes.fromhex("f30f1efa e900000000"),
     # 16 bytes of padding, which call depth tracking may fill (arch/x86/kernel/callthunks.c), then jmp; int3 behind it
     stub=b"\x90" * 16 + b"\xe9" + bytes(4) + b"\xcc" * 11,
+    trap=b"\xcc" * 16,
     stub_entry=16,
     stub_field=17,
     # arch/x86/include/asm/runtime-const.h (6.11): movabs $0x0123456789abcdef; shrl $12, the immediate written

@@ -80,6 +80,11 @@ def _load(register: int) -> bytes:
     return bytes((0x48 | register >> 3 << 2, 0x8B, 0x05 | (register & 7) << 3)) + bytes(4)
 
 
+def _exchange(register: Register_) -> bytes:
+    """`xchg %register, (%rsp)`."""
+    return bytes((0x48, 0x87, 0x04 | _number(register) << 3, 0x24))
+
+
 class _Longer:
     def __init__(
         self, instruction: Instruction, fields: dict[str, int], late: frozenset[int], kept: frozenset[int]
@@ -96,7 +101,7 @@ class _Longer:
         self.saved: list[Register_] = []
 
     def run(self) -> Rewritten:
-        from iced_x86 import Code, FlowControl, Register
+        from iced_x86 import Code, FlowControl, Register, RegisterExt
 
         i = self.i
         if i.flow_control != FlowControl.NEXT:
@@ -106,13 +111,18 @@ class _Longer:
             self.slots.append((2, self.fields["immediate"]))
             self.depths.append((6, 8))
             return self._done([])
+        if i.code == Code.PUSH_RM64 and self.late == ["memory"]:
+            return self._push_memory()
         if i.is_stack_instruction:
             raise _CannotError("it uses the stack")
         if i.is_ip_rel_memory_operand and not {"memory"} & {*self.late, *self.kept}:
             raise _CannotError("another operand is relative to it")
-        registers = [i.op_register(n) for n in _operands(i, register=True)]
-        if Register.RSP in registers or Register.SP in registers or Register.ESP in registers:
+        if Register.RSP in (RegisterExt.full_register(i.op_register(n)) for n in _operands(i, register=True)):
             raise _CannotError("it uses the stack pointer")
+        if any(r != Register.NONE and RegisterExt.is_gpr32(r) for r in (i.memory_base, i.memory_index)):
+            raise _CannotError("its operand has an address of 32 bits")
+        if i.memory_base == Register.RSP and i.memory_displacement >> 63:
+            raise _CannotError("its operand is below the stack pointer")
         scratch = self._scratch()
         for register in self.saved:
             self.code += self._push(register)
@@ -134,6 +144,26 @@ class _Longer:
             self.code += self._pop(register)
             self.depths.append((len(self.code), self.depths[-1][1] - 8))
         return self._done(kept)
+
+    def _push_memory(self) -> Rewritten:
+        """`push variable`: a register is pushed, loaded with the value, and exchanged with what is on the stack."""
+        from iced_x86 import Code, OpKind, Register
+        from iced_x86 import Instruction as Made
+
+        (register,) = self._scratch()
+        self.code += self._push(register)
+        self.depths.append((len(self.code), 8))
+        self.slots.append((len(self.code) + 3, self.fields["memory"]))
+        self.code += _load(_number(register))
+        operand = self.i.copy()
+        self._base(operand, register)
+        load = Made.create_reg_reg(Code.MOV_R64_RM64, register, Register.RAX)
+        load.op1_kind = OpKind.MEMORY
+        load.memory_base, load.memory_index = operand.memory_base, operand.memory_index
+        load.memory_index_scale = operand.memory_index_scale
+        self._encode(load)
+        self.code += _exchange(register)
+        return self._done([])
 
     def _done(self, kept: Sequence[tuple[int, int, int]]) -> Rewritten:
         return Rewritten(bytes(self.code), True, tuple(self.slots), tuple(kept), tuple(self.depths), self.at)
@@ -299,6 +329,8 @@ def check_moved(original: bytes, at: int, moved: bytes, to: int, fields: Iterabl
         return "does not reach a slot, or branches on its way"
     if len(middle) == 1 and middle[0].mnemonic == Mnemonic.PUSH and middle[0] in loads:
         return ""
+    if middle[-1].code == Code.XCHG_RM64_R64:
+        return _check_pushed(middle, loads)
     saved: list[Register_] = []
     while len(saved) < len(middle) and middle[len(saved)].code == Code.PUSH_R64:
         saved.append(middle[len(saved)].op0_register)
@@ -307,24 +339,54 @@ def check_moved(original: bytes, at: int, moved: bytes, to: int, fields: Iterabl
     if restored != saved[::-1]:
         return "does not restore what it saves"
     ends = {i.ip for i in loads}
-    loaded = [i.op0_register for i in body if i.ip in ends and i.code == Code.MOV_R64_RM64]
-    rest = [i for i in body if i.ip not in ends]
-    if len(rest) == 2 and rest[0].code == Code.LEA_R64_M and rest[0].op0_register in loaded:
+    first, rest = body[: len(loads)], body[len(loads) :]
+    loaded = [i.op0_register for i in first if i.ip in ends and i.code == Code.MOV_R64_RM64]
+    if len(rest) == 2 and _is_sum(rest[0], loaded):
         rest = rest[1:]
-    if len(loaded) != len(loads) or len(rest) != 1:
-        return f"has {len(rest)} instructions beside {len(loaded)} loads of slots"
+    if len(loaded) != len(loads) or len(set(loaded)) != len(loaded) or len(rest) != 1:
+        return "is not what one instruction becomes"
     if set(saved) not in ({*loaded}, set()) or Register.RSP in loaded:
         return "saves another register than it loads"
-    return _check_use(rest[0], loaded, bool(saved))
+    return _check_use(rest[0], loaded, len(saved))
 
 
-def _check_use(i: Instruction, loaded: list[Register_], saved: bool) -> str:
+def _is_sum(i: Instruction, loaded: list[Register_]) -> bool:
+    """Whether it adds another register to one that was loaded, by `lea`."""
+    from iced_x86 import Code, Register
+
+    plain = (i.memory_index_scale, i.memory_displacement) == (1, 0) and i.memory_index not in (Register.NONE, *loaded)
+    return i.code == Code.LEA_R64_M and i.op0_register == i.memory_base and i.memory_base in loaded and plain
+
+
+def _check_pushed(code: list[Instruction], loads: list[Instruction]) -> str:
+    """The same of what a push of memory became."""
+    from iced_x86 import Code, Register
+
+    register, body, last = code[0].op0_register, code[1:-1], code[-1]
+    on_stack = last.memory_base == Register.RSP and (last.memory_index, last.memory_displacement) == (0, 0)
+    shape = code[0].code == Code.PUSH_R64 and len(body) >= 2 and [i.ip for i in loads] == [body[0].ip]
+    registers = [i.op0_register for i in body] + [last.op1_register]
+    if not shape or not on_stack or set(registers) != {register}:
+        return "does not restore what it saves"
+    if len(body) == 3 and body[1].code == Code.LEA_R64_M:
+        body = body[:1] + body[2:]
+    value = body[-1]
+    if len(body) != 2 or value.code != Code.MOV_R64_RM64 or value.memory_base != register:
+        return "does not push what is behind the slot"
+    return "needs a register for something else than what it loads into it" if value.memory_index == register else ""
+
+
+def _check_use(i: Instruction, loaded: list[Register_], saved: int) -> str:
     """What is wrong with how an instruction uses the registers that were loaded: each stands for one operand, and keeps
     nothing that is needed: it is restored, or the instruction only writes it."""
-    from iced_x86 import InstructionInfoFactory, OpAccess, OpKind, RegisterExt
+    from iced_x86 import InstructionInfoFactory, OpAccess, OpKind, Register, RegisterExt
 
-    if i.is_stack_instruction:
+    uses = InstructionInfoFactory().info(i).used_registers()
+    pointer = [u for u in uses if RegisterExt.full_register(u.register) == Register.RSP]
+    if any(u.register != i.memory_base or u.access != OpAccess.READ for u in pointer):
         return "uses the stack"
+    if pointer and not 8 * saved <= i.memory_displacement < 1 << 63:
+        return "uses what it saved"
     operands = [i.op_register(n) for n in _operands(i, register=True)]
     if not saved:
         whole = i.op0_kind == OpKind.REGISTER and RegisterExt.size(i.op0_register) >= 4
@@ -335,7 +397,7 @@ def _check_use(i: Instruction, loaded: list[Register_], saved: bool) -> str:
     for register in loaded:
         if [i.memory_base, i.memory_index, *operands].count(register) != 1 or i.memory_index == register:
             return "does not use once what it loads"
-        for use in InstructionInfoFactory().info(i).used_registers():
+        for use in uses:
             if RegisterExt.full_register(use.register) != register:
                 continue
             # of an address, lea may need no more than the lower bits

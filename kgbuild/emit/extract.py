@@ -27,6 +27,7 @@ from kgbuild.analysis.closure import PATCH_SYMBOL, THIS_MODULE, Closure, Member
 from kgbuild.analysis.diff import PARAMETERS
 from kgbuild.analysis.pull import is_branch
 from kgbuild.analysis.resolve import NEW_GLOBAL, VMLINUX, WEAK_NULL, Bound
+from kgbuild.arch import arch_of
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.inject import RESOLVE_SECTION, patched_object
@@ -36,6 +37,7 @@ from kgbuild.special.view import ANON, DATA, FUNCTION, STRING, Atom, Ref, View
 FUNCS_SECTION = ".rodata.kgbuild_funcs"
 STRINGS_SECTION = ".rodata.kgbuild_strings"
 NOTE_SECTION = ".note.kgbuild"
+END_SECTION = ".text.kgbuild_end"
 FUNC_ENTRY = 32
 CALLBACK_ENTRY = 24
 OBJECT_ENTRY = 48
@@ -76,6 +78,21 @@ def extract(closure: Closure, identity: Identity | None) -> OutObject:
     """The output object of a closure that has no refusals; without an identity, the members and what belongs to them
     alone, without the tables of a patch."""
     return _Extractor(closure, identity).run()
+
+
+def end_code(output: OutObject) -> None:
+    """Append a section that ends the module's code, with a symbol.
+
+    The kernel takes a module's last function to reach to the end of its last page of code. When a kprobe is put on it,
+    can_optimize() (arch/x86/kernel/kprobes/opt.c) decodes the padding too. Where nothing is mapped behind that page
+    (6.12; 6.1 has the module's data there) the machine dies of an instruction that the page's end cuts.
+    """
+    arch = arch_of(output.machine)
+    section = OutSection(
+        END_SECTION, SHT.PROGBITS, SHF.ALLOC | SHF.EXECINSTR, bytearray(arch.trap), align=len(arch.trap)
+    )
+    output.sections.append(section)
+    output.symbols.append(OutSymbol("kgbuild_end", section, 0, len(arch.trap)))
 
 
 def table_order(closure: Closure) -> list[Redirect]:

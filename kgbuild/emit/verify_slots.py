@@ -23,7 +23,9 @@ from kgbuild.emit.verify_kallsyms import SITES, Tables
 from kgbuild.model import Finding
 
 _CODE = "V33-kallsyms"
-_UNWIND, _UNWIND_STATES = ".orc_unwind_ip", ".orc_unwind"
+_UNWIND, _UNWIND_STATES, _LOCKS = ".orc_unwind_ip", ".orc_unwind", ".smp_locks"
+# What fills the place of an instruction that was moved; more than any instruction has bytes, and than it becomes many.
+_TRAP, _LONGEST = b"\xcc", 16
 
 Decoded = Callable[[Section], dict[int, Instruction]]
 
@@ -110,7 +112,8 @@ def _check_moved(module: ModuleFile, arch: Arch, decoded: Decoded, loads: set[tu
     for row in rows:
         yield from _check_row(module, arch, row, loads)
         yield from _check_unwinding(arch, row, unwind)
-    yield from _check_entered(module, rows, decoded)
+    yield from _check_entered(module, arch, rows, decoded)
+    yield from _check_unlisted(module, rows, decoded, loads)
 
 
 def _check_row(module: ModuleFile, arch: Arch, row: Row, loads: set[tuple[int, int]]) -> Iterator[Finding]:
@@ -124,22 +127,68 @@ def _check_row(module: ModuleFile, arch: Arch, row: Row, loads: set[tuple[int, i
     if fault:
         yield finding(_CODE, row.where, f"was moved to +{row.to:#x}, and {fault}")
     owners = [s for s in module.symbols if s.type == STT_FUNC and s.shndx == row.section.index]
-    if not any(s.value <= row.start and row.to + row.size <= s.value + s.size for s in owners):
+    end = row.to + row.size
+    whole = any(s.value <= row.start and end <= s.value + s.size for s in owners)
+    if not whole or any(row.start < s.value < end for s in owners):
         yield finding(_CODE, row.where, f"was moved to +{row.to:#x}, which is outside its function")
 
 
-def _check_entered(module: ModuleFile, rows: list[Row], decoded: Decoded) -> Iterator[Finding]:
-    """Nothing but the jump that stands for it leads into what was moved."""
+def _check_entered(module: ModuleFile, arch: Arch, rows: list[Row], decoded: Decoded) -> Iterator[Finding]:
+    """Nothing but the jump that stands for it leads into what was moved, and nothing into the middle of that jump."""
     for section in {row.section.index: row.section for row in rows}.values():
         own = [row for row in rows if row.section is section]
-        for i in decoded(section).values():
-            bound = module.at(section.index, i.field_offset) is not None
-            if bound or i.target is None or not (i.is_branch or i.is_call):
-                continue
+        for place, by, start in _references(module, arch, decoded, section):
             for row in own:
-                inside = row.to <= i.target < row.to + row.size
-                if inside and not (i.target == row.to and i.offset == row.start):
-                    yield finding(_CODE, row.where, f"was moved to +{row.to:#x}, and +{i.offset:#x} branches there")
+                moved = row.to <= place < row.to + row.size and not (place == row.to and start == row.start)
+                if moved or row.start < place < row.start + row.length:
+                    yield finding(_CODE, row.where, f"was moved to +{row.to:#x}, and {by} leads to +{place:#x}")
+
+
+def _references(
+    module: ModuleFile, arch: Arch, decoded: Decoded, section: Section
+) -> Iterator[tuple[int, str, int | None]]:
+    """Places of a section that branches and relocations lead to: (offset, from where, offset of the branch)."""
+    for i in decoded(section).values():
+        bound = module.at(section.index, i.field_offset) is not None
+        if not bound and i.target is not None and (i.is_branch or i.is_call):
+            yield i.target, f"a branch at +{i.offset:#x}", i.offset
+    for index, by_offset in module.targets.items():
+        other = module.sections[index] if 0 < index < len(module.sections) else None
+        if other is None or other.name in (MOVED, _UNWIND, _LOCKS) or not other.alloc:
+            continue
+        for offset, relocs in by_offset.items():
+            for reloc in relocs:
+                place = module.place_of(reloc)
+                bias = arch.reloc_size[reloc.type] if other.executable and reloc.type in arch.pc_relative else 0
+                if place is not None and place[0] is section:
+                    yield place[1] + bias, f"{other.name}+{offset:#x}", None
+
+
+def _check_unlisted(
+    module: ModuleFile, rows: list[Row], decoded: Decoded, loads: set[tuple[int, int]]
+) -> Iterator[Finding]:
+    """Every jump to code that loads a slot and comes back right behind the jump is listed."""
+    known = {(row.section.index, row.start) for row in rows}
+    for index in {index for index, _ in loads}:
+        section = module.sections[index]
+        code = decoded(section)
+        for i in code.values():
+            jumps = i.is_branch and i.ends_flow and module.at(index, i.field_offset) is None
+            if not jumps or i.target is None or (index, i.offset) in known:
+                continue
+            at, seen, next_at = i.target, False, i.offset + i.length
+            for _ in range(_LONGEST):
+                step = code.get(at)
+                if step is None or step.ends_flow or step.is_branch or step.is_call:
+                    break
+                seen = seen or any((index, field) in loads for field in range(at, at + step.length))
+                at += step.length
+            back = code[at].target if at in code and code[at].is_branch else None
+            gap = section.data[next_at:back] if back is not None and next_at <= back < next_at + _LONGEST else None
+            if seen and gap is not None and not gap.strip(_TRAP):
+                yield finding(
+                    _CODE, f"{section.name}+{i.offset:#x}", f"was moved to +{i.target:#x}, and {MOVED} does not say so"
+                )
 
 
 class _Unwind:

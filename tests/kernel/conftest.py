@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from kgbuild.elf.read import read
+from kgbuild.emit.extract import END_SECTION
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.initramfs import index_modules, read_module
 from kgbuild.host.vm import PatchRun, TestRun
@@ -139,6 +141,8 @@ def check_report(built: Built, schema: dict[str, Any]) -> None:
             " ".join(str(k[f]) for f in ("object", "function", "kind", "name", "own")) for k in report["dropped_keys"]
         ]
         assert keys == case.list("dropped")
+    obj = read(built.module.read_bytes())
+    assert [s.name for s in obj.sections if s.executable][-1] == END_SECTION
     patched = {f["object"] for f in report["module"]["functions"]}
     assert patched - {"vmlinux"} == set(case.list("targets"))
 

@@ -14,6 +14,7 @@
 struct state {
 	uint64_t registers[REGISTERS];
 	uint64_t flags;
+	uint8_t vectors[16][16];
 } state;
 
 uint8_t target[4096] __attribute__((aligned(64)));
@@ -33,7 +34,13 @@ asm(".text\n"
     "	mov state, %rax; mov state + 8, %rbx; mov state + 16, %rcx; mov state + 24, %rdx; mov state + 32, %rsi\n"
     "	mov state + 40, %rdi; mov state + 48, %rbp; mov state + 56, %r8; mov state + 64, %r9; mov state + 72, %r10\n"
     "	mov state + 80, %r11; mov state + 88, %r12; mov state + 96, %r13; mov state + 104, %r14; mov state + 112, %r15\n"
+    "	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15\n"
+    "	movups state + 128 + 16 * \\n, %xmm\\n\n"
+    "	.endr\n"
     "	call *function\n"
+    "	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15\n"
+    "	movups %xmm\\n, state + 128 + 16 * \\n\n"
+    "	.endr\n"
     "	mov %rax, state; mov %rbx, state + 8; mov %rcx, state + 16; mov %rdx, state + 24; mov %rsi, state + 32\n"
     "	mov %rdi, state + 40; mov %rbp, state + 48; mov %r8, state + 56; mov %r9, state + 64; mov %r10, state + 72\n"
     "	mov %r11, state + 80; mov %r12, state + 88; mov %r13, state + 96; mov %r14, state + 104; mov %r15, state + 112\n"
@@ -61,6 +68,8 @@ static void run_one(void (*code)(void), uint64_t seed, struct result *out)
 	/* small: most registers are an index in some case */
 	for (i = 0; i < REGISTERS; i++)
 		state.registers[i] = next(&seed) % 48;
+	for (i = 0; i < sizeof(state.vectors); i++)
+		((uint8_t *)state.vectors)[i] = next(&seed);
 	state.flags = (next(&seed) & FLAGS) | 2;
 	for (i = 0; i < sizeof(target); i++)
 		target[i] = next(&seed);

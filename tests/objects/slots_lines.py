@@ -76,7 +76,12 @@ FORMS = [
         for _ in range(3)
     ),
     *("mul{s} {m}", "imul{s} {m}", "imul{s} $77, {m}, %{r}", "sete {m}", "setb {m}", "lock cmpxchg8b {m}"),
-    *("movslq {m}, %{q}", "pushq $target{d}; popq %{q}", "movups {m}, %{v}; movups %{v}, own(%rip)"),
+    *(
+        "movslq {m}, %{q}",
+        "pushq $target{d}; popq %{q}",
+        "pushq {m}; popq %{q}",
+        "movups {m}, %{v}; movups %{v}, own(%rip)",
+    ),
     *("movq {m}, %{v}; movq %{v}, own(%rip)", "pxor %{v}, %{v}; movups %{v}, {m}"),
 ]
 

@@ -142,6 +142,10 @@ CODE = [
     "cmpq $target, 24(%rsp)",
     "movq $target, own(,%rax,4)",
     "push $target; pop %rax",
+    "push target(%rip); pop %rax",
+    "push target+8(,%rax,8); pop %rdx",
+    "push target(%rcx); pop %rcx",
+    "push target(%rax,%rcx,4); pop %rbx",
     "movups target(%rip), %xmm0; movups %xmm0, own(%rip)",
     "push %rbx; mov target(%rip), %ebx; mov %ebx, own(%rip); pop %rbx",
     "jmp 1f; 2: ret; 1: incl target(%rip); je 2b; mov target(%rip), %rax; jmp 2b",
@@ -151,11 +155,17 @@ CODE = [
 REFUSED = [
     ("jmp *target(%rip)", "it is a branch"),
     ("call *target(,%rax,8)", "it is a branch"),
-    ("push target(%rip)", "it uses the stack"),
+    ("pushw target(%rip)", "it uses the stack"),
+    ("push target(%rsp)", "on the stack"),
     ("pop target(%rip)", "it uses the stack"),
     ("mov %rsp, target(%rip)", "it uses the stack pointer"),
     ("cmp target(%rip), %rsp", "it uses the stack pointer"),
     ("mov target(%rsp), %rax", "on the stack"),
+    ("mov %spl, target(%rip)", "it uses the stack pointer"),
+    ("movq $target, -16(%rsp)", "below the stack pointer"),
+    ("movq $target, -8(%rsp)", "below the stack pointer"),
+    ("movq $target, 8(%esp)", "an address of 32 bits"),
+    ("mov target(%eax,%ecx,2), %edx", "an address of 32 bits"),
     ("mov %gs:target(%rip), %rax", "of another segment"),
     ("imul $target, %rax, %rcx", "no form with a register"),
     ("mov $target, %eax", "no form with a register"),
@@ -327,6 +337,18 @@ def test_every_name_of_a_function_reaches_what_was_moved(tmp_path: Path) -> None
     assert sizes["new_case0"] == len(code.data)
 
 
+def test_a_function_before_another_is_left_alone(tmp_path: Path) -> None:
+    """What it would become could only stand behind the other one."""
+    (tmp_path / "two.s").write_text(
+        '.section .text.f, "ax"\n.type f, @function\nf: incl target(%rip)\nlea target(%rip), %rax\nret\n'
+        ".size f, . - f\n.type g, @function\ng: incl target(%rip)\nret\n.size g, . - g\nincl target(%rip)\n"
+    )
+    subprocess.run(["gcc", "-c", "two.s", "-o", "two.o"], cwd=tmp_path, check=True, timeout=60)
+    steps = plan_steps(as_output((tmp_path / "two.o").read_bytes()), ARCH, is_late)
+    fact = "its function is not the last of its section"
+    assert [fact in step.form.fault for step in steps] == [True, False, False, True]
+
+
 def test_padding_before_a_function_is_left_alone(tmp_path: Path) -> None:
     """The symbol `__pfx_` has the bytes before a function, which are no part of it."""
     (tmp_path / "pfx.s").write_text(
@@ -356,14 +378,39 @@ WRONG = [
     ("push %rcx; mov slot(%rip), %rcx; incl (%rcx); pop %rdx", "does not restore"),
     ("push %rcx; push %rdx; mov slot(%rip), %rcx; incl (%rcx); pop %rcx; pop %rdx", "does not restore"),
     ("push %rcx; mov slot(%rip), %rdx; incl (%rdx); pop %rcx", "saves another register"),
-    ("push %rcx; mov slot(%rip), %rcx; incl (%rcx); incl (%rcx); pop %rcx", "2 instructions beside 1 loads"),
-    ("push %rcx; mov slot(%rip), %rcx; pop %rcx", "0 instructions beside 1 loads"),
+    ("push %rcx; mov slot(%rip), %rcx; incl (%rcx); incl (%rcx); pop %rcx", "not what one instruction becomes"),
+    ("push %rcx; mov slot(%rip), %rcx; pop %rcx", "not what one instruction becomes"),
+    ("push %rcx; lock incl (%rcx); mov slot(%rip), %rcx; pop %rcx", "not what one instruction becomes"),
+    (
+        "push %rcx; lea (%rcx,%rbx), %rcx; mov slot(%rip), %rcx; incl (%rcx); pop %rcx",
+        "not what one instruction becomes",
+    ),
+    ("push %rcx; mov slot(%rip), %rcx; lea 5(%rsp), %rcx; incl (%rcx); pop %rcx", "not what one instruction becomes"),
+    (
+        "push %rcx; mov slot(%rip), %rcx; lea (%rcx,%rcx), %rcx; incl (%rcx); pop %rcx",
+        "not what one instruction becomes",
+    ),
+    ("push %rcx; mov slot(%rip), %rcx; mov (%rcx), %rsp; pop %rcx", "uses the stack"),
+    ("push %rcx; mov slot(%rip), %rcx; mov %spl, (%rcx); pop %rcx", "uses the stack"),
+    ("push %rcx; mov slot(%rip), %rcx; mov %rcx, (%rsp); pop %rcx", "uses what it saved"),
+    ("push %rcx; mov slot(%rip), %rcx; mov %rcx, -8(%rsp); pop %rcx", "uses what it saved"),
+    ("push %rcx; mov slot(%rip), %rcx; xchg %rcx, (%rcx); pop %rcx", "does not use once"),
+    ("mov slot(%rip), %rax; movups (%rax), %xmm0", "overwrites"),
+    ("mov slot(%rip), %rax; lea (%rcx,%rax), %rax; mov (%rax), %eax", "not what one instruction becomes"),
     ("mov slot(%rip), %rax; add (%rax), %rax", "overwrites"),
     ("mov slot(%rip), %rax; mov (%rax), %al", "overwrites"),
     ("mov slot(%rip), %rax; mov (%rax), %edx", "overwrites"),
     ("mov slot(%rip), %rax; mov (%rdx,%rax), %rax", "overwrites"),
     ("mov slot(%rip), %rax; cmove (%rax), %rax", "overwrites"),
     ("push %rcx; mov slot(%rip), %rcx; call *(%rcx); pop %rcx", "branches on its way"),
+    ("push %rcx; mov slot(%rip), %rcx; mov (%rcx), %rcx; xchg %rdx, (%rsp)", "does not restore"),
+    ("push %rcx; mov slot(%rip), %rcx; mov (%rcx), %rcx; xchg %rcx, 8(%rsp)", "does not restore"),
+    ("push %rcx; mov slot(%rip), %rcx; mov (%rcx), %rcx; xchg %rcx, (%rsp,%rax)", "does not restore"),
+    ("push %rcx; mov slot(%rip), %rcx; mov (%rcx), %rdx; xchg %rcx, (%rsp)", "does not restore"),
+    ("push %rcx; mov slot(%rip), %rdx; mov (%rdx), %rdx; xchg %rcx, (%rsp)", "does not restore"),
+    ("push %rcx; mov slot(%rip), %rcx; mov (%rdx), %rcx; xchg %rcx, (%rsp)", "behind the slot"),
+    ("push %rcx; mov slot(%rip), %rcx; add (%rcx), %rcx; xchg %rcx, (%rsp)", "behind the slot"),
+    ("push %rcx; mov slot(%rip), %rcx; mov (%rcx,%rcx), %rcx; xchg %rcx, (%rsp)", "for something else"),
     ("push %rcx; mov own(%rip), %rcx; incl (%rcx); pop %rcx", "does not reach a slot"),
 ]
 

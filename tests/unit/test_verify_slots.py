@@ -126,6 +126,30 @@ def entered(m: Slotted) -> None:
     m.text.data += b"\xe9" + struct.pack("<i", m.to - len(m.text.data) - 5)
 
 
+def entered_inside(m: Slotted) -> None:
+    """Something jumps into what fills the place of the instruction that was moved."""
+    m.text.data += b"\xe9" + struct.pack("<i", LOCKED + 5 - len(m.text.data) - 5)
+
+
+def entered_from_another(m: Slotted) -> None:
+    """A branch with a relocation, from another section."""
+    cold = m.section(".text.unlikely.f", A | X, b"\xe9" + bytes(4))
+    cold.relocs.append(OutReloc(1, R_PC32, m.named, m.to + 1 - 4))
+
+
+def pointed_to(m: Slotted) -> None:
+    m.section(".rodata.table", A, bytes(8)).relocs.append(OutReloc(0, R_64, m.named, m.to + 1))
+
+
+def unlisted(m: Slotted) -> None:
+    m.moved.data.clear()
+    m.moved.relocs.clear()
+
+
+def another_function(m: Slotted) -> None:
+    m.out.symbols.append(OutSymbol("g", m.text, len(TEXT), 1, type=STT.FUNC))
+
+
 def other_type(m: Slotted) -> None:
     m.text.relocs[0].type = 24
 
@@ -154,14 +178,19 @@ SPOILERS: list[tuple[Callable[[Slotted], object], str]] = [
     (put("text", lambda m: TAKEN, b"\x40"), "otherwise than by loading one"),
     (put("text", lambda m: LOCKED + 1, b"\x00"), "is no jump to where it was moved"),
     (put("text", lambda m: LOCKED + 6, b"\x90"), "is no jump to where it was moved"),
-    (in_moved(0, b"\x90"), "instructions beside"),
+    (in_moved(0, b"\x90"), "is not what one instruction becomes"),
     (in_moved(0, b"\x51"), "does not restore what it saves"),
     (put("text", lambda m: len(m.text.data) - 6, b"\x5b"), "does not restore what it saves"),
     (put("text", lambda m: len(m.text.data) - 4, b"\x00"), "does not come back behind the instruction"),
     (put("text", lambda m: len(m.text.data) - 5, b"\xe8"), "does not come back behind the instruction"),
     (put("text", lambda m: m.locks.relocs[0].addend, b"\xf0\xff\x03"), "does not use once what it loads"),
     (shorter, "which is outside its function"),
-    (entered, "branches there"),
+    (entered, "leads to +"),
+    (entered_inside, "leads to +"),
+    (entered_from_another, "leads to +"),
+    (pointed_to, "leads to +"),
+    (unlisted, "does not say so"),
+    (another_function, "which is outside its function"),
     (put("states", lambda m: 4 * ORC_ENTRY, b"\x10"), "is not of its stack"),
     (lambda m: m.places.relocs.pop(4), "is not of its stack"),
     (lambda m: m.moved.relocs.pop(), "leads to no code, or to two sections"),

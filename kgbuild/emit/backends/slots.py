@@ -120,6 +120,11 @@ class _Planner:
                 return replace(step, form=Rewritten(fault=f"by an instruction that {by} refers to"))
         if form.fault or not form.moved:
             return step
+        functions = [s for s in self.out.symbols if s.section is section and s.type == STT.FUNC]
+        inside = any(s.value <= start < s.value + s.size for s in functions)
+        if not inside or any(s.value > start for s in functions):
+            fault = "by an instruction that can't go through a slot: its function is not the last of its section"
+            return replace(step, form=Rewritten(fault=fault))
         state = self.unwind.state_at(section, start)
         unwind = []
         for at, depth in form.depths if state else ():
