@@ -185,7 +185,7 @@ def _check_unlisted(
                 at += step.length
             back = code[at].target if at in code and code[at].is_branch else None
             gap = section.data[next_at:back] if back is not None and next_at <= back < next_at + _LONGEST else None
-            if seen and gap is not None and not gap.strip(_TRAP):
+            if seen and gap and not gap.strip(_TRAP):
                 yield finding(
                     _CODE, f"{section.name}+{i.offset:#x}", f"was moved to +{i.target:#x}, and {MOVED} does not say so"
                 )
