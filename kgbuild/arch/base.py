@@ -111,7 +111,7 @@ class SlotCode:
     """Reaching symbols through slots.
 
     through  an instruction, the offsets of its fields that are to go through slots, those of other relocated fields
-    jump     a direct jump by a distance from its first byte, filled up to a length
+    jump     a direct jump by a distance from its first byte, filled up to a length; jump_size: the least length
     unwind_below  an unwind entry where more bytes are on the stack, None where that can't be said
     check    what is wrong with an instruction that was moved: its bytes and offset, those of what it was moved to, the
              fields in these that lead to slots
@@ -121,6 +121,7 @@ class SlotCode:
 
     through: Callable[[bytes, frozenset[int], frozenset[int]], Rewritten] = field(repr=False)
     jump: Callable[[int, int], bytes] = field(repr=False)
+    jump_size: int
     unwind_below: Callable[[bytes, int], bytes | None] = field(repr=False)
     check: Callable[[bytes, int, bytes, int, Iterable[int]], str] = field(repr=False)
     is_load: Callable[[bytes], bool] = field(repr=False)

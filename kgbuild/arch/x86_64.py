@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SlotCode, SpecialSection
-from kgbuild.arch.x86_64_slots import check_moved, depths, is_load, jump, through_slots, unwind_below
+from kgbuild.arch.x86_64_slots import JUMP_SIZE, check_moved, depths, is_load, jump, through_slots, unwind_below
 from kgbuild.arch.x86_64_stable import stable_instructions
 
 R_NONE, R_64, R_PC32, R_GOT32, R_PLT32, R_32, R_32S, R_PC64 = 0, 1, 2, 3, 4, 10, 11, 24
@@ -250,7 +250,7 @@ ARCH = Arch(
     format=format_code,
     stable=stable_instructions,
     is_branch_field=is_branch_field,
-    slot_code=SlotCode(through_slots, jump, unwind_below, check_moved, is_load, depths),
+    slot_code=SlotCode(through_slots, jump, JUMP_SIZE, unwind_below, check_moved, is_load, depths),
     # four pointers, then lineno:18 and flags (include/linux/dynamic_debug.h, 3.x to 6.12)
     debug_line=(32, 0x3FFFF),
     # endbr64; jmp

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from iced_x86 import Instruction, Register_
 
 JUMP = b"\xe9"
-_JUMP_SIZE = 5
+JUMP_SIZE = 5
 _INT3 = b"\xcc"
 _NOP3 = b"\x0f\x1f\x00"
 # struct orc_entry (arch/x86/include/asm/orc_types.h): s16 sp_offset, s16 bp_offset, then sp_reg in 4 bits
@@ -272,9 +272,9 @@ def _with_register(i: Instruction, register: Register_) -> Instruction:
 
 def jump(distance: int, length: int) -> bytes:
     """A direct jump by `distance` from its first byte, and what fills the rest of `length` bytes."""
-    if length < _JUMP_SIZE:
+    if length < JUMP_SIZE:
         raise ValueError(f"{length} bytes are too few for a jump")
-    return JUMP + struct.pack("<i", distance - _JUMP_SIZE) + _INT3 * (length - _JUMP_SIZE)
+    return JUMP + struct.pack("<i", distance - JUMP_SIZE) + _INT3 * (length - JUMP_SIZE)
 
 
 def unwind_below(entry: bytes, pushed: int) -> bytes | None:
@@ -313,7 +313,7 @@ def check_moved(original: bytes, at: int, moved: bytes, to: int, fields: Iterabl
     """
     from iced_x86 import Code, Decoder, FlowControl, Mnemonic, Register
 
-    if len(original) < _JUMP_SIZE or original != jump(to - at, len(original)):
+    if len(original) < JUMP_SIZE or original != jump(to - at, len(original)):
         return "is no jump to where it was moved"
     decoder = Decoder(64, moved, ip=to)
     instructions, places = [], {}

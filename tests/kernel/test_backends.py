@@ -4,6 +4,7 @@ not find what it was made for is refused, and changes nothing."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from kgbuild.arch import arch_of
+from kgbuild.arch.sites import ORC_ENTRY
 from kgbuild.elf.read import read
+from kgbuild.emit.backends.kallsyms import STUBS
 from kgbuild.emit.backends.slots import MOVED, MOVED_ROW
 from kgbuild.emit.backends.tables import SYMBOL_ROW
 from kgbuild.emit.readback import read_module
@@ -94,6 +97,28 @@ def moved_instructions(module: bytes, function: str) -> list[int]:
             code = place[0].data[place[1] : place[1] + size]
             out += [place[1] + at - start for at, _ in arch_of(62).slot_code.depths(code)]
     return out
+
+
+def stub_states(module: bytes) -> list[tuple[int, int]]:
+    """What the unwind entries of the stubs say: how far the caller's stack is from which register."""
+    file = read_module(module, "x.ko", arch_of(62).machine)
+    places, states = file.section(".orc_unwind_ip"), file.section(".orc_unwind")
+    assert places is not None and states is not None
+    out = []
+    for offset, relocs in file.targets[places.index].items():
+        place = file.place_of(relocs[0])
+        if place is not None and place[0].name == STUBS:
+            sp_offset, _, rest = struct.unpack_from("<hhH", states.data, offset // 4 * ORC_ENTRY)
+            out.append((sp_offset, rest & 0xF))
+    return out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_in_a_stub_can_be_seen(name: str, built: dict[str, Built]) -> None:
+    """The return address is all that is on the stack there (register 5 is the stack pointer)."""
+    data = built[f"{name}-kallsyms"].module.read_bytes()
+    stubs = read(data).section_named(STUBS) is not None
+    assert stub_states(data) == [(8, 5)] * stubs
 
 
 def _traced(built: dict[str, Built]) -> tuple[dict[str, Built], dict[str, bytes]]:

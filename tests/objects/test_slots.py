@@ -341,12 +341,21 @@ def test_a_function_before_another_is_left_alone(tmp_path: Path) -> None:
     """What it would become could only stand behind the other one."""
     (tmp_path / "two.s").write_text(
         '.section .text.f, "ax"\n.type f, @function\nf: incl target(%rip)\nlea target(%rip), %rax\nret\n'
-        ".size f, . - f\n.type g, @function\ng: incl target(%rip)\nret\n.size g, . - g\nincl target(%rip)\n"
+        ".size f, . - f\n.type g, @function\ng: incl target(%rip)\nret\n.size g, . - g\nincl target(%rip)\nret\n"
     )
     subprocess.run(["gcc", "-c", "two.s", "-o", "two.o"], cwd=tmp_path, check=True, timeout=60)
     steps = plan_steps(as_output((tmp_path / "two.o").read_bytes()), ARCH, is_late)
     fact = "its function is not the last of its section"
     assert [fact in step.form.fault for step in steps] == [True, False, False, True]
+
+
+def test_the_last_instruction_of_a_function_has_no_way_back(tmp_path: Path) -> None:
+    (tmp_path / "last.s").write_text(
+        '.section .text.f, "ax"\n.type f, @function\nf: nop\nincl target(%rip)\n.size f, . - f\n'
+    )
+    subprocess.run(["gcc", "-c", "last.s", "-o", "last.o"], cwd=tmp_path, check=True, timeout=60)
+    (step,) = plan_steps(as_output((tmp_path / "last.o").read_bytes()), ARCH, is_late)
+    assert "no way back" in step.form.fault
 
 
 def test_padding_before_a_function_is_left_alone(tmp_path: Path) -> None:

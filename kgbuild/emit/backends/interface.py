@@ -43,11 +43,12 @@ def interface_macros(features: frozenset[str]) -> tuple[str, ...]:
 
 
 def entry_size(table: OutSection, arch: Arch) -> int:
-    """Bytes of an entry: of the sizes that kernels have, the one at which each has its relocation; 0 where the table is
-    empty. Raises ValueError where none fits."""
-    starts = {reloc.offset for reloc in table.relocs}
-    for size, fields in arch.special[table.name].fields.items():
-        if "length" in fields and starts.issuperset(range(0, len(table.data), size)):
+    """Bytes of an entry of a special section: of the sizes that kernels have, the first at which each has the
+    relocations it needs; 0 where the table is empty. Raises ValueError where none fits."""
+    spec = arch.special_of(table.name)
+    offsets = {reloc.offset for reloc in table.relocs}
+    for size, needed in spec.sizes.items() if spec is not None else ():
+        if all(base + at in offsets for base in range(0, len(table.data), size) for at in needed):
             return size if table.data else 0
     raise ValueError(f"{table.name}: {len(table.data)} bytes are entries of no known size")
 

@@ -37,9 +37,10 @@ from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.backends.base import Request
 from kgbuild.emit.backends.interface import check_interface, entry_size, interface_macros
-from kgbuild.emit.backends.slots import SlotWriter, plan_steps
+from kgbuild.emit.backends.slots import SlotWriter, Unwind, plan_steps
 from kgbuild.emit.backends.stable import REPLACED
 from kgbuild.emit.backends.tables import Row, Site, Tables
+from kgbuild.emit.extract import FUNCS_SECTION
 from kgbuild.emit.inject import PREFIX, RESOLVE_SECTION, patched_object, split_livepatch_name
 from kgbuild.emit.verify_modules import READ_AT_LOAD
 from kgbuild.refusals import Refusal
@@ -50,6 +51,8 @@ _WRAPPER = ("kallsyms_on_each_symbol", *TEXT_POKE_SYMBOLS)
 _WRAPPER_TARGETS = ("find_module", "copy_from_kernel_nofault")
 # Sections of data that nothing looks at before init; the loader copies `.data..percpu` for each CPU.
 _STATIC_CALLS = ".static_call_sites"
+# Tables of functions that the kernel calls.
+_ENTRIES = (FUNCS_SECTION, ".rodata.kgbuild_callbacks")
 _DATA, _PER_CPU = (".rodata", ".data"), ".data..percpu"
 
 
@@ -279,19 +282,14 @@ class _Transform:
         return self.stubs[function.name]
 
     def _unwinding(self, out: OutObject) -> None:
-        """One entry for all stubs: at each of their instructions the stack is as at a function's first one."""
-        places = next((s for s in out.sections if s.name == ".orc_unwind_ip"), None)
-        states = next((s for s in out.sections if s.name == ".orc_unwind"), None)
-        if places is None or states is None or not places.relocs:
-            return
-        starts = {(id(s.section), s.value) for s in out.symbols if s.type == STT.FUNC and s.section is not self.code}
-        size = len(states.data) // (len(places.data) // 4)
-        for reloc in places.relocs:
-            if (id(reloc.symbol.section), reloc.symbol.value + reloc.addend) in starts:
-                at = reloc.offset // 4 * size
+        """One entry for all stubs: at each of their instructions the stack is as where the kernel enters the patch."""
+        unwind = Unwind(out)
+        for reloc in (r for s in out.sections if s.name in _ENTRIES for r in s.relocs):
+            section, offset = reloc.symbol.section, reloc.symbol.value + reloc.addend
+            code = section is not None and section.flags & SHF.EXECINSTR
+            state = unwind.state_at(section, offset) if section is not None and code else b""
+            if state:
                 symbol = OutSymbol("", self.code, type=STT.SECTION)
                 out.symbols.append(symbol)
-                places.relocs.append(OutReloc(len(places.data), reloc.type, symbol, 0))
-                places.data += bytes(4)
-                states.data += states.data[at : at + size]
+                unwind.add(symbol, [(0, state)])
                 return

@@ -17,15 +17,15 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from kgbuild.arch.base import Arch, Rewritten, SpecialSection
+from kgbuild.arch.base import Arch, Rewritten
 from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
+from kgbuild.emit.backends.interface import entry_size
 
 SLOTS = ".rodata.kgbuild_slots"
 MOVED = ".kgbuild.moved"
 MOVED_ROW = struct.Struct("<QQII")
 SLOT = 8
-_JUMP_BACK = 5
 # Entries that name the lock prefix of an instruction: they follow it.
 _LOCKS = ".smp_locks"
 _UNWIND, _UNWIND_STATES, _UNWIND_PLACE = ".orc_unwind_ip", ".orc_unwind", 4
@@ -64,7 +64,7 @@ def plan_steps(out: OutObject, arch: Arch, is_late: IsLate) -> list[Step]:
 class _Planner:
     def __init__(self, out: OutObject, arch: Arch, is_late: IsLate) -> None:
         self.out, self.arch, self.is_late = out, arch, is_late
-        self.unwind = _Unwind(out)
+        self.unwind = Unwind(out)
         self.named: dict[int, list[tuple[int, str, bool]]] = {}
         for section in out.sections:
             self._name(section)
@@ -94,7 +94,10 @@ class _Planner:
     def _name(self, by: OutSection) -> None:
         """Note where a section's relocations lead, by section: (offset, by what, whether as the owner of an entry)."""
         spec = self.arch.special_of(by.name)
-        size = _entry_size(by, spec) if spec is not None else 0
+        try:
+            size = entry_size(by, self.arch) if spec is not None else 0
+        except ValueError:
+            size = 0  # each of its relocations may be an owner's
         for reloc in by.relocs:
             bias = 0
             if by.flags & SHF.EXECINSTR and reloc.type in self.arch.pc_relative:
@@ -125,6 +128,8 @@ class _Planner:
         if not inside or any(s.value > start for s in functions):
             fault = "by an instruction that can't go through a slot: its function is not the last of its section"
             return replace(step, form=Rewritten(fault=fault))
+        if start + len(code) == len(section.data):
+            return replace(step, form=Rewritten(fault="by the last instruction of its function: there is no way back"))
         state = self.unwind.state_at(section, start)
         unwind = []
         for at, depth in form.depths if state else ():
@@ -135,16 +140,7 @@ class _Planner:
         return replace(step, unwind=tuple(unwind))
 
 
-def _entry_size(table: OutSection, spec: SpecialSection) -> int:
-    """Bytes of an entry of a special section, 0 where no known size fits its relocations."""
-    offsets = {r.offset for r in table.relocs}
-    for size, needed in spec.sizes.items():
-        if all(base + at in offsets for base in range(0, len(table.data), size) for at in needed):
-            return size
-    return 0
-
-
-class _Unwind:
+class Unwind:
     """The unwind entries of an object's code, where it has any."""
 
     def __init__(self, out: OutObject) -> None:
@@ -203,7 +199,7 @@ class SlotWriter:
         """Rewrite, append the sections, and say what the slots are to hold."""
         if not steps:
             return []
-        unwind = _Unwind(self.out)
+        unwind = Unwind(self.out)
         sections = {id(step.section): step.section for step in steps}
         ends = {key: len(section.data) for key, section in sections.items()}
         rows: list[tuple[OutSection, int, bytes]] = []
@@ -233,12 +229,12 @@ class SlotWriter:
         section, form, jump = step.section, step.form, self.arch.slot_code.jump
         to, end = len(section.data), step.start + step.length
         back = to + len(form.code)
-        section.data += form.code + jump(end - back, _JUMP_BACK)
+        section.data += form.code + jump(end - back, self.arch.slot_code.jump_size)
         section.data[step.start : end] = jump(to - step.start, step.length)
         self._relocate(step, to)
         self._follow_locks(step, to)
         base = len(self.moved.data)
-        self.moved.data += MOVED_ROW.pack(0, 0, step.length, len(form.code) + _JUMP_BACK)
+        self.moved.data += MOVED_ROW.pack(0, 0, step.length, len(form.code) + self.arch.slot_code.jump_size)
         for field, place in ((0, step.start), (8, to)):
             symbol = self._symbol_of(section)
             self.moved.relocs.append(OutReloc(base + field, self.arch.pointer_reloc, symbol, place))
