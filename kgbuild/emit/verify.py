@@ -102,7 +102,7 @@ def check_module(
         [
             *check_identity(bound, functions, facts),
             *_check_backend(module, tables, arch, facts),
-            *check_slots(module, tables, arch, code.instructions),
+            *check_slots(module, tables, arch, code),
             *check_modinfo(module, name, facts),
             *check_exports(module, facts),
             *check_livepatch_symbols(bound, facts),

@@ -306,14 +306,14 @@ class Code:
         return self.decoded[section.index]
 
     def check_special(self, s: Section, spec: SpecialSection) -> Iterator[Finding]:
-        size, fault = self._entry_size(s, spec)
+        size, fault = self.entry_size(s, spec)
         if size == 0:
             yield finding("V20-special", s.name, fault)
             return
         for start in range(0, s.size, size):
             yield from self._check_entry(s, spec, start, size)
 
-    def _entry_size(self, s: Section, spec: SpecialSection) -> tuple[int, str]:
+    def entry_size(self, s: Section, spec: SpecialSection) -> tuple[int, str]:
         """The entry size that fits the section and its relocations, or 0 and what does not fit."""
         offsets = self.module.targets.get(s.index, {})
         lacking = ""
@@ -333,7 +333,7 @@ class Code:
             spec = self.arch.special.get(s.name)
             if spec is None or not spec.replacement:
                 continue
-            size, _ = self._entry_size(s, spec)
+            size, _ = self.entry_size(s, spec)
             for start in range(0, s.size if size else 0, max(size, 1)):
                 at, length = spec.replacement[size]
                 owner, code = (self.module.at(s.index, start + o) for o in (spec.owner, at))

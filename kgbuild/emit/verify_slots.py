@@ -10,24 +10,24 @@ its function's symbol, and have unwind entries that fit.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from kgbuild.arch.base import Arch, Instruction
+from kgbuild.arch.base import Arch
 from kgbuild.arch.sites import ORC_ENTRY
 from kgbuild.emit.backends.kallsyms import STUBS
 from kgbuild.emit.backends.slots import MOVED, MOVED_ROW, SLOT, SLOTS
 from kgbuild.emit.findings import finding
 from kgbuild.emit.readback import STT_FUNC, ModuleFile, Section
+from kgbuild.emit.verify_code import Code
 from kgbuild.emit.verify_kallsyms import SITES, Tables
 from kgbuild.model import Finding
 
 _CODE = "V33-kallsyms"
 _UNWIND, _UNWIND_STATES, _LOCKS = ".orc_unwind_ip", ".orc_unwind", ".smp_locks"
-# What fills the place of an instruction that was moved; more than any instruction has bytes, and than it becomes many.
-_TRAP, _LONGEST = b"\xcc", 16
-
-Decoded = Callable[[Section], dict[int, Instruction]]
+# More than any instruction has bytes, and than it becomes many.
+_LONGEST = 16
+_OWNER = -1
 
 
 class Row(NamedTuple):
@@ -44,7 +44,7 @@ class Row(NamedTuple):
         return f"{self.section.name}+{self.start:#x}"
 
 
-def check_slots(module: ModuleFile, tables: Tables, arch: Arch, decoded: Decoded) -> Iterator[Finding]:
+def check_slots(module: ModuleFile, tables: Tables, arch: Arch, code: Code) -> Iterator[Finding]:
     """Every fault of a module's slots; none where it has neither slots nor other sites."""
     slots = set()
     for site in tables.sites:
@@ -61,15 +61,15 @@ def check_slots(module: ModuleFile, tables: Tables, arch: Arch, decoded: Decoded
     for offset in range(0, section.size if section is not None else 0, SLOT):
         if offset not in slots:
             yield finding(_CODE, f"{SLOTS}+{offset:#x}", "is a slot that nothing writes")
-    loads = _loads(module)
+    loads = _loads(module, arch)
     for (index, offset), slot in sorted(loads.items()):
-        if not _is_load(module, arch, decoded, index, offset) or slot not in slots:
+        if not _is_load(module, arch, code, index, offset) or slot not in slots:
             where = f"{module.sections[index].name}+{offset:#x}"
             yield finding(_CODE, where, "refers to the slots otherwise than by loading one")
-    yield from _check_moved(module, arch, decoded, {key for key in loads if module.sections[key[0]].executable})
+    yield from _check_moved(module, arch, code, {key for key in loads if module.sections[key[0]].executable})
 
 
-def _loads(module: ModuleFile) -> dict[tuple[int, int], int]:
+def _loads(module: ModuleFile, arch: Arch) -> dict[tuple[int, int], int]:
     """Every field that a relocation leads into the slots: (section, offset) to the offset there of what is meant."""
     tables = {s.shndx for s in module.global_symbols.get(SITES, ())}
     out = {}
@@ -80,19 +80,19 @@ def _loads(module: ModuleFile) -> dict[tuple[int, int], int]:
             for row in rows:
                 place = module.place_of(row)
                 if place is not None and place[0].name == SLOTS:
-                    out[(index, offset)] = place[1] + 4
+                    out[(index, offset)] = place[1] + arch.reloc_size[arch.per_field_pcrel32]
     return out
 
 
-def _is_load(module: ModuleFile, arch: Arch, decoded: Decoded, index: int, offset: int) -> bool:
+def _is_load(module: ModuleFile, arch: Arch, code: Code, index: int, offset: int) -> bool:
     section, reloc = module.sections[index], module.at(index, offset)
     if not section.executable or reloc is None or reloc.type != arch.per_field_pcrel32:
         return False
-    found = next((i for i in decoded(section).values() if i.field_offset == offset and i.field_size), None)
+    found = next((i for i in code.instructions(section).values() if i.field_offset == offset and i.field_size), None)
     return found is not None and arch.slot_code.is_load(section.data[found.offset : found.offset + found.length])
 
 
-def _check_moved(module: ModuleFile, arch: Arch, decoded: Decoded, loads: set[tuple[int, int]]) -> Iterator[Finding]:
+def _check_moved(module: ModuleFile, arch: Arch, code: Code, loads: set[tuple[int, int]]) -> Iterator[Finding]:
     rows: list[Row] = []
     for section in module.by_name.get(MOVED, ()):
         for base in range(0, len(section.data) // MOVED_ROW.size * MOVED_ROW.size, MOVED_ROW.size):
@@ -112,8 +112,8 @@ def _check_moved(module: ModuleFile, arch: Arch, decoded: Decoded, loads: set[tu
     for row in rows:
         yield from _check_row(module, arch, row, loads)
         yield from _check_unwinding(arch, row, unwind)
-    yield from _check_entered(module, arch, rows, decoded)
-    yield from _check_unlisted(module, rows, decoded, loads)
+    yield from _check_entered(module, arch, rows, code)
+    yield from _check_unlisted(module, arch, rows, code, loads)
 
 
 def _check_row(module: ModuleFile, arch: Arch, row: Row, loads: set[tuple[int, int]]) -> Iterator[Finding]:
@@ -133,22 +133,23 @@ def _check_row(module: ModuleFile, arch: Arch, row: Row, loads: set[tuple[int, i
         yield finding(_CODE, row.where, f"was moved to +{row.to:#x}, which is outside its function")
 
 
-def _check_entered(module: ModuleFile, arch: Arch, rows: list[Row], decoded: Decoded) -> Iterator[Finding]:
-    """Nothing but the jump that stands for it leads into what was moved, and nothing into the middle of that jump."""
+def _check_entered(module: ModuleFile, arch: Arch, rows: list[Row], code: Code) -> Iterator[Finding]:
+    """Nothing but the jump that stands for it leads into what was moved, nothing into the middle of that jump, and no
+    entry of a table is about the instruction."""
     for section in {row.section.index: row.section for row in rows}.values():
         own = [row for row in rows if row.section is section]
-        for place, by, start in _references(module, arch, decoded, section):
+        for place, by, start in _references(module, arch, code, section):
             for row in own:
                 moved = row.to <= place < row.to + row.size and not (place == row.to and start == row.start)
-                if moved or row.start < place < row.start + row.length:
+                named = start == _OWNER and place == row.start
+                if moved or named or row.start < place < row.start + row.length:
                     yield finding(_CODE, row.where, f"was moved to +{row.to:#x}, and {by} leads to +{place:#x}")
 
 
-def _references(
-    module: ModuleFile, arch: Arch, decoded: Decoded, section: Section
-) -> Iterator[tuple[int, str, int | None]]:
-    """Places of a section that branches and relocations lead to: (offset, from where, offset of the branch)."""
-    for i in decoded(section).values():
+def _references(module: ModuleFile, arch: Arch, code: Code, section: Section) -> Iterator[tuple[int, str, int | None]]:
+    """Places of a section that branches and relocations lead to: (offset, from where, offset of the branch; _OWNER
+    where an entry of a special section is about the instruction there)."""
+    for i in code.instructions(section).values():
         bound = module.at(section.index, i.field_offset) is not None
         if not bound and i.target is not None and (i.is_branch or i.is_call):
             yield i.target, f"a branch at +{i.offset:#x}", i.offset
@@ -156,36 +157,39 @@ def _references(
         other = module.sections[index] if 0 < index < len(module.sections) else None
         if other is None or other.name in (MOVED, _UNWIND, _LOCKS) or not other.alloc:
             continue
+        spec = arch.special_of(other.name)
+        size = code.entry_size(other, spec)[0] if spec is not None else 0
         for offset, relocs in by_offset.items():
+            owner = _OWNER if spec is not None and (not size or offset % size == spec.owner) else None
             for reloc in relocs:
                 place = module.place_of(reloc)
                 bias = arch.reloc_size[reloc.type] if other.executable and reloc.type in arch.pc_relative else 0
                 if place is not None and place[0] is section:
-                    yield place[1] + bias, f"{other.name}+{offset:#x}", None
+                    yield place[1] + bias, f"{other.name}+{offset:#x}", owner
 
 
 def _check_unlisted(
-    module: ModuleFile, rows: list[Row], decoded: Decoded, loads: set[tuple[int, int]]
+    module: ModuleFile, arch: Arch, rows: list[Row], code: Code, loads: set[tuple[int, int]]
 ) -> Iterator[Finding]:
     """Every jump to code that loads a slot and comes back right behind the jump is listed."""
     known = {(row.section.index, row.start) for row in rows}
     for index in {index for index, _ in loads}:
         section = module.sections[index]
-        code = decoded(section)
-        for i in code.values():
+        found = code.instructions(section)
+        for i in found.values():
             jumps = i.is_branch and i.ends_flow and module.at(index, i.field_offset) is None
             if not jumps or i.target is None or (index, i.offset) in known:
                 continue
             at, seen, next_at = i.target, False, i.offset + i.length
             for _ in range(_LONGEST):
-                step = code.get(at)
+                step = found.get(at)
                 if step is None or step.ends_flow or step.is_branch or step.is_call:
                     break
                 seen = seen or any((index, field) in loads for field in range(at, at + step.length))
                 at += step.length
-            back = code[at].target if at in code and code[at].is_branch else None
+            back = found[at].target if at in found and found[at].is_branch else None
             gap = section.data[next_at:back] if back is not None and next_at <= back < next_at + _LONGEST else None
-            if seen and gap and not gap.strip(_TRAP):
+            if seen and gap and not gap.strip(arch.trap[:1]):
                 yield finding(
                     _CODE, f"{section.name}+{i.offset:#x}", f"was moved to +{i.target:#x}, and {MOVED} does not say so"
                 )

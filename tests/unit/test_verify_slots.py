@@ -81,7 +81,7 @@ class Slotted:
         module = read_module(write(self.out), "x.ko", 62)
         tables = read_tables(module)
         assert tables.faults == ()
-        return list(check_slots(module, tables, ARCH, Code(module, ARCH).instructions))
+        return list(check_slots(module, tables, ARCH, Code(module, ARCH)))
 
 
 def test_a_good_module_has_no_finding() -> None:
@@ -149,6 +149,11 @@ def pointed_to(m: Slotted) -> None:
     m.section(".rodata.table", A, bytes(8)).relocs.append(OutReloc(0, R_64, m.named, m.to + 1))
 
 
+def in_exception_table(m: Slotted) -> None:
+    table = m.section("__ex_table", A, bytes(12))
+    table.relocs += [OutReloc(0, R_PC32, m.named, LOCKED), OutReloc(4, R_PC32, m.named, TAKEN)]
+
+
 def unlisted(m: Slotted) -> None:
     m.moved.data.clear()
     m.moved.relocs.clear()
@@ -197,6 +202,7 @@ SPOILERS: list[tuple[Callable[[Slotted], object], str]] = [
     (entered_inside, "leads to +"),
     (entered_from_another, "leads to +"),
     (pointed_to, "leads to +"),
+    (in_exception_table, "and __ex_table+0x0 leads to +0x1"),
     (unlisted, "does not say so"),
     (another_function, "which is outside its function"),
     (put("states", lambda m: 4 * ORC_ENTRY, b"\x10"), "is not of its stack"),
