@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from kgbuild.elf.object import Object
 from tests.torture.machine import FLAGS, Image, Job, compile_c, link, run_jobs
 from tests.torture.patching import BadModule, Patch, Running, load, make_patch
 from tests.torture.program import FLAG, Program, flat, reference, shared
+from tests.torture.refactor import Home, Refactored
 
 SAME, UNCHANGED, REFUSED, WRONG, SKIPPED, HARNESS = "same", "unchanged", "refused", "WRONG", "skipped", "HARNESS"
 CALLS = 24
@@ -48,10 +49,17 @@ class Result:
     roles: list[str] = field(default_factory=list)
 
 
-def run_case(running: Running, after: Program, seed: int, sabotage: Callable[[Closure], None] | None = None) -> Result:
-    """Patch the running program into `after`, every other program with the back end kallsyms, and compare."""
+def run_case(
+    running: Running,
+    after: Program,
+    seed: int,
+    sabotage: Callable[[Closure], None] | None = None,
+    refactored: Refactored | None = None,
+) -> Result:
+    """Patch the running program into `after`, every other program with the back end kallsyms, and compare. With
+    `refactored` the patch is made of that; what it must do is still what `after` does."""
     backend = "kallsyms" if seed % 2 and sabotage is None else "klp"
-    patch = make_patch(running, after, sabotage, backend)
+    patch = make_patch(running, refactored.program if refactored is not None else after, sabotage, backend)
     if patch.refusals:
         return Result(REFUSED, patch.codes, [f"{r.code} {r}" for r in patch.refusals])
     fresh = link(running.folder, [patch.objects.get(n, o) for n, o in running.objects.items()], "fresh")
@@ -64,7 +72,7 @@ def run_case(running: Running, after: Program, seed: int, sabotage: Callable[[Cl
         return Result(WRONG, facts=[f"the kernel would not take the module: {error}"])
     entries = [n for n in after.entries() if n in running.image.symbols]
     first, then = calls(entries, f"{seed} first"), calls(entries, f"{seed} then")
-    resets, undecided = lost_state(running.program, after, patch)
+    resets, undecided = lost_state(running.program, after, patch, refactored.names if refactored is not None else {})
 
     def patched(before: list[tuple[str, int, int]]) -> Job:
         job = Job()
@@ -139,9 +147,9 @@ def _call(job: Job, image: Image, made: list[tuple[str, int, int]]) -> None:
 # -- state that is lost ------------------------------------------------------------------------------------------------
 
 
-def lost_state(before: Program, after: Program, patch: Patch) -> tuple[list[str], list[str]]:
+def lost_state(before: Program, after: Program, patch: Patch, names: Mapping[Home, str]) -> tuple[list[str], list[str]]:
     """(variables, by their name in the reference, that one of the objects does not have as state; names of which that
-    can't be told)."""
+    can't be told). `names` is what refactored variables are called in the patched object."""
     resets: list[str] = []
     undecided: list[str] = []
     for number, unit in enumerate(before.units):
@@ -156,8 +164,13 @@ def lost_state(before: Program, after: Program, patch: Patch) -> tuple[list[str]
             twin = theirs.get((function, name))
             if twin is None or v.const or not shared(v, twin):
                 continue
+            now = names.get((unit.name, function, name), name)
             wanted = [sum(n == name for _, n in side) for side in (mine, theirs)]
-            there = [_writable(obj, name) for obj in (patch.before[unit.name], patch.after[unit.name])]
+            there = [_writable(patch.before[unit.name], name), _writable(patch.after[unit.name], now)]
+            if now != name:
+                wanted[1] = 1
+            else:
+                wanted[1] -= sum(u == unit.name and n == name != new for (u, _, n), new in names.items())
             if there in (wanted, [0, 0]):
                 continue  # carried over, or of no consequence in either
             if wanted == [1, 1] or 0 in there:

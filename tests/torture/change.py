@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from tests.torture.generate import (
     MOST,
+    SECTIONS,
     TEXTS,
     Context,
     call,
@@ -251,12 +252,30 @@ def _move(program: Program, rng: random.Random) -> str | None:
     return f"{v.name}: moves to {to.name}"
 
 
+def _variable_goes(program: Program, rng: random.Random) -> str | None:
+    """A variable of a file goes, and so does every statement that names it."""
+    found = [
+        (u, v)
+        for u in program.units
+        for v in u.variables
+        if v.static and not any(v.name in w.init for w in u.variables)
+    ]
+    if not found:
+        return None
+    unit, v = rng.choice(found)
+    unit.variables.remove(v)
+    for f in unit.functions:
+        if not any(w.name == v.name for w in f.locals):
+            f.body = [s for s in f.body if not re.search(rf"\b{v.name}\b", s)]
+    return f"{v.name}: gone"
+
+
 def _section(program: Program, rng: random.Random) -> str | None:
     found = [v for u in program.units for v in u.variables if v.static and not v.const]
     if not found:
         return None
     v = rng.choice(found)
-    v.section = "" if v.section else ".data..read_mostly"
+    v.section = "" if v.section else rng.choice(SECTIONS)
     return f"{v.name}: in section {v.section or 'of its kind'}"
 
 
@@ -541,6 +560,7 @@ CHANGES: tuple[tuple[Change, float], ...] = (
     (_first_write, 4),
     (_last_write, 2),
     (_new_variable, 3),
+    (_variable_goes, 2),
     (_initial_value, 1),
     (_string, 3),
     (_switch_case, 2),

@@ -48,6 +48,7 @@ ATTRIBUTES = (
 )
 POOL = ("helper", "update", "check", "account", "reset_one")
 LOCALS = ("count", "last", "seen", "count", "level")
+SECTIONS = (".data..read_mostly", ".data..read_mostly", ".data..cacheline_aligned")
 TEXTS = ("ready", "late", "lost", "ready to go", "go", "state changed", "x", "not found")
 
 
@@ -208,6 +209,7 @@ def _array(ctx: Context) -> str | None:
     reads = (
         f"r += {v.name}[r & {n - 1}];",
         f"for (const u32 *q = {v.name}; q != {v.name} + {n}; q++)\n\t\tr = r * 3 + *q;",
+        f"for (const u32 *q = {v.name} + {n}; q != {v.name};)\n\t\tr = r * 5 + *--q;",
         f"r ^= {v.name}[{ctx.random.randrange(n)}];",
     )
     writes = (f"{v.name}[a & {n - 1}] += r & 7;", f"{{ u32 *q = &{v.name}[r & {n - 1}]; *q += 1; r += *q; }}")
@@ -261,6 +263,18 @@ def _switch(ctx: Context) -> str:
     what = rng.choice(("r = {};", "r += {};", "r = r * {};", "trace({}); r ^= {};"))
     cases = "".join(f"\n\tcase {i}: {what.format(v, v)} break;" for i, v in enumerate(values))
     return f"switch (r & {rng.choice((7, 15))}) {{{cases}\n\tdefault: r += 3;\n\t}}"
+
+
+def _labels(ctx: Context) -> str:
+    """Jumps through a table of addresses within the function."""
+    rng = ctx.random
+    first, second = (rng.choice(("r += {};", "r ^= {};", "trace(r + {});")).format(rng.randrange(200)) for _ in "ab")
+    kept = rng.choice(("static const void *const", "static const void *const", "static const void *"))
+    through = rng.choice(("goto *t[r % 3];", "goto *t[a & 1];"))
+    return (
+        f"{{ __label__ one, two, end;\n\t{kept} t[] = {{ &&one, &&two, &&end }};\n\t{through}\n"
+        f"\tone: {first} if (a & 8) goto end;\n\ttwo: {second}\n\tend: barrier(); }}"
+    )
 
 
 def _text(ctx: Context) -> str:
@@ -326,8 +340,9 @@ _MAKERS = (
     _place,
     _temporary,
     _literal,
+    _labels,
 )
-_WEIGHTS = (5, 10, 4, 5, 3, 3, 6, 3, 2, 1.5, 2, 2, 2, 1.5, 2, 0.7, 2, 1.5, 1.5, 2)
+_WEIGHTS = (5, 10, 4, 5, 3, 3, 6, 3, 2, 1.5, 2, 2, 2, 1.5, 2, 0.7, 2, 1.5, 1.5, 2, 0.6)
 
 
 # -- cost --------------------------------------------------------------------------------------------------------------
@@ -364,8 +379,8 @@ def _cost(body: list[str], known: dict[str, int], indirect: int, skip: str = "")
 
 def make_variable(rng: random.Random, name: str, kind: str, callbacks: list[str]) -> Variable:
     v = _make_variable(rng, name, kind, callbacks)
-    if not v.const and rng.random() < 0.12:
-        v.section = ".data..read_mostly"
+    if not v.const and rng.random() < 0.2:
+        v.section = rng.choice(SECTIONS)
     return v
 
 

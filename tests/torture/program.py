@@ -34,7 +34,8 @@ ARGUMENTS = {"entry": "a, b", "plain": "a, b", "wide": "a, b, c", "one": "a", "c
 @dataclass
 class Variable:
     """A variable. `kind` is u32, array (of u32), cfg, ops, hook (a function pointer), place (a pointer into an array)
-    or literal (a pointer to a cfg that has no name); `init` the numbers, or the names, it begins with."""
+    literal (a pointer to a cfg that has no name) or group (a structure without a name, of u32 members); `init` the
+    numbers, or the names, it begins with, of a group each with the member's name before it."""
 
     name: str
     kind: str
@@ -58,6 +59,10 @@ class Variable:
             return f"u32 *{const}{name}{where} = &{self.init[0]}[{self.init[1]}];"
         if self.kind == "literal":
             return f"struct cfg *{const}{name}{where} = &(struct cfg){{ {', '.join(self.init)} }};"
+        if self.kind == "group":
+            members = " ".join(f"u32 {i.split()[0]};" for i in self.init)
+            values = ", ".join(f".{i.replace(' ', ' = ')}" for i in self.init)
+            return f"struct {{ {members} }} {name}{where} = {{ {values} }};"
         return f"{const}struct {self.kind} {name}{where} = {{ {', '.join(self.init)} }};"
 
     def external(self) -> str:
@@ -226,7 +231,7 @@ class _Reference:
     ) -> None:
         for v in units[side].variables:
             heads.append(_external(v, names[v.name]))
-            data.append(_mapped(v.declare(plain=True), names))
+            data.append(mapped(v.declare(plain=True), names))
 
     def _functions(
         self,
@@ -285,7 +290,7 @@ class _Reference:
         if f.alias:
             target = names.get(f.alias, f.alias)
             return f"{f.head(attributes=False)}\n{{\n\treturn {target}({ARGUMENTS[f.kind]});\n}}\n"
-        return _mapped(f.text(plain=True), names).replace("__func__", f'"{f.name}"')
+        return mapped(f.text(plain=True), names).replace("__func__", f'"{f.name}"')
 
     def _overridden(self, side: int, f: Function) -> bool:
         return f.weak and any(g.name == f.name and not g.weak for _, g in self.sides[side].functions())
@@ -331,8 +336,8 @@ def _external(v: Variable, name: str) -> str:
     return re.sub(rf"(?<!\w){re.escape(v.name)}(?!\w)", name, v.external(), count=1)
 
 
-def _mapped(text: str, names: Mapping[str, str]) -> str:
-    """Text with names replaced, those in string literals and behind `.` or `->` aside."""
+def mapped(text: str, names: Mapping[str, str]) -> str:
+    """C text with names replaced, those in string literals and behind `.` or `->` aside."""
     parts = re.split(r'("(?:[^"\\]|\\.)*")', text)
     for i in range(0, len(parts), 2):
         parts[i] = re.sub(r"(?<![.>\w])[A-Za-z_]\w*", lambda m: names.get(m[0], m[0]), parts[i])

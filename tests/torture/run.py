@@ -31,6 +31,7 @@ from tests.torture.generate import generate
 from tests.torture.machine import rest, runner
 from tests.torture.patching import start
 from tests.torture.program import Program
+from tests.torture.refactor import Refactored, refactor
 from tests.torture.shrink import Pair, shrink
 
 CHANGES = 3  # of one program, so that it is compiled and linked once
@@ -73,12 +74,22 @@ def run_program(job: tuple[int, list[int]]) -> Outcome:
         outcome.clones = [c for c in CLONES if any(c in name for name in running.image.symbols)]
         for number in changes:
             after, said = change(running.program, seed * 10 + number)
+            refactored = refactoring(after, seed, number)
+            said += refactored.said if refactored is not None else []
             try:
-                result = run_case(running, after, seed)
+                result = run_case(running, after, seed, refactored=refactored)
             except Exception:
                 result = Result(HARNESS, facts=[traceback.format_exc()])
             outcome.results.append((number, said, result))
     return outcome
+
+
+def refactoring(after: Program, seed: int, number: int) -> Refactored | None:
+    """What is done to the variables of every third case besides; None where nothing is."""
+    if (seed + number) % 3:
+        return None
+    found = refactor(after, seed * 10 + number)
+    return found if found.said else None
 
 
 def fails_as(end: str) -> bool:
@@ -89,20 +100,21 @@ def minimise(seed: int, number: int) -> Pair:
     """The smallest pair of programs found in which the case ends as it does."""
     before = generate(seed)
     after, _ = change(before, seed * 10 + number)
-    wanted = run_pair((before, after), seed).end
+    wanted = run_pair((before, after), seed, number).end
 
     def fails(pair: Pair) -> bool:
         try:
-            return run_pair(pair, seed).end == wanted
+            return run_pair(pair, seed, number).end == wanted
         except Exception:
             return False
 
     return shrink((before, after), fails) if fails_as(wanted) or wanted == REFUSED else (before, after)
 
 
-def run_pair(pair: Pair, seed: int) -> Result:
+def run_pair(pair: Pair, seed: int, number: int) -> Result:
     with tempfile.TemporaryDirectory(prefix="kgbuild-torture-") as folder:
-        return run_case(start(Path(folder), pair[0]), pair[1], seed)
+        refactored = refactoring(pair[1], seed, number)
+        return run_case(start(Path(folder), pair[0]), pair[1], seed, refactored=refactored)
 
 
 def main() -> int:
@@ -138,16 +150,25 @@ def _one(case: str, smaller: bool, keep: Path | None) -> int:
         print(f"  {line}")
     pair = minimise(int(seed), int(number)) if smaller else _pair(int(seed), int(number))
     if keep is not None:
-        describe(*pair, keep)
+        _describe(pair, int(seed), int(number), keep)
         print(f"  written to {keep}")
     if smaller:
-        print(json.dumps({"lines": [_lines(p) for p in pair], "facts": run_pair(pair, int(seed)).facts}, indent=1))
+        print(
+            json.dumps(
+                {"lines": [_lines(p) for p in pair], "facts": run_pair(pair, int(seed), int(number)).facts}, indent=1
+            )
+        )
     return 1 if result.end in FAULTS else 0
 
 
 def _pair(seed: int, number: int) -> Pair:
     before = generate(seed)
     return before, change(before, seed * 10 + number)[0]
+
+
+def _describe(pair: Pair, seed: int, number: int, folder: Path) -> None:
+    refactored = refactoring(pair[1], seed, number)
+    describe(pair[0], refactored.program if refactored is not None else pair[1], folder)
 
 
 def _lines(program: Program) -> int:
@@ -163,7 +184,7 @@ def _tell(outcome: Outcome, keep: Path | None, verbose: bool) -> None:
             if result.end in FAULTS:
                 print(f"  again: python -m tests.torture.run --case {outcome.seed}:{number} --shrink --keep DIR")
         if result.end in FAULTS and keep is not None:
-            describe(*_pair(outcome.seed, number), keep / f"{outcome.seed}-{number}")
+            _describe(_pair(outcome.seed, number), outcome.seed, number, keep / f"{outcome.seed}-{number}")
 
 
 def _summary(outcomes: list[Outcome], seconds: float) -> int:
