@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One case: a program, a change, and whether the program that was patched does what a patched program does.
 
-Four runs of the same calls are held against each other, in pairs that must be equal whatever the change is:
+Six runs of the same calls are held against each other, in pairs that must be equal whatever the change is:
 
 - **cold**: the program is patched before its first call; nothing has happened, so all state is the initial one. It must
   do what the patched source does, freshly compiled.
 - **warm**: calls, then the patch, then more calls. It must do what the *reference* does: one program that holds both
   versions of all that changed, compiled without optimisation, and switches at that point. Variables of both are one.
+
+- **replaced**: as warm, then the same patch is loaded once more and replaces itself, and there are more calls. What is
+  new begins anew with it; the program's own state goes on.
 
 Two more runs guard the harness itself: the reference that is switched at once must do what the freshly compiled program
 does, or the generator has made something that C leaves undefined.
@@ -27,8 +30,8 @@ from pathlib import Path
 
 from kgbuild.analysis.closure import Closure
 from kgbuild.elf.consts import STT
-from kgbuild.elf.object import Object
-from tests.torture.machine import FLAGS, Image, Job, compile_c, link, run_jobs
+from kgbuild.elf.object import Object, Symbol
+from tests.torture.machine import FLAGS, PATCH, REPLACEMENT, Image, Job, compile_c, link, run_jobs
 from tests.torture.patching import BadModule, Patch, Running, load, make_patch
 from tests.torture.program import FLAG, Program, flat, reference, shared
 from tests.torture.refactor import Home, Refactored
@@ -67,24 +70,29 @@ def run_case(
     compile_c(running.folder, text, "reference.c", "reference.o", [f for f in FLAGS if f not in _TRACED] + ["-O0"])
     oracle = link(running.folder, [running.folder / "reference.o"], "reference")
     try:
-        loaded = load(patch.module, running.image, running.exports) if patch.module else None
+        loaded, again = (
+            load(patch.module, running.image, running.exports, base) if patch.module else None
+            for base in (PATCH, REPLACEMENT)
+        )
     except BadModule as error:
         return Result(WRONG, facts=[f"the kernel would not take the module: {error}"])
     entries = [n for n in after.entries() if n in running.image.symbols]
     first, then = calls(entries, f"{seed} first"), calls(entries, f"{seed} then")
     resets, undecided = lost_state(running.program, after, patch, refactored.names if refactored is not None else {})
 
-    def patched(before: list[tuple[str, int, int]]) -> Job:
+    def patched(before: list[tuple[str, int, int]], *, replaced: bool = False) -> Job:
         job = Job()
         job.load(running.image)
-        job.map(loaded.pieces if loaded else [])
+        for one in (loaded, again) if replaced else (loaded,):
+            job.map(one.pieces if one else [])
         _call(job, running.image, before)
-        for place, code in loaded.jumps if loaded else []:
-            job.write(place, code, code=True)
-        _call(job, running.image, then)
+        for one in (loaded, again) if replaced else (loaded,):
+            for place, code in one.jumps if one else []:
+                job.write(place, code, code=True)
+            _call(job, running.image, then)
         return job
 
-    def switched(before: list[tuple[str, int, int]]) -> Job:
+    def switched(before: list[tuple[str, int, int]], *, replaced: bool = False) -> Job:
         job = Job()
         job.load(oracle)
         _call(job, oracle, before)
@@ -92,21 +100,25 @@ def run_case(
         for symbol in (s for name in resets for s in oracle.symbols.get(name, ())):
             job.write(symbol.value, oracle.initial(symbol))
         _call(job, oracle, then)
+        if replaced:
+            for symbol in new_variables(oracle):
+                job.write(symbol.value, oracle.initial(symbol))
+            _call(job, oracle, then)
         return job
 
     compiled = Job()
     compiled.load(fresh)
     _call(compiled, fresh, then)
     jobs = [compiled, switched([]), patched([]), switched(first), patched(first)]
-    new, at_once, cold, turned, warm = run_jobs(jobs)
-    return _judge(patch, (new, at_once, cold, turned, warm), bool(undecided), bool(resets))
+    jobs += [switched(first, replaced=True), patched(first, replaced=True)]
+    return _judge(patch, run_jobs(jobs), bool(undecided), bool(resets))
 
 
 _TRACED = ("-pg", "-mfentry", "-mrecord-mcount", "-O2")
 
 
-def _judge(patch: Patch, runs: tuple[list[str], ...], undecided: bool, resets: bool) -> Result:
-    new, at_once, cold, turned, warm = runs
+def _judge(patch: Patch, runs: list[list[str]], undecided: bool, resets: bool) -> Result:
+    new, at_once, cold, turned, warm, turned_again, replaced = runs
     members = patch.closure.members.values() if patch.closure is not None else ()
     result = Result(SAME if patch.module else UNCHANGED, members=len(members))
     result.roles = sorted(
@@ -125,6 +137,9 @@ def _judge(patch: Patch, runs: tuple[list[str], ...], undecided: bool, resets: b
     if warm != turned and not undecided:
         result.end = WRONG
         result.facts.append("warm: " + _difference("patched", warm, "reference", turned))
+    elif replaced != turned_again and not undecided and not resets:
+        result.end = WRONG
+        result.facts.append("replaced: " + _difference("patched", replaced, "reference", turned_again))
     return result
 
 
@@ -142,6 +157,14 @@ def calls(entries: list[str], seed: str) -> list[tuple[str, int, int]]:
 def _call(job: Job, image: Image, made: list[tuple[str, int, int]]) -> None:
     for name, a, b in made:
         job.call(image.address(name), a, b)
+
+
+def new_variables(oracle: Image) -> list[Symbol]:
+    """The variables of a reference that only the patched program has: a patch that replaces another has its own."""
+    found = (s for symbols in oracle.symbols.values() for s in symbols)
+    return [
+        s for s in found if s.type == STT.OBJECT and s.name.endswith("__1") and oracle.obj.sections[s.shndx].writable
+    ]
 
 
 # -- state that is lost ------------------------------------------------------------------------------------------------

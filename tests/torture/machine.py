@@ -22,6 +22,7 @@ from tests.toolchain import CC, KERNEL_FLAGS, SPLIT_FLAGS, run, scratch
 HERE = Path(__file__).resolve().parent
 BASE = 0x10000000
 PATCH = 0x18000000
+REPLACEMENT = 0x19000000
 PAGE = 4096
 # What the builder adds beside sections (kgbuild/host/compile.py), and what the kernel's own flags have.
 FLAGS = (

@@ -226,19 +226,19 @@ class Loaded:
     jumps: list[tuple[int, bytes]]
 
 
-def load(module: bytes, image: Image, exports: Mapping[str, Export]) -> Loaded:
-    """Lay out, relocate and enable a module. Raises BadModule."""
-    return _Loader(read(module), image, exports).run()
+def load(module: bytes, image: Image, exports: Mapping[str, Export], base: int = PATCH) -> Loaded:
+    """Lay out, relocate and enable a module, with its first byte at `base`. Raises BadModule."""
+    return _Loader(read(module), image, exports, base).run()
 
 
 class _Loader:
-    def __init__(self, obj: Object, image: Image, exports: Mapping[str, Export]) -> None:
-        self.obj, self.image, self.exports = obj, image, exports
+    def __init__(self, obj: Object, image: Image, exports: Mapping[str, Export], base: int) -> None:
+        self.obj, self.image, self.exports, self.base = obj, image, exports, base
         self.address: dict[int, int] = {}
         self.data: dict[int, bytearray] = {}
 
     def run(self) -> Loaded:
-        at = PATCH
+        at = self.base
         loaded = [s for s in self.obj.sections if s.flags & SHF.ALLOC and s.type != SHT.RELA]
         for group in (
             [s for s in loaded if s.executable],
