@@ -26,6 +26,7 @@ from kgbuild.analysis.closed import (
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
 from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.endbr import note_thunks
+from kgbuild.analysis.loose import may_mean, same_surroundings
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import EXACT, names_at
@@ -323,7 +324,7 @@ class _Closer(Redirects):
         elif target.kind == FUNCTION:
             self._bind_function(number, unit, source, target, ref)
         else:
-            self._bind_data(number, unit, source, target)
+            self._bind_data(number, unit, source, target, ref)
 
     def _carry_anonymous(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
         view = unit.changes.patched
@@ -492,25 +493,25 @@ class _Closer(Redirects):
             fact = f"takes the address of {target.name}, whose place is not proven"
             self._refuse("K13-ambiguous", unit, source.name or target.name, fact)
 
-    def _may_be_an_end(self, unit: UnitResult, source: Atom, target: Atom) -> bool:
-        """Refuse where a reference to a new variable may mean the end of the array before it.
-
-        The assembler writes local references as section plus offset, and `array + N` is then what a variable behind
-        the array is. With that variable carried along, a loop over the kernel's array would never end.
-        """
-        view = unit.changes.patched
-        before = view.just_before(target)
-        if before is None or target.bind != STB.LOCAL or before.kind != DATA or before.size <= 8:
+    def _is_loose(self, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> bool:
+        """Refuse a reference by section and offset that may mean several variables, unless all of them lie in the
+        kernel as they lie in the patched object: then every meaning is the same address."""
+        c = unit.changes.correlation
+        if not ref.loose or is_stateless(c.patched, target):
             return False
-        if is_stateless(view, before) or not any(r.atom == before.id for r in view.refs(source)):
+        if any(same_surroundings(c, c.original.atoms[o], target) for o in c.to_original.get(target.id, ())):
             return False
-        fact = f"a reference may mean the new variable {target.name} or the end of {before.name} before it"
-        self._refuse("K13-ambiguous", unit, source.name, fact, view.section_name(target))
+        if not any(n is not None and not is_stateless(c.patched, n) for n in c.patched.neighbours(target)):
+            return False
+        fact = f"+{ref.offset:#x}: {may_mean(c.patched, target)}"
+        self._refuse("K13-ambiguous", unit, source.name, fact, c.patched.section_name(target))
         return True
 
-    def _bind_data(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
+    def _bind_data(self, number: int, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
         changes = unit.changes
         key = (number, target.id)
+        if self._is_loose(unit, source, target, ref):
+            return
         if is_init(changes.patched, target):
             section = changes.patched.section_name(target)
             self._refuse("K6-init-memory", unit, source.name, f"refers to {target.name} in {section}", section)
@@ -532,8 +533,6 @@ class _Closer(Redirects):
                 self._refuse(
                     "K2-special", unit, source.name, f"uses {target.name}, to be filled by resolve_btfids", section
                 )
-                return
-            if self._may_be_an_end(unit, source, target):
                 return
             self._add(number, target, "data", f"new variable used by {source.name}")
             return

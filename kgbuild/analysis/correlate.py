@@ -235,6 +235,8 @@ def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) ->
                 continue
             alike = list(zip(left, right, strict=True)) + of_entries
             for a, b in alike:
+                if a.loose or b.loose:
+                    continue
                 group = group_of.get((0, a.atom))
                 if (
                     group is not None
