@@ -26,7 +26,9 @@ from kgbuild.analysis.closed import (
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
 from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.endbr import note_thunks
-from kgbuild.analysis.loose import may_mean, same_surroundings
+from kgbuild.analysis.label_checks import check_labels
+from kgbuild.analysis.labels import Tables
+from kgbuild.analysis.loose import may_be_array, may_mean, same_surroundings
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import EXACT, names_at
@@ -133,6 +135,7 @@ class _Closer(Redirects):
             self._check_clones(number, unit)
         self._check_allowed()
         self._check_tables()
+        self.c.refusals += check_labels(self.c, self._labels)
         if self.world.tracked:
             note_thunks(self.c, self.world)
         self._note_debug()
@@ -302,6 +305,8 @@ class _Closer(Redirects):
             self._refuse("K11-reloc", unit, source.name, f"+{ref.offset:#x}: {what} can't be carried")
         if target.name == THIS_MODULE and view.section_name(source) == PARAMETERS:
             return  # a parameter is the patch module's own
+        if ref.loose and target.kind == DATA and self._is_loose(unit, source, target, ref):
+            return
         if key in self.c.members:
             if self.c.members[key].role == "carried":
                 self._check_no_pointer(unit, source, target, ref)
@@ -324,7 +329,7 @@ class _Closer(Redirects):
         elif target.kind == FUNCTION:
             self._bind_function(number, unit, source, target, ref)
         else:
-            self._bind_data(number, unit, source, target, ref)
+            self._bind_data(number, unit, source, target)
 
     def _carry_anonymous(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
         view = unit.changes.patched
@@ -493,31 +498,36 @@ class _Closer(Redirects):
             fact = f"takes the address of {target.name}, whose place is not proven"
             self._refuse("K13-ambiguous", unit, source.name or target.name, fact)
 
+    def _labels(self, number: int) -> Tables:
+        if number not in self.labels:
+            self.labels[number] = Tables(self.c.units[number].changes.patched)
+        return self.labels[number]
+
     def _is_loose(self, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> bool:
         """Refuse a reference by section and offset that may mean several variables, unless all of them lie in the
         kernel as they lie in the patched object: then every meaning is the same address."""
         c = unit.changes.correlation
-        if not ref.loose or is_stateless(c.patched, target):
-            return False
         if any(same_surroundings(c, c.original.atoms[o], target) for o in c.to_original.get(target.id, ())):
             return False
-        if not any(n is not None and not is_stateless(c.patched, n) for n in c.patched.neighbours(target)):
+        if not any(n is not None and may_be_array(c.patched, n) for n in c.patched.neighbours(target)):
             return False
         fact = f"+{ref.offset:#x}: {may_mean(c.patched, target)}"
         self._refuse("K13-ambiguous", unit, source.name, fact, c.patched.section_name(target))
         return True
 
-    def _bind_data(self, number: int, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
+    def _bind_data(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
         changes = unit.changes
         key = (number, target.id)
-        if self._is_loose(unit, source, target, ref):
-            return
         if is_init(changes.patched, target):
             section = changes.patched.section_name(target)
             self._refuse("K6-init-memory", unit, source.name, f"refers to {target.name} in {section}", section)
             return
         if is_anonymous(changes.patched, target):
             self._add(number, target, "data", f"constant data read by {source.name}")
+            return
+        tables = self._labels(number)
+        if tables.leads_into(target, source) and tables.is_own_constant(target):
+            self._add(number, target, "data", f"holds addresses inside {', '.join(sorted(tables.inside[target.id]))}")
             return
         originals = changes.correlation.to_original.get(target.id, ())
         if not originals:

@@ -59,7 +59,7 @@ class Comparer:
         self.noise: set[Noise] = set()
         same, found = same_at_first_sight(self.o, self.p)
         self.noise |= found
-        self._memo: dict[tuple[int, int], Reason | None] = dict.fromkeys(same)
+        self._memo: dict[tuple[int, int], Reason | None] = dict.fromkeys(s for s in same if s[1] not in self.c.doubtful)
         self._active: set[tuple[int, int]] = set()
         self._assumed = False
         self._rules: set[str] = set()
@@ -133,6 +133,8 @@ class Comparer:
         old, new = self.o.atoms[a.atom], self.p.atoms[b.atom]
         if (a.loose or b.loose) and self.c.paired(old.id, new.id) and a.delta == b.delta:
             return Reason("ambiguous", a.offset, may_mean(self.p, new))
+        if new.id in self.c.tables:
+            return Reason("reference", a.offset, f"{new.name} holds other places in functions")
         return Reason("reference", a.offset, f"{self._show(self.o, old, a)} -> {self._show(self.p, new, b)}")
 
     def _show(self, view: View, atom: Atom, ref: Ref) -> str:

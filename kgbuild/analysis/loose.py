@@ -13,28 +13,36 @@ from __future__ import annotations
 from kgbuild.analysis.correlate import Correlation, is_stateless
 from kgbuild.special.view import Atom, View
 
+_SCALAR = 4  # bytes; int
+
 
 def same_surroundings(c: Correlation, x: Atom, y: Atom) -> bool:
     """Whether the variables beside x of the original and y of the patched object are the same ones at the same
-    distances. Once-flags and their like are no arrays, and don't count."""
+    distances. What is no array does not count."""
     ours, theirs = (_distances(view, atom) for view, atom in ((c.original, x), (c.patched, y)))
     return all(
-        a is None and b is None or a is not None and b is not None and a[1] == b[1] and c.paired(a[0], b[0])
+        a is b or (a is not None and b is not None and a[1] == b[1] and c.paired(a[0], b[0]))
         for a, b in zip(ours, theirs, strict=True)
     )
+
+
+def may_be_array(view: View, atom: Atom) -> bool:
+    """Whether code may have a pointer behind a variable's end, or before its start: not of a once-flag and its like,
+    nor of what is as small as one number."""
+    return atom.size > _SCALAR and not is_stateless(view, atom)
 
 
 def _distances(view: View, atom: Atom) -> list[tuple[int, int] | None]:
     """The neighbours of a variable as (atom, distance in bytes), None where there is none that matters."""
     return [
-        (other.id, other.offset - atom.offset) if other is not None and not is_stateless(view, other) else None
+        (other.id, other.offset - atom.offset) if other is not None and may_be_array(view, other) else None
         for other in view.neighbours(atom)
     ]
 
 
 def may_mean(view: View, atom: Atom) -> str:
     """What a reference to a variable may mean besides, in words."""
-    before, behind = view.neighbours(atom)
+    before, behind = (n if n is not None and may_be_array(view, n) else None for n in view.neighbours(atom))
     others = [f"the end of {before.name}"] if before is not None else []
     others += [f"a place before {behind.name}"] if behind is not None else []
     section = view.section_name(atom)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SlotCode, SpecialSection
+from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SlotCode, SpecialSection, Stores
 from kgbuild.arch.x86_64_slots import JUMP_SIZE, check_moved, depths, is_load, jump, through_slots, unwind_below
 from kgbuild.arch.x86_64_stable import stable_instructions
 
@@ -101,6 +101,22 @@ def argument_loads(code: bytes) -> list[ArgumentLoad]:
             continue
         out.append(ArgumentLoad(i.ip, which, i.ip + at, size, i.mnemonic == Mnemonic.MOV))
     return out
+
+
+def stores(code: bytes) -> Stores:
+    """Every `mov $immediate` to memory that is not addressed by the stack pointer (nor by the frame pointer where the
+    code sets one up), and whether there is an indirect jump."""
+    from iced_x86 import Decoder, FlowControl, Mnemonic, OpKind, Register
+
+    stack = {Register.RSP} | ({Register.RBP} if b"\x48\x89\xe5" in code[:32] else set())
+    decoder, found, jumps = Decoder(64, code), set(), False
+    for i in decoder:
+        jumps = jumps or i.flow_control == FlowControl.INDIRECT_BRANCH
+        if i.mnemonic == Mnemonic.MOV and i.op0_kind == OpKind.MEMORY and i.memory_base not in stack:
+            constants = decoder.get_constant_offsets(i)
+            if constants.has_immediate:
+                found.add(i.ip + constants.immediate_offset)
+    return Stores(frozenset(found), jumps)
 
 
 # What no displacement or immediate of real code is taken for: stands in a field while its instruction is formatted.
@@ -247,12 +263,14 @@ ARCH = Arch(
     decode=decode,
     boundaries=boundaries,
     argument_loads=argument_loads,
+    stores=stores,
     format=format_code,
     stable=stable_instructions,
     is_branch_field=is_branch_field,
     slot_code=SlotCode(through_slots, jump, JUMP_SIZE, unwind_below, check_moved, is_load, depths),
     # four pointers, then lineno:18 and flags (include/linux/dynamic_debug.h, 3.x to 6.12)
     debug_line=(32, 0x3FFFF),
+    indirect_thunks=("__x86_indirect_thunk_", "__x86_indirect_jump_thunk_"),
     # endbr64; jmp
     thunk=bytes.fromhex("f30f1efa e900000000"),
     # 16 bytes of padding, which call depth tracking may fill (arch/x86/kernel/callthunks.c), then jmp; int3 behind it

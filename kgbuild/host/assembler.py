@@ -8,14 +8,18 @@ one such case is a symbol of type STT_GNU_IFUNC (S_FORCE_RELOC in gas/symbols.c)
 `.type NAME, @object` is read as that type, and the symbol table is put right in the finished object
 (`restore_types`). No byte of code or data depends on either.
 
-This file is also the program that gcc runs instead of its assembler (`make_assembler`): it uses nothing but the standard
-library, and as little as possible of that, because it starts with every compile.
+This file is also the program that gcc runs instead of its assembler (`make_assembler`): it uses nothing but the
+standard library, and as little as possible of that, because it starts with every compile.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+
+TYPE_CHECKING = False  # importing typing takes longer than the rest of the program
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PLAIN, _KEPT = b", @object\n", b", @gnu_indirect_function\n"
 # gcc puts text of asm statements between these; what is written by hand may need the symbol as it is
@@ -25,17 +29,17 @@ _CHUNK = 1 << 18
 _OSABI, _SYMTAB, _OBJECT, _IFUNC = 7, 2, 1, 10
 
 
-def make_assembler(folder: str, real: str) -> list[str]:
+def make_assembler(folder: Path, real: str) -> list[str]:
     """Put a program `as` into a new folder that runs this file in front of gcc's own assembler, `real` (what
-    -print-prog-name=as says). Returns the option by which gcc takes it."""
-    from shlex import quote  # the program itself has no time for it
+    -print-prog-name=as says). Returns the option by which gcc, with -pipe, takes it."""
+    from shlex import quote
 
-    os.makedirs(folder, exist_ok=True)
-    words = " ".join(map(quote, [sys.executable, "-I", "-S", "-E", os.path.abspath(__file__), real]))
-    program = os.path.join(folder, "as")
-    with open(program, "w") as file:
-        file.write(f'#!/bin/sh\nexec {words} "$@"\n')
-    os.chmod(program, 0o755)
+    folder.mkdir(parents=True, exist_ok=True)
+    own = sys.modules[__name__].__file__ or ""
+    words = " ".join(map(quote, [sys.executable, "-I", "-S", "-E", own, real]))
+    program = folder / "as"
+    program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    program.chmod(0o755)
     return [f"-B{folder}/"]
 
 
@@ -46,11 +50,12 @@ def convert(text: bytes, inside: bool) -> tuple[bytes, bool]:
     for number, piece in enumerate(text.split(_APP)):
         if number:
             out.append(_APP)
+        plain = piece
         if number or inside:
-            written, end, piece = piece.partition(_NO_APP)
+            written, end, plain = piece.partition(_NO_APP)
             out += (written, end)
             inside = not end
-        out.append(piece.replace(_PLAIN, _KEPT))
+        out.append(plain.replace(_PLAIN, _KEPT))
     return b"".join(out), inside
 
 
@@ -95,10 +100,10 @@ def main(argv: list[str]) -> int:
     if status == 0:
         _write(2, os.pread(said, 1 << 20, 0))
         return 0
-    text = os.memfd_create("text")
-    _write(text, b"".join(whole))
-    os.lseek(text, 0, os.SEEK_SET)
-    child = os.posix_spawnp(argv[0], argv, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, text, 0)])
+    again = os.memfd_create("text")
+    _write(again, b"".join(whole))
+    os.lseek(again, 0, os.SEEK_SET)
+    child = os.posix_spawnp(argv[0], argv, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, again, 0)])
     return abs(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 

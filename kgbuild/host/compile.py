@@ -168,7 +168,7 @@ def _assembler(kernel: Kernel, scratch: Path) -> list[str]:
     """The option for an assembler that keeps names; clang assembles by itself."""
     if "clang" in kernel.compiler:
         return []
-    return make_assembler(str(scratch / "bin"), run([kernel.cc, "-print-prog-name=as"]).stdout.strip())
+    return make_assembler(scratch / "bin", run([kernel.cc, "-print-prog-name=as"]).stdout.strip())
 
 
 def _clones_file(out: Path) -> Path:

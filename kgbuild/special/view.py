@@ -239,6 +239,10 @@ class View:
         return before if before is not None and before.offset + before.size == atom.offset else None
 
     @cached_property
+    def _kinds(self) -> bytes:
+        return self.obj.columns.kinds
+
+    @cached_property
     def _several(self) -> frozenset[int]:
         """The sections that hold several named variables."""
         return frozenset(
@@ -381,7 +385,7 @@ class View:
         section = self.obj.sections[atom.section]
         code = section.executable
         out = []
-        shndx, kinds = self.obj.columns.shndx, self.obj.columns.kinds
+        shndx, kinds = self.obj.columns.shndx, self._kinds
         starts: list[int] | None = None
         for offset, kind, sym, addend in self.relocs_in(atom.section, atom.offset, atom.offset + atom.size):
             if kind == self.arch.none_reloc:
