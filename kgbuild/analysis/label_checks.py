@@ -38,14 +38,17 @@ def _check_data(closure: Closure, number: int, unit: UnitResult, mine: list[Atom
             continue
         if (number, i) in closure.members:
             start = next((r for r in view.refs(atom) if _is_start(view, r.atom, r.delta, names)), None)
-            if others := tables.others(atom):
+            keeper = next((a for a in mine if _given(view, a, i) is not None), None)
+            if keeper is not None:
+                yield _refusal(unit, atom, f"holds addresses inside {functions}, and {keeper.name} hands it out")
+            elif others := tables.others(atom):
                 yield _refusal(
                     unit, atom, f"holds addresses inside {functions}, and is used by {', '.join(others)} too"
                 )
             elif start is not None and i in tables.labels:
                 fact = f"+{start.offset:#x}: may mean {functions} or a label at its start"
                 yield _refusal(unit, atom, fact)
-        elif unit.changes.correlation.to_original.get(i):
+        else:
             why = _why_not(tables, atom)
             fact = (
                 f"holds addresses inside {functions}, which is replaced or copied, and can't be copied with it: {why}"
@@ -87,13 +90,25 @@ def _check_stores(unit: UnitResult, mine: list[Atom]) -> Iterator[Refusal]:
                 break
 
 
-def _stored(view: View, atom: Atom) -> int | None:
-    """Where a function stores an address inside itself outside its stack, if it has an indirect jump too."""
-    own = [r for r in view.refs(atom) if view.atoms[r.atom].id == atom.id and r.delta and not r.synthetic]
-    if not own:
+def _given(view: View, atom: Atom, table: int) -> int | None:
+    """Where a function lets the address of a table out, to memory, to its caller or to what it calls."""
+    fields = frozenset(r.offset for r in view.refs(atom) if r.atom == table)
+    if not fields:
         return None
-    stores = view.arch.stores(view.content(atom))
-    found = next((r.offset for r in own if r.offset in stores.immediates), None)
-    thunks = {r.offset for r in view.refs(atom) if view.atoms[r.atom].name.startswith(view.arch.indirect_thunks)}
-    jumps = stores.indirect_jump or any(i.field_offset in thunks and i.ends_flow for i in view.instructions(atom))
-    return found if jumps else None
+    found = view.arch.handed_out(view.content(atom), fields)
+    return min(found.kept | found.passed, default=None)
+
+
+def _stored(view: View, atom: Atom) -> int | None:
+    """Where a function stores an address inside itself, if it has an indirect jump too. Addresses that are passed to
+    what it calls are of no harm: they say where the call comes from (_THIS_IP_)."""
+    refs = view.refs(atom)
+    fields = frozenset(r.offset for r in refs if r.atom == atom.id and r.delta and not r.synthetic)
+    if not fields:
+        return None
+    found = view.arch.handed_out(view.content(atom), fields)
+    if not found.kept or found.jumps:
+        return min(found.kept, default=None)
+    thunks = {r.offset for r in refs if view.atoms[r.atom].name.startswith(view.arch.indirect_thunks)}
+    jumps = any(i.field_offset in thunks and i.ends_flow for i in view.instructions(atom))
+    return min(found.kept) if jumps else None

@@ -75,12 +75,14 @@ class ArgumentLoad(NamedTuple):
     immediate: bool
 
 
-class Stores(NamedTuple):
-    """Of some code, the offsets of immediates that it stores to memory other than its stack, and whether it jumps to
-    where a register or memory says."""
+class HandedOut(NamedTuple):
+    """What code does with addresses that are in some of its fields, by the fields' offsets: those that it stores to
+    memory other than its stack or returns, and those that are in a register of an argument at a call. `jumps` says
+    whether the code jumps to where a register or memory says."""
 
-    immediates: frozenset[int]
-    indirect_jump: bool
+    kept: frozenset[int]
+    passed: frozenset[int]
+    jumps: bool
 
 
 class Formatted(NamedTuple):
@@ -178,7 +180,7 @@ class Arch:
     decode: Callable[[bytes], list[Instruction]] = field(repr=False)
     boundaries: Callable[[bytes], list[int]] = field(repr=False)
     argument_loads: Callable[[bytes], list[ArgumentLoad]] = field(repr=False)
-    stores: Callable[[bytes], Stores] = field(repr=False)
+    handed_out: Callable[[bytes, frozenset[int]], HandedOut] = field(repr=False)
     format: Callable[[bytes, Mapping[int, str]], list[Formatted]] = field(repr=False)
     stable: Callable[[bytes], list[tuple[int, int]]] = field(repr=False)
     is_branch_field: Callable[[bytes, int], bool] = field(repr=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SlotCode, SpecialSection, Stores
+from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SlotCode, SpecialSection
+from kgbuild.arch.x86_64_flow import handed_out
 from kgbuild.arch.x86_64_slots import JUMP_SIZE, check_moved, depths, is_load, jump, through_slots, unwind_below
 from kgbuild.arch.x86_64_stable import stable_instructions
 
@@ -101,22 +102,6 @@ def argument_loads(code: bytes) -> list[ArgumentLoad]:
             continue
         out.append(ArgumentLoad(i.ip, which, i.ip + at, size, i.mnemonic == Mnemonic.MOV))
     return out
-
-
-def stores(code: bytes) -> Stores:
-    """Every `mov $immediate` to memory that is not addressed by the stack pointer (nor by the frame pointer where the
-    code sets one up), and whether there is an indirect jump."""
-    from iced_x86 import Decoder, FlowControl, Mnemonic, OpKind, Register
-
-    stack = {Register.RSP} | ({Register.RBP} if b"\x48\x89\xe5" in code[:32] else set())
-    decoder, found, jumps = Decoder(64, code), set(), False
-    for i in decoder:
-        jumps = jumps or i.flow_control == FlowControl.INDIRECT_BRANCH
-        if i.mnemonic == Mnemonic.MOV and i.op0_kind == OpKind.MEMORY and i.memory_base not in stack:
-            constants = decoder.get_constant_offsets(i)
-            if constants.has_immediate:
-                found.add(i.ip + constants.immediate_offset)
-    return Stores(frozenset(found), jumps)
 
 
 # What no displacement or immediate of real code is taken for: stands in a field while its instruction is formatted.
@@ -263,7 +248,7 @@ ARCH = Arch(
     decode=decode,
     boundaries=boundaries,
     argument_loads=argument_loads,
-    stores=stores,
+    handed_out=handed_out,
     format=format_code,
     stable=stable_instructions,
     is_branch_field=is_branch_field,
