@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kgbuild.arch.base import HandedOut
 
 if TYPE_CHECKING:
-    from iced_x86 import Instruction, Register
+    from iced_x86 import Instruction
 
 _ARGUMENTS = ("RDI", "RSI", "RDX", "RCX", "R8", "R9")
 _SAVED = ("RBX", "RBP", "R12", "R13", "R14", "R15")
@@ -59,11 +59,11 @@ class _Flow:
             frozenset(kept), frozenset(passed), any(i.flow_control == FlowControl.INDIRECT_BRANCH for i in self.code)
         )
 
-    def _follow(self, start: int, register: Register) -> Iterator[str]:
+    def _follow(self, start: int, register: int) -> Iterator[str]:
         """What is done with a register that an instruction has written: "kept", "passed"."""
         from iced_x86 import FlowControl, Mnemonic, OpKind, Register, RegisterExt
 
-        todo, seen = [(start + 1, RegisterExt.full_register(register))], set()
+        todo, seen = [(start + 1, RegisterExt.full_register(register))], set()  # type: ignore[arg-type]
         while todo:
             number, holder = todo.pop()
             if number >= len(self.code) or (number, holder) in seen:
@@ -95,7 +95,7 @@ class _Flow:
             if not self._writes(i, holder):
                 todo.append((number + 1, holder))
 
-    def _writes(self, instruction: Instruction, register: Register) -> bool:
+    def _writes(self, instruction: Instruction, register: int) -> bool:
         from iced_x86 import OpAccess, RegisterExt
 
         writes = (OpAccess.WRITE, OpAccess.READ_WRITE)
