@@ -24,6 +24,8 @@ struct seq_file;
 #define __init
 #define __exit
 #define __sched
+#define __read_mostly
+#define barrier()		__asm__ volatile("" ::: "memory")
 #define likely(x)		(x)
 #define unlikely(x)		(x)
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
