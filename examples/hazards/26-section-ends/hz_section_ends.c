@@ -21,9 +21,9 @@ static noinline int sum(void)
 static noinline int other(int x)
 {
 	first[x & 7] = 10 + (x & 7);
-	second[x & 1] = 1000;
-	third[x & 1] = 6;
-	return second[x & 1] + third[x & 1];
+	second[x & 1] = x + 997;
+	third[x & 1] = x + 3;
+	return second[~x & 1] + third[~x & 1];
 }
 
 static int lab_show(struct seq_file *m, void *unused)

@@ -8,7 +8,7 @@ static const unsigned char program[] = { 0, 1, 0, 2 };
 /* a program of three operations: add, multiply, end */
 static noinline int run(const unsigned char *p, int x)
 {
-	static const void *const table[] = { &&add, &&multiply, &&end };
+	static const void *const table[] __annotate_jump_table = { &&add, &&multiply, &&end };
 
 	goto *table[*p++];
 add:

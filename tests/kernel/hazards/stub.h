@@ -25,6 +25,7 @@ struct seq_file;
 #define __exit
 #define __sched
 #define __read_mostly
+#define __annotate_jump_table
 #define barrier()		__asm__ volatile("" ::: "memory")
 #define likely(x)		(x)
 #define unlikely(x)		(x)
