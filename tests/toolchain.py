@@ -81,14 +81,14 @@ def assembler(compiler: str) -> tuple[str, ...]:
     return ("-pipe", *make_assembler(scratch() / "bin", run(CC, "-print-prog-name=as").strip()))
 
 
-def compile_text(text: str, *flags: str, name: str = "unit.c") -> bytes:
+def compile_text(text: str, *flags: str, name: str = "unit.c", compiler: str = CC) -> bytes:
     """The object of a C text; its file is called `name`."""
     folder = scratch() / hashlib.sha256(text.encode()).hexdigest()[:16]
     folder.mkdir(exist_ok=True)
     path = folder / name
     if not path.exists():
         path.write_text(text)
-    return compile_file(path, *flags)
+    return compile_file(path, *flags, compiler=compiler)
 
 
 def pair_flags(flags: Iterable[str] = (), *, split: bool = True, compiler: str = CC) -> tuple[str, ...]:
