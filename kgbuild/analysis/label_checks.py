@@ -92,10 +92,11 @@ def _check_stores(unit: UnitResult, mine: list[Atom]) -> Iterator[Refusal]:
 
 def _given(view: View, atom: Atom, table: int) -> int | None:
     """Where a function lets the address of a table out, to memory, to its caller or to what it calls."""
-    fields = frozenset(r.offset for r in view.refs(atom) if r.atom == table)
+    refs = view.refs(atom)
+    fields = frozenset(r.offset for r in refs if r.atom == table)
     if not fields:
         return None
-    found = view.arch.handed_out(view.content(atom), fields)
+    found = view.arch.handed_out(view.content(atom), fields, frozenset(r.offset for r in refs))
     return min(found.kept | found.passed, default=None)
 
 
@@ -106,7 +107,7 @@ def _stored(view: View, atom: Atom) -> int | None:
     fields = frozenset(r.offset for r in refs if r.atom == atom.id and r.delta and not r.synthetic)
     if not fields:
         return None
-    found = view.arch.handed_out(view.content(atom), fields)
+    found = view.arch.handed_out(view.content(atom), fields, frozenset(r.offset for r in refs))
     if not found.kept or found.jumps:
         return min(found.kept, default=None)
     thunks = {r.offset for r in refs if view.atoms[r.atom].name.startswith(view.arch.indirect_thunks)}

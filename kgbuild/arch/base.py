@@ -180,7 +180,7 @@ class Arch:
     decode: Callable[[bytes], list[Instruction]] = field(repr=False)
     boundaries: Callable[[bytes], list[int]] = field(repr=False)
     argument_loads: Callable[[bytes], list[ArgumentLoad]] = field(repr=False)
-    handed_out: Callable[[bytes, frozenset[int]], HandedOut] = field(repr=False)
+    handed_out: Callable[[bytes, frozenset[int], frozenset[int]], HandedOut] = field(repr=False)
     format: Callable[[bytes, Mapping[int, str]], list[Formatted]] = field(repr=False)
     stable: Callable[[bytes], list[tuple[int, int]]] = field(repr=False)
     is_branch_field: Callable[[bytes, int], bool] = field(repr=False)

@@ -15,19 +15,22 @@ _ARGUMENTS = ("RDI", "RSI", "RDX", "RCX", "R8", "R9")
 _SAVED = ("RBX", "RBP", "R12", "R13", "R14", "R15")
 
 
-def handed_out(code: bytes, fields: frozenset[int]) -> HandedOut:
-    """What becomes of the addresses in some fields of `code`: immediates, and displacements of `lea`.
+def handed_out(code: bytes, fields: frozenset[int], linked: frozenset[int]) -> HandedOut:
+    """What becomes of the addresses in some fields of `code`: immediates, and displacements of `lea`. `linked` are all
+    fields with relocations: a branch with one leaves the code.
 
     An address in a register is followed along every way through the code until the register is written. Copies of the
-    register are followed; what is computed from it is not.
+    register are followed; what is computed from it is not. A register that was used to reach memory is no argument or
+    result any more: it is left over.
     """
-    return _Flow(code).run(fields)
+    return _Flow(code, linked).run(fields)
 
 
 class _Flow:
-    def __init__(self, code: bytes) -> None:
+    def __init__(self, code: bytes, linked: frozenset[int]) -> None:
         from iced_x86 import Decoder, InstructionInfoFactory, Register
 
+        self.linked = linked
         self.decoder = Decoder(64, code)
         self.code = list(self.decoder)
         self.place = {i.ip: number for number, i in enumerate(self.code)}
@@ -63,37 +66,42 @@ class _Flow:
         """What is done with a register that an instruction has written: "kept", "passed"."""
         from iced_x86 import FlowControl, Mnemonic, OpKind, Register, RegisterExt
 
-        todo, seen = [(start + 1, RegisterExt.full_register(register))], set()  # type: ignore[arg-type]
+        todo = [(start + 1, RegisterExt.full_register(register), False)]  # type: ignore[arg-type]
+        seen = set()
         while todo:
-            number, holder = todo.pop()
-            if number >= len(self.code) or (number, holder) in seen:
+            number, holder, used = todo.pop()
+            if number >= len(self.code) or (number, holder, used) in seen:
                 continue
-            seen.add((number, holder))
+            seen.add((number, holder, used))
             i, flow = self.code[number], self.code[number].flow_control
             if flow == FlowControl.RETURN:
-                if holder == Register.RAX:
+                if holder == Register.RAX and not used:
                     yield "kept"
                 continue
             if flow in (FlowControl.CALL, FlowControl.INDIRECT_CALL):
-                if holder in self.arguments:
+                if holder in self.arguments and not used:
                     yield "passed"
                 if holder in self.saved:
-                    todo.append((number + 1, holder))
+                    todo.append((number + 1, holder, used))
                 continue
             if flow in (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH):
-                if i.op0_kind == OpKind.NEAR_BRANCH64 and i.near_branch_target in self.place:
-                    todo.append((self.place[i.near_branch_target], holder))
+                leaves = i.ip + self.decoder.get_constant_offsets(i).immediate_offset in self.linked
+                if leaves and flow == FlowControl.UNCONDITIONAL_BRANCH and holder in self.arguments and not used:
+                    yield "passed"
+                if not leaves and i.op0_kind == OpKind.NEAR_BRANCH64 and i.near_branch_target in self.place:
+                    todo.append((self.place[i.near_branch_target], holder, used))
                 if flow == FlowControl.UNCONDITIONAL_BRANCH:
                     continue
             elif flow != FlowControl.NEXT:
                 continue
             if i.mnemonic == Mnemonic.MOV and i.op1_kind == OpKind.REGISTER and i.op1_register == holder:
                 if i.op0_kind == OpKind.REGISTER:
-                    todo.append((number + 1, i.op0_register))
+                    todo.append((number + 1, i.op0_register, used))
                 elif i.memory_base not in self.stack:
                     yield "kept"
+            used = used or holder in (i.memory_base, i.memory_index)
             if not self._writes(i, holder):
-                todo.append((number + 1, holder))
+                todo.append((number + 1, holder, used))
 
     def _writes(self, instruction: Instruction, register: int) -> bool:
         from iced_x86 import OpAccess, RegisterExt

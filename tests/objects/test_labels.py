@@ -252,6 +252,7 @@ def test_what_leads_into_another_body_is_refused(text: str, symbols: set[str]) -
 def test_what_code_does_with_an_address() -> None:
     text = """
 static int a, b, c, d, e, f;
+void four(void) { sink(&f); }
 struct { void *p; } *place;
 void *one(int x) { place->p = &a; return x ? &b : 0; }
 void two(void) { volatile struct { void *p; } s = { &c }; sink(&d); sink(s.p); }
@@ -261,8 +262,8 @@ int three(int i) { return (&e)[i]; }
     out: dict[str, set[str]] = {"kept": set(), "passed": set()}
     for function in found.functions:
         named = {r.offset: found.atoms[r.atom].name for r in found.refs(function)}
-        given = arch_of(found.obj.machine).handed_out(found.content(function), frozenset(named))
+        given = arch_of(found.obj.machine).handed_out(found.content(function), frozenset(named), frozenset(named))
         assert not given.jumps
         out["kept"] |= {named[o] for o in given.kept}
         out["passed"] |= {named[o] for o in given.passed}
-    assert out == {"kept": {"a", "b"}, "passed": {"d"}}
+    assert out == {"kept": {"a", "b"}, "passed": {"d", "f"}}
