@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from kgbuild.analysis.closed import Closure, UnitResult
 from kgbuild.analysis.diff import is_init
-from kgbuild.analysis.labels import Tables, families
+from kgbuild.analysis.labels import Tables, families, given_away, handed_out, jumps_indirectly, own_labels
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import DATA, FUNCTION, Atom, View
 
@@ -38,7 +38,7 @@ def _check_data(closure: Closure, number: int, unit: UnitResult, mine: list[Atom
             continue
         if (number, i) in closure.members:
             start = next((r for r in view.refs(atom) if _is_start(view, r.atom, r.delta, names)), None)
-            keeper = next((a for a in mine if _given(view, a, i) is not None), None)
+            keeper = next((a for a in mine if given_away(view, a, i) is not None), None)
             if keeper is not None:
                 yield _refusal(unit, atom, f"holds addresses inside {functions}, and {keeper.name} hands it out")
             elif others := tables.others(atom):
@@ -90,26 +90,9 @@ def _check_stores(unit: UnitResult, mine: list[Atom]) -> Iterator[Refusal]:
                 break
 
 
-def _given(view: View, atom: Atom, table: int) -> int | None:
-    """Where a function lets the address of a table out, to memory, to its caller or to what it calls."""
-    refs = view.refs(atom)
-    fields = frozenset(r.offset for r in refs if r.atom == table)
-    if not fields:
-        return None
-    found = view.arch.handed_out(view.content(atom), fields, frozenset(r.offset for r in refs))
-    return min(found.kept | found.passed, default=None)
-
-
 def _stored(view: View, atom: Atom) -> int | None:
     """Where a function stores an address inside itself, if it has an indirect jump too. Addresses that are passed to
     what it calls are of no harm: they say where the call comes from (_THIS_IP_)."""
-    refs = view.refs(atom)
-    fields = frozenset(r.offset for r in refs if r.atom == atom.id and r.delta and not r.synthetic)
-    if not fields:
-        return None
-    found = view.arch.handed_out(view.content(atom), fields, frozenset(r.offset for r in refs))
-    if not found.kept or found.jumps:
-        return min(found.kept, default=None)
-    thunks = {r.offset for r in refs if view.atoms[r.atom].name.startswith(view.arch.indirect_thunks)}
-    jumps = any(i.field_offset in thunks and i.ends_flow for i in view.instructions(atom))
-    return min(found.kept) if jumps else None
+    fields = own_labels(view, atom)
+    kept = handed_out(view, atom, fields).kept if fields else None
+    return min(kept) if kept and jumps_indirectly(view, atom) else None

@@ -14,7 +14,8 @@ import bisect
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from kgbuild.analysis.correlate import INIT_SECTIONS, Correlation
+from kgbuild.analysis.correlate import INIT_SECTIONS, Correlation, is_anonymous
+from kgbuild.arch.base import HandedOut
 from kgbuild.elf.consts import STB, STT
 from kgbuild.special.view import ANON, DATA, FUNCTION, Ambiguous, Atom, Ref, View
 
@@ -146,6 +147,31 @@ def _candidates(view: View) -> Iterable[Atom]:
     return [view.atoms[i] for i in out if view.atoms[i].kind in (DATA, ANON)]
 
 
+def own_labels(view: View, atom: Atom) -> frozenset[int]:
+    """Fields of a function's code that hold addresses inside the function."""
+    return frozenset(r.offset for r in _refs(view, atom) if r.atom == atom.id and r.delta and not r.synthetic)
+
+
+def handed_out(view: View, atom: Atom, fields: frozenset[int]) -> HandedOut:
+    """What a function does with the addresses in some fields of its code."""
+    return view.arch.handed_out(view.content(atom), fields, frozenset(r.offset for r in _refs(view, atom)))
+
+
+def jumps_indirectly(view: View, atom: Atom) -> bool:
+    """Whether a function jumps to where a register or memory says, by itself or through a thunk."""
+    if handed_out(view, atom, frozenset()).jumps:
+        return True
+    thunks = {r.offset for r in _refs(view, atom) if view.atoms[r.atom].name.startswith(view.arch.indirect_thunks)}
+    return any(i.field_offset in thunks and i.ends_flow for i in view.instructions(atom))
+
+
+def given_away(view: View, atom: Atom, table: int) -> int | None:
+    """Where a function lets the address of a table out, to memory, to its caller or to what it calls."""
+    fields = frozenset(r.offset for r in _refs(view, atom) if r.atom == table)
+    found = handed_out(view, atom, fields) if fields else None
+    return min(found.kept | found.passed, default=None) if found is not None else None
+
+
 def part_changed(c: Correlation) -> None:
     """Part the constant tables of labels whose labels are not at the same places of the same functions on both sides,
     and what leads to such: the patched object's then is a table of its own, and whoever uses it is another function."""
@@ -163,6 +189,31 @@ def part_changed(c: Correlation) -> None:
             c.tables.add(p.id)
             c.doubtful.update(user.id for user, _ in users(c.patched, p))
             again = True
+
+    for o, p in pairs:
+        if c.paired(o.id, p.id) and _are_distances(c, left, o, right, p):
+            c.part(o.id, p.id)
+            c.tables.add(p.id)
+            c.doubtful.update(user.id for user, _ in users(c.patched, p))
+
+
+def _are_distances(c: Correlation, left: Tables, o: Atom, right: Tables, p: Atom) -> bool:
+    """Whether constant data that differs may be distances between labels (`&&add - &&first`), which the assembler has
+    worked out: a function with labels and an indirect jump has it for itself and does not let it out. Whatever it is,
+    a copy then serves that function as well."""
+    if not left.is_constant(o) or not right.is_constant(p) or is_anonymous(c.patched, p):
+        return False
+    if _refs(c.original, o) or _refs(c.patched, p) or c.original.content(o) == c.patched.content(p):
+        return False
+    readers: set[str] = set()
+    for view, table in ((c.original, o), (c.patched, p)):
+        own = {user.id: user for user, _ in users(view, table)}.values()
+        if not own or any(user.kind != FUNCTION or given_away(view, user, table.id) is not None for user in own):
+            return False
+        if not any(own_labels(view, user) and jumps_indirectly(view, user) for user in own):
+            return False
+        readers |= {family(user.name) for user in own}
+    return len(readers) == 1
 
 
 def _alike(c: Correlation, o: Atom, p: Atom) -> bool:

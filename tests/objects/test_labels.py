@@ -93,6 +93,26 @@ def test_clang_gives_the_table_a_plain_name() -> None:
     assert [c.patched.name for c in compute_changes(*sides, "unit.c").changed] == ["run"]
 
 
+LONGER_MUL = "#ifdef PATCHED\n\tx = source(x) * 3 + 4;\n#else\n\tx *= 3;\n#endif"
+DISTANCES = RUN.replace("*table[*p++]", "*(&&out + table[*p++])").replace("\tx *= 3;", LONGER_MUL)
+TO_OUT = "static const int table[] = { &&add - &&out, &&mul - &&out, &&out - &&out };%s"
+
+
+def test_a_table_of_distances_comes_along() -> None:
+    p = close_text(HEAD + DISTANCES % (TO_OUT % "", "x += 100;"))
+    changes = p.closure.units[0].changes
+    tables = [view.data[0] for view in (changes.original, changes.patched)]
+    assert changes.original.content(tables[0]) != changes.patched.content(tables[1])
+    assert not p.closure.refusals
+    assert changed(p) == ["run"]
+    assert p.roles("data") == ["table.0"]
+
+
+def test_a_table_of_distances_that_is_let_out_is_refused() -> None:
+    p = close_text(HEAD + DISTANCES % (TO_OUT % " if (!p) sink(table);", "x += 100;"))
+    assert p.refused == ["K1-data:table.0"]
+
+
 def test_tables_of_tables_come_along() -> None:
     text = """
 noinline int run(volatile unsigned char *p, int x, int mode) {
