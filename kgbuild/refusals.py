@@ -295,6 +295,13 @@ _TABLE = [
         "On a kernel with IBT a pointer may only lead to a function that begins with endbr64.",
         "take the address of a function of your own that calls it",
     ),
+    Rule(
+        "K27-label",
+        "Data that holds addresses inside a function leads into one body of it: only constant data that nothing else "
+        "uses comes along with another body.",
+        "make the table of labels `static const void *const` in the function that goes there, or keep numbers instead "
+        "of labels",
+    ),
 ]
 
 RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
+from kgbuild.host.assembler import make_assembler, restore_types
 from kgbuild.special.view import View
 
 CC = shutil.which("gcc-12") or shutil.which("gcc") or "gcc-12"
@@ -68,18 +69,26 @@ def compile_file(path: Path, *flags: str, compiler: str = CC) -> bytes:
     """The object of one C file, compiled with these flags alone."""
     digest = hashlib.sha256(repr((path, flags, compiler)).encode()).hexdigest()[:16]
     out = scratch() / f"{path.stem}-{digest}.o"
-    run(compiler, *flags, "-I", PAIRS, "-c", path.name, "-o", out, cwd=path.parent)
-    return out.read_bytes()
+    run(compiler, *flags, *assembler(compiler), "-I", PAIRS, "-c", path.name, "-o", out, cwd=path.parent)
+    return restore_types(out.read_bytes()) if compiler == CC else out.read_bytes()
 
 
-def compile_text(text: str, *flags: str, name: str = "unit.c") -> bytes:
+@cache
+def assembler(compiler: str) -> tuple[str, ...]:
+    """Options by which gcc assembles as kgbuild has it do."""
+    if compiler != CC:
+        return ()
+    return ("-pipe", *make_assembler(scratch() / "bin", run(CC, "-print-prog-name=as").strip()))
+
+
+def compile_text(text: str, *flags: str, name: str = "unit.c", compiler: str = CC) -> bytes:
     """The object of a C text; its file is called `name`."""
     folder = scratch() / hashlib.sha256(text.encode()).hexdigest()[:16]
     folder.mkdir(exist_ok=True)
     path = folder / name
     if not path.exists():
         path.write_text(text)
-    return compile_file(path, *flags)
+    return compile_file(path, *flags, compiler=compiler)
 
 
 def pair_flags(flags: Iterable[str] = (), *, split: bool = True, compiler: str = CC) -> tuple[str, ...]:

@@ -26,6 +26,9 @@ from kgbuild.analysis.closed import (
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
 from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.endbr import note_thunks
+from kgbuild.analysis.label_checks import check_labels
+from kgbuild.analysis.labels import Tables
+from kgbuild.analysis.loose import may_be_array, may_mean, same_surroundings
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import EXACT, names_at
@@ -132,6 +135,7 @@ class _Closer(Redirects):
             self._check_clones(number, unit)
         self._check_allowed()
         self._check_tables()
+        self.c.refusals += check_labels(self.c, self._labels)
         if self.world.tracked:
             note_thunks(self.c, self.world)
         self._note_debug()
@@ -301,6 +305,8 @@ class _Closer(Redirects):
             self._refuse("K11-reloc", unit, source.name, f"+{ref.offset:#x}: {what} can't be carried")
         if target.name == THIS_MODULE and view.section_name(source) == PARAMETERS:
             return  # a parameter is the patch module's own
+        if ref.loose and target.kind == DATA and self._is_loose(unit, source, target, ref):
+            return
         if key in self.c.members:
             if self.c.members[key].role == "carried":
                 self._check_no_pointer(unit, source, target, ref)
@@ -492,20 +498,21 @@ class _Closer(Redirects):
             fact = f"takes the address of {target.name}, whose place is not proven"
             self._refuse("K13-ambiguous", unit, source.name or target.name, fact)
 
-    def _may_be_an_end(self, unit: UnitResult, source: Atom, target: Atom) -> bool:
-        """Refuse where a reference to a new variable may mean the end of the array before it.
+    def _labels(self, number: int) -> Tables:
+        if number not in self.labels:
+            self.labels[number] = Tables(self.c.units[number].changes.patched)
+        return self.labels[number]
 
-        The assembler writes local references as section plus offset, and `array + N` is then what a variable behind
-        the array is. With that variable carried along, a loop over the kernel's array would never end.
-        """
-        view = unit.changes.patched
-        before = view.just_before(target)
-        if before is None or target.bind != STB.LOCAL or before.kind != DATA or before.size <= 8:
+    def _is_loose(self, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> bool:
+        """Refuse a reference by section and offset that may mean several variables, unless all of them lie in the
+        kernel as they lie in the patched object: then every meaning is the same address."""
+        c = unit.changes.correlation
+        if any(same_surroundings(c, c.original.atoms[o], target) for o in c.to_original.get(target.id, ())):
             return False
-        if is_stateless(view, before) or not any(r.atom == before.id for r in view.refs(source)):
+        if not any(n is not None and may_be_array(c.patched, n) for n in c.patched.neighbours(target)):
             return False
-        fact = f"a reference may mean the new variable {target.name} or the end of {before.name} before it"
-        self._refuse("K13-ambiguous", unit, source.name, fact, view.section_name(target))
+        fact = f"+{ref.offset:#x}: {may_mean(c.patched, target)}"
+        self._refuse("K13-ambiguous", unit, source.name, fact, c.patched.section_name(target))
         return True
 
     def _bind_data(self, number: int, unit: UnitResult, source: Atom, target: Atom) -> None:
@@ -517,6 +524,10 @@ class _Closer(Redirects):
             return
         if is_anonymous(changes.patched, target):
             self._add(number, target, "data", f"constant data read by {source.name}")
+            return
+        tables = self._labels(number)
+        if tables.leads_into(target, source) and tables.is_own_constant(target):
+            self._add(number, target, "data", f"holds addresses inside {', '.join(sorted(tables.inside[target.id]))}")
             return
         originals = changes.correlation.to_original.get(target.id, ())
         if not originals:
@@ -532,8 +543,6 @@ class _Closer(Redirects):
                 self._refuse(
                     "K2-special", unit, source.name, f"uses {target.name}, to be filled by resolve_btfids", section
                 )
-                return
-            if self._may_be_an_end(unit, source, target):
                 return
             self._add(number, target, "data", f"new variable used by {source.name}")
             return

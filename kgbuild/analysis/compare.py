@@ -21,6 +21,7 @@ from kgbuild.analysis.correlate import (
     stem,
 )
 from kgbuild.analysis.digest import same_at_first_sight
+from kgbuild.analysis.loose import may_mean, same_surroundings
 from kgbuild.analysis.noise import Noise
 from kgbuild.special.entries import Entries, Entry
 from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
@@ -58,7 +59,7 @@ class Comparer:
         self.noise: set[Noise] = set()
         same, found = same_at_first_sight(self.o, self.p)
         self.noise |= found
-        self._memo: dict[tuple[int, int], Reason | None] = dict.fromkeys(same)
+        self._memo: dict[tuple[int, int], Reason | None] = dict.fromkeys(s for s in same if s[1] not in self.c.doubtful)
         self._active: set[tuple[int, int]] = set()
         self._assumed = False
         self._rules: set[str] = set()
@@ -130,6 +131,10 @@ class Comparer:
 
     def _other_reference(self, a: Ref, b: Ref) -> Reason:
         old, new = self.o.atoms[a.atom], self.p.atoms[b.atom]
+        if (a.loose or b.loose) and self.c.paired(old.id, new.id) and a.delta == b.delta:
+            return Reason("ambiguous", a.offset, may_mean(self.p, new))
+        if new.id in self.c.tables:
+            return Reason("reference", a.offset, f"{new.name} holds other places in functions")
         return Reason("reference", a.offset, f"{self._show(self.o, old, a)} -> {self._show(self.p, new, b)}")
 
     def _show(self, view: View, atom: Atom, ref: Ref) -> str:
@@ -194,6 +199,8 @@ class Comparer:
             return True
         if not self.c.paired(x.id, y.id) and not self._fresh_serves(x, y):
             return False
+        if (a.loose or b.loose) and not same_surroundings(self.c, x, y):
+            return False
         if x.name != y.name:
             self._note_name(x, y)
         if x.kind == DATA and self.p.section_name(y) in DEBUG_SECTIONS and self.o.masked(x) != self.p.masked(y):
@@ -237,6 +244,8 @@ class Comparer:
     def _same_string(self, x: Atom, i: int, y: Atom, j: int) -> bool:
         if not (0 <= i <= x.size and 0 <= j <= y.size):
             return False
+        if i == x.size or j == y.size:  # the end of a string, as in `p < "abc" + 4`
+            return i == j and self.o.content(x) == self.p.content(y)
         was, now = self.o.content(x)[i:], self.p.content(y)[j:]
         if was == now:
             return True

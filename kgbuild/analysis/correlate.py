@@ -76,7 +76,9 @@ def is_stateless(view: View, atom: Atom) -> bool:
 @dataclass
 class Correlation:
     """Pairs of atoms. `to_original[p]` are the original's atoms that patched atom p stands for (several where bodies
-    were folded), `to_patched[o]` the reverse. `lines`: whether a line number may differ by accident (see noise)."""
+    were folded), `to_patched[o]` the reverse. `lines`: whether a line number may differ by accident (see noise).
+    `tables` are patched tables of labels that are no longer the original's (see labels), `doubtful` what refers to
+    these."""
 
     original: View
     patched: View
@@ -84,6 +86,8 @@ class Correlation:
     to_original: dict[int, tuple[int, ...]] = field(default_factory=dict)
     to_patched: dict[int, tuple[int, ...]] = field(default_factory=dict)
     undecided: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    tables: set[int] = field(default_factory=set)
+    doubtful: set[int] = field(default_factory=set)
 
     def pair(self, o: int, p: int) -> None:
         if o not in self.to_original.get(p, ()):
@@ -235,6 +239,8 @@ def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) ->
                 continue
             alike = list(zip(left, right, strict=True)) + of_entries
             for a, b in alike:
+                if a.loose or b.loose:
+                    continue
                 group = group_of.get((0, a.atom))
                 if (
                     group is not None

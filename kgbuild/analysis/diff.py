@@ -14,6 +14,7 @@ from typing import NamedTuple
 from kgbuild.analysis import noise
 from kgbuild.analysis.compare import Comparer, Reason, first_difference
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, INIT_SECTIONS, Correlation, correlate, is_anonymous, is_stateless
+from kgbuild.analysis.labels import part_changed
 from kgbuild.analysis.noise import Noise
 from kgbuild.analysis.registered import is_registration, new_registrations
 from kgbuild.elf.consts import SHT
@@ -101,6 +102,7 @@ class _Differ:
         self.oe, self.pe = read_entries(original, place), read_entries(patched, place)
         self.c = correlate(original, patched, self.oe, self.pe, lines)
         self._part_moved()
+        part_changed(self.c)
         self.comparer = Comparer(self.c, self.oe, self.pe)
         self.changed: dict[tuple[int, int], Changed] = {}
         self.init_changed: list[str] = []

@@ -93,7 +93,8 @@ def _same_rows(
         if offset != other_offset or kind != other_kind or key != right.key[t] or key == _DOUBT:
             return False
         if key == _TEXT:
-            if code and kind in left.relative:
+            # in code, or behind a string's label, the addend alone does not tell
+            if (code and kind in left.relative) or not (left.of_section(s, m) and right.of_section(t, n)):
                 return False
             text = left.string(s, m)
             if text == _DOUBT or text != right.string(t, n):
@@ -198,6 +199,10 @@ class _Side:
     def in_flags(self, symbol: int) -> bool:
         """Whether a symbol lies among once-flags: whichever is meant, it is one of them."""
         return self.view.obj.columns.shndx[symbol] in self.flags
+
+    def of_section(self, symbol: int, addend: int) -> bool:
+        """False for a label with something added, which may lead behind what the label names."""
+        return not addend or self.view.obj.columns.kinds[symbol] == STT.SECTION
 
     def string(self, symbol: int, addend: int) -> int:
         """The meaning of a reference to a string."""

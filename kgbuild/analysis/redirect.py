@@ -33,6 +33,7 @@ from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
 if TYPE_CHECKING:
     from kgbuild.analysis.callgraph import CallGraph
     from kgbuild.analysis.image import KernelImage
+    from kgbuild.analysis.labels import Tables
 
 # Roles of members that take the place of the kernel's function, by a redirection of their own or of their callers.
 REPLACED = ("changed", "pulled")
@@ -56,6 +57,7 @@ class Redirects:
         self.made_global: dict[tuple[str, str], tuple[int, Atom]] = {}
         self.promoted: list[tuple[int, Atom, int, Atom]] = []
         self.pulled_for: set[tuple[int, int]] = set()
+        self.labels: dict[int, Tables] = {}
 
     def _image(self, unit: UnitResult) -> KernelImage:
         return self.world.image(unit.target)

@@ -75,6 +75,16 @@ class ArgumentLoad(NamedTuple):
     immediate: bool
 
 
+class HandedOut(NamedTuple):
+    """What code does with addresses that are in some of its fields, by the fields' offsets: those that it stores to
+    memory other than its stack or returns, and those that are in a register of an argument at a call. `jumps` says
+    whether the code jumps to where a register or memory says."""
+
+    kept: frozenset[int]
+    passed: frozenset[int]
+    jumps: bool
+
+
 class Formatted(NamedTuple):
     """One instruction as text, in the syntax that the kernel's developers read: offset and length in bytes, mnemonic,
     operands, and where a branch inside the code leads (an offset in it), None for everything else."""
@@ -146,6 +156,7 @@ class Arch:
     thunk       code that an indirect branch may go to and that jumps elsewhere: its last bytes are for a call_reloc
     stub        code that jumps elsewhere directly; callers enter at stub_entry, stub_field is the displacement
     trap        code that nothing may reach, of a length that fills its alignment
+    indirect_thunks  how the names of functions begin through which indirect branches go
     debug_line  offset of the 32-bit word of a pr_debug descriptor (struct _ddebug) that holds the line, and its bits
     """
 
@@ -169,11 +180,13 @@ class Arch:
     decode: Callable[[bytes], list[Instruction]] = field(repr=False)
     boundaries: Callable[[bytes], list[int]] = field(repr=False)
     argument_loads: Callable[[bytes], list[ArgumentLoad]] = field(repr=False)
+    handed_out: Callable[[bytes, frozenset[int], frozenset[int]], HandedOut] = field(repr=False)
     format: Callable[[bytes, Mapping[int, str]], list[Formatted]] = field(repr=False)
     stable: Callable[[bytes], list[tuple[int, int]]] = field(repr=False)
     is_branch_field: Callable[[bytes, int], bool] = field(repr=False)
     slot_code: SlotCode
     debug_line: tuple[int, int] = (0, 0)
+    indirect_thunks: tuple[str, ...] = ()
     families: tuple[SpecialSection, ...] = ()
     thunk: bytes = b""
     stub: bytes = b""

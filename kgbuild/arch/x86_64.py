@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SlotCode, SpecialSection
+from kgbuild.arch.x86_64_flow import handed_out
 from kgbuild.arch.x86_64_slots import JUMP_SIZE, check_moved, depths, is_load, jump, through_slots, unwind_below
 from kgbuild.arch.x86_64_stable import stable_instructions
 
@@ -247,12 +248,14 @@ ARCH = Arch(
     decode=decode,
     boundaries=boundaries,
     argument_loads=argument_loads,
+    handed_out=handed_out,
     format=format_code,
     stable=stable_instructions,
     is_branch_field=is_branch_field,
     slot_code=SlotCode(through_slots, jump, JUMP_SIZE, unwind_below, check_moved, is_load, depths),
     # four pointers, then lineno:18 and flags (include/linux/dynamic_debug.h, 3.x to 6.12)
     debug_line=(32, 0x3FFFF),
+    indirect_thunks=("__x86_indirect_thunk_", "__x86_indirect_jump_thunk_"),
     # endbr64; jmp
     thunk=bytes.fromhex("f30f1efa e900000000"),
     # 16 bytes of padding, which call depth tracking may fill (arch/x86/kernel/callthunks.c), then jmp; int3 behind it

@@ -4,8 +4,9 @@
 The overlay is a tree of symbolic links in which only the directories that hold a patched file are real, so that every
 other file is the kernel's own and nothing is edited in place. The command is the one that kbuild would run, without
 make around it, with additions that change no code: -gbtf for the types, -g for static locals, one section per function
-and variable, and -fdump-ipa-clones, by which gcc says what it made of each function. Results are kept by content:
-command, compiler, and text of the patched files.
+and variable, -fdump-ipa-clones, by which gcc says what it made of each function, and an assembler that keeps the names
+of variables in what refers to them (`assembler`). Results are kept by content: command, compiler, and text of the
+patched files.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from kgbuild.analysis.sources import check_dependencies
 from kgbuild.analysis.unitflags import find_optimized, optimize_macros
 from kgbuild.errors import ToolError
+from kgbuild.host.assembler import make_assembler, restore_types
 from kgbuild.host.cache import Cache, remove_tree
 from kgbuild.host.results import Result, identity_of, result_key, unpack
 from kgbuild.host.run import DISK_FULL, disk_full, run
@@ -124,6 +126,7 @@ def compile_units(
         with cache.workdir(f"compile-{os.getpid()}") as scratch:
             overlay = scratch / "tree"
             make_overlay(kernel.source, files, overlay, real)
+            assembler = _assembler(kernel, scratch)
             sources = list(dict.fromkeys(u.source for u, _ in missing))
             names = "  ".join(sources) if len(sources) <= _NAMED else f"{len(sources)} units"
 
@@ -131,7 +134,7 @@ def compile_units(
                 number, (unit, side) = item
                 out = scratch / f"{number}.o"
                 tree = overlay if side else kernel.source
-                problems = _compile(kernel, unit, tree, out, files if side else None)
+                problems = _compile(kernel, unit, tree, out, files if side else None, assembler)
                 refusals.extend(problems)
                 if not problems:
                     made = _read_result(out, kernel, tree)
@@ -159,6 +162,13 @@ def compile_units(
         )
         for u in units
     ]
+
+
+def _assembler(kernel: Kernel, scratch: Path) -> list[str]:
+    """The option for an assembler that keeps names; clang assembles by itself."""
+    if "clang" in kernel.compiler:
+        return []
+    return make_assembler(scratch / "bin", run([kernel.cc, "-print-prog-name=as"]).stdout.strip())
 
 
 def _clones_file(out: Path) -> Path:
@@ -211,14 +221,19 @@ def source_path(kernel: Kernel, tree: Path, source: str) -> Path:
 
 
 def _compile(
-    kernel: Kernel, unit: UnitCommand, tree: Path, out: Path, files: Mapping[str, bytes] | None
+    kernel: Kernel,
+    unit: UnitCommand,
+    tree: Path,
+    out: Path,
+    files: Mapping[str, bytes] | None,
+    assembler: Sequence[str],
 ) -> list[Refusal]:
     patched = files is not None
     deps = out.with_suffix(".d")
     argv = without_debug(unit.argv, tree)
     read_by_assembler = out.with_suffix(".asm.d")
     # -pipe: the assembler's input then has no temporary name in that list
-    argv += [*DEBUG, "-pipe", *ADDED, f"-Wp,-MD,{deps}", f"-Wa,--MD,{read_by_assembler}", "-o", str(out)]
+    argv += [*DEBUG, "-pipe", *ADDED, *assembler, f"-Wp,-MD,{deps}", f"-Wa,--MD,{read_by_assembler}", "-o", str(out)]
     if "clang" not in kernel.compiler:
         argv.append(f"-fdump-ipa-clones={_clones_file(out)}")
     argv.append(str(source_path(kernel, tree, unit.source)))
@@ -232,6 +247,8 @@ def _compile(
         if patched:
             return [Refusal("P10-compile", unit.source, text)]
         raise ToolError(f"the original does not compile: {text}", place=unit.source)
+    if assembler:
+        out.write_bytes(restore_types(out.read_bytes()))
     if patched:
         # what .incbin and .include read is only in the assembler's list
         read = read_dependencies(read_by_assembler)

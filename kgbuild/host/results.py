@@ -17,7 +17,7 @@ from kgbuild.host.cache import Cache
 from kgbuild.host.run import run
 from kgbuild.model import Kernel, UnitCommand
 
-FORMAT = "compile-clones-1"
+FORMAT = "compile-names-1"
 
 
 @dataclass(frozen=True)

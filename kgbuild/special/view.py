@@ -64,6 +64,8 @@ class Ref(NamedTuple):
     atom    id of the atom meant; delta: offset in it that is meant
     bias    what must be subtracted from `delta` to make an addend (end of instruction minus field, for code)
     synthetic  True where the object had no relocation (resolved by the assembler)
+    loose   True where the object names a section of several variables and an offset only: what lies there is not
+            surely what is meant, it may be the end of the array before it or a place before the first byte of the next
     """
 
     offset: int
@@ -73,6 +75,7 @@ class Ref(NamedTuple):
     delta: int
     bias: int
     synthetic: bool = False
+    loose: bool = False
 
 
 class Ambiguous(Exception):
@@ -235,6 +238,28 @@ class View:
         before = self.atoms[ids[place]] if place >= 0 else None
         return before if before is not None and before.offset + before.size == atom.offset else None
 
+    @cached_property
+    def _kinds(self) -> bytes:
+        return self.obj.columns.kinds
+
+    @cached_property
+    def _several(self) -> frozenset[int]:
+        """The sections that hold several named variables."""
+        return frozenset(
+            index
+            for index, ids in self.in_section.items()
+            if len(ids) > 1 and sum(self.atoms[i].kind == DATA for i in ids) > 1
+        )
+
+    def neighbours(self, atom: Atom) -> tuple[Atom | None, Atom | None]:
+        """The named variables that lie before and behind a variable in its section, padding between them left out."""
+        ids = [i for i in self.in_section.get(atom.section, ()) if self.atoms[i].kind == DATA]
+        place = ids.index(atom.id) if atom.id in ids else None
+        if place is None:
+            return None, None
+        before = self.atoms[ids[place - 1]] if place else None
+        return before, self.atoms[ids[place + 1]] if place + 1 < len(ids) else None
+
     def content(self, atom: Atom) -> bytes:
         """The atom's bytes as in the file; zeros for NOBITS."""
         section = self.obj.sections[atom.section]
@@ -360,6 +385,7 @@ class View:
         section = self.obj.sections[atom.section]
         code = section.executable
         out = []
+        shndx, kinds = self.obj.columns.shndx, self._kinds
         starts: list[int] | None = None
         for offset, kind, sym, addend in self.relocs_in(atom.section, atom.offset, atom.offset + atom.size):
             if kind == self.arch.none_reloc:
@@ -379,7 +405,8 @@ class View:
                         starts = self._instruction_starts(atom)
                     bias = starts[bisect.bisect_right(starts, field_offset)] - field_offset
             target, delta = self.target(sym, addend + bias)
-            out.append(Ref(field_offset, kind, size, target, delta, bias))
+            loose = shndx[sym] in self._several and kinds[sym] == STT.SECTION
+            out.append(Ref(field_offset, kind, size, target, delta, bias, loose=loose))
         if code:
             out.extend(self._resolved_by_assembler(atom, {r.offset for r in out}))
             out.sort(key=lambda r: r.offset)
@@ -405,6 +432,10 @@ class View:
             if sym not in self._of_symbol:
                 raise Ambiguous(s.name or f"symbol {sym}", "a relocation against a symbol that has no place")
             return self._of_symbol[sym], where
+        if s.name.startswith(".L") and self.obj.sections[s.shndx].merge:
+            # the assembler keeps the label of a constant or string where something is added to it (`"abc" + 4`)
+            atom, delta = self.locate(s.shndx, s.value)
+            return atom, delta + where
         if s.type == STT.SECTION or s.name.startswith(".L"):
             return self.locate(s.shndx, s.value + where)
         return self.locate(s.shndx, s.value + where, symbol=sym)

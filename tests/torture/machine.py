@@ -17,7 +17,8 @@ from pathlib import Path
 from kgbuild.elf.consts import SHT, STT
 from kgbuild.elf.object import Object, Symbol
 from kgbuild.elf.read import read
-from tests.toolchain import CC, KERNEL_FLAGS, SPLIT_FLAGS, run, scratch
+from kgbuild.host.assembler import restore_types
+from tests.toolchain import CC, KERNEL_FLAGS, SPLIT_FLAGS, assembler, run, scratch
 
 HERE = Path(__file__).resolve().parent
 BASE = 0x10000000
@@ -59,8 +60,9 @@ def compile_c(folder: Path, text: str, name: str, out: str, flags: Sequence[str]
     source = folder / f"{out}.dir"
     source.mkdir(exist_ok=True)
     (source / name).write_text(text)
-    argv = [CC, *flags, "-I", HERE, "-pipe", "-c", name, "-o", folder / out]
+    argv = [CC, *flags, *assembler(CC), "-I", HERE, "-c", name, "-o", folder / out]
     run(*argv, cwd=source)
+    (folder / out).write_bytes(restore_types((folder / out).read_bytes()))
     return (folder / out).read_bytes()
 
 

@@ -24,6 +24,9 @@ struct seq_file;
 #define __init
 #define __exit
 #define __sched
+#define __read_mostly
+#define __annotate_jump_table
+#define barrier()		__asm__ volatile("" ::: "memory")
 #define likely(x)		(x)
 #define unlikely(x)		(x)
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
