@@ -75,6 +75,11 @@ class Difference(NamedTuple):
     fact: str
     at: tuple[int, int] = (0, 0)
 
+    @property
+    def through_pointer(self) -> bool:
+        """Whether the way leads out of the object itself."""
+        return "->" in self.path or "(" in self.path
+
     def __str__(self) -> str:
         path = "what it points to" if self.path == "->" else self.path
         return f"{path}: {self.fact}" if path else self.fact
@@ -140,6 +145,10 @@ class Comparison:
                 return Difference("", "unknown: the types are too many to compare")
         self.equal |= seen
         return None
+
+    def difference_of_use(self, o: int, p: int) -> Difference | None:
+        """The same for the types of two variables: what is compared by its name is left to that."""
+        return None if self._taken(o, p) else self.difference(o, p)
 
     def _taken(self, o: int, p: int) -> bool:
         """Whether a pair that something leads to is taken to be the same by its name."""
@@ -208,13 +217,13 @@ class Comparison:
         elif a.kind == POINTER:
             yield from self._pointers(a, b)
         elif a.kind == ARRAY:
-            if max(a.length, 0) != max(b.length, 0):
+            if a.length != b.length and min(a.length, b.length) >= 0:
                 yield self._two(o, p), None
             yield "[]", (a.to, b.to)
         elif a.kind == FUNCTION:
             if len(a.members) != len(b.members) or a.length != b.length:
                 yield self._two(o, p), None
-            yield "()", (a.to, b.to)
+            yield "(what it returns)", (a.to, b.to)
             for number, (x, y) in enumerate(zip(a.members, b.members, strict=False), 1):
                 yield f"(parameter {number})", (x.type, y.type)
         elif a.kind in (BOOLEAN, FLOAT):
@@ -232,6 +241,12 @@ class Comparison:
             for m in b.members:
                 if m.name in before and before[m.name] != m.offset:
                     return f"{m.name} changes from {before[m.name]} to {m.offset}"
+            if (
+                a.name != b.name
+                and (ENUM, b.name) in self.o.named
+                and before.keys().isdisjoint(m.name for m in b.members)
+            ):
+                return f"{self.describe(0, was)} -> {self.describe(1, now)}"
         if not self._same_meaning(was.names, now.names):
             return f"{self.describe(0, was)} -> {self.describe(1, now)}"
         if a.kind == INTEGER == b.kind and a.signed != b.signed:
@@ -267,8 +282,10 @@ class Comparison:
         if VOID in (was.type.kind, now.type.kind) and was.type.kind != now.type.kind:
             # what it leads to was not said, or is not any more
             other = now.type if was.type.kind == VOID else was.type
-            if other.kind == FUNCTION:
-                yield f"{self.describe_number(0, a.to)} * -> {self.describe_number(1, b.to)} *", None
+            unknown = other is now.type and other.kind in _COMPOSITE and self.key(1, b.to) not in self.o.named
+            if other.kind == FUNCTION or unknown:
+                new = ", which is new" if unknown else ""
+                yield f"{self.describe_number(0, a.to)} * -> {self.describe_number(1, b.to)} *{new}", None
             return
         yield "->", (a.to, b.to)
 
@@ -328,6 +345,11 @@ class Comparison:
         if text:
             yield names + text, None
         for old, m in pairs:
+            if old.bits or m.bits:
+                # place and width are all there is to a bit field, whatever it is a part of
+                kinds = self.plain(0, old.type).type.kind, self.plain(1, m.type).type.kind
+                if kinds != (ENUM, ENUM):
+                    continue
             yield f".{m.name or old.name}", (old.type, m.type)
 
     def _in_place(self, m: Member, gone: list[Member]) -> Member | None:
@@ -422,7 +444,12 @@ class Comparison:
             inner = self.describe(side, target)
             return f"{inner}{'' if inner.endswith('*') else ' '}*"
         if kind.kind == ARRAY:
-            return f"{self.describe_number(side, kind.to)}[{kind.length if kind.length >= 0 else ''}]"
+            bounds = ""
+            while kind.kind == ARRAY and not plain.names:
+                bounds += f"[{kind.length if kind.length >= 0 else ''}]"
+                plain = self.plain(side, kind.to)
+                kind = plain.type
+            return f"{self.describe(side, plain)}{bounds}"
         if kind.kind == FUNCTION:
             inner = ", ".join(self.describe_number(side, m.type) for m in kind.members)
             return f"{self.describe_number(side, kind.to)} ({inner}{', ...' if kind.length else ''})"
@@ -458,4 +485,4 @@ def _path(words: list[str]) -> str:
     for word in words:
         out += word.removeprefix(".") if out.endswith("->") else word
     out = out.removesuffix("->") if out.endswith("->") and out != "->" else out
-    return out.removeprefix(".")
+    return out.replace("->(", "(").removeprefix(".")

@@ -45,13 +45,14 @@ _SIGN = "bits that are stored already stay; a negative value reads as a large on
 
 @dataclass(frozen=True)
 class TypeChange:
-    """A type or variable whose structure differs: which ("struct foo", "foo"), the name to allow it by, what differs,
-    and what to do (the registry's remedy where this is empty)."""
+    """A type or variable whose structure differs: which ("struct foo", "foo"), its name, what differs, what to do (the
+    registry's remedy where this is empty), and the names of the types that differ, by which it can be allowed too."""
 
     what: str
     name: str
     fact: str
     remedy: str = ""
+    types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def check_types(
     refusals = []
     warnings = [f"{changes.place}: {c.what}: {c.fact}: {_SIGN}" for c in found.said]
     for c in found.refused:
-        if c.name in allowed or c.what in allowed:
+        if not allowed.isdisjoint((c.name, c.what, *c.types)):
             warnings.append(f"{changes.place}: {c.what}: {c.fact}; accepted by --allow-type")
         else:
             refusals.append(Refusal(_CODE, f"{changes.place}: {c.what}", c.fact, symbol=c.name, remedy=c.remedy))
@@ -110,8 +111,8 @@ class _Rule:
 
     def _named(self) -> None:
         for (kind, name), difference in self.types.changed.items():
-            self.refused.append(TypeChange(f"{kind} {name}", name, str(difference)))
-            self._tell(difference)
+            self.refused.append(TypeChange(f"{kind} {name}", name, str(difference), types=self._names(difference)))
+            self.told.add(difference.at)
         for key in sorted(self.types.suspects):
             for o in self.types.original.named[key]:
                 for p in self.types.patched.named[key]:
@@ -119,8 +120,10 @@ class _Rule:
                     if sign is not None and key not in self.types.changed:
                         self.said.append(TypeChange(" ".join(key), key[1], str(sign)))
 
-    def _tell(self, difference: Difference) -> None:
-        self.told.add(difference.at)
+    def _names(self, difference: Difference) -> tuple[str, ...]:
+        """By which names a user may call the types that differ."""
+        found = (self.types.by_name.describe_number(side, number) for side, number in enumerate(difference.at))
+        return tuple(dict.fromkeys(name for text in found for name in (text, text.rpartition(" ")[2])))
 
     # -- variables ----------------------------------------------------------------------------------------------------
 
@@ -150,7 +153,9 @@ class _Rule:
         if p.kind == UNDEFINED:
             was, now = self.types.original.externs.get(p.name), self.types.patched.externs.get(p.name)
             if was is not None and now is not None:
-                self._judge(p.name, user, self.types.by_name.difference(was.type, now.type), (was.type, now.type))
+                self._judge(
+                    p.name, user, self.types.by_name.difference_of_use(was.type, now.type), (was.type, now.type)
+                )
             return
         if is_anonymous(self.c.patched, p) or is_init(self.c.patched, p):
             return
@@ -167,15 +172,19 @@ class _Rule:
                 fact = f"debugging information of the {side} does not say of what type it is"
                 self.refused.append(TypeChange(p.name, p.name, fact, _VARIABLE))
                 continue
-            self._judge(p.name, user, self.types.by_name.difference(left.type, right.type), (left.type, right.type))
-            self._aligned(o, p, alignment(self.c.original, o, left), alignment(self.c.patched, p, right))
+            difference = self.types.by_name.difference_of_use(left.type, right.type)
+            constant = self.c.original.is_const(o) and self.c.patched.is_const(p)
+            if difference is not None and not difference.through_pointer and constant:
+                difference = None  # its bytes are compared: whatever they mean, they are the patched source's
+            self._judge(p.name, user, difference, (left.type, right.type))
+            if not constant or right.align:
+                self._aligned(o, p, alignment(self.c.original, o, left), alignment(self.c.patched, p, right))
 
     def _judge(self, name: str, user: Atom, difference: Difference | None, pair: tuple[int, int]) -> None:
         if difference is not None:
-            if difference.at not in self.told:
-                fact = f"its type changes, and {user.name} uses it: {difference}"
-                self.refused.append(TypeChange(name, name, fact, _VARIABLE))
-                self._tell(difference)
+            fact = f"its type changes, and {user.name} uses it: {difference}"
+            self.refused.append(TypeChange(name, name, fact, _VARIABLE, self._names(difference)))
+            self.told.add(difference.at)
         elif pair in self.types.by_name.signs:
             self.said.append(TypeChange(name, name, str(self.types.by_name.signs[pair])))
 
@@ -204,8 +213,8 @@ class _Rule:
                 continue
             before, after = self.types.by_name.describe_number(0, old), self.types.by_name.describe_number(1, fresh)
             fact = f"takes the place of {before} ({evidence}): {difference}"
-            self.refused.append(TypeChange(after, after.split()[-1], fact, _RENAMED))
-            self._tell(difference)
+            self.refused.append(TypeChange(after, after.split()[-1], fact, _RENAMED, self._names(difference)))
+            self.told.add(difference.at)
 
     def _locals(self, view: View) -> dict[Local, int]:
         graph = self.types.original if view is self.c.original else self.types.patched
