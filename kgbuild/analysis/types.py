@@ -177,7 +177,7 @@ class _Rule:
             if difference is not None and not difference.through_pointer and constant:
                 difference = None  # its bytes are compared: whatever they mean, they are the patched source's
             self._judge(p.name, user, difference, (left.type, right.type))
-            if not constant or right.align:
+            if difference is None and (not constant or right.align):
                 self._aligned(o, p, alignment(self.c.original, o, left), alignment(self.c.patched, p, right))
 
     def _judge(self, name: str, user: Atom, difference: Difference | None, pair: tuple[int, int]) -> None:
