@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from kgbuild.analysis.correlate import is_anonymous
 from kgbuild.analysis.diff import Changes, cold_parents, is_cold, is_init
-from kgbuild.analysis.localtypes import Local, locals_of
+from kgbuild.analysis.localtypes import PARAMETER, Local, locals_of
 from kgbuild.analysis.typecompare import Difference
 from kgbuild.analysis.vartypes import UnitTypes, alignment, unit_types
 from kgbuild.elf.read import FormatError
@@ -212,7 +212,8 @@ class _Rule:
             if difference is None or difference.at in self.told:
                 continue
             before, after = self.types.by_name.describe_number(0, old), self.types.by_name.describe_number(1, fresh)
-            fact = f"takes the place of {before} ({evidence}): {difference}"
+            differs = str(difference).removeprefix(f"{before} -> {after}, ")
+            fact = f"takes the place of {before} ({evidence}): {differs}"
             self.refused.append(TypeChange(after, after.split()[-1], fact, _RENAMED, self._names(difference)))
             self.told.add(difference.at)
 
@@ -232,7 +233,8 @@ class _Rule:
         left = {k: n for k, t in ours.items() if (n := compare.pointed(0, t)) and compare.key(0, n) in gone}
         right = {k: n for k, t in theirs.items() if (n := compare.pointed(1, t)) and compare.key(1, n) in new}
         met = set()
-        for key in left.keys() & right.keys():
+        # by name rather than by number
+        for key in sorted(left.keys() & right.keys(), key=lambda k: (k[2].startswith(PARAMETER), k)):
             function, _, name = key
             met.add((left[key], right[key]))
             yield left[key], right[key], f"{name} of {function}"
