@@ -219,6 +219,12 @@ class TypeGraph:
         return out
 
     @cached_property
+    def enumerators(self) -> dict[str, int]:
+        """The values of all enumerators at the top of the units, by name."""
+        found = (self.type(at) for at in self._types_at_top)
+        return {m.name: m.offset for kind in found if kind.kind == ENUM for m in kind.members}
+
+    @cached_property
     def aligned(self) -> dict[tuple[str, str], int]:
         """What named types ask to be aligned to, in bytes, by (kind, name), where they do."""
         out = {}

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from kgbuild.analysis.correlate import is_anonymous
 from kgbuild.analysis.diff import Changes, cold_parents, is_cold, is_init
+from kgbuild.analysis.dwarftypes import ENUM, STRUCT, UNION
 from kgbuild.analysis.localtypes import PARAMETER, Local, locals_of
 from kgbuild.analysis.typecompare import Difference
 from kgbuild.analysis.vartypes import UnitTypes, alignment, unit_types
@@ -39,7 +40,13 @@ _RENAMED = (
     "keep the structure as it was (another name for it is no change) and put new members into a shadow variable, or "
     "name it with --allow-type if no such object exists yet"
 )
+_ENUMERATOR = (
+    "give new enumerators new values behind those that exist, or name it with --allow-type if its values are stored "
+    "nowhere"
+)
 _ALIGNED = "make a new variable with this alignment, or name it with --allow-type if no code relies on it"
+# words of an enumerator's name that say that it ends or counts the others
+_ENDS = frozenset(("MAX", "NR", "NUM", "LAST", "COUNT", "CNT", "END", "SIZE", "TOTAL", "LEN", "N", "MIN", "SENTINEL"))
 _SIGN = "bits that are stored already stay; a negative value reads as a large one, or the other way round"
 
 
@@ -89,6 +96,11 @@ def check_types(
     return refusals, warnings
 
 
+def _is_end(name: str) -> bool:
+    """Whether an enumerator says by its name that it only ends or counts the others."""
+    return not _ENDS.isdisjoint(name.upper().split("_"))
+
+
 class _Rule:
     def __init__(self, changes: Changes, address: Callable[[Atom], int | None]) -> None:
         self.c, self.address = changes, address
@@ -106,6 +118,7 @@ class _Rule:
             )
         self._named()
         self._variables()
+        self._values()
         self._replaced()
         return TypeChanges(tuple(self.refused), tuple(self.said))
 
@@ -119,6 +132,18 @@ class _Rule:
                     sign = self.types.by_name.signs.get((o, p))
                     if sign is not None and key not in self.types.changed:
                         self.said.append(TypeChange(" ".join(key), key[1], str(sign)))
+
+    def _values(self) -> None:
+        """Enumerators that mean another number now, of enumerations without a name, or of one that gets another: what
+        is stored already, as an int too, means something else. The end of a list that grows is stored nowhere."""
+        patched = self.types.patched
+        told = {m.name for _, p in self.told if patched.type(p).kind == ENUM for m in patched.type(p).members}
+        moved = [v for v in self.types.values if v[0] not in told and not _is_end(v[0])]
+        if moved:
+            name, was, now = moved[0]
+            more = f", and {len(moved) - 1} more change" if len(moved) > 1 else ""
+            fact = f"{name} changes from {was} to {now}{more}: what is stored already means something else"
+            self.refused.append(TypeChange(f"enumerator {name}", name, fact, _ENUMERATOR))
 
     def _names(self, difference: Difference) -> tuple[str, ...]:
         """By which names a user may call the types that differ."""
@@ -238,8 +263,17 @@ class _Rule:
             function, _, name = key
             met.add((left[key], right[key]))
             yield left[key], right[key], f"{name} of {function}"
-        for old in dict.fromkeys(left.values()):
-            for fresh in dict.fromkeys(right.values()):
+        # one that no variable leads to can be used through a cast
+        old_types = dict.fromkeys([*left.values(), *self._composites(0, gone)])
+        new_types = dict.fromkeys([*right.values(), *self._composites(1, new)])
+        for old in old_types:
+            for fresh in new_types:
                 shared = compare.shared_names(old, fresh)
                 if (old, fresh) not in met and len(shared) >= 2:
                     yield old, fresh, f"both have {', '.join(shared[:3])}"
+
+    def _composites(self, side: int, keys: frozenset[Key]) -> list[int]:
+        """The structures and unions among some named types of a side."""
+        graph = self.types.patched if side else self.types.original
+        found = [number for key in sorted(keys) for number in graph.named.get(key, ())]
+        return [n for n in found if self.types.by_name.plain(side, n).type.kind in (STRUCT, UNION)]

@@ -305,3 +305,29 @@ def test_aligned_variable_among_others() -> None:
     new = old.replace("w;", "w __attribute__((aligned(256)));", 1)
     assert told(old, new) == []
     assert len(told(old, old.replace("v[8];", "v[8] __attribute__((aligned(32)));"))) == 1
+
+
+CONSTANTS = "enum { %s }; static int v; int user(int k) { v = k ? BUSY : IDLE; return v + %d; }"
+
+
+def test_constants_without_a_type() -> None:
+    """States are often kept in an int; only the enumerators say what its values mean."""
+    old = CONSTANTS % ("IDLE, BUSY, NR_STATES", 1)
+    assert told(old, CONSTANTS % ("IDLE, BUSY, DEAD, NR_STATES", 2), "") == []
+    assert told(old, CONSTANTS % ("IDLE, WAITING, BUSY, NR_STATES", 2), "") == [
+        "enumerator BUSY: BUSY changes from 1 to 2: what is stored already means something else"
+    ]
+    tagged = (
+        old.replace("enum {", "enum old {"),
+        old.replace("enum {", "enum new {").replace("IDLE, BUSY", "BUSY, IDLE", 1),
+    )
+    assert told(*tagged, "") == [
+        "enumerator BUSY: BUSY changes from 1 to 0, and 1 more change: what is stored already means something else"
+    ]
+
+
+def test_renamed_structure_behind_a_cast() -> None:
+    text = "struct %s { %s }; int user(void *p) { return ((struct %s *)p)->uses + %d; }"
+    old = text % ("ctx", "long uses, limit;", "ctx", 1)
+    assert told(old, text % ("state", "long uses, limit;", "state", 2), "") == []
+    assert len(told(old, text % ("state", "long limit, uses;", "state", 2), "")) == 1
