@@ -181,7 +181,10 @@ def test_a_target_that_the_users_commands_hold_is_a_note() -> None:
     result = ran(bodies, commands=True)
     assert result.findings == []
     assert not result.incomplete
-    assert summary(result) == "af_key  both orders, absent 1 time (af_key is left in use by the commands (in use, 1 references))"
+    assert (
+        summary(result)
+        == "af_key  both orders, absent 1 time (af_key is left in use by the commands (in use, 1 references))"
+    )
 
 
 def test_a_target_that_comes_after_the_patch_and_is_refused() -> None:
