@@ -31,7 +31,7 @@ from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import EXACT, names_at
 from kgbuild.analysis.pull import is_branch, users_in
-from kgbuild.analysis.redirect import Redirects, is_made_global
+from kgbuild.analysis.redirect import Redirects
 from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bound, NotBound, World
 from kgbuild.elf.consts import STB
 from kgbuild.special.entries import BadEntry, Entries, Entry
@@ -106,7 +106,7 @@ class _Closer(Redirects):
                 if atom.id not in unit.changes.correlation.to_original:
                     self._note_global(self.new_globals, number, unit, atom)
             for atom in unit.changes.patched.functions + unit.changes.patched.data:
-                if is_made_global(unit, atom):
+                if atom.id in unit.changes.correlation.to_original:
                     self._note_global(self.made_global, number, unit, atom)
         self._take_authors()
         for number, unit in enumerate(self.c.units):

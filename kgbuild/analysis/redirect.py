@@ -30,7 +30,7 @@ from kgbuild.analysis.pull import Outside, is_branch, users_in, users_outside
 from kgbuild.analysis.resolve import VMLINUX, World
 from kgbuild.elf.consts import STB
 from kgbuild.refusals import Refusal
-from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
+from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, View
 
 if TYPE_CHECKING:
     from kgbuild.analysis.callgraph import CallGraph
@@ -55,7 +55,7 @@ class Redirects:
         self.todo: list[tuple[int, Atom]] = []
         # global functions and variables that only the patch has, and pulled ones, by object and name: unit and atom
         self.new_globals: dict[tuple[str, str], tuple[int, Atom]] = {}
-        # what was local before the patch and is global with it; who refers to such a thing from another unit
+        # what the kernel has and is global with the patch, a static or by a new alias; who refers to it from another unit
         self.made_global: dict[tuple[str, str], tuple[int, Atom]] = {}
         self.promoted: list[tuple[int, Atom, int, Atom]] = []
         self.pulled_for: set[tuple[int, int]] = set()
@@ -90,7 +90,7 @@ class Redirects:
     def _note_global(
         self, table: dict[tuple[str, str], tuple[int, Atom]], number: int, unit: UnitResult, atom: Atom
     ) -> None:
-        for name in atom.names if atom.bind != STB.LOCAL else ():
+        for name in new_names(unit, atom):
             # a weak definition gives way to one that the object has
             if atom.bind != STB.WEAK or self.world.only_global(unit.target, name) is None:
                 table.setdefault((unit.target, name), (number, atom))
@@ -202,11 +202,11 @@ class Redirects:
         others export. The kernel's own stays in use by all that the patch leaves."""
         image, changes = self._image(unit), unit.changes
         for atom in changes.patched.functions + changes.patched.data:
-            if not _takes_name(unit, atom) or is_init(changes.patched, atom):
+            if is_init(changes.patched, atom):
                 continue
-            for name in atom.names:
+            for name in new_names(unit, atom):
                 others = [u for n, u in enumerate(self.c.units) if n != number and u.target == unit.target]
-                if any(_takes_name(u, a) for u in others for a in u.changes.patched.by_name.get(name, ())):
+                if any(name in new_names(u, a) for u in others for a in u.changes.patched.by_name.get(name, ())):
                     self._refuse("K10-weak", unit, name, f"{name} is defined anew in several units")
                 if left := self._left_undefined(unit, name):
                     fact = (
@@ -409,18 +409,22 @@ class Redirects:
         self._refuse("K5-symbol", unit, name, f"kallsyms does not list {name}")
 
 
-def _takes_name(unit: UnitResult, atom: Atom) -> bool:
-    """Whether the patch brings a global function or variable into a unit, or makes one global that was local."""
-    new = atom.kind in (FUNCTION, DATA) and atom.id not in unit.changes.correlation.to_original
-    return (new and atom.bind != STB.LOCAL) or is_made_global(unit, atom)
+def new_names(unit: UnitResult, atom: Atom) -> list[str]:
+    """Global names of a function or variable of the patched object that its original has not: all of what is new, that
+    of a static made global, a new alias."""
+    if atom.kind not in (FUNCTION, DATA) or atom.bind == STB.LOCAL:
+        return []
+    changes = unit.changes
+    originals = [changes.original.atoms[o] for o in changes.correlation.to_original.get(atom.id, ())]
+    if len(atom.names) == 1 and any(o.bind != STB.LOCAL and o.names == atom.names for o in originals):
+        return []  # most of them
+    had = {name for o in originals for name in _global_names(changes.original, o)}
+    return [name for name in _global_names(changes.patched, atom) if name not in had]
 
 
-def is_made_global(unit: UnitResult, atom: Atom) -> bool:
-    """Whether a function or variable was local to its unit, and is global with the patch."""
-    if atom.bind == STB.LOCAL:
-        return False
-    originals = unit.changes.correlation.to_original.get(atom.id, ())
-    return any(unit.changes.original.atoms[o].bind == STB.LOCAL for o in originals)
+def _global_names(view: View, atom: Atom) -> list[str]:
+    bound = zip(atom.names, atom.symbols, strict=True)
+    return list(dict.fromkeys(name for name, symbol in bound if view.obj.symbol(symbol).bind != STB.LOCAL))
 
 
 def _names_of(unit: UnitResult, original: Atom, patched: Atom) -> list[str]:

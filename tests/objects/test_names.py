@@ -265,3 +265,36 @@ def test_a_new_weak_definition_gives_way() -> None:
     c = close_kernel({"vmlinux": {"u.c": CALLS, "h.c": HAD, "n.c": new}})
     assert codes(c) == []
     assert bound(c, "u.c", "name") == "klp vmlinux"
+
+
+ALIAS = """
+noinline int aliased(int x) { return x * 5; }
+int has(int x) { return aliased(x) + aliased(x + 1); }
+#ifdef PATCHED
+extern int name(int x) __attribute__((alias("aliased")));
+int more(int x) { return x; }
+#endif
+"""
+
+
+def test_a_new_alias_answers_for_its_own_object() -> None:
+    c = close_kernel({"fat": {"u.c": CALLS, "a.c": ALIAS}})
+    assert codes(c) == []
+    assert bound(c, "u.c", "name") == "klp fat"
+    assert codes(close_kernel({"vmlinux": {"u.c": CALLS}, "fat": {"a.c": ALIAS}})) == ["K18-other-module:use"]
+    c = close_kernel({"vmlinux": {"u.c": CALLS, "h.c": HAD}, "fat": {"a.c": ALIAS}})
+    assert bound(c, "u.c", "name") == "klp vmlinux"
+    assert "K14-vanished:name" in codes(close_kernel({"vmlinux": {"a.c": ALIAS, "h.c": HAD}}))
+
+
+def test_the_same_name_new_in_vmlinux_and_in_a_module() -> None:
+    c = close_kernel({"vmlinux": {"n.c": NEW, "u.c": CALLS}, "fat": {"m.c": NEW, "v.c": CALLS}})
+    assert codes(c) == []
+    assert [bound(c, f"{u}.c", "name") for u in "uv"] == ["new n.c", "new m.c"]
+
+
+def test_weak_data_of_a_module() -> None:
+    data = WEAK.replace("int name(int x)", "int name")
+    had = "int name = 5;"
+    assert bound(close_kernel({"vmlinux": {"h.c": had}, "fat": {"u.c": data}}), "u.c", "name") == "weak"
+    assert bound(close_kernel({"vmlinux": {"h.c": had, "u.c": data}}), "u.c", "name") == "klp vmlinux"
