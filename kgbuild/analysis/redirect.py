@@ -55,7 +55,7 @@ class Redirects:
         self.todo: list[tuple[int, Atom]] = []
         # global functions and variables that only the patch has, and pulled ones, by object and name: unit and atom
         self.new_globals: dict[tuple[str, str], tuple[int, Atom]] = {}
-        # what the kernel has and is global with the patch, a static or by a new alias; who refers to it from another unit
+        # what was local before the patch, or had no such alias, and is global with it; who refers to it elsewhere
         self.made_global: dict[tuple[str, str], tuple[int, Atom]] = {}
         self.promoted: list[tuple[int, Atom, int, Atom]] = []
         self.pulled_for: set[tuple[int, int]] = set()

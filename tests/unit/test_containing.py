@@ -5,12 +5,20 @@ from __future__ import annotations
 
 import difflib
 import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from kgbuild.analysis.apply import unpatched
+from kgbuild.analysis.apply import Applied, unpatched
 from kgbuild.analysis.containing import FileChange, as_note, find_lacking, from_note, read_change
-from kgbuild.analysis.patch import split_lines
+from kgbuild.analysis.ontop import Lost, Older
+from kgbuild.analysis.patch import ParsedPatch, parse_patch, split_lines
+from kgbuild.host.changes import changes_of, find_lost
+from kgbuild.host.patches import PatchSet
+from kgbuild.model import Kernel
 
 ORIGINAL = b"""\
 int limit = 4;
@@ -173,3 +181,27 @@ def test_a_new_file() -> None:
 def test_what_is_no_record(value: object) -> None:
     with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
         from_note(value)
+
+
+def test_what_a_build_lacks(tmp_path: Path) -> None:
+    """By patch, by source, by neither; with the function that it is in."""
+    (tmp_path / "f.c").write_bytes(ORIGINAL)
+    (tmp_path / "config").write_text("CONFIG_X=y\n")
+    tree = cast(Kernel, SimpleNamespace(source=tmp_path, config=tmp_path / "config"))
+    text = edit(CHECK, FIRST)
+    first = parse_patch("first", b"--- a/f.c\n+++ b/f.c\n@@ -1 +1,2 @@\n int limit = 4;\n+int more;\n")
+
+    def build(patched: bytes | None, *patches: ParsedPatch) -> PatchSet:
+        applied = {} if patched is None else {"f.c": Applied(patched, tuple(numbers(patched)), ())}
+        return PatchSet(patches, {}, (), 0, applied=applied)
+
+    kept = changes_of(tree, build(text, first))
+    older = Older("a", "", {}, frozenset(), patches=(first.sha256,), changes=kept)
+    assert find_lost(tree, build(None), [older]) == (Lost("a", "f.c", "f.c", 3), Lost("a", "f", "f.c", 5))
+    assert find_lost(tree, build(edit(FIRST)), [older]) == (Lost("a", "f", "f.c", 5),)
+    assert find_lost(tree, build(text), [older]) == ()
+    assert find_lost(tree, build(None, first), [older]) == ()
+    silent = replace(older, changes=None)
+    assert find_lost(tree, build(text), [silent]) == (Lost("a"),)
+    assert find_lost(tree, build(text, first), [silent]) == ()
+    assert find_lost(tree, build(None), [replace(silent, patches=())]) == (Lost("a"),)
