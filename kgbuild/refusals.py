@@ -150,7 +150,8 @@ _TABLE = [
     ),
     Rule(
         "L2-taken-back",
-        "What an older patch mends must be in the patch that replaces it, or be named with --drop.",
+        "What an older patch mends must be in the patch that replaces it, each function and each change within one, or "
+        "be named with --drop.",
         "add it to this patch, or give --drop FUNCTION",
     ),
     Rule(

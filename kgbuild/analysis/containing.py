@@ -8,8 +8,8 @@ those it put there. With the original this gives back the older text line by lin
 the later one, between the nearest lines of the original that both have: a change is there when all lines that it
 added are, in order, and those that it removed are not again.
 
-Blanks within a line and blank lines say nothing. Tools differ in which of several equal lines they call new; so lines
-that a patch takes away and puts back are no change, and a change is moved as far down as it goes.
+Blanks within a line, blank lines and KGBUILD_STATE say nothing. Tools differ in which of several equal lines they call
+new; so lines that a patch takes away and puts back are no change, and a change is moved as far down as it goes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from typing import Any, NamedTuple
 
 from kgbuild.analysis.patch import split_lines
 
+# A state has a version, and which follows which is judged apart (L4-state).
+APART = b"KGBUILD_STATE("
 DIGITS = 8  # of a line's digest; a line of the same file that happens to have the same is no danger
 
 
 class Hunk(NamedTuple):
-    """One change: `lines` lines of the original from `start` (from 0) give way to lines with the digests `added`. Blank
-    lines are not counted."""
+    """One change: `lines` lines of the original from `start` (from 0) give way to lines with the digests `added`. Lines
+    that say nothing are not counted."""
 
     start: int
     lines: int
@@ -59,7 +61,7 @@ def digest_of(text: bytes) -> str:
 
 @dataclass
 class _Text:
-    """The lines of a text that are not blank: their digests, and which lines of the original they are, None for new
+    """The lines of a text that say something: their digests, and which lines of the original they are, None for new
     ones."""
 
     lines: list[str]
@@ -68,12 +70,15 @@ class _Text:
 
 
 def _digest(line: bytes) -> str:
+    """Of a line without what blanks there are in it; "" for one that says nothing of the code."""
     words = line.split()
-    return hashlib.sha256(b" ".join(words)).hexdigest()[:DIGITS] if words else ""
+    if not words or words[0].startswith(APART):
+        return ""
+    return hashlib.sha256(b" ".join(words)).hexdigest()[:DIGITS]
 
 
 def _read_original(text: bytes) -> tuple[list[str], list[int]]:
-    """Digests and numbers (from 1) of the lines that are not blank."""
+    """Digests and numbers (from 1) of the lines that say something."""
     found = [(digest, i) for i, line in enumerate(split_lines(text), 1) if (digest := _digest(line))]
     return [digest for digest, _ in found], [number for _, number in found]
 

@@ -212,7 +212,7 @@ class Redirects:
                     fact = (
                         f"the new {name} is not what {', '.join(left[:3])} of {say_object(unit.target)} was linked with"
                     )
-                    self._refuse("K14-vanished", unit, name, fact)
+                    self._refuse("K14-vanished", unit, name, fact, remedy="give it another name")
                 places = sorted({s.value for s in image.named(name) if s.bind != STB.LOCAL})
                 if not places or atom.bind == STB.WEAK:
                     continue

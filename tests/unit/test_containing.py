@@ -160,6 +160,12 @@ def test_blanks_say_nothing() -> None:
     assert change(ORIGINAL.replace(b"\n\nint f", b"\n\n\nint f")).hunks == ()
 
 
+def test_a_state_is_judged_apart() -> None:
+    first, second = (edit((b"int limit", b"KGBUILD_STATE(7, %d);\n\nint limit" % version)) for version in (1, 2))
+    assert lacking(edit(CHECK, text=first), edit(CHECK, text=second)) == []
+    assert lacking(edit(CHECK, text=first), second) == [5]
+
+
 def test_another_original_is_not_known() -> None:
     kept = {"f.c": change(edit(CHECK))}
     assert find_lacking(kept, {"f.c": (ORIGINAL + b"\n", whole(ORIGINAL), ORIGINAL)})
