@@ -386,9 +386,10 @@ class _Closer(Redirects):
         """Why a name that the link of `target` does not find is not that of another object's new global; "" where
         there is no such."""
         for table in (self.new_globals, self.made_global):
-            for (owner, new), (home, _) in table.items():
-                if new == name and owner != target:
-                    return say_elsewhere(self.world, target, name, self.c.units[home].source, owner)
+            for (owner, known), (home, _) in table.items():
+                if known == name and owner != target:
+                    is_new = table is self.new_globals
+                    return say_elsewhere(self.world, target, name, self.c.units[home].source, owner, is_new)
         return ""
 
     def _bind_made_global(

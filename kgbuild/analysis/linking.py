@@ -42,9 +42,11 @@ def find_provider(world: World, target: str, name: str, weak: bool, has: Callabl
     return VMLINUX if not weak and has(VMLINUX, name) else ""
 
 
-def say_elsewhere(world: World, target: str, name: str, where: str, owner: str) -> str:
-    """Why a reference from `target` does not reach the new global `name` that the unit `where` of `owner` has."""
-    whose = f"refers to {name}, which is new in {where}, a unit of {say_object(owner)}"
+def say_elsewhere(world: World, target: str, name: str, where: str, owner: str, new: bool) -> str:
+    """Why a reference from `target` does not reach the global `name` that the unit `where` of `owner` has with the
+    patch: a new one, or one that was static."""
+    is_what = "new" if new else "made global"
+    whose = f"refers to {name}, which is {is_what} in {where}, a unit of {say_object(owner)}"
     if owner == VMLINUX or owner in world.depends(target):
         return f"{whose}, and not exported to {say_object(target)}"
     return f"{whose}, which {say_object(target)} does not depend on"

@@ -220,7 +220,9 @@ def test_a_static_made_global_answers_for_its_own_object() -> None:
     assert bound(c, "u.c", "name") == "klp fat"
     c = close_kernel({"vmlinux": {"u.c": CALLS, "h.c": HAD}, "fat": {"s.c": STATIC}})
     assert bound(c, "u.c", "name") == "klp vmlinux"
-    assert codes(close_kernel({"vmlinux": {"u.c": CALLS}, "fat": {"s.c": STATIC}})) == ["K18-other-module:use"]
+    c = close_kernel({"vmlinux": {"u.c": CALLS}, "fat": {"s.c": STATIC}})
+    assert codes(c) == ["K18-other-module:use"]
+    assert "name, which is made global in s.c, a unit of the module fat" in str(c.refusals[0])
     assert bound(close_kernel({"fat": {"u.c": CALLS}, "vmlinux": {"s.c": STATIC}}), "u.c", "name") == "klp vmlinux"
     assert bound(close_kernel({"fat": {"u.c": WEAK}, "vmlinux": {"s.c": STATIC}}), "u.c", "name") == "weak"
 
