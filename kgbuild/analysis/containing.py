@@ -25,6 +25,8 @@ from kgbuild.analysis.patch import split_lines
 
 # A state has a version, and which follows which is judged apart (L4-state).
 APART = b"KGBUILD_STATE("
+# How many lines further on each side two texts are compared, where they differ between the nearest.
+WIDER = 4
 DIGITS = 8  # of a line's digest; a line of the same file that happens to have the same is no danger
 
 
@@ -184,22 +186,30 @@ def _has(hunk: Hunk, place: int, both: list[int], original: list[str], older: _T
     """Whether the newer text has a change of the older one, which added its lines at `place`. `both` are the lines of
     the original that both have."""
     end = hunk.start + hunk.lines
+    removed = original[hunk.start : end]
+    kept = {original[n] for n in range(hunk.start, end) if n in newer.place}
     before, behind = bisect_left(both, hunk.start) - 1, bisect_left(both, end)
 
-    def between(text: _Text) -> tuple[int, list[str]]:
-        first = text.place[both[before]] + 1 if before >= 0 else 0
-        last = text.place[both[behind]] if behind < len(both) else len(text.lines)
-        return first, text.lines[first:last]
+    def between(text: _Text, more: int) -> tuple[int, list[str]]:
+        low, high = before - more, behind + more
+        first = text.place[both[low]] + 1 if low >= 0 else 0
+        return first, text.lines[first : text.place[both[high]] if high < len(both) else len(text.lines)]
 
-    first, theirs = between(older)
-    _, ours = between(newer)
-    removed = original[hunk.start : end]
-    if removed and _count(ours, removed) > _count(theirs, removed):
-        return False
-    left = iter(ours)
-    if all(line in left for line in theirs):
-        return True
-    if removed and all(n in newer.place for n in range(hunk.start, end)):
+    def is_back(theirs: list[str], ours: list[str]) -> bool:
+        """Whether what was removed is there again."""
+        if any(ours.count(line) > theirs.count(line) for line in kept):
+            return True
+        return bool(removed) and _count(ours, removed) > _count(theirs, removed)
+
+    # equal lines near by may be said to be others' than they are: what all of it comes to is the same
+    for more in range(WIDER):
+        theirs, ours = between(older, more)[1], between(newer, more)[1]
+        left = iter(ours)
+        if all(line in left for line in theirs) and not is_back(theirs, ours):
+            return True
+    first, theirs = between(older, 0)
+    _, ours = between(newer, 0)
+    if is_back(theirs, ours) or (removed and all(n in newer.place for n in range(hunk.start, end))):
         return False
     matched: set[int] = set()
     for block in SequenceMatcher(None, theirs, ours, autojunk=False).get_matching_blocks():

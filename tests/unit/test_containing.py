@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -211,3 +212,40 @@ def test_what_a_build_lacks(tmp_path: Path) -> None:
     assert find_lost(tree, build(text), [silent]) == (Lost("a"),)
     assert find_lost(tree, build(text, first), [silent]) == ()
     assert find_lost(tree, build(None), [replace(silent, patches=())]) == (Lost("a"),)
+
+
+def _edited(before: list[str], edits: list[tuple[int, int, list[str]]]) -> tuple[bytes, list[int | None]]:
+    """A text with edits (line, lines that go, lines that come), and its map."""
+    lines: list[str] = []
+    origin: list[int | None] = []
+    at = 0
+    for start, gone, new in sorted(edits):
+        lines += before[at:start] + new
+        origin += [*range(at + 1, start + 1), *([None] * len(new))]
+        at = start + gone
+    return "".join(lines + before[at:]).encode(), [*origin, *range(at + 1, len(before) + 1)]
+
+
+@pytest.mark.parametrize("words", [40, 8])
+def test_two_patches_at_random(words: int) -> None:
+    """Edits of two patches in one text, some lines apart, many lines alike; the text of both has the first, that of the
+    second alone has not."""
+    draw = random.Random(words)
+    alphabet = [*(f"\tword{i};\n" for i in range(words)), "\t}\n", "}\n", "\tif (x) {\n", "\n"]
+    refused = tried = 0
+    for _ in range(250):
+        before = draw.choices(alphabet, k=40)
+        spots = [(at + draw.randint(0, 3), draw.randint(0, 2)) for at in range(0, 38, 9)]
+        edits = [(at, gone, draw.choices(alphabet, k=draw.randint(gone == 0, 3))) for at, gone in spots]
+        draw.shuffle(edits)
+        older, older_map = _edited(before, edits[:2])
+        both, alone = _edited(before, edits), _edited(before, edits[2:])
+        original = "".join(before).encode()
+        record = {"f.c": read_change(original, older_map, older)}
+        if record["f.c"].hunks:
+            tried += 1
+            assert find_lacking(record, {"f.c": (original, alone[1], alone[0])})
+            for map_ in (both[1], [None] * len(both[1])):
+                refused += bool(find_lacking(record, {"f.c": (original, map_, both[0])}))
+    assert tried > 240
+    assert refused <= 5
