@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
@@ -63,33 +63,41 @@ def digest_of(text: bytes) -> str:
 
 @dataclass
 class _Text:
-    """The lines of a text that say something: their digests, and which lines of the original they are, None for new
-    ones."""
+    """The lines of a text that say something, in a form to compare; and which lines of the original they are, None for
+    new ones."""
 
     lines: list[str]
     origin: list[int | None]
     place: dict[int, int] = field(default_factory=dict)  # the reverse of origin
 
 
-def _digest(line: bytes) -> str:
-    """Of a line without what blanks there are in it; "" for one that says nothing of the code."""
+def _plain(line: bytes) -> str:
+    """A line without what blanks there are in it; "" for one that says nothing of the code."""
     words = line.split()
-    if not words or words[0].startswith(APART):
-        return ""
-    return hashlib.sha256(b" ".join(words)).hexdigest()[:DIGITS]
+    return "" if not words or words[0].startswith(APART) else b" ".join(words).decode("latin-1")
 
 
-def _read_original(text: bytes) -> tuple[list[str], list[int]]:
-    """Digests and numbers (from 1) of the lines that say something."""
-    found = [(digest, i) for i, line in enumerate(split_lines(text), 1) if (digest := _digest(line))]
-    return [digest for digest, _ in found], [number for _, number in found]
+def _digest(plain: str) -> str:
+    return hashlib.sha256(plain.encode("latin-1")).hexdigest()[:DIGITS] if plain else ""
 
 
-def _read_text(original: list[str], numbers: list[int], map_: Sequence[int | None], text: bytes) -> _Text:
+def _digest_line(line: bytes) -> str:
+    return _digest(_plain(line))
+
+
+def _read_original(text: bytes, form: Callable[[bytes], str]) -> tuple[list[str], list[int]]:
+    """The lines that say something, in a form to compare, and their numbers (from 1)."""
+    found = [(line, i) for i, raw in enumerate(split_lines(text), 1) if (line := form(raw))]
+    return [line for line, _ in found], [number for _, number in found]
+
+
+def _read_text(
+    original: list[str], numbers: list[int], map_: Sequence[int | None], text: bytes, form: Callable[[bytes], str]
+) -> _Text:
     """A patched text; `map_` has for each line of it its number in the original (from 1), None for a new one."""
     index = {number: i for i, number in enumerate(numbers)}
-    pairs = [(_digest(line), index.get(n or 0)) for line, n in zip(split_lines(text), map_, strict=True)]
-    out = _Text([digest for digest, _ in pairs if digest], [n for digest, n in pairs if digest])
+    pairs = [(form(line), index.get(n or 0)) for line, n in zip(split_lines(text), map_, strict=True)]
+    out = _Text([line for line, _ in pairs if line], [n for line, n in pairs if line])
     _rematch(original, out)
     _move_down(original, out)
     out.place = {n: i for i, n in enumerate(out.origin) if n is not None}
@@ -138,10 +146,10 @@ def _move_gone(original: list[str], text: _Text, start: int, stop: int, at: int)
 def read_change(original: bytes, map_: Sequence[int | None], text: bytes) -> FileChange:
     """What was changed in a file. `map_` has for each line of the patched text its number in the original (from 1),
     None for a new one."""
-    lines, numbers = _read_original(original)
-    patched = _read_text(lines, numbers, map_, text)
+    lines, numbers = _read_original(original, _plain)
+    patched = _read_text(lines, numbers, map_, text, _plain)
     hunks = (
-        Hunk(start, stop - start, tuple(patched.lines[begin:end]))
+        Hunk(start, stop - start, tuple(map(_digest, patched.lines[begin:end])))
         for start, stop, begin, end in _changes(len(lines), patched)
     )
     return FileChange(digest_of(original), tuple(hunks))
@@ -158,10 +166,10 @@ def find_lacking(
     out = []
     for path, change in sorted(changes.items()):
         original, map_, text = source.get(path, (b"", (), b""))
-        lines, numbers = _read_original(original)
+        lines, numbers = _read_original(original, _digest_line)
         lacking: Sequence[Hunk] = change.hunks
         if digest_of(original) == change.original:
-            lacking = _lacking(change.hunks, lines, _read_text(lines, numbers, map_, text))
+            lacking = _lacking(change.hunks, lines, _read_text(lines, numbers, map_, text, _digest_line))
         last = numbers[-1] if numbers else 0
         out += [Lack(path, numbers[h.start] if h.start < len(numbers) else last + 1, h.lines > 0) for h in lacking]
     return out
