@@ -26,7 +26,7 @@ from kgbuild.analysis.closed import (
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
 from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.endbr import note_thunks
-from kgbuild.analysis.linking import find_provider, say_elsewhere
+from kgbuild.analysis.linking import find_provider, say_elsewhere, say_unexported
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import EXACT, names_at
@@ -383,13 +383,16 @@ class _Closer(Redirects):
         return provider in (target, VMLINUX) or provider in self.world.depends(target)
 
     def _new_elsewhere(self, target: str, name: str) -> str:
-        """Why a name that the link of `target` does not find is not that of another object's new global; "" where
-        there is no such."""
+        """Why a name that the link of `target` does not find is not that of another object's global; "" where there is
+        no such."""
         for table in (self.new_globals, self.made_global):
             for (owner, known), (home, _) in table.items():
                 if known == name and owner != target:
                     is_new = table is self.new_globals
                     return say_elsewhere(self.world, target, name, self.c.units[home].source, owner, is_new)
+        for owner in sorted(set(self.world.modules) - {target}) if name not in self.world.exports else ():
+            if self.world.only_global(owner, name) is not None:
+                return say_unexported(self.world, target, name, owner)
         return ""
 
     def _bind_made_global(

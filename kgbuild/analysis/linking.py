@@ -47,9 +47,18 @@ def say_elsewhere(world: World, target: str, name: str, where: str, owner: str, 
     patch: a new one, or one that was static."""
     is_what = "new" if new else "made global"
     whose = f"refers to {name}, which is {is_what} in {where}, a unit of {say_object(owner)}"
+    return whose + _why_not(world, target, owner)
+
+
+def say_unexported(world: World, target: str, name: str, owner: str) -> str:
+    """Why a reference from `target` does not reach a global of the module `owner` that no module exports."""
+    return f"refers to {name} of {say_object(owner)}" + _why_not(world, target, owner)
+
+
+def _why_not(world: World, target: str, owner: str) -> str:
     if owner == VMLINUX or owner in world.depends(target):
-        return f"{whose}, and not exported to {say_object(target)}"
-    return f"{whose}, which {say_object(target)} does not depend on"
+        return f", and not exported to {say_object(target)}"
+    return f", which {say_object(target)} does not depend on"
 
 
 def say_object(name: str) -> str:

@@ -149,6 +149,12 @@ def test_vmlinux_can_not_use_a_modules_new_table() -> None:
     assert codes(c) == ["K18-other-module:use"]
 
 
+def test_what_a_module_has_and_does_not_export() -> None:
+    c = close_kernel({"vmlinux": {"u.c": CALLS}, "fat": {"h.c": HAD, "n.c": OTHER}})
+    assert codes(c) == ["K18-other-module:use"]
+    assert "refers to name of the module fat, which vmlinux does not depend on" in str(c.refusals[0])
+
+
 @pytest.mark.parametrize("depends", ["fat", ""])
 def test_what_is_new_in_a_module_is_not_exported(depends: str) -> None:
     """Whether the user needs that module or not."""

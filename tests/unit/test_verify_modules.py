@@ -208,6 +208,21 @@ def test_who_gets_to_what_waits_for_a_module(owner: str, way: str, found: bool) 
         assert f.fact.endswith("-> new)")
 
 
+@pytest.mark.parametrize(("owner", "found"), [("vmlinux", True), ("ext4", False)])
+def test_a_callback_gets_to_what_waits_for_a_module(owner: str, found: bool) -> None:
+    """The table of functions has only what ext4 needs; a callback of `owner` calls it."""
+    small = SmallTarget()
+    add_caller(small, "ext4", "call")
+    table = small.section(".rodata.kgbuild_callbacks", A, bytes(48), align=8)
+    table.relocs.append(OutReloc(16, R_64, small.symbols["caller"], 0))
+    if owner != "vmlinux":
+        table.relocs.append(OutReloc(0, R_64, small.table.relocs[0].symbol, 4))
+    small.data_object("kgbuild_callbacks", table)
+    facts = [f.fact for f in check_target(small) if f.code == "V34-module-reach"]
+    assert len(facts) == found
+    assert all("as code of vmlinux" in fact for fact in facts)
+
+
 def test_a_module_that_needs_another_gets_to_its_code() -> None:
     small = SmallTarget()
     add_caller(small, "ext4", "call")
