@@ -18,7 +18,6 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
 from kgbuild.analysis.patch import split_lines
@@ -118,6 +117,8 @@ def _rematch(original: list[str], text: _Text) -> None:
     """Lines that are taken away and put back are the original's."""
     for start, stop, begin, end in list(_changes(len(original), text)):
         if start < stop and begin < end:
+            from difflib import SequenceMatcher  # most changes do without
+
             matcher = SequenceMatcher(None, original[start:stop], text.lines[begin:end], autojunk=False)
             for a, b, size in matcher.get_matching_blocks():
                 text.origin[begin + b : begin + b + size] = range(start + a, start + a + size)
@@ -219,6 +220,8 @@ def _has(hunk: Hunk, place: int, both: list[int], original: list[str], older: _T
     _, ours = between(newer, 0)
     if is_back(theirs, ours) or (removed and all(n in newer.place for n in range(hunk.start, end))):
         return False
+    from difflib import SequenceMatcher
+
     matched: set[int] = set()
     for block in SequenceMatcher(None, theirs, ours, autojunk=False).get_matching_blocks():
         matched.update(range(block.a, block.a + block.size))

@@ -6,10 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from kgbuild.analysis.apply import unpatched
-from kgbuild.analysis.conditions import Conditions
-from kgbuild.analysis.config import parse_config
 from kgbuild.analysis.containing import FileChange, Lack, find_lacking, read_change
-from kgbuild.analysis.cparse import FUNCTION, Item, read_items
 from kgbuild.analysis.ontop import Lost, Older
 from kgbuild.host.patches import PatchSet, read_original
 from kgbuild.model import Kernel
@@ -45,6 +42,11 @@ def find_lost(tree: Kernel, patches: PatchSet, older: Iterable[Older]) -> tuple[
 
 def _named(tree: Kernel, module: str, lacks: Iterable[Lack]) -> Iterator[Lost]:
     """Each with the function of the original it is in, or its file."""
+    # not every build asks for this
+    from kgbuild.analysis.conditions import Conditions
+    from kgbuild.analysis.config import parse_config
+    from kgbuild.analysis.cparse import FUNCTION, Item, read_items
+
     functions: dict[str, list[Item]] = {}
     for path, line, replaces in lacks:
         if path not in functions:
