@@ -11,6 +11,7 @@ from typing import Any
 
 from kgbuild import __version__
 from kgbuild.analysis.closure import Closure
+from kgbuild.analysis.containing import as_note
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.ontop import Patched, check_kernel, put_on_top
 from kgbuild.analysis.probes import CLEARS_LATE, TEXT_POKE, TEXT_POKE_SYMBOLS
@@ -51,7 +52,7 @@ def put_on_older(b: Build, name: str, options: Options) -> None:
         return
     assert b.closure is not None
     mine = [Patched(r.object, r.name, r.sympos) for r in b.closure.redirects]
-    b.on_top = put_on_top(name, mine, b.closure.states, options.replace, b.older, options.drop)
+    b.on_top = put_on_top(name, mine, b.closure.states, options.replace, b.older, options.drop, b.lost)
     refusals = [*b.on_top.refusals, *check_kernel(b.older, {t: b.module_image(t).build_id for t in b.closure.targets})]
     b.closure.warnings += b.on_top.warnings
     b.report["warnings"] = list(b.closure.warnings)
@@ -173,6 +174,7 @@ def _note(b: Build, backend: Backend) -> dict[str, Any]:
     return {
         "schema": NOTE_SCHEMA,
         **_source(b),
+        "changes": as_note(b.changes),
         "backend": backend.name,
         "build_ids": dict(b.record.build_ids),
         "functions": [

@@ -28,6 +28,7 @@ from kgbuild.elf.read import read
 from kgbuild.errors import NoChange, UserError
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.cache import Cache
+from kgbuild.host.changes import changes_of, find_lost
 from kgbuild.host.compile import Compiled, compile_units
 from kgbuild.host.headers import choose_units, is_fixed
 from kgbuild.host.image import load_image
@@ -133,6 +134,8 @@ def _apply(b: Build, parsed: Sequence[ParsedPatch]) -> None:
             {"name": p.name, "sha256": p.sha256, "subject": p.subject, "files": [], "skipped": []} for p in parsed
         ]
         b.patches = apply_patches(b.tree, parsed)
+        b.changes = changes_of(b.tree, b.patches)
+        b.lost = find_lost(b.tree, b.patches, b.older)
     for entry, (touched, passed) in zip(b.report["patches"], b.patches.by_patch, strict=True):
         entry["files"], entry["skipped"] = list(touched), list(passed)
     b.tell("patch")

@@ -150,7 +150,8 @@ _TABLE = [
     ),
     Rule(
         "L2-taken-back",
-        "What an older patch mends must be in the patch that replaces it, or be named with --drop.",
+        "What an older patch mends must be in the patch that replaces it, each function and each change within one, or "
+        "be named with --drop.",
         "add it to this patch, or give --drop FUNCTION",
     ),
     Rule(
@@ -276,8 +277,10 @@ _TABLE = [
     ),
     Rule(
         "K18-other-module",
-        "Patched code of a module may only use symbols of modules that it depends on: nothing holds the others.",
-        "avoid this reference in the patch",
+        "Patched code of vmlinux or of a module may only use what its own link would find: its own symbols, vmlinux's, "
+        "exports of modules that it depends on. New code and data of other objects are not there for it: nothing holds "
+        "those modules.",
+        "avoid this reference in the patch; what several objects need belongs into vmlinux, or into each of them",
     ),
     Rule(
         "K19-module-identity",

@@ -13,8 +13,9 @@ from typing import Any
 
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, UnitResult
+from kgbuild.analysis.containing import FileChange
 from kgbuild.analysis.module_image import ModuleImage
-from kgbuild.analysis.ontop import NOTHING_BEFORE, Older, OnTop
+from kgbuild.analysis.ontop import NOTHING_BEFORE, Lost, Older, OnTop
 from kgbuild.analysis.otherpatch import OtherPatch
 from kgbuild.analysis.proof import Record
 from kgbuild.errors import ToolError
@@ -87,6 +88,8 @@ class Build:
     module: bytes = b""
     directory: dict[str, bytes] = field(default_factory=dict)
     older: tuple[Older, ...] = ()
+    changes: dict[str, FileChange] = field(default_factory=dict)
+    lost: tuple[Lost, ...] = ()
     others: tuple[OtherPatch, ...] = ()
     on_top: OnTop = NOTHING_BEFORE
     graph: CallGraph | None = None

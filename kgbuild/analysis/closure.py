@@ -29,6 +29,7 @@ from kgbuild.analysis.endbr import note_thunks
 from kgbuild.analysis.label_checks import check_labels
 from kgbuild.analysis.labels import Tables
 from kgbuild.analysis.loose import may_be_array, may_mean, same_surroundings
+from kgbuild.analysis.linking import find_provider, say_elsewhere, say_unexported
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import EXACT, names_at
@@ -103,15 +104,13 @@ class _Closer(Redirects):
             self.c.refusals.extend(unit.changes.refusals)
             self._check_parity(unit)
             for atom in unit.changes.new:
-                if atom.bind != STB.LOCAL:
-                    self.new_globals.setdefault(atom.name, []).append((number, atom))
+                self._note_global(self.new_globals, number, unit, atom)
             for atom in unit.changes.patched.data:
-                if atom.bind != STB.LOCAL and atom.id not in unit.changes.correlation.to_original:
-                    self.new_globals.setdefault(atom.name, []).append((number, atom))
+                if atom.id not in unit.changes.correlation.to_original:
+                    self._note_global(self.new_globals, number, unit, atom)
             for atom in unit.changes.patched.functions + unit.changes.patched.data:
-                originals = unit.changes.correlation.to_original.get(atom.id, ())
-                if atom.bind != STB.LOCAL and any(unit.changes.original.atoms[o].bind == STB.LOCAL for o in originals):
-                    self.made_global.setdefault((unit.target, atom.name), (number, atom))
+                if atom.id in unit.changes.correlation.to_original:
+                    self._note_global(self.made_global, number, unit, atom)
         self._take_authors()
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
@@ -356,24 +355,58 @@ class _Closer(Redirects):
         if name == PATCH_SYMBOL:
             self.c.bound[key] = Bound(name, NEW_GLOBAL, "", proof="the patch itself")
             return
-        # a new symbol of the patch itself; of several (a unit in two modules) the one of the same object
-        for unit_number, atom in sorted(
-            self.new_globals.get(name, ()), key=lambda item: self.c.units[item[0]].target != unit.target
-        ):
-            self._add(unit_number, atom, "new" if atom.kind == FUNCTION else "data", f"used by {source.name}")
-            self.c.bound[key] = Bound(name, NEW_GLOBAL, "", proof="defined by this patch")
-            self.c.defined[key] = (unit_number, atom.id)
-            return
-        if (unit.target, name) in self.made_global:
-            self._bind_made_global(number, unit, source, target, ref)
+        weak = target.bind == STB.WEAK
+        provider = find_provider(self.world, unit.target, name, weak, self._has)
+        if (made := self.new_globals.get((provider, name))) and self._may_use(unit.target, provider):
+            self._bind_new(number, source, target, *made)
+        elif (provider, name) in self.made_global and provider in (unit.target, VMLINUX):
+            self._bind_made_global(number, unit, source, target, ref, *self.made_global[provider, name])
         else:
-            self._take(key, unit, source, self.world.external(unit.target, name, target.bind == STB.WEAK))
+            found = self.world.external(unit.target, name, weak)
+            if isinstance(found, NotBound) and (elsewhere := self._new_elsewhere(unit.target, name)):
+                found = NotBound("K18-other-module", elsewhere)
+            self._take(key, unit, source, found)
 
-    def _bind_made_global(self, number: int, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> None:
+    def _bind_new(self, number: int, source: Atom, target: Atom, home: int, atom: Atom) -> None:
+        """Bind to a new global function or variable of a unit."""
+        if is_init(self.c.units[home].changes.patched, atom):
+            section = self.c.units[home].changes.patched.section_name(atom)
+            fact = f"refers to {atom.name} in {section}, freed after boot"
+            self._refuse("K6-init-memory", self.c.units[number], source.name, fact, section)
+            return
+        self._add(home, atom, "new" if atom.kind == FUNCTION else "data", f"used by {source.name}")
+        self.c.bound[(number, target.id)] = Bound(target.name, NEW_GLOBAL, "", proof="defined by this patch")
+        self.c.defined[(number, target.id)] = (home, atom.id)
+
+    def _has(self, target: str, name: str) -> bool:
+        """Whether an object has a global symbol of that name in the patched source."""
+        if (target, name) in self.new_globals or (target, name) in self.made_global:
+            return True
+        return self.world.only_global(target, name) is not None
+
+    def _may_use(self, target: str, provider: str) -> bool:
+        """Whether what a provider has is there whenever code of `target` runs."""
+        return provider in (target, VMLINUX) or provider in self.world.depends(target)
+
+    def _new_elsewhere(self, target: str, name: str) -> str:
+        """Why a name that the link of `target` does not find is not that of another object's global; "" where there is
+        no such."""
+        for table in (self.new_globals, self.made_global):
+            for (owner, known), (home, _) in table.items():
+                if known == name and owner != target:
+                    is_new = table is self.new_globals
+                    return say_elsewhere(self.world, target, name, self.c.units[home].source, owner, is_new)
+        for owner in sorted(set(self.world.modules) - {target}) if name not in self.world.exports else ():
+            if self.world.only_global(owner, name) is not None:
+                return say_unexported(self.world, target, name, owner)
+        return ""
+
+    def _bind_made_global(
+        self, number: int, unit: UnitResult, source: Atom, target: Atom, ref: Ref, home: int, atom: Atom
+    ) -> None:
         """Bind to what was local to another unit until the patch: the kernel has it, and only that unit's parity tells
         where."""
         key = (number, target.id)
-        home, atom = self.made_global[(unit.target, target.name)]
         theirs = self.c.units[home]
         if is_init(theirs.changes.patched, atom):
             section = theirs.changes.patched.section_name(atom)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from kgbuild.analysis.closed import Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.diff import is_init, is_prefix
+from kgbuild.analysis.linking import left_behind, say_object
+from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import (
     ABSENT,
@@ -28,7 +30,7 @@ from kgbuild.analysis.pull import Outside, is_branch, users_in, users_outside
 from kgbuild.analysis.resolve import VMLINUX, World
 from kgbuild.elf.consts import STB
 from kgbuild.refusals import Refusal
-from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
+from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, View
 
 if TYPE_CHECKING:
     from kgbuild.analysis.callgraph import CallGraph
@@ -52,8 +54,9 @@ class Redirects:
     ) -> None:
         self.c, self.world, self.allowed, self.graph, self.pull_always = c, world, allowed, graph, pull_always
         self.todo: list[tuple[int, Atom]] = []
-        self.new_globals: dict[str, list[tuple[int, Atom]]] = {}
-        # what was local before the patch and is global with it; who refers to such a thing from another unit
+        # global functions and variables that only the patch has, and pulled ones, by object and name: unit and atom
+        self.new_globals: dict[tuple[str, str], tuple[int, Atom]] = {}
+        # what was local before the patch, or had no such alias, and is global with it; who refers to it elsewhere
         self.made_global: dict[tuple[str, str], tuple[int, Atom]] = {}
         self.promoted: list[tuple[int, Atom, int, Atom]] = []
         self.pulled_for: set[tuple[int, int]] = set()
@@ -85,6 +88,14 @@ class Redirects:
             prefix = view.just_before(atom)
             if prefix is not None and is_prefix(prefix):
                 self._add(number, prefix, "prefix", f"the padding before {atom.name}", key)
+
+    def _note_global(
+        self, table: dict[tuple[str, str], tuple[int, Atom]], number: int, unit: UnitResult, atom: Atom
+    ) -> None:
+        for name in new_names(unit, atom):
+            # a weak definition gives way to one that the object has
+            if atom.bind != STB.WEAK or self.world.only_global(unit.target, name) is None:
+                table.setdefault((unit.target, name), (number, atom))
 
     # -- checks on the unit as a whole --------------------------------------------------------------------------
 
@@ -188,18 +199,24 @@ class Redirects:
         return "; ".join([f"{c.function} in {c.source} calls it" for c in left[:3]] + against[:3])
 
     def _check_taken_names(self, number: int, unit: UnitResult) -> None:
-        """A new global function or variable whose name the kernel has already takes its place in the patched source: it
-        overrides a weak definition, or was moved here. The kernel's own stays in use by all that the patch leaves."""
+        """A new global function or variable, or a static that is made global, whose name the kernel has already takes
+        its place in the patched source: it overrides a weak definition, or was moved here; in a module it hides what
+        others export. The kernel's own stays in use by all that the patch leaves."""
         image, changes = self._image(unit), unit.changes
         for atom in changes.patched.functions + changes.patched.data:
-            if not _is_new(unit, atom) or is_init(changes.patched, atom):
+            if is_init(changes.patched, atom):
                 continue
-            for name in atom.names:
+            for name in new_names(unit, atom):
                 others = [u for n, u in enumerate(self.c.units) if n != number and u.target == unit.target]
-                if any(_is_new(u, a) for u in others for a in u.changes.patched.by_name.get(name, ())):
+                if any(name in new_names(u, a) for u in others for a in u.changes.patched.by_name.get(name, ())):
                     self._refuse("K10-weak", unit, name, f"{name} is defined anew in several units")
+                if left := self._left_undefined(unit, name):
+                    fact = (
+                        f"the new {name} is not what {', '.join(left[:3])} of {say_object(unit.target)} was linked with"
+                    )
+                    self._refuse("K14-vanished", unit, name, fact, remedy="give it another name")
                 places = sorted({s.value for s in image.named(name) if s.bind != STB.LOCAL})
-                if not places:
+                if not places or atom.bind == STB.WEAK:
                     continue
                 if atom.kind != FUNCTION:
                     fact = f"the kernel has a variable {name} in another unit, with state of its own"
@@ -207,6 +224,25 @@ class Redirects:
                 elif stale := self._callers_left(self._at_place(unit, name, places), "", unit.target):
                     fact = f"the new {name} takes the place of the kernel's, which the patch does not redirect; {stale}"
                     self._refuse("K14-vanished", unit, name, fact)
+
+    def _left_undefined(self, unit: UnitResult, name: str) -> list[str]:
+        """Code of an object that takes a name from elsewhere, or has NULL for it, and is not replaced: it would go on
+        doing so when the object has a symbol of that name itself."""
+        mine = [(n, u) for n, u in enumerate(self.c.units) if u.target == unit.target]
+        numbers = {n for n, _ in mine}
+        replaced = {n for m in self.c.members.values() if m.unit in numbers for n in m.atom.names}
+        image = self._image(unit)
+        if isinstance(image, ModuleImage):
+            return left_behind(image, name, replaced)
+        out: dict[str, None] = {}
+        for _, other in mine:
+            view = other.changes.original
+            for symbol in (a for a in view.atoms if a.kind == UNDEFINED and a.name == name and a.bind == STB.WEAK):
+                users = users_in(view, symbol, True)
+                for user in (*(f.name for f in users.callers), *users.takers):
+                    if user not in replaced:
+                        out.setdefault(user)
+        return list(out)
 
     def _at_place(self, unit: UnitResult, name: str, places: list[int]) -> int | None:
         """The number in the call graph of the one function of that name; None where that is not sure."""
@@ -252,7 +288,7 @@ class Redirects:
                 return
             names = _names_of(unit, original, patched)
             for n in names:
-                self.new_globals.setdefault(n, []).append((number, patched))
+                self.new_globals.setdefault((unit.target, n), (number, patched))
             for caller in outside:
                 self._pull_from(caller, original, names, key)
         for function in users.callers:
@@ -375,10 +411,22 @@ class Redirects:
         self._refuse("K5-symbol", unit, name, f"kallsyms does not list {name}")
 
 
-def _is_new(unit: UnitResult, atom: Atom) -> bool:
-    """Whether the patch brings a global function or variable into a unit."""
-    new = atom.kind in (FUNCTION, DATA) and atom.id not in unit.changes.correlation.to_original
-    return new and atom.bind != STB.LOCAL
+def new_names(unit: UnitResult, atom: Atom) -> list[str]:
+    """Global names of a function or variable of the patched object that its original has not: all of what is new, that
+    of a static made global, a new alias."""
+    if atom.kind not in (FUNCTION, DATA) or atom.bind == STB.LOCAL:
+        return []
+    changes = unit.changes
+    originals = [changes.original.atoms[o] for o in changes.correlation.to_original.get(atom.id, ())]
+    if len(atom.names) == 1 and any(o.bind != STB.LOCAL and o.names == atom.names for o in originals):
+        return []  # most of them
+    had = {name for o in originals for name in _global_names(changes.original, o)}
+    return [name for name in _global_names(changes.patched, atom) if name not in had]
+
+
+def _global_names(view: View, atom: Atom) -> list[str]:
+    bound = zip(atom.names, atom.symbols, strict=True)
+    return list(dict.fromkeys(name for name, symbol in bound if view.obj.symbol(symbol).bind != STB.LOCAL))
 
 
 def _names_of(unit: UnitResult, original: Atom, patched: Atom) -> list[str]:

@@ -120,7 +120,7 @@ class World:
         return NotBound("K5-symbol", fact)
 
     def external(self, target: str, name: str, weak: bool) -> Bound | NotBound:
-        """Bind a symbol that a unit of `target` leaves undefined, as the kernel's linker and loader would."""
+        """Bind a symbol that a unit of `target` leaves undefined, as the kernel's linker and loader would (linking)."""
         if target != VMLINUX:
             own = self.only_global(target, name)
             if own is not None:
@@ -130,12 +130,14 @@ class World:
         export = self.exports.get(name)
         if export is not None and target != VMLINUX:
             return self._of_module(target, name, export)
+        if weak and target != VMLINUX:
+            return Bound(name, WEAK_NULL, "", proof="weak, and nothing that the module is linked with has it")
         found = self.only_global(VMLINUX, name)
         if found is not None:
             return found
         if export is not None:
             return NotBound("K5-symbol", f"refers to {name}, an export of the module {export.module}")
-        if weak and not self.vmlinux.named(name):
+        if weak and all(s.bind == STB.LOCAL for s in self.vmlinux.named(name)):
             return Bound(name, WEAK_NULL, "", proof="weak, and the kernel does not have it")
         return NotBound("K5-symbol", f"refers to {name}, which the kernel does not have")
 

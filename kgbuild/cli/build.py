@@ -62,7 +62,10 @@ _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried
     help="A patch that is loaded before; repeat it in the order of loading.",
 )
 @click.option(
-    "--drop", multiple=True, metavar="FUNCTION", help="The older version of this function may go; see --on-top-of."
+    "--drop",
+    multiple=True,
+    metavar="FUNCTION",
+    help="The older version of this function, or its change of this file, may go; see --on-top-of.",
 )
 @click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
 @click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's; recorded.")

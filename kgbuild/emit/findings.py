@@ -107,6 +107,11 @@ _TABLE = [
         "With the back end kallsyms, every row, site, stub, slot and digest of its tables is whole and of this kernel.",
         _KERNEL,
     ),
+    Rule(
+        "V34-module-reach",
+        "Code and data that wait for a module are reached only from code of that module and of modules that need it.",
+        _BUILD,
+    ),
 ]
 
 FINDINGS: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

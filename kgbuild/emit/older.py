@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kgbuild.analysis.containing import from_note
 from kgbuild.analysis.ontop import Older, Patched
 from kgbuild.emit.extract import NOTE_SECTION
 from kgbuild.emit.readback import ModuleFile, read_module
@@ -22,7 +23,9 @@ def read_older(data: bytes, path: str) -> Older:
         states = {s["id"]: s["version"] for s in note.get("states", ())}
         kernel = f"{note['kernel']['name']} ({note['kernel']['version']})"
         build_ids = dict(note["build_ids"])
-    except (KeyError, TypeError) as error:
+        patches = tuple(str(p["sha256"]) for p in note.get("patches", ()))
+        changes = from_note(note["changes"]) if "changes" in note else None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"its note is not understood: {error!r}", place=path, remedy="give modules that kgbuild made"
         ) from error
@@ -32,7 +35,8 @@ def read_older(data: bytes, path: str) -> Older:
     name = _name(module)
     if not name:
         raise UserError("it does not say its name", place=path, remedy="build it anew")
-    return Older(name, kernel, build_ids, frozenset(functions), flag != bytes(4), states, bool(note.get("callbacks")))
+    replace, callbacks = flag != bytes(4), bool(note.get("callbacks"))
+    return Older(name, kernel, build_ids, frozenset(functions), replace, states, callbacks, patches, changes)
 
 
 def _note(module: ModuleFile) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from kgbuild.emit.verify_code import Code, check_code, check_relocations, check_
 from kgbuild.emit.verify_kallsyms import Tables, as_livepatch, check_kallsyms, is_kallsyms, is_kgraft, read_tables
 from kgbuild.emit.verify_modules import Modules, Target, check_bound, check_objects, check_target, no_modules
 from kgbuild.emit.verify_proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
+from kgbuild.emit.verify_reach import check_reach
 from kgbuild.emit.verify_slots import check_slots
 from kgbuild.model import Finding
 
@@ -114,6 +115,7 @@ def check_module(
             *check_code(bound, arch, code),
             *check_constants(bound, arch),
             *check_counted_calls(bound, code.instructions),
+            *check_reach(bound, _roots(functions), tables, arch, code.instructions, facts.modules),
             *(_check_pointers(bound, arch, code, facts) if facts.tracked else ()),
             *check_proof(bound, functions, arch, facts, record),
         ]
@@ -446,6 +448,11 @@ def _read_functions(module: ModuleFile) -> tuple[list[Function], list[Finding]]:
     if not rows and module.object_bytes("kgbuild_callbacks") is None:
         faults.append(finding(code, place, "names no function"))
     return rows, faults
+
+
+def _roots(functions: list[Function]) -> list[tuple[str, tuple[int, int]]]:
+    """Where the replacements of each object begin."""
+    return [(f.object, (f.section, f.offset)) for f in functions if f.section is not None]
 
 
 def check_functions(module: ModuleFile, functions: list[Function], arch: Arch, facts: Facts) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from kgbuild.model import Finding
 
 VMLINUX = "vmlinux"
 _NT_GNU_BUILD_ID = 3
-_LATE_SECTION = re.compile(r"\.klp\.rela\.([^.]{1,55})\.(.+)")
+LATE_SECTION = re.compile(r"\.klp\.rela\.([^.]{1,55})\.(.+)")
 _LATE_SYMBOL = re.compile(r"\.klp\.sym\.([^.]+)\..+")
 # What the kernel acts on while it loads the patch module (module_finalize, jump_label_module_notify and their kind): a
 # relocation of a target that comes later is too late for these, since 5.8 removed .klp.arch.* (commit 1d05334d2899).
@@ -159,7 +159,7 @@ def check_objects(module: ModuleFile, patched: Sequence[str], told: object, modu
 def _check_sections(module: ModuleFile, patched: set[str], modules: Modules) -> Iterator[Finding]:
     """Livepatch relocations of modules: kept for a patched one, of itself and what it needs, and in time."""
     for section in module.sections[1:]:
-        match = _LATE_SECTION.fullmatch(section.name)
+        match = LATE_SECTION.fullmatch(section.name)
         if match is None or match[1] == VMLINUX:
             continue
         owner, target = match[1], match[2]

@@ -41,11 +41,12 @@ class Maker:
 def maker(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> Maker:
     made = Maker(kernel_name, tmp_path_factory.mktemp("on-top"))
     first = ["--on-top-of", made.folder / "livepatch-first.ko"]
+    instead = ["--drop", "version_proc_show"]
     for name, patches, options in (
         ("first", ["first"], []),
-        ("second", ["second", "other"], first),
+        ("second", ["second", "other"], [*first, *instead]),
         ("stacked", ["other"], [*first, "--no-replace"]),
-        ("dropping", ["other"], [*first, "--drop", "version_proc_show"]),
+        ("dropping", ["other"], [*first, *instead]),
     ):
         ran, _ = made.build(name, patches, *options)
         # `dropping` does not know the state of the first
@@ -75,8 +76,31 @@ def test_drop(maker: Maker) -> None:
     assert "version_proc_shwo" in ran.stderr
 
 
+@pytest.mark.parametrize("patches", [["second", "other"], ["third"]])
+def test_a_change_within_a_function_would_be_taken_back(maker: Maker, patches: list[str]) -> None:
+    """Both have version_proc_show; the new one's is made of the kernel's own, without what the first did to it."""
+    ran, said = maker.build("lacking", patches, "--on-top-of", maker.made["first"])
+    assert ran.status == 1
+    found = [(r["symbol"], r["fact"]) for r in said["refusals"] if r["code"] == "L2-taken-back"]
+    assert ("version_proc_show", "fs/proc/version.c:16") in [(name, fact.split()[5]) for name, fact in found]
+    assert "--drop version_proc_show" in ran.stderr
+    assert not maker.made["lacking"].exists()
+
+
+def test_a_later_patch_with_the_older_change_is_built(maker: Maker, tmp_path: Path) -> None:
+    """The same patch again, and the same change in another file, of which only the source tells."""
+    ran, said = maker.build("third", ["first", "third"], "--on-top-of", maker.made["first"])
+    assert ran.status == 0, ran.stderr
+    assert said["warnings"] == ["livepatch_first has callbacks; they do not run when it is replaced"]
+    joined = tmp_path / "joined.patch"
+    joined.write_text("".join((PATCHES / f"{name}.patch").read_text() for name in ("first", "third")))
+    ran, _ = maker.build("joined", [str(joined.with_suffix(""))], "--on-top-of", maker.made["first"])
+    assert ran.status == 0, ran.stderr
+
+
 def test_an_older_version_of_a_state_is_refused(maker: Maker) -> None:
-    ran, said = maker.build("older", ["first", "other"], "--on-top-of", maker.made["second"])
+    drop = ["--drop", "version_proc_show"]
+    ran, said = maker.build("older", ["first", "other"], "--on-top-of", maker.made["second"], *drop)
     assert ran.status == 1
     assert [(r["code"], r["fact"]) for r in said["refusals"]] == [
         ("L4-state", "has version 2 of the state 7, this patch 1")

@@ -220,12 +220,12 @@ PROMOTED = """
 #else
 #define STATIC static
 #endif
-STATIC %s noinline int helper(int x) { barrier(); return source(x) * %s; }
+STATIC %s noinline int aide(int x) { barrier(); return source(x) * %s; }
 STATIC int state = 3;
-noinline int user(int x) { barrier(); return helper(x) + state++; }
+noinline int user(int x) { barrier(); return aide(x) + state++; }
 """
 CALLS = """
-extern int helper(int);
+extern int aide(int);
 extern int state;
 #ifdef PATCHED
 noinline int top(int x) { barrier(); return %s + state; }
@@ -239,32 +239,32 @@ def test_a_promoted_function_is_the_kernels() -> None:
     """And not the one of that name in another unit."""
     texts = {
         "a.c": PROMOTED % ("", 3),
-        "b.c": CALLS % "helper(x)",
-        "c.c": "static noinline int helper(int x) { barrier(); return source(x) * 9; }"
-        "noinline int other(int x) { barrier(); return helper(x) + 8; }",
+        "b.c": CALLS % "aide(x)",
+        "c.c": "static noinline int aide(int x) { barrier(); return source(x) * 9; }"
+        "noinline int other(int x) { barrier(); return aide(x) + 8; }",
     }
     c = close_units(texts, GivenGraph({}))
     assert not c.refusals
     assert roles(c) == {"top": "changed"}
     bound = {b.name: (b.how, b.sympos) for b in c.bound.values()}
-    assert bound["helper"] == ("klp", 1) and bound["state"] == ("klp", 0)
+    assert bound["aide"] == ("klp", 1) and bound["state"] == ("klp", 0)
     make_module(c)
     texts = {"c.c": texts["c.c"], "b.c": texts["b.c"], "a.c": texts["a.c"]}
-    assert {(b.name, b.sympos) for b in close_units(texts, GivenGraph({})).bound.values()} >= {("helper", 2)}
+    assert {(b.name, b.sympos) for b in close_units(texts, GivenGraph({})).bound.values()} >= {("aide", 2)}
 
 
 def test_a_promoted_function_that_changes_is_called_where_it_can_be_reached() -> None:
     changing = PROMOTED.replace("STATIC %s", BY + "STATIC %s") % ("", "BY")
-    c = close_units({"a.c": changing, "b.c": CALLS % "helper(x)"}, GivenGraph({}))
+    c = close_units({"a.c": changing, "b.c": CALLS % "aide(x)"}, GivenGraph({}))
     assert not c.refusals
-    assert sorted(r.name for r in c.redirects) == ["helper", "top"]
-    assert {b.how for b in c.bound.values() if b.name == "helper"} == {"klp"}
+    assert sorted(r.name for r in c.redirects) == ["aide", "top"]
+    assert {b.how for b in c.bound.values() if b.name == "aide"} == {"klp"}
     assert not c.defined
     untraceable = PROMOTED.replace("STATIC %s", BY + "STATIC %s") % ("notrace", "BY")
-    c = close_units({"a.c": untraceable, "b.c": CALLS % "helper(x)"}, GivenGraph({}))
+    c = close_units({"a.c": untraceable, "b.c": CALLS % "aide(x)"}, GivenGraph({}))
     assert not c.refusals
     assert sorted(r.name for r in c.redirects) == ["top", "user"]
-    assert [c.members[m].atom.name for m in c.defined.values()] == ["helper"]
+    assert [c.members[m].atom.name for m in c.defined.values()] == ["aide"]
     make_module(c)
-    c = close_units({"a.c": untraceable, "b.c": CALLS % "(sink(helper), helper(x))"}, GivenGraph({}))
+    c = close_units({"a.c": untraceable, "b.c": CALLS % "(sink(aide), aide(x))"}, GivenGraph({}))
     assert refused(c) == ["K13-ambiguous:top"]

@@ -233,6 +233,7 @@ def test_kernel_cases_have_their_patches() -> None:
         "before",
         "after",
         "disabled",
+        "absent",
         "allow_log",
         "changed",
         "new",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from kgbuild.analysis.ontop import Older, Patched, active, check_kernel, put_on_top
+from kgbuild.analysis.ontop import Lost, Older, Patched, active, check_kernel, put_on_top
 
 F, G, H = (Patched("vmlinux", name, 0) for name in "fgh")
 IN_MODULE = Patched("af_key", "f", 2)
@@ -60,6 +60,45 @@ def test_stacked_on_the_same_function() -> None:
     assert [(t.function, t.how) for t in found.taken_back] == [(F, "covered")]
     assert [r.code for r in found.refusals] == ["L3-covered"]
     assert codes("new", [H], {}, False, [older("a", F, G)], []) == []
+
+
+LINE = Lost("a", "f", "x.c", 7)
+BESIDE = Lost("a", "x.c", "x.c", 2)
+
+
+def lost(drop: list[str], *found: Lost, mine: list[Patched] | None = None) -> list[tuple[str, str]]:
+    result = put_on_top("new", mine or [F, G], {}, True, [older("a", F, G)], drop, found)
+    assert not result.unused
+    return [(r.code, r.symbol) for r in result.refusals]
+
+
+def test_a_change_of_a_function_that_both_have() -> None:
+    assert lost([], LINE) == [("L2-taken-back", "f")]
+    assert lost([], LINE, BESIDE) == [("L2-taken-back", "f"), ("L2-taken-back", "x.c")]
+    assert lost(["f"], LINE) == lost(["vmlinux:f"], LINE) == []
+    found = put_on_top("new", [F], {}, True, [older("a", F)], ["f"], [LINE])
+    assert found.warnings == ("f: a has a change at x.c:7 that this patch's source lacks; accepted by --drop",)
+
+
+def test_what_is_beside_functions_goes_with_all_of_them() -> None:
+    other = Lost("a", "g", "x.c", 30)
+    assert lost(["f"], LINE, BESIDE) == []
+    assert lost(["f"], LINE, BESIDE, other) == [("L2-taken-back", "x.c"), ("L2-taken-back", "g")]
+    assert lost(["f", "g"], LINE, BESIDE, other) == []
+    assert lost([], BESIDE) == [("L2-taken-back", "x.c")]
+    assert lost(["x.c"], BESIDE) == []
+
+
+def test_a_function_that_goes_as_a_whole_is_named_once() -> None:
+    assert lost([], LINE, mine=[G]) == [("L2-taken-back", "f")]
+    assert lost(["f"], LINE, BESIDE, mine=[G]) == []
+
+
+def test_a_patch_that_does_not_say_what_it_changes() -> None:
+    assert lost([], Lost("a")) == [("L2-taken-back", "f"), ("L2-taken-back", "g")]
+    assert lost(["f"], Lost("a")) == [("L2-taken-back", "g")]
+    assert lost([], Lost("b", "f", "x.c", 7)) == []  # replaced by the other already
+    assert codes("new", [F], {}, False, [older("a", G)], [], [LINE]) == []
 
 
 def test_the_position_is_part_of_a_function() -> None:

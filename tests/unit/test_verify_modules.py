@@ -162,6 +162,74 @@ def test_what_is_spoiled_is_found(code: str, spoil: Callable[[SmallTarget], obje
     assert all(f.place and f.fact and f.remedy for f in found)
 
 
+def add_caller(m: SmallTarget, owner: str, way: str) -> None:
+    """One more function, of `owner`, that gets to what is bound to ext4: by a call, by a table, not at all, or by code
+    that only has it behind itself in the same section."""
+    code = m.section(".text.caller", A | X, b"\xe8\0\0\0\0\xc3" + CALL_FENTRY, align=16)
+    new, behind = m.symbols["new"], OutSymbol("behind", code, 6, 6, STB.LOCAL, STT.FUNC)
+    caller = m.symbol(OutSymbol("caller", code, 0, 6, STB.LOCAL, STT.FUNC))
+    m.symbol(behind)
+    table = m.section(".rodata", A, bytes(24), align=8)
+    unnamed = m.symbol(OutSymbol("", table, type=STT.SECTION))
+    table.relocs.append(OutReloc(8, R_64, new, 0))
+    at = {"call": (new, -4), "table": (unnamed, 4), "beside the table": (unnamed, 12)}.get(
+        way, (m.symbols["__fentry__"], -4)
+    )
+    code.relocs += [OutReloc(1, R_PLT32, *at), OutReloc(7, R_PLT32, new, -4)]
+    texts, old = m.table.relocs[0].symbol, m.table.relocs[1].symbol
+    m.table.data[:] = bytes(96)
+    m.symbols["kgbuild_funcs"].size = 96
+    m.sections[".rodata.kgbuild_strings"].data[:] = b"old\0ext4\0" + owner.encode() + b"\0"
+    m.table.relocs[:] = [OutReloc(at, R_64, texts, 4) for at in (0,)]
+    for row, symbol in enumerate((old, caller)):
+        m.table.relocs += [OutReloc(32 * row + 8, R_64, texts, 0), OutReloc(32 * row + 16, R_64, symbol, 0)]
+    m.table.relocs.append(OutReloc(32, R_64, texts, 9))
+
+
+@pytest.mark.parametrize(
+    ("owner", "way", "found"),
+    [
+        ("vmlinux", "call", True),
+        ("vmlinux", "table", True),
+        ("xfs", "call", True),
+        ("jbd2", "call", True),
+        ("vmlinux", "beside the table", False),
+        ("vmlinux", "", False),
+        ("ext4", "call", False),
+    ],
+)
+def test_who_gets_to_what_waits_for_a_module(owner: str, way: str, found: bool) -> None:
+    small = SmallTarget()
+    add_caller(small, owner, way)
+    facts = [f for f in check_target(small) if f.code == "V34-module-reach"]
+    assert [f.place for f in facts] == ["caller"] * found
+    for f in facts:
+        assert f"as code of {owner} it gets to .klp.sym.ext4.table,0, bound when ext4 comes" in f.fact
+        assert f.fact.endswith("-> new)")
+
+
+@pytest.mark.parametrize(("owner", "found"), [("vmlinux", True), ("ext4", False)])
+def test_a_callback_gets_to_what_waits_for_a_module(owner: str, found: bool) -> None:
+    """The table of functions has only what ext4 needs; a callback of `owner` calls it."""
+    small = SmallTarget()
+    add_caller(small, "ext4", "call")
+    table = small.section(".rodata.kgbuild_callbacks", A, bytes(48), align=8)
+    table.relocs.append(OutReloc(16, R_64, small.symbols["caller"], 0))
+    if owner != "vmlinux":
+        table.relocs.append(OutReloc(0, R_64, small.table.relocs[0].symbol, 4))
+    small.data_object("kgbuild_callbacks", table)
+    facts = [f.fact for f in check_target(small) if f.code == "V34-module-reach"]
+    assert len(facts) == found
+    assert all("as code of vmlinux" in fact for fact in facts)
+
+
+def test_a_module_that_needs_another_gets_to_its_code() -> None:
+    small = SmallTarget()
+    add_caller(small, "ext4", "call")
+    small.sections[".klp.rela.vmlinux..text.new"].name = ".klp.rela.jbd2..text.new"
+    assert "V34-module-reach" not in {f.code for f in check_target(small)}
+
+
 def test_a_module_that_the_target_needs_may_be_named() -> None:
     small = SmallTarget()
     small.bound.name = ".klp.sym.jbd2.table,0"

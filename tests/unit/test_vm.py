@@ -464,6 +464,8 @@ def test_bad_requests(kernel: Kernel, module: Path, stub_qemu: Path) -> None:
         run_vm(kernel, [PatchRun(module, allow_log=["("])], progress=SilentProgress())
     with pytest.raises(UserError, match="two of the modules"):
         run_vm(kernel, [PatchRun(module), PatchRun(module)], progress=SilentProgress())
+    with pytest.raises(UserError, match="for no loadable module"):
+        run_vm(kernel, [PatchRun(module, absent=["true"])], progress=SilentProgress())
     with pytest.raises(UserError, match="no patch"):
         run_vm(kernel, [], progress=SilentProgress())
 

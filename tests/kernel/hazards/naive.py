@@ -37,7 +37,8 @@ class _WithOwnPointers(Closure):
 @dataclass(frozen=True)
 class _Rules:
     """redirect: symbol of the running module -> function of the patched object; bind: symbol of the patched object ->
-    symbol of the running module; plain: what the ordinary loader is to bind by its name."""
+    symbol of the running module, or of the kernel ("vmlinux:NAME"); plain: what the ordinary loader is to bind by its
+    name."""
 
     redirect: Mapping[str, str]
     bind: Mapping[str, str] = field(default_factory=dict)
@@ -71,10 +72,11 @@ def _close(units: tuple[UnitResult, ...], world: World, rules: _Rules) -> Closur
                 position = target.sympos(symbol, place)
                 assert position is not None
                 closure.redirects.append(Redirect(number, atom, symbol, position, place, unit.target))
-        for own, symbol in rules.bind.items():
+        for own, given in rules.bind.items():
+            where, _, symbol = given.rpartition(":")
             for atom in (a for a in view.atoms if a.name == own):
-                (place,) = [s.value for s in target.named(symbol)]
-                closure.bound[number, atom.id] = Bound(symbol, KLP, unit.target, 0, place, "bound by hand")
+                (place,) = [s.value for s in world.image(where or unit.target).named(symbol)]
+                closure.bound[number, atom.id] = Bound(symbol, KLP, where or unit.target, 0, place, "bound by hand")
         for plain in rules.plain:
             for atom in (a for a in view.atoms if a.name == plain):
                 closure.bound[number, atom.id] = Bound(plain, EXPORT, proof="left to the loader")
