@@ -28,8 +28,8 @@ from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.endbr import note_thunks
 from kgbuild.analysis.label_checks import check_labels
 from kgbuild.analysis.labels import Tables
-from kgbuild.analysis.loose import may_be_array, may_mean, same_surroundings
 from kgbuild.analysis.linking import find_provider, say_elsewhere, say_unexported
+from kgbuild.analysis.loose import may_be_array, may_mean, same_surroundings
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import EXACT, names_at
