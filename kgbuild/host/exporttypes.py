@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Compares the exports of compiled units with the running kernel's, by its own genksyms where it has one.
+
+Nothing is started where the patch can't change a type of an export (analysis/exporttypes.py). Else the patched text is
+preprocessed and given to genksyms; only where a CRC is not the kernel's, so is the original, to see whether this way
+leads to the kernel's CRC at all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from kgbuild.analysis.conditions import Conditions
+from kgbuild.analysis.config import parse_config
+from kgbuild.analysis.exports import Export
+from kgbuild.analysis.exporttypes import (
+    common_exports,
+    judge_exports,
+    may_change_types,
+    other_crcs,
+    parse_genksyms,
+)
+from kgbuild.analysis.prototypes import compare_prototypes
+from kgbuild.elf.read import read
+from kgbuild.host.cache import Cache
+from kgbuild.host.compile import Compiled, author_options, make_overlay, source_path, without_debug
+from kgbuild.host.patches import read_original
+from kgbuild.host.run import run
+from kgbuild.model import Kernel, UnitCommand
+from kgbuild.refusals import Refusal
+
+_EXPORTS = re.compile(rb"__export_symbol_|__ksymtab_")
+_GENKSYMS = "scripts/genksyms/genksyms"
+# Longer than genksyms takes for any unit of a kernel by two orders of magnitude.
+_LIMIT = 300.0
+
+
+def check_exports(
+    kernel: Kernel,
+    compiled: Sequence[Compiled],
+    files: Mapping[str, bytes],
+    real: Iterable[str],
+    exports: Callable[[], Mapping[str, Export]],
+    cache: Cache,
+    jobs: int = 2,
+    allowed: Collection[str] = (),
+) -> list[Refusal]:
+    """Refuses (K8-crc) exports of these units that would have another type with the patched `files` (path -> text).
+
+    real     directories that the overlay needs as such (`make_overlay`)
+    exports  gives the kernel's, by name
+    allowed  names of types that may differ (--allow-type)
+    """
+    # also where the code is the same: it may have another prototype all the same
+    units = [c for c in compiled if _EXPORTS.search(c.original)]
+    if not units:
+        return []
+    config = parse_config(kernel.config.read_text())
+    texts = {path: (read_original(kernel, path) or b"", text) for path, text in files.items()}
+    touching = {
+        module: any(may_change_types(*both, Conditions(config, module)) for both in texts.values())
+        for module in {c.unit.module for c in units}
+    }
+    units = [c for c in units if touching[c.unit.module]]
+    if not units:
+        return []
+    known = exports()
+    with cache.workdir(f"exports-{os.getpid()}") as scratch:
+        overlay = scratch / "tree"
+        genksyms = find_genksyms(kernel, config)
+        if genksyms is not None:
+            make_overlay(kernel.source, files, overlay, real)
+
+        def one(item: tuple[int, Compiled]) -> list[Refusal]:
+            number, c = item
+            return _check_unit(kernel, c, genksyms, overlay, scratch / f"{number}.i", known, allowed)
+
+        with ThreadPoolExecutor(max(jobs, 1)) as pool:
+            return [r for found in pool.map(one, enumerate(units)) for r in found]
+
+
+def find_genksyms(kernel: Kernel, config: Mapping[str, str]) -> Path | None:
+    """The program that made the CRCs of this kernel's exports; None where they have none, or none made so."""
+    path = kernel.build / _GENKSYMS
+    made = config.get("MODVERSIONS") == "y" and config.get("GENDWARFKSYMS") != "y"
+    return path if made and os.access(path, os.X_OK) else None
+
+
+def _check_unit(
+    kernel: Kernel,
+    c: Compiled,
+    genksyms: Path | None,
+    overlay: Path,
+    scratch: Path,
+    exports: Mapping[str, Export],
+    allowed: Collection[str],
+) -> list[Refusal]:
+    original = read(c.original)
+    patched = read(c.patched)
+    names = common_exports(original, patched)
+    before: dict[str, int] = {}
+    after: dict[str, int] = {}
+    if genksyms is not None:
+        after = make_crcs(kernel, c.unit, genksyms, overlay, scratch)
+        names = other_crcs(names, after, exports)
+        if names:
+            before = make_crcs(kernel, c.unit, genksyms, kernel.source, scratch)
+    if not names:
+        return []
+    return judge_exports(c.unit.source, compare_prototypes(original, patched, names, allowed), exports, before, after)
+
+
+def make_crcs(kernel: Kernel, unit: UnitCommand, genksyms: Path, tree: Path, scratch: Path) -> dict[str, int]:
+    """CRCs of a unit's exports by name, made as kbuild does; empty where its text can't be preprocessed."""
+    argv = [a for a in without_debug(unit.argv, tree) if a != "-c"]
+    if tree != kernel.source:
+        argv[1:1] = author_options()
+    argv += ["-E", "-D__GENKSYMS__", "-o", str(scratch), str(source_path(kernel, tree, unit.source))]
+    try:
+        if run(argv, cwd=kernel.build, check=False).status != 0:
+            return {}
+        text = scratch.read_text(errors="surrogateescape")
+        done = run([genksyms, "-r", "/dev/null"], cwd=kernel.build, check=False, stdin=text, timeout=_LIMIT)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return parse_genksyms(done.stdout) if done.status == 0 else {}
