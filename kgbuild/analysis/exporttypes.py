@@ -28,6 +28,7 @@ _SYMVER = re.compile(r"^(?:#SYMVER (\S+) |__crc_(\S+) = ?)0x([0-9a-f]+);?$", re.
 # Macros that stand for the head of a function that no module calls.
 _ENTRIES = re.compile(r"(?:COMPAT_)?SYSCALL_DEFINE\d|BPF_CALL_\d|DEFINE_IDTENTRY\w*")
 _RECORDS = (b"struct", b"union", b"enum")
+_NAMED = 4  # exports in a message, of those that one changed type concerns
 _OPEN, _CLOSE = (b"{", b"(", b"["), (b"}", b")", b"]")
 
 
@@ -56,8 +57,8 @@ def _harmless(before: Item | None, after: Item | None) -> bool:
     if kinds == {FUNCTION}:
         if not all(_is_plain_function(i) for i in items):
             return False
-        if len(items) == 2:
-            return items[0].tokens[: items[0].head] == items[1].tokens[: items[1].head]
+        if len(items) == 2 and items[0].tokens[: items[0].head] == items[1].tokens[: items[1].head]:
+            return True
     return kinds <= {FUNCTION, VARIABLE, DECLARATION} and all(i.static for i in items)
 
 
@@ -102,14 +103,14 @@ def judge_exports(
     original: Mapping[str, int],
     patched: Mapping[str, int],
 ) -> list[Refusal]:
-    """Refuses (K8-crc) exports that would have another type.
+    """Refuses (K8-crc) exports that would have another type; those for which the same is to be said, together.
 
     place        the unit
     differences  of each export to judge, what differs in structure, in words; "" where nothing does, None where that
                  can't be told
     original, patched  CRCs that genksyms makes from either text; empty where it is not asked
     """
-    out = []
+    found: dict[str, list[tuple[str, str]]] = {}
     for name, fact in differences.items():
         crcs = original.get(name), patched.get(name)
         if fact == "" or (fact is None and None not in crcs and crcs[0] == crcs[1]):
@@ -118,15 +119,22 @@ def judge_exports(
         if fact is None:
             known = None not in crcs
             text = "the export would have another type" if known else "whether the export keeps its type can't be told"
+        said = ""
         if None not in crcs and crcs[0] != crcs[1]:
             own = name in kernel and kernel[name].crc == crcs[0]
             whose = "the running kernel's is" if own else "of the unpatched source it is"
-            text += f" (its CRC would be {crcs[1]:#010x}, {whose} {crcs[0]:#010x})"
-        out.append(Refusal("K8-crc", f"{place}: {name}", text, symbol=name))
+            said = f" (its CRC would be {crcs[1]:#010x}, {whose} {crcs[0]:#010x})"
+        found.setdefault(text, []).append((name, said))
+    out = []
+    for text, exports in found.items():
+        (name, said), more = exports[0], [other for other, _ in exports[1:]]
+        if more:
+            said += f"; so would {len(more)} more: {', '.join(more[:_NAMED])}{', ...' if len(more) > _NAMED else ''}"
+        out.append(Refusal("K8-crc", f"{place}: {name}", text + said, symbol=name))
     return out
 
 
 def common_exports(original: Object, patched: Object) -> list[str]:
-    """What both objects of a unit export. What only one of them does is judged elsewhere (K7-export)."""
+    """What both objects of a unit export, by name. What only one of them does is judged elsewhere (K7-export)."""
     still = set(exported_names(patched))
-    return [name for name in exported_names(original) if name in still]
+    return sorted(name for name in exported_names(original) if name in still)
