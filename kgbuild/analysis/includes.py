@@ -100,6 +100,11 @@ class Resolver:
             self._anywhere[include.name] = tuple(self._search(include.name))
         return self._anywhere[include.name]
 
+    def starts(self, includer: str, include: Include, path: str) -> Iterator[str]:
+        """The directories from which the name that `include` has leads to `path`: the includer's own, those of -I."""
+        own = folder_of(includer)
+        yield from (f for f in {own, *self._folders} if inside(f, include.name) == path)
+
     def _search(self, name: str) -> Iterator[str]:
         plain = posixpath.normpath(name)
         if plain.startswith(".."):
@@ -156,7 +161,7 @@ def reach(graph: Graph, resolver: Resolver, targets: Collection[str], everywhere
     for includer, include, path in graph.edges(resolver):
         parents.setdefault(path, set()).add(includer)
         if ".." in include.name:
-            dotted.append((includer, include.name, path))
+            dotted.append((includer, include, path))
         elif include.form == TRACED:
             traced.add(path)
     seen, queue = set(targets), list(targets)
@@ -167,7 +172,13 @@ def reach(graph: Graph, resolver: Resolver, targets: Collection[str], everywhere
                 queue.append(includer)
     if seen & set(everywhere):
         seen |= set(graph.includes)
-    climbing = {f for includer, name, path in dotted if path in seen for f in _left(folder_of(includer), name)}
+    climbing = {
+        left
+        for includer, include, path in dotted
+        if path in seen
+        for folder in resolver.starts(includer, include, path)
+        for left in _left(folder, include.name)
+    }
     if not traced.isdisjoint(seen):
         climbing.add(TRACER)
     return Reach(frozenset(seen), frozenset(climbing))

@@ -27,7 +27,8 @@ from kgbuild.analysis.exporttypes import (
 from kgbuild.analysis.prototypes import compare_prototypes
 from kgbuild.elf.read import read
 from kgbuild.host.cache import Cache
-from kgbuild.host.compile import Compiled, author_options, make_overlay, source_path, without_debug
+from kgbuild.host.compile import Compiled, author_options, read_dependencies, source_path, without_debug
+from kgbuild.host.overlay import Overlay
 from kgbuild.host.patches import read_original
 from kgbuild.host.run import run
 from kgbuild.model import Kernel, UnitCommand
@@ -51,7 +52,7 @@ def check_exports(
 ) -> list[Refusal]:
     """Refuses (K8-crc) exports of these units that would have another type with the patched `files` (path -> text).
 
-    real     directories that the overlay needs as such (`make_overlay`)
+    real     directories that the overlay needs as such (`Overlay`)
     exports  gives the kernel's, by name
     allowed  names of types that may differ (--allow-type)
     """
@@ -70,10 +71,8 @@ def check_exports(
         return []
     known = exports()
     with cache.workdir(f"exports-{os.getpid()}") as scratch:
-        overlay = scratch / "tree"
         genksyms = find_genksyms(kernel, config)
-        if genksyms is not None:
-            make_overlay(kernel.source, files, overlay, real)
+        overlay = Overlay(kernel, files, scratch, real) if genksyms is not None else None
 
         def one(item: tuple[int, Compiled]) -> list[Refusal]:
             number, c = item
@@ -94,7 +93,7 @@ def _check_unit(
     kernel: Kernel,
     c: Compiled,
     genksyms: Path | None,
-    overlay: Path,
+    overlay: Overlay | None,
     scratch: Path,
     exports: Mapping[str, Export],
     allowed: Collection[str],
@@ -105,26 +104,36 @@ def _check_unit(
     before: dict[str, int] = {}
     after: dict[str, int] = {}
     if genksyms is not None:
-        after = make_crcs(kernel, c.unit, genksyms, overlay, scratch)
+        after = make_crcs(kernel, c.unit, genksyms, scratch, overlay)
         names = other_crcs(names, after, exports)
         if names:
-            before = make_crcs(kernel, c.unit, genksyms, kernel.source, scratch)
+            before = make_crcs(kernel, c.unit, genksyms, scratch)
     if not names:
         return []
     return judge_exports(c.unit.source, compare_prototypes(original, patched, names, allowed), exports, before, after)
 
 
-def make_crcs(kernel: Kernel, unit: UnitCommand, genksyms: Path, tree: Path, scratch: Path) -> dict[str, int]:
-    """CRCs of a unit's exports by name, made as kbuild does; empty where its text can't be preprocessed."""
-    argv = [a for a in without_debug(unit.argv, tree) if a != "-c"]
-    if tree != kernel.source:
-        argv[1:1] = author_options()
-    argv += ["-E", "-D__GENKSYMS__", "-o", str(scratch), str(source_path(kernel, tree, unit.source))]
+def make_crcs(
+    kernel: Kernel, unit: UnitCommand, genksyms: Path, scratch: Path, overlay: Overlay | None = None
+) -> dict[str, int]:
+    """CRCs of a unit's exports by name, made as kbuild does, of its original or as an overlay has it; empty where its
+    text can't be preprocessed."""
+    deps = scratch.with_suffix(".d")
     try:
-        if run(argv, cwd=kernel.build, check=False).status != 0:
-            return {}
+        while True:
+            tree = overlay.tree if overlay is not None else kernel.source
+            argv = [a for a in without_debug(unit.argv, tree) if a != "-c"]
+            if overlay is not None:
+                argv[1:1] = author_options()
+            source = str(source_path(kernel, tree, unit.source))
+            argv += ["-E", "-D__GENKSYMS__", f"-Wp,-MD,{deps}", "-o", str(scratch), source]
+            if run(argv, cwd=kernel.build, check=False).status != 0:
+                return {}
+            if overlay is None or not overlay.is_stale(unit, tree, read_dependencies(deps)):
+                break
         text = scratch.read_text(errors="surrogateescape")
-        done = run([genksyms, "-r", "/dev/null"], cwd=kernel.build, check=False, stdin=text, timeout=_LIMIT)
     finally:
         scratch.unlink(missing_ok=True)
+        deps.unlink(missing_ok=True)
+    done = run([genksyms, "-r", "/dev/null"], cwd=kernel.build, check=False, stdin=text, timeout=_LIMIT)
     return parse_genksyms(done.stdout) if done.status == 0 else {}

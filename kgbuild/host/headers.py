@@ -28,8 +28,8 @@ from kgbuild.analysis.names import changed_names, spread_names
 from kgbuild.analysis.pastes import Chain, Pastes, read_aliases, read_chains, read_words
 from kgbuild.analysis.sources import Kind, classify
 from kgbuild.host.cache import Cache
-from kgbuild.host.compile import make_overlay
 from kgbuild.host.includes import GENERATORS, Index, left_by_dots, load_index, open_words, read_file
+from kgbuild.host.overlay import Overlay
 from kgbuild.host.patches import PatchSet, find_includers, why_not_built
 from kgbuild.host.preprocess import (
     Trees,
@@ -73,7 +73,7 @@ class Selection:
 
     files     the patched files that matter: headers without a change are left out
     because   source of each unit to compile -> why
-    real      directories the overlay needs (`make_overlay`)
+    real      directories the overlay needs (`Overlay`)
     """
 
     files: dict[str, bytes]
@@ -300,11 +300,11 @@ class _Search:
         if not (patchable or fixed or assembly or makers):
             return
         with self.cache.workdir(f"preprocess-{os.getpid()}") as scratch:
-            overlay = scratch / "tree"
-            make_overlay(self.kernel.source, self.selection.files, overlay, self.selection.real)
-            trees = Trees(self.kernel, overlay, scratch, frozenset(self.selection.files))
+            overlay = Overlay(self.kernel, self.selection.files, scratch, self.selection.real)
+            trees = Trees(self.kernel, overlay, scratch)
             if self._look_at_units(trees, patchable):
                 self._look_at_others(trees, fixed, assembly, makers)
+            self.selection.real = overlay.entered
 
     def _is_built(self, source: str) -> bool:
         if _HAS_RUN.fullmatch(source):
