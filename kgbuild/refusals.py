@@ -97,7 +97,7 @@ _TABLE = [
     Rule("P10-compile", "The patched source must compile.", "mend the patch"),
     Rule(
         "P11-generated",
-        "Headers and tables that were generated from a header when the kernel was built must stay as they are.",
+        "Headers and tables that were generated when the kernel was built must stay as they are, and in their place.",
         "leave this part of the header as it is",
     ),
     Rule(

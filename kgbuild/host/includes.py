@@ -75,6 +75,23 @@ def walk_build(kernel: Kernel) -> Iterator[str]:
         yield from (f"./{relative}/{n}" if relative else f"./{n}" for n in names)
 
 
+def find_links(kernel: Kernel, paths: Iterable[str]) -> dict[str, list[str]]:
+    """The symbolic links in the source tree that lead to each of these files, by file."""
+    found: dict[str, list[str]] = {path: [] for path in paths}
+    real = {os.path.realpath(kernel.source / path): path for path in found}
+    queue = [""]
+    while queue:
+        folder = queue.pop()
+        for entry in os.scandir(kernel.source / folder) if found else ():
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_symlink():
+                if (target := real.get(os.path.realpath(entry.path))) is not None:
+                    found[target].append(path)
+            elif entry.is_dir() and path not in _ELSEWHERE and (folder != "arch" or entry.name == _HERE):
+                queue.append(path)
+    return {path: sorted(links) for path, links in found.items()}
+
+
 def read_file(kernel: Kernel, path: str) -> bytes:
     """The text of a file of either tree. Raises OSError."""
     return ((kernel.build if path.startswith("./") else kernel.source) / path).read_bytes()
