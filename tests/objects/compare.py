@@ -202,6 +202,8 @@ class Disassembly:
         """Code that replaces other: its bytes, and what the fields of its branches mean."""
         symbol = self.symbols[sym]
         index, place = symbol["st_shndx"], symbol["st_value"] + addend
+        if not isinstance(index, int):
+            return f"{length} bytes of {self.meaning(sym, addend)}"
         code = bytearray(self.elf.get_section(index).data()[place : place + length])
         assert len(code) == length
         means = []

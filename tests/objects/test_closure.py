@@ -617,3 +617,26 @@ def test_nothing_replaces_the_key_of_a_tracepoint() -> None:
         "unit.c: first: the key of the tracepoint event of the module target is dropped: it stays off in patched code, "
         "and nothing replaces it"
     )
+
+
+def test_the_replacement_of_an_alternative_is_a_function_elsewhere() -> None:
+    """As objtool wrote it for calls through retpolines (5.13 to 5.15, RHEL 8): bound, and kept by the linker, as any
+    reference; parity knows it too."""
+    for exports, how in ((EXPORTS, "klp"), (EXPORTS | {"source_old": EXPORTS["source"]}, "export")):
+        p = close_pair("alternative_elsewhere", exports=exports)
+        assert not p.closure.refusals
+        assert {b.name: b.how for b in p.closure.bound.values()} == {
+            "source": "export",
+            "source_old": how,
+            "source_new": "klp",
+        } | {"__fentry__": "export"}
+        linked, module = make_module(p.closure)
+        for data in (linked, module):
+            output, patched = Disassembly(data), Disassembly(p.patched)
+            for name in ("first", "second"):
+                ours, theirs = (
+                    [e for e in x.entries(name) if e.table == ".altinstructions"] for x in (output, patched)
+                )
+                assert ours == theirs
+                (entry,) = ours
+                assert entry.means[-1][1].startswith("2 bytes of ")
