@@ -13,6 +13,7 @@ from elftools.elf.elffile import ELFFile
 from kgbuild.analysis.closed import PR_DEBUG, TRACEPOINT, DroppedKey
 from kgbuild.analysis.closure import close
 from kgbuild.analysis.exports import Export
+from kgbuild.analysis.parity import EXACT
 from kgbuild.elf.read import read
 from kgbuild.emit.inject import inject
 from tests.objects.compare import Disassembly
@@ -625,6 +626,7 @@ def test_the_replacement_of_an_alternative_is_a_function_elsewhere() -> None:
     for exports, how in ((EXPORTS, "klp"), (EXPORTS | {"source_old": EXPORTS["source"]}, "export")):
         p = close_pair("alternative_elsewhere", exports=exports)
         assert not p.closure.refusals
+        assert [u.parity.counts[EXACT] for u in p.closure.units] == [3]
         assert {b.name: b.how for b in p.closure.bound.values()} == {
             "source": "export",
             "source_old": how,
