@@ -53,10 +53,11 @@ CODES = {
     "G11-taint": "The kernel does not mark itself as faulty.",
     "G12-target": "A target module can be loaded: before the patch, after it, and again.",
     "G13-reload": "A target module that can be unloaded without the patch can be with it.",
+    "G14-absent": "A command of --absent succeeds while a target module is out and the patch is active.",
 }
 # Findings that the kernel's log explains: insmod's own words say little.
 _KERNEL_SAYS = ("G2-load", "G12-target")
-_CODE_OF_PHASE = {"before": "G1-before", "after": "G5-after", "disabled": "G8-disabled"}
+_CODE_OF_PHASE = {"before": "G1-before", "after": "G5-after", "disabled": "G8-disabled", "absent": "G14-absent"}
 
 # Bits of /proc/sys/kernel/tainted that mean a fault (Documentation/admin-guide/tainted-kernels.rst). W is judged apart.
 _TAINT_FAULTS = {4: "machine check", 5: "bad page", 7: "oops", 14: "soft lockup"}
@@ -244,7 +245,9 @@ class Session:
                 phase = self._disable(plan, step, records, seconds)
             case "log":
                 phase = self._log(plan, records, seconds)
-            case "before" | "after" | "disabled" if not (plan.targets and plan.targets.without_commands(step)):
+            case "before" | "after" | "absent" | "disabled" if not (
+                plan.targets and plan.targets.without_commands(step)
+            ):
                 phase = self._commands(plan, step, records, seconds)
             case _:
                 fact = plan.targets.summary if plan.targets and step == "targets" else "done"

@@ -8,9 +8,11 @@ guest tries both orders, and puts the target in again while the patch is active:
     setup                the targets are loaded, with what they need
     before, trial        commands; then the targets are taken out and put in without any patch: can they be at all?
     load, after          target first
-    reload-1 .. -3       target taken out and put in with the patch active, then the commands of `after`
+    absent-1, reload-1   target taken out with the patch active, then the commands of `absent`; put in again, then those
+                         of `after`; and twice more
     disable, disabled    the patch goes, the target stays
     early-load           the target is taken out, the patch loaded
+    early-absent         the commands of `absent`
     early-after          the target comes, then the commands of `after`
     early-disable, early-disabled
     targets              everything is taken out; here for its one-line summary
@@ -26,15 +28,19 @@ from dataclasses import dataclass, field
 
 from kgbuild.analysis.channel import Record
 
+ABSENT = ("absent-1", "absent-2", "absent-3")
 RELOADS = ("reload-1", "reload-2", "reload-3")
-EARLY = ("early-load", "early-after", "early-disable", "early-disabled")
+# out and in again, three times
+CYCLES = tuple(phase for pair in zip(ABSENT, RELOADS, strict=True) for phase in pair)
+EARLY = ("early-load", "early-absent", "early-after", "early-disable", "early-disabled")
 PHASES = (
-    *("setup", "before", "trial", "load", "after", *RELOADS, "disable", "disabled"),
+    *("setup", "before", "trial", "load", "after", *CYCLES, "disable", "disabled"),
     *(*EARLY, "targets", "log"),
 )
 # phase -> the plain phase whose commands it runs, or whose steps it repeats
 PLAIN = {
     **{name: name for name in ("before", "load", "after", "disable", "disabled", "log")},
+    **dict.fromkeys(ABSENT, "absent"),
     **dict.fromkeys(RELOADS, "after"),
     **{name: name.removeprefix("early-") for name in EARLY},
 }
@@ -50,6 +56,10 @@ def describe_when(phase: str) -> str:
     """In which of the repetitions something was seen, as the end of a sentence; "" for the plain phases."""
     if phase in RELOADS:
         return f" (target loaded again, {RELOADS.index(phase) + 1} of {len(RELOADS)})"
+    if phase in ABSENT:
+        return f" (target taken out, {ABSENT.index(phase) + 1} of {len(ABSENT)})"
+    if phase == "early-absent":
+        return " (patch loaded, its target never)"
     return " (patch loaded before its target)" if phase in EARLY else ""
 
 
@@ -62,6 +72,7 @@ class TargetRun:
     fixed      modules that are loaded once, for the others to load
     cycled     modules that are taken out and put in, in the order to load them: targets, and what needs a target
     commands   True where the user has commands of `after` beside the checks: they may leave a module in use
+    absences   True where the user has commands for when the target is out
     """
 
     patch: str
@@ -70,8 +81,10 @@ class TargetRun:
     cycled: tuple[str, ...] = ()
     builtin: tuple[str, ...] = ()
     commands: bool = False
+    absences: bool = False
     removable: list[str] = field(default_factory=list)
     reloads: int = 0
+    absent: int = 0
     orders: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     skipped: set[str] = field(default_factory=set)
@@ -94,8 +107,12 @@ class TargetRun:
                 faults = list(self._unloads(phase, done))
                 if _failed(done, "unload"):
                     self.skipped.update(EARLY[1:])
+            case _ if phase in ABSENT:
+                faults = list(self._leave(phase, done))
             case _ if phase in RELOADS:
-                faults = list(self._reload(phase, done))
+                faults = list(self._loads(phase, done, self.removable))
+                if faults:
+                    self.skipped.update((*CYCLES[CYCLES.index(phase) :], "disabled", *EARLY))
             case _:
                 faults = []
         return faults
@@ -114,8 +131,10 @@ class TargetRun:
         self.skipped.update(PHASES[at + 1 : -2])
 
     def active(self, phase: str) -> None:
-        """The commands of a phase have run, with the patch active and the targets loaded: well or not."""
-        if phase in RELOADS:
+        """The commands of a phase have run, with the patch active: well or not."""
+        if PLAIN[phase] == "absent":
+            self.absent += 1
+        elif phase in RELOADS:
             self.reloads += 1
         elif phase in ("after", "early-after"):
             self.orders.add(phase)
@@ -130,6 +149,10 @@ class TargetRun:
             said.append("both orders" if both else only)
             if self.reloads:
                 said.append(f"reloaded {self.reloads} time{'s' if self.reloads != 1 else ''}")
+        if self.absences:
+            said.append(
+                f"absent {self.absent} time{'s' if self.absent != 1 else ''}" if self.absent else "never absent"
+            )
         if self.builtin:
             said.append(f"{', '.join(self.builtin)} built into this kernel")
         notes = f" ({'; '.join(dict.fromkeys(self.notes))})" if self.notes else ""
@@ -159,15 +182,17 @@ class TargetRun:
         if faults:
             self.skipped.update(PHASES[PHASES.index("load") : -2])
         if not self.removable:
-            self.skipped.update((*RELOADS, *EARLY))
+            self.skipped.update((*CYCLES, *EARLY))
         yield from faults
 
-    def _reload(self, phase: str, done: list[Record]) -> Iterator[tuple[str, str]]:
+    def _leave(self, phase: str, done: list[Record]) -> Iterator[tuple[str, str]]:
+        """The targets are taken out. Where one can't be, the guest puts the others in again, and goes on."""
         yield from self._unloads(phase, done)
+        if not _failed(done, "unload"):
+            return
+        self.skipped.update(CYCLES[CYCLES.index(phase) :])
         left = [name for name in self.removable if (r := _of(done, "unload", name)) and r.values.get("status") == "0"]
         faults = list(self._loads(phase, done, left))
-        if faults or _failed(done, "unload"):
-            self.skipped.update(RELOADS[RELOADS.index(phase) :])
         if faults:
             self.skipped.update(("disabled", *EARLY))
         yield from faults

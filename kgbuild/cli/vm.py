@@ -20,7 +20,8 @@ SCHEMA = "kgbuild-vm-report"
 SCHEMA_VERSION = 1
 _FAULT_LINES = 12
 # What a patch of loadable modules goes through beside the plain phases: `targets` sums it up in one line.
-_QUIET = frozenset(targets.PHASES) - frozenset(PHASES) - {"targets"}
+_QUIET = frozenset(targets.PHASES) - frozenset(PHASES) - {"targets", "absent-1"}
+_COMMANDS = ("before", "after", "absent-1", "disabled")
 
 
 @click.command()
@@ -37,6 +38,12 @@ _QUIET = frozenset(targets.PHASES) - frozenset(PHASES) - {"targets"}
 )
 @click.option("--before", multiple=True, metavar="CMD", help="Must succeed before the patch is loaded.")
 @click.option("--after", multiple=True, metavar="CMD", help="Must succeed while the patch is active, each time.")
+@click.option(
+    "--absent",
+    multiple=True,
+    metavar="CMD",
+    help="Must succeed while the patch is active and its target modules are out, each time.",
+)
 @click.option("--disabled", multiple=True, metavar="CMD", help="Must succeed when the patch is gone again.")
 @click.option("--allow-log", multiple=True, metavar="REGEX", help="A kernel log line or warning that is expected.")
 @click.option("--module", "modules", multiple=True, metavar="NAME", help="Load this module of the kernel first.")
@@ -76,6 +83,7 @@ def vm(
     checks: tuple[str, ...],
     before: tuple[str, ...],
     after: tuple[str, ...],
+    absent: tuple[str, ...],
     disabled: tuple[str, ...],
     allow_log: tuple[str, ...],
     modules: tuple[str, ...],
@@ -98,7 +106,8 @@ def vm(
 
     A patch of loadable modules is tried in both orders: its target modules, found in the kernel's package with what
     they need, are loaded before it and after it, and taken out and put in three times while it is active, each time
-    with --check and --after. So these commands must bear being repeated and leave the module unused.
+    with --check and --after. So these commands must bear being repeated and leave the module unused. While the targets
+    are out and the patch is active, --absent runs alone: what it calls is code that a module's absence must not harm.
 
     Exit status: 0 all as it should be, 1 not so, 3 the guest did not boot or did not finish.
 
@@ -113,7 +122,9 @@ def vm(
 
     out = common.output()
     own = name_modules(oot_modules)
-    runs = [PatchRun(path, before, after, disabled, checks, allow_log, older=on_top_of) for path in patches]
+    runs = [
+        PatchRun(path, before, after, disabled, checks, allow_log, older=on_top_of, absent=absent) for path in patches
+    ]
     several = len(runs) > 1
     shown: set[str] = set()
 
@@ -155,9 +166,9 @@ def show_phase(out: ui.Output, phase: PhaseRun) -> None:
     if phase.ok and phase.phase in _QUIET:
         out.note(f"{phase.phase}: {phase.fact}")
         return
-    if phase.ok and phase.phase in ("before", "after", "disabled") and not phase.commands:
+    if phase.ok and phase.phase in _COMMANDS and not phase.commands:
         return
-    label = {"load": "loaded", "disable": "removed"}.get(phase.phase, phase.phase)
+    label = {"load": "loaded", "disable": "removed", "absent-1": "absent"}.get(phase.phase, phase.phase)
     if not phase.ok:
         label = phase.phase
     seconds = phase.seconds if phase.phase in ("load", "disable") else None

@@ -60,6 +60,7 @@ class PatchRun:
     checks     run in all three phases: must fail before, succeed after, fail when disabled
     allow_log  patterns of kernel log lines that are expected; a match in a warning's block allows the whole block
     functions  `object/function` that sysfs must list for this patch
+    absent     run while the patch is active and its target modules are out
     older      patch modules to load before it, in order; they are removed after `disabled`
     targets    loadable modules to try the patch on, in both orders (analysis/targets.py); None: those it says it is
                for. Without any, the patch just goes through PHASES.
@@ -77,6 +78,7 @@ class PatchRun:
     functions: Sequence[str] = ()
     targets: Sequence[str] | None = None
     older: Sequence[Path] = ()
+    absent: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -288,12 +290,19 @@ def _plan(number: int, patch: PatchRun, data: bytes, targets: Targets, older: Se
         "before": expected + tuple(Command(text, False, True) for text in patch.checks),
         "after": tuple(Command(text, True, True) for text in patch.checks)
         + tuple(Command(text) for text in patch.after),
+        "absent": tuple(Command(text) for text in patch.absent),
         "disabled": tuple(Command(text) for text in patch.disabled)
         + tuple(Command(text, False, True) for text in patch.checks)
         + tuple(Command(unload_command(o)) for o in reversed(older)),
     }
     allowed = tuple(_pattern(text) for text in patch.allow_log)
-    run = TargetRun(name, targets.names, targets.fixed, targets.cycled, targets.builtin, bool(patch.after))
+    if patch.absent and not targets.cycled:
+        remedy = "leave the option out"
+        raise UserError(
+            "is for no loadable module, which could be out", place=f"--absent: {patch.module}", remedy=remedy
+        )
+    told = bool(patch.after), bool(patch.absent)
+    run = TargetRun(name, targets.names, targets.fixed, targets.cycled, targets.builtin, *told)
     return Plan(name, commands, allowed, tuple(patch.functions), run if targets.names else None, has_functions(data))
 
 

@@ -87,7 +87,7 @@ class Built:
     def run(self) -> PatchRun:
         """What the guest is to do with it."""
         c = self.case
-        lists = {key: c.list(key) for key in ("before", "after", "disabled", "allow_log")}
+        lists = {key: c.list(key) for key in ("before", "after", "absent", "disabled", "allow_log")}
         return PatchRun(self.module, checks=c.list("check"), **lists)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.analysis.guest import CODES, Command, Plan, Session
-from kgbuild.analysis.targets import EARLY, PHASES, RELOADS, TargetRun
+from kgbuild.analysis.targets import ABSENT, CYCLES, EARLY, PHASES, RELOADS, TargetRun
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.elf.write import OutObject, OutSection, write
 from kgbuild.errors import UserError
@@ -65,8 +65,11 @@ def good() -> list[str]:
     """The records of a run in which all is well: af_key needs xfrm_algo, which stays."""
     reloads = [
         body
-        for step in RELOADS
-        for body in (*unloaded(step, "af_key"), *loaded(step, "af_key"), command(step, 0), end(step))
+        for out, back in zip(ABSENT, RELOADS, strict=True)
+        for body in (
+            *(*unloaded(out, "af_key"), command(out, 0), end(out)),
+            *(*loaded(back, "af_key"), command(back, 0), end(back)),
+        )
     ]
     return [
         "hello release=6.1.0 cpus=1 taint=0",
@@ -79,6 +82,7 @@ def good() -> list[str]:
         *reloads,
         *(*gone(), command("disabled", 1), end("disabled")),
         *(*unloaded("early-load", "af_key"), *patch("early-")),
+        *(command("early-absent", 0), end("early-absent")),
         *(*loaded("early-after", "af_key"), command("early-after", 0), end("early-after")),
         *(*gone("early-"), command("early-disabled", 1), end("early-disabled")),
         *(end("targets"), LOG, end("log"), "end"),
@@ -87,8 +91,8 @@ def good() -> list[str]:
 
 def plan(commands: bool = False) -> Plan:
     check = {"before": (Command("c", False, True),), "after": (Command("c", True, True),)}
-    run = TargetRun("lp", ("af_key",), ("xfrm_algo",), ("af_key",), commands=commands)
-    return Plan("lp", {**check, "disabled": (Command("c", False, True),)}, targets=run)
+    run = TargetRun("lp", ("af_key",), ("xfrm_algo",), ("af_key",), commands=commands, absences=True)
+    return Plan("lp", {**check, "absent": (Command("a"),), "disabled": (Command("c", False, True),)}, targets=run)
 
 
 def ran(bodies: list[str], commands: bool = False) -> Session:
@@ -119,7 +123,7 @@ def test_a_good_run() -> None:
     assert not result.incomplete
     assert tuple(p.phase for p in result.phases) == PHASES
     assert all(p.ok for p in result.phases)
-    assert summary(result) == "af_key  both orders, reloaded 3 times"
+    assert summary(result) == "af_key  both orders, reloaded 3 times, absent 4 times"
 
 
 @pytest.mark.parametrize("lost", range(1, len(good()) - 1))
@@ -140,45 +144,44 @@ def test_a_target_that_does_not_load_ends_the_run() -> None:
 def test_the_reload_fault_is_found_and_explained() -> None:
     said = "module: x86/modules: Skipping invalid relocation target, existing value is nonzero for type 1"
     log = f"<14>[    2.9] kgbuild: run 000 begins\n<3>[    3.0] {said}\n"
-    bodies = without(failing(good(), "reload-1", "load"), "reload-2", "reload-3", "disabled", *EARLY)
+    bodies = without(failing(good(), "reload-1", "load"), *CYCLES[2:], "disabled", *EARLY)
     bodies = [b for b in bodies if "command run=000 step=reload-1" not in b]
     result = ran([b.replace(LOG, f"log run=000 taint=0 text64={encoded(log)}") for b in bodies])
     assert codes(result) == ["G12-target", "G9-log"]
     assert "again with the patch active" in result.findings[0].fact
     assert said in result.findings[0].fact
     assert not result.incomplete
-    assert summary(result) == "af_key  loaded before the patch only"
+    assert summary(result) == "af_key  loaded before the patch only, absent 1 time"
 
 
 def test_a_target_that_can_never_be_unloaded_is_a_note() -> None:
     bodies = failing(good(), "trial", "unload", refs="2")
-    result = ran(without(bodies, *RELOADS, *EARLY))
+    result = ran(without(bodies, *CYCLES, *EARLY))
     assert result.findings == []
     assert not result.incomplete
     expected = "af_key can't be unloaded (in use, 2 references), also without the patch"
-    assert summary(result) == f"af_key  loaded before the patch only ({expected})"
+    assert summary(result) == f"af_key  loaded before the patch only, never absent ({expected})"
 
 
 def held(holders: str) -> list[str]:
-    bodies = failing(good(), "reload-1", "unload", refs="1", holders=holders)
-    bodies = without(bodies, "reload-2", "reload-3")
-    return [b for b in bodies if "action=load name=af_key" not in b or "step=reload-1" not in b]
+    bodies = failing(good(), "absent-1", "unload", refs="1", holders=holders)
+    return [b for b in without(bodies, *CYCLES[1:]) if b != command("absent-1", 0)]
 
 
 def test_a_target_that_the_patch_holds_is_found() -> None:
     for commands in (False, True):
-        result = ran([b for b in held("lp,") if b != command("reload-1", 0)], commands)
+        result = ran(held("lp,"), commands)
         assert codes(result) == ["G13-reload"]
         assert "can't be unloaded while the patch is active (used by lp)" in result.findings[0].fact
 
 
 def test_a_target_that_the_users_commands_hold_is_a_note() -> None:
-    bodies = [b for b in held("") if b != command("reload-1", 0)]
+    bodies = held("")
     assert codes(ran(bodies)) == ["G13-reload"]
     result = ran(bodies, commands=True)
     assert result.findings == []
     assert not result.incomplete
-    assert summary(result) == "af_key  both orders (af_key is left in use by the commands (in use, 1 references))"
+    assert summary(result) == "af_key  both orders, absent 1 time (af_key is left in use by the commands (in use, 1 references))"
 
 
 def test_a_target_that_comes_after_the_patch_and_is_refused() -> None:
@@ -194,13 +197,15 @@ def test_a_target_that_comes_after_the_patch_and_is_refused() -> None:
     [
         ("reload-2", "G5-after", "target loaded again, 2 of 3"),
         ("early-after", "G5-after", "patch loaded before its target"),
+        ("absent-2", "G14-absent", "target taken out, 2 of 3"),
+        ("early-absent", "G14-absent", "patch loaded, its target never"),
     ],
 )
 def test_checks_hold_every_time(step: str, code: str, words: str) -> None:
     result = ran([b.replace("status=0", "status=1") if b == command(step, 0) else b for b in good()])
     assert codes(result) == [code]
     assert words in result.findings[0].fact
-    assert summary(result) == "af_key  both orders, reloaded 3 times"
+    assert summary(result) == "af_key  both orders, reloaded 3 times, absent 4 times"
 
 
 def test_a_patch_that_does_not_load_before_its_target() -> None:
@@ -212,7 +217,7 @@ def test_a_patch_that_does_not_load_before_its_target() -> None:
 
 
 def test_every_code_has_a_meaning() -> None:
-    assert {"G12-target", "G13-reload"} <= set(CODES)
+    assert {"G12-target", "G13-reload", "G14-absent"} <= set(CODES)
 
 
 # What is found in files
