@@ -2,9 +2,9 @@
 """Every code by which kgbuild refuses or warns is raised by a test, or the run of the tests fails.
 
 While tests run, each refusal and warning that kgbuild's own code makes is noted, with the test file it is made for; one
-that a test makes itself is not. A code counts as tested where such a file names it too, so that what merely happens on
-the way does not count. What only a patch for a real kernel can raise is a row of bad.toml or hazards.toml, whose tests
-compare all codes of a build with the row (test_bad.py, test_hazards.py).
+that a test makes itself is not. A code counts as tested where such a file names it too, itself or by its constant, so
+that what merely happens on the way does not count. What only a patch for a real kernel can raise is a row of bad.toml
+or hazards.toml, whose tests compare all codes of a build with the row (test_bad.py, test_hazards.py).
 
 The check is made at the end of a run of all test files of tests/unit and tests/objects, also where pytest-xdist
 shares them out; a run of some of them tells nothing, and is not judged.
@@ -12,6 +12,7 @@ shares them out; a run of some of them tells nothing, and is not judged.
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -87,11 +88,16 @@ def expected_by_tables() -> set[str]:
 def untested(record: Mapping[str, Collection[str]], others: Collection[str], codes: Iterable[str]) -> list[str]:
     """Which of `codes` no test raises: neither one of `others`, nor raised for a test file that names it."""
     texts: dict[str, str] = {}
+    constants = {
+        value: rf"\b{name}\b"
+        for name, value in vars(consistency).items()
+        if isinstance(value, str) and value in consistency.RULES
+    }
 
     def names(file: str, code: str) -> bool:
         if file not in texts:
             texts[file] = (TESTS / file).read_text()
-        return code in texts[file]
+        return code in texts[file] or bool(code in constants and re.search(constants[code], texts[file]))
 
     return [c for c in codes if c not in others and not any(names(file, c) for file in record.get(c, ()))]
 

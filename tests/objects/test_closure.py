@@ -5,6 +5,8 @@ module's code means, instruction by instruction, what the patched object's code 
 from __future__ import annotations
 
 import io
+import types
+from collections import defaultdict
 
 import lief
 import pytest
@@ -14,7 +16,11 @@ from kgbuild.analysis.closed import PR_DEBUG, TRACEPOINT, DroppedKey
 from kgbuild.analysis.closure import close
 from kgbuild.analysis.exports import Export
 from kgbuild.analysis.parity import EXACT
+from kgbuild.arch import arch_of
 from kgbuild.elf.read import read
+from kgbuild.emit.backends.base import Request
+from kgbuild.emit.backends.kallsyms import check_deferred
+from kgbuild.emit.extract import Identity, extract
 from kgbuild.emit.inject import inject
 from tests.objects.compare import Disassembly
 from tests.objects.kernel import EXPORTS, Patched, close_pair, close_text, make_module
@@ -642,3 +648,15 @@ def test_the_replacement_of_an_alternative_is_a_function_elsewhere() -> None:
                 assert ours == theirs
                 (entry,) = ours
                 assert entry.means[-1][1].startswith("2 bytes of ")
+
+
+def test_what_the_loader_reads_can_not_wait_for_the_modules_init() -> None:
+    """With the back end kallsyms the address of an unexported function is known in init only."""
+    p = close_pair("alternative_elsewhere")
+    output = extract(p.closure, Identity(bytes(20), True, "{}"))
+    places = defaultdict(lambda: types.SimpleNamespace(section=".text"))
+    request = Request(arch_of(output.machine), frozenset(), places, lambda name: p.image)  # type: ignore[arg-type]
+    refusals = check_deferred(output, request)
+    assert {(r.code, r.symbol, r.section) for r in refusals} == {
+        ("B2-deferred", name, ".altinstructions") for name in ("source_old", "source_new")
+    }
