@@ -12,10 +12,10 @@ Neither is asked where the text of a patch can't change a type of an export: ins
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from kgbuild.analysis.conditions import Conditions
-from kgbuild.analysis.cparse import DECLARATION, FUNCTION, VARIABLE, Item, read_items
+from kgbuild.analysis.cparse import CALL, DECLARATION, FUNCTION, INCLUDE, MACRO, TYPE, VARIABLE, Item, read_items
 from kgbuild.analysis.exports import Export
 from kgbuild.analysis.touched import compare_items
 from kgbuild.elf.consts import STT
@@ -42,20 +42,45 @@ def exported_names(obj: Object) -> list[str]:
     return list(found)
 
 
-def may_change_types(before: bytes, after: bytes, conditions: Conditions) -> bool:
-    """Whether the type of an export could differ with a file's text; False only where it can't: bodies of functions
-    and what is static apart from types."""
-    changes = compare_items(read_items(before, conditions), read_items(after, conditions))
-    return any(not _harmless(c.before, c.after) for c in changes)
+def may_change_types(before: bytes, after: bytes, conditions: Conditions, *, header: bool = True) -> bool:
+    """Whether the type of an export could differ with a file's text; False only where it can't.
+
+    Bodies of functions and what is static apart from types have none. What is new changes no type that was there: C
+    has one definition of each name. Of macros only those of a .c file are followed, and not beyond its own text.
+
+    header   whether other files may include this one
+    """
+    sides = [read_items(text, conditions) for text in (before, after)]
+    changes = compare_items(*sides)
+    macros = {c.name.encode() for c in changes if c.kind == MACRO}
+    if macros and (header or any(_uses(items, macros) for items in sides)):
+        return True
+    return any(not _harmless(c.before, c.after) for c in changes if c.kind != MACRO)
+
+
+def _uses(items: Sequence[Item], macros: set[bytes]) -> bool:
+    """Whether one of these macros is used outside of bodies, by another macro, or before an #include."""
+    known = False
+    for item in items:
+        own = item.kind == MACRO and item.name.encode() in macros
+        known = known or own
+        if item.kind == INCLUDE and known:
+            return True
+        text = item.tokens[: item.head] if item.kind == FUNCTION else item.tokens
+        if not own and not macros.isdisjoint(text):
+            return True
+    return False
 
 
 def _harmless(before: Item | None, after: Item | None) -> bool:
     items = [i for i in (before, after) if i is not None]
+    kinds = {i.kind for i in items}
+    if before is None:
+        return kinds <= {FUNCTION, VARIABLE, DECLARATION, TYPE, CALL} and all(map(_is_certain, items))
     if any(_defines_type(i) for i in items):
         return False
-    kinds = {i.kind for i in items}
     if kinds == {FUNCTION}:
-        if not all(_is_plain_function(i) for i in items):
+        if not all(_is_certain(i) for i in items):
             return False
         if len(items) == 2 and items[0].tokens[: items[0].head] == items[1].tokens[: items[1].head]:
             return True
@@ -69,9 +94,11 @@ def _defines_type(item: Item) -> bool:
     return b"{" in head[:equals] or b"typedef" in head[:equals]
 
 
-def _is_plain_function(item: Item) -> bool:
-    """Whether the shape of an item leaves no doubt that it is one function, not a structure with attributes, a macro
-    that stands for a declaration, or two heads around an #if that nothing decides."""
+def _is_certain(item: Item) -> bool:
+    """Whether the shape of an item leaves no doubt that it is one, and of a function that it is no structure with
+    attributes, no macro that stands for a declaration, and has no two heads around an #if that nothing decides."""
+    if item.kind != FUNCTION:
+        return True
     if item.arguments and not _ENTRIES.fullmatch(item.name):
         return False
     head = item.tokens[: item.head]

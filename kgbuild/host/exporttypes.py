@@ -61,11 +61,16 @@ def check_exports(
     if not units:
         return []
     config = parse_config(kernel.config.read_text())
-    texts = {path: (read_original(kernel, path) or b"", text) for path, text in files.items()}
-    touching = {
-        module: any(may_change_types(*both, Conditions(config, module)) for both in texts.values())
-        for module in {c.unit.module for c in units}
-    }
+    sources = {c.unit.source for c in compiled}
+
+    def may_change(module: bool) -> bool:
+        conditions = Conditions(config, module)
+        return any(
+            may_change_types(read_original(kernel, path) or b"", text, conditions, header=path not in sources)
+            for path, text in files.items()
+        )
+
+    touching = {module: may_change(module) for module in {c.unit.module for c in units}}
     units = [c for c in units if touching[c.unit.module]]
     if not units:
         return []

@@ -221,22 +221,41 @@ MAKE(a) { return 1; }
         (b"int n)", b"long n)", True),
         (b"int n)", b"int m)", True),
         (b"int shown = 2;", b"long shown = 2;", True),
-        (b"#define LIMIT 3", b"#define LIMIT 4", True),
-        (b"if (n) {", b"\n#define LIMIT 4\nif (n) {", True),
+        (b"#define LIMIT 3", b"#define LIMIT 4", False),
+        (b"if (n) {", b"\n#define s t\nif (n) {", True),
         (b"#include <linux/a.h>", b"", True),
         (b"struct s { int a; };", b"struct s { long a; };", True),
         (b"packed)) t { int a; }", b"packed)) t { long a; }", True),
         (b"int g(void) {", b"long g(void) {", True),
         (b"MAKE(a) { return 1; }", b"MAKE(a) { return 2; }", True),
-        (b"static int count = 1;", b"static struct n { int a; } count;", True),
-        (b"int f(", b"extern int h(void);\nint f(", True),
-        (b"int f(", b"int h(void) { return 1; }\nint f(", True),
+        (b"static int count = 1;", b"static struct n { int a; } count;", False),
+        (b"int f(", b"struct n { int a; };\nint f(", False),
+        (b"int f(", b"static DEFINE_MUTEX(lock);\nint f(", False),
+        (b"int f(", b"extern int h(void);\nint f(", False),
+        (b"int f(", b"int h(void) { return 1; }\nint f(", False),
         (b"return n;", b"/* n */ return n;", False),
     ],
 )
 def test_only_what_may_change_a_type_is_looked_at(old: bytes, new: bytes, may: bool) -> None:
     assert old in FILE
-    assert may_change_types(FILE, FILE.replace(old, new, 1), Conditions({}, False)) is may
+    assert may_change_types(FILE, FILE.replace(old, new, 1), Conditions({}, False), header=False) is may
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "header", "may"),
+    [
+        (b"", b"#define A 1\n", False, False),
+        (b"", b"#define A 1\n", True, True),
+        (b"int f(void) { return B; }\n", b"#define B 1\nint f(void) { return B; }\n", False, False),
+        (b"int f(T x) { return x; }\n", b"#define T long\nint f(T x) { return x; }\n", False, True),
+        (b"#include <a.h>\n", b"#define A 1\n#include <a.h>\n", False, True),
+        (b"#include <a.h>\n", b"#include <a.h>\n#define A 1\n", False, False),
+        (b"#define C A\nint f(C);\n", b"#define A 1\n#define C A\nint f(C);\n", False, True),
+        (b"#define A 1\nint a[A];\n", b"#define A 2\nint a[A];\n", False, True),
+    ],
+)
+def test_macros(before: bytes, after: bytes, header: bool, may: bool) -> None:
+    assert may_change_types(before, after, Conditions({}, False), header=header) is may
 
 
 def test_exports_of_an_object_before_and_since_6_4() -> None:
@@ -361,7 +380,7 @@ NO_CHANGES = {
     "inline": {"s.h": ("return s->a;", "return s->a + 1;")},
     "member_named_anew": {"s.h": ("long b;", "long c;")},
     "macro": {"u.c": ("int f(", "#define MORE 1\nint f(")},
-    "include": {"u.c": ("int f(", "struct more { int x; };\nint f(")},
+    "include": {"s.h": ("struct s {", "struct more { int x; };\nstruct s {")},
 }
 
 
@@ -402,5 +421,5 @@ def test_genksyms_is_not_started_for_a_body(kernel: Kernel, tmp_path: Path) -> N
     (kernel.build / "scripts" / "genksyms" / "genksyms").write_text("#!/bin/sh\ntouch started\n")
     assert refused(kernel, tmp_path, NO_CHANGES["body"]) == []
     assert not (kernel.build / "started").exists()
-    refused(kernel, tmp_path, NO_CHANGES["macro"])
+    refused(kernel, tmp_path, {"s.h": ("long b;", "long c;")})
     assert (kernel.build / "started").exists()
