@@ -232,6 +232,7 @@ def test_kernel_cases_have_their_patches() -> None:
         "check",
         "before",
         "after",
+        "absent",
         "disabled",
         "allow_log",
         "changed",
