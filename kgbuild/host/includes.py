@@ -66,7 +66,7 @@ def walk_sources(kernel: Kernel, endings: tuple[str, ...] = ("",)) -> Iterator[s
         yield from (f"{relative}/{n}" if relative else n for n in names if n.endswith(endings))
         for folder in folders:
             link = f"{relative}/{folder}" if relative else folder
-            if os.path.islink(f"{base}/{folder}") and (target := _inside(kernel, link)):
+            if (kernel.source / link).is_symlink() and (target := _inside(kernel, link)):
                 for below, _, found in os.walk(f"{root}/{target}"):
                     at = link + below[len(root) + 1 + len(target) :]
                     yield from (f"{at}/{n}" for n in found if n.endswith(endings))
