@@ -13,7 +13,7 @@ from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closure import UnitResult, close
 from kgbuild.analysis.config import check_config
 from kgbuild.analysis.diff import Changes, compute_changes
-from kgbuild.analysis.exports import parse_symvers
+from kgbuild.analysis.exports import Export, parse_symvers
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.ipaclones import parse_ipa_clones
 from kgbuild.analysis.module_image import ModuleImage
@@ -68,7 +68,7 @@ def find_out(
         commands = _units(b, cache, options, progress)
         _compile(b, commands, cache, options, progress)
         image = _prove(b, options)
-        _compare(b, options)
+        _compare(b, options, cache)
         _close(b, image, cache, options, progress)
     return image
 
@@ -243,11 +243,12 @@ def _no_changes(view: View, place: str) -> Changes:
     return Changes(place, view, view, Correlation(view, view), nothing, nothing, (), (), (), (), (), ())
 
 
-def _compare(b: Build, options: Options) -> None:
+def _compare(b: Build, options: Options, cache: Cache) -> None:
     """After this, what changed is known, and that no type in use changed its layout."""
     with b.stage("diff"):
         units = []
         left: list[str] = []
+        exports = _check_exports(b, options, cache)
         for c, unit in b.parts:
             changes = compute_changes(unit.changes.original, View(read(c.patched)), unit.source, lines=False)
             author, refusals = read_author(changes.patched, unit.source)
@@ -260,6 +261,7 @@ def _compare(b: Build, options: Options) -> None:
                 b.warnings += [f"{r.place}: {r.fact}; ignored by --ignore-init" for r in dropped]
             if changes.changed or changes.new:
                 refusals += _check_types(unit, changes, options, b)
+            refusals += exports.get(unit.source, [])
             changes = _with_refusals(changes, tuple(refusals))
             units.append(replace(unit, changes=changes, author=author, clones=parse_ipa_clones(c.patched_clones)))
             if not changes.nothing:
@@ -294,6 +296,38 @@ def _check_types(unit: UnitResult, changes: Changes, options: Options, b: Build)
     refusals, warnings = check_types(changes, options.allow_types, address)
     b.warnings += warnings
     return refusals
+
+
+def _check_exports(b: Build, options: Options, cache: Cache) -> dict[str, list[Refusal]]:
+    """What is refused of the exports of each unit, by its source."""
+    from kgbuild.host.exporttypes import check_exports
+
+    assert b.tree is not None
+    found = check_exports(
+        b.tree,
+        b.compiled,
+        b.selection.files,
+        b.selection.real,
+        lambda: _exports(b),
+        cache,
+        options.jobs,
+        options.allow_types,
+    )
+    out: dict[str, list[Refusal]] = {}
+    for refusal in found:
+        out.setdefault(refusal.place.partition(": ")[0], []).append(refusal)
+    return out
+
+
+def _exports(b: Build) -> dict[str, Export]:
+    """What the kernel exports, and what the out-of-tree modules do that were given."""
+    assert b.kernel is not None
+    exports = parse_symvers(b.kernel.symvers.read_text())
+    if b.oot_modules:
+        from kgbuild.host.oot import exports_of
+
+        exports = exports_of(b.oot_modules) | exports
+    return exports
 
 
 def _graph(b: Build, progress: Progress) -> CallGraph:
@@ -346,12 +380,7 @@ def _pull_units(b: Build, image: KernelImage, cache: Cache, options: Options, pr
 
 def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progress: Progress) -> None:
     """After this, every member is known with its reason, and every reference is bound or refused."""
-    assert b.kernel is not None
-    exports = parse_symvers(b.kernel.symvers.read_text())
-    if b.oot_modules:
-        from kgbuild.host.oot import exports_of
-
-        exports = exports_of(b.oot_modules) | exports
+    exports = _exports(b)
     for _ in range(MAX_ROUNDS):
         with b.stage("close"):
             b.closure = close(

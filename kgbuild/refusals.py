@@ -97,7 +97,7 @@ _TABLE = [
     Rule("P10-compile", "The patched source must compile.", "mend the patch"),
     Rule(
         "P11-generated",
-        "Headers and tables that were generated from a header when the kernel was built must stay as they are.",
+        "Headers and tables that were generated when the kernel was built must stay as they are, and in their place.",
         "leave this part of the header as it is",
     ),
     Rule(
@@ -224,8 +224,9 @@ _TABLE = [
     ),
     Rule(
         "K8-crc",
-        "The CRC of an export the patch uses must be that of the running kernel.",
-        "do not change the type of that export",
+        "An export keeps its type: modules that are not part of the patch use it as it was. Its CRC (MODVERSIONS) must "
+        "be that of the running kernel, or its type the same by structure.",
+        "keep it as it is, and put a new function with the other type beside it for the callers in the patch",
     ),
     Rule(
         "K9-type-layout",

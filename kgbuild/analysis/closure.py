@@ -262,12 +262,14 @@ class _Closer(Redirects):
             bound = self.c.bound.get((number, target))
             return bound is not None and bound.how in (KLP, PLAIN) and bound.object not in ("", VMLINUX)
 
-        if entry.replacement is not None:
-            for ref in view.refs(view.atoms[entry.replacement]):
-                if late(ref.atom):
-                    name = view.atoms[ref.atom].name
-                    fact = f"an alternative at +{entry.owner_offset:#x} refers to {name} of the module {unit.target}"
-                    self._refuse("K2-special", unit, atom.name, fact, entry.section)
+        at, _ = spec.replacement.get(entry.size, (-1, 0))
+        # a piece of code of its own, or a function elsewhere
+        own = entry.replacement
+        for ref in view.refs(view.atoms[own]) if own is not None else (r for r in entry.refs if r.offset == at):
+            if late(ref.atom):
+                name = view.atoms[ref.atom].name
+                fact = f"an alternative at +{entry.owner_offset:#x} refers to {name} of the module {unit.target}"
+                self._refuse("K2-special", unit, atom.name, fact, entry.section)
         if entry.section == CALL_SITES and any(
             late(r.atom) for r in view.refs(atom) if r.offset == entry.owner_offset + 1
         ):

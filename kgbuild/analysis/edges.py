@@ -177,9 +177,11 @@ def alternatives(layout: Layout) -> tuple[Places, Places, Places]:
         raw = _table_bytes(layout, ALTERNATIVES, entry, len(site))
         size = raw[:, length_at].astype(np.int64)
         real = size > 0
-        # the entry size is right if all of it fits: sites in code, replacements in their section
-        if layout.is_code(site).all() and (layout.section_at(place[real]) == section).all():
-            return site[real], place[real], size[real]
+        # the entry size is right if all of it fits: sites in code, replacements in their section, or a function
+        # (special/entries.py)
+        own_code = real & (layout.section_at(place) == section)
+        if layout.is_code(site).all() and layout.is_code(place[real & ~own_code]).all():
+            return site[own_code], place[own_code], size[own_code]
     return none, none, none
 
 

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 OUTPUT_LIMIT = 65536
+OK, NO, NOT_TRIED, PARTLY_TRIED = "ok", "no", "not tried", "partly tried"
 _LOG_LINES = 8
 PHASES = ("before", "load", "after", "disable", "disabled", "log")
 
@@ -132,6 +133,7 @@ class Session:
         self.plans = plans
         self.phases: list[PhaseRun] = []
         self.findings: list[Finding] = []
+        self.not_tried: list[targets.NotTried] = []
         self.faulty_modules: list[tuple[str, str]] = []
         self.kernel_log: list[str] = []
         self.booted = False
@@ -178,6 +180,16 @@ class Session:
     def died(self, fact: str) -> None:
         """The guest ended by itself, or hung with a panic on its console, after a patch began to load."""
         self._find("G10-panic", self._current_name(), fact, "see the console (--keep-log)")
+
+    @property
+    def outcome(self) -> str:
+        """The verdict in a word: OK, NO, or that nothing or not everything was tried. A finding counts more."""
+        if self.findings or not self.finished:
+            return NO
+        if not self.not_tried:
+            return OK
+        tried = [p for p in self.phases if p.phase == "load"]
+        return PARTLY_TRIED if tried else NOT_TRIED
 
     @property
     def incomplete(self) -> bool:
@@ -260,6 +272,8 @@ class Session:
     def _judge_targets(self, plan: Plan, step: str, records: list[Record]) -> list[str]:
         """Findings for what the target modules did in a phase; returns their facts."""
         found = plan.targets.judge(step, records) if plan.targets else []
+        if plan.targets and step == "setup":
+            self.not_tried += plan.targets.not_tried
         for code, fact in found:
             self._find(code, plan.name, fact)
         return [fact for _, fact in found]

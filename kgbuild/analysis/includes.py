@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kgbuild.analysis.apply import SPLICE
@@ -100,6 +100,11 @@ class Resolver:
             self._anywhere[include.name] = tuple(self._search(include.name))
         return self._anywhere[include.name]
 
+    def starts(self, includer: str, include: Include, path: str) -> Iterator[str]:
+        """The directories from which the name that `include` has leads to `path`: the includer's own, those of -I."""
+        own = folder_of(includer)
+        yield from (f for f in {own, *self._folders} if inside(f, include.name) == path)
+
     def _search(self, name: str) -> Iterator[str]:
         plain = posixpath.normpath(name)
         if plain.startswith(".."):
@@ -156,7 +161,7 @@ def reach(graph: Graph, resolver: Resolver, targets: Collection[str], everywhere
     for includer, include, path in graph.edges(resolver):
         parents.setdefault(path, set()).add(includer)
         if ".." in include.name:
-            dotted.append((includer, include.name, path))
+            dotted.append((includer, include, path))
         elif include.form == TRACED:
             traced.add(path)
     seen, queue = set(targets), list(targets)
@@ -167,10 +172,44 @@ def reach(graph: Graph, resolver: Resolver, targets: Collection[str], everywhere
                 queue.append(includer)
     if seen & set(everywhere):
         seen |= set(graph.includes)
-    climbing = {f for includer, name, path in dotted if path in seen for f in _left(folder_of(includer), name)}
+    climbing = {
+        left
+        for includer, include, path in dotted
+        if path in seen
+        for folder in resolver.starts(includer, include, path)
+        for left in _left(folder, include.name)
+    }
     if not traced.isdisjoint(seen):
         climbing.add(TRACER)
     return Reach(frozenset(seen), frozenset(climbing))
+
+
+def hidden_by(graph: Graph, resolver: Resolver, path: str, folders: Sequence[str]) -> tuple[str, ...]:
+    """The files that some #include would read no more because it finds the new file `path` first.
+
+    folders   where names are looked up, in the order of the commands
+    """
+    order = {folder: number for number, folder in enumerate(folders)}
+    base = path.rpartition("/")[2]
+    found: set[str] = set()
+    for includer, names in graph.includes.items():
+        for include in names:
+            if include.name.rpartition("/")[2] != base or include.form == TRACED:
+                continue
+            now = resolver.resolve(includer, include)
+            if path not in now:
+                continue
+            plain = posixpath.normpath(include.name)
+            rank = -1 if now == (path,) else order.get(_looked_up_from(path, plain), -1)
+            others = resolver.resolve(includer, Include(ANGLED, include.name))
+            found |= {o for o in others if o != path and rank < order.get(_looked_up_from(o, plain), len(order))}
+    return tuple(sorted(found))
+
+
+def _looked_up_from(path: str, name: str) -> str:
+    """The directory from which a plain name leads to a path."""
+    folder = path.removesuffix(name)
+    return folder if folder in ("", "./") else folder.rstrip("/")
 
 
 def _left(folder: str, name: str) -> Iterator[str]:

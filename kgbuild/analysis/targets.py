@@ -5,7 +5,8 @@ The kernel links such a patch to its target in two places: where the patch is en
 where a target is loaded (klp_module_coming), and the second happens again each time the target comes back. So the
 guest tries both orders, and puts the target in again while the patch is active:
 
-    setup                the targets are loaded, with what they need
+    setup                the targets are loaded, with what they need; the patch is not tried on one that this machine
+                         can't load, for lack of its device
     before, trial        commands; then the targets are taken out and put in without any patch: can they be at all?
     load, after          target first
     absent-1, reload-1   target taken out with the patch active, then the commands of `absent`; put in again, then those
@@ -44,8 +45,12 @@ PLAIN = {
     **dict.fromkeys(RELOADS, "after"),
     **{name: name.removeprefix("early-") for name in EARLY},
 }
+# What insmod says where the hardware of a driver is missing: ENODEV, ENXIO, EOPNOTSUPP, EIO (kvm_intel without VMX).
+_NO_DEVICE = frozenset(
+    ("no such device", "no such device or address", "operation not supported", "not supported", "input/output error")
+)
+_NO_SYMBOL = "unknown symbol"
 _WHEN = {
-    "setup": "",
     "trial": " again, though no patch is there",
     "early-load": " after the patch was used",
     "early-after": " with the patch already there",
@@ -61,6 +66,15 @@ def describe_when(phase: str) -> str:
     if phase == "early-absent":
         return " (patch loaded, its target never)"
     return " (patch loaded before its target)" if phase in EARLY else ""
+
+
+@dataclass(frozen=True)
+class NotTried:
+    """A target module on which a patch was not tried, because this machine can't load it without the patch either."""
+
+    patch: str
+    module: str
+    fact: str
 
 
 @dataclass
@@ -88,15 +102,14 @@ class TargetRun:
     orders: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     skipped: set[str] = field(default_factory=set)
+    lacking: dict[str, str] = field(default_factory=dict)
 
     def judge(self, phase: str, records: Sequence[Record]) -> list[tuple[str, str]]:
         """(code, fact) of each fault in what the modules did in a phase; also learns what can't follow any more."""
         done = [r for r in records if r.kind == "target"]
         match phase:
             case "setup":
-                faults = list(self._loads(phase, done, (*self.fixed, *self.cycled)))
-                if faults:
-                    self.skipped.update(PHASES[1:-2])
+                faults = list(self._setup(done))
             case "trial":
                 faults = list(self._trial(done))
             case "early-after":
@@ -149,14 +162,16 @@ class TargetRun:
             said.append("both orders" if both else only)
             if self.reloads:
                 said.append(f"reloaded {self.reloads} time{'s' if self.reloads != 1 else ''}")
-        if self.absences:
+        if self.absences and self.cycled:
             said.append(
                 f"absent {self.absent} time{'s' if self.absent != 1 else ''}" if self.absent else "never absent"
             )
         if self.builtin:
             said.append(f"{', '.join(self.builtin)} built into this kernel")
+        said += [f"{one.module} not tried ({one.fact})" for one in self.not_tried]
         notes = f" ({'; '.join(dict.fromkeys(self.notes))})" if self.notes else ""
-        return f"{', '.join(self.names)}  {', '.join(said)}{notes}"
+        tried = ", ".join(name for name in self.names if name not in self.lacking)
+        return f"{tried}{'  ' if tried else ''}{', '.join(said)}{notes}"
 
     # What the modules did
 
@@ -168,6 +183,33 @@ class TargetRun:
             what = f"{name} could not be loaded{_WHEN.get(phase, ' again with the patch active')}"
             yield "G12-target", what + _said(record)
             return
+
+    def _setup(self, done: list[Record]) -> Iterator[tuple[str, str]]:
+        """The modules are loaded without the patch. The guest goes on without those that do not load, unless no
+        target is left."""
+        failed = set()
+        for name in (*self.fixed, *self.cycled):
+            record = _of(done, "load", name)
+            if record is not None and record.values.get("status") == "0":
+                continue
+            failed.add(name)
+            said = record.values.get("out", "").strip() if record is not None else ""
+            if said.rpartition(": ")[2].lower() in _NO_DEVICE:
+                self.lacking[name] = said.rpartition(": ")[2]
+            elif self.lacking and _NO_SYMBOL in said.lower():
+                first, fact = next(iter(self.lacking.items()))
+                self.lacking[name] = f"{first}, which it needs: {fact}"
+            else:
+                yield "G12-target", f"{name} could not be loaded{_said(record)}"
+        left = tuple(name for name in self.cycled if name not in failed)
+        if self.cycled and not {*left, *self.builtin} & set(self.names):
+            self.skipped.update(PHASES[1:-2])
+        self.cycled = left
+
+    @property
+    def not_tried(self) -> list[NotTried]:
+        """The targets that this machine can't load."""
+        return [NotTried(self.patch, name, self.lacking[name]) for name in self.names if name in self.lacking]
 
     def _trial(self, done: list[Record]) -> Iterator[tuple[str, str]]:
         for name in self.cycled:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kgbuild.analysis import targets
-from kgbuild.analysis.guest import PHASES
+from kgbuild.analysis.guest import NO, PARTLY_TRIED, PHASES
 from kgbuild.cli import options, ui
+from kgbuild.errors import ToolError
 
 if TYPE_CHECKING:
     from kgbuild.host.vm import PhaseRun, TestRun
@@ -109,7 +110,10 @@ def vm(
     with --check and --after. So these commands must bear being repeated and leave the module unused. While the targets
     are out and the patch is active, --absent runs alone: what it calls is code that a module's absence must not harm.
 
-    Exit status: 0 all as it should be, 1 not so, 3 the guest did not boot or did not finish.
+    A target module that this machine can't load even without the patch, for lack of its device, is not tried.
+
+    Exit status: 0 all as it should be, 1 not so, 3 the guest did not boot or did not finish, or nothing is wrong but
+    a target was not tried.
 
     \b
     Example:
@@ -158,7 +162,7 @@ def vm(
     if common.form == "text":
         show_end(out, result)
     if not result.verdict:
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(1 if result.outcome == NO else ToolError.exit_code)
 
 
 def show_phase(out: ui.Output, phase: PhaseRun) -> None:
@@ -190,6 +194,17 @@ def show_end(out: ui.Output, result: TestRun) -> None:
     """The verdict. Where it is no, the findings go to standard error, so that --quiet has them too."""
     if result.verdict:
         out.line("verdict", "ok", result.seconds, "green")
+        return
+    if result.outcome != NO:
+        out.line("verdict", result.outcome, result.seconds, "yellow")
+    for one in result.not_tried:
+        rest = "; the rest is as it should be" if result.outcome == PARTLY_TRIED else ""
+        click.echo(
+            f"{one.patch}: not tried on {one.module}, which this machine can't load without the patch either: "
+            f"{one.fact}{rest}; try it on a machine that has the device",
+            err=True,
+        )
+    if result.outcome != NO:
         return
     count = len(result.findings)
     out.line("verdict", f"no, {count} finding{'s' if count != 1 else ''}", result.seconds, "red")

@@ -21,6 +21,7 @@ from kgbuild.emit.readback import (
     SHF_RELA_LIVEPATCH,
     SHF_WRITE,
     SHN_LIVEPATCH,
+    SHN_UNDEF,
     SHT_NOBITS,
     SHT_RELA,
     SHT_SYMTAB,
@@ -366,6 +367,9 @@ class Code:
 
     def _check_replacement(self, where: str, s: Section, offset: int, length: int) -> Iterator[Finding]:
         reloc = self.module.at(s.index, offset)
+        symbol = self.module.symbol_of(reloc) if reloc is not None else None
+        if symbol is not None and symbol.name and symbol.shndx in (SHN_UNDEF, SHN_LIVEPATCH):
+            return  # a function of the kernel, see special/entries.py
         place = self.module.place_of(reloc) if reloc is not None else None
         if length and (place is None or not place[0].executable or place[1] + length > place[0].size):
             yield finding("V20-special", where, f"its {length} bytes of replacement are not in the module's code")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Compiling single units: the original from the pristine tree, the patched one from an overlay beside it.
 
-The overlay is a tree of symbolic links in which only the directories that hold a patched file are real, so that every
-other file is the kernel's own and nothing is edited in place. The command is the one that kbuild would run, without
+The overlay (host/overlay.py) is a tree of symbolic links in which only some directories are real, so that every other
+file is the kernel's own and nothing is edited in place. The command is the one that kbuild would run, without
 make around it, with additions that change no code: -gbtf for the types, -g for static locals, one section per function
 and variable, -fdump-ipa-clones, by which gcc says what it made of each function, and an assembler that keeps the names
 of variables in what refers to them (`assembler`). Results are kept by content: command, compiler, and text of the
@@ -25,7 +25,8 @@ from kgbuild.analysis.sources import check_dependencies
 from kgbuild.analysis.unitflags import find_optimized, optimize_macros
 from kgbuild.errors import ToolError
 from kgbuild.host.assembler import make_assembler, restore_types
-from kgbuild.host.cache import Cache, remove_tree
+from kgbuild.host.cache import Cache
+from kgbuild.host.overlay import Overlay
 from kgbuild.host.results import Result, identity_of, result_key, unpack
 from kgbuild.host.run import DISK_FULL, disk_full, run
 from kgbuild.model import Kernel, Progress, UnitCommand
@@ -55,41 +56,6 @@ class Compiled:
     optimized: tuple[tuple[str, int, str], ...] = ()
 
 
-def make_overlay(source: Path, files: Mapping[str, bytes], root: Path, entered: Iterable[str] = ()) -> None:
-    """Build below `root` a tree that looks like `source` with `files` (path -> text) in place of its own.
-
-    Nothing in `source` is touched: unchanged entries are symbolic links to it. `..` in an #include would climb out of
-    a directory that is a link, into `source`: the directories in which that can happen (`entered`) are made as well.
-    What a killed run left there is removed.
-    """
-    remove_tree(root)
-    tree: dict[str, dict[str, bytes]] = {}
-    for path in entered:
-        folder = path
-        while folder and folder != ".":
-            tree.setdefault(folder, {})
-            folder = str(Path(folder).parent)
-    for path, text in files.items():
-        parent = str(Path(path).parent)
-        folder = "" if parent == "." else parent
-        while True:
-            tree.setdefault(folder, {})
-            if not folder:
-                break
-            folder = str(Path(folder).parent) if "/" in folder else ""
-        tree["" if parent == "." else parent][Path(path).name] = text
-    for folder, own in sorted(tree.items()):
-        real = root / folder
-        real.mkdir(parents=True, exist_ok=True)
-        inner = {Path(f).name for f in tree if f and str(Path(f).parent) in (folder, folder or ".")}
-        original = source / folder
-        for entry in original.iterdir() if original.is_dir() else ():
-            if entry.name not in own and entry.name not in inner:
-                (real / entry.name).symlink_to(entry)
-        for name, text in own.items():
-            (real / name).write_bytes(text)
-
-
 def compile_units(
     kernel: Kernel,
     units: Sequence[UnitCommand],
@@ -102,7 +68,7 @@ def compile_units(
     """Compile each unit from the pristine tree and with `files` (path -> patched text, with #line directives). Without
     files both sides are the same object.
 
-    `real` are directories that the overlay needs as such (`make_overlay`).
+    `real` are directories that the overlay needs as such (`Overlay`).
     Returns them in the order of `units`. Raises Refused (P10-compile, P5-include) where the patched text does not
     compile or reads what it may not, ToolError where the original does not compile.
     """
@@ -124,8 +90,7 @@ def compile_units(
     missing.sort(key=lambda item: (not item[1], -_size(kernel, item[0])))
     if missing:
         with cache.workdir(f"compile-{os.getpid()}") as scratch:
-            overlay = scratch / "tree"
-            make_overlay(kernel.source, files, overlay, real)
+            overlay = Overlay(kernel, files, scratch, real)
             assembler = _assembler(kernel, scratch)
             sources = list(dict.fromkeys(u.source for u, _ in missing))
             names = "  ".join(sources) if len(sources) <= _NAMED else f"{len(sources)} units"
@@ -133,8 +98,7 @@ def compile_units(
             def one(item: tuple[int, tuple[UnitCommand, str]]) -> None:
                 number, (unit, side) = item
                 out = scratch / f"{number}.o"
-                tree = overlay if side else kernel.source
-                problems = _compile(kernel, unit, tree, out, files if side else None, assembler)
+                tree, problems = _compile(kernel, unit, out, overlay if side else None, assembler)
                 refusals.extend(problems)
                 if not problems:
                     made = _read_result(out, kernel, tree)
@@ -221,14 +185,22 @@ def source_path(kernel: Kernel, tree: Path, source: str) -> Path:
 
 
 def _compile(
-    kernel: Kernel,
-    unit: UnitCommand,
-    tree: Path,
-    out: Path,
-    files: Mapping[str, bytes] | None,
-    assembler: Sequence[str],
-) -> list[Refusal]:
-    patched = files is not None
+    kernel: Kernel, unit: UnitCommand, out: Path, overlay: Overlay | None, assembler: Sequence[str]
+) -> tuple[Path, list[Refusal]]:
+    """Compile a unit into `out`: its original, or as the overlay has it. Returns the tree it was compiled in."""
+    while True:
+        tree = overlay.tree if overlay is not None else kernel.source
+        read, problems = _compile_in(kernel, unit, tree, out, overlay is not None, assembler)
+        if overlay is None or not overlay.is_stale(unit, tree, read):
+            break
+    problems = problems or (check_dependencies(_resolved(read, kernel), _roots(kernel, tree)) if read else [])
+    return tree, problems or _run_objtool(kernel, unit, out, overlay is not None)
+
+
+def _compile_in(
+    kernel: Kernel, unit: UnitCommand, tree: Path, out: Path, patched: bool, assembler: Sequence[str]
+) -> tuple[list[str], list[Refusal]]:
+    """One run of the compiler: of patched code, what it and the assembler have read, and what is refused."""
     deps = out.with_suffix(".d")
     argv = without_debug(unit.argv, tree)
     read_by_assembler = out.with_suffix(".asm.d")
@@ -244,19 +216,17 @@ def _compile(
         text = first_errors(result.stderr, tree)
         if disk_full(result.stderr):
             raise ToolError(f"can't be compiled: {text}", place=unit.source, remedy=DISK_FULL)
-        if patched:
-            return [Refusal("P10-compile", unit.source, text)]
-        raise ToolError(f"the original does not compile: {text}", place=unit.source)
+        if not patched:
+            raise ToolError(f"the original does not compile: {text}", place=unit.source)
+        # what it read tells whether the kernel's own version of a header was at fault
+        return (read_dependencies(deps) if deps.exists() else []), [Refusal("P10-compile", unit.source, text)]
     if assembler:
         out.write_bytes(restore_types(out.read_bytes()))
-    if patched:
-        # what .incbin and .include read is only in the assembler's list
-        read = read_dependencies(read_by_assembler)
-        read += read_dependencies(deps)
-        check_read(kernel, unit, read, files or ())
-        problems = check_dependencies(_resolved(read, kernel), _roots(kernel, tree))
-        if problems:
-            return problems
+    # what .incbin and .include read is only in the assembler's list
+    return [*read_dependencies(read_by_assembler), *read_dependencies(deps)] if patched else [], []
+
+
+def _run_objtool(kernel: Kernel, unit: UnitCommand, out: Path, patched: bool) -> list[Refusal]:
     if unit.objtool:
         env = {**os.environ, "SRCARCH": "x86"}
         done = run([*unit.objtool, out], cwd=kernel.build, check=False, env=env)
@@ -280,15 +250,6 @@ def read_dependencies(path: Path) -> list[str]:
     """The files a compile read, from the make rule that -MD wrote."""
     text = path.read_text(errors="surrogateescape").replace("\\\n", " ").replace("{standard input}", "")
     return text.partition(":")[2].split()
-
-
-def check_read(kernel: Kernel, unit: UnitCommand, deps: Iterable[str], changed: Iterable[str]) -> None:
-    """Raise ToolError where a compile of the overlay read the kernel's own version of a changed file."""
-    paths = {os.path.realpath(kernel.source / path): path for path in changed}
-    names = {path.rpartition("/")[2] for path in paths}
-    for dep in deps:
-        if dep.rpartition("/")[2] in names and (path := paths.get(os.path.realpath(kernel.build / dep))):
-            raise ToolError(f"was compiled with the kernel's own {path}, not with the patched one", place=unit.source)
 
 
 def _resolved(deps: list[str], kernel: Kernel) -> list[str]:

@@ -23,13 +23,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from kgbuild.analysis.headers import same_header
-from kgbuild.analysis.includes import Graph, Reach, Resolver, reach, read_includes
+from kgbuild.analysis.includes import QUOTED, Graph, Reach, Resolver, folder_of, hidden_by, reach, read_includes
 from kgbuild.analysis.names import changed_names, spread_names
 from kgbuild.analysis.pastes import Chain, Pastes, read_aliases, read_chains, read_words
 from kgbuild.analysis.sources import Kind, classify
 from kgbuild.host.cache import Cache
-from kgbuild.host.compile import make_overlay
-from kgbuild.host.includes import GENERATORS, Index, left_by_dots, load_index, open_words, read_file
+from kgbuild.host.includes import GENERATORS, Index, find_links, left_by_dots, load_index, open_words, read_file
+from kgbuild.host.overlay import Overlay
 from kgbuild.host.patches import PatchSet, find_includers, why_not_built
 from kgbuild.host.preprocess import (
     Trees,
@@ -73,7 +73,7 @@ class Selection:
 
     files     the patched files that matter: headers without a change are left out
     because   source of each unit to compile -> why
-    real      directories the overlay needs (`make_overlay`)
+    real      directories the overlay needs (`Overlay`)
     """
 
     files: dict[str, bytes]
@@ -157,9 +157,20 @@ def _select(
     new = [p for p, text in before.items() if text is None]
     resolver = index.resolver(kernel, new)
     graph = _patched_graph(kernel, index.graph, resolver, before, selection.files)
-    reached = {path: reach(graph, resolver, [path], index.everywhere) for path in changed}
+    hidden = {path: hidden_by(graph, resolver, path, index.folders) for path in new if path in selection.files}
+    for path in [path for path, others in hidden.items() if _is_copy(kernel, selection.files[path], others)]:
+        # wherever it is found instead, the same is read
+        del hidden[path], selection.files[path]
+        changed.remove(path)
+    hiding = [_in_place_of(path, o) for path, others in hidden.items() for o in others if o.startswith("./")]
+    selection.refusals += hiding
+    if hiding:
+        return selection
+    links = find_links(kernel, changed)
+    reached = {path: reach(graph, resolver, [path, *links[path]], index.everywhere) for path in changed}
     selection.refusals += _check_used(kernel, reached, before)
     climbing = set(index.climbing).union(*(above.climbing for above in reached.values()))
+    climbing |= {folder_of(link) for others in links.values() for link in others}
     selection.real = tuple(sorted(f for f in climbing if f and not f.startswith(".")))
     candidates: dict[str, str] = {}
     for path, above in reached.items():
@@ -168,7 +179,10 @@ def _select(
             candidates.setdefault(source.removeprefix("./"), f"{verb} {path}")
     # Names are followed through the files that units read, and an out-of-tree index has none of the kernel's headers.
     if len(candidates) > FEW and kernel.outside is None:
-        concerned = _by_names(kernel, graph, resolver, {p: before[p] or b"" for p in changed}, selection.files, index)
+        texts = {p: before[p] or b"" for p in changed}
+        for path, others in hidden.items():
+            texts[path] = b"\n".join(_original(kernel, other) or b"" for other in others)
+        concerned = _by_names(kernel, graph, resolver, texts, selection.files, index)
         if concerned is not None:
             candidates = {s: why for s, why in candidates.items() if s in concerned}
     if preprocess:
@@ -176,6 +190,18 @@ def _select(
     else:
         selection.because |= candidates
     return selection
+
+
+def _is_copy(kernel: Kernel, text: bytes, hidden: Sequence[str]) -> bool:
+    """Whether a new header says what each one says that it hides; what it includes in quotes would be others."""
+    if not hidden or any(include.form == QUOTED for include in read_includes(text)):
+        return False
+    return all(same_header(_original(kernel, path) or b"", text) for path in hidden)
+
+
+def _in_place_of(path: str, generated: str) -> Refusal:
+    fact = f"it would be read in place of {generated[2:]}, which was generated when the kernel was built"
+    return Refusal("P11-generated", path, fact, remedy="give the new header another name")
 
 
 def _macros(kernel: Kernel, texts: Mapping[str, bytes]) -> tuple[list[Chain], list[tuple[bytes, bytes]]]:
@@ -300,11 +326,11 @@ class _Search:
         if not (patchable or fixed or assembly or makers):
             return
         with self.cache.workdir(f"preprocess-{os.getpid()}") as scratch:
-            overlay = scratch / "tree"
-            make_overlay(self.kernel.source, self.selection.files, overlay, self.selection.real)
-            trees = Trees(self.kernel, overlay, scratch, frozenset(self.selection.files))
+            overlay = Overlay(self.kernel, self.selection.files, scratch, self.selection.real)
+            trees = Trees(self.kernel, overlay, scratch)
             if self._look_at_units(trees, patchable):
                 self._look_at_others(trees, fixed, assembly, makers)
+            self.selection.real = overlay.entered
 
     def _is_built(self, source: str) -> bool:
         if _HAS_RUN.fullmatch(source):

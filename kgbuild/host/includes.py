@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The include graph of a prepared kernel, read from its trees once and kept beside units.sqlite.
 
-Schema (format 5), in includes.sqlite of a prepared kernel:
+Schema (format 6), in includes.sqlite of a prepared kernel:
 
     includes(includer TEXT, form TEXT, name TEXT)   names as written, of every file a unit reaches
     folders(path TEXT)                              every directory that a unit's -I names
@@ -29,7 +29,7 @@ from kgbuild.host.cache import Cache
 from kgbuild.host.units import SOURCE, read_all_units
 from kgbuild.model import Kernel, Progress
 
-FORMAT = 5
+FORMAT = 6
 _ELSEWHERE = frozenset({"Documentation", "samples", "LICENSES", ".git"})
 _HERE = "x86"
 
@@ -54,7 +54,8 @@ class Index:
 
 
 def walk_sources(kernel: Kernel, endings: tuple[str, ...] = ("",)) -> Iterator[str]:
-    """Files of the source tree with these endings, those of other architectures and of no code left out."""
+    """Files of the source tree with these endings, those of other architectures and of no code left out. Those below a
+    link to a directory of the tree are named by the link, too."""
     root = str(kernel.source)
     for base, folders, names in os.walk(root):
         relative = base[len(root) + 1 :]
@@ -63,6 +64,23 @@ def walk_sources(kernel: Kernel, endings: tuple[str, ...] = ("",)) -> Iterator[s
         if relative == "arch":
             folders[:] = [_HERE]
         yield from (f"{relative}/{n}" if relative else n for n in names if n.endswith(endings))
+        for folder in folders:
+            link = f"{relative}/{folder}" if relative else folder
+            if (kernel.source / link).is_symlink() and (target := _inside(kernel, link)):
+                for below, _, found in os.walk(f"{root}/{target}"):
+                    at = link + below[len(root) + 1 + len(target) :]
+                    yield from (f"{at}/{n}" for n in found if n.endswith(endings))
+
+
+def _inside(kernel: Kernel, link: str) -> str:
+    """The directory of the source tree that a link leads to, "" where it is not looked at."""
+    top = os.path.realpath(kernel.source)
+    target = os.path.realpath(kernel.source / link)
+    first, _, rest = target[len(top) + 1 :].partition("/")
+    elsewhere = first in _ELSEWHERE or (first == "arch" and rest.partition("/")[0] != _HERE)
+    # one that leads to where it is would have no end
+    loops = f"{top}/{link}/".startswith(f"{target}/")
+    return "" if elsewhere or loops or not target.startswith(f"{top}/") else target[len(top) + 1 :]
 
 
 def walk_build(kernel: Kernel) -> Iterator[str]:
@@ -73,6 +91,28 @@ def walk_build(kernel: Kernel) -> Iterator[str]:
         if relative == "include":
             folders[:] = [f for f in folders if f != "config"]
         yield from (f"./{relative}/{n}" if relative else f"./{n}" for n in names)
+
+
+def find_links(kernel: Kernel, paths: Iterable[str]) -> dict[str, list[str]]:
+    """The other names of each of these files in the source tree, by symbolic links to it or to a directory above it."""
+    found: dict[str, list[str]] = {path: [] for path in paths}
+    real = {os.path.realpath(kernel.source / path): path for path in found}
+    queue = [""]
+    while queue:
+        folder = queue.pop()
+        for entry in os.scandir(kernel.source / folder) if found else ():
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if path in _ELSEWHERE or (folder == "arch" and entry.name != _HERE):
+                continue
+            if not entry.is_symlink():
+                queue += [path] if entry.is_dir() else []
+            elif (target := real.get(os.path.realpath(entry.path))) is not None:
+                found[target].append(path)
+            elif entry.is_dir() and (above := _inside(kernel, path)):
+                for target, links in found.items():
+                    if target.startswith(f"{above}/"):
+                        links.append(path + target[len(above) :])
+    return {path: sorted(links) for path, links in found.items()}
 
 
 def read_file(kernel: Kernel, path: str) -> bytes:

@@ -21,12 +21,12 @@ from kgbuild.analysis.headers import same_active, same_preprocessed
 from kgbuild.errors import ToolError
 from kgbuild.host.compile import (
     author_options,
-    check_read,
     first_errors,
     read_dependencies,
     source_path,
     without_debug,
 )
+from kgbuild.host.overlay import Overlay
 from kgbuild.host.run import run
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.refusals import Refusal
@@ -39,12 +39,11 @@ _COMPILER_TYPES = "/compiler_types.h"
 
 @dataclass(frozen=True)
 class Trees:
-    """Both versions of the source tree, a directory for what is printed, and the paths of the files that differ."""
+    """Both versions of the source tree, and a directory for what is printed."""
 
     kernel: Kernel
-    overlay: Path
+    overlay: Overlay
     scratch: Path
-    changed: frozenset[str] = frozenset()
 
 
 def differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
@@ -95,14 +94,14 @@ def assembly_differs(trees: Trees, model: UnitCommand, source: str) -> bool:
 def compile_seconds(trees: Trees, unit: UnitCommand) -> float:
     """How long the original of a unit takes to compile."""
     began = time.monotonic()
-    _one(trees, unit, trees.kernel.source, ["-c"])
+    _one(trees, unit, ["-c"], patched=False)
     return time.monotonic() - began
 
 
 def _both(
     trees: Trees, unit: UnitCommand, options: Sequence[str], *, fails: bool = False, stubs: bool = False
 ) -> tuple[bytes, bytes] | Refusal:
-    before = _one(trees, unit, trees.kernel.source, options)
+    before = _one(trees, unit, options, patched=False)
     if stubs and isinstance(before, str) and (missing := _MISSING.search(before)):
         # Made while a kernel is built, and in no package (certs/blacklist_hash_list). Where all else is the same,
         # macros included, so is what it is read with.
@@ -117,27 +116,30 @@ def _both(
         if fails:
             return b"", b""
         raise ToolError(f"the original can't be preprocessed: {before}", place=unit.source)
-    after = _one(trees, unit, trees.overlay, options)
+    after = _one(trees, unit, options, patched=True)
     return Refusal("P10-compile", unit.source, after) if isinstance(after, str) else (before, after)
 
 
-def _one(trees: Trees, unit: UnitCommand, tree: Path, options: Sequence[str]) -> bytes | str:
+def _one(trees: Trees, unit: UnitCommand, options: Sequence[str], *, patched: bool) -> bytes | str:
     """What the compiler made; its messages where it failed."""
-    side = "b" if tree == trees.overlay else "a"
+    side = "b" if patched else "a"
     out = trees.scratch / f"{unit.object.replace('/', '!')}.{side}"
-    argv = [a for a in without_debug(unit.argv, tree) if a != "-c"]
     deps = out.with_name(f"{out.name}.d")
-    argv += [*options, f"-Wp,-MD,{deps}", "-o", str(out), str(source_path(trees.kernel, tree, unit.source))]
-    if side == "b":
-        argv[1:1] = author_options()
-    done = run(argv, cwd=trees.kernel.build, check=False)
-    if done.status != 0:
-        return first_errors(done.stderr, tree)
     try:
-        if side == "b":
-            check_read(trees.kernel, unit, read_dependencies(deps), trees.changed)
+        while True:
+            tree = trees.overlay.tree if patched else trees.kernel.source
+            argv = [a for a in without_debug(unit.argv, tree) if a != "-c"]
+            argv += [*options, f"-Wp,-MD,{deps}", "-o", str(out), str(source_path(trees.kernel, tree, unit.source))]
+            if patched:
+                argv[1:1] = author_options()
+            done = run(argv, cwd=trees.kernel.build, check=False)
+            read = read_dependencies(deps) if deps.exists() else []
+            if not patched or not trees.overlay.is_stale(unit, tree, read):
+                break
+        if done.status != 0:
+            return first_errors(done.stderr, tree)
         # __FILE__ is not to differ
         return out.read_bytes().replace(f"{tree}/".encode(), b"/src/")
     finally:
-        out.unlink()
+        out.unlink(missing_ok=True)
         deps.unlink(missing_ok=True)

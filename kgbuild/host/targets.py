@@ -113,7 +113,12 @@ def collect_targets(root: Path | None, names: Sequence[str], own: Mapping[str, P
 def run_entries(number: int, targets: Targets) -> list[initramfs.Entry]:
     """What data/guest/init reads about the targets of one patch."""
     top = f"kgbuild/runs/{number:03d}"
-    lists = {"fixed": targets.fixed, "cycled": targets.cycled, "reversed": targets.cycled[::-1]}
+    lists = {
+        "fixed": targets.fixed,
+        "cycled": targets.cycled,
+        "reversed": targets.cycled[::-1],
+        "targets": targets.names,
+    }
     return [initramfs.regular(f"{top}/{name}", f"{' '.join(names)}\n".encode()) for name, names in lists.items()]
 
 

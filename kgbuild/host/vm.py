@@ -10,6 +10,7 @@ that a killed run leaves nothing behind. QEMU is told to die with us (setpriv --
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import selectors
@@ -32,7 +33,7 @@ from kgbuild.analysis.guest import (
     Session,
 )
 from kgbuild.analysis.kernel_log import find_faults, parse_console
-from kgbuild.analysis.targets import TargetRun
+from kgbuild.analysis.targets import NotTried, TargetRun
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host import initramfs, kvm
 from kgbuild.host.older import guest_file, load_command, unload_command
@@ -83,8 +84,9 @@ class PatchRun:
 
 @dataclass(frozen=True)
 class TestRun:
-    """What one boot showed. `verdict` is True where nothing was found; `log` is the console, `kernel_log` what the
-    guest's `dmesg -r` said during each run; seconds are of the host's clock, `accel` is "kvm" or "tcg"."""
+    """What one boot showed. `verdict` is True where nothing was found and all was tried, `outcome` says it in a word;
+    `not_tried` are target modules that this machine can't load; `log` is the console, `kernel_log` what the guest's
+    `dmesg -r` said during each run; seconds are of the host's clock, `accel` is "kvm" or "tcg"."""
 
     __test__: ClassVar[bool] = False  # pytest: no test class
 
@@ -95,6 +97,8 @@ class TestRun:
     phases: tuple[PhaseRun, ...]
     findings: tuple[Finding, ...]
     verdict: bool
+    outcome: str
+    not_tried: tuple[NotTried, ...]
     log: str
     kernel_log: str
     boot_seconds: float
@@ -133,8 +137,9 @@ class Machine:
 def qemu_command(machine: Machine, accel: str, image: Path, initrd: int, console: int) -> list[str]:
     """QEMU's command line. `initrd` and `console` are file descriptors it inherits; the channel is its stdout."""
     # loglevel=7: the boot's messages cost nothing measurable and tell why a boot failed. devkmsg=on: our marks in the
-    # kernel log must not be rate-limited.
-    append = f"console=ttyS0 panic=-1 loglevel=7 printk.devkmsg=on log_buf_len=1M {machine.append}"
+    # kernel log must not be rate-limited. no_timer_check: on a loaded host the emulated timer is too late for the
+    # kernel's test of it, which ends in a panic ("IO-APIC + timer doesn't work!", check_timer()).
+    append = f"console=ttyS0 panic=-1 loglevel=7 printk.devkmsg=on log_buf_len=1M no_timer_check {machine.append}"
     return [
         *(
             QEMU,
@@ -225,6 +230,9 @@ def run_vm(
         kvm.remember(cpu, smp, False)
         progress.note("the kernel did not boot under KVM; once more under TCG")
         boot = _boot(kernel, machine, "tcg", archive, plans, timeout, progress, on_phase, False)
+    if _died_early(boot):
+        progress.note("the kernel died before a patch was loaded; once more")
+        boot = _boot(kernel, machine, boot.accel, archive, plans, timeout, progress, on_phase, False)
     if on_console is not None:
         on_console(boot.console)
     return _conclude(kernel, machine, boot, timeout, time.monotonic() - began)
@@ -328,7 +336,7 @@ def _boot(
     may_fall_back: bool,
 ) -> _Boot:
     """Start QEMU and listen until it ends, the guest is finished, or the time is up."""
-    boot = _Boot(Session(plans), accel)
+    boot = _Boot(Session(copy.deepcopy(plans)), accel)  # they learn what the guest says
     early: list[PhaseRun] = []  # phases that came in one piece with the word that the guest is up
     files = [os.memfd_create(f"kgbuild-{name}", 0) for name in ("initrd", "console", "stderr")]
     initrd, console, stderr = files
@@ -459,12 +467,21 @@ def _conclude(kernel: Kernel, machine: Machine, boot: _Boot, timeout: float, sec
         cpus=session.cpus or machine.smp,
         phases=tuple(session.phases),
         findings=tuple(session.findings),
-        verdict=session.finished and not session.findings,
+        verdict=session.finished and not session.findings and not session.not_tried,
+        outcome=session.outcome,
+        not_tried=tuple(session.not_tried),
         log=boot.console,
         kernel_log="\n".join(session.kernel_log),
         boot_seconds=boot.boot_seconds,
         seconds=seconds,
     )
+
+
+def _died_early(boot: _Boot) -> bool:
+    """Whether the kernel died when nothing of a patch was in it yet: a fault of the emulator or of its host, most
+    likely one that does not come again."""
+    session = boot.session
+    return not (session.loading or session.finished or boot.timed_out) and bool(_complaint(boot.console))
 
 
 def _died_by_itself(boot: _Boot) -> bool:

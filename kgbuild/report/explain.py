@@ -418,6 +418,8 @@ class _Explainer:
         if e.replacement is not None:
             steps = read_listing(view, view.atoms[e.replacement])
             out["replacement"] = "; ".join(" ".join(s.text.split()) for s in steps) or "nothing"
+        elif e.size in e.spec.replacement and (r := refs.get(e.spec.replacement[e.size][0])) is not None:
+            out["replacement"] = target_name(view, view.atoms[r.atom], r.delta)
         return out
 
     def _content(self, view: View, e: Entry) -> str:

@@ -20,7 +20,9 @@ from kgbuild.special.view import Ambiguous, Ref, View
 
 class Entry(NamedTuple):
     """One entry: its section's name and index, place and size in it, bytes, references (offsets in the entry, with
-    the owner's among them), the id of the atom it belongs to and the offset in it; `spec` is its section's rule."""
+    the owner's among them), the id of the atom it belongs to and the offset in it; `spec` is its section's rule.
+    `replacement` is the piece of code that an alternative brings, None where that is another object's function: objtool
+    of 5.13 to 5.15 wrote such for calls through retpolines (9bc0bb50727c)."""
 
     section: str
     section_index: int
@@ -173,7 +175,7 @@ class _Table:
         replacement = None
         for at, kind, sym, addend in self.rows[first:last]:
             offset = at % size
-            if place is not None and offset == place[0]:
+            if place is not None and offset == place[0] and view.obj.columns.shndx[sym] != SHN.UNDEF:
                 target, delta = _replacement(view, sym, addend, data[place[1]])
                 replacement = target
             else:
@@ -203,7 +205,7 @@ class _Table:
 
 def _replacement(view: View, sym: int, addend: int, size: int) -> tuple[int, int]:
     symbol = view.obj.symbol(sym)
-    if symbol.shndx == SHN.UNDEF or symbol.shndx >= SHN.LORESERVE:
+    if symbol.shndx >= SHN.LORESERVE:
         raise Ambiguous(symbol.name or f"symbol {sym}", "replacement code that lies in no section")
     start = symbol.value + addend
     if not 0 <= start <= start + size <= view.obj.sections[symbol.shndx].size:

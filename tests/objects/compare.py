@@ -177,7 +177,7 @@ class Disassembly:
 
     def _in_code(self, number: int) -> bool:
         index = self.symbols[number]["st_shndx"]
-        return isinstance(index, int) and bool(self.elf.get_section(index)["sh_flags"] & EXECUTABLE)
+        return isinstance(index, int) and index < 0xFF00 and bool(self.elf.get_section(index)["sh_flags"] & EXECUTABLE)
 
     def _entry(self, section: Any, number: int, at: int, size: int) -> TableEntry:
         raw = bytearray(section.data()[at : at + size].ljust(size, b"\0"))
@@ -202,6 +202,8 @@ class Disassembly:
         """Code that replaces other: its bytes, and what the fields of its branches mean."""
         symbol = self.symbols[sym]
         index, place = symbol["st_shndx"], symbol["st_value"] + addend
+        if not isinstance(index, int) or index >= 0xFF00:  # undefined, or resolved when the module loads
+            return f"{length} bytes of {self.meaning(sym, addend)}"
         code = bytearray(self.elf.get_section(index).data()[place : place + length])
         assert len(code) == length
         means = []

@@ -5,6 +5,8 @@ module's code means, instruction by instruction, what the patched object's code 
 from __future__ import annotations
 
 import io
+import types
+from collections import defaultdict
 
 import lief
 import pytest
@@ -13,7 +15,12 @@ from elftools.elf.elffile import ELFFile
 from kgbuild.analysis.closed import PR_DEBUG, TRACEPOINT, DroppedKey
 from kgbuild.analysis.closure import close
 from kgbuild.analysis.exports import Export
+from kgbuild.analysis.parity import EXACT
+from kgbuild.arch import arch_of
 from kgbuild.elf.read import read
+from kgbuild.emit.backends.base import Request
+from kgbuild.emit.backends.kallsyms import check_deferred
+from kgbuild.emit.extract import Identity, extract
 from kgbuild.emit.inject import inject
 from tests.objects.compare import Disassembly
 from tests.objects.kernel import EXPORTS, Patched, close_pair, close_text, make_module
@@ -617,3 +624,39 @@ def test_nothing_replaces_the_key_of_a_tracepoint() -> None:
         "unit.c: first: the key of the tracepoint event of the module target is dropped: it stays off in patched code, "
         "and nothing replaces it"
     )
+
+
+def test_the_replacement_of_an_alternative_is_a_function_elsewhere() -> None:
+    """As objtool wrote it for calls through retpolines (5.13 to 5.15, RHEL 8): bound, and kept by the linker, as any
+    reference; parity knows it too."""
+    for exports, how in ((EXPORTS, "klp"), (EXPORTS | {"source_old": EXPORTS["source"]}, "export")):
+        p = close_pair("alternative_elsewhere", exports=exports)
+        assert not p.closure.refusals
+        assert [u.parity.counts[EXACT] for u in p.closure.units] == [3]
+        assert {b.name: b.how for b in p.closure.bound.values()} == {
+            "source": "export",
+            "source_old": how,
+            "source_new": "klp",
+        } | {"__fentry__": "export"}
+        linked, module = make_module(p.closure)
+        for data in (linked, module):
+            output, patched = Disassembly(data), Disassembly(p.patched)
+            for name in ("first", "second"):
+                ours, theirs = (
+                    [e for e in x.entries(name) if e.table == ".altinstructions"] for x in (output, patched)
+                )
+                assert ours == theirs
+                (entry,) = ours
+                assert entry.means[-1][1].startswith("2 bytes of ")
+
+
+def test_what_the_loader_reads_can_not_wait_for_the_modules_init() -> None:
+    """With the back end kallsyms the address of an unexported function is known in init only."""
+    p = close_pair("alternative_elsewhere")
+    output = extract(p.closure, Identity(bytes(20), True, "{}"))
+    places = defaultdict(lambda: types.SimpleNamespace(section=".text"))
+    request = Request(arch_of(output.machine), frozenset(), places, lambda name: p.image)  # type: ignore[arg-type]
+    refusals = check_deferred(output, request)
+    assert {(r.code, r.symbol, r.section) for r in refusals} == {
+        ("B2-deferred", name, ".altinstructions") for name in ("source_old", "source_new")
+    }

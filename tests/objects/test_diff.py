@@ -50,6 +50,7 @@ CASES = [
     Case("alias", "caller real_one"),
     Case("alternative_call", "first", reason="entry"),
     Case("alternative_code", "first", reason="entry"),
+    Case("alternative_elsewhere", "first second"),
     Case("alternative_feature", "first", reason="entry"),
     Case("array_end", "second"),
     Case("bug_entry_order", "first"),

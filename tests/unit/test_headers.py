@@ -19,8 +19,8 @@ from kgbuild.analysis.pastes import Chain, Pastes, passes_on, read_chains, read_
 from kgbuild.errors import ToolError
 from kgbuild.host import headers
 from kgbuild.host.cache import Cache
-from kgbuild.host.compile import make_overlay
 from kgbuild.host.headers import Selection, choose_units, exceeds
+from kgbuild.host.overlay import Overlay, make_overlay
 from kgbuild.host.patches import apply_patches, read_patches
 from kgbuild.host.preprocess import Trees, differs
 from kgbuild.host.units import write_units
@@ -471,8 +471,8 @@ def test_a_generated_file_that_is_nowhere(kernel: Kernel, tmp_path: Path) -> Non
     def answer(old: str, new: str) -> bool | Refusal:
         text = (source / "include" / "k.h").read_text()
         assert old in text
-        make_overlay(source, {"include/k.h": text.replace(old, new).encode()}, tmp_path / "overlay")
-        return differs(Trees(own, tmp_path / "overlay", tmp_path), unit)
+        overlay = Overlay(own, {"include/k.h": text.replace(old, new).encode()}, tmp_path / "overlay")
+        return differs(Trees(own, overlay, tmp_path), unit)
 
     assert answer("int clang;", "int other;") is False
     with pytest.raises(ToolError, match="made_list"):

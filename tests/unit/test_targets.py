@@ -8,9 +8,11 @@ import struct
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from kgbuild.analysis.guest import CODES, Command, Plan, Session
-from kgbuild.analysis.targets import ABSENT, CYCLES, EARLY, PHASES, RELOADS, TargetRun
+from kgbuild.analysis.targets import ABSENT, CYCLES, EARLY, PHASES, RELOADS, NotTried, TargetRun
+from kgbuild.cli.vm import vm
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.elf.write import OutObject, OutSection, write
 from kgbuild.errors import UserError
@@ -22,6 +24,8 @@ from kgbuild.host.targets import (
     read_targets,
     run_entries,
 )
+from kgbuild.host.vm import TestRun
+from kgbuild.model import Finding
 from tests.unit.test_initramfs import modinfo_object
 from tests.unit.test_vm import codes, encoded, session
 
@@ -139,6 +143,91 @@ def test_a_target_that_does_not_load_ends_the_run() -> None:
     assert codes(result) == ["G12-target"]
     assert "af_key could not be loaded: rmmod: x: busy" in result.findings[0].fact
     assert not result.incomplete
+
+
+DEVICE = "insmod: can't insert '/kgbuild/targets/x.ko': No such device"
+
+
+@pytest.mark.parametrize("said", ["No such device", "No such device or address", "Operation not supported"])
+def test_a_target_without_its_device_is_not_tried(said: str) -> None:
+    text = encoded(f"insmod: can't insert '/kgbuild/targets/af_key.ko': {said}")
+    bodies = [b.replace(encoded("rmmod: x: busy"), text) for b in failing(good(), "setup", "load")]
+    result = ran(without(bodies, *PHASES[1:-2]))
+    assert result.findings == [] and result.finished and not result.incomplete
+    assert result.not_tried == [NotTried("lp", "af_key", said)]
+    assert result.outcome == "not tried"
+    assert summary(result) == f"af_key not tried ({said})"
+
+
+@pytest.mark.parametrize("said", ["Exec format error", "Key was rejected by service", "unknown symbol in module"])
+def test_any_other_reason_is_a_finding(said: str) -> None:
+    text = encoded(f"insmod: can't insert '/kgbuild/targets/af_key.ko': {said}")
+    bodies = [b.replace(encoded("rmmod: x: busy"), text) for b in failing(good(), "setup", "load")]
+    result = ran(without(bodies, *PHASES[1:-2]))
+    assert codes(result) == ["G12-target"] and result.not_tried == [] and result.outcome == "no"
+
+
+def with_another() -> list[str]:
+    """A run in which kvm_intel is a target too, and does not load; nor does what needs it."""
+    refused = f"target run=000 step=setup action=load name=kvm_intel status=1 took=3 out64={encoded(DEVICE)}"
+    needs = "insmod: can't insert 'y.ko': unknown symbol in module, or unknown parameter"
+    more = f"target run=000 step=setup action=load name=needs_it status=1 took=3 out64={encoded(needs)}"
+    bodies = good()
+    at = bodies.index(end("setup"))
+    return [*bodies[:at], refused, more, *bodies[at:]]
+
+
+def test_the_other_targets_are_tried() -> None:
+    run = TargetRun(
+        "lp", ("af_key", "kvm_intel", "needs_it"), ("xfrm_algo",), ("af_key", "kvm_intel", "needs_it"), absences=True
+    )
+    whole = Plan("lp", plan().commands, targets=run)
+    result = session(with_another(), whole)
+    assert result.findings == [] and not result.incomplete
+    assert result.outcome == "partly tried"
+    assert [(n.module, n.fact) for n in result.not_tried] == [
+        ("kvm_intel", "No such device"),
+        ("needs_it", "kvm_intel, which it needs: No such device"),
+    ]
+    assert "af_key" in summary(result) and "both orders, reloaded 3 times" in summary(result)
+    assert "kvm_intel not tried (No such device)" in summary(result)
+
+
+def test_a_finding_counts_more_than_what_was_not_tried() -> None:
+    run = TargetRun("lp", ("af_key", "kvm_intel"), ("xfrm_algo",), ("af_key", "kvm_intel"), absences=True)
+    bodies = [b.replace(command("after", 0), command("after", 1)) for b in with_another() if "needs_it" not in b]
+    result = session(bodies, Plan("lp", plan().commands, targets=run))
+    assert codes(result) == ["G5-after"] and result.outcome == "no"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "words"),
+    [
+        ("ok", 0, []),
+        ("not tried", 3, ["lp: not tried on kvm_intel", "No such device", "a machine that has the device"]),
+        ("partly tried", 3, ["lp: not tried on kvm_intel", "the rest is as it should be"]),
+        ("no", 1, ["G5-after"]),
+    ],
+)
+def test_the_verdict_in_words_in_json_and_as_exit_status(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outcome: str, status: int, words: list[str]
+) -> None:
+    findings = (Finding("G5-after", "lp", "it failed"),) if outcome == "no" else ()
+    lacking = (NotTried("lp", "kvm_intel", "No such device"),) if "tried" in outcome else ()
+    ok = outcome == "ok"
+    run = TestRun("k", "6.1", "tcg", 1, (), findings, ok, outcome, lacking, "", "", 1.0, 2.0)
+    monkeypatch.setattr("kgbuild.host.acquire.ensure_kernel", lambda *args, **words: None)
+    monkeypatch.setattr("kgbuild.host.vm.run_vm", lambda *args, **words: run)
+    (tmp_path / "lp.ko").write_bytes(b"")
+    report = tmp_path / "report.json"
+    done = CliRunner().invoke(vm, [str(tmp_path / "lp.ko"), "--kernel", "k", "--report", str(report)])
+    assert done.exit_code == status, done.output
+    assert outcome in done.output
+    for word in words:
+        assert word in done.output
+    said = json.loads(report.read_text())
+    assert (said["outcome"], said["verdict"]) == (outcome, ok)
+    assert said["not_tried"] == [vars(one) for one in lacking]
 
 
 def test_the_reload_fault_is_found_and_explained() -> None:

@@ -290,6 +290,7 @@ def test_qemu_command() -> None:
         assert other[other.index("-accel") + 1] == accel
     append = argv[argv.index("-append") + 1]
     assert append.startswith("console=ttyS0 panic=-1")
+    assert " no_timer_check " in append
     assert append.endswith(" nokaslr a='b c'")
     serials = [argv[i + 1] for i, word in enumerate(argv) if word == "-serial"]
     assert serials == ["chardev:console", "chardev:channel"]
@@ -370,6 +371,33 @@ def test_a_guest_that_does_not_boot(stub_qemu: Path, kernel: Kernel, module: Pat
     with pytest.raises(ToolError, match=r"did not boot(?s:.*)no init"):
         boot(kernel, module, on_console=kept.append)
     assert kept == ["[    1.0] Kernel panic - not syncing: no init\n"]
+
+
+def test_a_kernel_that_dies_early_is_booted_once_more(stub_qemu: Path, kernel: Kernel, module: Path) -> None:
+    """The emulator's timer can be too late for the kernel's test of it."""
+    panic = "Kernel panic - not syncing: IO-APIC + timer doesn't work!"
+    program = stub_qemu / "bin" / "qemu-system-x86_64"
+    lines = program.read_text().splitlines(True)
+    for before in (channel([]), channel(GOOD[:3])):
+        (stub_qemu / "boots").write_text("")
+        (stub_qemu / "first").write_bytes(before)
+        first = (
+            f'echo x >>{stub_qemu}/boots; if [ "$(grep -c x {stub_qemu}/boots)" = 1 ]; then '
+            f'echo "{panic}" >$con; cat {stub_qemu}/first; exit 0; fi\n'
+        )
+        program.write_text("".join([*lines[:2], first, *lines[2:]]))
+        result = boot(kernel, module)
+        assert result.verdict and result.outcome == "ok"
+        assert (stub_qemu / "boots").read_text() == "x\nx\n"
+        assert [p.phase for p in result.phases] == ["before", "load", "after", "disable", "disabled", "log"]
+
+
+def test_a_kernel_that_dies_with_the_patch_is_not_booted_again(stub_qemu: Path, kernel: Kernel, module: Path) -> None:
+    (stub_qemu / "says").write_bytes(channel(GOOD[:6]))
+    (stub_qemu / "console").write_text("[    3.0] Kernel panic - not syncing: in init\n")
+    (stub_qemu / "then").write_text(f"echo x >>{stub_qemu}/boots; exit 0\n")
+    assert boot(kernel, module).outcome == "no"
+    assert (stub_qemu / "boots").read_text() == "x\n"
 
 
 def test_qemus_own_complaint_is_shown(stub_qemu: Path, kernel: Kernel, module: Path) -> None:

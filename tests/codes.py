@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every code by which kgbuild refuses or warns is raised by a test, or the run of the tests fails.
+
+While tests run, each refusal and warning that kgbuild's own code makes is noted, with the test file it is made for; one
+that a test makes itself is not. A code counts as tested where such a file names it too, itself or by its constant, so
+that what merely happens on the way does not count. What only a patch for a real kernel can raise is a row of bad.toml
+or hazards.toml, whose tests compare all codes of a build with the row (test_bad.py, test_hazards.py).
+
+The check is made at the end of a run of all test files of tests/unit and tests/objects, also where pytest-xdist
+shares them out; a run of some of them tells nothing, and is not judged.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kgbuild.analysis import consistency
+from kgbuild.refusals import RULES, Refusal
+
+TESTS = Path(__file__).resolve().parent
+FOLDERS = ("unit", "objects")
+# Which key of a case holds codes that its test expects to be all of them.
+TABLES = {"kernel/bad/bad.toml": "codes", "kernel/hazards/hazards.toml": "refused"}
+_PACKAGE = str(TESTS.parent / "kgbuild") + "/"
+_THIS = str(Path(__file__).resolve())
+
+Record = dict[str, set[str]]
+"""Codes, each with the test files for which it was raised (relative to tests/)."""
+
+
+def registry() -> list[str]:
+    """Every code there is a rule for: refusals and warnings."""
+    return [*RULES, *consistency.RULES]
+
+
+class Recorder:
+    """Notes what is raised by kgbuild's code. `current` is the test file that runs; nothing is noted where it is ""."""
+
+    def __init__(self) -> None:
+        self.current = ""
+        self.record: Record = {}
+
+    def note(self, code: str) -> None:
+        """Note a code if the frame that made the value, above those of this file and of its class, is kgbuild's."""
+        frame = sys._getframe(1)
+        while frame.f_back is not None and frame.f_code.co_filename in (_THIS, "<string>"):
+            frame = frame.f_back
+        if self.current and frame.f_code.co_filename.startswith(_PACKAGE):
+            self.record.setdefault(code, set()).add(self.current)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within this, values are noted as they are made."""
+        with _wrapped(Refusal, self.note), _wrapped(consistency.ConsistencyWarning, self.note):
+            yield
+
+
+@contextmanager
+def _wrapped(kind: type[Any], note: Callable[[str], None]) -> Iterator[None]:
+    made = kind.__init__
+
+    def init(self: Any, *args: Any, **words: Any) -> None:
+        made(self, *args, **words)
+        note(self.code)
+
+    kind.__init__ = init
+    try:
+        yield
+    finally:
+        kind.__init__ = made
+
+
+def expected_by_tables() -> set[str]:
+    """The codes that the cases for a real kernel expect."""
+    out: set[str] = set()
+    for table, key in TABLES.items():
+        for case in tomllib.loads((TESTS / table).read_text())["case"]:
+            out.update(case.get(key, ()))
+    return out
+
+
+def untested(record: Mapping[str, Collection[str]], others: Collection[str], codes: Iterable[str]) -> list[str]:
+    """Which of `codes` no test raises: neither one of `others`, nor raised for a test file that names it."""
+    texts: dict[str, str] = {}
+    constants = {
+        value: rf"\b{name}\b"
+        for name, value in vars(consistency).items()
+        if isinstance(value, str) and value in consistency.RULES
+    }
+
+    def names(file: str, code: str) -> bool:
+        if file not in texts:
+            texts[file] = (TESTS / file).read_text()
+        return code in texts[file] or bool(code in constants and re.search(constants[code], texts[file]))
+
+    return [c for c in codes if c not in others and not any(names(file, c) for file in record.get(c, ()))]
+
+
+def is_whole(files: Collection[str]) -> bool:
+    """Whether these test files are all of tests/unit and tests/objects."""
+    every = {f"{folder}/{path.name}" for folder in FOLDERS for path in (TESTS / folder).glob("test_*.py")}
+    return every <= set(files)
