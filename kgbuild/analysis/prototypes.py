@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from kgbuild.analysis.types import (
+from kgbuild.analysis.btf import (
     ARRAY,
     CONST,
     ENUM,
@@ -36,7 +36,7 @@ from kgbuild.analysis.types import (
     UNION,
     VAR,
     VOLATILE,
-    _Btf,
+    Btf,
 )
 from kgbuild.elf.object import Object
 from kgbuild.errors import ToolError
@@ -102,9 +102,18 @@ def compare_prototypes(
         raise ToolError(f"type information can't be read: {error}", place=".BTF") from error
 
 
-class _Types(_Btf):
+class _Types(Btf):
+    """The types of an object, each as (offset of its name, kind with its flag above it, number of members, size or
+    type, word at which its members begin)."""
+
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
+        words = self.words
+        self.types = [(0, VOID, 0, 0, 0)]
+        for at in self.at[1:]:
+            info = words[at + 1]
+            kind = (info >> 24) & 31 | info >> 31 << 8
+            self.types.append((words[at], kind, info & 0xFFFF, words[at + 2], at + 3))
         self.declared: dict[str, int] = {}
         self.tags: set[tuple[int, str]] = set()
         for name_at, kind, _, value, _ in self.types[1:]:
@@ -135,30 +144,35 @@ class _Types(_Btf):
         raise ValueError("typedefs nest too deeply")
 
     def array(self, index: int) -> tuple[int, int]:
-        element, _, count = struct.unpack_from("<III", self.data, self.types[index][4])
-        return element, count
+        body = self.types[index][4]
+        return self.words[body], self.words[body + 2]
 
     def integer(self, index: int) -> tuple[int, int]:
         """Size in bytes, encoding (signed, char, bool)."""
-        (word,) = struct.unpack_from("<I", self.data, self.types[index][4])
-        return self.types[index][3], word >> 24 & ~2  # char is signed here or is not; that it is a char says no more
+        return self.types[index][3], self.words[
+            self.types[index][4]
+        ] >> 24 & ~2  # char is signed here or is not; that it is a char says no more
 
     def arguments(self, index: int) -> list[int]:
         """Types of the arguments; VOID stands for the dots."""
         _, _, count, _, body = self.types[index]
-        return [struct.unpack_from("<II", self.data, body + 8 * i)[1] for i in range(count)]
+        return [self.words[body + 2 * i + 1] for i in range(count)]
 
     def values(self, index: int) -> dict[str, int]:
         _, kind, count, _, body = self.types[index]
-        pairs = [self._enumerator(kind & 31, body, i) for i in range(count)]
-        return {self.name(n): value for n, value in pairs}
+        words, wide = self.words, kind & 31 == ENUM64
+        out = {}
+        for at in range(body, body + (3 if wide else 2) * count, 3 if wide else 2):
+            value = words[at + 1]
+            out[self.name(words[at])] = words[at + 2] << 32 | value if wide else value - (value >> 31 << 32)
+        return out
 
     def leaves(self, index: int, base: int = 0, depth: int = 0) -> list[_Leaf]:
         _, kind, count, _, body = self.types[index]
         bitfields = bool(kind >> 8)
         out = []
         for i in range(count):
-            name_at, member, offset = struct.unpack_from("<III", self.data, body + 12 * i)
+            name_at, member, offset = self.words[body + 3 * i : body + 3 * i + 3]
             start = base + (offset & 0xFFFFFF if bitfields else offset)
             inner = self.plain(member)
             if not name_at and inner.kind in _RECORD:
