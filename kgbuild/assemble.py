@@ -12,6 +12,7 @@ from typing import Any
 from kgbuild import __version__
 from kgbuild.analysis.closure import Closure
 from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.lifetime import initial_values
 from kgbuild.analysis.ontop import Patched, check_kernel, put_on_top
 from kgbuild.analysis.probes import CLEARS_LATE, TEXT_POKE, TEXT_POKE_SYMBOLS
 from kgbuild.analysis.proof import FUNCTION, NOTE_SCHEMA, Key, Record, make_record, record_json
@@ -96,6 +97,10 @@ def emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Options
         defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
         defines += ["KGBUILD_CONSTANTS"] * constants
         defines += ["KGBUILD_CALLBACKS"] * bool(b.closure.callbacks) + ["KGBUILD_STATES"] * bool(b.closure.states)
+        initial = initial_values(b.closure)
+        defines += ["KGBUILD_INITIAL"] * bool(initial)
+        defines += ["KGBUILD_KEYS"] * any(i.keys for i in initial)
+        defines += ["KGBUILD_CALLS"] * any(i.trampoline for i in initial)
         defines += backend.defines(b.features)
         defines += backend.macros([(r.object, r.name, r.sympos) for r in table_order(b.closure)])
         own = [(VMLINUX, name, 0) for name in _wrapper_symbols(b, backend, cache, defines)]

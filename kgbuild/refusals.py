@@ -295,6 +295,17 @@ _TABLE = [
         "On a kernel with IBT a pointer may only lead to a function that begins with endbr64.",
         "take the address of a function of your own that calls it",
     ),
+    Rule(
+        "K30-module-memory",
+        "A patch must fit into a module's memory: aligned to a page at most, no more per-CPU memory than modules have.",
+        "allocate this memory when it is needed, for example in a callback",
+    ),
+    Rule(
+        "K31-too-early",
+        "What is read while the patch module is loaded, or by others than the target's own code, can't refer to a "
+        "target module, which may come later and go.",
+        "leave it out of the patch, or let it lead to a new variable of the patch only",
+    ),
 ]
 
 RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

@@ -26,6 +26,7 @@ from kgbuild.analysis.closed import (
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
 from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.endbr import note_thunks
+from kgbuild.analysis.lifetime import check_module_memory, shown_in_targets
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import EXACT, names_at
@@ -132,10 +133,12 @@ class _Closer(Redirects):
             self._check_clones(number, unit)
         self._check_allowed()
         self._check_tables()
+        self.c.refusals += check_module_memory(self.c)
         if self.world.tracked:
             note_thunks(self.c, self.world)
         self._note_debug()
         self._forget_dropped()
+        self.c.warnings += shown_in_targets(self.c)
         self.c.warnings += map(str, sorted(self.c.dropped_keys))
         return self.c
 
