@@ -27,6 +27,7 @@ from kgbuild.analysis.module_sections import (
     is_per_cpu,
     row_of,
 )
+from kgbuild.analysis.ontop_data import Variable
 from kgbuild.analysis.resolve import KLP, VMLINUX
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref
@@ -34,6 +35,13 @@ from kgbuild.special.view import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, 
 JUMP_TABLE = "__jump_table"
 STATIC_CALL, TRAMPOLINE = "__SCK__", "__SCT__"
 THIS_MODULE = "__this_module"
+# Operations of parameters (kernel/params.c) after which the variable holds a value and owns nothing.
+PLAIN_PARAMETERS = frozenset(
+    [
+        *(f"param_ops_{t}" for t in ("byte", "short", "ushort", "int", "uint", "long", "ulong", "ullong", "hexint")),
+        *("param_ops_bool", "param_ops_invbool", "param_ops_bint", "param_array_ops", THIS_MODULE),
+    ]
+)
 Key = tuple[int, int]
 
 
@@ -43,6 +51,7 @@ class Initial(NamedTuple):
     unit, atom  which; object: the module at whose coming it is written, vmlinux for once, when the patch is loaded
     keys        offsets in it of static keys, whose switched code must agree with them
     trampoline  of a static call: the code that is switched with it
+    saved       whether its value is the one with which the patch module was loaded: a parameter's
     """
 
     unit: int
@@ -51,6 +60,7 @@ class Initial(NamedTuple):
     per_cpu: bool = False
     keys: tuple[int, ...] = ()
     trampoline: Atom | None = None
+    saved: bool = False
 
 
 def late_object(closure: Closure, unit: int, source: Atom, ref: Ref) -> str:
@@ -84,6 +94,8 @@ def initial_values(closure: Closure) -> tuple[Initial, ...]:
         if unit.target == VMLINUX:
             if per_cpu and view.refs(m.atom):
                 out.append(Initial(m.unit, m.atom, VMLINUX, per_cpu))
+        elif key in shown and not per_cpu and shown[key]:
+            out.append(Initial(m.unit, m.atom, unit.target, saved=True))
         elif key not in shown:
             trampoline = _trampoline(closure, m)
             out.append(Initial(m.unit, m.atom, unit.target, per_cpu, tuple(sorted(keys.get(key, ()))), trampoline))
@@ -96,13 +108,13 @@ def _is_variable(closure: Closure, member: Member) -> bool:
     return section.writable and row is not None and row.begins_anew and member.atom.size > 0
 
 
-def new_variables(closure: Closure) -> list[dict[str, str | int]]:
-    """What the module's note says of its own variables: object, unit, name and size of each that holds a state."""
-    out: list[dict[str, str | int]] = []
+def new_variables(closure: Closure) -> list[Variable]:
+    """The variables of a patch that hold a state, in the order of units and atoms."""
+    out = []
     for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):
         unit = closure.units[m.unit]
         if m.atom.kind == DATA and _is_variable(closure, m) and not is_stateless(unit.changes.patched, m.atom):
-            out.append({"object": unit.target, "unit": unit.source, "name": m.atom.name, "size": m.atom.size})
+            out.append(Variable(unit.target, unit.source, m.atom.name, m.atom.size))
     return out
 
 
@@ -116,33 +128,45 @@ def _own_target(closure: Closure, unit: int, source: Atom, ref: Ref) -> Key | No
     return None
 
 
-def _shown(closure: Closure) -> set[Key]:
-    """Variables that a parameter of the patch module shows: the user sets them with the patch, as it is loaded."""
-    out: set[Key] = set()
-    todo = [key for key, m in closure.members.items() if _is_parameter(closure, m)]
-    seen = set(todo)
-    while todo:
-        unit, number = todo.pop()
-        view = closure.units[unit].changes.patched
-        atom = view.atoms[number]
-        for ref in view.refs(atom):
-            key = _own_target(closure, unit, atom, ref)
-            if key is None or key in seen:
-                continue
-            seen.add(key)
-            member = closure.members[key]
-            if member.atom.kind == DATA and _is_variable(closure, member):
-                out.add(key)
-            elif member.atom.kind in (DATA, ANON):
-                todo.append(key)
+def _shown(closure: Closure) -> dict[Key, bool]:
+    """Variables that a parameter of the patch module shows: the user sets them with the patch, as it is loaded. True
+    where all that sets them are the kernel's own operations for plain values, of which a copy is another such value."""
+    out: dict[Key, bool] = {}
+    for start, member in closure.members.items():
+        if not _is_parameter(closure, member):
+            continue
+        found: set[Key] = set()
+        plain = True
+        todo, seen = [start], {start}
+        while todo:
+            unit, number = todo.pop()
+            view = closure.units[unit].changes.patched
+            atom = view.atoms[number]
+            for ref in _refs(closure, closure.members[unit, number]):
+                key = _own_target(closure, unit, atom, ref)
+                if key is None:
+                    plain = plain and view.atoms[ref.atom].name in PLAIN_PARAMETERS
+                    continue
+                if key in seen:
+                    continue
+                seen.add(key)
+                target = closure.members[key]
+                if target.atom.kind == DATA and _is_variable(closure, target):
+                    found.add(key)
+                elif target.atom.kind in (DATA, ANON):
+                    todo.append(key)
+                elif target.atom.kind == FUNCTION:
+                    plain = False
+        for key in found:
+            out[key] = out.get(key, True) and plain
     return out
 
 
 def shown_in_targets(closure: Closure) -> Iterator[str]:
-    """A warning for each variable of a target module that a new parameter shows."""
-    for unit_number, number in sorted(_shown(closure)):
+    """A warning for each variable of a target module that a new parameter shows, and that can't begin anew."""
+    for (unit_number, number), plain in sorted(_shown(closure).items()):
         unit = closure.units[unit_number]
-        if unit.target != VMLINUX:
+        if unit.target != VMLINUX and not plain:
             name = unit.changes.patched.atoms[number].name
             yield (
                 f"{unit.source}: {name} is shown by a parameter of the patch module, and keeps its value when "

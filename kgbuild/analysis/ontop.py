@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kgbuild.analysis.ontop_data import Variable
 from kgbuild.refusals import Refusal
 
 
@@ -32,7 +33,7 @@ class Patched:
 @dataclass(frozen=True)
 class Older:
     """A patch module that is loaded before. `kernel` names the kernel it is for, `build_ids` holds the build-id of each
-    object it patches, as hexadecimal digits."""
+    object it patches, as hexadecimal digits, `data` its own variables."""
 
     module: str
     kernel: str
@@ -41,6 +42,7 @@ class Older:
     replace: bool = True
     states: Mapping[int, int] = field(default_factory=dict)
     callbacks: bool = False
+    data: tuple[Variable, ...] = ()
 
 
 @dataclass(frozen=True)

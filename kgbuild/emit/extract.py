@@ -129,8 +129,7 @@ class _Extractor:
         for member in members:
             if member.atom.kind == FUNCTION:
                 self._entries(member)
-        if self.values.section.data:
-            self.out.sections.append(self.values.section)
+        self.out.sections += [s for s in (self.values.section, self.values.saved) if s.data]
         if self.identity is not None:
             self._tables(self.identity)
         return self.out
@@ -248,7 +247,7 @@ class _Extractor:
                 symbol = self._thunk(symbol)
             if ref.synthetic:
                 section.data[base + ref.offset : base + ref.offset + ref.size] = bytes(ref.size)
-            if written is not None:
+            if written is not None and not written.saved:
                 relocs.append(OutReloc(ref.offset, ref.type, symbol, addend - ref.bias))
                 if is_per_cpu(section.name) or patched_object(symbol.name) not in ("", VMLINUX):
                     continue  # the variable gets it with its initial value

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from kgbuild.analysis.correlate import STATELESS, stem, variable
+from kgbuild.analysis.module_sections import row_of
 from kgbuild.analysis.ontop import Older, Patched
+from kgbuild.analysis.ontop_data import Variable
 from kgbuild.emit.extract import NOTE_SECTION
-from kgbuild.emit.readback import ModuleFile, read_module
+from kgbuild.emit.readback import STT_OBJECT, ModuleFile, read_module
 from kgbuild.emit.verify import read_note
 from kgbuild.errors import UserError
 
@@ -22,6 +25,8 @@ def read_older(data: bytes, path: str) -> Older:
         states = {s["id"]: s["version"] for s in note.get("states", ())}
         kernel = f"{note['kernel']['name']} ({note['kernel']['version']})"
         build_ids = dict(note["build_ids"])
+        said = note.get("data")
+        own = _variables(module) if said is None else [_variable(v) for v in said]
     except (KeyError, TypeError) as error:
         raise UserError(
             f"its note is not understood: {error!r}", place=path, remedy="give modules that kgbuild made"
@@ -32,7 +37,27 @@ def read_older(data: bytes, path: str) -> Older:
     name = _name(module)
     if not name:
         raise UserError("it does not say its name", place=path, remedy="build it anew")
-    return Older(name, kernel, build_ids, frozenset(functions), flag != bytes(4), states, bool(note.get("callbacks")))
+    callbacks = bool(note.get("callbacks"))
+    return Older(name, kernel, build_ids, frozenset(functions), flag != bytes(4), states, callbacks, tuple(own))
+
+
+def _variable(row: dict[str, Any]) -> Variable:
+    return Variable(row["object"], row["unit"], row["name"], row["size"])
+
+
+def _variables(module: ModuleFile) -> list[Variable]:
+    """The patch's own variables by the symbols, for a module whose note does not name them. Those of the wrapper lie
+    in `.data` and `.bss`, the patch's in sections of their own."""
+    out = []
+    for symbol in module.symbols:
+        if symbol.type != STT_OBJECT or not symbol.size or not 0 < symbol.shndx < len(module.sections):
+            continue
+        section = module.sections[symbol.shndx]
+        row = row_of(section.name)
+        plain = section.name in (".data", ".bss") or row is None or not row.begins_anew
+        if section.writable and not plain and (variable(symbol.name) or stem(symbol.name)) not in STATELESS:
+            out.append(Variable("", "", symbol.name, symbol.size))
+    return out
 
 
 def _note(module: ModuleFile) -> dict[str, Any]:

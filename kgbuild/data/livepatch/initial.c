@@ -25,7 +25,7 @@ struct kgbuild_initial {
 };
 
 /* kgbuild/emit/initial.py has the same numbers */
-enum { INITIAL_MEMORY, INITIAL_PER_CPU, INITIAL_KEY, INITIAL_CALL };
+enum { INITIAL_MEMORY, INITIAL_PER_CPU, INITIAL_KEY, INITIAL_CALL, INITIAL_SAVED };
 
 extern const struct kgbuild_initial kgbuild_initial[];
 
@@ -79,10 +79,25 @@ static void switch_call(const struct kgbuild_initial *i)
 }
 #endif
 
+/*
+ * What the parameters were set to when this module was loaded: that is how a module's own begin. Nothing else has
+ * written there yet.
+ */
+static void save_parameters(void)
+{
+	const struct kgbuild_initial *i;
+
+	for (i = kgbuild_initial; i->size; i++)
+		if (i->kind == INITIAL_SAVED)
+			memcpy((void *)i->value, i->place, i->size);
+}
+
 static void write_initial(const char *object)
 {
 	const struct kgbuild_initial *i;
 
+	if (!object)
+		save_parameters();
 	for (i = kgbuild_initial; i->size; i++) {
 		if (!same_object(i->object, object))
 			continue;
