@@ -107,6 +107,17 @@ _TABLE = [
         "With the back end kallsyms, every row, site, stub, slot and digest of its tables is whole and of this kernel.",
         _KERNEL,
     ),
+    Rule(
+        "V40-module-memory",
+        "Sections are aligned to a page at most and have no meaning in vmlinux only; per-CPU data has room and no "
+        "relocation.",
+        _BUILD,
+    ),
+    Rule(
+        "V41-initial-value",
+        "Variables that only patched code of a target module leads to are in kgbuild_initial, whose rows are whole.",
+        _BUILD,
+    ),
 ]
 
 FINDINGS: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

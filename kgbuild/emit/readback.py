@@ -47,6 +47,7 @@ class Section:
     link: int
     info: int
     data: bytes
+    align: int = 1
 
     @property
     def alloc(self) -> bool:
@@ -233,6 +234,7 @@ def _section(index: int, kind: int, section: Any) -> Section:
         section.link,
         section.information,
         bytes(section.content) if held else b"",
+        section.alignment,
     )
 
 
