@@ -252,7 +252,7 @@ def _check_sections(closure: Closure) -> Iterator[Refusal]:
         if unit.target == VMLINUX and not is_per_cpu(section.name):
             continue
         for ref in _refs(closure, m):
-            if ref.type != view.arch.pointer_reloc:
+            if ref.type in view.arch.pc_relative:  # the initial value lies elsewhere
                 kind = view.arch.reloc_names.get(ref.type, str(ref.type))
                 fact = f"+{ref.offset:#x}: the module would have to write a relocation of type {kind} itself"
                 yield _refusal(closure, "K11-reloc", m.unit, m.atom, fact)

@@ -31,7 +31,6 @@ class Row:
     refused      why it is not carried into a module, "" where it is
     emitted      the name under which it is carried, "" for its own
     begins_anew  whether a variable in it has the value that code gave it, so that it begins anew with its module
-    in_target    the name under which what belongs to a target module is carried, "" for `emitted`
     """
 
     name: str
@@ -39,7 +38,6 @@ class Row:
     refused: str = ""
     emitted: str = ""
     begins_anew: bool = False
-    in_target: str = ""
 
 
 _CODE = "places it with the code and relocates it"
@@ -89,12 +87,12 @@ TABLE = (
     Row(".bss..L*", _DATA, begins_anew=True),
     Row(".bss..compoundliteral*", _DATA, begins_anew=True),
     Row(".bss..page_aligned", _DATA, begins_anew=True),
-    # A target module's init may run long after that of the patch module.
+    # What sets it up, a target module's init or a callback, may run long after the init function of the patch module.
     Row(
         ".data..ro_after_init",
         "makes it read-only when the init function of the patch module has run",
         begins_anew=True,
-        in_target=".data",
+        emitted=".data",
     ),
     Row(PER_CPU, _PER_CPU, begins_anew=True),
     Row(f"{PER_CPU}..shared_aligned", _PER_CPU, begins_anew=True, emitted=PER_CPU),
@@ -148,14 +146,12 @@ def _row_of(section: str) -> Row | None:
     return best
 
 
-def loadable_name(section: str, in_target: bool = False) -> str:
-    """The section's name as the module loader knows it; `in_target` for what belongs to a target module. Built-in code
-    sorts per-CPU variables into `.data..percpu..shared_aligned` and the like; of a module only `.data..percpu` is made
-    per CPU (include/linux/percpu-defs.h, MODULE)."""
+def loadable_name(section: str) -> str:
+    """The section's name as the module loader knows it. Built-in code sorts per-CPU variables into
+    `.data..percpu..shared_aligned` and the like; of a module only `.data..percpu` is made per CPU
+    (include/linux/percpu-defs.h, MODULE)."""
     row = row_of(section)
-    if row is None:
-        return section
-    return (row.in_target if in_target else "") or row.emitted or section
+    return row.emitted or section if row is not None else section
 
 
 def is_per_cpu(section: str) -> bool:

@@ -157,7 +157,7 @@ class _Extractor:
         prefix = view.just_before(atom) if atom.kind == FUNCTION else None
         if prefix is not None and (member.unit, prefix.id) not in self.c.members:
             prefix = None
-        name = loadable_name(source.name, self.c.units[member.unit].target != VMLINUX)
+        name = loadable_name(source.name)
         kind = SHT.NOBITS if source.type == SHT.NOBITS else SHT.PROGBITS
         merge = bool(flags & SHF.MERGE)
         section = OutSection(

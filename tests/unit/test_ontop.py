@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from kgbuild.analysis.ontop import Older, Patched, active, check_kernel, put_on_top
+from kgbuild.analysis.ontop_data import Variable, begin_anew
 
 F, G, H = (Patched("vmlinux", name, 0) for name in "fgh")
 IN_MODULE = Patched("af_key", "f", 2)
@@ -97,3 +98,45 @@ def test_another_kernel() -> None:
     assert check_kernel([older("a", F)], {"vmlinux": "aa"}) == []
     assert [r.code for r in check_kernel([older("a", F)], {"vmlinux": "bb"})] == ["L1-kernel"]
     assert check_kernel([older("a", F)], {"af_key": "bb"}) == []
+
+
+# -- variables ---------------------------------------------------------------------------------------------------------
+
+
+def with_data(name: str, *data: Variable, replace: bool = True) -> Older:
+    return Older(name, "debian:x", {"vmlinux": "aa"}, frozenset((F,)), replace, data=data)
+
+
+READS = Variable("vmlinux", "fs/a.c", "reads", 4)
+
+
+@pytest.mark.parametrize(
+    ("mine", "again"),
+    [
+        (READS, True),
+        (READS._replace(size=8), True),
+        (READS._replace(object="", unit=""), True),
+        (READS._replace(name="writes"), False),
+        (READS._replace(unit="fs/b.c"), False),
+        (READS._replace(object="fat"), False),
+    ],
+)
+def test_a_variable_of_both_begins_anew(mine: Variable, again: bool) -> None:
+    """Objects and units are told apart where both are known."""
+    stacked = list(begin_anew([with_data("a", READS)], [mine], replace=False))
+    assert [t.partition(";")[0] for t in stacked] == ["reads of a begins anew in this patch"] * again
+    replaced = list(begin_anew([with_data("a", READS)], [mine], replace=True))
+    lost = "the value of reads goes with a, and this patch has no such variable"
+    assert [t.partition(";")[0] for t in replaced] == [stacked[0].partition(";")[0] if again else lost]
+
+
+def test_static_locals_are_numbered_anew() -> None:
+    older = with_data("a", READS._replace(name="n.12"), READS._replace(name="m.3"))
+    mine = [READS._replace(name="n.4"), READS._replace(name="m.3")]
+    (said,) = begin_anew([older], mine, replace=True)
+    assert said.startswith("m.3 and n.12 of a begin anew in this patch; ")
+
+
+def test_nothing_is_said_where_nothing_is_lost() -> None:
+    assert not list(begin_anew([with_data("a")], [READS], replace=True))
+    assert not list(begin_anew([], [READS], replace=True))
