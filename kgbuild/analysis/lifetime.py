@@ -28,6 +28,7 @@ from kgbuild.analysis.module_sections import (
     row_of,
 )
 from kgbuild.analysis.ontop_data import Variable
+from kgbuild.analysis.registered import is_registration
 from kgbuild.analysis.resolve import KLP, VMLINUX
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref
@@ -42,6 +43,10 @@ PLAIN_PARAMETERS = frozenset(
         *("param_ops_bool", "param_ops_invbool", "param_ops_bint", "param_array_ops", THIS_MODULE),
     ]
 )
+INSTEAD = {
+    "___srcu_struct_ptrs": "define a struct srcu_struct; call init_srcu_struct() in a pre_patch callback, and "
+    "cleanup_srcu_struct() in a post_unpatch callback",
+}
 Key = tuple[int, int]
 
 
@@ -233,9 +238,12 @@ def _check_sections(closure: Closure) -> Iterator[Refusal]:
         if m.atom.kind == STRING or view.is_table(section) or is_init(view, m.atom):
             continue
         row = row_of(section.name)
+        if row is None and is_registration(section.name):
+            continue  # refused as such
         if row is None:
             fact = f"is in section {section.name}, and what the kernel does with that in a module is not known"
-            yield _refusal(closure, "K2-special", m.unit, m.atom, fact)
+            remedy = "take the section attribute off it" if m.role in ("new", "data") else ""
+            yield _refusal(closure, "K2-special", m.unit, m.atom, fact, remedy)
             continue
         if row.refused:
             yield _refusal(closure, "K2-special", m.unit, m.atom, f"is in section {section.name}: {row.refused}")
@@ -298,7 +306,8 @@ def _check_tables(closure: Closure) -> Iterator[Refusal]:
                     what, when = READ_WITH_THE_MODULE[section.name], _whose(unit.target)
                     fact = f"has an entry at +{offset:#x} of {section.name}: the kernel {what} when {when} is loaded"
                     fact += ", and the patch comes after that"
-                    yield _refusal(closure, "K2-special", number, atom, fact)
+                    remedy = INSTEAD.get(section.name, "")
+                    yield _refusal(closure, "K2-special", number, atom, fact, remedy)
 
 
 def _whose(target: str) -> str:
