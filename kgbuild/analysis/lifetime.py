@@ -40,7 +40,7 @@ THIS_MODULE = "__this_module"
 PLAIN_PARAMETERS = frozenset(
     [
         *(f"param_ops_{t}" for t in ("byte", "short", "ushort", "int", "uint", "long", "ulong", "ullong", "hexint")),
-        *("param_ops_bool", "param_ops_invbool", "param_ops_bint", "param_array_ops", THIS_MODULE),
+        *("param_ops_bool", "param_ops_invbool", "param_ops_bint", "param_ops_string", "param_array_ops", THIS_MODULE),
     ]
 )
 INSTEAD = {

@@ -25,8 +25,8 @@ ROW = struct.Struct("<QQQQQQ")
 KEPT = range(5)  # the kinds of data/livepatch/initial.c
 CALLBACKS, CALLBACK_SIZE = "kgbuild_callbacks", 24
 PARAMETERS = "__param"
-# What these name reads as a table of a patch module, whatever its code is for.
-_OWN = (TABLE, "kgbuild_funcs", CALLBACKS, "kgbuild_objects", "kgbuild_late")
+# The wrapper's tables, and the kernel's structure of the patch, which callbacks may ask for.
+_OWN = (TABLE, "kgbuild_funcs", CALLBACKS, "kgbuild_objects", "kgbuild_late", "kgbuild_patch")
 _PREFIX = ".klp.sym."
 Place = tuple[int, int]
 

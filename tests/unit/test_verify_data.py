@@ -15,8 +15,9 @@ from tests.unit.test_verify_modules import SmallTarget, check_target
 
 A, W, X = SHF.ALLOC, SHF.WRITE, SHF.EXECINSTR
 ROW = struct.Struct("<QQQQQQ")
-# lea counter(%rip), %rdi; lea pointer(%rip), %rdi; ret
-USER_CODE = bytes.fromhex("488d3d00000000 488d3d00000000 c3".replace(" ", ""))
+# lea counter(%rip), %rdi; the same of pointer and kgbuild_patch; ret
+USER_CODE = bytes.fromhex("488d3d00000000") * 3 + b"\xc3"
+USED = ("counter", "pointer", "kgbuild_patch")
 # the offset of ext4's name among the strings
 OBJECT_NAME = 4
 
@@ -32,9 +33,12 @@ class SmallState(SmallTarget):
         pointer = self.section(".data..percpu", A | W, bytes(8), align=8)
         for name, section in (("counter", counter), ("pointer", pointer)):
             self.symbol(OutSymbol(name, section, 0, 8, STB.LOCAL, STT.OBJECT))
+        patch = self.section(".bss", A | W, kind=SHT.NOBITS, align=8)
+        patch.size = 64
+        self.symbol(OutSymbol("kgbuild_patch", patch, 0, 64, STB.GLOBAL, STT.OBJECT))
         user = self.section(".text.user", A | X, USER_CODE, align=16)
         self.symbol(OutSymbol("user", user, 0, len(USER_CODE), STB.LOCAL, STT.FUNC))
-        user.relocs += [OutReloc(3 + 7 * i, R_PC32, self.symbols[n], -4) for i, n in enumerate(("counter", "pointer"))]
+        user.relocs += [OutReloc(3 + 7 * i, R_PC32, self.symbols[n], -4) for i, n in enumerate(USED)]
         table = self.section(".rodata.table", A, bytes(8), align=8)
         table.relocs.append(OutReloc(0, R_64, self.symbols["user"], 0))
         self.symbol(OutSymbol("table", table, 0, 8, STB.LOCAL, STT.OBJECT))
