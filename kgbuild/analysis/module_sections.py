@@ -76,6 +76,7 @@ TABLE = (
     Row(".data..L*", _DATA, begins_anew=True),
     Row(".data..compoundliteral*", _DATA, begins_anew=True),
     Row(".data..once", _DATA, begins_anew=True),
+    Row(".data..do_once", _DATA, begins_anew=True),
     Row(".data..unlikely", _DATA, begins_anew=True),
     Row(".data..read_mostly", _DATA, begins_anew=True),
     Row(".data..cacheline_aligned", _DATA, begins_anew=True),
@@ -125,6 +126,7 @@ READ_WITH_THE_MODULE = {
     ".ctors": "calls each function",
     ".init_array": "calls each function",
     ".kunit_test_suites": "runs tests",
+    ".kunit_init_test_suites": "runs tests",
 }
 
 

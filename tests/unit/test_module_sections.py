@@ -16,6 +16,7 @@ from kgbuild.arch.x86_64 import ARCH
         (".data.x", ".data.*"),
         (".data.once", ".data.*"),
         (".data..once", ".data..once"),
+        (".data..do_once", ".data..do_once"),
         (".data.rel.ro.local.x", ".data.*"),
         (".data..read_mostly", ".data..read_mostly"),
         (".bss.x", ".bss.*"),
