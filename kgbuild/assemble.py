@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from kgbuild import __version__
 from kgbuild.analysis.closure import Closure
 from kgbuild.analysis.containing import as_note
 from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.lifetime import initial_values, new_variables
 from kgbuild.analysis.ontop import Patched, check_kernel, put_on_top
+from kgbuild.analysis.ontop_data import begin_anew
 from kgbuild.analysis.probes import CLEARS_LATE, TEXT_POKE, TEXT_POKE_SYMBOLS
 from kgbuild.analysis.proof import FUNCTION, NOTE_SCHEMA, Key, Record, make_record, record_json
 from kgbuild.analysis.resolve import VMLINUX
@@ -54,6 +57,8 @@ def put_on_older(b: Build, name: str, options: Options) -> None:
     mine = [Patched(r.object, r.name, r.sympos) for r in b.closure.redirects]
     b.on_top = put_on_top(name, mine, b.closure.states, options.replace, b.older, options.drop, b.lost)
     refusals = [*b.on_top.refusals, *check_kernel(b.older, {t: b.module_image(t).build_id for t in b.closure.targets})]
+    anew = begin_anew(b.on_top.active, new_variables(b.closure), options.replace)
+    b.on_top = replace(b.on_top, warnings=(*b.on_top.warnings, *anew))
     b.closure.warnings += b.on_top.warnings
     b.report["warnings"] = list(b.closure.warnings)
     b.report.update(on_top_report(b.on_top))
@@ -97,6 +102,10 @@ def emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Options
         defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
         defines += ["KGBUILD_CONSTANTS"] * constants
         defines += ["KGBUILD_CALLBACKS"] * bool(b.closure.callbacks) + ["KGBUILD_STATES"] * bool(b.closure.states)
+        initial = initial_values(b.closure)
+        defines += ["KGBUILD_INITIAL"] * bool(initial)
+        defines += ["KGBUILD_KEYS"] * any(i.keys for i in initial)
+        defines += ["KGBUILD_CALLS"] * any(i.trampoline for i in initial)
         defines += backend.defines(b.features)
         defines += backend.macros([(r.object, r.name, r.sympos) for r in table_order(b.closure)])
         own = [(VMLINUX, name, 0) for name in _wrapper_symbols(b, backend, cache, defines)]
@@ -182,6 +191,7 @@ def _note(b: Build, backend: Backend) -> dict[str, Any]:
             for r in b.closure.redirects
         ],
         "bound": bound,
+        "data": [v._asdict() for v in new_variables(b.closure)],
         "allowed": [f"{option} {value}".strip() for option, value in b.record.allowed],
         "accepted": list(b.closure.warnings),
         **author_report(b.closure),

@@ -306,6 +306,17 @@ _TABLE = [
         "make the table of labels `static const void *const` in the function that goes there, or keep numbers instead "
         "of labels",
     ),
+    Rule(
+        "K30-module-memory",
+        "A patch must fit into a module's memory: aligned to a page at most, no more per-CPU memory than modules have.",
+        "allocate this memory when it is needed, for example in a callback",
+    ),
+    Rule(
+        "K31-too-early",
+        "What is read while the patch module is loaded, or by others than the target's own code, can't refer to a "
+        "target module, which may come later and go.",
+        "leave it out of the patch, or let it lead to a new variable of the patch only",
+    ),
 ]
 
 RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

@@ -28,6 +28,7 @@ from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.endbr import note_thunks
 from kgbuild.analysis.label_checks import check_labels
 from kgbuild.analysis.labels import Tables
+from kgbuild.analysis.lifetime import check_module_memory, shown_in_targets
 from kgbuild.analysis.linking import find_provider, say_elsewhere, say_unexported
 from kgbuild.analysis.loose import may_be_array, may_mean, same_surroundings
 from kgbuild.analysis.noise import is_location
@@ -135,10 +136,12 @@ class _Closer(Redirects):
         self._check_allowed()
         self._check_tables()
         self.c.refusals += check_labels(self.c, self._labels)
+        self.c.refusals += check_module_memory(self.c)
         if self.world.tracked:
             note_thunks(self.c, self.world)
         self._note_debug()
         self._forget_dropped()
+        self.c.warnings += shown_in_targets(self.c)
         self.c.warnings += map(str, sorted(self.c.dropped_keys))
         return self.c
 

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kgbuild.analysis.containing import FileChange
+from kgbuild.analysis.ontop_data import Variable
 from kgbuild.refusals import Refusal
 
 
@@ -35,7 +36,7 @@ class Patched:
 class Older:
     """A patch module that is loaded before. `kernel` names the kernel it is for, `build_ids` holds the build-id of each
     object it patches, as hexadecimal digits; `patches` the sha256 of each of its patches. `changes` is what those do to
-    the source, None where its note does not say."""
+    the source, None where its note does not say. `data` holds its own variables."""
 
     module: str
     kernel: str
@@ -46,6 +47,7 @@ class Older:
     callbacks: bool = False
     patches: tuple[str, ...] = ()
     changes: Mapping[str, FileChange] | None = None
+    data: tuple[Variable, ...] = ()
 
 
 @dataclass(frozen=True)

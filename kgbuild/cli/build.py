@@ -190,6 +190,8 @@ def show(out: Output, state: Build, topic: str) -> None:
         _show_closure(out, r, "looked up" if state.backend in ("kallsyms", "kgraft") else "klp")
     elif topic == "on-top":
         _show_on_top(out, r)
+        for text in state.on_top.warnings:
+            out.line("warning", text, style="yellow")
 
 
 def name_places(items: Sequence[Mapping[str, str]]) -> Iterator[str]:

@@ -10,6 +10,7 @@ The patch's own tables are what `kgbuild/data/livepatch/main.c` reads at load:
   .rodata.kgbuild_strings the names
   .rodata.kgbuild_callbacks, .rodata.kgbuild_states  for an author's callbacks and states, see _author_tables
   .rodata.kgbuild_objects, .rodata.kgbuild_late  for patches of modules, see _target_tables
+  .rodata.kgbuild_initial, .rodata.kgbuild_values  the initial values of variables, see emit/initial.py
   .rodata.kgbuild_constants  struct { void *site; const void *value; u64 size; }: places in code into which the kernel
                           writes the value of a variable when it boots; ended by zeros
   .note.kgbuild           an ELF note "kgbuild", type 1, a JSON text (docs/schema/note.md)
@@ -25,11 +26,14 @@ from kgbuild.analysis.author import CALLBACKS
 from kgbuild.analysis.closed import Redirect
 from kgbuild.analysis.closure import PATCH_SYMBOL, THIS_MODULE, Closure, Member
 from kgbuild.analysis.diff import PARAMETERS
+from kgbuild.analysis.lifetime import Initial, initial_values, place_alignment
+from kgbuild.analysis.module_sections import is_per_cpu, loadable_name
 from kgbuild.analysis.pull import is_branch
 from kgbuild.analysis.resolve import NEW_GLOBAL, VMLINUX, WEAK_NULL, Bound
 from kgbuild.arch import arch_of
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
+from kgbuild.emit.initial import Values
 from kgbuild.emit.inject import RESOLVE_SECTION, patched_object
 from kgbuild.special.entries import Entry
 from kgbuild.special.view import ANON, DATA, FUNCTION, STRING, Atom, Ref, View
@@ -113,6 +117,8 @@ class _Extractor:
         # section, offset in it, size in bytes, variable
         self.thunks: dict[str, OutSymbol] = {}
         self.constants: list[tuple[OutSection, int, int, Bound]] = []
+        written = initial_values(closure) if identity is not None else ()
+        self.values = Values({(i.unit, i.atom.id): i for i in written})
 
     def run(self) -> OutObject:
         members = sorted(self.c.members.values(), key=lambda m: (m.unit, m.atom.kind != FUNCTION, m.atom.id))
@@ -123,6 +129,7 @@ class _Extractor:
         for member in members:
             if member.atom.kind == FUNCTION:
                 self._entries(member)
+        self.out.sections += [s for s in (self.values.section, self.values.saved) if s.data]
         if self.identity is not None:
             self._tables(self.identity)
         return self.out
@@ -150,7 +157,7 @@ class _Extractor:
         prefix = view.just_before(atom) if atom.kind == FUNCTION else None
         if prefix is not None and (member.unit, prefix.id) not in self.c.members:
             prefix = None
-        name = _loadable_name(source.name)
+        name = loadable_name(source.name)
         kind = SHT.NOBITS if source.type == SHT.NOBITS else SHT.PROGBITS
         merge = bool(flags & SHF.MERGE)
         section = OutSection(
@@ -228,6 +235,8 @@ class _Extractor:
     def _relocate(self, member: Member) -> None:
         view, atom = self._view(member.unit), member.atom
         section, base = self.place[(member.unit, atom.id)]
+        written = self.values.wanted.get((member.unit, atom.id))
+        relocs: list[OutReloc] = []
         for ref in view.refs(atom):
             symbol, addend = self._target(member.unit, atom, ref)
             if (
@@ -238,7 +247,13 @@ class _Extractor:
                 symbol = self._thunk(symbol)
             if ref.synthetic:
                 section.data[base + ref.offset : base + ref.offset + ref.size] = bytes(ref.size)
+            if written is not None and not written.saved:
+                relocs.append(OutReloc(ref.offset, ref.type, symbol, addend - ref.bias))
+                if is_per_cpu(section.name) or patched_object(symbol.name) not in ("", VMLINUX):
+                    continue  # the variable gets it with its initial value
             section.relocs.append(OutReloc(base + ref.offset, ref.type, symbol, addend - ref.bias))
+        if written is not None:
+            self.values.add(written, section, base, view.masked(atom), relocs)
 
     def _thunk(self, function: OutSymbol) -> OutSymbol:
         """A function of the module that an indirect branch may go to, and that goes on to the kernel's."""
@@ -324,6 +339,8 @@ class _Extractor:
         self._object("kgbuild_notes", notes, 0, 16)
         if self.constants:
             self._constant_table(abs64)
+        if self.values.rows:
+            self._initial_table(strings, text, abs64)
         self._author_tables(strings, text, abs64)
         if identity.targets:
             self._target_tables(identity, strings, text, abs64)
@@ -345,6 +362,16 @@ class _Extractor:
             table.relocs.append(OutReloc(base + 8, abs64, self._to_bound(bound), 0))
         table.data.extend(bytes(CONSTANT_ENTRY))
         self._object("kgbuild_constants", table, 0, len(table.data))
+
+    def _initial_table(self, strings: OutSection, text: Callable[[str], int], abs64: int) -> None:
+        def code(variable: Initial) -> OutSymbol:
+            assert variable.trampoline is not None
+            return self.symbol_of[(variable.unit, variable.trampoline.id)]
+
+        def name(value: str) -> tuple[OutSymbol, int]:
+            return self._section_symbol(strings), text(value)
+
+        self.values.add_table(self.out, abs64, self._section_symbol, code, name)
 
     def _author_tables(self, strings: OutSection, text: Callable[[str], int], abs64: int) -> None:
         """What main.c needs for callbacks and states: `kgbuild_callbacks`, sorted by object and ended by zeros, and
@@ -419,17 +446,6 @@ class _Extractor:
         self.out.symbols.append(OutSymbol(name, section, value, size, STB.GLOBAL, STT.OBJECT))
 
 
-def _loadable_name(name: str) -> str:
-    """The section's name as the module loader knows it. Built-in code sorts per-CPU variables into
-    `.data..percpu..shared_aligned` and the like; of a module only `.data..percpu` is made per CPU, and modules define
-    theirs there (include/linux/percpu-defs.h, MODULE)."""
-    return ".data..percpu" if name.startswith(".data..percpu..") else name
-
-
 def _alignment(view: View, atom: Atom) -> int:
     """Alignment of a section that holds one atom carved out of another: no more than the atom's place had."""
-    section = view.section_of(atom)
-    align = max(section.align, 1)
-    while align > 1 and atom.offset % align:
-        align //= 2
-    return align
+    return place_alignment(view.section_of(atom).align, atom.offset)

@@ -112,6 +112,17 @@ _TABLE = [
         "Code and data that wait for a module are reached only from code of that module and of modules that need it.",
         _BUILD,
     ),
+    Rule(
+        "V40-module-memory",
+        "Sections are aligned to a page at most and have no meaning in vmlinux only; per-CPU data has room and no "
+        "relocation.",
+        _BUILD,
+    ),
+    Rule(
+        "V41-initial-value",
+        "Variables that only patched code of a target module leads to are in kgbuild_initial, whose rows are whole.",
+        _BUILD,
+    ),
 ]
 
 FINDINGS: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

@@ -6,9 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 from kgbuild.analysis.containing import from_note
+from kgbuild.analysis.correlate import STATELESS, stem, variable
+from kgbuild.analysis.module_sections import row_of
 from kgbuild.analysis.ontop import Older, Patched
+from kgbuild.analysis.ontop_data import Variable
 from kgbuild.emit.extract import NOTE_SECTION
-from kgbuild.emit.readback import ModuleFile, read_module
+from kgbuild.emit.readback import STT_OBJECT, ModuleFile, read_module
 from kgbuild.emit.verify import read_note
 from kgbuild.errors import UserError
 
@@ -25,6 +28,8 @@ def read_older(data: bytes, path: str) -> Older:
         build_ids = dict(note["build_ids"])
         patches = tuple(str(p["sha256"]) for p in note.get("patches", ()))
         changes = from_note(note["changes"]) if "changes" in note else None
+        said = note.get("data")
+        own = _variables(module) if said is None else [_variable(v) for v in said]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"its note is not understood: {error!r}", place=path, remedy="give modules that kgbuild made"
@@ -36,7 +41,28 @@ def read_older(data: bytes, path: str) -> Older:
     if not name:
         raise UserError("it does not say its name", place=path, remedy="build it anew")
     replace, callbacks = flag != bytes(4), bool(note.get("callbacks"))
-    return Older(name, kernel, build_ids, frozenset(functions), replace, states, callbacks, patches, changes)
+    return Older(
+        name, kernel, build_ids, frozenset(functions), replace, states, callbacks, patches, changes, tuple(own)
+    )
+
+
+def _variable(row: dict[str, Any]) -> Variable:
+    return Variable(row["object"], row["unit"], row["name"], row["size"])
+
+
+def _variables(module: ModuleFile) -> list[Variable]:
+    """The patch's own variables by the symbols, for a module whose note does not name them. Those of the wrapper lie
+    in `.data` and `.bss`, the patch's in sections of their own."""
+    out = []
+    for symbol in module.symbols:
+        if symbol.type != STT_OBJECT or not symbol.size or not 0 < symbol.shndx < len(module.sections):
+            continue
+        section = module.sections[symbol.shndx]
+        row = row_of(section.name)
+        plain = section.name in (".data", ".bss") or row is None or not row.begins_anew
+        if section.writable and not plain and (variable(symbol.name) or stem(symbol.name)) not in STATELESS:
+            out.append(Variable("", "", symbol.name, symbol.size))
+    return out
 
 
 def _note(module: ModuleFile) -> dict[str, Any]:

@@ -30,7 +30,7 @@ SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_INFO_LINK = 0x1, 0x2, 0x4, 0x40
 SHF_RELA_LIVEPATCH = 0x0010_0000
 SHN_UNDEF, SHN_LORESERVE, SHN_LIVEPATCH, SHN_ABS, SHN_COMMON = 0, 0xFF00, 0xFF20, 0xFFF1, 0xFFF2
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
-STT_FUNC, STT_SECTION, STT_FILE = 2, 3, 4
+STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE = 1, 2, 3, 4
 
 REMEDY = "give a live patch module that kgbuild built"
 
@@ -47,6 +47,7 @@ class Section:
     link: int
     info: int
     data: bytes
+    align: int = 1
 
     @property
     def alloc(self) -> bool:
@@ -233,6 +234,7 @@ def _section(index: int, kind: int, section: Any) -> Section:
         section.link,
         section.information,
         bytes(section.content) if held else b"",
+        section.alignment,
     )
 
 

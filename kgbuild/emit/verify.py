@@ -4,8 +4,8 @@
 Data in, findings out, all of a module at once; nothing is raised for a module that can be read at all. The checks
 follow what the kernel does when it loads a live patch (kernel/module/main.c, kernel/module/version.c,
 kernel/livepatch/core.c of 6.1) and Documentation/livepatch/module-elf-format.rst. Sections, relocations and code are
-checked in emit/verify_code.py, what concerns loadable modules in emit/verify_modules.py, digests and proof records in
-emit/verify_proof.py.
+checked in emit/verify_code.py, variables in emit/verify_data.py, what concerns loadable modules in
+emit/verify_modules.py, digests and proof records in emit/verify_proof.py.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from kgbuild.emit.readback import (
 )
 from kgbuild.emit.verify_branches import check_constants, check_counted_calls, check_pointers, module_lacks_endbr
 from kgbuild.emit.verify_code import Code, check_code, check_relocations, check_sections
+from kgbuild.emit.verify_data import check_data
 from kgbuild.emit.verify_kallsyms import Tables, as_livepatch, check_kallsyms, is_kallsyms, is_kgraft, read_tables
 from kgbuild.emit.verify_modules import Modules, Target, check_bound, check_objects, check_target, no_modules
 from kgbuild.emit.verify_proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
@@ -113,6 +114,7 @@ def check_module(
             *check_sections(module, arch),
             *check_relocations(module, arch),
             *check_code(bound, arch, code),
+            *check_data(bound, [(f.object, (f.section, f.offset)) for f in functions if f.section is not None]),
             *check_constants(bound, arch),
             *check_counted_calls(bound, code.instructions),
             *check_reach(bound, _roots(functions), tables, arch, code.instructions, facts.modules),

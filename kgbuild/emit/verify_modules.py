@@ -30,7 +30,7 @@ READ_AT_LOAD = frozenset(
     [
         *("__jump_table", ".static_call_sites", ".altinstructions", ".altinstr_replacement", ".altinstr_aux"),
         *(".parainstructions", ".smp_locks", ".retpoline_sites", ".return_sites", ".call_sites", ".ibt_endbr_seal"),
-        *("__tracepoints", "__tracepoints_ptrs", "__dyndbg", "__mcount_loc", ".orc_unwind_ip"),
+        *("__tracepoints", "__tracepoints_ptrs", "__dyndbg", "__mcount_loc", ".orc_unwind_ip", "__param"),
     ]
 )
 

@@ -113,6 +113,16 @@ def test_the_same_function_twice_without_replace_is_refused(maker: Maker) -> Non
     assert {r["code"] for r in said["refusals"]} == {"L3-covered"}
 
 
+def test_a_variable_of_both_begins_anew_and_that_is_said(maker: Maker) -> None:
+    maker.build("counts", ["counts"])
+    ran, said = maker.build("counts-more", ["counts-more"], "--on-top-of", maker.made["counts"])
+    assert ran.status == 0
+    (warning,) = said["warnings"]
+    assert warning.startswith("kgb_reads of livepatch_counts begins anew in this patch; ")
+    assert "shadow variable" in warning
+    assert warning in ran.stdout
+
+
 def test_not_a_module_of_ours(maker: Maker, tmp_path: Path) -> None:
     junk = tmp_path / "junk.ko"
     junk.write_bytes(b"\x7fELF junk")

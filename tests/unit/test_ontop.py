@@ -3,11 +3,20 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 
 import pytest
 
 from kgbuild.analysis.ontop import Lost, Older, Patched, active, check_kernel, put_on_top
+from kgbuild.analysis.ontop_data import Variable, begin_anew
+from kgbuild.elf.consts import SHF, STB, STT
+from kgbuild.elf.write import OutSymbol
+from kgbuild.emit.older import read_older
+from kgbuild.errors import UserError
+from tests.unit.test_verify import Small
+
+A, W = SHF.ALLOC, SHF.WRITE
 
 F, G, H = (Patched("vmlinux", name, 0) for name in "fgh")
 IN_MODULE = Patched("af_key", "f", 2)
@@ -136,3 +145,84 @@ def test_another_kernel() -> None:
     assert check_kernel([older("a", F)], {"vmlinux": "aa"}) == []
     assert [r.code for r in check_kernel([older("a", F)], {"vmlinux": "bb"})] == ["L1-kernel"]
     assert check_kernel([older("a", F)], {"af_key": "bb"}) == []
+
+
+# -- variables ---------------------------------------------------------------------------------------------------------
+
+
+def with_data(name: str, *data: Variable, replace: bool = True) -> Older:
+    return Older(name, "debian:x", {"vmlinux": "aa"}, frozenset((F,)), replace, data=data)
+
+
+READS = Variable("vmlinux", "fs/a.c", "reads", 4)
+
+
+@pytest.mark.parametrize(
+    ("mine", "again"),
+    [
+        (READS, True),
+        (READS._replace(size=8), True),
+        (READS._replace(object="", unit=""), True),
+        (READS._replace(name="writes"), False),
+        (READS._replace(unit="fs/b.c"), False),
+        (READS._replace(object="fat"), False),
+    ],
+)
+def test_a_variable_of_both_begins_anew(mine: Variable, again: bool) -> None:
+    """Objects and units are told apart where both are known."""
+    stacked = list(begin_anew([with_data("a", READS)], [mine], replace=False))
+    assert [t.partition(";")[0] for t in stacked] == ["reads of a begins anew in this patch"] * again
+    replaced = list(begin_anew([with_data("a", READS)], [mine], replace=True))
+    lost = "the value of reads goes with a, and this patch has no such variable"
+    assert [t.partition(";")[0] for t in replaced] == [stacked[0].partition(";")[0] if again else lost]
+
+
+def test_static_locals_are_numbered_anew() -> None:
+    older = with_data("a", READS._replace(name="n.12"), READS._replace(name="m.3"))
+    mine = [READS._replace(name="n.4"), READS._replace(name="m.3")]
+    (said,) = begin_anew([older], mine, replace=True)
+    assert said.startswith("m.3 and n.12 of a begin anew in this patch; ")
+
+
+def test_nothing_is_said_where_nothing_is_lost() -> None:
+    assert not list(begin_anew([with_data("a")], [READS], replace=True))
+    assert not list(begin_anew([], [READS], replace=True))
+
+
+class SmallOlder(Small):
+    """A patch module with variables of its own and of the wrapper."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.note["kernel"] = {"name": "debian:x", "version": "1"}
+        self.data_object("kgbuild_replace", self.section(".rodata.kgbuild_replace", A, struct.pack("<I", 1)))
+        for section, name in (
+            (".data.reads", "reads"),
+            (".data.n.12", "n.12"),
+            (".data.once", "__already_done.3"),
+            (".data..percpu", "each"),
+            (".rodata.fixed", "fixed"),
+            (".data", "wrapper"),
+        ):
+            made = self.section(section, A if section == ".rodata.fixed" else A | W, bytes(8), align=8)
+            self.symbol(OutSymbol(name, made, 0, 8, STB.LOCAL, STT.OBJECT))
+
+
+def test_variables_by_the_symbols_of_a_module_that_does_not_name_them() -> None:
+    found = read_older(SmallOlder().data, "older.ko")
+    assert [v.name for v in found.data] == ["reads", "n.12", "each"]
+    assert found.data[0] == Variable("", "", "reads", 8)
+
+
+def test_variables_that_the_note_names() -> None:
+    small = SmallOlder()
+    small.note["data"] = [{**READS._asdict(), "more": "of a later version"}]
+    assert read_older(small.data, "older.ko").data == (READS,)
+
+
+@pytest.mark.parametrize("said", [7, [7], [{"object": "vmlinux"}], ["reads"]])
+def test_a_note_that_is_not_understood(said: object) -> None:
+    small = SmallOlder()
+    small.note["data"] = said
+    with pytest.raises(UserError, match="not understood"):
+        read_older(small.data, "older.ko")

@@ -41,6 +41,7 @@ from tests.objects.kernel import EXPORTS, close_text
 from tests.toolchain import compile_text, pair_flags
 from tests.unit.test_verify import ARCH, BUILD_ID, FACTS, HELPER, NAME, OLD, SPOILERS, FakeImage, Small, check
 from tests.unit.test_verify_branches import SPOILERS as BRANCH_SPOILERS
+from tests.unit.test_verify_data import DATA_SPOILERS
 from tests.unit.test_verify_kallsyms import SPOILERS as KALLSYMS_SPOILERS
 from tests.unit.test_verify_modules import MODULE_FACTS, MODULE_SPOILERS, TARGET_ID, SmallTarget
 
@@ -309,7 +310,8 @@ def test_a_module_that_is_not_the_record_s() -> None:
 
 
 def test_every_code_is_produced_by_a_test() -> None:
-    produced = {code for code, _ in [*SPOILERS, *MODULE_SPOILERS, *RECORD_SPOILERS, *BRANCH_SPOILERS]}
+    lists = (SPOILERS, MODULE_SPOILERS, RECORD_SPOILERS, BRANCH_SPOILERS, DATA_SPOILERS)
+    produced = {code for spoilers in lists for code, _ in spoilers}
     produced |= {code for code, _, _ in KALLSYMS_SPOILERS}
     assert produced | {"V28-note-digest"} == set(FINDINGS)
 

@@ -20,6 +20,8 @@
 #define KGBUILD_KGRAFT
 #include "identity.c"
 
+#include "initial.c"
+
 #include "kallsyms.c"
 
 KGBUILD_FUNCTIONS
@@ -114,6 +116,8 @@ static int __init check_targets(void)
 	for (o = kgbuild_objects; o->name && !error; o++) {
 		error = write_sites(o->name);
 		error = error ?: check_target(o);
+		if (!error)
+			write_initial(o->name);
 	}
 	return error;
 }
@@ -134,6 +138,7 @@ static int __init kgbuild_init(void)
 
 	error = error ?: check_targets();
 	if (!error) {
+		write_initial(NULL);
 		kgbuild_patch.name = THIS_MODULE->name;
 		kgbuild_patch.replace_all = kgbuild_replace;
 		error = kgr_patch_kernel(&kgbuild_patch);

@@ -4,7 +4,8 @@
  * read from the tables that kgbuild puts beside it (kgbuild/emit/extract.py).
  *
  * KGBUILD_TARGETS is defined for patches of loadable modules, KGBUILD_CLEAR_LATE for those on kernels that do not clear
- * late relocations themselves (before 6.3), KGBUILD_CONSTANTS where patched code holds runtime constants (since 6.11),
+ * late relocations themselves (before 6.3), KGBUILD_INITIAL where initial values are written (KGBUILD_KEYS and
+ * KGBUILD_CALLS for static keys and calls among them), KGBUILD_CONSTANTS where patched code holds runtime constants (since 6.11),
  * KGBUILD_REGISTERS on kernels before 5.1 (never booted), KGBUILD_CALLBACKS and KGBUILD_STATES for patches whose author
  * wrote some, KGBUILD_KALLSYMS for the back end kallsyms.
  *
@@ -22,6 +23,8 @@
 #endif
 
 #include "identity.c"
+
+#include "initial.c"
 
 /* not static: an author's callbacks may ask for it */
 struct klp_patch kgbuild_patch;
@@ -272,6 +275,9 @@ static int before_patch(struct klp_object *object)
 	if (!error && object->name)
 		error = check_target(object);
 
+	if (!error && object->name)
+		write_initial(object->name);
+
 	if (!error && func) {
 		error = func(object);
 		if (error)
@@ -386,6 +392,7 @@ static int __init kgbuild_init(void)
 		error = make_tables();
 	if (!error) {
 		write_constants();
+		write_initial(NULL);
 		kgbuild_patch.mod = THIS_MODULE;
 		error = enable_patch();
 	}
