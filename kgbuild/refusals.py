@@ -281,7 +281,7 @@ _TABLE = [
         "Patched code of vmlinux or of a module may only use what its own link would find: its own symbols, vmlinux's, "
         "exports of modules that it depends on. New code and data of other objects are not there for it: nothing holds "
         "those modules.",
-        "avoid this reference in the patch; what several objects need belongs into vmlinux, or into each of them",
+        "avoid this reference in the patch; what several objects need belongs in vmlinux, or in each of them",
     ),
     Rule(
         "K19-module-identity",

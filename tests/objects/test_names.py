@@ -306,3 +306,13 @@ def test_weak_data_of_a_module() -> None:
     had = "int name = 5;"
     assert bound(close_kernel({"vmlinux": {"h.c": had}, "fat": {"u.c": data}}), "u.c", "name") == "weak"
     assert bound(close_kernel({"vmlinux": {"h.c": had, "u.c": data}}), "u.c", "name") == "klp vmlinux"
+
+
+def test_a_new_variable_in_init_memory() -> None:
+    data = CALLS.replace("int name(int x)", "int name").replace("name(x)", "name")
+    new = NEW.replace(
+        "noinline int name(int x)\n{\n\treturn x * 4242;",
+        'section(".init.data") int name = 3; int late(int x) { return x;',
+    )
+    for target in ("vmlinux", "fat"):
+        assert codes(close_kernel({target: {"u.c": data, "n.c": new}})) == ["K6-init-memory:use"]
