@@ -27,6 +27,8 @@ _MARKS = ("__export_symbol_", "__ksymtab_")
 _SYMVER = re.compile(r"^(?:#SYMVER (\S+) |__crc_(\S+) = ?)0x([0-9a-f]+);?$", re.MULTILINE)
 # Macros that stand for the head of a function that no module calls.
 _ENTRIES = re.compile(r"(?:COMPAT_)?SYSCALL_DEFINE\d|BPF_CALL_\d|DEFINE_IDTENTRY\w*")
+_CONDITION = re.compile(rb"^[ \t]*(?:#|%:)[ \t]*(?:if|el|endif|pragma)(?:\\\n|[^\n])*", re.MULTILINE)
+_COMMENT = re.compile(rb"/\*.*?\*/|//[^\n]*|\\\n", re.DOTALL)
 _RECORDS = (b"struct", b"union", b"enum")
 _NAMED = 4  # exports in a message, of those that one changed type concerns
 _OPEN, _CLOSE = (b"{", b"(", b"["), (b"}", b")", b"]")
@@ -55,7 +57,35 @@ def may_change_types(before: bytes, after: bytes, conditions: Conditions, *, hea
     macros = {c.name.encode() for c in changes if c.kind == MACRO}
     if macros and (header or any(_uses(items, macros) for items in sides)):
         return True
-    return any(not _harmless(c.before, c.after) for c in changes if c.kind != MACRO)
+    if any(not _harmless(c.before, c.after) for c in changes if c.kind != MACRO):
+        return True
+    new = {id(c.after) for c in changes if c.before is None}
+    return _order(before, sides[0], macros, new) != _order(after, sides[1], macros, new)
+
+
+def _order(text: bytes, items: Sequence[Item], macros: set[bytes], new: set[int]) -> list[Sequence[bytes]]:
+    """What may give an export its type, and the conditions around it, in the order of the text: which branch of an #if
+    an item is in, and what was defined before, counts."""
+    found: list[tuple[int, Sequence[bytes]]] = []
+    line = at = 0
+    for directive in _CONDITION.finditer(text):
+        line += text.count(b"\n", at, directive.start())
+        at = directive.start()
+        found.append((line + 1, _COMMENT.sub(b" ", directive[0]).split()))
+    for item in items:
+        own = item.kind == MACRO and item.name.encode() in macros
+        if own or id(item) in new or _is_apart(item):
+            continue
+        is_function = item.kind == FUNCTION and _is_certain(item)
+        found.append((item.start, item.tokens[: item.head] if is_function else item.tokens))
+    found.sort(key=lambda row: row[0])
+    return [tokens for _, tokens in found]
+
+
+def _is_apart(item: Item) -> bool:
+    """Whether an item is static and no type, so that no export has to do with it."""
+    kinds = (FUNCTION, VARIABLE, DECLARATION)
+    return item.kind in kinds and item.static and _is_certain(item) and not _defines_type(item)
 
 
 def _uses(items: Sequence[Item], macros: set[bytes]) -> bool:
@@ -77,14 +107,10 @@ def _harmless(before: Item | None, after: Item | None) -> bool:
     kinds = {i.kind for i in items}
     if before is None:
         return kinds <= {FUNCTION, VARIABLE, DECLARATION, TYPE, CALL} and all(map(_is_certain, items))
-    if any(_defines_type(i) for i in items):
-        return False
-    if kinds == {FUNCTION}:
-        if not all(_is_certain(i) for i in items):
-            return False
-        if len(items) == 2 and items[0].tokens[: items[0].head] == items[1].tokens[: items[1].head]:
-            return True
-    return kinds <= {FUNCTION, VARIABLE, DECLARATION} and all(i.static for i in items)
+    if kinds == {FUNCTION} and len(items) == 2 and all(_is_certain(i) and not _defines_type(i) for i in items):
+        heads = [i.tokens[: i.head] for i in items]
+        return heads[0] == heads[1] or all(i.static for i in items)
+    return all(_is_apart(i) for i in items)
 
 
 def _defines_type(item: Item) -> bool:

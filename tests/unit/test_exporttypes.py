@@ -241,6 +241,26 @@ def test_only_what_may_change_a_type_is_looked_at(old: bytes, new: bytes, may: b
     assert may_change_types(FILE, FILE.replace(old, new, 1), Conditions({}, False), header=False) is may
 
 
+BRANCHES = b"#ifdef A\ntypedef int t;\n#else\ntypedef long t;\n#endif\nt f(void) { return 1; }\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "may"),
+    [
+        (b"#ifdef A", b"#ifdef B", True),
+        (b"#ifdef A", b"#if defined(A) \\\n && B", True),
+        (b"#ifdef A", b"#ifdef A /* x */", False),
+        (b"#else\ntypedef long t;", b"typedef long t;\n#else", True),
+        (b"int t;\n#else\ntypedef long", b"long t;\n#else\ntypedef int", True),
+        (b"return 1;", b"return 2;", False),
+        (b"#ifdef A", b"#pragma pack(1)\n#ifdef A", True),
+    ],
+)
+def test_the_branch_of_an_if_counts(old: bytes, new: bytes, may: bool) -> None:
+    assert old in BRANCHES
+    assert may_change_types(BRANCHES, BRANCHES.replace(old, new), Conditions({}, False)) is may
+
+
 @pytest.mark.parametrize(
     ("before", "after", "header", "may"),
     [
