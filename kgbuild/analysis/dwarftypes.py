@@ -126,6 +126,7 @@ class TypeGraph:
         self._units: list[tuple[int, int, int, dict[int, Any]]] = []
         self._unit: tuple[int, int, int, dict[int, Any]] = (0, 0, 0, {})
         self._types: dict[int, Type] = {NO_TYPE: _VOID}
+        self._unqualified: dict[int, int] = {}
         if self.dwarf is not None:
             for unit in self.dwarf.units():
                 self._units.append(unit)
@@ -200,6 +201,11 @@ class TypeGraph:
         if found is None:
             found = self._types[number] = self._read(number)
         return found
+
+    def unqualified(self, number: int) -> int:
+        """The number of a type behind its qualifiers."""
+        self.type(number)
+        return self._unqualified.get(number, number)
 
     def is_local(self, number: int) -> bool:
         """Whether a type is defined inside a function."""
@@ -279,7 +285,7 @@ class TypeGraph:
         for _ in range(64):
             if die.tag not in _QUALIFIERS:
                 break
-            to = reference(self.dwarf, die)
+            to = self._unqualified[number] = reference(self.dwarf, die)
             if to == NO_TYPE:
                 return _VOID
             die = self.entry(to)

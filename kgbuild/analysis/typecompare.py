@@ -182,14 +182,14 @@ class Comparison:
         if found is None:
             graph = self.p if side else self.o
             names = []
-            at, align = number, 0
+            at, align = graph.unqualified(number), 0
             kind = graph.type(at)
             for _ in range(64):
                 if kind.kind != TYPEDEF:
                     break
                 names.append(kind.name)
                 align = max(align, kind.align)
-                at = kind.to
+                at = graph.unqualified(kind.to)
                 kind = graph.type(at)
             found = self._plain[side][number] = Plain(number, at, kind, tuple(names), max(align, kind.align))
         return found

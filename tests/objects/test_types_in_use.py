@@ -331,3 +331,12 @@ def test_renamed_structure_behind_a_cast() -> None:
     old = text % ("ctx", "long uses, limit;", "ctx", 1)
     assert told(old, text % ("state", "long uses, limit;", "state", 2), "") == []
     assert len(told(old, text % ("state", "long limit, uses;", "state", 2), "")) == 1
+
+
+def test_a_structure_is_told_once() -> None:
+    """By the one of the same name that holds it; not again as what takes another's place."""
+    text = (
+        "struct %s { long %s; }; struct top { const struct %s *in; int n; }; static struct top *v; static struct %s w;"
+    )
+    old, new = text % ("a", "x, y", "a", "a"), text % ("b", "y, x", "b", "b")
+    assert told(old, new) == ["struct top: in: struct a -> struct b, y moves from byte 8 to byte 0"]
