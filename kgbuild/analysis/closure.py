@@ -23,7 +23,7 @@ from kgbuild.analysis.closed import (
     Redirect,
     UnitResult,
 )
-from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
+from kgbuild.analysis.correlate import is_anonymous, stem
 from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.endbr import note_thunks
 from kgbuild.analysis.noise import is_location
@@ -32,6 +32,7 @@ from kgbuild.analysis.parity import EXACT, names_at
 from kgbuild.analysis.pull import is_branch, users_in
 from kgbuild.analysis.redirect import Redirects
 from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bound, NotBound, World
+from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.elf.consts import STB
 from kgbuild.special.entries import BadEntry, Entries, Entry
 from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref, View

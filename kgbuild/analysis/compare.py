@@ -12,16 +12,15 @@ from typing import NamedTuple
 
 from kgbuild.analysis import noise
 from kgbuild.analysis.correlate import (
-    DEBUG_SECTIONS,
     INIT_SECTIONS,
     Correlation,
     is_anonymous,
-    is_stateless,
     same_stateless,
     stem,
 )
 from kgbuild.analysis.digest import same_at_first_sight
 from kgbuild.analysis.noise import Noise
+from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.special.entries import Entries, Entry
 from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from kgbuild.analysis.dwarf import Declaration, read_static_locals
 from kgbuild.analysis.noise import differ_in_lines_only
+from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.elf.consts import STT
 from kgbuild.special.entries import Entries, Entry
 from kgbuild.special.view import DATA, FUNCTION, Ambiguous, Atom, Ref, View
@@ -25,27 +26,10 @@ NONE = Entries()
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 _UNIQUE = re.compile(r"(^|\.)(__UNIQUE_ID_[A-Za-z_]*?)\d+")
 
-# Compiler- and macro-made variables that hold nothing a caller could miss: a fresh copy of them behaves the same
-# (a message is printed once more, a lock class or a debug switch is registered anew). Not DO_ONCE's ___done: doing it
-# once more would draw the secret of a live hash table anew.
-STATELESS = (
-    "__warned",
-    "__already_done",
-    "__print_once",
-    "__key",
-    "_rs",
-    "__UNIQUE_ID_ddebug",
-    "descriptor",
-    "__pi_entry",
-    "_entry",
-    "_entry_ptr",
-)
 # Anonymous read-only data that happens to have a name: by content.
 ANONYMOUS = ("CSWTCH", "__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "__msg", "C")
-DEBUG_SWITCH = ("__UNIQUE_ID_ddebug", "descriptor")
 # What is freed after boot, or runs only when its module goes.
 INIT_SECTIONS = (".init", ".exit", ".meminit", ".cpuinit", ".devinit", ".ref.text.init")
-DEBUG_SECTIONS = ("__dyndbg", "__verbose")  # __verbose until 5.8
 
 
 @lru_cache(1 << 16)
@@ -63,14 +47,6 @@ def variable(name: str) -> str:
 def is_anonymous(view: View, atom: Atom) -> bool:
     """True for a constant whose name says nothing: compared and carried by content."""
     return atom.kind == DATA and view.is_const(atom) and any(variable(n) in ANONYMOUS for n in atom.names)
-
-
-def is_stateless(view: View, atom: Atom) -> bool:
-    """True for a variable of which a fresh copy serves as well."""
-    name = variable(atom.name) or stem(atom.name)
-    if atom.kind != DATA or name not in STATELESS or name == atom.name:
-        return False
-    return name not in DEBUG_SWITCH or view.section_name(atom) in DEBUG_SECTIONS
 
 
 @dataclass
@@ -214,7 +190,7 @@ def _drop_settled(result: Correlation) -> None:
 
 def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) -> bool:
     group_of: dict[tuple[int, int], str] = {}
-    matters = {k: v for k, v in result.undecided.items() if not _needless(result, v)}
+    matters = {k: v for k, v in result.undecided.items() if not _all_constant(result, v)}
     if not matters:
         return False
     for key, (ours, theirs) in matters.items():
@@ -376,10 +352,20 @@ def _owners(view: View, target: int) -> set[str]:
     return out
 
 
+def _all_constant(result: Correlation, group: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
+    """True for a group of constants, which go by their content."""
+    return is_anonymous(result.original, result.original.atoms[group[0][0]])
+
+
 def _needless(result: Correlation, group: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
     """True for a group whose pairing is no matter of correctness."""
-    atom = result.original.atoms[group[0][0]]
-    return is_stateless(result.original, atom) or is_anonymous(result.original, atom)
+    if _all_constant(result, group):
+        return True
+    return all(
+        is_stateless(view, view.atoms[i])
+        for view, side in zip((result.original, result.patched), group, strict=True)
+        for i in side
+    )
 
 
 def _drop_stateless(result: Correlation) -> None:
@@ -393,7 +379,7 @@ def _part_changed_stateless(result: Correlation) -> None:
     """A once-flag, rate limit or debug switch that begins with other values is another one. The line in a debug
     switch says nothing."""
     for o, p in result.pairs(DATA):
-        if is_stateless(result.patched, p) and not same_stateless(result, o, p):
+        if p.is_local and not same_stateless(result, o, p) and is_stateless(result.patched, p):
             result.part(o.id, p.id)
 
 

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from kgbuild.analysis import noise
 from kgbuild.analysis.compare import Comparer, Reason, first_difference
-from kgbuild.analysis.correlate import DEBUG_SECTIONS, INIT_SECTIONS, Correlation, correlate, is_anonymous, is_stateless
+from kgbuild.analysis.correlate import INIT_SECTIONS, Correlation, correlate, is_anonymous
 from kgbuild.analysis.noise import Noise
 from kgbuild.analysis.registered import is_registration, new_registrations
+from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.elf.consts import SHT
 from kgbuild.refusals import Refusal
 from kgbuild.special.entries import Entries, read_entries
@@ -216,7 +217,7 @@ class _Differ:
 
     def _check_data(self) -> None:
         for o, p in self.c.pairs(DATA):
-            if is_anonymous(self.p, p) or is_stateless(self.p, p):
+            if is_anonymous(self.p, p):
                 continue
             if is_registration(self.p.section_name(p)):
                 self._check_registered(o, p)
@@ -230,6 +231,8 @@ class _Differ:
                 continue
             was, now = self.o.section_of(o), self.p.section_of(p)
             if not same:
+                if is_stateless(self.p, p):
+                    continue
                 if o.size != p.size:
                     fact = f"changed data {p.name} ({o.size} -> {p.size} bytes)"
                 elif is_init(self.p, p):
@@ -244,6 +247,8 @@ class _Differ:
                 or (was.name != now.name and (".data.." in was.name or ".data.." in now.name))
             ):
                 # .data..percpu, .data..ro_after_init and their like are other memory
+                if is_stateless(self.p, p):
+                    continue
                 self._refuse("K1-data", p.name, f"{p.name} moves from {_group(was.name)} to {_group(now.name)}", p)
 
     def _check_registered(self, o: Atom, p: Atom) -> None:

@@ -18,8 +18,9 @@ from collections import Counter
 from typing import NamedTuple
 
 from kgbuild.analysis import noise
-from kgbuild.analysis.correlate import is_anonymous, is_stateless, stem
+from kgbuild.analysis.correlate import is_anonymous, stem
 from kgbuild.analysis.noise import Noise
+from kgbuild.analysis.stateless import is_plain_flag, may_be_once_flag
 from kgbuild.arch.base import SpecialSection
 from kgbuild.elf.consts import SHT, STT
 from kgbuild.elf.object import RelocRow, Section
@@ -173,14 +174,20 @@ class _Side:
                 if owner.symbols[0] in self.numbered:
                     self.numbered[symbol] = self.numbered[owner.symbols[0]]
 
+    def _is_flag(self, atom: Atom) -> bool:
+        return is_plain_flag(self.view, atom) or may_be_once_flag(self.view, atom)
+
     def _flag(self, atom: Atom) -> tuple[str, bytes] | None:
-        return (stem(atom.name), self.view.content(atom)) if is_stateless(self.view, atom) else None
+        numbered = stem(atom.name) != atom.name
+        if not numbered or not self._is_flag(atom):
+            return None
+        return stem(atom.name), self.view.content(atom)
 
     def _meaning(self, atom: Atom) -> tuple[object, str]:
         """What an atom of one name is known by in both objects (None: not told here), and the rule by which its name
         may differ."""
         name, view = atom.name, self.view
-        named_by_clang = atom.kind == DATA and "." in name and (is_stateless(view, atom) or is_anonymous(view, atom))
+        named_by_clang = atom.kind == DATA and "." in name and (self._is_flag(atom) or is_anonymous(view, atom))
         if name in self.unique and not named_by_clang:
             # a variable that moves between read-only and writable memory is another one
             what = (atom.offset, atom.size) if atom.kind == "absolute" else atom.kind == DATA and view.is_const(atom)

@@ -46,11 +46,11 @@ class _Search:
     def __init__(self, dwarf: Dwarf, sections: set[int]) -> None:
         self.dwarf = dwarf
         # where in .debug_info an address is -> (section, offset) that it means; by offset
-        self.places = _meant(dwarf.obj, dwarf.relocs, sections)
+        self.places = places_meant(dwarf.obj, dwarf.relocs, sections)
         self.offsets = list(self.places)
         # clang writes addresses of DWARF 5 into a section of their own, and their numbers into .debug_info
         own = dwarf.obj.section_named(".debug_addr")
-        self.addresses = _meant(dwarf.obj, dwarf.obj.reloc_rows(own.index), sections) if own is not None else {}
+        self.addresses = places_meant(dwarf.obj, dwarf.obj.reloc_rows(own.index), sections) if own is not None else {}
         self.out: dict[tuple[int, int], Declaration] = {}
 
     def run(self) -> dict[tuple[int, int], Declaration]:
@@ -103,7 +103,7 @@ class _Search:
         return self.places.get(at + 2) if operation == bytes((_OP_ADDR,)) else None
 
 
-def _meant(obj: Object, rows: list[RelocRow], sections: set[int]) -> dict[int, tuple[int, int]]:
+def places_meant(obj: Object, rows: list[RelocRow], sections: set[int]) -> dict[int, tuple[int, int]]:
     """By offset of a relocation, the section and the offset that it means, where that is one of some sections."""
     shndx, value = obj.columns.shndx, obj.columns.value
     return {offset: (shndx[sym], value[sym] + addend) for offset, _, sym, addend in rows if shndx[sym] in sections}
