@@ -5,7 +5,8 @@ Which these are is told by what a variable is and by what it decides, never by i
 
   its section  the descriptor of a pr_debug (a switch, which the patch module has for itself)
   its size     a lock class without lockdep holds nothing at all
-  its type     rate limits, lock classes, entries of the index of messages
+  its type     rate limits and lock classes
+  its user     an entry of the index of messages, which nothing but that index refers to
   what it guards  a flag that says whether a message was printed: a message is printed once more
 
 The last is read from the code: each branch on the flag leads, on one side, through nothing but calls that print, and
@@ -18,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kgbuild.analysis.variables import type_name_of
+from kgbuild.analysis.variables import UNKNOWN, shape_of
 from kgbuild.arch.base import Effect
 from kgbuild.elf.consts import STT
 from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, Ref, View
@@ -27,7 +28,13 @@ from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, Ref
 DEBUG_SECTIONS = ("__dyndbg", "__verbose")
 # Where WARN_ONCE and its like put their flags, in modern kernels (include/linux/once_lite.h, until 5.15 asm/bug.h).
 ONCE_SECTIONS = (".data.once", ".data..once", ".data.unlikely")
-TYPES = frozenset({"ratelimit_state", "lock_class_key", "pi_entry"})
+TYPES = frozenset({"ratelimit_state", "lock_class_key"})
+# Who takes the address of such a variable (lib/ratelimit.c; the initializers of locks, which take a class).
+TAKERS = frozenset(
+    {"___ratelimit", "__mutex_init", "__init_rwsem", "__rwlock_init", "__raw_spin_lock_init", "__percpu_init_rwsem"}
+    | {"__init_waitqueue_head", "__init_swait_queue_head", "init_timer_key", "__init_srcu_struct"}
+    | {"lockdep_init_map", "lockdep_init_map_type", "lockdep_init_map_waits"}
+)
 # What prints and does nothing else (kernel/printk/printk.c, kernel/panic.c, drivers/base/core.c, net/core/dev.c).
 PRINTS = frozenset(
     {"printk", "_printk", "vprintk", "printk_deferred", "_printk_deferred", "vprintk_deferred", "dump_stack"}
@@ -35,9 +42,13 @@ PRINTS = frozenset(
     | {f"{kind}_{level}" for kind in ("_dev", "dev", "netdev") for level in ("emerg", "alert", "crit", "err", "warn")}
     | {f"{kind}_{level}" for kind in ("_dev", "dev", "netdev") for level in ("warning", "notice", "info", "printk")}
     | {"dev_printk_emit", "dev_vprintk_emit", "__dynamic_pr_debug", "__dynamic_dev_dbg", "__dynamic_netdev_dbg"}
-    | {"dev_driver_string", "__netdev_printk", "dev_vprintk"}
+    | {"dev_driver_string", "__netdev_printk", "dev_vprintk", "lockdep_rcu_suspicious"}
 )
-RETURNS = ("__x86_return_thunk",)
+# What RCU_LOCKDEP_WARN asks between its flag and its message (kernel/rcu/update.c, kernel/locking/lockdep.c).
+QUESTIONS = frozenset(
+    {"rcu_read_lock_held", "rcu_read_lock_bh_held", "rcu_read_lock_sched_held", "rcu_read_lock_any_held"}
+    | {"lock_is_held", "lock_is_held_type", "debug_lockdep_rcu_enabled"}
+)
 _STEPS = 400  # instructions of a message that are followed
 
 
@@ -48,7 +59,12 @@ def is_stateless(view: View, atom: Atom) -> bool:
         return False
     known: dict[int, bool] = view.__dict__.setdefault("_stateless", {})
     if atom.id not in known:
-        known[atom.id] = is_plain_flag(view, atom) or _is_by_type(view, atom) or _guards_messages(view, atom)
+        known[atom.id] = (
+            is_plain_flag(view, atom)
+            or _is_indexed_message(view, atom)
+            or _guards_messages(view, atom)
+            or _is_of_type(view, atom)
+        )
     return known[atom.id]
 
 
@@ -69,8 +85,44 @@ def may_be_once_flag(view: View, atom: Atom) -> bool:
     return atom.kind == DATA and atom.is_local and atom.size == 1 and view.section_name(atom).startswith(ONCE_SECTIONS)
 
 
-def _is_by_type(view: View, atom: Atom) -> bool:
-    return type_name_of(view, atom) in TYPES
+def _is_of_type(view: View, atom: Atom) -> bool:
+    """Whether a variable is a rate limit or a lock class: by its type, without debugging information by whom its
+    address is handed to, and that it is used for nothing else."""
+    shape = shape_of(view, atom)
+    if shape.kind != UNKNOWN:
+        return shape.name in TYPES
+    users = list(_users(view, atom))
+    try:
+        return bool(users) and all(u.kind == FUNCTION and _is_handed_over(view, u, atom) for u in users)
+    except Ambiguous:
+        return False
+
+
+def _is_handed_over(view: View, function: Atom, atom: Atom) -> bool:
+    """Whether every reference of a function to an atom loads its address as an argument for one of TAKERS."""
+    refs = {r.offset: r for r in view.refs(function)}
+    left = {r.offset for r in refs.values() if r.atom == atom.id}
+    loads = {load.field_offset for load in view.arch.argument_loads(view.content(function))}
+    waiting: set[int] = set()
+    for e in view.arch.effects(view.content(function)):
+        fields = [o for o in range(e.offset, e.offset + e.length) if o in refs]
+        waiting |= {o for o in fields if o in left and o in loads}
+        if e.calls:
+            if any(view.atoms[refs[o].atom].name in TAKERS for o in fields):
+                left -= waiting
+            waiting = set()
+    return not left
+
+
+def _is_indexed_message(view: View, atom: Atom) -> bool:
+    """Whether the index of messages holds a variable's address, and nothing else does."""
+    index = view.obj.section_named(view.arch.message_index[0])
+    if index is None or list(_users(view, atom)):
+        return False
+    try:
+        return any(view.target(sym, addend)[0] == atom.id for _, _, sym, addend in view.obj.reloc_rows(index.index))
+    except Ambiguous:
+        return False
 
 
 # -- what a flag guards ------------------------------------------------------------------------------------------------
@@ -215,7 +267,8 @@ class _Flow:
             if (e.stores and not self._sets_flag(step)) or e.privileged or e.computes_kept:
                 return False
             if e.calls:
-                if self._called(step) not in PRINTS:
+                called = self._called(step)
+                if called not in PRINTS and called not in QUESTIONS:
                     return False
                 todo.append((self._next(node), False))
             elif e.branches:

@@ -168,8 +168,3 @@ class _Finder:
             return Shape(STRUCTURE, name, tuple(members))
         return UNKNOWN_SHAPE
 
-
-def type_name_of(view: View, atom: Atom) -> str:
-    """The name of the structure that a variable is of; "" where it is none, or that is not known."""
-    found = shape_of(view, atom)
-    return found.name

@@ -27,7 +27,7 @@ from tests.toolchain import compile_pair_side, compile_text, pair_flags, run, sc
 REST = """
 #include "kernel.h"
 #define F(name) weak notrace int name(int x) { return x + __COUNTER__; }
-F(source) F(source_old) F(source_new) F(a) F(b) F(c) F(d) F(e) F(f) F(take) F(show) F(limited) F(helper)
+F(source) F(source_old) F(source_new) F(a) F(b) F(c) F(d) F(e) F(f) F(take) F(show) F(___ratelimit) F(helper)
 F(warn_slowpath_fmt) F(panic) F(__might_sleep) F(lockdep_rcu_suspicious) F(allow) F(configure) F(__dynamic_pr_debug)
 F(__ubsan_handle_out_of_bounds) F(__ubsan_handle_shift_out_of_bounds)
 int first_array[8], second_array[8];
