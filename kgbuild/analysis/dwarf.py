@@ -39,10 +39,15 @@ def read_static_locals(obj: Object, sections: set[int] | None = None) -> dict[tu
         return {}
     from kgbuild.elf.dwarf import Dwarf
 
-    return _Search(Dwarf(obj, section), sections).run()
+    search = StaticLocals(Dwarf(obj, section), sections)
+    search.run()
+    return search.out
 
 
-class _Search:
+class StaticLocals:
+    """Finds the entries of variables in some sections that are declared inside a function. What is done with each, and
+    with what is declared at the top of a unit, is for `found` and `at_top`."""
+
     def __init__(self, dwarf: Dwarf, sections: set[int]) -> None:
         self.dwarf = dwarf
         # where in .debug_info an address is -> (section, offset) that it means; by offset
@@ -53,7 +58,7 @@ class _Search:
         self.addresses = places_meant(dwarf.obj, dwarf.obj.reloc_rows(own.index), sections) if own is not None else {}
         self.out: dict[tuple[int, int], Declaration] = {}
 
-    def run(self) -> dict[tuple[int, int], Declaration]:
+    def run(self) -> None:
         from kgbuild.elf.dwarf import TAG_SUBPROGRAM
 
         functions = frozenset({TAG_SUBPROGRAM})
@@ -64,10 +69,20 @@ class _Search:
             top = self.dwarf.top(first, header, end, table)
             if top is None:
                 continue
+            self.at_top(top, end, table)
             for child, sibling in self.dwarf.children(top, end, table, functions):
                 if child.children and self._any(child.next, sibling or end):
                     self._walk(child, self.dwarf.name(child, end, table), end, table, 0)
-        return self.out
+
+    def at_top(self, top: Die, end: int, table: Any) -> None:
+        """What to do with the first entry of a unit in which a variable is."""
+
+    def found(self, place: tuple[int, int], function: str, die: Die, end: int, table: Any) -> None:
+        """What to do with a variable at a place (section index, offset) that is declared in a function."""
+        from kgbuild.elf.dwarf import AT_DECL_LINE
+
+        line = self.dwarf.constant(die, AT_DECL_LINE)
+        self.out[place] = Declaration(function, self.dwarf.name(die, end, table), line)
 
     def _any(self, start: int, end: int) -> bool:
         """Whether one of the addresses asked about stands in a stretch of .debug_info."""
@@ -77,21 +92,20 @@ class _Search:
         return at < len(self.offsets) and self.offsets[at] < end
 
     def _walk(self, die: Die, function: str, end: int, table: Any, depth: int) -> None:
-        from kgbuild.elf.dwarf import AT_DECL_LINE, TAG_INLINED, TAG_LEXICAL_BLOCK, TAG_VARIABLE
+        from kgbuild.elf.dwarf import TAG_INLINED, TAG_LEXICAL_BLOCK, TAG_VARIABLE
 
         if depth > _MAX_DEPTH:
             raise self.dwarf.fault(die.offset, "entries nest too deeply")
         wanted = frozenset({TAG_VARIABLE, TAG_LEXICAL_BLOCK, TAG_INLINED})
         for child, sibling in self.dwarf.children(die, end, table, wanted):
             if child.tag == TAG_VARIABLE:
-                place = self._location(child)
+                place = self.location(child)
                 if place is not None:
-                    line = self.dwarf.constant(child, AT_DECL_LINE)
-                    self.out[place] = Declaration(function, self.dwarf.name(child, end, table), line)
+                    self.found(place, function, child, end, table)
             elif self._any(child.next, sibling or end):
                 self._walk(child, function, end, table, depth + 1)
 
-    def _location(self, die: Die) -> tuple[int, int] | None:
+    def location(self, die: Die) -> tuple[int, int] | None:
         """What a variable's location means, where that is a fixed address."""
         from kgbuild.elf.dwarf import AT_LOCATION, EXPRLOC
 

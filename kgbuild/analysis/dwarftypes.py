@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The types of an object as a graph, and which variable is of which type, from its DWARF.
+
+gcc leaves out of .debug_info what nothing in a unit uses, so that what is there is what the unit's code and data know.
+A type is read when it is first asked for. const, volatile and their like say nothing of how a value is stored and are
+stepped over. Sources: DWARF 5, chapter 5 (types) and 4.1 (variables); 5.7.6 for bit fields, whose older form (DWARF 4,
+5.5.6) older compilers write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from kgbuild.analysis.dwarf import StaticLocals
+from kgbuild.elf.dwarf import AT_ABSTRACT_ORIGIN, AT_BYTE_SIZE, AT_NAME, AT_SPECIFICATION, Die, Dwarf
+from kgbuild.elf.object import Object
+from kgbuild.elf.read import FormatError
+
+VOID, INTEGER, BOOLEAN, FLOAT, POINTER, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, FUNCTION, FORWARD, UNKNOWN = (
+    "void",
+    "integer",
+    "bool",
+    "float",
+    "pointer",
+    "array",
+    "struct",
+    "union",
+    "enum",
+    "typedef",
+    "function",
+    "forward",
+    "unknown",
+)
+_TAG_ARRAY, _TAG_ENUM, _TAG_PARAMETER, _TAG_MEMBER, _TAG_POINTER, _TAG_STRUCT, _TAG_SUBROUTINE, _TAG_TYPEDEF = (
+    0x01,
+    0x04,
+    0x05,
+    0x0D,
+    0x0F,
+    0x13,
+    0x15,
+    0x16,
+)
+_TAG_UNION, _TAG_UNSPECIFIED, _TAG_SUBRANGE, _TAG_BASE, _TAG_ENUMERATOR, _TAG_VARIABLE, _TAG_UNSPECIFIED_TYPE = (
+    0x17,
+    0x18,
+    0x21,
+    0x24,
+    0x28,
+    0x34,
+    0x3B,
+)
+_QUALIFIERS = frozenset((0x26, 0x35, 0x37, 0x47))  # const, volatile, restrict, atomic
+_AT_BIT_OFFSET, _AT_BIT_SIZE, _AT_CONST_VALUE, _AT_UPPER_BOUND, _AT_COUNT, _AT_MEMBER_LOCATION = (
+    0x0C,
+    0x0D,
+    0x1C,
+    0x2F,
+    0x37,
+    0x38,
+)
+_AT_DECLARATION, _AT_ENCODING, _AT_TYPE, _AT_DATA_BIT_OFFSET, _AT_ALIGNMENT = 0x3C, 0x3E, 0x49, 0x6B, 0x88
+_SIGNED = frozenset((0x05, 0x06, 0x0D))  # signed, signed_char, signed_fixed
+_ENCODINGS = {0x02: BOOLEAN, 0x03: FLOAT, 0x04: FLOAT}
+_COMPOSITES = {_TAG_STRUCT: STRUCT, _TAG_UNION: UNION, _TAG_ENUM: ENUM}
+_FIXED_NUMBERS = {0x0B: 1, 0x05: 2, 0x06: 4, 0x07: 8}
+_DATA16, _SDATA, _UDATA, _IMPLICIT, _EXPRLOC = 0x1E, 0x0D, 0x0F, 0x21, 0x18
+_REF_SIZES = {0x11: 1, 0x12: 2, 0x13: 4, 0x14: 8}
+_REF_UDATA = 0x15
+_UNKNOWN_COUNT = -1
+NO_TYPE = 0  # of nothing: what a pointer to void leads to
+
+
+class Member(NamedTuple):
+    """A member of a structure or union (offset and, for a bit field, size in bits; size 0 for any other), an enumerator
+    (its value stands as offset) or a parameter. `type` is the number of its type."""
+
+    name: str
+    offset: int
+    bits: int
+    type: int
+
+
+class Type(NamedTuple):
+    """One type. `size` in bytes; `to` is the type that a pointer leads to, of an array's elements, that a function
+    returns, or that a typedef names; `length` the elements of an array (-1 where that is not said) or 1 for a function
+    that takes more parameters than it names; `align` in bytes, where the source asks for one, else 0."""
+
+    kind: str
+    name: str = ""
+    size: int = 0
+    to: int = NO_TYPE
+    members: tuple[Member, ...] = ()
+    length: int = 0
+    signed: bool = False
+    align: int = 0
+
+
+_VOID = Type(VOID)
+
+
+class TypeGraph:
+    """The types of an object by number (the place in .debug_info, 0 for none) and the types of its variables by place
+    (section index, offset). Reading raises FormatError where debugging information can't be followed."""
+
+    def __init__(self, obj: Object) -> None:
+        section = obj.section_named(".debug_info")
+        self.dwarf = Dwarf(obj, section) if section is not None else None
+        self.variables: dict[tuple[int, int], Variable] = {}
+        self._units: list[tuple[int, int, int, dict[int, Any]]] = []
+        self._types: dict[int, Type] = {NO_TYPE: _VOID}
+        self._plain: dict[int, int] = {}
+        if self.dwarf is not None:
+            search = _Variables(self.dwarf, {s.index for s in obj.sections if s.alloc})
+            search.run()
+            self.variables = search.variables
+            self._units = list(self.dwarf.units())
+
+    def type(self, number: int) -> Type:
+        """The type of a number, qualifiers stepped over."""
+        found = self._types.get(number)
+        if found is None:
+            found = self._types[number] = self._read(number)
+        return found
+
+    def named(self) -> Iterator[tuple[str, str, int]]:
+        """(kind, name, number) of the structures, unions, enumerations and typedefs at the top of the units."""
+        tags = frozenset((*_COMPOSITES, _TAG_TYPEDEF))
+        assert self.dwarf is not None
+        for header, first, end, table in self._units:
+            top = self.dwarf.top(first, header, end, table)
+            for die, _ in self.dwarf.children(top, end, table, tags) if top is not None else ():
+                if AT_NAME in die.attributes:
+                    kind = _COMPOSITES.get(die.tag, TYPEDEF)
+                    yield kind, self.dwarf.text(die, AT_NAME), die.offset
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _unit(self, number: int) -> tuple[int, int, int, dict[int, Any]]:
+        for unit in self._units:
+            if unit[0] < number < unit[2]:
+                return unit
+        assert self.dwarf is not None
+        raise self.dwarf.fault(number, "a type is in no unit")
+
+    def _read(self, number: int) -> Type:
+        assert self.dwarf is not None
+        header, _, end, table = self._unit(number)
+        die = self._entry(number, header, end, table)
+        for _ in range(64):
+            if die.tag not in _QUALIFIERS:
+                break
+            to = _reference(self.dwarf, die)
+            if to == NO_TYPE:
+                return _VOID
+            die = self._entry(to, header, end, table)
+        return self._make(die, end, table)
+
+    def _entry(self, at: int, header: int, end: int, table: dict[int, Any]) -> Die:
+        assert self.dwarf is not None
+        if not header < at < end:
+            raise self.dwarf.fault(at, "a type lies outside its unit")
+        die = self.dwarf.die(at, header, end, table)
+        if die is None:
+            raise self.dwarf.fault(at, "a type is no entry")
+        return die
+
+    def _make(self, die: Die, end: int, table: dict[int, Any]) -> Type:
+        dwarf = self.dwarf
+        assert dwarf is not None
+        tag = die.tag
+        if tag == _TAG_POINTER:
+            return Type(POINTER, size=self._number(die, AT_BYTE_SIZE) or 8, to=_reference(dwarf, die))
+        name = dwarf.text(die, AT_NAME)
+        if tag == _TAG_TYPEDEF:
+            return Type(TYPEDEF, name, to=_reference(dwarf, die), align=self._number(die, _AT_ALIGNMENT))
+        if tag in _COMPOSITES:
+            kind = _COMPOSITES[tag]
+            if _AT_DECLARATION in die.attributes:
+                return Type(FORWARD, name)
+            members = self._enumerators(die, end, table) if kind == ENUM else self._members(die, end, table)
+            size = self._number(die, AT_BYTE_SIZE)
+            return Type(kind, name, size, members=members, align=self._number(die, _AT_ALIGNMENT))
+        if tag == _TAG_BASE:
+            encoding = self._number(die, _AT_ENCODING)
+            kind = _ENCODINGS.get(encoding, INTEGER)
+            return Type(kind, name, self._number(die, AT_BYTE_SIZE), signed=encoding in _SIGNED)
+        if tag == _TAG_ARRAY:
+            return self._array(die, end, table)
+        if tag == _TAG_SUBROUTINE:
+            tags = frozenset((_TAG_PARAMETER, _TAG_UNSPECIFIED))
+            found = [child for child, _ in dwarf.children(die, end, table, tags)]
+            parameters = tuple(Member("", 0, 0, _reference(dwarf, c)) for c in found if c.tag == _TAG_PARAMETER)
+            more = int(len(parameters) != len(found))
+            return Type(FUNCTION, to=_reference(dwarf, die), members=parameters, length=more)
+        return Type(VOID if tag == _TAG_UNSPECIFIED_TYPE else UNKNOWN, name)
+
+    def _array(self, die: Die, end: int, table: dict[int, Any]) -> Type:
+        """An array; one of several dimensions is an array of arrays, the inner ones of which have numbers of their
+        own."""
+        assert self.dwarf is not None
+        counts = []
+        for child, _ in self.dwarf.children(die, end, table, frozenset((_TAG_SUBRANGE,))):
+            if _AT_COUNT in child.attributes:
+                counts.append(self._number(child, _AT_COUNT))
+            elif _AT_UPPER_BOUND in child.attributes:
+                # the upper bound of an array of no elements is written as -1
+                bound = self._number(child, _AT_UPPER_BOUND)
+                counts.append((bound + 1) & 0xFFFFFFFF if bound + 1 == 1 << 32 else (bound + 1) & (1 << 64) - 1)
+            else:
+                counts.append(_UNKNOWN_COUNT)
+        element = _reference(self.dwarf, die)
+        align = self._number(die, _AT_ALIGNMENT)
+        for depth, count in enumerate(reversed(counts[1:])):
+            # no entry begins inside another's attributes
+            number = -(die.offset * 64 + depth + 1)
+            self._types[number] = Type(ARRAY, to=element, length=count)
+            element = number
+        return Type(ARRAY, to=element, length=counts[0] if counts else _UNKNOWN_COUNT, align=align)
+
+    def _members(self, die: Die, end: int, table: dict[int, Any]) -> tuple[Member, ...]:
+        assert self.dwarf is not None
+        out = []
+        for child, _ in self.dwarf.children(die, end, table, frozenset((_TAG_MEMBER,))):
+            kind = _reference(self.dwarf, child)
+            offset, bits = self._place(child, kind)
+            name = self.dwarf.text(child, AT_NAME)
+            out.append(Member(name, offset, bits, kind))
+        return tuple(out)
+
+    def _place(self, die: Die, kind: int) -> tuple[int, int]:
+        """Offset of a member, and the size of a bit field (0 for any other), in bits."""
+        bits = self._number(die, _AT_BIT_SIZE)
+        if _AT_DATA_BIT_OFFSET in die.attributes:
+            return self._number(die, _AT_DATA_BIT_OFFSET), bits
+        offset = 8 * self._number(die, _AT_MEMBER_LOCATION)
+        if bits and _AT_BIT_OFFSET in die.attributes:
+            # from the most significant end of the unit of storage
+            storage = self._number(die, AT_BYTE_SIZE) or self.size(kind)
+            offset += 8 * storage - self._number(die, _AT_BIT_OFFSET) - bits
+        return offset, bits
+
+    def _enumerators(self, die: Die, end: int, table: dict[int, Any]) -> tuple[Member, ...]:
+        assert self.dwarf is not None
+        found = self.dwarf.children(die, end, table, frozenset((_TAG_ENUMERATOR,)))
+        return tuple(Member(self.dwarf.text(c, AT_NAME), self._number(c, _AT_CONST_VALUE), 0, 0) for c, _ in found)
+
+    def _number(self, die: Die, attribute: int) -> int:
+        """A number among an entry's attributes, -1 where it is an expression, 0 where there is none."""
+        found = die.attributes.get(attribute)
+        if found is None:
+            return 0
+        form, at, implicit = found
+        assert self.dwarf is not None
+        size = _FIXED_NUMBERS.get(form)
+        if size is not None:
+            return int.from_bytes(self.dwarf.data[at : at + size], "little")
+        if form == _IMPLICIT:
+            return implicit
+        if form == _UDATA:
+            return self.dwarf.number(at)
+        if form == _SDATA:
+            return _signed(self.dwarf.data, at)
+        if form == _DATA16:
+            return int.from_bytes(self.dwarf.data[at : at + 16], "little")
+        if form == _EXPRLOC and attribute in (_AT_UPPER_BOUND, _AT_COUNT):
+            return _UNKNOWN_COUNT - 1
+        raise self.dwarf.fault(at, f"form {form:#x} is no number")
+
+    def size(self, number: int) -> int:
+        """Size of a type in bytes."""
+        factor = 1
+        for _ in range(64):
+            found = self.type(number)
+            if found.kind == ARRAY:
+                factor *= max(found.length, 0)
+            elif found.kind != TYPEDEF:
+                return factor * found.size
+            number = found.to
+        return 0
+
+
+class Variable(NamedTuple):
+    """A variable: the number of its type and, where its declaration asks for one, its alignment in bytes."""
+
+    type: int
+    align: int
+
+
+class _Variables(StaticLocals):
+    """Finds the types of variables by place, those inside functions too."""
+
+    def __init__(self, dwarf: Dwarf, sections: set[int]) -> None:
+        super().__init__(dwarf, sections)
+        self.variables: dict[tuple[int, int], Variable] = {}
+
+    def at_top(self, top: Die, end: int, table: Any) -> None:
+        for die, _ in self.dwarf.children(top, end, table, frozenset((_TAG_VARIABLE,))):
+            place = self.location(die)
+            if place is not None:
+                self.found(place, "", die, end, table)
+
+    def found(self, place: tuple[int, int], function: str, die: Die, end: int, table: Any) -> None:
+        kind = align = 0
+        link: Die | None = die
+        for _ in range(4):
+            if link is None:
+                break
+            if _AT_TYPE in link.attributes:
+                kind = kind or _reference(self.dwarf, link)
+            if _AT_ALIGNMENT in link.attributes:
+                align = align or self.dwarf.constant(link, _AT_ALIGNMENT)
+            at = _reference(self.dwarf, link, AT_SPECIFICATION) or _reference(self.dwarf, link, AT_ABSTRACT_ORIGIN)
+            link = self.dwarf.die(at, die.unit, end, table) if at else None
+        self.variables[place] = Variable(kind, align)
+
+
+def _reference(dwarf: Dwarf, die: Die, attribute: int = _AT_TYPE) -> int:
+    """The place in .debug_info that an attribute leads to; 0 where there is none."""
+    found = die.attributes.get(attribute)
+    if found is None:
+        return NO_TYPE
+    form, at, _ = found
+    if form == 0x13:
+        return die.unit + int.from_bytes(dwarf.data[at : at + 4], "little")
+    if form in _REF_SIZES:
+        return die.unit + int.from_bytes(dwarf.data[at : at + _REF_SIZES[form]], "little")
+    if form == _REF_UDATA:
+        return die.unit + dwarf.number(at)
+    raise dwarf.fault(at, f"form {form:#x} leads to another unit")
+
+
+def _signed(data: bytes, at: int) -> int:
+    """The signed number of variable length (SLEB128) at a place."""
+    out = shift = 0
+    while True:
+        byte = data[at]
+        out |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if not byte & 0x80:
+            return out - (1 << shift) if byte & 0x40 else out
+
+
+def read_types(obj: Object) -> TypeGraph:
+    """The types of an object; without DWARF, of no variable. Raises FormatError."""
+    try:
+        return TypeGraph(obj)
+    except (IndexError, RecursionError) as error:
+        raise FormatError(0, f"debugging information can't be read ({error})") from error

@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether two types are the same by structure, and else where they first differ.
+
+What an object in memory means to the code that reads it is decided by the size and the place of its members and by
+their types in turn; names of types and of members decide nothing, except that a member that both sides have must be at
+the same place. So types are compared as graphs, breadth first: pairs are assumed to be equal while they are compared,
+since structures lead back to themselves, and the way to the difference that is told is the shortest.
+
+Two integers of one size hold the same bits for the same value, whether signed or not; that they are another typedef
+says that the value means something else where the typedef carries a meaning (`ktime_t`, `__be32`): all do but those
+that only say how wide and how signed (`NEUTRAL`), and those that the patch introduces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kgbuild.analysis.dwarftypes import (
+    ARRAY,
+    BOOLEAN,
+    ENUM,
+    FLOAT,
+    FORWARD,
+    FUNCTION,
+    INTEGER,
+    POINTER,
+    STRUCT,
+    TYPEDEF,
+    UNION,
+    UNKNOWN,
+    VOID,
+    Member,
+    Type,
+    TypeGraph,
+)
+
+# typedefs of integers that say width and sign, and nothing else
+NEUTRAL = frozenset(
+    f"{prefix}{name}"
+    for prefix in ("", "__", "__kernel_")
+    for name in (
+        *(f"{letter}{width}" for letter in "us" for width in (8, 16, 32, 64, 128)),
+        *(f"{sign}int{width}_t" for sign in ("", "u", "u_") for width in (8, 16, 32, 64)),
+        *(
+            "unchar",
+            "ushort",
+            "uint",
+            "ulong",
+            "u_char",
+            "u_short",
+            "u_int",
+            "u_long",
+            "ulong_t",
+            "long_t",
+            "ulonglong",
+        ),
+        *("size_t", "ssize_t", "ptrdiff_t", "intptr_t", "uintptr_t", "bool", "s128", "int128", "uint128_t"),
+    )
+)
+# typedefs that carry a meaning even where the original does not have them yet
+_MEANINGFUL = ("__be", "__le", "__sum", "__wsum", "ktime_t", "dma_addr_t", "phys_addr_t", "gfp_t")
+_COMPOSITE = frozenset((STRUCT, UNION))
+_WHOLE = frozenset((INTEGER, ENUM))
+_MOST_PAIRS = 1 << 20
+_MOST_LEAVES = 4096
+
+
+class Difference(NamedTuple):
+    """Where two types differ: the way from the variable or type ("next->owner", "" for itself), and what differs."""
+
+    path: str
+    fact: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.fact}" if self.path else self.fact
+
+
+class _Step(NamedTuple):
+    pair: tuple[int, int]
+    before: int  # the step that led here, -1 for the first
+    word: str  # how: "->", "[]", ".name"
+
+
+class Plain(NamedTuple):
+    """A type behind its typedefs: number, type, the names of the typedefs."""
+
+    number: int
+    type: Type
+    names: tuple[str, ...]
+    align: int
+
+
+class Comparison:
+    """Compares types of an original with types of a patched object. What was found is kept: asking for many types
+    costs as much as the graph is large."""
+
+    def __init__(self, original: TypeGraph, patched: TypeGraph) -> None:
+        self.o, self.p = original, patched
+        self.equal: set[tuple[int, int]] = {(0, 0)}
+        self.signs: dict[tuple[int, int], str] = {}
+        self._different: dict[tuple[int, int], Difference] = {}
+        self._plain: tuple[dict[int, Plain], dict[int, Plain]] = ({}, {})
+        self._depth = 0
+
+    def difference(self, o: int, p: int) -> Difference | None:
+        """None where two types are equal by structure, else the nearest difference."""
+        first = (o, p)
+        if first in self.equal:
+            return None
+        known = self._different.get(first)
+        if known is not None:
+            return known
+        steps = [_Step(first, -1, "")]
+        seen = {first}
+        at = 0
+        while at < len(steps):
+            step = steps[at]
+            fact = ""
+            for word, pair in self._parts(*step.pair):
+                if pair is None:
+                    fact = word
+                    break
+                if pair not in seen and pair not in self.equal:
+                    seen.add(pair)
+                    steps.append(_Step(pair, at, word))
+            if fact:
+                return self._tell(steps, at, fact)
+            at += 1
+            if at > _MOST_PAIRS:
+                return Difference("", "unknown: the types are too many to compare")
+        self.equal |= seen
+        return None
+
+    def _tell(self, steps: list[_Step], at: int, fact: str) -> Difference:
+        """The difference, kept for each type on the way to it."""
+        words: list[str] = []
+        while at >= 0:
+            step = steps[at]
+            found = Difference(_path(words), fact)
+            self._different.setdefault(step.pair, found)
+            words.insert(0, step.word)
+            at = step.before
+        return found
+
+    # -- two types ----------------------------------------------------------------------------------------------------
+
+    def plain(self, side: int, number: int) -> Plain:
+        """A type behind its typedefs; `side` 0 is the original."""
+        found = self._plain[side].get(number)
+        if found is None:
+            graph = self.p if side else self.o
+            names = []
+            at, align = number, 0
+            kind = graph.type(at)
+            for _ in range(64):
+                if kind.kind != TYPEDEF:
+                    break
+                names.append(kind.name)
+                align = max(align, kind.align)
+                at = kind.to
+                kind = graph.type(at)
+            found = self._plain[side][number] = Plain(at, kind, tuple(names), max(align, kind.align))
+        return found
+
+    def _parts(self, o: int, p: int) -> Iterator[tuple[str, tuple[int, int] | None]]:
+        """What must be equal for two types to be: (the way there, pair of types). With None instead of a pair: they are
+        not equal, and why."""
+        was, now = self.plain(0, o), self.plain(1, p)
+        a, b = was.type, now.type
+        if now.align > was.align:
+            yield f"is aligned to {now.align} bytes now, {_aligned(was.align)} before", None
+        if a.kind in _WHOLE and b.kind in _WHOLE:
+            fact = self._integers(was, now)
+            if fact:
+                yield fact, None
+        elif a.kind in _COMPOSITE and b.kind in _COMPOSITE:
+            yield from self._members(was, now)
+        elif FORWARD in (a.kind, b.kind):
+            # what has a tag and is not defined here: the same by its tag, or not known to be
+            tagged = {a.kind, b.kind} <= {FORWARD, STRUCT, UNION, ENUM}
+            if not tagged or (a.name and b.name and a.name != b.name):
+                yield self._two(o, p), None
+        elif a.kind != b.kind:
+            yield self._two(o, p), None
+        elif a.kind == POINTER:
+            yield from self._pointers(a, b)
+        elif a.kind == ARRAY:
+            if max(a.length, 0) != max(b.length, 0):
+                yield self._two(o, p), None
+            yield "[]", (a.to, b.to)
+        elif a.kind == FUNCTION:
+            if len(a.members) != len(b.members) or a.length != b.length:
+                yield self._two(o, p), None
+            yield "()", (a.to, b.to)
+            for number, (x, y) in enumerate(zip(a.members, b.members, strict=False), 1):
+                yield f"(parameter {number})", (x.type, y.type)
+        elif a.kind in (BOOLEAN, FLOAT):
+            if a.size != b.size:
+                yield self._two(o, p), None
+        elif a.kind == UNKNOWN:
+            yield f"unknown: {a.name or 'a type'} is of a kind that has no rule", None
+
+    def _integers(self, was: Plain, now: Plain) -> str:
+        a, b = was.type, now.type
+        if a.size != b.size:
+            return f"{self.describe(0, was)} -> {self.describe(1, now)}, {a.size} -> {b.size} bytes"
+        if a.kind == ENUM == b.kind:
+            before = {m.name: m.offset for m in a.members}
+            for m in b.members:
+                if m.name in before and before[m.name] != m.offset:
+                    return f"{m.name} changes from {before[m.name]} to {m.offset}"
+        if not self._same_meaning(was.names, now.names):
+            return f"{self.describe(0, was)} -> {self.describe(1, now)}"
+        if a.kind == INTEGER == b.kind and a.signed != b.signed:
+            self.signs.setdefault((was.number, now.number), f"{self.describe(0, was)} -> {self.describe(1, now)}")
+        return ""
+
+    def _same_meaning(self, was: tuple[str, ...], now: tuple[str, ...]) -> bool:
+        before = {n.removeprefix("__kernel_") for n in was if n not in NEUTRAL}
+        after = {n.removeprefix("__kernel_") for n in now if n not in NEUTRAL}
+        if before == after or before & after:
+            return True
+        # a typedef that another one takes the place of, or that the patch introduces for what had none
+        gone = not any(n in self._typedefs(1) or n.startswith(_MEANINGFUL) for n in was if n not in NEUTRAL)
+        new = not any(n in self._typedefs(0) or n.startswith(_MEANINGFUL) for n in now if n not in NEUTRAL)
+        return gone and new
+
+    def _typedefs(self, side: int) -> frozenset[str]:
+        cached: dict[int, frozenset[str]] = self.__dict__.setdefault("_typedef_names", {})
+        if side not in cached:
+            graph = self.p if side else self.o
+            cached[side] = frozenset(name for kind, name, _ in graph.named() if kind == TYPEDEF)
+        return cached[side]
+
+    def _pointers(self, a: Type, b: Type) -> Iterator[tuple[str, tuple[int, int] | None]]:
+        was, now = self.plain(0, a.to), self.plain(1, b.to)
+        if VOID in (was.type.kind, now.type.kind) and was.type.kind != now.type.kind:
+            # what it leads to was not said, or is not any more
+            other = now.type if was.type.kind == VOID else was.type
+            if other.kind == FUNCTION:
+                yield f"{self.describe_number(0, a.to)} * -> {self.describe_number(1, b.to)} *", None
+            return
+        yield "->", (a.to, b.to)
+
+    # -- structures and unions ----------------------------------------------------------------------------------------
+
+    def flat(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> list[Member]:
+        """The members of a structure or union, those of its unnamed structures and unions in their place."""
+        out = []
+        for m in kind.members:
+            inner = self.plain(side, m.type).type
+            if not m.name and inner.kind in _COMPOSITE and not m.bits:
+                if depth < 32:
+                    out.extend(self.flat(side, inner, base + m.offset, depth + 1))
+            elif m.name or not m.bits:
+                out.append(m._replace(offset=base + m.offset))
+        return out
+
+    def _bits(self, side: int, m: Member) -> int:
+        return m.bits or 8 * (self.p if side else self.o).size(m.type)
+
+    def _members(self, was: Plain, now: Plain) -> Iterator[tuple[str, tuple[int, int] | None]]:
+        a, b = was.type, now.type
+        text = f"{a.size} -> {b.size} bytes" if a.size != b.size else ""
+        before, after = self.flat(0, a), self.flat(1, b)
+        names = {m.name: m for m in before}
+        pairs, new = [], []
+        for m in after:
+            old = names.pop(m.name, None) if m.name else None
+            if old is None:
+                new.append(m)
+            else:
+                pairs.append((old, m))
+        gone = list(names.values())
+        for old, m in pairs:
+            if old.offset != m.offset:
+                yield _join(text, f"{m.name} moves from {_place(old)} to {_place(m)}"), None
+                return
+        for old, m in pairs:
+            if self._bits(0, old) != self._bits(1, m):
+                yield _join(text, f"{m.name} changes from {self._bits(0, old)} to {self._bits(1, m)} bits"), None
+                return
+        for m in new[:]:
+            old = self._in_place(m, gone)
+            if old is not None:
+                gone.remove(old)
+                new.remove(m)
+                pairs.append((old, m))
+        if (new or gone) and not text and self._same_leaves(was, now):
+            new, gone = [], []
+        if new:
+            yield _join(text, f"new member {new[0].name} at {_place(new[0])}"), None
+        elif gone:
+            yield _join(text, f"member {gone[0].name} is gone"), None
+        elif text:
+            yield text, None
+        for old, m in pairs:
+            yield f".{m.name or old.name}", (old.type, m.type)
+
+    def _in_place(self, m: Member, gone: list[Member]) -> Member | None:
+        """The member that one which is new may only be another name of: at its place, of its type."""
+        bits = self._bits(1, m)
+        there = [old for old in gone if old.offset == m.offset and self._bits(0, old) == bits]
+        if len(there) > 1:
+            for old in there:
+                if self._nested(old.type, m.type):
+                    return old
+        return there[0] if there else None
+
+    def _nested(self, o: int, p: int) -> bool:
+        """Whether two types are equal, asked while others are compared."""
+        if self._depth > 8:
+            return False
+        self._depth += 1
+        try:
+            return self.difference(o, p) is None
+        finally:
+            self._depth -= 1
+
+    def _same_leaves(self, was: Plain, now: Plain) -> bool:
+        """Whether the same bytes mean the same, however they are grouped: members put into a structure of their own
+        (struct_group()), or taken out of one."""
+        before, after = list(self._leaves(0, was.type)), list(self._leaves(1, now.type))
+        if len(before) > _MOST_LEAVES or len(after) > _MOST_LEAVES:
+            return False
+        table: dict[tuple[int, int], list[Member]] = {}
+        for m in before:
+            table.setdefault((m.offset, self._bits(0, m)), []).append(m)
+        places: dict[str, set[int]] = {}
+        for m in before:
+            places.setdefault(m.name, set()).add(m.offset)
+        met: set[tuple[int, int]] = set()
+        for m in after:
+            key = (m.offset, self._bits(1, m))
+            if not any(self._nested(old.type, m.type) for old in table.get(key, ())):
+                return False
+            if m.name in places and m.offset not in places[m.name]:
+                return False
+            met.add(key)
+        return met == table.keys()
+
+    def _leaves(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> Iterator[Member]:
+        for m in kind.members:
+            inner = self.plain(side, m.type).type
+            if inner.kind in _COMPOSITE and not m.bits and depth < 32:
+                yield from self._leaves(side, inner, base + m.offset, depth + 1)
+            elif m.name or not m.bits:
+                yield m._replace(offset=base + m.offset)
+
+    # -- words --------------------------------------------------------------------------------------------------------
+
+    def describe(self, side: int, plain: Plain) -> str:
+        """What a type is called in C, near enough."""
+        if plain.names:
+            return plain.names[0]
+        kind = plain.type
+        if kind.kind in _COMPOSITE or kind.kind in (ENUM, FORWARD):
+            word = "struct" if kind.kind == FORWARD else kind.kind
+            return f"{word} {kind.name}" if kind.name else f"unnamed {word}"
+        if kind.kind == POINTER:
+            target = self.plain(side, kind.to)
+            if target.type.kind == FUNCTION and not target.names:
+                return f"pointer to {self.describe(side, target)}"
+            inner = self.describe(side, target)
+            return f"{inner}{'' if inner.endswith('*') else ' '}*"
+        if kind.kind == ARRAY:
+            return f"{self.describe_number(side, kind.to)}[{kind.length if kind.length >= 0 else ''}]"
+        if kind.kind == FUNCTION:
+            inner = ", ".join(self.describe_number(side, m.type) for m in kind.members)
+            return f"{self.describe_number(side, kind.to)} ({inner}{', ...' if kind.length else ''})"
+        return kind.name or kind.kind
+
+    def describe_number(self, side: int, number: int) -> str:
+        """What the type of a number is called."""
+        return self.describe(side, self.plain(side, number))
+
+    def _two(self, o: int, p: int) -> str:
+        return f"{self.describe_number(0, o)} -> {self.describe_number(1, p)}"
+
+
+def _aligned(align: int) -> str:
+    return f"to {align}" if align else "not"
+
+
+def _place(m: Member) -> str:
+    return f"bit {m.offset}" if m.bits else f"byte {m.offset // 8}"
+
+
+def _join(text: str, fact: str) -> str:
+    return f"{text}, {fact}" if text else fact
+
+
+def _path(words: list[str]) -> str:
+    """`.next`, `->`, `.owner` as `next->owner`."""
+    out = ""
+    for word in words:
+        out += word.removeprefix(".") if out.endswith("->") else word
+    out = out.removesuffix("->") if out.endswith("->") and out != "->" else out
+    return out.removeprefix(".")
