@@ -55,7 +55,7 @@ class Comparer:
         self.o, self.p = correlation.original, correlation.patched
         self.oe, self.pe = left, right
         self.noise: set[Noise] = set()
-        same, found = same_at_first_sight(self.o, self.p)
+        same, found = same_at_first_sight(self.o, self.p, correlation.other_names())
         self.noise |= found
         self._memo: dict[tuple[int, int], Reason | None] = dict.fromkeys(same)
         self._active: set[tuple[int, int]] = set()

@@ -78,6 +78,16 @@ class Correlation:
     def paired(self, o: int, p: int) -> bool:
         return o in self.to_original.get(p, ())
 
+    def other_names(self) -> frozenset[str]:
+        """Names of data that both objects have, each for another thing."""
+        return frozenset(
+            name
+            for atom in self.original.data
+            for name in atom.names
+            for p in self.patched.by_name.get(name, ())
+            if p.kind == DATA and not self.paired(atom.id, p.id)
+        )
+
     def pairs(self, kind: str) -> list[tuple[Atom, Atom]]:
         """Every pair of that kind, in the patched object's order."""
         return [

@@ -47,11 +47,13 @@ class _Entry(NamedTuple):
     rows: list[RelocRow]
 
 
-def same_at_first_sight(o: View, p: View) -> tuple[set[tuple[int, int]], set[Noise]]:
+def same_at_first_sight(
+    o: View, p: View, others: frozenset[str] = frozenset()
+) -> tuple[set[tuple[int, int]], set[Noise]]:
     """Pairs (atom of o, atom of p) of functions that are the same beyond doubt, and the accidental differences in the
-    names of what they refer to."""
+    names of what they refer to. `others` are names of data that mean one thing in o and another in p."""
     keys: dict[object, int] = {}
-    left, right = _Side(o, keys), _Side(p, keys)
+    left, right = _Side(o, keys, others), _Side(p, keys, others)
     theirs = right.pieces()
     out: set[tuple[int, int]] = set()
     found: set[Noise] = set()
@@ -111,7 +113,7 @@ def _same_rows(
 class _Side:
     """What the symbols of one object mean, and its functions and entries. `keys` number meanings, for both objects."""
 
-    def __init__(self, view: View, keys: dict[object, int]) -> None:
+    def __init__(self, view: View, keys: dict[object, int], others: frozenset[str]) -> None:
         self.view, self.keys = view, keys
         names = Counter(n for a in view.atoms for n in a.names)
         numbered = {n for n in names if ("." in n or n.startswith("_")) and _NUMBERED.search(n)}
@@ -119,7 +121,7 @@ class _Side:
         first = {stem(n) for n in numbered}
         self.unique = {
             n for n, count in names.items() if count == 1 and n not in numbered and not ("." in n and n in first)
-        }
+        } - others
         stems = Counter(s for a in view.functions for n in a.names if "." in n and (s := stem(n)) != n)
         self.clones = {s for s, count in stems.items() if count == 1 and s not in names}
         count = len(view.obj.columns.name)

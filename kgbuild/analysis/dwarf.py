@@ -45,37 +45,37 @@ def read_static_locals(obj: Object, sections: set[int] | None = None) -> dict[tu
 
 
 class StaticLocals:
-    """Finds the entries of variables in some sections that are declared inside a function. What is done with each, and
-    with what is declared at the top of a unit, is for `found` and `at_top`."""
+    """Finds the entries of variables in some sections that are declared inside a function."""
 
     def __init__(self, dwarf: Dwarf, sections: set[int]) -> None:
         self.dwarf = dwarf
         # where in .debug_info an address is -> (section, offset) that it means; by offset
-        self.places = places_meant(dwarf.obj, dwarf.relocs, sections)
+        self.places = _meant(dwarf.obj, dwarf.relocs, sections)
         self.offsets = list(self.places)
         # clang writes addresses of DWARF 5 into a section of their own, and their numbers into .debug_info
         own = dwarf.obj.section_named(".debug_addr")
-        self.addresses = places_meant(dwarf.obj, dwarf.obj.reloc_rows(own.index), sections) if own is not None else {}
+        self.addresses = _meant(dwarf.obj, dwarf.obj.reloc_rows(own.index), sections) if own is not None else {}
         self.out: dict[tuple[int, int], Declaration] = {}
 
     def run(self) -> None:
+        """Fill `out`."""
         from kgbuild.elf.dwarf import TAG_SUBPROGRAM
 
         functions = frozenset({TAG_SUBPROGRAM})
 
         for header, first, end, table in self.dwarf.units():
-            if not self._any(first, end):
+            if not self.any_in(first, end):
                 continue
             top = self.dwarf.top(first, header, end, table)
             if top is None:
                 continue
-            self.at_top(top, end, table)
             for child, sibling in self.dwarf.children(top, end, table, functions):
-                if child.children and self._any(child.next, sibling or end):
-                    self._walk(child, self.dwarf.name(child, end, table), end, table, 0)
+                if child.children and self.any_in(child.next, sibling or end):
+                    self.function(child, end, table)
 
-    def at_top(self, top: Die, end: int, table: Any) -> None:
-        """What to do with the first entry of a unit in which a variable is."""
+    def function(self, die: Die, end: int, table: Any) -> None:
+        """Look into a function."""
+        self._walk(die, self.dwarf.name(die, end, table), end, table, 0)
 
     def found(self, place: tuple[int, int], function: str, die: Die, end: int, table: Any) -> None:
         """What to do with a variable at a place (section index, offset) that is declared in a function."""
@@ -84,7 +84,7 @@ class StaticLocals:
         line = self.dwarf.constant(die, AT_DECL_LINE)
         self.out[place] = Declaration(function, self.dwarf.name(die, end, table), line)
 
-    def _any(self, start: int, end: int) -> bool:
+    def any_in(self, start: int, end: int) -> bool:
         """Whether one of the addresses asked about stands in a stretch of .debug_info."""
         if self.addresses:
             return True  # numbers do not say where they stand
@@ -102,7 +102,7 @@ class StaticLocals:
                 place = self.location(child)
                 if place is not None:
                     self.found(place, function, child, end, table)
-            elif self._any(child.next, sibling or end):
+            elif self.any_in(child.next, sibling or end):
                 self._walk(child, function, end, table, depth + 1)
 
     def location(self, die: Die) -> tuple[int, int] | None:
@@ -117,7 +117,7 @@ class StaticLocals:
         return self.places.get(at + 2) if operation == bytes((_OP_ADDR,)) else None
 
 
-def places_meant(obj: Object, rows: list[RelocRow], sections: set[int]) -> dict[int, tuple[int, int]]:
+def _meant(obj: Object, rows: list[RelocRow], sections: set[int]) -> dict[int, tuple[int, int]]:
     """By offset of a relocation, the section and the offset that it means, where that is one of some sections."""
     shndx, value = obj.columns.shndx, obj.columns.value
     return {offset: (shndx[sym], value[sym] + addend) for offset, _, sym, addend in rows if shndx[sym] in sections}
