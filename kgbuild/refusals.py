@@ -295,6 +295,13 @@ _TABLE = [
         "On a kernel with IBT a pointer may only lead to a function that begins with endbr64.",
         "take the address of a function of your own that calls it",
     ),
+    Rule(
+        "K22-state",
+        "A variable of the running kernel goes on with what it has: one that takes its place in changed code is shown "
+        "to be the same by code that is equal otherwise, or declared to be.",
+        'keep the name, declare it with KGBUILD_SAME_STATE(NEW, "OLD") of kgbuild-macros.h, or fill the new variable in a '
+        "pre_patch or post_patch callback",
+    ),
 ]
 
 RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

@@ -60,6 +60,8 @@ class Correlation:
     to_original: dict[int, tuple[int, ...]] = field(default_factory=dict)
     to_patched: dict[int, tuple[int, ...]] = field(default_factory=dict)
     undecided: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    # pairs that references speak for, and what is against them (state_pairs)
+    against: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def pair(self, o: int, p: int) -> None:
         if o not in self.to_original.get(p, ()):
@@ -154,7 +156,7 @@ def _pair_by_file(result: Correlation, group: str, ours: list[int], theirs: list
         if len(left[file]) == 1 == len(right[file]):
             result.pair(left[file][0], right[file][0])
     result.undecided[group] = (tuple(ours), tuple(theirs))
-    _drop_settled(result)
+    drop_settled(result)
 
 
 def _by_file(view: View, atoms: list[int]) -> dict[str, list[int]]:
@@ -184,11 +186,12 @@ def _settle(result: Correlation, votes: dict[tuple[int, int], int]) -> bool:
         if len(by_o[o]) == 1 and len(by_p[p]) == 1 and o not in result.to_patched and p not in result.to_original:
             result.pair(o, p)
             progress = True
-    _drop_settled(result)
+    drop_settled(result)
     return progress
 
 
-def _drop_settled(result: Correlation) -> None:
+def drop_settled(result: Correlation) -> None:
+    """Take what has been paired from what is undecided."""
     for key, (ours, theirs) in list(result.undecided.items()):
         left_o = tuple(o for o in ours if o not in result.to_patched)
         left_p = tuple(p for p in theirs if p not in result.to_original)
@@ -317,7 +320,7 @@ def _pair_by_declaration(result: Correlation) -> None:
             and _owners(result.original, ours[0]) & _owners(result.patched, theirs[0])
         ):
             result.pair(ours[0], theirs[0])
-    _drop_settled(result)
+    drop_settled(result)
     for group, (ours, theirs) in list(result.undecided.items()):
         # declarations known on both sides, and none the same: these are other variables, not undecided ones
         places_o, places_p = _known(result.original, ours, left), _known(result.patched, theirs, right)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kgbuild.analysis import noise
+from kgbuild.analysis.alignment import Side
 from kgbuild.analysis.compare import Comparer, Reason, first_difference
 from kgbuild.analysis.correlate import INIT_SECTIONS, Correlation, correlate, is_anonymous
 from kgbuild.analysis.noise import Noise
 from kgbuild.analysis.registered import is_registration, new_registrations
+from kgbuild.analysis.state_pairs import Renamed, find_renamed
 from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.elf.consts import SHT
 from kgbuild.refusals import Refusal
@@ -51,6 +53,7 @@ class Changes:
     noise: tuple[Noise, ...]
     refusals: tuple[Refusal, ...]
     init_changed: tuple[str, ...]
+    renamed: tuple[Renamed, ...] = ()
 
     @property
     def nothing(self) -> bool:
@@ -102,10 +105,16 @@ class _Differ:
         self.oe, self.pe = read_entries(original, place), read_entries(patched, place)
         self.c = correlate(original, patched, self.oe, self.pe, lines)
         self._part_moved()
+        self.renamed: list[Renamed] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start comparing, with the pairs of `c` as they are."""
         self.comparer = Comparer(self.c, self.oe, self.pe)
         self.changed: dict[tuple[int, int], Changed] = {}
         self.init_changed: list[str] = []
         self.refusals: list[Refusal] = [*self.pe.refusals]
+        self.differing: list[tuple[Atom, Atom]] = []
 
     def _part_moved(self) -> None:
         """A static that gets its first write lay in read-only memory: writing the kernel's would fault. It is another
@@ -118,6 +127,7 @@ class _Differ:
 
     def run(self) -> Changes:
         self._compare_pairs()
+        self._find_renamed()
         new = self._sort_out_new()
         removed = self._sort_out_removed()
         self._check_data()
@@ -137,7 +147,26 @@ class _Differ:
             self._noise(),
             tuple(self.refusals),
             tuple(self.init_changed),
+            tuple(self.renamed),
         )
+
+    def _find_renamed(self) -> None:
+        """Variables that go on under another name: with them paired, what only refers to them is the same."""
+        sides = Side(self.o, self.oe), Side(self.p, self.pe)
+        found, doubts = find_renamed(self.c, *sides, self.differing, self._same_content)
+        if found:
+            self.renamed = found
+            self._begin()
+            self._compare_pairs()
+        for doubt in doubts:
+            atom = self.p.atoms[doubt.patched]
+            self._refuse("K22-state", atom.name, doubt.fact, atom)
+
+    def _same_content(self, o: Atom, p: Atom) -> bool:
+        try:
+            return self.comparer.same_content(o, p)
+        except Ambiguous:
+            return False
 
     def _noise(self) -> tuple[Noise, ...]:
         """What was set aside, by function; a `.cold` half is part of its function."""
@@ -153,6 +182,7 @@ class _Differ:
             reason = self.comparer.compare(o, p)
             if reason is None:
                 continue
+            self.differing.append((o, p))
             if is_prefix(p) and is_prefix(o):
                 for parent in self.o.by_name.get(p.name[len(PREFIXES[0]) :], []):
                     self._changed_by_cold(parent, Reason("prefix", reason.offset, f"{p.name}: {reason}"))
