@@ -9,11 +9,21 @@ stepped over. Sources: DWARF 5, chapter 5 (types) and 4.1 (variables); 5.7.6 for
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import bisect
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from kgbuild.analysis.dwarf import StaticLocals
-from kgbuild.elf.dwarf import AT_ABSTRACT_ORIGIN, AT_BYTE_SIZE, AT_NAME, AT_SPECIFICATION, Die, Dwarf
+from kgbuild.elf.dwarf import (
+    AT_ABSTRACT_ORIGIN,
+    AT_BYTE_SIZE,
+    AT_NAME,
+    AT_SPECIFICATION,
+    TAG_SUBPROGRAM,
+    TAG_VARIABLE,
+    Die,
+    Dwarf,
+)
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import FormatError
 
@@ -42,13 +52,12 @@ _TAG_ARRAY, _TAG_ENUM, _TAG_PARAMETER, _TAG_MEMBER, _TAG_POINTER, _TAG_STRUCT, _
     0x15,
     0x16,
 )
-_TAG_UNION, _TAG_UNSPECIFIED, _TAG_SUBRANGE, _TAG_BASE, _TAG_ENUMERATOR, _TAG_VARIABLE, _TAG_UNSPECIFIED_TYPE = (
+_TAG_UNION, _TAG_UNSPECIFIED, _TAG_SUBRANGE, _TAG_BASE, _TAG_ENUMERATOR, _TAG_UNSPECIFIED_TYPE = (
     0x17,
     0x18,
     0x21,
     0x24,
     0x28,
-    0x34,
     0x3B,
 )
 _QUALIFIERS = frozenset((0x26, 0x35, 0x37, 0x47))  # const, volatile, restrict, atomic
@@ -64,6 +73,7 @@ _AT_DECLARATION, _AT_ENCODING, _AT_TYPE, _AT_DATA_BIT_OFFSET, _AT_ALIGNMENT = 0x
 _SIGNED = frozenset((0x05, 0x06, 0x0D))  # signed, signed_char, signed_fixed
 _ENCODINGS = {0x02: BOOLEAN, 0x03: FLOAT, 0x04: FLOAT}
 _COMPOSITES = {_TAG_STRUCT: STRUCT, _TAG_UNION: UNION, _TAG_ENUM: ENUM}
+_NAMED_TAGS = frozenset((*_COMPOSITES, _TAG_TYPEDEF))
 _FIXED_NUMBERS = {0x0B: 1, 0x05: 2, 0x06: 4, 0x07: 8}
 _DATA16, _SDATA, _UDATA, _IMPLICIT, _EXPRLOC = 0x1E, 0x0D, 0x0F, 0x21, 0x18
 _REF_SIZES = {0x11: 1, 0x12: 2, 0x13: 4, 0x14: 8}
@@ -101,21 +111,87 @@ _VOID = Type(VOID)
 
 
 class TypeGraph:
-    """The types of an object by number (the place in .debug_info, 0 for none) and the types of its variables by place
-    (section index, offset). Reading raises FormatError where debugging information can't be followed."""
+    """The types of an object by number: the place in .debug_info, 0 for none. Reading raises FormatError where debugging
+    information can't be followed."""
 
     def __init__(self, obj: Object) -> None:
         section = obj.section_named(".debug_info")
+        self.obj = obj
         self.dwarf = Dwarf(obj, section) if section is not None else None
-        self.variables: dict[tuple[int, int], Variable] = {}
+        # what is at the top of all units: functions (from, to), types, variables
+        self.functions: list[tuple[int, int]] = []
+        self._types_at_top: list[int] = []
+        self._variables_at_top: list[int] = []
+        self._aligned: list[int] = []
         self._units: list[tuple[int, int, int, dict[int, Any]]] = []
+        self._unit: tuple[int, int, int, dict[int, Any]] = (0, 0, 0, {})
         self._types: dict[int, Type] = {NO_TYPE: _VOID}
-        self._plain: dict[int, int] = {}
         if self.dwarf is not None:
-            search = _Variables(self.dwarf, {s.index for s in obj.sections if s.alloc})
-            search.run()
-            self.variables = search.variables
-            self._units = list(self.dwarf.units())
+            for unit in self.dwarf.units():
+                self._units.append(unit)
+                self._unit = unit
+                self._read_top(self.dwarf, *unit)
+        self._starts = [start for start, _ in self.functions]
+
+    def _read_top(self, dwarf: Dwarf, header: int, first: int, end: int, table: dict[int, Any]) -> None:
+        top = dwarf.top(first, header, end, table)
+        aligned = {code for code, a in table.items() if any(name == _AT_ALIGNMENT for name, _, _ in a.attributes)}
+        for at, tag, behind in dwarf.entries(top, end, table) if top is not None else ():
+            if tag == TAG_SUBPROGRAM:
+                self.functions.append((at, behind))
+            elif tag == TAG_VARIABLE:
+                self._variables_at_top.append(at)
+            elif tag in _NAMED_TAGS:
+                self._types_at_top.append(at)
+                if dwarf.number(at) in aligned:
+                    self._aligned.append(at)
+
+    def variable(self, section: int, offset: int) -> Variable | None:
+        """The variable that is at a place of a section, inside a function or not; None for one that is not described."""
+        if self.dwarf is None:
+            return None
+        place = (section, offset)
+        known = self._search.variables
+        if place not in known:
+            for at in self._meaning.get(place, ()):
+                function = self.function_of(at)
+                number = function[0] if function else self._variable_before(at)
+                _, _, end, table = self.unit_of(number)
+                if function:
+                    self._search.function(self.entry(number), end, table)
+                else:
+                    self._search.at_top(self.entry(number), end, table)
+        return known.get(place)
+
+    @cached_property
+    def _search(self) -> _Variables:
+        sections = {s.index for s in self.obj.sections if s.alloc and not s.executable}
+        assert self.dwarf is not None
+        search = _Variables(self.dwarf, sections)
+        if search.addresses:
+            # places are told by numbers there: all are read at once
+            for number in (*(start for start, _ in self.functions), *self._variables_at_top):
+                _, _, end, table = self.unit_of(number)
+                look = search.function if self.is_local(number) else search.at_top
+                look(self.entry(number), end, table)
+        return search
+
+    @cached_property
+    def _meaning(self) -> dict[tuple[int, int], list[int]]:
+        """By place of a section, where in .debug_info it is meant."""
+        out: dict[tuple[int, int], list[int]] = {}
+        for at, place in self._search.places.items():
+            out.setdefault(place, []).append(at)
+        return out
+
+    def _variable_before(self, at: int) -> int:
+        """The entry of a variable at the top of a unit that a place is in."""
+        return self._variables_at_top[max(bisect.bisect_right(self._variables_at_top, at) - 1, 0)]
+
+    def function_of(self, number: int) -> tuple[int, int] | None:
+        """The function at the top of a unit (from, to) that an entry is in or is."""
+        at = bisect.bisect_right(self._starts, number) - 1
+        return self.functions[at] if at >= 0 and number < self.functions[at][1] else None
 
     def type(self, number: int) -> Type:
         """The type of a number, qualifiers stepped over."""
@@ -124,47 +200,84 @@ class TypeGraph:
             found = self._types[number] = self._read(number)
         return found
 
-    def named(self) -> Iterator[tuple[str, str, int]]:
-        """(kind, name, number) of the structures, unions, enumerations and typedefs at the top of the units."""
-        tags = frozenset((*_COMPOSITES, _TAG_TYPEDEF))
-        assert self.dwarf is not None
-        for header, first, end, table in self._units:
-            top = self.dwarf.top(first, header, end, table)
-            for die, _ in self.dwarf.children(top, end, table, tags) if top is not None else ():
-                if AT_NAME in die.attributes:
-                    kind = _COMPOSITES.get(die.tag, TYPEDEF)
-                    yield kind, self.dwarf.text(die, AT_NAME), die.offset
+    def is_local(self, number: int) -> bool:
+        """Whether a type is defined inside a function."""
+        return self.function_of(number) is not None
+
+    @cached_property
+    def named(self) -> dict[tuple[str, str], list[int]]:
+        """Numbers by (kind, name) of the structures, unions, enumerations and typedefs at the top of the units that
+        have a name."""
+        out: dict[tuple[str, str], list[int]] = {}
+        for at in self._types_at_top:
+            die = self.entry(at)
+            if AT_NAME in die.attributes and _AT_DECLARATION not in die.attributes:
+                assert self.dwarf is not None
+                kind = _COMPOSITES.get(die.tag, TYPEDEF)
+                out.setdefault((kind, self.dwarf.text(die, AT_NAME)), []).append(at)
+        return out
+
+    @cached_property
+    def aligned(self) -> dict[tuple[str, str], int]:
+        """What named types ask to be aligned to, in bytes, by (kind, name), where they do."""
+        out = {}
+        for at in self._aligned:
+            die = self.entry(at)
+            if AT_NAME in die.attributes:
+                assert self.dwarf is not None
+                kind = _COMPOSITES.get(die.tag, TYPEDEF)
+                out[kind, self.dwarf.text(die, AT_NAME)] = self._number(die, _AT_ALIGNMENT)
+        return out
+
+    @cached_property
+    def externs(self) -> dict[str, Variable]:
+        """The variables that are declared, and defined in no object's own section, by name."""
+        out = {}
+        for at in self._variables_at_top:
+            assert self.dwarf is not None
+            die = self.entry(at)
+            if _AT_DECLARATION in die.attributes and AT_NAME in die.attributes:
+                kind = _reference(self.dwarf, die)
+                out[self.dwarf.text(die, AT_NAME)] = Variable(kind, self._number(die, _AT_ALIGNMENT))
+        return out
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def _unit(self, number: int) -> tuple[int, int, int, dict[int, Any]]:
-        for unit in self._units:
-            if unit[0] < number < unit[2]:
-                return unit
+    def unit_of(self, number: int) -> tuple[int, int, int, dict[int, Any]]:
+        """The unit that an entry is in: its header, its first entry, its end, its abbreviations."""
+        unit = self._unit
+        if not unit[0] < number < unit[2]:
+            assert self.dwarf is not None
+            at = bisect.bisect_right(self._units, (number,)) - 1
+            unit = self._units[at] if at >= 0 else unit
+            if not unit[0] < number < unit[2]:
+                raise self.dwarf.fault(number, "a type is in no unit")
+            # names are read as this unit's from here on
+            header, first, end, table = self._unit = unit
+            self.dwarf.top(first, header, end, table)
+        return unit
+
+    def entry(self, number: int) -> Die:
+        """The entry at a place."""
         assert self.dwarf is not None
-        raise self.dwarf.fault(number, "a type is in no unit")
+        header, _, end, table = self.unit_of(number)
+        die = self.dwarf.die(number, header, end, table)
+        if die is None:
+            raise self.dwarf.fault(number, "a type is no entry")
+        return die
 
     def _read(self, number: int) -> Type:
         assert self.dwarf is not None
-        header, _, end, table = self._unit(number)
-        die = self._entry(number, header, end, table)
+        die = self.entry(number)
         for _ in range(64):
             if die.tag not in _QUALIFIERS:
                 break
             to = _reference(self.dwarf, die)
             if to == NO_TYPE:
                 return _VOID
-            die = self._entry(to, header, end, table)
+            die = self.entry(to)
+        _, _, end, table = self.unit_of(number)
         return self._make(die, end, table)
-
-    def _entry(self, at: int, header: int, end: int, table: dict[int, Any]) -> Die:
-        assert self.dwarf is not None
-        if not header < at < end:
-            raise self.dwarf.fault(at, "a type lies outside its unit")
-        die = self.dwarf.die(at, header, end, table)
-        if die is None:
-            raise self.dwarf.fault(at, "a type is no entry")
-        return die
 
     def _make(self, die: Die, end: int, table: dict[int, Any]) -> Type:
         dwarf = self.dwarf
@@ -289,17 +402,17 @@ class Variable(NamedTuple):
 
 
 class _Variables(StaticLocals):
-    """Finds the types of variables by place, those inside functions too."""
+    """Reads the types of variables into `variables`, by place."""
 
     def __init__(self, dwarf: Dwarf, sections: set[int]) -> None:
         super().__init__(dwarf, sections)
         self.variables: dict[tuple[int, int], Variable] = {}
 
-    def at_top(self, top: Die, end: int, table: Any) -> None:
-        for die, _ in self.dwarf.children(top, end, table, frozenset((_TAG_VARIABLE,))):
-            place = self.location(die)
-            if place is not None:
-                self.found(place, "", die, end, table)
+    def at_top(self, die: Die, end: int, table: Any) -> None:
+        """A variable at the top of a unit."""
+        place = self.location(die)
+        if place is not None:
+            self.found(place, "", die, end, table)
 
     def found(self, place: tuple[int, int], function: str, die: Die, end: int, table: Any) -> None:
         kind = align = 0

@@ -14,6 +14,7 @@ that only say how wide and how signed (`NEUTRAL`), and those that the patch intr
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 from kgbuild.analysis.dwarftypes import (
@@ -83,8 +84,10 @@ class _Step(NamedTuple):
 
 
 class Plain(NamedTuple):
-    """A type behind its typedefs: number, type, the names of the typedefs."""
+    """A type behind its typedefs: the number that leads to it, its own, the type, the names of the typedefs, and what
+    they and it ask to be aligned to."""
 
+    first: int
     number: int
     type: Type
     names: tuple[str, ...]
@@ -93,14 +96,19 @@ class Plain(NamedTuple):
 
 class Comparison:
     """Compares types of an original with types of a patched object. What was found is kept: asking for many types
-    costs as much as the graph is large."""
+    costs as much as the graph is large.
 
-    def __init__(self, original: TypeGraph, patched: TypeGraph) -> None:
-        self.o, self.p = original, patched
+    `by_name`: what has the same name on both sides is taken to be the same where something leads to it, since each
+    such type is compared by itself. A type inside a function is never taken to be.
+    """
+
+    def __init__(self, original: TypeGraph, patched: TypeGraph, by_name: bool = False) -> None:
+        self.o, self.p, self.by_name = original, patched, by_name
         self.equal: set[tuple[int, int]] = {(0, 0)}
-        self.signs: dict[tuple[int, int], str] = {}
+        self.signs: dict[tuple[int, int], Difference] = {}
         self._different: dict[tuple[int, int], Difference] = {}
         self._plain: tuple[dict[int, Plain], dict[int, Plain]] = ({}, {})
+        self._sign: dict[tuple[int, int], str] = {}
         self._depth = 0
 
     def difference(self, o: int, p: int) -> Difference | None:
@@ -116,21 +124,31 @@ class Comparison:
         at = 0
         while at < len(steps):
             step = steps[at]
-            fact = ""
             for word, pair in self._parts(*step.pair):
                 if pair is None:
-                    fact = word
-                    break
-                if pair not in seen and pair not in self.equal:
+                    return self._tell(steps, at, word)
+                if pair not in seen and pair not in self.equal and not self._taken(*pair):
                     seen.add(pair)
                     steps.append(_Step(pair, at, word))
-            if fact:
-                return self._tell(steps, at, fact)
+            if step.pair in self._sign:
+                self.signs.setdefault(first, Difference(_path(_words(steps, at)), self._sign[step.pair]))
             at += 1
             if at > _MOST_PAIRS:
                 return Difference("", "unknown: the types are too many to compare")
         self.equal |= seen
         return None
+
+    def _taken(self, o: int, p: int) -> bool:
+        """Whether a pair that something leads to is taken to be the same by its name."""
+        if not self.by_name:
+            return False
+        was, now = self.plain(0, o), self.plain(1, p)
+        if was.names and now.names:
+            same = was.names[0] == now.names[0]
+        else:
+            a, b = was.type, now.type
+            same = bool(a.name) and a.name == b.name and (a.kind == b.kind or FORWARD in (a.kind, b.kind))
+        return same and not self.o.is_local(was.first) and not self.p.is_local(now.first)
 
     def _tell(self, steps: list[_Step], at: int, fact: str) -> Difference:
         """The difference, kept for each type on the way to it."""
@@ -160,7 +178,7 @@ class Comparison:
                 align = max(align, kind.align)
                 at = kind.to
                 kind = graph.type(at)
-            found = self._plain[side][number] = Plain(at, kind, tuple(names), max(align, kind.align))
+            found = self._plain[side][number] = Plain(number, at, kind, tuple(names), max(align, kind.align))
         return found
 
     def _parts(self, o: int, p: int) -> Iterator[tuple[str, tuple[int, int] | None]]:
@@ -171,7 +189,7 @@ class Comparison:
         if now.align > was.align:
             yield f"is aligned to {now.align} bytes now, {_aligned(was.align)} before", None
         if a.kind in _WHOLE and b.kind in _WHOLE:
-            fact = self._integers(was, now)
+            fact = self._integers(was, now, (o, p))
             if fact:
                 yield fact, None
         elif a.kind in _COMPOSITE and b.kind in _COMPOSITE:
@@ -201,7 +219,7 @@ class Comparison:
         elif a.kind == UNKNOWN:
             yield f"unknown: {a.name or 'a type'} is of a kind that has no rule", None
 
-    def _integers(self, was: Plain, now: Plain) -> str:
+    def _integers(self, was: Plain, now: Plain, pair: tuple[int, int]) -> str:
         a, b = was.type, now.type
         if a.size != b.size:
             return f"{self.describe(0, was)} -> {self.describe(1, now)}, {a.size} -> {b.size} bytes"
@@ -213,7 +231,7 @@ class Comparison:
         if not self._same_meaning(was.names, now.names):
             return f"{self.describe(0, was)} -> {self.describe(1, now)}"
         if a.kind == INTEGER == b.kind and a.signed != b.signed:
-            self.signs.setdefault((was.number, now.number), f"{self.describe(0, was)} -> {self.describe(1, now)}")
+            self._sign[pair] = f"{self.describe(0, was)} -> {self.describe(1, now)}"
         return ""
 
     def _same_meaning(self, was: tuple[str, ...], now: tuple[str, ...]) -> bool:
@@ -222,16 +240,13 @@ class Comparison:
         if before == after or before & after:
             return True
         # a typedef that another one takes the place of, or that the patch introduces for what had none
-        gone = not any(n in self._typedefs(1) or n.startswith(_MEANINGFUL) for n in was if n not in NEUTRAL)
-        new = not any(n in self._typedefs(0) or n.startswith(_MEANINGFUL) for n in now if n not in NEUTRAL)
+        gone = not any(n in self._typedefs[1] or n.startswith(_MEANINGFUL) for n in was if n not in NEUTRAL)
+        new = not any(n in self._typedefs[0] or n.startswith(_MEANINGFUL) for n in now if n not in NEUTRAL)
         return gone and new
 
-    def _typedefs(self, side: int) -> frozenset[str]:
-        cached: dict[int, frozenset[str]] = self.__dict__.setdefault("_typedef_names", {})
-        if side not in cached:
-            graph = self.p if side else self.o
-            cached[side] = frozenset(name for kind, name, _ in graph.named() if kind == TYPEDEF)
-        return cached[side]
+    @cached_property
+    def _typedefs(self) -> tuple[frozenset[str], frozenset[str]]:
+        return tuple(frozenset(n for k, n in graph.named if k == TYPEDEF) for graph in (self.o, self.p))  # type: ignore[return-value]
 
     def _pointers(self, a: Type, b: Type) -> Iterator[tuple[str, tuple[int, int] | None]]:
         was, now = self.plain(0, a.to), self.plain(1, b.to)
@@ -273,27 +288,25 @@ class Comparison:
             else:
                 pairs.append((old, m))
         gone = list(names.values())
-        for old, m in pairs:
-            if old.offset != m.offset:
-                yield _join(text, f"{m.name} moves from {_place(old)} to {_place(m)}"), None
-                return
-        for old, m in pairs:
-            if self._bits(0, old) != self._bits(1, m):
-                yield _join(text, f"{m.name} changes from {self._bits(0, old)} to {self._bits(1, m)} bits"), None
-                return
         for m in new[:]:
-            old = self._in_place(m, gone)
-            if old is not None:
-                gone.remove(old)
+            other = self._in_place(m, gone)
+            if other is not None:
+                gone.remove(other)
                 new.remove(m)
-                pairs.append((old, m))
+                pairs.append((other, m))
         if (new or gone) and not text and self._same_leaves(was, now):
             new, gone = [], []
         if new:
             yield _join(text, f"new member {new[0].name} at {_place(new[0])}"), None
-        elif gone:
+        for old, m in pairs:
+            if old.offset != m.offset:
+                yield _join(text, f"{m.name} moves from {_place(old)} to {_place(m)}"), None
+        for old, m in pairs:
+            if self._bits(0, old) != self._bits(1, m):
+                yield _join(text, f"{m.name} changes from {self._bits(0, old)} to {self._bits(1, m)} bits"), None
+        if gone:
             yield _join(text, f"member {gone[0].name} is gone"), None
-        elif text:
+        if text:
             yield text, None
         for old, m in pairs:
             yield f".{m.name or old.name}", (old.type, m.type)
@@ -389,6 +402,14 @@ def _place(m: Member) -> str:
 
 def _join(text: str, fact: str) -> str:
     return f"{text}, {fact}" if text else fact
+
+
+def _words(steps: list[_Step], at: int) -> list[str]:
+    out: list[str] = []
+    while at >= 0:
+        out.insert(0, steps[at].word)
+        at = steps[at].before
+    return out
 
 
 def _path(words: list[str]) -> str:

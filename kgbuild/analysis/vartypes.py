@@ -7,15 +7,58 @@ the patched one's. They are held against each other by structure (`typecompare`)
 
 from __future__ import annotations
 
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
-from kgbuild.analysis.dwarftypes import TypeGraph, read_types
-from kgbuild.analysis.typecompare import Comparison
+from kgbuild.analysis.btf import compare_names
+from kgbuild.analysis.dwarftypes import TypeGraph, Variable, read_types
+from kgbuild.analysis.typecompare import Comparison, Difference
 from kgbuild.elf.read import FormatError
+from kgbuild.errors import ToolError
 from kgbuild.special.view import Atom, View
 
+
+class UnitTypes:
+    """The types of an original and a patched object, compared. Raises FormatError or ToolError where they can't be
+    read.
+
+    `names` says which named types BTF finds suspect (None without BTF); `by_name` compares each type by itself, taking
+    what it leads to by name; `whole` follows everything.
+    """
+
+    def __init__(self, original: View, patched: View) -> None:
+        self.names = compare_names(original.obj, patched.obj)
+        self.original, self.patched = types_of(original), types_of(patched)
+        self.by_name = Comparison(self.original, self.patched, by_name=True)
+
+    @cached_property
+    def changed(self) -> dict[tuple[str, str], Difference]:
+        """The types of both sides that differ, by (kind, name): in their own members, not in what those lead to."""
+        out = {}
+        for key in sorted(self._suspects()):
+            for p in self.patched.named[key]:
+                found = [self.by_name.difference(o, p) for o in self.original.named[key]]
+                if None not in found and found[0] is not None:
+                    out[key] = found[0]
+                    break
+        return out
+
+    def _suspects(self) -> set[tuple[str, str]]:
+        was, now = self.original.aligned, self.patched.aligned
+        raised = {key for key, align in now.items() if align > was.get(key, 0)}
+        if self.names is None:
+            return self.original.named.keys() & self.patched.named.keys()
+        found = self.names.suspects | raised
+        return {key for key in found if key in self.original.named and key in self.patched.named} if found else set()
+
+    @cached_property
+    def whole(self) -> Comparison:
+        """Where no named type differs, what has the same name is the same with all that it leads to."""
+        return Comparison(self.original, self.patched) if self.changed else self.by_name
+
+
 _graphs: WeakKeyDictionary[View, TypeGraph] = WeakKeyDictionary()
-_comparisons: WeakKeyDictionary[View, WeakKeyDictionary[View, Comparison]] = WeakKeyDictionary()
+_units: WeakKeyDictionary[View, WeakKeyDictionary[View, UnitTypes]] = WeakKeyDictionary()
 
 
 def types_of(view: View) -> TypeGraph:
@@ -26,12 +69,12 @@ def types_of(view: View) -> TypeGraph:
     return found
 
 
-def comparison_of(original: View, patched: View) -> Comparison:
-    """What compares the types of two objects; kept, with what it has found. Raises FormatError."""
-    known = _comparisons.setdefault(original, WeakKeyDictionary())
+def unit_types(original: View, patched: View) -> UnitTypes:
+    """The types of two objects, compared once. Raises FormatError or ToolError."""
+    known = _units.setdefault(original, WeakKeyDictionary())
     found = known.get(patched)
     if found is None:
-        found = known[patched] = Comparison(types_of(original), types_of(patched))
+        found = known[patched] = UnitTypes(original, patched)
     return found
 
 
@@ -40,13 +83,24 @@ def variable_difference(orig: View, o: Atom, patched: View, p: Atom) -> str | No
     difference in a phrase, like "limit: moves from byte 0 to byte 8"; a phrase that begins with "unknown" where the
     type of one of them is not known."""
     try:
-        comparison = comparison_of(orig, patched)
-        left = comparison.o.variables.get((o.section, o.offset))
-        right = comparison.p.variables.get((p.section, p.offset))
+        types = unit_types(orig, patched)
+        left = types.original.variable(o.section, o.offset)
+        right = types.patched.variable(p.section, p.offset)
         if left is None or right is None or not left.type or not right.type:
             name = o.name if left is None or not left.type else p.name
             return f"unknown: debugging information does not say of what type {name} is"
-        found = comparison.difference(left.type, right.type)
-    except FormatError as error:
+        found = types.whole.difference(left.type, right.type)
+    except (FormatError, ToolError) as error:
         return f"unknown: {error}"
-    return str(found) if found is not None else None
+    if found is not None:
+        return str(found)
+    was, now = _alignment(orig, o, left), _alignment(patched, p, right)
+    if now > was:
+        return f"is aligned to {now} bytes now, {f'to {was}' if was else 'not'} before"
+    return None
+
+
+def _alignment(view: View, atom: Atom, variable: Variable) -> int:
+    """What a variable is aligned to, in bytes; where others share its section, what its declaration asks for."""
+    alone = len(view.in_section.get(atom.section, ())) == 1
+    return max(variable.align, view.section_of(atom).align if alone else 0)

@@ -242,6 +242,45 @@ class Dwarf:
                 yield child, child.sibling
             at = child.sibling if child.sibling else self._end_of(child, end, table, depth)
 
+    def entries(self, die: Die, end: int, table: dict[int, _Abbreviation]) -> Iterator[tuple[int, int, int]]:
+        """Each child of an entry, unread: its offset, its tag, and where its subtree ends."""
+        if not die.children:
+            return
+        at, data, unit = die.next, self.data, die.unit
+        while at < end:
+            code = data[at]
+            place = at + 1
+            if code >= 0x80:
+                code, place = self._leb(data, at)
+            if code == 0:
+                return
+            abbreviation = table.get(code)
+            if abbreviation is None:
+                raise self.fault(at, f"abbreviation {code} does not exist")
+            if not abbreviation.children and abbreviation.size >= 0:
+                behind = place + abbreviation.size
+            else:
+                behind = self._passed(at, place, abbreviation, unit, end, table)
+            if not at < behind <= end:
+                raise self.fault(at, "an entry reaches over the end of its unit")
+            yield at, abbreviation.tag, behind
+            at = behind
+
+    def _passed(
+        self, at: int, place: int, abbreviation: _Abbreviation, unit: int, end: int, table: dict[int, _Abbreviation]
+    ) -> int:
+        """Where the entry behind the subtree of one begins, whose attributes begin at `place`."""
+        for name, form, _ in abbreviation.attributes:
+            if name == AT_SIBLING and form == REF4 and abbreviation.children:
+                return unit + int.from_bytes(self.data[place : place + 4], "little")
+            size = _FIXED.get(form)
+            place = place + size if size is not None else self._skip(form, place)
+        if not abbreviation.children:
+            return place
+        die = self.die(at, unit, end, table)
+        assert die is not None
+        return self._end_of(die, end, table, 0)
+
     def _behind(self, at: int, unit: int, end: int, table: dict[int, _Abbreviation], tags: frozenset[int]) -> int:
         """Where the next sibling of an entry with another tag begins, where that can be told without reading the entry;
         else 0."""

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which named types of a unit may differ between two objects, by the BTF that gcc writes: quick, and never too few.
+
+BTF says less of types than DWARF and is several times shorter. Each named structure, union, enumeration and typedef is
+made into a text in which other types stand by their names; where the texts are the same on both sides, so are the
+types, as far as BTF knows them. The few that are not are looked at by DWARF (`typecompare`). Source of the format:
+Documentation/bpf/btf.rst.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from kgbuild.elf.object import Object
+from kgbuild.errors import ToolError
+
+_HEADER = struct.Struct("<HBBIIIII")
+_MAGIC = 0xEB9F
+INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF = 1, 2, 3, 4, 5, 6, 7, 8
+VOLATILE, CONST, RESTRICT, FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(9, 20)
+# 32-bit words behind a type's own three: always, and for each member
+_EXTRA = {INT: 1, ARRAY: 3, VAR: 1, DECL_TAG: 1}
+_PER_ITEM = {STRUCT: 3, UNION: 3, ENUM: 2, FUNC_PROTO: 2, DATASEC: 3, ENUM64: 3}
+_KINDS = {STRUCT: "struct", UNION: "union", ENUM: "enum", ENUM64: "enum", TYPEDEF: "typedef"}
+_WRAPPERS = {PTR: "*", CONST: "", VOLATILE: "", RESTRICT: "", TYPE_TAG: ""}
+_DEPTH = 64
+# BTF holds the low half only of wider values
+_NARROW = 4
+# no unit has as much text; types of unnamed structures that hold each other twice, thirty deep, would
+_MOST_TEXT = 1 << 26
+
+Key = tuple[str, str]  # kind and name
+
+
+class Btf:
+    """The types of a .BTF section. Raises ValueError, struct.error or IndexError for one that can't be read."""
+
+    def __init__(self, data: bytes) -> None:
+        magic, _, _, header, type_at, type_size, string_at, string_size = _HEADER.unpack_from(data)
+        if magic != _MAGIC:
+            raise ValueError("wrong magic number")
+        raw = data[header + type_at : header + type_at + type_size]
+        self.words = memoryview(raw[: len(raw) & ~3]).cast("I")
+        self.strings = data[header + string_at : header + string_at + string_size]
+        self.at = [-1]
+        words, at, end, starts = self.words, 0, len(self.words), self.at
+        while at < end:
+            starts.append(at)
+            info = words[at + 1]
+            kind = (info >> 24) & 31
+            if not INT <= kind <= ENUM64:
+                raise ValueError(f"type {len(starts) - 1} is of kind {kind}, which is not known")
+            at += 3
+            if kind in _PER_ITEM:
+                at += _PER_ITEM[kind] * (info & 0xFFFF)
+            else:
+                at += _EXTRA.get(kind, 0)
+        if at != end or len(raw) & 3:
+            raise ValueError("the last type is cut off")
+        self._names: dict[int, str] = {0: ""}
+        self._texts: list[str | None] = [None] * len(starts)
+        self._texts[0] = "void"
+        self._written = 0
+
+    def name(self, at: int) -> str:
+        found = self._names.get(at)
+        if found is None:
+            end = self.strings.index(b"\0", at)
+            found = self._names[at] = self.strings[at:end].decode("utf-8", "replace")
+        return found
+
+    def text(self, index: int, depth: int = 0) -> str:
+        """A type as others refer to it: by name where it has one."""
+        found = self._texts[index]
+        if found is None:
+            if depth > _DEPTH:
+                raise ValueError("types nest too deeply")
+            at = self.at[index]
+            kind = (self.words[at + 1] >> 24) & 31
+            if kind in _WRAPPERS:
+                found = self.text(self.words[at + 2], depth + 1) + _WRAPPERS[kind]
+            elif kind == ARRAY:
+                found = f"{self.text(self.words[at + 3], depth + 1)}[{self.words[at + 5]}]"
+            elif kind == FUNC_PROTO:
+                found = self._prototype(at, depth)
+            elif self.words[at] == 0 and kind in _KINDS:
+                found = f"{_KINDS[kind]}{{{self.body(index, depth)}}}"
+            else:
+                # tags and other names can't be taken for one another: a tag has its word before it
+                word = "" if kind in (TYPEDEF, INT, FLOAT) else "tag "
+                found = f"{word}{self.name(self.words[at])}"
+            self._written += len(found)
+            if self._written > _MOST_TEXT:
+                raise ValueError("types have too many members")
+            self._texts[index] = found
+        return found
+
+    def _prototype(self, at: int, depth: int) -> str:
+        words, count = self.words, self.words[at + 1] & 0xFFFF
+        inner = [self.text(words[at + 4 + 2 * i], depth + 1) for i in range(count)]
+        return f"{self.text(words[at + 2], depth + 1)}({','.join(inner)})"
+
+    def body(self, index: int, depth: int = 0) -> str:
+        """What a structure, union, enumeration or typedef is made of."""
+        at = self.at[index]
+        words, info = self.words, self.words[at + 1]
+        kind, count = (info >> 24) & 31, info & 0xFFFF
+        if kind == TYPEDEF:
+            return self.text(words[at + 2], depth + 1)
+        name, first = self.name, at + 3
+        out = [str(words[at + 2])]
+        if kind == ENUM:
+            out += [f"{name(words[i])} {words[i + 1]}" for i in range(first, first + 2 * count, 2)]
+        elif kind == ENUM64:
+            out += [f"{name(words[i])} {words[i + 1]} {words[i + 2]}" for i in range(first, first + 3 * count, 3)]
+        else:
+            texts = self._texts
+            for i in range(first, first + 3 * count, 3):
+                to = words[i + 1]
+                out.append(f"{name(words[i])} {words[i + 2]} {texts[to] or self.text(to, depth + 1)}")
+            # whether offsets hold the sizes of bit fields
+            out.append(str(info >> 31))
+        return ";".join(out)
+
+    def named(self) -> dict[Key, list[int]]:
+        """Numbers by kind and name of what has a body and a name."""
+        out: dict[Key, list[int]] = {}
+        words = self.words
+        for index, at in enumerate(self.at):
+            if index and words[at]:
+                kind = _KINDS.get((words[at + 1] >> 24) & 31)
+                if kind is not None:
+                    out.setdefault((kind, self.name(words[at])), []).append(index)
+        return out
+
+    def is_narrow(self, index: int) -> bool:
+        """Whether an enumeration has values of which BTF holds half."""
+        at = self.at[index]
+        return (self.words[at + 1] >> 24) & 31 == ENUM and self.words[at + 2] > _NARROW
+
+
+class Names(NamedTuple):
+    """The named types of two objects by (kind, name): those of both that may differ, and those of one side alone."""
+
+    suspects: frozenset[Key]
+    gone: frozenset[Key]
+    new: frozenset[Key]
+
+
+def compare_names(original: Object, patched: Object) -> Names | None:
+    """What the named types of two objects have in common; None where one of them has no BTF. Raises ToolError for BTF
+    that can't be read."""
+    found = []
+    for obj in (original, patched):
+        section = obj.section_named(".BTF")
+        if section is None:
+            return None
+        found.append(bytes(obj.contents(section.index)))
+    if found[0] == found[1]:
+        return Names(frozenset(), frozenset(), frozenset())
+    try:
+        left, right = (Btf(data) for data in found)
+        before, after = left.named(), right.named()
+        both = before.keys() & after.keys()
+        differ = frozenset(key for key in both if _may_differ(left, before[key], right, after[key]))
+    except (struct.error, IndexError, ValueError) as error:
+        raise ToolError(f"type information can't be read: {error}", place=".BTF") from error
+    return Names(differ, frozenset(before.keys() - both), frozenset(after.keys() - both))
+
+
+def _may_differ(left: Btf, ours: list[int], right: Btf, theirs: list[int]) -> bool:
+    if len(ours) != 1 or len(theirs) != 1 or left.is_narrow(ours[0]):
+        return True
+    return left.body(ours[0]) != right.body(theirs[0])
