@@ -299,8 +299,8 @@ _TABLE = [
         "K22-state",
         "A variable of the running kernel goes on with what it has: one that takes its place in changed code is shown "
         "to be the same by code that is equal otherwise, or declared to be.",
-        'keep the name, declare it with KGBUILD_SAME_STATE(NEW, "OLD") of kgbuild-macros.h, or fill the new variable in a '
-        "pre_patch or post_patch callback",
+        'keep the name, declare it with KGBUILD_SAME_STATE(NEW, "OLD") of kgbuild-macros.h, or fill the new variable '
+        "in a pre_patch or post_patch callback",
     ),
 ]
 

@@ -216,11 +216,10 @@ class _Search:
                     continue
                 found = align(self.left, o, self.right, p, meaning)
                 self._count(out, found, o)
-        for o, p in equal_strangers(
-            [(0, self.o, a) for a in self.o.functions if a.id not in self.c.to_patched],
-            [(0, self.p, a) for a in self.p.functions if a.id not in self.c.to_original],
-        ):
-            self._count(out, align(self.left, o[2], self.right, p[2], meaning), o[2])
+        gone = [(0, self.o, a) for a in self.o.functions if a.id not in self.c.to_patched]
+        new = [(0, self.p, a) for a in self.p.functions if a.id not in self.c.to_original]
+        for (_, _, was), (_, _, now) in equal_strangers(gone, new):
+            self._count(out, align(self.left, was, self.right, now, meaning), was)
         return out
 
     def _count(self, out: Evidence, found: Aligned, o: Atom) -> None:

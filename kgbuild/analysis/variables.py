@@ -41,7 +41,7 @@ def shape_of(view: View, atom: Atom) -> Shape:
         kept[atom.id] = UNKNOWN_SHAPE
         try:
             graph = types_of(view)
-            found = graph.variables.get((atom.section, atom.offset))
+            found = graph.variable(atom.section, atom.offset)
             if found is not None and found.type:
                 kept[atom.id] = _shape(graph, found.type, 0)
         except FormatError:
