@@ -17,6 +17,7 @@ from kgbuild.analysis.compare import Comparer, Reason, first_difference
 from kgbuild.analysis.correlate import INIT_SECTIONS, Correlation, correlate, is_anonymous
 from kgbuild.analysis.noise import Noise
 from kgbuild.analysis.registered import is_registration, new_registrations
+from kgbuild.analysis.state_declared import pair_declared
 from kgbuild.analysis.state_pairs import Renamed, find_renamed
 from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.elf.consts import SHT
@@ -54,6 +55,7 @@ class Changes:
     refusals: tuple[Refusal, ...]
     init_changed: tuple[str, ...]
     renamed: tuple[Renamed, ...] = ()
+    differing: tuple[tuple[Atom, Atom], ...] = ()
 
     @property
     def nothing(self) -> bool:
@@ -106,6 +108,7 @@ class _Differ:
         self.c = correlate(original, patched, self.oe, self.pe, lines)
         self._part_moved()
         self.renamed: list[Renamed] = []
+        self.declared = pair_declared(self.c)
         self._begin()
 
     def _begin(self) -> None:
@@ -147,7 +150,8 @@ class _Differ:
             self._noise(),
             tuple(self.refusals),
             tuple(self.init_changed),
-            tuple(self.renamed),
+            (*self.declared, *self.renamed),
+            tuple(self.differing),
         )
 
     def _find_renamed(self) -> None:

@@ -26,6 +26,7 @@ from kgbuild.analysis.parity import (
 )
 from kgbuild.analysis.pull import Outside, is_branch, users_in, users_outside
 from kgbuild.analysis.resolve import VMLINUX, World
+from kgbuild.analysis.state_verdicts import Judge
 from kgbuild.elf.consts import STB
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
@@ -50,6 +51,7 @@ class Redirects:
         pull_always: bool = False,
     ) -> None:
         self.c, self.world, self.allowed, self.graph, self.pull_always = c, world, allowed, graph, pull_always
+        self.judge = Judge(c.units)
         self.todo: list[tuple[int, Atom]] = []
         self.new_globals: dict[str, list[tuple[int, Atom]]] = {}
         # what was local before the patch and is global with it; who refers to such a thing from another unit
@@ -200,6 +202,8 @@ class Redirects:
                 if not places:
                     continue
                 if atom.kind != FUNCTION:
+                    if self.judge.of(number, atom).original is not None:
+                        continue
                     fact = f"the kernel has a variable {name} in another unit, with state of its own"
                     self._refuse("K1-data", unit, name, fact)
                 elif stale := self._callers_left(self._at_place(unit, name, places), "", unit.target):
