@@ -34,7 +34,7 @@ from kgbuild.analysis.state_pairs import (
     referring,
     source_name,
 )
-from kgbuild.analysis.stateless import is_stateless
+from kgbuild.analysis.stateless import is_plain_flag, is_stateless, may_be_once_flag
 from kgbuild.analysis.variables import ARRAY, NUMBER, POINTER, STRUCTURE, UNKNOWN, Shape, shape_of
 from kgbuild.analysis.vartypes import types_of, variable_difference
 from kgbuild.elf.consts import STB
@@ -79,8 +79,10 @@ class Judge:
         if declared is not None:
             return declared
         gone = [x for x in self.gone if self._together(x[0], number)]
-        if not gone or is_stateless(view, p):
-            return Verdict(NEW, "nothing that was writable went away" if not gone else "a fresh one serves as well")
+        if is_plain_flag(view, p) or (is_stateless(view, p) if gone else may_be_once_flag(view, p)):
+            return Verdict(NEW)
+        if not gone:
+            return Verdict(NEW, "nothing that was writable went away")
         place = (number, p.id)
         if place in self.matched:
             return self.matched[place]
