@@ -23,10 +23,10 @@ from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
 from kgbuild.analysis.patch import ParsedPatch
 from kgbuild.analysis.probes import INDIRECT_BRANCHES
 from kgbuild.analysis.resolve import VMLINUX
-from kgbuild.analysis.types import compare_layouts, read_layouts
+from kgbuild.analysis.types import check_types
 from kgbuild.analysis.unitflags import flags_of, read_producer
 from kgbuild.elf.read import read
-from kgbuild.errors import NoChange, ToolError, UserError
+from kgbuild.errors import NoChange, UserError
 from kgbuild.host.acquire import ensure_kernel
 from kgbuild.host.cache import Cache
 from kgbuild.host.compile import Compiled, compile_units
@@ -44,7 +44,7 @@ from kgbuild.report.build import (
     kernel_report,
     unit_report,
 )
-from kgbuild.special.view import View
+from kgbuild.special.view import Atom, View
 from kgbuild.state import ALWAYS, Build, Options
 
 MAX_ROUNDS = 20
@@ -253,7 +253,7 @@ def _compare(b: Build, options: Options) -> None:
             left += ignored
             refusals += changes.refusals
             if changes.changed or changes.new:
-                refusals += _check_types(c, options, b)
+                refusals += _check_types(unit, changes, options, b)
             changes = _with_refusals(changes, tuple(refusals))
             units.append(replace(unit, changes=changes, author=author, clones=parse_ipa_clones(c.patched_clones)))
             if not changes.nothing:
@@ -309,23 +309,15 @@ def _own_options(c: Compiled) -> list[str]:
     return [f"{file}:{line}: {text}: {what}" for file, line, text in c.optimized]
 
 
-def _check_types(c: Compiled, options: Options, b: Build) -> list[Refusal]:
-    original = read(c.original)
-    before, after = read_layouts(original), read_layouts(read(c.patched))
-    if original.section_named(".BTF") is None:
-        raise ToolError(
-            "the compiler writes no BTF, so that changed structures can't be seen",
-            place=c.unit.source,
-            remedy="use a compiler with -gbtf (gcc 12 or later)",
-        )
-    out = []
-    for change in compare_layouts(before, after):
-        name = change.type.split()[-1]
-        if name in options.allow_types or change.type in options.allow_types:
-            b.warnings.append(f"{c.unit.source}: {change.type}: {change.fact}; accepted by --allow-type")
-            continue
-        out.append(Refusal("K9-type-layout", f"{c.unit.source}: {change.type}", change.fact, symbol=name))
-    return out
+def _check_types(unit: UnitResult, changes: Changes, options: Options, b: Build) -> list[Refusal]:
+    def address(atom: Atom) -> int | None:
+        # where a module is loaded is not known
+        binding = unit.parity.bindings.get(atom.id) if unit.target == VMLINUX else None
+        return binding.address if binding is not None else None
+
+    refusals, warnings = check_types(changes, options.allow_types, address)
+    b.warnings += warnings
+    return refusals
 
 
 def _graph(b: Build, progress: Progress) -> CallGraph:

@@ -9,6 +9,7 @@ Documentation/bpf/btf.rst.
 
 from __future__ import annotations
 
+import bisect
 import struct
 from typing import NamedTuple
 
@@ -163,10 +164,76 @@ def compare_names(original: Object, patched: Object) -> Names | None:
         left, right = (Btf(data) for data in found)
         before, after = left.named(), right.named()
         both = before.keys() & after.keys()
-        differ = frozenset(key for key in both if _may_differ(left, before[key], right, after[key]))
+        alike = _Alike(left, right)
+        differ = frozenset(
+            key
+            for key in both
+            if not alike.same(before[key], after[key]) and _may_differ(left, before[key], right, after[key])
+        )
     except (struct.error, IndexError, ValueError) as error:
         raise ToolError(f"type information can't be read: {error}", place=".BTF") from error
     return Names(differ, frozenset(before.keys() - both), frozenset(after.keys() - both))
+
+
+class _Alike:
+    """Types that have the same bytes on both sides. gcc numbers types and places their names in the order in which it
+    comes to them, so that most of two sections is the same; there, texts need not be made."""
+
+    def __init__(self, left: Btf, right: Btf) -> None:
+        self.left = left
+        self.strings = _common(memoryview(left.strings), memoryview(right.strings))
+        words = _common(left.words, right.words)
+        # the type that reaches over the end of what is common is not counted
+        self.types = max(bisect.bisect_right(left.at, words) - 1, 0)
+        if any(self._leads_out(i) for i in range(1, self.types)):
+            self.types = 0
+
+    def _leads_out(self, index: int) -> bool:
+        """Whether a type without a name leads to one that is not common: what leads to it may mean another type."""
+        at, words = self.left.at[index], self.left.words
+        if words[at]:
+            return words[at] >= self.strings
+        info = words[at + 1]
+        kind, count = (info >> 24) & 31, info & 0xFFFF
+        if kind in _WRAPPERS:
+            return words[at + 2] >= self.types
+        if kind == ARRAY:
+            return words[at + 3] >= self.types
+        if kind == FUNC_PROTO:
+            types = words[at + 4 : at + 3 + 2 * count : 2]
+            return words[at + 2] >= self.types or (count > 0 and max(types) >= self.types)
+        return kind in (STRUCT, UNION) and not self._inside(at, count)
+
+    def _inside(self, at: int, count: int) -> bool:
+        """Whether the names and the types of all members are common."""
+        first, end, words = at + 3, at + 3 + 3 * count, self.left.words
+        return not count or (max(words[first:end:3]) < self.strings and max(words[first + 1 : end : 3]) < self.types)
+
+    def same(self, ours: list[int], theirs: list[int]) -> bool:
+        """Whether a type, by its numbers on the two sides, is the same by its bytes."""
+        if len(ours) != 1 or ours != theirs or ours[0] >= self.types or self.left.is_narrow(ours[0]):
+            return False
+        at, words = self.left.at[ours[0]], self.left.words
+        info = words[at + 1]
+        kind, count = (info >> 24) & 31, info & 0xFFFF
+        if kind == TYPEDEF:
+            return words[at + 2] < self.types
+        if kind in (STRUCT, UNION):
+            return self._inside(at, count)
+        step = _PER_ITEM[kind]
+        return not count or max(words[at + 3 : at + 3 + step * count : step]) < self.strings
+
+
+def _common(left: memoryview, right: memoryview) -> int:
+    """How many items two sequences have in common from the start."""
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if left[low:middle].tobytes() == right[low:middle].tobytes():
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _may_differ(left: Btf, ours: list[int], right: Btf, theirs: list[int]) -> bool:

@@ -111,8 +111,8 @@ _VOID = Type(VOID)
 
 
 class TypeGraph:
-    """The types of an object by number: the place in .debug_info, 0 for none. Reading raises FormatError where debugging
-    information can't be followed."""
+    """The types of an object by number: the place in .debug_info, 0 for none. Reading raises FormatError where
+    debugging information can't be followed."""
 
     def __init__(self, obj: Object) -> None:
         section = obj.section_named(".debug_info")
@@ -147,7 +147,8 @@ class TypeGraph:
                     self._aligned.append(at)
 
     def variable(self, section: int, offset: int) -> Variable | None:
-        """The variable that is at a place of a section, inside a function or not; None for one that is not described."""
+        """The variable that is at a place of a section, inside a function or not; None for one that is not
+        described."""
         if self.dwarf is None:
             return None
         place = (section, offset)
@@ -237,7 +238,7 @@ class TypeGraph:
             assert self.dwarf is not None
             die = self.entry(at)
             if _AT_DECLARATION in die.attributes and AT_NAME in die.attributes:
-                kind = _reference(self.dwarf, die)
+                kind = reference(self.dwarf, die)
                 out[self.dwarf.text(die, AT_NAME)] = Variable(kind, self._number(die, _AT_ALIGNMENT))
         return out
 
@@ -272,7 +273,7 @@ class TypeGraph:
         for _ in range(64):
             if die.tag not in _QUALIFIERS:
                 break
-            to = _reference(self.dwarf, die)
+            to = reference(self.dwarf, die)
             if to == NO_TYPE:
                 return _VOID
             die = self.entry(to)
@@ -284,10 +285,10 @@ class TypeGraph:
         assert dwarf is not None
         tag = die.tag
         if tag == _TAG_POINTER:
-            return Type(POINTER, size=self._number(die, AT_BYTE_SIZE) or 8, to=_reference(dwarf, die))
+            return Type(POINTER, size=self._number(die, AT_BYTE_SIZE) or 8, to=reference(dwarf, die))
         name = dwarf.text(die, AT_NAME)
         if tag == _TAG_TYPEDEF:
-            return Type(TYPEDEF, name, to=_reference(dwarf, die), align=self._number(die, _AT_ALIGNMENT))
+            return Type(TYPEDEF, name, to=reference(dwarf, die), align=self._number(die, _AT_ALIGNMENT))
         if tag in _COMPOSITES:
             kind = _COMPOSITES[tag]
             if _AT_DECLARATION in die.attributes:
@@ -304,9 +305,9 @@ class TypeGraph:
         if tag == _TAG_SUBROUTINE:
             tags = frozenset((_TAG_PARAMETER, _TAG_UNSPECIFIED))
             found = [child for child, _ in dwarf.children(die, end, table, tags)]
-            parameters = tuple(Member("", 0, 0, _reference(dwarf, c)) for c in found if c.tag == _TAG_PARAMETER)
+            parameters = tuple(Member("", 0, 0, reference(dwarf, c)) for c in found if c.tag == _TAG_PARAMETER)
             more = int(len(parameters) != len(found))
-            return Type(FUNCTION, to=_reference(dwarf, die), members=parameters, length=more)
+            return Type(FUNCTION, to=reference(dwarf, die), members=parameters, length=more)
         return Type(VOID if tag == _TAG_UNSPECIFIED_TYPE else UNKNOWN, name)
 
     def _array(self, die: Die, end: int, table: dict[int, Any]) -> Type:
@@ -323,7 +324,7 @@ class TypeGraph:
                 counts.append((bound + 1) & 0xFFFFFFFF if bound + 1 == 1 << 32 else (bound + 1) & (1 << 64) - 1)
             else:
                 counts.append(_UNKNOWN_COUNT)
-        element = _reference(self.dwarf, die)
+        element = reference(self.dwarf, die)
         align = self._number(die, _AT_ALIGNMENT)
         for depth, count in enumerate(reversed(counts[1:])):
             # no entry begins inside another's attributes
@@ -336,7 +337,7 @@ class TypeGraph:
         assert self.dwarf is not None
         out = []
         for child, _ in self.dwarf.children(die, end, table, frozenset((_TAG_MEMBER,))):
-            kind = _reference(self.dwarf, child)
+            kind = reference(self.dwarf, child)
             offset, bits = self._place(child, kind)
             name = self.dwarf.text(child, AT_NAME)
             out.append(Member(name, offset, bits, kind))
@@ -421,15 +422,15 @@ class _Variables(StaticLocals):
             if link is None:
                 break
             if _AT_TYPE in link.attributes:
-                kind = kind or _reference(self.dwarf, link)
+                kind = kind or reference(self.dwarf, link)
             if _AT_ALIGNMENT in link.attributes:
                 align = align or self.dwarf.constant(link, _AT_ALIGNMENT)
-            at = _reference(self.dwarf, link, AT_SPECIFICATION) or _reference(self.dwarf, link, AT_ABSTRACT_ORIGIN)
+            at = reference(self.dwarf, link, AT_SPECIFICATION) or reference(self.dwarf, link, AT_ABSTRACT_ORIGIN)
             link = self.dwarf.die(at, die.unit, end, table) if at else None
         self.variables[place] = Variable(kind, align)
 
 
-def _reference(dwarf: Dwarf, die: Die, attribute: int = _AT_TYPE) -> int:
+def reference(dwarf: Dwarf, die: Die, attribute: int = _AT_TYPE) -> int:
     """The place in .debug_info that an attribute leads to; 0 where there is none."""
     found = die.attributes.get(attribute)
     if found is None:

@@ -68,13 +68,16 @@ _MOST_LEAVES = 4096
 
 
 class Difference(NamedTuple):
-    """Where two types differ: the way from the variable or type ("next->owner", "" for itself), and what differs."""
+    """Where two types differ: the way from the variable or type ("next->owner", "" for itself), what differs, and the
+    numbers of the two types that do."""
 
     path: str
     fact: str
+    at: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.fact}" if self.path else self.fact
+        path = "what it points to" if self.path == "->" else self.path
+        return f"{path}: {self.fact}" if path else self.fact
 
 
 class _Step(NamedTuple):
@@ -153,9 +156,10 @@ class Comparison:
     def _tell(self, steps: list[_Step], at: int, fact: str) -> Difference:
         """The difference, kept for each type on the way to it."""
         words: list[str] = []
+        where = self.plain(0, steps[at].pair[0]).number, self.plain(1, steps[at].pair[1]).number
         while at >= 0:
             step = steps[at]
-            found = Difference(_path(words), fact)
+            found = Difference(_path(words), fact, where)
             self._different.setdefault(step.pair, found)
             words.insert(0, step.word)
             at = step.before
@@ -186,8 +190,8 @@ class Comparison:
         not equal, and why."""
         was, now = self.plain(0, o), self.plain(1, p)
         a, b = was.type, now.type
-        if now.align > was.align:
-            yield f"is aligned to {now.align} bytes now, {_aligned(was.align)} before", None
+        if now.align > was.align and now.align > (natural := self._natural(was)):
+            yield f"is aligned to {now.align} bytes now, to {natural} before", None
         if a.kind in _WHOLE and b.kind in _WHOLE:
             fact = self._integers(was, now, (o, p))
             if fact:
@@ -248,6 +252,16 @@ class Comparison:
     def _typedefs(self) -> tuple[frozenset[str], frozenset[str]]:
         return tuple(frozenset(n for k, n in graph.named if k == TYPEDEF) for graph in (self.o, self.p))  # type: ignore[return-value]
 
+    def _natural(self, plain: Plain, depth: int = 0) -> int:
+        """What a type of the original is aligned to, in bytes, as the ABI says where the source asks for nothing."""
+        kind = plain.type
+        if kind.kind in _COMPOSITE and depth < 32:
+            inner = [self._natural(self.plain(0, m.type), depth + 1) for m in kind.members]
+            return max(plain.align, 1, *inner)
+        if kind.kind == ARRAY:
+            return max(plain.align, self._natural(self.plain(0, kind.to), depth + 1))
+        return max(plain.align, kind.size, 1)
+
     def _pointers(self, a: Type, b: Type) -> Iterator[tuple[str, tuple[int, int] | None]]:
         was, now = self.plain(0, a.to), self.plain(1, b.to)
         if VOID in (was.type.kind, now.type.kind) and was.type.kind != now.type.kind:
@@ -277,17 +291,19 @@ class Comparison:
 
     def _members(self, was: Plain, now: Plain) -> Iterator[tuple[str, tuple[int, int] | None]]:
         a, b = was.type, now.type
+        called, calls = self.describe(0, was), self.describe(1, now)
+        names = f"{called} -> {calls}, " if called != calls else ""
         text = f"{a.size} -> {b.size} bytes" if a.size != b.size else ""
         before, after = self.flat(0, a), self.flat(1, b)
-        names = {m.name: m for m in before}
+        left = {m.name: m for m in before}
         pairs, new = [], []
         for m in after:
-            old = names.pop(m.name, None) if m.name else None
+            old = left.pop(m.name, None) if m.name else None
             if old is None:
                 new.append(m)
             else:
                 pairs.append((old, m))
-        gone = list(names.values())
+        gone = list(left.values())
         for m in new[:]:
             other = self._in_place(m, gone)
             if other is not None:
@@ -297,17 +313,20 @@ class Comparison:
         if (new or gone) and not text and self._same_leaves(was, now):
             new, gone = [], []
         if new:
-            yield _join(text, f"new member {new[0].name} at {_place(new[0])}"), None
+            yield names + _join(text, f"new member {new[0].name} at {_place(new[0])}"), None
         for old, m in pairs:
             if old.offset != m.offset:
-                yield _join(text, f"{m.name} moves from {_place(old)} to {_place(m)}"), None
+                yield names + _join(text, f"{m.name} moves from {_place(old)} to {_place(m)}"), None
         for old, m in pairs:
             if self._bits(0, old) != self._bits(1, m):
-                yield _join(text, f"{m.name} changes from {self._bits(0, old)} to {self._bits(1, m)} bits"), None
+                yield (
+                    names + _join(text, f"{m.name} changes from {self._bits(0, old)} to {self._bits(1, m)} bits"),
+                    None,
+                )
         if gone:
-            yield _join(text, f"member {gone[0].name} is gone"), None
+            yield names + _join(text, f"member {gone[0].name} is gone"), None
         if text:
-            yield text, None
+            yield names + text, None
         for old, m in pairs:
             yield f".{m.name or old.name}", (old.type, m.type)
 
@@ -361,6 +380,31 @@ class Comparison:
             elif m.name or not m.bits:
                 yield m._replace(offset=base + m.offset)
 
+    def pointed(self, side: int, number: int) -> int:
+        """The structure or union that a pointer leads to, through pointers and arrays too; 0 for anything else, and for
+        one that is no pointer."""
+        found, first = self.plain(side, number), number
+        for _ in range(8):
+            if found.type.kind not in (POINTER, ARRAY):
+                break
+            number = found.type.to
+            found = self.plain(side, number)
+        return number if found.type.kind in _COMPOSITE and number != first else 0
+
+    def key(self, side: int, number: int) -> tuple[str, str]:
+        """Kind and name by which a structure or union is known: its tag's, or its typedef's where it has none."""
+        found = self.plain(side, number)
+        if found.type.name or not found.names:
+            return found.type.kind, found.type.name
+        return TYPEDEF, found.names[-1]
+
+    def shared_names(self, o: int, p: int) -> list[str]:
+        """The names that the members of two structures share, where they are most of those of either."""
+        before = [m.name for m in self.flat(0, self.plain(0, o).type)]
+        after = {m.name for m in self.flat(1, self.plain(1, p).type)}
+        shared = [name for name in before if name in after]
+        return shared if 2 * len(shared) >= min(len(before), len(after)) else []
+
     # -- words --------------------------------------------------------------------------------------------------------
 
     def describe(self, side: int, plain: Plain) -> str:
@@ -390,10 +434,6 @@ class Comparison:
 
     def _two(self, o: int, p: int) -> str:
         return f"{self.describe_number(0, o)} -> {self.describe_number(1, p)}"
-
-
-def _aligned(align: int) -> str:
-    return f"to {align}" if align else "not"
 
 
 def _place(m: Member) -> str:

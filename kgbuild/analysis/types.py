@@ -1,234 +1,234 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Types in use keep their layout: the classic way to corrupt a kernel is a patch that grows a structure.
+"""Types in use keep their structure: the classic way to corrupt a kernel is a patch that grows a structure.
 
-Objects of that type already exist in the running kernel. gcc writes the types of a unit as BTF (-gbtf), which is read
-here for the original and the patched object; structures, unions and enumerations of one name are compared by size and
-by the offset and size of each member. Source of the format: Documentation/bpf/btf.rst.
+Objects of a type already exist in the running kernel, and variables hold what the original's code put there. So four
+things are compared (`typecompare`), whenever code of a unit changes:
+
+- each named structure, union, enumeration and typedef that both objects have;
+- the type of each variable that changed code refers to and that both sides have, inside functions too, and of what is
+  declared there and defined elsewhere;
+- a type that takes the place of another: its name is new, the other's is gone, and changed code has it in a variable of
+  the same name, or it has the members that the other had;
+- what a variable must be aligned to.
+
+What only code that did not change refers to is left alone: that code stays the kernel's own.
 """
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kgbuild.elf.object import Object
+from kgbuild.analysis.correlate import is_anonymous
+from kgbuild.analysis.diff import Changes, cold_parents, is_cold, is_init
+from kgbuild.analysis.localtypes import Local, locals_of
+from kgbuild.analysis.typecompare import Difference
+from kgbuild.analysis.vartypes import UnitTypes, alignment, unit_types
+from kgbuild.elf.read import FormatError
 from kgbuild.errors import ToolError
+from kgbuild.refusals import Refusal
+from kgbuild.special.view import DATA, UNDEFINED, Ambiguous, Atom, View
 
-_HEADER = struct.Struct("<HBBIIIII")
-_TYPE = struct.Struct("<III")
-INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF = 1, 2, 3, 4, 5, 6, 7, 8
-VOLATILE, CONST, RESTRICT, FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(9, 20)
-_EXTRA = {INT: 4, ARRAY: 12, VAR: 4, DECL_TAG: 4}
-# More than a unit has, those of unnamed members counted at each level; types that hold each other twice, thirty deep,
-# would have 2^30.
-_MAX_MEMBERS = 1 << 18
-_PER_ITEM = {STRUCT: 12, UNION: 12, ENUM: 8, FUNC_PROTO: 8, DATASEC: 12, ENUM64: 12}
+_CODE = "K9-type-layout"
+Key = tuple[str, str]
+_VARIABLE = (
+    "keep the variable's type and put what is new into a variable of its own or a shadow variable, or name the "
+    "variable with --allow-type if nothing is stored in it yet"
+)
+_RENAMED = (
+    "keep the structure as it was (another name for it is no change) and put new members into a shadow variable, or "
+    "name it with --allow-type if no such object exists yet"
+)
+_ALIGNED = "make a new variable with this alignment, or name it with --allow-type if no code relies on it"
+_SIGN = "bits that are stored already stay; a negative value reads as a large one, or the other way round"
 
 
 @dataclass(frozen=True)
-class Member:
-    """A member: name, offset and size in bits."""
+class TypeChange:
+    """A type or variable whose structure differs: which ("struct foo", "foo"), the name to allow it by, what differs,
+    and what to do (the registry's remedy where this is empty)."""
 
+    what: str
     name: str
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Layout of one named type: kind ("struct", "union", "enum"), size in bytes, members (or enumerators, whose
-    value stands as offset)."""
-
-    kind: str
-    name: str
-    size: int
-    members: tuple[Member, ...]
-
-
-@dataclass(frozen=True)
-class LayoutChange:
-    """A type whose layout differs: its name with its kind, and what differs in a sentence."""
-
-    type: str
     fact: str
+    remedy: str = ""
 
 
-def read_layouts(obj: Object) -> dict[tuple[str, str], list[Layout]]:
-    """Layouts by (kind, name) of every named structure, union and enumeration in an object's .BTF section.
+@dataclass(frozen=True)
+class TypeChanges:
+    """What differs, and what is only said: integers of another sign."""
 
-    Empty where there is no such section. Raises ToolError for one that can't be read.
-    """
-    section = obj.section_named(".BTF")
-    if section is None:
-        return {}
+    refused: tuple[TypeChange, ...] = ()
+    said: tuple[TypeChange, ...] = ()
+
+
+def compute_type_changes(changes: Changes, address: Callable[[Atom], int | None] = lambda atom: None) -> TypeChanges:
+    """The types and variables of a changed unit that are not what they were. `address` says where an atom of the
+    original is in the running kernel, None where that is not known. Raises ToolError where the objects do not describe
+    their types."""
     try:
-        return _Btf(bytes(obj.contents(section.index))).layouts()
-    except (struct.error, IndexError, ValueError) as error:
-        raise ToolError(f"type information can't be read: {error}", place=".BTF") from error
+        return _Rule(changes, address).run()
+    except FormatError as error:
+        raise ToolError(f"type information can't be read: {error}", place=changes.place) from error
 
 
-class _Btf:
-    def __init__(self, data: bytes) -> None:
-        magic, _, _, header, type_at, type_size, string_at, string_size = _HEADER.unpack_from(data)
-        if magic != 0xEB9F:
-            raise ValueError("wrong magic number")
-        self.data = data[header + type_at : header + type_at + type_size]
-        self.strings = data[header + string_at : header + string_at + string_size]
-        self.types: list[tuple[int, int, int, int, int]] = [(0, 0, 0, 0, 0)]
-        at = 0
-        while at < len(self.data):
-            name, info, size = _TYPE.unpack_from(self.data, at)
-            kind, count = (info >> 24) & 31, info & 0xFFFF
-            if not INT <= kind <= ENUM64:
-                raise ValueError(f"type {len(self.types)} is of kind {kind}, which is not known")
-            body = at + 12
-            self.types.append((name, kind | (info >> 31 << 8), count, size, body))
-            at = body + _EXTRA.get(kind, 0) + _PER_ITEM.get(kind, 0) * count
-        self.sizes: dict[int, int] = {}
-        self.read = 0
-
-    def name(self, at: int) -> str:
-        return self.strings[at : self.strings.index(b"\0", at)].decode()
-
-    def size(self, index: int, depth: int = 0) -> int:
-        """Size of a type in bits."""
-        if index in self.sizes:
-            return self.sizes[index]
-        _, kind, _, value, body = self.types[index]
-        kind &= 31
-        if depth > 64:
-            raise ValueError("types nest too deeply")
-        if kind in (INT, STRUCT, UNION, ENUM, FLOAT, ENUM64):
-            out = value * 8
-        elif kind in (PTR, FUNC_PROTO):
-            out = 64
-        elif kind == ARRAY:
-            element, _, count = struct.unpack_from("<III", self.data, body)
-            out = self.size(element, depth + 1) * count
-        elif kind in (TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG):
-            out = self.size(value, depth + 1) if value else 0
+def check_types(
+    changes: Changes, allowed: frozenset[str], address: Callable[[Atom], int | None] = lambda atom: None
+) -> tuple[list[Refusal], list[str]]:
+    """Refusals and warnings of `compute_type_changes`; `allowed` are the names of types and variables whose change a
+    user accepts. Raises ToolError."""
+    found = compute_type_changes(changes, address)
+    refusals = []
+    warnings = [f"{changes.place}: {c.what}: {c.fact}: {_SIGN}" for c in found.said]
+    for c in found.refused:
+        if c.name in allowed or c.what in allowed:
+            warnings.append(f"{changes.place}: {c.what}: {c.fact}; accepted by --allow-type")
         else:
-            out = 0
-        self.sizes[index] = out
-        return out
-
-    def members(self, index: int, base: int = 0, depth: int = 0) -> list[Member]:
-        """Members of a structure or union with those of its anonymous members in their place."""
-        _, kind, count, _, body = self.types[index]
-        bitfields = bool(kind >> 8)
-        out = []
-        for i in range(count):
-            name_at, kind_of, offset = struct.unpack_from("<III", self.data, body + 12 * i)
-            bits = offset >> 24 if bitfields else 0
-            start = base + (offset & 0xFFFFFF if bitfields else offset)
-            name = self.name(name_at)
-            inner = self._element(kind_of)
-            unnamed = (self.types[inner][1] & 31) in (STRUCT, UNION) and not self.types[inner][0]
-            if name or not unnamed:
-                out.append(Member(name, start, bits or self.size(kind_of)))
-            if unnamed:
-                if depth >= 32:
-                    raise ValueError("types nest too deeply")
-                prefix = f"{name}." if name else ""
-                out.extend(Member(prefix + m.name, m.offset, m.size) for m in self.members(inner, start, depth + 1))
-        self.read += len(out)
-        if self.read > _MAX_MEMBERS:
-            raise ValueError("types have too many members")
-        return out
-
-    def _element(self, index: int) -> int:
-        """The type of an array's elements, or the type itself."""
-        index = self._plain(index)
-        for _ in range(64):
-            if self.types[index][1] & 31 != ARRAY:
-                break
-            index = self._plain(struct.unpack_from("<III", self.data, self.types[index][4])[0])
-        return index
-
-    def _plain(self, index: int) -> int:
-        for _ in range(64):
-            _, kind, _, value, _ = self.types[index]
-            if (kind & 31) not in (VOLATILE, CONST, RESTRICT, TYPE_TAG):
-                break
-            index = value
-        return index
-
-    def _enumerator(self, kind: int, body: int, index: int) -> tuple[int, int]:
-        if kind == ENUM:
-            name, value = struct.unpack_from("<Ii", self.data, body + 8 * index)
-            return name, value
-        name, low, high = struct.unpack_from("<III", self.data, body + 12 * index)
-        return name, high << 32 | low
-
-    def _named(self) -> list[tuple[int, int]]:
-        """(type, offset of its name) of what has a layout and a name of its own or by a typedef."""
-        out = []
-        layouts = (STRUCT, UNION, ENUM, ENUM64)
-        for index, (name_at, kind, _, value, _) in enumerate(self.types):
-            plain = kind & 31
-            if plain in layouts and name_at:
-                out.append((index, name_at))
-            elif plain == TYPEDEF and not self.types[value][0] and self.types[value][1] & 31 in layouts:
-                out.append((value, name_at))
-        return out
-
-    def layouts(self) -> dict[tuple[str, str], list[Layout]]:
-        out: dict[tuple[str, str], list[Layout]] = {}
-        for index, name_at in self._named():
-            _, kind, count, size, body = self.types[index]
-            plain = kind & 31
-            if plain in (STRUCT, UNION):
-                layout = Layout(
-                    "struct" if plain == STRUCT else "union",
-                    self.name(name_at),
-                    size,
-                    tuple(self.members(index)),
-                )
-            else:
-                pairs = [self._enumerator(plain, body, i) for i in range(count)]
-                layout = Layout("enum", self.name(name_at), size, tuple(Member(self.name(n), v, 0) for n, v in pairs))
-            known = out.setdefault((layout.kind, layout.name), [])
-            if layout not in known:
-                known.append(layout)
-        return out
+            refusals.append(Refusal(_CODE, f"{changes.place}: {c.what}", c.fact, symbol=c.name, remedy=c.remedy))
+    return refusals, warnings
 
 
-def compare_layouts(
-    original: dict[tuple[str, str], list[Layout]], patched: dict[tuple[str, str], list[Layout]]
-) -> list[LayoutChange]:
-    """Types of both sides whose layout differs, by name. A member that is only renamed in its place is no change;
-    an enumeration that only gains values is none either."""
-    out = []
-    for key in sorted(original.keys() & patched.keys()):
-        for new in patched[key]:
-            if new in original[key]:
+class _Rule:
+    def __init__(self, changes: Changes, address: Callable[[Atom], int | None]) -> None:
+        self.c, self.address = changes, address
+        self.types: UnitTypes = unit_types(changes.original, changes.patched)
+        self.refused: list[TypeChange] = []
+        self.said: list[TypeChange] = []
+        self.told: set[tuple[int, int]] = set()  # pairs of structures that differ and were named
+
+    def run(self) -> TypeChanges:
+        if self.types.original.dwarf is None or self.types.patched.dwarf is None:
+            raise ToolError(
+                "an object does not describe its types, so that changed structures can't be seen",
+                place=self.c.place,
+                remedy="use a compiler with -g and -gbtf (gcc 12 or later)",
+            )
+        self._named()
+        self._variables()
+        self._replaced()
+        return TypeChanges(tuple(self.refused), tuple(self.said))
+
+    def _named(self) -> None:
+        for (kind, name), difference in self.types.changed.items():
+            self.refused.append(TypeChange(f"{kind} {name}", name, str(difference)))
+            self._tell(difference)
+        for key in sorted(self.types.suspects):
+            for o in self.types.original.named[key]:
+                for p in self.types.patched.named[key]:
+                    sign = self.types.by_name.signs.get((o, p))
+                    if sign is not None and key not in self.types.changed:
+                        self.said.append(TypeChange(" ".join(key), key[1], str(sign)))
+
+    def _tell(self, difference: Difference) -> None:
+        self.told.add(difference.at)
+
+    # -- variables ----------------------------------------------------------------------------------------------------
+
+    def changed_functions(self, view: View) -> list[Atom]:
+        """The functions of one side that change, are new or gone, with their cold halves."""
+        mine = view is self.c.original
+        found = {(c.original if mine else c.patched).id for c in self.c.changed}
+        found |= {a.id for a in (self.c.removed if mine else self.c.new)}
+        cold = [a for a in view.functions if is_cold(a) and any(q.id in found for q in cold_parents(a, view))]
+        return [*(view.atoms[i] for i in sorted(found)), *cold]
+
+    def _variables(self) -> None:
+        view, seen = self.c.patched, set()
+        for function in self.changed_functions(view):
+            try:
+                refs = view.refs(function)
+            except Ambiguous:  # refused where it is followed
                 continue
-            fact = _difference(original[key][0], new)
-            if fact:
-                out.append(LayoutChange(f"{new.kind} {new.name}", fact))
-                break
-    return out
+            for number in dict.fromkeys(r.atom for r in refs):
+                atom = view.atoms[number]
+                if number not in seen and atom.kind in (DATA, UNDEFINED):
+                    seen.add(number)
+                    self._variable(atom, function)
 
+    def _variable(self, p: Atom, user: Atom) -> None:
+        """Compare one variable that changed code refers to."""
+        if p.kind == UNDEFINED:
+            was, now = self.types.original.externs.get(p.name), self.types.patched.externs.get(p.name)
+            if was is not None and now is not None:
+                self._judge(p.name, user, self.types.by_name.difference(was.type, now.type), (was.type, now.type))
+            return
+        if is_anonymous(self.c.patched, p) or is_init(self.c.patched, p):
+            return
+        for number in self.c.correlation.to_original.get(p.id, ()):
+            o = self.c.original.atoms[number]
+            if o.size != p.size:
+                continue  # K1
+            left = self.types.original.variable(o.section, o.offset)
+            right = self.types.patched.variable(p.section, p.offset)
+            if left is None and right is None:
+                continue  # of assembly, or a macro's: without a type in C
+            if left is None or right is None:
+                side = "original" if left is None else "patched object"
+                fact = f"debugging information of the {side} does not say of what type it is"
+                self.refused.append(TypeChange(p.name, p.name, fact, _VARIABLE))
+                continue
+            self._judge(p.name, user, self.types.by_name.difference(left.type, right.type), (left.type, right.type))
+            self._aligned(o, p, alignment(self.c.original, o, left), alignment(self.c.patched, p, right))
 
-def _difference(old: Layout, new: Layout) -> str:
-    before = {m.name: m for m in old.members if m.name}
-    after = {m.name: m for m in new.members if m.name}
-    if old.kind == "enum":
-        moved = [n for n in before if n in after and before[n] != after[n]]
-        return f"{moved[0]} changes from {before[moved[0]].offset} to {after[moved[0]].offset}" if moved else ""
-    added = [m for n, m in after.items() if n not in before]
-    removed = [m for n, m in before.items() if n not in after]
-    text = f"{old.size} -> {new.size} bytes" if old.size != new.size else ""
-    places = {(m.offset, m.size) for m in removed}
-    extra = [m for m in added if (m.offset, m.size) not in places]
-    moved = [n for n in before if n in after and (before[n].offset, before[n].size) != (after[n].offset, after[n].size)]
-    if extra:
-        text += f"{', ' if text else ''}new member {extra[0].name} at byte {extra[0].offset // 8}"
-    elif moved:
-        n = moved[0]
-        text += f"{', ' if text else ''}{n} moves from byte {before[n].offset // 8} to {after[n].offset // 8}"
-        if before[n].offset == after[n].offset:
-            text = f"{old.name}.{n} changes from {before[n].size} to {after[n].size} bits"
-    elif removed and len(removed) > len(added):
-        text += f"{', ' if text else ''}member {removed[0].name} is gone"
-    return text
+    def _judge(self, name: str, user: Atom, difference: Difference | None, pair: tuple[int, int]) -> None:
+        if difference is not None:
+            if difference.at not in self.told:
+                fact = f"its type changes, and {user.name} uses it: {difference}"
+                self.refused.append(TypeChange(name, name, fact, _VARIABLE))
+                self._tell(difference)
+        elif pair in self.types.by_name.signs:
+            self.said.append(TypeChange(name, name, str(self.types.by_name.signs[pair])))
+
+    def _aligned(self, o: Atom, p: Atom, was: int, now: int) -> None:
+        """An alignment that the compiler assumed must be there where the kernel has the variable."""
+        if now <= was:
+            return
+        address = self.address(o)
+        if address is not None and address % now == 0:
+            return
+        before = f"to {was}" if was else "not"
+        there = f"; in the running kernel it is at {address:#x}" if address is not None else ""
+        fact = f"is to be aligned to {now} bytes, {before} before{there}"
+        self.refused.append(TypeChange(p.name, p.name, fact, _ALIGNED))
+
+    # -- types that take another's place ------------------------------------------------------------------------------
+
+    def _replaced(self) -> None:
+        gone, new = self.types.gone, self.types.new
+        if not gone or not new:
+            return
+        ours, theirs = self._locals(self.c.original), self._locals(self.c.patched)
+        for old, fresh, evidence in self._pairs(ours, theirs, gone, new):
+            difference = self.types.by_name.difference(old, fresh)
+            if difference is None or difference.at in self.told:
+                continue
+            before, after = self.types.by_name.describe_number(0, old), self.types.by_name.describe_number(1, fresh)
+            fact = f"takes the place of {before} ({evidence}): {difference}"
+            self.refused.append(TypeChange(after, after.split()[-1], fact, _RENAMED))
+            self._tell(difference)
+
+    def _locals(self, view: View) -> dict[Local, int]:
+        graph = self.types.original if view is self.c.original else self.types.patched
+        return locals_of(graph, self.changed_functions(view))
+
+    def _pairs(
+        self,
+        ours: dict[Local, int],
+        theirs: dict[Local, int],
+        gone: frozenset[Key],
+        new: frozenset[Key],
+    ) -> Iterator[tuple[int, int, str]]:
+        """(original's type, patched object's type, why) of types of which one takes the other's place."""
+        compare = self.types.by_name
+        left = {k: n for k, t in ours.items() if (n := compare.pointed(0, t)) and compare.key(0, n) in gone}
+        right = {k: n for k, t in theirs.items() if (n := compare.pointed(1, t)) and compare.key(1, n) in new}
+        met = set()
+        for key in left.keys() & right.keys():
+            function, _, name = key
+            met.add((left[key], right[key]))
+            yield left[key], right[key], f"{name} of {function}"
+        for old in dict.fromkeys(left.values()):
+            for fresh in dict.fromkeys(right.values()):
+                shared = compare.shared_names(old, fresh)
+                if (old, fresh) not in met and len(shared) >= 2:
+                    yield old, fresh, f"both have {', '.join(shared[:3])}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
-from kgbuild.analysis.btf import compare_names
+from kgbuild.analysis.btf import Key, compare_names
 from kgbuild.analysis.dwarftypes import TypeGraph, Variable, read_types
 from kgbuild.analysis.typecompare import Comparison, Difference
 from kgbuild.elf.read import FormatError
@@ -32,10 +32,10 @@ class UnitTypes:
         self.by_name = Comparison(self.original, self.patched, by_name=True)
 
     @cached_property
-    def changed(self) -> dict[tuple[str, str], Difference]:
+    def changed(self) -> dict[Key, Difference]:
         """The types of both sides that differ, by (kind, name): in their own members, not in what those lead to."""
         out = {}
-        for key in sorted(self._suspects()):
+        for key in sorted(self.suspects):
             for p in self.patched.named[key]:
                 found = [self.by_name.difference(o, p) for o in self.original.named[key]]
                 if None not in found and found[0] is not None:
@@ -43,13 +43,28 @@ class UnitTypes:
                     break
         return out
 
-    def _suspects(self) -> set[tuple[str, str]]:
-        was, now = self.original.aligned, self.patched.aligned
-        raised = {key for key, align in now.items() if align > was.get(key, 0)}
+    @cached_property
+    def suspects(self) -> set[Key]:
+        """The named types of both sides that may differ."""
         if self.names is None:
             return self.original.named.keys() & self.patched.named.keys()
-        found = self.names.suspects | raised
+        was, now = self.original.aligned, self.patched.aligned
+        found = self.names.suspects | {key for key, align in now.items() if align > was.get(key, 0)}
         return {key for key in found if key in self.original.named and key in self.patched.named} if found else set()
+
+    @property
+    def gone(self) -> frozenset[Key]:
+        """The named types of the original alone."""
+        if self.names is None:
+            return frozenset(self.original.named.keys() - self.patched.named.keys())
+        return self.names.gone
+
+    @property
+    def new(self) -> frozenset[Key]:
+        """The named types of the patched object alone."""
+        if self.names is None:
+            return frozenset(self.patched.named.keys() - self.original.named.keys())
+        return self.names.new
 
     @cached_property
     def whole(self) -> Comparison:
@@ -94,13 +109,13 @@ def variable_difference(orig: View, o: Atom, patched: View, p: Atom) -> str | No
         return f"unknown: {error}"
     if found is not None:
         return str(found)
-    was, now = _alignment(orig, o, left), _alignment(patched, p, right)
+    was, now = alignment(orig, o, left), alignment(patched, p, right)
     if now > was:
         return f"is aligned to {now} bytes now, {f'to {was}' if was else 'not'} before"
     return None
 
 
-def _alignment(view: View, atom: Atom, variable: Variable) -> int:
+def alignment(view: View, atom: Atom, variable: Variable) -> int:
     """What a variable is aligned to, in bytes; where others share its section, what its declaration asks for."""
     alone = len(view.in_section.get(atom.section, ())) == 1
     return max(variable.align, view.section_of(atom).align if alone else 0)

@@ -21,7 +21,7 @@ from types import FrameType
 
 from kgbuild.analysis.dwarf import read_static_locals
 from kgbuild.analysis.symtab import read_parent
-from kgbuild.analysis.types import compare_layouts, read_layouts
+from kgbuild.analysis.vartypes import unit_types
 from kgbuild.elf.object import Object
 from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
 from kgbuild.errors import KgbuildError
@@ -141,8 +141,7 @@ def _read_alone(obj: Object) -> None:
         with suppress(KgbuildError):
             read_static_locals(obj)
         with suppress(KgbuildError):
-            layouts = read_layouts(obj)
-            compare_layouts(layouts, layouts)
+            _ = unit_types(View(obj), View(obj)).changed
 
 
 class Hang(BaseException):

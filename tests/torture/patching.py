@@ -24,7 +24,7 @@ from kgbuild.analysis.exports import Export, parse_symvers
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.parity import ParityProof, compute_parity
 from kgbuild.analysis.proof import Key, make_record
-from kgbuild.analysis.types import compare_layouts, read_layouts
+from kgbuild.analysis.types import check_types
 from kgbuild.arch import arch_of
 from kgbuild.elf.consts import SHF, SHN, SHT, STB
 from kgbuild.elf.object import Object
@@ -164,8 +164,7 @@ def make_patch(
         patch.before[unit.name], patch.after[unit.name] = read(before), read(data)
         changes = compute_changes(view, View(patch.after[unit.name]), unit.name, lines=False)
         if changes.changed or changes.new:
-            for change in compare_layouts(read_layouts(patch.before[unit.name]), read_layouts(patch.after[unit.name])):
-                patch.refusals.append(Refusal("K9-type-layout", unit.name, change.fact))
+            patch.refusals += check_types(changes, frozenset())[0]
         units.append(UnitResult(unit.name, changes, parity))
     if all(u.changes.nothing for u in units):
         return patch

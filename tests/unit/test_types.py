@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Layouts of types, from the BTF that gcc writes: what counts as a change of layout."""
+"""Named types that both objects have: what counts as a change of structure."""
 
 from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.types import compare_layouts, read_layouts
-from kgbuild.elf.read import read
+from kgbuild.analysis.btf import Btf, compare_names
+from kgbuild.analysis.vartypes import unit_types
+from kgbuild.elf.read import FormatError, read
 from kgbuild.errors import ToolError
+from kgbuild.special.view import View
 from tests.toolchain import compile_text, pair_flags
 
 USE = "\nint size_of(%s *p) { return sizeof(*p) + (p != 0); }\n"
 BASE = "struct s { int a; long b; char c; };"
 
 
-def layouts(text: str, use: str = "struct s"):
-    return read_layouts(read(compile_text(text + USE % use, *pair_flags(("-gbtf",)))))
-
-
 def differences(old: str, new: str, use: str = "struct s") -> list[str]:
-    return [f"{c.type}: {c.fact}" for c in compare_layouts(layouts(old, use), layouts(new, use))]
+    """What differs, by BTF and DWARF; by DWARF alone it is the same."""
+    out = []
+    for debug in (("-g", "-gbtf"), ("-g",)):
+        sides = (View(read(compile_text(text + USE % use, *pair_flags(debug)))) for text in (old, new))
+        found = unit_types(*sides).changed
+        out.append([f"{kind} {name}: {difference}" for (kind, name), difference in found.items()])
+    assert out[0] == out[1]
+    return out[0]
 
 
 @pytest.mark.parametrize(
@@ -31,8 +36,11 @@ def differences(old: str, new: str, use: str = "struct s") -> list[str]:
         ("struct s { long b; int a; char c; };", None),
         ("struct s { int renamed; long b; char c; };", []),
         ("struct s { int a; long b; };", None),
-        ("struct s { int a; long b; short c; };", ["struct s: s.c changes from 8 to 16 bits"]),
-        ("struct s { int a; void *b; char c; };", []),
+        ("struct s { int a; long b; short c; };", ["struct s: c changes from 8 to 16 bits"]),
+        ("struct s { int a; void *b; char c; };", ["struct s: b: long int -> void *"]),
+        ("struct s { int a; long long b; char c; };", []),
+        ("struct s { int a; long b; _Bool c; };", ["struct s: c: char -> _Bool"]),
+        ("struct s { int a; long renamed; char c; } __attribute__((aligned(8)));", []),
         ("struct s { unsigned a; long b; char c; };", []),
         ("struct s { int a; int hole; long b; char c; };", ["struct s: new member hole at byte 4"]),
         ("struct s { int a; union { long b; void *other; }; char c; };", ["struct s: new member other at byte 8"]),
@@ -126,17 +134,44 @@ def test_flexible_array() -> None:
 
 
 def test_object_without_types() -> None:
-    assert read_layouts(read(compile_text("int f(void) { return 1; }", *pair_flags()))) == {}
+    obj = read(compile_text("int f(void) { return 1; }", *pair_flags()))
+    assert compare_names(obj, obj) is None
 
 
 def test_broken_type_information() -> None:
-    data = compile_text(BASE + USE % "struct s", *pair_flags(("-gbtf",)))
-    section = read(data).section_named(".BTF")
+    data = compile_text(BASE + USE % "struct s", *pair_flags(("-g", "-gbtf")))
+    whole = View(read(data))
+    for name in (".BTF", ".debug_info", ".debug_abbrev"):
+        section = whole.obj.section_named(name)
+        assert section is not None
+        for at in range(section.offset, section.offset + section.size, 7):
+            broken = bytearray(data)
+            broken[at] ^= 0xFF
+            try:
+                assert unit_types(whole, View(read(bytes(broken)))).changed is not None
+            except (ToolError, FormatError) as error:
+                assert "can't be read" in str(error)
+
+
+@pytest.mark.parametrize(
+    "more", ["", "struct first { int a; } first;", "int first(int a);\nint second(int a) { return first(a); }"]
+)
+def test_what_is_the_same_is_no_suspect(more: str) -> None:
+    """Types that come earlier on one side give all others new numbers."""
+    old, new = (BASE + text + USE % "struct s" for text in ("", ""))
+    sides = [read(compile_text(text, *pair_flags(("-gbtf",)))) for text in (old, more + new)]
+    for pair in (sides, sides[::-1]):
+        names = compare_names(*pair)
+        assert names is not None
+        assert names.suspects == frozenset()
+
+
+def test_texts_of_types() -> None:
+    text = "typedef struct { int a : 3; const struct s *next; int (*call)(long, void *); } t;\nstruct s { t t[4]; } v;"
+    section = (obj := read(compile_text(text, *pair_flags(("-gbtf",))))).section_named(".BTF")
     assert section is not None
-    for at in range(section.offset, section.offset + section.size, 3):
-        broken = bytearray(data)
-        broken[at] ^= 0xFF
-        try:
-            read_layouts(read(bytes(broken)))
-        except ToolError as error:
-            assert "can't be read" in str(error)
+    btf = Btf(bytes(obj.contents(section.index)))
+    named = btf.named()
+    assert btf.body(named["struct", "s"][0]) == "96;t 0 t[4];0"
+    inner = "24;a 50331648 int;next 64 tag s*;call 128 int(long int,void*)*;1"
+    assert btf.body(named["typedef", "t"][0]) == f"struct{{{inner}}}"
