@@ -21,6 +21,7 @@ from kgbuild.analysis.alignment import Aligned, Side, align
 from kgbuild.analysis.correlate import INIT_SECTIONS, Correlation, drop_settled, stem, variable
 from kgbuild.analysis.registered import is_registration
 from kgbuild.analysis.stateless import DEBUG_SECTIONS
+from kgbuild.analysis.variables import is_declared
 from kgbuild.analysis.vartypes import variable_difference
 from kgbuild.elf.consts import SHT
 from kgbuild.special.view import DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
@@ -175,6 +176,10 @@ class _Search:
         """The votes on all variables that are in question; None where there are none."""
         gone = {a.id for a in self.o.data if a.id not in self.c.to_patched and is_state(self.o, a)}
         new = {a.id for a in self.p.data if a.id not in self.c.to_original and is_state(self.p, a)}
+        if gone and new:
+            # what the source has on both sides keeps its name, though the compiler left it out of one object
+            gone = {i for i in gone if not is_declared(self.p, self.o.atoms[i])}
+            new = {i for i in new if not is_declared(self.o, self.p.atoms[i])}
         self.xs, self.ys = set(gone), set(new)
         seeds = False
         tables = [
@@ -188,6 +193,10 @@ class _Search:
             for m, n in align(self.left, a, self.right, b, meaning_of(self.c, self._asked)).refs:
                 x, y = self.o.atoms[m.atom], self.p.atoms[n.atom]
                 if x.kind != DATA or y.kind != DATA or self.c.paired(x.id, y.id):
+                    continue
+                if x.id not in self.c.to_patched and x.id not in gone:
+                    continue
+                if y.id not in self.c.to_original and y.id not in new:
                     continue
                 if is_state(self.o, x) and is_state(self.p, y):
                     seeds = True

@@ -13,11 +13,13 @@ from weakref import WeakKeyDictionary
 
 from kgbuild.analysis import dwarftypes
 from kgbuild.analysis.vartypes import types_of
+from kgbuild.elf.dwarf import TAG_VARIABLE
 from kgbuild.elf.read import FormatError
 from kgbuild.special.view import Atom, View
 
 NUMBER, POINTER, ARRAY, STRUCTURE, UNKNOWN = "number", "pointer", "array", "structure", "unknown"
 _NUMBERS = frozenset({dwarftypes.INTEGER, dwarftypes.BOOLEAN, dwarftypes.FLOAT, dwarftypes.ENUM})
+_AT_DECLARATION = 0x3C
 _DEPTH = 4  # levels of structures that are looked into
 
 
@@ -31,7 +33,33 @@ class Shape:
 
 
 UNKNOWN_SHAPE = Shape(UNKNOWN)
+_defined: WeakKeyDictionary[View, frozenset[str]] = WeakKeyDictionary()
 _known: WeakKeyDictionary[View, dict[int, Shape]] = WeakKeyDictionary()
+
+
+def is_declared(view: View, atom: Atom) -> bool:
+    """Whether the source of an object defines a variable of the file by an atom's name, though the object may not have
+    it: the compiler leaves out what is never read. Without debugging information, no."""
+    names = _defined.get(view)
+    if names is None:
+        names = _defined[view] = _names_at_top(view)
+    return not names.isdisjoint(atom.names)
+
+
+def _names_at_top(view: View) -> frozenset[str]:
+    out: set[str] = set()
+    try:
+        dwarf = types_of(view).dwarf
+        if dwarf is None:
+            return frozenset()
+        for header, first, end, table in dwarf.units():
+            top = dwarf.top(first, header, end, table)
+            for die, _ in dwarf.children(top, end, table, frozenset({TAG_VARIABLE})) if top is not None else ():
+                if _AT_DECLARATION not in die.attributes:
+                    out.add(dwarf.name(die, end, table))
+    except FormatError:
+        return frozenset()
+    return frozenset(out - {""})
 
 
 def shape_of(view: View, atom: Atom) -> Shape:
