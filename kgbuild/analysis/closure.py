@@ -111,7 +111,10 @@ class _Closer(Redirects):
                     self.new_globals.setdefault(atom.name, []).append((number, atom))
             for atom in unit.changes.patched.functions + unit.changes.patched.data:
                 originals = unit.changes.correlation.to_original.get(atom.id, ())
-                if atom.bind != STB.LOCAL and any(unit.changes.original.atoms[o].bind == STB.LOCAL for o in originals):
+                if atom.bind == STB.LOCAL or not originals:
+                    continue
+                was = [unit.changes.original.atoms[o] for o in originals]
+                if any(a.bind == STB.LOCAL or (a.kind == DATA and atom.name not in a.names) for a in was):
                     self.made_global.setdefault((unit.target, atom.name), (number, atom))
         self._take_authors()
         for number, name, fact in self.judge.wrong_declarations():

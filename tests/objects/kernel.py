@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from kgbuild.analysis.author import read_author
 from kgbuild.analysis.callgraph import CallGraph, Edge, Function, Name, Taker
 from kgbuild.analysis.closure import Closure, UnitResult, close
 from kgbuild.analysis.diff import compute_changes
@@ -232,12 +233,15 @@ class GivenGraph:
         return None
 
 
-def close_units(texts: Mapping[str, str], graph: GivenGraph) -> Closure:
+def close_units(texts: Mapping[str, str], graph: GivenGraph, flags: Sequence[str] = ()) -> Closure:
     """Several C texts with #ifdef PATCHED, each a unit of one kernel, closed together."""
     sources = {name: f'#include "kernel.h"\n{text}' for name, text in texts.items()}
     image = link_kernel(tuple(compile_text(t, *pair_flags(split=False), name=n) for n, t in sources.items()))
     units = []
     for name, text in sources.items():
-        before, after = (view(compile_text(text, *pair_flags(d), name=name)) for d in ((), ("-DPATCHED",)))
-        units.append(UnitResult(name, compute_changes(before, after, name), compute_parity(before, image)))
+        before, after = (
+            view(compile_text(text, *pair_flags((*flags, *d)), name=name)) for d in ((), ("-DPATCHED",))
+        )
+        changes, author = compute_changes(before, after, name), read_author(after, name)[0]
+        units.append(UnitResult(name, changes, compute_parity(before, image), author=author))
     return close(tuple(units), image, EXPORTS, graph=lambda: graph.at(image))
