@@ -12,6 +12,7 @@ from kgbuild.analysis.author import leave_out, read_author
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closure import UnitResult, close
 from kgbuild.analysis.config import check_config
+from kgbuild.analysis.correlate import stem
 from kgbuild.analysis.diff import Changes, compute_changes
 from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.image import KernelImage
@@ -275,6 +276,7 @@ def _renamed(units: Sequence[UnitResult]) -> str:
         f"{u.changes.original.atoms[o].name} is now called {u.changes.patched.atoms[p].name}"
         for u in units
         for o, p, _ in u.changes.renamed
+        if stem(u.changes.original.atoms[o].name) != stem(u.changes.patched.atoms[p].name)
     ]
     return f" ({', '.join(names)})" if names else ""
 

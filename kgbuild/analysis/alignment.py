@@ -37,16 +37,21 @@ NOTHING = Aligned(False, ())
 Meaning = Callable[[View, Ref], str]
 
 
-def align(left: Side, o: Atom, right: Side, p: Atom, meaning: Meaning) -> Aligned:
+def align(left: Side, o: Atom, right: Side, p: Atom, meaning: Meaning, whole: bool = False) -> Aligned:
     """What corresponds in two atoms. `meaning` names what a reference leads to, the same on both sides, or "" for what
-    may be anything."""
+    may be anything. `whole`: nothing where anything else differs."""
     try:
         mine, other = left.view.refs(o), right.view.refs(p)
         entries = left.entries.of(o.id), right.entries.of(p.id)
         if left.view.masked(o) == right.view.masked(p) and [r.offset for r in mine] == [r.offset for r in other]:
             refs = [*zip(mine, other, strict=True), *_of_entries(*entries, None)]
             return Aligned(True, tuple((a, b) for a, b in refs if a.delta == b.delta))
-        if o.kind != p.kind or not left.view.section_of(o).executable or not right.view.section_of(p).executable:
+        if (
+            whole
+            or o.kind != p.kind
+            or not left.view.section_of(o).executable
+            or not right.view.section_of(p).executable
+        ):
             return NOTHING
         return _by_instruction(left.view, o, mine, right.view, p, other, entries, meaning)
     except Ambiguous:

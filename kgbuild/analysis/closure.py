@@ -171,6 +171,8 @@ class _Closer(Redirects):
                 if (number, p) not in self.c.bound:
                     continue
                 was, now = unit.changes.original.atoms[o].name, unit.changes.patched.atoms[p].name
+                if "." in was and "." in now and stem(was) == stem(now):
+                    continue  # another number
                 verdict = DECLARED if how == MACRO else SAME
                 line = StateLine(now, unit.source, unit.target, verdict, was, unit.source, how)
                 self.c.state[number, p] = line

@@ -60,6 +60,8 @@ class Correlation:
     to_original: dict[int, tuple[int, ...]] = field(default_factory=dict)
     to_patched: dict[int, tuple[int, ...]] = field(default_factory=dict)
     undecided: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    # what is left unpaired because a fresh one serves as well: atoms of the original, and of the patched object
+    needless: tuple[set[int], set[int]] = field(default_factory=lambda: (set(), set()))
     # pairs that references speak for, and what is against them (state_pairs)
     against: dict[tuple[int, int], str] = field(default_factory=dict)
 
@@ -386,6 +388,8 @@ def _drop_stateless(result: Correlation) -> None:
     for key, group in list(result.undecided.items()):
         if key.startswith(DATA) and _needless(result, group):
             del result.undecided[key]
+            for left, ids in zip(result.needless, group, strict=True):
+                left.update(ids)
 
 
 def _part_changed_stateless(result: Correlation) -> None:

@@ -54,7 +54,7 @@ class Redirects:
         self.judge = Judge(c.units)
         self.todo: list[tuple[int, Atom]] = []
         self.new_globals: dict[str, list[tuple[int, Atom]]] = {}
-        # what was local before the patch, or had another name, and is global with it; who refers to such a thing from another unit
+        # what was local before the patch or had another name, and is global; who refers to it from another unit
         self.made_global: dict[tuple[str, str], tuple[int, Atom]] = {}
         self.promoted: list[tuple[int, Atom, int, Atom]] = []
         self.pulled_for: set[tuple[int, int]] = set()

@@ -176,6 +176,7 @@ class _Search:
         """The votes on all variables that are in question; None where there are none."""
         gone = {a.id for a in self.o.data if a.id not in self.c.to_patched and is_state(self.o, a)}
         new = {a.id for a in self.p.data if a.id not in self.c.to_original and is_state(self.p, a)}
+        gone, new = gone - self.c.needless[0], new - self.c.needless[1]
         if gone and new:
             # what the source has on both sides keeps its name, though the compiler left it out of one object
             gone = {i for i in gone if not is_declared(self.p, self.o.atoms[i])}
@@ -189,8 +190,10 @@ class _Search:
             for p in self.c.to_patched.get(a.id, ())
         ]
         self.differing += tables
+        meaning = meaning_of(self.c, self._asked)
         for a, b in self.differing:
-            for m, n in align(self.left, a, self.right, b, meaning_of(self.c, self._asked)).refs:
+            whole = not (refers_to(self.o, a, gone) and refers_to(self.p, b, new))
+            for m, n in align(self.left, a, self.right, b, meaning, whole).refs:
                 x, y = self.o.atoms[m.atom], self.p.atoms[n.atom]
                 if x.kind != DATA or y.kind != DATA or self.c.paired(x.id, y.id):
                     continue
@@ -251,6 +254,14 @@ def referring(view: View, side: Side, asked: Iterable[int]) -> list[Atom]:
         for i in view.in_section.get(s, ())
         if view.atoms[i].kind in (FUNCTION, DATA) and not view.section_name(view.atoms[i]).startswith(RECORDS)
     ]
+
+
+def refers_to(view: View, atom: Atom, wanted: set[int]) -> bool:
+    """Whether an atom itself refers to one of some atoms."""
+    try:
+        return bool(wanted) and any(r.atom in wanted for r in view.refs(atom))
+    except Ambiguous:
+        return False
 
 
 def _all_refs(view: View, side: Side, atom: Atom) -> list[Ref]:

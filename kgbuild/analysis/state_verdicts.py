@@ -79,7 +79,11 @@ class Judge:
         if declared is not None:
             return declared
         gone = [x for x in self.gone if self._together(x[0], number)]
-        if is_plain_flag(view, p) or (is_stateless(view, p) if gone else may_be_once_flag(view, p)):
+        if (
+            p.id in self.units[number].changes.correlation.needless[1]
+            or is_plain_flag(view, p)
+            or (is_stateless(view, p) if gone else may_be_once_flag(view, p))
+        ):
             return Verdict(NEW)
         if not gone:
             return Verdict(NEW, "nothing that was writable went away")
@@ -118,7 +122,7 @@ class Judge:
             c = unit.changes.correlation
             if c.original is c.patched:
                 continue
-            undecided = {o for ours, _ in c.undecided.values() for o in ours}
+            undecided = {o for ours, _ in c.undecided.values() for o in ours} | c.needless[0]
             for atom in c.original.data:
                 if atom.id in c.to_patched or atom.id in undecided or not is_state(c.original, atom):
                     continue
@@ -135,7 +139,7 @@ class Judge:
             if unit.changes.original is not unit.changes.patched
             for atom in unit.changes.patched.data
             if atom.id not in unit.changes.correlation.to_original and is_state(unit.changes.patched, atom)
-            if not is_declared(unit.changes.original, atom)
+            if atom.id not in unit.changes.correlation.needless[1] and not is_declared(unit.changes.original, atom)
         ]
 
     def _old(self, x: Place) -> tuple[View, Atom]:

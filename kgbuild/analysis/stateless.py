@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kgbuild.analysis.variables import UNKNOWN, shape_of
+from kgbuild.analysis.variables import shape_of
 from kgbuild.arch.base import Effect
 from kgbuild.elf.consts import STT
 from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, Ref, View
@@ -86,32 +86,42 @@ def may_be_once_flag(view: View, atom: Atom) -> bool:
 
 
 def _is_of_type(view: View, atom: Atom) -> bool:
-    """Whether a variable is a rate limit or a lock class: by its type, without debugging information by whom its
-    address is handed to, and that it is used for nothing else."""
-    shape = shape_of(view, atom)
-    if shape.kind != UNKNOWN:
-        return shape.name in TYPES
+    """Whether a variable is a rate limit or a lock class: by whom its address is handed to, and that it is used for
+    nothing else; or by its type."""
     users = list(_users(view, atom))
     try:
-        return bool(users) and all(u.kind == FUNCTION and _is_handed_over(view, u, atom) for u in users)
+        if users and all(u.kind == FUNCTION and _is_handed_over(view, u, atom) for u in users):
+            return True
     except Ambiguous:
         return False
+    return shape_of(view, atom).name in TYPES
 
 
 def _is_handed_over(view: View, function: Atom, atom: Atom) -> bool:
     """Whether every reference of a function to an atom loads its address as an argument for one of TAKERS."""
-    refs = {r.offset: r for r in view.refs(function)}
-    left = {r.offset for r in refs.values() if r.atom == atom.id}
-    loads = {load.field_offset for load in view.arch.argument_loads(view.content(function))}
-    waiting: set[int] = set()
-    for e in view.arch.effects(view.content(function)):
-        fields = [o for o in range(e.offset, e.offset + e.length) if o in refs]
-        waiting |= {o for o in fields if o in left and o in loads}
-        if e.calls:
-            if any(view.atoms[refs[o].atom].name in TAKERS for o in fields):
-                left -= waiting
-            waiting = set()
-    return not left
+    given = _given(view, function)
+    return all(given.get(r.offset, "") in TAKERS for r in view.refs(function) if r.atom == atom.id)
+
+
+def _given(view: View, function: Atom) -> dict[int, str]:
+    """By offset, the fields of a function that are arguments, each with what is called next."""
+    known: dict[int, dict[int, str]] = view.__dict__.setdefault("_given", {})
+    if function.id not in known:
+        out = known[function.id] = {}
+        refs = {r.offset: r for r in view.refs(function)}
+        loads = {load.field_offset for load in view.arch.argument_loads(view.content(function))} & refs.keys()
+        fields = sorted(refs)
+        at = 0
+        waiting: list[int] = []
+        for i in view.instructions(function):
+            first = at
+            while at < len(fields) and fields[at] < i.offset + i.length:
+                at += 1
+            waiting += [o for o in fields[first:at] if o in loads]
+            if i.is_call:
+                out.update(dict.fromkeys(waiting, view.atoms[refs[fields[first]].atom].name if at > first else ""))
+                waiting = []
+    return known[function.id]
 
 
 def _is_indexed_message(view: View, atom: Atom) -> bool:
