@@ -239,9 +239,7 @@ def close_units(texts: Mapping[str, str], graph: GivenGraph, flags: Sequence[str
     image = link_kernel(tuple(compile_text(t, *pair_flags(split=False), name=n) for n, t in sources.items()))
     units = []
     for name, text in sources.items():
-        before, after = (
-            view(compile_text(text, *pair_flags((*flags, *d)), name=name)) for d in ((), ("-DPATCHED",))
-        )
+        before, after = (view(compile_text(text, *pair_flags((*flags, *d)), name=name)) for d in ((), ("-DPATCHED",)))
         changes, author = compute_changes(before, after, name), read_author(after, name)[0]
         units.append(UnitResult(name, changes, compute_parity(before, image), author=author))
     return close(tuple(units), image, EXPORTS, graph=lambda: graph.at(image))
