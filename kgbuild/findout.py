@@ -12,9 +12,11 @@ from kgbuild.analysis.author import leave_out, read_author
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closure import UnitResult, close
 from kgbuild.analysis.config import check_config
+from kgbuild.analysis.correlate import stem
 from kgbuild.analysis.diff import Changes, compute_changes
 from kgbuild.analysis.exports import Export, parse_symvers
 from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.init_needs import find_needed
 from kgbuild.analysis.ipaclones import parse_ipa_clones
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.ontop import check_kernel
@@ -38,7 +40,7 @@ from kgbuild.host.older import read_older_modules
 from kgbuild.host.patches import apply_patches, read_patches
 from kgbuild.host.probes import probe_kernel
 from kgbuild.model import Progress, UnitCommand
-from kgbuild.refusals import Refusal, Refused
+from kgbuild.refusals import RULES, Refusal, Refused
 from kgbuild.report.build import (
     closure_report,
     kernel_report,
@@ -255,10 +257,6 @@ def _compare(b: Build, options: Options, cache: Cache) -> None:
             changes, ignored = leave_out(changes, author)
             left += ignored
             refusals += changes.refusals
-            if options.ignore_init:
-                dropped = [r for r in refusals if r.code == "K3-init"]
-                refusals = [r for r in refusals if r.code != "K3-init"]
-                b.warnings += [f"{r.place}: {r.fact}; ignored by --ignore-init" for r in dropped]
             if changes.changed or changes.new:
                 refusals += _check_types(unit, changes, options, b)
             refusals += exports.get(unit.source, [])
@@ -269,12 +267,43 @@ def _compare(b: Build, options: Options, cache: Cache) -> None:
             if not units[-1].clones.complete or units[-1].clones.unread:
                 fact = "gcc's .ipa-clones is cut off or of an unknown form; what it does not say is taken from names"
                 b.warnings.append(f"{unit.source}: {fact}")
-    b.units = tuple(units)
+    b.units = _judge_init(units, options, b)
     b.warnings += left
     b.report["warnings"] = list(b.warnings)
     if all(u.changes.nothing for u in b.units):
-        fact = "; ".join(left) or "no function changes; the compiled code is the same"
+        fact = "; ".join(left) or "no function changes; the compiled code is the same" + _renamed(b.units)
         raise NoChange(fact, remedy="nothing to patch")
+
+
+def _renamed(units: Sequence[UnitResult]) -> str:
+    """Which variables have other names in it, in a clause; "" where none has."""
+    names = [
+        f"{u.changes.original.atoms[o].name} is now called {u.changes.patched.atoms[p].name}"
+        for u in units
+        for o, p, _ in u.changes.renamed
+        if stem(u.changes.original.atoms[o].name) != stem(u.changes.patched.atoms[p].name)
+    ]
+    return f" ({', '.join(names)})" if names else ""
+
+
+def _judge_init(units: list[UnitResult], options: Options, b: Build) -> tuple[UnitResult, ...]:
+    """Leave out changes of init code where that was asked for, except those that set what the rest of the patch
+    uses."""
+    needed = find_needed([u.changes for u in units]) if any(u.changes.init_changed for u in units) else {}
+    out = []
+    for unit in units:
+        refusals = []
+        for r in unit.changes.refusals:
+            why = needed.get((unit.changes.place, r.symbol), "") if r.code == "K3-init" else ""
+            if why:
+                fact = f"{r.fact}; {why}, so that it can't be left out"
+                refusals.append(replace(r, fact=fact, remedy=RULES["K3-init"].remedy.partition(", or ")[2]))
+            elif r.code == "K3-init" and options.ignore_init:
+                b.warnings.append(f"{r.place}: {r.fact}; ignored by --ignore-init")
+            else:
+                refusals.append(r)
+        out.append(replace(unit, changes=_with_refusals(unit.changes, tuple(refusals))))
+    return tuple(out)
 
 
 def _with_refusals(changes: Changes, refusals: tuple[Refusal, ...]) -> Changes:

@@ -300,6 +300,13 @@ _TABLE = [
         "take the address of a function of your own that calls it",
     ),
     Rule(
+        "K22-state",
+        "A variable of the running kernel goes on with what it has: one that takes its place in changed code is shown "
+        "to be the same by code that is equal otherwise, or declared to be.",
+        'keep the name, declare it with KGBUILD_SAME_STATE(NEW, "OLD") of kgbuild-macros.h, or fill the new variable '
+        "in a pre_patch or post_patch callback",
+    ),
+    Rule(
         "K27-label",
         "Data that holds addresses inside a function leads into one body of it: only constant data that nothing else "
         "uses comes along with another body.",

@@ -6,6 +6,7 @@ They are records in sections of their own, which never go into a module:
   .kgbuild.FAMILY.ignore.function   the name of a function whose change is left out
   .kgbuild.FAMILY.ignore.section    the name of a section whose changes are left out
   .kgbuild.state                    two 64-bit numbers: a state's id and version
+  .kgbuild.same                     a new variable, and the name that it had (state_declared)
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from kgbuild.analysis.diff import Changes, is_init
+from kgbuild.analysis.state_declared import SECTION as SAME_STATE
+from kgbuild.analysis.state_declared import Declared, read_declared
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import FUNCTION, Ambiguous, Atom, View
 
@@ -34,6 +37,7 @@ class Author:
     ignored_functions: tuple[str, ...] = ()
     ignored_sections: tuple[str, ...] = ()
     states: tuple[tuple[int, int], ...] = ()
+    same: tuple[Declared, ...] = ()
 
 
 NOTHING = Author()
@@ -47,6 +51,8 @@ def read_author(view: View, source: str) -> tuple[Author, list[Refusal]]:
     states: list[tuple[int, int]] = []
     refusals: list[Refusal] = []
     for atom in _records(view):
+        if view.section_name(atom) == SAME_STATE:
+            continue
         words = view.section_name(atom).removeprefix(PREFIX).split(".")
         if words == ["state"]:
             content = view.content(atom)
@@ -72,12 +78,15 @@ def read_author(view: View, source: str) -> tuple[Author, list[Refusal]]:
             name = target[0].name if target else atom.name
             where = "in init memory" if target and target[0].kind == FUNCTION else "no function of this file"
             refusals.append(Refusal("P14-callback", f"{source}: {name}", f"the {words[2]} callback is {where}"))
+    declared, faults = read_declared(view)
+    refusals += [Refusal("K22-state", source, fact) for fact in faults]
     found = Author(
         frozenset(families),
         tuple(callbacks),
         tuple(dict.fromkeys(ignored["function"])),
         tuple(dict.fromkeys(ignored["section"])),
         tuple(states),
+        tuple(declared),
     )
     return found, refusals
 

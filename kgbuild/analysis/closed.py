@@ -67,6 +67,19 @@ class Callback:
     object: str
 
 
+class StateLine(NamedTuple):
+    """What a writable variable is that only the patched source has: `verdict` is same, declared, filled or new
+    (state_verdicts); `original` and `original_unit` name the kernel's that it goes on, "" for none."""
+
+    variable: str
+    unit: str
+    object: str
+    verdict: str
+    original: str
+    original_unit: str
+    why: str
+
+
 TRACEPOINT, PR_DEBUG = "tracepoint", "pr_debug"
 
 
@@ -114,6 +127,7 @@ class Closure:
     `dropped_keys` are the switches that have no effect because of that, or because the module has its own.
     `constants` says for a variable whose value the kernel writes into code when it boots what it is bound to.
     `thunks` are functions of the kernel, by symbol, pointers to which must lead to a thunk in the module.
+    `state` says of each variable that only the patched source has and that is used what it is.
     `states` are the system states the patch stands for, id -> version. `needs` are units that must be compiled first
     because functions of theirs come along, each with the reasons."""
 
@@ -132,6 +146,7 @@ class Closure:
     needs: dict[str, list[str]] = field(default_factory=dict)
     constants: dict[str, Bound] = field(default_factory=dict)
     thunks: dict[str, Bound] = field(default_factory=dict)
+    state: dict[tuple[int, int], StateLine] = field(default_factory=dict)
 
     @property
     def targets(self) -> list[str]:

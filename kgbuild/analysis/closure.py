@@ -21,9 +21,10 @@ from kgbuild.analysis.closed import (
     DroppedKey,
     Member,
     Redirect,
+    StateLine,
     UnitResult,
 )
-from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
+from kgbuild.analysis.correlate import is_anonymous, stem
 from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.endbr import note_thunks
 from kgbuild.analysis.label_checks import check_labels
@@ -37,6 +38,9 @@ from kgbuild.analysis.parity import EXACT, names_at
 from kgbuild.analysis.pull import is_branch, users_in
 from kgbuild.analysis.redirect import Redirects
 from kgbuild.analysis.resolve import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bound, NotBound, World
+from kgbuild.analysis.state_declared import MACRO
+from kgbuild.analysis.state_verdicts import DECLARED, REFUSED, SAME
+from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.elf.consts import STB
 from kgbuild.special.entries import BadEntry, Entries, Entry
 from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref, View
@@ -113,6 +117,8 @@ class _Closer(Redirects):
                 if atom.id in unit.changes.correlation.to_original:
                     self._note_global(self.made_global, number, unit, atom)
         self._take_authors()
+        for number, name, fact in self.judge.wrong_declarations():
+            self._refuse("K22-state", self.c.units[number], name, fact)
         for number, unit in enumerate(self.c.units):
             for change in unit.changes.changed:
                 self._add(number, change.patched, "changed", str(change.reason))
@@ -140,6 +146,7 @@ class _Closer(Redirects):
         if self.world.tracked:
             note_thunks(self.c, self.world)
         self._note_debug()
+        self._note_renamed()
         self._forget_dropped()
         self.c.warnings += shown_in_targets(self.c)
         self.c.warnings += map(str, sorted(self.c.dropped_keys))
@@ -159,6 +166,41 @@ class _Closer(Redirects):
             for ref in refs
         }
         self.c.bound = {key: bound for key, bound in self.c.bound.items() if key in used}
+
+    def _note_renamed(self) -> None:
+        """Say of the variables that go on under another name within a unit that they do."""
+        for number, unit in enumerate(self.c.units):
+            for o, p, how in unit.changes.renamed:
+                if (number, p) not in self.c.bound:
+                    continue
+                was, now = unit.changes.original.atoms[o].name, unit.changes.patched.atoms[p].name
+                if "." in was and "." in now and stem(was) == stem(now):
+                    continue  # another number
+                verdict = DECLARED if how == MACRO else SAME
+                line = StateLine(now, unit.source, unit.target, verdict, was, unit.source, how)
+                self.c.state[number, p] = line
+
+    def _goes_on(self, key: tuple[int, int], source: Atom, home: int, atom: Atom) -> bool:
+        """Bind what is referred to as a new variable, `atom` of unit `home`, to the kernel's that it goes on, or refuse
+        where that is in doubt. False where it is really new."""
+        unit, theirs = self.c.units[key[0]], self.c.units[home]
+        verdict = self.judge.of(home, atom)
+        if verdict.kind == REFUSED:
+            if not any(r.code == "K22-state" and r.fact == verdict.why for r in self.c.refusals):
+                self._refuse("K22-state", theirs, atom.name, verdict.why)
+            return True
+        was, where = "", ""
+        if verdict.original is not None:
+            number, o = verdict.original
+            origin = self.c.units[number]
+            was, where = origin.changes.original.atoms[o].name, origin.source
+            if not self._take(key, unit, source, self._proven_place(origin, (o,))):
+                fact = f"refers to {atom.name}, which is {was} of the running kernel, whose place there is not proven"
+                self._refuse("K5-symbol", unit, source.name, fact)
+        if verdict.why:
+            line = StateLine(atom.name, theirs.source, theirs.target, verdict.kind, was, where, verdict.why)
+            self.c.state[home, atom.id] = line
+        return verdict.original is not None
 
     def _take_authors(self) -> None:
         """The callbacks and states that macros in the patched text ask for."""
@@ -363,6 +405,8 @@ class _Closer(Redirects):
         weak = target.bind == STB.WEAK
         provider = find_provider(self.world, unit.target, name, weak, self._has)
         if (made := self.new_globals.get((provider, name))) and self._may_use(unit.target, provider):
+            if made[1].kind == DATA and self._goes_on(key, source, *made):
+                return
             self._bind_new(number, source, target, *made)
         elif (provider, name) in self.made_global and provider in (unit.target, VMLINUX):
             self._bind_made_global(number, unit, source, target, ref, *self.made_global[provider, name])
@@ -513,8 +557,12 @@ class _Closer(Redirects):
 
     def _proven_data(self, unit: UnitResult, target: Atom) -> Bound | NotBound | None:
         """The same for data; a name that only one variable of the object has is proof too."""
+        return self._proven_place(unit, unit.changes.correlation.to_original.get(target.id, ()))
+
+    def _proven_place(self, unit: UnitResult, originals: tuple[int, ...]) -> Bound | NotBound | None:
+        """Where the kernel has a variable of an original object, given as atoms that stand for it."""
         image = self._image(unit)
-        for o in unit.changes.correlation.to_original.get(target.id, ()):
+        for o in originals:
             binding = unit.parity.bindings.get(o)
             for name in unit.changes.original.atoms[o].names:
                 if binding is not None:
@@ -581,6 +629,8 @@ class _Closer(Redirects):
                 self._refuse(
                     "K2-special", unit, source.name, f"uses {target.name}, to be filled by resolve_btfids", section
                 )
+                return
+            if self._goes_on(key, source, number, target):
                 return
             self._add(number, target, "data", f"new variable used by {source.name}")
             return

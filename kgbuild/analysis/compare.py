@@ -12,17 +12,16 @@ from typing import NamedTuple
 
 from kgbuild.analysis import noise
 from kgbuild.analysis.correlate import (
-    DEBUG_SECTIONS,
     INIT_SECTIONS,
     Correlation,
     is_anonymous,
-    is_stateless,
     same_stateless,
     stem,
 )
 from kgbuild.analysis.digest import same_at_first_sight
 from kgbuild.analysis.loose import may_mean, same_surroundings
 from kgbuild.analysis.noise import Noise
+from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.special.entries import Entries, Entry
 from kgbuild.special.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
 
@@ -57,7 +56,7 @@ class Comparer:
         self.o, self.p = correlation.original, correlation.patched
         self.oe, self.pe = left, right
         self.noise: set[Noise] = set()
-        same, found = same_at_first_sight(self.o, self.p)
+        same, found = same_at_first_sight(self.o, self.p, correlation.other_names())
         self.noise |= found
         self._memo: dict[tuple[int, int], Reason | None] = dict.fromkeys(s for s in same if s[1] not in self.c.doubtful)
         self._active: set[tuple[int, int]] = set()

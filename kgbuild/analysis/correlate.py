@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from kgbuild.analysis.dwarf import Declaration, read_static_locals
 from kgbuild.analysis.noise import differ_in_lines_only
+from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.elf.consts import STT
 from kgbuild.special.entries import Entries, Entry
 from kgbuild.special.view import DATA, FUNCTION, Ambiguous, Atom, Ref, View
@@ -25,27 +26,10 @@ NONE = Entries()
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 _UNIQUE = re.compile(r"(^|\.)(__UNIQUE_ID_[A-Za-z_]*?)\d+")
 
-# Compiler- and macro-made variables that hold nothing a caller could miss: a fresh copy of them behaves the same
-# (a message is printed once more, a lock class or a debug switch is registered anew). Not DO_ONCE's ___done: doing it
-# once more would draw the secret of a live hash table anew.
-STATELESS = (
-    "__warned",
-    "__already_done",
-    "__print_once",
-    "__key",
-    "_rs",
-    "__UNIQUE_ID_ddebug",
-    "descriptor",
-    "__pi_entry",
-    "_entry",
-    "_entry_ptr",
-)
 # Anonymous read-only data that happens to have a name: by content.
 ANONYMOUS = ("CSWTCH", "__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "__msg", "C")
-DEBUG_SWITCH = ("__UNIQUE_ID_ddebug", "descriptor")
 # What is freed after boot, or runs only when its module goes.
 INIT_SECTIONS = (".init", ".exit", ".meminit", ".cpuinit", ".devinit", ".ref.text.init")
-DEBUG_SECTIONS = ("__dyndbg", "__verbose")  # __verbose until 5.8
 
 
 @lru_cache(1 << 16)
@@ -65,14 +49,6 @@ def is_anonymous(view: View, atom: Atom) -> bool:
     return atom.kind == DATA and view.is_const(atom) and any(variable(n) in ANONYMOUS for n in atom.names)
 
 
-def is_stateless(view: View, atom: Atom) -> bool:
-    """True for a variable of which a fresh copy serves as well."""
-    name = variable(atom.name) or stem(atom.name)
-    if atom.kind != DATA or name not in STATELESS or name == atom.name:
-        return False
-    return name not in DEBUG_SWITCH or view.section_name(atom) in DEBUG_SECTIONS
-
-
 @dataclass
 class Correlation:
     """Pairs of atoms. `to_original[p]` are the original's atoms that patched atom p stands for (several where bodies
@@ -88,6 +64,10 @@ class Correlation:
     undecided: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
     tables: set[int] = field(default_factory=set)
     doubtful: set[int] = field(default_factory=set)
+    # what is left unpaired because a fresh one serves as well: atoms of the original, and of the patched object
+    needless: tuple[set[int], set[int]] = field(default_factory=lambda: (set(), set()))
+    # pairs that references speak for, and what is against them (state_pairs)
+    against: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def pair(self, o: int, p: int) -> None:
         if o not in self.to_original.get(p, ()):
@@ -105,6 +85,16 @@ class Correlation:
 
     def paired(self, o: int, p: int) -> bool:
         return o in self.to_original.get(p, ())
+
+    def other_names(self) -> frozenset[str]:
+        """Names of data that both objects have, each for another thing."""
+        return frozenset(
+            name
+            for atom in self.original.data
+            for name in atom.names
+            for p in self.patched.by_name.get(name, ())
+            if p.kind == DATA and not self.paired(atom.id, p.id)
+        )
 
     def pairs(self, kind: str) -> list[tuple[Atom, Atom]]:
         """Every pair of that kind, in the patched object's order."""
@@ -172,7 +162,7 @@ def _pair_by_file(result: Correlation, group: str, ours: list[int], theirs: list
         if len(left[file]) == 1 == len(right[file]):
             result.pair(left[file][0], right[file][0])
     result.undecided[group] = (tuple(ours), tuple(theirs))
-    _drop_settled(result)
+    drop_settled(result)
 
 
 def _by_file(view: View, atoms: list[int]) -> dict[str, list[int]]:
@@ -202,11 +192,12 @@ def _settle(result: Correlation, votes: dict[tuple[int, int], int]) -> bool:
         if len(by_o[o]) == 1 and len(by_p[p]) == 1 and o not in result.to_patched and p not in result.to_original:
             result.pair(o, p)
             progress = True
-    _drop_settled(result)
+    drop_settled(result)
     return progress
 
 
-def _drop_settled(result: Correlation) -> None:
+def drop_settled(result: Correlation) -> None:
+    """Take what has been paired from what is undecided."""
     for key, (ours, theirs) in list(result.undecided.items()):
         left_o = tuple(o for o in ours if o not in result.to_patched)
         left_p = tuple(p for p in theirs if p not in result.to_original)
@@ -218,7 +209,7 @@ def _drop_settled(result: Correlation) -> None:
 
 def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) -> bool:
     group_of: dict[tuple[int, int], str] = {}
-    matters = {k: v for k, v in result.undecided.items() if not _needless(result, v)}
+    matters = {k: v for k, v in result.undecided.items() if not _all_constant(result, v)}
     if not matters:
         return False
     for key, (ours, theirs) in matters.items():
@@ -337,7 +328,7 @@ def _pair_by_declaration(result: Correlation) -> None:
             and _owners(result.original, ours[0]) & _owners(result.patched, theirs[0])
         ):
             result.pair(ours[0], theirs[0])
-    _drop_settled(result)
+    drop_settled(result)
     for group, (ours, theirs) in list(result.undecided.items()):
         # declarations known on both sides, and none the same: these are other variables, not undecided ones
         places_o, places_p = _known(result.original, ours, left), _known(result.patched, theirs, right)
@@ -382,10 +373,20 @@ def _owners(view: View, target: int) -> set[str]:
     return out
 
 
+def _all_constant(result: Correlation, group: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
+    """True for a group of constants, which go by their content."""
+    return is_anonymous(result.original, result.original.atoms[group[0][0]])
+
+
 def _needless(result: Correlation, group: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
     """True for a group whose pairing is no matter of correctness."""
-    atom = result.original.atoms[group[0][0]]
-    return is_stateless(result.original, atom) or is_anonymous(result.original, atom)
+    if _all_constant(result, group):
+        return True
+    return all(
+        is_stateless(view, view.atoms[i])
+        for view, side in zip((result.original, result.patched), group, strict=True)
+        for i in side
+    )
 
 
 def _drop_stateless(result: Correlation) -> None:
@@ -393,13 +394,15 @@ def _drop_stateless(result: Correlation) -> None:
     for key, group in list(result.undecided.items()):
         if key.startswith(DATA) and _needless(result, group):
             del result.undecided[key]
+            for left, ids in zip(result.needless, group, strict=True):
+                left.update(ids)
 
 
 def _part_changed_stateless(result: Correlation) -> None:
     """A once-flag, rate limit or debug switch that begins with other values is another one. The line in a debug
     switch says nothing."""
     for o, p in result.pairs(DATA):
-        if is_stateless(result.patched, p) and not same_stateless(result, o, p):
+        if p.is_local and not same_stateless(result, o, p) and is_stateless(result.patched, p):
             result.part(o.id, p.id)
 
 

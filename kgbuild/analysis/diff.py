@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kgbuild.analysis import noise
+from kgbuild.analysis.alignment import Side
 from kgbuild.analysis.compare import Comparer, Reason, first_difference
-from kgbuild.analysis.correlate import DEBUG_SECTIONS, INIT_SECTIONS, Correlation, correlate, is_anonymous, is_stateless
+from kgbuild.analysis.correlate import INIT_SECTIONS, Correlation, correlate, is_anonymous
 from kgbuild.analysis.labels import part_changed
 from kgbuild.analysis.noise import Noise
 from kgbuild.analysis.registered import is_registration, new_registrations
+from kgbuild.analysis.state_declared import pair_declared
+from kgbuild.analysis.state_pairs import Renamed, find_renamed
+from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.elf.consts import SHT
 from kgbuild.refusals import Refusal
 from kgbuild.special.entries import Entries, read_entries
@@ -51,6 +55,8 @@ class Changes:
     noise: tuple[Noise, ...]
     refusals: tuple[Refusal, ...]
     init_changed: tuple[str, ...]
+    renamed: tuple[Renamed, ...] = ()
+    differing: tuple[tuple[Atom, Atom], ...] = ()
 
     @property
     def nothing(self) -> bool:
@@ -103,10 +109,17 @@ class _Differ:
         self.c = correlate(original, patched, self.oe, self.pe, lines)
         self._part_moved()
         part_changed(self.c)
+        self.renamed: list[Renamed] = []
+        self.declared = pair_declared(self.c)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start comparing, with the pairs of `c` as they are."""
         self.comparer = Comparer(self.c, self.oe, self.pe)
         self.changed: dict[tuple[int, int], Changed] = {}
         self.init_changed: list[str] = []
         self.refusals: list[Refusal] = [*self.pe.refusals]
+        self.differing: list[tuple[Atom, Atom]] = []
 
     def _part_moved(self) -> None:
         """A static that gets its first write lay in read-only memory: writing the kernel's would fault. It is another
@@ -119,6 +132,7 @@ class _Differ:
 
     def run(self) -> Changes:
         self._compare_pairs()
+        self._find_renamed()
         new = self._sort_out_new()
         removed = self._sort_out_removed()
         self._check_data()
@@ -138,7 +152,27 @@ class _Differ:
             self._noise(),
             tuple(self.refusals),
             tuple(self.init_changed),
+            (*self.declared, *self.renamed),
+            tuple(self.differing),
         )
+
+    def _find_renamed(self) -> None:
+        """Variables that go on under another name: with them paired, what only refers to them is the same."""
+        sides = Side(self.o, self.oe), Side(self.p, self.pe)
+        found, doubts = find_renamed(self.c, *sides, self.differing, self._same_content)
+        if found:
+            self.renamed = found
+            self._begin()
+            self._compare_pairs()
+        for doubt in doubts:
+            atom = self.p.atoms[doubt.patched]
+            self._refuse("K22-state", atom.name, doubt.fact, atom)
+
+    def _same_content(self, o: Atom, p: Atom) -> bool:
+        try:
+            return self.comparer.same_content(o, p)
+        except Ambiguous:
+            return False
 
     def _noise(self) -> tuple[Noise, ...]:
         """What was set aside, by function; a `.cold` half is part of its function."""
@@ -154,6 +188,7 @@ class _Differ:
             reason = self.comparer.compare(o, p)
             if reason is None:
                 continue
+            self.differing.append((o, p))
             if is_prefix(p) and is_prefix(o):
                 for parent in self.o.by_name.get(p.name[len(PREFIXES[0]) :], []):
                     self._changed_by_cold(parent, Reason("prefix", reason.offset, f"{p.name}: {reason}"))
@@ -218,7 +253,7 @@ class _Differ:
 
     def _check_data(self) -> None:
         for o, p in self.c.pairs(DATA):
-            if is_anonymous(self.p, p) or is_stateless(self.p, p):
+            if is_anonymous(self.p, p):
                 continue
             if is_registration(self.p.section_name(p)):
                 self._check_registered(o, p)
@@ -232,6 +267,8 @@ class _Differ:
                 continue
             was, now = self.o.section_of(o), self.p.section_of(p)
             if not same:
+                if is_stateless(self.p, p):
+                    continue
                 if o.size != p.size:
                     fact = f"changed data {p.name} ({o.size} -> {p.size} bytes)"
                 elif is_init(self.p, p):
@@ -246,6 +283,8 @@ class _Differ:
                 or (was.name != now.name and (".data.." in was.name or ".data.." in now.name))
             ):
                 # .data..percpu, .data..ro_after_init and their like are other memory
+                if is_stateless(self.p, p):
+                    continue
                 self._refuse("K1-data", p.name, f"{p.name} moves from {_group(was.name)} to {_group(now.name)}", p)
 
     def _check_registered(self, o: Atom, p: Atom) -> None:

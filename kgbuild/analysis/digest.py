@@ -18,8 +18,9 @@ from collections import Counter
 from typing import NamedTuple
 
 from kgbuild.analysis import noise
-from kgbuild.analysis.correlate import is_anonymous, is_stateless, stem
+from kgbuild.analysis.correlate import is_anonymous, stem
 from kgbuild.analysis.noise import Noise
+from kgbuild.analysis.stateless import is_plain_flag, may_be_once_flag
 from kgbuild.arch.base import SpecialSection
 from kgbuild.elf.consts import SHT, STT
 from kgbuild.elf.object import RelocRow, Section
@@ -46,11 +47,13 @@ class _Entry(NamedTuple):
     rows: list[RelocRow]
 
 
-def same_at_first_sight(o: View, p: View) -> tuple[set[tuple[int, int]], set[Noise]]:
+def same_at_first_sight(
+    o: View, p: View, others: frozenset[str] = frozenset()
+) -> tuple[set[tuple[int, int]], set[Noise]]:
     """Pairs (atom of o, atom of p) of functions that are the same beyond doubt, and the accidental differences in the
-    names of what they refer to."""
+    names of what they refer to. `others` are names of data that mean one thing in o and another in p."""
     keys: dict[object, int] = {}
-    left, right = _Side(o, keys), _Side(p, keys)
+    left, right = _Side(o, keys, others), _Side(p, keys, others)
     theirs = right.pieces()
     out: set[tuple[int, int]] = set()
     found: set[Noise] = set()
@@ -111,7 +114,7 @@ def _same_rows(
 class _Side:
     """What the symbols of one object mean, and its functions and entries. `keys` number meanings, for both objects."""
 
-    def __init__(self, view: View, keys: dict[object, int]) -> None:
+    def __init__(self, view: View, keys: dict[object, int], others: frozenset[str]) -> None:
         self.view, self.keys = view, keys
         names = Counter(n for a in view.atoms for n in a.names)
         numbered = {n for n in names if ("." in n or n.startswith("_")) and _NUMBERED.search(n)}
@@ -119,7 +122,7 @@ class _Side:
         first = {stem(n) for n in numbered}
         self.unique = {
             n for n, count in names.items() if count == 1 and n not in numbered and not ("." in n and n in first)
-        }
+        } - others
         stems = Counter(s for a in view.functions for n in a.names if "." in n and (s := stem(n)) != n)
         self.clones = {s for s, count in stems.items() if count == 1 and s not in names}
         count = len(view.obj.columns.name)
@@ -174,14 +177,20 @@ class _Side:
                 if owner.symbols[0] in self.numbered:
                     self.numbered[symbol] = self.numbered[owner.symbols[0]]
 
+    def _is_flag(self, atom: Atom) -> bool:
+        return is_plain_flag(self.view, atom) or may_be_once_flag(self.view, atom)
+
     def _flag(self, atom: Atom) -> tuple[str, bytes] | None:
-        return (stem(atom.name), self.view.content(atom)) if is_stateless(self.view, atom) else None
+        numbered = stem(atom.name) != atom.name
+        if not numbered or not self._is_flag(atom):
+            return None
+        return stem(atom.name), self.view.content(atom)
 
     def _meaning(self, atom: Atom) -> tuple[object, str]:
         """What an atom of one name is known by in both objects (None: not told here), and the rule by which its name
         may differ."""
         name, view = atom.name, self.view
-        named_by_clang = atom.kind == DATA and "." in name and (is_stateless(view, atom) or is_anonymous(view, atom))
+        named_by_clang = atom.kind == DATA and "." in name and (self._is_flag(atom) or is_anonymous(view, atom))
         if name in self.unique and not named_by_clang:
             # a variable that moves between read-only and writable memory is another one
             what = (atom.offset, atom.size) if atom.kind == "absolute" else atom.kind == DATA and view.is_const(atom)

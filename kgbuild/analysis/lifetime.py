@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kgbuild.analysis.closed import Closure, Member
-from kgbuild.analysis.correlate import is_stateless
 from kgbuild.analysis.diff import PARAMETERS, is_init
 from kgbuild.analysis.module_sections import (
     PAGE,
@@ -30,6 +29,7 @@ from kgbuild.analysis.module_sections import (
 from kgbuild.analysis.ontop_data import Variable
 from kgbuild.analysis.registered import is_registration
 from kgbuild.analysis.resolve import KLP, VMLINUX
+from kgbuild.analysis.stateless import is_stateless
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref
 

@@ -10,7 +10,8 @@ the other object, so that every meaning leads to one and the same place.
 
 from __future__ import annotations
 
-from kgbuild.analysis.correlate import Correlation, is_stateless
+from kgbuild.analysis.correlate import Correlation
+from kgbuild.analysis.stateless import is_stateless
 from kgbuild.special.view import Atom, View
 
 _SCALAR = 4  # bytes; int

@@ -28,6 +28,7 @@ from kgbuild.analysis.parity import (
 )
 from kgbuild.analysis.pull import Outside, is_branch, users_in, users_outside
 from kgbuild.analysis.resolve import VMLINUX, World
+from kgbuild.analysis.state_verdicts import Judge
 from kgbuild.elf.consts import STB
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, View
@@ -53,6 +54,7 @@ class Redirects:
         pull_always: bool = False,
     ) -> None:
         self.c, self.world, self.allowed, self.graph, self.pull_always = c, world, allowed, graph, pull_always
+        self.judge = Judge(c.units)
         self.todo: list[tuple[int, Atom]] = []
         # global functions and variables that only the patch has, and pulled ones, by object and name: unit and atom
         self.new_globals: dict[tuple[str, str], tuple[int, Atom]] = {}
@@ -219,6 +221,8 @@ class Redirects:
                 if not places or atom.bind == STB.WEAK:
                     continue
                 if atom.kind != FUNCTION:
+                    if self.judge.of(number, atom).original is not None:
+                        continue
                     fact = f"the kernel has a variable {name} in another unit, with state of its own"
                     self._refuse("K1-data", unit, name, fact)
                 elif stale := self._callers_left(self._at_place(unit, name, places), "", unit.target):

@@ -96,6 +96,28 @@ class Formatted(NamedTuple):
     target: int | None
 
 
+class Effect(NamedTuple):
+    """What one instruction does: its offset and length in bytes, where a direct branch or call leads (an offset in the
+    code), whether it calls, may branch, leaves for elsewhere (jump or return) or traps; whether it writes and reads
+    memory that is not addressed by the stack pointer; whether it writes a register, and one that a call keeps, in
+    another way than by fetching it from the stack or from another register; whether only the kernel may run it; a
+    number for its mnemonic, as in Instruction."""
+
+    offset: int
+    length: int
+    target: int | None
+    calls: bool
+    branches: bool
+    leaves: bool
+    traps: bool
+    stores: bool
+    loads: bool
+    computes: bool
+    computes_kept: bool
+    privileged: bool
+    mnemonic: int
+
+
 class Rewritten(NamedTuple):
     """One instruction in the form that reaches its symbol through a slot.
 
@@ -179,6 +201,7 @@ class Arch:
     trace_reach: int
     decode: Callable[[bytes], list[Instruction]] = field(repr=False)
     boundaries: Callable[[bytes], list[int]] = field(repr=False)
+    effects: Callable[[bytes], list[Effect]] = field(repr=False)
     argument_loads: Callable[[bytes], list[ArgumentLoad]] = field(repr=False)
     handed_out: Callable[[bytes, frozenset[int], frozenset[int]], HandedOut] = field(repr=False)
     format: Callable[[bytes, Mapping[int, str]], list[Formatted]] = field(repr=False)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SlotCode, SpecialSection
+from kgbuild.arch.x86_64_effects import read_effects
 from kgbuild.arch.x86_64_flow import handed_out
 from kgbuild.arch.x86_64_slots import JUMP_SIZE, check_moved, depths, is_load, jump, through_slots, unwind_below
 from kgbuild.arch.x86_64_stable import stable_instructions
@@ -247,6 +248,7 @@ ARCH = Arch(
     trace_reach=16,
     decode=decode,
     boundaries=boundaries,
+    effects=read_effects,
     argument_loads=argument_loads,
     handed_out=handed_out,
     format=format_code,

@@ -216,6 +216,15 @@ def _show_on_top(out: Output, r: dict[str, Any]) -> None:
             out.line("drop", f"{row['name']:<36} of {row['module']} {what}")
 
 
+def _state_line(row: Mapping[str, str]) -> str:
+    """What a variable that only the patched source has is."""
+    if not row["original"]:
+        return f"{row['variable']:<36} new: {row['why']}"
+    where = f" of {row['original_unit']}" if row["original_unit"] != row["unit"] else ""
+    how = "declared: " if row["verdict"] == "declared" else "the same: "
+    return f"{row['variable']:<36} is the kernel's {row['original']}{where} ({how}{row['why']})"
+
+
 def _show_closure(out: Output, r: dict[str, Any], late: str) -> None:
     places = name_places([item for key, _ in _ROLES for item in r[key]])
     for key, label in _ROLES:
@@ -230,6 +239,8 @@ def _show_closure(out: Output, r: dict[str, Any], late: str) -> None:
     names = {"export": "exports", "klp": f"{late} ({proven})", "copy": "carried data", "new": "new", "weak": "weak"}
     if counts:
         out.line("refs", ", ".join(f"{counts[k]} {names[k]}" for k in names if k in counts))
+    for row in r["state"]:
+        out.line("state", _state_line(row))
     for text in r["warnings"]:
         out.line("warning", text, style="yellow")
     for row in r["consistency"]:

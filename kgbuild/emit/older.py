@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from kgbuild.analysis.containing import from_note
-from kgbuild.analysis.correlate import STATELESS, stem, variable
+from kgbuild.analysis.correlate import stem, variable
 from kgbuild.analysis.module_sections import row_of
 from kgbuild.analysis.ontop import Older, Patched
 from kgbuild.analysis.ontop_data import Variable
@@ -14,6 +14,11 @@ from kgbuild.emit.extract import NOTE_SECTION
 from kgbuild.emit.readback import STT_OBJECT, ModuleFile, read_module
 from kgbuild.emit.verify import read_note
 from kgbuild.errors import UserError
+
+# What macros call their once-flags, rate limits and lock classes; a symbol is all that such a module tells of a variable.
+_MACROS_OWN = frozenset(
+    ("__warned", "__already_done", "__print_once", "__key", "_rs", "__UNIQUE_ID_ddebug", "descriptor")
+)
 
 
 def read_older(data: bytes, path: str) -> Older:
@@ -60,7 +65,7 @@ def _variables(module: ModuleFile) -> list[Variable]:
         section = module.sections[symbol.shndx]
         row = row_of(section.name)
         plain = section.name in (".data", ".bss") or row is None or not row.begins_anew
-        if section.writable and not plain and (variable(symbol.name) or stem(symbol.name)) not in STATELESS:
+        if section.writable and not plain and (variable(symbol.name) or stem(symbol.name)) not in _MACROS_OWN:
             out.append(Variable("", "", symbol.name, symbol.size))
     return out
 

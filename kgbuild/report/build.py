@@ -127,6 +127,7 @@ def closure_report(closure: Closure) -> dict[str, Any]:
         "noise": [{"function": n.function, "rule": n.rule} for unit in closure.units for n in unit.changes.noise],
         "warnings": list(closure.warnings),
         "dropped_keys": [asdict(key) for key in sorted(closure.dropped_keys)],
+        "state": [line._asdict() for line in sorted(closure.state.values())],
         **author_report(closure),
     }
 
@@ -183,6 +184,7 @@ def empty_report(kernel: Kernel | None) -> dict[str, Any]:
         "warnings": [],
         "consistency": [],
         "dropped_keys": [],
+        "state": [],
         "findings": [],
         "refusals": [],
         "error": None,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from kgbuild.analysis.author import read_author
 from kgbuild.analysis.callgraph import CallGraph, Edge, Function, Name, Taker
 from kgbuild.analysis.closure import Closure, UnitResult, close
 from kgbuild.analysis.diff import compute_changes
@@ -27,7 +28,7 @@ from tests.toolchain import compile_pair_side, compile_text, pair_flags, run, sc
 REST = """
 #include "kernel.h"
 #define F(name) weak notrace int name(int x) { return x + __COUNTER__; }
-F(source) F(source_old) F(source_new) F(a) F(b) F(c) F(d) F(e) F(f) F(take) F(show) F(limited) F(helper)
+F(source) F(source_old) F(source_new) F(a) F(b) F(c) F(d) F(e) F(f) F(take) F(show) F(___ratelimit) F(helper)
 F(warn_slowpath_fmt) F(panic) F(__might_sleep) F(lockdep_rcu_suspicious) F(allow) F(configure) F(__dynamic_pr_debug)
 F(__ubsan_handle_out_of_bounds) F(__ubsan_handle_shift_out_of_bounds)
 int first_array[8], second_array[8];
@@ -232,12 +233,13 @@ class GivenGraph:
         return None
 
 
-def close_units(texts: Mapping[str, str], graph: GivenGraph) -> Closure:
+def close_units(texts: Mapping[str, str], graph: GivenGraph, flags: Sequence[str] = ()) -> Closure:
     """Several C texts with #ifdef PATCHED, each a unit of one kernel, closed together."""
     sources = {name: f'#include "kernel.h"\n{text}' for name, text in texts.items()}
     image = link_kernel(tuple(compile_text(t, *pair_flags(split=False), name=n) for n, t in sources.items()))
     units = []
     for name, text in sources.items():
-        before, after = (view(compile_text(text, *pair_flags(d), name=name)) for d in ((), ("-DPATCHED",)))
-        units.append(UnitResult(name, compute_changes(before, after, name), compute_parity(before, image)))
+        before, after = (view(compile_text(text, *pair_flags((*flags, *d)), name=name)) for d in ((), ("-DPATCHED",)))
+        changes, author = compute_changes(before, after, name), read_author(after, name)[0]
+        units.append(UnitResult(name, changes, compute_parity(before, image), author=author))
     return close(tuple(units), image, EXPORTS, graph=lambda: graph.at(image))

@@ -15,6 +15,20 @@ struct kgbuild_state {
 	static const struct kgbuild_state __UNIQUE_ID(kgbuild_state_)					\
 		__used __section(".kgbuild.state") = { .id = state, .version = of_version }
 
+struct kgbuild_same {
+	const volatile void *now;
+	const char *was;
+};
+
+/*
+ * The variable NEW is the running kernel's that had the name OLD: it goes on with what it has. Both are of one type. OLD
+ * is "name", "function.name" for a variable that is static in a function, or "path/file.c:name" for one of another file
+ * of the patch. For a variable that is static in a function, this stands in the function, behind its declaration.
+ */
+#define KGBUILD_SAME_STATE(new, old)									\
+	static const struct kgbuild_same __UNIQUE_ID(kgbuild_same_)					\
+		__used __section(".kgbuild.same") = { .now = (const volatile void *)&(new), .was = old }
+
 /* the patch that this code is part of */
 extern struct klp_patch kgbuild_patch;
 

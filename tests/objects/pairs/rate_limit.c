@@ -2,11 +2,11 @@
 /* The interval of a rate limit changes. */
 #include "kernel.h"
 
-struct ratelimit { int interval, burst; };
-extern int limited(struct ratelimit *rs);
+struct ratelimit_state { int interval, burst; };
+extern int ___ratelimit(struct ratelimit_state *rs);
 #ifdef PATCHED
-int first(int x) { static struct ratelimit _rs = { 500, 10 }; return limited(&_rs) ? source(x) : 0; }
+int first(int x) { static struct ratelimit_state _rs = { 500, 10 }; return ___ratelimit(&_rs) ? source(x) : 0; }
 #else
-int first(int x) { static struct ratelimit _rs = { 500, 20 }; return limited(&_rs) ? source(x) : 0; }
+int first(int x) { static struct ratelimit_state _rs = { 500, 20 }; return ___ratelimit(&_rs) ? source(x) : 0; }
 #endif
-int second(int x) { static struct ratelimit _rs = { 500, 20 }; return limited(&_rs) ? source(x) : 1; }
+int second(int x) { static struct ratelimit_state _rs = { 500, 20 }; return ___ratelimit(&_rs) ? source(x) : 1; }
