@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SlotCode, SpecialSection
+from kgbuild.arch.x86_64_access import uses_of
 from kgbuild.arch.x86_64_slots import JUMP_SIZE, check_moved, depths, is_load, jump, through_slots, unwind_below
 from kgbuild.arch.x86_64_stable import stable_instructions
 
@@ -247,6 +248,7 @@ ARCH = Arch(
     decode=decode,
     boundaries=boundaries,
     argument_loads=argument_loads,
+    uses_of=uses_of,
     format=format_code,
     stable=stable_instructions,
     is_branch_field=is_branch_field,
