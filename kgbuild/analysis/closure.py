@@ -2,8 +2,9 @@
 """What must be in the module, and what each reference of it is bound to.
 
 Seeds are the changed and the new functions. Everything they refer to is followed: what the kernel has and parity has
-proven is bound to; strings, anonymous data and new data are carried; a local function that is not proven is carried
-as a copy, and followed in turn. Whatever has no rule is a refusal, and all refusals of a run come together.
+proven is bound to, and so are strings and constants whose place it has read; others, and new data, are carried; a
+local function that is not proven is carried as a copy, and followed in turn. Whatever has no rule is a refusal, and all
+refusals of a run come together.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from kgbuild.analysis.closed import (
 from kgbuild.analysis.correlate import DEBUG_SECTIONS, is_anonymous, is_stateless, stem
 from kgbuild.analysis.diff import PARAMETERS, is_init, new_parameters
 from kgbuild.analysis.endbr import note_thunks
+from kgbuild.analysis.literals import Literals
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import EXACT, names_at
@@ -218,9 +220,15 @@ class _Closer(Redirects):
     def _follow(self, number: int, atom: Atom) -> None:
         unit = self.c.units[number]
         view = unit.changes.patched
+        if number not in self.literals:
+            self.literals[number] = Literals(unit, self.world)
         try:
             for ref in view.refs(atom):
-                self._resolve(number, atom, ref)
+                literal = self.literals[number].find(atom, ref)
+                if literal is not None:
+                    self.c.literals[(number, atom.id, ref.offset)] = literal
+                else:
+                    self._resolve(number, atom, ref)
             for entry in self.c.entries(number, atom):
                 if entry.spec.constant:
                     self._bind_constant(unit, atom, entry)

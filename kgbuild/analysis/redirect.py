@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from kgbuild.analysis.closed import Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.diff import is_init, is_prefix
+from kgbuild.analysis.literals import Literals
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import (
     ABSENT,
@@ -51,6 +52,7 @@ class Redirects:
     ) -> None:
         self.c, self.world, self.allowed, self.graph, self.pull_always = c, world, allowed, graph, pull_always
         self.todo: list[tuple[int, Atom]] = []
+        self.literals: dict[int, Literals] = {}  # by unit
         self.new_globals: dict[str, list[tuple[int, Atom]]] = {}
         # what was local before the patch and is global with it; who refers to such a thing from another unit
         self.made_global: dict[tuple[str, str], tuple[int, Atom]] = {}

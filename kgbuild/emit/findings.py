@@ -107,6 +107,12 @@ _TABLE = [
         "With the back end kallsyms, every row, site, stub, slot and digest of its tables is whole and of this kernel.",
         _KERNEL,
     ),
+    Rule(
+        "V34-literal",
+        "The note lists each string and constant of the kernel without a symbol that the module is bound to, with the "
+        "digest of the bytes that are there.",
+        _KERNEL,
+    ),
 ]
 
 FINDINGS: dict[str, Rule] = {rule.code: rule for rule in _TABLE}
