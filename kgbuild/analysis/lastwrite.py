@@ -19,6 +19,7 @@ from kgbuild.analysis.dwarf import read_placeless, read_static_locals
 from kgbuild.analysis.uses import uses_in
 from kgbuild.arch.base import Doing
 from kgbuild.elf.consts import STB
+from kgbuild.elf.read import FormatError
 from kgbuild.special.view import DATA, FUNCTION, Ambiguous, Atom, View
 
 
@@ -44,8 +45,11 @@ def _of_unit(unit: UnitResult) -> Iterator[ConsistencyWarning]:
     ]
     if not lost:
         return
-    declared = read_placeless(patched.obj)
-    locals_ = read_static_locals(view.obj, {a.section for a in lost})
+    try:
+        declared = read_placeless(patched.obj)
+        locals_ = read_static_locals(view.obj, {a.section for a in lost})
+    except FormatError:  # debugging information of a form that is not known
+        return
     for atom in lost:
         local = locals_.get((atom.section, atom.offset))
         key = (local.function, local.name) if local is not None else ("", atom.name)
