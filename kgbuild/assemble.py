@@ -180,6 +180,9 @@ def _note(b: Build, backend: Backend) -> dict[str, Any]:
     for p in b.record.bound:
         if p.kind == FUNCTION:
             bound.setdefault(p.object, {})[f"{p.name},{p.sympos}"] = p.digest
+    literals: dict[str, dict[str, str]] = {}
+    for c in b.record.literals:
+        literals.setdefault(c.symbol, {})[f"{c.address:#x},{c.size}"] = c.digest
     return {
         "schema": NOTE_SCHEMA,
         **_source(b),
@@ -192,6 +195,7 @@ def _note(b: Build, backend: Backend) -> dict[str, Any]:
         ],
         "bound": bound,
         "data": [v._asdict() for v in new_variables(b.closure)],
+        **({"literals": literals} if literals else {}),
         "allowed": [f"{option} {value}".strip() for option, value in b.record.allowed],
         "accepted": list(b.closure.warnings),
         **author_report(b.closure),

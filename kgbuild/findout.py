@@ -429,7 +429,7 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
         raise Refused([_too_many(b, f"after {MAX_ROUNDS} rounds there are still more to come")])
     b.closure.warnings[:0] = b.warnings
     b.report.update(closure_report(b.closure))
-    _warn(b, options, progress)
+    _warn(b, image, options, progress)
     b.tell("closure")
     if b.closure.refusals:
         raise Refused(b.closure.refusals)
@@ -437,13 +437,13 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
         raise NoChange("new functions only, and nothing of the running kernel calls them", remedy="nothing to patch")
 
 
-def _warn(b: Build, options: Options, progress: Progress) -> None:
+def _warn(b: Build, image: KernelImage, options: Options, progress: Progress) -> None:
     """What the kernel's consistency model can't do for this patch. Nothing is refused for it."""
     from kgbuild.host.consistency import consistency_report, find_warnings
 
     assert b.kernel is not None and b.closure is not None
     with b.stage("consistency"):
-        found = find_warnings(b.closure, b.kernel, b.others, progress, options.replace, options.make_index)
+        found = find_warnings(b.closure, b.kernel, b.others, progress, options.replace, options.make_index, image)
     b.report["consistency"] = consistency_report(found)
 
 

@@ -307,19 +307,19 @@ _TABLE = [
         "in a pre_patch or post_patch callback",
     ),
     Rule(
-        "K27-label",
+        "K23-label",
         "Data that holds addresses inside a function leads into one body of it: only constant data that nothing else "
         "uses comes along with another body.",
         "make the table of labels `static const void *const` in the function that goes there, or keep numbers instead "
         "of labels",
     ),
     Rule(
-        "K30-module-memory",
+        "K24-module-memory",
         "A patch must fit into a module's memory: aligned to a page at most, no more per-CPU memory than modules have.",
         "allocate this memory when it is needed, for example in a callback",
     ),
     Rule(
-        "K31-too-early",
+        "K25-too-early",
         "What is read while the patch module is loaded, or by others than the target's own code, can't refer to a "
         "target module, which may come later and go.",
         "leave it out of the patch, or let it lead to a new variable of the patch only",

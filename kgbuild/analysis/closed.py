@@ -9,6 +9,7 @@ from typing import NamedTuple
 from kgbuild.analysis.author import NOTHING, Author
 from kgbuild.analysis.diff import Changes
 from kgbuild.analysis.ipaclones import NO_CLONES, IpaClones
+from kgbuild.analysis.literals import Literal
 from kgbuild.analysis.parity import ParityProof
 from kgbuild.analysis.pull import is_branch
 from kgbuild.analysis.resolve import VMLINUX, Bound
@@ -126,6 +127,7 @@ class Closure:
     undefined symbol stands for. `dropped` are special-section entries left out on purpose, by section and index;
     `dropped_keys` are the switches that have no effect because of that, or because the module has its own.
     `constants` says for a variable whose value the kernel writes into code when it boots what it is bound to.
+    `literals[(unit, atom id, offset)]` is the constant of the kernel that a member's reference at that offset means.
     `thunks` are functions of the kernel, by symbol, pointers to which must lead to a thunk in the module.
     `state` says of each variable that only the patched source has and that is used what it is.
     `states` are the system states the patch stands for, id -> version. `needs` are units that must be compiled first
@@ -147,6 +149,7 @@ class Closure:
     constants: dict[str, Bound] = field(default_factory=dict)
     thunks: dict[str, Bound] = field(default_factory=dict)
     state: dict[tuple[int, int], StateLine] = field(default_factory=dict)
+    literals: dict[tuple[int, int, int], Literal] = field(default_factory=dict)
 
     @property
     def targets(self) -> list[str]:

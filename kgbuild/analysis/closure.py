@@ -2,8 +2,9 @@
 """What must be in the module, and what each reference of it is bound to.
 
 Seeds are the changed and the new functions. Everything they refer to is followed: what the kernel has and parity has
-proven is bound to; strings, anonymous data and new data are carried; a local function that is not proven is carried
-as a copy, and followed in turn. Whatever has no rule is a refusal, and all refusals of a run come together.
+proven is bound to, and so are strings and constants whose place it has read; others, and new data, are carried; a
+local function that is not proven is carried as a copy, and followed in turn. Whatever has no rule is a refusal, and all
+refusals of a run come together.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from kgbuild.analysis.label_checks import check_labels
 from kgbuild.analysis.labels import Tables
 from kgbuild.analysis.lifetime import check_module_memory, shown_in_targets
 from kgbuild.analysis.linking import find_provider, say_elsewhere, say_unexported
+from kgbuild.analysis.literals import Literals
 from kgbuild.analysis.loose import may_be_array, may_mean, same_surroundings
 from kgbuild.analysis.noise import is_location
 from kgbuild.analysis.optimizations import clone_key
@@ -266,9 +268,15 @@ class _Closer(Redirects):
     def _follow(self, number: int, atom: Atom) -> None:
         unit = self.c.units[number]
         view = unit.changes.patched
+        if number not in self.literals:
+            self.literals[number] = Literals(unit, self.world)
         try:
             for ref in view.refs(atom):
-                self._resolve(number, atom, ref)
+                literal = self.literals[number].find(atom, ref)
+                if literal is not None:
+                    self.c.literals[(number, atom.id, ref.offset)] = literal
+                else:
+                    self._resolve(number, atom, ref)
             for entry in self.c.entries(number, atom):
                 if entry.spec.constant:
                     self._bind_constant(unit, atom, entry)

@@ -31,6 +31,13 @@ STACK, NMI, NOINSTR, UNSEEN, PATCHED, UNREAD, UNKNOWN = (
     "W6-unread",
     "W7-unknown",
 )
+HANDED, READ_ONLY, LAST_WRITE, INIT_ONLY, VMALLOC = (
+    "W8-handed-out",
+    "W9-read-only",
+    "W10-last-write",
+    "W11-init-only",
+    "W12-not-in-image",
+)
 
 _TABLE = [
     Rule(
@@ -69,6 +76,37 @@ _TABLE = [
         UNKNOWN,
         "Stacks, NMIs and noinstr code are looked up in the kernel's index; `build` does not make it for that alone.",
         "kgbuild impact makes the index",
+    ),
+    Rule(
+        HANDED,
+        "The address of a function that the patch brings, of data with such an address, or of a text that the kernel "
+        "keeps is stored or handed on. Disabling the patch does not take it back, and the module that is unloaded is "
+        "gone. Texts that do not change are the kernel's own in vmlinux, and copies in modules.",
+        "leave the module loaded, or take the pointer back in a post_unpatch callback (KLP_POST_UNPATCH_CALLBACK)",
+    ),
+    Rule(
+        READ_ONLY,
+        "A write to constants, or to memory that is read-only once the kernel or the module has started "
+        "(__ro_after_init): an oops when it runs.",
+        "keep the value in a new variable, and read that",
+    ),
+    Rule(
+        LAST_WRITE,
+        "A static variable that the patched source writes nowhere: the compiler takes it for a constant, whatever "
+        "value the running kernel's has.",
+        "keep a write, or make it stay a variable with barrier_data(&NAME) where it is read",
+    ),
+    Rule(
+        INIT_ONLY,
+        "A function that only init code calls, though it is not marked __init: in the kernel it has run, in a module "
+        "that is loaded too.",
+        "do its work in a post_patch callback too (KLP_POST_PATCH_CALLBACK)",
+    ),
+    Rule(
+        VMALLOC,
+        "New static data of built-in code lies in a module's memory: it has no page in the kernel's direct mapping, "
+        "__pa() and virt_to_page() are wrong for it, and no DMA reaches it.",
+        "take memory from kmalloc() for it, or use vmalloc_to_page()",
     ),
 ]
 RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

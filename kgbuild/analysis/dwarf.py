@@ -44,6 +44,46 @@ def read_static_locals(obj: Object, sections: set[int] | None = None) -> dict[tu
     return search.out
 
 
+def read_placeless(obj: Object) -> dict[tuple[str, str], int]:
+    """Lines of the variables that are defined and have no place in memory, by (declaring function, name), the function
+    "" for those of the file. Automatic variables are among them. Empty without DWARF."""
+    from kgbuild.elf.dwarf import (
+        AT_DECL_LINE,
+        AT_DECLARATION,
+        AT_LOCATION,
+        TAG_INLINED,
+        TAG_LEXICAL_BLOCK,
+        TAG_SUBPROGRAM,
+        TAG_VARIABLE,
+        Dwarf,
+    )
+
+    section = obj.section_named(".debug_info")
+    if section is None:
+        return {}
+    dwarf = Dwarf(obj, section)
+    inner = frozenset({TAG_VARIABLE, TAG_LEXICAL_BLOCK, TAG_INLINED})
+    out: dict[tuple[str, str], int] = {}
+
+    def walk(die: Die, function: str, end: int, table: Any, depth: int) -> None:
+        if depth > _MAX_DEPTH:
+            raise dwarf.fault(die.offset, "entries nest too deeply")
+        wanted = inner if depth else frozenset({TAG_VARIABLE, TAG_SUBPROGRAM})
+        for child, _ in dwarf.children(die, end, table, wanted):
+            if child.tag != TAG_VARIABLE:
+                name = dwarf.name(child, end, table) if child.tag == TAG_SUBPROGRAM else function
+                walk(child, name, end, table, depth + 1)
+            elif not child.attributes.keys() & {AT_LOCATION, AT_DECLARATION}:
+                key = (function, dwarf.name(child, end, table))
+                out.setdefault(key, dwarf.constant(child, AT_DECL_LINE))
+
+    for header, first, end, table in dwarf.units():
+        top = dwarf.top(first, header, end, table)
+        if top is not None:
+            walk(top, "", end, table, 0)
+    return out
+
+
 class StaticLocals:
     """Finds the entries of variables in some sections that are declared inside a function."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import struct
+from collections.abc import Iterable
 from functools import cached_property
 
 from kgbuild.analysis.optimizations import clone_key
@@ -81,6 +82,18 @@ class KernelImage:
         """Every defined symbol of that name, in order of address (and then of the table)."""
         found = [self.symbol_at(i) for i in self._by_name.get(name.encode(), ())]
         return sorted(found, key=lambda s: (s.value, s.index))
+
+    def first_global(self, names: Iterable[str], section: int) -> Symbol | None:
+        """Of these names the one whose symbol has the lowest address in a section (index); names that are not those of
+        one global symbol alone are passed over."""
+        table, local = self.obj.columns, int(STB.LOCAL)
+        best: tuple[int, str, int] | None = None
+        for name in names:
+            found = self._by_name.get(name.encode(), ())
+            if len(found) == 1 and table.shndx[found[0]] == section and table.info[found[0]] >> 4 != local:
+                place = (table.value[found[0]], name, found[0])
+                best = min(best, place) if best is not None else place
+        return self.symbol_at(best[2]) if best is not None else None
 
     def in_kallsyms(self, symbol: Symbol) -> bool:
         """Whether the running kernel's kallsyms lists this symbol (CONFIG_KALLSYMS_ALL)."""

@@ -11,11 +11,11 @@ from kgbuild.analysis.labels import Tables, families, given_away, handed_out, ju
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import DATA, FUNCTION, Atom, View
 
-CODE = "K27-label"
+CODE = "K23-label"
 
 
 def check_labels(closure: Closure, tables: Callable[[int], Tables]) -> list[Refusal]:
-    """Refusals (K27-label) for data that holds addresses inside functions which go into the module, where it is not
+    """Refusals (K23-label) for data that holds addresses inside functions which go into the module, where it is not
     their own constant data; and for functions that store such addresses, which outlive a redirection.
 
     `tables` gives such data of a unit's patched object.

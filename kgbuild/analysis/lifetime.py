@@ -251,7 +251,7 @@ def _check_sections(closure: Closure) -> Iterator[Refusal]:
         align = place_alignment(section.align, m.atom.offset)
         if align > PAGE:
             fact = f"is aligned to {align} bytes; a module's memory is to {PAGE} at most"
-            yield _refusal(closure, "K30-module-memory", m.unit, m.atom, fact)
+            yield _refusal(closure, "K24-module-memory", m.unit, m.atom, fact)
         if is_per_cpu(section.name):
             per_cpu = -(-per_cpu // align) * align + m.atom.size
             last = m
@@ -266,7 +266,7 @@ def _check_sections(closure: Closure) -> Iterator[Refusal]:
                 yield _refusal(closure, "K11-reloc", m.unit, m.atom, fact)
     if per_cpu > PER_CPU_BYTES and last is not None:
         fact = f"with this the patch has {per_cpu} bytes for each CPU; all modules share {PER_CPU_BYTES}"
-        yield _refusal(closure, "K30-module-memory", last.unit, last.atom, fact)
+        yield _refusal(closure, "K24-module-memory", last.unit, last.atom, fact)
 
 
 def place_alignment(align: int, offset: int) -> int:
@@ -328,7 +328,7 @@ def _check_early(closure: Closure) -> Iterator[Refusal]:
             via = f" by way of {', '.join(chain)}" if chain else ""
             fact = f"leads to {wanted} of the module {owner}{via}, and is {who}"
             remedy = "" if _is_parameter(closure, member) else "call the function itself"
-            yield _refusal(closure, "K31-too-early", key[0], member.atom, fact, remedy)
+            yield _refusal(closure, "K25-too-early", key[0], member.atom, fact, remedy)
             break
 
 

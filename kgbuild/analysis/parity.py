@@ -52,10 +52,13 @@ class Binding(NamedTuple):
 
 @dataclass(frozen=True)
 class ParityProof:
-    """Parity of one unit: every function's result, and the proven places of functions and data by atom id."""
+    """Parity of one unit: every function's result, and the proven places of functions and data by atom id; `literals`
+    are the places of strings and of data without a name, by atom id, then by address, with the evidence. The linker
+    may have given one of them several places, or several of them one."""
 
     functions: tuple[FunctionParity, ...]
     bindings: dict[int, Binding] = field(repr=False)
+    literals: dict[int, dict[int, str]] = field(repr=False, default_factory=dict)
 
     def of(self, atom: int) -> FunctionParity | None:
         return self._by_atom.get(atom)
@@ -80,6 +83,13 @@ def names_at(image: KernelImage, names: Sequence[str], address: int) -> list[str
     return own or sorted({s.name for n in names for s in image.renumbered(n) if s.value == address})
 
 
+class _Found(dict[int, Binding]):
+    """What the bytes of one function say of the places of others, by atom; `literals` as in ParityProof."""
+
+    def __init__(self) -> None:
+        self.literals: dict[int, dict[int, str]] = {}
+
+
 class _Mismatch(Exception):
     """The candidate is not this function; args[0] says why."""
 
@@ -94,12 +104,13 @@ class _Parity:
         self.view = view
         self.image = image
         self.bindings: dict[int, Binding] = {}
+        self.literals: dict[int, dict[int, str]] = {}
         self.results: dict[int, FunctionParity] = {}
         self.entries = read_entries(view, "")
         self.tables: dict[tuple[str, int, int], _Table | None] = {}
 
     def run(self) -> ParityProof:
-        pending: list[tuple[Atom, list[tuple[int, dict[int, Binding]]]]] = []
+        pending: list[tuple[Atom, list[tuple[int, _Found]]]] = []
         for atom in self.view.functions:
             if not self._settle(atom, pending):
                 continue
@@ -122,7 +133,7 @@ class _Parity:
             self._result(atom, AMBIGUOUS, reason=f"the same bytes at {places}")
         self._settle_overridden_halves()
         order = [self.results[a.id] for a in self.view.functions if a.id in self.results]
-        return ParityProof(tuple(order), self.bindings)
+        return ParityProof(tuple(order), self.bindings, self.literals)
 
     def _settle_overridden_halves(self) -> None:
         """The `.cold` half of a weak definition that the kernel overrides may still be there. Nothing reaches it, and
@@ -137,15 +148,19 @@ class _Parity:
     def _result(self, atom: Atom, status: str, address: int = 0, reason: str = "") -> None:
         self.results[atom.id] = FunctionParity(atom.id, atom.name, status, address, reason)
 
-    def _accept(self, atom: Atom, address: int, found: dict[int, Binding], evidence: str) -> None:
+    def _accept(self, atom: Atom, address: int, found: _Found, evidence: str) -> None:
         for key, binding in found.items():
             self.bindings.setdefault(key, binding)
+        for key, places in found.literals.items():
+            known = self.literals.setdefault(key, {})
+            for place, read_at in places.items():
+                known.setdefault(place, read_at)
         self.bindings[atom.id] = Binding(atom.id, address, evidence)
         self._result(atom, EXACT, address)
 
-    def _settle(self, atom: Atom, pending: list[tuple[Atom, list[tuple[int, dict[int, Binding]]]]]) -> bool:
+    def _settle(self, atom: Atom, pending: list[tuple[Atom, list[tuple[int, _Found]]]]) -> bool:
         candidates = sorted({s.value for name in atom.names for s in self.image.named(name)})
-        fits: list[tuple[int, dict[int, Binding]]] = []
+        fits: list[tuple[int, _Found]] = []
         reasons = []
         for address in candidates:
             try:
@@ -170,10 +185,10 @@ class _Parity:
             self._result(atom, DIFFERS, candidates[0] if len(candidates) == 1 else 0, reasons[0])
         return True
 
-    def _renumbered(self, atom: Atom) -> list[tuple[int, dict[int, Binding]]]:
+    def _renumbered(self, atom: Atom) -> list[tuple[int, _Found]]:
         """Where the kernel has the code of a clone under another number."""
         places = sorted({s.value for name in atom.names for s in self.image.renumbered(name)})
-        fits: list[tuple[int, dict[int, Binding]]] = []
+        fits: list[tuple[int, _Found]] = []
         for address in places:
             with suppress(_Mismatch):
                 fits.append((address, self._compare(atom, address)))
@@ -187,8 +202,8 @@ class _Parity:
 
     # -- one function at one address -------------------------------------------------------------------------
 
-    def _compare(self, atom: Atom, address: int) -> dict[int, Binding]:
-        found: dict[int, Binding] = {}
+    def _compare(self, atom: Atom, address: int) -> _Found:
+        found = _Found()
         raw = self.image.read(address, atom.size)
         if raw is None:
             raise _Mismatch("it lies outside the kernel's sections")
@@ -220,7 +235,7 @@ class _Parity:
             self.tables[key] = _Table(*found, entry.size, owner, ref, self) if found is not None else None
         return self.tables[key]
 
-    def _check_entries(self, atom: Atom, address: int, found: dict[int, Binding]) -> None:
+    def _check_entries(self, atom: Atom, address: int, found: _Found) -> None:
         """Each entry of the function must be in the kernel's table, and no other for its code. Raises _Mismatch."""
         ours: dict[str, list[Entry]] = {}
         for entry in self.entries.of(atom.id):
@@ -237,9 +252,7 @@ class _Parity:
             for entry, place in zip(entries, theirs, strict=True):
                 self._check_entry(atom, address, entry, table, place, found)
 
-    def _check_entry(
-        self, atom: Atom, address: int, entry: Entry, table: _Table, place: int, found: dict[int, Binding]
-    ) -> None:
+    def _check_entry(self, atom: Atom, address: int, entry: Entry, table: _Table, place: int, found: _Found) -> None:
         raw = table.data[place : place + entry.size]
         theirs, ours = bytearray(raw), bytearray(entry.data[: len(raw)])
         for r in entry.refs:
@@ -266,7 +279,7 @@ class _Parity:
             value += place + ref.bias
         return value & 0xFFFF_FFFF_FFFF_FFFF
 
-    def _check_ref(self, atom: Atom, ref: Ref, means: int, found: dict[int, Binding], depth: int) -> None:
+    def _check_ref(self, atom: Atom, ref: Ref, means: int, found: _Found, depth: int) -> None:
         target = self.view.atoms[ref.atom]
         address = (means - ref.delta) & 0xFFFF_FFFF_FFFF_FFFF
         where = f"{atom.name or self.view.section_name(atom)}+{ref.offset:#x}"
@@ -274,9 +287,11 @@ class _Parity:
             content = self.view.content(target)
             if self.image.read(address, target.size) != content:
                 raise _Mismatch(f"{where}: another string in the kernel")
+            found.literals.setdefault(target.id, {}).setdefault(address, f"read at {where}")
         elif target.kind == ANON:
             if depth > 4 or not self._same_content(target, address, found, depth):
                 raise _Mismatch(f"{where}: other data in the kernel")
+            found.literals.setdefault(target.id, {}).setdefault(address, f"read at {where}")
         elif target.kind == ABSOLUTE:
             if target.offset != address:
                 raise _Mismatch(f"{where}: refers to {address:#x}, not to {target.name}")
@@ -299,7 +314,7 @@ class _Parity:
         names = [s.name for s in self.image.functions_at(address)]
         return names[0] if names else f"{address:#x}"
 
-    def _same_content(self, target: Atom, address: int, found: dict[int, Binding], depth: int) -> bool:
+    def _same_content(self, target: Atom, address: int, found: _Found, depth: int) -> bool:
         if target.size == 0:  # the replacement of an alternative may be empty, and then behind the section's end
             return True
         raw = self.image.read(address, target.size)
@@ -318,7 +333,7 @@ class _Parity:
 
     # -- where a tail jump is shorter in the kernel -------------------------------------------------------------
 
-    def _compare_instructions(self, atom: Atom, address: int, found: dict[int, Binding]) -> None:
+    def _compare_instructions(self, atom: Atom, address: int, found: _Found) -> None:
         """Instruction by instruction; only the width of branches may differ. Raises _Mismatch."""
         sizes = [s.size for s in self.image.functions_at(address)]
         size = max(sizes, default=0) or atom.size

@@ -18,10 +18,10 @@ runs: there the place is all that is bound to.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from hashlib import sha256
+from typing import Any, TypeVar
 
 from kgbuild.analysis.closed import Closure, Redirect
 from kgbuild.analysis.image import KernelImage
@@ -37,6 +37,7 @@ ALGORITHM = "kgbuild-sha256-1"
 NOTE_SCHEMA = 2  # of the module's note (docs/schema/note.md): since it has digests
 FUNCTION, DATA = "function", "data"
 
+T = TypeVar("T", "Place", "Constant")
 # object, name, sympos
 Key = tuple[str, str, int]
 
@@ -74,6 +75,23 @@ class Place:
         return self.object, self.name, self.sympos
 
 
+@dataclass(frozen=True, order=True)
+class Constant:
+    """A string or constant of vmlinux that has no symbol and that the patch is bound to.
+
+    address   link time; size in bytes
+    digest    SHA-256 (hex) of its bytes, as the compiler made them of the patched source
+    symbol    the export that it is reached from
+    evidence  how its place is known
+    """
+
+    address: int
+    size: int
+    digest: str
+    symbol: str
+    evidence: str = ""
+
+
 @dataclass(frozen=True)
 class Record:
     """What a module replaces and is bound to; `build_ids` (hex) of vmlinux and of each module that it patches."""
@@ -82,6 +100,7 @@ class Record:
     replaced: tuple[Place, ...]
     bound: tuple[Place, ...]
     allowed: tuple[tuple[str, str], ...] = ()
+    literals: tuple[Constant, ...] = ()
 
     @property
     def digests(self) -> dict[Key, str]:
@@ -98,7 +117,7 @@ def compute_digest(data: bytes, references: Iterable[tuple[int, int, int, str, i
         end = min(offset + size, len(data))
         plain[offset:end] = bytes(end - offset)
         lines.append(f"\n{offset:x} {kind} {target}{number:+d}")
-    return hashlib.sha256(bytes(plain) + "".join(lines).encode()).hexdigest() if data else ""
+    return sha256(bytes(plain) + "".join(lines).encode()).hexdigest() if data else ""
 
 
 def make_record(
@@ -120,7 +139,12 @@ def make_record(
         (symbol,) = (s for s in image.named(name) if image.in_kallsyms(s))
         place = locate(image, object_name, name, sympos, symbol.value, "its name is unique; the module's own code")
         bound.setdefault(place.key, place)
-    return Record(dict(build_ids), replaced, tuple(sorted(bound.values())), tuple(allowed))
+    literals = {
+        x.address: Constant(x.address, len(x.data), sha256(x.data).hexdigest(), x.bound.name, x.evidence)
+        for x in sorted(closure.literals.values(), reverse=True)
+    }
+    found = tuple(sorted(literals.values()))
+    return Record(dict(build_ids), replaced, tuple(sorted(bound.values())), tuple(allowed), found)
 
 
 def _replaced(closure: Closure, redirect: Redirect, image_of: Callable[[str], KernelImage]) -> Place:
@@ -174,7 +198,7 @@ def _module_digest(image: ModuleImage, symbol: Symbol, start: int) -> str:
 def record_json(record: Record) -> dict[str, Any]:
     """The record as plain values (docs/schema/proof-1.json, without what says where it came from)."""
 
-    def rows(places: Iterable[Place]) -> list[dict[str, Any]]:
+    def rows(places: Iterable[Place | Constant]) -> list[dict[str, Any]]:
         return [{**asdict(p), "address": hex(p.address)} for p in places]
 
     return {
@@ -185,6 +209,7 @@ def record_json(record: Record) -> dict[str, Any]:
         "allowed": [{"option": option, "value": value} for option, value in record.allowed],
         "replaced": rows(record.replaced),
         "bound": rows(record.bound),
+        "literals": rows(record.literals),
     }
 
 
@@ -207,10 +232,14 @@ def parse_record(value: object) -> Record:
             raise BadRecord(f"allowed[{i}]", "does not hold option and value as texts")
         allowed.append((option, chosen))
     replaced, bound = (
-        tuple(_place(row, f"{key}[{i}]") for i, row in enumerate(_list(top.get(key), key)))
+        tuple(_read(Place, row, f"{key}[{i}]") for i, row in enumerate(_list(top.get(key), key)))
         for key in ("replaced", "bound")
     )
-    return Record({str(k): str(v) for k, v in ids.items()}, replaced, bound, tuple(allowed))
+    # records written before there were any have none
+    literals = tuple(
+        _read(Constant, row, f"literals[{i}]") for i, row in enumerate(_list(top.get("literals", []), "literals"))
+    )
+    return Record({str(k): str(v) for k, v in ids.items()}, replaced, bound, tuple(allowed), literals)
 
 
 def _object(value: object, place: str) -> dict[str, Any]:
@@ -225,9 +254,9 @@ def _list(value: object, place: str) -> list[Any]:
     return value
 
 
-def _place(value: object, where: str) -> Place:
+def _read(kind: type[T], value: object, where: str) -> T:
     row = dict(_object(value, where))
-    names = {f.name: str(f.type) for f in fields(Place)}
+    names = {f.name: str(f.type) for f in fields(kind)}
     if set(row) != set(names):
         odd = sorted(set(row) ^ set(names))
         raise BadRecord(where, f"lacks or should not have {', '.join(odd)}")
@@ -235,7 +264,7 @@ def _place(value: object, where: str) -> Place:
         row["address"] = int(row["address"], 16)
     except (TypeError, ValueError) as error:
         raise BadRecord(where, f"address {row['address']!r} is no hexadecimal number") from error
-    for name, kind in names.items():
-        if type(row[name]).__name__ != kind:
+    for name, wanted in names.items():
+        if type(row[name]).__name__ != wanted:
             raise BadRecord(where, f"{name} is {row[name]!r}")
-    return Place(**row)
+    return kind(**row)

@@ -22,6 +22,12 @@ _NO_TAKERS = ("__ksymtab", "__kstrtab", "__UNIQUE_ID___addressable", "__crc_")
 _NO_TAKER_SECTIONS = ("___ksymtab", "__ksymtab", ".discard", "_kprobe_blacklist", "_error_injection_whitelist")
 
 
+def holds_for_no_call(name: str, section: str) -> bool:
+    """Whether what holds the address of a function does so for other reasons than to call it: exports, lists of places
+    that may not be probed, what only keeps the compiler from dropping it."""
+    return name.startswith(_NO_TAKERS) or section.startswith(_NO_TAKER_SECTIONS)
+
+
 class Users(NamedTuple):
     """Who refers to a function in one object: functions that call it (never a `.cold` half: its parent), and what holds
     its address, by name."""
@@ -99,7 +105,7 @@ def _references(view: View, target: Atom) -> Iterator[tuple[Atom, Ref]]:
     for atom in view.atoms:
         if atom.section not in sections or atom.kind not in (FUNCTION, DATA, ANON):
             continue
-        if view.section_name(atom).startswith(_NO_TAKER_SECTIONS) or atom.name.startswith(_NO_TAKERS):
+        if holds_for_no_call(atom.name, view.section_name(atom)):
             continue
         try:
             refs = view.refs(atom)
@@ -132,7 +138,7 @@ def users_outside(graph: CallGraph, number: int, source: str, target: str) -> tu
         else:
             callers.add(Outside(unit, caller.object, caller.name.partition(".cold")[0]))
     for taker in graph.address_takers(number):
-        if not taker.name.startswith(_NO_TAKERS) and not taker.section.startswith(_NO_TAKER_SECTIONS):
+        if not holds_for_no_call(taker.name, taker.section):
             against.setdefault(f"{taker.name or taker.section} of {taker.object} holds its address")
     for place in graph.strays(number):
         against.setdefault(f"code without a symbol in {place} leads to it")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from kgbuild.analysis.closed import Closure, Member, Redirect, UnitResult
 from kgbuild.analysis.diff import is_init, is_prefix
 from kgbuild.analysis.linking import left_behind, say_object
+from kgbuild.analysis.literals import Literals
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.optimizations import clone_key
 from kgbuild.analysis.parity import (
@@ -56,6 +57,7 @@ class Redirects:
         self.c, self.world, self.allowed, self.graph, self.pull_always = c, world, allowed, graph, pull_always
         self.judge = Judge(c.units)
         self.todo: list[tuple[int, Atom]] = []
+        self.literals: dict[int, Literals] = {}  # by unit
         # global functions and variables that only the patch has, and pulled ones, by object and name: unit and atom
         self.new_globals: dict[tuple[str, str], tuple[int, Atom]] = {}
         # what was local before the patch, or had no such alias, and is global with it; who refers to it elsewhere

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kgbuild.analysis.module_image import ModuleImage
 
 VMLINUX = "vmlinux"
+PER_CPU = ".data..percpu"
 EXPORT, KLP, NEW_GLOBAL, WEAK_NULL, PLAIN = "export", "klp", "new", "weak", "plain"
 
 
@@ -62,12 +63,13 @@ class NotBound(NamedTuple):
 @dataclass(frozen=True)
 class World:
     """The running kernel's objects: vmlinux, its exports, and the modules at stake with all that they depend on.
-    `tracked` says whether the kernel can track indirect branches (IBT)."""
+    `tracked` says whether the kernel can track indirect branches (IBT). `anchors` are the answers of `anchor`."""
 
     vmlinux: KernelImage
     exports: Mapping[str, Export] = field(repr=False)
     modules: Mapping[str, ModuleImage] = field(default_factory=dict)
     tracked: bool = False
+    anchors: dict[str, Bound | None] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def image(self, target: str) -> KernelImage:
         return self.vmlinux if target == VMLINUX else self.modules[target]
@@ -105,6 +107,21 @@ class World:
         if len(places) != 1:
             return None
         return self.at(target, name, places[0], "the only global symbol of that name", patched)
+
+    def anchor(self, address: int) -> Bound | None:
+        """The symbol by which a place of vmlinux that has no symbol is found: the first export without a namespace in
+        the same section, with its address. Vmlinux moves as a whole. None in memory that is freed after boot, in
+        per-CPU data, and where there is no such export."""
+        section = self.vmlinux.section_at(address)
+        if not section or section.startswith(PER_CPU) or self.vmlinux.is_init(address):
+            return None
+        if section not in self.anchors:
+            wanted = self.vmlinux.obj.section_named(section)
+            names = (e.name for e in self.exports.values() if e.in_vmlinux and not e.namespace)
+            found = self.vmlinux.first_global(names, wanted.index) if wanted is not None else None
+            proof = "the first export of its section"
+            self.anchors[section] = Bound(found.name, EXPORT, VMLINUX, 0, found.value, proof) if found else None
+        return self.anchors[section]
 
     def variable(self, name: str, size: int) -> Bound | NotBound:
         """Bind to the variable of vmlinux of that name, of at least `size` bytes, whatever unit it is of."""

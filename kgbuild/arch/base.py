@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from functools import cache
 from typing import NamedTuple
 
@@ -83,6 +84,41 @@ class HandedOut(NamedTuple):
     kept: frozenset[int]
     passed: frozenset[int]
     jumps: bool
+
+
+class Doing(IntEnum):
+    """What code does with an address that one of its relocated fields holds.
+
+    ADDRESS  puts it into a register or memory, or makes another address of it
+    READ     reads the memory there; INDEX: with a number added that is not known before
+    WRITE    writes it
+    PASS     leaves it in the register of an argument when it calls or jumps
+    STORE    stores it
+    STACK    stores it on the stack
+    COMPARE  compares it with something
+    COMPUTE  adds something that is not known before, or makes something else of it
+    """
+
+    ADDRESS = 1
+    READ = 2
+    INDEX = 3
+    WRITE = 4
+    PASS = 5
+    STORE = 6
+    COMPARE = 7
+    COMPUTE = 8
+    STACK = 9
+
+
+class Use(NamedTuple):
+    """One use of the address in the relocated field at offset `field`: what is done and at which offset. With PASS,
+    `call` is the offset of the displacement of the call or jump, and `argument` which argument it is (0 the first)."""
+
+    field: int
+    doing: Doing
+    offset: int
+    call: int = -1
+    argument: int = -1
 
 
 class Formatted(NamedTuple):
@@ -170,6 +206,7 @@ class Arch:
     pointer_reloc  the absolute relocation of a pointer's width; written_late: relocation types that a module can write
                 itself once it is loaded, each with its number in data/livepatch/kallsyms.c
     is_branch_field  whether the 32-bit PC-relative field at an offset is the displacement of a direct call or jump
+    uses_of     what code does with the addresses in some of its relocated fields
     slot_code   code that reaches a symbol through memory that holds its address
     format      code as text; the second argument says by offset what a relocated field means
     stable      (offset, length) of the instructions in memory that are those of the file, whatever the kernel does
@@ -204,6 +241,7 @@ class Arch:
     effects: Callable[[bytes], list[Effect]] = field(repr=False)
     argument_loads: Callable[[bytes], list[ArgumentLoad]] = field(repr=False)
     handed_out: Callable[[bytes, frozenset[int], frozenset[int]], HandedOut] = field(repr=False)
+    uses_of: Callable[[bytes, Iterable[int]], list[Use]] = field(repr=False)
     format: Callable[[bytes, Mapping[int, str]], list[Formatted]] = field(repr=False)
     stable: Callable[[bytes], list[tuple[int, int]]] = field(repr=False)
     is_branch_field: Callable[[bytes, int], bool] = field(repr=False)

@@ -238,6 +238,13 @@ class _Extractor:
         written = self.values.wanted.get((member.unit, atom.id))
         relocs: list[OutReloc] = []
         for ref in view.refs(atom):
+            literal = self.c.literals.get((member.unit, atom.id, ref.offset))
+            if literal is not None:
+                symbol = self._to_bound(literal.bound)
+                section.relocs.append(
+                    OutReloc(base + ref.offset, ref.type, symbol, literal.delta + ref.delta - ref.bias)
+                )
+                continue
             symbol, addend = self._target(member.unit, atom, ref)
             if (
                 symbol.section is None

@@ -113,15 +113,21 @@ _TABLE = [
         _BUILD,
     ),
     Rule(
-        "V40-module-memory",
+        "V36-module-memory",
         "Sections are aligned to a page at most and have no meaning in vmlinux only; per-CPU data has room and no "
         "relocation.",
         _BUILD,
     ),
     Rule(
-        "V41-initial-value",
+        "V37-initial-value",
         "Variables that only patched code of a target module leads to are in kgbuild_initial, whose rows are whole.",
         _BUILD,
+    ),
+    Rule(
+        "V35-literal",
+        "The note lists each string and constant of the kernel without a symbol that the module is bound to, with the "
+        "digest of the bytes that are there.",
+        _KERNEL,
     ),
 ]
 

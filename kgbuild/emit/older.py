@@ -15,10 +15,23 @@ from kgbuild.emit.readback import STT_OBJECT, ModuleFile, read_module
 from kgbuild.emit.verify import read_note
 from kgbuild.errors import UserError
 
-# What macros call their once-flags, rate limits and lock classes; a symbol is all that such a module tells of them.
+# What macros call their once-flags, rate limits and lock classes; a symbol is all that such a module tells.
 _MACROS_OWN = frozenset(
     ("__warned", "__already_done", "__print_once", "__key", "_rs", "__UNIQUE_ID_ddebug", "descriptor")
 )
+
+
+def read_older(data: bytes, path: str) -> Older:
+    """A module that kgbuild made, from its bytes. Raises UserError for any other file."""
+    machine = int.from_bytes(data[18:20], "little")  # any: the build-ids decide
+    module = read_module(data, path, machine)
+    note = _note(module)
+    try:
+        functions = [Patched(f["object"], f["name"], f["sympos"]) for f in note["functions"]]
+        states = {s["id"]: s["version"] for s in note.get("states", ())}
+        kernel = f"{note['kernel']['name']} ({note['kernel']['version']})"
+        build_ids = dict(note["build_ids"])
+        patches = tuple(str(p["sha256"]) for p in note.get("patches", ()))
         changes = from_note(note["changes"]) if "changes" in note else None
         said = note.get("data")
         own = _variables(module) if said is None else [_variable(v) for v in said]

@@ -39,6 +39,7 @@ from kgbuild.emit.verify_branches import check_constants, check_counted_calls, c
 from kgbuild.emit.verify_code import Code, check_code, check_relocations, check_sections
 from kgbuild.emit.verify_data import check_data
 from kgbuild.emit.verify_kallsyms import Tables, as_livepatch, check_kallsyms, is_kallsyms, is_kgraft, read_tables
+from kgbuild.emit.verify_literals import check_literals
 from kgbuild.emit.verify_modules import Modules, Target, check_bound, check_objects, check_target, no_modules
 from kgbuild.emit.verify_proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
 from kgbuild.emit.verify_reach import check_reach
@@ -120,6 +121,7 @@ def check_module(
             *check_reach(bound, _roots(functions), tables, arch, code.instructions, facts.modules),
             *(_check_pointers(bound, arch, code, facts) if facts.tracked else ()),
             *check_proof(bound, functions, arch, facts, record),
+            *_check_literals(module, arch, facts, code, record),
         ]
     )
 
@@ -215,6 +217,15 @@ def check_proof(
         yield from check_note_digests(note, [*replaced, *bound])
     if record is not None:
         yield from check_record(record, replaced, bound, note, facts.build_id, facts.modules)
+
+
+def _check_literals(
+    module: ModuleFile, arch: Arch, facts: Facts, code: Code, record: Record | None
+) -> Iterator[Finding]:
+    section = module.section(".note.kgbuild")
+    note = read_note(section.data)[0] if section is not None else None
+    if note is not None:
+        yield from check_literals(module, note, record, arch, facts.image, code)
 
 
 def _places(keys: Iterable[tuple[str, str, int]], arch: Arch, facts: Facts) -> list[Place]:

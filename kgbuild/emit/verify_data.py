@@ -59,7 +59,7 @@ def check_data(module: ModuleFile, patched: Iterable[tuple[str, Place]]) -> Iter
 
 
 def _check_memory(module: ModuleFile) -> Iterator[Finding]:
-    code = "V40-module-memory"
+    code = "V36-module-memory"
     for s in module.sections[1:]:
         if not s.alloc or s.type == SHT_RELA or not s.size:
             continue
@@ -185,7 +185,7 @@ def _check_parameters(graph: _Graph) -> Iterator[Finding]:
 
 def _read_rows(module: ModuleFile, rows: list[Written]) -> Iterator[Finding]:
     """Fill `rows` from the table, and say what is wrong with it."""
-    code = "V41-initial-value"
+    code = "V37-initial-value"
     symbol = next(iter(module.global_symbols.get(TABLE, ())), None)
     if symbol is None:
         return
@@ -261,7 +261,7 @@ def _check_lifetime(graph: _Graph, patched: list[tuple[str, Place]], rows: list[
             continue
         if not any(_covered(symbol, [r for r in rows if r.object == name]) for name in names):
             fact = f"does not begin anew when {' or '.join(sorted(names))} comes"
-            yield finding("V41-initial-value", symbol.name, fact)
+            yield finding("V37-initial-value", symbol.name, fact)
 
 
 def _begins_anew(module: ModuleFile, symbol: Symbol) -> bool:

@@ -19,10 +19,16 @@ from kgbuild.analysis.consistency import (
     check_against,
     sorted_warnings,
 )
+from kgbuild.analysis.handed import find_converted, find_handed_out, find_kept_texts
+from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.initonly import find_init_only
+from kgbuild.analysis.lastwrite import find_last_write
 from kgbuild.analysis.ontop import Patched
 from kgbuild.analysis.otherpatch import OtherPatch, read_other
+from kgbuild.analysis.readonly import find_read_only
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.unseen import find_unseen
+from kgbuild.analysis.uses import Uses
 from kgbuild.elf.read import FormatError, read
 from kgbuild.errors import UserError
 from kgbuild.host.index import Index, IndexDamaged, existing_index, with_index
@@ -48,11 +54,13 @@ def find_warnings(
     progress: Progress,
     replace: bool,
     make_index: bool,
+    image: KernelImage | None = None,
 ) -> list[ConsistencyWarning]:
-    """The same with the kernel's index: made first where `make_index` says so, else used where it is there."""
+    """The same with the kernel's index: made first where `make_index` says so, else used where it is there. `image` is
+    vmlinux."""
 
     def check(graph: Index | None) -> list[ConsistencyWarning]:
-        return check_consistency(closure, graph, others, kernel.id.release, replace=replace)
+        return check_consistency(closure, graph, others, kernel.id.release, replace=replace, image=image)
 
     if make_index and closure.redirects:
         return with_index(kernel, progress, check)
@@ -74,18 +82,32 @@ def check_consistency(
     release: str,
     *,
     replace: bool,
+    image: KernelImage | None = None,
 ) -> list[ConsistencyWarning]:
     """Every warning for a closed patch, in one order. Without a graph, what only that tells is said to be unknown."""
     unit_of = {Patched(r.object, r.name, r.sympos): closure.units[r.unit].source for r in closure.redirects}
-    found = [*find_unseen(closure), *check_against(unit_of, others, release, replace=replace)]
+    uses = Uses(closure)
+    found = [
+        *find_unseen(closure),
+        *check_against(unit_of, others, release, replace=replace),
+        *find_handed_out(closure, uses),
+        *find_kept_texts(closure, uses),
+        *find_converted(closure, uses),
+        *find_read_only(closure, uses, image),
+        *find_last_write(closure),
+    ]
+    numbers: dict[Redirect, int] = {}
     if graph is None:
-        fact = "stacks, NMIs and noinstr code were not looked at: this kernel has no index yet"
+        fact = "stacks, NMIs, noinstr and init code were not looked at: this kernel has no index yet"
         found.append(ConsistencyWarning(UNKNOWN, "", "", "", fact, ()))
     elif closure.redirects:
         questions = Consistency(graph, graph.noinstr)
         for redirect in closure.redirects:
             function = _in_graph(graph, redirect)
-            found += questions.check(function.id) if function is not None else []
+            if function is not None:
+                numbers[redirect] = function.id
+                found += questions.check(function.id)
+    found += find_init_only(closure, numbers, graph, image)
     return sorted_warnings(found)
 
 

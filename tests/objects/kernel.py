@@ -133,6 +133,7 @@ def close_text(
     flags: Sequence[str] = (),
     kernel_text: str | None = None,
     tracked: bool = False,
+    exports: dict[str, Export] | None = None,
 ) -> Patched:
     """The same for a C text with #ifdef PATCHED; `flags` are for all of the kernel."""
     text = f'#include "kernel.h"\n{text}'
@@ -144,7 +145,7 @@ def close_text(
         compile_text(text, *pair_flags((*flags, "-DPATCHED"))),
         beside,
         (),
-        EXPORTS,
+        EXPORTS if exports is None else exports,
         flags,
         tracked,
     )

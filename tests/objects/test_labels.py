@@ -265,8 +265,8 @@ REFUSED = {
 @pytest.mark.parametrize(("text", "symbols"), REFUSED.values(), ids=REFUSED)
 def test_what_leads_into_another_body_is_refused(text: str, symbols: set[str]) -> None:
     p = close_text(HEAD + text)
-    assert {r.symbol for r in p.closure.refusals if r.code == "K27-label"} == symbols
-    assert {r.code for r in p.closure.refusals} <= {"K27-label", "K1-data"}
+    assert {r.symbol for r in p.closure.refusals if r.code == "K23-label"} == symbols
+    assert {r.code for r in p.closure.refusals} <= {"K23-label", "K1-data"}
 
 
 def test_what_code_does_with_an_address() -> None:

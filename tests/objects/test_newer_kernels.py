@@ -10,7 +10,9 @@ import pytest
 
 from kgbuild.analysis.closed import Closure
 from kgbuild.analysis.diff import compute_changes
+from kgbuild.analysis.handed import find_handed_out
 from kgbuild.analysis.probes import TEXT_POKE
+from kgbuild.analysis.uses import Uses
 from kgbuild.arch import arch_of
 from kgbuild.assemble import check_writing
 from kgbuild.emit.readback import ModuleFile, read_module
@@ -250,6 +252,15 @@ def test_a_pointer_to_what_begins_with_endbr64_is_as_it_was() -> None:
     assert not p.closure.refusals
     assert not p.closure.thunks
     assert pointer_findings(p) == []
+
+
+@pytest.mark.parametrize(("target", "warned"), [("sealed", ["sealed"]), ("quiet", ["quiet"]), ("open", [])])
+def test_a_thunk_that_is_handed_out_is_warned_of(target: str, warned: list[str]) -> None:
+    """It is gone with the module, and the function that it stands for is not."""
+    kept = TAKES.replace("(*volatile f)(int) = TARGET; return f(x)", "(*volatile f)(int) = hook = TARGET; return f(x)")
+    text = f"int (*hook)(int);\n{kept.replace('TARGET', target)}"
+    closure = close_text(text, beside=[SEALED], flags=BRANCHES, tracked=True).closure
+    assert [w.function for w in find_handed_out(closure, Uses(closure))] == warned
 
 
 def test_a_function_without_endbr64_of_another_unit_is_a_refusal() -> None:

@@ -440,6 +440,8 @@ SPOILERS: list[tuple[str, Callable[[Small], object]]] = [
     ("V24-name-length", swap_info("name=livepatch_small", f"name={'n' * 56}")),
     ("V25-this-module", unlist(".gnu.linkonce.this_module")),
     ("V25-this-module", cut(".gnu.linkonce.this_module", 56)),
+    ("V35-literal", lambda m: m.note.update(literals=[])),
+    ("V35-literal", lambda m: m.note.update(literals={"__fentry__": {"0x5000,4": "00" * 32}})),
 ]
 
 

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Functions that only init code calls, though they are not marked __init.
+
+They have run when a patch is loaded, and a change of them takes no effect: in vmlinux never, in a module when it is
+loaded the next time while the patch is active. Who calls a local function the object itself shows; who calls a global
+one only the kernel's call graph, or, for vmlinux, its bytes: everything there that may be a branch to the function or
+its address is looked at, so that what is no such thing can only hide a warning. A function whose address is taken, that
+is exported, or that nobody is seen to call, is no such function; nor is one that the patch calls from elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kgbuild.analysis.callgraph import CallGraph
+from kgbuild.analysis.closed import Closure, Redirect, UnitResult
+from kgbuild.analysis.consistency import INIT_ONLY, ConsistencyWarning
+from kgbuild.analysis.correlate import INIT_SECTIONS
+from kgbuild.analysis.diff import cold_parents, is_cold
+from kgbuild.analysis.kinds import Kind
+from kgbuild.analysis.pull import holds_for_no_call, is_branch
+from kgbuild.analysis.resolve import VMLINUX
+from kgbuild.arch import arch_of
+from kgbuild.elf.consts import SHT, STB
+from kgbuild.special.view import ANON, DATA, FUNCTION, Ambiguous, Atom, View
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.image import KernelImage
+    from kgbuild.elf.object import Section
+
+_MANY, _DEPTH = 64, 8  # callers looked at, and callers of callers
+_CALLS = (Kind.CALL, Kind.TAIL_CALL)
+_EXIT = (".exit", ".memexit")
+_INIT = tuple(s for s in INIT_SECTIONS if s not in _EXIT)
+_INITCALL = ".initcall"
+# Sections of vmlinux that say something of every function, and hold nothing that is called.
+_NO_HOLDERS = (
+    ".BTF",
+    ".orc_",
+    "__kcrctab",
+    "__ksymtab_strings",
+    "__mcount_loc",
+    ".notes",
+    ".return_sites",
+    ".ibt_endbr",
+)
+_REACH = 1 << 16
+
+
+def find_init_only(
+    closure: Closure, numbers: dict[Redirect, int], graph: CallGraph | None, image: KernelImage | None = None
+) -> list[ConsistencyWarning]:
+    """Redirected functions that only init code calls. `numbers` are those of the functions that the graph knows; where
+    there is none, `image` (vmlinux) tells of vmlinux's functions."""
+    out = []
+    elsewhere: set[tuple[int, str]] = set()  # what runs by way of another body of the same function
+    for redirect in closure.redirects:
+        unit = closure.units[redirect.unit]
+        view = unit.changes.original
+        originals = unit.changes.correlation.to_original.get(redirect.atom.id, ())
+        local = [view.atoms[o] for o in originals if redirect.name in view.atoms[o].names]
+        chain: tuple[str, ...] | None = None
+        if len(local) == 1 and local[0].bind == STB.LOCAL:
+            chain = _in_object(view, local[0], unit.target == VMLINUX)
+        elif graph is not None and redirect in numbers:
+            chain = _in_graph(graph, numbers[redirect])
+        elif graph is None and image is not None and redirect.object == VMLINUX:
+            chain = _in_bytes(image, redirect.address)
+        if chain is None or _patch_calls(closure, unit, redirect.atom) or _is_inlined(unit, redirect.name):
+            elsewhere.add((redirect.unit, source_name(redirect.name)))
+            continue
+        callers = ", ".join(chain[:3]) + (f" and {len(chain) - 3} more" if len(chain) > 3 else "")
+        if redirect.object == VMLINUX:
+            fact = f"only init code calls {redirect.name} ({callers}): it has run, and a change of it takes no effect"
+        else:
+            m = redirect.object
+            fact = (
+                f"only init code of {m} calls {redirect.name} ({callers}): where {m} is loaded it has run; the change "
+                f"takes effect when {m} is loaded again while the patch is active"
+            )
+        key = (redirect.unit, source_name(redirect.name))
+        out.append((key, ConsistencyWarning(INIT_ONLY, redirect.name, unit.source, redirect.object, fact, chain)))
+    return [warning for key, warning in out if key not in elsewhere]
+
+
+def source_name(name: str) -> str:
+    """What a function or a clone of it is called in the source."""
+    return name.partition(".")[0]
+
+
+def _is_inlined(unit: UnitResult, name: str) -> bool:
+    """Whether gcc put the body of a function into one that is no init code, too."""
+    view = unit.changes.patched
+    for holder in unit.clones.inlined_into(source_name(name)):
+        if any(a.kind == FUNCTION and not _is_init(view, a) for a in view.by_name.get(holder, ())):
+            return True
+    return False
+
+
+# -- by the object -----------------------------------------------------------------------------------------------------
+
+
+def _in_object(view: View, function: Atom, built_in: bool) -> tuple[str, ...] | None:
+    """Names of the init functions that alone lead to a local function, None where something else does. Exit code of
+    vmlinux (`built_in`) never runs."""
+    found: dict[str, None] = {}
+    seen = {function.id}
+    todo = [function]
+    while todo:
+        atom = todo.pop()
+        callers = [c for c in _callers(view, atom) if c is None or not (built_in and _is_exit(view, c))]
+        if not callers:
+            return None
+        for caller in callers:
+            if caller is None:
+                return None
+            if _is_init(view, caller):
+                found.setdefault(caller.name)
+            elif caller.bind != STB.LOCAL:
+                return None
+            elif caller.id not in seen:
+                seen.add(caller.id)
+                todo.append(caller)
+    return tuple(found) or None
+
+
+def _is_init(view: View, atom: Atom) -> bool:
+    return view.section_name(atom).startswith((*_INIT, _INITCALL))
+
+
+def _is_exit(view: View, atom: Atom) -> bool:
+    return view.section_name(atom).startswith(_EXIT)
+
+
+def _callers(view: View, target: Atom) -> Iterator[Atom | None]:
+    """Functions that call another of the object, itself left out; None for anything that could lead to it otherwise."""
+    sections = view.sections_referring_to({target.section}) | {target.section}
+    for section in sections:
+        if section >= 0 and view.obj.sections[section].name in view.arch.auxiliary:
+            yield None
+    for source in view.atoms:
+        if source.section not in sections or source.kind not in (FUNCTION, DATA, ANON) or source.id == target.id:
+            continue
+        section_name = view.section_name(source)
+        if holds_for_no_call(source.name, section_name):
+            continue
+        try:
+            refs = [r for r in view.refs(source) if r.atom == target.id]
+        except Ambiguous:
+            yield None
+            continue
+        for ref in refs:
+            code = source.kind == FUNCTION and is_branch(view, source, ref)
+            if code and is_cold(source):
+                parents = cold_parents(source, view)
+                yield from (p for p in parents if p.id != target.id)
+            elif code or section_name.startswith(_INITCALL):
+                yield source
+            elif ref.delta == 0:
+                yield None
+
+
+def _patch_calls(closure: Closure, unit: UnitResult, function: Atom) -> bool:
+    """Whether the patch calls a function from code that is no init code."""
+    if function.bind == STB.LOCAL:
+        return _in_object(unit.changes.patched, function, unit.target == VMLINUX) is None
+    for number, atom in ((m.unit, m.atom) for m in closure.members.values() if m.atom.kind == FUNCTION):
+        view = closure.units[number].changes.patched
+        try:
+            names = {view.atoms[r.atom].name for r in view.refs(atom)}
+        except Ambiguous:  # refused where it is followed
+            continue
+        if names.intersection(function.names) and atom.name.removesuffix(".cold") not in function.names:
+            return True
+    return False
+
+
+# -- by the call graph -------------------------------------------------------------------------------------------------
+
+
+def _in_graph(graph: CallGraph, number: int) -> tuple[str, ...] | None:
+    """The same by the kernel's call graph."""
+    found: dict[str, None] = {}
+    seen, todo = {number}, [(number, 0)]
+    while todo:
+        current, depth = todo.pop()
+        edges = [e for e in graph.callers(current, _MANY) if e.kind is not Kind.SPLIT and e.caller != current]
+        if len(edges) >= _MANY or depth > _DEPTH:
+            return None
+        if any(e.kind not in _CALLS for e in edges) or graph.strays(current):
+            return None
+        if any(name.exported for name in graph.aliases(current)):
+            return None
+        takers = [t for t in graph.address_takers(current) if not holds_for_no_call(t.name, t.section)]
+        if any(not t.initcall for t in takers):
+            return None
+        if not edges and not takers:
+            return None
+        found.update(dict.fromkeys(t.name for t in takers))
+        for edge in edges:
+            caller = graph.function(edge.caller)
+            if caller.in_vmlinux and caller.section.startswith(_EXIT):
+                continue
+            if caller.init:
+                found.setdefault(caller.name)
+            elif edge.caller not in seen:
+                seen.add(edge.caller)
+                todo.append((edge.caller, depth + 1))
+    return tuple(found) or None
+
+
+# -- by the bytes of vmlinux -------------------------------------------------------------------------------------------
+
+
+def _in_bytes(image: KernelImage, address: int) -> tuple[str, ...] | None:
+    """The init functions that alone branch to a function, None where something else may lead there."""
+    if any(image.named(f"__ksymtab_{s.name}") for s in image.functions_at(address)):
+        return None
+    found: dict[str, None] = {}
+    low = (address & 0xFFFF_FFFF).to_bytes(4, "little")
+    for section in image.obj.sections:
+        if not section.alloc or section.type == SHT.NOBITS or section.name.startswith(_NO_HOLDERS):
+            continue
+        raw = _without_trace_sites(image, section, bytes(image.obj.contents(section.index)))
+        if low in raw:
+            return None
+        if not section.executable and not section.name.startswith((".init.data", ".rodata", ".data")):
+            continue
+        places = _relative(raw, section.addr, address, 4 if section.executable else 0)
+        if section.executable and section.addr <= address < section.addr + section.size:
+            places += _near(raw, section.addr, address)
+        for place in places:
+            if section.executable and place + 4 == address:
+                continue  # zeros at the end of what fills up to the function
+            branch = _branch_at(image, place, address) if section.executable else "an initcall"
+            if branch == "":
+                continue  # no field of an instruction
+            if branch is None or not image.is_init(place):
+                return None
+            if not section.name.startswith(_EXIT):
+                found.setdefault(branch)
+    return tuple(found) or None
+
+
+def _without_trace_sites(image: KernelImage, section: Section, raw: bytes) -> bytes:
+    """A section without the kernel's table of places that can be traced, which is part of .init.data and has the
+    beginning of every function."""
+    start, stop = image.named("__start_mcount_loc"), image.named("__stop_mcount_loc")
+    if len(start) != 1 or len(stop) != 1 or not section.addr <= start[0].value < section.addr + section.size:
+        return raw
+    first, end = start[0].value - section.addr, stop[0].value - section.addr
+    return raw[:first] + bytes(end - first) + raw[end:]
+
+
+def _near(raw: bytes, base: int, address: int) -> list[int]:
+    """Addresses of the 8-bit fields that mean an address, relative to their own end."""
+    at = address - base
+    return [
+        base + i
+        for i in range(max(at - 128, 0), min(at + 128, len(raw)))
+        if i + 1 + (raw[i] ^ 0x80) - 0x80 == at and raw[i]
+    ]
+
+
+def _branch_at(image: KernelImage, place: int, target: int) -> str | None:
+    """The function of which a place is the displacement of a direct branch; "" where it is no field of an instruction,
+    or a branch of the target itself, None where it is a field of another one, or no function is seen to hold it."""
+    holder = next((s for at in range(place, place - _REACH, -1) for s in image.functions_at(at)), None)
+    if holder is None or place >= holder.value + holder.size:
+        return None
+    if holder.value == target:
+        return ""
+    code = image.read(holder.value, holder.size) or b""
+    for i in arch_of(image.obj.machine).decode(code):
+        if i.field_offset == place - holder.value and i.target is not None:
+            return holder.name if i.is_branch else None
+    return ""
+
+
+def _relative(raw: bytes, base: int, address: int, bias: int) -> list[int]:
+    """Addresses of the 32-bit fields that mean an address, relative to a place `bias` bytes behind their beginning."""
+    import numpy as np
+
+    out = []
+    for shift in range(4):
+        words = np.frombuffer(raw, "<u4", max(len(raw) - shift, 0) // 4, shift)
+        ends = words + np.arange(0, 4 * len(words), 4, dtype=np.uint32)
+        wanted = np.uint32((address - base - shift - bias) & 0xFFFF_FFFF)
+        out += [base + shift + 4 * int(i) for i in np.nonzero(ends == wanted)[0]]
+    return sorted(out)
