@@ -122,46 +122,6 @@ def twice(m: SmallTarget) -> None:
     m.note["functions"] = m.note["functions"] * 2
 
 
-MODULE_SPOILERS: list[tuple[str, Callable[[SmallTarget], object]]] = [
-    ("V1-identity", lambda m: m.note.update(build_ids={"vmlinux": FACTS.build_id})),
-    ("V1-identity", lambda m: m.note.update(build_ids={"vmlinux": FACTS.build_id, "ext4": "00" * 20})),
-    ("V3-sympos", bind(".klp.sym.ext4.nothing,0")),
-    ("V3-sympos", bind(".klp.sym.ext4.twin,0")),
-    ("V3-sympos", bind(".klp.sym.ext4.twin,3")),
-    ("V3-sympos", bind(".klp.sym.ext4.twin,4")),
-    ("V3-sympos", bind(".klp.sym.ext4.__fentry__,0")),
-    ("V3-sympos", lambda m: m.patch("ext4", "twin", 3)),
-    ("V9-object", lambda m: m.patch("ext-4", "old")),
-    ("V9-object", lambda m: m.patch("vmlinux", "old")),
-    ("V9-object", bind(".klp.sym.unknown.table,0")),
-    ("V10-init-memory", bind(".klp.sym.ext4.boot,0")),
-    ("V10-init-memory", bind(".klp.sym.ext4.twin,2")),
-    ("V10-init-memory", lambda m: m.patch("ext4", "boot")),
-    ("V11-function", lambda m: m.patch("ext4", "table")),
-    ("V11-function", parted),
-    ("V11-function", twice),
-    ("V12-not-traceable", lambda m: m.patch("ext4", "plain")),
-    ("V26-module-reference", bind(".klp.sym.vmlinux.helper,0")),
-    ("V26-module-reference", bind(".klp.sym.xfs.table,0")),
-    ("V27-late-special", late_jump_table),
-]
-
-
-def test_a_good_module_has_no_finding() -> None:
-    assert check_target(SmallTarget()) == []
-
-
-@pytest.mark.parametrize(
-    ("code", "spoil"), MODULE_SPOILERS, ids=[f"{i}-{code}" for i, (code, _) in enumerate(MODULE_SPOILERS)]
-)
-def test_what_is_spoiled_is_found(code: str, spoil: Callable[[SmallTarget], object]) -> None:
-    small = SmallTarget()
-    spoil(small)
-    found = check_target(small)
-    assert code in {f.code for f in found}
-    assert all(f.place and f.fact and f.remedy for f in found)
-
-
 def add_caller(m: SmallTarget, owner: str, way: str) -> None:
     """One more function, of `owner`, that gets to what is bound to ext4: by a call, by a table, not at all, or by code
     that only has it behind itself in the same section."""
@@ -184,6 +144,47 @@ def add_caller(m: SmallTarget, owner: str, way: str) -> None:
     for row, symbol in enumerate((old, caller)):
         m.table.relocs += [OutReloc(32 * row + 8, R_64, texts, 0), OutReloc(32 * row + 16, R_64, symbol, 0)]
     m.table.relocs.append(OutReloc(32, R_64, texts, 9))
+
+
+MODULE_SPOILERS: list[tuple[str, Callable[[SmallTarget], object]]] = [
+    ("V1-identity", lambda m: m.note.update(build_ids={"vmlinux": FACTS.build_id})),
+    ("V1-identity", lambda m: m.note.update(build_ids={"vmlinux": FACTS.build_id, "ext4": "00" * 20})),
+    ("V3-sympos", bind(".klp.sym.ext4.nothing,0")),
+    ("V3-sympos", bind(".klp.sym.ext4.twin,0")),
+    ("V3-sympos", bind(".klp.sym.ext4.twin,3")),
+    ("V3-sympos", bind(".klp.sym.ext4.twin,4")),
+    ("V3-sympos", bind(".klp.sym.ext4.__fentry__,0")),
+    ("V3-sympos", lambda m: m.patch("ext4", "twin", 3)),
+    ("V9-object", lambda m: m.patch("ext-4", "old")),
+    ("V9-object", lambda m: m.patch("vmlinux", "old")),
+    ("V9-object", bind(".klp.sym.unknown.table,0")),
+    ("V10-init-memory", bind(".klp.sym.ext4.boot,0")),
+    ("V10-init-memory", bind(".klp.sym.ext4.twin,2")),
+    ("V10-init-memory", lambda m: m.patch("ext4", "boot")),
+    ("V11-function", lambda m: m.patch("ext4", "table")),
+    ("V11-function", parted),
+    ("V11-function", twice),
+    ("V12-not-traceable", lambda m: m.patch("ext4", "plain")),
+    ("V26-module-reference", bind(".klp.sym.vmlinux.helper,0")),
+    ("V26-module-reference", bind(".klp.sym.xfs.table,0")),
+    ("V27-late-special", late_jump_table),
+    ("V34-module-reach", lambda m: add_caller(m, "vmlinux", "call")),
+]
+
+
+def test_a_good_module_has_no_finding() -> None:
+    assert check_target(SmallTarget()) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "spoil"), MODULE_SPOILERS, ids=[f"{i}-{code}" for i, (code, _) in enumerate(MODULE_SPOILERS)]
+)
+def test_what_is_spoiled_is_found(code: str, spoil: Callable[[SmallTarget], object]) -> None:
+    small = SmallTarget()
+    spoil(small)
+    found = check_target(small)
+    assert code in {f.code for f in found}
+    assert all(f.place and f.fact and f.remedy for f in found)
 
 
 @pytest.mark.parametrize(
