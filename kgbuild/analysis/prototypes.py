@@ -200,12 +200,14 @@ class _Types(_Btf):
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two types to compare: where they stand, and how qualifiers count there."""
+    """Two types to compare: where they stand, how qualifiers count there, and what to show of them (of pointers and
+    arrays the whole)."""
 
     old: int
     new: int
     place: str
     mode: str
+    shown: tuple[int, int] | None = None
 
 
 class _Comparison:
@@ -256,10 +258,12 @@ class _Comparison:
             return self._enum(pair, old.index, new.index)
         if old.kind == PTR:
             targets = (self.old.types[old.index][3], self.new.types[new.index][3])
-            return [_Pair(*targets, pair.place, _POINTED[pair.mode])]
+            return [_Pair(*targets, pair.place, _POINTED[pair.mode], pair.shown or (pair.old, pair.new))]
         if old.kind == ARRAY:
             (element, count), (other, others) = self.old.array(old.index), self.new.array(new.index)
-            return [_Pair(element, other, pair.place, pair.mode)] if count == others else self._differs(pair)
+            if count != others:
+                return self._differs(pair)
+            return [_Pair(element, other, pair.place, pair.mode, pair.shown or (pair.old, pair.new))]
         if old.kind == FUNC_PROTO:
             return self._function(pair, old.index, new.index)
         if old.kind in _RECORD:
@@ -267,7 +271,8 @@ class _Comparison:
         return [] if old.kind == VOID else self._differs(pair)
 
     def _differs(self, pair: _Pair) -> str:
-        was, now = self.old.describe(pair.old), self.new.describe(pair.new)
+        old, new = pair.shown or (pair.old, pair.new)
+        was, now = self.old.describe(old), self.new.describe(new)
         if was == now:
             return f"{pair.place or 'it'} is another {now}"
         return f"{pair.place or 'it'} is {now}, was {was}"
