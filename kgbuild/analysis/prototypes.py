@@ -214,12 +214,14 @@ class _Types(Btf):
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two types to compare: where they stand, and how qualifiers count there."""
+    """Two types to compare: where they stand, how qualifiers count there, and what to show of them (of pointers and
+    arrays the whole)."""
 
     old: int
     new: int
     place: str
     mode: str
+    shown: tuple[int, int] | None = None
 
 
 class _Comparison:
@@ -253,36 +255,38 @@ class _Comparison:
     def _step(self, pair: _Pair) -> str | list[_Pair]:
         """What differs between two types themselves, else the pairs that they lead to."""
         old, new = self.old.plain(pair.old), self.new.plain(pair.new)
-        differs = self._differs(pair)
         late = pair.mode == _BEHIND and new.const
         if pair.mode in (_BEHIND, _EXACT) and old.const != new.const and not late:
-            return differs
+            return self._differs(pair)
         if FWD in (old.kind, new.kind):
-            return [] if self._named(self.old, old) == self._named(self.new, new) else differs
+            return [] if self._named(self.old, old) == self._named(self.new, new) else self._differs(pair)
         if old.kind != new.kind:
-            return differs
+            return self._differs(pair)
         if old.kind in (INT, FLOAT, ENUM, ENUM64) and old.meaning != new.meaning:
-            return differs
+            return self._differs(pair)
         if old.kind == INT:
-            return [] if self.old.integer(old.index) == self.new.integer(new.index) else differs
+            return [] if self.old.integer(old.index) == self.new.integer(new.index) else self._differs(pair)
         if old.kind == FLOAT:
-            return [] if self.old.types[old.index][3] == self.new.types[new.index][3] else differs
+            return [] if self.old.types[old.index][3] == self.new.types[new.index][3] else self._differs(pair)
         if old.kind in (ENUM, ENUM64):
             return self._enum(pair, old.index, new.index)
         if old.kind == PTR:
             targets = (self.old.types[old.index][3], self.new.types[new.index][3])
-            return [_Pair(*targets, pair.place, _POINTED[pair.mode])]
+            return [_Pair(*targets, pair.place, _POINTED[pair.mode], pair.shown or (pair.old, pair.new))]
         if old.kind == ARRAY:
             (element, count), (other, others) = self.old.array(old.index), self.new.array(new.index)
-            return [_Pair(element, other, pair.place, pair.mode)] if count == others else differs
+            if count != others:
+                return self._differs(pair)
+            return [_Pair(element, other, pair.place, pair.mode, pair.shown or (pair.old, pair.new))]
         if old.kind == FUNC_PROTO:
             return self._function(pair, old.index, new.index)
         if old.kind in _RECORD:
             return self._record(pair, old, new)
-        return [] if old.kind == VOID else differs
+        return [] if old.kind == VOID else self._differs(pair)
 
     def _differs(self, pair: _Pair) -> str:
-        was, now = self.old.describe(pair.old), self.new.describe(pair.new)
+        old, new = pair.shown or (pair.old, pair.new)
+        was, now = self.old.describe(old), self.new.describe(new)
         if was == now:
             return f"{pair.place or 'it'} is another {now}"
         return f"{pair.place or 'it'} is {now}, was {was}"

@@ -2,8 +2,8 @@
 """Compares the exports of compiled units with the running kernel's, by its own genksyms where it has one.
 
 Nothing is started where the patch can't change a type of an export (analysis/exporttypes.py). Else the patched text is
-preprocessed and given to genksyms; only where a CRC is not the kernel's, so is the original, to see whether this way
-leads to the kernel's CRC at all.
+preprocessed and given to genksyms; only where a CRC is not the kernel's and the structure of the type is another, so is
+the original, to see whether this way leads to the kernel's CRC at all.
 """
 
 from __future__ import annotations
@@ -106,16 +106,15 @@ def _check_unit(
     original = read(c.original)
     patched = read(c.patched)
     names = common_exports(original, patched)
-    before: dict[str, int] = {}
     after: dict[str, int] = {}
     if genksyms is not None:
         after = make_crcs(kernel, c.unit, genksyms, scratch, overlay)
         names = other_crcs(names, after, exports)
-        if names:
-            before = make_crcs(kernel, c.unit, genksyms, scratch)
-    if not names:
-        return []
-    return judge_exports(c.unit.source, compare_prototypes(original, patched, names, allowed), exports, before, after)
+    differences = compare_prototypes(original, patched, names, allowed) if names else {}
+    before: dict[str, int] = {}
+    if genksyms is not None and any(fact != "" for fact in differences.values()):
+        before = make_crcs(kernel, c.unit, genksyms, scratch)
+    return judge_exports(c.unit.source, differences, exports, before, after)
 
 
 def make_crcs(

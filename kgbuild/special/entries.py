@@ -175,7 +175,8 @@ class _Table:
         replacement = None
         for at, kind, sym, addend in self.rows[first:last]:
             offset = at % size
-            if place is not None and offset == place[0] and view.obj.columns.shndx[sym] != SHN.UNDEF:
+            elsewhere = sym != 0 and view.obj.columns.shndx[sym] == SHN.UNDEF
+            if place is not None and offset == place[0] and not elsewhere:
                 target, delta = _replacement(view, sym, addend, data[place[1]])
                 replacement = target
             else:
@@ -205,7 +206,7 @@ class _Table:
 
 def _replacement(view: View, sym: int, addend: int, size: int) -> tuple[int, int]:
     symbol = view.obj.symbol(sym)
-    if symbol.shndx >= SHN.LORESERVE:
+    if symbol.shndx == SHN.UNDEF or symbol.shndx >= SHN.LORESERVE:
         raise Ambiguous(symbol.name or f"symbol {sym}", "replacement code that lies in no section")
     start = symbol.value + addend
     if not 0 <= start <= start + size <= view.obj.sections[symbol.shndx].size:

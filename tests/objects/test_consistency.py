@@ -14,7 +14,9 @@ from kgbuild.analysis.consistency import (
     PATCHED,
     RULES,
     STACK,
+    UNKNOWN,
     UNREAD,
+    UNSEEN,
     Consistency,
     ConsistencyWarning,
     check_against,
@@ -26,7 +28,7 @@ from kgbuild.analysis.unseen import find_unseen
 from kgbuild.elf.read import read
 from kgbuild.errors import UserError
 from kgbuild.host.cache import Cache
-from kgbuild.host.consistency import read_others
+from kgbuild.host.consistency import check_consistency, read_others
 from kgbuild.host.index import Index, load_index
 from kgbuild.model import SilentProgress
 from tests.objects.kernel import close_text, make_module
@@ -149,7 +151,9 @@ extern cold void complain(int n);
 def unseen(text: str) -> dict[str, str]:
     patched = close_text(BY + text)
     assert not patched.refused
-    return {w.function: " ".join(w.evidence) for w in find_unseen(patched.closure)}
+    found = find_unseen(patched.closure)
+    assert {w.code for w in found} <= {UNSEEN}
+    return {w.function: " ".join(w.evidence) for w in found}
 
 
 def test_cold_halves() -> None:
@@ -159,6 +163,12 @@ def test_cold_halves() -> None:
     assert "calls complain, source" in unseen(sleeps)["top.cold"]
     message = "noinline int top(int x) { if (x == BY) panic(x); return source(x) * BY; }"
     assert unseen("extern cold int panic(int);" + message) == {}
+
+
+def test_without_an_index_what_is_not_known_is_said() -> None:
+    patched = close_text(BY + "noinline int top(int x) { return source(x) * BY; }")
+    (warning,) = check_consistency(patched.closure, None, (), "6.1", replace=True)
+    assert warning.code == UNKNOWN and "no index" in warning.fact and "impact" in warning.remedy
 
 
 HELPERS = """

@@ -114,11 +114,11 @@ DIFFERENT = {
     "another_structure": (
         "*second(struct other *o)",
         "*second(struct twin *o)",
-        {"second": "argument 1 is struct twin, was struct other"},
+        {"second": "argument 1 is struct twin *, was struct other *"},
     ),
     "enum_to_int": ("enum mode mode)", "int mode)", {"f": "argument 4 is int, was enum mode"}),
     "value": ("ONE = 1, TWO }", "ONE = 1, TWO = 5 }", {"f": "enum mode: TWO is 5, was 2"}),
-    "result": ("char *result(void)", "const char *result(void)", {"result": "its result is const char, was char"}),
+    "result": ("char *result(void)", "const char *result(void)", {"result": "its result is const char *, was char *"}),
     "returns_now": (
         "void nothing(void) { }",
         "int nothing(void) { return 0; }",
@@ -138,7 +138,7 @@ DIFFERENT = {
     "list_becomes_another": (
         "struct list { struct list *next, *prev; }",
         "struct list { struct list *next, **prev; }",
-        {"f": "struct list.prev is struct list *, was struct list"},
+        {"f": "struct list.prev is struct list **, was struct list *"},
     ),
     "size": ("struct hidden *h;", "struct hidden *h, *i;", {"f": "struct s is 64 bytes, was 56"}),
     "array": (

@@ -490,6 +490,21 @@ def test_an_alternative_that_replaces_by_nothing_needs_no_replacement() -> None:
     assert check(small.data) == []
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_an_alternative_may_bring_a_function_of_the_kernel(late: bool) -> None:
+    """objtool of 5.13 to 5.15 wrote such entries: an export, or what a livepatch relocation names."""
+    small = Small()
+    table = small.sections[".altinstructions"]
+    table.relocs.pop()
+    name = ".klp.sym.vmlinux.helper,0" if late else "__x86_return_thunk"
+    reloc = OutReloc(4, R_PC32, small.symbols[name], 0)
+    if late:
+        small.late(".altinstructions", reloc)
+    else:
+        table.relocs.append(reloc)
+    assert check(small.data) == []
+
+
 def test_unwind_entries_may_lead_into_what_an_alternative_replaces() -> None:
     small = Small()
     move(".orc_unwind_ip", 0, addend=JUMP + 2)(small)
