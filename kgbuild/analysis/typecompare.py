@@ -63,8 +63,10 @@ NEUTRAL = frozenset(
 _MEANINGFUL = ("__be", "__le", "__sum", "__wsum", "ktime_t", "dma_addr_t", "phys_addr_t", "gfp_t")
 _COMPOSITE = frozenset((STRUCT, UNION))
 _WHOLE = frozenset((INTEGER, ENUM))
+_TAGGED = frozenset((STRUCT, UNION, ENUM, FORWARD))
 _MOST_PAIRS = 1 << 20
 _MOST_LEAVES = 4096
+_MOST_NESTED = 8
 
 
 class Difference(NamedTuple):
@@ -117,7 +119,7 @@ class Comparison:
         self._different: dict[tuple[int, int], Difference] = {}
         self._plain: tuple[dict[int, Plain], dict[int, Plain]] = ({}, {})
         self._sign: dict[tuple[int, int], str] = {}
-        self._depth = 0
+        self._assumed: list[tuple[int, int]] = []  # structures whose members are sorted out right now
 
     def difference(self, o: int, p: int) -> Difference | None:
         """None where two types are equal by structure, else the nearest difference."""
@@ -135,7 +137,7 @@ class Comparison:
             for word, pair in self._parts(*step.pair):
                 if pair is None:
                     return self._tell(steps, at, word)
-                if pair not in seen and pair not in self.equal and not self._taken(*pair):
+                if pair not in seen and pair not in self.equal and not self._is_assumed(*pair):
                     seen.add(pair)
                     steps.append(_Step(pair, at, word))
             if step.pair in self._sign:
@@ -143,8 +145,14 @@ class Comparison:
             at += 1
             if at > _MOST_PAIRS:
                 return Difference("", "unknown: the types are too many to compare")
-        self.equal |= seen
+        if not self._assumed:
+            self.equal |= seen
         return None
+
+    def _is_assumed(self, o: int, p: int) -> bool:
+        if self._assumed and (self.plain(0, o).number, self.plain(1, p).number) in self._assumed:
+            return True
+        return self._taken(o, p)
 
     def difference_of_use(self, o: int, p: int) -> Difference | None:
         """The same for the types of two variables: what is compared by its name is left to that."""
@@ -155,11 +163,13 @@ class Comparison:
         if not self.by_name:
             return False
         was, now = self.plain(0, o), self.plain(1, p)
-        if was.names and now.names:
-            same = was.names[0] == now.names[0]
-        else:
-            a, b = was.type, now.type
+        a, b = was.type, now.type
+        if was.names and now.names and was.names[0] == now.names[0]:
+            same = True
+        elif a.kind in _TAGGED and b.kind in _TAGGED:
             same = bool(a.name) and a.name == b.name and (a.kind == b.kind or FORWARD in (a.kind, b.kind))
+        else:
+            same = False
         return same and not self.o.is_local(was.first) and not self.p.is_local(now.first)
 
     def _tell(self, steps: list[_Step], at: int, fact: str) -> Difference:
@@ -209,8 +219,7 @@ class Comparison:
             yield from self._members(was, now)
         elif FORWARD in (a.kind, b.kind):
             # what has a tag and is not defined here: the same by its tag, or not known to be
-            tagged = {a.kind, b.kind} <= {FORWARD, STRUCT, UNION, ENUM}
-            if not tagged or (a.name and b.name and a.name != b.name):
+            if not {a.kind, b.kind} <= _TAGGED or (a.name and b.name and a.name != b.name):
                 yield self._two(o, p), None
         elif a.kind != b.kind:
             yield self._two(o, p), None
@@ -254,9 +263,11 @@ class Comparison:
         return ""
 
     def _same_meaning(self, was: tuple[str, ...], now: tuple[str, ...]) -> bool:
-        before = {n.removeprefix("__kernel_") for n in was if n not in NEUTRAL}
-        after = {n.removeprefix("__kernel_") for n in now if n not in NEUTRAL}
-        if before == after or before & after:
+        before = [n.removeprefix("__kernel_") for n in was if n not in NEUTRAL]
+        after = [n.removeprefix("__kernel_") for n in now if n not in NEUTRAL]
+        short, long = sorted((before, after), key=len)
+        # a typedef of the other is another name for it
+        if before == after or (short and long[-len(short) :] == short):
             return True
         # a typedef that another one takes the place of, or that the patch introduces for what had none
         gone = not any(n in self._typedefs[1] or n.startswith(_MEANINGFUL) for n in was if n not in NEUTRAL)
@@ -321,6 +332,7 @@ class Comparison:
             else:
                 pairs.append((old, m))
         gone = list(left.values())
+        self._assumed.append((was.number, now.number))
         for m in new[:]:
             other = self._in_place(m, gone)
             if other is not None:
@@ -329,6 +341,7 @@ class Comparison:
                 pairs.append((other, m))
         if (new or gone) and not text and self._same_leaves(was, now):
             new, gone = [], []
+        self._assumed.pop()
         if new:
             yield names + _join(text, f"new member {new[0].name} at {_place(new[0])}"), None
         for old, m in pairs:
@@ -364,13 +377,7 @@ class Comparison:
 
     def _nested(self, o: int, p: int) -> bool:
         """Whether two types are equal, asked while others are compared."""
-        if self._depth > 8:
-            return False
-        self._depth += 1
-        try:
-            return self.difference(o, p) is None
-        finally:
-            self._depth -= 1
+        return len(self._assumed) < _MOST_NESTED and self.difference(o, p) is None
 
     def _same_leaves(self, was: Plain, now: Plain) -> bool:
         """Whether the same bytes mean the same, however they are grouped: members put into a structure of their own
