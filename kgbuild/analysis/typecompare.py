@@ -35,6 +35,7 @@ from kgbuild.analysis.dwarftypes import (
     Type,
     TypeGraph,
 )
+from kgbuild.elf.read import FormatError
 
 # typedefs of integers that say width and sign, and nothing else
 NEUTRAL = frozenset(
@@ -119,6 +120,7 @@ class Comparison:
         self._different: dict[tuple[int, int], Difference] = {}
         self._plain: tuple[dict[int, Plain], dict[int, Plain]] = ({}, {})
         self._sign: dict[tuple[int, int], str] = {}
+        self._opened = 0
         self._assumed: list[tuple[int, int]] = []  # structures whose members are sorted out right now
 
     def difference(self, o: int, p: int) -> Difference | None:
@@ -281,10 +283,11 @@ class Comparison:
     def _natural(self, plain: Plain, depth: int = 0) -> int:
         """What a type of the original is aligned to, in bytes, as the ABI says where the source asks for nothing."""
         kind = plain.type
+        self._count(depth)
         if kind.kind in _COMPOSITE and depth < 32:
             inner = [self._natural(self.plain(0, m.type), depth + 1) for m in kind.members]
             return max(plain.align, 1, *inner)
-        if kind.kind == ARRAY:
+        if kind.kind == ARRAY and depth < 32:
             return max(plain.align, self._natural(self.plain(0, kind.to), depth + 1))
         return max(plain.align, kind.size, 1)
 
@@ -305,6 +308,7 @@ class Comparison:
     def flat(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> list[Member]:
         """The members of a structure or union, those of its unnamed structures and unions in their place."""
         out = []
+        self._count(depth)
         for m in kind.members:
             inner = self.plain(side, m.type).type
             if not m.name and inner.kind in _COMPOSITE and not m.bits:
@@ -401,7 +405,14 @@ class Comparison:
             met.add(key)
         return met == table.keys()
 
+    def _count(self, depth: int) -> None:
+        """Structures that hold each other twice, thirty deep, have more members than can be looked at."""
+        self._opened = self._opened + 1 if depth else 0
+        if self._opened > _MOST_LEAVES:
+            raise FormatError(0, "debugging information can't be read (a type has too many members)")
+
     def _leaves(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> Iterator[Member]:
+        self._count(depth)
         for m in kind.members:
             inner = self.plain(side, m.type).type
             if inner.kind in _COMPOSITE and not m.bits and depth < 32:
@@ -436,10 +447,10 @@ class Comparison:
 
     # -- words --------------------------------------------------------------------------------------------------------
 
-    def describe(self, side: int, plain: Plain) -> str:
+    def describe(self, side: int, plain: Plain, depth: int = 0) -> str:
         """What a type is called in C, near enough."""
-        if plain.names:
-            return plain.names[0]
+        if plain.names or depth > _MOST_NESTED:
+            return plain.names[0] if plain.names else "..."
         kind = plain.type
         if kind.kind in _COMPOSITE or kind.kind in (ENUM, FORWARD):
             word = "struct" if kind.kind == FORWARD else kind.kind
@@ -447,19 +458,21 @@ class Comparison:
         if kind.kind == POINTER:
             target = self.plain(side, kind.to)
             if target.type.kind == FUNCTION and not target.names:
-                return f"pointer to {self.describe(side, target)}"
-            inner = self.describe(side, target)
+                return f"pointer to {self.describe(side, target, depth + 1)}"
+            inner = self.describe(side, target, depth + 1)
             return f"{inner}{'' if inner.endswith('*') else ' '}*"
         if kind.kind == ARRAY:
             bounds = ""
-            while kind.kind == ARRAY and not plain.names:
+            while kind.kind == ARRAY and not plain.names and len(bounds) < 64:
                 bounds += f"[{kind.length if kind.length >= 0 else ''}]"
                 plain = self.plain(side, kind.to)
                 kind = plain.type
-            return f"{self.describe(side, plain)}{bounds}"
+            return f"{self.describe(side, plain, depth + 1)}{bounds}"
         if kind.kind == FUNCTION:
-            inner = ", ".join(self.describe_number(side, m.type) for m in kind.members)
-            return f"{self.describe_number(side, kind.to)} ({inner}{', ...' if kind.length else ''})"
+            inner = ", ".join(self.describe(side, self.plain(side, m.type), depth + 1) for m in kind.members)
+            return (
+                f"{self.describe(side, self.plain(side, kind.to), depth + 1)} ({inner}{', ...' if kind.length else ''})"
+            )
         return kind.name or kind.kind
 
     def describe_number(self, side: int, number: int) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kgbuild.analysis.correlate import is_anonymous
+from kgbuild.analysis.correlate import is_anonymous, variable
 from kgbuild.analysis.diff import Changes, cold_parents, is_cold, is_init
 from kgbuild.analysis.dwarftypes import ENUM, STRUCT, UNION
 from kgbuild.analysis.localtypes import PARAMETER, Local, locals_of
@@ -89,7 +89,8 @@ def check_types(
     refusals = []
     warnings = [f"{changes.place}: {c.what}: {c.fact}: {_SIGN}" for c in found.said]
     for c in found.refused:
-        if not allowed.isdisjoint((c.name, c.what, *c.types)):
+        # a static local is called what the source calls it, too
+        if not allowed.isdisjoint((c.name, c.what, variable(c.name), *c.types)):
             warnings.append(f"{changes.place}: {c.what}: {c.fact}; accepted by --allow-type")
         else:
             refusals.append(Refusal(_CODE, f"{changes.place}: {c.what}", c.fact, symbol=c.name, remedy=c.remedy))

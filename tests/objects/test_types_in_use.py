@@ -271,6 +271,9 @@ def test_what_a_user_allows() -> None:
         assert refusals == []
         assert len(warnings) == 1
         assert "accepted by --allow-type" in warnings[0]
+    local = IN_FUNCTION % ("int a, b;", 1), IN_FUNCTION % ("int b, a;", 2)
+    for name in ("v", "v.0"):
+        assert check_types(changes(*local, user=""), frozenset((name,)))[0] == []
     refusals, _ = check_types(changes(old, new), frozenset(("other",)))
     assert [(r.code, r.place) for r in refusals] == [("K9-type-layout", "unit.c: v")]
     assert "--allow-type" in refusals[0].remedy
