@@ -224,11 +224,10 @@ class TypeGraph:
                 out.setdefault((kind, self.dwarf.text(die, AT_NAME)), []).append(at)
         return out
 
-    @cached_property
-    def enumerators(self) -> dict[str, int]:
-        """The values of all enumerators at the top of the units, by name."""
-        found = (self.type(at) for at in self._types_at_top)
-        return {m.name: m.offset for kind in found if kind.kind == ENUM for m in kind.members}
+    @property
+    def enumerations(self) -> list[tuple[Member, ...]]:
+        """The members of all enumerations at the top of the units."""
+        return [kind.members for at in self._types_at_top if (kind := self.type(at)).kind == ENUM]
 
     @cached_property
     def aligned(self) -> dict[tuple[str, str], int]:
