@@ -135,21 +135,20 @@ class Btf:
                     out.setdefault((kind, self.name(words[at])), []).append(index)
         return out
 
-    def enumerators(self, first: int) -> dict[str, int]:
-        """The values of enumerators, by name, of the types from a number on; those of which BTF holds half are left
-        out."""
-        out, words = {}, self.words
+    def enumerators(self, first: int) -> dict[str, Enumerator]:
+        """Enumerators, by name, of the types from a number on; those of which BTF holds half are left out."""
+        out: dict[str, Enumerator] = {}
+        words = self.words
         for index in range(max(first, 1), len(self.at)):
             at = self.at[index]
             info = words[at + 1]
             kind, count = (info >> 24) & 31, info & 0xFFFF
             if kind == ENUM and words[at + 2] <= _NARROW:
-                for i in range(at + 3, at + 3 + 2 * count, 2):
-                    value = words[i + 1]
-                    out[self.name(words[i])] = value - (value >> 31 << 32)
+                pairs = ((words[i], words[i + 1]) for i in range(at + 3, at + 3 + 2 * count, 2))
+                out |= with_last({self.name(n): v - (v >> 31 << 32) for n, v in pairs})
             elif kind == ENUM64:
-                for i in range(at + 3, at + 3 + 3 * count, 3):
-                    out[self.name(words[i])] = words[i + 2] << 32 | words[i + 1]
+                wide = range(at + 3, at + 3 + 3 * count, 3)
+                out |= with_last({self.name(words[i]): words[i + 2] << 32 | words[i + 1] for i in wide})
         return out
 
     def is_narrow(self, index: int) -> bool:
@@ -158,14 +157,30 @@ class Btf:
         return (self.words[at + 1] >> 24) & 31 == ENUM and self.words[at + 2] > _NARROW
 
 
+class Enumerator(NamedTuple):
+    """The value of an enumerator, and whether it is the largest of its enumeration, or the one before."""
+
+    value: int
+    last: bool
+
+
+class Moved(NamedTuple):
+    """An enumerator whose value differs, and whether it is the last on both sides."""
+
+    name: str
+    was: int
+    now: int
+    last: bool
+
+
 class Names(NamedTuple):
     """The named types of two objects by (kind, name): those of both that may differ, and those of one side alone. And
-    what has another value: enumerators of both sides, with the two values."""
+    what has another value: enumerators of both sides."""
 
     suspects: frozenset[Key]
     gone: frozenset[Key]
     new: frozenset[Key]
-    values: tuple[tuple[str, int, int], ...]
+    values: tuple[Moved, ...]
 
 
 def compare_names(original: Object, patched: Object) -> Names | None:
@@ -195,9 +210,19 @@ def compare_names(original: Object, patched: Object) -> Names | None:
     return Names(differ, frozenset(before.keys() - both), frozenset(after.keys() - both), values)
 
 
-def other_values(before: dict[str, int], after: dict[str, int]) -> tuple[tuple[str, int, int], ...]:
+def other_values(before: dict[str, Enumerator], after: dict[str, Enumerator]) -> tuple[Moved, ...]:
     """Names of both with two values, in the order of the second."""
-    return tuple((n, before[n], v) for n, v in after.items() if n in before and before[n] != v)
+    return tuple(
+        Moved(name, old.value, new.value, old.last and new.last)
+        for name, new in after.items()
+        if (old := before.get(name)) is not None and old.value != new.value
+    )
+
+
+def with_last(values: dict[str, int]) -> dict[str, Enumerator]:
+    """The enumerators of one enumeration."""
+    most = max(values.values(), default=0)
+    return {name: Enumerator(value, value >= most - 1) for name, value in values.items()}
 
 
 class _Alike:

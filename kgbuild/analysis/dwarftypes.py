@@ -224,11 +224,10 @@ class TypeGraph:
                 out.setdefault((kind, self.dwarf.text(die, AT_NAME)), []).append(at)
         return out
 
-    @cached_property
-    def enumerators(self) -> dict[str, int]:
-        """The values of all enumerators at the top of the units, by name."""
-        found = (self.type(at) for at in self._types_at_top)
-        return {m.name: m.offset for kind in found if kind.kind == ENUM for m in kind.members}
+    @property
+    def enumerations(self) -> list[tuple[Member, ...]]:
+        """The members of all enumerations at the top of the units."""
+        return [kind.members for at in self._types_at_top if (kind := self.type(at)).kind == ENUM]
 
     @cached_property
     def aligned(self) -> dict[tuple[str, str], int]:
@@ -387,12 +386,20 @@ class TypeGraph:
         if form == _UDATA:
             return self.dwarf.number(at)
         if form == _SDATA:
-            return _signed(self.dwarf.data, at)
+            return self._signed(at)
         if form == _DATA16:
             return int.from_bytes(self.dwarf.data[at : at + 16], "little")
         if form == _EXPRLOC and attribute in (_AT_UPPER_BOUND, _AT_COUNT):
             return _UNKNOWN_COUNT - 1
         raise self.dwarf.fault(at, f"form {form:#x} is no number")
+
+    def _signed(self, at: int) -> int:
+        """The signed number of variable length (SLEB128) at a place."""
+        assert self.dwarf is not None
+        value, last = self.dwarf.number(at), at
+        while self.dwarf.data[last] & 0x80:
+            last += 1
+        return value - (1 << 7 * (last - at + 1)) if self.dwarf.data[last] & 0x40 else value
 
     def size(self, number: int) -> int:
         """Size of a type in bytes."""
@@ -455,17 +462,6 @@ def reference(dwarf: Dwarf, die: Die, attribute: int = _AT_TYPE) -> int:
     if form == _REF_UDATA:
         return die.unit + dwarf.number(at)
     raise dwarf.fault(at, f"form {form:#x} leads to another unit")
-
-
-def _signed(data: bytes, at: int) -> int:
-    """The signed number of variable length (SLEB128) at a place."""
-    out = shift = 0
-    while True:
-        byte = data[at]
-        out |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if not byte & 0x80:
-            return out - (1 << shift) if byte & 0x40 else out
 
 
 def read_types(obj: Object) -> TypeGraph:

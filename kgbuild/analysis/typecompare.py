@@ -35,6 +35,7 @@ from kgbuild.analysis.dwarftypes import (
     Type,
     TypeGraph,
 )
+from kgbuild.elf.read import FormatError
 
 # typedefs of integers that say width and sign, and nothing else
 NEUTRAL = frozenset(
@@ -63,8 +64,10 @@ NEUTRAL = frozenset(
 _MEANINGFUL = ("__be", "__le", "__sum", "__wsum", "ktime_t", "dma_addr_t", "phys_addr_t", "gfp_t")
 _COMPOSITE = frozenset((STRUCT, UNION))
 _WHOLE = frozenset((INTEGER, ENUM))
+_TAGGED = frozenset((STRUCT, UNION, ENUM, FORWARD))
 _MOST_PAIRS = 1 << 20
 _MOST_LEAVES = 4096
+_MOST_NESTED = 8
 
 
 class Difference(NamedTuple):
@@ -117,7 +120,8 @@ class Comparison:
         self._different: dict[tuple[int, int], Difference] = {}
         self._plain: tuple[dict[int, Plain], dict[int, Plain]] = ({}, {})
         self._sign: dict[tuple[int, int], str] = {}
-        self._depth = 0
+        self._opened = 0
+        self._assumed: list[tuple[int, int]] = []  # structures whose members are sorted out right now
 
     def difference(self, o: int, p: int) -> Difference | None:
         """None where two types are equal by structure, else the nearest difference."""
@@ -135,7 +139,7 @@ class Comparison:
             for word, pair in self._parts(*step.pair):
                 if pair is None:
                     return self._tell(steps, at, word)
-                if pair not in seen and pair not in self.equal and not self._taken(*pair):
+                if pair not in seen and pair not in self.equal and not self._is_assumed(*pair):
                     seen.add(pair)
                     steps.append(_Step(pair, at, word))
             if step.pair in self._sign:
@@ -143,8 +147,14 @@ class Comparison:
             at += 1
             if at > _MOST_PAIRS:
                 return Difference("", "unknown: the types are too many to compare")
-        self.equal |= seen
+        if not self._assumed:
+            self.equal |= seen
         return None
+
+    def _is_assumed(self, o: int, p: int) -> bool:
+        if self._assumed and (self.plain(0, o).number, self.plain(1, p).number) in self._assumed:
+            return True
+        return self._taken(o, p)
 
     def difference_of_use(self, o: int, p: int) -> Difference | None:
         """The same for the types of two variables: what is compared by its name is left to that."""
@@ -155,11 +165,13 @@ class Comparison:
         if not self.by_name:
             return False
         was, now = self.plain(0, o), self.plain(1, p)
-        if was.names and now.names:
-            same = was.names[0] == now.names[0]
-        else:
-            a, b = was.type, now.type
+        a, b = was.type, now.type
+        if was.names and now.names and was.names[0] == now.names[0]:
+            same = True
+        elif a.kind in _TAGGED and b.kind in _TAGGED:
             same = bool(a.name) and a.name == b.name and (a.kind == b.kind or FORWARD in (a.kind, b.kind))
+        else:
+            same = False
         return same and not self.o.is_local(was.first) and not self.p.is_local(now.first)
 
     def _tell(self, steps: list[_Step], at: int, fact: str) -> Difference:
@@ -209,8 +221,7 @@ class Comparison:
             yield from self._members(was, now)
         elif FORWARD in (a.kind, b.kind):
             # what has a tag and is not defined here: the same by its tag, or not known to be
-            tagged = {a.kind, b.kind} <= {FORWARD, STRUCT, UNION, ENUM}
-            if not tagged or (a.name and b.name and a.name != b.name):
+            if not {a.kind, b.kind} <= _TAGGED or (a.name and b.name and a.name != b.name):
                 yield self._two(o, p), None
         elif a.kind != b.kind:
             yield self._two(o, p), None
@@ -254,9 +265,11 @@ class Comparison:
         return ""
 
     def _same_meaning(self, was: tuple[str, ...], now: tuple[str, ...]) -> bool:
-        before = {n.removeprefix("__kernel_") for n in was if n not in NEUTRAL}
-        after = {n.removeprefix("__kernel_") for n in now if n not in NEUTRAL}
-        if before == after or before & after:
+        before = [n.removeprefix("__kernel_") for n in was if n not in NEUTRAL]
+        after = [n.removeprefix("__kernel_") for n in now if n not in NEUTRAL]
+        short, long = sorted((before, after), key=len)
+        # a typedef of the other is another name for it
+        if before == after or (short and long[-len(short) :] == short):
             return True
         # a typedef that another one takes the place of, or that the patch introduces for what had none
         gone = not any(n in self._typedefs[1] or n.startswith(_MEANINGFUL) for n in was if n not in NEUTRAL)
@@ -270,10 +283,11 @@ class Comparison:
     def _natural(self, plain: Plain, depth: int = 0) -> int:
         """What a type of the original is aligned to, in bytes, as the ABI says where the source asks for nothing."""
         kind = plain.type
+        self._count(depth)
         if kind.kind in _COMPOSITE and depth < 32:
             inner = [self._natural(self.plain(0, m.type), depth + 1) for m in kind.members]
             return max(plain.align, 1, *inner)
-        if kind.kind == ARRAY:
+        if kind.kind == ARRAY and depth < 32:
             return max(plain.align, self._natural(self.plain(0, kind.to), depth + 1))
         return max(plain.align, kind.size, 1)
 
@@ -294,6 +308,7 @@ class Comparison:
     def flat(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> list[Member]:
         """The members of a structure or union, those of its unnamed structures and unions in their place."""
         out = []
+        self._count(depth)
         for m in kind.members:
             inner = self.plain(side, m.type).type
             if not m.name and inner.kind in _COMPOSITE and not m.bits:
@@ -321,6 +336,7 @@ class Comparison:
             else:
                 pairs.append((old, m))
         gone = list(left.values())
+        self._assumed.append((was.number, now.number))
         for m in new[:]:
             other = self._in_place(m, gone)
             if other is not None:
@@ -329,6 +345,7 @@ class Comparison:
                 pairs.append((other, m))
         if (new or gone) and not text and self._same_leaves(was, now):
             new, gone = [], []
+        self._assumed.pop()
         if new:
             yield names + _join(text, f"new member {new[0].name} at {_place(new[0])}"), None
         for old, m in pairs:
@@ -364,13 +381,7 @@ class Comparison:
 
     def _nested(self, o: int, p: int) -> bool:
         """Whether two types are equal, asked while others are compared."""
-        if self._depth > 8:
-            return False
-        self._depth += 1
-        try:
-            return self.difference(o, p) is None
-        finally:
-            self._depth -= 1
+        return len(self._assumed) < _MOST_NESTED and self.difference(o, p) is None
 
     def _same_leaves(self, was: Plain, now: Plain) -> bool:
         """Whether the same bytes mean the same, however they are grouped: members put into a structure of their own
@@ -394,7 +405,14 @@ class Comparison:
             met.add(key)
         return met == table.keys()
 
+    def _count(self, depth: int) -> None:
+        """Structures that hold each other twice, thirty deep, have more members than can be looked at."""
+        self._opened = self._opened + 1 if depth else 0
+        if self._opened > _MOST_LEAVES:
+            raise FormatError(0, "debugging information can't be read (a type has too many members)")
+
     def _leaves(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> Iterator[Member]:
+        self._count(depth)
         for m in kind.members:
             inner = self.plain(side, m.type).type
             if inner.kind in _COMPOSITE and not m.bits and depth < 32:
@@ -429,10 +447,10 @@ class Comparison:
 
     # -- words --------------------------------------------------------------------------------------------------------
 
-    def describe(self, side: int, plain: Plain) -> str:
+    def describe(self, side: int, plain: Plain, depth: int = 0) -> str:
         """What a type is called in C, near enough."""
-        if plain.names:
-            return plain.names[0]
+        if plain.names or depth > _MOST_NESTED:
+            return plain.names[0] if plain.names else "..."
         kind = plain.type
         if kind.kind in _COMPOSITE or kind.kind in (ENUM, FORWARD):
             word = "struct" if kind.kind == FORWARD else kind.kind
@@ -440,19 +458,21 @@ class Comparison:
         if kind.kind == POINTER:
             target = self.plain(side, kind.to)
             if target.type.kind == FUNCTION and not target.names:
-                return f"pointer to {self.describe(side, target)}"
-            inner = self.describe(side, target)
+                return f"pointer to {self.describe(side, target, depth + 1)}"
+            inner = self.describe(side, target, depth + 1)
             return f"{inner}{'' if inner.endswith('*') else ' '}*"
         if kind.kind == ARRAY:
             bounds = ""
-            while kind.kind == ARRAY and not plain.names:
+            while kind.kind == ARRAY and not plain.names and len(bounds) < 64:
                 bounds += f"[{kind.length if kind.length >= 0 else ''}]"
                 plain = self.plain(side, kind.to)
                 kind = plain.type
-            return f"{self.describe(side, plain)}{bounds}"
+            return f"{self.describe(side, plain, depth + 1)}{bounds}"
         if kind.kind == FUNCTION:
-            inner = ", ".join(self.describe_number(side, m.type) for m in kind.members)
-            return f"{self.describe_number(side, kind.to)} ({inner}{', ...' if kind.length else ''})"
+            inner = ", ".join(self.describe(side, self.plain(side, m.type), depth + 1) for m in kind.members)
+            return (
+                f"{self.describe(side, self.plain(side, kind.to), depth + 1)} ({inner}{', ...' if kind.length else ''})"
+            )
         return kind.name or kind.kind
 
     def describe_number(self, side: int, number: int) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kgbuild.analysis.correlate import is_anonymous
+from kgbuild.analysis.correlate import is_anonymous, variable
 from kgbuild.analysis.diff import Changes, cold_parents, is_cold, is_init
 from kgbuild.analysis.dwarftypes import ENUM, STRUCT, UNION
 from kgbuild.analysis.localtypes import PARAMETER, Local, locals_of
@@ -46,7 +46,7 @@ _ENUMERATOR = (
 )
 _ALIGNED = "make a new variable with this alignment, or name it with --allow-type if no code relies on it"
 # words of an enumerator's name that say that it ends or counts the others
-_ENDS = frozenset(("MAX", "NR", "NUM", "LAST", "COUNT", "CNT", "END", "SIZE", "TOTAL", "LEN", "N", "MIN", "SENTINEL"))
+_ENDS = frozenset(("MAX", "NR", "NUM", "LAST", "COUNT", "CNT", "END", "SIZE", "TOTAL", "SENTINEL"))
 _SIGN = "bits that are stored already stay; a negative value reads as a large one, or the other way round"
 
 
@@ -89,7 +89,8 @@ def check_types(
     refusals = []
     warnings = [f"{changes.place}: {c.what}: {c.fact}: {_SIGN}" for c in found.said]
     for c in found.refused:
-        if not allowed.isdisjoint((c.name, c.what, *c.types)):
+        # a static local is called what the source calls it, too
+        if not allowed.isdisjoint((c.name, c.what, variable(c.name), *c.types)):
             warnings.append(f"{changes.place}: {c.what}: {c.fact}; accepted by --allow-type")
         else:
             refusals.append(Refusal(_CODE, f"{changes.place}: {c.what}", c.fact, symbol=c.name, remedy=c.remedy))
@@ -138,9 +139,9 @@ class _Rule:
         is stored already, as an int too, means something else. The end of a list that grows is stored nowhere."""
         patched = self.types.patched
         told = {m.name for _, p in self.told if patched.type(p).kind == ENUM for m in patched.type(p).members}
-        moved = [v for v in self.types.values if v[0] not in told and not _is_end(v[0])]
+        moved = [v for v in self.types.values if v.name not in told and not (v.last and _is_end(v.name))]
         if moved:
-            name, was, now = moved[0]
+            name, was, now, _ = moved[0]
             more = f", and {len(moved) - 1} more change" if len(moved) > 1 else ""
             fact = f"{name} changes from {was} to {now}{more}: what is stored already means something else"
             self.refused.append(TypeChange(f"enumerator {name}", name, fact, _ENUMERATOR))

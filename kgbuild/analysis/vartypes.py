@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
-from kgbuild.analysis.btf import Key, compare_names, other_values
+from kgbuild.analysis.btf import Key, Moved, compare_names, other_values, with_last
 from kgbuild.analysis.dwarftypes import TypeGraph, Variable, read_types
 from kgbuild.analysis.typecompare import Comparison, Difference
 from kgbuild.elf.read import FormatError
@@ -53,11 +53,15 @@ class UnitTypes:
         return {key for key in found if key in self.original.named and key in self.patched.named} if found else set()
 
     @property
-    def values(self) -> tuple[tuple[str, int, int], ...]:
-        """The enumerators that have another value: name, value of the original, value now."""
-        if self.names is None:
-            return other_values(self.original.enumerators, self.patched.enumerators)
-        return self.names.values
+    def values(self) -> tuple[Moved, ...]:
+        """The enumerators that have another value."""
+        if self.names is not None:
+            return self.names.values
+        found = []
+        for graph in (self.original, self.patched):
+            each = (with_last({m.name: m.offset for m in members}) for members in graph.enumerations)
+            found.append({name: one for several in each for name, one in several.items()})
+        return other_values(*found)
 
     @property
     def gone(self) -> frozenset[Key]:

@@ -20,7 +20,9 @@ from pathlib import Path
 from types import FrameType
 
 from kgbuild.analysis.dwarf import read_static_locals
+from kgbuild.analysis.dwarftypes import read_types
 from kgbuild.analysis.symtab import read_parent
+from kgbuild.analysis.typecompare import Comparison
 from kgbuild.analysis.vartypes import unit_types
 from kgbuild.elf.object import Object
 from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
@@ -142,6 +144,11 @@ def _read_alone(obj: Object) -> None:
             read_static_locals(obj)
         with suppress(KgbuildError):
             _ = unit_types(View(obj), View(obj)).changed
+        with suppress(KgbuildError):
+            compare = Comparison(left := read_types(obj), read_types(obj))
+            for numbers in left.named.values():
+                for number in numbers:
+                    compare.difference(number, number)
 
 
 class Hang(BaseException):

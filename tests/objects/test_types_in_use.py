@@ -81,6 +81,9 @@ REFUSED = {
     "array of others": ("static u16 v[4];", "static u64 v;"),
     "array of as many bytes": ("static u16 v[4];", "static u8 v[8];"),
     "big endian": ("static u32 v;", "static __be32 v;"),
+    "big endian, from a plain type": ("static unsigned int v;", "static __be32 v;"),
+    "plain type, from a typedef": ("static pid_t v;", "static int v;"),
+    "typedef of another": ("typedef u32 id_t; static id_t v;", "typedef __be32 id_t; static id_t v;"),
     "no longer big endian": ("static struct { int a; __be32 b; } v;", "static struct { int a; u32 b; } v;"),
     "jiffies and ktime_t": ("static long v;", "static ktime_t v;"),
     "bus address": ("static u64 v;", "static dma_addr_t v;"),
@@ -168,6 +171,10 @@ BUILDS = {
     "named group": (
         "static struct { int a, b, c; } v;",
         "static struct { int a; union { struct { int b, c; }; struct { int b, c; } both; }; } v;",
+    ),
+    "group in a list": (
+        "struct s { struct s *next; int a, b; }; static struct s *v;",
+        "struct t { struct t *next; struct { int a, b; } in; }; static struct t *v;",
     ),
     "flexible array": (
         "struct s { int n; char text[0]; }; static struct s *v;",
@@ -264,6 +271,9 @@ def test_what_a_user_allows() -> None:
         assert refusals == []
         assert len(warnings) == 1
         assert "accepted by --allow-type" in warnings[0]
+    local = IN_FUNCTION % ("int a, b;", 1), IN_FUNCTION % ("int b, a;", 2)
+    for name in ("v", "v.0"):
+        assert check_types(changes(*local, user=""), frozenset((name,)))[0] == []
     refusals, _ = check_types(changes(old, new), frozenset(("other",)))
     assert [(r.code, r.place) for r in refusals] == [("K9-type-layout", "unit.c: v")]
     assert "--allow-type" in refusals[0].remedy
