@@ -143,6 +143,9 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
     ("ro written as before", "static int limit __ro_after_init = 3;\n"
      "int f(int x) { limit = x S(, + 1); return limit; }\n"
      "int g(int x) { return limit; }", {}),
+    ("ro written by what it called", "static int limit __ro_after_init = 3;\n"
+     "static S(noinline, always_inline) void put(int x) { limit = x + 1; }\n"
+     "int f(int x) { put(x); return source(x); }\nint g(int x) { return limit; }", {}),
     ("copied from ro", "static struct { int b[40]; } r __ro_after_init;\n__init void g(int x) { r.b[x] = x; }\n"
      "int f(void *d, int x) { S(, memcpy(d, &r, sizeof(r))); return r.b[x]; }", {}),
     ("plain data", "static int limit = 3;\nint f(int x) { S(, limit = x); return source(x) + limit; }\n"
