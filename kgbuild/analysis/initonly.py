@@ -3,14 +3,15 @@
 
 They have run when a patch is loaded, and a change of them takes no effect: in vmlinux never, in a module when it is
 loaded the next time while the patch is active. Who calls a local function the object itself shows; who calls a global
-one only the kernel's call graph, or, for vmlinux, its bytes: everything there that may be a branch to the function or
-its address is looked at, so that what is no such thing can only hide a warning. A function whose address is taken, that
-is exported, or that nobody is seen to call, is no such function; nor is one that the patch calls from elsewhere.
+one only the kernel's call graph, or a module's relocations, or, for vmlinux, its bytes: everything there that may be a
+branch to the function or its address is looked at, so that what is no such thing can only hide a warning. A function
+whose address is taken, that is exported, or that nobody is seen to call, is no such function; nor is one that the patch
+calls from elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from kgbuild.analysis.callgraph import CallGraph
@@ -49,10 +50,13 @@ _REACH = 1 << 16
 
 
 def find_init_only(
-    closure: Closure, numbers: dict[Redirect, int], graph: CallGraph | None, image: KernelImage | None = None
+    closure: Closure,
+    numbers: dict[Redirect, int],
+    graph: CallGraph | None,
+    images: Mapping[str, KernelImage] | None = None,
 ) -> list[ConsistencyWarning]:
     """Redirected functions that only init code calls. `numbers` are those of the functions that the graph knows; where
-    there is none, `image` (vmlinux) tells of vmlinux's functions."""
+    there is none, `images` (vmlinux and modules, by name) tell of global functions."""
     out = []
     elsewhere: set[tuple[int, str]] = set()  # what runs by way of another body of the same function
     for redirect in closure.redirects:
@@ -65,8 +69,9 @@ def find_init_only(
             chain = _in_object(view, local[0], unit.target == VMLINUX)
         elif graph is not None and redirect in numbers:
             chain = _in_graph(graph, numbers[redirect])
-        elif graph is None and image is not None and redirect.object == VMLINUX:
-            chain = _in_bytes(image, redirect.address)
+        elif graph is None and images is not None and redirect.object in images:
+            image = images[redirect.object]
+            chain = _in_bytes(image, redirect.address) if redirect.object == VMLINUX else _in_module(image, redirect)
         if chain is None or _patch_calls(closure, unit, redirect.atom) or _is_inlined(unit, redirect.name):
             elsewhere.add((redirect.unit, source_name(redirect.name)))
             continue
@@ -207,6 +212,32 @@ def _in_graph(graph: CallGraph, number: int) -> tuple[str, ...] | None:
             elif edge.caller not in seen:
                 seen.add(edge.caller)
                 todo.append((edge.caller, depth + 1))
+    return tuple(found) or None
+
+
+# -- by the relocations of a module ------------------------------------------------------------------------------------
+
+
+def _in_module(image: KernelImage, redirect: Redirect) -> tuple[str, ...] | None:
+    """The init functions of a module that alone call a global function of it: each reference to a global symbol has a
+    relocation that names it."""
+    obj = image.obj
+    if image.named(f"__ksymtab_{redirect.name}"):
+        return None
+    symbols = {s.index for s in image.named(redirect.name) if s.value == redirect.address and not s.is_local}
+    call = arch_of(obj.machine).call_reloc
+    found: dict[str, None] = {}
+    for index in obj.rela_of:
+        section = obj.sections[index]
+        if not section.alloc or holds_for_no_call("", section.name):
+            continue
+        for offset, kind, sym, _ in obj.reloc_rows(index):
+            if sym not in symbols:
+                continue
+            if kind != call or not section.executable or not section.name.startswith(_INIT):
+                return None
+            inside = (s for s in obj.iter_symbols() if s.shndx == index and s.value <= offset < s.value + s.size)
+            found.setdefault(next((s.name for s in inside if s.is_function), section.name))
     return tuple(found) or None
 
 
