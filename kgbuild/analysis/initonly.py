@@ -55,8 +55,8 @@ def find_init_only(
     graph: CallGraph | None,
     images: Mapping[str, KernelImage] | None = None,
 ) -> list[ConsistencyWarning]:
-    """Redirected functions that only init code calls. `numbers` are those of the functions that the graph knows; where
-    there is none, `images` (vmlinux and modules, by name) tell of global functions."""
+    """Redirected functions that only init code calls. `numbers` are those of the functions that the graph knows; of
+    other global functions `images` (vmlinux and modules, by name) tell."""
     out = []
     elsewhere: set[tuple[int, str]] = set()  # what runs by way of another body of the same function
     for redirect in closure.redirects:
@@ -69,7 +69,7 @@ def find_init_only(
             chain = _in_object(view, local[0], unit.target == VMLINUX)
         elif graph is not None and redirect in numbers:
             chain = _in_graph(graph, numbers[redirect])
-        elif graph is None and images is not None and redirect.object in images:
+        elif images is not None and redirect.object in images:
             image = images[redirect.object]
             chain = _in_bytes(image, redirect.address) if redirect.object == VMLINUX else _in_module(image, redirect)
         if chain is None or _patch_calls(closure, unit, redirect.atom) or _is_inlined(unit, redirect.name):
