@@ -77,11 +77,11 @@ def find_init_only(
             continue
         callers = ", ".join(chain[:3]) + (f" and {len(chain) - 3} more" if len(chain) > 3 else "")
         if redirect.object == VMLINUX:
-            fact = f"only init code calls {redirect.name} ({callers}): it has run, and a change of it takes no effect"
+            fact = f"only init code calls {redirect.name} ({callers}): it runs at boot only, a change takes no effect"
         else:
             m = redirect.object
             fact = (
-                f"only init code of {m} calls {redirect.name} ({callers}): where {m} is loaded it has run; the change "
+                f"only init code of {m} calls {redirect.name} ({callers}): where {m} is loaded it has run, and the change "
                 f"takes effect when {m} is loaded again while the patch is active"
             )
         key = (redirect.unit, source_name(redirect.name))
