@@ -275,7 +275,7 @@ def _in_bytes(image: KernelImage, address: int, places: list[tuple[Section, int]
 
 def _scan(image: KernelImage, addresses: Iterable[int]) -> dict[int, list[tuple[Section, int]] | None]:
     """The sections and places of vmlinux that may mean one of these functions, relative to where they are; None for one
-    that is exported, or of which something holds the address itself."""
+    that is exported, that code calls which is no init code, or of which something holds the address itself."""
     import numpy as np
 
     found: dict[int, list[tuple[Section, int]] | None] = {a: [] for a in addresses}
@@ -302,7 +302,15 @@ def _scan(image: KernelImage, addresses: Iterable[int]) -> dict[int, list[tuple[
             if section.executable and section.addr <= address < section.addr + section.size:
                 for place in _near(raw, section.addr, address):
                     _note(found, address, section, place)
+        for address in wanted if section.executable else ():
+            if _runs_later(image, address, found[address]):
+                found[address] = None
     return found
+
+
+def _runs_later(image: KernelImage, address: int, places: list[tuple[Section, int]] | None) -> bool:
+    """Whether one of some places is a branch of code that is no init code."""
+    return any(not image.is_init(place) and _branch_at(image, place, address) for _, place in places or ())
 
 
 def _note(found: dict[int, list[tuple[Section, int]] | None], address: int, section: Section, place: int) -> None:
@@ -317,7 +325,7 @@ def _matches(words: npt.NDArray[np.uint32], wanted: dict[int, int]) -> Iterator[
 
     table = np.zeros(1 << 16, bool)
     table[[word & 0xFFFF for word in wanted]] = True
-    for at in np.nonzero(table[words & 0xFFFF])[0].tolist():
+    for at in np.nonzero(table[words.view(np.uint16)[::2]])[0].tolist():
         word = int(words[at])
         if word in wanted:
             yield at, wanted[word]
