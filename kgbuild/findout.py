@@ -442,8 +442,9 @@ def _warn(b: Build, image: KernelImage, options: Options, progress: Progress) ->
     from kgbuild.host.consistency import consistency_report, find_warnings
 
     assert b.kernel is not None and b.closure is not None
+    images: dict[str, KernelImage] = {VMLINUX: image, **modules_at_stake(b)}
     with b.stage("consistency"):
-        found = find_warnings(b.closure, b.kernel, b.others, progress, options.replace, options.make_index, image)
+        found = find_warnings(b.closure, b.kernel, b.others, progress, options.replace, options.make_index, images)
     b.report["consistency"] = consistency_report(found)
 
 

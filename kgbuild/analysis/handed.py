@@ -105,7 +105,7 @@ def find_handed_out(closure: Closure, uses: Uses) -> list[ConsistencyWarning]:
                 for target in holders[meant]:
                     name = closure.members[meant].atom.name or "unnamed data"
                     out.setdefault(target, []).append(
-                        f"{_place(member, ref.offset)}: {what} {name}, which points to it"
+                        f"{_place(member, ref.offset)}: {what.format(name)}, which points to it"
                     )
             elif meant in targets and ref.delta == 0:
                 out.setdefault(meant, []).append(f"{_place(member, ref.offset)}: {what.format('it')}")

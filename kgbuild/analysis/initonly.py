@@ -3,14 +3,15 @@
 
 They have run when a patch is loaded, and a change of them takes no effect: in vmlinux never, in a module when it is
 loaded the next time while the patch is active. Who calls a local function the object itself shows; who calls a global
-one only the kernel's call graph, or, for vmlinux, its bytes: everything there that may be a branch to the function or
-its address is looked at, so that what is no such thing can only hide a warning. A function whose address is taken, that
-is exported, or that nobody is seen to call, is no such function; nor is one that the patch calls from elsewhere.
+one only the kernel's call graph, or a module's relocations, or, for vmlinux, its bytes: everything there that may be a
+branch to the function or its address is looked at, so that what is no such thing can only hide a warning. A function
+whose address is taken, that is exported, or that nobody is seen to call, is no such function; nor is one that the patch
+calls from elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from kgbuild.analysis.callgraph import CallGraph
@@ -26,6 +27,9 @@ from kgbuild.elf.consts import SHT, STB
 from kgbuild.special.view import ANON, DATA, FUNCTION, Ambiguous, Atom, View
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from kgbuild.analysis.image import KernelImage
     from kgbuild.elf.object import Section
 
@@ -46,15 +50,21 @@ _NO_HOLDERS = (
     ".ibt_endbr",
 )
 _REACH = 1 << 16
+_LOW = 0xFFFF_FFFF
 
 
 def find_init_only(
-    closure: Closure, numbers: dict[Redirect, int], graph: CallGraph | None, image: KernelImage | None = None
+    closure: Closure,
+    numbers: dict[Redirect, int],
+    graph: CallGraph | None,
+    images: Mapping[str, KernelImage] | None = None,
 ) -> list[ConsistencyWarning]:
-    """Redirected functions that only init code calls. `numbers` are those of the functions that the graph knows; where
-    there is none, `image` (vmlinux) tells of vmlinux's functions."""
+    """Redirected functions that only init code calls. `numbers` are those of the functions that the graph knows; of
+    other global functions `images` (vmlinux and modules, by name) tell."""
     out = []
     elsewhere: set[tuple[int, str]] = set()  # what runs by way of another body of the same function
+    unknown = [r.address for r in closure.redirects if r.object == VMLINUX and r not in numbers]
+    scanned: dict[int, list[tuple[Section, int]] | None] = {}
     for redirect in closure.redirects:
         unit = closure.units[redirect.unit]
         view = unit.changes.original
@@ -65,19 +75,24 @@ def find_init_only(
             chain = _in_object(view, local[0], unit.target == VMLINUX)
         elif graph is not None and redirect in numbers:
             chain = _in_graph(graph, numbers[redirect])
-        elif graph is None and image is not None and redirect.object == VMLINUX:
-            chain = _in_bytes(image, redirect.address)
+        elif images is not None and redirect.object in images:
+            image = images[redirect.object]
+            if redirect.object != VMLINUX:
+                chain = _in_module(image, redirect)
+            else:
+                scanned = scanned or _scan(image, unknown)
+                chain = _in_bytes(image, redirect.address, scanned[redirect.address])
         if chain is None or _patch_calls(closure, unit, redirect.atom) or _is_inlined(unit, redirect.name):
             elsewhere.add((redirect.unit, source_name(redirect.name)))
             continue
         callers = ", ".join(chain[:3]) + (f" and {len(chain) - 3} more" if len(chain) > 3 else "")
         if redirect.object == VMLINUX:
-            fact = f"only init code calls {redirect.name} ({callers}): it has run, and a change of it takes no effect"
+            fact = f"only init code calls {redirect.name} ({callers}): it runs at boot only, a change takes no effect"
         else:
             m = redirect.object
             fact = (
-                f"only init code of {m} calls {redirect.name} ({callers}): where {m} is loaded it has run; the change "
-                f"takes effect when {m} is loaded again while the patch is active"
+                f"only init code of {m} calls {redirect.name} ({callers}): where {m} is loaded it has run, and the "
+                f"change takes effect when {m} is loaded again while the patch is active"
             )
         key = (redirect.unit, source_name(redirect.name))
         out.append((key, ConsistencyWarning(INIT_ONLY, redirect.name, unit.source, redirect.object, fact, chain)))
@@ -210,37 +225,110 @@ def _in_graph(graph: CallGraph, number: int) -> tuple[str, ...] | None:
     return tuple(found) or None
 
 
+# -- by the relocations of a module ------------------------------------------------------------------------------------
+
+
+def _in_module(image: KernelImage, redirect: Redirect) -> tuple[str, ...] | None:
+    """The init functions of a module that alone call a global function of it: each reference to a global symbol has a
+    relocation that names it."""
+    obj = image.obj
+    if image.named(f"__ksymtab_{redirect.name}"):
+        return None
+    symbols = {s.index for s in image.named(redirect.name) if s.value == redirect.address and not s.is_local}
+    call = arch_of(obj.machine).call_reloc
+    found: dict[str, None] = {}
+    for index in obj.rela_of:
+        section = obj.sections[index]
+        if not section.alloc or holds_for_no_call("", section.name):
+            continue
+        for offset, kind, sym, _ in obj.reloc_rows(index):
+            if sym not in symbols:
+                continue
+            if kind != call or not section.executable or not section.name.startswith(_INIT):
+                return None
+            inside = (s for s in obj.iter_symbols() if s.shndx == index and s.value <= offset < s.value + s.size)
+            found.setdefault(next((s.name for s in inside if s.is_function), section.name))
+    return tuple(found) or None
+
+
 # -- by the bytes of vmlinux -------------------------------------------------------------------------------------------
 
 
-def _in_bytes(image: KernelImage, address: int) -> tuple[str, ...] | None:
-    """The init functions that alone branch to a function, None where something else may lead there."""
-    if any(image.named(f"__ksymtab_{s.name}") for s in image.functions_at(address)):
+def _in_bytes(image: KernelImage, address: int, places: list[tuple[Section, int]] | None) -> tuple[str, ...] | None:
+    """The init functions that alone branch to a function, None where something else may lead there; `places` as from
+    `_scan`."""
+    if places is None:
         return None
     found: dict[str, None] = {}
-    low = (address & 0xFFFF_FFFF).to_bytes(4, "little")
+    for section, place in places:
+        if section.executable and place + 4 == address:
+            continue  # zeros at the end of what fills up to the function
+        branch = _branch_at(image, place, address) if section.executable else "an initcall"
+        if branch == "":
+            continue  # no field of an instruction
+        if branch is None or not image.is_init(place):
+            return None
+        if not section.name.startswith(_EXIT):
+            found.setdefault(branch)
+    return tuple(found) or None
+
+
+def _scan(image: KernelImage, addresses: Iterable[int]) -> dict[int, list[tuple[Section, int]] | None]:
+    """The sections and places of vmlinux that may mean one of these functions, relative to where they are; None for one
+    that is exported, that code calls which is no init code, or of which something holds the address itself."""
+    import numpy as np
+
+    found: dict[int, list[tuple[Section, int]] | None] = {a: [] for a in addresses}
+    for address in found:
+        if any(image.named(f"__ksymtab_{s.name}") for s in image.functions_at(address)):
+            found[address] = None
     for section in image.obj.sections:
+        wanted = [a for a, places in found.items() if places is not None]
+        if not wanted:
+            break
         if not section.alloc or section.type == SHT.NOBITS or section.name.startswith(_NO_HOLDERS):
             continue
         raw = _without_trace_sites(image, section, bytes(image.obj.contents(section.index)))
-        if low in raw:
-            return None
-        if not section.executable and not section.name.startswith((".init.data", ".rodata", ".data")):
-            continue
-        places = _relative(raw, section.addr, address, 4 if section.executable else 0)
-        if section.executable and section.addr <= address < section.addr + section.size:
-            places += _near(raw, section.addr, address)
-        for place in places:
-            if section.executable and place + 4 == address:
-                continue  # zeros at the end of what fills up to the function
-            branch = _branch_at(image, place, address) if section.executable else "an initcall"
-            if branch == "":
-                continue  # no field of an instruction
-            if branch is None or not image.is_init(place):
-                return None
-            if not section.name.startswith(_EXIT):
-                found.setdefault(branch)
-    return tuple(found) or None
+        relative = section.executable or section.name.startswith((".init.data", ".rodata", ".data"))
+        bias = 4 if section.executable else 0
+        for shift in range(4):
+            words = np.frombuffer(raw, "<u4", max(len(raw) - shift, 0) // 4, shift)
+            for _, address in _matches(words, {a & _LOW: a for a in wanted}):
+                found[address] = None
+            ends = words + np.arange(0, 4 * len(words), 4, dtype=np.uint32) if relative else words[:0]
+            for at, address in _matches(ends, {(a - section.addr - shift - bias) & _LOW: a for a in wanted}):
+                _note(found, address, section, section.addr + shift + 4 * at)
+        for address in wanted:
+            if section.executable and section.addr <= address < section.addr + section.size:
+                for place in _near(raw, section.addr, address):
+                    _note(found, address, section, place)
+        for address in wanted if section.executable else ():
+            if _runs_later(image, address, found[address]):
+                found[address] = None
+    return found
+
+
+def _runs_later(image: KernelImage, address: int, places: list[tuple[Section, int]] | None) -> bool:
+    """Whether one of some places is a branch of code that is no init code."""
+    return any(not image.is_init(place) and _branch_at(image, place, address) for _, place in places or ())
+
+
+def _note(found: dict[int, list[tuple[Section, int]] | None], address: int, section: Section, place: int) -> None:
+    places = found[address]
+    if places is not None:
+        places.append((section, place))
+
+
+def _matches(words: npt.NDArray[np.uint32], wanted: dict[int, int]) -> Iterator[tuple[int, int]]:
+    """Index of each word that is among the wanted ones, and what that stands for."""
+    import numpy as np
+
+    table = np.zeros(1 << 16, bool)
+    table[[word & 0xFFFF for word in wanted]] = True
+    for at in np.nonzero(table[words.view(np.uint16)[::2]])[0].tolist():
+        word = int(words[at])
+        if word in wanted:
+            yield at, wanted[word]
 
 
 def _without_trace_sites(image: KernelImage, section: Section, raw: bytes) -> bytes:
@@ -276,16 +364,3 @@ def _branch_at(image: KernelImage, place: int, target: int) -> str | None:
         if i.field_offset == place - holder.value and i.target is not None:
             return holder.name if i.is_branch else None
     return ""
-
-
-def _relative(raw: bytes, base: int, address: int, bias: int) -> list[int]:
-    """Addresses of the 32-bit fields that mean an address, relative to a place `bias` bytes behind their beginning."""
-    import numpy as np
-
-    out = []
-    for shift in range(4):
-        words = np.frombuffer(raw, "<u4", max(len(raw) - shift, 0) // 4, shift)
-        ends = words + np.arange(0, 4 * len(words), 4, dtype=np.uint32)
-        wanted = np.uint32((address - base - shift - bias) & 0xFFFF_FFFF)
-        out += [base + shift + 4 * int(i) for i in np.nonzero(ends == wanted)[0]]
-    return sorted(out)

@@ -18,7 +18,7 @@ from kgbuild.analysis.diff import is_init
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.uses import Seen, Uses, uses_in
 from kgbuild.arch.base import Doing
-from kgbuild.special.view import DATA, UNDEFINED, Ambiguous, Atom, View
+from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, View
 
 if TYPE_CHECKING:
     from kgbuild.analysis.image import KernelImage
@@ -111,12 +111,29 @@ def in_read_only(image: KernelImage, address: int) -> bool:
 
 
 def _written_before(unit: UnitResult, patched: Atom) -> set[str]:
-    """Names of what the function's original writes."""
+    """Names of what the function's original writes, in both its halves and in what it calls of the unit, which may be
+    part of it now."""
     view, out = unit.changes.original, set()
-    for o in unit.changes.correlation.to_original.get(patched.id, ()):
-        try:
-            uses = list(uses_in(view, view.atoms[o], view.refs(view.atoms[o])))
-        except Ambiguous:
-            continue
-        out |= {view.atoms[s.ref.atom].name for s in uses if _is_write(s)}
+    seen: set[int] = set()
+    halves = [n for name in patched.names for n in (name.removesuffix(".cold"), f"{name.removesuffix('.cold')}.cold")]
+    todo = [*unit.changes.correlation.to_original.get(patched.id, ())]
+    todo += [a.id for name in halves for a in view.by_name.get(name, ())]
+    called: list[int] = []
+    for number in todo:
+        out |= _written_by(view, view.atoms[number], seen, called)
+    for number in called:
+        out |= _written_by(view, view.atoms[number], seen, [])
     return out
+
+
+def _written_by(view: View, atom: Atom, seen: set[int], called: list[int]) -> set[str]:
+    """Names of what one function writes; those that it refers to are added to `called`."""
+    if atom.id in seen or atom.kind != FUNCTION:
+        return set()
+    seen.add(atom.id)
+    try:
+        refs = view.refs(atom)
+    except Ambiguous:
+        return set()
+    called += [r.atom for r in refs if view.atoms[r.atom].kind == FUNCTION]
+    return {view.atoms[s.ref.atom].name for s in uses_in(view, atom, refs) if _is_write(s)}

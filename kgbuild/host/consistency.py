@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,13 +54,13 @@ def find_warnings(
     progress: Progress,
     replace: bool,
     make_index: bool,
-    image: KernelImage | None = None,
+    images: Mapping[str, KernelImage] | None = None,
 ) -> list[ConsistencyWarning]:
-    """The same with the kernel's index: made first where `make_index` says so, else used where it is there. `image` is
-    vmlinux."""
+    """The same with the kernel's index: made first where `make_index` says so, else used where it is there. `images`
+    are vmlinux and the modules at stake, by name."""
 
     def check(graph: Index | None) -> list[ConsistencyWarning]:
-        return check_consistency(closure, graph, others, kernel.id.release, replace=replace, image=image)
+        return check_consistency(closure, graph, others, kernel.id.release, replace=replace, images=images)
 
     if make_index and closure.redirects:
         return with_index(kernel, progress, check)
@@ -82,7 +82,7 @@ def check_consistency(
     release: str,
     *,
     replace: bool,
-    image: KernelImage | None = None,
+    images: Mapping[str, KernelImage] | None = None,
 ) -> list[ConsistencyWarning]:
     """Every warning for a closed patch, in one order. Without a graph, what only that tells is said to be unknown."""
     unit_of = {Patched(r.object, r.name, r.sympos): closure.units[r.unit].source for r in closure.redirects}
@@ -93,7 +93,7 @@ def check_consistency(
         *find_handed_out(closure, uses),
         *find_kept_texts(closure, uses),
         *find_converted(closure, uses),
-        *find_read_only(closure, uses, image),
+        *find_read_only(closure, uses, images.get(VMLINUX) if images else None),
         *find_last_write(closure),
     ]
     numbers: dict[Redirect, int] = {}
@@ -107,7 +107,7 @@ def check_consistency(
             if function is not None:
                 numbers[redirect] = function.id
                 found += questions.check(function.id)
-    found += find_init_only(closure, numbers, graph, image)
+    found += find_init_only(closure, numbers, graph, images)
     return sorted_warnings(found)
 
 

@@ -13,6 +13,7 @@ from kgbuild.analysis.closed import Redirect
 from kgbuild.analysis.consistency import HANDED, INIT_ONLY, LAST_WRITE, READ_ONLY, RULES, UNKNOWN, UNSEEN, VMALLOC
 from kgbuild.analysis.initonly import find_init_only
 from kgbuild.analysis.ipaclones import parse_ipa_clones
+from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.host.consistency import check_consistency
 from tests.objects.kernel import close_text
 from tests.objects.test_literals import ANCHOR, WITH_ANCHOR
@@ -143,6 +144,9 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
     ("ro written as before", "static int limit __ro_after_init = 3;\n"
      "int f(int x) { limit = x S(, + 1); return limit; }\n"
      "int g(int x) { return limit; }", {}),
+    ("ro written by what it called", "static int limit __ro_after_init = 3;\n"
+     "static S(noinline, always_inline) void put(int x) { limit = x + 1; }\n"
+     "int f(int x) { put(x); return source(x); }\nint g(int x) { return limit; }", {}),
     ("copied from ro", "static struct { int b[40]; } r __ro_after_init;\n__init void g(int x) { r.b[x] = x; }\n"
      "int f(void *d, int x) { S(, memcpy(d, &r, sizeof(r))); return r.b[x]; }", {}),
     ("plain data", "static int limit = 3;\nint f(int x) { S(, limit = x); return source(x) + limit; }\n"
@@ -226,10 +230,10 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
 def test_what_is_warned_of(name: str, text: str, expected: dict[str, str]) -> None:
     patched = close_text(COMMON + text, beside=(BESIDE,), flags=("-g",), exports=WITH_ANCHOR)
     assert not patched.refused, (name, patched.closure.refusals)
-    found = check_consistency(patched.closure, None, (), "", replace=True, image=patched.image)
+    found = check_consistency(patched.closure, None, (), "", replace=True, images={"vmlinux": patched.image})
     told = {w.code: w.function for w in found if w.code not in (UNKNOWN, UNSEEN)}
     assert told == expected, found
-    assert all(w.evidence and w.remedy for w in found if w.code in expected)
+    assert all(w.evidence and w.remedy and "{" not in w.fact for w in found if w.code in expected)
 
 
 def test_of_a_module_it_says_when_it_takes_effect() -> None:
@@ -242,6 +246,29 @@ def test_of_a_module_it_says_when_it_takes_effect() -> None:
     closure.redirects = [Redirect(*r[:5], object="fat") for r in closure.redirects]
     (warning,) = (w for w in check_consistency(closure, None, (), "", replace=True) if w.code == INIT_ONLY)
     assert "when fat is loaded again while the patch is active" in warning.fact
+
+
+@pytest.mark.parametrize(
+    ("callers", "warned"),
+    [
+        ("__init int boot(int x) { return setup(x); }", ["setup"]),
+        ("__init int boot(int x) { return setup(x); }\nint f(int x) { return setup(x); }", []),
+        ("__init void boot(int x) { setup(x); sink(setup); }", []),
+        ("__init int boot(int x) { return setup(x); }\nint (*hook)(int) = setup;", []),
+        ('__init int boot(int x) { return setup(x); }\nlong listed section("__ksymtab") = 1;\n'
+         'asm(".set __ksymtab_setup, listed");', []),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_global_functions_of_a_module_by_its_relocations(callers: str, warned: list[str]) -> None:
+    text = f"{COMMON}noinline int setup(int x) {{ return source(x) + S(1, 2); }}\n{callers}"
+    closure = close_text(text).closure
+    (unit,) = closure.units
+    image = ModuleImage(unit.changes.original.obj, "fat")
+    (place,) = image.named("setup")
+    closure.units = (replace(unit, target="fat"),)
+    closure.redirects = [Redirect(*r[:4], place.value, "fat") for r in closure.redirects]
+    assert [w.function for w in find_init_only(closure, {}, None, {"fat": image})] == warned
 
 
 def test_what_is_inlined_elsewhere_takes_effect_there() -> None:
