@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from kgbuild.analysis.dwarf import Declaration, read_static_locals
+from kgbuild.analysis.loose import means_one
 from kgbuild.analysis.noise import differ_in_lines_only
 from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.elf.consts import STT
@@ -230,13 +231,13 @@ def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) ->
                 continue
             alike = list(zip(left, right, strict=True)) + of_entries
             for a, b in alike:
-                if a.loose or b.loose:
-                    continue
                 group = group_of.get((0, a.atom))
                 if (
                     group is not None
                     and group == group_of.get((1, b.atom))
                     and (a.offset, a.delta) == (b.offset, b.delta)
+                    and (not a.loose or means_one(result.original, result.original.atoms[a.atom]))
+                    and (not b.loose or means_one(result.patched, result.patched.atoms[b.atom]))
                 ):
                     votes[(a.atom, b.atom)] = votes.get((a.atom, b.atom), 0) + 1
     return _settle(result, votes)

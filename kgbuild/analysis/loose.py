@@ -10,9 +10,13 @@ the other object, so that every meaning leads to one and the same place.
 
 from __future__ import annotations
 
-from kgbuild.analysis.correlate import Correlation
+from typing import TYPE_CHECKING
+
 from kgbuild.analysis.stateless import is_stateless
 from kgbuild.special.view import Atom, View
+
+if TYPE_CHECKING:
+    from kgbuild.analysis.correlate import Correlation
 
 _SCALAR = 4  # bytes; int
 
@@ -31,6 +35,12 @@ def may_be_array(view: View, atom: Atom) -> bool:
     """Whether code may have a pointer behind a variable's end, or before its start: not of a once-flag and its like,
     nor of what is as small as one number."""
     return atom.size > _SCALAR and not is_stateless(view, atom)
+
+
+def means_one(view: View, atom: Atom) -> bool:
+    """Whether a reference by section and offset that leads to an atom can mean nothing else: what lies beside it is no
+    array."""
+    return not any(other is not None and may_be_array(view, other) for other in view.neighbours(atom))
 
 
 def _distances(view: View, atom: Atom) -> list[tuple[int, int] | None]:
