@@ -367,7 +367,8 @@ def test_sections_keep_their_names() -> None:
     elf = ELFFile(io.BytesIO(make_module(p.closure)[1]))
     symbols = {s.name: s for s in elf.get_section_by_name(".symtab").iter_symbols()}
     assert elf.get_section(symbols["fresh_cpu"]["st_shndx"]).name == ".data..percpu"
-    assert elf.get_section(symbols["fresh_ro"]["st_shndx"]).name == ".data..ro_after_init"
+    # set up by more than the patch module's init function, it may not be read-only when that has run
+    assert elf.get_section(symbols["fresh_ro"]["st_shndx"]).name == ".data"
 
 
 def test_new_variable_is_carved_out_of_a_shared_section() -> None:

@@ -9,9 +9,11 @@ changed or not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 from kgbuild.analysis.closed import Closure, Redirect, UnitResult
 from kgbuild.analysis.closure import _Closer
@@ -38,7 +40,7 @@ class _WithOwnPointers(Closure):
 class _Rules:
     """redirect: symbol of the running module -> function of the patched object; bind: symbol of the patched object ->
     symbol of the running module, or of the kernel ("vmlinux:NAME"); plain: what the ordinary loader is to bind by its
-    name."""
+    name; values: whether initial values are written that the loader does not write."""
 
     redirect: Mapping[str, str]
     bind: Mapping[str, str] = field(default_factory=dict)
@@ -56,8 +58,20 @@ def build_naive(state: Build, rules: Mapping[str, Any], name: str) -> bytes:
     exports = parse_symvers(state.kernel.symvers.read_text())
     world = World(image, exports, modules_at_stake(state))
     state.closure = _close(state.units, world, given)
-    emit(state, image, name, Cache(), Options())
+    with _values(rules.get("values", True)):
+        emit(state, image, name, Cache(), Options())
     return state.module
+
+
+@contextmanager
+def _values(written: bool) -> Iterator[None]:
+    """Where they are not written, the variables have the values that the module loader gives them."""
+    if written:
+        yield
+        return
+    where = ("kgbuild.emit.extract.initial_values", "kgbuild.assemble.initial_values")
+    with patch(where[0], return_value=()), patch(where[1], return_value=()):
+        yield
 
 
 def _close(units: tuple[UnitResult, ...], world: World, rules: _Rules) -> Closure:

@@ -48,6 +48,9 @@ static int (*show)(struct seq_file *m, void *unused);
 #define THIS_MODULE			0
 #define module_name(module)		"hz_pointers"
 
+#define DEFINE_PER_CPU(type, name)	type name
+#define raw_cpu_read(variable)		(variable)
+
 /* keys as the guest has them when it reads */
 static const int init_on_free = 0, bpf_stats_enabled_key = 1;
 #define DEFINE_STATIC_KEY_TRUE(name)	const int name = 1
