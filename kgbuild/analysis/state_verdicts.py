@@ -289,7 +289,7 @@ class Judge:
         if self.votes.strong[x, y] + self.votes.weak[x, y]:
             others = (self.votes.by_left[x] - {y}) | (self.votes.by_right[y] - {x})
             not_all = "; others lead elsewhere" if others else ""
-            return f"{self.votes.words(x, y)} lead from it{not_all}{but}"
+            return f"{self.votes.words(x, y)}, from it to this one{not_all}{but}"
         if self._same_name(x, y):
             return f"of the same name in the source{but}"
         found = variable_difference(o_view, o, p_view, p)
