@@ -15,7 +15,7 @@ from kgbuild.special.entries import Entries, Entry
 from kgbuild.special.view import Ambiguous, Atom, Ref, View
 
 _LEAST = 3  # instructions in a row that must be equal to say anything
-_MOST = 6000  # instructions of a function that is compared so
+_MOST = 4000  # instructions of a function that is compared so
 
 
 class Side(NamedTuple):

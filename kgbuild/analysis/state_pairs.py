@@ -233,7 +233,8 @@ class _Search:
                     continue
                 if o.id in self.xs:
                     continue  # what it holds follows from what it is (_follow_tables)
-                found = align(self.left, o, self.right, p, meaning)
+                whole = not (refers_to(self.o, o, self.xs) and refers_to(self.p, p, self.ys))
+                found = align(self.left, o, self.right, p, meaning, whole)
                 self._count(out, found, o)
         gone = [(0, self.o, a) for a in self.o.functions if a.id not in self.c.to_patched]
         new = [(0, self.p, a) for a in self.p.functions if a.id not in self.c.to_original]
