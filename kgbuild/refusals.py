@@ -228,9 +228,9 @@ _TABLE = [
     ),
     Rule(
         "K9-type-layout",
-        "Types in use keep their size and the offsets of their members.",
-        "keep the new member in a shadow variable (kgbuild remedy PATCH --code K9-type-layout), or name the type with "
-        "--allow-type if no such object exists yet",
+        "Types and variables in use keep their structure: size, places and types of members, and what they lead to.",
+        "leave what is there as it was and keep the new member in a shadow variable (kgbuild remedy PATCH --code "
+        "K9-type-layout), or name the type with --allow-type if no such object exists yet",
     ),
     Rule(
         "K10-weak",

@@ -135,6 +135,23 @@ class Btf:
                     out.setdefault((kind, self.name(words[at])), []).append(index)
         return out
 
+    def enumerators(self, first: int) -> dict[str, int]:
+        """The values of enumerators, by name, of the types from a number on; those of which BTF holds half are left
+        out."""
+        out, words = {}, self.words
+        for index in range(max(first, 1), len(self.at)):
+            at = self.at[index]
+            info = words[at + 1]
+            kind, count = (info >> 24) & 31, info & 0xFFFF
+            if kind == ENUM and words[at + 2] <= _NARROW:
+                for i in range(at + 3, at + 3 + 2 * count, 2):
+                    value = words[i + 1]
+                    out[self.name(words[i])] = value - (value >> 31 << 32)
+            elif kind == ENUM64:
+                for i in range(at + 3, at + 3 + 3 * count, 3):
+                    out[self.name(words[i])] = words[i + 2] << 32 | words[i + 1]
+        return out
+
     def is_narrow(self, index: int) -> bool:
         """Whether an enumeration has values of which BTF holds half."""
         at = self.at[index]
@@ -142,11 +159,13 @@ class Btf:
 
 
 class Names(NamedTuple):
-    """The named types of two objects by (kind, name): those of both that may differ, and those of one side alone."""
+    """The named types of two objects by (kind, name): those of both that may differ, and those of one side alone. And
+    what has another value: enumerators of both sides, with the two values."""
 
     suspects: frozenset[Key]
     gone: frozenset[Key]
     new: frozenset[Key]
+    values: tuple[tuple[str, int, int], ...]
 
 
 def compare_names(original: Object, patched: Object) -> Names | None:
@@ -159,7 +178,7 @@ def compare_names(original: Object, patched: Object) -> Names | None:
             return None
         found.append(bytes(obj.contents(section.index)))
     if found[0] == found[1]:
-        return Names(frozenset(), frozenset(), frozenset())
+        return Names(frozenset(), frozenset(), frozenset(), ())
     try:
         left, right = (Btf(data) for data in found)
         before, after = left.named(), right.named()
@@ -170,9 +189,15 @@ def compare_names(original: Object, patched: Object) -> Names | None:
             for key in both
             if not alike.same(before[key], after[key]) and _may_differ(left, before[key], right, after[key])
         )
+        values = other_values(left.enumerators(alike.types), right.enumerators(alike.types))
     except (struct.error, IndexError, ValueError) as error:
         raise ToolError(f"type information can't be read: {error}", place=".BTF") from error
-    return Names(differ, frozenset(before.keys() - both), frozenset(after.keys() - both))
+    return Names(differ, frozenset(before.keys() - both), frozenset(after.keys() - both), values)
+
+
+def other_values(before: dict[str, int], after: dict[str, int]) -> tuple[tuple[str, int, int], ...]:
+    """Names of both with two values, in the order of the second."""
+    return tuple((n, before[n], v) for n, v in after.items() if n in before and before[n] != v)
 
 
 class _Alike:

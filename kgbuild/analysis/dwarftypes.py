@@ -126,6 +126,7 @@ class TypeGraph:
         self._units: list[tuple[int, int, int, dict[int, Any]]] = []
         self._unit: tuple[int, int, int, dict[int, Any]] = (0, 0, 0, {})
         self._types: dict[int, Type] = {NO_TYPE: _VOID}
+        self._unqualified: dict[int, int] = {}
         if self.dwarf is not None:
             for unit in self.dwarf.units():
                 self._units.append(unit)
@@ -201,6 +202,11 @@ class TypeGraph:
             found = self._types[number] = self._read(number)
         return found
 
+    def unqualified(self, number: int) -> int:
+        """The number of a type behind its qualifiers."""
+        self.type(number)
+        return self._unqualified.get(number, number)
+
     def is_local(self, number: int) -> bool:
         """Whether a type is defined inside a function."""
         return self.function_of(number) is not None
@@ -217,6 +223,12 @@ class TypeGraph:
                 kind = _COMPOSITES.get(die.tag, TYPEDEF)
                 out.setdefault((kind, self.dwarf.text(die, AT_NAME)), []).append(at)
         return out
+
+    @cached_property
+    def enumerators(self) -> dict[str, int]:
+        """The values of all enumerators at the top of the units, by name."""
+        found = (self.type(at) for at in self._types_at_top)
+        return {m.name: m.offset for kind in found if kind.kind == ENUM for m in kind.members}
 
     @cached_property
     def aligned(self) -> dict[tuple[str, str], int]:
@@ -273,7 +285,7 @@ class TypeGraph:
         for _ in range(64):
             if die.tag not in _QUALIFIERS:
                 break
-            to = reference(self.dwarf, die)
+            to = self._unqualified[number] = reference(self.dwarf, die)
             if to == NO_TYPE:
                 return _VOID
             die = self.entry(to)

@@ -20,6 +20,7 @@ from kgbuild.special.view import Atom
 _TAG_PARAMETER = 0x05
 _TAGS = frozenset((_TAG_PARAMETER, TAG_VARIABLE, TAG_LEXICAL_BLOCK, TAG_INLINED))
 _MAX_DEPTH = 256
+PARAMETER = "parameter "  # and its number, beside its name
 
 Local = tuple[str, str, str]  # function, function inlined there or "", name of a variable or number of a parameter
 
@@ -57,7 +58,7 @@ def _read(
                 out.setdefault((*where, name), kind)
             if kind and child.tag == _TAG_PARAMETER:
                 number += 1
-                out.setdefault((*where, f"parameter {number}"), kind)
+                out.setdefault((*where, f"{PARAMETER}{number}"), kind)
         elif child.children:
             inner = (where[0], dwarf.name(child, end, table)) if child.tag == TAG_INLINED else where
             _read(dwarf, child, inner, end, table, out, depth + 1)

@@ -101,7 +101,11 @@ class _Writer:
         self.refused.append(Refusal(code, place, fact, symbol=symbol, remedy=remedy))
 
     def write(self, refusals: Sequence[Refusal]) -> Remedied:
-        self._types(sorted({r.place.rpartition(": ")[2] for r in refusals if r.code == TYPE}))
+        places = sorted({r.place.rpartition(": ")[2] for r in refusals if r.code == TYPE})
+        for variable in (place for place in places if " " not in place):
+            fact = f"{variable} is a variable, and its type changes"
+            self.refuse(TYPE, next(iter(self.files)), 0, fact, "keep the type as it is", variable)
+        self._types([place for place in places if " " in place])
         for refusal in sorted({replace(r, section="", fact="") for r in refusals if r.code != TYPE}):
             self._revert(refusal)
             self.code = refusal.code

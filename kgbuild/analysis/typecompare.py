@@ -63,8 +63,10 @@ NEUTRAL = frozenset(
 _MEANINGFUL = ("__be", "__le", "__sum", "__wsum", "ktime_t", "dma_addr_t", "phys_addr_t", "gfp_t")
 _COMPOSITE = frozenset((STRUCT, UNION))
 _WHOLE = frozenset((INTEGER, ENUM))
+_TAGGED = frozenset((STRUCT, UNION, ENUM, FORWARD))
 _MOST_PAIRS = 1 << 20
 _MOST_LEAVES = 4096
+_MOST_NESTED = 8
 
 
 class Difference(NamedTuple):
@@ -74,6 +76,11 @@ class Difference(NamedTuple):
     path: str
     fact: str
     at: tuple[int, int] = (0, 0)
+
+    @property
+    def through_pointer(self) -> bool:
+        """Whether the way leads out of the object itself."""
+        return "->" in self.path or "(" in self.path
 
     def __str__(self) -> str:
         path = "what it points to" if self.path == "->" else self.path
@@ -112,7 +119,7 @@ class Comparison:
         self._different: dict[tuple[int, int], Difference] = {}
         self._plain: tuple[dict[int, Plain], dict[int, Plain]] = ({}, {})
         self._sign: dict[tuple[int, int], str] = {}
-        self._depth = 0
+        self._assumed: list[tuple[int, int]] = []  # structures whose members are sorted out right now
 
     def difference(self, o: int, p: int) -> Difference | None:
         """None where two types are equal by structure, else the nearest difference."""
@@ -130,7 +137,7 @@ class Comparison:
             for word, pair in self._parts(*step.pair):
                 if pair is None:
                     return self._tell(steps, at, word)
-                if pair not in seen and pair not in self.equal and not self._taken(*pair):
+                if pair not in seen and pair not in self.equal and not self._is_assumed(*pair):
                     seen.add(pair)
                     steps.append(_Step(pair, at, word))
             if step.pair in self._sign:
@@ -138,19 +145,31 @@ class Comparison:
             at += 1
             if at > _MOST_PAIRS:
                 return Difference("", "unknown: the types are too many to compare")
-        self.equal |= seen
+        if not self._assumed:
+            self.equal |= seen
         return None
+
+    def _is_assumed(self, o: int, p: int) -> bool:
+        if self._assumed and (self.plain(0, o).number, self.plain(1, p).number) in self._assumed:
+            return True
+        return self._taken(o, p)
+
+    def difference_of_use(self, o: int, p: int) -> Difference | None:
+        """The same for the types of two variables: what is compared by its name is left to that."""
+        return None if self._taken(o, p) else self.difference(o, p)
 
     def _taken(self, o: int, p: int) -> bool:
         """Whether a pair that something leads to is taken to be the same by its name."""
         if not self.by_name:
             return False
         was, now = self.plain(0, o), self.plain(1, p)
-        if was.names and now.names:
-            same = was.names[0] == now.names[0]
-        else:
-            a, b = was.type, now.type
+        a, b = was.type, now.type
+        if was.names and now.names and was.names[0] == now.names[0]:
+            same = True
+        elif a.kind in _TAGGED and b.kind in _TAGGED:
             same = bool(a.name) and a.name == b.name and (a.kind == b.kind or FORWARD in (a.kind, b.kind))
+        else:
+            same = False
         return same and not self.o.is_local(was.first) and not self.p.is_local(now.first)
 
     def _tell(self, steps: list[_Step], at: int, fact: str) -> Difference:
@@ -173,14 +192,14 @@ class Comparison:
         if found is None:
             graph = self.p if side else self.o
             names = []
-            at, align = number, 0
+            at, align = graph.unqualified(number), 0
             kind = graph.type(at)
             for _ in range(64):
                 if kind.kind != TYPEDEF:
                     break
                 names.append(kind.name)
                 align = max(align, kind.align)
-                at = kind.to
+                at = graph.unqualified(kind.to)
                 kind = graph.type(at)
             found = self._plain[side][number] = Plain(number, at, kind, tuple(names), max(align, kind.align))
         return found
@@ -200,21 +219,20 @@ class Comparison:
             yield from self._members(was, now)
         elif FORWARD in (a.kind, b.kind):
             # what has a tag and is not defined here: the same by its tag, or not known to be
-            tagged = {a.kind, b.kind} <= {FORWARD, STRUCT, UNION, ENUM}
-            if not tagged or (a.name and b.name and a.name != b.name):
+            if not {a.kind, b.kind} <= _TAGGED or (a.name and b.name and a.name != b.name):
                 yield self._two(o, p), None
         elif a.kind != b.kind:
             yield self._two(o, p), None
         elif a.kind == POINTER:
             yield from self._pointers(a, b)
         elif a.kind == ARRAY:
-            if max(a.length, 0) != max(b.length, 0):
+            if a.length != b.length and min(a.length, b.length) >= 0:
                 yield self._two(o, p), None
             yield "[]", (a.to, b.to)
         elif a.kind == FUNCTION:
             if len(a.members) != len(b.members) or a.length != b.length:
                 yield self._two(o, p), None
-            yield "()", (a.to, b.to)
+            yield "(what it returns)", (a.to, b.to)
             for number, (x, y) in enumerate(zip(a.members, b.members, strict=False), 1):
                 yield f"(parameter {number})", (x.type, y.type)
         elif a.kind in (BOOLEAN, FLOAT):
@@ -232,6 +250,12 @@ class Comparison:
             for m in b.members:
                 if m.name in before and before[m.name] != m.offset:
                     return f"{m.name} changes from {before[m.name]} to {m.offset}"
+            if (
+                a.name != b.name
+                and (ENUM, b.name) in self.o.named
+                and before.keys().isdisjoint(m.name for m in b.members)
+            ):
+                return f"{self.describe(0, was)} -> {self.describe(1, now)}"
         if not self._same_meaning(was.names, now.names):
             return f"{self.describe(0, was)} -> {self.describe(1, now)}"
         if a.kind == INTEGER == b.kind and a.signed != b.signed:
@@ -239,9 +263,11 @@ class Comparison:
         return ""
 
     def _same_meaning(self, was: tuple[str, ...], now: tuple[str, ...]) -> bool:
-        before = {n.removeprefix("__kernel_") for n in was if n not in NEUTRAL}
-        after = {n.removeprefix("__kernel_") for n in now if n not in NEUTRAL}
-        if before == after or before & after:
+        before = [n.removeprefix("__kernel_") for n in was if n not in NEUTRAL]
+        after = [n.removeprefix("__kernel_") for n in now if n not in NEUTRAL]
+        short, long = sorted((before, after), key=len)
+        # a typedef of the other is another name for it
+        if before == after or (short and long[-len(short) :] == short):
             return True
         # a typedef that another one takes the place of, or that the patch introduces for what had none
         gone = not any(n in self._typedefs[1] or n.startswith(_MEANINGFUL) for n in was if n not in NEUTRAL)
@@ -267,8 +293,10 @@ class Comparison:
         if VOID in (was.type.kind, now.type.kind) and was.type.kind != now.type.kind:
             # what it leads to was not said, or is not any more
             other = now.type if was.type.kind == VOID else was.type
-            if other.kind == FUNCTION:
-                yield f"{self.describe_number(0, a.to)} * -> {self.describe_number(1, b.to)} *", None
+            unknown = other is now.type and other.kind in _COMPOSITE and self.key(1, b.to) not in self.o.named
+            if other.kind == FUNCTION or unknown:
+                new = ", which is new" if unknown else ""
+                yield f"{self.describe_number(0, a.to)} * -> {self.describe_number(1, b.to)} *{new}", None
             return
         yield "->", (a.to, b.to)
 
@@ -304,6 +332,7 @@ class Comparison:
             else:
                 pairs.append((old, m))
         gone = list(left.values())
+        self._assumed.append((was.number, now.number))
         for m in new[:]:
             other = self._in_place(m, gone)
             if other is not None:
@@ -312,6 +341,7 @@ class Comparison:
                 pairs.append((other, m))
         if (new or gone) and not text and self._same_leaves(was, now):
             new, gone = [], []
+        self._assumed.pop()
         if new:
             yield names + _join(text, f"new member {new[0].name} at {_place(new[0])}"), None
         for old, m in pairs:
@@ -328,6 +358,11 @@ class Comparison:
         if text:
             yield names + text, None
         for old, m in pairs:
+            if old.bits or m.bits:
+                # place and width are all there is to a bit field, whatever it is a part of
+                kinds = self.plain(0, old.type).type.kind, self.plain(1, m.type).type.kind
+                if kinds != (ENUM, ENUM):
+                    continue
             yield f".{m.name or old.name}", (old.type, m.type)
 
     def _in_place(self, m: Member, gone: list[Member]) -> Member | None:
@@ -342,13 +377,7 @@ class Comparison:
 
     def _nested(self, o: int, p: int) -> bool:
         """Whether two types are equal, asked while others are compared."""
-        if self._depth > 8:
-            return False
-        self._depth += 1
-        try:
-            return self.difference(o, p) is None
-        finally:
-            self._depth -= 1
+        return len(self._assumed) < _MOST_NESTED and self.difference(o, p) is None
 
     def _same_leaves(self, was: Plain, now: Plain) -> bool:
         """Whether the same bytes mean the same, however they are grouped: members put into a structure of their own
@@ -422,7 +451,12 @@ class Comparison:
             inner = self.describe(side, target)
             return f"{inner}{'' if inner.endswith('*') else ' '}*"
         if kind.kind == ARRAY:
-            return f"{self.describe_number(side, kind.to)}[{kind.length if kind.length >= 0 else ''}]"
+            bounds = ""
+            while kind.kind == ARRAY and not plain.names:
+                bounds += f"[{kind.length if kind.length >= 0 else ''}]"
+                plain = self.plain(side, kind.to)
+                kind = plain.type
+            return f"{self.describe(side, plain)}{bounds}"
         if kind.kind == FUNCTION:
             inner = ", ".join(self.describe_number(side, m.type) for m in kind.members)
             return f"{self.describe_number(side, kind.to)} ({inner}{', ...' if kind.length else ''})"
@@ -458,4 +492,4 @@ def _path(words: list[str]) -> str:
     for word in words:
         out += word.removeprefix(".") if out.endswith("->") else word
     out = out.removesuffix("->") if out.endswith("->") and out != "->" else out
-    return out.removeprefix(".")
+    return out.replace("->(", "(").removeprefix(".")

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 from kgbuild.analysis.correlate import is_anonymous
 from kgbuild.analysis.diff import Changes, cold_parents, is_cold, is_init
-from kgbuild.analysis.localtypes import Local, locals_of
+from kgbuild.analysis.dwarftypes import ENUM, STRUCT, UNION
+from kgbuild.analysis.localtypes import PARAMETER, Local, locals_of
 from kgbuild.analysis.typecompare import Difference
 from kgbuild.analysis.vartypes import UnitTypes, alignment, unit_types
 from kgbuild.elf.read import FormatError
@@ -39,19 +40,26 @@ _RENAMED = (
     "keep the structure as it was (another name for it is no change) and put new members into a shadow variable, or "
     "name it with --allow-type if no such object exists yet"
 )
+_ENUMERATOR = (
+    "give new enumerators new values behind those that exist, or name it with --allow-type if its values are stored "
+    "nowhere"
+)
 _ALIGNED = "make a new variable with this alignment, or name it with --allow-type if no code relies on it"
+# words of an enumerator's name that say that it ends or counts the others
+_ENDS = frozenset(("MAX", "NR", "NUM", "LAST", "COUNT", "CNT", "END", "SIZE", "TOTAL", "LEN", "N", "MIN", "SENTINEL"))
 _SIGN = "bits that are stored already stay; a negative value reads as a large one, or the other way round"
 
 
 @dataclass(frozen=True)
 class TypeChange:
-    """A type or variable whose structure differs: which ("struct foo", "foo"), the name to allow it by, what differs,
-    and what to do (the registry's remedy where this is empty)."""
+    """A type or variable whose structure differs: which ("struct foo", "foo"), its name, what differs, what to do (the
+    registry's remedy where this is empty), and the names of the types that differ, by which it can be allowed too."""
 
     what: str
     name: str
     fact: str
     remedy: str = ""
+    types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,11 +89,16 @@ def check_types(
     refusals = []
     warnings = [f"{changes.place}: {c.what}: {c.fact}: {_SIGN}" for c in found.said]
     for c in found.refused:
-        if c.name in allowed or c.what in allowed:
+        if not allowed.isdisjoint((c.name, c.what, *c.types)):
             warnings.append(f"{changes.place}: {c.what}: {c.fact}; accepted by --allow-type")
         else:
             refusals.append(Refusal(_CODE, f"{changes.place}: {c.what}", c.fact, symbol=c.name, remedy=c.remedy))
     return refusals, warnings
+
+
+def _is_end(name: str) -> bool:
+    """Whether an enumerator says by its name that it only ends or counts the others."""
+    return not _ENDS.isdisjoint(name.upper().split("_"))
 
 
 class _Rule:
@@ -105,13 +118,14 @@ class _Rule:
             )
         self._named()
         self._variables()
+        self._values()
         self._replaced()
         return TypeChanges(tuple(self.refused), tuple(self.said))
 
     def _named(self) -> None:
         for (kind, name), difference in self.types.changed.items():
-            self.refused.append(TypeChange(f"{kind} {name}", name, str(difference)))
-            self._tell(difference)
+            self.refused.append(TypeChange(f"{kind} {name}", name, str(difference), types=self._names(difference)))
+            self.told.add(difference.at)
         for key in sorted(self.types.suspects):
             for o in self.types.original.named[key]:
                 for p in self.types.patched.named[key]:
@@ -119,8 +133,22 @@ class _Rule:
                     if sign is not None and key not in self.types.changed:
                         self.said.append(TypeChange(" ".join(key), key[1], str(sign)))
 
-    def _tell(self, difference: Difference) -> None:
-        self.told.add(difference.at)
+    def _values(self) -> None:
+        """Enumerators that mean another number now, of enumerations without a name, or of one that gets another: what
+        is stored already, as an int too, means something else. The end of a list that grows is stored nowhere."""
+        patched = self.types.patched
+        told = {m.name for _, p in self.told if patched.type(p).kind == ENUM for m in patched.type(p).members}
+        moved = [v for v in self.types.values if v[0] not in told and not _is_end(v[0])]
+        if moved:
+            name, was, now = moved[0]
+            more = f", and {len(moved) - 1} more change" if len(moved) > 1 else ""
+            fact = f"{name} changes from {was} to {now}{more}: what is stored already means something else"
+            self.refused.append(TypeChange(f"enumerator {name}", name, fact, _ENUMERATOR))
+
+    def _names(self, difference: Difference) -> tuple[str, ...]:
+        """By which names a user may call the types that differ."""
+        found = (self.types.by_name.describe_number(side, number) for side, number in enumerate(difference.at))
+        return tuple(dict.fromkeys(name for text in found for name in (text, text.rpartition(" ")[2])))
 
     # -- variables ----------------------------------------------------------------------------------------------------
 
@@ -150,7 +178,9 @@ class _Rule:
         if p.kind == UNDEFINED:
             was, now = self.types.original.externs.get(p.name), self.types.patched.externs.get(p.name)
             if was is not None and now is not None:
-                self._judge(p.name, user, self.types.by_name.difference(was.type, now.type), (was.type, now.type))
+                self._judge(
+                    p.name, user, self.types.by_name.difference_of_use(was.type, now.type), (was.type, now.type)
+                )
             return
         if is_anonymous(self.c.patched, p) or is_init(self.c.patched, p):
             return
@@ -167,15 +197,19 @@ class _Rule:
                 fact = f"debugging information of the {side} does not say of what type it is"
                 self.refused.append(TypeChange(p.name, p.name, fact, _VARIABLE))
                 continue
-            self._judge(p.name, user, self.types.by_name.difference(left.type, right.type), (left.type, right.type))
-            self._aligned(o, p, alignment(self.c.original, o, left), alignment(self.c.patched, p, right))
+            difference = self.types.by_name.difference_of_use(left.type, right.type)
+            constant = self.c.original.is_const(o) and self.c.patched.is_const(p)
+            if difference is not None and not difference.through_pointer and constant:
+                difference = None  # its bytes are compared: whatever they mean, they are the patched source's
+            self._judge(p.name, user, difference, (left.type, right.type))
+            if difference is None and (not constant or right.align):
+                self._aligned(o, p, alignment(self.c.original, o, left), alignment(self.c.patched, p, right))
 
     def _judge(self, name: str, user: Atom, difference: Difference | None, pair: tuple[int, int]) -> None:
         if difference is not None:
-            if difference.at not in self.told:
-                fact = f"its type changes, and {user.name} uses it: {difference}"
-                self.refused.append(TypeChange(name, name, fact, _VARIABLE))
-                self._tell(difference)
+            fact = f"its type changes, and {user.name} uses it: {difference}"
+            self.refused.append(TypeChange(name, name, fact, _VARIABLE, self._names(difference)))
+            self.told.add(difference.at)
         elif pair in self.types.by_name.signs:
             self.said.append(TypeChange(name, name, str(self.types.by_name.signs[pair])))
 
@@ -203,9 +237,10 @@ class _Rule:
             if difference is None or difference.at in self.told:
                 continue
             before, after = self.types.by_name.describe_number(0, old), self.types.by_name.describe_number(1, fresh)
-            fact = f"takes the place of {before} ({evidence}): {difference}"
-            self.refused.append(TypeChange(after, after.split()[-1], fact, _RENAMED))
-            self._tell(difference)
+            differs = str(difference).removeprefix(f"{before} -> {after}, ")
+            fact = f"takes the place of {before} ({evidence}): {differs}"
+            self.refused.append(TypeChange(after, after.split()[-1], fact, _RENAMED, self._names(difference)))
+            self.told.add(difference.at)
 
     def _locals(self, view: View) -> dict[Local, int]:
         graph = self.types.original if view is self.c.original else self.types.patched
@@ -223,12 +258,22 @@ class _Rule:
         left = {k: n for k, t in ours.items() if (n := compare.pointed(0, t)) and compare.key(0, n) in gone}
         right = {k: n for k, t in theirs.items() if (n := compare.pointed(1, t)) and compare.key(1, n) in new}
         met = set()
-        for key in left.keys() & right.keys():
+        # by name rather than by number
+        for key in sorted(left.keys() & right.keys(), key=lambda k: (k[2].startswith(PARAMETER), k)):
             function, _, name = key
             met.add((left[key], right[key]))
             yield left[key], right[key], f"{name} of {function}"
-        for old in dict.fromkeys(left.values()):
-            for fresh in dict.fromkeys(right.values()):
+        # one that no variable leads to can be used through a cast
+        old_types = dict.fromkeys([*left.values(), *self._composites(0, gone)])
+        new_types = dict.fromkeys([*right.values(), *self._composites(1, new)])
+        for old in old_types:
+            for fresh in new_types:
                 shared = compare.shared_names(old, fresh)
                 if (old, fresh) not in met and len(shared) >= 2:
                     yield old, fresh, f"both have {', '.join(shared[:3])}"
+
+    def _composites(self, side: int, keys: frozenset[Key]) -> list[int]:
+        """The structures and unions among some named types of a side."""
+        graph = self.types.patched if side else self.types.original
+        found = [number for key in sorted(keys) for number in graph.named.get(key, ())]
+        return [n for n in found if self.types.by_name.plain(side, n).type.kind in (STRUCT, UNION)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
-from kgbuild.analysis.btf import Key, compare_names
+from kgbuild.analysis.btf import Key, compare_names, other_values
 from kgbuild.analysis.dwarftypes import TypeGraph, Variable, read_types
 from kgbuild.analysis.typecompare import Comparison, Difference
 from kgbuild.elf.read import FormatError
@@ -51,6 +51,13 @@ class UnitTypes:
         was, now = self.original.aligned, self.patched.aligned
         found = self.names.suspects | {key for key, align in now.items() if align > was.get(key, 0)}
         return {key for key in found if key in self.original.named and key in self.patched.named} if found else set()
+
+    @property
+    def values(self) -> tuple[tuple[str, int, int], ...]:
+        """The enumerators that have another value: name, value of the original, value now."""
+        if self.names is None:
+            return other_values(self.original.enumerators, self.patched.enumerators)
+        return self.names.values
 
     @property
     def gone(self) -> frozenset[Key]:

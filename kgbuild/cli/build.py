@@ -73,7 +73,9 @@ _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried
     help="Accept a unit or function without proof; recorded.",
 )
 @options.against_option
-@click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type; recorded.")
+@click.option(
+    "--allow-type", multiple=True, metavar="NAME", help="Accept another layout of this type or variable; recorded."
+)
 @options.oot_options
 @options.common_options
 def build(

@@ -38,7 +38,9 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
         options.pull_option,
         click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's."),
         click.option("--allow-unproven", multiple=True, metavar="NAME", help="Accept a unit or function as it is."),
-        click.option("--allow-type", multiple=True, metavar="NAME", help="Accept a changed layout of this type."),
+        click.option(
+            "--allow-type", multiple=True, metavar="NAME", help="Accept another layout of this type or variable."
+        ),
         options.against_option,
         options.oot_options,
     ):
