@@ -7,7 +7,6 @@ of equal instructions do; what stands between them says nothing.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from kgbuild.special.entries import Entries, Entry
 from kgbuild.special.view import Ambiguous, Atom, Ref, View
 
 _LEAST = 3  # instructions in a row that must be equal to say anything
-_MOST = 6000  # instructions of a function that is compared so
+_MOST = 4000  # instructions of a function that is compared so
 
 
 class Side(NamedTuple):
@@ -85,6 +84,8 @@ def _by_instruction(
     entries: tuple[tuple[Entry, ...], tuple[Entry, ...]],
     meaning: Meaning,
 ) -> Aligned:
+    import difflib  # of few patches only
+
     ours, theirs = _tokens(left, o, mine, meaning), _tokens(right, p, other, meaning)
     if not ours or not theirs or max(len(ours), len(theirs)) > _MOST:
         return NOTHING

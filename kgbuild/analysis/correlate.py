@@ -67,6 +67,8 @@ class Correlation:
     doubtful: set[int] = field(default_factory=set)
     # what is left unpaired because a fresh one serves as well: atoms of the original, and of the patched object
     needless: tuple[set[int], set[int]] = field(default_factory=lambda: (set(), set()))
+    # atoms of the patched object that are declared to be what their names say
+    affirmed: set[int] = field(default_factory=set)
     # pairs that references speak for, and what is against them (state_pairs)
     against: dict[tuple[int, int], str] = field(default_factory=dict)
 

@@ -100,6 +100,8 @@ def pair_declared(c: Correlation) -> list[Renamed]:
         name = parse_name(text)
         p = c.patched.atoms[atom]
         found = find_named(c.original, name) if name is not None and not name.path else []
+        if len(found) == 1 and c.paired(found[0].id, p.id):
+            c.affirmed.add(p.id)
         if len(found) != 1 or p.id in c.to_original or found[0].id in c.to_patched:
             continue
         if not why_not_same(c.original, found[0], c.patched, p):

@@ -14,10 +14,10 @@ that every reference to it leads to the other variable, so that the patched sour
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from kgbuild.analysis.alignment import Aligned, Side, align
+from kgbuild.analysis.alignment import Aligned, Meaning, Side, align
 from kgbuild.analysis.correlate import INIT_SECTIONS, Correlation, drop_settled, stem, variable
 from kgbuild.analysis.registered import is_registration
 from kgbuild.analysis.stateless import DEBUG_SECTIONS
@@ -126,11 +126,16 @@ class Evidence:
         self.right: Counter[object] = Counter()
         self.by_left: dict[object, set[object]] = {}
         self.by_right: dict[object, set[object]] = {}
+        self.strong_left: dict[object, set[object]] = {}
+        self.strong_right: dict[object, set[object]] = {}
         self.mapped_left: Counter[object] = Counter()
         self.mapped_right: Counter[object] = Counter()
 
     def add(self, x: object, y: object, whole: bool, where: str) -> None:
         (self.strong if whole else self.weak)[x, y] += 1
+        if whole:
+            self.strong_left.setdefault(x, set()).add(y)
+            self.strong_right.setdefault(y, set()).add(x)
         self.by_left.setdefault(x, set()).add(y)
         self.by_right.setdefault(y, set()).add(x)
         self.mapped_left[x] += 1
@@ -226,13 +231,34 @@ class _Search:
             for o, p in self.c.pairs(kind):
                 if o.id not in mine and (o.id, p.id) not in differing:
                     continue
-                found = align(self.left, o, self.right, p, meaning)
+                if o.id in self.xs:
+                    continue  # what it holds follows from what it is (_follow_tables)
+                whole = not (refers_to(self.o, o, self.xs) and refers_to(self.p, p, self.ys))
+                found = align(self.left, o, self.right, p, meaning, whole)
                 self._count(out, found, o)
         gone = [(0, self.o, a) for a in self.o.functions if a.id not in self.c.to_patched]
         new = [(0, self.p, a) for a in self.p.functions if a.id not in self.c.to_original]
         for (_, _, was), (_, _, now) in equal_strangers(gone, new):
             self._count(out, align(self.left, was, self.right, now, meaning), was)
+        self._follow_tables(out, meaning)
         return out
+
+    def _follow_tables(self, out: Evidence, meaning: Meaning) -> None:
+        """What corresponds in variables that are shown to correspond, as in a table of pointers."""
+        done: set[int] = set()
+        while True:
+            found = [
+                (x, y)
+                for x in sorted(self.xs - done)
+                for y in out.by_left.get(x, ())
+                if isinstance(y, int) and y in self.ys and out.proves(x, y)
+            ]
+            if not found:
+                return
+            for x, y in found:
+                done.add(x)
+                o, p = self.o.atoms[x], self.p.atoms[y]
+                self._count(out, align(self.left, o, self.right, p, meaning, True), o)
 
     def _count(self, out: Evidence, found: Aligned, o: Atom) -> None:
         for m, n in found.refs:
@@ -310,7 +336,6 @@ def find_renamed(
     if votes is None:
         return [], []
     wanted: list[tuple[int, int]] = []
-    doubts: list[InDoubt] = []
     contested: list[tuple[int, int]] = []
     for x in sorted(search.xs):
         found = votes.by_left.get(x, set())
@@ -324,18 +349,31 @@ def find_renamed(
             contested.append((x, y))
         else:
             wanted.append((x, y))
-    proven, unproven = _against_names(c, votes, contested)
-    for x, y in unproven:
-        o, p = c.original.atoms[x], c.patched.atoms[y]
-        if y in c.to_original and x in c.to_patched:
-            fact = f"{votes.words(x, y)} lead from {o.name} to {p.name}, and both names are there before and after"
-            doubts.append(InDoubt(x, y, fact))
+    proven = _against_names(c, votes, contested)
+    doubts = [InDoubt(x, y, fact) for x, y, fact in _exchanged(c, votes) if (x, y) not in proven]
     return _pair(c, [*wanted, *proven], votes, same_content), doubts
 
 
-def _against_names(
-    c: Correlation, votes: Evidence, contested: list[tuple[int, int]]
-) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def _exchanged(c: Correlation, votes: Evidence) -> Iterator[tuple[int, int, str]]:
+    """Variables that are there before and after by their names, and have changed places by all functions that are
+    equal otherwise: the name of each is another's there."""
+    for x, found in sorted(votes.strong_left.items(), key=str):
+        if len(found) != 1 or not isinstance(x, int):
+            continue
+        (y,) = found
+        partners = c.to_patched.get(x, ())
+        if not isinstance(y, int) or not partners or y in partners or votes.strong_right.get(y) != {x}:
+            continue
+        if y not in c.to_original or c.affirmed.intersection((y, *partners)):
+            continue
+        # all of it has become the other; or what has its name now is a third there
+        whole = votes.agree(x, y) and votes.covers_left(x)
+        if whole or all(votes.strong_right.get(p, {x}) != {x} and len(votes.strong_right[p]) == 1 for p in partners):
+            was, now = c.original.atoms[x].name, c.patched.atoms[y].name
+            yield x, y, f"{votes.words(x, y)} lead from {was} to {now}, and both names are there before and after"
+
+
+def _against_names(c: Correlation, votes: Evidence, contested: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Which of some pairs are proven though a name is against them. Every variable whose name is there on both sides
     must be local, and all references to it must be known; so must be what becomes of the one whose name is taken."""
     left = dict(contested)
@@ -354,7 +392,7 @@ def _against_names(
             break
         for x in bad:
             left.pop(x, None)
-    return sorted(left.items()), sorted(set(contested) - set(left.items()))
+    return sorted(left.items())
 
 
 def _pair(

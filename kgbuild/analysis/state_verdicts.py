@@ -158,9 +158,11 @@ class Judge:
         for number, unit in enumerate(self.units):
             changes = unit.changes
             sides = self._sides(number)
-            meaning = meaning_of(changes.correlation, self._asked(number))
+            asked = self._asked(number)
+            meaning = meaning_of(changes.correlation, asked)
             for o, p in changes.differing:
-                self._count(out, number, number, o, align(sides[0], o, sides[1], p, meaning))
+                if _refers(changes.original, sides[0], o, asked) and _refers(changes.patched, sides[1], p, asked):
+                    self._count(out, number, number, o, align(sides[0], o, sides[1], p, meaning))
             for view, side, places, total in (
                 (changes.original, sides[0], self.gone, out.left),
                 (changes.patched, sides[1], self.fresh, out.right),
@@ -289,7 +291,7 @@ class Judge:
         if self.votes.strong[x, y] + self.votes.weak[x, y]:
             others = (self.votes.by_left[x] - {y}) | (self.votes.by_right[y] - {x})
             not_all = "; others lead elsewhere" if others else ""
-            return f"{self.votes.words(x, y)} lead from it{not_all}{but}"
+            return f"{self.votes.words(x, y)}, from it to this one{not_all}{but}"
         if self._same_name(x, y):
             return f"of the same name in the source{but}"
         found = variable_difference(o_view, o, p_view, p)
@@ -406,6 +408,11 @@ class _Asked:
         if atom.kind == UNDEFINED:
             return atom.name in self.names
         return atom.kind == DATA and atom.id in (self.gone if view is self.original else self.fresh)
+
+
+def _refers(view: View, side: Side, atom: Atom, asked: _Asked) -> bool:
+    """Whether an atom refers to a variable in question."""
+    return any(asked(view, view.atoms[i]) for i in _refs_of(view, side, atom))
 
 
 def _refs_of(view: View, side: Side, atom: Atom) -> Iterator[int]:

@@ -44,6 +44,7 @@ PRINTS = frozenset(
     | {"dev_printk_emit", "dev_vprintk_emit", "__dynamic_pr_debug", "__dynamic_dev_dbg", "__dynamic_netdev_dbg"}
     | {"dev_driver_string", "__netdev_printk", "dev_vprintk", "lockdep_rcu_suspicious"}
 )
+RETURN = "__x86_return_thunk"
 # What RCU_LOCKDEP_WARN asks between its flag and its message (kernel/rcu/update.c, kernel/locking/lockdep.c).
 QUESTIONS = frozenset(
     {"rcu_read_lock_held", "rcu_read_lock_bh_held", "rcu_read_lock_sched_held", "rcu_read_lock_any_held"}
@@ -288,13 +289,26 @@ class _Flow:
                 todo += [(target, computed), (self._next(node), computed)]
             elif e.leaves:
                 target = self._target(node, step)
-                if target is None:
-                    return False
-                todo.append((target, computed))
+                if target is not None:
+                    todo.append((target, computed))
+                elif self._called(step) not in PRINTS or not self._returns(other):
+                    return False  # a message may be the last that a function does
             else:
                 # WARN's trap goes on behind it
                 todo.append((self._next(node), computed or e.computes))
         return True
+
+    def _returns(self, node: _Node) -> bool:
+        """Whether a function does nothing more from a place on than to return."""
+        for _ in range(12):
+            node = self._settled(node)
+            step = self._at(node)
+            if step is None or step.effect.stores or step.effect.computes or step.effect.calls or step.effect.branches:
+                return False
+            if step.effect.leaves:
+                return self._called(step) in ("", RETURN)
+            node = self._next(node)
+        return False
 
     def _sets_flag(self, step: _Step) -> bool:
         return not step.effect.loads and any(r.atom == self.flag.id for r in step.refs)
