@@ -1,0 +1,767 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The ledger: every difference between two objects of one unit, so that none can be passed over.
+
+It is a plain second reading beside the differ, of which it uses nothing. It does not ask what a difference means, and
+sets none aside but two: what compilers and macros count (`f.isra.0`), where on either side only one thing has the name
+without its number; and where in the file and by which symbol something is referred to, as long as the same is meant.
+Debugging information is not read. What becomes of each difference is said by `accounting`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kgbuild.analysis.pieces import Piece, Place, Side, kind_of_section, without_numbers
+from kgbuild.arch.base import SpecialSection
+from kgbuild.elf.consts import SHN, SHT, STT
+from kgbuild.elf.object import Object, RelocRow, Section
+
+CAME, WENT, CONTENT, REFERENCE, ENTRIES, SIZE, ALIGN, BIND, VISIBILITY, TYPE, SECTION, ORDER, ALIAS, TEXT, GROUP = (
+    "came",
+    "went",
+    "content",
+    "reference",
+    "entries",
+    "size",
+    "alignment",
+    "binding",
+    "visibility",
+    "type",
+    "section",
+    "order",
+    "alias",
+    "text",
+    "group",
+)
+_SHOWN = 16  # bytes of a difference that are shown
+_DEPTH = 6  # pieces of replacement code that lead to each other
+# Tables without a rule of the architecture's whose entries are one relocation for each piece of code.
+_SITES = {".ibt_endbr_seal": 4, "__patchable_function_entries": 8, "_error_injection_whitelist": 16}
+_UNKNOWN = -1
+
+
+@dataclass(frozen=True, order=True)
+class Difference:
+    """One difference. `section` is the kind of section, without the name of the one symbol that it is for; `symbol` is
+    the patched object's name where it has one; `offset` is that of the first byte that differs, in the symbol (of the
+    owner, for entries of a table), -1 where that says nothing. `original` and `patched` show what was and what is: bytes
+    as hex digits, or what is meant, "" for what is not there. `before` and `after` are the places in the two files."""
+
+    section: str
+    symbol: str
+    kind: str
+    offset: int = -1
+    original: str = ""
+    patched: str = ""
+    before: Place | None = None
+    after: Place | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.symbol or self.section}" + (f"+{self.offset:#x}" if self.offset >= 0 else "")
+        inside = f" in {self.section}" if self.symbol else ""
+        return f"{where}{inside}: {self.kind}: {self.original or 'nothing'} -> {self.patched or 'nothing'}"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Every difference of two objects, in order, without repetition."""
+
+    differences: tuple[Difference, ...]
+
+
+def compute_ledger(original: Object, patched: Object) -> Ledger:
+    """Every difference between two relocatable objects that `read` gave. Nothing is raised for what can't be followed:
+    what has no meaning that can be told is compared as it is written."""
+    return Ledger(tuple(sorted(set(_Walker(Side(original), Side(patched)).run()))))
+
+
+Meaning = tuple[object, ...]
+
+
+class _Entry(NamedTuple):
+    """One entry of a table: where in its owner, its bytes with the relocated fields zeroed, what these mean."""
+
+    at: int
+    raw: bytes
+    means: tuple[tuple[int, Meaning], ...]
+
+
+class _Walker:
+    def __init__(self, o: Side, p: Side) -> None:
+        self.o, self.p = o, p
+        self.out: list[Difference] = []
+        self.symbols: dict[int, int] = {}  # symbol of o -> symbol of p
+        self.partner: dict[int, int] = {}  # piece of o -> piece of p
+        self.owners: dict[int, int] = {}  # the reverse
+        self._quick: tuple[list[int], list[int]] = ([], [])
+        self._tokens: dict[object, int] = {}
+        self._aux: dict[tuple[int, int, int], Meaning] = {}
+
+    def run(self) -> Iterable[Difference]:
+        self._match()
+        self._outside()
+        for side in (self.o, self.p):
+            self._quick[side is self.p].extend(self._quick_tokens(side))
+        self._unmatched()
+        for a, b in self.partner.items():
+            self._compare(self.o.pieces[a], self.p.pieces[b])
+        self._order()
+        for name in sorted(self.o.tables.keys() | self.p.tables.keys()):
+            self._table(name)
+        self._auxiliary()
+        self._literals()
+        self._whole(self.o.discarded, self.p.discarded)
+        self._whole(self.o.aside, self.p.aside)
+        self._modinfo()
+        self._groups()
+        return self.out
+
+    def _say(
+        self,
+        section: str,
+        symbol: str,
+        kind: str,
+        original: str = "",
+        patched: str = "",
+        offset: int = -1,
+        before: Place | None = None,
+        after: Place | None = None,
+    ) -> None:
+        self.out.append(Difference(section, symbol, kind, offset, original, patched, before, after))
+
+    # -- which piece is which -----------------------------------------------------------------------------------
+
+    def _match(self) -> None:
+        self._match_symbols()
+        votes: dict[int, Counter[int]] = {}
+        for s, t in self.symbols.items():
+            votes.setdefault(self.o.of_symbol[s], Counter())[self.p.of_symbol[t]] += 1
+        for a, counted in votes.items():
+            x = self.o.pieces[a]
+
+            def fit(b: int, x: Piece = x, counted: Counter[int] = counted) -> tuple[int, bool, bool]:
+                y = self.p.pieces[b]
+                return counted[b], y.name == x.name, self.p.kind(y) == self.o.kind(x)
+
+            for b in sorted(counted, key=fit, reverse=True):
+                if b not in self.owners:
+                    self.partner[a], self.owners[b] = b, a
+                    break
+        self._match_gaps()
+
+    def _match_symbols(self) -> None:
+        left, right = self._by_name(self.o), self._by_name(self.p)
+        for name, (numbered, ours) in left.items():
+            of_theirs = right.get(name)
+            if of_theirs is None:
+                continue
+            theirs = of_theirs[1]
+            if len(ours) == 1 == len(theirs):
+                self.symbols[ours[0]] = theirs[0]
+            elif numbered or of_theirs[0] or len(ours) != len(theirs):
+                self._match_group(ours, theirs)
+            else:
+                self.symbols.update(zip(ours, theirs, strict=True))
+
+    @staticmethod
+    def _by_name(side: Side) -> dict[str, tuple[bool, list[int]]]:
+        """Symbols by their names without numbers, and whether one of them has a number."""
+        out: dict[str, tuple[bool, list[int]]] = {}
+        for i in side.of_symbol:
+            name = side.names[i]
+            plain = without_numbers(name)
+            numbered, found = out.setdefault(plain, (False, []))
+            found.append(i)
+            if plain != name and not numbered:
+                out[plain] = (True, found)
+        return out
+
+    def _match_group(self, ours: list[int], theirs: list[int]) -> None:
+        """Several of one name but for numbers: those of equal contents first, in order, then of equal names; a pair
+        that is left is one."""
+        left = list(theirs)
+        rest: list[int] = []
+        for keys in (_plain_key, _name_key):
+            rest = []
+            table: dict[object, list[int]] = {}
+            for t in left:
+                table.setdefault(keys(self.p, t), []).append(t)
+            for s in ours:
+                found = table.get(keys(self.o, s))
+                if found:
+                    self.symbols[s] = found[0]
+                    left.remove(found.pop(0))
+                else:
+                    rest.append(s)
+            ours = rest
+        if len(rest) == 1 == len(left):
+            self.symbols[rest[0]] = left[0]
+
+    def _match_gaps(self) -> None:
+        """What has no name, by the kind of its section and the order there."""
+        tables: list[dict[tuple[str, str], list[Piece]]] = []
+        for side in (self.o, self.p):
+            found: dict[tuple[str, str], list[Piece]] = {}
+            for pieces in side.of_section.values():
+                before = ""
+                for piece in pieces:
+                    if piece.names:
+                        before = without_numbers(piece.name)
+                    else:
+                        name = without_numbers(side.obj.sections[piece.section].name)
+                        found.setdefault((name, before), []).append(piece)
+            tables.append(found)
+        for key in tables[0].keys() & tables[1].keys():
+            for x, y in zip(tables[0][key], tables[1][key], strict=False):
+                self.partner[x.number], self.owners[y.number] = y.number, x.number
+
+    def _outside(self) -> None:
+        """Undefined, absolute and common symbols."""
+        ours, theirs = self.o.outside, self.p.outside
+        for name in sorted(ours.keys() | theirs.keys()):
+            was = _outside(self.o, ours[name]) if name in ours else ""
+            now = _outside(self.p, theirs[name]) if name in theirs else ""
+            if was != now:
+                kind = CAME if not was else WENT if not now else BIND
+                self._say("", name, kind, was, now)
+
+    def _unmatched(self) -> None:
+        for side, table, kind in ((self.o, self.partner, WENT), (self.p, self.owners, CAME)):
+            for piece in side.pieces:
+                if piece.number in table or (piece.end == piece.start and not piece.names):
+                    continue
+                raw = side.content(piece)
+                if not piece.names and not any(raw) and not side.rows(piece):
+                    continue  # padding
+                what = f"{piece.end - piece.start} bytes" + (f" {raw[:_SHOWN].hex()}" if any(raw) else "")
+                shown = (what, "") if kind == WENT else ("", what)
+                places = (piece.place, None) if kind == WENT else (None, piece.place)
+                self._say(side.kind(piece), piece.name, kind, *shown, before=places[0], after=places[1])
+        for s in self.o.of_symbol:
+            if s not in self.symbols:
+                piece = self.o.pieces[self.o.of_symbol[s]]
+                if piece.number in self.partner and self.o.names[s] in piece.names:
+                    self._say(self.o.kind(piece), self.o.names[s], ALIAS, piece.name, "", before=piece.place)
+        gone = set(self.symbols.values())
+        for t in self.p.of_symbol:
+            if t not in gone:
+                piece = self.p.pieces[self.p.of_symbol[t]]
+                if piece.number in self.owners and self.p.names[t] in piece.names:
+                    self._say(self.p.kind(piece), self.p.names[t], ALIAS, "", piece.name, after=piece.place)
+        for s, t in self.symbols.items():
+            a, b = self.o.of_symbol[s], self.p.of_symbol[t]
+            if self.partner.get(a) != b:
+                x, y = self.o.pieces[a], self.p.pieces[b]
+                self._say(self.p.kind(y), self.p.names[t], ALIAS, x.name, y.name, before=x.place, after=y.place)
+
+    # -- what a relocation means --------------------------------------------------------------------------------
+
+    def _token(self, key: object) -> int:
+        return self._tokens.setdefault(key, len(self._tokens))
+
+    def _piece_key(self, side: Side, piece: Piece) -> object:
+        """What a piece is called on both sides: the number of the patched object's."""
+        if side is self.p:
+            return piece.number
+        return self.partner.get(piece.number, ("gone", piece.number))
+
+    def _quick_tokens(self, side: Side) -> list[int]:
+        """For each symbol a number that is the same for the same thing on both sides, or _UNKNOWN where an offset
+        decides what is meant."""
+        columns, names = side.obj.columns, side.names
+        out = []
+        whole: dict[int, int] = {}
+        for index, pieces in side.of_section.items():
+            if len(pieces) == 1 and not pieces[0].labels:
+                whole[index] = self._token(("piece", self._piece_key(side, pieces[0])))
+        for i, shndx in enumerate(columns.shndx):
+            number = side.of_symbol.get(i)
+            if number is not None:
+                piece = side.pieces[number]
+                if columns.value[i] == piece.start:
+                    out.append(self._token(("piece", self._piece_key(side, piece))))
+                else:
+                    out.append(_UNKNOWN)
+            elif shndx == SHN.UNDEF or shndx >= SHN.LORESERVE:
+                out.append(self._token(("outside", names[i])))
+            elif columns.value[i] == 0:
+                out.append(whole.get(shndx, _UNKNOWN))
+            else:
+                out.append(_UNKNOWN)
+        return out
+
+    def _means(self, side: Side, sym: int, offset: int, depth: int = 0) -> Meaning:
+        """What a symbol and an offset mean; `offset` counts from the symbol, without a bias."""
+        columns = side.obj.columns
+        shndx = columns.shndx[sym]
+        if shndx == SHN.UNDEF or shndx >= SHN.LORESERVE:
+            return "outside", side.names[sym], offset
+        place = columns.value[sym] + offset
+        if sym in side.of_symbol:
+            piece = side.pieces[side.of_symbol[sym]]
+            return "piece", self._piece_key(side, piece), place - piece.start
+        section = side.obj.sections[shndx]
+        if shndx in side.auxiliary:
+            return self._code(side, shndx, place, side.aux_piece(shndx, place)[1], depth)
+        found = side.piece_at(shndx, place)
+        if found is not None:
+            return "piece", self._piece_key(side, found), place - found.start
+        if section.merge:
+            return "text", side.text_at(section, place)
+        return "place", kind_of_section(section.name), place
+
+    def _code(self, side: Side, section: int, start: int, end: int, depth: int = 0) -> Meaning:
+        """A piece of replacement code: its bytes and what they refer to."""
+        key = (int(side is self.p), section, start if end >= 0 else _UNKNOWN)
+        if depth > _DEPTH:
+            return "code", section, start
+        found = self._aux.get((*key[:2], start * (1 << 32) + end))
+        if found is not None:
+            return found
+        raw = bytearray(side.bytes_of(section)[start:end])
+        means = []
+        for at, kind, sym, addend in side.obj.reloc_rows(section):
+            if start <= at < end:
+                size = side.arch.reloc_size.get(kind, 0)
+                raw[at - start : at - start + size] = bytes(size)
+                bias = size if kind in side.arch.pc_relative else 0
+                means.append((at - start, self._means(side, sym, addend + bias, depth + 1)))
+        out: Meaning = ("code", bytes(raw), tuple(means))
+        self._aux[(*key[:2], start * (1 << 32) + end)] = out
+        return out
+
+    def _show(self, meaning: Meaning) -> str:
+        what = meaning[0]
+        if what == "text":
+            text = meaning[1]
+            assert isinstance(text, bytes)
+            return repr(text.rstrip(b"\0").decode("utf-8", "replace"))[:80]
+        if what == "code":
+            return f"code {meaning[1].hex()}" if isinstance(meaning[1], bytes) else "code"
+        delta = meaning[2]
+        name = str(meaning[1])
+        if what == "piece":
+            key = meaning[1]
+            piece = self.p.pieces[key] if isinstance(key, int) else self.o.pieces[key[1]]  # type: ignore[index]
+            side = self.p if isinstance(key, int) else self.o
+            name = piece.name or side.kind(piece)
+        return f"{name}{delta:+#x}" if delta else name
+
+    # -- pieces that both have ----------------------------------------------------------------------------------
+
+    def _compare(self, x: Piece, y: Piece) -> None:
+        o, p = self.o, self.p
+        name = y.name or x.name
+        was, now = o.obj.sections[x.section], p.obj.sections[y.section]
+        before, after = x.place, y.place
+        here = kind_of_section(now.name)
+        if x.names:
+            self._attributes(x, y, here)
+        if was.name != now.name and kind_of_section(was.name) != here:
+            self._say(here, name, SECTION, kind_of_section(was.name), here, before=before, after=after)
+        elif (was.type, was.flags) != (now.type, now.flags):
+            self._say(here, name, TYPE, f"{was.type}:{was.flags:#x}", f"{now.type}:{now.flags:#x}", -1, before, after)
+        if was.align != now.align and x.start == 0 == y.start:
+            alone = len(o.of_section[x.section]) == 1 == len(p.of_section[y.section])
+            self._say(here, name if alone else "", ALIGN, str(was.align), str(now.align), -1, before, after)
+        sizes = x.end - x.start, y.end - y.start
+        if not x.names and was.align > 1 and abs(sizes[0] - sizes[1]) < was.align:
+            raw = o.content(x) + p.content(y)
+            if not any(raw) and not o.rows(x) and not p.rows(y):
+                return  # padding, or the filling between functions
+        if sizes[0] != sizes[1]:
+            self._say(here, name, SIZE, f"{sizes[0]} bytes", f"{sizes[1]} bytes", -1, before, after)
+        if x.labels != y.labels:
+            shown = (", ".join(f"{n}+{at:#x}" for n, at in labels)[:80] for labels in (x.labels, y.labels))
+            self._say(here, name, ALIAS, *shown, before=before, after=after)
+        left, right = o.rows(x), p.rows(y)
+        same_bytes = o.content(x) == p.content(y)
+        if same_bytes and self._same_rows(left, x.start, right, y.start):
+            return
+        self._contents(x, y, left, right, here, same_bytes)
+
+    def _attributes(self, x: Piece, y: Piece, here: str) -> None:
+        ours, theirs = self.o.obj.columns, self.p.obj.columns
+        for s in x.symbols:
+            t = self.symbols.get(s)
+            if t is None:
+                continue
+            if ours.info[s] != theirs.info[t]:
+                was, now = ours.info[s], theirs.info[t]
+                if was >> 4 != now >> 4:
+                    shown = (_BINDS.get(was >> 4, str(was >> 4)), _BINDS.get(now >> 4, str(now >> 4)))
+                    self._say(here, self.p.names[t], BIND, *shown, before=x.place, after=y.place)
+                if was & 15 != now & 15:
+                    self._say(here, self.p.names[t], TYPE, str(was & 15), str(now & 15), -1, x.place, y.place)
+            if ours.other[s] != theirs.other[t]:
+                shown = (str(ours.other[s]), str(theirs.other[t]))
+                self._say(here, self.p.names[t], VISIBILITY, *shown, before=x.place, after=y.place)
+            if ours.size[s] != theirs.size[t] and x.end - x.start == y.end - y.start:
+                shown = (f"{ours.size[s]} bytes", f"{theirs.size[t]} bytes")
+                self._say(here, self.p.names[t], SIZE, *shown, before=x.place, after=y.place)
+
+    def _same_rows(self, left: list[RelocRow], i: int, right: list[RelocRow], j: int) -> bool:
+        """Whether two lists of relocations are the same beyond doubt."""
+        if len(left) != len(right):
+            return False
+        if not left:
+            return True
+        mine, other = self._quick
+        for (at, kind, sym, addend), (there, sort, number, added) in zip(left, right, strict=True):
+            if at - i != there - j or kind != sort or addend != added or mine[sym] != other[number]:
+                return False
+            if mine[sym] == _UNKNOWN:
+                return False
+        return True
+
+    def _contents(
+        self, x: Piece, y: Piece, left: list[RelocRow], right: list[RelocRow], here: str, same: bool
+    ) -> None:
+        """The difference of two pieces: that of their bytes, or else of what each field means."""
+        was, mine = self._fields(self.o, x, left)
+        now, other = self._fields(self.p, y, right)
+        name, before, after = y.name or x.name, x.place, y.place
+        if was != now:
+            at = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
+            shown = (was[at : at + _SHOWN].hex(), now[at : at + _SHOWN].hex())
+            self._say(here, name, CONTENT, *shown, offset=at, before=before, after=after)
+            return
+        for at in sorted(mine.keys() | other.keys()):
+            a, b = mine.get(at), other.get(at)
+            if a != b:
+                shown = (self._show(a[1]) if a else "", self._show(b[1]) if b else "")
+                if a and b and shown[0] == shown[1]:
+                    shown = (f"{shown[0]} ({a[0]})", f"{shown[1]} ({b[0]})")
+                self._say(here, name, REFERENCE, *shown, offset=at, before=before, after=after)
+
+    def _fields(
+        self, side: Side, piece: Piece, rows: list[RelocRow]
+    ) -> tuple[bytes, dict[int, tuple[int, Meaning]]]:
+        """A piece's bytes with all fields zeroed that mean something outside it, and what these mean."""
+        arch = side.arch
+        raw = bytearray(side.content(piece))
+        code = side.obj.sections[piece.section].executable
+        out: dict[int, tuple[int, Meaning]] = {}
+        starts: list[int] | None = None
+        columns = side.obj.columns
+        for offset, kind, sym, addend in rows:
+            if kind == arch.none_reloc:
+                continue
+            at = offset - piece.start
+            size = arch.reloc_size.get(kind, 0)
+            bias = 0
+            if code and kind in arch.pc_relative and sym not in side.of_symbol and columns.shndx[sym]:
+                bias = size
+                if kind != arch.call_reloc:
+                    # a displacement counts from the end of its instruction
+                    if starts is None:
+                        starts = [*arch.boundaries(side.content(piece)), piece.end - piece.start]
+                    bias = next((s - at for s in starts if s > at), size)
+            raw[at : at + size] = bytes(size)
+            meaning = self._means(side, sym, addend + bias)
+            width = arch.per_field_pcrel32 if kind == arch.call_reloc else kind
+            if bias and meaning[0] == "piece":
+                # as a relocation by the symbol itself would say it
+                meaning = (*meaning[:2], int(str(meaning[2])) - bias)
+            out[at] = (width, meaning)
+        if code and len(side.of_section[piece.section]) > 1:
+            self._without_relocations(side, piece, raw, out)
+        return bytes(raw), out
+
+    def _without_relocations(
+        self, side: Side, piece: Piece, raw: bytearray, out: dict[int, tuple[int, Meaning]]
+    ) -> None:
+        """Branches and addresses that the assembler worked out, because they stay in the section."""
+        size = piece.end - piece.start
+        for i in side.arch.decode(side.content(piece)):
+            if i.target is None or i.field_offset in out or 0 <= i.target < size or not i.field_size:
+                continue
+            found = side.piece_at(piece.section, piece.start + i.target)
+            if found is None:
+                continue
+            raw[i.field_offset : i.field_offset + i.field_size] = bytes(i.field_size)
+            delta = piece.start + i.target - found.start - (i.offset + i.length - i.field_offset)
+            meaning = ("piece", self._piece_key(side, found), delta)
+            out[i.field_offset] = (side.arch.per_field_pcrel32, meaning)
+
+    def _order(self) -> None:
+        """The order of what lies in one section, as far as both have it."""
+        theirs = {kind: list(g) for kind, g in _shared(self.p).items()}
+        for name, ours in _shared(self.o).items():
+            both = theirs.get(name)
+            if both is None:
+                continue
+            here = {y.number for y in both}
+            was = [self.partner[x.number] for x in ours if self.partner.get(x.number) in here]
+            kept = set(was)
+            now = [y.number for y in both if y.number in kept]
+            if was != now:
+                first = next(i for i, (a, b) in enumerate(zip(was, now, strict=True)) if a != b)
+                a, b = self.p.pieces[was[first]], self.p.pieces[now[first]]
+                self._say(name, "", ORDER, a.name, b.name, -1, self.o.pieces[self.owners[b.number]].place, b.place)
+
+    # -- tables -------------------------------------------------------------------------------------------------
+
+    def _table(self, name: str) -> None:
+        ours, theirs = self.o.tables.get(name, []), self.p.tables.get(name, [])
+        spec = self.p.arch.special_of(name)
+        if spec is None:
+            return  # goes with another table
+        if self._same_table(ours, theirs, spec):
+            return
+        left, right = (self._entries(side, found, spec) for side, found in ((self.o, ours), (self.p, theirs)))
+        for key in left.keys() | right.keys():
+            was, now = left.get(key, []), right.get(key, [])
+            if was == now:
+                continue
+            x, y = self._owner(key)
+            piece, side = (y, self.p) if y is not None else (x, self.o)
+            first = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), None)
+            if first is None:
+                first = min(len(was), len(now))
+            some = (now[first:] or was[first:])[0]
+            shown = [
+                f"{len(side)} entries" + (f", {self._shown(side[first])}" if first < len(side) else "") if side else ""
+                for side in (was, now)
+            ]
+            symbol = (piece.name or side.kind(piece)) if piece is not None else ""
+            before, after = x.place if x is not None else None, y.place if y is not None else None
+            self._say(name, symbol, ENTRIES, *shown, offset=some.at, before=before, after=after)
+
+    def _shown(self, entry: _Entry) -> str:
+        means = ", ".join(self._show(m) for _, m in entry.means)
+        return entry.raw[:_SHOWN].hex() + (f" ({means})"[:100] if means else "")
+
+    def _owner(self, key: object) -> tuple[Piece | None, Piece | None]:
+        if isinstance(key, int):
+            found = self.owners.get(key)
+            return (self.o.pieces[found] if found is not None else None), self.p.pieces[key]
+        if isinstance(key, tuple) and key[0] == "gone":
+            return self.o.pieces[key[1]], None
+        return None, None
+
+    def _same_table(self, ours: list[Section], theirs: list[Section], spec: SpecialSection) -> bool:
+        if len(ours) != len(theirs):
+            return False
+        for a, b in zip(ours, theirs, strict=True):
+            if a.size != b.size or self.o.bytes_of(a.index) != self.p.bytes_of(b.index):
+                return False
+            if not self._same_rows(self.o.obj.reloc_rows(a.index), 0, self.p.obj.reloc_rows(b.index), 0):
+                return False
+            if spec.companion and not self._same_companion(spec.companion):
+                return False
+        return True
+
+    def _same_companion(self, name: str) -> bool:
+        a, b = self.o.tables.get(name, []), self.p.tables.get(name, [])
+        return [self.o.bytes_of(s.index) for s in a] == [self.p.bytes_of(s.index) for s in b]
+
+    def _entries(self, side: Side, sections: list[Section], spec: SpecialSection) -> dict[object, list[_Entry]]:
+        """The entries of a table by the piece that each belongs to, in order."""
+        out: dict[object, list[_Entry]] = {}
+        for section in sections:
+            raw = side.bytes_of(section.index)
+            rows = side.obj.reloc_rows(section.index)
+            size = _entry_size(section.size, rows, spec)
+            other = side.obj.section_named(spec.companion) if spec.companion else None
+            count = max(-(-section.size // size), 1)
+            beside = side.bytes_of(other.index) if other is not None and other.size % count == 0 else b""
+            each = len(beside) // count
+            at = 0
+            sizes, columns = side.arch.reloc_size, side.obj.columns
+            for number in range(count):
+                first, last = number * size, number * size + size
+                data = bytearray(raw[first:last])
+                owner: object = None
+                place = -1
+                means: list[tuple[int, Meaning]] = []
+                while at < len(rows) and rows[at][0] < last:
+                    offset, kind, sym, addend = rows[at]
+                    at += 1
+                    width = sizes.get(kind, 0)
+                    field = offset - first
+                    if not width:
+                        continue
+                    data[field : field + width] = bytes(width)
+                    if field == spec.owner:
+                        owner, place = self._owner_at(side, sym, columns.value[sym] + addend)
+                    elif spec.replacement and field == spec.replacement.get(size, (-1, -1))[0]:
+                        length = raw[first + spec.replacement[size][1]]
+                        start = columns.value[sym] + addend
+                        if columns.shndx[sym] in side.auxiliary:
+                            means.append((field, self._code(side, columns.shndx[sym], start, start + length)))
+                        else:
+                            means.append((field, self._means(side, sym, addend)))
+                    else:
+                        means.append((field, self._means(side, sym, addend)))
+                entry = bytes(data) + beside[number * each : (number + 1) * each]
+                out.setdefault(owner, []).append(_Entry(place, entry, tuple(means)))
+        for found in out.values():
+            found.sort(key=lambda e: e.at)
+        return out
+
+    def _owner_at(self, side: Side, sym: int, place: int) -> tuple[object, int]:
+        shndx = side.obj.columns.shndx[sym]
+        if shndx == SHN.UNDEF or shndx >= SHN.LORESERVE:
+            return ("outside", side.names[sym]), place
+        if place and place == side.obj.sections[shndx].size:
+            found = side.piece_at(shndx, place - 1)  # an end of unwinding
+        else:
+            found = side.piece_at(shndx, place)
+        if found is None:
+            return ("section", kind_of_section(side.obj.sections[shndx].name)), place
+        return self._piece_key(side, found), place - found.start
+
+    # -- the rest -----------------------------------------------------------------------------------------------
+
+    def _auxiliary(self) -> None:
+        """Replacement code, without order: what no entry and no code refers to is not compared elsewhere."""
+        found = []
+        for side in (self.o, self.p):
+            counted: Counter[Meaning] = Counter()
+            for section, starts in side.aux_starts.items():
+                size = side.obj.sections[section].size
+                for start, end in zip(starts, [*starts[1:], size], strict=True):
+                    if start < end <= size:
+                        counted[self._code(side, section, start, end)] += 1
+            found.append(counted)
+        for kind, counted in ((WENT, found[0] - found[1]), (CAME, found[1] - found[0])):
+            for meaning in counted:
+                shown = self._show(meaning)[:80]
+                self._say(".altinstr_replacement", "", kind, *((shown, "") if kind == WENT else ("", shown)))
+
+    def _literals(self) -> None:
+        found = []
+        for side in (self.o, self.p):
+            texts: dict[tuple[str, bytes], Place] = {}
+            for section in side.literals:
+                if not side.bytes_of(section.index):
+                    continue
+                kind = "strings" if section.strings else "constants"
+                at = 0
+                for text in side.texts(section):
+                    texts.setdefault((f"{kind} of {max(section.entsize, 1)}", text), (section.index, at))
+                    at += len(text) + (section.strings and section.entsize <= 1)
+            found.append(texts)
+        for (kind, text), place in found[0].items():
+            if (kind, text) not in found[1]:
+                self._say(kind, "", TEXT, _text(kind, text), "", before=place)
+        for (kind, text), place in found[1].items():
+            if (kind, text) not in found[0]:
+                self._say(kind, "", TEXT, "", _text(kind, text), after=place)
+
+    def _whole(self, left: dict[str, list[Section]], right: dict[str, list[Section]]) -> None:
+        """Sections that are not loaded, as a whole."""
+        for name in sorted(left.keys() | right.keys()):
+            ours, theirs = left.get(name, []), right.get(name, [])
+            was, now = (b"".join(side.bytes_of(s.index) for s in g) for side, g in ((self.o, ours), (self.p, theirs)))
+            if was == now and self._same_meanings(ours, theirs):
+                continue
+            at = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
+            shown = (was[at : at + _SHOWN].hex() or f"{len(was)} bytes", now[at : at + _SHOWN].hex() or f"{len(now)} bytes")
+            self._say(name, "", CONTENT if ours and theirs else CAME if theirs else WENT, *shown, offset=at)
+
+    def _same_meanings(self, ours: list[Section], theirs: list[Section]) -> bool:
+        if len(ours) != len(theirs):
+            return False
+        for a, b in zip(ours, theirs, strict=True):
+            left, right = self.o.obj.reloc_rows(a.index), self.p.obj.reloc_rows(b.index)
+            if self._same_rows(left, 0, right, 0):
+                continue
+            if [(r[0], r[1], self._means(self.o, r[2], r[3])) for r in left] != [
+                (r[0], r[1], self._means(self.p, r[2], r[3])) for r in right
+            ]:
+                return False
+        return True
+
+    def _modinfo(self) -> None:
+        found = [
+            Counter(t for s in side.modinfo for t in side.bytes_of(s.index).split(b"\0") if t)
+            for side in (self.o, self.p)
+        ]
+        for kind, counted in ((WENT, found[0] - found[1]), (CAME, found[1] - found[0])):
+            for text in counted.elements():
+                key, _, value = text.decode("utf-8", "replace").partition("=")
+                self._say(".modinfo", key, kind, *((value, "") if kind == WENT else ("", value)))
+
+    def _groups(self) -> None:
+        found = []
+        for side in (self.o, self.p):
+            groups = {
+                tuple(sorted(kind_of_section(side.obj.sections[i].name) + f" {side.obj.sections[i].name}" for i in g))
+                for each in side.obj.groups.values()
+                for g in each
+            }
+            found.append(groups)
+        for group in found[0] ^ found[1]:
+            shown = ", ".join(name.split()[-1] for name in group)[:80]
+            self._say(".group", "", GROUP, *((shown, "") if group in found[0] else ("", shown)))
+
+
+_BINDS = {0: "local", 1: "global", 2: "weak"}
+
+
+def _outside(side: Side, symbol: int) -> str:
+    columns = side.obj.columns
+    shndx = columns.shndx[symbol]
+    what = {int(SHN.UNDEF): "undefined", int(SHN.ABS): "absolute", int(SHN.COMMON): "common"}.get(shndx, str(shndx))
+    bind = _BINDS.get(columns.info[symbol] >> 4, "")
+    if shndx == SHN.UNDEF:
+        return f"{bind} {what}"
+    return f"{bind} {what} {columns.value[symbol]:#x} {columns.size[symbol]}"
+
+
+def _plain_key(side: Side, symbol: int) -> object:
+    """What a symbol's piece holds, without what it refers to."""
+    piece = side.pieces[side.of_symbol[symbol]]
+    raw = bytearray(side.content(piece))
+    names = []
+    for at, kind, sym, addend in side.rows(piece):
+        size = side.arch.reloc_size.get(kind, 0)
+        raw[at - piece.start : at - piece.start + size] = bytes(size)
+        name = without_numbers(side.names[sym])
+        names.append((at - piece.start, name or _literal(side, sym, addend)))
+    return side.kind(piece), piece.end - piece.start, bytes(raw), tuple(names)
+
+
+def _literal(side: Side, sym: int, addend: int) -> object:
+    section = side.obj.sections[side.obj.columns.shndx[sym]]
+    return side.text_at(section, addend) if section.merge else kind_of_section(section.name)
+
+
+def _name_key(side: Side, symbol: int) -> object:
+    return side.names[symbol]
+
+
+def _shared(side: Side) -> dict[str, list[Piece]]:
+    """Pieces with names in sections of several such, by the section's name."""
+    out: dict[str, list[Piece]] = {}
+    for index, pieces in side.of_section.items():
+        named = [x for x in pieces if x.names]
+        if len(named) > 1:
+            out.setdefault(side.obj.sections[index].name, []).extend(named)
+    return out
+
+
+def _entry_size(total: int, rows: list[RelocRow], spec: SpecialSection) -> int:
+    """The size of a table's entries: of those that are known, the one that its relocations fit best."""
+    offsets = {row[0] for row in rows}
+
+    def fits(size: int) -> tuple[bool, bool]:
+        needed = spec.sizes[size]
+        every = all(at + n in offsets for at in range(0, total, size) for n in needed)
+        return every and (total % size == 0 or bool(spec.last)), -(-total // size) * len(needed) == len(offsets)
+
+    return max(spec.sizes, key=fits)
+
+
+def _text(kind: str, text: bytes) -> str:
+    return repr(text.decode("utf-8", "replace"))[:80] if kind.startswith("strings") else text.hex()
+
+
+_ = (STT, SHT, Callable, _SITES)
+
+__all__ = ["Difference", "Ledger", "compute_ledger"]
