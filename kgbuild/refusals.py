@@ -295,6 +295,12 @@ _TABLE = [
         "On a kernel with IBT a pointer may only lead to a function that begins with endbr64.",
         "take the address of a function of your own that calls it",
     ),
+    Rule(
+        "K30-unaccounted",
+        "Every difference between the original and the patched object must be replaced, carried, bound, known to be an "
+        "accident, or known to have no effect.",
+        "leave this part of the patch out; impact --accounting lists every difference and what becomes of it",
+    ),
 ]
 
 RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

@@ -9,14 +9,15 @@ Debugging information is not read. What becomes of each difference is said by `a
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from kgbuild.analysis.pieces import Piece, Place, Side, kind_of_section, without_numbers
 from kgbuild.arch.base import SpecialSection
-from kgbuild.elf.consts import SHN, SHT, STT
+from kgbuild.elf.consts import SHN
 from kgbuild.elf.object import Object, RelocRow, Section
 
 CAME, WENT, CONTENT, REFERENCE, ENTRIES, SIZE, ALIGN, BIND, VISIBILITY, TYPE, SECTION, ORDER, ALIAS, TEXT, GROUP = (
@@ -38,8 +39,6 @@ CAME, WENT, CONTENT, REFERENCE, ENTRIES, SIZE, ALIGN, BIND, VISIBILITY, TYPE, SE
 )
 _SHOWN = 16  # bytes of a difference that are shown
 _DEPTH = 6  # pieces of replacement code that lead to each other
-# Tables without a rule of the architecture's whose entries are one relocation for each piece of code.
-_SITES = {".ibt_endbr_seal": 4, "__patchable_function_entries": 8, "_error_injection_whitelist": 16}
 _UNKNOWN = -1
 
 
@@ -47,8 +46,8 @@ _UNKNOWN = -1
 class Difference:
     """One difference. `section` is the kind of section, without the name of the one symbol that it is for; `symbol` is
     the patched object's name where it has one; `offset` is that of the first byte that differs, in the symbol (of the
-    owner, for entries of a table), -1 where that says nothing. `original` and `patched` show what was and what is: bytes
-    as hex digits, or what is meant, "" for what is not there. `before` and `after` are the places in the two files."""
+    owner, for entries of a table), -1 where that says nothing. `original` and `patched` show what was and what is, as
+    hex digits or as what is meant, "" for what is not there. `before` and `after` are the places in the two files."""
 
     section: str
     symbol: str
@@ -268,6 +267,11 @@ class _Walker:
             return piece.number
         return self.partner.get(piece.number, ("gone", piece.number))
 
+    def _piece_key_of(self, side: Side, piece: Piece) -> object:
+        """The same for one that is alone in its section; as a key of a table it is no place of several."""
+        key = self._piece_key(side, piece)
+        return key if isinstance(key, int) else key[1] - (1 << 40)  # type: ignore[index]
+
     def _quick_tokens(self, side: Side) -> list[int]:
         """For each symbol a number that is the same for the same thing on both sides, or _UNKNOWN where an offset
         decides what is meant."""
@@ -374,9 +378,9 @@ class _Walker:
                 return  # padding, or the filling between functions
         if sizes[0] != sizes[1]:
             self._say(here, name, SIZE, f"{sizes[0]} bytes", f"{sizes[1]} bytes", -1, before, after)
-        if x.labels != y.labels:
-            shown = (", ".join(f"{n}+{at:#x}" for n, at in labels)[:80] for labels in (x.labels, y.labels))
-            self._say(here, name, ALIAS, *shown, before=before, after=after)
+        if _labels(x) != _labels(y):
+            shown = [", ".join(f"{n}+{at:#x}" for n, at in labels)[:80] for labels in (x.labels, y.labels)]
+            self._say(here, name, ALIAS, shown[0], shown[1], -1, before, after)
         left, right = o.rows(x), p.rows(y)
         same_bytes = o.content(x) == p.content(y)
         if same_bytes and self._same_rows(left, x.start, right, y.start):
@@ -410,16 +414,18 @@ class _Walker:
         if not left:
             return True
         mine, other = self._quick
+        relative = self.o.arch.pc_relative
         for (at, kind, sym, addend), (there, sort, number, added) in zip(left, right, strict=True):
-            if at - i != there - j or kind != sort or addend != added or mine[sym] != other[number]:
+            if at - i != there - j or kind != sort or mine[sym] != other[number]:
                 return False
             if mine[sym] == _UNKNOWN:
+                if kind in relative or self._means(self.o, sym, addend) != self._means(self.p, number, added):
+                    return False
+            elif addend != added:
                 return False
         return True
 
-    def _contents(
-        self, x: Piece, y: Piece, left: list[RelocRow], right: list[RelocRow], here: str, same: bool
-    ) -> None:
+    def _contents(self, x: Piece, y: Piece, left: list[RelocRow], right: list[RelocRow], here: str, same: bool) -> None:
         """The difference of two pieces: that of their bytes, or else of what each field means."""
         was, mine = self._fields(self.o, x, left)
         now, other = self._fields(self.p, y, right)
@@ -437,9 +443,7 @@ class _Walker:
                     shown = (f"{shown[0]} ({a[0]})", f"{shown[1]} ({b[0]})")
                 self._say(here, name, REFERENCE, *shown, offset=at, before=before, after=after)
 
-    def _fields(
-        self, side: Side, piece: Piece, rows: list[RelocRow]
-    ) -> tuple[bytes, dict[int, tuple[int, Meaning]]]:
+    def _fields(self, side: Side, piece: Piece, rows: list[RelocRow]) -> tuple[bytes, dict[int, tuple[int, Meaning]]]:
         """A piece's bytes with all fields zeroed that mean something outside it, and what these mean."""
         arch = side.arch
         raw = bytearray(side.content(piece))
@@ -510,9 +514,24 @@ class _Walker:
         spec = self.p.arch.special_of(name)
         if spec is None:
             return  # goes with another table
-        if self._same_table(ours, theirs, spec):
-            return
-        left, right = (self._entries(side, found, spec) for side, found in ((self.o, ours), (self.p, theirs)))
+        tables = [_Table(self, self.o, s, spec) for s in ours], [_Table(self, self.p, s, spec) for s in theirs]
+        left, right = _runs(tables[0]), _runs(tables[1])
+        for key in left.keys() | right.keys():
+            mine, other = left.get(key, []), right.get(key, [])
+            same = len(mine) == len(other) and all(a.same(b) for a, b in zip(mine, other, strict=True))
+            if same and (not isinstance(key, tuple) or self._same_layout(key)):
+                continue
+            self._compare_entries(name, self._entries(mine), self._entries(other))
+
+    def _same_layout(self, key: tuple[object, ...]) -> bool:
+        """Whether offsets in a section of several pieces mean the same on both sides."""
+        found = []
+        for side in (self.o, self.p):
+            sections = [s.index for s in side.obj.sections if s.name == key[-1] and s.index in side.of_section]
+            found.append([(x.start, self._piece_key(side, x)) for i in sections for x in side.of_section[i]])
+        return found[0] == found[1]
+
+    def _compare_entries(self, name: str, left: dict[object, list[_Entry]], right: dict[object, list[_Entry]]) -> None:
         for key in left.keys() | right.keys():
             was, now = left.get(key, []), right.get(key, [])
             if was == now:
@@ -529,7 +548,7 @@ class _Walker:
             ]
             symbol = (piece.name or side.kind(piece)) if piece is not None else ""
             before, after = x.place if x is not None else None, y.place if y is not None else None
-            self._say(name, symbol, ENTRIES, *shown, offset=some.at, before=before, after=after)
+            self._say(name, symbol, ENTRIES, shown[0], shown[1], some.at, before, after)
 
     def _shown(self, entry: _Entry) -> str:
         means = ", ".join(self._show(m) for _, m in entry.means)
@@ -543,62 +562,12 @@ class _Walker:
             return self.o.pieces[key[1]], None
         return None, None
 
-    def _same_table(self, ours: list[Section], theirs: list[Section], spec: SpecialSection) -> bool:
-        if len(ours) != len(theirs):
-            return False
-        for a, b in zip(ours, theirs, strict=True):
-            if a.size != b.size or self.o.bytes_of(a.index) != self.p.bytes_of(b.index):
-                return False
-            if not self._same_rows(self.o.obj.reloc_rows(a.index), 0, self.p.obj.reloc_rows(b.index), 0):
-                return False
-            if spec.companion and not self._same_companion(spec.companion):
-                return False
-        return True
-
-    def _same_companion(self, name: str) -> bool:
-        a, b = self.o.tables.get(name, []), self.p.tables.get(name, [])
-        return [self.o.bytes_of(s.index) for s in a] == [self.p.bytes_of(s.index) for s in b]
-
-    def _entries(self, side: Side, sections: list[Section], spec: SpecialSection) -> dict[object, list[_Entry]]:
-        """The entries of a table by the piece that each belongs to, in order."""
+    def _entries(self, runs: list[_Run]) -> dict[object, list[_Entry]]:
+        """The entries of some runs by the piece that each belongs to, in order."""
         out: dict[object, list[_Entry]] = {}
-        for section in sections:
-            raw = side.bytes_of(section.index)
-            rows = side.obj.reloc_rows(section.index)
-            size = _entry_size(section.size, rows, spec)
-            other = side.obj.section_named(spec.companion) if spec.companion else None
-            count = max(-(-section.size // size), 1)
-            beside = side.bytes_of(other.index) if other is not None and other.size % count == 0 else b""
-            each = len(beside) // count
-            at = 0
-            sizes, columns = side.arch.reloc_size, side.obj.columns
-            for number in range(count):
-                first, last = number * size, number * size + size
-                data = bytearray(raw[first:last])
-                owner: object = None
-                place = -1
-                means: list[tuple[int, Meaning]] = []
-                while at < len(rows) and rows[at][0] < last:
-                    offset, kind, sym, addend = rows[at]
-                    at += 1
-                    width = sizes.get(kind, 0)
-                    field = offset - first
-                    if not width:
-                        continue
-                    data[field : field + width] = bytes(width)
-                    if field == spec.owner:
-                        owner, place = self._owner_at(side, sym, columns.value[sym] + addend)
-                    elif spec.replacement and field == spec.replacement.get(size, (-1, -1))[0]:
-                        length = raw[first + spec.replacement[size][1]]
-                        start = columns.value[sym] + addend
-                        if columns.shndx[sym] in side.auxiliary:
-                            means.append((field, self._code(side, columns.shndx[sym], start, start + length)))
-                        else:
-                            means.append((field, self._means(side, sym, addend)))
-                    else:
-                        means.append((field, self._means(side, sym, addend)))
-                entry = bytes(data) + beside[number * each : (number + 1) * each]
-                out.setdefault(owner, []).append(_Entry(place, entry, tuple(means)))
+        for run in runs:
+            for owner, entry in run.table.entries(run):
+                out.setdefault(owner, []).append(entry)
         for found in out.values():
             found.sort(key=lambda e: e.at)
         return out
@@ -661,7 +630,10 @@ class _Walker:
             if was == now and self._same_meanings(ours, theirs):
                 continue
             at = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
-            shown = (was[at : at + _SHOWN].hex() or f"{len(was)} bytes", now[at : at + _SHOWN].hex() or f"{len(now)} bytes")
+            shown = (
+                was[at : at + _SHOWN].hex() or f"{len(was)} bytes",
+                now[at : at + _SHOWN].hex() or f"{len(now)} bytes",
+            )
             self._say(name, "", CONTENT if ours and theirs else CAME if theirs else WENT, *shown, offset=at)
 
     def _same_meanings(self, ours: list[Section], theirs: list[Section]) -> bool:
@@ -701,6 +673,141 @@ class _Walker:
             self._say(".group", "", GROUP, *((shown, "") if group in found[0] else ("", shown)))
 
 
+class _Run(NamedTuple):
+    """Entries that follow each other in a table and belong to one section of code: the first entry and the one behind
+    the last, the first relocation and the one behind the last."""
+
+    table: _Table
+    first: int
+    last: int
+    row: int
+    end: int
+
+    def same(self, other: _Run) -> bool:
+        """Whether two runs are the same beyond doubt."""
+        if self.last - self.first != other.last - other.first or self.table.size != other.table.size:
+            return False
+        return self.table.shape(self) == other.table.shape(other)
+
+
+class _Table:
+    """One section of entries."""
+
+    def __init__(self, walker: _Walker, side: Side, section: Section, spec: SpecialSection) -> None:
+        self.walker, self.side, self.section, self.spec = walker, side, section, spec
+        self.rows = side.obj.reloc_rows(section.index)
+        self.size = _entry_size(section.size, self.rows, spec)
+        self.raw = side.bytes_of(section.index)
+        self.count = -(-section.size // self.size)
+        other = side.obj.section_named(spec.companion) if spec.companion else None
+        whole = other is not None and self.count and other.size % self.count == 0
+        self.beside = side.bytes_of(other.index) if whole and other is not None else b""
+        self.each = len(self.beside) // self.count if self.count else 0
+
+    def runs(self) -> Iterable[tuple[object, _Run]]:
+        """The runs, each with what it belongs to: a piece, or a section of several."""
+        size, owner, side = self.size, self.spec.owner, self.side
+        rows = self.rows
+        if len(rows) == self.count:
+            symbols = [row[2] for row in rows]  # one for each entry
+            starts: list[int] | range = range(self.count + 1)
+        else:
+            symbols, starts = [-1] * self.count, [-1] * self.count
+            for number, (offset, _, sym, _) in enumerate(rows):
+                entry, field = divmod(offset, size)
+                if entry < self.count:
+                    if starts[entry] < 0:
+                        starts[entry] = number
+                    if field == owner and symbols[entry] < 0:
+                        symbols[entry] = sym
+            after = len(rows)
+            starts.append(after)
+            for entry in range(self.count - 1, -1, -1):
+                starts[entry] = after = starts[entry] if starts[entry] >= 0 else after
+        first = 0
+        shndx = side.obj.columns.shndx
+        for symbol, group in itertools.groupby(symbols):
+            last = first + sum(1 for _ in group)
+            run = _Run(self, first, last, starts[first], starts[last])
+            first = last
+            if symbol < 0:
+                yield ("nothing", self.section.name), run
+                continue
+            pieces = side.of_section.get(shndx[symbol], ())
+            if len(pieces) == 1:
+                yield self.walker._piece_key_of(side, pieces[0]), run
+            elif shndx[symbol] and shndx[symbol] < SHN.LORESERVE:
+                yield ("section", side.obj.sections[shndx[symbol]].name), run
+            else:
+                yield ("outside", side.names[symbol]), run
+
+    def shape(self, run: _Run) -> tuple[object, ...]:
+        """What is equal in equal runs: bytes, and each relocation with what it means."""
+        size, rows = self.size, self.rows[run.row : run.end]
+        tokens = self.walker._quick[self.side is self.walker.p]
+        base = run.first * size
+        means: list[object] = []
+        replaced = self.spec.replacement.get(size, (-1, -1))[0]
+        shndx = self.side.obj.columns.shndx
+        for offset, kind, sym, addend in rows:
+            token: object = tokens[sym]
+            delta = addend
+            field = (offset - base) % size
+            if field == self.spec.owner:
+                token = None  # the key of the run says it
+            elif token == _UNKNOWN:
+                if field == replaced and shndx[sym] in self.side.auxiliary:
+                    token, delta = self._replacement(offset - field, size, sym, addend), 0
+                else:
+                    token, delta = self.walker._means(self.side, sym, addend), 0
+            means.append((offset - base, kind, token, delta))
+        beside = self.beside[run.first * self.each : run.last * self.each]
+        return self.raw[base : run.last * size], beside, means
+
+    def _replacement(self, entry: int, size: int, sym: int, addend: int) -> Meaning:
+        columns = self.side.obj.columns
+        start = columns.value[sym] + addend
+        length = self.raw[entry + self.spec.replacement[size][1]]
+        return self.walker._code(self.side, columns.shndx[sym], start, start + length)
+
+    def entries(self, run: _Run) -> Iterable[tuple[object, _Entry]]:
+        """The entries of a run, each with the piece that it belongs to."""
+        side, spec, size, columns = self.side, self.spec, self.size, self.side.obj.columns
+        sizes = side.arch.reloc_size
+        at = run.row
+        replaced = spec.replacement.get(size, (-1, -1))[0]
+        for number in range(run.first, run.last):
+            first = number * size
+            data = bytearray(self.raw[first : first + size])
+            owner: object = None
+            place = -1
+            means: list[tuple[int, Meaning]] = []
+            while at < run.end and self.rows[at][0] < first + size:
+                offset, kind, sym, addend = self.rows[at]
+                at += 1
+                width = sizes.get(kind, 0)
+                field = offset - first
+                if not width:
+                    continue
+                data[field : field + width] = bytes(width)
+                if field == spec.owner:
+                    owner, place = self.walker._owner_at(side, sym, columns.value[sym] + addend)
+                elif field == replaced and columns.shndx[sym] in side.auxiliary:
+                    means.append((field, self._replacement(first, size, sym, addend)))
+                else:
+                    means.append((field, self.walker._means(side, sym, addend)))
+            beside = self.beside[number * self.each : (number + 1) * self.each]
+            yield owner, _Entry(place, bytes(data) + beside, tuple(means))
+
+
+def _runs(tables: list[_Table]) -> dict[object, list[_Run]]:
+    out: dict[object, list[_Run]] = {}
+    for table in tables:
+        for key, run in table.runs():
+            out.setdefault(key, []).append(run)
+    return out
+
+
 _BINDS = {0: "local", 1: "global", 2: "weak"}
 
 
@@ -712,6 +819,10 @@ def _outside(side: Side, symbol: int) -> str:
     if shndx == SHN.UNDEF:
         return f"{bind} {what}"
     return f"{bind} {what} {columns.value[symbol]:#x} {columns.size[symbol]}"
+
+
+def _labels(piece: Piece) -> list[tuple[str, int]]:
+    return [(without_numbers(name), at) for name, at in piece.labels]
 
 
 def _plain_key(side: Side, symbol: int) -> object:
@@ -761,7 +872,5 @@ def _entry_size(total: int, rows: list[RelocRow], spec: SpecialSection) -> int:
 def _text(kind: str, text: bytes) -> str:
     return repr(text.decode("utf-8", "replace"))[:80] if kind.startswith("strings") else text.hex()
 
-
-_ = (STT, SHT, Callable, _SITES)
 
 __all__ = ["Difference", "Ledger", "compute_ledger"]

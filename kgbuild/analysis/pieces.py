@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from kgbuild.arch import arch_of
-from kgbuild.elf.consts import SHN, SHT, STB, STT
+from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.object import Object, RelocRow, Section
 
 # By what a compiler or a macro counts: `f.isra.0`, `__UNIQUE_ID_alias12`, `__BTF_ID__func__kfree__7`,
@@ -23,14 +23,35 @@ from kgbuild.elf.object import Object, RelocRow, Section
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 _COUNTED = re.compile(r"^(.*__UNIQUE_ID_.*?|__BTF_ID__.*__)\d+$")
 _INITCALL = re.compile(r"(__initcall__kmod_.*?__)\d+_\d+_")
-# What a name of a section says beside the name of the function or variable in it (-ffunction-sections, -fdata-sections).
-_KINDS = (".text.unlikely", ".text.hot", ".text.startup", ".text", ".rodata", ".data.rel.ro.local", ".data.rel.ro")
+# Sections that are made for one function or variable each (-ffunction-sections, -fdata-sections), with its name behind.
+_KINDS: tuple[str, ...] = (
+    ".text.unlikely",
+    ".text.hot",
+    ".text.startup",
+    ".text",
+    ".rodata",
+    ".data.rel.ro.local",
+    ".data.rel.ro",
+)
 _KINDS += (".data.rel", ".data", ".bss")
 # Debugging information and the tables of the file itself.
-_ASIDE = (".debug", ".zdebug", ".comment", ".note.GNU-stack", ".eh_frame", ".llvm_addrsig", ".symtab", ".strtab")
+_ASIDE: tuple[str, ...] = (
+    ".debug",
+    ".zdebug",
+    ".comment",
+    ".note.GNU-stack",
+    ".eh_frame",
+    ".llvm_addrsig",
+    ".symtab",
+    ".strtab",
+)
 _ASIDE += (".shstrtab", ".BTF")
 DISCARDED = ".discard"
 MODINFO = ".modinfo"
+_PLAIN = (".text", ".rodata", ".data", ".bss")
+_TABLES = frozenset(map(int, (SHT.RELA, SHT.SYMTAB, SHT.STRTAB, SHT.GROUP, SHT.SYMTAB_SHNDX, SHT.NULL)))
+_ALLOC, _MERGE = int(SHF.ALLOC), int(SHF.MERGE)
+_UNDEF, _RESERVED = int(SHN.UNDEF), int(SHN.LORESERVE)
 _SYMBOL_FREE = frozenset((int(STT.SECTION), int(STT.FILE)))
 
 Place = tuple[int, int]  # index of a section, offset in it
@@ -101,11 +122,25 @@ class Side:
 
     def _read(self) -> None:
         at = self._symbols()
+        sizes = self.obj.columns.size
         for section in self.obj.sections[1:]:
-            if section.type in (SHT.RELA, SHT.SYMTAB, SHT.STRTAB, SHT.GROUP, SHT.SYMTAB_SHNDX, SHT.NULL):
+            if section.type in _TABLES:
                 continue
             name = section.name
-            if name.startswith(DISCARDED):
+            if name.startswith(_PLAIN) and section.flags & _ALLOC and not section.flags & _MERGE:
+                found = at.get(section.index)
+                alone = found.get(0, []) if found is not None and len(found) == 1 else []
+                if len(alone) == 1 and sizes[alone[0]] == section.size:
+                    # one function or variable and nothing else, as most sections are
+                    number = len(self.pieces)
+                    piece = Piece(number, section.index, 0, section.size, (self.names[alone[0]],), (alone[0],))
+                    self.pieces.append(piece)
+                    self.of_symbol[alone[0]] = number
+                    self.of_section[section.index] = [piece]
+                    self._starts[section.index] = [0]
+                elif found is not None or section.size:
+                    self._divide(section, found or {})
+            elif name.startswith(DISCARDED):
                 self.discarded.setdefault(name, []).append(section)
             elif name == MODINFO:
                 self.modinfo.append(section)
@@ -127,13 +162,14 @@ class Side:
         columns = self.obj.columns
         at: dict[int, dict[int, list[int]]] = {}
         names = self.names
-        for i, (shndx, kind) in enumerate(zip(columns.shndx, columns.kinds, strict=True)):
+        strings = bytes(self.obj.strtab)
+        for i, (shndx, kind, start) in enumerate(zip(columns.shndx, columns.kinds, columns.name, strict=True)):
             if kind in _SYMBOL_FREE or not i:
                 names.append("")
                 continue
-            name = self.obj.name_of(i)
+            name = strings[start : strings.index(b"\0", start)].decode("utf-8", "replace")
             names.append(name)
-            if shndx == SHN.UNDEF or shndx >= SHN.LORESERVE:
+            if shndx == _UNDEF or shndx >= _RESERVED:
                 self.outside[name] = i
             elif not name.startswith(".L"):
                 at.setdefault(shndx, {}).setdefault(columns.value[i], []).append(i)
@@ -149,7 +185,7 @@ class Side:
                 last = out[-1]  # a label inside something sized
                 labels = tuple((self.names[i], value - last.start) for i in at[value])
                 out[-1] = last._replace(labels=last.labels + labels)
-                self.of_symbol.update({i: last.number for i in at[value]})
+                self.of_symbol.update(dict.fromkeys(at[value], last.number))
                 continue
             if value > cursor:
                 out.append(self._piece(section.index, cursor, value))
@@ -158,7 +194,7 @@ class Side:
             end = min(value + size, section.size) if size else limit
             symbols = sorted(at[value], key=lambda i: (not columns.info[i] >> 4, -columns.size[i], i))
             piece = self._piece(section.index, value, max(end, value), tuple(symbols))
-            self.of_symbol.update({i: piece.number for i in symbols})
+            self.of_symbol.update(dict.fromkeys(symbols, piece.number))
             out.append(piece)
             cursor = end
         if cursor < section.size:

@@ -190,7 +190,8 @@ ARCH = Arch(
         ".retpoline_sites": _SITE,
         ".return_sites": _SITE,
         ".call_sites": _SITE,
-        ".smp_locks": _SITE,
+        # of two instructions with one code, only that which is listed loses its prefix on a machine of one CPU
+        ".smp_locks": SpecialSection(sizes={4: (0,)}),
         # struct bug_entry: bug address, file, line (u16), flags (u16)
         "__bug_table": SpecialSection(
             struct="bug_entry",
