@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from kgbuild.analysis.accounting import Unit, account_all, no_effects
 from kgbuild.analysis.author import leave_out, read_author
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closure import UnitResult, close
@@ -16,6 +17,7 @@ from kgbuild.analysis.diff import Changes, compute_changes
 from kgbuild.analysis.exports import parse_symvers
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.ipaclones import parse_ipa_clones
+from kgbuild.analysis.ledger import compute_ledger
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.ontop import check_kernel
 from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
@@ -38,6 +40,7 @@ from kgbuild.host.patches import apply_patches, read_patches
 from kgbuild.host.probes import probe_kernel
 from kgbuild.model import Progress, UnitCommand
 from kgbuild.refusals import Refusal, Refused
+from kgbuild.report.accounting import accounting_report
 from kgbuild.report.build import (
     closure_report,
     kernel_report,
@@ -245,12 +248,14 @@ def _compare(b: Build, options: Options) -> None:
     with b.stage("diff"):
         units = []
         left: list[str] = []
+        b.ledgers = []
         for c, unit in b.parts:
             changes = compute_changes(unit.changes.original, View(read(c.patched)), unit.source, lines=False)
             author, refusals = read_author(changes.patched, unit.source)
             changes, ignored = leave_out(changes, author)
             left += ignored
             refusals += changes.refusals
+            dropped: list[Refusal] = []
             if options.ignore_init:
                 dropped = [r for r in refusals if r.code == "K3-init"]
                 refusals = [r for r in refusals if r.code != "K3-init"]
@@ -258,6 +263,7 @@ def _compare(b: Build, options: Options) -> None:
             if changes.changed or changes.new:
                 refusals += _check_types(c, options, b)
             changes = _with_refusals(changes, tuple(refusals))
+            b.ledgers.append(Unit(compute_ledger(changes.original.obj, changes.patched.obj), tuple(dropped), author))
             units.append(replace(unit, changes=changes, author=author, clones=parse_ipa_clones(c.patched_clones)))
             if not changes.nothing:
                 b.warnings += _own_options(c)
@@ -268,8 +274,24 @@ def _compare(b: Build, options: Options) -> None:
     b.warnings += left
     b.report["warnings"] = list(b.warnings)
     if all(u.changes.nothing for u in b.units):
-        fact = "; ".join(left) or "no function changes; the compiled code is the same"
+        said = _account(b)
+        fact = "; ".join([*left, *said]) or "no function changes; the compiled code is the same"
         raise NoChange(fact, remedy="nothing to patch")
+
+
+def _account(b: Build) -> list[str]:
+    """After this, it is known of each difference between originals and patched objects what becomes of it. A line for
+    each that can have no effect; what nobody claims is refused with all the rest."""
+    with b.stage("account"):
+        b.accountings = account_all(b.ledgers, b.units, b.closure)
+    b.report["accounting"] = accounting_report(b.accountings)
+    refusals = [r for a in b.accountings for r in a.refusals]
+    if b.closure is not None:
+        b.closure.refusals += refusals
+    elif refusals:
+        raise Refused(refusals)
+    b.tell("accounting")
+    return no_effects(b.accountings)
 
 
 def _with_refusals(changes: Changes, refusals: tuple[Refusal, ...]) -> Changes:
@@ -374,6 +396,7 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
         _pull_units(b, image, cache, options, progress)
     else:
         raise Refused([_too_many(b, f"after {MAX_ROUNDS} rounds there are still more to come")])
+    _account(b)
     b.closure.warnings[:0] = b.warnings
     b.report.update(closure_report(b.closure))
     _warn(b, options, progress)
@@ -381,7 +404,8 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
     if b.closure.refusals:
         raise Refused(b.closure.refusals)
     if not b.closure.redirects and not b.closure.callbacks:
-        raise NoChange("new functions only, and nothing of the running kernel calls them", remedy="nothing to patch")
+        fact = "new functions only, and nothing of the running kernel calls them"
+        raise NoChange("; ".join([fact, *no_effects(b.accountings)]), remedy="nothing to patch")
 
 
 def _warn(b: Build, options: Options, progress: Progress) -> None:

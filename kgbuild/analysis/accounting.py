@@ -11,30 +11,31 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kgbuild.analysis import ledger as kinds
 from kgbuild.analysis import noise
+from kgbuild.analysis.author import NOTHING, Author
+from kgbuild.analysis.compare import Comparer
 from kgbuild.analysis.correlate import (
     DEBUG_SECTIONS,
     INIT_SECTIONS,
     is_anonymous,
     is_stateless,
-    same_stateless,
-    stem,
+    variable,
 )
 from kgbuild.analysis.diff import Changes, cold_parents, is_cold, is_prefix
 from kgbuild.analysis.ledger import Difference, Ledger
 from kgbuild.analysis.parity import EXACT
-from kgbuild.analysis.pieces import Place
+from kgbuild.analysis.pieces import MODINFO, Place
 from kgbuild.analysis.readers import BOOT, BORDERS, INIT, LOADER, NEVER, REFERRED, RUNNING, WITH_CODE, reader_of
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import ANON, DATA, FUNCTION, Ambiguous, Atom, View
 
 if TYPE_CHECKING:
-    from kgbuild.analysis.closed import Closure
+    from kgbuild.analysis.closed import Closure, UnitResult
 
 REPLACED, CARRIED, BOUND, NOISE, REFUSED, NO_EFFECT, UNACCOUNTED = (
     "replaced",
@@ -56,6 +57,7 @@ _EXPLAINS = {
     kinds.REFERENCE: _MEANINGS,
 }
 _LINE_TABLES = {"__bug_table": _MEANINGS | {noise.LINE_BUG}}
+_SHOWN = ("section", "symbol", "kind", "offset", "original", "patched")
 _PLAIN_TEXT = (".text", ".text.unlikely", ".text.hot", ".text.startup")
 # Text that entries of tables point to.
 TEXTS = ("__ksymtab_strings", "__tracepoints_strings")
@@ -111,6 +113,23 @@ class Accounting:
             out.setdefault((c.difference.section, c.difference.symbol), []).append(c)
         return [self._refusal(section, symbol, claims) for (section, symbol), claims in sorted(out.items())]
 
+    def as_data(self) -> dict[str, Any]:
+        """The same as plain data (docs/schema/report-1.json)."""
+        return {
+            "unit": self.place,
+            "object": self.target,
+            "counts": self.counts,
+            "differences": [
+                {
+                    **{name: getattr(c.difference, name) for name in _SHOWN},
+                    "claim": c.by,
+                    "why": c.why,
+                    "said": c.said,
+                }
+                for c in self.claims
+            ],
+        }
+
     def _refusal(self, section: str, symbol: str, claims: list[Claim]) -> Refusal:
         first = claims[0]
         fact = str(first.difference)
@@ -157,6 +176,42 @@ def account(
     )
 
 
+@dataclass(frozen=True)
+class Unit:
+    """The ledger of one unit, and what was set aside of it on request: refusals by --ignore-init, and what its author
+    asked to leave out."""
+
+    ledger: Ledger
+    ignored: tuple[Refusal, ...] = ()
+    author: Author = NOTHING
+
+
+def account_all(
+    ledgers: Sequence[Unit], units: Sequence[UnitResult], closure: Closure | None
+) -> tuple[Accounting, ...]:
+    """The accounting of each unit that has a ledger, in order; units that only came along have none."""
+    out = []
+    for number, (entry, unit) in enumerate(zip(ledgers, units, strict=False)):
+        left = (*entry.author.ignored_functions, *entry.author.ignored_sections)
+        out.append(account(entry.ledger, unit.changes, closure, number, entry.ignored, left, unit.target))
+    return tuple(out)
+
+
+def no_effects(accountings: Iterable[Accounting]) -> list[str]:
+    """A line for each difference that a user must know to have no effect."""
+    return [f"{a.place}: {line_of(c)}" for a in accountings for c in a.said]
+
+
+def line_of(claim: Claim) -> str:
+    """One claim as a line for people."""
+    d = claim.difference
+    name = d.symbol or d.section
+    inside = f" ({d.section})" if d.symbol and d.section else ""
+    what = {kinds.CAME: "new", kinds.WENT: "taken away"}.get(d.kind, f"another {d.kind}")
+    value = f" {(d.patched or d.original)!r}" if d.section == MODINFO else ""
+    return f"{name}{value}{inside}: {what}: no effect: {claim.why}"
+
+
 class _Claims:
     def __init__(
         self,
@@ -172,9 +227,8 @@ class _Claims:
         mine = [r for r in closure.refusals if r.place.startswith(f"{changes.place}:")] if closure is not None else []
         self.refused: dict[str, str] = {}
         self.refused_sections: dict[str, str] = {}
-        for r in [*changes.refusals, *mine]:
-            if r.code == "K30-unaccounted":
-                continue
+        self.against = [r for r in [*changes.refusals, *mine] if r.code != "K30-unaccounted"]
+        for r in self.against:
             if r.symbol:
                 self.refused.setdefault(r.symbol, r.code)
             if r.section and (not r.symbol or r.symbol == r.section or r.code == "K7-export"):
@@ -188,6 +242,7 @@ class _Claims:
         self.new = {a.id for a in changes.new}
         self.removed = {a.id for a in changes.removed}
         self.came_in: set[str] = set()
+        self._comparer: Comparer | None = None
 
     def run(self, ledger: Ledger) -> Iterable[Claim]:
         self.came_in = {d.section for d in ledger.differences if d.kind == kinds.CAME}
@@ -282,8 +337,11 @@ class _Claims:
         del o, p
         if d.section or d.before is not None or d.after is not None:
             return None
+        for r in self.against:
+            if d.symbol in r.fact.replace(",", " ").replace(":", " ").split():
+                return REFUSED, r.code, False
         if "absolute" in d.original + d.patched or "common" in d.original + d.patched:
-            if d.kind == kinds.CAME and "global" not in d.patched:
+            if "global" not in d.original + d.patched:
                 return NO_EFFECT, "a number; what uses it is compared by its value", False
             return None
         if d.kind == kinds.WENT:
@@ -302,9 +360,11 @@ class _Claims:
             return None
         if row.when == NEVER:
             return NO_EFFECT, f"{row.what}: read by {row.who} alone", False
-        if row.when == LOADER and d.section == ".modinfo":
+        if row.when == LOADER and d.section == MODINFO:
             why = _MODINFO.get(d.symbol, "shown by modinfo")
             return NO_EFFECT, f"{d.symbol} is {why}", True
+        if self._is_message(d, o, p):
+            return NOISE, noise.PRINTK_INDEX, False
         if d.kind == kinds.ENTRIES:
             return self._claim_entries(d, o, p)
         if row.when == BOOT:
@@ -326,6 +386,20 @@ class _Claims:
     def _is_data(self, p: Atom | None) -> bool:
         return p is not None and p.kind in (DATA, ANON) and not self.p.section_of(p).executable
 
+    def _is_message(self, d: Difference, o: Atom | None, p: Atom | None) -> bool:
+        """Whether a difference is one of the index of messages: of its table, or of what only that refers to."""
+        index = self.p.arch.message_index[0]
+        if d.section == index:
+            return True
+        for view, atom in ((self.o, o), (self.p, p)):
+            if atom is None:
+                continue
+            if not is_stateless(view, atom) or not variable(atom.name).startswith("_entry"):
+                return False
+            if {view.obj.sections[i].name for i in view.sections_referring_to({atom.section})} - {index}:
+                return False
+        return o is not None or p is not None
+
     def _claim_registered(self, d: Difference, p: Atom | None, what: str, who: str) -> tuple[str, str, bool]:
         """Something of a table that was read when the kernel booted or its module was loaded."""
         if self._member(p):
@@ -336,7 +410,7 @@ class _Claims:
             return NO_EFFECT, "text of a table's entries, which are compared by themselves", False
         if d.kind == kinds.ORDER:
             return NO_EFFECT, f"the order of {what}: read by {who}", True
-        if d.kind == kinds.REFERENCE and (rule := self._same_by_correlation(d)):
+        if d.kind == kinds.REFERENCE and (rule := self._judged(d)):
             return NOISE, rule, False
         if d.kind == kinds.ALIGN:
             return NO_EFFECT, f"the alignment of {what}: read by {who}", False
@@ -351,9 +425,13 @@ class _Claims:
         if p is not None and o is None:
             if self.p.section_name(p).startswith(INIT_SECTIONS):
                 return NO_EFFECT, "belongs to code that runs once", False
+            if d.section == "__patchable_function_entries":
+                return NO_EFFECT, "a place before a function, which ftrace knows by __mcount_loc", False
             return None
         if p is None or o is None:
             return None
+        if d.section == ".ibt_endbr_seal":
+            return NO_EFFECT, "made for a kernel as a whole, and read when it booted", False
         if d.section == ".orc_unwind_ip":
             return NO_EFFECT, "how to unwind unchanged code: the kernel's own entries stay", True
         allowed = _LINE_TABLES.get(d.section, _MEANINGS)
@@ -452,11 +530,13 @@ class _Claims:
             rules = self._rules_of(p) & _EXPLAINS[d.kind]
             if rules:
                 return NOISE, " ".join(sorted(rules)), False
-            if d.kind == kinds.REFERENCE and (rule := self._same_by_correlation(d)):
+            if d.kind == kinds.REFERENCE and (rule := self._judged(d)):
                 return NOISE, rule, False
             return None
-        if d.kind == kinds.REFERENCE and (rule := self._same_by_correlation(d)):
+        if d.kind == kinds.REFERENCE and (rule := self._judged(d)):
             return NOISE, rule, False
+        if d.kind == kinds.CONTENT and self._is_line(o, p):
+            return NOISE, noise.LINE_DATA, False
         if is_anonymous(self.p, p) or p.kind == ANON:
             if self.p.is_const(p) and (self.closure is not None or self.changed):
                 return NO_EFFECT, "a constant of code that is compared with it", False
@@ -464,6 +544,18 @@ class _Claims:
         if is_stateless(self.p, p) and self.p.section_name(p) in DEBUG_SECTIONS and d.kind == kinds.CONTENT:
             return self._claim_line(d, o, p)
         return None
+
+    def _is_line(self, o: Atom, p: Atom) -> bool:
+        """Whether two locations of a sanitizer differ in nothing but the line."""
+        if not self.c.lines or o.kind != ANON or p.kind != ANON:
+            return False
+        try:
+            if not noise.is_location(self.o, o) or not noise.is_location(self.p, p):
+                return False
+            was, now = self.o.masked(o), self.p.masked(p)
+        except Ambiguous:
+            return False
+        return was[:8] == now[:8] and was[12:] == now[12:]
 
     def _claim_line(self, d: Difference, o: Atom, p: Atom) -> tuple[str, str, bool] | None:
         """The line in the descriptor of a pr_debug, and nothing else of it."""
@@ -479,9 +571,8 @@ class _Claims:
         same = words[0] == words[1] and was[:at] == now[:at] and was[at + 4 :] == now[at + 4 :]
         return (NOISE, noise.LINE_DEBUG, False) if same else None
 
-    def _same_by_correlation(self, d: Difference) -> str:
-        """The rule for a reference, at this very place, that leads to what the correlation pairs, or to a once-flag of
-        the same kind: the compiler counted their names otherwise. "" where it leads elsewhere."""
+    def _judged(self, d: Difference) -> str:
+        """The rule by which the differ has this one reference as the same, at this very place; "" where it has not."""
         o, p = self._atoms(d)
         if o is None or p is None or d.before is None or d.after is None:
             return ""
@@ -490,10 +581,9 @@ class _Claims:
             right = [r for r in self.p.refs(p) if r.offset == d.offset + d.after[1] - p.offset]
         except Ambiguous:
             return ""
-        if len(left) != 1 or len(right) != 1 or left[0].delta != right[0].delta:
+        if len(left) != 1 or len(right) != 1:
             return ""
-        x, y = self.o.atoms[left[0].atom], self.p.atoms[right[0].atom]
-        if self.c.paired(x.id, y.id):
-            return noise.CLONE if x.kind == FUNCTION else noise.STATIC_LOCAL
-        fresh = x.kind == DATA == y.kind and is_stateless(self.o, x) and is_stateless(self.p, y)
-        return noise.ONCE_FLAG if fresh and stem(x.name) == stem(y.name) and same_stateless(self.c, x, y) else ""
+        if self._comparer is None:
+            self._comparer = Comparer(self.c, self.changes.original_entries, self.changes.patched_entries)
+        same, rules = self._comparer.judge(left[0], right[0])
+        return (" ".join(sorted(rules)) or noise.STATIC_LOCAL) if same else ""

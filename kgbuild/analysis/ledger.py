@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kgbuild.analysis.pieces import Piece, Place, Side, kind_of_section, without_numbers
+from kgbuild.analysis.pieces import Piece, Place, Side, kind_of_section, without_count, without_numbers
 from kgbuild.arch.base import SpecialSection
 from kgbuild.elf.consts import SHN
 from kgbuild.elf.object import Object, RelocRow, Section
@@ -200,7 +200,8 @@ class _Walker:
             self.symbols[rest[0]] = left[0]
 
     def _match_gaps(self) -> None:
-        """What has no name, by the kind of its section and the order there."""
+        """What has no name: by the kind of its section and the name before it, and where that is not enough by content,
+        then by the section's full name, then in order."""
         tables: list[dict[tuple[str, str], list[Piece]]] = []
         for side in (self.o, self.p):
             found: dict[tuple[str, str], list[Piece]] = {}
@@ -210,12 +211,34 @@ class _Walker:
                     if piece.names:
                         before = without_numbers(piece.name)
                     else:
-                        name = without_numbers(side.obj.sections[piece.section].name)
+                        name = without_count(side.obj.sections[piece.section].name)
                         found.setdefault((name, before), []).append(piece)
             tables.append(found)
         for key in tables[0].keys() & tables[1].keys():
-            for x, y in zip(tables[0][key], tables[1][key], strict=False):
+            ours, theirs = tables[0][key], tables[1][key]
+            if len(ours) > 1 or len(theirs) > 1:
+                for of in (_content_key, _section_key):
+                    ours, theirs = self._match_by(of, ours, theirs)
+            for x, y in zip(ours, theirs, strict=False):
                 self.partner[x.number], self.owners[y.number] = y.number, x.number
+
+    def _match_by(
+        self, key: Callable[[Side, Piece], object], ours: list[Piece], theirs: list[Piece]
+    ) -> tuple[list[Piece], list[Piece]]:
+        """Match pieces of equal keys in order; what is left on either side."""
+        table: dict[object, list[Piece]] = {}
+        for y in theirs:
+            table.setdefault(key(self.p, y), []).append(y)
+        rest, taken = [], set()
+        for x in ours:
+            found = table.get(key(self.o, x))
+            if found:
+                y = found.pop(0)
+                taken.add(y.number)
+                self.partner[x.number], self.owners[y.number] = y.number, x.number
+            else:
+                rest.append(x)
+        return rest, [y for y in theirs if y.number not in taken]
 
     def _outside(self) -> None:
         """Undefined, absolute and common symbols."""
@@ -364,7 +387,7 @@ class _Walker:
         here = kind_of_section(now.name)
         if x.names:
             self._attributes(x, y, here)
-        if was.name != now.name and kind_of_section(was.name) != here:
+        if was.name != now.name and without_count(kind_of_section(was.name)) != without_count(here):
             self._say(here, name, SECTION, kind_of_section(was.name), here, before=before, after=after)
         elif (was.type, was.flags) != (now.type, now.flags):
             self._say(here, name, TYPE, f"{was.type}:{was.flags:#x}", f"{now.type}:{now.flags:#x}", -1, before, after)
@@ -511,17 +534,20 @@ class _Walker:
 
     def _table(self, name: str) -> None:
         ours, theirs = self.o.tables.get(name, []), self.p.tables.get(name, [])
-        spec = self.p.arch.special_of(name)
+        spec = self.p.rule(name)
         if spec is None:
             return  # goes with another table
         tables = [_Table(self, self.o, s, spec) for s in ours], [_Table(self, self.p, s, spec) for s in theirs]
         left, right = _runs(tables[0]), _runs(tables[1])
+        others: tuple[list[_Run], list[_Run]] = ([], [])
         for key in left.keys() | right.keys():
             mine, other = left.get(key, []), right.get(key, [])
             same = len(mine) == len(other) and all(a.same(b) for a, b in zip(mine, other, strict=True))
             if same and (not isinstance(key, tuple) or self._same_layout(key)):
                 continue
-            self._compare_entries(name, self._entries(mine), self._entries(other))
+            others[0].extend(mine)
+            others[1].extend(other)
+        self._compare_entries(name, self._entries(others[0]), self._entries(others[1]))
 
     def _same_layout(self, key: tuple[object, ...]) -> bool:
         """Whether offsets in a section of several pieces mean the same on both sides."""
@@ -826,8 +852,15 @@ def _labels(piece: Piece) -> list[tuple[str, int]]:
 
 
 def _plain_key(side: Side, symbol: int) -> object:
-    """What a symbol's piece holds, without what it refers to."""
-    piece = side.pieces[side.of_symbol[symbol]]
+    return _content_key(side, side.pieces[side.of_symbol[symbol]])
+
+
+def _section_key(side: Side, piece: Piece) -> object:
+    return side.obj.sections[piece.section].name
+
+
+def _content_key(side: Side, piece: Piece) -> object:
+    """What a piece holds, and by name what it refers to."""
     raw = bytearray(side.content(piece))
     names = []
     for at, kind, sym, addend in side.rows(piece):
@@ -840,7 +873,7 @@ def _plain_key(side: Side, symbol: int) -> object:
 
 def _literal(side: Side, sym: int, addend: int) -> object:
     section = side.obj.sections[side.obj.columns.shndx[sym]]
-    return side.text_at(section, addend) if section.merge else kind_of_section(section.name)
+    return side.text_at(section, addend) if section.merge else without_count(section.name)
 
 
 def _name_key(side: Side, symbol: int) -> object:

@@ -15,13 +15,15 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from kgbuild.arch import arch_of
-from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
+from kgbuild.arch.base import SpecialSection
+from kgbuild.elf.consts import SHF, SHN, SHT, STT
 from kgbuild.elf.object import Object, RelocRow, Section
 
 # By what a compiler or a macro counts: `f.isra.0`, `__UNIQUE_ID_alias12`, `__BTF_ID__func__kfree__7`,
 # `__initcall__kmod_version__260_27_proc_version_init5`.
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
-_COUNTED = re.compile(r"^(.*__UNIQUE_ID_.*?|__BTF_ID__.*__)\d+$")
+_COUNTED = re.compile(r"^(.*__UNIQUE_ID_.*?|__\w*ID__.*__)\d+$")
+_LOCAL = re.compile(r"(\.\.L\D*)\d+$")  # `.data..Lubsan_data5`, `.rodata..L__unnamed_3`
 _INITCALL = re.compile(r"(__initcall__kmod_.*?__)\d+_\d+_")
 # Sections that are made for one function or variable each (-ffunction-sections, -fdata-sections), with its name behind.
 _KINDS: tuple[str, ...] = (
@@ -74,6 +76,11 @@ def kind_of_section(name: str) -> str:
     if ".." in name:
         return name
     return next((kind for kind in _KINDS if name == kind or name.startswith(f"{kind}.")), name)
+
+
+def without_count(section: str) -> str:
+    """A section's name without what the compiler counts in it."""
+    return _LOCAL.sub(r"\1", without_numbers(section))
 
 
 class Piece(NamedTuple):
@@ -149,7 +156,7 @@ class Side:
                     self.aside.setdefault(name, []).append(section)
             elif name.startswith(".eh_frame"):
                 continue
-            elif self.arch.special_of(name) is not None or name in _COMPANIONS:
+            elif self.rule(name) is not None or name in _COMPANIONS:
                 self.tables.setdefault(name, []).append(section)
             elif name in self.arch.auxiliary:
                 self.auxiliary.add(section.index)
@@ -291,15 +298,22 @@ class Side:
             break
         return self._aux_starts or {}
 
-    def bind(self, symbol: int) -> int:
-        return self.obj.columns.info[symbol] >> 4
-
-    def is_local(self, symbol: int) -> bool:
-        return self.bind(symbol) == STB.LOCAL
+    def rule(self, section: str) -> SpecialSection | None:
+        """How the entries of a table look; None for what is no table of code."""
+        return self.arch.special_of(section) or _SITES.get(section)
 
 
 # Tables that have no owner's relocation of their own and go with one that has.
 _COMPANIONS = frozenset((".orc_unwind",))
+
+
+# Tables whose entries belong to code and that have no rule of the architecture's, since they are never carried: an
+# address each, and for error injection the kind of error.
+_SITES = {
+    ".ibt_endbr_seal": SpecialSection(sizes={4: (0,)}),
+    "__patchable_function_entries": SpecialSection(sizes={8: (0,)}),
+    "_error_injection_whitelist": SpecialSection(sizes={16: (0,)}),
+}
 
 
 def _end_of_string(raw: bytes, at: int, width: int) -> int:

@@ -117,7 +117,7 @@ TABLE: tuple[Reader, ...] = (
             "how to unwind the stack",
             "stack traces, the stack check of live patches",
         ),
-        ("__dyndbg", "descriptors of pr_debug", "dynamic_debug/control"),
+        ("__dyndbg __verbose", "descriptors of pr_debug", "dynamic_debug/control"),
         (".kcfi_traps __kcfi_traps", "traps of CFI", "the trap handler"),
     ),
     *_rows(

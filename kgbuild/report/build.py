@@ -183,6 +183,7 @@ def empty_report(kernel: Kernel | None) -> dict[str, Any]:
         "warnings": [],
         "consistency": [],
         "dropped_keys": [],
+        "accounting": [],
         "findings": [],
         "refusals": [],
         "error": None,
