@@ -71,7 +71,8 @@ class Build:
     """A build under way, and its result: what each stage has left so far. `report` is valid at any moment; `tell` is
     called with a topic ("kernel", "patch", "parity", "accounting") once the report has what there is to say. `tree` is
     the kernel as the units to patch see it: itself, or with the source of an out-of-tree module in place of its own.
-    `ledgers` has an entry for each unit that the patch touches. `backend` is the one that was asked for, or that this kernel would get; "" until its features are known, or
+    `ledgers` has an entry for each unit that the patch touches. `backend` is the one that was asked for, or that this
+    kernel would get; "" until its features are known, or
     where it can take none."""
 
     kernel: Kernel | None = None

@@ -58,7 +58,10 @@ _EXPLAINS = {
 }
 _LINE_TABLES = {"__bug_table": _MEANINGS | {noise.LINE_BUG}}
 _SHOWN = ("section", "symbol", "kind", "offset", "original", "patched")
+SAME_BODY = "the body under this name is the one that was"
 _PLAIN_TEXT = (".text", ".text.unlikely", ".text.hot", ".text.startup")
+# Refusals that stand for the whole of the section that they name.
+_OF_SECTIONS = ("K2-special", "K7-export")
 # Text that entries of tables point to.
 TEXTS = ("__ksymtab_strings", "__tracepoints_strings")
 # What the module loader and depmod do with the words of .modinfo, beside showing them.
@@ -231,7 +234,7 @@ class _Claims:
         for r in self.against:
             if r.symbol:
                 self.refused.setdefault(r.symbol, r.code)
-            if r.section and (not r.symbol or r.symbol == r.section or r.code == "K7-export"):
+            if r.section and (not r.symbol or r.symbol == r.section or r.code in _OF_SECTIONS):
                 self.refused_sections.setdefault(r.section, r.code)
         self.ignored = {r.symbol for r in ignored if r.symbol} | {r.section for r in ignored if not r.symbol}
         self.rules: dict[str, set[str]] = {}
@@ -421,10 +424,14 @@ class _Claims:
         if taken is not None:
             return (*taken, False)
         if o is not None and p is None:
+            if o.id in self.c.to_patched and o.id not in self.was_changed:
+                return NOISE, SAME_BODY, False
             return NO_EFFECT, "belonged to a function that is gone", False
         if p is not None and o is None:
             if self.p.section_name(p).startswith(INIT_SECTIONS):
                 return NO_EFFECT, "belongs to code that runs once", False
+            if self._unfolded(p):
+                return NOISE, SAME_BODY, False
             if d.section == "__patchable_function_entries":
                 return NO_EFFECT, "a place before a function, which ftrace knows by __mcount_loc", False
             return None
@@ -449,7 +456,7 @@ class _Claims:
         code = any(a is not None and view.section_of(a).executable for view, a in ((self.o, o), (self.p, p)))
         taken = self._taken(o, p)
         if d.kind == kinds.ORDER:
-            return NOISE, noise.ORDER, False
+            return NO_EFFECT, "the order of what is referred to by symbols of its own", False
         if d.kind == kinds.ALIGN:
             return self._claim_alignment(d, o, p, code, taken)
         if taken is not None:
@@ -477,7 +484,7 @@ class _Claims:
         if taken is not None:
             return (*taken, False)
         if code:
-            return NOISE, noise.CODE_ALIGNMENT, False
+            return NO_EFFECT, "it places code; nothing asks for the low bits of its address", False
         if int(d.patched) <= int(d.original):
             return NO_EFFECT, "what is aligned more than it needs is aligned enough", False
         if not d.symbol and d.section in self.came_in:
@@ -490,11 +497,34 @@ class _Claims:
         return UNACCOUNTED, "code may rely on an alignment that the kernel's variable does not have", False
 
     def _claim_unused(self, d: Difference, p: Atom | None, code: bool) -> tuple[str, str, bool] | None:
-        if p is None or (code and p.kind == FUNCTION):
-            return None  # a new function that nobody took
+        if p is None:
+            return None
+        if code and p.kind == ANON:
+            return self._claim_filler(p)
+        if code:
+            # one that was folded with others; or new, and taken by nobody
+            return (NOISE, SAME_BODY, False) if self._unfolded(p) else None
         if self.closure is None and (self.changed or self.new):
             return CARRIED, "comes along where changed code refers to it", False
         return NO_EFFECT, "nothing that goes into the module refers to it", False
+
+    def _unfolded(self, p: Atom) -> bool:
+        """Whether a function shared its place with others, and has the body that it had there."""
+        return p.kind == FUNCTION and p.id in self.c.to_original and p.id not in self.changed
+
+    def _claim_filler(self, p: Atom) -> tuple[str, str, bool] | None:
+        """What fills the room between functions: smaller than the alignment, and nothing leads there."""
+        section = self.p.section_of(p)
+        if p.size >= section.align:
+            return None
+        try:
+            for index in self.p.sections_referring_to({p.section}) | {p.section}:
+                for i in self.p.in_section.get(index, ()):
+                    if any(r.atom == p.id for r in self.p.refs(self.p.atoms[i])):
+                        return None
+        except Ambiguous:
+            return None
+        return NO_EFFECT, "fills the room between functions, and nothing leads there", False
 
     def _claim_binding(self, d: Difference, o: Atom | None) -> tuple[str, str, bool] | None:
         if "weak" not in (d.original, d.patched):
@@ -511,7 +541,7 @@ class _Claims:
             # what refers to it by that name is compared by place
             return NO_EFFECT, "another name of what stays as it is", False
         if code and o is not None and p is not None and self.c.paired(o.id, p.id):
-            return NOISE, "the body under this name is the one that was", False
+            return NOISE, SAME_BODY, False
         return UNACCOUNTED, "other code goes on with what the name meant when the kernel was linked", False
 
     def _claim_move(self, d: Difference, o: Atom | None, p: Atom | None) -> tuple[str, str, bool] | None:
@@ -525,6 +555,8 @@ class _Claims:
 
     def _claim_content(self, d: Difference, o: Atom, p: Atom, code: bool) -> tuple[str, str, bool] | None:
         if code:
+            if o.kind == ANON == p.kind:
+                return self._claim_filler(p)
             if not self.c.paired(o.id, p.id):
                 return None
             rules = self._rules_of(p) & _EXPLAINS[d.kind]

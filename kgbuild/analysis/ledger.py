@@ -160,10 +160,23 @@ class _Walker:
             theirs = of_theirs[1]
             if len(ours) == 1 == len(theirs):
                 self.symbols[ours[0]] = theirs[0]
+            elif self.o.files and self.p.files:
+                self._match_by_file(ours, theirs)
             elif numbered or of_theirs[0] or len(ours) != len(theirs):
                 self._match_group(ours, theirs)
             else:
                 self.symbols.update(zip(ours, theirs, strict=True))
+
+    def _match_by_file(self, ours: list[int], theirs: list[int]) -> None:
+        """Several of one name in an object that was linked of others: by the source file of each."""
+        tables: list[dict[str, list[int]]] = [{}, {}]
+        for side, symbols, table in ((self.o, ours, tables[0]), (self.p, theirs, tables[1])):
+            for i in symbols:
+                local = not side.obj.columns.info[i] >> 4
+                table.setdefault(side.files.get(i, "") if local else "", []).append(i)
+        for file in tables[0].keys() & tables[1].keys():
+            self._match_group(tables[0].pop(file), tables[1].pop(file))
+        self._match_group([i for g in tables[0].values() for i in g], [i for g in tables[1].values() for i in g])
 
     @staticmethod
     def _by_name(side: Side) -> dict[str, tuple[bool, list[int]]]:
@@ -256,7 +269,12 @@ class _Walker:
                 if piece.number in table or (piece.end == piece.start and not piece.names):
                     continue
                 raw = side.content(piece)
-                if not piece.names and not any(raw) and not side.rows(piece):
+                executable = side.obj.sections[piece.section].executable
+                if (
+                    not piece.names
+                    and not raw.strip(side.arch.filler if executable else b"\0")
+                    and not side.rows(piece)
+                ):
                     continue  # padding
                 what = f"{piece.end - piece.start} bytes" + (f" {raw[:_SHOWN].hex()}" if any(raw) else "")
                 shown = (what, "") if kind == WENT else ("", what)
@@ -397,7 +415,7 @@ class _Walker:
         sizes = x.end - x.start, y.end - y.start
         if not x.names and was.align > 1 and abs(sizes[0] - sizes[1]) < was.align:
             raw = o.content(x) + p.content(y)
-            if not any(raw) and not o.rows(x) and not p.rows(y):
+            if not raw.strip(o.arch.filler if was.executable else b"\0") and not o.rows(x) and not p.rows(y):
                 return  # padding, or the filling between functions
         if sizes[0] != sizes[1]:
             self._say(here, name, SIZE, f"{sizes[0]} bytes", f"{sizes[1]} bytes", -1, before, after)

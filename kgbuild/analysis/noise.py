@@ -47,8 +47,6 @@ CONSTANT = "constant-number"
 BRANCH_WIDTH = "branch-width"
 SECTION = "section"
 PRINTK_INDEX = "printk-index"
-CODE_ALIGNMENT = "code-alignment"
-ORDER = "order"
 
 RULES: dict[str, Rule] = {
     r.name: r
@@ -91,14 +89,6 @@ RULES: dict[str, Rule] = {
             "they place; nothing in the kernel asks where they begin or end",
         ),
         Rule(PRINTK_INDEX, "entries of .printk_index", "an index of messages for user space"),
-        Rule(
-            CODE_ALIGNMENT, "the alignment of unchanged code", "it places; nothing asks for the low bits of its address"
-        ),
-        Rule(
-            ORDER,
-            "the order of functions and variables in a section that is no table",
-            "each is referred to by its own symbol",
-        ),
     )
 }
 

@@ -115,6 +115,7 @@ class Side:
         self.of_symbol: dict[int, int] = {}  # number of the piece that a named symbol lies in
         self.outside: dict[str, int] = {}  # undefined, absolute and common symbols by name
         self._starts: dict[int, list[int]] = {}
+        self.files: dict[int, str] = {}  # of a linked object, the source file of each local symbol
         self.raw: dict[int, bytes] = {}
         self.literals: list[Section] = []
         self.tables: dict[str, list[Section]] = {}
@@ -152,7 +153,7 @@ class Side:
             elif name == MODINFO:
                 self.modinfo.append(section)
             elif not section.alloc:
-                if not name.startswith(_ASIDE):
+                if name and not name.startswith(_ASIDE):  # what has no name is found by nobody
                     self.aside.setdefault(name, []).append(section)
             elif name.startswith(".eh_frame"):
                 continue
@@ -170,10 +171,16 @@ class Side:
         at: dict[int, dict[int, list[int]]] = {}
         names = self.names
         strings = bytes(self.obj.strtab)
+        file = ""
+        several = columns.kinds.count(STT.FILE) > 1
         for i, (shndx, kind, start) in enumerate(zip(columns.shndx, columns.kinds, columns.name, strict=True)):
             if kind in _SYMBOL_FREE or not i:
                 names.append("")
+                if several and kind == STT.FILE:
+                    file = self.obj.name_of(i)
                 continue
+            if file:
+                self.files[i] = file
             name = strings[start : strings.index(b"\0", start)].decode("utf-8", "replace")
             names.append(name)
             if shndx == _UNDEF or shndx >= _RESERVED:

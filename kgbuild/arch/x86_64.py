@@ -259,6 +259,8 @@ ARCH = Arch(
     # 16 bytes of padding, which call depth tracking may fill (arch/x86/kernel/callthunks.c), then jmp; int3 behind it
     stub=b"\x90" * 16 + b"\xe9" + bytes(4) + b"\xcc" * 11,
     trap=b"\xcc" * 16,
+    # the forms of nop, and int3
+    filler=bytes.fromhex("90 cc 66 2e 0f 1f 80 84 40 44 00"),
     stub_entry=16,
     stub_field=17,
     # arch/x86/include/asm/runtime-const.h (6.11): movabs $0x0123456789abcdef; shrl $12, the immediate written
