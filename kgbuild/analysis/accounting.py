@@ -463,7 +463,8 @@ class _Claims:
             return (*taken, False)
         if d.kind == kinds.WENT:
             what = "code" if code else "data"
-            return NO_EFFECT, f"{what} that is gone stays in the kernel, and nothing of the patch uses it", False
+            alone = code and not self.changed and not self.new
+            return NO_EFFECT, f"{what} that is gone stays in the kernel, and nothing of the patch uses it", alone
         if d.kind == kinds.CAME:
             return self._claim_unused(d, p, code)
         if d.kind == kinds.VISIBILITY:

@@ -153,19 +153,16 @@ class _Walker:
 
     def _match_symbols(self) -> None:
         left, right = self._by_name(self.o), self._by_name(self.p)
-        for name, (numbered, ours) in left.items():
-            of_theirs = right.get(name)
-            if of_theirs is None:
+        for name, ours in left.items():
+            theirs = right.get(name)
+            if theirs is None:
                 continue
-            theirs = of_theirs[1]
             if len(ours) == 1 == len(theirs):
                 self.symbols[ours[0]] = theirs[0]
             elif self.o.files and self.p.files:
                 self._match_by_file(ours, theirs)
-            elif numbered or of_theirs[0] or len(ours) != len(theirs):
-                self._match_group(ours, theirs)
             else:
-                self.symbols.update(zip(ours, theirs, strict=True))
+                self._match_group(ours, theirs)
 
     def _match_by_file(self, ours: list[int], theirs: list[int]) -> None:
         """Several of one name in an object that was linked of others: by the source file of each."""
@@ -179,16 +176,12 @@ class _Walker:
         self._match_group([i for g in tables[0].values() for i in g], [i for g in tables[1].values() for i in g])
 
     @staticmethod
-    def _by_name(side: Side) -> dict[str, tuple[bool, list[int]]]:
-        """Symbols by their names without numbers, and whether one of them has a number."""
-        out: dict[str, tuple[bool, list[int]]] = {}
+    def _by_name(side: Side) -> dict[str, list[int]]:
+        """Symbols by their names without numbers."""
+        out: dict[str, list[int]] = {}
+        names = side.names
         for i in side.of_symbol:
-            name = side.names[i]
-            plain = without_numbers(name)
-            numbered, found = out.setdefault(plain, (False, []))
-            found.append(i)
-            if plain != name and not numbered:
-                out[plain] = (True, found)
+            out.setdefault(without_numbers(names[i]), []).append(i)
         return out
 
     def _match_group(self, ours: list[int], theirs: list[int]) -> None:
@@ -420,7 +413,14 @@ class _Walker:
         if sizes[0] != sizes[1]:
             self._say(here, name, SIZE, f"{sizes[0]} bytes", f"{sizes[1]} bytes", -1, before, after)
         if _labels(x) != _labels(y):
-            shown = [", ".join(f"{n}+{at:#x}" for n, at in labels)[:80] for labels in (x.labels, y.labels)]
+            mine, other = _labels(x), _labels(y)
+            only = [[label for label in mine if label not in other], [label for label in other if label not in mine]]
+            names = [Counter(n for n, _ in labels) for labels in only]
+            # those that came and went, where there are such; else the first that lies elsewhere
+            apart = [list((names[0] - names[1]).elements()), list((names[1] - names[0]).elements())]
+            if not any(apart):
+                apart = [[f"{n}+{at:#x}" for n, at in labels[:1]] for labels in only]
+            shown = [", ".join(each)[:80] for each in apart]
             self._say(here, name, ALIAS, shown[0], shown[1], -1, before, after)
         left, right = o.rows(x), p.rows(y)
         same_bytes = o.content(x) == p.content(y)
