@@ -40,6 +40,7 @@ CAME, WENT, CONTENT, REFERENCE, ENTRIES, SIZE, ALIGN, BIND, VISIBILITY, TYPE, SE
 _SHOWN = 16  # bytes of a difference that are shown
 _DEPTH = 6  # pieces of replacement code that lead to each other
 _UNKNOWN = -1
+_UNDEF, _RESERVED = int(SHN.UNDEF), int(SHN.LORESERVE)
 
 
 @dataclass(frozen=True, order=True)
@@ -249,7 +250,16 @@ class _Walker:
     def _outside(self) -> None:
         """Undefined, absolute and common symbols."""
         ours, theirs = self.o.outside, self.p.outside
-        for name in sorted(ours.keys() | theirs.keys()):
+        left, right = self.o.obj.columns, self.p.obj.columns
+        for name in ours.keys() | theirs.keys():
+            i, j = ours.get(name), theirs.get(name)
+            if (
+                i is not None
+                and j is not None
+                and left.info[i] == right.info[j]
+                and left.shndx[i] == 0 == right.shndx[j]
+            ):
+                continue
             was = _outside(self.o, ours[name]) if name in ours else ""
             now = _outside(self.p, theirs[name]) if name in theirs else ""
             if was != now:
@@ -292,9 +302,6 @@ class _Walker:
 
     # -- what a relocation means --------------------------------------------------------------------------------
 
-    def _token(self, key: object) -> int:
-        return self._tokens.setdefault(key, len(self._tokens))
-
     def _piece_key(self, side: Side, piece: Piece) -> object:
         """What a piece is called on both sides: the number of the patched object's."""
         if side is self.p:
@@ -309,26 +316,22 @@ class _Walker:
     def _quick_tokens(self, side: Side) -> list[int]:
         """For each symbol a number that is the same for the same thing on both sides, or _UNKNOWN where an offset
         decides what is meant."""
-        columns, names = side.obj.columns, side.names
-        out = []
+        columns, names, of_symbol, pieces = side.obj.columns, side.names, side.of_symbol, side.pieces
+        known = self._tokens
+        of_piece = [known.setdefault(("piece", self._piece_key(side, x)), len(known)) for x in pieces]
         whole: dict[int, int] = {}
-        for index, pieces in side.of_section.items():
-            if len(pieces) == 1 and not pieces[0].labels:
-                whole[index] = self._token(("piece", self._piece_key(side, pieces[0])))
-        for i, shndx in enumerate(columns.shndx):
-            number = side.of_symbol.get(i)
-            if number is not None:
-                piece = side.pieces[number]
-                if columns.value[i] == piece.start:
-                    out.append(self._token(("piece", self._piece_key(side, piece))))
-                else:
-                    out.append(_UNKNOWN)
-            elif shndx == SHN.UNDEF or shndx >= SHN.LORESERVE:
-                out.append(self._token(("outside", names[i])))
-            elif columns.value[i] == 0:
-                out.append(whole.get(shndx, _UNKNOWN))
+        for index, found in side.of_section.items():
+            if len(found) == 1 and not found[0].labels:
+                whole[index] = of_piece[found[0].number]
+        out = []
+        for i, (shndx, value) in enumerate(zip(columns.shndx, columns.value, strict=True)):
+            if i in of_symbol:
+                number = of_symbol[i]
+                out.append(of_piece[number] if value == pieces[number].start else _UNKNOWN)
+            elif shndx == _UNDEF or shndx >= _RESERVED:
+                out.append(known.setdefault(("outside", names[i]), len(known)))
             else:
-                out.append(_UNKNOWN)
+                out.append(whole.get(shndx, _UNKNOWN) if not value else _UNKNOWN)
         return out
 
     def _means(self, side: Side, sym: int, offset: int, depth: int = 0) -> Meaning:
@@ -731,7 +734,16 @@ class _Run(NamedTuple):
         """Whether two runs are the same beyond doubt."""
         if self.last - self.first != other.last - other.first or self.table.size != other.table.size:
             return False
-        return self.table.shape(self) == other.table.shape(other)
+        mine, theirs = self.table, other.table
+        if mine.addends and theirs.addends:
+            size = mine.size
+            return (
+                mine.kinds == theirs.kinds
+                and mine.addends[self.row : self.end] == theirs.addends[other.row : other.end]
+                and mine.raw[self.first * size : self.last * size] == theirs.raw[other.first * size : other.last * size]
+                and mine.beside_of(self) == theirs.beside_of(other)
+            )
+        return mine.shape(self) == theirs.shape(other)
 
 
 class _Table:
@@ -747,6 +759,10 @@ class _Table:
         whole = other is not None and self.count and other.size % self.count == 0
         self.beside = side.bytes_of(other.index) if whole and other is not None else b""
         self.each = len(self.beside) // self.count if self.count else 0
+        # where each entry has its owner's relocation alone, as in most tables, columns say all
+        alone = len(self.rows) == self.count and all(row[0] % self.size == spec.owner for row in self.rows)
+        self.addends = [row[3] for row in self.rows] if alone else []
+        self.kinds = {row[1] for row in self.rows} if alone else set()
 
     def runs(self) -> Iterable[tuple[object, _Run]]:
         """The runs, each with what it belongs to: a piece, or a section of several."""
@@ -771,7 +787,7 @@ class _Table:
         first = 0
         shndx = side.obj.columns.shndx
         for symbol, group in itertools.groupby(symbols):
-            last = first + sum(1 for _ in group)
+            last = first + len(list(group))
             run = _Run(self, first, last, starts[first], starts[last])
             first = last
             if symbol < 0:
@@ -784,6 +800,10 @@ class _Table:
                 yield ("section", side.obj.sections[shndx[symbol]].name), run
             else:
                 yield ("outside", side.names[symbol]), run
+
+    def beside_of(self, run: _Run) -> bytes:
+        """What the table that goes with this one has for a run."""
+        return self.beside[run.first * self.each : run.last * self.each]
 
     def shape(self, run: _Run) -> tuple[object, ...]:
         """What is equal in equal runs: bytes, and each relocation with what it means."""
@@ -805,8 +825,7 @@ class _Table:
                 else:
                     token, delta = self.walker._means(self.side, sym, addend), 0
             means.append((offset - base, kind, token, delta))
-        beside = self.beside[run.first * self.each : run.last * self.each]
-        return self.raw[base : run.last * size], beside, means
+        return self.raw[base : run.last * size], self.beside_of(run), means
 
     def _replacement(self, entry: int, size: int, sym: int, addend: int) -> Meaning:
         columns = self.side.obj.columns
