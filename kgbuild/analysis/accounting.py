@@ -31,8 +31,9 @@ from kgbuild.analysis.ledger import Difference, Ledger
 from kgbuild.analysis.parity import EXACT
 from kgbuild.analysis.pieces import MODINFO, Place
 from kgbuild.analysis.readers import BOOT, BORDERS, INIT, LOADER, NEVER, REFERRED, RUNNING, WITH_CODE, reader_of
+from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.refusals import Refusal
-from kgbuild.special.view import ANON, DATA, FUNCTION, Ambiguous, Atom, View
+from kgbuild.special.view import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, View
 
 if TYPE_CHECKING:
     from kgbuild.analysis.closed import Closure, UnitResult
@@ -361,6 +362,8 @@ class _Claims:
         row = reader_of(d.section) if d.section else None
         if row is None:
             return None
+        if not d.symbol and d.before is None and d.after is None and d.kind in (kinds.ALIGN, kinds.TYPE):
+            return NO_EFFECT, "how a table or its literals were laid out when the kernel was linked", False
         if row.when == NEVER:
             return NO_EFFECT, f"{row.what}: read by {row.who} alone", False
         if row.when == LOADER and d.section == MODINFO:
@@ -493,7 +496,9 @@ class _Claims:
         unit = self.closure.units[self.number] if self.closure is not None else None
         if unit is not None and o is not None and p is not None:
             binding = unit.parity.bindings.get(o.id)
-            if binding is not None and binding.address % int(d.patched) == 0:
+            # only in vmlinux an address of the kernel's is known; a module lies anywhere
+            known = binding is not None and unit.target == VMLINUX and binding.address >> 63
+            if known and binding is not None and binding.address % int(d.patched) == 0:
                 return BOUND, f"the kernel's is at {binding.address:#x}", False
         return UNACCOUNTED, "code may rely on an alignment that the kernel's variable does not have", False
 
@@ -571,9 +576,7 @@ class _Claims:
         if d.kind == kinds.CONTENT and self._is_line(o, p):
             return NOISE, noise.LINE_DATA, False
         if is_anonymous(self.p, p) or p.kind == ANON:
-            if self.p.is_const(p) and (self.closure is not None or self.changed):
-                return NO_EFFECT, "a constant of code that is compared with it", False
-            return None
+            return self._claim_constant(p)
         if is_stateless(self.p, p) and self.p.section_name(p) in DEBUG_SECTIONS and d.kind == kinds.CONTENT:
             return self._claim_line(d, o, p)
         return None
@@ -589,6 +592,38 @@ class _Claims:
         except Ambiguous:
             return False
         return was[:8] == now[:8] and was[12:] == now[12:]
+
+    def _claim_constant(self, p: Atom) -> tuple[str, str, bool] | None:
+        """A constant without an identity of its own that did not come along: whoever reads it must be replaced, or show
+        it to people only."""
+        if not self.p.is_const(p):
+            return None
+        shown = False
+        for user in self._users(p):
+            if user is None or not self._is_shown(user):
+                taken = self._taken(None, user) if user is not None else None
+                if taken is None:
+                    return None
+            else:
+                shown = True
+        why = "shown by dynamic debug only" if shown else "nothing that stays as it is reads it"
+        return NO_EFFECT, why, False
+
+    def _is_shown(self, user: Atom) -> bool:
+        return is_stateless(self.p, user) and self.p.section_name(user) in DEBUG_SECTIONS
+
+    def _users(self, p: Atom) -> Iterable[Atom | None]:
+        """What refers to a piece of data of the patched object; None for what can't be followed."""
+        for index in sorted(self.p.sections_referring_to({p.section}) | {p.section}):
+            section = self.p.obj.sections[index]
+            if self.p.is_table(section):
+                continue
+            for i in self.p.in_section.get(index, ()):
+                try:
+                    if any(r.atom == p.id for r in self.p.refs(self.p.atoms[i])):
+                        yield self.p.atoms[i]
+                except Ambiguous:
+                    yield None
 
     def _claim_line(self, d: Difference, o: Atom, p: Atom) -> tuple[str, str, bool] | None:
         """The line in the descriptor of a pr_debug, and nothing else of it."""
@@ -619,4 +654,7 @@ class _Claims:
         if self._comparer is None:
             self._comparer = Comparer(self.c, self.changes.original_entries, self.changes.patched_entries)
         same, rules = self._comparer.judge(left[0], right[0])
-        return (" ".join(sorted(rules)) or noise.STATIC_LOCAL) if same else ""
+        if not same:
+            return ""
+        text = self.p.atoms[right[0].atom].kind == STRING
+        return " ".join(sorted(rules)) or (noise.CONSTANT if text else noise.STATIC_LOCAL)

@@ -116,6 +116,7 @@ class _Walker:
         self._whole(self.o.discarded, self.p.discarded)
         self._whole(self.o.aside, self.p.aside)
         self._modinfo()
+        self._headers()
         self._groups()
         return self.out
 
@@ -298,7 +299,9 @@ class _Walker:
             a, b = self.o.of_symbol[s], self.p.of_symbol[t]
             if self.partner.get(a) != b:
                 x, y = self.o.pieces[a], self.p.pieces[b]
-                self._say(self.p.kind(y), self.p.names[t], ALIAS, x.name, y.name, before=x.place, after=y.place)
+                name = self.p.names[t]
+                shown = [next((n for n in piece.names if n != name), piece.name) for piece in (x, y)]
+                self._say(self.p.kind(y), name, ALIAS, shown[0], shown[1], -1, x.place, y.place)
 
     # -- what a relocation means --------------------------------------------------------------------------------
 
@@ -705,6 +708,28 @@ class _Walker:
             for text in counted.elements():
                 key, _, value = text.decode("utf-8", "replace").partition("=")
                 self._say(".modinfo", key, kind, *((value, "") if kind == WENT else ("", value)))
+
+    def _headers(self) -> None:
+        """Alignment, type and flags of the sections that are not read as pieces, by name."""
+        found: list[dict[str, tuple[int, str]]] = []
+        for side in (self.o, self.p):
+            of: dict[str, tuple[int, str]] = {}
+            for section in side.obj.sections:
+                if section.index not in side.of_section and section.index in side.listed and section.size:
+                    name = without_numbers(section.name)
+                    align, shown = of.get(name, (0, ""))
+                    each = f"{section.type}:{section.flags:#x}"
+                    of[name] = (
+                        max(align, section.align),
+                        shown if each in shown.split() else f"{shown} {each}".strip(),
+                    )
+            found.append(of)
+        for name in sorted(found[0].keys() & found[1].keys()):
+            was, now = found[0][name], found[1][name]
+            if was[0] != now[0]:
+                self._say(name, "", ALIGN, str(was[0]), str(now[0]))
+            if set(was[1].split()) != set(now[1].split()):
+                self._say(name, "", TYPE, was[1], now[1])
 
     def _groups(self) -> None:
         found = []

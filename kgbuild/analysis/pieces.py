@@ -123,6 +123,7 @@ class Side:
         self.discarded: dict[str, list[Section]] = {}
         self.aside: dict[str, list[Section]] = {}
         self.modinfo: list[Section] = []
+        self.listed: set[int] = set()  # sections that are read at all
         self._aux_starts: dict[int, list[int]] | None = None
         self._read()
 
@@ -135,6 +136,8 @@ class Side:
             if section.type in _TABLES:
                 continue
             name = section.name
+            if section.flags & _ALLOC:
+                self.listed.add(section.index)
             if name.startswith(_PLAIN) and section.flags & _ALLOC and not section.flags & _MERGE:
                 found = at.get(section.index)
                 alone = found.get(0, []) if found is not None and len(found) == 1 else []
