@@ -300,8 +300,8 @@ class _Walker:
             if self.partner.get(a) != b:
                 x, y = self.o.pieces[a], self.p.pieces[b]
                 name = self.p.names[t]
-                shown = [next((n for n in piece.names if n != name), piece.name) for piece in (x, y)]
-                self._say(self.p.kind(y), name, ALIAS, shown[0], shown[1], -1, x.place, y.place)
+                was, now = (next((n for n in piece.names if n != name), piece.name) for piece in (x, y))
+                self._say(self.p.kind(y), name, ALIAS, was, now, -1, x.place, y.place)
 
     # -- what a relocation means --------------------------------------------------------------------------------
 
@@ -716,7 +716,7 @@ class _Walker:
             of: dict[str, tuple[int, str]] = {}
             for section in side.obj.sections:
                 if section.index not in side.of_section and section.index in side.listed and section.size:
-                    name = without_numbers(section.name)
+                    name = section.name
                     align, shown = of.get(name, (0, ""))
                     each = f"{section.type}:{section.flags:#x}"
                     of[name] = (

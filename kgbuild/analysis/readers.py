@@ -8,7 +8,8 @@ those files. docs/sections.md is made from it.
 
 from __future__ import annotations
 
-from functools import lru_cache
+import re
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 # How a section is read.
@@ -63,7 +64,11 @@ TABLE: tuple[Reader, ...] = (
             "variables",
             "code",
         ),
-        (".data..ro_after_init .data..nosave .data..once .data.once .data..init_task", "variables", "code"),
+        (
+            ".data..ro_after_init .data..nosave .data..once .data..do_once .data..unlikely .data.once .data..init_task",
+            "variables",
+            "code",
+        ),
         (
             ".data..init_thread_info .data..decrypted .bss..page_aligned .bss..decrypted .bss..brk",
             "variables",
@@ -118,7 +123,7 @@ TABLE: tuple[Reader, ...] = (
             "stack traces, the stack check of live patches",
         ),
         ("__dyndbg __verbose", "descriptors of pr_debug", "dynamic_debug/control"),
-        (".kcfi_traps __kcfi_traps", "traps of CFI", "the trap handler"),
+        (".kcfi_traps __kcfi_traps .cfi_sites", "traps of CFI", "the trap handler"),
     ),
     *_rows(
         WITH_CODE,
@@ -187,7 +192,7 @@ TABLE: tuple[Reader, ...] = (
         _LDS,
         (".pci_fixup*", "mendings of PCI devices", "pci_fixup_device(), whenever a device comes or sleeps"),
         (".BTF_ids", "numbers of types for BPF", "BPF, when a program is loaded"),
-        (".BTF .BTF.ext", "types for BPF", "BPF, when a program is loaded"),
+        (".BTF .BTF.ext .BTF.base", "types for BPF", "BPF, when a program is loaded"),
         (".printk_index", "formats of messages", "debugfs printk/index"),
         (".exitcall*", "functions that run when a built-in driver goes", "User Mode Linux only"),
     ),
@@ -204,7 +209,7 @@ TABLE: tuple[Reader, ...] = (
         INIT,
         _LDS,
         (
-            ".init.* .init* .meminit* .cpuinit* .devinit*",
+            ".init.* .init* init.data* .mem* .cpu* .devinit*",
             "code and data that are freed after boot",
             "code that runs once",
         ),
@@ -220,7 +225,7 @@ TABLE: tuple[Reader, ...] = (
             "the build",
         ),
         (
-            ".debug* .stab* .line .symtab .strtab .shstrtab .group",
+            ".debug* .gnu.linkonce.* .stab* .line .symtab .strtab .shstrtab .group",
             "debugging information, tables of the file",
             "debuggers",
         ),
@@ -240,10 +245,12 @@ def reader_of(section: str) -> Reader | None:
     return max(found, key=lambda row: (row.section[-1] != "*", len(row.section)), default=None)
 
 
+@cache
+def _form(pattern: str) -> re.Pattern[str]:
+    """A pattern as an expression. `.data.*` means `.data.x`, and not `.data..x`, which is no variable x of .data."""
+    form = re.escape(pattern).replace(r"\*", ".*")
+    return re.compile(form[:-2] + r"[^.].*" if pattern.endswith(".*") else form)
+
+
 def _fits(pattern: str, section: str) -> bool:
-    if "*" not in pattern:
-        return section == pattern
-    before, _, after = pattern.partition("*")
-    if before.endswith(".") and section[len(before) : len(before) + 1] == ".":
-        return False  # `.data..x` is no variable x of .data
-    return len(section) >= len(before) + len(after) and section.startswith(before) and section.endswith(after)
+    return _form(pattern).fullmatch(section) is not None if "*" in pattern else section == pattern

@@ -98,6 +98,11 @@ class Editor:
             kinds.setdefault(s.name if s.name[:2] == "__" else ".".join(s.name.split(".")[:2]), []).append(s)
         return chance.choice(kinds[chance.choice(list(kinds))])
 
+    def _fills(self, section: Section, at: int) -> bool:
+        """Whether a place is in the room between functions."""
+        within = (s.value <= at < s.value + s.size for s in self.named if s.shndx == section.index)
+        return section.executable and not section.name.startswith(".altinstr") and not any(within)
+
     def _loaded(self, chance: random.Random) -> Section:
         """One that the kernel or a module has; what the linker drops is laid out nowhere."""
         while True:
@@ -111,9 +116,11 @@ class Editor:
     def byte(self, chance: random.Random) -> Edit | None:
         section = self._some(chance)
         at = chance.randrange(section.size)
-        if section.type == SHT.NOBITS or self._covered(section, at):
+        if section.type == SHT.NOBITS or self._covered(section, at) or self._fills(section, at):
             return None
         place = section.offset + at
+        if section.strings and not any(self.data[place - 1 : place + 1]) and at:
+            return None  # between strings that are aligned
         value = self.data[place] ^ (1 << chance.randrange(8))
         return self._with("byte", section.name, f"+{at:#x}", place, bytes([value]))
 

@@ -59,9 +59,21 @@ def label(name: str, body: str) -> str:
     return f".local {name}; .type {name}, STT_OBJECT; .size {name}, 4; {name}: {body}"
 
 
-INITCALL = 'static int used SECTION(".init.text") setup(void) { sink(1); return 0; } static int (*call%s)(void) used SECTION(".initcall6.init") = setup;'
+INITCALL = (
+    'static int used SECTION(".init.text") setup(void) { sink(1); return 0; } '
+    'static int (*call)(void) used SECTION(".initcall6.init") = setup;'
+)
 BTF = ".local ids; .type ids, STT_OBJECT; ids: .long 1; "
 DATA_ALIAS = 'extern int cur __attribute__((alias("%s"))); long reads(void) { return cur; }'
+
+FUNCTION_ALIAS = (
+    "noinline long a(long x) { return x * 3; } noinline long b(long x) { return x * 5; } "
+    'long c(long) __attribute__((alias("%s")));'
+)
+LOCK = (
+    'void f(void) { asm volatile("1: lock; incl one; .pushsection .smp_locks, \\"a\\"; .balign 4; .long 1b - .; '
+    '.popsection"); }'
+)
 
 PAIRS = [
     Pair(
@@ -171,8 +183,8 @@ PAIRS = [
     ),
     Pair(
         "an alias of a function that means another",
-        'noinline long a(long x) { return x * 3; } noinline long b(long x) { return x * 5; } long c(long) __attribute__((alias("a")));',
-        'noinline long a(long x) { return x * 3; } noinline long b(long x) { return x * 5; } long c(long) __attribute__((alias("b")));',
+        FUNCTION_ALIAS % "a",
+        FUNCTION_ALIAS % "b",
         "K12-folded",
         "alias",
         ".text",
@@ -316,7 +328,7 @@ PAIRS = [
     ),
     Pair(
         "a lock prefix on one CPU only",
-        'void f(void) { asm volatile("1: lock; incl one; .pushsection .smp_locks, \\"a\\"; .balign 4; .long 1b - .; .popsection"); }',
+        LOCK,
         'void f(void) { asm volatile("1: lock; incl one"); }',
         CHANGED,
         "entries",
@@ -326,14 +338,14 @@ PAIRS = [
     Pair(
         "another lock prefix",
         'void f(void) { asm volatile("lock; incl one"); }',
-        'void f(void) { asm volatile("1: lock; incl one; .pushsection .smp_locks, \\"a\\"; .balign 4; .long 1b - .; .popsection"); }',
+        LOCK,
         CHANGED,
         "entries",
         ".smp_locks",
         "replaced",
     ),
-    Pair("an initcall that is gone", INITCALL % "", "", NOTHING, "went", ".initcall6.init", NO_EFFECT, "taken away"),
-    Pair("a new initcall", "", INITCALL % "", "K3-init K7-export", "came", ".initcall6.init", "refused"),
+    Pair("an initcall that is gone", INITCALL, "", NOTHING, "went", ".initcall6.init", NO_EFFECT, "taken away"),
+    Pair("a new initcall", "", INITCALL, "K3-init K7-export", "came", ".initcall6.init", "refused"),
     Pair(
         "an export that is gone",
         'static int *e used SECTION("___ksymtab+one") = &one;',
