@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kgbuild.analysis import ledger as kinds
 from kgbuild.analysis import noise
-from kgbuild.analysis.author import NOTHING, Author
+from kgbuild.analysis.author import NOTHING, PREFIX, Author
 from kgbuild.analysis.compare import Comparer
 from kgbuild.analysis.correlate import (
     DEBUG_SECTIONS,
@@ -351,7 +351,10 @@ class _Claims:
         if d.kind == kinds.WENT:
             return NO_EFFECT, "nothing of the patched source refers to it any more", False
         if self.closure is None:
-            return (BOUND, "referred to by changed code", False) if self.changed or self.new else None
+            if self.changed or self.new:
+                return BOUND, "referred to by changed code", False
+            out = self.left or self.ignored
+            return (NO_EFFECT, "referred to by what is left out", False) if out else None
         for atom in self.p.atoms:
             if atom.section < 0 and d.symbol in atom.names and (self.number, atom.id) in self.closure.bound:
                 return BOUND, self.closure.bound[self.number, atom.id].proof or "bound", False
@@ -359,6 +362,8 @@ class _Claims:
 
     def _claim_by_section(self, d: Difference, o: Atom | None, p: Atom | None) -> tuple[str, str, bool] | None:
         """What the readers of the section say."""
+        if d.section.startswith(PREFIX):
+            return NO_EFFECT, "what a macro for authors left for kgbuild; it never goes into a module", False
         row = reader_of(d.section) if d.section else None
         if row is None:
             return None
