@@ -561,6 +561,8 @@ class _Walker:
         spec = self.p.rule(name)
         if spec is None:
             return  # goes with another table
+        if self._same_table(ours, theirs, spec):
+            return
         tables = [_Table(self, self.o, s, spec) for s in ours], [_Table(self, self.p, s, spec) for s in theirs]
         left, right = _runs(tables[0]), _runs(tables[1])
         others: tuple[list[_Run], list[_Run]] = ([], [])
@@ -572,6 +574,17 @@ class _Walker:
             others[0].extend(mine)
             others[1].extend(other)
         self._compare_entries(name, self._entries(others[0]), self._entries(others[1]))
+
+    def _same_table(self, ours: list[Section], theirs: list[Section], spec: SpecialSection) -> bool:
+        """Whether a table is the same as a whole, beyond doubt."""
+        if len(ours) != 1 or len(theirs) != 1 or ours[0].size != theirs[0].size:
+            return False
+        of = [ours[0].name, spec.companion] if spec.companion else [ours[0].name]
+        for name in of:
+            left, right = self.o.tables.get(name, []), self.p.tables.get(name, [])
+            if [self.o.bytes_of(s.index) for s in left] != [self.p.bytes_of(s.index) for s in right]:
+                return False
+        return self._same_rows(self.o.obj.reloc_rows(ours[0].index), 0, self.p.obj.reloc_rows(theirs[0].index), 0)
 
     def _same_layout(self, key: tuple[object, ...]) -> bool:
         """Whether offsets in a section of several pieces mean the same on both sides."""
