@@ -372,8 +372,9 @@ class _Claims:
         if row.when == NEVER:
             return NO_EFFECT, f"{row.what}: read by {row.who} alone", False
         if row.when == LOADER and d.section == MODINFO:
-            why = _MODINFO.get(d.symbol, "shown by modinfo")
-            return NO_EFFECT, f"{d.symbol} is {why}", True
+            key = d.symbol.rpartition(".")[2]  # built-in code has the module's name before it
+            # a parameter is told by its entry in __param
+            return NO_EFFECT, f"{key} is {_MODINFO.get(key, 'shown by modinfo')}", key not in ("parm", "parmtype")
         if self._is_message(d, o, p):
             return NOISE, noise.PRINTK_INDEX, False
         if d.kind == kinds.ENTRIES:
