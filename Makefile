@@ -48,7 +48,7 @@ help:
 	@echo 'make fuzz     look for objects that break kgbuild diff, guided by coverage, for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make torture  TORTURE_COUNT=$(TORTURE_COUNT) other random programs, patched while they run'
 	@echo 'make check    formatting, lint, types'
-	@echo 'make docs     write docs/limits.md, docs/noise.md and docs/probes.md anew'
+	@echo 'make docs     write docs/limits.md, noise.md, probes.md and sections.md anew'
 	@echo 'make bench    measure build times and memory'
 	@echo 'make clean    remove results and the virtual environment (the kernels stay in the cache)'
 	@echo
@@ -69,7 +69,7 @@ check: venv
 	$(BIN)/mypy --strict kgbuild
 
 unit-test: venv
-	$(BIN)/python -m pytest -n auto --dist loadfile $(wildcard tests/unit tests/objects tests/kgraft)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(wildcard tests/unit tests/objects tests/ledger tests/kgraft)
 
 # The same inputs every time. FUZZ_SEED=2 gives others.
 fuzz-test: venv
@@ -99,6 +99,8 @@ docs: venv
 		> docs/noise.md
 	$(BIN)/python -c 'import sys; from kgbuild.report.limits import render_probes; sys.stdout.write(render_probes())' \
 		> docs/probes.md
+	$(BIN)/python -c 'import sys; from kgbuild.report.sections import render_sections; sys.stdout.write(render_sections())' \
+		> docs/sections.md
 
 bench: kernel
 	@mkdir -p $(RESULTS)

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from kgbuild.analysis.accounting import Unit, account_all, no_effects
 from kgbuild.analysis.author import leave_out, read_author
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closure import UnitResult, close
@@ -18,6 +19,7 @@ from kgbuild.analysis.exports import Export, parse_symvers
 from kgbuild.analysis.image import KernelImage
 from kgbuild.analysis.init_needs import find_needed
 from kgbuild.analysis.ipaclones import parse_ipa_clones
+from kgbuild.analysis.ledger import compute_ledger
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.ontop import check_kernel
 from kgbuild.analysis.parity import ABSENT, EXACT, compute_parity
@@ -41,6 +43,7 @@ from kgbuild.host.patches import apply_patches, read_patches
 from kgbuild.host.probes import probe_kernel
 from kgbuild.model import Progress, UnitCommand
 from kgbuild.refusals import RULES, Refusal, Refused
+from kgbuild.report.accounting import accounting_report
 from kgbuild.report.build import (
     closure_report,
     kernel_report,
@@ -251,6 +254,7 @@ def _compare(b: Build, options: Options, cache: Cache) -> None:
         units = []
         left: list[str] = []
         exports = _check_exports(b, options, cache)
+        ledgers = []
         for c, unit in b.parts:
             changes = compute_changes(unit.changes.original, View(read(c.patched)), unit.source, lines=False)
             author, refusals = read_author(changes.patched, unit.source)
@@ -261,6 +265,7 @@ def _compare(b: Build, options: Options, cache: Cache) -> None:
                 refusals += _check_types(unit, changes, options, b)
             refusals += exports.get(unit.source, [])
             changes = _with_refusals(changes, tuple(refusals))
+            ledgers.append(compute_ledger(changes.original.obj, changes.patched.obj))
             units.append(replace(unit, changes=changes, author=author, clones=parse_ipa_clones(c.patched_clones)))
             if not changes.nothing:
                 b.warnings += _own_options(c)
@@ -268,11 +273,31 @@ def _compare(b: Build, options: Options, cache: Cache) -> None:
                 fact = "gcc's .ipa-clones is cut off or of an unknown form; what it does not say is taken from names"
                 b.warnings.append(f"{unit.source}: {fact}")
     b.units = _judge_init(units, options, b)
+    b.ledgers = [
+        Unit(ledger, _left_out(before, after), after.author)
+        for ledger, before, after in zip(ledgers, units, b.units, strict=True)
+    ]
     b.warnings += left
     b.report["warnings"] = list(b.warnings)
     if all(u.changes.nothing for u in b.units):
-        fact = "; ".join(left) or "no function changes; the compiled code is the same" + _renamed(b.units)
+        said = _account(b)
+        fact = "; ".join([*left, *said]) or "no function changes; the compiled code is the same" + _renamed(b.units)
         raise NoChange(fact, remedy="nothing to patch")
+
+
+def _account(b: Build) -> list[str]:
+    """After this, it is known of each difference between originals and patched objects what becomes of it. A line for
+    each that can have no effect; what nobody claims is refused with all the rest."""
+    with b.stage("account"):
+        b.accountings = account_all(b.ledgers, b.units, b.closure)
+    b.report["accounting"] = accounting_report(b.accountings)
+    refusals = [r for a in b.accountings for r in a.refusals]
+    if b.closure is not None:
+        b.closure.refusals += refusals
+    elif refusals:
+        raise Refused(refusals)
+    b.tell("accounting")
+    return no_effects(b.accountings)
 
 
 def _renamed(units: Sequence[UnitResult]) -> str:
@@ -284,6 +309,12 @@ def _renamed(units: Sequence[UnitResult]) -> str:
         if stem(u.changes.original.atoms[o].name) != stem(u.changes.patched.atoms[p].name)
     ]
     return f" ({', '.join(names)})" if names else ""
+
+
+def _left_out(before: UnitResult, after: UnitResult) -> tuple[Refusal, ...]:
+    """What --ignore-init lets pass of a unit's refusals."""
+    kept = {r.symbol for r in after.changes.refusals if r.code == "K3-init"}
+    return tuple(r for r in before.changes.refusals if r.code == "K3-init" and r.symbol not in kept)
 
 
 def _judge_init(units: list[UnitResult], options: Options, b: Build) -> tuple[UnitResult, ...]:
@@ -427,6 +458,7 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
         _pull_units(b, image, cache, options, progress)
     else:
         raise Refused([_too_many(b, f"after {MAX_ROUNDS} rounds there are still more to come")])
+    _account(b)
     b.closure.warnings[:0] = b.warnings
     b.report.update(closure_report(b.closure))
     _warn(b, image, options, progress)
@@ -434,7 +466,8 @@ def _close(b: Build, image: KernelImage, cache: Cache, options: Options, progres
     if b.closure.refusals:
         raise Refused(b.closure.refusals)
     if not b.closure.redirects and not b.closure.callbacks:
-        raise NoChange("new functions only, and nothing of the running kernel calls them", remedy="nothing to patch")
+        fact = "new functions only, and nothing of the running kernel calls them"
+        raise NoChange("; ".join([fact, *no_effects(b.accountings)]), remedy="nothing to patch")
 
 
 def _warn(b: Build, image: KernelImage, options: Options, progress: Progress) -> None:

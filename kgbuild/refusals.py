@@ -324,6 +324,12 @@ _TABLE = [
         "target module, which may come later and go.",
         "leave it out of the patch, or let it lead to a new variable of the patch only",
     ),
+    Rule(
+        "K26-unaccounted",
+        "Every difference between the original and the patched object must be replaced, carried, bound, known to be an "
+        "accident, or known to have no effect.",
+        "leave this part of the patch out; impact --accounting lists every difference and what becomes of it",
+    ),
 ]
 
 RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kgbuild.analysis.accounting import Accounting, Unit
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closed import Closure, UnitResult
 from kgbuild.analysis.containing import FileChange
@@ -69,9 +70,10 @@ class Options:
 @dataclass
 class Build:
     """A build under way, and its result: what each stage has left so far. `report` is valid at any moment; `tell` is
-    called with a topic ("kernel", "patch", "parity", "closure") once the report has what there is to say of it. `tree`
-    is the kernel as the units to patch see it: itself, or with the source of an out-of-tree module in place of its
-    own. `backend` is the one that was asked for, or that this kernel would get; "" until its features are known, or
+    called with a topic ("kernel", "patch", "parity", "accounting") once the report has what there is to say. `tree` is
+    the kernel as the units to patch see it: itself, or with the source of an out-of-tree module in place of its own.
+    `ledgers` has an entry for each unit that the patch touches. `backend` is the one that was asked for, or that this
+    kernel would get; "" until its features are known, or
     where it can take none."""
 
     kernel: Kernel | None = None
@@ -84,6 +86,8 @@ class Build:
     parts: list[tuple[Compiled, UnitResult]] = field(default_factory=list)
     units: tuple[UnitResult, ...] = ()
     closure: Closure | None = None
+    ledgers: list[Unit] = field(default_factory=list)
+    accountings: tuple[Accounting, ...] = ()
     record: Record | None = None
     module: bytes = b""
     directory: dict[str, bytes] = field(default_factory=dict)

@@ -85,8 +85,8 @@ RULES: dict[str, Rule] = {
         ),
         Rule(
             SECTION,
-            "the section of a function's code (init memory aside)",
-            "it places; a module's code lies elsewhere anyway",
+            "which of .text, .text.unlikely, .text.hot and .text.startup a function is in",
+            "they place; nothing in the kernel asks where they begin or end",
         ),
         Rule(PRINTK_INDEX, "entries of .printk_index", "an index of messages for user space"),
     )

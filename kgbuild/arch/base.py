@@ -216,6 +216,7 @@ class Arch:
     stub        code that jumps elsewhere directly; callers enter at stub_entry, stub_field is the displacement
     trap        code that nothing may reach, of a length that fills its alignment
     indirect_thunks  how the names of functions begin through which indirect branches go
+    filler      bytes that the room between functions is filled with, by the assembler
     debug_line  offset of the 32-bit word of a pr_debug descriptor (struct _ddebug) that holds the line, and its bits
     """
 
@@ -254,6 +255,7 @@ class Arch:
     trap: bytes = b""
     stub_entry: int = 0
     stub_field: int = 0
+    filler: bytes = b""
     message_index: tuple[str, int] = (".printk_index", 8)
 
     def special_of(self, section: str) -> SpecialSection | None:

@@ -193,7 +193,8 @@ ARCH = Arch(
         ".retpoline_sites": _SITE,
         ".return_sites": _SITE,
         ".call_sites": _SITE,
-        ".smp_locks": _SITE,
+        # of two instructions with one code, only that which is listed loses its prefix on a machine of one CPU
+        ".smp_locks": SpecialSection(sizes={4: (0,)}),
         # struct bug_entry: bug address, file, line (u16), flags (u16)
         "__bug_table": SpecialSection(
             struct="bug_entry",
@@ -265,6 +266,8 @@ ARCH = Arch(
     # 16 bytes of padding, which call depth tracking may fill (arch/x86/kernel/callthunks.c), then jmp; int3 behind it
     stub=b"\x90" * 16 + b"\xe9" + bytes(4) + b"\xcc" * 11,
     trap=b"\xcc" * 16,
+    # the forms of nop, and int3
+    filler=bytes.fromhex("90 cc 66 2e 0f 1f 80 84 40 44 00"),
     stub_entry=16,
     stub_field=17,
     # arch/x86/include/asm/runtime-const.h (6.11): movabs $0x0123456789abcdef; shrl $12, the immediate written

@@ -16,6 +16,7 @@ from kgbuild.cli.ui import Output
 from kgbuild.errors import KgbuildError
 
 if TYPE_CHECKING:
+    from kgbuild.analysis.accounting import Accounting
     from kgbuild.state import Build
 
 UNKNOWN = "W7-unknown"
@@ -188,10 +189,23 @@ def show(out: Output, state: Build, topic: str) -> None:
         out.line("pull", f"{names}  compiled and proven as well")
     elif topic == "closure":
         _show_closure(out, r, "looked up" if state.backend in ("kallsyms", "kgraft") else "klp")
+    elif topic == "accounting":
+        show_accounting(out, state.accountings)
     elif topic == "on-top":
         _show_on_top(out, r)
         for text in state.on_top.warnings:
             out.line("warning", text, style="yellow")
+
+
+def show_accounting(out: Output, accountings: Sequence[Accounting]) -> None:
+    """How many differences there are and what becomes of them; a line for each that is lost, by its nature."""
+    from kgbuild.analysis.accounting import no_effects, summary
+
+    counted = summary(accountings)
+    if counted:
+        out.line("accounted", counted)
+    for text in no_effects(accountings):
+        out.line("no effect", text, style="yellow")
 
 
 def name_places(items: Sequence[Mapping[str, str]]) -> Iterator[str]:

@@ -151,6 +151,8 @@ def _read_parent(path: Path) -> ParentSymbols:
 
 
 def _show(out: Output, found: ObjectDiff, output: Path | None) -> None:
+    from kgbuild.cli.build import show_accounting
+
     rows = [("change", c.name, str(c.reason)) for c in found.changed]
     rows += [("new", n, "") for n in found.new] + [("removed", n, "") for n in found.removed]
     last = ""
@@ -170,6 +172,7 @@ def _show(out: Output, found: ObjectDiff, output: Path | None) -> None:
     if found.init_only:
         names = ", ".join(sorted({r.symbol for r in found.refusals}))
         out.line("init only", f"{names}: only what runs once changes, no code that runs later")
+    show_accounting(out, [found.accounting])
     if found.nothing:
         out.line("no change", "the two objects do the same")
     if output is not None:

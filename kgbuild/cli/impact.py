@@ -87,6 +87,7 @@ def _analyse(
 @options.kernel_option
 @click.option("-o", "--output", type=options.OutputFile(), metavar="FILE", help="Write the answer here.")
 @click.option("--no-compile", is_flag=True, help="Estimate it from the sources and the kernel's debug information.")
+@click.option("--accounting", is_flag=True, help="List every difference of the objects and what becomes of it.")
 @click.option("--all", "every", is_flag=True, help="Cut no list of an estimate.")
 @_choices
 @options.jobs_option
@@ -96,6 +97,7 @@ def impact(
     kernel_name: str,
     output: Path | None,
     no_compile: bool,
+    accounting: bool,
     every: bool,
     jobs: int,
     common: options.Common,
@@ -112,6 +114,8 @@ def impact(
       kgbuild impact examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud --no-compile
     """
     if no_compile:
+        if accounting:
+            raise click.UsageError("without compiling there are no objects to account for; leave out --accounting")
         if limits["oot"] is not None or limits["oot_modules"]:
             raise click.UsageError("an estimate is of the kernel's own code; leave out --no-compile or --oot")
         _estimate(patches, kernel_name, output, jobs, common, limits, every)
@@ -139,6 +143,11 @@ def impact(
     elif output is not None:
         raise click.UsageError("-o takes --format json, dot or graphml; text goes to the terminal")
     refusals = state.closure.refusals
+    if accounting and common.form == "text":
+        from kgbuild.report.accounting import render_accounting
+
+        for line in render_accounting(state.accountings):
+            out.line("", line)
     if common.form == "text":
         out.line("would", _summary(state))
     if refusals:

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kgbuild.analysis.accounting import Accounting, account
 from kgbuild.analysis.closure import Closure
 from kgbuild.analysis.compare import Reason
 from kgbuild.analysis.diff import Changes, compute_changes
+from kgbuild.analysis.ledger import compute_ledger
 from kgbuild.analysis.noise import Noise
 from kgbuild.analysis.standalone import close_objects
 from kgbuild.elf.consts import ET
@@ -49,6 +51,7 @@ class ObjectDiff:
     refusals: tuple[Refusal, ...]
     ignored: tuple[Refusal, ...]
     warnings: tuple[str, ...]
+    accounting: Accounting
     changes: Changes = field(repr=False)
     closure: Closure = field(repr=False)
 
@@ -85,6 +88,7 @@ class ObjectDiff:
             "refusals": [_refusal(r) for r in self.refusals],
             "ignored": [_refusal(r) for r in self.ignored],
             "warnings": list(self.warnings),
+            "accounting": self.accounting.as_data(),
             "reasons": {c.name: str(c.reason) for c in self.changed},
         }
 
@@ -129,6 +133,9 @@ def diff_objects(
     dropped = [r for r in closure.refusals if ignore_init and r.code == "K3-init"]
     refusals = sorted({r for r in closure.refusals if r not in dropped})
     closure.refusals[:] = refusals
+    accounting = account(compute_ledger(original, patched), changes, closure, ignored=dropped)
+    refusals = sorted({*refusals, *accounting.refusals})
+    closure.refusals[:] = refusals
     members = sorted(closure.members.values(), key=lambda m: m.atom.id)
     return ObjectDiff(
         tuple(_changed(changes)),
@@ -139,6 +146,7 @@ def diff_objects(
         tuple(refusals),
         tuple(sorted(set(dropped))),
         tuple(closure.warnings),
+        accounting,
         changes,
         closure,
     )

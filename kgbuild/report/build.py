@@ -185,6 +185,7 @@ def empty_report(kernel: Kernel | None) -> dict[str, Any]:
         "consistency": [],
         "dropped_keys": [],
         "state": [],
+        "accounting": [],
         "findings": [],
         "refusals": [],
         "error": None,

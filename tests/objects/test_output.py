@@ -46,8 +46,8 @@ def _pairs() -> list[Pair]:
 PAIRS = _pairs()
 # Why there is no output object: the refusal, or that nothing changed.
 NO_OUTPUT = {
-    "absolute": "K11-reloc",
-    "absolute-reverse": "K11-reloc",
+    "absolute": "K11-reloc K26-unaccounted",
+    "absolute-reverse": "K11-reloc K26-unaccounted",
     "address_taken_gone": "K14-vanished",
     "becomes_global": "nothing",
     "becomes_global-reverse": "nothing",
@@ -124,8 +124,9 @@ NO_OUTPUT = {
     "section_cold-reverse": "nothing",
     "section_hot": "nothing",
     "section_hot-reverse": "nothing",
-    "section_sched": "nothing",
-    "section_sched-reverse": "nothing",
+    "section_sched": "K26-unaccounted",
+    "section_sched-real": "K26-unaccounted",
+    "section_sched-reverse": "K26-unaccounted",
     "shared_section": "K4-not-traceable",
     "shared_section-reverse": "K4-not-traceable",
     "shared_section_moved-real": "K4-not-traceable",

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The table of who reads which section, held against the kernel's own linker scripts and its module loader."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kgbuild.analysis.readers import BORDERS, TABLE, reader_of
+from kgbuild.host.acquire import ensure_kernel
+from kgbuild.model import Kernel, SilentProgress
+from tests.kernel.conftest import KERNEL_NAME, NEWER_NAME
+
+SCRIPTS = ("include/asm-generic/vmlinux.lds.h", "arch/x86/kernel/vmlinux.lds.S", "scripts/module.lds.S")
+LOADERS = ("kernel/module/main.c", "arch/x86/kernel/module.c")
+# input sections: `*(.a .b)`, `KEEP(*(SORT(.a.*)))`
+_INPUT = re.compile(r"\*\(\s*((?:SORT(?:_BY_\w+)?\(\s*)?[^()*][^()]*|SORT\([^()]*)\)")
+_ASKED = re.compile(
+    r'(?:section_objs|section_addr|find_sec|find_any_sec)\(\s*\w+,\s*"([^"]+)"|!strcmp\("(\.[^"]+)", secstr'
+)
+# of the linker's own language, and what macros put together
+_WORDS = re.compile(r"^[._A-Za-z][\w.+*#]*$")
+_MACROS = re.compile(r"^[A-Z_]+$|^name$|^_sec_$")
+
+
+@pytest.fixture(scope="module", params=[KERNEL_NAME, NEWER_NAME])
+def any_kernel(request: pytest.FixtureRequest) -> Kernel:
+    return ensure_kernel(request.param, progress=SilentProgress())
+
+
+def linked(source: Path) -> set[str]:
+    """The names of input sections in the linker scripts; what a macro fills in is `x`."""
+    found: set[str] = set()
+    for script in SCRIPTS:
+        text = (source / script).read_text()
+        text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL).replace("\\\n", "\n")
+        for group in _INPUT.findall(text):
+            for word in group.removeprefix("SORT(").split():
+                name = re.sub(r"\s*##\s*\w+\s*(##\s*)?", "x", word)
+                if _WORDS.match(name) and not _MACROS.match(name):
+                    found.add(name.rstrip("*").rstrip(".") or name)
+    return found
+
+
+def test_every_section_of_the_linker_scripts_is_known(any_kernel: Kernel) -> None:
+    names = linked(any_kernel.source)
+    assert len(names) > 100
+    assert not sorted(name for name in names if reader_of(name) is None and reader_of(f"{name}.x") is None)
+
+
+def test_every_section_that_the_module_loader_asks_for_is_known(any_kernel: Kernel) -> None:
+    names: set[str] = set()
+    for path in LOADERS:
+        text = (any_kernel.source / path).read_text()
+        names |= {a or b for a, b in _ASKED.findall(text)}
+    assert len(names) > 20
+    assert not sorted(name for name in names if reader_of(name) is None)
+
+
+def test_sections_whose_borders_the_kernel_has_as_symbols(any_kernel: Kernel) -> None:
+    """`__kprobes_text_start` and its like: code between them is asked for, and is no plain text for us."""
+    text = (any_kernel.source / SCRIPTS[0]).read_text()
+    names = set(re.findall(r"__(\w+)_text_start = \.;", text)) - {"static_call", "noinstr", "unittest"}
+    assert {"sched", "kprobes", "irqentry", "entry"} <= names
+    for name in names:
+        row = reader_of({"lock": ".spinlock.text"}.get(name, f".{name}.text"))
+        assert row is not None and row.when == BORDERS, name
+
+
+def test_every_section_of_shipped_modules_is_known(any_kernel: Kernel) -> None:
+    from kgbuild.elf.sections import read_sections
+    from kgbuild.host.initramfs import index_modules, read_module
+
+    unknown: set[str] = set()
+    for path in sorted(index_modules(any_kernel.modules).values())[::4]:
+        sections = read_sections(read_module(path)).sections
+        unknown |= {s.name for s in sections if s.flags & 2 and s.size and reader_of(s.name) is None}
+    assert not unknown
+
+
+def test_no_row_is_there_twice() -> None:
+    names = [row.section for row in TABLE]
+    assert len(names) == len(set(names))

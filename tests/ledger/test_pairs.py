@@ -1,0 +1,644 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pairs of small objects with one kind of difference each: it is in the ledger, and what becomes of it is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from kgbuild.analysis.accounting import NO_EFFECT, NOISE, UNACCOUNTED, summary
+from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
+from tests.toolchain import compile_text, pair_flags
+
+K30 = "K26-unaccounted"
+NOTHING, CHANGED = "nothing", "changed"
+
+# What all pairs have: a function that stays, and one that may be made to change beside the difference.
+COMMON = """
+#define SECTION(name) __attribute__((section(name)))
+#define noinline __attribute__((noinline))
+#define used __attribute__((used))
+#define INFO(name, text) static const char name[] used SECTION(".modinfo") __attribute__((aligned(1))) = text
+void sink(long); extern volatile long source;
+int one = 1, two = 2, zero, nought;
+noinline long stays(long x) { return x + source; }
+long beside(long x) { return stays(x) BESIDE; }
+#define TABLE(section, flags, body) asm(".pushsection " section ", \\"" flags "\\"; " body "; .popsection")
+"""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`before` and `after` are the two texts. `ends` is what comes of it: NOTHING, CHANGED, or codes of refusals;
+    `said` is part of a line that tells a user; `kind` and `section` are those of one difference that must be there,
+    `claim` what becomes of that."""
+
+    name: str
+    before: str
+    after: str
+    ends: str
+    kind: str
+    section: str
+    claim: str = ""
+    said: str = ""
+
+
+def table(section: str, body: str, flags: str = "a") -> str:
+    """Assembly of a section by itself."""
+    return f'TABLE("{section}", "{flags}", "{body}");'
+
+
+def quads(section: str, *targets: str, flags: str = "a") -> str:
+    """A table of pointers."""
+    return table(section, "; ".join(f".quad {t}" for t in targets), flags)
+
+
+def label(name: str, body: str) -> str:
+    """A local label with a size, as BTF_ID makes it."""
+    return f".local {name}; .type {name}, STT_OBJECT; .size {name}, 4; {name}: {body}"
+
+
+INITCALL = (
+    'static int used SECTION(".init.text") setup(void) { sink(1); return 0; } '
+    'static int (*call)(void) used SECTION(".initcall6.init") = setup;'
+)
+BTF = ".local ids; .type ids, STT_OBJECT; ids: .long 1; "
+DATA_ALIAS = 'extern int cur __attribute__((alias("%s"))); long reads(void) { return cur; }'
+
+FUNCTION_ALIAS = (
+    "noinline long a(long x) { return x * 3; } noinline long b(long x) { return x * 5; } "
+    'long c(long) __attribute__((alias("%s")));'
+)
+LOCK = (
+    'void f(void) { asm volatile("1: lock; incl one; .pushsection .smp_locks, \\"a\\"; .balign 4; .long 1b - .; '
+    '.popsection"); }'
+)
+
+PAIRS = [
+    Pair(
+        "bytes of a function",
+        "long f(long x) { return x + 1; }",
+        "long f(long x) { return x + 2; }",
+        CHANGED,
+        "content",
+        ".text",
+        "replaced",
+    ),
+    Pair(
+        "a call of a function",
+        "void a(void); void b(void); void f(void) { a(); }",
+        "void a(void); void b(void); void f(void) { b(); }",
+        CHANGED,
+        "reference",
+        ".text",
+        "replaced",
+    ),
+    Pair(
+        "a symbol that is needed anew",
+        "void a(void); void f(void) { a(); }",
+        "void a(void); void b(void); void f(void) { a(); b(); }",
+        CHANGED,
+        "came",
+        "",
+        "bound",
+    ),
+    Pair(
+        "a symbol that is not needed any more",
+        "void a(void); void b(void); void f(void) { a(); b(); }",
+        "void a(void); void f(void) { a(); }",
+        CHANGED,
+        "went",
+        "",
+        NO_EFFECT,
+    ),
+    Pair("a new function", "", "long g(long x) { return x; }", CHANGED, "came", ".text", "carried"),
+    Pair(
+        "a function that is gone",
+        "static long used g(long x) { return x; }",
+        "",
+        NOTHING,
+        "went",
+        ".text",
+        NO_EFFECT,
+        "g (.text): taken away",
+    ),
+    Pair(
+        "a new variable",
+        "long f(void) { return one; }",
+        "int three = 3; long f(void) { return three; }",
+        CHANGED,
+        "came",
+        ".data",
+        "carried",
+    ),
+    Pair("a new variable that nobody uses", "", "int three = 3;", NOTHING, "came", ".data", NO_EFFECT),
+    Pair(
+        "a variable that is gone",
+        "int three = 3; long f(void) { return three; }",
+        "long f(void) { return one; }",
+        CHANGED,
+        "went",
+        ".data",
+        NO_EFFECT,
+    ),
+    Pair("an initial value", "int v = 3;", "int v = 4;", "K1-data", "content", ".data", "refused"),
+    Pair("a size", "int v[2] = {3};", "int v[3] = {3};", "K1-data", "size", ".data", "refused"),
+    Pair("a pointer in data", "int *v = &one;", "int *v = &two;", "K1-data", "reference", ".data", "refused"),
+    Pair(
+        "a string",
+        'const char *f(void) { return "left"; }',
+        'const char *f(void) { return "right"; }',
+        CHANGED,
+        "text",
+        "strings of 1",
+        "carried",
+    ),
+    Pair(
+        "an alias of data that means another",
+        DATA_ALIAS % "zero",
+        DATA_ALIAS % "nought",
+        K30,
+        "alias",
+        ".bss",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "another name of data",
+        "",
+        'extern int cur __attribute__((alias("one")));',
+        NOTHING,
+        "alias",
+        ".data",
+        NO_EFFECT,
+    ),
+    Pair(
+        "a name of data that is gone",
+        'extern int cur __attribute__((alias("one")));',
+        "",
+        NOTHING,
+        "alias",
+        ".data",
+        NO_EFFECT,
+    ),
+    Pair(
+        "an alias of a function that means another",
+        FUNCTION_ALIAS % "a",
+        FUNCTION_ALIAS % "b",
+        "K12-folded",
+        "alias",
+        ".text",
+        "refused",
+    ),
+    Pair(
+        "a function that must not be probed",
+        "long f(long x) { return x; }",
+        'long SECTION(".kprobes.text") f(long x) { return x; }',
+        K30,
+        "section",
+        ".kprobes.text",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "a function that may be probed again",
+        'long SECTION(".kprobes.text") f(long x) { return x; }',
+        "long f(long x) { return x; }",
+        K30,
+        "section",
+        ".text",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "a function of the scheduler",
+        "long f(long x) { return x; }",
+        'long SECTION(".sched.text") f(long x) { return x; }',
+        K30,
+        "section",
+        ".sched.text",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "an entry of interrupts",
+        "long f(long x) { return x; }",
+        'long SECTION(".irqentry.text") f(long x) { return x; }',
+        K30,
+        "section",
+        ".irqentry.text",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "code of idle CPUs",
+        "long f(long x) { return x; }",
+        'long SECTION(".cpuidle.text") f(long x) { return x; }',
+        K30,
+        "section",
+        ".cpuidle.text",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "code that is not instrumented",
+        "long f(long x) { return x; }",
+        'long SECTION(".noinstr.text") f(long x) { return x; }',
+        K30,
+        "section",
+        ".noinstr.text",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "code of entries",
+        "long f(long x) { return x; }",
+        'long SECTION(".entry.text") f(long x) { return x; }',
+        K30,
+        "section",
+        ".entry.text",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "cold code",
+        "long f(long x) { return x; }",
+        'long SECTION(".text.unlikely") f(long x) { return x; }',
+        NOTHING,
+        "section",
+        ".text.unlikely",
+        NOISE,
+    ),
+    Pair(
+        "code of a section that nobody knows",
+        "long f(long x) { return x; }",
+        'long SECTION(".mine.text") f(long x) { return x; }',
+        K30,
+        "section",
+        ".mine.text",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "a function in init memory",
+        "long f(long x) { return x; }",
+        'long SECTION(".init.text") f(long x) { return x; }',
+        K30,
+        "section",
+        ".init.text",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "alignment of code",
+        "long f(long x) { return x; }",
+        "long __attribute__((aligned(64))) f(long x) { return x; }",
+        NOTHING,
+        "alignment",
+        ".text",
+        NO_EFFECT,
+    ),
+    Pair(
+        "more alignment of data",
+        "int v[8] = {1};",
+        "int v[8] __attribute__((aligned(128))) = {1};",
+        K30,
+        "alignment",
+        ".data",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "less alignment of data",
+        "int v[8] __attribute__((aligned(128))) = {1};",
+        "int v[8] = {1};",
+        NOTHING,
+        "alignment",
+        ".data",
+        NO_EFFECT,
+    ),
+    Pair(
+        "a static that is global now",
+        "static long noinline f(long x) { return x + source; } long g(long x) { return f(x) + 1; }",
+        "long noinline f(long x) { return x + source; } long g(long x) { return f(x) + 1; }",
+        NOTHING,
+        "binding",
+        ".text",
+        NO_EFFECT,
+    ),
+    Pair("a weak variable", "int v = 3;", "int __attribute__((weak)) v = 3;", NOTHING, "binding", ".data", NO_EFFECT),
+    Pair(
+        "hidden",
+        "int v = 3;",
+        'int __attribute__((visibility("hidden"))) v = 3;',
+        NOTHING,
+        "visibility",
+        ".data",
+        NO_EFFECT,
+    ),
+    Pair(
+        "a lock prefix on one CPU only",
+        LOCK,
+        'void f(void) { asm volatile("1: lock; incl one"); }',
+        CHANGED,
+        "entries",
+        ".smp_locks",
+        "replaced",
+    ),
+    Pair(
+        "another lock prefix",
+        'void f(void) { asm volatile("lock; incl one"); }',
+        LOCK,
+        CHANGED,
+        "entries",
+        ".smp_locks",
+        "replaced",
+    ),
+    Pair("an initcall that is gone", INITCALL, "", NOTHING, "went", ".initcall6.init", NO_EFFECT, "taken away"),
+    Pair("a new initcall", "", INITCALL, "K3-init K7-export", "came", ".initcall6.init", "refused"),
+    Pair(
+        "an export that is gone",
+        'static int *e used SECTION("___ksymtab+one") = &one;',
+        "",
+        NOTHING,
+        "went",
+        "___ksymtab+one",
+        NO_EFFECT,
+        "exports",
+    ),
+    Pair(
+        "a new export",
+        "",
+        'static int *e used SECTION("___ksymtab+one") = &one;',
+        "K7-export",
+        "came",
+        "___ksymtab+one",
+        "refused",
+    ),
+    Pair(
+        "a parameter that is gone",
+        'static int *e used SECTION("__param") = &one;',
+        "",
+        NOTHING,
+        "went",
+        "__param",
+        NO_EFFECT,
+        "parameters",
+    ),
+    Pair(
+        "a new governor",
+        quads("__governor_thermal_table", "one"),
+        quads("__governor_thermal_table", "one", "two"),
+        "K2-special",
+        "size",
+        "__governor_thermal_table",
+    ),
+    Pair(
+        "a governor that is gone",
+        'static int *g used SECTION("__governor_thermal_table") = &one;',
+        "",
+        NOTHING,
+        "went",
+        "__governor_thermal_table",
+        NO_EFFECT,
+        "thermal",
+    ),
+    Pair(
+        "a new governor with a name",
+        "",
+        'static int *g used SECTION("__governor_thermal_table") = &one;',
+        K30,
+        "came",
+        "__governor_thermal_table",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "the order of drivers",
+        'static int *a used SECTION(".apicdrivers") = &one; static int *b used SECTION(".apicdrivers") = &two;',
+        'static int *b used SECTION(".apicdrivers") = &two; static int *a used SECTION(".apicdrivers") = &one;',
+        NOTHING,
+        "order",
+        ".apicdrivers",
+        NO_EFFECT,
+        "order",
+    ),
+    Pair(
+        "a mending of devices",
+        "",
+        'static int *a used SECTION(".pci_fixup_final") = &one;',
+        K30,
+        "came",
+        ".pci_fixup_final",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "a mending of devices that is gone",
+        'static int *a used SECTION(".pci_fixup_final") = &one;',
+        "",
+        K30,
+        "went",
+        ".pci_fixup_final",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "a table that nobody knows",
+        "",
+        'static int *a used SECTION("my_table") = &one;',
+        K30,
+        "came",
+        "my_table",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "an entry of such a table that is gone",
+        'static int *a used SECTION("my_table") = &one;',
+        "",
+        K30,
+        "went",
+        "my_table",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "another BTF id",
+        table(".BTF_ids", label("__BTF_ID__func__a__1", ".zero 4")),
+        table(".BTF_ids", label("__BTF_ID__func__b__1", ".zero 4")),
+        K30,
+        "came",
+        ".BTF_ids",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "one more BTF id",
+        table(".BTF_ids", label("__BTF_ID__func__a__1", ".zero 4")),
+        table(".BTF_ids", label("__BTF_ID__func__a__1", ".zero 4") + "; " + label("__BTF_ID__func__b__2", ".zero 4")),
+        K30,
+        "came",
+        ".BTF_ids",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "BTF ids counted otherwise",
+        table(".BTF_ids", label("__BTF_ID__func__a__1", ".zero 4")),
+        table(".BTF_ids", label("__BTF_ID__func__a__7", ".zero 4")),
+        NOTHING,
+        "",
+        "",
+    ),
+    Pair(
+        "the order of BTF ids",
+        table(".BTF_ids", label("__BTF_ID__func__a__1", ".zero 4") + "; " + label("__BTF_ID__func__b__2", ".zero 4")),
+        table(".BTF_ids", label("__BTF_ID__func__b__1", ".zero 4") + "; " + label("__BTF_ID__func__a__2", ".zero 4")),
+        K30,
+        "order",
+        ".BTF_ids",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "flags of a BTF id",
+        table(".BTF_ids", label("__BTF_ID__func__a__1", ".zero 4; .long 0")),
+        table(".BTF_ids", label("__BTF_ID__func__a__1", ".zero 4; .long 1")),
+        K30,
+        "content",
+        ".BTF_ids",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "an alias of a module",
+        "",
+        'INFO(i, "alias=net-pf-16");',
+        NOTHING,
+        "came",
+        ".modinfo",
+        NO_EFFECT,
+        "read by depmod",
+    ),
+    Pair(
+        "a soft dependency that is gone",
+        'INFO(i, "softdep=pre: loop");',
+        "",
+        NOTHING,
+        "went",
+        ".modinfo",
+        NO_EFFECT,
+        "read by depmod",
+    ),
+    Pair(
+        "a license",
+        'INFO(i, "license=GPL");',
+        'INFO(i, "license=GPL v2");',
+        NOTHING,
+        "came",
+        ".modinfo",
+        NO_EFFECT,
+        "license",
+    ),
+    Pair(
+        "unwinding of unchanged code",
+        table(".orc_unwind_ip", ".long stays - .") + table(".orc_unwind", ".zero 6"),
+        table(".orc_unwind_ip", ".long stays - .") + table(".orc_unwind", ".byte 1; .zero 5"),
+        NOTHING,
+        "entries",
+        ".orc_unwind_ip",
+        NO_EFFECT,
+        "unwind",
+    ),
+    Pair(
+        "error injection",
+        "",
+        table("_error_injection_whitelist", ".quad stays; .long 1, 0"),
+        K30,
+        "entries",
+        "_error_injection_whitelist",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "what is dropped by the linker",
+        "",
+        quads(".discard.addressable", "one"),
+        NOTHING,
+        "came",
+        ".discard.addressable",
+        NO_EFFECT,
+    ),
+    Pair(
+        "a section that is not loaded",
+        table(".mine", ".quad 1", ""),
+        table(".mine", ".quad 2", ""),
+        K30,
+        "content",
+        ".mine",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "a static local counted otherwise",
+        "long a(void) { static long n; return n += source; }",
+        "long z(void) { static long m = 3; return m += source; } long a(void) { static long n; return n += source; }",
+        CHANGED,
+        "came",
+        ".text",
+        "carried",
+    ),
+    Pair(
+        "an absolute symbol",
+        'asm(".globl magic; .set magic, 3");',
+        'asm(".globl magic; .set magic, 4");',
+        K30,
+        "binding",
+        "",
+        UNACCOUNTED,
+    ),
+    Pair(
+        "writable now",
+        "static const long v = 3; const long *f(void) { return &v; }",
+        "static long v = 3; const long *f(void) { return &v; }",
+        CHANGED,
+        "section",
+        ".data",
+        "carried",
+    ),
+]
+
+
+def answer(before: str, after: str, beside: str = "") -> ObjectDiff:
+    """The comparison of two texts; `beside` is what a function beside them does in the second."""
+    sides = [
+        read_relocatable(compile_text(COMMON + text, *pair_flags(("-Wno-attributes", f"-DBESIDE={more}"))), "x.o")
+        for text, more in ((before, ""), (after, beside))
+    ]
+    return diff_objects(*sides, "unit.c")
+
+
+def outcome(found: ObjectDiff) -> str:
+    """What comes of a comparison, in one word or as codes."""
+    codes = sorted({r.code for r in found.refusals})
+    return " ".join(codes) or (NOTHING if found.nothing else CHANGED)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p.name)
+def test_pair(pair: Pair) -> None:
+    found = answer(pair.before, pair.after)
+    claims = found.accounting.claims
+    shown = "\n".join(f"{c.by}: {c.difference}: {c.why}" for c in claims)
+    assert outcome(found) == pair.ends, shown
+    if pair.kind:
+        of = [c for c in claims if (c.difference.kind, c.difference.section) == (pair.kind, pair.section)]
+        assert of, shown
+        assert not pair.claim or pair.claim in {c.by for c in of}, shown
+    if found.nothing:
+        assert {c.by for c in claims} <= {NO_EFFECT, NOISE}, shown
+    if pair.said:
+        from kgbuild.analysis.accounting import no_effects
+
+        assert any(pair.said in line for line in no_effects([found.accounting])), shown
+
+
+@pytest.mark.parametrize("pair", [p for p in PAIRS if p.ends in (NOTHING, K30)], ids=lambda p: p.name)
+def test_beside_a_changed_function(pair: Pair) -> None:
+    """It is not lost where something else changes: refused all the same, or said."""
+    found = answer(pair.before, pair.after, "+1")
+    assert [c.name for c in found.changed] == ["beside"]
+    assert outcome(found) == (CHANGED if pair.ends == NOTHING else K30)
+    alone = answer(pair.before, pair.after)
+    kept = {c.difference for c in alone.accounting.claims}
+    assert kept <= {c.difference for c in found.accounting.claims} or len(found.accounting.claims) > len(kept)
+    if pair.said and "taken away" not in pair.said:
+        assert any(pair.said in c.why for c in found.accounting.said) or found.accounting.said
+
+
+def test_there_are_enough() -> None:
+    assert len({p.name for p in PAIRS}) == len(PAIRS) >= 60
+
+
+def test_an_object_and_itself() -> None:
+    found = answer("", "")
+    assert found.nothing and not found.accounting.claims and summary([found.accounting]) == ""
