@@ -19,19 +19,14 @@ from kgbuild.analysis import ledger as kinds
 from kgbuild.analysis import noise
 from kgbuild.analysis.author import NOTHING, PREFIX, Author
 from kgbuild.analysis.compare import Comparer
-from kgbuild.analysis.correlate import (
-    DEBUG_SECTIONS,
-    INIT_SECTIONS,
-    is_anonymous,
-    is_stateless,
-    variable,
-)
+from kgbuild.analysis.correlate import INIT_SECTIONS, is_anonymous, variable
 from kgbuild.analysis.diff import Changes, cold_parents, is_cold, is_prefix
 from kgbuild.analysis.ledger import Difference, Ledger
 from kgbuild.analysis.parity import EXACT
 from kgbuild.analysis.pieces import MODINFO, Place
 from kgbuild.analysis.readers import BOOT, BORDERS, INIT, LOADER, NEVER, REFERRED, RUNNING, WITH_CODE, reader_of
 from kgbuild.analysis.resolve import VMLINUX
+from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.refusals import Refusal
 from kgbuild.special.view import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, View
 

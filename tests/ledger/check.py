@@ -33,7 +33,8 @@ QUIET: dict[str, tuple[str, ...]] = {
     "rename": (".rodata", ".data", ".bss", *ONCE, *REGISTERED),
     "size": (".exit.", "__ksymtab_strings"),
     "move": (".exit.", "__ksymtab_strings"),
-    "swap": (".exit.", "__ksymtab_strings"),
+    # variables of one content, which code refers to by their symbols: where they lie says nothing
+    "swap": (".exit.", "__ksymtab_strings", ".data.once"),
 }
 LITERALS = re.compile(r"\.rodata\..*(str|cst)\d")
 # a constant that only a descriptor of dynamic debug leads to
