@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
-from kgbuild.host.assembler import make_assembler, restore_types
+from kgbuild.host.assembler import convert, make_assembler, restore_types
 from kgbuild.special.view import View
 
 CC = shutil.which("gcc-12") or shutil.which("gcc") or "gcc-12"
@@ -69,16 +69,34 @@ def compile_file(path: Path, *flags: str, compiler: str = CC) -> bytes:
     """The object of one C file, compiled with these flags alone."""
     digest = hashlib.sha256(repr((path, flags, compiler)).encode()).hexdigest()[:16]
     out = scratch() / f"{path.stem}-{digest}.o"
-    run(compiler, *flags, *assembler(compiler), "-I", PAIRS, "-c", path.name, "-o", out, cwd=path.parent)
-    return restore_types(out.read_bytes()) if compiler == CC else out.read_bytes()
+    if compiler != CC or not assembler():
+        run(compiler, *flags, "-I", PAIRS, "-c", path.name, "-o", out, cwd=path.parent)
+        return out.read_bytes()
+    # what gcc does with kgbuild's assembler, in one process less
+    text = subprocess.run(
+        [CC, *flags, "-I", PAIRS, "-S", path.name, "-o", "-"], cwd=path.parent, capture_output=True, check=False
+    )
+    kept, _ = convert(text.stdout, False)
+    debug = any(f.startswith("-g") and f != "-g0" for f in flags)
+    if text.returncode or not _assembled(kept, out, ["--gdwarf-5"] if debug else []):
+        run(CC, *flags, *assembler(), "-I", PAIRS, "-c", path.name, "-o", out, cwd=path.parent)
+    return restore_types(out.read_bytes())
+
+
+def _assembled(text: bytes, out: Path, options: Sequence[str]) -> bool:
+    argv = [real_assembler(), *options, "--64", "-o", str(out)]
+    return subprocess.run(argv, input=text, capture_output=True, check=False).returncode == 0
 
 
 @cache
-def assembler(compiler: str) -> tuple[str, ...]:
+def real_assembler() -> str:
+    return run(CC, "-print-prog-name=as").strip()
+
+
+@cache
+def assembler() -> tuple[str, ...]:
     """Options by which gcc assembles as kgbuild has it do."""
-    if compiler != CC:
-        return ()
-    return ("-pipe", *make_assembler(scratch() / "bin", run(CC, "-print-prog-name=as").strip()))
+    return ("-pipe", *make_assembler(scratch() / "bin", real_assembler()))
 
 
 def compile_text(text: str, *flags: str, name: str = "unit.c", compiler: str = CC) -> bytes:

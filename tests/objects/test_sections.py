@@ -164,7 +164,7 @@ def test_without_names_nothing_is_guessed() -> None:
 
 
 def test_without_names_a_build_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.toolchain.assembler", lambda compiler: ())
+    monkeypatch.setattr("tests.toolchain.assembler", lambda: ())
     p = close_text(HEAD + "/* no names */" + GONE + loop("array", "array + 8"))
     assert {r.code for r in p.closure.refusals} == {"K13-ambiguous"}
     facts = [r.fact for r in p.closure.refusals if r.symbol == "sum"]
@@ -224,7 +224,7 @@ def test_a_mistake_is_told_once() -> None:
     path = scratch() / "mistake.c"
     path.write_text('asm("no such instruction");\n')
     done = subprocess.run(
-        [CC, *assembler(CC), "-c", path, "-o", scratch() / "mistake.o"], capture_output=True, text=True, check=False
+        [CC, *assembler(), "-c", path, "-o", scratch() / "mistake.o"], capture_output=True, text=True, check=False
     )
     assert done.returncode != 0
     assert done.stderr.count("Error") == 1

@@ -60,7 +60,7 @@ def compile_c(folder: Path, text: str, name: str, out: str, flags: Sequence[str]
     source = folder / f"{out}.dir"
     source.mkdir(exist_ok=True)
     (source / name).write_text(text)
-    argv = [CC, *flags, *assembler(CC), "-I", HERE, "-c", name, "-o", folder / out]
+    argv = [CC, *flags, *assembler(), "-I", HERE, "-c", name, "-o", folder / out]
     run(*argv, cwd=source)
     (folder / out).write_bytes(restore_types((folder / out).read_bytes()))
     return (folder / out).read_bytes()
