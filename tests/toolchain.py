@@ -78,7 +78,8 @@ def compile_file(path: Path, *flags: str, compiler: str = CC) -> bytes:
     )
     kept, _ = convert(text.stdout, False)
     debug = any(f.startswith("-g") and f != "-g0" for f in flags)
-    if text.returncode or not _assembled(kept, out, ["--gdwarf-5"] if debug else []):
+    own = any(f.startswith(("-gz", "-Wa,")) for f in flags)  # for the assembler
+    if own or text.returncode or not _assembled(kept, out, ["--gdwarf-5"] if debug else []):
         run(CC, *flags, *assembler(), "-I", PAIRS, "-c", path.name, "-o", out, cwd=path.parent)
     return restore_types(out.read_bytes())
 
