@@ -263,7 +263,18 @@ class _Claims:
         return view.atoms[ids[max(at, 0)]]
 
     def _atoms(self, d: Difference) -> tuple[Atom | None, Atom | None]:
-        return self._atom(self.o, d.before), self._atom(self.p, d.after)
+        """What a difference is about in either object: what lies at its place or, where that has other names (what was
+        one body and is two now), the one thing that has the name."""
+        found = self._atom(self.o, d.before), self._atom(self.p, d.after)
+        o, p = (self._named(view, atom, d.symbol) for view, atom in zip((self.o, self.p), found, strict=True))
+        return o, p
+
+    @staticmethod
+    def _named(view: View, atom: Atom | None, name: str) -> Atom | None:
+        if atom is None or not name or name in atom.names:
+            return atom
+        named = view.by_name.get(name, [])
+        return named[0] if len(named) == 1 and named[0].kind == atom.kind else atom
 
     def _member(self, p: Atom | None) -> str:
         """The role that an atom of the patched object has in the module, "" for none."""

@@ -57,7 +57,11 @@ TABLE: tuple[Reader, ...] = (
         (".text.exit", "code that runs when a module goes", "whoever calls it"),
         (".static_call.text", "trampolines of static calls", "whoever calls through them"),
         (".data .data.* .data.rel* .data.unlikely .ref.data .xiptext", "variables", "code"),
-        (".rodata .rodata.* .rodata1 .ref.rodata .rodata..L*", "constants", "code"),
+        (
+            ".rodata .rodata.* .rodata1 .rodata..c_jump_table .data.rel.ro.c_jump_table .ref.rodata .rodata..L*",
+            "constants",
+            "code",
+        ),
         (".bss .bss.* .dynbss .sbss* .dynsbss .scommon COMMON", "variables that begin as zero", "code"),
         (
             ".data..read_mostly .data..cacheline_aligned .data..shared_aligned .data..page_aligned",
