@@ -354,9 +354,15 @@ class _Closer(Redirects):
         target = view.atoms[ref.atom]
         key = (number, target.id)
         if ref.type not in view.arch.loadable_relocs or (ref.synthetic and ref.size != 4):
-            kind = view.arch.reloc_names.get(ref.type, str(ref.type))
-            what = "a short jump to another function" if ref.synthetic else kind
-            self._refuse("K11-reloc", unit, source.name, f"+{ref.offset:#x}: {what} can't be carried")
+            fact, remedy = f"{view.arch.reloc_names.get(ref.type, str(ref.type))} can't be carried", ""
+            if ref.synthetic:
+                # the assembler chose the short form because both are in one section
+                fact = (
+                    f"a short jump to {target.name or view.section_name(target)} of the same section "
+                    f"{view.section_name(source)} does not reach from a module to there"
+                )
+                remedy = "make it a call that something follows (barrier(); behind it), or patch the callers instead"
+            self._refuse("K11-reloc", unit, source.name, f"+{ref.offset:#x}: {fact}", remedy=remedy)
         if target.name == THIS_MODULE and view.section_name(source) == PARAMETERS:
             return  # a parameter is the patch module's own
         if ref.loose and target.kind == DATA and self._is_loose(unit, source, target, ref):
