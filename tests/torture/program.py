@@ -281,7 +281,8 @@ class _Reference:
         own = dict(names)
         for v in f.locals:
             shown = flat(unit, v.name, f.name)
-            twin = next((w for w in (versions[1 - side] or f).locals if w.name == v.name), None)
+            other = versions[1 - side] or (f if side == 0 else Function("", f.kind, 0))
+            twin = next((w for w in other.locals if w.name == v.name), None)
             own[v.name] = shown if twin is not None and shared(v, twin) else f"{shown}__{side}"
             data.append(v.declare(own[v.name], plain=True))
         return self._one(f, own)
