@@ -157,6 +157,8 @@ class TypeGraph:
         if place not in known:
             for at in self._meaning.get(place, ()):
                 function = self.function_of(at)
+                if not function and not self._variables_at_top:
+                    continue  # meant by what is no variable
                 number = function[0] if function else self._variable_before(at)
                 _, _, end, table = self.unit_of(number)
                 if function:

@@ -754,7 +754,7 @@ class _Walker:
             }
             found.append(groups)
         for group in found[0] ^ found[1]:
-            shown = ", ".join(name.split()[-1] for name in group)[:80]
+            shown = ", ".join((name.split() or ["?"])[-1] for name in group)[:80]
             self._say(".group", "", GROUP, *((shown, "") if group in found[0] else ("", shown)))
 
 
@@ -947,7 +947,10 @@ def _content_key(side: Side, piece: Piece) -> object:
 
 
 def _literal(side: Side, sym: int, addend: int) -> object:
-    section = side.obj.sections[side.obj.columns.shndx[sym]]
+    index = side.obj.columns.shndx[sym]
+    if index >= len(side.obj.sections):
+        return f"section {index}"  # a number, or common memory
+    section = side.obj.sections[index]
     return side.text_at(section, addend) if section.merge else without_count(section.name)
 
 
