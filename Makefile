@@ -93,11 +93,11 @@ kernel-test: kernel
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/kernel
 
 docs: venv
-	$(BIN)/python -c 'import sys; from kgbuild.report.limits import render_limits; sys.stdout.write(render_limits())' \
+	$(BIN)/python -c 'import sys; from kgbuild.report.reference_docs import render_limits; sys.stdout.write(render_limits())' \
 		> docs/limits.md
-	$(BIN)/python -c 'import sys; from kgbuild.report.limits import render_noise; sys.stdout.write(render_noise())' \
+	$(BIN)/python -c 'import sys; from kgbuild.report.reference_docs import render_noise; sys.stdout.write(render_noise())' \
 		> docs/noise.md
-	$(BIN)/python -c 'import sys; from kgbuild.report.limits import render_probes; sys.stdout.write(render_probes())' \
+	$(BIN)/python -c 'import sys; from kgbuild.report.reference_docs import render_probes; sys.stdout.write(render_probes())' \
 		> docs/probes.md
 	$(BIN)/python -c 'import sys; from kgbuild.report.sections import render_sections; sys.stdout.write(render_sections())' \
 		> docs/sections.md

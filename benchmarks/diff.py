@@ -25,14 +25,14 @@ from typing import Any
 from fixes import NEWER, OLDER, Skipped, Unavailable, fixes
 from graph import measure, timed
 
-from kgbuild.analysis.patch import parse_patch
-from kgbuild.host.acquire import ensure_kernel
-from kgbuild.host.cache import Cache
-from kgbuild.host.compile import compile_units
-from kgbuild.host.headers import choose_units
-from kgbuild.host.kbuild import load_unit_commands
-from kgbuild.host.patches import apply_patches
+from kgbuild.host.compile.apply_patches import apply_patches
+from kgbuild.host.compile.compile import compile_units
+from kgbuild.host.compile.unit_selection import choose_units
+from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.kernels.kbuild import load_unit_commands
+from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, SilentProgress
+from kgbuild.patch.unified_diff import parse_patch
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT.parent / "shared" / "objects" / "x86_64"
@@ -47,7 +47,7 @@ EACH = 10  # of the real fixes, every tenth in a process of its own
 # reads pairs of paths, one a line; prints the seconds of each pair, of reading, comparing and writing the output
 ONE_PROCESS = """
 import sys, time
-from kgbuild.emit.objdiff import diff_objects, read_relocatable
+from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 pairs = [line.rstrip("\\n").split("\\t") for line in open(sys.argv[1])]
 data = [[open(path, "rb").read() for path in pair] for pair in pairs]
 for (name, _), (original, patched) in zip(pairs, data):

@@ -68,7 +68,7 @@ def from_nothing(kernel: str, folder: Path) -> dict[str, Any]:
     script = (
         "import json, sys, time\n"
         "from contextlib import contextmanager\n"
-        "from kgbuild.host.acquire import ensure_kernel\n"
+        "from kgbuild.host.kernels.acquire import ensure_kernel\n"
         "from kgbuild.model import SilentProgress\n"
         "steps = {}\n"
         "class Timing(SilentProgress):\n"

@@ -26,9 +26,9 @@ from pathlib import Path
 
 from benchmarks.fixes import NEWER, OLDER, Skipped, both, changed_units, difference, fixes
 from kgbuild.errors import KgbuildError
-from kgbuild.host.estimate import Estimated, estimate_patches
-from kgbuild.pipeline import analyse
-from kgbuild.state import Build, Options
+from kgbuild.pipeline.build import analyse
+from kgbuild.pipeline.estimate import Estimated, estimate_patches
+from kgbuild.pipeline.state import Build, Options
 
 ROOT = Path(__file__).resolve().parent.parent
 CHOSEN = ROOT / "tests" / "kernel" / "fixes.txt"

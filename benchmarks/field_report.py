@@ -32,15 +32,15 @@ from pathlib import Path
 
 from fixes import KERNEL, NEWER, OLDER, changed_units, difference, newer_source
 
+from kgbuild.diagnostics.refusals import Refused
 from kgbuild.errors import KgbuildError, NoChange
-from kgbuild.host.acquire import ensure_kernel
-from kgbuild.host.cache import Cache
-from kgbuild.host.includes import load_index, read_file
-from kgbuild.host.vm import PatchRun, run_vm
+from kgbuild.host.compile.include_index import load_index, read_file
+from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.vm.run import PatchRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
-from kgbuild.pipeline import build
-from kgbuild.refusals import Refused
-from kgbuild.state import Build, Options
+from kgbuild.pipeline.build import build
+from kgbuild.pipeline.state import Build, Options
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 12

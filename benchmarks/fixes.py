@@ -29,18 +29,18 @@ from pathlib import Path
 
 import platformdirs
 
-from kgbuild.analysis.patch import parse_patch
+from kgbuild.diagnostics.refusals import Refused
 from kgbuild.errors import KgbuildError
-from kgbuild.host.acquire import ensure_kernel
-from kgbuild.host.cache import Cache
-from kgbuild.host.compile import compile_units
-from kgbuild.host.headers import choose_units
-from kgbuild.host.kbuild import load_unit_commands
-from kgbuild.host.patches import apply_patches
-from kgbuild.host.run import run
-from kgbuild.host.units import read_sources
+from kgbuild.host.compile.apply_patches import apply_patches
+from kgbuild.host.compile.compile import compile_units
+from kgbuild.host.compile.unit_selection import choose_units
+from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.kernels.compile_commands import read_sources
+from kgbuild.host.kernels.kbuild import load_unit_commands
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.run import run
 from kgbuild.model import Kernel, SilentProgress
-from kgbuild.refusals import Refused
+from kgbuild.patch.unified_diff import parse_patch
 
 KERNEL = "debian:6.1.0-47-cloud-amd64"
 OLDER, NEWER = "6.1.170-3", "6.1.176-1"

@@ -38,7 +38,7 @@ BOUNDS = {
 GRAPH = """
 import mmap, sys
 from kgbuild.elf.read import read
-from kgbuild.analysis.objectgraph import read_graph
+from kgbuild.callgraph.object_graph import read_graph
 file = open(sys.argv[1], "rb")
 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 graph = read_graph(read(memoryview(data)), ignore_relocations=len(sys.argv) > 2)
@@ -47,8 +47,8 @@ print(len(graph.edges.caller))
 INDEX = """
 import sys
 from pathlib import Path
-from kgbuild.host.acquire import find_kernel
-from kgbuild.host.index_build import build_index
+from kgbuild.host.kernels.acquire import find_kernel
+from kgbuild.host.index.writer import build_index
 from kgbuild.model import SilentProgress
 build_index(find_kernel(sys.argv[1]), Path(sys.argv[2]), SilentProgress())
 print(Path(sys.argv[2]).stat().st_size)
@@ -158,8 +158,8 @@ def agreement(vmlinux: Path, theirs: set[tuple[int, int]]) -> dict[str, int]:
 
     import numpy as np
 
-    from kgbuild.analysis.kinds import Kind
-    from kgbuild.analysis.objectgraph import read_graph
+    from kgbuild.callgraph.edge_kinds import Kind
+    from kgbuild.callgraph.object_graph import read_graph
     from kgbuild.elf.read import read
 
     with vmlinux.open("rb") as file:
@@ -203,8 +203,8 @@ def main() -> None:
     parser.add_argument("--skip-others", action="store_true")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "results" / "graph.json")
     options = parser.parse_args()
-    from kgbuild.host.acquire import ensure_kernel
-    from kgbuild.host.index import load_index
+    from kgbuild.host.index.queries import load_index
+    from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.model import SilentProgress
 
     kernel = ensure_kernel(options.kernel, progress=SilentProgress())

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kgbuild.host import includes
-from kgbuild.host.acquire import ensure_kernel
+from kgbuild.host.compile import include_index
+from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.model import Kernel, SilentProgress
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,7 +132,7 @@ def graph_seconds(kernel: Kernel) -> float:
     """How long the include graph takes to make."""
     with tempfile.TemporaryDirectory(prefix="kgbuild-bench-") as scratch:
         began = time.monotonic()
-        includes.make_index(kernel, Path(scratch) / "includes.sqlite", SilentProgress())
+        include_index.make_index(kernel, Path(scratch) / "includes.sqlite", SilentProgress())
         return time.monotonic() - began
 
 

@@ -57,11 +57,11 @@ class Kernel:
     vmlinux       unstripped vmlinux with symbol table, DWARF where there is any
     image         bootable bzImage
     modules       directory that holds MODNAME.ko files somewhere below it (the shipped ones), or None
-    units         SQLite file with the compile command of every unit (host/kbuild.py)
+    units         SQLite file with the compile command of every unit (host/kernels/kbuild.py)
     cc            compiler command, e.g. "gcc-12"
     compiler      the compiler that built the kernel, as in CONFIG_CC_VERSION_TEXT
-    outside       set where `source`, `units` and `modules` are those of out-of-tree modules (host/oot.py), not the
-                  kernel's
+    outside       set where `source`, `units` and `modules` are those of out-of-tree modules
+                  (host/modules/out_of_tree.py), not the kernel's
     """
 
     id: KernelId

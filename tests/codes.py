@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kgbuild.analysis import consistency
-from kgbuild.refusals import RULES, Refusal
+from kgbuild.diagnostics.refusals import RULES, Refusal
+from kgbuild.livepatch import consistency
 
 TESTS = Path(__file__).resolve().parent
 FOLDERS = ("unit", "objects")

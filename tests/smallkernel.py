@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from kgbuild.host.units import write_units
+from kgbuild.host.kernels.compile_commands import write_units
 from kgbuild.model import Kernel, KernelId, UnitCommand
 from tests.toolchain import KERNEL_FLAGS, compile_text, run
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
-from kgbuild.host.assembler import convert, make_assembler, restore_types
-from kgbuild.special.view import View
+from kgbuild.host.compile.assembler import convert, make_assembler, restore_types
+from kgbuild.objects.view import View
 
 CC = shutil.which("gcc-12") or shutil.which("gcc") or "gcc-12"
 CLANG = "clang"

@@ -9,8 +9,8 @@ from kgbuild.errors import UserError
 
 def arch_of(machine: int) -> Arch:
     """The table for an e_machine value. Raises UserError for an architecture that is not supported."""
-    from kgbuild.arch import x86_64
+    from kgbuild.arch.x86_64 import table
 
-    if machine == x86_64.ARCH.machine:
-        return x86_64.ARCH
+    if machine == table.ARCH.machine:
+        return table.ARCH
     raise UserError(f"architecture with e_machine {machine} is not supported", remedy="use an x86_64 object")

@@ -16,8 +16,8 @@ from kgbuild.cli.ui import Output
 from kgbuild.errors import KgbuildError
 
 if TYPE_CHECKING:
-    from kgbuild.analysis.accounting import Accounting
-    from kgbuild.state import Build
+    from kgbuild.accounting.claims import Accounting
+    from kgbuild.pipeline.state import Build
 
 UNKNOWN = "W7-unknown"
 _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried", "carried"))
@@ -112,8 +112,8 @@ def build(
     Example:
       kgbuild build examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud -o livepatch-proc-version.ko
     """
-    from kgbuild.pipeline import build as run_build
-    from kgbuild.state import Build, Options
+    from kgbuild.pipeline.build import build as run_build
+    from kgbuild.pipeline.state import Build, Options
 
     out = common.output()
     output = output or Path(f"livepatch-{patches[0].name.removesuffix('.patch').removesuffix('.diff')}.ko")
@@ -199,7 +199,7 @@ def show(out: Output, state: Build, topic: str) -> None:
 
 def show_accounting(out: Output, accountings: Sequence[Accounting]) -> None:
     """How many differences there are and what becomes of them; a line for each that is lost, by its nature."""
-    from kgbuild.analysis.accounting import no_effects, summary
+    from kgbuild.accounting.claims import no_effects, summary
 
     counted = summary(accountings)
     if counted:

@@ -17,10 +17,10 @@ from kgbuild.cli.ui import Output, show_error
 from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
-    from kgbuild.analysis.exports import Export
-    from kgbuild.analysis.symtab import ParentSymbols
     from kgbuild.elf.object import Object
-    from kgbuild.emit.objdiff import ObjectDiff
+    from kgbuild.kernel.exports import Export
+    from kgbuild.kernel.parent_symtab import ParentSymbols
+    from kgbuild.pipeline.object_diff import ObjectDiff
 
 MAX_FILE = 1 << 30  # an object, or a vmlinux with its debugging information
 MAX_MAP, MAX_SYMVERS = 1 << 26, 1 << 24  # text; many times what a kernel's has
@@ -69,7 +69,7 @@ def diff(
     """
     # one comparison, then the process ends: looking for cycles among what it keeps gives nothing back
     gc.disable()
-    from kgbuild.emit.objdiff import diff_objects
+    from kgbuild.pipeline.object_diff import diff_objects
 
     if json_file is None and common.form == "json":
         json_file = "-"
@@ -94,7 +94,7 @@ def diff(
             write_file(path, text.encode())
     _show(out, found, output if not status else None)
     if found.refusals and json_file != "-":
-        from kgbuild.refusals import Refused
+        from kgbuild.diagnostics.refusals import Refused
 
         show_error(Refused(list(found.refusals)))
     context.exit(status)
@@ -118,13 +118,13 @@ def _read(path: Path, limit: int = MAX_FILE) -> bytes | memoryview:
 
 
 def _read_symvers(path: Path) -> dict[str, Export]:
-    from kgbuild.analysis.exports import parse_symvers
+    from kgbuild.kernel.exports import parse_symvers
 
     return parse_symvers(bytes(_read(path, MAX_SYMVERS)).decode("utf-8", "replace"))
 
 
 def _read_object(path: Path) -> Object:
-    from kgbuild.emit.objdiff import read_relocatable
+    from kgbuild.pipeline.object_diff import read_relocatable
 
     data = _read(path)
     try:
@@ -135,8 +135,8 @@ def _read_object(path: Path) -> Object:
 
 
 def _read_parent(path: Path) -> ParentSymbols:
-    from kgbuild.analysis.symtab import read_parent
     from kgbuild.elf.read import read
+    from kgbuild.kernel.parent_symtab import read_parent
 
     data = _read(path)
     try:
@@ -195,7 +195,7 @@ _STYLES: dict[str, dict[str, Any]] = {
 
 def _explain(found: ObjectDiff, function: str, colour: bool, verbose: bool) -> None:
     from kgbuild.report.explain import explain
-    from kgbuild.report.sidebyside import Style, render
+    from kgbuild.report.side_by_side import Style, render
 
     encoding = sys.stdout.encoding or "ascii"
     width = min(shutil.get_terminal_size((120, 50)).columns, MAX_WIDTH)

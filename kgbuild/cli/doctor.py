@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from kgbuild.cli import options, ui
-from kgbuild.host.doctor import MISSING, OK, Diagnosis, diagnose
+from kgbuild.pipeline.doctor import MISSING, OK, Diagnosis, diagnose
 
 _COLOURS = {OK: "green", MISSING: "red"}
 

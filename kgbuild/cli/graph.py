@@ -14,9 +14,9 @@ from kgbuild.cli import options
 from kgbuild.cli.ui import Output
 
 if TYPE_CHECKING:
-    from kgbuild.analysis.callgraph import Reach
-    from kgbuild.analysis.facts import Facts
-    from kgbuild.host.index import Index
+    from kgbuild.callgraph.function_facts import Facts
+    from kgbuild.callgraph.model import Reach
+    from kgbuild.host.index.queries import Index
 
 _output = click.option("-o", "--output", type=options.OutputFile(), metavar="FILE", help="Write it here.")
 _format = click.option(
@@ -69,10 +69,10 @@ def graph(
     """
     if sum(name is not None for name in (callers, callees, reached)) != 1:
         raise click.UsageError("say one of --callers NAME, --callees NAME and --reach NAME")
-    from kgbuild.analysis.callgraph import CALLEES, CALLERS, reach, reach_inlined, reach_with_ways
-    from kgbuild.host.acquire import ensure_kernel
-    from kgbuild.host.facts import inlined_into
-    from kgbuild.host.index import NoBody, with_index
+    from kgbuild.callgraph.model import CALLEES, CALLERS, reach, reach_inlined, reach_with_ways
+    from kgbuild.host.index.queries import NoBody, with_index
+    from kgbuild.host.kernels.acquire import ensure_kernel
+    from kgbuild.pipeline.function_facts import inlined_into
 
     out, form = _to_terminal(common, output), common.form
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
@@ -95,7 +95,7 @@ def graph(
     if common.report is not None:
         options.write_file(common.report, ("\n".join(_lines(found, "json")) + "\n").encode())
     if reached is not None and form == "text":
-        from kgbuild.report.graph import summarise_ways
+        from kgbuild.report.callgraph import summarise_ways
 
         out.line("reach", summarise_ways(found))
     if not found.complete and (form != "text" or output is not None):
@@ -104,7 +104,7 @@ def graph(
 
 
 def _lines(found: Reach, form: str) -> list[str]:
-    from kgbuild.report.graph import graph_json, render_dot, render_graphml, render_tree
+    from kgbuild.report.callgraph import graph_json, render_dot, render_graphml, render_tree
 
     match form:
         case "json":
@@ -159,10 +159,10 @@ def facts(
     Example:
       kgbuild facts do_epoll_pwait.part.0 --kernel debian:newest-6.1-cloud
     """
-    from kgbuild.host.acquire import ensure_kernel
-    from kgbuild.host.facts import read_facts, read_inlined_facts
-    from kgbuild.host.index import NoBody, with_index
-    from kgbuild.report.facts import facts_json, render_facts
+    from kgbuild.host.index.queries import NoBody, with_index
+    from kgbuild.host.kernels.acquire import ensure_kernel
+    from kgbuild.pipeline.function_facts import read_facts, read_inlined_facts
+    from kgbuild.report.function_facts import facts_json, render_facts
 
     out, form = _to_terminal(common, output), common.form
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)

@@ -16,8 +16,8 @@ from kgbuild.cli.ui import Output
 from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
-    from kgbuild.report.patchgraph import PatchGraph
-    from kgbuild.state import Build
+    from kgbuild.pipeline.state import Build
+    from kgbuild.report.patch_graph import PatchGraph
 
 _format = click.option(
     "--format",
@@ -53,9 +53,9 @@ def _analyse(
 ) -> Build:
     """An analysis up to the closure; what stands against a patch is in the state's report, not raised."""
     from kgbuild.cli.build import show
-    from kgbuild.pipeline import analyse
-    from kgbuild.refusals import Refused
-    from kgbuild.state import Build, Options
+    from kgbuild.diagnostics.refusals import Refused
+    from kgbuild.pipeline.build import analyse
+    from kgbuild.pipeline.state import Build, Options
 
     chosen = Options(
         allow_compiler=limits["allow_compiler"],
@@ -121,7 +121,7 @@ def impact(
         _estimate(patches, kernel_name, output, jobs, common, limits, every)
         return
     from kgbuild.cli.ui import show_error
-    from kgbuild.refusals import Refused
+    from kgbuild.diagnostics.refusals import Refused
 
     out = Output(
         quiet=(common.silent and output is None) or common.quiet, verbose=common.verbose, no_color=common.no_color
@@ -132,7 +132,7 @@ def impact(
     if common.report is not None:
         options.write_file(common.report, text.encode())
     if common.form in ("dot", "graphml"):
-        from kgbuild.report.patchgraph import graph_of_closure
+        from kgbuild.report.patch_graph import graph_of_closure
 
         text = _drawn(graph_of_closure(state.closure), common.form)
     if output is not None and common.form != "text":
@@ -156,7 +156,7 @@ def impact(
 
 
 def _drawn(graph: PatchGraph, form: str) -> str:
-    from kgbuild.report.patchgraph import render_dot, render_graphml
+    from kgbuild.report.patch_graph import render_dot, render_graphml
 
     return "\n".join(render_dot(graph) if form == "dot" else render_graphml(graph)) + "\n"
 
@@ -172,8 +172,8 @@ def _estimate(
 ) -> None:
     """The dry run without compiling."""
     from kgbuild.cli.ui import show_error
-    from kgbuild.host.estimate import estimate_patches
-    from kgbuild.refusals import Refused
+    from kgbuild.diagnostics.refusals import Refused
+    from kgbuild.pipeline.estimate import estimate_patches
     from kgbuild.report.estimate import estimate_report, render_estimate
 
     quiet = Output(quiet=not common.verbose, no_color=common.no_color)
@@ -194,7 +194,7 @@ def _estimate(
     if common.report is not None:
         options.write_file(common.report, text.encode())
     if common.form in ("dot", "graphml"):
-        from kgbuild.report.patchgraph import graph_of_estimate
+        from kgbuild.report.patch_graph import graph_of_estimate
 
         text = _drawn(graph_of_estimate(result), common.form)
     elif common.form == "text":
@@ -223,7 +223,7 @@ def _chains(state: Build) -> dict[str, Any]:
     """What `why` is answered from, as plain values."""
     from dataclasses import asdict
 
-    from kgbuild.report.impact import chains_in
+    from kgbuild.report.chains import chains_in
 
     assert state.closure is not None
     return {"chains": [asdict(c) for c in chains_in(state.closure)], "references": state.report["references"]}
@@ -255,10 +255,10 @@ def why(
     """
     import difflib
 
-    from kgbuild.analysis.callgraph import split_name
-    from kgbuild.host.acquire import ensure_kernel
-    from kgbuild.host.answers import answer_key, keep_answer, load_answer
-    from kgbuild.host.cache import Cache
+    from kgbuild.callgraph.model import split_name
+    from kgbuild.host.kernels.acquire import ensure_kernel
+    from kgbuild.host.system.cache import Cache
+    from kgbuild.pipeline.why_cache import answer_key, keep_answer, load_answer
     from kgbuild.report.why import choose_chains, read_chains, references_of, render_chain, why_report
 
     split_name(function)

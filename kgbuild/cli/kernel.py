@@ -48,7 +48,7 @@ def fetch(
     Example:
       kgbuild kernel fetch debian:newest-6.1-cloud
     """
-    from kgbuild.host.acquire import ensure_kernel
+    from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.report.build import kernel_report
 
     output = common.output()
@@ -87,7 +87,7 @@ def add(
       kgbuild kernel add mine --source linux --config linux/.config --vmlinux linux/vmlinux \\
         --image linux/arch/x86/boot/bzImage --symvers linux/Module.symvers
     """
-    from kgbuild.host.local import LocalKernel, add_kernel
+    from kgbuild.host.kernels.local import LocalKernel, add_kernel
     from kgbuild.report.build import kernel_report
 
     output = common.output()
@@ -109,7 +109,7 @@ def list_(
     Example:
       kgbuild kernel list
     """
-    from kgbuild.host.cache import Cache, readable_size
+    from kgbuild.host.system.cache import Cache, readable_size
 
     cache = Cache()
     rows = [_row(found, *_sizes(cache, found)) for found in cache.kernels()]
@@ -145,10 +145,10 @@ def show(
     Example:
       kgbuild kernel show debian:newest-6.1-cloud --format json
     """
-    from kgbuild.analysis.config import check_config
-    from kgbuild.host.cache import Cache
-    from kgbuild.host.kbuild import check_compiler
-    from kgbuild.host.units import read_sources
+    from kgbuild.host.kernels.compile_commands import read_sources
+    from kgbuild.host.kernels.kbuild import check_compiler
+    from kgbuild.host.system.cache import Cache
+    from kgbuild.kernel.config import check_config
 
     found = _in_cache(name)
     units = read_sources(found.units)
@@ -197,7 +197,7 @@ def remove(
     Example:
       kgbuild kernel remove debian:6.1.0-50-cloud-amd64 --yes
     """
-    from kgbuild.host.cache import Cache
+    from kgbuild.host.system.cache import Cache
     from kgbuild.report.build import kernel_report
 
     cache = Cache()
@@ -232,10 +232,10 @@ def search(
       kgbuild kernel search 6.1
       kgbuild kernel search cloud --all
     """
-    from kgbuild.host.acquire import find_kernel
-    from kgbuild.host.apt import Apt
-    from kgbuild.host.recipe import load_recipes
-    from kgbuild.host.recipe import search as search_archive
+    from kgbuild.host.archives.apt import Apt
+    from kgbuild.host.archives.recipe import load_recipes
+    from kgbuild.host.archives.recipe import search as search_archive
+    from kgbuild.host.kernels.acquire import find_kernel
 
     found = [entry for recipe in load_recipes().values() for entry in search_archive(pattern, recipe, Apt())]
     shown = [entry for entry in found if every or not entry.missing]
@@ -269,9 +269,9 @@ def search(
 
 
 def _in_cache(name: str) -> Kernel:
-    from kgbuild.host.acquire import find_kernel
-    from kgbuild.host.cache import Cache
-    from kgbuild.host.recipe import LOCAL, load_recipes, parse_name
+    from kgbuild.host.archives.recipe import LOCAL, load_recipes, parse_name
+    from kgbuild.host.kernels.acquire import find_kernel
+    from kgbuild.host.system.cache import Cache
 
     found = find_kernel(name) or find_kernel(name, offline=True)
     if found is None:
@@ -285,7 +285,7 @@ def _in_cache(name: str) -> Kernel:
 
 
 def _sizes(cache: Any, found: Kernel) -> tuple[int, int]:
-    from kgbuild.host.cache import tree_size
+    from kgbuild.host.system.cache import tree_size
 
     own = tree_size(found.root)
     return own, tree_size(found.source) if found.source.is_relative_to(cache.root / "sources") else 0

@@ -12,11 +12,11 @@ import click
 
 from kgbuild.cli import options
 from kgbuild.cli.ui import Output, show_error
+from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import UserError
-from kgbuild.refusals import Refusal, Refused
 
 if TYPE_CHECKING:
-    from kgbuild.state import Build, Options
+    from kgbuild.pipeline.state import Build, Options
 
 _CODES = ("K1-data", "K3-init", "K9-type-layout")
 
@@ -57,9 +57,9 @@ def remedy(
     Example:
       kgbuild remedy grow.patch --kernel debian:newest-6.1-cloud --code K9-type-layout -o grow-live.patch
     """
-    from kgbuild.analysis.remedy import TYPE, find_grown, render_diff, write_remedy
-    from kgbuild.host.remedy import load_sources
-    from kgbuild.state import Build, Options
+    from kgbuild.pipeline.remedy import load_sources
+    from kgbuild.pipeline.state import Build, Options
+    from kgbuild.remedy.rewrite import TYPE, find_grown, render_diff, write_remedy
 
     if output is not None and any(p.exists() and output.exists() and output.samefile(p) for p in patches):
         raise click.UsageError("-o names the patch itself; give another file")
@@ -110,7 +110,7 @@ def remedy(
 
 def _refusals(patches: Sequence[Path], kernel_name: str, chosen: Options, out: Output, state: Build) -> list[Refusal]:
     from kgbuild.cli.build import show
-    from kgbuild.pipeline import analyse
+    from kgbuild.pipeline.build import analyse
 
     state.tell = lambda topic: show(out, state, topic) if topic in ("kernel", "patch") else None
     try:
@@ -122,7 +122,7 @@ def _refusals(patches: Sequence[Path], kernel_name: str, chosen: Options, out: O
 
 def _try(text: bytes, kernel_name: str, chosen: Options, out: Output) -> list[Refusal]:
     """What the written patch is refused for."""
-    from kgbuild.state import Build
+    from kgbuild.pipeline.state import Build
 
     with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
         patch = Path(folder) / "remedy.patch"

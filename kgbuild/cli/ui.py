@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kgbuild.diagnostics.refusals import Refused
 from kgbuild.errors import KgbuildError
-from kgbuild.refusals import Refused
 
 if TYPE_CHECKING:
     from kgbuild.model import Task
@@ -129,7 +129,7 @@ def show_error(error: KgbuildError) -> None:
 
 def disk_remedy(error: OSError) -> str:
     """What to do where the disk is full; empty for other faults."""
-    from kgbuild.host.run import DISK_FULL
+    from kgbuild.host.system.run import DISK_FULL
 
     return DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
 

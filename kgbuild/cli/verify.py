@@ -54,9 +54,9 @@ def verify(
     """
     out = common.output()
     data = _read(module)
-    from kgbuild.host.acquire import ensure_kernel
-    from kgbuild.host.modules import name_modules
-    from kgbuild.host.verify import read_record, verify_module
+    from kgbuild.host.kernels.acquire import ensure_kernel
+    from kgbuild.host.modules.images import name_modules
+    from kgbuild.pipeline.verify import read_record, verify_module
 
     record = read_record(proof) if proof is not None else None
     own = name_modules(oot_modules)

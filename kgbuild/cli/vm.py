@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kgbuild.analysis import targets
-from kgbuild.analysis.guest import NO, PARTLY_TRIED, PHASES
 from kgbuild.cli import options, ui
 from kgbuild.errors import ToolError
+from kgbuild.guest import reload_scenario
+from kgbuild.guest.session import NO, PARTLY_TRIED, PHASES
 
 if TYPE_CHECKING:
-    from kgbuild.host.vm import PhaseRun, TestRun
+    from kgbuild.host.vm.run import PhaseRun, TestRun
 
 SCHEMA = "kgbuild-vm-report"
 SCHEMA_VERSION = 1
 _FAULT_LINES = 12
 # What a patch of loadable modules goes through beside the plain phases: `targets` sums it up in one line.
-_QUIET = frozenset(targets.PHASES) - frozenset(PHASES) - {"targets", "absent-1"}
+_QUIET = frozenset(reload_scenario.PHASES) - frozenset(PHASES) - {"targets", "absent-1"}
 _COMMANDS = ("before", "after", "absent-1", "disabled")
 
 
@@ -120,9 +120,9 @@ def vm(
       kgbuild vm livepatch-fix.ko --kernel debian:newest-6.1-cloud \\
           --check 'grep -q kgbuild /proc/version'
     """
-    from kgbuild.host.acquire import ensure_kernel
-    from kgbuild.host.modules import name_modules
-    from kgbuild.host.vm import PatchRun, run_vm
+    from kgbuild.host.kernels.acquire import ensure_kernel
+    from kgbuild.host.modules.images import name_modules
+    from kgbuild.host.vm.run import PatchRun, run_vm
 
     out = common.output()
     own = name_modules(oot_modules)

@@ -10,7 +10,7 @@ The patch's own tables are what `kgbuild/data/livepatch/main.c` reads at load:
   .rodata.kgbuild_strings the names
   .rodata.kgbuild_callbacks, .rodata.kgbuild_states  for an author's callbacks and states, see _author_tables
   .rodata.kgbuild_objects, .rodata.kgbuild_late  for patches of modules, see _target_tables
-  .rodata.kgbuild_initial, .rodata.kgbuild_values  the initial values of variables, see emit/initial.py
+  .rodata.kgbuild_initial, .rodata.kgbuild_values  the initial values of variables, see emit/initial_values.py
   .rodata.kgbuild_constants  struct { void *site; const void *value; u64 size; }: places in code into which the kernel
                           writes the value of a variable when it boots; ended by zeros
   .note.kgbuild           an ELF note "kgbuild", type 1, a JSON text (docs/schema/note.md)
@@ -22,21 +22,21 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kgbuild.analysis.author import CALLBACKS
-from kgbuild.analysis.closed import Redirect
-from kgbuild.analysis.closure import PATCH_SYMBOL, THIS_MODULE, Closure, Member
-from kgbuild.analysis.diff import PARAMETERS
-from kgbuild.analysis.lifetime import Initial, initial_values, place_alignment
-from kgbuild.analysis.module_sections import is_per_cpu, loadable_name
-from kgbuild.analysis.pull import is_branch
-from kgbuild.analysis.resolve import NEW_GLOBAL, VMLINUX, WEAK_NULL, Bound
 from kgbuild.arch import arch_of
+from kgbuild.closure.binding import NEW_GLOBAL, VMLINUX, WEAK_NULL, Bound
+from kgbuild.closure.callers import is_branch
+from kgbuild.closure.close import PATCH_SYMBOL, THIS_MODULE, Closure, Member
+from kgbuild.closure.lifetime import Initial, initial_values, place_alignment
+from kgbuild.closure.model import Redirect
+from kgbuild.diff.author_macros import CALLBACKS
+from kgbuild.diff.changes import PARAMETERS
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
-from kgbuild.emit.initial import Values
-from kgbuild.emit.inject import RESOLVE_SECTION, patched_object
-from kgbuild.special.entries import Entry
-from kgbuild.special.view import ANON, DATA, FUNCTION, STRING, Atom, Ref, View
+from kgbuild.emit.initial_values import Values
+from kgbuild.emit.klp_relocations import RESOLVE_SECTION, patched_object
+from kgbuild.kernel.module_loader import is_per_cpu, loadable_name
+from kgbuild.objects.special_entries import Entry
+from kgbuild.objects.view import ANON, DATA, FUNCTION, STRING, Atom, Ref, View
 
 FUNCS_SECTION = ".rodata.kgbuild_funcs"
 STRINGS_SECTION = ".rodata.kgbuild_strings"

@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kgbuild import __version__
-from kgbuild.analysis.closed import Closure, Member, UnitResult
-from kgbuild.analysis.diff import is_prefix
-from kgbuild.analysis.evidence import clone_evidence, evidence_of, functions
-from kgbuild.analysis.ontop import OnTop
-from kgbuild.analysis.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
-from kgbuild.analysis.resolve import NEW_GLOBAL
-from kgbuild.analysis.unitflags import Flag
+from kgbuild.closure.binding import NEW_GLOBAL
+from kgbuild.closure.evidence import clone_evidence, evidence_of, functions
+from kgbuild.closure.model import Closure, Member, UnitResult
+from kgbuild.debuginfo.compile_flags import Flag
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.diff.changes import is_prefix
 from kgbuild.errors import KgbuildError
+from kgbuild.livepatch.cumulative import OnTop
 from kgbuild.model import Finding, Kernel
-from kgbuild.refusals import Refusal
+from kgbuild.proof.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
 
 
 @dataclass(frozen=True)

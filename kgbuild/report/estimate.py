@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kgbuild import __version__
-from kgbuild.analysis.callgraph import Function
-from kgbuild.analysis.estimate import Estimate, Touched
-from kgbuild.analysis.patch import ParsedPatch
+from kgbuild.callgraph.model import Function
+from kgbuild.estimate.estimate import Estimate, Touched
 from kgbuild.model import Kernel
+from kgbuild.patch.unified_diff import ParsedPatch
 from kgbuild.report.build import kernel_report, refusal_report
 
 _UNICODE = ("├─ ", "└─ ", "│  ", "   ")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Why a function counts as changed or not: the comparison of `analysis/compare.py`, taken apart for a person.
+"""Why a function counts as changed or not: the comparison of `diff/compare.py`, taken apart for a person.
 
 The verdict is the comparison's own. What is worked out here is where: instruction by instruction, entry by entry of
 the special sections, and in the data behind a reference where the code looks the same.
@@ -11,16 +11,16 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from kgbuild.analysis import noise
-from kgbuild.analysis.closure import Closure
-from kgbuild.analysis.compare import Comparer, Reason, first_difference
-from kgbuild.analysis.correlate import is_anonymous, stem
-from kgbuild.analysis.diff import Changes, cold_parent_names, is_cold, is_init, is_prefix
-from kgbuild.analysis.lines import SourceLine, read_lines
+from kgbuild.closure.close import Closure
+from kgbuild.correlation import noise
+from kgbuild.correlation.correlate import is_anonymous, stem
+from kgbuild.debuginfo.line_table import SourceLine, read_lines
+from kgbuild.diff.changes import Changes, cold_parent_names, is_cold, is_init, is_prefix
+from kgbuild.diff.compare import Comparer, Reason, first_difference
 from kgbuild.errors import UserError
+from kgbuild.objects.special_entries import Entry
+from kgbuild.objects.view import ANON, FUNCTION, STRING, Atom, Ref, View
 from kgbuild.report.listing import Step, align, read_listing, target_name
-from kgbuild.special.entries import Entry
-from kgbuild.special.view import ANON, FUNCTION, STRING, Atom, Ref, View
 
 SAME, NOISE, CHANGED, NEW, REMOVED = "same", "noise", "changed", "new", "removed"
 

@@ -13,10 +13,10 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kgbuild.analysis.correlate import is_anonymous, stem
-from kgbuild.analysis.lines import SourceLine
-from kgbuild.analysis.noise import without_lines
-from kgbuild.special.view import ANON, STRING, Ambiguous, Atom, Ref, View
+from kgbuild.correlation.correlate import is_anonymous, stem
+from kgbuild.correlation.noise import without_lines
+from kgbuild.debuginfo.line_table import SourceLine
+from kgbuild.objects.view import ANON, STRING, Ambiguous, Atom, Ref, View
 
 _LONG = 200  # characters of a string that are shown
 

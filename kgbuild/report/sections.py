@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from kgbuild.analysis.readers import TABLE
+from kgbuild.kernel.section_readers import TABLE
 
-_HEAD = """<!-- Made by `make docs` from kgbuild/analysis/readers.py. Do not edit. -->
+_HEAD = """<!-- Made by `make docs` from kgbuild/kernel/section_readers.py. Do not edit. -->
 
 # Sections of the kernel, and who reads them
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kgbuild.analysis.callgraph import split_name
+from kgbuild.callgraph.model import split_name
 
 _SAYS = {
     "changed": "the patch changes",

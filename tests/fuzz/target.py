@@ -19,15 +19,15 @@ from functools import cache
 from pathlib import Path
 from types import FrameType
 
-from kgbuild.analysis.dwarf import read_static_locals
-from kgbuild.analysis.dwarftypes import read_types
-from kgbuild.analysis.symtab import read_parent
-from kgbuild.analysis.typecompare import Comparison
-from kgbuild.analysis.vartypes import unit_types
+from kgbuild.debuginfo.static_locals import read_static_locals
+from kgbuild.debuginfo.type_comparison import Comparison
+from kgbuild.debuginfo.type_graph import read_types
 from kgbuild.elf.object import Object
-from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
 from kgbuild.errors import KgbuildError
-from kgbuild.special.view import View
+from kgbuild.kernel.parent_symtab import read_parent
+from kgbuild.objects.variable_types import unit_types
+from kgbuild.objects.view import View
+from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
 from tests.fuzz.mutate import Breaker
 from tests.fuzz.texts import use_texts
 from tests.toolchain import PAIRS, compile_pair_side, run, scratch

@@ -6,12 +6,12 @@ from __future__ import annotations
 import random
 from functools import cache
 
-from kgbuild.analysis.diff import Changes
-from kgbuild.analysis.exports import parse_symvers
-from kgbuild.analysis.standalone import close_objects
-from kgbuild.analysis.symtab import read_parent
-from kgbuild.emit.objdiff import diff_objects, read_relocatable
+from kgbuild.closure.object_closure import close_objects
+from kgbuild.diff.changes import Changes
 from kgbuild.errors import KgbuildError
+from kgbuild.kernel.exports import parse_symvers
+from kgbuild.kernel.parent_symtab import read_parent
+from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 from tests.toolchain import compile_pair_side, run, scratch
 
 SEED = "static_locals_swapped"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 
-from kgbuild.host.vm import TestRun
+from kgbuild.host.vm.run import TestRun
 from tests.kernel.conftest import HERE, Built, Case, check_report, check_works
 
 SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "report-1.json").read_text())

@@ -18,9 +18,9 @@ import pytest
 
 from kgbuild.elf.read import read
 from kgbuild.emit.extract import END_SECTION
-from kgbuild.host.acquire import ensure_kernel
-from kgbuild.host.initramfs import index_modules, read_module
-from kgbuild.host.vm import PatchRun, TestRun
+from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.vm.initramfs import index_modules, read_module
+from kgbuild.host.vm.run import PatchRun, TestRun
 from kgbuild.model import Kernel, SilentProgress
 from tests.kernel.fat import fat_image
 from tests.kernel.hazards.lab import build_modules

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.host.vm import PatchRun, run_vm
+from kgbuild.host.vm.run import PatchRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
 from tests.kernel.conftest import HERE, kgbuild
 

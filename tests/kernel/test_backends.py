@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from kgbuild.arch import arch_of
-from kgbuild.arch.sites import ORC_ENTRY
+from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY
 from kgbuild.elf.read import read
 from kgbuild.emit.backends.kallsyms import STUBS
+from kgbuild.emit.backends.lookup_tables import SYMBOL_ROW
 from kgbuild.emit.backends.slots import MOVED, MOVED_ROW
-from kgbuild.emit.backends.tables import SYMBOL_ROW
-from kgbuild.emit.readback import read_module
-from kgbuild.host.vm import TestRun, run_vm
+from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
+from kgbuild.verify.reader import read_module
 from tests.kernel.booted import SCHEMA
 from tests.kernel.conftest import (
     HERE,

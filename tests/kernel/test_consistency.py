@@ -12,11 +12,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from kgbuild.analysis.consistency import NMI, NOINSTR, STACK, UNSEEN, Consistency, thread_functions
-from kgbuild.analysis.otherpatch import read_other
 from kgbuild.elf.read import read
-from kgbuild.host.index import Index, load_index
-from kgbuild.host.kbuild import load_unit_commands
+from kgbuild.host.index.queries import Index, load_index
+from kgbuild.host.kernels.kbuild import load_unit_commands
+from kgbuild.livepatch.consistency import NMI, NOINSTR, STACK, UNSEEN, Consistency, thread_functions
+from kgbuild.livepatch.foreign_patches import read_other
 from kgbuild.model import Kernel, SilentProgress
 from tests.kernel.conftest import KERNEL_NAME, kgbuild
 

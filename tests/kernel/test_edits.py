@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.host.cache import Cache
-from kgbuild.host.compile import compile_units
-from kgbuild.host.kbuild import load_unit_commands
+from kgbuild.host.compile.compile import compile_units
+from kgbuild.host.kernels.kbuild import load_unit_commands
+from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, SilentProgress
 from tests.ledger.check import run
 from tests.ledger.edit import Editor

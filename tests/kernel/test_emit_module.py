@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from kgbuild.host.acquire import ensure_kernel
-from kgbuild.host.kbuild import clean_environment, load_environment
-from kgbuild.host.vm import TestRun, run_vm
+from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.kernels.kbuild import clean_environment, load_environment
+from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
 from tests.kernel.conftest import (
     HERE,

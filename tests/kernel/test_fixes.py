@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fixes import NEWER, OLDER, Skipped, fixes
-from kgbuild.analysis import noise
-from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
+from kgbuild.correlation import noise
+from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
 from tests.objects.compare import Disassembly
 from tests.plain import PlainDiff, PlainObject, compare
 

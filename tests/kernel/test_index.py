@@ -12,9 +12,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from kgbuild.analysis.kinds import Kind
-from kgbuild.analysis.module_units import Placed, assign_units
-from kgbuild.host.index import Index, load_index
+from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.unit_lookup import Placed, assign_units
+from kgbuild.host.index.queries import Index, load_index
 from kgbuild.model import Kernel, SilentProgress
 from tests.kernel.conftest import kgbuild
 

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.analysis.parity import EXACT, compute_parity
 from kgbuild.elf.read import read
-from kgbuild.emit.readback import read_module as read_sections
-from kgbuild.host.cache import Cache
-from kgbuild.host.compile import compile_units
-from kgbuild.host.initramfs import index_modules, read_module
-from kgbuild.host.kbuild import load_unit_commands
-from kgbuild.host.modules import Modules
-from kgbuild.host.targets import collect_targets
-from kgbuild.host.vm import PatchRun, TestRun, run_vm
+from kgbuild.host.compile.compile import compile_units
+from kgbuild.host.kernels.kbuild import load_unit_commands
+from kgbuild.host.modules.images import Modules
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.vm.initramfs import index_modules, read_module
+from kgbuild.host.vm.patch_targets import collect_targets
+from kgbuild.host.vm.run import PatchRun, TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
-from kgbuild.special.view import View
+from kgbuild.objects.view import View
+from kgbuild.proof.parity import EXACT, compute_parity
+from kgbuild.verify.reader import read_module as read_sections
 from tests.kernel.booted import test_report, test_the_guest_as_a_whole  # noqa: F401
 from tests.kernel.conftest import HERE, Built, Case, build_cases, check_works, kgbuild, load_cases
 

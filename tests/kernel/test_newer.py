@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from kgbuild.emit.extract import THUNK
-from kgbuild.emit.readback import read_module
-from kgbuild.host.acquire import ensure_kernel
-from kgbuild.host.image import load_image
-from kgbuild.host.probes import probe_kernel
-from kgbuild.host.vm import TestRun, run_vm
+from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.kernels.feature_probes import probe_kernel
+from kgbuild.host.kernels.vmlinux import load_image
+from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
+from kgbuild.verify.reader import read_module
 from tests.kernel.booted import test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
 from tests.kernel.conftest import (
     HERE,

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from kgbuild.host.vm import PatchRun, TestRun, run_vm
+from kgbuild.host.vm.run import PatchRun, TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
 from tests.kernel.booted import SCHEMA
 from tests.kernel.conftest import HERE, Ran, kgbuild

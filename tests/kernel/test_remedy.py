@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from kgbuild.host.vm import PatchRun, TestRun, run_vm
+from kgbuild.host.vm.run import PatchRun, TestRun, run_vm
 from kgbuild.model import Kernel, SilentProgress
 from tests.kernel.conftest import HERE, kgbuild
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.analysis.readers import BORDERS, TABLE, reader_of
-from kgbuild.host.acquire import ensure_kernel
+from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.kernel.section_readers import BORDERS, TABLE, reader_of
 from kgbuild.model import Kernel, SilentProgress
 from tests.kernel.conftest import KERNEL_NAME, NEWER_NAME
 
@@ -70,8 +70,8 @@ def test_sections_whose_borders_the_kernel_has_as_symbols(any_kernel: Kernel) ->
 
 
 def test_every_section_of_shipped_modules_is_known(any_kernel: Kernel) -> None:
-    from kgbuild.elf.sections import read_sections
-    from kgbuild.host.initramfs import index_modules, read_module
+    from kgbuild.elf.section_headers import read_sections
+    from kgbuild.host.vm.initramfs import index_modules, read_module
 
     unknown: set[str] = set()
     for path in sorted(index_modules(any_kernel.modules).values())[::4]:

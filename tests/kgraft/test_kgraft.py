@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.analysis.image import KernelImage
-from kgbuild.analysis.probes import KGRAFT, LOOKUP_EXPORTED
-from kgbuild.analysis.proof import DATA, FUNCTION, Key, Place
 from kgbuild.arch import arch_of
-from kgbuild.arch.x86_64 import R_64, R_PC32, R_PLT32
+from kgbuild.arch.x86_64.table import R_64, R_PC32, R_PLT32
 from kgbuild.elf.consts import SHF, SHT, STB, STT
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
-from kgbuild.emit.backends.base import Request
+from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.kgraft import Kgraft
 from kgbuild.emit.extract import FUNCS_SECTION
-from kgbuild.host.link import wrapper_source
+from kgbuild.host.link.link import wrapper_source
+from kgbuild.kernel.feature_probes import KGRAFT, LOOKUP_EXPORTED
+from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.proof.record import DATA, FUNCTION, Key, Place
 
 HERE = Path(__file__).parent
 FEATURES = frozenset({KGRAFT, LOOKUP_EXPORTED})

@@ -6,9 +6,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from kgbuild.analysis.accounting import NO_EFFECT, NOISE
+from kgbuild.accounting.claims import NO_EFFECT, NOISE
 from kgbuild.elf.read import FormatError, read
-from kgbuild.emit.objdiff import ObjectDiff, diff_objects
+from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects
 from tests.ledger.edit import Edit, Editor
 
 # Where an edit may end without a change, since nobody who runs reads the place; by kind of edit, the beginnings of

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from kgbuild.analysis.accounting import NO_EFFECT, NOISE, UNACCOUNTED, summary
-from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
+from kgbuild.accounting.claims import NO_EFFECT, NOISE, UNACCOUNTED, summary
+from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
 from tests.toolchain import compile_text, pair_flags
 
 K30 = "K26-unaccounted"
@@ -617,7 +617,7 @@ def test_pair(pair: Pair) -> None:
     if found.nothing:
         assert {c.by for c in claims} <= {NO_EFFECT, NOISE}, shown
     if pair.said:
-        from kgbuild.analysis.accounting import no_effects
+        from kgbuild.accounting.claims import no_effects
 
         assert any(pair.said in line for line in no_effects([found.accounting])), shown
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.analysis.readers import BOOT, BORDERS, NEVER, REFERRED, RUNNING, reader_of
+from kgbuild.kernel.section_readers import BOOT, BORDERS, NEVER, REFERRED, RUNNING, reader_of
 from kgbuild.report.sections import render_sections
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,8 +44,8 @@ def test_the_page_is_made_of_the_table() -> None:
 @pytest.mark.parametrize("name", ["ledger", "pieces"])
 def test_the_ledger_shares_nothing_with_the_differ(name: str) -> None:
     """Beside the ELF reader it takes the facts of the architecture."""
-    tree = ast.parse((ROOT / "kgbuild" / "analysis" / f"{name}.py").read_text())
+    tree = ast.parse((ROOT / "kgbuild" / "ledger" / f"{name}.py").read_text())
     taken = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
     ours = {m for m in taken if m.startswith("kgbuild")}
-    allowed = ("kgbuild.elf.", "kgbuild.arch", "kgbuild.analysis.pieces")
+    allowed = ("kgbuild.elf.", "kgbuild.arch", "kgbuild.ledger.pieces")
     assert ours and all(m.startswith(allowed) for m in ours)

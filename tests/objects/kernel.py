@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from kgbuild.analysis.author import read_author
-from kgbuild.analysis.callgraph import CallGraph, Edge, Function, Name, Taker
-from kgbuild.analysis.closure import Closure, UnitResult, close
-from kgbuild.analysis.diff import compute_changes
-from kgbuild.analysis.exports import Export
-from kgbuild.analysis.image import KernelImage
-from kgbuild.analysis.kinds import Kind
-from kgbuild.analysis.parity import compute_parity
+from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.model import CallGraph, Edge, Function, Name, Taker
+from kgbuild.closure.close import Closure, UnitResult, close
+from kgbuild.diff.author_macros import read_author
+from kgbuild.diff.changes import compute_changes
 from kgbuild.elf.read import read
 from kgbuild.elf.write import write
 from kgbuild.emit.extract import Identity, extract
-from kgbuild.emit.inject import inject
+from kgbuild.emit.klp_relocations import inject
+from kgbuild.kernel.exports import Export
+from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.proof.parity import compute_parity
 from tests.toolchain import compile_pair_side, compile_text, pair_flags, run, scratch, view
 
 # The unit that has what pairs call and do not define.

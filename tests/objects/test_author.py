@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from kgbuild.analysis.author import check_authors, leave_out, read_author
-from kgbuild.analysis.diff import Changes, compute_changes, new_parameters
+from kgbuild.diff.author_macros import check_authors, leave_out, read_author
+from kgbuild.diff.changes import Changes, compute_changes, new_parameters
 from tests.toolchain import compile_text, view
 
 RECORD = """

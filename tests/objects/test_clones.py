@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.closure import close
-from kgbuild.analysis.parity import ABSENT, DIFFERS, EXACT
+from kgbuild.closure.close import close
+from kgbuild.proof.parity import ABSENT, DIFFERS, EXACT
 from tests.objects.compare import Disassembly
 from tests.objects.kernel import EXPORTS, Patched, close_text, make_module
 from tests.objects.test_closure import check_module

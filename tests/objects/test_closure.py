@@ -12,16 +12,16 @@ import lief
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from kgbuild.analysis.closed import PR_DEBUG, TRACEPOINT, DroppedKey
-from kgbuild.analysis.closure import close
-from kgbuild.analysis.exports import Export
-from kgbuild.analysis.parity import EXACT
 from kgbuild.arch import arch_of
+from kgbuild.closure.close import close
+from kgbuild.closure.model import PR_DEBUG, TRACEPOINT, DroppedKey
 from kgbuild.elf.read import read
-from kgbuild.emit.backends.base import Request
+from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.kallsyms import check_deferred
 from kgbuild.emit.extract import Identity, extract
-from kgbuild.emit.inject import inject
+from kgbuild.emit.klp_relocations import inject
+from kgbuild.kernel.exports import Export
+from kgbuild.proof.parity import EXACT
 from tests.objects.compare import Disassembly
 from tests.objects.kernel import EXPORTS, Patched, close_pair, close_text, make_module
 from tests.objects.test_diff import CASES

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.analysis.consistency import (
+from kgbuild.elf.read import read
+from kgbuild.errors import UserError
+from kgbuild.host.index.queries import Index, load_index
+from kgbuild.host.system.cache import Cache
+from kgbuild.livepatch.consistency import (
     NMI,
     NOINSTR,
     PATCHED,
@@ -22,15 +26,11 @@ from kgbuild.analysis.consistency import (
     check_against,
     thread_functions,
 )
-from kgbuild.analysis.ontop import Patched
-from kgbuild.analysis.otherpatch import read_other
-from kgbuild.analysis.unseen import find_unseen
-from kgbuild.elf.read import read
-from kgbuild.errors import UserError
-from kgbuild.host.cache import Cache
-from kgbuild.host.consistency import check_consistency, read_others
-from kgbuild.host.index import Index, load_index
+from kgbuild.livepatch.cumulative import Patched
+from kgbuild.livepatch.foreign_patches import read_other
+from kgbuild.livepatch.unchecked_code import find_unseen
 from kgbuild.model import SilentProgress
+from kgbuild.pipeline.warnings import check_consistency, read_others
 from tests.objects.kernel import close_text, make_module
 from tests.smallkernel import small_kernel
 from tests.toolchain import KERNEL_FLAGS, compile_text
@@ -262,7 +262,7 @@ def test_forms_of_other_builders() -> None:
 
 def test_our_own_form() -> None:
     """Before the last link there is no .modinfo; what reads the table does not need it."""
-    from kgbuild.analysis.otherpatch import _Fields, _read_own
+    from kgbuild.livepatch.foreign_patches import _Fields, _read_own
 
     _, module = make_module(close_text(BY + OURS).closure)
     assert [(f.object, f.name, f.sympos) for f in _read_own(_Fields(read(module)))] == [("vmlinux", "top", 0)]

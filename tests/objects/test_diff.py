@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from kgbuild.analysis import noise
-from kgbuild.analysis.diff import Changes, compute_changes
-from kgbuild.analysis.noise import RULES
+from kgbuild.correlation import noise
+from kgbuild.correlation.noise import RULES
+from kgbuild.diff.changes import Changes, compute_changes
 from tests.toolchain import CC, CLANG, PAIRS, compile_all, compile_pair_side, compile_text, pair_flags, view
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from kgbuild.analysis.noise import RULES
-from kgbuild.refusals import RULES as CODES
+from kgbuild.correlation.noise import RULES
+from kgbuild.diagnostics.refusals import RULES as CODES
 from tests.objects.test_output import PAIRS, Pair, answer
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs" / "schema" / "diff-1.json").read_text())

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kgbuild.analysis.closure import Closure, close
-from kgbuild.analysis.evidence import evidence_of
-from kgbuild.analysis.ipaclones import parse_ipa_clones
+from kgbuild.closure.close import Closure, close
+from kgbuild.closure.evidence import evidence_of
+from kgbuild.diff.ipa_clones import parse_ipa_clones
 from kgbuild.report.build import closure_report
-from kgbuild.report.impact import chains_of
+from kgbuild.report.chains import chains_of
 from kgbuild.report.why import render_chain
 from tests.objects.kernel import EXPORTS, Patched, close_text
 from tests.objects.test_clones import ISRA, SECOND, again

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.emit.objdiff import diff_objects, read_relocatable
 from kgbuild.errors import UserError
+from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 from kgbuild.report.explain import CHANGED, NEW, NOISE, REMOVED, SAME, Explanation, explain
 from kgbuild.report.listing import Step, align, quote
-from kgbuild.report.sidebyside import Style, render
+from kgbuild.report.side_by_side import Style, render
 from tests.objects.test_diff import ALL, Case
 from tests.toolchain import compile_pair_side, compile_text, pair_flags, scratch
 

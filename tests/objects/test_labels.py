@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.diff import compute_changes
 from kgbuild.arch import arch_of
+from kgbuild.diff.changes import compute_changes
 from kgbuild.elf.read import read
-from kgbuild.special.view import View
+from kgbuild.objects.view import View
 from tests.objects.kernel import Patched, close_text, make_module
 from tests.toolchain import CC, CLANG, compile_text, pair_flags, view
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 import pytest
 
-from kgbuild.analysis.closure import Closure, UnitResult, close
-from kgbuild.analysis.diff import compute_changes
-from kgbuild.analysis.lifetime import initial_values, new_variables
-from kgbuild.analysis.module_image import ModuleImage
-from kgbuild.analysis.parity import compute_parity
+from kgbuild.closure.close import Closure, UnitResult, close
+from kgbuild.closure.lifetime import initial_values, new_variables
+from kgbuild.diff.changes import compute_changes
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, OutSection, write
 from kgbuild.emit.extract import Identity, TargetIdentity, extract
-from kgbuild.emit.initial import MEMORY, PER_CPU, SAVED, STATIC_CALL, STATIC_KEY
-from kgbuild.emit.inject import inject
-from kgbuild.emit.readback import ModuleFile, Symbol, read_module
-from kgbuild.emit.verify_data import check_data
+from kgbuild.emit.initial_values import MEMORY, PER_CPU, SAVED, STATIC_CALL, STATIC_KEY
+from kgbuild.emit.klp_relocations import inject
+from kgbuild.kernel.module_image import ModuleImage
+from kgbuild.proof.parity import compute_parity
+from kgbuild.verify.data import check_data
+from kgbuild.verify.reader import ModuleFile, Symbol, read_module
 from tests.objects.kernel import EXPORTS, close_text, link_kernel
 from tests.toolchain import compile_text, pair_flags, view
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
+from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
 from tests.toolchain import compile_text, pair_flags, run
 
 TEXT = """

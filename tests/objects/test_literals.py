@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from kgbuild.analysis.exports import Export
-from kgbuild.analysis.proof import make_record, parse_record, record_json
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutSection, write
 from kgbuild.emit.extract import extract
-from kgbuild.emit.readback import read_module
-from kgbuild.emit.verify_code import Code
-from kgbuild.emit.verify_literals import check_literals
-from kgbuild.special.view import View
+from kgbuild.kernel.exports import Export
+from kgbuild.objects.view import View
+from kgbuild.proof.record import make_record, parse_record, record_json
+from kgbuild.verify.code import Code
+from kgbuild.verify.literals import check_literals
+from kgbuild.verify.reader import read_module
 from tests.objects.kernel import EXPORTS, Patched, close_text
 from tests.unit.test_verify import ARCH
 
@@ -172,8 +172,8 @@ def test_the_module_refers_to_what_its_note_says(kept: Patched) -> None:
 def test_strings_of_modules_are_copies() -> None:
     patched = closed('void f(int x) { kept = "name"; S(, source(x)); }')
     (unit,) = patched.closure.units
-    from kgbuild.analysis.literals import Literals
-    from kgbuild.analysis.resolve import World
+    from kgbuild.closure.binding import World
+    from kgbuild.closure.kernel_literals import Literals
 
     world = World(patched.image, WITH_ANCHOR)
     view: View = unit.changes.patched

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.diff import Changes, compute_changes
-from kgbuild.analysis.dwarf import read_static_locals
-from kgbuild.emit.objdiff import diff_objects, read_relocatable
+from kgbuild.debuginfo.static_locals import read_static_locals
+from kgbuild.diff.changes import Changes, compute_changes
+from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 from tests.toolchain import CC, CLANG, compile_pair_side, view
 
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 
 import pytest
 
-from kgbuild.analysis.closure import Closure, UnitResult, close
-from kgbuild.analysis.diff import compute_changes
-from kgbuild.analysis.exports import Export
-from kgbuild.analysis.image import KernelImage
-from kgbuild.analysis.module_image import ModuleImage
-from kgbuild.analysis.parity import compute_parity
+from kgbuild.closure.close import Closure, UnitResult, close
+from kgbuild.diff.changes import compute_changes
 from kgbuild.elf.read import read
+from kgbuild.kernel.exports import Export
+from kgbuild.kernel.module_image import ModuleImage
+from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.proof.parity import compute_parity
 from tests.objects.kernel import EXPORTS, link_kernel
 from tests.toolchain import compile_text, pair_flags, run, scratch, view
 

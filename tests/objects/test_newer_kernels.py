@@ -8,18 +8,18 @@ import struct
 
 import pytest
 
-from kgbuild.analysis.closed import Closure
-from kgbuild.analysis.diff import compute_changes
-from kgbuild.analysis.handed import find_handed_out
-from kgbuild.analysis.probes import TEXT_POKE
-from kgbuild.analysis.uses import Uses
 from kgbuild.arch import arch_of
-from kgbuild.assemble import check_writing
-from kgbuild.emit.readback import ModuleFile, read_module
-from kgbuild.emit.verify_branches import check_constants, check_pointers
-from kgbuild.emit.verify_code import Code
+from kgbuild.closure.model import Closure
+from kgbuild.diagnostics.refusals import Refused
+from kgbuild.diff.changes import compute_changes
+from kgbuild.kernel.feature_probes import TEXT_POKE
+from kgbuild.livepatch.address_uses import Uses
+from kgbuild.livepatch.kept_addresses import find_handed_out
 from kgbuild.model import Finding
-from kgbuild.refusals import Refused
+from kgbuild.pipeline.assemble import check_writing
+from kgbuild.verify.code import Code
+from kgbuild.verify.ibt import check_constants, check_pointers
+from kgbuild.verify.reader import ModuleFile, read_module
 from tests.objects.kernel import Patched, close_text, make_module
 from tests.toolchain import compile_text, pair_flags, view
 
@@ -40,7 +40,7 @@ def module_of(p: Patched) -> ModuleFile:
     from kgbuild.elf.read import read
     from kgbuild.elf.write import OutSection, write
     from kgbuild.emit.extract import Identity, extract
-    from kgbuild.emit.inject import inject
+    from kgbuild.emit.klp_relocations import inject
 
     out = extract(p.closure, Identity(bytes(20), True, "{}"))
     out.sections.append(OutSection(".modinfo", 1, 2, bytearray(b"license=GPL\0")))

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from kgbuild.analysis.closed import Redirect
-from kgbuild.analysis.consistency import HANDED, INIT_ONLY, LAST_WRITE, READ_ONLY, RULES, UNKNOWN, UNSEEN, VMALLOC
-from kgbuild.analysis.initonly import find_init_only
-from kgbuild.analysis.ipaclones import parse_ipa_clones
-from kgbuild.analysis.module_image import ModuleImage
-from kgbuild.host.consistency import check_consistency
+from kgbuild.closure.model import Redirect
+from kgbuild.diff.ipa_clones import parse_ipa_clones
+from kgbuild.kernel.module_image import ModuleImage
+from kgbuild.livepatch.consistency import HANDED, INIT_ONLY, LAST_WRITE, READ_ONLY, RULES, UNKNOWN, UNSEEN, VMALLOC
+from kgbuild.livepatch.init_only import find_init_only
+from kgbuild.pipeline.warnings import check_consistency
 from tests.objects.kernel import close_text
 from tests.objects.test_literals import ANCHOR, WITH_ANCHOR
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import lief
 import pytest
 
-from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
+from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
 from tests.objects.compare import ENTRIES, SIZES, Disassembly
 from tests.objects.test_diff import CASES
 from tests.objects.test_samples import NAMES, SAMPLES

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.image import KernelImage
-from kgbuild.analysis.parity import (
+from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.objects.view import View
+from kgbuild.proof.parity import (
     ABSENT,
     AMBIGUOUS,
     DIFFERS,
@@ -16,7 +17,6 @@ from kgbuild.analysis.parity import (
     ParityProof,
     compute_parity,
 )
-from kgbuild.special.view import View
 from tests.objects.kernel import link_kernel
 from tests.toolchain import compile_text, pair_flags, view
 

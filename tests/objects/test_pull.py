@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.closure import Closure
-from kgbuild.analysis.kinds import Kind
-from kgbuild.analysis.pull import users_in
+from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.closure.callers import users_in
+from kgbuild.closure.close import Closure
 from tests.objects.kernel import GivenGraph, close_text, close_units, make_module
 from tests.toolchain import compile_text, pair_flags, view
 

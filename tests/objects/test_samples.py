@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.analysis.diff import Changes, compute_changes
-from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
+from kgbuild.diff.changes import Changes, compute_changes
+from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
 from tests.toolchain import view
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "objects"

@@ -8,12 +8,12 @@ import subprocess
 
 import pytest
 
-from kgbuild.analysis.diff import compute_changes
+from kgbuild.diff.changes import compute_changes
 from kgbuild.elf.consts import STT
 from kgbuild.elf.read import read
-from kgbuild.emit.objdiff import diff_objects, read_relocatable
-from kgbuild.host.assembler import convert, restore_types
-from kgbuild.special.view import View
+from kgbuild.host.compile.assembler import convert, restore_types
+from kgbuild.objects.view import View
+from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 from tests.objects.kernel import Patched, close_text, make_module
 from tests.toolchain import CC, PAIRS, assembler, compile_file, compile_text, pair_flags, scratch, view
 

@@ -12,7 +12,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 
-from kgbuild.arch.x86_64 import ARCH, R_64
+from kgbuild.arch.x86_64.table import ARCH, R_64
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.emit.backends.slots import MOVED, MOVED_ROW, SLOTS, SlotWriter, plan_steps

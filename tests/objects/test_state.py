@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from kgbuild.analysis.closed import Closure
-from kgbuild.analysis.init_needs import find_needed
+from kgbuild.closure.model import Closure
+from kgbuild.diff.init_needs import find_needed
 from tests.objects.kernel import GivenGraph, close_text, close_units
 
 FLAGS = ("-g",)

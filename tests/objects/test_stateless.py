@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.stateless import is_stateless
+from kgbuild.objects.stateless import is_stateless
 from tests.toolchain import compile_text, pair_flags, view
 
 HEAD = """

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.diff import Changes, compute_changes
-from kgbuild.analysis.types import check_types, compute_type_changes
+from kgbuild.diff.changes import Changes, compute_changes
+from kgbuild.diff.types_in_use import check_types, compute_type_changes
 from kgbuild.elf.read import read
 from kgbuild.errors import ToolError
-from kgbuild.special.view import View
+from kgbuild.objects.view import View
 from tests.toolchain import compile_text, pair_flags
 
 # what a kernel's headers would bring: both sides have all of it

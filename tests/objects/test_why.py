@@ -10,11 +10,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from kgbuild.analysis.closure import Closure
-from kgbuild.analysis.kinds import Kind
+from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.closure.close import Closure
 from kgbuild.errors import UserError
 from kgbuild.report.build import closure_report
-from kgbuild.report.impact import chains_in, chains_of
+from kgbuild.report.chains import chains_in, chains_of
 from kgbuild.report.why import choose_chains, read_chains, references_of, render_chain, why_report
 from tests.objects.kernel import GivenGraph, close_units
 

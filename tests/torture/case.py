@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kgbuild.analysis.closure import Closure
+from kgbuild.closure.close import Closure
 from kgbuild.elf.consts import STT
 from kgbuild.elf.object import Object, Symbol
 from tests.torture.machine import FLAGS, PATCH, REPLACEMENT, Image, Job, compile_c, link, run_jobs

@@ -17,7 +17,7 @@ from pathlib import Path
 from kgbuild.elf.consts import SHT, STT
 from kgbuild.elf.object import Object, Symbol
 from kgbuild.elf.read import read
-from kgbuild.host.assembler import restore_types
+from kgbuild.host.compile.assembler import restore_types
 from tests.toolchain import CC, KERNEL_FLAGS, SPLIT_FLAGS, assembler, run, scratch
 
 HERE = Path(__file__).resolve().parent
@@ -25,7 +25,7 @@ BASE = 0x10000000
 PATCH = 0x18000000
 REPLACEMENT = 0x19000000
 PAGE = 4096
-# What the builder adds beside sections (kgbuild/host/compile.py), and what the kernel's own flags have.
+# What the builder adds beside sections (kgbuild/host/compile/compile.py), and what the kernel's own flags have.
 FLAGS = (
     *(f for f in KERNEL_FLAGS if f not in ("-Werror", "-Wall")),
     "-w",

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A live patch of a generated program, made by the builder's own stages, and put into the running program.
 
-The stages are those of kgbuild/findout.py: units compiled with a section for each function, parity against the linked
-program, difference, closure with the call graph of a real index, extraction, `ld -r`, injection. What the kernel does
-with the module is done here, independently: symbols are found by name and position as kallsyms would list them,
-relocations written, and a jump put where a function calls __fentry__. With the back end kallsyms it is the module that
-does so, from its own tables, and the program's code that the digests are compared with.
+The stages are those of kgbuild/pipeline/findout.py: units compiled with a section for each function, parity against
+the linked program, difference, closure with the call graph of a real index, extraction, `ld -r`, injection. What the
+kernel does with the module is done here, independently: symbols are found by name and position as kallsyms would list
+them, relocations written, and a jump put where a function calls __fentry__. With the back end kallsyms it is the
+module that does so, from its own tables, and the program's code that the digests are compared with.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kgbuild.analysis.callgraph import CallGraph
-from kgbuild.analysis.closure import Closure, UnitResult, close
-from kgbuild.analysis.diff import compute_changes
-from kgbuild.analysis.exports import Export, parse_symvers
-from kgbuild.analysis.image import KernelImage
-from kgbuild.analysis.parity import ParityProof, compute_parity
-from kgbuild.analysis.proof import Key, make_record
-from kgbuild.analysis.types import check_types
 from kgbuild.arch import arch_of
+from kgbuild.callgraph.model import CallGraph
+from kgbuild.closure.close import Closure, UnitResult, close
+from kgbuild.diagnostics.refusals import Refusal, Refused
+from kgbuild.diff.changes import compute_changes
+from kgbuild.diff.types_in_use import check_types
 from kgbuild.elf.consts import SHF, SHN, SHT, STB
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
 from kgbuild.elf.write import write
 from kgbuild.emit.backends import BACKENDS, Request
-from kgbuild.emit.backends.tables import RANGE_ROW, SITE_ROW, SYMBOL_ROW
+from kgbuild.emit.backends.lookup_tables import RANGE_ROW, SITE_ROW, SYMBOL_ROW
 from kgbuild.emit.extract import NOTES, Identity, extract
-from kgbuild.emit.inject import inject, split_livepatch_name
-from kgbuild.host.index import Index
-from kgbuild.host.index_build import build_index
-from kgbuild.host.units import write_units
+from kgbuild.emit.klp_relocations import inject, split_livepatch_name
+from kgbuild.host.index.queries import Index
+from kgbuild.host.index.writer import build_index
+from kgbuild.host.kernels.compile_commands import write_units
+from kgbuild.kernel.exports import Export, parse_symvers
+from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Kernel, KernelId, SilentProgress
-from kgbuild.refusals import Refusal, Refused
-from kgbuild.special.view import View
+from kgbuild.objects.view import View
+from kgbuild.proof.parity import ParityProof, compute_parity
+from kgbuild.proof.record import Key, make_record
 from tests.toolchain import run
 from tests.torture.machine import (
     EXECUTE,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.analysis.closed import Closure, Member
-from kgbuild.analysis.resolve import KLP, Bound
+from kgbuild.closure.binding import KLP, Bound
+from kgbuild.closure.model import Closure, Member
 from tests.torture.case import REFUSED, SAME, UNCHANGED, WRONG, Result, run_case
 from tests.torture.change import change
 from tests.torture.generate import generate

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host import generated, local
-from kgbuild.host.acquire import check_same_build
-from kgbuild.host.buildid import note_ranges, parse_notes, read_image_build_id, read_vmlinux_build_id
-from kgbuild.host.cache import Cache
-from kgbuild.host.local import LocalKernel, add_kernel, copy_sources, is_clean
-from kgbuild.host.recipe import Member, Part
-from kgbuild.host.tied import tied
-from kgbuild.host.unpack import unpack_part
+from kgbuild.host.archives.recipe import Member, Part
+from kgbuild.host.archives.unpack import unpack_part
+from kgbuild.host.kernels import generated_sources, local
+from kgbuild.host.kernels.acquire import check_same_build
+from kgbuild.host.kernels.build_id import note_ranges, parse_notes, read_image_build_id, read_vmlinux_build_id
+from kgbuild.host.kernels.local import LocalKernel, add_kernel, copy_sources, is_clean
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.tied import tied
 from kgbuild.model import SilentProgress
 from tests.toolchain import compile_text, run
 
@@ -324,5 +324,5 @@ def test_generated_sources_are_found() -> None:
         "gcc-12 -c -o fs/a.o fs/a.c\n",
     ]
     targets: set[str] = set()
-    assert list(generated.watch_targets(lines, targets)) == lines
+    assert list(generated_sources.watch_targets(lines, targets)) == lines
     assert targets == {"security/selinux/flask.h", "lib/crc32table.h"}

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.analysis.apply import Applied, _read_layout, apply_file, unpatched, with_line_directives
-from kgbuild.analysis.patch import FilePatch, parse_patch, split_lines
-from kgbuild.refusals import Refusal
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.patch.apply import Applied, _read_layout, apply_file, unpatched, with_line_directives
+from kgbuild.patch.unified_diff import FilePatch, parse_patch, split_lines
 
 GCC = next((path for name in ("gcc", "gcc-12", "cc") if (path := shutil.which(name))), None)
 needs_gcc = pytest.mark.skipif(GCC is None, reason="needs gcc")

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.probes import (
+from kgbuild.diagnostics.refusals import Refused
+from kgbuild.emit.backends import BACKENDS, choose_backend, preferred_backend
+from kgbuild.kernel.feature_probes import (
     KGRAFT,
     KLP_CALLBACKS,
     KLP_RELOCATIONS,
@@ -15,8 +17,6 @@ from kgbuild.analysis.probes import (
     PROBES,
     TEXT_POKE,
 )
-from kgbuild.emit.backends import BACKENDS, choose_backend, preferred_backend
-from kgbuild.refusals import Refused
 
 ALL = frozenset(p.name for p in PROBES)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host import acquire
-from kgbuild.host.acquire import ensure_kernel, find_kernel
-from kgbuild.host.cache import Cache, readable_size, remove_tree, slug, write_atomic
+from kgbuild.host.kernels import acquire
+from kgbuild.host.kernels.acquire import ensure_kernel, find_kernel
+from kgbuild.host.system.cache import Cache, readable_size, remove_tree, slug, write_atomic
 from kgbuild.model import Kernel, KernelId, SilentProgress
 
 KEY = "ab" + "0" * 62
@@ -97,7 +97,7 @@ def test_results_asked_for_longest_ago_go_first(cache: Cache) -> None:
 
 
 def test_results_are_trimmed_once_a_day(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kgbuild.host.cache.RESULTS_BYTES", 500)
+    monkeypatch.setattr("kgbuild.host.system.cache.RESULTS_BYTES", 500)
     fill(cache, 10, 100)
     cache.sweep()
     assert [n for n in range(10) if cache.get(key_of(n)) is not None] == [6, 7, 8, 9]
@@ -202,7 +202,7 @@ def test_work_of_a_failed_run_is_kept_for_the_next(cache: Cache) -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from kgbuild.host.cache import Cache
+from kgbuild.host.system.cache import Cache
 cache = Cache(Path(sys.argv[1]))
 with cache.workdir("name") as work:
     (work / "half").write_bytes(b"x")
@@ -231,7 +231,7 @@ def test_killed_run_frees_its_lock(cache: Cache) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from kgbuild.host.cache import Cache
+from kgbuild.host.system.cache import Cache
 cache = Cache(Path(sys.argv[1]))
 print("go", flush=True)
 while True:

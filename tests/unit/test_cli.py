@@ -125,7 +125,7 @@ def test_no_color_is_for_errors_and_bars_too(tmp_path: Path) -> None:
 
 def test_help_is_quick(tmp_path: Path) -> None:
     """Nothing that is slow to import is imported for it; the time itself is measured by benchmarks."""
-    slow = ["numpy", "lief", "rich", "elftools", "sqlite3", "kgbuild.host.cache", "kgbuild.pipeline"]
+    slow = ["numpy", "lief", "rich", "elftools", "sqlite3", "kgbuild.host.system.cache", "kgbuild.pipeline.build"]
     code = f"""
 import sys
 from kgbuild.cli.main import main

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 
 from kgbuild.cli.kernel import kernel as command
 from kgbuild.errors import UserError
-from kgbuild.host import apt
-from kgbuild.host.apt import Package
-from kgbuild.host.cache import Cache
-from kgbuild.host.units import write_units
+from kgbuild.host.archives import apt
+from kgbuild.host.archives.apt import Package
+from kgbuild.host.kernels.compile_commands import write_units
+from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, KernelId, UnitCommand
 
 

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild import findout
-from kgbuild.analysis.probes import KLP_STATES
 from kgbuild.arch import arch_of
-from kgbuild.assemble import module_name
+from kgbuild.diagnostics.refusals import RULES, Refusal, Refused
 from kgbuild.elf.write import OutObject, OutSection
-from kgbuild.emit.backends.interface import check_interface
+from kgbuild.emit.backends.old_interfaces import check_interface
 from kgbuild.errors import NoChange
-from kgbuild.host import oot
-from kgbuild.host.cache import Cache
-from kgbuild.host.headers import Selection
+from kgbuild.host.compile.unit_selection import Selection
+from kgbuild.host.modules import out_of_tree
+from kgbuild.host.system.cache import Cache
+from kgbuild.kernel.feature_probes import KLP_STATES
 from kgbuild.model import SilentProgress, UnitCommand
-from kgbuild.refusals import RULES, Refusal, Refused
-from kgbuild.state import Build, Options
+from kgbuild.pipeline import findout
+from kgbuild.pipeline.assemble import module_name
+from kgbuild.pipeline.state import Build, Options
 from tests.codes import TESTS, Recorder, expected_by_tables, is_whole, registry, untested
 
 
@@ -82,10 +82,10 @@ TEST = """
 from pathlib import Path
 import pytest
 from kgbuild.arch import arch_of
-from kgbuild.assemble import module_name
+from kgbuild.pipeline.assemble import module_name
 from kgbuild.elf.write import OutObject, OutSection
-from kgbuild.emit.backends.interface import check_interface
-from kgbuild.refusals import Refused
+from kgbuild.emit.backends.old_interfaces import check_interface
+from kgbuild.diagnostics.refusals import Refused
 
 def test_it():
     with pytest.raises(Refused, match="K16-name"):
@@ -123,17 +123,19 @@ def image(magic: str, build_id: str) -> types.SimpleNamespace:
 
 
 def test_modules_that_can_not_be_those_that_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oot, "kernel_vermagic", lambda kernel: "6.1 SMP ")
+    monkeypatch.setattr(out_of_tree, "kernel_vermagic", lambda kernel: "6.1 SMP ")
     paths = {name: Path(f"{name}.ko") for name in ("other", "nameless", "right", "strange")}
     images = {"other": image("6.2 SMP", "ab"), "nameless": image("6.1 SMP", ""), "right": image("6.1 SMP", "ab")}
     with pytest.raises(Refused) as error:
-        oot._check_images(None, images, paths)  # type: ignore[arg-type]
+        out_of_tree._check_images(None, images, paths)  # type: ignore[arg-type]
     assert [(r.code, r.symbol) for r in error.value.refusals] == [
         ("K19-module-identity", "nameless"),
         ("P16-oot-module", "other"),
     ]
     with pytest.raises(Refused) as error:
-        oot._check_made(Path("source"), paths, {"right": images["right"], "strange": images["right"]}, {"right"})  # type: ignore[dict-item]
+        out_of_tree._check_made(
+            Path("source"), paths, {"right": images["right"], "strange": images["right"]}, {"right"}
+        )  # type: ignore[dict-item]
     assert [(r.code, r.symbol) for r in error.value.refusals] == [("P16-oot-module", "strange")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.config import check_config, parse_config
+from kgbuild.kernel.config import check_config, parse_config
 
 GOOD = "# Linux/x86 6.1 Kernel Configuration\nCONFIG_LIVEPATCH=y\n# CONFIG_KASAN is not set\nCONFIG_LTO_NONE=y\n"
 

@@ -13,13 +13,13 @@ from typing import cast
 
 import pytest
 
-from kgbuild.analysis.apply import Applied, unpatched
-from kgbuild.analysis.containing import FileChange, as_note, find_lacking, from_note, read_change
-from kgbuild.analysis.ontop import Lost, Older
-from kgbuild.analysis.patch import ParsedPatch, parse_patch, split_lines
-from kgbuild.host.changes import changes_of, find_lost
-from kgbuild.host.patches import PatchSet
+from kgbuild.host.compile.apply_patches import PatchSet
+from kgbuild.livepatch.cumulative import Lost, Older
 from kgbuild.model import Kernel
+from kgbuild.patch.apply import Applied, unpatched
+from kgbuild.patch.kept_changes import FileChange, as_note, find_lacking, from_note, read_change
+from kgbuild.patch.unified_diff import ParsedPatch, parse_patch, split_lines
+from kgbuild.pipeline.kept_changes import changes_of, find_lost
 
 ORIGINAL = b"""\
 int limit = 4;

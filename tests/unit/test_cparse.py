@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.conditions import Conditions
-from kgbuild.analysis.config import parse_config
-from kgbuild.analysis.cparse import (
+from kgbuild.csource.definitions import (
     CALL,
     DECLARATION,
     FUNCTION,
@@ -19,6 +17,8 @@ from kgbuild.analysis.cparse import (
     Item,
     read_items,
 )
+from kgbuild.csource.preprocessor_conditions import Conditions
+from kgbuild.kernel.config import parse_config
 
 CONFIG = parse_config('CONFIG_A=y\nCONFIG_M=m\nCONFIG_HZ=250\nCONFIG_S="x"\n# CONFIG_N is not set\n')
 
@@ -153,7 +153,7 @@ def test_conditions(condition: str, holds: bool | None) -> None:
 
 
 def _words(text: str) -> list[tuple[str, bytes, int]]:
-    from kgbuild.analysis.cparse import _lines
+    from kgbuild.csource.definitions import _lines
 
     return [token for line in _lines(text.encode()) for token in line]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The module as a directory: its tool does what emit/inject.py does, and nobody's files are written over."""
+"""The module as a directory: its tool does what emit/klp_relocations.py does, and nobody's files are written over."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kgbuild.cli import options
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
-from kgbuild.emit.inject import RESOLVE_SECTION, inject
+from kgbuild.emit.klp_relocations import RESOLVE_SECTION, inject
 
 PC32, NONE = 2, 0
 

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from kgbuild.cli import doctor as command
 from kgbuild.errors import ToolError
-from kgbuild.host import doctor
-from kgbuild.host.apt import Apt
-from kgbuild.host.cache import Cache
-from kgbuild.host.doctor import MISSING, NEEDED, OK, OPTIONAL, OPTIONAL_MISSING, Check, Diagnosis
-from kgbuild.host.run import PACKAGE_OF
+from kgbuild.host.archives.apt import Apt
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.run import PACKAGE_OF
+from kgbuild.pipeline import doctor
+from kgbuild.pipeline.doctor import MISSING, NEEDED, OK, OPTIONAL, OPTIONAL_MISSING, Check, Diagnosis
 
 
 def test_every_program_has_a_package() -> None:

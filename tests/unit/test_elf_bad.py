@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from kgbuild.analysis.btf import compare_names
-from kgbuild.analysis.dwarf import read_static_locals
-from kgbuild.analysis.exports import parse_symvers
+from kgbuild.debuginfo.btf import compare_names
+from kgbuild.debuginfo.static_locals import read_static_locals
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.elf.read import EHDR, SHDR, FormatError, read
-from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
 from kgbuild.errors import ToolError, UserError
+from kgbuild.kernel.exports import parse_symvers
+from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
 from tests.broken import SMALL, of_type, symtab, with_bytes, with_header, with_section
 from tests.toolchain import compile_pair_side, compile_text, pair_flags
 

@@ -12,13 +12,13 @@ from collections.abc import Callable
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from kgbuild.analysis.diff import compute_changes
+from kgbuild.diff.changes import compute_changes
 from kgbuild.elf.consts import SHT
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import EHDR, SHDR, FormatError, read
 from kgbuild.errors import UserError
-from kgbuild.special.entries import read_entries
-from kgbuild.special.view import Ambiguous, View
+from kgbuild.objects.special_entries import read_entries
+from kgbuild.objects.view import Ambiguous, View
 from tests.broken import SMALL, of_type, rela, rela_offset, symbol_offset, symtab, with_bytes, with_header, with_section
 from tests.toolchain import compile_text, pair_flags, run, scratch
 

@@ -13,7 +13,7 @@ from elftools.elf.elffile import ELFFile
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
-from kgbuild.emit.inject import inject, split_livepatch_name
+from kgbuild.emit.klp_relocations import inject, split_livepatch_name
 from tests.toolchain import compile_text, pair_flags, run, scratch
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.analysis.conditions import Conditions
-from kgbuild.analysis.exports import Export, parse_symvers
-from kgbuild.analysis.exporttypes import exported_names, judge_exports, may_change_types, parse_genksyms
-from kgbuild.analysis.prototypes import compare_prototypes
+from kgbuild.csource.preprocessor_conditions import Conditions
+from kgbuild.debuginfo.prototypes import compare_prototypes
 from kgbuild.elf.read import read
 from kgbuild.errors import ToolError
-from kgbuild.host.cache import Cache
-from kgbuild.host.compile import compile_units
-from kgbuild.host.exporttypes import check_exports
+from kgbuild.estimate.export_types import exported_names, judge_exports, may_change_types, parse_genksyms
+from kgbuild.host.compile.compile import compile_units
+from kgbuild.host.system.cache import Cache
+from kgbuild.kernel.exports import Export, parse_symvers
 from kgbuild.model import Kernel, KernelId, SilentProgress, UnitCommand
+from kgbuild.pipeline.export_types import check_exports
 from tests.toolchain import CC, compile_text, pair_flags
 
 # -- by structure ---------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.analysis.guest import Command, Plan, Session
-from kgbuild.analysis.targets import NotTried, TargetRun
+from kgbuild.guest.reload_scenario import NotTried, TargetRun
+from kgbuild.guest.session import Command, Plan, Session
 from tests.unit.test_vm import session
 
 INIT = Path(__file__).resolve().parents[2] / "kgbuild" / "data" / "guest" / "init"

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.analysis.headers import read_tokens, same_header
-from kgbuild.analysis.includes import ANGLED, QUOTED, TRACED, Graph, Include, Resolver, reach, read_includes
-from kgbuild.analysis.names import changed_names, read_pieces
-from kgbuild.analysis.pastes import Chain, Pastes, passes_on, read_chains, read_words
+from kgbuild.csource.header_impact import changed_names, read_pieces
+from kgbuild.csource.include_graph import ANGLED, QUOTED, TRACED, Graph, Include, Resolver, reach, read_includes
+from kgbuild.csource.token_equality import read_tokens, same_header
+from kgbuild.csource.token_pasting import Chain, Pastes, passes_on, read_chains, read_words
+from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
-from kgbuild.host import headers
-from kgbuild.host.cache import Cache
-from kgbuild.host.headers import Selection, choose_units, exceeds
-from kgbuild.host.overlay import Overlay, make_overlay
-from kgbuild.host.patches import apply_patches, read_patches
-from kgbuild.host.preprocess import Trees, differs
-from kgbuild.host.units import write_units
+from kgbuild.host.compile import unit_selection
+from kgbuild.host.compile.apply_patches import apply_patches, read_patches
+from kgbuild.host.compile.overlay import Overlay, make_overlay
+from kgbuild.host.compile.preprocess import Trees, differs
+from kgbuild.host.compile.unit_selection import Selection, choose_units, exceeds
+from kgbuild.host.kernels.compile_commands import write_units
+from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, KernelId, SilentProgress, UnitCommand
-from kgbuild.refusals import Refusal
 from tests.toolchain import CC
 
 
@@ -175,10 +175,10 @@ def test_a_feature_without_a_name_is_in_no_generated_table() -> None:
     path = "arch/x86/include/asm/cpufeatures.h"
     named = b'#define X86_FEATURE_A ( 7*32+ 1) /* Something */\n#define X86_FEATURE_B ( 7*32+ 2) /* "b" Other */\n'
     hidden = b'#define X86_FEATURE_C ( 7*32+ 3) /* "" Not shown */\n'
-    assert not headers._check_scripted({path: named}, {path: named + hidden})
-    assert not headers._check_scripted({path: named + hidden}, {path: named + hidden.replace(b"3)", b"4)")})
+    assert not unit_selection._check_scripted({path: named}, {path: named + hidden})
+    assert not unit_selection._check_scripted({path: named + hidden}, {path: named + hidden.replace(b"3)", b"4)")})
     for other in (named + hidden.replace(b'""', b'"c"'), named.replace(b'"b"', b'""'), named.replace(b"+ 1", b"+ 5")):
-        refusals = headers._check_scripted({path: named + hidden}, {path: other})
+        refusals = unit_selection._check_scripted({path: named + hidden}, {path: other})
         assert [r.code for r in refusals] == ["P11-generated"]
 
 
@@ -379,7 +379,7 @@ def test_no_unit_is_missed(kernel: Kernel, tmp_path: Path, monkeypatch: pytest.M
     """Whether units are found by names, as in large changes, or by their tokens."""
     chosen = {}
     for few in (0, 1000):
-        monkeypatch.setattr(headers, "FEW", few)
+        monkeypatch.setattr(unit_selection, "FEW", few)
         chosen[few] = choose(kernel, tmp_path, CHANGES[name])
         assert not chosen[few].refusals
     tokens = brute_force(kernel, chosen[0], tmp_path, "-E", "-P")
@@ -395,7 +395,7 @@ def test_no_unit_is_missed(kernel: Kernel, tmp_path: Path, monkeypatch: pytest.M
 def test_nothing_is_compiled_for_nothing(
     kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
-    monkeypatch.setattr(headers, "FEW", few)
+    monkeypatch.setattr(unit_selection, "FEW", few)
     path = "include/linux/common.h"
     assert choose(kernel, tmp_path, {path: ("#define LIMIT", "/* c */\n#define LIMIT")}).because == {}
     assert choose(kernel, tmp_path, {path: ("#define LIMIT", "#define NOBODY 1\n#define LIMIT")}).because == {}

@@ -14,19 +14,19 @@ import jsonschema
 import networkx
 import pytest
 
-from kgbuild.analysis.callgraph import CALLEES, CALLERS, reach, reach_with_ways
-from kgbuild.analysis.facts import compiler_facts
-from kgbuild.analysis.ipaclones import parse_ipa_clones
-from kgbuild.analysis.kinds import Kind
-from kgbuild.analysis.unitflags import Flag
+from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.function_facts import compiler_facts
+from kgbuild.callgraph.model import CALLEES, CALLERS, reach, reach_with_ways
+from kgbuild.debuginfo.compile_flags import Flag
+from kgbuild.diff.ipa_clones import parse_ipa_clones
 from kgbuild.errors import UserError
-from kgbuild.host import index_build
-from kgbuild.host.cache import Cache
-from kgbuild.host.facts import read_facts
-from kgbuild.host.index import SCHEMA, Index, index_path, load_index, with_index
+from kgbuild.host.index import writer
+from kgbuild.host.index.queries import SCHEMA, Index, index_path, load_index, with_index
+from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, SilentProgress, Task
-from kgbuild.report.facts import facts_json, render_facts
-from kgbuild.report.graph import graph_json, render_dot, render_graphml, render_tree, summarise_ways
+from kgbuild.pipeline.function_facts import read_facts
+from kgbuild.report.callgraph import graph_json, render_dot, render_graphml, render_tree, summarise_ways
+from kgbuild.report.function_facts import facts_json, render_facts
 from tests.smallkernel import small_kernel
 
 SCHEMA_FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schema"
@@ -330,15 +330,15 @@ def test_a_stopped_run_goes_on(kernel: Kernel, cache: Cache, monkeypatch: pytest
     whole = load_index(kernel, SilentProgress(), cache)
     expected = sorted((str(e.kind), index_place(whole, e.caller), index_place(whole, e.callee)) for e in whole.edges())
     index_path(kernel).unlink()
-    read = index_build.read_module
+    read = writer.read_module
 
     def stop(path: Path) -> bytes:
         if path.name == "two-b.ko":
             raise KeyboardInterrupt
         return read(path)
 
-    monkeypatch.setattr(index_build, "_BATCH", 1)
-    monkeypatch.setattr(index_build, "read_module", stop)
+    monkeypatch.setattr(writer, "_BATCH", 1)
+    monkeypatch.setattr(writer, "read_module", stop)
     with pytest.raises(KeyboardInterrupt):
         load_index(kernel, SilentProgress(), cache)
     assert not index_path(kernel).exists()
@@ -348,7 +348,7 @@ def test_a_stopped_run_goes_on(kernel: Kernel, cache: Cache, monkeypatch: pytest
         again.append(path.name)
         return read(path)
 
-    monkeypatch.setattr(index_build, "read_module", note)
+    monkeypatch.setattr(writer, "read_module", note)
     index = load_index(kernel, SilentProgress(), cache)
     assert again == ["two-b.ko"]
     assert (

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host import initramfs
-from kgbuild.host.initramfs import Entry, directory, regular, symlink, write_cpio
+from kgbuild.host.vm import initramfs
+from kgbuild.host.vm.initramfs import Entry, directory, regular, symlink, write_cpio
 
 
 def read_cpio(data: bytes) -> dict[str, tuple[int, bytes, dict[str, int]]]:

@@ -7,10 +7,10 @@ import random
 
 import pytest
 
-from kgbuild.analysis.facts import compiler_facts
-from kgbuild.analysis.ipaclones import COPIED, IpaClones, Place, describe, parse_ipa_clones
-from kgbuild.analysis.unitflags import PRODUCER, Flag
-from kgbuild.host.results import Result, unpack
+from kgbuild.callgraph.function_facts import compiler_facts
+from kgbuild.debuginfo.compile_flags import PRODUCER, Flag
+from kgbuild.diff.ipa_clones import COPIED, IpaClones, Place, describe, parse_ipa_clones
+from kgbuild.host.compile.result_cache import Result, unpack
 from tests.toolchain import CC, KERNEL_FLAGS, run, scratch
 
 NEW = """\

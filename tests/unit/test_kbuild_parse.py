@@ -10,8 +10,15 @@ from pathlib import Path
 import pytest
 
 from kgbuild.errors import ToolError
-from kgbuild.host import kbuild, units
-from kgbuild.host.units import parse_line, parse_units, read_sources, read_units, split_command, write_units
+from kgbuild.host.kernels import compile_commands, kbuild
+from kgbuild.host.kernels.compile_commands import (
+    parse_line,
+    parse_units,
+    read_sources,
+    read_units,
+    split_command,
+    write_units,
+)
 from kgbuild.model import Kernel, KernelId, UnitCommand
 
 TREE = "/cache/sources/linux"
@@ -152,8 +159,8 @@ def test_objtool_that_kbuild_runs_on_vmlinux_is_run_on_each_unit(tmp_path: Path)
     part = replace(builtin, source="b.c", object="b.o", module=True)
     path = tmp_path / "units.sqlite"
     write_units([builtin, single, part], path)
-    assert units.read_module_objtool(path) == DELAYED
-    every = {u.object: u.objtool for u in units.read_all_units(path)}
+    assert compile_commands.read_module_objtool(path) == DELAYED
+    every = {u.object: u.objtool for u in compile_commands.read_all_units(path)}
     assert every == {builtin.object: DELAYED[:-1], "a.o": DELAYED, "b.o": DELAYED}
     assert read_units(path, [builtin.source])[builtin.source][0].objtool == DELAYED[:-1]
 
@@ -164,7 +171,10 @@ def test_a_unit_that_kbuild_keeps_from_objtool_stays_so(tmp_path: Path) -> None:
     single = replace(builtin, source="a.c", object="a.o", module=True, objtool=DELAYED[:3])
     path = tmp_path / "units.sqlite"
     write_units([builtin, single], path)
-    assert {u.object: u.objtool for u in units.read_all_units(path)} == {builtin.object: (), "a.o": DELAYED[:3]}
+    assert {u.object: u.objtool for u in compile_commands.read_all_units(path)} == {
+        builtin.object: (),
+        "a.o": DELAYED[:3],
+    }
 
 
 def test_index_is_written_anew(tmp_path: Path) -> None:
@@ -295,7 +305,11 @@ def test_missing_compiler(tmp_path: Path) -> None:
 
 def test_damaged_index(tmp_path: Path) -> None:
     (tmp_path / "units.sqlite").write_bytes(b"no database" * 1000)
-    for read in (units.read_sources, units.read_detours, lambda path: units.read_units(path, ["a.c"])):
+    for read in (
+        compile_commands.read_sources,
+        compile_commands.read_detours,
+        lambda path: compile_commands.read_units(path, ["a.c"]),
+    ):
         with pytest.raises(ToolError, match="fetch it again"):
             read(tmp_path / "units.sqlite")
 
@@ -306,4 +320,4 @@ def test_unknown_file_is_no_unit(tmp_path: Path) -> None:
 
 
 def test_placeholder_is_what_the_model_says() -> None:
-    assert units.SOURCE == "{src}"
+    assert compile_commands.SOURCE == "{src}"

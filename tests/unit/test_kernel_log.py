@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from kgbuild.analysis.kernel_log import Fault, find_faults, parse_console, parse_raw
+from kgbuild.guest.kernel_log import Fault, find_faults, parse_console, parse_raw
 
 WARN = """\
 <4>[    5.000001] ------------[ cut here ]------------

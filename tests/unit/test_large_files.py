@@ -116,11 +116,11 @@ def test_gibibyte_as_what_a_vmlinux_is(tmp_path: Path) -> None:
 
 
 def test_more_rows_than_any_kernel_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kgbuild.analysis import symtab
     from kgbuild.errors import UserError
+    from kgbuild.kernel import parent_symtab
 
-    monkeypatch.setattr(symtab, "MAX_ROWS", 3)
+    monkeypatch.setattr(parent_symtab, "MAX_ROWS", 3)
     line = b"ffffffff81000000 t f\n"
-    assert len(symtab.read_parent(3 * line, "System.map", []).rows) == 3
+    assert len(parent_symtab.read_parent(3 * line, "System.map", []).rows) == 3
     with pytest.raises(UserError, match="more than 3 symbols"):
-        symtab.read_parent(4 * line, "System.map", [])
+        parent_symtab.read_parent(4 * line, "System.map", [])

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.correlate import INIT_SECTIONS
-from kgbuild.analysis.module_sections import READ_WITH_THE_MODULE, TABLE, is_per_cpu, loadable_name, row_of
-from kgbuild.arch.x86_64 import ARCH
+from kgbuild.arch.x86_64.table import ARCH
+from kgbuild.correlation.correlate import INIT_SECTIONS
+from kgbuild.kernel.module_loader import READ_WITH_THE_MODULE, TABLE, is_per_cpu, loadable_name, row_of
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.module_units import BY_ORDER, BY_TEXT, Placed, assign_units
+from kgbuild.callgraph.unit_lookup import BY_ORDER, BY_TEXT, Placed, assign_units
 
 
 def assigned(texts: dict[str, str], *names: str, section: str = ".text") -> list[str]:

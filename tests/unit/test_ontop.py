@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from kgbuild.analysis.ontop import Lost, Older, Patched, active, check_kernel, put_on_top
-from kgbuild.analysis.ontop_data import Variable, begin_anew
 from kgbuild.elf.consts import SHF, STB, STT
 from kgbuild.elf.write import OutSymbol
-from kgbuild.emit.older import read_older
 from kgbuild.errors import UserError
+from kgbuild.livepatch.cumulative import Lost, Older, Patched, active, check_kernel, put_on_top
+from kgbuild.livepatch.data_handover import Variable, begin_anew
+from kgbuild.verify.patch_manifest import read_older
 from tests.unit.test_verify import Small
 
 A, W = SHF.ALLOC, SHF.WRITE

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kgbuild.errors import UserError
-from kgbuild.host.modules import name_modules
-from kgbuild.host.oot import _built_in, check_folder, digest_tree
+from kgbuild.host.modules.images import name_modules
+from kgbuild.host.modules.out_of_tree import _built_in, check_folder, digest_tree
 from kgbuild.model import UnitCommand
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.optimizations import Clone, clone_of, is_half, judge_shared
+from kgbuild.objects.clone_names import Clone, clone_of, is_half, judge_shared
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.analysis.patch import DEV_NULL, FilePatch, parse_patch, printable, strip_path
 from kgbuild.errors import UserError
+from kgbuild.patch.unified_diff import DEV_NULL, FilePatch, parse_patch, printable, strip_path
 
 HUNK = b"@@ -1,3 +1,4 @@ int f(void)\n int a;\n-int b;\n+int B;\n+int c;\n int d;\n"
 PLAIN = b"--- a/fs/x.c\n+++ b/fs/x.c\n" + HUNK

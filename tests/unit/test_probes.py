@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from kgbuild.analysis import probes
-from kgbuild.analysis.probes import PROBES, Evidence, for_builtin, probe
+from kgbuild.kernel import feature_probes
+from kgbuild.kernel.feature_probes import PROBES, Evidence, for_builtin, probe
 
 GETOPT = 'while ((opt = getopt(argc, argv, "{}")) != -1) {{'
 EACH = "int kallsyms_on_each_symbol(int (*fn)(void *, const char *, {}unsigned long),\n\t\t\t    void *data);\n"
@@ -16,24 +16,24 @@ OLD = Evidence(
     config=frozenset({"# CONFIG_X86_KERNEL_IBT is not set"}),
     has_symbol=lambda name: False,
     source={
-        probes.MODPOST_SOURCE: GETOPT.format("ei:mnT:o:aWwENd:"),
-        probes.KALLSYMS_HEADER: EACH.format("struct module *,\n\t"),
+        feature_probes.MODPOST_SOURCE: GETOPT.format("ei:mnT:o:aWwENd:"),
+        feature_probes.KALLSYMS_HEADER: EACH.format("struct module *,\n\t"),
     }.get,
     objtool=("./tools/objtool/objtool", "--orc"),
 )
 NEW = Evidence(
     config=frozenset({"CONFIG_X86_KERNEL_IBT=y", "CONFIG_KPROBES=y", "CONFIG_LIVEPATCH=y", "CONFIG_KGRAFT=y"}),
-    has_symbol={"clear_relocate_add", *probes.TEXT_POKE_SYMBOLS, "text_poke", "text_mutex"}.__contains__,
+    has_symbol={"clear_relocate_add", *feature_probes.TEXT_POKE_SYMBOLS, "text_poke", "text_mutex"}.__contains__,
     source={
-        probes.MODPOST_SOURCE: GETOPT.format("ei:MmnT:to:au:WwENd:"),
-        probes.MODULE_COMMON_SOURCE: "#include <linux/module.h>",
-        probes.KALLSYMS_HEADER: EACH.format(""),
-        probes.LIVEPATCH_HEADER: (
+        feature_probes.MODPOST_SOURCE: GETOPT.format("ei:MmnT:to:au:WwENd:"),
+        feature_probes.MODULE_COMMON_SOURCE: "#include <linux/module.h>",
+        feature_probes.KALLSYMS_HEADER: EACH.format(""),
+        feature_probes.LIVEPATCH_HEADER: (
             "struct klp_callbacks {\nstruct klp_state {\nint klp_register_patch(struct klp_patch *);\n"
         ),
-        probes.LIVEPATCH_ARCH: 'strncmp(".klp.arch.", name, 10)',
-        probes.KGRAFT_HEADER: "struct kgr_patch {\n",
-        probes.LIVEPATCH_SOURCE: "\t\tif (sym->st_shndx != SHN_LIVEPATCH) {\n",
+        feature_probes.LIVEPATCH_ARCH: 'strncmp(".klp.arch.", name, 10)',
+        feature_probes.KGRAFT_HEADER: "struct kgr_patch {\n",
+        feature_probes.LIVEPATCH_SOURCE: "\t\tif (sym->st_shndx != SHN_LIVEPATCH) {\n",
     }.get,
     objtool=("./tools/objtool/objtool", "--orc", "--link", "--module"),
     exported={"register_kprobe", "kallsyms_lookup_name"}.__contains__,
@@ -55,32 +55,45 @@ def test_a_newer_one_says_yes_to_all() -> None:
 @pytest.mark.parametrize(
     ("field", "names"),
     [
-        ("config", {probes.INDIRECT_BRANCHES, probes.LIVEPATCH}),
-        ("has_symbol", {probes.CLEARS_LATE, probes.TEXT_POKE}),
-        ("objtool", {probes.DELAYED_OBJTOOL}),
+        ("config", {feature_probes.INDIRECT_BRANCHES, feature_probes.LIVEPATCH}),
+        ("has_symbol", {feature_probes.CLEARS_LATE, feature_probes.TEXT_POKE}),
+        ("objtool", {feature_probes.DELAYED_OBJTOOL}),
         (
             "source",
             {
-                *(probes.MODULE_COMMON, probes.MODPOST_MODULES, probes.KLP_RELOCATIONS, probes.EACH_PLAIN),
-                *(probes.KLP_CALLBACKS, probes.KLP_STATES, probes.REGISTERS, probes.KLP_ARCH),
+                *(
+                    feature_probes.MODULE_COMMON,
+                    feature_probes.MODPOST_MODULES,
+                    feature_probes.KLP_RELOCATIONS,
+                    feature_probes.EACH_PLAIN,
+                ),
+                *(
+                    feature_probes.KLP_CALLBACKS,
+                    feature_probes.KLP_STATES,
+                    feature_probes.REGISTERS,
+                    feature_probes.KLP_ARCH,
+                ),
             },
         ),
-        ("exported", {probes.LOOKUP_EXPORTED}),
+        ("exported", {feature_probes.LOOKUP_EXPORTED}),
     ],
 )
 def test_each_answer_comes_from_its_own_evidence(field: str, names: set[str]) -> None:
     """A kernel with one change carried back answers the questions that it concerns otherwise, and no other."""
-    several = {probes.KPROBES: ("config", "exported"), probes.KGRAFT: ("config", "has_symbol", "source")}
+    several = {
+        feature_probes.KPROBES: ("config", "exported"),
+        feature_probes.KGRAFT: ("config", "has_symbol", "source"),
+    }
     both = {name for name, fields in several.items() if field in fields}
     assert probe(replace(OLD, **{field: getattr(NEW, field)})) == names
     assert probe(replace(NEW, **{field: getattr(OLD, field)})) == {p.name for p in PROBES} - names - both
 
 
-@pytest.mark.parametrize("missing", probes.TEXT_POKE_SYMBOLS)
+@pytest.mark.parametrize("missing", feature_probes.TEXT_POKE_SYMBOLS)
 def test_all_that_writing_into_code_needs_must_be_there(missing: str) -> None:
     kernel = replace(NEW, has_symbol=lambda name: name != missing)
-    kgraft = {probes.KGRAFT} if missing != "text_poke_sync" else set()
-    assert probe(kernel) == {p.name for p in PROBES} - {probes.TEXT_POKE} - kgraft
+    kgraft = {feature_probes.KGRAFT} if missing != "text_poke_sync" else set()
+    assert probe(kernel) == {p.name for p in PROBES} - {feature_probes.TEXT_POKE} - kgraft
 
 
 def test_the_builtin_command_is_the_module_one_without_module() -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import pytest
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.apt import Package, parse_madison, parse_records, version_key
-from kgbuild.host.recipe import (
+from kgbuild.host.archives.apt import Package, parse_madison, parse_records, version_key
+from kgbuild.host.archives.recipe import (
     KernelName,
     Plan,
     load_recipes,

@@ -7,8 +7,7 @@ import difflib
 
 import pytest
 
-from kgbuild.analysis.apply import Applied, apply_file
-from kgbuild.analysis.ctext import (
+from kgbuild.csource.text_spans import (
     closing,
     find_function,
     find_variable,
@@ -18,9 +17,10 @@ from kgbuild.analysis.ctext import (
     split_values,
     struct_body,
 )
-from kgbuild.analysis.patch import parse_patch
-from kgbuild.analysis.remedy import DATA, INIT, TYPE, Remedied, Source, find_grown, render_diff, write_remedy
-from kgbuild.refusals import Refusal, Refused
+from kgbuild.diagnostics.refusals import Refusal, Refused
+from kgbuild.patch.apply import Applied, apply_file
+from kgbuild.patch.unified_diff import parse_patch
+from kgbuild.remedy.rewrite import DATA, INIT, TYPE, Remedied, Source, find_grown, render_diff, write_remedy
 
 
 def source(path: str, before: str, after: str, target: str = "vmlinux") -> Source:

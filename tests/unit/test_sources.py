@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.patch import DEV_NULL, FilePatch, PatchKind, parse_patch
-from kgbuild.analysis.sources import (
+from kgbuild.patch.tree_paths import (
     Kind,
     check_dependencies,
     check_includes,
@@ -16,6 +15,7 @@ from kgbuild.analysis.sources import (
     classify,
     find_strip,
 )
+from kgbuild.patch.unified_diff import DEV_NULL, FilePatch, PatchKind, parse_patch
 
 
 def change(old: str, new: str = "", kind: PatchKind = "change", mode: str = "100644") -> FilePatch:

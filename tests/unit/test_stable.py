@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from kgbuild.analysis.proof import Place
 from kgbuild.arch import arch_of
-from kgbuild.arch.x86_64_stable import stable_instructions
-from kgbuild.emit.backends.stable import NOTHING, Stable, StableCode
+from kgbuild.arch.x86_64.stable_code import stable_instructions
+from kgbuild.emit.backends.stable_bytes import NOTHING, Stable, StableCode
 from kgbuild.errors import ToolError
+from kgbuild.proof.record import Place
 
 ARCH = arch_of(62)
 

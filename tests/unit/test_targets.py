@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from kgbuild.analysis.guest import CODES, Command, Plan, Session
-from kgbuild.analysis.targets import ABSENT, CYCLES, EARLY, PHASES, RELOADS, NotTried, TargetRun
 from kgbuild.cli.vm import vm
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.elf.write import OutObject, OutSection, write
 from kgbuild.errors import UserError
-from kgbuild.host.targets import (
+from kgbuild.guest.reload_scenario import ABSENT, CYCLES, EARLY, PHASES, RELOADS, NotTried, TargetRun
+from kgbuild.guest.session import CODES, Command, Plan, Session
+from kgbuild.host.vm.patch_targets import (
     Targets,
     collect_targets,
     has_functions,
@@ -24,7 +24,7 @@ from kgbuild.host.targets import (
     read_targets,
     run_entries,
 )
-from kgbuild.host.vm import TestRun
+from kgbuild.host.vm.run import TestRun
 from kgbuild.model import Finding
 from tests.unit.test_initramfs import modinfo_object
 from tests.unit.test_vm import codes, encoded, session
@@ -216,8 +216,8 @@ def test_the_verdict_in_words_in_json_and_as_exit_status(
     lacking = (NotTried("lp", "kvm_intel", "No such device"),) if "tried" in outcome else ()
     ok = outcome == "ok"
     run = TestRun("k", "6.1", "tcg", 1, (), findings, ok, outcome, lacking, "", "", 1.0, 2.0)
-    monkeypatch.setattr("kgbuild.host.acquire.ensure_kernel", lambda *args, **words: None)
-    monkeypatch.setattr("kgbuild.host.vm.run_vm", lambda *args, **words: run)
+    monkeypatch.setattr("kgbuild.host.kernels.acquire.ensure_kernel", lambda *args, **words: None)
+    monkeypatch.setattr("kgbuild.host.vm.run.run_vm", lambda *args, **words: run)
     (tmp_path / "lp.ko").write_bytes(b"")
     report = tmp_path / "report.json"
     done = CliRunner().invoke(vm, [str(tmp_path / "lp.ko"), "--kernel", "k", "--report", str(report)])

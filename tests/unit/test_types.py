@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.btf import Btf, compare_names
-from kgbuild.analysis.vartypes import unit_types
+from kgbuild.debuginfo.btf import Btf, compare_names
 from kgbuild.elf.read import FormatError, read
 from kgbuild.errors import ToolError
-from kgbuild.special.view import View
+from kgbuild.objects.variable_types import unit_types
+from kgbuild.objects.view import View
 from tests.toolchain import compile_text, pair_flags
 
 USE = "\nint size_of(%s *p) { return sizeof(*p) + (p != 0); }\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.analysis.unitflags import PRODUCER, find_optimized, flags_of, optimize_macros, read_producer
+from kgbuild.debuginfo.compile_flags import PRODUCER, find_optimized, flags_of, optimize_macros, read_producer
 from kgbuild.elf.read import read
 from tests.toolchain import KERNEL_FLAGS, compile_text
 

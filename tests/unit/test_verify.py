@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from kgbuild.analysis.exports import Export
 from kgbuild.arch import arch_of
+from kgbuild.diagnostics.module_findings import finding, in_order
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.object import Symbol
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
-from kgbuild.emit.findings import finding, in_order
-from kgbuild.emit.readback import read_module
-from kgbuild.emit.verify import Facts, check_module
 from kgbuild.errors import UserError
+from kgbuild.kernel.exports import Export
 from kgbuild.model import Finding
+from kgbuild.verify.checks import Facts, check_module
+from kgbuild.verify.reader import read_module
 
 ARCH = arch_of(62)
 R_64, R_PC32, R_PLT32 = 1, 2, 4

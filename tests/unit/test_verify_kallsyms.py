@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 import pytest
 
-from kgbuild.analysis.proof import Key
-from kgbuild.arch.x86_64 import ARCH
+from kgbuild.arch.x86_64.table import ARCH
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
-from kgbuild.emit.backends.tables import RANGE_ROW, SITE_ROW, SYMBOL_ROW
-from kgbuild.emit.readback import read_module
-from kgbuild.emit.verify_kallsyms import check_kallsyms, read_tables
-from kgbuild.emit.verify_modules import no_modules
+from kgbuild.emit.backends.lookup_tables import RANGE_ROW, SITE_ROW, SYMBOL_ROW
 from kgbuild.model import Finding
+from kgbuild.proof.record import Key
+from kgbuild.verify.kallsyms import check_kallsyms, read_tables
+from kgbuild.verify.modules import no_modules
+from kgbuild.verify.reader import read_module
 
 CODE = bytes(range(64))
 RANGES = ((4, 8), (20, 4))

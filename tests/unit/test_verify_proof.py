@@ -15,9 +15,15 @@ import jsonschema
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from kgbuild.analysis.closure import close
-from kgbuild.analysis.module_image import ModuleImage
-from kgbuild.analysis.proof import (
+from kgbuild.arch import arch_of
+from kgbuild.closure.close import close
+from kgbuild.diagnostics.module_findings import FINDINGS
+from kgbuild.elf.read import read
+from kgbuild.errors import UserError
+from kgbuild.kernel.module_image import ModuleImage
+from kgbuild.model import Finding
+from kgbuild.pipeline.verify import read_record
+from kgbuild.proof.record import (
     BadRecord,
     Place,
     Record,
@@ -27,16 +33,10 @@ from kgbuild.analysis.proof import (
     parse_record,
     record_json,
 )
-from kgbuild.arch import arch_of
-from kgbuild.elf.read import read
-from kgbuild.emit.findings import FINDINGS
-from kgbuild.emit.readback import read_module
-from kgbuild.emit.verify import check_module
-from kgbuild.emit.verify_modules import Shipped
-from kgbuild.emit.verify_proof import place_in_module, place_in_vmlinux
-from kgbuild.errors import UserError
-from kgbuild.host.verify import read_record
-from kgbuild.model import Finding
+from kgbuild.verify.checks import check_module
+from kgbuild.verify.modules import Shipped
+from kgbuild.verify.proof import place_in_module, place_in_vmlinux
+from kgbuild.verify.reader import read_module
 from tests.objects.kernel import EXPORTS, close_text
 from tests.toolchain import compile_text, pair_flags
 from tests.unit.test_verify import ARCH, BUILD_ID, FACTS, HELPER, NAME, OLD, SPOILERS, FakeImage, Small, check

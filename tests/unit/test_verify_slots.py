@@ -8,17 +8,17 @@ from collections.abc import Callable
 
 import pytest
 
-from kgbuild.arch.sites import ORC_ENTRY
-from kgbuild.arch.x86_64 import ARCH
+from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY
+from kgbuild.arch.x86_64.table import ARCH
 from kgbuild.elf.consts import SHF, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
+from kgbuild.emit.backends.lookup_tables import SITE_ROW, SYMBOL_ROW
 from kgbuild.emit.backends.slots import MOVED, MOVED_ROW, SLOTS, SlotWriter, plan_steps
-from kgbuild.emit.backends.tables import SITE_ROW, SYMBOL_ROW
-from kgbuild.emit.readback import read_module
-from kgbuild.emit.verify_code import Code
-from kgbuild.emit.verify_kallsyms import read_tables
-from kgbuild.emit.verify_slots import check_slots
 from kgbuild.model import Finding
+from kgbuild.verify.code import Code
+from kgbuild.verify.kallsyms import read_tables
+from kgbuild.verify.reader import read_module
+from kgbuild.verify.slots import check_slots
 
 A, X = SHF.ALLOC, SHF.EXECINSTR
 R_64, R_PC32 = 1, 2

@@ -17,21 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.analysis.guest import (
-    CODES,
-    ChannelParser,
-    Command,
-    Plan,
-    Record,
-    Session,
-    parse_record,
-)
 from kgbuild.cli.vm import as_json
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host import kvm
-from kgbuild.host import vm as host
-from kgbuild.host.cache import Cache
-from kgbuild.host.vm import Machine, PatchRun, qemu_command, run_vm
+from kgbuild.guest.session import CODES, ChannelParser, Command, Plan, Record, Session, parse_record
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.vm import kvm
+from kgbuild.host.vm import run as host
+from kgbuild.host.vm.run import Machine, PatchRun, qemu_command, run_vm
 from kgbuild.model import Kernel, KernelId, SilentProgress
 from tests.unit.test_initramfs import modinfo_object
 
@@ -550,7 +542,7 @@ def test_qemu_dies_with_us(tmp_path: Path, stub_qemu: Path) -> None:
         pytest.skip("no setpriv here")
     (stub_qemu / "then").write_text(f"echo $$ >{stub_qemu}/pid; exec sleep 600\n")
     code = (
-        "import subprocess\nfrom kgbuild.host.vm import _die_with_us\n"
+        "import subprocess\nfrom kgbuild.host.vm.run import _die_with_us\n"
         "subprocess.Popen([*_die_with_us(), 'qemu-system-x86_64']).wait()"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)

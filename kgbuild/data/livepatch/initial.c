@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Initial values of the patch's variables (kgbuild/emit/initial.py). Part of main.c and kgraft.c.
+ * Initial values of the patch's variables (kgbuild/emit/initial_values.py). Part of main.c and kgraft.c.
  *
  * A target module's variables begin anew each time that it comes, before anything of it runs. Per-CPU variables with
  * pointers are written here in any case: the module loader does not relocate them.
@@ -24,7 +24,7 @@ struct kgbuild_initial {
 	void *code;		/* of a static call */
 };
 
-/* kgbuild/emit/initial.py has the same numbers */
+/* kgbuild/emit/initial_values.py has the same numbers */
 enum { INITIAL_MEMORY, INITIAL_PER_CPU, INITIAL_KEY, INITIAL_CALL, INITIAL_SAVED };
 
 extern const struct kgbuild_initial kgbuild_initial[];

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from kgbuild.emit.backends.base import Backend, Request
+from kgbuild.diagnostics.refusals import Refusal, Refused
+from kgbuild.emit.backends.backend import Backend, Request
 from kgbuild.emit.backends.kallsyms import Kallsyms
 from kgbuild.emit.backends.kgraft import Kgraft
 from kgbuild.emit.backends.klp import Klp
-from kgbuild.refusals import Refusal, Refused
 
 _ALL: tuple[Backend, ...] = (Klp(), Kallsyms(), Kgraft())
 

@@ -20,7 +20,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kgbuild.analysis.probes import (
+from kgbuild.arch.base import Arch
+from kgbuild.closure.binding import VMLINUX
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.elf.consts import SHF, SHT, STT
+from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
+from kgbuild.emit.backends.backend import Request
+from kgbuild.emit.backends.lookup_tables import Row, Site, Tables
+from kgbuild.emit.backends.old_interfaces import check_interface, entry_size, interface_macros
+from kgbuild.emit.backends.slots import SlotWriter, Unwind, plan_steps
+from kgbuild.emit.backends.stable_bytes import REPLACED
+from kgbuild.emit.extract import FUNCS_SECTION
+from kgbuild.emit.klp_relocations import PREFIX, RESOLVE_SECTION, patched_object, split_livepatch_name
+from kgbuild.kernel.feature_probes import (
     EACH_PLAIN,
     KLP_ARCH,
     KLP_CALLBACKS,
@@ -30,20 +42,8 @@ from kgbuild.analysis.probes import (
     TEXT_POKE,
     TEXT_POKE_SYMBOLS,
 )
-from kgbuild.analysis.proof import Key
-from kgbuild.analysis.resolve import VMLINUX
-from kgbuild.arch.base import Arch
-from kgbuild.elf.consts import SHF, SHT, STT
-from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
-from kgbuild.emit.backends.base import Request
-from kgbuild.emit.backends.interface import check_interface, entry_size, interface_macros
-from kgbuild.emit.backends.slots import SlotWriter, Unwind, plan_steps
-from kgbuild.emit.backends.stable import REPLACED
-from kgbuild.emit.backends.tables import Row, Site, Tables
-from kgbuild.emit.extract import FUNCS_SECTION
-from kgbuild.emit.inject import PREFIX, RESOLVE_SECTION, patched_object, split_livepatch_name
-from kgbuild.emit.verify_modules import READ_AT_LOAD
-from kgbuild.refusals import Refusal
+from kgbuild.proof.record import Key
+from kgbuild.verify.modules import READ_AT_LOAD
 
 STUBS = ".text.kgbuild_stubs"
 STUB = "kgbuild_stub_"

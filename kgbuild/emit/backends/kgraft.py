@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kgbuild.analysis.probes import EACH_PLAIN, KGRAFT, KPROBES, LOOKUP_EXPORTED
-from kgbuild.analysis.proof import Key
-from kgbuild.analysis.resolve import VMLINUX
+from kgbuild.closure.binding import VMLINUX
+from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.consts import STB
 from kgbuild.elf.write import OutObject, OutSymbol
-from kgbuild.emit.backends.base import Request
+from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.kallsyms import Kallsyms, check_deferred
 from kgbuild.emit.extract import FUNC_ENTRY, FUNCS_SECTION
-from kgbuild.refusals import Refusal
+from kgbuild.kernel.feature_probes import EACH_PLAIN, KGRAFT, KPROBES, LOOKUP_EXPORTED
+from kgbuild.proof.record import Key
 
 NEW = "kgbuild_new_"
 _NOT_KNOWN = {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Livepatch relocations: the kernel itself resolves them when it loads the module, or when a target module comes.
 
-The output object is linked as it is; the relocations are put in when everything else is done (emit/inject.py).
+The output object is linked as it is; the relocations are put in when everything else is done (emit/klp_relocations.py).
 Source: Documentation/livepatch/module-elf-format.rst.
 """
 
@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kgbuild.analysis.probes import KLP_ARCH, KLP_CALLBACKS, KLP_RELOCATIONS, LIVEPATCH
-from kgbuild.analysis.proof import Key
+from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.write import OutObject
-from kgbuild.emit.backends.base import Request
-from kgbuild.emit.backends.interface import check_interface, interface_macros, move_to_arch
-from kgbuild.refusals import Refusal
+from kgbuild.emit.backends.backend import Request
+from kgbuild.emit.backends.old_interfaces import check_interface, interface_macros, move_to_arch
+from kgbuild.kernel.feature_probes import KLP_ARCH, KLP_CALLBACKS, KLP_RELOCATIONS, LIVEPATCH
+from kgbuild.proof.record import Key
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 
 Where an instruction takes such an address, it becomes a load from the slot. Any other instruction that refers to the
 symbol becomes a jump to the end of its function, where a longer form of it stands that goes through a register, and
-jumps back (arch/x86_64_slots.py). It stands inside the function's symbol on purpose: when a patch is withdrawn the
-kernel looks for tasks in a function from its symbol to the next one, and must find those that are there.
+jumps back (arch/x86_64/slot_rewriting.py). It stands inside the function's symbol on purpose: when a patch is
+withdrawn the kernel looks for tasks in a function from its symbol to the next one, and must find those that are there.
 
 Every instruction that was moved is said in a section that no kernel loads, for verify:
 .kgbuild.moved   struct { u64 from, to; u32 length, size; }: from where, to where, bytes of either
@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from kgbuild.arch.base import Arch, Rewritten
 from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
-from kgbuild.emit.backends.interface import entry_size
+from kgbuild.emit.backends.old_interfaces import entry_size
 
 SLOTS = ".rodata.kgbuild_slots"
 MOVED = ".kgbuild.moved"

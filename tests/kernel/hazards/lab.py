@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kgbuild.host.kbuild import clean_environment
+from kgbuild.host.kernels.kbuild import clean_environment
 from kgbuild.model import Kernel
 
 HERE = Path(__file__).parent

@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
-from kgbuild.analysis.closed import Closure, Redirect, UnitResult
-from kgbuild.analysis.closure import _Closer
-from kgbuild.analysis.exports import parse_symvers
-from kgbuild.analysis.resolve import EXPORT, KLP, Bound, World
-from kgbuild.assemble import emit
-from kgbuild.findout import modules_at_stake
-from kgbuild.host.cache import Cache
-from kgbuild.host.image import load_image
-from kgbuild.special.view import Atom, Ref
-from kgbuild.state import Build, Options
+from kgbuild.closure.binding import EXPORT, KLP, Bound, World
+from kgbuild.closure.close import _Closer
+from kgbuild.closure.model import Closure, Redirect, UnitResult
+from kgbuild.host.kernels.vmlinux import load_image
+from kgbuild.host.system.cache import Cache
+from kgbuild.kernel.exports import parse_symvers
+from kgbuild.objects.view import Atom, Ref
+from kgbuild.pipeline.assemble import emit
+from kgbuild.pipeline.findout import modules_at_stake
+from kgbuild.pipeline.state import Build, Options
 
 
 @dataclass
@@ -69,7 +69,7 @@ def _values(written: bool) -> Iterator[None]:
     if written:
         yield
         return
-    where = ("kgbuild.emit.extract.initial_values", "kgbuild.assemble.initial_values")
+    where = ("kgbuild.emit.extract.initial_values", "kgbuild.pipeline.assemble.initial_values")
     with patch(where[0], return_value=()), patch(where[1], return_value=()):
         yield
 

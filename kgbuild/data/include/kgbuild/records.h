@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the macros for authors leave in an object: records in sections that kgbuild reads (kgbuild/analysis/author.py)
+ * What the macros for authors leave in an object: records in sections that kgbuild reads (kgbuild/diff/author_macros.py)
  * and never carries into a module. FAMILY says whose names the author uses.
  */
 #ifndef _KGBUILD_RECORDS_H

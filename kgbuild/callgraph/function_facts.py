@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Facts about one function, as values: what the compiler made of it, who reaches it, whether it can be redirected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kgbuild.callgraph.model import NO_BODY, Function, Name
+from kgbuild.diff.ipa_clones import EVIDENCE, IpaClones
+from kgbuild.objects.clone_names import Clone, Shared
+
+if TYPE_CHECKING:
+    from kgbuild.debuginfo.compile_flags import Flag
+    from kgbuild.debuginfo.dwarf_units import Inlined
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A function that leads here: name, object, unit, offsets of the references in it, how."""
+
+    name: str
+    object: str
+    unit: str
+    places: tuple[int, ...]
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Data that holds the address: `type` is its C type where debugging information says it; `users` take the address
+    of that data, `user_count` of them in all."""
+
+    object: str
+    name: str
+    section: str
+    offset: int
+    type: str
+    users: tuple[str, ...]
+    user_count: int
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Another piece of the same source function: name, size, what gcc did to get it."""
+
+    name: str
+    size: int
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class InlinedInto:
+    """A function of the same unit that holds a copy of the body: how often, source lines of the calls."""
+
+    name: str
+    copies: int
+    lines: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A step by which gcc made one function of another: the new one, what it was made of, how ("isra")."""
+
+    name: str
+    of: str
+    how: str
+
+
+@dataclass(frozen=True)
+class CompilerFacts:
+    """What gcc itself said of the function when its unit was compiled.
+
+    made      the steps that made it of another function, first to last
+    clones    what was made of it
+    into      functions that hold a copy of its body, also by way of others (`into_count` in all)
+    holds     functions of whose body it holds a copy (`holds_count` in all)
+    complete  whether gcc's file is whole
+    flags     options of the unit that matter here; `optimized` places with options for single functions
+    """
+
+    made: tuple[Made, ...]
+    clones: tuple[Made, ...]
+    into: tuple[str, ...]
+    into_count: int
+    holds: tuple[str, ...]
+    holds_count: int
+    complete: bool
+    flags: tuple[Flag, ...]
+    optimized: tuple[tuple[str, int, str], ...]
+    evidence: str = EVIDENCE
+
+
+def compiler_facts(
+    dump: IpaClones,
+    names: Iterable[str],
+    flags: Sequence[Flag],
+    optimized: Sequence[tuple[str, int, str]],
+    limit: int | None = None,
+) -> CompilerFacts:
+    """What a unit's dump says of a function by any of its names; lists of names are cut at `limit`."""
+    own = list(dict.fromkeys(names))
+    made = [Made(s.result.name, s.source.name, s.kind) for name in own for s in dump.history(name)]
+    clones = [Made(s.result.name, s.source.name, s.kind) for name in own for s in dump.made_of(name)]
+    into = sorted({n for name in own for n in dump.inlined_into(name)} - set(own))
+    holds = sorted({n for name in own for n in dump.inlines(name)} - set(own))
+    return CompilerFacts(
+        tuple(dict.fromkeys(made)),
+        tuple(dict.fromkeys(clones)),
+        tuple(into[:limit]),
+        len(into),
+        tuple(holds[:limit]),
+        len(holds),
+        dump.complete and not dump.unread,
+        tuple(flags),
+        tuple(optimized),
+    )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """See pipeline/function_facts.py: each `_count` says how many there are, where the list was cut. `compiler` is
+    None where the unit has not been compiled here."""
+
+    function: Function
+    unit: str
+    unit_evidence: str
+    noinstr: bool
+    names: tuple[Name, ...]
+    shared: Shared | None
+    clone: Clone | None
+    relatives: tuple[Relative, ...]
+    inlined: tuple[InlinedInto, ...]
+    inlined_count: int
+    inlined_unknown: str
+    callers: tuple[Caller, ...]
+    caller_count: int
+    takers: tuple[Caller, ...]
+    taker_count: int
+    holders: tuple[Holder, ...]
+    holder_count: int
+    callee_count: int
+    indirect_calls: int
+    neighbours: dict[str, int]
+    compiler: CompilerFacts | None = None
+
+    @property
+    def traceable(self) -> bool:
+        return self.function.trace_site is not None
+
+    @property
+    def exported(self) -> bool:
+        return any(n.exported for n in self.names)
+
+    @property
+    def why_not_redirectable(self) -> str:
+        """Why ftrace can't redirect it, "" where it can."""
+        if self.function.id == NO_BODY:
+            return "it has no body of its own; what it is inlined into is patched"
+        if self.function.init:
+            return "its memory is freed after it has run"
+        if self.traceable:
+            return ""
+        if self.clone is not None and "cold" in self.clone.kinds:
+            return "a cold half is entered by jumps from its other half only"
+        if self.noinstr:
+            return "noinstr code, or an entry of the kernel"
+        return "no ftrace site (notrace, or a unit compiled without -pg)"
+
+
+def summarise(inlined: Iterable[Inlined]) -> list[InlinedInto]:
+    """Copies of one callee by the function that holds them, by name."""
+    lines: dict[str, list[int]] = {}
+    for one in inlined:
+        lines.setdefault(one.into, []).append(one.line)
+    return [InlinedInto(name, len(found), tuple(sorted(set(found)))) for name, found in sorted(lines.items())]

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The functions of vmlinux or of a module, as numpy tables: one row for each body, one for each of its names.
+
+A body is what begins at one address; several names of one address are one body, because a jump to it can't tell them
+apart and a live patch redirects them together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kgbuild.callgraph.address_map import ALLOC, Bodies, Layout, Places, symbol_names
+from kgbuild.elf.consts import ET, SHN, STB, STT
+from kgbuild.elf.object import Object
+from kgbuild.kernel.vmlinux_image import NOT_IN_KALLSYMS
+
+_UNLISTED = tuple(prefix.encode() for prefix in NOT_IN_KALLSYMS)
+
+
+@dataclass(frozen=True, eq=False)
+class Functions:
+    """Every function of one object.
+
+    bodies       place and size in bytes of each body
+    section      index of its section
+    name         the name it is called by here: a global one before a weak one before a local one
+    trace_site   offset of its ftrace site in the body, -1 where it has none (it can't be redirected)
+    init         True where its memory is freed after boot or after the module's init
+    symbol_body, symbol_name, symbol_index, symbol_bind, symbol_sympos
+                 one row for each name: the body it belongs to, the symbol's index in the table and its binding, its
+                 position among the symbols of that name (0 unique, -1 where it can't be named by one)
+    """
+
+    obj: Object
+    bodies: Bodies
+    section: npt.NDArray[np.int32]
+    name: list[str]
+    trace_site: npt.NDArray[np.int32]
+    init: npt.NDArray[np.bool_]
+    symbol_body: Places
+    symbol_name: list[str]
+    symbol_index: Places
+    symbol_bind: npt.NDArray[np.uint8]
+    symbol_sympos: npt.NDArray[np.int32]
+
+
+def read_functions(layout: Layout) -> Functions:
+    """The table of functions of a linked vmlinux or a relocatable module.
+
+    A function is a FUNC symbol in an executable section; also an untyped one with a size (assembly routines), and a
+    global untyped one without a size where no function begins (the entries of the retpoline thunks).
+    """
+    obj = layout.obj
+    table = obj.symbols
+    kind, bind = table["info"] & 15, table["info"] >> 4
+    inside = layout.in_section & (table["name"] != 0) & layout.code_sections[layout.section_of]
+    places = layout.places
+    sized = inside & ((kind == STT.FUNC) | ((kind == STT.NOTYPE) & (table["size"] > 0)))
+    label = inside & (kind == STT.NOTYPE) & (table["size"] == 0) & (bind != STB.LOCAL)
+    label &= ~np.isin(places, places[sized])
+    rows = np.nonzero(sized | label)[0].astype(np.int64)
+    names = symbol_names(obj, rows)
+    # an assembler's own labels are no functions
+    keep = np.array([not n.startswith((b".L", b"$")) for n in names], bool) if names else np.zeros(0, bool)
+    rows, names = rows[keep], [n for n, kept in zip(names, keep.tolist(), strict=True) if kept]
+    # by place; of one place: global, weak, local; then as in the table
+    rank = np.array([2, 0, 1], np.int64)[np.minimum(bind[rows], 2)]
+    order = np.lexsort((rows, rank, places[rows]))
+    rows = rows[order]
+    texts = [names[i].decode("utf-8", "replace") for i in order.tolist()]
+    place, first, body = np.unique(places[rows], return_index=True, return_inverse=True)
+    size = np.zeros(len(place), np.int64)
+    np.maximum.at(size, body, table["size"][rows].view(np.int64) if len(rows) else np.zeros(0, np.int64))
+    bodies = Bodies(place, size)
+    section = table["shndx"][rows][first].astype(np.int32)
+    return Functions(
+        obj,
+        bodies,
+        section,
+        [texts[i] for i in first.tolist()],
+        _trace_sites(layout, bodies),
+        _init(layout, place, section),
+        body.astype(np.int64),
+        texts,
+        rows,
+        bind[rows].astype(np.uint8),
+        _positions(obj, rows, places),
+    )
+
+
+def _trace_sites(layout: Layout, bodies: Bodies) -> npt.NDArray[np.int32]:
+    out = np.full(len(bodies.place), -1, np.int32)
+    sites = layout.pointers_in("__mcount_loc")
+    holder = bodies.at(sites)
+    # before the function where it is padded: the site still belongs to what follows (not seen on x86_64)
+    found = holder >= 0
+    out[holder[found]] = (sites[found] - bodies.place[holder[found]]).astype(np.int32)
+    return out
+
+
+def _init(layout: Layout, place: Places, section: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    if not layout.relocatable:
+        bounds = layout.bounds
+        begin, end = bounds.get("__init_begin"), bounds.get("__init_end")
+        if begin is not None and end is not None:
+            return (place >= begin) & (place < end)
+    prefixes = (".init",) if layout.relocatable else (".init", ".exit")
+    named = np.array([s.name.startswith(prefixes) for s in layout.obj.sections], bool)
+    return named[section]
+
+
+def _positions(obj: Object, rows: Places, places: Places) -> npt.NDArray[np.int32]:
+    """sympos of the symbols `rows`: among all listed symbols of a name, by address in vmlinux, by the table's order
+    in a module (where the order with and without init memory must agree). See KernelImage.sympos."""
+    table = obj.symbols
+    kind = table["info"] & 15
+    listed = (table["shndx"] != SHN.UNDEF) & (kind != STT.SECTION) & (kind != STT.FILE) & (table["name"] != 0)
+    if obj.type == ET.REL:
+        alloc = np.array([s.flags & ALLOC != 0 for s in obj.sections], bool)
+        ordinary = table["shndx"] < SHN.LORESERVE
+        listed &= ordinary & alloc[np.where(ordinary, table["shndx"], 0)]
+    else:
+        listed &= ~((table["shndx"] == SHN.ABS) & ((table["info"] >> 4) == STB.LOCAL))
+    every = np.nonzero(listed)[0].astype(np.int64)
+    groups: dict[bytes, list[int]] = {}
+    for index, name in zip(every.tolist(), symbol_names(obj, every), strict=True):
+        groups.setdefault(name, []).append(index)
+    out = np.full(len(table), -1, np.int32)
+    init = [s.name.startswith(".init") for s in obj.sections]
+    shndx = table["shndx"].tolist()
+    values = table["value"].view(np.int64) if len(table) else places
+    for name, indices in groups.items():
+        if obj.type != ET.REL:
+            if name.startswith(_UNLISTED):
+                continue
+            if len(indices) == 1:
+                out[indices[0]] = 0
+                continue
+            ranked = sorted(indices, key=lambda i: (int(values[i]), i))
+            first: dict[int, int] = {}
+            for rank, i in enumerate(ranked, 1):
+                out[i] = first.setdefault(int(values[i]), rank)
+        else:
+            if len(indices) == 1:
+                out[indices[0]] = -1 if init[shndx[indices[0]]] else 0
+                continue
+            core = [i for i in indices if not init[shndx[i]]]
+            for rank, i in enumerate(indices, 1):
+                later = (0 if len(core) == 1 else core.index(i) + 1) if i in core else None
+                out[i] = rank if rank == later else -1
+    return out[rows]

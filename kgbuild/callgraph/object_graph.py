@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Everything the index keeps of one object, vmlinux or a module, in one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kgbuild.callgraph.address_map import Layout, Places
+from kgbuild.callgraph.direct_edges import Edges, read_edges
+from kgbuild.callgraph.function_pointers import Pointers, read_pointers
+from kgbuild.callgraph.functions import Functions, read_functions
+from kgbuild.elf.object import Object
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectGraph:
+    """Functions, edges and pointers of one object. `users` are (holder, function): functions that take the address of
+    data which holds a function pointer, so that they may hand it on."""
+
+    layout: Layout
+    functions: Functions
+    edges: Edges
+    pointers: Pointers
+    users: tuple[Places, Places]
+
+
+def read_graph(obj: Object, *, ignore_relocations: bool = False) -> ObjectGraph:
+    """The graph of one object. Input: a linked vmlinux or a relocatable module with its symbol table."""
+    layout = Layout(obj)
+    functions = read_functions(layout)
+    edges = read_edges(functions, layout, ignore_relocations=ignore_relocations)
+    pointers = read_pointers(functions, layout, ignore_relocations=ignore_relocations)
+    return ObjectGraph(layout, functions, edges, pointers, _users(edges, pointers))
+
+
+def _users(edges: Edges, pointers: Pointers) -> tuple[Places, Places]:
+    """Holders are known by their extent from their first to their last pointer; an address anywhere from the start of
+    the data to there means the data."""
+    none = np.zeros(0, np.int64)
+    if not len(pointers.place) or not len(edges.uses[0]):
+        return none, none
+    last = np.zeros(len(pointers.place), np.int64)
+    np.maximum.at(last, pointers.holder, pointers.offset)
+    order = np.argsort(pointers.place, kind="stable")
+    starts = pointers.place[order]
+    row = np.searchsorted(starts, edges.uses[1], "right") - 1
+    holder = order[np.maximum(row, 0)]
+    inside = (row >= 0) & (edges.uses[1] <= pointers.place[holder] + last[holder])
+    pairs = np.unique(np.stack([holder[inside], edges.uses[0][inside]]), axis=1)
+    return pairs[0].astype(np.int64), pairs[1].astype(np.int64)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pointers to functions of the kernel on a CPU that tracks indirect branches (IBT).
+
+There an indirect call or jump must land on endbr64. gcc writes none into a static function whose address nobody takes,
+and the kernel overwrites those of all other functions whose address nobody takes when it boots (`.ibt_endbr_seal`, made
+by objtool). Patched code that takes such an address gets that of a thunk in the module: endbr64 and a direct jump.
+Since nothing in the kernel holds the function's address, nothing there can compare with it. A function without endbr64
+of which this does not follow (assembly) is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kgbuild.arch.x86_64.patch_sites import ENDBR
+from kgbuild.closure.binding import EXPORT, KLP, VMLINUX, Bound, World
+from kgbuild.closure.callers import is_branch
+from kgbuild.closure.model import Closure
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.objects.view import FUNCTION, Atom
+
+if TYPE_CHECKING:
+    from kgbuild.kernel.vmlinux_image import KernelImage
+
+
+def note_thunks(c: Closure, world: World) -> None:
+    """Put into `thunks` what needs one, into `refusals` what can't have one."""
+    for number, atom, target, bound in _pointers(c):
+        image = world.vmlinux if bound.object in ("", VMLINUX) else world.modules.get(bound.object)
+        if image is None or bound.symbol in c.thunks:
+            continue
+        addresses = [bound.address] if bound.address else [s.value for s in image.named(bound.name) if not s.is_local]
+        functions = {a for a in addresses if image.functions_at(a)}
+        if all(leads_to_endbr(image, a) for a in functions):
+            continue
+        if target.kind == FUNCTION or functions <= image.sealed:
+            c.thunks[bound.symbol] = bound
+            continue
+        unit = c.units[number]
+        fact = f"takes the address of {bound.name}, which does not begin with endbr64 in the kernel"
+        place = atom.name or unit.changes.patched.section_name(atom)
+        c.refusals.append(Refusal("K21-endbr", f"{unit.source}: {place}", fact, symbol=bound.name))
+
+
+def leads_to_endbr(image: KernelImage, address: int) -> bool:
+    """Whether an indirect branch may go to an address of vmlinux or a module once it runs."""
+    return image.read(address, len(ENDBR)) == ENDBR and address not in image.sealed
+
+
+def _pointers(c: Closure) -> Iterator[tuple[int, Atom, Atom, Bound]]:
+    """Unit and member of every pointer out of the module, what is meant and what that is bound to."""
+    for member in c.members.values():
+        view = c.units[member.unit].changes.patched
+        for ref in view.refs(member.atom):
+            bound = c.bound.get((member.unit, ref.atom))
+            if bound is None or bound.how not in (KLP, EXPORT) or ref.delta:
+                continue
+            if c.binds_to_kernel(member.unit, member.atom, ref) and not is_branch(view, member.atom, ref):
+                yield member.unit, member.atom, view.atoms[ref.atom], bound

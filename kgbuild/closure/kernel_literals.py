@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""String literals and constants without a name that the kernel has already.
+
+What the kernel keeps a pointer to (the name of an interrupt, of a resource, of a class) must outlive the patch module,
+and two functions of a unit may compare the address of one literal. So an address of such a constant that patched code
+takes is that of the kernel's own bytes, where the patch left the content as it was and parity has read in the code
+that runs where they are. Only vmlinux is laid out as a whole: there, an exported symbol of the same section and a
+distance say where they are, and the ordinary loader does the rest. In a module nothing stands beside its strings by
+which they could be found; its patched code has copies. So has everything that only reads the value, and all code where
+no place, or more than one, was read. The name of a function (`__func__`) is a copy too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from kgbuild.arch.base import Doing
+from kgbuild.closure.binding import VMLINUX, Bound, World
+from kgbuild.correlation.correlate import is_anonymous, variable
+from kgbuild.diff.changes import is_init
+from kgbuild.objects.view import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
+
+if TYPE_CHECKING:
+    from kgbuild.closure.model import UnitResult
+
+COPIED = ("__func__", "__FUNCTION__", "__PRETTY_FUNCTION__")
+
+
+class Literal(NamedTuple):
+    """One constant of the kernel: the symbol it is found by, with that symbol's address; its own address (link time),
+    its bytes, and how its place is known."""
+
+    bound: Bound
+    address: int
+    data: bytes
+    evidence: str
+
+    @property
+    def delta(self) -> int:
+        """How many bytes behind the symbol it begins (before it: less than 0)."""
+        return self.address - self.bound.address
+
+
+# what a constant is told by: whether it is a string, the bytes of a character of it, its own bytes
+_Content = tuple[bool, int, bytes]
+
+
+def _content(view: View, atom: Atom) -> _Content | None:
+    """What a constant is told by, None for what is none, for what holds references (tables of jumps and of strings),
+    and for what is freed after boot."""
+    if atom.kind == STRING:
+        section = view.section_of(atom)
+        found = (True, section.entsize, view.content(atom))
+    elif atom.kind == ANON or is_anonymous(view, atom):
+        section = view.section_of(atom)
+        if section.writable or section.executable or not atom.size:
+            return None
+        if any(variable(n) in COPIED for n in atom.names) or view.refs(atom):
+            return None
+        found = (False, 0, view.content(atom))
+    else:
+        return None
+    return None if is_init(view, atom) else found
+
+
+@dataclass
+class Literals:
+    """The kernel's constants of one unit of vmlinux, for its patched code."""
+
+    unit: UnitResult
+    world: World
+
+    def __post_init__(self) -> None:
+        self._places: dict[_Content, dict[int, str]] | None = None
+        self._taken: dict[int, frozenset[int]] = {}
+
+    def _known(self) -> Mapping[_Content, Mapping[int, str]]:
+        """Every place that parity read of the original's constants, by content."""
+        if self._places is None:
+            self._places = {}
+            view, parity = self.unit.changes.original, self.unit.parity
+            found = dict(parity.literals)
+            for atom in view.data:
+                binding = parity.bindings.get(atom.id)
+                if binding is not None and is_anonymous(view, atom):
+                    found[atom.id] = {binding.address: binding.evidence}
+            for number, places in found.items():
+                try:
+                    content = _content(view, view.atoms[number])
+                except Ambiguous:
+                    continue
+                if content is not None:
+                    self._places.setdefault(content, {}).update(places)
+        return self._places
+
+    def takes_address(self, source: Atom, ref: Ref) -> bool:
+        """Whether a reference puts the address into a register or memory, rather than reading what is there."""
+        view = self.unit.changes.patched
+        if source.kind == DATA or (source.kind == ANON and not view.section_of(source).executable):
+            return True
+        if source.kind != FUNCTION:
+            return False
+        if source.id not in self._taken:
+            kinds = (STRING, ANON, DATA)
+            fields = [r.offset for r in view.refs(source) if view.atoms[r.atom].kind in kinds]
+            uses = view.arch.uses_of(view.content(source), fields)
+            self._taken[source.id] = frozenset(u.field for u in uses if u.doing == Doing.ADDRESS)
+        return ref.offset in self._taken[source.id]
+
+    def find(self, source: Atom, ref: Ref) -> Literal | None:
+        """The kernel's constant that a reference of a member means; None where the member needs a copy of it."""
+        view = self.unit.changes.patched
+        target = view.atoms[ref.atom]
+        if self.unit.target != VMLINUX or target.kind not in (STRING, ANON, DATA):
+            return None
+        content = _content(view, target)
+        if content is None or ref.type not in view.arch.loadable_relocs or ref.synthetic:
+            return None
+        places = self._known().get(content, {})
+        if len(places) != 1 or not 0 <= ref.delta <= target.size or not self.takes_address(source, ref):
+            return None
+        ((address, evidence),) = places.items()
+        bound = self.world.anchor(address)
+        return Literal(bound, address, content[2], evidence) if bound is not None else None

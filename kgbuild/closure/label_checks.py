@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What of a closure would lead into another body of a function than the module's, by an address inside the function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from kgbuild.closure.model import Closure, UnitResult
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.diff.changes import is_init
+from kgbuild.diff.labels import Tables, families, given_away, handed_out, jumps_indirectly, own_labels
+from kgbuild.objects.view import DATA, FUNCTION, Atom, View
+
+CODE = "K23-label"
+
+
+def check_labels(closure: Closure, tables: Callable[[int], Tables]) -> list[Refusal]:
+    """Refusals (K23-label) for data that holds addresses inside functions which go into the module, where it is not
+    their own constant data; and for functions that store such addresses, which outlive a redirection.
+
+    `tables` gives such data of a unit's patched object.
+    """
+    out: list[Refusal] = []
+    for number, unit in enumerate(closure.units):
+        mine = [m.atom for m in closure.members.values() if m.unit == number and m.atom.kind == FUNCTION]
+        if mine:
+            out += _check_data(closure, number, unit, mine, tables(number))
+            out += _check_stores(unit, mine)
+    return out
+
+
+def _check_data(closure: Closure, number: int, unit: UnitResult, mine: list[Atom], tables: Tables) -> Iterator[Refusal]:
+    view, names = unit.changes.patched, set().union(*map(families, mine))
+    for i, inside in tables.inside.items():
+        atom = view.atoms[i]
+        functions = " and ".join(sorted(inside & names))
+        if not functions or atom.kind != DATA or is_init(view, atom):
+            continue
+        if (number, i) in closure.members:
+            start = next((r for r in view.refs(atom) if _is_start(view, r.atom, r.delta, names)), None)
+            keeper = next((a for a in mine if given_away(view, a, i) is not None), None)
+            if keeper is not None:
+                yield _refusal(unit, atom, f"holds addresses inside {functions}, and {keeper.name} hands it out")
+            elif others := tables.others(atom):
+                yield _refusal(
+                    unit, atom, f"holds addresses inside {functions}, and is used by {', '.join(others)} too"
+                )
+            elif start is not None and i in tables.labels:
+                fact = f"+{start.offset:#x}: may mean {functions} or a label at its start"
+                yield _refusal(unit, atom, fact)
+        else:
+            why = _why_not(tables, atom)
+            fact = (
+                f"holds addresses inside {functions}, which is replaced or copied, and can't be copied with it: {why}"
+            )
+            yield _refusal(unit, atom, fact)
+
+
+def _is_start(view: View, target: int, delta: int, names: set[str]) -> bool:
+    atom = view.atoms[target]
+    return delta == 0 and atom.kind == FUNCTION and bool(names & set(atom.names))
+
+
+def _why_not(tables: Tables, atom: Atom) -> str:
+    if not tables.is_constant(atom):
+        return "it is not constant"
+    others = tables.others(atom)
+    return f"{', '.join(others)} uses it too" if others else "the function does not refer to it"
+
+
+def _refusal(unit: UnitResult, atom: Atom, fact: str) -> Refusal:
+    section = unit.changes.patched.section_name(atom)
+    return Refusal(CODE, f"{unit.source}: {atom.name}", fact, symbol=atom.name, section=section)
+
+
+# -- addresses that code stores -----------------------------------------------------------------------------------
+
+
+def _check_stores(unit: UnitResult, mine: list[Atom]) -> Iterator[Refusal]:
+    """Labels that a function stores, to go there by a later call (`state = &&again;`): the kernel's body has stored
+    its own, and the module's will leave its own behind. Both versions must be free of it where there are both."""
+    changes = unit.changes
+    for atom in mine:
+        originals = [changes.original.atoms[o] for o in changes.correlation.to_original.get(atom.id, ())]
+        for view, body in ((changes.patched, atom), *((changes.original, o) for o in originals)):
+            place = _stored(view, body) if originals else None
+            if place is not None:
+                fact = f"{body.name} stores the address of a label at +{place:#x}, to go there later"
+                yield _refusal(unit, atom, fact)
+                break
+
+
+def _stored(view: View, atom: Atom) -> int | None:
+    """Where a function stores an address inside itself, if it has an indirect jump too. Addresses that are passed to
+    what it calls are of no harm: they say where the call comes from (_THIS_IP_)."""
+    fields = own_labels(view, atom)
+    kept = handed_out(view, atom, fields).kept if fields else None
+    return min(kept) if kept and jumps_indirectly(view, atom) else None

@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the variables of a patch hold, from when to when; and what must not be used before its relocations are there.
+
+A module's variables begin anew each time that it is loaded. New ones lie in the patch module, which stays while the
+target module goes and comes; so the wrapper writes their initial values each time that the target comes, in pre_patch,
+before anything of the target runs. What code is switched by is not written over but switched: static keys, static
+calls. What belongs to vmlinux is written once, by the loader, but for pointers in per-CPU variables, which the loader
+does not relocate.
+
+References to a target module are relocated when that comes ("late"). No variable holds such a relocation itself: from
+6.3 on the kernel takes relocations back when the target goes, and fails where the value is not the one it wrote. The
+initial values hold it, and the wrapper copies them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kgbuild.closure.binding import KLP, VMLINUX
+from kgbuild.closure.model import Closure, Member
+from kgbuild.correlation.registration_tables import is_registration
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.diff.changes import PARAMETERS, is_init
+from kgbuild.kernel.module_loader import PAGE, PER_CPU_BYTES, READ_WITH_THE_MODULE, is_per_cpu, row_of
+from kgbuild.livepatch.data_handover import Variable
+from kgbuild.objects.stateless import is_stateless
+from kgbuild.objects.view import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref
+
+JUMP_TABLE = "__jump_table"
+STATIC_CALL, TRAMPOLINE = "__SCK__", "__SCT__"
+THIS_MODULE = "__this_module"
+# Operations of parameters (kernel/params.c) after which the variable holds a value and owns nothing.
+PLAIN_PARAMETERS = frozenset(
+    [
+        *(f"param_ops_{t}" for t in ("byte", "short", "ushort", "int", "uint", "long", "ulong", "ullong", "hexint")),
+        *("param_ops_bool", "param_ops_invbool", "param_ops_bint", "param_ops_string", "param_array_ops", THIS_MODULE),
+    ]
+)
+INSTEAD = {
+    "___srcu_struct_ptrs": "define a struct srcu_struct; call init_srcu_struct() in a pre_patch callback, and "
+    "cleanup_srcu_struct() in a post_unpatch callback",
+}
+Key = tuple[int, int]
+
+
+class Initial(NamedTuple):
+    """A variable that the wrapper writes.
+
+    unit, atom  which; object: the module at whose coming it is written, vmlinux for once, when the patch is loaded
+    keys        offsets in it of static keys, whose switched code must agree with them
+    trampoline  of a static call: the code that is switched with it
+    saved       whether its value is the one with which the patch module was loaded: a parameter's
+    """
+
+    unit: int
+    atom: Atom
+    object: str
+    per_cpu: bool = False
+    keys: tuple[int, ...] = ()
+    trampoline: Atom | None = None
+    saved: bool = False
+
+
+def late_object(closure: Closure, unit: int, source: Atom, ref: Ref) -> str:
+    """The module whose coming relocates a reference of a member, "" for one that is there when the patch is loaded."""
+    view = closure.units[unit].changes.patched
+    key = (unit, ref.atom)
+    if key in closure.defined or (view.section_name(source) == PARAMETERS and view.atoms[ref.atom].name == THIS_MODULE):
+        return ""
+    if key in closure.members and not closure.binds_to_kernel(unit, source, ref):
+        return ""
+    bound = closure.bound.get(key)
+    if bound is None or bound.how != KLP:
+        return ""
+    owner = bound.patched or bound.object
+    return "" if owner == VMLINUX else owner
+
+
+def initial_values(closure: Closure) -> tuple[Initial, ...]:
+    """The variables that the wrapper writes, in the order of units and atoms. For a closure without refusals."""
+    members = [m for m in closure.members.values() if m.atom.kind == DATA and _is_variable(closure, m)]
+    if not members:
+        return ()
+    shown = _shown(closure)
+    keys = _keys(closure) if any(closure.units[m.unit].target != VMLINUX for m in members) else {}
+    out = []
+    for m in sorted(members, key=lambda m: (m.unit, m.atom.id)):
+        unit = closure.units[m.unit]
+        view = unit.changes.patched
+        per_cpu = is_per_cpu(view.section_name(m.atom))
+        key = (m.unit, m.atom.id)
+        if unit.target == VMLINUX:
+            if per_cpu and view.refs(m.atom):
+                out.append(Initial(m.unit, m.atom, VMLINUX, per_cpu))
+        elif key in shown and not per_cpu and shown[key]:
+            out.append(Initial(m.unit, m.atom, unit.target, saved=True))
+        elif key not in shown:
+            trampoline = _trampoline(closure, m)
+            out.append(Initial(m.unit, m.atom, unit.target, per_cpu, tuple(sorted(keys.get(key, ()))), trampoline))
+    return tuple(out)
+
+
+def _is_variable(closure: Closure, member: Member) -> bool:
+    section = closure.units[member.unit].changes.patched.section_of(member.atom)
+    row = row_of(section.name)
+    return section.writable and row is not None and row.begins_anew and member.atom.size > 0
+
+
+def new_variables(closure: Closure) -> list[Variable]:
+    """The variables of a patch that hold a state, in the order of units and atoms."""
+    out = []
+    for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):
+        unit = closure.units[m.unit]
+        if m.atom.kind == DATA and _is_variable(closure, m) and not is_stateless(unit.changes.patched, m.atom):
+            out.append(Variable(unit.target, unit.source, m.atom.name, m.atom.size))
+    return out
+
+
+def _own_target(closure: Closure, unit: int, source: Atom, ref: Ref) -> Key | None:
+    """The member that a reference of a member means, None where it leaves the module."""
+    key = (unit, ref.atom)
+    if key in closure.defined:
+        return closure.defined[key]
+    if key in closure.members and not closure.binds_to_kernel(unit, source, ref):
+        return key
+    return None
+
+
+def _shown(closure: Closure) -> dict[Key, bool]:
+    """Variables that a parameter of the patch module shows: the user sets them with the patch, as it is loaded. True
+    where all that sets them are the kernel's own operations for plain values, of which a copy is another such value."""
+    out: dict[Key, bool] = {}
+    for start, member in closure.members.items():
+        if not _is_parameter(closure, member):
+            continue
+        found: set[Key] = set()
+        plain = True
+        todo, seen = [start], {start}
+        while todo:
+            unit, number = todo.pop()
+            view = closure.units[unit].changes.patched
+            atom = view.atoms[number]
+            for ref in _refs(closure, closure.members[unit, number]):
+                key = _own_target(closure, unit, atom, ref)
+                if key is None:
+                    plain = plain and view.atoms[ref.atom].name in PLAIN_PARAMETERS
+                    continue
+                if key in seen:
+                    continue
+                seen.add(key)
+                target = closure.members[key]
+                if target.atom.kind == DATA and _is_variable(closure, target):
+                    found.add(key)
+                elif target.atom.kind in (DATA, ANON):
+                    todo.append(key)
+                elif target.atom.kind == FUNCTION:
+                    plain = False
+        for key in found:
+            out[key] = out.get(key, True) and plain
+    return out
+
+
+def shown_in_targets(closure: Closure) -> Iterator[str]:
+    """A warning for each variable of a target module that a new parameter shows, and that can't begin anew."""
+    for (unit_number, number), plain in sorted(_shown(closure).items()):
+        unit = closure.units[unit_number]
+        if unit.target != VMLINUX and not plain:
+            name = unit.changes.patched.atoms[number].name
+            yield (
+                f"{unit.source}: {name} is shown by a parameter of the patch module, and keeps its value when "
+                f"{unit.target} is loaded again"
+            )
+
+
+def _is_parameter(closure: Closure, member: Member) -> bool:
+    return closure.units[member.unit].changes.patched.section_name(member.atom) == PARAMETERS
+
+
+def _keys(closure: Closure) -> dict[Key, set[int]]:
+    """Offsets of static keys in members, by what the members' code is switched by."""
+    out: dict[Key, set[int]] = {}
+    for m in closure.members.values():
+        if m.atom.kind != FUNCTION:
+            continue
+        for entry in closure.entries(m.unit, m.atom):
+            if entry.section != JUMP_TABLE:
+                continue
+            for ref in entry.refs:
+                if ref.offset != entry.spec.key.get(entry.size):
+                    continue
+                key = closure.defined.get((m.unit, ref.atom), (m.unit, ref.atom))
+                if key in closure.members:
+                    # the lowest bits say how the branch was compiled (include/linux/jump_label.h)
+                    out.setdefault(key, set()).add(ref.delta & ~7)
+    return out
+
+
+def _trampoline(closure: Closure, member: Member) -> Atom | None:
+    name = member.atom.name
+    if not name.startswith(STATIC_CALL):
+        return None
+    view = closure.units[member.unit].changes.patched
+    wanted = TRAMPOLINE + name.removeprefix(STATIC_CALL)
+    return next((a for a in view.by_name.get(wanted, ()) if (member.unit, a.id) in closure.members), None)
+
+
+# -- what is refused -----------------------------------------------------------------------------------------------
+
+
+def check_module_memory(closure: Closure) -> list[Refusal]:
+    """Everything that is in the closure and that the module loader, or the time of a relocation, forbids."""
+    out = [*_check_sections(closure), *_check_tables(closure)]
+    if any(u.target != VMLINUX for u in closure.units):
+        out += [*_check_early(closure), *_check_switches(closure)]
+    return out
+
+
+def _refusal(closure: Closure, code: str, unit: int, atom: Atom, fact: str, remedy: str = "") -> Refusal:
+    view = closure.units[unit].changes.patched
+    section = view.section_name(atom)
+    return Refusal(code, f"{closure.units[unit].source}: {atom.name or section}", fact, atom.name, section, remedy)
+
+
+def _check_sections(closure: Closure) -> Iterator[Refusal]:
+    per_cpu = 0
+    last: Member | None = None
+    for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):
+        unit = closure.units[m.unit]
+        view = unit.changes.patched
+        section = view.section_of(m.atom)
+        if m.atom.kind == STRING or view.is_table(section) or is_init(view, m.atom):
+            continue
+        row = row_of(section.name)
+        if row is None and is_registration(section.name):
+            continue  # refused as such
+        if row is None:
+            fact = f"is in section {section.name}, and what the kernel does with that in a module is not known"
+            remedy = "take the section attribute off it" if m.role in ("new", "data") else ""
+            yield _refusal(closure, "K2-special", m.unit, m.atom, fact, remedy)
+            continue
+        if row.refused:
+            yield _refusal(closure, "K2-special", m.unit, m.atom, f"is in section {section.name}: {row.refused}")
+            continue
+        align = place_alignment(section.align, m.atom.offset)
+        if align > PAGE:
+            fact = f"is aligned to {align} bytes; a module's memory is to {PAGE} at most"
+            yield _refusal(closure, "K24-module-memory", m.unit, m.atom, fact)
+        if is_per_cpu(section.name):
+            per_cpu = -(-per_cpu // align) * align + m.atom.size
+            last = m
+        if not section.writable or m.atom.kind != DATA:
+            continue
+        if unit.target == VMLINUX and not is_per_cpu(section.name):
+            continue
+        for ref in _refs(closure, m):
+            if ref.type in view.arch.pc_relative:  # the initial value lies elsewhere
+                kind = view.arch.reloc_names.get(ref.type, str(ref.type))
+                fact = f"+{ref.offset:#x}: the module would have to write a relocation of type {kind} itself"
+                yield _refusal(closure, "K11-reloc", m.unit, m.atom, fact)
+    if per_cpu > PER_CPU_BYTES and last is not None:
+        fact = f"with this the patch has {per_cpu} bytes for each CPU; all modules share {PER_CPU_BYTES}"
+        yield _refusal(closure, "K24-module-memory", last.unit, last.atom, fact)
+
+
+def place_alignment(align: int, offset: int) -> int:
+    """What an atom at this offset in a section of that alignment may be aligned to: no more than its place was."""
+    align = max(align, 1)
+    while align > 1 and offset % align:
+        align //= 2
+    return align
+
+
+def _refs(closure: Closure, member: Member) -> tuple[Ref, ...]:
+    try:
+        return closure.units[member.unit].changes.patched.refs(member.atom)
+    except Ambiguous:  # refused where it is followed
+        return ()
+
+
+def _check_tables(closure: Closure) -> Iterator[Refusal]:
+    """An entry of a table that is read when the module itself is loaded, of something that is new in the patch."""
+    for number, unit in enumerate(closure.units):
+        view = unit.changes.patched
+        sections = [s for s in view.obj.sections if s.name in READ_WITH_THE_MODULE and s.size]
+        if not sections:
+            continue
+        fresh = {
+            m.atom.id
+            for m in closure.members.values()
+            if m.unit == number and (m.role == "new" or (m.atom.kind == DATA and m.role == "data"))
+        }
+        for section in sections:
+            for offset, _, sym, addend in view.obj.reloc_rows(section.index):
+                try:
+                    atom = view.atoms[view.target(sym, addend)[0]]
+                except Ambiguous:
+                    continue
+                if atom.id in fresh and not is_stateless(view, atom):
+                    what, when = READ_WITH_THE_MODULE[section.name], _whose(unit.target)
+                    fact = f"has an entry at +{offset:#x} of {section.name}: the kernel {what} when {when} is loaded"
+                    fact += ", and the patch comes after that"
+                    remedy = INSTEAD.get(section.name, "")
+                    yield _refusal(closure, "K2-special", number, atom, fact, remedy)
+
+
+def _whose(target: str) -> str:
+    return "vmlinux" if target == VMLINUX else f"the module {target} itself"
+
+
+def _check_early(closure: Closure) -> Iterator[Refusal]:
+    """What is read while the patch module is loaded, or at any time after, must not lead to a target module."""
+    for key, member in sorted(closure.members.items()):
+        name = member.atom.name
+        if _is_parameter(closure, member):
+            who = "a parameter of the patch module, which can be read and set while that module is out"
+        elif name.startswith(STATIC_CALL):
+            who = "a static call, whose target is written into code when the patch module is loaded"
+        else:
+            continue
+        for chain, wanted, owner in _late_from(closure, key):
+            via = f" by way of {', '.join(chain)}" if chain else ""
+            fact = f"leads to {wanted} of the module {owner}{via}, and is {who}"
+            remedy = "" if _is_parameter(closure, member) else "call the function itself"
+            yield _refusal(closure, "K25-too-early", key[0], member.atom, fact, remedy)
+            break
+
+
+def _late_from(closure: Closure, start: Key) -> Iterator[tuple[list[str], str, str]]:
+    """(names on the way, the symbol, its module) of each late reference that is reached from a member."""
+    todo: list[tuple[Key, list[str]]] = [(start, [])]
+    seen = {start}
+    while todo:
+        (unit, number), chain = todo.pop(0)
+        view = closure.units[unit].changes.patched
+        atom = view.atoms[number]
+        for ref in _refs(closure, closure.members[unit, number]):
+            owner = late_object(closure, unit, atom, ref)
+            if owner:
+                yield chain, view.atoms[ref.atom].name, owner
+                continue
+            key = _own_target(closure, unit, atom, ref)
+            if key is not None and key not in seen:
+                seen.add(key)
+                name = closure.members[key].atom.name
+                todo.append((key, [*chain, name] if name else chain))
+
+
+def _check_switches(closure: Closure) -> Iterator[Refusal]:
+    """A static call without its trampoline can't be switched back."""
+    for key, member in sorted(closure.members.items()):
+        unit = closure.units[key[0]]
+        if unit.target == VMLINUX or not member.atom.name.startswith(STATIC_CALL) or member.atom.kind != DATA:
+            continue
+        if _trampoline(closure, member) is None:
+            fact = "is a static call whose trampoline is not in the patch: it can't begin anew with its module"
+            yield _refusal(closure, "K17-module-key", key[0], member.atom, fact, "call through a pointer instead")
+
+
+__all__ = [
+    "Initial",
+    "check_module_memory",
+    "initial_values",
+    "late_object",
+    "new_variables",
+    "place_alignment",
+    "shown_in_targets",
+]

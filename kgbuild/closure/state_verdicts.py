@@ -1,0 +1,471 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether a new variable of the patch takes the place of one of the running kernel's, over all units of the patch.
+
+For each writable variable that only the patched objects have, and that code of the patch uses, one of these holds:
+
+  same      a variable that the patch takes away, by evidence: equal type, size, kind of memory and initial bytes; and
+            all references in code that is equal otherwise lead from the one to the other, or both have one name in the
+            source and the same functions use them
+  declared  the author says so (state_declared)
+  filled    a callback of the patch fills it
+  new       nothing that it could stand for went away
+  refused   something did
+
+What a new variable could stand for: what references lead from, what has its name or its type, and what the same
+functions used where it could hold the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from kgbuild.closure.model import UnitResult
+from kgbuild.correlation.alignment import Aligned, Side, align
+from kgbuild.correlation.correlate import stem
+from kgbuild.correlation.declared_variables import MACRO, find_named, parse_name, why_not_same
+from kgbuild.correlation.renamed_variables import (
+    Evidence,
+    difference,
+    equal_strangers,
+    is_state,
+    meaning_of,
+    referring,
+    source_name,
+)
+from kgbuild.elf.consts import STB
+from kgbuild.elf.read import FormatError
+from kgbuild.objects.stateless import is_plain_flag, is_stateless, may_be_once_flag
+from kgbuild.objects.variable_shapes import ARRAY, NUMBER, POINTER, STRUCTURE, UNKNOWN, Shape, is_declared, shape_of
+from kgbuild.objects.variable_types import types_of, variable_difference
+from kgbuild.objects.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, View
+
+SAME, DECLARED, FILLED, NEW, REFUSED = "same", "declared", "filled", "new", "refused"
+FILLING = ("pre_patch", "post_patch")
+_SHOWN = 3
+
+# A variable: the number of its unit, and its atom in the original or the patched object.
+Place = tuple[int, int]
+
+
+class Verdict(NamedTuple):
+    """What a new variable is. `original` is the kernel's variable that it goes on, `why` the evidence or the fact."""
+
+    kind: str
+    why: str = ""
+    original: Place | None = None
+
+
+class Judge:
+    """Judges the new variables of a patch; `units` are all its units, compared."""
+
+    def __init__(self, units: tuple[UnitResult, ...]) -> None:
+        self.units = units
+        self._known: dict[Place, Verdict] = {}
+
+    def of(self, number: int, atom: Atom) -> Verdict:
+        """The verdict on a variable that only the patched object of a unit has."""
+        key = (number, atom.id)
+        if key not in self._known:
+            self._known[key] = self._judge(number, atom)
+        return self._known[key]
+
+    def _judge(self, number: int, p: Atom) -> Verdict:
+        view = self.units[number].changes.patched
+        if not is_state(view, p):
+            return Verdict(NEW)
+        declared = self._declared(number, p)
+        if declared is not None:
+            return declared
+        gone = [x for x in self.gone if self._together(x[0], number)]
+        if (
+            p.id in self.units[number].changes.correlation.needless[1]
+            or is_plain_flag(view, p)
+            or (is_stateless(view, p) if gone else may_be_once_flag(view, p))
+        ):
+            return Verdict(NEW)
+        if not gone:
+            return Verdict(NEW, "nothing that was writable went away")
+        if is_declared(self.units[number].changes.original, p):
+            return Verdict(NEW, "the kernel's source has it, and its code does not")
+        place = (number, p.id)
+        if place in self.matched:
+            return self.matched[place]
+        filled = self._filled(number, p)
+        if filled:
+            return Verdict(FILLED, f"the callback {filled} fills it")
+        taken = {v.original for v in self.matched.values()}
+        found = [(x, why) for x in gone if x not in taken and (why := self._could_be(x, place))]
+        if not found:
+            return Verdict(NEW, "nothing that it could stand for went away")
+        named = "; or ".join(f"{self._name(x, number)} ({why})" for x, why in found[:_SHOWN])
+        more = f"; or one of {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        return Verdict(REFUSED, f"the new variable {p.name} may be what was {named}{more}, which the patch takes away")
+
+    def _name(self, x: Place, number: int) -> str:
+        unit = self.units[x[0]]
+        name = unit.changes.original.atoms[x[1]].name
+        return name if unit.source == self.units[number].source else f"{name} of {unit.source}"
+
+    def _together(self, a: int, b: int) -> bool:
+        """Whether two units are of one object of the running kernel."""
+        return self.units[a].target == self.units[b].target
+
+    # -- what went away, and what is new ------------------------------------------------------------------------------
+
+    @cached_property
+    def gone(self) -> list[Place]:
+        """The writable variables of the originals that the patched objects lack, where a fresh one does not serve."""
+        out = []
+        for number, unit in enumerate(self.units):
+            c = unit.changes.correlation
+            if c.original is c.patched:
+                continue
+            undecided = {o for ours, _ in c.undecided.values() for o in ours} | c.needless[0]
+            for atom in c.original.data:
+                if atom.id in c.to_patched or atom.id in undecided or not is_state(c.original, atom):
+                    continue
+                if not is_declared(c.patched, atom) and not is_stateless(c.original, atom):
+                    out.append((number, atom.id))
+        return out
+
+    @cached_property
+    def fresh(self) -> list[Place]:
+        """The writable variables that only the patched objects have, and only the patched source."""
+        return [
+            (number, atom.id)
+            for number, unit in enumerate(self.units)
+            if unit.changes.original is not unit.changes.patched
+            for atom in unit.changes.patched.data
+            if atom.id not in unit.changes.correlation.to_original and is_state(unit.changes.patched, atom)
+            if atom.id not in unit.changes.correlation.needless[1] and not is_declared(unit.changes.original, atom)
+        ]
+
+    def _old(self, x: Place) -> tuple[View, Atom]:
+        view = self.units[x[0]].changes.original
+        return view, view.atoms[x[1]]
+
+    def _now(self, y: Place) -> tuple[View, Atom]:
+        view = self.units[y[0]].changes.patched
+        return view, view.atoms[y[1]]
+
+    # -- evidence ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def votes(self) -> Evidence:
+        out = Evidence()
+        for number, unit in enumerate(self.units):
+            changes = unit.changes
+            sides = self._sides(number)
+            asked = self._asked(number)
+            meaning = meaning_of(changes.correlation, asked)
+            for o, p in changes.differing:
+                if _refers(changes.original, sides[0], o, asked) and _refers(changes.patched, sides[1], p, asked):
+                    self._count(out, number, number, o, align(sides[0], o, sides[1], p, meaning))
+            for view, side, places, total in (
+                (changes.original, sides[0], self.gone, out.left),
+                (changes.patched, sides[1], self.fresh, out.right),
+            ):
+                ids = {i for n, i in places if n == number}
+                for atom in referring(view, side, ids) if ids else ():
+                    for i in _refs_of(view, side, atom):
+                        if i in ids:
+                            total[number, i] += 1
+        for target in {u.target for u in self.units}:
+            gone, new = self._strangers(target)
+            for (m, _, a), (n, _, b) in equal_strangers(gone, new):
+                meaning = meaning_of(self.units[m].changes.correlation, self._asked(m))
+                found = align(self._sides(m)[0], a, self._sides(n)[1], b, meaning)
+                self._count(out, m, n, a, found)
+        return out
+
+    def _strangers(self, target: str) -> tuple[list[tuple[int, View, Atom]], list[tuple[int, View, Atom]]]:
+        numbers = [n for n, u in enumerate(self.units) if u.target == target]
+        return (
+            [(n, self.units[n].changes.original, a) for n in numbers for a in self.units[n].changes.removed],
+            [(n, self.units[n].changes.patched, a) for n in numbers for a in self.units[n].changes.new],
+        )
+
+    def _sides(self, number: int) -> tuple[Side, Side]:
+        changes = self.units[number].changes
+        return Side(changes.original, changes.original_entries), Side(changes.patched, changes.patched_entries)
+
+    def _asked(self, number: int) -> _Asked:
+        return _Asked(self, number)
+
+    def _count(self, out: Evidence, m: int, n: int, where: Atom, found: Aligned) -> None:
+        gone, fresh = set(self.gone), set(self.fresh)
+        for a, b in found.refs:
+            x = self._place(m, self.units[m].changes.original, a.atom, self._gone_globals)
+            y = self._place(n, self.units[n].changes.patched, b.atom, self._new_globals)
+            if x in gone or y in fresh:
+                out.add(x, y, found.whole, where.name.partition(".cold")[0])
+
+    def _place(self, number: int, view: View, i: int, known: dict[tuple[str, str], Place]) -> object:
+        atom = view.atoms[i]
+        if atom.kind == UNDEFINED:
+            return known.get((self.units[number].target, atom.name), atom.name)
+        return number, i
+
+    @cached_property
+    def _gone_globals(self) -> dict[tuple[str, str], Place]:
+        return self._globals(self.gone, self._old)
+
+    @cached_property
+    def _new_globals(self) -> dict[tuple[str, str], Place]:
+        return self._globals(self.fresh, self._now)
+
+    def _globals(self, places: list[Place], atom_of: Callable[[Place], tuple[View, Atom]]) -> dict[Any, Place]:
+        return {
+            (self.units[place[0]].target, name): place
+            for place in places
+            if (atom := atom_of(place)[1]).bind != STB.LOCAL
+            for name in atom.names
+        }
+
+    # -- the same by evidence, or by name -----------------------------------------------------------------------------
+
+    @cached_property
+    def matched(self) -> dict[Place, Verdict]:
+        """New variables that are shown to be ones that went away."""
+        out: dict[Place, Verdict] = {}
+        if not self.gone or not self.fresh:
+            return out
+        for y in self.fresh:
+            for x in self.votes.by_right.get(y, ()):
+                if x in self.gone and self.votes.proves(x, y) and self._why_not(x, y) == "":
+                    out[y] = Verdict(SAME, self.votes.words(x, y), x)
+        taken = {v.original for v in out.values()}
+        for y in self.fresh:
+            alike = [x for x in self.gone if x not in taken and self._same_name(x, y)]
+            if y in out or len(alike) != 1:
+                continue
+            (x,) = alike
+            if sum(self._same_name(x, other) for other in self.fresh if other not in out) != 1:
+                continue
+            against = (self.votes.by_left.get(x, set()) - {y}) | (self.votes.by_right.get(y, set()) - {x})
+            shared = self._shared_user(x, y)
+            if shared and not against and self._why_not(x, y) == "":
+                out[y] = Verdict(SAME, f"of the same name, used by {shared} before and after", x)
+        return out
+
+    def _same_name(self, x: Place, y: Place) -> bool:
+        return self._together(x[0], y[0]) and source_name(self._old(x)[1]) == source_name(self._now(y)[1])
+
+    def _why_not(self, x: Place, y: Place) -> str:
+        """What is against two variables being the same kind of thing with the same initial value."""
+        (o_view, o), (p_view, p) = self._old(x), self._now(y)
+        if x[0] == y[0] and (found := self.units[x[0]].changes.correlation.against.get((o.id, p.id))):
+            return found
+        why = difference(o_view, o, p_view, p)
+        return why or ("" if self._same_content(x, y) else "other initial values")
+
+    def _same_content(self, x: Place, y: Place) -> bool:
+        (o_view, o), (p_view, p) = self._old(x), self._now(y)
+        try:
+            left, right = o_view.refs(o), p_view.refs(p)
+            if o_view.masked(o) != p_view.masked(p) or len(left) != len(right):
+                return False
+        except Ambiguous:
+            return False
+        c = self.units[x[0]].changes.correlation
+        for a, b in zip(left, right, strict=True):
+            if (a.offset, a.type, a.delta) != (b.offset, b.type, b.delta):
+                return False
+            s, t = o_view.atoms[a.atom], p_view.atoms[b.atom]
+            own = s.id == o.id and t.id == p.id
+            paired = x[0] == y[0] and c.paired(s.id, t.id)
+            named = s.kind == t.kind and s.name == t.name != "" and (s.bind, t.bind) != (STB.LOCAL, STB.LOCAL)
+            if not (own or paired or named):
+                return False
+        return True
+
+    # -- what a new variable could stand for --------------------------------------------------------------------------
+
+    def _could_be(self, x: Place, y: Place) -> str:
+        """Why a new variable may be one that went away; "" where it can't be."""
+        (o_view, o), (p_view, p) = self._old(x), self._now(y)
+        why = self._why_not(x, y)
+        but = f"; {why}" if why else ""
+        if self.votes.strong[x, y] + self.votes.weak[x, y]:
+            others = (self.votes.by_left[x] - {y}) | (self.votes.by_right[y] - {x})
+            not_all = "; others lead elsewhere" if others else ""
+            return f"{self.votes.words(x, y)}, from it to this one{not_all}{but}"
+        if self._same_name(x, y):
+            return f"of the same name in the source{but}"
+        found = variable_difference(o_view, o, p_view, p)
+        if found is None:
+            return f"of the same type{but}"
+        shared = self._shared_user(x, y)
+        if found.startswith("unknown") and (shared or o.size == p.size):
+            return found
+        if shared and _could_hold(o_view, o, p_view, p):
+            return f"used by {shared}, where the new one is used{but}"
+        return ""
+
+    def _shared_user(self, x: Place, y: Place) -> str:
+        """A function that used the one and uses the other, itself or through functions that the patch makes or takes
+        away; "" where there is none."""
+        (_, o), (_, p) = self._old(x), self._now(y)
+        if STB.LOCAL not in (o.bind, p.bind) and not set(o.names).isdisjoint(p.names):
+            return "all units"
+        both = self._users(x, True) & self._users(y, False)
+        return sorted(both)[0] if both else ""
+
+    def _users(self, place: Place, before: bool) -> set[str]:
+        """Names of the functions that use a variable; of those that only one side has, their callers too."""
+        number, atom = place
+        changes = self.units[number].changes
+        view = changes.original if before else changes.patched
+        side = self._sides(number)[0 if before else 1]
+        paired = changes.correlation.to_patched if before else changes.correlation.to_original
+        out: set[str] = set()
+        todo, seen = [atom], {atom}
+        while todo:
+            target = todo.pop()
+            for user in referring(view, side, [target]):
+                if user.kind != FUNCTION or target not in _refs_of(view, side, user):
+                    continue
+                out.add(stem(user.name.partition(".cold")[0]))
+                if user.id not in paired and user.id not in seen:
+                    seen.add(user.id)
+                    todo.append(user.id)
+        return out
+
+    # -- what the author says -----------------------------------------------------------------------------------------
+
+    def _declared(self, number: int, p: Atom) -> Verdict | None:
+        unit = self.units[number]
+        texts = [d.text for d in unit.author.same if d.atom == p.id]
+        if not texts:
+            return None
+        text = texts[0]
+        name = parse_name(text)
+        assert name is not None
+        found = [
+            (n, a)
+            for n, u in enumerate(self.units)
+            if u.target == unit.target and (not name.path or u.source == name.path)
+            for a in find_named(u.changes.original, name)
+        ]
+        own = [(n, a) for n, a in found if n == number]
+        found = own or found
+        said = f'{MACRO}({source_name(p)}, "{text}")'
+        if len(found) != 1:
+            what = f"names {len(found)} variables" if found else "names no variable of the patch's units"
+            return Verdict(REFUSED, f"{said} {what}")
+        n, o = found[0]
+        theirs = self.units[n].changes
+        if o.id in theirs.correlation.to_patched:
+            return Verdict(REFUSED, f"{said}: {o.name} is still there")
+        why = why_not_same(theirs.original, o, unit.changes.patched, p)
+        if why:
+            return Verdict(REFUSED, f"{said}: {why}")
+        return Verdict(DECLARED, MACRO, (n, o.id))
+
+    def wrong_declarations(self) -> Iterator[tuple[int, str, str]]:
+        """What is declared and can't be: the unit's number, the variable, the fact."""
+        for number, unit in enumerate(self.units):
+            c = unit.changes.correlation
+            for atom, text in unit.author.same:
+                p, name = c.patched.atoms[atom], parse_name(text)
+                there = [c.original.atoms[o] for o in c.to_original.get(atom, ())]
+                if there and name is not None and there[0] not in find_named(c.original, name):
+                    said = f'{MACRO}({source_name(p)}, "{text}")'
+                    yield number, p.name, f"{said}: it is the kernel's {there[0].name} already"
+                elif not there and (found := self.of(number, p)).kind == REFUSED:
+                    yield number, p.name, found.why
+
+    def _filled(self, number: int, p: Atom) -> str:
+        """The callback that refers to a variable, itself or through new functions; "" for none."""
+        unit = self.units[number]
+        view, paired = unit.changes.patched, unit.changes.correlation.to_original
+        for kind, function in unit.author.callbacks:
+            todo, seen = [function], {function.id}
+            while todo and kind in FILLING:
+                at = todo.pop()
+                for i in _refs_of(view, self._sides(number)[1], at):
+                    if i == p.id:
+                        return function.name
+                    atom = view.atoms[i]
+                    if atom.kind == FUNCTION and i not in paired and i not in seen:
+                        seen.add(i)
+                        todo.append(atom)
+        return ""
+
+
+class _Asked:
+    """Whether a reference of a unit may lead to a variable that went away or is new."""
+
+    def __init__(self, judge: Judge, number: int) -> None:
+        self.original = judge.units[number].changes.original
+        self.names = {name for _, name in (*judge._gone_globals, *judge._new_globals)}
+        self.gone = {i for n, i in judge.gone if n == number}
+        self.fresh = {i for n, i in judge.fresh if n == number}
+
+    def __call__(self, view: View, atom: Atom) -> bool:
+        if atom.kind == UNDEFINED:
+            return atom.name in self.names
+        return atom.kind == DATA and atom.id in (self.gone if view is self.original else self.fresh)
+
+
+def _refers(view: View, side: Side, atom: Atom, asked: _Asked) -> bool:
+    """Whether an atom refers to a variable in question."""
+    return any(asked(view, view.atoms[i]) for i in _refs_of(view, side, atom))
+
+
+def _refs_of(view: View, side: Side, atom: Atom) -> Iterator[int]:
+    """What an atom and its entries in special sections refer to."""
+    try:
+        yield from [r.atom for r in view.refs(atom)]
+        yield from [r.atom for e in side.entries.of(atom.id) for r in e.refs]
+    except Ambiguous:
+        return
+
+
+# -- what could hold the same ------------------------------------------------------------------------------------------
+
+
+def _could_hold(o_view: View, o: Atom, p_view: View, p: Atom) -> bool:
+    """Whether two variables of different types could stand for one another, or one for a part of the other."""
+    was, now = shape_of(o_view, o), shape_of(p_view, p)
+    if UNKNOWN in (was.kind, now.kind):
+        return True
+    if _alike(was, now):
+        return True
+    return _is_part(was, source_name(o), now, o_view) or _is_part(now, source_name(p), was, p_view)
+
+
+def _alike(a: Shape, b: Shape) -> bool:
+    if ARRAY in (a.kind, b.kind):
+        elements = [s.of[0][1] if s.kind == ARRAY else s for s in (a, b)]
+        return _alike(*elements) if ARRAY not in (elements[0].kind, elements[1].kind) else True
+    if a.kind != b.kind:
+        return False
+    if a.kind in (NUMBER, POINTER):
+        return True
+    if a.name and a.name == b.name:
+        return True
+    mine, other = {n for n, _ in a.of if n}, {n for n, _ in b.of if n}
+    return bool(mine & other) and 2 * len(mine & other) >= min(len(mine), len(other))
+
+
+def _is_part(part: Shape, name: str, whole: Shape, view: View) -> bool:
+    """Whether a variable may have become a member of a structure, which then is one that the patch makes, or has a
+    member of that name. `view` is the object that has the part."""
+    if whole.kind == ARRAY:
+        return _is_part(part, name, whole.of[0][1], view)
+    if whole.kind != STRUCTURE:
+        return False
+    fitting = [n for n, s in whole.of if _alike(part, s)]
+    if not fitting:
+        return False
+    try:
+        known = bool(whole.name) and any((kind, whole.name) in types_of(view).named for kind in ("struct", "union"))
+    except FormatError:
+        known = False
+    return not known or any(name in (n, n.lstrip("_")) for n in fitting)
+
+
+__all__ = ["DECLARED", "FILLED", "NEW", "REFUSED", "SAME", "Judge", "Verdict"]

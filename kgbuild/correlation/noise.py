@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Differences between two compiles that are accidents: one table, a name for each rule.
+
+A rule sets a difference aside only where the code shows what it is. A line number handed to a function, for example, is
+not told by the name of that function (kernels have hundreds that take one), but by what stands beside it: the argument
+before it is `__FILE__` or `__func__`. What no rule covers is a change.
+
+Rules about lines (LINES) are for objects from elsewhere. Where kgbuild compiles the patched text itself, #line keeps
+every line where it was, and no such difference arises by accident: there they are off, and a difference is a change.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from kgbuild.elf.consts import STT
+from kgbuild.objects.view import DATA, STRING, Ambiguous, Atom, Ref, View
+
+
+class Rule(NamedTuple):
+    """One kind of accidental difference: its name, what it is, why it is no change."""
+
+    name: str
+    what: str
+    why: str
+
+
+class Noise(NamedTuple):
+    """An accidental difference that was set aside: in which function, by which rule."""
+
+    function: str
+    rule: str
+
+
+LINE_ARGUMENT = "line-argument"
+LINE_DATA = "line-data"
+LINE_STRING = "line-string"
+LINE_BUG = "line-bug"
+LINE_DEBUG = "line-debug"
+STATIC_LOCAL = "static-local-number"
+ONCE_FLAG = "once-flag-number"
+CLONE = "clone-number"
+MODULE_HASH = "module-hash"
+LABEL = "label-number"
+CONSTANT = "constant-number"
+BRANCH_WIDTH = "branch-width"
+SECTION = "section"
+PRINTK_INDEX = "printk-index"
+
+RULES: dict[str, Rule] = {
+    r.name: r
+    for r in (
+        Rule(
+            LINE_ARGUMENT,
+            "a line number that is passed to a function behind __FILE__ or __func__",
+            "WARN, BUG, might_sleep, lockdep and the like print it",
+        ),
+        Rule(LINE_DATA, "a line number in data that begins with a pointer to a file's name", "sanitizers print it"),
+        Rule(LINE_STRING, "a line number behind a file's name in a string", "FORTIFY_SOURCE makes such messages"),
+        Rule(LINE_BUG, "the line number of a __bug_table entry", "it is printed when the trap is hit"),
+        Rule(LINE_DEBUG, "the line number in the descriptor of a pr_debug", "dynamic debug prints it"),
+        Rule(STATIC_LOCAL, "the number of a static local variable", "gcc counts anew in every compile"),
+        Rule(
+            ONCE_FLAG,
+            "the number of a once-flag, lock class or rate limit that a macro makes",
+            "gcc counts anew in every compile",
+        ),
+        Rule(CLONE, "the number of an isra, constprop or part clone", "gcc counts anew in every compile"),
+        Rule(
+            MODULE_HASH,
+            "the hash in the name of what ThinLTO made global (.llvm.N)",
+            "it is made of the module's name",
+        ),
+        Rule(
+            LABEL,
+            "the name of a label that a macro counts, beside another name of the same data",
+            "BTF ids are labelled with a count and a line",
+        ),
+        Rule(CONSTANT, "the name of an anonymous constant", "it is compared by its content"),
+        Rule(
+            BRANCH_WIDTH,
+            "the width of a branch",
+            "the assembler takes the short form where the distance allows it",
+        ),
+        Rule(
+            SECTION,
+            "which of .text, .text.unlikely, .text.hot and .text.startup a function is in",
+            "they place; nothing in the kernel asks where they begin or end",
+        ),
+        Rule(PRINTK_INDEX, "entries of .printk_index", "an index of messages for user space"),
+    )
+}
+
+LINES = frozenset({LINE_ARGUMENT, LINE_DATA, LINE_STRING})
+
+_FILE = re.compile(rb"[^\s%:]*[\w+-]\.[ch]\0")
+_FILE_LINE = re.compile(rb"(\.[ch]:)\d+")
+_MAX_LINE = 1_000_000
+_LOCATION = 16  # a pointer, a line, a column
+FUNCTION_NAMES = ("__func__", "__FUNCTION__", "__PRETTY_FUNCTION__")
+
+
+def is_file_name(text: bytes) -> bool:
+    """Whether a string with its NUL is what __FILE__ gives."""
+    return _FILE.fullmatch(text) is not None
+
+
+def without_lines(text: bytes) -> bytes:
+    """A string without the line numbers that stand behind file names."""
+    return _FILE_LINE.sub(rb"\1", text)
+
+
+def _units(view: View) -> set[str]:
+    """Names of the source files that an object was made of, as its file symbols say, without folders."""
+    files = (i for i, kind in enumerate(view.obj.columns.kinds) if kind == STT.FILE)
+    return {s.name.rpartition("/")[2] for s in view.obj.symbols_at(files)}
+
+
+def _is_file(text: bytes, units: set[str]) -> bool:
+    """Whether a string is what __FILE__ gives here: a path, or the unit's own name. Any other name of a file is a
+    string of the program, and a number behind it means something."""
+    return is_file_name(text) and (b"/" in text or text.rstrip(b"\0").decode("utf-8", "replace") in units)
+
+
+def _names_place(view: View, ref: Ref, units: set[str]) -> bool:
+    """Whether a reference means __FILE__ or __func__. A string that merely is the function's name does not: programs
+    hand such to others, with numbers that mean something (a mode, say)."""
+    target = view.atoms[ref.atom]
+    if target.kind == STRING:
+        return _is_file(view.content(target)[max(ref.delta, 0) :], units)
+    return (
+        target.kind == DATA
+        and ref.delta == 0
+        and any(n.partition(".")[0] in FUNCTION_NAMES for n in target.names)
+        and view.is_const(target)
+    )
+
+
+def line_arguments(view: View, function: Atom) -> set[int]:
+    """Offsets in a function of the bytes of immediates that are line numbers in calls.
+
+    In a stretch of code up to a call, one argument register is given a constant, and the one before it the address of
+    a file's or a function's name.
+    """
+    out: set[int] = set()
+    try:
+        refs = {r.offset: r for r in view.refs(function)}
+    except Ambiguous:
+        return out
+    units = _units(view)
+    stretch: dict[int, tuple[bool, range]] = {}  # argument -> (names the place, bytes of the immediate)
+    calls = {i.offset for i in view.instructions(function) if i.is_call or i.ends_flow}
+    loads = {load.offset: load for load in view.arch.argument_loads(view.content(function))}
+    for i in view.instructions(function):
+        load = loads.get(i.offset)
+        if load is not None:
+            ref = refs.get(load.field_offset)
+            names = ref is not None and _names_place(view, ref, units)
+            line = range(load.field_offset, load.field_offset + load.field_size)
+            stretch[load.argument] = (names, line if load.immediate and ref is None else range(0))
+        if i.offset in calls:
+            for argument, (_, line) in stretch.items():
+                if line and stretch.get(argument - 1, (False, line))[0]:
+                    out.update(line)
+            stretch = {}
+    return out
+
+
+def differ_in_lines_only(o: View, a: Atom, p: View, b: Atom) -> bool:
+    """Whether the code of two functions of one size differs in nothing but line numbers passed to functions."""
+    was, now = o.masked(a), p.masked(b)
+    if len(was) != len(now):
+        return False
+    at = [i for i, (x, y) in enumerate(zip(was, now, strict=True)) if x != y]
+    return bool(at) and set(at) <= line_arguments(o, a) & line_arguments(p, b)
+
+
+def is_location(view: View, atom: Atom) -> bool:
+    """Whether data begins as a sanitizer's source location does: a pointer to a file's name, then line and column."""
+    if atom.size < _LOCATION:
+        return False
+    first = next(iter(view.refs(atom)), None)
+    if first is None or first.offset != 0 or first.size != 8:
+        return False
+    target = view.atoms[first.atom]
+    if target.kind != STRING or not is_file_name(view.content(target)[max(first.delta, 0) :]):
+        return False
+    line = int.from_bytes(view.content(atom)[8:12], "little")
+    return line < _MAX_LINE and all(not 8 <= r.offset < _LOCATION for r in view.refs(atom))
+
+
+def index_of_messages(view: View) -> dict[str, list[tuple[object, ...]]]:
+    """Entries of .printk_index by the function that they name, in an order that says nothing; entries that can't be
+    followed are left out, for they are no part of any code."""
+    name, at = view.arch.message_index
+    out: dict[str, list[tuple[object, ...]]] = {}
+    section = view.obj.section_named(name)
+    for _, _, sym, addend in view.obj.reloc_rows(section.index) if section is not None else ():
+        try:
+            atom = view.atoms[view.target(sym, addend)[0]]
+            refs, masked = view.refs(atom), view.masked(atom)
+        except Ambiguous:
+            continue
+        texts = {r.offset: view.content(view.atoms[r.atom])[max(r.delta, 0) :] for r in refs if view.atoms[r.atom].size}
+        function = texts.get(at, b"").partition(b"\0")[0].decode("utf-8", "replace")
+        out.setdefault(function, []).append((masked, *sorted(texts.items())))
+    return {function: sorted(entries, key=repr) for function, entries in out.items() if function}

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""References that name a section of several variables and an offset, and not a variable.
+
+Assemblers write them for local variables. What lies at the offset is not surely what is meant: `array + 8` is the end
+of an array and the start of what lies behind it, `array - 1` a place in what lies before it. kgbuild has its own units
+assembled so that variables keep their names (`host/compile/assembler.py`); objects that are given to it, and those of
+clang, are as they are. There the variable that lies at the place is taken only where the next ones to either side lie
+as in the other object, so that every meaning leads to one and the same place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kgbuild.objects.stateless import is_stateless
+from kgbuild.objects.view import Atom, View
+
+if TYPE_CHECKING:
+    from kgbuild.correlation.correlate import Correlation
+
+_SCALAR = 4  # bytes; int
+
+
+def same_surroundings(c: Correlation, x: Atom, y: Atom) -> bool:
+    """Whether the variables beside x of the original and y of the patched object are the same ones at the same
+    distances. What is no array does not count."""
+    ours, theirs = (_distances(view, atom) for view, atom in ((c.original, x), (c.patched, y)))
+    return all(
+        a is b or (a is not None and b is not None and a[1] == b[1] and c.paired(a[0], b[0]))
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def may_be_array(view: View, atom: Atom) -> bool:
+    """Whether code may have a pointer behind a variable's end, or before its start: not of a once-flag and its like,
+    nor of what is as small as one number."""
+    return atom.size > _SCALAR and not is_stateless(view, atom)
+
+
+def means_one(view: View, atom: Atom) -> bool:
+    """Whether a reference by section and offset that leads to an atom can mean nothing else: what lies beside it is no
+    array."""
+    return not any(other is not None and may_be_array(view, other) for other in view.neighbours(atom))
+
+
+def _distances(view: View, atom: Atom) -> list[tuple[int, int] | None]:
+    """The neighbours of a variable as (atom, distance in bytes), None where there is none that matters."""
+    return [
+        (other.id, other.offset - atom.offset) if other is not None and may_be_array(view, other) else None
+        for other in view.neighbours(atom)
+    ]
+
+
+def may_mean(view: View, atom: Atom) -> str:
+    """What a reference to a variable may mean besides, in words."""
+    before, behind = (n if n is not None and may_be_array(view, n) else None for n in view.neighbours(atom))
+    others = [f"the end of {before.name}"] if before is not None else []
+    others += [f"a place before {behind.name}"] if behind is not None else []
+    section = view.section_name(atom)
+    return f"may mean {atom.name} or {' or '.join(others)}: the object names {section} and an offset only"

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A C file cut into what it defines at its top level, without a compiler: functions, macros, types, variables, others.
+
+Used to say what a diff touches before anything is compiled. Comments, strings and continued lines are read as C's; of
+an #if only the branches that the kernel's configuration leaves count (`conditions`), both where it does not say.
+Macros are not expanded, so what one defines (SYSCALL_DEFINE3, DEFINE_SHOW_ATTRIBUTE) is an item with the macro's name
+and the words among its arguments; debugging information tells by the line which functions came of it.
+
+A definition is recognized by its shape at nesting depth 0: a list of parameters, then a brace, and no `=` before it;
+or, in the old style, a list of names, then declarations of these, then a brace.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from kgbuild.csource.header_impact import ATTRIBUTES
+from kgbuild.csource.preprocessor_conditions import Conditions
+from kgbuild.patch.apply import C_TOKEN, SPLICE
+
+FUNCTION, MACRO, TYPE, VARIABLE, CALL, DECLARATION, INCLUDE, OTHER = (
+    "function",
+    "macro",
+    "type",
+    "variable",
+    "macro call",
+    "declaration",
+    "include",
+    "other",
+)
+_WORD = re.compile(rb"[A-Za-z_$][\w$]*")
+_KEYWORDS = frozenset(
+    b"static extern inline __inline __inline__ const volatile register auto typedef struct union enum void int char "
+    b"short long unsigned signed float double _Bool bool if while for switch return sizeof do else __always_inline "
+    b"noinline asmlinkage __init __exit".split()
+)
+_STORAGE = frozenset(b"static extern inline __inline __always_inline noinline asmlinkage".split())
+_RECORDS = (b"struct", b"union", b"enum")
+_OPEN, _CLOSE = frozenset((b"(", b"[", b"{")), frozenset((b")", b"]", b"}"))
+Token = tuple[bytes, int]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One definition or declaration at the top level of a file.
+
+    kind       one of the constants above
+    name       what it defines; of a macro call, and of a function whose head is one, the macro's name
+    start, end its first and last line, from 1; comments before it do not count
+    tokens     its text without comments and blanks
+    head       how many of the tokens come before the body of a function
+    arguments  words among the arguments where the name is that of a macro
+    """
+
+    kind: str
+    name: str
+    start: int
+    end: int
+    tokens: tuple[bytes, ...] = field(repr=False)
+    head: int = field(default=0, repr=False)
+    arguments: tuple[str, ...] = ()
+
+    @cached_property
+    def words(self) -> frozenset[bytes]:
+        """Every identifier in it."""
+        return frozenset(t for t in self.tokens if _WORD.match(t))
+
+    @property
+    def static(self) -> bool:
+        return b"static" in self.tokens[: self.head or len(self.tokens)]
+
+    @property
+    def inline(self) -> bool:
+        """Whether its head asks for inlining."""
+        head = self.tokens[: self.head]
+        return any(word in head for word in (b"inline", b"__inline", b"__inline__", b"__always_inline"))
+
+
+def read_items(text: bytes, conditions: Conditions) -> list[Item]:
+    """Everything a file defines or declares at its top level, in order. Never raises: what has no shape that is known
+    is an item of kind OTHER."""
+    return list(_Parser(conditions).items(_lines(text)))
+
+
+def _lines(text: bytes) -> Iterator[list[tuple[str, bytes, int]]]:
+    """Tokens of each logical line as (group of C_TOKEN, text, physical line from 1), without blanks and comments."""
+    splices: list[int] = []
+    pieces: list[bytes] = []
+    at = length = 0
+    for match in SPLICE.finditer(text):
+        pieces.append(text[at : match.start()])
+        length += match.start() - at
+        splices.append(length)
+        at = match.end()
+    spliced = b"".join([*pieces, text[at:]])
+    line, passed = 1, 0
+    out: list[tuple[str, bytes, int]] = []
+    for token in C_TOKEN.finditer(spliced):
+        while passed < len(splices) and splices[passed] <= token.start():
+            passed += 1
+            line += 1
+        kind = token.lastgroup or ""
+        if kind == "newline":
+            if out:
+                yield out
+                out = []
+            line += 1
+        elif kind not in ("space", "comment"):
+            out.append((kind, token[0], line))
+        if kind in ("comment", "raw"):
+            line += token[0].count(b"\n")
+    if out:
+        yield out
+
+
+@dataclass
+class _Branch:
+    """An open #if: whether what is around it counts, whether a branch of it was certainly taken, whether the present
+    one counts, and the nesting before it."""
+
+    outer: bool
+    taken: bool
+    counts: bool
+    depth: int
+
+
+class _Parser:
+    def __init__(self, conditions: Conditions) -> None:
+        self.conditions = conditions
+        self.branches: list[_Branch] = []
+        self.code: list[Token] = []
+        self.depth = 0
+        self.body = -1  # where the body of a function begins
+
+    @property
+    def counts(self) -> bool:
+        return self.branches[-1].counts if self.branches else True
+
+    def items(self, lines: Iterator[list[tuple[str, bytes, int]]]) -> Iterator[Item]:
+        for line in lines:
+            if line[0][0] == "hash":
+                yield from self._directive([(text, number) for _, text, number in line[1:]])
+            elif self.counts:
+                for _, text, number in line:
+                    yield from self._token(text, number)
+        if self.code:
+            yield self._finish()
+
+    def _directive(self, words: Sequence[Token]) -> Iterator[Item]:
+        name = words[0][0] if words else b""
+        rest = [text for text, _ in words[1:]]
+        if name in (b"if", b"ifdef", b"ifndef"):
+            known = self._condition(name, rest)
+            self.branches.append(_Branch(self.counts, known is True, self.counts and known is not False, self.depth))
+        elif name in (b"elif", b"elifdef", b"elifndef", b"else") and self.branches:
+            branch = self.branches[-1]
+            known = True if name == b"else" else self._condition(name[2:], rest)
+            if branch.counts:
+                self.depth = branch.depth
+            branch.counts = branch.outer and not branch.taken and known is not False
+            branch.taken = branch.taken or known is True
+        elif name == b"endif" and self.branches:
+            self.branches.pop()
+        elif self.counts and name in (b"define", b"undef") and rest:
+            tokens = tuple(text for text, _ in words)
+            yield Item(MACRO, _text(rest[0]), words[0][1], words[-1][1], tokens)
+        elif self.counts and name in (b"include", b"include_next", b"import"):
+            yield Item(INCLUDE, _text(b"".join(rest)), words[0][1], words[-1][1], tuple(text for text, _ in words))
+
+    def _condition(self, name: bytes, rest: Sequence[bytes]) -> bool | None:
+        if name in (b"ifdef", b"ifndef", b"def", b"ndef"):
+            known = self.conditions.defined(rest[0]) if rest else None
+            return known if known is None or name in (b"ifdef", b"def") else not known
+        return self.conditions.holds(rest)
+
+    def _token(self, text: bytes, line: int) -> Iterator[Item]:
+        if text == b"}" and self.depth == 0:
+            return  # closes what an #if opened in a branch that does not count
+        self.code.append((text, line))
+        if text in _OPEN:
+            if text == b"{" and self.depth == 0 and self.body < 0 and _is_function(self.code[:-1]):
+                self.body = len(self.code) - 1
+            self.depth += 1
+        elif text in _CLOSE:
+            self.depth = max(self.depth - 1, 0)
+            if self.depth == 0 and text == b"}" and self.body >= 0:
+                yield self._finish()
+        elif text == b";" and self.depth == 0 and not _in_old_style(self.code[:-1]):
+            yield self._finish()
+
+    def _finish(self) -> Item:
+        code, body = self.code, self.body
+        self.code, self.body = [], -1
+        tokens = tuple(text for text, _ in code)
+        kind, name, arguments = _judge(tokens, body)
+        return Item(kind, name, code[0][1], code[-1][1], tokens, max(body, 0), arguments)
+
+
+def _outer(tokens: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
+    """(index, token) of what is at depth 0: an opening bracket is, what is inside it and its closing one are not."""
+    depth = 0
+    for i, token in enumerate(tokens):
+        if token in _CLOSE:
+            depth -= 1
+        elif depth == 0:
+            yield i, token
+        if token in _OPEN:
+            depth += 1
+
+
+def _candidates(tokens: Sequence[bytes]) -> list[tuple[int, bytes]]:
+    """Words at depth 0 with a parenthesis behind them, those of attributes left out."""
+    outer = list(_outer(tokens))
+    out = []
+    for (i, word), (j, following) in itertools.pairwise(outer):
+        if following == b"(" and j == i + 1 and _may_be_name(word):
+            out.append((i, word))
+    return out
+
+
+def _may_be_name(word: bytes) -> bool:
+    return bool(_WORD.fullmatch(word)) and word not in _KEYWORDS and not ATTRIBUTES.fullmatch(word)
+
+
+def _name_of_function(tokens: Sequence[bytes]) -> tuple[int, bytes]:
+    """Which word of a head is the function's name: the first with a type before it, else one inside parentheses (a
+    function that returns a pointer to one), else the first; (-1, b"") where there is none."""
+    found = _candidates(tokens)
+    for i, word in found:
+        if i and (_WORD.fullmatch(tokens[i - 1]) or tokens[i - 1] == b"*") and not _STORAGE.issuperset(tokens[:i]):
+            return i, word
+    if not found:
+        for i, word in enumerate(tokens[:-1]):
+            if tokens[i + 1] == b"(" and _may_be_name(word):
+                return i, word
+    return found[0] if found else (-1, b"")
+
+
+def _is_function(code: Sequence[Token]) -> bool:
+    """Whether a brace after these tokens begins the body of a function."""
+    tokens = [text for text, _ in code]
+    outer = [token for _, token in _outer(tokens)]
+    if b"=" in outer or b"typedef" in outer:
+        return False
+    record = next((w for w in outer if w not in _KEYWORDS or w in _RECORDS), b"") in _RECORDS
+    found = _candidates(tokens)
+    if record and not (found and b")" in tokens[found[0][0] :]):
+        return False
+    return _name_of_function(tokens)[0] >= 0
+
+
+def _in_old_style(code: Sequence[Token]) -> bool:
+    """Whether a semicolon after these tokens is among the declarations of parameters: int f(a, b) int a; char b; {"""
+    tokens = [text for text, _ in code]
+    at, _ = _name_of_function(tokens)
+    if at < 1 or (not _WORD.fullmatch(tokens[at - 1]) and tokens[at - 1] != b"*"):
+        return False
+    try:
+        close = tokens.index(b")", at)
+    except ValueError:
+        return False
+    names = tokens[at + 2 : close : 2]
+    if not names or not all(_WORD.fullmatch(n) and n not in _KEYWORDS for n in names):
+        return False
+    if any(t != b"," for t in tokens[at + 3 : close : 2]):
+        return False
+    declarations = tokens[close + 1 :]
+    last = next((t for t in reversed(declarations) if _WORD.fullmatch(t)), b"")
+    return len(declarations) > 1 and last in names and bool(_WORD.fullmatch(declarations[0]))
+
+
+def _judge(tokens: tuple[bytes, ...], body: int) -> tuple[str, str, tuple[str, ...]]:
+    """Kind, name and arguments of a finished piece."""
+    if body >= 0:
+        at, name = _name_of_function(tokens[:body])
+        return FUNCTION, _text(name), _arguments(tokens, at) if at == 0 else ()
+    outer = list(_outer(tokens))
+    flat = [token for _, token in outer]
+    words = [w for w in flat if _WORD.fullmatch(w)]
+    equals = flat.index(b"=") if b"=" in flat else len(flat)
+    first = next((w for w in words if w not in _KEYWORDS or w in _RECORDS), b"")
+    if b"typedef" in flat:
+        pointer = [c for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False) if (a, b) == (b"(", b"*")]
+        named = words[-1:] if words[-1:] and words[-1] not in _KEYWORDS else pointer[:1]
+        return TYPE, _text(b"".join(named)), ()
+    if first in _RECORDS and b"{" in flat[:equals]:
+        brace = flat.index(b"{")
+        before = [w for w in flat[flat.index(first) + 1 : brace] if _WORD.fullmatch(w) and not ATTRIBUTES.fullmatch(w)]
+        after = [w for w in flat[brace + 1 : equals] if _WORD.fullmatch(w) and not ATTRIBUTES.fullmatch(w)]
+        if equals < len(flat) and after:
+            return VARIABLE, _text(after[0]), ()
+        return TYPE, _text(first + b" " + before[-1]) if before else "", ()
+    found = _candidates(tokens)
+    if equals == len(flat) and found:
+        at, name = found[0]
+        if not [w for w in words[: words.index(name)] if w not in (b"static", b"extern", b"const")]:
+            return CALL, _text(name), _arguments(tokens, at)
+        return DECLARATION, _text(name), ()
+    if b"extern" in flat and equals == len(flat):
+        return DECLARATION, _text(words[-1]) if words else "", ()
+    if found and found[0][0] <= 1 and equals < len(flat):
+        return VARIABLE, _text(_last_argument(tokens, found[0][0])), ()
+    if first in _RECORDS and len(words) <= 2:
+        return DECLARATION, _text(b" ".join(words)), ()
+    named = [w for w in flat[:equals] if _WORD.fullmatch(w) and not ATTRIBUTES.fullmatch(w)]
+    return (VARIABLE if len(named) > 1 else OTHER), _text(_declared(flat[:equals], named)), ()
+
+
+def _declared(flat: Sequence[bytes], named: Sequence[bytes]) -> bytes:
+    """The name of a variable: the word before its bracket where it is an array, else the last before attributes."""
+    if b"[" in flat and flat.index(b"["):
+        before = flat[flat.index(b"[") - 1]
+        if _WORD.fullmatch(before):
+            return before
+    plain = [w for w in named if not w.startswith(b"__")]
+    return plain[-1] if plain else named[-1] if named else b""
+
+
+def _arguments(tokens: Sequence[bytes], at: int) -> tuple[str, ...]:
+    out: dict[str, None] = {}
+    depth = 0
+    for token in tokens[at + 1 :]:
+        depth += (token in _OPEN) - (token in _CLOSE)
+        if depth == 0:
+            break
+        if _WORD.fullmatch(token):
+            out[_text(token)] = None
+    return tuple(out)
+
+
+def _last_argument(tokens: Sequence[bytes], at: int) -> bytes:
+    words = _arguments(tokens, at)
+    return words[-1].encode() if words else b""
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")

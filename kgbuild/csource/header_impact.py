@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which files a changed header can matter to, by the names it changes: saves preprocessing thousands of units.
+
+A header is cut into pieces: macros, static functions, declarations, and the rest. Where two texts of it differ in the
+first three kinds only, the difference has names. A unit that uses none of them means the same as before, even where it
+reads the header: what an unused macro, static function or declaration says has no part in a translation unit's code
+(C11 6.9, 6.10.3). Names spread, and a mention is enough:
+
+- a macro or static function of a header that mentions a changed name passes it on: its own name counts as changed;
+- a declaration of the name itself does nothing;
+- any other mention in a header concerns every unit that reads that header;
+- a mention anywhere else (.c, .S) concerns the units that read that file.
+
+A name need not stand in the text where ## pastes it together. Every #define with ## is therefore tried: whether its
+literal parts fit a name, and what is left for its parameters (csource/token_pasting.py).
+
+Comments and what an #if leaves out count as text, so files are found that need not be, never the other way round.
+What can't be cut into pieces (braces that an #if opens twice) counts as mentioned elsewhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kgbuild.csource.token_equality import NEWLINE, SPACE, read_tokens
+from kgbuild.csource.token_pasting import Cut, Pastes, has_word, is_argument, passes_on, read_words
+
+MACRO, FUNCTION, DECLARATION, OTHER = "macro", "function", "declaration", "other"
+MAX_NAMES = 300
+FEW_FILES, MANY_FILES, MOST_FILES = 20, 100, 1000
+
+_WORD = re.compile(rb"[A-Za-z_$][\w$]*")
+_OPEN, _CLOSE = frozenset(b"([{"), frozenset(b")]}")
+# Words before a parenthesis that name an attribute, not what is declared.
+ATTRIBUTES = re.compile(
+    rb"__attribute(?:__)?|__printf|__scanf|__acquires|__releases|__must_hold|__cond_lock|__cond_acquires|__aligned"
+    rb"|__section|__alloc_size|__assume_aligned|__malloc|__nonnull|__no_sanitize|typeof|__typeof__|_Alignas"
+)
+_TYPES = frozenset(
+    b"void int char short long unsigned signed bool float double u8 u16 u32 u64 s8 s16 s32 s64 ...".split()
+)
+_KEPT = frozenset({b"used", b"__used__", b"__used", b"constructor", b"destructor"})
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a header at its top level, and what it defines or declares."""
+
+    kind: str
+    names: frozenset[bytes]
+    tokens: tuple[bytes, ...]
+
+
+def read_pieces(text: bytes) -> list[Piece] | None:
+    """Cut a header into pieces, in order; None where its brackets can't be followed."""
+    out: list[Piece] = []
+    groups: list[list[bytes]] = [[]]
+    for token in read_tokens(text):
+        if token == NEWLINE:
+            groups.append([])
+        else:
+            groups[-1].append(token)
+    code: list[bytes] = []
+    depth = 0
+    branches: list[int] = []
+    body = False
+    for group in groups:
+        words = [t for t in group if t != SPACE]
+        if words[:1] in ([b"#"], [b"%:"]):
+            kind = words[1] if len(words) > 1 else b""
+            if kind in (b"define", b"undef") and len(words) > 2:
+                out.append(Piece(MACRO, frozenset({words[2]}), tuple(group)))
+                continue
+            if kind.startswith(b"if"):
+                branches.append(depth)
+            elif kind.startswith((b"el", b"endif")):
+                if not branches or branches[-1] != depth:
+                    return None
+                if kind == b"endif":
+                    branches.pop()
+            if code:
+                code += [NEWLINE, *group, NEWLINE]
+            else:
+                out.append(Piece(OTHER, frozenset(), tuple(group)))
+            continue
+        for token in group:
+            if token == SPACE and not code:
+                continue
+            code.append(token)
+            if len(token) == 1 and token[0] in _OPEN:
+                if token == b"{" and depth == 0:
+                    body = _begins_body(code[:-1])
+                depth += 1
+            elif len(token) == 1 and token[0] in _CLOSE:
+                depth -= 1
+                if depth < 0:
+                    return None
+            if depth == 0 and (token == b";" or (token == b"}" and body)):
+                out.append(_judge(code))
+                code, body = [], False
+    if depth or branches:
+        return None
+    if code:
+        out.append(Piece(OTHER, frozenset(), tuple(code)))
+    return out
+
+
+def _begins_body(head: list[bytes]) -> bool:
+    words = [t for t in head if t not in (SPACE, NEWLINE)]
+    return words[-1:] == [b")"] and b"=" not in words
+
+
+def _judge(code: list[bytes]) -> Piece:
+    """What a piece of code is; OTHER where that is not plain."""
+    tokens = tuple(code)
+    other = Piece(OTHER, frozenset(), tokens)
+    words = [t for t in code if t not in (SPACE, NEWLINE)]
+    is_body = words[-1] == b"}"
+    head = words[: words.index(b"{")] if b"{" in words else words[:-1]
+    if (b"{" in words and not is_body) or b"=" in head or b"typedef" in head or b"#" in head or b"asm" in head:
+        return other
+    if not is_body and len(head) == 2 and head[0] in (b"struct", b"union", b"enum"):
+        return Piece(DECLARATION, frozenset(), tokens)
+    names: list[bytes] = []
+    depth = 0
+    for i, word in enumerate(head):
+        if word == b"(":
+            before = head[i - 1] if i else b""
+            if depth == 0:
+                if not _WORD.fullmatch(before) or i < 2:
+                    return other
+                if not ATTRIBUTES.fullmatch(before):
+                    if not _are_parameters(head[i:]):
+                        return other
+                    names.append(before)
+            depth += 1
+        elif word == b")":
+            depth -= 1
+        elif word == b"," and depth == 0:
+            return other
+    if len(names) != 1 or (is_body and (b"static" not in head or _KEPT & set(head))):
+        return other
+    return Piece(FUNCTION if is_body else DECLARATION, frozenset(names), tokens)
+
+
+def _are_parameters(words: list[bytes]) -> bool:
+    """Whether a parenthesis has parameters with types: otherwise the word before it may be a macro's name."""
+    depth = size = 0
+    known = False
+    for word in words:
+        depth += (word == b"(") - (word == b")")
+        if depth == 0 or (depth == 1 and word == b","):
+            if size < 2 and not known:
+                return False
+            size, known = 0, False
+            if depth == 0:
+                return True
+        elif depth > 1 or word != b"(":
+            size += 1
+            known = known or word in _TYPES
+    return False
+
+
+def changed_names(before: bytes, after: bytes) -> frozenset[bytes] | None:
+    """The names in which two texts of a header differ; None where they differ in more than names can say."""
+    mine, yours = read_pieces(before), read_pieces(after)
+    if mine is None or yours is None:
+        return None
+    start = 0
+    while start < min(len(mine), len(yours)) and mine[start] == yours[start]:
+        start += 1
+    end = 0
+    while end < min(len(mine), len(yours)) - start and mine[-1 - end] == yours[-1 - end]:
+        end += 1
+    matcher = difflib.SequenceMatcher(
+        None, mine[start : len(mine) - end], yours[start : len(yours) - end], autojunk=False
+    )
+    names: set[bytes] = set()
+    before_run = start
+    for tag, i, j, k, m in matcher.get_opcodes():
+        if tag == "equal":
+            before_run = j - i
+            continue
+        for pieces, first, last in ((mine, i + start, j + start), (yours, k + start, m + start)):
+            found = _names_of_run(pieces, first, last, before_run)
+            if found is None:
+                return None
+            names |= found
+        before_run = 0
+    return frozenset(names)
+
+
+def _names_of_run(pieces: Sequence[Piece], first: int, last: int, room: int) -> set[bytes] | None:
+    """The names that pieces[first:last] define, which one text has and the other has not; None where that says not all.
+
+    An #if whose #endif is in there too only decides over what is between. A diff may show another run than was written,
+    shifted by some pieces (`#endif ... #if` for `#if ... #endif`): up to `room` pieces before it are common.
+    """
+    while not _is_balanced(pieces[first:last]):
+        if first == last or not room or pieces[first - 1] != pieces[last - 1]:
+            return None
+        first, last, room = first - 1, last - 1, room - 1
+    run = pieces[first:last]
+    if any(piece.kind == OTHER and not _condition(piece) for piece in run):
+        return None
+    return {name for piece in run for name in piece.names}
+
+
+def _condition(piece: Piece) -> bytes:
+    """ "if", "else" or "endif" for a directive of that family, else nothing."""
+    words = [t for t in piece.tokens[:4] if t != SPACE]
+    if piece.kind != OTHER or len(words) < 2 or words[0] not in (b"#", b"%:"):
+        return b""
+    for family, start in ((b"if", b"if"), (b"else", b"el"), (b"endif", b"endif")):
+        if words[1].startswith(start):
+            return family
+    return b""
+
+
+def _is_balanced(pieces: Sequence[Piece]) -> bool:
+    depth = 0
+    for piece in pieces:
+        kind = _condition(piece)
+        depth += (kind == b"if") - (kind == b"endif")
+        if depth < 0 or (kind == b"else" and not depth):
+            return False
+    return not depth
+
+
+@dataclass
+class Spread:
+    """Where changed names lead to. `files` are those whose readers are concerned; `names` all that count as changed."""
+
+    files: set[str] = field(default_factory=set)
+    names: set[bytes] = field(default_factory=set)
+
+
+def spread_names(
+    names: Iterable[bytes], texts: Mapping[str, bytes], also: Mapping[str, bytes], pastes: Pastes
+) -> Spread | None:
+    """Follow changed names through the kernel's text; None where there are too many.
+
+    texts  every file that some unit reads
+    also   the patched text of changed ones
+    """
+    return _Search([*texts.items(), *also.items()], pastes).run(set(names))
+
+
+class _Search:
+    """Follows names (`_plain`) and macros that make one of them from given words (`_makers`)."""
+
+    def __init__(self, texts: list[tuple[str, bytes]], pastes: Pastes) -> None:
+        self._texts = texts
+        self._pastes = pastes
+        self._pieces: dict[int, list[Piece] | None] = {}
+        self._spread = Spread()
+        self._seen: set[tuple[bytes, Cut]] = set()
+        self._places: dict[bytes, set[str] | None] = {}
+
+    def run(self, names: set[bytes]) -> Spread | None:
+        plain, makers = names, set[tuple[bytes, Cut]]()
+        while plain or makers:
+            self._spread.names |= plain
+            self._seen |= makers
+            if len(self._spread.names) + len({macro for macro, _ in self._seen}) > MAX_NAMES:
+                return None
+            for name in plain:
+                makers |= {m for m in self._pastes.making(name) if m not in self._seen and not self._is_rare(*m)}
+            self._seen |= makers
+            plain, makers = self._round(plain, makers)
+            plain -= self._spread.names
+            makers -= self._seen
+        return self._spread
+
+    def _is_rare(self, macro: bytes, cut: Cut) -> bool:
+        """Whether some word of a cut may be an argument in few files: those are concerned, and the macro need not be
+        followed. A header among them is read by many, so that it is better to follow, unless everything uses the
+        macro."""
+        for word in sorted(cut, key=lambda word: (-len(word), word)):  # long words are the rare ones
+            files = self._files_with(word)
+            if files is None or len(files) > FEW_FILES:
+                continue
+            if self._pastes.is_general(macro) or not any(path.endswith(".h") for path in files):
+                self._spread.files |= files
+                return True
+        return False
+
+    def _files_with(self, word: bytes) -> set[str] | None:
+        """The files in which a word, or a macro that stands for it, may be an argument; None for many."""
+        if word not in self._places:
+            sources = self._pastes.sources(word)
+            having = ((p, t) for p, t in self._texts if any(has_word(t, s) for s in sources))
+            found = list(itertools.islice(having, MOST_FILES + 1))
+            if len(found) <= MOST_FILES:
+                found = [(p, t) for p, t in found if sources & read_words(t)]
+            few = len(found) <= MANY_FILES
+            self._places[word] = {p for p, t in found if is_argument(sources, read_tokens(t))} if few else None
+        return self._places[word]
+
+    def _round(self, plain: set[bytes], makers: set[tuple[bytes, Cut]]) -> tuple[set[bytes], set[tuple[bytes, Cut]]]:
+        wanted = plain | {macro for macro, _ in makers}
+        cuts: dict[bytes, list[Cut]] = {}
+        for macro, cut in makers:
+            cuts.setdefault(macro, []).append(cut)
+        next_plain: set[bytes] = set()
+        next_makers: set[tuple[bytes, Cut]] = set()
+        for number, (path, text) in enumerate(self._texts):
+            if path in self._spread.files:
+                continue
+            found = {n for n in wanted if has_word(text, n)}
+            if not found:
+                continue
+            mine = {n: cuts[n] for n in found if n in cuts}
+            if not path.endswith(".h"):
+                if found & plain or any(self._pastes.has(cut, text) for n in mine for cut in mine[n]):
+                    self._spread.files.add(path)
+                continue
+            if number not in self._pieces:
+                self._pieces[number] = read_pieces(text)
+            if not self._follow(self._pieces[number], found & plain, mine, next_plain, next_makers):
+                self._spread.files.add(path)
+        return next_plain, next_makers
+
+    def _follow(
+        self,
+        pieces: list[Piece] | None,
+        plain: set[bytes],
+        makers: Mapping[bytes, list[Cut]],
+        next_plain: set[bytes],
+        next_makers: set[tuple[bytes, Cut]],
+    ) -> bool:
+        """Collect the names that pieces with a mention pass it on to; False where one concerns every reader."""
+        if pieces is None:
+            return False
+        for piece in pieces:
+            tokens = set(piece.tokens)
+            mentioned = plain & tokens
+            for macro in makers.keys() & tokens:
+                for cut in makers[macro]:
+                    left = self._pastes.left(cut, tokens)
+                    if not left:
+                        mentioned = mentioned | {macro}
+                    elif piece.kind == MACRO and passes_on(piece.tokens, macro):
+                        next_makers |= {(n, left) for n in piece.names}
+            if not mentioned or (piece.kind == DECLARATION and mentioned <= piece.names):
+                continue
+            if piece.kind in (OTHER, DECLARATION):
+                return False
+            next_plain |= piece.names
+        return True

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which macros can make a name with ##, and from what arguments.
+
+`#define page_flag(x) Page##x` makes PageLocked where somebody writes page_flag(Locked): the name stands nowhere. For a
+name, every paste of the kernel's macros is tried: its literal parts must be in the name, and what is left for each
+parameter must be a word that stands somewhere in the kernel's text. Such a set of words is a *cut*. The paste makes
+the name only where all words of a cut come together: in the arguments of a use of the macro, or in the bodies of
+macros that pass their own parameters on. Arguments of ## are not expanded; those that go through another macro first
+are, so a word is also there where a macro stands whose whole body it is.
+
+Not seen: an argument that is itself the result of a paste or of a macro with more than one word in it, and a macro
+that is handed to another by its bare name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from kgbuild.csource.token_equality import NEWLINE, SPACE
+from kgbuild.patch.apply import SPLICE
+
+Cut = frozenset[bytes]
+
+_DEFINE = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)(\([^)\n]*\))?([^\n]*##[^\n]*)$", re.MULTILINE)
+_ALIAS = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+([A-Za-z_]\w*)[ \t]*$", re.MULTILINE)
+_CHAIN = re.compile(rb"[\w$]+(?:\s*##\s*[\w$]+)+")
+_PASTE = re.compile(rb"\s*##\s*")
+_COMMENT = re.compile(rb"/\*.*?\*/|//[^\n]*", re.DOTALL)
+_CALLED = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)\(([^)\n]*)\)([^\n]*)", re.MULTILINE)
+_ANY = re.compile(rb"[\w$]+")
+_WORD = re.compile(rb"[A-Za-z_$][\w$]*")
+
+
+def read_words(text: bytes) -> set[bytes]:
+    """Every word of a file, without what is only the name of a macro's parameter."""
+    words: set[bytes] = set()
+
+    def take(match: re.Match[bytes]) -> bytes:
+        words.add(match[1])
+        words.update(set(_ANY.findall(match[3])) - set(_ANY.findall(match[2])))
+        return b"\n"
+
+    if b"\\" in text:
+        text = SPLICE.sub(b"", text)
+    rest = _CALLED.sub(take, text) if b"define" in text else text
+    words.update(_ANY.findall(rest))
+    return words
+
+
+def has_word(text: bytes, word: bytes) -> bool:
+    """Whether a word stands in a text. A regular expression for it would look at every byte."""
+    at = text.find(word)
+    while at >= 0:
+        if not _ANY.match(text[at - 1 : at]) and not _ANY.match(text, at + len(word)):
+            return True
+        at = text.find(word, at + 1)
+    return False
+
+
+def is_argument(words: frozenset[bytes], tokens: Sequence[bytes]) -> bool:
+    """Whether one of some words begins or ends an argument, or is all that a macro stands for.
+
+    Of an argument of several tokens ## takes the last or the first (C11 6.10.3.3).
+    """
+    code = [t for t in tokens if t != SPACE]
+    for i, token in enumerate(code):
+        if token in words:
+            before, after = code[i - 1 : i], code[i + 1 : i + 2]
+            alias = after == [NEWLINE] and code[i - 2 : i - 1] == [b"define"]
+            if before in ([b"("], [b","]) or after in ([b")"], [b","]) or alias:
+                return True
+    return False
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One `a ## b ## c` of a macro: its parts, None for a parameter."""
+
+    macro: bytes
+    parts: tuple[bytes | None, ...]
+
+
+def read_chains(text: bytes) -> Iterator[Chain]:
+    """Every paste in the macros of a file."""
+    if b"##" not in text:
+        return
+    for name, parameters, body in _DEFINE.findall(_COMMENT.sub(b" ", SPLICE.sub(b"", text))):
+        known = {*_WORD.findall(parameters), b"__VA_ARGS__"}
+        for chain in _CHAIN.findall(body):
+            yield Chain(name, tuple(None if p in known else p for p in _PASTE.split(chain)))
+
+
+def read_aliases(text: bytes) -> list[tuple[bytes, bytes]]:
+    """Every macro of a file whose body is one word, with that word."""
+    return _ALIAS.findall(text)
+
+
+class Pastes:
+    """Answers for the macros of a kernel.
+
+    chains   of all files
+    aliases  (macro, word) of all files
+    is_word  whether a word stands anywhere in the kernel's text
+    """
+
+    def __init__(
+        self, chains: Iterable[Chain], aliases: Iterable[tuple[bytes, bytes]], is_word: Callable[[bytes], bool]
+    ) -> None:
+        self._is_word = is_word
+        self._chains: dict[tuple[bytes | None, ...], set[bytes]] = {}
+        for chain in chains:
+            self._chains.setdefault(chain.parts, set()).add(chain.macro)
+        self._general = set[bytes]().union(*(m for parts, m in self._chains.items() if not any(parts)))
+        self._aliases: dict[bytes, set[bytes]] = {}
+        for macro, word in aliases:
+            self._aliases.setdefault(word, set()).add(macro)
+        self._known: dict[bytes, frozenset[bytes]] = {}
+
+    def making(self, name: bytes) -> set[tuple[bytes, Cut]]:
+        """Every macro that can make `name`, with the words it needs for that."""
+        return {
+            (macro, frozenset(words))
+            for parts, macros in self._chains.items()
+            for words in self._cuts(parts, name)
+            if name not in words  # that argument mentions the name, and is found so
+            for macro in macros
+        }
+
+    def is_general(self, macro: bytes) -> bool:
+        """Whether a macro pastes nothing but parameters."""
+        return macro in self._general
+
+    def _cuts(self, parts: tuple[bytes | None, ...], name: bytes) -> Iterator[tuple[bytes, ...]]:
+        if not parts:
+            if not name:
+                yield ()
+            return
+        first, rest = parts[0], parts[1:]
+        if first is not None:
+            if name.startswith(first):
+                yield from self._cuts(rest, name[len(first) :])
+            return
+        literals = sum(len(p) for p in rest if p is not None)
+        for i in range(len(name) - literals + 1) if rest else (len(name),):
+            word = name[:i]
+            if word and not word.isdigit() and not self._is_word(word):
+                continue
+            own = (word,) if word and not word.isdigit() else ()
+            for words in self._cuts(rest, name[i:]):
+                yield (*own, *words)
+
+    def sources(self, word: bytes) -> frozenset[bytes]:
+        """The word, and macros that stand for it."""
+        if word not in self._known:
+            seen, queue = {word}, [word]
+            while queue:
+                more = self._aliases.get(queue.pop(), set()) - seen
+                seen |= more
+                queue += more
+            self._known[word] = frozenset(seen)
+        return self._known[word]
+
+    def left(self, cut: Cut, tokens: set[bytes]) -> Cut:
+        """The words of a cut that are not among some tokens."""
+        return frozenset(word for word in cut if not self.sources(word) & tokens)
+
+    def has(self, cut: Cut, text: bytes) -> bool:
+        """Whether all words of a cut are in a text."""
+        return all(any(has_word(text, source) for source in self.sources(word)) for word in cut)
+
+
+def passes_on(define: Sequence[bytes], macro: bytes) -> bool:
+    """Whether a #define (its tokens) hands parameters of its own to another macro, or is another name for it."""
+    words = [t for t in define if not t.isspace()]
+    parameters: set[bytes] = set()
+    if list(define[define.index(words[2]) + 1 :][:1]) == [b"("]:
+        parameters = {*words[4 : words.index(b")")], b"__VA_ARGS__"}
+    for i, word in enumerate(words):
+        if word != macro or i < 3:
+            continue
+        if words[i + 1 : i + 2] != [b"("]:
+            if i == 3 and len(words) == 4:
+                return True
+            continue
+        depth = 0
+        for argument in words[i + 1 :]:
+            depth += (argument == b"(") - (argument == b")")
+            if argument in parameters:
+                return True
+            if not depth:
+                break
+    return False

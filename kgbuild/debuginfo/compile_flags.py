@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a unit was compiled with that decides which optimisations can hurt a live patch, and how that is known.
+
+gcc writes the options that shape code into the debugging information of each object (DW_AT_producer; -pg stands there
+as -p). Options of single functions, by `__attribute__((optimize))` or `#pragma GCC optimize`, stand in no object: they
+are looked for in the text, through the macros that the kernel's compiler headers define for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kgbuild.debuginfo.dwarf_entries import AT_PRODUCER, Dwarf
+from kgbuild.elf.object import Object
+from kgbuild.elf.read import FormatError
+
+PRODUCER = "DW_AT_producer"
+# What is looked for among the options: how an option begins -> what it means here.
+_MEANING = {
+    "-p": "profiled (-pg): gcc leaves ipa-ra alone, every function keeps the calling convention's registers",
+    "-mfentry": "the call to the tracer stands before the prologue",
+    "-fpatchable-function-entry=": "room for the tracer's call at each function",
+    "-fno-ipa-": "an interprocedural optimisation is off",
+    "-fipa-": "an interprocedural optimisation is on that -O2 does not ask for, or is named",
+    "-flto": "optimised across units when linked",
+    "-flive-patching": "optimisations that hurt live patches are restricted",
+    "-O": "optimisation level",
+}
+_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:[^\"\\\n]|\\.)*\"", re.DOTALL)
+_ATTRIBUTE = re.compile(
+    r"\b(?:__)?optimize(?:__)?\s*\(([^()]*)\)|^\s*#\s*pragma\s+GCC\s+optimize\b[^\n]*", re.MULTILINE
+)
+_DIRECTIVE = re.compile(r"^[ \t]*#(?![ \t]*pragma\b)(?:[^\n\\]|\\.)*", re.MULTILINE | re.DOTALL)
+_DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+[^\n]*\b(?:__)?optimize(?:__)?[ \t]*\(", re.MULTILINE)
+
+
+@dataclass(frozen=True, order=True)
+class Flag:
+    """An option that matters, what it means, and where it was seen."""
+
+    option: str
+    meaning: str
+    evidence: str
+
+
+def read_producer(obj: Object) -> str:
+    """The compiler and its options by an object's debugging information; "" where there is none, or it is broken."""
+    section = obj.section_named(".debug_info")
+    if section is None:
+        return ""
+    try:
+        dwarf = Dwarf(obj, section)
+        for header, first, end, table in dwarf.units():
+            top = dwarf.die(first, header, end, table)
+            if top is not None and (text := dwarf.text(top, AT_PRODUCER)):
+                return text
+    except FormatError:
+        return ""
+    return ""
+
+
+def flags_of(producer: str) -> tuple[Flag, ...]:
+    """The options of a producer's text that matter, in its order."""
+    out = []
+    for word in producer.split():
+        begins = [b for b in _MEANING if (word == b if b in ("-p", "-mfentry") else word.startswith(b))]
+        if begins:
+            out.append(Flag("-pg" if word == "-p" else word, _MEANING[max(begins, key=len)], PRODUCER))
+    return tuple(out)
+
+
+def _blank(match: re.Match[str]) -> str:
+    found = match.group()
+    # the arguments of an attribute are strings; one that has the word itself is no attribute
+    return found if found.startswith('"') and "optimize" not in found else re.sub(r"[^\n]", " ", found)
+
+
+def optimize_macros(texts: Iterable[str]) -> frozenset[str]:
+    """Macros of these texts that stand for an `optimize` attribute (`__no_fgcse`)."""
+    plain = (_COMMENT.sub(_blank, text).replace("\\\n", " ") for text in texts)
+    return frozenset(m.group(1) for text in plain for m in _DEFINE.finditer(text))
+
+
+def find_optimized(text: str, macros: frozenset[str] = frozenset()) -> list[tuple[int, str]]:
+    """(line, what stands there) of each place of a C text that gives functions options of their own; directives other
+    than #pragma are no such place."""
+    plain = _DIRECTIVE.sub(_blank, _COMMENT.sub(_blank, text))
+    patterns = [_ATTRIBUTE]
+    if macros:
+        patterns.append(re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(macros))) + r")\b"))
+    found = (m for pattern in patterns for m in pattern.finditer(plain))
+    return sorted({(plain.count("\n", 0, m.start()) + 1, m.group().strip()) for m in found})

@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether functions and variables have the same type in two objects, by structure: what callers that are compiled
+already may rely on.
+
+Types are read from .BTF and followed through pointers, members, arrays and arguments. Names of members, of arguments
+and of plain integer typedefs (u32) do not count; a typedef that says what a number means (__be32, gfp_t, ktime_t)
+does, and so does the tag of a structure where the other one is there as well. A structure of which one side knows the
+name only (no #include of its header) is the other's of that name. What lies behind a member's pointer may gain members
+in holes and enumerations may gain values, as in `types.compare_layouts`: nothing that is compiled already uses them.
+Source of the format: Documentation/bpf/btf.rst.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from kgbuild.debuginfo.btf import (
+    ARRAY,
+    CONST,
+    ENUM,
+    ENUM64,
+    FLOAT,
+    FUNC,
+    FUNC_PROTO,
+    FWD,
+    INT,
+    PTR,
+    RESTRICT,
+    STRUCT,
+    TYPE_TAG,
+    TYPEDEF,
+    UNION,
+    VAR,
+    VOLATILE,
+    Btf,
+)
+from kgbuild.elf.object import Object
+from kgbuild.errors import ToolError
+
+VOID = 0
+# Typedefs of integers that say no more than the size and the sign; every other one carries a meaning.
+_PLAIN = re.compile(
+    r"_?_?[us](?:8|16|32|64|128)|u?int(?:8|16|32|64)_t|u_?(?:char|short|int|long)|unchar|u_int(?:8|16|32|64)_t"
+    r"|(?:__kernel_)?(?:size_t|ssize_t|ulong_t|long_t|ptrdiff_t)|uintptr_t|intptr_t|bool|__s128|__u128"
+)
+_QUALIFIERS = {CONST, VOLATILE, RESTRICT, TYPE_TAG}
+_RECORD = {STRUCT: "struct", UNION: "union"}
+_MAX_CHAIN = 64
+_MAX_PAIRS = 1 << 17  # more than the types of any unit
+
+# How qualifiers count. Of a value itself they do not; behind the pointer of an argument a const may come: the callee
+# promises more; in members they are left to the code that uses them.
+_VALUE, _ARGUMENT, _BEHIND, _EXACT, _MEMBER = "value", "argument", "behind", "exact", "member"
+_POINTED = {_VALUE: _EXACT, _ARGUMENT: _BEHIND, _BEHIND: _EXACT, _EXACT: _EXACT, _MEMBER: _MEMBER}
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """A member with those of unnamed members in their place: name, offset and size of a bit field in bits, type."""
+
+    name: str
+    offset: int
+    bits: int
+    type: int
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """A type without typedefs and qualifiers: its index and kind, the outermost typedef that means something."""
+
+    index: int
+    kind: int
+    meaning: str
+    const: bool
+
+
+def compare_prototypes(
+    original: Object, patched: Object, names: Iterable[str], allowed: Collection[str] = ()
+) -> dict[str, str | None]:
+    """For each name, what differs in the type of this function or variable, in words; "" where nothing does, None where
+    one of the objects does not tell its type.
+
+    allowed   names of types ("foo", "struct foo") that may differ
+    Raises ToolError for type information that can't be read.
+    """
+    sections = [obj.section_named(".BTF") for obj in (original, patched)]
+    if sections[0] is None or sections[1] is None:
+        return dict.fromkeys(names)
+    try:
+        sides = [
+            _Types(bytes(obj.contents(section.index)))
+            for obj, section in zip((original, patched), sections, strict=True)
+            if section is not None
+        ]
+        comparison = _Comparison(sides[0], sides[1], allowed)
+        return {name: comparison.difference(name) for name in names}
+    except (struct.error, IndexError, ValueError, KeyError) as error:
+        raise ToolError(f"type information can't be read: {error}", place=".BTF") from error
+
+
+class _Types(Btf):
+    """The types of an object, each as (offset of its name, kind with its flag above it, number of members, size or
+    type, word at which its members begin)."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        words = self.words
+        self.types = [(0, VOID, 0, 0, 0)]
+        for at in self.at[1:]:
+            info = words[at + 1]
+            kind = (info >> 24) & 31 | info >> 31 << 8
+            self.types.append((words[at], kind, info & 0xFFFF, words[at + 2], at + 3))
+        self.declared: dict[str, int] = {}
+        self.tags: set[tuple[int, str]] = set()
+        for name_at, kind, _, value, _ in self.types[1:]:
+            plain = kind & 31
+            if plain in (FUNC, VAR) and name_at:
+                self.declared.setdefault(self.name(name_at), value)
+            elif plain in (STRUCT, UNION) and name_at:
+                self.tags.add((plain, self.name(name_at)))
+
+    def kind(self, index: int) -> int:
+        return self.types[index][1] & 31 if index else VOID
+
+    def tag(self, index: int) -> str:
+        return self.name(self.types[index][0])
+
+    def plain(self, index: int) -> _Plain:
+        meaning, const = "", False
+        for _ in range(_MAX_CHAIN):
+            kind = self.kind(index)
+            if kind == TYPEDEF:
+                name = self.tag(index)
+                meaning = meaning or ("" if _PLAIN.fullmatch(name) else name)
+            elif kind in _QUALIFIERS:
+                const = const or kind == CONST
+            else:
+                return _Plain(index, kind, meaning, const)
+            index = self.types[index][3]
+        raise ValueError("typedefs nest too deeply")
+
+    def array(self, index: int) -> tuple[int, int]:
+        body = self.types[index][4]
+        return self.words[body], self.words[body + 2]
+
+    def integer(self, index: int) -> tuple[int, int]:
+        """Size in bytes, encoding (signed, char, bool)."""
+        return self.types[index][3], self.words[
+            self.types[index][4]
+        ] >> 24 & ~2  # char is signed here or is not; that it is a char says no more
+
+    def arguments(self, index: int) -> list[int]:
+        """Types of the arguments; VOID stands for the dots."""
+        _, _, count, _, body = self.types[index]
+        return [self.words[body + 2 * i + 1] for i in range(count)]
+
+    def values(self, index: int) -> dict[str, int]:
+        _, kind, count, _, body = self.types[index]
+        words, wide = self.words, kind & 31 == ENUM64
+        out = {}
+        for at in range(body, body + (3 if wide else 2) * count, 3 if wide else 2):
+            value = words[at + 1]
+            out[self.name(words[at])] = words[at + 2] << 32 | value if wide else value - (value >> 31 << 32)
+        return out
+
+    def leaves(self, index: int, base: int = 0, depth: int = 0) -> list[_Leaf]:
+        _, kind, count, _, body = self.types[index]
+        bitfields = bool(kind >> 8)
+        out = []
+        for i in range(count):
+            name_at, member, offset = self.words[body + 3 * i : body + 3 * i + 3]
+            start = base + (offset & 0xFFFFFF if bitfields else offset)
+            inner = self.plain(member)
+            if not name_at and inner.kind in _RECORD:
+                if depth >= _MAX_CHAIN:
+                    raise ValueError("types nest too deeply")
+                out += self.leaves(inner.index, start, depth + 1)
+            else:
+                out.append(_Leaf(self.name(name_at), start, offset >> 24 if bitfields else 0, member))
+        return out
+
+    def describe(self, index: int, depth: int = 0) -> str:
+        """A type as one would write it in C, shortened where it nests."""
+        if depth > 8:
+            return "..."
+        kind = self.kind(index)
+        if kind == VOID:
+            return "void"
+        name, value = self.tag(index), self.types[index][3]
+        if kind in (CONST, VOLATILE, RESTRICT):
+            word = {CONST: "const", VOLATILE: "volatile", RESTRICT: "restrict"}[kind]
+            inner = self.describe(value, depth + 1)
+            return f"{inner} {word}" if inner.endswith("*") else f"{word} {inner}"
+        if kind == TYPE_TAG:
+            return self.describe(value, depth + 1)
+        if kind == PTR:
+            inner = self.describe(value, depth + 1)
+            return inner + ("*" if inner.endswith("*") else " *")
+        if kind == ARRAY:
+            element, count = self.array(index)
+            return f"{self.describe(element, depth + 1)}[{count or ''}]"
+        if kind == FUNC_PROTO:
+            inside = [self.describe(a, depth + 1) if a else "..." for a in self.arguments(index)]
+            return f"{self.describe(value, depth + 1)} ({', '.join(inside) or 'void'})"
+        if kind == FWD:
+            return f"{'union' if self.types[index][1] >> 8 else 'struct'} {name}"
+        word = {**_RECORD, ENUM: "enum", ENUM64: "enum"}.get(kind, "")
+        return f"{word} {name or '{...}'}" if word else name
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two types to compare: where they stand, how qualifiers count there, and what to show of them (of pointers and
+    arrays the whole)."""
+
+    old: int
+    new: int
+    place: str
+    mode: str
+    shown: tuple[int, int] | None = None
+
+
+class _Comparison:
+    def __init__(self, old: _Types, new: _Types, allowed: Collection[str]) -> None:
+        self.old, self.new, self.allowed = old, new, allowed
+        self.same: set[tuple[int, int, str]] = set()  # what a whole comparison found equal
+
+    def difference(self, name: str) -> str | None:
+        if name not in self.old.declared or name not in self.new.declared:
+            return None
+        old, new = self.old.declared[name], self.new.declared[name]
+        mode = _VALUE if self.old.kind(old) == FUNC_PROTO else _EXACT
+        queue = deque([_Pair(old, new, "", mode)])
+        seen = set[tuple[int, int, str]]()
+        # nearest first, so that what is said is nearest to the declaration
+        while queue:
+            pair = queue.popleft()
+            key = (pair.old, pair.new, pair.mode)
+            if key in seen or key in self.same:
+                continue
+            seen.add(key)
+            if len(seen) > _MAX_PAIRS:
+                return None
+            found = self._step(pair)
+            if isinstance(found, str):
+                return found
+            queue += found
+        self.same |= seen
+        return ""
+
+    def _step(self, pair: _Pair) -> str | list[_Pair]:
+        """What differs between two types themselves, else the pairs that they lead to."""
+        old, new = self.old.plain(pair.old), self.new.plain(pair.new)
+        late = pair.mode == _BEHIND and new.const
+        if pair.mode in (_BEHIND, _EXACT) and old.const != new.const and not late:
+            return self._differs(pair)
+        if FWD in (old.kind, new.kind):
+            return [] if self._named(self.old, old) == self._named(self.new, new) else self._differs(pair)
+        if old.kind != new.kind:
+            return self._differs(pair)
+        if old.kind in (INT, FLOAT, ENUM, ENUM64) and old.meaning != new.meaning:
+            return self._differs(pair)
+        if old.kind == INT:
+            return [] if self.old.integer(old.index) == self.new.integer(new.index) else self._differs(pair)
+        if old.kind == FLOAT:
+            return [] if self.old.types[old.index][3] == self.new.types[new.index][3] else self._differs(pair)
+        if old.kind in (ENUM, ENUM64):
+            return self._enum(pair, old.index, new.index)
+        if old.kind == PTR:
+            targets = (self.old.types[old.index][3], self.new.types[new.index][3])
+            return [_Pair(*targets, pair.place, _POINTED[pair.mode], pair.shown or (pair.old, pair.new))]
+        if old.kind == ARRAY:
+            (element, count), (other, others) = self.old.array(old.index), self.new.array(new.index)
+            if count != others:
+                return self._differs(pair)
+            return [_Pair(element, other, pair.place, pair.mode, pair.shown or (pair.old, pair.new))]
+        if old.kind == FUNC_PROTO:
+            return self._function(pair, old.index, new.index)
+        if old.kind in _RECORD:
+            return self._record(pair, old, new)
+        return [] if old.kind == VOID else self._differs(pair)
+
+    def _differs(self, pair: _Pair) -> str:
+        old, new = pair.shown or (pair.old, pair.new)
+        was, now = self.old.describe(old), self.new.describe(new)
+        if was == now:
+            return f"{pair.place or 'it'} is another {now}"
+        return f"{pair.place or 'it'} is {now}, was {was}"
+
+    @staticmethod
+    def _named(types: _Types, plain: _Plain) -> tuple[int, str]:
+        if plain.kind == FWD:
+            return (UNION if types.types[plain.index][1] >> 8 else STRUCT), types.tag(plain.index)
+        return plain.kind, types.tag(plain.index)
+
+    def _enum(self, pair: _Pair, old: int, new: int) -> str | list[_Pair]:
+        if self.old.types[old][3] != self.new.types[new][3]:
+            return self._differs(pair)
+        was, now = self.old.values(old), self.new.values(new)
+        for name, value in was.items():
+            if name in now and now[name] != value:
+                return f"{self.old.describe(old)}: {name} is {now[name]}, was {value}"
+        if len(now) < len(was):
+            return f"{self.old.describe(old)}: {next((n for n in was if n not in now), 'a value')} is gone"
+        return []
+
+    def _function(self, pair: _Pair, old: int, new: int) -> str | list[_Pair]:
+        of = f"{pair.place}: " if pair.place else ""
+        was, now = self.old.arguments(old), self.new.arguments(new)
+        if len(was) != len(now):
+            return f"{of}it takes {_count(now)}, it took {_count(was)}"
+        results = (self.old.types[old][3], self.new.types[new][3])
+        out = [_Pair(*results, f"{of}its result", _VALUE)]
+        for number, (before, after) in enumerate(zip(was, now, strict=True), 1):
+            out.append(_Pair(before, after, f"{of}argument {number}", _ARGUMENT))
+        return out
+
+    def _record(self, pair: _Pair, old: _Plain, new: _Plain) -> str | list[_Pair]:
+        tag, other = self.old.tag(old.index), self.new.tag(new.index)
+        called = f"{_RECORD[old.kind]} {tag}" if tag else old.meaning
+        if {tag, called} & set(self.allowed):
+            return []
+        both_there = (new.kind, other) in self.old.tags or (old.kind, tag) in self.new.tags
+        if tag != other and tag and other and both_there:
+            return self._differs(pair)
+        called = called or pair.place or "an unnamed structure"
+        was, now = self.old.types[old.index][3], self.new.types[new.index][3]
+        if was != now:
+            return f"{called} is {now} bytes, was {was}"
+        places: dict[tuple[int, int], list[_Leaf]] = {}
+        for leaf in self.new.leaves(new.index):
+            places.setdefault((leaf.offset, leaf.bits), []).append(leaf)
+        before = self.old.leaves(old.index)
+        names = {leaf.name for leaf in before}
+        out = []
+        for leaf in before:
+            at = places.get((leaf.offset, leaf.bits), [])
+            # the one of its name, else one whose name is new
+            found = next((m for m in at if m.name == leaf.name), None) or next(
+                (m for m in at if m.name not in names), None
+            )
+            if found is None:
+                return f"{called}: {leaf.name or 'a member'} is not at byte {leaf.offset // 8} any more"
+            if not leaf.name or found.name != leaf.name:
+                at.remove(found)
+            out.append(_Pair(leaf.type, found.type, f"{called}.{leaf.name}", _MEMBER))
+        return out
+
+
+def _count(arguments: list[int]) -> str:
+    fixed = len([a for a in arguments if a])
+    text = f"{fixed} argument{'' if fixed == 1 else 's'}" if fixed else "no argument"
+    return text + (" and more" if fixed != len(arguments) else "")

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which declaration a static local variable comes from, by DWARF.
+
+gcc numbers static locals anew in every compile, so `count.4` of one object may be `count.5` of the other, and the two
+may have swapped owners. The debugging entry says which function declares a variable, and on which line; #line keeps
+the lines of unchanged source where they were. Only the functions that declare one of the variables asked about are
+looked into: the relocations of .debug_info say where they are.
+"""
+
+from __future__ import annotations
+
+import bisect
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kgbuild.elf.object import Object, RelocRow
+
+if TYPE_CHECKING:
+    from kgbuild.debuginfo.dwarf_entries import Die, Dwarf
+
+_MAX_DEPTH = 256
+_OP_ADDR, _OP_ADDRX = 0x03, 0xA1
+
+
+class Declaration(NamedTuple):
+    """A static local's declaration: declaring function, variable, line."""
+
+    function: str
+    name: str
+    line: int
+
+
+def read_static_locals(obj: Object, sections: set[int] | None = None) -> dict[tuple[int, int], Declaration]:
+    """Declarations by (section index, offset) of the variables in some sections (by default all) that are declared
+    inside a function. Empty without DWARF. Raises FormatError for what can't be followed."""
+    section = obj.section_named(".debug_info")
+    if sections is None:
+        sections = {s.index for s in obj.sections if s.alloc}
+    if section is None or not sections:
+        return {}
+    from kgbuild.debuginfo.dwarf_entries import Dwarf
+
+    search = StaticLocals(Dwarf(obj, section), sections)
+    search.run()
+    return search.out
+
+
+def read_placeless(obj: Object) -> dict[tuple[str, str], int]:
+    """Lines of the variables that are defined and have no place in memory, by (declaring function, name), the function
+    "" for those of the file. Automatic variables are among them. Empty without DWARF."""
+    from kgbuild.debuginfo.dwarf_entries import (
+        AT_DECL_LINE,
+        AT_DECLARATION,
+        AT_LOCATION,
+        TAG_INLINED,
+        TAG_LEXICAL_BLOCK,
+        TAG_SUBPROGRAM,
+        TAG_VARIABLE,
+        Dwarf,
+    )
+
+    section = obj.section_named(".debug_info")
+    if section is None:
+        return {}
+    dwarf = Dwarf(obj, section)
+    inner = frozenset({TAG_VARIABLE, TAG_LEXICAL_BLOCK, TAG_INLINED})
+    out: dict[tuple[str, str], int] = {}
+
+    def walk(die: Die, function: str, end: int, table: Any, depth: int) -> None:
+        if depth > _MAX_DEPTH:
+            raise dwarf.fault(die.offset, "entries nest too deeply")
+        wanted = inner if depth else frozenset({TAG_VARIABLE, TAG_SUBPROGRAM})
+        for child, _ in dwarf.children(die, end, table, wanted):
+            if child.tag != TAG_VARIABLE:
+                name = dwarf.name(child, end, table) if child.tag == TAG_SUBPROGRAM else function
+                walk(child, name, end, table, depth + 1)
+            elif not child.attributes.keys() & {AT_LOCATION, AT_DECLARATION}:
+                key = (function, dwarf.name(child, end, table))
+                out.setdefault(key, dwarf.constant(child, AT_DECL_LINE))
+
+    for header, first, end, table in dwarf.units():
+        top = dwarf.top(first, header, end, table)
+        if top is not None:
+            walk(top, "", end, table, 0)
+    return out
+
+
+class StaticLocals:
+    """Finds the entries of variables in some sections that are declared inside a function."""
+
+    def __init__(self, dwarf: Dwarf, sections: set[int]) -> None:
+        self.dwarf = dwarf
+        # where in .debug_info an address is -> (section, offset) that it means; by offset
+        self.places = _meant(dwarf.obj, dwarf.relocs, sections)
+        self.offsets = list(self.places)
+        # clang writes addresses of DWARF 5 into a section of their own, and their numbers into .debug_info
+        own = dwarf.obj.section_named(".debug_addr")
+        self.addresses = _meant(dwarf.obj, dwarf.obj.reloc_rows(own.index), sections) if own is not None else {}
+        self.out: dict[tuple[int, int], Declaration] = {}
+
+    def run(self) -> None:
+        """Fill `out`."""
+        from kgbuild.debuginfo.dwarf_entries import TAG_SUBPROGRAM
+
+        functions = frozenset({TAG_SUBPROGRAM})
+
+        for header, first, end, table in self.dwarf.units():
+            if not self.any_in(first, end):
+                continue
+            top = self.dwarf.top(first, header, end, table)
+            if top is None:
+                continue
+            for child, sibling in self.dwarf.children(top, end, table, functions):
+                if child.children and self.any_in(child.next, sibling or end):
+                    self.function(child, end, table)
+
+    def function(self, die: Die, end: int, table: Any) -> None:
+        """Look into a function."""
+        self._walk(die, self.dwarf.name(die, end, table), end, table, 0)
+
+    def found(self, place: tuple[int, int], function: str, die: Die, end: int, table: Any) -> None:
+        """What to do with a variable at a place (section index, offset) that is declared in a function."""
+        from kgbuild.debuginfo.dwarf_entries import AT_DECL_LINE
+
+        line = self.dwarf.constant(die, AT_DECL_LINE)
+        self.out[place] = Declaration(function, self.dwarf.name(die, end, table), line)
+
+    def any_in(self, start: int, end: int) -> bool:
+        """Whether one of the addresses asked about stands in a stretch of .debug_info."""
+        if self.addresses:
+            return True  # numbers do not say where they stand
+        at = bisect.bisect_left(self.offsets, start)
+        return at < len(self.offsets) and self.offsets[at] < end
+
+    def _walk(self, die: Die, function: str, end: int, table: Any, depth: int) -> None:
+        from kgbuild.debuginfo.dwarf_entries import TAG_INLINED, TAG_LEXICAL_BLOCK, TAG_VARIABLE
+
+        if depth > _MAX_DEPTH:
+            raise self.dwarf.fault(die.offset, "entries nest too deeply")
+        wanted = frozenset({TAG_VARIABLE, TAG_LEXICAL_BLOCK, TAG_INLINED})
+        for child, sibling in self.dwarf.children(die, end, table, wanted):
+            if child.tag == TAG_VARIABLE:
+                place = self.location(child)
+                if place is not None:
+                    self.found(place, function, child, end, table)
+            elif self.any_in(child.next, sibling or end):
+                self._walk(child, function, end, table, depth + 1)
+
+    def location(self, die: Die) -> tuple[int, int] | None:
+        """What a variable's location means, where that is a fixed address."""
+        from kgbuild.debuginfo.dwarf_entries import AT_LOCATION, EXPRLOC
+
+        form, at, _ = die.attributes.get(AT_LOCATION, (0, 0, 0))
+        # the length of the expression (one byte: an opcode and an address), the opcode, the address
+        operation = self.dwarf.data[at + 1 : at + 2] if form == EXPRLOC else b""
+        if operation == bytes((_OP_ADDRX,)):
+            return self.addresses.get(self.dwarf.addresses_base + 8 * self.dwarf.number(at + 2))
+        return self.places.get(at + 2) if operation == bytes((_OP_ADDR,)) else None
+
+
+def _meant(obj: Object, rows: list[RelocRow], sections: set[int]) -> dict[int, tuple[int, int]]:
+    """By offset of a relocation, the section and the offset that it means, where that is one of some sections."""
+    shndx, value = obj.columns.shndx, obj.columns.value
+    return {offset: (shndx[sym], value[sym] + addend) for offset, _, sym, addend in rows if shndx[sym] in sections}

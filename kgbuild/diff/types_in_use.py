@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Types in use keep their structure: the classic way to corrupt a kernel is a patch that grows a structure.
+
+Objects of a type already exist in the running kernel, and variables hold what the original's code put there. So four
+things are compared (`typecompare`), whenever code of a unit changes:
+
+- each named structure, union, enumeration and typedef that both objects have;
+- the type of each variable that changed code refers to and that both sides have, inside functions too, and of what is
+  declared there and defined elsewhere;
+- a type that takes the place of another: its name is new, the other's is gone, and changed code has it in a variable of
+  the same name, or it has the members that the other had;
+- what a variable must be aligned to.
+
+What only code that did not change refers to is left alone: that code stays the kernel's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from kgbuild.correlation.correlate import is_anonymous, variable
+from kgbuild.debuginfo.type_comparison import Difference
+from kgbuild.debuginfo.type_graph import ENUM, STRUCT, UNION
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.diff.changes import Changes, cold_parents, is_cold, is_init
+from kgbuild.elf.read import FormatError
+from kgbuild.errors import ToolError
+from kgbuild.objects.local_types import PARAMETER, Local, locals_of
+from kgbuild.objects.variable_types import UnitTypes, alignment, unit_types
+from kgbuild.objects.view import DATA, UNDEFINED, Ambiguous, Atom, View
+
+_CODE = "K9-type-layout"
+Key = tuple[str, str]
+_VARIABLE = (
+    "keep the variable's type and put what is new into a variable of its own or a shadow variable, or name the "
+    "variable with --allow-type if nothing is stored in it yet"
+)
+_RENAMED = (
+    "keep the structure as it was (another name for it is no change) and put new members into a shadow variable, or "
+    "name it with --allow-type if no such object exists yet"
+)
+_ENUMERATOR = (
+    "give new enumerators new values behind those that exist, or name it with --allow-type if its values are stored "
+    "nowhere"
+)
+_ALIGNED = "make a new variable with this alignment, or name it with --allow-type if no code relies on it"
+# words of an enumerator's name that say that it ends or counts the others
+_ENDS = frozenset(("MAX", "NR", "NUM", "LAST", "COUNT", "CNT", "END", "SIZE", "TOTAL", "SENTINEL"))
+_SIGN = "bits that are stored already stay; a negative value reads as a large one, or the other way round"
+
+
+@dataclass(frozen=True)
+class TypeChange:
+    """A type or variable whose structure differs: which ("struct foo", "foo"), its name, what differs, what to do (the
+    registry's remedy where this is empty), and the names of the types that differ, by which it can be allowed too."""
+
+    what: str
+    name: str
+    fact: str
+    remedy: str = ""
+    types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TypeChanges:
+    """What differs, and what is only said: integers of another sign."""
+
+    refused: tuple[TypeChange, ...] = ()
+    said: tuple[TypeChange, ...] = ()
+
+
+def compute_type_changes(changes: Changes, address: Callable[[Atom], int | None] = lambda atom: None) -> TypeChanges:
+    """The types and variables of a changed unit that are not what they were. `address` says where an atom of the
+    original is in the running kernel, None where that is not known. Raises ToolError where the objects do not describe
+    their types."""
+    try:
+        return _Rule(changes, address).run()
+    except FormatError as error:
+        raise ToolError(f"type information can't be read: {error}", place=changes.place) from error
+
+
+def check_types(
+    changes: Changes, allowed: frozenset[str], address: Callable[[Atom], int | None] = lambda atom: None
+) -> tuple[list[Refusal], list[str]]:
+    """Refusals and warnings of `compute_type_changes`; `allowed` are the names of types and variables whose change a
+    user accepts. Raises ToolError."""
+    found = compute_type_changes(changes, address)
+    refusals = []
+    warnings = [f"{changes.place}: {c.what}: {c.fact}: {_SIGN}" for c in found.said]
+    for c in found.refused:
+        # a static local is called what the source calls it, too
+        if not allowed.isdisjoint((c.name, c.what, variable(c.name), *c.types)):
+            warnings.append(f"{changes.place}: {c.what}: {c.fact}; accepted by --allow-type")
+        else:
+            refusals.append(Refusal(_CODE, f"{changes.place}: {c.what}", c.fact, symbol=c.name, remedy=c.remedy))
+    return refusals, warnings
+
+
+def _is_end(name: str) -> bool:
+    """Whether an enumerator says by its name that it only ends or counts the others."""
+    return not _ENDS.isdisjoint(name.upper().split("_"))
+
+
+class _Rule:
+    def __init__(self, changes: Changes, address: Callable[[Atom], int | None]) -> None:
+        self.c, self.address = changes, address
+        self.types: UnitTypes = unit_types(changes.original, changes.patched)
+        self.refused: list[TypeChange] = []
+        self.said: list[TypeChange] = []
+        self.told: set[tuple[int, int]] = set()  # pairs of structures that differ and were named
+
+    def run(self) -> TypeChanges:
+        if self.types.original.dwarf is None or self.types.patched.dwarf is None:
+            raise ToolError(
+                "an object does not describe its types, so that changed structures can't be seen",
+                place=self.c.place,
+                remedy="use a compiler with -g and -gbtf (gcc 12 or later)",
+            )
+        self._named()
+        self._variables()
+        self._values()
+        self._replaced()
+        return TypeChanges(tuple(self.refused), tuple(self.said))
+
+    def _named(self) -> None:
+        for (kind, name), difference in self.types.changed.items():
+            self.refused.append(TypeChange(f"{kind} {name}", name, str(difference), types=self._names(difference)))
+            self.told.add(difference.at)
+        for key in sorted(self.types.suspects):
+            for o in self.types.original.named[key]:
+                for p in self.types.patched.named[key]:
+                    sign = self.types.by_name.signs.get((o, p))
+                    if sign is not None and key not in self.types.changed:
+                        self.said.append(TypeChange(" ".join(key), key[1], str(sign)))
+
+    def _values(self) -> None:
+        """Enumerators that mean another number now, of enumerations without a name, or of one that gets another: what
+        is stored already, as an int too, means something else. The end of a list that grows is stored nowhere."""
+        patched = self.types.patched
+        told = {m.name for _, p in self.told if patched.type(p).kind == ENUM for m in patched.type(p).members}
+        moved = [v for v in self.types.values if v.name not in told and not (v.last and _is_end(v.name))]
+        if moved:
+            name, was, now, _ = moved[0]
+            more = f", and {len(moved) - 1} more change" if len(moved) > 1 else ""
+            fact = f"{name} changes from {was} to {now}{more}: what is stored already means something else"
+            self.refused.append(TypeChange(f"enumerator {name}", name, fact, _ENUMERATOR))
+
+    def _names(self, difference: Difference) -> tuple[str, ...]:
+        """By which names a user may call the types that differ."""
+        found = (self.types.by_name.describe_number(side, number) for side, number in enumerate(difference.at))
+        return tuple(dict.fromkeys(name for text in found for name in (text, text.rpartition(" ")[2])))
+
+    # -- variables ----------------------------------------------------------------------------------------------------
+
+    def changed_functions(self, view: View) -> list[Atom]:
+        """The functions of one side that change, are new or gone, with their cold halves."""
+        mine = view is self.c.original
+        found = {(c.original if mine else c.patched).id for c in self.c.changed}
+        found |= {a.id for a in (self.c.removed if mine else self.c.new)}
+        cold = [a for a in view.functions if is_cold(a) and any(q.id in found for q in cold_parents(a, view))]
+        return [*(view.atoms[i] for i in sorted(found)), *cold]
+
+    def _variables(self) -> None:
+        view, seen = self.c.patched, set()
+        for function in self.changed_functions(view):
+            try:
+                refs = view.refs(function)
+            except Ambiguous:  # refused where it is followed
+                continue
+            for number in dict.fromkeys(r.atom for r in refs):
+                atom = view.atoms[number]
+                if number not in seen and atom.kind in (DATA, UNDEFINED):
+                    seen.add(number)
+                    self._variable(atom, function)
+
+    def _variable(self, p: Atom, user: Atom) -> None:
+        """Compare one variable that changed code refers to."""
+        if p.kind == UNDEFINED:
+            was, now = self.types.original.externs.get(p.name), self.types.patched.externs.get(p.name)
+            if was is not None and now is not None:
+                self._judge(
+                    p.name, user, self.types.by_name.difference_of_use(was.type, now.type), (was.type, now.type)
+                )
+            return
+        if is_anonymous(self.c.patched, p) or is_init(self.c.patched, p):
+            return
+        for number in self.c.correlation.to_original.get(p.id, ()):
+            o = self.c.original.atoms[number]
+            if o.size != p.size:
+                continue  # K1
+            left = self.types.original.variable(o.section, o.offset)
+            right = self.types.patched.variable(p.section, p.offset)
+            if left is None and right is None:
+                continue  # of assembly, or a macro's: without a type in C
+            if left is None or right is None:
+                side = "original" if left is None else "patched object"
+                fact = f"debugging information of the {side} does not say of what type it is"
+                self.refused.append(TypeChange(p.name, p.name, fact, _VARIABLE))
+                continue
+            difference = self.types.by_name.difference_of_use(left.type, right.type)
+            constant = self.c.original.is_const(o) and self.c.patched.is_const(p)
+            if difference is not None and not difference.through_pointer and constant:
+                difference = None  # its bytes are compared: whatever they mean, they are the patched source's
+            self._judge(p.name, user, difference, (left.type, right.type))
+            if difference is None and (not constant or right.align):
+                self._aligned(o, p, alignment(self.c.original, o, left), alignment(self.c.patched, p, right))
+
+    def _judge(self, name: str, user: Atom, difference: Difference | None, pair: tuple[int, int]) -> None:
+        if difference is not None:
+            fact = f"its type changes, and {user.name} uses it: {difference}"
+            self.refused.append(TypeChange(name, name, fact, _VARIABLE, self._names(difference)))
+            self.told.add(difference.at)
+        elif pair in self.types.by_name.signs:
+            self.said.append(TypeChange(name, name, str(self.types.by_name.signs[pair])))
+
+    def _aligned(self, o: Atom, p: Atom, was: int, now: int) -> None:
+        """An alignment that the compiler assumed must be there where the kernel has the variable."""
+        if now <= was:
+            return
+        address = self.address(o)
+        if address is not None and address % now == 0:
+            return
+        before = f"to {was}" if was else "not"
+        there = f"; in the running kernel it is at {address:#x}" if address is not None else ""
+        fact = f"is to be aligned to {now} bytes, {before} before{there}"
+        self.refused.append(TypeChange(p.name, p.name, fact, _ALIGNED))
+
+    # -- types that take another's place ------------------------------------------------------------------------------
+
+    def _replaced(self) -> None:
+        gone, new = self.types.gone, self.types.new
+        if not gone or not new:
+            return
+        ours, theirs = self._locals(self.c.original), self._locals(self.c.patched)
+        for old, fresh, evidence in self._pairs(ours, theirs, gone, new):
+            difference = self.types.by_name.difference(old, fresh)
+            if difference is None or difference.at in self.told:
+                continue
+            before, after = self.types.by_name.describe_number(0, old), self.types.by_name.describe_number(1, fresh)
+            differs = str(difference).removeprefix(f"{before} -> {after}, ")
+            fact = f"takes the place of {before} ({evidence}): {differs}"
+            self.refused.append(TypeChange(after, after.split()[-1], fact, _RENAMED, self._names(difference)))
+            self.told.add(difference.at)
+
+    def _locals(self, view: View) -> dict[Local, int]:
+        graph = self.types.original if view is self.c.original else self.types.patched
+        return locals_of(graph, self.changed_functions(view))
+
+    def _pairs(
+        self,
+        ours: dict[Local, int],
+        theirs: dict[Local, int],
+        gone: frozenset[Key],
+        new: frozenset[Key],
+    ) -> Iterator[tuple[int, int, str]]:
+        """(original's type, patched object's type, why) of types of which one takes the other's place."""
+        compare = self.types.by_name
+        left = {k: n for k, t in ours.items() if (n := compare.pointed(0, t)) and compare.key(0, n) in gone}
+        right = {k: n for k, t in theirs.items() if (n := compare.pointed(1, t)) and compare.key(1, n) in new}
+        met = set()
+        # by name rather than by number
+        for key in sorted(left.keys() & right.keys(), key=lambda k: (k[2].startswith(PARAMETER), k)):
+            function, _, name = key
+            met.add((left[key], right[key]))
+            yield left[key], right[key], f"{name} of {function}"
+        # one that no variable leads to can be used through a cast
+        old_types = dict.fromkeys([*left.values(), *self._composites(0, gone)])
+        new_types = dict.fromkeys([*right.values(), *self._composites(1, new)])
+        for old in old_types:
+            for fresh in new_types:
+                shared = compare.shared_names(old, fresh)
+                if (old, fresh) not in met and len(shared) >= 2:
+                    yield old, fresh, f"both have {', '.join(shared[:3])}"
+
+    def _composites(self, side: int, keys: frozenset[Key]) -> list[int]:
+        """The structures and unions among some named types of a side."""
+        graph = self.types.patched if side else self.types.original
+        found = [number for key in sorted(keys) for number in graph.named.get(key, ())]
+        return [n for n in found if self.types.by_name.plain(side, n).type.kind in (STRUCT, UNION)]

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which bytes of a function in memory are those of the kernel's file.
+
+A kernel changes its own code while it boots and later: it moves itself (KASLR), and writes alternatives, static keys,
+static calls, trace calls, returns, lock prefixes and constants. What is left is what the module compares before it
+relies on a function (data/livepatch/kallsyms.c): most of what a function computes, little of where that is.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+from kgbuild.arch.base import Arch
+from kgbuild.errors import ToolError
+from kgbuild.kernel.module_image import ModuleImage
+from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.proof.record import Place
+
+# Tables of code that the kernel replaces, each with how long that is; and whether the place, which comes first, is a
+# pointer (struct paravirt_patch_site) and not relative to itself (struct alt_instr).
+REPLACED = {".altinstructions": False, ".parainstructions": True}
+
+
+class Stable(NamedTuple):
+    """Stretches of a function as (offset, size in bytes), and the CRC-32 of their bytes one behind the other."""
+
+    ranges: tuple[tuple[int, int], ...]
+    crc: int
+
+
+NOTHING = Stable((), 0)
+
+
+class StableCode:
+    """What is stable in one image: vmlinux, or a module. The tables are read once, when they are first needed."""
+
+    def __init__(self, arch: Arch, image: KernelImage) -> None:
+        self._arch, self._image = arch, image
+
+    def of(self, place: Place) -> Stable:
+        """The stable bytes of a function, none where all of it may change. Raises ToolError where a table of the image
+        can't be read."""
+        start = self._address(place)
+        code = self._image.read(start, place.size) or b""
+        written = [(a - start, b - start) for a, b in self._written if a < start + place.size and b > start]
+        written += self._relocated(place)
+        ranges: list[tuple[int, int]] = []
+        for offset, length in self._arch.stable(code):
+            if any(a < offset + length and b > offset for a, b in written):
+                continue
+            if ranges and sum(ranges[-1]) == offset:
+                ranges[-1] = (ranges[-1][0], ranges[-1][1] + length)
+            else:
+                ranges.append((offset, length))
+        if not ranges:
+            return NOTHING
+        return Stable(tuple(ranges), zlib.crc32(b"".join(code[a : a + n] for a, n in ranges)))
+
+    def _address(self, place: Place) -> int:
+        """Where the image has the place; a module's places are offsets in sections."""
+        if not isinstance(self._image, ModuleImage):
+            return place.address
+        return self._module_section(place)[1] + place.address
+
+    def _module_section(self, place: Place) -> tuple[int, int]:
+        for s in self._image.named(place.name):
+            value = int(self._image.obj.symbols[s.index]["value"])
+            if value == place.address and self._image.section_at(s.value) == place.section:
+                return s.shndx, s.value - value
+        raise ToolError(f"has no {place.name} at {place.section}+{place.address:#x}", place=place.object)
+
+    def _relocated(self, place: Place) -> Iterator[tuple[int, int]]:
+        """The fields of a module's function that the loader writes."""
+        if isinstance(self._image, ModuleImage):
+            for row in self._image.obj.reloc_rows(self._module_section(place)[0]):
+                offset, size = row[0] - place.address, self._arch.reloc_size.get(row[1], 8)
+                if 0 <= offset < place.size:
+                    yield offset, offset + size
+
+    @cached_property
+    def _written(self) -> list[tuple[int, int]]:
+        """(start, end) of all code that the kernel replaces, or writes a constant into, by its tables."""
+        out: list[tuple[int, int]] = []
+        for name in REPLACED:
+            out += self._replaced(name)
+        for section in self._image.obj.sections:
+            spec = self._arch.special_of(section.name)
+            if spec is not None and spec.constant:
+                out += self._constants(section.name, len(spec.constant))
+        return out
+
+    def _constants(self, name: str, size: int) -> Iterator[tuple[int, int]]:
+        address, raw = self._image.table(name) or (0, b"")
+        for at in range(0, len(raw) - 3, 4):
+            site = address + at + struct.unpack_from("<i", raw, at)[0]
+            yield site, site + size
+
+    def _replaced(self, name: str) -> list[tuple[int, int]]:
+        address, raw = self._image.table(name) or (0, b"")
+        if not raw:
+            return []
+        fitting = []
+        for size, fields in self._arch.special[name].fields.items():
+            found = list(_entries(address, raw, size, fields["length"], REPLACED[name]))
+            if len(raw) % size == 0 and all(_holds_code(self._image.section_at(a)) for a, _ in found):
+                fitting.append(found)
+        if len(fitting) != 1:
+            raise ToolError(f"its entries fit {len(fitting)} of the known sizes, not one", place=name)
+        return fitting[0]
+
+
+def _holds_code(section: str) -> bool:
+    """By its name: .text, .init.text, .text.unlikely of a module, and what alternatives jump to."""
+    return ".text" in section or section == ".altinstr_aux"
+
+
+def _entries(address: int, raw: bytes, size: int, length: tuple[int, int], pointer: bool) -> Iterator[tuple[int, int]]:
+    """(start, end) by the entries of a table."""
+    at, width = length
+    for base in range(0, len(raw) - size + 1, size):
+        entry = raw[base : base + size]
+        start = int.from_bytes(entry[:8], "little") if pointer else address + base + struct.unpack_from("<i", entry)[0]
+        yield start, start + int.from_bytes(entry[at : at + width], "little")

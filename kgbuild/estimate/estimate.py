@@ -1,0 +1,445 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a patch would touch, estimated without compiling: from its text, the kernel's call graph, debugging information.
+
+1. The definitions a diff touches (`touched`) name functions of the source; those that a macro makes are found by their
+   line in the debugging information, else by the macro's arguments.
+2. What the compiler made of these: bodies of that name, its clones, and the functions it was inlined into. Without
+   debugging information (modules are shipped without) a function that another one names, and that this one does not
+   call in the call graph, is taken to be inlined there.
+3. A static function that comes to be used once, or no longer only once, is inlined otherwise: who uses it changes.
+4. Rule 3 of the closure: a function that ftrace can't redirect pulls its callers, to a fixed point.
+
+What gcc decides anew in changed code (other inlining, other clones) can't be known without it; docs/impact.md says how
+often this agrees with the compiled answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.model import CallGraph, Edge, Function, Name
+from kgbuild.closure.callers import Outside, users_outside
+from kgbuild.correlation.correlate import INIT_SECTIONS
+from kgbuild.csource.definitions import CALL, FUNCTION, MACRO, TYPE, VARIABLE, Item
+from kgbuild.debuginfo.dwarf_units import UnitFacts
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.estimate.source_changes import (
+    CHANGED,
+    NEW,
+    REMOVED,
+    Change,
+    adds_to_table,
+    calls_in,
+    compare_items,
+    mentions,
+    pasted,
+    spread,
+    users_of,
+)
+from kgbuild.objects.clone_names import clone_of, judge_shared
+
+_HALVES = frozenset({"cold", "pad", "warn"})
+# A pull over the graph that reaches so many functions is cut, and said to be.
+_MAX_PULLED = 500
+# Tokens of a body that gcc inlines at -O2 wherever it is called, more or less.
+_SMALL = 60
+# Calls of an inlined function: where it has so many and none is in a body, it is not inlined there.
+_MANY_CALLS = 3
+
+
+@dataclass(frozen=True)
+class UnitView:
+    """One unit as the estimate sees it.
+
+    source, target  the unit, and the object of the running kernel it is part of
+    before, after   items of its own text and of every changed file that it includes
+    functions       its functions in the index with all their names; of a module with several units, the module's
+    facts           what debugging information says of it; None where there is none
+    """
+
+    source: str
+    target: str
+    before: tuple[Item, ...] = field(repr=False)
+    after: tuple[Item, ...] = field(repr=False)
+    functions: tuple[tuple[Function, tuple[Name, ...]], ...] = field(repr=False)
+    facts: UnitFacts | None = field(default=None, repr=False)
+
+    @cached_property
+    def pieces(self) -> dict[str, list[Function]]:
+        """Bodies that came of a function of the source, cold halves left out, by its name."""
+        out: dict[str, list[Function]] = {}
+        for function, names in self.functions:
+            for name in names:
+                clone = clone_of(name.name)
+                if clone is None or not _HALVES & set(clone.kinds):
+                    found = out.setdefault(clone.family if clone is not None else name.name, [])
+                    if function not in found:
+                        found.append(function)
+        return out
+
+    @cached_property
+    def at(self) -> dict[int, Function]:
+        """Functions by their address, signed as in debugging information."""
+        return {f.address - (1 << 64) if f.address >> 63 else f.address: f for f, _ in self.functions}
+
+    @cached_property
+    def names(self) -> dict[int, tuple[Name, ...]]:
+        return {function.id: names for function, names in self.functions}
+
+    @cached_property
+    def inlined_into(self) -> dict[str, list[Function]]:
+        """Bodies that hold a copy of a function, by the function's name."""
+        out: dict[str, dict[int, Function]] = {}
+        for one in self.facts.inlined if self.facts is not None else ():
+            body = self.at.get(one.address) if one.address is not None else None
+            for function in [body] if body is not None else self.pieces.get(one.into, ()):
+                out.setdefault(one.callee, {})[function.id] = function
+        return {name: list(found.values()) for name, found in out.items()}
+
+
+@dataclass(frozen=True)
+class Touched:
+    """A body of the kernel that would be replaced: role "changed" or "pulled", why, and by way of which function of the
+    source (`origin`, for changed ones) or which other body (`via`, its number in the graph)."""
+
+    function: Function
+    unit: str
+    role: str
+    reason: str
+    origin: str = ""
+    via: int | None = None
+
+    @property
+    def stays(self) -> bool:
+        """Whether there is something to replace: code that runs as the kernel or a module starts or goes is not."""
+        return not is_transient(self.function)
+
+
+def is_transient(function: Function) -> bool:
+    """Whether code runs only when the kernel or a module starts, or when a module goes."""
+    return function.init or function.section.startswith(INIT_SECTIONS)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the patch would refer to in the kernel: how is "export", "local", or "clone" (needs proof or a copy)."""
+
+    name: str
+    object: str
+    how: str
+
+
+@dataclass
+class Estimate:
+    """The answer. `inlined` has (function of the source, body it was inlined into); `folded` bodies with the names that
+    share them; `possible` what may be refused, by the text; `unknown` what could not be found out."""
+
+    touched: dict[int, Touched] = field(default_factory=dict)
+    new: list[tuple[str, str]] = field(default_factory=list)
+    removed: list[tuple[str, str]] = field(default_factory=list)
+    inlined: list[tuple[str, Function]] = field(default_factory=list)
+    folded: list[tuple[Function, tuple[str, ...]]] = field(default_factory=list)
+    references: list[Reference] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    possible: list[Refusal] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+    def of(self, role: str) -> list[Touched]:
+        """Bodies of a role, by object, unit and name."""
+        found = (t for t in self.touched.values() if t.role == role)
+        return sorted(found, key=lambda t: (t.function.object != "vmlinux", t.function.object, t.unit, t.function.name))
+
+
+def estimate(
+    units: Sequence[UnitView], graph: CallGraph, place: Callable[[Change], tuple[str, str]], ignore_init: bool = False
+) -> Estimate:
+    """Everything that a patch of these units would touch. `place` says of a change in which file the patch makes it,
+    and by which hunk."""
+    result = Estimate()
+    changes: list[tuple[str, Change]] = []
+    for unit in units:
+        one = _Unit(unit, graph, place, result, ignore_init)
+        one.run()
+        changes += ((unit.target, change) for change in one.changes)
+    _pull(result, graph)
+    _refer(result, changes, graph)
+    return result
+
+
+class _Unit:
+    def __init__(
+        self,
+        unit: UnitView,
+        graph: CallGraph,
+        place: Callable[[Change], tuple[str, str]],
+        result: Estimate,
+        ignore_init: bool,
+    ) -> None:
+        self.unit, self.graph, self.place, self.result, self.ignore_init = unit, graph, place, result, ignore_init
+        self.changes = compare_items(unit.before, unit.after)
+        self.source_functions = {i.name for i in unit.before if i.kind == FUNCTION}
+        self.affected: dict[str, str] = {}
+
+    def run(self) -> None:
+        u = self.unit
+        for change in self.changes:
+            self._judge(change)
+        names = spread(self.changes, [*u.before, *u.after])
+        if names:
+            for item in (i for i in (*u.before, *u.after) if i.kind in (FUNCTION, CALL)):
+                for _, origin in users_of(names, [item], item.kind).items():
+                    for name in self._made_by(item):
+                        self.affected.setdefault(name, f"uses {origin}")
+            for name, origin in users_of(names, u.before, VARIABLE).items():
+                self._possible(None, "K1-data", name, f"its initial value uses {origin}, which changes")
+        self._inlined_otherwise()
+        gone = {name for name, _ in self.result.removed}
+        for name, reason in self.affected.items():
+            if name not in gone:
+                self._bodies(name, reason)
+
+    def _judge(self, change: Change) -> None:
+        item, name = change.item, change.name
+        if change.kind == FUNCTION or (change.kind == CALL and not adds_to_table(change)):
+            file, where = self.place(change)
+            if change.status == CHANGED:
+                for made in {**dict.fromkeys(self._made_by(change.before)), **dict.fromkeys(self._made_by(item))}:
+                    self.affected.setdefault(made, where)
+            elif change.kind == FUNCTION and change.status == NEW:
+                self.result.new.append((item.arguments[0] if item.arguments else name, file))
+            elif change.kind == FUNCTION:
+                self._removed(change)
+        elif adds_to_table(change) and change.status != REMOVED:
+            self._possible(
+                change, "K7-export", item.arguments[0] if item.arguments else name, f"{name} is added or changed"
+            )
+        elif change.kind == VARIABLE and change.status == CHANGED:
+            self._possible(change, "K1-data", name, "its declaration or initial value changes")
+        elif change.kind == TYPE and change.status == CHANGED and name.startswith(("struct", "union")):
+            self._possible(change, "K9-type-layout", name, "its definition changes; its size or offsets may")
+
+    def _possible(self, change: Change | None, code: str, symbol: str, fact: str) -> None:
+        file = self.place(change)[0] if change is not None else self.unit.source
+        refusal = Refusal(code, f"{file}: {symbol}", fact, symbol=symbol)
+        if refusal not in self.result.possible:
+            self.result.possible.append(refusal)
+
+    def _removed(self, change: Change) -> None:
+        item = change.item
+        for name in self._made_by(item):
+            self.result.removed.append((name, self.unit.source))
+            bodies = self.unit.pieces.get(name, [])
+            if not item.static and bodies:
+                fact = "it is gone from the source; whoever calls it in other units keeps the old code"
+                self._possible(change, "K14-vanished", name, fact)
+            for holder in self.unit.inlined_into.get(name, ()):
+                self._touch(holder, f"{name} is inlined into it and goes", name)
+
+    def _made_by(self, item: Item | None) -> list[str]:
+        """The functions that a definition makes: its own name, or what a macro makes of its arguments."""
+        if item is None:
+            return []
+        if not item.arguments and item.kind == FUNCTION:
+            return [item.name]
+        facts = self.unit.facts
+        if facts is not None:
+            # lines are those of the text before the patch
+            found = {d.name for d in facts.declared if d.file == self.unit.source and item.start <= d.line <= item.end}
+            if found and item in self.unit.before:
+                return sorted(found)
+        if item.kind == CALL and not item.arguments:
+            return []
+        stem = item.arguments[0]
+        if item.kind == CALL:
+            made = {n for n in self.unit.pieces if n in (f"{stem}_open", f"{stem}_show", f"{stem}_fops")}
+        else:
+            made = {n for n in self.unit.pieces if n == stem or n.endswith(("_" + stem, "_" + stem.lower()))}
+            made -= self.source_functions - {stem}
+        return sorted(made)
+
+    def _inlined_otherwise(self) -> None:
+        """Static functions that come to be used once, or no longer only once: gcc inlines what is called once, however
+        large it is, and what is small however often it is called."""
+        before, after = mentions(self.unit.before), mentions(self.unit.after)
+        texts = {i.name: i for i in self.unit.before if i.kind == FUNCTION and i.static and not i.arguments}
+        for name, text in texts.items():
+            was, now = before[name.encode()], after[name.encode()]
+            inlined = not self.unit.pieces.get(name)
+            large = len(text.tokens) - text.head > _SMALL
+            if text.inline or not was or not now:
+                continue
+            if large and ((was == 1 and now > 1 and inlined) or (was > 1 and now == 1)):
+                for user in self._users(name):
+                    self.affected.setdefault(user, f"{name}, which it uses, is used {now} times instead of {was}")
+
+    def _users(self, name: str) -> list[str]:
+        word = name.encode()
+        return [i.name for i in self.unit.before if i.kind == FUNCTION and i.name != name and word in i.words]
+
+    def _bodies(self, name: str, reason: str) -> None:
+        for body in self.unit.pieces.get(name, ()):
+            self._touch(body, reason, name)
+        holders = self.unit.inlined_into.get(name, []) if self.unit.facts is not None else self._guess_holders(name)
+        for holder in holders:
+            self.result.inlined.append((name, holder))
+            self._touch(holder, f"{name} is inlined into it: {reason}", name)
+
+    def _guess_holders(self, name: str) -> list[Function]:
+        """Bodies into which a function must have been inlined: those whose source uses it, and that do not reach a body
+        of it in the call graph."""
+        mine = self.unit.pieces.get(name, [])
+        bodies = {f.id for f in mine}
+        whole = {f.id for f in mine if clone_of(f.name) is None}
+        out: dict[int, Function] = {}
+        calls = self._known_calls(name)
+        seen, queue = {name}, [name]
+        while queue:
+            for user in self._callers_by_text(queue.pop()):
+                if user in seen:
+                    continue
+                seen.add(user)
+                holders = self.unit.pieces.get(user, [])
+                for body in holders:
+                    every = {e.callee for e in self._callees(body)}
+                    reached = every & bodies
+                    if not bodies and len(calls) >= _MANY_CALLS and calls.isdisjoint(every):
+                        continue  # what it calls would have come with it: the code is not reached in this kernel
+                    # a call of the tail that gcc split off comes from a copy of the head
+                    if body.id not in bodies and (not reached or (whole and not reached & whole and len(mine) > 1)):
+                        out[body.id] = body
+                if not holders:
+                    queue.append(user)
+        return list(out.values())
+
+    def _known_calls(self, name: str) -> set[int]:
+        """Numbers of the functions that a function of the unit calls by its text, as far as they have a body."""
+        out: set[int] = set()
+        for item in self.unit.before:
+            if item.kind == FUNCTION and name in (item.name, *item.arguments[:1]):
+                for callee in calls_in(item):
+                    out |= {f.id for f in self.unit.pieces.get(callee, ())}
+                    out |= {f.id for f in self.graph.functions_named(callee) if f.object != self.unit.target}
+        return out
+
+    @cached_property
+    def _by_call(self) -> dict[str, list[Item]]:
+        out: dict[str, list[Item]] = {}
+        for item in self.unit.before:
+            if item.kind == FUNCTION:
+                for name in calls_in(item):
+                    out.setdefault(name, []).append(item)
+        return out
+
+    @cached_property
+    def _pasted(self) -> list[tuple[str, re.Pattern[str]]]:
+        return pasted(self.unit.before)
+
+    def _callers_by_text(self, callee: str) -> list[str]:
+        """Functions whose source calls one, itself or by a macro that calls it or puts its name together."""
+        macros = {i.name for i in self.unit.before if i.kind == MACRO and callee.encode() in i.words}
+        macros |= {macro for macro, pattern in self._pasted if pattern.fullmatch(callee)}
+        out: dict[str, None] = {}
+        for name in (callee, *sorted(macros)):
+            for item in self._by_call.get(name, ()):
+                if item.name != callee:
+                    out.update(dict.fromkeys(self._made_by(item)))
+        return list(out)
+
+    def _callees(self, body: Function) -> Iterator[Edge]:
+        for edge in self.graph.callees(body.id):
+            yield edge
+            if edge.kind is Kind.SPLIT:
+                yield from self.graph.callees(edge.callee)
+
+    def _touch(self, body: Function, reason: str, origin: str) -> None:
+        if body.id in self.result.touched:
+            return
+        if is_transient(body) and self.ignore_init:
+            return
+        self.result.touched[body.id] = Touched(body, self.unit.source, "changed", reason, origin)
+        if is_transient(body):
+            fact = f"{body.name} is in {body.section}, which runs once and is freed"
+            if body.section.startswith(".exit"):
+                fact = f"{body.name} is in {body.section}, which only runs when its module goes"
+            self._refuse("K3-init", body, fact)
+        names = self.unit.names.get(body.id, ())
+        if len(names) > 1:
+            shared = judge_shared([(n.name, n.bind == "local") for n in names])
+            if shared.folded:
+                self.result.folded.append((body, shared.names))
+
+    def _refuse(self, code: str, body: Function, fact: str) -> None:
+        self.result.refusals.append(Refusal(code, f"{self.unit.source}: {body.name}", fact, symbol=body.name))
+
+
+def _pull(result: Estimate, graph: CallGraph) -> None:
+    """Rule 3: bring in whoever calls what can't be redirected, and what can't be redirected among them in turn."""
+    queue = list(result.touched.values())
+    while queue:
+        one = queue.pop(0)
+        body = one.function
+        if not one.stays or body.trace_site is not None:
+            continue
+        names = graph.aliases(body.id)
+        why = f"{body.name} has no __fentry__ site, ftrace can't redirect it"
+        if any(n.exported for n in names):
+            _refuse_pull(result, one, f"{why}; it is exported, so not all its callers are known")
+            continue
+        # no unit is left out: the callers in its own count as well
+        outside, against = users_outside(graph, body.id, "", "")
+        if against:
+            _refuse_pull(result, one, f"{why}; {'; '.join(against[:3])}")
+            continue
+        for caller in outside:
+            for found in _bodies_named(graph, caller):
+                if found.id == body.id or found.id in result.touched:
+                    continue
+                reason = f"calls {body.name}, which can't be redirected"
+                result.touched[found.id] = Touched(found, caller.source, "pulled", reason, via=body.id)
+                queue.append(result.touched[found.id])
+        if len(result.touched) > _MAX_PULLED:
+            result.unknown.append(f"more than {_MAX_PULLED} functions come along; not followed further")
+            return
+
+
+def _refuse_pull(result: Estimate, one: Touched, fact: str) -> None:
+    place = f"{one.unit}: {one.function.name}"
+    result.refusals.append(Refusal("K4-not-traceable", place, fact, symbol=one.function.name))
+
+
+def _bodies_named(graph: CallGraph, caller: Outside) -> list[Function]:
+    """The functions of a name in a unit."""
+    named = [f for f in graph.functions_named(caller.function) if f.object == caller.object]
+    if len(named) > 1:
+        named = [f for f in named if graph.unit_of(f.id) == caller.source]
+    return named
+
+
+def _refer(result: Estimate, changes: Iterable[tuple[str, Change]], graph: CallGraph) -> None:
+    """What the replaced functions refer to in the kernel, by the call graph, and what new text calls."""
+    found: dict[tuple[str, str], Reference] = {}
+    for one in (t for t in result.touched.values() if t.stays):
+        for edge in graph.callees(one.function.id):
+            if edge.callee in result.touched or edge.kind in (Kind.SPLIT, Kind.INDIRECT):
+                continue
+            _add_reference(found, graph, graph.function(edge.callee))
+    for target, change in changes:
+        if change.kind != FUNCTION or change.after is None:
+            continue
+        old = calls_in(change.before) if change.before is not None else set[str]()
+        for name in sorted(calls_in(change.after) - old):
+            there = [f for f in graph.functions_named(name) if f.object in ("vmlinux", target)]
+            if there and there[0].id not in result.touched:
+                _add_reference(found, graph, there[0])
+    result.references = [found[key] for key in sorted(found)]
+
+
+def _add_reference(found: dict[tuple[str, str], Reference], graph: CallGraph, function: Function) -> None:
+    clone = clone_of(function.name)
+    exported = any(n.exported for n in graph.aliases(function.id))
+    how = "export" if exported and function.in_vmlinux else "clone" if clone is not None else "local"
+    found.setdefault((function.name, function.object), Reference(function.name, function.object, how))

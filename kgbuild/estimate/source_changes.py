@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a diff touches of a C file, from its text before and after: which definitions, and which others that leads to.
+
+Two texts of a file are cut into items (`cparse`) and held against each other by kind, name and tokens, so that a moved
+definition or a changed comment is no change. A changed macro or enumerator changes every function that uses its name,
+directly or through other macros. Whether a variable, a type or an export may be refused is judged here as well, from
+the text alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from kgbuild.csource.definitions import CALL, FUNCTION, MACRO, TYPE, VARIABLE, Item
+
+CHANGED, NEW, REMOVED = "changed", "new", "removed"
+# Macros at the top level that add to tables which are read when the kernel or a module starts.
+_TABLES = (
+    "EXPORT_",
+    "module_param",
+    "core_param",
+    "__setup",
+    "early_param",
+    "MODULE_DEVICE_TABLE",
+    "DEFINE_EVENT",
+    "TRACE_EVENT",
+)
+# Words of a function's text that make no code: qualifiers that only checks of types see, and what sparse reads.
+_NO_CODE = frozenset(
+    b"const __user __kernel __iomem __percpu __rcu __force __nocast __safe __must_check __maybe_unused "
+    b"__always_unused __bitwise".split()
+)
+_INITCALLS = ("_initcall", "_init", "_exit", "_initcall_sync")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One item that differs: status CHANGED, NEW or REMOVED, the item before and after."""
+
+    status: str
+    before: Item | None
+    after: Item | None
+
+    @property
+    def item(self) -> Item:
+        """The later of the two."""
+        item = self.after or self.before
+        assert item is not None
+        return item
+
+    @property
+    def kind(self) -> str:
+        return self.item.kind
+
+    @property
+    def name(self) -> str:
+        return self.item.name
+
+
+def compare_items(before: Sequence[Item], after: Sequence[Item]) -> list[Change]:
+    """Every item in which two texts differ, in the order of the later text, then what is gone.
+
+    Items are the same where kind, name and tokens are, wherever they stand; in functions, qualifiers that make no code
+    do not count. Where several have one kind and name (the
+    branches of an #if that the configuration does not decide), those without an equal are paired in their order.
+    """
+    common = Counter(map(_meaning, before)) & Counter(map(_meaning, after))
+    old = _without(before, common)
+    new = _without(after, common)
+    waiting: dict[tuple[str, str, tuple[str, ...]], list[Item]] = {}
+    for item in old:
+        waiting.setdefault(_key(item), []).append(item)
+    out = []
+    paired = set()
+    for item in new:
+        earlier = waiting.get(_key(item))
+        if earlier:
+            first = earlier.pop(0)
+            paired.add(id(first))
+            out.append(Change(CHANGED, first, item))
+        else:
+            out.append(Change(NEW, None, item))
+    return out + [Change(REMOVED, item, None) for item in old if id(item) not in paired]
+
+
+def _without(items: Sequence[Item], common: Counter[tuple[str, str, tuple[bytes, ...]]]) -> list[Item]:
+    left = Counter(common)
+    out = []
+    for item in items:
+        key = _meaning(item)
+        if left[key]:
+            left[key] -= 1
+        else:
+            out.append(item)
+    return out
+
+
+def _meaning(item: Item) -> tuple[str, str, tuple[bytes, ...]]:
+    tokens = item.tokens
+    if item.kind == FUNCTION and not item.words.isdisjoint(_NO_CODE):
+        tokens = tuple(t for t in tokens if t not in _NO_CODE)
+    return item.kind, item.name, tokens
+
+
+def _key(item: Item) -> tuple[str, str, tuple[str, ...]]:
+    # of a function made by a macro the first argument is the name
+    return item.kind, item.name, item.arguments[:1]
+
+
+def spread(changes: Iterable[Change], items: Sequence[Item]) -> dict[str, str]:
+    """Names that mean something else because of changed macros and enumerators, each with where that comes from.
+
+    `items` are those of every file at hand, before and after; macros that use such a name pass it on.
+    """
+    found: dict[str, str] = {}
+    for change in changes:
+        if change.kind == MACRO and change.name not in found:
+            found[change.name] = f"macro {change.name}"
+        elif change.kind == TYPE and change.name.startswith("enum") and change.status == CHANGED:
+            found.update(dict.fromkeys(_renumbered(change), change.name or "an enum"))
+    macros = [item for item in items if item.kind == MACRO]
+    grew = bool(found)
+    while grew:
+        names = frozenset(name.encode() for name in found)
+        more = {}
+        for m in macros:
+            if m.name not in found and (used := sorted(names & m.words)):
+                more[m.name] = found[used[0].decode()]
+        found.update(more)
+        grew = bool(more)
+    return found
+
+
+def _renumbered(change: Change) -> list[str]:
+    """Enumerators of a changed enum whose value may be another: all from the first difference on that were there."""
+    assert change.before is not None and change.after is not None
+    before, after = (_enumerators(item.tokens) for item in (change.before, change.after))
+    same = 0
+    while same < min(len(before), len(after)) and before[same] == after[same]:
+        same += 1
+    return [e[0].decode("latin-1") for e in before[same:] if e]
+
+
+def _enumerators(tokens: tuple[bytes, ...]) -> list[tuple[bytes, ...]]:
+    if b"{" not in tokens:
+        return []
+    out: list[tuple[bytes, ...]] = []
+    row: list[bytes] = []
+    for token in tokens[tokens.index(b"{") + 1 :]:
+        if token in (b",", b"}"):
+            out.append(tuple(row))
+            row = []
+            if token == b"}":
+                break
+        else:
+            row.append(token)
+    return [row for row in out if row]
+
+
+def users_of(names: dict[str, str], items: Iterable[Item], kind: str) -> dict[str, str]:
+    """Items of a kind that use one of these names: their name -> where the name comes from."""
+    wanted = frozenset(name.encode() for name in names)
+    out: dict[str, str] = {}
+    for item in items:
+        if item.kind == kind and (used := sorted(wanted & item.words)):
+            out.setdefault(item.name, names[used[0].decode()])
+    return out
+
+
+def mentions(items: Iterable[Item]) -> Counter[bytes]:
+    """How often each word stands in the bodies of functions and in the initial values of variables."""
+    out: Counter[bytes] = Counter()
+    for item in items:
+        if item.kind == FUNCTION:
+            out.update(item.tokens[item.head :])
+        elif item.kind in (VARIABLE, CALL):
+            out.update(item.tokens)
+    return out
+
+
+def pasted(items: Iterable[Item]) -> list[tuple[str, re.Pattern[str]]]:
+    """For each macro that puts names together by ##, the macro and what the names look like."""
+    out = []
+    for item in items:
+        if item.kind != MACRO or b"#" not in item.tokens:
+            continue
+        parameters = item.tokens[3 : item.tokens.index(b")")] if b")" in item.tokens else ()
+        for chain in _chains(item.tokens):
+            literal = [t for t in chain if t not in parameters]
+            # `, ##args` takes away a comma; a name made of arguments alone says nothing
+            if any(t[:1].isalpha() for t in literal) and all(t.isalnum() or b"_" in t for t in literal):
+                pattern = "".join(r"\w*" if t in parameters else re.escape(t.decode("latin-1")) for t in chain)
+                out.append((item.name, re.compile(pattern)))
+    return out
+
+
+def _chains(tokens: tuple[bytes, ...]) -> list[list[bytes]]:
+    """The operands of ## that belong together."""
+    out: list[list[bytes]] = []
+    at = 0
+    while at + 3 < len(tokens):
+        chain = [tokens[at]]
+        while tokens[at + 1 : at + 3] == (b"#", b"#") and at + 3 < len(tokens):
+            at += 3
+            chain.append(tokens[at])
+        if len(chain) > 1:
+            out.append(chain)
+        at += 1
+    return out
+
+
+def calls_in(item: Item) -> set[str]:
+    """Names that stand before a parenthesis in the body of a function."""
+    body = item.tokens[item.head :]
+    return {
+        a.decode("utf-8", "replace")
+        for a, b in itertools.pairwise(body)
+        if b == b"(" and (a[:1].isalpha() or a[:1] == b"_")
+    }
+
+
+def adds_to_table(change: Change) -> bool:
+    """Whether a macro call enters something into a table that the kernel reads at its start."""
+    return change.kind == CALL and (change.name.startswith(_TABLES) or change.name.endswith(_INITCALLS))

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guest's serial channel: bytes become records, one a line. What they mean is guest/session.py's.
+
+kgb SEQ UPTIME KIND key=value ... .
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_RECORD = re.compile(r"kgb (\d+) (\d+\.\d+) ([a-z]+)((?: [a-z0-9]+=[A-Za-z0-9+/=._:,~-]*)*) \.$")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of the guest: sequence number, seconds since its boot, kind, values (base64 ones decoded)."""
+
+    seq: int
+    uptime: float
+    kind: str
+    values: dict[str, str]
+
+    def number(self, key: str) -> int:
+        """A whole number, 0 where it is absent or none."""
+        try:
+            return int(self.values.get(key, "0"))
+        except ValueError:
+            return 0
+
+
+class ChannelParser:
+    """Turns bytes into records. What is no whole record is counted in `garbage` and dropped; `lost` counts the gaps."""
+
+    def __init__(self) -> None:
+        self.garbage = 0
+        self.lost = 0
+        self._rest = b""
+        self._next = 0
+
+    def feed(self, data: bytes) -> Iterator[Record]:
+        """Records that are complete with these bytes."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            text = line.strip(b"\r\0 ")
+            if not text:
+                continue
+            record = parse_record(text.decode("ascii", "replace"))
+            if record is None or record.seq < self._next:
+                self.garbage += 1
+                continue
+            self.lost += record.seq - self._next
+            self._next = record.seq + 1
+            yield record
+
+
+def parse_record(line: str) -> Record | None:
+    """One line, or None where it is not a whole record."""
+    match = _RECORD.fullmatch(line)
+    if match is None:
+        return None
+    values = {}
+    for pair in match[4].split():
+        key, _, value = pair.partition("=")
+        if key.endswith("64"):
+            try:
+                value = base64.b64decode(value, validate=True).decode("utf-8", "replace")
+            except binascii.Error:
+                return None
+            key = key.removesuffix("64")
+        values[key] = value
+    return Record(int(match[1]), float(match[2]), match[3], values)

@@ -1,0 +1,463 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a guest says over its serial channel, and what follows from it.
+
+data/guest/init writes the records; `ChannelParser` (guest/channel.py) reads them out of whatever bytes arrive,
+`Session` makes phases and findings of them, one patch after the other. The guest reports facts, the verdict is found
+here:
+
+    run    one patch module:  before, load, after, disable, disabled, log   (its phases, in this order; those of a
+           patch of loadable modules are in guest/reload_scenario.py)
+    G1..   what can be wrong with a run; a code means one thing for ever, like a refusal's
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+
+from kgbuild.guest import reload_scenario as targets
+from kgbuild.guest.channel import ChannelParser, Record, parse_record
+from kgbuild.guest.kernel_log import EXPECTED, Fault, LogLine, find_faults, parse_raw
+from kgbuild.guest.reload_scenario import TargetRun
+from kgbuild.model import Finding
+
+__all__ = [
+    "CODES",
+    "PHASES",
+    "ChannelParser",
+    "Command",
+    "CommandRun",
+    "PhaseRun",
+    "Plan",
+    "Record",
+    "Session",
+    "parse_record",
+]
+
+OUTPUT_LIMIT = 65536
+OK, NO, NOT_TRIED, PARTLY_TRIED = "ok", "no", "not tried", "partly tried"
+_LOG_LINES = 8
+PHASES = ("before", "load", "after", "disable", "disabled", "log")
+
+# code of a finding -> what was expected
+CODES = {
+    "G1-before": "A command of --before succeeds, and a check fails, while the patch is not loaded.",
+    "G2-load": "The kernel accepts the module.",
+    "G3-transition": "The transition of all tasks ends.",
+    "G4-sysfs": "The patch is enabled, and its functions are listed in sysfs.",
+    "G5-after": "A command of --after and a check succeed while the patch is active.",
+    "G6-disable": "The patch can be disabled.",
+    "G7-unload": "The module can be removed after that.",
+    "G8-disabled": "A command of --disabled succeeds, and a check fails again, when the patch is gone.",
+    "G9-log": "The kernel complains about nothing.",
+    "G10-panic": "The kernel stays alive.",
+    "G11-taint": "The kernel does not mark itself as faulty.",
+    "G12-target": "A target module can be loaded: before the patch, after it, and again.",
+    "G13-reload": "A target module that can be unloaded without the patch can be with it.",
+    "G14-absent": "A command of --absent succeeds while a target module is out and the patch is active.",
+}
+# Findings that the kernel's log explains: insmod's own words say little.
+_KERNEL_SAYS = ("G2-load", "G12-target")
+_CODE_OF_PHASE = {"before": "G1-before", "after": "G5-after", "disabled": "G8-disabled", "absent": "G14-absent"}
+
+# Bits of /proc/sys/kernel/tainted that mean a fault (Documentation/admin-guide/tainted-kernels.rst). W is judged apart.
+_TAINT_FAULTS = {4: "machine check", 5: "bad page", 7: "oops", 14: "soft lockup"}
+_TAINT_WARN = 9
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of one phase; `succeeds` is what it is expected to do, `check` True where it comes from --check."""
+
+    text: str
+    succeeds: bool = True
+    check: bool = False
+
+
+@dataclass(frozen=True)
+class CommandRun:
+    """How a command ended. `status` is None where it was stopped for taking too long; `output` is its standard output
+    and standard error as they came, at most OUTPUT_LIMIT bytes (`truncated`)."""
+
+    cmd: str
+    expected: bool
+    status: int | None
+    output: str
+    seconds: float
+    check: bool = False
+    truncated: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Did it do what was expected?"""
+        return self.status is not None and (self.status == 0) == self.expected
+
+
+@dataclass(frozen=True)
+class PhaseRun:
+    """One phase of one patch: whether all was well, and in words what was seen."""
+
+    patch: str
+    phase: str
+    ok: bool
+    fact: str
+    seconds: float
+    commands: tuple[CommandRun, ...] = ()
+    functions: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one patch module goes through: its name, commands by phase, log lines that are expected, functions that
+    must be in sysfs (as `object/function`), what loadable modules it is for (None: none), and whether it replaces any
+    function or has callbacks only."""
+
+    name: str
+    commands: dict[str, tuple[Command, ...]] = field(default_factory=dict)
+    allow_log: tuple[re.Pattern[str], ...] = ()
+    functions: tuple[str, ...] = ()
+    targets: TargetRun | None = None
+    replaces: bool = True
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The phases that this patch goes through, in order."""
+        return targets.PHASES if self.targets else PHASES
+
+
+class Session:
+    """Everything one boot said. Feed it records in order; `phases` and `findings` grow, `finished` ends it."""
+
+    def __init__(self, plans: list[Plan]) -> None:
+        self.plans = plans
+        self.phases: list[PhaseRun] = []
+        self.findings: list[Finding] = []
+        self.not_tried: list[targets.NotTried] = []
+        self.faulty_modules: list[tuple[str, str]] = []
+        self.kernel_log: list[str] = []
+        self.booted = False
+        self.release = ""
+        self.cpus = 0
+        self.finished = False
+        self.loading = False
+        self.step = "boot"
+        self._taint = 0
+        self._began = 0.0
+        self._phase_records: list[Record] = []
+
+    def feed(self, record: Record) -> PhaseRun | None:
+        """Take one record; returns the phase that is complete with it."""
+        match record.kind:
+            case "hello":
+                self.booted = True
+                self.release = record.values.get("release", "")
+                self.cpus = record.number("cpus")
+                self._taint = record.number("taint")
+                self.step = "start"
+                self._began = record.uptime
+            case "begin":
+                self._begin(record)
+            case "module":
+                if record.values.get("status") != "0":
+                    self.faulty_modules.append(
+                        (
+                            record.values.get("name", ""),
+                            record.values.get("output", "") or record.values.get("out", ""),
+                        )
+                    )
+            case "run":
+                self._began = record.uptime
+                self._phase_records = []
+            case "phase":
+                return self._end_phase(record)
+            case "end":
+                self.finished = True
+            case _:
+                self._phase_records.append(record)
+        return None
+
+    def died(self, fact: str) -> None:
+        """The guest ended by itself, or hung with a panic on its console, after a patch began to load."""
+        self._find("G10-panic", self._current_name(), fact, "see the console (--keep-log)")
+
+    @property
+    def outcome(self) -> str:
+        """The verdict in a word: OK, NO, or that nothing or not everything was tried. A finding counts more."""
+        if self.findings or not self.finished:
+            return NO
+        if not self.not_tried:
+            return OK
+        tried = [p for p in self.phases if p.phase == "load"]
+        return PARTLY_TRIED if tried else NOT_TRIED
+
+    @property
+    def incomplete(self) -> bool:
+        """True where a phase that should be there is missing: lost records are never a yes."""
+        loaded = {p.patch for p in self.phases if p.phase == "load" and p.ok}
+        for plan in self.plans:
+            wanted: tuple[str, ...] = PHASES if plan.name in loaded else ("before", "load", "log")
+            if plan.targets:
+                wanted = tuple(phase for phase in plan.phases if phase not in plan.targets.skipped)
+            have = [p.phase for p in self.phases if p.patch == plan.name]
+            if any(phase not in have for phase in wanted):
+                return True
+        return False
+
+    # One record
+
+    def _begin(self, record: Record) -> None:
+        step = record.values.get("step", "")
+        place = record.values.get("name") or self._name(record)
+        self.step = f"{step} of {place}"
+        if step == "load":
+            self.loading = True
+        if targets.PLAIN.get(step) in _CODE_OF_PHASE and "index" in record.values:
+            command = self._command(record, step)
+            self.step = f"`{_short(command.text)}` ({self.step})" if command else self.step
+
+    def _name(self, record: Record) -> str:
+        plan = self._plan(record)
+        return plan.name if plan else ""
+
+    def _plan(self, record: Record) -> Plan | None:
+        number = record.values.get("run", "")
+        if not number.isdigit() or int(number) >= len(self.plans):
+            return None
+        return self.plans[int(number)]
+
+    def _current_name(self) -> str:
+        return self.step.rpartition(" of ")[2].rstrip(")")
+
+    def _command(self, record: Record, step: str) -> Command | None:
+        plan = self._plan(record)
+        commands = plan.commands.get(targets.PLAIN.get(step, step), ()) if plan else ()
+        index = record.number("index")
+        return commands[index] if index < len(commands) else None
+
+    def _find(self, code: str, place: str, fact: str, remedy: str = "") -> None:
+        assert code in CODES
+        self.findings.append(Finding(code, place, fact, remedy))
+
+    # One phase
+
+    def _end_phase(self, record: Record) -> PhaseRun | None:
+        plan = self._plan(record)
+        step = record.values.get("step", "")
+        if plan is None or step not in plan.phases:
+            return None
+        records, self._phase_records = self._phase_records, []
+        seconds = round(max(0.0, record.uptime - self._began), 2)
+        self._began = record.uptime
+        faults = self._judge_targets(plan, step, records)
+        match targets.PLAIN.get(step):
+            case "load" if not (plan.targets and plan.targets.without_load(step)):
+                phase = self._load(plan, step, records, seconds)
+            case "disable":
+                phase = self._disable(plan, step, records, seconds)
+            case "log":
+                phase = self._log(plan, records, seconds)
+            case "before" | "after" | "absent" | "disabled" if not (
+                plan.targets and plan.targets.without_commands(step)
+            ):
+                phase = self._commands(plan, step, records, seconds)
+            case _:
+                fact = plan.targets.summary if plan.targets and step == "targets" else "done"
+                phase = PhaseRun(plan.name, step, True, fact, seconds)
+        if faults:
+            phase = replace(phase, ok=False, fact="; ".join(faults))
+        self.phases.append(phase)
+        return phase
+
+    def _judge_targets(self, plan: Plan, step: str, records: list[Record]) -> list[str]:
+        """Findings for what the target modules did in a phase; returns their facts."""
+        found = plan.targets.judge(step, records) if plan.targets else []
+        if plan.targets and step == "setup":
+            self.not_tried += plan.targets.not_tried
+        for code, fact in found:
+            self._find(code, plan.name, fact)
+        return [fact for _, fact in found]
+
+    def _commands(self, plan: Plan, step: str, records: list[Record], seconds: float) -> PhaseRun:
+        runs = []
+        for record in records:
+            command = self._command(record, step)
+            if record.kind == "command" and command is not None:
+                runs.append(_command_run(command, record))
+        plain, when = targets.PLAIN[step], targets.describe_when(step)
+        for run in runs:
+            if not run.ok:
+                self._find(_CODE_OF_PHASE[plain], plan.name, describe_command(run) + when, _last_words(run))
+        missing = len(plan.commands.get(plain, ())) - len(runs)
+        if missing > 0:
+            self._find(_CODE_OF_PHASE[plain], plan.name, f"the guest did not report {missing} command(s) of {step}")
+        ok = missing <= 0 and all(run.ok for run in runs)
+        if plan.targets:
+            plan.targets.active(step)
+        return PhaseRun(plan.name, step, ok, describe_commands(runs), seconds, tuple(runs))
+
+    def _load(self, plan: Plan, step: str, records: list[Record], seconds: float) -> PhaseRun:
+        phase = self._judge_load(plan, step, records, seconds)
+        if plan.targets and not phase.ok:
+            plan.targets.not_loaded(step)
+        return phase
+
+    def _judge_load(self, plan: Plan, step: str, records: list[Record], seconds: float) -> PhaseRun:
+        load = _first(records, "load")
+        moved = _first(records, "transition")
+        status = load.values.get("status", "") if load else ""
+        if load is None or status != "0":
+            said = load.values.get("out", "").strip() if load else ""
+            fact = f"the module could not be loaded{targets.describe_when(step)}" + (f": {said}" if said else "")
+            if status == "timeout":
+                fact = "loading the module did not end in its time"
+            self._find("G2-load", plan.name, fact)
+            return PhaseRun(plan.name, step, False, fact, seconds)
+        problem = self._transition(plan, step, moved)
+        functions = tuple(moved.values.get("functions", "").replace("/\n", "\n").split()) if moved else ()
+        if problem:
+            return PhaseRun(plan.name, step, False, problem, seconds, functions=functions)
+        assert moved is not None
+        names = {name.partition(",")[0] for name in functions}
+        absent = [name for name in plan.functions if name not in names]
+        if moved.values.get("enabled") != "1":
+            problem = "the module is loaded, but the patch is not enabled in /sys/kernel/livepatch"
+        elif not functions and plan.replaces:
+            problem = "the patch lists no function in /sys/kernel/livepatch"
+        elif absent:
+            problem = f"the patch does not list {', '.join(absent)} in /sys/kernel/livepatch"
+        if problem:
+            self._find("G4-sysfs", plan.name, problem)
+            return PhaseRun(plan.name, step, False, problem, seconds, functions=functions)
+        count = f"{len(functions)} function{'s' if len(functions) != 1 else ''}"
+        return PhaseRun(plan.name, step, True, f"{count}, transition complete", seconds, functions=functions)
+
+    def _transition(self, plan: Plan, step: str, record: Record | None) -> str:
+        """A finding where the transition did not end; returns its fact, or ""."""
+        if record is not None and record.values.get("done") == "1":
+            return ""
+        waited = record.number("took") / 100 if record else 0.0
+        stalled = record.values.get("stalled", "").rstrip() if record else ""
+        fact = f"the transition ({step}) did not end in {waited:.0f} s"
+        if stalled:
+            tasks = [line for line in stalled.splitlines() if not line.startswith(" ")]
+            fact += f"; {len(tasks)} stalled task{'s' if len(tasks) != 1 else ''}:\n{stalled}"
+        self._find("G3-transition", plan.name, fact)
+        return fact.partition(":\n")[0]
+
+    def _disable(self, plan: Plan, step: str, records: list[Record], seconds: float) -> PhaseRun:
+        problems = []
+        disable = _first(records, "disable")
+        if disable is None or disable.values.get("status") != "0":
+            said = disable.values.get("out", "").strip() if disable else "its directory in sysfs is gone"
+            problems.append(f"the patch could not be disabled: {said}")
+            self._find("G6-disable", plan.name, problems[-1])
+        else:
+            moved = self._transition(plan, step, _first(records, "transition"))
+            problems += [moved] if moved else []
+        unload = _first(records, "unload")
+        if unload is None or unload.values.get("status") != "0" or unload.values.get("present") != "0":
+            said = unload.values.get("out", "").strip() if unload else "no report"
+            problems.append(f"the module could not be removed: {said}")
+            self._find("G7-unload", plan.name, problems[-1])
+        fact = "; ".join(problems) or "disabled, transition complete, module unloaded"
+        return PhaseRun(plan.name, step, not problems, fact, seconds)
+
+    def _log(self, plan: Plan, records: list[Record], seconds: float) -> PhaseRun:
+        record = _first(records, "log")
+        text = record.values.get("text", "") if record else ""
+        self.kernel_log.append(text)
+        lines = parse_raw(text)
+        self._explain_refusal(plan, lines)
+        if not any(line.user and line.text.endswith("begins") for line in lines):
+            fact = "the kernel log of this run is incomplete: its beginning is gone"
+            self._find("G9-log", plan.name, fact, "the patch logs too much; see the console (--keep-log)")
+            return PhaseRun(plan.name, "log", False, fact, seconds, faults=tuple(find_faults(lines, plan.allow_log)))
+        faults = tuple(find_faults(lines, plan.allow_log))
+        for fault in faults:
+            self._find("G9-log", plan.name, f"{fault.kind}: {fault.headline}")
+        problem = self._judge_taint(plan, record, bool(faults), len(find_faults(lines)) > len(faults))
+        fact = "no warning, no oops"
+        if faults:
+            fact = f"{len(faults)} fault{'s' if len(faults) != 1 else ''}: {faults[0].headline}"
+        elif problem:
+            fact = problem
+        elif find_faults(lines):
+            fact = "nothing but what was expected"
+        return PhaseRun(plan.name, "log", not faults and not problem, fact, seconds, faults=faults)
+
+    def _explain_refusal(self, plan: Plan, lines: list[LogLine]) -> None:
+        """A module that could not be loaded: the kernel's own words are in its log."""
+        own = [line.text.strip() for line in lines if not line.user and not EXPECTED.search(line.text)]
+        words = list(dict.fromkeys(own))
+        for number, finding in enumerate(self.findings):
+            if finding.code in _KERNEL_SAYS and finding.place == plan.name and words:
+                fact = f"{finding.fact}; the kernel says: {' | '.join(words[-_LOG_LINES:])}"
+                self.findings[number] = replace(finding, fact=fact)
+
+    def _judge_taint(self, plan: Plan, record: Record | None, explained: bool, allowed: bool) -> str:
+        """A second witness: the kernel marks itself as faulty even where its log said nothing we know."""
+        taint = record.number("taint") if record else 0
+        new = taint & ~self._taint
+        self._taint |= taint
+        names = [name for bit, name in _TAINT_FAULTS.items() if new & 1 << bit]
+        if new & 1 << _TAINT_WARN and not allowed:
+            names.append("warning")
+        if explained or not names:
+            return ""
+        fact = f"the kernel is newly tainted ({', '.join(names)}), though its log shows nothing"
+        self._find("G11-taint", plan.name, fact)
+        return fact
+
+
+def _first(records: list[Record], kind: str) -> Record | None:
+    return next((record for record in records if record.kind == kind), None)
+
+
+def _command_run(command: Command, record: Record) -> CommandRun:
+    status = record.values.get("status", "")
+    output = record.values.get("out", "")
+    raw = output.encode("utf-8", "replace")
+    return CommandRun(
+        command.text,
+        command.succeeds,
+        int(status) if status.isdigit() else None,
+        raw[:OUTPUT_LIMIT].decode("utf-8", "ignore"),
+        record.number("took") / 100,
+        command.check,
+        len(raw) > OUTPUT_LIMIT,
+    )
+
+
+def _short(text: str) -> str:
+    first, _, rest = text.strip().partition("\n")
+    return first[:60] + ("…" if rest or len(first) > 60 else "")
+
+
+def _last_words(run: CommandRun) -> str:
+    lines = run.output.strip().splitlines()
+    return "its last output: " + " | ".join(lines[-3:])[:300] if lines else "it printed nothing"
+
+
+def describe_command(run: CommandRun) -> str:
+    """What was wrong with a command, in one line."""
+    what = "check" if run.check else "command"
+    if run.status is None:
+        return f"{what} `{_short(run.cmd)}` did not end in {run.seconds:.0f} s"
+    if run.expected:
+        return f"{what} `{_short(run.cmd)}` should succeed and ended with status {run.status}"
+    return f"{what} `{_short(run.cmd)}` should fail and succeeded"
+
+
+def describe_commands(runs: list[CommandRun]) -> str:
+    """One line for a phase: how its commands went."""
+    bad = [run for run in runs if not run.ok]
+    if bad:
+        more = f" ({len(bad)} of {len(runs)})" if len(runs) > 1 else ""
+        return describe_command(bad[0]) + more
+    if not runs:
+        return "no command"
+    if len(runs) == 1:
+        what = "check" if runs[0].check else "command"
+        return f"{what} {'succeeds' if runs[0].expected else 'fails'}, as it should"
+    return f"{len(runs)} commands do as they should"

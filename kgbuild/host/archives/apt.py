@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What apt knows: package names, versions, sizes. Reads through apt-cache, fetches through apt-get.
+
+Nothing here needs root. Integrity is apt's business: `apt-get download` checks every file against the
+signed package lists.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kgbuild.errors import ToolError
+from kgbuild.host.system.run import remedy_for, run
+from kgbuild.host.system.tied import tied
+from kgbuild.model import Progress
+
+UPDATE_REMEDY = "apt-get update"
+
+_PART = re.compile(r"(\D*)(\d*)")
+_STALE = ("404  Not Found", "Hash Sum mismatch", "no longer has a Release file")
+
+
+@dataclass(frozen=True)
+class Package:
+    """One version of a package as the archive has it; `size` is the download in bytes."""
+
+    name: str
+    version: str
+    size: int = 0
+
+
+def version_key(version: str) -> tuple[int, tuple[object, ...], tuple[object, ...]]:
+    """Sort key that orders package versions as Debian policy 5.6.12 says.
+
+    Epoch first, then upstream version, then revision; in each, `~` comes before the end of the string,
+    letters before all other characters, digits are compared as numbers.
+    """
+    epoch, colon, rest = version.partition(":")
+    if not colon:
+        epoch, rest = "0", version
+    upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "")
+    return int(epoch) if epoch.isdigit() else 0, _part_key(upstream), _part_key(revision)
+
+
+def _part_key(text: str) -> tuple[object, ...]:
+    key: list[object] = []
+    for letters, digits in _PART.findall(text):
+        order = [-1 if c == "~" else ord(c) if c.isalpha() else ord(c) + 256 for c in letters]
+        key.append((*order, 0))
+        key.append(int(digits or 0))
+    return tuple(key)
+
+
+def parse_madison(text: str) -> dict[str, list[str]]:
+    """Versions of each package, newest first, from what `apt-cache madison` printed; no source entries."""
+    found: dict[str, set[str]] = {}
+    for line in text.splitlines():
+        fields = [field.strip() for field in line.split("|")]
+        if len(fields) == 3 and not fields[2].endswith("Sources"):
+            found.setdefault(fields[0], set()).add(fields[1])
+    return {name: sorted(versions, key=version_key, reverse=True) for name, versions in found.items()}
+
+
+def parse_records(text: str) -> list[dict[str, str]]:
+    """Fields of every record in the output of `apt-cache show`; continuation lines are left out."""
+    records = []
+    for block in text.split("\n\n"):
+        record = {}
+        for line in block.splitlines():
+            name, colon, value = line.partition(": ")
+            if colon and not line.startswith(" "):
+                record[name] = value.strip()
+        if "Package" in record:
+            records.append(record)
+    return records
+
+
+class Apt:
+    """The package lists of this machine."""
+
+    def package_names(self, prefix: str) -> list[str]:
+        """Names of all packages that begin with `prefix`. Raises ToolError where there are none."""
+        names = sorted(set(self._query("pkgnames", prefix).split()))
+        if not names:
+            raise ToolError(
+                f"the package lists of this machine have no {prefix}* at all",
+                place="apt",
+                remedy=UPDATE_REMEDY,
+            )
+        return names
+
+    def versions(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Versions of each package that can be downloaded, newest first; unknown names are left out."""
+        wanted = sorted(set(names))
+        return parse_madison(self._query("madison", *wanted)) if wanted else {}
+
+    def packages(self, wanted: Iterable[tuple[str, str]]) -> list[Package]:
+        """The given (name, version) pairs with sizes. Raises ToolError where one is not in the lists."""
+        pairs = list(wanted)
+        text = self._query("show", *(f"{name}={version}" for name, version in pairs))
+        sizes = {
+            (record["Package"], record.get("Version", "")): int(record.get("Size", "0"))
+            for record in parse_records(text)
+        }
+        for name, version in pairs:
+            if (name, version) not in sizes:
+                raise ToolError(f"version {version} is not in the package lists", place=name, remedy=UPDATE_REMEDY)
+        return [Package(name, version, sizes[name, version]) for name, version in pairs]
+
+    def download(self, packages: list[Package], directory: Path, progress: Progress, title: str) -> dict[str, Path]:
+        """Fetch packages into `directory` and return the file of each by package name.
+
+        `title` is what the progress bar calls it.
+
+        Files that are already there and whole are kept (apt checks them). Raises ToolError with
+        what apt said.
+        """
+        total = sum(package.size for package in packages)
+        with progress.step(f"download {title}", total, "bytes") as task:
+            shown = 0
+            stop = threading.Event()
+
+            def watch() -> None:
+                nonlocal shown
+                while not stop.wait(0.2):
+                    now = _bytes_in(directory)
+                    task.advance(now - shown)
+                    shown = now
+
+            watcher = threading.Thread(target=watch, daemon=True)
+            watcher.start()
+            try:
+                done = self._fetch([f"{p.name}={p.version}" for p in packages], directory)
+            finally:
+                stop.set()
+                watcher.join()
+            task.advance(max(0, total - shown))
+        if done.returncode != 0:
+            self._fail(done.stderr)
+        return {package.name: self._file_of(package, directory) for package in packages}
+
+    def _query(self, *argv: str) -> str:
+        try:
+            return run(["apt-cache", *argv], check=False).stdout
+        except ToolError as error:
+            if "not found" in error.fact:
+                raise ToolError(
+                    "this machine has no apt, which fetches the kernels of its archive",
+                    place="apt-cache",
+                    remedy="kgbuild kernel add takes any kernel by its files",
+                ) from error
+            raise
+
+    def _fetch(self, specs: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                tied(["apt-get", "download", "-q", *specs]),
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise ToolError("not found on this machine", place="apt-get", remedy=remedy_for("apt-get")) from error
+
+    def _fail(self, stderr: str) -> None:
+        lines = [line for line in stderr.splitlines() if line.startswith("E: ")] or stderr.splitlines()[-3:]
+        fact = "; ".join(line.removeprefix("E: ").strip() for line in lines[:3]) or "download failed"
+        remedy = "check the network, then run the command again"
+        if any(word in stderr for word in _STALE) or "Unable to locate" in stderr:
+            remedy = f"{UPDATE_REMEDY} (the package lists are older than the archive)"
+        raise ToolError(fact, place="apt-get download", remedy=remedy)
+
+    def _file_of(self, package: Package, directory: Path) -> Path:
+        version = package.version.replace(":", "%3a")
+        for file in directory.glob(f"{package.name}_*.deb"):
+            if file.name.startswith(f"{package.name}_{version}_"):
+                return file
+        raise ToolError("apt-get download left no file", place=package.name, remedy="run the command again")
+
+
+def _bytes_in(directory: Path) -> int:
+    total = 0
+    for file in directory.iterdir():
+        try:
+            total += file.stat().st_size if file.is_file() else 0
+        except OSError:
+            continue
+    return total

@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a kernel's name to the exact packages it is made of, by the recipes in kgbuild/data/recipes.
+
+A recipe is data: how a distribution names the packages of a kernel, and which of their members are needed.
+This file knows no distribution. Names are those of the command line: `debian:RELEASE`,
+`debian:RELEASE=VERSION`, a bare release, `debian:newest-6.1-cloud`, `local:NAME`, `running`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Protocol
+
+from kgbuild.errors import ToolError, UserError
+from kgbuild.host.archives.apt import UPDATE_REMEDY, Package, version_key
+
+LOCAL = "local"
+RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class Member:
+    """What is unpacked: the first of `names` that the package has, to `to` in the kernel's directory.
+
+    `drop` is removed from it again.
+    """
+
+    names: tuple[str, ...]
+    to: str
+    drop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a kernel: in which package it is and what of it is needed.
+
+    exact       its version is that of the image; else the nearest one does
+    growth      bytes unpacked for each byte of download
+    first_only  the wanted member comes first: stop reading behind it
+    shared      kept once for all kernels of this package version
+    tarball     a source archive inside the package, unpacked as a whole
+    """
+
+    name: str
+    title: str
+    packages: tuple[str, ...]
+    exact: bool
+    growth: float
+    first_only: bool = False
+    shared: bool = False
+    tarball: str = ""
+    unpack: tuple[Member, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One distribution. `release` and `newest` are patterns with named groups that package names use."""
+
+    distro: str
+    title: str
+    release: re.Pattern[str]
+    newest: re.Pattern[str]
+    flavours: Mapping[str, str]
+    running_version: re.Pattern[str]
+    source_version: re.Pattern[str]
+    parts: tuple[Part, ...]
+
+    def groups(self, release: str) -> dict[str, str] | None:
+        """What patterns can use for this release, or None where it is not one of this distribution."""
+        found = self.release.match(release)
+        return {**found.groupdict(), "release": release} if found else None
+
+    def source_of(self, version: str) -> str:
+        """The source version of a binary package version."""
+        found = self.source_version.match(version)
+        return found.group("version") if found else version
+
+    @property
+    def image_prefix(self) -> str:
+        """What every image package's name begins with."""
+        return self.parts[0].packages[0].partition("{")[0]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A kernel found in an archive: which package of which version brings each part."""
+
+    recipe: Recipe
+    release: str
+    version: str
+    groups: Mapping[str, str]
+    packages: Mapping[str, Package]
+
+    @property
+    def name(self) -> str:
+        """`debian:RELEASE=VERSION`."""
+        return f"{self.recipe.distro}:{self.release}={self.version}"
+
+
+@dataclass(frozen=True)
+class Available:
+    """One kernel in the archive and what it lacks (titles of parts), for `kernel search`."""
+
+    name: str
+    version: str
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class KernelName:
+    """A parsed --kernel value. `release` is a release, a `newest-...` name or the name of a local kernel."""
+
+    distro: str
+    release: str
+    version: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.distro}:{self.release}" if self.distro else self.release
+        return f"{text}={self.version}" if self.version else text
+
+
+class Archive(Protocol):
+    """What a recipe asks of a package archive; `apt.Apt` is one."""
+
+    def package_names(self, prefix: str) -> list[str]: ...
+    def versions(self, names: Iterable[str]) -> dict[str, list[str]]: ...
+    def packages(self, wanted: Iterable[tuple[str, str]]) -> list[Package]: ...
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Read a recipe. Raises ValueError or KeyError where something is missing or not a pattern."""
+    data: dict[str, Any] = tomllib.loads(text)
+    if data["format"] != 1:
+        raise ValueError(f"recipe format {data['format']} is not known")
+    parts = tuple(
+        Part(
+            name=name,
+            title=part["title"],
+            packages=tuple(part["package"]),
+            exact=part["version"] == "exact",
+            growth=float(part["growth"]),
+            first_only=bool(part.get("first_only", False)),
+            shared=bool(part.get("shared", False)),
+            tarball=str(part.get("tarball", "")),
+            unpack=tuple(
+                Member(tuple(item["member"]), item["to"], tuple(item.get("drop", ())))
+                for item in part.get("unpack", ())
+            ),
+        )
+        for name, part in data["parts"].items()
+    )
+    return Recipe(
+        distro=data["distro"],
+        title=data["title"],
+        release=re.compile(data["release"]),
+        newest=re.compile(data["newest"]["name"]),
+        flavours=dict(data["newest"]["flavours"]),
+        running_version=re.compile(data["running_version"]),
+        source_version=re.compile(data["source_version"]),
+        parts=parts,
+    )
+
+
+@cache
+def load_recipes() -> dict[str, Recipe]:
+    """Every recipe that kgbuild brings, by distribution."""
+    recipes = {}
+    for file in resources.files("kgbuild").joinpath("data", "recipes").iterdir():
+        if file.name.endswith(".toml"):
+            recipe = parse_recipe(file.read_text(encoding="utf-8"))
+            recipes[recipe.distro] = recipe
+    return recipes
+
+
+def parse_name(name: str, recipes: Mapping[str, Recipe]) -> KernelName:
+    """Split a --kernel value. Raises UserError where it can't name a kernel.
+
+    A bare release gets its distribution where one recipe knows it, else none (the cache may still have it).
+    """
+    text = name.strip()
+    if text == RUNNING:
+        return running_name(recipes)
+    distro, colon, rest = text.partition(":")
+    if not colon:
+        distro, rest = "", text
+    release, _, version = rest.partition("=")
+    if not release or re.search(r"[\s/]", text) or release.startswith((".", "-")):
+        raise UserError(
+            "not the name of a kernel",
+            place=repr(name),
+            remedy="for example debian:newest-6.1-cloud, or running",
+        )
+    known = [*recipes, LOCAL]
+    if colon and distro not in known:
+        near = difflib.get_close_matches(distro, known, n=2, cutoff=0.4) or known
+        raise UserError(f"unknown distribution {distro!r}", place=name, remedy=f"try {' or '.join(near)}")
+    if not distro:
+        fitting = [r.distro for r in recipes.values() if r.groups(release) or r.newest.match(release)]
+        if len(fitting) > 1:
+            raise UserError(
+                f"several distributions have this release: {', '.join(fitting)}",
+                place=name,
+                remedy=f"say {fitting[0]}:{release}",
+            )
+        distro = fitting[0] if fitting else ""
+    return KernelName(distro, release, version)
+
+
+def running_name(
+    recipes: Mapping[str, Recipe], uname_release: str | None = None, uname_version: str | None = None
+) -> KernelName:
+    """The name of the kernel this machine runs (by uname). Raises UserError where no recipe knows it."""
+    release = os.uname().release if uname_release is None else uname_release
+    version = os.uname().version if uname_version is None else uname_version
+    for recipe in recipes.values():
+        found = recipe.running_version.search(version)
+        if recipe.groups(release) and found:
+            return KernelName(recipe.distro, release, found.group("version"))
+    raise UserError(
+        f"the running kernel {release} is of no distribution known here",
+        place=RUNNING,
+        remedy="name another with --kernel, or add this one with kgbuild kernel add",
+    )
+
+
+def resolve(name: KernelName, recipe: Recipe, archive: Archive) -> Plan:
+    """Find the packages of a kernel.
+
+    Raises UserError for an unknown release (with the nearest names) or version, ToolError where the archive
+    lacks a part of it.
+    """
+    newest = recipe.newest.match(name.release)
+    if newest:
+        return _resolve_newest(name, recipe, archive, newest.groupdict())
+    groups = recipe.groups(name.release)
+    if groups is None:
+        raise _unknown(name, recipe, archive)
+    versions = archive.versions(_package_names(recipe, [groups]))
+    images = versions.get(_expand(recipe.parts[0].packages[0], groups), [])
+    if not images:
+        raise _unknown(name, recipe, archive)
+    if name.version:
+        if name.version not in images:
+            raise UserError(
+                f"the archive has no version {name.version} of it",
+                place=str(name),
+                remedy=f"it has {', '.join(images)}",
+            )
+        images = [name.version]
+    lacking: list[str] = []
+    for version in images:
+        chosen, missing = _choose(recipe, groups, version, versions)
+        if not missing:
+            return _plan(recipe, groups, version, chosen, archive)
+        lacking = lacking or missing
+    raise ToolError(
+        f"version {images[0]} is in the archive without its {' and '.join(lacking)}",
+        place=f"{recipe.distro}:{name.release}",
+        remedy=f"choose one that is complete (kgbuild kernel search), or {UPDATE_REMEDY} and try again",
+    )
+
+
+def search(pattern: str, recipe: Recipe, archive: Archive) -> list[Available]:
+    """Kernels of the archive whose release contains `pattern`, newest first, with what each of them lacks."""
+    every = [groups for groups in _releases(recipe, archive) if pattern in f"{recipe.distro}:{groups['release']}"]
+    versions = archive.versions(_package_names(recipe, every))
+    found = []
+    for groups in every:
+        for version in versions.get(_expand(recipe.parts[0].packages[0], groups), []):
+            _, missing = _choose(recipe, groups, version, versions)
+            found.append(Available(f"{recipe.distro}:{groups['release']}", version, tuple(missing)))
+    return sorted(found, key=lambda a: (version_key(a.version), a.name), reverse=True)
+
+
+def _resolve_newest(name: KernelName, recipe: Recipe, archive: Archive, wanted: Mapping[str, str | None]) -> Plan:
+    short = wanted.get("flavour") or ""
+    if short not in recipe.flavours:
+        raise UserError(
+            f"unknown flavour {short!r}",
+            place=str(name),
+            remedy="known are " + ", ".join(key or "none" for key in recipe.flavours),
+        )
+    flavour, series = recipe.flavours[short], wanted["series"]
+    every = _releases(recipe, archive)
+    fitting = [g for g in every if g["flavour"] == flavour and g["series"] == series]
+    versions = archive.versions(_package_names(recipe, fitting))
+    candidates = [
+        (version, groups)
+        for groups in fitting
+        for version in versions.get(_expand(recipe.parts[0].packages[0], groups), [])
+        if name.version in ("", version)
+    ]
+    candidates.sort(key=lambda c: (version_key(c[0]), version_key(c[1]["release"])), reverse=True)
+    for version, groups in candidates:
+        chosen, missing = _choose(recipe, groups, version, versions)
+        if not missing:
+            return _plan(recipe, groups, version, chosen, archive)
+    series_known = sorted({g["series"] for g in every if g["flavour"] == flavour}, key=version_key)
+    if not candidates:
+        raise UserError(
+            f"the archive of this machine has no {flavour} kernel of series {series}",
+            place=str(name),
+            remedy=f"it has {', '.join(series_known)}" if series_known else UPDATE_REMEDY,
+        )
+    raise ToolError(
+        f"no {flavour} kernel of series {series} is complete in the archive",
+        place=str(name),
+        remedy=f"{UPDATE_REMEDY}, or see kgbuild kernel search {series}",
+    )
+
+
+def _releases(recipe: Recipe, archive: Archive) -> list[dict[str, str]]:
+    names = archive.package_names(recipe.image_prefix)
+    every = (recipe.groups(name.removeprefix(recipe.image_prefix)) for name in names)
+    return [groups for groups in every if groups]
+
+
+def _unknown(name: KernelName, recipe: Recipe, archive: Archive) -> UserError:
+    known = [groups["release"] for groups in _releases(recipe, archive)]
+    near = difflib.get_close_matches(name.release, known, n=3, cutoff=0.5)
+    return UserError(
+        f"{recipe.title}'s archive has no such kernel",
+        place=str(name),
+        remedy=("nearest: " + ", ".join(f"{recipe.distro}:{release}" for release in near))
+        if near
+        else "kgbuild kernel search lists what there is",
+    )
+
+
+def _package_names(recipe: Recipe, releases: Iterable[Mapping[str, str]]) -> set[str]:
+    return {_expand(package, groups) for groups in releases for part in recipe.parts for package in part.packages}
+
+
+def _expand(pattern: str, groups: Mapping[str, str]) -> str:
+    return pattern.format_map(groups)
+
+
+def _choose(
+    recipe: Recipe, groups: Mapping[str, str], version: str, versions: Mapping[str, list[str]]
+) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """(package, version) of every part of one image version, and the titles of parts that are missing."""
+    chosen: dict[str, tuple[str, str]] = {}
+    missing = []
+    source = recipe.source_of(version)
+    for part in recipe.parts:
+        for pattern in part.packages:
+            package = _expand(pattern, groups)
+            found = _fitting_version(part, versions.get(package, []), version, source)
+            if found:
+                chosen[part.name] = (package, found)
+                break
+        else:
+            missing.append(part.title)
+    return chosen, missing
+
+
+def _fitting_version(part: Part, there: list[str], version: str, source: str) -> str | None:
+    # `there` is newest first. Where another version may stand in, the next newer one is nearest.
+    for candidate in (version, source):
+        if candidate in there:
+            return candidate
+    if part.exact or not there:
+        return None
+    newer = [candidate for candidate in there if version_key(candidate) > version_key(version)]
+    return newer[-1] if newer else there[0]
+
+
+def _plan(
+    recipe: Recipe,
+    groups: Mapping[str, str],
+    version: str,
+    chosen: Mapping[str, tuple[str, str]],
+    archive: Archive,
+) -> Plan:
+    packages = dict(zip(chosen, archive.packages(chosen.values()), strict=True))
+    return Plan(recipe, groups["release"], version, groups, packages)

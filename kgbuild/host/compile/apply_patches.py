@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From patch files to patched texts: reads the files, finds their places in this kernel's tree, applies them.
+
+Nothing is written; the tree stays as it is. Every fault of every patch is collected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.errors import UserError
+from kgbuild.host.kernels.compile_commands import read_detours, read_sources
+from kgbuild.model import Kernel
+from kgbuild.patch.apply import Applied, apply_file, unpatched, with_line_directives
+from kgbuild.patch.tree_paths import Kind, check_includes, check_kind, check_path, choose_path, classify, find_strip
+from kgbuild.patch.unified_diff import FilePatch, ParsedPatch, parse_patch
+
+MAX_PATCH = 64 << 20
+
+
+@dataclass(frozen=True)
+class PatchSet:
+    """Patches read and applied.
+
+    files    path in the tree -> the patched text as the compiler is to see it (with #line directives)
+    skipped  paths that hold no kernel code and were left out
+    hunks    how many were applied
+    refusals what can't be applied or may not be touched
+    by_patch for each patch, the files it changes and those it skips
+    applied  path in the tree -> the patched text as it is, with the lines that were there before
+    """
+
+    patches: tuple[ParsedPatch, ...]
+    files: dict[str, bytes] = field(repr=False)
+    skipped: tuple[str, ...]
+    hunks: int
+    refusals: tuple[Refusal, ...] = ()
+    by_patch: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
+    applied: dict[str, Applied] = field(default_factory=dict, repr=False)
+
+
+def read_patches(paths: Sequence[Path]) -> list[ParsedPatch]:
+    """Parse patch files in order. Raises UserError, once, for all that can't be read or are no patches."""
+    out = []
+    faults = []
+    for path in paths:
+        try:
+            out.append(_read_patch(path))
+        except UserError as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        lines = "".join(f"\n  {fault.place}: {fault.fact}" for fault in faults)
+        remedies = dict.fromkeys(fault.remedy for fault in faults if fault.remedy)
+        raise UserError(f"{len(faults)} patches can't be used:{lines}", remedy="; ".join(remedies))
+    return out
+
+
+def _read_patch(path: Path) -> ParsedPatch:
+    remedy = "give a patch file"
+    try:
+        if path.is_dir():
+            raise UserError("is a directory", place=str(path), remedy=remedy)
+        if path.stat().st_size > MAX_PATCH:
+            raise UserError(f"is larger than {MAX_PATCH >> 20} MiB", place=str(path), remedy=remedy)
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"can't be read: {error.strerror}", place=str(path), remedy=remedy) from error
+    return parse_patch(path.name, data)
+
+
+def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
+    """Apply patches one after the other to this kernel's sources. Faults are collected in the result."""
+    refusals: list[Refusal] = []
+    texts: dict[str, Applied] = {}
+    skipped: list[str] = []
+    hunks = 0
+
+    def exists(path: str) -> bool:
+        return path in texts or (kernel.source / path).is_file()
+
+    is_code = _code_elsewhere(kernel)
+    by_patch = []
+    for patch in patches:
+        touched: dict[str, None] = {}
+        passed: dict[str, None] = {}
+        by_patch.append((touched, passed))
+        strip = find_strip(patch.files, exists)
+        for file in patch.files:
+            faults = check_path(file, strip)
+            if faults:
+                refusals += faults
+                continue
+            path = choose_path(file, strip, exists)
+            if classify(path) is Kind.SKIPPED and not is_code(path):
+                skipped.append(path)
+                passed[path] = None
+                continue
+            faults = check_kind(file, path) or _check_place(kernel, path, patch, file, texts)
+            if faults:
+                refusals += faults
+                continue
+            if not file.hunks and file.kind != "new":
+                continue
+            touched[path] = None
+            before = texts.get(path) or unpatched(read_original(kernel, path) or b"")
+            after = apply_file(before.text, file, path)
+            if isinstance(after, list):
+                refusals += after
+            else:
+                texts[path] = before.then(after)
+                hunks += len(file.hunks)
+    files: dict[str, bytes] = {}
+    detours = read_detours(kernel.units)
+    for path, applied in texts.items():
+        original = read_original(kernel, path)
+        if applied.text == original:
+            continue
+        refusals += check_includes(path, applied.text, original or b"")
+        text = with_line_directives(path, applied.final)
+        if path.endswith(".h") or path in detours or kernel.outside is not None:
+            # Each unit has a way of its own to such a file, and __FILE__ tells it; so has an out-of-tree unit to
+            # itself. A directive before a header's guard would make the compiler read the header at each #include.
+            text = text.removeprefix(f'#line 1 "{path}"\n'.encode())
+            named = re.compile(rb'^(#line \d+) "' + re.escape(path.encode()) + rb'"$', re.MULTILINE)
+            text = named.sub(rb"\1", text)
+        files[path] = text
+    return PatchSet(
+        tuple(patches),
+        files,
+        tuple(dict.fromkeys(skipped)),
+        hunks,
+        tuple(refusals),
+        tuple((tuple(t), tuple(p)) for t, p in by_patch),
+        {path: texts[path] for path in files},
+    )
+
+
+def _code_elsewhere(kernel: Kernel) -> Callable[[str], bool]:
+    """Tells of a path in a directory of no kernel code whether the kernel is made of it all the same: it is a unit
+    (tools/lib/bpf/relo_core.c), or a header beside one."""
+    units = {source for source, _, _ in read_sources(kernel.units) if classify(source) is Kind.SKIPPED}
+    folders = {str(Path(source).parent) for source in units}
+    return lambda path: path in units or (path.endswith(".h") and str(Path(path).parent) in folders)
+
+
+def read_original(kernel: Kernel, path: str) -> bytes | None:
+    """The kernel's own text of a file; None where the patch creates it."""
+    full = kernel.source / path
+    return full.read_bytes() if full.is_file() else None
+
+
+def _check_place(kernel: Kernel, path: str, patch: ParsedPatch, file: FilePatch, made: Container[str]) -> list[Refusal]:
+    """The file must be there, unless it is new or `made` before, and no symbolic link may lead out of the tree."""
+    full = kernel.source / path
+    where = f"{path} ({patch.name}:{file.line})" if file.line else path
+    if not full.is_file() and file.kind != "new" and path not in made:
+        if kernel.outside is None:
+            return [Refusal("P1-apply", where, "this kernel's source has no such file")]
+        fact = f"{kernel.outside.folder} has no such file"
+        return [Refusal("P1-apply", where, fact, remedy=f"name files as they are below {kernel.outside.folder}")]
+    if full.is_dir() or any(above.is_file() for above in full.parents):
+        return [Refusal("P1-apply", where, "this kernel's source has something else of this name")]
+    if not full.resolve().is_relative_to(kernel.source.resolve()):
+        return [Refusal("P4-path", where, "a symbolic link leads out of the source tree")]
+    return []
+
+
+def find_includers(kernel: Kernel, paths: Iterable[str]) -> dict[str, list[str]]:
+    """Units that compile each of these .c files by including it, directly or through another such file.
+
+    kernel/sched/build_policy.c includes deadline.c, for one. Searched in the text of this kernel's own units,
+    those of the same top-level directory first; empty where none is found.
+    """
+    wanted = list(paths)
+    if not wanted:
+        return {}
+    sources = sorted({source for source, _, _ in read_sources(kernel.units)})
+    return {path: _includers(kernel, path, sources) for path in wanted}
+
+
+def _includers(kernel: Kernel, path: str, sources: Sequence[str]) -> list[str]:
+    name = re.escape(Path(path).name).encode()
+    pattern = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*["<]([^">]*\b' + name + rb')[">]', re.MULTILINE)
+    found: list[str] = []
+    queue, seen = [(path, pattern)], {path}
+    top = path.split("/", 1)[0]
+    near = [s for s in sources if s.startswith(f"{top}/")]
+    while queue:
+        target, regex = queue.pop(0)
+        for source in near:
+            try:
+                text = (kernel.source / source).read_bytes()
+            except OSError:
+                continue
+            for match in regex.finditer(text):
+                spelled = match.group(1).decode("utf-8", "replace")
+                beside = (Path(source).parent / spelled).as_posix()
+                if target in (_normal(beside), _normal(spelled), _normal(f"include/{spelled}")) and source not in seen:
+                    seen.add(source)
+                    found.append(source)
+    return found
+
+
+def _normal(path: str) -> str:
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and parts:
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def why_not_built(kernel: Kernel, path: str) -> str:
+    """Which configuration option leaves a file out, from the Makefile beside it; "" where that does not say."""
+    folder = Path(path).parent
+    target = Path(path).with_suffix(".o").name
+    for name in ("Kbuild", "Makefile"):
+        try:
+            text = (kernel.source / folder / name).read_text(errors="replace").replace("\\\n", " ")
+        except OSError:
+            continue
+        option = _option_for(text, target, 0)
+        if option:
+            return option
+    return ""
+
+
+def _option_for(makefile: str, target: str, depth: int) -> str:
+    for line in makefile.splitlines():
+        rule = re.match(r"\s*([\w-]+?)-(?:\$\((CONFIG_\w+)\)|objs|[ym])\s*[:+]?=\s*(.*)", line)
+        if rule and target in rule.group(3).split("#")[0].split():
+            if rule.group(2):
+                return rule.group(2)
+            if rule.group(1) not in ("obj", "lib") and depth < 3:
+                return _option_for(makefile, f"{rule.group(1)}.o", depth + 1)
+    return ""

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Compiling single units: the original from the pristine tree, the patched one from an overlay beside it.
+
+The overlay (host/compile/overlay.py) is a tree of symbolic links in which only some directories are real, so that
+every other file is the kernel's own and nothing is edited in place. The command is the one that kbuild would run,
+without make around it, with additions that change no code: -gbtf for the types, -g for static locals, one section per
+function and variable, -fdump-ipa-clones, by which gcc says what it made of each function, and an assembler that keeps
+the names of variables in what refers to them (`assembler`). Results are kept by content: command, compiler, and text
+of the patched files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from kgbuild.debuginfo.compile_flags import find_optimized, optimize_macros
+from kgbuild.diagnostics.refusals import Refusal, Refused
+from kgbuild.errors import ToolError
+from kgbuild.host.compile.assembler import make_assembler, restore_types
+from kgbuild.host.compile.overlay import Overlay
+from kgbuild.host.compile.result_cache import Result, identity_of, result_key, unpack
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.run import DISK_FULL, disk_full, run
+from kgbuild.model import Kernel, Progress, UnitCommand
+from kgbuild.patch.tree_paths import check_dependencies
+
+# headers for authors: macros by the names that existing live patches use
+AUTHOR = Path(__file__).resolve().parents[2] / "data" / "include"
+_NAMED = 6
+ADDED = ("-ffunction-sections", "-fdata-sections")
+# Where values live at each instruction is not asked; telling it takes a tenth of the time and a third of the object.
+DEBUG = ("-g", "-gbtf", "-fno-var-tracking", "-fno-var-tracking-assignments")
+_DEBUG = re.compile(r"^-g(dwarf.*|[0-3]|btf|ctf|z.*)?$")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One unit, both ways: the command, the bytes of the original and the patched object, what gcc says of the clones
+    it made in either (text, "" where it says nothing), and where functions of the patched one have options of their
+    own (file, line, text)."""
+
+    unit: UnitCommand
+    original: bytes
+    patched: bytes
+    cached: int
+    original_clones: str = ""
+    patched_clones: str = ""
+    optimized: tuple[tuple[str, int, str], ...] = ()
+
+
+def compile_units(
+    kernel: Kernel,
+    units: Sequence[UnitCommand],
+    files: Mapping[str, bytes],
+    cache: Cache,
+    progress: Progress,
+    jobs: int = 2,
+    real: Iterable[str] = (),
+) -> list[Compiled]:
+    """Compile each unit from the pristine tree and with `files` (path -> patched text, with #line directives). Without
+    files both sides are the same object.
+
+    `real` are directories that the overlay needs as such (`Overlay`).
+    Returns them in the order of `units`. Raises Refused (P10-compile, P5-include) where the patched text does not
+    compile or reads what it may not, ToolError where the original does not compile.
+    """
+    identity = identity_of(kernel)
+    changed = hashlib.sha256(
+        json.dumps([author_digest(), *([p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items()))]).encode()
+    )
+
+    refusals: list[Refusal] = []
+    sides = ("", changed.hexdigest()) if files else ("",)
+    wanted = [(u, side) for u in units for side in sides]
+    found: dict[tuple[str, str], Result] = {}
+    for unit, side in wanted:
+        result = unpack(cache.get(result_key(identity, unit, side)))
+        if result is not None:
+            found[(unit.object, side)] = result
+    missing = [(u, s) for u, s in wanted if (u.object, s) not in found]
+    # patched ones first find mistakes in the patch sooner; long ones first leave no CPU alone with the last
+    missing.sort(key=lambda item: (not item[1], -_size(kernel, item[0])))
+    if missing:
+        with cache.workdir(f"compile-{os.getpid()}") as scratch:
+            overlay = Overlay(kernel, files, scratch, real)
+            assembler = _assembler(kernel, scratch)
+            sources = list(dict.fromkeys(u.source for u, _ in missing))
+            names = "  ".join(sources) if len(sources) <= _NAMED else f"{len(sources)} units"
+
+            def one(item: tuple[int, tuple[UnitCommand, str]]) -> None:
+                number, (unit, side) = item
+                out = scratch / f"{number}.o"
+                tree, problems = _compile(kernel, unit, out, overlay if side else None, assembler)
+                refusals.extend(problems)
+                if not problems:
+                    made = _read_result(out, kernel, tree)
+                    cache.put(result_key(identity, unit, side), made.packed)
+                    found[(unit.object, side)] = made
+                task.advance()
+
+            with (
+                progress.step(f"compile {names}", len(missing), "objects") as task,
+                ThreadPoolExecutor(max(jobs, 1)) as pool,
+            ):
+                list(pool.map(one, enumerate(missing)))
+    if refusals:
+        raise Refused(refusals)
+    absent = {(u.object, s) for u, s in missing}
+    return [
+        Compiled(
+            u,
+            found[(u.object, "")].data,
+            found[(u.object, sides[-1])].data,
+            sum((u.object, s) not in absent for s in sides),
+            found[(u.object, "")].clones,
+            found[(u.object, sides[-1])].clones,
+            found[(u.object, sides[-1])].optimized,
+        )
+        for u in units
+    ]
+
+
+def _assembler(kernel: Kernel, scratch: Path) -> list[str]:
+    """The option for an assembler that keeps names; clang assembles by itself."""
+    if "clang" in kernel.compiler:
+        return []
+    return make_assembler(scratch / "bin", run([kernel.cc, "-print-prog-name=as"]).stdout.strip())
+
+
+def _clones_file(out: Path) -> Path:
+    return out.with_suffix(".ipa-clones")
+
+
+def _read_result(out: Path, kernel: Kernel, tree: Path) -> Result:
+    path = _clones_file(out)
+    clones = path.read_text(errors="replace") if path.exists() else ""
+    for root in (tree, kernel.source):
+        clones = clones.replace(f"{root}/", "")
+    texts: dict[str, str] = {}
+    for name in dict.fromkeys(read_dependencies(out.with_suffix(".d"))):
+        data = (kernel.build / name).read_bytes()
+        # few headers have the word; looking for it is all that it costs to know
+        if b"optimize" in data or name.endswith(".c"):
+            texts[name.removeprefix(f"{tree}/")] = data.decode(errors="replace")
+    macros = optimize_macros(texts.values())
+    optimized = tuple((name, line, what) for name, text in texts.items() for line, what in find_optimized(text, macros))
+    return Result(out.read_bytes(), clones, optimized)
+
+
+def _size(kernel: Kernel, unit: UnitCommand) -> int:
+    try:
+        return source_path(kernel, kernel.source, unit.source).stat().st_size
+    except OSError:
+        return 0
+
+
+def without_debug(argv: Sequence[str], tree: Path) -> list[str]:
+    """A unit's command for a source tree, without options for debug information."""
+    return [a.replace("{src}", str(tree)) for a in argv if not _DEBUG.match(a)]
+
+
+def author_options() -> list[str]:
+    """Where patched code finds the headers for authors: before the kernel's own of the same names."""
+    return [f"-I{AUTHOR}"]
+
+
+def author_digest() -> str:
+    """A digest of the headers for authors."""
+    paths = sorted(p for p in AUTHOR.rglob("*.h"))
+    return hashlib.sha256(b"".join(p.read_bytes() for p in paths)).hexdigest()
+
+
+def source_path(kernel: Kernel, tree: Path, source: str) -> Path:
+    """Where a unit's file is: in the source tree or, where it is generated, in the build tree."""
+    path = tree / source
+    return path if path.exists() else kernel.build / source
+
+
+def _compile(
+    kernel: Kernel, unit: UnitCommand, out: Path, overlay: Overlay | None, assembler: Sequence[str]
+) -> tuple[Path, list[Refusal]]:
+    """Compile a unit into `out`: its original, or as the overlay has it. Returns the tree it was compiled in."""
+    while True:
+        tree = overlay.tree if overlay is not None else kernel.source
+        read, problems = _compile_in(kernel, unit, tree, out, overlay is not None, assembler)
+        if overlay is None or not overlay.is_stale(unit, tree, read):
+            break
+    problems = problems or (check_dependencies(_resolved(read, kernel), _roots(kernel, tree)) if read else [])
+    return tree, problems or _run_objtool(kernel, unit, out, overlay is not None)
+
+
+def _compile_in(
+    kernel: Kernel, unit: UnitCommand, tree: Path, out: Path, patched: bool, assembler: Sequence[str]
+) -> tuple[list[str], list[Refusal]]:
+    """One run of the compiler: of patched code, what it and the assembler have read, and what is refused."""
+    deps = out.with_suffix(".d")
+    argv = without_debug(unit.argv, tree)
+    read_by_assembler = out.with_suffix(".asm.d")
+    # -pipe: the assembler's input then has no temporary name in that list
+    argv += [*DEBUG, "-pipe", *ADDED, *assembler, f"-Wp,-MD,{deps}", f"-Wa,--MD,{read_by_assembler}", "-o", str(out)]
+    if "clang" not in kernel.compiler:
+        argv.append(f"-fdump-ipa-clones={_clones_file(out)}")
+    argv.append(str(source_path(kernel, tree, unit.source)))
+    if patched:
+        argv[1:1] = author_options()
+    result = run(argv, cwd=kernel.build, check=False)
+    if result.status != 0:
+        text = first_errors(result.stderr, tree)
+        if disk_full(result.stderr):
+            raise ToolError(f"can't be compiled: {text}", place=unit.source, remedy=DISK_FULL)
+        if not patched:
+            raise ToolError(f"the original does not compile: {text}", place=unit.source)
+        # what it read tells whether the kernel's own version of a header was at fault
+        return (read_dependencies(deps) if deps.exists() else []), [Refusal("P10-compile", unit.source, text)]
+    if assembler:
+        out.write_bytes(restore_types(out.read_bytes()))
+    # what .incbin and .include read is only in the assembler's list
+    return [*read_dependencies(read_by_assembler), *read_dependencies(deps)] if patched else [], []
+
+
+def _run_objtool(kernel: Kernel, unit: UnitCommand, out: Path, patched: bool) -> list[Refusal]:
+    if unit.objtool:
+        env = {**os.environ, "SRCARCH": "x86"}
+        done = run([*unit.objtool, out], cwd=kernel.build, check=False, env=env)
+        if done.status != 0:
+            text = " ".join(done.stderr.split())[:400]
+            if disk_full(done.stderr):
+                raise ToolError(f"objtool: {text}", place=unit.source, remedy=DISK_FULL)
+            if patched:
+                return [Refusal("P10-compile", unit.source, f"objtool: {text}")]
+            raise ToolError(f"objtool fails on the original: {text}", place=unit.source)
+    return []
+
+
+def first_errors(stderr: str, tree: Path) -> str:
+    """What the compiler complained of, in a line."""
+    lines = [line.replace(f"{tree}/", "").replace(f"{AUTHOR}/", "") for line in stderr.splitlines() if "error" in line]
+    return "; ".join(lines[:3]) or " ".join(stderr.split())[:400] or "the compiler failed"
+
+
+def read_dependencies(path: Path) -> list[str]:
+    """The files a compile read, from the make rule that -MD wrote."""
+    text = path.read_text(errors="surrogateescape").replace("\\\n", " ").replace("{standard input}", "")
+    return text.partition(":")[2].split()
+
+
+def _resolved(deps: list[str], kernel: Kernel) -> list[str]:
+    """Real paths, links of the overlay followed."""
+    return [os.path.realpath(d if d.startswith("/") else kernel.build / d) for d in dict.fromkeys(deps)]
+
+
+def _roots(kernel: Kernel, tree: Path) -> list[str]:
+    headers = [kernel.outside.kernel] if kernel.outside is not None else []
+    own = [os.path.realpath(p) for p in (kernel.source, kernel.build, tree, AUTHOR, *headers)]
+    compiler = shutil.which(kernel.cc)
+    if compiler:
+        own.append(str(Path(run([kernel.cc, "-print-file-name=include"]).stdout.strip()).resolve()))
+    return own

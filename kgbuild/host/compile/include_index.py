@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The include graph of a prepared kernel, read from its trees once and kept beside units.sqlite.
+
+Schema (format 6), in includes.sqlite of a prepared kernel:
+
+    includes(includer TEXT, form TEXT, name TEXT)   names as written, of every file a unit reaches
+    folders(path TEXT)                              every directory that a unit's -I names
+    everywhere(path TEXT)                           every file that a unit's -include names
+    climbing(path TEXT)                             every directory that a unit's -I leaves by ".."
+    words(word BLOB)                                every word in these files
+    meta(format INTEGER)                            written last
+
+Made when a patch first changes a header: 15,000 files are read, which takes seconds, and most patches need none of it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kgbuild.csource.include_graph import Graph, Include, Resolver, inside, normal, read_includes
+from kgbuild.csource.token_pasting import read_words
+from kgbuild.errors import ToolError
+from kgbuild.host.kernels.compile_commands import SOURCE, read_all_units
+from kgbuild.host.system.cache import Cache
+from kgbuild.model import Kernel, Progress
+
+FORMAT = 6
+_ELSEWHERE = frozenset({"Documentation", "samples", "LICENSES", ".git"})
+_HERE = "x86"
+
+
+@dataclass(frozen=True)
+class Index:
+    """What the index holds.
+
+    folders     where names are looked up
+    everywhere  what units read first
+    climbing    directories that some -I passes through before it climbs out of them by ".."
+    """
+
+    graph: Graph
+    folders: tuple[str, ...]
+    everywhere: tuple[str, ...]
+    climbing: tuple[str, ...]
+
+    def resolver(self, kernel: Kernel, new: Iterable[str] = ()) -> Resolver:
+        """Looks up names in the kernel's trees, with the files `new` that a patch adds."""
+        return Resolver([*walk_sources(kernel), *walk_build(kernel), *new], self.folders)
+
+
+def walk_sources(kernel: Kernel, endings: tuple[str, ...] = ("",)) -> Iterator[str]:
+    """Files of the source tree with these endings, those of other architectures and of no code left out. Those below a
+    link to a directory of the tree are named by the link, too."""
+    root = str(kernel.source)
+    for base, folders, names in os.walk(root):
+        relative = base[len(root) + 1 :]
+        if not relative:
+            folders[:] = [f for f in folders if f not in _ELSEWHERE]
+        if relative == "arch":
+            folders[:] = [_HERE]
+        yield from (f"{relative}/{n}" if relative else n for n in names if n.endswith(endings))
+        for folder in folders:
+            link = f"{relative}/{folder}" if relative else folder
+            if (kernel.source / link).is_symlink() and (target := _inside(kernel, link)):
+                for below, _, found in os.walk(f"{root}/{target}"):
+                    at = link + below[len(root) + 1 + len(target) :]
+                    yield from (f"{at}/{n}" for n in found if n.endswith(endings))
+
+
+def _inside(kernel: Kernel, link: str) -> str:
+    """The directory of the source tree that a link leads to, "" where it is not looked at."""
+    top = os.path.realpath(kernel.source)
+    target = os.path.realpath(kernel.source / link)
+    first, _, rest = target[len(top) + 1 :].partition("/")
+    elsewhere = first in _ELSEWHERE or (first == "arch" and rest.partition("/")[0] != _HERE)
+    # one that leads to where it is would have no end
+    loops = f"{top}/{link}/".startswith(f"{target}/")
+    return "" if elsewhere or loops or not target.startswith(f"{top}/") else target[len(top) + 1 :]
+
+
+def walk_build(kernel: Kernel) -> Iterator[str]:
+    """Files of the build tree, those that only record the configuration left out."""
+    root = str(kernel.build)
+    for base, folders, names in os.walk(root):
+        relative = base[len(root) + 1 :]
+        if relative == "include":
+            folders[:] = [f for f in folders if f != "config"]
+        yield from (f"./{relative}/{n}" if relative else f"./{n}" for n in names)
+
+
+def find_links(kernel: Kernel, paths: Iterable[str]) -> dict[str, list[str]]:
+    """The other names of each of these files in the source tree, by symbolic links to it or to a directory above it."""
+    found: dict[str, list[str]] = {path: [] for path in paths}
+    real = {os.path.realpath(kernel.source / path): path for path in found}
+    queue = [""]
+    while queue:
+        folder = queue.pop()
+        for entry in os.scandir(kernel.source / folder) if found else ():
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if path in _ELSEWHERE or (folder == "arch" and entry.name != _HERE):
+                continue
+            if not entry.is_symlink():
+                queue += [path] if entry.is_dir() else []
+            elif (target := real.get(os.path.realpath(entry.path))) is not None:
+                found[target].append(path)
+            elif entry.is_dir() and (above := _inside(kernel, path)):
+                for target, links in found.items():
+                    if target.startswith(f"{above}/"):
+                        links.append(path + target[len(above) :])
+    return {path: sorted(links) for path, links in found.items()}
+
+
+def read_file(kernel: Kernel, path: str) -> bytes:
+    """The text of a file of either tree. Raises OSError."""
+    return ((kernel.build if path.startswith("./") else kernel.source) / path).read_bytes()
+
+
+def search_path(argv: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The -I directories and the -include files of a command, as paths of the graph."""
+    folders, included = [], []
+    words = iter(argv)
+    for word in words:
+        if word in ("-include", "-imacros"):
+            included.append(_tree_path(next(words, "")))
+        elif word in ("-I", "-iquote", "-isystem", "-idirafter"):
+            folders.append(_tree_path(next(words, "")))
+        elif word.startswith("-I"):
+            folders.append(_tree_path(word[2:]))
+    return folders, included
+
+
+def left_by_dots(argv: Iterable[str]) -> Iterator[str]:
+    """The directories of the source tree that words of a command pass through and leave by "..", relative to it."""
+    for word in argv:
+        _, tree, path = word.partition(f"{SOURCE}/")
+        before, dots, _ = path.partition("/../")
+        if tree and dots:
+            yield before
+
+
+def _tree_path(word: str) -> str:
+    if word == SOURCE:
+        return ""
+    if word.startswith(f"{SOURCE}/"):
+        return inside("", word[len(SOURCE) + 1 :])
+    return normal(word if word.startswith("./") else f"./{word}")
+
+
+def load_index(kernel: Kernel, cache: Cache, progress: Progress) -> Index:
+    """The include graph of this kernel, made where it is not there yet. Other runs wait for the one that makes it."""
+    path = _path(kernel)
+    index = _read(path)
+    if index is None:
+        with cache.lock(f"includes-{kernel.id.build_id}", progress):
+            index = _read(path) or make_index(kernel, path, progress)
+    return index
+
+
+def _read(path: Path) -> Index | None:
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+            if database.execute("SELECT format FROM meta").fetchall() != [(FORMAT,)]:
+                return None
+            found: dict[str, list[Include]] = {}
+            for includer, form, name in database.execute("SELECT includer, form, name FROM includes ORDER BY rowid"):
+                found.setdefault(includer, [])
+                if form:
+                    found[includer].append(Include(form, name))
+            folders = tuple(row[0] for row in database.execute("SELECT path FROM folders ORDER BY rowid"))
+            everywhere = tuple(row[0] for row in database.execute("SELECT path FROM everywhere ORDER BY rowid"))
+            climbing = tuple(row[0] for row in database.execute("SELECT path FROM climbing ORDER BY rowid"))
+    except sqlite3.Error:
+        return None
+    return Index(Graph({k: tuple(v) for k, v in found.items()}), folders, everywhere, climbing)
+
+
+def make_index(kernel: Kernel, path: Path, progress: Progress) -> Index:
+    """Read the include graph from the trees and write it to `path`."""
+    folders: dict[str, None] = {}
+    everywhere: dict[str, None] = {}
+    climbing: dict[str, None] = {}
+    roots: dict[str, None] = {}
+    for unit in read_all_units(kernel.units):
+        more, included = search_path(unit.argv)
+        folders.update(dict.fromkeys(more))
+        everywhere.update(dict.fromkeys(included))
+        climbing.update(dict.fromkeys(left_by_dots([*unit.argv, f"{SOURCE}/{unit.source}"])))
+        in_source = (kernel.source / unit.source).is_file()
+        roots[unit.source if in_source else f"./{unit.source}"] = None
+    # Assembly is in no unit's command; its flags are the same, and which of it is built is asked later.
+    roots.update(dict.fromkeys(walk_sources(kernel, (".S",))))
+    roots.update(dict.fromkeys(everywhere))
+    roots.update(dict.fromkeys(p for p in GENERATORS if (kernel.source / p).is_file()))
+    resolver = Resolver([*walk_sources(kernel), *walk_build(kernel)], folders)
+    graph: dict[str, tuple[Include, ...]] = {}
+    words: set[bytes] = set()
+    with progress.step("read the include graph", len(roots), "files") as task:
+        queue = list(roots)
+        while queue:
+            includer = queue.pop()
+            if includer in graph:
+                continue
+            try:
+                text = read_file(kernel, includer)
+                graph[includer] = read_includes(text)
+                words |= read_words(text)
+            except OSError:
+                graph[includer] = ()
+            task.advance()
+            targets = {p for i in graph[includer] for p in resolver.resolve(includer, i) if p not in graph}
+            queue += targets
+        task.total(len(graph))
+    progress.note(f"{len(graph)} files")
+    index = Index(Graph(graph), tuple(folders), tuple(everywhere), tuple(climbing))
+    _write(path, index, words)
+    return index
+
+
+# Compiled while a kernel is prepared, to make headers of constants; they are in no unit's command either.
+GENERATORS = ("arch/x86/kernel/asm-offsets.c", "kernel/bounds.c")
+
+
+@contextmanager
+def open_words(kernel: Kernel) -> Iterator[Callable[[bytes], bool]]:
+    """A function that tells whether a word stands in any file that a unit of the kernel reads."""
+    known: dict[bytes, bool] = {}
+    with closing(sqlite3.connect(f"file:{_path(kernel)}?mode=ro&immutable=1", uri=True)) as database:
+
+        def is_word(word: bytes) -> bool:
+            if word not in known:
+                found = database.execute("SELECT 1 FROM words WHERE word = ?", (word,)).fetchone()
+                known[word] = found is not None
+            return known[word]
+
+        yield is_word
+
+
+def _path(kernel: Kernel) -> Path:
+    return kernel.units.with_name("includes.sqlite")
+
+
+def _rows(graph: Mapping[str, tuple[Include, ...]]) -> Iterator[tuple[str, str, str]]:
+    for includer, names in graph.items():
+        if not names:
+            yield includer, "", ""
+        for include in names:
+            yield includer, include.form, include.name
+
+
+def _write(path: Path, index: Index, words: set[bytes]) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(partial)) as database:
+            database.executescript(
+                "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+                "CREATE TABLE includes(includer TEXT NOT NULL, form TEXT NOT NULL, name TEXT NOT NULL);"
+                "CREATE TABLE folders(path TEXT NOT NULL);"
+                "CREATE TABLE everywhere(path TEXT NOT NULL);"
+                "CREATE TABLE climbing(path TEXT NOT NULL);"
+                "CREATE TABLE words(word BLOB PRIMARY KEY) WITHOUT ROWID;"
+                "CREATE TABLE meta(format INTEGER NOT NULL);"
+            )
+            database.executemany("INSERT INTO includes VALUES (?, ?, ?)", _rows(index.graph.includes))
+            database.executemany("INSERT INTO folders VALUES (?)", [(f,) for f in index.folders])
+            database.executemany("INSERT INTO everywhere VALUES (?)", [(f,) for f in index.everywhere])
+            database.executemany("INSERT INTO climbing VALUES (?)", [(f,) for f in index.climbing])
+            database.executemany("INSERT INTO words VALUES (?)", ((w,) for w in sorted(words)))
+            database.execute("INSERT INTO meta VALUES (?)", (FORMAT,))
+            database.commit()
+        partial.replace(path)
+    except (sqlite3.Error, OSError) as error:
+        partial.unlink(missing_ok=True)
+        raise ToolError(f"can't be written ({error})", place=str(path), remedy="make room in the cache") from error

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Looks at single units with and without the patch, without compiling them: does a changed header change anything?
+
+A unit is preprocessed by its own command, from the pristine tree and from the overlay. `-fdirectives-only` does it in
+a quarter of the time and leaves macros alone: where the text is the same then, so are the tokens; where code differs,
+the unit does. Only where nothing but #define lines differ, the whole preprocessor has to run.
+
+What is not compiled by a unit's command is looked at in the way that tells most: assembly by its preprocessed text,
+code that can't be patched (vdso, realmode) by its objects, and what makes headers of constants by those constants.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kgbuild.csource.token_equality import same_active, same_preprocessed
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.errors import ToolError
+from kgbuild.host.compile.compile import author_options, first_errors, read_dependencies, source_path, without_debug
+from kgbuild.host.compile.overlay import Overlay
+from kgbuild.host.system.run import run
+from kgbuild.model import Kernel, UnitCommand
+
+_MISSING = re.compile(r"fatal error: ([\w./+-]+): No such file or directory")
+_OFFSET = re.compile(rb'^\s*\.ascii\s+"->.*$', re.MULTILINE)
+_FOR_ASSEMBLY = ("-nostdinc", "-D__KERNEL__", "-m64", "-m32")
+_COMPILER_TYPES = "/compiler_types.h"
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Both versions of the source tree, and a directory for what is printed."""
+
+    kernel: Kernel
+    overlay: Overlay
+    scratch: Path
+
+
+def differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
+    """Whether the tokens of a unit differ; a refusal where the patched one can't be preprocessed."""
+    options = ["-E", "-fdirectives-only"]
+    texts = _both(trees, unit, options, stubs=True)
+    if isinstance(texts, Refusal):
+        return texts
+    same, but_for_macros = same_active(*texts)
+    if same or not but_for_macros:
+        return not same
+    texts = _both(trees, unit, ["-E"])
+    return texts if isinstance(texts, Refusal) else not same_preprocessed(*texts)
+
+
+def object_differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
+    """Whether a unit that can't be patched compiles to another object."""
+    texts = _both(trees, unit, ["-g0", "-c"])
+    return texts if isinstance(texts, Refusal) else texts[0] != texts[1]
+
+
+def constants_differ(trees: Trees, model: UnitCommand, source: str) -> bool | Refusal:
+    """Whether a file that makes a header of constants (asm-offsets.c) would make another one."""
+    unit = UnitCommand(source, source.removesuffix(".c") + ".s", "", "", False, model.argv, ())
+    texts = _both(trees, unit, ["-g0", "-S"])
+    return texts if isinstance(texts, Refusal) else _OFFSET.findall(texts[0]) != _OFFSET.findall(texts[1])
+
+
+def assembly_differs(trees: Trees, model: UnitCommand, source: str) -> bool:
+    """Whether an assembly file (.S) differs after preprocessing. False where the kernel's own can't be: it is not of
+    this kernel, then."""
+    argv: list[str] = []
+    words = iter(model.argv[1:])
+    for word in words:
+        if word in ("-I", "-include"):
+            value = next(words, "")
+            if not value.endswith(_COMPILER_TYPES):
+                argv += [word, value]
+        elif word.startswith("-I") or word in _FOR_ASSEMBLY:
+            argv.append(word)
+    folder = source.rpartition("/")[0]
+    argv += ["-D__ASSEMBLY__", "-x", "assembler-with-cpp", "-I", "{src}/" + folder, "-I", "./" + folder]
+    unit = UnitCommand(source, source, "", "", False, (model.argv[0], *argv), ())
+    texts = _both(trees, unit, ["-E"], fails=True)
+    return isinstance(texts, Refusal) or not same_preprocessed(*texts)
+
+
+def compile_seconds(trees: Trees, unit: UnitCommand) -> float:
+    """How long the original of a unit takes to compile."""
+    began = time.monotonic()
+    _one(trees, unit, ["-c"], patched=False)
+    return time.monotonic() - began
+
+
+def _both(
+    trees: Trees, unit: UnitCommand, options: Sequence[str], *, fails: bool = False, stubs: bool = False
+) -> tuple[bytes, bytes] | Refusal:
+    before = _one(trees, unit, options, patched=False)
+    if stubs and isinstance(before, str) and (missing := _MISSING.search(before)):
+        # Made while a kernel is built, and in no package (certs/blacklist_hash_list). Where all else is the same,
+        # macros included, so is what it is read with.
+        stub = trees.scratch / "missing" / missing[1]
+        stub.parent.mkdir(parents=True, exist_ok=True)
+        stub.touch()
+        empty = [*options, "-idirafter", str(trees.scratch / "missing")]
+        texts = _both(trees, unit, empty)
+        if not isinstance(texts, Refusal) and same_active(*texts)[0]:
+            return texts
+    if isinstance(before, str):
+        if fails:
+            return b"", b""
+        raise ToolError(f"the original can't be preprocessed: {before}", place=unit.source)
+    after = _one(trees, unit, options, patched=True)
+    return Refusal("P10-compile", unit.source, after) if isinstance(after, str) else (before, after)
+
+
+def _one(trees: Trees, unit: UnitCommand, options: Sequence[str], *, patched: bool) -> bytes | str:
+    """What the compiler made; its messages where it failed."""
+    side = "b" if patched else "a"
+    out = trees.scratch / f"{unit.object.replace('/', '!')}.{side}"
+    deps = out.with_name(f"{out.name}.d")
+    try:
+        while True:
+            tree = trees.overlay.tree if patched else trees.kernel.source
+            argv = [a for a in without_debug(unit.argv, tree) if a != "-c"]
+            argv += [*options, f"-Wp,-MD,{deps}", "-o", str(out), str(source_path(trees.kernel, tree, unit.source))]
+            if patched:
+                argv[1:1] = author_options()
+            done = run(argv, cwd=trees.kernel.build, check=False)
+            read = read_dependencies(deps) if deps.exists() else []
+            if not patched or not trees.overlay.is_stale(unit, tree, read):
+                break
+        if done.status != 0:
+            return first_errors(done.stderr, tree)
+        # __FILE__ is not to differ
+        return out.read_bytes().replace(f"{tree}/".encode(), b"/src/")
+    finally:
+        out.unlink(missing_ok=True)
+        deps.unlink(missing_ok=True)

@@ -1,0 +1,449 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which units a patch of headers changes: found in the text, decided by the preprocessor.
+
+1. A header whose tokens are the same (a comment) is as it was: it takes no part any more.
+2. The include graph gives every file that can see a changed one (host/compile/include_index.py).
+3. Each of these units is preprocessed both ways; those whose tokens differ are to be compiled
+(host/compile/preprocess.py).
+
+More than `max_units` of them are a refusal, given as soon as that is known. A patch whose headers also change what
+can't be patched (assembly, the vdso, headers of constants made when the kernel was built) is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import marshal
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from kgbuild.csource.header_impact import changed_names, spread_names
+from kgbuild.csource.include_graph import QUOTED, Graph, Reach, Resolver, folder_of, hidden_by, reach, read_includes
+from kgbuild.csource.token_equality import same_header
+from kgbuild.csource.token_pasting import Chain, Pastes, read_aliases, read_chains, read_words
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.host.compile.apply_patches import PatchSet, find_includers, why_not_built
+from kgbuild.host.compile.include_index import (
+    GENERATORS,
+    Index,
+    find_links,
+    left_by_dots,
+    load_index,
+    open_words,
+    read_file,
+)
+from kgbuild.host.compile.overlay import Overlay
+from kgbuild.host.compile.preprocess import (
+    Trees,
+    assembly_differs,
+    compile_seconds,
+    constants_differ,
+    differs,
+    object_differs,
+)
+from kgbuild.host.kernels.compile_commands import SOURCE, names_in_commands, read_all_units, read_detours, read_units
+from kgbuild.host.system.cache import Cache
+from kgbuild.model import Kernel, Progress, UnitCommand
+from kgbuild.patch.tree_paths import Kind, classify
+
+MAX_UNITS = 100
+# So many candidates are preprocessed sooner than the names of a header are followed through the kernel's text.
+FEW = 12
+_ROUND = 16
+
+# Headers that scripts read while a kernel is built, the lines they read, and what they make of them.
+_SCRIPTED: tuple[tuple[str, bytes, str], ...] = (
+    # mkcapflags.sh passes over a feature whose comment begins with ""
+    (
+        "arch/x86/include/asm/cpufeatures.h",
+        rb'^#define\s+X86_(?:FEATURE|BUG)_(?!.*/\* *"").*$',
+        "the names of CPU features",
+    ),
+    ("include/linux/oid_registry.h", rb"^\s*OID_\w+.*$", "the table of object identifiers"),
+    ("include/uapi/linux/capability.h", rb"^#define\s+CAP_.*$", "AppArmor's names of capabilities"),
+    ("include/uapi/asm-generic/resource.h", rb"^#\s*define\s+RLIMIT_.*$", "AppArmor's names of limits"),
+    ("include/linux/socket.h", rb"^#define\s+AF_.*$", "AppArmor's names of address families"),
+    ("security/selinux/include/classmap.h", rb"^.*$", "SELinux's classes"),
+    ("security/selinux/include/initial_sid_to_string.h", rb"^.*$", "SELinux's initial SIDs"),
+)
+# It has run when a live patch is loaded, and is not part of the running kernel.
+_HAS_RUN = re.compile(r"(?:arch/[^/]+/boot|drivers/firmware/efi/libstub)/.*")
+
+
+@dataclass
+class Selection:
+    """What a patch of headers asks for.
+
+    files     the patched files that matter: headers without a change are left out
+    because   source of each unit to compile -> why
+    real      directories the overlay needs (`Overlay`)
+    """
+
+    files: dict[str, bytes]
+    because: dict[str, str] = field(default_factory=dict)
+    real: tuple[str, ...] = ()
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def choose_units(
+    kernel: Kernel,
+    patches: PatchSet,
+    cache: Cache,
+    progress: Progress,
+    jobs: int = 2,
+    max_units: int = MAX_UNITS,
+    *,
+    preprocess: bool = True,
+) -> Selection:
+    """Every unit that a patch changes, each with its reason. Refusals are in the result, those of `patches` are not.
+
+    A .c file that is a unit is its own reason; one that units include makes them units of the patch; headers and new
+    files are looked up in the include graph, unless the patch is refused already. Without `preprocess` every unit that
+    may see a difference is there, whether its tokens differ or not.
+    """
+    paths = sorted(patches.files)
+    own = read_units(kernel.units, paths)
+    detours = read_detours(kernel.units)
+    direct = {p: [*([p] if own[p] else []), *detours.get(p, [])] for p in paths}
+    rest = [p for p in paths if not direct[p]]
+    code = [p for p in rest if p.endswith(".c") and _original(kernel, p) is not None]
+    included = find_includers(kernel, code)
+    because = {source: "changed" for p in paths for source in direct[p]}
+    for path, sources in included.items():
+        because |= {s: f"includes {path}" for s in sources if s not in because}
+    known = {p for p in paths if direct[p] or included.get(p)}
+    if patches.refusals:
+        selection = Selection(dict(patches.files))
+        selection.refusals += [_not_in_kernel(kernel, p) for p in code if p not in known]
+    else:
+        selection = _select(kernel, patches.files, known, set(because), cache, progress, jobs, max_units, preprocess)
+    selection.because = because | selection.because
+    entered = left_by_dots(f"{SOURCE}/{source}" for source in selection.because)
+    selection.real = tuple(sorted({*selection.real, *entered}))
+    return selection
+
+
+def is_fixed(unit: UnitCommand) -> bool:
+    """Whether an object is of a kind that can't be patched. Its source may be kernel code otherwise, as that of
+    arch/x86/purgatory/sha256.o is (lib/crypto/sha256.c)."""
+    return classify(f"{unit.object.removesuffix('.o')}.c") is Kind.NOT_C
+
+
+def _not_in_kernel(kernel: Kernel, path: str) -> Refusal:
+    if kernel.outside is not None:
+        return Refusal("P6-not-in-kernel", path, f"no unit that {kernel.outside.folder} makes has it")
+    option = why_not_built(kernel, path)
+    fact = f"this kernel is built without it ({option} is not set)" if option else "no unit of this kernel has it"
+    return Refusal("P6-not-in-kernel", path, fact)
+
+
+def _select(
+    kernel: Kernel,
+    files: Mapping[str, bytes],
+    known: set[str],
+    units: set[str],
+    cache: Cache,
+    progress: Progress,
+    jobs: int,
+    max_units: int,
+    preprocess: bool,
+) -> Selection:
+    """Find the units beside `units` that the files beside `known` concern."""
+    before = {path: _original(kernel, path) for path in files}
+    same = {p for p, text in before.items() if p not in known and text is not None and same_header(text, files[p])}
+    selection = Selection({p: t for p, t in files.items() if p not in same})
+    changed = sorted(p for p in selection.files if p not in known)
+    if not changed:
+        return selection
+    selection.refusals += _check_scripted(before, selection.files)
+    index = load_index(kernel, cache, progress)
+    new = [p for p, text in before.items() if text is None]
+    resolver = index.resolver(kernel, new)
+    graph = _patched_graph(kernel, index.graph, resolver, before, selection.files)
+    hidden = {path: hidden_by(graph, resolver, path, index.folders) for path in new if path in selection.files}
+    for path in [path for path, others in hidden.items() if _is_copy(kernel, selection.files[path], others)]:
+        # wherever it is found instead, the same is read
+        del hidden[path], selection.files[path]
+        changed.remove(path)
+    hiding = [_in_place_of(path, o) for path, others in hidden.items() for o in others if o.startswith("./")]
+    selection.refusals += hiding
+    if hiding:
+        return selection
+    links = find_links(kernel, changed)
+    reached = {path: reach(graph, resolver, [path, *links[path]], index.everywhere) for path in changed}
+    selection.refusals += _check_used(kernel, reached, before)
+    climbing = set(index.climbing).union(*(above.climbing for above in reached.values()))
+    climbing |= {folder_of(link) for others in links.values() for link in others}
+    selection.real = tuple(sorted(f for f in climbing if f and not f.startswith(".")))
+    candidates: dict[str, str] = {}
+    for path, above in reached.items():
+        verb = "includes" if before[path] is not None else "includes the new"
+        for source in sorted(above.files - units):
+            candidates.setdefault(source.removeprefix("./"), f"{verb} {path}")
+    # Names are followed through the files that units read, and an out-of-tree index has none of the kernel's headers.
+    if len(candidates) > FEW and kernel.outside is None:
+        texts = {p: before[p] or b"" for p in changed}
+        for path, others in hidden.items():
+            texts[path] = b"\n".join(_original(kernel, other) or b"" for other in others)
+        concerned = _by_names(kernel, graph, resolver, texts, selection.files, index)
+        if concerned is not None:
+            candidates = {s: why for s, why in candidates.items() if s in concerned}
+    if preprocess:
+        _Search(kernel, selection, candidates, cache, progress, jobs, max_units).run()
+    else:
+        selection.because |= candidates
+    return selection
+
+
+def _is_copy(kernel: Kernel, text: bytes, hidden: Sequence[str]) -> bool:
+    """Whether a new header says what each one says that it hides; what it includes in quotes would be others."""
+    if not hidden or any(include.form == QUOTED for include in read_includes(text)):
+        return False
+    return all(same_header(_original(kernel, path) or b"", text) for path in hidden)
+
+
+def _in_place_of(path: str, generated: str) -> Refusal:
+    fact = f"it would be read in place of {generated[2:]}, which was generated when the kernel was built"
+    return Refusal("P11-generated", path, fact, remedy="give the new header another name")
+
+
+def _macros(kernel: Kernel, texts: Mapping[str, bytes]) -> tuple[list[Chain], list[tuple[bytes, bytes]]]:
+    """Pastes and one-word macros of the kernel's own files, read once and kept beside the include graph: these files
+    never change."""
+    paths = hashlib.sha256("\n".join(["1", *sorted(texts)]).encode()).hexdigest()
+    kept = kernel.units.with_name(f"macros-{paths[:16]}")
+    try:
+        rows, known = marshal.loads(kept.read_bytes())
+        return [Chain(macro, parts) for macro, parts in rows], known
+    except (OSError, ValueError, EOFError, TypeError):
+        chains = [chain for text in texts.values() for chain in read_chains(text)]
+        aliases = [alias for text in texts.values() for alias in read_aliases(text)]
+    partial = kept.with_name(f".{kept.name}.{os.getpid()}.part")
+    with contextlib.suppress(OSError):  # made anew next time
+        partial.write_bytes(marshal.dumps(([(c.macro, c.parts) for c in chains], aliases)))
+        partial.replace(kept)
+    return chains, aliases
+
+
+def _by_names(
+    kernel: Kernel,
+    graph: Graph,
+    resolver: Resolver,
+    before: Mapping[str, bytes],
+    files: Mapping[str, bytes],
+    index: Index,
+) -> frozenset[str] | None:
+    """The files that see one of the names the headers change; None where names do not tell."""
+    names: set[bytes] = set()
+    for path, text in before.items():
+        found = changed_names(text, files[path]) if path.endswith(".h") else None
+        if found is None:
+            return None
+        names |= found
+    if names_in_commands(kernel.units, names):
+        return None
+    own = {path: _original(kernel, path) for path in graph.includes}
+    texts = {path: text for path, text in own.items() if text is not None}
+    with open_words(kernel) as is_word:
+        added = set[bytes]().union(*map(read_words, files.values()))
+        chains, aliases = _macros(kernel, texts)
+        chains += [chain for text in files.values() for chain in read_chains(text)]
+        aliases += [alias for text in files.values() for alias in read_aliases(text)]
+        pastes = Pastes(chains, aliases, lambda word: word in added or is_word(word))
+        spread = spread_names(names, texts, files, pastes)
+    if spread is None:
+        return None
+    above = reach(graph, resolver, spread.files, index.everywhere)
+    return frozenset(path.removeprefix("./") for path in above.files)
+
+
+def _original(kernel: Kernel, path: str) -> bytes | None:
+    try:
+        return read_file(kernel, path)
+    except OSError:
+        return None
+
+
+def _patched_graph(
+    kernel: Kernel, graph: Graph, resolver: Resolver, before: Mapping[str, bytes | None], files: Mapping[str, bytes]
+) -> Graph:
+    """The graph of both versions: what either includes, and what new includes lead to."""
+    includes = dict(graph.includes)
+    queue = list(files)
+    while queue:
+        path = queue.pop()
+        if path in files:
+            found = dict.fromkeys([*read_includes(before[path] or b""), *read_includes(files[path])])
+        elif path not in includes:
+            text = _original(kernel, path)
+            found = dict.fromkeys(read_includes(text or b""))
+        else:
+            continue
+        includes[path] = tuple(found)
+        queue += (p for i in found for p in resolver.resolve(path, i) if p not in includes and p not in files)
+    return Graph(includes)
+
+
+def _check_used(kernel: Kernel, reached: Mapping[str, Reach], before: Mapping[str, bytes | None]) -> list[Refusal]:
+    """Refuses .c files that no file includes. A header of that kind does no harm."""
+    out = []
+    for path, above in reached.items():
+        if path.endswith(".c") and above.files == {path}:
+            new = Refusal("P6-not-in-kernel", path, "it is new, and nothing includes it")
+            out.append(new if before[path] is None else _not_in_kernel(kernel, path))
+    return out
+
+
+def _check_scripted(before: Mapping[str, bytes | None], files: Mapping[str, bytes]) -> list[Refusal]:
+    out = []
+    for path, pattern, what in _SCRIPTED:
+        lines = [re.findall(pattern, t or b"", re.MULTILINE) for t in (before.get(path), files.get(path))]
+        if path in files and [" ".join(map(str, x)) for x in lines[0]] != [" ".join(map(str, x)) for x in lines[1]]:
+            out.append(Refusal("P11-generated", path, f"{what} were made from it when the kernel was built"))
+    return out
+
+
+@dataclass
+class _Search:
+    """Looks at the candidates (source -> why) of a selection and fills it."""
+
+    kernel: Kernel
+    selection: Selection
+    candidates: Mapping[str, str]
+    cache: Cache
+    progress: Progress
+    jobs: int
+    max_units: int
+
+    def run(self) -> None:
+        commands = read_units(self.kernel.units, self.candidates)
+        patchable: list[UnitCommand] = []
+        fixed: list[UnitCommand] = []
+        for unit in (unit for units in commands.values() for unit in units):
+            if not is_fixed(unit):
+                patchable.append(unit)
+            elif not _HAS_RUN.fullmatch(unit.object):
+                fixed.append(unit)
+        assembly = [s for s in self.candidates if s.endswith(".S") and self._is_built(s)]
+        makers = [s for s in self.candidates if s in GENERATORS]
+        if not (patchable or fixed or assembly or makers):
+            return
+        with self.cache.workdir(f"preprocess-{os.getpid()}") as scratch:
+            overlay = Overlay(self.kernel, self.selection.files, scratch, self.selection.real)
+            trees = Trees(self.kernel, overlay, scratch)
+            if self._look_at_units(trees, patchable):
+                self._look_at_others(trees, fixed, assembly, makers)
+            self.selection.real = overlay.entered
+
+    def _is_built(self, source: str) -> bool:
+        if _HAS_RUN.fullmatch(source):
+            return False
+        option = why_not_built(self.kernel, source)
+        pattern = rf"^{re.escape(option)}=[ym]$"
+        return not option or re.search(pattern, self.kernel.config.read_text(), re.MULTILINE) is not None
+
+    def _look_at_units(self, trees: Trees, units: Sequence[UnitCommand]) -> bool:
+        """False where there are too many."""
+        found: list[UnitCommand] = []
+        looked = 0
+        began = time.monotonic()
+        # In any order but that of directories, so that the first units tell of the rest.
+        shuffled = sorted(units, key=lambda u: hashlib.sha256(u.object.encode()).digest())
+        with (
+            self.progress.step(f"examine {len(units)} units", len(units), "units") as task,
+            ThreadPoolExecutor(max(self.jobs, 1)) as pool,
+        ):
+
+            def one(unit: UnitCommand) -> bool | Refusal:
+                answer = differs(trees, unit)
+                task.advance()
+                return answer
+
+            while looked < len(units) and not exceeds(len(units), looked, len(found), self.max_units):
+                some = shuffled[looked : looked + _ROUND]
+                for unit, answer in zip(some, pool.map(one, some), strict=True):
+                    if isinstance(answer, Refusal):
+                        self.selection.refusals.append(answer)
+                    elif answer:
+                        found.append(unit)
+                looked += len(some)
+        for unit in found:
+            self.selection.because[unit.source] = self.candidates[unit.source]
+        many = exceeds(len(units), looked, len(found), self.max_units)
+        if many:
+            rate = (time.monotonic() - began) / looked
+            self.selection.refusals.append(self._too_many(trees, len(units), looked, found, rate))
+        return not many
+
+    def _too_many(self, trees: Trees, count: int, looked: int, found: Sequence[UnitCommand], rate: float) -> Refusal:
+        wanted = max(round(len(found) / looked * count), len(found))
+        sample = found[:: max(len(found) // 3, 1)][:3]
+        began = time.monotonic()
+        with ThreadPoolExecutor(max(self.jobs, 1)) as pool:
+            list(pool.map(lambda unit: compile_seconds(trees, unit), sample))
+        each = 2 * (time.monotonic() - began) / len(sample)
+        headers = sorted({self.candidates[u.source].rpartition(" ")[2] for u in found})
+        fact = (
+            f"{count} units may include it, {len(found)} of the first {looked} have other tokens: about {wanted} to "
+            f"compile, {_duration(rate * (count - looked) + each * wanted)} at the rate so far; "
+            f"the limit is {self.max_units}"
+        )
+        remedy = (
+            f"go on with --max-units {count}, or move the change into .c files; new members of a structure: "
+            "kgbuild remedy PATCH --code K9-type-layout"
+        )
+        return Refusal("P12-too-many-units", ", ".join(headers[:3]), fact, remedy=remedy)
+
+    def _look_at_others(
+        self, trees: Trees, fixed: Sequence[UnitCommand], assembly: Sequence[str], makers: Sequence[str]
+    ) -> None:
+        named = read_units(self.kernel.units, ["init/main.c"])["init/main.c"]  # no out-of-tree module has it
+        model = named[0] if named else next(read_all_units(self.kernel.units))
+        because = self.candidates
+
+        def not_c(source: str) -> Refusal:
+            return Refusal("P3-not-c", source, f"it {because[source]} and would change")
+
+        def generated(source: str) -> Refusal:
+            fact = f"it {because[source]}; constants made from it when the kernel was built would change"
+            return Refusal("P11-generated", source, fact)
+
+        work: list[tuple[Callable[[], bool | Refusal], Callable[[str], Refusal], str]] = []
+        for unit in fixed:
+            work.append((lambda u=unit: object_differs(trees, u), not_c, unit.source))  # type: ignore[misc]
+        for source in assembly:
+            work.append((lambda s=source: assembly_differs(trees, model, s), not_c, source))  # type: ignore[misc]
+        for source in makers:
+            work.append((lambda s=source: constants_differ(trees, model, s), generated, source))  # type: ignore[misc]
+        if not work:
+            return
+        with (
+            self.progress.step(f"check {len(work)} files that can't be patched", len(work), "files") as task,
+            ThreadPoolExecutor(max(self.jobs, 1)) as pool,
+        ):
+            for (_, refuse, source), answer in zip(work, pool.map(lambda w: w[0](), work), strict=True):
+                task.advance()
+                if isinstance(answer, Refusal):
+                    self.selection.refusals.append(answer)
+                elif answer:
+                    self.selection.refusals.append(refuse(source))
+
+
+def exceeds(total: int, looked: int, found: int, limit: int) -> bool:
+    """Whether more than `limit` of `total` units differ, when `found` of the first `looked` do.
+
+    Certain where `found` is more than `limit`. Before that, the units come in no order that has to do with it, so that
+    any `found` of them all differ with a probability below (limit / total) ** found if `limit` or fewer do. Where that,
+    for any choice of them, is below 1e-12, looking on would only take time.
+    """
+    return found > limit or math.comb(looked, found) * min(limit / max(total, 1), 1.0) ** found < 1e-12
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

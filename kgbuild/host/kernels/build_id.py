@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The GNU build-id of a vmlinux, of a bootable image and of the running kernel.
+
+The image holds a compressed vmlinux; only as much of it is decompressed as lies before its notes.
+Source of the layouts: Documentation/arch/x86/boot.rst (payload_offset since protocol 2.08), elf(5).
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import struct
+import subprocess
+import threading
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import IO, Protocol
+
+from kgbuild.errors import ToolError, UserError
+from kgbuild.host.system.run import remedy_for
+
+PT_NOTE = 4
+NT_GNU_BUILD_ID = 3
+_CHUNK = 1 << 20
+
+
+class _Decompressor(Protocol):
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+def parse_notes(data: bytes) -> str | None:
+    """Hex build-id in a run of ELF notes, or None where there is no such note."""
+    offset = 0
+    while offset + 12 <= len(data):
+        name_size, desc_size, kind = struct.unpack_from("<III", data, offset)
+        name_at = offset + 12
+        desc_at = name_at + (name_size + 3 & ~3)
+        if kind == NT_GNU_BUILD_ID and data[name_at : name_at + name_size] == b"GNU\0":
+            return data[desc_at : desc_at + desc_size].hex()
+        offset = desc_at + (desc_size + 3 & ~3)
+    return None
+
+
+def note_ranges(head: bytes) -> list[tuple[int, int]]:
+    """(offset, size) in bytes of every note segment, from the head of a 64-bit little-endian ELF file."""
+    if head[:6] != b"\x7fELF\x02\x01":
+        return []
+    (table,) = struct.unpack_from("<Q", head, 32)
+    entry_size, count = struct.unpack_from("<HH", head, 54)
+    ranges = []
+    for index in range(count):
+        at = table + index * entry_size
+        if at + 56 > len(head):
+            break
+        kind, _, offset, _, _, size = struct.unpack_from("<IIQQQQ", head, at)
+        if kind == PT_NOTE:
+            ranges.append((offset, size))
+    return ranges
+
+
+def read_vmlinux_build_id(path: Path) -> str:
+    """Hex build-id of an ELF file. Raises UserError where it is no ELF file or has no build-id."""
+    with path.open("rb") as file:
+        ranges = note_ranges(file.read(4096))
+        for offset, size in ranges:
+            file.seek(offset)
+            found = parse_notes(file.read(size))
+            if found:
+                return found
+    fact = "no build-id in this file" if ranges else "not a 64-bit x86 vmlinux"
+    raise UserError(fact, place=str(path), remedy="give the unstripped vmlinux of the kernel")
+
+
+def read_image_build_id(path: Path) -> str | None:
+    """Hex build-id of the kernel inside a bzImage; None where its compression can't be read here.
+
+    Raises UserError where the file is no bzImage.
+    """
+    with path.open("rb") as file:
+        head = file.read(1024)
+        if head[0x202:0x206] != b"HdrS" or struct.unpack_from("<H", head, 0x206)[0] < 0x208:
+            raise UserError("not a bootable x86 kernel image", place=str(path), remedy="give the kernel's bzImage")
+        setup_sectors = head[0x1F1] or 4
+        payload_offset, payload_length = struct.unpack_from("<II", head, 0x248)
+        file.seek((setup_sectors + 1) * 512 + payload_offset)
+        payload = file.read(payload_length)
+    with closing(_decompress(payload)) as chunks:
+        return _build_id_of_stream(chunks)
+
+
+def _build_id_of_stream(chunks: Iterator[bytes]) -> str | None:
+    buffer = bytearray()
+    ranges: list[tuple[int, int]] = []
+    wanted = 4096
+    for chunk in chunks:
+        buffer += chunk
+        if len(buffer) < wanted:
+            continue
+        if not ranges:
+            ranges = note_ranges(bytes(buffer[:4096]))
+            if not ranges:
+                return None
+            wanted = max(offset + size for offset, size in ranges)
+        if len(buffer) >= wanted:
+            notes = (parse_notes(bytes(buffer[offset : offset + size])) for offset, size in ranges)
+            return next((note for note in notes if note), None)
+    return None
+
+
+def read_running_build_id() -> str | None:
+    """Hex build-id of the kernel this machine runs, or None where it does not say."""
+    with suppress(OSError):
+        return parse_notes(Path("/sys/kernel/notes").read_bytes())
+    return None
+
+
+def _decompress(payload: bytes) -> Generator[bytes, None, None]:
+    magic = payload[:6]
+    if magic == b"\xfd7zXZ\0":
+        return _feed(payload, lzma.LZMADecompressor(lzma.FORMAT_XZ))
+    if magic[:2] == b"\x1f\x8b":
+        return _feed(payload, zlib.decompressobj(16 + zlib.MAX_WBITS))
+    if magic[:3] == b"BZh":
+        return _feed(payload, bz2.BZ2Decompressor())
+    if magic[:1] == b"\x5d":
+        return _feed(payload, lzma.LZMADecompressor(lzma.FORMAT_ALONE))
+    if magic[:4] == b"\x28\xb5\x2f\xfd":
+        return _pipe(["zstd", "-dcq"], payload)
+    if magic[:4] == b"\x02\x21\x4c\x18":
+        return _pipe(["lz4", "-dcq"], payload)
+    return _feed(b"", zlib.decompressobj())
+
+
+def _feed(payload: bytes, decompressor: _Decompressor) -> Generator[bytes, None, None]:
+    # The payload of a bzImage is padded: what follows the compressed data is not an error.
+    with suppress(EOFError, lzma.LZMAError, zlib.error, OSError):
+        for offset in range(0, len(payload), _CHUNK):
+            yield decompressor.decompress(payload[offset : offset + _CHUNK])
+
+
+def _pipe(argv: list[str], payload: bytes) -> Generator[bytes, None, None]:
+    try:
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except FileNotFoundError as error:
+        raise ToolError("not found on this machine", place=argv[0], remedy=remedy_for(argv[0])) from error
+    assert process.stdin is not None and process.stdout is not None
+    writer = threading.Thread(target=_write_all, args=(process.stdin, payload), daemon=True)
+    writer.start()
+    try:
+        while chunk := process.stdout.read(_CHUNK):
+            yield chunk
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+        writer.join()
+
+
+def _write_all(target: IO[bytes], payload: bytes) -> None:
+    with suppress(OSError):
+        target.write(payload)
+    with suppress(OSError):
+        target.close()

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Makes a build tree in which single units of a kernel compile as they did for the running one.
+
+Two long runs of make, once per kernel. The first evaluates the top Makefile and writes down the environment that
+it exports to the makefiles below; the second runs scripts/Makefile.build over the whole tree with that
+environment and -n, and so prints every compile command without compiling anything. After that no make is
+needed any more.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.errors import ToolError
+from kgbuild.host.kernels import compile_commands
+from kgbuild.host.kernels import generated_sources as generated
+from kgbuild.host.system.cache import write_atomic
+from kgbuild.host.system.run import PACKAGE_OF, remedy_for, run
+from kgbuild.host.system.tied import tied
+from kgbuild.model import Kernel, Progress, UnitCommand
+
+ENVIRONMENT = ".kgbuild-env"
+_TARGET = "kgbuild-env"
+_MAKE_INTERNAL = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TERMERR", "MAKE_TERMOUT")
+# What make may inherit from the user: anything else (KCFLAGS, CFLAGS, ARCH) would change what is compiled.
+_INHERITED = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
+_TESTED_BY_MAKE = ("make", "ld", "gcc", "flex", "bison", "bc")
+
+
+def clean_environment() -> dict[str, str]:
+    """The user's environment without what could change a kernel build."""
+    env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return {**env, "LC_ALL": "C", "LANG": "C"}
+
+
+def compiler_text(config: str) -> str:
+    """CONFIG_CC_VERSION_TEXT of a .config's text; empty where it has none."""
+    found = re.search(r'^CONFIG_CC_VERSION_TEXT="(.*)"$', config, re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def compiler_command(text: str) -> str:
+    """The compiler's command: the first word of CONFIG_CC_VERSION_TEXT, or "gcc" if that is no command."""
+    word = text.split(" ", 1)[0] if text else ""
+    return word if re.fullmatch(r"[A-Za-z0-9_.+-]+", word) else "gcc"
+
+
+def compiler_package(command: str) -> str:
+    """The package that brings a compiler command: x86_64-linux-gnu-gcc-12 and gcc-12 are both in gcc-12."""
+    found = re.search(r"((?:gcc|clang|g\+\+)(?:-[0-9.]+)?)$", command)
+    return PACKAGE_OF.get(command, found.group(1) if found else command)
+
+
+def check_compiler(kernel: Kernel) -> Refusal | None:
+    """Compare this machine's compiler with the one that built the kernel, by the first line of --version.
+
+    Returns the refusal C3-compiler where they differ or the compiler is missing, else None.
+    """
+    package = compiler_package(kernel.cc)
+    wanted = kernel.compiler or "unknown"
+    try:
+        find_compiler(kernel.cc, kernel.compiler)
+    except ToolError as error:
+        return Refusal("C3-compiler", error.place, error.fact, remedy=error.remedy)
+    lines = run([kernel.cc, "--version"], timeout=20).stdout.splitlines()
+    found = lines[0].strip() if lines else ""
+    if _same_compiler(found, wanted):
+        return None
+    remedy = f"apt-get install {package}, or accept the risk with --allow-compiler"
+    fact = f"this is {found!r}, the kernel was built by {wanted!r}"
+    return Refusal("C3-compiler", kernel.cc, fact, remedy=remedy)
+
+
+def find_compiler(cc: str, compiler: str, remedy: str = "") -> None:
+    """Raise ToolError where the compiler `cc` is missing; `compiler` is what built the kernel, for the message, and
+    `remedy` goes behind the command that installs it."""
+    if shutil.which(cc) is None:
+        fact = f"not found on this machine; the kernel was built by {compiler or 'an unknown compiler'}"
+        raise ToolError(fact, place=cc, remedy=f"apt-get install {compiler_package(cc)}{remedy}")
+
+
+def _same_compiler(found: str, wanted: str) -> bool:
+    # The first word is the name it was called by: gcc-12 and x86_64-linux-gnu-gcc-12 are one program.
+    return found.partition(" ")[2] == wanted.partition(" ")[2] and found != ""
+
+
+def load_unit_commands(kernel: Kernel, sources: Iterable[str]) -> dict[str, list[UnitCommand]]:
+    """How kbuild compiles each of these files ("fs/proc/version.c"): one command per object made of it.
+
+    A file that is no unit of this kernel has an empty list. Raises ToolError where the index can't be read.
+    """
+    return compile_commands.read_units(kernel.units, sources)
+
+
+def load_environment(build: Path) -> dict[str, str]:
+    """The environment kbuild gives its commands in this build tree, as `prepare` wrote it down.
+
+    Raises ToolError where it is missing.
+    """
+    path = build / ENVIRONMENT
+    try:
+        return parse_environment(path.read_bytes())
+    except OSError as error:
+        raise ToolError(
+            f"can't be read ({error.strerror})",
+            place=str(path),
+            remedy="remove the kernel from the cache and fetch it again",
+        ) from error
+
+
+def parse_environment(data: bytes) -> dict[str, str]:
+    """Names and values of NUL-separated `NAME=VALUE`, without make's own variables."""
+    env = {}
+    for item in data.split(b"\0"):
+        name, equals, value = item.decode(errors="surrogateescape").partition("=")
+        if equals and name not in _MAKE_INTERNAL:
+            env[name] = value
+    return env
+
+
+def settle_config(build: Path) -> None:
+    """Make a build tree that came with its generated headers look up to date.
+
+    What make derives from .config becomes newer than it, so that make does not run Kconfig.
+    """
+    config = build / "include" / "config"
+    config.mkdir(parents=True, exist_ok=True)
+    (config / "auto.conf.cmd").write_bytes(b"")
+    stamp = (build / ".config").stat().st_mtime + 1
+    generated = build / "include" / "generated"
+    for path in (
+        config / "auto.conf",
+        config / "auto.conf.cmd",
+        generated / "autoconf.h",
+        generated / "rustc_cfg",
+    ):
+        if path.exists():
+            os.utime(path, (stamp, stamp))
+
+
+def copy_tools(tools: Path, source: Path, build: Path) -> None:
+    """Copy prebuilt build tools (objtool, modpost, fixdep...) into the build tree.
+
+    `tools` has the layout of a kernel tree. What the source tree has itself stays out: the makefiles of the
+    build tools' package may be those of another version.
+    """
+    for base, _, names in os.walk(tools):
+        relative = Path(base).relative_to(tools)
+        for name in names:
+            if (source / relative / name).exists():
+                continue
+            target = build / relative / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(Path(base) / name, target)
+
+
+def prepare(
+    *,
+    source: Path,
+    build: Path,
+    units_file: Path,
+    cc: str,
+    release: str,
+    progress: Progress,
+    variables: Sequence[str] = (),
+    jobs: int = 2,
+    estimate: int = 5000,
+) -> int:
+    """Capture the environment and the commands of all units; returns how many units there are.
+
+    `build` has .config, the generated headers and the build tools. Writes build/.kgbuild-env and `units_file`,
+    nothing in `source`. `variables` are NAME=VALUE that make was given when the tree was configured; `jobs` makes run
+    at once where more than one is needed; `estimate` is the number of units the bar assumes. Raises ToolError where
+    make or a tool is missing or fails.
+    """
+    env = capture_environment(source=source, build=build, cc=cc, release=release, variables=variables)
+    with progress.step("prepare compile commands of all units", estimate, "units") as task:
+        generated.build_generators(source, build, env)
+        targets: set[str] = set()
+
+        def counted() -> Iterator[UnitCommand]:
+            lines = generated.watch_targets(_print_commands(source, build, env), targets)
+            for unit in compile_commands.parse_units(lines, str(source)):
+                task.advance()
+                yield unit
+
+        partial = units_file.with_name(units_file.name + ".part")
+        count = compile_commands.write_units(counted(), partial)
+        task.total(count)
+        failed = generated.make_sources(source, build, env, targets, jobs)
+    if failed:
+        progress.note(f"generated sources of {', '.join(failed)} could not be made")
+    if count == 0:
+        raise ToolError(
+            "make printed no compile command",
+            place=str(build),
+            remedy="check that the source and the config belong together",
+        )
+    partial.replace(units_file)
+    progress.note(f"{count} units")
+    return count
+
+
+def capture_environment(
+    *, source: Path, build: Path, cc: str, release: str, variables: Sequence[str] = ()
+) -> dict[str, str]:
+    """Run the top Makefile as far as its exports and return them; also kept in build/.kgbuild-env.
+
+    `variables` are more NAME=VALUE for make; they are not in the result.
+
+    The extra target runs once in each make that the top Makefile starts; the last of them has the full
+    environment.
+    """
+    with tempfile.TemporaryDirectory(prefix="kgbuild-env-") as name:
+        directory = Path(name)
+        rule = f"{_TARGET}: ; @env -0 > {directory}/$$MAKELEVEL"
+        argv = [
+            *("make", "-s", "-C", str(source), f"O={build}", f"--eval={rule}", _TARGET),
+            *("ARCH=x86", f"CC={cc}", f"HOSTCC={cc}", f"KERNELRELEASE={release}", *variables),
+        ]
+        done = run(argv, env=clean_environment(), check=False, timeout=300)
+        levels = sorted(directory.iterdir(), key=lambda path: int(path.name))
+        captured = [data for data in (path.read_bytes() for path in levels) if b"\0srctree=" in b"\0" + data]
+        if done.status != 0 or not captured:
+            raise ToolError(_make_error(done.stderr), place="make", remedy=_make_remedy(done.stderr))
+        # The one with the build tree's makefiles has exported most.
+        data = max(captured, key=len)
+    env = parse_environment(data)
+    for variable in variables:
+        env.pop(variable.partition("=")[0], None)
+    kept = b"".join(f"{k}={v}\0".encode(errors="surrogateescape") for k, v in sorted(env.items()))
+    write_atomic(build / ENVIRONMENT, kept)
+    return env
+
+
+def _print_commands(source: Path, build: Path, env: dict[str, str]) -> Iterator[str]:
+    argv = [
+        *("make", "-rR", "-n", "-k", "--trace", "-I", str(source), "-f", str(source / "scripts" / "Makefile.build")),
+        *("obj=.", "need-builtin=1", "need-modorder=1"),
+    ]
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                tied(argv),
+                cwd=build,
+                env={**env, "KBUILD_MODULES": "1", "KBUILD_BUILTIN": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                errors="replace",
+            )
+        except FileNotFoundError as error:
+            raise ToolError("not found on this machine", place="make", remedy=remedy_for("make")) from error
+        assert process.stdout is not None
+        try:
+            yield from process.stdout
+        finally:
+            process.stdout.close()
+            with suppress(ProcessLookupError):
+                process.terminate()
+            process.wait()
+
+
+def _make_error(stderr: str) -> str:
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    return "the kernel's Makefile failed: " + ("; ".join(lines[-3:]) if lines else "it exported nothing")
+
+
+def _make_remedy(stderr: str) -> str:
+    for program in _TESTED_BY_MAKE:
+        if re.search(rf"\b{program}: (command )?not found", stderr):
+            return remedy_for(program)
+    return "kgbuild doctor shows what this machine lacks"

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernels of one's own: `kgbuild kernel add`.
+
+The user's trees are only read. A source tree that is clean is used where it is; one that was built in is
+copied without its build products, because kbuild refuses a separate build directory for it. Everything
+generated goes into the cache.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kgbuild.errors import ToolError, UserError
+from kgbuild.host.archives.recipe import LOCAL
+from kgbuild.host.kernels import kbuild
+from kgbuild.host.kernels.acquire import check_same_build, check_tools
+from kgbuild.host.kernels.vmlinux import map_image
+from kgbuild.host.system.cache import Cache, remove_tree
+from kgbuild.host.system.run import run
+from kgbuild.host.system.tied import tied
+from kgbuild.kernel.config import parse_config
+from kgbuild.model import Kernel, KernelId, Progress
+
+NEEDED_TOOLS = ("make", "flex", "bison", "bc", "ld")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*")
+# What a build leaves in a source tree; names that kbuild's own `make mrproper` knows as generated.
+_PRODUCT_SUFFIXES = (
+    *(".o", ".a", ".ko", ".mod", ".mod.c", ".cmd", ".order", ".symvers", ".dtb", ".so", ".so.dbg", ".lds.s"),
+    *(".lex.c", ".tab.c", ".tab.h", ".asn1.c", ".asn1.h"),
+)
+_PRODUCT_NAMES = frozenset(
+    {
+        ".config",
+        ".config.old",
+        "vmlinux",
+        "System.map",
+        "Module.symvers",
+        "modules.builtin",
+        ".version",
+        ".git",
+    }
+)
+_PRODUCT_DIRS = frozenset({"include/config", "include/generated", "arch/x86/include/generated", ".tmp_versions"})
+_TOOL_OPTION = re.compile(
+    r"(CC|GCC|CLANG|AS|LD|LLD|RUSTC|RUST|BINDGEN|PAHOLE|TOOLS|CPP)_|BUILD_SALT$|MODULE_SIG_(ALL|KEY)|SYSTEM_TRUSTED_KEYS$"
+    r"|SYSTEM_REVOCATION_KEYS$"
+)
+_COPY_BYTES = 1_600_000_000
+_BUILD_BYTES = 200_000_000
+
+
+@dataclass(frozen=True)
+class LocalKernel:
+    """The files of a kernel of one's own; `cc` is empty where the config is to say the compiler."""
+
+    name: str
+    source: Path
+    config: Path
+    vmlinux: Path
+    image: Path
+    symvers: Path
+    modules: Path | None = None
+    cc: str = ""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the files of a kernel say of it; `cc` is the command to compile with, `compiler` what built the kernel."""
+
+    build_id: str
+    release: str
+    cc: str
+    compiler: str
+
+
+def add_kernel(local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: Cache | None = None) -> Kernel:
+    """Prepare a kernel from its files and put it into the cache as `local:NAME`.
+
+    Big files are not copied but linked to where they are. Raises UserError where the files do not fit
+    together, ToolError where a tool is missing or fails.
+    """
+    cache = cache if cache is not None else Cache()
+    _check_input(local)
+    build_id = check_same_build(local.vmlinux, local.image, UserError)
+    _check_name_free(local, build_id, cache)
+    check_tools(NEEDED_TOOLS)
+    compiler = kbuild.compiler_text(local.config.read_text(errors="replace"))
+    cc = _compiler_of(local, compiler)
+    found = _Found(build_id, read_release(local.vmlinux), cc, compiler)
+    clean = is_clean(local.source)
+    cache.check_space(_BUILD_BYTES + (0 if clean else _COPY_BYTES), f"preparing {LOCAL}:{local.name}")
+    with cache.workdir(f"{LOCAL}_{local.name}", progress), cache.lock(f"kernel-{build_id}", progress):
+        root = cache.kernel_dir(build_id)
+        (root / "kernel.json").unlink(missing_ok=True)
+        remove_tree(root)
+        (root / "build").mkdir(parents=True)
+        try:
+            source = local.source.resolve()
+            if not clean:
+                source = root / "source"
+                with progress.step(f"copy {local.source}"):
+                    copy_sources(local.source, source)
+            return _complete(local, source, root, found, cache, progress, jobs)
+        except BaseException:
+            remove_tree(root)
+            raise
+
+
+def read_release(vmlinux: Path) -> str:
+    """The release of a vmlinux, as the kernel gives it to uname and to the version magic of modules.
+
+    Raises UserError where the file does not say it.
+    """
+    release = map_image(vmlinux).release
+    if not release:
+        raise UserError(
+            "says no kernel release: it has no linux_banner with one",
+            place=str(vmlinux),
+            remedy="give the unstripped vmlinux of the kernel",
+        )
+    return release
+
+
+def is_clean(source: Path) -> bool:
+    """Whether a source tree was never built in, so that kbuild takes it for a separate build directory."""
+    return not any((source / name).exists() for name in (".config", "include/config", "include/generated"))
+
+
+def copy_sources(source: Path, target: Path) -> None:
+    """Copy a source tree without what a build left in it."""
+
+    def skip(directory: str, names: list[str]) -> set[str]:
+        relative = os.path.relpath(directory, source)
+        skipped = set()
+        for name in names:
+            path = name if relative == "." else f"{relative}/{name}"
+            generated = path in _PRODUCT_DIRS or (relative == "." and name in _PRODUCT_NAMES)
+            # Files that begin with a dot and end in .d or .cmd are kbuild's notes; _shipped files are
+            # sources.
+            dotted = name.startswith(".") and name.endswith((".d", ".cmd", ".tmp"))
+            if generated or dotted or name.endswith(_PRODUCT_SUFFIXES) or name.startswith(".tmp_"):
+                skipped.add(name)
+        return skipped
+
+    try:
+        shutil.copytree(source, target, symlinks=True, ignore=skip)
+    except shutil.Error as error:
+        first = error.args[0][0]
+        raise UserError(f"can't be copied ({first[2]})", place=str(first[0]), remedy="make it readable") from error
+
+
+def _check_input(local: LocalKernel) -> None:
+    if not _NAME.fullmatch(local.name):
+        raise UserError(
+            "a name is letters, digits and . + _ -",
+            place=local.name,
+            remedy=f"for example 6.1-test, for {LOCAL}:6.1-test",
+        )
+    for file, what in (
+        (local.config, "the kernel's .config"),
+        (local.vmlinux, "the unstripped vmlinux"),
+        (local.image, "the bzImage"),
+        (local.symvers, "Module.symvers of the same build"),
+    ):
+        if not file.is_file():
+            raise UserError("no such file", place=str(file), remedy=f"give {what}")
+    if not (local.source / "scripts" / "Makefile.build").is_file() or not (local.source / "Kconfig").is_file():
+        raise UserError("not a kernel source tree", place=str(local.source), remedy="give its top directory")
+    if local.modules is not None and not local.modules.is_dir():
+        raise UserError("no such directory", place=str(local.modules), remedy="give the directory with the .ko files")
+
+
+def _check_name_free(local: LocalKernel, build_id: str, cache: Cache) -> None:
+    for kernel in cache.kernels():
+        same_name = kernel.id.distro == LOCAL and kernel.id.release == local.name
+        if same_name and kernel.id.build_id != build_id:
+            raise UserError(
+                f"another kernel has this name (build-id {kernel.id.build_id[:12]})",
+                place=kernel.id.name,
+                remedy=f"kgbuild kernel remove {kernel.id.name}, or choose another name",
+            )
+        if kernel.id.build_id == build_id and not same_name:
+            raise UserError(
+                "this very kernel is in the cache under this name",
+                place=kernel.id.name,
+                remedy="use that name",
+            )
+
+
+def _complete(
+    local: LocalKernel,
+    source: Path,
+    root: Path,
+    found: _Found,
+    cache: Cache,
+    progress: Progress,
+    jobs: int,
+) -> Kernel:
+    build = root / "build"
+    shutil.copyfile(local.config, build / ".config")
+    shutil.copyfile(local.config, root / "config")
+    shutil.copyfile(local.symvers, build / "Module.symvers")
+    given = parse_config(local.config.read_text(errors="replace"))
+    # Kconfig asks again where a variable that it has used changes, so every make gets the same.
+    pahole = _write_pahole(build, given.get("PAHOLE_VERSION", "0"))
+    variables = (f"PAHOLE={pahole}",) if pahole else ()
+    with progress.step("prepare headers and build tools"):
+        # Distributions name their kernels on make's command line; what the source says (6.1.192) is then not what
+        # the kernel takes modules for (6.1.0-56-cloud-amd64).
+        _make_prepare(source, build, found.cc, jobs, (*variables, f"KERNELRELEASE={found.release}"))
+    kbuild.prepare(
+        source=source,
+        build=build,
+        units_file=root / "units.sqlite",
+        cc=found.cc,
+        release=found.release,
+        progress=progress,
+        variables=variables,
+        jobs=jobs,
+    )
+    _check_config_kept(given, parse_config((build / ".config").read_text(errors="replace")))
+    kernel = Kernel(
+        id=KernelId(LOCAL, local.name, found.release, found.build_id),
+        root=root,
+        source=source,
+        build=build,
+        config=root / "config",
+        symvers=build / "Module.symvers",
+        vmlinux=local.vmlinux.resolve(),
+        image=local.image.resolve(),
+        modules=local.modules.resolve() if local.modules is not None else None,
+        units=root / "units.sqlite",
+        cc=found.cc,
+        compiler=found.compiler,
+    )
+    cache.save(kernel)
+    return kernel
+
+
+def _compiler_of(local: LocalKernel, compiler: str) -> str:
+    """The compiler to use for a kernel that CONFIG_CC_VERSION_TEXT says `compiler` built. Raises ToolError."""
+    cc = local.cc or kbuild.compiler_command(compiler)
+    kbuild.find_compiler(cc, compiler, "" if local.cc else ", or name another with --cc")
+    return cc
+
+
+def _make_prepare(source: Path, build: Path, cc: str, jobs: int, variables: Sequence[str]) -> None:
+    argv = ["make", "-s", f"-j{max(1, jobs)}", "-C", str(source), f"O={build}", "ARCH=x86"]
+    argv += [f"CC={cc}", f"HOSTCC={cc}", *variables]
+    given = parse_config((build / ".config").read_text(errors="replace"))
+    for targets in (["olddefconfig"], ["prepare", "modules_prepare"]):
+        done = run(tied([*argv, *targets]), env=kbuild.clean_environment(), check=False, timeout=1200)
+        if done.status != 0:
+            lines = [line for line in done.stderr.splitlines() if line.strip()][-4:]
+            raise ToolError(
+                f"make {' '.join(targets)} failed: " + "; ".join(lines),
+                place=str(source),
+                remedy="kgbuild doctor shows what this machine lacks",
+            )
+        _check_config_kept(given, parse_config((build / ".config").read_text(errors="replace")))
+
+
+def _write_pahole(build: Path, version: str) -> Path | None:
+    """A program for Kconfig that says the version of pahole the kernel was built with; it can do nothing else.
+
+    Kconfig leaves out BTF of modules, and with it members of struct module, where pahole lacks or is older.
+    Nothing that is prepared here runs pahole.
+    """
+    if not version.isdigit() or int(version) == 0:
+        return None
+    path = build / ".kgbuild-pahole"
+    # scripts/pahole-version.sh makes 124 of v1.24.
+    path.write_text(f"#!/bin/sh\necho v{int(version) // 100}.{int(version) % 100:02}\n")
+    path.chmod(0o755)
+    return path
+
+
+def _check_config_kept(given: Mapping[str, str], kept: Mapping[str, str]) -> None:
+    """Raise ToolError where Kconfig changed an option: types would then not be those of the running kernel.
+
+    It does so where a tool differs from the one that the kernel was built with. Options that describe tools,
+    and those that only say how a kernel is signed, may differ.
+    """
+    changed = sorted(
+        name
+        for name in given.keys() | kept.keys()
+        if given.get(name) != kept.get(name) and not _TOOL_OPTION.match(name)
+    )
+    if changed:
+        raise ToolError(
+            f"with the tools of this machine, {len(changed)} options change: {', '.join(changed[:6])}",
+            place="the kernel's configuration",
+            remedy="prepare it with the compiler and the tools that the kernel was built with (--cc)",
+        )

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A vmlinux on disk as a KernelImage: mapped, so that only what is looked at is read."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+from kgbuild.elf.read import FormatError, read
+from kgbuild.errors import ToolError, UserError
+from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.model import Kernel
+
+
+def map_image(vmlinux: Path) -> KernelImage:
+    """Map a vmlinux. Raises UserError, with its path, where it is no intact ELF file."""
+    try:
+        with vmlinux.open("rb") as file:
+            return KernelImage(read(memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))))
+    except (FormatError, ValueError) as error:  # an empty file can't be mapped: ValueError
+        fact = error.fact if isinstance(error, FormatError) else "is empty"
+        raise UserError(fact, place=str(vmlinux), remedy="give the unstripped vmlinux of the kernel") from error
+
+
+def load_image(kernel: Kernel) -> KernelImage:
+    """The kernel's vmlinux, mapped. Raises ToolError where it is not the one the cache knows."""
+    remedy = "remove the kernel from the cache and fetch or add it again"
+    try:
+        image = map_image(kernel.vmlinux)
+    except (OSError, UserError) as error:
+        fact = error.fact if isinstance(error, UserError) else error.strerror or str(error)
+        raise ToolError(fact, place=str(kernel.vmlinux), remedy=remedy) from error
+    if image.build_id != kernel.id.build_id:
+        fact = f"has build-id {image.build_id or 'none'}, not {kernel.id.build_id}"
+        raise ToolError(fact, place=str(kernel.vmlinux), remedy=remedy)
+    return image

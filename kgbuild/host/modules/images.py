@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The loadable modules that may run: the kernel's own, found by name in its package, and out-of-tree ones that the
+user names. Read whatever they are compressed with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kgbuild.elf.read import read
+from kgbuild.errors import UserError
+from kgbuild.host.vm.initramfs import module_name, read_modinfo, read_module
+from kgbuild.kernel.module_image import ModuleImage
+from kgbuild.model import Kernel
+
+
+class Modules:
+    """The modules of one kernel; `own` are files that stand for themselves, before one of the same name in the
+    package. Making the object reads nothing."""
+
+    def __init__(self, kernel: Kernel, own: Mapping[str, Path] | None = None) -> None:
+        self._root = kernel.modules
+        self._own = dict(own or {})
+        self._paths: dict[str, Path] | None = None
+        self._images: dict[str, ModuleImage] = {}
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Where each module's file is, by its name (with underscores)."""
+        if self._paths is None:
+            found = self._root.rglob("*.ko*") if self._root is not None and self._root.is_dir() else ()
+            self._paths = {module_name(path.name): path for path in sorted(found)} | self._own
+        return self._paths
+
+    def image(self, name: str) -> ModuleImage | None:
+        """The module of that name, or None where the package has none. Raises UserError for a file that is no ELF."""
+        if name not in self._images:
+            path = self.paths.get(name)
+            if path is None:
+                return None
+            self._images[name] = ModuleImage(read(read_module(path)), name)
+        return self._images[name]
+
+    def depends(self, name: str) -> set[str]:
+        """Every module that `name` needs, directly or not."""
+        out: set[str] = set()
+        todo = [name]
+        while todo:
+            image = self.image(todo.pop())
+            for needed in image.depends if image is not None else ():
+                if needed not in out:
+                    out.add(needed)
+                    todo.append(needed)
+        return out
+
+
+def name_modules(files: Sequence[Path]) -> dict[str, Path]:
+    """Out-of-tree modules by the name they have once loaded. Raises UserError for what is no kernel module, or where
+    two have one name."""
+    found: dict[str, Path] = {}
+    for path in files:
+        remedy = "give the .ko that is loaded"
+        if not path.is_file():
+            raise UserError("no such file", place=str(path), remedy=remedy)
+        info = read_modinfo(read_module(path))
+        if "vermagic" not in info:
+            raise UserError("is no kernel module: it has no version magic", place=str(path), remedy=remedy)
+        name = info.get("name") or module_name(path.name)
+        if name in found:
+            raise UserError(f"is the module {name}, as is {found[name]}", place=str(path), remedy="give one of them")
+        found[name] = path
+    return found

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guest's root file system: a cpio archive in the kernel's "newc" format, written straight into memory.
+
+The format is Documentation/driver-api/early-userspace/buffer-format.rst: a header of 110 ASCII characters, the name,
+the contents, each padded to 4 bytes. No file is written and nothing needs root (device nodes are only entries).
+
+The archive is not compressed: under emulation the guest needs longer to unpack gzip (0.4 s for busybox) than QEMU to
+copy it whole.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import shutil
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path, PurePosixPath
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+
+from kgbuild.errors import ToolError, UserError
+from kgbuild.host.system.run import remedy_for, run
+
+# What data/guest/init calls; everything else busybox has is there for the user's commands.
+NEEDED_APPLETS = frozenset(
+    [
+        "sh",
+        "mount",
+        "ip",
+        "dmesg",
+        "poweroff",
+        "reboot",
+        "sleep",
+        "base64",
+        "tr",
+        "mkdir",
+        "mkfifo",
+        "cat",
+        "setsid",
+        "rm",
+        "sed",
+        "ls",
+        "insmod",
+        "rmmod",
+        "stty",
+        "uname",
+        "nproc",
+    ]
+)
+_SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One member of the archive. `path` has no leading slash; `mode` includes the file type, as in stat.st_mode."""
+
+    path: str
+    mode: int
+    data: bytes = b""
+    device: tuple[int, int] = (0, 0)
+
+
+def directory(path: str, mode: int = 0o755) -> Entry:
+    """A directory."""
+    return Entry(path, stat.S_IFDIR | mode)
+
+
+def regular(path: str, data: bytes, mode: int = 0o644) -> Entry:
+    """A regular file."""
+    return Entry(path, stat.S_IFREG | mode, data)
+
+
+def symlink(path: str, target: str) -> Entry:
+    """A symbolic link."""
+    return Entry(path, stat.S_IFLNK | 0o777, target.encode())
+
+
+def write_cpio(entries: Iterable[Entry]) -> bytes:
+    """A newc archive of these entries. Directories that they need and that are not given are put in before them."""
+    out = io.BytesIO()
+    seen: set[str] = set()
+    number = 0
+
+    def put(entry: Entry) -> None:
+        nonlocal number
+        number += 1
+        name = entry.path.encode() + b"\0"
+        links = 2 if stat.S_ISDIR(entry.mode) else 1
+        fields = (number, entry.mode, 0, 0, links, 0, len(entry.data), 0, 0, *entry.device, len(name), 0)
+        out.write(b"070701" + b"".join(b"%08X" % value for value in fields) + name)
+        out.write(bytes(-out.tell() % 4))
+        out.write(entry.data)
+        out.write(bytes(-out.tell() % 4))
+
+    for entry in entries:
+        parts = PurePosixPath(entry.path).parts
+        if not parts or entry.path.startswith("/") or ".." in parts:
+            raise UserError("a path in the guest must be inside its root", place=entry.path)
+        for depth in range(1, len(parts)):
+            parent = "/".join(parts[:depth])
+            if parent not in seen:
+                seen.add(parent)
+                put(directory(parent))
+        if stat.S_ISDIR(entry.mode) and entry.path in seen:
+            continue
+        seen.add(entry.path)
+        put(entry)
+    number = -1  # the trailer's inode is 0
+    put(Entry("TRAILER!!!", 0))
+    return out.getvalue()
+
+
+# What goes in
+
+
+def find_busybox() -> tuple[bytes, list[str]]:
+    """The host's static busybox and the names of its applets. ToolError where there is none that a guest can run."""
+    place = shutil.which("busybox") or shutil.which("busybox", path="/bin:/usr/bin:/sbin:/usr/sbin")
+    if place is None:
+        raise ToolError("not found on this machine", place="busybox", remedy=remedy_for("busybox"))
+    data = Path(place).read_bytes()
+    if not is_static(data):
+        raise ToolError(
+            "is linked to shared libraries, which a guest does not have",
+            place=place,
+            remedy=remedy_for("busybox"),
+        )
+    applets = run([place, "--list"], timeout=10).stdout.split()
+    missing = sorted(NEEDED_APPLETS - set(applets))
+    if missing:
+        raise ToolError(f"has no {', '.join(missing)}", place=place, remedy=remedy_for("busybox"))
+    return data, applets
+
+
+def is_static(data: bytes) -> bool:
+    """Is this an x86-64 ELF program that asks for no interpreter?"""
+    try:
+        elf = ELFFile(io.BytesIO(data))
+        return elf["e_machine"] == "EM_X86_64" and not any(s["p_type"] == "PT_INTERP" for s in elf.iter_segments())
+    except ELFError:
+        return False
+
+
+def base_tree(busybox: bytes, applets: Iterable[str]) -> list[Entry]:
+    """busybox with a link for each applet, /init, and the directories and files that programs take for granted."""
+    init = resources.files("kgbuild").joinpath("data/guest/init").read_bytes()
+    return [
+        *(directory(name) for name in ("bin", "dev", "etc", "proc", "run", "sys", "root", "kgbuild")),
+        directory("tmp", 0o1777),
+        Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+        Entry("dev/null", stat.S_IFCHR | 0o666, device=(1, 3)),
+        regular("bin/busybox", busybox, 0o755),
+        *(symlink(f"bin/{name}", "busybox") for name in applets if name != "busybox" and "/" not in name),
+        symlink("sbin", "bin"),
+        regular("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"),
+        regular("etc/group", b"root:x:0:\nnogroup:x:65534:\n"),
+        regular("etc/hosts", b"127.0.0.1 localhost\n::1 localhost\n"),
+        regular("init", init, 0o755),
+    ]
+
+
+def run_tree(number: int, name: str, module: bytes, commands: Mapping[str, Sequence[str]]) -> list[Entry]:
+    """What one patch needs: its module, its name, the text of its commands by phase."""
+    top = f"kgbuild/runs/{number:03d}"
+    entries = [regular(f"{top}/module.ko", module), regular(f"{top}/name", f"{name}\n".encode())]
+    for phase, texts in commands.items():
+        for index, text in enumerate(texts):
+            if "\0" in text:
+                raise UserError("a command can't hold a NUL character", place=f"--{phase}")
+            entries.append(regular(f"{top}/{phase}/{index:03d}", text.encode("utf-8", "surrogateescape")))
+    return entries
+
+
+def user_files(files: Mapping[str, bytes | Path]) -> list[Entry]:
+    """Files of the caller. Bytes become executable files; a path keeps its mode."""
+    entries = []
+    for place, content in files.items():
+        path = place.lstrip("/")
+        if isinstance(content, bytes):
+            entries.append(regular(path, content, 0o755))
+            continue
+        try:
+            entries.append(regular(path, content.read_bytes(), stat.S_IMODE(content.stat().st_mode)))
+        except OSError as error:
+            raise UserError(error.strerror or str(error), place=str(content)) from error
+    return entries
+
+
+# Kernel modules
+
+
+def read_modinfo(data: bytes) -> dict[str, str]:
+    """key -> value of a module's .modinfo; of repeated keys the last. Empty where this is no kernel module."""
+    try:
+        section = ELFFile(io.BytesIO(data)).get_section_by_name(".modinfo")
+        content = section.data() if section is not None else b""
+    except (ELFError, OSError, ValueError):
+        return {}
+    pairs = (item.partition(b"=") for item in content.split(b"\0") if b"=" in item)
+    return {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, _, value in pairs}
+
+
+def read_module(path: Path) -> bytes:
+    """A module's bytes, decompressed where its name says it is compressed."""
+    try:
+        match path.suffix:
+            case ".xz":
+                return lzma.decompress(path.read_bytes())
+            case ".gz":
+                return gzip.decompress(path.read_bytes())
+            case ".zst":
+                return _unzstd(path)
+            case _:
+                return path.read_bytes()
+    except (lzma.LZMAError, EOFError) as error:
+        raise UserError(f"can't be decompressed: {error}", place=str(path)) from error
+    except OSError as error:
+        raise UserError(error.strerror or str(error), place=str(path)) from error
+
+
+def _unzstd(path: Path) -> bytes:
+    import subprocess
+
+    program = shutil.which("zstd")
+    if program is None:
+        raise ToolError("not found on this machine", place="zstd", remedy=remedy_for("zstd"))
+    done = subprocess.run([program, "-dc", "--", str(path)], capture_output=True, check=False)
+    if done.returncode != 0:
+        raise UserError(f"can't be decompressed: {done.stderr.decode('utf-8', 'replace').strip()}", place=str(path))
+    return done.stdout
+
+
+def module_name(path: str) -> str:
+    """The kernel's name for a module file: "net/dm-mod.ko.xz" is dm_mod."""
+    name = PurePosixPath(path).name
+    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
+        name = name.removesuffix(suffix)
+    return name.replace("-", "_")
+
+
+def index_modules(root: Path | None) -> dict[str, Path]:
+    """Every module file below a directory, by the kernel's name for it."""
+    found = sorted(root.rglob("*.ko*")) if root is not None and root.is_dir() else []
+    return {module_name(path.name): path for path in found if path.name.endswith(_SUFFIXES)}
+
+
+def depends_of(module: bytes) -> list[str]:
+    """Names (with underscores) of the modules that a module needs, as its modinfo says."""
+    return [name.replace("-", "_") for name in read_modinfo(module).get("depends", "").split(",") if name]
+
+
+def collect_modules(
+    root: Path | None, names: Sequence[str], asked: str = "--module", own: Mapping[str, Path] | None = None
+) -> list[tuple[str, bytes]]:
+    """These modules and what they depend on, as (name, bytes) in the order to load them.
+
+    `root` is a directory with the kernel's modules somewhere below it. A module that is part of vmlinux is left out.
+    `own` are out-of-tree modules, by name. `asked` says in an error what wants them.
+    """
+    if not names:
+        return []
+    if root is None and not own:
+        raise UserError("this kernel was added without modules", place=f"{asked} {names[0]}")
+    index = index_modules(root) | dict(own or {})
+    builtin = _builtin_names(root) if root is not None else set()
+    ordered: dict[str, bytes] = {}
+    visiting: set[str] = set()
+
+    def visit(name: str, wanted_by: str) -> None:
+        if name in ordered or name in visiting or name in builtin:
+            return
+        if name not in index:
+            near = sorted(known for known in index if name in known)[:5]
+            raise UserError(
+                f"is not among this kernel's modules{wanted_by}",
+                place=f"{asked} {name}",
+                remedy=f"did you mean {', '.join(near)}?" if near else "give an out-of-tree one with --oot-module",
+            )
+        visiting.add(name)
+        data = read_module(index[name])
+        for needed in depends_of(data):
+            visit(needed, f" (needed by {name})")
+        ordered[name] = data
+
+    for name in names:
+        visit(name.replace("-", "_"), "")
+    return list(ordered.items())
+
+
+def _builtin_names(root: Path) -> set[str]:
+    """Modules that are part of vmlinux, as `modules.builtin` lists them."""
+    names: set[str] = set()
+    for path in root.rglob("modules.builtin"):
+        names |= {module_name(line) for line in path.read_text(errors="replace").splitlines() if line}
+    return names
+
+
+def module_tree(modules: Iterable[tuple[str, bytes]]) -> list[Entry]:
+    """Modules to load before the first patch, in this order."""
+    return [regular(f"kgbuild/modules/{n:03d}-{name}.ko", data) for n, (name, data) in enumerate(modules)]

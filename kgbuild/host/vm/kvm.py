@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Does KVM work here? /dev/kvm may be there and yet hang or abort (seen in nested virtual machines): only a boot tells.
+
+The probe starts QEMU on a boot sector that waits for two timer interrupts and then writes to QEMU's exit device. That
+goes through the firmware, real mode, protected mode, port I/O and interrupts in a fraction of a second where KVM works.
+The answer is kept for a day and for this boot of this host.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from kgbuild.host.system.cache import Cache, write_atomic
+
+PROBE_SECONDS = 4.0
+KEPT_SECONDS = 86400.0
+_EXIT_PORT = 0xF4
+_EXIT_VALUE = 0x10
+_DEVICE = Path("/dev/kvm")
+
+# sti; 2 x hlt (the BIOS timer ticks 18 times a second); mov al,0x10; out 0xf4,al; then stay halted
+_BOOT_SECTOR = bytes([0xFB, 0xF4, 0xF4, 0xB0, _EXIT_VALUE, 0xE6, _EXIT_PORT, 0xF4, 0xEB, 0xFD])
+
+
+def boot_sector() -> bytes:
+    """A bootable floppy image of one track, for QEMU."""
+    return (_BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa").ljust(512 * 18, b"\0")
+
+
+def probe(accel: str, cpu: str, smp: int, seconds: float = PROBE_SECONDS) -> bool:
+    """Boot the boot sector under this accelerator and say whether it came to its end in time."""
+    disk = os.memfd_create("kgbuild-probe")
+    try:
+        os.write(disk, boot_sector())
+        argv = [
+            *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+            *("-accel", accel, "-cpu", cpu, "-smp", str(smp), "-m", "32"),
+            *("-device", f"isa-debug-exit,iobase={_EXIT_PORT:#x},iosize=1"),
+            *("-drive", f"file=/proc/self/fd/{disk},format=raw,if=floppy,readonly=on", "-boot", "a"),
+        ]
+        return run_limited(argv, seconds, (disk,)) == (_EXIT_VALUE << 1 | 1)
+    finally:
+        os.close(disk)
+
+
+def run_limited(argv: Sequence[str], seconds: float, fds: Sequence[int] = ()) -> int | None:
+    """Exit status of a program, or None where it did not end in time or can't be started. It is killed hard.
+
+    A process that hangs inside the kernel may not even die of that: it is left alone after two more seconds.
+    """
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=fds,
+            start_new_session=True,
+        )
+    except OSError:
+        return None
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process of ours and wait for it, two seconds at most."""
+    if process.poll() is None:
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(2)
+
+
+def kvm_works(cpu: str, smp: int, cache: Cache | None = None) -> bool:
+    """The remembered or probed answer for this CPU model and number of CPUs. Never raises."""
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        return False
+    known = _read(cache or Cache())
+    key = _key(cpu, smp)
+    if key in known:
+        return bool(known[key]["works"])
+    works = probe("kvm", cpu, smp)
+    remember(cpu, smp, works, cache)
+    return works
+
+
+def remember(cpu: str, smp: int, works: bool, cache: Cache | None = None) -> None:
+    """Keep an answer; also called when a real boot shows that the probe was too kind."""
+    cache = cache or Cache()
+    known = _read(cache)
+    known[_key(cpu, smp)] = {"works": works, "at": time.time()}
+    with suppress(OSError):
+        write_atomic(_file(cache), json.dumps(known, indent=1).encode())
+
+
+def _file(cache: Cache) -> Path:
+    return cache.root / "kvm.json"
+
+
+def _key(cpu: str, smp: int) -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = "?"
+    return f"{boot} {os.uname().release} {cpu} {smp}"
+
+
+def _read(cache: Cache) -> dict[str, dict[str, float | bool]]:
+    """Answers that are still good."""
+    try:
+        known = json.loads(_file(cache).read_bytes())
+        now = time.time()
+        return {key: value for key, value in known.items() if 0 <= now - value["at"] < KEPT_SECONDS}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}

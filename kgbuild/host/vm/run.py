@@ -1,0 +1,530 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Boot the real kernel in QEMU, load live patches, check, disable, unload.
+
+The guest has two serial ports: the console, for people, and a channel on which its /init says what happened (see
+guest/session.py). A verdict comes from the channel alone; the console is only quoted where the guest died.
+
+Nothing is written to disk: the initramfs and the console are memory files that QEMU opens through /proc/self/fd, so
+that a killed run leaves nothing behind. QEMU is told to die with us (setpriv --pdeathsig).
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import selectors
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from kgbuild.errors import ToolError, UserError
+from kgbuild.guest.kernel_log import find_faults, parse_console
+from kgbuild.guest.reload_scenario import NotTried, TargetRun
+from kgbuild.guest.session import PHASES, ChannelParser, Command, CommandRun, PhaseRun, Plan, Session
+from kgbuild.host.system.run import remedy_for
+from kgbuild.host.vm import initramfs, kvm
+from kgbuild.host.vm.guest_commands import guest_file, load_command, unload_command
+from kgbuild.host.vm.patch_targets import (
+    Targets,
+    collect_targets,
+    has_functions,
+    module_entries,
+    read_targets,
+    run_entries,
+)
+from kgbuild.model import Finding, Kernel, Progress
+
+__all__ = ["PHASES", "CommandRun", "PatchRun", "PhaseRun", "TestRun", "run_vm"]
+
+QEMU = "qemu-system-x86_64"
+# Several CPUs take turns in one thread. With a thread each, a CPU can run a breakpoint that another has taken back
+# already: a kernel that switches static calls when a transition begins (6.3 and later) died of "Oops: int3" in one of
+# some thirty boots, in code that is none of the patch, where the instruction was whole again.
+TCG = "tcg,thread=single"
+KVM_BOOT_SECONDS = 20.0
+HUNG_SECONDS = 8.0
+_CONSOLE_LINES = 15
+_NAME = re.compile(r"[A-Za-z0-9_]{1,55}")
+
+
+@dataclass(frozen=True)
+class PatchRun:
+    """One patch module and what to do with it. Commands run with `sh -c`; each is expected to succeed in its phase.
+
+    checks     run in all three phases: must fail before, succeed after, fail when disabled
+    allow_log  patterns of kernel log lines that are expected; a match in a warning's block allows the whole block
+    functions  `object/function` that sysfs must list for this patch
+    absent     run while the patch is active and its target modules are out
+    older      patch modules to load before it, in order; they are removed after `disabled`
+    targets    loadable modules to try the patch on, in both orders (guest/reload_scenario.py); None: those it says it
+               is for. Without any, the patch just goes through PHASES.
+
+    The commands of `after` run in every state in which the patch is active and its targets are loaded, so they must
+    bear being repeated, and leave no target in use.
+    """
+
+    module: Path
+    before: Sequence[str] = ()
+    after: Sequence[str] = ()
+    disabled: Sequence[str] = ()
+    checks: Sequence[str] = ()
+    allow_log: Sequence[str] = ()
+    functions: Sequence[str] = ()
+    targets: Sequence[str] | None = None
+    older: Sequence[Path] = ()
+    absent: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class TestRun:
+    """What one boot showed. `verdict` is True where nothing was found and all was tried, `outcome` says it in a word;
+    `not_tried` are target modules that this machine can't load; `log` is the console, `kernel_log` what the guest's
+    `dmesg -r` said during each run; seconds are of the host's clock, `accel` is "kvm" or "tcg"."""
+
+    __test__: ClassVar[bool] = False  # pytest: no test class
+
+    kernel: str
+    release: str
+    accel: str
+    cpus: int
+    phases: tuple[PhaseRun, ...]
+    findings: tuple[Finding, ...]
+    verdict: bool
+    outcome: str
+    not_tried: tuple[NotTried, ...]
+    log: str
+    kernel_log: str
+    boot_seconds: float
+    seconds: float
+
+    def of(self, patch: str) -> dict[str, PhaseRun]:
+        """The phases of one patch module (by the module's name), by phase."""
+        return {phase.phase: phase for phase in self.phases if phase.patch == patch}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The virtual machine: everything of QEMU's command line that a caller chooses.
+
+    One CPU is the default because transitions are faster there: what runs on another CPU just then, its idle task too,
+    can't be switched at the kernel's first look, and the next look is a second later (klp_transition_work).
+    """
+
+    smp: int = 1
+    memory: int = 512
+    cpu: str = "max"
+    append: str = ""
+
+    def check(self) -> None:
+        """UserError for what QEMU would only refuse in its own words."""
+        if not 1 <= self.smp <= 255:
+            raise UserError(f"{self.smp} CPUs can't be emulated", place="--smp", remedy="give 1 to 255")
+        if not 128 <= self.memory <= 1 << 20:
+            raise UserError(
+                f"{self.memory} MB of memory will not do",
+                place="--memory",
+                remedy="give at least 128, 512 is usual",
+            )
+
+
+def qemu_command(machine: Machine, accel: str, image: Path, initrd: int, console: int) -> list[str]:
+    """QEMU's command line. `initrd` and `console` are file descriptors it inherits; the channel is its stdout."""
+    # loglevel=7: the boot's messages cost nothing measurable and tell why a boot failed. devkmsg=on: our marks in the
+    # kernel log must not be rate-limited. no_timer_check: on a loaded host the emulated timer is too late for the
+    # kernel's test of it, which ends in a panic ("IO-APIC + timer doesn't work!", check_timer()).
+    append = f"console=ttyS0 panic=-1 loglevel=7 printk.devkmsg=on log_buf_len=1M no_timer_check {machine.append}"
+    return [
+        *(
+            QEMU,
+            "-accel",
+            TCG if accel == "tcg" and machine.smp > 1 else accel,
+            "-cpu",
+            machine.cpu,
+            "-smp",
+            str(machine.smp),
+            "-m",
+            str(machine.memory),
+        ),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-kernel", str(image), "-initrd", f"/proc/self/fd/{initrd}", "-append", append.strip()),
+        *("-chardev", f"file,id=console,path=/proc/self/fd/{console}", "-serial", "chardev:console"),
+        *("-chardev", "stdio,id=channel,signal=off,mux=off", "-serial", "chardev:channel"),
+    ]
+
+
+class _NotBooted(Exception):
+    """Leaves the step that waits for the boot."""
+
+
+@dataclass
+class _Boot:
+    """One started QEMU and what came of it."""
+
+    session: Session
+    accel: str
+    console: str = ""
+    stderr: str = ""
+    status: int | None = None
+    timed_out: bool = False
+    hung: bool = False
+    parser: ChannelParser = field(default_factory=ChannelParser)
+    boot_seconds: float = 0.0
+
+
+def run_vm(
+    kernel: Kernel,
+    patches: Sequence[PatchRun],
+    *,
+    progress: Progress,
+    smp: int = 1,
+    append: str = "",
+    memory: int = 512,
+    timeout: float = 120.0,
+    cpu: str = "max",
+    accel: str = "auto",
+    files: Mapping[str, bytes | Path] | None = None,
+    modules: Sequence[str] = (),
+    oot_modules: Mapping[str, Path] | None = None,
+    transition_timeout: float = 60.0,
+    command_timeout: float = 60.0,
+    on_phase: Callable[[PhaseRun], None] | None = None,
+    on_console: Callable[[str], None] | None = None,
+) -> TestRun:
+    """Boot `kernel` once and run every patch through all phases, one after the other.
+
+    `files` puts files into the guest (bytes become executable files); `modules` are the kernel's own modules, loaded
+    first; `oot_modules` out-of-tree ones by name, for the patches that are for them. `timeout` (seconds) is for
+    everything; a command or a transition that takes longer than its own limit (or half of `timeout`) is a finding.
+    `on_phase` hears of each phase as it ends, `on_console` gets the console's text at the end, also where this raises.
+
+    Raises ToolError where the guest did not boot or did not finish, UserError where the input can't be used. A kernel
+    that dies after a patch began to load is no error but a finding.
+    """
+    began = time.monotonic()
+    machine = Machine(smp, memory, cpu, append)
+    machine.check()
+    if accel not in ("auto", "kvm", "tcg"):
+        raise UserError(f"unknown accelerator {accel!r}", place="--accel", remedy="use auto, kvm or tcg")
+    if shutil.which(QEMU) is None:
+        raise ToolError("not found on this machine", place=QEMU, remedy=remedy_for(QEMU))
+    if not kernel.image.is_file():
+        raise ToolError("the kernel's image is gone", place=str(kernel.image), remedy="fetch the kernel again")
+    plans, entries = _prepare(kernel, patches, files or {}, modules, oot_modules or {})
+    limits = f"{_limit(transition_timeout, timeout)} {_limit(command_timeout, timeout)}\n"
+    archive = initramfs.write_cpio([*entries, initramfs.regular("kgbuild/limits", limits.encode())])
+
+    chosen = accel
+    if accel == "auto":
+        chosen = "kvm" if kvm.kvm_works(cpu, smp) else "tcg"
+    may_fall_back = accel == "auto" and chosen == "kvm"
+    boot = _boot(kernel, machine, chosen, archive, plans, timeout, progress, on_phase, may_fall_back)
+    if may_fall_back and not boot.session.booted:
+        # The probe was too kind to this KVM.
+        kvm.remember(cpu, smp, False)
+        progress.note("the kernel did not boot under KVM; once more under TCG")
+        boot = _boot(kernel, machine, "tcg", archive, plans, timeout, progress, on_phase, False)
+    if _died_early(boot):
+        progress.note("the kernel died before a patch was loaded; once more")
+        boot = _boot(kernel, machine, boot.accel, archive, plans, timeout, progress, on_phase, False)
+    if on_console is not None:
+        on_console(boot.console)
+    return _conclude(kernel, machine, boot, timeout, time.monotonic() - began)
+
+
+def _limit(wanted: float, timeout: float) -> int:
+    return max(1, int(min(wanted, timeout / 2)))
+
+
+# Before
+
+
+def _prepare(
+    kernel: Kernel,
+    patches: Sequence[PatchRun],
+    files: Mapping[str, bytes | Path],
+    modules: Sequence[str],
+    own: Mapping[str, Path],
+) -> tuple[list[Plan], list[initramfs.Entry]]:
+    """Plans, and everything of the guest's file system but the limits."""
+    if not patches:
+        raise UserError("no patch module given")
+    plans: list[Plan] = []
+    trees: list[initramfs.Entry] = []
+    found: list[Targets] = []
+    for number, patch in enumerate(patches):
+        data = initramfs.read_module(patch.module)
+        wanted = read_targets(data) if patch.targets is None else patch.targets
+        found.append(collect_targets(kernel.modules, wanted, own))
+        older = {_module_name(read, path): read for path in patch.older for read in [initramfs.read_module(path)]}
+        plan = _plan(number, patch, data, found[-1], list(older))
+        if any(plan.name == other.name for other in plans):
+            raise UserError(f"two of the modules are named {plan.name}", place=str(patch.module))
+        plans.append(plan)
+        texts = {phase: [c.text for c in commands] for phase, commands in plan.commands.items()}
+        trees += initramfs.run_tree(number, plan.name, data, texts)
+        trees += [initramfs.regular(guest_file(number, name), module) for name, module in older.items()]
+        trees += run_entries(number, found[-1]) if plan.targets else []
+    trees += module_entries(found)
+    loaded = initramfs.collect_modules(kernel.modules, modules, own=own)
+    base = initramfs.base_tree(*initramfs.find_busybox())
+    return plans, [*base, *initramfs.user_files(files), *initramfs.module_tree(loaded), *trees]
+
+
+def _module_name(data: bytes, path: Path) -> str:
+    """The name of a live patch module. Raises UserError where it is none."""
+    info = initramfs.read_modinfo(data)
+    if "livepatch" not in info:
+        raise UserError("is not a live patch module", place=str(path), remedy="give what `kgbuild build` wrote")
+    name = info.get("name") or initramfs.module_name(path.name)
+    if not _NAME.fullmatch(name):
+        raise UserError(f"has the name {name!r}, which no module can have", place=str(path))
+    return name
+
+
+def _plan(number: int, patch: PatchRun, data: bytes, targets: Targets, older: Sequence[str]) -> Plan:
+    name = _module_name(data, patch.module)
+    if name in older or len(older) != len(patch.older):
+        raise UserError("two of the modules have one name", place=str(patch.module))
+    expected = tuple(Command(load_command(number, o)) for o in older)
+    expected += tuple(Command(text) for text in patch.before)
+    commands = {
+        "before": expected + tuple(Command(text, False, True) for text in patch.checks),
+        "after": tuple(Command(text, True, True) for text in patch.checks)
+        + tuple(Command(text) for text in patch.after),
+        "absent": tuple(Command(text) for text in patch.absent),
+        "disabled": tuple(Command(text) for text in patch.disabled)
+        + tuple(Command(text, False, True) for text in patch.checks)
+        + tuple(Command(unload_command(o)) for o in reversed(older)),
+    }
+    allowed = tuple(_pattern(text) for text in patch.allow_log)
+    if patch.absent and not targets.cycled:
+        remedy = "leave the option out"
+        raise UserError(
+            "is for no loadable module, which could be out", place=f"--absent: {patch.module}", remedy=remedy
+        )
+    told = bool(patch.after), bool(patch.absent)
+    run = TargetRun(name, targets.names, targets.fixed, targets.cycled, targets.builtin, *told)
+    return Plan(name, commands, allowed, tuple(patch.functions), run if targets.names else None, has_functions(data))
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise UserError(f"is no regular expression: {error}", place=f"--allow-log {text}") from error
+
+
+# The boot
+
+
+def _boot(
+    kernel: Kernel,
+    machine: Machine,
+    accel: str,
+    archive: bytes,
+    plans: list[Plan],
+    timeout: float,
+    progress: Progress,
+    on_phase: Callable[[PhaseRun], None] | None,
+    may_fall_back: bool,
+) -> _Boot:
+    """Start QEMU and listen until it ends, the guest is finished, or the time is up."""
+    boot = _Boot(Session(copy.deepcopy(plans)), accel)  # they learn what the guest says
+    early: list[PhaseRun] = []  # phases that came in one piece with the word that the guest is up
+    files = [os.memfd_create(f"kgbuild-{name}", 0) for name in ("initrd", "console", "stderr")]
+    initrd, console, stderr = files
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        with os.fdopen(initrd, "wb", closefd=False) as stream:
+            stream.write(archive)
+        argv = [*_die_with_us(), *qemu_command(machine, accel, kernel.image, initrd, console)]
+        began = time.monotonic()
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            pass_fds=(initrd, console),
+            start_new_session=True,  # Ctrl-C at the terminal is for us; we kill it
+        )
+        boot_limit = KVM_BOOT_SECONDS if may_fall_back else timeout
+        cpus = f"{machine.smp} CPU{'s' if machine.smp != 1 else ''}"
+        with progress.step(f"booted {kernel.id.release} under {accel.upper()}, {cpus}"):
+            _listen(
+                boot, process, console, began, min(boot_limit, timeout), early.append, lambda session: session.booted
+            )
+            boot.boot_seconds = time.monotonic() - began
+            if not boot.session.booted:
+                raise _NotBooted  # so that the step isn't shown as done
+        if on_phase is not None:
+            for phase in early:
+                on_phase(phase)
+        _listen(boot, process, console, began, timeout, on_phase, lambda session: session.finished)
+    except _NotBooted:
+        pass
+    finally:
+        if process is not None:
+            kvm.kill(process)
+            boot.status = process.returncode
+            if process.stdout is not None:
+                process.stdout.close()
+        boot.console = _text(console)
+        boot.stderr = _text(stderr)
+        for descriptor in files:
+            os.close(descriptor)
+    return boot
+
+
+def _die_with_us() -> list[str]:
+    """A prefix that has QEMU killed when this process dies, however that happens."""
+    return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
+
+
+def _listen(
+    boot: _Boot,
+    process: subprocess.Popen[bytes],
+    console: int,
+    began: float,
+    limit: float,
+    on_phase: Callable[[PhaseRun], None] | None,
+    enough: Callable[[Session], bool],
+) -> None:
+    """Feed the session with what arrives on the channel, until `enough`, the end of QEMU, or `limit` seconds.
+
+    A guest that is silent after its kernel complained gravely hangs; there's no use in waiting longer.
+    """
+    assert process.stdout is not None
+    descriptor = process.stdout.fileno()
+    heard = time.monotonic()
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while not enough(boot.session):
+            left = limit - (time.monotonic() - began)
+            if left <= 0:
+                boot.timed_out = True
+                return
+            if not selector.select(min(left, 1.0)):
+                boot.hung = time.monotonic() - heard > HUNG_SECONDS and bool(_complaint(_text(console)))
+                if boot.hung:
+                    return
+                continue
+            heard = time.monotonic()
+            data = os.read(descriptor, 1 << 16)
+            if not data:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(2)
+                return
+            for record in boot.parser.feed(data):
+                phase = boot.session.feed(record)
+                if phase is not None and on_phase is not None:
+                    on_phase(phase)
+
+
+def _text(descriptor: int) -> str:
+    chunks = []
+    offset = 0
+    while chunk := os.pread(descriptor, 1 << 20, offset):
+        chunks.append(chunk)
+        offset += len(chunk)
+    return b"".join(chunks).decode("utf-8", "replace").replace("\r\n", "\n").replace("\0", "")
+
+
+# After
+
+
+def _conclude(kernel: Kernel, machine: Machine, boot: _Boot, timeout: float, seconds: float) -> TestRun:
+    """The verdict, or the error that says why there is none."""
+    session = boot.session
+    if not session.booted:
+        raise _not_booted(boot, timeout)
+    if session.faulty_modules:
+        name, said = session.faulty_modules[0]
+        raise ToolError(f"could not be loaded in the guest: {said.strip()}", place=f"--module {name}")
+    if not session.finished:
+        complaint = _complaint(boot.console)
+        if session.loading and (complaint or _died_by_itself(boot)):
+            how = "the guest hung" if boot.hung or boot.timed_out else "the kernel died"
+            session.died(f"{how} at {session.step}: {complaint or 'without a word'}")
+        else:
+            raise _not_finished(boot, timeout, complaint)
+    elif session.incomplete:
+        raise ToolError(
+            f"the guest's report is not complete ({boot.parser.lost} records lost, {boot.parser.garbage} not readable)",
+            place=QEMU,
+            remedy="run it again; --keep-log FILE keeps the console",
+        )
+    return TestRun(
+        kernel=str(kernel.id),
+        release=session.release,
+        accel=boot.accel,
+        cpus=session.cpus or machine.smp,
+        phases=tuple(session.phases),
+        findings=tuple(session.findings),
+        verdict=session.finished and not session.findings and not session.not_tried,
+        outcome=session.outcome,
+        not_tried=tuple(session.not_tried),
+        log=boot.console,
+        kernel_log="\n".join(session.kernel_log),
+        boot_seconds=boot.boot_seconds,
+        seconds=seconds,
+    )
+
+
+def _died_early(boot: _Boot) -> bool:
+    """Whether the kernel died when nothing of a patch was in it yet: a fault of the emulator or of its host, most
+    likely one that does not come again."""
+    session = boot.session
+    return not (session.loading or session.finished or boot.timed_out) and bool(_complaint(boot.console))
+
+
+def _died_by_itself(boot: _Boot) -> bool:
+    """QEMU ended with status 0 before we asked for it: with -no-reboot that is a guest that reset itself."""
+    return not boot.timed_out and not boot.hung and boot.status == 0
+
+
+def _complaint(console: str) -> str:
+    """The gravest thing the kernel said on its console, or ""."""
+    faults = find_faults(parse_console(console))
+    grave = [f for f in faults if f.kind in ("panic", "oops", "bug", "lockup", "hung task", "stall", "sanitizer")]
+    panics = [f for f in grave if f.kind == "panic"]
+    first = [grave[0].headline] if grave else []
+    return "; ".join(dict.fromkeys([*first, *(f.headline for f in panics)]))
+
+
+def _tail(console: str) -> str:
+    lines = [line for line in console.splitlines() if line.strip()][-_CONSOLE_LINES:]
+    return "the console's last lines:\n  " + "\n  ".join(lines) if lines else "the console is empty"
+
+
+def _not_booted(boot: _Boot, timeout: float) -> ToolError:
+    if boot.stderr.strip() and not boot.console.strip() and not boot.timed_out:
+        said = boot.stderr.replace(f"{QEMU}: ", "").strip()
+        remedy = "use --accel tcg" if boot.accel == "kvm" else "check --cpu, --smp and --memory"
+        return ToolError(f"could not start the guest: {said}", place=QEMU, remedy=remedy)
+    reason = f"within {timeout:.0f} s" if boot.timed_out else f"(QEMU ended with status {boot.status})"
+    return ToolError(
+        f"the guest did not boot {reason}; {_tail(boot.console)}",
+        place=QEMU,
+        remedy="try more --memory or a longer --timeout; --keep-log FILE keeps the console",
+    )
+
+
+def _not_finished(boot: _Boot, timeout: float, complaint: str) -> ToolError:
+    step = boot.session.step
+    if boot.timed_out:
+        fact = f"the guest did not finish within {timeout:.0f} s; it was at {step}"
+    elif boot.hung:
+        fact = f"the guest hung at {step}"
+    elif boot.status is not None and boot.status < 0:
+        fact = f"QEMU was killed by signal {-boot.status} at {step}"
+    else:
+        fact = f"the guest ended at {step} (QEMU's status {boot.status})"
+    for more in (complaint, boot.stderr.strip(), _tail(boot.console)):
+        fact += f"; {more}" if more else ""
+    return ToolError(fact, place=QEMU, remedy="a longer --timeout may help; --keep-log FILE keeps the console")

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What kind of thing a variable is: as much of its type as is needed to say what it could stand for.
+
+Whether two variables are of one type is asked elsewhere (`vartypes`). Here types that differ are put into kinds: a
+number, a pointer, an array of such, a structure with its members. A structure of one member counts as that member
+(atomic_t is a number).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from kgbuild.debuginfo import type_graph
+from kgbuild.debuginfo.dwarf_entries import TAG_VARIABLE
+from kgbuild.elf.read import FormatError
+from kgbuild.objects.variable_types import types_of
+from kgbuild.objects.view import Atom, View
+
+NUMBER, POINTER, ARRAY, STRUCTURE, UNKNOWN = "number", "pointer", "array", "structure", "unknown"
+_NUMBERS = frozenset({type_graph.INTEGER, type_graph.BOOLEAN, type_graph.FLOAT, type_graph.ENUM})
+_AT_DECLARATION = 0x3C
+_DEPTH = 4  # levels of structures that are looked into
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A type, roughly. `name` is that of the structure; `of` an array's elements, or a structure's members by name."""
+
+    kind: str
+    name: str = ""
+    of: tuple[tuple[str, Shape], ...] = ()
+
+
+UNKNOWN_SHAPE = Shape(UNKNOWN)
+_defined: WeakKeyDictionary[View, frozenset[str]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[View, dict[int, Shape]] = WeakKeyDictionary()
+
+
+def is_declared(view: View, atom: Atom) -> bool:
+    """Whether the source of an object defines a variable of the file by an atom's name, though the object may not have
+    it: the compiler leaves out what is never read. Without debugging information, no."""
+    names = _defined.get(view)
+    if names is None:
+        names = _defined[view] = _names_at_top(view)
+    return not names.isdisjoint(atom.names)
+
+
+def _names_at_top(view: View) -> frozenset[str]:
+    out: set[str] = set()
+    try:
+        dwarf = types_of(view).dwarf
+        if dwarf is None:
+            return frozenset()
+        for header, first, end, table in dwarf.units():
+            top = dwarf.top(first, header, end, table)
+            for die, _ in dwarf.children(top, end, table, frozenset({TAG_VARIABLE})) if top is not None else ():
+                if _AT_DECLARATION not in die.attributes:
+                    out.add(dwarf.name(die, end, table))
+    except FormatError:
+        return frozenset()
+    return frozenset(out - {""})
+
+
+def shape_of(view: View, atom: Atom) -> Shape:
+    """The shape of a variable's type; of kind UNKNOWN without debugging information, or where it can't be followed."""
+    kept = _known.setdefault(view, {})
+    if atom.id not in kept:
+        kept[atom.id] = UNKNOWN_SHAPE
+        try:
+            graph = types_of(view)
+            found = graph.variable(atom.section, atom.offset)
+            if found is not None and found.type:
+                kept[atom.id] = _shape(graph, found.type, 0)
+        except FormatError:
+            pass
+    return kept[atom.id]
+
+
+def _shape(graph: type_graph.TypeGraph, number: int, depth: int) -> Shape:
+    found = graph.type(number)
+    for _ in range(64):
+        if found.kind != type_graph.TYPEDEF:
+            break
+        found = graph.type(found.to)
+    if found.kind in _NUMBERS:
+        return Shape(NUMBER)
+    if found.kind == type_graph.POINTER:
+        return Shape(POINTER)
+    if depth >= _DEPTH:
+        return Shape(STRUCTURE, found.name)
+    if found.kind == type_graph.ARRAY:
+        return Shape(ARRAY, "", (("", _shape(graph, found.to, depth + 1)),))
+    if found.kind not in (type_graph.STRUCT, type_graph.UNION):
+        return UNKNOWN_SHAPE
+    members = tuple((m.name, _shape(graph, m.type, depth + 1)) for m in found.members)
+    if len(members) == 1 and found.kind == type_graph.STRUCT:
+        only = members[0][1]
+        return Shape(only.kind, found.name or only.name, only.of)
+    return Shape(STRUCTURE, found.name, members)

@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Applies hunks to a file's text, and gives the patched text `#line` directives.
+
+Applying is exact: a hunk goes where all its old lines are, at the stated line or at the nearest other one
+(as patch(1) does with a fuzz of 0), and nowhere else. What does not apply is refused, all hunks of a file at
+once.
+
+`#line` directives exist because WARN, BUG, lockdep and others put `__LINE__` into code: one inserted line
+made 26 functions of net/core/dev.c "changed" that were not. Every line that the patch
+leaves alone keeps its number, so only functions whose text changed can come out different.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.patch.unified_diff import FilePatch, Hunk, printable, split_lines
+
+# A line that occurs more often than this ("}", "", "return 0;") says little about where a hunk belongs.
+_COMMON = 64
+
+SPLICE = re.compile(rb"\\[ \t\f\v\r]*\n")
+"""A line continuation; gcc takes one with blanks after the backslash too (cpp manual, Initial processing)."""
+
+C_TOKEN = re.compile(
+    rb"""(?P<newline>\n)
+    |(?P<comment>/\*.*?(?:\*/|\Z)|//[^\n]*)
+    |(?P<raw>(?:u8|[uUL])?R"(?P<mark>[^()\\\s]{0,16})\(.*?(?:\)(?P=mark)"|\Z))
+    |(?P<string>"(?:\\[^\n]|[^"\\\n])*"?)
+    |(?P<char>'(?:\\[^\n]|[^'\\\n])*'?)
+    |(?P<word>[\w$]+)
+    |(?P<space>[ \t\f\v\r]+)
+    |(?P<open>\()|(?P<close>\))
+    |(?P<hash>\#|%:)
+    |(?P<other>.)""",
+    re.DOTALL | re.VERBOSE,
+)
+"""C's tokens as far as lines and parentheses need them, for text without continuations. A quote without its
+end reaches to the end of the line, as for gcc (`#error don't`)."""
+
+_CONDITIONAL = {
+    b"if": "if",
+    b"ifdef": "if",
+    b"ifndef": "if",
+    b"elif": "else",
+    b"elifdef": "else",
+    b"elifndef": "else",
+    b"else": "else",
+    b"endif": "endif",
+}
+
+
+@dataclass(frozen=True)
+class HunkPlace:
+    """Where a hunk (counted from 1) went: `line` of the text before it, `offset` = line - stated line."""
+
+    hunk: int
+    line: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A patched text. `map` has, per line of it, the number (from 1) of that line in the text before, or None
+    for a line the patch adds."""
+
+    text: bytes
+    map: tuple[int | None, ...]
+    hunks: tuple[HunkPlace, ...]
+
+    def then(self, later: Applied) -> Applied:
+        """Both steps as one: `later` was applied to this text; the map is from the text before this."""
+        lines = tuple(None if number is None else self.map[number - 1] for number in later.map)
+        return Applied(later.text, lines, self.hunks + later.hunks)
+
+    @property
+    def final(self) -> list[tuple[bytes, int | None]]:
+        """Each line with its original number, as `with_line_directives` wants them."""
+        return list(zip(split_lines(self.text), self.map, strict=True))
+
+
+def unpatched(text: bytes) -> Applied:
+    """The text as it is: what the first of several patches is applied after."""
+    return Applied(text, tuple(range(1, len(split_lines(text)) + 1)), ())
+
+
+def apply_file(original: bytes, patch: FilePatch, path: str) -> Applied | list[Refusal]:
+    """Applies the hunks of one file in order; a later hunk starts from the offset of those before it.
+
+    original  the file's text; b"" for a new file
+    path      what messages call the file
+    Returns the result, or one refusal (P1-apply, P9-unsupported-file) per hunk that does not apply.
+    """
+    if patch.kind == "binary":
+        return [Refusal("P9-unsupported-file", path, "the patch changes it in binary")]
+    if patch.kind == "new" and original:
+        return [Refusal("P1-apply", path, "the patch creates it, and it exists already")]
+    text = _Text(original)
+    places: list[tuple[int, Hunk]] = []
+    done: list[HunkPlace] = []
+    refused: list[Refusal] = []
+    reversed_hunks = 0
+    offset = floor = 0
+    for number, hunk in enumerate(patch.hunks, start=1):
+        stated = _start(hunk)
+        found = text.find(hunk, stated + offset, floor)
+        checked = bool(hunk.old_count) or not original  # without old lines any place would do
+        if len(found) == 1 and checked and not text.has(hunk, stated + offset, found[0]):
+            places.append((found[0], hunk))
+            offset, floor = found[0] - stated, found[0] + hunk.old_count
+            done.append(HunkPlace(number, found[0] + 1, offset))
+            continue
+        fact, is_reversed = _explain(text, hunk, stated + offset, found)
+        reversed_hunks += is_reversed
+        label = f", {hunk.header[:40]}" if hunk.header else ""
+        title = f"hunk {number} of {len(patch.hunks)} (line {hunk.old_start}{label})"
+        refused.append(Refusal("P1-apply", path, f"{title} {fact}"))
+    if reversed_hunks and reversed_hunks == len(patch.hunks):
+        fact = f"the patch is already applied: all {reversed_hunks} hunks are in the file"
+        return [Refusal("P1-apply", path, fact, remedy="leave the patch out")]
+    if not refused:
+        result = _replace(text.lines, places, tuple(done))
+        if patch.kind != "delete" or not result.text:
+            return result
+        refused.append(Refusal("P1-apply", path, f"the patch deletes it, but it has {len(result.map)} more lines"))
+    return refused
+
+
+def _start(hunk: Hunk) -> int:
+    """The index (from 0) of a hunk's first old line. Without old lines @@ names the line before."""
+    return hunk.old_start - 1 if hunk.old_count else hunk.old_start
+
+
+def _replace(lines: list[bytes], places: list[tuple[int, Hunk]], done: tuple[HunkPlace, ...]) -> Applied:
+    """The text with each hunk put in at its index; places are in order and do not overlap."""
+    text: list[bytes] = []
+    numbers: list[int | None] = []
+    at = 0
+    for start, hunk in places:
+        text += lines[at:start]
+        numbers += range(at + 1, start + 1)
+        at = start
+        for line in hunk.lines:
+            if line[:1] != b"-":
+                text.append(line[1:])
+                numbers.append(None if line[:1] == b"+" else at + 1)
+            at += line[:1] != b"+"
+    text += lines[at:]
+    numbers += range(at + 1, len(lines) + 1)
+    return Applied(b"".join(text), tuple(numbers), done)
+
+
+class _Text:
+    """Lines of a file with an index of where each line occurs."""
+
+    def __init__(self, text: bytes) -> None:
+        self.lines = split_lines(text)
+        self.index: dict[bytes, list[int]] = {}
+        for i, line in enumerate(self.lines):
+            self.index.setdefault(line, []).append(i)
+
+    def matches(self, block: Sequence[bytes]) -> list[int]:
+        """All indexes at which `block` is found, looked for by its rarest line."""
+        if not block:
+            return []
+        places, back = min(
+            ((self.index.get(line, []), k) for k, line in enumerate(block)), key=lambda item: len(item[0])
+        )
+        starts = (p - back for p in places)
+        return [s for s in starts if s >= 0 and self.lines[s : s + len(block)] == list(block)]
+
+    def find(self, hunk: Hunk, expected: int, floor: int) -> list[int]:
+        """The nearest index a hunk fits at, not before `floor`; two of them when they are equally near."""
+        if not hunk.old_count:
+            return [expected] if floor <= expected <= len(self.lines) else []
+        fits = [s for s in self.matches(hunk.old) if s >= floor]
+        if hunk.new and not hunk.new[-1].endswith(b"\n"):  # a text without a last line end must end there
+            fits = [s for s in fits if s + hunk.old_count == len(self.lines)]
+        nearest = min((abs(s - expected) for s in fits), default=0)
+        return [s for s in fits if abs(s - expected) == nearest]
+
+    def has(self, hunk: Hunk, expected: int, found: int) -> bool:
+        """Whether a hunk that fits elsewhere too has been applied already, where it is expected."""
+        return found != expected and bool(hunk.new) and not self.differing(hunk.new, expected)
+
+    def nearest(self, block: Sequence[bytes], expected: int) -> tuple[int, list[int]] | None:
+        """Where most of a block is, and which of its lines differ; None if half of them or more do."""
+        votes: Counter[int] = Counter()
+        for k, line in enumerate(block):
+            places = self.index.get(line, [])
+            if len(places) <= _COMMON:
+                votes.update(p - k for p in places)
+        votes[expected] += 0
+        best = max(votes, key=lambda s: (votes[s], -abs(s - expected)))
+        differing = self.differing(block, best)
+        return (best, differing) if len(differing) * 2 < len(block) else None
+
+    def differing(self, block: Sequence[bytes], start: int) -> list[int]:
+        """Which lines of a block (indexes into it) are not at `start`."""
+        return [k for k, line in enumerate(block) if self.at(start + k) != line]
+
+    def at(self, i: int) -> bytes | None:
+        return self.lines[i] if 0 <= i < len(self.lines) else None
+
+
+def _explain(text: _Text, hunk: Hunk, expected: int, found: list[int]) -> tuple[str, bool]:
+    """Why a hunk can't be applied, and whether that is because it has been already."""
+    if not hunk.old_count:
+        return "has no context lines: where it belongs can't be checked; make it with diff -U3", False
+    if len(found) > 1:
+        places = " and ".join(str(s + 1) for s in found)
+        return f"is ambiguous: it fits equally well at lines {places}", False
+    there = text.matches(hunk.new) if hunk.new != hunk.old else []
+    if len(there) == 1 or expected in there:
+        return f"is already applied, at line {(expected if expected in there else there[0]) + 1}", True
+    near = text.nearest(hunk.old, expected)
+    place = expected if near is None else near[0]
+    differing = near[1] if near and near[1] else text.differing(hunk.old, place)
+    if not differing:
+        return "overlaps a hunk before it, or ends the file where more lines follow", False
+    wanted, seen = hunk.old[differing[0]], text.at(place + differing[0])
+    shown = "the end of the file" if seen is None else f"`{_excerpt(seen)}`"
+    fact = f"does not apply: line {place + differing[0] + 1}: expected `{_excerpt(wanted)}`, found {shown}"
+    blanks = all(_blankless(hunk.old[k]) == _blankless(text.at(place + k)) for k in differing)
+    note = ", in white space or line ends only (mail or an editor may have damaged the patch)" if blanks else ""
+    if near is None:
+        return f"{fact}{note or '; nothing like it is in the file'}", False
+    lines = "1 line differs" if len(differing) == 1 else f"{len(differing)} lines differ"
+    return f"{fact}; nearest: line {place + 1} ({place + 1 - hunk.old_start:+d}), {lines}{note}", False
+
+
+def _excerpt(line: bytes) -> str:
+    return printable(line.strip())[:70]
+
+
+def _blankless(line: bytes | None) -> bytes | None:
+    return None if line is None else b"".join(line.split())
+
+
+def splice(text: bytes) -> tuple[bytes, list[int]]:
+    """`text` without line continuations, and where in the result each was (ascending offsets)."""
+    offsets: list[int] = []
+    pieces: list[bytes] = []
+    at = length = 0
+    for match in SPLICE.finditer(text):
+        pieces.append(text[at : match.start()])
+        length += match.start() - at
+        offsets.append(length)
+        at = match.end()
+    return b"".join([*pieces, text[at:]]), offsets
+
+
+def physical_line(spliced: bytes, splices: Sequence[int], offset: int) -> int:
+    """The line (from 0) of the text before `splice` that holds `offset` of the text after it."""
+    return spliced.count(b"\n", 0, offset) + bisect.bisect_right(splices, offset)
+
+
+@dataclass
+class _Layout:
+    """What the lexer finds. Lines are counted from 0.
+
+    safe          the lines a directive may be put before
+    conditionals  the last line of each #if, #else, #endif (and their kind) and which of the three it is
+    numbers       the last line of each #line and the number it gives to the next
+    """
+
+    safe: set[int]
+    conditionals: dict[int, str]
+    numbers: dict[int, int]
+
+
+@dataclass
+class _Group:
+    """An open #if: the depth of parentheses before it, those at the ends of its branches."""
+
+    start: int
+    ends: list[int]
+    has_else: bool = False
+
+
+def _logical_lines(spliced: bytes) -> Iterator[list[re.Match[bytes]]]:
+    """The tokens of each logical line; the last of them is its newline, if it has one."""
+    line: list[re.Match[bytes]] = []
+    for token in C_TOKEN.finditer(spliced):
+        line.append(token)
+        if token.lastgroup == "newline":
+            yield line
+            line = []
+    if line:
+        yield line
+
+
+def _read_layout(text: bytes) -> _Layout:
+    """Finds where a directive can stand.
+
+    Not inside a comment, string, directive or continued line, and not inside parentheses: a directive among
+    the arguments of a macro is undefined (C11 6.10.3 p11), and which call is a macro's is not known here.
+    Nor before a line that begins with "(": gcc would not see that it belongs to a macro's name before it.
+
+    The depth of parentheses is exact unless the branches of an #if leave different ones. Then the deepest
+    counts, and a "}" in the first column (the end of a function) sets it back to 0: rather a directive too
+    late than one in the wrong place. A late one does no harm but for the numbers of the lines before it.
+    """
+    spliced, splices = splice(text)
+    layout = _Layout({0}, {}, {})
+    groups: list[_Group] = []
+    depth = line = passed = 0
+    unsure = False
+    waiting: list[int] = []  # safe lines, unless the next token is "("
+    for tokens in _logical_lines(spliced):
+        code = [t for t in tokens if t.lastgroup not in ("space", "comment", "newline")]
+        if code:
+            if code[0].lastgroup != "open":
+                layout.safe.update(waiting)
+            waiting = []
+        start, end = tokens[0].start(), tokens[-1].end()
+        more = bisect.bisect_left(splices, end) - passed
+        passed += more
+        line += more + spliced.count(b"\n", start, end)
+        if code and code[0].lastgroup == "hash":
+            words = [t[0] for t in code[1:3]] or [b""]
+            kind = _CONDITIONAL.get(words[0], "")
+            if kind:
+                layout.conditionals[line - 1] = kind
+            elif (number := words[-1] if words[0] == b"line" else words[0]).isdigit():
+                layout.numbers[line - 1] = int(number)
+            depth, differs = _cross(groups, kind, depth, words[0] == b"else")
+            unsure |= differs
+        else:
+            for token in code:
+                depth += (token.lastgroup == "open") - (token.lastgroup == "close")
+                if depth < 0:
+                    depth, unsure = 0, True
+            if unsure and spliced[start : start + 1] == b"}":
+                depth, unsure = 0, False
+        if depth == 0 and tokens[-1].lastgroup == "newline":
+            waiting.append(line)
+    layout.safe.update(waiting)
+    return layout
+
+
+def _cross(groups: list[_Group], kind: str, depth: int, is_else: bool) -> tuple[int, bool]:
+    """The depth of parentheses after a conditional directive, and whether its branches disagree about it."""
+    if kind == "if":
+        groups.append(_Group(depth, []))
+    elif kind == "else" and groups:
+        groups[-1].ends.append(depth)
+        groups[-1].has_else |= is_else
+        return groups[-1].start, False
+    elif kind == "endif" and groups:
+        group = groups.pop()
+        ends = [*group.ends, depth] + ([] if group.has_else else [group.start])
+        return max(ends), min(ends) != max(ends)
+    return depth, False
+
+
+def with_line_directives(path: str, final: Sequence[tuple[bytes, int | None]]) -> bytes:
+    """The patched source for the compiler: `#line 1 "path"`, then the text, unchanged lines numbered as
+    before.
+
+    path   the name `__FILE__` is to give: that with which the original is compiled
+    final  each line of the patched text (with its line end) and its number in the original, None for added
+           ones; see `Applied.final`
+    A line that was added has the number after the line before it. Where a directive can't stand (see
+    `_read_layout`) the next possible place is taken. A directive inside #if has no effect when that branch is
+    not compiled, so one more follows each #else and #endif of it. The file's own #line directives still hold.
+    """
+    text = b"".join(line for line, _ in final)
+    layout = _read_layout(text)
+    name = re.sub(r'(["\\])', r"\\\1", path).encode("utf-8", "surrogateescape")
+    mark = b"\xef\xbb\xbf" if text.startswith(b"\xef\xbb\xbf") else b""  # only allowed as a file's first bytes
+    out = [mark, b'#line 1 "' + name + b'"\n']
+    counter = 1  # the number the compiler gives to the next line
+    shift = previous = 0  # shift: by the original's own #line directives
+    forced = False
+    touched: list[bool] = []  # per open #if: whether a directive is in one of its branches
+    for i, (line, number) in enumerate(final):
+        wanted = previous + 1 if number is None else number + shift
+        if (forced or counter != wanted) and i in layout.safe:
+            out.append(b"#line %d\n" % max(wanted, 1))
+            counter, forced = wanted, False
+            touched = [True] * len(touched)
+        out.append(line[len(mark) :] if i == 0 else line)
+        counter, previous = counter + 1, wanted
+        kind = layout.conditionals.get(i)
+        if kind == "if":
+            touched.append(False)
+        elif kind == "else" and touched:
+            forced |= touched[-1]
+        elif kind == "endif" and touched:
+            forced |= touched.pop()
+        elif (own := layout.numbers.get(i)) is not None:
+            counter = own
+            if number is not None:
+                shift, previous = own - (number + 1), own - 1
+    return b"".join(out)

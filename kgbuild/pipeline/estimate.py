@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a patch would touch, without compiling: reads what `estimate/estimate.py` judges.
+
+Sources before and after the patch, the index of the kernel, the debugging information of the touched units, and for
+headers the include graph.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kgbuild.csource.definitions import Item, read_items
+from kgbuild.csource.preprocessor_conditions import Conditions
+from kgbuild.debuginfo.dwarf_units import UnitFacts
+from kgbuild.diagnostics.refusals import Refusal, Refused
+from kgbuild.errors import NoChange
+from kgbuild.estimate.estimate import Estimate, UnitView, estimate
+from kgbuild.estimate.source_changes import Change
+from kgbuild.host.compile.apply_patches import PatchSet, apply_patches, read_patches
+from kgbuild.host.compile.unit_selection import MAX_UNITS, Selection, choose_units, is_fixed
+from kgbuild.host.index.queries import Index, read_unit_at, with_index
+from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.kernels.compile_commands import read_units
+from kgbuild.host.system.cache import Cache
+from kgbuild.kernel.config import check_config, parse_config
+from kgbuild.model import Kernel, Progress, SilentProgress, UnitCommand
+from kgbuild.patch.apply import Applied
+
+VMLINUX = "vmlinux"
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """An estimate with what it is of: kernel, patches, units (source -> why), seconds it took."""
+
+    kernel: Kernel
+    patches: PatchSet
+    units: dict[str, str]
+    targets: dict[str, list[str]]
+    result: Estimate
+    seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+
+def estimate_patches(
+    patch_files: Sequence[Path],
+    kernel_name: str,
+    progress: Progress | None = None,
+    *,
+    offline: bool = False,
+    jobs: int = 2,
+    max_units: int = MAX_UNITS,
+    ignore_init: bool = False,
+) -> Estimated:
+    """What patches would touch of a kernel, estimated from its sources, index and debugging information.
+
+    Nothing is compiled. Raises UserError and ToolError as a build does, Refused where a path or a hunk is refused for
+    certain, NoChange where the patches touch no code.
+    """
+    progress = progress or SilentProgress()
+    began = time.monotonic()
+    parsed = read_patches(patch_files)
+    kernel = ensure_kernel(kernel_name, progress=progress, offline=offline, jobs=jobs)
+    if refusals := check_config(kernel.config.read_text()):
+        raise Refused(refusals)
+    patches = apply_patches(kernel, parsed)
+    if not patches.files and not patches.refusals:
+        raise NoChange("the patch touches no kernel code", remedy="nothing to patch")
+    selection = choose_units(kernel, patches, Cache(), progress, jobs, max_units, preprocess=False)
+    if refusals := [*patches.refusals, *selection.refusals]:
+        raise Refused(refusals)
+
+    def answer(index: Index) -> Estimated:
+        reader = _Reader(kernel, patches, selection, index, max_units)
+        units = reader.units()
+        result = estimate(units, index, reader.place, ignore_init)
+        result.possible += reader.possible
+        targets: dict[str, list[str]] = {}
+        for unit in units:
+            targets.setdefault(unit.source, []).append(unit.target)
+        because = {source: selection.because[source] for source in targets}
+        return Estimated(kernel, patches, because, targets, result, 0.0, reader.warnings)
+
+    found = with_index(kernel, progress, answer)
+    from dataclasses import replace
+
+    return replace(found, seconds=round(time.monotonic() - began, 3))
+
+
+class _Reader:
+    """Texts cut into items, each file once for vmlinux and once for modules."""
+
+    def __init__(self, kernel: Kernel, patches: PatchSet, selection: Selection, index: Index, max_units: int) -> None:
+        self.kernel, self.patches, self.selection, self.index = kernel, patches, selection, index
+        self.max_units = max_units
+        self.config = parse_config(kernel.config.read_text())
+        self.possible: list[Refusal] = []
+        self.warnings: list[str] = []
+        self._items: dict[tuple[str, bool, bool], tuple[Item, ...]] = {}
+        self._file: dict[int, str] = {}
+
+    def units(self) -> list[UnitView]:
+        """Every unit the patch may change, for each object it is part of."""
+        because = self.selection.because
+        sources = sorted(because)
+        mine = [s for s in sources if posixpath.normpath(s) in self.patches.applied]
+        if len(sources) > self.max_units + len(mine):
+            fact = f"{len(sources)} units may see a difference; the limit is {self.max_units}, so only .c files count"
+            self.possible.append(Refusal("P12-too-many-units", ", ".join(sorted(self.patches.files)), fact))
+            sources = mine
+        commands = read_units(self.kernel.units, sources)
+        out = []
+        for source in sources:
+            for unit in commands[source]:
+                if not is_fixed(unit):
+                    out += [self._view(unit, target) for target in unit.targets]
+        return out
+
+    def _view(self, unit: UnitCommand, target: str) -> UnitView:
+        path = posixpath.normpath(unit.source)
+        # what it includes: headers of the patch, and .c files where that is how it comes to be concerned
+        others = [
+            p for p in sorted(self.patches.applied) if p != path and (p.endswith(".h") or self._included(unit, p))
+        ]
+        before = [self._read(p, unit.module, False) for p in [path, *others]]
+        after = [self._read(p, unit.module, True) for p in [path, *others]]
+        functions = tuple(self.index.functions_of(target, unit.source))
+        return UnitView(
+            unit.source, target, sum(before, ()), sum(after, ()), functions, self._facts(unit.source, target)
+        )
+
+    def _included(self, unit: UnitCommand, path: str) -> bool:
+        return self.selection.because.get(unit.source, "").endswith(f"includes {path}")
+
+    def _facts(self, source: str, target: str) -> UnitFacts | None:
+        if target != VMLINUX:
+            return None
+        offsets = self.index.unit_offsets(source)
+        if not offsets:
+            self.warnings.append(f"{source}: no debugging information; what is inlined is guessed from the call graph")
+            return None
+        facts, unknown = read_unit_at(self.kernel, offsets[0])
+        if facts is None:
+            self.warnings.append(f"{source}: {unknown}; what is inlined is guessed from the call graph")
+        return facts
+
+    def _read(self, path: str, module: bool, after: bool) -> tuple[Item, ...]:
+        applied = self.patches.applied.get(path)
+        after = after and applied is not None
+        key = (path, module, after)
+        if key not in self._items:
+            if applied is not None and after:
+                text = applied.text
+            else:
+                full = self.kernel.source / path
+                text = full.read_bytes() if full.is_file() else b""
+            items = tuple(read_items(text, Conditions(self.config, module)))
+            self._items[key] = items
+            self._file.update({id(item): path for item in items})
+        return self._items[key]
+
+    def place(self, change: Change) -> tuple[str, str]:
+        """The file a change is in, and the hunks that make it."""
+        path = self._file.get(id(change.item), "")
+        applied = self.patches.applied.get(path)
+        if applied is None:
+            return path, f"changed in {path}"
+        hunks = _hunks_of(applied, change)
+        if not hunks:
+            return path, f"changed in {path}"
+        return path, f"hunk{'s' * (len(hunks) > 1)} {', '.join(map(str, hunks))} of {path}"
+
+
+def _hunks_of(applied: Applied, change: Change) -> list[int]:
+    """Numbers of the hunks that make a change, by the lines that were taken from the old item or added to the new."""
+    kept = {line for line in applied.map if line is not None}
+    starts = [place.line for place in applied.hunks]
+    touched: set[int] = set()
+    if change.before is not None:
+        touched |= set(range(change.before.start, change.before.end + 1)) - kept
+    if change.after is not None:
+        last = 0
+        for line in applied.map[: change.after.start - 1]:
+            last = line if line is not None else last
+        for line in applied.map[change.after.start - 1 : change.after.end]:
+            if line is None:
+                touched.add(last + 1)
+            else:
+                last = line
+    found = {bisect_right(starts, line) - 1 for line in touched}
+    return sorted(applied.hunks[i].hunk for i in found if i >= 0)

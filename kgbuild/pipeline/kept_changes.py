@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the patches of a build change in the source, and what of older patches they lack (patch/kept_changes.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from kgbuild.host.compile.apply_patches import PatchSet, read_original
+from kgbuild.livepatch.cumulative import Lost, Older
+from kgbuild.model import Kernel
+from kgbuild.patch.apply import unpatched
+from kgbuild.patch.kept_changes import FileChange, Lack, find_lacking, read_change
+
+
+def changes_of(tree: Kernel, patches: PatchSet) -> dict[str, FileChange]:
+    """For each file that the patches change, what they do to it."""
+    found = (
+        (path, read_change(read_original(tree, path) or b"", applied.map, applied.text))
+        for path, applied in patches.applied.items()
+    )
+    return {path: change for path, change in found if change.hunks}
+
+
+def find_lost(tree: Kernel, patches: PatchSet, older: Iterable[Older]) -> tuple[Lost, ...]:
+    """What older patches change in the source and these do not. A patch that is given here again is not asked about."""
+    mine = {p.sha256 for p in patches.patches}
+    out: list[Lost] = []
+    for one in older:
+        if one.patches and mine.issuperset(one.patches):
+            continue
+        if one.changes is None:
+            out.append(Lost(one.module))
+            continue
+        source = {}
+        for path in one.changes:
+            original = read_original(tree, path) or b""
+            now = patches.applied.get(path) or unpatched(original)
+            source[path] = original, now.map, now.text
+        out += _named(tree, one.module, find_lacking(one.changes, source))
+    return tuple(out)
+
+
+def _named(tree: Kernel, module: str, lacks: Iterable[Lack]) -> Iterator[Lost]:
+    """Each with the function of the original it is in, or its file."""
+    # not every build asks for this
+    from kgbuild.csource.definitions import FUNCTION, Item, read_items
+    from kgbuild.csource.preprocessor_conditions import Conditions
+    from kgbuild.kernel.config import parse_config
+
+    functions: dict[str, list[Item]] = {}
+    for path, line, replaces in lacks:
+        if path not in functions:
+            config = Conditions(parse_config(tree.config.read_text()), True)
+            items = read_items(read_original(tree, path) or b"", config)
+            functions[path] = [item for item in items if item.kind == FUNCTION and item.name]
+        inside = (i.name for i in functions[path] if i.start + (not replaces) <= line <= i.end)
+        yield Lost(module, next(inside, path), path, line)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The difference of any two relocatable objects: what `kgbuild diff` answers, and the output object.
+
+The builder's own stages are used as they are: correlate, compare, close, extract; only the kernel is missing, so that
+the original stands in its place (`closure/object_closure.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kgbuild.accounting.claims import Accounting, account
+from kgbuild.closure.close import Closure
+from kgbuild.closure.object_closure import close_objects
+from kgbuild.correlation.noise import Noise
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.diff.changes import Changes, compute_changes
+from kgbuild.diff.compare import Reason
+from kgbuild.elf.consts import ET
+from kgbuild.elf.object import Object
+from kgbuild.elf.read import read
+from kgbuild.errors import UserError
+from kgbuild.ledger.ledger import compute_ledger
+from kgbuild.objects.view import FUNCTION, Atom, View
+
+if TYPE_CHECKING:
+    from kgbuild.kernel.exports import Export
+    from kgbuild.kernel.parent_symtab import ParentSymbols
+
+
+class ChangedFunction(NamedTuple):
+    """One changed function: its name in the patched object, and why it counts as changed."""
+
+    name: str
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class ObjectDiff:
+    """The answer. Names are those of the patched object, of `removed` those of the original; a `.cold` half or a
+    `__pfx_` prefix is part of its function and named in `output_functions` only. `ignored` are refusals set aside on
+    request."""
+
+    changed: tuple[ChangedFunction, ...]
+    new: tuple[str, ...]
+    removed: tuple[str, ...]
+    output_functions: tuple[str, ...]
+    noise: tuple[Noise, ...]
+    refusals: tuple[Refusal, ...]
+    ignored: tuple[Refusal, ...]
+    warnings: tuple[str, ...]
+    accounting: Accounting
+    changes: Changes = field(repr=False)
+    closure: Closure = field(repr=False)
+
+    @property
+    def nothing(self) -> bool:
+        """True where the objects do the same."""
+        return not (self.changed or self.new or self.refusals)
+
+    @property
+    def init_only(self) -> bool:
+        """True where nothing but code and data of init memory changed."""
+        return not (self.changed or self.new) and bool(self.refusals) and {r.code for r in self.refusals} == {"K3-init"}
+
+    def output(self) -> bytes:
+        """The output object: the changed and the new functions with all that belongs to them alone. Raises ValueError
+        where there are refusals or nothing is in it."""
+        if self.refusals or not self.output_functions:
+            raise ValueError("no output object")
+        from kgbuild.elf.write import write
+        from kgbuild.emit.extract import extract
+
+        return write(extract(self.closure, None))
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer as plain data (docs/schema/diff-1.json)."""
+        return {
+            "schema_version": 1,
+            "changed": [c.name for c in self.changed],
+            "new": list(self.new),
+            "removed": list(self.removed),
+            "init_only": self.init_only,
+            "output_functions": list(self.output_functions),
+            "noise": [{"function": n.function, "rule": n.rule} for n in self.noise],
+            "refusals": [_refusal(r) for r in self.refusals],
+            "ignored": [_refusal(r) for r in self.ignored],
+            "warnings": list(self.warnings),
+            "accounting": self.accounting.as_data(),
+            "reasons": {c.name: str(c.reason) for c in self.changed},
+        }
+
+
+def _refusal(r: Refusal) -> dict[str, str]:
+    return {
+        "code": r.code,
+        "symbol": r.symbol,
+        "section": r.section,
+        "message": f"{r.place}: {r.fact}",
+        "remedy": r.remedy,
+    }
+
+
+def read_relocatable(data: bytes | memoryview, place: str) -> Object:
+    """A relocatable object. Raises UserError for any other file, with the offset where it can't be trusted."""
+    obj = read(data)
+    if obj.type != ET.REL:
+        raise UserError(f"offset 0x10: e_type is {obj.type}, not a relocatable object", place=place)
+    return obj
+
+
+def diff_objects(
+    original: Object,
+    patched: Object,
+    place: str,
+    exports: Mapping[str, Export] | None = None,
+    parent: ParentSymbols | None = None,
+    ignore_init: bool = False,
+) -> ObjectDiff:
+    """Compare two relocatable objects of one unit, and close the difference.
+
+    `place` names the unit in refusals; `exports` are those of Module.symvers, `parent` the symbols of vmlinux or of the
+    module that the unit is part of. Refusals are in the result. Raises UserError where the two can't be compared.
+    """
+    if original.machine != patched.machine:
+        raise UserError(
+            f"offset 0x12: one object is for machine {original.machine}, the other for {patched.machine}", place=place
+        )
+    changes = compute_changes(View(original), View(patched), place)
+    closure = close_objects(changes, exports or {}, parent)
+    dropped = [r for r in closure.refusals if ignore_init and r.code == "K3-init"]
+    refusals = sorted({r for r in closure.refusals if r not in dropped})
+    closure.refusals[:] = refusals
+    accounting = account(compute_ledger(original, patched), changes, closure, ignored=dropped)
+    refusals = sorted({*refusals, *accounting.refusals})
+    closure.refusals[:] = refusals
+    members = sorted(closure.members.values(), key=lambda m: m.atom.id)
+    return ObjectDiff(
+        tuple(_changed(changes)),
+        tuple(sorted({n for a in changes.new for n in a.names})),
+        tuple(sorted({n for a in changes.removed for n in a.names})),
+        tuple(sorted({n for m in members if m.atom.kind == FUNCTION for n in m.atom.names})),
+        changes.noise,
+        tuple(refusals),
+        tuple(sorted(set(dropped))),
+        tuple(closure.warnings),
+        accounting,
+        changes,
+        closure,
+    )
+
+
+def _changed(changes: Changes) -> list[ChangedFunction]:
+    out: dict[str, ChangedFunction] = {}
+    for c in changes.changed:
+        for name in _names(c.original, c.patched):
+            out.setdefault(name, ChangedFunction(name, c.reason))
+    return [out[name] for name in sorted(out)]
+
+
+def _names(original: Atom, patched: Atom) -> tuple[str, ...]:
+    """The names that change: of a body that several names share now, those whose body in the original it replaces."""
+    shared = tuple(n for n in patched.names if n in original.names)
+    return shared or patched.names[:1]

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Everything `impact` and `build` warn of besides refusals: from the closure, the kernel's index, and the modules that
+--against names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kgbuild.callgraph.model import Function
+from kgbuild.closure.binding import VMLINUX
+from kgbuild.closure.model import Closure, Redirect
+from kgbuild.elf.read import FormatError, read
+from kgbuild.errors import UserError
+from kgbuild.host.index.queries import Index, IndexDamaged, existing_index, with_index
+from kgbuild.host.vm.initramfs import read_module
+from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.livepatch.address_uses import Uses
+from kgbuild.livepatch.consistency import (
+    UNKNOWN,
+    Consistency,
+    ConsistencyWarning,
+    Graph,
+    check_against,
+    sorted_warnings,
+)
+from kgbuild.livepatch.cumulative import Patched
+from kgbuild.livepatch.foreign_patches import OtherPatch, read_other
+from kgbuild.livepatch.init_only import find_init_only
+from kgbuild.livepatch.kept_addresses import find_converted, find_handed_out, find_kept_texts
+from kgbuild.livepatch.last_writes import find_last_write
+from kgbuild.livepatch.read_only_writes import find_read_only
+from kgbuild.livepatch.unchecked_code import find_unseen
+from kgbuild.model import Kernel, Progress
+
+
+def read_others(paths: Sequence[Path]) -> tuple[OtherPatch, ...]:
+    """The live patch modules at `paths`. Raises UserError for a file that can't be read or is no ELF object."""
+    out = []
+    for path in paths:
+        try:
+            out.append(read_other(read(read_module(path)), path.name))
+        except FormatError as error:
+            raise UserError(error.fact, place=str(path), remedy=error.remedy) from error
+    return tuple(out)
+
+
+def find_warnings(
+    closure: Closure,
+    kernel: Kernel,
+    others: Sequence[OtherPatch],
+    progress: Progress,
+    replace: bool,
+    make_index: bool,
+    images: Mapping[str, KernelImage] | None = None,
+) -> list[ConsistencyWarning]:
+    """The same with the kernel's index: made first where `make_index` says so, else used where it is there. `images`
+    are vmlinux and the modules at stake, by name."""
+
+    def check(graph: Index | None) -> list[ConsistencyWarning]:
+        return check_consistency(closure, graph, others, kernel.id.release, replace=replace, images=images)
+
+    if make_index and closure.redirects:
+        return with_index(kernel, progress, check)
+    try:
+        return check(existing_index(kernel))
+    except IndexDamaged:
+        return check(None)
+
+
+def consistency_report(found: Sequence[ConsistencyWarning]) -> list[dict[str, Any]]:
+    """Warnings as data."""
+    return [{**asdict(w), "evidence": list(w.evidence), "remedy": w.remedy} for w in found]
+
+
+def check_consistency(
+    closure: Closure,
+    graph: Index | None,
+    others: Sequence[OtherPatch],
+    release: str,
+    *,
+    replace: bool,
+    images: Mapping[str, KernelImage] | None = None,
+) -> list[ConsistencyWarning]:
+    """Every warning for a closed patch, in one order. Without a graph, what only that tells is said to be unknown."""
+    unit_of = {Patched(r.object, r.name, r.sympos): closure.units[r.unit].source for r in closure.redirects}
+    uses = Uses(closure)
+    found = [
+        *find_unseen(closure),
+        *check_against(unit_of, others, release, replace=replace),
+        *find_handed_out(closure, uses),
+        *find_kept_texts(closure, uses),
+        *find_converted(closure, uses),
+        *find_read_only(closure, uses, images.get(VMLINUX) if images else None),
+        *find_last_write(closure),
+    ]
+    numbers: dict[Redirect, int] = {}
+    if graph is None:
+        fact = "stacks, NMIs, noinstr and init code were not looked at: this kernel has no index yet"
+        found.append(ConsistencyWarning(UNKNOWN, "", "", "", fact, ()))
+    elif closure.redirects:
+        questions = Consistency(graph, graph.noinstr)
+        for redirect in closure.redirects:
+            function = _in_graph(graph, redirect)
+            if function is not None:
+                numbers[redirect] = function.id
+                found += questions.check(function.id)
+    found += find_init_only(closure, numbers, graph, images)
+    return sorted_warnings(found)
+
+
+def _in_graph(graph: Graph, redirect: Redirect) -> Function | None:
+    if redirect.object == VMLINUX:
+        return graph.function_at(VMLINUX, redirect.address)
+    named = [f for f in graph.functions_named(redirect.name) if f.object == redirect.object]
+    if len(named) > 1:
+        named = [
+            f
+            for f in named
+            if any(n.name == redirect.name and n.sympos == redirect.sympos for n in graph.aliases(f.id))
+        ]
+    return named[0] if len(named) == 1 else None

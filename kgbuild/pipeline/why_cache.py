@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Answers of `why`, kept: the same patches, kernel, compiler, options and kgbuild have the same chains, so that a
+second question about a patch does not analyse it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kgbuild import __version__
+from kgbuild.host.system.cache import Cache
+from kgbuild.model import Kernel
+
+
+def answer_key(kernel: Kernel, patches: Sequence[Path], options: Mapping[str, Any]) -> str | None:
+    """What an answer is kept under; None where something it depends on can't be read, which the analysis then says."""
+    try:
+        compiler = Path(shutil.which(kernel.cc) or "").resolve(strict=True).stat()
+        package = Path(__file__).resolve().parents[1]
+        # headers that patched code may include are part of it
+        files = [p for p in package.rglob("*.*") if p.suffix in (".py", ".c", ".h")]
+        code = sorted((str(p.relative_to(package)), p.stat().st_mtime_ns) for p in files)
+        texts = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in patches]
+    except OSError:
+        return None
+    chosen = {name: sorted(map(str, value)) if isinstance(value, tuple) else value for name, value in options.items()}
+    kernel_files = [str(kernel.source), kernel.symvers.stat().st_mtime_ns, kernel.units.stat().st_mtime_ns]
+    tools = [__version__, code, compiler.st_mtime_ns, compiler.st_size]
+    parts = ["why", tools, kernel.id.build_id, kernel_files, texts, chosen]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def load_answer(cache: Cache, key: str | None) -> dict[str, Any] | None:
+    """An answer that was kept, None where there is none that can be read."""
+    raw = cache.get(key) if key is not None else None
+    try:
+        found = json.loads(raw) if raw is not None else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def keep_answer(cache: Cache, key: str | None, answer: Mapping[str, Any]) -> None:
+    """Keep an answer for the next question."""
+    if key is not None:
+        cache.put(key, json.dumps(answer).encode())

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The proof record: what a patch replaces in the running kernel and what it is bound to there, each with a digest that
+whoever has the kernel's own files can compute again, without compiling anything.
+
+The digest (ALGORITHM kgbuild-sha256-1) of a function of size n is the SHA-256 of
+
+  1. the n bytes at its symbol in the file of the kernel's package, as they stand there: vmlinux before alternatives and
+     static calls are patched in, a .ko before it is relocated; in a .ko the field of each relocation is taken as zeros;
+  2. in a .ko, for each relocation whose field begins among these bytes, by offset, type and target, the text
+     "\\n<offset from the function, hex> <type, decimal> <target><number, decimal, with its sign>": the name of an
+     undefined symbol and the addend, or the name of the section of what the file defines itself, and how far from the
+     section's beginning that is, the addend counted.
+
+In vmlinux references are resolved: what a field holds is the place it leads to, and the build-id fixes what lies there.
+In a .ko the relocations say it. A symbol of no size has the digest "", and so has data, which changes while the kernel
+runs: there the place is all that is bound to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from kgbuild.arch import arch_of
+from kgbuild.closure.binding import KLP
+from kgbuild.closure.model import Closure, Redirect
+from kgbuild.elf.consts import SHN, STT
+from kgbuild.elf.object import Symbol
+from kgbuild.kernel.module_image import ModuleImage
+from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.proof.parity import EXACT
+
+SCHEMA, VERSION = "kgbuild-proof", 1
+ALGORITHM = "kgbuild-sha256-1"
+NOTE_SCHEMA = 2  # of the module's note (docs/schema/note.md): since it has digests
+FUNCTION, DATA = "function", "data"
+
+T = TypeVar("T", "Place", "Constant")
+# object, name, sympos
+Key = tuple[str, str, int]
+
+
+class BadRecord(ValueError):
+    """A record that can't be read: args[0] is the place in it, args[1] the fact."""
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """One symbol of the running kernel that a patch replaces or is bound to.
+
+    object     vmlinux, or a module's name; sympos its position there
+    kind       function or data
+    section    of the kernel's file; address in vmlinux (link time), in a module the offset in the section
+    size       bytes by the symbol table
+    digest     see above
+    evidence   how it is known that this is what the patch means
+    proven     false where the user accepted it by --allow-unproven
+    """
+
+    object: str
+    name: str
+    sympos: int
+    kind: str
+    section: str
+    address: int
+    size: int
+    digest: str
+    evidence: str = ""
+    proven: bool = True
+
+    @property
+    def key(self) -> Key:
+        return self.object, self.name, self.sympos
+
+
+@dataclass(frozen=True, order=True)
+class Constant:
+    """A string or constant of vmlinux that has no symbol and that the patch is bound to.
+
+    address   link time; size in bytes
+    digest    SHA-256 (hex) of its bytes, as the compiler made them of the patched source
+    symbol    the export that it is reached from
+    evidence  how its place is known
+    """
+
+    address: int
+    size: int
+    digest: str
+    symbol: str
+    evidence: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a module replaces and is bound to; `build_ids` (hex) of vmlinux and of each module that it patches."""
+
+    build_ids: Mapping[str, str]
+    replaced: tuple[Place, ...]
+    bound: tuple[Place, ...]
+    allowed: tuple[tuple[str, str], ...] = ()
+    literals: tuple[Constant, ...] = ()
+
+    @property
+    def digests(self) -> dict[Key, str]:
+        """The digest of every function in it."""
+        return {p.key: p.digest for p in (*self.replaced, *self.bound) if p.kind == FUNCTION}
+
+
+def compute_digest(data: bytes, references: Iterable[tuple[int, int, int, str, int]] = ()) -> str:
+    """The digest of a function, hex. `references` are (offset, size in bytes of the field, type, target, number), of a
+    relocatable file only."""
+    plain = bytearray(data)
+    lines = []
+    for offset, size, kind, target, number in sorted(references):
+        end = min(offset + size, len(data))
+        plain[offset:end] = bytes(end - offset)
+        lines.append(f"\n{offset:x} {kind} {target}{number:+d}")
+    return sha256(bytes(plain) + "".join(lines).encode()).hexdigest() if data else ""
+
+
+def make_record(
+    closure: Closure,
+    image_of: Callable[[str], KernelImage],
+    build_ids: Mapping[str, str],
+    own: Iterable[Key],
+    allowed: Iterable[tuple[str, str]] = (),
+) -> Record:
+    """The record of a closure without refusals. `own` are symbols that the patch module's own code is bound to."""
+    replaced = tuple(sorted(_replaced(closure, r, image_of) for r in closure.redirects))
+    bound: dict[Key, Place] = {}
+    for b in sorted([*closure.bound.values(), *closure.constants.values()]):
+        key = (b.object, b.name, b.sympos)
+        if b.how == KLP and (key not in bound or bound[key].proven):
+            bound[key] = locate(image_of(b.object), *key, b.address, b.proof, not b.unproven)
+    for object_name, name, sympos in own:
+        image = image_of(object_name)
+        (symbol,) = (s for s in image.named(name) if image.in_kallsyms(s))
+        place = locate(image, object_name, name, sympos, symbol.value, "its name is unique; the module's own code")
+        bound.setdefault(place.key, place)
+    literals = {
+        x.address: Constant(x.address, len(x.data), sha256(x.data).hexdigest(), x.bound.name, x.evidence)
+        for x in sorted(closure.literals.values(), reverse=True)
+    }
+    found = tuple(sorted(literals.values()))
+    return Record(dict(build_ids), replaced, tuple(sorted(bound.values())), tuple(allowed), found)
+
+
+def _replaced(closure: Closure, redirect: Redirect, image_of: Callable[[str], KernelImage]) -> Place:
+    unit = closure.units[redirect.unit]
+    evidence, proven = "", False
+    for o in unit.changes.correlation.to_original.get(redirect.atom.id, ()):
+        found, binding = unit.parity.of(o), unit.parity.bindings.get(o)
+        if found is None or found.address != redirect.address:
+            continue
+        proven = found.status == EXACT
+        evidence = binding.evidence if proven and binding is not None else f"not proven ({found.reason})"
+    image = image_of(redirect.object)
+    return locate(image, redirect.object, redirect.name, redirect.sympos, redirect.address, evidence, proven)
+
+
+def locate(
+    image: KernelImage, object_name: str, name: str, sympos: int, address: int, evidence: str = "", proven: bool = True
+) -> Place:
+    """What the kernel's file has at the address of a symbol. Raises LookupError where it has no such symbol."""
+    symbol = next((s for s in image.named(name) if s.value == address), None)
+    if symbol is None:
+        raise LookupError(f"{object_name} has no {name} at {address:#x}")
+    kind = FUNCTION if symbol.type == STT.FUNC else DATA
+    place, digest = address, ""
+    section = image.section_at(address)
+    if isinstance(image, ModuleImage):
+        place = int(image.obj.symbols[symbol.index]["value"])
+        digest = _module_digest(image, symbol, place) if kind == FUNCTION else ""
+    elif kind == FUNCTION:
+        digest = compute_digest(image.read(address, symbol.size) or b"")
+    return Place(object_name, name, sympos, kind, section, place, symbol.size, digest, evidence, proven)
+
+
+def _module_digest(image: ModuleImage, symbol: Symbol, start: int) -> str:
+    obj = image.obj
+    data = bytes(obj.contents(symbol.shndx)[start : start + symbol.size])
+    sizes = arch_of(obj.machine).reloc_size
+    references = []
+    for offset, kind, sym, addend in obj.relocs(symbol.shndx).tolist():
+        if start <= offset < start + symbol.size:
+            target = obj.symbol(sym)
+            inside = SHN.UNDEF < target.shndx < SHN.LORESERVE
+            leads = (obj.sections[target.shndx].name, target.value + addend) if inside else (target.name, addend)
+            references.append((offset - start, sizes.get(kind, 0), kind, *leads))
+    return compute_digest(data, references)
+
+
+# -- as a file -------------------------------------------------------------------------------------------------------
+
+
+def record_json(record: Record) -> dict[str, Any]:
+    """The record as plain values (docs/schema/proof-1.json, without what says where it came from)."""
+
+    def rows(places: Iterable[Place | Constant]) -> list[dict[str, Any]]:
+        return [{**asdict(p), "address": hex(p.address)} for p in places]
+
+    return {
+        "schema": SCHEMA,
+        "schema_version": VERSION,
+        "digest": ALGORITHM,
+        "build_ids": dict(record.build_ids),
+        "allowed": [{"option": option, "value": value} for option, value in record.allowed],
+        "replaced": rows(record.replaced),
+        "bound": rows(record.bound),
+        "literals": rows(record.literals),
+    }
+
+
+def parse_record(value: object) -> Record:
+    """A record from plain values. Raises BadRecord for what is none of this version, or lacks something."""
+    top = _object(value, "the record")
+    if top.get("schema") != SCHEMA:
+        raise BadRecord("schema", f"is {top.get('schema')!r}, not {SCHEMA!r}")
+    if top.get("schema_version") != VERSION or top.get("digest") != ALGORITHM:
+        said = f"version {top.get('schema_version')!r}, digest {top.get('digest')!r}"
+        raise BadRecord("schema_version", f"is {said}; this kgbuild reads version {VERSION}, {ALGORITHM!r}")
+    ids = _object(top.get("build_ids"), "build_ids")
+    if not all(isinstance(v, str) for v in ids.values()):
+        raise BadRecord("build_ids", "does not hold texts")
+    allowed = []
+    for i, row in enumerate(_list(top.get("allowed"), "allowed")):
+        item = _object(row, f"allowed[{i}]")
+        option, chosen = item.get("option"), item.get("value")
+        if not isinstance(option, str) or not isinstance(chosen, str):
+            raise BadRecord(f"allowed[{i}]", "does not hold option and value as texts")
+        allowed.append((option, chosen))
+    replaced, bound = (
+        tuple(_read(Place, row, f"{key}[{i}]") for i, row in enumerate(_list(top.get(key), key)))
+        for key in ("replaced", "bound")
+    )
+    # records written before there were any have none
+    literals = tuple(
+        _read(Constant, row, f"literals[{i}]") for i, row in enumerate(_list(top.get("literals", []), "literals"))
+    )
+    return Record({str(k): str(v) for k, v in ids.items()}, replaced, bound, tuple(allowed), literals)
+
+
+def _object(value: object, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadRecord(place, "is no object")
+    return value
+
+
+def _list(value: object, place: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise BadRecord(place, "is no list")
+    return value
+
+
+def _read(kind: type[T], value: object, where: str) -> T:
+    row = dict(_object(value, where))
+    names = {f.name: str(f.type) for f in fields(kind)}
+    if set(row) != set(names):
+        odd = sorted(set(row) ^ set(names))
+        raise BadRecord(where, f"lacks or should not have {', '.join(odd)}")
+    try:
+        row["address"] = int(row["address"], 16)
+    except (TypeError, ValueError) as error:
+        raise BadRecord(where, f"address {row['address']!r} is no hexadecimal number") from error
+    for name, wanted in names.items():
+        if type(row[name]).__name__ != wanted:
+            raise BadRecord(where, f"{name} is {row[name]!r}")
+    return kind(**row)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a patch would touch and why, from a finished closure, as chains."""
+
+from __future__ import annotations
+
+from kgbuild.closure.evidence import evidence_of
+from kgbuild.closure.model import Closure, Member
+from kgbuild.objects.view import FUNCTION
+from kgbuild.report.patch_graph import SHOWN
+from kgbuild.report.why import Chain, Step, choose_chains
+
+
+def chains_in(closure: Closure) -> list[Chain]:
+    """The chain of each function of a patch, by unit and place."""
+    positions: dict[tuple[int, int], list[int]] = {}
+    for r in closure.redirects:
+        positions.setdefault((r.unit, r.atom.id), []).append(r.sympos)
+    out = []
+    for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):
+        if m.atom.kind == FUNCTION:
+            unit = closure.units[m.unit]
+            at = tuple(positions.get((m.unit, m.atom.id), ()))
+            steps = tuple(_chain(closure, m))
+            out.append(Chain(m.atom.names, m.role in SHOWN, unit.source, unit.target, at, steps))
+    return out
+
+
+def chains_of(closure: Closure, wanted: str) -> list[list[Step]]:
+    """`choose_chains` for a closure."""
+    return choose_chains(chains_in(closure), wanted)
+
+
+def _chain(closure: Closure, member: Member) -> list[Step]:
+    steps: list[Step] = []
+    seen: set[tuple[int, int]] = set()
+    at: Member | None = member
+    while at is not None and (at.unit, at.atom.id) not in seen:
+        seen.add((at.unit, at.atom.id))
+        source = closure.units[at.unit].source
+        steps.insert(0, Step(at.role, at.atom.name, source, at.reason, tuple(evidence_of(closure, at))))
+        at = closure.members.get(at.via) if at.via is not None else None
+    return steps

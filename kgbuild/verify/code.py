@@ -1,0 +1,428 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The second half of verify: sections, relocations, and the entries of special sections with the code they lead to.
+
+Sources: find_sec and section_objs of kernel/module/main.c (which sections are looked up by name),
+arch/x86/kernel/module.c (which relocations are applied, and that a field must be zero before), klp_resolve_symbols and
+klp_apply_section_relocs of kernel/livepatch/core.c, all of 6.1; mod_sysfs for names that repeat.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from kgbuild.arch.base import Arch, Instruction, SpecialSection
+from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY, SITES, Site
+from kgbuild.diagnostics.module_findings import finding
+from kgbuild.model import Finding
+from kgbuild.verify.reader import (
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHF_INFO_LINK,
+    SHF_RELA_LIVEPATCH,
+    SHF_WRITE,
+    SHN_LIVEPATCH,
+    SHN_UNDEF,
+    SHT_NOBITS,
+    SHT_RELA,
+    SHT_SYMTAB,
+    STT_FUNC,
+    ModuleFile,
+    Reloc,
+    Section,
+)
+
+# Looked up by exact name; a second one, or one with a suffix, would be plain data that nobody looks at.
+LOOKED_UP = (
+    ".modinfo",
+    "__versions",
+    ".data..percpu",
+    ".data..ro_after_init",
+    ".noinstr.text",
+    ".kprobes.text",
+    ".static_call_sites",
+    ".printk_index",
+    ".altinstructions",
+    ".parainstructions",
+    ".smp_locks",
+    ".orc_unwind",
+    ".orc_unwind_ip",
+    ".retpoline_sites",
+    ".return_sites",
+    ".call_sites",
+    ".ibt_endbr_seal",
+    "__bug_table",
+    "__ex_table",
+    "__jump_table",
+    "__mcount_loc",
+    "__dyndbg",
+    "__dyndbg_classes",
+    "__tracepoints_ptrs",
+    "___srcu_struct_ptrs",
+    "__bpf_raw_tp_map",
+    "__trace_printk_fmt",
+    "_ftrace_events",
+    "_ftrace_eval_map",
+    "_kprobe_blacklist",
+)
+# What acts when a module is loaded, or says what another program must do, and was the unit's, not the patch's.
+LEFTOVERS = (
+    "__ksymtab",
+    "__kcrctab",
+    "__obsparm",
+    "_error_injection_whitelist",
+    ".initcall",
+    ".con_initcall",
+    ".init.setup",
+    ".init_array",
+    ".ctors",
+    ".discard",
+    ".rela.discard",
+    ".export_symbol",
+    ".kunit_test_suites",
+)
+# struct kernel_param (include/linux/moduleparam.h): its size, and where its module is
+PARAMETERS, PARAMETER_SIZE, PARAMETER_MODULE = "__param", 40, 8
+_W, _A, _X = SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR
+# (name, flags that must be set, flags that must not): the longest name that begins the section's counts
+FLAGS = {
+    ".text": (_A | _X, _W),
+    ".init.text": (_A | _X, _W),
+    ".exit.text": (_A | _X, _W),
+    ".noinstr.text": (_A | _X, _W),
+    ".kprobes.text": (_A | _X, _W),
+    ".altinstr_replacement": (_A | _X, _W),
+    ".rodata": (_A, _W | _X),
+    ".modinfo": (_A, _W | _X),
+    "__versions": (_A, _W | _X),
+    ".note": (_A, _W | _X),
+    ".note.GNU-stack": (0, _W | _X),
+    ".data": (_A | _W, _X),
+    ".bss": (_A | _W, _X),
+    ".init.data": (_A | _W, _X),
+    ".exit.data": (_A | _W, _X),
+    ".gnu.linkonce.this_module": (_A | _W, _X),
+}
+VMLINUX = "vmlinux"
+_KLP_SECTION = re.compile(r"\.klp\.rela\.([^.]{1,55})\.(.+)")
+
+
+def check_sections(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
+    """Flags and names of every section."""
+    seen: set[str] = set()
+    for s in module.sections[1:]:
+        if s.writable and s.executable:
+            yield finding("V17-section-flags", s.name, "is writable code")
+        yield from _check_flags(s, arch)
+        if s.name.startswith(LEFTOVERS):
+            yield finding("V19-leftover", s.name, f"is left over ({s.size} bytes)")
+        if s.name == PARAMETERS:
+            yield from _check_parameters(module, s)
+        base = next((b for b in LOOKED_UP if s.name.startswith(b) and s.name not in LOOKED_UP), "")
+        if base:
+            yield finding("V18-section-name", s.name, f"the kernel looks for {base} only")
+        # sysfs shows the sections of a module by name, those of no size left out
+        if s.name in seen and (s.name in LOOKED_UP or (s.alloc and s.size)):
+            yield finding("V18-section-name", s.name, "is there more than once")
+        if s.name in LOOKED_UP or (s.alloc and s.size):
+            seen.add(s.name)
+
+
+def _check_parameters(module: ModuleFile, section: Section) -> Iterator[Finding]:
+    """Every parameter is the patch module's own: one of another module would be shown and locked as this one's."""
+    if section.size % PARAMETER_SIZE:
+        yield finding("V19-leftover", section.name, f"{section.size} bytes are no whole number of {PARAMETER_SIZE}")
+        return
+    for at in range(0, section.size, PARAMETER_SIZE):
+        owner = module.at(section.index, at + PARAMETER_MODULE)
+        symbol = module.symbol_of(owner) if owner is not None else None
+        if owner is not None and (symbol is None or not 0 < symbol.shndx < len(module.sections)):
+            yield finding("V19-leftover", section.name, f"the parameter at {at:#x} is another module's")
+
+
+def _check_flags(s: Section, arch: Arch) -> Iterator[Finding]:
+    key = max((k for k in FLAGS if s.name == k or s.name.startswith(f"{k}.")), key=len, default="")
+    wanted, unwanted = FLAGS.get(key, (0, 0))
+    if s.name in arch.special:
+        wanted, unwanted = _A, _X
+    lacks, has = wanted & ~s.flags, unwanted & s.flags
+    if lacks or (has and not (s.writable and s.executable)):
+        text = [f"lacks {_letters(lacks)}"] if lacks else []
+        text += [f"has {_letters(has)}"] if has else []
+        yield finding("V17-section-flags", s.name, f"{' and '.join(text)} among its flags")
+    if (s.name == ".bss" or s.name.startswith(".bss.")) and s.type != SHT_NOBITS:
+        yield finding("V17-section-flags", s.name, f"is of type {s.type}, not NOBITS")
+
+
+def _letters(flags: int) -> str:
+    return "".join(letter for bit, letter in ((_W, "W"), (_A, "A"), (_X, "X")) if flags & bit)
+
+
+# -- relocations -------------------------------------------------------------------------------------------------
+
+
+def check_relocations(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
+    """Relocation sections, and every relocation that the kernel will apply."""
+    symtab = next(s.index for s in module.sections if s.type == SHT_SYMTAB)
+    for index, rows in module.relocs.items():
+        section = module.sections[index]
+        late = section.name.startswith(".klp.rela.") or bool(section.flags & SHF_RELA_LIVEPATCH)
+        owner = ""
+        if late:
+            match = _KLP_SECTION.fullmatch(section.name)
+            owner = match.group(1) if match else ""
+            yield from _check_livepatch_section(module, section, match)
+        if not 0 < section.info < len(module.sections):
+            yield finding("V14-reloc-place", section.name, f"applies to section {section.info}, which is not there")
+            continue
+        if section.link != symtab:
+            yield finding("V14-reloc-place", section.name, f"names section {section.link} as its symbol table")
+        if len(section.data) % 24:
+            yield finding("V14-reloc-place", section.name, f"{section.size} bytes are no whole number of 24")
+        target = module.sections[section.info]
+        if target.alloc:
+            for row in rows:
+                yield from _check_row(module, arch, section, target, row, owner if late else None)
+    for index, by_offset in module.targets.items():
+        if 0 < index < len(module.sections) and module.sections[index].alloc:
+            yield from _check_overlap(module.sections[index], by_offset, arch)
+
+
+def _check_livepatch_section(module: ModuleFile, section: Section, match: re.Match[str] | None) -> Iterator[Finding]:
+    code, wanted = "V15-livepatch-section", SHF_ALLOC | SHF_INFO_LINK | SHF_RELA_LIVEPATCH
+    if section.flags != wanted:
+        yield finding(code, section.name, f"has flags {section.flags:#x}, not {wanted:#x}")
+    if match is None:
+        yield finding(code, section.name, "is not named .klp.rela.OBJECT.SECTION")
+        return
+    target = module.sections[section.info].name if section.info < len(module.sections) else f"section {section.info}"
+    if target != match.group(2):
+        yield finding(code, section.name, f"applies to {target or 'section 0'}")
+    if module.by_name[section.name][0] is not section:
+        yield finding(code, section.name, "is there more than once")
+
+
+def _check_row(
+    module: ModuleFile, arch: Arch, section: Section, target: Section, row: Reloc, owner: str | None
+) -> Iterator[Finding]:
+    """One relocation. `owner` is the object of a livepatch relocation section, None for a normal one."""
+    place = f"{target.name}+{row.offset:#x}"
+    if row.type not in arch.loadable_relocs:
+        yield finding("V13-reloc-type", place, f"relocation of type {row.type}")
+        return
+    size = arch.reloc_size[row.type]
+    if row.offset + size > target.size or target.type == SHT_NOBITS:
+        fact = f"relocation of {size} bytes in a section of {len(target.data)} bytes of contents"
+        yield finding("V14-reloc-place", place, fact)
+    elif any(target.data[row.offset : row.offset + size]):
+        yield finding("V14-reloc-place", place, "the field to relocate is not zero")
+    symbol = module.symbol_of(row)
+    if symbol is None:
+        yield finding("V14-reloc-place", place, f"relocation names symbol {row.sym}, which is not there")
+        return
+    if owner is None:
+        if symbol.shndx == SHN_LIVEPATCH:
+            yield finding("V16-reloc-symbol", place, f"{symbol.name} is relocated by {section.name}")
+    elif symbol.shndx != SHN_LIVEPATCH:
+        yield finding("V16-reloc-symbol", place, f"{symbol.name or 'a section'} is relocated by {section.name}")
+    elif owner == VMLINUX and not symbol.name.startswith(f".klp.sym.{VMLINUX}."):
+        # what a module's section may name is checked in verify/modules.py
+        yield finding("V16-reloc-symbol", place, f"{symbol.name} is of another object than {section.name}")
+
+
+def _check_overlap(target: Section, by_offset: dict[int, list[Reloc]], arch: Arch) -> Iterator[Finding]:
+    end = 0
+    for offset in sorted(by_offset):
+        for row in by_offset[offset]:
+            size = arch.reloc_size.get(row.type, 0)
+            if size and offset < end:
+                yield finding("V14-reloc-place", f"{target.name}+{offset:#x}", "two relocations of one field")
+            end = max(end, offset + size)
+
+
+# -- special sections and code -----------------------------------------------------------------------------------
+
+
+def check_code(module: ModuleFile, arch: Arch, code: Code) -> Iterator[Finding]:
+    """Entries of special sections, the instructions they lead to, and sites that no entry names."""
+    for s in module.sections[1:]:
+        spec = arch.special.get(s.name)
+        if spec is not None and s.size and s.type not in (SHT_RELA, SHT_NOBITS):
+            yield from code.check_special(s, spec)
+    orc, orc_ip = module.section(".orc_unwind"), module.section(".orc_unwind_ip")
+    count = (orc_ip.size if orc_ip else 0) // 4
+    if (orc.size if orc else 0) != count * ORC_ENTRY:
+        size = orc.size if orc else 0
+        yield finding("V20-special", ".orc_unwind", f"{size} bytes are not {count} entries of {ORC_ENTRY}")
+    for s in module.sections[1:]:
+        if s.executable and s.name not in arch.auxiliary:
+            yield from code.check_listed(s)
+
+
+STATIC_CALLS = ".static_call_sites"
+LOOKED_UP_TABLE = "kgbuild_symbols"  # of modules that look up their symbols themselves (verify_kallsyms)
+
+
+class Code:
+    """Instructions of the module's sections, decoded once, and the sites that entries have named."""
+
+    def __init__(self, module: ModuleFile, arch: Arch) -> None:
+        self.module, self.arch = module, arch
+        self.decoded: dict[int, dict[int, Instruction]] = {}
+        self.listed: set[tuple[str, int, int]] = set()
+        # where decoding starts anew in a section: before a function there may be bytes that are no instructions
+        self.pieces: dict[int, set[int]] = {}
+        self.replaced: dict[int, list[range]] = {}
+        self.looks_up = LOOKED_UP_TABLE in module.global_symbols
+        for symbol in module.symbols:
+            inside = 0 < symbol.shndx < len(module.sections) and symbol.value < module.sections[symbol.shndx].size
+            if symbol.type == STT_FUNC and inside:
+                self.pieces.setdefault(symbol.shndx, set()).add(symbol.value)
+        self.note_alternatives()
+
+    def instructions(self, section: Section) -> dict[int, Instruction]:
+        """Instructions of a section by offset."""
+        if section.index not in self.decoded:
+            starts = sorted({0, *self.pieces.get(section.index, ())})
+            out: dict[int, Instruction] = {}
+            for start, end in zip(starts, [*starts[1:], len(section.data)], strict=True):
+                for i in self.arch.decode(section.data[start:end]):
+                    target = i.target + start if i.target is not None else None
+                    out[i.offset + start] = (
+                        Instruction(
+                            i.offset + start,
+                            i.length,
+                            target,
+                            i.field_offset + start,
+                            i.field_size,
+                            i.is_call,
+                            i.is_branch,
+                            i.ends_flow,
+                            i.mnemonic,
+                        )
+                        if start
+                        else i
+                    )
+            self.decoded[section.index] = out
+        return self.decoded[section.index]
+
+    def check_special(self, s: Section, spec: SpecialSection) -> Iterator[Finding]:
+        size, fault = self.entry_size(s, spec)
+        if size == 0:
+            yield finding("V20-special", s.name, fault)
+            return
+        for start in range(0, s.size, size):
+            yield from self._check_entry(s, spec, start, size)
+
+    def entry_size(self, s: Section, spec: SpecialSection) -> tuple[int, str]:
+        """The entry size that fits the section and its relocations, or 0 and what does not fit."""
+        offsets = self.module.targets.get(s.index, {})
+        lacking = ""
+        for n, needed in spec.sizes.items():
+            if s.size % n and not 0 < spec.last <= s.size % n:
+                continue
+            missing = [(i, o) for i in range(0, s.size, n) for o in needed if i + o not in offsets]
+            if not missing:
+                return n, ""
+            lacking = lacking or f"entry {missing[0][0] // n} has no relocation at +{missing[0][1]}"
+        return 0, lacking or f"{s.size} bytes are no whole number of {' or '.join(map(str, spec.sizes))}"
+
+    def note_alternatives(self) -> None:
+        """Replacement code is many pieces; each begins an instruction, whatever is before it. What it replaces has
+        unwind entries for the instructions of either, and for the padding after them (objtool merges them)."""
+        for s in self.module.sections[1:]:
+            spec = self.arch.special.get(s.name)
+            if spec is None or not spec.replacement:
+                continue
+            size, _ = self.entry_size(s, spec)
+            for start in range(0, s.size if size else 0, max(size, 1)):
+                at, length = spec.replacement[size]
+                owner, code = (self.module.at(s.index, start + o) for o in (spec.owner, at))
+                piece = self.module.place_of(code) if code is not None else None
+                site = self.module.place_of(owner) if owner is not None else None
+                count = s.data[start + length]
+                if piece is None or site is None or not count:
+                    continue
+                if 0 <= piece[1] < piece[0].size:
+                    self.pieces.setdefault(piece[0].index, set()).add(piece[1])
+                self.replaced.setdefault(site[0].index, []).append(range(site[1], site[1] + count + 1))
+
+    def _check_entry(self, s: Section, spec: SpecialSection, start: int, size: int) -> Iterator[Finding]:
+        where = f"{s.name}, entry {start // size}"
+        unused = -1
+        if size in spec.replacement:
+            at, length = spec.replacement[size]
+            unused = -1 if s.data[start + length] else at
+            yield from self._check_replacement(where, s, start + at, s.data[start + length])
+        by_offset = self.module.targets.get(s.index, {})
+        for offset in range(size):
+            for reloc in by_offset.get(start + offset, ()):
+                owner = offset == spec.owner
+                place = self.module.place_of(reloc)
+                if place is None or not place[0].executable:
+                    if owner:
+                        yield finding("V20-special", where, "leads to no code of the module")
+                elif offset != unused:
+                    yield from self._check_place(where, s, *place, unwind=bool(spec.companion), owner=owner)
+
+    def _check_replacement(self, where: str, s: Section, offset: int, length: int) -> Iterator[Finding]:
+        reloc = self.module.at(s.index, offset)
+        symbol = self.module.symbol_of(reloc) if reloc is not None else None
+        if symbol is not None and symbol.name and symbol.shndx in (SHN_UNDEF, SHN_LIVEPATCH):
+            return  # a function of the kernel, see objects/special_entries.py
+        place = self.module.place_of(reloc) if reloc is not None else None
+        if length and (place is None or not place[0].executable or place[1] + length > place[0].size):
+            yield finding("V20-special", where, f"its {length} bytes of replacement are not in the module's code")
+
+    def _check_place(
+        self, where: str, s: Section, section: Section, offset: int, *, unwind: bool, owner: bool
+    ) -> Iterator[Finding]:
+        instruction = self.instructions(section).get(offset)
+        if instruction is None:
+            merged = any(offset in r for r in self.replaced.get(section.index, ()))
+            if not (unwind and (offset == section.size or merged)):
+                yield finding("V20-special", where, f"{section.name}+{offset:#x} begins no instruction")
+            return
+        site = SITES.get(s.name)
+        if not owner or site is None:
+            return
+        self.listed.add((s.name, section.index, offset))
+        held = section.data[offset : offset + max(map(len, site.starts), default=0)]
+        fits = not site.starts or held.startswith(site.starts)
+        if not fits or (site.to and not self._leads_to(section, instruction, site)):
+            raw = section.data[offset : offset + instruction.length].hex(" ")
+            yield finding("V21-site", where, f"{section.name}+{offset:#x} holds {raw}, not {site.what}")
+
+    def _leads_to(self, section: Section, instruction: Instruction, site: Site) -> bool:
+        """Whether an instruction is a branch that a relocation binds to one of the site's symbols."""
+        if not (instruction.is_call or instruction.is_branch):
+            return False
+        reloc = self.module.at(section.index, instruction.field_offset)
+        symbol = self.module.symbol_of(reloc) if reloc is not None else None
+        return symbol is not None and _plain(symbol.name).startswith(site.to)
+
+    def check_listed(self, s: Section) -> Iterator[Finding]:
+        """Sites in the code of `s` that must have an entry and have none."""
+        for offset, rows in self.module.targets.get(s.index, {}).items():
+            symbol = self.module.symbol_of(rows[0])
+            name = _plain(symbol.name) if symbol is not None else ""
+            if symbol is not None and name != symbol.name and not symbol.name.startswith(f".klp.sym.{VMLINUX}."):
+                continue  # a module's static call: the site can't be listed (V27), its trampoline does the work
+            for special, site in SITES.items():
+                if not site.complete or not name.startswith(site.to):
+                    continue
+                if special == STATIC_CALLS and self.looks_up:
+                    continue  # such a call goes through its trampoline, which is right (emit/backends/kallsyms.py)
+                found = next((i for i in self.instructions(s).values() if i.field_offset == offset), None)
+                if found is None or not (found.is_call or found.is_branch):
+                    continue
+                if (special, s.index, found.offset) not in self.listed:
+                    place = f"{s.name}+{found.offset:#x}"
+                    yield finding("V22-unlisted-site", place, f"branches to {name}, and {special} does not say so")
+
+
+def _plain(name: str) -> str:
+    """Name of a symbol without its livepatch form."""
+    if not name.startswith(".klp.sym."):
+        return name
+    return name.removeprefix(".klp.sym.").partition(".")[2].rpartition(",")[0]

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The part of verify that concerns a module's variables: that its memory is what the loader can give, that nothing is
+used before it is relocated, and that what belongs to a target module begins anew with it.
+
+All of it is told from the finished file alone: what the functions that are patched in each object lead to, symbol by
+symbol, and what the table `kgbuild_initial` says (data/livepatch/initial.c).
+"""
+
+from __future__ import annotations
+
+import bisect
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from kgbuild.diagnostics.module_findings import finding
+from kgbuild.kernel.module_loader import PAGE, PER_CPU, PER_CPU_BYTES, READ_WITH_THE_MODULE, row_of
+from kgbuild.model import Finding
+from kgbuild.verify.reader import SHN_LIVEPATCH, SHT_RELA, STT_FUNC, STT_OBJECT, ModuleFile, Section, Symbol
+
+VMLINUX = "vmlinux"
+TABLE = "kgbuild_initial"
+ROW = struct.Struct("<QQQQQQ")
+KEPT = range(5)  # the kinds of data/livepatch/initial.c
+CALLBACKS, CALLBACK_SIZE = "kgbuild_callbacks", 24
+PARAMETERS = "__param"
+# The wrapper's tables, and the kernel's structure of the patch, which callbacks may ask for.
+_OWN = (TABLE, "kgbuild_funcs", CALLBACKS, "kgbuild_objects", "kgbuild_late", "kgbuild_patch")
+_PREFIX = ".klp.sym."
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Written:
+    """One row of kgbuild_initial: the object at whose coming it is written ("" for once), section and offset of the
+    place, bytes, kind."""
+
+    object: str
+    section: int
+    offset: int
+    size: int
+    kind: int
+
+
+def check_data(module: ModuleFile, patched: Iterable[tuple[str, Place]]) -> Iterator[Finding]:
+    """Every finding that concerns variables. `patched` holds for each function that the module replaces its object and
+    the place of what replaces it. Livepatch symbols that the module looks up itself count as relocations."""
+    graph = _Graph(module)
+    yield from _check_memory(module)
+    yield from _check_late(module)
+    yield from _check_parameters(graph)
+    rows: list[Written] = []
+    yield from _read_rows(module, rows)
+    yield from _check_lifetime(graph, list(patched), rows)
+
+
+# -- memory --------------------------------------------------------------------------------------------------------
+
+
+def _check_memory(module: ModuleFile) -> Iterator[Finding]:
+    code = "V36-module-memory"
+    for s in module.sections[1:]:
+        if not s.alloc or s.type == SHT_RELA or not s.size:
+            continue
+        if s.align > PAGE:
+            yield finding(code, s.name, f"is aligned to {s.align} bytes; a module's memory is to {PAGE} at most")
+        row = row_of(s.name)
+        if row is not None and row.refused:
+            yield finding(code, s.name, row.refused)
+        if s.name in READ_WITH_THE_MODULE:
+            yield finding(code, s.name, f"the kernel {READ_WITH_THE_MODULE[s.name]}, when the patch module is loaded")
+        if s.name != PER_CPU:
+            continue
+        if s.size > PER_CPU_BYTES:
+            yield finding(code, s.name, f"has {s.size} bytes for each CPU; all modules share {PER_CPU_BYTES}")
+        for offset in sorted(module.targets.get(s.index, {})):
+            yield finding(code, f"{s.name}+{offset:#x}", "the loader applies no relocation to per-CPU data")
+
+
+def _late(module: ModuleFile, section: int, offset: int) -> str:
+    """The module whose coming relocates a field, "" where none does."""
+    for reloc in module.targets.get(section, {}).get(offset, ()):
+        symbol = module.symbol_of(reloc)
+        if symbol is not None and symbol.shndx == SHN_LIVEPATCH and symbol.name.startswith(_PREFIX):
+            owner = symbol.name.removeprefix(_PREFIX).partition(".")[0]
+            if owner != VMLINUX:
+                return owner
+    return ""
+
+
+def _check_late(module: ModuleFile) -> Iterator[Finding]:
+    """A variable that holds a late relocation: code may change it, and the kernel takes the relocation back when the
+    target goes only where the value is still its own (write_relocate_add of arch/x86/kernel/module.c, since 6.3)."""
+    for s in module.sections[1:]:
+        if not (s.alloc and s.writable) or s.executable or s.type == SHT_RELA:
+            continue
+        for offset in sorted(module.targets.get(s.index, {})):
+            owner = _late(module, s.index, offset)
+            if owner:
+                place = f"{s.name}+{offset:#x}"
+                yield finding("V27-late-special", place, f"is a variable that is relocated when {owner} comes")
+
+
+# -- what leads to what ----------------------------------------------------------------------------------------------
+
+
+class _Graph:
+    """The functions and variables of a module, and what each refers to."""
+
+    def __init__(self, module: ModuleFile) -> None:
+        self.module = module
+        self.extents: dict[int, list[tuple[int, Symbol]]] = {}
+        for s in module.symbols:
+            inside = 0 < s.shndx < len(module.sections) and module.sections[s.shndx].alloc
+            if inside and s.size and s.type in (STT_FUNC, STT_OBJECT) and s.name not in _OWN:
+                self.extents.setdefault(s.shndx, []).append((s.value, s))
+        for rows in self.extents.values():
+            rows.sort(key=lambda row: (row[0], -row[1].size))
+
+    def at(self, section: int, offset: int) -> Symbol | None:
+        """The symbol that holds a place; an end that is one byte past it belongs to it, as in `p < array + n`."""
+        rows = self.extents.get(section, [])
+        for value, symbol in reversed(rows[: bisect.bisect_right(rows, offset, key=lambda row: row[0])]):
+            if value <= offset < value + symbol.size:
+                return symbol
+        return None
+
+    @cached_property
+    def _sorted(self) -> dict[int, list[int]]:
+        return {index: sorted(by_offset) for index, by_offset in self.module.targets.items()}
+
+    def fields(self, symbol: Symbol) -> list[int]:
+        """Offsets, in its section, of the relocated fields of a symbol."""
+        offsets = self._sorted.get(symbol.shndx, [])
+        end = symbol.value + symbol.size
+        return offsets[bisect.bisect_left(offsets, symbol.value) : bisect.bisect_left(offsets, end)]
+
+    def next(self, symbol: Symbol) -> Iterator[Symbol]:
+        """The symbols of the module that one refers to."""
+        code = self.module.sections[symbol.shndx].executable
+        for offset in self.fields(symbol):
+            for reloc in self.module.targets[symbol.shndx][offset]:
+                place = self.module.place_of(reloc)
+                if place is None:
+                    continue
+                section, to = place
+                # a field in code counts from its own end, or from that of an immediate behind it
+                for bias in ((4, 5, 6, 8, 0) if code and reloc.addend < 0 else (0, 4)) if code else (0,):
+                    found = self.at(section.index, to + bias)
+                    if found is not None:
+                        yield found
+                        break
+
+    def reach(self, starts: Iterable[Symbol]) -> dict[int, Symbol]:
+        """All that these lead to, themselves included, by symbol number."""
+        seen = {s.index: s for s in starts}
+        todo = list(seen.values())
+        while todo:
+            for symbol in self.next(todo.pop()):
+                if symbol.index not in seen:
+                    seen[symbol.index] = symbol
+                    todo.append(symbol)
+        return seen
+
+
+def _check_parameters(graph: _Graph) -> Iterator[Finding]:
+    """A parameter is shown and set at any time, whether or not a target module is there."""
+    module = graph.module
+    section = module.section(PARAMETERS)
+    if section is None:
+        return
+    starts = [symbol for _, symbol in graph.extents.get(section.index, ())]
+    own = Symbol(-1, PARAMETERS, 0, section.size, 0, STT_OBJECT, section.index)
+    for symbol in graph.reach([*starts, own]).values():
+        for offset in graph.fields(symbol):
+            owner = _late(module, symbol.shndx, offset)
+            if owner:
+                fact = f"{symbol.name} is relocated when {owner} comes, and a parameter of this module leads to it"
+                yield finding("V27-late-special", f"{module.sections[symbol.shndx].name}+{offset:#x}", fact)
+
+
+# -- lifetime --------------------------------------------------------------------------------------------------------
+
+
+def _read_rows(module: ModuleFile, rows: list[Written]) -> Iterator[Finding]:
+    """Fill `rows` from the table, and say what is wrong with it."""
+    code = "V37-initial-value"
+    symbol = next(iter(module.global_symbols.get(TABLE, ())), None)
+    if symbol is None:
+        return
+    data = module.object_bytes(TABLE) or b""
+    if len(data) % ROW.size or any(data[-ROW.size :]) or len(data) < ROW.size:
+        yield finding(code, TABLE, f"{len(data)} bytes are no whole rows of {ROW.size}, the last one of zeros")
+        return
+    for number, (_, _, _, size, kind, _) in enumerate(ROW.iter_unpack(data[: -ROW.size])):
+        at = symbol.value + number * ROW.size
+        place = _place(module, symbol.shndx, at + 8)
+        value = _place(module, symbol.shndx, at + 16)
+        name = _text(module, symbol.shndx, at)
+        fact = ""
+        if place is None or not place[0].writable or place[1] + size > place[0].size or not size:
+            fact = "names no variable of the module"
+        elif name is None or kind not in KEPT:
+            fact = "names no object, or is of a kind that is not known"
+        elif value is not None and value[1] + size > value[0].size:
+            fact = "has a value that is not in the module"
+        elif (place[0].name == PER_CPU) != (kind == 1):
+            fact = f"is of kind {kind} for a variable in {place[0].name}"
+        if fact or place is None or name is None:
+            yield finding(code, TABLE, f"row {number} {fact}")
+            continue
+        rows.append(Written(name, place[0].index, place[1], size, kind))
+
+
+def _place(module: ModuleFile, section: int, offset: int) -> tuple[Section, int] | None:
+    reloc = module.at(section, offset)
+    return module.place_of(reloc) if reloc is not None else None
+
+
+def _text(module: ModuleFile, section: int, offset: int) -> str | None:
+    """The string that a pointer leads to, "" for a null pointer, None where it leads nowhere."""
+    if module.at(section, offset) is None:
+        return ""
+    place = _place(module, section, offset)
+    return place[0].data[place[1] :].split(b"\0")[0].decode("utf-8", "replace") if place is not None else None
+
+
+def _roots(graph: _Graph, patched: list[tuple[str, Place]]) -> dict[str, list[Symbol]]:
+    """Functions of the module by the object that they are for: what is replaced, and callbacks."""
+    module = graph.module
+    out: dict[str, list[Symbol]] = {}
+    for name, (section, offset) in patched:
+        found = graph.at(section, offset)
+        if found is not None:
+            out.setdefault(name, []).append(found)
+    for symbol in module.global_symbols.get(CALLBACKS, ())[:1]:
+        for at in range(symbol.value, symbol.value + symbol.size - CALLBACK_SIZE, CALLBACK_SIZE):
+            place = _place(module, symbol.shndx, at + 16)
+            found = graph.at(place[0].index, place[1]) if place is not None else None
+            if found is not None:
+                out.setdefault(_text(module, symbol.shndx, at) or VMLINUX, []).append(found)
+    return out
+
+
+def _check_lifetime(graph: _Graph, patched: list[tuple[str, Place]], rows: list[Written]) -> Iterator[Finding]:
+    """A variable that only functions of target modules lead to has a row for one of these, over all its bytes."""
+    module = graph.module
+    roots = _roots(graph, patched)
+    reached = {name: graph.reach(starts) for name, starts in roots.items()}
+    ours = reached.get(VMLINUX, {})
+    section = module.section(PARAMETERS)
+    shown = graph.reach(s for _, s in graph.extents.get(section.index, ())) if section is not None else {}
+    wanted: dict[int, tuple[Symbol, set[str]]] = {}
+    for name, symbols in reached.items():
+        for number, symbol in symbols.items():
+            if name != VMLINUX and number not in ours and _begins_anew(module, symbol):
+                wanted.setdefault(number, (symbol, set()))[1].add(name)
+    for number, (symbol, names) in sorted(wanted.items()):
+        if number in shown:
+            continue
+        if not any(_covered(symbol, [r for r in rows if r.object == name]) for name in names):
+            fact = f"does not begin anew when {' or '.join(sorted(names))} comes"
+            yield finding("V37-initial-value", symbol.name, fact)
+
+
+def _begins_anew(module: ModuleFile, symbol: Symbol) -> bool:
+    section = module.sections[symbol.shndx]
+    row = row_of(section.name)
+    data = section.writable and not section.executable and section.type not in (SHT_RELA,)
+    return symbol.type == STT_OBJECT and data and row is not None and row.begins_anew
+
+
+def _covered(symbol: Symbol, rows: list[Written]) -> bool:
+    """Whether these rows are over all bytes of a variable."""
+    at = symbol.value
+    for row in sorted((r for r in rows if r.section == symbol.shndx), key=lambda r: r.offset):
+        if row.offset <= at < row.offset + row.size:
+            at = row.offset + row.size
+    return at >= symbol.value + symbol.size

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The part of verify that asks who can get to code and data that is bound to a loadable module.
+
+What holds a livepatch relocation of module M is written when M comes, and leads to nowhere when M has gone. So only
+code that runs while M is there may get to it: that of M, and of modules that need M (Documentation/livepatch,
+"klp_object"; klp_write_object_relocs of kernel/livepatch/core.c). From each replacement, and each callback of an
+object, every relocation inside the file is followed.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Iterator, Sequence
+
+from kgbuild.arch.base import Arch
+from kgbuild.diagnostics.module_findings import finding
+from kgbuild.model import Finding
+from kgbuild.verify.ibt import Decoded
+from kgbuild.verify.kallsyms import Tables
+from kgbuild.verify.modules import LATE_SECTION, VMLINUX, Modules
+from kgbuild.verify.reader import STT_FILE, STT_SECTION, ModuleFile, Reloc, Section, Symbol
+
+CALLBACKS, CALLBACK_SIZE, CALLBACK_CODE = "kgbuild_callbacks", 24, 16
+Place = tuple[int, int]  # section, offset of the piece's first byte
+
+
+def check_reach(
+    module: ModuleFile,
+    roots: Iterable[tuple[str, Place]],
+    tables: Tables,
+    arch: Arch,
+    decoded: Decoded,
+    modules: Modules,
+) -> Iterator[Finding]:
+    """What an object's code gets to, though it is bound to a module that the object does not need.
+
+    roots   (object, where its code begins): the replacements
+    tables  those of the back end kallsyms, whose sites are such places too
+    """
+    late = _late_places(module, tables)
+    if not late:
+        return
+    pieces = _Pieces(module, arch, decoded)
+    bound: dict[Place, dict[str, str]] = {}
+    for (section, offset), (owner, name) in late.items():
+        bound.setdefault(pieces.at(section, offset), {}).setdefault(owner, name)
+    starts: dict[str, list[Place]] = {}
+    for owner, place in (*roots, *_callbacks(module)):
+        starts.setdefault(owner, []).append(pieces.at(*place))
+    for owner in sorted(starts):
+        shipped = modules(owner) if owner != VMLINUX else None
+        allowed = {owner} | (shipped.depends if shipped is not None else frozenset())
+        seen: set[str] = set()
+        for path in pieces.walk(starts[owner]):
+            for other, name in sorted(bound.get(path[-1], {}).items()):
+                if other not in allowed and other not in seen:
+                    seen.add(other)
+                    way = " -> ".join(pieces.name(p) for p in path)
+                    fact = (
+                        f"as code of {owner} it gets to {name}, bound when {other} comes, which {owner} does not need"
+                    )
+                    yield finding("V34-module-reach", pieces.name(path[0]), f"{fact} ({way})")
+
+
+def _late_places(module: ModuleFile, tables: Tables) -> dict[Place, tuple[str, str]]:
+    """Every place that is written when a module comes: that module, and the symbol that is written there."""
+    out: dict[Place, tuple[str, str]] = {}
+    for section in module.sections[1:]:
+        match = LATE_SECTION.fullmatch(section.name)
+        if match is None or match[1] == VMLINUX:
+            continue
+        for row in module.relocs.get(section.index, ()):
+            symbol = module.symbol_of(row)
+            out[section.info, row.offset] = (match[1], symbol.name if symbol is not None else "")
+    for site in tables.sites:
+        if site.section is not None and site.object != VMLINUX and site.symbol < len(tables.rows):
+            out[site.section.index, site.offset] = (site.object, tables.rows[site.symbol].key[1])
+    return out
+
+
+def _callbacks(module: ModuleFile) -> Iterator[tuple[str, Place]]:
+    """The object of each callback, and where its code begins (struct of emit/extract.py, _author_tables)."""
+    data = module.object_bytes(CALLBACKS)
+    if data is None:
+        return
+    symbol = module.global_symbols[CALLBACKS][0]
+    for start in range(symbol.value, symbol.value + len(data), CALLBACK_SIZE):
+        named, code = (module.at(symbol.shndx, start + field) for field in (0, CALLBACK_CODE))
+        place = module.place_of(code) if code is not None else None
+        if place is None:
+            continue
+        text = module.place_of(named) if named is not None else None
+        owner = text[0].data[text[1] :].split(b"\0")[0].decode("utf-8", "replace") if text is not None else VMLINUX
+        yield owner, (place[0].index, place[1])
+
+
+class _Pieces:
+    """The file cut into functions, variables, and pieces of unnamed data, which begin where something refers to."""
+
+    def __init__(self, module: ModuleFile, arch: Arch, decoded: Decoded) -> None:
+        self.module, self.arch, self.decoded = module, arch, decoded
+        begins: dict[int, set[int]] = {}
+        self._names: dict[Place, str] = {}
+        for s in module.symbols:
+            if _is_named(s) and 0 < s.shndx < len(module.sections):
+                begins.setdefault(s.shndx, set()).add(s.value)
+                self._names.setdefault((s.shndx, s.value), s.name)
+        self._out: dict[int, list[tuple[int, Place]]] = {}
+        for index, by_offset in module.targets.items():
+            section = module.sections[index]
+            if not section.alloc:
+                continue
+            edges = self._out.setdefault(index, [])
+            fields = self._ends(section) if section.executable else {}
+            for offset, rows in by_offset.items():
+                for place in filter(None, (self._meant(section, row, fields) for row in rows)):
+                    edges.append((offset, place))
+                    if not module.sections[place[0]].executable:
+                        begins.setdefault(place[0], set()).add(place[1])
+            edges.sort()
+        self._begins = {index: sorted({0, *found}) for index, found in begins.items()}
+
+    def _ends(self, section: Section) -> dict[int, int]:
+        """The end of the instruction of each field of code, by the field's offset."""
+        return {i.field_offset: i.offset + i.length for i in self.decoded(section).values()}
+
+    def _meant(self, section: Section, row: Reloc, fields: dict[int, int]) -> Place | None:
+        """What a relocation leads to in the file."""
+        symbol = self.module.symbol_of(row)
+        if symbol is None or not 0 < symbol.shndx < len(self.module.sections):
+            return None
+        if _is_named(symbol):
+            return symbol.shndx, symbol.value
+        relative = row.type in self.arch.pc_relative and section.executable
+        end = fields.get(row.offset, row.offset + 4)
+        return symbol.shndx, max(symbol.value + row.addend + (end - row.offset if relative else 0), 0)
+
+    def at(self, section: int, offset: int) -> Place:
+        """The piece in which a place lies."""
+        begins = self._begins.get(section, [0])
+        return section, begins[max(bisect.bisect_right(begins, offset) - 1, 0)]
+
+    def name(self, piece: Place) -> str:
+        """What a piece is called."""
+        return self._names.get(piece) or f"{self.module.sections[piece[0]].name}+{piece[1]:#x}"
+
+    def _next(self, piece: Place) -> Iterator[Place]:
+        section, start = piece
+        begins, edges = self._begins.get(section, [0]), self._out.get(section, [])
+        behind = bisect.bisect_right(begins, start)
+        end = begins[behind] if behind < len(begins) else 1 << 62
+        for _, place in edges[bisect.bisect_left(edges, (start, (0, 0))) : bisect.bisect_left(edges, (end, (0, 0)))]:
+            yield self.at(*place)
+
+    def walk(self, starts: Sequence[Place]) -> Iterator[tuple[Place, ...]]:
+        """Every piece that is reached, once, with the way to it."""
+        todo: list[tuple[Place, ...]] = [(start,) for start in dict.fromkeys(starts)]
+        seen = {path[-1] for path in todo}
+        while todo:
+            path = todo.pop(0)
+            yield path
+            for piece in self._next(path[-1]):
+                if piece not in seen:
+                    seen.add(piece)
+                    todo.append((*path, piece))
+
+
+def _is_named(symbol: Symbol) -> bool:
+    return bool(symbol.name) and symbol.type not in (STT_SECTION, STT_FILE)
