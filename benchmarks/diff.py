@@ -31,8 +31,9 @@ from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.kbuild import load_unit_commands
 from kgbuild.host.system.cache import Cache
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.model import Kernel
 from kgbuild.patch.unified_diff import parse_patch
+from kgbuild.progress import SilentProgress
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT.parent / "shared" / "objects" / "x86_64"

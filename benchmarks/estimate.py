@@ -28,7 +28,8 @@ from benchmarks.fixes import NEWER, OLDER, Skipped, both, changed_units, differe
 from kgbuild.errors import KgbuildError
 from kgbuild.pipeline.build import analyse
 from kgbuild.pipeline.estimate import Estimated, estimate_patches
-from kgbuild.pipeline.state import Build, Options
+from kgbuild.pipeline.options import Options
+from kgbuild.pipeline.state import Build
 
 ROOT = Path(__file__).resolve().parent.parent
 CHOSEN = ROOT / "tests" / "kernel" / "fixes.txt"

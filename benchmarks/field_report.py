@@ -38,9 +38,11 @@ from kgbuild.host.compile.include_index import load_index, read_file
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.vm.run import PatchRun, run_vm
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.model import Kernel
 from kgbuild.pipeline.build import build
-from kgbuild.pipeline.state import Build, Options
+from kgbuild.pipeline.options import Options
+from kgbuild.pipeline.state import Build
+from kgbuild.progress import SilentProgress
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 12

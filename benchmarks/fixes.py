@@ -39,8 +39,9 @@ from kgbuild.host.kernels.compile_commands import read_sources
 from kgbuild.host.kernels.kbuild import load_unit_commands
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.run import run
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.model import Kernel
 from kgbuild.patch.unified_diff import parse_patch
+from kgbuild.progress import SilentProgress
 
 KERNEL = "debian:6.1.0-47-cloud-amd64"
 OLDER, NEWER = "6.1.170-3", "6.1.176-1"

@@ -203,9 +203,9 @@ def main() -> None:
     parser.add_argument("--skip-others", action="store_true")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "results" / "graph.json")
     options = parser.parse_args()
-    from kgbuild.host.index.queries import load_index
+    from kgbuild.host.index.store import load_index
     from kgbuild.host.kernels.acquire import ensure_kernel
-    from kgbuild.model import SilentProgress
+    from kgbuild.progress import SilentProgress
 
     kernel = ensure_kernel(options.kernel, progress=SilentProgress())
     load_index(kernel, SilentProgress())

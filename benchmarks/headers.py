@@ -27,7 +27,8 @@ from typing import Any
 
 from kgbuild.host.compile import include_index
 from kgbuild.host.kernels.acquire import ensure_kernel
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.model import Kernel
+from kgbuild.progress import SilentProgress
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTHING = 4

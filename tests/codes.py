@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kgbuild.diagnostics import warnings
 from kgbuild.diagnostics.refusals import RULES, Refusal
-from kgbuild.livepatch import consistency
 
 TESTS = Path(__file__).resolve().parent
 FOLDERS = ("unit", "objects")
@@ -36,7 +36,7 @@ Record = dict[str, set[str]]
 
 def registry() -> list[str]:
     """Every code there is a rule for: refusals and warnings."""
-    return [*RULES, *consistency.RULES]
+    return [*RULES, *warnings.RULES]
 
 
 class Recorder:
@@ -57,7 +57,7 @@ class Recorder:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Within this, values are noted as they are made."""
-        with _wrapped(Refusal, self.note), _wrapped(consistency.ConsistencyWarning, self.note):
+        with _wrapped(Refusal, self.note), _wrapped(warnings.ConsistencyWarning, self.note):
             yield
 
 
@@ -90,8 +90,8 @@ def untested(record: Mapping[str, Collection[str]], others: Collection[str], cod
     texts: dict[str, str] = {}
     constants = {
         value: rf"\b{name}\b"
-        for name, value in vars(consistency).items()
-        if isinstance(value, str) and value in consistency.RULES
+        for name, value in vars(warnings).items()
+        if isinstance(value, str) and value in warnings.RULES
     }
 
     def names(file: str, code: str) -> bool:

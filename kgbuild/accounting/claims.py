@@ -15,19 +15,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kgbuild.closure.binding import VMLINUX
 from kgbuild.correlation import noise
-from kgbuild.correlation.correlate import INIT_SECTIONS, is_anonymous, variable
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.diff.author_macros import NOTHING, PREFIX, Author
-from kgbuild.diff.changes import Changes, cold_parents, is_cold, is_prefix
+from kgbuild.diff.changes import Changes
 from kgbuild.diff.compare import Comparer
 from kgbuild.kernel.section_readers import BOOT, BORDERS, INIT, LOADER, NEVER, REFERRED, RUNNING, WITH_CODE, reader_of
 from kgbuild.ledger import ledger as kinds
 from kgbuild.ledger.ledger import Difference, Ledger
 from kgbuild.ledger.pieces import MODINFO, Place
+from kgbuild.model import VMLINUX
+from kgbuild.objects.atoms import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom
 from kgbuild.objects.stateless import DEBUG_SECTIONS, is_stateless
-from kgbuild.objects.view import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, View
+from kgbuild.objects.symbol_kinds import INIT_SECTIONS, cold_parents, is_anonymous, is_cold, is_prefix, variable
+from kgbuild.objects.view import View
 from kgbuild.proof.parity import EXACT
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgbuild.callgraph.model import NO_BODY, Function, Name
+from kgbuild.callgraph.model import Function, Name
+from kgbuild.callgraph.traversal import NO_BODY
 from kgbuild.diff.ipa_clones import EVIDENCE, IpaClones
 from kgbuild.objects.clone_names import Clone, Shared
 

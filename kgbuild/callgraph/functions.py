@@ -15,7 +15,7 @@ import numpy.typing as npt
 from kgbuild.callgraph.address_map import ALLOC, Bodies, Layout, Places, symbol_names
 from kgbuild.elf.consts import ET, SHN, STB, STT
 from kgbuild.elf.object import Object
-from kgbuild.kernel.vmlinux_image import NOT_IN_KALLSYMS
+from kgbuild.kernel.kallsyms import NOT_IN_KALLSYMS
 
 _UNLISTED = tuple(prefix.encode() for prefix in NOT_IN_KALLSYMS)
 

@@ -113,7 +113,8 @@ def build(
       kgbuild build examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud -o livepatch-proc-version.ko
     """
     from kgbuild.pipeline.build import build as run_build
-    from kgbuild.pipeline.state import Build, Options
+    from kgbuild.pipeline.options import Options
+    from kgbuild.pipeline.state import Build
 
     out = common.output()
     output = output or Path(f"livepatch-{patches[0].name.removesuffix('.patch').removesuffix('.diff')}.ko")

@@ -15,7 +15,7 @@ from kgbuild.cli.ui import Output
 
 if TYPE_CHECKING:
     from kgbuild.callgraph.function_facts import Facts
-    from kgbuild.callgraph.model import Reach
+    from kgbuild.callgraph.traversal import Reach
     from kgbuild.host.index.queries import Index
 
 _output = click.option("-o", "--output", type=options.OutputFile(), metavar="FILE", help="Write it here.")
@@ -69,8 +69,10 @@ def graph(
     """
     if sum(name is not None for name in (callers, callees, reached)) != 1:
         raise click.UsageError("say one of --callers NAME, --callees NAME and --reach NAME")
-    from kgbuild.callgraph.model import CALLEES, CALLERS, reach, reach_inlined, reach_with_ways
-    from kgbuild.host.index.queries import NoBody, with_index
+    from kgbuild.callgraph.model import CALLEES, CALLERS
+    from kgbuild.callgraph.traversal import reach, reach_inlined, reach_with_ways
+    from kgbuild.host.index.schema import NoBody
+    from kgbuild.host.index.store import with_index
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.pipeline.function_facts import inlined_into
 
@@ -159,7 +161,8 @@ def facts(
     Example:
       kgbuild facts do_epoll_pwait.part.0 --kernel debian:newest-6.1-cloud
     """
-    from kgbuild.host.index.queries import NoBody, with_index
+    from kgbuild.host.index.schema import NoBody
+    from kgbuild.host.index.store import with_index
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.pipeline.function_facts import read_facts, read_inlined_facts
     from kgbuild.report.function_facts import facts_json, render_facts

@@ -55,7 +55,8 @@ def _analyse(
     from kgbuild.cli.build import show
     from kgbuild.diagnostics.refusals import Refused
     from kgbuild.pipeline.build import analyse
-    from kgbuild.pipeline.state import Build, Options
+    from kgbuild.pipeline.options import Options
+    from kgbuild.pipeline.state import Build
 
     chosen = Options(
         allow_compiler=limits["allow_compiler"],

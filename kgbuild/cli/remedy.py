@@ -16,7 +16,8 @@ from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
-    from kgbuild.pipeline.state import Build, Options
+    from kgbuild.pipeline.options import Options
+    from kgbuild.pipeline.state import Build
 
 _CODES = ("K1-data", "K3-init", "K9-type-layout")
 
@@ -57,8 +58,9 @@ def remedy(
     Example:
       kgbuild remedy grow.patch --kernel debian:newest-6.1-cloud --code K9-type-layout -o grow-live.patch
     """
+    from kgbuild.pipeline.options import Options
     from kgbuild.pipeline.remedy import load_sources
-    from kgbuild.pipeline.state import Build, Options
+    from kgbuild.pipeline.state import Build
     from kgbuild.remedy.rewrite import TYPE, find_grown, render_diff, write_remedy
 
     if output is not None and any(p.exists() and output.exists() and output.samefile(p) for p in patches):

@@ -17,7 +17,7 @@ from kgbuild.diagnostics.refusals import Refused
 from kgbuild.errors import KgbuildError
 
 if TYPE_CHECKING:
-    from kgbuild.model import Task
+    from kgbuild.progress import Task
 
 LABEL_WIDTH = 10
 

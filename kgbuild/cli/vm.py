@@ -12,7 +12,8 @@ import click
 from kgbuild.cli import options, ui
 from kgbuild.errors import ToolError
 from kgbuild.guest import reload_scenario
-from kgbuild.guest.session import NO, PARTLY_TRIED, PHASES
+from kgbuild.guest.model import PHASES
+from kgbuild.guest.session import NO, PARTLY_TRIED
 
 if TYPE_CHECKING:
     from kgbuild.host.vm.run import PhaseRun, TestRun

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from kgbuild.elf.consts import STB
+from kgbuild.model import VMLINUX
 
 if TYPE_CHECKING:
     from kgbuild.kernel.exports import Export
     from kgbuild.kernel.module_image import ModuleImage
     from kgbuild.kernel.vmlinux_image import KernelImage
 
-VMLINUX = "vmlinux"
 PER_CPU = ".data..percpu"
 EXPORT, KLP, NEW_GLOBAL, WEAK_NULL, PLAIN = "export", "klp", "new", "weak", "plain"
 

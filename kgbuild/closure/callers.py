@@ -9,23 +9,12 @@ unit the object says who calls it; elsewhere the kernel's call graph does, and t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from kgbuild.diff.changes import cold_parents, is_cold, is_init
-from kgbuild.objects.view import ANON, DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, Ref, View
-
-if TYPE_CHECKING:
-    from kgbuild.callgraph.model import CallGraph
-
-# What holds the address of a function for other reasons than to call it.
-_NO_TAKERS = ("__ksymtab", "__kstrtab", "__UNIQUE_ID___addressable", "__crc_")
-_NO_TAKER_SECTIONS = ("___ksymtab", "__ksymtab", ".discard", "_kprobe_blacklist", "_error_injection_whitelist")
-
-
-def holds_for_no_call(name: str, section: str) -> bool:
-    """Whether what holds the address of a function does so for other reasons than to call it: exports, lists of places
-    that may not be probed, what only keeps the compiler from dropping it."""
-    return name.startswith(_NO_TAKERS) or section.startswith(_NO_TAKER_SECTIONS)
+from kgbuild.callgraph.outside_callers import holds_for_no_call
+from kgbuild.objects.atoms import ANON, DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, Ref
+from kgbuild.objects.symbol_kinds import cold_parents, is_branch, is_cold, is_init
+from kgbuild.objects.view import View
 
 
 class Users(NamedTuple):
@@ -34,21 +23,6 @@ class Users(NamedTuple):
 
     callers: tuple[Atom, ...]
     takers: tuple[str, ...]
-
-
-class Outside(NamedTuple):
-    """A caller in another unit: the unit's source, the object it is part of, the function."""
-
-    source: str
-    object: str
-    function: str
-
-
-def is_branch(view: View, source: Atom, ref: Ref) -> bool:
-    """Whether a reference is the target of a call or jump, not a pointer being taken."""
-    if not view.section_of(source).executable:
-        return False
-    return any(i.is_branch and i.field_offset == ref.offset for i in view.instructions(source))
 
 
 def users_in(view: View, target: Atom, built_in: bool) -> Users:
@@ -112,34 +86,3 @@ def _references(view: View, target: Atom) -> Iterator[tuple[Atom, Ref]]:
         except Ambiguous:
             continue
         yield from ((atom, ref) for ref in refs if ref.atom == target.id)
-
-
-def users_outside(graph: CallGraph, number: int, source: str, target: str) -> tuple[list[Outside], list[str]]:
-    """Who calls function `number` of the graph from outside the unit `source` of the object `target`, and what stands
-    against pulling them in: holders of its address, callers that are no C code or no plain calls (the target of a
-    static call, say, stays what the kernel set), init code of modules."""
-    from kgbuild.callgraph.edge_kinds import Kind
-
-    callers: set[Outside] = set()
-    against: dict[str, None] = {}
-    for edge in graph.callers(number):
-        caller = graph.function(edge.caller)
-        unit = graph.unit_of(edge.caller)
-        if edge.kind is Kind.SPLIT or (unit == source and caller.object == target):
-            continue
-        if caller.init and caller.in_vmlinux:
-            continue
-        if caller.init:
-            against.setdefault(f"{caller.name}, which runs when {caller.object} comes, calls it")
-        elif edge.kind not in (Kind.CALL, Kind.TAIL_CALL):
-            against.setdefault(f"{caller.name} reaches it another way ({edge.kind.label})")
-        elif not unit.endswith(".c"):
-            against.setdefault(f"{caller.name} in {unit or 'code of an unknown unit'} calls it")
-        else:
-            callers.add(Outside(unit, caller.object, caller.name.partition(".cold")[0]))
-    for taker in graph.address_takers(number):
-        if not holds_for_no_call(taker.name, taker.section):
-            against.setdefault(f"{taker.name or taker.section} of {taker.object} holds its address")
-    for place in graph.strays(number):
-        against.setdefault(f"code without a symbol in {place} leads to it")
-    return sorted(callers), list(against)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from kgbuild.callgraph.model import CallGraph
-from kgbuild.closure.binding import EXPORT, KLP, NEW_GLOBAL, PLAIN, VMLINUX, Bound, NotBound, World
-from kgbuild.closure.callers import is_branch, users_in
+from kgbuild.closure.binding import EXPORT, KLP, NEW_GLOBAL, PLAIN, Bound, NotBound, World
+from kgbuild.closure.callers import users_in
 from kgbuild.closure.ibt import note_thunks
 from kgbuild.closure.kernel_literals import Literals
 from kgbuild.closure.label_checks import check_labels
@@ -33,18 +33,20 @@ from kgbuild.closure.model import (
 from kgbuild.closure.name_lookup import find_provider, say_elsewhere, say_unexported
 from kgbuild.closure.redirects import Redirects
 from kgbuild.closure.state_verdicts import DECLARED, REFUSED, SAME
-from kgbuild.correlation.correlate import is_anonymous, stem
 from kgbuild.correlation.declared_variables import MACRO
 from kgbuild.correlation.noise import is_location
-from kgbuild.correlation.section_references import may_be_array, may_mean, same_surroundings
+from kgbuild.correlation.section_references import may_mean, same_surroundings
 from kgbuild.diff.author_macros import check_authors
-from kgbuild.diff.changes import PARAMETERS, is_init, new_parameters
+from kgbuild.diff.changes import new_parameters
 from kgbuild.diff.labels import Tables
 from kgbuild.elf.consts import STB
+from kgbuild.model import VMLINUX
+from kgbuild.objects.atoms import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref
 from kgbuild.objects.clone_names import clone_key
 from kgbuild.objects.special_entries import BadEntry, Entries, Entry
 from kgbuild.objects.stateless import DEBUG_SECTIONS, is_stateless
-from kgbuild.objects.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref, View
+from kgbuild.objects.symbol_kinds import PARAMETERS, is_anonymous, is_branch, is_init, may_be_array, stem
+from kgbuild.objects.view import View
 from kgbuild.proof.parity import EXACT, names_at
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ sentence that begins with what was seen and ends with where.
 
 from __future__ import annotations
 
-from kgbuild.closure.callers import is_branch
 from kgbuild.closure.model import Closure, Member, UnitResult
 from kgbuild.diff.ipa_clones import EVIDENCE, describe
+from kgbuild.objects.atoms import FUNCTION, Ambiguous, Atom
 from kgbuild.objects.clone_names import SUFFIXES, clone_key, clone_of
-from kgbuild.objects.view import FUNCTION, Ambiguous, Atom
+from kgbuild.objects.symbol_kinds import is_branch
 from kgbuild.proof.parity import EXACT
 
 _NAMED = 4

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kgbuild.arch.x86_64.patch_sites import ENDBR
-from kgbuild.closure.binding import EXPORT, KLP, VMLINUX, Bound, World
-from kgbuild.closure.callers import is_branch
+from kgbuild.closure.binding import EXPORT, KLP, Bound, World
 from kgbuild.closure.model import Closure
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.objects.view import FUNCTION, Atom
+from kgbuild.model import VMLINUX
+from kgbuild.objects.atoms import FUNCTION, Atom
+from kgbuild.objects.symbol_kinds import is_branch
 
 if TYPE_CHECKING:
     from kgbuild.kernel.vmlinux_image import KernelImage

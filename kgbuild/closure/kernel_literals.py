@@ -14,33 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kgbuild.arch.base import Doing
-from kgbuild.closure.binding import VMLINUX, Bound, World
-from kgbuild.correlation.correlate import is_anonymous, variable
-from kgbuild.diff.changes import is_init
-from kgbuild.objects.view import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
+from kgbuild.closure.binding import World
+from kgbuild.closure.model import Literal
+from kgbuild.model import VMLINUX
+from kgbuild.objects.atoms import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref
+from kgbuild.objects.symbol_kinds import is_anonymous, is_init, variable
+from kgbuild.objects.view import View
 
 if TYPE_CHECKING:
     from kgbuild.closure.model import UnitResult
 
 COPIED = ("__func__", "__FUNCTION__", "__PRETTY_FUNCTION__")
-
-
-class Literal(NamedTuple):
-    """One constant of the kernel: the symbol it is found by, with that symbol's address; its own address (link time),
-    its bytes, and how its place is known."""
-
-    bound: Bound
-    address: int
-    data: bytes
-    evidence: str
-
-    @property
-    def delta(self) -> int:
-        """How many bytes behind the symbol it begins (before it: less than 0)."""
-        return self.address - self.bound.address
 
 
 # what a constant is told by: whether it is a string, the bytes of a character of it, its own bytes

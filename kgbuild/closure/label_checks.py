@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 
 from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.diff.changes import is_init
 from kgbuild.diff.labels import Tables, families, given_away, handed_out, jumps_indirectly, own_labels
-from kgbuild.objects.view import DATA, FUNCTION, Atom, View
+from kgbuild.objects.atoms import DATA, FUNCTION, Atom
+from kgbuild.objects.symbol_kinds import is_init
+from kgbuild.objects.view import View
 
 CODE = "K23-label"
 

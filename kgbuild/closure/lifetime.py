@@ -17,15 +17,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kgbuild.closure.binding import KLP, VMLINUX
-from kgbuild.closure.model import Closure, Member
+from kgbuild.closure.binding import KLP
+from kgbuild.closure.model import Closure, Member, Variable
 from kgbuild.correlation.registration_tables import is_registration
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.diff.changes import PARAMETERS, is_init
 from kgbuild.kernel.module_loader import PAGE, PER_CPU_BYTES, READ_WITH_THE_MODULE, is_per_cpu, row_of
-from kgbuild.livepatch.data_handover import Variable
+from kgbuild.model import VMLINUX
+from kgbuild.objects.atoms import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref
 from kgbuild.objects.stateless import is_stateless
-from kgbuild.objects.view import ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref
+from kgbuild.objects.symbol_kinds import PARAMETERS, is_init
 
 JUMP_TABLE = "__jump_table"
 STATIC_CALL, TRAMPOLINE = "__SCK__", "__SCT__"

@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kgbuild.closure.binding import VMLINUX, Bound
-from kgbuild.closure.callers import is_branch
-from kgbuild.closure.kernel_literals import Literal
+from kgbuild.closure.binding import Bound
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.diff.author_macros import NOTHING, Author
 from kgbuild.diff.changes import Changes
 from kgbuild.diff.ipa_clones import NO_CLONES, IpaClones
+from kgbuild.model import VMLINUX
+from kgbuild.objects.atoms import FUNCTION, Atom, Ref
 from kgbuild.objects.special_entries import Entry
-from kgbuild.objects.view import FUNCTION, Atom, Ref
+from kgbuild.objects.symbol_kinds import is_branch
 from kgbuild.proof.parity import ParityProof
 
 
@@ -172,3 +173,42 @@ class Closure:
         if member.role not in ("changed", "pulled") or target.kind != FUNCTION or ref.delta != 0:
             return False
         return not is_branch(changes.patched, source, ref)
+
+
+_NUMBER = re.compile(r"\.\d+$")
+
+
+class Variable(NamedTuple):
+    """A variable of a patch: the object and the unit that it belongs to (both "" where the module does not say),
+    its name as in the module, its size in bytes."""
+
+    object: str
+    unit: str
+    name: str
+    size: int
+
+    def means(self, other: Variable) -> bool:
+        """Whether both are the same variable of the source, as far as is known."""
+        if _source_name(self.name) != _source_name(other.name):
+            return False
+        return all(not (a and b) or a == b for a, b in ((self.object, other.object), (self.unit, other.unit)))
+
+
+def _source_name(name: str) -> str:
+    """Without the number that the compiler gives a static local."""
+    return _NUMBER.sub("", name)
+
+
+class Literal(NamedTuple):
+    """One constant of the kernel: the symbol it is found by, with that symbol's address; its own address (link time),
+    its bytes, and how its place is known."""
+
+    bound: Bound
+    address: int
+    data: bytes
+    evidence: str
+
+    @property
+    def delta(self) -> int:
+        """How many bytes behind the symbol it begins (before it: less than 0)."""
+        return self.address - self.bound.address

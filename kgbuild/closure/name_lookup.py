@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kgbuild.closure.binding import VMLINUX, World
+from kgbuild.closure.binding import World
+from kgbuild.model import VMLINUX
 
 if TYPE_CHECKING:
     from kgbuild.kernel.module_image import ModuleImage

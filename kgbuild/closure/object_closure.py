@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from kgbuild.closure.binding import EXPORT, KLP, PLAIN, VMLINUX, WEAK_NULL, Bound, NotBound, World
+from kgbuild.closure.binding import EXPORT, KLP, PLAIN, WEAK_NULL, Bound, NotBound, World
 from kgbuild.closure.close import Closure, UnitResult, close_in
-from kgbuild.correlation.correlate import INIT_SECTIONS
 from kgbuild.diff.changes import Changes
 from kgbuild.elf.consts import SHN, STB, STT
 from kgbuild.elf.object import Object, Symbol
 from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.model import VMLINUX
+from kgbuild.objects.symbol_kinds import INIT_SECTIONS
 from kgbuild.objects.view import View
 from kgbuild.proof.parity import EXACT, OVERRIDDEN, Binding, FunctionParity, ParityProof
 

@@ -11,18 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kgbuild.closure.binding import VMLINUX, World
-from kgbuild.closure.callers import Outside, is_branch, users_in, users_outside
+from kgbuild.callgraph.outside_callers import OutsideCaller, users_outside
+from kgbuild.closure.binding import World
+from kgbuild.closure.callers import users_in
 from kgbuild.closure.kernel_literals import Literals
 from kgbuild.closure.model import Closure, Member, Redirect, UnitResult
 from kgbuild.closure.name_lookup import left_behind, say_object
 from kgbuild.closure.state_verdicts import Judge
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.diff.changes import is_init, is_prefix
 from kgbuild.elf.consts import STB
 from kgbuild.kernel.module_image import ModuleImage
+from kgbuild.model import VMLINUX
+from kgbuild.objects.atoms import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
 from kgbuild.objects.clone_names import clone_key
-from kgbuild.objects.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, View
+from kgbuild.objects.symbol_kinds import is_branch, is_init, is_prefix
+from kgbuild.objects.view import View
 from kgbuild.proof.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN, OWN_BYTES, FunctionParity, names_at
 
 if TYPE_CHECKING:
@@ -186,7 +189,7 @@ class Redirects:
         assert self.graph is not None
         callers, against = users_outside(self.graph(), found, source, target)
         replaced = {
-            Outside(self.c.units[m.unit].source, self.c.units[m.unit].target, n)
+            OutsideCaller(self.c.units[m.unit].source, self.c.units[m.unit].target, n)
             for m in self.c.members.values()
             if m.role in REPLACED
             for n in m.atom.names
@@ -317,7 +320,7 @@ class Redirects:
                 return True
         return False
 
-    def _pull_from(self, caller: Outside, original: Atom, names: list[str], key: tuple[int, int]) -> None:
+    def _pull_from(self, caller: OutsideCaller, original: Atom, names: list[str], key: tuple[int, int]) -> None:
         """Bring in the functions of another unit that call a global function by one of `names`. Who calls it by a name
         that the patch gives to another function means that one, and stays."""
         name = self.c.members[key].atom.name

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 from kgbuild.closure.model import UnitResult
 from kgbuild.correlation.alignment import Aligned, Side, align
-from kgbuild.correlation.correlate import stem
 from kgbuild.correlation.declared_variables import MACRO, find_named, parse_name, why_not_same
 from kgbuild.correlation.renamed_variables import (
     Evidence,
@@ -36,10 +35,12 @@ from kgbuild.correlation.renamed_variables import (
 )
 from kgbuild.elf.consts import STB
 from kgbuild.elf.read import FormatError
+from kgbuild.objects.atoms import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
 from kgbuild.objects.stateless import is_plain_flag, is_stateless, may_be_once_flag
+from kgbuild.objects.symbol_kinds import stem
 from kgbuild.objects.variable_shapes import ARRAY, NUMBER, POINTER, STRUCTURE, UNKNOWN, Shape, is_declared, shape_of
 from kgbuild.objects.variable_types import types_of, variable_difference
-from kgbuild.objects.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, View
+from kgbuild.objects.view import View
 
 SAME, DECLARED, FILLED, NEW, REFUSED = "same", "declared", "filled", "new", "refused"
 FILLING = ("pre_patch", "post_patch")

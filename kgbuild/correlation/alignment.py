@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from kgbuild.objects.atoms import Ambiguous, Atom, Ref
 from kgbuild.objects.special_entries import Entries, Entry
-from kgbuild.objects.view import Ambiguous, Atom, Ref, View
+from kgbuild.objects.view import View
 
 _LEAST = 3  # instructions in a row that must be equal to say anything
 _MOST = 4000  # instructions of a function that is compared so

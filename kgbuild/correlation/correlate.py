@@ -10,44 +10,18 @@ count as changed; an unpaired variable is reported where it matters. Nothing is 
 from __future__ import annotations
 
 import bisect
-import re
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from kgbuild.correlation.noise import differ_in_lines_only
-from kgbuild.correlation.section_references import means_one
 from kgbuild.debuginfo.static_locals import Declaration, read_static_locals
 from kgbuild.elf.consts import STT
+from kgbuild.objects.atoms import DATA, FUNCTION, Ambiguous, Atom, Ref
 from kgbuild.objects.special_entries import Entries, Entry
 from kgbuild.objects.stateless import DEBUG_SECTIONS, is_stateless
-from kgbuild.objects.view import DATA, FUNCTION, Ambiguous, Atom, Ref, View
+from kgbuild.objects.symbol_kinds import is_anonymous, means_one, stem
+from kgbuild.objects.view import View
 
 NONE = Entries()
-
-_NUMBER = re.compile(r"\.\d+(?=\.|$)")
-_UNIQUE = re.compile(r"(^|\.)(__UNIQUE_ID_[A-Za-z_]*?)\d+")
-
-# Anonymous read-only data that happens to have a name: by content.
-ANONYMOUS = ("CSWTCH", "__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "__msg", "C")
-# What is freed after boot, or runs only when its module goes.
-INIT_SECTIONS = (".init", ".exit", ".meminit", ".cpuinit", ".devinit", ".ref.text.init")
-
-
-@lru_cache(1 << 16)
-def stem(name: str) -> str:
-    """A name without the numbers that compilers append: `f.constprop.0.isra.1` gives `f.constprop.isra`."""
-    return _UNIQUE.sub(r"\1\2", _NUMBER.sub("", name))
-
-
-def variable(name: str) -> str:
-    """What a static local is called in the source, or "" for a name that none has: `count.3` of gcc and `first.count`
-    or `first.count.3` of clang, which puts the function before it, are `count`."""
-    return stem(name).rpartition(".")[2] if "." in name else ""
-
-
-def is_anonymous(view: View, atom: Atom) -> bool:
-    """True for a constant whose name says nothing: compared and carried by content."""
-    return atom.kind == DATA and view.is_const(atom) and any(variable(n) in ANONYMOUS for n in atom.names)
 
 
 @dataclass

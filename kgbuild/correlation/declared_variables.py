@@ -15,12 +15,14 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from kgbuild.correlation.correlate import Correlation, drop_settled, stem, variable
+from kgbuild.correlation.correlate import Correlation, drop_settled
 from kgbuild.correlation.renamed_variables import Renamed, is_state, kind_of_memory, memory_of
 from kgbuild.debuginfo.static_locals import read_static_locals
 from kgbuild.elf.read import FormatError
+from kgbuild.objects.atoms import DATA, STRING, Ambiguous, Atom
+from kgbuild.objects.symbol_kinds import stem, variable
 from kgbuild.objects.variable_types import variable_difference
-from kgbuild.objects.view import DATA, STRING, Ambiguous, Atom, View
+from kgbuild.objects.view import View
 
 SECTION = ".kgbuild.same"
 MACRO = "KGBUILD_SAME_STATE"

@@ -15,7 +15,8 @@ import re
 from typing import NamedTuple
 
 from kgbuild.elf.consts import STT
-from kgbuild.objects.view import DATA, STRING, Ambiguous, Atom, Ref, View
+from kgbuild.objects.atoms import DATA, STRING, Ambiguous, Atom, Ref
+from kgbuild.objects.view import View
 
 
 class Rule(NamedTuple):

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from kgbuild.elf.consts import STT
-from kgbuild.objects.view import Ambiguous, View
+from kgbuild.objects.atoms import Ambiguous
+from kgbuild.objects.view import View
 
 REGISTRATION = (
     "___ksymtab",

@@ -18,13 +18,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from kgbuild.correlation.alignment import Aligned, Meaning, Side, align
-from kgbuild.correlation.correlate import INIT_SECTIONS, Correlation, drop_settled, stem, variable
+from kgbuild.correlation.correlate import Correlation, drop_settled
 from kgbuild.correlation.registration_tables import is_registration
 from kgbuild.elf.consts import SHT
+from kgbuild.objects.atoms import DATA, FUNCTION, STRING, Ambiguous, Atom, Ref
 from kgbuild.objects.stateless import DEBUG_SECTIONS
+from kgbuild.objects.symbol_kinds import INIT_SECTIONS, stem, variable
 from kgbuild.objects.variable_shapes import is_declared
 from kgbuild.objects.variable_types import variable_difference
-from kgbuild.objects.view import DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
+from kgbuild.objects.view import View
 
 RECORDS = ".kgbuild."
 _NOT_STATE = (*INIT_SECTIONS, *DEBUG_SECTIONS, RECORDS, "__bug", ".discard", ".modinfo", ".note", "__ksymtab")

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kgbuild.objects.stateless import is_stateless
-from kgbuild.objects.view import Atom, View
+from kgbuild.objects.atoms import Atom
+from kgbuild.objects.symbol_kinds import may_be_array
+from kgbuild.objects.view import View
 
 if TYPE_CHECKING:
     from kgbuild.correlation.correlate import Correlation
-
-_SCALAR = 4  # bytes; int
 
 
 def same_surroundings(c: Correlation, x: Atom, y: Atom) -> bool:
@@ -29,18 +28,6 @@ def same_surroundings(c: Correlation, x: Atom, y: Atom) -> bool:
         a is b or (a is not None and b is not None and a[1] == b[1] and c.paired(a[0], b[0]))
         for a, b in zip(ours, theirs, strict=True)
     )
-
-
-def may_be_array(view: View, atom: Atom) -> bool:
-    """Whether code may have a pointer behind a variable's end, or before its start: not of a once-flag and its like,
-    nor of what is as small as one number."""
-    return atom.size > _SCALAR and not is_stateless(view, atom)
-
-
-def means_one(view: View, atom: Atom) -> bool:
-    """Whether a reference by section and offset that leads to an atom can mean nothing else: what lies beside it is no
-    array."""
-    return not any(other is not None and may_be_array(view, other) for other in view.neighbours(atom))
 
 
 def _distances(view: View, atom: Atom) -> list[tuple[int, int] | None]:

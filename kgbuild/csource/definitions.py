@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from kgbuild.csource.header_impact import ATTRIBUTES
+from kgbuild.csource.lexer import C_TOKEN, SPLICE
 from kgbuild.csource.preprocessor_conditions import Conditions
-from kgbuild.patch.apply import C_TOKEN, SPLICE
 
 FUNCTION, MACRO, TYPE, VARIABLE, CALL, DECLARATION, INCLUDE, OTHER = (
     "function",

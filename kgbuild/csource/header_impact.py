@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kgbuild.csource.token_equality import NEWLINE, SPACE, read_tokens
+from kgbuild.csource.lexer import NEWLINE, SPACE, read_tokens
 from kgbuild.csource.token_pasting import Cut, Pastes, has_word, is_argument, passes_on, read_words
 
 MACRO, FUNCTION, DECLARATION, OTHER = "macro", "function", "declaration", "other"

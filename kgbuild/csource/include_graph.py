@@ -24,7 +24,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from kgbuild.patch.apply import SPLICE
+from kgbuild.csource.lexer import SPLICE
 
 _DIRECTIVE = re.compile(
     rb"^[ \t\f\v]*(?:/\*[^\n]*?\*/[ \t]*)*(?:#|%:)[ \t\f\v]*(?:/\*[^\n]*?\*/[ \t]*)*"

@@ -12,54 +12,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from kgbuild.patch.apply import C_TOKEN, splice
+from kgbuild.csource.lexer import NEWLINE, SPACE, read_tokens
 
-NEWLINE, SPACE = b"\n", b" "
 _MACRO = (b"define", b"undef")
-
-
-def read_tokens(text: bytes) -> list[bytes]:
-    """The tokens of a text before preprocessing: SPACE between those that were apart, NEWLINE around each directive.
-
-    #line directives are left out.
-    """
-    spliced, _ = splice(text)
-    out: list[bytes] = [NEWLINE]
-    fresh, directive, in_code, start = True, False, False, 0
-    for token in C_TOKEN.finditer(spliced):
-        kind = token.lastgroup
-        if kind == "newline":
-            fresh = True
-            if directive:
-                _break(out)
-                if b"".join(out[start:]).startswith(b"#line"):
-                    # The code around it is one piece again.
-                    del out[start:]
-                    if in_code:
-                        out[-1] = SPACE
-                directive = False
-            elif out[-1] not in (SPACE, NEWLINE):
-                out.append(SPACE)
-        elif kind in ("space", "comment"):
-            if out[-1] not in (SPACE, NEWLINE):
-                out.append(SPACE)
-        else:
-            if kind == "hash" and fresh:
-                directive = True
-                in_code = out[-1] != NEWLINE
-                _break(out)
-                start = len(out)
-            fresh = False
-            out.append(token[0])
-    _break(out)
-    return out
-
-
-def _break(out: list[bytes]) -> None:
-    if out[-1] == SPACE:
-        out.pop()
-    if out[-1] != NEWLINE:
-        out.append(NEWLINE)
 
 
 def same_header(before: bytes, after: bytes) -> bool:

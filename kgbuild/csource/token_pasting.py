@@ -18,8 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kgbuild.csource.token_equality import NEWLINE, SPACE
-from kgbuild.patch.apply import SPLICE
+from kgbuild.csource.lexer import NEWLINE, SPACE, SPLICE
 
 Cut = frozenset[bytes]
 

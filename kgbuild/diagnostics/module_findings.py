@@ -6,7 +6,7 @@ Codes are stable: people script against them. A finding in a module that kgbuild
 
 from __future__ import annotations
 
-from kgbuild.diagnostics.refusals import Rule
+from kgbuild.diagnostics.rule import Rule
 from kgbuild.model import Finding
 
 _BUILD = "build the module anew; if that does not help it is a fault of kgbuild, please report it"

@@ -8,17 +8,9 @@ that a code means one thing everywhere. Codes are stable: people script against 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from kgbuild.diagnostics.rule import Rule
 from kgbuild.errors import KgbuildError
-
-
-class Rule(NamedTuple):
-    """One reason for refusing: its stable code, the rule in a sentence, what a user can do."""
-
-    code: str
-    rule: str
-    remedy: str
 
 
 @dataclass(frozen=True, order=True)

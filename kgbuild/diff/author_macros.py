@@ -18,8 +18,10 @@ from dataclasses import dataclass, replace
 from kgbuild.correlation.declared_variables import SECTION as SAME_STATE
 from kgbuild.correlation.declared_variables import Declared, read_declared
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.diff.changes import Changes, is_init
-from kgbuild.objects.view import FUNCTION, Ambiguous, Atom, View
+from kgbuild.diff.changes import Changes
+from kgbuild.objects.atoms import FUNCTION, Ambiguous, Atom
+from kgbuild.objects.symbol_kinds import is_init
+from kgbuild.objects.view import View
 
 PREFIX = ".kgbuild."
 # in the order of the wrapper's enum (data/livepatch/main.c)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from kgbuild.correlation import noise
 from kgbuild.correlation.alignment import Side
-from kgbuild.correlation.correlate import INIT_SECTIONS, Correlation, correlate, is_anonymous
+from kgbuild.correlation.correlate import Correlation, correlate
 from kgbuild.correlation.declared_variables import pair_declared
 from kgbuild.correlation.noise import Noise
 from kgbuild.correlation.registration_tables import is_registration, new_registrations
@@ -22,12 +22,19 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.diff.compare import Comparer, Reason, first_difference
 from kgbuild.diff.labels import part_changed
 from kgbuild.elf.consts import SHT
+from kgbuild.objects.atoms import ANON, DATA, FUNCTION, Ambiguous, Atom
 from kgbuild.objects.special_entries import Entries, read_entries
 from kgbuild.objects.stateless import DEBUG_SECTIONS, is_stateless
-from kgbuild.objects.view import ANON, DATA, FUNCTION, Ambiguous, Atom, View
-
-PREFIXES = ("__pfx_", "__cfi_")
-PARAMETERS = "__param"
+from kgbuild.objects.symbol_kinds import (
+    PARAMETERS,
+    PREFIXES,
+    cold_parents,
+    is_anonymous,
+    is_cold,
+    is_init,
+    is_prefix,
+)
+from kgbuild.objects.view import View
 
 
 class Changed(NamedTuple):
@@ -63,36 +70,11 @@ class Changes:
         return not (self.changed or self.new or self.refusals)
 
 
-def is_cold(atom: Atom) -> bool:
-    """True for the half of a function that gcc moved out of its way."""
-    return any(".cold" in n for n in atom.names)
-
-
-def is_prefix(atom: Atom) -> bool:
-    """True for the padding before a function that has a symbol of its own (CONFIG_CALL_PADDING, kCFI)."""
-    return atom.kind == FUNCTION and all(n.startswith(PREFIXES) for n in atom.names)
-
-
-def cold_parents(atom: Atom, view: View) -> list[Atom]:
-    """The functions of `view` that a `.cold` half belongs to, by each of its names (it may have others as well)."""
-    return [parent for name in cold_parent_names(atom) for parent in view.by_name.get(name, [])]
-
-
-def cold_parent_names(atom: Atom) -> list[str]:
-    """The names of the function a `.cold` half belongs to."""
-    return list(dict.fromkeys(n[: n.index(".cold")] for n in atom.names if ".cold" in n))
-
-
 def new_parameters(view: View, correlation: Correlation) -> list[Atom]:
     """Module parameters of the patched object that the original has not: the patch module has them for itself."""
     return [
         a for a in view.data if view.section_name(a) == PARAMETERS and a.id not in correlation.to_original and a.size
     ]
-
-
-def is_init(view: View, atom: Atom) -> bool:
-    """True for an atom in memory that is freed after boot."""
-    return view.section_name(atom).startswith(INIT_SECTIONS)
 
 
 def compute_changes(original: View, patched: View, place: str, lines: bool = True) -> Changes:

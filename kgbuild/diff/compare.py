@@ -11,13 +11,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kgbuild.correlation import noise
-from kgbuild.correlation.correlate import INIT_SECTIONS, Correlation, is_anonymous, same_stateless, stem
+from kgbuild.correlation.correlate import Correlation, same_stateless
 from kgbuild.correlation.noise import Noise
 from kgbuild.correlation.section_references import may_mean, same_surroundings
 from kgbuild.diff.quick_match import same_at_first_sight
+from kgbuild.objects.atoms import ABSOLUTE, ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref
 from kgbuild.objects.special_entries import Entries, Entry
 from kgbuild.objects.stateless import DEBUG_SECTIONS, is_stateless
-from kgbuild.objects.view import ABSOLUTE, ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
+from kgbuild.objects.symbol_kinds import INIT_SECTIONS, is_anonymous, stem
+from kgbuild.objects.view import View
 
 _DEPTH = 8
 _NESTED = 120  # levels of functions folded on one side, and of data between them; what lies deeper counts as changed

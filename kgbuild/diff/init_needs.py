@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from kgbuild.correlation.renamed_variables import is_state, source_name
-from kgbuild.diff.changes import Changes, is_init
+from kgbuild.diff.changes import Changes
+from kgbuild.objects.atoms import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
 from kgbuild.objects.special_entries import Entries
-from kgbuild.objects.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, View
+from kgbuild.objects.symbol_kinds import is_init
+from kgbuild.objects.view import View
 
 # A variable that several units know: by its name, where it is global; else by unit and atom of the patched object.
 Key = tuple[int, int | str]

@@ -15,9 +15,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kgbuild.arch.base import HandedOut
-from kgbuild.correlation.correlate import INIT_SECTIONS, Correlation, is_anonymous
+from kgbuild.correlation.correlate import Correlation
 from kgbuild.elf.consts import STB, STT
-from kgbuild.objects.view import ANON, DATA, FUNCTION, Ambiguous, Atom, Ref, View
+from kgbuild.objects.atoms import ANON, DATA, FUNCTION, Ambiguous, Atom, Ref
+from kgbuild.objects.symbol_kinds import INIT_SECTIONS, is_anonymous
+from kgbuild.objects.view import View
 
 # Constant for the compiler, written by relocations; the linker script puts it among the constants (6.12 has its
 # annotated tables of labels there).

@@ -19,13 +19,14 @@ from typing import NamedTuple
 
 from kgbuild.arch.base import SpecialSection
 from kgbuild.correlation import noise
-from kgbuild.correlation.correlate import is_anonymous, stem
 from kgbuild.correlation.noise import Noise
 from kgbuild.elf.consts import SHT, STT
 from kgbuild.elf.object import RelocRow, Section
+from kgbuild.objects.atoms import DATA, FUNCTION, Atom
 from kgbuild.objects.special_entries import entry_size
 from kgbuild.objects.stateless import is_plain_flag, may_be_once_flag
-from kgbuild.objects.view import DATA, FUNCTION, Atom, View
+from kgbuild.objects.symbol_kinds import is_anonymous, stem
+from kgbuild.objects.view import View
 
 _NUMBERED = re.compile(r"\.\d|^__UNIQUE_ID_")
 _DOUBT, _TEXT = -1, -2

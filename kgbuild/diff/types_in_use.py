@@ -19,16 +19,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kgbuild.correlation.correlate import is_anonymous, variable
 from kgbuild.debuginfo.type_comparison import Difference
 from kgbuild.debuginfo.type_graph import ENUM, STRUCT, UNION
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.diff.changes import Changes, cold_parents, is_cold, is_init
+from kgbuild.diff.changes import Changes
 from kgbuild.elf.read import FormatError
 from kgbuild.errors import ToolError
+from kgbuild.objects.atoms import DATA, UNDEFINED, Ambiguous, Atom
 from kgbuild.objects.local_types import PARAMETER, Local, locals_of
+from kgbuild.objects.symbol_kinds import cold_parents, is_anonymous, is_cold, is_init, variable
 from kgbuild.objects.variable_types import UnitTypes, alignment, unit_types
-from kgbuild.objects.view import DATA, UNDEFINED, Ambiguous, Atom, View
+from kgbuild.objects.view import View
 
 _CODE = "K9-type-layout"
 Key = tuple[str, str]

@@ -23,20 +23,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kgbuild.arch import arch_of
-from kgbuild.closure.binding import NEW_GLOBAL, VMLINUX, WEAK_NULL, Bound
-from kgbuild.closure.callers import is_branch
+from kgbuild.closure.binding import NEW_GLOBAL, WEAK_NULL, Bound
 from kgbuild.closure.close import PATCH_SYMBOL, THIS_MODULE, Closure, Member
 from kgbuild.closure.lifetime import Initial, initial_values, place_alignment
 from kgbuild.closure.model import Redirect
 from kgbuild.diff.author_macros import CALLBACKS
-from kgbuild.diff.changes import PARAMETERS
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.initial_values import Values
 from kgbuild.emit.klp_relocations import RESOLVE_SECTION, patched_object
 from kgbuild.kernel.module_loader import is_per_cpu, loadable_name
+from kgbuild.model import VMLINUX
+from kgbuild.objects.atoms import ANON, DATA, FUNCTION, STRING, Atom, Ref
 from kgbuild.objects.special_entries import Entry
-from kgbuild.objects.view import ANON, DATA, FUNCTION, STRING, Atom, Ref, View
+from kgbuild.objects.symbol_kinds import PARAMETERS, is_branch
+from kgbuild.objects.view import View
 
 FUNCS_SECTION = ".rodata.kgbuild_funcs"
 STRINGS_SECTION = ".rodata.kgbuild_strings"

@@ -14,10 +14,10 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from kgbuild.closure.binding import VMLINUX
 from kgbuild.closure.lifetime import Initial
 from kgbuild.elf.consts import SHF, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
+from kgbuild.model import VMLINUX
 
 TABLE, VALUES, SAVED_VALUES = "kgbuild_initial", ".rodata.kgbuild_values", ".data.kgbuild_saved"
 ROW = struct.Struct("<QQQQQQ")

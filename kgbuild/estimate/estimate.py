@@ -22,8 +22,7 @@ from functools import cached_property
 
 from kgbuild.callgraph.edge_kinds import Kind
 from kgbuild.callgraph.model import CallGraph, Edge, Function, Name
-from kgbuild.closure.callers import Outside, users_outside
-from kgbuild.correlation.correlate import INIT_SECTIONS
+from kgbuild.callgraph.outside_callers import OutsideCaller, users_outside
 from kgbuild.csource.definitions import CALL, FUNCTION, MACRO, TYPE, VARIABLE, Item
 from kgbuild.debuginfo.dwarf_units import UnitFacts
 from kgbuild.diagnostics.refusals import Refusal
@@ -41,6 +40,7 @@ from kgbuild.estimate.source_changes import (
     users_of,
 )
 from kgbuild.objects.clone_names import clone_of, judge_shared
+from kgbuild.objects.symbol_kinds import INIT_SECTIONS
 
 _HALVES = frozenset({"cold", "pad", "warn"})
 # A pull over the graph that reaches so many functions is cut, and said to be.
@@ -411,7 +411,7 @@ def _refuse_pull(result: Estimate, one: Touched, fact: str) -> None:
     result.refusals.append(Refusal("K4-not-traceable", place, fact, symbol=one.function.name))
 
 
-def _bodies_named(graph: CallGraph, caller: Outside) -> list[Function]:
+def _bodies_named(graph: CallGraph, caller: OutsideCaller) -> list[Function]:
     """The functions of a name in a unit."""
     named = [f for f in graph.functions_named(caller.function) if f.object == caller.object]
     if len(named) > 1:

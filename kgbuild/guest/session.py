@@ -12,13 +12,13 @@ here:
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
+from kgbuild.diagnostics.guest_findings import CODES
 from kgbuild.guest import reload_scenario as targets
 from kgbuild.guest.channel import ChannelParser, Record, parse_record
-from kgbuild.guest.kernel_log import EXPECTED, Fault, LogLine, find_faults, parse_raw
-from kgbuild.guest.reload_scenario import TargetRun
+from kgbuild.guest.kernel_log import EXPECTED, LogLine, find_faults, parse_raw
+from kgbuild.guest.model import OUTPUT_LIMIT, PHASES, Command, CommandRun, GuestPlan, PhaseRun
 from kgbuild.model import Finding
 
 __all__ = [
@@ -27,35 +27,16 @@ __all__ = [
     "ChannelParser",
     "Command",
     "CommandRun",
+    "GuestPlan",
     "PhaseRun",
-    "Plan",
     "Record",
     "Session",
     "parse_record",
 ]
 
-OUTPUT_LIMIT = 65536
 OK, NO, NOT_TRIED, PARTLY_TRIED = "ok", "no", "not tried", "partly tried"
 _LOG_LINES = 8
-PHASES = ("before", "load", "after", "disable", "disabled", "log")
 
-# code of a finding -> what was expected
-CODES = {
-    "G1-before": "A command of --before succeeds, and a check fails, while the patch is not loaded.",
-    "G2-load": "The kernel accepts the module.",
-    "G3-transition": "The transition of all tasks ends.",
-    "G4-sysfs": "The patch is enabled, and its functions are listed in sysfs.",
-    "G5-after": "A command of --after and a check succeed while the patch is active.",
-    "G6-disable": "The patch can be disabled.",
-    "G7-unload": "The module can be removed after that.",
-    "G8-disabled": "A command of --disabled succeeds, and a check fails again, when the patch is gone.",
-    "G9-log": "The kernel complains about nothing.",
-    "G10-panic": "The kernel stays alive.",
-    "G11-taint": "The kernel does not mark itself as faulty.",
-    "G12-target": "A target module can be loaded: before the patch, after it, and again.",
-    "G13-reload": "A target module that can be unloaded without the patch can be with it.",
-    "G14-absent": "A command of --absent succeeds while a target module is out and the patch is active.",
-}
 # Findings that the kernel's log explains: insmod's own words say little.
 _KERNEL_SAYS = ("G2-load", "G12-target")
 _CODE_OF_PHASE = {"before": "G1-before", "after": "G5-after", "disabled": "G8-disabled", "absent": "G14-absent"}
@@ -65,71 +46,10 @@ _TAINT_FAULTS = {4: "machine check", 5: "bad page", 7: "oops", 14: "soft lockup"
 _TAINT_WARN = 9
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command of one phase; `succeeds` is what it is expected to do, `check` True where it comes from --check."""
-
-    text: str
-    succeeds: bool = True
-    check: bool = False
-
-
-@dataclass(frozen=True)
-class CommandRun:
-    """How a command ended. `status` is None where it was stopped for taking too long; `output` is its standard output
-    and standard error as they came, at most OUTPUT_LIMIT bytes (`truncated`)."""
-
-    cmd: str
-    expected: bool
-    status: int | None
-    output: str
-    seconds: float
-    check: bool = False
-    truncated: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Did it do what was expected?"""
-        return self.status is not None and (self.status == 0) == self.expected
-
-
-@dataclass(frozen=True)
-class PhaseRun:
-    """One phase of one patch: whether all was well, and in words what was seen."""
-
-    patch: str
-    phase: str
-    ok: bool
-    fact: str
-    seconds: float
-    commands: tuple[CommandRun, ...] = ()
-    functions: tuple[str, ...] = ()
-    faults: tuple[Fault, ...] = ()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one patch module goes through: its name, commands by phase, log lines that are expected, functions that
-    must be in sysfs (as `object/function`), what loadable modules it is for (None: none), and whether it replaces any
-    function or has callbacks only."""
-
-    name: str
-    commands: dict[str, tuple[Command, ...]] = field(default_factory=dict)
-    allow_log: tuple[re.Pattern[str], ...] = ()
-    functions: tuple[str, ...] = ()
-    targets: TargetRun | None = None
-    replaces: bool = True
-
-    @property
-    def phases(self) -> tuple[str, ...]:
-        """The phases that this patch goes through, in order."""
-        return targets.PHASES if self.targets else PHASES
-
-
 class Session:
     """Everything one boot said. Feed it records in order; `phases` and `findings` grow, `finished` ends it."""
 
-    def __init__(self, plans: list[Plan]) -> None:
+    def __init__(self, plans: list[GuestPlan]) -> None:
         self.plans = plans
         self.phases: list[PhaseRun] = []
         self.findings: list[Finding] = []
@@ -220,7 +140,7 @@ class Session:
         plan = self._plan(record)
         return plan.name if plan else ""
 
-    def _plan(self, record: Record) -> Plan | None:
+    def _plan(self, record: Record) -> GuestPlan | None:
         number = record.values.get("run", "")
         if not number.isdigit() or int(number) >= len(self.plans):
             return None
@@ -269,7 +189,7 @@ class Session:
         self.phases.append(phase)
         return phase
 
-    def _judge_targets(self, plan: Plan, step: str, records: list[Record]) -> list[str]:
+    def _judge_targets(self, plan: GuestPlan, step: str, records: list[Record]) -> list[str]:
         """Findings for what the target modules did in a phase; returns their facts."""
         found = plan.targets.judge(step, records) if plan.targets else []
         if plan.targets and step == "setup":
@@ -278,7 +198,7 @@ class Session:
             self._find(code, plan.name, fact)
         return [fact for _, fact in found]
 
-    def _commands(self, plan: Plan, step: str, records: list[Record], seconds: float) -> PhaseRun:
+    def _commands(self, plan: GuestPlan, step: str, records: list[Record], seconds: float) -> PhaseRun:
         runs = []
         for record in records:
             command = self._command(record, step)
@@ -296,13 +216,13 @@ class Session:
             plan.targets.active(step)
         return PhaseRun(plan.name, step, ok, describe_commands(runs), seconds, tuple(runs))
 
-    def _load(self, plan: Plan, step: str, records: list[Record], seconds: float) -> PhaseRun:
+    def _load(self, plan: GuestPlan, step: str, records: list[Record], seconds: float) -> PhaseRun:
         phase = self._judge_load(plan, step, records, seconds)
         if plan.targets and not phase.ok:
             plan.targets.not_loaded(step)
         return phase
 
-    def _judge_load(self, plan: Plan, step: str, records: list[Record], seconds: float) -> PhaseRun:
+    def _judge_load(self, plan: GuestPlan, step: str, records: list[Record], seconds: float) -> PhaseRun:
         load = _first(records, "load")
         moved = _first(records, "transition")
         status = load.values.get("status", "") if load else ""
@@ -332,7 +252,7 @@ class Session:
         count = f"{len(functions)} function{'s' if len(functions) != 1 else ''}"
         return PhaseRun(plan.name, step, True, f"{count}, transition complete", seconds, functions=functions)
 
-    def _transition(self, plan: Plan, step: str, record: Record | None) -> str:
+    def _transition(self, plan: GuestPlan, step: str, record: Record | None) -> str:
         """A finding where the transition did not end; returns its fact, or ""."""
         if record is not None and record.values.get("done") == "1":
             return ""
@@ -345,7 +265,7 @@ class Session:
         self._find("G3-transition", plan.name, fact)
         return fact.partition(":\n")[0]
 
-    def _disable(self, plan: Plan, step: str, records: list[Record], seconds: float) -> PhaseRun:
+    def _disable(self, plan: GuestPlan, step: str, records: list[Record], seconds: float) -> PhaseRun:
         problems = []
         disable = _first(records, "disable")
         if disable is None or disable.values.get("status") != "0":
@@ -363,7 +283,7 @@ class Session:
         fact = "; ".join(problems) or "disabled, transition complete, module unloaded"
         return PhaseRun(plan.name, step, not problems, fact, seconds)
 
-    def _log(self, plan: Plan, records: list[Record], seconds: float) -> PhaseRun:
+    def _log(self, plan: GuestPlan, records: list[Record], seconds: float) -> PhaseRun:
         record = _first(records, "log")
         text = record.values.get("text", "") if record else ""
         self.kernel_log.append(text)
@@ -386,7 +306,7 @@ class Session:
             fact = "nothing but what was expected"
         return PhaseRun(plan.name, "log", not faults and not problem, fact, seconds, faults=faults)
 
-    def _explain_refusal(self, plan: Plan, lines: list[LogLine]) -> None:
+    def _explain_refusal(self, plan: GuestPlan, lines: list[LogLine]) -> None:
         """A module that could not be loaded: the kernel's own words are in its log."""
         own = [line.text.strip() for line in lines if not line.user and not EXPECTED.search(line.text)]
         words = list(dict.fromkeys(own))
@@ -395,7 +315,7 @@ class Session:
                 fact = f"{finding.fact}; the kernel says: {' | '.join(words[-_LOG_LINES:])}"
                 self.findings[number] = replace(finding, fact=fact)
 
-    def _judge_taint(self, plan: Plan, record: Record | None, explained: bool, allowed: bool) -> str:
+    def _judge_taint(self, plan: GuestPlan, record: Record | None, explained: bool, allowed: bool) -> str:
         """A second witness: the kernel marks itself as faulty even where its log said nothing we know."""
         taint = record.number("taint") if record else 0
         new = taint & ~self._taint

@@ -15,8 +15,9 @@ from functools import cached_property
 
 from kgbuild.arch import arch_of
 from kgbuild.elf.consts import SHN, SHT, STT
+from kgbuild.elf.notes import find_build_id
 from kgbuild.elf.object import Object, Symbol
-from kgbuild.kernel.vmlinux_image import KernelImage, find_build_id
+from kgbuild.kernel.vmlinux_image import KernelImage
 
 BASE = 0xFFFF_FFFF_C000_0000
 UNDEFINED_BASE = 0xFFFF_FFFF_E000_0000

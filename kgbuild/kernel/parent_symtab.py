@@ -18,7 +18,7 @@ from typing import NamedTuple
 from kgbuild.elf.consts import ET, SHN, STB, STT
 from kgbuild.elf.object import Object
 from kgbuild.errors import UserError
-from kgbuild.kernel.vmlinux_image import NOT_IN_KALLSYMS
+from kgbuild.kernel.kallsyms import NOT_IN_KALLSYMS
 
 _READELF = re.compile(
     r"\s*\d+:\s+([0-9a-f]+)\s+(?:0x[0-9a-f]+|\d+)\s+(\w+)\s+(\w+)\s+\S+(?:\s+\[[^]]*\])?\s+(\S+)\s+(\S+)"

@@ -9,34 +9,14 @@ kernel counts in the order of kallsyms, which is by address (kernel/kallsyms.c s
 from __future__ import annotations
 
 import bisect
-import struct
 from collections.abc import Iterable
 from functools import cached_property
 
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
+from kgbuild.elf.notes import find_build_id
 from kgbuild.elf.object import Object, Symbol
+from kgbuild.kernel.kallsyms import KALLSYMS_TABLES, NOT_IN_KALLSYMS
 from kgbuild.objects.clone_names import clone_key
-
-# Names that scripts/kallsyms and mksysmap leave out: nothing may be bound to them.
-NOT_IN_KALLSYMS = (
-    ".L",
-    "$",
-    "__crc_",
-    "__kstrtab_",
-    "__kstrtabns_",
-    "__efistub_",
-    "__kvm_nvhe_",
-    "__UNIQUE_ID___addressable_",
-)
-
-# The tables that scripts/kallsyms itself makes (scripts/kallsyms.c, is_ignored_symbol).
-KALLSYMS_TABLES = frozenset(
-    f"kallsyms_{table}"
-    for table in (
-        *("addresses", "offsets", "relative_base", "num_syms", "names", "markers", "token_table", "token_index"),
-        "seqs_of_names",
-    )
-)
 
 
 class KernelImage:
@@ -225,16 +205,3 @@ class KernelImage:
                 if found:
                     return found
         return ""
-
-
-def find_build_id(notes: bytes) -> str:
-    """The GNU build-id (hex) in the bytes of a note section, or ""."""
-    at = 0
-    while at + 12 <= len(notes):
-        namesz, descsz, kind = struct.unpack_from("<III", notes, at)
-        name = notes[at + 12 : at + 12 + namesz]
-        desc_at = at + 12 + ((namesz + 3) & ~3)
-        if name == b"GNU\0" and kind == 3:
-            return notes[desc_at : desc_at + descsz].hex()
-        at = desc_at + ((descsz + 3) & ~3)
-    return ""

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from kgbuild.arch.base import Doing
 from kgbuild.closure.model import Closure, Member
-from kgbuild.objects.view import FUNCTION, Ambiguous, Atom, Ref, View
+from kgbuild.objects.atoms import FUNCTION, Ambiguous, Atom, Ref
+from kgbuild.objects.view import View
 
 Key = tuple[int, int]
 # Functions that have done with what they are given when they return, or (on other CPUs) microseconds later: lib/sort.c,

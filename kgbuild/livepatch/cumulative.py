@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kgbuild.closure.model import Variable
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.livepatch.data_handover import Variable
 from kgbuild.patch.kept_changes import FileChange
 
 

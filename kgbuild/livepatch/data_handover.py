@@ -8,39 +8,18 @@ with callbacks (Documentation/livepatch/shadow-vars.rst, system-state.rst).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from kgbuild.closure.model import Variable
 
 if TYPE_CHECKING:
     from kgbuild.livepatch.cumulative import Older
 
-_NUMBER = re.compile(r"\.\d+$")
 REMEDY = (
     "to carry a value over, keep it in a shadow variable (klp_shadow_get_or_alloc), or hand it on in a callback with "
     "KGBUILD_STATE"
 )
-
-
-class Variable(NamedTuple):
-    """A variable of a patch: the object and the unit that it belongs to (both "" where the module does not say),
-    its name as in the module, its size in bytes."""
-
-    object: str
-    unit: str
-    name: str
-    size: int
-
-    def means(self, other: Variable) -> bool:
-        """Whether both are the same variable of the source, as far as is known."""
-        if _source_name(self.name) != _source_name(other.name):
-            return False
-        return all(not (a and b) or a == b for a, b in ((self.object, other.object), (self.unit, other.unit)))
-
-
-def _source_name(name: str) -> str:
-    """Without the number that the compiler gives a static local."""
-    return _NUMBER.sub("", name)
 
 
 def begin_anew(there: Iterable[Older], mine: Sequence[Variable], replace: bool) -> Iterator[str]:

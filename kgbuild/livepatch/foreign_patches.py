@@ -17,8 +17,8 @@ from kgbuild.arch import arch_of
 from kgbuild.elf.consts import SHN, SHT
 from kgbuild.elf.object import Object
 from kgbuild.livepatch.cumulative import Patched
+from kgbuild.model import VMLINUX
 
-VMLINUX = "vmlinux"
 _OWN, _OWN_ROW = "kgbuild_funcs", 32
 _EXT_OBJECTS, _EXT_OBJECT_ROW, _EXT_COUNT, _EXT_FUNC_ROW = ".init.klp_objects", 64, 56, 24
 _KPATCH = ".kpatch.funcs"

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 from kgbuild.arch import arch_of
 from kgbuild.callgraph.edge_kinds import Kind
 from kgbuild.callgraph.model import CallGraph
-from kgbuild.closure.binding import VMLINUX
-from kgbuild.closure.callers import holds_for_no_call, is_branch
+from kgbuild.callgraph.outside_callers import holds_for_no_call
 from kgbuild.closure.model import Closure, Redirect, UnitResult
-from kgbuild.correlation.correlate import INIT_SECTIONS
-from kgbuild.diff.changes import cold_parents, is_cold
+from kgbuild.diagnostics.warnings import INIT_ONLY, ConsistencyWarning
 from kgbuild.elf.consts import SHT, STB
-from kgbuild.livepatch.consistency import INIT_ONLY, ConsistencyWarning
-from kgbuild.objects.view import ANON, DATA, FUNCTION, Ambiguous, Atom, View
+from kgbuild.model import VMLINUX
+from kgbuild.objects.atoms import ANON, DATA, FUNCTION, Ambiguous, Atom
+from kgbuild.objects.symbol_kinds import INIT_SECTIONS, cold_parents, is_branch, is_cold
+from kgbuild.objects.view import View
 
 if TYPE_CHECKING:
     import numpy as np

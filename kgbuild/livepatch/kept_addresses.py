@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from kgbuild.arch.base import Doing
-from kgbuild.closure.binding import VMLINUX
-from kgbuild.closure.callers import is_branch
 from kgbuild.closure.model import Closure, Member
-from kgbuild.diff.changes import PARAMETERS
+from kgbuild.diagnostics.warnings import HANDED, VMALLOC, ConsistencyWarning
 from kgbuild.livepatch.address_uses import FINISHED, Key, Seen, Uses
-from kgbuild.livepatch.consistency import HANDED, VMALLOC, ConsistencyWarning
-from kgbuild.objects.view import ANON, DATA, FUNCTION, STRING, Ambiguous, View
+from kgbuild.model import VMLINUX
+from kgbuild.objects.atoms import ANON, DATA, FUNCTION, STRING, Ambiguous
+from kgbuild.objects.symbol_kinds import PARAMETERS, is_branch
+from kgbuild.objects.view import View
 
 # The base that __pa() adds for addresses of the kernel's image (arch/x86/include/asm/page_64.h).
 _BASES = frozenset(("phys_base",))

@@ -13,15 +13,15 @@ from collections.abc import Iterator
 
 from kgbuild.arch.base import Doing
 from kgbuild.closure.model import Closure, UnitResult
-from kgbuild.correlation.correlate import stem, variable
 from kgbuild.debuginfo.static_locals import read_placeless, read_static_locals
-from kgbuild.diff.changes import is_init
+from kgbuild.diagnostics.warnings import LAST_WRITE, ConsistencyWarning
 from kgbuild.elf.consts import STB
 from kgbuild.elf.read import FormatError
 from kgbuild.livepatch.address_uses import uses_in
-from kgbuild.livepatch.consistency import LAST_WRITE, ConsistencyWarning
+from kgbuild.objects.atoms import DATA, FUNCTION, Ambiguous, Atom
 from kgbuild.objects.stateless import is_stateless
-from kgbuild.objects.view import DATA, FUNCTION, Ambiguous, Atom, View
+from kgbuild.objects.symbol_kinds import is_init, stem, variable
+from kgbuild.objects.view import View
 
 
 def find_last_write(closure: Closure) -> list[ConsistencyWarning]:

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kgbuild.arch.base import Doing
-from kgbuild.closure.binding import VMLINUX
 from kgbuild.closure.model import Closure, UnitResult
-from kgbuild.diff.changes import is_init
+from kgbuild.diagnostics.warnings import READ_ONLY, ConsistencyWarning
 from kgbuild.livepatch.address_uses import Seen, Uses, uses_in
-from kgbuild.livepatch.consistency import READ_ONLY, ConsistencyWarning
-from kgbuild.objects.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, View
+from kgbuild.model import VMLINUX
+from kgbuild.objects.atoms import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
+from kgbuild.objects.symbol_kinds import is_init
+from kgbuild.objects.view import View
 
 if TYPE_CHECKING:
     from kgbuild.kernel.vmlinux_image import KernelImage

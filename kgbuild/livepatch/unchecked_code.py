@@ -14,8 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kgbuild.closure.model import Closure, Member
-from kgbuild.livepatch.consistency import UNSEEN, ConsistencyWarning, stays_awake
-from kgbuild.objects.view import DATA, FUNCTION, Ambiguous, Atom, Ref, View
+from kgbuild.diagnostics.warnings import UNSEEN, ConsistencyWarning
+from kgbuild.livepatch.consistency import stays_awake
+from kgbuild.objects.atoms import DATA, FUNCTION, Ambiguous, Atom, Ref
+from kgbuild.objects.view import View
 
 Key = tuple[int, int]
 _INDIRECT = "__x86_indirect_"

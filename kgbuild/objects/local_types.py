@@ -8,7 +8,7 @@ from typing import Any
 
 from kgbuild.debuginfo.dwarf_entries import AT_ABSTRACT_ORIGIN, TAG_INLINED, TAG_LEXICAL_BLOCK, TAG_VARIABLE, Die, Dwarf
 from kgbuild.debuginfo.type_graph import TypeGraph, reference
-from kgbuild.objects.view import Atom
+from kgbuild.objects.atoms import Atom
 
 _TAG_PARAMETER = 0x05
 _TAGS = frozenset((_TAG_PARAMETER, TAG_VARIABLE, TAG_LEXICAL_BLOCK, TAG_INLINED))

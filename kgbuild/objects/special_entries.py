@@ -15,7 +15,8 @@ from kgbuild.arch.base import SpecialSection
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.consts import SHN
 from kgbuild.elf.object import Section
-from kgbuild.objects.view import Ambiguous, Ref, View
+from kgbuild.objects.atoms import Ambiguous, Ref
+from kgbuild.objects.view import View
 
 
 class Entry(NamedTuple):

@@ -21,8 +21,9 @@ from typing import NamedTuple
 
 from kgbuild.arch.base import Effect
 from kgbuild.elf.consts import STT
+from kgbuild.objects.atoms import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, Ref
 from kgbuild.objects.variable_shapes import shape_of
-from kgbuild.objects.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, Ref, View
+from kgbuild.objects.view import View
 
 # Where DEFINE_DYNAMIC_DEBUG_METADATA puts its descriptors (__verbose until 5.8).
 DEBUG_SECTIONS = ("__dyndbg", "__verbose")

@@ -14,8 +14,9 @@ from weakref import WeakKeyDictionary
 from kgbuild.debuginfo import type_graph
 from kgbuild.debuginfo.dwarf_entries import TAG_VARIABLE
 from kgbuild.elf.read import FormatError
+from kgbuild.objects.atoms import Atom
 from kgbuild.objects.variable_types import types_of
-from kgbuild.objects.view import Atom, View
+from kgbuild.objects.view import View
 
 NUMBER, POINTER, ARRAY, STRUCTURE, UNKNOWN = "number", "pointer", "array", "structure", "unknown"
 _NUMBERS = frozenset({type_graph.INTEGER, type_graph.BOOLEAN, type_graph.FLOAT, type_graph.ENUM})

@@ -15,7 +15,8 @@ from kgbuild.debuginfo.type_comparison import Comparison, Difference
 from kgbuild.debuginfo.type_graph import TypeGraph, Variable, read_types
 from kgbuild.elf.read import FormatError
 from kgbuild.errors import ToolError
-from kgbuild.objects.view import Atom, View
+from kgbuild.objects.atoms import Atom
+from kgbuild.objects.view import View
 
 
 class UnitTypes:

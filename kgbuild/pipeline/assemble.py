@@ -12,24 +12,27 @@ from typing import Any
 
 from kgbuild import __version__
 from kgbuild.arch import arch_of
-from kgbuild.closure.binding import VMLINUX
 from kgbuild.closure.close import Closure
 from kgbuild.closure.lifetime import initial_values, new_variables
+from kgbuild.closure.proof_record import make_record
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.elf.write import OutObject, write
 from kgbuild.emit.backends import Backend, Request, choose_backend
 from kgbuild.emit.extract import Identity, TargetIdentity, end_code, extract, table_order
 from kgbuild.errors import UserError
 from kgbuild.host.link.kbuild_directory import module_directory
-from kgbuild.host.link.link import link_module, wrapper_source, wrapper_symbols
+from kgbuild.host.link.link import link_module
+from kgbuild.host.link.module_objects import wrapper_source, wrapper_symbols
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.feature_probes import CLEARS_LATE, TEXT_POKE, TEXT_POKE_SYMBOLS
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.livepatch.cumulative import Patched, check_kernel, put_on_top
 from kgbuild.livepatch.data_handover import begin_anew
+from kgbuild.model import VMLINUX
 from kgbuild.patch.kept_changes import as_note
-from kgbuild.pipeline.state import Build, Options
-from kgbuild.proof.record import FUNCTION, NOTE_SCHEMA, Key, Record, make_record, record_json
+from kgbuild.pipeline.options import Options
+from kgbuild.pipeline.state import Build
+from kgbuild.proof.record import FUNCTION, NOTE_SCHEMA, Key, Record, record_json
 from kgbuild.report.build import (
     author_report,
     finding_report,

@@ -10,10 +10,11 @@ from pathlib import Path
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.errors import KgbuildError
 from kgbuild.host.system.cache import Cache
-from kgbuild.model import Progress, SilentProgress
 from kgbuild.pipeline.assemble import check_written, emit, module_name, put_on_older
 from kgbuild.pipeline.findout import find_out
-from kgbuild.pipeline.state import Build, Options
+from kgbuild.pipeline.options import Options
+from kgbuild.pipeline.state import Build
+from kgbuild.progress import Progress, SilentProgress
 from kgbuild.report.build import (
     error_report,
     refusal_report,

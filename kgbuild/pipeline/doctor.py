@@ -15,7 +15,7 @@ from kgbuild.host.archives.apt import UPDATE_REMEDY, Apt
 from kgbuild.host.archives.recipe import load_recipes
 from kgbuild.host.kernels.kbuild import check_compiler, compiler_package
 from kgbuild.host.system.cache import Cache, readable_size
-from kgbuild.host.system.run import PACKAGE_OF
+from kgbuild.host.system.required_packages import PACKAGE_OF
 from kgbuild.host.vm import kvm
 from kgbuild.host.vm.initramfs import find_busybox
 

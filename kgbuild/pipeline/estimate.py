@@ -22,16 +22,17 @@ from kgbuild.errors import NoChange
 from kgbuild.estimate.estimate import Estimate, UnitView, estimate
 from kgbuild.estimate.source_changes import Change
 from kgbuild.host.compile.apply_patches import PatchSet, apply_patches, read_patches
-from kgbuild.host.compile.unit_selection import MAX_UNITS, Selection, choose_units, is_fixed
-from kgbuild.host.index.queries import Index, read_unit_at, with_index
+from kgbuild.host.compile.candidate_search import MAX_UNITS, Selection, is_fixed
+from kgbuild.host.compile.unit_selection import choose_units
+from kgbuild.host.index.queries import Index, read_unit_at
+from kgbuild.host.index.store import with_index
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.compile_commands import read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.config import check_config, parse_config
-from kgbuild.model import Kernel, Progress, SilentProgress, UnitCommand
+from kgbuild.model import VMLINUX, Kernel, UnitCommand
 from kgbuild.patch.apply import Applied
-
-VMLINUX = "vmlinux"
+from kgbuild.progress import Progress, SilentProgress
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ from pathlib import Path
 
 from kgbuild.accounting.claims import Unit, account_all, no_effects
 from kgbuild.callgraph.model import CallGraph
-from kgbuild.closure.binding import VMLINUX
 from kgbuild.closure.close import UnitResult, close
-from kgbuild.correlation.correlate import stem
 from kgbuild.debuginfo.compile_flags import flags_of, read_producer
 from kgbuild.diagnostics.refusals import RULES, Refusal, Refused
 from kgbuild.diff.author_macros import leave_out, read_author
@@ -23,8 +21,9 @@ from kgbuild.diff.types_in_use import check_types
 from kgbuild.elf.read import read
 from kgbuild.errors import NoChange, UserError
 from kgbuild.host.compile.apply_patches import apply_patches, read_patches
+from kgbuild.host.compile.candidate_search import is_fixed
 from kgbuild.host.compile.compile import Compiled, compile_units
-from kgbuild.host.compile.unit_selection import choose_units, is_fixed
+from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.feature_probes import probe_kernel
 from kgbuild.host.kernels.kbuild import check_compiler, find_compiler, load_unit_commands
@@ -39,11 +38,15 @@ from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.ledger.ledger import compute_ledger
 from kgbuild.livepatch.cumulative import check_kernel
-from kgbuild.model import Progress, UnitCommand
-from kgbuild.objects.view import Atom, View
+from kgbuild.model import VMLINUX, UnitCommand
+from kgbuild.objects.atoms import Atom
+from kgbuild.objects.symbol_kinds import stem
+from kgbuild.objects.view import View
 from kgbuild.patch.unified_diff import ParsedPatch
 from kgbuild.pipeline.kept_changes import changes_of, find_lost
-from kgbuild.pipeline.state import ALWAYS, Build, Options
+from kgbuild.pipeline.options import ALWAYS, Options
+from kgbuild.pipeline.state import Build
+from kgbuild.progress import Progress
 from kgbuild.proof.parity import ABSENT, EXACT, compute_parity
 from kgbuild.report.accounting import accounting_report
 from kgbuild.report.build import (
@@ -393,7 +396,7 @@ def _exports(b: Build) -> dict[str, Export]:
 def _graph(b: Build, progress: Progress) -> CallGraph:
     """The kernel's call graph; the index is made when it is first asked for."""
     if b.graph is None:
-        from kgbuild.host.index.queries import load_index
+        from kgbuild.host.index.store import load_index
 
         assert b.tree is not None
         with b.stage("index"):

@@ -17,12 +17,13 @@ from kgbuild.callgraph.function_facts import (
     compiler_facts,
     summarise,
 )
-from kgbuild.callgraph.model import CALLEES, CALLERS, NO_BODY, Function, split_name
+from kgbuild.callgraph.model import CALLEES, CALLERS, Function, split_name
+from kgbuild.callgraph.traversal import NO_BODY
 from kgbuild.debuginfo.dwarf_units import UnitFacts
-from kgbuild.host.index.queries import VMLINUX, Index, read_unit_at
+from kgbuild.host.index.queries import Index, read_unit_at
 from kgbuild.host.kernels.compile_commands import read_units
 from kgbuild.host.system.cache import Cache
-from kgbuild.model import Kernel
+from kgbuild.model import VMLINUX, Kernel
 from kgbuild.objects.clone_names import clone_of, judge_shared
 
 

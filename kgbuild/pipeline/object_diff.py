@@ -23,7 +23,8 @@ from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
 from kgbuild.errors import UserError
 from kgbuild.ledger.ledger import compute_ledger
-from kgbuild.objects.view import FUNCTION, Atom, View
+from kgbuild.objects.atoms import FUNCTION, Atom
+from kgbuild.objects.view import View
 
 if TYPE_CHECKING:
     from kgbuild.kernel.exports import Export

@@ -16,8 +16,8 @@ from kgbuild.callgraph.model import CallGraph
 from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.errors import ToolError
 from kgbuild.host.compile.apply_patches import PatchSet
+from kgbuild.host.compile.candidate_search import Selection
 from kgbuild.host.compile.compile import Compiled
-from kgbuild.host.compile.unit_selection import MAX_UNITS, Selection
 from kgbuild.host.modules.images import Modules
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.livepatch.cumulative import NOTHING_BEFORE, Lost, Older, OnTop
@@ -26,45 +26,6 @@ from kgbuild.model import Finding, Kernel
 from kgbuild.patch.kept_changes import FileChange
 from kgbuild.proof.record import Record
 from kgbuild.report.build import Stage, empty_report
-
-PROOF, ALWAYS = "proof", "always"  # which callees stay in the kernel: the proven ones; or no clone at all
-MAX_PULL = 20  # units that may come along because functions of theirs do
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a build may be told beside patches and kernel. `against` are other live patch modules; `make_index`: make
-    the kernel's index for the sake of warnings, where there is none; `backend`: its name (emit/backends), "" for the
-    kernel's best; `directory`: leave the module as a directory too. `oot` is the directory of an out-of-tree module's
-    source, to which the paths in patches are relative, `oot_modules` the .ko files that are loaded."""
-
-    allow_compiler: bool = False
-    allow_unproven: frozenset[str] = frozenset()
-    allow_types: frozenset[str] = frozenset()
-    ignore_init: bool = False
-    replace: bool = True
-    jobs: int = 2
-    offline: bool = False
-    keep: Path | None = None
-    max_units: int = MAX_UNITS
-    max_pull: int = MAX_PULL
-    pull: str = PROOF
-    on_top_of: tuple[Path, ...] = ()
-    drop: frozenset[str] = frozenset()
-    against: tuple[Path, ...] = ()
-    make_index: bool = False
-    backend: str = ""
-    directory: bool = False
-    oot: Path | None = None
-    oot_modules: tuple[Path, ...] = ()
-
-    @property
-    def allowed(self) -> list[dict[str, str]]:
-        """The options by which a user takes a risk, for the report."""
-        out = [{"option": "--allow-compiler", "value": ""}] if self.allow_compiler else []
-        out += [{"option": "--allow-unproven", "value": v} for v in sorted(self.allow_unproven)]
-        out += [{"option": "--allow-type", "value": v} for v in sorted(self.allow_types)]
-        return out + ([{"option": "--ignore-init", "value": ""}] if self.ignore_init else [])
 
 
 @dataclass

@@ -6,22 +6,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 
 from kgbuild.arch import arch_of
-from kgbuild.errors import ToolError, UserError
+from kgbuild.errors import UserError
 from kgbuild.host.kernels.feature_probes import probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
-from kgbuild.host.vm.initramfs import depends_of, index_modules
-from kgbuild.host.vm.initramfs import read_module as unpack_module
+from kgbuild.host.modules.shipped import ShippedModules, read_vermagic
 from kgbuild.kernel.exports import parse_symvers
 from kgbuild.kernel.feature_probes import INDIRECT_BRANCHES
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Finding, Kernel
 from kgbuild.proof.record import BadRecord, Record, parse_record
-from kgbuild.verify.checks import Facts, check_module, modinfo
-from kgbuild.verify.modules import Shipped
+from kgbuild.verify.checks import Facts, check_module
 from kgbuild.verify.reader import read_module
 
 
@@ -61,18 +58,12 @@ def read_record(path: Path) -> Record:
         raise UserError("is no JSON text", place=str(path), remedy=remedy) from error
 
 
-def kernel_vermagic(kernel: Kernel) -> str:
-    """The version magic that this kernel wants of a module; "" where neither a module nor vmlinux says it."""
-    image = load_image(kernel)
-    return ShippedModules(kernel, arch_of(image.obj.machine).machine).layout[0] or _vermagic(image)
-
-
 def _facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> Facts:
     vermagic, size = modules.layout
     config = kernel.config.read_text()
     return Facts(
         build_id=kernel.id.build_id,
-        vermagic=vermagic or _vermagic(image),
+        vermagic=vermagic or read_vermagic(image),
         exports=parse_symvers(kernel.symvers.read_text()),
         image=image,
         modules=modules,
@@ -81,67 +72,6 @@ def _facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> Facts
         name_length=_name_length(kernel.source),
         tracked=INDIRECT_BRANCHES in probe_kernel(kernel, image),
     )
-
-
-def _vermagic(image: KernelImage) -> str:
-    """What the kernel itself compares with: the string `vermagic` of kernel/module; "" where it is not to be seen."""
-    for symbol in image.named("vermagic"):
-        found = image.read(symbol.value, symbol.size)
-        if found and symbol.size:
-            return found.rstrip(b"\0").decode("utf-8", "replace")
-    return ""
-
-
-class ShippedModules:
-    """The kernel's modules, each read when first asked for: `modules("af_key")`; None for one it does not have. `own`
-    are out-of-tree modules."""
-
-    def __init__(self, kernel: Kernel, machine: int, own: Mapping[str, Path] | None = None) -> None:
-        self._root = kernel.modules
-        self._own = dict(own or {})
-        self._machine = machine
-        self._found: dict[str, Shipped | None] = {}
-
-    @cached_property
-    def _index(self) -> dict[str, Path]:
-        return index_modules(self._root) | self._own
-
-    def __call__(self, name: str) -> Shipped | None:
-        if name not in self._found:
-            path = self._index.get(name)
-            self._found[name] = self._read(name, path) if path is not None else None
-        return self._found[name]
-
-    def _read(self, name: str, path: Path) -> Shipped:
-        file = read_module(unpack_module(path), path.name, self._machine)
-        depends: set[str] = set()
-        waiting = _depends(modinfo(file))
-        while waiting:
-            needed = waiting.pop()
-            if needed in depends:
-                continue
-            depends.add(needed)
-            if needed in self._index:
-                waiting += depends_of(unpack_module(self._index[needed]))
-        return Shipped(name, file, frozenset(depends))
-
-    @property
-    def layout(self) -> tuple[str, int]:
-        """vermagic and the size of struct module (bytes), from one of these modules; "" and 0 without any."""
-        for path in index_modules(self._root).values():
-            try:
-                shipped = read_module(unpack_module(path), path.name, self._machine)
-            except (UserError, ToolError):
-                continue
-            found = modinfo(shipped).get("vermagic", [])
-            section = shipped.section(".gnu.linkonce.this_module")
-            if len(found) == 1 and section is not None:
-                return found[0], section.size
-        return "", 0
-
-
-def _depends(info: dict[str, list[str]]) -> list[str]:
-    return [name.replace("-", "_") for text in info.get("depends", []) for name in text.split(",") if name]
 
 
 def _name_length(source: Path) -> int:

@@ -10,22 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from kgbuild.callgraph.model import Function
-from kgbuild.closure.binding import VMLINUX
 from kgbuild.closure.model import Closure, Redirect
+from kgbuild.diagnostics.warnings import UNKNOWN, ConsistencyWarning, sorted_warnings
 from kgbuild.elf.read import FormatError, read
 from kgbuild.errors import UserError
-from kgbuild.host.index.queries import Index, IndexDamaged, existing_index, with_index
-from kgbuild.host.vm.initramfs import read_module
+from kgbuild.host.index.queries import Index
+from kgbuild.host.index.schema import IndexDamaged
+from kgbuild.host.index.store import existing_index, with_index
+from kgbuild.host.modules.files import read_module
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.livepatch.address_uses import Uses
-from kgbuild.livepatch.consistency import (
-    UNKNOWN,
-    Consistency,
-    ConsistencyWarning,
-    Graph,
-    check_against,
-    sorted_warnings,
-)
+from kgbuild.livepatch.consistency import Consistency, Graph, check_against
 from kgbuild.livepatch.cumulative import Patched
 from kgbuild.livepatch.foreign_patches import OtherPatch, read_other
 from kgbuild.livepatch.init_only import find_init_only
@@ -33,7 +28,8 @@ from kgbuild.livepatch.kept_addresses import find_converted, find_handed_out, fi
 from kgbuild.livepatch.last_writes import find_last_write
 from kgbuild.livepatch.read_only_writes import find_read_only
 from kgbuild.livepatch.unchecked_code import find_unseen
-from kgbuild.model import Kernel, Progress
+from kgbuild.model import VMLINUX, Kernel
+from kgbuild.progress import Progress
 
 
 def read_others(paths: Sequence[Path]) -> tuple[OtherPatch, ...]:

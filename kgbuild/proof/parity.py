@@ -21,12 +21,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kgbuild.correlation.correlate import is_anonymous
-from kgbuild.diff.changes import cold_parents, is_cold
 from kgbuild.elf.consts import STB
 from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.objects.atoms import ABSOLUTE, ANON, STRING, UNDEFINED, Ambiguous, Atom, Ref
 from kgbuild.objects.special_entries import Entry, read_entries
-from kgbuild.objects.view import ABSOLUTE, ANON, STRING, UNDEFINED, Ambiguous, Atom, Ref, View
+from kgbuild.objects.symbol_kinds import cold_parents, is_anonymous, is_cold
+from kgbuild.objects.view import View
 
 OWN_BYTES = "own bytes"
 EXACT, OVERRIDDEN, DIFFERS, ABSENT, AMBIGUOUS = "exact", "weak-overridden", "differs", "absent", "ambiguous"

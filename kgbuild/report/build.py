@@ -14,10 +14,10 @@ from kgbuild.closure.evidence import clone_evidence, evidence_of, functions
 from kgbuild.closure.model import Closure, Member, UnitResult
 from kgbuild.debuginfo.compile_flags import Flag
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.diff.changes import is_prefix
 from kgbuild.errors import KgbuildError
 from kgbuild.livepatch.cumulative import OnTop
 from kgbuild.model import Finding, Kernel
+from kgbuild.objects.symbol_kinds import is_prefix
 from kgbuild.proof.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
 
 

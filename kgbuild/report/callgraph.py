@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kgbuild.callgraph.edge_kinds import Kind
-from kgbuild.callgraph.model import CALLERS, Edge, Function, Reach
+from kgbuild.callgraph.model import CALLERS, Edge, Function
+from kgbuild.callgraph.traversal import Reach
 
 if TYPE_CHECKING:
     import networkx

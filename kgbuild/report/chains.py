@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from kgbuild.closure.evidence import evidence_of
 from kgbuild.closure.model import Closure, Member
-from kgbuild.objects.view import FUNCTION
+from kgbuild.objects.atoms import FUNCTION
 from kgbuild.report.patch_graph import SHOWN
 from kgbuild.report.why import Chain, Step, choose_chains
 

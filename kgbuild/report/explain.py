@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 
 from kgbuild.closure.close import Closure
 from kgbuild.correlation import noise
-from kgbuild.correlation.correlate import is_anonymous, stem
 from kgbuild.debuginfo.line_table import SourceLine, read_lines
-from kgbuild.diff.changes import Changes, cold_parent_names, is_cold, is_init, is_prefix
+from kgbuild.diff.changes import Changes
 from kgbuild.diff.compare import Comparer, Reason, first_difference
 from kgbuild.errors import UserError
+from kgbuild.objects.atoms import ANON, FUNCTION, STRING, Atom, Ref
 from kgbuild.objects.special_entries import Entry
-from kgbuild.objects.view import ANON, FUNCTION, STRING, Atom, Ref, View
+from kgbuild.objects.symbol_kinds import cold_parent_names, is_anonymous, is_cold, is_init, is_prefix, stem
+from kgbuild.objects.view import View
 from kgbuild.report.listing import Step, align, read_listing, target_name
 
 SAME, NOISE, CHANGED, NEW, REMOVED = "same", "noise", "changed", "new", "removed"

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from kgbuild.callgraph.function_facts import Caller, Facts, InlinedInto
-from kgbuild.callgraph.model import NO_BODY
+from kgbuild.callgraph.traversal import NO_BODY
 from kgbuild.objects.clone_names import SUFFIXES
 
 LABEL = 12

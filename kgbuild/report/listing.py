@@ -13,10 +13,11 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kgbuild.correlation.correlate import is_anonymous, stem
 from kgbuild.correlation.noise import without_lines
 from kgbuild.debuginfo.line_table import SourceLine
-from kgbuild.objects.view import ANON, STRING, Ambiguous, Atom, Ref, View
+from kgbuild.objects.atoms import ANON, STRING, Ambiguous, Atom, Ref
+from kgbuild.objects.symbol_kinds import is_anonymous, stem
+from kgbuild.objects.view import View
 
 _LONG = 200  # characters of a string that are shown
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from kgbuild.closure.model import Closure
 from kgbuild.estimate.estimate import Estimate
-from kgbuild.objects.view import FUNCTION
+from kgbuild.objects.atoms import FUNCTION
 
 SHOWN = ("changed", "pulled", "new", "carried")
 

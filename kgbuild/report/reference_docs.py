@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kgbuild.correlation import noise
-from kgbuild.diagnostics.refusals import RULES, Rule
+from kgbuild.diagnostics import warnings
+from kgbuild.diagnostics.refusals import RULES
+from kgbuild.diagnostics.rule import Rule
 from kgbuild.kernel.feature_probes import PROBES
-from kgbuild.livepatch import consistency
 
 # Letter of a code -> heading, and what the group has in common. A new letter needs a row here.
 GROUPS = {
@@ -30,7 +31,7 @@ GROUPS = {
 }
 
 _HEAD = """\
-<!-- Made by `make docs` from kgbuild/diagnostics/refusals.py and kgbuild/livepatch/consistency.py. Do not edit. -->
+<!-- Made by `make docs` from kgbuild/diagnostics/refusals.py and kgbuild/diagnostics/warnings.py. Do not edit. -->
 
 # What kgbuild refuses, and what to do then
 
@@ -45,7 +46,7 @@ def render_limits() -> str:
     Raises KeyError for a code whose letter is in no group.
     """
     rows: dict[str, list[Rule]] = {letter: [] for letter in GROUPS}
-    for code, rule in {**RULES, **consistency.RULES}.items():
+    for code, rule in {**RULES, **warnings.RULES}.items():
         rows[code[0]].append(rule)
     return _HEAD + "".join(
         f"\n## {GROUPS[letter][0]}\n\n{GROUPS[letter][1]}\n\n{_table(rules)}" for letter, rules in rows.items() if rules

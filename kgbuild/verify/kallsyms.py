@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from kgbuild.arch.base import Arch
+from kgbuild.arch.x86_64.patch_sites import READ_AT_LOAD
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.emit.backends.kallsyms import STUB, STUBS
 from kgbuild.emit.backends.lookup_tables import RANGE_ROW, SITE_ROW, SYMBOL_ROW
 from kgbuild.model import Finding
 from kgbuild.proof.record import Key
-from kgbuild.verify.modules import READ_AT_LOAD, VMLINUX, Modules
+from kgbuild.verify.modules import VMLINUX, Modules
 from kgbuild.verify.reader import SHN_LIVEPATCH, STB_GLOBAL, ModuleFile, Reloc, Section, Symbol
 
 SYMBOLS, RANGES, SITES = "kgbuild_symbols", "kgbuild_ranges", "kgbuild_sites"

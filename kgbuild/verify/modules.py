@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from kgbuild.arch.base import Arch
-from kgbuild.arch.x86_64.patch_sites import CALL, ENDBR
+from kgbuild.arch.x86_64.patch_sites import CALL, ENDBR, READ_AT_LOAD
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.verify.reader import SHN_LORESERVE, SHN_UNDEF, STT_FILE, STT_FUNC, STT_SECTION, ModuleFile, Symbol
@@ -24,15 +24,6 @@ VMLINUX = "vmlinux"
 _NT_GNU_BUILD_ID = 3
 LATE_SECTION = re.compile(r"\.klp\.rela\.([^.]{1,55})\.(.+)")
 _LATE_SYMBOL = re.compile(r"\.klp\.sym\.([^.]+)\..+")
-# What the kernel acts on while it loads the patch module (module_finalize, jump_label_module_notify and their kind): a
-# relocation of a target that comes later is too late for these, since 5.8 removed .klp.arch.* (commit 1d05334d2899).
-READ_AT_LOAD = frozenset(
-    [
-        *("__jump_table", ".static_call_sites", ".altinstructions", ".altinstr_replacement", ".altinstr_aux"),
-        *(".parainstructions", ".smp_locks", ".retpoline_sites", ".return_sites", ".call_sites", ".ibt_endbr_seal"),
-        *("__tracepoints", "__tracepoints_ptrs", "__dyndbg", "__mcount_loc", ".orc_unwind_ip", "__param"),
-    ]
-)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from kgbuild.correlation.correlate import stem, variable
+from kgbuild.closure.model import Variable
 from kgbuild.emit.extract import NOTE_SECTION
 from kgbuild.errors import UserError
 from kgbuild.kernel.module_loader import row_of
 from kgbuild.livepatch.cumulative import Older, Patched
-from kgbuild.livepatch.data_handover import Variable
+from kgbuild.objects.symbol_kinds import stem, variable
 from kgbuild.patch.kept_changes import from_note
 from kgbuild.verify.checks import read_note
 from kgbuild.verify.reader import STT_OBJECT, ModuleFile, read_module

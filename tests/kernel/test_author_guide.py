@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from kgbuild.host.vm.run import PatchRun, run_vm
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.model import Kernel
+from kgbuild.progress import SilentProgress
 from tests.kernel.conftest import HERE, kgbuild
 
 DOCS = HERE.parent.parent / "docs"

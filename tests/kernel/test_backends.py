@@ -18,7 +18,8 @@ from kgbuild.emit.backends.kallsyms import STUBS
 from kgbuild.emit.backends.lookup_tables import SYMBOL_ROW
 from kgbuild.emit.backends.slots import MOVED, MOVED_ROW
 from kgbuild.host.vm.run import TestRun, run_vm
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.model import Kernel
+from kgbuild.progress import SilentProgress
 from kgbuild.verify.reader import read_module
 from tests.kernel.booted import SCHEMA
 from tests.kernel.conftest import (

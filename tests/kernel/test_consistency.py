@@ -12,12 +12,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from kgbuild.diagnostics.warnings import NMI, NOINSTR, STACK, UNSEEN
 from kgbuild.elf.read import read
-from kgbuild.host.index.queries import Index, load_index
+from kgbuild.host.index.queries import Index
+from kgbuild.host.index.store import load_index
 from kgbuild.host.kernels.kbuild import load_unit_commands
-from kgbuild.livepatch.consistency import NMI, NOINSTR, STACK, UNSEEN, Consistency, thread_functions
+from kgbuild.livepatch.consistency import Consistency, thread_functions
 from kgbuild.livepatch.foreign_patches import read_other
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.model import Kernel
+from kgbuild.progress import SilentProgress
 from tests.kernel.conftest import KERNEL_NAME, kgbuild
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schema" / "report-1.json"

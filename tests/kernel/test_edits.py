@@ -8,7 +8,8 @@ import pytest
 from kgbuild.host.compile.compile import compile_units
 from kgbuild.host.kernels.kbuild import load_unit_commands
 from kgbuild.host.system.cache import Cache
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.model import Kernel
+from kgbuild.progress import SilentProgress
 from tests.ledger.check import run
 from tests.ledger.edit import Editor
 

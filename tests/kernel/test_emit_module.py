@@ -16,7 +16,8 @@ from elftools.elf.elffile import ELFFile
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.kbuild import clean_environment, load_environment
 from kgbuild.host.vm.run import TestRun, run_vm
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.model import Kernel
+from kgbuild.progress import SilentProgress
 from tests.kernel.conftest import (
     HERE,
     KERNEL_NAME,

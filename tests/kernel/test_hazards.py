@@ -16,9 +16,11 @@ from kgbuild.diagnostics.refusals import Refused
 from kgbuild.elf.read import read
 from kgbuild.errors import KgbuildError
 from kgbuild.host.vm.run import PatchRun, TestRun, run_vm
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.model import Kernel
 from kgbuild.pipeline.build import build
-from kgbuild.pipeline.state import Build, Options
+from kgbuild.pipeline.options import Options
+from kgbuild.pipeline.state import Build
+from kgbuild.progress import SilentProgress
 from tests.kernel.hazards.lab import SOURCE, Hazard, Naive, build_modules, clean_copy, compute_answer, load_hazards
 from tests.kernel.hazards.naive import build_naive
 

@@ -14,8 +14,10 @@ import pytest
 
 from kgbuild.callgraph.edge_kinds import Kind
 from kgbuild.callgraph.unit_lookup import Placed, assign_units
-from kgbuild.host.index.queries import Index, load_index
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.host.index.queries import Index
+from kgbuild.host.index.store import load_index
+from kgbuild.model import Kernel
+from kgbuild.progress import SilentProgress
 from tests.kernel.conftest import kgbuild
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schema"

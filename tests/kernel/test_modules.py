@@ -17,13 +17,14 @@ import pytest
 from kgbuild.elf.read import read
 from kgbuild.host.compile.compile import compile_units
 from kgbuild.host.kernels.kbuild import load_unit_commands
+from kgbuild.host.modules.files import index_modules, read_module
 from kgbuild.host.modules.images import Modules
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.vm.initramfs import index_modules, read_module
 from kgbuild.host.vm.patch_targets import collect_targets
 from kgbuild.host.vm.run import PatchRun, TestRun, run_vm
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.model import Kernel
 from kgbuild.objects.view import View
+from kgbuild.progress import SilentProgress
 from kgbuild.proof.parity import EXACT, compute_parity
 from kgbuild.verify.reader import read_module as read_sections
 from tests.kernel.booted import test_report, test_the_guest_as_a_whole  # noqa: F401

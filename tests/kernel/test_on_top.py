@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 
 from kgbuild.host.vm.run import PatchRun, TestRun, run_vm
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.model import Kernel
+from kgbuild.progress import SilentProgress
 from tests.kernel.booted import SCHEMA
 from tests.kernel.conftest import HERE, Ran, kgbuild
 

@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 
 from kgbuild.host.vm.run import PatchRun, TestRun, run_vm
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.model import Kernel
+from kgbuild.progress import SilentProgress
 from tests.kernel.conftest import HERE, kgbuild
 
 SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "remedy-1.json").read_text())

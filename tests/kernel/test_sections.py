@@ -10,7 +10,8 @@ import pytest
 
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.kernel.section_readers import BORDERS, TABLE, reader_of
-from kgbuild.model import Kernel, SilentProgress
+from kgbuild.model import Kernel
+from kgbuild.progress import SilentProgress
 from tests.kernel.conftest import KERNEL_NAME, NEWER_NAME
 
 SCRIPTS = ("include/asm-generic/vmlinux.lds.h", "arch/x86/kernel/vmlinux.lds.S", "scripts/module.lds.S")
@@ -71,7 +72,7 @@ def test_sections_whose_borders_the_kernel_has_as_symbols(any_kernel: Kernel) ->
 
 def test_every_section_of_shipped_modules_is_known(any_kernel: Kernel) -> None:
     from kgbuild.elf.section_headers import read_sections
-    from kgbuild.host.vm.initramfs import index_modules, read_module
+    from kgbuild.host.modules.files import index_modules, read_module
 
     unknown: set[str] = set()
     for path in sorted(index_modules(any_kernel.modules).values())[::4]:

@@ -18,7 +18,7 @@ from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.kgraft import Kgraft
 from kgbuild.emit.extract import FUNCS_SECTION
-from kgbuild.host.link.link import wrapper_source
+from kgbuild.host.link.module_objects import wrapper_source
 from kgbuild.kernel.feature_probes import KGRAFT, LOOKUP_EXPORTED
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.proof.record import DATA, FUNCTION, Key, Place

@@ -16,7 +16,7 @@ from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.klp import Klp
 from kgbuild.emit.klp_relocations import inject
-from kgbuild.host.link.link import wrapper_source
+from kgbuild.host.link.module_objects import wrapper_source
 from kgbuild.kernel.feature_probes import KLP_ARCH, KLP_STATES, REGISTERS
 from tests.kgraft.test_kgraft import FLAGS, HERE, gcc, run
 

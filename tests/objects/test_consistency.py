@@ -8,11 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.elf.read import read
-from kgbuild.errors import UserError
-from kgbuild.host.index.queries import Index, load_index
-from kgbuild.host.system.cache import Cache
-from kgbuild.livepatch.consistency import (
+from kgbuild.diagnostics.warnings import (
     NMI,
     NOINSTR,
     PATCHED,
@@ -21,16 +17,19 @@ from kgbuild.livepatch.consistency import (
     UNKNOWN,
     UNREAD,
     UNSEEN,
-    Consistency,
     ConsistencyWarning,
-    check_against,
-    thread_functions,
 )
+from kgbuild.elf.read import read
+from kgbuild.errors import UserError
+from kgbuild.host.index.queries import Index
+from kgbuild.host.index.store import load_index
+from kgbuild.host.system.cache import Cache
+from kgbuild.livepatch.consistency import Consistency, check_against, thread_functions
 from kgbuild.livepatch.cumulative import Patched
 from kgbuild.livepatch.foreign_patches import read_other
 from kgbuild.livepatch.unchecked_code import find_unseen
-from kgbuild.model import SilentProgress
 from kgbuild.pipeline.warnings import check_consistency, read_others
+from kgbuild.progress import SilentProgress
 from tests.objects.kernel import close_text, make_module
 from tests.smallkernel import small_kernel
 from tests.toolchain import KERNEL_FLAGS, compile_text

@@ -10,7 +10,7 @@ import pytest
 
 from kgbuild.callgraph.edge_kinds import Kind
 from kgbuild.callgraph.object_graph import ObjectGraph, read_graph
-from kgbuild.callgraph.units_of_vmlinux import units_by_file
+from kgbuild.callgraph.unit_lookup import units_by_file
 from kgbuild.elf.read import read
 from tests.toolchain import KERNEL_FLAGS, compile_text, pair_flags, run, scratch
 

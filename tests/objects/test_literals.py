@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from kgbuild.closure.proof_record import make_record
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutSection, write
 from kgbuild.emit.extract import extract
 from kgbuild.kernel.exports import Export
 from kgbuild.objects.view import View
-from kgbuild.proof.record import make_record, parse_record, record_json
+from kgbuild.proof.record import parse_record, record_json
 from kgbuild.verify.code import Code
 from kgbuild.verify.literals import check_literals
 from kgbuild.verify.reader import read_module

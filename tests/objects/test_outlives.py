@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from kgbuild.closure.model import Redirect
+from kgbuild.diagnostics.warnings import HANDED, INIT_ONLY, LAST_WRITE, READ_ONLY, RULES, UNKNOWN, UNSEEN, VMALLOC
 from kgbuild.diff.ipa_clones import parse_ipa_clones
 from kgbuild.kernel.module_image import ModuleImage
-from kgbuild.livepatch.consistency import HANDED, INIT_ONLY, LAST_WRITE, READ_ONLY, RULES, UNKNOWN, UNSEEN, VMALLOC
 from kgbuild.livepatch.init_only import find_init_only
 from kgbuild.pipeline.warnings import check_consistency
 from tests.objects.kernel import close_text

@@ -20,6 +20,7 @@ from pathlib import Path
 from kgbuild.arch import arch_of
 from kgbuild.callgraph.model import CallGraph
 from kgbuild.closure.close import Closure, UnitResult, close
+from kgbuild.closure.proof_record import make_record
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.diff.changes import compute_changes
 from kgbuild.diff.types_in_use import check_types
@@ -36,10 +37,11 @@ from kgbuild.host.index.writer import build_index
 from kgbuild.host.kernels.compile_commands import write_units
 from kgbuild.kernel.exports import Export, parse_symvers
 from kgbuild.kernel.vmlinux_image import KernelImage
-from kgbuild.model import Kernel, KernelId, SilentProgress
+from kgbuild.model import Kernel, KernelId
 from kgbuild.objects.view import View
+from kgbuild.progress import SilentProgress
 from kgbuild.proof.parity import ParityProof, compute_parity
-from kgbuild.proof.record import Key, make_record
+from kgbuild.proof.record import Key
 from tests.toolchain import run
 from tests.torture.machine import (
     EXECUTE,

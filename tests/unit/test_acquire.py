@@ -23,8 +23,8 @@ from kgbuild.host.kernels.acquire import check_same_build
 from kgbuild.host.kernels.build_id import note_ranges, parse_notes, read_image_build_id, read_vmlinux_build_id
 from kgbuild.host.kernels.local import LocalKernel, add_kernel, copy_sources, is_clean
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.tied import tied
-from kgbuild.model import SilentProgress
+from kgbuild.host.system.run import tied
+from kgbuild.progress import SilentProgress
 from tests.toolchain import compile_text, run
 
 ID = bytes(range(20))

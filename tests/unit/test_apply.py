@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.patch.apply import Applied, _read_layout, apply_file, unpatched, with_line_directives
+from kgbuild.patch.apply import Applied, apply_file, unpatched
+from kgbuild.patch.line_directives import _read_layout, with_line_directives
 from kgbuild.patch.unified_diff import FilePatch, parse_patch, split_lines
 
 GCC = next((path for name in ("gcc", "gcc-12", "cc") if (path := shutil.which(name))), None)

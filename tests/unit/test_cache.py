@@ -18,7 +18,8 @@ from kgbuild.errors import ToolError, UserError
 from kgbuild.host.kernels import acquire
 from kgbuild.host.kernels.acquire import ensure_kernel, find_kernel
 from kgbuild.host.system.cache import Cache, readable_size, remove_tree, slug, write_atomic
-from kgbuild.model import Kernel, KernelId, SilentProgress
+from kgbuild.model import Kernel, KernelId
+from kgbuild.progress import SilentProgress
 
 KEY = "ab" + "0" * 62
 

@@ -15,14 +15,16 @@ from kgbuild.diagnostics.refusals import RULES, Refusal, Refused
 from kgbuild.elf.write import OutObject, OutSection
 from kgbuild.emit.backends.old_interfaces import check_interface
 from kgbuild.errors import NoChange
-from kgbuild.host.compile.unit_selection import Selection
+from kgbuild.host.compile.candidate_search import Selection
 from kgbuild.host.modules import out_of_tree
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.feature_probes import KLP_STATES
-from kgbuild.model import SilentProgress, UnitCommand
+from kgbuild.model import UnitCommand
 from kgbuild.pipeline import findout
 from kgbuild.pipeline.assemble import module_name
-from kgbuild.pipeline.state import Build, Options
+from kgbuild.pipeline.options import Options
+from kgbuild.pipeline.state import Build
+from kgbuild.progress import SilentProgress
 from tests.codes import TESTS, Recorder, expected_by_tables, is_whole, registry, untested
 
 

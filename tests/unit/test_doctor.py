@@ -14,7 +14,7 @@ from kgbuild.cli import doctor as command
 from kgbuild.errors import ToolError
 from kgbuild.host.archives.apt import Apt
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.run import PACKAGE_OF
+from kgbuild.host.system.required_packages import PACKAGE_OF
 from kgbuild.pipeline import doctor
 from kgbuild.pipeline.doctor import MISSING, NEEDED, OK, OPTIONAL, OPTIONAL_MISSING, Check, Diagnosis
 

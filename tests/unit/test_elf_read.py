@@ -17,8 +17,9 @@ from kgbuild.elf.consts import SHT
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import EHDR, SHDR, FormatError, read
 from kgbuild.errors import UserError
+from kgbuild.objects.atoms import Ambiguous
 from kgbuild.objects.special_entries import read_entries
-from kgbuild.objects.view import Ambiguous, View
+from kgbuild.objects.view import View
 from tests.broken import SMALL, of_type, rela, rela_offset, symbol_offset, symtab, with_bytes, with_header, with_section
 from tests.toolchain import compile_text, pair_flags, run, scratch
 

@@ -12,10 +12,12 @@ from kgbuild.csource.definitions import read_items
 from kgbuild.csource.preprocessor_conditions import Conditions
 from kgbuild.estimate.estimate import Estimate, UnitView, estimate
 from kgbuild.estimate.source_changes import Change, compare_items, spread
-from kgbuild.host.index.queries import Index, load_index, read_unit_at
+from kgbuild.host.index.queries import Index, read_unit_at
+from kgbuild.host.index.store import load_index
 from kgbuild.host.kernels.compile_commands import write_units
 from kgbuild.host.system.cache import Cache
-from kgbuild.model import Kernel, KernelId, SilentProgress
+from kgbuild.model import Kernel, KernelId
+from kgbuild.progress import SilentProgress
 from kgbuild.report.estimate import render_estimate
 from kgbuild.report.patch_graph import graph_of_estimate, render_dot, render_graphml
 from tests.toolchain import KERNEL_FLAGS, compile_text, run

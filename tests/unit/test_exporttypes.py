@@ -17,8 +17,9 @@ from kgbuild.estimate.export_types import exported_names, judge_exports, may_cha
 from kgbuild.host.compile.compile import compile_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.exports import Export, parse_symvers
-from kgbuild.model import Kernel, KernelId, SilentProgress, UnitCommand
+from kgbuild.model import Kernel, KernelId, UnitCommand
 from kgbuild.pipeline.export_types import check_exports
+from kgbuild.progress import SilentProgress
 from tests.toolchain import CC, compile_text, pair_flags
 
 # -- by structure ---------------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from kgbuild.guest.model import Command, GuestPlan
 from kgbuild.guest.reload_scenario import NotTried, TargetRun
-from kgbuild.guest.session import Command, Plan, Session
+from kgbuild.guest.session import Session
 from tests.unit.test_vm import session
 
 INIT = Path(__file__).resolve().parents[2] / "kgbuild" / "data" / "guest" / "init"
@@ -63,7 +64,7 @@ def run(tmp_path: Path, fixed: str, cycled: str, targets: str, refused: dict[str
     done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and not done.stderr, done.stderr
     target = TargetRun("lp", tuple(targets.split()), tuple(fixed.split()), tuple(cycled.split()))
-    return session(done.stdout.splitlines(), Plan("lp", COMMANDS, targets=target))
+    return session(done.stdout.splitlines(), GuestPlan("lp", COMMANDS, targets=target))
 
 
 def test_all_load(tmp_path: Path) -> None:

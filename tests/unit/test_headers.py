@@ -14,18 +14,21 @@ import pytest
 
 from kgbuild.csource.header_impact import changed_names, read_pieces
 from kgbuild.csource.include_graph import ANGLED, QUOTED, TRACED, Graph, Include, Resolver, reach, read_includes
-from kgbuild.csource.token_equality import read_tokens, same_header
+from kgbuild.csource.lexer import read_tokens
+from kgbuild.csource.token_equality import same_header
 from kgbuild.csource.token_pasting import Chain, Pastes, passes_on, read_chains, read_words
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
 from kgbuild.host.compile import unit_selection
 from kgbuild.host.compile.apply_patches import apply_patches, read_patches
+from kgbuild.host.compile.candidate_search import Selection, exceeds
 from kgbuild.host.compile.overlay import Overlay, make_overlay
 from kgbuild.host.compile.preprocess import Trees, differs
-from kgbuild.host.compile.unit_selection import Selection, choose_units, exceeds
+from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.kernels.compile_commands import write_units
 from kgbuild.host.system.cache import Cache
-from kgbuild.model import Kernel, KernelId, SilentProgress, UnitCommand
+from kgbuild.model import Kernel, KernelId, UnitCommand
+from kgbuild.progress import SilentProgress
 from tests.toolchain import CC
 
 

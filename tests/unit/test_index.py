@@ -16,15 +16,19 @@ import pytest
 
 from kgbuild.callgraph.edge_kinds import Kind
 from kgbuild.callgraph.function_facts import compiler_facts
-from kgbuild.callgraph.model import CALLEES, CALLERS, reach, reach_with_ways
+from kgbuild.callgraph.model import CALLEES, CALLERS
+from kgbuild.callgraph.traversal import reach, reach_with_ways
 from kgbuild.debuginfo.compile_flags import Flag
 from kgbuild.diff.ipa_clones import parse_ipa_clones
 from kgbuild.errors import UserError
 from kgbuild.host.index import writer
-from kgbuild.host.index.queries import SCHEMA, Index, index_path, load_index, with_index
+from kgbuild.host.index.queries import Index
+from kgbuild.host.index.schema import SCHEMA, index_path
+from kgbuild.host.index.store import load_index, with_index
 from kgbuild.host.system.cache import Cache
-from kgbuild.model import Kernel, SilentProgress, Task
+from kgbuild.model import Kernel
 from kgbuild.pipeline.function_facts import read_facts
+from kgbuild.progress import SilentProgress, Task
 from kgbuild.report.callgraph import graph_json, render_dot, render_graphml, render_tree, summarise_ways
 from kgbuild.report.function_facts import facts_json, render_facts
 from tests.smallkernel import small_kernel

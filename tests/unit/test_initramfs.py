@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.errors import ToolError, UserError
+from kgbuild.host.modules import files
 from kgbuild.host.vm import initramfs
 from kgbuild.host.vm.initramfs import Entry, directory, regular, symlink, write_cpio
 
@@ -135,9 +136,9 @@ def test_user_files(tmp_path: Path) -> None:
 
 
 def test_modinfo() -> None:
-    assert initramfs.read_modinfo(modinfo_object(livepatch="Y", name="lp"))["name"] == "lp"
-    assert initramfs.read_modinfo(b"no elf at all") == {}
-    assert initramfs.read_modinfo(modinfo_object(livepatch="Y")[:100]) == {}
+    assert files.read_modinfo(modinfo_object(livepatch="Y", name="lp"))["name"] == "lp"
+    assert files.read_modinfo(b"no elf at all") == {}
+    assert files.read_modinfo(modinfo_object(livepatch="Y")[:100]) == {}
 
 
 def test_modules_come_with_what_they_need_in_order(tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_modules_come_with_what_they_need_in_order(tmp_path: Path) -> None:
     (tmp_path / "modules.builtin").write_text("kernel/drivers/built-in.ko\n")
     found = initramfs.collect_modules(tmp_path, ["top_one", "low", "built_in"])
     assert [name for name, _ in found] == ["low", "mid", "top_one"]
-    assert initramfs.read_modinfo(found[1][1])["depends"] == "low"
+    assert files.read_modinfo(found[1][1])["depends"] == "low"
     assert initramfs.collect_modules(None, []) == []
 
 
@@ -168,11 +169,11 @@ def test_broken_compression_is_one_message(tmp_path: Path) -> None:
     broken = tmp_path / "a.ko.xz"
     broken.write_bytes(b"nonsense")
     with pytest.raises(UserError, match="decompressed"):
-        initramfs.read_module(broken)
+        files.read_module(broken)
     broken = tmp_path / "a.ko.gz"
     broken.write_bytes(b"nonsense")
     with pytest.raises(UserError):
-        initramfs.read_module(broken)
+        files.read_module(broken)
 
 
 def test_busybox_must_be_there_and_static(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from kgbuild.arch.x86_64.table import ARCH
-from kgbuild.correlation.correlate import INIT_SECTIONS
 from kgbuild.kernel.module_loader import READ_WITH_THE_MODULE, TABLE, is_per_cpu, loadable_name, row_of
+from kgbuild.objects.symbol_kinds import INIT_SECTIONS
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 
 import pytest
 
+from kgbuild.closure.model import Variable
 from kgbuild.elf.consts import SHF, STB, STT
 from kgbuild.elf.write import OutSymbol
 from kgbuild.errors import UserError
 from kgbuild.livepatch.cumulative import Lost, Older, Patched, active, check_kernel, put_on_top
-from kgbuild.livepatch.data_handover import Variable, begin_anew
+from kgbuild.livepatch.data_handover import begin_anew
 from kgbuild.verify.patch_manifest import read_older
 from tests.unit.test_verify import Small
 

@@ -12,12 +12,14 @@ from kgbuild.diagnostics.refusals import Refused
 from kgbuild.elf.read import read
 from kgbuild.errors import ToolError
 from kgbuild.host.compile.apply_patches import PatchSet
+from kgbuild.host.compile.candidate_search import Selection
 from kgbuild.host.compile.compile import compile_units
 from kgbuild.host.compile.overlay import Overlay, make_overlay
-from kgbuild.host.compile.unit_selection import Selection, choose_units
+from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.kernels.compile_commands import read_units, write_units
 from kgbuild.host.system.cache import Cache
-from kgbuild.model import Kernel, KernelId, SilentProgress, UnitCommand
+from kgbuild.model import Kernel, KernelId, UnitCommand
+from kgbuild.progress import SilentProgress
 from tests.toolchain import CC
 
 HEADER = "events/perf.h"

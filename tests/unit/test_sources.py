@@ -5,16 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.patch.tree_paths import (
-    Kind,
-    check_dependencies,
-    check_includes,
-    check_kind,
-    check_path,
-    choose_path,
-    classify,
-    find_strip,
-)
+from kgbuild.patch.include_policy import check_dependencies, check_includes
+from kgbuild.patch.tree_paths import Kind, check_kind, check_path, choose_path, classify, find_strip
 from kgbuild.patch.unified_diff import DEV_NULL, FilePatch, PatchKind, parse_patch
 
 

@@ -11,11 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from kgbuild.cli.vm import vm
+from kgbuild.diagnostics.guest_findings import CODES
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.elf.write import OutObject, OutSection, write
 from kgbuild.errors import UserError
+from kgbuild.guest.model import Command, GuestPlan
 from kgbuild.guest.reload_scenario import ABSENT, CYCLES, EARLY, PHASES, RELOADS, NotTried, TargetRun
-from kgbuild.guest.session import CODES, Command, Plan, Session
+from kgbuild.guest.session import Session
 from kgbuild.host.vm.patch_targets import (
     Targets,
     collect_targets,
@@ -93,10 +95,10 @@ def good() -> list[str]:
     ]
 
 
-def plan(commands: bool = False) -> Plan:
+def plan(commands: bool = False) -> GuestPlan:
     check = {"before": (Command("c", False, True),), "after": (Command("c", True, True),)}
     run = TargetRun("lp", ("af_key",), ("xfrm_algo",), ("af_key",), commands=commands, absences=True)
-    return Plan("lp", {**check, "absent": (Command("a"),), "disabled": (Command("c", False, True),)}, targets=run)
+    return GuestPlan("lp", {**check, "absent": (Command("a"),), "disabled": (Command("c", False, True),)}, targets=run)
 
 
 def ran(bodies: list[str], commands: bool = False) -> Session:
@@ -181,7 +183,7 @@ def test_the_other_targets_are_tried() -> None:
     run = TargetRun(
         "lp", ("af_key", "kvm_intel", "needs_it"), ("xfrm_algo",), ("af_key", "kvm_intel", "needs_it"), absences=True
     )
-    whole = Plan("lp", plan().commands, targets=run)
+    whole = GuestPlan("lp", plan().commands, targets=run)
     result = session(with_another(), whole)
     assert result.findings == [] and not result.incomplete
     assert result.outcome == "partly tried"
@@ -196,7 +198,7 @@ def test_the_other_targets_are_tried() -> None:
 def test_a_finding_counts_more_than_what_was_not_tried() -> None:
     run = TargetRun("lp", ("af_key", "kvm_intel"), ("xfrm_algo",), ("af_key", "kvm_intel"), absences=True)
     bodies = [b.replace(command("after", 0), command("after", 1)) for b in with_another() if "needs_it" not in b]
-    result = session(bodies, Plan("lp", plan().commands, targets=run))
+    result = session(bodies, GuestPlan("lp", plan().commands, targets=run))
     assert codes(result) == ["G5-after"] and result.outcome == "no"
 
 

@@ -17,22 +17,14 @@ from elftools.elf.elffile import ELFFile
 
 from kgbuild.arch import arch_of
 from kgbuild.closure.close import close
+from kgbuild.closure.proof_record import locate, make_record
 from kgbuild.diagnostics.module_findings import FINDINGS
 from kgbuild.elf.read import read
 from kgbuild.errors import UserError
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.model import Finding
 from kgbuild.pipeline.verify import read_record
-from kgbuild.proof.record import (
-    BadRecord,
-    Place,
-    Record,
-    compute_digest,
-    locate,
-    make_record,
-    parse_record,
-    record_json,
-)
+from kgbuild.proof.record import BadRecord, Place, Record, compute_digest, parse_record, record_json
 from kgbuild.verify.checks import check_module
 from kgbuild.verify.modules import Shipped
 from kgbuild.verify.proof import place_in_module, place_in_vmlinux

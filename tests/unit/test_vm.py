@@ -18,13 +18,17 @@ from pathlib import Path
 import pytest
 
 from kgbuild.cli.vm import as_json
+from kgbuild.diagnostics.guest_findings import CODES
 from kgbuild.errors import ToolError, UserError
-from kgbuild.guest.session import CODES, ChannelParser, Command, Plan, Record, Session, parse_record
+from kgbuild.guest.model import Command, GuestPlan
+from kgbuild.guest.session import ChannelParser, Record, Session, parse_record
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.vm import kvm
 from kgbuild.host.vm import run as host
-from kgbuild.host.vm.run import Machine, PatchRun, qemu_command, run_vm
-from kgbuild.model import Kernel, KernelId, SilentProgress
+from kgbuild.host.vm.qemu import Machine, qemu_command
+from kgbuild.host.vm.run import PatchRun, run_vm
+from kgbuild.model import Kernel, KernelId
+from kgbuild.progress import SilentProgress
 from tests.unit.test_initramfs import modinfo_object
 
 
@@ -60,7 +64,7 @@ GOOD = [
     "phase run=000 step=log",
     "end",
 ]
-PLAN = Plan(
+PLAN = GuestPlan(
     "lp",
     {
         "before": (Command("grep x f", False, True),),
@@ -74,7 +78,7 @@ def channel(bodies: list[str]) -> bytes:
     return b"".join(b"kgb %d %d.%02d %s .\n" % (n, 3 + n // 100, n % 100, b.encode()) for n, b in enumerate(bodies))
 
 
-def session(bodies: list[str], *plans: Plan) -> Session:
+def session(bodies: list[str], *plans: GuestPlan) -> Session:
     result = Session(list(plans) or [PLAN])
     for record in ChannelParser().feed(channel(bodies)):
         result.feed(record)

@@ -56,3 +56,14 @@ def trace_target(code: bytes, address: int) -> int | None:
         return None
     displacement = int.from_bytes(code[at + 1 : at + 5], "little", signed=True)
     return (address + at + 5 + displacement) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+# What the kernel acts on while it loads the patch module (module_finalize, jump_label_module_notify and their kind): a
+# relocation of a target that comes later is too late for these, since 5.8 removed .klp.arch.* (commit 1d05334d2899).
+READ_AT_LOAD = frozenset(
+    [
+        *("__jump_table", ".static_call_sites", ".altinstructions", ".altinstr_replacement", ".altinstr_aux"),
+        *(".parainstructions", ".smp_locks", ".retpoline_sites", ".return_sites", ".call_sites", ".ibt_endbr_seal"),
+        *("__tracepoints", "__tracepoints_ptrs", "__dyndbg", "__mcount_loc", ".orc_unwind_ip", "__param"),
+    ]
+)

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kgbuild.arch.base import Arch
-from kgbuild.closure.binding import VMLINUX
+from kgbuild.arch.x86_64.patch_sites import READ_AT_LOAD
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
@@ -42,8 +42,8 @@ from kgbuild.kernel.feature_probes import (
     TEXT_POKE,
     TEXT_POKE_SYMBOLS,
 )
+from kgbuild.model import VMLINUX
 from kgbuild.proof.record import Key
-from kgbuild.verify.modules import READ_AT_LOAD
 
 STUBS = ".text.kgbuild_stubs"
 STUB = "kgbuild_stub_"

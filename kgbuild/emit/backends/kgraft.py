@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kgbuild.closure.binding import VMLINUX
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.consts import STB
 from kgbuild.elf.write import OutObject, OutSymbol
@@ -18,6 +17,7 @@ from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.kallsyms import Kallsyms, check_deferred
 from kgbuild.emit.extract import FUNC_ENTRY, FUNCS_SECTION
 from kgbuild.kernel.feature_probes import EACH_PLAIN, KGRAFT, KPROBES, LOOKUP_EXPORTED
+from kgbuild.model import VMLINUX
 from kgbuild.proof.record import Key
 
 NEW = "kgbuild_new_"

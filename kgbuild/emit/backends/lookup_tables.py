@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kgbuild.arch.base import Arch
-from kgbuild.closure.binding import VMLINUX
 from kgbuild.elf.consts import SHF, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.backends.stable_bytes import NOTHING, StableCode
 from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.model import VMLINUX
 from kgbuild.proof.record import FUNCTION, Key, Place
 
 SYMBOL_ROW = struct.Struct("<QQQIIII")

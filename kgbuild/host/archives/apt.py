@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kgbuild.errors import ToolError
-from kgbuild.host.system.run import remedy_for, run
-from kgbuild.host.system.tied import tied
-from kgbuild.model import Progress
+from kgbuild.host.system.required_packages import remedy_for
+from kgbuild.host.system.run import run, tied
+from kgbuild.progress import Progress
 
 UPDATE_REMEDY = "apt-get update"
 

@@ -18,8 +18,8 @@ from typing import IO
 
 from kgbuild.errors import ToolError
 from kgbuild.host.archives.recipe import Part
-from kgbuild.host.system.run import remedy_for
-from kgbuild.host.system.tied import tied
+from kgbuild.host.system.required_packages import remedy_for
+from kgbuild.host.system.run import tied
 
 _CHUNK = 1 << 20
 _DECOMPRESS = {

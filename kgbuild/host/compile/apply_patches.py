@@ -15,8 +15,10 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import UserError
 from kgbuild.host.kernels.compile_commands import read_detours, read_sources
 from kgbuild.model import Kernel
-from kgbuild.patch.apply import Applied, apply_file, unpatched, with_line_directives
-from kgbuild.patch.tree_paths import Kind, check_includes, check_kind, check_path, choose_path, classify, find_strip
+from kgbuild.patch.apply import Applied, apply_file, unpatched
+from kgbuild.patch.include_policy import check_includes
+from kgbuild.patch.line_directives import with_line_directives
+from kgbuild.patch.tree_paths import Kind, check_kind, check_path, choose_path, classify, find_strip
 from kgbuild.patch.unified_diff import FilePatch, ParsedPatch, parse_patch
 
 MAX_PATCH = 64 << 20

@@ -29,8 +29,9 @@ from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.compile.result_cache import Result, identity_of, result_key, unpack
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.run import DISK_FULL, disk_full, run
-from kgbuild.model import Kernel, Progress, UnitCommand
-from kgbuild.patch.tree_paths import check_dependencies
+from kgbuild.model import Kernel, UnitCommand
+from kgbuild.patch.include_policy import check_dependencies
+from kgbuild.progress import Progress
 
 # headers for authors: macros by the names that existing live patches use
 AUTHOR = Path(__file__).resolve().parents[2] / "data" / "include"

@@ -27,7 +27,8 @@ from kgbuild.csource.token_pasting import read_words
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.compile_commands import SOURCE, read_all_units
 from kgbuild.host.system.cache import Cache
-from kgbuild.model import Kernel, Progress
+from kgbuild.model import Kernel
+from kgbuild.progress import Progress
 
 FORMAT = 6
 _ELSEWHERE = frozenset({"Documentation", "samples", "LICENSES", ".git"})

@@ -14,23 +14,18 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from kgbuild.callgraph.edge_kinds import Kind
 from kgbuild.callgraph.model import CALLERS, Edge, Function, Name, Taker, split_name
-from kgbuild.errors import ToolError, UserError
-from kgbuild.host.system.cache import Cache
-from kgbuild.model import Kernel, Progress
+from kgbuild.errors import UserError
+from kgbuild.host.index.schema import IndexDamaged, NoBody, open_index
+from kgbuild.model import VMLINUX, Kernel
 
-# Raise it whenever what the tables mean changes: an index of another number is made anew.
-SCHEMA = 3
-VMLINUX = "vmlinux"
 _BINDS = {0: "local", 1: "global", 2: "weak"}
-_HEADER = struct.Struct(">16sH")
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 _FUNCTION = """
 SELECT f.id, o.name, f.name, s.name, f.address, f.size, f.trace_site, f.init, coalesce(u.source, '')
@@ -40,91 +35,10 @@ LEFT JOIN units u ON u.id = f.unit
 _IN_NOINSTR_SECTION = """
 SELECT f.id FROM sections s JOIN functions f ON f.section = s.id AND f.object = s.object WHERE s.name = '.noinstr.text'
 """
-T = TypeVar("T")
 
 if TYPE_CHECKING:
     from kgbuild.debuginfo.dwarf_units import Inlined, UnitFacts
     from kgbuild.elf.section_headers import Sections
-
-
-class NoBody(UserError):
-    """The name is that of a function which gcc inlined wherever it is called."""
-
-
-class IndexDamaged(ToolError):
-    """The file can't be read as what it should be."""
-
-
-def index_path(kernel: Kernel) -> Path:
-    """Where a kernel's index is or will be."""
-    return kernel.root / "index.sqlite"
-
-
-def load_index(kernel: Kernel, progress: Progress, cache: Cache | None = None) -> Index:
-    """The index of a kernel, made first where there is none, or none that can be used.
-
-    Raises ToolError where it can't be made.
-    """
-    path = index_path(kernel)
-    fault = _fault(path, kernel)
-    if fault is not None:
-        _build(kernel, progress, fault, cache)
-    return Index(path, kernel)
-
-
-def existing_index(kernel: Kernel) -> Index | None:
-    """The index of a kernel where there is one that can be used; none is made."""
-    path = index_path(kernel)
-    return Index(path, kernel) if _fault(path, kernel) is None else None
-
-
-def with_index(kernel: Kernel, progress: Progress, use: Callable[[Index], T], cache: Cache | None = None) -> T:
-    """What `use` answers from the index; where the file turns out to be damaged, it is made anew and asked again."""
-    try:
-        return use(load_index(kernel, progress, cache))
-    except IndexDamaged as damage:
-        _build(kernel, progress, f"the old one was damaged ({damage.fact})", cache)
-        return use(Index(index_path(kernel), kernel))
-
-
-def _build(kernel: Kernel, progress: Progress, fault: str, cache: Cache | None) -> None:
-    from kgbuild.host.index.writer import build_index
-
-    path = index_path(kernel)
-    with (cache if cache is not None else Cache()).lock(f"index-{kernel.id.build_id}", progress):
-        # another run may have made it meanwhile; one found damaged while it was read is not asked again
-        if "damaged" in fault or _fault(path, kernel) is not None:
-            build_index(kernel, path, progress, fault)
-
-
-def _fault(path: Path, kernel: Kernel) -> str | None:
-    """Why the file there can't be used: "" where there is none, None where it can."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(100)
-    except FileNotFoundError:
-        return ""
-    if len(head) < 100 or head[:16] != b"SQLite format 3\0":
-        return "the old one was damaged"
-    size = _HEADER.unpack_from(head)[1]
-    pages = int.from_bytes(head[28:32], "big")
-    if (1 << 16 if size == 1 else size) * pages != path.stat().st_size:
-        return "the old one was damaged (cut short)"
-    try:
-        database = _open(path)
-        meta = dict(database.execute("SELECT key, value FROM meta"))
-        database.close()
-    except (sqlite3.Error, UnicodeDecodeError):
-        return "the old one was damaged"
-    if meta.get("schema") != str(SCHEMA):
-        return f"the old one has schema {meta.get('schema', 'none')}, this is {SCHEMA}"
-    if meta.get("build_id") != kernel.id.build_id or meta.get("complete") != "1":
-        return "the old one is of another kernel"
-    return None
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
 
 
 class Index:
@@ -133,7 +47,7 @@ class Index:
     def __init__(self, path: Path, kernel: Kernel) -> None:
         self.path = path
         self.kernel = kernel
-        self._database = _open(path)
+        self._database = open_index(path)
         self._modules: dict[str, dict[int, tuple[str, str]]] = {}
         self._cached = lru_cache(maxsize=1 << 17)(self._function)
 

@@ -18,18 +18,19 @@ import numpy as np
 
 from kgbuild.callgraph.edge_kinds import KIND_ABOUT
 from kgbuild.callgraph.object_graph import ObjectGraph, read_graph
-from kgbuild.callgraph.units_of_vmlinux import units_by_file, units_by_ranges
+from kgbuild.callgraph.unit_lookup import units_by_file, units_by_ranges
 from kgbuild.debuginfo.dwarf_units import DwarfError, read_unit_name, read_unit_ranges
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
 from kgbuild.errors import ToolError
-from kgbuild.host.index.queries import SCHEMA, VMLINUX
+from kgbuild.host.index.schema import SCHEMA
 from kgbuild.host.kernels.compile_commands import read_modules
+from kgbuild.host.modules.files import read_module
 from kgbuild.host.modules.images import Modules
-from kgbuild.host.vm.initramfs import read_module
 from kgbuild.kernel.exports import parse_symvers
-from kgbuild.model import Kernel, Progress
+from kgbuild.model import VMLINUX, Kernel
 from kgbuild.objects.clone_names import clone_of
+from kgbuild.progress import Progress
 
 _BATCH = 64
 Row = tuple[object, ...]

@@ -31,8 +31,9 @@ from kgbuild.host.archives.unpack import unpack_part
 from kgbuild.host.kernels import kbuild
 from kgbuild.host.kernels.build_id import read_image_build_id, read_running_build_id, read_vmlinux_build_id
 from kgbuild.host.system.cache import Cache, readable_size, remove_tree
-from kgbuild.host.system.run import PACKAGE_OF
-from kgbuild.model import Kernel, KernelId, Progress
+from kgbuild.host.system.required_packages import PACKAGE_OF
+from kgbuild.model import Kernel, KernelId
+from kgbuild.progress import Progress
 
 # `newest-...` is asked of the archive at most once a day.
 NEWEST_SECONDS = 24 * 3600.0

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.system.run import remedy_for
+from kgbuild.host.system.required_packages import remedy_for
 
 PT_NOTE = 4
 NT_GNU_BUILD_ID = 3

@@ -23,9 +23,10 @@ from kgbuild.errors import ToolError
 from kgbuild.host.kernels import compile_commands
 from kgbuild.host.kernels import generated_sources as generated
 from kgbuild.host.system.cache import write_atomic
-from kgbuild.host.system.run import PACKAGE_OF, remedy_for, run
-from kgbuild.host.system.tied import tied
-from kgbuild.model import Kernel, Progress, UnitCommand
+from kgbuild.host.system.required_packages import PACKAGE_OF, remedy_for
+from kgbuild.host.system.run import run, tied
+from kgbuild.model import Kernel, UnitCommand
+from kgbuild.progress import Progress
 
 ENVIRONMENT = ".kgbuild-env"
 _TARGET = "kgbuild-env"

@@ -21,10 +21,10 @@ from kgbuild.host.kernels import kbuild
 from kgbuild.host.kernels.acquire import check_same_build, check_tools
 from kgbuild.host.kernels.vmlinux import map_image
 from kgbuild.host.system.cache import Cache, remove_tree
-from kgbuild.host.system.run import run
-from kgbuild.host.system.tied import tied
+from kgbuild.host.system.run import run, tied
 from kgbuild.kernel.config import parse_config
-from kgbuild.model import Kernel, KernelId, Progress
+from kgbuild.model import Kernel, KernelId
+from kgbuild.progress import Progress
 
 NEEDED_TOOLS = ("make", "flex", "bison", "bc", "ld")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*")

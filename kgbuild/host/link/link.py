@@ -9,9 +9,6 @@ make livepatch ones, and anything else is an error. pahole and `ld -r` come befo
 
 from __future__ import annotations
 
-import hashlib
-import importlib.resources
-import json
 import os
 import re
 import shlex
@@ -21,114 +18,16 @@ from pathlib import Path
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, write
 from kgbuild.emit.backends import Backend
-from kgbuild.emit.extract import NOTES
 from kgbuild.emit.klp_relocations import PREFIX, PREFIX_C, inject
 from kgbuild.errors import ToolError
-from kgbuild.host.kernels.compile_commands import parse_line
 from kgbuild.host.kernels.kbuild import load_environment
+from kgbuild.host.link.module_objects import compile_module_file, main_object
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.run import run
 from kgbuild.kernel.feature_probes import MODPOST_MODULES, MODULE_COMMON, MODULE_COMMON_SOURCE
-from kgbuild.model import Kernel, UnitCommand
+from kgbuild.model import Kernel
 
 _UNDEFINED = re.compile(r'modpost: "(.+?)" \[(.+?)\] undefined!')
-_BESIDE = re.compile(r'^#include "([a-z]+\.[ch])"$', re.MULTILINE)
-_DROPPED_FLAGS = re.compile(r"^-g(dwarf.*|[0-9])?$")
-
-
-def _template_command(kernel: Kernel, cache: Cache) -> UnitCommand:
-    """How kbuild compiles the unit of an external module called "kgmain"; asked of kbuild once per kernel."""
-    key = hashlib.sha256(f"module-template-2 {kernel.id.build_id} {kernel.cc}".encode()).hexdigest()
-    stored = cache.get(key)
-    if stored is not None:
-        fields = json.loads(stored)
-        return UnitCommand(**{**fields, "argv": tuple(fields["argv"]), "objtool": tuple(fields["objtool"])})
-    # the top Makefile empties VPATH for external modules: makefiles are not looked for in the source tree then
-    env: dict[str, str] = {**load_environment(kernel.build), "VPATH": ""}
-    with cache.workdir(f"template-{os.getpid()}") as work:
-        scratch = str(work)
-        (work / "Kbuild").write_text("obj-m := kgmain.o\n")
-        (work / "kgmain.c").write_text("")
-        env |= {"KBUILD_MODULES": "1", "KBUILD_EXTMOD": scratch}
-        rules = kernel.source / "scripts" / "Makefile.build"
-        argv = [
-            "make",
-            "-rR",
-            "-n",
-            "-I",
-            str(kernel.source),
-            "-f",
-            str(rules),
-            f"obj={scratch}",
-            f"{scratch}/kgmain.o",
-        ]
-        result = run(argv, cwd=kernel.build, env=env)
-        for line in result.stdout.splitlines():
-            unit = parse_line(line, str(kernel.source))
-            if unit is not None:
-                break
-        else:
-            raise ToolError("kbuild does not say how to compile a module", place=str(kernel.build))
-    fields = {
-        "source": "kgmain.c",
-        "object": "kgmain.o",
-        "modfile": unit.modfile,
-        "modname": unit.modname,
-        "module": True,
-        "argv": [a for a in unit.argv if scratch not in a],
-        "objtool": list(unit.objtool),
-    }
-    cache.put(key, json.dumps(fields).encode())
-    return _template_command(kernel, cache)
-
-
-def compile_module_file(kernel: Kernel, cache: Cache, text: str, name: str) -> bytes:
-    """Object of a C file that belongs to the patch module, compiled as kbuild would compile it there.
-
-    `name` is the module's. Kept by content, compiler and kernel. Raises ToolError.
-    """
-    unit = _template_command(kernel, cache)
-    compiler = run([kernel.cc, "--version"]).stdout
-    key = hashlib.sha256(json.dumps(["module-file-1", kernel.id.build_id, compiler, unit.argv, text, name]).encode())
-    stored = cache.get(key.hexdigest())
-    if stored is not None:
-        return stored
-    with cache.workdir(f"module-file-{os.getpid()}") as scratch:
-        source, out = scratch / "unit.c", scratch / "unit.o"
-        source.write_text(text)
-        argv = [a.replace("{src}", str(kernel.source)).replace("kgmain", name) for a in unit.argv]
-        argv = [a for a in argv if not _DROPPED_FLAGS.match(a)]
-        # the random seed and the file's name must not depend on the directory
-        argv += ["-g0", f"-ffile-prefix-map={scratch}/=", "-o", str(out), str(source)]
-        run(argv, cwd=kernel.build)
-        if unit.objtool:
-            run([*unit.objtool, out], cwd=kernel.build, env={**os.environ, "SRCARCH": "x86"})
-        data = out.read_bytes()
-    cache.put(key.hexdigest(), data)
-    return data
-
-
-def wrapper_source(wrapper: str, defines: Sequence[str] = ()) -> str:
-    """The C text of a wrapper (a file of data/livepatch) with these macros. It stands alone: its `#include "..."` of
-    files beside it are filled in."""
-    folder = importlib.resources.files("kgbuild") / "data" / "livepatch"
-    head = "".join(f"#define {name}\n" for name in defines)
-    text = (folder / wrapper).read_text()
-    return head + _BESIDE.sub(lambda m: (folder / m.group(1)).read_text(), text)
-
-
-def main_object(kernel: Kernel, cache: Cache, wrapper: str = "main.c", defines: Sequence[str] = ()) -> bytes:
-    """The wrapper that reads the tables and registers the patch, compiled for this kernel with these macros."""
-    text = wrapper_source(wrapper, defines)
-    return compile_module_file(kernel, cache, text, "kgbuild_livepatch")
-
-
-def wrapper_symbols(kernel: Kernel, cache: Cache, wrapper: str, defines: Sequence[str]) -> list[str]:
-    """Symbols of vmlinux that the wrapper itself is bound to by livepatch relocations: its own, and the kernel's notes
-    that its table refers to (emit/extract.py)."""
-    own = read(main_object(kernel, cache, wrapper, defines)).iter_symbols()
-    names = [s.name.removeprefix(PREFIX_C) for s in own if not s.defined and s.name.startswith(PREFIX_C)]
-    return sorted({*names, *NOTES})
 
 
 def link_module(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kgbuild.elf.read import read
 from kgbuild.errors import UserError
-from kgbuild.host.vm.initramfs import module_name, read_modinfo, read_module
+from kgbuild.host.modules.files import module_name, read_modinfo, read_module
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.model import Kernel
 

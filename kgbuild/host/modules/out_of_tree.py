@@ -30,13 +30,14 @@ from kgbuild.errors import ToolError, UserError
 from kgbuild.host.kernels import compile_commands
 from kgbuild.host.kernels.kbuild import load_environment
 from kgbuild.host.kernels.local import copy_sources
+from kgbuild.host.modules.files import read_module
+from kgbuild.host.modules.shipped import kernel_vermagic
 from kgbuild.host.system.cache import Cache, remove_tree
 from kgbuild.host.system.run import run
-from kgbuild.host.vm.initramfs import read_module
 from kgbuild.kernel.exports import Export
 from kgbuild.kernel.module_image import ModuleImage
-from kgbuild.model import Kernel, Outside, Progress, UnitCommand
-from kgbuild.pipeline.verify import kernel_vermagic
+from kgbuild.model import Kernel, Outside, UnitCommand
+from kgbuild.progress import Progress
 
 MAKEFILES = ("Kbuild", "Makefile")
 _KSYMTAB = "__ksymtab_"

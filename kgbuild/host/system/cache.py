@@ -31,7 +31,8 @@ import platformdirs
 
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.system.run import DISK_FULL
-from kgbuild.model import Kernel, KernelId, Progress
+from kgbuild.model import Kernel, KernelId
+from kgbuild.progress import Progress
 
 KERNEL_FORMAT = 1
 _PATHS = ("source", "build", "config", "symvers", "vmlinux", "image", "modules", "units")

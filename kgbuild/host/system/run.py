@@ -5,37 +5,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from kgbuild.errors import ToolError
-
-# Which Debian package brings a program; `kgbuild doctor` and the error messages read the same table.
-PACKAGE_OF = {
-    "apt-get": "apt",
-    "apt-cache": "apt",
-    "bc": "bc",
-    "bison": "bison",
-    "busybox": "busybox-static",
-    "dpkg": "dpkg",
-    "dpkg-deb": "dpkg",
-    "flex": "flex",
-    "gcc-12": "gcc-12",
-    "git": "git",
-    "kmod": "kmod",
-    "ld": "binutils",
-    "make": "make",
-    "objdump": "binutils",
-    "pahole": "dwarves",
-    "qemu-system-x86_64": "qemu-system-x86",
-    "strip": "binutils",
-    "tar": "tar",
-    "xz": "xz-utils",
-    "zstd": "zstd",
-}
-
+from kgbuild.host.system.required_packages import remedy_for
 
 DISK_FULL = "free some space, or set XDG_CACHE_HOME (TMPDIR for temporary files) to a larger disk"
 
@@ -52,12 +30,6 @@ class Result:
     status: int
     stdout: str
     stderr: str
-
-
-def remedy_for(program: str) -> str:
-    """The command that installs `program` on Debian, or a plain sentence where none is known."""
-    package = PACKAGE_OF.get(program)
-    return f"apt-get install {package}" if package else f"install {program}"
 
 
 def run(
@@ -102,3 +74,16 @@ def run(
         fact = f"ended with status {done.returncode}: " + "\n".join(lines)
         raise ToolError(fact, place=" ".join(args[:3]), remedy=DISK_FULL if disk_full(fact) else "")
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+@cache
+def _prefix() -> tuple[str, ...]:
+    # PR_SET_PDEATHSIG, set by util-linux: doing it between fork and exec is not safe where there are threads.
+    path = shutil.which("setpriv")
+    return (path, "--pdeathsig", "KILL", "--") if path else ()
+
+
+def tied(argv: Sequence[str]) -> list[str]:
+    """The same command, killed by the system when the thread that started it ends, where this system can."""
+    found = shutil.which(argv[0])
+    return [*_prefix(), *argv] if found else list(argv)

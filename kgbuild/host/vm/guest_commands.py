@@ -15,7 +15,7 @@ def read_older_modules(paths: Iterable[Path]) -> tuple[Older, ...]:
     out = []
     for path in paths:
         # LIEF takes its time to be imported
-        from kgbuild.host.vm.initramfs import read_module
+        from kgbuild.host.modules.files import read_module
         from kgbuild.verify.patch_manifest import read_older
 
         out.append(read_older(read_module(path), str(path)))

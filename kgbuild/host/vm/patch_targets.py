@@ -14,11 +14,12 @@ from typing import Any
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
+from kgbuild.host.modules import files as module_files
 from kgbuild.host.vm import initramfs
+from kgbuild.model import VMLINUX
 
 _KLP_RELA = ".klp.rela."
 _NOTE = ".note.kgbuild"
-VMLINUX = "vmlinux"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def collect_targets(root: Path | None, names: Sequence[str], own: Mapping[str, P
         return Targets()
     ordered = initramfs.collect_modules(root, wanted, "the patch is for", own)
     files = dict(ordered)
-    depends = {name: initramfs.depends_of(data) for name, data in ordered}
+    depends = {name: module_files.depends_of(data) for name, data in ordered}
     cycled: list[str] = []
     for name, _ in ordered:
         if name in wanted or any(needed in cycled for needed in depends[name]):

@@ -25,9 +25,11 @@ from typing import ClassVar
 
 from kgbuild.errors import ToolError, UserError
 from kgbuild.guest.kernel_log import find_faults, parse_console
+from kgbuild.guest.model import PHASES, Command, CommandRun, GuestPlan, PhaseRun
 from kgbuild.guest.reload_scenario import NotTried, TargetRun
-from kgbuild.guest.session import PHASES, ChannelParser, Command, CommandRun, PhaseRun, Plan, Session
-from kgbuild.host.system.run import remedy_for
+from kgbuild.guest.session import ChannelParser, Session
+from kgbuild.host.modules import files as module_files
+from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.vm import initramfs, kvm
 from kgbuild.host.vm.guest_commands import guest_file, load_command, unload_command
 from kgbuild.host.vm.patch_targets import (
@@ -38,17 +40,12 @@ from kgbuild.host.vm.patch_targets import (
     read_targets,
     run_entries,
 )
-from kgbuild.model import Finding, Kernel, Progress
+from kgbuild.host.vm.qemu import HUNG_SECONDS, KVM_BOOT_SECONDS, QEMU, Machine, qemu_command
+from kgbuild.model import Finding, Kernel
+from kgbuild.progress import Progress
 
 __all__ = ["PHASES", "CommandRun", "PatchRun", "PhaseRun", "TestRun", "run_vm"]
 
-QEMU = "qemu-system-x86_64"
-# Several CPUs take turns in one thread. With a thread each, a CPU can run a breakpoint that another has taken back
-# already: a kernel that switches static calls when a transition begins (6.3 and later) died of "Oops: int3" in one of
-# some thirty boots, in code that is none of the patch, where the instruction was whole again.
-TCG = "tcg,thread=single"
-KVM_BOOT_SECONDS = 20.0
-HUNG_SECONDS = 8.0
 _CONSOLE_LINES = 15
 _NAME = re.compile(r"[A-Za-z0-9_]{1,55}")
 
@@ -106,56 +103,6 @@ class TestRun:
     def of(self, patch: str) -> dict[str, PhaseRun]:
         """The phases of one patch module (by the module's name), by phase."""
         return {phase.phase: phase for phase in self.phases if phase.patch == patch}
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The virtual machine: everything of QEMU's command line that a caller chooses.
-
-    One CPU is the default because transitions are faster there: what runs on another CPU just then, its idle task too,
-    can't be switched at the kernel's first look, and the next look is a second later (klp_transition_work).
-    """
-
-    smp: int = 1
-    memory: int = 512
-    cpu: str = "max"
-    append: str = ""
-
-    def check(self) -> None:
-        """UserError for what QEMU would only refuse in its own words."""
-        if not 1 <= self.smp <= 255:
-            raise UserError(f"{self.smp} CPUs can't be emulated", place="--smp", remedy="give 1 to 255")
-        if not 128 <= self.memory <= 1 << 20:
-            raise UserError(
-                f"{self.memory} MB of memory will not do",
-                place="--memory",
-                remedy="give at least 128, 512 is usual",
-            )
-
-
-def qemu_command(machine: Machine, accel: str, image: Path, initrd: int, console: int) -> list[str]:
-    """QEMU's command line. `initrd` and `console` are file descriptors it inherits; the channel is its stdout."""
-    # loglevel=7: the boot's messages cost nothing measurable and tell why a boot failed. devkmsg=on: our marks in the
-    # kernel log must not be rate-limited. no_timer_check: on a loaded host the emulated timer is too late for the
-    # kernel's test of it, which ends in a panic ("IO-APIC + timer doesn't work!", check_timer()).
-    append = f"console=ttyS0 panic=-1 loglevel=7 printk.devkmsg=on log_buf_len=1M no_timer_check {machine.append}"
-    return [
-        *(
-            QEMU,
-            "-accel",
-            TCG if accel == "tcg" and machine.smp > 1 else accel,
-            "-cpu",
-            machine.cpu,
-            "-smp",
-            str(machine.smp),
-            "-m",
-            str(machine.memory),
-        ),
-        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-kernel", str(image), "-initrd", f"/proc/self/fd/{initrd}", "-append", append.strip()),
-        *("-chardev", f"file,id=console,path=/proc/self/fd/{console}", "-serial", "chardev:console"),
-        *("-chardev", "stdio,id=channel,signal=off,mux=off", "-serial", "chardev:channel"),
-    ]
 
 
 class _NotBooted(Exception):
@@ -250,18 +197,18 @@ def _prepare(
     files: Mapping[str, bytes | Path],
     modules: Sequence[str],
     own: Mapping[str, Path],
-) -> tuple[list[Plan], list[initramfs.Entry]]:
+) -> tuple[list[GuestPlan], list[initramfs.Entry]]:
     """Plans, and everything of the guest's file system but the limits."""
     if not patches:
         raise UserError("no patch module given")
-    plans: list[Plan] = []
+    plans: list[GuestPlan] = []
     trees: list[initramfs.Entry] = []
     found: list[Targets] = []
     for number, patch in enumerate(patches):
-        data = initramfs.read_module(patch.module)
+        data = module_files.read_module(patch.module)
         wanted = read_targets(data) if patch.targets is None else patch.targets
         found.append(collect_targets(kernel.modules, wanted, own))
-        older = {_module_name(read, path): read for path in patch.older for read in [initramfs.read_module(path)]}
+        older = {_module_name(read, path): read for path in patch.older for read in [module_files.read_module(path)]}
         plan = _plan(number, patch, data, found[-1], list(older))
         if any(plan.name == other.name for other in plans):
             raise UserError(f"two of the modules are named {plan.name}", place=str(patch.module))
@@ -278,16 +225,16 @@ def _prepare(
 
 def _module_name(data: bytes, path: Path) -> str:
     """The name of a live patch module. Raises UserError where it is none."""
-    info = initramfs.read_modinfo(data)
+    info = module_files.read_modinfo(data)
     if "livepatch" not in info:
         raise UserError("is not a live patch module", place=str(path), remedy="give what `kgbuild build` wrote")
-    name = info.get("name") or initramfs.module_name(path.name)
+    name = info.get("name") or module_files.module_name(path.name)
     if not _NAME.fullmatch(name):
         raise UserError(f"has the name {name!r}, which no module can have", place=str(path))
     return name
 
 
-def _plan(number: int, patch: PatchRun, data: bytes, targets: Targets, older: Sequence[str]) -> Plan:
+def _plan(number: int, patch: PatchRun, data: bytes, targets: Targets, older: Sequence[str]) -> GuestPlan:
     name = _module_name(data, patch.module)
     if name in older or len(older) != len(patch.older):
         raise UserError("two of the modules have one name", place=str(patch.module))
@@ -310,7 +257,9 @@ def _plan(number: int, patch: PatchRun, data: bytes, targets: Targets, older: Se
         )
     told = bool(patch.after), bool(patch.absent)
     run = TargetRun(name, targets.names, targets.fixed, targets.cycled, targets.builtin, *told)
-    return Plan(name, commands, allowed, tuple(patch.functions), run if targets.names else None, has_functions(data))
+    return GuestPlan(
+        name, commands, allowed, tuple(patch.functions), run if targets.names else None, has_functions(data)
+    )
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -328,7 +277,7 @@ def _boot(
     machine: Machine,
     accel: str,
     archive: bytes,
-    plans: list[Plan],
+    plans: list[GuestPlan],
     timeout: float,
     progress: Progress,
     on_phase: Callable[[PhaseRun], None] | None,

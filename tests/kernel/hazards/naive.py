@@ -21,10 +21,11 @@ from kgbuild.closure.model import Closure, Redirect, UnitResult
 from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.exports import parse_symvers
-from kgbuild.objects.view import Atom, Ref
+from kgbuild.objects.atoms import Atom, Ref
 from kgbuild.pipeline.assemble import emit
 from kgbuild.pipeline.findout import modules_at_stake
-from kgbuild.pipeline.state import Build, Options
+from kgbuild.pipeline.options import Options
+from kgbuild.pipeline.state import Build
 
 
 @dataclass

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""C as a stream of tokens: lines that a backslash joins, and where a token begins and ends."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Sequence
+
+SPLICE = re.compile(rb"\\[ \t\f\v\r]*\n")
+
+
+C_TOKEN = re.compile(
+    rb"""(?P<newline>\n)
+    |(?P<comment>/\*.*?(?:\*/|\Z)|//[^\n]*)
+    |(?P<raw>(?:u8|[uUL])?R"(?P<mark>[^()\\\s]{0,16})\(.*?(?:\)(?P=mark)"|\Z))
+    |(?P<string>"(?:\\[^\n]|[^"\\\n])*"?)
+    |(?P<char>'(?:\\[^\n]|[^'\\\n])*'?)
+    |(?P<word>[\w$]+)
+    |(?P<space>[ \t\f\v\r]+)
+    |(?P<open>\()|(?P<close>\))
+    |(?P<hash>\#|%:)
+    |(?P<other>.)""",
+    re.DOTALL | re.VERBOSE,
+)
+
+
+def splice(text: bytes) -> tuple[bytes, list[int]]:
+    """`text` without line continuations, and where in the result each was (ascending offsets)."""
+    offsets: list[int] = []
+    pieces: list[bytes] = []
+    at = length = 0
+    for match in SPLICE.finditer(text):
+        pieces.append(text[at : match.start()])
+        length += match.start() - at
+        offsets.append(length)
+        at = match.end()
+    return b"".join([*pieces, text[at:]]), offsets
+
+
+def physical_line(spliced: bytes, splices: Sequence[int], offset: int) -> int:
+    """The line (from 0) of the text before `splice` that holds `offset` of the text after it."""
+    return spliced.count(b"\n", 0, offset) + bisect.bisect_right(splices, offset)
+
+
+NEWLINE, SPACE = b"\n", b" "
+
+
+def read_tokens(text: bytes) -> list[bytes]:
+    """The tokens of a text before preprocessing: SPACE between those that were apart, NEWLINE around each directive.
+
+    #line directives are left out.
+    """
+    spliced, _ = splice(text)
+    out: list[bytes] = [NEWLINE]
+    fresh, directive, in_code, start = True, False, False, 0
+    for token in C_TOKEN.finditer(spliced):
+        kind = token.lastgroup
+        if kind == "newline":
+            fresh = True
+            if directive:
+                _break(out)
+                if b"".join(out[start:]).startswith(b"#line"):
+                    # The code around it is one piece again.
+                    del out[start:]
+                    if in_code:
+                        out[-1] = SPACE
+                directive = False
+            elif out[-1] not in (SPACE, NEWLINE):
+                out.append(SPACE)
+        elif kind in ("space", "comment"):
+            if out[-1] not in (SPACE, NEWLINE):
+                out.append(SPACE)
+        else:
+            if kind == "hash" and fresh:
+                directive = True
+                in_code = out[-1] != NEWLINE
+                _break(out)
+                start = len(out)
+            fresh = False
+            out.append(token[0])
+    _break(out)
+    return out
+
+
+def _break(out: list[bytes]) -> None:
+    if out[-1] == SPACE:
+        out.pop()
+    if out[-1] != NEWLINE:
+        out.append(NEWLINE)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The registry of warnings: code, what it means, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kgbuild.diagnostics.rule import Rule
+
+STACK, NMI, NOINSTR, UNSEEN, PATCHED, UNREAD, UNKNOWN = (
+    "W1-stack",
+    "W2-nmi",
+    "W3-noinstr",
+    "W4-unseen",
+    "W5-patched",
+    "W6-unread",
+    "W7-unknown",
+)
+
+
+HANDED, READ_ONLY, LAST_WRITE, INIT_ONLY, VMALLOC = (
+    "W8-handed-out",
+    "W9-read-only",
+    "W10-last-write",
+    "W11-init-only",
+    "W12-not-in-image",
+)
+
+
+_TABLE = [
+    Rule(
+        STACK,
+        "A function that may never leave a stack: the loop of a kernel thread and what it sleeps in, the scheduler, "
+        "the end of a task. The transition waits for such a task, or the task goes on with the old code.",
+        "patch a function that it calls and that returns; a thread that is started anew takes the new code",
+    ),
+    Rule(
+        NMI,
+        "A function that an NMI reaches over few calls runs old or new by the state of the task that was interrupted.",
+        "make old and new code work beside each other",
+    ),
+    Rule(
+        NOINSTR,
+        "A function called from noinstr code, on the way into or out of the kernel, is redirected there as well.",
+        "make sure that it may be traced where it is called",
+    ),
+    Rule(
+        UNSEEN,
+        "The kernel looks for the new function on stacks only, not for its cold half or a helper it jumps to: a task "
+        "can sleep there unseen while the patch is taken back.",
+        "disable the patch when it must be, but leave the module loaded",
+    ),
+    Rule(
+        PATCHED,
+        "A function that another live patch (--against) replaces too: of both changes only the later one is in use.",
+        "build from both source patches together",
+    ),
+    Rule(
+        UNREAD,
+        "A module named with --against whose table of functions can't be read, or that was made for another kernel.",
+        "compare /sys/kernel/livepatch/ of a machine where it is loaded",
+    ),
+    Rule(
+        UNKNOWN,
+        "Stacks, NMIs and noinstr code are looked up in the kernel's index; `build` does not make it for that alone.",
+        "kgbuild impact makes the index",
+    ),
+    Rule(
+        HANDED,
+        "The address of a function that the patch brings, of data with such an address, or of a text that the kernel "
+        "keeps is stored or handed on. Disabling the patch does not take it back, and the module that is unloaded is "
+        "gone. Texts that do not change are the kernel's own in vmlinux, and copies in modules.",
+        "leave the module loaded, or take the pointer back in a post_unpatch callback (KLP_POST_UNPATCH_CALLBACK)",
+    ),
+    Rule(
+        READ_ONLY,
+        "A write to constants, or to memory that is read-only once the kernel or the module has started "
+        "(__ro_after_init): an oops when it runs.",
+        "keep the value in a new variable, and read that",
+    ),
+    Rule(
+        LAST_WRITE,
+        "A static variable that the patched source writes nowhere: the compiler takes it for a constant, whatever "
+        "value the running kernel's has.",
+        "keep a write, or make it stay a variable with barrier_data(&NAME) where it is read",
+    ),
+    Rule(
+        INIT_ONLY,
+        "A function that only init code calls, though it is not marked __init: in the kernel it has run, in a module "
+        "that is loaded too.",
+        "do its work in a post_patch callback too (KLP_POST_PATCH_CALLBACK)",
+    ),
+    Rule(
+        VMALLOC,
+        "New static data of built-in code lies in a module's memory: it has no page in the kernel's direct mapping, "
+        "__pa() and virt_to_page() are wrong for it, and no DMA reaches it.",
+        "take memory from kmalloc() for it, or use vmalloc_to_page()",
+    ),
+]
+
+
+RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}
+
+
+@dataclass(frozen=True, order=True)
+class ConsistencyWarning:
+    """One thing to know before a patch is loaded. `code` is a row of RULES; `function`, `unit` and `object` say where,
+    empty for what concerns the whole patch; `evidence` are the places it was seen at."""
+
+    code: str
+    function: str
+    unit: str
+    object: str
+    fact: str
+    evidence: tuple[str, ...]
+
+    @property
+    def remedy(self) -> str:
+        return RULES[self.code].remedy
+
+
+def sorted_warnings(found: Iterable[ConsistencyWarning]) -> list[ConsistencyWarning]:
+    """In one order for every run: by code, then object, unit, function; each once."""
+    return sorted(set(found), key=lambda w: (w.code, w.object, w.unit, w.function, w.fact))

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a guest is asked to do, and what it did: values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from kgbuild.guest import reload_scenario as targets
+from kgbuild.guest.kernel_log import Fault
+from kgbuild.guest.reload_scenario import TargetRun
+
+OUTPUT_LIMIT = 65536
+
+
+PHASES = ("before", "load", "after", "disable", "disabled", "log")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of one phase; `succeeds` is what it is expected to do, `check` True where it comes from --check."""
+
+    text: str
+    succeeds: bool = True
+    check: bool = False
+
+
+@dataclass(frozen=True)
+class CommandRun:
+    """How a command ended. `status` is None where it was stopped for taking too long; `output` is its standard output
+    and standard error as they came, at most OUTPUT_LIMIT bytes (`truncated`)."""
+
+    cmd: str
+    expected: bool
+    status: int | None
+    output: str
+    seconds: float
+    check: bool = False
+    truncated: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Did it do what was expected?"""
+        return self.status is not None and (self.status == 0) == self.expected
+
+
+@dataclass(frozen=True)
+class PhaseRun:
+    """One phase of one patch: whether all was well, and in words what was seen."""
+
+    patch: str
+    phase: str
+    ok: bool
+    fact: str
+    seconds: float
+    commands: tuple[CommandRun, ...] = ()
+    functions: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True)
+class GuestPlan:
+    """What one patch module goes through: its name, commands by phase, log lines that are expected, functions that
+    must be in sysfs (as `object/function`), what loadable modules it is for (None: none), and whether it replaces any
+    function or has callbacks only."""
+
+    name: str
+    commands: dict[str, tuple[Command, ...]] = field(default_factory=dict)
+    allow_log: tuple[re.Pattern[str], ...] = ()
+    functions: tuple[str, ...] = ()
+    targets: TargetRun | None = None
+    replaces: bool = True
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The phases that this patch goes through, in order."""
+        return targets.PHASES if self.targets else PHASES

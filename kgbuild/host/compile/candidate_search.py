@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which of many units a changed header matters to: preprocessed in rounds, until it is clear."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.host.compile.apply_patches import why_not_built
+from kgbuild.host.compile.include_index import (
+    GENERATORS,
+)
+from kgbuild.host.compile.overlay import Overlay
+from kgbuild.host.compile.preprocess import (
+    Trees,
+    assembly_differs,
+    compile_seconds,
+    constants_differ,
+    differs,
+    object_differs,
+)
+from kgbuild.host.kernels.compile_commands import read_all_units, read_units
+from kgbuild.host.system.cache import Cache
+from kgbuild.model import Kernel, UnitCommand
+from kgbuild.patch.tree_paths import Kind, classify
+from kgbuild.progress import Progress
+
+MAX_UNITS = 100
+
+
+_ROUND = 16
+
+
+# It has run when a live patch is loaded, and is not part of the running kernel.
+_HAS_RUN = re.compile(r"(?:arch/[^/]+/boot|drivers/firmware/efi/libstub)/.*")
+
+
+@dataclass
+class Selection:
+    """What a patch of headers asks for.
+
+    files     the patched files that matter: headers without a change are left out
+    because   source of each unit to compile -> why
+    real      directories the overlay needs (`Overlay`)
+    """
+
+    files: dict[str, bytes]
+    because: dict[str, str] = field(default_factory=dict)
+    real: tuple[str, ...] = ()
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def is_fixed(unit: UnitCommand) -> bool:
+    """Whether an object is of a kind that can't be patched. Its source may be kernel code otherwise, as that of
+    arch/x86/purgatory/sha256.o is (lib/crypto/sha256.c)."""
+    return classify(f"{unit.object.removesuffix('.o')}.c") is Kind.NOT_C
+
+
+@dataclass
+class CandidateSearch:
+    """Looks at the candidates (source -> why) of a selection and fills it."""
+
+    kernel: Kernel
+    selection: Selection
+    candidates: Mapping[str, str]
+    cache: Cache
+    progress: Progress
+    jobs: int
+    max_units: int
+
+    def run(self) -> None:
+        commands = read_units(self.kernel.units, self.candidates)
+        patchable: list[UnitCommand] = []
+        fixed: list[UnitCommand] = []
+        for unit in (unit for units in commands.values() for unit in units):
+            if not is_fixed(unit):
+                patchable.append(unit)
+            elif not _HAS_RUN.fullmatch(unit.object):
+                fixed.append(unit)
+        assembly = [s for s in self.candidates if s.endswith(".S") and self._is_built(s)]
+        makers = [s for s in self.candidates if s in GENERATORS]
+        if not (patchable or fixed or assembly or makers):
+            return
+        with self.cache.workdir(f"preprocess-{os.getpid()}") as scratch:
+            overlay = Overlay(self.kernel, self.selection.files, scratch, self.selection.real)
+            trees = Trees(self.kernel, overlay, scratch)
+            if self._look_at_units(trees, patchable):
+                self._look_at_others(trees, fixed, assembly, makers)
+            self.selection.real = overlay.entered
+
+    def _is_built(self, source: str) -> bool:
+        if _HAS_RUN.fullmatch(source):
+            return False
+        option = why_not_built(self.kernel, source)
+        pattern = rf"^{re.escape(option)}=[ym]$"
+        return not option or re.search(pattern, self.kernel.config.read_text(), re.MULTILINE) is not None
+
+    def _look_at_units(self, trees: Trees, units: Sequence[UnitCommand]) -> bool:
+        """False where there are too many."""
+        found: list[UnitCommand] = []
+        looked = 0
+        began = time.monotonic()
+        # In any order but that of directories, so that the first units tell of the rest.
+        shuffled = sorted(units, key=lambda u: hashlib.sha256(u.object.encode()).digest())
+        with (
+            self.progress.step(f"examine {len(units)} units", len(units), "units") as task,
+            ThreadPoolExecutor(max(self.jobs, 1)) as pool,
+        ):
+
+            def one(unit: UnitCommand) -> bool | Refusal:
+                answer = differs(trees, unit)
+                task.advance()
+                return answer
+
+            while looked < len(units) and not exceeds(len(units), looked, len(found), self.max_units):
+                some = shuffled[looked : looked + _ROUND]
+                for unit, answer in zip(some, pool.map(one, some), strict=True):
+                    if isinstance(answer, Refusal):
+                        self.selection.refusals.append(answer)
+                    elif answer:
+                        found.append(unit)
+                looked += len(some)
+        for unit in found:
+            self.selection.because[unit.source] = self.candidates[unit.source]
+        many = exceeds(len(units), looked, len(found), self.max_units)
+        if many:
+            rate = (time.monotonic() - began) / looked
+            self.selection.refusals.append(self._too_many(trees, len(units), looked, found, rate))
+        return not many
+
+    def _too_many(self, trees: Trees, count: int, looked: int, found: Sequence[UnitCommand], rate: float) -> Refusal:
+        wanted = max(round(len(found) / looked * count), len(found))
+        sample = found[:: max(len(found) // 3, 1)][:3]
+        began = time.monotonic()
+        with ThreadPoolExecutor(max(self.jobs, 1)) as pool:
+            list(pool.map(lambda unit: compile_seconds(trees, unit), sample))
+        each = 2 * (time.monotonic() - began) / len(sample)
+        headers = sorted({self.candidates[u.source].rpartition(" ")[2] for u in found})
+        fact = (
+            f"{count} units may include it, {len(found)} of the first {looked} have other tokens: about {wanted} to "
+            f"compile, {_duration(rate * (count - looked) + each * wanted)} at the rate so far; "
+            f"the limit is {self.max_units}"
+        )
+        remedy = (
+            f"go on with --max-units {count}, or move the change into .c files; new members of a structure: "
+            "kgbuild remedy PATCH --code K9-type-layout"
+        )
+        return Refusal("P12-too-many-units", ", ".join(headers[:3]), fact, remedy=remedy)
+
+    def _look_at_others(
+        self, trees: Trees, fixed: Sequence[UnitCommand], assembly: Sequence[str], makers: Sequence[str]
+    ) -> None:
+        named = read_units(self.kernel.units, ["init/main.c"])["init/main.c"]  # no out-of-tree module has it
+        model = named[0] if named else next(read_all_units(self.kernel.units))
+        because = self.candidates
+
+        def not_c(source: str) -> Refusal:
+            return Refusal("P3-not-c", source, f"it {because[source]} and would change")
+
+        def generated(source: str) -> Refusal:
+            fact = f"it {because[source]}; constants made from it when the kernel was built would change"
+            return Refusal("P11-generated", source, fact)
+
+        work: list[tuple[Callable[[], bool | Refusal], Callable[[str], Refusal], str]] = []
+        for unit in fixed:
+            work.append((lambda u=unit: object_differs(trees, u), not_c, unit.source))  # type: ignore[misc]
+        for source in assembly:
+            work.append((lambda s=source: assembly_differs(trees, model, s), not_c, source))  # type: ignore[misc]
+        for source in makers:
+            work.append((lambda s=source: constants_differ(trees, model, s), generated, source))  # type: ignore[misc]
+        if not work:
+            return
+        with (
+            self.progress.step(f"check {len(work)} files that can't be patched", len(work), "files") as task,
+            ThreadPoolExecutor(max(self.jobs, 1)) as pool,
+        ):
+            for (_, refuse, source), answer in zip(work, pool.map(lambda w: w[0](), work), strict=True):
+                task.advance()
+                if isinstance(answer, Refusal):
+                    self.selection.refusals.append(answer)
+                elif answer:
+                    self.selection.refusals.append(refuse(source))
+
+
+def exceeds(total: int, looked: int, found: int, limit: int) -> bool:
+    """Whether more than `limit` of `total` units differ, when `found` of the first `looked` do.
+
+    Certain where `found` is more than `limit`. Before that, the units come in no order that has to do with it, so that
+    any `found` of them all differ with a probability below (limit / total) ** found if `limit` or fewer do. Where that,
+    for any choice of them, is below 1e-12, looking on would only take time.
+    """
+    return found > limit or math.comb(looked, found) * min(limit / max(total, 1), 1.0) ** found < 1e-12
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

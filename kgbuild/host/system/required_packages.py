@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which package of the distribution has a program that kgbuild runs."""
+
+from __future__ import annotations
+
+# Which Debian package brings a program; `kgbuild doctor` and the error messages read the same table.
+PACKAGE_OF = {
+    "apt-get": "apt",
+    "apt-cache": "apt",
+    "bc": "bc",
+    "bison": "bison",
+    "busybox": "busybox-static",
+    "dpkg": "dpkg",
+    "dpkg-deb": "dpkg",
+    "flex": "flex",
+    "gcc-12": "gcc-12",
+    "git": "git",
+    "kmod": "kmod",
+    "ld": "binutils",
+    "make": "make",
+    "objdump": "binutils",
+    "pahole": "dwarves",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "strip": "binutils",
+    "tar": "tar",
+    "xz": "xz-utils",
+    "zstd": "zstd",
+}
+
+
+def remedy_for(program: str) -> str:
+    """The command that installs `program` on Debian, or a plain sentence where none is known."""
+    package = PACKAGE_OF.get(program)
+    return f"apt-get install {package}" if package else f"install {program}"

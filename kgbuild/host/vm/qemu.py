@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU: the machine that a guest gets, and its command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kgbuild.errors import UserError
+
+QEMU = "qemu-system-x86_64"
+
+
+# Several CPUs take turns in one thread. With a thread each, a CPU can run a breakpoint that another has taken back
+# already: a kernel that switches static calls when a transition begins (6.3 and later) died of "Oops: int3" in one of
+# some thirty boots, in code that is none of the patch, where the instruction was whole again.
+TCG = "tcg,thread=single"
+
+
+KVM_BOOT_SECONDS = 20.0
+
+
+HUNG_SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The virtual machine: everything of QEMU's command line that a caller chooses.
+
+    One CPU is the default because transitions are faster there: what runs on another CPU just then, its idle task too,
+    can't be switched at the kernel's first look, and the next look is a second later (klp_transition_work).
+    """
+
+    smp: int = 1
+    memory: int = 512
+    cpu: str = "max"
+    append: str = ""
+
+    def check(self) -> None:
+        """UserError for what QEMU would only refuse in its own words."""
+        if not 1 <= self.smp <= 255:
+            raise UserError(f"{self.smp} CPUs can't be emulated", place="--smp", remedy="give 1 to 255")
+        if not 128 <= self.memory <= 1 << 20:
+            raise UserError(
+                f"{self.memory} MB of memory will not do",
+                place="--memory",
+                remedy="give at least 128, 512 is usual",
+            )
+
+
+def qemu_command(machine: Machine, accel: str, image: Path, initrd: int, console: int) -> list[str]:
+    """QEMU's command line. `initrd` and `console` are file descriptors it inherits; the channel is its stdout."""
+    # loglevel=7: the boot's messages cost nothing measurable and tell why a boot failed. devkmsg=on: our marks in the
+    # kernel log must not be rate-limited. no_timer_check: on a loaded host the emulated timer is too late for the
+    # kernel's test of it, which ends in a panic ("IO-APIC + timer doesn't work!", check_timer()).
+    append = f"console=ttyS0 panic=-1 loglevel=7 printk.devkmsg=on log_buf_len=1M no_timer_check {machine.append}"
+    return [
+        *(
+            QEMU,
+            "-accel",
+            TCG if accel == "tcg" and machine.smp > 1 else accel,
+            "-cpu",
+            machine.cpu,
+            "-smp",
+            str(machine.smp),
+            "-m",
+            str(machine.memory),
+        ),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-kernel", str(image), "-initrd", f"/proc/self/fd/{initrd}", "-append", append.strip()),
+        *("-chardev", f"file,id=console,path=/proc/self/fd/{console}", "-serial", "chardev:console"),
+        *("-chardev", "stdio,id=channel,signal=off,mux=off", "-serial", "chardev:channel"),
+    ]

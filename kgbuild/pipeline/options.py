@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a build is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kgbuild.host.compile.candidate_search import MAX_UNITS
+
+PROOF, ALWAYS = "proof", "always"  # which callees stay in the kernel: the proven ones; or no clone at all
+
+
+MAX_PULL = 20  # units that may come along because functions of theirs do
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a build may be told beside patches and kernel. `against` are other live patch modules; `make_index`: make
+    the kernel's index for the sake of warnings, where there is none; `backend`: its name (emit/backends), "" for the
+    kernel's best; `directory`: leave the module as a directory too. `oot` is the directory of an out-of-tree module's
+    source, to which the paths in patches are relative, `oot_modules` the .ko files that are loaded."""
+
+    allow_compiler: bool = False
+    allow_unproven: frozenset[str] = frozenset()
+    allow_types: frozenset[str] = frozenset()
+    ignore_init: bool = False
+    replace: bool = True
+    jobs: int = 2
+    offline: bool = False
+    keep: Path | None = None
+    max_units: int = MAX_UNITS
+    max_pull: int = MAX_PULL
+    pull: str = PROOF
+    on_top_of: tuple[Path, ...] = ()
+    drop: frozenset[str] = frozenset()
+    against: tuple[Path, ...] = ()
+    make_index: bool = False
+    backend: str = ""
+    directory: bool = False
+    oot: Path | None = None
+    oot_modules: tuple[Path, ...] = ()
+
+    @property
+    def allowed(self) -> list[dict[str, str]]:
+        """The options by which a user takes a risk, for the report."""
+        out = [{"option": "--allow-compiler", "value": ""}] if self.allow_compiler else []
+        out += [{"option": "--allow-unproven", "value": v} for v in sorted(self.allow_unproven)]
+        out += [{"option": "--allow-type", "value": v} for v in sorted(self.allow_types)]
+        return out + ([{"option": "--ignore-init", "value": ""}] if self.ignore_init else [])
