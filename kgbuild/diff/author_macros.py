@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the macros for authors (data/include) left in a patched object: callbacks, states, and what to leave out.
+"""What the macros for authors (data/author_headers) left in a patched object: callbacks, states, and what to leave out.
 
 They are records in sections of their own, which never go into a module:
   .kgbuild.FAMILY.callback.KIND     a pointer to the callback; FAMILY is kpatch or klp, KIND one of CALLBACKS

@@ -22,7 +22,7 @@ PC32, NONE = 2, 0
 @pytest.fixture(scope="module")
 def tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """kgbuild-inject, compiled with what finds errors in memory."""
-    source = importlib.resources.files("kgbuild") / "data" / "directory" / "kgbuild-inject.c"
+    source = importlib.resources.files("kgbuild") / "data" / "kbuild_module" / "kgbuild-inject.c"
     out = tmp_path_factory.mktemp("tool") / "kgbuild-inject"
     flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-Wmissing-prototypes", "-Wstrict-prototypes", "-std=gnu11"]
     flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From a kernel's name to the exact packages it is made of, by the recipes in kgbuild/data/recipes.
+"""From a kernel's name to the exact packages it is made of, by the recipes in recipes/.
 
 A recipe is data: how a distribution names the packages of a kernel, and which of their members are needed.
 This file knows no distribution. Names are those of the command line: `debian:RELEASE`,
@@ -16,8 +16,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any, Protocol
 
+import kgbuild
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.apt import UPDATE_REMEDY, Package, version_key
 
@@ -168,11 +171,17 @@ def parse_recipe(text: str) -> Recipe:
     )
 
 
+def _recipe_folder() -> Traversable:
+    """recipes/ of the project: `kgbuild.recipes` where the package is installed, beside the package in a checkout."""
+    installed = resources.files("kgbuild").joinpath("recipes")
+    return installed if installed.is_dir() else Path(kgbuild.__file__).resolve().parents[1] / "recipes"
+
+
 @cache
 def load_recipes() -> dict[str, Recipe]:
     """Every recipe that kgbuild brings, by distribution."""
     recipes = {}
-    for file in resources.files("kgbuild").joinpath("data", "recipes").iterdir():
+    for file in _recipe_folder().iterdir():
         if file.name.endswith(".toml"):
             recipe = parse_recipe(file.read_text(encoding="utf-8"))
             recipes[recipe.distro] = recipe

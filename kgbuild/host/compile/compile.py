@@ -34,7 +34,7 @@ from kgbuild.patch.include_policy import check_dependencies
 from kgbuild.progress import Progress
 
 # headers for authors: macros by the names that existing live patches use
-AUTHOR = Path(__file__).resolve().parents[2] / "data" / "include"
+AUTHOR = Path(__file__).resolve().parents[2] / "data" / "author_headers"
 _NAMED = 6
 ADDED = ("-ffunction-sections", "-fdata-sections")
 # Where values live at each instruction is not asked; telling it takes a tenth of the time and a third of the object.

@@ -19,7 +19,7 @@ def module_directory(kernel: Kernel, name: str, wrapper: str, patched: bytes) ->
     `wrapper` is the C text that registers the patch, `patched` the output object for the linker. The same input gives
     the same files: they hold no times and no paths.
     """
-    folder = importlib.resources.files("kgbuild") / "data" / "directory"
+    folder = importlib.resources.files("kgbuild") / "data" / "kbuild_module"
     which = f"{kernel.id.name} ({kernel.id.version}, build-id {kernel.id.build_id})"
 
     def filled(file: str) -> bytes:
