@@ -158,7 +158,7 @@ def agreement(vmlinux: Path, theirs: set[tuple[int, int]]) -> dict[str, int]:
 
     import numpy as np
 
-    from kgbuild.callgraph.edge_kinds import Kind
+    from kgbuild.callgraph.edge_kinds import EdgeKind
     from kgbuild.callgraph.object_graph import read_graph
     from kgbuild.elf.read import read
 
@@ -173,15 +173,15 @@ def agreement(vmlinux: Path, theirs: set[tuple[int, int]]) -> dict[str, int]:
         if not ignore:
             functions = graph.functions
             place = functions.bodies.place
-            branch = (edges.kind != Kind.ADDRESS_TAKEN) & (edges.kind != Kind.ALTERNATIVE) & (edges.delta == 0)
-            branch &= (edges.kind != Kind.JUMP_TABLE) & (edges.callee >= 0) & (edges.caller != edges.callee)
+            branch = (edges.kind != EdgeKind.ADDRESS_TAKEN) & (edges.kind != EdgeKind.ALTERNATIVE) & (edges.delta == 0)
+            branch &= (edges.kind != EdgeKind.JUMP_TABLE) & (edges.callee >= 0) & (edges.caller != edges.callee)
             sites = (place[edges.caller[branch]] + edges.offset[branch]).tolist()
             ours = set(zip(sites, place[edges.callee[branch]].tolist(), strict=True))
             wrapped = sorted((site - (1 << 64), target - (1 << 64)) for site, target in theirs)
             inside = functions.bodies.at(np.array([site for site, _ in wrapped], np.int64)) >= 0
             there = {pair for pair, known in zip(wrapped, inside.tolist(), strict=True) if known}
     a, b = sides
-    taken = {int(Kind.ADDRESS_TAKEN)}
+    taken = {int(EdgeKind.ADDRESS_TAKEN)}
     return {
         "with": len(a),
         "without": len(b),

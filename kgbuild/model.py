@@ -29,7 +29,7 @@ class KernelId:
 
 
 @dataclass(frozen=True)
-class Outside:
+class ExternalTree:
     """Source of modules that is not in the kernel's tree.
 
     folder  the user's directory, for messages; never written to
@@ -74,7 +74,7 @@ class Kernel:
     cc: str
     compiler: str
     packages: dict[str, str] = field(default_factory=dict)
-    outside: Outside | None = None
+    outside: ExternalTree | None = None
 
 
 @dataclass(frozen=True)

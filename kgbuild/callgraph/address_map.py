@@ -84,7 +84,7 @@ class Bodies:
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class AddressMap:
     """Places of the sections and symbols of one object."""
 
     obj: Object

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from kgbuild.arch import arch_of
 from kgbuild.arch.x86_64 import branches as code_of
 from kgbuild.arch.x86_64.branches import Flow
-from kgbuild.callgraph.address_map import Bodies, Layout, Places, among
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.address_map import AddressMap, Bodies, Places, among
+from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.functions import Functions
 from kgbuild.elf.consts import SHN
 from kgbuild.objects.clone_names import is_half
@@ -92,7 +92,7 @@ class _Regions:
     replacement: npt.NDArray[np.bool_]
 
 
-def read_edges(functions: Functions, layout: Layout, *, ignore_relocations: bool = False) -> Edges:
+def read_edges(functions: Functions, layout: AddressMap, *, ignore_relocations: bool = False) -> Edges:
     """Every edge of one object. `ignore_relocations` reads it as a kernel that kept none (linked files only)."""
     regions = _regions(functions, layout)
     relocated, unread = _relocated(layout, ignore_relocations)
@@ -107,18 +107,18 @@ def read_edges(functions: Functions, layout: Layout, *, ignore_relocations: bool
     known = region >= 0
     region = np.maximum(region, 0)
     caller = np.where(known, regions.owner[region], -1)
-    kind = np.array([0, Kind.CALL, Kind.TAIL_CALL, Kind.ADDRESS_TAKEN, 0], np.uint8)[refs.flow]
-    kind[known & regions.replacement[region] & (kind != 0) & (kind != Kind.ADDRESS_TAKEN)] = Kind.ALTERNATIVE
+    kind = np.array([0, EdgeKind.CALL, EdgeKind.TAIL_CALL, EdgeKind.ADDRESS_TAKEN, 0], np.uint8)[refs.flow]
+    kind[known & regions.replacement[region] & (kind != 0) & (kind != EdgeKind.ADDRESS_TAKEN)] = EdgeKind.ALTERNATIVE
     offset = refs.opcode + regions.shift[region] - functions.bodies.place[np.maximum(caller, 0)]
     external = refs.symbol >= 0
     callee = np.where(external, -1, functions.bodies.at(refs.target))
     delta = np.where(callee >= 0, refs.target - functions.bodies.place[np.maximum(callee, 0)], 0)
-    uses = known & (kind == Kind.ADDRESS_TAKEN) & (callee < 0) & ~external
+    uses = known & (kind == EdgeKind.ADDRESS_TAKEN) & (callee < 0) & ~external
     stray = ~known & (kind != 0) & (callee >= 0) & (delta == 0)
     strays = (callee[stray].astype(np.int64), refs.at[stray])
     keep = known & (kind != 0) & ((callee >= 0) | external)
     # within one function: branches to labels; a call of its own start is recursion
-    keep &= external | (callee != caller) | ((delta == 0) & (kind != Kind.TAIL_CALL))
+    keep &= external | (callee != caller) | ((delta == 0) & (kind != EdgeKind.TAIL_CALL))
     rows: list[Places] = [r[keep].astype(np.int64) for r in (caller, offset, callee, refs.symbol, delta, kind)]
     rows = [np.concatenate(pair) for pair in zip(rows, _static_key_jumps(functions, layout), strict=True)]
     kinds = _named_kinds(functions, layout, rows)
@@ -141,7 +141,7 @@ def read_edges(functions: Functions, layout: Layout, *, ignore_relocations: bool
     )
 
 
-def _regions(functions: Functions, layout: Layout) -> _Regions:
+def _regions(functions: Functions, layout: AddressMap) -> _Regions:
     count = len(functions.name)
     own = np.arange(count, dtype=np.int64)
     site, place, size = alternatives(layout)
@@ -159,7 +159,7 @@ def _regions(functions: Functions, layout: Layout) -> _Regions:
     )
 
 
-def alternatives(layout: Layout) -> tuple[Places, Places, Places]:
+def alternatives(layout: AddressMap) -> tuple[Places, Places, Places]:
     """(place patched, place of the replacement, its length in bytes) of every alternative that has a replacement."""
     none = np.zeros(0, np.int64)
     extent = layout.table_range(ALTERNATIVES)
@@ -185,7 +185,7 @@ def alternatives(layout: Layout) -> tuple[Places, Places, Places]:
     return none, none, none
 
 
-def _table_bytes(layout: Layout, name: str, entry: int, count: int) -> npt.NDArray[np.uint8]:
+def _table_bytes(layout: AddressMap, name: str, entry: int, count: int) -> npt.NDArray[np.uint8]:
     own = layout.obj.section_named(name)
     if own is not None:
         raw = layout.code(own.index)
@@ -195,7 +195,7 @@ def _table_bytes(layout: Layout, name: str, entry: int, count: int) -> npt.NDArr
     return raw[: entry * count].reshape(count, entry)
 
 
-def _relocated(layout: Layout, ignore: bool) -> tuple[References, dict[int, int]]:
+def _relocated(layout: AddressMap, ignore: bool) -> tuple[References, dict[int, int]]:
     arch = arch_of(layout.obj.machine)
     parts: list[tuple[Places, Places, Places, Places, Kinds]] = []
     unread: dict[int, int] = {}
@@ -234,7 +234,7 @@ def _joined(parts: list[tuple[Places, Places, Places, Places, Kinds]]) -> Refere
 
 
 def _unrelocated(
-    regions: _Regions, layout: Layout, known: References, traced: npt.NDArray[np.int32]
+    regions: _Regions, layout: AddressMap, known: References, traced: npt.NDArray[np.int32]
 ) -> tuple[References, int]:
     """Branches (and leas) out of their function that have no relocation, confirmed by decoding; and how many
     stretches of code that took."""
@@ -296,7 +296,7 @@ def _confirmed(
     return np.array(rows, np.int64), np.array(flows, np.uint8), len(edges)
 
 
-def _addresses(functions: Functions, regions: _Regions, layout: Layout) -> References:
+def _addresses(functions: Functions, regions: _Regions, layout: AddressMap) -> References:
     """Addresses of functions and of data in the code of a linked file that kept no relocations."""
     parts: list[tuple[Places, Places, Places, Places, Kinds]] = []
     low, high = int(functions.bodies.place.min()), int(functions.bodies.place.max()) + 1
@@ -326,7 +326,7 @@ def _addresses(functions: Functions, regions: _Regions, layout: Layout) -> Refer
     return _joined(parts)
 
 
-def _static_key_jumps(functions: Functions, layout: Layout) -> tuple[Places, ...]:
+def _static_key_jumps(functions: Functions, layout: AddressMap) -> tuple[Places, ...]:
     """Rows (caller, offset, callee, symbol, delta, kind) of static keys whose jump leads out of the function."""
     none = np.zeros(0, np.int64)
     empty = (none, none, none, none, none, none)
@@ -341,18 +341,18 @@ def _static_key_jumps(functions: Functions, layout: Layout) -> tuple[Places, ...
         keep = (caller >= 0) & (callee >= 0) & (caller != callee)
         caller, callee, site, target = caller[keep], callee[keep], site[keep], target[keep]
         place = functions.bodies.place
-        kind = np.full(len(caller), Kind.JUMP_TABLE, np.int64)
+        kind = np.full(len(caller), EdgeKind.JUMP_TABLE, np.int64)
         return caller, site - place[caller], callee, np.full(len(caller), -1, np.int64), target - place[callee], kind
     return empty
 
 
-def _named_kinds(functions: Functions, layout: Layout, rows: list[Places]) -> Kinds:
+def _named_kinds(functions: Functions, layout: AddressMap, rows: list[Places]) -> Kinds:
     """Kinds that the names decide: 0 for instrumentation, static calls, thunks, jumps between halves."""
     caller, _, callee, symbol, _, _ = rows
     kind: Kinds = rows[5].astype(np.uint8)
     names = functions.name
     undefined = {i: layout.obj.name_of(i) for i in np.unique(symbol[symbol >= 0]).tolist()}
-    branch = kind != Kind.ADDRESS_TAKEN
+    branch = kind != EdgeKind.ADDRESS_TAKEN
 
     def mark(chosen_names: tuple[list[int], list[int]], new: int, only: npt.NDArray[np.bool_]) -> None:
         bodies, symbols = chosen_names
@@ -367,15 +367,15 @@ def _named_kinds(functions: Functions, layout: Layout, rows: list[Places]) -> Ki
         )
 
     trampolines = called(lambda n: n.startswith(code_of.STATIC_CALL_PREFIX))
-    mark(trampolines, Kind.STATIC_CALL, branch)
-    kind[among(caller, trampolines[0]) & branch] = Kind.STATIC_CALL
-    mark(called(lambda n: n.startswith(code_of.INDIRECT_PREFIXES)), Kind.INDIRECT, branch)
+    mark(trampolines, EdgeKind.STATIC_CALL, branch)
+    kind[among(caller, trampolines[0]) & branch] = EdgeKind.STATIC_CALL
+    mark(called(lambda n: n.startswith(code_of.INDIRECT_PREFIXES)), EdgeKind.INDIRECT, branch)
     mark(called(lambda n: n in code_of.INSTRUMENTATION), 0, np.ones(len(kind), bool))
-    jumps = np.nonzero((kind == Kind.TAIL_CALL) & (callee >= 0))[0]
+    jumps = np.nonzero((kind == EdgeKind.TAIL_CALL) & (callee >= 0))[0]
     halves = [
         row
         for row, a, b in zip(jumps.tolist(), caller[jumps].tolist(), callee[jumps].tolist(), strict=True)
         if is_half(names[a], names[b])
     ]
-    kind[halves] = Kind.SPLIT
+    kind[halves] = EdgeKind.SPLIT
     return kind

@@ -6,7 +6,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 
-class Kind(IntEnum):
+class EdgeKind(IntEnum):
     """How a function leads to another. The numbers are those of the index's table `kinds`."""
 
     CALL = 1
@@ -26,17 +26,17 @@ class Kind(IntEnum):
     @property
     def runs(self) -> bool:
         """False for edges that only hand on a pointer."""
-        return self is not Kind.ADDRESS_TAKEN
+        return self is not EdgeKind.ADDRESS_TAKEN
 
 
 KIND_ABOUT = {
-    Kind.CALL: "a call instruction",
-    Kind.TAIL_CALL: "a jump to another function",
-    Kind.ADDRESS_TAKEN: "the address is put into a register or stored",
-    Kind.STATIC_CALL: "a branch to a static call's trampoline, or from it to its first target",
-    Kind.ALTERNATIVE: "a branch in code that may be patched in by alternatives",
-    Kind.JUMP_TABLE: "a static key's jump that leads into another function",
-    Kind.SPLIT: "a jump between a function and the cold half gcc split off",
-    Kind.INDIRECT: "a call or jump through a register, by way of a thunk",
-    Kind.INLINED: "the body is part of the other's; in answers only, the index has no such row",
+    EdgeKind.CALL: "a call instruction",
+    EdgeKind.TAIL_CALL: "a jump to another function",
+    EdgeKind.ADDRESS_TAKEN: "the address is put into a register or stored",
+    EdgeKind.STATIC_CALL: "a branch to a static call's trampoline, or from it to its first target",
+    EdgeKind.ALTERNATIVE: "a branch in code that may be patched in by alternatives",
+    EdgeKind.JUMP_TABLE: "a static key's jump that leads into another function",
+    EdgeKind.SPLIT: "a jump between a function and the cold half gcc split off",
+    EdgeKind.INDIRECT: "a call or jump through a register, by way of a thunk",
+    EdgeKind.INLINED: "the body is part of the other's; in answers only, the index has no such row",
 }

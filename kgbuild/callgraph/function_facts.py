@@ -120,7 +120,7 @@ def compiler_facts(
 
 
 @dataclass(frozen=True)
-class Facts:
+class FunctionFacts:
     """See pipeline/function_facts.py: each `_count` says how many there are, where the list was cut. `compiler` is
     None where the unit has not been compiled here."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgbuild.arch import arch_of
-from kgbuild.callgraph.address_map import Bodies, Layout, Places, among, symbol_names
+from kgbuild.callgraph.address_map import AddressMap, Bodies, Places, among, symbol_names
 from kgbuild.callgraph.functions import Functions
 from kgbuild.elf.consts import SHN, SHT, STB, STT
 
@@ -69,7 +69,7 @@ class Pointers:
     section: Places
 
 
-def read_pointers(functions: Functions, layout: Layout, *, ignore_relocations: bool = False) -> Pointers:
+def read_pointers(functions: Functions, layout: AddressMap, *, ignore_relocations: bool = False) -> Pointers:
     """Every function pointer in the data of one object, from relocations or, where it kept none, from its values."""
     if layout.relocated and not ignore_relocations:
         at, target, symbol = _relocated(layout)
@@ -111,7 +111,7 @@ def read_pointers(functions: Functions, layout: Layout, *, ignore_relocations: b
     )
 
 
-def read_data(layout: Layout) -> tuple[Bodies, list[str]]:
+def read_data(layout: AddressMap) -> tuple[Bodies, list[str]]:
     """Extents and names of named data. Of several names of one place a sized one comes first, then a global one;
     a name without a size reaches up to the next one (initcalls are such)."""
     table = layout.obj.symbols
@@ -134,7 +134,7 @@ def _is_initcall(name: str) -> bool:
     return name.startswith(INITCALL_PREFIX)
 
 
-def _relocated(layout: Layout) -> tuple[Places, Places, Places]:
+def _relocated(layout: AddressMap) -> tuple[Places, Places, Places]:
     """(place, target, undefined symbol or -1) of every relocation in loaded data that may hold an address."""
     arch = arch_of(layout.obj.machine)
     parts = [(np.zeros(0, np.int64),) * 3]
@@ -159,7 +159,7 @@ def _relocated(layout: Layout) -> tuple[Places, Places, Places]:
     return at, target, symbol
 
 
-def _stored(functions: Functions, layout: Layout) -> tuple[Places, Places]:
+def _stored(functions: Functions, layout: AddressMap) -> tuple[Places, Places]:
     """(place, target) of every aligned 8-byte value in loaded data that is the address of a function, and of the
     initcalls' self-relative ones. A value that is one by chance is possible, and as good as excluded by its range."""
     starts = functions.bodies.place

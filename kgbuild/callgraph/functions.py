@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kgbuild.callgraph.address_map import ALLOC, Bodies, Layout, Places, symbol_names
+from kgbuild.callgraph.address_map import ALLOC, AddressMap, Bodies, Places, symbol_names
 from kgbuild.elf.consts import ET, SHN, STB, STT
 from kgbuild.elf.object import Object
 from kgbuild.kernel.kallsyms import NOT_IN_KALLSYMS
@@ -47,7 +47,7 @@ class Functions:
     symbol_sympos: npt.NDArray[np.int32]
 
 
-def read_functions(layout: Layout) -> Functions:
+def read_functions(layout: AddressMap) -> Functions:
     """The table of functions of a linked vmlinux or a relocatable module.
 
     A function is a FUNC symbol in an executable section; also an untyped one with a size (assembly routines), and a
@@ -91,7 +91,7 @@ def read_functions(layout: Layout) -> Functions:
     )
 
 
-def _trace_sites(layout: Layout, bodies: Bodies) -> npt.NDArray[np.int32]:
+def _trace_sites(layout: AddressMap, bodies: Bodies) -> npt.NDArray[np.int32]:
     out = np.full(len(bodies.place), -1, np.int32)
     sites = layout.pointers_in("__mcount_loc")
     holder = bodies.at(sites)
@@ -101,7 +101,7 @@ def _trace_sites(layout: Layout, bodies: Bodies) -> npt.NDArray[np.int32]:
     return out
 
 
-def _init(layout: Layout, place: Places, section: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+def _init(layout: AddressMap, place: Places, section: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
     if not layout.relocatable:
         bounds = layout.bounds
         begin, end = bounds.get("__init_begin"), bounds.get("__init_end")

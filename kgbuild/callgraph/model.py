@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.errors import UserError
 
 CALLERS, CALLEES = "callers", "callees"
@@ -77,11 +77,11 @@ class Edge:
     offset: int
     callee: int
     delta: int
-    kind: Kind
+    kind: EdgeKind
 
     def place_in(self, caller: str) -> str:
         """Where the reference is, by the caller's name; of a body that is part of the caller no one place is."""
-        return caller if self.kind is Kind.INLINED else f"{caller}+{self.offset:#x}"
+        return caller if self.kind is EdgeKind.INLINED else f"{caller}+{self.offset:#x}"
 
 
 @dataclass(frozen=True)

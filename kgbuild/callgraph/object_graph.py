@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kgbuild.callgraph.address_map import Layout, Places
+from kgbuild.callgraph.address_map import AddressMap, Places
 from kgbuild.callgraph.direct_edges import Edges, read_edges
 from kgbuild.callgraph.function_pointers import Pointers, read_pointers
 from kgbuild.callgraph.functions import Functions, read_functions
@@ -19,7 +19,7 @@ class ObjectGraph:
     """Functions, edges and pointers of one object. `users` are (holder, function): functions that take the address of
     data which holds a function pointer, so that they may hand it on."""
 
-    layout: Layout
+    layout: AddressMap
     functions: Functions
     edges: Edges
     pointers: Pointers
@@ -28,7 +28,7 @@ class ObjectGraph:
 
 def read_graph(obj: Object, *, ignore_relocations: bool = False) -> ObjectGraph:
     """The graph of one object. Input: a linked vmlinux or a relocatable module with its symbol table."""
-    layout = Layout(obj)
+    layout = AddressMap(obj)
     functions = read_functions(layout)
     edges = read_edges(functions, layout, ignore_relocations=ignore_relocations)
     pointers = read_pointers(functions, layout, ignore_relocations=ignore_relocations)

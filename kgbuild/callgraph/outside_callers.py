@@ -21,20 +21,20 @@ def users_outside(graph: CallGraph, number: int, source: str, target: str) -> tu
     """Who calls function `number` of the graph from outside the unit `source` of the object `target`, and what stands
     against pulling them in: holders of its address, callers that are no C code or no plain calls (the target of a
     static call, say, stays what the kernel set), init code of modules."""
-    from kgbuild.callgraph.edge_kinds import Kind
+    from kgbuild.callgraph.edge_kinds import EdgeKind
 
     callers: set[OutsideCaller] = set()
     against: dict[str, None] = {}
     for edge in graph.callers(number):
         caller = graph.function(edge.caller)
         unit = graph.unit_of(edge.caller)
-        if edge.kind is Kind.SPLIT or (unit == source and caller.object == target):
+        if edge.kind is EdgeKind.SPLIT or (unit == source and caller.object == target):
             continue
         if caller.init and caller.in_vmlinux:
             continue
         if caller.init:
             against.setdefault(f"{caller.name}, which runs when {caller.object} comes, calls it")
-        elif edge.kind not in (Kind.CALL, Kind.TAIL_CALL):
+        elif edge.kind not in (EdgeKind.CALL, EdgeKind.TAIL_CALL):
             against.setdefault(f"{caller.name} reaches it another way ({edge.kind.label})")
         elif not unit.endswith(".c"):
             against.setdefault(f"{caller.name} in {unit or 'code of an unknown unit'} calls it")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.edge_kinds import EdgeKind
 
 if TYPE_CHECKING:
     import networkx
@@ -20,7 +20,7 @@ NO_BODY = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
-class Reach:
+class Reached:
     """The part of a call graph that a question reaches.
 
     root       number of the function it starts at
@@ -60,31 +60,31 @@ class Reach:
         return graph
 
 
-def reach(graph: CallGraph, root: int, direction: str, depth: int, limit: int) -> Reach:
+def reach(graph: CallGraph, root: int, direction: str, depth: int, limit: int) -> Reached:
     """What calls `root`, or what it calls, over at most `depth` steps and `limit` further functions (0: no bound).
 
     Breadth first, so that what is cut is what is farthest. Cycles end where a function was reached before.
     """
-    return _spread(graph, Reach(root, direction, {root: graph.function(root)}, {root: 0}, [], {}), 1, depth, limit)
+    return _spread(graph, Reached(root, direction, {root: graph.function(root)}, {root: 0}, [], {}), 1, depth, limit)
 
 
-def reach_inlined(graph: CallGraph, name: str, holders: Sequence[Function], depth: int, limit: int) -> Reach:
+def reach_inlined(graph: CallGraph, name: str, holders: Sequence[Function], depth: int, limit: int) -> Reached:
     """What leads to a function that has no body of its own: `holders`, into which it was inlined, and their callers.
     The function stands in the answer under a number that no other has."""
     root = Function(NO_BODY, "", name, "", 0, 0, None, False, "")
     near = holders[: limit or None]
-    begun = Reach(
+    begun = Reached(
         NO_BODY,
         CALLERS,
         {NO_BODY: root} | {f.id: f for f in near},
         {NO_BODY: 0} | {f.id: 1 for f in near},
-        [Edge(f.id, 0, NO_BODY, 0, Kind.INLINED) for f in near],
+        [Edge(f.id, 0, NO_BODY, 0, EdgeKind.INLINED) for f in near],
         {NO_BODY: len(holders)} if len(near) < len(holders) else {},
     )
     return _spread(graph, begun, 2, depth, limit)
 
 
-def _spread(graph: CallGraph, begun: Reach, first: int, depth: int, limit: int) -> Reach:
+def _spread(graph: CallGraph, begun: Reached, first: int, depth: int, limit: int) -> Reached:
     """What `begun` has, and what is found from its last level on, in steps from `first` to `depth`."""
     root, direction = begun.root, begun.direction
     functions, level = dict(begun.functions), dict(begun.level)
@@ -108,10 +108,10 @@ def _spread(graph: CallGraph, begun: Reach, first: int, depth: int, limit: int) 
             if limit and (total := graph.count(number, direction)) > len(known):
                 uncut[number] = total
         frontier = following
-    return Reach(root, direction, functions, level, sorted(edges), uncut)
+    return Reached(root, direction, functions, level, sorted(edges), uncut)
 
 
-def reach_with_ways(graph: CallGraph, root: int, depth: int, limit: int) -> Reach:
+def reach_with_ways(graph: CallGraph, root: int, depth: int, limit: int) -> Reached:
     """Who can reach `root`: its callers, and for each function on the way the ways in that are no calls."""
     from kgbuild.callgraph.entry_points import ways_in
 

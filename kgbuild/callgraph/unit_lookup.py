@@ -17,7 +17,7 @@ from itertools import groupby, pairwise
 
 import numpy as np
 
-from kgbuild.callgraph.address_map import Layout, Places, symbol_names
+from kgbuild.callgraph.address_map import AddressMap, Places, symbol_names
 from kgbuild.callgraph.functions import Functions
 from kgbuild.elf.consts import STB, STT
 
@@ -118,7 +118,7 @@ def units_by_ranges(places: Places, ranges: list[tuple[int, int, int]]) -> Place
     return np.where(inside, table[np.maximum(row, 0), 2], -1)
 
 
-def units_by_file(layout: Layout, functions: Functions) -> tuple[list[str], Places]:
+def units_by_file(layout: AddressMap, functions: Functions) -> tuple[list[str], Places]:
     """Units by the symbol table: (names, unit of each function or -1).
 
     The linker writes the locals of each input file behind its STT_FILE symbol (gABI, chapter 4), so a local function

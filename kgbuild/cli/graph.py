@@ -14,8 +14,8 @@ from kgbuild.cli import options
 from kgbuild.cli.ui import Output
 
 if TYPE_CHECKING:
-    from kgbuild.callgraph.function_facts import Facts
-    from kgbuild.callgraph.traversal import Reach
+    from kgbuild.callgraph.function_facts import FunctionFacts
+    from kgbuild.callgraph.traversal import Reached
     from kgbuild.host.index.queries import Index
 
 _output = click.option("-o", "--output", type=options.OutputFile(), metavar="FILE", help="Write it here.")
@@ -80,7 +80,7 @@ def graph(
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
     direction = CALLEES if callees is not None else CALLERS
 
-    def answer(index: Index) -> Reach:
+    def answer(index: Index) -> Reached:
         name = callers or callees or reached or ""
         try:
             root = index.choose(name).id
@@ -105,7 +105,7 @@ def graph(
         click.echo(f"not complete: {len(found.functions)} functions (--limit {limit}), one has {total}", err=True)
 
 
-def _lines(found: Reach, form: str) -> list[str]:
+def _lines(found: Reached, form: str) -> list[str]:
     from kgbuild.report.callgraph import graph_json, render_dot, render_graphml, render_tree
 
     match form:
@@ -170,7 +170,7 @@ def facts(
     out, form = _to_terminal(common, output), common.form
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
 
-    def answer(index: Index) -> Facts:
+    def answer(index: Index) -> FunctionFacts:
         try:
             return read_facts(index, kernel, index.choose(function), limit)
         except NoBody:

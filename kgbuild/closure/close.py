@@ -38,12 +38,12 @@ from kgbuild.correlation.noise import is_location
 from kgbuild.correlation.section_references import may_mean, same_surroundings
 from kgbuild.diff.author_macros import check_authors
 from kgbuild.diff.changes import new_parameters
-from kgbuild.diff.labels import Tables
+from kgbuild.diff.labels import LabelTables
 from kgbuild.elf.consts import STB
 from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref
 from kgbuild.objects.clone_names import clone_key
-from kgbuild.objects.special_entries import BadEntry, Entries, Entry
+from kgbuild.objects.special_entries import BadEntry, Entries, SpecialEntry
 from kgbuild.objects.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.objects.symbol_kinds import PARAMETERS, is_anonymous, is_branch, is_init, may_be_array, stem
 from kgbuild.objects.view import View
@@ -292,7 +292,7 @@ class _Closer(Redirects):
         except Ambiguous as error:
             self._refuse("K13-ambiguous", unit, atom.name or view.section_name(atom), ": ".join(error.args))
 
-    def _bind_constant(self, unit: UnitResult, atom: Atom, entry: Entry) -> None:
+    def _bind_constant(self, unit: UnitResult, atom: Atom, entry: SpecialEntry) -> None:
         """Code that holds the value of a variable, which the kernel wrote there when it booted: the module has to write
         it into its own code in the same way."""
         name = entry.section.removeprefix(entry.spec.prefix)
@@ -306,7 +306,7 @@ class _Closer(Redirects):
             else:
                 self.c.constants[name] = found
 
-    def _check_late_entry(self, number: int, unit: UnitResult, atom: Atom, entry: Entry) -> None:
+    def _check_late_entry(self, number: int, unit: UnitResult, atom: Atom, entry: SpecialEntry) -> None:
         """Alternatives, static keys and static calls are applied when the patch module loads (since 5.8), when symbols
         of a target module that comes later have no address yet. Entries of tracepoints and of pr_debug do nothing
         but switch them on, and are left out; any other is refused."""
@@ -600,9 +600,9 @@ class _Closer(Redirects):
             fact = f"takes the address of {target.name}, whose place is not proven"
             self._refuse("K13-ambiguous", unit, source.name or target.name, fact)
 
-    def _labels(self, number: int) -> Tables:
+    def _labels(self, number: int) -> LabelTables:
         if number not in self.labels:
-            self.labels[number] = Tables(self.c.units[number].changes.patched)
+            self.labels[number] = LabelTables(self.c.units[number].changes.patched)
         return self.labels[number]
 
     def _is_loose(self, unit: UnitResult, source: Atom, target: Atom, ref: Ref) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.diff.labels import Tables, families, given_away, handed_out, jumps_indirectly, own_labels
+from kgbuild.diff.labels import LabelTables, families, given_away, handed_out, jumps_indirectly, own_labels
 from kgbuild.objects.atoms import DATA, FUNCTION, Atom
 from kgbuild.objects.symbol_kinds import is_init
 from kgbuild.objects.view import View
@@ -15,7 +15,7 @@ from kgbuild.objects.view import View
 CODE = "K23-label"
 
 
-def check_labels(closure: Closure, tables: Callable[[int], Tables]) -> list[Refusal]:
+def check_labels(closure: Closure, tables: Callable[[int], LabelTables]) -> list[Refusal]:
     """Refusals (K23-label) for data that holds addresses inside functions which go into the module, where it is not
     their own constant data; and for functions that store such addresses, which outlive a redirection.
 
@@ -30,7 +30,9 @@ def check_labels(closure: Closure, tables: Callable[[int], Tables]) -> list[Refu
     return out
 
 
-def _check_data(closure: Closure, number: int, unit: UnitResult, mine: list[Atom], tables: Tables) -> Iterator[Refusal]:
+def _check_data(
+    closure: Closure, number: int, unit: UnitResult, mine: list[Atom], tables: LabelTables
+) -> Iterator[Refusal]:
     view, names = unit.changes.patched, set().union(*map(families, mine))
     for i, inside in tables.inside.items():
         atom = view.atoms[i]
@@ -62,7 +64,7 @@ def _is_start(view: View, target: int, delta: int, names: set[str]) -> bool:
     return delta == 0 and atom.kind == FUNCTION and bool(names & set(atom.names))
 
 
-def _why_not(tables: Tables, atom: Atom) -> str:
+def _why_not(tables: LabelTables, atom: Atom) -> str:
     if not tables.is_constant(atom):
         return "it is not constant"
     others = tables.others(atom)

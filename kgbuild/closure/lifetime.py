@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kgbuild.closure.binding import KLP
-from kgbuild.closure.model import Closure, Member, Variable
+from kgbuild.closure.model import Closure, Member, NewVariable
 from kgbuild.correlation.registration_tables import is_registration
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.kernel.module_loader import PAGE, PER_CPU_BYTES, READ_WITH_THE_MODULE, is_per_cpu, row_of
@@ -107,13 +107,13 @@ def _is_variable(closure: Closure, member: Member) -> bool:
     return section.writable and row is not None and row.begins_anew and member.atom.size > 0
 
 
-def new_variables(closure: Closure) -> list[Variable]:
+def new_variables(closure: Closure) -> list[NewVariable]:
     """The variables of a patch that hold a state, in the order of units and atoms."""
     out = []
     for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):
         unit = closure.units[m.unit]
         if m.atom.kind == DATA and _is_variable(closure, m) and not is_stateless(unit.changes.patched, m.atom):
-            out.append(Variable(unit.target, unit.source, m.atom.name, m.atom.size))
+            out.append(NewVariable(unit.target, unit.source, m.atom.name, m.atom.size))
     return out
 
 

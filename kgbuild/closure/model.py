@@ -14,7 +14,7 @@ from kgbuild.diff.changes import Changes
 from kgbuild.diff.ipa_clones import NO_CLONES, IpaClones
 from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import FUNCTION, Atom, Ref
-from kgbuild.objects.special_entries import Entry
+from kgbuild.objects.special_entries import SpecialEntry
 from kgbuild.objects.symbol_kinds import is_branch
 from kgbuild.proof.parity import ParityProof
 
@@ -157,7 +157,7 @@ class Closure:
         """Modules that this patch changes, in order."""
         return sorted(({r.object for r in self.redirects} | {c.object for c in self.callbacks}) - {VMLINUX})
 
-    def entries(self, unit: int, atom: Atom) -> tuple[Entry, ...]:
+    def entries(self, unit: int, atom: Atom) -> tuple[SpecialEntry, ...]:
         """Special-section entries that come along with an atom."""
         found = self.units[unit].changes.patched_entries.of(atom.id)
         return tuple(e for e in found if (unit, e.section, e.index) not in self.dropped)
@@ -178,7 +178,7 @@ class Closure:
 _NUMBER = re.compile(r"\.\d+$")
 
 
-class Variable(NamedTuple):
+class NewVariable(NamedTuple):
     """A variable of a patch: the object and the unit that it belongs to (both "" where the module does not say),
     its name as in the module, its size in bytes."""
 
@@ -187,7 +187,7 @@ class Variable(NamedTuple):
     name: str
     size: int
 
-    def means(self, other: Variable) -> bool:
+    def means(self, other: NewVariable) -> bool:
         """Whether both are the same variable of the source, as far as is known."""
         if _source_name(self.name) != _source_name(other.name):
             return False

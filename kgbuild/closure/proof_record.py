@@ -14,7 +14,7 @@ from kgbuild.elf.object import Symbol
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.proof.parity import EXACT
-from kgbuild.proof.record import DATA, FUNCTION, Constant, Key, Place, Record, compute_digest
+from kgbuild.proof.record import DATA, FUNCTION, BoundSymbol, Constant, Key, ProofRecord, compute_digest
 
 
 def make_record(
@@ -23,10 +23,10 @@ def make_record(
     build_ids: Mapping[str, str],
     own: Iterable[Key],
     allowed: Iterable[tuple[str, str]] = (),
-) -> Record:
+) -> ProofRecord:
     """The record of a closure without refusals. `own` are symbols that the patch module's own code is bound to."""
     replaced = tuple(sorted(_replaced(closure, r, image_of) for r in closure.redirects))
-    bound: dict[Key, Place] = {}
+    bound: dict[Key, BoundSymbol] = {}
     for b in sorted([*closure.bound.values(), *closure.constants.values()]):
         key = (b.object, b.name, b.sympos)
         if b.how == KLP and (key not in bound or bound[key].proven):
@@ -41,10 +41,10 @@ def make_record(
         for x in sorted(closure.literals.values(), reverse=True)
     }
     found = tuple(sorted(literals.values()))
-    return Record(dict(build_ids), replaced, tuple(sorted(bound.values())), tuple(allowed), found)
+    return ProofRecord(dict(build_ids), replaced, tuple(sorted(bound.values())), tuple(allowed), found)
 
 
-def _replaced(closure: Closure, redirect: Redirect, image_of: Callable[[str], KernelImage]) -> Place:
+def _replaced(closure: Closure, redirect: Redirect, image_of: Callable[[str], KernelImage]) -> BoundSymbol:
     unit = closure.units[redirect.unit]
     evidence, proven = "", False
     for o in unit.changes.correlation.to_original.get(redirect.atom.id, ()):
@@ -59,7 +59,7 @@ def _replaced(closure: Closure, redirect: Redirect, image_of: Callable[[str], Ke
 
 def locate(
     image: KernelImage, object_name: str, name: str, sympos: int, address: int, evidence: str = "", proven: bool = True
-) -> Place:
+) -> BoundSymbol:
     """What the kernel's file has at the address of a symbol. Raises LookupError where it has no such symbol."""
     symbol = next((s for s in image.named(name) if s.value == address), None)
     if symbol is None:
@@ -72,7 +72,7 @@ def locate(
         digest = digest_in_module(image, symbol, place) if kind == FUNCTION else ""
     elif kind == FUNCTION:
         digest = compute_digest(image.read(address, symbol.size) or b"")
-    return Place(object_name, name, sympos, kind, section, place, symbol.size, digest, evidence, proven)
+    return BoundSymbol(object_name, name, sympos, kind, section, place, symbol.size, digest, evidence, proven)
 
 
 def digest_in_module(image: ModuleImage, symbol: Symbol, start: int) -> str:

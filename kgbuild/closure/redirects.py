@@ -30,7 +30,7 @@ from kgbuild.proof.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN, 
 
 if TYPE_CHECKING:
     from kgbuild.callgraph.model import CallGraph
-    from kgbuild.diff.labels import Tables
+    from kgbuild.diff.labels import LabelTables
     from kgbuild.kernel.vmlinux_image import KernelImage
 
 # Roles of members that take the place of the kernel's function, by a redirection of their own or of their callers.
@@ -58,7 +58,7 @@ class Redirects:
         self.made_global: dict[tuple[str, str], tuple[int, Atom]] = {}
         self.promoted: list[tuple[int, Atom, int, Atom]] = []
         self.pulled_for: set[tuple[int, int]] = set()
-        self.labels: dict[int, Tables] = {}
+        self.labels: dict[int, LabelTables] = {}
 
     def _image(self, unit: UnitResult) -> KernelImage:
         return self.world.image(unit.target)

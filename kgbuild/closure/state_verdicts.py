@@ -22,10 +22,10 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from kgbuild.closure.model import UnitResult
-from kgbuild.correlation.alignment import Aligned, Side, align
+from kgbuild.correlation.alignment import Aligned, CodeSide, align
 from kgbuild.correlation.declared_variables import MACRO, find_named, parse_name, why_not_same
 from kgbuild.correlation.renamed_variables import (
-    Evidence,
+    PairEvidence,
     difference,
     equal_strangers,
     is_state,
@@ -154,8 +154,8 @@ class Judge:
     # -- evidence ----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def votes(self) -> Evidence:
-        out = Evidence()
+    def votes(self) -> PairEvidence:
+        out = PairEvidence()
         for number, unit in enumerate(self.units):
             changes = unit.changes
             sides = self._sides(number)
@@ -188,14 +188,14 @@ class Judge:
             [(n, self.units[n].changes.patched, a) for n in numbers for a in self.units[n].changes.new],
         )
 
-    def _sides(self, number: int) -> tuple[Side, Side]:
+    def _sides(self, number: int) -> tuple[CodeSide, CodeSide]:
         changes = self.units[number].changes
-        return Side(changes.original, changes.original_entries), Side(changes.patched, changes.patched_entries)
+        return CodeSide(changes.original, changes.original_entries), CodeSide(changes.patched, changes.patched_entries)
 
     def _asked(self, number: int) -> _Asked:
         return _Asked(self, number)
 
-    def _count(self, out: Evidence, m: int, n: int, where: Atom, found: Aligned) -> None:
+    def _count(self, out: PairEvidence, m: int, n: int, where: Atom, found: Aligned) -> None:
         gone, fresh = set(self.gone), set(self.fresh)
         for a, b in found.refs:
             x = self._place(m, self.units[m].changes.original, a.atom, self._gone_globals)
@@ -411,12 +411,12 @@ class _Asked:
         return atom.kind == DATA and atom.id in (self.gone if view is self.original else self.fresh)
 
 
-def _refers(view: View, side: Side, atom: Atom, asked: _Asked) -> bool:
+def _refers(view: View, side: CodeSide, atom: Atom, asked: _Asked) -> bool:
     """Whether an atom refers to a variable in question."""
     return any(asked(view, view.atoms[i]) for i in _refs_of(view, side, atom))
 
 
-def _refs_of(view: View, side: Side, atom: Atom) -> Iterator[int]:
+def _refs_of(view: View, side: CodeSide, atom: Atom) -> Iterator[int]:
     """What an atom and its entries in special sections refer to."""
     try:
         yield from [r.atom for r in view.refs(atom)]

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kgbuild.objects.atoms import Ambiguous, Atom, Ref
-from kgbuild.objects.special_entries import Entries, Entry
+from kgbuild.objects.special_entries import Entries, SpecialEntry
 from kgbuild.objects.view import View
 
 _LEAST = 3  # instructions in a row that must be equal to say anything
 _MOST = 4000  # instructions of a function that is compared so
 
 
-class Side(NamedTuple):
+class CodeSide(NamedTuple):
     """One object, and the entries of its special sections."""
 
     view: View
@@ -37,7 +37,7 @@ NOTHING = Aligned(False, ())
 Meaning = Callable[[View, Ref], str]
 
 
-def align(left: Side, o: Atom, right: Side, p: Atom, meaning: Meaning, whole: bool = False) -> Aligned:
+def align(left: CodeSide, o: Atom, right: CodeSide, p: Atom, meaning: Meaning, whole: bool = False) -> Aligned:
     """What corresponds in two atoms. `meaning` names what a reference leads to, the same on both sides, or "" for what
     may be anything. `whole`: nothing where anything else differs."""
     try:
@@ -59,11 +59,11 @@ def align(left: Side, o: Atom, right: Side, p: Atom, meaning: Meaning, whole: bo
 
 
 def _of_entries(
-    left: tuple[Entry, ...], right: tuple[Entry, ...], place: dict[int, int] | None
+    left: tuple[SpecialEntry, ...], right: tuple[SpecialEntry, ...], place: dict[int, int] | None
 ) -> list[tuple[Ref, Ref]]:
     """References of entries of special sections that belong to corresponding places; `place` says where the places of
     the first are in the second, None for where they were."""
-    there: dict[tuple[str, int], list[Entry]] = {}
+    there: dict[tuple[str, int], list[SpecialEntry]] = {}
     for e in right:
         there.setdefault((e.section, e.owner_offset), []).append(e)
     out = []
@@ -82,7 +82,7 @@ def _by_instruction(
     right: View,
     p: Atom,
     other: tuple[Ref, ...],
-    entries: tuple[tuple[Entry, ...], tuple[Entry, ...]],
+    entries: tuple[tuple[SpecialEntry, ...], tuple[SpecialEntry, ...]],
     meaning: Meaning,
 ) -> Aligned:
     import difflib  # of few patches only

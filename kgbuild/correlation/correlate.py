@@ -13,10 +13,10 @@ import bisect
 from dataclasses import dataclass, field
 
 from kgbuild.correlation.noise import differ_in_lines_only
-from kgbuild.debuginfo.static_locals import Declaration, read_static_locals
+from kgbuild.debuginfo.static_locals import LocalDeclaration, read_static_locals
 from kgbuild.elf.consts import STT
 from kgbuild.objects.atoms import DATA, FUNCTION, Ambiguous, Atom, Ref
-from kgbuild.objects.special_entries import Entries, Entry
+from kgbuild.objects.special_entries import Entries, SpecialEntry
 from kgbuild.objects.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.objects.symbol_kinds import is_anonymous, means_one, stem
 from kgbuild.objects.view import View
@@ -237,7 +237,7 @@ def _same_code(result: Correlation, o: Atom, p: Atom) -> bool:
     return result.lines and o.kind == FUNCTION and differ_in_lines_only(result.original, o, result.patched, p)
 
 
-def _entry_refs(left: tuple[Entry, ...], right: tuple[Entry, ...]) -> list[tuple[Ref, Ref]]:
+def _entry_refs(left: tuple[SpecialEntry, ...], right: tuple[SpecialEntry, ...]) -> list[tuple[Ref, Ref]]:
     """References of entries that stand at the same place of both functions."""
     places = [[(e.section, e.owner_offset, tuple(r.offset for r in e.refs)) for e in side] for side in (left, right)]
     if places[0] != places[1]:
@@ -317,7 +317,9 @@ def _sections(view: View, atoms: list[int]) -> set[int]:
     return {view.atoms[i].section for i in atoms}
 
 
-def _known(view: View, atoms: tuple[int, ...], declared: dict[tuple[int, int], Declaration]) -> set[tuple[str, str]]:
+def _known(
+    view: View, atoms: tuple[int, ...], declared: dict[tuple[int, int], LocalDeclaration]
+) -> set[tuple[str, str]]:
     """(function, name) of each atom; empty where one of them has no declaration."""
     found = [declared.get((view.atoms[i].section, view.atoms[i].offset)) for i in atoms]
     return {(d.function, d.name) for d in found if d is not None} if None not in found else set()
@@ -326,7 +328,7 @@ def _known(view: View, atoms: tuple[int, ...], declared: dict[tuple[int, int], D
 def _by_declaration(
     view: View,
     atoms: tuple[int, ...],
-    declared: dict[tuple[int, int], Declaration],
+    declared: dict[tuple[int, int], LocalDeclaration],
     settled: dict[int, tuple[int, ...]],
     exact: bool,
 ) -> dict[tuple[str, str, int], list[int]]:

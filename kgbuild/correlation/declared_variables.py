@@ -29,7 +29,7 @@ MACRO = "KGBUILD_SAME_STATE"
 _TEXT = re.compile(r"(?:(?P<path>[^:]+\.[ch]):)?(?:(?P<function>[^.:]+)[.:])?(?P<name>[^.:]+)")
 
 
-class Declared(NamedTuple):
+class SameState(NamedTuple):
     """One record: the new variable's atom in the patched object, and the text that names the old one."""
 
     atom: int
@@ -44,7 +44,7 @@ class Named(NamedTuple):
     name: str
 
 
-def read_declared(view: View) -> tuple[list[Declared], list[str]]:
+def read_declared(view: View) -> tuple[list[SameState], list[str]]:
     """The records of a patched object, and what is wrong with others."""
     if view.obj.section_named(SECTION) is None:
         return [], []
@@ -67,7 +67,7 @@ def read_declared(view: View) -> tuple[list[Declared], list[str]]:
         elif parse_name(text) is None:
             faults.append(f'{MACRO}(..., "{text}"): the text names no variable')
         else:
-            out.append(Declared(now.atom, text))
+            out.append(SameState(now.atom, text))
     return out, faults
 
 

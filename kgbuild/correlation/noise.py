@@ -19,7 +19,7 @@ from kgbuild.objects.atoms import DATA, STRING, Ambiguous, Atom, Ref
 from kgbuild.objects.view import View
 
 
-class Rule(NamedTuple):
+class NoiseRule(NamedTuple):
     """One kind of accidental difference: its name, what it is, why it is no change."""
 
     name: str
@@ -49,47 +49,49 @@ BRANCH_WIDTH = "branch-width"
 SECTION = "section"
 PRINTK_INDEX = "printk-index"
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, NoiseRule] = {
     r.name: r
     for r in (
-        Rule(
+        NoiseRule(
             LINE_ARGUMENT,
             "a line number that is passed to a function behind __FILE__ or __func__",
             "WARN, BUG, might_sleep, lockdep and the like print it",
         ),
-        Rule(LINE_DATA, "a line number in data that begins with a pointer to a file's name", "sanitizers print it"),
-        Rule(LINE_STRING, "a line number behind a file's name in a string", "FORTIFY_SOURCE makes such messages"),
-        Rule(LINE_BUG, "the line number of a __bug_table entry", "it is printed when the trap is hit"),
-        Rule(LINE_DEBUG, "the line number in the descriptor of a pr_debug", "dynamic debug prints it"),
-        Rule(STATIC_LOCAL, "the number of a static local variable", "gcc counts anew in every compile"),
-        Rule(
+        NoiseRule(
+            LINE_DATA, "a line number in data that begins with a pointer to a file's name", "sanitizers print it"
+        ),
+        NoiseRule(LINE_STRING, "a line number behind a file's name in a string", "FORTIFY_SOURCE makes such messages"),
+        NoiseRule(LINE_BUG, "the line number of a __bug_table entry", "it is printed when the trap is hit"),
+        NoiseRule(LINE_DEBUG, "the line number in the descriptor of a pr_debug", "dynamic debug prints it"),
+        NoiseRule(STATIC_LOCAL, "the number of a static local variable", "gcc counts anew in every compile"),
+        NoiseRule(
             ONCE_FLAG,
             "the number of a once-flag, lock class or rate limit that a macro makes",
             "gcc counts anew in every compile",
         ),
-        Rule(CLONE, "the number of an isra, constprop or part clone", "gcc counts anew in every compile"),
-        Rule(
+        NoiseRule(CLONE, "the number of an isra, constprop or part clone", "gcc counts anew in every compile"),
+        NoiseRule(
             MODULE_HASH,
             "the hash in the name of what ThinLTO made global (.llvm.N)",
             "it is made of the module's name",
         ),
-        Rule(
+        NoiseRule(
             LABEL,
             "the name of a label that a macro counts, beside another name of the same data",
             "BTF ids are labelled with a count and a line",
         ),
-        Rule(CONSTANT, "the name of an anonymous constant", "it is compared by its content"),
-        Rule(
+        NoiseRule(CONSTANT, "the name of an anonymous constant", "it is compared by its content"),
+        NoiseRule(
             BRANCH_WIDTH,
             "the width of a branch",
             "the assembler takes the short form where the distance allows it",
         ),
-        Rule(
+        NoiseRule(
             SECTION,
             "which of .text, .text.unlikely, .text.hot and .text.startup a function is in",
             "they place; nothing in the kernel asks where they begin or end",
         ),
-        Rule(PRINTK_INDEX, "entries of .printk_index", "an index of messages for user space"),
+        NoiseRule(PRINTK_INDEX, "entries of .printk_index", "an index of messages for user space"),
     )
 }
 

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from kgbuild.correlation.alignment import Aligned, Meaning, Side, align
+from kgbuild.correlation.alignment import Aligned, CodeSide, Meaning, align
 from kgbuild.correlation.correlate import Correlation, drop_settled
 from kgbuild.correlation.registration_tables import is_registration
 from kgbuild.elf.consts import SHT
@@ -116,7 +116,7 @@ def meaning_of(c: Correlation, asked: Callable[[View, Atom], bool]) -> Callable[
     return meaning
 
 
-class Evidence:
+class PairEvidence:
     """What references say of pairs of variables: votes in functions that are equal otherwise (`strong`) and in equal
     stretches of other functions (`weak`), and how many references there are to each variable at all."""
 
@@ -169,7 +169,7 @@ class Evidence:
 
 
 class _Search:
-    def __init__(self, c: Correlation, left: Side, right: Side, differing: Iterable[tuple[Atom, Atom]]) -> None:
+    def __init__(self, c: Correlation, left: CodeSide, right: CodeSide, differing: Iterable[tuple[Atom, Atom]]) -> None:
         self.c, self.left, self.right = c, left, right
         self.o, self.p = c.original, c.patched
         self.differing = list(differing)
@@ -179,7 +179,7 @@ class _Search:
     def _asked(self, view: View, atom: Atom) -> bool:
         return atom.id in (self.xs if view is self.o else self.ys)
 
-    def find(self) -> Evidence | None:
+    def find(self) -> PairEvidence | None:
         """The votes on all variables that are in question; None where there are none."""
         gone = {a.id for a in self.o.data if a.id not in self.c.to_patched and is_state(self.o, a)}
         new = {a.id for a in self.p.data if a.id not in self.c.to_original and is_state(self.p, a)}
@@ -216,8 +216,8 @@ class _Search:
             return None
         return self._vote()
 
-    def _vote(self) -> Evidence:
-        out = Evidence()
+    def _vote(self) -> PairEvidence:
+        out = PairEvidence()
         meaning = meaning_of(self.c, self._asked)
         differing = {(o.id, p.id) for o, p in self.differing}
         for view, side, asked, total in (
@@ -245,7 +245,7 @@ class _Search:
         self._follow_tables(out, meaning)
         return out
 
-    def _follow_tables(self, out: Evidence, meaning: Meaning) -> None:
+    def _follow_tables(self, out: PairEvidence, meaning: Meaning) -> None:
         """What corresponds in variables that are shown to correspond, as in a table of pointers."""
         done: set[int] = set()
         while True:
@@ -262,13 +262,13 @@ class _Search:
                 o, p = self.o.atoms[x], self.p.atoms[y]
                 self._count(out, align(self.left, o, self.right, p, meaning, True), o)
 
-    def _count(self, out: Evidence, found: Aligned, o: Atom) -> None:
+    def _count(self, out: PairEvidence, found: Aligned, o: Atom) -> None:
         for m, n in found.refs:
             if m.atom in self.xs or n.atom in self.ys:
                 out.add(m.atom, n.atom, found.whole, o.name.partition(".cold")[0])
 
 
-def referring(view: View, side: Side, asked: Iterable[int]) -> list[Atom]:
+def referring(view: View, side: CodeSide, asked: Iterable[int]) -> list[Atom]:
     """Functions and data that refer to one of some atoms, by themselves or by an entry of a special section; records
     of the macros for authors are none."""
     wanted = {view.atoms[i].section for i in asked}
@@ -292,7 +292,7 @@ def refers_to(view: View, atom: Atom, wanted: set[int]) -> bool:
         return False
 
 
-def _all_refs(view: View, side: Side, atom: Atom) -> list[Ref]:
+def _all_refs(view: View, side: CodeSide, atom: Atom) -> list[Ref]:
     try:
         return [*view.refs(atom), *(r for e in side.entries.of(atom.id) for r in e.refs)]
     except Ambiguous:
@@ -325,8 +325,8 @@ def _by_code(items: list[tuple[int, View, Atom]]) -> dict[object, list[tuple[int
 
 def find_renamed(
     c: Correlation,
-    left: Side,
-    right: Side,
+    left: CodeSide,
+    right: CodeSide,
     differing: Iterable[tuple[Atom, Atom]],
     same_content: Callable[[Atom, Atom], bool],
 ) -> tuple[list[Renamed], list[InDoubt]]:
@@ -356,7 +356,7 @@ def find_renamed(
     return _pair(c, [*wanted, *proven], votes, same_content), doubts
 
 
-def _exchanged(c: Correlation, votes: Evidence) -> Iterator[tuple[int, int, str]]:
+def _exchanged(c: Correlation, votes: PairEvidence) -> Iterator[tuple[int, int, str]]:
     """Variables that are there before and after by their names, and have changed places by all functions that are
     equal otherwise: the name of each is another's there."""
     for x, found in sorted(votes.strong_left.items(), key=str):
@@ -375,7 +375,7 @@ def _exchanged(c: Correlation, votes: Evidence) -> Iterator[tuple[int, int, str]
             yield x, y, f"{votes.words(x, y)} lead from {was} to {now}, and both names are there before and after"
 
 
-def _against_names(c: Correlation, votes: Evidence, contested: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _against_names(c: Correlation, votes: PairEvidence, contested: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Which of some pairs are proven though a name is against them. Every variable whose name is there on both sides
     must be local, and all references to it must be known; so must be what becomes of the one whose name is taken."""
     left = dict(contested)
@@ -398,7 +398,7 @@ def _against_names(c: Correlation, votes: Evidence, contested: list[tuple[int, i
 
 
 def _pair(
-    c: Correlation, wanted: list[tuple[int, int]], votes: Evidence, same_content: Callable[[Atom, Atom], bool]
+    c: Correlation, wanted: list[tuple[int, int]], votes: PairEvidence, same_content: Callable[[Atom, Atom], bool]
 ) -> list[Renamed]:
     before = {x: c.to_patched.get(x, ()) for x, _ in wanted} | {
         o: c.to_patched.get(o, ()) for _, y in wanted for o in c.to_original.get(y, ())
@@ -444,8 +444,8 @@ def _pair_trampolines(c: Correlation, found: list[Renamed]) -> None:
 
 
 __all__ = [
-    "Evidence",
     "InDoubt",
+    "PairEvidence",
     "Renamed",
     "difference",
     "equal_strangers",

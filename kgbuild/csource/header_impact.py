@@ -47,7 +47,7 @@ _KEPT = frozenset({b"used", b"__used__", b"__used", b"constructor", b"destructor
 
 
 @dataclass(frozen=True)
-class Piece:
+class ChangedPiece:
     """A part of a header at its top level, and what it defines or declares."""
 
     kind: str
@@ -55,9 +55,9 @@ class Piece:
     tokens: tuple[bytes, ...]
 
 
-def read_pieces(text: bytes) -> list[Piece] | None:
+def read_pieces(text: bytes) -> list[ChangedPiece] | None:
     """Cut a header into pieces, in order; None where its brackets can't be followed."""
-    out: list[Piece] = []
+    out: list[ChangedPiece] = []
     groups: list[list[bytes]] = [[]]
     for token in read_tokens(text):
         if token == NEWLINE:
@@ -73,7 +73,7 @@ def read_pieces(text: bytes) -> list[Piece] | None:
         if words[:1] in ([b"#"], [b"%:"]):
             kind = words[1] if len(words) > 1 else b""
             if kind in (b"define", b"undef") and len(words) > 2:
-                out.append(Piece(MACRO, frozenset({words[2]}), tuple(group)))
+                out.append(ChangedPiece(MACRO, frozenset({words[2]}), tuple(group)))
                 continue
             if kind.startswith(b"if"):
                 branches.append(depth)
@@ -85,7 +85,7 @@ def read_pieces(text: bytes) -> list[Piece] | None:
             if code:
                 code += [NEWLINE, *group, NEWLINE]
             else:
-                out.append(Piece(OTHER, frozenset(), tuple(group)))
+                out.append(ChangedPiece(OTHER, frozenset(), tuple(group)))
             continue
         for token in group:
             if token == SPACE and not code:
@@ -105,7 +105,7 @@ def read_pieces(text: bytes) -> list[Piece] | None:
     if depth or branches:
         return None
     if code:
-        out.append(Piece(OTHER, frozenset(), tuple(code)))
+        out.append(ChangedPiece(OTHER, frozenset(), tuple(code)))
     return out
 
 
@@ -114,17 +114,17 @@ def _begins_body(head: list[bytes]) -> bool:
     return words[-1:] == [b")"] and b"=" not in words
 
 
-def _judge(code: list[bytes]) -> Piece:
+def _judge(code: list[bytes]) -> ChangedPiece:
     """What a piece of code is; OTHER where that is not plain."""
     tokens = tuple(code)
-    other = Piece(OTHER, frozenset(), tokens)
+    other = ChangedPiece(OTHER, frozenset(), tokens)
     words = [t for t in code if t not in (SPACE, NEWLINE)]
     is_body = words[-1] == b"}"
     head = words[: words.index(b"{")] if b"{" in words else words[:-1]
     if (b"{" in words and not is_body) or b"=" in head or b"typedef" in head or b"#" in head or b"asm" in head:
         return other
     if not is_body and len(head) == 2 and head[0] in (b"struct", b"union", b"enum"):
-        return Piece(DECLARATION, frozenset(), tokens)
+        return ChangedPiece(DECLARATION, frozenset(), tokens)
     names: list[bytes] = []
     depth = 0
     for i, word in enumerate(head):
@@ -144,7 +144,7 @@ def _judge(code: list[bytes]) -> Piece:
             return other
     if len(names) != 1 or (is_body and (b"static" not in head or _KEPT & set(head))):
         return other
-    return Piece(FUNCTION if is_body else DECLARATION, frozenset(names), tokens)
+    return ChangedPiece(FUNCTION if is_body else DECLARATION, frozenset(names), tokens)
 
 
 def _are_parameters(words: list[bytes]) -> bool:
@@ -194,7 +194,7 @@ def changed_names(before: bytes, after: bytes) -> frozenset[bytes] | None:
     return frozenset(names)
 
 
-def _names_of_run(pieces: Sequence[Piece], first: int, last: int, room: int) -> set[bytes] | None:
+def _names_of_run(pieces: Sequence[ChangedPiece], first: int, last: int, room: int) -> set[bytes] | None:
     """The names that pieces[first:last] define, which one text has and the other has not; None where that says not all.
 
     An #if whose #endif is in there too only decides over what is between. A diff may show another run than was written,
@@ -210,7 +210,7 @@ def _names_of_run(pieces: Sequence[Piece], first: int, last: int, room: int) -> 
     return {name for piece in run for name in piece.names}
 
 
-def _condition(piece: Piece) -> bytes:
+def _condition(piece: ChangedPiece) -> bytes:
     """ "if", "else" or "endif" for a directive of that family, else nothing."""
     words = [t for t in piece.tokens[:4] if t != SPACE]
     if piece.kind != OTHER or len(words) < 2 or words[0] not in (b"#", b"%:"):
@@ -221,7 +221,7 @@ def _condition(piece: Piece) -> bytes:
     return b""
 
 
-def _is_balanced(pieces: Sequence[Piece]) -> bool:
+def _is_balanced(pieces: Sequence[ChangedPiece]) -> bool:
     depth = 0
     for piece in pieces:
         kind = _condition(piece)
@@ -256,7 +256,7 @@ class _Search:
     def __init__(self, texts: list[tuple[str, bytes]], pastes: Pastes) -> None:
         self._texts = texts
         self._pastes = pastes
-        self._pieces: dict[int, list[Piece] | None] = {}
+        self._pieces: dict[int, list[ChangedPiece] | None] = {}
         self._spread = Spread()
         self._seen: set[tuple[bytes, Cut]] = set()
         self._places: dict[bytes, set[str] | None] = {}
@@ -327,7 +327,7 @@ class _Search:
 
     def _follow(
         self,
-        pieces: list[Piece] | None,
+        pieces: list[ChangedPiece] | None,
         plain: set[bytes],
         makers: Mapping[bytes, list[Cut]],
         next_plain: set[bytes],

@@ -126,7 +126,7 @@ def folder_of(path: str) -> str:
 
 
 @dataclass(frozen=True)
-class Graph:
+class IncludeGraph:
     """Includes of every file that a unit can reach. `includes` has the names as written, by includer."""
 
     includes: Mapping[str, tuple[Include, ...]]
@@ -140,7 +140,7 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class Reach:
+class Includers:
     """What is above some files in the graph.
 
     files      every file that includes one of them, directly or not, and they themselves
@@ -151,7 +151,9 @@ class Reach:
     climbing: frozenset[str]
 
 
-def reach(graph: Graph, resolver: Resolver, targets: Collection[str], everywhere: Collection[str] = ()) -> Reach:
+def reach(
+    graph: IncludeGraph, resolver: Resolver, targets: Collection[str], everywhere: Collection[str] = ()
+) -> Includers:
     """Every file that includes one of `targets`, directly or not, with the targets themselves.
 
     everywhere   files that every unit reads first (-include): where one of them is above a target, all files are
@@ -181,10 +183,10 @@ def reach(graph: Graph, resolver: Resolver, targets: Collection[str], everywhere
     }
     if not traced.isdisjoint(seen):
         climbing.add(TRACER)
-    return Reach(frozenset(seen), frozenset(climbing))
+    return Includers(frozenset(seen), frozenset(climbing))
 
 
-def hidden_by(graph: Graph, resolver: Resolver, path: str, folders: Sequence[str]) -> tuple[str, ...]:
+def hidden_by(graph: IncludeGraph, resolver: Resolver, path: str, folders: Sequence[str]) -> tuple[str, ...]:
     """The files that some #include would read no more because it finds the new file `path` first.
 
     folders   where names are looked up, in the order of the commands

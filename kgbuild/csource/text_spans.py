@@ -80,7 +80,7 @@ def find_outside(masked: str, wanted: str, start: int, end: int) -> int:
 
 
 @dataclass(frozen=True)
-class Declaration:
+class DeclarationSpan:
     """A member's declaration: its text without surrounding blanks, the same with single blanks and no comments to
     compare it by, and whether it stands inside an #if."""
 
@@ -122,7 +122,7 @@ class Body:
 
     start: int
     end: int
-    members: tuple[Declaration, ...]
+    members: tuple[DeclarationSpan, ...]
     directives: tuple[str, ...]
 
 
@@ -149,7 +149,7 @@ def struct_body(text: str, masked: str, name: str) -> Body | None:
         normal = " ".join(masked[here : stop + 1].split())
         if normal not in ("", ";"):
             first = here + len(masked[here:]) - len(masked[here:].lstrip())
-            members.append(Declaration(text[first : stop + 1].strip(), normal, depth > 0))
+            members.append(DeclarationSpan(text[first : stop + 1].strip(), normal, depth > 0))
         here = stop + 1
     return Body(start, end, tuple(members), tuple(directives))
 

@@ -74,21 +74,21 @@ def is_argument(words: frozenset[bytes], tokens: Sequence[bytes]) -> bool:
 
 
 @dataclass(frozen=True)
-class Chain:
+class PasteChain:
     """One `a ## b ## c` of a macro: its parts, None for a parameter."""
 
     macro: bytes
     parts: tuple[bytes | None, ...]
 
 
-def read_chains(text: bytes) -> Iterator[Chain]:
+def read_chains(text: bytes) -> Iterator[PasteChain]:
     """Every paste in the macros of a file."""
     if b"##" not in text:
         return
     for name, parameters, body in _DEFINE.findall(_COMMENT.sub(b" ", SPLICE.sub(b"", text))):
         known = {*_WORD.findall(parameters), b"__VA_ARGS__"}
         for chain in _CHAIN.findall(body):
-            yield Chain(name, tuple(None if p in known else p for p in _PASTE.split(chain)))
+            yield PasteChain(name, tuple(None if p in known else p for p in _PASTE.split(chain)))
 
 
 def read_aliases(text: bytes) -> list[tuple[bytes, bytes]]:
@@ -105,7 +105,7 @@ class Pastes:
     """
 
     def __init__(
-        self, chains: Iterable[Chain], aliases: Iterable[tuple[bytes, bytes]], is_word: Callable[[bytes], bool]
+        self, chains: Iterable[PasteChain], aliases: Iterable[tuple[bytes, bytes]], is_word: Callable[[bytes], bool]
     ) -> None:
         self._is_word = is_word
         self._chains: dict[tuple[bytes | None, ...], set[bytes]] = {}

@@ -70,7 +70,7 @@ class Inlined:
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredName:
     """A function that a unit defines, and where: file relative to the directory of compilation ("" where the table of
     files can't be read), line."""
 
@@ -88,7 +88,7 @@ class UnitFacts:
     bodies: dict[str, list[int]]
     inlined: list[Inlined]
     data: dict[int, str] = field(default_factory=dict)
-    declared: list[Declared] = field(default_factory=list)
+    declared: list[DeclaredName] = field(default_factory=list)
 
 
 def read_unit_ranges(obj: File) -> list[tuple[int, int, int]]:
@@ -359,14 +359,14 @@ class _Unit:
 
     def _declared(
         self, top: dict[int, tuple[int, int, int]], functions: dict[int, dict[int, tuple[int, int, int]]]
-    ) -> list[Declared]:
+    ) -> list[DeclaredName]:
         files = self._files(top)
         out = []
         for attributes in functions.values():
             if _NAME in attributes and _DECL_LINE in attributes and _DECLARATION not in attributes:
                 number = self.number(attributes.get(_DECL_FILE))
                 file = files[number] if number < len(files) else ""
-                out.append(Declared(self.text(attributes[_NAME]), file, self.number(attributes[_DECL_LINE])))
+                out.append(DeclaredName(self.text(attributes[_NAME]), file, self.number(attributes[_DECL_LINE])))
         return out
 
     def _files(self, top: dict[int, tuple[int, int, int]]) -> list[str]:

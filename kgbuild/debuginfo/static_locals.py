@@ -21,7 +21,7 @@ _MAX_DEPTH = 256
 _OP_ADDR, _OP_ADDRX = 0x03, 0xA1
 
 
-class Declaration(NamedTuple):
+class LocalDeclaration(NamedTuple):
     """A static local's declaration: declaring function, variable, line."""
 
     function: str
@@ -29,7 +29,7 @@ class Declaration(NamedTuple):
     line: int
 
 
-def read_static_locals(obj: Object, sections: set[int] | None = None) -> dict[tuple[int, int], Declaration]:
+def read_static_locals(obj: Object, sections: set[int] | None = None) -> dict[tuple[int, int], LocalDeclaration]:
     """Declarations by (section index, offset) of the variables in some sections (by default all) that are declared
     inside a function. Empty without DWARF. Raises FormatError for what can't be followed."""
     section = obj.section_named(".debug_info")
@@ -95,7 +95,7 @@ class StaticLocals:
         # clang writes addresses of DWARF 5 into a section of their own, and their numbers into .debug_info
         own = dwarf.obj.section_named(".debug_addr")
         self.addresses = _meant(dwarf.obj, dwarf.obj.reloc_rows(own.index), sections) if own is not None else {}
-        self.out: dict[tuple[int, int], Declaration] = {}
+        self.out: dict[tuple[int, int], LocalDeclaration] = {}
 
     def run(self) -> None:
         """Fill `out`."""
@@ -122,7 +122,7 @@ class StaticLocals:
         from kgbuild.debuginfo.dwarf_entries import AT_DECL_LINE
 
         line = self.dwarf.constant(die, AT_DECL_LINE)
-        self.out[place] = Declaration(function, self.dwarf.name(die, end, table), line)
+        self.out[place] = LocalDeclaration(function, self.dwarf.name(die, end, table), line)
 
     def any_in(self, start: int, end: int) -> bool:
         """Whether one of the addresses asked about stands in a stretch of .debug_info."""

@@ -31,9 +31,9 @@ from kgbuild.debuginfo.type_graph import (
     UNION,
     UNKNOWN,
     VOID,
-    Member,
     Type,
     TypeGraph,
+    TypeMember,
 )
 from kgbuild.elf.read import FormatError
 
@@ -70,7 +70,7 @@ _MOST_LEAVES = 4096
 _MOST_NESTED = 8
 
 
-class Difference(NamedTuple):
+class TypeDifference(NamedTuple):
     """Where two types differ: the way from the variable or type ("next->owner", "" for itself), what differs, and the
     numbers of the two types that do."""
 
@@ -116,14 +116,14 @@ class Comparison:
     def __init__(self, original: TypeGraph, patched: TypeGraph, by_name: bool = False) -> None:
         self.o, self.p, self.by_name = original, patched, by_name
         self.equal: set[tuple[int, int]] = {(0, 0)}
-        self.signs: dict[tuple[int, int], Difference] = {}
-        self._different: dict[tuple[int, int], Difference] = {}
+        self.signs: dict[tuple[int, int], TypeDifference] = {}
+        self._different: dict[tuple[int, int], TypeDifference] = {}
         self._plain: tuple[dict[int, Plain], dict[int, Plain]] = ({}, {})
         self._sign: dict[tuple[int, int], str] = {}
         self._opened = 0
         self._assumed: list[tuple[int, int]] = []  # structures whose members are sorted out right now
 
-    def difference(self, o: int, p: int) -> Difference | None:
+    def difference(self, o: int, p: int) -> TypeDifference | None:
         """None where two types are equal by structure, else the nearest difference."""
         first = (o, p)
         if first in self.equal:
@@ -143,10 +143,10 @@ class Comparison:
                     seen.add(pair)
                     steps.append(_Step(pair, at, word))
             if step.pair in self._sign:
-                self.signs.setdefault(first, Difference(_path(_words(steps, at)), self._sign[step.pair]))
+                self.signs.setdefault(first, TypeDifference(_path(_words(steps, at)), self._sign[step.pair]))
             at += 1
             if at > _MOST_PAIRS:
-                return Difference("", "unknown: the types are too many to compare")
+                return TypeDifference("", "unknown: the types are too many to compare")
         if not self._assumed:
             self.equal |= seen
         return None
@@ -156,7 +156,7 @@ class Comparison:
             return True
         return self._taken(o, p)
 
-    def difference_of_use(self, o: int, p: int) -> Difference | None:
+    def difference_of_use(self, o: int, p: int) -> TypeDifference | None:
         """The same for the types of two variables: what is compared by its name is left to that."""
         return None if self._taken(o, p) else self.difference(o, p)
 
@@ -174,13 +174,13 @@ class Comparison:
             same = False
         return same and not self.o.is_local(was.first) and not self.p.is_local(now.first)
 
-    def _tell(self, steps: list[_Step], at: int, fact: str) -> Difference:
+    def _tell(self, steps: list[_Step], at: int, fact: str) -> TypeDifference:
         """The difference, kept for each type on the way to it."""
         words: list[str] = []
         where = self.plain(0, steps[at].pair[0]).number, self.plain(1, steps[at].pair[1]).number
         while at >= 0:
             step = steps[at]
-            found = Difference(_path(words), fact, where)
+            found = TypeDifference(_path(words), fact, where)
             self._different.setdefault(step.pair, found)
             words.insert(0, step.word)
             at = step.before
@@ -305,7 +305,7 @@ class Comparison:
 
     # -- structures and unions ----------------------------------------------------------------------------------------
 
-    def flat(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> list[Member]:
+    def flat(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> list[TypeMember]:
         """The members of a structure or union, those of its unnamed structures and unions in their place."""
         out = []
         self._count(depth)
@@ -318,7 +318,7 @@ class Comparison:
                 out.append(m._replace(offset=base + m.offset))
         return out
 
-    def _bits(self, side: int, m: Member) -> int:
+    def _bits(self, side: int, m: TypeMember) -> int:
         return m.bits or 8 * (self.p if side else self.o).size(m.type)
 
     def _members(self, was: Plain, now: Plain) -> Iterator[tuple[str, tuple[int, int] | None]]:
@@ -369,7 +369,7 @@ class Comparison:
                     continue
             yield f".{m.name or old.name}", (old.type, m.type)
 
-    def _in_place(self, m: Member, gone: list[Member]) -> Member | None:
+    def _in_place(self, m: TypeMember, gone: list[TypeMember]) -> TypeMember | None:
         """The member that one which is new may only be another name of: at its place, of its type."""
         bits = self._bits(1, m)
         there = [old for old in gone if old.offset == m.offset and self._bits(0, old) == bits]
@@ -389,7 +389,7 @@ class Comparison:
         before, after = list(self._leaves(0, was.type)), list(self._leaves(1, now.type))
         if len(before) > _MOST_LEAVES or len(after) > _MOST_LEAVES:
             return False
-        table: dict[tuple[int, int], list[Member]] = {}
+        table: dict[tuple[int, int], list[TypeMember]] = {}
         for m in before:
             table.setdefault((m.offset, self._bits(0, m)), []).append(m)
         places: dict[str, set[int]] = {}
@@ -411,7 +411,7 @@ class Comparison:
         if self._opened > _MOST_LEAVES:
             raise FormatError(0, "debugging information can't be read (a type has too many members)")
 
-    def _leaves(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> Iterator[Member]:
+    def _leaves(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> Iterator[TypeMember]:
         self._count(depth)
         for m in kind.members:
             inner = self.plain(side, m.type).type
@@ -483,7 +483,7 @@ class Comparison:
         return f"{self.describe_number(0, o)} -> {self.describe_number(1, p)}"
 
 
-def _place(m: Member) -> str:
+def _place(m: TypeMember) -> str:
     return f"bit {m.offset}" if m.bits else f"byte {m.offset // 8}"
 
 

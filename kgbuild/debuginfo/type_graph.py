@@ -82,7 +82,7 @@ _UNKNOWN_COUNT = -1
 NO_TYPE = 0  # of nothing: what a pointer to void leads to
 
 
-class Member(NamedTuple):
+class TypeMember(NamedTuple):
     """A member of a structure or union (offset and, for a bit field, size in bits; size 0 for any other), an enumerator
     (its value stands as offset) or a parameter. `type` is the number of its type."""
 
@@ -101,7 +101,7 @@ class Type(NamedTuple):
     name: str = ""
     size: int = 0
     to: int = NO_TYPE
-    members: tuple[Member, ...] = ()
+    members: tuple[TypeMember, ...] = ()
     length: int = 0
     signed: bool = False
     align: int = 0
@@ -147,7 +147,7 @@ class TypeGraph:
                 if dwarf.number(at) in aligned:
                     self._aligned.append(at)
 
-    def variable(self, section: int, offset: int) -> Variable | None:
+    def variable(self, section: int, offset: int) -> TypedVariable | None:
         """The variable that is at a place of a section, inside a function or not; None for one that is not
         described."""
         if self.dwarf is None:
@@ -227,7 +227,7 @@ class TypeGraph:
         return out
 
     @property
-    def enumerations(self) -> list[tuple[Member, ...]]:
+    def enumerations(self) -> list[tuple[TypeMember, ...]]:
         """The members of all enumerations at the top of the units."""
         return [kind.members for at in self._types_at_top if (kind := self.type(at)).kind == ENUM]
 
@@ -244,7 +244,7 @@ class TypeGraph:
         return out
 
     @cached_property
-    def externs(self) -> dict[str, Variable]:
+    def externs(self) -> dict[str, TypedVariable]:
         """The variables that are declared, and defined in no object's own section, by name."""
         out = {}
         for at in self._variables_at_top:
@@ -252,7 +252,7 @@ class TypeGraph:
             die = self.entry(at)
             if _AT_DECLARATION in die.attributes and AT_NAME in die.attributes:
                 kind = reference(self.dwarf, die)
-                out[self.dwarf.text(die, AT_NAME)] = Variable(kind, self._number(die, _AT_ALIGNMENT))
+                out[self.dwarf.text(die, AT_NAME)] = TypedVariable(kind, self._number(die, _AT_ALIGNMENT))
         return out
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ class TypeGraph:
         if tag == _TAG_SUBROUTINE:
             tags = frozenset((_TAG_PARAMETER, _TAG_UNSPECIFIED))
             found = [child for child, _ in dwarf.children(die, end, table, tags)]
-            parameters = tuple(Member("", 0, 0, reference(dwarf, c)) for c in found if c.tag == _TAG_PARAMETER)
+            parameters = tuple(TypeMember("", 0, 0, reference(dwarf, c)) for c in found if c.tag == _TAG_PARAMETER)
             more = int(len(parameters) != len(found))
             return Type(FUNCTION, to=reference(dwarf, die), members=parameters, length=more)
         return Type(VOID if tag == _TAG_UNSPECIFIED_TYPE else UNKNOWN, name)
@@ -346,14 +346,14 @@ class TypeGraph:
             element = number
         return Type(ARRAY, to=element, length=counts[0] if counts else _UNKNOWN_COUNT, align=align)
 
-    def _members(self, die: Die, end: int, table: dict[int, Any]) -> tuple[Member, ...]:
+    def _members(self, die: Die, end: int, table: dict[int, Any]) -> tuple[TypeMember, ...]:
         assert self.dwarf is not None
         out = []
         for child, _ in self.dwarf.children(die, end, table, frozenset((_TAG_MEMBER,))):
             kind = reference(self.dwarf, child)
             offset, bits = self._place(child, kind)
             name = self.dwarf.text(child, AT_NAME)
-            out.append(Member(name, offset, bits, kind))
+            out.append(TypeMember(name, offset, bits, kind))
         return tuple(out)
 
     def _place(self, die: Die, kind: int) -> tuple[int, int]:
@@ -368,10 +368,10 @@ class TypeGraph:
             offset += 8 * storage - self._number(die, _AT_BIT_OFFSET) - bits
         return offset, bits
 
-    def _enumerators(self, die: Die, end: int, table: dict[int, Any]) -> tuple[Member, ...]:
+    def _enumerators(self, die: Die, end: int, table: dict[int, Any]) -> tuple[TypeMember, ...]:
         assert self.dwarf is not None
         found = self.dwarf.children(die, end, table, frozenset((_TAG_ENUMERATOR,)))
-        return tuple(Member(self.dwarf.text(c, AT_NAME), self._number(c, _AT_CONST_VALUE), 0, 0) for c, _ in found)
+        return tuple(TypeMember(self.dwarf.text(c, AT_NAME), self._number(c, _AT_CONST_VALUE), 0, 0) for c, _ in found)
 
     def _number(self, die: Die, attribute: int) -> int:
         """A number among an entry's attributes, -1 where it is an expression, 0 where there is none."""
@@ -416,7 +416,7 @@ class TypeGraph:
         return 0
 
 
-class Variable(NamedTuple):
+class TypedVariable(NamedTuple):
     """A variable: the number of its type and, where its declaration asks for one, its alignment in bytes."""
 
     type: int
@@ -428,7 +428,7 @@ class _Variables(StaticLocals):
 
     def __init__(self, dwarf: Dwarf, sections: set[int]) -> None:
         super().__init__(dwarf, sections)
-        self.variables: dict[tuple[int, int], Variable] = {}
+        self.variables: dict[tuple[int, int], TypedVariable] = {}
 
     def at_top(self, die: Die, end: int, table: Any) -> None:
         """A variable at the top of a unit."""
@@ -448,7 +448,7 @@ class _Variables(StaticLocals):
                 align = align or self.dwarf.constant(link, _AT_ALIGNMENT)
             at = reference(self.dwarf, link, AT_SPECIFICATION) or reference(self.dwarf, link, AT_ABSTRACT_ORIGIN)
             link = self.dwarf.die(at, die.unit, end, table) if at else None
-        self.variables[place] = Variable(kind, align)
+        self.variables[place] = TypedVariable(kind, align)
 
 
 def reference(dwarf: Dwarf, die: Die, attribute: int = _AT_TYPE) -> int:

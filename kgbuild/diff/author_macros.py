@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from kgbuild.correlation.declared_variables import SECTION as SAME_STATE
-from kgbuild.correlation.declared_variables import Declared, read_declared
+from kgbuild.correlation.declared_variables import SameState, read_declared
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.diff.changes import Changes
 from kgbuild.objects.atoms import FUNCTION, Ambiguous, Atom
@@ -39,7 +39,7 @@ class Author:
     ignored_functions: tuple[str, ...] = ()
     ignored_sections: tuple[str, ...] = ()
     states: tuple[tuple[int, int], ...] = ()
-    same: tuple[Declared, ...] = ()
+    same: tuple[SameState, ...] = ()
 
 
 NOTHING = Author()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kgbuild.correlation import noise
-from kgbuild.correlation.alignment import Side
+from kgbuild.correlation.alignment import CodeSide
 from kgbuild.correlation.correlate import Correlation, correlate
 from kgbuild.correlation.declared_variables import pair_declared
 from kgbuild.correlation.noise import Noise
@@ -140,7 +140,7 @@ class _Differ:
 
     def _find_renamed(self) -> None:
         """Variables that go on under another name: with them paired, what only refers to them is the same."""
-        sides = Side(self.o, self.oe), Side(self.p, self.pe)
+        sides = CodeSide(self.o, self.oe), CodeSide(self.p, self.pe)
         found, doubts = find_renamed(self.c, *sides, self.differing, self._same_content)
         if found:
             self.renamed = found

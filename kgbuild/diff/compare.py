@@ -16,7 +16,7 @@ from kgbuild.correlation.noise import Noise
 from kgbuild.correlation.section_references import may_mean, same_surroundings
 from kgbuild.diff.quick_match import same_at_first_sight
 from kgbuild.objects.atoms import ABSOLUTE, ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref
-from kgbuild.objects.special_entries import Entries, Entry
+from kgbuild.objects.special_entries import Entries, SpecialEntry
 from kgbuild.objects.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.objects.symbol_kinds import INIT_SECTIONS, is_anonymous, stem
 from kgbuild.objects.view import View
@@ -295,7 +295,7 @@ class Comparer:
                     return Reason("entry", y.owner_offset, f"{section} differs")
         return None
 
-    def _placed(self, x: Entry) -> int | None:
+    def _placed(self, x: SpecialEntry) -> int | None:
         """Where in the other function the place of an entry should be. Most lead to an instruction, those of constants
         to a field inside one."""
         assert self._place is not None
@@ -304,7 +304,7 @@ class Comparer:
         start = max((a for a in self._place if a <= x.owner_offset), default=None)
         return self._place[start] + x.owner_offset - start if start is not None else None
 
-    def _same_entry(self, x: Entry, y: Entry) -> bool:
+    def _same_entry(self, x: SpecialEntry, y: SpecialEntry) -> bool:
         spec = x.spec
         place = self._placed(x) if self._place is not None else x.owner_offset
         if place != y.owner_offset or len(x.refs) != len(y.refs):

@@ -27,7 +27,7 @@ _NODE = 5  # name, order, file, line, column
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class GccFunction:
     """A function as gcc knows it: assembler name, declaration; `order` tells apart what has one name."""
 
     name: str
@@ -38,11 +38,11 @@ class Place:
 
 
 @dataclass(frozen=True, order=True)
-class Step:
+class CloneStep:
     """One thing gcc did: `kind` was done to `source`, and `result` is what it went into or became."""
 
-    source: Place
-    result: Place
+    source: GccFunction
+    result: GccFunction
     kind: str
 
 
@@ -56,13 +56,13 @@ class IpaClones:
     unread    line numbers (from 1) of lines that are of no known form
     """
 
-    steps: tuple[Step, ...] = ()
-    removed: tuple[Place, ...] = ()
+    steps: tuple[CloneStep, ...] = ()
+    removed: tuple[GccFunction, ...] = ()
     complete: bool = True
     unread: tuple[int, ...] = ()
 
     @cached_property
-    def _origins(self) -> dict[str, Step]:
+    def _origins(self) -> dict[str, CloneStep]:
         return {s.result.name: s for s in self.steps if s.kind not in (INLINED, COPIED)}
 
     @cached_property
@@ -73,13 +73,13 @@ class IpaClones:
                 out.setdefault(s.source.name, []).append(s.result.name)
         return out
 
-    def origin(self, name: str) -> Step | None:
+    def origin(self, name: str) -> CloneStep | None:
         """The step that made a function of another, None where gcc does not say it made it."""
         return self._origins.get(name)
 
-    def history(self, name: str) -> list[Step]:
+    def history(self, name: str) -> list[CloneStep]:
         """The steps that made a clone, first to last; empty for a function that was written so."""
-        out: list[Step] = []
+        out: list[CloneStep] = []
         seen = {name}
         while (step := self.origin(name)) is not None:
             out.insert(0, step)
@@ -89,7 +89,7 @@ class IpaClones:
             seen.add(name)
         return out
 
-    def made_of(self, name: str) -> list[Step]:
+    def made_of(self, name: str) -> list[CloneStep]:
         """The clones that gcc made of a function directly."""
         return [s for s in self.steps if s.source.name == name and s.kind not in (INLINED, COPIED)]
 
@@ -115,8 +115,8 @@ NO_CLONES = IpaClones()
 
 def parse_ipa_clones(text: str) -> IpaClones:
     """Read the text of an .ipa-clones file, of either form. Never raises: what can't be read is counted."""
-    steps: list[Step] = []
-    removed: list[Place] = []
+    steps: list[CloneStep] = []
+    removed: list[GccFunction] = []
     unread: list[int] = []
     complete = text == "" or text.endswith("\n")
     lines = text.split("\n")
@@ -126,33 +126,33 @@ def parse_ipa_clones(text: str) -> IpaClones:
             continue
         head, *words = line.split(";")
         found = _step(words) if head == _CLONE else _place(words) if head == _REMOVAL else None
-        if isinstance(found, Step):
+        if isinstance(found, CloneStep):
             steps.append(found)
-        elif isinstance(found, Place):
+        elif isinstance(found, GccFunction):
             removed.append(found)
         else:
             unread.append(number)
     return IpaClones(tuple(steps), tuple(removed), complete, tuple(unread))
 
 
-def _step(words: list[str]) -> Step | None:
+def _step(words: list[str]) -> CloneStep | None:
     if len(words) == 2 * _NODE + 3 and words[_NODE] == "<-" and words[-2] == "optimization:":
         words = [*words[:_NODE], *words[_NODE + 1 : -2], words[-1]]
     if len(words) != 2 * _NODE + 1 or not words[-1]:
         return None
     source, result = _place(words[:_NODE]), _place(words[_NODE:-1])
-    return Step(source, result, words[-1]) if source is not None and result is not None else None
+    return CloneStep(source, result, words[-1]) if source is not None and result is not None else None
 
 
-def _place(words: list[str]) -> Place | None:
+def _place(words: list[str]) -> GccFunction | None:
     if len(words) != _NODE or not words[0]:
         return None
     name, order, file, line, column = words
     if not all(n.isascii() and n.isdigit() for n in (order, line, column)):
         return None
-    return Place(name, int(order), file, int(line), int(column))
+    return GccFunction(name, int(order), file, int(line), int(column))
 
 
-def describe(steps: Iterable[Step]) -> str:
+def describe(steps: Iterable[CloneStep]) -> str:
     """The history of a clone in words: "f.constprop.0 of f (constprop), f.constprop.0.isra.0 of ..."; "" for none."""
     return ", ".join(f"{s.result.name} of {s.source.name} ({s.kind})" for s in steps)

@@ -44,7 +44,7 @@ class Label(NamedTuple):
     delta: int
 
 
-class Tables:
+class LabelTables:
     """The data of one object that holds addresses inside functions.
 
     labels  by atom, those addresses
@@ -178,7 +178,7 @@ def part_changed(c: Correlation) -> None:
     """Part the constant tables of labels whose labels are not at the same places of the same functions on both sides,
     and what leads to such: the patched object's then is a table of its own, and whoever uses it is another function."""
     pairs = [(o, p) for o, p in c.pairs(DATA)]
-    left, right = Tables(c.original), Tables(c.patched)
+    left, right = LabelTables(c.original), LabelTables(c.patched)
     again = bool(left.inside or right.inside)
     while again:
         again = False
@@ -199,7 +199,7 @@ def part_changed(c: Correlation) -> None:
             c.doubtful.update(user.id for user, _ in users(c.patched, p))
 
 
-def _are_distances(c: Correlation, left: Tables, o: Atom, right: Tables, p: Atom) -> bool:
+def _are_distances(c: Correlation, left: LabelTables, o: Atom, right: LabelTables, p: Atom) -> bool:
     """Whether constant data that differs may be distances between labels (`&&add - &&first`), which the assembler has
     worked out: a function with labels and an indirect jump has it for itself and does not let it out. Whatever it is,
     a copy then serves that function as well."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kgbuild.debuginfo.type_comparison import Difference
+from kgbuild.debuginfo.type_comparison import TypeDifference
 from kgbuild.debuginfo.type_graph import ENUM, STRUCT, UNION
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.diff.changes import Changes
@@ -147,7 +147,7 @@ class _Rule:
             fact = f"{name} changes from {was} to {now}{more}: what is stored already means something else"
             self.refused.append(TypeChange(f"enumerator {name}", name, fact, _ENUMERATOR))
 
-    def _names(self, difference: Difference) -> tuple[str, ...]:
+    def _names(self, difference: TypeDifference) -> tuple[str, ...]:
         """By which names a user may call the types that differ."""
         found = (self.types.by_name.describe_number(side, number) for side, number in enumerate(difference.at))
         return tuple(dict.fromkeys(name for text in found for name in (text, text.rpartition(" ")[2])))
@@ -207,7 +207,7 @@ class _Rule:
             if difference is None and (not constant or right.align):
                 self._aligned(o, p, alignment(self.c.original, o, left), alignment(self.c.patched, p, right))
 
-    def _judge(self, name: str, user: Atom, difference: Difference | None, pair: tuple[int, int]) -> None:
+    def _judge(self, name: str, user: Atom, difference: TypeDifference | None, pair: tuple[int, int]) -> None:
         if difference is not None:
             fact = f"its type changes, and {user.name} uses it: {difference}"
             self.refused.append(TypeChange(name, name, fact, _VARIABLE, self._names(difference)))

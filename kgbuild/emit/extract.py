@@ -35,7 +35,7 @@ from kgbuild.emit.klp_relocations import RESOLVE_SECTION, patched_object
 from kgbuild.kernel.module_loader import is_per_cpu, loadable_name
 from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import ANON, DATA, FUNCTION, STRING, Atom, Ref
-from kgbuild.objects.special_entries import Entry
+from kgbuild.objects.special_entries import SpecialEntry
 from kgbuild.objects.symbol_kinds import PARAMETERS, is_branch
 from kgbuild.objects.view import View
 
@@ -284,7 +284,7 @@ class _Extractor:
         for entry in self.c.entries(member.unit, member.atom):
             self._entry(view, member, entry)
 
-    def _entry(self, view: View, member: Member, entry: Entry) -> None:
+    def _entry(self, view: View, member: Member, entry: SpecialEntry) -> None:
         spec = entry.spec
         if spec.constant and self.identity is not None:
             section, start = self.place[(member.unit, member.atom.id)]

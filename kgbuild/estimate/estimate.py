@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.model import CallGraph, Edge, Function, Name
 from kgbuild.callgraph.outside_callers import OutsideCaller, users_outside
 from kgbuild.csource.definitions import CALL, FUNCTION, MACRO, TYPE, VARIABLE, Item
@@ -352,7 +352,7 @@ class _Unit:
     def _callees(self, body: Function) -> Iterator[Edge]:
         for edge in self.graph.callees(body.id):
             yield edge
-            if edge.kind is Kind.SPLIT:
+            if edge.kind is EdgeKind.SPLIT:
                 yield from self.graph.callees(edge.callee)
 
     def _touch(self, body: Function, reason: str, origin: str) -> None:
@@ -424,7 +424,7 @@ def _refer(result: Estimate, changes: Iterable[tuple[str, Change]], graph: CallG
     found: dict[tuple[str, str], Reference] = {}
     for one in (t for t in result.touched.values() if t.stays):
         for edge in graph.callees(one.function.id):
-            if edge.callee in result.touched or edge.kind in (Kind.SPLIT, Kind.INDIRECT):
+            if edge.callee in result.touched or edge.kind in (EdgeKind.SPLIT, EdgeKind.INDIRECT):
                 continue
             _add_reference(found, graph, graph.function(edge.callee))
     for target, change in changes:

@@ -16,7 +16,7 @@ _RECORD = re.compile(r"kgb (\d+) (\d+\.\d+) ([a-z]+)((?: [a-z0-9]+=[A-Za-z0-9+/=
 
 
 @dataclass(frozen=True)
-class Record:
+class GuestRecord:
     """One line of the guest: sequence number, seconds since its boot, kind, values (base64 ones decoded)."""
 
     seq: int
@@ -41,7 +41,7 @@ class ChannelParser:
         self._rest = b""
         self._next = 0
 
-    def feed(self, data: bytes) -> Iterator[Record]:
+    def feed(self, data: bytes) -> Iterator[GuestRecord]:
         """Records that are complete with these bytes."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
@@ -57,7 +57,7 @@ class ChannelParser:
             yield record
 
 
-def parse_record(line: str) -> Record | None:
+def parse_record(line: str) -> GuestRecord | None:
     """One line, or None where it is not a whole record."""
     match = _RECORD.fullmatch(line)
     if match is None:
@@ -72,4 +72,4 @@ def parse_record(line: str) -> Record | None:
                 return None
             key = key.removesuffix("64")
         values[key] = value
-    return Record(int(match[1]), float(match[2]), match[3], values)
+    return GuestRecord(int(match[1]), float(match[2]), match[3], values)

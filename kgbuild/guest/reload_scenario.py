@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from kgbuild.guest.channel import Record
+from kgbuild.guest.channel import GuestRecord
 
 ABSENT = ("absent-1", "absent-2", "absent-3")
 RELOADS = ("reload-1", "reload-2", "reload-3")
@@ -104,7 +104,7 @@ class TargetRun:
     skipped: set[str] = field(default_factory=set)
     lacking: dict[str, str] = field(default_factory=dict)
 
-    def judge(self, phase: str, records: Sequence[Record]) -> list[tuple[str, str]]:
+    def judge(self, phase: str, records: Sequence[GuestRecord]) -> list[tuple[str, str]]:
         """(code, fact) of each fault in what the modules did in a phase; also learns what can't follow any more."""
         done = [r for r in records if r.kind == "target"]
         match phase:
@@ -175,7 +175,7 @@ class TargetRun:
 
     # What the modules did
 
-    def _loads(self, phase: str, done: list[Record], wanted: Sequence[str]) -> Iterator[tuple[str, str]]:
+    def _loads(self, phase: str, done: list[GuestRecord], wanted: Sequence[str]) -> Iterator[tuple[str, str]]:
         for name in wanted:
             record = _of(done, "load", name)
             if record is not None and record.values.get("status") == "0":
@@ -184,7 +184,7 @@ class TargetRun:
             yield "G12-target", what + _said(record)
             return
 
-    def _setup(self, done: list[Record]) -> Iterator[tuple[str, str]]:
+    def _setup(self, done: list[GuestRecord]) -> Iterator[tuple[str, str]]:
         """The modules are loaded without the patch. The guest goes on without those that do not load, unless no
         target is left."""
         failed = set()
@@ -211,7 +211,7 @@ class TargetRun:
         """The targets that this machine can't load."""
         return [NotTried(self.patch, name, self.lacking[name]) for name in self.names if name in self.lacking]
 
-    def _trial(self, done: list[Record]) -> Iterator[tuple[str, str]]:
+    def _trial(self, done: list[GuestRecord]) -> Iterator[tuple[str, str]]:
         for name in self.cycled:
             record = _of(done, "unload", name)
             if record is None:
@@ -227,7 +227,7 @@ class TargetRun:
             self.skipped.update((*CYCLES, *EARLY))
         yield from faults
 
-    def _leave(self, phase: str, done: list[Record]) -> Iterator[tuple[str, str]]:
+    def _leave(self, phase: str, done: list[GuestRecord]) -> Iterator[tuple[str, str]]:
         """The targets are taken out. Where one can't be, the guest puts the others in again, and goes on."""
         yield from self._unloads(phase, done)
         if not _failed(done, "unload"):
@@ -239,7 +239,7 @@ class TargetRun:
             self.skipped.update(("disabled", *EARLY))
         yield from faults
 
-    def _unloads(self, phase: str, done: list[Record]) -> Iterator[tuple[str, str]]:
+    def _unloads(self, phase: str, done: list[GuestRecord]) -> Iterator[tuple[str, str]]:
         for name in self.removable:
             record = _of(done, "unload", name)
             if record is not None and record.values.get("status") == "0":
@@ -253,17 +253,17 @@ class TargetRun:
                 yield "G13-reload", f"{fact}{_used(record)}; without it could be"
 
 
-def _of(records: list[Record], action: str, name: str) -> Record | None:
+def _of(records: list[GuestRecord], action: str, name: str) -> GuestRecord | None:
     """What was done last to one module."""
     found = [r for r in records if r.values.get("action") == action and r.values.get("name") == name]
     return found[-1] if found else None
 
 
-def _failed(records: list[Record], action: str) -> bool:
+def _failed(records: list[GuestRecord], action: str) -> bool:
     return any(r.values.get("action") == action and r.values.get("status") != "0" for r in records)
 
 
-def _said(record: Record | None) -> str:
+def _said(record: GuestRecord | None) -> str:
     if record is None:
         return ": the guest did not report it"
     if record.values.get("status") == "timeout":
@@ -272,7 +272,7 @@ def _said(record: Record | None) -> str:
     return f": {text}" if text else ""
 
 
-def _used(record: Record) -> str:
+def _used(record: GuestRecord) -> str:
     """Why a module could not be taken out, as far as sysfs tells."""
     holders = [name for name in record.values.get("holders", "").split(",") if name]
     if holders:

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from kgbuild.diagnostics.guest_findings import CODES
 from kgbuild.guest import reload_scenario as targets
-from kgbuild.guest.channel import ChannelParser, Record, parse_record
+from kgbuild.guest.channel import ChannelParser, GuestRecord, parse_record
 from kgbuild.guest.kernel_log import EXPECTED, LogLine, find_faults, parse_raw
 from kgbuild.guest.model import OUTPUT_LIMIT, PHASES, Command, CommandRun, GuestPlan, PhaseRun
 from kgbuild.model import Finding
@@ -28,8 +28,8 @@ __all__ = [
     "Command",
     "CommandRun",
     "GuestPlan",
+    "GuestRecord",
     "PhaseRun",
-    "Record",
     "Session",
     "parse_record",
 ]
@@ -64,9 +64,9 @@ class Session:
         self.step = "boot"
         self._taint = 0
         self._began = 0.0
-        self._phase_records: list[Record] = []
+        self._phase_records: list[GuestRecord] = []
 
-    def feed(self, record: Record) -> PhaseRun | None:
+    def feed(self, record: GuestRecord) -> PhaseRun | None:
         """Take one record; returns the phase that is complete with it."""
         match record.kind:
             case "hello":
@@ -126,7 +126,7 @@ class Session:
 
     # One record
 
-    def _begin(self, record: Record) -> None:
+    def _begin(self, record: GuestRecord) -> None:
         step = record.values.get("step", "")
         place = record.values.get("name") or self._name(record)
         self.step = f"{step} of {place}"
@@ -136,11 +136,11 @@ class Session:
             command = self._command(record, step)
             self.step = f"`{_short(command.text)}` ({self.step})" if command else self.step
 
-    def _name(self, record: Record) -> str:
+    def _name(self, record: GuestRecord) -> str:
         plan = self._plan(record)
         return plan.name if plan else ""
 
-    def _plan(self, record: Record) -> GuestPlan | None:
+    def _plan(self, record: GuestRecord) -> GuestPlan | None:
         number = record.values.get("run", "")
         if not number.isdigit() or int(number) >= len(self.plans):
             return None
@@ -149,7 +149,7 @@ class Session:
     def _current_name(self) -> str:
         return self.step.rpartition(" of ")[2].rstrip(")")
 
-    def _command(self, record: Record, step: str) -> Command | None:
+    def _command(self, record: GuestRecord, step: str) -> Command | None:
         plan = self._plan(record)
         commands = plan.commands.get(targets.PLAIN.get(step, step), ()) if plan else ()
         index = record.number("index")
@@ -161,7 +161,7 @@ class Session:
 
     # One phase
 
-    def _end_phase(self, record: Record) -> PhaseRun | None:
+    def _end_phase(self, record: GuestRecord) -> PhaseRun | None:
         plan = self._plan(record)
         step = record.values.get("step", "")
         if plan is None or step not in plan.phases:
@@ -189,7 +189,7 @@ class Session:
         self.phases.append(phase)
         return phase
 
-    def _judge_targets(self, plan: GuestPlan, step: str, records: list[Record]) -> list[str]:
+    def _judge_targets(self, plan: GuestPlan, step: str, records: list[GuestRecord]) -> list[str]:
         """Findings for what the target modules did in a phase; returns their facts."""
         found = plan.targets.judge(step, records) if plan.targets else []
         if plan.targets and step == "setup":
@@ -198,7 +198,7 @@ class Session:
             self._find(code, plan.name, fact)
         return [fact for _, fact in found]
 
-    def _commands(self, plan: GuestPlan, step: str, records: list[Record], seconds: float) -> PhaseRun:
+    def _commands(self, plan: GuestPlan, step: str, records: list[GuestRecord], seconds: float) -> PhaseRun:
         runs = []
         for record in records:
             command = self._command(record, step)
@@ -216,13 +216,13 @@ class Session:
             plan.targets.active(step)
         return PhaseRun(plan.name, step, ok, describe_commands(runs), seconds, tuple(runs))
 
-    def _load(self, plan: GuestPlan, step: str, records: list[Record], seconds: float) -> PhaseRun:
+    def _load(self, plan: GuestPlan, step: str, records: list[GuestRecord], seconds: float) -> PhaseRun:
         phase = self._judge_load(plan, step, records, seconds)
         if plan.targets and not phase.ok:
             plan.targets.not_loaded(step)
         return phase
 
-    def _judge_load(self, plan: GuestPlan, step: str, records: list[Record], seconds: float) -> PhaseRun:
+    def _judge_load(self, plan: GuestPlan, step: str, records: list[GuestRecord], seconds: float) -> PhaseRun:
         load = _first(records, "load")
         moved = _first(records, "transition")
         status = load.values.get("status", "") if load else ""
@@ -252,7 +252,7 @@ class Session:
         count = f"{len(functions)} function{'s' if len(functions) != 1 else ''}"
         return PhaseRun(plan.name, step, True, f"{count}, transition complete", seconds, functions=functions)
 
-    def _transition(self, plan: GuestPlan, step: str, record: Record | None) -> str:
+    def _transition(self, plan: GuestPlan, step: str, record: GuestRecord | None) -> str:
         """A finding where the transition did not end; returns its fact, or ""."""
         if record is not None and record.values.get("done") == "1":
             return ""
@@ -265,7 +265,7 @@ class Session:
         self._find("G3-transition", plan.name, fact)
         return fact.partition(":\n")[0]
 
-    def _disable(self, plan: GuestPlan, step: str, records: list[Record], seconds: float) -> PhaseRun:
+    def _disable(self, plan: GuestPlan, step: str, records: list[GuestRecord], seconds: float) -> PhaseRun:
         problems = []
         disable = _first(records, "disable")
         if disable is None or disable.values.get("status") != "0":
@@ -283,7 +283,7 @@ class Session:
         fact = "; ".join(problems) or "disabled, transition complete, module unloaded"
         return PhaseRun(plan.name, step, not problems, fact, seconds)
 
-    def _log(self, plan: GuestPlan, records: list[Record], seconds: float) -> PhaseRun:
+    def _log(self, plan: GuestPlan, records: list[GuestRecord], seconds: float) -> PhaseRun:
         record = _first(records, "log")
         text = record.values.get("text", "") if record else ""
         self.kernel_log.append(text)
@@ -315,7 +315,7 @@ class Session:
                 fact = f"{finding.fact}; the kernel says: {' | '.join(words[-_LOG_LINES:])}"
                 self.findings[number] = replace(finding, fact=fact)
 
-    def _judge_taint(self, plan: GuestPlan, record: Record | None, explained: bool, allowed: bool) -> str:
+    def _judge_taint(self, plan: GuestPlan, record: GuestRecord | None, explained: bool, allowed: bool) -> str:
         """A second witness: the kernel marks itself as faulty even where its log said nothing we know."""
         taint = record.number("taint") if record else 0
         new = taint & ~self._taint
@@ -330,11 +330,11 @@ class Session:
         return fact
 
 
-def _first(records: list[Record], kind: str) -> Record | None:
+def _first(records: list[GuestRecord], kind: str) -> GuestRecord | None:
     return next((record for record in records if record.kind == kind), None)
 
 
-def _command_run(command: Command, record: Record) -> CommandRun:
+def _command_run(command: Command, record: GuestRecord) -> CommandRun:
     status = record.values.get("status", "")
     output = record.values.get("out", "")
     raw = output.encode("utf-8", "replace")

@@ -45,7 +45,7 @@ KALLSYMS_HEADER = "include/linux/kallsyms.h"
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ProbeEvidence:
     """What a kernel can be asked.
 
     config      the lines of its .config
@@ -70,7 +70,7 @@ class Probe:
     looks_at: str
     then: str
     since: str
-    test: Callable[[Evidence], bool]
+    test: Callable[[ProbeEvidence], bool]
 
 
 def is_delayed(objtool: tuple[str, ...]) -> bool:
@@ -83,12 +83,12 @@ def for_builtin(objtool: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word for word in objtool if word != "--module")
 
 
-def _modpost_letters(evidence: Evidence) -> str:
+def _modpost_letters(evidence: ProbeEvidence) -> str:
     found = re.search(r'getopt\(argc, argv, "([^"]+)"\)', evidence.source(MODPOST_SOURCE) or "")
     return found.group(1) if found else ""
 
 
-def _each_symbol(evidence: Evidence) -> str:
+def _each_symbol(evidence: ProbeEvidence) -> str:
     """The declaration of kallsyms_on_each_symbol, without white space."""
     text = evidence.source(KALLSYMS_HEADER) or ""
     found = re.search(r"^int kallsyms_on_each_symbol\((.*?)\)\s*(?:;|\n\{)", text, re.DOTALL | re.MULTILINE)
@@ -221,6 +221,6 @@ PROBES = (
 )
 
 
-def probe(evidence: Evidence) -> frozenset[str]:
+def probe(evidence: ProbeEvidence) -> frozenset[str]:
     """The names of the probes that a kernel answers with yes."""
     return frozenset(p.name for p in PROBES if p.test(evidence))

@@ -23,7 +23,7 @@ PER_CPU = ".data..percpu"
 
 
 @dataclass(frozen=True)
-class Row:
+class LoaderRow:
     """One kind of section.
 
     name         its name; a last `*` stands for the rest of a name, which does not begin with a dot
@@ -50,68 +50,74 @@ _ENCRYPTED = "the kernel maps this section unencrypted in a guest with encrypted
 
 TABLE = (
     # code
-    Row(".text", _CODE),
-    Row(".text.*", _CODE),
-    Row(".text..refcount", _CODE),
-    Row(".static_call.text", _CODE),
-    Row(".ref.text", _CODE),
-    Row(".noinstr.text", f"{_CODE}; kprobes keep out of it"),
-    Row(".kprobes.text", f"{_CODE}; kprobes keep out of it"),
-    Row(".sched.text", _BORDERS),
-    Row(".spinlock.text", _BORDERS),
-    Row(".cpuidle.text", _BORDERS),
-    Row(".irqentry.text", _BORDERS),
-    Row(".softirqentry.text", _BORDERS),
-    Row(".entry.text", _CODE, refused="it is mapped while user code runs, and no module's code is"),
+    LoaderRow(".text", _CODE),
+    LoaderRow(".text.*", _CODE),
+    LoaderRow(".text..refcount", _CODE),
+    LoaderRow(".static_call.text", _CODE),
+    LoaderRow(".ref.text", _CODE),
+    LoaderRow(".noinstr.text", f"{_CODE}; kprobes keep out of it"),
+    LoaderRow(".kprobes.text", f"{_CODE}; kprobes keep out of it"),
+    LoaderRow(".sched.text", _BORDERS),
+    LoaderRow(".spinlock.text", _BORDERS),
+    LoaderRow(".cpuidle.text", _BORDERS),
+    LoaderRow(".irqentry.text", _BORDERS),
+    LoaderRow(".softirqentry.text", _BORDERS),
+    LoaderRow(".entry.text", _CODE, refused="it is mapped while user code runs, and no module's code is"),
     # constants
-    Row(".rodata", _CONST),
-    Row(".rodata.*", _CONST),
-    Row(".rodata..c_jump_table", _CONST),
-    Row(".rodata..L*", _CONST),
-    Row(".rodata..compoundliteral*", _CONST),
-    Row(".ref.rodata", _CONST),
+    LoaderRow(".rodata", _CONST),
+    LoaderRow(".rodata.*", _CONST),
+    LoaderRow(".rodata..c_jump_table", _CONST),
+    LoaderRow(".rodata..L*", _CONST),
+    LoaderRow(".rodata..compoundliteral*", _CONST),
+    LoaderRow(".ref.rodata", _CONST),
     # variables
-    Row(".data", _DATA, begins_anew=True),
-    Row(".data.*", _DATA, begins_anew=True),
-    Row(".data..L*", _DATA, begins_anew=True),
-    Row(".data..compoundliteral*", _DATA, begins_anew=True),
-    Row(".data..once", _DATA, begins_anew=True),
-    Row(".data..do_once", _DATA, begins_anew=True),
-    Row(".data..unlikely", _DATA, begins_anew=True),
-    Row(".data..read_mostly", _DATA, begins_anew=True),
-    Row(".data..cacheline_aligned", _DATA, begins_anew=True),
-    Row(".data..shared_aligned", _DATA, begins_anew=True),
-    Row(".data..page_aligned", _DATA, begins_anew=True),
-    Row(".ref.data", _DATA, begins_anew=True),
-    Row(".bss", _DATA, begins_anew=True),
-    Row(".bss.*", _DATA, begins_anew=True),
-    Row(".bss..L*", _DATA, begins_anew=True),
-    Row(".bss..compoundliteral*", _DATA, begins_anew=True),
-    Row(".bss..page_aligned", _DATA, begins_anew=True),
+    LoaderRow(".data", _DATA, begins_anew=True),
+    LoaderRow(".data.*", _DATA, begins_anew=True),
+    LoaderRow(".data..L*", _DATA, begins_anew=True),
+    LoaderRow(".data..compoundliteral*", _DATA, begins_anew=True),
+    LoaderRow(".data..once", _DATA, begins_anew=True),
+    LoaderRow(".data..do_once", _DATA, begins_anew=True),
+    LoaderRow(".data..unlikely", _DATA, begins_anew=True),
+    LoaderRow(".data..read_mostly", _DATA, begins_anew=True),
+    LoaderRow(".data..cacheline_aligned", _DATA, begins_anew=True),
+    LoaderRow(".data..shared_aligned", _DATA, begins_anew=True),
+    LoaderRow(".data..page_aligned", _DATA, begins_anew=True),
+    LoaderRow(".ref.data", _DATA, begins_anew=True),
+    LoaderRow(".bss", _DATA, begins_anew=True),
+    LoaderRow(".bss.*", _DATA, begins_anew=True),
+    LoaderRow(".bss..L*", _DATA, begins_anew=True),
+    LoaderRow(".bss..compoundliteral*", _DATA, begins_anew=True),
+    LoaderRow(".bss..page_aligned", _DATA, begins_anew=True),
     # What sets it up, a target module's init or a callback, may run long after the init function of the patch module.
-    Row(
+    LoaderRow(
         ".data..ro_after_init",
         "makes it read-only when the init function of the patch module has run",
         begins_anew=True,
         emitted=".data",
     ),
-    Row(PER_CPU, _PER_CPU, begins_anew=True),
-    Row(f"{PER_CPU}..shared_aligned", _PER_CPU, begins_anew=True, emitted=PER_CPU),
-    Row(f"{PER_CPU}..read_mostly", _PER_CPU, begins_anew=True, emitted=PER_CPU),
-    Row(f"{PER_CPU}..page_aligned", _PER_CPU, begins_anew=True, emitted=PER_CPU),
-    Row(f"{PER_CPU}..user_mapped", _PER_CPU, refused="it is mapped while user code runs, and no module's data is"),
-    Row(f"{PER_CPU}..first", _PER_CPU, refused="it is the first of the kernel's own per-CPU memory"),
-    Row(f"{PER_CPU}..decrypted", _PER_CPU, refused=_ENCRYPTED),
-    Row(".data..decrypted", _DATA, refused=_ENCRYPTED),
-    Row(".bss..decrypted", _DATA, refused=_ENCRYPTED),
-    Row(".data..nosave", _DATA, refused="hibernation leaves this section out of its image, and that of no module"),
+    LoaderRow(PER_CPU, _PER_CPU, begins_anew=True),
+    LoaderRow(f"{PER_CPU}..shared_aligned", _PER_CPU, begins_anew=True, emitted=PER_CPU),
+    LoaderRow(f"{PER_CPU}..read_mostly", _PER_CPU, begins_anew=True, emitted=PER_CPU),
+    LoaderRow(f"{PER_CPU}..page_aligned", _PER_CPU, begins_anew=True, emitted=PER_CPU),
+    LoaderRow(
+        f"{PER_CPU}..user_mapped", _PER_CPU, refused="it is mapped while user code runs, and no module's data is"
+    ),
+    LoaderRow(f"{PER_CPU}..first", _PER_CPU, refused="it is the first of the kernel's own per-CPU memory"),
+    LoaderRow(f"{PER_CPU}..decrypted", _PER_CPU, refused=_ENCRYPTED),
+    LoaderRow(".data..decrypted", _DATA, refused=_ENCRYPTED),
+    LoaderRow(".bss..decrypted", _DATA, refused=_ENCRYPTED),
+    LoaderRow(
+        ".data..nosave", _DATA, refused="hibernation leaves this section out of its image, and that of no module"
+    ),
     # Tables of which an entry is a variable of the patched code, and which the loader reads of the patch module too.
-    Row("__param", "shows each entry in sysfs and sets it from the command line, from load to unload"),
-    Row("__dyndbg", "makes each entry known to dynamic debug under the patch module's name"),
-    Row("__verbose", "makes each entry known to dynamic debug under the patch module's name"),
-    Row("__trace_printk_fmt", "copies the texts, which outlive the module, and writes their places into the entries"),
-    Row("__tracepoint_str", f"{_DATA}; programs that read traces see an address in place of the text"),
-    Row("__tracepoints_strings", _CONST),
+    LoaderRow("__param", "shows each entry in sysfs and sets it from the command line, from load to unload"),
+    LoaderRow("__dyndbg", "makes each entry known to dynamic debug under the patch module's name"),
+    LoaderRow("__verbose", "makes each entry known to dynamic debug under the patch module's name"),
+    LoaderRow(
+        "__trace_printk_fmt", "copies the texts, which outlive the module, and writes their places into the entries"
+    ),
+    LoaderRow("__tracepoint_str", f"{_DATA}; programs that read traces see an address in place of the text"),
+    LoaderRow("__tracepoints_strings", _CONST),
 )
 
 # Of these the loader, or who waits for its notice, reads entries that no code refers to, and does so once for a module.
@@ -130,14 +136,14 @@ READ_WITH_THE_MODULE = {
 }
 
 
-def row_of(section: str) -> Row | None:
+def row_of(section: str) -> LoaderRow | None:
     """The row of a section, by its name in the compiler's output; None where nothing is known of it."""
     return _row_of(section)
 
 
 @lru_cache(1 << 12)
-def _row_of(section: str) -> Row | None:
-    best: Row | None = None
+def _row_of(section: str) -> LoaderRow | None:
+    best: LoaderRow | None = None
     for row in TABLE:
         if row.name == section:
             return row

@@ -29,7 +29,7 @@ _MAP = re.compile(r"([0-9a-f]+)\s+(\S)\s+(\S+)(?:\s+\[(\S+)\])?")
 MAX_ROWS = 1 << 20  # many times what a kernel has
 
 
-class Row(NamedTuple):
+class SymtabRow(NamedTuple):
     """One symbol of the parent: name, address, whether it is local and weak, and the number of its STT_FILE group (-1
     where the table has none)."""
 
@@ -45,14 +45,14 @@ class ParentSymbols:
     """Every symbol of the parent in table order, and the name of each STT_FILE group; `module` for a loadable module,
     whose positions count in table order instead of by address; `name` is the object's ("vmlinux" or the module's)."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[SymtabRow, ...]
     files: tuple[str, ...]
     module: bool
     name: str
 
     @cached_property
-    def _by_name(self) -> dict[str, list[Row]]:
-        out: dict[str, list[Row]] = {}
+    def _by_name(self) -> dict[str, list[SymtabRow]]:
+        out: dict[str, list[SymtabRow]] = {}
         for row in self.rows:
             out.setdefault(row.name, []).append(row)
         return out
@@ -65,7 +65,7 @@ class ParentSymbols:
                 out.setdefault(row.group, set()).add(row.name)
         return out
 
-    def named(self, name: str) -> list[Row]:
+    def named(self, name: str) -> list[SymtabRow]:
         """Every symbol of a name that kallsyms lists, in the order in which positions count."""
         if name.startswith(NOT_IN_KALLSYMS):
             return []
@@ -151,5 +151,5 @@ def _finish(table: Iterable[_Raw], module: bool, name: str) -> ParentSymbols:
         if is_file:
             files.append(symbol)
         elif symbol:
-            rows.append(Row(symbol, address, local, weak, len(files) - 1 if local else -1))
+            rows.append(SymtabRow(symbol, address, local, weak, len(files) - 1 if local else -1))
     return ParentSymbols(tuple(rows), tuple(files), module, name)

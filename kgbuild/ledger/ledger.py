@@ -18,7 +18,7 @@ from typing import NamedTuple
 from kgbuild.arch.base import SpecialSection
 from kgbuild.elf.consts import SHN
 from kgbuild.elf.object import Object, RelocRow, Section
-from kgbuild.ledger.pieces import Piece, Place, Side, kind_of_section, without_count, without_numbers
+from kgbuild.ledger.pieces import ObjectPieces, Piece, Place, kind_of_section, without_count, without_numbers
 
 CAME, WENT, CONTENT, REFERENCE, ENTRIES, SIZE, ALIGN, BIND, VISIBILITY, TYPE, SECTION, ORDER, ALIAS, TEXT, GROUP = (
     "came",
@@ -75,7 +75,7 @@ class Ledger:
 def compute_ledger(original: Object, patched: Object) -> Ledger:
     """Every difference between two relocatable objects that `read` gave. Nothing is raised for what can't be followed:
     what has no meaning that can be told is compared as it is written."""
-    return Ledger(tuple(sorted(set(_Walker(Side(original), Side(patched)).run()))))
+    return Ledger(tuple(sorted(set(_Walker(ObjectPieces(original), ObjectPieces(patched)).run()))))
 
 
 Meaning = tuple[object, ...]
@@ -90,7 +90,7 @@ class _Entry(NamedTuple):
 
 
 class _Walker:
-    def __init__(self, o: Side, p: Side) -> None:
+    def __init__(self, o: ObjectPieces, p: ObjectPieces) -> None:
         self.o, self.p = o, p
         self.out: list[Difference] = []
         self.symbols: dict[int, int] = {}  # symbol of o -> symbol of p
@@ -178,7 +178,7 @@ class _Walker:
         self._match_group([i for g in tables[0].values() for i in g], [i for g in tables[1].values() for i in g])
 
     @staticmethod
-    def _by_name(side: Side) -> dict[str, list[int]]:
+    def _by_name(side: ObjectPieces) -> dict[str, list[int]]:
         """Symbols by their names without numbers."""
         out: dict[str, list[int]] = {}
         names = side.names
@@ -231,7 +231,7 @@ class _Walker:
                 self.partner[x.number], self.owners[y.number] = y.number, x.number
 
     def _match_by(
-        self, key: Callable[[Side, Piece], object], ours: list[Piece], theirs: list[Piece]
+        self, key: Callable[[ObjectPieces, Piece], object], ours: list[Piece], theirs: list[Piece]
     ) -> tuple[list[Piece], list[Piece]]:
         """Match pieces of equal keys in order; what is left on either side."""
         table: dict[object, list[Piece]] = {}
@@ -305,18 +305,18 @@ class _Walker:
 
     # -- what a relocation means --------------------------------------------------------------------------------
 
-    def _piece_key(self, side: Side, piece: Piece) -> object:
+    def _piece_key(self, side: ObjectPieces, piece: Piece) -> object:
         """What a piece is called on both sides: the number of the patched object's."""
         if side is self.p:
             return piece.number
         return self.partner.get(piece.number, ("gone", piece.number))
 
-    def _piece_key_of(self, side: Side, piece: Piece) -> object:
+    def _piece_key_of(self, side: ObjectPieces, piece: Piece) -> object:
         """The same for one that is alone in its section; as a key of a table it is no place of several."""
         key = self._piece_key(side, piece)
         return key if isinstance(key, int) else key[1] - (1 << 40)  # type: ignore[index]
 
-    def _quick_tokens(self, side: Side) -> list[int]:
+    def _quick_tokens(self, side: ObjectPieces) -> list[int]:
         """For each symbol a number that is the same for the same thing on both sides, or _UNKNOWN where an offset
         decides what is meant."""
         columns, names, of_symbol, pieces = side.obj.columns, side.names, side.of_symbol, side.pieces
@@ -337,7 +337,7 @@ class _Walker:
                 out.append(whole.get(shndx, _UNKNOWN) if not value else _UNKNOWN)
         return out
 
-    def _means(self, side: Side, sym: int, offset: int, depth: int = 0) -> Meaning:
+    def _means(self, side: ObjectPieces, sym: int, offset: int, depth: int = 0) -> Meaning:
         """What a symbol and an offset mean; `offset` counts from the symbol, without a bias."""
         columns = side.obj.columns
         shndx = columns.shndx[sym]
@@ -357,7 +357,7 @@ class _Walker:
             return "text", side.text_at(section, place)
         return "place", kind_of_section(section.name), place
 
-    def _code(self, side: Side, section: int, start: int, end: int, depth: int = 0) -> Meaning:
+    def _code(self, side: ObjectPieces, section: int, start: int, end: int, depth: int = 0) -> Meaning:
         """A piece of replacement code: its bytes and what they refer to."""
         key = (int(side is self.p), section, start if end >= 0 else _UNKNOWN)
         if depth > _DEPTH:
@@ -490,7 +490,9 @@ class _Walker:
                     shown = (f"{shown[0]} ({a[0]})", f"{shown[1]} ({b[0]})")
                 self._say(here, name, REFERENCE, *shown, offset=at, before=before, after=after)
 
-    def _fields(self, side: Side, piece: Piece, rows: list[RelocRow]) -> tuple[bytes, dict[int, tuple[int, Meaning]]]:
+    def _fields(
+        self, side: ObjectPieces, piece: Piece, rows: list[RelocRow]
+    ) -> tuple[bytes, dict[int, tuple[int, Meaning]]]:
         """A piece's bytes with all fields zeroed that mean something outside it, and what these mean."""
         arch = side.arch
         raw = bytearray(side.content(piece))
@@ -523,7 +525,7 @@ class _Walker:
         return bytes(raw), out
 
     def _without_relocations(
-        self, side: Side, piece: Piece, raw: bytearray, out: dict[int, tuple[int, Meaning]]
+        self, side: ObjectPieces, piece: Piece, raw: bytearray, out: dict[int, tuple[int, Meaning]]
     ) -> None:
         """Branches and addresses that the assembler worked out, because they stay in the section."""
         size = piece.end - piece.start
@@ -635,7 +637,7 @@ class _Walker:
             found.sort(key=lambda e: e.at)
         return out
 
-    def _owner_at(self, side: Side, sym: int, place: int) -> tuple[object, int]:
+    def _owner_at(self, side: ObjectPieces, sym: int, place: int) -> tuple[object, int]:
         shndx = side.obj.columns.shndx[sym]
         if shndx == SHN.UNDEF or shndx >= SHN.LORESERVE:
             return ("outside", side.names[sym]), place
@@ -787,7 +789,7 @@ class _Run(NamedTuple):
 class _Table:
     """One section of entries."""
 
-    def __init__(self, walker: _Walker, side: Side, section: Section, spec: SpecialSection) -> None:
+    def __init__(self, walker: _Walker, side: ObjectPieces, section: Section, spec: SpecialSection) -> None:
         self.walker, self.side, self.section, self.spec = walker, side, section, spec
         self.rows = side.obj.reloc_rows(section.index)
         self.size = _entry_size(section.size, self.rows, spec)
@@ -912,7 +914,7 @@ def _runs(tables: list[_Table]) -> dict[object, list[_Run]]:
 _BINDS = {0: "local", 1: "global", 2: "weak"}
 
 
-def _outside(side: Side, symbol: int) -> str:
+def _outside(side: ObjectPieces, symbol: int) -> str:
     columns = side.obj.columns
     shndx = columns.shndx[symbol]
     what = {int(SHN.UNDEF): "undefined", int(SHN.ABS): "absolute", int(SHN.COMMON): "common"}.get(shndx, str(shndx))
@@ -926,15 +928,15 @@ def _labels(piece: Piece) -> list[tuple[str, int]]:
     return [(without_numbers(name), at) for name, at in piece.labels]
 
 
-def _plain_key(side: Side, symbol: int) -> object:
+def _plain_key(side: ObjectPieces, symbol: int) -> object:
     return _content_key(side, side.pieces[side.of_symbol[symbol]])
 
 
-def _section_key(side: Side, piece: Piece) -> object:
+def _section_key(side: ObjectPieces, piece: Piece) -> object:
     return side.obj.sections[piece.section].name
 
 
-def _content_key(side: Side, piece: Piece) -> object:
+def _content_key(side: ObjectPieces, piece: Piece) -> object:
     """What a piece holds, and by name what it refers to."""
     raw = bytearray(side.content(piece))
     names = []
@@ -946,7 +948,7 @@ def _content_key(side: Side, piece: Piece) -> object:
     return side.kind(piece), piece.end - piece.start, bytes(raw), tuple(names)
 
 
-def _literal(side: Side, sym: int, addend: int) -> object:
+def _literal(side: ObjectPieces, sym: int, addend: int) -> object:
     index = side.obj.columns.shndx[sym]
     if index >= len(side.obj.sections):
         return f"section {index}"  # a number, or common memory
@@ -954,11 +956,11 @@ def _literal(side: Side, sym: int, addend: int) -> object:
     return side.text_at(section, addend) if section.merge else without_count(section.name)
 
 
-def _name_key(side: Side, symbol: int) -> object:
+def _name_key(side: ObjectPieces, symbol: int) -> object:
     return side.names[symbol]
 
 
-def _shared(side: Side) -> dict[str, list[Piece]]:
+def _shared(side: ObjectPieces) -> dict[str, list[Piece]]:
     """Pieces with names in sections of several such, by the section's name."""
     out: dict[str, list[Piece]] = {}
     for index, pieces in side.of_section.items():

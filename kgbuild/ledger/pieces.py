@@ -104,7 +104,7 @@ class Piece(NamedTuple):
         return self.section, self.start
 
 
-class Side:
+class ObjectPieces:
     """One object, read into pieces."""
 
     def __init__(self, obj: Object) -> None:

@@ -16,7 +16,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Protocol
 
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.model import CallGraph, Edge
 from kgbuild.diagnostics.warnings import NMI, NOINSTR, PATCHED, STACK, UNREAD, ConsistencyWarning
 from kgbuild.livepatch.cumulative import Patched
@@ -104,7 +104,7 @@ _MANY = 32  # callers looked at for it
 _TAILS = 3  # tail jumps followed back from a function to the loop of a thread
 
 
-class Graph(CallGraph, Protocol):
+class CallerGraph(CallGraph, Protocol):
     """A call graph that also says which data a function takes the address of."""
 
     def uses(self, number: int) -> list[str]:
@@ -130,7 +130,7 @@ def thread_functions(graph: CallGraph) -> dict[int, Thread]:
     for name in CREATORS:
         for creator in graph.functions_named(name):
             for creation in graph.callers(creator.id):
-                if creation.kind not in (Kind.CALL, Kind.TAIL_CALL):
+                if creation.kind not in (EdgeKind.CALL, EdgeKind.TAIL_CALL):
                     continue
                 taken = _handed_over(graph.callees(creation.caller), creation)
                 if taken is not None:
@@ -143,9 +143,9 @@ def _handed_over(edges: Sequence[Edge], creation: Edge) -> Edge | None:
     for edge in edges:
         if edge.offset >= creation.offset:
             break
-        if edge.kind is Kind.ADDRESS_TAKEN:
+        if edge.kind is EdgeKind.ADDRESS_TAKEN:
             last = edge if edge.delta == 0 else None
-        elif edge.kind is not Kind.SPLIT:
+        elif edge.kind is not EdgeKind.SPLIT:
             last = None
     return last
 
@@ -154,7 +154,7 @@ class Consistency:
     """Questions about single functions, answered from the call graph. `noinstr` are the functions in noinstr code and
     in the entries, by number (Index.noinstr)."""
 
-    def __init__(self, graph: Graph, noinstr: Iterable[int] = ()) -> None:
+    def __init__(self, graph: CallerGraph, noinstr: Iterable[int] = ()) -> None:
         self.graph, self.noinstr = graph, frozenset(noinstr)
         self.threads = thread_functions(graph)
         self._named = cache(self._numbers)
@@ -201,7 +201,7 @@ class Consistency:
             if thread is not None:
                 return (self._place(thread.taken), self._place(thread.creation), *reversed(evidence))
             # the loop of a thread has one way in; what many call is none
-            tails = [e for e in self.graph.callers(number, _MANY) if e.kind is Kind.TAIL_CALL and e.delta == 0]
+            tails = [e for e in self.graph.callers(number, _MANY) if e.kind is EdgeKind.TAIL_CALL and e.delta == 0]
             ways = [e for e in tails if self.graph.function(e.caller).object == self.graph.function(number).object]
             if len(ways) != 1:
                 return None
@@ -214,11 +214,11 @@ class Consistency:
         asleep = [
             e
             for e in self.graph.callees(number)
-            if e.kind in (Kind.CALL, Kind.TAIL_CALL) and self.graph.function(e.callee).name in SLEEPERS
+            if e.kind in (EdgeKind.CALL, EdgeKind.TAIL_CALL) and self.graph.function(e.callee).name in SLEEPERS
         ]
         if not asleep:
             return
-        from_threads = [e for e in self.graph.callers(number) if e.kind is Kind.CALL and e.caller in self.threads]
+        from_threads = [e for e in self.graph.callers(number) if e.kind is EdgeKind.CALL and e.caller in self.threads]
         if from_threads:
             loops = list(dict.fromkeys(self.graph.function(e.caller).name for e in from_threads))
             more = f" and {len(loops) - 3} more" if len(loops) > 3 else ""

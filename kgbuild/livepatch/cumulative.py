@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kgbuild.closure.model import Variable
+from kgbuild.closure.model import NewVariable
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.patch.kept_changes import FileChange
 
@@ -47,7 +47,7 @@ class Older:
     callbacks: bool = False
     patches: tuple[str, ...] = ()
     changes: Mapping[str, FileChange] | None = None
-    data: tuple[Variable, ...] = ()
+    data: tuple[NewVariable, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from kgbuild.closure.model import Variable
+from kgbuild.closure.model import NewVariable
 
 if TYPE_CHECKING:
     from kgbuild.livepatch.cumulative import Older
@@ -22,7 +22,7 @@ REMEDY = (
 )
 
 
-def begin_anew(there: Iterable[Older], mine: Sequence[Variable], replace: bool) -> Iterator[str]:
+def begin_anew(there: Iterable[Older], mine: Sequence[NewVariable], replace: bool) -> Iterator[str]:
     """A warning for each older patch whose variables lose their values to a patch that has the variables `mine`.
 
     there    the older patches that are active when the new one comes

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from kgbuild.arch import arch_of
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.model import CallGraph
 from kgbuild.callgraph.outside_callers import holds_for_no_call
 from kgbuild.closure.model import Closure, Redirect, UnitResult
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kgbuild.kernel.vmlinux_image import KernelImage
 
 _MANY, _DEPTH = 64, 8  # callers looked at, and callers of callers
-_CALLS = (Kind.CALL, Kind.TAIL_CALL)
+_CALLS = (EdgeKind.CALL, EdgeKind.TAIL_CALL)
 _EXIT = (".exit", ".memexit")
 _INIT = tuple(s for s in INIT_SECTIONS if s not in _EXIT)
 _INITCALL = ".initcall"
@@ -200,7 +200,7 @@ def _in_graph(graph: CallGraph, number: int) -> tuple[str, ...] | None:
     seen, todo = {number}, [(number, 0)]
     while todo:
         current, depth = todo.pop()
-        edges = [e for e in graph.callers(current, _MANY) if e.kind is not Kind.SPLIT and e.caller != current]
+        edges = [e for e in graph.callers(current, _MANY) if e.kind is not EdgeKind.SPLIT and e.caller != current]
         if len(edges) >= _MANY or depth > _DEPTH:
             return None
         if any(e.kind not in _CALLS for e in edges) or graph.strays(current):

@@ -19,7 +19,7 @@ from kgbuild.objects.atoms import Ambiguous, Ref
 from kgbuild.objects.view import View
 
 
-class Entry(NamedTuple):
+class SpecialEntry(NamedTuple):
     """One entry: its section's name and index, place and size in it, bytes, references (offsets in the entry, with
     the owner's among them), the id of the atom it belongs to and the offset in it; `spec` is its section's rule.
     `replacement` is the piece of code that an alternative brings, None where that is another object's function: objtool
@@ -77,20 +77,20 @@ class Entries:
 
     def __init__(self, view: View | None = None, tables: tuple[_Table, ...] = (), refusals: tuple[Refusal, ...] = ()):
         self.view, self.tables, self.refusals = view, tables, refusals
-        self._of: dict[int, tuple[Entry, ...]] = {}
+        self._of: dict[int, tuple[SpecialEntry, ...]] = {}
 
-    def of(self, atom_id: int) -> tuple[Entry, ...]:
+    def of(self, atom_id: int) -> tuple[SpecialEntry, ...]:
         """The entries that belong to an atom, in section and table order. Raises Ambiguous."""
         found = self._of.get(atom_id)
         if found is None:
             found = self._of[atom_id] = tuple(self._read(atom_id, self.tables))
         return found
 
-    def compared(self, atom_id: int) -> list[Entry]:
+    def compared(self, atom_id: int) -> list[SpecialEntry]:
         """Those of them that are part of what a function does. Raises Ambiguous."""
         return list(self._read(atom_id, (t for t in self.tables if t.spec.compared)))
 
-    def _read(self, atom_id: int, tables: Iterable[_Table]) -> Iterator[Entry]:
+    def _read(self, atom_id: int, tables: Iterable[_Table]) -> Iterator[SpecialEntry]:
         if self.view is None:
             return
         section = self.view.atoms[atom_id].section
@@ -101,7 +101,7 @@ class Entries:
                     yield entry
 
     @property
-    def by_owner(self) -> dict[int, tuple[Entry, ...]]:
+    def by_owner(self) -> dict[int, tuple[SpecialEntry, ...]]:
         """All entries by owner."""
         owners = sorted({t.entry(i).owner for t in self.tables for of in t.of_section.values() for i in of})
         return {owner: self.of(owner) for owner in owners}
@@ -147,9 +147,9 @@ class _Table:
         for offset, _, sym, _ in self.rows:
             if offset % size == owner:
                 self.of_section.setdefault(shndx[sym], []).append(offset // size)
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, SpecialEntry] = {}
 
-    def entry(self, number: int) -> Entry:
+    def entry(self, number: int) -> SpecialEntry:
         """One entry. Raises Ambiguous."""
         found = self._entries.get(number)
         if found is None:
@@ -166,7 +166,7 @@ class _Table:
         each = other.size // self.count
         return self.view.raw(other.index)[number * each : (number + 1) * each]
 
-    def _read(self, number: int) -> Entry:
+    def _read(self, number: int) -> SpecialEntry:
         view, spec, size = self.view, self.spec, self.size
         place = spec.replacement.get(size)
         data = self.view.raw(self.section.index)[number * size : (number + 1) * size].ljust(size, b"\0")
@@ -190,7 +190,7 @@ class _Table:
             refs.append(Ref(offset, kind, width, target, delta, 0))
             if offset == spec.owner:
                 owner, owner_offset = target, delta
-        return Entry(
+        return SpecialEntry(
             self.section.name,
             self.section.index,
             number,

@@ -11,8 +11,8 @@ from functools import cached_property
 from weakref import WeakKeyDictionary
 
 from kgbuild.debuginfo.btf import Key, Moved, compare_names, other_values, with_last
-from kgbuild.debuginfo.type_comparison import Comparison, Difference
-from kgbuild.debuginfo.type_graph import TypeGraph, Variable, read_types
+from kgbuild.debuginfo.type_comparison import Comparison, TypeDifference
+from kgbuild.debuginfo.type_graph import TypedVariable, TypeGraph, read_types
 from kgbuild.elf.read import FormatError
 from kgbuild.errors import ToolError
 from kgbuild.objects.atoms import Atom
@@ -33,7 +33,7 @@ class UnitTypes:
         self.by_name = Comparison(self.original, self.patched, by_name=True)
 
     @cached_property
-    def changed(self) -> dict[Key, Difference]:
+    def changed(self) -> dict[Key, TypeDifference]:
         """The types of both sides that differ, by (kind, name): in their own members, not in what those lead to."""
         out = {}
         for key in sorted(self.suspects):
@@ -127,7 +127,7 @@ def variable_difference(orig: View, o: Atom, patched: View, p: Atom) -> str | No
     return None
 
 
-def alignment(view: View, atom: Atom, variable: Variable) -> int:
+def alignment(view: View, atom: Atom, variable: TypedVariable) -> int:
     """What a variable is aligned to, in bytes; where others share its section, what its declaration asks for."""
     alone = len(view.in_section.get(atom.section, ())) == 1
     return max(variable.align, view.section_of(atom).align if alone else 0)

@@ -29,7 +29,7 @@ WIDER = 4
 DIGITS = 8  # of a line's digest; a line of the same file that happens to have the same is no danger
 
 
-class Hunk(NamedTuple):
+class KeptHunk(NamedTuple):
     """One change: `lines` lines of the original from `start` (from 0) give way to lines with the digests `added`. Lines
     that say nothing are not counted."""
 
@@ -43,7 +43,7 @@ class FileChange:
     """What a patch does to one file; `original` is the digest of the file's text without the patch."""
 
     original: str
-    hunks: tuple[Hunk, ...]
+    hunks: tuple[KeptHunk, ...]
 
 
 class Lack(NamedTuple):
@@ -150,7 +150,7 @@ def read_change(original: bytes, map_: Sequence[int | None], text: bytes) -> Fil
     lines, numbers = _read_original(original, _plain)
     patched = _read_text(lines, numbers, map_, text, _plain)
     hunks = (
-        Hunk(start, stop - start, tuple(map(_digest, patched.lines[begin:end])))
+        KeptHunk(start, stop - start, tuple(map(_digest, patched.lines[begin:end])))
         for start, stop, begin, end in _changes(len(lines), patched)
     )
     return FileChange(digest_of(original), tuple(hunks))
@@ -168,7 +168,7 @@ def find_lacking(
     for path, change in sorted(changes.items()):
         original, map_, text = source.get(path, (b"", (), b""))
         lines, numbers = _read_original(original, _digest_line)
-        lacking: Sequence[Hunk] = change.hunks
+        lacking: Sequence[KeptHunk] = change.hunks
         if digest_of(original) == change.original:
             lacking = _lacking(change.hunks, lines, _read_text(lines, numbers, map_, text, _digest_line))
         last = numbers[-1] if numbers else 0
@@ -176,10 +176,10 @@ def find_lacking(
     return out
 
 
-def _lacking(hunks: Sequence[Hunk], original: list[str], newer: _Text) -> list[Hunk]:
+def _lacking(hunks: Sequence[KeptHunk], original: list[str], newer: _Text) -> list[KeptHunk]:
     older = _Text([], [])
     at, places = 0, []
-    for start, count, added in (*hunks, Hunk(len(original), 0, ())):
+    for start, count, added in (*hunks, KeptHunk(len(original), 0, ())):
         older.lines += original[at:start]
         older.origin += range(at, start)
         places.append(len(older.lines))
@@ -191,7 +191,7 @@ def _lacking(hunks: Sequence[Hunk], original: list[str], newer: _Text) -> list[H
     return [h for h, place in zip(hunks, places, strict=False) if not _has(h, place, both, original, older, newer)]
 
 
-def _has(hunk: Hunk, place: int, both: list[int], original: list[str], older: _Text, newer: _Text) -> bool:
+def _has(hunk: KeptHunk, place: int, both: list[int], original: list[str], older: _Text, newer: _Text) -> bool:
     """Whether the newer text has a change of the older one, which added its lines at `place`. `both` are the lines of
     the original that both have."""
     end = hunk.start + hunk.lines
@@ -251,5 +251,5 @@ def from_note(value: Any) -> dict[str, FileChange]:
         hunks = [(int(start), int(count), tuple(map(str, added))) for start, count, added in change["hunks"]]
         if any(start < 0 or count < 0 for start, count, _ in hunks) or hunks != sorted(hunks):
             raise ValueError(f"hunks of {path}")
-        out[str(path)] = FileChange(str(change["original"]), tuple(Hunk(*hunk) for hunk in hunks))
+        out[str(path)] = FileChange(str(change["original"]), tuple(KeptHunk(*hunk) for hunk in hunks))
     return out

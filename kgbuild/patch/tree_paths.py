@@ -20,7 +20,7 @@ from kgbuild.patch.unified_diff import DEV_NULL, FilePatch, printable, strip_pat
 MAX_STRIP = 4
 
 
-class Kind(Enum):
+class FileKind(Enum):
     """What a file of the kernel tree is to a live patch."""
 
     CODE = "kernel code in C"
@@ -34,40 +34,40 @@ class Kind(Enum):
 
 _ONE = r"[^/]+"  # one component
 # The first row that matches decides; a pattern is matched against the whole path.
-_KINDS: tuple[tuple[Kind, str], ...] = (
+_KINDS: tuple[tuple[FileKind, str], ...] = (
     # Files that neither the kernel nor its build reads (tools/ is read, but a patch to it is never applied).
-    (Kind.SKIPPED, r"(?:Documentation|tools|samples|LICENSES)/.*|.*/Documentation/.*"),
+    (FileKind.SKIPPED, r"(?:Documentation|tools|samples|LICENSES)/.*|.*/Documentation/.*"),
     (
-        Kind.SKIPPED,
+        FileKind.SKIPPED,
         r"(?:MAINTAINERS|CREDITS|COPYING|README|\.[a-z_-]+(?:\.ignore|\.toml|\.yml)?)(?<!\.config)",
     ),
-    (Kind.SKIPPED, r"(?:.*/)?\.(?:gitignore|gitattributes|kunitconfig)"),
+    (FileKind.SKIPPED, r"(?:.*/)?\.(?:gitignore|gitattributes|kunitconfig)"),
     # What make, its tools and generators run or read.
-    (Kind.BUILD, r"(?:scripts|usr|include/(?:config|generated))/.*"),
-    (Kind.BUILD, r"(?:.*/)?(?:Makefile|Kbuild|Kconfig|Platform|\.config)(?:[._-][^/]*)?"),
-    (Kind.BUILD, r".*\.(?:mk|lds|lds\.S|lds\.h|ld|config|tbl|sh|py|pl|pm|awk|sed|y|l|lex|include|map)"),
-    (Kind.BUILD, rf"arch/{_ONE}/(?:configs|tools)/.*|arch/{_ONE}/lib/x86-opcode-map\.txt"),
-    (Kind.BUILD, r"certs/(?:.*\.(?:pem|x509|genkey)|extract-cert\.c)"),
-    (Kind.BUILD, rf"kernel/bounds\.c|arch/{_ONE}/kernel/asm-offsets{_ONE}"),
-    (Kind.BUILD, r"drivers/scsi/aic7xxx/aicasm/.*|lib/(?:gen_crc(?:32|64)table|raid6/mktables)\.c"),
-    (Kind.SKIPPED, r".*\.(?:rst|txt|md)|(?:.*/)?(?:README|TODO)"),
-    (Kind.DEVICE_TREE, r".*\.(?:dts|dtsi|dtso)"),
+    (FileKind.BUILD, r"(?:scripts|usr|include/(?:config|generated))/.*"),
+    (FileKind.BUILD, r"(?:.*/)?(?:Makefile|Kbuild|Kconfig|Platform|\.config)(?:[._-][^/]*)?"),
+    (FileKind.BUILD, r".*\.(?:mk|lds|lds\.S|lds\.h|ld|config|tbl|sh|py|pl|pm|awk|sed|y|l|lex|include|map)"),
+    (FileKind.BUILD, rf"arch/{_ONE}/(?:configs|tools)/.*|arch/{_ONE}/lib/x86-opcode-map\.txt"),
+    (FileKind.BUILD, r"certs/(?:.*\.(?:pem|x509|genkey)|extract-cert\.c)"),
+    (FileKind.BUILD, rf"kernel/bounds\.c|arch/{_ONE}/kernel/asm-offsets{_ONE}"),
+    (FileKind.BUILD, r"drivers/scsi/aic7xxx/aicasm/.*|lib/(?:gen_crc(?:32|64)table|raid6/mktables)\.c"),
+    (FileKind.SKIPPED, r".*\.(?:rst|txt|md)|(?:.*/)?(?:README|TODO)"),
+    (FileKind.DEVICE_TREE, r".*\.(?:dts|dtsi|dtso)"),
     # Kernel code that lives beside what is not: these are linked into vmlinux.
-    (Kind.CODE, r"arch/x86/entry/vdso/(?:vma|extable|vdso32-setup)\.c|arch/x86/realmode/init\.c"),
-    (Kind.HEADER, r"(?:include|arch/[^/]+/include)/.*\.h"),
-    (Kind.NOT_C, rf"arch/{_ONE}/(?:boot|realmode|purgatory)/.*"),
-    (Kind.NOT_C, r"(?:.*/)?(?:vdso|vdso32|vdso64|compat_vdso|purgatory|libstub|nvhe)/.*"),
-    (Kind.NOT_C, r".*\.(?:S|s|asm)"),
-    (Kind.UNSUPPORTED, r".*\.bpf\.c"),
-    (Kind.CODE, r".*\.c"),
-    (Kind.HEADER, r".*\.h"),
+    (FileKind.CODE, r"arch/x86/entry/vdso/(?:vma|extable|vdso32-setup)\.c|arch/x86/realmode/init\.c"),
+    (FileKind.HEADER, r"(?:include|arch/[^/]+/include)/.*\.h"),
+    (FileKind.NOT_C, rf"arch/{_ONE}/(?:boot|realmode|purgatory)/.*"),
+    (FileKind.NOT_C, r"(?:.*/)?(?:vdso|vdso32|vdso64|compat_vdso|purgatory|libstub|nvhe)/.*"),
+    (FileKind.NOT_C, r".*\.(?:S|s|asm)"),
+    (FileKind.UNSUPPORTED, r".*\.bpf\.c"),
+    (FileKind.CODE, r".*\.c"),
+    (FileKind.HEADER, r".*\.h"),
 )
 _COMPILED = tuple((kind, re.compile(pattern, re.DOTALL)) for kind, pattern in _KINDS)
 _REFUSED = {
-    Kind.BUILD: "P2-build-system",
-    Kind.NOT_C: "P3-not-c",
-    Kind.DEVICE_TREE: "P9-unsupported-file",
-    Kind.UNSUPPORTED: "P9-unsupported-file",
+    FileKind.BUILD: "P2-build-system",
+    FileKind.NOT_C: "P3-not-c",
+    FileKind.DEVICE_TREE: "P9-unsupported-file",
+    FileKind.UNSUPPORTED: "P9-unsupported-file",
 }
 _CHANGES = {
     "delete": "the patch deletes it",
@@ -77,9 +77,9 @@ _CHANGES = {
 }
 
 
-def classify(path: str) -> Kind:
+def classify(path: str) -> FileKind:
     """What the file at `path` (in the tree, see `choose_path`) is; UNSUPPORTED where no row tells."""
-    return next((kind for kind, pattern in _COMPILED if pattern.fullmatch(path)), Kind.UNSUPPORTED)
+    return next((kind for kind, pattern in _COMPILED if pattern.fullmatch(path)), FileKind.UNSUPPORTED)
 
 
 def check_path(file: FilePatch, strip: int) -> list[Refusal]:
@@ -120,7 +120,7 @@ def check_kind(file: FilePatch, path: str) -> list[Refusal]:
     changes no code and is not refused either; it has no hunks.
     """
     kind = classify(path)
-    if kind is Kind.SKIPPED:
+    if kind is FileKind.SKIPPED:
         return []
     place = printable(path)
     if kind in _REFUSED:

@@ -32,7 +32,7 @@ from kgbuild.model import VMLINUX
 from kgbuild.patch.kept_changes import as_note
 from kgbuild.pipeline.options import Options
 from kgbuild.pipeline.state import Build
-from kgbuild.proof.record import FUNCTION, NOTE_SCHEMA, Key, Record, record_json
+from kgbuild.proof.record import FUNCTION, NOTE_SCHEMA, Key, ProofRecord, record_json
 from kgbuild.report.build import (
     author_report,
     finding_report,
@@ -155,7 +155,7 @@ def check_writing(closure: Closure, clear_late: bool, features: frozenset[str]) 
         raise Refused([Refusal("K2-special", ", ".join(closure.constants or closure.targets), fact)])
 
 
-def _record(b: Build, image: KernelImage, own: list[Key], options: Options) -> Record:
+def _record(b: Build, image: KernelImage, own: list[Key], options: Options) -> ProofRecord:
     """The proof record of what is about to be linked; it is in the report from here on."""
     assert b.kernel is not None and b.closure is not None
     ids = {VMLINUX: b.kernel.id.build_id, **{t: b.module_image(t).build_id for t in b.closure.targets}}

@@ -6,11 +6,11 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.function_facts import (
     Caller,
     CompilerFacts,
-    Facts,
+    FunctionFacts,
     Holder,
     InlinedInto,
     Relative,
@@ -27,7 +27,7 @@ from kgbuild.model import VMLINUX, Kernel
 from kgbuild.objects.clone_names import clone_of, judge_shared
 
 
-def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20) -> Facts:
+def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20) -> FunctionFacts:
     """Facts about one function. `limit` bounds each list (0: all); how many there are in all is kept.
 
     Inlining and the types of data come from the debugging information of the one unit, where vmlinux has it.
@@ -50,7 +50,7 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
     holders = index.address_takers(function.id)
     bound = limit or None
 
-    def caller(number: int, places: list[tuple[int, Kind]]) -> Caller:
+    def caller(number: int, places: list[tuple[int, EdgeKind]]) -> Caller:
         found = index.function(number)
         kinds = sorted({kind.label for _, kind in places})
         return Caller(found.name, found.object, found.unit, tuple(place for place, _ in places), tuple(kinds))
@@ -61,7 +61,7 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
     types = unit.data if unit is not None else {}
     callees = index.callees(function.id)
     source = function.unit or index.unit_of(function.id)
-    return Facts(
+    return FunctionFacts(
         function=function,
         unit=source,
         unit_evidence=evidence,
@@ -95,13 +95,13 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
         ),
         holder_count=len(holders),
         callee_count=len({e.callee for e in callees if e.kind.runs}),
-        indirect_calls=sum(e.kind is Kind.INDIRECT for e in callees),
+        indirect_calls=sum(e.kind is EdgeKind.INDIRECT for e in callees),
         compiler=_compiler_facts(kernel, function.object, source, own, bound),
         neighbours={CALLERS: index.count(function.id, CALLERS), CALLEES: index.count(function.id, CALLEES)},
     )
 
 
-def read_inlined_facts(index: Index, wanted: str, limit: int = 20) -> Facts:
+def read_inlined_facts(index: Index, wanted: str, limit: int = 20) -> FunctionFacts:
     """Facts about a function that has no body of its own, because gcc inlined it wherever it is called: where, by the
     debugging information of the units that mention it. Each place is NAME@UNIT."""
     name, place, _ = split_name(wanted)
@@ -109,7 +109,7 @@ def read_inlined_facts(index: Index, wanted: str, limit: int = 20) -> Facts:
     held = summarise([replace(one, into=f"{one.into}@{source}") for source, one in found])
     sources = sorted({source for source, _ in found})
     more = f"{units - limit} more units of vmlinux mention it: --limit 0 looks at all" if 0 < limit < units else ""
-    return Facts(
+    return FunctionFacts(
         function=Function(NO_BODY, "", name, "", 0, 0, None, False, sources[0] if len(sources) == 1 else ""),
         unit=sources[0] if len(sources) == 1 else "",
         unit_evidence="debugging information" if len(sources) == 1 else "",

@@ -24,7 +24,7 @@ from kgbuild.livepatch.cumulative import NOTHING_BEFORE, Lost, Older, OnTop
 from kgbuild.livepatch.foreign_patches import OtherPatch
 from kgbuild.model import Finding, Kernel
 from kgbuild.patch.kept_changes import FileChange
-from kgbuild.proof.record import Record
+from kgbuild.proof.record import ProofRecord
 from kgbuild.report.build import Stage, empty_report
 
 
@@ -49,7 +49,7 @@ class Build:
     closure: Closure | None = None
     ledgers: list[Unit] = field(default_factory=list)
     accountings: tuple[Accounting, ...] = ()
-    record: Record | None = None
+    record: ProofRecord | None = None
     module: bytes = b""
     directory: dict[str, bytes] = field(default_factory=dict)
     older: tuple[Older, ...] = ()

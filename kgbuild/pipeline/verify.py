@@ -17,8 +17,8 @@ from kgbuild.kernel.exports import parse_symvers
 from kgbuild.kernel.feature_probes import INDIRECT_BRANCHES
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Finding, Kernel
-from kgbuild.proof.record import BadRecord, Record, parse_record
-from kgbuild.verify.checks import Facts, check_module
+from kgbuild.proof.record import BadRecord, ProofRecord, parse_record
+from kgbuild.verify.checks import KernelFacts, check_module
 from kgbuild.verify.reader import read_module
 
 
@@ -27,7 +27,7 @@ def verify_module(
     kernel: Kernel,
     name: str,
     image: KernelImage | None = None,
-    record: Record | None = None,
+    record: ProofRecord | None = None,
     own: Mapping[str, Path] | None = None,
 ) -> list[Finding]:
     """Every fault of a live patch module for this kernel; an empty list means none was found.
@@ -45,7 +45,7 @@ def verify_module(
     return check_module(module, name, arch, _facts(kernel, image, shipped), record)
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: Path) -> ProofRecord:
     """A proof record from a file. Raises UserError where it is none that this version reads."""
     remedy = "name a record that kgbuild build --proof wrote"
     try:
@@ -58,10 +58,10 @@ def read_record(path: Path) -> Record:
         raise UserError("is no JSON text", place=str(path), remedy=remedy) from error
 
 
-def _facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> Facts:
+def _facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> KernelFacts:
     vermagic, size = modules.layout
     config = kernel.config.read_text()
-    return Facts(
+    return KernelFacts(
         build_id=kernel.id.build_id,
         vermagic=vermagic or read_vermagic(image),
         exports=parse_symvers(kernel.symvers.read_text()),

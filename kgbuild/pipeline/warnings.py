@@ -20,7 +20,7 @@ from kgbuild.host.index.store import existing_index, with_index
 from kgbuild.host.modules.files import read_module
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.livepatch.address_uses import Uses
-from kgbuild.livepatch.consistency import Consistency, Graph, check_against
+from kgbuild.livepatch.consistency import CallerGraph, Consistency, check_against
 from kgbuild.livepatch.cumulative import Patched
 from kgbuild.livepatch.foreign_patches import OtherPatch, read_other
 from kgbuild.livepatch.init_only import find_init_only
@@ -107,7 +107,7 @@ def check_consistency(
     return sorted_warnings(found)
 
 
-def _in_graph(graph: Graph, redirect: Redirect) -> Function | None:
+def _in_graph(graph: CallerGraph, redirect: Redirect) -> Function | None:
     if redirect.object == VMLINUX:
         return graph.function_at(VMLINUX, redirect.address)
     named = [f for f in graph.functions_named(redirect.name) if f.object == redirect.object]

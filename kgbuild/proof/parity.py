@@ -24,7 +24,7 @@ from typing import NamedTuple
 from kgbuild.elf.consts import STB
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.objects.atoms import ABSOLUTE, ANON, STRING, UNDEFINED, Ambiguous, Atom, Ref
-from kgbuild.objects.special_entries import Entry, read_entries
+from kgbuild.objects.special_entries import SpecialEntry, read_entries
 from kgbuild.objects.symbol_kinds import cold_parents, is_anonymous, is_cold
 from kgbuild.objects.view import View
 
@@ -225,7 +225,7 @@ class _Parity:
 
     # -- its entries in the special sections -------------------------------------------------------------------
 
-    def _table(self, entry: Entry) -> _Table | None:
+    def _table(self, entry: SpecialEntry) -> _Table | None:
         """The kernel's table of an entry's kind, by the address its entries belong to."""
         owner = entry.spec.owner
         ref = next(r for r in entry.refs if r.offset == owner)
@@ -237,7 +237,7 @@ class _Parity:
 
     def _check_entries(self, atom: Atom, address: int, found: _Found) -> None:
         """Each entry of the function must be in the kernel's table, and no other for its code. Raises _Mismatch."""
-        ours: dict[str, list[Entry]] = {}
+        ours: dict[str, list[SpecialEntry]] = {}
         for entry in self.entries.of(atom.id):
             if entry.spec.compared:
                 ours.setdefault(entry.section, []).append(entry)
@@ -252,7 +252,9 @@ class _Parity:
             for entry, place in zip(entries, theirs, strict=True):
                 self._check_entry(atom, address, entry, table, place, found)
 
-    def _check_entry(self, atom: Atom, address: int, entry: Entry, table: _Table, place: int, found: _Found) -> None:
+    def _check_entry(
+        self, atom: Atom, address: int, entry: SpecialEntry, table: _Table, place: int, found: _Found
+    ) -> None:
         raw = table.data[place : place + entry.size]
         theirs, ours = bytearray(raw), bytearray(entry.data[: len(raw)])
         for r in entry.refs:

@@ -28,7 +28,7 @@ ALGORITHM = "kgbuild-sha256-1"
 NOTE_SCHEMA = 2  # of the module's note (docs/schema/note.md): since it has digests
 FUNCTION, DATA = "function", "data"
 
-T = TypeVar("T", "Place", "Constant")
+T = TypeVar("T", "BoundSymbol", "Constant")
 # object, name, sympos
 Key = tuple[str, str, int]
 
@@ -38,7 +38,7 @@ class BadRecord(ValueError):
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class BoundSymbol:
     """One symbol of the running kernel that a patch replaces or is bound to.
 
     object     vmlinux, or a module's name; sympos its position there
@@ -84,12 +84,12 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Record:
+class ProofRecord:
     """What a module replaces and is bound to; `build_ids` (hex) of vmlinux and of each module that it patches."""
 
     build_ids: Mapping[str, str]
-    replaced: tuple[Place, ...]
-    bound: tuple[Place, ...]
+    replaced: tuple[BoundSymbol, ...]
+    bound: tuple[BoundSymbol, ...]
     allowed: tuple[tuple[str, str], ...] = ()
     literals: tuple[Constant, ...] = ()
 
@@ -114,10 +114,10 @@ def compute_digest(data: bytes, references: Iterable[tuple[int, int, int, str, i
 # -- as a file -------------------------------------------------------------------------------------------------------
 
 
-def record_json(record: Record) -> dict[str, Any]:
+def record_json(record: ProofRecord) -> dict[str, Any]:
     """The record as plain values (docs/schema/proof-1.json, without what says where it came from)."""
 
-    def rows(places: Iterable[Place | Constant]) -> list[dict[str, Any]]:
+    def rows(places: Iterable[BoundSymbol | Constant]) -> list[dict[str, Any]]:
         return [{**asdict(p), "address": hex(p.address)} for p in places]
 
     return {
@@ -132,7 +132,7 @@ def record_json(record: Record) -> dict[str, Any]:
     }
 
 
-def parse_record(value: object) -> Record:
+def parse_record(value: object) -> ProofRecord:
     """A record from plain values. Raises BadRecord for what is none of this version, or lacks something."""
     top = _object(value, "the record")
     if top.get("schema") != SCHEMA:
@@ -151,14 +151,14 @@ def parse_record(value: object) -> Record:
             raise BadRecord(f"allowed[{i}]", "does not hold option and value as texts")
         allowed.append((option, chosen))
     replaced, bound = (
-        tuple(_read(Place, row, f"{key}[{i}]") for i, row in enumerate(_list(top.get(key), key)))
+        tuple(_read(BoundSymbol, row, f"{key}[{i}]") for i, row in enumerate(_list(top.get(key), key)))
         for key in ("replaced", "bound")
     )
     # records written before there were any have none
     literals = tuple(
         _read(Constant, row, f"literals[{i}]") for i, row in enumerate(_list(top.get("literals", []), "literals"))
     )
-    return Record({str(k): str(v) for k, v in ids.items()}, replaced, bound, tuple(allowed), literals)
+    return ProofRecord({str(k): str(v) for k, v in ids.items()}, replaced, bound, tuple(allowed), literals)
 
 
 def _object(value: object, place: str) -> dict[str, Any]:

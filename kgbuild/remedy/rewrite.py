@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from kgbuild.csource.text_spans import (
     Body,
-    Declaration,
+    DeclarationSpan,
     Definition,
     closing,
     find_function,
@@ -119,7 +119,7 @@ class _Writer:
 
     def _types(self, types: Sequence[str]) -> None:
         """A type whose own text does not change only holds one that does."""
-        added: dict[str, list[Declaration]] = {}
+        added: dict[str, list[DeclarationSpan]] = {}
         for kind, _, name in (t.partition(" ") for t in types):
             for path, file in self.files.items():
                 if kind == "struct" and (members := self._new_members(name, path, file)):
@@ -142,7 +142,7 @@ class _Writer:
         for name, members in added.items():
             self._shadow(name, members)
 
-    def _new_members(self, name: str, path: str, file: _File) -> list[Declaration]:
+    def _new_members(self, name: str, path: str, file: _File) -> list[DeclarationSpan]:
         old, new = _body(file.source.original, name), _body(file.text, name)
         if old is None or new is None or [m.normal for m in old.members] == [m.normal for m in new.members]:
             return []
@@ -194,7 +194,7 @@ class _Writer:
                 if name not in file.shadows:
                     file.shadows.append(name)
 
-    def _shadow(self, name: str, members: Sequence[Declaration]) -> None:
+    def _shadow(self, name: str, members: Sequence[DeclarationSpan]) -> None:
         users = [f for f in self.files.values() if name in f.shadows]
         for file in self.files.values():
             old, new = _body(file.source.original, name), _body(file.text, name)
@@ -378,7 +378,7 @@ def _todo(name: str, was: str, now: str) -> list[str]:
     return [*lines, " */"]
 
 
-def _accessor(name: str, members: Sequence[Declaration]) -> str:
+def _accessor(name: str, members: Sequence[DeclarationSpan]) -> str:
     text = " ".join([name, *(m.normal for m in members)])
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     fields = "".join(f"\t{m.text}\n" for m in members)

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.model import CALLERS, Edge, Function
-from kgbuild.callgraph.traversal import Reach
+from kgbuild.callgraph.traversal import Reached
 
 if TYPE_CHECKING:
     import networkx
@@ -17,7 +17,7 @@ _UNICODE = ("├─ ", "└─ ", "│  ", "   ")
 _ASCII = ("|- ", "`- ", "|  ", "   ")
 
 
-def render_tree(reach: Reach, *, unicode: bool) -> Iterator[str]:
+def render_tree(reach: Reached, *, unicode: bool) -> Iterator[str]:
     """A tree from the root outward, with what was not followed said where it was cut.
 
     Each function is opened once, at its least distance from the root; where it comes again, it says "(again)".
@@ -64,7 +64,7 @@ _SAYS = {
 }
 
 
-def _ways(reach: Reach, number: int, indent: str, bar: str) -> Iterator[str]:
+def _ways(reach: Reached, number: int, indent: str, bar: str) -> Iterator[str]:
     """Lines for the ways into a function that are no calls."""
     more = reach.uncut.get(number, 0) or any(e.callee == number for e in reach.edges)
     lead = indent + (bar if more else "   ")
@@ -74,7 +74,7 @@ def _ways(reach: Reach, number: int, indent: str, bar: str) -> Iterator[str]:
         yield f"{lead}* {_SAYS[way.kind]} {way.place}  {way.object}{used}"
 
 
-def summarise_ways(reach: Reach) -> str:
+def summarise_ways(reach: Reached) -> str:
     """How many ways in there are, and where nothing is known to lead in."""
     counts: dict[str, int] = {}
     for ways in reach.ways.values():
@@ -92,7 +92,7 @@ def summarise_ways(reach: Reach) -> str:
     return f"ways in beside calls: {'; '.join(parts)}"
 
 
-def _sorted(reach: Reach, outward: dict[int, dict[int, list[Edge]]], near: int) -> list[tuple[int, list[Edge]]]:
+def _sorted(reach: Reached, outward: dict[int, dict[int, list[Edge]]], near: int) -> list[tuple[int, list[Edge]]]:
     def key(item: tuple[int, list[Edge]]) -> tuple[bool, str, str, int]:
         f = reach.functions[item[0]]
         return not f.in_vmlinux, f.object, f.name, f.id
@@ -105,13 +105,13 @@ def _where(function: Function) -> str:
     return unit if function.in_vmlinux else f"{function.object}{': ' + unit if unit else ''}"
 
 
-def _label(reach: Reach, number: int, edges: list[Edge]) -> str:
+def _label(reach: Reached, number: int, edges: list[Edge]) -> str:
     f = reach.functions[number]
     first = edges[0]
     # evidence is always a place in the caller
     place = (
         ""
-        if first.kind is Kind.INLINED
+        if first.kind is EdgeKind.INLINED
         else f"+{first.offset:#x}" + (f" and {len(edges) - 1} more" if len(edges) > 1 else "")
     )
     kinds = sorted({e.kind.label for e in edges} - {"call"})
@@ -119,7 +119,7 @@ def _label(reach: Reach, number: int, edges: list[Edge]) -> str:
     return f"{f.name}{place}{how}  {_where(f)}".rstrip()
 
 
-def graph_json(reach: Reach) -> dict[str, Any]:
+def graph_json(reach: Reached) -> dict[str, Any]:
     """Nodes and edges with their evidence."""
     functions = reach.functions
     return {
@@ -169,7 +169,7 @@ def graph_json(reach: Reach) -> dict[str, Any]:
     }
 
 
-def render_dot(reach: Reach) -> Iterator[str]:
+def render_dot(reach: Reached) -> Iterator[str]:
     """Graphviz: one arrow for each pair of functions and kind, its places as tooltip."""
     yield "digraph calls {"
     yield "  rankdir=LR;"
@@ -199,7 +199,7 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def render_graphml(reach: Reach) -> Iterator[str]:
+def render_graphml(reach: Reached) -> Iterator[str]:
     """GraphML by networkx; lists (kinds, evidence) are joined by commas."""
     from networkx.readwrite import graphml
 

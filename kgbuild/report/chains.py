@@ -7,10 +7,10 @@ from kgbuild.closure.evidence import evidence_of
 from kgbuild.closure.model import Closure, Member
 from kgbuild.objects.atoms import FUNCTION
 from kgbuild.report.patch_graph import SHOWN
-from kgbuild.report.why import Chain, Step, choose_chains
+from kgbuild.report.why import ChainLink, ReasonChain, choose_chains
 
 
-def chains_in(closure: Closure) -> list[Chain]:
+def chains_in(closure: Closure) -> list[ReasonChain]:
     """The chain of each function of a patch, by unit and place."""
     positions: dict[tuple[int, int], list[int]] = {}
     for r in closure.redirects:
@@ -21,22 +21,22 @@ def chains_in(closure: Closure) -> list[Chain]:
             unit = closure.units[m.unit]
             at = tuple(positions.get((m.unit, m.atom.id), ()))
             steps = tuple(_chain(closure, m))
-            out.append(Chain(m.atom.names, m.role in SHOWN, unit.source, unit.target, at, steps))
+            out.append(ReasonChain(m.atom.names, m.role in SHOWN, unit.source, unit.target, at, steps))
     return out
 
 
-def chains_of(closure: Closure, wanted: str) -> list[list[Step]]:
+def chains_of(closure: Closure, wanted: str) -> list[list[ChainLink]]:
     """`choose_chains` for a closure."""
     return choose_chains(chains_in(closure), wanted)
 
 
-def _chain(closure: Closure, member: Member) -> list[Step]:
-    steps: list[Step] = []
+def _chain(closure: Closure, member: Member) -> list[ChainLink]:
+    steps: list[ChainLink] = []
     seen: set[tuple[int, int]] = set()
     at: Member | None = member
     while at is not None and (at.unit, at.atom.id) not in seen:
         seen.add((at.unit, at.atom.id))
         source = closure.units[at.unit].source
-        steps.insert(0, Step(at.role, at.atom.name, source, at.reason, tuple(evidence_of(closure, at))))
+        steps.insert(0, ChainLink(at.role, at.atom.name, source, at.reason, tuple(evidence_of(closure, at))))
         at = closure.members.get(at.via) if at.via is not None else None
     return steps

@@ -18,10 +18,10 @@ from kgbuild.diff.changes import Changes
 from kgbuild.diff.compare import Comparer, Reason, first_difference
 from kgbuild.errors import UserError
 from kgbuild.objects.atoms import ANON, FUNCTION, STRING, Atom, Ref
-from kgbuild.objects.special_entries import Entry
+from kgbuild.objects.special_entries import SpecialEntry
 from kgbuild.objects.symbol_kinds import cold_parent_names, is_anonymous, is_cold, is_init, is_prefix, stem
 from kgbuild.objects.view import View
-from kgbuild.report.listing import Step, align, read_listing, target_name
+from kgbuild.report.listing import AlignedLine, align, read_listing, target_name
 
 SAME, NOISE, CHANGED, NEW, REMOVED = "same", "noise", "changed", "new", "removed"
 
@@ -36,12 +36,12 @@ _BECAUSE = {
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedRow:
     """One line of code on either side, None where it has none; SAME, NOISE, CHANGED, NEW or REMOVED; and what the code
     itself does not show."""
 
-    left: Step | None
-    right: Step | None
+    left: AlignedLine | None
+    right: AlignedLine | None
     state: str
     note: str = ""
 
@@ -52,7 +52,7 @@ class Block:
 
     left: str
     right: str
-    rows: tuple[Row, ...]
+    rows: tuple[ComparedRow, ...]
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class _Explainer:
         here, there = ("patched", "original") if state == NEW else ("original", "patched")
         lines = self.lines[1 if state == NEW else 0]
         steps = read_listing(view, atom, frozenset(), lines)
-        rows = tuple(Row(None, s, NEW) if state == NEW else Row(s, None, REMOVED) for s in steps)
+        rows = tuple(ComparedRow(None, s, NEW) if state == NEW else ComparedRow(s, None, REMOVED) for s in steps)
         title = self._title(view, atom, name)
         block = Block("", title, rows) if state == NEW else Block(title, "", rows)
         sentences = [f"only the {here} object has it"]
@@ -247,13 +247,13 @@ class _Explainer:
                 if id(half) not in shown:
                     steps = read_listing(view, half, frozenset({atom.id}), self.lines[side])
                     title = self._title(view, half)
-                    rows = tuple(Row(None, s, NEW) if side else Row(s, None, REMOVED) for s in steps)
+                    rows = tuple(ComparedRow(None, s, NEW) if side else ComparedRow(s, None, REMOVED) for s in steps)
                     out.append(Block("", title, rows) if side else Block(title, "", rows))
         return out
 
     # -- code ----------------------------------------------------------------------------------------------------
 
-    def _align(self, family: list[tuple[Atom, Atom]]) -> list[list[tuple[Step | None, Step | None]]]:
+    def _align(self, family: list[tuple[Atom, Atom]]) -> list[list[tuple[AlignedLine | None, AlignedLine | None]]]:
         ours, theirs = frozenset(o.id for o, _ in family), frozenset(p.id for _, p in family)
         out = []
         self.places = {}
@@ -269,9 +269,11 @@ class _Explainer:
             out.append(pairs)
         return out
 
-    def _row(self, o: Atom, p: Atom, a: Step | None, b: Step | None, family: Sequence[tuple[Atom, Atom]]) -> Row:
+    def _row(
+        self, o: Atom, p: Atom, a: AlignedLine | None, b: AlignedLine | None, family: Sequence[tuple[Atom, Atom]]
+    ) -> ComparedRow:
         if a is None or b is None:
-            return Row(a, b, NEW if a is None else REMOVED)
+            return ComparedRow(a, b, NEW if a is None else REMOVED)
         rules: set[str] = set()
         notes: list[str] = []
         same = self._same_bytes(o, p, a, b, rules)
@@ -285,10 +287,10 @@ class _Explainer:
                     same = False
                     notes += self._behind(x, y)
         if not same:
-            return Row(a, b, CHANGED, "; ".join(notes))
-        return Row(a, b, NOISE if rules else SAME, ", ".join(sorted(rules)))
+            return ComparedRow(a, b, CHANGED, "; ".join(notes))
+        return ComparedRow(a, b, NOISE if rules else SAME, ", ".join(sorted(rules)))
 
-    def _same_bytes(self, o: Atom, p: Atom, a: Step, b: Step, rules: set[str]) -> bool:
+    def _same_bytes(self, o: Atom, p: Atom, a: AlignedLine, b: AlignedLine, rules: set[str]) -> bool:
         if a.target is not None or b.target is not None:
             # inside the function: where it leads, not how far that is
             if a.target is None or b.target is None or a.mnemonic != b.mnemonic:
@@ -402,10 +404,10 @@ class _Explainer:
             out += [(NEW, f"{self._where(e)}: new{self._content(self.p, e)}", -1) for e in theirs]
         return out
 
-    def _where(self, e: Entry) -> str:
+    def _where(self, e: SpecialEntry) -> str:
         return f"{e.section} at +{e.owner_offset:#x}"
 
-    def _fields(self, view: View, e: Entry) -> dict[str, str]:
+    def _fields(self, view: View, e: SpecialEntry) -> dict[str, str]:
         """What an entry holds, as text; the line of a bug entry too."""
         refs = {r.offset: r for r in e.refs}
         out = {}
@@ -423,10 +425,10 @@ class _Explainer:
             out["replacement"] = target_name(view, view.atoms[r.atom], r.delta)
         return out
 
-    def _content(self, view: View, e: Entry) -> str:
+    def _content(self, view: View, e: SpecialEntry) -> str:
         return "".join(f", {name} {value}" for name, value in self._fields(view, e).items())
 
-    def _entry(self, e: Entry, f: Entry, family: Sequence[tuple[Atom, Atom]]) -> list[tuple[str, str]]:
+    def _entry(self, e: SpecialEntry, f: SpecialEntry, family: Sequence[tuple[Atom, Atom]]) -> list[tuple[str, str]]:
         spec = f.spec
         mine, other = self._fields(self.o, e), self._fields(self.p, f)
         layout = spec.fields.get(f.size, {})
@@ -458,7 +460,7 @@ def _first_changed(block: Block, otherwise: int) -> int:
     return otherwise
 
 
-def _with_entries(row: Row, marked: dict[int, str]) -> Row:
+def _with_entries(row: ComparedRow, marked: dict[int, str]) -> ComparedRow:
     """A row of equal code whose entry in a special section differs."""
     if row.state != SAME or row.right is None:
         return row

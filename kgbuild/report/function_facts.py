@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from kgbuild.callgraph.function_facts import Caller, Facts, InlinedInto
+from kgbuild.callgraph.function_facts import Caller, FunctionFacts, InlinedInto
 from kgbuild.callgraph.traversal import NO_BODY
 from kgbuild.objects.clone_names import SUFFIXES
 
 LABEL = 12
 
 
-def render_facts(facts: Facts) -> Iterator[str]:
+def render_facts(facts: FunctionFacts) -> Iterator[str]:
     """Lines: what it is first, then what the compiler did, then who reaches it."""
     f = facts.function
     if f.id == NO_BODY:
@@ -68,7 +68,7 @@ def _line(label: str, text: str) -> str:
     return f"{label:<{LABEL}}{gap}{text}".rstrip()
 
 
-def _inlined(facts: Facts) -> Iterator[str]:
+def _inlined(facts: FunctionFacts) -> Iterator[str]:
     if facts.inlined_unknown:
         yield _line("inlined", facts.inlined_unknown)
         return
@@ -86,7 +86,7 @@ def _into(one: InlinedInto) -> Iterator[str]:
     yield _line("inlined", f"into {one.name}{times}, line {lines}")
 
 
-def _compiler(facts: Facts) -> Iterator[str]:
+def _compiler(facts: FunctionFacts) -> Iterator[str]:
     """What gcc said when the unit was compiled here."""
     c = facts.compiler
     if c is None:
@@ -121,7 +121,7 @@ def _callers(label: str, callers: tuple[Caller, ...], count: int, nobody: str) -
         yield _line("", f"... {count - len(callers)} more of {count}: --limit 0 shows all")
 
 
-def facts_json(facts: Facts) -> dict[str, Any]:
+def facts_json(facts: FunctionFacts) -> dict[str, Any]:
     """The same as plain values; addresses are hexadecimal text."""
     record = asdict(facts)
     record["function"]["address"] = hex(facts.function.address)

@@ -23,7 +23,7 @@ _LONG = 200  # characters of a string that are shown
 
 
 @dataclass(frozen=True)
-class Step:
+class AlignedLine:
     """One instruction: offset and length in the function, text, where a branch inside the function leads, its
     references, its bytes with referenced fields zeroed, and its source line ("" where that is not known)."""
 
@@ -77,7 +77,7 @@ def _key_of(view: View, atom: Atom, delta: int, family: frozenset[int]) -> str:
 
 def read_listing(
     view: View, atom: Atom, family: frozenset[int] = frozenset(), lines: Mapping[int, list[SourceLine]] | None = None
-) -> list[Step]:
+) -> list[AlignedLine]:
     """The instructions of a function. `family` are the atoms whose offsets shift with it (itself, its `.cold` half),
     `lines` the object's line tables by section. References that can't be told are left as the bytes have them."""
     try:
@@ -98,7 +98,7 @@ def read_listing(
         row = table[at] if at >= 0 else None
         line = (f"{row.file}:{row.line}" if row.file else str(row.line)) if row is not None else ""
         out.append(
-            Step(
+            AlignedLine(
                 shown.offset,
                 shown.length,
                 shown.mnemonic,
@@ -113,9 +113,9 @@ def read_listing(
     return out
 
 
-def align(left: list[Step], right: list[Step]) -> list[tuple[Step | None, Step | None]]:
+def align(left: list[AlignedLine], right: list[AlignedLine]) -> list[tuple[AlignedLine | None, AlignedLine | None]]:
     """The instructions of two listings in pairs, None where one has nothing that corresponds."""
-    out: list[tuple[Step | None, Step | None]] = []
+    out: list[tuple[AlignedLine | None, AlignedLine | None]] = []
     for tag, i, j, k, n in _opcodes([s.key for s in left], [s.key for s in right]):
         if tag == "equal":
             out.extend(zip(left[i:j], right[k:n], strict=True))
@@ -124,9 +124,11 @@ def align(left: list[Step], right: list[Step]) -> list[tuple[Step | None, Step |
     return out
 
 
-def _align_loosely(left: list[Step], right: list[Step]) -> list[tuple[Step | None, Step | None]]:
+def _align_loosely(
+    left: list[AlignedLine], right: list[AlignedLine]
+) -> list[tuple[AlignedLine | None, AlignedLine | None]]:
     """Where the text differs: by mnemonic, and what is left over one by one as far as both sides have some."""
-    out: list[tuple[Step | None, Step | None]] = []
+    out: list[tuple[AlignedLine | None, AlignedLine | None]] = []
     for tag, i, j, k, n in _opcodes([s.mnemonic for s in left], [s.mnemonic for s in right]):
         ours, theirs = left[i:j], right[k:n]
         both = min(len(ours), len(theirs)) if tag in ("equal", "replace") else 0

@@ -11,8 +11,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kgbuild.report.explain import CHANGED, NEW, NOISE, REMOVED, SAME, Block, Explanation, Row
-from kgbuild.report.listing import Step
+from kgbuild.report.explain import CHANGED, NEW, NOISE, REMOVED, SAME, Block, ComparedRow, Explanation
+from kgbuild.report.listing import AlignedLine
 
 Span = tuple[str, str]
 Line = list[Span]
@@ -59,7 +59,7 @@ def _paragraph(text: str, role: str, mark: str, width: int) -> Iterator[Line]:
         yield [(lead if not number else " " * len(lead), role), (part, role)]
 
 
-def _shown(rows: Sequence[Row], style: Style) -> list[bool]:
+def _shown(rows: Sequence[ComparedRow], style: Style) -> list[bool]:
     """Which rows to show: all, or those that differ with a few around them."""
     if style.verbose or len(rows) <= _SHORT:
         return [True] * len(rows)
@@ -112,7 +112,7 @@ def _block(block: Block, style: Style, width: int, mark_first: bool) -> Iterator
         yield _fold(folded, style)
 
 
-def _row(row: Row, cells: list[list[str]], column: int, arrow: str) -> Iterator[Line]:
+def _row(row: ComparedRow, cells: list[list[str]], column: int, arrow: str) -> Iterator[Line]:
     role = "" if row.state == SAME else row.state
     # where the text is the same, what differs is not in the code
     texts = {s.text for s in (row.left, row.right) if s is not None}
@@ -136,7 +136,7 @@ def _beside(left: list[str], right: list[str]) -> Iterator[tuple[str, str]]:
         yield left[i] if i < len(left) else "", right[i] if i < len(right) else ""
 
 
-def _cell(step: Step | None, column: int, places: int, lines: int, before: str) -> list[str]:
+def _cell(step: AlignedLine | None, column: int, places: int, lines: int, before: str) -> list[str]:
     """One side of a row: source line where it is another than before, offset, instruction; wrapped, never cut."""
     if step is None:
         return []

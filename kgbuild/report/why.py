@@ -22,7 +22,7 @@ _SAYS = {
 
 
 @dataclass(frozen=True)
-class Step:
+class ChainLink:
     """One link of a chain: what the step is, the function, its unit, why, and how that is known."""
 
     role: str
@@ -33,7 +33,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Chain:
+class ReasonChain:
     """Why one function is in a patch: its names, whether it counts for itself (a cold half does not), the unit and
     object it is of, the positions it is redirected at, and the steps from what the patch changes to it."""
 
@@ -42,20 +42,20 @@ class Chain:
     unit: str
     object: str
     positions: tuple[int, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[ChainLink, ...]
 
 
-def read_chains(rows: Iterable[dict[str, Any]]) -> list[Chain]:
+def read_chains(rows: Iterable[dict[str, Any]]) -> list[ReasonChain]:
     """Chains from plain values, as `dataclasses.asdict` makes them."""
     out = []
     for row in rows:
-        steps = tuple(Step(**{**step, "evidence": tuple(step["evidence"])}) for step in row["steps"])
+        steps = tuple(ChainLink(**{**step, "evidence": tuple(step["evidence"])}) for step in row["steps"])
         names, positions = tuple(row["names"]), tuple(row["positions"])
-        out.append(Chain(names, row["shown"], row["unit"], row["object"], positions, steps))
+        out.append(ReasonChain(names, row["shown"], row["unit"], row["object"], positions, steps))
     return out
 
 
-def choose_chains(chains: Iterable[Chain], wanted: str) -> list[list[Step]]:
+def choose_chains(chains: Iterable[ReasonChain], wanted: str) -> list[list[ChainLink]]:
     """The steps of the functions that a name means. A name without the numbers of clones finds the clones as well.
     NAME@UNIT, NAME@MODULE and NAME,POSITION choose one of several.
 
@@ -77,7 +77,7 @@ def references_of(references: list[dict[str, Any]], wanted: str) -> list[dict[st
     return [r for r in placed if not position or r["sympos"] == int(position)]
 
 
-def render_chain(steps: list[Step]) -> Iterator[str]:
+def render_chain(steps: list[ChainLink]) -> Iterator[str]:
     """A chain as lines of text."""
     yield f"{steps[-1].function} is in the patch because"
     for step in steps:
@@ -87,7 +87,7 @@ def render_chain(steps: list[Step]) -> Iterator[str]:
             yield f"  {'':<31} {seen}"
 
 
-def why_report(name: str, chains: list[list[Step]], references: list[dict[str, Any]]) -> dict[str, Any]:
+def why_report(name: str, chains: list[list[ChainLink]], references: list[dict[str, Any]]) -> dict[str, Any]:
     """The answer to `why` as data."""
     return {
         "schema": "kgbuild-why",

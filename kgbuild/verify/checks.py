@@ -23,11 +23,11 @@ from kgbuild.diagnostics.module_findings import finding, in_order
 from kgbuild.elf.object import Symbol as KernelSymbol
 from kgbuild.kernel.exports import Export
 from kgbuild.model import Finding
-from kgbuild.proof.record import Key, Place, Record
+from kgbuild.proof.record import BoundSymbol, Key, ProofRecord
 from kgbuild.verify.code import Code, check_code, check_relocations, check_sections
 from kgbuild.verify.data import check_data
 from kgbuild.verify.ibt import check_constants, check_counted_calls, check_pointers, module_lacks_endbr
-from kgbuild.verify.kallsyms import Tables, as_livepatch, check_kallsyms, is_kallsyms, is_kgraft, read_tables
+from kgbuild.verify.kallsyms import WrittenTables, as_livepatch, check_kallsyms, is_kallsyms, is_kgraft, read_tables
 from kgbuild.verify.literals import check_literals
 from kgbuild.verify.modules import Modules, Target, check_bound, check_objects, check_target, no_modules
 from kgbuild.verify.proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
@@ -54,7 +54,7 @@ FUNC_ENTRY = 32
 _KLP_NAME = re.compile(r"\.klp\.sym\.([^.]+)\.([^,]+),(\d+)")
 
 
-class Image(Protocol):
+class ImageReader(Protocol):
     """What verify asks of the kernel's vmlinux; KernelImage is one."""
 
     def named(self, name: str) -> Sequence[KernelSymbol]: ...
@@ -67,7 +67,7 @@ class Image(Protocol):
 
 
 @dataclass(frozen=True)
-class Facts:
+class KernelFacts:
     """What is true of the kernel.
 
     build_id     hex; vermagic "" and module_size 0 (bytes of struct module) where nothing tells them
@@ -81,7 +81,7 @@ class Facts:
     build_id: str
     vermagic: str
     exports: Mapping[str, Export]
-    image: Image
+    image: ImageReader
     modules: Modules = no_modules
     modversions: bool = True
     module_size: int = 0
@@ -90,7 +90,7 @@ class Facts:
 
 
 def check_module(
-    module: ModuleFile, name: str, arch: Arch, facts: Facts, record: Record | None = None
+    module: ModuleFile, name: str, arch: Arch, facts: KernelFacts, record: ProofRecord | None = None
 ) -> list[Finding]:
     """Every finding of a module, in the order of the registry.
 
@@ -157,7 +157,7 @@ def read_note(data: bytes) -> tuple[dict[str, Any] | None, str]:
     return (value, "") if isinstance(value, dict) else (None, "is no JSON object")
 
 
-def check_identity(module: ModuleFile, functions: list[Function], facts: Facts) -> Iterator[Finding]:
+def check_identity(module: ModuleFile, functions: list[PatchedFunction], facts: KernelFacts) -> Iterator[Finding]:
     """The note, the data that the module's init compares with the running kernel, and the modules that are patched."""
     code, place = "V1-identity", ".note.kgbuild"
     build_ids: object = None
@@ -189,7 +189,7 @@ def check_identity(module: ModuleFile, functions: list[Function], facts: Facts) 
         yield finding(code, "kgbuild_notes", "is missing")
 
 
-def _check_note(note: dict[str, Any], functions: list[Function], facts: Facts) -> Iterator[Finding]:
+def _check_note(note: dict[str, Any], functions: list[PatchedFunction], facts: KernelFacts) -> Iterator[Finding]:
     code, place = "V1-identity", ".note.kgbuild"
     build_ids = note.get("build_ids")
     stated = build_ids.get(OBJECT) if isinstance(build_ids, dict) else None
@@ -203,7 +203,7 @@ def _check_note(note: dict[str, Any], functions: list[Function], facts: Facts) -
 
 
 def check_proof(
-    module: ModuleFile, functions: list[Function], arch: Arch, facts: Facts, record: Record | None
+    module: ModuleFile, functions: list[PatchedFunction], arch: Arch, facts: KernelFacts, record: ProofRecord | None
 ) -> Iterator[Finding]:
     """The note's digests and a proof record against what the module replaces and is bound to. What the kernel does not
     have is found by other checks."""
@@ -220,7 +220,7 @@ def check_proof(
 
 
 def _check_literals(
-    module: ModuleFile, arch: Arch, facts: Facts, code: Code, record: Record | None
+    module: ModuleFile, arch: Arch, facts: KernelFacts, code: Code, record: ProofRecord | None
 ) -> Iterator[Finding]:
     section = module.section(".note.kgbuild")
     note = read_note(section.data)[0] if section is not None else None
@@ -228,7 +228,7 @@ def _check_literals(
         yield from check_literals(module, note, record, arch, facts.image, code)
 
 
-def _places(keys: Iterable[tuple[str, str, int]], arch: Arch, facts: Facts) -> list[Place]:
+def _places(keys: Iterable[tuple[str, str, int]], arch: Arch, facts: KernelFacts) -> list[BoundSymbol]:
     out = []
     for object_name, name, sympos in sorted(set(keys)):
         if object_name == OBJECT:
@@ -242,7 +242,7 @@ def _places(keys: Iterable[tuple[str, str, int]], arch: Arch, facts: Facts) -> l
     return out
 
 
-def check_modinfo(module: ModuleFile, name: str, facts: Facts) -> Iterator[Finding]:
+def check_modinfo(module: ModuleFile, name: str, facts: KernelFacts) -> Iterator[Finding]:
     """.modinfo against the kernel and the file's name."""
     info = modinfo(module)
     found = info.get("vermagic", [])
@@ -272,7 +272,7 @@ def _undefined(module: ModuleFile) -> list[Symbol]:
     return [s for s in module.symbols if s.shndx == SHN_UNDEF and s.name and s.type != STT_FILE]
 
 
-def check_exports(module: ModuleFile, facts: Facts) -> Iterator[Finding]:
+def check_exports(module: ModuleFile, facts: KernelFacts) -> Iterator[Finding]:
     """Undefined symbols, __versions and import_ns against Module.symvers."""
     versions: dict[str, int] = {}
     section = module.section("__versions")
@@ -306,7 +306,7 @@ def check_exports(module: ModuleFile, facts: Facts) -> Iterator[Finding]:
             yield finding("V7-namespace", symbol.name, f"is in the namespace {export.namespace}, which is not imported")
 
 
-def _locate(image: Image, name: str, sympos: int) -> tuple[KernelSymbol | None, str]:
+def _locate(image: ImageReader, name: str, sympos: int) -> tuple[KernelSymbol | None, str]:
     """The kernel's symbol at a position, as klp_find_object_symbol finds it, or None and why there is none."""
     listed = [s for s in image.named(name) if image.in_kallsyms(s)]
     if not listed:
@@ -318,12 +318,12 @@ def _locate(image: Image, name: str, sympos: int) -> tuple[KernelSymbol | None, 
     return listed[max(sympos - 1, 0)], ""
 
 
-def _is_init(image: Image, symbol: KernelSymbol) -> bool:
+def _is_init(image: ImageReader, symbol: KernelSymbol) -> bool:
     """Whether a symbol is in init memory; one of no size may mark the end of what is before it."""
     return image.is_init(symbol.value) and (symbol.size > 0 or image.is_init(symbol.value - 1))
 
 
-def check_livepatch_symbols(module: ModuleFile, facts: Facts) -> Iterator[Finding]:
+def check_livepatch_symbols(module: ModuleFile, facts: KernelFacts) -> Iterator[Finding]:
     """Every `.klp.sym.*` symbol: its form, and that the kernel has it at that position."""
     for symbol in module.symbols:
         named, marked = symbol.name.startswith(".klp.sym."), symbol.shndx == SHN_LIVEPATCH
@@ -347,7 +347,7 @@ def check_livepatch_symbols(module: ModuleFile, facts: Facts) -> Iterator[Findin
             yield from _check_bound(symbol.name, name, sympos, facts)
 
 
-def _check_backend(module: ModuleFile, tables: Tables, arch: Arch, facts: Facts) -> Iterator[Finding]:
+def _check_backend(module: ModuleFile, tables: WrittenTables, arch: Arch, facts: KernelFacts) -> Iterator[Finding]:
     """The note names the back end that the module has, and that one's tables are right."""
     section = module.section(".note.kgbuild")
     note = read_note(section.data)[0] if section is not None else None
@@ -368,7 +368,7 @@ def _check_backend(module: ModuleFile, tables: Tables, arch: Arch, facts: Facts)
     yield from check_kallsyms(module, tables, arch, read, facts.modules)
 
 
-def _check_bound(place: str, name: str, sympos: int, facts: Facts) -> Iterator[Finding]:
+def _check_bound(place: str, name: str, sympos: int, facts: KernelFacts) -> Iterator[Finding]:
     found, fact = _locate(facts.image, name, sympos)
     if found is None:
         yield finding("V3-sympos", place, fact)
@@ -376,11 +376,11 @@ def _check_bound(place: str, name: str, sympos: int, facts: Facts) -> Iterator[F
         yield finding("V10-init-memory", place, f"{name} is in memory that is freed after boot")
 
 
-def _check_pointers(module: ModuleFile, arch: Arch, code: Code, facts: Facts) -> Iterator[Finding]:
+def _check_pointers(module: ModuleFile, arch: Arch, code: Code, facts: KernelFacts) -> Iterator[Finding]:
     return check_pointers(module, arch, code.instructions, lambda name, export: _lacks_endbr(name, export, facts))
 
 
-def _lacks_endbr(name: str, export: bool, facts: Facts) -> str:
+def _lacks_endbr(name: str, export: bool, facts: KernelFacts) -> str:
     """What is wrong with a pointer to a symbol outside the module, "" where nothing is."""
     match = _KLP_NAME.fullmatch(name)
     if not export and match is not None and match[1] != OBJECT:
@@ -406,7 +406,7 @@ def _lacks_endbr(name: str, export: bool, facts: Facts) -> str:
 
 
 @dataclass(frozen=True)
-class Function:
+class PatchedFunction:
     """One row of kgbuild_funcs as read: what it replaces, and where the replacement is (None: nowhere)."""
 
     object: str
@@ -428,7 +428,7 @@ def _text_at(module: ModuleFile, section: int, offset: int) -> str | None:
     return place[0].data[place[1] : end].decode("utf-8", "replace") if end >= 0 else None
 
 
-def _read_functions(module: ModuleFile) -> tuple[list[Function], list[Finding]]:
+def _read_functions(module: ModuleFile) -> tuple[list[PatchedFunction], list[Finding]]:
     """The rows of kgbuild_funcs up to the empty one, and what is wrong with the table itself."""
     code, place = "V11-function", "kgbuild_funcs"
     data = module.object_bytes(place)
@@ -438,7 +438,7 @@ def _read_functions(module: ModuleFile) -> tuple[list[Function], list[Finding]]:
     faults = []
     if len(data) % FUNC_ENTRY:
         faults.append(finding(code, place, f"{len(data)} bytes are no whole number of {FUNC_ENTRY}"))
-    rows: list[Function] = []
+    rows: list[PatchedFunction] = []
     for at in range(0, len(data) - FUNC_ENTRY + 1, FUNC_ENTRY):
         start = symbol.value + at
         object_name, name = (_text_at(module, symbol.shndx, start + o) for o in (0, 8))
@@ -455,7 +455,7 @@ def _read_functions(module: ModuleFile) -> tuple[list[Function], list[Finding]]:
         reloc = module.at(symbol.shndx, start + 16)
         target = module.place_of(reloc) if reloc is not None else None
         section, offset = (target[0].index, target[1]) if target is not None else (None, 0)
-        rows.append(Function(object_name or OBJECT, name, sympos, section, offset))
+        rows.append(PatchedFunction(object_name or OBJECT, name, sympos, section, offset))
     else:
         faults.append(finding(code, place, "does not end with an empty row"))
     if not rows and module.object_bytes("kgbuild_callbacks") is None:
@@ -463,12 +463,14 @@ def _read_functions(module: ModuleFile) -> tuple[list[Function], list[Finding]]:
     return rows, faults
 
 
-def _roots(functions: list[Function]) -> list[tuple[str, tuple[int, int]]]:
+def _roots(functions: list[PatchedFunction]) -> list[tuple[str, tuple[int, int]]]:
     """Where the replacements of each object begin."""
     return [(f.object, (f.section, f.offset)) for f in functions if f.section is not None]
 
 
-def check_functions(module: ModuleFile, functions: list[Function], arch: Arch, facts: Facts) -> Iterator[Finding]:
+def check_functions(
+    module: ModuleFile, functions: list[PatchedFunction], arch: Arch, facts: KernelFacts
+) -> Iterator[Finding]:
     """Every patched function: in the kernel at its position, traceable, once; and its replacement."""
     trace = {s.value for s in facts.image.named(arch.trace_call)}
     starts = {(s.shndx, s.value) for s in module.symbols if s.type == STT_FUNC and s.size > 0}
@@ -505,7 +507,7 @@ def check_functions(module: ModuleFile, functions: list[Function], arch: Arch, f
 # -- its symbols and struct module -------------------------------------------------------------------------------
 
 
-def check_symbols(module: ModuleFile, facts: Facts) -> Iterator[Finding]:
+def check_symbols(module: ModuleFile, facts: KernelFacts) -> Iterator[Finding]:
     """Definitions, entry points, struct module."""
     code = "V23-symbol"
     for symbol in module.symbols[1:]:

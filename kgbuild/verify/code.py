@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 
 from kgbuild.arch.base import Arch, Instruction, SpecialSection
-from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY, SITES, Site
+from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY, SITES, PatchSite
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.verify.reader import (
@@ -393,7 +393,7 @@ class Code:
             raw = section.data[offset : offset + instruction.length].hex(" ")
             yield finding("V21-site", where, f"{section.name}+{offset:#x} holds {raw}, not {site.what}")
 
-    def _leads_to(self, section: Section, instruction: Instruction, site: Site) -> bool:
+    def _leads_to(self, section: Section, instruction: Instruction, site: PatchSite) -> bool:
         """Whether an instruction is a branch that a relocation binds to one of the site's symbols."""
         if not (instruction.is_call or instruction.is_branch):
             return False

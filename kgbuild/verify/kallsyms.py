@@ -28,7 +28,7 @@ _CODE = "V33-kallsyms"
 
 
 @dataclass(frozen=True)
-class Row:
+class LookupEntry:
     """One symbol to look up: the ranges (offset, size) that its CRC is of."""
 
     key: Key
@@ -37,7 +37,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Site:
+class WrittenSite:
     """One place that is written: where it is (None: nowhere), and what the row of its symbol is."""
 
     section: Section | None
@@ -49,11 +49,11 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Tables:
+class WrittenTables:
     """The tables of a module as read, with what is wrong with their form."""
 
-    rows: tuple[Row, ...] = ()
-    sites: tuple[Site, ...] = ()
+    rows: tuple[LookupEntry, ...] = ()
+    sites: tuple[WrittenSite, ...] = ()
     faults: tuple[Finding, ...] = ()
 
 
@@ -67,10 +67,10 @@ def is_kallsyms(module: ModuleFile) -> bool:
     return any(name in module.global_symbols for name in (SYMBOLS, SITES, RANGES))
 
 
-def read_tables(module: ModuleFile) -> Tables:
+def read_tables(module: ModuleFile) -> WrittenTables:
     """The tables of a module; empty ones for a module of another back end."""
     if not is_kallsyms(module):
-        return Tables()
+        return WrittenTables()
     faults: list[Finding] = []
     data = {name: module.object_bytes(name) for name in (SYMBOLS, RANGES, SITES)}
     faults += [finding(_CODE, name, "is missing") for name, raw in data.items() if raw is None]
@@ -87,7 +87,9 @@ def read_tables(module: ModuleFile) -> Tables:
             faults.append(finding(_CODE, SYMBOLS, f"row {at} has no name"))
         if first + count > len(ranges):
             faults.append(finding(_CODE, name or SYMBOLS, f"its {count} ranges are not all in {RANGES}"))
-        rows.append(Row((object_name, name, sympos), tuple((a, b) for a, b in ranges[first : first + count]), crc))
+        rows.append(
+            LookupEntry((object_name, name, sympos), tuple((a, b) for a, b in ranges[first : first + count]), crc)
+        )
     sites = []
     raw = data[SITES] or b""
     for at, fields in enumerate(_whole(SITE_ROW, raw)):
@@ -98,13 +100,13 @@ def read_tables(module: ModuleFile) -> Tables:
             break
         addend, kind, symbol = fields[1:4]
         owner = _text(module, SITES, at * SITE_ROW.size + 24) or VMLINUX
-        sites.append(Site(place[0], place[1], addend, kind, symbol, owner))
+        sites.append(WrittenSite(place[0], place[1], addend, kind, symbol, owner))
     else:
         faults.append(finding(_CODE, SITES, "does not end with an empty row"))
-    return Tables(tuple(rows), tuple(sites), tuple(faults))
+    return WrittenTables(tuple(rows), tuple(sites), tuple(faults))
 
 
-def as_livepatch(module: ModuleFile, tables: Tables, arch: Arch) -> ModuleFile:
+def as_livepatch(module: ModuleFile, tables: WrittenTables, arch: Arch) -> ModuleFile:
     """The module as if its rows were livepatch symbols and its sites relocations to them, so that all that is asked of
     a module of the back end klp can be asked of it too."""
     if not tables.rows:
@@ -151,7 +153,7 @@ ReadCode = Callable[[Key, int, int], bytes | None]
 
 
 def check_kallsyms(
-    module: ModuleFile, tables: Tables, arch: Arch, read: ReadCode, modules: Modules
+    module: ModuleFile, tables: WrittenTables, arch: Arch, read: ReadCode, modules: Modules
 ) -> Iterator[Finding]:
     """Every fault of a module of this back end; none for one of another."""
     if not is_kallsyms(module):
@@ -170,7 +172,7 @@ def check_kallsyms(
     yield from _check_stubs(module, tables, arch)
 
 
-def _check_digest(row: Row, read: ReadCode) -> Iterator[Finding]:
+def _check_digest(row: LookupEntry, read: ReadCode) -> Iterator[Finding]:
     if not row.ranges:
         return
     parts = [read(row.key, offset, size) for offset, size in row.ranges]
@@ -180,7 +182,7 @@ def _check_digest(row: Row, read: ReadCode) -> Iterator[Finding]:
         yield finding(_CODE, row.key[1], "its digest is not that of the kernel's function")
 
 
-def _check_sites(module: ModuleFile, tables: Tables, arch: Arch, modules: Modules) -> Iterator[Finding]:
+def _check_sites(module: ModuleFile, tables: WrittenTables, arch: Arch, modules: Modules) -> Iterator[Finding]:
     widths = {number: arch.reloc_size[kind] for kind, number in arch.written_late.items()}
     taken: dict[int, set[int]] = {}
     for index, by_offset in module.targets.items():
@@ -222,7 +224,7 @@ def _check_owner(where: str, of: str, written_with: str, modules: Modules) -> It
             yield finding(_CODE, where, f"refers to {of}, and is written when {written_with} comes")
 
 
-def _check_stubs(module: ModuleFile, tables: Tables, arch: Arch) -> Iterator[Finding]:
+def _check_stubs(module: ModuleFile, tables: WrittenTables, arch: Arch) -> Iterator[Finding]:
     sites = {(s.section.index, s.offset): s for s in tables.sites if s.section is not None}
     code, field = arch.stub[arch.stub_entry :], arch.stub_field - arch.stub_entry
     starts: dict[int, set[int]] = {}

@@ -17,7 +17,7 @@ from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.elf.object import Symbol as KernelSymbol
 from kgbuild.model import Finding
-from kgbuild.proof.record import Constant, Record
+from kgbuild.proof.record import Constant, ProofRecord
 from kgbuild.verify.code import Code
 from kgbuild.verify.reader import SHN_UNDEF, ModuleFile, Reloc, Section
 
@@ -25,7 +25,7 @@ NOTE = ".note.kgbuild"
 _CODE, _RECORD_CODE = "V35-literal", "V29-proof-binding"
 
 
-class Image(Protocol):
+class LiteralImage(Protocol):
     """What is asked of the kernel's vmlinux."""
 
     def named(self, name: str) -> Sequence[KernelSymbol]: ...
@@ -52,7 +52,7 @@ def noted_literals(note: Mapping[str, Any]) -> list[Constant] | None:
 
 
 def check_literals(
-    module: ModuleFile, note: Mapping[str, Any], record: Record | None, arch: Arch, image: Image, code: Code
+    module: ModuleFile, note: Mapping[str, Any], record: ProofRecord | None, arch: Arch, image: LiteralImage, code: Code
 ) -> Iterator[Finding]:
     """The note's constants against the kernel's bytes, the module's references, and a proof record."""
     noted = noted_literals(note)
@@ -83,7 +83,7 @@ def check_literals(
 
 
 def _references(
-    module: ModuleFile, symbols: set[str], arch: Arch, image: Image, code: Code
+    module: ModuleFile, symbols: set[str], arch: Arch, image: LiteralImage, code: Code
 ) -> Iterator[tuple[str, str, int]]:
     """References to some exports that lead out of them: symbol, place in the module, address that is meant."""
     extents = {}

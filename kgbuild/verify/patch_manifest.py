@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kgbuild.closure.model import Variable
+from kgbuild.closure.model import NewVariable
 from kgbuild.emit.extract import NOTE_SECTION
 from kgbuild.errors import UserError
 from kgbuild.kernel.module_loader import row_of
@@ -51,11 +51,11 @@ def read_older(data: bytes, path: str) -> Older:
     )
 
 
-def _variable(row: dict[str, Any]) -> Variable:
-    return Variable(row["object"], row["unit"], row["name"], row["size"])
+def _variable(row: dict[str, Any]) -> NewVariable:
+    return NewVariable(row["object"], row["unit"], row["name"], row["size"])
 
 
-def _variables(module: ModuleFile) -> list[Variable]:
+def _variables(module: ModuleFile) -> list[NewVariable]:
     """The patch's own variables by the symbols, for a module whose note does not name them. Those of the wrapper lie
     in `.data` and `.bss`, the patch's in sections of their own."""
     out = []
@@ -66,7 +66,7 @@ def _variables(module: ModuleFile) -> list[Variable]:
         row = row_of(section.name)
         plain = section.name in (".data", ".bss") or row is None or not row.begins_anew
         if section.writable and not plain and (variable(symbol.name) or stem(symbol.name)) not in _MACROS_OWN:
-            out.append(Variable("", "", symbol.name, symbol.size))
+            out.append(NewVariable("", "", symbol.name, symbol.size))
     return out
 
 

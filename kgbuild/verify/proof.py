@@ -16,7 +16,7 @@ from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.elf.object import Symbol as KernelSymbol
 from kgbuild.model import Finding
-from kgbuild.proof.record import DATA, FUNCTION, NOTE_SCHEMA, Key, Place, Record, compute_digest
+from kgbuild.proof.record import DATA, FUNCTION, NOTE_SCHEMA, BoundSymbol, Key, ProofRecord, compute_digest
 from kgbuild.verify.modules import VMLINUX, Modules, Shipped
 from kgbuild.verify.reader import SHN_LORESERVE, SHN_UNDEF, STT_FUNC, ModuleFile, Symbol
 
@@ -24,28 +24,28 @@ NOTE = ".note.kgbuild"
 _NOTE_CODE, _RECORD_CODE, _BINDING_CODE = "V28-note-digest", "V30-proof-digest", "V29-proof-binding"
 
 
-class Image(Protocol):
+class ProofImage(Protocol):
     """What is asked of the kernel's vmlinux."""
 
     def read(self, address: int, size: int) -> bytes | None: ...
     def section_at(self, address: int) -> str: ...
 
 
-def place_in_vmlinux(image: Image, name: str, sympos: int, symbol: KernelSymbol) -> Place:
+def place_in_vmlinux(image: ProofImage, name: str, sympos: int, symbol: KernelSymbol) -> BoundSymbol:
     """A symbol of vmlinux as a record has it."""
     kind = FUNCTION if symbol.is_function else DATA
     digest = compute_digest(image.read(symbol.value, symbol.size) or b"") if kind == FUNCTION else ""
-    return Place(VMLINUX, name, sympos, kind, image.section_at(symbol.value), symbol.value, symbol.size, digest)
+    return BoundSymbol(VMLINUX, name, sympos, kind, image.section_at(symbol.value), symbol.value, symbol.size, digest)
 
 
-def place_in_module(shipped: Shipped, sympos: int, symbol: Symbol, arch: Arch) -> Place:
+def place_in_module(shipped: Shipped, sympos: int, symbol: Symbol, arch: Arch) -> BoundSymbol:
     """A symbol of a module as a record has it."""
     file = shipped.file
     inside = 0 < symbol.shndx < len(file.sections)
     section = file.sections[symbol.shndx].name if inside else ""
     kind = FUNCTION if symbol.type == STT_FUNC else DATA
     digest = _digest(file, symbol, arch) if kind == FUNCTION and inside else ""
-    return Place(shipped.name, symbol.name, sympos, kind, section, symbol.value, symbol.size, digest)
+    return BoundSymbol(shipped.name, symbol.name, sympos, kind, section, symbol.value, symbol.size, digest)
 
 
 def _digest(file: ModuleFile, symbol: Symbol, arch: Arch) -> str:
@@ -94,7 +94,7 @@ def _number(value: object) -> int:
     return int(text) if text.isascii() and text.isdigit() else -1
 
 
-def check_note_digests(note: Mapping[str, Any], places: Iterable[Place]) -> Iterator[Finding]:
+def check_note_digests(note: Mapping[str, Any], places: Iterable[BoundSymbol]) -> Iterator[Finding]:
     """A digest for each function that the module replaces or is bound to, and the kernel's own."""
     if note.get("schema") != NOTE_SCHEMA:
         yield finding(_NOTE_CODE, NOTE, f"is of schema {note.get('schema')!r}, digests are in that of {NOTE_SCHEMA}")
@@ -126,9 +126,9 @@ def _name(key: Key) -> str:
 
 
 def check_record(
-    record: Record,
-    replaced: Iterable[Place],
-    bound: Iterable[Place],
+    record: ProofRecord,
+    replaced: Iterable[BoundSymbol],
+    bound: Iterable[BoundSymbol],
     note: Mapping[str, Any] | None,
     build_id: str,
     modules: Modules,
@@ -153,7 +153,7 @@ def check_record(
         yield from _check_places(what, {p.key: p for p in ours}, theirs)
 
 
-def _check_places(what: str, ours: Mapping[Key, Place], recorded: tuple[Place, ...]) -> Iterator[Finding]:
+def _check_places(what: str, ours: Mapping[Key, BoundSymbol], recorded: tuple[BoundSymbol, ...]) -> Iterator[Finding]:
     seen: set[Key] = set()
     for place in recorded:
         if place.key in seen:

@@ -16,7 +16,7 @@ from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.verify.ibt import Decoded
-from kgbuild.verify.kallsyms import Tables
+from kgbuild.verify.kallsyms import WrittenTables
 from kgbuild.verify.modules import LATE_SECTION, VMLINUX, Modules
 from kgbuild.verify.reader import STT_FILE, STT_SECTION, ModuleFile, Reloc, Section, Symbol
 
@@ -27,7 +27,7 @@ Place = tuple[int, int]  # section, offset of the piece's first byte
 def check_reach(
     module: ModuleFile,
     roots: Iterable[tuple[str, Place]],
-    tables: Tables,
+    tables: WrittenTables,
     arch: Arch,
     decoded: Decoded,
     modules: Modules,
@@ -62,7 +62,7 @@ def check_reach(
                     yield finding("V34-module-reach", pieces.name(path[0]), f"{fact} ({way})")
 
 
-def _late_places(module: ModuleFile, tables: Tables) -> dict[Place, tuple[str, str]]:
+def _late_places(module: ModuleFile, tables: WrittenTables) -> dict[Place, tuple[str, str]]:
     """Every place that is written when a module comes: that module, and the symbol that is written there."""
     out: dict[Place, tuple[str, str]] = {}
     for section in module.sections[1:]:

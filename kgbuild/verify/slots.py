@@ -20,7 +20,7 @@ from kgbuild.emit.backends.kallsyms import STUBS
 from kgbuild.emit.backends.slots import MOVED, MOVED_ROW, SLOT, SLOTS
 from kgbuild.model import Finding
 from kgbuild.verify.code import Code
-from kgbuild.verify.kallsyms import SITES, Tables
+from kgbuild.verify.kallsyms import SITES, WrittenTables
 from kgbuild.verify.reader import STT_FUNC, ModuleFile, Section
 
 _CODE = "V33-kallsyms"
@@ -30,7 +30,7 @@ _LONGEST = 16
 _OWNER = -1
 
 
-class Row(NamedTuple):
+class SlotEntry(NamedTuple):
     """One instruction that was moved: its section, its offset and length, and those of what it became."""
 
     section: Section
@@ -44,7 +44,7 @@ class Row(NamedTuple):
         return f"{self.section.name}+{self.start:#x}"
 
 
-def check_slots(module: ModuleFile, tables: Tables, arch: Arch, code: Code) -> Iterator[Finding]:
+def check_slots(module: ModuleFile, tables: WrittenTables, arch: Arch, code: Code) -> Iterator[Finding]:
     """Every fault of a module's slots; none where it has neither slots nor other sites."""
     slots = set()
     for site in tables.sites:
@@ -93,7 +93,7 @@ def _is_load(module: ModuleFile, arch: Arch, code: Code, index: int, offset: int
 
 
 def _check_moved(module: ModuleFile, arch: Arch, code: Code, loads: set[tuple[int, int]]) -> Iterator[Finding]:
-    rows: list[Row] = []
+    rows: list[SlotEntry] = []
     for section in module.by_name.get(MOVED, ()):
         for base in range(0, len(section.data) // MOVED_ROW.size * MOVED_ROW.size, MOVED_ROW.size):
             places = []
@@ -105,7 +105,7 @@ def _check_moved(module: ModuleFile, arch: Arch, code: Code, loads: set[tuple[in
             if start is None or to is None or start[0] is not to[0] or not start[0].executable:
                 yield finding(_CODE, f"{MOVED}, row {base // MOVED_ROW.size}", "leads to no code, or to two sections")
             else:
-                rows.append(Row(start[0], start[1], length, to[1], size))
+                rows.append(SlotEntry(start[0], start[1], length, to[1], size))
         if len(section.data) % MOVED_ROW.size:
             yield finding(_CODE, MOVED, f"{section.size} bytes are no whole number of rows")
     unwind = _Unwind(module)
@@ -116,7 +116,7 @@ def _check_moved(module: ModuleFile, arch: Arch, code: Code, loads: set[tuple[in
     yield from _check_unlisted(module, arch, rows, code, loads)
 
 
-def _check_row(module: ModuleFile, arch: Arch, row: Row, loads: set[tuple[int, int]]) -> Iterator[Finding]:
+def _check_row(module: ModuleFile, arch: Arch, row: SlotEntry, loads: set[tuple[int, int]]) -> Iterator[Finding]:
     data = row.section.data
     original, moved = data[row.start : row.start + row.length], data[row.to : row.to + row.size]
     if len(original) != row.length or len(moved) != row.size or not moved:
@@ -133,7 +133,7 @@ def _check_row(module: ModuleFile, arch: Arch, row: Row, loads: set[tuple[int, i
         yield finding(_CODE, row.where, f"was moved to +{row.to:#x}, which is outside its function")
 
 
-def _check_entered(module: ModuleFile, arch: Arch, rows: list[Row], code: Code) -> Iterator[Finding]:
+def _check_entered(module: ModuleFile, arch: Arch, rows: list[SlotEntry], code: Code) -> Iterator[Finding]:
     """Nothing but the jump that stands for it leads into what was moved, nothing into the middle of that jump, and no
     entry of a table is about the instruction."""
     for section in {row.section.index: row.section for row in rows}.values():
@@ -169,7 +169,7 @@ def _references(module: ModuleFile, arch: Arch, code: Code, section: Section) ->
 
 
 def _check_unlisted(
-    module: ModuleFile, arch: Arch, rows: list[Row], code: Code, loads: set[tuple[int, int]]
+    module: ModuleFile, arch: Arch, rows: list[SlotEntry], code: Code, loads: set[tuple[int, int]]
 ) -> Iterator[Finding]:
     """Every jump to code that loads a slot and comes back right behind the jump is listed."""
     known = {(row.section.index, row.start) for row in rows}
@@ -217,7 +217,7 @@ class _Unwind:
         return entries[found][2] if found >= 0 else None
 
 
-def _check_unwinding(arch: Arch, row: Row, unwind: _Unwind) -> Iterator[Finding]:
+def _check_unwinding(arch: Arch, row: SlotEntry, unwind: _Unwind) -> Iterator[Finding]:
     state = unwind.at(row.section, row.start)
     if state is None:
         return

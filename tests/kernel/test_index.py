@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.unit_lookup import Placed, assign_units
 from kgbuild.host.index.queries import Index
 from kgbuild.host.index.store import load_index
@@ -117,7 +117,7 @@ def test_branches_of_a_sample_are_those_of_objdump(index: Index, kernel: Kernel)
         found = {
             (e.offset, e.callee, e.delta)
             for e in index.callees(function.id)
-            if e.kind not in (Kind.ADDRESS_TAKEN, Kind.ALTERNATIVE, Kind.JUMP_TABLE)
+            if e.kind not in (EdgeKind.ADDRESS_TAKEN, EdgeKind.ALTERNATIVE, EdgeKind.JUMP_TABLE)
         }
         assert found == expected, function.name
         compared += len(expected)
@@ -139,7 +139,7 @@ def test_initcalls_and_operations_hold_addresses(index: Index) -> None:
     assert taker.initcall and function.init
     (show,) = index.functions_named("version_proc_show")
     edges = index.callers(show.id)
-    assert [(index.function(e.caller).name, e.kind) for e in edges] == [("proc_version_init", Kind.ADDRESS_TAKEN)]
+    assert [(index.function(e.caller).name, e.kind) for e in edges] == [("proc_version_init", EdgeKind.ADDRESS_TAKEN)]
 
 
 def test_units_are_those_of_the_build(index: Index, kernel: Kernel) -> None:

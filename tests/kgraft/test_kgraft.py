@@ -21,7 +21,7 @@ from kgbuild.emit.extract import FUNCS_SECTION
 from kgbuild.host.link.module_objects import wrapper_source
 from kgbuild.kernel.feature_probes import KGRAFT, LOOKUP_EXPORTED
 from kgbuild.kernel.vmlinux_image import KernelImage
-from kgbuild.proof.record import DATA, FUNCTION, Key, Place
+from kgbuild.proof.record import DATA, FUNCTION, BoundSymbol, Key
 
 HERE = Path(__file__).parent
 FEATURES = frozenset({KGRAFT, LOOKUP_EXPORTED})
@@ -87,7 +87,7 @@ class Output:
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[Key, Place], KernelImage]:
+def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[Key, BoundSymbol], KernelImage]:
     """Where this kernel has what the patch is bound to, by an image of its code."""
     folder = tmp_path_factory.mktemp("image")
     for unit in ("first", "second"):
@@ -100,14 +100,14 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[Key, Place], 
     out = {}
     for key, s in symbols.items():
         kind = FUNCTION if s.type == STT.FUNC else DATA
-        out[key] = Place(*key, kind, image.section_at(s.value), s.value, s.size, "")
+        out[key] = BoundSymbol(*key, kind, image.section_at(s.value), s.value, s.size, "")
     # the harness's own, and a note: nothing to compare
     for key in (ANCHOR, ("vmlinux", "text_poke", 0), ("vmlinux", "text_mutex", 0)):
-        out[key] = Place(*key, DATA, ".data", 0, 0, "")
+        out[key] = BoundSymbol(*key, DATA, ".data", 0, 0, "")
     return out, image
 
 
-def make(folder: Path, places: tuple[dict[Key, Place], KernelImage], modules: bool, replace: bool = True) -> Path:
+def make(folder: Path, places: tuple[dict[Key, BoundSymbol], KernelImage], modules: bool, replace: bool = True) -> Path:
     """The program: harness, wrapper and output object."""
     output, backend = Output(), Kgraft()
     show = ("vmlinux", "show", 3)
@@ -145,7 +145,7 @@ def make(folder: Path, places: tuple[dict[Key, Place], KernelImage], modules: bo
 
 
 @pytest.fixture(scope="module")
-def program(places: tuple[dict[Key, Place], KernelImage], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program(places: tuple[dict[Key, BoundSymbol], KernelImage], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(tmp_path_factory.mktemp("modules"), places, modules=True)
 
 
@@ -169,7 +169,9 @@ def test_registration(program: Path) -> None:
     ]
 
 
-def test_a_patch_of_vmlinux_alone_needs_no_module(places: tuple[dict[Key, Place], KernelImage], tmp_path: Path) -> None:
+def test_a_patch_of_vmlinux_alone_needs_no_module(
+    places: tuple[dict[Key, BoundSymbol], KernelImage], tmp_path: Path
+) -> None:
     done = run(make(tmp_path, places, modules=False, replace=False), "unloaded")
     assert (done.returncode, done.stderr) == (0, "")
     assert "replace_all 0 held 0" in done.stdout
@@ -209,7 +211,7 @@ def test_a_registration_that_fails_leaves_nothing(program: Path) -> None:
 
 
 @pytest.mark.parametrize("table", ["callbacks", "states", "constants"])
-def test_what_kgraft_does_not_know_is_refused(table: str, places: tuple[dict[Key, Place], KernelImage]) -> None:
+def test_what_kgraft_does_not_know_is_refused(table: str, places: tuple[dict[Key, BoundSymbol], KernelImage]) -> None:
     obj = Output().finish(**{table: bytes(8)})
     request = Request(arch_of(62), FEATURES, places[0], lambda name: places[1])
     (refusal,) = Kgraft().check(obj, request)

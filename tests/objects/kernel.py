@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.model import CallGraph, Edge, Function, Name, Taker
 from kgbuild.closure.close import Closure, UnitResult, close
 from kgbuild.diff.author_macros import read_author
@@ -187,7 +187,7 @@ class GivenGraph:
     they lead to, and names of data that hold an address."""
 
     def __init__(
-        self, edges: Mapping[str, Sequence[tuple[str, str, Kind]]], lost: Sequence[tuple[str, str]] = ()
+        self, edges: Mapping[str, Sequence[tuple[str, str, EdgeKind]]], lost: Sequence[tuple[str, str]] = ()
     ) -> None:
         self.edges, self.lost = edges, lost
         self.names = sorted({*edges, *(caller for of in edges.values() for caller, _, _ in of)})

@@ -17,7 +17,7 @@ import pytest
 from kgbuild.errors import UserError
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 from kgbuild.report.explain import CHANGED, NEW, NOISE, REMOVED, SAME, Explanation, explain
-from kgbuild.report.listing import Step, align, quote
+from kgbuild.report.listing import AlignedLine, align, quote
 from kgbuild.report.side_by_side import Style, render
 from tests.objects.test_diff import ALL, Case
 from tests.toolchain import compile_pair_side, compile_text, pair_flags, scratch
@@ -189,8 +189,8 @@ def test_quotes_as_c_does() -> None:
     assert len(quote(b"x" * 1000)) < 210
 
 
-def step(text: str, key: str) -> Step:
-    return Step(0, 1, text, "", None, (), b"", "", key)
+def step(text: str, key: str) -> AlignedLine:
+    return AlignedLine(0, 1, text, "", None, (), b"", "", key)
 
 
 def test_inserted_code_stands_alone() -> None:

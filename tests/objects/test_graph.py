@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.object_graph import ObjectGraph, read_graph
 from kgbuild.callgraph.unit_lookup import units_by_file
 from kgbuild.elf.read import read
@@ -47,7 +47,7 @@ def edges_of(graph: ObjectGraph) -> set[tuple[str, str, str]]:
     """(caller, callee, kind) by name; the callee of another object by its symbol's name."""
     names, e = graph.functions.name, graph.edges
     return {
-        (names[a], names[b] if b >= 0 else graph.layout.obj.name_of(s), Kind(k).label)
+        (names[a], names[b] if b >= 0 else graph.layout.obj.name_of(s), EdgeKind(k).label)
         for a, b, s, k in zip(e.caller.tolist(), e.callee.tolist(), e.symbol.tolist(), e.kind.tolist(), strict=True)
     }
 
@@ -96,7 +96,7 @@ def test_the_place_is_that_of_the_opcode(linked: bytes) -> None:
     e, place = graph.edges, graph.functions.bodies.place
     opcodes = set()
     for caller, offset, kind in zip(e.caller.tolist(), e.offset.tolist(), e.kind.tolist(), strict=True):
-        if kind != Kind.ADDRESS_TAKEN:
+        if kind != EdgeKind.ADDRESS_TAKEN:
             at = int(place[caller]) + offset
             opcodes.add(graph.layout.read(at, at + 1))
     assert b"\xe8" in opcodes

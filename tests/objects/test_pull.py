@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.closure.callers import users_in
 from kgbuild.closure.close import Closure
 from tests.objects.kernel import GivenGraph, close_text, close_units, make_module
@@ -35,7 +35,7 @@ def test_caller_in_another_unit() -> None:
         "a.c": DEEP,
         "b.c": "extern int deep(int); noinline int top(int x) { barrier(); return deep(x) + 1; }",
     }
-    c = close_units(texts, GivenGraph({"deep": [("top", "b.c", Kind.CALL)]}))
+    c = close_units(texts, GivenGraph({"deep": [("top", "b.c", EdgeKind.CALL)]}))
     assert not c.refusals
     assert roles(c) == {"deep": "changed", "top": "pulled"}
     assert [r.name for r in c.redirects] == ["top"]
@@ -44,7 +44,7 @@ def test_caller_in_another_unit() -> None:
 def test_caller_that_the_patch_changes_as_well() -> None:
     """It is redirected once, and it is the patch that changes it."""
     top = BY + "extern int deep(int); noinline int top(int x) { barrier(); return deep(x) + BY; }"
-    graph = GivenGraph({"deep": [("top", "b.c", Kind.CALL)]})
+    graph = GivenGraph({"deep": [("top", "b.c", EdgeKind.CALL)]})
     for texts in ({"a.c": DEEP, "b.c": top}, {"b.c": top, "a.c": DEEP}):
         c = close_units(texts, graph)
         assert not c.refusals
@@ -58,12 +58,14 @@ def test_caller_that_its_unit_does_not_show() -> None:
         "a.c": DEEP,
         "b.c": "noinline int ghost(int x) { barrier(); return source(x) + 1; }",
     }
-    c = close_units(texts, GivenGraph({"deep": [("ghost", "b.c", Kind.CALL)]}))
+    c = close_units(texts, GivenGraph({"deep": [("ghost", "b.c", EdgeKind.CALL)]}))
     assert refused(c) == ["K15-pull:ghost"]
 
 
-@pytest.mark.parametrize("kind", [Kind.STATIC_CALL, Kind.ALTERNATIVE, Kind.JUMP_TABLE, Kind.ADDRESS_TAKEN])
-def test_ways_to_a_function_that_are_no_call(kind: Kind) -> None:
+@pytest.mark.parametrize(
+    "kind", [EdgeKind.STATIC_CALL, EdgeKind.ALTERNATIVE, EdgeKind.JUMP_TABLE, EdgeKind.ADDRESS_TAKEN]
+)
+def test_ways_to_a_function_that_are_no_call(kind: EdgeKind) -> None:
     texts = {
         "a.c": DEEP,
         "b.c": "extern int deep(int); noinline int top(int x) { barrier(); return deep(x) + 1; }",
@@ -119,7 +121,7 @@ def test_a_function_that_is_gone_and_a_copy_of_its_caller() -> None:
         + "noinline int stays(int x) { barrier(); return source(x) * BY; }",
         "b.c": "extern int gone(int); noinline int user(int x) { barrier(); return source(x) + 1; }",
     }
-    c = close_units(texts, GivenGraph({"gone": [("user", "b.c", Kind.CALL)]}))
+    c = close_units(texts, GivenGraph({"gone": [("user", "b.c", EdgeKind.CALL)]}))
     assert "K14-vanished:gone" in refused(c)
     assert not [r for r in close_units(texts, GivenGraph({"gone": []})).refusals if r.code == "K14-vanished"]
 
@@ -165,7 +167,7 @@ def test_name_that_the_patch_gives_to_another_function() -> None:
         "noinline int both(int x) { barrier(); return shallow(x) + deep(x); }"
         "noinline int other(int x) { barrier(); return deep(x) + 2; }",
     }
-    c = close_units(texts, GivenGraph({"deep": [(name, "b.c", Kind.CALL) for name in ("top", "both", "other")]}))
+    c = close_units(texts, GivenGraph({"deep": [(name, "b.c", EdgeKind.CALL) for name in ("top", "both", "other")]}))
     assert not c.refusals
     assert roles(c) == {"shallow": "changed", "top": "pulled", "both": "pulled"}
     assert sorted(r.name for r in c.redirects) == ["both", "top"]
@@ -183,7 +185,7 @@ def test_new_definition_that_overrides_a_weak_one() -> None:
         "a.c": f"#ifdef PATCHED\n{HOOK}\n#endif\n" + BY + "int own(int x) { return source(x) * BY; }",
         "b.c": "weak int hook(int x) { return source(x); } int top(int x) { return hook(x) + 1; }",
     }
-    c = close_units(texts, GivenGraph({"hook": [("top", "b.c", Kind.CALL)]}))
+    c = close_units(texts, GivenGraph({"hook": [("top", "b.c", EdgeKind.CALL)]}))
     assert "K14-vanished:hook" in refused(c)
     assert any("top in b.c calls it" in r.fact for r in c.refusals)
     # nobody calls it: nothing is left behind

@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.closure.close import Closure
 from kgbuild.errors import UserError
 from kgbuild.report.build import closure_report
@@ -40,7 +40,7 @@ TEXTS = {
 @pytest.fixture(scope="module")
 def closure() -> Closure:
     texts = {Path(name).name: text for name, text in TEXTS.items()}
-    c = close_units(texts, GivenGraph({"deep": [("show", "b.c", Kind.CALL)]}))
+    c = close_units(texts, GivenGraph({"deep": [("show", "b.c", EdgeKind.CALL)]}))
     assert not c.refusals
     return c
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.archives.recipe import Member, Part
+from kgbuild.host.archives.recipe import PackageMember, Part
 from kgbuild.host.archives.unpack import unpack_part
 from kgbuild.host.kernels import generated_sources, local
 from kgbuild.host.kernels.acquire import check_same_build
@@ -147,8 +147,8 @@ needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="no dpk
 @needs_dpkg
 def test_members(package: Path, tmp_path: Path) -> None:
     members = (
-        Member(("./lib/modules/{release}", "./usr/lib/modules/{release}"), "modules"),
-        Member(("./usr/src/headers-{release}",), "build", ("Makefile", "none")),
+        PackageMember(("./lib/modules/{release}", "./usr/lib/modules/{release}"), "modules"),
+        PackageMember(("./usr/src/headers-{release}",), "build", ("Makefile", "none")),
     )
     target = tmp_path / "kernel"
     target.mkdir()
@@ -161,14 +161,14 @@ def test_members(package: Path, tmp_path: Path) -> None:
 
 @needs_dpkg
 def test_first_member_only(package: Path, tmp_path: Path) -> None:
-    members = (Member(("./usr/lib/debug/boot/vmlinux-{release}",), "vmlinux"),)
+    members = (PackageMember(("./usr/lib/debug/boot/vmlinux-{release}",), "vmlinux"),)
     unpack_part(part(unpack=members, first_only=True), {"release": "R"}, package, tmp_path, lambda count: None)
     assert (tmp_path / "vmlinux").read_bytes() == b"kernel"
 
 
 @needs_dpkg
 def test_missing_member(package: Path, tmp_path: Path) -> None:
-    members = (Member(("./none",), "none"),)
+    members = (PackageMember(("./none",), "none"),)
     with pytest.raises(ToolError, match=r"a\.deb: has no \./none"):
         unpack_part(part(unpack=members), {}, package, tmp_path, lambda count: None)
 
@@ -184,7 +184,7 @@ def test_source_archive(package: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("tarball", ["", "./usr/src/linux.tar.xz"])
 def test_cut_package(package: Path, tmp_path: Path, tarball: str) -> None:
     package.write_bytes(package.read_bytes()[:300])
-    members = (Member(("./usr",), "usr"),)
+    members = (PackageMember(("./usr",), "usr"),)
     with pytest.raises(ToolError):
         unpack_part(part(tarball=tarball, unpack=members), {}, package, tmp_path, lambda count: None)
 

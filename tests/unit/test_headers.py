@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from kgbuild.csource.header_impact import changed_names, read_pieces
-from kgbuild.csource.include_graph import ANGLED, QUOTED, TRACED, Graph, Include, Resolver, reach, read_includes
+from kgbuild.csource.include_graph import ANGLED, QUOTED, TRACED, Include, IncludeGraph, Resolver, reach, read_includes
 from kgbuild.csource.lexer import read_tokens
 from kgbuild.csource.token_equality import same_header
-from kgbuild.csource.token_pasting import Chain, Pastes, passes_on, read_chains, read_words
+from kgbuild.csource.token_pasting import PasteChain, Pastes, passes_on, read_chains, read_words
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
 from kgbuild.host.compile import unit_selection
@@ -87,14 +87,14 @@ def test_names_are_resolved_as_the_compiler_does() -> None:
     assert resolver.resolve("fs/x.c", Include(ANGLED, "a.h")) == ("fs/a.h",)
     assert resolver.resolve("fs/x.c", Include(ANGLED, "generated/a.h")) == ("./include/generated/a.h",)
     assert len(resolver.resolve("fs/x.c", Include(TRACED, "a"))) == 4
-    graph = Graph({"fs/x/x.c": (Include(QUOTED, "../a.h"),)})
+    graph = IncludeGraph({"fs/x/x.c": (Include(QUOTED, "../a.h"),)})
     above = reach(graph, resolver, ["fs/a.h"])
     assert above.files == {"fs/a.h", "fs/x/x.c"}
     assert above.climbing == {"fs/x"}
     # `#define TRACE_INCLUDE_PATH ../../fs` climbs from where the #include of it is
-    traced = reach(Graph({"fs/x.c": (Include(TRACED, "a"),)}), resolver, ["fs/a.h"])
+    traced = reach(IncludeGraph({"fs/x.c": (Include(TRACED, "a"),)}), resolver, ["fs/a.h"])
     assert traced.climbing == {"include/trace"}
-    assert not reach(Graph({"fs/x.c": (Include(TRACED, "b"),)}), resolver, ["fs/a.h"]).climbing
+    assert not reach(IncludeGraph({"fs/x.c": (Include(TRACED, "b"),)}), resolver, ["fs/a.h"]).climbing
 
 
 HEADER = b"""
@@ -160,7 +160,7 @@ def test_pastes() -> None:
     words = read_words(text + b"flag(Locked) set_ bit")
     assert {b"Locked", b"flag", b"set_"} <= words and b"x" not in words
     chains = list(read_chains(text))
-    assert Chain(b"flag", (b"Page", None)) in chains
+    assert PasteChain(b"flag", (b"Page", None)) in chains
     pastes = Pastes(chains, [(b"SAME", b"Lock")], words.__contains__)
     assert pastes.making(b"PageLocked") == {
         (b"flag", frozenset({b"Locked"})),

@@ -14,7 +14,7 @@ import jsonschema
 import networkx
 import pytest
 
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.function_facts import compiler_facts
 from kgbuild.callgraph.model import CALLEES, CALLERS
 from kgbuild.callgraph.traversal import reach, reach_with_ways
@@ -95,7 +95,7 @@ def index(kernel: Kernel, cache: Cache) -> Index:
     return load_index(kernel, SilentProgress(), cache)
 
 
-def callers_of(index: Index, name: str) -> set[tuple[str, str, Kind]]:
+def callers_of(index: Index, name: str) -> set[tuple[str, str, EdgeKind]]:
     number = index.choose(name).id
     found = [(index.function(e.caller), e.kind) for e in index.callers(number)]
     return {(f.object, f.name, kind) for f, kind in found}
@@ -103,15 +103,15 @@ def callers_of(index: Index, name: str) -> set[tuple[str, str, Kind]]:
 
 def test_callers_across_objects(index: Index) -> None:
     assert callers_of(index, "shared") == {
-        ("vmlinux", "show", Kind.CALL),
-        ("vmlinux", "open_core", Kind.CALL),
-        ("one", "of_one", Kind.CALL),
+        ("vmlinux", "show", EdgeKind.CALL),
+        ("vmlinux", "open_core", EdgeKind.CALL),
+        ("one", "of_one", EdgeKind.CALL),
     }
     # an export of a module that is read after the one that uses it, and a call within one section of a module
     assert callers_of(index, "from_two") == {
-        ("one", "of_one", Kind.CALL),
-        ("two_b", "idle", Kind.CALL),
-        ("two_b", "more", Kind.TAIL_CALL),
+        ("one", "of_one", EdgeKind.CALL),
+        ("two_b", "idle", EdgeKind.CALL),
+        ("two_b", "more", EdgeKind.TAIL_CALL),
     }
 
 
@@ -120,7 +120,7 @@ def test_callers_by_function(index: Index) -> None:
     count, first = index.callers_by_function(number, taken=False, limit=2)
     assert count == 3 and len(first) == 2
     (idle,) = [n for n in first if index.function(n).name == "idle"]
-    assert [kind for _, kind in first[idle]] == [Kind.CALL, Kind.CALL]
+    assert [kind for _, kind in first[idle]] == [EdgeKind.CALL, EdgeKind.CALL]
     assert index.callers_by_function(number, taken=False)[1].keys() == {e.caller for e in index.callers(number)}
     assert index.callers_by_function(number, taken=True) == (0, {})
 

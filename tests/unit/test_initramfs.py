@@ -16,7 +16,7 @@ import pytest
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.modules import files
 from kgbuild.host.vm import initramfs
-from kgbuild.host.vm.initramfs import Entry, directory, regular, symlink, write_cpio
+from kgbuild.host.vm.initramfs import ArchiveEntry, directory, regular, symlink, write_cpio
 
 
 def read_cpio(data: bytes) -> dict[str, tuple[int, bytes, dict[str, int]]]:
@@ -58,7 +58,7 @@ def modinfo_object(**pairs: str) -> bytes:
 
 ENTRIES = [
     directory("dev"),
-    Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+    ArchiveEntry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
     regular("init", b"#!/bin/sh\n", 0o755),
     regular("a/b/c", b"12345"),
     regular("a/b/empty", b""),

@@ -9,8 +9,8 @@ import pytest
 
 from kgbuild.callgraph.function_facts import compiler_facts
 from kgbuild.debuginfo.compile_flags import PRODUCER, Flag
-from kgbuild.diff.ipa_clones import COPIED, IpaClones, Place, describe, parse_ipa_clones
-from kgbuild.host.compile.result_cache import Result, unpack
+from kgbuild.diff.ipa_clones import COPIED, GccFunction, IpaClones, describe, parse_ipa_clones
+from kgbuild.host.compile.result_cache import CompiledSide, unpack
 from tests.toolchain import CC, KERNEL_FLAGS, run, scratch
 
 NEW = """\
@@ -32,7 +32,7 @@ def test_form_of_gcc_7_and_later() -> None:
     found = parse_ipa_clones(NEW)
     assert found.complete and not found.unread
     assert len(found.steps) == 5
-    assert found.removed == (Place("small", 1, "u.c", 4, 19),)
+    assert found.removed == (GccFunction("small", 1, "u.c", 4, 19),)
     assert describe(found.history("three.constprop.0.isra.0")) == (
         "three.constprop.0 of three (constprop), three.constprop.0.isra.0 of three.constprop.0 (isra)"
     )
@@ -112,7 +112,7 @@ def test_facts_of_one_function() -> None:
 
 def test_a_result_is_kept_whole() -> None:
     for clones in ("", NEW, "\udcff;ü"):
-        made = Result(b"\x7fELF\0rest", clones, (("lib/a.c", 7, 'optimize("O3")'),))
+        made = CompiledSide(b"\x7fELF\0rest", clones, (("lib/a.c", 7, 'optimize("O3")'),))
         assert unpack(made.packed) == made
     assert unpack(None) is None
 

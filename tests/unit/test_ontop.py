@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from kgbuild.closure.model import Variable
+from kgbuild.closure.model import NewVariable
 from kgbuild.elf.consts import SHF, STB, STT
 from kgbuild.elf.write import OutSymbol
 from kgbuild.errors import UserError
@@ -151,11 +151,11 @@ def test_another_kernel() -> None:
 # -- variables ---------------------------------------------------------------------------------------------------------
 
 
-def with_data(name: str, *data: Variable, replace: bool = True) -> Older:
+def with_data(name: str, *data: NewVariable, replace: bool = True) -> Older:
     return Older(name, "debian:x", {"vmlinux": "aa"}, frozenset((F,)), replace, data=data)
 
 
-READS = Variable("vmlinux", "fs/a.c", "reads", 4)
+READS = NewVariable("vmlinux", "fs/a.c", "reads", 4)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ READS = Variable("vmlinux", "fs/a.c", "reads", 4)
         (READS._replace(object="fat"), False),
     ],
 )
-def test_a_variable_of_both_begins_anew(mine: Variable, again: bool) -> None:
+def test_a_variable_of_both_begins_anew(mine: NewVariable, again: bool) -> None:
     """Objects and units are told apart where both are known."""
     stacked = list(begin_anew([with_data("a", READS)], [mine], replace=False))
     assert [t.partition(";")[0] for t in stacked] == ["reads of a begins anew in this patch"] * again
@@ -212,7 +212,7 @@ class SmallOlder(Small):
 def test_variables_by_the_symbols_of_a_module_that_does_not_name_them() -> None:
     found = read_older(SmallOlder().data, "older.ko")
     assert [v.name for v in found.data] == ["reads", "n.12", "each"]
-    assert found.data[0] == Variable("", "", "reads", 8)
+    assert found.data[0] == NewVariable("", "", "reads", 8)
 
 
 def test_variables_that_the_note_names() -> None:

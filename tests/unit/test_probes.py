@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from kgbuild.kernel import feature_probes
-from kgbuild.kernel.feature_probes import PROBES, Evidence, for_builtin, probe
+from kgbuild.kernel.feature_probes import PROBES, ProbeEvidence, for_builtin, probe
 
 GETOPT = 'while ((opt = getopt(argc, argv, "{}")) != -1) {{'
 EACH = "int kallsyms_on_each_symbol(int (*fn)(void *, const char *, {}unsigned long),\n\t\t\t    void *data);\n"
-OLD = Evidence(
+OLD = ProbeEvidence(
     config=frozenset({"# CONFIG_X86_KERNEL_IBT is not set"}),
     has_symbol=lambda name: False,
     source={
@@ -21,7 +21,7 @@ OLD = Evidence(
     }.get,
     objtool=("./tools/objtool/objtool", "--orc"),
 )
-NEW = Evidence(
+NEW = ProbeEvidence(
     config=frozenset({"CONFIG_X86_KERNEL_IBT=y", "CONFIG_KPROBES=y", "CONFIG_LIVEPATCH=y", "CONFIG_KGRAFT=y"}),
     has_symbol={"clear_relocate_add", *feature_probes.TEXT_POKE_SYMBOLS, "text_poke", "text_mutex"}.__contains__,
     source={

@@ -10,8 +10,8 @@ import pytest
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.apt import Package, parse_madison, parse_records, version_key
 from kgbuild.host.archives.recipe import (
+    FetchPlan,
     KernelName,
-    Plan,
     load_recipes,
     parse_name,
     parse_recipe,
@@ -71,7 +71,7 @@ def recipes() -> dict:
     return load_recipes()
 
 
-def plan(name: str, madison: str = MADISON) -> Plan:
+def plan(name: str, madison: str = MADISON) -> FetchPlan:
     recipes = load_recipes()
     parsed = parse_name(name, recipes)
     return resolve(parsed, recipes[parsed.distro], Canned(madison))

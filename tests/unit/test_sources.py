@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from kgbuild.patch.include_policy import check_dependencies, check_includes
-from kgbuild.patch.tree_paths import Kind, check_kind, check_path, choose_path, classify, find_strip
+from kgbuild.patch.tree_paths import FileKind, check_kind, check_path, choose_path, classify, find_strip
 from kgbuild.patch.unified_diff import DEV_NULL, FilePatch, PatchKind, parse_patch
 
 
@@ -15,31 +15,32 @@ def change(old: str, new: str = "", kind: PatchKind = "change", mode: str = "100
 
 
 KINDS = {
-    Kind.CODE: "fs/proc/version.c kernel/sched/deadline.c lib/test_sort.c certs/blacklist.c net/core/dev.c "
+    FileKind.CODE: "fs/proc/version.c kernel/sched/deadline.c lib/test_sort.c certs/blacklist.c net/core/dev.c "
     "arch/x86/entry/vdso/vma.c arch/x86/realmode/init.c arch/x86/kernel/vmlinux.c "
     "drivers/gpu/drm/i915/selftests/i915_gem.c init/main.c rust/helpers.c arch/x86/kernel/tools.c",
-    Kind.HEADER: "include/linux/fs.h fs/mount.h arch/x86/include/asm/vdso/processor.h include/vdso/time.h",
-    Kind.SKIPPED: "Documentation/x.c Documentation/Makefile tools/objtool/check.c tools/lib/x.S MAINTAINERS "
+    FileKind.HEADER: "include/linux/fs.h fs/mount.h arch/x86/include/asm/vdso/processor.h include/vdso/time.h",
+    FileKind.SKIPPED: "Documentation/x.c Documentation/Makefile tools/objtool/check.c tools/lib/x.S MAINTAINERS "
     "CREDITS COPYING README .mailmap .gitignore fs/.gitignore .clang-format samples/livepatch/x.c "
     "tools/testing/selftests/x.sh LICENSES/x fs/qnx6/README drivers/gpu/drm/TODO net/x.rst fs/ext4/.kunitconfig "
     "drivers/leds/notes.txt drivers/staging/x/Documentation/y",
-    Kind.BUILD: "Makefile fs/Makefile fs/Kbuild Kbuild Kconfig fs/Kconfig.debug scripts/mod/modpost.c .config "
+    FileKind.BUILD: "Makefile fs/Makefile fs/Kbuild Kbuild Kconfig fs/Kconfig.debug scripts/mod/modpost.c .config "
     "scripts/Makefile.build usr/gen_init_cpio.c arch/x86/configs/x86_64_defconfig arch/x86/kernel/vmlinux.lds.S "
     "include/asm-generic/vmlinux.lds.h arch/x86/entry/syscalls/syscall_64.tbl certs/extract-cert.c "
     "include/generated/autoconf.h kernel/gen_kheaders.sh arch/x86/tools/relocs.c kernel/bounds.c "
     "arch/x86/kernel/asm-offsets_64.c certs/signing_key.pem arch/x86/Makefile.um arch/x86/boot/Makefile "
     "arch/x86/lib/x86-opcode-map.txt scripts/spelling.txt include/config/auto.conf scripts/Kconfig.include",
-    Kind.NOT_C: "arch/x86/entry/entry_64.S arch/x86/boot/main.c arch/x86/boot/boot.h arch/x86/realmode/rm/wakemain.c "
+    FileKind.NOT_C: "arch/x86/entry/entry_64.S "
+    "arch/x86/boot/main.c arch/x86/boot/boot.h arch/x86/realmode/rm/wakemain.c "
     "arch/x86/entry/vdso/vclock_gettime.c lib/vdso/gettimeofday.c arch/x86/purgatory/purgatory.c "
     "drivers/firmware/efi/libstub/x86-stub.c",
-    Kind.DEVICE_TREE: "arch/arm/boot/dts/x.dts arch/arm64/boot/dts/y.dtsi drivers/of/z.dtso",
-    Kind.UNSUPPORTED: "rust/kernel/lib.rs crypto/x.asn1 drivers/x.c_shipped kernel/x.bpf.c fs/noextension "
+    FileKind.DEVICE_TREE: "arch/arm/boot/dts/x.dts arch/arm64/boot/dts/y.dtsi drivers/of/z.dtso",
+    FileKind.UNSUPPORTED: "rust/kernel/lib.rs crypto/x.asn1 drivers/x.c_shipped kernel/x.bpf.c fs/noextension "
     "debian/rules drivers/a.C",
 }
 
 
 @pytest.mark.parametrize(("path", "kind"), [(p, k) for k, paths in KINDS.items() for p in paths.split()])
-def test_classify(path: str, kind: Kind) -> None:
+def test_classify(path: str, kind: FileKind) -> None:
     assert classify(path) is kind
 
 

@@ -14,7 +14,7 @@ from kgbuild.arch import arch_of
 from kgbuild.arch.x86_64.stable_code import stable_instructions
 from kgbuild.emit.backends.stable_bytes import NOTHING, Stable, StableCode
 from kgbuild.errors import ToolError
-from kgbuild.proof.record import Place
+from kgbuild.proof.record import BoundSymbol
 
 ARCH = arch_of(62)
 
@@ -91,7 +91,7 @@ class FakeImage:
 
 def stable(code: bytes, *replaced: tuple[int, int]) -> Stable:
     image: Any = FakeImage(code, list(replaced))
-    return StableCode(ARCH, image).of(Place("vmlinux", "f", 0, "function", ".text", START, len(code), ""))
+    return StableCode(ARCH, image).of(BoundSymbol("vmlinux", "f", 0, "function", ".text", START, len(code), ""))
 
 
 def test_instructions_in_tables_are_left_out() -> None:
@@ -113,7 +113,7 @@ def test_a_table_that_leads_nowhere_is_not_believed() -> None:
 def test_code_is_replaced_in_any_section_of_code(section: str) -> None:
     image: Any = FakeImage(bytes.fromhex("5555"), [(0, 1)])
     image.section = section
-    found = StableCode(ARCH, image).of(Place("vmlinux", "f", 0, "function", section, START, 2, ""))
+    found = StableCode(ARCH, image).of(BoundSymbol("vmlinux", "f", 0, "function", section, START, 2, ""))
     assert found.ranges == ((1, 1),)
 
 
@@ -121,4 +121,4 @@ def test_a_table_cut_in_an_entry_is_not_believed() -> None:
     image: Any = FakeImage(bytes.fromhex("55"), [(0, 1)])
     image.entries = image.entries[:-1]
     with pytest.raises(ToolError, match="fit 0 of the known sizes"):
-        StableCode(ARCH, image).of(Place("vmlinux", "f", 0, "function", ".text", START, 1, ""))
+        StableCode(ARCH, image).of(BoundSymbol("vmlinux", "f", 0, "function", ".text", START, 1, ""))

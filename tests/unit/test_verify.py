@@ -22,7 +22,7 @@ from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.errors import UserError
 from kgbuild.kernel.exports import Export
 from kgbuild.model import Finding
-from kgbuild.verify.checks import Facts, check_module
+from kgbuild.verify.checks import KernelFacts, check_module
 from kgbuild.verify.reader import read_module
 
 ARCH = arch_of(62)
@@ -94,7 +94,7 @@ EXPORTS = {
         Export("elsewhere", 0x55555555, "fs/other", "EXPORT_SYMBOL", ""),
     )
 }
-FACTS = Facts(BUILD_ID.hex(), VERMAGIC, EXPORTS, FakeImage(), module_size=64)
+FACTS = KernelFacts(BUILD_ID.hex(), VERMAGIC, EXPORTS, FakeImage(), module_size=64)
 
 # call __fentry__; nop (5 bytes, a static branch); ud2; lock nop place; jmp return thunk
 CODE = bytes.fromhex("e800000000 0f1f440000 0f0b f0ff00 e800000000 e900000000".replace(" ", ""))
@@ -243,7 +243,7 @@ class Small:
         return write(self.out)
 
 
-def check(data: bytes, name: str = NAME, facts: Facts = FACTS) -> list[Finding]:
+def check(data: bytes, name: str = NAME, facts: KernelFacts = FACTS) -> list[Finding]:
     return check_module(read_module(data, name, 62), name, ARCH, facts)
 
 

@@ -24,7 +24,7 @@ from kgbuild.errors import UserError
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.model import Finding
 from kgbuild.pipeline.verify import read_record
-from kgbuild.proof.record import BadRecord, Place, Record, compute_digest, parse_record, record_json
+from kgbuild.proof.record import BadRecord, BoundSymbol, ProofRecord, compute_digest, parse_record, record_json
 from kgbuild.verify.checks import check_module
 from kgbuild.verify.modules import Shipped
 from kgbuild.verify.proof import place_in_module, place_in_vmlinux
@@ -49,14 +49,14 @@ PATCH = UNIT.replace("x + 3", "x + STEP") + "noinline int other(int x) { return 
 STEP = "#ifdef PATCHED\n#define STEP 5\n#else\n#define STEP 4\n#endif\n"
 
 
-def place(name: str, address: int, kind: str = "function", **fields: Any) -> Place:
+def place(name: str, address: int, kind: str = "function", **fields: Any) -> BoundSymbol:
     known: dict[str, Any] = {"object": "vmlinux", "sympos": 0, "section": ".text", "size": 16, "evidence": "own bytes"}
     known["digest"] = FAKE.digest(name, 0) if kind == "function" else ""
-    return Place(name=name, address=address, kind=kind, **{**known, **fields})
+    return BoundSymbol(name=name, address=address, kind=kind, **{**known, **fields})
 
 
 # what Small replaces and is bound to
-GOOD = Record(
+GOOD = ProofRecord(
     {"vmlinux": BUILD_ID.hex()},
     (place("old", OLD),),
     (
@@ -68,7 +68,7 @@ GOOD = Record(
 )
 
 
-def check_with(record: Record, small: Small | None = None) -> list[Finding]:
+def check_with(record: ProofRecord, small: Small | None = None) -> list[Finding]:
     return check_module(read_module((small or Small()).data, NAME, 62), NAME, ARCH, FACTS, record)
 
 
@@ -158,7 +158,7 @@ def test_digest_does_not_depend_on_what_a_field_holds() -> None:
 # -- a record of a closure, as a file --------------------------------------------------------------------------------
 
 
-def record_of(text: str, *allowed: str, kernel_text: str | None = None) -> Record:
+def record_of(text: str, *allowed: str, kernel_text: str | None = None) -> ProofRecord:
     p = close_text(text, kernel_text=kernel_text)
     closure = close(p.closure.units, p.image, EXPORTS, frozenset(allowed))
     assert not closure.refusals
@@ -358,13 +358,13 @@ def test_functions_of_modules() -> None:
     small = SmallTarget()
     old = {"object": "ext4", "section": ".text", "size": 6, "digest": small.digest("ext4", "old", 0)}
     table = {"object": "ext4", "section": ".data", "size": 6}
-    record = Record(
+    record = ProofRecord(
         {"vmlinux": BUILD_ID.hex(), "ext4": TARGET_ID.hex()},
         (place("old", 0, **old),),
         (place("table", 0, "data", **table), *GOOD.bound[:2], place("old", OLD)),
     )
 
-    def found(r: Record) -> list[Finding]:
+    def found(r: ProofRecord) -> list[Finding]:
         return check_module(read_module(small.data, NAME, 62), NAME, ARCH, MODULE_FACTS, r)
 
     assert found(record) == []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Site:
+class PatchSite:
     """What one kind of site holds.
 
     what      in words, for messages
@@ -33,16 +33,16 @@ ENDBR = b"\xf3\x0f\x1e\xfa"
 TRACE_BYTES = len(ENDBR) + 5
 ORC_ENTRY = 6  # sizeof(struct orc_entry)
 
-SITES: dict[str, Site] = {
+SITES: dict[str, PatchSite] = {
     # jmp where the branch is taken by default, else a nop of the jump's length; 2 bytes wide since 5.14
-    "__jump_table": Site("a nop or jmp of 2 or 5 bytes", (b"\x66\x90", NOP5, b"\xeb", b"\xe9")),
-    "__bug_table": Site("ud2", (b"\x0f\x0b",)),
-    "__mcount_loc": Site("call __fentry__", (CALL,), ("__fentry__",), complete=True),
-    ".smp_locks": Site("a lock prefix", (b"\xf0",)),
-    ".return_sites": Site("a jump to the return thunk", (), ("__x86_return_thunk",), complete=True),
-    ".retpoline_sites": Site("a branch to an indirect thunk", (), ("__x86_indirect_",), complete=True),
-    ".call_sites": Site("a call", (CALL,)),
-    ".static_call_sites": Site("a branch to a static call's trampoline", (), ("__SCT__",), complete=True),
+    "__jump_table": PatchSite("a nop or jmp of 2 or 5 bytes", (b"\x66\x90", NOP5, b"\xeb", b"\xe9")),
+    "__bug_table": PatchSite("ud2", (b"\x0f\x0b",)),
+    "__mcount_loc": PatchSite("call __fentry__", (CALL,), ("__fentry__",), complete=True),
+    ".smp_locks": PatchSite("a lock prefix", (b"\xf0",)),
+    ".return_sites": PatchSite("a jump to the return thunk", (), ("__x86_return_thunk",), complete=True),
+    ".retpoline_sites": PatchSite("a branch to an indirect thunk", (), ("__x86_indirect_",), complete=True),
+    ".call_sites": PatchSite("a call", (CALL,)),
+    ".static_call_sites": PatchSite("a branch to a static call's trampoline", (), ("__SCT__",), complete=True),
 }
 
 

@@ -16,7 +16,7 @@ from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.write import OutObject
 from kgbuild.kernel.vmlinux_image import KernelImage
-from kgbuild.proof.record import Key, Place
+from kgbuild.proof.record import BoundSymbol, Key
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Request:
 
     arch: Arch
     features: frozenset[str]
-    places: Mapping[Key, Place]
+    places: Mapping[Key, BoundSymbol]
     image_of: Callable[[str], KernelImage] = field(repr=False)
 
 

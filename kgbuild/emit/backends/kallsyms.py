@@ -26,7 +26,7 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.backends.backend import Request
-from kgbuild.emit.backends.lookup_tables import Row, Site, Tables
+from kgbuild.emit.backends.lookup_tables import LookupRow, LookupSite, LookupTables
 from kgbuild.emit.backends.old_interfaces import check_interface, entry_size, interface_macros
 from kgbuild.emit.backends.slots import SlotWriter, Unwind, plan_steps
 from kgbuild.emit.backends.stable_bytes import REPLACED
@@ -212,7 +212,7 @@ class _Transform:
     def __init__(self, output: OutObject, request: Request) -> None:
         self.output, self.request, self.arch = output, request, request.arch
         self.rows = {key: number for number, key in enumerate(sorted(request.places))}
-        self.sites: list[Site] = []
+        self.sites: list[LookupSite] = []
         self.stubs: dict[str, OutSymbol] = {}
         align = len(self.arch.stub) or 1
         self.code = OutSection(STUBS, SHT.PROGBITS, SHF.ALLOC | SHF.EXECINSTR, align=align)
@@ -234,9 +234,9 @@ class _Transform:
             out.sections.append(self.code)
             out.symbols += self.stubs.values()
             self._unwinding(out)
-        rows = [Row(key, self.request.places[key]) for key in self.rows]
+        rows = [LookupRow(key, self.request.places[key]) for key in self.rows]
         out.symbols = _without_unused(out)
-        Tables(self.arch, rows, self.sites).add_to(out, self.request.image_of)
+        LookupTables(self.arch, rows, self.sites).add_to(out, self.request.image_of)
         return out
 
     def _static_calls(self, section: OutSection) -> None:
@@ -266,7 +266,7 @@ class _Transform:
         section.data[offset : offset + size] = bytes(size)
         owner = patched_object(symbol.name)
         self.sites.append(
-            Site(section, offset, kind, addend, self.rows[_key(symbol)], "" if owner == VMLINUX else owner)
+            LookupSite(section, offset, kind, addend, self.rows[_key(symbol)], "" if owner == VMLINUX else owner)
         )
 
     def _stub(self, function: OutSymbol) -> OutSymbol:

@@ -20,7 +20,7 @@ from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.backends.stable_bytes import NOTHING, StableCode
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import VMLINUX
-from kgbuild.proof.record import FUNCTION, Key, Place
+from kgbuild.proof.record import FUNCTION, BoundSymbol, Key
 
 SYMBOL_ROW = struct.Struct("<QQQIIII")
 RANGE_ROW = struct.Struct("<II")
@@ -28,14 +28,14 @@ SITE_ROW = struct.Struct("<QqIIQ")
 
 
 @dataclass(frozen=True)
-class Row:
+class LookupRow:
     """A symbol to look up, and where the kernel's own file has it."""
 
     key: Key
-    place: Place
+    place: BoundSymbol
 
 
-class Site(NamedTuple):
+class LookupSite(NamedTuple):
     """A place to write: its section and offset, relocation type and addend, number of the symbol, and the module whose
     coming it is written at, "" for init."""
 
@@ -48,12 +48,12 @@ class Site(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Tables:
+class LookupTables:
     """What is looked up, and where it is written."""
 
     arch: Arch
-    rows: list[Row]
-    sites: list[Site]
+    rows: list[LookupRow]
+    sites: list[LookupSite]
 
     def add_to(self, out: OutObject, image_of: Callable[[str], KernelImage]) -> None:
         """Append the tables to an object. `image_of` gives the kernel's files, whose code the digests are of."""

@@ -34,7 +34,7 @@ IsLate = Callable[[OutSection, OutReloc], bool]
 
 
 @dataclass(frozen=True)
-class Step:
+class SlotStep:
     """One instruction to rewrite: where it is, its new form, the relocations in it by offset in it, those of them that
     go through slots, and the unwind entries of the new form where that is moved, as (offset, entry)."""
 
@@ -56,7 +56,7 @@ class SlotUse:
     addend: int
 
 
-def plan_steps(out: OutObject, arch: Arch, is_late: IsLate) -> list[Step]:
+def plan_steps(out: OutObject, arch: Arch, is_late: IsLate) -> list[SlotStep]:
     """Every instruction with a relocation that `is_late`; where its form has a fault, it can't be rewritten."""
     return list(_Planner(out, arch, is_late).run())
 
@@ -69,12 +69,12 @@ class _Planner:
         for section in out.sections:
             self._name(section)
 
-    def run(self) -> Iterator[Step]:
+    def run(self) -> Iterator[SlotStep]:
         for section in self.out.sections:
             if section.flags & SHF.EXECINSTR and any(self.is_late(section, r) for r in section.relocs):
                 yield from self._section(section)
 
-    def _section(self, section: OutSection) -> Iterator[Step]:
+    def _section(self, section: OutSection) -> Iterator[SlotStep]:
         code = bytes(section.data)
         named = self.named.get(id(section), [])
         starts = sorted({0, *(s.value for s in self.out.symbols if s.section is section and s.type == STT.FUNC)})
@@ -114,9 +114,9 @@ class _Planner:
         relocs: dict[int, OutReloc],
         late: frozenset[int],
         places: list[tuple[int, str, bool]],
-    ) -> Step:
+    ) -> SlotStep:
         form = self.arch.slot_code.through(code, late, frozenset(relocs) - late)
-        step = Step(section, start, len(code), form, relocs, late)
+        step = SlotStep(section, start, len(code), form, relocs, late)
         for place, by, owner in places:
             entry = owner and place == start and by not in (_LOCKS, _UNWIND)
             if entry or start < place < start + len(code):
@@ -195,7 +195,7 @@ class SlotWriter:
         self._slots: dict[tuple[str, int], SlotUse] = {}
         self._names: dict[int, OutSymbol] = {}
 
-    def run(self, steps: list[Step]) -> list[SlotUse]:
+    def run(self, steps: list[SlotStep]) -> list[SlotUse]:
         """Rewrite, append the sections, and say what the slots are to hold."""
         if not steps:
             return []
@@ -220,12 +220,12 @@ class SlotWriter:
             self.out.sections.append(self.moved)
         return list(self._slots.values())
 
-    def _replace(self, step: Step) -> int:
+    def _replace(self, step: SlotStep) -> int:
         step.section.data[step.start : step.start + step.length] = step.form.code
         self._relocate(step, step.start)
         return step.start
 
-    def _move(self, step: Step) -> int:
+    def _move(self, step: SlotStep) -> int:
         section, form, jump = step.section, step.form, self.arch.slot_code.jump
         to, end = len(section.data), step.start + step.length
         back = to + len(form.code)
@@ -240,7 +240,7 @@ class SlotWriter:
             self.moved.relocs.append(OutReloc(base + field, self.arch.pointer_reloc, symbol, place))
         return to
 
-    def _relocate(self, step: Step, base: int) -> None:
+    def _relocate(self, step: SlotStep, base: int) -> None:
         kind = self.arch.per_field_pcrel32
         size = self.arch.reloc_size[kind]
         for at, before in step.form.slots:
@@ -259,7 +259,7 @@ class SlotWriter:
             self.section.data += bytes(SLOT)
         return self._slots[key]
 
-    def _follow_locks(self, step: Step, to: int) -> None:
+    def _follow_locks(self, step: SlotStep, to: int) -> None:
         for table in self.out.sections:
             for r in table.relocs if table.name == _LOCKS else ():
                 if r.symbol.section is step.section and r.symbol.value + r.addend == step.start:

@@ -18,7 +18,7 @@ from kgbuild.arch.base import Arch
 from kgbuild.errors import ToolError
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.kernel.vmlinux_image import KernelImage
-from kgbuild.proof.record import Place
+from kgbuild.proof.record import BoundSymbol
 
 # Tables of code that the kernel replaces, each with how long that is; and whether the place, which comes first, is a
 # pointer (struct paravirt_patch_site) and not relative to itself (struct alt_instr).
@@ -41,7 +41,7 @@ class StableCode:
     def __init__(self, arch: Arch, image: KernelImage) -> None:
         self._arch, self._image = arch, image
 
-    def of(self, place: Place) -> Stable:
+    def of(self, place: BoundSymbol) -> Stable:
         """The stable bytes of a function, none where all of it may change. Raises ToolError where a table of the image
         can't be read."""
         start = self._address(place)
@@ -60,20 +60,20 @@ class StableCode:
             return NOTHING
         return Stable(tuple(ranges), zlib.crc32(b"".join(code[a : a + n] for a, n in ranges)))
 
-    def _address(self, place: Place) -> int:
+    def _address(self, place: BoundSymbol) -> int:
         """Where the image has the place; a module's places are offsets in sections."""
         if not isinstance(self._image, ModuleImage):
             return place.address
         return self._module_section(place)[1] + place.address
 
-    def _module_section(self, place: Place) -> tuple[int, int]:
+    def _module_section(self, place: BoundSymbol) -> tuple[int, int]:
         for s in self._image.named(place.name):
             value = int(self._image.obj.symbols[s.index]["value"])
             if value == place.address and self._image.section_at(s.value) == place.section:
                 return s.shndx, s.value - value
         raise ToolError(f"has no {place.name} at {place.section}+{place.address:#x}", place=place.object)
 
-    def _relocated(self, place: Place) -> Iterator[tuple[int, int]]:
+    def _relocated(self, place: BoundSymbol) -> Iterator[tuple[int, int]]:
         """The fields of a module's function that the loader writes."""
         if isinstance(self._image, ModuleImage):
             for row in self._image.obj.reloc_rows(self._module_section(place)[0]):

@@ -29,7 +29,7 @@ RUNNING = "running"
 
 
 @dataclass(frozen=True)
-class Member:
+class PackageMember:
     """What is unpacked: the first of `names` that the package has, to `to` in the kernel's directory.
 
     `drop` is removed from it again.
@@ -59,7 +59,7 @@ class Part:
     first_only: bool = False
     shared: bool = False
     tarball: str = ""
-    unpack: tuple[Member, ...] = ()
+    unpack: tuple[PackageMember, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FetchPlan:
     """A kernel found in an archive: which package of which version brings each part."""
 
     recipe: Recipe
@@ -153,7 +153,7 @@ def parse_recipe(text: str) -> Recipe:
             shared=bool(part.get("shared", False)),
             tarball=str(part.get("tarball", "")),
             unpack=tuple(
-                Member(tuple(item["member"]), item["to"], tuple(item.get("drop", ())))
+                PackageMember(tuple(item["member"]), item["to"], tuple(item.get("drop", ())))
                 for item in part.get("unpack", ())
             ),
         )
@@ -239,7 +239,7 @@ def running_name(
     )
 
 
-def resolve(name: KernelName, recipe: Recipe, archive: Archive) -> Plan:
+def resolve(name: KernelName, recipe: Recipe, archive: Archive) -> FetchPlan:
     """Find the packages of a kernel.
 
     Raises UserError for an unknown release (with the nearest names) or version, ToolError where the archive
@@ -288,7 +288,7 @@ def search(pattern: str, recipe: Recipe, archive: Archive) -> list[Available]:
     return sorted(found, key=lambda a: (version_key(a.version), a.name), reverse=True)
 
 
-def _resolve_newest(name: KernelName, recipe: Recipe, archive: Archive, wanted: Mapping[str, str | None]) -> Plan:
+def _resolve_newest(name: KernelName, recipe: Recipe, archive: Archive, wanted: Mapping[str, str | None]) -> FetchPlan:
     short = wanted.get("flavour") or ""
     if short not in recipe.flavours:
         raise UserError(
@@ -387,6 +387,6 @@ def _plan(
     version: str,
     chosen: Mapping[str, tuple[str, str]],
     archive: Archive,
-) -> Plan:
+) -> FetchPlan:
     packages = dict(zip(chosen, archive.packages(chosen.values()), strict=True))
-    return Plan(recipe, groups["release"], version, groups, packages)
+    return FetchPlan(recipe, groups["release"], version, groups, packages)

@@ -18,7 +18,7 @@ from kgbuild.model import Kernel
 from kgbuild.patch.apply import Applied, apply_file, unpatched
 from kgbuild.patch.include_policy import check_includes
 from kgbuild.patch.line_directives import with_line_directives
-from kgbuild.patch.tree_paths import Kind, check_kind, check_path, choose_path, classify, find_strip
+from kgbuild.patch.tree_paths import FileKind, check_kind, check_path, choose_path, classify, find_strip
 from kgbuild.patch.unified_diff import FilePatch, ParsedPatch, parse_patch
 
 MAX_PATCH = 64 << 20
@@ -99,7 +99,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
                 refusals += faults
                 continue
             path = choose_path(file, strip, exists)
-            if classify(path) is Kind.SKIPPED and not is_code(path):
+            if classify(path) is FileKind.SKIPPED and not is_code(path):
                 skipped.append(path)
                 passed[path] = None
                 continue
@@ -146,7 +146,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
 def _code_elsewhere(kernel: Kernel) -> Callable[[str], bool]:
     """Tells of a path in a directory of no kernel code whether the kernel is made of it all the same: it is a unit
     (tools/lib/bpf/relo_core.c), or a header beside one."""
-    units = {source for source, _, _ in read_sources(kernel.units) if classify(source) is Kind.SKIPPED}
+    units = {source for source, _, _ in read_sources(kernel.units) if classify(source) is FileKind.SKIPPED}
     folders = {str(Path(source).parent) for source in units}
     return lambda path: path in units or (path.endswith(".h") and str(Path(path).parent) in folders)
 

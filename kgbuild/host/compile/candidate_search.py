@@ -29,7 +29,7 @@ from kgbuild.host.compile.preprocess import (
 from kgbuild.host.kernels.compile_commands import read_all_units, read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, UnitCommand
-from kgbuild.patch.tree_paths import Kind, classify
+from kgbuild.patch.tree_paths import FileKind, classify
 from kgbuild.progress import Progress
 
 MAX_UNITS = 100
@@ -60,7 +60,7 @@ class Selection:
 def is_fixed(unit: UnitCommand) -> bool:
     """Whether an object is of a kind that can't be patched. Its source may be kernel code otherwise, as that of
     arch/x86/purgatory/sha256.o is (lib/crypto/sha256.c)."""
-    return classify(f"{unit.object.removesuffix('.o')}.c") is Kind.NOT_C
+    return classify(f"{unit.object.removesuffix('.o')}.c") is FileKind.NOT_C
 
 
 @dataclass

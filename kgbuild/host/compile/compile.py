@@ -26,7 +26,7 @@ from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import ToolError
 from kgbuild.host.compile.assembler import make_assembler, restore_types
 from kgbuild.host.compile.overlay import Overlay
-from kgbuild.host.compile.result_cache import Result, identity_of, result_key, unpack
+from kgbuild.host.compile.result_cache import CompiledSide, identity_of, result_key, unpack
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.run import DISK_FULL, disk_full, run
 from kgbuild.model import Kernel, UnitCommand
@@ -81,7 +81,7 @@ def compile_units(
     refusals: list[Refusal] = []
     sides = ("", changed.hexdigest()) if files else ("",)
     wanted = [(u, side) for u in units for side in sides]
-    found: dict[tuple[str, str], Result] = {}
+    found: dict[tuple[str, str], CompiledSide] = {}
     for unit, side in wanted:
         result = unpack(cache.get(result_key(identity, unit, side)))
         if result is not None:
@@ -140,7 +140,7 @@ def _clones_file(out: Path) -> Path:
     return out.with_suffix(".ipa-clones")
 
 
-def _read_result(out: Path, kernel: Kernel, tree: Path) -> Result:
+def _read_result(out: Path, kernel: Kernel, tree: Path) -> CompiledSide:
     path = _clones_file(out)
     clones = path.read_text(errors="replace") if path.exists() else ""
     for root in (tree, kernel.source):
@@ -153,7 +153,7 @@ def _read_result(out: Path, kernel: Kernel, tree: Path) -> Result:
             texts[name.removeprefix(f"{tree}/")] = data.decode(errors="replace")
     macros = optimize_macros(texts.values())
     optimized = tuple((name, line, what) for name, text in texts.items() for line, what in find_optimized(text, macros))
-    return Result(out.read_bytes(), clones, optimized)
+    return CompiledSide(out.read_bytes(), clones, optimized)
 
 
 def _size(kernel: Kernel, unit: UnitCommand) -> int:

@@ -22,7 +22,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kgbuild.csource.include_graph import Graph, Include, Resolver, inside, normal, read_includes
+from kgbuild.csource.include_graph import Include, IncludeGraph, Resolver, inside, normal, read_includes
 from kgbuild.csource.token_pasting import read_words
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.compile_commands import SOURCE, read_all_units
@@ -36,7 +36,7 @@ _HERE = "x86"
 
 
 @dataclass(frozen=True)
-class Index:
+class IncludeIndex:
     """What the index holds.
 
     folders     where names are looked up
@@ -44,7 +44,7 @@ class Index:
     climbing    directories that some -I passes through before it climbs out of them by ".."
     """
 
-    graph: Graph
+    graph: IncludeGraph
     folders: tuple[str, ...]
     everywhere: tuple[str, ...]
     climbing: tuple[str, ...]
@@ -152,7 +152,7 @@ def _tree_path(word: str) -> str:
     return normal(word if word.startswith("./") else f"./{word}")
 
 
-def load_index(kernel: Kernel, cache: Cache, progress: Progress) -> Index:
+def load_index(kernel: Kernel, cache: Cache, progress: Progress) -> IncludeIndex:
     """The include graph of this kernel, made where it is not there yet. Other runs wait for the one that makes it."""
     path = _path(kernel)
     index = _read(path)
@@ -162,7 +162,7 @@ def load_index(kernel: Kernel, cache: Cache, progress: Progress) -> Index:
     return index
 
 
-def _read(path: Path) -> Index | None:
+def _read(path: Path) -> IncludeIndex | None:
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
             if database.execute("SELECT format FROM meta").fetchall() != [(FORMAT,)]:
@@ -177,10 +177,10 @@ def _read(path: Path) -> Index | None:
             climbing = tuple(row[0] for row in database.execute("SELECT path FROM climbing ORDER BY rowid"))
     except sqlite3.Error:
         return None
-    return Index(Graph({k: tuple(v) for k, v in found.items()}), folders, everywhere, climbing)
+    return IncludeIndex(IncludeGraph({k: tuple(v) for k, v in found.items()}), folders, everywhere, climbing)
 
 
-def make_index(kernel: Kernel, path: Path, progress: Progress) -> Index:
+def make_index(kernel: Kernel, path: Path, progress: Progress) -> IncludeIndex:
     """Read the include graph from the trees and write it to `path`."""
     folders: dict[str, None] = {}
     everywhere: dict[str, None] = {}
@@ -217,7 +217,7 @@ def make_index(kernel: Kernel, path: Path, progress: Progress) -> Index:
             queue += targets
         task.total(len(graph))
     progress.note(f"{len(graph)} files")
-    index = Index(Graph(graph), tuple(folders), tuple(everywhere), tuple(climbing))
+    index = IncludeIndex(IncludeGraph(graph), tuple(folders), tuple(everywhere), tuple(climbing))
     _write(path, index, words)
     return index
 
@@ -253,7 +253,7 @@ def _rows(graph: Mapping[str, tuple[Include, ...]]) -> Iterator[tuple[str, str, 
             yield includer, include.form, include.name
 
 
-def _write(path: Path, index: Index, words: set[bytes]) -> None:
+def _write(path: Path, index: IncludeIndex, words: set[bytes]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     partial.unlink(missing_ok=True)
     try:

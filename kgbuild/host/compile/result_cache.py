@@ -21,7 +21,7 @@ FORMAT = "compile-names-1"
 
 
 @dataclass(frozen=True)
-class Result:
+class CompiledSide:
     """The object, gcc's dump of clones (text), and where functions have options of their own (file, line, text)."""
 
     data: bytes
@@ -34,14 +34,14 @@ class Result:
         return struct.pack("<Q", len(text)) + text + self.data
 
 
-def unpack(result: bytes | None) -> Result | None:
+def unpack(result: bytes | None) -> CompiledSide | None:
     """A result from the bytes that were kept of it."""
     if result is None:
         return None
     end = 8 + int.from_bytes(result[:8], "little")
     head = json.loads(result[8:end])
     optimized = tuple((file, line, what) for file, line, what in head["optimized"])
-    return Result(result[end:], head["clones"], optimized)
+    return CompiledSide(result[end:], head["clones"], optimized)
 
 
 def identity_of(kernel: Kernel) -> list[str]:
@@ -55,6 +55,6 @@ def result_key(identity: list[str], unit: UnitCommand, side: str) -> str:
     return hashlib.sha256(json.dumps([*identity, unit.argv, unit.objtool, side]).encode()).hexdigest()
 
 
-def find_original(kernel: Kernel, unit: UnitCommand, cache: Cache) -> Result | None:
+def find_original(kernel: Kernel, unit: UnitCommand, cache: Cache) -> CompiledSide | None:
     """What an earlier build has left of a unit's original; None where there is nothing. Nothing is compiled."""
     return unpack(cache.get(result_key(identity_of(kernel), unit, "")))

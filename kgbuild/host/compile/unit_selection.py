@@ -20,20 +20,22 @@ import re
 from collections.abc import Mapping, Sequence
 
 from kgbuild.csource.header_impact import changed_names, spread_names
-from kgbuild.csource.include_graph import QUOTED, Graph, Reach, Resolver, folder_of, hidden_by, reach, read_includes
+from kgbuild.csource.include_graph import (
+    QUOTED,
+    IncludeGraph,
+    Includers,
+    Resolver,
+    folder_of,
+    hidden_by,
+    reach,
+    read_includes,
+)
 from kgbuild.csource.token_equality import same_header
-from kgbuild.csource.token_pasting import Chain, Pastes, read_aliases, read_chains, read_words
+from kgbuild.csource.token_pasting import PasteChain, Pastes, read_aliases, read_chains, read_words
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.host.compile.apply_patches import PatchSet, find_includers, why_not_built
 from kgbuild.host.compile.candidate_search import MAX_UNITS, CandidateSearch, Selection
-from kgbuild.host.compile.include_index import (
-    Index,
-    find_links,
-    left_by_dots,
-    load_index,
-    open_words,
-    read_file,
-)
+from kgbuild.host.compile.include_index import IncludeIndex, find_links, left_by_dots, load_index, open_words, read_file
 from kgbuild.host.kernels.compile_commands import SOURCE, names_in_commands, read_detours, read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
@@ -175,14 +177,14 @@ def _in_place_of(path: str, generated: str) -> Refusal:
     return Refusal("P11-generated", path, fact, remedy="give the new header another name")
 
 
-def _macros(kernel: Kernel, texts: Mapping[str, bytes]) -> tuple[list[Chain], list[tuple[bytes, bytes]]]:
+def _macros(kernel: Kernel, texts: Mapping[str, bytes]) -> tuple[list[PasteChain], list[tuple[bytes, bytes]]]:
     """Pastes and one-word macros of the kernel's own files, read once and kept beside the include graph: these files
     never change."""
     paths = hashlib.sha256("\n".join(["1", *sorted(texts)]).encode()).hexdigest()
     kept = kernel.units.with_name(f"macros-{paths[:16]}")
     try:
         rows, known = marshal.loads(kept.read_bytes())
-        return [Chain(macro, parts) for macro, parts in rows], known
+        return [PasteChain(macro, parts) for macro, parts in rows], known
     except (OSError, ValueError, EOFError, TypeError):
         chains = [chain for text in texts.values() for chain in read_chains(text)]
         aliases = [alias for text in texts.values() for alias in read_aliases(text)]
@@ -195,11 +197,11 @@ def _macros(kernel: Kernel, texts: Mapping[str, bytes]) -> tuple[list[Chain], li
 
 def _by_names(
     kernel: Kernel,
-    graph: Graph,
+    graph: IncludeGraph,
     resolver: Resolver,
     before: Mapping[str, bytes],
     files: Mapping[str, bytes],
-    index: Index,
+    index: IncludeIndex,
 ) -> frozenset[str] | None:
     """The files that see one of the names the headers change; None where names do not tell."""
     names: set[bytes] = set()
@@ -233,8 +235,12 @@ def _original(kernel: Kernel, path: str) -> bytes | None:
 
 
 def _patched_graph(
-    kernel: Kernel, graph: Graph, resolver: Resolver, before: Mapping[str, bytes | None], files: Mapping[str, bytes]
-) -> Graph:
+    kernel: Kernel,
+    graph: IncludeGraph,
+    resolver: Resolver,
+    before: Mapping[str, bytes | None],
+    files: Mapping[str, bytes],
+) -> IncludeGraph:
     """The graph of both versions: what either includes, and what new includes lead to."""
     includes = dict(graph.includes)
     queue = list(files)
@@ -249,10 +255,10 @@ def _patched_graph(
             continue
         includes[path] = tuple(found)
         queue += (p for i in found for p in resolver.resolve(path, i) if p not in includes and p not in files)
-    return Graph(includes)
+    return IncludeGraph(includes)
 
 
-def _check_used(kernel: Kernel, reached: Mapping[str, Reach], before: Mapping[str, bytes | None]) -> list[Refusal]:
+def _check_used(kernel: Kernel, reached: Mapping[str, Includers], before: Mapping[str, bytes | None]) -> list[Refusal]:
     """Refuses .c files that no file includes. A header of that kind does no harm."""
     out = []
     for path, above in reached.items():

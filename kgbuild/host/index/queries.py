@@ -19,7 +19,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kgbuild.callgraph.edge_kinds import Kind
+from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.model import CALLERS, Edge, Function, Name, Taker, split_name
 from kgbuild.errors import UserError
 from kgbuild.host.index.schema import IndexDamaged, NoBody, open_index
@@ -178,19 +178,19 @@ class Index:
 
     def callers_by_function(
         self, number: int, *, taken: bool, limit: int = 0
-    ) -> tuple[int, dict[int, list[tuple[int, Kind]]]]:
+    ) -> tuple[int, dict[int, list[tuple[int, EdgeKind]]]]:
         """How many functions lead to one by running it, or take its address (`taken`); and of the first `limit` of
         them (0: all) the places, as (offset, kind)."""
-        which = f"callee = ? AND kind {'=' if taken else '!='} {int(Kind.ADDRESS_TAKEN)}"
+        which = f"callee = ? AND kind {'=' if taken else '!='} {int(EdgeKind.ADDRESS_TAKEN)}"
         ((count,),) = self._rows(f"SELECT count(DISTINCT caller) FROM calls WHERE {which}", (number,))
         first = f"SELECT DISTINCT caller FROM calls WHERE {which} ORDER BY caller LIMIT {limit or -1}"
         rows = self._rows(
             f"SELECT caller, offset, kind FROM calls WHERE {which} AND caller IN ({first}) ORDER BY caller, offset",
             (number, number),
         )
-        found: dict[int, list[tuple[int, Kind]]] = {}
+        found: dict[int, list[tuple[int, EdgeKind]]] = {}
         for caller, offset, kind in rows:
-            found.setdefault(caller, []).append((offset, Kind(kind)))
+            found.setdefault(caller, []).append((offset, EdgeKind(kind)))
         return int(count), found
 
     def callees(self, number: int, limit: int = 0) -> list[Edge]:
@@ -201,7 +201,7 @@ class Index:
         query = f"SELECT caller, offset, callee, delta, kind FROM calls WHERE {column} = ? ORDER BY caller, offset"
         for row in self._rows(query + (f" LIMIT {limit}" if limit else ""), (number,)):
             caller, offset, callee, delta, kind = row
-            yield Edge(caller, offset, callee, delta, Kind(kind))
+            yield Edge(caller, offset, callee, delta, EdgeKind(kind))
 
     def count(self, number: int, direction: str) -> int:
         """How many functions call a function, or are called by it; the address being taken counts too."""
@@ -272,7 +272,7 @@ class Index:
         """Every edge of the kernel and its modules."""
         for row in self._rows("SELECT caller, offset, callee, delta, kind FROM calls"):
             caller, offset, callee, delta, kind = row
-            yield Edge(caller, offset, callee, delta, Kind(kind))
+            yield Edge(caller, offset, callee, delta, EdgeKind(kind))
 
     def functions(self) -> Iterator[Function]:
         """Every function of the kernel and its modules."""

@@ -33,7 +33,7 @@ from kgbuild.objects.clone_names import clone_of
 from kgbuild.progress import Progress
 
 _BATCH = 64
-Row = tuple[object, ...]
+IndexRow = tuple[object, ...]
 
 
 def build_index(kernel: Kernel, path: Path, progress: Progress, reason: str = "") -> None:
@@ -126,7 +126,7 @@ class _Writer:
         (last,) = self.database.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()
         return int(last) + 1
 
-    def _rows(self, table: str, width: int, rows: Iterable[Row]) -> None:
+    def _rows(self, table: str, width: int, rows: Iterable[IndexRow]) -> None:
         self.database.executemany(f"INSERT OR IGNORE INTO {table} VALUES({', '.join('?' * width)})", rows)
 
     def add(self, name: str, obj: Object) -> None:
@@ -247,8 +247,8 @@ class _Writer:
             ),
         )
         names = {i: graph.layout.obj.name_of(i) for i in np.unique(edges.symbol[~own]).tolist()}
-        found: list[Row] = []
-        pending: list[Row] = []
+        found: list[IndexRow] = []
+        pending: list[IndexRow] = []
         for caller, offset, kind, symbol in zip(
             (edges.caller[~own] + base).tolist(),
             edges.offset[~own].tolist(),
@@ -282,8 +282,8 @@ class _Writer:
             ),
         )
         names = {i: layout.obj.name_of(i) for i in np.unique(pointers.symbol[pointers.symbol >= 0]).tolist()}
-        found: list[Row] = []
-        pending: list[Row] = []
+        found: list[IndexRow] = []
+        pending: list[IndexRow] = []
         for holder, offset, function, symbol in zip(
             pointers.holder.tolist(),
             pointers.offset.tolist(),
@@ -310,8 +310,8 @@ class _Writer:
 
     def finish(self) -> None:
         """Resolve what names exports of modules, and write what makes questions fast."""
-        calls: list[Row] = []
-        pointers: list[Row] = []
+        calls: list[IndexRow] = []
+        pointers: list[IndexRow] = []
         for caller, holder, offset, kind, name in self.database.execute("SELECT * FROM pending"):
             target = self.exported.get(name)
             if target is None:

@@ -19,9 +19,9 @@ from kgbuild.host.archives.apt import Apt, Package, version_key
 from kgbuild.host.archives.recipe import (
     LOCAL,
     RUNNING,
+    FetchPlan,
     KernelName,
     Part,
-    Plan,
     Recipe,
     load_recipes,
     parse_name,
@@ -159,7 +159,7 @@ def check_tools(tools: Iterable[str]) -> None:
         )
 
 
-def _fetch(plan: Plan, cache: Cache, progress: Progress, jobs: int) -> Kernel:
+def _fetch(plan: FetchPlan, cache: Cache, progress: Progress, jobs: int) -> Kernel:
     check_tools(_TOOLS)
     with cache.workdir(plan.name.replace(":", "_").replace("=", "_"), progress) as work:
         # Another run may have finished it while this one waited for the lock.
@@ -171,13 +171,13 @@ def _fetch(plan: Plan, cache: Cache, progress: Progress, jobs: int) -> Kernel:
             return _fetch_locked(plan, source, cache, work, progress, jobs)
 
 
-def _source_name(plan: Plan) -> str:
+def _source_name(plan: FetchPlan) -> str:
     shared = next(part.name for part in plan.recipe.parts if part.shared)
     package = plan.packages[shared]
     return f"{plan.recipe.distro}-{package.name}-{package.version}"
 
 
-def _fetch_locked(plan: Plan, source: Path, cache: Cache, work: Path, progress: Progress, jobs: int) -> Kernel:
+def _fetch_locked(plan: FetchPlan, source: Path, cache: Cache, work: Path, progress: Progress, jobs: int) -> Kernel:
     parts = [part for part in plan.recipe.parts if not (part.shared and source.is_dir())]
     packages = [plan.packages[part.name] for part in parts]
     needed = sum(package.size * (1 + part.growth) for part, package in zip(parts, packages, strict=True))
@@ -206,7 +206,7 @@ def _fetch_locked(plan: Plan, source: Path, cache: Cache, work: Path, progress: 
 
 
 def _unpack(
-    plan: Plan,
+    plan: FetchPlan,
     parts: list[Part],
     files: Mapping[str, Path],
     targets: Mapping[str, Path],
@@ -259,7 +259,7 @@ def check_same_build(vmlinux: Path, image: Path, error: type[KgbuildError] = Too
 
 
 def _complete(
-    plan: Plan, build_id: str, unpacked: Path, source: Path, cache: Cache, progress: Progress, jobs: int
+    plan: FetchPlan, build_id: str, unpacked: Path, source: Path, cache: Cache, progress: Progress, jobs: int
 ) -> Kernel:
     root = cache.kernel_dir(build_id)
     remove_tree(root)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kgbuild.host.kernels.compile_commands import read_module_objtool
 from kgbuild.kernel.exports import parse_symvers
-from kgbuild.kernel.feature_probes import Evidence, probe
+from kgbuild.kernel.feature_probes import ProbeEvidence, probe
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Kernel
 
@@ -22,7 +22,7 @@ def probe_kernel(kernel: Kernel, image: KernelImage) -> frozenset[str]:
     exports = parse_symvers(kernel.symvers.read_text())
 
     return probe(
-        Evidence(
+        ProbeEvidence(
             frozenset(kernel.config.read_text().splitlines()),
             lambda name: bool(image.named(name)),
             source,

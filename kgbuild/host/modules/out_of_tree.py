@@ -36,7 +36,7 @@ from kgbuild.host.system.cache import Cache, remove_tree
 from kgbuild.host.system.run import run
 from kgbuild.kernel.exports import Export
 from kgbuild.kernel.module_image import ModuleImage
-from kgbuild.model import Kernel, Outside, UnitCommand
+from kgbuild.model import ExternalTree, Kernel, UnitCommand
 from kgbuild.progress import Progress
 
 MAKEFILES = ("Kbuild", "Makefile")
@@ -133,7 +133,7 @@ def _prepare(
         source=source,
         modules=root / "modules",
         units=root / "units.sqlite",
-        outside=Outside(folder, kernel.source, digest),
+        outside=ExternalTree(folder, kernel.source, digest),
     )
 
 

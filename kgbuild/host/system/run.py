@@ -24,7 +24,7 @@ def disk_full(said: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Result:
+class Completed:
     """What a program left: exit status, standard output, standard error."""
 
     status: int
@@ -40,7 +40,7 @@ def run(
     check: bool = True,
     timeout: float | None = None,
     stdin: str | None = None,
-) -> Result:
+) -> Completed:
     """Run a program to its end and return what it printed.
 
     Locale is C, so that messages can be parsed. Raises ToolError where the program is missing, took longer than
@@ -73,7 +73,7 @@ def run(
         lines = (done.stderr or done.stdout).strip().splitlines()[-8:]
         fact = f"ended with status {done.returncode}: " + "\n".join(lines)
         raise ToolError(fact, place=" ".join(args[:3]), remedy=DISK_FULL if disk_full(fact) else "")
-    return Result(done.returncode, done.stdout, done.stderr)
+    return Completed(done.returncode, done.stdout, done.stderr)
 
 
 @cache

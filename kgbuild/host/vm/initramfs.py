@@ -55,7 +55,7 @@ NEEDED_APPLETS = frozenset(
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArchiveEntry:
     """One member of the archive. `path` has no leading slash; `mode` includes the file type, as in stat.st_mode."""
 
     path: str
@@ -64,28 +64,28 @@ class Entry:
     device: tuple[int, int] = (0, 0)
 
 
-def directory(path: str, mode: int = 0o755) -> Entry:
+def directory(path: str, mode: int = 0o755) -> ArchiveEntry:
     """A directory."""
-    return Entry(path, stat.S_IFDIR | mode)
+    return ArchiveEntry(path, stat.S_IFDIR | mode)
 
 
-def regular(path: str, data: bytes, mode: int = 0o644) -> Entry:
+def regular(path: str, data: bytes, mode: int = 0o644) -> ArchiveEntry:
     """A regular file."""
-    return Entry(path, stat.S_IFREG | mode, data)
+    return ArchiveEntry(path, stat.S_IFREG | mode, data)
 
 
-def symlink(path: str, target: str) -> Entry:
+def symlink(path: str, target: str) -> ArchiveEntry:
     """A symbolic link."""
-    return Entry(path, stat.S_IFLNK | 0o777, target.encode())
+    return ArchiveEntry(path, stat.S_IFLNK | 0o777, target.encode())
 
 
-def write_cpio(entries: Iterable[Entry]) -> bytes:
+def write_cpio(entries: Iterable[ArchiveEntry]) -> bytes:
     """A newc archive of these entries. Directories that they need and that are not given are put in before them."""
     out = io.BytesIO()
     seen: set[str] = set()
     number = 0
 
-    def put(entry: Entry) -> None:
+    def put(entry: ArchiveEntry) -> None:
         nonlocal number
         number += 1
         name = entry.path.encode() + b"\0"
@@ -110,7 +110,7 @@ def write_cpio(entries: Iterable[Entry]) -> bytes:
         seen.add(entry.path)
         put(entry)
     number = -1  # the trailer's inode is 0
-    put(Entry("TRAILER!!!", 0))
+    put(ArchiveEntry("TRAILER!!!", 0))
     return out.getvalue()
 
 
@@ -145,14 +145,14 @@ def is_static(data: bytes) -> bool:
         return False
 
 
-def base_tree(busybox: bytes, applets: Iterable[str]) -> list[Entry]:
+def base_tree(busybox: bytes, applets: Iterable[str]) -> list[ArchiveEntry]:
     """busybox with a link for each applet, /init, and the directories and files that programs take for granted."""
     init = resources.files("kgbuild").joinpath("data/guest/init").read_bytes()
     return [
         *(directory(name) for name in ("bin", "dev", "etc", "proc", "run", "sys", "root", "kgbuild")),
         directory("tmp", 0o1777),
-        Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
-        Entry("dev/null", stat.S_IFCHR | 0o666, device=(1, 3)),
+        ArchiveEntry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+        ArchiveEntry("dev/null", stat.S_IFCHR | 0o666, device=(1, 3)),
         regular("bin/busybox", busybox, 0o755),
         *(symlink(f"bin/{name}", "busybox") for name in applets if name != "busybox" and "/" not in name),
         symlink("sbin", "bin"),
@@ -163,7 +163,7 @@ def base_tree(busybox: bytes, applets: Iterable[str]) -> list[Entry]:
     ]
 
 
-def run_tree(number: int, name: str, module: bytes, commands: Mapping[str, Sequence[str]]) -> list[Entry]:
+def run_tree(number: int, name: str, module: bytes, commands: Mapping[str, Sequence[str]]) -> list[ArchiveEntry]:
     """What one patch needs: its module, its name, the text of its commands by phase."""
     top = f"kgbuild/runs/{number:03d}"
     entries = [regular(f"{top}/module.ko", module), regular(f"{top}/name", f"{name}\n".encode())]
@@ -175,7 +175,7 @@ def run_tree(number: int, name: str, module: bytes, commands: Mapping[str, Seque
     return entries
 
 
-def user_files(files: Mapping[str, bytes | Path]) -> list[Entry]:
+def user_files(files: Mapping[str, bytes | Path]) -> list[ArchiveEntry]:
     """Files of the caller. Bytes become executable files; a path keeps its mode."""
     entries = []
     for place, content in files.items():
@@ -239,6 +239,6 @@ def _builtin_names(root: Path) -> set[str]:
     return names
 
 
-def module_tree(modules: Iterable[tuple[str, bytes]]) -> list[Entry]:
+def module_tree(modules: Iterable[tuple[str, bytes]]) -> list[ArchiveEntry]:
     """Modules to load before the first patch, in this order."""
     return [regular(f"kgbuild/modules/{n:03d}-{name}.ko", data) for n, (name, data) in enumerate(modules)]

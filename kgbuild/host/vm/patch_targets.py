@@ -111,7 +111,7 @@ def collect_targets(root: Path | None, names: Sequence[str], own: Mapping[str, P
     )
 
 
-def run_entries(number: int, targets: Targets) -> list[initramfs.Entry]:
+def run_entries(number: int, targets: Targets) -> list[initramfs.ArchiveEntry]:
     """What data/guest/init reads about the targets of one patch."""
     top = f"kgbuild/runs/{number:03d}"
     lists = {
@@ -123,7 +123,7 @@ def run_entries(number: int, targets: Targets) -> list[initramfs.Entry]:
     return [initramfs.regular(f"{top}/{name}", f"{' '.join(names)}\n".encode()) for name, names in lists.items()]
 
 
-def module_entries(targets: Iterable[Targets]) -> list[initramfs.Entry]:
+def module_entries(targets: Iterable[Targets]) -> list[initramfs.ArchiveEntry]:
     """The .ko files of all patches' targets, each once."""
     files = {name: data for one in targets for name, data in one.files.items()}
     return [initramfs.regular(f"kgbuild/targets/{name}.ko", data) for name, data in sorted(files.items())]

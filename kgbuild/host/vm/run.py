@@ -197,12 +197,12 @@ def _prepare(
     files: Mapping[str, bytes | Path],
     modules: Sequence[str],
     own: Mapping[str, Path],
-) -> tuple[list[GuestPlan], list[initramfs.Entry]]:
+) -> tuple[list[GuestPlan], list[initramfs.ArchiveEntry]]:
     """Plans, and everything of the guest's file system but the limits."""
     if not patches:
         raise UserError("no patch module given")
     plans: list[GuestPlan] = []
-    trees: list[initramfs.Entry] = []
+    trees: list[initramfs.ArchiveEntry] = []
     found: list[Targets] = []
     for number, patch in enumerate(patches):
         data = module_files.read_module(patch.module)
