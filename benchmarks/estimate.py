@@ -29,7 +29,8 @@ from kgbuild.errors import KgbuildError
 from kgbuild.pipeline.build import analyse
 from kgbuild.pipeline.estimate import Estimated, estimate_patches
 from kgbuild.pipeline.options import Options
-from kgbuild.pipeline.state import Build
+from kgbuild.pipeline.trail import Trail
+from kgbuild.pipeline.values import Compared
 
 ROOT = Path(__file__).resolve().parent.parent
 CHOSEN = ROOT / "tests" / "kernel" / "fixes.txt"
@@ -109,14 +110,15 @@ class Agreement:
 
 def read_compiled(patch: Path, kernel_name: str) -> tuple[Names, frozenset[str]] | str:
     """What the compiled answer replaces, and its refusals; why there is none where it ends before the comparison."""
-    state = Build()
+    trail = Trail()
     try:
-        analyse([patch], kernel_name, Options(jobs=1), state=state)
+        analyse([patch], kernel_name, Options(jobs=1), trail)
     except KgbuildError as error:
-        if not state.units:
+        if trail.get(Compared) is None:
             return str(error).partition("\n")[0]
-    codes = frozenset(r["code"] for r in state.report["refusals"])
-    rows = [*state.report["changed"], *([] if codes else state.report["pulled"])]
+    report = trail.report()
+    codes = frozenset(r["code"] for r in report["refusals"])
+    rows = [*report["changed"], *([] if codes else report["pulled"])]
     return frozenset((row["object"], row["function"]) for row in rows), codes
 
 

@@ -41,7 +41,6 @@ from kgbuild.host.vm.run import PatchRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.pipeline.build import build
 from kgbuild.pipeline.options import Options
-from kgbuild.pipeline.state import Build
 from kgbuild.progress import SilentProgress
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -187,18 +186,16 @@ def collect(kernel: Kernel, new: Path, folder: Path, files: int, headers: int, s
 
 def build_one(case: Case, folder: Path, jobs: int, backend: str) -> None:
     """Build a case; nothing is raised."""
-    state = Build()
     stem = case.path.rsplit(".", 1)[0].replace("/", "-").replace("_", "-")[-40:].strip("-")
     output = folder / f"livepatch-{stem}.ko"
     began = time.monotonic()
     try:
-        build([case.patch], KERNEL, output, Options(jobs=jobs, backend=backend), SilentProgress(), state)
-        case.detail = [str(f) for f in state.findings] or [
-            f"{len(state.report['changed'])} changed, {len(state.report['new'])} new"
-        ]
-        case.outcome = "finding" if state.findings else "built"
-        if not state.findings:
-            output.write_bytes(state.module)
+        built = build([case.patch], KERNEL, output, Options(jobs=jobs, backend=backend))
+        report, findings = built.trail.report(), built.checked.findings
+        case.detail = [str(f) for f in findings] or [f"{len(report['changed'])} changed, {len(report['new'])} new"]
+        case.outcome = "finding" if findings else "built"
+        if not findings:
+            output.write_bytes(built.assembled.module)
             case.module = output
     except Refused as error:
         case.outcome = "refused"

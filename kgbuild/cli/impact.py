@@ -16,7 +16,8 @@ from kgbuild.cli.ui import Output
 from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
-    from kgbuild.pipeline.state import Build
+    from kgbuild.closure.model import Closure
+    from kgbuild.pipeline.trail import Trail
     from kgbuild.report.patch_graph import PatchGraph
 
 _format = click.option(
@@ -50,13 +51,14 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
 
 def _analyse(
     patches: tuple[Path, ...], kernel_name: str, jobs: int, common: options.Common, out: Output, limits: dict[str, Any]
-) -> Build:
-    """An analysis up to the closure; what stands against a patch is in the state's report, not raised."""
-    from kgbuild.cli.build import show
+) -> Trail:
+    """An analysis up to the closure; what stands against a closed patch is in the trail's report, not raised."""
+    from kgbuild.cli.build_lines import BuildLines
     from kgbuild.diagnostics.refusals import Refused
     from kgbuild.pipeline.build import analyse
     from kgbuild.pipeline.options import Options
-    from kgbuild.pipeline.state import Build
+    from kgbuild.pipeline.trail import Trail
+    from kgbuild.pipeline.values import Closed
 
     chosen = Options(
         allow_compiler=limits["allow_compiler"],
@@ -73,14 +75,13 @@ def _analyse(
         oot=limits["oot"],
         oot_modules=limits["oot_modules"],
     )
-    state = Build()
-    state.tell = lambda topic: show(out, state, topic)
+    trail = Trail(BuildLines(out))
     try:
-        analyse(patches, kernel_name, chosen, out, state)
+        analyse(patches, kernel_name, chosen, trail)
     except Refused:
-        if state.closure is None:
+        if trail.get(Closed) is None:
             raise
-    return state
+    return trail
 
 
 @click.command(short_help="Show what a patch would touch, and why.")
@@ -123,19 +124,20 @@ def impact(
         return
     from kgbuild.cli.ui import show_error
     from kgbuild.diagnostics.refusals import Refused
+    from kgbuild.pipeline.values import Closed
 
     out = Output(
         quiet=(common.silent and output is None) or common.quiet, verbose=common.verbose, no_color=common.no_color
     )
-    state = _analyse(patches, kernel_name, jobs, common, out, limits)
-    assert state.closure is not None
-    text = json.dumps(state.report, indent=1) + "\n"
+    trail = _analyse(patches, kernel_name, jobs, common, out, limits)
+    closed = trail.the(Closed)
+    text = json.dumps(trail.report(), indent=1) + "\n"
     if common.report is not None:
         options.write_file(common.report, text.encode())
     if common.form in ("dot", "graphml"):
         from kgbuild.report.patch_graph import graph_of_closure
 
-        text = _drawn(graph_of_closure(state.closure), common.form)
+        text = _drawn(graph_of_closure(closed.closure), common.form)
     if output is not None and common.form != "text":
         options.write_file(output, text.encode())
         out.line("wrote", str(output))
@@ -143,14 +145,14 @@ def impact(
         click.echo(text, nl=False)
     elif output is not None:
         raise click.UsageError("-o takes --format json, dot or graphml; text goes to the terminal")
-    refusals = state.closure.refusals
+    refusals = closed.closure.refusals
     if accounting and common.form == "text":
         from kgbuild.report.accounting import render_accounting
 
-        for line in render_accounting(state.accountings):
+        for line in render_accounting(closed.accountings):
             out.line("", line)
     if common.form == "text":
-        out.line("would", _summary(state))
+        out.line("would", _summary(closed.closure))
     if refusals:
         show_error(Refused(refusals))
     click.get_current_context().exit(1 if refusals else 0)
@@ -212,22 +214,26 @@ def _estimate(
     click.get_current_context().exit(1 if result.refusals else 4 if nothing else 0)
 
 
-def _summary(state: Build) -> str:
-    assert state.closure is not None
-    r = state.report
-    counts = [(len(state.closure.redirects), "redirected"), (len(r["pulled"]), "pulled in"), (len(r["new"]), "new")]
-    counts += [(len(r["carried"]), "carried as copies"), (len(state.closure.refusals), "refused")]
+def _summary(closure: Closure) -> str:
+    from kgbuild.report.build import closure_report
+
+    r = closure_report(closure)
+    counts = [(len(closure.redirects), "redirected"), (len(r["pulled"]), "pulled in"), (len(r["new"]), "new")]
+    counts += [(len(r["carried"]), "carried as copies"), (len(closure.refusals), "refused")]
     return ", ".join(f"{n} {what}" for n, what in counts if n or what == "redirected")
 
 
-def _chains(state: Build) -> dict[str, Any]:
+def _chains(trail: Trail) -> dict[str, Any]:
     """What `why` is answered from, as plain values."""
     from dataclasses import asdict
 
+    from kgbuild.pipeline.values import Closed
     from kgbuild.report.chains import chains_in
 
-    assert state.closure is not None
-    return {"chains": [asdict(c) for c in chains_in(state.closure)], "references": state.report["references"]}
+    return {
+        "chains": [asdict(c) for c in chains_in(trail.the(Closed).closure)],
+        "references": trail.report()["references"],
+    }
 
 
 @click.command(short_help="Show why a function is in a patch.")

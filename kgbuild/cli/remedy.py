@@ -17,7 +17,7 @@ from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
     from kgbuild.pipeline.options import Options
-    from kgbuild.pipeline.state import Build
+    from kgbuild.pipeline.trail import Trail
 
 _CODES = ("K1-data", "K3-init", "K9-type-layout")
 
@@ -58,20 +58,23 @@ def remedy(
     Example:
       kgbuild remedy grow.patch --kernel debian:newest-6.1-cloud --code K9-type-layout -o grow-live.patch
     """
+    from kgbuild.cli.build_lines import BuildLines
     from kgbuild.pipeline.options import Options
     from kgbuild.pipeline.remedy import load_sources
-    from kgbuild.pipeline.state import Build
+    from kgbuild.pipeline.trail import Trail
+    from kgbuild.pipeline.values import KernelChosen, PatchesApplied
     from kgbuild.remedy.rewrite import TYPE, find_grown, render_diff, write_remedy
 
     if output is not None and any(p.exists() and output.exists() and output.samefile(p) for p in patches):
         raise click.UsageError("-o names the patch itself; give another file")
     out = Output(quiet=common.silent or output is None, verbose=common.verbose, no_color=common.no_color)
     chosen = Options(jobs=jobs, offline=common.offline, max_units=max_units, max_pull=max_pull)
-    state = Build()
-    refusals = _refusals(patches, kernel_name, chosen, out, state)
+    trail = Trail(BuildLines(out, (KernelChosen, PatchesApplied)))
+    refusals = _refusals(patches, kernel_name, chosen, trail)
     sources = []
-    if state.kernel is not None and state.patches is not None:
-        sources = load_sources(state.kernel, state.patches)
+    kernel, applied = trail.get(KernelChosen), trail.get(PatchesApplied)
+    if kernel is not None and applied is not None:
+        sources = load_sources(kernel.kernel, applied.patches)
     if TYPE in codes and {r.code for r in refusals} == {"P12-too-many-units"}:
         # a header of everybody: what grows is seen in its text
         refusals = [Refusal(TYPE, f"{s.path}: struct {n}", "", n) for s in sources for n in find_grown([s])] or refusals
@@ -110,13 +113,11 @@ def remedy(
     out.line("next", f"kgbuild build {output} --kernel {kernel_name}")
 
 
-def _refusals(patches: Sequence[Path], kernel_name: str, chosen: Options, out: Output, state: Build) -> list[Refusal]:
-    from kgbuild.cli.build import show
+def _refusals(patches: Sequence[Path], kernel_name: str, chosen: Options, trail: Trail) -> list[Refusal]:
     from kgbuild.pipeline.build import analyse
 
-    state.tell = lambda topic: show(out, state, topic) if topic in ("kernel", "patch") else None
     try:
-        analyse(patches, kernel_name, chosen, out, state)
+        analyse(patches, kernel_name, chosen, trail)
     except Refused as refused:
         return refused.refusals
     return []
@@ -124,12 +125,12 @@ def _refusals(patches: Sequence[Path], kernel_name: str, chosen: Options, out: O
 
 def _try(text: bytes, kernel_name: str, chosen: Options, out: Output) -> list[Refusal]:
     """What the written patch is refused for."""
-    from kgbuild.pipeline.state import Build
+    from kgbuild.pipeline.trail import Trail
 
     with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
         patch = Path(folder) / "remedy.patch"
         patch.write_bytes(text)
-        left = _refusals([patch], kernel_name, chosen, Output(quiet=True, verbose=out.verbose), Build())
+        left = _refusals([patch], kernel_name, chosen, Trail())
     out.line("tried", "compiled, proven and compared; refused for nothing" if not left else f"{len(left)} refusals")
     return left
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The stages that make a module of what was found out: what each takes, what holds after it."""
+"""A closed patch becomes a module, and is read back by another reader than the one that wrote it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import replace
@@ -12,8 +11,8 @@ from typing import Any
 
 from kgbuild import __version__
 from kgbuild.arch import arch_of
-from kgbuild.closure.close import Closure
 from kgbuild.closure.lifetime import initial_values, new_variables
+from kgbuild.closure.model import Closure
 from kgbuild.closure.proof_record import make_record
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.elf.write import OutObject, write
@@ -23,21 +22,17 @@ from kgbuild.errors import UserError
 from kgbuild.host.link.kbuild_directory import module_directory
 from kgbuild.host.link.link import link_module
 from kgbuild.host.link.module_objects import wrapper_source, wrapper_symbols
-from kgbuild.host.system.cache import Cache
+from kgbuild.host.modules.running import RunningKernel
 from kgbuild.kernel.feature_probes import CLEARS_LATE, TEXT_POKE, TEXT_POKE_SYMBOLS
-from kgbuild.kernel.vmlinux_image import KernelImage
-from kgbuild.livepatch.cumulative import Patched, check_kernel, put_on_top
+from kgbuild.livepatch.cumulative import NOTHING_BEFORE, OnTop, Patched, check_kernel, put_on_top
 from kgbuild.livepatch.data_handover import begin_anew
 from kgbuild.model import VMLINUX
 from kgbuild.patch.kept_changes import as_note
+from kgbuild.pipeline.events import Run
 from kgbuild.pipeline.options import Options
-from kgbuild.pipeline.state import Build
+from kgbuild.pipeline.values import Asked, Assembled, Checked, Closed, Prepared, PutOnTop, Recorded
 from kgbuild.proof.record import FUNCTION, NOTE_SCHEMA, Key, ProofRecord, record_json
-from kgbuild.report.build import (
-    author_report,
-    finding_report,
-    on_top_report,
-)
+from kgbuild.report.build import author_report
 
 MAX_NAME = 55
 
@@ -51,37 +46,36 @@ def module_name(path: Path) -> str:
     return name
 
 
-def put_on_older(b: Build, name: str, options: Options) -> None:
-    """After this, it is known what becomes of the patches that are loaded before. Raises Refused, and UserError for a
-    --drop that stands for nothing."""
-    if not b.older and not options.drop:
-        return
-    assert b.closure is not None
-    mine = [Patched(r.object, r.name, r.sympos) for r in b.closure.redirects]
-    b.on_top = put_on_top(name, mine, b.closure.states, options.replace, b.older, options.drop, b.lost)
-    refusals = [*b.on_top.refusals, *check_kernel(b.older, {t: b.module_image(t).build_id for t in b.closure.targets})]
-    anew = begin_anew(b.on_top.active, new_variables(b.closure), options.replace)
-    b.on_top = replace(b.on_top, warnings=(*b.on_top.warnings, *anew))
-    b.closure.warnings += b.on_top.warnings
-    b.report["warnings"] = list(b.closure.warnings)
-    b.report.update(on_top_report(b.on_top))
-    b.tell("on-top")
-    if b.on_top.unused:
+def put_on_older(asked: Asked, prepared: Prepared, closed: Closed, name: str, run: Run) -> OnTop:
+    """What becomes of the patches that are loaded before. Raises Refused, and UserError for a --drop that stands for
+    nothing."""
+    options, closure, running = run.options, closed.closure, prepared.running
+    if not asked.older and not options.drop:
+        return NOTHING_BEFORE
+    mine = [Patched(r.object, r.name, r.sympos) for r in closure.redirects]
+    lost = prepared.applied.lost
+    on_top = put_on_top(name, mine, closure.states, options.replace, asked.older, options.drop, lost)
+    refusals = [*on_top.refusals, *check_kernel(asked.older, {t: running.build_id(t) for t in closure.targets})]
+    anew = begin_anew(on_top.active, new_variables(closure), options.replace)
+    on_top = replace(on_top, warnings=(*on_top.warnings, *anew))
+    closure.warnings += on_top.warnings
+    run.observer.reached(PutOnTop(on_top))
+    if on_top.unused:
         raise UserError(
             "no patch given with --on-top-of loses such a function",
-            place=f"--drop {b.on_top.unused[0]}",
-            remedy="leave the option out, or mend the name",
+            place=f"--drop {on_top.unused[0]}",
+            remedy="leave the option out, or correct the name",
         )
     if refusals:
         raise Refused(refusals)
+    return on_top
 
 
-def _identities(b: Build) -> tuple[TargetIdentity, ...]:
+def _identities(closure: Closure, running: RunningKernel) -> tuple[TargetIdentity, ...]:
     """How the patch is to know its target modules. Raises Refused for one that can't be known."""
-    assert b.closure is not None
     out, refusals = [], []
-    for target in b.closure.targets:
-        image = b.module_image(target)
+    for target in closure.targets:
+        image = running.module(target)
         anchor = image.note_anchor
         if anchor is None:
             fact = "has no build-id note beside a symbol, so a loaded module can't be told from another of its name"
@@ -93,53 +87,60 @@ def _identities(b: Build) -> tuple[TargetIdentity, ...]:
     return tuple(out)
 
 
-def emit(b: Build, image: KernelImage, name: str, cache: Cache, options: Options) -> None:
-    assert b.kernel is not None and b.closure is not None and b.patches is not None
-    with b.stage("link"):
-        targets = _identities(b)
-        backend = choose_backend(options.backend, b.features, b.kernel.id.name)
-        b.report["backend"] = backend.name
-        clear = backend.injects and bool(targets) and CLEARS_LATE not in b.features
-        constants = bool(b.closure.constants)
-        check_writing(b.closure, clear, b.features)
-        defines = ["KGBUILD_TARGETS"] * bool(targets) + ["KGBUILD_CLEAR_LATE"] * clear
-        defines += ["KGBUILD_CONSTANTS"] * constants
-        defines += ["KGBUILD_CALLBACKS"] * bool(b.closure.callbacks) + ["KGBUILD_STATES"] * bool(b.closure.states)
-        initial = initial_values(b.closure)
-        defines += ["KGBUILD_INITIAL"] * bool(initial)
-        defines += ["KGBUILD_KEYS"] * any(i.keys for i in initial)
-        defines += ["KGBUILD_CALLS"] * any(i.trampoline for i in initial)
-        defines += backend.defines(b.features)
-        defines += backend.macros([(r.object, r.name, r.sympos) for r in table_order(b.closure)])
-        own = [(VMLINUX, name, 0) for name in _wrapper_symbols(b, backend, cache, defines)]
+def assemble(prepared: Prepared, closed: Closed, name: str, run: Run) -> Assembled:
+    """Extract, link and inject. Raises Refused for what the back end can't emit, ToolError where a program fails."""
+    options, closure, running = run.options, closed.closure, prepared.running
+    kernel, features = running.kernel, running.features
+    with run.stage("link"):
+        targets = _identities(closure, running)
+        backend = choose_backend(options.backend, features, kernel.id.name)
+        clear = backend.injects and bool(targets) and CLEARS_LATE not in features
+        check_writing(closure, clear, features)
+        defines = _defines(closure, backend, features, bool(targets), clear)
+        bound = wrapper_symbols(kernel, run.cache, backend.wrapper, defines)
+        names = sorted({*bound, *backend.own_symbols(features, bool(closure.targets))})
+        own: list[Key] = [(VMLINUX, symbol, 0) for symbol in names]
         own += [(t.name, t.anchor, t.sympos) for t in targets]
-        b.record = _record(b, image, own, options)
-        note = json.dumps(_note(b, backend), sort_keys=True, separators=(",", ":"))
-        identity = Identity(bytes.fromhex(b.kernel.id.build_id), options.replace, note, targets, clear)
-        output = _for_backend(b, backend, extract(b.closure, identity), image)
+        record = _record(closure, running, own, options)
+        proof = {**_source(prepared), **record_json(record)}
+        run.observer.reached(Recorded(backend.name, proof))
+        note = json.dumps(_note(prepared, closure, record, backend), sort_keys=True, separators=(",", ":"))
+        identity = Identity(bytes.fromhex(kernel.id.build_id), options.replace, note, targets, clear)
+        output = _for_backend(backend, extract(closure, identity), running, record)
         keep = None
         if options.keep is not None:
             keep = options.keep / "2-link"
             keep.mkdir(parents=True, exist_ok=True)
-        b.module = link_module(b.kernel, cache, output, name, b.features, backend, defines, keep)
+        module = link_module(kernel, run.cache, output, name, features, backend, defines, keep)
+        directory: dict[str, bytes] = {}
         if options.directory:
-            b.directory = module_directory(b.kernel, name, wrapper_source(backend.wrapper, defines), write(output))
+            directory = module_directory(kernel, name, wrapper_source(backend.wrapper, defines), write(output))
+    assembled = Assembled(name, backend.name, record, proof, module, directory)
+    run.observer.reached(assembled)
+    return assembled
 
 
-def _wrapper_symbols(b: Build, backend: Backend, cache: Cache, defines: list[str]) -> list[str]:
-    assert b.kernel is not None and b.closure is not None
-    bound = wrapper_symbols(b.kernel, cache, backend.wrapper, defines)
-    return sorted({*bound, *backend.own_symbols(b.features, bool(b.closure.targets))})
+def _defines(closure: Closure, backend: Backend, features: frozenset[str], targets: bool, clear: bool) -> list[str]:
+    """Which parts of the wrapper this patch needs, as macros for its C text."""
+    initial = initial_values(closure)
+    parts = {
+        "KGBUILD_TARGETS": targets,
+        "KGBUILD_CLEAR_LATE": clear,
+        "KGBUILD_CONSTANTS": bool(closure.constants),
+        "KGBUILD_CALLBACKS": bool(closure.callbacks),
+        "KGBUILD_STATES": bool(closure.states),
+        "KGBUILD_INITIAL": bool(initial),
+        "KGBUILD_KEYS": any(i.keys for i in initial),
+        "KGBUILD_CALLS": any(i.trampoline for i in initial),
+    }
+    defines = [name for name, wanted in parts.items() if wanted]
+    rows = [(r.object, r.name, r.sympos) for r in table_order(closure)]
+    return [*defines, *backend.defines(features), *backend.macros(rows)]
 
 
-def _for_backend(b: Build, backend: Backend, output: OutObject, image: KernelImage) -> OutObject:
+def _for_backend(backend: Backend, output: OutObject, running: RunningKernel, record: ProofRecord) -> OutObject:
     """The object for the linker. Raises Refused with all that the back end can't emit."""
-    assert b.record is not None and b.closure is not None
-
-    def image_of(name: str) -> KernelImage:
-        return image if name == VMLINUX else b.module_image(name)
-
-    request = Request(arch_of(output.machine), b.features, {p.key: p for p in b.record.bound}, image_of)
+    request = Request(arch_of(output.machine), running.features, {p.key: p for p in record.bound}, running.image)
     refusals = backend.check(output, request)
     if refusals:
         raise Refused(refusals)
@@ -155,71 +156,61 @@ def check_writing(closure: Closure, clear_late: bool, features: frozenset[str]) 
         raise Refused([Refusal("K2-special", ", ".join(closure.constants or closure.targets), fact)])
 
 
-def _record(b: Build, image: KernelImage, own: list[Key], options: Options) -> ProofRecord:
-    """The proof record of what is about to be linked; it is in the report from here on."""
-    assert b.kernel is not None and b.closure is not None
-    ids = {VMLINUX: b.kernel.id.build_id, **{t: b.module_image(t).build_id for t in b.closure.targets}}
+def _record(closure: Closure, running: RunningKernel, own: list[Key], options: Options) -> ProofRecord:
+    """The proof record of what is about to be linked."""
+    ids = {name: running.build_id(name) for name in (VMLINUX, *closure.targets)}
     allowed = [(row["option"], row["value"]) for row in options.allowed]
-    record = make_record(b.closure, lambda name: image if name == VMLINUX else b.module_image(name), ids, own, allowed)
-    b.report["proof"] = {**_source(b), **record_json(record)}
-    return record
+    return make_record(closure, running.image, ids, own, allowed)
 
 
-def _source(b: Build) -> dict[str, Any]:
+def _source(prepared: Prepared) -> dict[str, Any]:
     """Where a module or a record came from: no times, no paths, so that builds are reproducible."""
-    assert b.kernel is not None and b.patches is not None
+    kernel = prepared.running.kernel
     return {
         "tool": f"kgbuild {__version__}",
-        "kernel": {"name": b.kernel.id.name, "version": b.kernel.id.version, "compiler": b.kernel.compiler},
-        "patches": [{"name": p.name, "sha256": p.sha256} for p in b.patches.patches],
+        "kernel": {"name": kernel.id.name, "version": kernel.id.version, "compiler": kernel.compiler},
+        "patches": [{"name": p.name, "sha256": p.sha256} for p in prepared.applied.patches.patches],
     }
 
 
-def _note(b: Build, backend: Backend) -> dict[str, Any]:
+def _note(prepared: Prepared, closure: Closure, record: ProofRecord, backend: Backend) -> dict[str, Any]:
     """What the module says of itself, in .note.kgbuild (docs/schema/note.md)."""
-    assert b.closure is not None and b.record is not None
-    digests = b.record.digests
+    digests = record.digests
     bound: dict[str, dict[str, str]] = {}
-    for p in b.record.bound:
+    for p in record.bound:
         if p.kind == FUNCTION:
             bound.setdefault(p.object, {})[f"{p.name},{p.sympos}"] = p.digest
     literals: dict[str, dict[str, str]] = {}
-    for c in b.record.literals:
+    for c in record.literals:
         literals.setdefault(c.symbol, {})[f"{c.address:#x},{c.size}"] = c.digest
     return {
         "schema": NOTE_SCHEMA,
-        **_source(b),
-        "changes": as_note(b.changes),
+        **_source(prepared),
+        "changes": as_note(prepared.applied.changes),
         "backend": backend.name,
-        "build_ids": dict(b.record.build_ids),
+        "build_ids": dict(record.build_ids),
         "functions": [
             {"object": r.object, "name": r.name, "sympos": r.sympos, "digest": digests[(r.object, r.name, r.sympos)]}
-            for r in b.closure.redirects
+            for r in closure.redirects
         ],
         "bound": bound,
-        "data": [v._asdict() for v in new_variables(b.closure)],
+        "data": [v._asdict() for v in new_variables(closure)],
         **({"literals": literals} if literals else {}),
-        "allowed": [f"{option} {value}".strip() for option, value in b.record.allowed],
-        "accepted": list(b.closure.warnings),
-        **author_report(b.closure),
+        "allowed": [f"{option} {value}".strip() for option, value in record.allowed],
+        "accepted": list(closure.warnings),
+        **author_report(closure),
     }
 
 
-def check_written(b: Build, output: Path, image: KernelImage) -> None:
+def check(prepared: Prepared, assembled: Assembled, output: Path, run: Run) -> Checked:
     """Read back what was written, by another reader than the one that wrote it."""
     from kgbuild.pipeline.verify import verify_module
 
-    assert b.kernel is not None and b.closure is not None
-    with b.stage("verify"):
-        b.findings = verify_module(b.module, b.kernel, output.name, image, b.record, b.oot_modules)
-    b.report["findings"] = finding_report(b.findings)
-    b.report["module"] = {
-        "name": module_name(output),
-        "path": str(output),
-        "sha256": hashlib.sha256(b.module).hexdigest(),
-        "size": len(b.module),
-        "functions": [{"object": r.object, "name": r.name, "sympos": r.sympos} for r in b.closure.redirects],
-    }
-
-
-__all__ = ["check_writing", "check_written", "emit", "module_name", "put_on_older"]
+    running = prepared.running
+    with run.stage("verify"):
+        findings = verify_module(
+            assembled.module, running.kernel, output.name, running.vmlinux, assembled.record, running.oot_modules
+        )
+    checked = Checked(tuple(findings))
+    run.observer.reached(checked)
+    return checked

@@ -5,20 +5,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from kgbuild.diagnostics.refusals import Refused
 from kgbuild.errors import KgbuildError
 from kgbuild.host.system.cache import Cache
-from kgbuild.pipeline.assemble import check_written, emit, module_name, put_on_older
-from kgbuild.pipeline.findout import find_out
+from kgbuild.pipeline.assemble import assemble, check, module_name, put_on_older
+from kgbuild.pipeline.close import close
+from kgbuild.pipeline.compare import compare
+from kgbuild.pipeline.events import Observer, Run
 from kgbuild.pipeline.options import Options
-from kgbuild.pipeline.state import Build
-from kgbuild.progress import Progress, SilentProgress
-from kgbuild.report.build import (
-    error_report,
-    refusal_report,
-)
+from kgbuild.pipeline.prepare import apply, ask, choose_kernel, open_tree, prepare
+from kgbuild.pipeline.prove import compile_prepared, prove
+from kgbuild.pipeline.trail import Trail
+from kgbuild.pipeline.values import Asked, Assembled, Checked, Closed, Prepared
+
+
+@dataclass(frozen=True)
+class Built:
+    """A module, and everything that was found on the way; `trail` makes the report."""
+
+    prepared: Prepared
+    closed: Closed
+    assembled: Assembled
+    checked: Checked
+    trail: Trail
 
 
 def build(
@@ -26,53 +37,59 @@ def build(
     kernel_name: str,
     output: Path,
     options: Options,
-    progress: Progress | None = None,
-    state: Build | None = None,
-) -> Build:
-    """Build a live patch module and return everything that was found on the way; `module` holds its bytes.
+    observer: Observer | None = None,
+) -> Built:
+    """Build a live patch module; `output` gives its name, nothing is written there.
 
     Nothing is written outside the cache (and `options.keep`). Raises Refused with every refusal of the stage that
-    found them, NoChange where nothing is left to patch, ToolError or UserError for the rest. `state`, where given,
-    is filled as the build goes, so that a report can be written for one that was refused.
+    found them, NoChange where nothing is left to patch, ToolError or UserError for the rest. `observer` is told of
+    what is reached; a Trail keeps it, so that a report can be made of a run that failed.
     """
-    progress = progress or SilentProgress()
-    b = state if state is not None else Build()
-    cache = Cache()
-    with _reporting(b, options):
+    trail = observer if isinstance(observer, Trail) else Trail(observer)
+    with _on(trail, options, output) as run:
         name = module_name(output)
-        image = find_out(b, patch_files, kernel_name, options, cache, progress)
-        put_on_older(b, name, options)
-        emit(b, image, name, cache, options)
-        check_written(b, output, image)
-    return b
+        asked, prepared, closed = _find_out(patch_files, kernel_name, run)
+        # every reference is bound; nothing is refused any more but by what is loaded before and by the back end
+        put_on_older(asked, prepared, closed, name, run)
+        assembled = assemble(prepared, closed, name, run)
+        # the module is whole; nothing below writes to it
+        checked = check(prepared, assembled, output, run)
+    return Built(prepared, closed, assembled, checked, trail)
 
 
 def analyse(
-    patch_files: Sequence[Path],
-    kernel_name: str,
-    options: Options,
-    progress: Progress | None = None,
-    state: Build | None = None,
-) -> Build:
+    patch_files: Sequence[Path], kernel_name: str, options: Options, observer: Observer | None = None
+) -> Closed:
     """What `build` would put into a module, and why; no module is made. Raises as `build` does."""
-    b = state if state is not None else Build()
-    with _reporting(b, options):
-        find_out(b, patch_files, kernel_name, options, Cache(), progress or SilentProgress())
-    return b
+    trail = observer if isinstance(observer, Trail) else Trail(observer)
+    with _on(trail, options, None) as run:
+        return _find_out(patch_files, kernel_name, run)[2]
+
+
+def _find_out(patch_files: Sequence[Path], kernel_name: str, run: Run) -> tuple[Asked, Prepared, Closed]:
+    """Everything up to the closure."""
+    asked = ask(patch_files, kernel_name, run.options)
+    run.observer.reached(asked)
+    chosen = choose_kernel(asked, run)
+    # from here on there is one kernel, with a compiler that makes its code
+    with open_tree(chosen, run) as tree:
+        applied = apply(asked, tree, run)
+        prepared = prepare(chosen, applied, tree, run)
+        # every unit that the patch changes is known, and is part of this kernel
+        compiled = compile_prepared(prepared, run)
+        proven = prove(prepared, compiled, run)
+        # of each function of the originals it is known whether it is what runs
+        compared = compare(prepared, proven, run)
+        # what changed is known; types in use keep their layout
+        return asked, prepared, close(asked, prepared, proven, compared, run)
 
 
 @contextmanager
-def _reporting(b: Build, options: Options) -> Iterator[None]:
-    """Keep the report true to what happens, whatever that is."""
-    b.report["allowed"], b.report["pull"] = options.allowed, options.pull
+def _on(trail: Trail, options: Options, output: Path | None) -> Iterator[Run]:
+    """What all stages need; the trail is told of what ends the run."""
+    trail.options, trail.output = options, output
     try:
-        yield
-    except Refused as error:
-        b.report["refusals"] = refusal_report(error.refusals)
-        raise
+        yield Run(options, Cache(), trail)
     except KgbuildError as error:
-        b.report["error"] = error_report(error)
+        trail.error = error
         raise
-
-
-__all__ = ["Build", "Options", "analyse", "build"]

@@ -6,23 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from kgbuild.callgraph.model import Function
 from kgbuild.closure.model import Closure, Redirect
 from kgbuild.diagnostics.warnings import UNKNOWN, ConsistencyWarning, sorted_warnings
-from kgbuild.elf.read import FormatError, read
-from kgbuild.errors import UserError
 from kgbuild.host.index.queries import Index
 from kgbuild.host.index.schema import IndexDamaged
 from kgbuild.host.index.store import existing_index, with_index
-from kgbuild.host.modules.files import read_module
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.livepatch.address_uses import Uses
 from kgbuild.livepatch.consistency import CallerGraph, Consistency, check_against
 from kgbuild.livepatch.cumulative import Patched
-from kgbuild.livepatch.foreign_patches import OtherPatch, read_other
+from kgbuild.livepatch.foreign_patches import OtherPatch
 from kgbuild.livepatch.init_only import find_init_only
 from kgbuild.livepatch.kept_addresses import find_converted, find_handed_out, find_kept_texts
 from kgbuild.livepatch.last_writes import find_last_write
@@ -30,17 +26,6 @@ from kgbuild.livepatch.read_only_writes import find_read_only
 from kgbuild.livepatch.unchecked_code import find_unseen
 from kgbuild.model import VMLINUX, Kernel
 from kgbuild.progress import Progress
-
-
-def read_others(paths: Sequence[Path]) -> tuple[OtherPatch, ...]:
-    """The live patch modules at `paths`. Raises UserError for a file that can't be read or is no ELF object."""
-    out = []
-    for path in paths:
-        try:
-            out.append(read_other(read(read_module(path)), path.name))
-        except FormatError as error:
-            raise UserError(error.fact, place=str(path), remedy=error.remedy) from error
-    return tuple(out)
 
 
 def find_warnings(

@@ -5,29 +5,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from kgbuild import __version__
 from kgbuild.closure.binding import NEW_GLOBAL
 from kgbuild.closure.evidence import clone_evidence, evidence_of, functions
-from kgbuild.closure.model import Closure, Member, UnitResult
+from kgbuild.closure.model import Closure, Member
 from kgbuild.debuginfo.compile_flags import Flag
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import KgbuildError
 from kgbuild.livepatch.cumulative import OnTop
 from kgbuild.model import Finding, Kernel
 from kgbuild.objects.symbol_kinds import is_prefix
-from kgbuild.proof.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN
-
-
-@dataclass(frozen=True)
-class Stage:
-    """How long a stage took, in seconds, and the highest memory use up to its end, in MB."""
-
-    name: str
-    seconds: float
-    rss_mb: float
+from kgbuild.objects.view import View
+from kgbuild.proof.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN, FunctionParity, ParityProof
 
 
 def kernel_report(kernel: Kernel) -> dict[str, str]:
@@ -42,8 +34,27 @@ def kernel_report(kernel: Kernel) -> dict[str, str]:
     }
 
 
+def _counted(original: View, parity: ParityProof) -> list[FunctionParity]:
+    """The functions of which parity is told: padding before a function only where it alone is not what runs."""
+    atoms = original.atoms
+    return [f for f in parity.functions if f.status in (DIFFERS, ABSENT) or not is_prefix(atoms[f.atom])]
+
+
+def parity_counts(original: View, parity: ParityProof) -> dict[str, int]:
+    """How many functions of a unit are those of the kernel, of how many, and how many another unit overrides."""
+    counts = Counter(f.status for f in _counted(original, parity))
+    return {
+        "matched": counts[EXACT] + counts[AMBIGUOUS],
+        "total": counts.total() - counts[OVERRIDDEN],
+        "weak_overridden": counts[OVERRIDDEN],
+    }
+
+
 def unit_report(
-    unit: UnitResult,
+    source: str,
+    target: str,
+    original: View,
+    parity: ParityProof,
     object_name: str,
     because: str = "",
     flags: Sequence[Flag] = (),
@@ -54,21 +65,17 @@ def unit_report(
     An ambiguous function has the kernel's bytes, at more than one place of its name. Padding before a function counts
     as part of it, unless it alone is not what runs.
     """
-    atoms = unit.changes.original.atoms
-    found = [f for f in unit.parity.functions if f.status in (DIFFERS, ABSENT) or not is_prefix(atoms[f.atom])]
-    counts = Counter(f.status for f in found)
+    found = _counted(original, parity)
     listed = [{"function": f.name, "status": f.status, "reason": f.reason} for f in found]
     return {
-        "source": unit.source,
+        "source": source,
         "object": object_name,
-        "target": unit.target,
+        "target": target,
         "because": because,
         "flags": [asdict(f) for f in flags],
         "optimized": [{"file": file, "line": line, "text": text} for file, line, text in optimized],
         "parity": {
-            "matched": counts[EXACT] + counts[AMBIGUOUS],
-            "total": len(found) - counts[OVERRIDDEN],
-            "weak_overridden": counts[OVERRIDDEN],
+            **parity_counts(original, parity),
             "unmatched": [f for f in listed if f["status"] in (DIFFERS, ABSENT)],
             "ambiguous": [f for f in listed if f["status"] == AMBIGUOUS],
         },

@@ -20,11 +20,11 @@ from kgbuild.host.modules import out_of_tree
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.feature_probes import KLP_STATES
 from kgbuild.model import UnitCommand
-from kgbuild.pipeline import findout
+from kgbuild.pipeline import prepare
 from kgbuild.pipeline.assemble import module_name
+from kgbuild.pipeline.events import Run, SilentObserver
 from kgbuild.pipeline.options import Options
-from kgbuild.pipeline.state import Build
-from kgbuild.progress import SilentProgress
+from kgbuild.pipeline.values import KernelChosen, PatchesApplied
 from tests.codes import TESTS, Recorder, expected_by_tables, is_whole, registry, untested
 
 
@@ -143,18 +143,19 @@ def test_modules_that_can_not_be_those_that_are_loaded(monkeypatch: pytest.Monke
 
 def test_a_unit_of_a_module_that_is_not_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     unit = UnitCommand("d/u.c", "d/u.o", "d/u", "there:gone", True, ("cc",), ())
-    monkeypatch.setattr(findout, "choose_units", lambda *args: Selection({}))
-    monkeypatch.setattr(findout, "load_unit_commands", lambda *args: {"d/u.c": [unit]})
-    monkeypatch.setattr(findout, "Modules", lambda *args: types.SimpleNamespace(paths={"there": tmp_path}))
-    patches = types.SimpleNamespace(refusals=())
-    b = Build(kernel=object(), tree=object(), patches=patches)  # type: ignore[arg-type]
+    monkeypatch.setattr(prepare, "choose_units", lambda *args: Selection({}))
+    monkeypatch.setattr(prepare, "load_unit_commands", lambda *args: {"d/u.c": [unit]})
+    running = types.SimpleNamespace(oot_modules={}, modules=types.SimpleNamespace(paths={"there": tmp_path}))
+    chosen = KernelChosen(running, "a kernel")  # type: ignore[arg-type]
+    applied = PatchesApplied(types.SimpleNamespace(refusals=()), {}, ())  # type: ignore[arg-type]
+    run = Run(Options(), Cache(tmp_path), SilentObserver())
     with pytest.raises(Refused) as error:
-        findout._units(b, Cache(tmp_path), Options(), SilentProgress())
+        prepare.prepare(chosen, applied, None, run)  # type: ignore[arg-type]
     assert codes(error) == ["P8-module"]
     assert "part of the module gone" in str(error.value)
-    monkeypatch.setattr(findout, "load_unit_commands", lambda *args: {})
+    monkeypatch.setattr(prepare, "load_unit_commands", lambda *args: {})
     with pytest.raises(NoChange):
-        findout._units(b, Cache(tmp_path), Options(), SilentProgress())
+        prepare.prepare(chosen, applied, None, run)  # type: ignore[arg-type]
 
 
 def test_a_patch_with_states_on_a_kernel_without() -> None:

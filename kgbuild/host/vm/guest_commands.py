@@ -3,25 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-
-from kgbuild.livepatch.cumulative import Older
-
-
-def read_older_modules(paths: Iterable[Path]) -> tuple[Older, ...]:
-    """Every module of --on-top-of, in the order given. Raises UserError for a file that can't be read or that
-    kgbuild did not make."""
-    out = []
-    for path in paths:
-        # LIEF takes its time to be imported
-        from kgbuild.host.modules.files import read_module
-        from kgbuild.verify.patch_manifest import read_older
-
-        out.append(read_older(read_module(path), str(path)))
-    return tuple(out)
-
-
 # The life of a patch that is loaded before the one under test, as commands of the guest's shell.
 _LOAD = """\
 insmod {file} && cd /sys/kernel/livepatch/{name} || exit 1

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What changed between original and patched object of each unit, and whether that can be lived with at all: types in
+use, exports, init code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kgbuild.accounting.claims import Unit, account_all, no_effects
+from kgbuild.closure.model import Closure, UnitResult
+from kgbuild.diagnostics.refusals import RULES, Refusal, Refused
+from kgbuild.diff.author_macros import leave_out, read_author
+from kgbuild.diff.changes import Changes, compute_changes
+from kgbuild.diff.init_needs import find_needed
+from kgbuild.diff.ipa_clones import parse_ipa_clones
+from kgbuild.diff.types_in_use import check_types
+from kgbuild.elf.read import read
+from kgbuild.errors import NoChange
+from kgbuild.host.compile.compile import Compiled
+from kgbuild.ledger.ledger import compute_ledger
+from kgbuild.model import VMLINUX
+from kgbuild.objects.atoms import Atom
+from kgbuild.objects.symbol_kinds import stem
+from kgbuild.objects.view import View
+from kgbuild.pipeline.events import Run
+from kgbuild.pipeline.values import Accounted, Compared, Prepared, Proven, ProvenUnit, Warned
+
+
+def compare(prepared: Prepared, proven: Proven, run: Run) -> Compared:
+    """What changed in each unit. Raises NoChange where nothing of the code does; what is refused of the changes is in
+    them, and comes with all the rest once the patch is closed."""
+    options = run.options
+    left: list[str] = []
+    warnings: list[str] = []
+    with run.stage("diff"):
+        exports = _check_exports(prepared, proven, run)
+        units, ledgers = [], []
+        for proven_unit in proven.units:
+            unit, said = _compare_unit(proven_unit, exports.get(proven_unit.source, []), options.allow_types, left)
+            warnings += said
+            units.append(unit)
+            ledgers.append(compute_ledger(unit.changes.original.obj, unit.changes.patched.obj))
+    judged = _judge_init(units, options.ignore_init, warnings)
+    compared = Compared(
+        judged,
+        tuple(
+            Unit(ledger, _left_out(before, after), after.author)
+            for ledger, before, after in zip(ledgers, units, judged, strict=True)
+        ),
+        (*prepared.warnings, *warnings, *left),
+    )
+    run.observer.reached(compared)
+    run.observer.reached(Warned(compared.warnings))
+    if all(u.changes.nothing for u in compared.units):
+        said = no_effects(account(compared, compared.units, None, run).accountings)
+        fact = "; ".join([*left, *said]) or "no function changes; the compiled code is the same" + _renamed(judged)
+        raise NoChange(fact, remedy="nothing to patch")
+    return compared
+
+
+def _compare_unit(
+    proven: ProvenUnit, exports: Sequence[Refusal], allowed: frozenset[str], left: list[str]
+) -> tuple[UnitResult, list[str]]:
+    """One unit compared, and warnings of it. What an author's macro leaves out is added to `left`."""
+    c = proven.compiled
+    warnings: list[str] = []
+    changes = compute_changes(proven.original, View(read(c.patched)), proven.source, lines=False)
+    author, refusals = read_author(changes.patched, proven.source)
+    changes, ignored = leave_out(changes, author)
+    left += ignored
+    refusals += changes.refusals
+    if changes.changed or changes.new:
+
+        def address(atom: Atom) -> int | None:
+            # where a module is loaded is not known
+            binding = proven.parity.bindings.get(atom.id) if proven.target == VMLINUX else None
+            return binding.address if binding is not None else None
+
+        refused, warned = check_types(changes, allowed, address)
+        refusals += refused
+        warnings += warned
+    changes = replace(changes, refusals=(*refusals, *exports))
+    clones = parse_ipa_clones(c.patched_clones)
+    if not changes.nothing:
+        warnings += _own_options(c)
+    if not clones.complete or clones.unread:
+        fact = "gcc's .ipa-clones is cut off or of an unknown form; what it does not say is taken from names"
+        warnings.append(f"{proven.source}: {fact}")
+    return UnitResult(proven.source, changes, proven.parity, proven.target, author, clones), warnings
+
+
+def unchanged(proven: ProvenUnit) -> UnitResult:
+    """A unit that the patch does not touch, as one of whose objects are the same."""
+    changes = compute_changes(proven.original, View(read(proven.compiled.original)), proven.source, lines=False)
+    clones = parse_ipa_clones(proven.compiled.original_clones)
+    return UnitResult(proven.source, changes, proven.parity, proven.target, clones=clones)
+
+
+def account(compared: Compared, units: Sequence[UnitResult], closure: Closure | None, run: Run) -> Accounted:
+    """What becomes of each difference. What nobody claims is refused: raised where there is no closure, else its rows
+    are among those of the closure from here on."""
+    with run.stage("account"):
+        found = Accounted(account_all(compared.ledgers, units, closure))
+    refusals = [r for a in found.accountings for r in a.refusals]
+    run.observer.reached(found)
+    if refusals and closure is None:
+        raise Refused(refusals)
+    return found
+
+
+def _renamed(units: Sequence[UnitResult]) -> str:
+    """Which variables have other names in it, in a clause; "" where none has."""
+    names = [
+        f"{u.changes.original.atoms[o].name} is now called {u.changes.patched.atoms[p].name}"
+        for u in units
+        for o, p, _ in u.changes.renamed
+        if stem(u.changes.original.atoms[o].name) != stem(u.changes.patched.atoms[p].name)
+    ]
+    return f" ({', '.join(names)})" if names else ""
+
+
+def _left_out(before: UnitResult, after: UnitResult) -> tuple[Refusal, ...]:
+    """What --ignore-init lets pass of a unit's refusals."""
+    kept = {r.symbol for r in after.changes.refusals if r.code == "K3-init"}
+    return tuple(r for r in before.changes.refusals if r.code == "K3-init" and r.symbol not in kept)
+
+
+def _judge_init(units: Sequence[UnitResult], ignore: bool, warnings: list[str]) -> tuple[UnitResult, ...]:
+    """Leave out changes of init code where that was asked for, except those that set what the rest of the patch
+    uses. What is left out is added to `warnings`."""
+    needed = find_needed([u.changes for u in units]) if any(u.changes.init_changed for u in units) else {}
+    out = []
+    for unit in units:
+        refusals = []
+        for r in unit.changes.refusals:
+            why = needed.get((unit.changes.place, r.symbol), "") if r.code == "K3-init" else ""
+            if why:
+                fact = f"{r.fact}; {why}, so that it can't be left out"
+                refusals.append(replace(r, fact=fact, remedy=RULES["K3-init"].remedy.partition(", or ")[2]))
+            elif r.code == "K3-init" and ignore:
+                warnings.append(f"{r.place}: {r.fact}; ignored by --ignore-init")
+            else:
+                refusals.append(r)
+        out.append(replace(unit, changes=_with_refusals(unit.changes, refusals)))
+    return tuple(out)
+
+
+def _with_refusals(changes: Changes, refusals: Sequence[Refusal]) -> Changes:
+    return replace(changes, refusals=tuple(refusals))
+
+
+def _own_options(c: Compiled) -> list[str]:
+    """A function with options of its own may keep to another convention than the unit: reported."""
+    what = "a function has options of its own; its callers in other units rely on the calling convention only"
+    return [f"{file}:{line}: {text}: {what}" for file, line, text in c.optimized]
+
+
+def _check_exports(prepared: Prepared, proven: Proven, run: Run) -> dict[str, list[Refusal]]:
+    """What is refused of the exports of each unit, by its source."""
+    from kgbuild.pipeline.export_types import check_exports
+
+    found = check_exports(
+        prepared.tree,
+        proven.compiled,
+        prepared.selection.files,
+        prepared.selection.real,
+        lambda: prepared.running.exports,
+        run.cache,
+        run.options.jobs,
+        run.options.allow_types,
+    )
+    out: dict[str, list[Refusal]] = {}
+    for refusal in found:
+        out.setdefault(refusal.place.partition(": ")[0], []).append(refusal)
+    return out

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Patch modules that are loaded beside the one to be made, read from their files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from kgbuild.elf.read import FormatError, read
+from kgbuild.errors import UserError
+from kgbuild.host.modules.files import read_module
+from kgbuild.livepatch.cumulative import Older
+from kgbuild.livepatch.foreign_patches import OtherPatch, read_other
+
+
+def read_older_modules(paths: Iterable[Path]) -> tuple[Older, ...]:
+    """Every module of --on-top-of, in the order given. Raises UserError for a file that can't be read or that
+    kgbuild did not make."""
+    out = []
+    for path in paths:
+        # LIEF takes its time to be imported
+        from kgbuild.verify.patch_manifest import read_older
+
+        out.append(read_older(read_module(path), str(path)))
+    return tuple(out)
+
+
+def read_others(paths: Sequence[Path]) -> tuple[OtherPatch, ...]:
+    """The live patch modules at `paths`. Raises UserError for a file that can't be read or is no ELF object."""
+    out = []
+    for path in paths:
+        try:
+            out.append(read_other(read(read_module(path)), path.name))
+        except FormatError as error:
+            raise UserError(error.fact, place=str(path), remedy=error.remedy) from error
+    return tuple(out)

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The first stages: what was given is read, the kernel chosen, the patches applied, and the units found that they
+change. Nothing is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from kgbuild.diagnostics.refusals import Refusal, Refused
+from kgbuild.errors import NoChange, UserError
+from kgbuild.host.compile.apply_patches import apply_patches, read_patches
+from kgbuild.host.compile.candidate_search import is_fixed
+from kgbuild.host.compile.unit_selection import choose_units
+from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.kernels.kbuild import check_compiler, find_compiler, load_unit_commands
+from kgbuild.host.modules.images import name_modules
+from kgbuild.host.modules.running import RunningKernel
+from kgbuild.kernel.config import check_config
+from kgbuild.livepatch.cumulative import check_kernel
+from kgbuild.model import VMLINUX, Kernel
+from kgbuild.pipeline.events import Run
+from kgbuild.pipeline.kept_changes import changes_of, find_lost
+from kgbuild.pipeline.loaded_patches import read_older_modules, read_others
+from kgbuild.pipeline.options import Options
+from kgbuild.pipeline.values import Asked, KernelChosen, PatchesApplied, Prepared, Warned
+
+
+def ask(patch_files: Sequence[Path], kernel_name: str, options: Options) -> Asked:
+    """Read what the user gave, before a kernel is fetched for it. Raises UserError for what can't be read."""
+    parsed = tuple(read_patches(patch_files))
+    oot_modules = _name_oot(options)
+    older = read_older_modules(options.on_top_of)
+    others = read_others(options.against) if options.against else ()
+    return Asked(parsed, kernel_name, older, others, oot_modules)
+
+
+def _name_oot(options: Options) -> dict[str, Path]:
+    """The out-of-tree modules that were given, by name. Raises UserError."""
+    if options.oot is None and not options.oot_modules:
+        return {}
+    from kgbuild.host.modules.out_of_tree import check_folder
+
+    if options.oot is None or not options.oot_modules:
+        given, lacks = ("--oot-module", "--oot") if options.oot is None else ("--oot", "--oot-module")
+        raise UserError(f"needs {lacks} too", place=given, remedy="give the module's source and the .ko that is loaded")
+    check_folder(options.oot)
+    return name_modules(options.oot_modules)
+
+
+def choose_kernel(asked: Asked, run: Run) -> KernelChosen:
+    """The kernel, fetched where it is not there. Raises Refused where it can't be patched by what is at hand."""
+    options = run.options
+    with run.stage("kernel"):
+        kernel = ensure_kernel(asked.kernel_name, progress=run.observer, offline=options.offline, jobs=options.jobs)
+    running = RunningKernel(kernel, asked.oot_modules)
+    warnings: list[str] = []
+    # told before anything is refused, so that a report says which kernel it was
+    run.observer.reached(KernelChosen(running, asked.kernel_name))
+    find_compiler(kernel.cc, kernel.compiler)
+    refusals = check_config(running.config_text)
+    compiler = check_compiler(kernel)
+    if compiler is not None:
+        if not options.allow_compiler:
+            refusals.append(compiler)
+        else:
+            warnings.append(f"{compiler.place}: {compiler.fact}; accepted by --allow-compiler")
+            run.observer.reached(Warned(tuple(warnings)))
+    refusals += check_kernel(asked.older, {VMLINUX: kernel.id.build_id})
+    if refusals:
+        raise Refused(refusals)
+    if options.backend:
+        # before anything is compiled for a module that can't be
+        from kgbuild.emit.backends import choose_backend
+
+        choose_backend(options.backend, running.features, kernel.id.name)
+    return KernelChosen(running, asked.kernel_name, tuple(warnings))
+
+
+@contextmanager
+def open_tree(chosen: KernelChosen, run: Run) -> Iterator[Kernel]:
+    """Within this, where the patched units are: the kernel, or the source of an out-of-tree module in its place."""
+    if run.options.oot is None:
+        yield chosen.kernel
+        return
+    from kgbuild.host.modules import out_of_tree
+
+    with ExitStack() as stack:
+        with run.stage("tree"):
+            opened = out_of_tree.open_tree(
+                chosen.kernel, run.options.oot, chosen.running.oot_modules, run.cache, run.observer
+            )
+            tree = stack.enter_context(opened)
+        yield tree
+
+
+def apply(asked: Asked, tree: Kernel, run: Run) -> PatchesApplied:
+    """The patches, applied in order. Raises Refused for what has no place, NoChange where nothing of the kernel's
+    code is touched."""
+    with run.stage("patch"):
+        patches = apply_patches(tree, asked.patches)
+        applied = PatchesApplied(patches, changes_of(tree, patches), find_lost(tree, patches, asked.older))
+    run.observer.reached(applied)
+    if not patches.files and not patches.refusals:
+        what = "the patch touches no kernel code" if patches.skipped else "the patch changes nothing"
+        skipped = f" (skipped: {', '.join(patches.skipped)})" if patches.skipped else ""
+        raise NoChange(what + skipped, remedy="nothing to patch")
+    return applied
+
+
+def prepare(chosen: KernelChosen, applied: PatchesApplied, tree: Kernel, run: Run) -> Prepared:
+    """Every unit whose tokens the patch changes; each is part of this kernel. Raises Refused for what can't be
+    patched by its place, NoChange where no unit has other tokens."""
+    options = run.options
+    with run.stage("units"):
+        selection = choose_units(tree, applied.patches, run.cache, run.observer, options.jobs, options.max_units)
+        commands = load_unit_commands(tree, selection.because)
+    refusals = [*applied.patches.refusals, *selection.refusals]
+    made = [unit for source in sorted(commands) for unit in commands[source]]
+    units = tuple(unit for unit in made if not is_fixed(unit))
+    warnings = [
+        f"{unit.source}: {unit.object} is made of it too, can't be patched and stays as it is"
+        for unit in made
+        if is_fixed(unit)
+    ]
+    running = chosen.running
+    at_hand = running.oot_modules if options.oot is not None else running.modules.paths
+    for unit in units:
+        for target in unit.targets:
+            if target != VMLINUX and target not in at_hand:
+                fact, remedy = f"it is part of the module {target}, which this kernel's packages do not have", ""
+                if options.oot is not None:
+                    fact = f"it is part of the module {target}, whose .ko is not given"
+                    remedy = (
+                        f"give the {target}.ko that is loaded with --oot-module too, or split the file off the patch"
+                    )
+                refusals.append(Refusal("P8-module", unit.source, fact, remedy=remedy))
+    prepared = Prepared(chosen, applied, tree, selection, units, (*chosen.warnings, *warnings))
+    run.observer.reached(prepared)
+    if refusals:
+        raise Refused(refusals)
+    if not units:
+        raise NoChange("no unit of this kernel has other tokens with the patch", remedy="nothing to patch")
+    return prepared

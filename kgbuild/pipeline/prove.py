@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Units compiled, original and patched, and the originals held against the kernel that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kgbuild.diagnostics.refusals import Refusal, Refused
+from kgbuild.elf.read import read
+from kgbuild.emit.backends import preferred_backend
+from kgbuild.host.compile.compile import Compiled, compile_units
+from kgbuild.host.modules.running import RunningKernel
+from kgbuild.model import VMLINUX, UnitCommand
+from kgbuild.objects.view import View
+from kgbuild.pipeline.events import Run
+from kgbuild.pipeline.values import Prepared, Proven, ProvenUnit
+from kgbuild.proof.parity import ABSENT, EXACT, compute_parity
+
+
+def compile_prepared(prepared: Prepared, run: Run) -> list[Compiled]:
+    """Each unit twice: from the kernel's source, and from the patched one."""
+    selection = prepared.selection
+    compiled = _compile(prepared, prepared.units, selection.files, run, selection.real)
+    if run.options.keep is not None:
+        _keep(compiled, run.options.keep / "1-compile")
+    return compiled
+
+
+def _compile(
+    prepared: Prepared,
+    units: Sequence[UnitCommand],
+    files: Mapping[str, bytes],
+    run: Run,
+    real: Sequence[str] | frozenset[str] = (),
+) -> list[Compiled]:
+    with run.stage("compile"):
+        return compile_units(prepared.tree, units, files, run.cache, run.observer, run.options.jobs, real)
+
+
+def _keep(compiled: Sequence[Compiled], folder: Path) -> None:
+    """Leave the objects where a user can look at them."""
+    for c in compiled:
+        stem = folder / c.unit.object.removesuffix(".o")
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        stem.with_name(f"{stem.name}.orig.o").write_bytes(c.original)
+        stem.with_name(f"{stem.name}.patched.o").write_bytes(c.patched)
+
+
+def prove(prepared: Prepared, compiled: Sequence[Compiled], run: Run) -> Proven:
+    """Parity of each original with what runs. Raises Refused for a unit that no function of runs."""
+    with run.stage("parity"):
+        running = prepared.running
+        backend = run.options.backend or preferred_backend(running.features)
+        units = _prove_units(running, compiled)
+    proven = Proven(tuple(units), dict(prepared.selection.because), backend)
+    run.observer.reached(proven)
+    return proven
+
+
+def prove_pulled(prepared: Prepared, proven: Proven, needs: Mapping[str, Sequence[str]], run: Run) -> Proven:
+    """The same with units that the patch does not touch, whose functions come along: `needs` has for the source of
+    each why. Their patched objects are their originals. Raises Refused for a unit that this kernel does not have."""
+    from kgbuild.host.kernels.kbuild import load_unit_commands
+
+    commands = load_unit_commands(prepared.tree, needs)
+    lost = sorted(source for source in needs if not commands.get(source) or source in proven.pulled)
+    if lost:
+        raise Refused(
+            [Refusal("K15-pull", source, f"{needs[source][0]}, and is not found in its unit") for source in lost]
+        )
+    compiled = _compile(prepared, [unit for source in sorted(commands) for unit in commands[source]], {}, run)
+    pulled = {**proven.pulled, **{source: reasons[0] for source, reasons in needs.items()}}
+    with run.stage("parity"):
+        units = _prove_units(prepared.running, compiled)
+    now = Proven((*proven.units, *units), {**proven.because, **pulled}, proven.backend, pulled)
+    run.observer.reached(now)
+    return now
+
+
+def _prove_units(running: RunningKernel, compiled: Sequence[Compiled]) -> list[ProvenUnit]:
+    """Parity of each unit in each object of the running kernel that it is part of. Raises Refused."""
+    units, refusals = [], []
+    for c in compiled:
+        for target in c.unit.targets:
+            view = View(read(c.original))
+            proof = compute_parity(view, running.image(target))
+            if proof.counts[ABSENT] and not proof.counts[EXACT]:
+                where = "the running kernel" if target == VMLINUX else f"the module {target}"
+                fact = f"none of its {len(proof.functions)} functions is in {where}"
+                refusals.append(Refusal("P6-not-in-kernel", c.unit.source, fact))
+            units.append(ProvenUnit(c, target, view, proof))
+    if refusals:
+        raise Refused(refusals)
+    return units

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A run's trail: an observer that keeps what was reached, and makes the report of it, whether the run ended well or
+not."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kgbuild.debuginfo.compile_flags import flags_of, read_producer
+from kgbuild.diagnostics.refusals import Refused
+from kgbuild.errors import KgbuildError
+from kgbuild.pipeline.events import Observer, SilentObserver, StageEnded
+from kgbuild.pipeline.options import Options
+from kgbuild.pipeline.values import (
+    Accounted,
+    Asked,
+    Assembled,
+    Checked,
+    Closed,
+    KernelChosen,
+    PatchesApplied,
+    Proven,
+    PutOnTop,
+    Recorded,
+    Warned,
+)
+from kgbuild.progress import Task
+from kgbuild.report.accounting import accounting_report
+from kgbuild.report.build import (
+    closure_report,
+    empty_report,
+    error_report,
+    finding_report,
+    kernel_report,
+    on_top_report,
+    refusal_report,
+    unit_report,
+)
+
+T = TypeVar("T")
+
+
+class Trail:
+    """Keeps the last value of each kind, and tells `shown` of everything."""
+
+    def __init__(self, shown: Observer | None = None) -> None:
+        self.shown: Observer = shown if shown is not None else SilentObserver()
+        self.stages: list[StageEnded] = []
+        self.options = Options()
+        self.output: Path | None = None
+        self.error: KgbuildError | None = None
+        self._values: dict[type, Any] = {}
+
+    def step(self, title: str, total: float | None = None, unit: str = "") -> AbstractContextManager[Task]:
+        """Progress goes to whoever is shown it."""
+        return self.shown.step(title, total, unit)
+
+    def note(self, text: str) -> None:
+        """A note goes to whoever is shown it."""
+        self.shown.note(text)
+
+    def reached(self, event: object) -> None:
+        """Keep a value."""
+        if isinstance(event, StageEnded):
+            self.stages.append(event)
+        else:
+            self._values[type(event)] = event
+        self.shown.reached(event)
+
+    def get(self, kind: type[T]) -> T | None:
+        """The value of that kind, None where the run did not get to it."""
+        return self._values.get(kind)
+
+    def the(self, kind: type[T]) -> T:
+        """The value of that kind. Raises KeyError where the run did not get to it."""
+        found: T = self._values[kind]
+        return found
+
+    @property
+    def warnings(self) -> list[str]:
+        """Everything that was warned of so far, in order."""
+        if (closed := self.get(Closed)) is not None:
+            return list(closed.closure.warnings)
+        warned = self.get(Warned)
+        return list(warned.warnings) if warned is not None else []
+
+    def report(self) -> dict[str, Any]:
+        """The report (docs/schema/report-1.json) of what there is."""
+        out = empty_report(None)
+        out["allowed"], out["pull"] = self.options.allowed, self.options.pull
+        out["stages"] = [vars(stage) for stage in self.stages]
+        out["warnings"] = self.warnings
+        if (chosen := self.get(KernelChosen)) is not None:
+            out["kernel"] = {**kernel_report(chosen.kernel), "requested": chosen.requested}
+        self._patches(out)
+        if (proven := self.get(Proven)) is not None:
+            out["units"] = _units(proven)
+        if (accounted := self.get(Accounted)) is not None:
+            out["accounting"] = accounting_report(accounted.accountings)
+        if (closed := self.get(Closed)) is not None:
+            out.update(closure_report(closed.closure))
+            out["consistency"] = [dict(row) for row in closed.consistency]
+        if (on_top := self.get(PutOnTop)) is not None:
+            out.update(on_top_report(on_top.on_top))
+        if (recorded := self.get(Recorded)) is not None:
+            out["backend"], out["proof"] = recorded.backend, dict(recorded.proof)
+        self._module(out)
+        if isinstance(self.error, Refused):
+            out["refusals"] = refusal_report(self.error.refusals)
+        elif self.error is not None:
+            out["error"] = error_report(self.error)
+        return out
+
+    def _patches(self, out: dict[str, Any]) -> None:
+        asked, applied = self.get(Asked), self.get(PatchesApplied)
+        if asked is None or self.get(KernelChosen) is None:
+            return
+        by_patch = applied.patches.by_patch if applied is not None else [((), ())] * len(asked.patches)
+        out["patches"] = [
+            {"name": p.name, "sha256": p.sha256, "subject": p.subject, "files": list(touched), "skipped": list(passed)}
+            for p, (touched, passed) in zip(asked.patches, by_patch, strict=True)
+        ]
+
+    def _module(self, out: dict[str, Any]) -> None:
+        assembled, checked = self.get(Assembled), self.get(Checked)
+        if checked is None or assembled is None:
+            return
+        out["findings"] = finding_report(checked.findings)
+        redirects = self.the(Closed).closure.redirects
+        out["module"] = {
+            "name": assembled.name,
+            "path": str(self.output),
+            "sha256": hashlib.sha256(assembled.module).hexdigest(),
+            "size": len(assembled.module),
+            "functions": [{"object": r.object, "name": r.name, "sympos": r.sympos} for r in redirects],
+        }
+
+
+def _units(proven: Proven) -> list[dict[str, Any]]:
+    return [
+        unit_report(
+            u.source,
+            u.target,
+            u.original,
+            u.parity,
+            u.compiled.unit.object,
+            proven.because.get(u.source, ""),
+            flags_of(read_producer(u.original.obj)),
+            u.compiled.optimized,
+        )
+        for u in proven.units
+    ]
