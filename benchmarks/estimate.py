@@ -28,9 +28,9 @@ from benchmarks.fixes import NEWER, OLDER, Skipped, both, changed_units, differe
 from kgbuild.errors import KgbuildError
 from kgbuild.pipeline.build import analyse
 from kgbuild.pipeline.estimate import Estimated, estimate_patches
-from kgbuild.pipeline.options import Options
-from kgbuild.pipeline.trail import Trail
-from kgbuild.pipeline.values import Compared
+from kgbuild.pipeline.stages.options import Options
+from kgbuild.pipeline.stages.trail import Trail
+from kgbuild.pipeline.stages.values import Compared
 
 ROOT = Path(__file__).resolve().parent.parent
 CHOSEN = ROOT / "tests" / "kernel" / "fixes.txt"

@@ -40,7 +40,7 @@ from kgbuild.host.system.cache import Cache
 from kgbuild.host.vm.run import PatchRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.pipeline.build import build
-from kgbuild.pipeline.options import Options
+from kgbuild.pipeline.stages.options import Options
 from kgbuild.progress import SilentProgress
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -104,8 +104,8 @@ def build(
     """
     from kgbuild.cli.build_lines import BuildLines
     from kgbuild.pipeline.build import build as run_build
-    from kgbuild.pipeline.options import Options
-    from kgbuild.pipeline.trail import Trail
+    from kgbuild.pipeline.stages.options import Options
+    from kgbuild.pipeline.stages.trail import Trail
 
     out = common.output()
     output = output or Path(f"livepatch-{patches[0].name.removesuffix('.patch').removesuffix('.diff')}.ko")

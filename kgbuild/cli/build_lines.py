@@ -11,13 +11,13 @@ from typing import Any
 from kgbuild.accounting.claims import Accounting, no_effects, summary
 from kgbuild.cli.ui import Output
 from kgbuild.diagnostics.warnings import UNKNOWN
-from kgbuild.pipeline.values import Accounted, Closed, KernelChosen, PatchesApplied, Proven, PutOnTop
+from kgbuild.pipeline.stages.values import Accounted, Closed, KernelChosen, PatchesApplied, Proven, PutOnTop
 from kgbuild.progress import Task
 from kgbuild.report.build import closure_report, on_top_report, parity_counts
 
 
 class BuildLines:
-    """An observer (pipeline/events.py) that prints. `only`: nothing but what these kinds of values say."""
+    """An observer (pipeline/stages/events.py) that prints. `only`: nothing but what these kinds of values say."""
 
     def __init__(self, out: Output, only: Sequence[type] | None = None) -> None:
         self._out, self._only = out, only

@@ -17,7 +17,7 @@ from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
     from kgbuild.closure.model import Closure
-    from kgbuild.pipeline.trail import Trail
+    from kgbuild.pipeline.stages.trail import Trail
     from kgbuild.report.patch_graph import PatchGraph
 
 _format = click.option(
@@ -56,9 +56,9 @@ def _analyse(
     from kgbuild.cli.build_lines import BuildLines
     from kgbuild.diagnostics.refusals import Refused
     from kgbuild.pipeline.build import analyse
-    from kgbuild.pipeline.options import Options
-    from kgbuild.pipeline.trail import Trail
-    from kgbuild.pipeline.values import Closed
+    from kgbuild.pipeline.stages.options import Options
+    from kgbuild.pipeline.stages.trail import Trail
+    from kgbuild.pipeline.stages.values import Closed
 
     chosen = Options(
         allow_compiler=limits["allow_compiler"],
@@ -124,7 +124,7 @@ def impact(
         return
     from kgbuild.cli.ui import show_error
     from kgbuild.diagnostics.refusals import Refused
-    from kgbuild.pipeline.values import Closed
+    from kgbuild.pipeline.stages.values import Closed
 
     out = Output(
         quiet=(common.silent and output is None) or common.quiet, verbose=common.verbose, no_color=common.no_color
@@ -227,7 +227,7 @@ def _chains(trail: Trail) -> dict[str, Any]:
     """What `why` is answered from, as plain values."""
     from dataclasses import asdict
 
-    from kgbuild.pipeline.values import Closed
+    from kgbuild.pipeline.stages.values import Closed
     from kgbuild.report.chains import chains_in
 
     return {

@@ -16,8 +16,8 @@ from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
-    from kgbuild.pipeline.options import Options
-    from kgbuild.pipeline.trail import Trail
+    from kgbuild.pipeline.stages.options import Options
+    from kgbuild.pipeline.stages.trail import Trail
 
 _CODES = ("K1-data", "K3-init", "K9-type-layout")
 
@@ -59,10 +59,10 @@ def remedy(
       kgbuild remedy grow.patch --kernel debian:newest-6.1-cloud --code K9-type-layout -o grow-live.patch
     """
     from kgbuild.cli.build_lines import BuildLines
-    from kgbuild.pipeline.options import Options
     from kgbuild.pipeline.remedy import load_sources
-    from kgbuild.pipeline.trail import Trail
-    from kgbuild.pipeline.values import KernelChosen, PatchesApplied
+    from kgbuild.pipeline.stages.options import Options
+    from kgbuild.pipeline.stages.trail import Trail
+    from kgbuild.pipeline.stages.values import KernelChosen, PatchesApplied
     from kgbuild.remedy.rewrite import TYPE, find_grown, render_diff, write_remedy
 
     if output is not None and any(p.exists() and output.exists() and output.samefile(p) for p in patches):
@@ -125,7 +125,7 @@ def _refusals(patches: Sequence[Path], kernel_name: str, chosen: Options, trail:
 
 def _try(text: bytes, kernel_name: str, chosen: Options, out: Output) -> list[Refusal]:
     """What the written patch is refused for."""
-    from kgbuild.pipeline.trail import Trail
+    from kgbuild.pipeline.stages.trail import Trail
 
     with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
         patch = Path(folder) / "remedy.patch"

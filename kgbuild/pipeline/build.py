@@ -10,15 +10,15 @@ from pathlib import Path
 
 from kgbuild.errors import KgbuildError
 from kgbuild.host.system.cache import Cache
-from kgbuild.pipeline.assemble import assemble, check, module_name, put_on_older
-from kgbuild.pipeline.close import close
-from kgbuild.pipeline.compare import compare
-from kgbuild.pipeline.events import Observer, Run
-from kgbuild.pipeline.options import Options
-from kgbuild.pipeline.prepare import apply, ask, choose_kernel, open_tree, prepare
-from kgbuild.pipeline.prove import compile_prepared, prove
-from kgbuild.pipeline.trail import Trail
-from kgbuild.pipeline.values import Asked, Assembled, Checked, Closed, Prepared
+from kgbuild.pipeline.stages.assemble import assemble, check, module_name, put_on_older
+from kgbuild.pipeline.stages.close import close
+from kgbuild.pipeline.stages.compare import compare
+from kgbuild.pipeline.stages.events import Observer, Run
+from kgbuild.pipeline.stages.options import Options
+from kgbuild.pipeline.stages.prepare import apply, ask, choose_kernel, open_tree, prepare
+from kgbuild.pipeline.stages.prove import compile_prepared, prove
+from kgbuild.pipeline.stages.trail import Trail
+from kgbuild.pipeline.stages.values import Asked, Assembled, Checked, Closed, Prepared
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from kgbuild.pipeline.state import Build
 
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.elf.read import read
@@ -18,8 +19,7 @@ from kgbuild.errors import KgbuildError
 from kgbuild.host.vm.run import PatchRun, TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.pipeline.build import build
-from kgbuild.pipeline.options import Options
-from kgbuild.pipeline.state import Build
+from kgbuild.pipeline.stages.options import Options
 from kgbuild.progress import SilentProgress
 from tests.kernel.hazards.lab import SOURCE, Hazard, Naive, build_modules, clean_copy, compute_answer, load_hazards
 from tests.kernel.hazards.naive import build_naive

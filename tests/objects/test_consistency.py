@@ -28,8 +28,8 @@ from kgbuild.livepatch.consistency import Consistency, check_against, thread_fun
 from kgbuild.livepatch.cumulative import Patched
 from kgbuild.livepatch.foreign_patches import read_other
 from kgbuild.livepatch.unchecked_code import find_unseen
-from kgbuild.pipeline.loaded_patches import read_others
-from kgbuild.pipeline.warnings import check_consistency
+from kgbuild.pipeline.stages.loaded_patches import read_others
+from kgbuild.pipeline.stages.warnings import check_consistency
 from kgbuild.progress import SilentProgress
 from tests.objects.kernel import close_text, make_module
 from tests.smallkernel import small_kernel

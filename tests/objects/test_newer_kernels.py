@@ -16,7 +16,7 @@ from kgbuild.kernel.feature_probes import TEXT_POKE
 from kgbuild.livepatch.address_uses import Uses
 from kgbuild.livepatch.kept_addresses import find_handed_out
 from kgbuild.model import Finding
-from kgbuild.pipeline.assemble import check_writing
+from kgbuild.pipeline.stages.assemble import check_writing
 from kgbuild.verify.code import Code
 from kgbuild.verify.ibt import check_constants, check_pointers
 from kgbuild.verify.reader import ModuleFile, read_module

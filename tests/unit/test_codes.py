@@ -20,11 +20,11 @@ from kgbuild.host.modules import out_of_tree
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.feature_probes import KLP_STATES
 from kgbuild.model import UnitCommand
-from kgbuild.pipeline import prepare
-from kgbuild.pipeline.assemble import module_name
-from kgbuild.pipeline.events import Run, SilentObserver
-from kgbuild.pipeline.options import Options
-from kgbuild.pipeline.values import KernelChosen, PatchesApplied
+from kgbuild.pipeline.stages import prepare
+from kgbuild.pipeline.stages.assemble import module_name
+from kgbuild.pipeline.stages.events import Run, SilentObserver
+from kgbuild.pipeline.stages.options import Options
+from kgbuild.pipeline.stages.values import KernelChosen, PatchesApplied
 from tests.codes import TESTS, Recorder, expected_by_tables, is_whole, registry, untested
 
 
@@ -84,7 +84,7 @@ TEST = """
 from pathlib import Path
 import pytest
 from kgbuild.arch import arch_of
-from kgbuild.pipeline.assemble import module_name
+from kgbuild.pipeline.stages.assemble import module_name
 from kgbuild.elf.write import OutObject, OutSection
 from kgbuild.emit.backends.old_interfaces import check_interface
 from kgbuild.diagnostics.refusals import Refused

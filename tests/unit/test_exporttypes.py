@@ -18,7 +18,7 @@ from kgbuild.host.compile.compile import compile_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.exports import Export, parse_symvers
 from kgbuild.model import Kernel, KernelId, UnitCommand
-from kgbuild.pipeline.export_types import check_exports
+from kgbuild.pipeline.stages.export_types import check_exports
 from kgbuild.progress import SilentProgress
 from tests.toolchain import CC, compile_text, pair_flags
 

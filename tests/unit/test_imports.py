@@ -45,13 +45,14 @@ FLOORS = (
     ("host/modules", "host/compile"),
     ("host/link", "host/index"),
     ("host/vm",),
+    ("pipeline/stages",),
     ("pipeline",),
     ("cli",),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 MOST_FILES = 15  # of one folder
 # These take data and give data: nothing in them opens a file, starts a process or prints.
-PURE = tuple(name for name in FLOOR if FLOOR[name] and not name.startswith("host/") and name not in ("pipeline", "cli"))
+PURE = tuple(name for name in FLOOR if FLOOR[name] and not name.startswith(("host/", "pipeline", "cli")))
 EDGE_MODULES = {
     "subprocess",
     "socket",
@@ -88,7 +89,7 @@ def folder_of(path: Path) -> str:
     parts = path.relative_to(PACKAGE).parts
     if len(parts) == 1:
         return parts[0].removesuffix(".py").removeprefix("__init__")
-    return "/".join(parts[:2]) if parts[0] == "host" and len(parts) > 2 else parts[0]
+    return "/".join(parts[:2]) if parts[0] in ("host", "pipeline") and len(parts) > 2 else parts[0]
 
 
 def file_of(name: str) -> Path | None:

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
+from kgbuild.pipeline.findout import modules_at_stake
+from kgbuild.pipeline.state import Build
+
 from kgbuild.closure.binding import EXPORT, KLP, Bound, World
 from kgbuild.closure.close import _Closer
 from kgbuild.closure.model import Closure, Redirect, UnitResult
@@ -22,10 +25,8 @@ from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.exports import parse_symvers
 from kgbuild.objects.atoms import Atom, Ref
-from kgbuild.pipeline.assemble import emit
-from kgbuild.pipeline.findout import modules_at_stake
-from kgbuild.pipeline.options import Options
-from kgbuild.pipeline.state import Build
+from kgbuild.pipeline.stages.assemble import emit
+from kgbuild.pipeline.stages.options import Options
 
 
 @dataclass
@@ -70,7 +71,7 @@ def _values(written: bool) -> Iterator[None]:
     if written:
         yield
         return
-    where = ("kgbuild.emit.extract.initial_values", "kgbuild.pipeline.assemble.initial_values")
+    where = ("kgbuild.emit.extract.initial_values", "kgbuild.pipeline.stages.assemble.initial_values")
     with patch(where[0], return_value=()), patch(where[1], return_value=()):
         yield
 

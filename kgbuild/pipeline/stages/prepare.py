@@ -20,11 +20,11 @@ from kgbuild.host.modules.running import RunningKernel
 from kgbuild.kernel.config import check_config
 from kgbuild.livepatch.cumulative import check_kernel
 from kgbuild.model import VMLINUX, Kernel
-from kgbuild.pipeline.events import Run
-from kgbuild.pipeline.kept_changes import changes_of, find_lost
-from kgbuild.pipeline.loaded_patches import read_older_modules, read_others
-from kgbuild.pipeline.options import Options
-from kgbuild.pipeline.values import Asked, KernelChosen, PatchesApplied, Prepared, Warned
+from kgbuild.pipeline.stages.events import Run
+from kgbuild.pipeline.stages.kept_changes import changes_of, find_lost
+from kgbuild.pipeline.stages.loaded_patches import read_older_modules, read_others
+from kgbuild.pipeline.stages.options import Options
+from kgbuild.pipeline.stages.values import Asked, KernelChosen, PatchesApplied, Prepared, Warned
 
 
 def ask(patch_files: Sequence[Path], kernel_name: str, options: Options) -> Asked:

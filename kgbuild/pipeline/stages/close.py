@@ -14,11 +14,11 @@ from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import NoChange
 from kgbuild.kernel.feature_probes import INDIRECT_BRANCHES
 from kgbuild.model import VMLINUX
-from kgbuild.pipeline.compare import account, unchanged
-from kgbuild.pipeline.events import Run
-from kgbuild.pipeline.options import ALWAYS
-from kgbuild.pipeline.prove import prove_pulled
-from kgbuild.pipeline.values import Asked, Closed, Compared, Prepared, Proven
+from kgbuild.pipeline.stages.compare import account, unchanged
+from kgbuild.pipeline.stages.events import Run
+from kgbuild.pipeline.stages.options import ALWAYS
+from kgbuild.pipeline.stages.prove import prove_pulled
+from kgbuild.pipeline.stages.values import Asked, Closed, Compared, Prepared, Proven
 
 MAX_ROUNDS = 20
 
@@ -89,7 +89,7 @@ def _too_many(closure: Closure, fact: str) -> Refusal:
 
 def _consistency(asked: Asked, prepared: Prepared, closure: Closure, run: Run) -> tuple[Mapping[str, object], ...]:
     """What the kernel's consistency model can't do for this patch. Nothing is refused for it."""
-    from kgbuild.pipeline.warnings import consistency_report, find_warnings
+    from kgbuild.pipeline.stages.warnings import consistency_report, find_warnings
 
     running, options = prepared.running, run.options
     images = {VMLINUX: running.vmlinux, **running.modules_with(u.target for u in closure.units)}

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from kgbuild.errors import UserError
 from kgbuild.host.system.cache import Cache
-from kgbuild.pipeline.options import Options
+from kgbuild.pipeline.stages.options import Options
 from kgbuild.progress import Progress, SilentProgress
 
 
@@ -34,7 +34,7 @@ class StageEnded:
 
 
 class Observer(Progress, Protocol):
-    """Who is told. `event` is a value of pipeline/values.py, or StageEnded."""
+    """Who is told. `event` is a value of pipeline/stages/values.py, or StageEnded."""
 
     def reached(self, event: object) -> None: ...
 

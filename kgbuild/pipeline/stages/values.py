@@ -4,7 +4,7 @@
     Asked -> KernelChosen -> PatchesApplied -> Prepared -> Proven -> Compared -> Closed -> PutOnTop -> Assembled ->
     Checked
 
-A run that fails has those up to the stage that failed; its observer was told of each (pipeline/events.py).
+A run that fails has those up to the stage that failed; its observer was told of each (pipeline/stages/events.py).
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from kgbuild.host.compile.compile import Compiled, compile_units
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.model import VMLINUX, UnitCommand
 from kgbuild.objects.view import View
-from kgbuild.pipeline.events import Run
-from kgbuild.pipeline.values import Prepared, Proven, ProvenUnit
+from kgbuild.pipeline.stages.events import Run
+from kgbuild.pipeline.stages.values import Prepared, Proven, ProvenUnit
 from kgbuild.proof.parity import ABSENT, EXACT, compute_parity
 
 

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from kgbuild.debuginfo.compile_flags import flags_of, read_producer
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.errors import KgbuildError
-from kgbuild.pipeline.events import Observer, SilentObserver, StageEnded
-from kgbuild.pipeline.options import Options
-from kgbuild.pipeline.values import (
+from kgbuild.pipeline.stages.events import Observer, SilentObserver, StageEnded
+from kgbuild.pipeline.stages.options import Options
+from kgbuild.pipeline.stages.values import (
     Accounted,
     Asked,
     Assembled,

@@ -28,9 +28,9 @@ from kgbuild.livepatch.cumulative import NOTHING_BEFORE, OnTop, Patched, check_k
 from kgbuild.livepatch.data_handover import begin_anew
 from kgbuild.model import VMLINUX
 from kgbuild.patch.kept_changes import as_note
-from kgbuild.pipeline.events import Run
-from kgbuild.pipeline.options import Options
-from kgbuild.pipeline.values import Asked, Assembled, Checked, Closed, Prepared, PutOnTop, Recorded
+from kgbuild.pipeline.stages.events import Run
+from kgbuild.pipeline.stages.options import Options
+from kgbuild.pipeline.stages.values import Asked, Assembled, Checked, Closed, Prepared, PutOnTop, Recorded
 from kgbuild.proof.record import FUNCTION, NOTE_SCHEMA, Key, ProofRecord, record_json
 from kgbuild.report.build import author_report
 

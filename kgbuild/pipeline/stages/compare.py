@@ -23,8 +23,8 @@ from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import Atom
 from kgbuild.objects.symbol_kinds import stem
 from kgbuild.objects.view import View
-from kgbuild.pipeline.events import Run
-from kgbuild.pipeline.values import Accounted, Compared, Prepared, Proven, ProvenUnit, Warned
+from kgbuild.pipeline.stages.events import Run
+from kgbuild.pipeline.stages.values import Accounted, Compared, Prepared, Proven, ProvenUnit, Warned
 
 
 def compare(prepared: Prepared, proven: Proven, run: Run) -> Compared:
@@ -158,7 +158,7 @@ def _own_options(c: Compiled) -> list[str]:
 
 def _check_exports(prepared: Prepared, proven: Proven, run: Run) -> dict[str, list[Refusal]]:
     """What is refused of the exports of each unit, by its source."""
-    from kgbuild.pipeline.export_types import check_exports
+    from kgbuild.pipeline.stages.export_types import check_exports
 
     found = check_exports(
         prepared.tree,
