@@ -56,7 +56,7 @@ def verify(
     data = _read(module)
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.host.modules.images import name_modules
-    from kgbuild.pipeline.verify import read_record, verify_module
+    from kgbuild.pipeline.stages.verify import read_record, verify_module
 
     record = read_record(proof) if proof is not None else None
     own = name_modules(oot_modules)

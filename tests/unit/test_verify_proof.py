@@ -23,7 +23,7 @@ from kgbuild.elf.read import read
 from kgbuild.errors import UserError
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.model import Finding
-from kgbuild.pipeline.verify import read_record
+from kgbuild.pipeline.stages.verify import read_record
 from kgbuild.proof.record import BadRecord, BoundSymbol, ProofRecord, compute_digest, parse_record, record_json
 from kgbuild.verify.checks import check_module
 from kgbuild.verify.modules import Shipped

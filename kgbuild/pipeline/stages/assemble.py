@@ -204,7 +204,7 @@ def _note(prepared: Prepared, closure: Closure, record: ProofRecord, backend: Ba
 
 def check(prepared: Prepared, assembled: Assembled, output: Path, run: Run) -> Checked:
     """Read back what was written, by another reader than the one that wrote it."""
-    from kgbuild.pipeline.verify import verify_module
+    from kgbuild.pipeline.stages.verify import verify_module
 
     running = prepared.running
     with run.stage("verify"):
