@@ -86,7 +86,7 @@ def diff(
         context.exit(0)
     if output is not None and not status and found.output_functions:
         write_file(output, found.output())
-    text = json.dumps(found.as_json(), indent=1) + "\n"
+    text = json.dumps(found.to_json(), indent=1) + "\n"
     if json_file == "-":
         click.echo(text, nl=False)
     for path in (common.report, Path(json_file) if json_file not in (None, "-") else None):

@@ -13,10 +13,10 @@ import click
 
 from kgbuild.cli import options
 from kgbuild.cli.ui import Output
-from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
     from kgbuild.closure.model import Closure
+    from kgbuild.pipeline.stages.options import Options
     from kgbuild.pipeline.stages.trail import Trail
     from kgbuild.report.patch_graph import PatchGraph
 
@@ -49,18 +49,11 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _analyse(
-    patches: tuple[Path, ...], kernel_name: str, jobs: int, common: options.Common, out: Output, limits: dict[str, Any]
-) -> Trail:
-    """An analysis up to the closure; what stands against a closed patch is in the trail's report, not raised."""
-    from kgbuild.cli.build_lines import BuildLines
-    from kgbuild.diagnostics.refusals import Refused
-    from kgbuild.pipeline.build import analyse
+def _options(jobs: int, common: options.Common, limits: dict[str, Any]) -> Options:
+    """What the command line says of how far an analysis may go."""
     from kgbuild.pipeline.stages.options import Options
-    from kgbuild.pipeline.stages.trail import Trail
-    from kgbuild.pipeline.stages.values import Closed
 
-    chosen = Options(
+    return Options(
         allow_compiler=limits["allow_compiler"],
         allow_unproven=frozenset(limits["allow_unproven"]),
         allow_types=frozenset(limits["allow_type"]),
@@ -75,9 +68,21 @@ def _analyse(
         oot=limits["oot"],
         oot_modules=limits["oot_modules"],
     )
+
+
+def _analyse(
+    patches: tuple[Path, ...], kernel_name: str, jobs: int, common: options.Common, out: Output, limits: dict[str, Any]
+) -> Trail:
+    """An analysis up to the closure; what stands against a closed patch is in the trail's report, not raised."""
+    from kgbuild.cli.build_lines import BuildLines
+    from kgbuild.diagnostics.refusals import Refused
+    from kgbuild.pipeline.build import analyse
+    from kgbuild.pipeline.stages.trail import Trail
+    from kgbuild.pipeline.stages.values import Closed
+
     trail = Trail(BuildLines(out))
     try:
-        analyse(patches, kernel_name, chosen, trail)
+        analyse(patches, kernel_name, _options(jobs, common, limits), trail)
     except Refused:
         if trail.get(Closed) is None:
             raise
@@ -177,7 +182,7 @@ def _estimate(
     from kgbuild.cli.ui import show_error
     from kgbuild.diagnostics.refusals import Refused
     from kgbuild.pipeline.estimate import estimate_patches
-    from kgbuild.report.estimate import estimate_report, render_estimate
+    from kgbuild.report.estimate import render_estimate
 
     quiet = Output(quiet=not common.verbose, no_color=common.no_color)
     found = estimate_patches(
@@ -190,10 +195,7 @@ def _estimate(
         ignore_init=limits["ignore_init"],
     )
     result = found.result
-    record = estimate_report(
-        result, found.kernel, found.patches.patches, found.units, found.targets, found.seconds, found.warnings
-    )
-    text = json.dumps(record, indent=1) + "\n"
+    text = json.dumps(found.to_json(), indent=1) + "\n"
     if common.report is not None:
         options.write_file(common.report, text.encode())
     if common.form in ("dot", "graphml"):
@@ -223,19 +225,6 @@ def _summary(closure: Closure) -> str:
     return ", ".join(f"{n} {what}" for n, what in counts if n or what == "redirected")
 
 
-def _chains(trail: Trail) -> dict[str, Any]:
-    """What `why` is answered from, as plain values."""
-    from dataclasses import asdict
-
-    from kgbuild.pipeline.stages.values import Closed
-    from kgbuild.report.chains import chains_in
-
-    return {
-        "chains": [asdict(c) for c in chains_in(trail.the(Closed).closure)],
-        "references": trail.report()["references"],
-    }
-
-
 @click.command(short_help="Show why a function is in a patch.")
 @click.argument("function")
 @click.argument("patches", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -260,47 +249,19 @@ def why(
     Example:
       kgbuild why version_proc_show examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud
     """
-    import difflib
+    from kgbuild.cli.build_lines import BuildLines
+    from kgbuild.pipeline.why import answer_why
+    from kgbuild.report.why import render_chain
 
-    from kgbuild.callgraph.model import split_name
-    from kgbuild.host.kernels.acquire import ensure_kernel
-    from kgbuild.host.system.cache import Cache
-    from kgbuild.pipeline.why_cache import answer_key, keep_answer, load_answer
-    from kgbuild.report.why import choose_chains, read_chains, references_of, render_chain, why_report
-
-    split_name(function)
     quiet = Output(quiet=not common.verbose, no_color=common.no_color)
-    for path in patches:
-        if not path.is_file():
-            raise UserError("can't be read", place=str(path), remedy="name a patch")
-    kernel = ensure_kernel(kernel_name, progress=quiet, offline=common.offline, jobs=jobs)
-    cache = Cache()
-    # a directory of someone's own may change at any time: what is known of it is not kept
-    own = limits["oot"] is not None or limits["oot_modules"]
-    key = None if own else answer_key(kernel, patches, limits)
-    answer = load_answer(cache, key)
-    if answer is None:
-        answer = _chains(_analyse(patches, kernel_name, jobs, common, quiet, limits))
-        keep_answer(cache, key, answer)
-    known = read_chains(answer["chains"])
-    chains = choose_chains(known, function)
-    references = references_of(answer["references"], function)
-    if not chains and not references:
-        names = sorted({n for chain in known for n in chain.names} | {r["name"] for r in answer["references"]})
-        name = split_name(function)[0]
-        near = [name] if name in names else difflib.get_close_matches(name, names, 5, 0.6)
-        raise UserError(
-            "is neither in the patch nor referred to by it",
-            place=function,
-            remedy=f"near: {', '.join(near)}" if near else "kgbuild impact lists what is",
-        )
-    common.write_report(why_report(function, chains, references))
+    answer = answer_why(function, patches, kernel_name, _options(jobs, common, limits), BuildLines(quiet))
+    common.write_report(answer.to_json())
     if common.form != "text":
         return
-    for chain in chains:
+    for chain in answer.chains:
         for line in render_chain(chain):
             click.echo(line)
-    for ref in references if not chains else ():
+    for ref in answer.references if not answer.chains else ():
         position = f", position {ref['sympos']}" if ref["sympos"] else ""
         click.echo(f"{function} stays in the kernel, and the patch refers to it")
         click.echo(f"  by {ref['how']:<28} {ref['object']}{position}  ({ref['proof']})")

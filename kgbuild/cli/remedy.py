@@ -3,21 +3,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from kgbuild.cli import options
 from kgbuild.cli.ui import Output, show_error
-from kgbuild.diagnostics.refusals import Refusal, Refused
-from kgbuild.errors import UserError
-
-if TYPE_CHECKING:
-    from kgbuild.pipeline.stages.options import Options
-    from kgbuild.pipeline.stages.trail import Trail
+from kgbuild.diagnostics.refusals import Refused
 
 _CODES = ("K1-data", "K3-init", "K9-type-layout")
 
@@ -59,83 +51,35 @@ def remedy(
       kgbuild remedy grow.patch --kernel debian:newest-6.1-cloud --code K9-type-layout -o grow-live.patch
     """
     from kgbuild.cli.build_lines import BuildLines
-    from kgbuild.pipeline.remedy import load_sources
+    from kgbuild.pipeline.remedy import NotRefused
+    from kgbuild.pipeline.remedy import remedy as write_again
     from kgbuild.pipeline.stages.options import Options
-    from kgbuild.pipeline.stages.trail import Trail
     from kgbuild.pipeline.stages.values import KernelChosen, PatchesApplied
-    from kgbuild.remedy.rewrite import TYPE, find_grown, render_diff, write_remedy
 
     if output is not None and any(p.exists() and output.exists() and output.samefile(p) for p in patches):
         raise click.UsageError("-o names the patch itself; give another file")
     out = Output(quiet=common.silent or output is None, verbose=common.verbose, no_color=common.no_color)
     chosen = Options(jobs=jobs, offline=common.offline, max_units=max_units, max_pull=max_pull)
-    trail = Trail(BuildLines(out, (KernelChosen, PatchesApplied)))
-    refusals = _refusals(patches, kernel_name, chosen, trail)
-    sources = []
-    kernel, applied = trail.get(KernelChosen), trail.get(PatchesApplied)
-    if kernel is not None and applied is not None:
-        sources = load_sources(kernel.kernel, applied.patches)
-    if TYPE in codes and {r.code for r in refusals} == {"P12-too-many-units"}:
-        # a header of everybody: what grows is seen in its text
-        refusals = [Refusal(TYPE, f"{s.path}: struct {n}", "", n) for s in sources for n in find_grown([s])] or refusals
-    if missing := [code for code in codes if code not in {r.code for r in refusals}]:
-        found = ", ".join(sorted({r.code for r in refusals})) or "nothing: kgbuild build makes a module of it"
-        show_error(UserError(f"the patch is not refused for {', '.join(missing)}", remedy=f"it is refused for {found}"))
-        raise click.exceptions.Exit(1)
-    made = write_remedy(sources, refusals, codes)
+    try:
+        made = write_again(patches, kernel_name, codes, chosen, BuildLines(out, (KernelChosen, PatchesApplied)))
+    except NotRefused as error:
+        show_error(error)
+        raise click.exceptions.Exit(1) from error
     for note in made.notes:
         out.line("decide", note)
-    diff = render_diff({s.path: s.original for s in sources}, made.texts)
-    text = _preamble(patches, codes, made.notes) + diff
-    left = _try(text.encode("latin-1"), kernel_name, chosen, out)
-    if failed := [r for r in left if r.code in codes or r.code == "P10-compile"]:
+    tried = "compiled, proven and compared; refused for nothing" if not made.left else f"{len(made.left)} refusals"
+    out.line("tried", tried)
+    if made.failed:
         out.line("wrote", "nothing: what was made of the patch does not do")
-        raise Refused(failed)
+        raise Refused(made.failed)
     if output is not None:
-        options.write_file(output, text.encode("latin-1"))
+        options.write_file(output, made.patch)
         out.line("wrote", str(output))
     elif common.form == "text":
-        click.echo(text.encode("latin-1"), nl=False)
+        click.echo(made.patch, nl=False)
         for note in made.notes if not common.quiet else ():
             click.echo(f"decide    {note}", err=True)
-    common.write_report(
-        {
-            "schema": "kgbuild-remedy",
-            "schema_version": 1,
-            "codes": list(codes),
-            "patch": text.encode("latin-1").decode(errors="replace"),
-            "notes": list(made.notes),
-            "refusals": [{"code": r.code, "place": r.place, "fact": r.fact, "remedy": r.remedy} for r in left],
-        }
-    )
-    if left:
-        raise Refused(left)
+    common.write_report(made.to_json())
+    if made.left:
+        raise Refused(list(made.left))
     out.line("next", f"kgbuild build {output} --kernel {kernel_name}")
-
-
-def _refusals(patches: Sequence[Path], kernel_name: str, chosen: Options, trail: Trail) -> list[Refusal]:
-    from kgbuild.pipeline.build import analyse
-
-    try:
-        analyse(patches, kernel_name, chosen, trail)
-    except Refused as refused:
-        return refused.refusals
-    return []
-
-
-def _try(text: bytes, kernel_name: str, chosen: Options, out: Output) -> list[Refusal]:
-    """What the written patch is refused for."""
-    from kgbuild.pipeline.stages.trail import Trail
-
-    with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
-        patch = Path(folder) / "remedy.patch"
-        patch.write_bytes(text)
-        left = _refusals([patch], kernel_name, chosen, Trail())
-    out.line("tried", "compiled, proven and compared; refused for nothing" if not left else f"{len(left)} refusals")
-    return left
-
-
-def _preamble(patches: Sequence[Path], codes: Sequence[str], notes: Sequence[str]) -> str:
-    names, given = " ".join(p.name for p in patches), " ".join(f"--code {code}" for code in codes)
-    lines = [f"Made from {names} by kgbuild remedy {given}.", "", *(f"To decide: {note}" for note in notes), ""]
-    return "\n".join(lines)

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +14,7 @@ from kgbuild.cli.ui import Output
 from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
-    from kgbuild.model import Finding, Kernel
+    from kgbuild.model import Finding
 
 
 @click.command(short_help="Check a live patch module against a kernel.")
@@ -56,15 +55,18 @@ def verify(
     data = _read(module)
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.host.modules.images import name_modules
-    from kgbuild.pipeline.stages.verify import read_record, verify_module
+    from kgbuild.pipeline.stages.verify import read_record
+    from kgbuild.pipeline.stages.verify import verify as verify_bytes
 
     record = read_record(proof) if proof is not None else None
     own = name_modules(oot_modules)
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
     out.line("kernel", f"{kernel.id}, {kernel.compiler}")
     began = time.monotonic()
-    findings = verify_module(data, kernel, module.name, record=record, own=own)
-    common.write_report(_record(kernel, module, data, findings, proof))
+    named = str(proof) if proof is not None else None
+    found = verify_bytes(data, kernel, str(module), record=record, own=own, proof=named)
+    findings = list(found.findings)
+    common.write_report(found.to_json())
     if common.form == "text":
         if record is not None:
             unproven = sum(not p.proven for p in (*record.replaced, *record.bound))
@@ -89,18 +91,3 @@ def _show(out: Output, path: Path, size: int, findings: list[Finding], seconds: 
     for f in findings:
         remedy = f"\n  -> {f.remedy}" if f.remedy else ""
         click.echo(f"\n{f.code}   {f.place}\n  {f.fact}{remedy}")
-
-
-def _record(kernel: Kernel, path: Path, data: bytes, findings: list[Finding], proof: Path | None) -> dict[str, Any]:
-    """The result as data."""
-    from kgbuild import __version__
-    from kgbuild.report.build import finding_report, kernel_report
-
-    return {
-        "schema_version": 1,
-        "tool": {"name": "kgbuild", "version": __version__},
-        "kernel": kernel_report(kernel),
-        "module": {"path": str(path), "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)},
-        "proof": str(proof) if proof is not None else None,
-        "findings": finding_report(findings),
-    }

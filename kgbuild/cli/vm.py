@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,8 +17,6 @@ from kgbuild.guest.session import NO, PARTLY_TRIED
 if TYPE_CHECKING:
     from kgbuild.host.vm.run import PhaseRun, TestRun
 
-SCHEMA = "kgbuild-vm-report"
-SCHEMA_VERSION = 1
 _FAULT_LINES = 12
 # What a patch of loadable modules goes through beside the plain phases: `targets` sums it up in one line.
 _QUIET = frozenset(reload_scenario.PHASES) - frozenset(PHASES) - {"targets", "absent-1"}
@@ -159,7 +156,7 @@ def vm(
         on_phase=show,
         on_console=keep,
     )
-    common.write_report(as_json(result))
+    common.write_report(result.to_json())
     if common.form == "text":
         show_end(out, result)
     if not result.verdict:
@@ -211,10 +208,3 @@ def show_end(out: ui.Output, result: TestRun) -> None:
     out.line("verdict", f"no, {count} finding{'s' if count != 1 else ''}", result.seconds, "red")
     for finding in result.findings:
         click.echo(f"{finding.code}   {finding}", err=True)
-
-
-def as_json(result: TestRun) -> dict[str, Any]:
-    """The report: everything but the console's text (that is --keep-log)."""
-    values = asdict(result)
-    del values["log"]
-    return {"schema": SCHEMA, "version": SCHEMA_VERSION, **values}

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kgbuild.errors import KgbuildError
+from kgbuild.host.compile.apply_patches import PatchInput
+from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.pipeline.stages.assemble import assemble, check, module_name, put_on_older
 from kgbuild.pipeline.stages.close import close
@@ -31,10 +34,14 @@ class Built:
     checked: Checked
     trail: Trail
 
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain data (docs/schema/report-1.json)."""
+        return self.trail.report()
+
 
 def build(
-    patch_files: Sequence[Path],
-    kernel_name: str,
+    patches: Sequence[PatchInput],
+    kernel: str | RunningKernel,
     output: Path,
     options: Options,
     observer: Observer | None = None,
@@ -48,7 +55,7 @@ def build(
     trail = observer if isinstance(observer, Trail) else Trail(observer)
     with _on(trail, options, output) as run:
         name = module_name(output)
-        asked, prepared, closed = _find_out(patch_files, kernel_name, run)
+        asked, prepared, closed = _find_out(patches, kernel, run)
         # every reference is bound; nothing is refused any more but by what is loaded before and by the back end
         put_on_older(asked, prepared, closed, name, run)
         assembled = assemble(prepared, closed, name, run)
@@ -58,17 +65,20 @@ def build(
 
 
 def analyse(
-    patch_files: Sequence[Path], kernel_name: str, options: Options, observer: Observer | None = None
+    patches: Sequence[PatchInput],
+    kernel: str | RunningKernel,
+    options: Options,
+    observer: Observer | None = None,
 ) -> Closed:
     """What `build` would put into a module, and why; no module is made. Raises as `build` does."""
     trail = observer if isinstance(observer, Trail) else Trail(observer)
     with _on(trail, options, None) as run:
-        return _find_out(patch_files, kernel_name, run)[2]
+        return _find_out(patches, kernel, run)[2]
 
 
-def _find_out(patch_files: Sequence[Path], kernel_name: str, run: Run) -> tuple[Asked, Prepared, Closed]:
+def _find_out(patches: Sequence[PatchInput], kernel: str | RunningKernel, run: Run) -> tuple[Asked, Prepared, Closed]:
     """Everything up to the closure."""
-    asked = ask(patch_files, kernel_name, run.options)
+    asked = ask(patches, kernel, run.options)
     run.observer.reached(asked)
     chosen = choose_kernel(asked, run)
     # from here on there is one kernel, with a compiler that makes its code

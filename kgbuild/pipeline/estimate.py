@@ -12,7 +12,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 from kgbuild.csource.definitions import Item, read_items
 from kgbuild.csource.preprocessor_conditions import Conditions
@@ -21,18 +21,20 @@ from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import NoChange
 from kgbuild.estimate.estimate import Estimate, UnitView, estimate
 from kgbuild.estimate.source_changes import Change
-from kgbuild.host.compile.apply_patches import PatchSet, apply_patches, read_patches
+from kgbuild.host.compile.apply_patches import PatchInput, PatchSet, apply_patches, read_patches
 from kgbuild.host.compile.candidate_search import MAX_UNITS, Selection, is_fixed
 from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.index.queries import Index, read_unit_at
 from kgbuild.host.index.store import with_index
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.compile_commands import read_units
+from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.config import check_config, parse_config
 from kgbuild.model import VMLINUX, Kernel, UnitCommand
 from kgbuild.patch.apply import Applied
 from kgbuild.progress import Progress, SilentProgress
+from kgbuild.report.estimate import estimate_report
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,16 @@ class Estimated:
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
+    def to_json(self) -> dict[str, Any]:
+        """The estimate as plain data (docs/schema/estimate-1.json)."""
+        return estimate_report(
+            self.result, self.kernel, self.patches.patches, self.units, self.targets, self.seconds, self.warnings
+        )
+
 
 def estimate_patches(
-    patch_files: Sequence[Path],
-    kernel_name: str,
+    patches: Sequence[PatchInput],
+    given: str | RunningKernel,
     progress: Progress | None = None,
     *,
     offline: bool = False,
@@ -65,19 +73,22 @@ def estimate_patches(
     """
     progress = progress or SilentProgress()
     began = time.monotonic()
-    parsed = read_patches(patch_files)
-    kernel = ensure_kernel(kernel_name, progress=progress, offline=offline, jobs=jobs)
+    parsed = read_patches(patches)
+    if isinstance(given, RunningKernel):
+        kernel = given.kernel
+    else:
+        kernel = ensure_kernel(given, progress=progress, offline=offline, jobs=jobs)
     if refusals := check_config(kernel.config.read_text()):
         raise Refused(refusals)
-    patches = apply_patches(kernel, parsed)
-    if not patches.files and not patches.refusals:
+    applied = apply_patches(kernel, parsed)
+    if not applied.files and not applied.refusals:
         raise NoChange("the patch touches no kernel code", remedy="nothing to patch")
-    selection = choose_units(kernel, patches, Cache(), progress, jobs, max_units, preprocess=False)
-    if refusals := [*patches.refusals, *selection.refusals]:
+    selection = choose_units(kernel, applied, Cache(), progress, jobs, max_units, preprocess=False)
+    if refusals := [*applied.refusals, *selection.refusals]:
         raise Refused(refusals)
 
     def answer(index: Index) -> Estimated:
-        reader = _Reader(kernel, patches, selection, index, max_units)
+        reader = _Reader(kernel, applied, selection, index, max_units)
         units = reader.units()
         result = estimate(units, index, reader.place, ignore_init)
         result.possible += reader.possible
@@ -85,7 +96,7 @@ def estimate_patches(
         for unit in units:
             targets.setdefault(unit.source, []).append(unit.target)
         because = {source: selection.because[source] for source in targets}
-        return Estimated(kernel, patches, because, targets, result, 0.0, reader.warnings)
+        return Estimated(kernel, applied, because, targets, result, 0.0, reader.warnings)
 
     found = with_index(kernel, progress, answer)
     from dataclasses import replace

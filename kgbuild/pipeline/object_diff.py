@@ -76,7 +76,7 @@ class ObjectDiff:
 
         return write(extract(self.closure, None))
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The answer as plain data (docs/schema/diff-1.json)."""
         return {
             "schema_version": 1,

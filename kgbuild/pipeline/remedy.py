@@ -1,12 +1,101 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a remedy starts from: the texts of the files that a patch changes, and the objects that they are part of."""
+"""A refused patch written again, tried, and what is still refused of it."""
 
 from __future__ import annotations
 
-from kgbuild.host.compile.apply_patches import PatchSet, find_includers, read_original
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kgbuild.diagnostics.refusals import Refusal, Refused
+from kgbuild.errors import UserError
+from kgbuild.host.compile.apply_patches import PatchInput, PatchSet, find_includers, read_original
 from kgbuild.host.kernels.kbuild import load_unit_commands
+from kgbuild.host.modules.running import RunningKernel
 from kgbuild.model import Kernel
-from kgbuild.remedy.rewrite import Source
+from kgbuild.pipeline.build import analyse
+from kgbuild.pipeline.stages.events import Observer
+from kgbuild.pipeline.stages.options import Options
+from kgbuild.pipeline.stages.trail import Trail
+from kgbuild.pipeline.stages.values import KernelChosen, PatchesApplied
+from kgbuild.remedy.rewrite import TYPE, Source, find_grown, render_diff, write_remedy
+
+
+@dataclass(frozen=True)
+class Remedied:
+    """The patch as it was written (bytes, since kernel source is not all UTF-8), what its author must decide, and what
+    it is still refused for; `failed`: it is no remedy."""
+
+    codes: tuple[str, ...]
+    patch: bytes
+    notes: tuple[str, ...]
+    left: tuple[Refusal, ...]
+
+    @property
+    def failed(self) -> list[Refusal]:
+        """Refusals by which it can be seen that what was written does not help."""
+        return [r for r in self.left if r.code in self.codes or r.code == "P10-compile"]
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain data (docs/schema/remedy-1.json)."""
+        return {
+            "schema": "kgbuild-remedy",
+            "schema_version": 1,
+            "codes": list(self.codes),
+            "patch": self.patch.decode(errors="replace"),
+            "notes": list(self.notes),
+            "refusals": [{"code": r.code, "place": r.place, "fact": r.fact, "remedy": r.remedy} for r in self.left],
+        }
+
+
+def remedy(
+    patches: Sequence[PatchInput],
+    kernel: str | RunningKernel,
+    codes: Sequence[str],
+    options: Options,
+    observer: Observer | None = None,
+) -> Remedied:
+    """Write patches again as one that is not refused for `codes` (K1-data, K3-init, K9-type-layout), and try it.
+
+    Raises UserError where the patch is not refused for all of them, Refused where it can't be written so, ToolError as
+    an analysis does.
+    """
+    trail = Trail(observer)
+    refusals = _refusals(patches, kernel, options, trail)
+    sources: list[Source] = []
+    chosen, applied = trail.get(KernelChosen), trail.get(PatchesApplied)
+    if chosen is not None and applied is not None:
+        sources = load_sources(chosen.kernel, applied.patches)
+    if TYPE in codes and {r.code for r in refusals} == {"P12-too-many-units"}:
+        # a header of everybody: what grows is seen in its text
+        refusals = [Refusal(TYPE, f"{s.path}: struct {n}", "", n) for s in sources for n in find_grown([s])] or refusals
+    if missing := [code for code in codes if code not in {r.code for r in refusals}]:
+        found = ", ".join(sorted({r.code for r in refusals})) or "nothing: kgbuild build makes a module of it"
+        raise NotRefused(f"the patch is not refused for {', '.join(missing)}", remedy=f"it is refused for {found}")
+    made = write_remedy(sources, refusals, codes)
+    diff = render_diff({s.path: s.original for s in sources}, made.texts)
+    text = (_preamble(patches, codes, made.notes) + diff).encode("latin-1")
+    with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
+        written = Path(folder) / "remedy.patch"
+        written.write_bytes(text)
+        left = _refusals([written], kernel, options, Trail())
+    return Remedied(tuple(codes), text, tuple(made.notes), tuple(left))
+
+
+class NotRefused(UserError):
+    """The patch is not refused for what it was to be written again for."""
+
+
+def _refusals(
+    patches: Sequence[PatchInput], kernel: str | RunningKernel, options: Options, trail: Trail
+) -> list[Refusal]:
+    try:
+        analyse(patches, kernel, options, trail)
+    except Refused as refused:
+        return refused.refusals
+    return []
 
 
 def load_sources(kernel: Kernel, patches: PatchSet) -> list[Source]:
@@ -24,3 +113,10 @@ def load_sources(kernel: Kernel, patches: PatchSet) -> list[Source]:
         added = frozenset(n for n, number in enumerate(applied.map) if number is None)
         out.append(Source(path, original, applied.text.decode("latin-1"), added, (names or [""])[0]))
     return out
+
+
+def _preamble(patches: Sequence[PatchInput], codes: Sequence[str], notes: Sequence[str]) -> str:
+    names = " ".join(p.name if isinstance(p, Path) else f"patch-{number}" for number, p in enumerate(patches, 1))
+    given = " ".join(f"--code {code}" for code in codes)
+    lines = [f"Made from {names} by kgbuild remedy {given}.", "", *(f"To decide: {note}" for note in notes), ""]
+    return "\n".join(lines)

@@ -14,9 +14,11 @@ from typing import Any
 from kgbuild import __version__
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
+from kgbuild.patch.unified_diff import ParsedPatch
+from kgbuild.pipeline.stages.options import Options
 
 
-def answer_key(kernel: Kernel, patches: Sequence[Path], options: Mapping[str, Any]) -> str | None:
+def answer_key(kernel: Kernel, patches: Sequence[ParsedPatch], options: Options) -> str | None:
     """What an answer is kept under; None where something it depends on can't be read, which the analysis then says."""
     try:
         compiler = Path(shutil.which(kernel.cc) or "").resolve(strict=True).stat()
@@ -24,10 +26,12 @@ def answer_key(kernel: Kernel, patches: Sequence[Path], options: Mapping[str, An
         # headers that patched code may include are part of it
         files = [p for p in package.rglob("*.*") if p.suffix in (".py", ".c", ".h")]
         code = sorted((str(p.relative_to(package)), p.stat().st_mtime_ns) for p in files)
-        texts = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in patches]
+        texts = [(patch.name, patch.sha256) for patch in patches]
     except OSError:
         return None
-    chosen = {name: sorted(map(str, value)) if isinstance(value, tuple) else value for name, value in options.items()}
+    # how it is done has no part in what comes of it
+    told = {k: v for k, v in vars(options).items() if k not in ("jobs", "offline", "keep", "make_index")}
+    chosen = {k: sorted(map(str, v)) if isinstance(v, (tuple, frozenset)) else v for k, v in told.items()}
     kernel_files = [str(kernel.source), kernel.symvers.stat().st_mtime_ns, kernel.units.stat().st_mtime_ns]
     tools = [__version__, code, compiler.st_mtime_ns, compiler.st_size]
     parts = ["why", tools, kernel.id.build_id, kernel_files, texts, chosen]

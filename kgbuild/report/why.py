@@ -4,7 +4,7 @@ objects that they came from, so that an answer that was kept is given at once.""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,7 @@ def references_of(references: list[dict[str, Any]], wanted: str) -> list[dict[st
     return [r for r in placed if not position or r["sympos"] == int(position)]
 
 
-def render_chain(steps: list[ChainLink]) -> Iterator[str]:
+def render_chain(steps: Sequence[ChainLink]) -> Iterator[str]:
     """A chain as lines of text."""
     yield f"{steps[-1].function} is in the patch because"
     for step in steps:

@@ -118,7 +118,7 @@ def use(original: bytes, patched: bytes) -> str:
 
 
 def _answer(found: ObjectDiff, left: Object) -> str:
-    found.as_json()
+    found.to_json()
     # each of these as often as it takes to find something, since they double the time
     rarely = zlib.crc32(left.data) % 8
     out = None

@@ -18,7 +18,7 @@ SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs" / "schema" / "
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p.name)
 def test_answers_keep_to_the_schema(pair: Pair) -> None:
-    data = json.loads(json.dumps(answer(pair).as_json()))
+    data = json.loads(json.dumps(answer(pair).to_json()))
     jsonschema.validate(data, SCHEMA)
     assert {*data["reasons"]} == {*data["changed"]}
     assert not {*data["changed"]} & {*data["new"]}
@@ -48,6 +48,6 @@ def test_the_schema_is_valid_and_knows_every_rule() -> None:
     ],
 )
 def test_the_schema_refuses_what_is_wrong(key: str, value: object) -> None:
-    data = answer(next(p for p in PAIRS if p.name == "changed_body")).as_json()
+    data = answer(next(p for p in PAIRS if p.name == "changed_body")).to_json()
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(data | {key: value}, SCHEMA)

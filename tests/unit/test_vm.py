@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.cli.vm import as_json
 from kgbuild.diagnostics.guest_findings import CODES
 from kgbuild.errors import ToolError, UserError
 from kgbuild.guest.model import Command, GuestPlan
@@ -354,7 +353,7 @@ def test_a_finished_guest_is_not_waited_for(stub_qemu: Path, kernel: Kernel, mod
     assert result.log == "[    1.0] hello\n"
     assert phases == ["before", "load", "after", "disable", "disabled", "log"]
     assert result.of("lp")["load"].ok
-    document = json.loads(json.dumps(as_json(result)))
+    document = json.loads(json.dumps(result.to_json()))
     assert document["schema"] == "kgbuild-vm-report"
     assert document["phases"][0]["commands"][0]["cmd"] == "grep x f"
 

@@ -45,13 +45,22 @@ class PatchSet:
     applied: dict[str, Applied] = field(default_factory=dict, repr=False)
 
 
-def read_patches(paths: Sequence[Path]) -> list[ParsedPatch]:
-    """Parse patch files in order. Raises UserError, once, for all that can't be read or are no patches."""
+PatchInput = Path | bytes | str
+"""A patch as it is given: a file, or its text."""
+
+
+def read_patches(patches: Sequence[PatchInput]) -> list[ParsedPatch]:
+    """Parse patches in order. A text has no name of its own: the first is "patch-1". Raises UserError, once, for all
+    that can't be read or are no patches."""
     out = []
     faults = []
-    for path in paths:
+    for number, given in enumerate(patches, 1):
         try:
-            out.append(_read_patch(path))
+            if isinstance(given, Path):
+                out.append(_read_patch(given))
+            else:
+                text = given if isinstance(given, bytes) else given.encode("utf-8", "surrogateescape")
+                out.append(parse_patch(f"patch-{number}", text))
         except UserError as error:
             faults.append(error)
     if len(faults) == 1:

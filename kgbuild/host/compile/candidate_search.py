@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -88,7 +87,7 @@ class CandidateSearch:
         makers = [s for s in self.candidates if s in GENERATORS]
         if not (patchable or fixed or assembly or makers):
             return
-        with self.cache.workdir(f"preprocess-{os.getpid()}") as scratch:
+        with self.cache.scratch("preprocess") as scratch:
             overlay = Overlay(self.kernel, self.selection.files, scratch, self.selection.real)
             trees = Trees(self.kernel, overlay, scratch)
             if self._look_at_units(trees, patchable):

@@ -90,7 +90,7 @@ def compile_units(
     # patched ones first find mistakes in the patch sooner; long ones first leave no CPU alone with the last
     missing.sort(key=lambda item: (not item[1], -_size(kernel, item[0])))
     if missing:
-        with cache.workdir(f"compile-{os.getpid()}") as scratch:
+        with cache.scratch("compile") as scratch:
             overlay = Overlay(kernel, files, scratch, real)
             assembler = _assembler(kernel, scratch)
             sources = list(dict.fromkeys(u.source for u, _ in missing))

@@ -9,7 +9,6 @@ make livepatch ones, and anything else is an error. pahole and `ld -r` come befo
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -49,7 +48,7 @@ def link_module(
     body = write(output)
     expected = {s.name for s in output.symbols if s.section is None and s.name.startswith(PREFIX)}
     environment = load_environment(kernel.build)
-    with cache.workdir(f"link-{os.getpid()}") as work:
+    with cache.scratch("link") as work:
         main = main_object(kernel, cache, backend.wrapper, defines)
         expected |= {s.name for s in read(main).iter_symbols() if s.name.startswith(PREFIX_C)}
         (work / "main.o").write_bytes(main)

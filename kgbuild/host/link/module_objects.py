@@ -35,7 +35,7 @@ def _template_command(kernel: Kernel, cache: Cache) -> UnitCommand:
         return UnitCommand(**{**fields, "argv": tuple(fields["argv"]), "objtool": tuple(fields["objtool"])})
     # the top Makefile empties VPATH for external modules: makefiles are not looked for in the source tree then
     env: dict[str, str] = {**load_environment(kernel.build), "VPATH": ""}
-    with cache.workdir(f"template-{os.getpid()}") as work:
+    with cache.scratch("template") as work:
         scratch = str(work)
         (work / "Kbuild").write_text("obj-m := kgmain.o\n")
         (work / "kgmain.c").write_text("")
@@ -83,7 +83,7 @@ def compile_module_file(kernel: Kernel, cache: Cache, text: str, name: str) -> b
     stored = cache.get(key.hexdigest())
     if stored is not None:
         return stored
-    with cache.workdir(f"module-file-{os.getpid()}") as scratch:
+    with cache.scratch("module-file") as scratch:
         source, out = scratch / "unit.c", scratch / "unit.o"
         source.write_text(text)
         argv = [a.replace("{src}", str(kernel.source)).replace("kgmain", name) for a in unit.argv]

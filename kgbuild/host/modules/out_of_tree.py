@@ -75,8 +75,7 @@ def open_tree(
     check_folder(folder)
     images = {name: ModuleImage(read(read_module(path)), name) for name, path in modules.items()}
     _check_images(kernel, images, modules)
-    work = f"oot-{os.getpid()}"
-    with cache.workdir(work, progress) as root:
+    with cache.scratch("oot", progress) as root:
         try:
             yield _prepare(kernel, folder, modules, images, root, cache)
         except BaseException:

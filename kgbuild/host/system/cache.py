@@ -19,9 +19,10 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,10 @@ class Cache:
                 _name_place(error, directory)
                 raise
             remove_tree(directory)
+
+    def scratch(self, kind: str, progress: Progress | None = None) -> AbstractContextManager[Path]:
+        """A `workdir` of this thread of this process alone, so that several runs go on side by side."""
+        return self.workdir(f"{kind}-{os.getpid()}-{threading.get_ident()}", progress)
 
     def sweep(self, keep: str = "") -> None:
         """Remove leftovers of runs that are no longer alive."""

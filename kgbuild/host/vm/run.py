@@ -19,9 +19,9 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kgbuild.errors import ToolError, UserError
 from kgbuild.guest.kernel_log import find_faults, parse_console
@@ -46,6 +46,8 @@ from kgbuild.progress import Progress
 
 __all__ = ["PHASES", "CommandRun", "PatchRun", "PhaseRun", "TestRun", "run_vm"]
 
+SCHEMA = "kgbuild-vm-report"
+SCHEMA_VERSION = 1
 _CONSOLE_LINES = 15
 _NAME = re.compile(r"[A-Za-z0-9_]{1,55}")
 
@@ -103,6 +105,12 @@ class TestRun:
     def of(self, patch: str) -> dict[str, PhaseRun]:
         """The phases of one patch module (by the module's name), by phase."""
         return {phase.phase: phase for phase in self.phases if phase.patch == patch}
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the console's text, as plain data."""
+        values = asdict(self)
+        del values["log"]
+        return {"schema": SCHEMA, "version": SCHEMA_VERSION, **values}
 
 
 class _NotBooted(Exception):

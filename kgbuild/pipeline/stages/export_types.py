@@ -69,7 +69,7 @@ def check_exports(
     if not units:
         return []
     known = exports()
-    with cache.workdir(f"exports-{os.getpid()}") as scratch:
+    with cache.scratch("exports") as scratch:
         genksyms = find_genksyms(kernel, config)
         overlay = Overlay(kernel, files, scratch, real) if genksyms is not None else None
 

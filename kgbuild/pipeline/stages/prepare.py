@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import NoChange, UserError
-from kgbuild.host.compile.apply_patches import apply_patches, read_patches
+from kgbuild.host.compile.apply_patches import PatchInput, apply_patches, read_patches
 from kgbuild.host.compile.candidate_search import is_fixed
 from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.kernels.acquire import ensure_kernel
@@ -27,13 +27,13 @@ from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.values import Asked, KernelChosen, PatchesApplied, Prepared, Warned
 
 
-def ask(patch_files: Sequence[Path], kernel_name: str, options: Options) -> Asked:
+def ask(patches: Sequence[PatchInput], kernel: str | RunningKernel, options: Options) -> Asked:
     """Read what the user gave, before a kernel is fetched for it. Raises UserError for what can't be read."""
-    parsed = tuple(read_patches(patch_files))
+    parsed = tuple(read_patches(patches))
     oot_modules = _name_oot(options)
     older = read_older_modules(options.on_top_of)
     others = read_others(options.against) if options.against else ()
-    return Asked(parsed, kernel_name, older, others, oot_modules)
+    return Asked(parsed, kernel, older, others, oot_modules)
 
 
 def _name_oot(options: Options) -> dict[str, Path]:
@@ -53,11 +53,20 @@ def choose_kernel(asked: Asked, run: Run) -> KernelChosen:
     """The kernel, fetched where it is not there. Raises Refused where it can't be patched by what is at hand."""
     options = run.options
     with run.stage("kernel"):
-        kernel = ensure_kernel(asked.kernel_name, progress=run.observer, offline=options.offline, jobs=options.jobs)
-    running = RunningKernel(kernel, asked.oot_modules)
+        if isinstance(asked.kernel, RunningKernel):
+            running, requested = asked.kernel, asked.kernel.kernel.id.name
+            if asked.oot_modules:
+                running = RunningKernel(running.kernel, asked.oot_modules)
+        else:
+            requested = asked.kernel
+            running = RunningKernel(
+                ensure_kernel(requested, progress=run.observer, offline=options.offline, jobs=options.jobs),
+                asked.oot_modules,
+            )
+    kernel = running.kernel
     warnings: list[str] = []
     # told before anything is refused, so that a report says which kernel it was
-    run.observer.reached(KernelChosen(running, asked.kernel_name))
+    run.observer.reached(KernelChosen(running, requested))
     find_compiler(kernel.cc, kernel.compiler)
     refusals = check_config(running.config_text)
     compiler = check_compiler(kernel)
@@ -75,7 +84,7 @@ def choose_kernel(asked: Asked, run: Run) -> KernelChosen:
         from kgbuild.emit.backends import choose_backend
 
         choose_backend(options.backend, running.features, kernel.id.name)
-    return KernelChosen(running, asked.kernel_name, tuple(warnings))
+    return KernelChosen(running, requested, tuple(warnings))
 
 
 @contextmanager

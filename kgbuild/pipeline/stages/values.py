@@ -32,11 +32,11 @@ from kgbuild.proof.record import ProofRecord
 
 @dataclass(frozen=True)
 class Asked:
-    """What a user gave, read: patches, the kernel's name, patch modules that are loaded before (`older`, in order) or
-    by others (`others`), out-of-tree modules by name."""
+    """What a user gave, read: patches, the kernel or its name, patch modules that are loaded before (`older`, in order)
+    or by others (`others`), out-of-tree modules by name."""
 
     patches: tuple[ParsedPatch, ...]
-    kernel_name: str
+    kernel: str | RunningKernel
     older: tuple[Older, ...] = ()
     others: tuple[OtherPatch, ...] = ()
     oot_modules: Mapping[str, Path] = field(default_factory=dict)

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
 
+from kgbuild import __version__
 from kgbuild.arch import arch_of
 from kgbuild.errors import UserError
 from kgbuild.host.kernels.feature_probes import probe_kernel
@@ -18,8 +22,46 @@ from kgbuild.kernel.feature_probes import INDIRECT_BRANCHES
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Finding, Kernel
 from kgbuild.proof.record import BadRecord, ProofRecord, parse_record
+from kgbuild.report.build import finding_report, kernel_report
 from kgbuild.verify.checks import KernelFacts, check_module
 from kgbuild.verify.reader import read_module
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found in one module: `path` and `proof` as they were given."""
+
+    kernel: Kernel
+    path: str
+    sha256: str
+    size: int
+    proof: str | None
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain data (docs/schema/verify-1.json)."""
+        return {
+            "schema_version": 1,
+            "tool": {"name": "kgbuild", "version": __version__},
+            "kernel": kernel_report(self.kernel),
+            "module": {"path": self.path, "sha256": self.sha256, "size": self.size},
+            "proof": self.proof,
+            "findings": finding_report(self.findings),
+        }
+
+
+def verify(
+    data: bytes,
+    kernel: Kernel,
+    path: str,
+    *,
+    record: ProofRecord | None = None,
+    own: Mapping[str, Path] | None = None,
+    proof: str | None = None,
+) -> Verified:
+    """Every fault of a live patch module for this kernel, as `verify_module` finds them. `path` names the module."""
+    findings = verify_module(data, kernel, PurePath(path).name, record=record, own=own)
+    return Verified(kernel, path, hashlib.sha256(data).hexdigest(), len(data), proof, tuple(findings))
 
 
 def verify_module(

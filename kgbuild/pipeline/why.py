@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Why a function is in a patch: the chain that brings it in, or how the patch refers to it in the kernel. Answers are
+kept, so that a second question about a patch does not analyse it again."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kgbuild.callgraph.model import split_name
+from kgbuild.diagnostics.refusals import Refused
+from kgbuild.errors import UserError
+from kgbuild.host.compile.apply_patches import PatchInput, read_patches
+from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.modules.running import RunningKernel
+from kgbuild.host.system.cache import Cache
+from kgbuild.pipeline.build import analyse
+from kgbuild.pipeline.stages.events import Observer, SilentObserver
+from kgbuild.pipeline.stages.options import Options
+from kgbuild.pipeline.stages.trail import Trail
+from kgbuild.pipeline.stages.values import Closed
+from kgbuild.pipeline.why_cache import answer_key, keep_answer, load_answer
+from kgbuild.report.build import closure_report
+from kgbuild.report.chains import chains_in
+from kgbuild.report.why import ChainLink, choose_chains, read_chains, references_of, why_report
+
+
+@dataclass(frozen=True)
+class WhyAnswer:
+    """`chains` are those that bring the function in, one for each function of that name; `references` are rows of the
+    report, where the function stays in the kernel and the patch refers to it."""
+
+    function: str
+    chains: tuple[tuple[ChainLink, ...], ...]
+    references: tuple[dict[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer as plain data (docs/schema/why-1.json)."""
+        return why_report(self.function, [list(c) for c in self.chains], list(self.references))
+
+
+def answer_why(
+    function: str,
+    patches: Sequence[PatchInput],
+    kernel: str | RunningKernel,
+    options: Options,
+    observer: Observer | None = None,
+) -> WhyAnswer:
+    """Why `function` (NAME, NAME@UNIT, NAME@MODULE or NAME,POSITION) is in a patch.
+
+    Raises UserError where it is neither in the patch nor referred to by it, else as an analysis does; what is refused
+    of a patch that can be closed does not matter here.
+    """
+    wanted = split_name(function)[0]
+    observer = observer or SilentObserver()
+    parsed = read_patches(patches)
+    cache = Cache()
+    if isinstance(kernel, str):
+        found = ensure_kernel(kernel, progress=observer, offline=options.offline, jobs=options.jobs)
+    else:
+        found = kernel.kernel
+    # a directory of someone's own may change at any time: what is known of it is not kept
+    own = options.oot is not None or options.oot_modules or (isinstance(kernel, RunningKernel) and kernel.oot_modules)
+    key = None if own else answer_key(found, parsed, options)
+    answer = load_answer(cache, key)
+    if answer is None:
+        closure = _closed(patches, kernel, options, observer).closure
+        references = closure_report(closure)["references"]
+        answer = {"chains": [asdict(c) for c in chains_in(closure)], "references": references}
+        keep_answer(cache, key, answer)
+    known = read_chains(answer["chains"])
+    chains = choose_chains(known, function)
+    references = references_of(answer["references"], function)
+    if not chains and not references:
+        names = sorted({n for chain in known for n in chain.names} | {r["name"] for r in answer["references"]})
+        near = [wanted] if wanted in names else difflib.get_close_matches(wanted, names, 5, 0.6)
+        raise UserError(
+            "is neither in the patch nor referred to by it",
+            place=function,
+            remedy=f"near: {', '.join(near)}" if near else "kgbuild impact lists what is",
+        )
+    return WhyAnswer(function, tuple(tuple(c) for c in chains), tuple(references))
+
+
+def _closed(patches: Sequence[PatchInput], kernel: str | RunningKernel, options: Options, observer: Observer) -> Closed:
+    trail = Trail(observer)
+    try:
+        analyse(patches, kernel, options, trail)
+    except Refused:
+        if trail.get(Closed) is None:
+            raise
+    return trail.the(Closed)
