@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a patch would touch, without compiling: reads what `estimate/estimate.py` judges.
+"""What a patch would touch, without compiling: reads what `estimation/estimate.py` judges.
 
 Sources before and after the patch, the index of the kernel, the debugging information of the touched units, and for
 headers the include graph.
@@ -19,8 +19,8 @@ from kgbuild.csource.preprocessor_conditions import Conditions
 from kgbuild.debuginfo.dwarf_units import UnitFacts
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import NoChange
-from kgbuild.estimate.estimate import Estimate, UnitView, estimate
-from kgbuild.estimate.source_changes import Change
+from kgbuild.estimation.estimate import Estimate, UnitView, estimate
+from kgbuild.estimation.source_changes import Change
 from kgbuild.host.compile.apply_patches import PatchInput, PatchSet, apply_patches, read_patches
 from kgbuild.host.compile.candidate_search import MAX_UNITS, Selection, is_fixed
 from kgbuild.host.compile.unit_selection import choose_units

@@ -8,7 +8,7 @@ from typing import Any
 
 from kgbuild import __version__
 from kgbuild.callgraph.model import Function
-from kgbuild.estimate.estimate import Estimate, Touched
+from kgbuild.estimation.estimate import Estimate, Touched
 from kgbuild.model import Kernel
 from kgbuild.patch.unified_diff import ParsedPatch
 from kgbuild.report.build import kernel_report, refusal_report

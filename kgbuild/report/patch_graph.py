@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kgbuild.closure.model import Closure
-from kgbuild.estimate.estimate import Estimate
+from kgbuild.estimation.estimate import Estimate
 from kgbuild.objects.atoms import FUNCTION
 
 SHOWN = ("changed", "pulled", "new", "carried")

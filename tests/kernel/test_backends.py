@@ -20,7 +20,7 @@ from kgbuild.emit.backends.slots import MOVED, MOVED_ROW
 from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from kgbuild.verify.reader import read_module
+from kgbuild.verification.reader import read_module
 from tests.kernel.booted import SCHEMA
 from tests.kernel.conftest import (
     HERE,

@@ -15,7 +15,7 @@ from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from kgbuild.verify.reader import read_module
+from kgbuild.verification.reader import read_module
 from tests.kernel.booted import test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
 from tests.kernel.conftest import (
     HERE,

@@ -20,8 +20,8 @@ from kgbuild.emit.initial_values import MEMORY, PER_CPU, SAVED, STATIC_CALL, STA
 from kgbuild.emit.klp_relocations import inject
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.proof.parity import compute_parity
-from kgbuild.verify.data import check_data
-from kgbuild.verify.reader import ModuleFile, Symbol, read_module
+from kgbuild.verification.data import check_data
+from kgbuild.verification.reader import ModuleFile, Symbol, read_module
 from tests.objects.kernel import EXPORTS, close_text, link_kernel
 from tests.toolchain import compile_text, pair_flags, view
 

@@ -18,9 +18,9 @@ from kgbuild.emit.extract import extract
 from kgbuild.kernel.exports import Export
 from kgbuild.objects.view import View
 from kgbuild.proof.record import parse_record, record_json
-from kgbuild.verify.code import Code
-from kgbuild.verify.literals import check_literals
-from kgbuild.verify.reader import read_module
+from kgbuild.verification.code import Code
+from kgbuild.verification.literals import check_literals
+from kgbuild.verification.reader import read_module
 from tests.objects.kernel import EXPORTS, Patched, close_text
 from tests.unit.test_verify import ARCH
 

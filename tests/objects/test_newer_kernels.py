@@ -17,9 +17,9 @@ from kgbuild.livepatch.address_uses import Uses
 from kgbuild.livepatch.kept_addresses import find_handed_out
 from kgbuild.model import Finding
 from kgbuild.pipeline.stages.assemble import check_writing
-from kgbuild.verify.code import Code
-from kgbuild.verify.ibt import check_constants, check_pointers
-from kgbuild.verify.reader import ModuleFile, read_module
+from kgbuild.verification.code import Code
+from kgbuild.verification.ibt import check_constants, check_pointers
+from kgbuild.verification.reader import ModuleFile, read_module
 from tests.objects.kernel import Patched, close_text, make_module
 from tests.toolchain import compile_text, pair_flags, view
 

@@ -31,7 +31,7 @@ def test_the_package_imports_nothing_by_itself() -> None:
 
 def test_objects_as_files_and_as_bytes(tmp_path: Path) -> None:
     before, after = (compile_text(text, *pair_flags()) for text in (BEFORE, AFTER))
-    found = kgbuild.diff_objects(before, after)
+    found = kgbuild.diff_objects(before, after, place="b.o")
     assert found.to_json()["changed"] == ["f"]
     paths = [tmp_path / "a.o", tmp_path / "b.o"]
     for path, data in zip(paths, (before, after), strict=True):

@@ -10,8 +10,8 @@ import pytest
 
 from kgbuild.csource.definitions import read_items
 from kgbuild.csource.preprocessor_conditions import Conditions
-from kgbuild.estimate.estimate import Estimate, UnitView, estimate
-from kgbuild.estimate.source_changes import Change, compare_items, spread
+from kgbuild.estimation.estimate import Estimate, UnitView, estimate
+from kgbuild.estimation.source_changes import Change, compare_items, spread
 from kgbuild.host.index.queries import Index, read_unit_at
 from kgbuild.host.index.store import load_index
 from kgbuild.host.kernels.compile_commands import write_units

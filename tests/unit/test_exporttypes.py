@@ -13,7 +13,7 @@ from kgbuild.csource.preprocessor_conditions import Conditions
 from kgbuild.debuginfo.prototypes import compare_prototypes
 from kgbuild.elf.read import read
 from kgbuild.errors import ToolError
-from kgbuild.estimate.export_types import exported_names, judge_exports, may_change_types, parse_genksyms
+from kgbuild.estimation.export_types import exported_names, judge_exports, may_change_types, parse_genksyms
 from kgbuild.host.compile.compile import compile_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.exports import Export, parse_symvers

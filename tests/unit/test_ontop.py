@@ -14,7 +14,7 @@ from kgbuild.elf.write import OutSymbol
 from kgbuild.errors import UserError
 from kgbuild.livepatch.cumulative import Lost, Older, Patched, active, check_kernel, put_on_top
 from kgbuild.livepatch.data_handover import begin_anew
-from kgbuild.verify.patch_manifest import read_older
+from kgbuild.verification.patch_manifest import read_older
 from tests.unit.test_verify import Small
 
 A, W = SHF.ALLOC, SHF.WRITE

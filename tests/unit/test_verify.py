@@ -22,8 +22,8 @@ from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.errors import UserError
 from kgbuild.kernel.exports import Export
 from kgbuild.model import Finding
-from kgbuild.verify.checks import KernelFacts, check_module
-from kgbuild.verify.reader import read_module
+from kgbuild.verification.checks import KernelFacts, check_module
+from kgbuild.verification.reader import read_module
 
 ARCH = arch_of(62)
 R_64, R_PC32, R_PLT32 = 1, 2, 4

@@ -15,9 +15,9 @@ from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.emit.backends.lookup_tables import RANGE_ROW, SITE_ROW, SYMBOL_ROW
 from kgbuild.model import Finding
 from kgbuild.proof.record import Key
-from kgbuild.verify.kallsyms import check_kallsyms, read_tables
-from kgbuild.verify.modules import no_modules
-from kgbuild.verify.reader import read_module
+from kgbuild.verification.kallsyms import check_kallsyms, read_tables
+from kgbuild.verification.modules import no_modules
+from kgbuild.verification.reader import read_module
 
 CODE = bytes(range(64))
 RANGES = ((4, 8), (20, 4))

@@ -13,8 +13,8 @@ import pytest
 from kgbuild.elf.consts import SHF, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.model import Finding
-from kgbuild.verify.modules import Shipped
-from kgbuild.verify.reader import read_module
+from kgbuild.verification.modules import Shipped
+from kgbuild.verification.reader import read_module
 from tests.unit.test_verify import CALL, FACTS, R_64, R_PLT32, Small, check
 
 TARGET_ID = bytes(range(50, 70))

@@ -25,10 +25,10 @@ from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.model import Finding
 from kgbuild.pipeline.stages.verify import read_record
 from kgbuild.proof.record import BadRecord, BoundSymbol, ProofRecord, compute_digest, parse_record, record_json
-from kgbuild.verify.checks import check_module
-from kgbuild.verify.modules import Shipped
-from kgbuild.verify.proof import place_in_module, place_in_vmlinux
-from kgbuild.verify.reader import read_module
+from kgbuild.verification.checks import check_module
+from kgbuild.verification.modules import Shipped
+from kgbuild.verification.proof import place_in_module, place_in_vmlinux
+from kgbuild.verification.reader import read_module
 from tests.objects.kernel import EXPORTS, close_text
 from tests.toolchain import compile_text, pair_flags
 from tests.unit.test_verify import ARCH, BUILD_ID, FACTS, HELPER, NAME, OLD, SPOILERS, FakeImage, Small, check

@@ -15,10 +15,10 @@ from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.emit.backends.lookup_tables import SITE_ROW, SYMBOL_ROW
 from kgbuild.emit.backends.slots import MOVED, MOVED_ROW, SLOTS, SlotWriter, plan_steps
 from kgbuild.model import Finding
-from kgbuild.verify.code import Code
-from kgbuild.verify.kallsyms import read_tables
-from kgbuild.verify.reader import read_module
-from kgbuild.verify.slots import check_slots
+from kgbuild.verification.code import Code
+from kgbuild.verification.kallsyms import read_tables
+from kgbuild.verification.reader import read_module
+from kgbuild.verification.slots import check_slots
 
 A, X = SHF.ALLOC, SHF.EXECINSTR
 R_64, R_PC32 = 1, 2

@@ -14,9 +14,9 @@ from kgbuild.host.modules.files import depends_of, index_modules
 from kgbuild.host.modules.files import read_module as unpack_module
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Kernel
-from kgbuild.verify.checks import modinfo
-from kgbuild.verify.modules import Shipped
-from kgbuild.verify.reader import read_module
+from kgbuild.verification.checks import modinfo
+from kgbuild.verification.modules import Shipped
+from kgbuild.verification.reader import read_module
 
 
 def kernel_vermagic(kernel: Kernel) -> str:

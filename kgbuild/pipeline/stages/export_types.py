@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Compares the exports of compiled units with the running kernel's, by its own genksyms where it has one.
 
-Nothing is started where the patch can't change a type of an export (estimate/export_types.py). Else the patched text is
-preprocessed and given to genksyms; only where a CRC is not the kernel's and the structure of the type is another, so is
-the original, to see whether this way leads to the kernel's CRC at all.
+Nothing is started where the patch can't change a type of an export (estimation/export_types.py). Else the patched text
+is preprocessed and given to genksyms; only where a CRC is not the kernel's and the structure of the type is another,
+so is the original, to see whether this way leads to the kernel's CRC at all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kgbuild.csource.preprocessor_conditions import Conditions
 from kgbuild.debuginfo.prototypes import compare_prototypes
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.read import read
-from kgbuild.estimate.export_types import common_exports, judge_exports, may_change_types, other_crcs, parse_genksyms
+from kgbuild.estimation.export_types import common_exports, judge_exports, may_change_types, other_crcs, parse_genksyms
 from kgbuild.host.compile.apply_patches import read_original
 from kgbuild.host.compile.compile import Compiled, author_options, read_dependencies, source_path, without_debug
 from kgbuild.host.compile.overlay import Overlay

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`verify_module`: gathers what is true of the kernel and checks a module against it (verify/checks.py)."""
+"""`verify_module`: gathers what is true of the kernel and checks a module against it (verification/checks.py)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Finding, Kernel
 from kgbuild.proof.record import BadRecord, ProofRecord, parse_record
 from kgbuild.report.build import finding_report, kernel_report
-from kgbuild.verify.checks import KernelFacts, check_module
-from kgbuild.verify.reader import read_module
+from kgbuild.verification.checks import KernelFacts, check_module
+from kgbuild.verification.reader import read_module
 
 
 @dataclass(frozen=True)

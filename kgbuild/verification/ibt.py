@@ -15,7 +15,16 @@ from kgbuild.arch.base import Arch, Instruction
 from kgbuild.arch.x86_64.patch_sites import ENDBR
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
-from kgbuild.verify.reader import SHN_LIVEPATCH, SHN_UNDEF, SHT_NOBITS, STT_FUNC, ModuleFile, Reloc, Section, Symbol
+from kgbuild.verification.reader import (
+    SHN_LIVEPATCH,
+    SHN_UNDEF,
+    SHT_NOBITS,
+    STT_FUNC,
+    ModuleFile,
+    Reloc,
+    Section,
+    Symbol,
+)
 
 CONSTANT_ROW = struct.Struct("<QQQ")
 CONSTANTS = "kgbuild_constants"

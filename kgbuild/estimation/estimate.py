@@ -26,7 +26,7 @@ from kgbuild.callgraph.outside_callers import OutsideCaller, users_outside
 from kgbuild.csource.definitions import CALL, FUNCTION, MACRO, TYPE, VARIABLE, Item
 from kgbuild.debuginfo.dwarf_units import UnitFacts
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.estimate.source_changes import (
+from kgbuild.estimation.source_changes import (
     CHANGED,
     NEW,
     REMOVED,

@@ -18,8 +18,8 @@ from kgbuild.diagnostics.module_findings import finding
 from kgbuild.elf.object import Symbol as KernelSymbol
 from kgbuild.model import Finding
 from kgbuild.proof.record import Constant, ProofRecord
-from kgbuild.verify.code import Code
-from kgbuild.verify.reader import SHN_UNDEF, ModuleFile, Reloc, Section
+from kgbuild.verification.code import Code
+from kgbuild.verification.reader import SHN_UNDEF, ModuleFile, Reloc, Section
 
 NOTE = ".note.kgbuild"
 _CODE, _RECORD_CODE = "V35-literal", "V29-proof-binding"

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
-from kgbuild.verify.ibt import Decoded
-from kgbuild.verify.kallsyms import WrittenTables
-from kgbuild.verify.modules import LATE_SECTION, VMLINUX, Modules
-from kgbuild.verify.reader import STT_FILE, STT_SECTION, ModuleFile, Reloc, Section, Symbol
+from kgbuild.verification.ibt import Decoded
+from kgbuild.verification.kallsyms import WrittenTables
+from kgbuild.verification.modules import LATE_SECTION, VMLINUX, Modules
+from kgbuild.verification.reader import STT_FILE, STT_SECTION, ModuleFile, Reloc, Section, Symbol
 
 CALLBACKS, CALLBACK_SIZE, CALLBACK_CODE = "kgbuild_callbacks", 24, 16
 Place = tuple[int, int]  # section, offset of the piece's first byte

@@ -17,8 +17,8 @@ from kgbuild.diagnostics.module_findings import finding
 from kgbuild.elf.object import Symbol as KernelSymbol
 from kgbuild.model import Finding
 from kgbuild.proof.record import DATA, FUNCTION, NOTE_SCHEMA, BoundSymbol, Key, ProofRecord, compute_digest
-from kgbuild.verify.modules import VMLINUX, Modules, Shipped
-from kgbuild.verify.reader import SHN_LORESERVE, SHN_UNDEF, STT_FUNC, ModuleFile, Symbol
+from kgbuild.verification.modules import VMLINUX, Modules, Shipped
+from kgbuild.verification.reader import SHN_LORESERVE, SHN_UNDEF, STT_FUNC, ModuleFile, Symbol
 
 NOTE = ".note.kgbuild"
 _NOTE_CODE, _RECORD_CODE, _BINDING_CODE = "V28-note-digest", "V30-proof-digest", "V29-proof-binding"

@@ -18,7 +18,7 @@ from kgbuild.arch.base import Arch
 from kgbuild.arch.x86_64.patch_sites import CALL, ENDBR, READ_AT_LOAD
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
-from kgbuild.verify.reader import SHN_LORESERVE, SHN_UNDEF, STT_FILE, STT_FUNC, STT_SECTION, ModuleFile, Symbol
+from kgbuild.verification.reader import SHN_LORESERVE, SHN_UNDEF, STT_FILE, STT_FUNC, STT_SECTION, ModuleFile, Symbol
 
 VMLINUX = "vmlinux"
 _NT_GNU_BUILD_ID = 3

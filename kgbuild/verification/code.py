@@ -15,7 +15,7 @@ from kgbuild.arch.base import Arch, Instruction, SpecialSection
 from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY, SITES, PatchSite
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
-from kgbuild.verify.reader import (
+from kgbuild.verification.reader import (
     SHF_ALLOC,
     SHF_EXECINSTR,
     SHF_INFO_LINK,
@@ -226,7 +226,7 @@ def _check_row(
     elif symbol.shndx != SHN_LIVEPATCH:
         yield finding("V16-reloc-symbol", place, f"{symbol.name or 'a section'} is relocated by {section.name}")
     elif owner == VMLINUX and not symbol.name.startswith(f".klp.sym.{VMLINUX}."):
-        # what a module's section may name is checked in verify/modules.py
+        # what a module's section may name is checked in verification/modules.py
         yield finding("V16-reloc-symbol", place, f"{symbol.name} is of another object than {section.name}")
 
 

@@ -19,9 +19,9 @@ from kgbuild.diagnostics.module_findings import finding
 from kgbuild.emit.backends.kallsyms import STUBS
 from kgbuild.emit.backends.slots import MOVED, MOVED_ROW, SLOT, SLOTS
 from kgbuild.model import Finding
-from kgbuild.verify.code import Code
-from kgbuild.verify.kallsyms import SITES, WrittenTables
-from kgbuild.verify.reader import STT_FUNC, ModuleFile, Section
+from kgbuild.verification.code import Code
+from kgbuild.verification.kallsyms import SITES, WrittenTables
+from kgbuild.verification.reader import STT_FUNC, ModuleFile, Section
 
 _CODE = "V33-kallsyms"
 _UNWIND, _UNWIND_STATES, _LOCKS = ".orc_unwind_ip", ".orc_unwind", ".smp_locks"

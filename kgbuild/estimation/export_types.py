@@ -19,7 +19,7 @@ from kgbuild.csource.preprocessor_conditions import Conditions
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.consts import STT
 from kgbuild.elf.object import Object
-from kgbuild.estimate.source_changes import compare_items
+from kgbuild.estimation.source_changes import compare_items
 from kgbuild.kernel.exports import Export
 
 # How an object marks its exports: since 6.4 (ddb5cdbafaaa) and before, with and without the CRC in the object.

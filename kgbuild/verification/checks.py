@@ -4,8 +4,8 @@
 Data in, findings out, all of a module at once; nothing is raised for a module that can be read at all. The checks
 follow what the kernel does when it loads a live patch (kernel/module/main.c, kernel/module/version.c,
 kernel/livepatch/core.c of 6.1) and Documentation/livepatch/module-elf-format.rst. Sections, relocations and code are
-checked in verify/code.py, variables in verify/data.py, what concerns loadable modules in
-verify/modules.py, digests and proof records in verify/proof.py.
+checked in verification/code.py, variables in verification/data.py, what concerns loadable modules in
+verification/modules.py, digests and proof records in verification/proof.py.
 """
 
 from __future__ import annotations
@@ -24,15 +24,22 @@ from kgbuild.elf.object import Symbol as KernelSymbol
 from kgbuild.kernel.exports import Export
 from kgbuild.model import Finding
 from kgbuild.proof.record import BoundSymbol, Key, ProofRecord
-from kgbuild.verify.code import Code, check_code, check_relocations, check_sections
-from kgbuild.verify.data import check_data
-from kgbuild.verify.ibt import check_constants, check_counted_calls, check_pointers, module_lacks_endbr
-from kgbuild.verify.kallsyms import WrittenTables, as_livepatch, check_kallsyms, is_kallsyms, is_kgraft, read_tables
-from kgbuild.verify.literals import check_literals
-from kgbuild.verify.modules import Modules, Target, check_bound, check_objects, check_target, no_modules
-from kgbuild.verify.proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
-from kgbuild.verify.reach import check_reach
-from kgbuild.verify.reader import (
+from kgbuild.verification.code import Code, check_code, check_relocations, check_sections
+from kgbuild.verification.data import check_data
+from kgbuild.verification.ibt import check_constants, check_counted_calls, check_pointers, module_lacks_endbr
+from kgbuild.verification.kallsyms import (
+    WrittenTables,
+    as_livepatch,
+    check_kallsyms,
+    is_kallsyms,
+    is_kgraft,
+    read_tables,
+)
+from kgbuild.verification.literals import check_literals
+from kgbuild.verification.modules import Modules, Target, check_bound, check_objects, check_target, no_modules
+from kgbuild.verification.proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
+from kgbuild.verification.reach import check_reach
+from kgbuild.verification.reader import (
     SHN_ABS,
     SHN_LIVEPATCH,
     SHN_UNDEF,
@@ -44,7 +51,7 @@ from kgbuild.verify.reader import (
     ModuleFile,
     Symbol,
 )
-from kgbuild.verify.slots import check_slots
+from kgbuild.verification.slots import check_slots
 
 OBJECT = "vmlinux"
 # MODULE_NAME_LEN less the NUL; klp_resolve_symbols reads at most so many characters

@@ -12,8 +12,8 @@ from kgbuild.kernel.module_loader import row_of
 from kgbuild.livepatch.cumulative import Older, Patched
 from kgbuild.objects.symbol_kinds import stem, variable
 from kgbuild.patch.kept_changes import from_note
-from kgbuild.verify.checks import read_note
-from kgbuild.verify.reader import STT_OBJECT, ModuleFile, read_module
+from kgbuild.verification.checks import read_note
+from kgbuild.verification.reader import STT_OBJECT, ModuleFile, read_module
 
 # What macros call their once-flags, rate limits and lock classes; a symbol is all that such a module tells.
 _MACROS_OWN = frozenset(

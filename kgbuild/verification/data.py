@@ -17,7 +17,7 @@ from functools import cached_property
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.kernel.module_loader import PAGE, PER_CPU, PER_CPU_BYTES, READ_WITH_THE_MODULE, row_of
 from kgbuild.model import Finding
-from kgbuild.verify.reader import SHN_LIVEPATCH, SHT_RELA, STT_FUNC, STT_OBJECT, ModuleFile, Section, Symbol
+from kgbuild.verification.reader import SHN_LIVEPATCH, SHT_RELA, STT_FUNC, STT_OBJECT, ModuleFile, Section, Symbol
 
 VMLINUX = "vmlinux"
 TABLE = "kgbuild_initial"

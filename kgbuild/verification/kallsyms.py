@@ -20,8 +20,8 @@ from kgbuild.emit.backends.kallsyms import STUB, STUBS
 from kgbuild.emit.backends.lookup_tables import RANGE_ROW, SITE_ROW, SYMBOL_ROW
 from kgbuild.model import Finding
 from kgbuild.proof.record import Key
-from kgbuild.verify.modules import VMLINUX, Modules
-from kgbuild.verify.reader import SHN_LIVEPATCH, STB_GLOBAL, ModuleFile, Reloc, Section, Symbol
+from kgbuild.verification.modules import VMLINUX, Modules
+from kgbuild.verification.reader import SHN_LIVEPATCH, STB_GLOBAL, ModuleFile, Reloc, Section, Symbol
 
 SYMBOLS, RANGES, SITES = "kgbuild_symbols", "kgbuild_ranges", "kgbuild_sites"
 _CODE = "V33-kallsyms"
