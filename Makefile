@@ -24,7 +24,7 @@ MODULE := $(RESULTS)/livepatch-proc-version.ko
 # All that is needed from Debian. python3-venv is added below where this Python has no venv of its own.
 #   gcc-12 binutils make libelf1   compile units and run objtool
 #   gcc libc6-dev flex bison bc libelf-dev libssl-dev   prepare a kernel of one's own (kernel add)
-#   dpkg tar xz-utils zstd         unpack kernels
+#   dpkg tar xz-utils              unpack kernels
 #   qemu-system-x86 busybox-static boot them
 #   clang                          pairs of objects for the tests, as kernels built with clang have them
 #   e2fsprogs                      a file system for the tests
@@ -32,7 +32,7 @@ MODULE := $(RESULTS)/livepatch-proc-version.ko
 PACKAGES := \
 	gcc-12 binutils make libelf1 \
 	gcc libc6-dev flex bison bc libelf-dev libssl-dev \
-	dpkg tar xz-utils zstd \
+	dpkg tar xz-utils \
 	qemu-system-x86 busybox-static \
 	clang e2fsprogs cpio patch git bsdutils util-linux
 

@@ -37,7 +37,6 @@ NEEDED = {
 }
 OPTIONAL = {
     "pahole": "BTF in the module",
-    "zstd": "kernels compressed with zstd",
     "flex": "kernel add",
     "bison": "kernel add",
     "bc": "kernel add",

@@ -7,12 +7,12 @@ signed package lists.
 
 from __future__ import annotations
 
-import re
 import subprocess
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kgbuild.errors import ToolError
 from kgbuild.host.system.required_packages import remedy_for
@@ -21,7 +21,6 @@ from kgbuild.progress import Progress
 
 UPDATE_REMEDY = "apt-get update"
 
-_PART = re.compile(r"(\D*)(\d*)")
 _STALE = ("404  Not Found", "Hash Sum mismatch", "no longer has a Release file")
 
 
@@ -34,26 +33,15 @@ class Package:
     size: int = 0
 
 
-def version_key(version: str) -> tuple[int, tuple[object, ...], tuple[object, ...]]:
-    """Sort key that orders package versions as Debian policy 5.6.12 says.
+def version_key(version: str) -> Any:
+    """Sort key that orders package versions as Debian policy 5.6.12 says. What is no version comes before all that
+    are."""
+    from debian.debian_support import NativeVersion
 
-    Epoch first, then upstream version, then revision; in each, `~` comes before the end of the string,
-    letters before all other characters, digits are compared as numbers.
-    """
-    epoch, colon, rest = version.partition(":")
-    if not colon:
-        epoch, rest = "0", version
-    upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "")
-    return int(epoch) if epoch.isdigit() else 0, _part_key(upstream), _part_key(revision)
-
-
-def _part_key(text: str) -> tuple[object, ...]:
-    key: list[object] = []
-    for letters, digits in _PART.findall(text):
-        order = [-1 if c == "~" else ord(c) if c.isalpha() else ord(c) + 256 for c in letters]
-        key.append((*order, 0))
-        key.append(int(digits or 0))
-    return tuple(key)
+    try:
+        return True, NativeVersion(version)
+    except ValueError:
+        return False, version
 
 
 def parse_madison(text: str) -> dict[str, list[str]]:
@@ -67,17 +55,12 @@ def parse_madison(text: str) -> dict[str, list[str]]:
 
 
 def parse_records(text: str) -> list[dict[str, str]]:
-    """Fields of every record in the output of `apt-cache show`; continuation lines are left out."""
-    records = []
-    for block in text.split("\n\n"):
-        record = {}
-        for line in block.splitlines():
-            name, colon, value = line.partition(": ")
-            if colon and not line.startswith(" "):
-                record[name] = value.strip()
-        if "Package" in record:
-            records.append(record)
-    return records
+    """Fields of every record in the output of `apt-cache show`, of each its first line."""
+    from debian.deb822 import Deb822
+
+    paragraphs = Deb822.iter_paragraphs(text.splitlines())
+    records = [{name: value.partition("\n")[0] for name, value in record.items()} for record in paragraphs]
+    return [record for record in records if "Package" in record]
 
 
 class Apt:

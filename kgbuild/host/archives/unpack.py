@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -22,9 +23,11 @@ from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.system.run import tied
 
 _CHUNK = 1 << 20
+# a program like the others, so that it reads and writes beside them
+_UNZSTD = "import sys, zstandard as z; z.ZstdDecompressor().copy_stream(sys.stdin.buffer, sys.stdout.buffer)"
 _DECOMPRESS = {
     ".xz": ("xz", "-dc", "-T0"),
-    ".zst": ("zstd", "-dcq"),
+    ".zst": (sys.executable, "-I", "-c", _UNZSTD),
     ".gz": ("gzip", "-dc"),
     ".bz2": ("bzip2", "-dc"),
 }

@@ -127,7 +127,9 @@ def _decompress(payload: bytes) -> Generator[bytes, None, None]:
     if magic[:1] == b"\x5d":
         return _feed(payload, lzma.LZMADecompressor(lzma.FORMAT_ALONE))
     if magic[:4] == b"\x28\xb5\x2f\xfd":
-        return _pipe(["zstd", "-dcq"], payload)
+        import zstandard
+
+        return _feed(payload, zstandard.ZstdDecompressor().decompressobj())
     if magic[:4] == b"\x02\x21\x4c\x18":
         return _pipe(["lz4", "-dcq"], payload)
     return _feed(b"", zlib.decompressobj())
@@ -135,9 +137,15 @@ def _decompress(payload: bytes) -> Generator[bytes, None, None]:
 
 def _feed(payload: bytes, decompressor: _Decompressor) -> Generator[bytes, None, None]:
     # The payload of a bzImage is padded: what follows the compressed data is not an error.
-    with suppress(EOFError, lzma.LZMAError, zlib.error, OSError):
+    # zstandard's error is a plain Exception of its own
+    try:
         for offset in range(0, len(payload), _CHUNK):
             yield decompressor.decompress(payload[offset : offset + _CHUNK])
+    except (EOFError, lzma.LZMAError, zlib.error, OSError):
+        return
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "zstandard":
+            raise
 
 
 def _pipe(argv: list[str], payload: bytes) -> Generator[bytes, None, None]:

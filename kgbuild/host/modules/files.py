@@ -6,14 +6,12 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
-import shutil
 from pathlib import Path, PurePosixPath
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
-from kgbuild.errors import ToolError, UserError
-from kgbuild.host.system.required_packages import remedy_for
+from kgbuild.errors import UserError
 
 _SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
 
@@ -48,15 +46,14 @@ def read_module(path: Path) -> bytes:
 
 
 def _unzstd(path: Path) -> bytes:
-    import subprocess
+    # most kernels have none
+    import zstandard
 
-    program = shutil.which("zstd")
-    if program is None:
-        raise ToolError("not found on this machine", place="zstd", remedy=remedy_for("zstd"))
-    done = subprocess.run([program, "-dc", "--", str(path)], capture_output=True, check=False)
-    if done.returncode != 0:
-        raise UserError(f"can't be decompressed: {done.stderr.decode('utf-8', 'replace').strip()}", place=str(path))
-    return done.stdout
+    try:
+        with path.open("rb") as file:
+            return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True).read()
+    except zstandard.ZstdError as error:
+        raise UserError(f"can't be decompressed: {error}", place=str(path)) from error
 
 
 def module_name(path: str) -> str:

@@ -24,7 +24,6 @@ PACKAGE_OF = {
     "strip": "binutils",
     "tar": "tar",
     "xz": "xz-utils",
-    "zstd": "zstd",
 }
 
 
