@@ -39,7 +39,7 @@ PACKAGES := \
 export KGBUILD_TEST_KERNEL := $(KERNEL)
 export KGBUILD_TEST_NEWER_KERNEL := $(NEWER)
 
-.PHONY: help demo test check unit-test fuzz-test fuzz torture-test torture kernel-test docs bench kernel venv packages clean
+.PHONY: help demo test test-all check quick unit unit-test fuzz-test fuzz torture-test torture kernel-test docs bench kernel venv packages clean
 
 help:
 	@echo 'make demo     install what is needed, fetch a kernel, build a live patch, boot it and show it working'
@@ -47,7 +47,16 @@ help:
 	@echo '              then patches booted on a real kernel'
 	@echo 'make fuzz     look for objects that break kgbuild diff, guided by coverage, for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make torture  TORTURE_COUNT=$(TORTURE_COUNT) other random programs, patched while they run'
+	@echo 'make test-all that, and 3,000 other random programs'
+	@echo
+	@echo 'make quick    formatting, lint, types, and the tests of the shape of the project: under a minute'
+	@echo 'make unit K=words     the unit and object tests whose names have these words'
 	@echo 'make check    formatting, lint, types'
+	@echo 'make unit-test        all tests that need no kernel'
+	@echo 'make fuzz-test        $(FUZZ_INPUTS) broken inputs, the same ones every time'
+	@echo 'make torture-test     300 random programs, the same ones every time'
+	@echo 'make kernel-test      patches built for real kernels, and booted'
+	@echo
 	@echo 'make docs     write docs/limits.md, noise.md, probes.md and sections.md anew'
 	@echo 'make bench    measure build times and memory'
 	@echo 'make clean    remove results and the virtual environment (the kernels stay in the cache)'
@@ -62,6 +71,16 @@ demo: kernel
 	$(BIN)/kgbuild vm $(MODULE) --kernel $(KERNEL) --check 'grep -q kgbuild /proc/version'
 
 test: check unit-test fuzz-test torture-test kernel-test
+
+test-all: test torture
+
+# Under a minute, before a commit.
+quick: check
+	$(BIN)/python -m pytest -q tests/unit/test_imports.py tests/unit/test_cli.py
+
+# make unit K='state and not pairs'
+unit: venv
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -k '$(K)' tests/unit tests/objects tests/ledger tests/kgraft
 
 check: venv
 	$(BIN)/ruff format --check .
