@@ -131,13 +131,13 @@ _TABLE = [
     ),
 ]
 
-FINDINGS: dict[str, Rule] = {rule.code: rule for rule in _TABLE}
-_ORDER = {code: position for position, code in enumerate(FINDINGS)}
+RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}
+_ORDER = {code: position for position, code in enumerate(RULES)}
 
 
 def finding(code: str, place: str, fact: str) -> Finding:
     """A finding with its registered remedy. Raises KeyError for a code that is not in the registry."""
-    return Finding(code, place, fact, FINDINGS[code].remedy)
+    return Finding(code, place, fact, RULES[code].remedy)
 
 
 def in_order(findings: list[Finding]) -> list[Finding]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Rule(NamedTuple):
-    """One reason for refusing: its stable code, the rule in a sentence, what a user can do."""
+    """One row: its stable code, the rule in a sentence, what a user can do where it does not hold."""
 
     code: str
     rule: str

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kgbuild.diagnostics.guest_findings import CODES
+from kgbuild.diagnostics.guest_findings import RULES
 from kgbuild.guest import reload_scenario as targets
 from kgbuild.guest.channel import ChannelParser, GuestRecord, parse_record
 from kgbuild.guest.kernel_log import EXPECTED, LogLine, find_faults, parse_raw
@@ -22,7 +22,6 @@ from kgbuild.guest.model import OUTPUT_LIMIT, PHASES, Command, CommandRun, Guest
 from kgbuild.model import Finding
 
 __all__ = [
-    "CODES",
     "PHASES",
     "ChannelParser",
     "Command",
@@ -156,7 +155,7 @@ class Session:
         return commands[index] if index < len(commands) else None
 
     def _find(self, code: str, place: str, fact: str, remedy: str = "") -> None:
-        assert code in CODES
+        assert code in RULES
         self.findings.append(Finding(code, place, fact, remedy))
 
     # One phase

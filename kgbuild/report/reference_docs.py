@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kgbuild.correlation import noise
-from kgbuild.diagnostics import warnings
-from kgbuild.diagnostics.refusals import RULES
+from kgbuild.diagnostics.registry import RULES
 from kgbuild.diagnostics.rule import Rule
 from kgbuild.kernel.feature_probes import PROBES
 
@@ -28,12 +27,14 @@ GROUPS = {
         "Nothing is refused for these: the module is right, but may not take effect as one expects. `impact` and "
         "`build` show them, and the report has them under `consistency`, with the places they were seen at.",
     ),
+    "V": ("Findings in a module", "What `verify` finds in a finished module, reading it with another reader."),
+    "G": ("Findings in a guest", "What `vm` finds when the kernel is booted and the patch goes through its life."),
 }
 
 _HEAD = """\
-<!-- Made by `make docs` from kgbuild/diagnostics/refusals.py and kgbuild/diagnostics/warnings.py. Do not edit. -->
+<!-- Made by `make docs` from kgbuild/diagnostics. Do not edit. -->
 
-# What kgbuild refuses, and what to do then
+# What kgbuild refuses, warns of and finds, and what to do then
 
 A refusal has a code that stays the same for ever, a place, a fact and a remedy. All refusals of a run are
 given together, the exit status is 1 and nothing is written. What kgbuild does not know, it refuses.
@@ -46,7 +47,7 @@ def render_limits() -> str:
     Raises KeyError for a code whose letter is in no group.
     """
     rows: dict[str, list[Rule]] = {letter: [] for letter in GROUPS}
-    for code, rule in {**RULES, **warnings.RULES}.items():
+    for code, rule in RULES.items():
         rows[code[0]].append(rule)
     return _HEAD + "".join(
         f"\n## {GROUPS[letter][0]}\n\n{GROUPS[letter][1]}\n\n{_table(rules)}" for letter, rules in rows.items() if rules

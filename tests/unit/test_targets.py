@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from kgbuild.cli.vm import vm
-from kgbuild.diagnostics.guest_findings import CODES
+from kgbuild.diagnostics.guest_findings import RULES
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.elf.write import OutObject, OutSection, write
 from kgbuild.errors import UserError
@@ -311,7 +311,7 @@ def test_a_patch_that_does_not_load_before_its_target() -> None:
 
 
 def test_every_code_has_a_meaning() -> None:
-    assert {"G12-target", "G13-reload", "G14-absent"} <= set(CODES)
+    assert {"G12-target", "G13-reload", "G14-absent"} <= set(RULES)
 
 
 # What is found in files

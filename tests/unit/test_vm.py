@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.diagnostics.guest_findings import CODES
+from kgbuild.diagnostics.guest_findings import RULES
 from kgbuild.errors import ToolError, UserError
 from kgbuild.guest.model import Command, GuestPlan
 from kgbuild.guest.session import ChannelParser, Record, Session, parse_record
@@ -183,7 +183,7 @@ def test_a_good_run() -> None:
 def test_each_fault_is_found(old: str, new: str, code: str) -> None:
     result = session(changed(old, new))
     assert codes(result) == [code]
-    assert code in CODES
+    assert code in RULES
     assert result.findings[0].place == "lp"
     assert sum(not phase.ok for phase in result.phases) == 1
 
