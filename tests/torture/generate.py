@@ -11,7 +11,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from tests.torture.program import WORD, Function, Program, Unit, Variable
+from tests.torture.program import KERNEL, MODULE, WORD, Function, Program, Unit, Variable
 
 # Options that a kernel's units have beside those of every unit, one set for a program.
 FLAG_SETS = (
@@ -25,6 +25,7 @@ FLAG_SETS = (
     ("-Os",),
     ("-fno-optimize-sibling-calls", "-fno-jump-tables"),
 )
+TWO_OBJECTS = 0.4  # share of the programs that have a module
 MOST = 1500  # what one call may cost, in calls
 ATTRIBUTES = (
     ("noinline",),
@@ -70,8 +71,7 @@ class Context:
         return found + [f for f in self.program.header if f.kind == kind and f.rank < self.function.rank]
 
     def variables(self, *, kind: str, written: bool = False) -> list[Variable]:
-        own = {v.name for v in self.unit.variables}
-        foreign = [v for u in self.program.units for v in u.variables if not v.static and v.name not in own]
+        foreign = self.program.reachable(self.unit)
         here = self.function.locals + ([] if self.function in self.program.header else self.unit.variables + foreign)
         return [v for v in here if v.kind == kind and not (written and v.const)]
 
@@ -400,11 +400,15 @@ def _make_variable(rng: random.Random, name: str, kind: str, callbacks: list[str
 
 def generate(seed: int, size: int = 3) -> Program:
     """The program of a seed: `size` is how many units it has at most; smaller ones have fewer functions too."""
-    rng = random.Random(seed)
+    rng, objects = random.Random(seed), random.Random(f"objects {seed}")
+    two = size > 1 and objects.random() < TWO_OBJECTS
     program = Program(rng.choice(FLAG_SETS))
     count = rng.randint(1, size)
     for number in range(count):
         program.units.append(Unit(f"{'abcdef'[number]}.c"))
+    if two:
+        del program.units[2:]
+        program.units += [Unit(f"{letter}.c", target=MODULE) for letter in "mn"[: objects.randint(1, 2)]]
     many = 3 if size == 1 else rng.randint(4, 8)
     for unit in program.units:
         _callbacks(rng, program, unit)
@@ -418,8 +422,11 @@ def generate(seed: int, size: int = 3) -> Program:
         for number in range(rng.randint(1, 2)):
             attributes = list(rng.choice((("inline",), ("inline",), ("noinline",), (), ("noinline", "notrace"))))
             program.header.append(Function(f"shared{number}", "plain", rng.randrange(3, 20), attributes=attributes))
-    if count > 1 and rng.random() < 0.4:
-        one, other = rng.sample(program.units, 2)
+    for target in (KERNEL, MODULE):
+        units = [u for u in program.units if u.target == target]
+        if len(units) < 2 or rng.random() >= 0.4:
+            continue
+        one, other = rng.sample(units, 2)
         one.functions.append(Function("arch_hook", "plain", 15, static=False, attributes=["weak", "noinline"]))
         if rng.random() < 0.7:
             other.functions.append(Function("arch_hook", "plain", 15, static=False, attributes=["noinline"]))
@@ -427,7 +434,13 @@ def generate(seed: int, size: int = 3) -> Program:
         for number in range(2):
             f = Function(f"entry_{unit.name[0]}{number}", "entry", 100, static=False)
             unit.functions.append(f)
+    if two:
+        from tests.torture.objects import same_names, weak_uses
+
+        same_names(objects, program)
     _bodies(rng, program)
+    if two:
+        weak_uses(objects, program)
     for unit in program.units:
         if rng.random() < 0.5:
             _part(rng, program, unit)
@@ -457,7 +470,7 @@ def _variables(rng: random.Random, program: Program, unit: Unit) -> None:
         if kind == "hook":
             name = f"hook_{unit.name[0]}{number}"
         v = make_variable(rng, name, kind, callbacks)
-        taken = {w.name for u in program.units for w in u.variables if not w.static}
+        taken = {w.name for u in program.units if u.target == unit.target for w in u.variables if not w.static}
         if name not in taken and rng.random() < 0.15:
             v.static = False
         elif v.kind == "array" and rng.random() < 0.2:
@@ -475,7 +488,7 @@ def _function(rng: random.Random, program: Program, unit: Unit, stem: str, rank:
     name = rng.choice(pool) if repeated else f"f_{stem}"
     kind = rng.choice(("plain", "plain", "plain", "cfg", "cfg", "one", "wide"))
     f = Function(name, kind, rank, attributes=list(rng.choice(ATTRIBUTES)))
-    known = {g.name for u in program.units for g in u.functions if not g.static}
+    known = {g.name for u in program.units if u.target == unit.target for g in u.functions if not g.static}
     if name not in known and rng.random() < (0.1 if repeated else 0.2):
         f.static = False
         f.attributes = [a for a in f.attributes if a != "inline"]
