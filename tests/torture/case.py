@@ -36,12 +36,12 @@ from pathlib import Path
 
 from kgbuild.analysis.closure import Closure
 from kgbuild.elf.consts import STT
-from kgbuild.elf.object import Object, Symbol
+from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
 from tests.torture.loader import BadModule, Module
-from tests.torture.machine import FLAGS, PATCH, REPLACEMENT, TARGET, Image, compile_c, link, run_jobs
+from tests.torture.machine import FLAGS, PATCH, REPLACEMENT, TARGET, compile_c, link, run_jobs
 from tests.torture.patching import Patch, Running, link_both, load, make_patch
-from tests.torture.program import KERNEL, Program, flat, reference, shared
+from tests.torture.program import Program, flat, reference, shared
 from tests.torture.refactor import Home, Refactored
 from tests.torture.scenes import Patched, Reference, Scene
 
@@ -135,7 +135,7 @@ def _judge(patch: Patch, runs: list[list[str]], undecided: bool, resets: bool) -
     elif replaced != turned_again and not undecided and not resets:
         result.end = WRONG
         result.facts.append("replaced: " + _difference("patched", replaced, "reference", turned_again))
-    for name, wanted, got in zip(("reloaded", "late"), left, right, strict=True):
+    for name, (wanted, got) in zip(("reloaded", "late"), zip(left, right, strict=True), strict=False):
         if got != wanted and not undecided and not resets:
             result.end = WRONG
             result.facts.append(f"{name}: " + _difference("patched", got, "reference", wanted))

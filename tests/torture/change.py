@@ -259,7 +259,7 @@ def _move(program: Program, rng: random.Random) -> str | None:
     if not units:
         return None
     to = rng.choice(units)
-    used = any(w.kind == "place" and w.init[0] == v.name for w in unit.variables)
+    used = any(w.kind in ("place", "links") and w.init[0] == v.name for w in unit.variables)
     if used or any(w.name == v.name for w in to.variables):
         return None
     unit.variables.remove(v)
@@ -468,7 +468,7 @@ def _order(program: Program, rng: random.Random) -> str | None:
 def _variable_order(program: Program, rng: random.Random) -> str | None:
     unit = rng.choice(program.units)
     rng.shuffle(unit.variables)
-    unit.variables.sort(key=lambda v: v.kind == "place")  # behind what it points into
+    unit.variables.sort(key=lambda v: v.kind in ("place", "links"))  # behind what it points into
     return f"{unit.name}: variables in another order"
 
 

@@ -165,7 +165,9 @@ def _hook(ctx: Context) -> str | None:
         return None
     v = ctx.random.choice(found)
     known = [f.name for f in ctx.unit.functions if f.kind == "one" and f.rank < 20]
-    if v.const or not known or ctx.random.random() < 0.75:
+    theirs = [w for u in ctx.program.units if u.target != ctx.unit.target for w in u.variables]
+    # a pointer into the module, kept by the kernel, would outlive the module
+    if v.const or not known or any(v is w for w in theirs) or ctx.random.random() < 0.75:
         return f"r += {v.name}(r);"
     return f"if (a == {ctx.random.randrange(8)})\n\t\t{v.name} = {ctx.random.choice(known)};"
 
@@ -231,6 +233,34 @@ def _parameter(ctx: Context) -> str | None:
         return None
     return ctx.random.choice(
         ("r += p->a;", "r ^= p->mode;", "if (!p->b)\n\t\treturn 4;", "r += p->a * p->mode;", "say(p->name);")
+    )
+
+
+def _bits(ctx: Context) -> str | None:
+    """Small enough values, whatever bit fields hold them."""
+    found = ctx.variables(kind="bits")
+    if not found:
+        return None
+    v = ctx.random.choice(found).name
+    return ctx.random.choice(
+        (f"{v}.lo = ({v}.lo + a) & 511;", f"r += {v}.lo;", f"{v}.hi = r & 65535;\n\tr += {v}.lo;", f"r ^= {v}.hi;")
+    )
+
+
+def _links(ctx: Context) -> str | None:
+    found = [v for v in ctx.variables(kind="links") if any(v is w for w in ctx.unit.variables)]
+    if not found:
+        return None
+    v = ctx.random.choice(found)
+    name, array = v.name, v.init[0]
+    return ctx.random.choice(
+        (
+            f"r += *{name}.next;",
+            f"r ^= *{name}.prev;",
+            f"{name}.next = &{array}[a & 3];",
+            f"{name}.prev = &{array}[r & 3];\n\tr += *{name}.next;",
+            f"*{name}.next += 3;",
+        )
     )
 
 
@@ -341,8 +371,10 @@ _MAKERS = (
     _temporary,
     _literal,
     _labels,
+    _bits,
+    _links,
 )
-_WEIGHTS = (5, 10, 4, 5, 3, 3, 6, 3, 2, 1.5, 2, 2, 2, 1.5, 2, 0.7, 2, 1.5, 1.5, 2, 0.6)
+_WEIGHTS = (5, 10, 4, 5, 3, 3, 6, 3, 2, 1.5, 2, 2, 2, 1.5, 2, 0.7, 2, 1.5, 1.5, 2, 0.6, 2, 2)
 
 
 # -- cost --------------------------------------------------------------------------------------------------------------
@@ -479,6 +511,10 @@ def _variables(rng: random.Random, program: Program, unit: Unit) -> None:
     arrays = [v for v in unit.variables if v.kind == "array" and not v.const]
     if arrays and rng.random() < 0.4:
         unit.variables.append(Variable(f"{unit.name[0]}_place", "place", [rng.choice(arrays).name, "2"]))
+    if rng.random() < 0.3:
+        unit.variables.append(Variable(f"{unit.name[0]}_bits", "bits", [str(rng.randrange(9)), str(rng.randrange(9))]))
+    if arrays and rng.random() < 0.3:
+        unit.variables.append(Variable(f"{unit.name[0]}_links", "links", [rng.choice(arrays).name]))
 
 
 def _function(rng: random.Random, program: Program, unit: Unit, stem: str, rank: int) -> None:

@@ -150,11 +150,7 @@ def _new_variable_name(program: Program, rng: random.Random) -> str | None:
     theirs = [v for u in program.units if u.target == other for v in u.variables if v.kind in READ]
     if not theirs:
         return None
-    model = rng.choice(theirs)
-    said = _add_variable(program, rng, unit, model)
-    if said is None:
-        return None
-    return said
+    return _add_variable(program, rng, unit, rng.choice(theirs))
 
 
 def _add_variable(program: Program, rng: random.Random, unit: Unit, model: Variable) -> str | None:
@@ -201,15 +197,10 @@ def _reach(program: Program, rng: random.Random) -> str | None:
 
 
 def _linkage(program: Program, rng: random.Random) -> str | None:
-    """A static function or variable becomes global."""
+    """A static function becomes global."""
     if not program.has_module():
         return None
-    found = [
-        (u, x)
-        for u in program.units
-        for x in [*u.functions, *u.variables]
-        if x.static and "inline" not in getattr(x, "attributes", ())
-    ]
+    found = [(u, f) for u in program.units for f in u.functions if f.static and "inline" not in f.attributes]
     unit, x = rng.choice(found)
     same = [y for u in program.units if u.target == unit.target for y in [*u.functions, *u.variables, *program.header]]
     if sum(y.name == x.name for y in same) > 1 or x.name in unit.weak:

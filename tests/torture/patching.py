@@ -2,9 +2,9 @@
 """A live patch of a generated program, made by the builder's own stages, and put into the running program.
 
 The stages are those of kgbuild/findout.py: units compiled with a section for each function, parity against the linked
-program, difference, closure with the call graph of a real index, extraction, `ld -r`, injection. What the kernel does
-with the module is done by `loader`, independently. With the back end kallsyms it is the module that looks up symbols,
-from its own tables, and the program's code that the digests are compared with.
+program, difference, closure with the call graph of a real index, accounting, extraction, `ld -r`, injection. What the
+kernel does with the module is done by `loader`, independently. With the back end kallsyms it is the module that looks
+up symbols, from its own tables, and the program's code that the digests are compared with.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from kgbuild.analysis.accounting import Unit, account_all
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closure import Closure, UnitResult, close
 from kgbuild.analysis.diff import compute_changes
 from kgbuild.analysis.exports import Export, parse_symvers
 from kgbuild.analysis.image import KernelImage
+from kgbuild.analysis.ledger import compute_ledger
 from kgbuild.analysis.module_image import ModuleImage
 from kgbuild.analysis.parity import ParityProof, compute_parity
 from kgbuild.analysis.proof import make_record
@@ -102,7 +104,15 @@ class Running:
                 (root / "modules" / f"{MODULE}.ko").write_bytes(self.module)
             kernel = Kernel(
                 *(KernelId("torture", "6.1.0-torture", "1", "00" * 20), root, root, root, root / "config"),
-                *(root / "Module.symvers", self.image.path, root / "none", root / "modules", root / "units.sqlite", "gcc", "gcc"),
+                *(
+                    root / "Module.symvers",
+                    self.image.path,
+                    root / "none",
+                    root / "modules",
+                    root / "units.sqlite",
+                    "gcc",
+                    "gcc",
+                ),
             )
             build_index(kernel, root / "index.sqlite", SilentProgress())
             self._index.append(Index(root / "index.sqlite", kernel))
@@ -170,6 +180,7 @@ def make_patch(
     """Build the live patch that turns the running program into `after`."""
     patch = Patch({}, {}, {})
     units: list[UnitResult] = []
+    ledgers: list[Unit] = []
     for unit in after.units:
         text = render(after, unit)
         if text == running.texts[unit.name]:
@@ -183,11 +194,14 @@ def make_patch(
         changes = compute_changes(view, View(patch.after[unit.name]), unit.name, lines=False)
         if changes.changed or changes.new:
             patch.refusals += check_types(changes, frozenset())[0]
+        ledgers.append(Unit(compute_ledger(changes.original.obj, changes.patched.obj)))
         units.append(UnitResult(unit.name, changes, parity, unit.target))
     if all(u.changes.nothing for u in units):
+        patch.refusals += [r for a in account_all(ledgers, units, None) for r in a.refusals]
         return patch
     patch.closure = _close(running, units)
     patch.refusals += patch.closure.refusals
+    patch.refusals += [r for a in account_all(ledgers, units, patch.closure) for r in a.refusals]
     if patch.refusals or not patch.closure.redirects:
         return patch
     if sabotage is not None:

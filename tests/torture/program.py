@@ -35,8 +35,9 @@ ARGUMENTS = {"entry": "a, b", "plain": "a, b", "wide": "a, b, c", "one": "a", "c
 @dataclass
 class Variable:
     """A variable. `kind` is u32, array (of u32), cfg, ops, hook (a function pointer), place (a pointer into an array)
-    literal (a pointer to a cfg that has no name) or group (a structure without a name, of u32 members); `init` the
-    numbers, or the names, it begins with, of a group each with the member's name before it."""
+    literal (a pointer to a cfg that has no name), bits (bit fields), links (two pointers into an array), group (a
+    structure without a name, of u32 members) or typed (retype.py); `init` the numbers, or the names, it begins with, of
+    a group each with the member's name before it, of typed the definition, with @ for the name, and what was there."""
 
     name: str
     kind: str
@@ -64,7 +65,17 @@ class Variable:
             members = " ".join(f"u32 {i.split()[0]};" for i in self.init)
             values = ", ".join(f".{i.replace(' ', ' = ')}" for i in self.init)
             return f"struct {{ {members} }} {name}{where} = {{ {values} }};"
+        if self.kind == "links":
+            return f"struct links {name}{where} = {{ &{self.init[0]}[0], &{self.init[0]}[2] }};"
         return f"{const}struct {self.kind} {name}{where} = {{ {', '.join(self.init)} }};"
+
+    def define(self) -> str:
+        """Its definition, as a unit has it."""
+        if self.kind == "typed":
+            where = f' section("{self.section}")' if self.section else ""
+            text, _, rest = self.init[0].rpartition("@")
+            return text.replace("@", self.name) + self.name + where + rest
+        return ("static " if self.static else "") + self.declare()
 
     def external(self) -> str:
         const = "const " if self.const else ""
@@ -116,7 +127,7 @@ class Function:
 
 @dataclass
 class Unit:
-    """A C file of one object. `weak` are functions, kind by name, that its code uses if its object's link finds them."""
+    """A C file of one object. `weak` are functions, kind by name, that its code uses if its object's link finds any."""
 
     name: str
     variables: list[Variable] = field(default_factory=list)
@@ -127,8 +138,8 @@ class Unit:
 
 @dataclass
 class Program:
-    """`header` holds the static inline functions that every unit includes. `flags` are the compiler's, `exports` what the
-    kernel exports to the module."""
+    """`header` holds the static inline functions that every unit includes. `flags` are the compiler's, `exports` what
+    the kernel exports to the module."""
 
     flags: tuple[str, ...]
     units: list[Unit] = field(default_factory=list)
@@ -201,7 +212,7 @@ def render(program: Program, unit: Unit) -> str:
     lines += [f.head() + ";" for f in program.header]
     lines += [f.text() for f in program.header]
     lines += [f.head() + ";" for f in unit.functions]
-    lines += [("static " if v.static else "") + v.declare() for v in unit.variables]
+    lines += [v.define() for v in unit.variables]
     lines += [f.text() for f in unit.functions]
     return "\n".join(lines) + "\n"
 
@@ -215,8 +226,8 @@ def reference(before: Program, after: Program) -> str:
     """Both programs in one C text, which does what the original does until FLAG is set, and what the patched one does
     from then on. Variables that both have are one: this is what a live patch is to do.
 
-    A name of a unit becomes `UNIT_name`, a static local `UNIT_function_name`, a global of the module `modb_name`, so that
-    all of it fits in one file.
+    A name of a unit becomes `UNIT_name`, a static local `UNIT_function_name`, a global of the module `modb_name`, so
+    that all of it fits in one file.
     """
     return _Reference(before, after).text()
 

@@ -33,8 +33,10 @@ def refactor(program: Program, seed: int) -> Refactored:
     """The program with one or two refactorings of variables; none where none is possible."""
     rng = random.Random(f"refactor {seed}")
     out = Refactored(copy.deepcopy(program))
+    from tests.torture.retype import RETYPINGS
+
     for _ in range(rng.choice((1, 1, 2))):
-        text = rng.choice(REFACTORINGS)(out, rng)
+        text = rng.choice(RETYPINGS if rng.random() < 0.5 else REFACTORINGS)(out, rng)
         if text is not None:
             out.said.append(text)
     return out
@@ -151,6 +153,23 @@ def _wrapped(out: Refactored, rng: random.Random) -> str | None:
     return f"{unit.name}: {v.name} becomes a structure"
 
 
+def _made_global(out: Refactored, rng: random.Random) -> str | None:
+    """A variable of a file becomes one of its object. Code of other files that means another of that name would mean it
+    then."""
+    program, places = out.program, []
+    for unit, v in _statics(out):
+        named = [u for u in program.units if u is not unit and u.target == unit.target]
+        text = " ".join(s for u in named for f in u.functions for s in f.body)
+        if v.name not in program.defined(unit.target) and not re.search(rf"\b{v.name}\b", text):
+            places.append((unit, v))
+    if not places:
+        return None
+    unit, v = rng.choice(places)
+    v.static = False
+    out.names[unit.name, "", v.name] = v.name
+    return f"{unit.name}: {v.name} becomes global"
+
+
 REFACTORINGS: tuple[Callable[[Refactored, random.Random], str | None], ...] = (
     _renamed,
     _renamed,
@@ -159,4 +178,5 @@ REFACTORINGS: tuple[Callable[[Refactored, random.Random], str | None], ...] = (
     _to_local,
     _grouped,
     _wrapped,
+    _made_global,
 )

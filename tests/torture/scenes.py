@@ -8,6 +8,7 @@ the same calls in the same order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 from kgbuild.elf.consts import STT
 from kgbuild.elf.object import Symbol
@@ -61,8 +62,22 @@ class Reference:
         return scene
 
     def _write(self, scene: Scene, symbols: Iterable[Symbol]) -> None:
+        """Give variables the values that they began with, and what has no name and is pointed to by them too."""
         for symbol in symbols:
-            scene.write(symbol.value, self.oracle.initial(symbol))
+            value = self.oracle.initial(symbol)
+            if self.oracle.obj.sections[symbol.shndx].writable:
+                scene.write(symbol.value, value)
+            for nameless in self._nameless.get(int.from_bytes(value, "little"), ()):
+                scene.write(nameless.value, self.oracle.initial(nameless))
+
+    @cached_property
+    def _nameless(self) -> dict[int, list[Symbol]]:
+        """Compound literals by their address."""
+        out: dict[int, list[Symbol]] = {}
+        for symbol in self._variables():
+            if symbol.name.startswith("__compound_literal"):
+                out.setdefault(symbol.value, []).append(symbol)
+        return out
 
     def switched(self, *, cold: bool = False) -> Scene:
         scene = self._begin([] if cold else self.first)
@@ -90,10 +105,8 @@ class Reference:
         return scene
 
     def _variables(self) -> list[Symbol]:
-        """What the program writes to. Names that end in __1 are those that only the patched program has; those of the
-        module begin with its name."""
-        found = (s for symbols in self.oracle.symbols.values() for s in symbols)
-        return [s for s in found if s.type == STT.OBJECT and self.oracle.obj.sections[s.shndx].writable]
+        """Names that end in __1 are of what only the patched program has; those of the module begin with its name."""
+        return [s for symbols in self.oracle.symbols.values() for s in symbols if s.type == STT.OBJECT]
 
 
 class Patched:
