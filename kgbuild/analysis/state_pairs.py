@@ -21,7 +21,7 @@ from kgbuild.analysis.alignment import Aligned, Meaning, Side, align
 from kgbuild.analysis.correlate import INIT_SECTIONS, Correlation, drop_settled, stem, variable
 from kgbuild.analysis.registered import is_registration
 from kgbuild.analysis.stateless import DEBUG_SECTIONS
-from kgbuild.analysis.variables import is_declared
+from kgbuild.analysis.variables import still_declared, was_declared
 from kgbuild.analysis.vartypes import variable_difference
 from kgbuild.elf.consts import SHT
 from kgbuild.special.view import DATA, FUNCTION, STRING, Ambiguous, Atom, Ref, View
@@ -184,8 +184,8 @@ class _Search:
         gone, new = gone - self.c.needless[0], new - self.c.needless[1]
         if gone and new:
             # what the source has on both sides keeps its name, though the compiler left it out of one object
-            gone = {i for i in gone if not is_declared(self.p, self.o.atoms[i])}
-            new = {i for i in new if not is_declared(self.o, self.p.atoms[i])}
+            gone = {i for i in gone if not still_declared(self.o, self.p, self.o.atoms[i])}
+            new = {i for i in new if not was_declared(self.o, self.p, self.p.atoms[i])}
         self.xs, self.ys = set(gone), set(new)
         seeds = False
         tables = [

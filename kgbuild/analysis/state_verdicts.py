@@ -35,7 +35,17 @@ from kgbuild.analysis.state_pairs import (
     source_name,
 )
 from kgbuild.analysis.stateless import is_plain_flag, is_stateless, may_be_once_flag
-from kgbuild.analysis.variables import ARRAY, NUMBER, POINTER, STRUCTURE, UNKNOWN, Shape, is_declared, shape_of
+from kgbuild.analysis.variables import (
+    ARRAY,
+    NUMBER,
+    POINTER,
+    STRUCTURE,
+    UNKNOWN,
+    Shape,
+    shape_of,
+    still_declared,
+    was_declared,
+)
 from kgbuild.analysis.vartypes import types_of, variable_difference
 from kgbuild.elf.consts import STB
 from kgbuild.elf.read import FormatError
@@ -87,7 +97,7 @@ class Judge:
             return Verdict(NEW)
         if not gone:
             return Verdict(NEW, "nothing that was writable went away")
-        if is_declared(self.units[number].changes.original, p):
+        if was_declared(self.units[number].changes.original, view, p):
             return Verdict(NEW, "the kernel's source has it, and its code does not")
         place = (number, p.id)
         if place in self.matched:
@@ -126,7 +136,7 @@ class Judge:
             for atom in c.original.data:
                 if atom.id in c.to_patched or atom.id in undecided or not is_state(c.original, atom):
                     continue
-                if not is_declared(c.patched, atom) and not is_stateless(c.original, atom):
+                if not still_declared(c.original, c.patched, atom) and not is_stateless(c.original, atom):
                     out.append((number, atom.id))
         return out
 
@@ -139,7 +149,8 @@ class Judge:
             if unit.changes.original is not unit.changes.patched
             for atom in unit.changes.patched.data
             if atom.id not in unit.changes.correlation.to_original and is_state(unit.changes.patched, atom)
-            if atom.id not in unit.changes.correlation.needless[1] and not is_declared(unit.changes.original, atom)
+            if atom.id not in unit.changes.correlation.needless[1]
+            and not was_declared(unit.changes.original, unit.changes.patched, atom)
         ]
 
     def _old(self, x: Place) -> tuple[View, Atom]:

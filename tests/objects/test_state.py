@@ -439,6 +439,68 @@ int first(int x) { count += x; return source(count); }
         ["K22-state:total"],
     ),
     Case(
+        "its name is left to a pointer that gcc leaves out, of the same type behind it",
+        """
+#ifdef PATCHED
+static int room[4] = { 7, 5, 2, 8 };
+static int *row = room;
+#define X 3
+#else
+static int row[4] = { 7, 5, 2, 8 };
+#define X 2
+#endif
+int first(int x) { row[x & 3] += x; return source(row[1]); }
+int second(int x) { return source(x) * X + row[x & 3]; }
+""",
+        "second",
+        ["room same row"],
+    ),
+    Case(
+        "its name is left to a pointer that gcc leaves out",
+        """
+#ifdef PATCHED
+static int room[8] = { 7, 5, 2, 8 };
+static int *row = room;
+#else
+static int row[4] = { 7, 5, 2, 8 };
+#endif
+int first(int x) { row[x & 3] += x; return source(row[1]); }
+""",
+        "first",
+        [],
+        ["K22-state:room"],
+    ),
+    Case(
+        "its name is left to another variable that is never read",
+        """
+#ifdef PATCHED
+static long count;
+static int total;
+int first(int x) { count = x; total += x; return source(total) + 1; }
+#else
+static int count;
+int first(int x) { count += x; return source(count); }
+#endif
+""",
+        "first",
+        ["total same count"],
+    ),
+    Case(
+        "never read any more, beside a new one",
+        """
+static int count;
+#ifdef PATCHED
+static int total;
+int first(int x) { count = x; total += x; return source(total) + 1; }
+#else
+int first(int x) { count += x; return source(count); }
+#endif
+""",
+        "first",
+        ["total new"],
+        data="total",
+    ),
+    Case(
         "exchanged, and a user changes",
         """
 #ifdef PATCHED
