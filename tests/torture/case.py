@@ -41,7 +41,7 @@ from kgbuild.elf.read import read
 from tests.torture.loader import BadModule, Module
 from tests.torture.machine import FLAGS, PATCH, REPLACEMENT, TARGET, compile_c, link, run_jobs
 from tests.torture.patching import Patch, Running, link_both, load, make_patch
-from tests.torture.program import Program, flat, reference, shared
+from tests.torture.program import KERNEL, Program, flat, reference, shared
 from tests.torture.refactor import Home, Refactored
 from tests.torture.scenes import Patched, Reference, Scene
 
@@ -116,9 +116,12 @@ def _judge(patch: Patch, runs: list[list[str]], undecided: bool, resets: bool) -
     cold, warm, replaced = runs[6:9] if two else runs[4:7]
     members = patch.closure.members.values() if patch.closure is not None else ()
     result = Result(SAME if patch.module else UNCHANGED, members=len(members))
-    result.roles = sorted(
-        {m.role for m in members} | ({"several units"} if len({m.unit for m in members}) > 1 else set())
-    )
+    roles = {m.role for m in members}
+    if len({m.unit for m in members}) > 1:
+        roles.add("several units")
+    if patch.closure is not None and any(patch.closure.units[m.unit].target != KERNEL for m in members):
+        roles.add("in the module")
+    result.roles = sorted(roles)
     result.warm = "left out" if undecided else "with state lost" if resets else "whole"
     if any("signal 14" in run[-1] for run in (new, at_once, turned, *left)):
         return Result(SKIPPED, facts=["takes too long"])

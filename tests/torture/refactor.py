@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Refactorings of variables: another name, another scope, members of one structure, a structure around one.
+"""Refactorings of variables: another name, scope or type, members of one structure, a structure around one.
 
 The patched source then means the same as before, and the state of the running program has to go on: the reference is
 made of the program without the refactoring, the patch of the one with it. A builder that takes the variable for a new
@@ -27,6 +27,7 @@ class Refactored:
     program: Program
     said: list[str] = field(default_factory=list)
     names: dict[Home, str] = field(default_factory=dict)
+    retyped: bool = False
 
 
 def refactor(program: Program, seed: int) -> Refactored:
@@ -36,9 +37,11 @@ def refactor(program: Program, seed: int) -> Refactored:
     from tests.torture.retype import RETYPINGS
 
     for _ in range(rng.choice((1, 1, 2))):
-        text = rng.choice(RETYPINGS if rng.random() < 0.5 else REFACTORINGS)(out, rng)
+        retyped = rng.random() < 0.5
+        text = rng.choice(RETYPINGS if retyped else REFACTORINGS)(out, rng)
         if text is not None:
             out.said.append(text)
+            out.retyped |= retyped
     return out
 
 
