@@ -34,7 +34,9 @@ def change(program: Program, seed: int) -> tuple[Program, list[str]]:
     for _ in range(20):
         after, said = copy.deepcopy(program), []
         for _ in range(rng.choice((1, 1, 2, 3))):
-            text = rng.choices([c for c, _ in CHANGES], [w for _, w in CHANGES])[0](after, rng)
+            two = program.has_module() and rng.random() < 0.4
+            made = OBJECT_CHANGES if two else CHANGES
+            text = rng.choices([c for c, _ in made], [w for _, w in made])[0](after, rng)
             if text is not None:
                 said.append(text)
         if said and max(costs(after).values()) <= 4 * MOST and valid(after):
@@ -585,5 +587,4 @@ CHANGES: tuple[tuple[Change, float], ...] = (
     (_table_entry, 0.7),
     (_impure, 4),
     (_early, 4),
-    *OBJECT_CHANGES,
 )

@@ -134,10 +134,12 @@ class Image:
         return bytes(self.obj.contents(section.index)[at : at + symbol.size])
 
 
-def link(folder: Path, objects: Iterable[Path], out: str) -> Image:
+def link(folder: Path, objects: Iterable[Path], out: str, *, relocations: bool = False) -> Image:
+    """Link a program; with its relocations left in, as x86 kernels that can be anywhere have them."""
     script = folder / "program.lds"
     script.write_text(SCRIPT)
-    run("ld", "-n", "-e", "0", "--no-warn-rwx-segments", "-T", script, "-o", folder / out, *objects, rest())
+    more = ("--emit-relocs",) if relocations else ()
+    run("ld", *more, "-n", "-e", "0", "--no-warn-rwx-segments", "-T", script, "-o", folder / out, *objects, rest())
     return Image(folder / out)
 
 

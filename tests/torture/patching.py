@@ -137,7 +137,8 @@ def start(folder: Path, program: Program) -> Running:
 def link_both(folder: Path, program: Program, objects: Mapping[str, Path], out: str) -> tuple[Image, bytes]:
     """The kernel of a program, and the file of its module (empty where it has none)."""
     own = {u.name: u.target for u in program.units}
-    image = link(folder, [o for n, o in objects.items() if own[n] == KERNEL], out)
+    # only relocations tell who refers weakly to what is not there, and a new name may be just that
+    image = link(folder, [o for n, o in objects.items() if own[n] == KERNEL], out, relocations=program.has_module())
     parts = [o for n, o in objects.items() if own[n] == MODULE]
     if not parts:
         return image, b""

@@ -375,11 +375,17 @@ class _Reference:
         own = dict(names)
         for v in f.locals:
             shown = flat(unit, v.name, f.name)
-            other = versions[1 - side] or (f if side == 0 else Function("", f.kind, 0))
+            other = versions[1 - side] or self._named(1 - side, unit, f.name)
+            other = other or (f if side == 0 else Function("", f.kind, 0))
             twin = next((w for w in other.locals if w.name == v.name), None)
             own[v.name] = shown if twin is not None and shared(v, twin) else f"{shown}__{side}"
             data.append(v.declare(own[v.name], plain=True))
         return self._one(f, own)
+
+    def _named(self, side: int, unit: Unit, name: str) -> Function | None:
+        """The function of a name that a unit has on a side: static, or global."""
+        units = [u for u in self.sides[side].units if u.name == unit.name]
+        return next((f for u in units for f in u.functions if f.name == name), None)
 
     def _one(self, f: Function, names: Mapping[str, str]) -> str:
         if f.alias:

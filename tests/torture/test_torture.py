@@ -351,3 +351,17 @@ def test_a_variable_of_another_type_is_right_or_refused(tmp_path: Path, retype: 
     assert result.end in (SAME, UNCHANGED, REFUSED), result.facts
     changed = {"wide", "two_fields", "cut", "swapped", "hopping"}
     assert (result.end == REFUSED) or retype.__name__.strip("_") not in changed
+
+
+def test_a_weak_reference_of_a_unit_that_stays(tmp_path: Path) -> None:
+    """Code that the patch does not replace goes on without a function that the patched source gives it."""
+    before = two_objects()
+    user = Function("entry_b0", "entry", 100, static=False, body=["r += added ? added(r, 3) : 77;"])
+    before.units.insert(1, Unit("b.c", [], [user], weak={"added": "plain"}))
+    running = start(tmp_path, before)
+    after = with_new(before, 0)
+    result = run_case(running, after, 2)
+    assert (result.end, result.codes) == (REFUSED, ["K14-vanished"]) and "entry_b0" in result.facts[0]
+    replaced = edited(after, 1, "entry_b0", lambda body: [*body, "r += 3;"])
+    result = run_case(running, replaced, 2)
+    assert (result.end, result.facts) == (SAME, [])
