@@ -200,7 +200,14 @@ def _linkage(program: Program, rng: random.Random) -> str | None:
     """A static function becomes global."""
     if not program.has_module():
         return None
-    found = [(u, f) for u in program.units for f in u.functions if f.static and "inline" not in f.attributes]
+    found = [
+        (u, f)
+        for u in program.units
+        for f in u.functions
+        if f.static and "inline" not in f.attributes and not any(f.name in v.init for v in u.variables)
+    ]
+    if not found:
+        return None
     unit, x = rng.choice(found)
     same = [y for u in program.units if u.target == unit.target for y in [*u.functions, *u.variables, *program.header]]
     if sum(y.name == x.name for y in same) > 1 or x.name in unit.weak:
