@@ -560,6 +560,12 @@ class _Claims:
             return NO_EFFECT, "another name of what stays as it is", False
         if code and o is not None and p is not None and self.c.paired(o.id, p.id):
             return NOISE, SAME_BODY, False
+        if o is not None and p is not None and is_anonymous(self.o, o) and is_anonymous(self.p, p):
+            return (
+                NO_EFFECT,
+                "constants whose names the compiler counts: what refers to them is compared by place",
+                False,
+            )
         return UNACCOUNTED, "other code goes on with what the name meant when the kernel was linked", False
 
     def _claim_move(self, d: Difference, o: Atom | None, p: Atom | None) -> tuple[str, str, bool] | None:

@@ -75,7 +75,24 @@ LOCK = (
     '.popsection"); }'
 )
 
+CASES = (
+    "case 0: return %d; case 1: return 77; case 2: return 5; case 3: return 901; case 4: return 44; case 5: return 31;"
+)
+SWITCHES = (
+    f"long a(int x) {{ switch (x) {{ {CASES} default: return 1; }} }} "
+    f"long b(int x) {{ sink(x); switch (x) {{ {CASES % 13} default: return 2; }} }}"
+)
+
 PAIRS = [
+    Pair(
+        "constants of two functions that were one",
+        SWITCHES % 13,
+        SWITCHES % 14,
+        CHANGED,
+        "alias",
+        ".rodata",
+        NO_EFFECT,
+    ),
     Pair(
         "bytes of a function",
         "long f(long x) { return x + 1; }",
