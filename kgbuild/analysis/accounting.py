@@ -19,7 +19,7 @@ from kgbuild.analysis import ledger as kinds
 from kgbuild.analysis import noise
 from kgbuild.analysis.author import NOTHING, PREFIX, Author
 from kgbuild.analysis.compare import Comparer
-from kgbuild.analysis.correlate import INIT_SECTIONS, is_anonymous, variable
+from kgbuild.analysis.correlate import ANONYMOUS, INIT_SECTIONS, is_anonymous, variable
 from kgbuild.analysis.diff import Changes, cold_parents, is_cold, is_prefix
 from kgbuild.analysis.ledger import Difference, Ledger
 from kgbuild.analysis.parity import EXACT
@@ -560,12 +560,8 @@ class _Claims:
             return NO_EFFECT, "another name of what stays as it is", False
         if code and o is not None and p is not None and self.c.paired(o.id, p.id):
             return NOISE, SAME_BODY, False
-        if o is not None and p is not None and is_anonymous(self.o, o) and is_anonymous(self.p, p):
-            return (
-                NO_EFFECT,
-                "constants whose names the compiler counts: what refers to them is compared by place",
-                False,
-            )
+        if variable(d.symbol) in ANONYMOUS and o is not None and self.o.is_const(o):
+            return NO_EFFECT, "a name that the compiler counts: what refers to it is compared by place", False
         return UNACCOUNTED, "other code goes on with what the name meant when the kernel was linked", False
 
     def _claim_move(self, d: Difference, o: Atom | None, p: Atom | None) -> tuple[str, str, bool] | None:
