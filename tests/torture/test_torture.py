@@ -365,3 +365,18 @@ def test_a_weak_reference_of_a_unit_that_stays(tmp_path: Path) -> None:
     replaced = edited(after, 1, "entry_b0", lambda body: [*body, "r += 3;"])
     result = run_case(running, replaced, 2)
     assert (result.end, result.facts) == (SAME, [])
+
+
+def test_a_weak_definition_of_the_module_is_overridden(tmp_path: Path) -> None:
+    """Its caller is in a unit that the patch does not change, and that the module's file does not name."""
+    before = two_objects()
+    hook = Function("hook", "plain", 15, static=False, attributes=["weak", "noinline"], body=["barrier();", "r += 2;"])
+    before.units[1].functions.insert(0, hook)
+    before.units[1].functions[-1].body.append("r += hook(r, a);")
+    entry = Function("entry_n0", "entry", 100, static=False, body=["trace(a);"])
+    before.units.append(Unit("n.c", [], [entry], MODULE))
+    after = copy.deepcopy(before)
+    new = Function("hook", "plain", 15, static=False, attributes=list(NOINLINE), body=["barrier();", "r += 70;"])
+    after.units[2].functions.insert(0, new)
+    result = run_case(start(tmp_path, before), after, 2)
+    assert (result.end, result.codes) == (REFUSED, ["K14-vanished"]), result
