@@ -52,7 +52,8 @@ def lab(kernel: Kernel, kernel_name: str, tmp_path_factory: pytest.TempPathFacto
 
     def run(name: str, path: Path, output: Path, hazard: Hazard) -> None:
         state = made.states[name] = Build()
-        options = Options(oot=source, oot_modules=(modules[hazard.module],), offline=True)
+        loaded = tuple(modules[name] for name in (hazard.module, *hazard.beside))
+        options = Options(oot=source, oot_modules=loaded, offline=True)
         try:
             build([path], kernel_name, output, options, state=state)
         except KgbuildError as error:

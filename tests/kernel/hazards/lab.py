@@ -39,6 +39,7 @@ class Naive:
 class Hazard:
     """One patch of the laboratory.
 
+    beside      other modules that the patch is for
     symbols     what gcc made: symbols that the module has
     changed, pulled, new   functions of the patch, as the report has them
     refused     codes with which kgbuild refuses it; () where it is built
@@ -51,6 +52,7 @@ class Hazard:
     folder: str
     patch: str
     module: str
+    beside: tuple[str, ...]
     symbols: tuple[str, ...]
     changed: tuple[str, ...]
     pulled: tuple[str, ...]
@@ -87,7 +89,8 @@ def load_hazards() -> list[Hazard]:
             Naive(f"{name}-{n['name']}", n.get("patch", c["patch"]), n["result"], tuple(n.get("reads", ())), n)
             for n in c.get("naive", ())
         )
-        lists = {key: tuple(c.get(key, ())) for key in ("symbols", "changed", "pulled", "new", "refused", "allow_log")}
+        keys = ("beside", "symbols", "changed", "pulled", "new", "refused", "allow_log")
+        lists = {key: tuple(c.get(key, ())) for key in keys}
         answers = (c.get("kernel", ""), c.get("patched", ""))
         texts = {key: c.get(key, "") for key in ("prepare", "show")}
         out.append(

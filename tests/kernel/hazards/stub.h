@@ -51,6 +51,18 @@ static int (*show)(struct seq_file *m, void *unused);
 #define DEFINE_PER_CPU(type, name)	type name
 #define raw_cpu_read(variable)		(variable)
 
+#define KGBUILD_SAME_STATE(new, old)	extern int same_state
+
+struct kernel_param {
+	void *arg;
+};
+struct kernel_param_ops {
+	int (*get)(char *buffer, const struct kernel_param *parameter);
+};
+#define module_param_cb(name, ops, arg, mode)	extern int shown_by_parameter
+#define DEFINE_STATIC_CALL(name, function)	__typeof__(function) *name = function
+#define static_call(name)			(*(name))
+
 /* keys as the guest has them when it reads */
 static const int init_on_free = 0, bpf_stats_enabled_key = 1;
 #define DEFINE_STATIC_KEY_TRUE(name)	const int name = 1
