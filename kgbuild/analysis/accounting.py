@@ -10,6 +10,7 @@ and where it is; none stands for a whole section.
 from __future__ import annotations
 
 import bisect
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ _EXPLAINS = {
 }
 _LINE_TABLES = {"__bug_table": _MEANINGS | {noise.LINE_BUG}}
 _SHOWN = ("section", "symbol", "kind", "offset", "original", "patched")
+# MODULE_DEVICE_TABLE, as scripts/mod/file2alias.c looks for it
+_DEVICE_TABLE = re.compile(r"__mod_\w+_device_table")
 SAME_BODY = "the body under this name is the one that was"
 _PLAIN_TEXT = (".text", ".text.unlikely", ".text.hot", ".text.startup")
 # Refusals that stand for the whole of the section that they name.
@@ -168,11 +171,18 @@ def account(
     """
     if not ledger.differences:
         return Accounting(changes.place, (), target)
-    return Accounting(
-        changes.place,
-        tuple(_Claims(changes, closure, number, tuple(ignored), tuple(left)).run(ledger)),
-        target,
-    )
+    claims = tuple(_Claims(changes, closure, number, tuple(ignored), tuple(left)).run(ledger))
+    units = closure.units if closure is not None else ()
+    if units and not any(u.changes.changed or u.changes.new for u in units):
+        claims = tuple(_without_module(c) for c in claims)
+    return Accounting(changes.place, claims, target)
+
+
+def _without_module(claim: Claim) -> Claim:
+    """A claim where no function changes: there is no module that anything could come along in."""
+    if claim.by not in (REPLACED, CARRIED, BOUND):
+        return claim
+    return Claim(claim.difference, UNACCOUNTED, "no function changes, so that there is no module to have it")
 
 
 @dataclass(frozen=True)
@@ -241,10 +251,12 @@ class _Claims:
         self.new = {a.id for a in changes.new}
         self.removed = {a.id for a in changes.removed}
         self.came_in: set[str] = set()
+        self.touched: set[str] = set()
         self._comparer: Comparer | None = None
 
     def run(self, ledger: Ledger) -> Iterable[Claim]:
         self.came_in = {d.section for d in ledger.differences if d.kind == kinds.CAME}
+        self.touched = {d.section for d in ledger.differences}
         for d in ledger.differences:
             by, why, said = self._claim(d)
             yield Claim(d, by, why, said)
@@ -379,11 +391,21 @@ class _Claims:
             return NO_EFFECT, f"{row.what}: read by {row.who} alone", False
         if row.when == LOADER and d.section == MODINFO:
             key = d.symbol.rpartition(".")[2]  # built-in code has the module's name before it
-            # a parameter is told by its entry in __param
-            return NO_EFFECT, f"{key} is {_MODINFO.get(key, 'shown by modinfo')}", key not in ("parm", "parmtype")
+            # a parameter that comes or goes is told by its entry in __param
+            said = key not in ("parm", "parmtype") or "__param" not in self.touched
+            return NO_EFFECT, f"{key} is {_MODINFO.get(key, 'shown by modinfo')}", said
         if self._is_message(d, o, p):
             return NOISE, noise.PRINTK_INDEX, False
         if d.kind == kinds.ENTRIES:
+            if row.when == BOOT and self.p.arch.special_of(d.section) is None:
+                # a list that a kernel or a module is asked for once, and that never comes along with code
+                if not d.patched:
+                    return (
+                        NO_EFFECT,
+                        f"{row.what}: read by {row.who}; what was there stays until the next boot or load",
+                        True,
+                    )
+                return UNACCOUNTED, f"{row.what}: read by {row.who}, so that the new one takes no effect", False
             return self._claim_entries(d, o, p)
         if row.when == BOOT:
             return self._claim_registered(d, p, row.what, row.who)
@@ -422,6 +444,8 @@ class _Claims:
         """Something of a table that was read when the kernel booted or its module was loaded."""
         if self._member(p):
             return CARRIED, "the patch module has it for itself", False
+        if d.section in TEXTS and d.kind == kinds.WENT:
+            return NO_EFFECT, "text of a table's entries, which are compared by themselves", False
         if d.kind == kinds.WENT:
             return NO_EFFECT, f"{what}: read by {who}; what was there stays until the next boot or load", True
         if d.section in TEXTS:
@@ -555,6 +579,8 @@ class _Claims:
         return (NO_EFFECT, "this definition is the one that runs", False) if proven else None
 
     def _claim_alias(self, d: Difference, o: Atom | None, p: Atom | None, code: bool) -> tuple[str, str, bool] | None:
+        if _DEVICE_TABLE.fullmatch(d.symbol):
+            return NO_EFFECT, "a table that modpost makes aliases of: read by depmod", True
         if not d.original or not d.patched:
             # what refers to it by that name is compared by place
             return NO_EFFECT, "another name of what stays as it is", False
