@@ -460,6 +460,9 @@ class _Claims:
 
     def _claim_entries(self, d: Difference, o: Atom | None, p: Atom | None) -> tuple[str, str, bool] | None:
         taken = self._taken(o, p)
+        if taken is not None and d.section == "_kprobe_blacklist":
+            # kprobes looks at addresses: the original's is still there to be probed, or not
+            return NO_EFFECT, "for the kernel's own function; what kprobes may do there stays as it is", True
         if taken is not None:
             return (*taken, False)
         if o is not None and p is None:
