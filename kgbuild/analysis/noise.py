@@ -63,8 +63,10 @@ RULES: dict[str, Rule] = {
         Rule(STATIC_LOCAL, "the number of a static local variable", "gcc counts anew in every compile"),
         Rule(
             ONCE_FLAG,
-            "the number of a once-flag, lock class or rate limit that a macro makes",
-            "gcc counts anew in every compile",
+            "the number of a once-flag, lock class, rate limit or pr_debug descriptor that a macro makes, and which of "
+            "several with one content a function has",
+            "gcc counts anew in every compile; which one it is says nothing while the same functions share one, and "
+            "none is told from another by its address",
         ),
         Rule(CLONE, "the number of an isra, constprop or part clone", "gcc counts anew in every compile"),
         Rule(
