@@ -25,7 +25,7 @@ from kgbuild.analysis.diff import Changes, cold_parents, is_cold, is_prefix
 from kgbuild.analysis.ledger import Difference, Ledger
 from kgbuild.analysis.parity import EXACT
 from kgbuild.analysis.pieces import MODINFO, Place
-from kgbuild.analysis.readers import BOOT, BORDERS, INIT, LOADER, NEVER, REFERRED, RUNNING, WITH_CODE, reader_of
+from kgbuild.analysis.readers import BOOT, BORDERS, INIT, LOADER, NEVER, REFERRED, RUNNING, WITH_CODE, Reader, reader_of
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.refusals import Refusal
@@ -219,6 +219,14 @@ def line_of(claim: Claim) -> str:
     what = {kinds.CAME: "new", kinds.WENT: "taken away"}.get(d.kind, f"another {d.kind}")
     value = f" {(d.patched or d.original)!r}" if d.section == MODINFO else ""
     return f"{name}{value}{inside}: {what}: no effect: {claim.why}"
+
+
+_STAYS = "the kernel's own function stays where it is"
+
+
+def _bordered(d: Difference) -> Reader | None:
+    """The row of the section that a function comes to, or leaves, if code asks for that one's borders."""
+    return next((r for s in (d.patched, d.original) if (r := reader_of(s)) is not None and r.when == BORDERS), None)
 
 
 class _Claims:
@@ -501,6 +509,8 @@ class _Claims:
             return NO_EFFECT, "the order of what is referred to by symbols of its own", False
         if d.kind == kinds.ALIGN:
             return self._claim_alignment(d, o, p, code, taken)
+        if taken is not None and d.kind == kinds.SECTION and code and (row := _bordered(d)) is not None:
+            return NO_EFFECT, f"{row.what}, known by the borders of {row.section} to {row.who}: {_STAYS}", True
         if taken is not None:
             return (*taken, False)
         if d.kind == kinds.WENT:
@@ -595,7 +605,7 @@ class _Claims:
         del o, p
         if d.original in _PLAIN_TEXT and d.patched in _PLAIN_TEXT:
             return NOISE, noise.SECTION, False
-        row = next((r for s in (d.patched, d.original) if (r := reader_of(s)) is not None and r.when == BORDERS), None)
+        row = _bordered(d)
         if row is not None:
             return UNACCOUNTED, f"{row.what}, known by the borders of {row.section} to {row.who}", False
         return None

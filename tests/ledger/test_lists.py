@@ -50,6 +50,17 @@ def test_a_function_that_may_be_probed() -> None:
         assert any("beside (_kprobe_blacklist)" in line for line in no_effects([found.accounting]))
 
 
+@pytest.mark.parametrize("section", [".kprobes.text", ".sched.text", ".noinstr.text", ".irqentry.text"])
+def test_a_changed_function_that_moves_between_borders(section: str) -> None:
+    """Its new body comes along; that the kernel's own is known by where it lies does not change, and that is said."""
+    f = "long %s f(long x) { return x + %d; }"
+    there = f'SECTION("{section}")'
+    for before, after in ((f % ("", 1), f % (there, 2)), (f % (there, 1), f % ("", 2))):
+        found = answer(before, after)
+        assert outcome(found) == CHANGED
+        assert any(section in line and "stays where it is" in line for line in no_effects([found.accounting]))
+
+
 # -- parameters --------------------------------------------------------------------------------------------------------
 
 PARAMETER = 'static int *parameter used SECTION("__param") = &one;'
