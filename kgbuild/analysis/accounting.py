@@ -58,7 +58,9 @@ _SHOWN = ("section", "symbol", "kind", "offset", "original", "patched")
 # MODULE_DEVICE_TABLE, as scripts/mod/file2alias.c looks for it
 _DEVICE_TABLE = re.compile(r"__mod_\w+_device_table")
 SAME_BODY = "the body under this name is the one that was"
-_PLAIN_TEXT = (".text", ".text.unlikely", ".text.hot", ".text.startup")
+# .ref.*: one section to the linker; modpost alone tells them apart
+_PLAIN_TEXT = (".text", ".text.unlikely", ".text.hot", ".text.startup", ".ref.text")
+_PLAIN_DATA = frozenset((".data", ".ref.data"))
 # Refusals that stand for the whole of the section that they name.
 _OF_SECTIONS = ("K2-special", "K7-export")
 # Text that entries of tables point to.
@@ -527,6 +529,8 @@ class _Claims:
             return self._claim_alias(d, o, p, code)
         if d.kind == kinds.SECTION and code:
             return self._claim_move(d, o, p)
+        if d.kind == kinds.SECTION and {d.original, d.patched} <= _PLAIN_DATA:
+            return NOISE, noise.SECTION, False
         if d.kind in _EXPLAINS and o is not None and p is not None:
             return self._claim_content(d, o, p, code)
         return None

@@ -87,8 +87,9 @@ RULES: dict[str, Rule] = {
         ),
         Rule(
             SECTION,
-            "which of .text, .text.unlikely, .text.hot and .text.startup a function is in",
-            "they place; nothing in the kernel asks where they begin or end",
+            "which of .text, .text.unlikely, .text.hot, .text.startup and .ref.text a function is in; of .data and "
+            ".ref.data, a variable",
+            "they place, or tell modpost something; nothing in the kernel asks where they begin or end",
         ),
         Rule(PRINTK_INDEX, "entries of .printk_index", "an index of messages for user space"),
     )

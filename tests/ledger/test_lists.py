@@ -139,3 +139,13 @@ def test_a_flag_that_is_not_cleared_any_more() -> None:
     plain = 'static _Bool SECTION(".data.unlikely") w; void f(void) { ONCE(w, "f") }'
     for before, after in ((plain, plain.replace("unlikely", "once")), (plain.replace("unlikely", "once"), plain)):
         assert outcome(answer(PRINT + before, PRINT + after)) == K30
+
+
+@pytest.mark.parametrize(
+    ("text", "section"),
+    [("long %s f(long x) { return x; }", ".ref.text"), ("int %s v = 3; long f(void) { return v; }", ".ref.data")],
+)
+def test_what_modpost_alone_tells_apart(text: str, section: str) -> None:
+    found = answer(text % "", text % f'SECTION("{section}")')
+    assert outcome(found) == NOTHING
+    assert {c.by for c in found.accounting.claims} == {NOISE}
