@@ -491,6 +491,8 @@ class _Claims:
             return None
         if d.section == ".ibt_endbr_seal":
             return NO_EFFECT, "made for a kernel as a whole, and read when it booted", False
+        if d.section == ".orc_unwind_ip" and d.offset == o.size == p.size:
+            return NO_EFFECT, "the end of a section's code, where something else follows or no longer does", False
         if d.section == ".orc_unwind_ip":
             return NO_EFFECT, "how to unwind unchanged code: the kernel's own entries stay", True
         allowed = _LINE_TABLES.get(d.section, _MEANINGS)

@@ -149,3 +149,18 @@ def test_what_modpost_alone_tells_apart(text: str, section: str) -> None:
     found = answer(text % "", text % f'SECTION("{section}")')
     assert outcome(found) == NOTHING
     assert {c.by for c in found.accounting.claims} == {NOISE}
+
+
+def test_the_end_of_unwinding_in_a_section() -> None:
+    """The last entry for a section's code is one of its end; with a function behind it there is none any more. The
+    function before has not changed, and nobody needs to know."""
+    last = 'long SECTION(".sched.text") last(long x) { return x + source; }'
+    ends = 'asm(".pushsection .sched.text, \\"ax\\"; .subsection 1; .Lend: .popsection");'
+    orc = table(".orc_unwind_ip", ".long last - .; .long .Lend - .") + table(".orc_unwind", ".zero 12")
+    more = 'long SECTION(".sched.text") more(long x) { return x - source; }'
+    fewer = table(".orc_unwind_ip", ".long last - .; .long more - .; .long .Lend - .") + table(
+        ".orc_unwind", ".zero 18"
+    )
+    found = answer(last + ends + orc, last + more + ends + fewer)
+    of = [c for c in claims_of(found, ".orc_unwind_ip") if c.difference.symbol == "last"]
+    assert len(of) == 1 and of[0].by == NO_EFFECT and not of[0].said
