@@ -2,13 +2,14 @@
 """What becomes of every difference in real fixes: the ledger of each, and its claims by reason.
 
     python benchmarks/ledger.py [--series NAME]... [--limit N] [--jobs N] [--pairs DIR]
-        [--sample N [--seed N]] [-o FILE]
+        [--kept] [--sample N [--seed N]] [-o FILE]
 
 The fixes are those of benchmarks/fixes.py: each .c file that differs between two Debian sources of a series, compiled
 alone. Every pair is compared as `kgbuild diff` does it; every difference must have exactly one claim. The claims are
 counted by kind and by reason, and the differences that nobody claims (K26-unaccounted) are listed, in a section of
 docs/field-report.md. With --pairs the objects are kept in DIR, below the series' name, and taken from there in a later
-run. With --sample nothing is written: N claims are shown, drawn evenly from the reasons, to be checked by hand.
+run; with --kept those alone that are there. With --sample nothing is written: N claims are shown, drawn evenly from
+the reasons, to be checked by hand.
 """
 
 from __future__ import annotations
@@ -66,31 +67,31 @@ def reason_of(claim: Claim) -> str:
     return _ADDRESS.sub("ADDRESS", why) or "-"
 
 
-def pairs_of(series: Series, folder: Path | None, limit: int | None, jobs: int) -> Iterator[tuple[str, bytes, bytes]]:
+def pairs_of(
+    series: Series, folder: Path | None, limit: int | None, jobs: int, kept: bool
+) -> Iterator[tuple[str, bytes, bytes]]:
     """The pairs of one series, compiled or, where a whole run was kept, read."""
     done = folder / _SKIPPED if folder is not None else None
-    if folder is not None and done is not None and done.exists():
-        for number, file in enumerate(sorted(folder.glob("*.orig.o"))):
-            if number == limit:
-                return
-            path = file.name.removesuffix(".orig.o")
-            yield path.replace("__", "/"), file.read_bytes(), (folder / f"{path}.patched.o").read_bytes()
+    if folder is not None and done is not None and (kept or done.exists()):
+        for file in sorted(folder.glob("*.patched.o"))[:limit]:
+            path = file.name.removesuffix(".patched.o")
+            yield path.replace("__", "/"), (folder / f"{path}.orig.o").read_bytes(), file.read_bytes()
         return
     skipped = Skipped()
     for path, original, patched in fixes(limit, jobs, skipped, None, series):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            for side, data in (("orig", original), ("patched", patched)):
+            for side, data in (("orig", original), ("patched", patched)):  # in this order: the second is whole
                 (folder / f"{path.replace('/', '__')}.{side}.o").write_bytes(data)
         yield path, original, patched
     if done is not None and limit is None:
         done.write_text("".join(f"{path}: {reason}\n" for path, reason in skipped.reasons.items()))
 
 
-def measure(series: Series, folder: Path | None, limit: int | None, jobs: int) -> Found:
+def measure(series: Series, folder: Path | None, limit: int | None, jobs: int, kept: bool = False) -> Found:
     """Compare every pair of a series."""
     found = Found(series)
-    for path, original, patched in pairs_of(series, folder, limit, jobs):
+    for path, original, patched in pairs_of(series, folder, limit, jobs, kept):
         found.pairs += 1
         o, p = read_relocatable(original, path), read_relocatable(patched, path)
         try:
@@ -179,8 +180,14 @@ def render(found: list[Found]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def section_of(file: Path) -> str:
+    """The section in a report, "" where it has none."""
+    _, found, rest = (file.read_text() if file.exists() else "").partition(f"\n{HEADING}\n")
+    return f"{HEADING}\n{rest}" if found else ""
+
+
 def write_section(file: Path, section: str) -> None:
-    """Put the section at the end of the report, in the place of an older one."""
+    """Put the section at the end of a report, in the place of an older one."""
     text = file.read_text() if file.exists() else "# Field report\n"
     file.write_text(text.partition(f"\n{HEADING}\n")[0].rstrip("\n") + "\n\n" + section)
 
@@ -191,6 +198,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--pairs", type=Path)
+    parser.add_argument("--kept", action="store_true")
     parser.add_argument("--sample", type=int)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "field-report.md")
@@ -198,7 +206,7 @@ def main() -> None:
     found = []
     for name in options.series or SERIES:
         folder = options.pairs / name if options.pairs is not None else None
-        found.append(measure(SERIES[name], folder, options.limit, options.jobs))
+        found.append(measure(SERIES[name], folder, options.limit, options.jobs, options.kept))
     if options.sample is not None:
         print("\n".join(sample(found, options.sample, options.seed)))
     else:
