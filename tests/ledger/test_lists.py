@@ -164,3 +164,18 @@ def test_the_end_of_unwinding_in_a_section() -> None:
     found = answer(last + ends + orc, last + more + ends + fewer)
     of = [c for c in claims_of(found, ".orc_unwind_ip") if c.difference.symbol == "last"]
     assert len(of) == 1 and of[0].by == NO_EFFECT and not of[0].said
+
+
+def test_another_text_of_a_debug_message() -> None:
+    """The descriptor shows the text: with another one it is another descriptor, and the patch module has its own."""
+    debug = """
+struct ddebug { const char *module, *function, *file, *text; long line; };
+int __dynamic_pr_debug(struct ddebug *, const char *, ...);
+void f(long x) {
+    static struct ddebug SECTION("__dyndbg") __UNIQUE_ID_ddebug1 = {"m", "f", "x.c", TEXT, 7};
+    __dynamic_pr_debug(&__UNIQUE_ID_ddebug1, TEXT, x);
+}
+"""
+    found = answer(debug.replace("TEXT", '"left %ld"'), debug.replace("TEXT", '"right %ld"'))
+    assert outcome(found) == CHANGED and [c.name for c in found.changed] == ["f"]
+    assert [c.by for c in claims_of(found, "__dyndbg")] == [CARRIED]
