@@ -494,7 +494,9 @@ class _Claims:
         if d.section == ".orc_unwind_ip" and d.offset == o.size == p.size:
             return NO_EFFECT, "the end of a section's code, where something else follows or no longer does", False
         if d.section == ".orc_unwind_ip":
-            return NO_EFFECT, "how to unwind unchanged code: the kernel's own entries stay", True
+            # entries that repeat those of the code before are left out, so that they move with what runs once
+            said = not self.p.section_name(p).startswith(INIT_SECTIONS)
+            return NO_EFFECT, "how to unwind unchanged code: the kernel's own entries stay", said
         allowed = _LINE_TABLES.get(d.section, _MEANINGS)
         rules = self._rules_of(p) & allowed
         return (NOISE, " ".join(sorted(rules)), False) if rules else None
