@@ -336,6 +336,8 @@ class _Claims:
     def _claim(self, d: Difference) -> tuple[str, str, bool]:
         o, p = self._atoms(d)
         names = {d.symbol, *(o.names if o is not None else ()), *(p.names if p is not None else ())} - {""}
+        # what stands before a function goes with it
+        names |= {name.removeprefix("__pfx_") for name in names if name.startswith("__pfx_")}
         for name in sorted(names):
             if name in self.refused:
                 return REFUSED, self.refused[name], False
