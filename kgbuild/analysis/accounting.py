@@ -10,6 +10,7 @@ and where it is; none stands for a whole section.
 from __future__ import annotations
 
 import bisect
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from kgbuild.analysis.diff import Changes, cold_parents, is_cold, is_prefix
 from kgbuild.analysis.ledger import Difference, Ledger
 from kgbuild.analysis.parity import EXACT
 from kgbuild.analysis.pieces import MODINFO, Place
-from kgbuild.analysis.readers import BOOT, BORDERS, INIT, LOADER, NEVER, REFERRED, RUNNING, WITH_CODE, reader_of
+from kgbuild.analysis.readers import BOOT, BORDERS, INIT, LOADER, NEVER, REFERRED, RUNNING, WITH_CODE, Reader, reader_of
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.refusals import Refusal
@@ -54,8 +55,12 @@ _EXPLAINS = {
 }
 _LINE_TABLES = {"__bug_table": _MEANINGS | {noise.LINE_BUG}}
 _SHOWN = ("section", "symbol", "kind", "offset", "original", "patched")
+# MODULE_DEVICE_TABLE, as scripts/mod/file2alias.c looks for it
+_DEVICE_TABLE = re.compile(r"__mod_\w+_device_table")
 SAME_BODY = "the body under this name is the one that was"
-_PLAIN_TEXT = (".text", ".text.unlikely", ".text.hot", ".text.startup")
+# .ref.*: one section to the linker; modpost alone tells them apart
+_PLAIN_TEXT = (".text", ".text.unlikely", ".text.hot", ".text.startup", ".ref.text")
+_PLAIN_DATA = frozenset((".data", ".ref.data"))
 # Refusals that stand for the whole of the section that they name.
 _OF_SECTIONS = ("K2-special", "K7-export")
 # Text that entries of tables point to.
@@ -168,11 +173,18 @@ def account(
     """
     if not ledger.differences:
         return Accounting(changes.place, (), target)
-    return Accounting(
-        changes.place,
-        tuple(_Claims(changes, closure, number, tuple(ignored), tuple(left)).run(ledger)),
-        target,
-    )
+    claims = tuple(_Claims(changes, closure, number, tuple(ignored), tuple(left)).run(ledger))
+    units = closure.units if closure is not None else ()
+    if units and not any(u.changes.changed or u.changes.new for u in units):
+        claims = tuple(_without_module(c) for c in claims)
+    return Accounting(changes.place, claims, target)
+
+
+def _without_module(claim: Claim) -> Claim:
+    """A claim where no function changes: there is no module that anything could come along in."""
+    if claim.by not in (REPLACED, CARRIED, BOUND):
+        return claim
+    return Claim(claim.difference, UNACCOUNTED, "no function changes, so that there is no module to have it")
 
 
 @dataclass(frozen=True)
@@ -211,6 +223,14 @@ def line_of(claim: Claim) -> str:
     return f"{name}{value}{inside}: {what}: no effect: {claim.why}"
 
 
+_STAYS = "the kernel's own function stays where it is"
+
+
+def _bordered(d: Difference) -> Reader | None:
+    """The row of the section that a function comes to, or leaves, if code asks for that one's borders."""
+    return next((r for s in (d.patched, d.original) if (r := reader_of(s)) is not None and r.when == BORDERS), None)
+
+
 class _Claims:
     def __init__(
         self,
@@ -241,10 +261,12 @@ class _Claims:
         self.new = {a.id for a in changes.new}
         self.removed = {a.id for a in changes.removed}
         self.came_in: set[str] = set()
+        self.touched: set[str] = set()
         self._comparer: Comparer | None = None
 
     def run(self, ledger: Ledger) -> Iterable[Claim]:
         self.came_in = {d.section for d in ledger.differences if d.kind == kinds.CAME}
+        self.touched = {d.section for d in ledger.differences}
         for d in ledger.differences:
             by, why, said = self._claim(d)
             yield Claim(d, by, why, said)
@@ -314,6 +336,8 @@ class _Claims:
     def _claim(self, d: Difference) -> tuple[str, str, bool]:
         o, p = self._atoms(d)
         names = {d.symbol, *(o.names if o is not None else ()), *(p.names if p is not None else ())} - {""}
+        # what stands before a function goes with it
+        names |= {name.removeprefix("__pfx_") for name in names if name.startswith("__pfx_")}
         for name in sorted(names):
             if name in self.refused:
                 return REFUSED, self.refused[name], False
@@ -379,11 +403,21 @@ class _Claims:
             return NO_EFFECT, f"{row.what}: read by {row.who} alone", False
         if row.when == LOADER and d.section == MODINFO:
             key = d.symbol.rpartition(".")[2]  # built-in code has the module's name before it
-            # a parameter is told by its entry in __param
-            return NO_EFFECT, f"{key} is {_MODINFO.get(key, 'shown by modinfo')}", key not in ("parm", "parmtype")
+            # a parameter that comes or goes is told by its entry in __param
+            said = key not in ("parm", "parmtype") or "__param" not in self.touched
+            return NO_EFFECT, f"{key} is {_MODINFO.get(key, 'shown by modinfo')}", said
         if self._is_message(d, o, p):
             return NOISE, noise.PRINTK_INDEX, False
         if d.kind == kinds.ENTRIES:
+            if row.when == BOOT and self.p.arch.special_of(d.section) is None:
+                # a list that a kernel or a module is asked for once, and that never comes along with code
+                if not d.patched:
+                    return (
+                        NO_EFFECT,
+                        f"{row.what}: read by {row.who}; what was there stays until the next boot or load",
+                        True,
+                    )
+                return UNACCOUNTED, f"{row.what}: read by {row.who}, so that the new one takes no effect", False
             return self._claim_entries(d, o, p)
         if row.when == BOOT:
             return self._claim_registered(d, p, row.what, row.who)
@@ -422,6 +456,8 @@ class _Claims:
         """Something of a table that was read when the kernel booted or its module was loaded."""
         if self._member(p):
             return CARRIED, "the patch module has it for itself", False
+        if d.section in TEXTS and d.kind == kinds.WENT:
+            return NO_EFFECT, "text of a table's entries, which are compared by themselves", False
         if d.kind == kinds.WENT:
             return NO_EFFECT, f"{what}: read by {who}; what was there stays until the next boot or load", True
         if d.section in TEXTS:
@@ -436,6 +472,9 @@ class _Claims:
 
     def _claim_entries(self, d: Difference, o: Atom | None, p: Atom | None) -> tuple[str, str, bool] | None:
         taken = self._taken(o, p)
+        if taken is not None and d.section == "_kprobe_blacklist":
+            # kprobes looks at addresses: the original's is still there to be probed, or not
+            return NO_EFFECT, "for the kernel's own function; what kprobes may do there stays as it is", True
         if taken is not None:
             return (*taken, False)
         if o is not None and p is None:
@@ -454,8 +493,12 @@ class _Claims:
             return None
         if d.section == ".ibt_endbr_seal":
             return NO_EFFECT, "made for a kernel as a whole, and read when it booted", False
+        if d.section == ".orc_unwind_ip" and d.offset == o.size == p.size:
+            return NO_EFFECT, "the end of a section's code, where something else follows or no longer does", False
         if d.section == ".orc_unwind_ip":
-            return NO_EFFECT, "how to unwind unchanged code: the kernel's own entries stay", True
+            # entries that repeat those of the code before are left out, so that they move with what runs once
+            said = not self.p.section_name(p).startswith(INIT_SECTIONS)
+            return NO_EFFECT, "how to unwind unchanged code: the kernel's own entries stay", said
         allowed = _LINE_TABLES.get(d.section, _MEANINGS)
         rules = self._rules_of(p) & allowed
         return (NOISE, " ".join(sorted(rules)), False) if rules else None
@@ -474,6 +517,8 @@ class _Claims:
             return NO_EFFECT, "the order of what is referred to by symbols of its own", False
         if d.kind == kinds.ALIGN:
             return self._claim_alignment(d, o, p, code, taken)
+        if taken is not None and d.kind == kinds.SECTION and code and (row := _bordered(d)) is not None:
+            return NO_EFFECT, f"{row.what}, known by the borders of {row.section} to {row.who}: {_STAYS}", True
         if taken is not None:
             return (*taken, False)
         if d.kind == kinds.WENT:
@@ -490,6 +535,8 @@ class _Claims:
             return self._claim_alias(d, o, p, code)
         if d.kind == kinds.SECTION and code:
             return self._claim_move(d, o, p)
+        if d.kind == kinds.SECTION and {d.original, d.patched} <= _PLAIN_DATA:
+            return NOISE, noise.SECTION, False
         if d.kind in _EXPLAINS and o is not None and p is not None:
             return self._claim_content(d, o, p, code)
         return None
@@ -555,6 +602,8 @@ class _Claims:
         return (NO_EFFECT, "this definition is the one that runs", False) if proven else None
 
     def _claim_alias(self, d: Difference, o: Atom | None, p: Atom | None, code: bool) -> tuple[str, str, bool] | None:
+        if _DEVICE_TABLE.fullmatch(d.symbol):
+            return NO_EFFECT, "a table that modpost makes aliases of: read by depmod", True
         if not d.original or not d.patched:
             # what refers to it by that name is compared by place
             return NO_EFFECT, "another name of what stays as it is", False
@@ -568,7 +617,7 @@ class _Claims:
         del o, p
         if d.original in _PLAIN_TEXT and d.patched in _PLAIN_TEXT:
             return NOISE, noise.SECTION, False
-        row = next((r for s in (d.patched, d.original) if (r := reader_of(s)) is not None and r.when == BORDERS), None)
+        row = _bordered(d)
         if row is not None:
             return UNACCOUNTED, f"{row.what}, known by the borders of {row.section} to {row.who}", False
         return None

@@ -27,6 +27,8 @@ _LOCAL = re.compile(r"(\.\.L\D*)\d+$")  # `.data..Lubsan_data5`, `.rodata..L__un
 _INITCALL = re.compile(r"(__initcall__kmod_.*?__)\d+_\d+_")
 # Sections that are made for one function or variable each (-ffunction-sections, -fdata-sections), with its name behind.
 _KINDS: tuple[str, ...] = (
+    ".data.once",
+    ".data.unlikely",
     ".text.unlikely",
     ".text.hot",
     ".text.startup",

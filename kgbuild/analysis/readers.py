@@ -69,7 +69,7 @@ TABLE: tuple[Reader, ...] = (
             "code",
         ),
         (
-            ".data..ro_after_init .data..nosave .data..once .data..do_once .data..unlikely .data.once .data..init_task",
+            ".data..ro_after_init .data..nosave .data..do_once .data..unlikely .data..init_task",
             "variables",
             "code",
         ),
@@ -101,6 +101,11 @@ TABLE: tuple[Reader, ...] = (
         (".noinstr.text", "code that must not be instrumented", "kprobes, and checks of instrumentation"),
         (".entry.text", "code of entries from user space", "kprobes, in_entry_stack, page-table isolation"),
         (".lock.text .spinlock.text", "code that spins", "in_lock_functions(): profiles pass over it"),
+        (
+            ".data..once .data.once",
+            "flags of messages that are printed once",
+            "debugfs clear_warn_once, which clears them",
+        ),
     ),
     *_rows(
         BORDERS,
