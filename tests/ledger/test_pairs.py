@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from kgbuild.analysis.accounting import NO_EFFECT, NOISE, UNACCOUNTED, summary
+from kgbuild.analysis.accounting import summary
+from kgbuild.analysis.claims_unit import NO_EFFECT, NOISE, UNACCOUNTED
 from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
 from tests.toolchain import compile_text, pair_flags
 
