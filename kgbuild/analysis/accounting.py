@@ -20,7 +20,7 @@ from kgbuild.analysis.claims import Claim, Claims
 from kgbuild.analysis.claims_unit import ORDER, UNACCOUNTED
 from kgbuild.analysis.diff import Changes
 from kgbuild.analysis.ledger import Ledger
-from kgbuild.analysis.pieces import MODINFO
+from kgbuild.analysis.pieces import BTF, MODINFO
 from kgbuild.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -155,4 +155,6 @@ def line_of(claim: Claim) -> str:
     inside = f" ({d.section})" if d.symbol and d.section else ""
     what = {kinds.CAME: "new", kinds.WENT: "taken away"}.get(d.kind, f"another {d.kind}")
     value = f" {(d.patched or d.original)!r}" if d.section == MODINFO else ""
+    if d.section == BTF:
+        what = f"{d.original or 'nothing'} -> {d.patched or 'nothing'}"
     return f"{name}{value}{inside}: {what}: no effect: {claim.why}"

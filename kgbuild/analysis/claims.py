@@ -14,7 +14,7 @@ from kgbuild.analysis.correlate import INIT_SECTIONS, is_anonymous, variable
 from kgbuild.analysis.ledger import Ledger
 from kgbuild.analysis.ledger_difference import Difference
 from kgbuild.analysis.parity import EXACT
-from kgbuild.analysis.pieces import MODINFO
+from kgbuild.analysis.pieces import BTF, MODINFO
 from kgbuild.analysis.readers import BOOT, BORDERS, INIT, LOADER, NEVER, REFERRED, RUNNING, WITH_CODE, reader_of
 from kgbuild.analysis.resolve import VMLINUX
 from kgbuild.analysis.stateless import DEBUG_SECTIONS, is_stateless
@@ -128,6 +128,8 @@ class Claims(UnitFacts):
         """What the readers of the section say."""
         if d.section.startswith(PREFIX):
             return NO_EFFECT, "what a macro for authors left for kgbuild; it never goes into a module", False
+        if d.section == BTF:
+            return self._claim_btf(d)
         row = reader_of(d.section) if d.section else None
         if row is None:
             return None
@@ -158,6 +160,14 @@ class Claims(UnitFacts):
         if row.when == INIT and d.kind == kinds.CAME and self._is_data(p):
             return NO_EFFECT, "data of code that runs once, which is compared by itself", False
         return None
+
+    def _claim_btf(self, d: Difference) -> tuple[str, str, bool]:
+        """Types that BPF goes by. The kernel has its own; they must fit the code that runs."""
+        atoms = self.p.by_name.get(d.symbol, [])
+        runs = any(self.taken(None, atom) for atom in atoms) if atoms else bool(self.changed or self.new)
+        if not d.symbol or (d.kind == kinds.PROTOTYPE and runs):
+            return UNACCOUNTED, "BPF programs are checked by the kernel's own BTF, in which it stays as it was", False
+        return NO_EFFECT, "BPF programs are checked by the running kernel's BTF, which stays as it is", True
 
     def _is_data(self, p: Atom | None) -> bool:
         return p is not None and p.kind in (DATA, ANON) and not self.p.section_of(p).executable

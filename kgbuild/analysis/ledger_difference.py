@@ -24,6 +24,8 @@ CAME, WENT, CONTENT, REFERENCE, ENTRIES, SIZE, ALIGN, BIND, VISIBILITY, TYPE, SE
     "text",
     "group",
 )
+# of what BPF reads: types of a function that it calls or is called for; nothing but names of parameters or members
+PROTOTYPE, NAMES = "prototype", "names"
 SHOWN = 16  # bytes of a difference that are shown
 
 

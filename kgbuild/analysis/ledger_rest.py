@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from kgbuild.analysis.ledger_btf import compare_btf
 from kgbuild.analysis.ledger_difference import ALIGN, CAME, CONTENT, GROUP, SHOWN, TEXT, TYPE, WENT, Book
 from kgbuild.analysis.ledger_meaning import Meanings
 from kgbuild.analysis.pieces import Place, Side, kind_of_section
@@ -25,6 +26,7 @@ class Rest:
         self._modinfo()
         self._headers()
         self._groups()
+        compare_btf(self.o, self.p, self.book)
 
     def _literals(self) -> None:
         found = [self._texts(side) for side in (self.o, self.p)]

@@ -50,6 +50,7 @@ _ASIDE: tuple[str, ...] = (
 _ASIDE += (".shstrtab", ".BTF")
 DISCARDED = ".discard"
 MODINFO = ".modinfo"
+BTF = ".BTF"
 _PLAIN = (".text", ".rodata", ".data", ".bss")
 _TABLES = frozenset(map(int, (SHT.RELA, SHT.SYMTAB, SHT.STRTAB, SHT.GROUP, SHT.SYMTAB_SHNDX, SHT.NULL)))
 _ALLOC, _MERGE = int(SHF.ALLOC), int(SHF.MERGE)
