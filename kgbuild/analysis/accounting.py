@@ -10,8 +10,8 @@ and where it is; none stands for a whole section.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kgbuild.analysis import ledger_difference as kinds
@@ -21,10 +21,12 @@ from kgbuild.analysis.claims_unit import ORDER, UNACCOUNTED
 from kgbuild.analysis.diff import Changes
 from kgbuild.analysis.ledger import Ledger
 from kgbuild.analysis.pieces import BTF, MODINFO
+from kgbuild.analysis.sourceplaces import changed_lines, place_of
 from kgbuild.refusals import Refusal
 
 if TYPE_CHECKING:
     from kgbuild.analysis.closed import Closure, UnitResult
+    from kgbuild.analysis.patch import FilePatch
 
 _SHOWN = ("section", "symbol", "kind", "offset", "original", "patched")
 
@@ -71,6 +73,7 @@ class Accounting:
                     "claim": c.by,
                     "why": c.why,
                     "said": c.said,
+                    "source": c.source,
                 }
                 for c in self.claims
             ],
@@ -81,6 +84,8 @@ class Accounting:
         fact = str(first.difference)
         if first.why:
             fact += f"; {first.why}"
+        if first.source:
+            fact += f"; {first.source}"
         if len(claims) > 1:
             fact += f" (and {len(claims) - 1} more differences of it)"
         return Refusal("K26-unaccounted", f"{self.place}: {symbol or section}", fact, symbol, section)
@@ -145,7 +150,24 @@ def account_all(
 
 def no_effects(accountings: Iterable[Accounting]) -> list[str]:
     """A line for each difference that a user must know to have no effect."""
-    return [f"{a.place}: {line_of(c)}" for a in accountings for c in a.said]
+    return [f"{c.source or a.place}: {line_of(c)}" for a in accountings for c in a.said]
+
+
+def with_places(
+    accountings: Sequence[Accounting], files: Iterable[FilePatch], paths: Collection[str]
+) -> tuple[Accounting, ...]:
+    """The same, with the line of the patch for each difference that a user is told by itself or that is refused, where
+    the patch shows it. `paths` are those of the tree that the patch touches."""
+    if not any(a.said or a.unaccounted for a in accountings):
+        return tuple(accountings)
+    lines = changed_lines(files, paths)
+    out = []
+    for a in accountings:
+        claims = [
+            c._replace(source=place_of(c.difference, lines)) if c.said or c.by == UNACCOUNTED else c for c in a.claims
+        ]
+        out.append(replace(a, claims=tuple(claims)))
+    return tuple(out)
 
 
 def line_of(claim: Claim) -> str:

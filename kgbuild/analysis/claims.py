@@ -50,12 +50,14 @@ _MODINFO = {
 
 class Claim(NamedTuple):
     """What becomes of one difference: one of the words above, and why. `said`: it is to be told a user by itself,
-    since something of the patch is taken away or can't take effect."""
+    since something of the patch is taken away or can't take effect. `source`: the line of the patch that it comes
+    from, "" where that is not known."""
 
     difference: Difference
     by: str
     why: str
     said: bool = False
+    source: str = ""
 
 
 class Claims(UnitFacts):
@@ -190,10 +192,10 @@ class Claims(UnitFacts):
         """Something of a table that was read when the kernel booted or its module was loaded."""
         if self.member(p):
             return CARRIED, "the patch module has it for itself", False
-        if d.kind == kinds.WENT:
-            return NO_EFFECT, f"{what}: read by {who}; what was there stays until the next boot or load", True
         if d.section in TEXTS:
             return NO_EFFECT, "text of a table's entries, which are compared by themselves", False
+        if d.kind == kinds.WENT:
+            return NO_EFFECT, f"{what}: read by {who}; what was there stays until the next boot or load", True
         if d.kind == kinds.ORDER:
             return NO_EFFECT, f"the order of {what}: read by {who}", True
         if d.kind == kinds.REFERENCE and (rule := self.judged(d)):
