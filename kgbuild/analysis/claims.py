@@ -33,6 +33,8 @@ _EXPLAINS = {
 }
 _LINE_TABLES = {"__bug_table": _MEANINGS | {noise.LINE_BUG}}
 SAME_BODY = "the body under this name is the one that was"
+# Code that kprobes keep out of, in the kernel and in a module.
+_UNPROBED = (".kprobes.text", ".noinstr.text", ".entry.text")
 _PLAIN_TEXT = (".text", ".text.unlikely", ".text.hot", ".text.startup")
 # Text that entries of tables point to.
 TEXTS = ("__ksymtab_strings", "__tracepoints_strings")
@@ -242,7 +244,8 @@ class Claims(UnitFacts):
         if d.kind == kinds.ALIGN:
             return self._claim_alignment(d, o, p, code, taken)
         if taken is not None:
-            return (*taken, False)
+            moved = self._claim_moved_copy(d) if d.kind == kinds.SECTION and code else None
+            return moved or (*taken, False)
         if d.kind == kinds.WENT:
             what = "code" if code else "data"
             alone = code and not self.changed and not self.new
@@ -332,6 +335,19 @@ class Claims(UnitFacts):
         row = next((r for s in (d.patched, d.original) if (r := reader_of(s)) is not None and r.when == BORDERS), None)
         if row is not None:
             return UNACCOUNTED, f"{row.what}, known by the borders of {row.section} to {row.who}", False
+        return None
+
+    def _claim_moved_copy(self, d: Difference) -> tuple[str, str, bool] | None:
+        """A function that is in the module and moves into a section whose borders the kernel asks for, or out of it:
+        calls enter at its old place all the same, and the copy lies elsewhere."""
+        into, out = reader_of(d.patched), reader_of(d.original)
+        if into is not None and into.when == BORDERS:
+            if d.patched in _UNPROBED:
+                why = "calls still enter at its old place, where kprobes are accepted as before"
+                return UNACCOUNTED, f"{into.what}, known by the borders of {into.section} to {into.who}: {why}", False
+            return NO_EFFECT, f"its copy lies outside of the borders that are known to {into.who}", True
+        if out is not None and d.original in _UNPROBED:
+            return NO_EFFECT, "calls still enter at its old place, which kprobes keep out of", True
         return None
 
     def _claim_content(self, d: Difference, o: Atom, p: Atom, code: bool) -> tuple[str, str, bool] | None:

@@ -35,7 +35,7 @@ _EACH = {_STRUCT: 3, _UNION: 3, _ENUM: 2, _PROTO: 2, 15: 3, _ENUM64: 3}
 _KINDS = {_STRUCT: "struct", _UNION: "union", _TYPEDEF: "typedef", _FUNC: "func"}
 _WORDS = {_STRUCT: "struct ", _UNION: "union ", _ENUM: "enum ", _ENUM64: "enum ", _FORWARD: "struct "}
 _BEFORE = {_CONST: "const ", _VOLATILE: "volatile ", _RESTRICT: "restrict "}
-_DEPTH, _MOST = 24, 200
+_DEPTH, _MOST = 24, 1 << 20  # how deep types may nest, and how many may be looked at
 _SHOWN = 80
 
 Key = tuple[str, str]  # kind and name
@@ -61,10 +61,12 @@ class _Types:
         magic, _, _, header, type_at, type_size, string_at, string_size = _HEADER.unpack_from(data)
         if magic != _MAGIC:
             raise ValueError("wrong magic number")
-        self.words = words = memoryview(data[header + type_at : header + type_at + type_size & ~3]).cast("I")
+        raw = data[header + type_at : header + type_at + type_size]
+        self.words = words = memoryview(raw[: len(raw) & ~3]).cast("I")
         self.strings = data[header + string_at : header + string_at + string_size]
         self.at = [-1]
         self.named: dict[Key, int] = {}
+        self.steps = 0
         at = 0
         while at < len(words):
             info = words[at + 1]
@@ -81,7 +83,8 @@ class _Types:
         """A type as C has it, or nearly; others that it leads to by their names."""
         if not index:
             return "void"
-        if depth > _DEPTH:
+        self.steps += 1
+        if depth > _DEPTH or self.steps > _MOST:
             raise ValueError("types nest too deeply")
         at = self.at[index]
         words, name = self.words, self.name(self.words[at])
@@ -95,7 +98,7 @@ class _Types:
         if kind == _ARRAY:
             return f"{self.text(words[at + 3], depth + 1)} [{words[at + 5]}]"
         if kind == _PROTO or (not name and kind in (_STRUCT, _UNION)):
-            inner = "; ".join(f"{i.type} {i.name} {i.offset}" for i in self.items(index, depth + 1)[:_MOST])
+            inner = "; ".join(f"{i.type} {i.name} {i.offset}" for i in self.items(index, depth + 1))
             return f"{_WORDS.get(kind, 'function')}{{{inner}}}"
         return _WORDS.get(kind, "") + (name or "?")
 

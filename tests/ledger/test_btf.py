@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from kgbuild.analysis.accounting import no_effects
+from kgbuild.analysis.ledger import compute_ledger
+from kgbuild.analysis.ledger_difference import NAMES, TYPE
 from kgbuild.elf.object import Object
 from kgbuild.emit.objdiff import diff_objects, read_relocatable
 from tests.toolchain import compile_text, pair_flags
@@ -123,3 +127,20 @@ def test_types_that_cannot_be_read() -> None:
     broken[section.offset : section.offset + 2] = b"\0\0"
     found = diff_objects(read_relocatable(obj, "x.o"), read_relocatable(bytes(broken), "x.o"), "unit.c")
     assert [r.code for r in found.refusals] == ["K26-unaccounted"]
+
+
+def test_broken_types_are_differences() -> None:
+    """Whatever is wrong with them, nothing is raised."""
+    data = compile_text(IDS + SIZED % "len", *pair_flags(("-g", "-gbtf")))
+    original = read_relocatable(data, "x.o")
+    section = original.section_named(".BTF")
+    assert section is not None
+    chance = random.Random(7)
+    kinds: set[str] = set()
+    for _ in range(200):
+        broken = bytearray(data)
+        broken[section.offset + chance.randrange(section.size)] ^= 1 << chance.randrange(8)
+        found = compute_ledger(original, read_relocatable(bytes(broken), "x.o")).differences
+        assert {d.section for d in found} <= {".BTF"}
+        kinds |= {d.kind for d in found}
+    assert {TYPE, NAMES} <= kinds
