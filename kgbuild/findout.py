@@ -291,8 +291,9 @@ def _account(b: Build) -> list[str]:
     with b.stage("account"):
         b.accountings = account_all(b.ledgers, b.units, b.closure)
         if b.patches is not None:
+            originals = {u.changes.place: u.changes.original.obj for u in b.units}
             files = [file for p in b.patches.patches for file in p.files]
-            b.accountings = with_places(b.accountings, files, b.patches.applied.keys())
+            b.accountings = with_places(b.accountings, files, b.patches.applied.keys(), originals)
     b.report["accounting"] = accounting_report(b.accountings)
     refusals = [r for a in b.accountings for r in a.refusals]
     if b.closure is not None:

@@ -10,7 +10,7 @@ and where it is; none stands for a whole section.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,12 @@ from kgbuild.analysis.author import NOTHING, Author
 from kgbuild.analysis.claims import Claim, Claims
 from kgbuild.analysis.claims_unit import ORDER, UNACCOUNTED
 from kgbuild.analysis.diff import Changes
+from kgbuild.analysis.dwarf import read_lines
 from kgbuild.analysis.ledger import Ledger
 from kgbuild.analysis.pieces import BTF, MODINFO
 from kgbuild.analysis.sourceplaces import changed_lines, place_of
+from kgbuild.elf.object import Object
+from kgbuild.elf.read import FormatError
 from kgbuild.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -154,10 +157,17 @@ def no_effects(accountings: Iterable[Accounting]) -> list[str]:
 
 
 def with_places(
-    accountings: Sequence[Accounting], files: Iterable[FilePatch], paths: Collection[str]
+    accountings: Sequence[Accounting],
+    files: Iterable[FilePatch],
+    paths: Collection[str],
+    originals: Mapping[str, Object],
 ) -> tuple[Accounting, ...]:
-    """The same, with the line of the patch for each difference that a user is told by itself or that is refused, where
-    the patch shows it. `paths` are those of the tree that the patch touches."""
+    """The same, with the line in the source for each difference that a user is told by itself or that is refused: that
+    of the patch which shows it or, for a function or a variable that went, where it was declared (DWARF).
+
+    paths      of the tree that the patch touches
+    originals  the original object of each unit, by the unit's place
+    """
     if not any(a.said or a.unaccounted for a in accountings):
         return tuple(accountings)
     lines = changed_lines(files, paths)
@@ -166,8 +176,24 @@ def with_places(
         claims = [
             c._replace(source=place_of(c.difference, lines)) if c.said or c.by == UNACCOUNTED else c for c in a.claims
         ]
+        went = {c.difference.symbol for c in claims if c.said and not c.source and c.difference.kind == kinds.WENT}
+        if went and a.place in originals:
+            at = _declared(originals[a.place], went)
+            claims = [
+                c._replace(source=f"{a.place}:{at[c.difference.symbol]}")
+                if c.said and not c.source and c.difference.symbol in at
+                else c
+                for c in claims
+            ]
         out.append(replace(a, claims=tuple(claims)))
     return tuple(out)
+
+
+def _declared(original: Object, names: Collection[str]) -> dict[str, int]:
+    try:
+        return read_lines(original, names)
+    except FormatError:
+        return {}  # a line is a help, and what can't be read is told elsewhere
 
 
 def line_of(claim: Claim) -> str:

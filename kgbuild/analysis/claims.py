@@ -11,6 +11,7 @@ from kgbuild.analysis import noise
 from kgbuild.analysis.author import PREFIX
 from kgbuild.analysis.claims_unit import BOUND, CARRIED, NO_EFFECT, NOISE, REFUSED, UNACCOUNTED, UnitFacts
 from kgbuild.analysis.correlate import INIT_SECTIONS, is_anonymous, variable
+from kgbuild.analysis.diff import is_prefix
 from kgbuild.analysis.ledger import Ledger
 from kgbuild.analysis.ledger_difference import Difference
 from kgbuild.analysis.parity import EXACT
@@ -159,7 +160,7 @@ class Claims(UnitFacts):
             return (
                 NO_EFFECT,
                 f"{row.what}: has run, or runs when the module goes",
-                d.kind == kinds.WENT and bool(d.symbol),
+                d.kind == kinds.WENT and bool(d.symbol) and not (o is not None and is_prefix(o)),
             )
         if row.when == INIT and d.kind == kinds.CAME and self._is_data(p):
             return NO_EFFECT, "data of code that runs once, which is compared by itself", False
@@ -248,7 +249,7 @@ class Claims(UnitFacts):
             return moved or (*taken, False)
         if d.kind == kinds.WENT:
             what = "code" if code else "data"
-            alone = code and not self.changed and not self.new
+            alone = code and not self.changed and not self.new and not (o is not None and is_prefix(o))
             return NO_EFFECT, f"{what} that is gone stays in the kernel, and nothing of the patch uses it", alone
         if d.kind == kinds.CAME:
             return self._claim_unused(d, p, code)

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import pytest
 
+from kgbuild.analysis.dwarf import read_lines
 from kgbuild.analysis.ledger_difference import CAME, CONTENT, NAMES, WENT, Difference
 from kgbuild.analysis.patch import parse_patch
 from kgbuild.analysis.sourceplaces import changed_lines, place_of
+from kgbuild.elf.read import read
+from tests.toolchain import compile_text, pair_flags
 
 PATCH = b"""--- a/kernel/one.c
 +++ b/kernel/one.c
@@ -52,3 +55,11 @@ PATCH = b"""--- a/kernel/one.c
 def test_place(section: str, symbol: str, kind: str, was: str, now: str, place: str) -> None:
     lines = changed_lines(parse_patch("one.patch", PATCH).files, {"kernel/one.c", "one.c"})
     assert place_of(Difference(section, symbol, kind, -1, was, now), lines) == place
+
+
+def test_lines_of_declarations() -> None:
+    """By DWARF, of the unit's own file: not of what a header declares."""
+    text = '\n\nstatic int here;\nint *f(void) { return &here; }\nint g(void);\n#line 9 "other.h"\nint in_header;\n'
+    names = {"here", "f", "g", "in_header", "none"}
+    assert read_lines(read(compile_text(text, *pair_flags(("-g",)))), names) == {"here": 3, "f": 4}
+    assert read_lines(read(compile_text(text, *pair_flags())), names) == {}
