@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from kgbuild.analysis.accounting import Unit, account_all, no_effects
+from kgbuild.analysis.accounting import Unit, account_all, no_effects, with_places
 from kgbuild.analysis.author import leave_out, read_author
 from kgbuild.analysis.callgraph import CallGraph
 from kgbuild.analysis.closure import UnitResult, close
@@ -290,6 +290,10 @@ def _account(b: Build) -> list[str]:
     each that can have no effect; what nobody claims is refused with all the rest."""
     with b.stage("account"):
         b.accountings = account_all(b.ledgers, b.units, b.closure)
+        if b.patches is not None:
+            originals = {u.changes.place: u.changes.original.obj for u in b.units}
+            files = [file for p in b.patches.patches for file in p.files]
+            b.accountings = with_places(b.accountings, files, b.patches.applied.keys(), originals)
     b.report["accounting"] = accounting_report(b.accountings)
     refusals = [r for a in b.accountings for r in a.refusals]
     if b.closure is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from kgbuild.analysis.accounting import NO_EFFECT, NOISE
+from kgbuild.analysis.claims_unit import NO_EFFECT, NOISE
 from kgbuild.elf.read import FormatError, read
 from kgbuild.emit.objdiff import ObjectDiff, diff_objects
 from tests.ledger.edit import Edit, Editor

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from kgbuild.analysis.accounting import NO_EFFECT, NOISE, UNACCOUNTED, summary
+from kgbuild.analysis.accounting import no_effects, summary
+from kgbuild.analysis.claims_unit import NO_EFFECT, NOISE, UNACCOUNTED
 from kgbuild.emit.objdiff import ObjectDiff, diff_objects, read_relocatable
 from tests.toolchain import compile_text, pair_flags
 
@@ -634,8 +635,6 @@ def test_pair(pair: Pair) -> None:
     if found.nothing:
         assert {c.by for c in claims} <= {NO_EFFECT, NOISE}, shown
     if pair.said:
-        from kgbuild.analysis.accounting import no_effects
-
         assert any(pair.said in line for line in no_effects([found.accounting])), shown
 
 
@@ -650,6 +649,31 @@ def test_beside_a_changed_function(pair: Pair) -> None:
     assert kept <= {c.difference for c in found.accounting.claims} or len(found.accounting.claims) > len(kept)
     if pair.said and "taken away" not in pair.said:
         assert any(pair.said in c.why for c in found.accounting.said) or found.accounting.said
+
+
+MINE = "%snoinline long mine(long x) { return stays(x) + %d; }"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "ends", "said"),
+    [
+        ("", ".kprobes.text", K30, ""),
+        ("", ".noinstr.text", K30, ""),
+        (".sched.text", ".kprobes.text", K30, ""),
+        (".kprobes.text", "", CHANGED, "which kprobes keep out of"),
+        ("", ".sched.text", CHANGED, "outside of the borders"),
+        ("", ".cpuidle.text", CHANGED, "outside of the borders"),
+        (".sched.text", "", CHANGED, ""),
+        (".kprobes.text", ".kprobes.text", CHANGED, ""),
+        ("", ".text.hot", CHANGED, ""),
+    ],
+)
+def test_a_changed_function_that_moves(before: str, after: str, ends: str, said: str) -> None:
+    """Its copy lies in the module, and calls enter at its old place: what the move was for may be lost."""
+    found = answer(*(MINE % (f'SECTION("{s}") ' if s else "", n) for s, n in ((before, 3), (after, 4))))
+    lines = no_effects([found.accounting])
+    assert outcome(found) == ends
+    assert len(lines) == bool(said) and all(said in line for line in lines)
 
 
 def test_there_are_enough() -> None:
