@@ -60,6 +60,7 @@ _PLAIN_TEXT = (".text", ".text.unlikely", ".text.hot", ".text.startup")
 _OF_SECTIONS = ("K2-special", "K7-export")
 # Text that entries of tables point to.
 TEXTS = ("__ksymtab_strings", "__tracepoints_strings")
+PROBES = "_kprobe_blacklist"
 # What the module loader and depmod do with the words of .modinfo, beside showing them.
 _MODINFO = {
     "alias": "read by depmod, to load the module by that name",
@@ -435,6 +436,13 @@ class _Claims:
         return UNACCOUNTED, f"{what}: read by {who}, so that the new one takes no effect", False
 
     def _claim_entries(self, d: Difference, o: Atom | None, p: Atom | None) -> tuple[str, str, bool] | None:
+        if d.section == PROBES and o is not None and p is not None:
+            # whoever probes the function names the kernel's own body, which stays as it was
+            return (
+                UNACCOUNTED,
+                "kprobes know the kernel's own function by its place, and it stays as it is there",
+                False,
+            )
         taken = self._taken(o, p)
         if taken is not None:
             return (*taken, False)

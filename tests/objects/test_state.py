@@ -439,6 +439,56 @@ int first(int x) { count += x; return source(count); }
         ["K22-state:total"],
     ),
     Case(
+        "memory that was allocated is a variable now",
+        """
+struct counts { long reads, writes; };
+#ifdef PATCHED
+static struct counts own;
+int first(int x) { own.reads += x; return source(own.reads); }
+#else
+static struct counts *made;
+int first(int x) { if (!made) made = (void *)(long)source(16); made->reads += x; return source(made->reads); }
+#endif
+""",
+        "first",
+        [],
+        ["K22-state:own"],
+    ),
+    Case(
+        "an array is allocated now",
+        """
+#ifdef PATCHED
+static int *made;
+int first(int x) { if (!made) made = (void *)(long)source(64); made[x & 15] += 2; return source(made[x & 15]); }
+#else
+static int own[16];
+int first(int x) { own[x & 15] += 1; return source(own[x & 15]); }
+#endif
+""",
+        "first",
+        [],
+        ["K22-state:made"],
+    ),
+    Case(
+        "a pointer, and what it can't have led to",
+        """
+struct counts { long reads, writes; };
+struct limits { int low, high; };
+#ifdef PATCHED
+static struct limits own;
+static int number;
+int first(int x) { own.low += x; number += own.low; return source(number); }
+#else
+static struct counts *made;
+static int *numbers;
+int first(int x) { made->reads += x; numbers[x & 1]++; return source(x); }
+#endif
+""",
+        "first",
+        ["number new", "own new"],
+        data="number own",
+    ),
+    Case(
         "exchanged, and a user changes",
         """
 #ifdef PATCHED
