@@ -489,6 +489,43 @@ int first(int x) { made->reads += x; numbers[x & 1]++; return source(x); }
         data="number own",
     ),
     Case(
+        "a tree in a list's place",
+        """
+struct list_head { struct list_head *next, *prev; };
+struct rb_node { long color; struct rb_node *right, *left; };
+struct rb_root { struct rb_node *node; };
+#ifdef PATCHED
+static struct rb_root tree;
+int first(int x) { return source(x) + (tree.node != 0); }
+int second(struct rb_node *n) { tree.node = n; return source(2); }
+#else
+static struct list_head list = { &list, &list };
+int first(int x) { return source(x) + (list.next != &list); }
+int second(struct list_head *n) { list.next = n; return source(1); }
+#endif
+""",
+        "first second",
+        [],
+        ["K22-state:tree"],
+    ),
+    Case(
+        "a lock in a list's place",
+        """
+struct list_head { struct list_head *next, *prev; };
+struct spinlock { unsigned lock; unsigned owner; };
+#ifdef PATCHED
+static struct spinlock lock;
+int first(int x) { return source(x) + (lock.lock++ != 0); }
+#else
+static struct list_head list = { &list, &list };
+int first(int x) { list.prev = list.next; return source(x) + (list.next != &list); }
+#endif
+""",
+        "first",
+        ["lock new"],
+        data="lock",
+    ),
+    Case(
         "exchanged, and a user changes",
         """
 #ifdef PATCHED
