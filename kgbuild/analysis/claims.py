@@ -45,6 +45,7 @@ _PLAIN_TEXT = (".text", ".text.unlikely", ".text.hot", ".text.startup", ".ref.te
 _PLAIN_DATA = frozenset((".data", ".ref.data"))
 # Text that entries of tables point to.
 TEXTS = ("__ksymtab_strings", "__tracepoints_strings")
+PROBES = "_kprobe_blacklist"
 # What the module loader and depmod do with the words of .modinfo, beside showing them.
 _MODINFO = {
     "alias": "read by depmod, to load the module by that name",
@@ -233,8 +234,11 @@ class Claims(UnitFacts):
 
     def _claim_entries(self, d: Difference, o: Atom | None, p: Atom | None) -> tuple[str, str, bool] | None:
         taken = self.taken(o, p)
-        if taken is not None and d.section == "_kprobe_blacklist":
-            # kprobes looks at addresses: the original's is still there to be probed, or not
+        if d.section == PROBES and o is not None and p is not None:
+            # whoever probes the function names the kernel's own body, which stays as it was
+            if d.patched and not d.original:
+                why = "kprobes know the kernel's own function by its place, where they are accepted as before"
+                return UNACCOUNTED, why, False
             return NO_EFFECT, "for the kernel's own function; what kprobes may do there stays as it is", True
         if taken is not None:
             return (*taken, False)

@@ -54,6 +54,11 @@ from kgbuild.special.view import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, Vie
 SAME, DECLARED, FILLED, NEW, REFUSED = "same", "declared", "filled", "new", "refused"
 FILLING = ("pre_patch", "post_patch")
 _SHOWN = 3
+# Structures by which the kernel finds the members of a collection (include/linux); one may take the place of another.
+COLLECTIONS = frozenset(
+    {"list_head", "hlist_head", "hlist_nulls_head", "hlist_bl_head", "llist_head", "plist_head", "rb_root"}
+    | {"rb_root_cached", "xarray", "idr", "radix_tree_root", "maple_tree", "rhashtable", "rhltable", "klist"}
+)
 
 # A variable: the number of its unit, and its atom in the original or the patched object.
 Place = tuple[int, int]
@@ -443,7 +448,7 @@ def _could_hold(o_view: View, o: Atom, p_view: View, p: Atom) -> bool:
     was, now = shape_of(o_view, o), shape_of(p_view, p)
     if UNKNOWN in (was.kind, now.kind):
         return True
-    if _alike(was, now):
+    if _alike(was, now) or _leads_to(was, now) or _leads_to(now, was) or (_holds(was) and _holds(now)):
         return True
     return _is_part(was, source_name(o), now, o_view) or _is_part(now, source_name(p), was, p_view)
 
@@ -460,6 +465,25 @@ def _alike(a: Shape, b: Shape) -> bool:
         return True
     mine, other = {n for n, _ in a.of if n}, {n for n, _ in b.of if n}
     return bool(mine & other) and 2 * len(mine & other) >= min(len(mine), len(other))
+
+
+def _holds(shape: Shape) -> bool:
+    """Whether a variable is where the members of a collection are found."""
+    if shape.kind == ARRAY:
+        return _holds(shape.of[0][1])
+    return shape.name in COLLECTIONS
+
+
+def _leads_to(pointer: Shape, other: Shape) -> bool:
+    """Whether what a pointer leads to may be the other variable itself: memory that was allocated is a variable now, or
+    the other way round."""
+    if pointer.kind != POINTER or not pointer.of:
+        return False
+    to = pointer.of[0][1]
+    element = other.of[0][1] if other.kind == ARRAY else other
+    if to.name or other.kind == STRUCTURE:
+        return to.name == element.name or (to.kind == element.kind == STRUCTURE and _alike(to, element))
+    return other.kind == ARRAY and to.kind != UNKNOWN and _alike(to, element)
 
 
 def _is_part(part: Shape, name: str, whole: Shape, view: View) -> bool:

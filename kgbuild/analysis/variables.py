@@ -26,7 +26,8 @@ _DEPTH = 4  # levels of structures that are looked into
 
 @dataclass(frozen=True)
 class Shape:
-    """A type, roughly. `name` is that of the structure; `of` an array's elements, or a structure's members by name."""
+    """A type, roughly. `name` is that of the structure; `of` an array's elements, a structure's members by name, or
+    what a variable that is a pointer leads to."""
 
     kind: str
     name: str = ""
@@ -117,7 +118,7 @@ def _shape(graph: dwarftypes.TypeGraph, number: int, depth: int) -> Shape:
     if found.kind in _NUMBERS:
         return Shape(NUMBER)
     if found.kind == dwarftypes.POINTER:
-        return Shape(POINTER)
+        return Shape(POINTER, "", (("", _shape(graph, found.to, 1)),) if found.to and not depth else ())
     if depth >= _DEPTH:
         return Shape(STRUCTURE, found.name)
     if found.kind == dwarftypes.ARRAY:

@@ -33,7 +33,7 @@ long beside(long x) { return stays(x) BESIDE; }
 class Pair:
     """`before` and `after` are the two texts. `ends` is what comes of it: NOTHING, CHANGED, or codes of refusals;
     `said` is part of a line that tells a user; `kind` and `section` are those of one difference that must be there,
-    `claim` what becomes of that."""
+    `claim` what becomes of that; `counts` are functions that count as changed by it, though it is refused."""
 
     name: str
     before: str
@@ -43,6 +43,7 @@ class Pair:
     section: str
     claim: str = ""
     said: str = ""
+    counts: tuple[str, ...] = ()
 
 
 def table(section: str, body: str, flags: str = "a") -> str:
@@ -225,6 +226,44 @@ PAIRS = [
         "section",
         ".text",
         UNACCOUNTED,
+    ),
+    Pair(
+        "a function that is listed as one not to be probed",
+        "long f(long x) { return x; }",
+        "long f(long x) { return x; }" + quads("_kprobe_blacklist", "f"),
+        K30,
+        "entries",
+        "_kprobe_blacklist",
+        UNACCOUNTED,
+        counts=("f",),
+    ),
+    Pair(
+        "a function that is no longer listed as one not to be probed",
+        "long f(long x) { return x; }" + quads("_kprobe_blacklist", "f"),
+        "long f(long x) { return x; }",
+        K30,
+        "entries",
+        "_kprobe_blacklist",
+        UNACCOUNTED,
+        counts=("f",),
+    ),
+    Pair(
+        "a function that stays listed as one not to be probed",
+        "long f(long x) { return x; }" + quads("_kprobe_blacklist", "f"),
+        "long f(long x) { return x + 2; }" + quads("_kprobe_blacklist", "f"),
+        CHANGED,
+        "content",
+        ".text",
+        "replaced",
+    ),
+    Pair(
+        "a new function that must not be probed",
+        "",
+        "long g(long x) { return x; }" + quads("_kprobe_blacklist", "g"),
+        CHANGED,
+        "entries",
+        "_kprobe_blacklist",
+        "carried",
     ),
     Pair(
         "a function of the scheduler",
@@ -642,7 +681,7 @@ def test_pair(pair: Pair) -> None:
 def test_beside_a_changed_function(pair: Pair) -> None:
     """It is not lost where something else changes: refused all the same, or said."""
     found = answer(pair.before, pair.after, "+1")
-    assert [c.name for c in found.changed] == ["beside"]
+    assert [c.name for c in found.changed] == ["beside", *pair.counts]
     assert outcome(found) == (CHANGED if pair.ends == NOTHING else K30)
     alone = answer(pair.before, pair.after)
     kept = {c.difference for c in alone.accounting.claims}
