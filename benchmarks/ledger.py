@@ -26,7 +26,8 @@ from typing import NamedTuple
 
 from fixes import SERIES, Series, Skipped, fixes
 
-from kgbuild.analysis.accounting import ORDER, Claim
+from kgbuild.analysis.claims import Claim
+from kgbuild.analysis.claims_unit import ORDER
 from kgbuild.analysis.ledger import compute_ledger
 from kgbuild.emit.objdiff import diff_objects, read_relocatable
 from kgbuild.errors import KgbuildError

@@ -390,8 +390,6 @@ class Claims(UnitFacts):
             return NO_EFFECT, f"{into.what}, known by the borders of {into.section} to {into.who}: {_STAYS}", True
         if out is not None and d.original in _UNPROBED:
             return NO_EFFECT, "calls still enter at its old place, which kprobes keep out of", True
-        if out is not None and out.when == BORDERS:
-            return NO_EFFECT, f"{out.what}, known by the borders of {out.section} to {out.who}: {_STAYS}", True
         return None
 
     def _claim_content(self, d: Difference, o: Atom, p: Atom, code: bool) -> tuple[str, str, bool] | None:
