@@ -10,7 +10,7 @@ changed or not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
@@ -18,6 +18,7 @@ from unittest.mock import patch
 from kgbuild.analysis.closed import Closure, Redirect, UnitResult
 from kgbuild.analysis.closure import _Closer
 from kgbuild.analysis.exports import parse_symvers
+from kgbuild.analysis.literals import Literals
 from kgbuild.analysis.resolve import EXPORT, KLP, Bound, World
 from kgbuild.assemble import emit
 from kgbuild.findout import modules_at_stake
@@ -40,18 +41,24 @@ class _WithOwnPointers(Closure):
 class _Rules:
     """redirect: symbol of the running module -> function of the patched object; bind: symbol of the patched object ->
     symbol of the running module, or of the kernel ("vmlinux:NAME"); plain: what the ordinary loader is to bind by its
-    name; values: whether initial values are written that the loader does not write."""
+    name; values: whether initial values are written that the loader does not write; own_literals: whether string
+    literals and constants are copied."""
 
     redirect: Mapping[str, str]
     bind: Mapping[str, str] = field(default_factory=dict)
     plain: tuple[str, ...] = ()
     own_pointers: bool = False
+    own_literals: bool = False
 
 
 def build_naive(state: Build, rules: Mapping[str, Any], name: str) -> bytes:
     """The module `name` from what a build has compiled and compared. Refusals don't stop it."""
     given = _Rules(
-        rules["redirect"], rules.get("bind", {}), tuple(rules.get("plain", ())), rules.get("own_pointers", False)
+        rules["redirect"],
+        rules.get("bind", {}),
+        tuple(rules.get("plain", ())),
+        rules.get("own_pointers", False),
+        rules.get("own_literals", False),
     )
     assert state.kernel is not None
     image = load_image(state.kernel)
@@ -95,7 +102,8 @@ def _close(units: tuple[UnitResult, ...], world: World, rules: _Rules) -> Closur
             for atom in (a for a in view.atoms if a.name == plain):
                 closure.bound[number, atom.id] = Bound(plain, EXPORT, proof="left to the loader")
     assert closure.redirects, "none of the functions is in the patched objects"
-    while closer.todo:
-        number, atom = closer.todo.pop(0)
-        closer._follow(number, atom)
+    with patch.object(Literals, "find", return_value=None) if rules.own_literals else nullcontext():
+        while closer.todo:
+            number, atom = closer.todo.pop(0)
+            closer._follow(number, atom)
     return closure
