@@ -56,10 +56,12 @@ static int lab_show(struct seq_file *m, void *unused)
 	if (hand)
 		choose(number);
 	call = READ_ONCE(hook);
-	if (hand)
+	if (hand) {
 		seq_printf(m, "hook %d\n", call(number));
-	else
+	} else {
 		seq_printf(m, "own %d\n", call == plain || call == twice);
+		hook = plain;
+	}
 	set_mode(number);
 	seq_printf(m, "base %d\nraise %d\nmode %d\n", base, raise(number), get_mode());
 	WRITE_ONCE(seen, seen + 1);

@@ -44,7 +44,7 @@ class Hazard:
     changed, pulled, new   functions of the patch, as the report has them
     module      the module that is patched; "" where the patch is of the kernel's own source
     refused     codes with which kgbuild refuses it; () where it is built
-    warned      codes of what it warns of
+    warned      codes of what it warns of (W8 to W12)
     wrong, left   lines of the module's answer while the patch is active, and when it is disabled, where that is not
                 what the source says: what is warned of
     parameters  of the module, while the patch is active
