@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kgbuild.analysis.consistency import HANDED, INIT_ONLY, LAST_WRITE, READ_ONLY, VMALLOC
 from kgbuild.elf.read import read
 from kgbuild.errors import KgbuildError
 from kgbuild.host.vm import PatchRun, TestRun, run_vm
@@ -24,6 +25,7 @@ from tests.kernel.hazards.naive import build_naive
 
 HAZARDS = load_hazards()
 BUILT = [h for h in HAZARDS if not h.refused]
+LATE = {HANDED, READ_ONLY, LAST_WRITE, INIT_ONLY, VMALLOC}
 _HARM = ("refused", "wrong", "oops", "lost")
 NAIVE = [(h, n) for h in HAZARDS for n in h.naive]
 
@@ -52,8 +54,10 @@ def lab(kernel: Kernel, kernel_name: str, tmp_path_factory: pytest.TempPathFacto
 
     def run(name: str, path: Path, output: Path, hazard: Hazard) -> None:
         state = made.states[name] = Build()
-        loaded = tuple(modules[name] for name in (hazard.module, *hazard.beside))
-        options = Options(oot=source, oot_modules=loaded, offline=True)
+        options = Options(offline=True)
+        if hazard.module:
+            loaded = tuple(modules[one] for one in (hazard.module, *hazard.beside))
+            options = Options(oot=source, oot_modules=loaded, offline=True)
         try:
             build([path], kernel_name, output, options, state=state)
         except KgbuildError as error:
@@ -120,7 +124,7 @@ def names(report: list[dict[str, str]]) -> tuple[str, ...]:
     return tuple(sorted(item["function"] for item in report))
 
 
-@pytest.mark.parametrize("hazard", HAZARDS, ids=lambda h: h.name)
+@pytest.mark.parametrize("hazard", [h for h in HAZARDS if h.module], ids=lambda h: h.name)
 def test_gcc_made_it(hazard: Hazard, lab: Lab) -> None:
     """The module has the symbols that the case is about."""
     have = {s.name for s in read(lab.modules[hazard.module].read_bytes()).iter_symbols()}
@@ -132,7 +136,8 @@ def test_page(hazard: Hazard) -> None:
     """The page of a case names what the tests find: symbols, sets, codes, wrong answers."""
     page = (SOURCE / hazard.folder / "README.md").read_text()
     naive = [line for n in hazard.naive for line in n.reads]
-    wanted = [*hazard.symbols, *hazard.changed, *hazard.pulled, *hazard.new, *hazard.refused, *naive]
+    sets = [*hazard.symbols, *hazard.changed, *hazard.pulled, *hazard.new]
+    wanted = [*sets, *hazard.refused, *hazard.warned, *hazard.wrong, *hazard.left, *naive]
     assert [name for name in wanted if f"`{name}`" not in page] == []
     assert hazard.patch in page
     index = SOURCE.parent.parent / "docs" / "hazards.md"
@@ -150,6 +155,7 @@ def test_set(hazard: Hazard, lab: Lab) -> None:
     else:
         assert error is None
         assert state.findings == []
+        assert {w["code"] for w in state.report["consistency"]} & LATE == set(hazard.warned)
     report = state.report
     assert names(report["changed"]) == hazard.changed
     assert names(report["pulled"]) == hazard.pulled
@@ -161,18 +167,23 @@ def test_set(hazard: Hazard, lab: Lab) -> None:
 @pytest.mark.parametrize("hazard", BUILT, ids=lambda h: h.name)
 def test_right(hazard: Hazard, booted: TestRun, tmp_path: Path) -> None:
     """The answers are those of the source, before, while the patch is active, and after."""
-    plain, patched = hazard.answers
-    if not hazard.show:
-        plain, patched = (compute_answer(hazard, side, tmp_path / str(side)) for side in (False, True))
+    plain, patched = (compute_answer(hazard, side, tmp_path / str(side)) for side in (False, True))
     phases = booted.of(module_of(hazard.name))
-    answers = [phases[p].commands[0].output for p in ("before", "after", "disabled")]
-    assert answers == [plain, patched, plain]
+    before, after, disabled = (phases[p].commands[0].output for p in ("before", "after", "disabled"))
+    assert before == plain
+    for answer, right, otherwise in ((after, patched, hazard.wrong), (disabled, plain, hazard.left)):
+        assert (answer != right) == bool(otherwise), answer
+        assert set(otherwise) <= set(answer.splitlines()) - set(right.splitlines())
     assert all(phases[p].ok for p in ("before", "load", "after", "disable", "disabled", "log")), phases
     assert plain != patched or hazard.parameters
 
 
 def test_clean_log(booted: TestRun) -> None:
     assert booted.findings == ()
+
+
+def test_every_warning_of_what_comes_too_late_is_booted() -> None:
+    assert {code for h in HAZARDS for code in h.warned} == LATE
 
 
 @pytest.mark.parametrize(("hazard", "naive"), NAIVE, ids=lambda v: v.name)

@@ -10,7 +10,7 @@ changed or not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
@@ -18,6 +18,7 @@ from unittest.mock import patch
 from kgbuild.analysis.closed import Closure, Redirect, UnitResult
 from kgbuild.analysis.closure import _Closer
 from kgbuild.analysis.exports import parse_symvers
+from kgbuild.analysis.literals import Literals
 from kgbuild.analysis.resolve import EXPORT, KLP, Bound, World
 from kgbuild.assemble import emit
 from kgbuild.findout import modules_at_stake
@@ -40,14 +41,16 @@ class _WithOwnPointers(Closure):
 class _Rules:
     """redirect: symbol of the running module -> function of the patched object; bind: symbol of the patched object ->
     symbol of the running module, or of the kernel ("vmlinux:NAME"); plain: what the ordinary loader is to bind by its
-    name; values: whether initial values are written that the loader does not write; anew: variables of the patched
-    object that are taken for new ones, whatever they were called; other: new names that are found in any unit of the
-    patch, as in one link of all; added: new data that nothing refers to."""
+    name; values: whether initial values are written that the loader does not write; own_literals: whether string
+    literals and constants are copied; anew: variables of the patched object that are taken for new ones, whatever they
+    were called; other: new names that are found in any unit of the patch, as in one link of all; added: new data that
+    nothing refers to."""
 
     redirect: Mapping[str, str]
     bind: Mapping[str, str] = field(default_factory=dict)
     plain: tuple[str, ...] = ()
     own_pointers: bool = False
+    own_literals: bool = False
     anew: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
@@ -59,6 +62,7 @@ def build_naive(state: Build, rules: Mapping[str, Any], name: str) -> bytes:
         rules["redirect"],
         rules.get("bind", {}),
         own_pointers=rules.get("own_pointers", False),
+        own_literals=rules.get("own_literals", False),
         **{key: tuple(rules.get(key, ())) for key in ("plain", "anew", "other", "added")},
     )
     assert state.kernel is not None
@@ -139,7 +143,8 @@ def _close(units: tuple[UnitResult, ...], world: World, rules: _Rules) -> Closur
             if atom.kind == UNDEFINED:
                 closer._bind_new(number, atom, atom, home, made)
     assert closure.redirects, "none of the functions is in the patched objects"
-    while closer.todo:
-        number, atom = closer.todo.pop(0)
-        closer._follow(number, atom)
+    with patch.object(Literals, "find", return_value=None) if rules.own_literals else nullcontext():
+        while closer.todo:
+            number, atom = closer.todo.pop(0)
+            closer._follow(number, atom)
     return closure
