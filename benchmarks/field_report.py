@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fixes import KERNEL, NEWER, OLDER, changed_units, difference, newer_source
+from ledger import section_of
 
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.errors import KgbuildError, NoChange
@@ -324,7 +325,8 @@ def main() -> None:
             print(f"{number}/{len(cases)} {case.outcome:<10} {case.seconds:6.1f} s  {case.path}", file=sys.stderr)
         if not options.no_boot:
             boot(kernel, cases)
-        options.output.write_text(render(kernel, cases, drawn))
+        kept = section_of(options.output)  # which benchmarks/ledger.py wrote
+        options.output.write_text(render(kernel, cases, drawn) + (f"\n{kept}" if kept else ""))
 
 
 if __name__ == "__main__":

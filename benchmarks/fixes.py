@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Real fixes as compiled pairs: every unit's .c file that differs between two Debian kernel sources.
 
-    python benchmarks/fixes.py [--limit N] [--jobs N] [-o DIRECTORY]
+    python benchmarks/fixes.py [--series 6.1|6.12] [--limit N] [--jobs N] [-o DIRECTORY]
 
     from fixes import fixes                      # with benchmarks/ on sys.path
     for path, original, patched in fixes(limit=50): ...
 
-The files are those that differ between linux-source-6.1 6.1.170-3 and 6.1.176-1, by path. Each is taken alone, as one
-patch for the older kernel (6.1.0-47-cloud-amd64), and goes through kgbuild's own stages: applied with #line
-directives, compiled by the unit's own command with a section for each function, objtool. Results are in kgbuild's
-cache. A file that needs what changed with it elsewhere (a header, mostly) does not compile alone: it is left out and
-counted, and so is one whose patch kgbuild refuses before compiling. With -o the pairs are written as PATH.orig.o and
-PATH.patched.o, where PATH has __ for each slash; what is there is made again.
+The files are those that differ between linux-source-6.1 6.1.170-3 and 6.1.176-1 (or the two of another row of SERIES),
+by path. Each is taken alone, as one patch for the older kernel (6.1.0-47-cloud-amd64), and goes through kgbuild's own
+stages: applied with #line directives, compiled by the unit's own command with a section for each function, objtool.
+Results are in kgbuild's cache. A file that needs what changed with it elsewhere (a header, mostly) does not compile
+alone: it is left out and counted, and so is one whose patch kgbuild refuses before compiling. With -o the pairs are
+written as PATH.orig.o and PATH.patched.o, where PATH has __ for each slash; what is there is made again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import platformdirs
 
@@ -47,6 +48,23 @@ KERNEL = "debian:6.1.0-47-cloud-amd64"
 OLDER, NEWER = "6.1.170-3", "6.1.176-1"
 
 
+class Series(NamedTuple):
+    """Two versions of one source package, and a kernel that was built of the older."""
+
+    package: str
+    kernel: str
+    older: str
+    newer: str
+
+
+SERIES = {
+    "6.1": Series("linux-source-6.1", KERNEL, OLDER, NEWER),
+    "6.12": Series(
+        "linux-source-6.12", "debian:6.12.107+deb12-cloud-amd64", "6.12.107-1~deb12u1", "6.12.117-1~deb12u1"
+    ),
+}
+
+
 @dataclass
 class Skipped:
     """The files that gave no pair, each with the reason."""
@@ -62,41 +80,42 @@ class Unavailable(Exception):
     """One of the two versions can't be had: which, and what to do."""
 
 
-def both() -> tuple[Kernel, Path]:
+def both(series: Series = SERIES["6.1"]) -> tuple[Kernel, Path]:
     """The older kernel and the newer one's sources, fetched at the same time where they are not here yet.
 
     Raises Unavailable.
     """
     with ThreadPoolExecutor(1) as pool:
-        newer = pool.submit(newer_source)
+        newer = pool.submit(newer_source, series)
         try:
-            kernel = ensure_kernel(f"{KERNEL}={OLDER}", progress=SilentProgress())
+            kernel = ensure_kernel(f"{series.kernel}={series.older}", progress=SilentProgress())
         except KgbuildError as error:
-            raise _unavailable(f"{KERNEL} {OLDER}", error) from error
+            raise _unavailable(series, f"{series.kernel} {series.older}", error) from error
         return kernel, newer.result()
 
 
-def _unavailable(what: str, error: KgbuildError) -> Unavailable:
+def _unavailable(series: Series, what: str, error: KgbuildError) -> Unavailable:
     return Unavailable(
-        f"can't fetch {what}: {error}. The real fixes are the difference of linux-source-6.1 {OLDER} and {NEWER}; if "
-        "the archive no longer has these, two others must be named in benchmarks/fixes.py"
+        f"can't fetch {what}: {error}. The real fixes are the difference of {series.package} {series.older} and "
+        f"{series.newer}; if the archive no longer has these, two others must be named in benchmarks/fixes.py"
     )
 
 
-def newer_source() -> Path:
+def newer_source(series: Series = SERIES["6.1"]) -> Path:
     """The newer kernel's sources, fetched once. Raises Unavailable."""
-    folder = Path(platformdirs.user_cache_dir("kgbuild")) / "benchmarks" / f"linux-source-6.1-{NEWER}"
+    package, newer = series.package, series.newer
+    folder = Path(platformdirs.user_cache_dir("kgbuild")) / "benchmarks" / f"{package}-{newer}"
     if (folder / "done").exists():
         return next(p for p in folder.iterdir() if p.is_dir())
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            run(["apt-get", "download", "-q", f"linux-source-6.1={NEWER}"], cwd=Path(scratch))
+            run(["apt-get", "download", "-q", f"{package}={newer}"], cwd=Path(scratch))
         except KgbuildError as error:
-            raise _unavailable(f"linux-source-6.1 {NEWER}", error) from error
-        package = next(Path(scratch).glob("*.deb"))
-        inner = "./usr/src/linux-source-6.1.tar.xz"
-        pipe = f"dpkg --fsys-tarfile {package} | tar -xO {inner} | xz -dc | tar -x -C {folder}"
+            raise _unavailable(series, f"{package} {newer}", error) from error
+        file = next(Path(scratch).glob("*.deb"))
+        inner = f"./usr/src/{package}.tar.xz"
+        pipe = f"dpkg --fsys-tarfile {file} | tar -xO {inner} | xz -dc | tar -x -C {folder}"
         subprocess.run(["bash", "-o", "pipefail", "-c", pipe], check=True)
     (folder / "done").write_text("")
     return next(p for p in folder.iterdir() if p.is_dir())
@@ -135,13 +154,17 @@ def compile_fix(kernel: Kernel, new: Path, path: str, cache: Cache) -> tuple[byt
 
 
 def fixes(
-    limit: int | None = None, jobs: int = 1, skipped: Skipped | None = None, only: Collection[str] | None = None
+    limit: int | None = None,
+    jobs: int = 1,
+    skipped: Skipped | None = None,
+    only: Collection[str] | None = None,
+    series: Series = SERIES["6.1"],
 ) -> Iterator[tuple[str, bytes, bytes]]:
     """(path, original object, patched object) of each file, by path; at most `limit` of them, and of `only`.
 
     `jobs` files are compiled at a time. What gave no pair is put into `skipped`. Raises Unavailable.
     """
-    kernel, new = both()
+    kernel, new = both(series)
     cache = Cache()
     skipped = skipped if skipped is not None else Skipped()
     paths = sorted(only) if only is not None else list(changed_units(kernel, new))
@@ -170,12 +193,13 @@ def fixes(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--series", choices=SERIES, default="6.1")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     skipped, count = Skipped(), 0
-    for path, original, patched in fixes(options.limit, options.jobs, skipped):
+    for path, original, patched in fixes(options.limit, options.jobs, skipped, None, SERIES[options.series]):
         count += 1
         if options.output is not None:
             options.output.mkdir(parents=True, exist_ok=True)

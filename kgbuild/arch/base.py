@@ -97,6 +97,7 @@ class Doing(IntEnum):
     STACK    stores it on the stack
     COMPARE  compares it with something
     COMPUTE  adds something that is not known before, or makes something else of it
+    RETURN   leaves it in the register of the result when it returns, or jumps to the thunk that does
     """
 
     ADDRESS = 1
@@ -108,6 +109,7 @@ class Doing(IntEnum):
     COMPARE = 7
     COMPUTE = 8
     STACK = 9
+    RETURN = 10
 
 
 class Use(NamedTuple):
@@ -207,6 +209,7 @@ class Arch:
                 itself once it is loaded, each with its number in data/livepatch/kallsyms.c
     is_branch_field  whether the 32-bit PC-relative field at an offset is the displacement of a direct call or jump
     uses_of     what code does with the addresses in some of its relocated fields
+    argument_uses  what a function does with one of its arguments, in its code from an offset on
     slot_code   code that reaches a symbol through memory that holds its address
     format      code as text; the second argument says by offset what a relocated field means
     stable      (offset, length) of the instructions in memory that are those of the file, whatever the kernel does
@@ -243,6 +246,7 @@ class Arch:
     argument_loads: Callable[[bytes], list[ArgumentLoad]] = field(repr=False)
     handed_out: Callable[[bytes, frozenset[int], frozenset[int]], HandedOut] = field(repr=False)
     uses_of: Callable[[bytes, Iterable[int]], list[Use]] = field(repr=False)
+    argument_uses: Callable[[bytes, int, int], list[Use]] = field(repr=False)
     format: Callable[[bytes, Mapping[int, str]], list[Formatted]] = field(repr=False)
     stable: Callable[[bytes], list[tuple[int, int]]] = field(repr=False)
     is_branch_field: Callable[[bytes, int], bool] = field(repr=False)

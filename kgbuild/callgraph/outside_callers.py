@@ -28,7 +28,8 @@ def users_outside(graph: CallGraph, number: int, source: str, target: str) -> tu
     for edge in graph.callers(number):
         caller = graph.function(edge.caller)
         unit = graph.unit_of(edge.caller)
-        if edge.kind is EdgeKind.SPLIT or (unit == source and caller.object == target):
+        # "" is the unit of a caller whose unit is not known, and no unit at all where none is left out
+        if edge.kind is EdgeKind.SPLIT or (source and unit == source and caller.object == target):
             continue
         if caller.init and caller.in_vmlinux:
             continue

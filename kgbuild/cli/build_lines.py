@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from kgbuild.accounting.claims import Accounting, no_effects, summary
+from kgbuild.accounting.account import Accounting, no_effects, summary
 from kgbuild.cli.ui import Output
 from kgbuild.diagnostics.warnings import UNKNOWN
 from kgbuild.pipeline.stages.values import Accounted, Closed, KernelChosen, PatchesApplied, Proven, PutOnTop

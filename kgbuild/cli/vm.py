@@ -15,7 +15,8 @@ from kgbuild.guest.model import PHASES
 from kgbuild.guest.session import NO, PARTLY_TRIED
 
 if TYPE_CHECKING:
-    from kgbuild.host.vm.run import PhaseRun, TestRun
+    from kgbuild.guest.model import PhaseRun
+    from kgbuild.host.vm.run import TestRun
 
 _FAULT_LINES = 12
 # What a patch of loadable modules goes through beside the plain phases: `targets` sums it up in one line.

@@ -3,11 +3,12 @@
 
 What the kernel keeps a pointer to (the name of an interrupt, of a resource, of a class) must outlive the patch module,
 and two functions of a unit may compare the address of one literal. So an address of such a constant that patched code
-takes is that of the kernel's own bytes, where the patch left the content as it was and parity has read in the code
-that runs where they are. Only vmlinux is laid out as a whole: there, an exported symbol of the same section and a
-distance say where they are, and the ordinary loader does the rest. In a module nothing stands beside its strings by
-which they could be found; its patched code has copies. So has everything that only reads the value, and all code where
-no place, or more than one, was read. The name of a function (`__func__`) is a copy too.
+takes is that of the kernel's own bytes, where the patch left the content as it was and parity has read in the code that
+runs where they are, or the initial value of a variable leads there. Only vmlinux is laid out as a whole: there, an
+exported symbol of the same section and a distance say where they are, and the ordinary loader does the rest. In a
+module nothing stands beside its strings by which they could be found; its patched code has copies. So has everything
+that only reads the value, and all code where no place, or more than one, was read. The name of a function (`__func__`)
+is a copy too.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Literals:
 
     def __post_init__(self) -> None:
         self._places: dict[_Content, dict[int, str]] | None = None
+        self._pointed: dict[_Content, dict[int, str]] | None = None
         self._taken: dict[int, frozenset[int]] = {}
 
     def _known(self) -> Mapping[_Content, Mapping[int, str]]:
@@ -81,6 +83,39 @@ class Literals:
                 if content is not None:
                     self._places.setdefault(content, {}).update(places)
         return self._places
+
+    def _in_variables(self) -> Mapping[_Content, Mapping[int, str]]:
+        """Where the initial values of the kernel's variables lead: places that no code need refer to. By content."""
+        if self._pointed is None:
+            self._pointed = {}
+            view, image = self.unit.changes.original, self.world.vmlinux
+            for atom in view.data:
+                address = self._place_of(atom)
+                try:
+                    refs = view.refs(atom) if address is not None else ()
+                except Ambiguous:
+                    continue
+                for ref in refs:
+                    target = view.atoms[ref.atom]
+                    if target.kind not in (STRING, ANON) or ref.type != view.arch.pointer_reloc:
+                        continue
+                    content = _content(view, target)
+                    raw = image.read((address or 0) + ref.offset, ref.size) if content is not None else None
+                    if content is None or raw is None:
+                        continue
+                    place = int.from_bytes(raw, "little") - ref.delta
+                    if image.read(place, len(content[2])) == content[2]:
+                        known = self._pointed.setdefault(content, {})
+                        known.setdefault(place, f"read in {atom.name}+{ref.offset:#x}")
+        return self._pointed
+
+    def _place_of(self, atom: Atom) -> int | None:
+        """Where the kernel has a variable of the original: as parity read it, or as its name says that no other has."""
+        known = self.unit.parity.bindings.get(atom.id)
+        if known is not None:
+            return known.address
+        places = {s.value for s in self.world.vmlinux.named(atom.name)}
+        return places.pop() if len(places) == 1 else None
 
     def takes_address(self, source: Atom, ref: Ref) -> bool:
         """Whether a reference puts the address into a register or memory, rather than reading what is there."""
@@ -105,7 +140,7 @@ class Literals:
         content = _content(view, target)
         if content is None or ref.type not in view.arch.loadable_relocs or ref.synthetic:
             return None
-        places = self._known().get(content, {})
+        places = self._known().get(content) or self._in_variables().get(content, {})
         if len(places) != 1 or not 0 <= ref.delta <= target.size or not self.takes_address(source, ref):
             return None
         ((address, evidence),) = places.items()

@@ -22,7 +22,7 @@ from kgbuild.closure.binding import World
 from kgbuild.model import VMLINUX
 
 if TYPE_CHECKING:
-    from kgbuild.kernel.module_image import ModuleImage
+    from kgbuild.kernel.vmlinux_image import KernelImage
 
 
 def find_provider(world: World, target: str, name: str, weak: bool, has: Callable[[str, str], bool]) -> str:
@@ -67,8 +67,9 @@ def say_object(name: str) -> str:
     return VMLINUX if name == VMLINUX else f"the module {name}"
 
 
-def left_behind(image: ModuleImage, name: str, replaced: set[str]) -> list[str]:
-    """Functions and data of a module as it is loaded that take `name` from elsewhere, and are not in `replaced`."""
+def left_behind(image: KernelImage, name: str, replaced: set[str]) -> list[str]:
+    """Functions and data of an object that take `name` from elsewhere, or have NULL for it, and are not in `replaced`;
+    of an object that has its relocations."""
     obj = image.obj
     wanted = {s.index for s in obj.iter_symbols() if s.name == name and not s.defined}
     if not wanted:

@@ -14,7 +14,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kgbuild.closure.binding import EXPORT, KLP, PLAIN, WEAK_NULL, Bound, NotBound, World
-from kgbuild.closure.close import Closure, UnitResult, close_in
+from kgbuild.closure.close import close_in
+from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.diff.changes import Changes
 from kgbuild.elf.consts import SHN, STB, STT
 from kgbuild.elf.object import Object, Symbol

@@ -233,7 +233,10 @@ class Redirects:
         numbers = {n for n, _ in mine}
         replaced = {n for m in self.c.members.values() if m.unit in numbers for n in m.atom.names}
         image = self._image(unit)
-        if isinstance(image, ModuleImage):
+        rest = unit.target == VMLINUX and name in image.undefined
+        if isinstance(image, ModuleImage) or (
+            rest and any(image.obj.sections[i].executable for i in image.obj.rela_of)
+        ):
             return left_behind(image, name, replaced)
         out: dict[str, None] = {}
         for _, other in mine:
@@ -243,6 +246,8 @@ class Redirects:
                 for user in (*(f.name for f in users.callers), *users.takers):
                     if user not in replaced:
                         out.setdefault(user)
+        if rest and not out:
+            out.setdefault("code of other units")  # which, the file does not say
         return list(out)
 
     def _at_place(self, unit: UnitResult, name: str, places: list[int]) -> int | None:

@@ -38,13 +38,28 @@ from kgbuild.elf.read import FormatError
 from kgbuild.objects.atoms import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
 from kgbuild.objects.stateless import is_plain_flag, is_stateless, may_be_once_flag
 from kgbuild.objects.symbol_kinds import stem
-from kgbuild.objects.variable_shapes import ARRAY, NUMBER, POINTER, STRUCTURE, UNKNOWN, Shape, is_declared, shape_of
+from kgbuild.objects.variable_shapes import (
+    ARRAY,
+    NUMBER,
+    POINTER,
+    STRUCTURE,
+    UNKNOWN,
+    Shape,
+    shape_of,
+    still_declared,
+    was_declared,
+)
 from kgbuild.objects.variable_types import types_of, variable_difference
 from kgbuild.objects.view import View
 
 SAME, DECLARED, FILLED, NEW, REFUSED = "same", "declared", "filled", "new", "refused"
 FILLING = ("pre_patch", "post_patch")
 _SHOWN = 3
+# Structures by which the kernel finds the members of a collection (include/linux); one may take the place of another.
+COLLECTIONS = frozenset(
+    {"list_head", "hlist_head", "hlist_nulls_head", "hlist_bl_head", "llist_head", "plist_head", "rb_root"}
+    | {"rb_root_cached", "xarray", "idr", "radix_tree_root", "maple_tree", "rhashtable", "rhltable", "klist"}
+)
 
 # A variable: the number of its unit, and its atom in the original or the patched object.
 Place = tuple[int, int]
@@ -88,7 +103,7 @@ class Judge:
             return Verdict(NEW)
         if not gone:
             return Verdict(NEW, "nothing that was writable went away")
-        if is_declared(self.units[number].changes.original, p):
+        if was_declared(self.units[number].changes.original, view, p):
             return Verdict(NEW, "the kernel's source has it, and its code does not")
         place = (number, p.id)
         if place in self.matched:
@@ -127,7 +142,7 @@ class Judge:
             for atom in c.original.data:
                 if atom.id in c.to_patched or atom.id in undecided or not is_state(c.original, atom):
                     continue
-                if not is_declared(c.patched, atom) and not is_stateless(c.original, atom):
+                if not still_declared(c.original, c.patched, atom) and not is_stateless(c.original, atom):
                     out.append((number, atom.id))
         return out
 
@@ -140,7 +155,8 @@ class Judge:
             if unit.changes.original is not unit.changes.patched
             for atom in unit.changes.patched.data
             if atom.id not in unit.changes.correlation.to_original and is_state(unit.changes.patched, atom)
-            if atom.id not in unit.changes.correlation.needless[1] and not is_declared(unit.changes.original, atom)
+            if atom.id not in unit.changes.correlation.needless[1]
+            and not was_declared(unit.changes.original, unit.changes.patched, atom)
         ]
 
     def _old(self, x: Place) -> tuple[View, Atom]:
@@ -433,7 +449,7 @@ def _could_hold(o_view: View, o: Atom, p_view: View, p: Atom) -> bool:
     was, now = shape_of(o_view, o), shape_of(p_view, p)
     if UNKNOWN in (was.kind, now.kind):
         return True
-    if _alike(was, now):
+    if _alike(was, now) or _leads_to(was, now) or _leads_to(now, was) or (_holds(was) and _holds(now)):
         return True
     return _is_part(was, source_name(o), now, o_view) or _is_part(now, source_name(p), was, p_view)
 
@@ -450,6 +466,25 @@ def _alike(a: Shape, b: Shape) -> bool:
         return True
     mine, other = {n for n, _ in a.of if n}, {n for n, _ in b.of if n}
     return bool(mine & other) and 2 * len(mine & other) >= min(len(mine), len(other))
+
+
+def _holds(shape: Shape) -> bool:
+    """Whether a variable is where the members of a collection are found."""
+    if shape.kind == ARRAY:
+        return _holds(shape.of[0][1])
+    return shape.name in COLLECTIONS
+
+
+def _leads_to(pointer: Shape, other: Shape) -> bool:
+    """Whether what a pointer leads to may be the other variable itself: memory that was allocated is a variable now, or
+    the other way round."""
+    if pointer.kind != POINTER or not pointer.of:
+        return False
+    to = pointer.of[0][1]
+    element = other.of[0][1] if other.kind == ARRAY else other
+    if to.name or other.kind == STRUCTURE:
+        return to.name == element.name or (to.kind == element.kind == STRUCTURE and _alike(to, element))
+    return other.kind == ARRAY and to.kind != UNKNOWN and _alike(to, element)
 
 
 def _is_part(part: Shape, name: str, whole: Shape, view: View) -> bool:

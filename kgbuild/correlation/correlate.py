@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from kgbuild.correlation.noise import differ_in_lines_only
 from kgbuild.debuginfo.static_locals import LocalDeclaration, read_static_locals
 from kgbuild.elf.consts import STT
-from kgbuild.objects.atoms import DATA, FUNCTION, Ambiguous, Atom, Ref
+from kgbuild.objects.atoms import DATA, FUNCTION, STRING, Ambiguous, Atom, Ref
 from kgbuild.objects.special_entries import Entries, SpecialEntry
 from kgbuild.objects.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.objects.symbol_kinds import is_anonymous, means_one, stem
@@ -394,7 +394,20 @@ def same_stateless(result: Correlation, o: Atom, p: Atom) -> bool:
     if was != now and result.patched.section_name(p) in DEBUG_SECTIONS:
         at, bits = result.patched.arch.debug_line
         was, now = (_without_bits(raw, at, bits) for raw in (was, now))
-    return was == now
+    return was == now and (result.patched.section_name(p) not in DEBUG_SECTIONS or _same_texts(result, o, p))
+
+
+def _same_texts(result: Correlation, o: Atom, p: Atom) -> bool:
+    """Whether two descriptors of pr_debug lead to the same strings. A message with another text is another, which the
+    patch module has a descriptor of its own for."""
+    found = []
+    for view, atom in ((result.original, o), (result.patched, p)):
+        try:
+            meant = [(r.offset, view.atoms[r.atom], r.delta) for r in view.refs(atom)]
+        except Ambiguous:
+            return False
+        found.append([(at, view.content(text)[max(delta, 0) :]) for at, text, delta in meant if text.kind == STRING])
+    return found[0] == found[1]
 
 
 def _without_bits(raw: bytes, at: int, bits: int) -> bytes:

@@ -66,8 +66,10 @@ RULES: dict[str, NoiseRule] = {
         NoiseRule(STATIC_LOCAL, "the number of a static local variable", "gcc counts anew in every compile"),
         NoiseRule(
             ONCE_FLAG,
-            "the number of a once-flag, lock class or rate limit that a macro makes",
-            "gcc counts anew in every compile",
+            "the number of a once-flag, lock class, rate limit or pr_debug descriptor that a macro makes, and which of "
+            "several with one content a function has",
+            "gcc counts anew in every compile; which one it is says nothing while the same functions share one, and "
+            "none is told from another by its address",
         ),
         NoiseRule(CLONE, "the number of an isra, constprop or part clone", "gcc counts anew in every compile"),
         NoiseRule(
@@ -88,8 +90,9 @@ RULES: dict[str, NoiseRule] = {
         ),
         NoiseRule(
             SECTION,
-            "which of .text, .text.unlikely, .text.hot and .text.startup a function is in",
-            "they place; nothing in the kernel asks where they begin or end",
+            "which of .text, .text.unlikely, .text.hot, .text.startup and .ref.text a function is in; of .data and "
+            ".ref.data, a variable",
+            "they place, or tell modpost something; nothing in the kernel asks where they begin or end",
         ),
         NoiseRule(PRINTK_INDEX, "entries of .printk_index", "an index of messages for user space"),
     )

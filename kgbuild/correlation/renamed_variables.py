@@ -24,7 +24,7 @@ from kgbuild.elf.consts import SHT
 from kgbuild.objects.atoms import DATA, FUNCTION, STRING, Ambiguous, Atom, Ref
 from kgbuild.objects.stateless import DEBUG_SECTIONS
 from kgbuild.objects.symbol_kinds import INIT_SECTIONS, stem, variable
-from kgbuild.objects.variable_shapes import is_declared
+from kgbuild.objects.variable_shapes import still_declared, was_declared
 from kgbuild.objects.variable_types import variable_difference
 from kgbuild.objects.view import View
 
@@ -186,8 +186,8 @@ class _Search:
         gone, new = gone - self.c.needless[0], new - self.c.needless[1]
         if gone and new:
             # what the source has on both sides keeps its name, though the compiler left it out of one object
-            gone = {i for i in gone if not is_declared(self.p, self.o.atoms[i])}
-            new = {i for i in new if not is_declared(self.o, self.p.atoms[i])}
+            gone = {i for i in gone if not still_declared(self.o, self.p, self.o.atoms[i])}
+            new = {i for i in new if not was_declared(self.o, self.p, self.p.atoms[i])}
         self.xs, self.ys = set(gone), set(new)
         seeds = False
         tables = [

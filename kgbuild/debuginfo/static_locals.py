@@ -10,6 +10,7 @@ looked into: the relocations of .debug_info say where they are.
 from __future__ import annotations
 
 import bisect
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kgbuild.elf.object import Object, RelocRow
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kgbuild.debuginfo.dwarf_entries import Die, Dwarf
 
 _MAX_DEPTH = 256
+_AT_DECL_FILE = 0x3A
 _OP_ADDR, _OP_ADDRX = 0x03, 0xA1
 
 
@@ -81,6 +83,30 @@ def read_placeless(obj: Object) -> dict[tuple[str, str], int]:
         top = dwarf.top(first, header, end, table)
         if top is not None:
             walk(top, "", end, table, 0)
+    return out
+
+
+def read_lines(obj: Object, names: Collection[str]) -> dict[str, int]:
+    """Lines in the unit's own source file of some functions and variables of the file, by name. Empty without DWARF.
+    Raises FormatError for what can't be followed."""
+    from kgbuild.debuginfo.dwarf_entries import AT_DECL_LINE, AT_DECLARATION, TAG_SUBPROGRAM, TAG_VARIABLE, Dwarf
+
+    section = obj.section_named(".debug_info")
+    if section is None or not names:
+        return {}
+    dwarf = Dwarf(obj, section)
+    wanted = frozenset({TAG_SUBPROGRAM, TAG_VARIABLE})
+    out: dict[str, int] = {}
+    for header, first, end, table in dwarf.units():
+        top = dwarf.top(first, header, end, table)
+        if top is None:
+            continue
+        for child, _ in dwarf.children(top, end, table, wanted):
+            if AT_DECL_LINE not in child.attributes or AT_DECLARATION in child.attributes:
+                continue
+            # the first of the table of files is the unit itself
+            if dwarf.constant(child, _AT_DECL_FILE) <= 1 and (name := dwarf.name(child, end, table)) in names:
+                out.setdefault(name, dwarf.constant(child, AT_DECL_LINE))
     return out
 
 

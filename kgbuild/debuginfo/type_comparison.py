@@ -61,7 +61,19 @@ NEUTRAL = frozenset(
     )
 )
 # typedefs that carry a meaning even where the original does not have them yet
-_MEANINGFUL = ("__be", "__le", "__sum", "__wsum", "ktime_t", "dma_addr_t", "phys_addr_t", "gfp_t")
+_MEANINGFUL = (
+    "__be",
+    "__le",
+    "__sum",
+    "__wsum",
+    "ktime_t",
+    "dma_addr_t",
+    "phys_addr_t",
+    "gfp_t",
+    "time64_t",
+    "timeu64_t",
+    "cycles_t",
+)
 _COMPOSITE = frozenset((STRUCT, UNION))
 _WHOLE = frozenset((INTEGER, ENUM))
 _TAGGED = frozenset((STRUCT, UNION, ENUM, FORWARD))

@@ -167,6 +167,10 @@ class TypeGraph:
                     self._search.at_top(self.entry(number), end, table)
         return known.get(place)
 
+    def described(self, die: Die, end: int, table: Any) -> TypedVariable:
+        """The variable of an entry, wherever it is."""
+        return self._search.described(die, end, table)
+
     @cached_property
     def _search(self) -> _Variables:
         sections = {s.index for s in self.obj.sections if s.alloc and not s.executable}
@@ -437,6 +441,10 @@ class _Variables(StaticLocals):
             self.found(place, "", die, end, table)
 
     def found(self, place: tuple[int, int], function: str, die: Die, end: int, table: Any) -> None:
+        self.variables[place] = self.described(die, end, table)
+
+    def described(self, die: Die, end: int, table: Any) -> TypedVariable:
+        """What an entry says of its variable, itself or by what it links to."""
         kind = align = 0
         link: Die | None = die
         for _ in range(4):
@@ -448,7 +456,7 @@ class _Variables(StaticLocals):
                 align = align or self.dwarf.constant(link, _AT_ALIGNMENT)
             at = reference(self.dwarf, link, AT_SPECIFICATION) or reference(self.dwarf, link, AT_ABSTRACT_ORIGIN)
             link = self.dwarf.die(at, die.unit, end, table) if at else None
-        self.variables[place] = TypedVariable(kind, align)
+        return TypedVariable(kind, align)
 
 
 def reference(dwarf: Dwarf, die: Die, attribute: int = _AT_TYPE) -> int:

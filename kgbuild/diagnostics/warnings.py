@@ -69,8 +69,9 @@ _TABLE = [
     Rule(
         HANDED,
         "The address of a function that the patch brings, of data with such an address, or of a text that the kernel "
-        "keeps is stored or handed on. Disabling the patch does not take it back, and the module that is unloaded is "
-        "gone. Texts that do not change are the kernel's own in vmlinux, and copies in modules.",
+        "keeps is stored, handed on or returned, or that of a text is compared. Disabling the patch does not take it "
+        "back, and the module that is unloaded is gone. Texts that do not change are the kernel's own in vmlinux, and "
+        "copies in modules.",
         "leave the module loaded, or take the pointer back in a post_unpatch callback (KLP_POST_UNPATCH_CALLBACK)",
     ),
     Rule(

@@ -15,6 +15,7 @@ from kgbuild.correlation.correlate import Correlation, same_stateless
 from kgbuild.correlation.noise import Noise
 from kgbuild.correlation.section_references import may_mean, same_surroundings
 from kgbuild.diff.quick_match import same_at_first_sight
+from kgbuild.diff.shared_flags import SharedFlags
 from kgbuild.objects.atoms import ABSOLUTE, ANON, DATA, FUNCTION, STRING, Ambiguous, Atom, Ref
 from kgbuild.objects.special_entries import Entries, SpecialEntry
 from kgbuild.objects.stateless import DEBUG_SECTIONS, is_stateless
@@ -51,6 +52,7 @@ class Comparer:
         self.c = correlation
         self.o, self.p = correlation.original, correlation.patched
         self.oe, self.pe = left, right
+        self._flags = SharedFlags(correlation, left, right)
         self.noise: set[Noise] = set()
         same, found = same_at_first_sight(self.o, self.p, correlation.other_names())
         self.noise |= found
@@ -206,10 +208,11 @@ class Comparer:
         return True
 
     def _fresh_serves(self, x: Atom, y: Atom) -> bool:
-        """Whether two once-flags or their like are of one kind, so that it does not matter which is meant."""
+        """Whether two once-flags or their like are of one kind, so that it does not matter which is meant, and are
+        shared by the same functions, so that as many are used."""
         if x.kind != DATA or not is_stateless(self.o, x) or not is_stateless(self.p, y):
             return False
-        return stem(x.name) == stem(y.name) and same_stateless(self.c, x, y)
+        return stem(x.name) == stem(y.name) and same_stateless(self.c, x, y) and self._flags.same_users(x, y)
 
     def judge(
         self, a: Ref, b: Ref, pair: tuple[int, int] = (-1, -1), place: dict[int, int] | None = None

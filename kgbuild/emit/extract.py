@@ -24,9 +24,9 @@ from dataclasses import dataclass
 
 from kgbuild.arch import arch_of
 from kgbuild.closure.binding import NEW_GLOBAL, WEAK_NULL, Bound
-from kgbuild.closure.close import PATCH_SYMBOL, THIS_MODULE, Closure, Member
+from kgbuild.closure.close import PATCH_SYMBOL, THIS_MODULE
 from kgbuild.closure.lifetime import Initial, initial_values, place_alignment
-from kgbuild.closure.model import Redirect
+from kgbuild.closure.model import Closure, Member, Redirect
 from kgbuild.diff.author_macros import CALLBACKS
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol

@@ -2,8 +2,8 @@
 """Who reads each section of the kernel, and when: one table, from the kernel's linker script and its module loader.
 
 What a difference in a section can do to a running kernel follows from that. Sources: include/asm-generic/vmlinux.lds.h,
-arch/x86/kernel/vmlinux.lds.S, scripts/module.lds.S, kernel/module/, of 6.1 and 6.12; a test holds the table against
-those files. docs/sections.md is made from it.
+arch/x86/kernel/vmlinux.lds.S, scripts/module.lds.S, kernel/module/, of 6.1, 6.12, 7.2 and 7.3; tests hold the table
+against those files. docs/sections.md is made from it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ TABLE: tuple[Reader, ...] = (
             "code",
         ),
         (
-            ".data..ro_after_init .data..nosave .data..once .data..do_once .data..unlikely .data.once .data..init_task",
+            ".data..ro_after_init .data..nosave .data..do_once .data..unlikely .data..init_task",
             "variables",
             "code",
         ),
@@ -101,6 +101,11 @@ TABLE: tuple[Reader, ...] = (
         (".noinstr.text", "code that must not be instrumented", "kprobes, and checks of instrumentation"),
         (".entry.text", "code of entries from user space", "kprobes, in_entry_stack, page-table isolation"),
         (".lock.text .spinlock.text", "code that spins", "in_lock_functions(): profiles pass over it"),
+        (
+            ".data..once .data.once",
+            "flags of messages that are printed once",
+            "debugfs clear_warn_once, which clears them",
+        ),
     ),
     *_rows(
         BORDERS,
@@ -111,6 +116,7 @@ TABLE: tuple[Reader, ...] = (
             "thunks",
             "the kernel, as it patches its own branches",
         ),
+        (".text..relocate_kernel .data..relocate_kernel", "code that starts another kernel", "kexec, which copies it"),
     ),
     *_rows(
         WITH_CODE,
@@ -153,6 +159,7 @@ TABLE: tuple[Reader, ...] = (
         (".lsm_info* .early_lsm_info*", "security modules", "security_init()"),
         ("___ksymtab* __ksymtab* ___kentry*", "exports", "the module loader, when a module is linked to them"),
         ("___kcrctab* __kcrctab*", "CRCs of exports", "the module loader"),
+        ("___kflagstab* __kflagstab", "flags of exports (7.x)", "the module loader, when a module is linked to them"),
         (".export_symbol", "exports", "modpost, when the kernel is built"),
         ("__param __obsparm", "parameters", "parse_args() at boot or load, which makes /sys/module/*/parameters"),
         ("__modver", "versions of built-in modules", "version_sysfs_builtin() at boot"),
@@ -223,6 +230,9 @@ TABLE: tuple[Reader, ...] = (
         NEVER,
         _LDS,
         (".discard*", "notes for objtool and modpost", "the build"),
+        (".no_trim_symbol", "exports that are kept when the unused are dropped (7.x)", "the build"),
+        ("__tracepoint_check", "which tracepoints are used (7.x)", "the build"),
+        (".klp.symid .llvm_bb_addr_map", "numbers of symbols and of blocks (7.x)", "tools that read the file"),
         (
             ".comment .gnu.version* .gnu.warning .note.GNU-stack .llvm_addrsig .eh_frame*",
             "notes of the compiler",

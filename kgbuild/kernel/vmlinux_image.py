@@ -37,6 +37,13 @@ class KernelImage:
         return out
 
     @cached_property
+    def undefined(self) -> frozenset[str]:
+        """Names that the object's code refers to and that nothing it was linked with has: weak references."""
+        table = self.obj.columns
+        found = (self.obj.name_of(i) for i, shndx in enumerate(table.shndx) if not shndx and table.name[i])
+        return frozenset(found)
+
+    @cached_property
     def _clones(self) -> dict[str, list[bytes]]:
         """Names of the compiler's clones by what they are without their numbers."""
         out: dict[str, list[bytes]] = {}

@@ -27,6 +27,8 @@ _LOCAL = re.compile(r"(\.\.L\D*)\d+$")  # `.data..Lubsan_data5`, `.rodata..L__un
 _INITCALL = re.compile(r"(__initcall__kmod_.*?__)\d+_\d+_")
 # Sections that are made for one function or variable each (-ffunction-sections, -fdata-sections), with its name behind.
 _KINDS: tuple[str, ...] = (
+    ".data.once",
+    ".data.unlikely",
     ".text.unlikely",
     ".text.hot",
     ".text.startup",
@@ -50,6 +52,7 @@ _ASIDE: tuple[str, ...] = (
 _ASIDE += (".shstrtab", ".BTF")
 DISCARDED = ".discard"
 MODINFO = ".modinfo"
+BTF = ".BTF"
 _PLAIN = (".text", ".rodata", ".data", ".bss")
 _TABLES = frozenset(map(int, (SHT.RELA, SHT.SYMTAB, SHT.STRTAB, SHT.GROUP, SHT.SYMTAB_SHNDX, SHT.NULL)))
 _ALLOC, _MERGE = int(SHF.ALLOC), int(SHF.MERGE)
@@ -172,25 +175,30 @@ class ObjectPieces:
     def _symbols(self) -> dict[int, dict[int, list[int]]]:
         columns = self.obj.columns
         at: dict[int, dict[int, list[int]]] = {}
-        names = self.names
-        strings = bytes(self.obj.strtab)
-        file = ""
-        several = columns.kinds.count(STT.FILE) > 1
-        for i, (shndx, kind, start) in enumerate(zip(columns.shndx, columns.kinds, columns.name, strict=True)):
+        names = self.names = self._names()
+        kinds = columns.kinds
+        file, files = "", kinds.count(STT.FILE) > 1
+        for i, (shndx, kind, name, value) in enumerate(zip(columns.shndx, kinds, names, columns.value, strict=True)):
             if kind in _SYMBOL_FREE or not i:
-                names.append("")
-                if several and kind == STT.FILE:
-                    file = self.obj.name_of(i)
+                names[i] = ""
+                if files and kind == STT.FILE:
+                    file = name
                 continue
             if file:
                 self.files[i] = file
-            name = strings[start : strings.index(b"\0", start)].decode("utf-8", "replace")
-            names.append(name)
             if shndx == _UNDEF or shndx >= _RESERVED:
                 self.outside[name] = i
             elif not name.startswith(".L"):
-                at.setdefault(shndx, {}).setdefault(columns.value[i], []).append(i)
+                at.setdefault(shndx, {}).setdefault(value, []).append(i)
         return at
+
+    def _names(self) -> list[str]:
+        """The name of each symbol."""
+        strings = bytes(self.obj.strtab)
+        if strings.isascii():
+            text = strings.decode("ascii")
+            return [text[start : text.index("\0", start)] for start in self.obj.columns.name]
+        return [self.obj.name_of(i) for i in range(len(self.obj.columns.name))]
 
     def _divide(self, section: Section, at: dict[int, list[int]]) -> None:
         columns = self.obj.columns
@@ -206,10 +214,14 @@ class ObjectPieces:
                 continue
             if value > cursor:
                 out.append(self._piece(section.index, cursor, value))
-            size = max(columns.size[i] for i in at[value])
-            limit = next((v for v in places[number + 1 :]), section.size) if not size else section.size
-            end = min(value + size, section.size) if size else limit
-            symbols = sorted(at[value], key=lambda i: (not columns.info[i] >> 4, -columns.size[i], i))
+            symbols = at[value]
+            if len(symbols) > 1:
+                symbols = sorted(symbols, key=lambda i: (not columns.info[i] >> 4, -columns.size[i], i))
+            size = max([columns.size[i] for i in symbols])
+            if size:
+                end = min(value + size, section.size)
+            else:
+                end = places[number + 1] if number + 1 < len(places) else section.size
             piece = self._piece(section.index, value, max(end, value), tuple(symbols))
             self.of_symbol.update(dict.fromkeys(symbols, piece.number))
             out.append(piece)
@@ -263,9 +275,9 @@ class ObjectPieces:
         """What a reference to an offset in a section of literals means: a string to its end, a constant."""
         raw = self.bytes_of(section.index)
         if section.strings:
-            width = max(section.entsize, 1)
-            end = _end_of_string(raw, offset, width)
-            return raw[offset:end] if 0 <= offset < len(raw) else f"outside {offset}".encode()
+            if not 0 <= offset < len(raw):
+                return f"outside {offset}".encode()
+            return raw[offset : _end_of_string(raw, offset, max(section.entsize, 1))]
         size = max(section.entsize, 1)
         start = offset - offset % size
         return raw[start : start + size] + bytes([offset - start])

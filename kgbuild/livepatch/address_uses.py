@@ -7,7 +7,7 @@ arch/x86_64/address_uses.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from kgbuild.arch.base import Doing
@@ -52,6 +52,10 @@ FINISHED = frozenset(
 )
 
 
+# What a function jumps to instead of returning (CONFIG_RETHUNK).
+RETURNS = frozenset(("__x86_return_thunk",))
+
+
 class Seen(NamedTuple):
     """One use of an address by a function: the reference, what is done, at which offset, and which function that
     address is given to, "" where it is given to none."""
@@ -70,10 +74,43 @@ def uses_in(view: View, atom: Atom, refs: Iterable[Ref]) -> Iterator[Seen]:
         return
     names = {r.offset: view.atoms[r.atom].name for r in view.refs(atom) if r.delta == 0}
     for use in view.arch.uses_of(view.content(atom), wanted):
-        if use.doing != Doing.PASS:
+        if use.doing == Doing.RETURN:
+            if use.call < 0 or names.get(use.call, "") in RETURNS:
+                yield Seen(wanted[use.field], use.doing, use.offset)
+        elif use.doing != Doing.PASS:
             yield Seen(wanted[use.field], use.doing, use.offset)
         elif use.call in names:
             yield Seen(wanted[use.field], use.doing, use.offset, names[use.call], use.argument)
+
+
+def arguments_kept(view: View, atom: Atom, number: int, keepers: Mapping[str, int]) -> bool:
+    """Whether a function stores its argument `number` somewhere but on the stack, or hands it to one that keeps it.
+
+    keepers   functions elsewhere that keep an argument, and which
+    Functions of the same object are followed. Code that can't be read keeps nothing.
+    """
+    todo, done = [(atom, number)], set()
+    while todo:
+        function, at = todo.pop()
+        if (function.id, at) in done:
+            continue
+        done.add((function.id, at))
+        try:
+            names = {r.offset: view.atoms[r.atom].name for r in view.refs(function) if r.delta == 0}
+        except Ambiguous:
+            continue
+        # the call of ftrace at the beginning leaves all registers as they are
+        start = next((offset + 4 for offset, name in names.items() if name == "__fentry__"), 0)
+        for use in view.arch.argument_uses(view.content(function), at, start):
+            if use.doing == Doing.STORE:
+                return True
+            callee = names.get(use.call, "") if use.doing == Doing.PASS else ""
+            if callee in keepers and keepers[callee] == use.argument:
+                return True
+            todo.extend(
+                (a, use.argument) for a in view.by_name.get(callee, ()) if a.kind == FUNCTION and a.section >= 0
+            )
+    return False
 
 
 class Uses:

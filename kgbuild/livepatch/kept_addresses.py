@@ -4,10 +4,12 @@
 A pointer to a function that the patch brings (a timer's, a callback of RCU, of a notifier, the function of a thread)
 may be stored or handed to the kernel. When the patch is disabled, nothing takes the pointer back; when the module is
 unloaded, it leads nowhere. The same is true of data of the patch that holds such a pointer, and of a text that the
-kernel keeps as a name (KEEPERS), or that is stored: one that is new, or a copy (closure/kernel_literals.py). What is
-only compared, only called, kept on the stack, or given to a function that has done with it when it returns
-(uses.FINISHED) is no such case. Pointers to functions that are replaced are the kernel's own, and callbacks that the
-author declares are called by the kernel's livepatch code alone.
+kernel keeps as a name (KEEPERS), or that is stored, returned, or given to a function of the unit that stores it: one
+that is new, or a copy (closure/kernel_literals.py). The address of a copy is another than that of the text which
+unpatched code has, so that code which compares it is told of too. What is only compared otherwise, only called, kept
+on the stack, or given to a function that has done with it when it returns (uses.FINISHED) is no such case. Pointers to
+functions that are replaced are the kernel's own, and callbacks that the author declares are called by the kernel's
+livepatch code alone.
 
 A new static variable of built-in code lies in a module's memory: it has no page in the kernel's direct mapping, so that
 __pa(), virt_to_page() and sg_set_buf() go wrong with it, and no DMA reaches it.
@@ -20,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from kgbuild.arch.base import Doing
 from kgbuild.closure.model import Closure, Member
 from kgbuild.diagnostics.warnings import HANDED, VMALLOC, ConsistencyWarning
-from kgbuild.livepatch.address_uses import FINISHED, Key, Seen, Uses
+from kgbuild.livepatch.address_uses import FINISHED, Key, Seen, Uses, arguments_kept
 from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import ANON, DATA, FUNCTION, STRING, Ambiguous
 from kgbuild.objects.symbol_kinds import PARAMETERS, is_branch
@@ -68,16 +70,41 @@ def find_kept_texts(closure: Closure, uses: Uses) -> list[ConsistencyWarning]:
             text = closure.members.get((key[0], seen.ref.atom))
             if text is None or text.atom.kind not in (STRING, DATA) or (*key, seen.ref.offset) in closure.literals:
                 continue
-            stored = seen.doing == Doing.STORE and text.atom.kind == STRING
-            kept = stored or (seen.doing == Doing.PASS and KEEPERS.get(seen.callee) == seen.argument)
-            if not kept or not view.is_const(text.atom):
+            if not view.is_const(text.atom):
                 continue
             name = view.content(text.atom)[seen.ref.delta :].partition(b"\0")[0].decode("utf-8", "replace")
-            who, how = (member.atom.name, "stores it") if stored else (seen.callee, f"passes it to {seen.callee}")
-            fact = f"{who} {'stores' if stored else 'keeps'} a pointer to {name!r}, a text in the patch module"
+            told = _what_becomes(view, member, seen, repr(name), text.atom.kind == STRING)
+            if told is None:
+                continue
+            fact, how = told
             place = f"{member.atom.name}+{seen.offset:#x}: {how}"
             found.append(ConsistencyWarning(HANDED, member.atom.name, unit.source, unit.target, fact, (place,)))
     return found
+
+
+def _what_becomes(view: View, member: Member, seen: Seen, name: str, literal: bool) -> tuple[str, str] | None:
+    """What a function does with the address of a text of the patch module that may outlive the module, or that may be
+    meant to be the one that unpatched code has: as a sentence, and in short; None for nothing of the kind."""
+    who = member.atom.name
+    if literal and seen.doing == Doing.STORE:
+        return f"{who} stores a pointer to {name}, a text in the patch module", "stores it"
+    if literal and seen.doing == Doing.RETURN:
+        return f"{who} returns a pointer to {name}, a text in the patch module", "returns it"
+    if literal and seen.doing == Doing.COMPARE:
+        fact = f"{who} compares a pointer with that to {name}, a text in the patch module; unpatched code has another"
+        return fact, "compares it"
+    if seen.doing == Doing.PASS and _keeps(view, seen):
+        return f"{seen.callee} keeps a pointer to {name}, a text in the patch module", f"passes it to {seen.callee}"
+    return None
+
+
+def _keeps(view: View, seen: Seen) -> bool:
+    """Whether the function that a text is given to keeps a pointer to it: one that is known to, or one of the unit that
+    stores it."""
+    if seen.callee in KEEPERS:
+        return KEEPERS[seen.callee] == seen.argument
+    own = [a for a in view.by_name.get(seen.callee, ()) if a.kind == FUNCTION and a.section >= 0]
+    return len(own) == 1 and arguments_kept(view, own[0], seen.argument, KEEPERS)
 
 
 def find_handed_out(closure: Closure, uses: Uses) -> list[ConsistencyWarning]:

@@ -14,8 +14,9 @@ from weakref import WeakKeyDictionary
 from kgbuild.debuginfo import type_graph
 from kgbuild.debuginfo.dwarf_entries import TAG_VARIABLE
 from kgbuild.elf.read import FormatError
+from kgbuild.errors import ToolError
 from kgbuild.objects.atoms import Atom
-from kgbuild.objects.variable_types import types_of
+from kgbuild.objects.variable_types import types_of, unit_types
 from kgbuild.objects.view import View
 
 NUMBER, POINTER, ARRAY, STRUCTURE, UNKNOWN = "number", "pointer", "array", "structure", "unknown"
@@ -26,7 +27,8 @@ _DEPTH = 4  # levels of structures that are looked into
 
 @dataclass(frozen=True)
 class Shape:
-    """A type, roughly. `name` is that of the structure; `of` an array's elements, or a structure's members by name."""
+    """A type, roughly. `name` is that of the structure; `of` an array's elements, a structure's members by name, or
+    what a variable that is a pointer leads to."""
 
     kind: str
     name: str = ""
@@ -34,33 +36,63 @@ class Shape:
 
 
 UNKNOWN_SHAPE = Shape(UNKNOWN)
-_defined: WeakKeyDictionary[View, frozenset[str]] = WeakKeyDictionary()
+_defined: WeakKeyDictionary[View, dict[str, int]] = WeakKeyDictionary()
 _known: WeakKeyDictionary[View, dict[int, Shape]] = WeakKeyDictionary()
 
 
-def is_declared(view: View, atom: Atom) -> bool:
-    """Whether the source of an object defines a variable of the file by an atom's name, though the object may not have
-    it: the compiler leaves out what is never read. Without debugging information, no."""
-    names = _defined.get(view)
-    if names is None:
-        names = _defined[view] = _names_at_top(view)
-    return not names.isdisjoint(atom.names)
+def still_declared(original: View, patched: View, atom: Atom) -> bool:
+    """Whether the patched source defines a variable of the file of the name and the type of one of the original,
+    though the patched object may not have it: the compiler leaves out what is never read. What has another type is
+    another variable. Without debugging information, no."""
+    types = [(_own_type(original, atom), t) for t in _declared(patched, atom)]
+    return _any_equal(original, patched, types)
 
 
-def _names_at_top(view: View) -> frozenset[str]:
-    out: set[str] = set()
+def was_declared(original: View, patched: View, atom: Atom) -> bool:
+    """The same, of a variable of the patched object and the original's source."""
+    types = [(t, _own_type(patched, atom)) for t in _declared(original, atom)]
+    return _any_equal(original, patched, types)
+
+
+def _any_equal(original: View, patched: View, types: list[tuple[int, int]]) -> bool:
     try:
-        dwarf = types_of(view).dwarf
+        return any(o and p and unit_types(original, patched).whole.difference(o, p) is None for o, p in types)
+    except (FormatError, ToolError):
+        return False
+
+
+def _own_type(view: View, atom: Atom) -> int:
+    try:
+        found = types_of(view).variable(atom.section, atom.offset)
+    except FormatError:
+        return 0
+    return found.type if found is not None else 0
+
+
+def _declared(view: View, atom: Atom) -> list[int]:
+    """The types of what the source of an object defines by the names of an atom."""
+    known = _defined.get(view)
+    if known is None:
+        known = _defined[view] = _types_at_top(view)
+    return [known[name] for name in atom.names if name in known]
+
+
+def _types_at_top(view: View) -> dict[str, int]:
+    """The type of each variable of the file that the source defines, by name."""
+    out: dict[str, int] = {}
+    try:
+        graph = types_of(view)
+        dwarf = graph.dwarf
         if dwarf is None:
-            return frozenset()
+            return {}
         for header, first, end, table in dwarf.units():
             top = dwarf.top(first, header, end, table)
             for die, _ in dwarf.children(top, end, table, frozenset({TAG_VARIABLE})) if top is not None else ():
-                if _AT_DECLARATION not in die.attributes:
-                    out.add(dwarf.name(die, end, table))
+                if _AT_DECLARATION not in die.attributes and (name := dwarf.name(die, end, table)):
+                    out[name] = graph.described(die, end, table).type
     except FormatError:
-        return frozenset()
-    return frozenset(out - {""})
+        return {}
+    return out
 
 
 def shape_of(view: View, atom: Atom) -> Shape:
@@ -87,7 +119,7 @@ def _shape(graph: type_graph.TypeGraph, number: int, depth: int) -> Shape:
     if found.kind in _NUMBERS:
         return Shape(NUMBER)
     if found.kind == type_graph.POINTER:
-        return Shape(POINTER)
+        return Shape(POINTER, "", (("", _shape(graph, found.to, 1)),) if found.to and not depth else ())
     if depth >= _DEPTH:
         return Shape(STRUCTURE, found.name)
     if found.kind == type_graph.ARRAY:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kgbuild.accounting.claims import Accounting, account
-from kgbuild.closure.close import Closure
+from kgbuild.accounting.account import Accounting, account
+from kgbuild.closure.model import Closure
 from kgbuild.closure.object_closure import close_objects
 from kgbuild.correlation.noise import Noise
 from kgbuild.diagnostics.refusals import Refusal

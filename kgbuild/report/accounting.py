@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from kgbuild.accounting.claims import Accounting
+from kgbuild.accounting.account import Accounting
 
 
 def accounting_report(accountings: Iterable[Accounting]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from kgbuild.closure.close import Closure
+from kgbuild.closure.model import Closure
 from kgbuild.correlation import noise
 from kgbuild.debuginfo.line_table import SourceLine, read_lines
 from kgbuild.diff.changes import Changes

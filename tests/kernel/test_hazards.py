@@ -7,25 +7,29 @@ All answers are held against what the source says: computed in user space at -O0
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from kgbuild.pipeline.state import Build
 
 from kgbuild.diagnostics.refusals import Refused
+from kgbuild.diagnostics.warnings import HANDED, INIT_ONLY, LAST_WRITE, READ_ONLY, VMALLOC
 from kgbuild.elf.read import read
 from kgbuild.errors import KgbuildError
 from kgbuild.host.vm.run import PatchRun, TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.pipeline.build import build
 from kgbuild.pipeline.stages.options import Options
+from kgbuild.pipeline.stages.trail import Trail
+from kgbuild.pipeline.stages.values import Assembled, Checked
 from kgbuild.progress import SilentProgress
 from tests.kernel.hazards.lab import SOURCE, Hazard, Naive, build_modules, clean_copy, compute_answer, load_hazards
 from tests.kernel.hazards.naive import build_naive
 
 HAZARDS = load_hazards()
 BUILT = [h for h in HAZARDS if not h.refused]
+LATE = {HANDED, READ_ONLY, LAST_WRITE, INIT_ONLY, VMALLOC}
 _HARM = ("refused", "wrong", "oops", "lost")
 NAIVE = [(h, n) for h in HAZARDS for n in h.naive]
 
@@ -36,7 +40,7 @@ class Lab:
     the .ko files of both kinds, by the same names."""
 
     modules: dict[str, Path]
-    states: dict[str, Build]
+    states: dict[str, Trail]
     patches: dict[str, Path]
 
 
@@ -53,25 +57,27 @@ def lab(kernel: Kernel, kernel_name: str, tmp_path_factory: pytest.TempPathFacto
     made = Lab(modules, {}, {})
 
     def run(name: str, path: Path, output: Path, hazard: Hazard) -> None:
-        state = made.states[name] = Build()
-        options = Options(oot=source, oot_modules=(modules[hazard.module],), offline=True)
-        try:
-            build([path], kernel_name, output, options, state=state)
-        except KgbuildError as error:
-            state.report["raised"] = error
+        trail = made.states[name] = Trail()
+        options = Options(offline=True)
+        if hazard.module:
+            loaded = tuple(modules[one] for one in (hazard.module, *hazard.beside))
+            options = Options(oot=source, oot_modules=loaded, offline=True)
+        with suppress(KgbuildError):  # the trail has it
+            build([path], kernel_name, output, options, trail)
 
     for hazard in HAZARDS:
         output = folder / f"livepatch-hz-{hazard.name}.ko"
         run(hazard.name, SOURCE / hazard.folder / hazard.patch, output, hazard)
-        if made.states[hazard.name].module:
-            output.write_bytes(made.states[hazard.name].module)
+        assembled = made.states[hazard.name].get(Assembled)
+        if assembled is not None:
+            output.write_bytes(assembled.module)
             made.patches[hazard.name] = output
         for naive in hazard.naive:
-            state = made.states[hazard.name]
+            trail = made.states[hazard.name]
             if naive.patch != hazard.patch:
                 run(naive.name, SOURCE / hazard.folder / naive.patch, folder / "unused.ko", hazard)
-                state = made.states[naive.name]
-            data = build_naive(state, naive.rules, module_of(naive.name))
+                trail = made.states[naive.name]
+            data = build_naive(trail, naive.rules, module_of(naive.name))
             made.patches[naive.name] = folder / f"livepatch-hz-{naive.name}.ko"
             made.patches[naive.name].write_bytes(data)
     return made
@@ -121,7 +127,7 @@ def names(report: list[dict[str, str]]) -> tuple[str, ...]:
     return tuple(sorted(item["function"] for item in report))
 
 
-@pytest.mark.parametrize("hazard", HAZARDS, ids=lambda h: h.name)
+@pytest.mark.parametrize("hazard", [h for h in HAZARDS if h.module], ids=lambda h: h.name)
 def test_gcc_made_it(hazard: Hazard, lab: Lab) -> None:
     """The module has the symbols that the case is about."""
     have = {s.name for s in read(lab.modules[hazard.module].read_bytes()).iter_symbols()}
@@ -133,7 +139,8 @@ def test_page(hazard: Hazard) -> None:
     """The page of a case names what the tests find: symbols, sets, codes, wrong answers."""
     page = (SOURCE / hazard.folder / "README.md").read_text()
     naive = [line for n in hazard.naive for line in n.reads]
-    wanted = [*hazard.symbols, *hazard.changed, *hazard.pulled, *hazard.new, *hazard.refused, *naive]
+    sets = [*hazard.symbols, *hazard.changed, *hazard.pulled, *hazard.new]
+    wanted = [*sets, *hazard.refused, *hazard.warned, *hazard.wrong, *hazard.left, *naive]
     assert [name for name in wanted if f"`{name}`" not in page] == []
     assert hazard.patch in page
     index = SOURCE.parent.parent / "docs" / "hazards.md"
@@ -143,15 +150,15 @@ def test_page(hazard: Hazard) -> None:
 @pytest.mark.parametrize("hazard", HAZARDS, ids=lambda h: h.name)
 def test_set(hazard: Hazard, lab: Lab) -> None:
     """What is in the patch, or the codes of the refusal."""
-    state = lab.states[hazard.name]
-    error = state.report.pop("raised", None)
+    trail = lab.states[hazard.name]
+    report, error = trail.report(), trail.error
     if hazard.refused:
         assert isinstance(error, Refused)
         assert tuple(r.code for r in error.refusals) == hazard.refused
     else:
         assert error is None
-        assert state.findings == []
-    report = state.report
+        assert trail.the(Checked).findings == ()
+        assert {w["code"] for w in report["consistency"]} & LATE == set(hazard.warned)
     assert names(report["changed"]) == hazard.changed
     assert names(report["pulled"]) == hazard.pulled
     assert names(report["new"]) == hazard.new
@@ -162,18 +169,23 @@ def test_set(hazard: Hazard, lab: Lab) -> None:
 @pytest.mark.parametrize("hazard", BUILT, ids=lambda h: h.name)
 def test_right(hazard: Hazard, booted: TestRun, tmp_path: Path) -> None:
     """The answers are those of the source, before, while the patch is active, and after."""
-    plain, patched = hazard.answers
-    if not hazard.show:
-        plain, patched = (compute_answer(hazard, side, tmp_path / str(side)) for side in (False, True))
+    plain, patched = (compute_answer(hazard, side, tmp_path / str(side)) for side in (False, True))
     phases = booted.of(module_of(hazard.name))
-    answers = [phases[p].commands[0].output for p in ("before", "after", "disabled")]
-    assert answers == [plain, patched, plain]
+    before, after, disabled = (phases[p].commands[0].output for p in ("before", "after", "disabled"))
+    assert before == plain
+    for answer, right, otherwise in ((after, patched, hazard.wrong), (disabled, plain, hazard.left)):
+        assert (answer != right) == bool(otherwise), answer
+        assert set(otherwise) <= set(answer.splitlines()) - set(right.splitlines())
     assert all(phases[p].ok for p in ("before", "load", "after", "disable", "disabled", "log")), phases
     assert plain != patched or hazard.parameters
 
 
 def test_clean_log(booted: TestRun) -> None:
     assert booted.findings == ()
+
+
+def test_every_warning_of_what_comes_too_late_is_booted() -> None:
+    assert {code for h in HAZARDS for code in h.warned} == LATE
 
 
 @pytest.mark.parametrize(("hazard", "naive"), NAIVE, ids=lambda v: v.name)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -13,36 +12,12 @@ from kgbuild.kernel.section_readers import BORDERS, TABLE, reader_of
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
 from tests.kernel.conftest import KERNEL_NAME, NEWER_NAME
-
-SCRIPTS = ("include/asm-generic/vmlinux.lds.h", "arch/x86/kernel/vmlinux.lds.S", "scripts/module.lds.S")
-LOADERS = ("kernel/module/main.c", "arch/x86/kernel/module.c")
-# input sections: `*(.a .b)`, `KEEP(*(SORT(.a.*)))`
-_INPUT = re.compile(r"\*\(\s*((?:SORT(?:_BY_\w+)?\(\s*)?[^()*][^()]*|SORT\([^()]*)\)")
-_ASKED = re.compile(
-    r'(?:section_objs|section_addr|find_sec|find_any_sec)\(\s*\w+,\s*"([^"]+)"|!strcmp\("(\.[^"]+)", secstr'
-)
-# of the linker's own language, and what macros put together
-_WORDS = re.compile(r"^[._A-Za-z][\w.+*#]*$")
-_MACROS = re.compile(r"^[A-Z_]+$|^name$|^_sec_$")
+from tests.ledger.sections import SCRIPTS, asked, linked
 
 
 @pytest.fixture(scope="module", params=[KERNEL_NAME, NEWER_NAME])
 def any_kernel(request: pytest.FixtureRequest) -> Kernel:
     return ensure_kernel(request.param, progress=SilentProgress())
-
-
-def linked(source: Path) -> set[str]:
-    """The names of input sections in the linker scripts; what a macro fills in is `x`."""
-    found: set[str] = set()
-    for script in SCRIPTS:
-        text = (source / script).read_text()
-        text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL).replace("\\\n", "\n")
-        for group in _INPUT.findall(text):
-            for word in group.removeprefix("SORT(").split():
-                name = re.sub(r"\s*##\s*\w+\s*(##\s*)?", "x", word)
-                if _WORDS.match(name) and not _MACROS.match(name):
-                    found.add(name.rstrip("*").rstrip(".") or name)
-    return found
 
 
 def test_every_section_of_the_linker_scripts_is_known(any_kernel: Kernel) -> None:
@@ -52,10 +27,7 @@ def test_every_section_of_the_linker_scripts_is_known(any_kernel: Kernel) -> Non
 
 
 def test_every_section_that_the_module_loader_asks_for_is_known(any_kernel: Kernel) -> None:
-    names: set[str] = set()
-    for path in LOADERS:
-        text = (any_kernel.source / path).read_text()
-        names |= {a or b for a, b in _ASKED.findall(text)}
+    names = asked(any_kernel.source)
     assert len(names) > 20
     assert not sorted(name for name in names if reader_of(name) is None)
 

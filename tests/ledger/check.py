@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from kgbuild.accounting.claims import NO_EFFECT, NOISE
+from kgbuild.accounting.unit_facts import NO_EFFECT, NOISE
 from kgbuild.elf.read import FormatError, read
 from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects
 from tests.ledger.edit import Edit, Editor
@@ -63,8 +63,6 @@ def check_edit(editor: Editor, edit: Edit, counts: Counter[str]) -> str:
         if not {c.by for c in claims} <= {NOISE, NO_EFFECT}:
             return "no change, with differences that count"
         literals = edit.kind in ("alignment", "flags") and LITERALS.match(edit.section)
-        # descriptors of one message that differ in their line only: one serves as the other (noise line-debug)
-        literals = literals or (edit.kind == "target" and "__UNIQUE_ID_ddebug" in edit.place)
         quiet = edit.section.startswith(QUIET.get(edit.kind, ())) or literals or SHOWN.match(edit.section)
         if not quiet:
             return f"no change: {claims[0].difference}: {claims[0].why}"

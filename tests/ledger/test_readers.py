@@ -37,15 +37,26 @@ def test_rows(section: str, when: str) -> None:
     assert (row.when if row is not None else "") == when
 
 
+@pytest.mark.parametrize("version", ["7.2", "7.3"])
+def test_every_section_of_newer_kernels_is_known(version: str) -> None:
+    """Names from the linker scripts and the module loader of Debian's linux-source packages (tests/ledger/sections.py);
+    6.1 and 6.12 are held against the sources themselves (tests/kernel/test_sections.py)."""
+    names = (Path(__file__).parent / f"sections-{version}.txt").read_text().split()
+    assert len(names) > 150 and {".BTF_ids", "__param", "___kflagstab+", "__kflagstab"} <= set(names)
+    assert not [name for name in names if reader_of(name) is None and reader_of(f"{name}.x") is None]
+
+
 def test_the_page_is_made_of_the_table() -> None:
     assert (ROOT / "docs" / "sections.md").read_text() == render_sections(), "docs/sections.md is old: run make docs"
 
 
-@pytest.mark.parametrize("name", ["ledger", "pieces"])
+@pytest.mark.parametrize(
+    "name", ["pieces", *sorted(p.stem for p in (ROOT / "kgbuild" / "analysis").glob("ledger*.py"))]
+)
 def test_the_ledger_shares_nothing_with_the_differ(name: str) -> None:
     """Beside the ELF reader it takes the facts of the architecture."""
     tree = ast.parse((ROOT / "kgbuild" / "ledger" / f"{name}.py").read_text())
     taken = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
     ours = {m for m in taken if m.startswith("kgbuild")}
-    allowed = ("kgbuild.elf.", "kgbuild.arch", "kgbuild.ledger.pieces")
+    allowed = ("kgbuild.elf.", "kgbuild.arch", "kgbuild.ledger.pieces", "kgbuild.ledger.ledger")
     assert ours and all(m.startswith(allowed) for m in ours)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.model import CallGraph, Edge, Function, Name, Taker
-from kgbuild.closure.close import Closure, UnitResult, close
+from kgbuild.closure.close import close
+from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.diff.author_macros import read_author
 from kgbuild.diff.changes import compute_changes
 from kgbuild.elf.read import read

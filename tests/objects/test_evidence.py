@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kgbuild.closure.close import Closure, close
+from kgbuild.closure.close import close
 from kgbuild.closure.evidence import evidence_of
+from kgbuild.closure.model import Closure
 from kgbuild.diff.ipa_clones import parse_ipa_clones
 from kgbuild.report.build import closure_report
 from kgbuild.report.chains import chains_of

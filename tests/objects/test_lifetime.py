@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from kgbuild.closure.close import Closure, UnitResult, close
+from kgbuild.closure.close import close
 from kgbuild.closure.lifetime import initial_values, new_variables
+from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.diff.changes import compute_changes
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, OutSection, write
@@ -342,6 +343,50 @@ def test_the_same_parameter_of_built_in_code_is_right() -> None:
 def test_a_static_call_of_the_modules_function() -> None:
     new = "struct call { int (*func)(int); void *sites; }; struct call __SCK__c = { own, NULL };"
     assert "K25-too-early:__SCK__c" in refused(close_module(text(new, "sink(&__SCK__c); return x;")))
+
+
+CALL = "struct call { int (*func)(int); void *sites; }; struct call __SCK__c = { %s, NULL };"
+CODE_OF_CALL = """
+asm(".pushsection .static_call.text, \\"ax\\"; .globl __SCT__c; .type __SCT__c, @function;"
+    "__SCT__c: jmp one; .size __SCT__c, . - __SCT__c; .popsection");
+int __SCT__c(int);
+"""
+ONE = "static noinline notrace int one(int x) { return source(x) + 1; }"
+
+
+@pytest.mark.parametrize(
+    ("new", "wanted"),
+    [
+        (CALL % "own" + CODE_OF_CALL.replace("one", "own"), ["K25-too-early:__SCK__c"]),
+        # no code that could be switched back with it
+        (ONE + CALL % "one" + "\n#define __SCT__c one\n", ["K17-module-key:__SCK__c"]),
+        # near misses: what it leads to is there with the patch, or always
+        (ONE + CALL % "one" + CODE_OF_CALL, []),
+        (CALL % "source" + CODE_OF_CALL.replace("one", "source"), []),
+    ],
+)
+def test_a_static_call_and_its_code(new: str, wanted: list[str]) -> None:
+    assert refused(close_module(text(new, "sink(&__SCK__c); return __SCT__c(x);"))) == wanted
+
+
+def test_a_static_call_of_built_in_code_may_lead_to_it() -> None:
+    code = text(CALL % "own" + CODE_OF_CALL.replace("one", "own"), "sink(&__SCK__c); return __SCT__c(x);")
+    assert not close_text(code).closure.refusals
+
+
+DISTANCE = """
+extern int away;
+asm(".pushsection .data.away, \\"aw\\"; .globl away; .type away, @object; away: .long %s - .;"
+    ".size away, 4; .popsection");
+"""
+
+
+@pytest.mark.parametrize("leads", ["own", "source"])
+def test_an_initial_value_that_is_a_distance(leads: str) -> None:
+    """It would be written from another place than its own. In built-in code it is written where it is."""
+    code = text(DISTANCE % leads, "return own(x) + away;")
+    assert refused(close_module(code)) == ["K11-reloc:away"]
+    assert not close_text(code).closure.refusals
 
 
 # -- a module's sections -------------------------------------------------------------------------------------------

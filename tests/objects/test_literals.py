@@ -27,7 +27,7 @@ from tests.unit.test_verify import ARCH
 ANCHOR = "const char anchor[16] = {1};\n"
 WITH_ANCHOR = {**EXPORTS, "anchor": Export("anchor", 0, "vmlinux", "EXPORT_SYMBOL", "")}
 COMMON = """
-const char *kept; struct pair { long a, b, c, d; } *where;
+struct ops { const char *name; long n; }; const char *kept; struct pair { long a, b, c, d; } *where;
 #ifdef PATCHED
 #define S(a, b) b
 #else
@@ -82,6 +82,17 @@ CASES: list[tuple[str, str, list[bytes], list[bytes]]] = [
      [b"0123456789\0"], [b"0123456789\0"]),
     ("in new data", 'void g(void) { sink("field"); }\nvoid f(int x) { S(, static const char *t = "field"; sink(&t)); }',
      [b"field\0"], []),
+    # no code refers to it, and the initial value of a variable leads there
+    ("compared with a field", 'static struct ops o = {"field", 1}; void g(void) { sink(&o); }\n'
+     'int f(struct ops *p) { const char *own = "field"; return S(1, (p->name == own) + 2); }',
+     [b"field\0"], []),
+    ("kept, of a table", 'const char *const names[2] = {"zero", "one"};\n'
+     'void f(int x) { S(, kept = "one"); source(x); }', [b"one\0"], []),
+    ("the end of a field's", 'struct ops o = {&"long tail"[5], 1};\n'
+     'void f(int x) { S(, kept = &"long tail"[5]); source(x); }',
+     [b"long tail\0"], []),
+    ("of a field that is none's any more", 'struct ops o = {"field", 1};\n'
+     'void f(int x) { S(, kept = "yield"); source(x); }', [], [b"yield\0"]),
     ("wide", 'void f(int x) { sink(L"wide"); S(, source(x)); }', ["wide\0".encode("utf-32-le")], []),
     ("wide and narrow", 'void g(void) { sink(""); }\nvoid f(int x) { S(, sink(L"")); source(x); }', [], [bytes(4)]),
     # in the section of constants, under a name that says nothing

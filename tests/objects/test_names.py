@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from kgbuild.closure.close import Closure, UnitResult, close
+from kgbuild.closure.close import close
+from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.diff.changes import compute_changes
 from kgbuild.elf.read import read
 from kgbuild.kernel.exports import Export
@@ -147,6 +148,25 @@ def test_vmlinux_can_not_use_a_modules_new_table() -> None:
     )
     c = close_kernel({"vmlinux": {"u.c": user}, "fat": {"n.c": table}})
     assert codes(c) == ["K18-other-module:use"]
+
+
+def test_a_table_of_its_own_or_of_vmlinux_is_there_for_a_module() -> None:
+    """Near misses of the one before."""
+    user = CALLS.replace("int name(int x)", "int name[4]").replace("name(x)", "name[x & 3]")
+    start, end = (
+        "noinline int name(int x)\n{\n\treturn x * 4242;",
+        "int name[4] = { 1, 2 }; int more(int x) { return x;",
+    )
+    c = close_kernel({"fat": {"u.c": user}, "vmlinux": {"n.c": NEW.replace(start, end)}})
+    assert codes(c) == []
+    assert bound(c, "u.c", "name") == "new n.c"
+    own = user.replace("extern  int name[4];", "#ifdef PATCHED\nstatic int name[4] = { 1, 2 };\n#endif\n")
+    c = close_kernel({m: {f"{m}.c": own.replace("int use", f"int use_{m}")} for m in ("fat", "wb")})
+    assert codes(c) == []
+    assert sorted(c.units[n].source for n, i in c.members if c.units[n].changes.patched.atoms[i].name == "name") == [
+        "fat.c",
+        "wb.c",
+    ]
 
 
 def test_what_a_module_has_and_does_not_export() -> None:

@@ -42,6 +42,7 @@ extern int request_threaded_irq(int irq, void *handler, void *fn, long flags, co
 extern void sg_init_one(void *sg, const void *buf, u32 n), static_key_enable(struct static_key *);
 extern void dma_map_single_attrs(void *dev, void *p, u64 n), spi_transfer(void *p);
 extern u64 phys_base;
+static inline int is(const char *a, const char *b) { return a == b; }
 #define __pa(x) ({ u64 y = (u64)(x) - 0xffffffff80000000UL, x2 = (u64)(x); y + (x2 > y ? phys_base : 0x1234000UL); })
 """
 BESIDE = (
@@ -89,7 +90,22 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
     ("the function's name", "int f(int x) { return request_threaded_irq(x, 0, 0, S(0, 4), __func__, 0); }",
      {HANDED: "f"}),
     ("a new text stored", "void f(struct ops *o) { S(, o->name = \"fresh\"); source(1); }", {HANDED: "f"}),
+    ("a new text kept by a function of the unit",
+     "static const char *kept;\nvoid noinline keep(int k, const char *s) { source(k); kept = s; }\n"
+     "const char *last(void) { return kept; }\n"
+     "void noinline between(const char *s) { source(3); keep(2, s); source(1); }\n"
+     "void f(int x) { S(, between(\"fresh\")); source(x); }", {HANDED: "f"}),
+    ("a new text returned", "const char *f(int x) { S(, if (x == 7) return \"fresh\"); source(x); return 0; }",
+     {HANDED: "f"}),
+    ("a new text returned, or another", "const char *f(int x) { return x == S(2, 3) ? \"a\" : S(0, \"fresh\"); }",
+     {HANDED: "f"}),
+    ("a new text compared", "int f(const char *s) { return source(1) + S(0, is(s, \"fresh\")); }", {HANDED: "f"}),
     # and such as is not
+    ("a new text read by a function of the unit",
+     "int noinline look(int k, const char *s) { return source(k) + s[0]; }\n"
+     "void f(int x) { S(, look(2, \"fresh\")); source(x); }", {}),
+    ("an old text returned", "const char *f(int x) { source(S(1, 2)); return x ? \"old\" : 0; }", {}),
+    ("an old text compared", "int f(const char *s) { return source(S(1, 2)) + is(s, \"old\"); }", {}),
     ("an old text stored", "void f(struct ops *o) { o->name = \"old\"; source(S(1, 2)); }", {}),
     ("a new text on the stack", "void f(int x) { S(, struct ops o = { .name = \"fresh\" }; sink(&o)); source(x); }",
      {}),

@@ -439,6 +439,155 @@ int first(int x) { count += x; return source(count); }
         ["K22-state:total"],
     ),
     Case(
+        "its name is left to a pointer that gcc leaves out, of the same type behind it",
+        """
+#ifdef PATCHED
+static int room[4] = { 7, 5, 2, 8 };
+static int *row = room;
+#define X 3
+#else
+static int row[4] = { 7, 5, 2, 8 };
+#define X 2
+#endif
+int first(int x) { row[x & 3] += x; return source(row[1]); }
+int second(int x) { return source(x) * X + row[x & 3]; }
+""",
+        "second",
+        ["room same row"],
+    ),
+    Case(
+        "its name is left to a pointer that gcc leaves out",
+        """
+#ifdef PATCHED
+static int room[8] = { 7, 5, 2, 8 };
+static int *row = room;
+#else
+static int row[4] = { 7, 5, 2, 8 };
+#endif
+int first(int x) { row[x & 3] += x; return source(row[1]); }
+""",
+        "first",
+        [],
+        ["K22-state:room"],
+    ),
+    Case(
+        "its name is left to another variable that is never read",
+        """
+#ifdef PATCHED
+static long count;
+static int total;
+int first(int x) { count = x; total += x; return source(total) + 1; }
+#else
+static int count;
+int first(int x) { count += x; return source(count); }
+#endif
+""",
+        "first",
+        ["total same count"],
+    ),
+    Case(
+        "never read any more, beside a new one",
+        """
+static int count;
+#ifdef PATCHED
+static int total;
+int first(int x) { count = x; total += x; return source(total) + 1; }
+#else
+int first(int x) { count += x; return source(count); }
+#endif
+""",
+        "first",
+        ["total new"],
+        data="total",
+    ),
+    Case(
+        "memory that was allocated is a variable now",
+        """
+struct counts { long reads, writes; };
+#ifdef PATCHED
+static struct counts own;
+int first(int x) { own.reads += x; return source(own.reads); }
+#else
+static struct counts *made;
+int first(int x) { if (!made) made = (void *)(long)source(16); made->reads += x; return source(made->reads); }
+#endif
+""",
+        "first",
+        [],
+        ["K22-state:own"],
+    ),
+    Case(
+        "an array is allocated now",
+        """
+#ifdef PATCHED
+static int *made;
+int first(int x) { if (!made) made = (void *)(long)source(64); made[x & 15] += 2; return source(made[x & 15]); }
+#else
+static int own[16];
+int first(int x) { own[x & 15] += 1; return source(own[x & 15]); }
+#endif
+""",
+        "first",
+        [],
+        ["K22-state:made"],
+    ),
+    Case(
+        "a pointer, and what it can't have led to",
+        """
+struct counts { long reads, writes; };
+struct limits { int low, high; };
+#ifdef PATCHED
+static struct limits own;
+static int number;
+int first(int x) { own.low += x; number += own.low; return source(number); }
+#else
+static struct counts *made;
+static int *numbers;
+int first(int x) { made->reads += x; numbers[x & 1]++; return source(x); }
+#endif
+""",
+        "first",
+        ["number new", "own new"],
+        data="number own",
+    ),
+    Case(
+        "a tree in a list's place",
+        """
+struct list_head { struct list_head *next, *prev; };
+struct rb_node { long color; struct rb_node *right, *left; };
+struct rb_root { struct rb_node *node; };
+#ifdef PATCHED
+static struct rb_root tree;
+int first(int x) { return source(x) + (tree.node != 0); }
+int second(struct rb_node *n) { tree.node = n; return source(2); }
+#else
+static struct list_head list = { &list, &list };
+int first(int x) { return source(x) + (list.next != &list); }
+int second(struct list_head *n) { list.next = n; return source(1); }
+#endif
+""",
+        "first second",
+        [],
+        ["K22-state:tree"],
+    ),
+    Case(
+        "a lock in a list's place",
+        """
+struct list_head { struct list_head *next, *prev; };
+struct spinlock { unsigned lock; unsigned owner; };
+#ifdef PATCHED
+static struct spinlock lock;
+int first(int x) { return source(x) + (lock.lock++ != 0); }
+#else
+static struct list_head list = { &list, &list };
+int first(int x) { list.prev = list.next; return source(x) + (list.next != &list); }
+#endif
+""",
+        "first",
+        ["lock new"],
+        data="lock",
+    ),
+    Case(
         "exchanged, and a user changes",
         """
 #ifdef PATCHED

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from kgbuild.callgraph.edge_kinds import EdgeKind
-from kgbuild.closure.close import Closure
+from kgbuild.closure.model import Closure
 from kgbuild.errors import UserError
 from kgbuild.report.build import closure_report
 from kgbuild.report.chains import chains_in, chains_of

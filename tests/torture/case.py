@@ -11,6 +11,12 @@ Six runs of the same calls are held against each other, in pairs that must be eq
 - **replaced**: as warm, then the same patch is loaded once more and replaces itself, and there are more calls. What is
   new begins anew with it; the program's own state goes on.
 
+A program with a module has two more:
+
+- **reloaded**: as warm, then the module goes, the kernel is called alone, the module comes again at another place, and
+  there are more calls. The module's variables begin anew, those of the patch that belong to it too; the kernel's go on.
+- **late**: the patch is there before the module comes.
+
 Two more runs guard the harness itself: the reference that is switched at once must do what the freshly compiled program
 does, or the generator has made something that C leaves undefined.
 
@@ -28,13 +34,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kgbuild.closure.close import Closure
+from kgbuild.closure.model import Closure
 from kgbuild.elf.consts import STT
-from kgbuild.elf.object import Object, Symbol
-from tests.torture.machine import FLAGS, PATCH, REPLACEMENT, Image, Job, compile_c, link, run_jobs
-from tests.torture.patching import BadModule, Patch, Running, load, make_patch
-from tests.torture.program import FLAG, Program, flat, reference, shared
+from kgbuild.elf.object import Object
+from kgbuild.elf.read import read
+from tests.torture.loader import BadModule, Module
+from tests.torture.machine import FLAGS, PATCH, REPLACEMENT, TARGET, compile_c, link, run_jobs
+from tests.torture.patching import Patch, Running, link_both, load, make_patch
+from tests.torture.program import KERNEL, Program, flat, reference, shared
 from tests.torture.refactor import Home, Refactored
+from tests.torture.scenes import Patched, Reference, Scene
 
 SAME, UNCHANGED, REFUSED, WRONG, SKIPPED, HARNESS = "same", "unchanged", "refused", "WRONG", "skipped", "HARNESS"
 CALLS = 24
@@ -65,69 +74,58 @@ def run_case(
     patch = make_patch(running, refactored.program if refactored is not None else after, sabotage, backend)
     if patch.refusals:
         return Result(REFUSED, patch.codes, [f"{r.code} {r}" for r in patch.refusals])
-    fresh = link(running.folder, [patch.objects.get(n, o) for n, o in running.objects.items()], "fresh")
+    objects = {n: patch.objects.get(n, o) for n, o in running.objects.items()}
+    image, ko = link_both(running.folder, after, objects, "fresh")
+    fresh = [image, *([Module(read(ko), TARGET, image, running.exports, strict=False)] if ko else [])]
     text = reference(running.program, after)
     compile_c(running.folder, text, "reference.c", "reference.o", [f for f in FLAGS if f not in _TRACED] + ["-O0"])
     oracle = link(running.folder, [running.folder / "reference.o"], "reference")
+    entries = [n for n in after.entries() if n in before_entries(running)]
+    resets, undecided = lost_state(running.program, after, patch, refactored.names if refactored is not None else {})
+    first, then, alone = calls(entries, f"{seed} first"), calls(entries, f"{seed} then"), []
+    if running.placed:
+        alone = calls([n for n in entries if n in running.image.symbols], f"{seed} alone")
+    side = Reference(oracle, first, then, alone, resets)
+    compiled = Scene()
+    compiled.load(*fresh)
+    compiled.make(then)
+    jobs = [compiled, side.switched(cold=True), side.switched(), side.replaced(), side.reloaded(), side.late()]
     try:
-        loaded, again = (
-            load(patch.module, running.image, running.exports, base) if patch.module else None
-            for base in (PATCH, REPLACEMENT)
-        )
+        bases = (PATCH, REPLACEMENT)
+        loaded = [load(patch.module, running.image, running.exports, base) for base in bases] if patch.module else []
+        ours = Patched(running, loaded, first, then, alone)
+        jobs += [ours.cold(), ours.warm(), ours.replaced(), ours.reloaded(), ours.late()]
     except BadModule as error:
         return Result(WRONG, facts=[f"the kernel would not take the module: {error}"])
-    entries = [n for n in after.entries() if n in running.image.symbols]
-    first, then = calls(entries, f"{seed} first"), calls(entries, f"{seed} then")
-    resets, undecided = lost_state(running.program, after, patch, refactored.names if refactored is not None else {})
-
-    def patched(before: list[tuple[str, int, int]], *, replaced: bool = False) -> Job:
-        job = Job()
-        job.load(running.image)
-        for one in (loaded, again) if replaced else (loaded,):
-            job.map(one.pieces if one else [])
-        _call(job, running.image, before)
-        for one in (loaded, again) if replaced else (loaded,):
-            for place, code in one.jumps if one else []:
-                job.write(place, code, code=True)
-            _call(job, running.image, then)
-        return job
-
-    def switched(before: list[tuple[str, int, int]], *, replaced: bool = False) -> Job:
-        job = Job()
-        job.load(oracle)
-        _call(job, oracle, before)
-        job.write(oracle.address(FLAG), b"\1\0\0\0")
-        for symbol in (s for name in resets for s in oracle.symbols.get(name, ())):
-            job.write(symbol.value, oracle.initial(symbol))
-        _call(job, oracle, then)
-        if replaced:
-            for symbol in new_variables(oracle):
-                job.write(symbol.value, oracle.initial(symbol))
-            _call(job, oracle, then)
-        return job
-
-    compiled = Job()
-    compiled.load(fresh)
-    _call(compiled, fresh, then)
-    jobs = [compiled, switched([]), patched([]), switched(first), patched(first)]
-    jobs += [switched(first, replaced=True), patched(first, replaced=True)]
+    if not running.placed:
+        jobs = [j for i, j in enumerate(jobs) if i not in (4, 5, 9, 10)]
     return _judge(patch, run_jobs(jobs), bool(undecided), bool(resets))
+
+
+def before_entries(running: Running) -> set[str]:
+    return set(running.program.entries()) & set().union(running.image.symbols, *(m.symbols for m in running.placed))
 
 
 _TRACED = ("-pg", "-mfentry", "-mrecord-mcount", "-O2")
 
 
 def _judge(patch: Patch, runs: list[list[str]], undecided: bool, resets: bool) -> Result:
-    new, at_once, cold, turned, warm, turned_again, replaced = runs
+    new, at_once, turned, turned_again = runs[:4]
+    two = len(runs) > 7
+    left, right = (runs[4:6], runs[9:]) if two else ([], [])
+    cold, warm, replaced = runs[6:9] if two else runs[4:7]
     members = patch.closure.members.values() if patch.closure is not None else ()
     result = Result(SAME if patch.module else UNCHANGED, members=len(members))
-    result.roles = sorted(
-        {m.role for m in members} | ({"several units"} if len({m.unit for m in members}) > 1 else set())
-    )
+    roles = {m.role for m in members}
+    if len({m.unit for m in members}) > 1:
+        roles.add("several units")
+    if patch.closure is not None and any(patch.closure.units[m.unit].target != KERNEL for m in members):
+        roles.add("in the module")
+    result.roles = sorted(roles)
     result.warm = "left out" if undecided else "with state lost" if resets else "whole"
-    if "signal 14" in new[-1] + at_once[-1] + turned[-1]:
+    if any("signal 14" in run[-1] for run in (new, at_once, turned, *left)):
         return Result(SKIPPED, facts=["takes too long"])
-    if at_once != new or not new[-1].endswith("E 0") or not turned[-1].endswith("E 0"):
+    if at_once != new or not all(run[-1].endswith("E 0") for run in (new, turned, *left)):
         return Result(HARNESS, facts=[_difference("reference", at_once, "freshly compiled", new), turned[-1]])
     if cold != new:
         result.end = WRONG
@@ -140,6 +138,10 @@ def _judge(patch: Patch, runs: list[list[str]], undecided: bool, resets: bool) -
     elif replaced != turned_again and not undecided and not resets:
         result.end = WRONG
         result.facts.append("replaced: " + _difference("patched", replaced, "reference", turned_again))
+    for name, (wanted, got) in zip(("reloaded", "late"), zip(left, right, strict=True), strict=False):
+        if got != wanted and not undecided and not resets:
+            result.end = WRONG
+            result.facts.append(f"{name}: " + _difference("patched", got, "reference", wanted))
     return result
 
 
@@ -152,19 +154,6 @@ def _difference(one: str, left: list[str], other: str, right: list[str]) -> str:
 def calls(entries: list[str], seed: str) -> list[tuple[str, int, int]]:
     rng = random.Random(seed)
     return [(rng.choice(entries), rng.randrange(40), rng.randrange(200)) for _ in range(CALLS)]
-
-
-def _call(job: Job, image: Image, made: list[tuple[str, int, int]]) -> None:
-    for name, a, b in made:
-        job.call(image.address(name), a, b)
-
-
-def new_variables(oracle: Image) -> list[Symbol]:
-    """The variables of a reference that only the patched program has: a patch that replaces another has its own."""
-    found = (s for symbols in oracle.symbols.values() for s in symbols)
-    return [
-        s for s in found if s.type == STT.OBJECT and s.name.endswith("__1") and oracle.obj.sections[s.shndx].writable
-    ]
 
 
 # -- state that is lost ------------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from tests.torture.generate import (
     make_variable,
     statement,
 )
-from tests.torture.program import Function, Program, Unit, Variable
+from tests.torture.objects import OBJECT_CHANGES
+from tests.torture.program import KERNEL, MODULE, Function, Program, Unit, Variable
 
 Change = Callable[[Program, random.Random], str | None]
 
@@ -33,7 +34,9 @@ def change(program: Program, seed: int) -> tuple[Program, list[str]]:
     for _ in range(20):
         after, said = copy.deepcopy(program), []
         for _ in range(rng.choice((1, 1, 2, 3))):
-            text = rng.choices([c for c, _ in CHANGES], [w for _, w in CHANGES])[0](after, rng)
+            two = program.has_module() and rng.random() < 0.4
+            made = OBJECT_CHANGES if two else CHANGES
+            text = rng.choices([c for c, _ in made], [w for _, w in made])[0](after, rng)
             if text is not None:
                 said.append(text)
         if said and max(costs(after).values()) <= 4 * MOST and valid(after):
@@ -46,6 +49,16 @@ def valid(program: Program) -> bool:
     for unit in program.units:
         names = [f.name for f in unit.functions]
         if len(names) != len(set(names)):
+            return False
+    for target in (KERNEL, MODULE):
+        found = [
+            x.name
+            for u in program.units
+            if u.target == target
+            for x in [*u.functions, *u.variables]
+            if not x.static and not (isinstance(x, Function) and x.weak)
+        ]
+        if len(found) != len(set(found)):
             return False
     return True
 
@@ -225,15 +238,16 @@ def _own_body(program: Program, rng: random.Random) -> str | None:
 def _override(program: Program, rng: random.Random) -> str | None:
     """A weak definition is overridden, by a unit that did not."""
     found = [(u, f) for u in program.units for f in u.functions if f.weak]
-    if not found or len(program.units) < 2:
+    if not found:
         return None
     unit, f = rng.choice(found)
-    if any(g.name == f.name and not g.weak for _, g in program.functions()):
+    units = [u for u in program.units if u.target == unit.target and u is not unit]
+    if not units or any(g.name == f.name and not g.weak for u in units for g in u.functions):
         return None
     new = Function(f.name, f.kind, f.rank, static=False, attributes=["noinline"], body=[*f.body, "r += 5;"])
     new.body = [s for s in new.body if not any(re.search(rf"\b{v.name}\b", s) for v in f.locals + unit.variables)]
     new.body = [s for s in new.body if not any(re.search(rf"\b{g.name}\b", s) for g in unit.functions if g.static)]
-    rng.choice([u for u in program.units if u is not unit]).functions.insert(0, new)
+    rng.choice(units).functions.insert(0, new)
     return f"{f.name}: overridden"
 
 
@@ -243,8 +257,11 @@ def _move(program: Program, rng: random.Random) -> str | None:
     if not found or len(program.units) < 2:
         return None
     unit, v = rng.choice(found)
-    to = rng.choice([u for u in program.units if u is not unit])
-    used = any(w.kind == "place" and w.init[0] == v.name for w in unit.variables)
+    units = [u for u in program.units if u.target == unit.target and u is not unit]
+    if not units:
+        return None
+    to = rng.choice(units)
+    used = any(w.kind in ("place", "links") and w.init[0] == v.name for w in unit.variables)
     if used or any(w.name == v.name for w in to.variables):
         return None
     unit.variables.remove(v)
@@ -453,7 +470,7 @@ def _order(program: Program, rng: random.Random) -> str | None:
 def _variable_order(program: Program, rng: random.Random) -> str | None:
     unit = rng.choice(program.units)
     rng.shuffle(unit.variables)
-    unit.variables.sort(key=lambda v: v.kind == "place")  # behind what it points into
+    unit.variables.sort(key=lambda v: v.kind in ("place", "links"))  # behind what it points into
     return f"{unit.name}: variables in another order"
 
 

@@ -11,7 +11,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from tests.torture.program import WORD, Function, Program, Unit, Variable
+from tests.torture.program import KERNEL, MODULE, WORD, Function, Program, Unit, Variable
 
 # Options that a kernel's units have beside those of every unit, one set for a program.
 FLAG_SETS = (
@@ -25,6 +25,7 @@ FLAG_SETS = (
     ("-Os",),
     ("-fno-optimize-sibling-calls", "-fno-jump-tables"),
 )
+TWO_OBJECTS = 0.4  # share of the programs that have a module
 MOST = 1500  # what one call may cost, in calls
 ATTRIBUTES = (
     ("noinline",),
@@ -70,8 +71,7 @@ class Context:
         return found + [f for f in self.program.header if f.kind == kind and f.rank < self.function.rank]
 
     def variables(self, *, kind: str, written: bool = False) -> list[Variable]:
-        own = {v.name for v in self.unit.variables}
-        foreign = [v for u in self.program.units for v in u.variables if not v.static and v.name not in own]
+        foreign = self.program.reachable(self.unit)
         here = self.function.locals + ([] if self.function in self.program.header else self.unit.variables + foreign)
         return [v for v in here if v.kind == kind and not (written and v.const)]
 
@@ -165,7 +165,9 @@ def _hook(ctx: Context) -> str | None:
         return None
     v = ctx.random.choice(found)
     known = [f.name for f in ctx.unit.functions if f.kind == "one" and f.rank < 20]
-    if v.const or not known or ctx.random.random() < 0.75:
+    theirs = [w for u in ctx.program.units if u.target != ctx.unit.target for w in u.variables]
+    # a pointer into the module, kept by the kernel, would outlive the module
+    if v.const or not known or any(v is w for w in theirs) or ctx.random.random() < 0.75:
         return f"r += {v.name}(r);"
     return f"if (a == {ctx.random.randrange(8)})\n\t\t{v.name} = {ctx.random.choice(known)};"
 
@@ -231,6 +233,34 @@ def _parameter(ctx: Context) -> str | None:
         return None
     return ctx.random.choice(
         ("r += p->a;", "r ^= p->mode;", "if (!p->b)\n\t\treturn 4;", "r += p->a * p->mode;", "say(p->name);")
+    )
+
+
+def _bits(ctx: Context) -> str | None:
+    """Small enough values, whatever bit fields hold them."""
+    found = ctx.variables(kind="bits")
+    if not found:
+        return None
+    v = ctx.random.choice(found).name
+    return ctx.random.choice(
+        (f"{v}.lo = ({v}.lo + a) & 511;", f"r += {v}.lo;", f"{v}.hi = r & 65535;\n\tr += {v}.lo;", f"r ^= {v}.hi;")
+    )
+
+
+def _links(ctx: Context) -> str | None:
+    found = [v for v in ctx.variables(kind="links") if any(v is w for w in ctx.unit.variables)]
+    if not found:
+        return None
+    v = ctx.random.choice(found)
+    name, array = v.name, v.init[0]
+    return ctx.random.choice(
+        (
+            f"r += *{name}.next;",
+            f"r ^= *{name}.prev;",
+            f"{name}.next = &{array}[a & 3];",
+            f"{name}.prev = &{array}[r & 3];\n\tr += *{name}.next;",
+            f"*{name}.next += 3;",
+        )
     )
 
 
@@ -341,8 +371,10 @@ _MAKERS = (
     _temporary,
     _literal,
     _labels,
+    _bits,
+    _links,
 )
-_WEIGHTS = (5, 10, 4, 5, 3, 3, 6, 3, 2, 1.5, 2, 2, 2, 1.5, 2, 0.7, 2, 1.5, 1.5, 2, 0.6)
+_WEIGHTS = (5, 10, 4, 5, 3, 3, 6, 3, 2, 1.5, 2, 2, 2, 1.5, 2, 0.7, 2, 1.5, 1.5, 2, 0.6, 2, 2)
 
 
 # -- cost --------------------------------------------------------------------------------------------------------------
@@ -400,11 +432,15 @@ def _make_variable(rng: random.Random, name: str, kind: str, callbacks: list[str
 
 def generate(seed: int, size: int = 3) -> Program:
     """The program of a seed: `size` is how many units it has at most; smaller ones have fewer functions too."""
-    rng = random.Random(seed)
+    rng, objects = random.Random(seed), random.Random(f"objects {seed}")
+    two = size > 1 and objects.random() < TWO_OBJECTS
     program = Program(rng.choice(FLAG_SETS))
     count = rng.randint(1, size)
     for number in range(count):
         program.units.append(Unit(f"{'abcdef'[number]}.c"))
+    if two:
+        del program.units[2:]
+        program.units += [Unit(f"{letter}.c", target=MODULE) for letter in "mn"[: objects.randint(1, 2)]]
     many = 3 if size == 1 else rng.randint(4, 8)
     for unit in program.units:
         _callbacks(rng, program, unit)
@@ -418,8 +454,11 @@ def generate(seed: int, size: int = 3) -> Program:
         for number in range(rng.randint(1, 2)):
             attributes = list(rng.choice((("inline",), ("inline",), ("noinline",), (), ("noinline", "notrace"))))
             program.header.append(Function(f"shared{number}", "plain", rng.randrange(3, 20), attributes=attributes))
-    if count > 1 and rng.random() < 0.4:
-        one, other = rng.sample(program.units, 2)
+    for target in (KERNEL, MODULE):
+        units = [u for u in program.units if u.target == target]
+        if len(units) < 2 or rng.random() >= 0.4:
+            continue
+        one, other = rng.sample(units, 2)
         one.functions.append(Function("arch_hook", "plain", 15, static=False, attributes=["weak", "noinline"]))
         if rng.random() < 0.7:
             other.functions.append(Function("arch_hook", "plain", 15, static=False, attributes=["noinline"]))
@@ -427,7 +466,13 @@ def generate(seed: int, size: int = 3) -> Program:
         for number in range(2):
             f = Function(f"entry_{unit.name[0]}{number}", "entry", 100, static=False)
             unit.functions.append(f)
+    if two:
+        from tests.torture.objects import same_names, weak_uses
+
+        same_names(objects, program)
     _bodies(rng, program)
+    if two:
+        weak_uses(objects, program)
     for unit in program.units:
         if rng.random() < 0.5:
             _part(rng, program, unit)
@@ -457,7 +502,7 @@ def _variables(rng: random.Random, program: Program, unit: Unit) -> None:
         if kind == "hook":
             name = f"hook_{unit.name[0]}{number}"
         v = make_variable(rng, name, kind, callbacks)
-        taken = {w.name for u in program.units for w in u.variables if not w.static}
+        taken = {w.name for u in program.units if u.target == unit.target for w in u.variables if not w.static}
         if name not in taken and rng.random() < 0.15:
             v.static = False
         elif v.kind == "array" and rng.random() < 0.2:
@@ -466,6 +511,10 @@ def _variables(rng: random.Random, program: Program, unit: Unit) -> None:
     arrays = [v for v in unit.variables if v.kind == "array" and not v.const]
     if arrays and rng.random() < 0.4:
         unit.variables.append(Variable(f"{unit.name[0]}_place", "place", [rng.choice(arrays).name, "2"]))
+    if rng.random() < 0.3:
+        unit.variables.append(Variable(f"{unit.name[0]}_bits", "bits", [str(rng.randrange(9)), str(rng.randrange(9))]))
+    if arrays and rng.random() < 0.3:
+        unit.variables.append(Variable(f"{unit.name[0]}_links", "links", [rng.choice(arrays).name]))
 
 
 def _function(rng: random.Random, program: Program, unit: Unit, stem: str, rank: int) -> None:
@@ -475,7 +524,7 @@ def _function(rng: random.Random, program: Program, unit: Unit, stem: str, rank:
     name = rng.choice(pool) if repeated else f"f_{stem}"
     kind = rng.choice(("plain", "plain", "plain", "cfg", "cfg", "one", "wide"))
     f = Function(name, kind, rank, attributes=list(rng.choice(ATTRIBUTES)))
-    known = {g.name for u in program.units for g in u.functions if not g.static}
+    known = {g.name for u in program.units if u.target == unit.target for g in u.functions if not g.static}
     if name not in known and rng.random() < (0.1 if repeated else 0.2):
         f.static = False
         f.attributes = [a for a in f.attributes if a != "inline"]

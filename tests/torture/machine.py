@@ -22,6 +22,7 @@ from tests.toolchain import CC, KERNEL_FLAGS, SPLIT_FLAGS, assembler, run, scrat
 
 HERE = Path(__file__).resolve().parent
 BASE = 0x10000000
+TARGET, AGAIN = 0x14000000, 0x15000000  # where a module lies when it comes, and when it comes again
 PATCH = 0x18000000
 REPLACEMENT = 0x19000000
 PAGE = 4096
@@ -117,6 +118,13 @@ class Image:
         raw = bytes(self.obj.contents(section.index))
         return frozenset(struct.unpack(f"<{len(raw) // 8}Q", raw))
 
+    def code(self, address: int, size: int) -> bytes:
+        """What the program has at a place, as it is linked."""
+        for s in self.obj.sections:
+            if s.alloc and s.addr <= address and address + size <= s.addr + s.size:
+                return bytes(self.obj.contents(s.index)[address - s.addr : address - s.addr + size])
+        raise LookupError(f"no code at {address:#x}")
+
     def initial(self, symbol: Symbol) -> bytes:
         """What a variable begins with."""
         section = self.obj.sections[symbol.shndx]
@@ -126,10 +134,12 @@ class Image:
         return bytes(self.obj.contents(section.index)[at : at + symbol.size])
 
 
-def link(folder: Path, objects: Iterable[Path], out: str) -> Image:
+def link(folder: Path, objects: Iterable[Path], out: str, *, relocations: bool = False) -> Image:
+    """Link a program; with its relocations left in, as x86 kernels that can be anywhere have them."""
     script = folder / "program.lds"
     script.write_text(SCRIPT)
-    run("ld", "-n", "-e", "0", "--no-warn-rwx-segments", "-T", script, "-o", folder / out, *objects, rest())
+    more = ("--emit-relocs",) if relocations else ()
+    run("ld", *more, "-n", "-e", "0", "--no-warn-rwx-segments", "-T", script, "-o", folder / out, *objects, rest())
     return Image(folder / out)
 
 
@@ -185,6 +195,15 @@ class Job:
         for p in pieces:
             self._place(p.address, p.size, p.data, bool(p.protection & EXECUTE), bool(p.protection & WRITE))
         self._flush()
+
+    def unmap(self, pieces: Iterable[Piece]) -> None:
+        for page in sorted({at & -PAGE for p in pieces for at in range(p.address & -PAGE, p.address + p.size, PAGE)}):
+            self._op("U", page, PAGE)
+
+    def poke(self, address: int, data: bytes, protection: int) -> None:
+        """Write to memory that has a protection, and has it again."""
+        self._op("L", address, len(data), protection)
+        self.text += data
 
     def call(self, function: int, a: int, b: int) -> None:
         self._op("C", function, a, b)

@@ -2,74 +2,59 @@
 """A live patch of a generated program, made by the builder's own stages, and put into the running program.
 
 The stages are those of kgbuild/pipeline/findout.py: units compiled with a section for each function, parity against
-the linked program, difference, closure with the call graph of a real index, extraction, `ld -r`, injection. What the
-kernel does with the module is done here, independently: symbols are found by name and position as kallsyms would list
-them, relocations written, and a jump put where a function calls __fentry__. With the back end kallsyms it is the
-module that does so, from its own tables, and the program's code that the digests are compared with.
+the linked program, difference, closure with the call graph of a real index, accounting, extraction, `ld -r`,
+injection. What the kernel does with the module is done by `loader`, independently. With the back end kallsyms it is
+the module that looks up symbols, from its own tables, and the program's code that the digests are compared with.
 """
 
 from __future__ import annotations
 
 import difflib
-import struct
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from kgbuild.accounting.account import Unit, account_all
 from kgbuild.arch import arch_of
 from kgbuild.callgraph.model import CallGraph
-from kgbuild.closure.close import Closure, UnitResult, close
+from kgbuild.closure.close import close
+from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.closure.proof_record import make_record
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.diff.changes import compute_changes
 from kgbuild.diff.types_in_use import check_types
-from kgbuild.elf.consts import SHF, SHN, SHT, STB
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
 from kgbuild.elf.write import write
-from kgbuild.emit.backends import BACKENDS, Request
-from kgbuild.emit.backends.lookup_tables import RANGE_ROW, SITE_ROW, SYMBOL_ROW
-from kgbuild.emit.extract import NOTES, Identity, extract
-from kgbuild.emit.klp_relocations import inject, split_livepatch_name
+from kgbuild.emit.backends import BACKENDS
+from kgbuild.emit.backends.backend import Request
+from kgbuild.emit.extract import NOTES, Identity, TargetIdentity, extract
+from kgbuild.emit.klp_relocations import inject
 from kgbuild.host.index.queries import Index
 from kgbuild.host.index.writer import build_index
 from kgbuild.host.kernels.compile_commands import write_units
 from kgbuild.kernel.exports import Export, parse_symvers
+from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.kernel.vmlinux_image import KernelImage
-from kgbuild.model import Kernel, KernelId
+from kgbuild.ledger.ledger import compute_ledger
+from kgbuild.model import Kernel, KernelId, UnitCommand
 from kgbuild.objects.view import View
 from kgbuild.progress import SilentProgress
 from kgbuild.proof.parity import ParityProof, compute_parity
-from kgbuild.proof.record import Key
 from tests.toolchain import run
-from tests.torture.machine import (
-    EXECUTE,
-    FLAGS,
-    PAGE,
-    PATCH,
-    READ,
-    SPLIT,
-    WRITE,
-    Image,
-    Piece,
-    compile_c,
-    link,
-)
-from tests.torture.program import Program, render
+from tests.torture.loader import BadModule, Loaded, Module
+from tests.torture.machine import AGAIN, FLAGS, PATCH, SPLIT, TARGET, Image, compile_c, link
+from tests.torture.program import KERNEL, MODULE, Program, render
 
 MAX_ROUNDS = 16
-R_64, R_PC32, R_PLT32, R_32, R_32S, R_PC64 = 1, 2, 4, 10, 11, 24
 OUTSIDE = ("trace", "say", "source", "complain", "die", "keep", "call_kept", "is_kept", "__fentry__")
-
-
-class BadModule(Exception):
-    """The kernel would not take this module, or would do something else than was meant."""
 
 
 @dataclass
 class Running:
-    """A program as a kernel: compiled as a distribution does, linked, and its units compiled again when asked for."""
+    """A program as a kernel: compiled as a distribution does, linked, and its units compiled again when asked for.
+    `module` is the file of its module, where it has one."""
 
     folder: Path
     program: Program
@@ -78,6 +63,7 @@ class Running:
     image: Image
     kernel: KernelImage
     exports: dict[str, Export]
+    module: bytes = b""
     _views: dict[str, tuple[bytes, View, ParityProof]] = field(default_factory=dict)
     _index: list[Index] = field(default_factory=list)
 
@@ -88,17 +74,48 @@ class Running:
                 self.folder, self.texts[name], name, f"{name}.split.o", (*FLAGS, *SPLIT, *self.program.flags)
             )
             view = View(read(data))
-            self._views[name] = (data, view, compute_parity(view, self.kernel))
+            self._views[name] = (data, view, compute_parity(view, self.image_of(self.target_of(name))))
         return self._views[name]
+
+    def target_of(self, name: str) -> str:
+        """The object that a unit is part of."""
+        return next(u.target for u in self.program.units if u.name == name)
+
+    def image_of(self, target: str) -> KernelImage:
+        return self.kernel if target == KERNEL else self.modules[target]
+
+    @cached_property
+    def modules(self) -> dict[str, ModuleImage]:
+        return {MODULE: ModuleImage(read(self.module), MODULE)} if self.module else {}
+
+    @cached_property
+    def placed(self) -> tuple[Module, ...]:
+        """The module as it is loaded first, and again at another place."""
+        if not self.module:
+            return ()
+        return tuple(Module(read(self.module), base, self.image, self.exports) for base in (TARGET, AGAIN))
 
     def graph(self) -> CallGraph:
         """The index that `kgbuild graph` asks, of this program."""
         if not self._index:
             root = self.folder
-            write_units([], root / "units.sqlite")
+            inside = [u.name for u in self.program.units if u.target == MODULE]
+            units = [UnitCommand(n, f"{n}.o", MODULE, MODULE, True, (), ()) for n in inside]
+            write_units(units, root / "units.sqlite")
+            (root / "modules").mkdir(exist_ok=True)
+            if self.module:
+                (root / "modules" / f"{MODULE}.ko").write_bytes(self.module)
             kernel = Kernel(
                 *(KernelId("torture", "6.1.0-torture", "1", "00" * 20), root, root, root, root / "config"),
-                *(root / "Module.symvers", self.image.path, root / "none", None, root / "units.sqlite", "gcc", "gcc"),
+                *(
+                    root / "Module.symvers",
+                    self.image.path,
+                    root / "none",
+                    root / "modules",
+                    root / "units.sqlite",
+                    "gcc",
+                    "gcc",
+                ),
             )
             build_index(kernel, root / "index.sqlite", SilentProgress())
             self._index.append(Index(root / "index.sqlite", kernel))
@@ -112,11 +129,24 @@ def start(folder: Path, program: Program) -> Running:
     for name, text in texts.items():
         compile_c(folder, text, name, f"{name}.whole.o", (*FLAGS, "-g1", *program.flags))
         objects[name] = folder / f"{name}.whole.o"
-    image = link(folder, objects.values(), "program")
+    image, module = link_both(folder, program, objects, "program")
     symvers = folder / "Module.symvers"
-    names = [*OUTSIDE, *program.entries()]
+    names = dict.fromkeys([*OUTSIDE, *program.entries(KERNEL), *sorted(program.exports)])
     symvers.write_text("".join(f"0x00000000\t{n}\tvmlinux\tEXPORT_SYMBOL\t\n" for n in names))
-    return Running(folder, program, texts, objects, image, KernelImage(image.obj), parse_symvers(symvers.read_text()))
+    exports = parse_symvers(symvers.read_text())
+    return Running(folder, program, texts, objects, image, KernelImage(image.obj), exports, module)
+
+
+def link_both(folder: Path, program: Program, objects: Mapping[str, Path], out: str) -> tuple[Image, bytes]:
+    """The kernel of a program, and the file of its module (empty where it has none)."""
+    own = {u.name: u.target for u in program.units}
+    # only relocations tell who refers weakly to what is not there, and a new name may be just that
+    image = link(folder, [o for n, o in objects.items() if own[n] == KERNEL], out, relocations=program.has_module())
+    parts = [o for n, o in objects.items() if own[n] == MODULE]
+    if not parts:
+        return image, b""
+    run("ld", "-r", "-o", folder / f"{out}.ko", *parts)
+    return image, (folder / f"{out}.ko").read_bytes()
 
 
 def with_lines(before: str, after: str) -> str:
@@ -154,6 +184,7 @@ def make_patch(
     """Build the live patch that turns the running program into `after`."""
     patch = Patch({}, {}, {})
     units: list[UnitResult] = []
+    ledgers: list[Unit] = []
     for unit in after.units:
         text = render(after, unit)
         if text == running.texts[unit.name]:
@@ -167,11 +198,14 @@ def make_patch(
         changes = compute_changes(view, View(patch.after[unit.name]), unit.name, lines=False)
         if changes.changed or changes.new:
             patch.refusals += check_types(changes, frozenset())[0]
-        units.append(UnitResult(unit.name, changes, parity))
+        ledgers.append(Unit(compute_ledger(changes.original.obj, changes.patched.obj)))
+        units.append(UnitResult(unit.name, changes, parity, unit.target))
     if all(u.changes.nothing for u in units):
+        patch.refusals += [r for a in account_all(ledgers, units, None) for r in a.refusals]
         return patch
     patch.closure = _close(running, units)
     patch.refusals += patch.closure.refusals
+    patch.refusals += [r for a in account_all(ledgers, units, patch.closure) for r in a.refusals]
     if patch.refusals or not patch.closure.redirects:
         return patch
     if sabotage is not None:
@@ -186,7 +220,7 @@ def make_patch(
 def _close(running: Running, units: list[UnitResult]) -> Closure:
     """Close to a fixed point, as the pipeline does."""
     for _ in range(MAX_ROUNDS):
-        closure = close(tuple(units), running.kernel, running.exports, frozenset(), {}, running.graph)
+        closure = close(tuple(units), running.kernel, running.exports, frozenset(), running.modules, running.graph)
         if closure.refusals or not closure.needs:
             return closure
         for name in closure.needs:
@@ -194,18 +228,25 @@ def _close(running: Running, units: list[UnitResult]) -> Closure:
                 closure.refusals.append(Refusal("K15-pull", name, "is not found in its unit"))
                 return closure
             _, view, parity = running.original(name)
-            units.append(UnitResult(name, compute_changes(view, view, name, lines=False), parity))
+            changes = compute_changes(view, view, name, lines=False)
+            units.append(UnitResult(name, changes, parity, running.target_of(name)))
     closure.refusals.append(Refusal("K15-pull", "all", "no end"))
     return closure
 
 
 def make_module(running: Running, closure: Closure, backend: str) -> bytes:
     """The module of a closure, the wrapper aside. Raises Refused for what the back end can't emit."""
-    output, folder, injects = extract(closure, Identity(bytes(20), True, "{}")), running.folder, True
+    targets, own = (), [(KERNEL, name, 0) for name in NOTES]
+    if any(r.object == MODULE for r in closure.redirects):
+        # how a module is known is another test's: any symbol will do
+        anchor = next(n for n in running.program.entries(MODULE) if n in running.placed[0].symbols)
+        targets = (TargetIdentity(MODULE, bytes(20), anchor, 0, 0),)
+        own.append((MODULE, anchor, 0))
+    identity = Identity(bytes(20), True, "{}", targets, clear_late=backend == "klp")
+    output, folder, injects = extract(closure, identity), running.folder, True
     if backend == "kallsyms":
-        own: list[Key] = [("vmlinux", name, 0) for name in NOTES]
-        places = {p.key: p for p in make_record(closure, lambda _: running.kernel, {}, own).bound}
-        request = Request(arch_of(output.machine), frozenset(), places, lambda _: running.kernel)
+        places = {p.key: p for p in make_record(closure, running.image_of, {}, own).bound}
+        request = Request(arch_of(output.machine), frozenset(), places, running.image_of)
         refusals = BACKENDS[backend].check(output, request)
         if refusals:
             raise Refused(refusals)
@@ -216,154 +257,9 @@ def make_module(running: Running, closure: Closure, backend: str) -> bytes:
     return inject(read(linked)) if injects else linked
 
 
-# -- what the kernel does with it --------------------------------------------------------------------------------------
-
-
-@dataclass
-class Loaded:
-    """A module in memory, and the jumps that redirect: (place in the running program, bytes)."""
-
-    pieces: list[Piece]
-    jumps: list[tuple[int, bytes]]
-
-
 def load(module: bytes, image: Image, exports: Mapping[str, Export], base: int = PATCH) -> Loaded:
     """Lay out, relocate and enable a module, with its first byte at `base`. Raises BadModule."""
-    return _Loader(read(module), image, exports, base).run()
+    return Loaded(module, image, exports, base)
 
 
-class _Loader:
-    def __init__(self, obj: Object, image: Image, exports: Mapping[str, Export], base: int) -> None:
-        self.obj, self.image, self.exports, self.base = obj, image, exports, base
-        self.address: dict[int, int] = {}
-        self.data: dict[int, bytearray] = {}
-
-    def run(self) -> Loaded:
-        at = self.base
-        loaded = [s for s in self.obj.sections if s.flags & SHF.ALLOC and s.type != SHT.RELA]
-        for group in (
-            [s for s in loaded if s.executable],
-            [s for s in loaded if not s.executable and not s.writable],
-            [s for s in loaded if not s.executable and s.writable],
-        ):
-            at = (at + PAGE - 1) & -PAGE
-            for s in group:
-                align = max(s.align, 1)
-                at = (at + align - 1) & -align
-                self.address[s.index] = at
-                self.data[s.index] = bytearray(self.obj.contents(s.index)).ljust(s.size, b"\0")
-                at += s.size
-        for s in self.obj.sections:
-            if s.type == SHT.RELA and s.info in self.data:
-                rows = memoryview(self.obj.contents(s.index))
-                for offset, kind, sym, addend in _rows(rows):
-                    self._relocate(s.info, offset, kind, self._symbol(sym) + addend)
-        self._look_up()
-        pieces = [
-            Piece(
-                self.address[s.index],
-                bytes(self.data[s.index]),
-                s.size,
-                READ | (EXECUTE if s.executable else 0) | (WRITE if s.writable else 0),
-            )
-            for s in loaded
-            if s.size
-        ]
-        return Loaded(pieces, self._jumps())
-
-    def _symbol(self, index: int) -> int:
-        s = self.obj.symbol(index)
-        if s.shndx == SHN.LIVEPATCH:
-            owner, name, position = split_livepatch_name(s.name)
-            if owner != "vmlinux":
-                raise BadModule(f"{s.name}: no such object")
-            return self._kallsyms(name, position)
-        if s.shndx == SHN.UNDEF:
-            found = [f for f in self.image.symbols.get(s.name, []) if f.bind != STB.LOCAL]
-            if s.name not in self.exports or len(found) != 1:
-                raise BadModule(f"{s.name} is not exported")
-            return found[0].value
-        return self.address[s.shndx] + s.value
-
-    def _kallsyms(self, name: str, position: int) -> int:
-        """klp_find_object_symbol: the symbol at a position among those of its name; 0 where there must be one."""
-        found = [s.value for s in self.image.symbols.get(name, [])]
-        if position == 0 and len(found) == 1:
-            return found[0]
-        if not 1 <= position <= len(found):
-            raise BadModule(f"no symbol {name},{position} among {len(found)}")
-        return found[position - 1]
-
-    def _relocate(self, section: int, offset: int, kind: int, value: int) -> None:
-        place = self.address[section] + offset
-        if kind in (R_PC32, R_PLT32, R_PC64):
-            value -= place
-        size, signed = {R_64: (8, False), R_PC64: (8, True), R_32: (4, False)}.get(kind, (4, True))
-        if kind not in (R_64, R_PC32, R_PLT32, R_32, R_32S, R_PC64):
-            raise BadModule(f"relocation type {kind}")
-        try:
-            self.data[section][offset : offset + size] = value.to_bytes(size, "little", signed=signed)
-        except OverflowError:
-            raise BadModule(f"relocation of type {kind} overflows: {value:#x}") from None
-
-    def _table(self, name: str) -> bytes:
-        section = self.obj.section_named(f".rodata.kgbuild_{name}")
-        return bytes(self.data[section.index]) if section is not None else b""
-
-    def _look_up(self) -> None:
-        """What data/livepatch/kallsyms.c does, where a module has its tables."""
-        found = []
-        ranges = list(RANGE_ROW.iter_unpack(self._table("ranges")))
-        for owner, name, position, first, count, crc, _ in SYMBOL_ROW.iter_unpack(self._table("symbols")):
-            if owner:
-                raise BadModule("a symbol of another object")
-            found.append(self._kallsyms(self._text(name), position))
-            code = b"".join(self._code(found[-1] + at, size) for at, size in ranges[first : first + count])
-            if count and zlib.crc32(code) != crc:
-                raise BadModule(f"{self._text(name)} has other code")
-        starts = {start: index for index, start in self.address.items() if self.data[index]}
-        for site, addend, kind, symbol, owner in SITE_ROW.iter_unpack(self._table("sites")[: -SITE_ROW.size]):
-            if owner or symbol >= len(found):
-                raise BadModule("a site of another object, or of no symbol")
-            start = max(at for at in starts if at <= site)
-            number = {0: R_64, 1: R_PC32, 2: R_32, 3: R_32S, 4: R_PC64}[kind]
-            self._relocate(starts[start], site - start, number, found[symbol] + addend)
-
-    def _code(self, address: int, size: int) -> bytes:
-        """What the running program has at a place."""
-        obj = self.image.obj
-        for s in obj.sections:
-            if s.flags & SHF.ALLOC and s.addr <= address and address + size <= s.addr + s.size:
-                return bytes(obj.contents(s.index)[address - s.addr : address - s.addr + size])
-        raise BadModule(f"no code at {address:#x}")
-
-    def _text(self, address: int) -> str:
-        for index, start in self.address.items():
-            if start <= address < start + len(self.data[index]):
-                raw = bytes(self.data[index][address - start :])
-                return raw[: raw.index(b"\0")].decode()
-        raise BadModule(f"no string at {address:#x}")
-
-    def _jumps(self) -> list[tuple[int, bytes]]:
-        """Of each klp_func, a jump at the kernel's function."""
-        table = next(s for s in self.obj.sections if s.name == ".rodata.kgbuild_funcs")
-        raw = bytes(self.data[table.index])
-        jumps = []
-        for at in range(0, len(raw) - 32, 32):
-            _, name, function, position = struct.unpack_from("<4Q", raw, at)
-            shown = self._text(name)
-            address = self._kallsyms(shown, position)
-            if address not in self.image.sites:
-                raise BadModule(f"{shown} has no ftrace site")
-            jumps.append((address, b"\xe9" + (function - address - 5).to_bytes(4, "little", signed=True)))
-        if len({place for place, _ in jumps}) != len(jumps):
-            raise BadModule("one function is redirected twice")
-        return jumps
-
-
-def _rows(raw: memoryview) -> list[tuple[int, int, int, int]]:
-    """Offset, type, symbol and addend of each Elf64_Rela."""
-    return [row[:4] for row in struct.iter_unpack("<QIIq", raw)]
-
-
-__all__ = ["BadModule", "Loaded", "Patch", "Running", "load", "make_module", "make_patch", "start"]
+__all__ = ["BadModule", "Loaded", "Patch", "Running", "link_both", "load", "make_module", "make_patch", "start"]

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+KERNEL, MODULE = "vmlinux", "modb"  # the objects of a program: the kernel, and a module that can go and come
 WORD = re.compile(r"\b[A-Za-z_]\w*\b")
 # Parameters by the kind of function. `entry` is what the outside world calls, `one` what tables hold.
 SIGNATURES = {
@@ -34,8 +35,9 @@ ARGUMENTS = {"entry": "a, b", "plain": "a, b", "wide": "a, b, c", "one": "a", "c
 @dataclass
 class Variable:
     """A variable. `kind` is u32, array (of u32), cfg, ops, hook (a function pointer), place (a pointer into an array)
-    literal (a pointer to a cfg that has no name) or group (a structure without a name, of u32 members); `init` the
-    numbers, or the names, it begins with, of a group each with the member's name before it."""
+    literal (a pointer to a cfg that has no name), bits (bit fields), links (two pointers into an array), group (a
+    structure without a name, of u32 members) or typed (retype.py); `init` the numbers, or the names, it begins with, of
+    a group each with the member's name before it, of typed the definition, with @ for the name, and what was there."""
 
     name: str
     kind: str
@@ -63,7 +65,17 @@ class Variable:
             members = " ".join(f"u32 {i.split()[0]};" for i in self.init)
             values = ", ".join(f".{i.replace(' ', ' = ')}" for i in self.init)
             return f"struct {{ {members} }} {name}{where} = {{ {values} }};"
+        if self.kind == "links":
+            return f"struct links {name}{where} = {{ &{self.init[0]}[0], &{self.init[0]}[2] }};"
         return f"{const}struct {self.kind} {name}{where} = {{ {', '.join(self.init)} }};"
+
+    def define(self) -> str:
+        """Its definition, as a unit has it."""
+        if self.kind == "typed":
+            where = f' section("{self.section}")' if self.section else ""
+            text, _, rest = self.init[0].rpartition("@")
+            return text.replace("@", self.name) + self.name + where + rest
+        return ("static " if self.static else "") + self.declare()
 
     def external(self) -> str:
         const = "const " if self.const else ""
@@ -115,51 +127,92 @@ class Function:
 
 @dataclass
 class Unit:
+    """A C file of one object. `weak` are functions, kind by name, that its code uses if its object's link finds any."""
+
     name: str
     variables: list[Variable] = field(default_factory=list)
     functions: list[Function] = field(default_factory=list)
+    target: str = KERNEL
+    weak: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Program:
-    """`header` holds the static inline functions that every unit includes. `flags` are the compiler's."""
+    """`header` holds the static inline functions that every unit includes. `flags` are the compiler's, `exports` what
+    the kernel exports to the module."""
 
     flags: tuple[str, ...]
     units: list[Unit] = field(default_factory=list)
     header: list[Function] = field(default_factory=list)
+    exports: set[str] = field(default_factory=set)
 
     def functions(self) -> list[tuple[Unit | None, Function]]:
         return [(None, f) for f in self.header] + [(u, f) for u in self.units for f in u.functions]
 
-    def entries(self) -> list[str]:
-        return [f.name for u in self.units for f in u.functions if f.kind == "entry"]
+    def entries(self, target: str = "") -> list[str]:
+        """What the outside world calls, of one object or of all."""
+        return [f.name for u in self.units if target in ("", u.target) for f in u.functions if f.kind == "entry"]
+
+    def has_module(self) -> bool:
+        return any(u.target == MODULE for u in self.units)
 
     def visible(self, unit: Unit) -> list[Function]:
-        """The functions that code of a unit can call."""
+        """The functions that code of a unit can call: a name of its own first, then of its object, then an export."""
         own = {f.name for f in unit.functions}
         foreign = [
             f
             for u in self.units
-            if u is not unit
+            if u is not unit and u.target == unit.target
             for f in u.functions
             if not f.static and not f.weak and f.name not in own
         ]
+        if unit.target == MODULE:
+            taken = own | self.defined(MODULE)
+            exported = [f for u in self.units if u.target == KERNEL for f in u.functions if not f.static and not f.weak]
+            foreign += [f for f in exported if f.name in self.exports and f.name not in taken]
         return self.header + unit.functions + foreign
+
+    def reachable(self, unit: Unit) -> list[Variable]:
+        """The variables of other units that code of a unit can use, by the same rule."""
+        own = {v.name for v in unit.variables}
+        found = [
+            v
+            for u in self.units
+            if u is not unit and u.target == unit.target
+            for v in u.variables
+            if not v.static and v.name not in own
+        ]
+        if unit.target == MODULE:
+            taken = own | self.defined(MODULE)
+            exported = [v for u in self.units if u.target == KERNEL for v in u.variables if not v.static]
+            found += [v for v in exported if v.name in self.exports and v.name not in taken]
+        return found
+
+    def defined(self, target: str) -> set[str]:
+        """The global names of an object."""
+        units = [u for u in self.units if u.target == target]
+        return {x.name for u in units for x in [*u.functions, *u.variables] if not x.static}
 
 
 def render(program: Program, unit: Unit) -> str:
     """The C text of one unit."""
     lines = ['#include "torture.h"', ""]
     own = {f.name for f in unit.functions} | {v.name for v in unit.variables}
+    weak = dict(unit.weak)
+    hidden = own | weak.keys()
+    if unit.target == MODULE:
+        hidden |= program.defined(MODULE)
     for other in program.units:
-        if other is unit:
+        if other is unit or (other.target == MODULE and unit.target == KERNEL):
             continue
-        lines += [v.external() for v in other.variables if not v.static and v.name not in own]
-        lines += [f.head(attributes=False) + ";" for f in other.functions if not f.static and f.name not in own]
+        known = own | weak.keys() if other.target == unit.target else hidden
+        lines += [v.external() for v in other.variables if not v.static and v.name not in known]
+        lines += [f.head(attributes=False) + ";" for f in other.functions if not f.static and f.name not in known]
+    lines += [f"extern weak {SIGNATURES[k].format(n)};" for n, k in weak.items() if n not in own]
     lines += [f.head() + ";" for f in program.header]
     lines += [f.text() for f in program.header]
     lines += [f.head() + ";" for f in unit.functions]
-    lines += [("static " if v.static else "") + v.declare() for v in unit.variables]
+    lines += [v.define() for v in unit.variables]
     lines += [f.text() for f in unit.functions]
     return "\n".join(lines) + "\n"
 
@@ -173,14 +226,21 @@ def reference(before: Program, after: Program) -> str:
     """Both programs in one C text, which does what the original does until FLAG is set, and what the patched one does
     from then on. Variables that both have are one: this is what a live patch is to do.
 
-    A name of a unit becomes `UNIT_name`, a static local `UNIT_function_name`, so that all of it fits in one file.
+    A name of a unit becomes `UNIT_name`, a static local `UNIT_function_name`, a global of the module `modb_name`, so
+    that all of it fits in one file.
     """
     return _Reference(before, after).text()
 
 
 def flat(unit: Unit, name: str, function: str = "") -> str:
     """What a static is called in the reference."""
-    return "_".join([unit.name.partition(".")[0], *([function] if function else []), name])
+    object_name = [unit.target] if unit.target == MODULE else []
+    return "_".join([*object_name, unit.name.partition(".")[0], *([function] if function else []), name])
+
+
+def of_object(target: str, name: str) -> str:
+    """What a global is called in the reference."""
+    return f"{target}_{name}" if target == MODULE else name
 
 
 class _Reference:
@@ -206,22 +266,50 @@ class _Reference:
 
     def _names(self, units: tuple[Unit, Unit]) -> tuple[dict[str, str], dict[str, str]]:
         out: tuple[dict[str, str], dict[str, str]] = ({}, {})
-        everywhere = [{v.name: v for u in p.units for v in u.variables if not v.static} for p in self.sides]
+        target = units[0].target
         variables = [{v.name: v for v in u.variables} for u in units]
         functions = [{f.name: f for f in self._all(side, units[side])} for side in (0, 1)]
         for side in (0, 1):
             other = 1 - side
-            for name, v in (everywhere[side] | variables[side]).items():
-                twin = (variables if v.static else everywhere)[other].get(name)
-                own = flat(units[side], name) if v.static else name
-                out[side][name] = own if twin is not None and shared(v, twin) else f"{own}__{side}"
+            # the module's own globals hide the kernel's
+            for owner in (KERNEL, target) if target != KERNEL else (KERNEL,):
+                for name in self._functions_of(side, owner):
+                    out[side][name] = of_object(owner, name)
+                for name, v in self._variables_of(side, owner).items():
+                    twin = self._variables_of(other, owner).get(name)
+                    own = of_object(owner, name)
+                    out[side][name] = own if twin is not None and shared(v, twin) else f"{own}__{side}"
+            for name, kind in units[side].weak.items():
+                if not self._finds(side, target, name):
+                    out[side][name] = f"(({SIGNATURES[kind].format('(*)')})0)"
+            for name, v in variables[side].items():
+                if v.static:
+                    twin = variables[other].get(name)
+                    own = flat(units[side], name)
+                    out[side][name] = own if twin is not None and shared(v, twin) else f"{own}__{side}"
             for f in functions[side].values():
-                own = flat(units[side], f.name) if f.static else f.name
+                own = flat(units[side], f.name) if f.static else of_object(target, f.name)
                 if f.static:
                     twin_function = functions[other].get(f.name)
                     same = twin_function is not None and twin_function.static and twin_function.kind == f.kind
                     out[side][f.name] = own if same else f"{own}__{side}"
+                else:
+                    out[side][f.name] = own
         return out
+
+    def _variables_of(self, side: int, target: str) -> dict[str, Variable]:
+        units = [u for u in self.sides[side].units if u.target == target]
+        return {v.name: v for u in units for v in u.variables if not v.static}
+
+    def _functions_of(self, side: int, target: str) -> set[str]:
+        return {f.name for u in self.sides[side].units if u.target == target for f in u.functions if not f.static}
+
+    def _finds(self, side: int, target: str, name: str) -> bool:
+        """Whether the link of an object finds a name that it refers to weakly."""
+        program = self.sides[side]
+        if name in program.defined(target):
+            return True
+        return target == MODULE and name in program.exports and name in program.defined(KERNEL)
 
     def _all(self, side: int, unit: Unit) -> list[Function]:
         return self.sides[side].header + unit.functions
@@ -248,12 +336,17 @@ class _Reference:
             self._both(versions, texts, names, name, heads, bodies)
 
     def _globals(self, heads: list[str], data: list[str], bodies: list[str]) -> None:
+        for target in (KERNEL, MODULE):
+            self._globals_of(target, heads, data, bodies)
+
+    def _globals_of(self, target: str, heads: list[str], data: list[str], bodies: list[str]) -> None:
         homes = [
             {
                 f.name: (n, f)
                 for n, u in enumerate(p.units)
+                if u.target == target
                 for f in u.functions
-                if not f.static and not self._overridden(s, f)
+                if not f.static and not self._overridden(s, target, f)
             }
             for s, p in enumerate(self.sides)
         ]
@@ -269,7 +362,8 @@ class _Reference:
                     continue
                 units = (self.sides[0].units[home[0]], self.sides[1].units[home[0]])
                 texts.append(self._version(versions, side, units[side], self._names(units)[side], data))
-            self._both(versions, texts, ({}, {}), name, heads, bodies)
+            shown = {name: of_object(target, name)}
+            self._both(versions, texts, (shown, shown), name, heads, bodies)
 
     def _version(
         self, versions: list[Function | None], side: int, unit: Unit, names: Mapping[str, str], data: list[str]
@@ -281,20 +375,27 @@ class _Reference:
         own = dict(names)
         for v in f.locals:
             shown = flat(unit, v.name, f.name)
-            other = versions[1 - side] or (f if side == 0 else Function("", f.kind, 0))
+            other = versions[1 - side] or self._named(1 - side, unit, f.name)
+            other = other or (f if side == 0 else Function("", f.kind, 0))
             twin = next((w for w in other.locals if w.name == v.name), None)
             own[v.name] = shown if twin is not None and shared(v, twin) else f"{shown}__{side}"
             data.append(v.declare(own[v.name], plain=True))
         return self._one(f, own)
 
+    def _named(self, side: int, unit: Unit, name: str) -> Function | None:
+        """The function of a name that a unit has on a side: static, or global."""
+        units = [u for u in self.sides[side].units if u.name == unit.name]
+        return next((f for u in units for f in u.functions if f.name == name), None)
+
     def _one(self, f: Function, names: Mapping[str, str]) -> str:
         if f.alias:
             target = names.get(f.alias, f.alias)
-            return f"{f.head(attributes=False)}\n{{\n\treturn {target}({ARGUMENTS[f.kind]});\n}}\n"
+            return f"{mapped(f.head(attributes=False), names)}\n{{\n\treturn {target}({ARGUMENTS[f.kind]});\n}}\n"
         return mapped(f.text(plain=True), names).replace("__func__", f'"{f.name}"')
 
-    def _overridden(self, side: int, f: Function) -> bool:
-        return f.weak and any(g.name == f.name and not g.weak for _, g in self.sides[side].functions())
+    def _overridden(self, side: int, target: str, f: Function) -> bool:
+        units = [u for u in self.sides[side].units if u.target == target]
+        return f.weak and any(g.name == f.name and not g.weak for u in units for g in u.functions)
 
     def _both(
         self,

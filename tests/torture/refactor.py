@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Refactorings of variables: another name, another scope, members of one structure, a structure around one.
+"""Refactorings of variables: another name, scope or type, members of one structure, a structure around one.
 
 The patched source then means the same as before, and the state of the running program has to go on: the reference is
 made of the program without the refactoring, the patch of the one with it. A builder that takes the variable for a new
@@ -27,16 +27,21 @@ class Refactored:
     program: Program
     said: list[str] = field(default_factory=list)
     names: dict[Home, str] = field(default_factory=dict)
+    retyped: bool = False
 
 
 def refactor(program: Program, seed: int) -> Refactored:
     """The program with one or two refactorings of variables; none where none is possible."""
     rng = random.Random(f"refactor {seed}")
     out = Refactored(copy.deepcopy(program))
+    from tests.torture.retype import RETYPINGS
+
     for _ in range(rng.choice((1, 1, 2))):
-        text = rng.choice(REFACTORINGS)(out, rng)
+        retyped = rng.random() < 0.5
+        text = rng.choice(RETYPINGS if retyped else REFACTORINGS)(out, rng)
         if text is not None:
             out.said.append(text)
+            out.retyped |= retyped
     return out
 
 
@@ -151,6 +156,23 @@ def _wrapped(out: Refactored, rng: random.Random) -> str | None:
     return f"{unit.name}: {v.name} becomes a structure"
 
 
+def _made_global(out: Refactored, rng: random.Random) -> str | None:
+    """A variable of a file becomes one of its object. Code of other files that means another of that name would mean it
+    then."""
+    program, places = out.program, []
+    for unit, v in _statics(out):
+        named = [u for u in program.units if u is not unit and u.target == unit.target]
+        text = " ".join(s for u in named for f in u.functions for s in f.body)
+        if v.name not in program.defined(unit.target) and not re.search(rf"\b{v.name}\b", text):
+            places.append((unit, v))
+    if not places:
+        return None
+    unit, v = rng.choice(places)
+    v.static = False
+    out.names[unit.name, "", v.name] = v.name
+    return f"{unit.name}: {v.name} becomes global"
+
+
 REFACTORINGS: tuple[Callable[[Refactored, random.Random], str | None], ...] = (
     _renamed,
     _renamed,
@@ -159,4 +181,5 @@ REFACTORINGS: tuple[Callable[[Refactored, random.Random], str | None], ...] = (
     _to_local,
     _grouped,
     _wrapped,
+    _made_global,
 )

@@ -48,6 +48,13 @@ u32 is_kept(u32 slot, u32 (*callback)(u32))
 	return kept[slot & 3] == callback;
 }
 
+/* Called when the module goes: what it registered goes with it. */
+u64 forget(u32 a, u32 b)
+{
+	kept[0] = kept[1] = kept[2] = kept[3] = 0;
+	return a + b;
+}
+
 void die(u32 code)
 {
 	trace(0x20000 + code);

@@ -37,13 +37,15 @@ from tests.torture.shrink import Pair, shrink
 CHANGES = 3  # of one program, so that it is compiled and linked once
 FAULTS = (WRONG, HARNESS)
 CLONES = (".isra", ".constprop", ".part", ".cold")
+TWO, RETYPED = "two objects", "another type"
 # Shares of all cases: less means that the generator no longer reaches what is to be tested, more refusals that it tests
 # too little.
 LEAST = {
-    **{SAME: 0.6, "pulled": 0.03, "cold": 0.15, "new": 0.05, "data": 0.3, "several units": 0.03, "warm": 0.6},
+    **{SAME: 0.52, "pulled": 0.03, "cold": 0.15, "new": 0.05, "data": 0.3, "several units": 0.03, "warm": 0.6},
     **dict.fromkeys(CLONES, 0.02),
+    **{TWO: 0.25, "in the module": 0.05, RETYPED: 0.05},
 }
-MOST = {REFUSED: 0.25, SKIPPED: 0.03}
+MOST = {REFUSED: 0.3, SKIPPED: 0.03}
 
 
 @dataclass
@@ -80,6 +82,14 @@ def run_program(job: tuple[int, list[int]]) -> Outcome:
                 result = run_case(running, after, seed, refactored=refactored)
             except Exception:
                 result = Result(HARNESS, facts=[traceback.format_exc()])
+            result.roles += [
+                name
+                for name, true in (
+                    (TWO, running.program.has_module()),
+                    (RETYPED, refactored is not None and refactored.retyped),
+                )
+                if true
+            ]
             outcome.results.append((number, said, result))
     return outcome
 

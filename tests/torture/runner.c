@@ -8,6 +8,8 @@
  *   C function a b                             call; prints "C status result hash"
  *   W address size, data                       write to data
  *   X address size, data                       write to code
+ *   L address size protection, data            write to memory that is protected so, before and after
+ *   U address size                             unmap
  *   E                                          end; prints "E status"
  */
 #include <signal.h>
@@ -68,6 +70,21 @@ static void run(void)
 				_exit(92);
 			memcpy((void *)address, at, size);
 			at += size;
+		} else if (op == 'L') {
+			uint64_t address = number(), size = number(), prot = number();
+			uint64_t page = address & ~0xfffUL;
+
+			if (mprotect((void *)page, address + size - page, PROT_READ | PROT_WRITE))
+				_exit(93);
+			memcpy((void *)address, at, size);
+			at += size;
+			if (mprotect((void *)page, address + size - page, prot))
+				_exit(94);
+		} else if (op == 'U') {
+			uint64_t address = number(), size = number();
+
+			if (munmap((void *)address, size))
+				_exit(95);
 		} else {
 			_exit(0);
 		}
@@ -83,7 +100,11 @@ static void skip(void)
 			at += 16;
 			uint64_t filled = number();
 			at += 8 + filled;
-		} else if (op == 'S') {
+		} else if (op == 'L') {
+			at += 8;
+			uint64_t size = number();
+			at += 8 + size;
+		} else if (op == 'S' || op == 'U') {
 			at += 16;
 		} else if (op == 'C') {
 			at += 24;

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,14 +12,19 @@ import pytest
 
 from kgbuild.closure.binding import KLP, Bound
 from kgbuild.closure.model import Closure, Member
+from kgbuild.elf.read import read
+from tests.torture import case
 from tests.torture.case import REFUSED, SAME, UNCHANGED, WRONG, Result, run_case
 from tests.torture.change import change
 from tests.torture.generate import generate
 from tests.torture.patching import BadModule, load, make_patch, start
-from tests.torture.program import Function, Program, Unit, Variable, reference, render
+from tests.torture.program import KERNEL, MODULE, Function, Program, Unit, Variable, reference, render
+from tests.torture.refactor import Refactored
+from tests.torture.retype import RETYPINGS
 from tests.torture.shrink import shrink
 
 NOINLINE = ["noinline"]
+Retyping = Callable[[Refactored, random.Random], str | None]
 
 
 def program(*units: Unit, flags: tuple[str, ...] = ()) -> Program:
@@ -222,3 +228,155 @@ def test_shrinking_keeps_what_fails() -> None:
     small = shrink((before, after), fails)
     assert fails(small)
     assert sum(len(f.body) for _, f in small[0].functions()) == 1
+
+
+# -- two objects -------------------------------------------------------------------------------------------------------
+
+
+def two_objects() -> Program:
+    """A kernel and a module with functions and variables of one name: static ones and global ones."""
+    units = []
+    for letter, target in (("a", KERNEL), ("m", MODULE)):
+        helper = Function("helper", "plain", 10, attributes=list(NOINLINE))
+        helper.body = ["barrier();", "r = r * 3 + source(a);", "count += r;", "trace(count);"]
+        shown = Function("shown", "plain", 9, static=False, attributes=list(NOINLINE))
+        shown.body = ["barrier();", "total += r;", "trace(total);"]
+        entry = Function(
+            f"entry_{letter}0", "entry", 100, static=False, body=["r += helper(a, b);", "r += shown(r, a);"]
+        )
+        other = Function(f"entry_{letter}1", "entry", 100, static=False, body=["r ^= helper(b, a) + count;"])
+        variables = [Variable("count", "u32", ["0"]), Variable("total", "u32", ["3"], static=False)]
+        units.append(Unit(f"{letter}.c", variables, [helper, shown, entry, other], target))
+    return program(*units)
+
+
+def with_new(before: Program, *places: int) -> Program:
+    """A new global function and a new global variable, of the same names in every unit that is given."""
+    after = copy.deepcopy(before)
+    for number in places:
+        unit = after.units[number]
+        unit.variables.append(Variable("fresh", "u32", ["5"], static=False))
+        added = Function("added", "plain", 4, static=False, attributes=list(NOINLINE))
+        added.body = ["fresh += a;", "r += fresh;", "total++;"]
+        unit.functions.insert(0, added)
+        unit.functions[1].body.append("r += added(r, a);")
+    return after
+
+
+@pytest.mark.parametrize("seed", [1, 2], ids=["kallsyms", "klp"])
+@pytest.mark.parametrize("places", [(0,), (1,), (0, 1)], ids=["kernel", "module", "both"])
+def test_names_that_both_objects_have(tmp_path: Path, seed: int, places: tuple[int, ...]) -> None:
+    before = two_objects()
+    result = run_case(start(tmp_path, before), with_new(before, *places), seed)
+    assert (result.end, result.facts) == (SAME, [])
+
+
+@pytest.mark.parametrize("name", ["fresh", "total", "added"])
+def test_the_other_objects_is_found(tmp_path: Path, name: str) -> None:
+    """What the module's code means is the module's, not the kernel's of that name."""
+    before = two_objects()
+    if name == "total":
+        after = edited(before, 1, "shown", lambda body: [*body, "r += 5 * total;"])
+    else:
+        after = with_new(before, 0, 1)
+
+    def spoil(closure: Closure) -> None:
+        if name == "total":
+            (key,) = [key for key, b in closure.bound.items() if b.name == name]
+            closure.bound[key] = closure.bound[key]._replace(object=KERNEL)
+            return
+        mine, theirs = (
+            next(key for key, m in closure.members.items() if m.unit == n and m.atom.name == name) for n in (1, 0)
+        )
+        del closure.members[mine]
+        closure.defined[mine] = theirs
+
+    result = attempt(tmp_path, before, after, spoil)
+    assert result.end == WRONG, result
+
+
+def test_a_module_that_comes_again_begins_anew(tmp_path: Path) -> None:
+    """Data of the patch that is not written when the module comes again is found."""
+    before = two_objects()
+    after = with_new(before, 1)
+    running = start(tmp_path, before)
+    patch = make_patch(running, after)
+    (section,) = [s for s in read(patch.module).sections if s.name == ".rodata.kgbuild_initial"]
+    assert run_case(running, after, 2).end == SAME
+
+    def forget(module: bytes) -> bytes:
+        found = read(module)
+        at = found.sections[section.index].offset
+        return module[:at] + bytes(section.size) + module[at + section.size :]
+
+    with pytest.MonkeyPatch.context() as patched:
+        made = case.make_patch
+
+        def make(*given: object) -> object:
+            out = made(*given)  # type: ignore[arg-type]
+            out.module = forget(out.module)
+            return out
+
+        patched.setattr(case, "make_patch", make)
+        result = run_case(running, after, 2)
+    assert result.end == WRONG and [f.partition(":")[0] for f in result.facts] == ["reloaded"]
+
+
+def test_a_weak_reference_finds_what_its_object_has(tmp_path: Path) -> None:
+    """A new function of the kernel is not the module's; a new one of the module is."""
+    before = two_objects()
+    unit = before.units[1]
+    unit.weak["added"] = "plain"
+    unit.functions[2].body.append("r += added ? added(r, 3) : 77;")
+    for places in ((0,), (1,)):
+        folder = tmp_path / str(places[0])
+        folder.mkdir()
+        result = run_case(start(folder, before), with_new(before, *places), 2)
+        assert (result.end, result.facts) == (SAME, []), places
+
+
+@pytest.mark.parametrize("retype", RETYPINGS, ids=lambda f: f.__name__.strip("_"))
+def test_a_variable_of_another_type_is_right_or_refused(tmp_path: Path, retype: Retyping) -> None:
+    before = two_units()
+    table = Variable("table", "array", ["3", "9", "4", "1"])
+    before.units[0].variables += [table, Variable("halves", "bits", ["3", "5"]), Variable("ends", "links", ["table"])]
+    before.units[0].variables.append(Variable("row", "array", ["7", "5", "2", "8"]))
+    (deep,) = [f for f in before.units[0].functions if f.name == "entry_a1"]
+    deep.body += ["halves.lo = (halves.lo + a) & 511;", "r += halves.hi;", "halves.hi = r & 65535;"]
+    deep.body += ["ends.next = &table[a & 3];", "r += *ends.next + *ends.prev;", "ends.prev = &table[r & 3];"]
+    deep.body += ["row[r & 3] += a;", "r += row[a & 3] + table[1];"]
+    out = Refactored(copy.deepcopy(before))
+    assert retype(out, random.Random(5)), "nothing was done"
+    result = run_case(start(tmp_path, before), before, 2, refactored=out)
+    assert result.end in (SAME, UNCHANGED, REFUSED), result.facts
+    changed = {"wide", "two_fields", "cut", "swapped", "hopping"}
+    assert (result.end == REFUSED) or retype.__name__.strip("_") not in changed
+
+
+def test_a_weak_reference_of_a_unit_that_stays(tmp_path: Path) -> None:
+    """Code that the patch does not replace goes on without a function that the patched source gives it."""
+    before = two_objects()
+    user = Function("entry_b0", "entry", 100, static=False, body=["r += added ? added(r, 3) : 77;"])
+    before.units.insert(1, Unit("b.c", [], [user], weak={"added": "plain"}))
+    running = start(tmp_path, before)
+    after = with_new(before, 0)
+    result = run_case(running, after, 2)
+    assert (result.end, result.codes) == (REFUSED, ["K14-vanished"]) and "entry_b0" in result.facts[0]
+    replaced = edited(after, 1, "entry_b0", lambda body: [*body, "r += 3;"])
+    result = run_case(running, replaced, 2)
+    assert (result.end, result.facts) == (SAME, [])
+
+
+def test_a_weak_definition_of_the_module_is_overridden(tmp_path: Path) -> None:
+    """Its caller is in a unit that the patch does not change, and that the module's file does not name."""
+    before = two_objects()
+    hook = Function("hook", "plain", 15, static=False, attributes=["weak", "noinline"], body=["barrier();", "r += 2;"])
+    before.units[1].functions.insert(0, hook)
+    before.units[1].functions[-1].body.append("r += hook(r, a);")
+    entry = Function("entry_n0", "entry", 100, static=False, body=["trace(a);"])
+    before.units.append(Unit("n.c", [], [entry], MODULE))
+    after = copy.deepcopy(before)
+    new = Function("hook", "plain", 15, static=False, attributes=list(NOINLINE), body=["barrier();", "r += 70;"])
+    after.units[2].functions.insert(0, new)
+    result = run_case(start(tmp_path, before), after, 2)
+    assert (result.end, result.codes) == (REFUSED, ["K14-vanished"]), result

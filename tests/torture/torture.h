@@ -16,6 +16,12 @@ struct cfg {
 	u32 a, b, mode;
 	const char *name;
 };
+struct bits {
+	u32 lo : 12, hi : 20;
+};
+struct links {
+	u32 *next, *prev;
+};
 struct ops {
 	u32 (*get)(u32);
 	u32 (*put)(u32);

@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 
 from kgbuild.cli import options
-from kgbuild.cli.build import name_places
+from kgbuild.cli.build_lines import name_places
 from kgbuild.cli.kernel import kernel as kernel_group
 from kgbuild.cli.main import COMMANDS, main
 from kgbuild.errors import ToolError

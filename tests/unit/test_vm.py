@@ -19,8 +19,9 @@ import pytest
 
 from kgbuild.diagnostics.guest_findings import RULES
 from kgbuild.errors import ToolError, UserError
+from kgbuild.guest.channel import ChannelParser, GuestRecord, parse_record
 from kgbuild.guest.model import Command, GuestPlan
-from kgbuild.guest.session import ChannelParser, Record, Session, parse_record
+from kgbuild.guest.session import Session
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.vm import kvm
 from kgbuild.host.vm import run as host
@@ -98,7 +99,7 @@ def codes(result: Session) -> list[str]:
 
 def test_record() -> None:
     record = parse_record(f"kgb 7 12.34 command run=001 out64={encoded('a b' + chr(10))} empty= .")
-    assert record == Record(7, 12.34, "command", {"run": "001", "out": "a b\n", "empty": ""})
+    assert record == GuestRecord(7, 12.34, "command", {"run": "001", "out": "a b\n", "empty": ""})
     assert record.number("run") == 1
     assert record.number("absent") == record.number("out") == 0
 

@@ -37,18 +37,37 @@ def uses_of(code: bytes, fields: Iterable[int]) -> list[Use]:
     return list(_Walk(code, frozenset(fields)).run())
 
 
+def argument_uses(code: bytes, number: int, start: int) -> list[Use]:
+    """What the code of a function does with its argument `number` (0 the first), from the offset `start` on, where all
+    arguments are still in their registers; `field` of each use is -1. Nothing for an argument on the stack."""
+    walk = _Walk(code, frozenset(), start)
+    if number >= len(walk.arguments):
+        return []
+    walk.held[walk.arguments[number]] = (-1,)
+    return list(walk.run())
+
+
+def _is_conditional(i: Instruction) -> bool:
+    """Whether an instruction moves under a condition (cmov)."""
+    from iced_x86 import ConditionCode, FlowControl, OpKind
+
+    second = i.op_count == 2 and i.op_kind(1) == OpKind.REGISTER
+    return second and i.flow_control == FlowControl.NEXT and i.condition_code != ConditionCode.NONE
+
+
 class _Walk:
-    def __init__(self, code: bytes, fields: frozenset[int]) -> None:
+    def __init__(self, code: bytes, fields: frozenset[int], start: int = 0) -> None:
         from iced_x86 import InstructionInfoFactory
 
         self.code, self.fields, self.info = code, fields, InstructionInfoFactory()
+        self.start = start
         self.arguments, self.kept, self.reads, self.writes = _facts()
-        self.held: dict[Any, int] = {}  # which register holds an address, by the field that it came from
+        self.held: dict[Any, tuple[int, ...]] = {}  # which register holds an address, of which fields (one, or another)
 
     def run(self) -> Iterator[Use]:
-        from iced_x86 import Decoder, FlowControl
+        from iced_x86 import Decoder, FlowControl, Register
 
-        decoder = Decoder(64, self.code, ip=0)
+        decoder = Decoder(64, self.code[self.start :], ip=self.start)
         fields, at = [*sorted(self.fields), len(self.code)], 0
         branches = (FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CONDITIONAL_BRANCH, FlowControl.CALL)
         for i in decoder:
@@ -72,17 +91,23 @@ class _Walk:
                 immediate if immediate in mine else None,
                 displacement if displacement in mine else None,
             )
+            if i.flow_control == FlowControl.RETURN:
+                for field in self.held.get(Register.RAX, ()):
+                    yield Use(field, Doing.RETURN, i.ip)
             if i.flow_control not in (FlowControl.NEXT, FlowControl.INDIRECT_CALL):
                 self.held.clear()
 
     def _leave(self, i: Instruction, at: int | None) -> Iterator[Use]:
         """A call, or a jump that may lead to another function."""
-        from iced_x86 import FlowControl
+        from iced_x86 import FlowControl, Register
 
+        if i.flow_control == FlowControl.UNCONDITIONAL_BRANCH and at is not None:
+            for field in self.held.get(Register.RAX, ()):
+                yield Use(field, Doing.RETURN, i.ip, at)
         if i.flow_control != FlowControl.CONDITIONAL_BRANCH and at is not None:
             for number, register in enumerate(self.arguments):
-                if register in self.held:
-                    yield Use(self.held[register], Doing.PASS, i.ip, at, number)
+                for field in self.held.get(register, ()):
+                    yield Use(field, Doing.PASS, i.ip, at, number)
         if i.flow_control == FlowControl.CALL:
             self.held = {r: f for r, f in self.held.items() if r in self.kept}
         elif i.flow_control == FlowControl.UNCONDITIONAL_BRANCH:
@@ -96,9 +121,8 @@ class _Walk:
         loads = i.mnemonic == Mnemonic.LEA
         through = {displacement} - {None}
         for register in (i.memory_base, i.memory_index):
-            field = self.held.get(RegisterExt.full_register(register)) if register != Register.NONE else None
-            if field is not None:
-                through.add(field)
+            if register != Register.NONE:
+                through.update(self.held.get(RegisterExt.full_register(register), ()))
         for field in sorted(f for f in through if f is not None):
             if loads:
                 yield Use(field, Doing.ADDRESS, i.ip)
@@ -111,7 +135,7 @@ class _Walk:
                     yield Use(field, Doing.WRITE, i.ip)
                 if memory.access in self.reads:
                     yield Use(field, Doing.READ if bare else Doing.INDEX, i.ip)
-        new: tuple[Any, int] | None = None
+        new: tuple[Any, tuple[int, ...]] | None = None
         pushed = i.mnemonic == Mnemonic.PUSH or i.memory_base == Register.RSP
         keep = Doing.STACK if pushed else Doing.STORE
         stored = OpKind.MEMORY in (i.op_kind(n) for n in range(i.op_count)) and not loads
@@ -124,28 +148,32 @@ class _Walk:
             elif i.op_kind(0) == OpKind.REGISTER:
                 if i.mnemonic != Mnemonic.MOV:
                     yield Use(immediate, Doing.COMPUTE, i.ip)
-                new = (RegisterExt.full_register(i.op_register(0)), immediate)
+                new = (RegisterExt.full_register(i.op_register(0)), (immediate,))
         elif loads and through:
-            new = (RegisterExt.full_register(i.op_register(0)), min(f for f in through if f is not None))
+            new = (RegisterExt.full_register(i.op_register(0)), (min(f for f in through if f is not None),))
         else:
             for n in range(i.op_count):
-                field = None
-                if i.op_kind(n) == OpKind.REGISTER and info.op_access(n) in self.reads:
-                    field = self.held.get(RegisterExt.full_register(i.op_register(n)))
-                if field is None:
+                fields: tuple[int, ...] = ()
+                if i.op_kind(n) == OpKind.REGISTER and (info.op_access(n) in self.reads or _is_conditional(i)):
+                    fields = self.held.get(RegisterExt.full_register(i.op_register(n)), ())
+                if not fields:
                     continue
                 first = i.op_kind(0) == OpKind.REGISTER
+                if _is_conditional(i):
+                    new = (RegisterExt.full_register(i.op_register(0)), (*(new[1] if new is not None else ()), *fields))
+                    continue
+                if first and i.mnemonic in (Mnemonic.MOV, Mnemonic.ADD):
+                    new = (RegisterExt.full_register(i.op_register(0)), fields)
                 if i.mnemonic == Mnemonic.MOV and first:
-                    new = (RegisterExt.full_register(i.op_register(0)), field)
-                elif i.mnemonic in (Mnemonic.CMP, Mnemonic.TEST):
-                    yield Use(field, Doing.COMPARE, i.ip)
+                    continue
+                if i.mnemonic in (Mnemonic.CMP, Mnemonic.TEST):
+                    doing = Doing.COMPARE
                 elif i.mnemonic in (Mnemonic.MOV, Mnemonic.PUSH, Mnemonic.XCHG):
-                    yield Use(field, keep, i.ip)
-                elif i.mnemonic == Mnemonic.ADD and first:
-                    yield Use(field, Doing.COMPUTE, i.ip)
-                    new = (RegisterExt.full_register(i.op_register(0)), field)
+                    doing = keep
                 else:
-                    yield Use(field, Doing.COMPUTE, i.ip)
+                    doing = Doing.COMPUTE
+                for field in fields:
+                    yield Use(field, doing, i.ip)
         for used in info.used_registers():
             if used.access in self.writes:
                 self.held.pop(RegisterExt.full_register(used.register), None)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SlotCode, SpecialSection
-from kgbuild.arch.x86_64.address_uses import uses_of
+from kgbuild.arch.x86_64.address_uses import argument_uses, uses_of
 from kgbuild.arch.x86_64.data_flow import handed_out
 from kgbuild.arch.x86_64.effects import read_effects
 from kgbuild.arch.x86_64.slot_rewriting import (
@@ -262,6 +262,7 @@ ARCH = Arch(
     argument_loads=argument_loads,
     handed_out=handed_out,
     uses_of=uses_of,
+    argument_uses=argument_uses,
     format=format_code,
     stable=stable_instructions,
     is_branch_field=is_branch_field,

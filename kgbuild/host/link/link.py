@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, write
-from kgbuild.emit.backends import Backend
+from kgbuild.emit.backends.backend import Backend
 from kgbuild.emit.klp_relocations import PREFIX, PREFIX_C, inject
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.kbuild import load_environment

@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kgbuild.errors import ToolError, UserError
+from kgbuild.guest.channel import ChannelParser
 from kgbuild.guest.kernel_log import find_faults, parse_console
 from kgbuild.guest.model import PHASES, Command, CommandRun, GuestPlan, PhaseRun
 from kgbuild.guest.reload_scenario import NotTried, TargetRun
-from kgbuild.guest.session import ChannelParser, Session
+from kgbuild.guest.session import Session
 from kgbuild.host.modules import files as module_files
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.vm import initramfs, kvm

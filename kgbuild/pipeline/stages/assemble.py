@@ -16,7 +16,8 @@ from kgbuild.closure.model import Closure
 from kgbuild.closure.proof_record import make_record
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.elf.write import OutObject, write
-from kgbuild.emit.backends import Backend, Request, choose_backend
+from kgbuild.emit.backends import choose_backend
+from kgbuild.emit.backends.backend import Backend, Request
 from kgbuild.emit.extract import Identity, TargetIdentity, end_code, extract, table_order
 from kgbuild.errors import UserError
 from kgbuild.host.link.kbuild_directory import module_directory

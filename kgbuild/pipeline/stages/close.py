@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kgbuild.accounting.claims import no_effects
+from kgbuild.accounting.account import no_effects
 from kgbuild.callgraph.model import CallGraph
 from kgbuild.closure.close import close as close_over
 from kgbuild.closure.model import Closure
@@ -68,7 +68,7 @@ def close(asked: Asked, prepared: Prepared, proven: Proven, compared: Compared, 
         units += tuple(unchanged(unit) for unit in proven.units[had:])
     else:
         raise Refused([_too_many(closure, f"after {MAX_ROUNDS} rounds there are still more to come")])
-    accounted = account(compared, units, closure, run)
+    accounted = account(prepared, compared, units, closure, run)
     closure.refusals += [r for a in accounted.accountings for r in a.refusals]
     closure.warnings[:0] = compared.warnings
     closed = Closed(closure, proven, accounted.accountings, _consistency(asked, prepared, closure, run))

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kgbuild.accounting.claims import Unit, account_all, no_effects
+from kgbuild.accounting.account import Unit, account_all, no_effects, with_places
 from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.diagnostics.refusals import RULES, Refusal, Refused
 from kgbuild.diff.author_macros import leave_out, read_author
@@ -53,7 +53,7 @@ def compare(prepared: Prepared, proven: Proven, run: Run) -> Compared:
     run.observer.reached(compared)
     run.observer.reached(Warned(compared.warnings))
     if all(u.changes.nothing for u in compared.units):
-        said = no_effects(account(compared, compared.units, None, run).accountings)
+        said = no_effects(account(prepared, compared, compared.units, None, run).accountings)
         fact = "; ".join([*left, *said]) or "no function changes; the compiled code is the same" + _renamed(judged)
         raise NoChange(fact, remedy="nothing to patch")
     return compared
@@ -97,11 +97,16 @@ def unchanged(proven: ProvenUnit) -> UnitResult:
     return UnitResult(proven.source, changes, proven.parity, proven.target, clones=clones)
 
 
-def account(compared: Compared, units: Sequence[UnitResult], closure: Closure | None, run: Run) -> Accounted:
+def account(
+    prepared: Prepared, compared: Compared, units: Sequence[UnitResult], closure: Closure | None, run: Run
+) -> Accounted:
     """What becomes of each difference. What nobody claims is refused: raised where there is no closure, else its rows
     are among those of the closure from here on."""
     with run.stage("account"):
-        found = Accounted(account_all(compared.ledgers, units, closure))
+        originals = {u.changes.place: u.changes.original.obj for u in units}
+        files = [file for patch in prepared.applied.patches.patches for file in patch.files]
+        accountings = account_all(compared.ledgers, units, closure)
+        found = Accounted(with_places(accountings, files, prepared.applied.patches.applied.keys(), originals))
     refusals = [r for a in found.accountings for r in a.refusals]
     run.observer.reached(found)
     if refusals and closure is None:

@@ -17,6 +17,7 @@ from kgbuild.model import Kernel
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parent.parent.parent / "examples" / "hazards"
+_LISTS = ("beside", "symbols", "changed", "pulled", "new", "refused", "warned", "wrong", "left", "allow_log")
 _INCLUDED = re.compile(r"#include <([^>]+)>")
 
 
@@ -39,23 +40,33 @@ class Naive:
 class Hazard:
     """One patch of the laboratory.
 
+    beside      other modules that the patch is for
     symbols     what gcc made: symbols that the module has
     changed, pulled, new   functions of the patch, as the report has them
+    module      the module that is patched; "" where the patch is of the kernel's own source
     refused     codes with which kgbuild refuses it; () where it is built
+    warned      codes of what it warns of (W8 to W12)
+    wrong, left   lines of the module's answer while the patch is active, and when it is disabled, where that is not
+                what the source says: what is warned of
     parameters  of the module, while the patch is active
     prepare     command before the module is read
-    show        command in place of reading the module, with `kernel` and `patched` as its answers
+    show        command in place of reading the module; with `kernel` and `patched` as its answers, where these are
+                not to be computed
     """
 
     name: str
     folder: str
     patch: str
     module: str
+    beside: tuple[str, ...]
     symbols: tuple[str, ...]
     changed: tuple[str, ...]
     pulled: tuple[str, ...]
     new: tuple[str, ...]
     refused: tuple[str, ...]
+    warned: tuple[str, ...]
+    wrong: tuple[str, ...]
+    left: tuple[str, ...]
     parameters: dict[str, int]
     prepare: str
     show: str
@@ -87,7 +98,7 @@ def load_hazards() -> list[Hazard]:
             Naive(f"{name}-{n['name']}", n.get("patch", c["patch"]), n["result"], tuple(n.get("reads", ())), n)
             for n in c.get("naive", ())
         )
-        lists = {key: tuple(c.get(key, ())) for key in ("symbols", "changed", "pulled", "new", "refused", "allow_log")}
+        lists = {key: tuple(c.get(key, ())) for key in _LISTS}
         answers = (c.get("kernel", ""), c.get("patched", ""))
         texts = {key: c.get(key, "") for key in ("prepare", "show")}
         out.append(
@@ -95,7 +106,7 @@ def load_hazards() -> list[Hazard]:
                 name,
                 c["folder"],
                 c["patch"],
-                c["module"],
+                c.get("module", ""),
                 **lists,
                 **texts,
                 parameters=c.get("parameters", {}),
@@ -123,7 +134,10 @@ def clean_copy(folder: Path) -> Path:
 
 
 def compute_answer(hazard: Hazard, patched: bool, folder: Path) -> str:
-    """What a module answers by the C standard: compiled for user space at -O0, with the patch or without it."""
+    """What a module answers by the C standard: compiled for user space at -O0, with the patch or without it; or what
+    the case says."""
+    if any(hazard.answers):
+        return hazard.answers[patched]
     tree = clean_copy(folder)
     if patched:
         subprocess.run(

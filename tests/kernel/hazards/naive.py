@@ -10,23 +10,22 @@ changed or not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
-from kgbuild.pipeline.findout import modules_at_stake
-from kgbuild.pipeline.state import Build
-
 from kgbuild.closure.binding import EXPORT, KLP, Bound, World
 from kgbuild.closure.close import _Closer
+from kgbuild.closure.kernel_literals import Literals
 from kgbuild.closure.model import Closure, Redirect, UnitResult
-from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.system.cache import Cache
-from kgbuild.kernel.exports import parse_symvers
-from kgbuild.objects.atoms import Atom, Ref
-from kgbuild.pipeline.stages.assemble import emit
+from kgbuild.objects.atoms import UNDEFINED, Atom, Ref
+from kgbuild.pipeline.stages.assemble import assemble
+from kgbuild.pipeline.stages.events import Run, SilentObserver
 from kgbuild.pipeline.stages.options import Options
+from kgbuild.pipeline.stages.trail import Trail
+from kgbuild.pipeline.stages.values import Closed, Compared, Prepared, Proven
 
 
 @dataclass
@@ -42,27 +41,39 @@ class _WithOwnPointers(Closure):
 class _Rules:
     """redirect: symbol of the running module -> function of the patched object; bind: symbol of the patched object ->
     symbol of the running module, or of the kernel ("vmlinux:NAME"); plain: what the ordinary loader is to bind by its
-    name; values: whether initial values are written that the loader does not write."""
+    name; values: whether initial values are written that the loader does not write; own_literals: whether string
+    literals and constants are copied; anew: variables of the patched object that are taken for new ones, whatever they
+    were called; other: new names that are found in any unit of the patch, as in one link of all; added: new data that
+    nothing refers to."""
 
     redirect: Mapping[str, str]
     bind: Mapping[str, str] = field(default_factory=dict)
     plain: tuple[str, ...] = ()
     own_pointers: bool = False
+    own_literals: bool = False
+    anew: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
 
-def build_naive(state: Build, rules: Mapping[str, Any], name: str) -> bytes:
+def build_naive(trail: Trail, rules: Mapping[str, Any], name: str) -> bytes:
     """The module `name` from what a build has compiled and compared. Refusals don't stop it."""
     given = _Rules(
-        rules["redirect"], rules.get("bind", {}), tuple(rules.get("plain", ())), rules.get("own_pointers", False)
+        rules["redirect"],
+        rules.get("bind", {}),
+        own_pointers=rules.get("own_pointers", False),
+        own_literals=rules.get("own_literals", False),
+        **{key: tuple(rules.get(key, ())) for key in ("plain", "anew", "other", "added")},
     )
-    assert state.kernel is not None
-    image = load_image(state.kernel)
-    exports = parse_symvers(state.kernel.symvers.read_text())
-    world = World(image, exports, modules_at_stake(state))
-    state.closure = _close(state.units, world, given)
+    prepared, closed = trail.the(Prepared), trail.get(Closed)
+    units = closed.closure.units if closed is not None else trail.the(Compared).units
+    running = prepared.running
+    world = World(running.vmlinux, running.exports, running.modules_with(u.target for u in units))
+    with _parted(units, given.anew):
+        closure = _close(units, world, given)
+    run = Run(Options(), Cache(), SilentObserver())
     with _values(rules.get("values", True)):
-        emit(state, image, name, Cache(), Options())
-    return state.module
+        return assemble(prepared, Closed(closure, trail.the(Proven), (), ()), name, run).module
 
 
 @contextmanager
@@ -76,9 +87,35 @@ def _values(written: bool) -> Iterator[None]:
         yield
 
 
+class _WithoutState(_Closer):
+    """What has no partner in the original begins anew."""
+
+    def _goes_on(self, key: tuple[int, int], source: Atom, home: int, atom: Atom) -> bool:
+        return False
+
+
+@contextmanager
+def _parted(units: tuple[UnitResult, ...], names: tuple[str, ...]) -> Iterator[None]:
+    """Within this, variables of the patched objects have no partners in the originals."""
+    before = [
+        (unit.changes.correlation, o, p)
+        for unit in units
+        for p, originals in unit.changes.correlation.to_original.items()
+        for o in originals
+        if unit.changes.patched.atoms[p].name in names
+    ]
+    for correlation, o, p in before:
+        correlation.part(o, p)
+    try:
+        yield
+    finally:
+        for correlation, o, p in before:
+            correlation.pair(o, p)
+
+
 def _close(units: tuple[UnitResult, ...], world: World, rules: _Rules) -> Closure:
     closure = _WithOwnPointers(units) if rules.own_pointers else Closure(units)
-    closer = _Closer(closure, world, frozenset())
+    closer = _WithoutState(closure, world, frozenset())
     for number, unit in enumerate(units):
         view, target = unit.changes.patched, world.image(unit.target)
         for symbol, function in rules.redirect.items():
@@ -96,8 +133,18 @@ def _close(units: tuple[UnitResult, ...], world: World, rules: _Rules) -> Closur
         for plain in rules.plain:
             for atom in (a for a in view.atoms if a.name == plain):
                 closure.bound[number, atom.id] = Bound(plain, EXPORT, proof="left to the loader")
+        for name in rules.added:
+            for atom in (a for a in view.atoms if a.name == name):
+                closer._add(number, atom, "data", "named by hand")
+    for name in rules.other:
+        found = [(n, a) for n, u in enumerate(units) for a in u.changes.patched.atoms if a.name == name]
+        ((home, made),) = [(n, a) for n, a in found if a.kind != UNDEFINED]
+        for number, atom in found:
+            if atom.kind == UNDEFINED:
+                closer._bind_new(number, atom, atom, home, made)
     assert closure.redirects, "none of the functions is in the patched objects"
-    while closer.todo:
-        number, atom = closer.todo.pop(0)
-        closer._follow(number, atom)
+    with patch.object(Literals, "find", return_value=None) if rules.own_literals else nullcontext():
+        while closer.todo:
+            number, atom = closer.todo.pop(0)
+            closer._follow(number, atom)
     return closure

@@ -24,8 +24,10 @@ struct seq_file;
 #define __init
 #define __exit
 #define __sched
+#define __ro_after_init
 #define __read_mostly
 #define __annotate_jump_table
+#define EXPORT_SYMBOL_GPL(name)	extern int licensed
 #define barrier()		__asm__ volatile("" ::: "memory")
 #define likely(x)		(x)
 #define unlikely(x)		(x)
@@ -50,6 +52,37 @@ static int (*show)(struct seq_file *m, void *unused);
 
 #define DEFINE_PER_CPU(type, name)	type name
 #define raw_cpu_read(variable)		(variable)
+#define DEFINE_STATIC_SRCU(name)	static struct { void *sda; } name = { &name }
+
+typedef unsigned short u16, __be16;
+#define cpu_to_be16(x)		__builtin_bswap16(x)
+#define be16_to_cpu(x)		__builtin_bswap16(x)
+
+/* a write that memory which is read-only answers with an error, in place of an oops */
+#define __put_kernel_nofault(dst, src, type, failed)	\
+	do {						\
+		if (0)					\
+			goto failed;			\
+		*(type *)(dst) = *(type *)(src);	\
+	} while (0)
+
+/* the kernel calls it when the patch is there, and when it goes */
+#define KLP_POST_PATCH_CALLBACK(function)	\
+	__attribute__((constructor)) static void call_##function(void) { function(NULL); }
+#define KLP_PRE_UNPATCH_CALLBACK(function)	static void *kept_##function __attribute__((used)) = function
+struct klp_object;
+
+#define KGBUILD_SAME_STATE(new, old)	extern int same_state
+
+struct kernel_param {
+	void *arg;
+};
+struct kernel_param_ops {
+	int (*get)(char *buffer, const struct kernel_param *parameter);
+};
+#define module_param_cb(name, ops, arg, mode)	extern int shown_by_parameter
+#define DEFINE_STATIC_CALL(name, function)	__typeof__(function) *name = function
+#define static_call(name)			(*(name))
 
 /* keys as the guest has them when it reads */
 static const int init_on_free = 0, bpf_stats_enabled_key = 1;

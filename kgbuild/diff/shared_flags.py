@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who shares a once-flag, a rate limit or a debug descriptor with whom.
+
+A fresh variable of that kind serves as well as the kernel's (`stateless`), so it does not matter which one a function
+uses, as long as those that had one each have one each, and those that shared one share one. Two messages that come to
+share a flag are one message less; two that share a rate limit, half as many; a place of one pr_debug that takes the
+descriptor of another is switched on by the other's line.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from kgbuild.correlation.correlate import Correlation
+from kgbuild.objects.atoms import DATA, Ambiguous, Atom
+from kgbuild.objects.special_entries import Entries
+from kgbuild.objects.symbol_kinds import stem
+from kgbuild.objects.view import View
+
+
+class SharedFlags:
+    """Uses of such variables in two correlated objects, counted by function when first asked for."""
+
+    def __init__(self, correlation: Correlation, left: Entries, right: Entries) -> None:
+        self._c = correlation
+        self._sides = (correlation.original, left), (correlation.patched, right)
+        self._known: dict[tuple[int, str], dict[int, Counter[int]]] = {}
+
+    def same_users(self, x: Atom, y: Atom) -> bool:
+        """False where a function that both objects have uses `y` of the patched one more or less often than `x` of the
+        original, though it uses as many variables of the name as before: what it shares with others is then another.
+        A function with more or fewer uses changed by itself, and says nothing."""
+        was, now = self._uses(0, stem(x.name)), self._uses(1, stem(y.name))
+        nothing = Counter[int]()
+        users = {f for f, counts in was.items() if x.id in counts}
+        users.update(o for f, counts in now.items() if y.id in counts for o in self._c.to_original.get(f, ()))
+        for function in users:
+            partners = self._c.to_patched.get(function, ())
+            if len(partners) != 1:
+                continue  # folded with others, or gone
+            ours, theirs = was.get(function, nothing), now.get(partners[0], nothing)
+            if ours.total() == theirs.total() and ours[x.id] != theirs[y.id]:
+                return False
+        return True
+
+    def _uses(self, side: int, name: str) -> dict[int, Counter[int]]:
+        """How often each function refers to each variable of a name, in its code and in its entries of tables."""
+        found = self._known.get((side, name))
+        if found is None:
+            view, entries = self._sides[side]
+            flags = {a.id for a in view.atoms if a.kind == DATA and a.is_local and stem(a.name) == name}
+            counted = ((f.id, _count(view, entries, f, flags)) for f in view.functions)
+            found = self._known[side, name] = {f: counts for f, counts in counted if counts}
+        return found
+
+
+def _count(view: View, entries: Entries, function: Atom, flags: set[int]) -> Counter[int]:
+    try:
+        refs = [*view.refs(function), *(r for e in entries.of(function.id) for r in e.refs)]
+    except Ambiguous:
+        return Counter()
+    return Counter(r.atom for r in refs if r.atom in flags)

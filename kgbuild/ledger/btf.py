@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What BPF reads of a unit's types, as far as the unit says so: a difference there may leave all code as it is.
+
+The BPF verifier and trampolines go by prototypes and types in the kernel's BTF: those of functions and types that stand
+in a set of .BTF_ids (kfuncs, hooks, types of arguments), of struct_ops and their stubs, of tracepoints' and iterators'
+arguments. Names count as well: a parameter `buf__sz` is a size, `p__ign` is not looked at
+(Documentation/bpf/kfuncs.rst).
+The kernel's BTF is made from DWARF when it is linked; here gcc's own, which it writes beside the code, is compared.
+Nothing else of .BTF is: no code of the kernel asks for it by name. Source of the format: Documentation/bpf/btf.rst,
+include/linux/btf_ids.h.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import NamedTuple
+
+from kgbuild.elf.consts import SHN
+from kgbuild.ledger.difference import NAMES, PROTOTYPE, TYPE, Book
+from kgbuild.ledger.pieces import BTF, ObjectPieces
+
+_IDS = ".BTF_ids"
+_ENTRY = re.compile(r"__BTF_ID__(func|struct|union|typedef)__(.+)__\d+$")
+_FLAGGED, _ANY = "__BTF_ID__set8__", "__BTF_ID__"
+# by the names that the kernel's macros make: kind and prefix
+_MADE = (("struct", "bpf_struct_ops_"), ("typedef", "btf_trace_"), ("struct", "bpf_iter__"), ("func", "bpf_iter_"))
+_OPS = "bpf_struct_ops_"
+_INT = 1
+_MAGIC, _HEADER = 0xEB9F, struct.Struct("<HBBIIIII")
+_PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FORWARD, _TYPEDEF = 2, 3, 4, 5, 6, 7, 8
+_VOLATILE, _CONST, _RESTRICT, _FUNC, _PROTO, _DECL_TAG, _TYPE_TAG, _ENUM64 = 9, 10, 11, 12, 13, 17, 18, 19
+_BEHIND = {_INT: 1, _ARRAY: 3, 14: 1, _DECL_TAG: 1}
+_EACH = {_STRUCT: 3, _UNION: 3, _ENUM: 2, _PROTO: 2, 15: 3, _ENUM64: 3}
+_KINDS = {_STRUCT: "struct", _UNION: "union", _TYPEDEF: "typedef", _FUNC: "func"}
+_WORDS = {_STRUCT: "struct ", _UNION: "union ", _ENUM: "enum ", _ENUM64: "enum ", _FORWARD: "struct "}
+_BEFORE = {_CONST: "const ", _VOLATILE: "volatile ", _RESTRICT: "restrict "}
+_DEPTH, _MOST = 24, 1 << 20  # how deep types may nest, and how many may be looked at
+_SHOWN = 80
+
+Key = tuple[str, str]  # kind and name
+
+
+class _Item(NamedTuple):
+    """A parameter, a member, or what is returned: its name, its type, its offset in bits; how it is passed, where that
+    is not told by the type."""
+
+    name: str
+    type: str
+    offset: int = 0
+    passed: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.name}".strip()[:_SHOWN]
+
+
+class _Types:
+    """The types of a .BTF section. Raises ValueError, IndexError or struct.error for one that can't be read."""
+
+    def __init__(self, data: bytes) -> None:
+        magic, _, _, header, type_at, type_size, string_at, string_size = _HEADER.unpack_from(data)
+        if magic != _MAGIC:
+            raise ValueError("wrong magic number")
+        raw = data[header + type_at : header + type_at + type_size]
+        self.words = words = memoryview(raw[: len(raw) & ~3]).cast("I")
+        self.strings = data[header + string_at : header + string_at + string_size]
+        self.at = [-1]
+        self.named: dict[Key, int] = {}
+        self.steps = 0
+        at = 0
+        while at < len(words):
+            info = words[at + 1]
+            kind = info >> 24 & 31
+            if kind in _KINDS and words[at]:
+                self.named.setdefault((_KINDS[kind], self.name(words[at])), len(self.at))
+            self.at.append(at)
+            at += 3 + _EACH.get(kind, 0) * (info & 0xFFFF) + _BEHIND.get(kind, 0)
+
+    def name(self, at: int) -> str:
+        return self.strings[at : self.strings.index(b"\0", at)].decode("utf-8", "replace") if at else ""
+
+    def text(self, index: int, depth: int = 0) -> str:
+        """A type as C has it, or nearly; others that it leads to by their names."""
+        if not index:
+            return "void"
+        self.steps += 1
+        if depth > _DEPTH or self.steps > _MOST:
+            raise ValueError("types nest too deeply")
+        at = self.at[index]
+        words, name = self.words, self.name(self.words[at])
+        kind, of = words[at + 1] >> 24 & 31, words[at + 2]
+        if kind == _PTR:
+            return f"{self.text(of, depth + 1)} *"
+        if kind in _BEFORE:
+            return _BEFORE[kind] + self.text(of, depth + 1)
+        if kind == _TYPE_TAG:
+            return f"{name} {self.text(of, depth + 1)}"
+        if kind == _ARRAY:
+            return f"{self.text(words[at + 3], depth + 1)} [{words[at + 5]}]"
+        if kind == _PROTO or (not name and kind in (_STRUCT, _UNION)):
+            inner = "; ".join(f"{i.type} {i.name} {i.offset}" for i in self.items(index, depth + 1))
+            return f"{_WORDS.get(kind, 'function')}{{{inner}}}"
+        return _WORDS.get(kind, "") + (name or "?")
+
+    def passed(self, index: int) -> str:
+        """How a value is passed: an integer by its size, a pointer by what it leads to, without qualifiers."""
+        stars = ""
+        for _ in range(_DEPTH):
+            if not index:
+                break
+            at = self.at[index]
+            kind, of = self.words[at + 1] >> 24 & 31, self.words[at + 2]
+            if kind == _PTR:
+                stars += "*"
+            elif kind in (_INT, _ENUM, _ENUM64):
+                return f"{of} bytes{stars}"
+            elif kind not in _BEFORE and kind != _TYPEDEF:
+                break
+            index = of
+        return self.text(index) + stars
+
+    def items(self, index: int, depth: int = 0) -> list[_Item]:
+        """What a function, a structure, a union or a typedef is made of."""
+        at = self.at[index]
+        words = self.words
+        info, of = words[at + 1], words[at + 2]
+        kind, count = info >> 24 & 31, info & 0xFFFF
+        if kind == _FUNC:
+            return self.items(of, depth)
+        if kind == _PROTO:
+            found = [_Item("", self.text(of, depth + 1), 0, self.passed(of))]
+            for i in range(at + 3, at + 3 + 2 * count, 2):
+                kind = words[i + 1]
+                found.append(_Item(self.name(words[i]), self.text(kind, depth + 1), 0, self.passed(kind)))
+            return found
+        if kind in (_STRUCT, _UNION):
+            found = [_Item("", f"{of} bytes")]
+            for i in range(at + 3, at + 3 + 3 * count, 3):
+                found.append(_Item(self.name(words[i]), self.text(words[i + 1], depth + 1), words[i + 2]))
+            return found
+        if kind == _PTR and of and self.words[self.at[of] + 1] >> 24 & 31 == _PROTO:
+            return self.items(of, depth)
+        return (
+            self.items(of, depth + 1) if kind == _TYPEDEF and of and depth < _DEPTH else [_Item("", self.text(index))]
+        )
+
+
+def compare_btf(o: ObjectPieces, p: ObjectPieces, book: Book) -> None:
+    """Write down what differs of the types that BPF reads by name. Types that can't be read are one difference."""
+    sections = [side.obj.section_named(BTF) for side in (o, p)]
+    if sections[0] is None or sections[1] is None:
+        return
+    raw = [bytes(side.obj.contents(s.index)) for side, s in zip((o, p), sections, strict=True) if s is not None]
+    if raw[0] == raw[1]:
+        return
+    wanted = _named_in_sets(o)
+    for key, flagged in _named_in_sets(p).items():
+        wanted[key] = flagged or wanted.get(key, False)
+    made = any(prefix.encode() in data for data in raw for _, prefix in _MADE)
+    if not wanted and not made:
+        return
+    try:
+        left, right = _Types(raw[0]), _Types(raw[1])
+        if made:
+            for key in _made(left) | _made(right):
+                wanted.setdefault(key, key[0] != "struct")
+        for key in sorted(wanted):
+            if key in left.named and key in right.named:
+                found = _difference(left.items(left.named[key]), right.items(right.named[key]))
+                if found is not None:
+                    kind, was, now = found
+                    if kind == PROTOTYPE and not wanted[key]:
+                        kind = TYPE
+                    book.say(BTF, key[1] if key[0] in ("func", "typedef") else " ".join(key), kind, was, now)
+    except (ValueError, IndexError, struct.error) as error:
+        book.say(BTF, "", TYPE, "types", f"can't be read: {error}")
+
+
+def _named_in_sets(side: ObjectPieces) -> dict[Key, bool]:
+    """What .BTF_ids names; whether in a set with flags, of functions that BPF programs call or are called for."""
+    out: dict[Key, bool] = {}
+    found = side.obj.section_named(_IDS)
+    if found is None:
+        return out
+    columns = side.obj.columns
+    at: dict[int, list[str]] = {}
+    for i, shndx in enumerate(columns.shndx):
+        if shndx == found.index and shndx < SHN.LORESERVE and side.names[i]:
+            at.setdefault(columns.value[i], []).append(side.names[i])
+    flagged = False
+    for value in sorted(at):
+        names = at[value]
+        if any(name.startswith(_FLAGGED) for name in names):
+            flagged = True
+        elif not any(_ENTRY.match(name) for name in names):
+            flagged = False
+        for name in names:
+            entry = _ENTRY.match(name)
+            if entry:
+                key = entry[1], entry[2]
+                out[key] = out.get(key, False) or (flagged and entry[1] == "func")
+    return out
+
+
+def _made(types: _Types) -> set[Key]:
+    """What is known to BPF by the name that a macro gave it."""
+    out = {key for key in types.named if any(key[0] == kind and key[1].startswith(start) for kind, start in _MADE)}
+    operations = {name.removeprefix(_OPS) for kind, name in out if kind == "struct" and name.startswith(_OPS)}
+    stubs = tuple(f"{name}__" for name in operations)
+    out |= {("struct", name) for name in operations}
+    return out | {key for key in types.named if key[0] == "func" and key[1].startswith(stubs)}
+
+
+def _difference(was: list[_Item], now: list[_Item]) -> tuple[str, str, str] | None:
+    """What kind of difference there is, and the first item that differs on either side; None where nothing does."""
+    if was == now:
+        return None
+    plain = [[(item.type, item.offset) for item in items] for items in (was, now)]
+    names = plain[0] == plain[1]
+    left, right = (was, now) if names else plain
+    first = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
+    shown = [str(items[first]) if first < len(items) else "" for items in (was, now)]
+    if shown[0] == shown[1]:
+        shown = [f"{text} at bit {items[first].offset}" for text, items in zip(shown, (was, now), strict=True)]
+    if names:
+        return NAMES, shown[0], shown[1]
+    passed = [[item.passed for item in items] for items in (was, now)]
+    return TYPE if passed[0] == passed[1] and any(passed[0]) else PROTOTYPE, shown[0], shown[1]

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tables whose entries belong to code or data (static keys, alternatives, bug flags, unwinding): entry by entry, by the
+piece that each belongs to."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from kgbuild.arch.base import SpecialSection
+from kgbuild.elf.consts import SHN
+from kgbuild.elf.object import RelocRow, Section
+from kgbuild.ledger.difference import CAME, ENTRIES, SHOWN, WENT, Book
+from kgbuild.ledger.meaning import UNKNOWN, Meaning, Meanings
+from kgbuild.ledger.pieces import ObjectPieces, Piece, kind_of_section
+
+
+class _Entry(NamedTuple):
+    """One entry of a table: where in its owner, its bytes with the relocated fields zeroed, what these mean."""
+
+    at: int
+    raw: bytes
+    means: tuple[tuple[int, Meaning], ...]
+
+
+class _Run(NamedTuple):
+    """Entries that follow each other in a table and belong to one section of code: the first entry and the one behind
+    the last, the first relocation and the one behind the last."""
+
+    table: _Table
+    first: int
+    last: int
+    row: int
+    end: int
+
+    def same(self, other: _Run) -> bool:
+        """Whether two runs are the same beyond doubt."""
+        if self.last - self.first != other.last - other.first or self.table.size != other.table.size:
+            return False
+        mine, theirs = self.table, other.table
+        if mine.addends and theirs.addends:
+            size = mine.size
+            return (
+                mine.kinds == theirs.kinds
+                and mine.addends[self.row : self.end] == theirs.addends[other.row : other.end]
+                and mine.raw[self.first * size : self.last * size] == theirs.raw[other.first * size : other.last * size]
+                and mine.beside_of(self) == theirs.beside_of(other)
+            )
+        return mine.shape(self) == theirs.shape(other)
+
+
+class _Table:
+    """One section of entries."""
+
+    def __init__(self, walker: Tables, side: ObjectPieces, section: Section, spec: SpecialSection) -> None:
+        self.walker, self.side, self.section, self.spec = walker, side, section, spec
+        self.rows = side.obj.reloc_rows(section.index)
+        self.size = _entry_size(section.size, self.rows, spec)
+        self.raw = side.bytes_of(section.index)
+        self.count = -(-section.size // self.size)
+        other = side.obj.section_named(spec.companion) if spec.companion else None
+        whole = other is not None and self.count and other.size % self.count == 0
+        self.beside = side.bytes_of(other.index) if whole and other is not None else b""
+        self.each = len(self.beside) // self.count if self.count else 0
+        # where each entry has its owner's relocation alone, as in most tables, columns say all
+        alone = [row[0] for row in self.rows] == list(range(spec.owner, section.size, self.size))
+        self.addends = [row[3] for row in self.rows] if alone else []
+        self.kinds = {row[1] for row in self.rows} if alone else set()
+
+    def runs(self) -> Iterable[tuple[object, _Run]]:
+        """The runs, each with what it belongs to: a piece, or a section of several."""
+        size, owner, side = self.size, self.spec.owner, self.side
+        rows = self.rows
+        if self.addends:
+            symbols = [row[2] for row in rows]  # one for each entry
+            starts: list[int] | range = range(self.count + 1)
+        else:
+            symbols, starts = [-1] * self.count, [-1] * self.count
+            for number, (offset, _, sym, _) in enumerate(rows):
+                entry, field = divmod(offset, size)
+                if entry < self.count:
+                    if starts[entry] < 0:
+                        starts[entry] = number
+                    if field == owner and symbols[entry] < 0:
+                        symbols[entry] = sym
+            after = len(rows)
+            starts.append(after)
+            for entry in range(self.count - 1, -1, -1):
+                starts[entry] = after = starts[entry] if starts[entry] >= 0 else after
+        first = 0
+        shndx = side.obj.columns.shndx
+        for symbol, group in itertools.groupby(symbols):
+            last = first + len(list(group))
+            run = _Run(self, first, last, starts[first], starts[last])
+            first = last
+            if symbol < 0:
+                yield ("nothing", self.section.name), run
+                continue
+            pieces = side.of_section.get(shndx[symbol], ())
+            if len(pieces) == 1:
+                yield self.walker.pairs.key(side, pieces[0]), run
+            elif shndx[symbol] and shndx[symbol] < SHN.LORESERVE:
+                yield ("section", side.obj.sections[shndx[symbol]].name), run
+            else:
+                yield ("outside", side.names[symbol]), run
+
+    def beside_of(self, run: _Run) -> bytes:
+        """What the table that goes with this one has for a run."""
+        return self.beside[run.first * self.each : run.last * self.each]
+
+    def shape(self, run: _Run) -> tuple[object, ...]:
+        """What is equal in equal runs: bytes, and each relocation with what it means."""
+        size, rows = self.size, self.rows[run.row : run.end]
+        tokens = self.walker.meanings.quick[self.side is self.walker.p]
+        base = run.first * size
+        means: list[object] = []
+        replaced = self.spec.replacement.get(size, (-1, -1))[0]
+        shndx = self.side.obj.columns.shndx
+        for offset, kind, sym, addend in rows:
+            token: object = tokens[sym]
+            delta = addend
+            field = (offset - base) % size
+            if field == self.spec.owner:
+                token = None  # the key of the run says it
+            elif token == UNKNOWN:
+                if field == replaced and shndx[sym] in self.side.auxiliary:
+                    token, delta = self._replacement(offset - field, size, sym, addend), 0
+                else:
+                    token, delta = self.walker.meanings.means(self.side, sym, addend), 0
+            means.append((offset - base, kind, token, delta))
+        return self.raw[base : run.last * size], self.beside_of(run), means
+
+    def _replacement(self, entry: int, size: int, sym: int, addend: int) -> Meaning:
+        columns = self.side.obj.columns
+        start = columns.value[sym] + addend
+        length = self.raw[entry + self.spec.replacement[size][1]]
+        return self.walker.meanings.code(self.side, columns.shndx[sym], start, start + length)
+
+    def entries(self, run: _Run) -> Iterable[tuple[object, _Entry]]:
+        """The entries of a run, each with the piece that it belongs to."""
+        side, spec, size, columns = self.side, self.spec, self.size, self.side.obj.columns
+        sizes = side.arch.reloc_size
+        at = run.row
+        replaced = spec.replacement.get(size, (-1, -1))[0]
+        for number in range(run.first, run.last):
+            first = number * size
+            data = bytearray(self.raw[first : first + size])
+            owner: object = None
+            place = -1
+            means: list[tuple[int, Meaning]] = []
+            while at < run.end and self.rows[at][0] < first + size:
+                offset, kind, sym, addend = self.rows[at]
+                at += 1
+                width = sizes.get(kind, 0)
+                field = offset - first
+                if not width:
+                    continue
+                data[field : field + width] = bytes(width)
+                if field == spec.owner:
+                    owner, place = self.walker.owner_at(side, sym, columns.value[sym] + addend)
+                elif field == replaced and columns.shndx[sym] in side.auxiliary:
+                    means.append((field, self._replacement(first, size, sym, addend)))
+                else:
+                    means.append((field, self.walker.meanings.means(side, sym, addend)))
+            beside = self.beside[number * self.each : (number + 1) * self.each]
+            yield owner, _Entry(place, bytes(data) + beside, tuple(means))
+
+
+def _runs(tables: list[_Table]) -> dict[object, list[_Run]]:
+    out: dict[object, list[_Run]] = {}
+    for table in tables:
+        for key, run in table.runs():
+            out.setdefault(key, []).append(run)
+    return out
+
+
+def _entry_size(total: int, rows: list[RelocRow], spec: SpecialSection) -> int:
+    """The size of a table's entries: of those that are known, the one that its relocations fit best."""
+    if len(spec.sizes) == 1:
+        return next(iter(spec.sizes))
+    offsets = {row[0] for row in rows}
+
+    def fits(size: int) -> tuple[bool, bool]:
+        needed = spec.sizes[size]
+        every = all(at + n in offsets for at in range(0, total, size) for n in needed)
+        return every and (total % size == 0 or bool(spec.last)), -(-total // size) * len(needed) == len(offsets)
+
+    return max(spec.sizes, key=fits)
+
+
+class Tables:
+    """Compares the tables of two objects."""
+
+    def __init__(self, meanings: Meanings, book: Book) -> None:
+        self.meanings, self.pairs, self.book = meanings, meanings.pairs, book
+        self.o, self.p = meanings.o, meanings.p
+
+    def run(self) -> None:
+        for name in sorted(self.o.tables.keys() | self.p.tables.keys()):
+            self._table(name)
+        self._auxiliary()
+
+    def _table(self, name: str) -> None:
+        ours, theirs = self.o.tables.get(name, []), self.p.tables.get(name, [])
+        spec = self.p.rule(name)
+        if spec is None:
+            return  # goes with another table
+        if self._same_table(ours, theirs, spec):
+            return
+        tables = [_Table(self, self.o, s, spec) for s in ours], [_Table(self, self.p, s, spec) for s in theirs]
+        left, right = _runs(tables[0]), _runs(tables[1])
+        others: tuple[list[_Run], list[_Run]] = ([], [])
+        for key in left.keys() | right.keys():
+            mine, other = left.get(key, []), right.get(key, [])
+            same = len(mine) == len(other) and all(a.same(b) for a, b in zip(mine, other, strict=True))
+            if same and (not isinstance(key, tuple) or self._same_layout(key)):
+                continue
+            others[0].extend(mine)
+            others[1].extend(other)
+        self._compare_entries(name, self._entries(others[0]), self._entries(others[1]))
+
+    def _same_table(self, ours: list[Section], theirs: list[Section], spec: SpecialSection) -> bool:
+        """Whether a table is the same as a whole, beyond doubt."""
+        if len(ours) != 1 or len(theirs) != 1 or ours[0].size != theirs[0].size:
+            return False
+        of = [ours[0].name, spec.companion] if spec.companion else [ours[0].name]
+        for name in of:
+            left, right = self.o.tables.get(name, []), self.p.tables.get(name, [])
+            if [self.o.bytes_of(s.index) for s in left] != [self.p.bytes_of(s.index) for s in right]:
+                return False
+        return self.meanings.same_rows(
+            self.o.obj.reloc_rows(ours[0].index), 0, self.p.obj.reloc_rows(theirs[0].index), 0
+        )
+
+    def _same_layout(self, key: tuple[object, ...]) -> bool:
+        """Whether offsets in a section of several pieces mean the same on both sides."""
+        found = []
+        for side in (self.o, self.p):
+            sections = [s.index for s in side.obj.sections if s.name == key[-1] and s.index in side.of_section]
+            found.append([(x.start, self.pairs.key(side, x)) for i in sections for x in side.of_section[i]])
+        return found[0] == found[1]
+
+    def _compare_entries(self, name: str, left: dict[object, list[_Entry]], right: dict[object, list[_Entry]]) -> None:
+        for key in left.keys() | right.keys():
+            was, now = left.get(key, []), right.get(key, [])
+            if was == now:
+                continue
+            x, y = self._owner(key)
+            piece, side = (y, self.p) if y is not None else (x, self.o)
+            first = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), None)
+            if first is None:
+                first = min(len(was), len(now))
+            some = (now[first:] or was[first:])[0]
+            shown = [
+                f"{len(side)} entries" + (f", {self._shown(side[first])}" if first < len(side) else "") if side else ""
+                for side in (was, now)
+            ]
+            symbol = (piece.name or side.kind(piece)) if piece is not None else ""
+            before, after = x.place if x is not None else None, y.place if y is not None else None
+            self.book.say(name, symbol, ENTRIES, shown[0], shown[1], some.at, before, after)
+
+    def _shown(self, entry: _Entry) -> str:
+        means = ", ".join(self.meanings.show(m) for _, m in entry.means)
+        return entry.raw[:SHOWN].hex() + (f" ({means})"[:100] if means else "")
+
+    def _owner(self, key: object) -> tuple[Piece | None, Piece | None]:
+        if not isinstance(key, int):
+            return None, None
+        piece, side = self.pairs.piece(key)
+        if side is self.o:
+            return piece, None
+        found = self.pairs.owners.get(key)
+        return (self.o.pieces[found] if found is not None else None), piece
+
+    def _entries(self, runs: list[_Run]) -> dict[object, list[_Entry]]:
+        """The entries of some runs by the piece that each belongs to, in order."""
+        out: dict[object, list[_Entry]] = {}
+        for run in runs:
+            for owner, entry in run.table.entries(run):
+                out.setdefault(owner, []).append(entry)
+        for found in out.values():
+            found.sort(key=lambda e: e.at)
+        return out
+
+    def _auxiliary(self) -> None:
+        """Replacement code, without order: what no entry and no code refers to is not compared elsewhere."""
+        found = []
+        for side in (self.o, self.p):
+            counted: Counter[Meaning] = Counter()
+            for section, starts in side.aux_starts.items():
+                size = side.obj.sections[section].size
+                for start, end in zip(starts, [*starts[1:], size], strict=True):
+                    if start < end <= size:
+                        counted[self.meanings.code(side, section, start, end)] += 1
+            found.append(counted)
+        for kind, counted in ((WENT, found[0] - found[1]), (CAME, found[1] - found[0])):
+            for meaning in counted:
+                shown = self.meanings.show(meaning)[:80]
+                self.book.say(".altinstr_replacement", "", kind, *((shown, "") if kind == WENT else ("", shown)))
+
+    def owner_at(self, side: ObjectPieces, sym: int, place: int) -> tuple[object, int]:
+        shndx = side.obj.columns.shndx[sym]
+        if shndx == SHN.UNDEF or shndx >= SHN.LORESERVE:
+            return ("outside", side.names[sym]), place
+        if place and place == side.obj.sections[shndx].size:
+            found = side.piece_at(shndx, place - 1)  # an end of unwinding
+        else:
+            found = side.piece_at(shndx, place)
+        if found is None:
+            return ("section", kind_of_section(side.obj.sections[shndx].name)), place
+        return self.pairs.key(side, found), place - found.start
