@@ -183,8 +183,9 @@ def lost_state(before: Program, after: Program, patch: Patch, names: Mapping[Hom
                 wanted[1] = 1
             else:
                 wanted[1] -= sum(u == unit.name and n == name != new for (u, _, n), new in names.items())
-            if there in (wanted, [0, 0]):
-                continue  # carried over, or of no consequence in either
+            if there == wanted:
+                continue  # carried over
+            # [0, 0]: only written before, and only read now, or of no consequence in either
             if wanted == [1, 1] or 0 in there:
                 resets.append(flat(unit, name, function))
             else:
