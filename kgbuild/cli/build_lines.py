@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from kgbuild.accounting.account import Accounting, no_effects, summary
+from kgbuild.cli.accounting_lines import show_accounting
 from kgbuild.cli.ui import Output
 from kgbuild.diagnostics.warnings import UNKNOWN
 from kgbuild.pipeline.stages.values import Accounted, Closed, KernelChosen, PatchesApplied, Proven, PutOnTop
@@ -61,15 +61,6 @@ def _show_parity(out: Output, proven: Proven) -> None:
 
 
 _ROLES = (("changed", "change"), ("new", "new"), ("pulled", "pulled"), ("carried", "carried"))
-
-
-def show_accounting(out: Output, accountings: Sequence[Accounting]) -> None:
-    """How many differences there are and what becomes of them; a line for each that is lost, by its nature."""
-    counted = summary(accountings)
-    if counted:
-        out.line("accounted", counted)
-    for text in no_effects(accountings):
-        out.line("no effect", text, style="yellow")
 
 
 def name_places(items: Sequence[Mapping[str, str]]) -> Iterator[str]:

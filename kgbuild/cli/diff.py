@@ -151,7 +151,7 @@ def _read_parent(path: Path) -> ParentSymbols:
 
 
 def _show(out: Output, found: ObjectDiff, output: Path | None) -> None:
-    from kgbuild.cli.build_lines import show_accounting
+    from kgbuild.cli.accounting_lines import show_accounting
 
     rows = [("change", c.name, str(c.reason)) for c in found.changed]
     rows += [("new", n, "") for n in found.new] + [("removed", n, "") for n in found.removed]
