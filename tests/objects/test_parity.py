@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.objects.view import View
 from kgbuild.proof.parity import (
@@ -18,7 +19,7 @@ from kgbuild.proof.parity import (
     compute_parity,
 )
 from tests.objects.kernel import link_kernel
-from tests.toolchain import compile_text, pair_flags, view
+from tests.toolchain import compile_text, obj, pair_flags, view
 
 HEAD = '#include "kernel.h"\n'
 
@@ -80,6 +81,22 @@ def test_tail_jump_of_two_bytes_in_the_kernel() -> None:
     assert in_kernel < jumper.size, "the kernel's jump is no shorter, so nothing is tested"
     assert result(ours, proof, "jumper").status == EXACT
     assert proof.bindings[ours.by_name["target"][0].id].address == image.named("target")[0].value
+
+
+def test_short_tail_jump_at_the_end_of_a_module() -> None:
+    """The recompiled function is longer than what is left of the section."""
+    text = """
+    notrace noinline int target(int x) { return source(x) * 3; }
+    notrace int jumper(int x) { barrier(); return target(x + 1); }
+    """
+    module = ModuleImage(obj(unit(text)), "m")
+    ours = view(unit(text, split=True))
+    (place,) = module.named("jumper")
+    assert module.read(place.value, ours.by_name["jumper"][0].size) is None, "it is not at the end"
+    assert result(ours, compute_parity(ours, module), "jumper").status == EXACT
+    other = text.replace("x + 1", "x + 2")
+    longer = view(unit(other, split=True))
+    assert result(longer, compute_parity(longer, module), "jumper").status == DIFFERS
 
 
 def test_short_tail_jump_to_another_function_differs() -> None:
