@@ -183,9 +183,9 @@ def lost_state(before: Program, after: Program, patch: Patch, names: Mapping[Hom
                 wanted[1] = 1
             else:
                 wanted[1] -= sum(u == unit.name and n == name != new for (u, _, n), new in names.items())
-            if there == wanted:
-                continue  # carried over
-            # [0, 0]: only written before, and only read now, or of no consequence in either
+            if there == wanted or (there == [0, 0] and v.kind != "u32"):
+                continue  # carried over, or gcc goes by what a pointer leads to
+            # [0, 0]: only written before, and only read now; else of no consequence in either
             if wanted == [1, 1] or 0 in there:
                 resets.append(flat(unit, name, function))
             else:

@@ -21,6 +21,7 @@ from tests.torture.patching import BadModule, load, make_patch, start
 from tests.torture.program import KERNEL, MODULE, Function, Program, Unit, Variable, reference, render
 from tests.torture.refactor import Refactored
 from tests.torture.retype import RETYPINGS
+from tests.torture.run import run_program
 from tests.torture.shrink import shrink
 
 NOINLINE = ["noinline"]
@@ -380,3 +381,9 @@ def test_a_weak_definition_of_the_module_is_overridden(tmp_path: Path) -> None:
     after.units[2].functions.insert(0, new)
     result = run_case(start(tmp_path, before), after, 2)
     assert (result.end, result.codes) == (REFUSED, ["K14-vanished"]), result
+
+
+def test_what_one_side_only_writes_and_the_other_only_reads_is_held_by_neither() -> None:
+    """gcc leaves the variable out of both objects: patched code has its initial value, and so has the reference."""
+    outcome = run_program((300000094, [1]))
+    assert [result.end for _, _, result in outcome.results] == [SAME]
