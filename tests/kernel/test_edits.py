@@ -13,7 +13,7 @@ from kgbuild.progress import SilentProgress
 from tests.ledger.check import run
 from tests.ledger.edit import Editor
 
-EDITS, PARTS = 1200, 2
+EDITS, PARTS = 5000, 2
 UNITS = (
     "crypto/pcrypt.c",
     "drivers/acpi/power.c",

@@ -17,7 +17,16 @@ TABLES = (".altinstr", ".call_sites", ".orc_unwind", ".parainstructions", ".retp
 TABLES += (".smp_locks", ".static_call_sites", "__bug_table", "__ex_table", "__jump_table", "__mcount_loc")
 TABLES += ("__patchable_function_entries", ".ibt_endbr_seal", "_error_injection_whitelist")
 REGISTERED = ("___ksymtab", "__ksymtab_strings", "___kcrctab", ".initcall", ".con_initcall", ".init.setup", "__param")
-REGISTERED += ("__tracepoints", "_ftrace_events", "__bpf_raw_tp_map", "__modver", ".exitcall", "_kprobe_blacklist")
+REGISTERED += (
+    ".lsm_info.init",
+    "__syscalls_metadata",
+    "__tracepoints",
+    "_ftrace_events",
+    "__bpf_raw_tp_map",
+    "__modver",
+    ".exitcall",
+    "_kprobe_blacklist",
+)
 ONCE = (".init.", ".exit.", ".ref.")
 TEXTS = (".rodata.str", ".rodata.cst", ".modinfo")
 QUIET: dict[str, tuple[str, ...]] = {
