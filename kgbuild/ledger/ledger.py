@@ -61,6 +61,7 @@ class _Walker(Book):
         self.pairs = Pairs(o, p)
         self.symbols, self.partner, self.owners = self.pairs.symbols, self.pairs.partner, self.pairs.owners
         self.meanings = Meanings(self.pairs)
+        self.layouts: dict[tuple[int, int], bool] = {}
 
     def run(self) -> Iterable[Difference]:
         self._outside()
@@ -162,8 +163,18 @@ class _Walker(Book):
             shown = [", ".join(each)[:80] for each in apart]
             self.say(here, name, ALIAS, shown[0], shown[1], -1, before, after)
         left, right = o.rows(x), p.rows(y)
-        if o.content(x) != p.content(y) or not self.meanings.same_rows(left, x.start, right, y.start):
+        same = o.content(x) == p.content(y) and self.meanings.same_rows(left, x.start, right, y.start)
+        if not same or (was.executable and self._laid_out_otherwise(x.section, y.section)):
             self._contents(x, y, left, right, here)
+
+    def _laid_out_otherwise(self, was: int, now: int) -> bool:
+        """Whether code lies otherwise in a section of several functions: a branch within it has no relocation, and
+        equal bytes may lead to another."""
+        if (was, now) not in self.layouts:
+            before, after = self.o.of_section[was], self.p.of_section[now]
+            places = [[(piece.name, piece.start) for piece in pieces] for pieces in (before, after)]
+            self.layouts[was, now] = len(before) > 1 and len(after) > 1 and places[0] != places[1]
+        return self.layouts[was, now]
 
     def _attributes(self, x: Piece, y: Piece, here: str) -> None:
         ours, theirs = self.o.obj.columns, self.p.obj.columns

@@ -85,6 +85,16 @@ SWITCHES = (
     f"long b(int x) {{ sink(x); switch (x) {{ {CASES % 13} default: return 2; }} }}"
 )
 
+# the calls of `%s` and `%s` lead equally far
+IN_ONE_SECTION = """
+#define OURS SECTION(".sched.text") noinline
+static long OURS left_of(long x);
+static long OURS right_of(long x);
+long OURS %s(long x) { asm volatile(""); return left_of(x) + 1; }
+long OURS %s(long x) { asm volatile(""); return right_of(x) + 1; }
+static long OURS left_of(long x) { asm volatile("" : "+r"(x)); return x * 3; }
+static long OURS right_of(long x) { asm volatile("" : "+r"(x)); return x * 5; }
+"""
 PAIRS = [
     Pair(
         "constants of two functions that were one",
@@ -265,6 +275,15 @@ PAIRS = [
         "entries",
         "_kprobe_blacklist",
         "carried",
+    ),
+    Pair(
+        "two functions of one section in each other's place: their branches have no relocation, and equal bytes",
+        IN_ONE_SECTION % ("first", "second"),
+        IN_ONE_SECTION % ("second", "first"),
+        CHANGED,
+        "reference",
+        ".sched.text",
+        "replaced",
     ),
     Pair(
         "a function of the scheduler",
