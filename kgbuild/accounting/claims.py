@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from kgbuild.accounting.unit_facts import BOUND, CARRIED, NO_EFFECT, NOISE, REFUSED, REPLACED, UNACCOUNTED, UnitFacts
+from kgbuild.accounting.unit_facts import BOUND, CARRIED, NO_EFFECT, NOISE, REFUSED, UNACCOUNTED, UnitFacts
 from kgbuild.correlation import noise
 from kgbuild.diff.author_macros import PREFIX
 from kgbuild.kernel.section_readers import (
@@ -286,9 +286,6 @@ class Claims(UnitFacts):
         code = any(a is not None and view.section_of(a).executable for view, a in ((self.o, o), (self.p, p)))
         taken = self.taken(o, p)
         if d.kind == kinds.ORDER:
-            if any({d.original, d.patched} & {*self.p.atoms[i].names} for i in self.changed):
-                # where they lie is what their branches without a relocation go by
-                return REPLACED, "a changed function", False
             return NO_EFFECT, "the order of what is referred to by symbols of its own", False
         if d.kind == kinds.ALIGN:
             return self._claim_alignment(d, o, p, code, taken)
