@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from kgbuild.errors import UserError
 
+MARKS = (b"__export_symbol_", b"__ksymtab_")
+"""One of them is in the object of each unit that exports something (include/linux/export.h)."""
+
 
 class Export(NamedTuple):
     """One export: name, CRC (0 without MODVERSIONS), object ("vmlinux" or a module's path), kind, namespace."""

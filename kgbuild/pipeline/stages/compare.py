@@ -18,6 +18,7 @@ from kgbuild.diff.types_in_use import check_types
 from kgbuild.elf.read import read
 from kgbuild.errors import NoChange
 from kgbuild.host.compile.compile import Compiled
+from kgbuild.kernel.exports import MARKS
 from kgbuild.ledger.ledger import compute_ledger
 from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import Atom
@@ -25,9 +26,6 @@ from kgbuild.objects.symbol_kinds import stem
 from kgbuild.objects.view import View
 from kgbuild.pipeline.stages.events import Run
 from kgbuild.pipeline.stages.values import Accounted, Compared, Prepared, Proven, ProvenUnit, Warned
-
-# one of them is in the object of each unit that exports something (include/linux/export.h)
-_EXPORTS = (b"__export_symbol_", b"__ksymtab_")
 
 
 def compare(prepared: Prepared, proven: Proven, run: Run) -> Compared:
@@ -168,7 +166,7 @@ def _check_exports(prepared: Prepared, proven: Proven, run: Run) -> dict[str, li
     """What is refused of the exports of each unit, by its source."""
     compiled = proven.compiled
     # most units export nothing, and what looks at exports takes its time to be imported
-    if not any(name in c.original for c in compiled for name in _EXPORTS):
+    if not any(name in c.original for c in compiled for name in MARKS):
         return {}
     from kgbuild.pipeline.stages.export_types import check_exports
 

@@ -9,7 +9,6 @@ so is the original, to see whether this way leads to the kernel's CRC at all.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,10 +24,9 @@ from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.run import run
 from kgbuild.kernel.config import parse_config
-from kgbuild.kernel.exports import Export
+from kgbuild.kernel.exports import MARKS, Export
 from kgbuild.model import Kernel, UnitCommand
 
-_EXPORTS = re.compile(rb"__export_symbol_|__ksymtab_")
 _GENKSYMS = "scripts/genksyms/genksyms"
 # Longer than genksyms takes for any unit of a kernel by two orders of magnitude.
 _LIMIT = 300.0
@@ -51,7 +49,7 @@ def check_exports(
     allowed  names of types that may differ (--allow-type)
     """
     # also where the code is the same: it may have another prototype all the same
-    units = [c for c in compiled if _EXPORTS.search(c.original)]
+    units = [c for c in compiled if any(mark in c.original for mark in MARKS)]
     if not units:
         return []
     config = parse_config(kernel.config.read_text())
