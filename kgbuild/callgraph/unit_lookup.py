@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which unit of a module a function comes from, where only the module and its sources are there.
+"""Which unit a function comes from: in vmlinux by STT_FILE symbols or by ranges of addresses in debugging
+information, in a shipped module by its sources.
 
 Shipped modules keep neither debugging information nor STT_FILE symbols. The text of the sources says which of them
 looks like defining a function; and the linker puts what one unit gives to a section in one piece (ld, "Input section

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Patch modules that are loaded before, read from disk."""
+"""Shell commands for the guest: the life of a patch that is loaded before the one under test."""
 
 from __future__ import annotations
 

@@ -59,8 +59,9 @@ def prove(prepared: Prepared, compiled: Sequence[Compiled], run: Run) -> Proven:
 
 
 def prove_pulled(prepared: Prepared, proven: Proven, needs: Mapping[str, Sequence[str]], run: Run) -> Proven:
-    """The same with units that the patch does not touch, whose functions come along: `needs` has for the source of
-    each why. Their patched objects are their originals. Raises Refused for a unit that this kernel does not have."""
+    """What is proven, with units added that the patch does not touch, whose functions come along: `needs` has for
+    the source of each why. Their patched objects are their originals. Raises Refused for a unit that this kernel does
+    not have."""
     from kgbuild.host.kernels.kbuild import load_unit_commands
 
     commands = load_unit_commands(prepared.tree, needs)

@@ -37,8 +37,8 @@ def find_warnings(
     make_index: bool,
     images: Mapping[str, KernelImage] | None = None,
 ) -> list[ConsistencyWarning]:
-    """The same with the kernel's index: made first where `make_index` says so, else used where it is there. `images`
-    are vmlinux and the modules at stake, by name."""
+    """Every warning for a closed patch, with the help of the kernel's index: made first where `make_index` says so,
+    else used where it is there. `images` are vmlinux and the modules at stake, by name."""
 
     def check(graph: Index | None) -> list[ConsistencyWarning]:
         return check_consistency(closure, graph, others, kernel.id.release, replace=replace, images=images)
