@@ -59,6 +59,7 @@ class Kernel:
     compiler      the compiler that built the kernel, as in CONFIG_CC_VERSION_TEXT
     outside       set where `source`, `units` and `modules` are those of out-of-tree modules
                   (host/modules/out_of_tree.py), not the kernel's
+    toolchain     directory with the programs that built the kernel (host/toolchains), or None for this machine's own
     """
 
     id: KernelId
@@ -75,6 +76,7 @@ class Kernel:
     compiler: str
     packages: dict[str, str] = field(default_factory=dict)
     outside: ExternalTree | None = None
+    toolchain: Path | None = None
 
 
 @dataclass(frozen=True)

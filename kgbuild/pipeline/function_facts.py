@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 
 from kgbuild.callgraph.edge_kinds import EdgeKind
@@ -21,6 +20,7 @@ from kgbuild.callgraph.model import CALLEES, CALLERS, Function, split_name
 from kgbuild.callgraph.traversal import NO_BODY
 from kgbuild.debuginfo.dwarf_units import UnitFacts
 from kgbuild.host.index.queries import Index, read_unit_at
+from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.compile_commands import read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import VMLINUX, Kernel
@@ -152,7 +152,7 @@ def _compiler_facts(
     """What an earlier build's compile of the unit tells; None where there was none. Nothing is compiled."""
     from kgbuild.host.compile.result_cache import find_original
 
-    if not source.endswith(".c") or shutil.which(kernel.cc) is None:
+    if not source.endswith(".c") or tools_of(kernel).path_of(kernel.cc) is None:
         return None
     for unit in read_units(kernel.units, [source])[source]:
         objects = unit.modname.split(":") if unit.module else [VMLINUX]

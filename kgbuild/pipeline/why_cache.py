@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kgbuild import __version__
+from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from kgbuild.patch.unified_diff import ParsedPatch
@@ -21,7 +21,7 @@ from kgbuild.pipeline.stages.options import Options
 def answer_key(kernel: Kernel, patches: Sequence[ParsedPatch], options: Options) -> str | None:
     """What an answer is kept under; None where something it depends on can't be read, which the analysis then says."""
     try:
-        compiler = Path(shutil.which(kernel.cc) or "").resolve(strict=True).stat()
+        compiler = (tools_of(kernel).path_of(kernel.cc) or Path()).stat()
         package = Path(__file__).resolve().parents[1]
         # headers that patched code may include are part of it
         files = [p for p in package.rglob("*.*") if p.suffix in (".py", ".c", ".h")]

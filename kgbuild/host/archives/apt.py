@@ -7,6 +7,7 @@ signed package lists.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 from collections.abc import Iterable
@@ -64,7 +65,10 @@ def parse_records(text: str) -> list[dict[str, str]]:
 
 
 class Apt:
-    """The package lists of this machine."""
+    """Package lists: those of this machine, or those that an apt.conf(5) of our own names (host/archives/suites.py)."""
+
+    def __init__(self, config: Path | None = None) -> None:
+        self._environment = dict(os.environ) if config is None else {**os.environ, "APT_CONFIG": str(config)}
 
     def package_names(self, prefix: str) -> list[str]:
         """Names of all packages that begin with `prefix`. Raises ToolError where there are none."""
@@ -129,7 +133,7 @@ class Apt:
 
     def _query(self, *argv: str) -> str:
         try:
-            return run(["apt-cache", *argv], check=False).stdout
+            return run(["apt-cache", *argv], env=self._environment, check=False).stdout
         except ToolError as error:
             if "not found" in error.fact:
                 raise ToolError(
@@ -144,6 +148,7 @@ class Apt:
             return subprocess.run(
                 tied(["apt-get", "download", "-q", *specs]),
                 cwd=directory,
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

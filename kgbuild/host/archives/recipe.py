@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import kgbuild
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.apt import UPDATE_REMEDY, Package, version_key
+from kgbuild.host.archives.suites import Suite, Suites, ToolchainRule
 
 LOCAL = "local"
 RUNNING = "running"
@@ -74,6 +75,8 @@ class Recipe:
     running_version: re.Pattern[str]
     source_version: re.Pattern[str]
     parts: tuple[Part, ...]
+    suites: Suites | None = None
+    toolchain: ToolchainRule | None = None
 
     def groups(self, release: str) -> dict[str, str] | None:
         """What patterns can use for this release, or None where it is not one of this distribution."""
@@ -168,6 +171,28 @@ def parse_recipe(text: str) -> Recipe:
         running_version=re.compile(data["running_version"]),
         source_version=re.compile(data["source_version"]),
         parts=parts,
+        suites=_parse_suites(data["suites"]) if "suites" in data else None,
+        toolchain=_parse_toolchain(data["toolchain"]) if "toolchain" in data else None,
+    )
+
+
+def _parse_suites(data: Mapping[str, Any]) -> Suites:
+    return Suites(
+        keyring=Path(data["keyring"]),
+        architecture=str(data["architecture"]),
+        components=tuple(data["components"]),
+        sites=dict(data["sites"]),
+        suites=tuple(Suite(**row) for row in data["list"]),
+    )
+
+
+def _parse_toolchain(data: Mapping[str, Any]) -> ToolchainRule:
+    return ToolchainRule(
+        text=re.compile(data["text"]),
+        packages=tuple(data["packages"]),
+        tools=str(data["tools"]),
+        depends=re.compile(data["depends"]),
+        links={path: tuple(targets) for path, targets in data["links"].items()},
     )
 
 

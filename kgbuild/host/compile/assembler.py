@@ -8,55 +8,29 @@ one such case is a symbol of type STT_GNU_IFUNC (S_FORCE_RELOC in gas/symbols.c)
 `.type NAME, @object` is read as that type, and the symbol table is put right in the finished object
 (`restore_types`). No byte of code or data depends on either.
 
-This file is also the program that gcc runs instead of its assembler (`make_assembler`): it uses nothing but the
-standard library, and as little as possible of that, because it starts with every compile.
+The program that gcc runs instead of its assembler is data/assembler/as.pl: perl is in every toolchain that builds a
+kernel, and starts quickly.
 """
 
 from __future__ import annotations
 
-import os
-import sys
+from pathlib import Path
 
-TYPE_CHECKING = False  # importing typing takes longer than the rest of the program
-if TYPE_CHECKING:
-    from pathlib import Path
-
-_PLAIN, _KEPT = b", @object\n", b", @gnu_indirect_function\n"
-# gcc puts text of asm statements between these; what is written by hand may need the symbol as it is
-_APP, _NO_APP = b"#APP\n", b"#NO_APP\n"
-_CHUNK = 1 << 18
+PERL = "/usr/bin/perl"
+_PROGRAM = Path(__file__).resolve().parents[2] / "data" / "assembler" / "as.pl"
 # ELF (gABI): offsets in the file header, the section header and the symbol of a 64-bit file.
 _OSABI, _SYMTAB, _OBJECT, _IFUNC = 7, 2, 1, 10
 
 
 def make_assembler(folder: Path, real: str) -> list[str]:
-    """Put a program `as` into a new folder that runs this file in front of gcc's own assembler, `real` (what
-    -print-prog-name=as says). Returns the option by which gcc, with -pipe, takes it."""
-    from shlex import quote
-
+    """Put a program `as` into a new folder that runs in front of gcc's own assembler, `real` (what -print-prog-name=as
+    says). Returns the option by which gcc, with -pipe, takes it."""
     folder.mkdir(parents=True, exist_ok=True)
-    own = sys.modules[__name__].__file__ or ""
-    words = " ".join(map(quote, [sys.executable, "-I", "-S", "-E", own, real]))
     program = folder / "as"
-    program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    quoted = real.replace("\\", "\\\\").replace("'", "\\'")
+    program.write_text(f"#!{PERL}\nunshift @ARGV, '{quoted}';\n{_PROGRAM.read_text()}")
     program.chmod(0o755)
     return [f"-B{folder}/"]
-
-
-def convert(text: bytes, inside: bool) -> tuple[bytes, bool]:
-    """Whole lines of gcc's assembly, with the type of each variable changed; `inside`: whether they begin in an asm
-    statement. Returns whether the next ones do, too."""
-    out = []
-    for number, piece in enumerate(text.split(_APP)):
-        if number:
-            out.append(_APP)
-        plain = piece
-        if number or inside:
-            written, end, plain = piece.partition(_NO_APP)
-            out += (written, end)
-            inside = not end
-        out.append(plain.replace(_PLAIN, _KEPT))
-    return b"".join(out), inside
 
 
 def restore_types(data: bytes) -> bytes:
@@ -77,44 +51,3 @@ def restore_types(data: bytes) -> bytes:
                 out[start + 4 + 24 * number] = info & 0xF0 | _OBJECT
                 out[_OSABI] = 0
     return bytes(out)
-
-
-def main(argv: list[str]) -> int:
-    """Run the assembler `argv` on standard input, with names kept; once more on the text as it was where that fails.
-    Returns its exit status."""
-    said = os.memfd_create("said")
-    read, write = os.pipe()
-    actions = [(os.POSIX_SPAWN_DUP2, read, 0), (os.POSIX_SPAWN_DUP2, said, 2), (os.POSIX_SPAWN_CLOSE, write)]
-    child = os.posix_spawnp(argv[0], argv, os.environ, file_actions=actions)
-    os.close(read)
-    whole, rest, inside = [], b"", False
-    while chunk := os.read(0, _CHUNK):
-        whole.append(chunk)
-        lines, end, left = (rest + chunk).rpartition(b"\n")
-        rest = left
-        text, inside = convert(lines + end, inside)
-        _write(write, text)
-    _write(write, rest)
-    os.close(write)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status == 0:
-        _write(2, os.pread(said, 1 << 20, 0))
-        return 0
-    again = os.memfd_create("text")
-    _write(again, b"".join(whole))
-    os.lseek(again, 0, os.SEEK_SET)
-    child = os.posix_spawnp(argv[0], argv, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, again, 0)])
-    return abs(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BrokenPipeError:  # the assembler has ended: its status says why
-            return
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,8 +26,10 @@ from kgbuild.errors import ToolError
 from kgbuild.host.compile.assembler import make_assembler, restore_types
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.compile.result_cache import CompiledSide, identity_of, result_key, unpack
+from kgbuild.host.kernels.build_tools import tools_of
+from kgbuild.host.kernels.kbuild import clean_environment
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.run import DISK_FULL, disk_full, run
+from kgbuild.host.system.run import DISK_FULL, disk_full
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.patch.include_policy import check_dependencies
 from kgbuild.progress import Progress
@@ -133,7 +134,8 @@ def _assembler(kernel: Kernel, scratch: Path) -> list[str]:
     """The option for an assembler that keeps names; clang assembles by itself."""
     if "clang" in kernel.compiler:
         return []
-    return make_assembler(scratch / "bin", run([kernel.cc, "-print-prog-name=as"]).stdout.strip())
+    real = tools_of(kernel).run([kernel.cc, "-print-prog-name=as"]).stdout.strip()
+    return make_assembler(scratch / "bin", real)
 
 
 def _clones_file(out: Path) -> Path:
@@ -212,7 +214,7 @@ def _compile_in(
     argv.append(str(source_path(kernel, tree, unit.source)))
     if patched:
         argv[1:1] = author_options()
-    result = run(argv, cwd=kernel.build, check=False)
+    result = tools_of(kernel, AUTHOR).run(argv, cwd=kernel.build, check=False, writable=[out.parent])
     if result.status != 0:
         text = first_errors(result.stderr, tree)
         if disk_full(result.stderr):
@@ -229,8 +231,8 @@ def _compile_in(
 
 def _run_objtool(kernel: Kernel, unit: UnitCommand, out: Path, patched: bool) -> list[Refusal]:
     if unit.objtool:
-        env = {**os.environ, "SRCARCH": "x86"}
-        done = run([*unit.objtool, out], cwd=kernel.build, check=False, env=env)
+        env = {**clean_environment(), "SRCARCH": "x86"}
+        done = tools_of(kernel).run([*unit.objtool, out], cwd=kernel.build, check=False, env=env, writable=[out.parent])
         if done.status != 0:
             text = " ".join(done.stderr.split())[:400]
             if disk_full(done.stderr):
@@ -261,7 +263,7 @@ def _resolved(deps: list[str], kernel: Kernel) -> list[str]:
 def _roots(kernel: Kernel, tree: Path) -> list[str]:
     headers = [kernel.outside.kernel] if kernel.outside is not None else []
     own = [os.path.realpath(p) for p in (kernel.source, kernel.build, tree, AUTHOR, *headers)]
-    compiler = shutil.which(kernel.cc)
-    if compiler:
-        own.append(str(Path(run([kernel.cc, "-print-file-name=include"]).stdout.strip()).resolve()))
+    tools = tools_of(kernel)
+    if tools.path_of(kernel.cc) is not None:
+        own.append(os.path.realpath(tools.run([kernel.cc, "-print-file-name=include"]).stdout.strip()))
     return own

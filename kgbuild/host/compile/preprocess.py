@@ -20,9 +20,16 @@ from pathlib import Path
 from kgbuild.csource.token_equality import same_active, same_preprocessed
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
-from kgbuild.host.compile.compile import author_options, first_errors, read_dependencies, source_path, without_debug
+from kgbuild.host.compile.compile import (
+    AUTHOR,
+    author_options,
+    first_errors,
+    read_dependencies,
+    source_path,
+    without_debug,
+)
 from kgbuild.host.compile.overlay import Overlay
-from kgbuild.host.system.run import run
+from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.model import Kernel, UnitCommand
 
 _MISSING = re.compile(r"fatal error: ([\w./+-]+): No such file or directory")
@@ -126,7 +133,8 @@ def _one(trees: Trees, unit: UnitCommand, options: Sequence[str], *, patched: bo
             argv += [*options, f"-Wp,-MD,{deps}", "-o", str(out), str(source_path(trees.kernel, tree, unit.source))]
             if patched:
                 argv[1:1] = author_options()
-            done = run(argv, cwd=trees.kernel.build, check=False)
+            tools = tools_of(trees.kernel, AUTHOR, trees.scratch)
+            done = tools.run(argv, cwd=trees.kernel.build, check=False, writable=[trees.scratch])
             read = read_dependencies(deps) if deps.exists() else []
             if not patched or not trees.overlay.is_stale(unit, tree, read):
                 break

@@ -13,8 +13,8 @@ import json
 import struct
 from dataclasses import dataclass
 
+from kgbuild.host.kernels.kbuild import compiler_version
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.run import run
 from kgbuild.model import Kernel, UnitCommand
 
 FORMAT = "compile-names-1"
@@ -47,7 +47,7 @@ def unpack(result: bytes | None) -> CompiledSide | None:
 def identity_of(kernel: Kernel) -> list[str]:
     """What all compiles for a kernel have in common. Raises ToolError without its compiler."""
     outside = [kernel.outside.digest] if kernel.outside is not None else []
-    return [FORMAT, kernel.id.build_id, run([kernel.cc, "--version"]).stdout, *outside]
+    return [FORMAT, kernel.id.build_id, compiler_version(kernel), *outside]
 
 
 def result_key(identity: list[str], unit: UnitCommand, side: str) -> str:

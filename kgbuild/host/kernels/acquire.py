@@ -30,14 +30,17 @@ from kgbuild.host.archives.recipe import (
 from kgbuild.host.archives.unpack import unpack_part
 from kgbuild.host.kernels import kbuild
 from kgbuild.host.kernels.build_id import read_image_build_id, read_running_build_id, read_vmlinux_build_id
+from kgbuild.host.kernels.build_tools import BuildTools
+from kgbuild.host.kernels.toolchain import find_toolchain, open_archive
 from kgbuild.host.system.cache import Cache, readable_size, remove_tree
 from kgbuild.host.system.required_packages import PACKAGE_OF
+from kgbuild.host.system.sandbox import Sandbox
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import Progress
 
 # `newest-...` is asked of the archive at most once a day.
 NEWEST_SECONDS = 24 * 3600.0
-_TOOLS = ("apt-get", "dpkg-deb", "tar", "xz", "make", "ld")
+_TOOLS = ("apt-get", "dpkg-deb", "tar", "xz", "bwrap")
 
 
 def ensure_kernel(
@@ -65,7 +68,8 @@ def ensure_kernel(
         )
     recipe = recipes[wanted.distro]
     try:
-        plan = resolve(wanted, recipe, Apt())
+        archive = open_archive(recipe, cache, progress)
+        plan = resolve(wanted, recipe, archive)
     except ToolError as error:
         # An archive that can't be asked is no reason to fail where an earlier answer is at hand.
         kernel = find_kernel(name, cache=cache, offline=True)
@@ -76,7 +80,7 @@ def ensure_kernel(
     if recipe.newest.match(wanted.release):
         cache.remember(str(wanted), {"release": plan.release, "version": plan.version})
     kernel = _cached(cache, recipe.distro, plan.release, plan.version)
-    return kernel if kernel is not None else _fetch(plan, cache, progress, jobs)
+    return kernel if kernel is not None else _fetch(plan, archive, cache, progress, jobs)
 
 
 def find_kernel(name: str, *, cache: Cache | None = None, offline: bool = False) -> Kernel | None:
@@ -159,7 +163,7 @@ def check_tools(tools: Iterable[str]) -> None:
         )
 
 
-def _fetch(plan: FetchPlan, cache: Cache, progress: Progress, jobs: int) -> Kernel:
+def _fetch(plan: FetchPlan, archive: Apt, cache: Cache, progress: Progress, jobs: int) -> Kernel:
     check_tools(_TOOLS)
     with cache.workdir(plan.name.replace(":", "_").replace("=", "_"), progress) as work:
         # Another run may have finished it while this one waited for the lock.
@@ -168,7 +172,7 @@ def _fetch(plan: FetchPlan, cache: Cache, progress: Progress, jobs: int) -> Kern
             return kernel
         source = cache.source_dir(_source_name(plan))
         with cache.lock(f"source-{source.name}", progress):
-            return _fetch_locked(plan, source, cache, work, progress, jobs)
+            return _fetch_locked(plan, archive, source, cache, work, progress, jobs)
 
 
 def _source_name(plan: FetchPlan) -> str:
@@ -177,7 +181,9 @@ def _source_name(plan: FetchPlan) -> str:
     return f"{plan.recipe.distro}-{package.name}-{package.version}"
 
 
-def _fetch_locked(plan: FetchPlan, source: Path, cache: Cache, work: Path, progress: Progress, jobs: int) -> Kernel:
+def _fetch_locked(
+    plan: FetchPlan, archive: Apt, source: Path, cache: Cache, work: Path, progress: Progress, jobs: int
+) -> Kernel:
     parts = [part for part in plan.recipe.parts if not (part.shared and source.is_dir())]
     packages = [plan.packages[part.name] for part in parts]
     needed = sum(package.size * (1 + part.growth) for part, package in zip(parts, packages, strict=True))
@@ -186,7 +192,7 @@ def _fetch_locked(plan: FetchPlan, source: Path, cache: Cache, work: Path, progr
     downloads.mkdir(exist_ok=True)
     size = readable_size(sum(package.size for package in packages))
     title = f"{plan.release} ({len(packages)} packages, {size})"
-    files = Apt().download(packages, downloads, progress, title)
+    files = archive.download(packages, downloads, progress, title)
     unpacked, tree = work / "kernel", work / "source"
     for directory in (unpacked, tree):
         remove_tree(directory)
@@ -273,7 +279,9 @@ def _complete(
     kbuild.settle_config(build)
     compiler = kbuild.compiler_text((root / "image" / "config").read_text(errors="replace"))
     cc = kbuild.compiler_command(compiler)
-    kbuild.find_compiler(cc, compiler)
+    toolchain = find_toolchain(plan, compiler, cache, progress, jobs)
+    tools = BuildTools(Sandbox(toolchain.root, (root, source)) if toolchain is not None else None)
+    kbuild.find_compiler(cc, compiler, tools=tools)
     kbuild.prepare(
         source=source,
         build=build,
@@ -282,6 +290,7 @@ def _complete(
         release=plan.release,
         progress=progress,
         jobs=jobs,
+        tools=tools,
     )
     kernel = Kernel(
         id=KernelId(plan.recipe.distro, plan.release, plan.version, build_id),
@@ -297,6 +306,7 @@ def _complete(
         cc=cc,
         compiler=compiler,
         packages={package.name: package.version for package in _sorted(plan.packages.values())},
+        toolchain=toolchain.root if toolchain is not None else None,
     )
     cache.save(kernel)
     return kernel

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from kgbuild.host.system.run import run
+from kgbuild.host.kernels.build_tools import BuildTools
 
 # Program, the source file that shows that this kernel has it.
 _GENERATORS = (
@@ -25,13 +25,13 @@ _TARGET = re.compile(r": (?:update )?target '([^']+\.[ch])' ?(?:does not exist|d
 _NOT_NEEDED = re.compile(r"\.mod\.c$|^arch/[^/]+/(?:entry/vdso|realmode|boot|purgatory)/|asm-offsets\.h$")
 
 
-def build_generators(source: Path, build: Path, env: Mapping[str, str]) -> list[str]:
+def build_generators(source: Path, build: Path, env: Mapping[str, str], tools: BuildTools) -> list[str]:
     """Build the programs that make sources, where the build tree lacks them; returns those that failed."""
     failed = []
     for program, shown_by in _GENERATORS:
         if (build / program).exists() or not (source / shown_by).exists():
             continue
-        if not _make(source, build, env, str(PurePosixPath(program).parent), [program]):
+        if not _make(source, build, env, tools, str(PurePosixPath(program).parent), [program]):
             failed.append(program)
     return failed
 
@@ -46,7 +46,9 @@ def watch_targets(lines: Iterable[str], targets: set[str]) -> Iterator[str]:
         yield line
 
 
-def make_sources(source: Path, build: Path, env: Mapping[str, str], targets: Iterable[str], jobs: int) -> list[str]:
+def make_sources(
+    source: Path, build: Path, env: Mapping[str, str], targets: Iterable[str], jobs: int, tools: BuildTools
+) -> list[str]:
     """Make generated sources, one make for each directory; returns the directories where that failed.
 
     A failure is no error here: units that need none of them compile all the same.
@@ -55,11 +57,13 @@ def make_sources(source: Path, build: Path, env: Mapping[str, str], targets: Ite
     for target in sorted(targets):
         by_directory.setdefault(str(PurePosixPath(target).parent), []).append(target)
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-        done = pool.map(lambda item: _make(source, build, env, *item), by_directory.items())
+        done = pool.map(lambda item: _make(source, build, env, tools, *item), by_directory.items())
         return [directory for directory, good in zip(by_directory, done, strict=True) if not good]
 
 
-def _make(source: Path, build: Path, env: Mapping[str, str], directory: str, targets: list[str]) -> bool:
+def _make(
+    source: Path, build: Path, env: Mapping[str, str], tools: BuildTools, directory: str, targets: list[str]
+) -> bool:
     makefile = str(source / "scripts" / "Makefile.build")
     argv = ["make", "-s", "-rR", "-k", "-I", str(source), "-f", makefile, f"obj={directory}", *targets]
-    return run(argv, cwd=build, env=dict(env), check=False, timeout=300).status == 0
+    return tools.run(argv, writable=[build], cwd=build, env=env, check=False, timeout=300).status == 0

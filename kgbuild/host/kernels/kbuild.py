@@ -22,9 +22,10 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels import compile_commands
 from kgbuild.host.kernels import generated_sources as generated
+from kgbuild.host.kernels.build_tools import BuildTools, tools_of
 from kgbuild.host.system.cache import write_atomic
 from kgbuild.host.system.required_packages import PACKAGE_OF, remedy_for
-from kgbuild.host.system.run import run, tied
+from kgbuild.host.system.run import tied
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.progress import Progress
 
@@ -68,10 +69,10 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
     package = compiler_package(kernel.cc)
     wanted = kernel.compiler or "unknown"
     try:
-        find_compiler(kernel.cc, kernel.compiler)
+        find_compiler(kernel.cc, kernel.compiler, tools=tools_of(kernel))
     except ToolError as error:
         return Refusal("C3-compiler", error.place, error.fact, remedy=error.remedy)
-    lines = run([kernel.cc, "--version"], timeout=20).stdout.splitlines()
+    lines = tools_of(kernel).run([kernel.cc, "--version"], timeout=20).stdout.splitlines()
     found = lines[0].strip() if lines else ""
     if _same_compiler(found, wanted):
         return None
@@ -80,10 +81,16 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
     return Refusal("C3-compiler", kernel.cc, fact, remedy=remedy)
 
 
-def find_compiler(cc: str, compiler: str, remedy: str = "") -> None:
+def compiler_version(kernel: Kernel) -> str:
+    """What a kernel's compiler prints for --version, with the toolchain that it is of. Raises ToolError without it."""
+    said = tools_of(kernel).run([kernel.cc, "--version"], timeout=20).stdout
+    return f"{kernel.toolchain.parent.name} {said}" if kernel.toolchain is not None else said
+
+
+def find_compiler(cc: str, compiler: str, remedy: str = "", tools: BuildTools = BuildTools()) -> None:
     """Raise ToolError where the compiler `cc` is missing; `compiler` is what built the kernel, for the message, and
     `remedy` goes behind the command that installs it."""
-    if shutil.which(cc) is None:
+    if tools.path_of(cc) is None:
         fact = f"not found on this machine; the kernel was built by {compiler or 'an unknown compiler'}"
         raise ToolError(fact, place=cc, remedy=f"apt-get install {compiler_package(cc)}{remedy}")
 
@@ -174,6 +181,7 @@ def prepare(
     variables: Sequence[str] = (),
     jobs: int = 2,
     estimate: int = 5000,
+    tools: BuildTools = BuildTools(),
 ) -> int:
     """Capture the environment and the commands of all units; returns how many units there are.
 
@@ -182,13 +190,13 @@ def prepare(
     at once where more than one is needed; `estimate` is the number of units the bar assumes. Raises ToolError where
     make or a tool is missing or fails.
     """
-    env = capture_environment(source=source, build=build, cc=cc, release=release, variables=variables)
+    env = capture_environment(source=source, build=build, cc=cc, release=release, variables=variables, tools=tools)
     with progress.step("prepare compile commands of all units", estimate, "units") as task:
-        generated.build_generators(source, build, env)
+        generated.build_generators(source, build, env, tools)
         targets: set[str] = set()
 
         def counted() -> Iterator[UnitCommand]:
-            lines = generated.watch_targets(_print_commands(source, build, env), targets)
+            lines = generated.watch_targets(_print_commands(source, build, env, tools), targets)
             for unit in compile_commands.parse_units(lines, str(source)):
                 task.advance()
                 yield unit
@@ -196,7 +204,7 @@ def prepare(
         partial = units_file.with_name(units_file.name + ".part")
         count = compile_commands.write_units(counted(), partial)
         task.total(count)
-        failed = generated.make_sources(source, build, env, targets, jobs)
+        failed = generated.make_sources(source, build, env, targets, jobs, tools)
     if failed:
         progress.note(f"generated sources of {', '.join(failed)} could not be made")
     if count == 0:
@@ -211,7 +219,13 @@ def prepare(
 
 
 def capture_environment(
-    *, source: Path, build: Path, cc: str, release: str, variables: Sequence[str] = ()
+    *,
+    source: Path,
+    build: Path,
+    cc: str,
+    release: str,
+    variables: Sequence[str] = (),
+    tools: BuildTools = BuildTools(),
 ) -> dict[str, str]:
     """Run the top Makefile as far as its exports and return them; also kept in build/.kgbuild-env.
 
@@ -227,7 +241,7 @@ def capture_environment(
             *("make", "-s", "-C", str(source), f"O={build}", f"--eval={rule}", _TARGET),
             *("ARCH=x86", f"CC={cc}", f"HOSTCC={cc}", f"KERNELRELEASE={release}", *variables),
         ]
-        done = run(argv, env=clean_environment(), check=False, timeout=300)
+        done = tools.run(argv, writable=[build, directory], env=clean_environment(), check=False, timeout=300)
         levels = sorted(directory.iterdir(), key=lambda path: int(path.name))
         captured = [data for data in (path.read_bytes() for path in levels) if b"\0srctree=" in b"\0" + data]
         if done.status != 0 or not captured:
@@ -242,17 +256,18 @@ def capture_environment(
     return env
 
 
-def _print_commands(source: Path, build: Path, env: dict[str, str]) -> Iterator[str]:
+def _print_commands(source: Path, build: Path, env: dict[str, str], tools: BuildTools) -> Iterator[str]:
     argv = [
         *("make", "-rR", "-n", "-k", "--trace", "-I", str(source), "-f", str(source / "scripts" / "Makefile.build")),
         *("obj=.", "need-builtin=1", "need-modorder=1"),
     ]
+    own = {**env, "KBUILD_MODULES": "1", "KBUILD_BUILTIN": "1"}
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
-                tied(argv),
+                tied(tools.command(argv, build, own, [build])),
                 cwd=build,
-                env={**env, "KBUILD_MODULES": "1", "KBUILD_BUILTIN": "1"},
+                env=own,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,

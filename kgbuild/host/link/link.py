@@ -19,10 +19,10 @@ from kgbuild.elf.write import OutObject, write
 from kgbuild.emit.backends.backend import Backend
 from kgbuild.emit.klp_relocations import PREFIX, PREFIX_C, inject
 from kgbuild.errors import ToolError
+from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.kbuild import load_environment
 from kgbuild.host.link.module_objects import compile_module_file, main_object
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.run import run
 from kgbuild.kernel.feature_probes import MODPOST_MODULES, MODULE_COMMON, MODULE_COMMON_SOURCE
 from kgbuild.model import Kernel
 
@@ -47,14 +47,14 @@ def link_module(
     """
     body = write(output)
     expected = {s.name for s in output.symbols if s.section is None and s.name.startswith(PREFIX)}
-    environment = load_environment(kernel.build)
+    environment, tools = load_environment(kernel.build), tools_of(kernel)
     with cache.scratch("link") as work:
         main = main_object(kernel, cache, backend.wrapper, defines)
         expected |= {s.name for s in read(main).iter_symbols() if s.name.startswith(PREFIX_C)}
         (work / "main.o").write_bytes(main)
         (work / "output.o").write_bytes(body)
         flags = shlex.split(environment.get("KBUILD_LDFLAGS", ""))
-        run(["ld", "-r", *flags, "-o", f"{name}.o", "main.o", "output.o"], cwd=work)
+        tools.run(["ld", "-r", *flags, "-o", f"{name}.o", "main.o", "output.o"], cwd=work, writable=[work])
         mod_c = _modpost(kernel, features, work, name, expected)
         (work / f"{name}.mod.o").write_bytes(compile_module_file(kernel, cache, mod_c, name))
         objects = [f"{name}.o", f"{name}.mod.o"]
@@ -64,7 +64,7 @@ def link_module(
             objects.append("module-common.o")
         script = _linker_script(kernel)
         module_flags = shlex.split(environment.get("KBUILD_LDFLAGS_MODULE", ""))
-        run(
+        tools.run(
             [
                 "ld",
                 "-r",
@@ -77,6 +77,7 @@ def link_module(
                 *objects,
             ],
             cwd=work,
+            writable=[work],
         )
         linked = (work / "linked.ko").read_bytes()
         if keep is not None:
@@ -100,7 +101,7 @@ def _modpost(kernel: Kernel, features: frozenset[str], work: Path, name: str, ex
     options = ["-M"] if MODPOST_MODULES in features else []
     options += ["-m"] if "CONFIG_MODVERSIONS=y" in config else []
     argv = [str(kernel.build / "scripts" / "mod" / "modpost"), *options, "-e", "-i", str(kernel.symvers), "-w"]
-    result = run([*argv, "-o", "out.symvers", "-T", "list"], cwd=work)
+    result = tools_of(kernel).run([*argv, "-o", "out.symvers", "-T", "list"], cwd=work, writable=[work])
     undefined = {m.group(1) for m in _UNDEFINED.finditer(result.stderr)}
     surprising = sorted(undefined - expected)
     if surprising:

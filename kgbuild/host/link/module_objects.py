@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
-import os
 import re
 from collections.abc import Sequence
 
@@ -14,10 +13,10 @@ from kgbuild.elf.read import read
 from kgbuild.emit.extract import NOTES
 from kgbuild.emit.klp_relocations import PREFIX_C
 from kgbuild.errors import ToolError
+from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.compile_commands import parse_line
-from kgbuild.host.kernels.kbuild import load_environment
+from kgbuild.host.kernels.kbuild import clean_environment, compiler_version, load_environment
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.run import run
 from kgbuild.model import Kernel, UnitCommand
 
 _BESIDE = re.compile(r'^#include "([a-z]+\.[ch])"$', re.MULTILINE)
@@ -52,7 +51,7 @@ def _template_command(kernel: Kernel, cache: Cache) -> UnitCommand:
             f"obj={scratch}",
             f"{scratch}/kgmain.o",
         ]
-        result = run(argv, cwd=kernel.build, env=env)
+        result = tools_of(kernel, work).run(argv, cwd=kernel.build, env=env)
         for line in result.stdout.splitlines():
             unit = parse_line(line, str(kernel.source))
             if unit is not None:
@@ -78,7 +77,7 @@ def compile_module_file(kernel: Kernel, cache: Cache, text: str, name: str) -> b
     `name` is the module's. Kept by content, compiler and kernel. Raises ToolError.
     """
     unit = _template_command(kernel, cache)
-    compiler = run([kernel.cc, "--version"]).stdout
+    compiler = compiler_version(kernel)
     key = hashlib.sha256(json.dumps(["module-file-1", kernel.id.build_id, compiler, unit.argv, text, name]).encode())
     stored = cache.get(key.hexdigest())
     if stored is not None:
@@ -90,9 +89,11 @@ def compile_module_file(kernel: Kernel, cache: Cache, text: str, name: str) -> b
         argv = [a for a in argv if not _DROPPED_FLAGS.match(a)]
         # the random seed and the file's name must not depend on the directory
         argv += ["-g0", f"-ffile-prefix-map={scratch}/=", "-o", str(out), str(source)]
-        run(argv, cwd=kernel.build)
+        tools = tools_of(kernel)
+        tools.run(argv, cwd=kernel.build, writable=[scratch])
         if unit.objtool:
-            run([*unit.objtool, out], cwd=kernel.build, env={**os.environ, "SRCARCH": "x86"})
+            environment = {**clean_environment(), "SRCARCH": "x86"}
+            tools.run([*unit.objtool, out], cwd=kernel.build, env=environment, writable=[scratch])
         data = out.read_bytes()
     cache.put(key.hexdigest(), data)
     return data

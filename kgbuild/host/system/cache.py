@@ -36,7 +36,7 @@ from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import Progress
 
 KERNEL_FORMAT = 1
-_PATHS = ("source", "build", "config", "symvers", "vmlinux", "image", "modules", "units")
+_PATHS = ("source", "build", "config", "symvers", "vmlinux", "image", "modules", "units", "toolchain")
 _DIGEST = 32
 _STALE_SECONDS = 3600.0
 # Results are kept up to this size; what was asked for longest ago goes first. Looked at once a day.
@@ -255,11 +255,12 @@ class Cache:
             if record.pop("format") != KERNEL_FORMAT:
                 return None
             for name in _PATHS:
-                record[name] = self.root / record[name] if record[name] is not None else None
+                record[name] = self.root / record[name] if record.get(name) is not None else None
             kernel = Kernel(id=KernelId(**record.pop("id")), root=root, **record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return kernel if kernel.units.is_file() and kernel.source.is_dir() else None
+        there = kernel.units.is_file() and kernel.source.is_dir()
+        return kernel if there and (kernel.toolchain is None or kernel.toolchain.is_dir()) else None
 
     def save(self, kernel: Kernel) -> None:
         """Write kernel.json, which makes the kernel complete."""

@@ -19,10 +19,10 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.read import read
 from kgbuild.estimation.export_types import common_exports, judge_exports, may_change_types, other_crcs, parse_genksyms
 from kgbuild.host.compile.apply_patches import read_original
-from kgbuild.host.compile.compile import Compiled, author_options, read_dependencies, source_path, without_debug
+from kgbuild.host.compile.compile import AUTHOR, Compiled, author_options, read_dependencies, source_path, without_debug
 from kgbuild.host.compile.overlay import Overlay
+from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.run import run
 from kgbuild.kernel.config import parse_config
 from kgbuild.kernel.exports import MARKS, Export
 from kgbuild.model import Kernel, UnitCommand
@@ -115,6 +115,7 @@ def make_crcs(
     """CRCs of a unit's exports by name, made as kbuild does, of its original or as an overlay has it; empty where its
     text can't be preprocessed."""
     deps = scratch.with_suffix(".d")
+    tools = tools_of(kernel, AUTHOR)
     try:
         while True:
             tree = overlay.tree if overlay is not None else kernel.source
@@ -123,7 +124,7 @@ def make_crcs(
                 argv[1:1] = author_options()
             source = str(source_path(kernel, tree, unit.source))
             argv += ["-E", "-D__GENKSYMS__", f"-Wp,-MD,{deps}", "-o", str(scratch), source]
-            if run(argv, cwd=kernel.build, check=False).status != 0:
+            if tools.run(argv, cwd=kernel.build, check=False, writable=[scratch.parent]).status != 0:
                 return {}
             if overlay is None or not overlay.is_stale(unit, tree, read_dependencies(deps)):
                 break
@@ -131,5 +132,5 @@ def make_crcs(
     finally:
         scratch.unlink(missing_ok=True)
         deps.unlink(missing_ok=True)
-    done = run([genksyms, "-r", "/dev/null"], cwd=kernel.build, check=False, stdin=text, timeout=_LIMIT)
+    done = tools.run([genksyms, "-r", "/dev/null"], cwd=kernel.build, check=False, stdin=text, timeout=_LIMIT)
     return parse_genksyms(done.stdout) if done.status == 0 else {}

@@ -14,6 +14,7 @@ from kgbuild.host.compile.apply_patches import PatchInput, apply_patches, read_p
 from kgbuild.host.compile.candidate_search import is_fixed
 from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.kbuild import check_compiler, find_compiler, load_unit_commands
 from kgbuild.host.modules.images import name_modules
 from kgbuild.host.modules.running import RunningKernel
@@ -67,7 +68,7 @@ def choose_kernel(asked: Asked, run: Run) -> KernelChosen:
     warnings: list[str] = []
     # told before anything is refused, so that a report says which kernel it was
     run.observer.reached(KernelChosen(running, requested))
-    find_compiler(kernel.cc, kernel.compiler)
+    find_compiler(kernel.cc, kernel.compiler, tools=tools_of(kernel))
     refusals = check_config(running.config_text)
     compiler = check_compiler(kernel)
     if compiler is not None:

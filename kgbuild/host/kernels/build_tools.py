@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How the programs of a kernel's build are run: compiler, assembler, make, objtool, modpost, genksyms.
+
+With a toolchain they run in a sandbox whose system is that toolchain. Paths are the same inside and outside, so that
+no command has to be written twice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kgbuild.host.system.run import Completed, run
+from kgbuild.host.system.sandbox import Sandbox, run_in
+from kgbuild.model import Kernel
+
+
+@dataclass(frozen=True)
+class BuildTools:
+    """Programs of one toolchain, or of this machine where `sandbox` is None."""
+
+    sandbox: Sandbox | None = None
+
+    def run(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        writable: Sequence[Path] = (),
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout: float | None = None,
+        stdin: str | None = None,
+    ) -> Completed:
+        """Run a program as `host/system/run.py` does, which may write into the directories `writable`."""
+        if self.sandbox is None:
+            return run(argv, cwd=cwd, env=env, check=check, timeout=timeout, stdin=stdin)
+        sandbox = self.sandbox.with_writable(writable)
+        return run_in(sandbox, argv, cwd=cwd, env=env, check=check, timeout=timeout, stdin=stdin)
+
+    def command(
+        self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], writable: Sequence[Path] = ()
+    ) -> list[str]:
+        """The command that runs `argv` in the directory `cwd`, for a caller who starts it."""
+        return list(argv) if self.sandbox is None else self.sandbox.with_writable(writable).command(argv, cwd, env)
+
+    def path_of(self, program: str) -> Path | None:
+        """The file of a program, outside of the sandbox; None where there is none."""
+        if self.sandbox is None:
+            found = shutil.which(program)
+            return Path(found) if found else None
+        for folder in ("usr/bin", "bin"):
+            path = self.sandbox.root / folder / program
+            if os.path.lexists(path):
+                return path
+        return None
+
+
+def tools_of(kernel: Kernel, *readable: Path) -> BuildTools:
+    """The programs that built a kernel. They see its trees, and what else is `readable`."""
+    if kernel.toolchain is None:
+        return BuildTools()
+    trees = [kernel.root, kernel.source, kernel.build]
+    if kernel.outside is not None:
+        trees += [kernel.outside.folder, kernel.outside.kernel]
+    return BuildTools(Sandbox(kernel.toolchain, (*dict.fromkeys(trees), *readable)))

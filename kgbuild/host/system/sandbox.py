@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Running a program where it sees only what it needs: bubblewrap (bwrap(1)).
+
+What compiles is a stranger's text, and what builds a kernel's tree are that tree's makefiles. They see a root of their
+own (a toolchain's directory, or the system's programs), the directories that they are given, at the paths that these
+have outside, and nothing else: no network, no other processes, no home, no environment but what is listed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from kgbuild.errors import ToolError
+from kgbuild.host.system.run import Completed, run
+
+PROGRAM = "bwrap"
+# Top-level directories of a system that hold programs and libraries; links among them stay links.
+_SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
+_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+_PASSWD = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
+_TRY_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """What a program sees.
+
+    root      directory whose usr, bin, lib... become the system; / for this machine's own
+    readable  files and directories that are there, read-only, at their own paths
+    writable  directories that can be written
+    """
+
+    root: Path = Path("/")
+    readable: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
+
+    def with_writable(self, writable: Sequence[Path]) -> Sandbox:
+        """This sandbox with more directories that can be written."""
+        return replace(self, writable=(*self.writable, *writable)) if writable else self
+
+    def command(self, argv: Sequence[str | Path], cwd: Path | None, env: Mapping[str, str]) -> list[str]:
+        """The command that runs `argv` in the sandbox, in the directory `cwd`, with the environment `env` alone."""
+        words = [PROGRAM, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
+        words += [*self._system(), "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/etc"]
+        for path in self.readable:
+            words += ["--ro-bind", str(path), str(path)]
+        for path in self.writable:
+            words += ["--bind", str(path), str(path)]
+        for name, value in {**env, "PATH": _PATH, "HOME": "/", "TMPDIR": "/tmp"}.items():
+            if not name.startswith("LD_"):
+                words += ["--setenv", name, value]
+        if cwd is not None:
+            words += ["--chdir", str(cwd)]
+        return [*words, "--", *map(str, argv)]
+
+    def _system(self) -> list[str]:
+        words: list[str] = []
+        for name in _SYSTEM:
+            path = self.root / name
+            if path.is_symlink():
+                words += ["--symlink", os.readlink(path), f"/{name}"]
+            elif path.is_dir():
+                words += ["--ro-bind", str(path), f"/{name}"]
+        return words
+
+
+def check_sandbox() -> None:
+    """Raise ToolError where this machine can't run anything in a sandbox, with what it said and what to do."""
+    said = _refusal()
+    if said:
+        raise ToolError(said[0], place=PROGRAM, remedy=said[1])
+
+
+@cache
+def _refusal() -> tuple[str, str] | None:
+    """(fact, remedy) where a sandbox does not work here; looked at once."""
+    if shutil.which(PROGRAM) is None:
+        return "not found on this machine", "install bubblewrap, or say --no-sandbox to compile without protection"
+    command = Sandbox().command(["/bin/true"], None, {})
+    done = run(command, check=False, timeout=_TRY_SECONDS)
+    if done.status == 0:
+        return None
+    said = done.stderr.strip().splitlines()[-1:] or [f"ended with status {done.status}"]
+    return (
+        f"can't make a sandbox here: {said[0]}",
+        "allow user namespaces to this user (sysctl kernel.unprivileged_userns_clone=1, or a rule of AppArmor for "
+        "bwrap), or say --no-sandbox to compile without protection",
+    )
+
+
+def run_in(
+    sandbox: Sandbox,
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+    timeout: float | None = None,
+    stdin: str | None = None,
+) -> Completed:
+    """Run a program in a sandbox as `run` does outside of one. Raises ToolError as that does."""
+    command = sandbox.command(argv, cwd, {"LC_ALL": "C", **(env or {})})
+    return run(command, env=dict(os.environ), check=check, timeout=timeout, stdin=stdin)

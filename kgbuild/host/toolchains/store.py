@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Toolchains in the cache: a directory each, made of the packages that built a kernel.
+
+    toolchains/KEY/root/            what the packages hold, without documentation; nothing was configured
+    toolchains/KEY/toolchain.json   written last: compiler, suites, packages with the SHA-256 of their files, and a
+                                    digest of what was unpacked
+
+Kernels that the same packages built share one. Nothing in it is run outside of a sandbox.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from kgbuild.errors import ToolError, UserError
+from kgbuild.host.archives.suites import AptState, ToolchainRule
+from kgbuild.host.system.cache import Cache, readable_size, remove_tree, tree_size, write_atomic
+from kgbuild.host.system.run import run
+from kgbuild.host.toolchains.packages import ToolchainPlan, fetch_packages
+from kgbuild.progress import Progress
+
+FOLDER = "toolchains"
+FORMAT = 1
+_RECORD = "toolchain.json"
+_CHUNK = 1 << 20
+# Bytes unpacked for each byte of download, to ask for space before.
+_GROWTH = 4.5
+# What no compile reads.
+_LEFT_OUT = tuple(f"./usr/share/{name}" for name in ("doc", "man", "info", "locale", "lintian", "bug", "doc-base"))
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A toolchain in the cache.
+
+    root      the directory that becomes / for what is run
+    command   the compiler's command in it
+    compiler  what the compiler's --version begins with
+    packages  name -> (version, SHA-256 of the package file, hex)
+    digest    of names, modes, sizes, and targets of links (hex): a directory that was changed has another
+    """
+
+    key: str
+    root: Path
+    command: str
+    version: str
+    base: str
+    compiler: str
+    packages: Mapping[str, tuple[str, str]]
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: gcc-14 14.2.0-19 (trixie)."""
+        return f"{self.command} {self.version} ({self.base})"
+
+
+def toolchains(cache: Cache) -> list[Toolchain]:
+    """Every complete toolchain of the cache, by command and version."""
+    folder = cache.root / FOLDER
+    keys = sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+    found = [one for one in (load_toolchain(cache, key) for key in keys) if one is not None]
+    return sorted(found, key=lambda t: (t.command, t.version, t.key))
+
+
+def load_toolchain(cache: Cache, key: str) -> Toolchain | None:
+    """The toolchain with this key, or None where it is not there or not complete."""
+    folder = cache.root / FOLDER / key
+    try:
+        record = json.loads((folder / _RECORD).read_bytes())
+        if record.pop("format") != FORMAT:
+            return None
+        packages = {str(n): (str(v), str(d)) for n, (v, d) in record.pop("packages").items()}
+        return Toolchain(key=key, root=folder / "root", packages=packages, **record)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def ensure_toolchain(
+    cache: Cache, state: AptState, plan: ToolchainPlan, rule: ToolchainRule, progress: Progress, jobs: int
+) -> Toolchain:
+    """The toolchain of a plan, fetched and unpacked where the cache does not have it.
+
+    Raises ToolError where the archive, the disk or a program fails.
+    """
+    there = load_toolchain(cache, plan.key)
+    if there is not None:
+        return there
+    with cache.lock(f"toolchain-{plan.key}", progress):
+        there = load_toolchain(cache, plan.key)
+        return there if there is not None else _make(cache, state, plan, rule, progress, jobs)
+
+
+def _make(
+    cache: Cache, state: AptState, plan: ToolchainPlan, rule: ToolchainRule, progress: Progress, jobs: int
+) -> Toolchain:
+    size = sum(p.size for p in plan.packages)
+    cache.check_space(int(size * (1 + _GROWTH)), f"the toolchain {plan.command} {plan.version}")
+    title = f"{plan.command} {plan.version} ({len(plan.packages)} packages, {readable_size(size)})"
+    with progress.step(f"download {title}"), cache.lock("packages", progress):
+        files = fetch_packages(state, plan)
+    with cache.workdir(f"toolchain-{plan.key}", progress) as work:
+        root = work / "root"
+        remove_tree(root)
+        root.mkdir()
+        with (
+            progress.step(f"unpack {plan.command} {plan.version}", len(files), "packages") as task,
+            ThreadPoolExecutor(max(1, jobs)) as pool,
+        ):
+            for _ in pool.map(lambda file: _unpack(file, root), files):
+                task.advance()
+        _add_links(root, rule.links)
+        digests = {p.name: (p.version, _digest_of(file)) for p, file in zip(plan.packages, files, strict=True)}
+        folder = cache.root / FOLDER / plan.key
+        remove_tree(folder)
+        folder.mkdir(parents=True)
+        root.rename(folder / "root")
+    made = Toolchain(
+        key=plan.key,
+        root=folder / "root",
+        command=plan.command,
+        version=plan.version,
+        base=plan.base,
+        compiler="",
+        packages=digests,
+        digest=digest_tree(folder / "root"),
+    )
+    record = {k: v for k, v in asdict(made).items() if k not in ("key", "root")}
+    write_atomic(folder / _RECORD, json.dumps({"format": FORMAT, **record}, indent=1, sort_keys=True).encode())
+    for file in files:
+        file.unlink(missing_ok=True)
+    return made
+
+
+def _unpack(package: Path, root: Path) -> None:
+    argv = ["dpkg-deb", "--fsys-tarfile", str(package)]
+    exclude = [f"--exclude={path}" for path in _LEFT_OUT]
+    tar = ["tar", "-x", "--no-same-owner", "--keep-directory-symlink", *exclude, "-C", str(root)]
+    run(["bash", "-o", "pipefail", "-c", '"${@:2:3}" | "${@:5}"', "unpack", *("x",), *argv, *tar])
+
+
+def _add_links(root: Path, links: Mapping[str, Sequence[str]]) -> None:
+    """Make the links that configuring the packages would have made, where they are missing."""
+    for path, targets in links.items():
+        link = root / path
+        if os.path.lexists(link):
+            continue
+        target = next((t for t in targets if os.path.lexists(link.parent / t)), None)
+        if target is not None:
+            link.symlink_to(target)
+
+
+def _digest_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def digest_tree(root: Path) -> str:
+    """A digest (hex) of a directory: of each entry the path, kind, permissions, and its size and time of change or,
+    of a link, its target. It tells that something was changed without reading 300 MB."""
+    digest = hashlib.sha256()
+    for line in _entries(root):
+        digest.update(line)
+    return digest.hexdigest()
+
+
+def _entries(root: Path) -> Iterator[bytes]:
+    for base, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted([*folders, *names]):
+            path = f"{base}/{name}"
+            status = os.lstat(path)
+            kind = stat.S_IFMT(status.st_mode)
+            fact = f"{status.st_mode:o}"
+            if stat.S_ISLNK(kind):
+                fact += f" {os.readlink(path)}"
+            elif stat.S_ISREG(kind):
+                fact += f" {status.st_size} {status.st_mtime_ns}"
+            yield f"{os.path.relpath(path, root)}\0{fact}\n".encode(errors="surrogateescape")
+
+
+def check_toolchain(toolchain: Toolchain) -> None:
+    """Raise ToolError where the directory is not what was unpacked."""
+    if digest_tree(toolchain.root) != toolchain.digest:
+        raise ToolError(
+            "was changed since it was unpacked",
+            place=str(toolchain.root),
+            remedy=f"kgbuild toolchain remove {toolchain.key[:12]}, then run the command again",
+        )
+
+
+def remove_toolchain(cache: Cache, key: str) -> int:
+    """Remove a toolchain; returns the bytes that this frees. Raises UserError where there is none."""
+    folder = cache.root / FOLDER / key
+    if load_toolchain(cache, key) is None:
+        raise UserError(
+            "no such toolchain in the cache", place=key, remedy="kgbuild toolchain list shows what there is"
+        )
+    with cache.lock(f"toolchain-{key}"):
+        size = tree_size(folder)
+        with suppress(OSError):
+            (folder / _RECORD).unlink()
+        remove_tree(folder)
+    return size
