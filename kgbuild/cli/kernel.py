@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from kgbuild.cli import options
-from kgbuild.errors import UserError
+from kgbuild.errors import ToolError, UserError
 from kgbuild.model import Kernel
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -210,7 +210,8 @@ def remove(
                 raise UserError("asks before it removes, and can't here", place=found.id.name, remedy="give --yes")
             if not click.confirm(f"remove {found.id}?"):
                 continue
-        cache.remove(found)
+        if not cache.remove(found):
+            raise ToolError("a running kgbuild uses it", place=found.id.name, remedy="wait for its end")
         removed.append(kernel_report(found))
         output.line("removed", str(found.id))
     common.write_report(removed)

@@ -168,7 +168,7 @@ def kbuild_units(kernel: Kernel, folder: Path) -> Iterator[UnitCommand]:
     products, since make says nothing about what is there already. Raises ToolError where make fails.
     """
     # the top Makefile empties VPATH for external modules: makefiles are not looked for in the source tree then
-    environment = {**load_environment(kernel.build), "VPATH": "", "KBUILD_MODULES": "1", "KBUILD_EXTMOD": str(folder)}
+    environment = {**load_environment(kernel), "VPATH": "", "KBUILD_MODULES": "1", "KBUILD_EXTMOD": str(folder)}
     tree = str(kernel.source)
     argv = ["make", "-rR", "-n", "-k", "--trace", "-I", tree, "-f", f"{tree}/scripts/Makefile.build"]
     argv += [f"obj={folder}", f"M={folder}", "need-modorder=1"]
