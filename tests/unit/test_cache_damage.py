@@ -9,16 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from kgbuild.errors import ToolError, UserError
 from kgbuild.host.compile import include_index
 from kgbuild.host.index.store import load_index
+from kgbuild.host.kernels import repair
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.compile_commands import read_all_units
-from kgbuild.host.kernels.integrity import find_damage
+from kgbuild.host.kernels.integrity import find_damage, seal_kernel
 from kgbuild.host.kernels.kbuild import load_environment
 from kgbuild.host.kernels.local import LocalKernel, add_kernel
 from kgbuild.host.system.cache import Cache
+from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
 from tests.tinykernel import tiny_kernel
+from tests.unit.test_cache import add
 
 KEY = "ab" * 8
 
@@ -118,3 +122,40 @@ def test_a_file_that_is_gone_is_made_again(whole: tuple[Path, dict[str, object]]
         found = answers(place)
         found["environment"] = expected["environment"]
         assert found == expected, name
+
+
+@pytest.mark.parametrize("name", ["vmlinux", "config", "vmlinuz", "modules/a.ko", "build/Module.symvers"])
+def test_a_kernel_of_the_archive_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    cache = Cache(tmp_path / "cache")
+    kernel = add(cache, "6.1.0-1-cloud-amd64")
+    for extra in ("modules/a.ko", "build/Module.symvers"):
+        (kernel.root / extra).write_bytes(b"x")
+    seal_kernel(kernel, cache)
+    (kernel.root / name).write_bytes(b"y")
+    wanted = str(kernel.id.name)
+    with pytest.raises(ToolError, match=f"1 files of this kernel are damaged.*{name.rpartition('/')[2]}") as caught:
+        ensure_kernel(wanted, progress=SilentProgress(), offline=True, cache=cache)
+    assert "without --offline" in caught.value.remedy
+    asked: list[tuple[object, bool]] = []
+
+    def fetch(plan: object, cache: Cache, progress: object, jobs: int, *, again: bool) -> Kernel:
+        asked.append((plan, again))
+        (kernel.root / name).write_bytes(b"x")
+        seal_kernel(kernel, cache)
+        return kernel
+
+    monkeypatch.setattr(repair, "resolve", lambda name, recipe, apt: name)
+    monkeypatch.setattr(repair, "fetch", fetch)
+    assert ensure_kernel(wanted, progress=SilentProgress(), cache=cache) == kernel
+    assert [(f"{plan}", again) for plan, again in asked] == [(f"{wanted}=1-1", True)]
+    cache.leave(kernel)
+
+
+def test_a_kernel_whose_files_are_gone_says_what_lacks(tmp_path: Path) -> None:
+    tiny_kernel(tmp_path / "kernel")
+    cache = Cache(tmp_path / "cache")
+    kernel = add_kernel(local(tmp_path / "kernel"), progress=SilentProgress(), cache=cache)
+    kernel.config.write_bytes(b"")
+    (tmp_path / "kernel" / "config").unlink()
+    with pytest.raises(UserError, match=r"can't be added again .*config: no such file"):
+        ensure_kernel("local:tiny", progress=SilentProgress(), cache=cache)
