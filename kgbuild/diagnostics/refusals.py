@@ -118,6 +118,11 @@ _TABLE = [
         "The .ko of an out-of-tree module must be built from the source that is given, for this kernel.",
         "give the .ko that is loaded, and the source it was built from",
     ),
+    Rule(
+        "P22-fixed",
+        "A patch must change something: one whose changes are all in this kernel's source already is in the kernel.",
+        "leave the patch out: this kernel has the fix",
+    ),
     # The kernel (C)
     Rule(
         "C1-config",
