@@ -104,11 +104,12 @@ def build(
     """
     from kgbuild.cli.build_lines import BuildLines
     from kgbuild.pipeline.build import build as run_build
+    from kgbuild.pipeline.stages.module_names import default_output
     from kgbuild.pipeline.stages.options import Options
     from kgbuild.pipeline.stages.trail import Trail
 
     out = common.output()
-    output = output or Path(f"livepatch-{patches[0].name.removesuffix('.patch').removesuffix('.diff')}.ko")
+    output = output or default_output(patches[0].name)
     chosen = Options(
         allow_compiler,
         frozenset(allow_unproven),
