@@ -121,6 +121,7 @@ def vm(
     """
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.host.modules.images import name_modules
+    from kgbuild.host.vm.patch_notes import check_kernel_of, describe_replaced
     from kgbuild.host.vm.run import PatchRun, run_vm
 
     out = common.output()
@@ -142,6 +143,13 @@ def vm(
             options.write_file(keep_log, console.encode(errors="replace"))
 
     prepared = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
+    for path in (*on_top_of, *patches):
+        check_kernel_of(path, prepared)
+    if on_top_of:
+        out.line("before", f"{', '.join(path.name for path in on_top_of)} (--on-top-of)")
+        for path in patches:
+            for text in describe_replaced(path, on_top_of):
+                out.line("", text)
     result = run_vm(
         prepared,
         runs,
@@ -159,7 +167,7 @@ def vm(
     )
     common.write_report(result.to_json())
     if common.form == "text":
-        show_end(out, result)
+        show_end(out, result, bool(checks or before or after or absent or disabled))
     if not result.verdict:
         raise click.exceptions.Exit(1 if result.outcome == NO else ToolError.exit_code)
 
@@ -184,13 +192,20 @@ def show_phase(out: ui.Output, phase: PhaseRun) -> None:
         if len(fault.lines) > _FAULT_LINES:
             out.line("", f"  ({len(fault.lines) - _FAULT_LINES} more lines)")
     for run in phase.commands:
-        if not run.ok:
-            for line in run.output.strip().splitlines()[-_FAULT_LINES:]:
-                out.line("", f"  {line}")
+        lines = run.output.strip().splitlines()
+        if out.verbose:
+            status = "stopped" if run.status is None else f"status {run.status}"
+            out.note(f"  $ {run.cmd.strip()}  ({status}, {run.seconds:.1f} s)")
+        for line in lines if out.verbose else lines[-_FAULT_LINES:] if not run.ok else ():
+            out.line("", f"  {line}")
 
 
-def show_end(out: ui.Output, result: TestRun) -> None:
-    """The verdict. Where it is no, the findings go to standard error, so that --quiet has them too."""
+def show_end(out: ui.Output, result: TestRun, told: bool = True) -> None:
+    """The verdict; `told` where commands were given that try what the patch does. Where it is no, the findings go to
+    standard error, so that --quiet has them too."""
+    if result.verdict and not told:
+        out.line("verdict", "ok: it loads and unloads; what it does was not tried (--check)", result.seconds, "green")
+        return
     if result.verdict:
         out.line("verdict", "ok", result.seconds, "green")
         return

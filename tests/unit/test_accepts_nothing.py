@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Options that accept a risk say so where they accept nothing, and an option that may be given once is not given twice."""
+"""Options that accept a risk say so where they accept nothing; what may be given once is not given twice."""
 
 from __future__ import annotations
 
