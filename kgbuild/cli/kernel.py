@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -202,7 +203,7 @@ def remove(
 
     cache = Cache()
     output = common.output()
-    doomed = list({found.id.build_id: found for found in map(_in_cache, names)}.values())
+    doomed = list({found.id.build_id: found for found in (_in_cache(n, True) for n in names)}.values())
     removed = []
     for found in doomed:
         if not yes:
@@ -269,7 +270,7 @@ def search(
         click.echo(f"{len(found) - len(shown)} more lack parts (--all)")
 
 
-def _in_cache(name: str) -> Kernel:
+def _in_cache(name: str, removing: bool = False) -> Kernel:
     from kgbuild.host.archives.recipe import LOCAL, load_recipes, parse_name
     from kgbuild.host.kernels.acquire import find_kernel
     from kgbuild.host.system.cache import Cache
@@ -278,11 +279,22 @@ def _in_cache(name: str) -> Kernel:
     if found is None:
         recipes = load_recipes()
         distro = parse_name(name, recipes).distro
-        remedies = [f"kgbuild kernel fetch {name} fetches it"] if distro in recipes else []
-        remedies += ["kgbuild kernel add adds one"] if distro == LOCAL else []
-        there = ", ".join(kernel.id.name for kernel in Cache().kernels()) or "none"
-        raise UserError("is not in the cache", place=name, remedy="; ".join([*remedies, f"there are: {there}"]))
+        there = [kernel.id.name for kernel in Cache().kernels()]
+        near = nearest_names(name, there)
+        remedies = [f"did you mean {' or '.join(near)}?"] if near else []
+        if not removing and not near:
+            remedies += [f"kgbuild kernel fetch {name} fetches it"] if distro in recipes else []
+            remedies += ["kgbuild kernel add adds one"] if distro == LOCAL else []
+        listed = f"there are: {', '.join(there)}" if there else "the cache has no kernel"
+        raise UserError("is not in the cache", place=name, remedy="; ".join([*remedies, listed]))
     return found
+
+
+def nearest_names(name: str, there: Sequence[str]) -> list[str]:
+    """Those of the kernels `there` that a user may have meant by `name`: the release alone, a part of it, or a slip."""
+    bare = name.partition("=")[0]
+    parts = [one for one in there if bare and (bare in one or one.partition(":")[2] == bare.partition(":")[2])]
+    return parts or difflib.get_close_matches(bare, there, 3, 0.75)
 
 
 def _sizes(cache: Any, found: Kernel) -> tuple[int, int]:

@@ -344,9 +344,9 @@ def group_stalled(text: str) -> tuple[int, str]:
     for name, stack in tasks:
         stacks.setdefault(tuple(stack), []).append(name)
     shown = []
-    for stack, names in stacks.items():
+    for frames, names in stacks.items():
         head = names[0] if len(names) == 1 else f"{len(names)} tasks with one stack: {', '.join(names)}"
-        shown.append("\n".join([head, *stack]))
+        shown.append("\n".join([head, *frames]))
     return len(tasks), "\n".join(shown)
 
 
