@@ -251,13 +251,16 @@ def why(
     """
     from kgbuild.cli.build_lines import BuildLines
     from kgbuild.pipeline.why import answer_why
-    from kgbuild.report.why import render_chain
+    from kgbuild.report.why import render_chain, render_inlined
 
     quiet = Output(quiet=not common.verbose, no_color=common.no_color)
     answer = answer_why(function, patches, kernel_name, _options(jobs, common, limits), BuildLines(quiet))
     common.write_report(answer.to_json())
     if common.form != "text":
         return
+    for row in answer.inlined:
+        for line in render_inlined(row):
+            click.echo(line)
     for chain in answer.chains:
         for line in render_chain(chain):
             click.echo(line)
