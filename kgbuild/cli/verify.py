@@ -72,6 +72,8 @@ def verify(
             unproven = sum(not p.proven for p in (*record.replaced, *record.bound))
             note = f"; {unproven} accepted without proof" if unproven else ""
             out.line("proof", f"{len(record.replaced)} replaced, {len(record.bound)} bound{note}")
+        for note in found.notes:
+            out.line("note", note)
         _show(out, module, len(data), findings, time.monotonic() - began)
     context.exit(1 if findings else 0)
 

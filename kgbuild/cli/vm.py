@@ -176,6 +176,7 @@ def show_phase(out: ui.Output, phase: PhaseRun) -> None:
     """The line of one phase; a phase without commands has none. Its faults follow."""
     if phase.ok and phase.phase in _QUIET:
         out.note(f"{phase.phase}: {phase.fact}")
+        show_commands(out, phase)
         return
     if phase.ok and phase.phase in _COMMANDS and not phase.commands:
         return
@@ -191,6 +192,11 @@ def show_phase(out: ui.Output, phase: PhaseRun) -> None:
             out.line("", f"  {line}")
         if len(fault.lines) > _FAULT_LINES:
             out.line("", f"  ({len(fault.lines) - _FAULT_LINES} more lines)")
+    show_commands(out, phase)
+
+
+def show_commands(out: ui.Output, phase: PhaseRun) -> None:
+    """What the commands of a phase printed: the last lines of those that went wrong, with --verbose all of all."""
     for run in phase.commands:
         lines = run.output.strip().splitlines()
         if out.verbose:

@@ -59,7 +59,7 @@ def _find_or_fetch(name: str, progress: Progress, offline: bool, jobs: int, cach
         newest = wanted.distro in recipes and recipes[wanted.distro].newest.match(wanted.release)
         last = cache.recall(str(wanted), NEWEST_SECONDS) if offline and newest else None
         if offline and newest and (last is None or last.get("release") != kernel.id.release):
-            with progress.step(f"newest of the kernels in the cache: {kernel.id.release}; --offline asks no archive"):
+            with progress.step(f"newest in the cache: {kernel.id.release} (--offline)"):
                 pass
         return kernel
     if wanted.distro not in recipes:

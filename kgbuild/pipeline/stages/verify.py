@@ -16,11 +16,13 @@ from kgbuild.arch import arch_of
 from kgbuild.errors import UserError
 from kgbuild.host.kernels.feature_probes import probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
+from kgbuild.host.modules.files import module_name
 from kgbuild.host.modules.shipped import ShippedModules, read_vermagic
 from kgbuild.kernel.exports import parse_symvers
 from kgbuild.kernel.feature_probes import INDIRECT_BRANCHES
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Finding, Kernel
+from kgbuild.pipeline.stages.module_input import for_another_kernel, own_name, unwrap
 from kgbuild.proof.record import BadRecord, ProofRecord, parse_record
 from kgbuild.report.build import finding_report, kernel_report
 from kgbuild.verification.checks import KernelFacts, check_module
@@ -29,7 +31,7 @@ from kgbuild.verification.reader import read_module
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found in one module: `path` and `proof` as they were given."""
+    """What was found in one module: `path` and `proof` as they were given; `notes` are no faults."""
 
     kernel: Kernel
     path: str
@@ -37,6 +39,7 @@ class Verified:
     size: int
     proof: str | None
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain data (docs/schema/verify-1.json)."""
@@ -60,8 +63,14 @@ def verify(
     proof: str | None = None,
 ) -> Verified:
     """Every fault of a live patch module for this kernel, as `verify_module` finds them. `path` names the module."""
-    findings = verify_module(data, kernel, PurePath(path).name, record=record, own=own)
-    return Verified(kernel, path, hashlib.sha256(data).hexdigest(), len(data), proof, tuple(findings))
+    module = unwrap(data, path)
+    other = for_another_kernel(module, kernel)
+    name = own_name(module)
+    named = f"{name}.ko" if name else PurePath(path).name
+    findings = [other] if other is not None else verify_module(module, kernel, named, record=record, own=own)
+    stem = module_name(path)
+    notes = (f"the file is called {PurePath(path).name}, the module in it {name}",) if name not in ("", stem) else ()
+    return Verified(kernel, path, hashlib.sha256(data).hexdigest(), len(data), proof, tuple(findings), notes)
 
 
 def verify_module(
