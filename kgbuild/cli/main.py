@@ -107,6 +107,7 @@ def run() -> None:
 
     # what is made lives as long as the run does; looking for garbage in it again and again is a tenth of a short one
     gc.set_threshold(100_000, 20, 20)
+    ui.fit_streams(sys.argv[1:])
     try:
         status = main.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -30,6 +32,41 @@ _SHOWN_OF_MANY = 10
 def colour_wanted(no_color: bool = False) -> bool:
     """Colour goes to terminals only, never where NO_COLOR or --no-color says otherwise."""
     return not no_color and not os.environ.get("NO_COLOR") and sys.stdout.isatty()
+
+
+class FittingStream:
+    """A terminal's stream on which no line is wider than the terminal. Everything but writing is the stream's own."""
+
+    # what moves the cursor is not text: progress bars
+    _MOVES = re.compile(r"\r|\x1b(?!\[[0-9;]*m)")
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text, its lines broken where they are too wide. Returns the number of characters given."""
+        if self._MOVES.search(text):
+            self._stream.write(text)
+        else:
+            from kgbuild.report.fit_width import fit_line
+
+            width = shutil.get_terminal_size().columns
+            lines = text.split("\n")
+            self._stream.write("\n".join("\n".join(fit_line(line, width)) if line else "" for line in lines))
+        return len(text)
+
+
+def fit_streams(words: Sequence[str]) -> None:
+    """Break too wide lines of standard output and standard error from here on, where these are terminals. `words` are
+    those of the command line: data that was asked for (--format, a patch) is not touched."""
+    data = {"json", "dot", "graphml"} & {word.removeprefix("--format=") for word in words} or "remedy" in words[:1]
+    if not data and sys.stdout.isatty():
+        sys.stdout = FittingStream(sys.stdout)  # type: ignore[assignment]
+    if sys.stderr.isatty():
+        sys.stderr = FittingStream(sys.stderr)  # type: ignore[assignment]
 
 
 class Output:
