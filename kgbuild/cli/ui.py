@@ -27,11 +27,58 @@ LABEL_WIDTH = 10
 # More refusals than these are a summary and a file.
 MOST_REFUSALS = 50
 _SHOWN_OF_MANY = 10
+# colours and the like take no room (ECMA-48 SGR)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# a label or a column of a table: text behind two blanks or more is where what follows should stand
+_COLUMN = re.compile(r"\s*\S+(?: \S+)*?\s{2,}(?=\S)")
+_PIECE = re.compile(r"\s+|(?:\x1b\[[0-9;]*m|[^\s\x1b])+|\x1b")
+_LEAST = 20  # columns that are left for text at least, else it begins at the left
 
 
 def colour_wanted(no_color: bool = False) -> bool:
     """Colour goes to terminals only, never where NO_COLOR or --no-color says otherwise."""
     return not no_color and not os.environ.get("NO_COLOR") and sys.stdout.isatty()
+
+
+def width_of(text: str) -> int:
+    """Columns that a text takes; wide characters of East Asian scripts take two."""
+    bare = _COLOUR.sub("", text)
+    if bare.isascii():
+        return len(bare)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in bare)
+
+
+def fit_line(line: str, width: int) -> list[str]:
+    """A line as lines of at most `width` columns. It is broken at blanks; a word that is longer is broken, too."""
+    if width_of(line) <= width:
+        return [line]
+    indent = len(line) - len(line.lstrip(" "))
+    column = _COLUMN.match(_COLOUR.sub("", line))
+    hang = column.end() if column is not None and indent < 4 else indent + 2
+    hang = hang if width - hang >= _LEAST else 2
+    out: list[str] = []
+    now = ""
+    for piece in _pieces(line, width - max(hang, indent)):
+        if now.strip() and width_of(now + piece.rstrip(" ")) > width:
+            out.append(now.rstrip(" "))
+            now = " " * hang + piece.lstrip(" ")
+        else:
+            now += piece
+    return [*out, now.rstrip(" ")] if now.strip() else out
+
+
+def _pieces(line: str, longest: int) -> Iterator[str]:
+    """Words and blanks of a line; a word that no line could hold in parts, two columns a character at most."""
+    for found in _PIECE.finditer(line):
+        piece = found[0]
+        if width_of(piece) <= longest or piece.isspace():
+            yield piece
+            continue
+        step = longest if piece.isascii() else max(1, longest // 2)
+        bare = _COLOUR.sub("", piece)
+        yield from (bare[at : at + step] for at in range(0, len(bare), step))
 
 
 class FittingStream:
@@ -51,8 +98,6 @@ class FittingStream:
         if self._MOVES.search(text):
             self._stream.write(text)
         else:
-            from kgbuild.report.fit_width import fit_line
-
             width = shutil.get_terminal_size().columns
             lines = text.split("\n")
             self._stream.write("\n".join("\n".join(fit_line(line, width)) if line else "" for line in lines))
@@ -64,9 +109,9 @@ def fit_streams(words: Sequence[str]) -> None:
     those of the command line: data that was asked for (--format, a patch) is not touched."""
     data = {"json", "dot", "graphml"} & {word.removeprefix("--format=") for word in words} or "remedy" in words[:1]
     if not data and sys.stdout.isatty():
-        sys.stdout = FittingStream(sys.stdout)  # type: ignore[assignment]
+        sys.stdout = FittingStream(sys.stdout)
     if sys.stderr.isatty():
-        sys.stderr = FittingStream(sys.stderr)  # type: ignore[assignment]
+        sys.stderr = FittingStream(sys.stderr)
 
 
 class Output:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.report.fit_width import fit_line, width_of
+from kgbuild.cli.ui import fit_line, width_of
 
 
 @pytest.mark.parametrize("width", [40, 80, 132])
