@@ -104,7 +104,7 @@ def build(
     """
     from kgbuild.cli.build_lines import BuildLines
     from kgbuild.pipeline.build import build as run_build
-    from kgbuild.pipeline.stages.assemble import default_output
+    from kgbuild.pipeline.stages.module_names import default_output
     from kgbuild.pipeline.stages.options import Options
     from kgbuild.pipeline.stages.trail import Trail
 

@@ -14,11 +14,10 @@ import pytest
 import zstandard
 
 from kgbuild.errors import UserError
-from kgbuild.host.modules import module_input
-from kgbuild.host.modules.module_input import for_another_kernel, own_name, unwrap
 from kgbuild.host.vm.patch_notes import check_kernel_of, describe_replaced
 from kgbuild.model import Finding, Kernel, KernelId
-from kgbuild.pipeline.stages import verify
+from kgbuild.pipeline.stages import module_input, verify
+from kgbuild.pipeline.stages.module_input import for_another_kernel, own_name, unwrap
 from tests.toolchain import compile_text
 
 BUILD_ID = "ab" * 20

@@ -17,12 +17,12 @@ from kgbuild.errors import UserError
 from kgbuild.host.kernels.feature_probes import probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.modules.files import module_name
-from kgbuild.host.modules.module_input import for_another_kernel, own_name, unwrap
 from kgbuild.host.modules.shipped import ShippedModules, read_vermagic
 from kgbuild.kernel.exports import parse_symvers
 from kgbuild.kernel.feature_probes import INDIRECT_BRANCHES
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Finding, Kernel
+from kgbuild.pipeline.stages.module_input import for_another_kernel, own_name, unwrap
 from kgbuild.proof.record import BadRecord, ProofRecord, parse_record
 from kgbuild.report.build import finding_report, kernel_report
 from kgbuild.verification.checks import KernelFacts, check_module
