@@ -21,8 +21,8 @@ from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
 from kgbuild.verification.reader import read_module
-from tests.kernel.booted import SCHEMA
-from tests.kernel.conftest import (
+from tests.support.booting.booted import SCHEMA
+from tests.support.booting.cases import (
     HERE,
     Built,
     Case,
@@ -33,9 +33,6 @@ from tests.kernel.conftest import (
     load_cases,
     make_guest_files,
 )
-from tests.kernel.test_newer import newer
-
-__all__ = ["newer"]
 
 # Exports only and one variable; a function among several of its name; folded functions; static calls; alternatives;
 # target modules: by themselves, two of them, of another module's exports, with an author's callbacks.

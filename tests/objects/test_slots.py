@@ -16,7 +16,7 @@ from kgbuild.arch.x86_64.table import ARCH, R_64
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.emit.backends.slots import MOVED, MOVED_ROW, SLOTS, SlotWriter, plan_steps
-from tests.objects.slots_lines import random_lines
+from tests.support.slots_lines import random_lines
 
 HERE = Path(__file__).parent
 
