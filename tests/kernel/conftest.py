@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from kgbuild.elf.read import read
-from kgbuild.emit.extract import END_SECTION
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.modules.files import index_modules, read_module
 from kgbuild.host.vm.run import PatchRun, TestRun
 from kgbuild.model import Kernel
+from kgbuild.module_abi import END_SECTION
 from kgbuild.progress import SilentProgress
 from tests.kernel.fat import fat_image
 from tests.kernel.hazards.lab import build_modules
