@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which functions another live patch module replaces, read from its file, whoever built it.
 
-Four forms are known. kgbuild's own table (emit/extract.py); `.init.klp_objects` and `.init.klp_funcs` of klp-build
+Four forms are known. kgbuild's own table (module_abi.py); `.init.klp_objects` and `.init.klp_funcs` of klp-build
 (include/linux/livepatch_external.h, since 6.19); `.kpatch.funcs` of kpatch (kmod/patch/kpatch-patch.h); and plain
 `struct klp_patch`, `klp_object`, `klp_func` in C (include/linux/livepatch.h), which a module of one's own has. The size
 of the latter changes with version and configuration, so that rows are found by their pointers: the first fields, name
@@ -18,8 +18,8 @@ from kgbuild.elf.consts import SHN, SHT
 from kgbuild.elf.object import Object
 from kgbuild.livepatch.cumulative import Patched
 from kgbuild.model import VMLINUX
+from kgbuild.module_abi import FUNCTIONS
 
-_OWN, _OWN_ROW = "kgbuild_funcs", 32
 _EXT_OBJECTS, _EXT_OBJECT_ROW, _EXT_COUNT, _EXT_FUNC_ROW = ".init.klp_objects", 64, 56, 24
 _KPATCH = ".kpatch.funcs"
 # (size of a row, offset of the name, of the object's name, of the position or -1), newest first
@@ -113,10 +113,10 @@ class _Fields:
 
 
 def _read_own(fields: _Fields) -> Iterator[Patched]:
-    table = next((s for s in fields.obj.iter_symbols() if s.name == _OWN and s.shndx), None)
+    table = next((s for s in fields.obj.iter_symbols() if s.name == FUNCTIONS.symbol and s.shndx), None)
     if table is None or table.shndx >= len(fields.obj.sections):
         return
-    for at in range(table.value, table.value + table.size, _OWN_ROW):
+    for at in range(table.value, table.value + table.size, FUNCTIONS.size):
         name = fields.text((table.shndx, at + 8))
         if name:
             owner = fields.text((table.shndx, at)) or VMLINUX

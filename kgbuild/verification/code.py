@@ -15,6 +15,7 @@ from kgbuild.arch.base import Arch, Instruction, SpecialSection
 from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY, SITES, PatchSite
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
+from kgbuild.module_abi import KLP_RELOCATIONS, KLP_SYMBOL, SYMBOLS
 from kgbuild.verification.reader import (
     SHF_ALLOC,
     SHF_EXECINSTR,
@@ -104,7 +105,7 @@ FLAGS = {
     ".gnu.linkonce.this_module": (_A | _W, _X),
 }
 VMLINUX = "vmlinux"
-_KLP_SECTION = re.compile(r"\.klp\.rela\.([^.]{1,55})\.(.+)")
+_KLP_SECTION = re.compile(re.escape(KLP_RELOCATIONS) + r"([^.]{1,55})\.(.+)")
 
 
 def check_sections(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
@@ -166,7 +167,7 @@ def check_relocations(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
     symtab = next(s.index for s in module.sections if s.type == SHT_SYMTAB)
     for index, rows in module.relocs.items():
         section = module.sections[index]
-        late = section.name.startswith(".klp.rela.") or bool(section.flags & SHF_RELA_LIVEPATCH)
+        late = section.name.startswith(KLP_RELOCATIONS) or bool(section.flags & SHF_RELA_LIVEPATCH)
         owner = ""
         if late:
             match = _KLP_SECTION.fullmatch(section.name)
@@ -225,7 +226,7 @@ def _check_row(
             yield finding("V16-reloc-symbol", place, f"{symbol.name} is relocated by {section.name}")
     elif symbol.shndx != SHN_LIVEPATCH:
         yield finding("V16-reloc-symbol", place, f"{symbol.name or 'a section'} is relocated by {section.name}")
-    elif owner == VMLINUX and not symbol.name.startswith(f".klp.sym.{VMLINUX}."):
+    elif owner == VMLINUX and not symbol.name.startswith(f"{KLP_SYMBOL}{VMLINUX}."):
         # what a module's section may name is checked in verification/modules.py
         yield finding("V16-reloc-symbol", place, f"{symbol.name} is of another object than {section.name}")
 
@@ -260,7 +261,6 @@ def check_code(module: ModuleFile, arch: Arch, code: Code) -> Iterator[Finding]:
 
 
 STATIC_CALLS = ".static_call_sites"
-LOOKED_UP_TABLE = "kgbuild_symbols"  # of modules that look up their symbols themselves (verify_kallsyms)
 
 
 class Code:
@@ -273,7 +273,7 @@ class Code:
         # where decoding starts anew in a section: before a function there may be bytes that are no instructions
         self.pieces: dict[int, set[int]] = {}
         self.replaced: dict[int, list[range]] = {}
-        self.looks_up = LOOKED_UP_TABLE in module.global_symbols
+        self.looks_up = SYMBOLS.symbol in module.global_symbols
         for symbol in module.symbols:
             inside = 0 < symbol.shndx < len(module.sections) and symbol.value < module.sections[symbol.shndx].size
             if symbol.type == STT_FUNC and inside:
@@ -406,7 +406,7 @@ class Code:
         for offset, rows in self.module.targets.get(s.index, {}).items():
             symbol = self.module.symbol_of(rows[0])
             name = _plain(symbol.name) if symbol is not None else ""
-            if symbol is not None and name != symbol.name and not symbol.name.startswith(f".klp.sym.{VMLINUX}."):
+            if symbol is not None and name != symbol.name and not symbol.name.startswith(f"{KLP_SYMBOL}{VMLINUX}."):
                 continue  # a module's static call: the site can't be listed (V27), its trampoline does the work
             for special, site in SITES.items():
                 if not site.complete or not name.startswith(site.to):
@@ -423,6 +423,6 @@ class Code:
 
 def _plain(name: str) -> str:
     """Name of a symbol without its livepatch form."""
-    if not name.startswith(".klp.sym."):
+    if not name.startswith(KLP_SYMBOL):
         return name
-    return name.removeprefix(".klp.sym.").partition(".")[2].rpartition(",")[0]
+    return name.removeprefix(KLP_SYMBOL).partition(".")[2].rpartition(",")[0]

@@ -18,12 +18,13 @@ from kgbuild.arch.base import Arch
 from kgbuild.arch.x86_64.patch_sites import CALL, ENDBR, READ_AT_LOAD
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
+from kgbuild.module_abi import KLP_RELOCATIONS, KLP_SYMBOL, NOTE_SECTION
 from kgbuild.verification.reader import SHN_LORESERVE, SHN_UNDEF, STT_FILE, STT_FUNC, STT_SECTION, ModuleFile, Symbol
 
 VMLINUX = "vmlinux"
 _NT_GNU_BUILD_ID = 3
-LATE_SECTION = re.compile(r"\.klp\.rela\.([^.]{1,55})\.(.+)")
-_LATE_SYMBOL = re.compile(r"\.klp\.sym\.([^.]+)\..+")
+LATE_SECTION = re.compile(re.escape(KLP_RELOCATIONS) + r"([^.]{1,55})\.(.+)")
+_LATE_SYMBOL = re.compile(re.escape(KLP_SYMBOL) + r"([^.]+)\..+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +144,7 @@ def check_objects(module: ModuleFile, patched: Sequence[str], told: object, modu
         stated = told.get(name) if isinstance(told, dict) else None
         if not shipped.build_id or stated != shipped.build_id:
             fact = f"build-id {stated or 'none'} for {name}, the kernel's has {shipped.build_id or 'none'}"
-            yield finding("V1-identity", ".note.kgbuild", f"states {fact}")
+            yield finding("V1-identity", NOTE_SECTION, f"states {fact}")
     yield from _check_sections(module, set(patched), modules)
 
 

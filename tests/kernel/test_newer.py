@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.emit.extract import THUNK
 from kgbuild.host.kernels.feature_probes import probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel
+from kgbuild.module_abi import THUNK
 from kgbuild.progress import SilentProgress
 from kgbuild.verification.reader import read_module
 from tests.support.booting.booted import test_report, test_the_guest_as_a_whole, test_works  # noqa: F401

@@ -17,10 +17,10 @@ from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.kgraft import Kgraft
-from kgbuild.emit.extract import FUNCS_SECTION
 from kgbuild.host.link.module_objects import wrapper_source
 from kgbuild.kernel.feature_probes import KGRAFT, LOOKUP_EXPORTED
 from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.module_abi import FUNCTIONS
 from kgbuild.proof.record import DATA, FUNCTION, BoundSymbol, Key
 from tests.support.kgraft import FLAGS, HERE, gcc, run
 
@@ -41,7 +41,7 @@ class Output:
         self.bound: dict[str, OutSymbol] = {}
         self.strings = self.section(".rodata.kgbuild_strings", b"")
         self.named = self.symbol("", self.strings, STT.SECTION)
-        self.funcs = self.section(FUNCS_SECTION, b"")
+        self.funcs = self.section(FUNCTIONS.section, b"")
 
     def section(self, name: str, data: bytes, flags: int = 0) -> OutSection:
         made = OutSection(name, SHT.PROGBITS, SHF.ALLOC | flags, bytearray(data), align=8)

@@ -17,8 +17,9 @@ from kgbuild.closure.model import PR_DEBUG, TRACEPOINT, DroppedKey
 from kgbuild.elf.read import read
 from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.kallsyms import check_deferred
-from kgbuild.emit.extract import Identity, extract
+from kgbuild.emit.extract import extract
 from kgbuild.emit.klp_relocations import inject
+from kgbuild.emit.patch_tables import Identity
 from kgbuild.kernel.exports import Export
 from kgbuild.proof.parity import EXACT
 from tests.support.compare import Disassembly

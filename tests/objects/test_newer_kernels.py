@@ -39,8 +39,9 @@ def module_of(p: Patched) -> ModuleFile:
     """The finished module, read back; with a .modinfo, without which it is none."""
     from kgbuild.elf.read import read
     from kgbuild.elf.write import OutSection, write
-    from kgbuild.emit.extract import Identity, extract
+    from kgbuild.emit.extract import extract
     from kgbuild.emit.klp_relocations import inject
+    from kgbuild.emit.patch_tables import Identity
 
     out = extract(p.closure, Identity(bytes(20), True, "{}"))
     out.sections.append(OutSection(".modinfo", 1, 2, bytearray(b"license=GPL\0")))

@@ -22,8 +22,9 @@ from kgbuild.diff.author_macros import read_author
 from kgbuild.diff.changes import compute_changes
 from kgbuild.elf.read import read
 from kgbuild.elf.write import write
-from kgbuild.emit.extract import Identity, extract
+from kgbuild.emit.extract import extract
 from kgbuild.emit.klp_relocations import inject
+from kgbuild.emit.patch_tables import Identity
 from kgbuild.kernel.exports import Export
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.proof.parity import compute_parity

@@ -29,8 +29,9 @@ from kgbuild.elf.read import read
 from kgbuild.elf.write import write
 from kgbuild.emit.backends import BACKENDS
 from kgbuild.emit.backends.backend import Request
-from kgbuild.emit.extract import NOTES, Identity, TargetIdentity, extract
+from kgbuild.emit.extract import extract
 from kgbuild.emit.klp_relocations import inject
+from kgbuild.emit.patch_tables import Identity, TargetIdentity
 from kgbuild.host.index.queries import Index
 from kgbuild.host.index.writer import build_index
 from kgbuild.host.kernels.compile_commands import write_units
@@ -39,6 +40,7 @@ from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.ledger.ledger import compute_ledger
 from kgbuild.model import Kernel, KernelId, UnitCommand
+from kgbuild.module_abi import NOTES_BOUNDS
 from kgbuild.objects.view import View
 from kgbuild.progress import SilentProgress
 from kgbuild.proof.parity import ParityProof, compute_parity
@@ -236,7 +238,7 @@ def _close(running: Running, units: list[UnitResult]) -> Closure:
 
 def make_module(running: Running, closure: Closure, backend: str) -> bytes:
     """The module of a closure, the wrapper aside. Raises Refused for what the back end can't emit."""
-    targets, own = (), [(KERNEL, name, 0) for name in NOTES]
+    targets, own = (), [(KERNEL, name, 0) for name in NOTES_BOUNDS]
     if any(r.object == MODULE for r in closure.redirects):
         # how a module is known is another test's: any symbol will do
         anchor = next(n for n in running.program.entries(MODULE) if n in running.placed[0].symbols)

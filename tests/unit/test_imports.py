@@ -24,7 +24,7 @@ PACKAGE = ROOT / "kgbuild"
 # The folders in the order in which data flows, lowest first: a file may import from its own folder and from those
 # before it in this list. What stands on one line may not import from each other.
 FLOORS = (
-    ("", "errors", "model", "progress"),
+    ("", "errors", "model", "module_abi", "progress"),
     ("diagnostics",),
     ("elf",),
     ("arch",),
@@ -36,8 +36,7 @@ FLOORS = (
     ("proof", "estimation", "remedy"),
     ("closure",),
     ("accounting", "livepatch", "guest"),
-    ("emit",),
-    ("verification",),
+    ("emit", "verification"),
     ("report",),
     ("host/system",),
     ("host/archives",),
@@ -133,6 +132,35 @@ def test_imports_run_one_way(path: Path) -> None:
         if there != here and FLOOR[there] >= FLOOR[here] > 0:
             wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
     assert not wrong
+
+
+def test_writer_and_verifier_have_only_the_written_description_in_common() -> None:
+    """Neither imports the other, and what a table or a section of ours is called is written in module_abi.py alone."""
+    wrong = []
+    for side, other in (("emit", "verification"), ("verification", "emit")):
+        files = [path for path in CODE if folder_of(path) == side]
+        assert len(files) > 5
+        for path in files:
+            wrong += [f"{path}:{line} {name}" for line, name in imports_of(path) if name.startswith(f"kgbuild.{other}")]
+            wrong += [f"{path}:{line} {text!r}" for line, text in _texts(path) if _OURS.match(text)]
+    assert not wrong
+
+
+# What only a patch module of kgbuild has: its sections, symbols and livepatch names.
+_OURS = re.compile(
+    r"(\.rodata\.|\.data\.|\.text\.|\.note\.|\.)?kgbuild(_|$|\.moved|\\0|\0)|\.klp\.(sym|rela)\.$|\.klp\.sym\.[a-z{]"
+)
+_ONLY_THERE = {"kgbuild_new_"}  # of kGraft's wrapper, which is made for each patch
+
+
+def _texts(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, text) of every string of a file that is no docstring, nor a message: those have blanks."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) else None
+        text = text.decode("latin-1") if isinstance(text, bytes) else text
+        if isinstance(text, str) and " " not in text and text not in _ONLY_THERE:
+            yield node.lineno, text
 
 
 def test_no_file_imports_itself_through_others() -> None:

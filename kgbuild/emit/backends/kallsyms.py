@@ -30,8 +30,7 @@ from kgbuild.emit.backends.lookup_tables import LookupRow, LookupSite, LookupTab
 from kgbuild.emit.backends.old_interfaces import check_interface, entry_size, interface_macros
 from kgbuild.emit.backends.slots import SlotWriter, Unwind, plan_steps
 from kgbuild.emit.backends.stable_bytes import REPLACED
-from kgbuild.emit.extract import FUNCS_SECTION
-from kgbuild.emit.klp_relocations import PREFIX, RESOLVE_SECTION, patched_object, split_livepatch_name
+from kgbuild.emit.klp_relocations import patched_object, split_livepatch_name
 from kgbuild.kernel.feature_probes import (
     EACH_PLAIN,
     KLP_ARCH,
@@ -43,16 +42,22 @@ from kgbuild.kernel.feature_probes import (
     TEXT_POKE_SYMBOLS,
 )
 from kgbuild.model import VMLINUX
+from kgbuild.module_abi import (
+    CALLBACKS,
+    FUNCTIONS,
+    KLP_SYMBOL,
+    RESOLVE_SECTION,
+    STUB,
+    STUBS_SECTION,
+)
 from kgbuild.proof.record import Key
 
-STUBS = ".text.kgbuild_stubs"
-STUB = "kgbuild_stub_"
 _WRAPPER = ("kallsyms_on_each_symbol", *TEXT_POKE_SYMBOLS)
 _WRAPPER_TARGETS = ("find_module", "copy_from_kernel_nofault")
 # Sections of data that nothing looks at before init; the loader copies `.data..percpu` for each CPU.
 _STATIC_CALLS = ".static_call_sites"
 # Tables of functions that the kernel calls.
-_ENTRIES = (FUNCS_SECTION, ".rodata.kgbuild_callbacks")
+_ENTRIES = (FUNCTIONS.section, CALLBACKS.section)
 _DATA, _PER_CPU = (".rodata", ".data"), ".data..percpu"
 
 
@@ -117,7 +122,7 @@ def check_deferred(output: OutObject, request: Request) -> list[Refusal]:
 
 
 def _is_deferred(reloc: OutReloc) -> bool:
-    return reloc.symbol.section is None and reloc.symbol.name.startswith(PREFIX)
+    return reloc.symbol.section is None and reloc.symbol.name.startswith(KLP_SYMBOL)
 
 
 def _key(symbol: OutSymbol) -> Key:
@@ -215,7 +220,7 @@ class _Transform:
         self.sites: list[LookupSite] = []
         self.stubs: dict[str, OutSymbol] = {}
         align = len(self.arch.stub) or 1
-        self.code = OutSection(STUBS, SHT.PROGBITS, SHF.ALLOC | SHF.EXECINSTR, align=align)
+        self.code = OutSection(STUBS_SECTION, SHT.PROGBITS, SHF.ALLOC | SHF.EXECINSTR, align=align)
 
     def run(self) -> OutObject:
         out = OutObject(self.output.machine, list(self.output.sections), list(self.output.symbols), self.output.flags)

@@ -11,14 +11,13 @@ import re
 from collections.abc import Sequence
 
 from kgbuild.elf.read import read
-from kgbuild.emit.extract import NOTES
-from kgbuild.emit.klp_relocations import PREFIX_C
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.compile_commands import parse_line
 from kgbuild.host.kernels.kbuild import load_environment
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.run import run
 from kgbuild.model import Kernel, UnitCommand
+from kgbuild.module_abi import KLP_SYMBOL_IN_C, NOTES_BOUNDS
 
 _BESIDE = re.compile(r'^#include "([a-z]+\.[ch])"$', re.MULTILINE)
 
@@ -115,7 +114,7 @@ def main_object(kernel: Kernel, cache: Cache, wrapper: str = "main.c", defines: 
 
 def wrapper_symbols(kernel: Kernel, cache: Cache, wrapper: str, defines: Sequence[str]) -> list[str]:
     """Symbols of vmlinux that the wrapper itself is bound to by livepatch relocations: its own, and the kernel's notes
-    that its table refers to (emit/extract.py)."""
+    that its table refers to (emit/patch_tables.py)."""
     own = read(main_object(kernel, cache, wrapper, defines)).iter_symbols()
-    names = [s.name.removeprefix(PREFIX_C) for s in own if not s.defined and s.name.startswith(PREFIX_C)]
-    return sorted({*names, *NOTES})
+    names = [s.name.removeprefix(KLP_SYMBOL_IN_C) for s in own if not s.defined and s.name.startswith(KLP_SYMBOL_IN_C)]
+    return sorted({*names, *NOTES_BOUNDS})

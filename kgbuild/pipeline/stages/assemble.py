@@ -18,7 +18,8 @@ from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.elf.write import OutObject, write
 from kgbuild.emit.backends import choose_backend
 from kgbuild.emit.backends.backend import Backend, Request
-from kgbuild.emit.extract import Identity, TargetIdentity, end_code, extract, table_order
+from kgbuild.emit.extract import end_code, extract
+from kgbuild.emit.patch_tables import Identity, TargetIdentity, table_order
 from kgbuild.errors import UserError
 from kgbuild.host.link.kbuild_directory import module_directory
 from kgbuild.host.link.link import link_module

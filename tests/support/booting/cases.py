@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from kgbuild.elf.read import read
-from kgbuild.emit.extract import END_SECTION
 from kgbuild.host.modules.files import index_modules, read_module
 from kgbuild.host.vm.run import PatchRun, TestRun
 from kgbuild.model import Kernel
+from kgbuild.module_abi import END_SECTION
 from tests.support.booting.fat import fat_image
 
 HERE = Path(__file__).resolve().parents[2] / "kernel"

@@ -14,7 +14,8 @@ from kgbuild.cli import options
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
-from kgbuild.emit.klp_relocations import RESOLVE_SECTION, inject
+from kgbuild.emit.klp_relocations import inject
+from kgbuild.module_abi import RESOLVE_SECTION
 
 PC32, NONE = 2, 0
 

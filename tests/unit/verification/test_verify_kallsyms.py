@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
+from kgbuild import module_abi as abi
 from kgbuild.arch.x86_64.table import ARCH
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
-from kgbuild.emit.backends.lookup_tables import RANGE_ROW, SITE_ROW, SYMBOL_ROW
 from kgbuild.model import Finding
 from kgbuild.proof.record import Key
 from kgbuild.verification.kallsyms import check_kallsyms, read_tables
@@ -44,8 +44,8 @@ class Looking:
         self.rows = [[0, 0, 0, 0, len(RANGES), CRC, 0]]
         self.sites: list[list[int]] = [[0, 0, 0, 0, 0], [0, -4, 1, 0, 0]]
         self.places = [(self.slot, 0), (self.stubs, ARCH.stub_field)]
-        self.size = len(self.rows) * SYMBOL_ROW.size
-        self.end = bytes(SITE_ROW.size)
+        self.size = len(self.rows) * abi.SYMBOLS.layout.size
+        self.end = bytes(abi.SITES.layout.size)
 
     def section(self, name: str, flags: int, data: bytes) -> OutSection:
         made = OutSection(name, SHT.PROGBITS, flags, bytearray(data), 8)
@@ -59,12 +59,16 @@ class Looking:
         return made
 
     def findings(self) -> list[Finding]:
-        symbols = self.table("kgbuild_symbols", b"".join(SYMBOL_ROW.pack(*row) for row in self.rows))
-        symbols.relocs += [OutReloc(at * SYMBOL_ROW.size + 8, R_64, self.names, 0) for at in range(len(self.rows))]
-        self.table("kgbuild_ranges", b"".join(RANGE_ROW.pack(*r) for r in RANGES) + bytes(RANGE_ROW.size))
-        sites = self.table("kgbuild_sites", b"".join(SITE_ROW.pack(*s) for s in self.sites) + self.end)
+        symbols = self.table("kgbuild_symbols", b"".join(abi.SYMBOLS.layout.pack(*row) for row in self.rows))
+        symbols.relocs += [
+            OutReloc(at * abi.SYMBOLS.layout.size + 8, R_64, self.names, 0) for at in range(len(self.rows))
+        ]
+        self.table(
+            "kgbuild_ranges", b"".join(abi.RANGES.layout.pack(*r) for r in RANGES) + bytes(abi.RANGES.layout.size)
+        )
+        sites = self.table("kgbuild_sites", b"".join(abi.SITES.layout.pack(*s) for s in self.sites) + self.end)
         for at, (symbol, offset) in enumerate(self.places):
-            sites.relocs.append(OutReloc(at * SITE_ROW.size, R_64, symbol, offset))
+            sites.relocs.append(OutReloc(at * abi.SITES.layout.size, R_64, symbol, offset))
         self.table("kgbuild_symbols_size", struct.pack("<I", self.size))
         module = read_module(write(self.out), "x.ko", 62)
 
@@ -88,7 +92,7 @@ def set_site(at: int, value: int) -> Callable[[Looking], object]:
 
 def twice(m: Looking) -> None:
     m.rows.append(m.rows[0])
-    m.size += SYMBOL_ROW.size
+    m.size += abi.SYMBOLS.layout.size
 
 
 SPOILERS: list[tuple[str, Callable[[Looking], object], str]] = [

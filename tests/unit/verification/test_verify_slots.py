@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
+from kgbuild import module_abi as abi
 from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY
 from kgbuild.arch.x86_64.table import ARCH
 from kgbuild.elf.consts import SHF, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
-from kgbuild.emit.backends.lookup_tables import SITE_ROW, SYMBOL_ROW
-from kgbuild.emit.backends.slots import MOVED, MOVED_ROW, SLOTS, SlotWriter, plan_steps
+from kgbuild.emit.backends.slots import SlotWriter, plan_steps
 from kgbuild.model import Finding
 from kgbuild.verification.code import Code
 from kgbuild.verification.kallsyms import read_tables
@@ -64,17 +64,17 @@ class Slotted:
 
     def findings(self) -> list[Finding]:
         names = self.section(".rodata.kgbuild_names", A, b"target\0")
-        symbols = self.section(".rodata.kgbuild_symbols", A, SYMBOL_ROW.pack(0, 0, 0, 0, 0, 0, 0))
+        symbols = self.section(".rodata.kgbuild_symbols", A, abi.SYMBOLS.layout.pack(0, 0, 0, 0, 0, 0, 0))
         symbols.relocs = [OutReloc(8, R_64, OutSymbol("", names, type=STT.SECTION), 0)]
         self.out.symbols.append(symbols.relocs[0].symbol)
-        rows = b"".join(SITE_ROW.pack(0, 0, kind, 0, 0) for _, _, kind in self.sites)
-        sites = self.section(".rodata.kgbuild_sites", A, rows + bytes(SITE_ROW.size))
+        rows = b"".join(abi.SITES.layout.pack(0, 0, kind, 0, 0) for _, _, kind in self.sites)
+        sites = self.section(".rodata.kgbuild_sites", A, rows + bytes(abi.SITES.layout.size))
         for n, (section, offset, _) in enumerate(self.sites):
             symbol = OutSymbol("", section, type=STT.SECTION)
             self.out.symbols.append(symbol)
-            sites.relocs.append(OutReloc(n * SITE_ROW.size, R_64, symbol, offset))
+            sites.relocs.append(OutReloc(n * abi.SITES.layout.size, R_64, symbol, offset))
         ranges = self.section(".rodata.kgbuild_ranges", A, bytes(8))
-        size = self.section(".rodata.kgbuild_symbols_size", A, struct.pack("<I", SYMBOL_ROW.size))
+        size = self.section(".rodata.kgbuild_symbols_size", A, struct.pack("<I", abi.SYMBOLS.layout.size))
         for made in (symbols, sites, ranges, size):
             name = made.name.removeprefix(".rodata.")
             self.out.symbols.append(OutSymbol(name, made, 0, len(made.data), STB.GLOBAL, STT.OBJECT))
@@ -87,7 +87,7 @@ class Slotted:
 def test_a_good_module_has_no_finding() -> None:
     module = Slotted()
     assert module.findings() == []
-    assert [s.name for s in module.out.sections].count(SLOTS) == 1
+    assert [s.name for s in module.out.sections].count(abi.SLOTS_SECTION) == 1
 
 
 def test_what_belongs_to_a_moved_instruction_follows() -> None:
@@ -226,5 +226,5 @@ def test_what_is_spoiled_is_found(spoil: Callable[[Slotted], object], fact: str)
 def test_the_table_of_moved_instructions_is_not_loaded() -> None:
     module = Slotted()
     assert not module.moved.flags & SHF.ALLOC
-    assert module.moved.name == MOVED
-    assert len(module.moved.data) == MOVED_ROW.size
+    assert module.moved.name == abi.MOVED.section
+    assert len(module.moved.data) == abi.MOVED.layout.size
