@@ -23,8 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kgbuild.arch import arch_of
-from kgbuild.closure.binding import NEW_GLOBAL, WEAK_NULL, Bound
-from kgbuild.closure.close import PATCH_SYMBOL, THIS_MODULE
+from kgbuild.closure.binding import NEW_GLOBAL, PATCH_SYMBOL, THIS_MODULE, WEAK_NULL, Bound
 from kgbuild.closure.lifetime import Initial, initial_values, place_alignment
 from kgbuild.closure.model import Closure, Member, Redirect
 from kgbuild.diff.author_macros import CALLBACKS
