@@ -148,4 +148,4 @@ def _close(units: tuple[UnitResult, ...], world: World, rules: _Rules) -> Closur
     closure = builder.finish()
     if not rules.own_pointers:
         return closure
-    return _OwnPointersClosure(**{part.name: getattr(closure, part.name) for part in fields(made)})
+    return _OwnPointersClosure(**{part.name: getattr(closure, part.name) for part in fields(closure)})
