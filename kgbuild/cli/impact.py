@@ -150,7 +150,7 @@ def impact(
         click.echo(text, nl=False)
     elif output is not None:
         raise click.UsageError("-o takes --format json, dot or graphml; text goes to the terminal")
-    refusals = closed.closure.refusals
+    refusals = list(closed.closure.refusals)
     if accounting and common.form == "text":
         from kgbuild.report.accounting import render_accounting
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from kgbuild import module_abi as abi
 from kgbuild.arch import arch_of
-from kgbuild.closure.binding import NEW_GLOBAL, WEAK_NULL, Bound
-from kgbuild.closure.close import PATCH_SYMBOL, THIS_MODULE
+from kgbuild.closure.binding import NEW_GLOBAL, PATCH_SYMBOL, THIS_MODULE, WEAK_NULL, Bound
 from kgbuild.closure.lifetime import initial_values, place_alignment
 from kgbuild.closure.model import Closure, Member
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT

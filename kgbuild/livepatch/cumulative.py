@@ -88,9 +88,6 @@ class OnTop:
     unused: tuple[str, ...] = ()
 
 
-NOTHING_BEFORE = OnTop()
-
-
 def active(older: Iterable[Older]) -> tuple[Older, ...]:
     """Which of these, loaded in this order, are there afterwards: one that replaces leaves nothing before it."""
     out: list[Older] = []

@@ -57,7 +57,7 @@ def build(
         name = module_name(output)
         asked, prepared, closed = _find_out(patches, kernel, run)
         # every reference is bound; nothing is refused any more but by what is loaded before and by the back end
-        put_on_older(asked, prepared, closed, name, run)
+        closed = put_on_older(asked, prepared, closed, name, run)
         assembled = assemble(prepared, closed, name, run)
         # the module is whole; nothing below writes to it
         checked = check(prepared, assembled, output, run)

@@ -8,7 +8,7 @@ the original stands in its place (`closure/object_closure.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kgbuild.accounting.account import Accounting, account
@@ -133,10 +133,10 @@ def diff_objects(
     closure = close_objects(changes, exports or {}, parent)
     dropped = [r for r in closure.refusals if ignore_init and r.code == "K3-init"]
     refusals = sorted({r for r in closure.refusals if r not in dropped})
-    closure.refusals[:] = refusals
+    closure = replace(closure, refusals=tuple(refusals))
     accounting = account(compute_ledger(original, patched), changes, closure, ignored=dropped)
     refusals = sorted({*refusals, *accounting.refusals})
-    closure.refusals[:] = refusals
+    closure = replace(closure, refusals=tuple(refusals))
     members = sorted(closure.members.values(), key=lambda m: m.atom.id)
     return ObjectDiff(
         tuple(_changed(changes)),
@@ -146,7 +146,7 @@ def diff_objects(
         changes.noise,
         tuple(refusals),
         tuple(sorted(set(dropped))),
-        tuple(closure.warnings),
+        closure.warnings,
         accounting,
         changes,
         closure,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -181,7 +181,7 @@ class Patch:
 
 
 def make_patch(
-    running: Running, after: Program, sabotage: Callable[[Closure], None] | None = None, backend: str = "klp"
+    running: Running, after: Program, sabotage: Callable[[Closure], Closure] | None = None, backend: str = "klp"
 ) -> Patch:
     """Build the live patch that turns the running program into `after`."""
     patch = Patch({}, {}, {})
@@ -211,7 +211,7 @@ def make_patch(
     if patch.refusals or not patch.closure.redirects:
         return patch
     if sabotage is not None:
-        sabotage(patch.closure)
+        patch.closure = sabotage(patch.closure)
     try:
         patch.module = make_module(running, patch.closure, backend)
     except Refused as error:
@@ -227,13 +227,15 @@ def _close(running: Running, units: list[UnitResult]) -> Closure:
             return closure
         for name in closure.needs:
             if name not in running.texts or any(u.source == name for u in units):
-                closure.refusals.append(Refusal("K15-pull", name, "is not found in its unit"))
-                return closure
+                return _refused(closure, name, "is not found in its unit")
             _, view, parity = running.original(name)
             changes = compute_changes(view, view, name, lines=False)
             units.append(UnitResult(name, changes, parity, running.target_of(name)))
-    closure.refusals.append(Refusal("K15-pull", "all", "no end"))
-    return closure
+    return _refused(closure, "all", "no end")
+
+
+def _refused(closure: Closure, place: str, fact: str) -> Closure:
+    return replace(closure, refusals=(*closure.refusals, Refusal("K15-pull", place, fact)))
 
 
 def make_module(running: Running, closure: Closure, backend: str) -> bytes:

@@ -26,7 +26,7 @@ from kgbuild.host.link.link import link_module
 from kgbuild.host.link.module_objects import wrapper_source, wrapper_symbols
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.kernel.feature_probes import CLEARS_LATE, TEXT_POKE, TEXT_POKE_SYMBOLS
-from kgbuild.livepatch.cumulative import NOTHING_BEFORE, OnTop, Patched, check_kernel, put_on_top
+from kgbuild.livepatch.cumulative import Patched, check_kernel, put_on_top
 from kgbuild.livepatch.data_handover import begin_anew
 from kgbuild.model import VMLINUX
 from kgbuild.patch.kept_changes import as_note
@@ -48,19 +48,18 @@ def module_name(path: Path) -> str:
     return name
 
 
-def put_on_older(asked: Asked, prepared: Prepared, closed: Closed, name: str, run: Run) -> OnTop:
-    """What becomes of the patches that are loaded before. Raises Refused, and UserError for a --drop that stands for
-    nothing."""
+def put_on_older(asked: Asked, prepared: Prepared, closed: Closed, name: str, run: Run) -> Closed:
+    """Decide what becomes of the patches that are loaded before, and tell the observer; the closed patch, with what
+    that warns of. Raises Refused, and UserError for a --drop that stands for nothing."""
     options, closure, running = run.options, closed.closure, prepared.running
     if not asked.older and not options.drop:
-        return NOTHING_BEFORE
-    mine = [Patched(r.object, r.name, r.sympos) for r in closure.redirects]
+        return closed
+    own = [Patched(r.object, r.name, r.sympos) for r in closure.redirects]
     lost = prepared.applied.lost
-    on_top = put_on_top(name, mine, closure.states, options.replace, asked.older, options.drop, lost)
+    on_top = put_on_top(name, own, closure.states, options.replace, asked.older, options.drop, lost)
     refusals = [*on_top.refusals, *check_kernel(asked.older, {t: running.build_id(t) for t in closure.targets})]
     anew = begin_anew(on_top.active, new_variables(closure), options.replace)
     on_top = replace(on_top, warnings=(*on_top.warnings, *anew))
-    closure.warnings += on_top.warnings
     run.observer.reached(PutOnTop(on_top))
     if on_top.unused:
         raise UserError(
@@ -70,7 +69,7 @@ def put_on_older(asked: Asked, prepared: Prepared, closed: Closed, name: str, ru
         )
     if refusals:
         raise Refused(refusals)
-    return on_top
+    return replace(closed, closure=replace(closure, warnings=(*closure.warnings, *on_top.warnings)))
 
 
 def _identities(closure: Closure, running: RunningKernel) -> tuple[TargetIdentity, ...]:

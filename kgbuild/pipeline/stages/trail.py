@@ -83,7 +83,8 @@ class Trail:
     def warnings(self) -> list[str]:
         """Everything that was warned of so far, in order."""
         if (closed := self.get(Closed)) is not None:
-            return list(closed.closure.warnings)
+            on_top = self.get(PutOnTop)
+            return [*closed.closure.warnings, *(on_top.on_top.warnings if on_top is not None else ())]
         warned = self.get(Warned)
         return list(warned.warnings) if warned is not None else []
 
@@ -101,7 +102,7 @@ class Trail:
         if (accounted := self.get(Accounted)) is not None:
             out["accounting"] = accounting_report(accounted.accountings)
         if (closed := self.get(Closed)) is not None:
-            out.update(closure_report(closed.closure))
+            out.update(closure_report(closed.closure), warnings=self.warnings)
             out["consistency"] = [dict(row) for row in closed.consistency]
         if (on_top := self.get(PutOnTop)) is not None:
             out.update(on_top_report(on_top.on_top))

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from unittest.mock import patch
 
 from kgbuild.closure.binding import EXPORT, KLP, Bound, World
-from kgbuild.closure.close import _Closer
+from kgbuild.closure.builder import ClosureBuilder
 from kgbuild.closure.kernel_literals import Literals
-from kgbuild.closure.model import Closure, Redirect, UnitResult
+from kgbuild.closure.model import Closure, Contents, Redirect, UnitResult
+from kgbuild.closure.passes.bindings import bind_new
+from kgbuild.closure.passes.follow import follow_members
 from kgbuild.host.system.cache import Cache
 from kgbuild.objects.atoms import UNDEFINED, Atom, Ref
 from kgbuild.pipeline.stages.assemble import assemble
@@ -28,13 +30,17 @@ from kgbuild.pipeline.stages.trail import Trail
 from kgbuild.pipeline.stages.values import Closed, Compared, Prepared, Proven
 
 
-@dataclass
-class _WithOwnPointers(Closure):
+def _is_outside(contents: Contents, unit: int, source: Atom, ref: Ref) -> bool:
     """A pointer to a patched function is that of the copy, not the kernel's."""
+    return (unit, ref.atom) not in contents.members
 
-    def binds_to_kernel(self, unit: int, source: Atom, ref: Ref) -> bool:
-        atom = self.units[unit].changes.patched.atoms[ref.atom]
-        return (unit, atom.id) not in self.members
+
+class _OwnPointersBuilder(ClosureBuilder):
+    binds_to_kernel = _is_outside
+
+
+class _OwnPointersClosure(Closure):
+    binds_to_kernel = _is_outside
 
 
 @dataclass(frozen=True)
@@ -87,13 +93,6 @@ def _values(written: bool) -> Iterator[None]:
         yield
 
 
-class _WithoutState(_Closer):
-    """What has no partner in the original begins anew."""
-
-    def _goes_on(self, key: tuple[int, int], source: Atom, home: int, atom: Atom) -> bool:
-        return False
-
-
 @contextmanager
 def _parted(units: tuple[UnitResult, ...], names: tuple[str, ...]) -> Iterator[None]:
     """Within this, variables of the patched objects have no partners in the originals."""
@@ -114,37 +113,39 @@ def _parted(units: tuple[UnitResult, ...], names: tuple[str, ...]) -> Iterator[N
 
 
 def _close(units: tuple[UnitResult, ...], world: World, rules: _Rules) -> Closure:
-    closure = _WithOwnPointers(units) if rules.own_pointers else Closure(units)
-    closer = _WithoutState(closure, world, frozenset())
+    builder = (_OwnPointersBuilder if rules.own_pointers else ClosureBuilder)(units, world)
     for number, unit in enumerate(units):
         view, target = unit.changes.patched, world.image(unit.target)
         for symbol, function in rules.redirect.items():
             for atom in view.by_name.get(function, ()):
                 (place,) = [s.value for s in target.named(symbol)]
-                closer._add(number, atom, "changed", "named by hand")
+                builder.add(number, atom, "changed", "named by hand")
                 position = target.sympos(symbol, place)
                 assert position is not None
-                closure.redirects.append(Redirect(number, atom, symbol, position, place, unit.target))
+                builder.redirects.append(Redirect(number, atom, symbol, position, place, unit.target))
         for own, given in rules.bind.items():
             where, _, symbol = given.rpartition(":")
             for atom in (a for a in view.atoms if a.name == own):
                 (place,) = [s.value for s in world.image(where or unit.target).named(symbol)]
-                closure.bound[number, atom.id] = Bound(symbol, KLP, where or unit.target, 0, place, "bound by hand")
+                builder.bound[number, atom.id] = Bound(symbol, KLP, where or unit.target, 0, place, "bound by hand")
         for plain in rules.plain:
             for atom in (a for a in view.atoms if a.name == plain):
-                closure.bound[number, atom.id] = Bound(plain, EXPORT, proof="left to the loader")
+                builder.bound[number, atom.id] = Bound(plain, EXPORT, proof="left to the loader")
         for name in rules.added:
             for atom in (a for a in view.atoms if a.name == name):
-                closer._add(number, atom, "data", "named by hand")
+                builder.add(number, atom, "data", "named by hand")
     for name in rules.other:
         found = [(n, a) for n, u in enumerate(units) for a in u.changes.patched.atoms if a.name == name]
         ((home, made),) = [(n, a) for n, a in found if a.kind != UNDEFINED]
         for number, atom in found:
             if atom.kind == UNDEFINED:
-                closer._bind_new(number, atom, atom, home, made)
-    assert closure.redirects, "none of the functions is in the patched objects"
-    with patch.object(Literals, "find", return_value=None) if rules.own_literals else nullcontext():
-        while closer.todo:
-            number, atom = closer.todo.pop(0)
-            closer._follow(number, atom)
-    return closure
+                bind_new(builder, number, atom, atom, home, made)
+    assert builder.redirects, "none of the functions is in the patched objects"
+    copied = patch.object(Literals, "find", return_value=None) if rules.own_literals else nullcontext()
+    # what has no partner in the original begins with its initial value
+    with copied, patch("kgbuild.closure.passes.bindings.goes_on", return_value=False):
+        follow_members(builder)
+    closure = builder.finish()
+    if not rules.own_pointers:
+        return closure
+    return _OwnPointersClosure(**{part.name: getattr(closure, part.name) for part in fields(closure)})

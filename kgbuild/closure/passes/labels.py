@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from kgbuild.closure.model import Closure, UnitResult
+from kgbuild.closure.model import Contents, UnitResult
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.diff.labels import LabelTables, families, given_away, handed_out, jumps_indirectly, own_labels
 from kgbuild.objects.atoms import DATA, FUNCTION, Atom
@@ -15,33 +15,33 @@ from kgbuild.objects.view import View
 CODE = "K23-label"
 
 
-def check_labels(closure: Closure, tables: Callable[[int], LabelTables]) -> list[Refusal]:
+def check_labels(contents: Contents, tables: Callable[[int], LabelTables]) -> list[Refusal]:
     """Refusals (K23-label) for data that holds addresses inside functions which go into the module, where it is not
     their own constant data; and for functions that store such addresses, which outlive a redirection.
 
     `tables` gives such data of a unit's patched object.
     """
     out: list[Refusal] = []
-    for number, unit in enumerate(closure.units):
-        mine = [m.atom for m in closure.members.values() if m.unit == number and m.atom.kind == FUNCTION]
-        if mine:
-            out += _check_data(closure, number, unit, mine, tables(number))
-            out += _check_stores(unit, mine)
+    for number, unit in enumerate(contents.units):
+        replaced = [m.atom for m in contents.members.values() if m.unit == number and m.atom.kind == FUNCTION]
+        if replaced:
+            out += _check_data(contents, number, unit, replaced, tables(number))
+            out += _check_stores(unit, replaced)
     return out
 
 
 def _check_data(
-    closure: Closure, number: int, unit: UnitResult, mine: list[Atom], tables: LabelTables
+    contents: Contents, number: int, unit: UnitResult, replaced: list[Atom], tables: LabelTables
 ) -> Iterator[Refusal]:
-    view, names = unit.changes.patched, set().union(*map(families, mine))
+    view, names = unit.changes.patched, set().union(*map(families, replaced))
     for i, inside in tables.inside.items():
         atom = view.atoms[i]
         functions = " and ".join(sorted(inside & names))
         if not functions or atom.kind != DATA or is_init(view, atom):
             continue
-        if (number, i) in closure.members:
+        if (number, i) in contents.members:
             start = next((r for r in view.refs(atom) if _is_start(view, r.atom, r.delta, names)), None)
-            keeper = next((a for a in mine if given_away(view, a, i) is not None), None)
+            keeper = next((a for a in replaced if given_away(view, a, i) is not None), None)
             if keeper is not None:
                 yield _refusal(unit, atom, f"holds addresses inside {functions}, and {keeper.name} hands it out")
             elif others := tables.others(atom):
@@ -79,11 +79,11 @@ def _refusal(unit: UnitResult, atom: Atom, fact: str) -> Refusal:
 # -- addresses that code stores -----------------------------------------------------------------------------------
 
 
-def _check_stores(unit: UnitResult, mine: list[Atom]) -> Iterator[Refusal]:
+def _check_stores(unit: UnitResult, replaced: list[Atom]) -> Iterator[Refusal]:
     """Labels that a function stores, to go there by a later call (`state = &&again;`): the kernel's body has stored
     its own, and the module's will leave its own behind. Both versions must be free of it where there are both."""
     changes = unit.changes
-    for atom in mine:
+    for atom in replaced:
         originals = [changes.original.atoms[o] for o in changes.correlation.to_original.get(atom.id, ())]
         for view, body in ((changes.patched, atom), *((changes.original, o) for o in originals)):
             place = _stored(view, body) if originals else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from kgbuild.arch.x86_64.patch_sites import ENDBR
 from kgbuild.closure.binding import EXPORT, KLP, Bound, World
-from kgbuild.closure.model import Closure
+from kgbuild.closure.model import Contents
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import FUNCTION, Atom
@@ -25,23 +25,26 @@ if TYPE_CHECKING:
     from kgbuild.kernel.vmlinux_image import KernelImage
 
 
-def note_thunks(c: Closure, world: World) -> None:
-    """Put into `thunks` what needs one, into `refusals` what can't have one."""
-    for number, atom, target, bound in _pointers(c):
+def find_thunks(contents: Contents, world: World) -> tuple[dict[str, Bound], list[Refusal]]:
+    """What needs a thunk in the module, by symbol; and refusals of what can't have one."""
+    thunks: dict[str, Bound] = {}
+    refusals: list[Refusal] = []
+    for number, atom, target, bound in _pointers(contents):
         image = world.vmlinux if bound.object in ("", VMLINUX) else world.modules.get(bound.object)
-        if image is None or bound.symbol in c.thunks:
+        if image is None or bound.symbol in thunks:
             continue
         addresses = [bound.address] if bound.address else [s.value for s in image.named(bound.name) if not s.is_local]
         functions = {a for a in addresses if image.functions_at(a)}
         if all(leads_to_endbr(image, a) for a in functions):
             continue
         if target.kind == FUNCTION or functions <= image.sealed:
-            c.thunks[bound.symbol] = bound
+            thunks[bound.symbol] = bound
             continue
-        unit = c.units[number]
+        unit = contents.units[number]
         fact = f"takes the address of {bound.name}, which does not begin with endbr64 in the kernel"
         place = atom.name or unit.changes.patched.section_name(atom)
-        c.refusals.append(Refusal("K21-endbr", f"{unit.source}: {place}", fact, symbol=bound.name))
+        refusals.append(Refusal("K21-endbr", f"{unit.source}: {place}", fact, symbol=bound.name))
+    return thunks, refusals
 
 
 def leads_to_endbr(image: KernelImage, address: int) -> bool:
@@ -49,13 +52,13 @@ def leads_to_endbr(image: KernelImage, address: int) -> bool:
     return image.read(address, len(ENDBR)) == ENDBR and address not in image.sealed
 
 
-def _pointers(c: Closure) -> Iterator[tuple[int, Atom, Atom, Bound]]:
+def _pointers(contents: Contents) -> Iterator[tuple[int, Atom, Atom, Bound]]:
     """Unit and member of every pointer out of the module, what is meant and what that is bound to."""
-    for member in c.members.values():
-        view = c.units[member.unit].changes.patched
+    for member in contents.members.values():
+        view = contents.units[member.unit].changes.patched
         for ref in view.refs(member.atom):
-            bound = c.bound.get((member.unit, ref.atom))
+            bound = contents.bound.get((member.unit, ref.atom))
             if bound is None or bound.how not in (KLP, EXPORT) or ref.delta:
                 continue
-            if c.binds_to_kernel(member.unit, member.atom, ref) and not is_branch(view, member.atom, ref):
+            if contents.binds_to_kernel(member.unit, member.atom, ref) and not is_branch(view, member.atom, ref):
                 yield member.unit, member.atom, view.atoms[ref.atom], bound
