@@ -13,7 +13,7 @@ from __future__ import annotations
 import bisect
 from functools import cached_property
 
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
 from kgbuild.arch.base import Arch, Instruction
 from kgbuild.elf.consts import SHN, SHT, STT
 from kgbuild.elf.object import Object, RelocRow, Section, Symbol
@@ -27,7 +27,7 @@ class View:
 
     def __init__(self, obj: Object) -> None:
         self.obj = obj
-        self.arch: Arch = arch_of(obj.machine)
+        self.arch: Arch = for_object(obj)
         self.atoms: list[Atom] = []
         self.in_section: dict[int, list[int]] = {}
         self._starts: dict[int, list[int]] = {}
@@ -440,8 +440,7 @@ class View:
         if not refs:
             return self.content(atom)  # no second copy of a large .bss
         raw = bytearray(self.content(atom))
-        for r in refs:
-            raw[r.offset : r.offset + r.size] = bytes(r.size)
+        self.arch.relocs.clear(raw, refs, self.obj.order)
         return bytes(raw)
 
 
