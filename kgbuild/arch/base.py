@@ -13,6 +13,9 @@ from enum import IntEnum
 from functools import cache
 from typing import NamedTuple
 
+from kgbuild.arch.howto import ByteOrder, Howtos
+from kgbuild.arch.platform import Platform
+
 
 @dataclass(frozen=True)
 class SpecialSection:
@@ -202,6 +205,9 @@ class SlotCode:
 class Arch:
     """One architecture's facts.
 
+    order, word  byte order of its objects, and bytes of an address
+    platform    what trees, distributions and the emulator call it
+    relocs      its relocation types (arch/howto.py)
     special     special sections by name; families: those of which there are several, told by `prefix`
     trace_call  what a traceable function calls first; trace_tables: sections that list such places; trace_reach: how
                 far from the function's symbol such a place can be, in bytes, to either side
@@ -225,14 +231,13 @@ class Arch:
 
     name: str
     machine: int
-    reloc_names: dict[int, str]
-    reloc_size: dict[int, int]
-    pc_relative: frozenset[int]
-    none_reloc: int
+    order: ByteOrder
+    word: int
+    platform: Platform
+    relocs: Howtos
     call_reloc: int
     pointer_reloc: int
     written_late: dict[int, int]
-    loadable_relocs: frozenset[int]
     per_field_pcrel32: int
     special: dict[str, SpecialSection]
     dropped: tuple[str, ...]
@@ -261,6 +266,31 @@ class Arch:
     stub_field: int = 0
     filler: bytes = b""
     message_index: tuple[str, int] = (".printk_index", 8)
+
+    @property
+    def reloc_names(self) -> dict[int, str]:
+        """The names of relocation types."""
+        return self.relocs.names
+
+    @property
+    def reloc_size(self) -> dict[int, int]:
+        """Bytes of the field of each relocation type."""
+        return self.relocs.sizes
+
+    @property
+    def pc_relative(self) -> frozenset[int]:
+        """The relocation types that are relative to their place."""
+        return self.relocs.pc_relative
+
+    @property
+    def none_reloc(self) -> int:
+        """The relocation type that says nothing."""
+        return self.relocs.none
+
+    @property
+    def loadable_relocs(self) -> frozenset[int]:
+        """The relocation types that the kernel's module loader applies."""
+        return self.relocs.loadable
 
     def special_of(self, section: str) -> SpecialSection | None:
         """The rule for a special section, None for any other section."""

@@ -23,7 +23,7 @@ def inject(module: Object, *, keep_debug: bool = False) -> bytes:
     Sections that hold debug information of the build are left out unless `keep_debug`. Relocations of type 0 are
     dropped. Raises ValueError for an undefined symbol in livepatch form that is malformed.
     """
-    out = OutObject(module.machine)
+    out = OutObject(module.machine, records=module.records)
     sections: dict[int, OutSection] = {}
     for s in module.sections:
         if s.type in (SHT.NULL, SHT.SYMTAB, SHT.STRTAB, SHT.RELA, SHT.GROUP):

@@ -172,7 +172,7 @@ class KernelImage:
         import numpy as np
 
         address, raw = found
-        fields = np.frombuffer(raw, "<i4", len(raw) // 4).astype(np.int64)
+        fields = np.frombuffer(raw, self.obj.dtype("i4"), len(raw) // 4).astype(np.int64)
         places = (fields + np.arange(0, 4 * len(fields), 4)).astype(np.uint64) + np.uint64(address)
         return frozenset(places.tolist())
 
@@ -208,7 +208,7 @@ class KernelImage:
         """GNU build-id, hex; "" where the file has none."""
         for section in self.obj.sections:
             if section.type == SHT.NOTE:
-                found = find_build_id(bytes(self.obj.contents(section.index)))
+                found = find_build_id(bytes(self.obj.contents(section.index)), self.obj.records)
                 if found:
                     return found
         return ""

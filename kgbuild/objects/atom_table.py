@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 from functools import cached_property
 
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
 from kgbuild.arch.base import Arch, Instruction
 from kgbuild.elf.consts import SHN, SHT, STT
 from kgbuild.elf.object import Object, RelocRow, Section, Symbol
@@ -25,7 +25,7 @@ class AtomTable:
 
     def __init__(self, obj: Object) -> None:
         self.obj = obj
-        self.arch: Arch = arch_of(obj.machine)
+        self.arch: Arch = for_object(obj)
         self.atoms: list[Atom] = []
         self.in_section: dict[int, list[int]] = {}
         self._starts: dict[int, list[int]] = {}

@@ -122,8 +122,7 @@ class View(AtomTable):
         if not refs:
             return self.content(atom)  # no second copy of a large .bss
         raw = bytearray(self.content(atom))
-        for r in refs:
-            raw[r.offset : r.offset + r.size] = bytes(r.size)
+        self.arch.relocs.clear(raw, refs, self.obj.order)
         return bytes(raw)
 
     # -- who refers to a section -------------------------------------------------------------------------------

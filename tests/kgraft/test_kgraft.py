@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.arch import arch_of
-from kgbuild.arch.x86_64.table import R_64, R_PC32, R_PLT32
+from kgbuild.arch.x86_64.relocations import R_64, R_PC32, R_PLT32
 from kgbuild.elf.consts import SHF, SHT, STB, STT
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write

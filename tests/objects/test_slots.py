@@ -12,7 +12,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 
-from kgbuild.arch.x86_64.table import ARCH, R_64
+from kgbuild.arch.x86_64.relocations import R_64
+from kgbuild.arch.x86_64.table import ARCH
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.emit.backends.slots import SlotWriter, plan_steps

@@ -9,6 +9,8 @@ from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SlotCo
 from kgbuild.arch.x86_64.address_uses import argument_uses, uses_of
 from kgbuild.arch.x86_64.data_flow import handed_out
 from kgbuild.arch.x86_64.effects import read_effects
+from kgbuild.arch.x86_64.platform import PLATFORM
+from kgbuild.arch.x86_64.relocations import HOWTOS, R_32, R_32S, R_64, R_PC32, R_PC64, R_PLT32
 from kgbuild.arch.x86_64.slot_rewriting import (
     JUMP_SIZE,
     check_moved,
@@ -19,8 +21,6 @@ from kgbuild.arch.x86_64.slot_rewriting import (
     unwind_below,
 )
 from kgbuild.arch.x86_64.stable_code import stable_instructions
-
-R_NONE, R_64, R_PC32, R_GOT32, R_PLT32, R_32, R_32S, R_PC64 = 0, 1, 2, 3, 4, 10, 11, 24
 
 
 def decode(code: bytes) -> list[Instruction]:
@@ -160,23 +160,13 @@ _SITE = SpecialSection(sizes={4: (0,)}, compared=False)
 ARCH = Arch(
     name="x86_64",
     machine=62,
-    reloc_names={
-        R_NONE: "R_X86_64_NONE",
-        R_64: "R_X86_64_64",
-        R_PC32: "R_X86_64_PC32",
-        R_PLT32: "R_X86_64_PLT32",
-        R_32: "R_X86_64_32",
-        R_32S: "R_X86_64_32S",
-        R_PC64: "R_X86_64_PC64",
-    },
-    reloc_size={R_NONE: 0, R_64: 8, R_PC32: 4, R_PLT32: 4, R_32: 4, R_32S: 4, R_PC64: 8},
-    pc_relative=frozenset({R_PC32, R_PLT32, R_PC64}),
-    none_reloc=R_NONE,
+    order="little",
+    word=8,
+    platform=PLATFORM,
+    relocs=HOWTOS,
     call_reloc=R_PLT32,
     pointer_reloc=R_64,
     written_late={R_64: 0, R_PC32: 1, R_PLT32: 1, R_32: 2, R_32S: 3, R_PC64: 4},
-    # arch/x86/kernel/module.c: apply_relocate_add
-    loadable_relocs=frozenset({R_NONE, R_64, R_PC32, R_PLT32, R_32, R_32S, R_PC64}),
     per_field_pcrel32=R_PC32,
     special={
         # struct alt_instr: 13 bytes with padlen after the lengths (to 5.17), 12 without, 14 with 32-bit flags (6.3);

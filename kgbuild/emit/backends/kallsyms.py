@@ -223,7 +223,13 @@ class _Transform:
         self.code = OutSection(STUBS_SECTION, SHT.PROGBITS, SHF.ALLOC | SHF.EXECINSTR, align=align)
 
     def run(self) -> OutObject:
-        out = OutObject(self.output.machine, list(self.output.sections), list(self.output.symbols), self.output.flags)
+        out = OutObject(
+            self.output.machine,
+            list(self.output.sections),
+            list(self.output.symbols),
+            self.output.flags,
+            self.output.records,
+        )
         # the kernel resolves nothing of this module, so nothing has to be resolved first
         out.sections = [s for s in out.sections if s.name != RESOLVE_SECTION]
         steps = plan_steps(out, self.arch, lambda s, r: _in_slot(self.arch, s, r))
