@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import click
 
 from kgbuild.cli import options
 from kgbuild.errors import KgbuildError
+from kgbuild.report.formats import Answer, json_text
 
 
 @click.command()
@@ -71,7 +71,7 @@ from kgbuild.errors import KgbuildError
     "--allow-type", multiple=True, metavar="NAME", help="Accept another layout of this type or variable; recorded."
 )
 @options.oot_options
-@options.common_options
+@options.common_options()
 def build(
     patches: tuple[Path, ...],
     kernel_name: str,
@@ -133,16 +133,16 @@ def build(
     try:
         built = run_build(patches, kernel_name, output, chosen, trail)
     except KgbuildError:
-        common.write_report(trail.report())
+        common.deliver(Answer(trail.report))
         raise
     report, module = trail.report(), built.assembled.module
     if not built.checked.findings:
         options.write_file(output, module)
         if proof is not None:
-            options.write_file(proof, (json.dumps(report["proof"], indent=1) + "\n").encode())
+            options.write_file(proof, json_text(report["proof"]).encode())
         if emit_module is not None:
             options.write_directory(emit_module, built.assembled.directory)
-    common.write_report(report)
+    common.deliver(Answer(lambda: report))
     if built.checked.findings:
         for finding in built.checked.findings:
             click.echo(f"{finding.code}   {finding}", err=True)

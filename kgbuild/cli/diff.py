@@ -4,27 +4,22 @@
 from __future__ import annotations
 
 import gc
-import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kgbuild.cli.options import Common, OutputFile, common_options, write_file
-from kgbuild.cli.ui import Output, show_error
-from kgbuild.errors import UserError
+from kgbuild.cli.ui import Output
+from kgbuild.report.formats import Answer, render
+from kgbuild.report.formats.json import JSON
 
 if TYPE_CHECKING:
-    from kgbuild.elf.object import Object
-    from kgbuild.kernel.exports import Export
-    from kgbuild.kernel.parent_symtab import ParentSymbols
     from kgbuild.pipeline.object_diff import ObjectDiff
 
-MAX_FILE = 1 << 30  # an object, or a vmlinux with its debugging information
-MAX_MAP, MAX_SYMVERS = 1 << 26, 1 << 24  # text; many times what a kernel's has
-IN_MEMORY = 1 << 26  # what is larger stays where it is, and only what is looked at is read
 MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the other
 
 
@@ -42,7 +37,7 @@ MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the
 )
 @click.option("--explain", metavar="FUNCTION", help="Show both codes of a function side by side, and why it counts.")
 @click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
-@common_options
+@common_options()
 @click.pass_context
 def diff(
     context: click.Context,
@@ -70,84 +65,32 @@ def diff(
     # one comparison, then the process ends: looking for cycles among what it keeps gives nothing back
     gc.disable()
     from kgbuild.pipeline.object_diff import diff_objects
+    from kgbuild.pipeline.object_files import read_object, read_parent_symbols, read_symvers
 
-    if json_file is None and common.form == "json":
-        json_file = "-"
-    if explain is not None and (output is not None or json_file is not None or common.report is not None):
+    if json_file == "-":
+        common, json_file = replace(common, form=JSON.name), None
+    out = common.output(spoken=explain is None)
+    if explain is not None and (
+        output is not None or json_file is not None or common.report is not None or out.replaced
+    ):
         raise click.UsageError("--explain only shows: leave out -o, --json and --report")
-    out = Output(quiet=common.silent or json_file == "-" or explain is not None, no_color=common.no_color)
-    left, right = _read_object(original), _read_object(patched)
-    exports = _read_symvers(symvers) if symvers is not None else {}
-    parent = _read_parent(parent_symtab) if parent_symtab is not None else None
-    found = diff_objects(left, right, patched.name, exports, parent, ignore_init)
+    objects = read_object(original), read_object(patched)
+    exports = read_symvers(symvers) if symvers is not None else {}
+    parent = read_parent_symbols(parent_symtab) if parent_symtab is not None else None
+    found = diff_objects(*objects, patched.name, exports, parent, ignore_init)
     status = 1 if found.refusals else 4 if found.nothing else 0
     if explain is not None:
-        _explain(found, explain, common.output().colour, common.verbose)
+        _explain(found, explain, out.colour, common.verbose)
         context.exit(0)
     if output is not None and not status and found.output_functions:
         write_file(output, found.output())
-    text = json.dumps(found.to_json(), indent=1) + "\n"
-    if json_file == "-":
-        click.echo(text, nl=False)
-    for path in (common.report, Path(json_file) if json_file not in (None, "-") else None):
-        if path is not None:
-            write_file(path, text.encode())
+    answer = Answer(found.to_json)
+    if json_file is not None:
+        write_file(Path(json_file), render(answer, JSON.name).encode())
+    common.deliver(answer)
     _show(out, found, output if not status else None)
-    if found.refusals and json_file != "-":
-        from kgbuild.diagnostics.refusals import Refused
-
-        show_error(Refused(list(found.refusals)))
+    out.refused(found.refusals)
     context.exit(status)
-
-
-def _read(path: Path, limit: int = MAX_FILE) -> bytes | memoryview:
-    try:
-        size = path.stat().st_size
-        if not path.is_file():  # a device may never end
-            raise UserError("is no regular file", place=str(path), remedy="name a readable file")
-        if size > limit:
-            raise UserError(f"{size} bytes are more than any such file has", place=str(path))
-        if size > IN_MEMORY:
-            import mmap
-
-            with path.open("rb") as file:
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(error.strerror or str(error), place=str(path), remedy="name a readable file") from error
-
-
-def _read_symvers(path: Path) -> dict[str, Export]:
-    from kgbuild.kernel.exports import parse_symvers
-
-    return parse_symvers(bytes(_read(path, MAX_SYMVERS)).decode("utf-8", "replace"))
-
-
-def _read_object(path: Path) -> Object:
-    from kgbuild.pipeline.object_diff import read_relocatable
-
-    data = _read(path)
-    try:
-        return read_relocatable(data, str(path))
-    except UserError as error:
-        error.place = error.place or str(path)
-        raise
-
-
-def _read_parent(path: Path) -> ParentSymbols:
-    from kgbuild.elf.read import read
-    from kgbuild.kernel.parent_symtab import read_parent
-
-    data = _read(path)
-    try:
-        if data[:4] == b"\x7fELF":
-            return read_parent(b"", str(path), [read(data)])
-        if len(data) > MAX_MAP:
-            raise UserError(f"{len(data)} bytes are more than any such text has", place=str(path))
-        return read_parent(bytes(data), str(path), [])
-    except UserError as error:
-        error.place = error.place or str(path)
-        raise
 
 
 def _show(out: Output, found: ObjectDiff, output: Path | None) -> None:

@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterator
 
 import click
 
 from kgbuild.cli import options, ui
 from kgbuild.pipeline.doctor import MISSING, OK, Diagnosis, diagnose
+from kgbuild.report.formats import Answer
 
 _COLOURS = {OK: "green", MISSING: "red"}
 
 
 @click.command(short_help="Show what this machine has and lacks.")
-@options.common_options
+@options.common_options()
 @click.pass_context
 def doctor(
     context: click.Context,
@@ -30,29 +31,22 @@ def doctor(
       kgbuild doctor --format json
     """
     diagnosis = diagnose()
-    record = {
-        "format": 1,
-        "healthy": diagnosis.healthy,
-        "mend": diagnosis.mend,
-        "checks": [asdict(check) for check in diagnosis.checks],
-    }
-    common.write_report(record)
-    if common.form == "text":
-        _print(diagnosis, ui.colour_wanted(common.no_color), common.quiet)
+    colour = ui.colour_wanted(common.no_color)
+    common.deliver(Answer(diagnosis.to_json, lambda _: _lines(diagnosis, colour, common.quiet)))
     context.exit(0 if diagnosis.healthy else 3)
 
 
-def _print(diagnosis: Diagnosis, colour: bool, quiet: bool) -> None:
+def _lines(diagnosis: Diagnosis, colour: bool, quiet: bool) -> Iterator[str]:
     """Every check; with `quiet`, what is needed and lacks."""
     width = max(len(check.name) for check in diagnosis.checks)
     shown_checks = [check for check in diagnosis.checks if not quiet or check.state == MISSING]
     for check in shown_checks:
         state = f"{check.state:<9}"
         shown = click.style(state, fg=_COLOURS.get(check.state, "yellow")) if colour else state
-        click.echo(f"{shown} {check.name:<{width}}  {check.detail}")
+        yield f"{shown} {check.name:<{width}}  {check.detail}"
     if quiet and diagnosis.healthy:
         return
     if diagnosis.mend:
-        click.echo(f"\nto mend   {diagnosis.mend}")
+        yield f"\nto mend   {diagnosis.mend}"
     elif diagnosis.healthy:
-        click.echo("\nnothing lacks")
+        yield "\nnothing lacks"

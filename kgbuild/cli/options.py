@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +15,11 @@ import click
 
 from kgbuild.cli import ui
 from kgbuild.errors import ToolError
+from kgbuild.report.formats import FORMATS, Answer, json_text, render
+from kgbuild.report.formats.json import JSON
+from kgbuild.report.formats.text import TEXT
+
+_Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 class OutputFile(click.Path):
@@ -64,14 +69,6 @@ kernel_option = click.option(
 report_option = click.option(
     "--report", type=OutputFile(), metavar="FILE", help="Write a JSON report beside the normal output."
 )
-format_option = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Normal output: text, or the report as JSON.",
-)
 against_option = click.option(
     "--against",
     multiple=True,
@@ -98,7 +95,7 @@ backend_option = click.option(
 
 @dataclass(frozen=True)
 class Common:
-    """What the user gave for the options that every command takes."""
+    """What the user gave for the options that every command takes. Here alone is decided what --format means."""
 
     form: str
     report: Path | None
@@ -107,22 +104,34 @@ class Common:
     no_color: bool
     offline: bool
 
-    @property
-    def silent(self) -> bool:
-        """Whether no text is wanted: --quiet, or another form in its place."""
-        return self.quiet or self.form != "text"
+    def output(self, answer_to: Path | None = None, *, spoken: bool = True) -> ui.Output:
+        """Where a command tells of its work: nowhere where another form than text takes standard output, which it does
+        not where the answer goes to a file. Not `spoken`: something else takes it, and only findings are told."""
+        replaced = self.form != TEXT.name
+        quiet = self.quiet or not spoken or (replaced and answer_to is None)
+        return ui.Output(quiet=quiet, verbose=self.verbose and not quiet, no_color=self.no_color, replaced=replaced)
 
-    def output(self) -> ui.Output:
-        """Where a command prints to."""
-        return ui.Output(quiet=self.silent, verbose=self.verbose and not self.silent, no_color=self.no_color)
+    def details(self) -> ui.Output:
+        """Where a command whose answer is text tells of its work: with --verbose alone."""
+        return ui.Output(quiet=not self.verbose, no_color=self.no_color)
 
-    def write_report(self, record: Any) -> None:
-        """Write a report where --report says, and print it with --format json. Raises ToolError."""
-        text = json.dumps(record, indent=1) + "\n"
+    def deliver(
+        self, answer: Answer, to: Path | None = None, *, out: ui.Output | None = None, unless_quiet: bool = False
+    ) -> None:
+        """Write the report where --report says, and the answer in the form of --format: to a file, which `out` is told
+        of, or to standard output. `unless_quiet`: --quiet leaves out lines on standard output. Raises ToolError."""
         if self.report is not None:
-            write_file(self.report, text.encode())
-        if self.form == "json":
+            write_file(self.report, json_text(answer.data()).encode())
+        unicode = "utf" in (sys.stdout.encoding or "").lower()
+        if to is None and unless_quiet and self.quiet and self.form == TEXT.name:
+            return
+        text = render(answer, self.form, unicode=unicode)
+        if to is None:
             click.echo(text, nl=False)
+            return
+        write_file(to, text.encode())
+        if out is not None:
+            out.line("wrote", str(to))
 
 
 _COMMON = (
@@ -155,13 +164,11 @@ def oot_options(command: Callable[..., None]) -> Callable[..., None]:
     return option(oot_module_option(command))
 
 
-def common_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command --format, --report, --quiet, --verbose, --no-color and --offline, as its argument `common`."""
-    return common_options_with(format_option)(command)
-
-
-def common_options_with(form: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The same with another choice for --format."""
+def common_options(*more: str, about: str = "Normal output: text, or the report as JSON.") -> _Decorator:
+    """Give a command --format, --report, --quiet, --verbose, --no-color and --offline, as its argument `common`. It
+    offers text, JSON and the formats that `more` names; `about` is the help of --format."""
+    offered = [TEXT.name, JSON.name, *(FORMATS[name].name for name in more)]
+    form = click.option("--format", "form", type=click.Choice(offered), default="text", show_default=True, help=about)
     return lambda command: _common(command, form)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.ui import Output, show_error
+from kgbuild.cli.ui import show_error
 from kgbuild.diagnostics.refusals import Refused
+from kgbuild.report.formats import Answer
 
 _CODES = ("K1-data", "K3-init", "K9-type-layout")
 
@@ -29,7 +30,7 @@ _CODES = ("K1-data", "K3-init", "K9-type-layout")
 @click.option("--max-units", type=click.IntRange(1), default=100, show_default=True, help="Units of headers.")
 @click.option("--max-pull", type=click.IntRange(0), default=20, show_default=True, help="Units of callers.")
 @options.jobs_option
-@options.common_options
+@options.common_options()
 def remedy(
     patches: tuple[Path, ...],
     kernel_name: str,
@@ -58,7 +59,7 @@ def remedy(
 
     if output is not None and any(p.exists() and output.exists() and output.samefile(p) for p in patches):
         raise click.UsageError("-o names the patch itself; give another file")
-    out = Output(quiet=common.silent or output is None, verbose=common.verbose, no_color=common.no_color)
+    out = common.output(spoken=output is not None)
     chosen = Options(jobs=jobs, offline=common.offline, max_units=max_units, max_pull=max_pull)
     try:
         made = write_again(patches, kernel_name, codes, chosen, BuildLines(out, (KernelChosen, PatchesApplied)))
@@ -75,11 +76,11 @@ def remedy(
     if output is not None:
         options.write_file(output, made.patch)
         out.line("wrote", str(output))
-    elif common.form == "text":
-        click.echo(made.patch, nl=False)
+    else:
+        out.say(made.patch, nl=False)
         for note in made.notes if not common.quiet else ():
-            click.echo(f"decide    {note}", err=True)
-    common.write_report(made.to_json())
+            out.say(f"decide    {note}", err=True)
+    common.deliver(Answer(made.to_json))
     if made.left:
         raise Refused(list(made.left))
     out.line("next", f"kgbuild build {output} --kernel {kernel_name}")

@@ -7,13 +7,13 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from kgbuild.diagnostics.refusals import Refused
+from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import KgbuildError
 
 if TYPE_CHECKING:
@@ -30,8 +30,11 @@ def colour_wanted(no_color: bool = False) -> bool:
 class Output:
     """Prints `label   text   1.2 s` lines to standard output; implements the model's Progress."""
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False, no_color: bool = False) -> None:
+    def __init__(
+        self, *, quiet: bool = False, verbose: bool = False, no_color: bool = False, replaced: bool = False
+    ) -> None:
         self.quiet = quiet
+        self.replaced = replaced  # another form of the answer takes the place of text
         self.verbose = verbose
         self.colour = colour_wanted(no_color)
 
@@ -42,6 +45,16 @@ class Output:
         shown = click.style(f"{label:<{LABEL_WIDTH}}", fg=style) if self.colour and style else f"{label:<{LABEL_WIDTH}}"
         took = f"{seconds:8.1f} s" if seconds is not None else ""
         click.echo(f"{shown}{text:<64}{took}".rstrip())
+
+    def say(self, text: str | bytes, *, err: bool = False, nl: bool = True) -> None:
+        """What --quiet leaves: findings, and an answer that is text."""
+        if not self.replaced:
+            click.echo(text, err=err, nl=nl)
+
+    def refused(self, refusals: Sequence[Refusal]) -> None:
+        """The reasons against a patch, where they are not in another form of the answer."""
+        if refusals and not self.replaced:
+            show_error(Refused(list(refusals)))
 
     def note(self, text: str) -> None:
         """A detail, printed only with --verbose."""

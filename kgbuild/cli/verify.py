@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.ui import Output
-from kgbuild.errors import UserError
+from kgbuild.report.formats import Answer
 
 if TYPE_CHECKING:
     from kgbuild.model import Finding
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 )
 @options.oot_module_option
 @options.jobs_option
-@options.common_options
+@options.common_options()
 @click.pass_context
 def verify(
     context: click.Context,
@@ -52,12 +52,13 @@ def verify(
       kgbuild verify livepatch-proc-version.ko --kernel debian:newest-6.1-cloud
     """
     out = common.output()
-    data = _read(module)
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.host.modules.images import name_modules
+    from kgbuild.pipeline.object_files import read_bytes
     from kgbuild.pipeline.stages.verify import read_record
     from kgbuild.pipeline.stages.verify import verify as verify_bytes
 
+    data = bytes(read_bytes(module, remedy="name a live patch module"))
     record = read_record(proof) if proof is not None else None
     own = name_modules(oot_modules)
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
@@ -66,28 +67,19 @@ def verify(
     named = str(proof) if proof is not None else None
     found = verify_bytes(data, kernel, str(module), record=record, own=own, proof=named)
     findings = list(found.findings)
-    common.write_report(found.to_json())
-    if common.form == "text":
-        if record is not None:
-            unproven = sum(not p.proven for p in (*record.replaced, *record.bound))
-            note = f"; {unproven} accepted without proof" if unproven else ""
-            out.line("proof", f"{len(record.replaced)} replaced, {len(record.bound)} bound{note}")
-        _show(out, module, len(data), findings, time.monotonic() - began)
+    if record is not None:
+        unproven = sum(not p.proven for p in (*record.replaced, *record.bound))
+        note = f"; {unproven} accepted without proof" if unproven else ""
+        out.line("proof", f"{len(record.replaced)} replaced, {len(record.bound)} bound{note}")
+    count = len(findings)
+    fact = f"{count} finding{'s' * (count != 1)}" if findings else "no finding"
+    style = "red" if findings else "green"
+    out.line("verify", f"{module}  {len(data) / 1024:.0f} KiB  {fact}", time.monotonic() - began, style=style)
+    common.deliver(Answer(found.to_json, lambda _: _lines(findings)))
     context.exit(1 if findings else 0)
 
 
-def _read(path: Path) -> bytes:
-    """Bytes of the module. Raises UserError."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(error.strerror or str(error), place=str(path), remedy="name a live patch module") from error
-
-
-def _show(out: Output, path: Path, size: int, findings: list[Finding], seconds: float) -> None:
-    count = len(findings)
-    fact = f"{count} finding{'s' * (count != 1)}" if findings else "no finding"
-    out.line("verify", f"{path}  {size / 1024:.0f} KiB  {fact}", seconds, style="red" if findings else "green")
+def _lines(findings: list[Finding]) -> Iterator[str]:
     for f in findings:
         remedy = f"\n  -> {f.remedy}" if f.remedy else ""
-        click.echo(f"\n{f.code}   {f.place}\n  {f.fact}{remedy}")
+        yield f"\n{f.code}   {f.place}\n  {f.fact}{remedy}"

@@ -13,6 +13,7 @@ from kgbuild.errors import ToolError
 from kgbuild.guest import reload_scenario
 from kgbuild.guest.model import PHASES
 from kgbuild.guest.session import NO, PARTLY_TRIED
+from kgbuild.report.formats import Answer
 
 if TYPE_CHECKING:
     from kgbuild.guest.model import PhaseRun
@@ -76,7 +77,7 @@ _COMMANDS = ("before", "after", "absent-1", "disabled")
 )
 @click.option("--keep-log", type=options.OutputFile(), metavar="FILE", help="Write the guest's console here.")
 @options.jobs_option
-@options.common_options
+@options.common_options()
 def vm(
     patches: tuple[Path, ...],
     kernel_name: str,
@@ -157,9 +158,8 @@ def vm(
         on_phase=show,
         on_console=keep,
     )
-    common.write_report(result.to_json())
-    if common.form == "text":
-        show_end(out, result)
+    common.deliver(Answer(result.to_json))
+    show_end(out, result)
     if not result.verdict:
         raise click.exceptions.Exit(1 if result.outcome == NO else ToolError.exit_code)
 
@@ -198,7 +198,7 @@ def show_end(out: ui.Output, result: TestRun) -> None:
         out.line("verdict", result.outcome, result.seconds, "yellow")
     for one in result.not_tried:
         rest = "; the rest is as it should be" if result.outcome == PARTLY_TRIED else ""
-        click.echo(
+        out.say(
             f"{one.patch}: not tried on {one.module}, which this machine can't load without the patch either: "
             f"{one.fact}{rest}; try it on a machine that has the device",
             err=True,
@@ -208,4 +208,4 @@ def show_end(out: ui.Output, result: TestRun) -> None:
     count = len(result.findings)
     out.line("verdict", f"no, {count} finding{'s' if count != 1 else ''}", result.seconds, "red")
     for finding in result.findings:
-        click.echo(f"{finding.code}   {finding}", err=True)
+        out.say(f"{finding.code}   {finding}", err=True)

@@ -7,8 +7,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from kgbuild.errors import ToolError
 from kgbuild.host.archives.apt import UPDATE_REMEDY, Apt
@@ -72,6 +73,11 @@ class Diagnosis:
     @property
     def healthy(self) -> bool:
         return all(check.state != MISSING for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """The checks as plain data."""
+        checks = [asdict(check) for check in self.checks]
+        return {"format": 1, "healthy": self.healthy, "mend": self.mend, "checks": checks}
 
 
 def diagnose(cache: Cache | None = None) -> Diagnosis:

@@ -21,10 +21,13 @@ from kgbuild.callgraph.model import CALLEES, CALLERS, Function, split_name
 from kgbuild.callgraph.traversal import NO_BODY
 from kgbuild.debuginfo.dwarf_units import UnitFacts
 from kgbuild.host.index.queries import Index, read_unit_at
+from kgbuild.host.index.schema import NoBody
+from kgbuild.host.index.store import with_index
 from kgbuild.host.kernels.compile_commands import read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import VMLINUX, Kernel
 from kgbuild.objects.clone_names import clone_of, judge_shared
+from kgbuild.progress import Progress
 
 
 def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20) -> FunctionFacts:
@@ -99,6 +102,20 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
         compiler=_compiler_facts(kernel, function.object, source, own, bound),
         neighbours={CALLERS: index.count(function.id, CALLERS), CALLEES: index.count(function.id, CALLEES)},
     )
+
+
+def ask_facts(kernel: Kernel, name: str, progress: Progress, *, limit: int = 20) -> FunctionFacts:
+    """Facts about the function of that name (NAME, NAME@UNIT, NAME@MODULE or NAME,POSITION), also where it has no body
+    of its own; each list has at most `limit` rows (0: all). Makes the kernel's index where there is none. Raises
+    UserError for a name that means no function or several."""
+
+    def answer(index: Index) -> FunctionFacts:
+        try:
+            return read_facts(index, kernel, index.choose(name), limit)
+        except NoBody:
+            return read_inlined_facts(index, name, limit)
+
+    return with_index(kernel, progress, answer)
 
 
 def read_inlined_facts(index: Index, wanted: str, limit: int = 20) -> FunctionFacts:

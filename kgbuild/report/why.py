@@ -4,11 +4,12 @@ objects that they came from, so that an answer that was kept is given at once.""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kgbuild.callgraph.model import split_name
+from kgbuild.report.formats.answer import Answer
 
 _SAYS = {
     "changed": "the patch changes",
@@ -97,3 +98,24 @@ def why_report(name: str, chains: list[list[ChainLink]], references: list[dict[s
         "chains": [[vars(s) for s in chain] for chain in chains],
         "references": references,
     }
+
+
+def answer_of_why(
+    name: str,
+    chains: Sequence[Sequence[ChainLink]],
+    references: Sequence[Mapping[str, Any]],
+    data: Callable[[], dict[str, Any]],
+) -> Answer:
+    """What `why` answers of the function `name`: its chains; where it has none, how the patch refers to it."""
+
+    def lines(unicode: bool) -> Iterator[str]:
+        del unicode
+        for chain in chains:
+            yield from render_chain(chain)
+        for ref in references if not chains else ():
+            position = f", position {ref['sympos']}" if ref["sympos"] else ""
+            yield f"{name} stays in the kernel, and the patch refers to it"
+            yield f"  by {ref['how']:<28} {ref['object']}{position}  ({ref['proof']})"
+            yield from (f"     {seen}" for seen in ref["evidence"])
+
+    return Answer(data, lines)

@@ -12,11 +12,11 @@ from click.testing import CliRunner, Result
 
 from kgbuild.cli.kernel import kernel as command
 from kgbuild.errors import UserError
-from kgbuild.host.archives import apt
 from kgbuild.host.archives.apt import Package
 from kgbuild.host.kernels.compile_commands import write_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, KernelId, UnitCommand
+from kgbuild.pipeline import kernels
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_search(there: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
         def packages(self, wanted: Iterable[tuple[str, str]]) -> list[Package]:
             raise AssertionError
 
-    monkeypatch.setattr(apt, "Apt", Table)
+    monkeypatch.setattr(kernels, "Apt", Table)
     text = call("search").output
     assert f"debian:{complete}  6.1.192-2  in the cache" in text
     assert "1 more lack parts" in text

@@ -19,7 +19,9 @@ from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import SilentProgress
 from kgbuild.report.estimate import render_estimate
-from kgbuild.report.patch_graph import graph_of_estimate, render_dot, render_graphml
+from kgbuild.report.formats.dot import render_drawing
+from kgbuild.report.formats.graphml import render_graph
+from kgbuild.report.patch_graph import draw_patch, graph_of_estimate, graph_of_patch
 from tests.support.toolchain import KERNEL_FLAGS, compile_text, run
 
 UNIT = """
@@ -260,8 +262,8 @@ def test_lines_and_graphs(index: Index) -> None:
     assert {(n.name, n.role) for n in graph.nodes} >= {("small", "source"), ("user", "changed"), ("deep", "pulled")}
     ids = {n.id for n in graph.nodes}
     assert len(ids) == len(graph.nodes) and all({a.source, a.target} <= ids for a in graph.arrows)
-    assert 'label="small' in "\n".join(render_dot(graph))
-    assert "surface" in "\n".join(render_graphml(graph))
+    assert 'label="small' in "\n".join(render_drawing(draw_patch(graph)))
+    assert "surface" in "\n".join(render_graph(graph_of_patch(graph)))
 
 
 def test_long_lists_are_cut(index: Index) -> None:

@@ -29,7 +29,8 @@ from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from kgbuild.pipeline.function_facts import read_facts
 from kgbuild.progress import SilentProgress, Task
-from kgbuild.report.callgraph import graph_json, render_dot, render_graphml, render_tree, summarise_ways
+from kgbuild.report.callgraph import answer_of_calls, graph_json, render_tree, summarise_ways
+from kgbuild.report.formats import render
 from kgbuild.report.function_facts import facts_json, render_facts
 from tests.support.smallkernel import small_kernel
 
@@ -228,7 +229,7 @@ def test_who_can_reach_a_function(index: Index) -> None:
     text = "\n".join(render_tree(found, unicode=False))
     assert "* its address is in handlers+0x0  vmlinux" in text and text.isascii()
     assert summarise_ways(found) == "ways in beside calls: 1 pointer; no way in is known to open_other"
-    dot = "\n".join(render_dot(found))
+    dot = render(answer_of_calls(found), "dot")
     assert '[label="handlers+0x0"' in dot and '[label="pointer"' in dot
     graph = found.digraph()
     assert graph.edges["vmlinux:handlers+0x0", found.root]["kinds"] == ["pointer"]
@@ -257,11 +258,11 @@ def test_answers_have_their_published_form(index: Index, kernel: Kernel, limit: 
 def test_forms_for_other_programs(index: Index, tmp_path: Path) -> None:
     found = reach(index, index.choose("of_one").id, CALLEES, 2, 0)
     path = tmp_path / "g.graphml"
-    path.write_text("\n".join(render_graphml(found)))
+    path.write_text(render(answer_of_calls(found), "graphml"))
     read = networkx.read_graphml(path)
     names = {data["name"] for _, data in read.nodes(data=True)}
     assert names == {"of_one", "shared", "from_two"} and read.number_of_edges() == 2
-    dot = "\n".join(render_dot(found))
+    dot = render(answer_of_calls(found), "dot")
     assert dot.startswith("digraph") and dot.count(" -> ") == 2 and '"from_two"' in dot
     edges = graph_json(found)["edges"]
     assert all(edge["evidence"].startswith("of_one+0x") for edge in edges)
