@@ -15,6 +15,8 @@ import click
 from kgbuild.cli.options import Common, OutputFile, common_options, write_file
 from kgbuild.cli.ui import Output, show_error
 from kgbuild.errors import UserError
+from kgbuild.host.system.input_files import map_input, read_input_text
+from kgbuild.limits import MODULE_BYTES, SYMBOLS_BYTES, SYMVERS_BYTES
 
 if TYPE_CHECKING:
     from kgbuild.elf.object import Object
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
     from kgbuild.kernel.parent_symtab import ParentSymbols
     from kgbuild.pipeline.object_diff import ObjectDiff
 
-MAX_FILE = 1 << 30  # an object, or a vmlinux with its debugging information
-MAX_MAP, MAX_SYMVERS = 1 << 26, 1 << 24  # text; many times what a kernel's has
-IN_MEMORY = 1 << 26  # what is larger stays where it is, and only what is looked at is read
 MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the other
 
 
@@ -100,33 +99,16 @@ def diff(
     context.exit(status)
 
 
-def _read(path: Path, limit: int = MAX_FILE) -> bytes | memoryview:
-    try:
-        size = path.stat().st_size
-        if not path.is_file():  # a device may never end
-            raise UserError("is no regular file", place=str(path), remedy="name a readable file")
-        if size > limit:
-            raise UserError(f"{size} bytes are more than any such file has", place=str(path))
-        if size > IN_MEMORY:
-            import mmap
-
-            with path.open("rb") as file:
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(error.strerror or str(error), place=str(path), remedy="name a readable file") from error
-
-
 def _read_symvers(path: Path) -> dict[str, Export]:
     from kgbuild.kernel.exports import parse_symvers
 
-    return parse_symvers(bytes(_read(path, MAX_SYMVERS)).decode("utf-8", "replace"))
+    return parse_symvers(read_input_text(path, SYMVERS_BYTES))
 
 
 def _read_object(path: Path) -> Object:
     from kgbuild.pipeline.object_diff import read_relocatable
 
-    data = _read(path)
+    data = map_input(path, MODULE_BYTES)
     try:
         return read_relocatable(data, str(path))
     except UserError as error:
@@ -138,12 +120,11 @@ def _read_parent(path: Path) -> ParentSymbols:
     from kgbuild.elf.read import read
     from kgbuild.kernel.parent_symtab import read_parent
 
-    data = _read(path)
+    data = map_input(path, MODULE_BYTES)
     try:
         if data[:4] == b"\x7fELF":
             return read_parent(b"", str(path), [read(data)])
-        if len(data) > MAX_MAP:
-            raise UserError(f"{len(data)} bytes are more than any such text has", place=str(path))
+        SYMBOLS_BYTES.check(len(data), str(path))
         return read_parent(bytes(data), str(path), [])
     except UserError as error:
         error.place = error.place or str(path)

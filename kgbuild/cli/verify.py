@@ -11,7 +11,6 @@ import click
 
 from kgbuild.cli import options
 from kgbuild.cli.ui import Output
-from kgbuild.errors import UserError
 
 if TYPE_CHECKING:
     from kgbuild.model import Finding
@@ -52,7 +51,9 @@ def verify(
       kgbuild verify livepatch-proc-version.ko --kernel debian:newest-6.1-cloud
     """
     out = common.output()
-    data = _read(module)
+    from kgbuild.host.system.input_files import read_packed
+
+    data = read_packed(module)
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.host.modules.images import name_modules
     from kgbuild.pipeline.stages.verify import read_record
@@ -74,14 +75,6 @@ def verify(
             out.line("proof", f"{len(record.replaced)} replaced, {len(record.bound)} bound{note}")
         _show(out, module, len(data), findings, time.monotonic() - began)
     context.exit(1 if findings else 0)
-
-
-def _read(path: Path) -> bytes:
-    """Bytes of the module. Raises UserError."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(error.strerror or str(error), place=str(path), remedy="name a live patch module") from error
 
 
 def _show(out: Output, path: Path, size: int, findings: list[Finding], seconds: float) -> None:
