@@ -15,7 +15,7 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import UserError
 from kgbuild.host.kernels.compile_commands import read_detours, read_sources
 from kgbuild.host.system.input_files import read_input
-from kgbuild.limits import PATCH_BYTES
+from kgbuild.limits import APPLIED_LINES, PATCH_BYTES
 from kgbuild.model import Kernel
 from kgbuild.patch.apply import Applied, apply_file, unpatched
 from kgbuild.patch.include_policy import check_includes
@@ -81,7 +81,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     refusals: list[Refusal] = []
     texts: dict[str, Applied] = {}
     skipped: list[str] = []
-    hunks = 0
+    hunks = lines = 0
 
     def exists(path: str) -> bool:
         return path in texts or (kernel.source / path).is_file()
@@ -111,6 +111,8 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
                 continue
             touched[path] = None
             before = texts.get(path) or unpatched(read_original(kernel, path) or b"")
+            lines += len(before.map) + 1
+            APPLIED_LINES.check(lines, patch.name, "split the patch")
             after = apply_file(before.text, file, path)
             if isinstance(after, list):
                 refusals += after
