@@ -41,6 +41,7 @@ _KEYWORDS = frozenset(
 _STORAGE = frozenset(b"static extern inline __inline __always_inline noinline asmlinkage".split())
 _RECORDS = (b"struct", b"union", b"enum")
 _OPEN, _CLOSE = frozenset((b"(", b"[", b"{")), frozenset((b")", b"]", b"}"))
+_MAX_TRIES = 30
 Token = tuple[bytes, int]
 
 
@@ -135,6 +136,7 @@ class _Parser:
         self.code: list[Token] = []
         self.depth = 0
         self.body = -1  # where the body of a function begins
+        self.tries = 0  # how often what is being read was looked at as a whole
 
     @property
     def counts(self) -> bool:
@@ -182,19 +184,25 @@ class _Parser:
             return  # closes what an #if opened in a branch that does not count
         self.code.append((text, line))
         if text in _OPEN:
-            if text == b"{" and self.depth == 0 and self.body < 0 and _is_function(self.code[:-1]):
+            if text == b"{" and self.depth == 0 and self.body < 0 and self._may_look() and _is_function(self.code[:-1]):
                 self.body = len(self.code) - 1
             self.depth += 1
         elif text in _CLOSE:
             self.depth = max(self.depth - 1, 0)
             if self.depth == 0 and text == b"}" and self.body >= 0:
                 yield self._finish()
-        elif text == b";" and self.depth == 0 and not _in_old_style(self.code[:-1]):
+        elif text == b";" and self.depth == 0 and not (self._may_look() and _in_old_style(self.code[:-1])):
             yield self._finish()
+
+    def _may_look(self) -> bool:
+        """Whether what is being read may be looked at as a whole once more: no definition has so many braces and
+        semicolons before its body that this is not enough."""
+        self.tries += 1
+        return self.tries <= _MAX_TRIES
 
     def _finish(self) -> Item:
         code, body = self.code, self.body
-        self.code, self.body = [], -1
+        self.code, self.body, self.tries = [], -1, 0
         tokens = tuple(text for text, _ in code)
         kind, name, arguments = _judge(tokens, body)
         return Item(kind, name, code[0][1], code[-1][1], tokens, max(body, 0), arguments)

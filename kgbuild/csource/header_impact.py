@@ -176,6 +176,8 @@ def changed_names(before: bytes, after: bytes) -> frozenset[bytes] | None:
     end = 0
     while end < min(len(mine), len(yours)) - start and mine[-1 - end] == yours[-1 - end]:
         end += 1
+    if len(mine) - start - end > MAX_NAMES * 10 or len(yours) - start - end > MAX_NAMES * 10:
+        return None  # to compare so many takes the square of their number
     matcher = difflib.SequenceMatcher(
         None, mine[start : len(mine) - end], yours[start : len(yours) - end], autojunk=False
     )

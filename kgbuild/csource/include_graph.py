@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from kgbuild.csource.lexer import SPLICE
 
 _DIRECTIVE = re.compile(
-    rb"^[ \t\f\v]*(?:/\*[^\n]*?\*/[ \t]*)*(?:#|%:)[ \t\f\v]*(?:/\*[^\n]*?\*/[ \t]*)*"
+    rb"^[ \t\f\v]*+(?:(?>/\*[^\n]*?\*/)[ \t]*+)*+(?:#|%:)[ \t\f\v]*+(?:(?>/\*[^\n]*?\*/)[ \t]*+)*+"
     rb'(?:include(?:_next)?|import)\b[^\n"<]*(?:"([^"\n]+)"|<([^>\n]+)>)',
     re.MULTILINE,
 )

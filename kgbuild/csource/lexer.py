@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import bisect
 import re
-from collections.abc import Sequence
 
 SPLICE = re.compile(rb"\\[ \t\f\v\r]*\n")
 
@@ -36,11 +34,6 @@ def splice(text: bytes) -> tuple[bytes, list[int]]:
         offsets.append(length)
         at = match.end()
     return b"".join([*pieces, text[at:]]), offsets
-
-
-def physical_line(spliced: bytes, splices: Sequence[int], offset: int) -> int:
-    """The line (from 0) of the text before `splice` that holds `offset` of the text after it."""
-    return spliced.count(b"\n", 0, offset) + bisect.bisect_right(splices, offset)
 
 
 NEWLINE, SPACE = b"\n", b" "

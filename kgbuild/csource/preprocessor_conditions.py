@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from kgbuild.limits import CONDITION_WORDS
+
 _NUMBER = re.compile(rb"(0[xX][0-9a-fA-F]+|[0-9]+)[uUlL]*")
 _OPERATORS = re.compile(rb"&&|\|\||[=!<>]=|<<|>>|.", re.DOTALL)
 _LEVELS: tuple[dict[bytes, Callable[[int, int], int]], ...] = (
@@ -47,11 +49,14 @@ class Conditions:
 
     def holds(self, words: Sequence[bytes]) -> bool | None:
         """What the condition of an #if or #elif says, given its tokens without blanks; None where that is unknown."""
-        try:
-            value, at = self._ternary(_joined(words), 0, 0)
-        except (IndexError, ValueError):
+        if len(words) > CONDITION_WORDS.most:
             return None
-        return None if value is None or at != len(_joined(words)) else value != 0
+        joined = _joined(words)
+        try:
+            value, at = self._ternary(joined, 0, 0)
+        except (IndexError, ValueError, OverflowError):
+            return None
+        return None if value is None or at != len(joined) else value != 0
 
     def _ternary(self, words: Sequence[bytes], at: int, depth: int) -> tuple[int | None, int]:
         if depth > _MAX_DEPTH:
@@ -91,6 +96,8 @@ class Conditions:
 
     def _unary(self, words: Sequence[bytes], at: int, depth: int) -> tuple[int | None, int]:
         word = words[at]
+        if depth > _MAX_DEPTH:
+            raise ValueError("too deep")
         if word == b"!":
             value, at = self._unary(words, at + 1, depth + 1)
             return None if value is None else int(not value), at
@@ -133,12 +140,12 @@ class Conditions:
 def _joined(words: Sequence[bytes]) -> list[bytes]:
     """Tokens with operators of two characters put together again."""
     out: list[bytes] = []
-    run = b""
+    run: list[bytes] = []
     for word in [*words, b"x"]:
         if len(word) == 1 and not (word.isalnum() or word in b"_()"):
-            run += word
+            run.append(word)
             continue
-        out += _OPERATORS.findall(run)
-        run = b""
+        out += _OPERATORS.findall(b"".join(run))
+        run = []
         out.append(word)
     return out[:-1]

@@ -12,8 +12,9 @@ import re
 from dataclasses import dataclass
 
 _SKIPPED = re.compile(
-    r"""/\*.*?(?:\*/|\Z) | //(?:\\\n|[^\n])* | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'""", re.DOTALL | re.VERBOSE
+    r"""/\*.*?(?:\*/|\Z) | //(?:\\\n|[^\n])* | "(?:\\.|[^"\\\n])*+"? | '(?:\\.|[^'\\\n])*+'?""", re.DOTALL | re.VERBOSE
 )
+_BLANK = re.compile(r"\s*")
 _CLOSES = {"}": "{", ")": "(", "]": "["}
 _OPENS = {opening: closing for closing, opening in _CLOSES.items()}
 # before a parenthesis these are no function: `return (a)->b`
@@ -148,7 +149,7 @@ def struct_body(text: str, masked: str, name: str) -> Body | None:
             break
         normal = " ".join(masked[here : stop + 1].split())
         if normal not in ("", ";"):
-            first = here + len(masked[here:]) - len(masked[here:].lstrip())
+            first = _BLANK.match(masked, here).end()  # type: ignore[union-attr]  # it matches anything
             members.append(DeclarationSpan(text[first : stop + 1].strip(), normal, depth > 0))
         here = stop + 1
     return Body(start, end, tuple(members), tuple(directives))
@@ -158,7 +159,7 @@ def postfix_start(masked: str, end: int) -> int:
     """Where the postfix expression that ends before `end` begins (`a->b[i].c`, `f(x)`, `(p)`); `end` for none."""
     here = end
     while True:
-        stop = len(masked[:here].rstrip())
+        stop = _strip_end(masked, here)
         if stop and masked[stop - 1] in ")]":
             start = opening(masked, stop - 1)
             if start < 0:
@@ -166,28 +167,43 @@ def postfix_start(masked: str, end: int) -> int:
             if masked[stop - 1] == "]":
                 here = start
                 continue
-            word = re.search(r"(\w+)\s*$", masked[:start])
-            before = masked[:start].rstrip()
-            if word is None and before.endswith("]"):
+            before = _strip_end(masked, start)
+            word = _word_start(masked, before)
+            if word == before and masked.endswith("]", 0, before):
                 here = start
                 continue
             # `(*f)(x)` is a call, `(struct s *)(x)` a cast, which binds weaker
-            if word is None and before.endswith(")") and masked[opening(masked, len(before) - 1) + 1 :].startswith("*"):
-                here = start
-                continue
-            start = start if word is None or word.group(1) in _KEYWORDS else word.start(1)
+            if word == before and masked.endswith(")", 0, before):
+                inner = opening(masked, before - 1) + 1
+                if masked.startswith("*", inner):
+                    here = start
+                    continue
+            start = start if masked[word:before] in ("", *_KEYWORDS) else word
         else:
-            word = re.search(r"(\w+)$", masked[:stop])
-            if word is None or word.group(1) in _KEYWORDS:
+            start = _word_start(masked, stop)
+            if masked[start:stop] in ("", *_KEYWORDS):
                 return end
-            start = word.start(1)
-        before = masked[:start].rstrip()
-        if before.endswith("->"):
-            here = len(before) - 2
-        elif before.endswith(".") and not before.endswith(".."):
-            here = len(before) - 1
+        before = _strip_end(masked, start)
+        if masked.endswith("->", 0, before):
+            here = before - 2
+        elif masked.endswith(".", 0, before) and not masked.endswith("..", 0, before):
+            here = before - 1
         else:
             return start
+
+
+def _strip_end(text: str, end: int) -> int:
+    """Where the blanks that end before `end` begin."""
+    while end and text[end - 1].isspace():
+        end -= 1
+    return end
+
+
+def _word_start(text: str, end: int) -> int:
+    """Where the word that ends before `end` begins; `end` where there is none."""
+    while end and (text[end - 1].isalnum() or text[end - 1] == "_"):
+        end -= 1
+    return end
 
 
 @dataclass(frozen=True)
@@ -203,7 +219,7 @@ class Definition:
 
 def find_variable(text: str, masked: str, name: str) -> Definition | None:
     """The definition with an initial value of a variable of the file; None where there is none at a line's start."""
-    pattern = rf"^[A-Za-z_][\w \t\n*]*\b{re.escape(name)}\b[ \t]*((?:\[[^\]]*\])*[ \t\w]*)(=\s*|;)"
+    pattern = rf"^[A-Za-z_][\w \t\n*]{{0,1000}}\b{re.escape(name)}\b[ \t]*((?:\[[^\]]*\])*[ \t\w]*)(=\s*|;)"
     for found in re.finditer(pattern, masked, re.MULTILINE):
         if found.group().split()[0] in ("extern", "typedef", "return"):
             continue
@@ -219,7 +235,7 @@ def find_variable(text: str, masked: str, name: str) -> Definition | None:
 
 def find_function(masked: str, name: str) -> Definition | None:
     """The definition of a function; None where there is none at a line's start."""
-    for found in re.finditer(rf"^[A-Za-z_][^;{{}}#=:]*?\b{re.escape(name)}\s*\(", masked, re.MULTILINE):
+    for found in re.finditer(rf"^[A-Za-z_][^;{{}}#=:]{{0,1000}}?\b{re.escape(name)}\s*\(", masked, re.MULTILINE):
         end = closing(masked, found.end() - 1)
         brace = re.compile(r"[\s\w]*\{").match(masked, end + 1) if end >= 0 else None
         stop = closing(masked, brace.end() - 1) if brace else -1

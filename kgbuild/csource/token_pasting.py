@@ -22,13 +22,14 @@ from kgbuild.csource.lexer import NEWLINE, SPACE, SPLICE
 
 Cut = frozenset[bytes]
 
-_DEFINE = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)(\([^)\n]*\))?([^\n]*##[^\n]*)$", re.MULTILINE)
+_DEFINE = re.compile(rb"^[ \t]*#[ \t]*define[ \t]++(\w++)(\([^)\n]*\))?([^\n]*##[^\n]*)$", re.MULTILINE)
 _ALIAS = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+([A-Za-z_]\w*)[ \t]*$", re.MULTILINE)
-_CHAIN = re.compile(rb"[\w$]+(?:\s*##\s*[\w$]+)+")
+_CHAIN = re.compile(rb"(?<![\w$])[\w$]++(?:\s*+##\s*+[\w$]++)+")
 _PASTE = re.compile(rb"\s*##\s*")
-_COMMENT = re.compile(rb"/\*.*?\*/|//[^\n]*", re.DOTALL)
+_COMMENT = re.compile(rb"/\*.*?(?:\*/|\Z)|//[^\n]*", re.DOTALL)
 _CALLED = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)\(([^)\n]*)\)([^\n]*)", re.MULTILINE)
 _ANY = re.compile(rb"[\w$]+")
+_ONE = re.compile(rb"[\w$]")
 _WORD = re.compile(rb"[A-Za-z_$][\w$]*")
 
 
@@ -52,7 +53,7 @@ def has_word(text: bytes, word: bytes) -> bool:
     """Whether a word stands in a text. A regular expression for it would look at every byte."""
     at = text.find(word)
     while at >= 0:
-        if not _ANY.match(text[at - 1 : at]) and not _ANY.match(text, at + len(word)):
+        if not _ONE.match(text[at - 1 : at]) and not _ONE.match(text, at + len(word)):
             return True
         at = text.find(word, at + 1)
     return False

@@ -8,6 +8,7 @@ are looked for in the text, through the macros that the kernel's compiler header
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,12 +29,12 @@ _MEANING = {
     "-flive-patching": "optimisations that hurt live patches are restricted",
     "-O": "optimisation level",
 }
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:[^\"\\\n]|\\.)*\"", re.DOTALL)
+_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|//[^\n]*|\"(?:[^\"\\\n]|\\.)*+\"?", re.DOTALL)
 _ATTRIBUTE = re.compile(
-    r"\b(?:__)?optimize(?:__)?\s*\(([^()]*)\)|^\s*#\s*pragma\s+GCC\s+optimize\b[^\n]*", re.MULTILINE
+    r"\b(?:__)?optimize(?:__)?\s*\(([^()]*+)\)|^[ \t]*+#[ \t]*+pragma[ \t]+GCC[ \t]+optimize\b[^\n]*", re.MULTILINE
 )
 _DIRECTIVE = re.compile(r"^[ \t]*#(?![ \t]*pragma\b)(?:[^\n\\]|\\.)*", re.MULTILINE | re.DOTALL)
-_DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+[^\n]*\b(?:__)?optimize(?:__)?[ \t]*\(", re.MULTILINE)
+_DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]++[^\n]*\b(?:__)?optimize(?:__)?[ \t]*\(", re.MULTILINE)
 
 
 @dataclass(frozen=True, order=True)
@@ -91,4 +92,5 @@ def find_optimized(text: str, macros: frozenset[str] = frozenset()) -> list[tupl
     if macros:
         patterns.append(re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(macros))) + r")\b"))
     found = (m for pattern in patterns for m in pattern.finditer(plain))
-    return sorted({(plain.count("\n", 0, m.start()) + 1, m.group().strip()) for m in found})
+    newlines = [m.start() for m in re.finditer("\n", plain)]
+    return sorted({(bisect.bisect_left(newlines, m.start()) + 1, m.group().strip()) for m in found})

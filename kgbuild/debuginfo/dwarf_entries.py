@@ -9,14 +9,15 @@ Versions 4 and 5, 32-bit DWARF, little-endian; sources: DWARF 5, sections 7.5 an
 from __future__ import annotations
 
 import bisect
-import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
+from kgbuild.decompression import DamagedError, decompress
 from kgbuild.elf.consts import SHF
 from kgbuild.elf.object import Object, Section
 from kgbuild.elf.read import CHDR, FormatError
+from kgbuild.limits import SECTION_BYTES
 
 TAG_LEXICAL_BLOCK, TAG_STRUCTURE, TAG_INLINED, TAG_SUBPROGRAM, TAG_VARIABLE = 0x0B, 0x13, 0x1D, 0x2E, 0x34
 AT_BYTE_SIZE, AT_PRODUCER = 0x0B, 0x25
@@ -40,8 +41,7 @@ _LEB = {0x0D, 0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23}
 _BLOCK = {0x0A: 1, 0x03: 2, 0x04: 4}
 _STRUCTURES = frozenset({TAG_STRUCTURE})
 _MAX_DEPTH = 256
-_MAX_SECTION = 1 << 28  # bytes of debugging information, decompressed; more is not believed
-_ZLIB = 1
+_COMPRESSIONS = {1: "zlib", 2: "zstd"}  # gABI: ch_type
 
 
 class _Abbreviation(NamedTuple):
@@ -98,20 +98,20 @@ class Dwarf:
 
     def _bytes(self, section: Section) -> bytes:
         """A section's contents, decompressed (gABI: SHF_COMPRESSED)."""
-        if section.size > _MAX_SECTION:
-            raise FormatError(section.offset, f"{section.name} has {section.size:#x} bytes")
+        SECTION_BYTES.check(section.size, section.name)
         raw = bytes(self.obj.contents(section.index))
         if not section.flags & SHF.COMPRESSED or len(raw) < CHDR.size:
             return raw
         kind, _, size, _ = CHDR.unpack_from(raw)
-        if size > _MAX_SECTION:
-            raise FormatError(section.offset + 8, f"{section.name} is said to have {size:#x} bytes when decompressed")
+        SECTION_BYTES.check(size, section.name)
+        if kind not in _COMPRESSIONS:
+            raise FormatError(section.offset, f"{section.name} is compressed in a way {kind} that is not known")
         try:
-            out = zlib.decompressobj().decompress(raw[CHDR.size :], size) if kind == _ZLIB else b""
-        except zlib.error as error:
-            raise FormatError(section.offset, f"{section.name} can't be decompressed ({error})") from error
+            out = decompress(raw[CHDR.size :], _COMPRESSIONS[kind], section.name, SECTION_BYTES)
+        except DamagedError as error:
+            raise FormatError(section.offset, f"{section.name} {error.fact}") from error
         if len(out) != size:
-            raise FormatError(section.offset, f"{section.name} is not {size} bytes of zlib's")
+            raise FormatError(section.offset, f"{section.name} is not {size} bytes when decompressed, but {len(out)}")
         return out
 
     def _table(self, at: int) -> dict[int, _Abbreviation]:

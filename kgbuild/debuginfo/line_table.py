@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import io
 import posixpath
+import struct
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
 from kgbuild.arch import arch_of
-from kgbuild.elf.object import Object
+from kgbuild.elf.consts import SHF
+from kgbuild.elf.object import Object, Section
+from kgbuild.elf.read import CHDR
+from kgbuild.limits import SECTION_BYTES
 
 _SET_ADDRESS = 2  # DW_LNE_set_address
 
@@ -29,8 +34,29 @@ def read_lines(obj: Object) -> dict[int, list[SourceLine]]:
     Every sequence of .debug_line begins with an address, and the relocation of that address says in which section.
     """
     section = obj.section_named(".debug_line")
-    if section is None or obj.section_named(".debug_info") is None:
+    if section is None or obj.section_named(".debug_info") is None or not _is_bounded(obj):
         return {}
+    from elftools.common.exceptions import DWARFError, ELFError
+
+    try:
+        return _read(obj, section)
+    except (ELFError, DWARFError, zlib.error, struct.error, LookupError, ValueError, ArithmeticError):
+        return {}
+    except (AttributeError, TypeError):  # pyelftools takes for granted what damaged tables do not have
+        return {}
+
+
+def _is_bounded(obj: Object) -> bool:
+    """Whether compressed sections say that they grow to no more than can be taken: pyelftools asks for that much."""
+    sizes = [
+        CHDR.unpack_from(obj.contents(s.index))[2] if s.size >= CHDR.size else 0
+        for s in obj.sections
+        if s.flags & SHF.COMPRESSED
+    ]
+    return all(sizes) and sum(sizes) <= SECTION_BYTES.most
+
+
+def _read(obj: Object, section: Section) -> dict[int, list[SourceLine]]:
     from elftools.elf.elffile import ELFFile
 
     elf: Any = ELFFile(io.BytesIO(bytes(obj.data)))

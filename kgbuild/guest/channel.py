@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_RECORD = re.compile(r"kgb (\d+) (\d+\.\d+) ([a-z]+)((?: [a-z0-9]+=[A-Za-z0-9+/=._:,~-]*)*) \.$")
+_MOST = 1 << 22  # bytes of a record; a guest that writes more without a line's end writes no record
+_RECORD = re.compile(r"kgb (\d{1,18}) (\d{1,18}\.\d{1,18}) ([a-z]+)((?: [a-z0-9]+=[A-Za-z0-9+/=._:,~-]*)*) \.$")
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,21 @@ class ChannelParser:
     def __init__(self) -> None:
         self.garbage = 0
         self.lost = 0
-        self._rest = b""
+        self._rest: list[bytes] = []
+        self._waiting = 0  # bytes in _rest
         self._next = 0
 
     def feed(self, data: bytes) -> Iterator[GuestRecord]:
         """Records that are complete with these bytes."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0] = b"".join([*self._rest, lines[0]])
+            self._rest, self._waiting = [], 0
+        self._waiting += len(rest)
+        if self._waiting > _MOST:
+            self._rest, self._waiting = [b"?"], 1  # what comes up to the line's end is no record either
+        elif rest:
+            self._rest.append(rest)
         for line in lines:
             text = line.strip(b"\r\0 ")
             if not text:

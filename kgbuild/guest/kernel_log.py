@@ -57,6 +57,7 @@ EXPECTED = re.compile(
 # A block that does not begin with "cut here" has no sure end; these lines end or continue it.
 _TRACE_END = re.compile(r"^ ?</TASK>")
 _BLOCK_LIMIT = 400
+_JUDGED = 2048  # characters of a line that are looked at: twice what the kernel writes in one (LOG_LINE_MAX)
 _CRITICAL = 2  # KERN_CRIT and above
 
 
@@ -118,10 +119,11 @@ def parse_console(text: str) -> list[LogLine]:
 
 def kind_of(line: LogLine) -> str:
     """The kind of fault this line alone shows, or "" for none."""
-    if line.user or EXPECTED.search(line.text):
+    text = line.text[:_JUDGED]
+    if line.user or EXPECTED.search(text):
         return ""
     for kind, pattern in FAULTS:
-        if pattern.search(line.text):
+        if pattern.search(text):
             return kind
     return "critical" if line.level is not None and line.level <= _CRITICAL else ""
 

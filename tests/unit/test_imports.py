@@ -24,7 +24,7 @@ PACKAGE = ROOT / "kgbuild"
 # The folders in the order in which data flows, lowest first: a file may import from its own folder and from those
 # before it in this list. What stands on one line may not import from each other.
 FLOORS = (
-    ("", "errors", "model", "module_abi", "progress"),
+    ("", "errors", "limits", "decompression", "shown_text", "model", "module_abi", "progress"),
     ("diagnostics",),
     ("elf",),
     ("arch",),

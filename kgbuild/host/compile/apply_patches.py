@@ -14,14 +14,14 @@ from pathlib import Path
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import UserError
 from kgbuild.host.kernels.compile_commands import read_detours, read_sources
+from kgbuild.host.system.input_files import read_input
+from kgbuild.limits import APPLIED_LINES, PATCH_BYTES
 from kgbuild.model import Kernel
 from kgbuild.patch.apply import Applied, apply_file, unpatched
 from kgbuild.patch.include_policy import check_includes
 from kgbuild.patch.line_directives import with_line_directives
 from kgbuild.patch.tree_paths import FileKind, check_kind, check_path, choose_path, classify, find_strip
 from kgbuild.patch.unified_diff import FilePatch, ParsedPatch, parse_patch
-
-MAX_PATCH = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,7 @@ def read_patches(patches: Sequence[PatchInput]) -> list[ParsedPatch]:
 
 
 def _read_patch(path: Path) -> ParsedPatch:
-    remedy = "give a patch file"
-    try:
-        if path.is_dir():
-            raise UserError("is a directory", place=str(path), remedy=remedy)
-        if path.stat().st_size > MAX_PATCH:
-            raise UserError(f"is larger than {MAX_PATCH >> 20} MiB", place=str(path), remedy=remedy)
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"can't be read: {error.strerror}", place=str(path), remedy=remedy) from error
-    return parse_patch(path.name, data)
+    return parse_patch(path.name, read_input(path, PATCH_BYTES, "give a patch file"))
 
 
 def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
@@ -90,7 +81,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     refusals: list[Refusal] = []
     texts: dict[str, Applied] = {}
     skipped: list[str] = []
-    hunks = 0
+    hunks = lines = 0
 
     def exists(path: str) -> bool:
         return path in texts or (kernel.source / path).is_file()
@@ -120,6 +111,8 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
                 continue
             touched[path] = None
             before = texts.get(path) or unpatched(read_original(kernel, path) or b"")
+            lines += len(before.map) + 1
+            APPLIED_LINES.check(lines, patch.name, "split the patch")
             after = apply_file(before.text, file, path)
             if isinstance(after, list):
                 refusals += after

@@ -7,27 +7,26 @@ Source of the layouts: Documentation/arch/x86/boot.rst (payload_offset since pro
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import struct
 import subprocess
 import threading
-import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
+from kgbuild.decompression import MAGIC, DamagedError, decompress_pieces
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.system.required_packages import remedy_for
+from kgbuild.limits import UNPACKED_BYTES
 
 PT_NOTE = 4
 NT_GNU_BUILD_ID = 3
 _CHUNK = 1 << 20
-
-
-class _Decompressor(Protocol):
-    def decompress(self, data: bytes, /) -> bytes: ...
+_PAYLOADS = {**MAGIC, b"BZh": "bzip2", b"\x5d": "lzma"}
+_LZ4 = b"\x02\x21\x4c\x18"
+_PHDR_BYTES = 56
+_MOST_NOTES = 1 << 20  # bytes of a note segment; more is not believed, and not read
 
 
 def parse_notes(data: bytes) -> str | None:
@@ -50,12 +49,14 @@ def note_ranges(head: bytes) -> list[tuple[int, int]]:
     (table,) = struct.unpack_from("<Q", head, 32)
     entry_size, count = struct.unpack_from("<HH", head, 54)
     ranges = []
+    if entry_size < _PHDR_BYTES:
+        return []
     for index in range(count):
         at = table + index * entry_size
-        if at + 56 > len(head):
+        if at + _PHDR_BYTES > len(head):
             break
         kind, _, offset, _, _, size = struct.unpack_from("<IIQQQQ", head, at)
-        if kind == PT_NOTE:
+        if kind == PT_NOTE and size <= _MOST_NOTES and offset + size <= UNPACKED_BYTES.most:
             ranges.append((offset, size))
     return ranges
 
@@ -117,35 +118,16 @@ def read_running_build_id() -> str | None:
 
 
 def _decompress(payload: bytes) -> Generator[bytes, None, None]:
-    magic = payload[:6]
-    if magic == b"\xfd7zXZ\0":
-        return _feed(payload, lzma.LZMADecompressor(lzma.FORMAT_XZ))
-    if magic[:2] == b"\x1f\x8b":
-        return _feed(payload, zlib.decompressobj(16 + zlib.MAX_WBITS))
-    if magic[:3] == b"BZh":
-        return _feed(payload, bz2.BZ2Decompressor())
-    if magic[:1] == b"\x5d":
-        return _feed(payload, lzma.LZMADecompressor(lzma.FORMAT_ALONE))
-    if magic[:4] == b"\x28\xb5\x2f\xfd":
-        import zstandard
-
-        return _feed(payload, zstandard.ZstdDecompressor().decompressobj())
-    if magic[:4] == b"\x02\x21\x4c\x18":
+    if payload.startswith(_LZ4):
         return _pipe(["lz4", "-dcq"], payload)
-    return _feed(b"", zlib.decompressobj())
+    return _unpack(payload, next((kind for magic, kind in _PAYLOADS.items() if payload.startswith(magic)), ""))
 
 
-def _feed(payload: bytes, decompressor: _Decompressor) -> Generator[bytes, None, None]:
+def _unpack(payload: bytes, kind: str) -> Generator[bytes, None, None]:
     # The payload of a bzImage is padded: what follows the compressed data is not an error.
-    # zstandard's error is a plain Exception of its own
-    try:
-        for offset in range(0, len(payload), _CHUNK):
-            yield decompressor.decompress(payload[offset : offset + _CHUNK])
-    except (EOFError, lzma.LZMAError, zlib.error, OSError):
-        return
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "zstandard":
-            raise
+    with suppress(DamagedError):
+        if kind:
+            yield from decompress_pieces(payload, kind, "bzImage")
 
 
 def _pipe(argv: list[str], payload: bytes) -> Generator[bytes, None, None]:

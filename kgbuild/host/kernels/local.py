@@ -21,8 +21,10 @@ from kgbuild.host.kernels import kbuild
 from kgbuild.host.kernels.acquire import check_same_build, check_tools
 from kgbuild.host.kernels.vmlinux import map_image
 from kgbuild.host.system.cache import Cache, remove_tree
+from kgbuild.host.system.input_files import check_input
 from kgbuild.host.system.run import run, tied
 from kgbuild.kernel.config import parse_config
+from kgbuild.limits import CONFIG_BYTES, SYMVERS_BYTES, VMLINUX_BYTES
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import Progress
 
@@ -161,14 +163,13 @@ def _check_input(local: LocalKernel) -> None:
             place=local.name,
             remedy=f"for example 6.1-test, for {LOCAL}:6.1-test",
         )
-    for file, what in (
-        (local.config, "the kernel's .config"),
-        (local.vmlinux, "the unstripped vmlinux"),
-        (local.image, "the bzImage"),
-        (local.symvers, "Module.symvers of the same build"),
+    for file, limit, what in (
+        (local.config, CONFIG_BYTES, "the kernel's .config"),
+        (local.vmlinux, VMLINUX_BYTES, "the unstripped vmlinux"),
+        (local.image, VMLINUX_BYTES, "the bzImage"),
+        (local.symvers, SYMVERS_BYTES, "Module.symvers of the same build"),
     ):
-        if not file.is_file():
-            raise UserError("no such file", place=str(file), remedy=f"give {what}")
+        check_input(file, limit, f"give {what}")
     if not (local.source / "scripts" / "Makefile.build").is_file() or not (local.source / "Kconfig").is_file():
         raise UserError("not a kernel source tree", place=str(local.source), remedy="give its top directory")
     if local.modules is not None and not local.modules.is_dir():

@@ -60,8 +60,6 @@ def name_modules(files: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in files:
         remedy = "give the .ko that is loaded"
-        if not path.is_file():
-            raise UserError("no such file", place=str(path), remedy=remedy)
         info = read_modinfo(read_module(path))
         if "vermagic" not in info:
             raise UserError("is no kernel module: it has no version magic", place=str(path), remedy=remedy)

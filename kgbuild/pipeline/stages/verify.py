@@ -17,9 +17,11 @@ from kgbuild.errors import UserError
 from kgbuild.host.kernels.feature_probes import probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.modules.shipped import ShippedModules, read_vermagic
+from kgbuild.host.system.input_files import read_input
 from kgbuild.kernel.exports import parse_symvers
 from kgbuild.kernel.feature_probes import INDIRECT_BRANCHES
 from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.limits import RECORD_BYTES
 from kgbuild.model import Finding, Kernel
 from kgbuild.proof.record import BadRecord, ProofRecord, parse_record
 from kgbuild.report.build import finding_report, kernel_report
@@ -91,9 +93,7 @@ def read_record(path: Path) -> ProofRecord:
     """A proof record from a file. Raises UserError where it is none that this version reads."""
     remedy = "name a record that kgbuild build --proof wrote"
     try:
-        return parse_record(json.loads(path.read_bytes()))
-    except OSError as error:
-        raise UserError(error.strerror or str(error), place=str(path), remedy=remedy) from error
+        return parse_record(json.loads(read_input(path, RECORD_BYTES, remedy)))
     except BadRecord as error:
         raise UserError(f"{error.args[0]} {error.args[1]}", place=str(path), remedy=remedy) from error
     except (ValueError, RecursionError) as error:

@@ -15,7 +15,8 @@ import pytest
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.patch.apply import Applied, apply_file, unpatched
 from kgbuild.patch.line_directives import _read_layout, with_line_directives
-from kgbuild.patch.unified_diff import FilePatch, parse_patch, split_lines
+from kgbuild.patch.mail import split_lines
+from kgbuild.patch.unified_diff import FilePatch, parse_patch
 
 GCC = next((path for name in ("gcc", "gcc-12", "cc") if (path := shutil.which(name))), None)
 needs_gcc = pytest.mark.skipif(GCC is None, reason="needs gcc")

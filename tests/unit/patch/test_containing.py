@@ -18,7 +18,8 @@ from kgbuild.livepatch.cumulative import Lost, Older
 from kgbuild.model import Kernel
 from kgbuild.patch.apply import Applied, unpatched
 from kgbuild.patch.kept_changes import FileChange, as_note, find_lacking, from_note, read_change
-from kgbuild.patch.unified_diff import ParsedPatch, parse_patch, split_lines
+from kgbuild.patch.mail import split_lines
+from kgbuild.patch.unified_diff import ParsedPatch, parse_patch
 from kgbuild.pipeline.stages.kept_changes import changes_of, find_lost
 
 ORIGINAL = b"""\

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from kgbuild.errors import UserError
-from kgbuild.patch.unified_diff import DEV_NULL, FilePatch, parse_patch, printable, strip_path
+from kgbuild.patch.unified_diff import DEV_NULL, FilePatch, parse_patch, strip_path
+from kgbuild.shown_text import printable
 
 HUNK = b"@@ -1,3 +1,4 @@ int f(void)\n int a;\n-int b;\n+int B;\n+int c;\n int d;\n"
 PLAIN = b"--- a/fs/x.c\n+++ b/fs/x.c\n" + HUNK
