@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether functions and variables have the same type in two objects, by structure: what callers that are compiled
-already may rely on.
+"""Whether functions and variables have the same type in two objects: what callers that are already compiled rely on.
 
-Types are read from .BTF and followed through pointers, members, arrays and arguments. Names of members, of arguments
-and of plain integer typedefs (u32) do not count; a typedef that says what a number means (__be32, gfp_t, ktime_t)
-does, and so does the tag of a structure where the other one is there as well. A structure of which one side knows the
-name only (no #include of its header) is the other's of that name. What lies behind a member's pointer may gain members
-in holes and enumerations may gain values, as in `types.compare_layouts`: nothing that is compiled already uses them.
-Source of the format: Documentation/bpf/btf.rst.
+Types are read from .BTF and compared by structure, through pointers, members, arrays and arguments. Names of members,
+of arguments and of plain integer typedefs (u32) do not count. A typedef that gives a number a meaning (__be32, gfp_t,
+ktime_t) counts, and so does the tag of a structure if the tag of the other side exists on this side too. A structure
+that one side only declares (its header is not included) equals the structure of the same name on the other side. A
+structure that is reached only through a pointer in a member may gain members in holes, and enumerations may gain
+values, as in `type_comparison`: no code that is already compiled uses them. Source of the format:
+Documentation/bpf/btf.rst.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from kgbuild.elf.object import Object
 from kgbuild.errors import ToolError
 
 VOID = 0
-# Typedefs of integers that say no more than the size and the sign; every other one carries a meaning.
+# Typedefs of integers that only give size and sign; every other typedef carries a meaning.
 _PLAIN = re.compile(
     r"_?_?[us](?:8|16|32|64|128)|u?int(?:8|16|32|64)_t|u_?(?:char|short|int|long)|unchar|u_int(?:8|16|32|64)_t"
     r"|(?:__kernel_)?(?:size_t|ssize_t|ulong_t|long_t|ptrdiff_t)|uintptr_t|intptr_t|bool|__s128|__u128"
@@ -50,17 +50,18 @@ _PLAIN = re.compile(
 _QUALIFIERS = {CONST, VOLATILE, RESTRICT, TYPE_TAG}
 _RECORD = {STRUCT: "struct", UNION: "union"}
 _MAX_CHAIN = 64
-_MAX_PAIRS = 1 << 17  # more than the types of any unit
+_MAX_PAIRS = 1 << 17  # more than any unit has types
 
-# How qualifiers count. Of a value itself they do not; behind the pointer of an argument a const may come: the callee
-# promises more; in members they are left to the code that uses them.
+# How qualifiers count. On a value itself they do not; the target of an argument's pointer may become const, since the
+# callee only promises more; in members they are left to the code that uses them.
 _VALUE, _ARGUMENT, _BEHIND, _EXACT, _MEMBER = "value", "argument", "behind", "exact", "member"
 _POINTED = {_VALUE: _EXACT, _ARGUMENT: _BEHIND, _BEHIND: _EXACT, _EXACT: _EXACT, _MEMBER: _MEMBER}
 
 
 @dataclass(frozen=True)
 class _Leaf:
-    """A member with those of unnamed members in their place: name, offset and size of a bit field in bits, type."""
+    """A member, with the members of unnamed structures put in their place: name, offset and bit-field size in bits,
+    type."""
 
     name: str
     offset: int
@@ -70,7 +71,7 @@ class _Leaf:
 
 @dataclass(frozen=True)
 class _Plain:
-    """A type without typedefs and qualifiers: its index and kind, the outermost typedef that means something."""
+    """A type without typedefs and qualifiers: its index, its kind, and the outermost typedef that carries a meaning."""
 
     index: int
     kind: int
@@ -81,8 +82,8 @@ class _Plain:
 def compare_prototypes(
     original: Object, patched: Object, names: Iterable[str], allowed: Collection[str] = ()
 ) -> dict[str, str | None]:
-    """For each name, what differs in the type of this function or variable, in words; "" where nothing does, None where
-    one of the objects does not tell its type.
+    """What differs in the type of each named function or variable, in words; "" if nothing differs, None if one of the
+    objects has no type for it.
 
     allowed   names of types ("foo", "struct foo") that may differ
     Raises ToolError for type information that can't be read.
@@ -104,7 +105,7 @@ def compare_prototypes(
 
 class _Types(Btf):
     """The types of an object, each as (offset of its name, kind with its flag above it, number of members, size or
-    type, word at which its members begin)."""
+    type, index of the word at which its members begin)."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -151,10 +152,10 @@ class _Types(Btf):
         """Size in bytes, encoding (signed, char, bool)."""
         return self.types[index][3], self.words[
             self.types[index][4]
-        ] >> 24 & ~2  # char is signed here or is not; that it is a char says no more
+        ] >> 24 & ~2  # whether it is a char does not matter, only whether it is signed
 
     def arguments(self, index: int) -> list[int]:
-        """Types of the arguments; VOID stands for the dots."""
+        """The types of the arguments; VOID means the dots of a variable argument list."""
         _, _, count, _, body = self.types[index]
         return [self.words[body + 2 * i + 1] for i in range(count)]
 
@@ -184,7 +185,7 @@ class _Types(Btf):
         return out
 
     def describe(self, index: int, depth: int = 0) -> str:
-        """A type as one would write it in C, shortened where it nests."""
+        """A type roughly as it is written in C, shortened where it nests."""
         if depth > 8:
             return "..."
         kind = self.kind(index)
@@ -214,8 +215,8 @@ class _Types(Btf):
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two types to compare: where they stand, how qualifiers count there, and what to show of them (of pointers and
-    arrays the whole)."""
+    """Two types to compare: where they occur, how qualifiers count there, and which types to show in a message (for
+    pointers and arrays the whole type)."""
 
     old: int
     new: int
@@ -227,7 +228,7 @@ class _Pair:
 class _Comparison:
     def __init__(self, old: _Types, new: _Types, allowed: Collection[str]) -> None:
         self.old, self.new, self.allowed = old, new, allowed
-        self.same: set[tuple[int, int, str]] = set()  # what a whole comparison found equal
+        self.same: set[tuple[int, int, str]] = set()  # pairs found equal by a complete comparison
 
     def difference(self, name: str) -> str | None:
         if name not in self.old.declared or name not in self.new.declared:
@@ -236,7 +237,7 @@ class _Comparison:
         mode = _VALUE if self.old.kind(old) == FUNC_PROTO else _EXACT
         queue = deque([_Pair(old, new, "", mode)])
         seen = set[tuple[int, int, str]]()
-        # nearest first, so that what is said is nearest to the declaration
+        # breadth first, so that the difference reported is the one nearest to the declaration
         while queue:
             pair = queue.popleft()
             key = (pair.old, pair.new, pair.mode)
@@ -253,7 +254,7 @@ class _Comparison:
         return ""
 
     def _step(self, pair: _Pair) -> str | list[_Pair]:
-        """What differs between two types themselves, else the pairs that they lead to."""
+        """What differs between two types themselves, or else the pairs of types that they refer to."""
         old, new = self.old.plain(pair.old), self.new.plain(pair.new)
         late = pair.mode == _BEHIND and new.const
         if pair.mode in (_BEHIND, _EXACT) and old.const != new.const and not late:
@@ -339,7 +340,7 @@ class _Comparison:
         out = []
         for leaf in before:
             at = places.get((leaf.offset, leaf.bits), [])
-            # the one of its name, else one whose name is new
+            # the member of the same name, or else one with a new name
             found = next((m for m in at if m.name == leaf.name), None) or next(
                 (m for m in at if m.name not in names), None
             )

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether two types are the same by structure, and else where they first differ.
+"""Whether two types are equal by structure, and if not, where they first differ.
 
-What an object in memory means to the code that reads it is decided by the size and the place of its members and by
-their types in turn; names of types and of members decide nothing, except that a member that both sides have must be at
-the same place. So types are compared as graphs, breadth first: pairs are assumed to be equal while they are compared,
-since structures lead back to themselves, and the way to the difference that is told is the shortest.
+What an object in memory means to the code that reads it depends on its size, the offsets of its members, and the types
+of those. The names of types and members do not matter, except that a member that exists on both sides must be at the
+same offset. So types are compared as graphs. Structures refer back to themselves; therefore pairs of types are assumed
+to be equal while they are being compared. The search is breadth first, so that the shortest path to a difference is
+reported.
 
-Two integers of one size hold the same bits for the same value, whether signed or not; that they are another typedef
-says that the value means something else where the typedef carries a meaning (`ktime_t`, `__be32`): all do but those
-that only say how wide and how signed (`NEUTRAL`), and those that the patch introduces.
+Two integers of the same size hold the same bits for the same value, signed or not. A different typedef means that the
+value has another meaning if the typedef carries one (`ktime_t`, `__be32`). All typedefs do, except those that only give
+width and sign (`NEUTRAL`) and those that the patch introduces.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from kgbuild.debuginfo.type_graph import (
 )
 from kgbuild.elf.read import FormatError
 
-# typedefs of integers that say width and sign, and nothing else
+# typedefs of integers that give width and sign and nothing else
 NEUTRAL = frozenset(
     f"{prefix}{name}"
     for prefix in ("", "__", "__kernel_")
@@ -60,7 +61,7 @@ NEUTRAL = frozenset(
         *("size_t", "ssize_t", "ptrdiff_t", "intptr_t", "uintptr_t", "bool", "s128", "int128", "uint128_t"),
     )
 )
-# typedefs that carry a meaning even where the original does not have them yet
+# typedefs that carry a meaning even if the original does not have them
 _MEANINGFUL = (
     "__be",
     "__le",
@@ -83,8 +84,8 @@ _MOST_NESTED = 8
 
 
 class TypeDifference(NamedTuple):
-    """Where two types differ: the way from the variable or type ("next->owner", "" for itself), what differs, and the
-    numbers of the two types that do."""
+    """Where two types differ: the path from the variable or type ("next->owner", "" for itself), what differs, and the
+    numbers of the two types there."""
 
     path: str
     fact: str
@@ -92,7 +93,7 @@ class TypeDifference(NamedTuple):
 
     @property
     def through_pointer(self) -> bool:
-        """Whether the way leads out of the object itself."""
+        """Whether the path leaves the object itself."""
         return "->" in self.path or "(" in self.path
 
     def __str__(self) -> str:
@@ -102,13 +103,13 @@ class TypeDifference(NamedTuple):
 
 class _Step(NamedTuple):
     pair: tuple[int, int]
-    before: int  # the step that led here, -1 for the first
+    before: int  # index of the step that led here, -1 for the first
     word: str  # how: "->", "[]", ".name"
 
 
 class Plain(NamedTuple):
-    """A type behind its typedefs: the number that leads to it, its own, the type, the names of the typedefs, and what
-    they and it ask to be aligned to."""
+    """A type behind its typedefs: the number that refers to it, its own number, the type, the names of the typedefs,
+    and the alignment that they and the type ask for."""
 
     first: int
     number: int
@@ -118,11 +119,11 @@ class Plain(NamedTuple):
 
 
 class Comparison:
-    """Compares types of an original with types of a patched object. What was found is kept: asking for many types
-    costs as much as the graph is large.
+    """Compares types of an original object with types of a patched one. Results are kept, so that the total cost of
+    many questions is bounded by the size of the graph.
 
-    `by_name`: what has the same name on both sides is taken to be the same where something leads to it, since each
-    such type is compared by itself. A type inside a function is never taken to be.
+    `by_name`: types that have the same name on both sides are taken to be equal where another type refers to them,
+    since each of them is compared separately. This never applies to a type defined inside a function.
     """
 
     def __init__(self, original: TypeGraph, patched: TypeGraph, by_name: bool = False) -> None:
@@ -133,10 +134,10 @@ class Comparison:
         self._plain: tuple[dict[int, Plain], dict[int, Plain]] = ({}, {})
         self._sign: dict[tuple[int, int], str] = {}
         self._opened = 0
-        self._assumed: list[tuple[int, int]] = []  # structures whose members are sorted out right now
+        self._assumed: list[tuple[int, int]] = []  # structures whose members are being compared
 
     def difference(self, o: int, p: int) -> TypeDifference | None:
-        """None where two types are equal by structure, else the nearest difference."""
+        """The nearest difference between two types, given by their numbers; None if they are equal by structure."""
         first = (o, p)
         if first in self.equal:
             return None
@@ -169,11 +170,11 @@ class Comparison:
         return self._taken(o, p)
 
     def difference_of_use(self, o: int, p: int) -> TypeDifference | None:
-        """The same for the types of two variables: what is compared by its name is left to that."""
+        """The nearest difference between the types of two variables; None if equal, or if they are compared by name."""
         return None if self._taken(o, p) else self.difference(o, p)
 
     def _taken(self, o: int, p: int) -> bool:
-        """Whether a pair that something leads to is taken to be the same by its name."""
+        """Whether two types that another type refers to are taken to be equal by name."""
         if not self.by_name:
             return False
         was, now = self.plain(0, o), self.plain(1, p)
@@ -187,7 +188,7 @@ class Comparison:
         return same and not self.o.is_local(was.first) and not self.p.is_local(now.first)
 
     def _tell(self, steps: list[_Step], at: int, fact: str) -> TypeDifference:
-        """The difference, kept for each type on the way to it."""
+        """The difference, remembered for each type on the path to it."""
         words: list[str] = []
         where = self.plain(0, steps[at].pair[0]).number, self.plain(1, steps[at].pair[1]).number
         while at >= 0:
@@ -201,7 +202,7 @@ class Comparison:
     # -- two types ----------------------------------------------------------------------------------------------------
 
     def plain(self, side: int, number: int) -> Plain:
-        """A type behind its typedefs; `side` 0 is the original."""
+        """A type behind its typedefs; `side` is 0 for the original and 1 for the patched object."""
         found = self._plain[side].get(number)
         if found is None:
             graph = self.p if side else self.o
@@ -219,8 +220,8 @@ class Comparison:
         return found
 
     def _parts(self, o: int, p: int) -> Iterator[tuple[str, tuple[int, int] | None]]:
-        """What must be equal for two types to be: (the way there, pair of types). With None instead of a pair: they are
-        not equal, and why."""
+        """The pairs of types that must be equal for two types to be equal, as (path element, pair). None instead of a
+        pair means that the types differ; the first item is then the reason."""
         was, now = self.plain(0, o), self.plain(1, p)
         a, b = was.type, now.type
         if now.align > was.align and now.align > (natural := self._natural(was)):
@@ -232,7 +233,7 @@ class Comparison:
         elif a.kind in _COMPOSITE and b.kind in _COMPOSITE:
             yield from self._members(was, now)
         elif FORWARD in (a.kind, b.kind):
-            # what has a tag and is not defined here: the same by its tag, or not known to be
+            # a tag without a definition here: equal if the tags are, else unknown
             if not {a.kind, b.kind} <= _TAGGED or (a.name and b.name and a.name != b.name):
                 yield self._two(o, p), None
         elif a.kind != b.kind:
@@ -280,10 +281,10 @@ class Comparison:
         before = [n.removeprefix("__kernel_") for n in was if n not in NEUTRAL]
         after = [n.removeprefix("__kernel_") for n in now if n not in NEUTRAL]
         short, long = sorted((before, after), key=len)
-        # a typedef of the other is another name for it
+        # the typedefs of one side are further names for those of the other
         if before == after or (short and long[-len(short) :] == short):
             return True
-        # a typedef that another one takes the place of, or that the patch introduces for what had none
+        # a typedef that replaces another one, or one that the patch introduces where there was none
         gone = not any(n in self._typedefs[1] or n.startswith(_MEANINGFUL) for n in was if n not in NEUTRAL)
         new = not any(n in self._typedefs[0] or n.startswith(_MEANINGFUL) for n in now if n not in NEUTRAL)
         return gone and new
@@ -293,7 +294,7 @@ class Comparison:
         return tuple(frozenset(n for k, n in graph.named if k == TYPEDEF) for graph in (self.o, self.p))  # type: ignore[return-value]
 
     def _natural(self, plain: Plain, depth: int = 0) -> int:
-        """What a type of the original is aligned to, in bytes, as the ABI says where the source asks for nothing."""
+        """The alignment of an original type in bytes by the ABI, if the source asks for none."""
         kind = plain.type
         self._count(depth)
         if kind.kind in _COMPOSITE and depth < 32:
@@ -306,7 +307,7 @@ class Comparison:
     def _pointers(self, a: Type, b: Type) -> Iterator[tuple[str, tuple[int, int] | None]]:
         was, now = self.plain(0, a.to), self.plain(1, b.to)
         if VOID in (was.type.kind, now.type.kind) and was.type.kind != now.type.kind:
-            # what it leads to was not said, or is not any more
+            # what it points to was unknown before, or is unknown now
             other = now.type if was.type.kind == VOID else was.type
             unknown = other is now.type and other.kind in _COMPOSITE and self.key(1, b.to) not in self.o.named
             if other.kind == FUNCTION or unknown:
@@ -318,7 +319,7 @@ class Comparison:
     # -- structures and unions ----------------------------------------------------------------------------------------
 
     def flat(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> list[TypeMember]:
-        """The members of a structure or union, those of its unnamed structures and unions in their place."""
+        """The members of a structure or union, with the members of unnamed structures and unions put in their place."""
         out = []
         self._count(depth)
         for m in kind.members:
@@ -375,14 +376,14 @@ class Comparison:
             yield names + text, None
         for old, m in pairs:
             if old.bits or m.bits:
-                # place and width are all there is to a bit field, whatever it is a part of
+                # a bit field is only its offset and width, whatever its declared type is
                 kinds = self.plain(0, old.type).type.kind, self.plain(1, m.type).type.kind
                 if kinds != (ENUM, ENUM):
                     continue
             yield f".{m.name or old.name}", (old.type, m.type)
 
     def _in_place(self, m: TypeMember, gone: list[TypeMember]) -> TypeMember | None:
-        """The member that one which is new may only be another name of: at its place, of its type."""
+        """The removed member of which a new member may only be a renaming: same offset, same type."""
         bits = self._bits(1, m)
         there = [old for old in gone if old.offset == m.offset and self._bits(0, old) == bits]
         if len(there) > 1:
@@ -392,12 +393,12 @@ class Comparison:
         return there[0] if there else None
 
     def _nested(self, o: int, p: int) -> bool:
-        """Whether two types are equal, asked while others are compared."""
+        """Whether two types are equal, asked while other types are being compared."""
         return len(self._assumed) < _MOST_NESTED and self.difference(o, p) is None
 
     def _same_leaves(self, was: Plain, now: Plain) -> bool:
-        """Whether the same bytes mean the same, however they are grouped: members put into a structure of their own
-        (struct_group()), or taken out of one."""
+        """Whether the same bytes have the same meaning, however they are grouped: members may move into a structure of
+        their own (struct_group()) or out of one."""
         before, after = list(self._leaves(0, was.type)), list(self._leaves(1, now.type))
         if len(before) > _MOST_LEAVES or len(after) > _MOST_LEAVES:
             return False
@@ -418,7 +419,8 @@ class Comparison:
         return met == table.keys()
 
     def _count(self, depth: int) -> None:
-        """Structures that hold each other twice, thirty deep, have more members than can be looked at."""
+        """Limit the work: structures that contain each other twice, thirty levels deep, have too many members to
+        compare."""
         self._opened = self._opened + 1 if depth else 0
         if self._opened > _MOST_LEAVES:
             raise FormatError(0, "debugging information can't be read (a type has too many members)")
@@ -433,8 +435,8 @@ class Comparison:
                 yield m._replace(offset=base + m.offset)
 
     def pointed(self, side: int, number: int) -> int:
-        """The structure or union that a pointer leads to, through pointers and arrays too; 0 for anything else, and for
-        one that is no pointer."""
+        """The structure or union that a pointer leads to, also through further pointers and arrays; 0 for anything
+        else, and for a type that is no pointer."""
         found, first = self.plain(side, number), number
         for _ in range(8):
             if found.type.kind not in (POINTER, ARRAY):
@@ -444,14 +446,14 @@ class Comparison:
         return number if found.type.kind in _COMPOSITE and number != first else 0
 
     def key(self, side: int, number: int) -> tuple[str, str]:
-        """Kind and name by which a structure or union is known: its tag's, or its typedef's where it has none."""
+        """The (kind, name) by which a structure or union is known: its tag, or its typedef if it has no tag."""
         found = self.plain(side, number)
         if found.type.name or not found.names:
             return found.type.kind, found.type.name
         return TYPEDEF, found.names[-1]
 
     def shared_names(self, o: int, p: int) -> list[str]:
-        """The names that the members of two structures share, where they are most of those of either."""
+        """The member names that two structures share, if they are more than half of the names of either."""
         before = [m.name for m in self.flat(0, self.plain(0, o).type)]
         after = {m.name for m in self.flat(1, self.plain(1, p).type)}
         shared = [name for name in before if name in after]
@@ -460,7 +462,7 @@ class Comparison:
     # -- words --------------------------------------------------------------------------------------------------------
 
     def describe(self, side: int, plain: Plain, depth: int = 0) -> str:
-        """What a type is called in C, near enough."""
+        """A type roughly as it is written in C."""
         if plain.names or depth > _MOST_NESTED:
             return plain.names[0] if plain.names else "..."
         kind = plain.type
@@ -488,7 +490,7 @@ class Comparison:
         return kind.name or kind.kind
 
     def describe_number(self, side: int, number: int) -> str:
-        """What the type of a number is called."""
+        """The type with a number, roughly as it is written in C."""
         return self.describe(side, self.plain(side, number))
 
     def _two(self, o: int, p: int) -> str:
@@ -512,7 +514,7 @@ def _words(steps: list[_Step], at: int) -> list[str]:
 
 
 def _path(words: list[str]) -> str:
-    """`.next`, `->`, `.owner` as `next->owner`."""
+    """A path as text: `.next`, `->`, `.owner` becomes `next->owner`."""
     out = ""
     for word in words:
         out += word.removeprefix(".") if out.endswith("->") else word
