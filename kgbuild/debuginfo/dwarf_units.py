@@ -204,8 +204,8 @@ class _Unit:
     def _read_abbreviations(self, start: int, wanted: int) -> dict[int, _Abbreviation]:
         raw = bytes(_section(self.obj, ".debug_abbrev")[start : start + (1 << 16)])
         out: dict[int, _Abbreviation] = {}
-        # if only the unit's own entry is wanted: search for its abbreviation, which follows the end of another one (two zeros)
-        # and has the tag DW_TAG_compile_unit and children
+        # if only the unit's own entry is wanted: search for its abbreviation, which follows the end of another one (two
+        # zeros) and has the tag DW_TAG_compile_unit and children
         at = raw.find(bytes([0, 0, wanted, 0x11, 1])) + 2 if 0 < wanted < 0x80 else 0
         at = max(at, 0) if at != 1 else 0
         while True:

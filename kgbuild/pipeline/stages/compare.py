@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kgbuild.accounting.account import Unit, account_all, no_effects, with_places
+from kgbuild.accounting.account import UnitLedger, account_all, no_effects, with_places
 from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.diagnostics.refusals import RULES, Refusal, Refused
 from kgbuild.diff.author_macros import leave_out, read_author
@@ -46,7 +46,7 @@ def compare(prepared: Prepared, proven: Proven, run: Run) -> Compared:
     compared = Compared(
         judged,
         tuple(
-            Unit(ledger, _left_out(before, after), after.author)
+            UnitLedger(ledger, _left_out(before, after), after.author)
             for ledger, before, after in zip(ledgers, units, judged, strict=True)
         ),
         (*prepared.warnings, *warnings, *left),

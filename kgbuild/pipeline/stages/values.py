@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from kgbuild.accounting.account import Accounting, Unit
+from kgbuild.accounting.account import Accounting, UnitLedger
 from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.host.compile.apply_patches import PatchSet
 from kgbuild.host.compile.candidate_search import Selection
@@ -126,7 +126,7 @@ class Compared:
     units that the patch touches, which come first in `units`."""
 
     units: tuple[UnitResult, ...]
-    ledgers: tuple[Unit, ...]
+    ledgers: tuple[UnitLedger, ...]
     warnings: tuple[str, ...]
 
 
