@@ -31,7 +31,7 @@ _NARROW = 4
 # no unit has as much text; types of unnamed structures that contain each other twice, thirty levels deep, would
 _MOST_TEXT = 1 << 26
 
-Key = tuple[str, str]  # kind and name
+TypeKey = tuple[str, str]  # kind and name
 
 
 class Btf:
@@ -124,9 +124,9 @@ class Btf:
             out.append(str(info >> 31))
         return ";".join(out)
 
-    def named(self) -> dict[Key, list[int]]:
+    def named(self) -> dict[TypeKey, list[int]]:
         """Type numbers, by kind and name, of the types that have both a definition and a name."""
-        out: dict[Key, list[int]] = {}
+        out: dict[TypeKey, list[int]] = {}
         words = self.words
         for index, at in enumerate(self.at):
             if index and words[at]:
@@ -169,8 +169,8 @@ class Moved(NamedTuple):
     """An enumerator whose value differs between the two sides, and whether it is one of the last on both (`last`)."""
 
     name: str
-    was: int
-    now: int
+    orig: int
+    patched: int
     last: bool
 
 
@@ -178,9 +178,9 @@ class Names(NamedTuple):
     """The named types of two objects, each as (kind, name): those on both sides that may differ, and those on one side
     only. `values`: the enumerators that have different values on the two sides."""
 
-    suspects: frozenset[Key]
-    gone: frozenset[Key]
-    new: frozenset[Key]
+    suspects: frozenset[TypeKey]
+    gone: frozenset[TypeKey]
+    new: frozenset[TypeKey]
     values: tuple[Moved, ...]
 
 
@@ -196,27 +196,28 @@ def compare_names(original: Object, patched: Object) -> Names | None:
     if found[0] == found[1]:
         return Names(frozenset(), frozenset(), frozenset(), ())
     try:
-        left, right = (Btf(data) for data in found)
-        before, after = left.named(), right.named()
-        both = before.keys() & after.keys()
-        alike = _Alike(left, right)
+        orig_btf, patched_btf = (Btf(data) for data in found)
+        orig_named, patched_named = orig_btf.named(), patched_btf.named()
+        both = orig_named.keys() & patched_named.keys()
+        alike = _Alike(orig_btf, patched_btf)
         differ = frozenset(
             key
             for key in both
-            if not alike.same(before[key], after[key]) and _may_differ(left, before[key], right, after[key])
+            if not alike.same(orig_named[key], patched_named[key])
+            and _may_differ(orig_btf, orig_named[key], patched_btf, patched_named[key])
         )
-        values = other_values(left.enumerators(alike.types), right.enumerators(alike.types))
+        values = other_values(orig_btf.enumerators(alike.types), patched_btf.enumerators(alike.types))
     except (struct.error, IndexError, ValueError) as error:
         raise ToolError(f"type information can't be read: {error}", place=".BTF") from error
-    return Names(differ, frozenset(before.keys() - both), frozenset(after.keys() - both), values)
+    return Names(differ, frozenset(orig_named.keys() - both), frozenset(patched_named.keys() - both), values)
 
 
-def other_values(before: dict[str, Enumerator], after: dict[str, Enumerator]) -> tuple[Moved, ...]:
+def other_values(orig: dict[str, Enumerator], patched: dict[str, Enumerator]) -> tuple[Moved, ...]:
     """The enumerators that have different values on the two sides, in the order of the patched side."""
     return tuple(
-        Moved(name, old.value, new.value, old.last and new.last)
-        for name, new in after.items()
-        if (old := before.get(name)) is not None and old.value != new.value
+        Moved(name, from_orig.value, from_patched.value, from_orig.last and from_patched.last)
+        for name, from_patched in patched.items()
+        if (from_orig := orig.get(name)) is not None and from_orig.value != from_patched.value
     )
 
 
@@ -230,19 +231,19 @@ class _Alike:
     """Types that have equal bytes on both sides. gcc numbers types and stores their names in the order in which it
     meets them, so the beginning of the two sections is mostly equal; no texts have to be made for that part."""
 
-    def __init__(self, left: Btf, right: Btf) -> None:
-        self.left = left
-        self.strings = _common(memoryview(left.strings), memoryview(right.strings))
-        words = _common(left.words, right.words)
+    def __init__(self, orig: Btf, patched: Btf) -> None:
+        self.orig = orig
+        self.strings = _common(memoryview(orig.strings), memoryview(patched.strings))
+        words = _common(orig.words, patched.words)
         # a type that extends past the end of the common part is not counted
-        self.types = max(bisect.bisect_right(left.at, words) - 1, 0)
+        self.types = max(bisect.bisect_right(orig.at, words) - 1, 0)
         if any(self._leads_out(i) for i in range(1, self.types)):
             self.types = 0
 
     def _leads_out(self, index: int) -> bool:
         """Whether an unnamed type refers to a type outside the common part: then equal bytes may mean different
         types."""
-        at, words = self.left.at[index], self.left.words
+        at, words = self.orig.at[index], self.orig.words
         if words[at]:
             return words[at] >= self.strings
         info = words[at + 1]
@@ -258,14 +259,19 @@ class _Alike:
 
     def _inside(self, at: int, count: int) -> bool:
         """Whether the names and the types of all members are in the common part."""
-        first, end, words = at + 3, at + 3 + 3 * count, self.left.words
+        first, end, words = at + 3, at + 3 + 3 * count, self.orig.words
         return not count or (max(words[first:end:3]) < self.strings and max(words[first + 1 : end : 3]) < self.types)
 
-    def same(self, ours: list[int], theirs: list[int]) -> bool:
+    def same(self, orig_numbers: list[int], patched_numbers: list[int]) -> bool:
         """Whether a type, given its numbers on the two sides, has equal bytes on both."""
-        if len(ours) != 1 or ours != theirs or ours[0] >= self.types or self.left.is_narrow(ours[0]):
+        if (
+            len(orig_numbers) != 1
+            or orig_numbers != patched_numbers
+            or orig_numbers[0] >= self.types
+            or self.orig.is_narrow(orig_numbers[0])
+        ):
             return False
-        at, words = self.left.at[ours[0]], self.left.words
+        at, words = self.orig.at[orig_numbers[0]], self.orig.words
         info = words[at + 1]
         kind, count = (info >> 24) & 31, info & 0xFFFF
         if kind == TYPEDEF:
@@ -276,19 +282,19 @@ class _Alike:
         return not count or max(words[at + 3 : at + 3 + step * count : step]) < self.strings
 
 
-def _common(left: memoryview, right: memoryview) -> int:
+def _common(orig: memoryview, patched: memoryview) -> int:
     """The number of equal items at the start of two sequences."""
-    low, high = 0, min(len(left), len(right))
+    low, high = 0, min(len(orig), len(patched))
     while low < high:
         middle = (low + high + 1) // 2
-        if left[low:middle].tobytes() == right[low:middle].tobytes():
+        if orig[low:middle].tobytes() == patched[low:middle].tobytes():
             low = middle
         else:
             high = middle - 1
     return low
 
 
-def _may_differ(left: Btf, ours: list[int], right: Btf, theirs: list[int]) -> bool:
-    if len(ours) != 1 or len(theirs) != 1 or left.is_narrow(ours[0]):
+def _may_differ(orig: Btf, orig_numbers: list[int], patched: Btf, patched_numbers: list[int]) -> bool:
+    if len(orig_numbers) != 1 or len(patched_numbers) != 1 or orig.is_narrow(orig_numbers[0]):
         return True
-    return left.body(ours[0]) != right.body(theirs[0])
+    return orig.body(orig_numbers[0]) != patched.body(patched_numbers[0])

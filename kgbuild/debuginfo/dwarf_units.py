@@ -80,7 +80,7 @@ class DeclaredName:
 
 
 @dataclass(frozen=True)
-class UnitFacts:
+class DwarfUnit:
     """What the debugging information of one unit says: functions with a body of their own (name -> addresses),
     functions that were inlined somewhere, the type name of each datum by address, and functions with the lines of their
     definitions."""
@@ -116,7 +116,7 @@ def read_unit_name(obj: File, offset: int) -> str:
     """Path of the source file of the unit at `offset` in .debug_info, relative to its compilation directory. Raises
     DwarfError."""
     try:
-        unit = _Unit(obj, offset, first_only=True)
+        unit = _UnitReader(obj, offset, first_only=True)
         _, _, values, _ = unit.entry(unit.first)
         return unit.path(values)
     except (struct.error, IndexError, KeyError) as error:
@@ -139,10 +139,10 @@ def find_units(obj: File, name: str, units: Sequence[int]) -> list[int]:
     return sorted(found)
 
 
-def read_unit(obj: File, offset: int) -> UnitFacts:
+def read_unit(obj: File, offset: int) -> DwarfUnit:
     """Bodies, inlining and data of the unit at `offset` in .debug_info. Raises DwarfError."""
     try:
-        return _Unit(obj, offset).facts()
+        return _UnitReader(obj, offset).facts()
     except (struct.error, IndexError, KeyError) as error:
         raise DwarfError(f"unit at {offset:#x} can't be read: {error}") from error
 
@@ -179,7 +179,7 @@ def _uleb(raw: bytes, at: int) -> tuple[int, int]:
         shift += 7
 
 
-class _Unit:
+class _UnitReader:
     def __init__(self, obj: File, offset: int, *, first_only: bool = False) -> None:
         self.obj = obj
         info = _section(obj, ".debug_info")
@@ -324,7 +324,7 @@ class _Unit:
                     at = self._skip(form, at)
             depth += kind.children
 
-    def facts(self) -> UnitFacts:
+    def facts(self) -> DwarfUnit:
         _, _, values, at = self.entry(self.first)
         name = self.path(values)
         bodies: dict[str, list[int]] = {}
@@ -358,7 +358,7 @@ class _Unit:
             address = self._address(low) if _LOW_PC in low else None
             inlined.append(Inlined(self._name(origin, functions), self._name(into, functions), address, line))
         types = {a: self._type(k) for a, k in data.items() if a}
-        return UnitFacts(name, bodies, inlined, types, self._declared(values, functions))
+        return DwarfUnit(name, bodies, inlined, types, self._declared(values, functions))
 
     def _declared(
         self, top: dict[int, tuple[int, int, int]], functions: dict[int, dict[int, tuple[int, int, int]]]
