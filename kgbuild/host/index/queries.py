@@ -37,7 +37,7 @@ SELECT f.id FROM sections s JOIN functions f ON f.section = s.id AND f.object = 
 """
 
 if TYPE_CHECKING:
-    from kgbuild.debuginfo.dwarf_units import Inlined, UnitFacts
+    from kgbuild.debuginfo.dwarf_units import DwarfUnit, Inlined
     from kgbuild.elf.section_headers import Sections
 
 
@@ -399,7 +399,7 @@ _LISTED = 40
 _UNITS = 8  # whose debugging information is read to find where a function was inlined
 
 
-def read_unit_at(kernel: Kernel, offset: int) -> tuple[UnitFacts | None, str]:
+def read_unit_at(kernel: Kernel, offset: int) -> tuple[DwarfUnit | None, str]:
     """What debugging information says about the unit at an offset of vmlinux's .debug_info, or why that is unknown."""
     from kgbuild.debuginfo.dwarf_units import DwarfError, read_unit
 

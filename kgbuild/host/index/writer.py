@@ -49,7 +49,7 @@ def build_index(kernel: Kernel, path: Path, progress: Progress, reason: str = ""
     try:
         with progress.step(title, total=len(modules) + _VMLINUX_SHARE + 1) as task:
             with closing(_open_part(part, kernel)) as database:
-                writer = _Writer(database, kernel)
+                writer = _IndexWriter(database, kernel)
                 if VMLINUX not in writer.done and kernel.outside is None:
                     with kernel.vmlinux.open("rb") as file:
                         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -109,7 +109,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return database
 
 
-class _Writer:
+class _IndexWriter:
     """Gives numbers to what it is given and writes it."""
 
     def __init__(self, database: sqlite3.Connection, kernel: Kernel) -> None:
