@@ -33,7 +33,7 @@ def doctor(
     record = {
         "format": 1,
         "healthy": diagnosis.healthy,
-        "mend": diagnosis.mend,
+        "mend": diagnosis.fix,
         "checks": [asdict(check) for check in diagnosis.checks],
     }
     common.write_report(record)
@@ -52,7 +52,7 @@ def _print(diagnosis: Diagnosis, colour: bool, quiet: bool) -> None:
         click.echo(f"{shown} {check.name:<{width}}  {check.detail}")
     if quiet and diagnosis.healthy:
         return
-    if diagnosis.mend:
-        click.echo(f"\nto mend   {diagnosis.mend}")
+    if diagnosis.fix:
+        click.echo(f"\nto mend   {diagnosis.fix}")
     elif diagnosis.healthy:
         click.echo("\nnothing lacks")

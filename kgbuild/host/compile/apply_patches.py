@@ -119,12 +119,12 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
             if not file.hunks and file.kind != "new":
                 continue
             touched[path] = None
-            before = texts.get(path) or unpatched(read_original(kernel, path) or b"")
-            after = apply_file(before.text, file, path)
-            if isinstance(after, list):
-                refusals += after
+            orig = texts.get(path) or unpatched(read_original(kernel, path) or b"")
+            patched = apply_file(orig.text, file, path)
+            if isinstance(patched, list):
+                refusals += patched
             else:
-                texts[path] = before.then(after)
+                texts[path] = orig.then(patched)
                 hunks += len(file.hunks)
     files: dict[str, bytes] = {}
     detours = read_detours(kernel.units)

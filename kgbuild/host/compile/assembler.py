@@ -90,8 +90,8 @@ def main(argv: list[str]) -> int:
     whole, rest, inside = [], b"", False
     while chunk := os.read(0, _CHUNK):
         whole.append(chunk)
-        lines, end, left = (rest + chunk).rpartition(b"\n")
-        rest = left
+        lines, end, remaining = (rest + chunk).rpartition(b"\n")
+        rest = remaining
         text, inside = convert(lines + end, inside)
         _write(write, text)
     _write(write, rest)

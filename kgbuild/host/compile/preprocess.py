@@ -95,8 +95,8 @@ def compile_seconds(trees: Trees, unit: UnitCommand) -> float:
 def _both(
     trees: Trees, unit: UnitCommand, options: Sequence[str], *, fails: bool = False, stubs: bool = False
 ) -> tuple[bytes, bytes] | Refusal:
-    before = _one(trees, unit, options, patched=False)
-    if stubs and isinstance(before, str) and (missing := _MISSING.search(before)):
+    orig = _one(trees, unit, options, patched=False)
+    if stubs and isinstance(orig, str) and (missing := _MISSING.search(orig)):
         # Made while a kernel is built, and in no package (certs/blacklist_hash_list). Where all else is the same,
         # macros included, so is what it is read with.
         stub = trees.scratch / "missing" / missing[1]
@@ -106,12 +106,12 @@ def _both(
         texts = _both(trees, unit, empty)
         if not isinstance(texts, Refusal) and same_active(*texts)[0]:
             return texts
-    if isinstance(before, str):
+    if isinstance(orig, str):
         if fails:
             return b"", b""
-        raise ToolError(f"the original can't be preprocessed: {before}", place=unit.source)
-    after = _one(trees, unit, options, patched=True)
-    return Refusal("P10-compile", unit.source, after) if isinstance(after, str) else (before, after)
+        raise ToolError(f"the original can't be preprocessed: {orig}", place=unit.source)
+    patched = _one(trees, unit, options, patched=True)
+    return Refusal("P10-compile", unit.source, patched) if isinstance(patched, str) else (orig, patched)
 
 
 def _one(trees: Trees, unit: UnitCommand, options: Sequence[str], *, patched: bool) -> bytes | str:

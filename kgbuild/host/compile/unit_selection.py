@@ -119,17 +119,17 @@ def _select(
     preprocess: bool,
 ) -> Selection:
     """Find the units beside `units` that the files beside `known` concern."""
-    before = {path: _original(kernel, path) for path in files}
-    same = {p for p, text in before.items() if p not in known and text is not None and same_header(text, files[p])}
+    originals = {path: _original(kernel, path) for path in files}
+    same = {p for p, text in originals.items() if p not in known and text is not None and same_header(text, files[p])}
     selection = Selection({p: t for p, t in files.items() if p not in same})
     changed = sorted(p for p in selection.files if p not in known)
     if not changed:
         return selection
-    selection.refusals += _check_scripted(before, selection.files)
+    selection.refusals += _check_scripted(originals, selection.files)
     index = load_index(kernel, cache, progress)
-    new = [p for p, text in before.items() if text is None]
+    new = [p for p, text in originals.items() if text is None]
     resolver = index.resolver(kernel, new)
-    graph = _patched_graph(kernel, index.graph, resolver, before, selection.files)
+    graph = _patched_graph(kernel, index.graph, resolver, originals, selection.files)
     hidden = {path: hidden_by(graph, resolver, path, index.folders) for path in new if path in selection.files}
     for path in [path for path, others in hidden.items() if _is_copy(kernel, selection.files[path], others)]:
         # wherever it is found instead, the same is read
@@ -141,18 +141,18 @@ def _select(
         return selection
     links = find_links(kernel, changed)
     reached = {path: reach(graph, resolver, [path, *links[path]], index.everywhere) for path in changed}
-    selection.refusals += _check_used(kernel, reached, before)
+    selection.refusals += _check_used(kernel, reached, originals)
     climbing = set(index.climbing).union(*(above.climbing for above in reached.values()))
     climbing |= {folder_of(link) for others in links.values() for link in others}
     selection.real = tuple(sorted(f for f in climbing if f and not f.startswith(".")))
     candidates: dict[str, str] = {}
     for path, above in reached.items():
-        verb = "includes" if before[path] is not None else "includes the new"
+        verb = "includes" if originals[path] is not None else "includes the new"
         for source in sorted(above.files - units):
             candidates.setdefault(source.removeprefix("./"), f"{verb} {path}")
     # Names are followed through the files that units read, and an out-of-tree index has none of the kernel's headers.
     if len(candidates) > FEW and kernel.outside is None:
-        texts = {p: before[p] or b"" for p in changed}
+        texts = {p: originals[p] or b"" for p in changed}
         for path, others in hidden.items():
             texts[path] = b"\n".join(_original(kernel, other) or b"" for other in others)
         concerned = _by_names(kernel, graph, resolver, texts, selection.files, index)
@@ -199,21 +199,21 @@ def _by_names(
     kernel: Kernel,
     graph: IncludeGraph,
     resolver: Resolver,
-    before: Mapping[str, bytes],
+    originals: Mapping[str, bytes],
     files: Mapping[str, bytes],
     index: IncludeIndex,
 ) -> frozenset[str] | None:
     """The files that see one of the names the headers change; None where names do not tell."""
     names: set[bytes] = set()
-    for path, text in before.items():
+    for path, text in originals.items():
         found = changed_names(text, files[path]) if path.endswith(".h") else None
         if found is None:
             return None
         names |= found
     if names_in_commands(kernel.units, names):
         return None
-    own = {path: _original(kernel, path) for path in graph.includes}
-    texts = {path: text for path, text in own.items() if text is not None}
+    all_originals = {path: _original(kernel, path) for path in graph.includes}
+    texts = {path: text for path, text in all_originals.items() if text is not None}
     with open_words(kernel) as is_word:
         added = set[bytes]().union(*map(read_words, files.values()))
         chains, aliases = _macros(kernel, texts)
@@ -238,7 +238,7 @@ def _patched_graph(
     kernel: Kernel,
     graph: IncludeGraph,
     resolver: Resolver,
-    before: Mapping[str, bytes | None],
+    originals: Mapping[str, bytes | None],
     files: Mapping[str, bytes],
 ) -> IncludeGraph:
     """The graph of both versions: what either includes, and what new includes lead to."""
@@ -247,7 +247,7 @@ def _patched_graph(
     while queue:
         path = queue.pop()
         if path in files:
-            found = dict.fromkeys([*read_includes(before[path] or b""), *read_includes(files[path])])
+            found = dict.fromkeys([*read_includes(originals[path] or b""), *read_includes(files[path])])
         elif path not in includes:
             text = _original(kernel, path)
             found = dict.fromkeys(read_includes(text or b""))
@@ -258,20 +258,22 @@ def _patched_graph(
     return IncludeGraph(includes)
 
 
-def _check_used(kernel: Kernel, reached: Mapping[str, Includers], before: Mapping[str, bytes | None]) -> list[Refusal]:
+def _check_used(
+    kernel: Kernel, reached: Mapping[str, Includers], originals: Mapping[str, bytes | None]
+) -> list[Refusal]:
     """Refuses .c files that no file includes. A header of that kind does no harm."""
     out = []
     for path, above in reached.items():
         if path.endswith(".c") and above.files == {path}:
-            new = Refusal("P6-not-in-kernel", path, "it is new, and nothing includes it")
-            out.append(new if before[path] is None else _not_in_kernel(kernel, path))
+            refusal = Refusal("P6-not-in-kernel", path, "it is new, and nothing includes it")
+            out.append(refusal if originals[path] is None else _not_in_kernel(kernel, path))
     return out
 
 
-def _check_scripted(before: Mapping[str, bytes | None], files: Mapping[str, bytes]) -> list[Refusal]:
+def _check_scripted(originals: Mapping[str, bytes | None], files: Mapping[str, bytes]) -> list[Refusal]:
     out = []
     for path, pattern, what in _SCRIPTED:
-        lines = [re.findall(pattern, t or b"", re.MULTILINE) for t in (before.get(path), files.get(path))]
+        lines = [re.findall(pattern, t or b"", re.MULTILINE) for t in (originals.get(path), files.get(path))]
         if path in files and [" ".join(map(str, x)) for x in lines[0]] != [" ".join(map(str, x)) for x in lines[1]]:
             out.append(Refusal("P11-generated", path, f"{what} were made from it when the kernel was built"))
     return out
