@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Module files: found in a package, decompressed, and what their .modinfo says."""
+"""Module files: found in a package, decompressed, and read for their .modinfo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
 
 
 def read_modinfo(data: bytes) -> dict[str, str]:
-    """key -> value of a module's .modinfo; of repeated keys the last. Empty where this is no kernel module."""
+    """key -> value of a module's .modinfo; the last one of repeated keys. Empty if this is no kernel module."""
     try:
         section = ELFFile(io.BytesIO(data)).get_section_by_name(".modinfo")
         content = section.data() if section is not None else b""
@@ -28,7 +28,7 @@ def read_modinfo(data: bytes) -> dict[str, str]:
 
 
 def read_module(path: Path) -> bytes:
-    """A module's bytes, decompressed where its name says it is compressed."""
+    """A module's bytes, decompressed if the file name says it is compressed."""
     try:
         match path.suffix:
             case ".xz":
@@ -71,5 +71,5 @@ def index_modules(root: Path | None) -> dict[str, Path]:
 
 
 def depends_of(module: bytes) -> list[str]:
-    """Names (with underscores) of the modules that a module needs, as its modinfo says."""
+    """Names (with underscores) of the modules that a module needs, from its modinfo."""
     return [name.replace("-", "_") for name in read_modinfo(module).get("depends", "").split(",") if name]
