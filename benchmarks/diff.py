@@ -49,7 +49,7 @@ EACH = 10  # of the real fixes, every tenth in a process of its own
 # those of them that accounting for every difference takes
 ONE_PROCESS = """
 import sys, time
-from kgbuild.emit import objdiff
+from kgbuild.pipeline import object_diff as objdiff
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 spent = 0.0
 def watched(function):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which data holds the address of a function: operations tables, initcalls, arrays of handlers.
+"""Which data contains the address of a function: operations tables, initcalls, arrays of handlers.
 
-An indirect call can reach whatever such data holds. Data is named by its symbol; tables that only describe code (trace
-sites, unwind and bug tables, places to patch, exports) hold no pointer that anything calls, and are left out.
+An indirect call can reach whatever such data contains. Data is named by its symbol. Tables that only describe code
+(trace sites, unwind and bug tables, patch sites, exports) contain no pointer that anything calls, and are left out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kgbuild.callgraph.address_map import AddressMap, Bodies, Places, among, sym
 from kgbuild.callgraph.functions import Functions
 from kgbuild.elf.consts import SHN, SHT, STB, STT
 
-# Tables about code. Exports are a property of the function, not a pointer to it.
+# Tables about code. An export is a property of the function, not a pointer to it.
 ABOUT_CODE = (
     "__mcount_loc",
     "__patchable_function_entries",
@@ -42,22 +42,22 @@ ABOUT_CODE = (
     ".notes",
 )
 INITCALL_PREFIX = "__initcall_"
-# Data that only keeps a symbol alive, or names places in code to be patched at boot.
+# Data that only keeps a symbol alive, or marks places in code to be patched at boot.
 _NO_HOLDERS = ("__UNIQUE_ID___addressable_", "__addressable_")
 _NO_SECTIONS = ("runtime_ptr_", "runtime_shift_")
-# Tables whose entries hold self-relative addresses; their relocations say so where there are any.
+# Tables whose entries contain self-relative addresses, for objects without relocations.
 _RELATIVE_TABLES = (".pci_fixup",)
 
 
 @dataclass(frozen=True, eq=False)
 class Pointers:
-    """One row for each address of a function that data holds.
+    """One row for each address of a function in data.
 
-    function  row of the function, -1 where it is in another object
+    function  row of the function, -1 if it is in another object
     symbol    index of the undefined symbol that names it, else -1
-    holder    row of the data that holds it
-    offset    where in it, in bytes
-    name, place, section   of each holder; unnamed data has its section's name
+    holder    row of the data that contains the address
+    offset    where in that data, in bytes
+    name, place, section   of each holder; unnamed data gets its section's name
     """
 
     function: Places
@@ -70,14 +70,14 @@ class Pointers:
 
 
 def read_pointers(functions: Functions, layout: AddressMap, *, ignore_relocations: bool = False) -> Pointers:
-    """Every function pointer in the data of one object, from relocations or, where it kept none, from its values."""
+    """Every function pointer in the data of one object, from relocations or, if it kept none, from its values."""
     if layout.relocated and not ignore_relocations:
         at, target, symbol = _relocated(layout)
     else:
         at, target = _stored(functions, layout)
         symbol = np.full(len(at), -1, np.int64)
     keep = (symbol >= 0) | layout.is_code(target)
-    # in a module these are sections of their own, which were not read
+    # in a module these are sections of their own, which are not read
     for name in ABOUT_CODE if not layout.relocatable else ():
         extent = layout.table_range(name)
         if extent is not None:
@@ -85,7 +85,7 @@ def read_pointers(functions: Functions, layout: AddressMap, *, ignore_relocation
     at, target, symbol = at[keep], target[keep], symbol[keep]
     function = np.where(symbol >= 0, -1, functions.bodies.at(target))
     delta = np.where(function >= 0, target - functions.bodies.place[np.maximum(function, 0)], 0)
-    # a pointer into the middle is a label (a table of a switch or of computed gotos), no way in
+    # a pointer into the middle is a label (of a switch or of computed gotos), not a way in
     keep = ((function >= 0) & (delta == 0)) | (symbol >= 0)
     at, symbol, function = at[keep], symbol[keep], function[keep]
     data, names = read_data(layout)
@@ -94,7 +94,7 @@ def read_pointers(functions: Functions, layout: AddressMap, *, ignore_relocation
     keep = (holder < 0) | ~idle[holder] if len(names) else holder < 0
     at, symbol, function, holder = at[keep], symbol[keep], function[keep], holder[keep]
     unnamed = layout.section_at(at)
-    # rows of their own for sections whose data has no symbol
+    # extra rows for sections with data that has no symbol
     key = np.where(holder >= 0, holder, -1 - unnamed)
     keys, row = np.unique(key, return_inverse=True)
     named = keys >= 0
@@ -112,8 +112,8 @@ def read_pointers(functions: Functions, layout: AddressMap, *, ignore_relocation
 
 
 def read_data(layout: AddressMap) -> tuple[Bodies, list[str]]:
-    """Extents and names of named data. Of several names of one place a sized one comes first, then a global one;
-    a name without a size reaches up to the next one (initcalls are such)."""
+    """Ranges and names of named data. Of several names at one place, a sized one comes first, then a global one; a name
+    without a size extends to the next one (initcalls)."""
     table = layout.obj.symbols
     kind = table["info"] & 15
     wanted = layout.in_section & layout.data_sections[layout.section_of] & (table["name"] != 0)
@@ -135,22 +135,22 @@ def _is_initcall(name: str) -> bool:
 
 
 def _relocated(layout: AddressMap) -> tuple[Places, Places, Places]:
-    """(place, target, undefined symbol or -1) of every relocation in loaded data that may hold an address."""
+    """(place, target, undefined symbol or -1) of every relocation in loaded data that may contain an address."""
     arch = arch_of(layout.obj.machine)
     parts = [(np.zeros(0, np.int64),) * 3]
     undefined = layout.obj.symbols["shndx"] == SHN.UNDEF
     holding = [t for t, size in arch.reloc_size.items() if size]
-    for s in layout.obj.sections:
-        if not layout.data_sections[s.index] or s.index not in layout.obj.rela_of:
+    for section in layout.obj.sections:
+        if not layout.data_sections[section.index] or section.index not in layout.obj.rela_of:
             continue
-        if s.name in ABOUT_CODE or s.name.startswith(_NO_SECTIONS):
+        if section.name in ABOUT_CODE or section.name.startswith(_NO_SECTIONS):
             continue
-        rows = layout.obj.relocs(s.index)
+        rows = layout.obj.relocs(section.index)
         rows = rows[among(rows["type"], holding)]
         if not len(rows):
             continue
         at = np.ascontiguousarray(rows["offset"]).view(np.int64)
-        at = at + layout.bases[s.index] if layout.relocatable else at
+        at = at + layout.bases[section.index] if layout.relocatable else at
         symbol = rows["sym"].astype(np.int64)
         away = undefined[symbol] & (symbol != 0)
         target = layout.places[symbol] + rows["addend"]
@@ -161,15 +161,16 @@ def _relocated(layout: AddressMap) -> tuple[Places, Places, Places]:
 
 def _stored(functions: Functions, layout: AddressMap) -> tuple[Places, Places]:
     """(place, target) of every aligned 8-byte value in loaded data that is the address of a function, and of the
-    initcalls' self-relative ones. A value that is one by chance is possible, and as good as excluded by its range."""
+    self-relative addresses of initcalls. A value could be such an address by chance, but its range makes that
+    unlikely."""
     starts = functions.bodies.place
     parts = [(np.zeros(0, np.int64),) * 2]
-    for s in layout.obj.sections:
-        if not layout.data_sections[s.index] or s.type != SHT.PROGBITS or not len(starts):
+    for section in layout.obj.sections:
+        if not layout.data_sections[section.index] or section.type != SHT.PROGBITS or not len(starts):
             continue
-        base = int(layout.bases[s.index])
+        base = int(layout.bases[section.index])
         skip = -base % 8
-        raw = layout.code(s.index)[skip:]
+        raw = layout.code(section.index)[skip:]
         values = np.frombuffer(raw[: len(raw) // 8 * 8].tobytes(), "<i8")
         near = np.nonzero((values >= starts[0]) & (values <= starts[-1]))[0]
         found = near[starts[np.searchsorted(starts, values[near])] == values[near]]

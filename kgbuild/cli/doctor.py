@@ -46,7 +46,7 @@ def _lines(diagnosis: Diagnosis, colour: bool, quiet: bool) -> Iterator[str]:
         yield f"{shown} {check.name:<{width}}  {check.detail}"
     if quiet and diagnosis.healthy:
         return
-    if diagnosis.mend:
-        yield f"\nto mend   {diagnosis.mend}"
+    if diagnosis.fix:
+        yield f"\nto mend   {diagnosis.fix}"
     elif diagnosis.healthy:
         yield "\nnothing lacks"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""C as a stream of tokens: lines that a backslash joins, and where a token begins and ends."""
+"""C text as a stream of tokens: joins continued lines, and finds where each token begins and ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ C_TOKEN = re.compile(
 
 
 def splice(text: bytes) -> tuple[bytes, list[int]]:
-    """`text` without line continuations, and where in the result each was (ascending offsets)."""
+    """`text` without line continuations, and the offset in the result of each one removed, ascending."""
     offsets: list[int] = []
     pieces: list[bytes] = []
     at = length = 0
@@ -40,9 +40,10 @@ NEWLINE, SPACE = b"\n", b" "
 
 
 def read_tokens(text: bytes) -> list[bytes]:
-    """The tokens of a text before preprocessing: SPACE between those that were apart, NEWLINE around each directive.
+    """The tokens of a text before preprocessing: SPACE between tokens that were separated, NEWLINE around each
+    directive.
 
-    #line directives are left out.
+    #line directives are omitted.
     """
     spliced, _ = splice(text)
     out: list[bytes] = [NEWLINE]
@@ -54,7 +55,7 @@ def read_tokens(text: bytes) -> list[bytes]:
             if directive:
                 _break(out)
                 if b"".join(out[start:]).startswith(b"#line"):
-                    # The code around it is one piece again.
+                    # The code around the #line directive becomes contiguous again.
                     del out[start:]
                     if in_code:
                         out[-1] = SPACE

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether the condition of an #if holds in one kernel: what the configuration decides, and nothing else.
+"""Whether the condition of an #if holds for one kernel, as far as its configuration decides it.
 
-A parse of the source without a compiler must know which half of an #ifdef CONFIG_X is there. Names of the
-configuration are decided as kbuild does (include/linux/kconfig.h), integers and operators as in C11 6.10.1; every other
-name is unknown, and unknown stays unknown unless the rest decides.
+Parsing the source without a compiler requires knowing which branch of an #ifdef CONFIG_X applies. Configuration names
+are evaluated as kbuild does (include/linux/kconfig.h), integers and operators as in C11 6.10.1. Every other name is
+unknown, and the result is unknown unless the rest of the condition decides it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _MAX_DEPTH = 50
 
 
 class Conditions:
-    """Decides conditions for one unit of a kernel: its settings (`config.parse_config`), and whether the unit is part
-    of a module."""
+    """Evaluates conditions for one unit of a kernel, given the kernel's settings (`config.parse_config`) and whether
+    the unit is part of a module."""
 
     def __init__(self, config: Mapping[str, str], module: bool) -> None:
         self.config, self.module = config, module
@@ -40,7 +40,7 @@ class Conditions:
         return self.config.get(name.decode("latin-1").removeprefix("CONFIG_"), "")
 
     def defined(self, name: bytes) -> bool | None:
-        """Whether the preprocessor knows a macro of that name; None where the configuration does not say."""
+        """Whether a macro of that name is defined; None if the configuration does not say."""
         if name.startswith(b"CONFIG_"):
             if self._setting(name) not in ("", "m"):
                 return True
@@ -121,7 +121,7 @@ class Conditions:
         return None, at + 1
 
     def _call(self, words: Sequence[bytes], at: int) -> tuple[int | None, int]:
-        """IS_ENABLED and its kind; any other macro is unknown."""
+        """Evaluate IS_ENABLED and similar macros; any other macro is unknown."""
         end, depth = at + 2, 1
         while depth:
             depth += (words[end] == b"(") - (words[end] == b")")
@@ -138,7 +138,7 @@ class Conditions:
 
 
 def _joined(words: Sequence[bytes]) -> list[bytes]:
-    """Tokens with operators of two characters put together again."""
+    """The tokens, with two-character operators joined again."""
     out: list[bytes] = []
     run: list[bytes] = []
     for word in [*words, b"x"]:

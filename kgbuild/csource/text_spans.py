@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""C text as far as rewriting a patch needs it: where a structure's members, an expression, a definition begin and end.
+"""Finds spans of C text for rewriting a patch: the members of a structure, an expression, a definition.
 
-No parser: what it finds is rewritten and compiled, so a wrong guess does not go unseen. All positions are offsets in
-the text. `masked` is the text with comments, strings and characters blanked (`mask`), of the same length. Definitions
-are looked for at the beginning of a line, as kernel code has them.
+This is no parser: the rewritten text is compiled, so a wrong guess is noticed. All positions are offsets in the text.
+`masked` is the text with comments, strings and characters blanked (`mask`), of the same length. Definitions are only
+found at the beginning of a line, where kernel code has them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _SKIPPED = re.compile(
 _BLANK = re.compile(r"\s*")
 _CLOSES = {"}": "{", ")": "(", "]": "["}
 _OPENS = {opening: closing for closing, opening in _CLOSES.items()}
-# before a parenthesis these are no function: `return (a)->b`
+# words before a parenthesis that are not a function's name: `return (a)->b`
 _KEYWORDS = frozenset({"return", "if", "while", "for", "switch", "sizeof", "case", "else", "do", "goto", "typeof"})
-# what may follow a member's name or stand in its type
+# words that may follow a member's name or be part of its type
 _ATTRIBUTE = re.compile(
     r"\b__(?:aligned|attribute__|counted_by\w*)\s*\([^()]*(?:\([^()]*\)[^()]*)*\)"
     r"|\b(?:____cacheline_aligned\w*|__(?:rcu|user|iomem|percpu|packed|private|randomize_layout))\b"
@@ -27,17 +27,17 @@ _ATTRIBUTE = re.compile(
 
 
 def mask(text: str) -> str:
-    """The text with comments, strings and character constants blanked; newlines stay."""
+    """The text with comments, strings and character constants blanked; newlines are kept."""
     return _SKIPPED.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), text)
 
 
 def line_of(text: str, at: int) -> int:
-    """The number, from 1, of the line that offset `at` is in."""
+    """The number, from 1, of the line that contains offset `at`."""
     return text.count("\n", 0, at) + 1
 
 
 def closing(masked: str, at: int) -> int:
-    """The offset of the bracket that closes the one at `at`; -1 where there is none."""
+    """The offset of the bracket that closes the one at `at`; -1 if there is none."""
     stack: list[str] = []
     for here in range(at, len(masked)):
         char = masked[here]
@@ -52,7 +52,7 @@ def closing(masked: str, at: int) -> int:
 
 
 def opening(masked: str, at: int) -> int:
-    """The offset of the bracket that the one at `at` closes; -1 where there is none."""
+    """The offset of the bracket that opens the one closed at `at`; -1 if there is none."""
     stack: list[str] = []
     for here in range(at, -1, -1):
         char = masked[here]
@@ -67,7 +67,7 @@ def opening(masked: str, at: int) -> int:
 
 
 def find_outside(masked: str, wanted: str, start: int, end: int) -> int:
-    """The offset of the first of the characters `wanted` outside brackets that open after `start`; -1 for none."""
+    """The offset of the first character of `wanted` outside brackets opened after `start`; -1 if there is none."""
     here = start
     while here < end:
         if masked[here] in wanted:
@@ -82,8 +82,8 @@ def find_outside(masked: str, wanted: str, start: int, end: int) -> int:
 
 @dataclass(frozen=True)
 class DeclarationSpan:
-    """A member's declaration: its text without surrounding blanks, the same with single blanks and no comments to
-    compare it by, and whether it stands inside an #if."""
+    """A member's declaration: its text, a normalised text for comparison (single blanks, no comments), and whether it
+    is inside an #if."""
 
     text: str
     normal: str
@@ -91,7 +91,7 @@ class DeclarationSpan:
 
     @property
     def names(self) -> list[str]:
-        """The members that it declares; empty where that is not clear."""
+        """The members that it declares; empty if that is not clear."""
         names = []
         parts = self.normal.removesuffix(";").strip()
         start = 0
@@ -119,7 +119,7 @@ def _declared(declarator: str) -> str:
 
 @dataclass(frozen=True)
 class Body:
-    """What is between the braces of a structure: offsets, its members, the lines of the preprocessor in it."""
+    """The part of a structure's definition between its braces: offsets, members, and preprocessor lines."""
 
     start: int
     end: int
@@ -128,7 +128,7 @@ class Body:
 
 
 def struct_body(text: str, masked: str, name: str) -> Body | None:
-    """The definition of `struct name`; None where the text has none."""
+    """The definition of `struct name`; None if the text has none."""
     found = re.search(rf"\bstruct\s+{re.escape(name)}\s*\{{", masked)
     end = closing(masked, found.end() - 1) if found else -1
     if found is None or end < 0:
@@ -156,7 +156,7 @@ def struct_body(text: str, masked: str, name: str) -> Body | None:
 
 
 def postfix_start(masked: str, end: int) -> int:
-    """Where the postfix expression that ends before `end` begins (`a->b[i].c`, `f(x)`, `(p)`); `end` for none."""
+    """The start of the postfix expression that ends before `end` (`a->b[i].c`, `f(x)`, `(p)`); `end` if none."""
     here = end
     while True:
         stop = _strip_end(masked, here)
@@ -208,8 +208,8 @@ def _word_start(text: str, end: int) -> int:
 
 @dataclass(frozen=True)
 class Definition:
-    """A definition of a variable or function: where it begins and ends; of a variable, its specifiers and what
-    follows the `=`."""
+    """A definition of a variable or function: its start and end; for a variable also its specifiers and the text after
+    the `=`."""
 
     start: int
     end: int
@@ -245,7 +245,7 @@ def find_function(masked: str, name: str) -> Definition | None:
 
 
 def split_values(value: str) -> dict[str, str] | None:
-    """The parts of a flat `{ ... }`: by `[N]` for its place, or by `.member`; None where it is not flat."""
+    """The parts of a flat `{ ... }` by `[N]` for their position, or by `.member`; None if it is not flat."""
     text = value.strip()
     masked = mask(text)
     if not masked.startswith("{") or closing(masked, 0) != len(masked) - 1 or "#" in masked:

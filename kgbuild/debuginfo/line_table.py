@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which source line code comes from, by the line tables of DWARF. Read with pyelftools, only where it is asked for."""
+"""Which source line code comes from, by the DWARF line tables. Read with pyelftools, and only when needed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SET_ADDRESS = 2  # DW_LNE_set_address
 
 @dataclass(frozen=True)
 class SourceLine:
-    """From `offset` of its section on, code comes from this line; `file` is empty for the unit's own file."""
+    """From `offset` of its section on, code comes from this line; `file` is "" for the unit's own file."""
 
     offset: int
     file: str
@@ -29,9 +29,10 @@ class SourceLine:
 
 
 def read_lines(obj: Object) -> dict[int, list[SourceLine]]:
-    """The line table by section index, in order of offsets; empty without DWARF, or where it can't be matched.
+    """The line table of each section, by section index, sorted by offset. Empty if there is no DWARF or it can't be
+    matched to the code.
 
-    Every sequence of .debug_line begins with an address, and the relocation of that address says in which section.
+    Every sequence in .debug_line begins with an address; the relocation of that address tells which section is meant.
     """
     section = obj.section_named(".debug_line")
     if section is None or obj.section_named(".debug_info") is None or not _is_bounded(obj):
@@ -63,7 +64,7 @@ def _read(obj: Object, section: Section) -> dict[int, list[SourceLine]]:
     dwarf: Any = elf.get_dwarf_info(relocate_dwarf_sections=True)
     rows = obj.relocs(section.index)
     rows = rows[rows["offset"].argsort(kind="stable")]
-    # names of files are references of four bytes (DWARF 5), addresses have eight
+    # references to file names have four bytes (DWARF 5), addresses eight
     wide = {kind for kind, size in arch_of(obj.machine).reloc_size.items() if size == 8}
     sections = [
         int(obj.symbols[sym]["shndx"])

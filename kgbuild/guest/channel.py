@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The guest's serial channel: bytes become records, one a line. What they mean is guest/session.py's.
+"""The guest's serial channel: turns bytes into records, one per line. guest/session.py interprets them.
 
 kgb SEQ UPTIME KIND key=value ... .
 """
@@ -18,7 +18,7 @@ _RECORD = re.compile(r"kgb (\d{1,18}) (\d{1,18}\.\d{1,18}) ([a-z]+)((?: [a-z0-9]
 
 @dataclass(frozen=True)
 class GuestRecord:
-    """One line of the guest: sequence number, seconds since its boot, kind, values (base64 ones decoded)."""
+    """One line from the guest: sequence number, seconds since boot, kind, values (base64 already decoded)."""
 
     seq: int
     uptime: float
@@ -26,7 +26,7 @@ class GuestRecord:
     values: dict[str, str]
 
     def number(self, key: str) -> int:
-        """A whole number, 0 where it is absent or none."""
+        """A value as an integer, 0 if it is missing or no number."""
         try:
             return int(self.values.get(key, "0"))
         except ValueError:
@@ -34,7 +34,7 @@ class GuestRecord:
 
 
 class ChannelParser:
-    """Turns bytes into records. What is no whole record is counted in `garbage` and dropped; `lost` counts the gaps."""
+    """Turns bytes into records. Incomplete records are counted in `garbage` and dropped; `lost` counts the gaps."""
 
     def __init__(self) -> None:
         self.garbage = 0
@@ -68,7 +68,7 @@ class ChannelParser:
 
 
 def parse_record(line: str) -> GuestRecord | None:
-    """One line, or None where it is not a whole record."""
+    """One line as a record, or None if it is not a complete record."""
     match = _RECORD.fullmatch(line)
     if match is None:
         return None

@@ -10,7 +10,8 @@ from __future__ import annotations
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
-from kgbuild.debuginfo.btf import Key, Moved, compare_names, other_values, with_last
+from kgbuild.debuginfo.btf import Moved, compare_names, other_values, with_last
+from kgbuild.debuginfo.btf import TypeKey as Key
 from kgbuild.debuginfo.type_comparison import Comparison, TypeDifference
 from kgbuild.debuginfo.type_graph import TypedVariable, TypeGraph, read_types
 from kgbuild.elf.read import FormatError

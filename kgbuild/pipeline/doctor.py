@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What this machine has and lacks for kgbuild, and the one command that mends it. Changes nothing."""
+"""Checks what kgbuild needs on this machine, and gives one command that installs what is missing. Changes nothing."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from kgbuild.host.vm.initramfs import find_busybox
 
 NEEDED_BYTES = 5_000_000_000
 
-# Program -> what it is for. Without the needed ones the demo does not work; the others are for what is said
-# there.
+# Program -> what it is for. The demo does not work without the needed ones.
 NEEDED = {
     "gcc-12": "compiling units of the kernel",
     "ld": "linking the module",
@@ -42,7 +41,7 @@ OPTIONAL = {
     "bison": "kernel add",
     "bc": "kernel add",
 }
-# Headers that kbuild's own tools are compiled with: file -> (package, what it is for)
+# Headers needed to compile kbuild's own tools: file -> (package, what it is for)
 LIBRARIES = {
     "/usr/include/gelf.h": ("libelf-dev", "kernel add"),
     "/usr/include/openssl/opensslv.h": ("libssl-dev", "kernel add"),
@@ -55,7 +54,7 @@ OPTIONAL_MISSING = "optional"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. `state` is "ok", "missing" (needed) or "optional"; `package` mends it, if any."""
+    """One check. `state` is "ok", "missing" (needed) or "optional"; `package` is the package to install, if any."""
 
     name: str
     state: str
@@ -65,10 +64,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All checks; `healthy` where nothing needed lacks; `mend` is the one command to run, or empty."""
+    """All checks. `healthy` if nothing needed is missing; `fix` is the one command to run, "" if none would help."""
 
     checks: tuple[Check, ...]
-    mend: str
+    fix: str
 
     @property
     def healthy(self) -> bool:
@@ -77,7 +76,7 @@ class Diagnosis:
     def to_json(self) -> dict[str, Any]:
         """The checks as plain data."""
         checks = [asdict(check) for check in self.checks]
-        return {"format": 1, "healthy": self.healthy, "mend": self.mend, "checks": checks}
+        return {"format": 1, "healthy": self.healthy, "mend": self.fix, "checks": checks}
 
 
 def diagnose(cache: Cache | None = None) -> Diagnosis:
@@ -93,7 +92,7 @@ def diagnose(cache: Cache | None = None) -> Diagnosis:
         check_kvm(),
         *check_compilers(cache),
     ]
-    return Diagnosis(tuple(checks), mend_command(checks, root=os.geteuid() == 0))
+    return Diagnosis(tuple(checks), fix_command(checks, root=os.geteuid() == 0))
 
 
 def check_python(version: tuple[int, ...]) -> Check:
@@ -188,12 +187,12 @@ def check_kvm(probe: Callable[[], bool] = lambda: kvm.probe("kvm", "max", 1)) ->
     elif probe():
         return Check("kvm", OK, "works")
     else:
-        fact = f"/dev/kvm is there, but a guest did not come to its end within {kvm.PROBE_SECONDS:.0f} s"
+        fact = f"/dev/kvm is there, but a guest did not finish within {kvm.PROBE_SECONDS:.0f} s"
     return Check("kvm", OPTIONAL_MISSING, f"{fact}; QEMU emulates, which is slower")
 
 
-def mend_command(checks: Iterable[Check], *, root: bool) -> str:
-    """One command that installs all that lacks, optional packages too; empty where none would help."""
+def fix_command(checks: Iterable[Check], *, root: bool) -> str:
+    """One command that installs everything missing, optional packages included; "" if none would help."""
     checks = list(checks)
     packages = sorted({check.package for check in checks if check.state != OK and check.package})
     stale = any(check.name == "archive" and check.state != OK for check in checks)

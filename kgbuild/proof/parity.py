@@ -400,8 +400,8 @@ class _Table:
                 howto.extract(bytes(f), address + owner + int(p), order) for f, p in zip(field, places, strict=True)
             ]
             owners = np.array(meant, np.uint64)
-        order = np.argsort(owners, kind="stable")
-        self.owners, self.places = owners[order], places[order]
+        by_owner = np.argsort(owners, kind="stable")
+        self.owners, self.places = owners[by_owner], places[by_owner]
 
     def between(self, start: int, end: int) -> list[int]:
         """Places in the table of the entries that belong to code in [start, end), by address."""

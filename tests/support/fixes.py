@@ -123,11 +123,11 @@ def newer_source(series: Series = SERIES["6.1"]) -> Path:
 
 def difference(old: Path, new: Path, path: str) -> str:
     """A unified diff of one file; "" where it is the same or missing on one side."""
-    a, b = old / path, new / path
-    if not a.is_file() or not b.is_file() or a.read_bytes() == b.read_bytes():
+    orig, patched = old / path, new / path
+    if not orig.is_file() or not patched.is_file() or orig.read_bytes() == patched.read_bytes():
         return ""
-    left, right = a.read_text(errors="surrogateescape"), b.read_text(errors="surrogateescape")
-    lines = difflib.unified_diff(left.splitlines(True), right.splitlines(True), f"a/{path}", f"b/{path}")
+    orig_text, patched_text = orig.read_text(errors="surrogateescape"), patched.read_text(errors="surrogateescape")
+    lines = difflib.unified_diff(orig_text.splitlines(True), patched_text.splitlines(True), f"a/{path}", f"b/{path}")
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 

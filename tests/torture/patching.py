@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from kgbuild.accounting.account import Unit, account_all
+from kgbuild.accounting.account import UnitLedger, account_all
 from kgbuild.arch import arch_of
 from kgbuild.callgraph.model import CallGraph
 from kgbuild.closure.close import close
@@ -186,7 +186,7 @@ def make_patch(
     """Build the live patch that turns the running program into `after`."""
     patch = Patch({}, {}, {})
     units: list[UnitResult] = []
-    ledgers: list[Unit] = []
+    ledgers: list[UnitLedger] = []
     for unit in after.units:
         text = render(after, unit)
         if text == running.texts[unit.name]:
@@ -200,7 +200,7 @@ def make_patch(
         changes = compute_changes(view, View(patch.after[unit.name]), unit.name, lines=False)
         if changes.changed or changes.new:
             patch.refusals += check_types(changes, frozenset())[0]
-        ledgers.append(Unit(compute_ledger(changes.original.obj, changes.patched.obj)))
+        ledgers.append(UnitLedger(compute_ledger(changes.original.obj, changes.patched.obj)))
         units.append(UnitResult(unit.name, changes, parity, unit.target))
     if all(u.changes.nothing for u in units):
         patch.refusals += [r for a in account_all(ledgers, units, None) for r in a.refusals]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Making the index of a kernel: every object is read once and written to an SQLite file that appears when it is whole.
+"""Makes the index of a kernel: reads every object once and writes an SQLite file that appears when it is complete.
 
-A run that was stopped leaves a file beside it with the objects it had finished; the next run goes on from there.
-The tables are in data/index/schema.sql and described in docs/schema/index.md.
+A stopped run leaves an unfinished file with the objects done so far; the next run continues from there. The tables are
+in data/index/schema.sql and described in docs/schema/index.md.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ IndexRow = tuple[object, ...]
 
 
 def build_index(kernel: Kernel, path: Path, progress: Progress, reason: str = "") -> None:
-    """Write the index of a kernel to `path`, which appears by one rename. The caller holds a lock.
+    """Write the index of a kernel to `path`, where it appears by one rename. The caller holds a lock.
 
-    `reason` is shown: why one that was there is made again. The index of an out-of-tree tree (`Kernel.outside`) holds
-    its modules alone: nothing else calls a function of theirs that is not exported.
-    Raises ToolError where the disk or a file fails.
+    `reason` is shown: why an existing index is made again. The index of an out-of-tree source (`Kernel.outside`)
+    contains only its modules: nothing else calls their functions unless they are exported. Raises ToolError if the disk
+    or a file fails.
     """
     part = path.with_name(f".{path.name}.part")
     modules = Modules(kernel).paths
@@ -49,7 +49,7 @@ def build_index(kernel: Kernel, path: Path, progress: Progress, reason: str = ""
     try:
         with progress.step(title, total=len(modules) + _VMLINUX_SHARE + 1) as task:
             with closing(_open_part(part, kernel)) as database:
-                writer = _Writer(database, kernel)
+                writer = _IndexWriter(database, kernel)
                 if VMLINUX not in writer.done and kernel.outside is None:
                     with kernel.vmlinux.open("rb") as file:
                         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -71,11 +71,11 @@ def build_index(kernel: Kernel, path: Path, progress: Progress, reason: str = ""
         ) from error
 
 
-_VMLINUX_SHARE = 100  # vmlinux takes as long as so many modules
+_VMLINUX_SHARE = 100  # vmlinux takes as long as this many modules
 
 
 def _open_part(part: Path, kernel: Kernel) -> sqlite3.Connection:
-    """The unfinished index, empty unless an earlier run left one of this kernel and version."""
+    """The unfinished index; empty unless an earlier run left one for this kernel and schema."""
     wanted = {"schema": str(SCHEMA), "build_id": kernel.id.build_id}
     if part.exists():
         database = _connect(part)
@@ -109,8 +109,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     return database
 
 
-class _Writer:
-    """Gives numbers to what it is given and writes it."""
+class _IndexWriter:
+    """Numbers objects, functions and data, and writes them."""
 
     def __init__(self, database: sqlite3.Connection, kernel: Kernel) -> None:
         self.database = database
@@ -194,7 +194,7 @@ class _Writer:
         self._rows("symbols", 6, rows)
 
     def _units(self, name: str, number: int, graph: ObjectGraph) -> list[int | None]:
-        """Number of each function's unit, None where it is not known."""
+        """The number of each function's unit, None if unknown."""
         count = len(graph.functions.name)
         first = self._next("units")
         if name != VMLINUX:
@@ -221,7 +221,7 @@ class _Writer:
         return [first + i if i >= 0 else None for i in named.tolist()]
 
     def _source(self, path: str) -> str:
-        """A path as the source tree has it: what came before, in the place where it was built, is cut off."""
+        """A path relative to the source tree: the directory in which the kernel was built is cut off."""
         if not path.startswith("/"):
             return path
         parts = path.split("/")
@@ -309,7 +309,7 @@ class _Writer:
         self._rows("strays", 3, rows)
 
     def finish(self) -> None:
-        """Resolve what names exports of modules, and write what makes questions fast."""
+        """Resolve references to exports of modules, and create the database indices for fast queries."""
         calls: list[IndexRow] = []
         pointers: list[IndexRow] = []
         for caller, holder, offset, kind, name in self.database.execute("SELECT * FROM pending"):

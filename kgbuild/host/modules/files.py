@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Module files: found in a package, decompressed, and what their .modinfo says."""
+"""Module files: found in a package, decompressed, and read for their .modinfo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
 
 
 def read_modinfo(data: bytes) -> dict[str, str]:
-    """key -> value of a module's .modinfo; of repeated keys the last. Empty where this is no kernel module."""
+    """key -> value of a module's .modinfo; the last one of repeated keys. Empty if this is no kernel module."""
     try:
         found = read_sections(data)
         section = found.section_named(".modinfo")
@@ -44,5 +44,5 @@ def index_modules(root: Path | None) -> dict[str, Path]:
 
 
 def depends_of(module: bytes) -> list[str]:
-    """Names (with underscores) of the modules that a module needs, as its modinfo says."""
+    """Names (with underscores) of the modules that a module needs, from its modinfo."""
     return [name.replace("-", "_") for name in read_modinfo(module).get("depends", "").split(",") if name]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A closed patch becomes a module, and is read back by another reader than the one that wrote it."""
+"""Makes a module of a closed patch, and reads it back with a different reader than the one that wrote it."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def put_on_older(asked: Asked, prepared: Prepared, closed: Closed, name: str, ru
     lost = prepared.applied.lost
     on_top = put_on_top(name, own, closure.states, options.replace, asked.older, options.drop, lost)
     refusals = [*on_top.refusals, *check_kernel(asked.older, {t: running.build_id(t) for t in closure.targets})]
-    anew = begin_anew(on_top.active, new_variables(closure), options.replace)
-    on_top = replace(on_top, warnings=(*on_top.warnings, *anew))
+    started_anew = begin_anew(on_top.active, new_variables(closure), options.replace)
+    on_top = replace(on_top, warnings=(*on_top.warnings, *started_anew))
     run.observer.reached(PutOnTop(on_top))
     if on_top.unused:
         raise UserError(
@@ -73,7 +73,7 @@ def put_on_older(asked: Asked, prepared: Prepared, closed: Closed, name: str, ru
 
 
 def _identities(closure: Closure, running: RunningKernel) -> tuple[TargetIdentity, ...]:
-    """How the patch is to know its target modules. Raises Refused for one that can't be known."""
+    """How the patch recognises its target modules. Raises Refused for a module that can't be recognised."""
     out, refusals = [], []
     for target in closure.targets:
         image = running.module(target)
@@ -89,7 +89,7 @@ def _identities(closure: Closure, running: RunningKernel) -> tuple[TargetIdentit
 
 
 def assemble(prepared: Prepared, closed: Closed, name: str, run: Run) -> Assembled:
-    """Extract, link and inject. Raises Refused for what the back end can't emit, ToolError where a program fails."""
+    """Extract, link and inject. Raises Refused for what the back end can't emit, ToolError if a program fails."""
     options, closure, running = run.options, closed.closure, prepared.running
     kernel, features = running.kernel, running.features
     with run.stage("link"):
@@ -178,12 +178,12 @@ def _note(prepared: Prepared, closure: Closure, record: ProofRecord, backend: Ba
     """What the module says of itself, in .note.kgbuild (docs/schema/note.md)."""
     digests = record.digests
     bound: dict[str, dict[str, str]] = {}
-    for p in record.bound:
-        if p.kind == FUNCTION:
-            bound.setdefault(p.object, {})[f"{p.name},{p.sympos}"] = p.digest
+    for proven in record.bound:
+        if proven.kind == FUNCTION:
+            bound.setdefault(proven.object, {})[f"{proven.name},{proven.sympos}"] = proven.digest
     literals: dict[str, dict[str, str]] = {}
-    for c in record.literals:
-        literals.setdefault(c.symbol, {})[f"{c.address:#x},{c.size}"] = c.digest
+    for literal in record.literals:
+        literals.setdefault(literal.symbol, {})[f"{literal.address:#x},{literal.size}"] = literal.digest
     return {
         "schema": NOTE_SCHEMA,
         **_source(prepared),

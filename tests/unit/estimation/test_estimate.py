@@ -230,7 +230,7 @@ def test_dead_code_is_not_inlined(index: Index) -> None:
     sides = [
         tuple(read_items(text.encode(), Conditions({}, False))) for text in (other, other.replace("+ hid", "- hid"))
     ]
-    assert names(estimate([replace(unit, before=sides[0], after=sides[1])], index, place)) == []
+    assert names(estimate([replace(unit, orig=sides[0], patched=sides[1])], index, place)) == []
 
 
 def test_items_are_paired_by_name_and_tokens() -> None:

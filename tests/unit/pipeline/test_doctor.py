@@ -65,10 +65,10 @@ def test_empty_package_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Apt, "package_names", fail)
     check = doctor.check_archive()
     assert check.state == MISSING
-    assert doctor.mend_command([check], root=True) == "apt-get update"
+    assert doctor.fix_command([check], root=True) == "apt-get update"
 
 
-def test_one_command_mends_all() -> None:
+def test_one_command_installs_everything() -> None:
     checks = [
         Check("a", OK, "", "pkg-a"),
         Check("b", MISSING, "", "pkg-b"),
@@ -76,9 +76,9 @@ def test_one_command_mends_all() -> None:
         Check("d", MISSING, "", "pkg-b"),
         Check("kvm", OPTIONAL_MISSING, "none"),
     ]
-    assert doctor.mend_command(checks, root=True) == "apt-get update && apt-get install -y pkg-b pkg-c"
-    assert doctor.mend_command(checks, root=False).startswith("sudo apt-get update && sudo apt-get install")
-    assert doctor.mend_command([checks[0], checks[4]], root=True) == ""
+    assert doctor.fix_command(checks, root=True) == "apt-get update && apt-get install -y pkg-b pkg-c"
+    assert doctor.fix_command(checks, root=False).startswith("sudo apt-get update && sudo apt-get install")
+    assert doctor.fix_command([checks[0], checks[4]], root=True) == ""
 
 
 @pytest.mark.parametrize(("works", "state"), [(True, OK), (False, OPTIONAL_MISSING)])

@@ -20,7 +20,7 @@ from kgbuild.csource.text_spans import (
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.patch.apply import Applied, apply_file
 from kgbuild.patch.unified_diff import parse_patch
-from kgbuild.remedy.rewrite import DATA, INIT, TYPE, Remedied, Source, find_grown, render_diff, write_remedy
+from kgbuild.remedy.rewrite import DATA, INIT, TYPE, RewrittenPatch, Source, find_grown, render_diff, write_remedy
 
 
 def source(path: str, before: str, after: str, target: str = "vmlinux") -> Source:
@@ -30,7 +30,7 @@ def source(path: str, before: str, after: str, target: str = "vmlinux") -> Sourc
     return Source(path, before, after, frozenset(added), target)
 
 
-def remedied(sources: list[Source], code: str, symbol: str, kind: str = "struct ") -> Remedied:
+def remedied(sources: list[Source], code: str, symbol: str, kind: str = "struct ") -> RewrittenPatch:
     place = f"{sources[0].path}: {kind if code == TYPE else ''}{symbol}"
     return write_remedy(sources, [Refusal(code, place, "", symbol=symbol)], [code])
 
