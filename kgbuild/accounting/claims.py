@@ -450,6 +450,6 @@ class Claims(UnitFacts):
             was, now = self.o.masked(o), self.p.masked(p)
         except Ambiguous:
             return None
-        words = [int.from_bytes(raw[at : at + 4], "little") & ~bits for raw in (was, now)]
+        words = [self.p.obj.number(raw[at : at + 4]) & ~bits for raw in (was, now)]
         same = words[0] == words[1] and was[:at] == now[:at] and was[at + 4 :] == now[at + 4 :]
         return (NOISE, noise.LINE_DEBUG, False) if same else None

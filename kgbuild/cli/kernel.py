@@ -232,12 +232,16 @@ def search(
       kgbuild kernel search 6.1
       kgbuild kernel search cloud --all
     """
-    from kgbuild.host.archives.apt import Apt
+    from kgbuild.host.archives.archive import open_archive
     from kgbuild.host.archives.recipe import load_recipes
     from kgbuild.host.archives.recipe import search as search_archive
     from kgbuild.host.kernels.acquire import find_kernel
 
-    found = [entry for recipe in load_recipes().values() for entry in search_archive(pattern, recipe, Apt())]
+    found = [
+        entry
+        for recipe in load_recipes().values()
+        for entry in search_archive(pattern, recipe, open_archive(recipe.archive))
+    ]
     shown = [entry for entry in found if every or not entry.missing]
     rows = [
         {

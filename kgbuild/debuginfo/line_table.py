@@ -8,7 +8,7 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any
 
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
 from kgbuild.elf.object import Object
 
 _SET_ADDRESS = 2  # DW_LNE_set_address
@@ -38,7 +38,7 @@ def read_lines(obj: Object) -> dict[int, list[SourceLine]]:
     rows = obj.relocs(section.index)
     rows = rows[rows["offset"].argsort(kind="stable")]
     # names of files are references of four bytes (DWARF 5), addresses have eight
-    wide = {kind for kind, size in arch_of(obj.machine).reloc_size.items() if size == 8}
+    wide = {kind for kind, size in for_object(obj).reloc_size.items() if size == 8}
     sections = [
         int(obj.symbols[sym]["shndx"])
         for kind, sym in zip(rows["type"].tolist(), rows["sym"].tolist(), strict=True)

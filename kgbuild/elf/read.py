@@ -66,7 +66,7 @@ def read_headers(
         view = view.cast("B")
     if len(view) < EHDR.size:
         raise FormatError(0, f"{len(view)} bytes are too few for an ELF header")
-    if view[:4] != b"\x7fELF":
+    if bytes(view[:4]) != b"\x7fELF":
         raise FormatError(0, "not an ELF file")
     records = records_of(bytes(view[:16]))
     if isinstance(records, str):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.arch import arch_of
-from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY
+from kgbuild.arch.x86_64.special_sections import ORC_ENTRY
 from kgbuild.elf.read import read
 from kgbuild.emit.backends.kallsyms import STUBS
 from kgbuild.emit.backends.lookup_tables import SYMBOL_ROW
