@@ -266,7 +266,7 @@ class Claims(UnitFacts):
             return None
         if p is None or o is None:
             return None
-        if d.section == ".ibt_endbr_seal":
+        if d.section == self.p.arch.seals:
             return NO_EFFECT, "made for a kernel as a whole, and read when it booted", False
         if d.section == ".orc_unwind_ip" and d.offset == o.size == p.size:
             return NO_EFFECT, "the end of a section's code, where something else follows or no longer does", False
