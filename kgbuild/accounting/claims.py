@@ -299,7 +299,7 @@ class Claims(UnitFacts):
             return None
         if patched is None or orig is None:
             return None
-        if difference.section == ".ibt_endbr_seal":
+        if difference.section == self.patched.arch.seals:
             return NO_EFFECT, "made for the kernel as a whole, and read when it booted", False
         if difference.section == ".orc_unwind_ip" and difference.offset == orig.size == patched.size:
             return NO_EFFECT, "the end of a section's code, where something else follows or no longer does", False
@@ -497,7 +497,7 @@ class Claims(UnitFacts):
             orig_bytes, patched_bytes = self.orig.masked(orig), self.patched.masked(patched)
         except Ambiguous:
             return None
-        words = [int.from_bytes(raw[at : at + 4], "little") & ~bits for raw in (orig_bytes, patched_bytes)]
+        words = [self.patched.obj.number(raw[at : at + 4]) & ~bits for raw in (orig_bytes, patched_bytes)]
         same = (
             words[0] == words[1]
             and orig_bytes[:at] == patched_bytes[:at]

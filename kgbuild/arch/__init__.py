@@ -31,6 +31,11 @@ def known() -> tuple[Arch, ...]:
     return tuple(_table(folder) for folder in _FOLDERS.values())
 
 
+def default_arch() -> Arch:
+    """The architecture that is meant where neither an object nor a kernel says one: the first that is known."""
+    return known()[0]
+
+
 def arch_of(machine: int, place: str = "") -> Arch:
     """The facts of the architecture with this e_machine.
 
@@ -69,3 +74,21 @@ def for_kernel(name: str, place: str = "") -> Arch:
 
 def _supported() -> str:
     return " or ".join(arch.name for arch in known())
+
+
+@cache
+def return_thunks() -> frozenset[str]:
+    """Functions of any architecture that returns go through."""
+    return frozenset(arch.return_thunk for arch in known() if arch.return_thunk)
+
+
+@cache
+def nmi_entries() -> tuple[str, ...]:
+    """Functions of any architecture in which an NMI begins."""
+    return tuple(name for arch in known() for name in arch.nmi_entries)
+
+
+@cache
+def indirect_prefixes() -> tuple[str, ...]:
+    """How the names of functions of any architecture begin through which pointers are called."""
+    return tuple(arch.indirect_prefix for arch in known() if arch.indirect_prefix)

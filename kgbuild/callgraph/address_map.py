@@ -225,7 +225,7 @@ class AddressMap:
             named: Places = self.places[relocs["sym"]] + relocs["addend"]
             return named
         raw = self.read(*extent)
-        return np.frombuffer(raw[: len(raw) // 8 * 8], "<i8").astype(np.int64)
+        return np.frombuffer(raw[: len(raw) // 8 * 8], self.obj.dtype("i8")).astype(np.int64)
 
     def relative_fields(self, section: str, entry: int, field: int) -> Places | None:
         """The places that the 4-byte self-relative fields of a table refer to, for entries of `entry` bytes with the
@@ -251,4 +251,4 @@ class AddressMap:
             named: Places = self.places[rows["sym"]] + rows["addend"]
             return named
         raw = np.frombuffer(self.read(*extent)[: count * entry], np.uint8).reshape(count, entry)
-        return at + np.ascontiguousarray(raw[:, field : field + 4]).view("<i4")[:, 0].astype(np.int64)
+        return at + np.ascontiguousarray(raw[:, field : field + 4]).view(self.obj.dtype("i4"))[:, 0].astype(np.int64)

@@ -17,9 +17,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from kgbuild.arch import arch_of
-from kgbuild.arch.x86_64 import branches as code_of
-from kgbuild.arch.x86_64.branches import Flow
+from kgbuild.arch import for_object
+from kgbuild.arch.code_search import CodeSearch, Flow
 from kgbuild.callgraph.address_map import AddressMap, Bodies, Places, among
 from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.functions import Functions
@@ -167,7 +166,7 @@ def alternatives(layout: AddressMap) -> tuple[Places, Places, Places]:
     extent = layout.table_range(ALTERNATIVES)
     if extent is None or layout.table_range(REPLACEMENT) is None:
         return none, none, none
-    rule = arch_of(layout.obj.machine).special[ALTERNATIVES]
+    rule = for_object(layout.obj).special[ALTERNATIVES]
     own = layout.obj.section_named(REPLACEMENT)
     section = own.index if own is not None else -1
     for entry in rule.sizes:
@@ -198,7 +197,8 @@ def _table_bytes(layout: AddressMap, name: str, entry: int, count: int) -> npt.N
 
 
 def _relocated(layout: AddressMap, ignore: bool) -> tuple[References, dict[int, int]]:
-    arch = arch_of(layout.obj.machine)
+    arch = for_object(layout.obj)
+    code_of = arch.search()
     parts: list[tuple[Places, Places, Places, Places, Kinds]] = []
     unread: dict[int, int] = {}
     undefined = layout.obj.symbols["shndx"] == SHN.UNDEF
@@ -240,6 +240,7 @@ def _unrelocated(
 ) -> tuple[References, int]:
     """Branches (and leas) without a relocation that lead out of their function, confirmed by decoding, and the number
     of ranges of code decoded for that."""
+    code_of = for_object(layout.obj).search()
     relocated = np.sort(known.at)
     branches = known.at[(known.flow == Flow.CALL) | (known.flow == Flow.JUMP)] + 4
     # certain instruction starts: the start of a function, and the place behind a branch with a relocation
@@ -266,10 +267,10 @@ def _unrelocated(
         keep = (region >= 0) & (to >= 0)
         into = target != regions.bodies.place[np.maximum(to, 0)]
         # its own start can only be called; and compiled code never jumps into the middle of other compiled code
-        calls = code[np.maximum(field - base - 1, 0)] == code_of.CALL
+        calls = code_of.is_call(code, field - base)
         keep &= np.where(region == to, ~into & calls, ~(into & compiled[region] & compiled[to]))
         field, width, target = field[keep], width[keep], target[keep]
-        at, flow, count = _confirmed(code.tobytes(), base, boundaries, field, width, target)
+        at, flow, count = _confirmed(code_of, code.tobytes(), base, boundaries, field, width, target)
         decoded += count
         opcode = field[at] - code_of.opcode_distance(code, field[at] - base)
         parts.append((field[at], opcode, target[at], np.full(len(at), -1, np.int64), flow))
@@ -277,7 +278,7 @@ def _unrelocated(
 
 
 def _confirmed(
-    code: bytes, base: int, boundaries: Places, field: Places, width: Places, target: Places
+    code_of: CodeSearch, code: bytes, base: int, boundaries: Places, field: Places, width: Places, target: Places
 ) -> tuple[Places, Kinds, int]:
     """Which candidates are instructions: their rows and flows, and the number of ranges decoded."""
     end = field + width
@@ -301,6 +302,7 @@ def _confirmed(
 def _addresses(functions: Functions, regions: _Regions, layout: AddressMap) -> References:
     """Addresses of functions and data in the code of a linked file without relocations."""
     parts: list[tuple[Places, Places, Places, Places, Kinds]] = []
+    code_of = for_object(layout.obj).search()
     low, high = int(functions.bodies.place.min()), int(functions.bodies.place.max()) + 1
     starts = functions.bodies.place
     for section in layout.code_indices:
@@ -332,7 +334,7 @@ def _static_key_jumps(functions: Functions, layout: AddressMap) -> tuple[Places,
     """Rows (caller, offset, callee, symbol, delta, kind) of static keys that jump out of their function."""
     none = np.zeros(0, np.int64)
     empty = (none, none, none, none, none, none)
-    rule = arch_of(layout.obj.machine).special[JUMP_TABLE]
+    rule = for_object(layout.obj).special[JUMP_TABLE]
     for entry in rule.sizes:
         site, target = (layout.relative_fields(JUMP_TABLE, entry, field) for field in (0, 4))
         if site is None or target is None or not len(site):
@@ -351,6 +353,7 @@ def _static_key_jumps(functions: Functions, layout: AddressMap) -> tuple[Places,
 def _named_kinds(functions: Functions, layout: AddressMap, rows: list[Places]) -> Kinds:
     """Kinds decided by names: 0 for instrumentation, static calls, thunks, jumps between a function and its cold
     half."""
+    code_of = for_object(layout.obj).search()
     caller, _, callee, symbol, _, _ = rows
     kind: Kinds = rows[5].astype(np.uint8)
     names = functions.name

@@ -11,40 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
 from kgbuild.callgraph.address_map import AddressMap, Bodies, Places, among, symbol_names
 from kgbuild.callgraph.functions import Functions
 from kgbuild.elf.consts import SHN, SHT, STB, STT
 
-# Tables about code. An export is a property of the function, not a pointer to it.
-ABOUT_CODE = (
-    "__mcount_loc",
-    "__patchable_function_entries",
-    ".orc_unwind_ip",
-    ".orc_lookup",
-    "__bug_table",
-    "__ex_table",
-    ".altinstructions",
-    ".parainstructions",
-    ".smp_locks",
-    ".retpoline_sites",
-    ".return_sites",
-    ".call_sites",
-    ".cfi_sites",
-    ".ibt_endbr_seal",
-    "__jump_table",
-    ".static_call_sites",
-    "_kprobe_blacklist",
-    "_error_injection_whitelist",
-    "__ksymtab",
-    "__ksymtab_gpl",
-    ".BTF_ids",
-    ".notes",
-)
+# Tables about code, beside the architecture's special sections that are (`SpecialSection.about_code`). An export is a
+# property of the function, not a pointer to it.
+_ABOUT_CODE = (".cfi_sites", "__ksymtab", "__ksymtab_gpl", ".BTF_ids", ".notes")
 INITCALL_PREFIX = "__initcall_"
-# Data that only keeps a symbol alive, or marks places in code to be patched at boot.
+# Data that only keeps a symbol alive.
 _NO_HOLDERS = ("__UNIQUE_ID___addressable_", "__addressable_")
-_NO_SECTIONS = ("runtime_ptr_", "runtime_shift_")
 # Tables whose entries contain self-relative addresses, for objects without relocations.
 _RELATIVE_TABLES = (".pci_fixup",)
 
@@ -78,7 +55,8 @@ def read_pointers(functions: Functions, layout: AddressMap, *, ignore_relocation
         symbol = np.full(len(at), -1, np.int64)
     keep = (symbol >= 0) | layout.is_code(target)
     # in a module these are sections of their own, which are not read
-    for name in ABOUT_CODE if not layout.relocatable else ():
+    about_code = (*_ABOUT_CODE, *for_object(layout.obj).about_code)
+    for name in about_code if not layout.relocatable else ():
         extent = layout.table_range(name)
         if extent is not None:
             keep &= (at < extent[0]) | (at >= extent[1])
@@ -136,14 +114,16 @@ def _is_initcall(name: str) -> bool:
 
 def _relocated(layout: AddressMap) -> tuple[Places, Places, Places]:
     """(place, target, undefined symbol or -1) of every relocation in loaded data that may contain an address."""
-    arch = arch_of(layout.obj.machine)
+    arch = for_object(layout.obj)
+    about_code = {*_ABOUT_CODE, *arch.about_code}
+    at_boot = tuple(row.prefix for row in arch.families)  # places in code to be patched at boot
     parts = [(np.zeros(0, np.int64),) * 3]
     undefined = layout.obj.symbols["shndx"] == SHN.UNDEF
     holding = [t for t, size in arch.reloc_size.items() if size]
     for section in layout.obj.sections:
         if not layout.data_sections[section.index] or section.index not in layout.obj.rela_of:
             continue
-        if section.name in ABOUT_CODE or section.name.startswith(_NO_SECTIONS):
+        if section.name in about_code or section.name.startswith(at_boot):
             continue
         rows = layout.obj.relocs(section.index)
         rows = rows[among(rows["type"], holding)]
@@ -171,7 +151,7 @@ def _stored(functions: Functions, layout: AddressMap) -> tuple[Places, Places]:
         base = int(layout.bases[section.index])
         skip = -base % 8
         raw = layout.code(section.index)[skip:]
-        values = np.frombuffer(raw[: len(raw) // 8 * 8].tobytes(), "<i8")
+        values = np.frombuffer(raw[: len(raw) // 8 * 8].tobytes(), layout.obj.dtype("i8"))
         near = np.nonzero((values >= starts[0]) & (values <= starts[-1]))[0]
         found = near[starts[np.searchsorted(starts, values[near])] == values[near]]
         parts.append((base + skip + 8 * found.astype(np.int64), values[found].astype(np.int64)))
@@ -180,7 +160,7 @@ def _stored(functions: Functions, layout: AddressMap) -> tuple[Places, Places]:
     spans += [extent for extent in map(layout.table_range, _RELATIVE_TABLES) if extent is not None]
     for start, stop in spans:
         table = layout.read(start, stop)
-        offsets = np.frombuffer(table[: len(table) // 4 * 4], "<i4").astype(np.int64)
+        offsets = np.frombuffer(table[: len(table) // 4 * 4], layout.obj.dtype("i4")).astype(np.int64)
         place = start + 4 * np.arange(len(offsets), dtype=np.int64)
         target = place + offsets
         known = np.isin(target, starts)

@@ -393,7 +393,7 @@ def same_stateless(result: Correlation, o: Atom, p: Atom) -> bool:
         return False
     if was != now and result.patched.section_name(p) in DEBUG_SECTIONS:
         at, bits = result.patched.arch.debug_line
-        was, now = (_without_bits(raw, at, bits) for raw in (was, now))
+        was, now = (_without_bits(result.patched, raw, at, bits) for raw in (was, now))
     return was == now and (result.patched.section_name(p) not in DEBUG_SECTIONS or _same_texts(result, o, p))
 
 
@@ -410,6 +410,6 @@ def _same_texts(result: Correlation, o: Atom, p: Atom) -> bool:
     return found[0] == found[1]
 
 
-def _without_bits(raw: bytes, at: int, bits: int) -> bytes:
-    word = int.from_bytes(raw[at : at + 4], "little") & ~bits
-    return raw[:at] + word.to_bytes(4, "little") + raw[at + 4 :]
+def _without_bits(view: View, raw: bytes, at: int, bits: int) -> bytes:
+    word = view.obj.number(raw[at : at + 4]) & ~bits
+    return raw[:at] + word.to_bytes(4, view.obj.order) + raw[at + 4 :]

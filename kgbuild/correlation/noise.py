@@ -192,7 +192,7 @@ def is_location(view: View, atom: Atom) -> bool:
     target = view.atoms[first.atom]
     if target.kind != STRING or not is_file_name(view.content(target)[max(first.delta, 0) :]):
         return False
-    line = int.from_bytes(view.content(atom)[8:12], "little")
+    line = view.obj.number(view.content(atom)[8:12])
     return line < _MAX_LINE and all(not 8 <= r.offset < _LOCATION for r in view.refs(atom))
 
 

@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
 from kgbuild.elf.consts import SHF
 from kgbuild.elf.object import Object, Section
 from kgbuild.elf.read import CHDR
@@ -65,7 +65,7 @@ def _read(obj: Object, section: Section) -> dict[int, list[SourceLine]]:
     rows = obj.relocs(section.index)
     rows = rows[rows["offset"].argsort(kind="stable")]
     # references to file names have four bytes (DWARF 5), addresses eight
-    wide = {kind for kind, size in arch_of(obj.machine).reloc_size.items() if size == 8}
+    wide = {kind for kind, size in for_object(obj).reloc_size.items() if size == 8}
     sections = [
         int(obj.symbols[sym]["shndx"])
         for kind, sym in zip(rows["type"].tolist(), rows["sym"].tolist(), strict=True)

@@ -12,6 +12,7 @@ import bisect
 from collections.abc import Iterable
 from functools import cached_property
 
+from kgbuild.arch import for_object
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.notes import find_build_id
 from kgbuild.elf.object import Object, Symbol
@@ -165,8 +166,10 @@ class KernelImage:
 
     @cached_property
     def sealed(self) -> frozenset[int]:
-        """Addresses of the functions whose endbr64 the kernel overwrites (`.ibt_endbr_seal`); none without IBT."""
-        found = self.table(".ibt_endbr_seal")
+        """Addresses of the functions that lose, when the kernel boots, the instruction that indirect branches must land
+        on; none where the CPU does not check that."""
+        seals = for_object(self.obj).seals
+        found = self.table(seals) if seals else None
         if found is None:
             return frozenset()
         import numpy as np

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
 from kgbuild.arch.base import SpecialSection
 from kgbuild.elf.consts import SHF, SHN, SHT, STT
 from kgbuild.elf.object import Object, RelocRow, Section
@@ -111,7 +111,7 @@ class ObjectPieces:
     """One object, divided into pieces."""
 
     def __init__(self, obj: Object) -> None:
-        self.obj, self.arch = obj, arch_of(obj.machine)
+        self.obj, self.arch = obj, for_object(obj)
         self.names: list[str] = []
         self.pieces: list[Piece] = []
         self.of_section: dict[int, list[Piece]] = {}
@@ -163,7 +163,7 @@ class ObjectPieces:
                     self.aside.setdefault(name, []).append(section)
             elif name.startswith(".eh_frame"):
                 continue
-            elif self.rule(name) is not None or name in _COMPANIONS:
+            elif self.rule(name) is not None or name in self.arch.companions:
                 self.tables.setdefault(name, []).append(section)
             elif name in self.arch.auxiliary:
                 self.auxiliary.add(section.index)
@@ -321,20 +321,8 @@ class ObjectPieces:
 
     def rule(self, section: str) -> SpecialSection | None:
         """The format of the entries of a table; None for a section that is no table of code."""
-        return self.arch.special_of(section) or _SITES.get(section)
-
-
-# Tables without relocations to an owner, each of which accompanies a table that has them.
-_COMPANIONS = frozenset((".orc_unwind",))
-
-
-# Tables whose entries belong to code but that are missing in the architecture's table, since they are never carried: an
-# address per entry, and for error injection the kind of error.
-_SITES = {
-    ".ibt_endbr_seal": SpecialSection(sizes={4: (0,)}),
-    "__patchable_function_entries": SpecialSection(sizes={8: (0,)}),
-    "_error_injection_whitelist": SpecialSection(sizes={16: (0,)}),
-}
+        found = self.arch.special_of(section) or self.arch.sections.get(section)
+        return found if found is not None and found.sizes else None
 
 
 def _end_of_string(raw: bytes, at: int, width: int) -> int:

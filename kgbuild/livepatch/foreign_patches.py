@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
 from kgbuild.elf.consts import SHN, SHT
 from kgbuild.elf.object import Object
 from kgbuild.livepatch.cumulative import Patched
@@ -65,7 +65,7 @@ class _Fields:
 
     def __init__(self, obj: Object) -> None:
         self.obj = obj
-        self.word = [t for t, size in arch_of(obj.machine).reloc_size.items() if size == _WORD]
+        self.word = [t for t, size in for_object(obj).reloc_size.items() if size == _WORD]
         self._pointers: dict[int, dict[int, tuple[int, int]]] = {}
 
     def pointers(self, section: int) -> dict[int, tuple[int, int]]:
@@ -97,7 +97,7 @@ class _Fields:
         return raw.partition(b"\0")[0].decode("utf-8", "replace")
 
     def number(self, place: Place, size: int = _WORD) -> int:
-        return int.from_bytes(self.obj.contents(place[0])[place[1] : place[1] + size], "little")
+        return self.obj.number(bytes(self.obj.contents(place[0])[place[1] : place[1] + size]))
 
     def is_code(self, place: Place | None) -> bool:
         return place is not None and self.obj.sections[place[0]].executable

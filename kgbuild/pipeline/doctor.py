@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from kgbuild.errors import ToolError
-from kgbuild.host.archives.apt import UPDATE_REMEDY, Apt
+from kgbuild.host.archives.archive import known_archives, open_archive
 from kgbuild.host.archives.recipe import load_recipes
 from kgbuild.host.kernels.kbuild import check_compiler, compiler_package
 from kgbuild.host.system.cache import Cache, readable_size
-from kgbuild.host.system.required_packages import PACKAGE_OF
+from kgbuild.host.system.required_packages import PACKAGE_OF, install_command
 from kgbuild.host.vm import kvm
 from kgbuild.host.vm.initramfs import find_busybox
+from kgbuild.host.vm.qemu import QEMU
 
 NEEDED_BYTES = 5_000_000_000
 
@@ -28,12 +29,10 @@ NEEDED = {
     "ld": "linking the module",
     "objdump": "listings for people",
     "make": "preparing a kernel",
-    "apt-cache": "finding kernels",
-    "apt-get": "downloading kernels",
-    "dpkg-deb": "unpacking kernels",
+    **{program: purpose for archive in known_archives().values() for program, purpose in archive.programs.items()},
     "tar": "unpacking kernels",
     "xz": "unpacking kernels",
-    "qemu-system-x86_64": "booting a kernel (vm)",
+    QEMU: "booting a kernel (vm)",
 }
 OPTIONAL = {
     "pahole": "BTF in the module",
@@ -129,9 +128,10 @@ def check_libraries(libraries: dict[str, tuple[str, str]], root: Path) -> list[C
 
 def check_archive() -> Check:
     """Whether the package lists of this machine name kernels."""
-    archive = Apt()
     try:
-        count = sum(len(archive.package_names(recipe.image_prefix)) for recipe in load_recipes().values())
+        count = sum(
+            len(open_archive(recipe.archive).package_names(recipe.image_prefix)) for recipe in load_recipes().values()
+        )
     except ToolError as error:
         return Check("archive", MISSING, error.fact)
     return Check("archive", OK, f"{count} kernel packages in the package lists")
@@ -197,7 +197,8 @@ def fix_command(checks: Iterable[Check], *, root: bool) -> str:
     packages = sorted({check.package for check in checks if check.state != OK and check.package})
     stale = any(check.name == "archive" and check.state != OK for check in checks)
     sudo = "" if root else "sudo "
-    commands = [f"{sudo}{UPDATE_REMEDY}"] if stale or packages else []
+    refresh = [archive.refresh for archive in known_archives().values()]
+    commands = [f"{sudo}{command}" for command in refresh] if stale or packages else []
     if packages:
-        commands.append(f"{sudo}apt-get install -y {' '.join(packages)}")
+        commands.append(f"{sudo}{install_command(*packages, unattended=True)}")
     return " && ".join(commands)

@@ -389,15 +389,16 @@ class _Table:
         rows = np.frombuffer(data.ljust(count * size, b"\0"), "u1").reshape(count, size)
         places = np.arange(count, dtype=np.int64) * size
         field = np.ascontiguousarray(rows[:, owner : owner + ref.size])
-        howto, order = parity.view.arch.relocs[ref.type], parity.view.obj.order
+        howto, byte_order = parity.view.arch.relocs[ref.type], parity.view.obj.order
         if howto.is_plain:
             form = f"{'i' if howto.signed else 'u'}{ref.size}"
-            owners = field.view(np.dtype(form).newbyteorder(order)).ravel().astype(np.int64).astype(np.uint64)
+            owners = field.view(np.dtype(form).newbyteorder(byte_order)).ravel().astype(np.int64).astype(np.uint64)
             if howto.pc_relative:
                 owners = owners + places.astype(np.uint64) + np.uint64(address + owner)
         else:
             meant = [
-                howto.extract(bytes(f), address + owner + int(p), order) for f, p in zip(field, places, strict=True)
+                howto.extract(bytes(f), address + owner + int(p), byte_order)
+                for f, p in zip(field, places, strict=True)
             ]
             owners = np.array(meant, np.uint64)
         by_owner = np.argsort(owners, kind="stable")

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kgbuild.arch.base import Arch
-from kgbuild.arch.x86_64.patch_sites import ENDBR, TRACE_BYTES, trace_target
 from kgbuild.diagnostics.module_findings import finding, in_order
 from kgbuild.elf.object import Symbol as KernelSymbol
 from kgbuild.kernel.exports import Export
@@ -38,7 +37,7 @@ from kgbuild.module_abi import (
 from kgbuild.proof.record import BoundSymbol, Key, ProofRecord
 from kgbuild.verification.code import Code, check_code, check_relocations, check_sections
 from kgbuild.verification.data import check_data
-from kgbuild.verification.ibt import check_constants, check_counted_calls, check_pointers, module_lacks_endbr
+from kgbuild.verification.ibt import check_constants, check_counted_calls, check_pointers, module_lacks_landing
 from kgbuild.verification.kallsyms import (
     WrittenTables,
     as_livepatch,
@@ -121,7 +120,7 @@ def check_module(
     code = Code(bound, arch)
     return in_order(
         [
-            *check_identity(bound, functions, facts),
+            *check_identity(bound, arch, functions, facts),
             *_check_backend(module, tables, arch, facts),
             *check_slots(module, tables, arch, code),
             *check_modinfo(module, name, facts),
@@ -175,7 +174,9 @@ def read_note(data: bytes) -> tuple[dict[str, Any] | None, str]:
     return (value, "") if isinstance(value, dict) else (None, "is no JSON object")
 
 
-def check_identity(module: ModuleFile, functions: list[PatchedFunction], facts: KernelFacts) -> Iterator[Finding]:
+def check_identity(
+    module: ModuleFile, arch: Arch, functions: list[PatchedFunction], facts: KernelFacts
+) -> Iterator[Finding]:
     """The note, the data that the module's init compares with the running kernel, and the modules that are patched."""
     code, place = "V1-identity", NOTE_SECTION
     build_ids: object = None
@@ -189,7 +190,7 @@ def check_identity(module: ModuleFile, functions: list[PatchedFunction], facts: 
         else:
             build_ids = note.get("build_ids")
             yield from _check_note(note, functions, facts)
-    yield from check_objects(module, [f.object for f in functions], build_ids, facts.modules)
+    yield from check_objects(module, arch, [f.object for f in functions], build_ids, facts.modules)
     built_for = module.object_bytes(BUILD_ID)
     size = module.object_bytes(BUILD_ID_SIZE)
     if built_for is None or built_for.hex() != facts.build_id:
@@ -395,16 +396,18 @@ def _check_bound(place: str, name: str, sympos: int, facts: KernelFacts) -> Iter
 
 
 def _check_pointers(module: ModuleFile, arch: Arch, code: Code, facts: KernelFacts) -> Iterator[Finding]:
-    return check_pointers(module, arch, code.instructions, lambda name, export: _lacks_endbr(name, export, facts))
+    return check_pointers(
+        module, arch, code.instructions, lambda name, export: _lacks_landing(name, export, arch, facts)
+    )
 
 
-def _lacks_endbr(name: str, export: bool, facts: KernelFacts) -> str:
+def _lacks_landing(name: str, export: bool, arch: Arch, facts: KernelFacts) -> str:
     """What is wrong with a pointer to a symbol outside the module, "" where nothing is."""
     match = _KLP_NAME.fullmatch(name)
     if not export and match is not None and match[1] != OBJECT:
         shipped = facts.modules(match[1])
         found = shipped.locate(match[2], int(match[3]))[0] if shipped is not None else None
-        bad = shipped is not None and found is not None and module_lacks_endbr(shipped.file, found)
+        bad = shipped is not None and found is not None and module_lacks_landing(shipped.file, found, arch)
         return f"takes the address of {match[2]} of {match[1]}, where an indirect branch may not go" if bad else ""
     plain = name if export or match is None else match[2]
     if export:
@@ -413,10 +416,10 @@ def _lacks_endbr(name: str, export: bool, facts: KernelFacts) -> str:
         located = _locate(facts.image, plain, int(match[3]) if match is not None else 0)[0]
         symbols = [located] if located is not None else []
     for symbol in (s for s in symbols if s.is_function):
-        if facts.image.read(symbol.value, len(ENDBR)) != ENDBR:
-            return f"takes the address of {plain}, which does not begin with endbr64 in the kernel"
+        if facts.image.read(symbol.value, len(arch.landing)) != arch.landing:
+            return f"takes the address of {plain}, which does not begin with {arch.landing_name} in the kernel"
         if symbol.value in facts.image.sealed:
-            return f"takes the address of {plain}, whose endbr64 the kernel overwrites when it boots"
+            return f"takes the address of {plain}, whose {arch.landing_name} the kernel overwrites when it boots"
     return ""
 
 
@@ -520,7 +523,7 @@ def check_functions(
             yield finding("V11-function", f.name, "is no function in the kernel")
         elif _is_init(facts.image, found):
             yield finding("V10-init-memory", f.name, "is in memory that is freed after boot")
-        elif trace_target(facts.image.read(found.value, TRACE_BYTES) or b"", found.value) not in trace:
+        elif arch.trace_target(facts.image.read(found.value, arch.trace_bytes) or b"", found.value) not in trace:
             yield finding("V12-not-traceable", f.name, f"does not begin with a call to {arch.trace_call} in the kernel")
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from kgbuild.arch.base import Arch, Instruction
-from kgbuild.arch.x86_64.patch_sites import ENDBR
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.module_abi import CONSTANTS, FUNCTIONS, KLP_SYMBOL, RESOLVE_SECTION
@@ -28,7 +27,7 @@ from kgbuild.verification.reader import (
 
 # Static calls of the module's own: the kernel writes into the trampoline, and nothing branches to it indirectly.
 TRAMPOLINE = "__SCT__"
-SEALS, CALLS = ".ibt_endbr_seal", ".call_sites"
+CALLS = ".call_sites"
 _OF_VMLINUX = f"{KLP_SYMBOL}vmlinux."
 # Tables through which nothing branches: ftrace sets the instruction pointer itself.
 _NO_POINTERS = frozenset({"__patchable_function_entries", FUNCTIONS.section, RESOLVE_SECTION})
@@ -91,11 +90,11 @@ def check_counted_calls(module: ModuleFile, decoded: Decoded) -> Iterator[Findin
 
 
 def check_pointers(
-    module: ModuleFile, arch: Arch, decoded: Decoded, lacks_endbr: Callable[[str, bool], str]
+    module: ModuleFile, arch: Arch, decoded: Decoded, lacks_landing: Callable[[str, bool], str]
 ) -> Iterator[Finding]:
     """Pointers to functions, on a kernel with IBT: in the module's code and data, to its own functions and to others.
 
-    `lacks_endbr` says of a symbol outside the module (its name, and whether it is an export) what is wrong with a
+    `lacks_landing` says of a symbol outside the module (its name, and whether it is an export) what is wrong with a
     pointer to it, "" where nothing is.
     """
     starts = {
@@ -103,7 +102,7 @@ def check_pointers(
         for s in module.symbols
         if s.type == STT_FUNC and 0 < s.shndx < len(module.sections) and not s.name.startswith(TRAMPOLINE)
     }
-    sealed = sealed_places(module)
+    sealed = sealed_places(module, arch)
     for index, by_offset in module.targets.items():
         section = module.sections[index] if 0 < index < len(module.sections) else None
         if section is None or not section.alloc or section.name in _NO_POINTERS:
@@ -115,7 +114,7 @@ def check_pointers(
             instruction = fields.get(offset)
             if instruction is not None and (instruction.is_call or instruction.is_branch):
                 continue
-            yield from _check_pointer(module, arch, section, rows[0], instruction, starts, sealed, lacks_endbr)
+            yield from _check_pointer(module, arch, section, rows[0], instruction, starts, sealed, lacks_landing)
 
 
 def _check_pointer(
@@ -126,7 +125,7 @@ def _check_pointer(
     instruction: Instruction | None,
     starts: dict[tuple[int, int], str],
     sealed: set[tuple[int, int]],
-    lacks_endbr: Callable[[str, bool], str],
+    lacks_landing: Callable[[str, bool], str],
 ) -> Iterator[Finding]:
     symbol = module.symbol_of(row)
     if symbol is None:
@@ -135,32 +134,33 @@ def _check_pointer(
     meant = row.addend + (end - row.offset if section.executable and row.type in arch.pc_relative else 0)
     where = f"{section.name}+{row.offset:#x}"
     if symbol.shndx in (SHN_UNDEF, SHN_LIVEPATCH):
-        fact = lacks_endbr(symbol.name, symbol.shndx == SHN_UNDEF) if symbol.name and meant == 0 else ""
+        fact = lacks_landing(symbol.name, symbol.shndx == SHN_UNDEF) if symbol.name and meant == 0 else ""
         if fact:
             yield finding("V32-endbr", where, fact)
         return
     place = (symbol.shndx, symbol.value + meant)
     if place in starts:
         name, code = starts[place], module.sections[place[0]].data[place[1] :]
-        if not code.startswith(ENDBR):
-            yield finding("V32-endbr", where, f"takes the address of {name}, which does not begin with endbr64")
+        if not code.startswith(arch.landing):
+            fact = f"takes the address of {name}, which does not begin with {arch.landing_name}"
+            yield finding("V32-endbr", where, fact)
         elif place in sealed:
-            yield finding("V32-endbr", where, f"takes the address of {name}, which {SEALS} seals")
+            yield finding("V32-endbr", where, f"takes the address of {name}, which {arch.seals} seals")
 
 
-def sealed_places(module: ModuleFile) -> set[tuple[int, int]]:
-    """(section, offset) of every function of a module whose endbr64 the kernel overwrites."""
+def sealed_places(module: ModuleFile, arch: Arch) -> set[tuple[int, int]]:
+    """(section, offset) of every function of a module that loses its landing instruction when the kernel boots."""
     found = (
         module.place_of(rows[0])
-        for section in module.by_name.get(SEALS, ())
+        for section in module.by_name.get(arch.seals, ())
         for rows in module.targets.get(section.index, {}).values()
     )
     return {(place[0].index, place[1]) for place in found if place is not None}
 
 
-def module_lacks_endbr(module: ModuleFile, symbol: Symbol) -> bool:
+def module_lacks_landing(module: ModuleFile, symbol: Symbol, arch: Arch) -> bool:
     """Whether an indirect branch may not go to a function of a shipped module."""
     if symbol.type != STT_FUNC or not 0 < symbol.shndx < len(module.sections):
         return False
-    code = module.sections[symbol.shndx].data[symbol.value : symbol.value + len(ENDBR)]
-    return code != ENDBR or (symbol.shndx, symbol.value) in sealed_places(module)
+    code = module.sections[symbol.shndx].data[symbol.value : symbol.value + len(arch.landing)]
+    return code != arch.landing or (symbol.shndx, symbol.value) in sealed_places(module, arch)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from kgbuild.arch.base import Arch
-from kgbuild.arch.x86_64.patch_sites import READ_AT_LOAD
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.module_abi import KLP_SYMBOL, RANGES, SITES, STUB, STUBS_SECTION, SYMBOLS, SYMBOLS_SIZE, Table
@@ -202,7 +201,7 @@ def _check_sites(module: ModuleFile, tables: WrittenTables, arch: Arch, modules:
         if used & set(field):
             yield finding(_CODE, where, "is written by something else too")
         used.update(field)
-        if section.name in READ_AT_LOAD or section.name.startswith(".data..percpu"):
+        if section.name in arch.read_at_load or section.name.startswith(".data..percpu"):
             yield finding(_CODE, where, "is read before the module's init")
         yield from _check_owner(where, tables.rows[site.symbol].key[0], site.object, modules)
 

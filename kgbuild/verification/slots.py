@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kgbuild.arch.base import Arch
-from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.module_abi import MOVED, SITES, SLOT, SLOTS_SECTION, STUBS_SECTION
@@ -109,7 +108,7 @@ def _check_moved(module: ModuleFile, arch: Arch, code: Code, loads: set[tuple[in
                 rows.append(SlotEntry(start[0], start[1], length, to[1], size))
         if len(section.data) % MOVED.size:
             yield finding(_CODE, MOVED.section, f"{section.size} bytes are no whole number of rows")
-    unwind = _Unwind(module)
+    unwind = _Unwind(module, arch)
     for row in rows:
         yield from _check_row(module, arch, row, loads)
         yield from _check_unwinding(arch, row, unwind)
@@ -201,14 +200,15 @@ def _check_unlisted(
 class _Unwind:
     """The unwind entries of a module by section and offset."""
 
-    def __init__(self, module: ModuleFile) -> None:
+    def __init__(self, module: ModuleFile, arch: Arch) -> None:
+        each = arch.unwind_entry
         places, states = module.section(_UNWIND), module.section(_UNWIND_STATES)
         self._entries: dict[int, list[tuple[int, bool, bytes]]] = {}
         for offset, rows in module.targets.get(places.index, {}).items() if places is not None and states else ():
-            place, at = module.place_of(rows[0]), offset // 4 * ORC_ENTRY
+            place, at = module.place_of(rows[0]), offset // 4 * each
             assert states is not None
-            state = states.data[at : at + ORC_ENTRY]
-            if place is not None and len(state) == ORC_ENTRY:
+            state = states.data[at : at + each]
+            if place is not None and len(state) == each:
                 # the kernel passes over an undefined one where another is at the same place
                 self._entries.setdefault(place[0].index, []).append((place[1], any(state), state))
         for entries in self._entries.values():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.arch import arch_of
-from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY
+from kgbuild.arch.x86_64.special_sections import ORC_ENTRY
 from kgbuild.elf.read import read
 from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kgbuild.arch.x86_64.patch_sites import ENDBR
+from kgbuild.arch import for_object
 from kgbuild.closure.binding import EXPORT, KLP, Bound, World
 from kgbuild.closure.model import Contents
 from kgbuild.diagnostics.refusals import Refusal
@@ -35,21 +35,23 @@ def find_thunks(contents: Contents, world: World) -> tuple[dict[str, Bound], lis
             continue
         addresses = [bound.address] if bound.address else [s.value for s in image.named(bound.name) if not s.is_local]
         functions = {a for a in addresses if image.functions_at(a)}
-        if all(leads_to_endbr(image, a) for a in functions):
+        if all(is_landing(image, a) for a in functions):
             continue
         if target.kind == FUNCTION or functions <= image.sealed:
             thunks[bound.symbol] = bound
             continue
         unit = contents.units[number]
-        fact = f"takes the address of {bound.name}, which does not begin with endbr64 in the kernel"
+        landing = for_object(image.obj).landing_name
+        fact = f"takes the address of {bound.name}, which does not begin with {landing} in the kernel"
         place = atom.name or unit.changes.patched.section_name(atom)
         refusals.append(Refusal("K21-endbr", f"{unit.source}: {place}", fact, symbol=bound.name))
     return thunks, refusals
 
 
-def leads_to_endbr(image: KernelImage, address: int) -> bool:
+def is_landing(image: KernelImage, address: int) -> bool:
     """Whether an indirect branch may go to an address of vmlinux or a module once it runs."""
-    return image.read(address, len(ENDBR)) == ENDBR and address not in image.sealed
+    landing = for_object(image.obj).landing
+    return image.read(address, len(landing)) == landing and address not in image.sealed
 
 
 def _pointers(contents: Contents) -> Iterator[tuple[int, Atom, Atom, Bound]]:

@@ -21,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kgbuild.arch.base import Arch
-from kgbuild.arch.x86_64.patch_sites import READ_AT_LOAD
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
@@ -116,7 +115,7 @@ def check_deferred(output: OutObject, request: Request) -> list[Refusal]:
             fact = _fault(section, reloc, request, replaced) or faults.get(id(reloc), "")
             if fact:
                 name = _key(reloc.symbol)[1]
-                place = _owner_of(output, section, reloc)
+                place = _owner_of(request.arch, output, section, reloc)
                 out.append(Refusal("B2-deferred", place, f"refers to {name}, {fact}", name, section.name))
     return out
 
@@ -141,7 +140,7 @@ def is_branch(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
 
 def _in_slot(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
     """Whether code goes through a slot for this relocation."""
-    if not section.flags & SHF.EXECINSTR or section.name in READ_AT_LOAD or not _is_deferred(reloc):
+    if not section.flags & SHF.EXECINSTR or section.name in arch.read_at_load or not _is_deferred(reloc):
         return False
     return not is_branch(arch, section, reloc)
 
@@ -155,7 +154,7 @@ def _fault(section: OutSection, reloc: OutReloc, request: Request, replaced: lis
         return "a per-CPU variable"
     if section.flags & SHF.EXECINSTR and is_branch(request.arch, section, reloc):
         return ""
-    if section.name in READ_AT_LOAD:
+    if section.name in request.arch.read_at_load:
         return f"which {section.name} needs when the module is loaded"
     if section.name.startswith(_PER_CPU):
         return "in a per-CPU variable, which is copied when the module is loaded"
@@ -186,9 +185,9 @@ def _replaced_at_load(output: OutObject, arch: Arch) -> Iterator[tuple[OutSectio
                 yield owner.symbol.section, start, start + length
 
 
-def _owner_of(output: OutObject, section: OutSection, reloc: OutReloc) -> str:
+def _owner_of(arch: Arch, output: OutObject, section: OutSection, reloc: OutReloc) -> str:
     """Whose reference it is: for an entry of a special section the function that it belongs to."""
-    if section.name in READ_AT_LOAD:
+    if section.name in arch.read_at_load:
         before = [r for r in section.relocs if r.offset < reloc.offset and r.symbol.section is not None]
         code = [r for r in before if r.symbol.section is not None and r.symbol.section.flags & SHF.EXECINSTR]
         if code:

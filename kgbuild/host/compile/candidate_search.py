@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.host.compile.apply_patches import why_not_built
 from kgbuild.host.compile.include_index import (
-    GENERATORS,
+    constant_makers,
 )
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.compile.preprocess import (
@@ -84,7 +84,7 @@ class CandidateSearch:
             elif not _HAS_RUN.fullmatch(unit.object):
                 fixed.append(unit)
         assembly = [s for s in self.candidates if s.endswith(".S") and self._is_built(s)]
-        makers = [s for s in self.candidates if s in GENERATORS]
+        makers = [s for s in self.candidates if s in constant_makers(self.kernel)]
         if not (patchable or fixed or assembly or makers):
             return
         with self.cache.scratch("preprocess") as scratch:

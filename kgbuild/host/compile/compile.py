@@ -26,6 +26,7 @@ from kgbuild.errors import ToolError
 from kgbuild.host.compile.assembler import make_assembler, restore_types
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.compile.result_cache import CompiledSide, identity_of, result_key, unpack
+from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.run import DISK_FULL, disk_full, run
 from kgbuild.model import Kernel, UnitCommand
@@ -227,7 +228,7 @@ def _compile_in(
 
 def _run_objtool(kernel: Kernel, unit: UnitCommand, out: Path, patched: bool) -> list[Refusal]:
     if unit.objtool:
-        env = {**os.environ, "SRCARCH": "x86"}
+        env = {**os.environ, "SRCARCH": platform_of(kernel).source_arch}
         done = run([*unit.objtool, out], cwd=kernel.build, check=False, env=env)
         if done.status != 0:
             text = " ".join(done.stderr.split())[:400]

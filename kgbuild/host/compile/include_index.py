@@ -26,13 +26,13 @@ from kgbuild.csource.include_graph import Include, IncludeGraph, Resolver, insid
 from kgbuild.csource.token_pasting import read_words
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.compile_commands import SOURCE, read_all_units
+from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from kgbuild.progress import Progress
 
 FORMAT = 6
 _ELSEWHERE = frozenset({"Documentation", "samples", "LICENSES", ".git"})
-_HERE = "x86"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def walk_sources(kernel: Kernel, endings: tuple[str, ...] = ("",)) -> Iterator[s
         if not relative:
             folders[:] = [f for f in folders if f not in _ELSEWHERE]
         if relative == "arch":
-            folders[:] = [_HERE]
+            folders[:] = [platform_of(kernel).source_arch]
         yield from (f"{relative}/{n}" if relative else n for n in names if n.endswith(endings))
         for folder in folders:
             link = f"{relative}/{folder}" if relative else folder
@@ -78,7 +78,7 @@ def _inside(kernel: Kernel, link: str) -> str:
     top = os.path.realpath(kernel.source)
     target = os.path.realpath(kernel.source / link)
     first, _, rest = target[len(top) + 1 :].partition("/")
-    elsewhere = first in _ELSEWHERE or (first == "arch" and rest.partition("/")[0] != _HERE)
+    elsewhere = first in _ELSEWHERE or (first == "arch" and rest.partition("/")[0] != platform_of(kernel).source_arch)
     # a link to a directory that contains it would never end
     loops = f"{top}/{link}/".startswith(f"{target}/")
     return "" if elsewhere or loops or not target.startswith(f"{top}/") else target[len(top) + 1 :]
@@ -103,7 +103,7 @@ def find_links(kernel: Kernel, paths: Iterable[str]) -> dict[str, list[str]]:
         folder = queue.pop()
         for entry in os.scandir(kernel.source / folder) if found else ():
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if path in _ELSEWHERE or (folder == "arch" and entry.name != _HERE):
+            if path in _ELSEWHERE or (folder == "arch" and entry.name != platform_of(kernel).source_arch):
                 continue
             if not entry.is_symlink():
                 queue += [path] if entry.is_dir() else []
@@ -196,7 +196,7 @@ def make_index(kernel: Kernel, path: Path, progress: Progress) -> IncludeIndex:
     # Assembly is in no unit's command; its flags are the same, and which files are built is checked later.
     roots.update(dict.fromkeys(walk_sources(kernel, (".S",))))
     roots.update(dict.fromkeys(everywhere))
-    roots.update(dict.fromkeys(p for p in GENERATORS if (kernel.source / p).is_file()))
+    roots.update(dict.fromkeys(p for p in constant_makers(kernel) if (kernel.source / p).is_file()))
     resolver = Resolver([*walk_sources(kernel), *walk_build(kernel)], folders)
     graph: dict[str, tuple[Include, ...]] = {}
     words: set[bytes] = set()
@@ -222,8 +222,9 @@ def make_index(kernel: Kernel, path: Path, progress: Progress) -> IncludeIndex:
     return index
 
 
-# Compiled while a kernel is prepared, to make headers of constants; also in no unit's command.
-GENERATORS = ("arch/x86/kernel/asm-offsets.c", "kernel/bounds.c")
+def constant_makers(kernel: Kernel) -> tuple[str, ...]:
+    """Sources that are compiled while a kernel is prepared, to make headers of constants; also in no unit's command."""
+    return (*platform_of(kernel).constant_makers, "kernel/bounds.c")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+from kgbuild.arch.platform import Platform
 from kgbuild.csource.header_impact import changed_names, spread_names
 from kgbuild.csource.include_graph import (
     QUOTED,
@@ -36,6 +37,7 @@ from kgbuild.host.compile.apply_patches import PatchSet, find_includers, why_not
 from kgbuild.host.compile.candidate_search import MAX_UNITS, CandidateSearch, Selection
 from kgbuild.host.compile.include_index import IncludeIndex, find_links, left_by_dots, load_index, open_words, read_file
 from kgbuild.host.kernels.compile_commands import SOURCE, names_in_commands, read_detours, read_units
+from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from kgbuild.progress import Progress
@@ -43,14 +45,9 @@ from kgbuild.progress import Progress
 # Preprocessing this many candidates is faster than following a header's names through the kernel's text.
 FEW = 12
 
-# Headers that scripts read while a kernel is built, the lines they read, and what they make of them.
+# Headers that scripts read while a kernel is built, the lines they read, and what they make of them; beside those of
+# the architecture (arch/platform.py).
 _SCRIPTED: tuple[tuple[str, bytes, str], ...] = (
-    # mkcapflags.sh skips a feature whose comment begins with ""
-    (
-        "arch/x86/include/asm/cpufeatures.h",
-        rb'^#define\s+X86_(?:FEATURE|BUG)_(?!.*/\* *"").*$',
-        "the names of CPU features",
-    ),
     ("include/linux/oid_registry.h", rb"^\s*OID_\w+.*$", "the table of object identifiers"),
     ("include/uapi/linux/capability.h", rb"^#define\s+CAP_.*$", "AppArmor's names of capabilities"),
     ("include/uapi/asm-generic/resource.h", rb"^#\s*define\s+RLIMIT_.*$", "AppArmor's names of limits"),
@@ -124,7 +121,7 @@ def _select(
     changed = sorted(p for p in selection.files if p not in known)
     if not changed:
         return selection
-    selection.refusals += _check_scripted(originals, selection.files)
+    selection.refusals += _check_scripted(platform_of(kernel), originals, selection.files)
     index = load_index(kernel, cache, progress)
     new = [p for p, text in originals.items() if text is None]
     resolver = index.resolver(kernel, new)
@@ -269,9 +266,11 @@ def _check_used(
     return out
 
 
-def _check_scripted(originals: Mapping[str, bytes | None], files: Mapping[str, bytes]) -> list[Refusal]:
+def _check_scripted(
+    platform: Platform, originals: Mapping[str, bytes | None], files: Mapping[str, bytes]
+) -> list[Refusal]:
     out = []
-    for path, pattern, what in _SCRIPTED:
+    for path, pattern, what in (*platform.scripted, *_SCRIPTED):
         lines = [re.findall(pattern, t or b"", re.MULTILINE) for t in (originals.get(path), files.get(path))]
         if path in files and [" ".join(map(str, x)) for x in lines[0]] != [" ".join(map(str, x)) for x in lines[1]]:
             out.append(Refusal("P11-generated", path, f"{what} were made from it when the kernel was built"))

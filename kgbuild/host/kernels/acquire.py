@@ -13,9 +13,10 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from kgbuild.errors import KgbuildError, ToolError, UserError
-from kgbuild.host.archives.apt import Apt, Package, version_key
+from kgbuild.host.archives.archive import DEFAULT, Archive, Package, open_archive
 from kgbuild.host.archives.recipe import (
     LOCAL,
     RUNNING,
@@ -30,14 +31,15 @@ from kgbuild.host.archives.recipe import (
 from kgbuild.host.archives.unpack import unpack_part
 from kgbuild.host.kernels import kbuild
 from kgbuild.host.kernels.build_id import read_image_build_id, read_running_build_id, read_vmlinux_build_id
+from kgbuild.host.kernels.vmlinux import read_platform
 from kgbuild.host.system.cache import Cache, readable_size, remove_tree
-from kgbuild.host.system.required_packages import PACKAGE_OF
+from kgbuild.host.system.required_packages import PACKAGE_OF, install_command
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import Progress
 
 # `newest-...` is asked of the archive at most once a day.
 NEWEST_SECONDS = 24 * 3600.0
-_TOOLS = ("apt-get", "dpkg-deb", "tar", "xz", "make", "ld")
+_TOOLS = ("tar", "xz", "make", "ld")  # beside those of the archive
 
 
 def ensure_kernel(
@@ -65,7 +67,7 @@ def ensure_kernel(
         )
     recipe = recipes[wanted.distro]
     try:
-        plan = resolve(wanted, recipe, Apt())
+        plan = resolve(wanted, recipe, open_archive(recipe.archive))
     except ToolError as error:
         # An archive that can't be asked is no reason to fail where an earlier answer is at hand.
         kernel = find_kernel(name, cache=cache, offline=True)
@@ -103,6 +105,12 @@ def find_kernel(name: str, *, cache: Cache | None = None, offline: bool = False)
     return _cached(cache, recipe.distro, last.get("release", ""), last.get("version", "")) if last else None
 
 
+def _version_of(kernel: Kernel) -> Any:
+    """Sort key of a kernel's version, as its archive orders them."""
+    recipe = load_recipes().get(kernel.id.distro)
+    return open_archive(recipe.archive if recipe else DEFAULT).version_key(kernel.id.version)
+
+
 def _cached(cache: Cache, distro: str, release: str, version: str) -> Kernel | None:
     """The newest complete kernel of this release; an empty distribution or version means any."""
     fitting = [
@@ -110,7 +118,7 @@ def _cached(cache: Cache, distro: str, release: str, version: str) -> Kernel | N
         for kernel in cache.kernels()
         if kernel.id.release == release and distro in ("", kernel.id.distro) and version in ("", kernel.id.version)
     ]
-    newest = max(fitting, key=lambda kernel: version_key(kernel.id.version), default=None)
+    newest = max(fitting, key=_version_of, default=None)
     if newest is not None and newest.id.distro == LOCAL:
         _check_unchanged(newest)
     return newest
@@ -135,7 +143,7 @@ def _newest_cached(cache: Cache, recipe: Recipe, wanted: Mapping[str, str | None
         fits = groups is not None and groups["series"] == wanted["series"] and groups["flavour"] == flavour
         if fits and version in ("", kernel.id.version):
             fitting.append(kernel)
-    return max(fitting, key=lambda kernel: version_key(kernel.id.version), default=None)
+    return max(fitting, key=_version_of, default=None)
 
 
 def _not_added(wanted: KernelName, cache: Cache) -> UserError:
@@ -155,12 +163,13 @@ def check_tools(tools: Iterable[str]) -> None:
         raise ToolError(
             "not found on this machine",
             place=", ".join(missing),
-            remedy=f"apt-get install {' '.join(packages)} (kgbuild doctor shows all that lacks)",
+            remedy=f"{install_command(*packages)} (kgbuild doctor shows all that lacks)",
         )
 
 
 def _fetch(plan: FetchPlan, cache: Cache, progress: Progress, jobs: int) -> Kernel:
-    check_tools(_TOOLS)
+    archive = open_archive(plan.recipe.archive)
+    check_tools([*archive.programs, *_TOOLS])
     with cache.workdir(plan.name.replace(":", "_").replace("=", "_"), progress) as work:
         # Another run may have finished it while this one waited for the lock.
         kernel = _cached(cache, plan.recipe.distro, plan.release, plan.version)
@@ -168,7 +177,7 @@ def _fetch(plan: FetchPlan, cache: Cache, progress: Progress, jobs: int) -> Kern
             return kernel
         source = cache.source_dir(_source_name(plan))
         with cache.lock(f"source-{source.name}", progress):
-            return _fetch_locked(plan, source, cache, work, progress, jobs)
+            return _fetch_locked(plan, archive, source, cache, work, progress, jobs)
 
 
 def _source_name(plan: FetchPlan) -> str:
@@ -177,7 +186,9 @@ def _source_name(plan: FetchPlan) -> str:
     return f"{plan.recipe.distro}-{package.name}-{package.version}"
 
 
-def _fetch_locked(plan: FetchPlan, source: Path, cache: Cache, work: Path, progress: Progress, jobs: int) -> Kernel:
+def _fetch_locked(
+    plan: FetchPlan, archive: Archive, source: Path, cache: Cache, work: Path, progress: Progress, jobs: int
+) -> Kernel:
     parts = [part for part in plan.recipe.parts if not (part.shared and source.is_dir())]
     packages = [plan.packages[part.name] for part in parts]
     needed = sum(package.size * (1 + part.growth) for part, package in zip(parts, packages, strict=True))
@@ -186,12 +197,14 @@ def _fetch_locked(plan: FetchPlan, source: Path, cache: Cache, work: Path, progr
     downloads.mkdir(exist_ok=True)
     size = readable_size(sum(package.size for package in packages))
     title = f"{plan.release} ({len(packages)} packages, {size})"
-    files = Apt().download(packages, downloads, progress, title)
+    files = archive.download(packages, downloads, progress, title)
     unpacked, tree = work / "kernel", work / "source"
     for directory in (unpacked, tree):
         remove_tree(directory)
         directory.mkdir()
-    _unpack(plan, parts, files, {part.name: tree if part.shared else unpacked for part in parts}, progress, jobs)
+    _unpack(
+        plan, archive, parts, files, {part.name: tree if part.shared else unpacked for part in parts}, progress, jobs
+    )
     build_id = check_same_build(unpacked / "vmlinux", unpacked / "image" / "vmlinuz")
     if not source.is_dir():
         source.parent.mkdir(parents=True, exist_ok=True)
@@ -207,6 +220,7 @@ def _fetch_locked(plan: FetchPlan, source: Path, cache: Cache, work: Path, progr
 
 def _unpack(
     plan: FetchPlan,
+    archive: Archive,
     parts: list[Part],
     files: Mapping[str, Path],
     targets: Mapping[str, Path],
@@ -228,6 +242,7 @@ def _unpack(
                     files[plan.packages[part.name].name],
                     targets[part.name],
                     advance,
+                    archive,
                 )
                 for part in sorted(parts, key=size, reverse=True)
             ]
@@ -279,6 +294,7 @@ def _complete(
         build=build,
         units_file=root / "units.sqlite",
         cc=cc,
+        source_arch=read_platform(root / "vmlinux").source_arch,
         release=plan.release,
         progress=progress,
         jobs=jobs,

@@ -2,7 +2,7 @@
 """The GNU build-id of a vmlinux, of a bootable image and of the running kernel.
 
 The image holds a compressed vmlinux; only as much of it is decompressed as lies before its notes.
-Source of the layouts: Documentation/arch/x86/boot.rst (payload_offset since protocol 2.08), elf(5).
+Source of the layouts: elf(5); for bootable images, arch/.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO
 
+from kgbuild.arch import default_arch, known
 from kgbuild.decompression import MAGIC, DamagedError, decompress_pieces
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.system.required_packages import remedy_for
@@ -70,23 +71,24 @@ def read_vmlinux_build_id(path: Path) -> str:
             found = parse_notes(file.read(size))
             if found:
                 return found
-    fact = "no build-id in this file" if ranges else "not a 64-bit x86 vmlinux"
+    fact = "no build-id in this file" if ranges else f"not a 64-bit {default_arch().platform.source_arch} vmlinux"
     raise UserError(fact, place=str(path), remedy="give the unstripped vmlinux of the kernel")
 
 
 def read_image_build_id(path: Path) -> str | None:
-    """Hex build-id of the kernel inside a bzImage; None where its compression can't be read here.
+    """Hex build-id of the kernel inside a bootable image; None where its compression can't be read here.
 
-    Raises UserError where the file is no bzImage.
+    Raises UserError where the file is no bootable image of an architecture that kgbuild knows.
     """
     with path.open("rb") as file:
-        head = file.read(1024)
-        if head[0x202:0x206] != b"HdrS" or struct.unpack_from("<H", head, 0x206)[0] < 0x208:
-            raise UserError("not a bootable x86 kernel image", place=str(path), remedy="give the kernel's bzImage")
-        setup_sectors = head[0x1F1] or 4
-        payload_offset, payload_length = struct.unpack_from("<II", head, 0x248)
-        file.seek((setup_sectors + 1) * 512 + payload_offset)
-        payload = file.read(payload_length)
+        head = file.read(max(arch.platform.image_head for arch in known()))
+        found = next((place for arch in known() if (place := arch.platform.payload(head)) is not None), None)
+        if found is None:
+            names = default_arch().platform
+            fact = f"not a bootable {names.source_arch} kernel image"
+            raise UserError(fact, place=str(path), remedy=f"give the kernel's {names.image}")
+        file.seek(found[0])
+        payload = file.read(found[1])
     with closing(_decompress(payload)) as chunks:
         return _build_id_of_stream(chunks)
 

@@ -23,7 +23,7 @@ from kgbuild.errors import ToolError
 from kgbuild.host.kernels import compile_commands
 from kgbuild.host.kernels import generated_sources as generated
 from kgbuild.host.system.cache import write_atomic
-from kgbuild.host.system.required_packages import PACKAGE_OF, remedy_for
+from kgbuild.host.system.required_packages import PACKAGE_OF, install_command, remedy_for
 from kgbuild.host.system.run import run, tied
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.progress import Progress
@@ -75,7 +75,7 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
     found = lines[0].strip() if lines else ""
     if _same_compiler(found, wanted):
         return None
-    remedy = f"apt-get install {package}, or accept the risk with --allow-compiler"
+    remedy = f"{install_command(package)}, or accept the risk with --allow-compiler"
     fact = f"this is {found!r}, the kernel was built by {wanted!r}"
     return Refusal("C3-compiler", kernel.cc, fact, remedy=remedy)
 
@@ -85,7 +85,7 @@ def find_compiler(cc: str, compiler: str, remedy: str = "") -> None:
     `remedy` goes behind the command that installs it."""
     if shutil.which(cc) is None:
         fact = f"not found on this machine; the kernel was built by {compiler or 'an unknown compiler'}"
-        raise ToolError(fact, place=cc, remedy=f"apt-get install {compiler_package(cc)}{remedy}")
+        raise ToolError(fact, place=cc, remedy=f"{install_command(compiler_package(cc))}{remedy}")
 
 
 def _same_compiler(found: str, wanted: str) -> bool:
@@ -169,6 +169,7 @@ def prepare(
     build: Path,
     units_file: Path,
     cc: str,
+    source_arch: str,
     release: str,
     progress: Progress,
     variables: Sequence[str] = (),
@@ -178,11 +179,14 @@ def prepare(
     """Capture the environment and the commands of all units; returns how many units there are.
 
     `build` has .config, the generated headers and the build tools. Writes build/.kgbuild-env and `units_file`,
-    nothing in `source`. `variables` are NAME=VALUE that make was given when the tree was configured; `jobs` makes run
+    nothing in `source`. `source_arch` is the architecture's directory below arch/. `variables` are NAME=VALUE that
+    make was given when the tree was configured; `jobs` makes run
     at once where more than one is needed; `estimate` is the number of units the bar assumes. Raises ToolError where
     make or a tool is missing or fails.
     """
-    env = capture_environment(source=source, build=build, cc=cc, release=release, variables=variables)
+    env = capture_environment(
+        source=source, build=build, cc=cc, source_arch=source_arch, release=release, variables=variables
+    )
     with progress.step("prepare compile commands of all units", estimate, "units") as task:
         generated.build_generators(source, build, env)
         targets: set[str] = set()
@@ -211,7 +215,7 @@ def prepare(
 
 
 def capture_environment(
-    *, source: Path, build: Path, cc: str, release: str, variables: Sequence[str] = ()
+    *, source: Path, build: Path, cc: str, source_arch: str, release: str, variables: Sequence[str] = ()
 ) -> dict[str, str]:
     """Run the top Makefile as far as its exports and return them; also kept in build/.kgbuild-env.
 
@@ -225,7 +229,7 @@ def capture_environment(
         rule = f"{_TARGET}: ; @env -0 > {directory}/$$MAKELEVEL"
         argv = [
             *("make", "-s", "-C", str(source), f"O={build}", f"--eval={rule}", _TARGET),
-            *("ARCH=x86", f"CC={cc}", f"HOSTCC={cc}", f"KERNELRELEASE={release}", *variables),
+            *(f"ARCH={source_arch}", f"CC={cc}", f"HOSTCC={cc}", f"KERNELRELEASE={release}", *variables),
         ]
         done = run(argv, env=clean_environment(), check=False, timeout=300)
         levels = sorted(directory.iterdir(), key=lambda path: int(path.name))

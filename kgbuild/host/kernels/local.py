@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kgbuild.arch import default_arch, known
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.recipe import LOCAL
 from kgbuild.host.kernels import kbuild
 from kgbuild.host.kernels.acquire import check_same_build, check_tools
-from kgbuild.host.kernels.vmlinux import map_image
+from kgbuild.host.kernels.vmlinux import map_image, read_platform
 from kgbuild.host.system.cache import Cache, remove_tree
 from kgbuild.host.system.input_files import check_input
 from kgbuild.host.system.run import run, tied
@@ -47,7 +48,7 @@ _PRODUCT_NAMES = frozenset(
         ".git",
     }
 )
-_PRODUCT_DIRS = frozenset({"include/config", "include/generated", "arch/x86/include/generated", ".tmp_versions"})
+_PRODUCT_DIRS = frozenset({"include/config", "include/generated", ".tmp_versions"})
 _TOOL_OPTION = re.compile(
     r"(CC|GCC|CLANG|AS|LD|LLD|RUSTC|RUST|BINDGEN|PAHOLE|TOOLS|CPP)_|BUILD_SALT$|MODULE_SIG_(ALL|KEY)|SYSTEM_TRUSTED_KEYS$"
     r"|SYSTEM_REVOCATION_KEYS$"
@@ -136,12 +137,14 @@ def is_clean(source: Path) -> bool:
 def copy_sources(source: Path, target: Path) -> None:
     """Copy a source tree without what a build left in it."""
 
+    below_arch = {path for arch in known() for path in arch.platform.generated}
+
     def skip(directory: str, names: list[str]) -> set[str]:
         relative = os.path.relpath(directory, source)
         skipped = set()
         for name in names:
             path = name if relative == "." else f"{relative}/{name}"
-            generated = path in _PRODUCT_DIRS or (relative == "." and name in _PRODUCT_NAMES)
+            generated = path in _PRODUCT_DIRS or path in below_arch or (relative == "." and name in _PRODUCT_NAMES)
             # Files that begin with a dot and end in .d or .cmd are kbuild's notes; _shipped files are
             # sources.
             dotted = name.startswith(".") and name.endswith((".d", ".cmd", ".tmp"))
@@ -166,7 +169,7 @@ def _check_input(local: LocalKernel) -> None:
     for file, limit, what in (
         (local.config, CONFIG_BYTES, "the kernel's .config"),
         (local.vmlinux, VMLINUX_BYTES, "the unstripped vmlinux"),
-        (local.image, VMLINUX_BYTES, "the bzImage"),
+        (local.image, VMLINUX_BYTES, f"the {default_arch().platform.image}"),
         (local.symvers, SYMVERS_BYTES, "Module.symvers of the same build"),
     ):
         check_input(file, limit, f"give {what}")
@@ -202,7 +205,7 @@ def _complete(
     progress: Progress,
     jobs: int,
 ) -> Kernel:
-    build = root / "build"
+    build, source_arch = root / "build", read_platform(local.vmlinux).source_arch
     shutil.copyfile(local.config, build / ".config")
     shutil.copyfile(local.config, root / "config")
     shutil.copyfile(local.symvers, build / "Module.symvers")
@@ -213,12 +216,13 @@ def _complete(
     with progress.step("prepare headers and build tools"):
         # Distributions name their kernels on make's command line; what the source says (6.1.192) is then not what
         # the kernel takes modules for (6.1.0-56-cloud-amd64).
-        _make_prepare(source, build, found.cc, jobs, (*variables, f"KERNELRELEASE={found.release}"))
+        _make_prepare(source, build, source_arch, found.cc, jobs, (*variables, f"KERNELRELEASE={found.release}"))
     kbuild.prepare(
         source=source,
         build=build,
         units_file=root / "units.sqlite",
         cc=found.cc,
+        source_arch=source_arch,
         release=found.release,
         progress=progress,
         variables=variables,
@@ -250,8 +254,8 @@ def _compiler_of(local: LocalKernel, compiler: str) -> str:
     return cc
 
 
-def _make_prepare(source: Path, build: Path, cc: str, jobs: int, variables: Sequence[str]) -> None:
-    argv = ["make", "-s", f"-j{max(1, jobs)}", "-C", str(source), f"O={build}", "ARCH=x86"]
+def _make_prepare(source: Path, build: Path, source_arch: str, cc: str, jobs: int, variables: Sequence[str]) -> None:
+    argv = ["make", "-s", f"-j{max(1, jobs)}", "-C", str(source), f"O={build}", f"ARCH={source_arch}"]
     argv += [f"CC={cc}", f"HOSTCC={cc}", *variables]
     given = parse_config((build / ".config").read_text(errors="replace"))
     for targets in (["olddefconfig"], ["prepare", "modules_prepare"]):

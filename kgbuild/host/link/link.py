@@ -20,6 +20,7 @@ from kgbuild.emit.backends.backend import Backend
 from kgbuild.emit.klp_relocations import inject
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.kbuild import load_environment
+from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.link.module_objects import compile_module_file, main_object
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.run import run
@@ -87,7 +88,7 @@ def link_module(
 
 
 def _linker_script(kernel: Kernel) -> Path:
-    for path in (kernel.build / "scripts" / "module.lds", kernel.build / "arch" / "x86" / "module.lds"):
+    for path in (kernel.build / "scripts" / "module.lds", kernel.build / platform_of(kernel).module_script):
         if path.is_file():
             return path
     raise ToolError("module.lds is missing", place=str(kernel.build), remedy="prepare the kernel again")

@@ -14,6 +14,7 @@ from kgbuild.elf.read import read
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.compile_commands import parse_line
 from kgbuild.host.kernels.kbuild import load_environment
+from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.run import run
 from kgbuild.model import Kernel, UnitCommand
@@ -91,7 +92,7 @@ def compile_module_file(kernel: Kernel, cache: Cache, text: str, name: str) -> b
         argv += ["-g0", f"-ffile-prefix-map={scratch}/=", "-o", str(out), str(source)]
         run(argv, cwd=kernel.build)
         if unit.objtool:
-            run([*unit.objtool, out], cwd=kernel.build, env={**os.environ, "SRCARCH": "x86"})
+            run([*unit.objtool, out], cwd=kernel.build, env={**os.environ, "SRCARCH": platform_of(kernel).source_arch})
         data = out.read_bytes()
     cache.put(key.hexdigest(), data)
     return data

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.modules.files import depends_of, index_modules
@@ -22,7 +22,7 @@ from kgbuild.verification.reader import read_module
 def kernel_vermagic(kernel: Kernel) -> str:
     """The version magic that this kernel requires of a module; "" if neither a module nor vmlinux shows it."""
     image = load_image(kernel)
-    return ShippedModules(kernel, arch_of(image.obj.machine).machine).layout[0] or read_vermagic(image)
+    return ShippedModules(kernel, for_object(image.obj).machine).layout[0] or read_vermagic(image)
 
 
 def read_vermagic(image: KernelImage) -> str:

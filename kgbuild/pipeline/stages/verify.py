@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from kgbuild import __version__
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
 from kgbuild.errors import UserError
 from kgbuild.host.kernels.feature_probes import probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
@@ -82,7 +82,7 @@ def verify_module(
     """
     if image is None:
         image = load_image(kernel)
-    arch = arch_of(image.obj.machine)
+    arch = for_object(image.obj)
     module = read_module(data, name, arch.machine)
     shipped = ShippedModules(kernel, arch.machine, own)
     return check_module(module, name, arch, _facts(kernel, image, shipped), record)

@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 
 from kgbuild.cli.kernel import kernel as command
 from kgbuild.errors import UserError
-from kgbuild.host.archives.apt import Package
+from kgbuild.host.archives import apt
+from kgbuild.host.archives.archive import Package
 from kgbuild.host.kernels.compile_commands import write_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, KernelId, UnitCommand
@@ -109,7 +110,7 @@ def test_search(there: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in (f"linux-image-{complete}-dbg", f"linux-headers-{complete}", "linux-kbuild-6.1", "linux-source-6.1"):
         table[package] = ["6.1.192-2"]
 
-    class Table:
+    class Table(apt.Apt):
         def package_names(self, prefix: str) -> list[str]:
             return list(table)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from kgbuild import module_abi as abi
-from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY
+from kgbuild.arch.x86_64.special_sections import ORC_ENTRY
 from kgbuild.arch.x86_64.table import ARCH
 from kgbuild.elf.consts import SHF, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write

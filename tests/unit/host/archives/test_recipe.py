@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import pytest
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.archives.apt import Package, parse_madison, parse_records, version_key
+from kgbuild.host.archives.apt import Apt, parse_madison, parse_records, version_key
+from kgbuild.host.archives.archive import Package
 from kgbuild.host.archives.recipe import (
     FetchPlan,
     KernelName,
@@ -47,7 +48,7 @@ linux-kbuild-6.1 |  6.1.100-1 | mirror bookworm/main amd64 Packages
 """
 
 
-class Canned:
+class Canned(Apt):
     """An archive that is a table."""
 
     def __init__(self, madison: str = MADISON) -> None:

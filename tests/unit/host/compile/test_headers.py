@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kgbuild.arch import default_arch
 from kgbuild.csource.header_impact import changed_names, read_pieces
 from kgbuild.csource.include_graph import ANGLED, QUOTED, TRACED, Include, IncludeGraph, Resolver, reach, read_includes
 from kgbuild.csource.lexer import read_tokens
@@ -178,10 +179,12 @@ def test_a_feature_without_a_name_is_in_no_generated_table() -> None:
     path = "arch/x86/include/asm/cpufeatures.h"
     named = b'#define X86_FEATURE_A ( 7*32+ 1) /* Something */\n#define X86_FEATURE_B ( 7*32+ 2) /* "b" Other */\n'
     hidden = b'#define X86_FEATURE_C ( 7*32+ 3) /* "" Not shown */\n'
-    assert not unit_selection._check_scripted({path: named}, {path: named + hidden})
-    assert not unit_selection._check_scripted({path: named + hidden}, {path: named + hidden.replace(b"3)", b"4)")})
+    assert not unit_selection._check_scripted(default_arch().platform, {path: named}, {path: named + hidden})
+    assert not unit_selection._check_scripted(
+        default_arch().platform, {path: named + hidden}, {path: named + hidden.replace(b"3)", b"4)")}
+    )
     for other in (named + hidden.replace(b'""', b'"c"'), named.replace(b'"b"', b'""'), named.replace(b"+ 1", b"+ 5")):
-        refusals = unit_selection._check_scripted({path: named + hidden}, {path: other})
+        refusals = unit_selection._check_scripted(default_arch().platform, {path: named + hidden}, {path: other})
         assert [r.code for r in refusals] == ["P11-generated"]
 
 

@@ -17,6 +17,7 @@ import pytest
 import zstandard
 
 from kgbuild.errors import ToolError, UserError
+from kgbuild.host.archives.apt import Apt
 from kgbuild.host.archives.recipe import PackageMember, Part
 from kgbuild.host.archives.unpack import unpack_part
 from kgbuild.host.kernels import generated_sources, local
@@ -153,7 +154,7 @@ def test_members(package: Path, tmp_path: Path) -> None:
     target = tmp_path / "kernel"
     target.mkdir()
     counted: list[float] = []
-    unpack_part(part(unpack=members), {"release": "R"}, package, target, counted.append)
+    unpack_part(part(unpack=members), {"release": "R"}, package, target, counted.append, Apt())
     files = sorted(p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file())
     assert files == ["build/include/a.h", "modules/a.ko"]
     assert sum(counted) > 0
@@ -162,7 +163,7 @@ def test_members(package: Path, tmp_path: Path) -> None:
 @needs_dpkg
 def test_first_member_only(package: Path, tmp_path: Path) -> None:
     members = (PackageMember(("./usr/lib/debug/boot/vmlinux-{release}",), "vmlinux"),)
-    unpack_part(part(unpack=members, first_only=True), {"release": "R"}, package, tmp_path, lambda count: None)
+    unpack_part(part(unpack=members, first_only=True), {"release": "R"}, package, tmp_path, lambda count: None, Apt())
     assert (tmp_path / "vmlinux").read_bytes() == b"kernel"
 
 
@@ -170,13 +171,13 @@ def test_first_member_only(package: Path, tmp_path: Path) -> None:
 def test_missing_member(package: Path, tmp_path: Path) -> None:
     members = (PackageMember(("./none",), "none"),)
     with pytest.raises(ToolError, match=r"a\.deb: has no \./none"):
-        unpack_part(part(unpack=members), {}, package, tmp_path, lambda count: None)
+        unpack_part(part(unpack=members), {}, package, tmp_path, lambda count: None, Apt())
 
 
 @needs_dpkg
 def test_source_archive(package: Path, tmp_path: Path) -> None:
     target = tmp_path / "source"
-    unpack_part(part(tarball="./usr/src/linux.tar.xz"), {}, package, target, lambda count: None)
+    unpack_part(part(tarball="./usr/src/linux.tar.xz"), {}, package, target, lambda count: None, Apt())
     assert (target / "fs" / "a.c").read_bytes() == b"int a;\n"
 
 
@@ -186,7 +187,7 @@ def test_cut_package(package: Path, tmp_path: Path, tarball: str) -> None:
     package.write_bytes(package.read_bytes()[:300])
     members = (PackageMember(("./usr",), "usr"),)
     with pytest.raises(ToolError):
-        unpack_part(part(tarball=tarball, unpack=members), {}, package, tmp_path, lambda count: None)
+        unpack_part(part(tarball=tarball, unpack=members), {}, package, tmp_path, lambda count: None, Apt())
 
 
 def test_tied_program_runs_and_a_missing_one_is_still_missing() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from kgbuild.arch import default_arch
 from kgbuild.diagnostics.guest_findings import RULES
 from kgbuild.errors import ToolError, UserError
 from kgbuild.guest.channel import ChannelParser, GuestRecord, parse_record
@@ -505,7 +506,7 @@ def test_limited_programs_are_killed() -> None:
 
 
 def test_boot_sector_is_bootable() -> None:
-    sector = kvm.boot_sector()
+    sector = default_arch().platform.emulator.probe.disk
     assert sector[510:512] == b"\x55\xaa"
     assert len(sector) % 512 == 0
 
