@@ -47,8 +47,8 @@ def make_record(
 def _replaced(closure: Closure, redirect: Redirect, image_of: Callable[[str], KernelImage]) -> BoundSymbol:
     unit = closure.units[redirect.unit]
     evidence, proven = "", False
-    for o in unit.changes.correlation.to_original.get(redirect.atom.id, ()):
-        found, binding = unit.parity.of(o), unit.parity.bindings.get(o)
+    for i in unit.changes.correlation.to_original.get(redirect.atom.id, ()):
+        found, binding = unit.parity.of(i), unit.parity.bindings.get(i)
         if found is None or found.address != redirect.address:
             continue
         proven = found.status == EXACT

@@ -314,22 +314,20 @@ def check_against(
         if made_for and made_for != release:
             fact = f"{other.name} was made for {made_for}, not for {release}"
             out.append(ConsistencyWarning(UNREAD, "", "", "", fact, (f"vermagic of {other.name}",)))
-        theirs = {(f.object, f.name): f for f in other.functions}
+        known = {(f.object, f.name): f for f in other.functions}
         both = []
-        for mine, unit in sorted(functions.items()):
-            found = theirs.get((mine.object, mine.name))
-            if found is None or (found.sympos != mine.sympos and found.sympos and mine.sympos):
+        for own, unit in sorted(functions.items()):
+            found = known.get((own.object, own.name))
+            if found is None or (found.sympos != own.sympos and found.sympos and own.sympos):
                 continue
             both.append(found)
-            fact = f"{other.name} patches {mine.name} too; this patch was made from the source without that change"
+            fact = f"{other.name} patches {own.name} too; this patch was made from the source without that change"
             out.append(
-                ConsistencyWarning(
-                    PATCHED, mine.name, unit, mine.object, fact, (f"table of functions of {other.name}",)
-                )
+                ConsistencyWarning(PATCHED, own.name, unit, own.object, fact, (f"table of functions of {other.name}",))
             )
-        left = [f.name for f in other.functions if f not in both]
-        if replace and left:
-            more = f" and {len(left) - 6} more" if len(left) > 6 else ""
-            fact = f"{other.name} is taken back by this one, and with it its {', '.join(left[:6])}{more}"
+        taken_back = [f.name for f in other.functions if f not in both]
+        if replace and taken_back:
+            more = f" and {len(taken_back) - 6} more" if len(taken_back) > 6 else ""
+            fact = f"{other.name} is taken back by this one, and with it its {', '.join(taken_back[:6])}{more}"
             out.append(ConsistencyWarning(PATCHED, "", "", "", fact, ("atomic replace; --no-replace keeps it",)))
     return out

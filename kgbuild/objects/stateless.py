@@ -195,11 +195,11 @@ class _Flow:
                 end = e.offset + e.length
                 while at < len(refs) and refs[at].offset < e.offset:
                     at += 1
-                mine = []
+                inside = []
                 while at < len(refs) and refs[at].offset < end:
-                    mine.append(refs[at])
+                    inside.append(refs[at])
                     at += 1
-                found[e.offset] = _Step(e, masked[e.offset : end], tuple(mine))
+                found[e.offset] = _Step(e, masked[e.offset : end], tuple(inside))
         return found
 
     def _at(self, node: _Node) -> _Step | None:
