@@ -126,6 +126,7 @@ docs: venv
 		> docs/probes.md
 	$(BIN)/python -c 'import sys; from kgbuild.report.sections import render_sections; sys.stdout.write(render_sections())' \
 		> docs/sections.md
+	$(BIN)/python docs/schema/derive.py
 
 bench: kernel
 	@mkdir -p $(RESULTS)

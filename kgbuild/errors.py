@@ -9,9 +9,11 @@ from __future__ import annotations
 
 
 class KgbuildError(Exception):
-    """Base class of everything that kgbuild raises on purpose. `exit_code` is the exit status of the command."""
+    """Base class of everything that kgbuild raises on purpose. `exit_code` is the exit status of the command, `code`
+    names the kind of error in JSON (diagnostics/run_errors.py)."""
 
     exit_code = 3
+    code = "E3-tool"
 
     def __init__(self, fact: str, *, place: str = "", remedy: str = "") -> None:
         super().__init__(fact)
@@ -28,6 +30,7 @@ class UserError(KgbuildError):
     """The user's input can't be used: unknown kernel, unreadable file, wrong option (exit 2)."""
 
     exit_code = 2
+    code = "E2-input"
 
 
 class ToolError(KgbuildError):
@@ -40,3 +43,4 @@ class NoChange(KgbuildError):
     """The patch changes no code (exit 4)."""
 
     exit_code = 4
+    code = "E4-no-change"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Checks at the end of a whole run that each code is raised by a test (support/codes.py)."""
+"""Checks at the end of a whole run that each code is raised by a test (support/codes.py), and that each JSON document
+keeps to its schema (support/documents.py)."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.codes import TESTS, Record, Recorder, expected_by_tables, is_whole, registry, untested
+from tests.support.documents import watching
 
 RECORDER = pytest.StashKey[Recorder]()
 LISTENING = pytest.StashKey[ExitStack]()
@@ -26,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[FILES] = set()
     config.stash[LISTENING] = stack = ExitStack()
     stack.enter_context(recorder.listening())
+    stack.enter_context(watching())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

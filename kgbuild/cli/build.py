@@ -4,22 +4,42 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kgbuild.cli import options
+from kgbuild.cli.commands import Command
 from kgbuild.errors import KgbuildError
+from kgbuild.host.system.output_kinds import MODULE, PROOF
+from kgbuild.report.documents import error_rows, rows_of
 from kgbuild.report.formats import Answer, json_text
 
+if TYPE_CHECKING:
+    from kgbuild.host.compile.apply_patches import PatchInput
 
-@click.command()
-@click.argument("patches", nargs=-1, required=True, type=click.Path(path_type=Path))
+
+def _default_module(values: Mapping[str, Any]) -> Path:
+    """Where a module is written if nothing is said."""
+    first = values["patches"][0]
+    name = first.name if isinstance(first, Path) else "stdin"
+    return Path(f"livepatch-{name.removesuffix('.patch').removesuffix('.diff')}.ko")
+
+
+@click.command(cls=Command)
+@click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option
-@click.option("-o", "output", type=options.OutputFile(), help="Module to write [livepatch-<first patch>.ko].")
+@click.option(
+    "-o",
+    "output",
+    type=options.OutputFile(MODULE, fallback=_default_module),
+    help="Module to write [livepatch-<first patch>.ko]; - is standard output.",
+)
 @click.option(
     "--keep",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.KeepDirectory(),
     metavar="DIR",
     help="Copy each stage's files here.",
 )
@@ -34,7 +54,7 @@ from kgbuild.report.formats import Answer, json_text
 @options.backend_option
 @click.option(
     "--proof",
-    type=options.OutputFile(),
+    type=options.OutputFile(PROOF),
     metavar="FILE",
     help="Write the proof record: all that the module replaces and is bound to, with digests.",
 )
@@ -73,9 +93,9 @@ from kgbuild.report.formats import Answer, json_text
 @options.oot_options
 @options.common_options()
 def build(
-    patches: tuple[Path, ...],
+    patches: tuple[PatchInput, ...],
     kernel_name: str,
-    output: Path | None,
+    output: Path,
     keep: Path | None,
     jobs: int,
     max_pull: int,
@@ -108,7 +128,6 @@ def build(
     from kgbuild.pipeline.stages.trail import Trail
 
     out = common.output()
-    output = output or Path(f"livepatch-{patches[0].name.removesuffix('.patch').removesuffix('.diff')}.ko")
     chosen = Options(
         allow_compiler,
         frozenset(allow_unproven),
@@ -130,21 +149,24 @@ def build(
         oot_modules=oot_modules,
     )
     trail = Trail(BuildLines(out))
+    # a module that goes to standard output has the name that it would have as a file
+    named = _default_module({"patches": patches}) if output == options.STDOUT else output
     try:
-        built = run_build(patches, kernel_name, output, chosen, trail)
-    except KgbuildError:
-        common.deliver(Answer(trail.report))
+        built = run_build(patches, kernel_name, named, chosen, trail)
+    except KgbuildError as error:
+        common.deliver(Answer(trail.report), status=error.exit_code, errors=error_rows(error))
         raise
     report, module = trail.report(), built.assembled.module
     if not built.checked.findings:
-        options.write_file(output, module)
+        common.write(output, module)
         if proof is not None:
-            options.write_file(proof, json_text(report["proof"]).encode())
+            common.write(proof, json_text(report["proof"]).encode())
         if emit_module is not None:
             options.write_directory(emit_module, built.assembled.directory)
-    common.deliver(Answer(lambda: report))
-    if built.checked.findings:
-        for finding in built.checked.findings:
+    findings = built.checked.findings
+    common.deliver(Answer(lambda: report), status=1 if findings else 0, errors=rows_of(findings))
+    if findings:
+        for finding in findings:
             click.echo(f"{finding.code}   {finding}", err=True)
         raise click.exceptions.Exit(1)
     counts = Counter(f["object"] for f in report["module"]["functions"])

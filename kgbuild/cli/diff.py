@@ -6,16 +6,17 @@ from __future__ import annotations
 import gc
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kgbuild.cli.options import Common, OutputFile, common_options, write_file
+from kgbuild.cli.commands import Command
+from kgbuild.cli.options import Common, OutputFile, common_options
 from kgbuild.cli.ui import Output
-from kgbuild.report.formats import Answer, render
-from kgbuild.report.formats.json import JSON
+from kgbuild.host.system.output_kinds import OBJECT, REPORT
+from kgbuild.report.documents import nothing_to_patch, rows_of, with_outcome
+from kgbuild.report.formats import Answer, json_text
 
 if TYPE_CHECKING:
     from kgbuild.pipeline.object_diff import ObjectDiff
@@ -23,11 +24,19 @@ if TYPE_CHECKING:
 MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the other
 
 
-@click.command(short_help="Compare two objects of one unit.")
+@click.command(cls=Command, short_help="Compare two objects of one unit.")
 @click.argument("original", metavar="ORIG.o", type=click.Path(path_type=Path))
 @click.argument("patched", metavar="PATCHED.o", type=click.Path(path_type=Path))
-@click.option("-o", "output", metavar="OUT.o", type=OutputFile(), help="Write the output object.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the answer as JSON; - is standard output.")
+@click.option(
+    "-o", "output", metavar="OUT.o", type=OutputFile(OBJECT), help="Write the output object; - is standard output."
+)
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    type=OutputFile(REPORT, as_json=True),
+    help="Write the answer as JSON; - is standard output.",
+)
 @click.option("--symvers", metavar="FILE", type=click.Path(path_type=Path), help="Module.symvers: what is exported.")
 @click.option(
     "--parent-symtab",
@@ -44,7 +53,7 @@ def diff(
     original: Path,
     patched: Path,
     output: Path | None,
-    json_file: str | None,
+    json_file: Path | None,
     symvers: Path | None,
     parent_symtab: Path | None,
     explain: str | None,
@@ -67,8 +76,6 @@ def diff(
     from kgbuild.pipeline.object_diff import diff_objects
     from kgbuild.pipeline.object_files import read_object, read_parent_symbols, read_symvers
 
-    if json_file == "-":
-        common, json_file = replace(common, form=JSON.name), None
     out = common.output(spoken=explain is None)
     if explain is not None and (
         output is not None or json_file is not None or common.report is not None or out.replaced
@@ -83,11 +90,12 @@ def diff(
         _explain(found, explain, out.colour, common.verbose)
         context.exit(0)
     if output is not None and not status and found.output_functions:
-        write_file(output, found.output())
-    answer = Answer(found.to_json)
+        common.write(output, found.output())
+    errors = rows_of(found.refusals) if status != 4 else nothing_to_patch(str(patched), "the two objects do the same")
     if json_file is not None:
-        write_file(Path(json_file), render(answer, JSON.name).encode())
-    common.deliver(answer)
+        document = with_outcome(found.to_json(), status, errors)
+        common.write(json_file, json_text(document).encode())
+    common.deliver(Answer(found.to_json), status=status, errors=errors)
     _show(out, found, output if not status else None)
     out.refused(found.refusals)
     context.exit(status)

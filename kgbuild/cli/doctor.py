@@ -8,13 +8,16 @@ from collections.abc import Iterator
 import click
 
 from kgbuild.cli import options, ui
+from kgbuild.cli.commands import Command
+from kgbuild.errors import ToolError
 from kgbuild.pipeline.doctor import MISSING, OK, Diagnosis, diagnose
+from kgbuild.report.documents import error_row
 from kgbuild.report.formats import Answer
 
 _COLOURS = {OK: "green", MISSING: "red"}
 
 
-@click.command(short_help="Show what this machine has and lacks.")
+@click.command(cls=Command, short_help="Show what this machine has and lacks.")
 @options.common_options()
 @click.pass_context
 def doctor(
@@ -32,8 +35,12 @@ def doctor(
     """
     diagnosis = diagnose()
     colour = ui.colour_wanted(common.no_color)
-    common.deliver(Answer(diagnosis.to_json, lambda _: _lines(diagnosis, colour, common.quiet)))
-    context.exit(0 if diagnosis.healthy else 3)
+    missing = [check for check in diagnosis.checks if check.state == MISSING]
+    errors = [error_row(ToolError.code, check.detail, check.name, diagnosis.mend) for check in missing]
+    answer = Answer(diagnosis.to_json, lambda _: _lines(diagnosis, colour, common.quiet))
+    status = 0 if diagnosis.healthy else ToolError.exit_code
+    common.deliver(answer, status=status, errors=errors)
+    context.exit(status)
 
 
 def _lines(diagnosis: Diagnosis, colour: bool, quiet: bool) -> Iterator[str]:

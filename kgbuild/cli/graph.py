@@ -8,11 +8,15 @@ from pathlib import Path
 import click
 
 from kgbuild.cli import options
+from kgbuild.cli.commands import Command
+from kgbuild.host.system.output_kinds import ANSWER
 
-_output = click.option("-o", "--output", type=options.OutputFile(), metavar="FILE", help="Write it here.")
+_output = click.option(
+    "-o", "--output", type=options.OutputFile(ANSWER, is_answer=True), metavar="FILE", help="Write it here."
+)
 
 
-@click.command(short_help="Show who calls a function, or what it calls.")
+@click.command(cls=Command, short_help="Show who calls a function, or what it calls.")
 @options.kernel_option
 @click.option("--callers", metavar="NAME", help="Show what leads to this function.")
 @click.option("--callees", metavar="NAME", help="Show what this function leads to.")
@@ -71,7 +75,7 @@ def graph(
         click.echo(f"not complete: {len(found.functions)} functions (--limit {limit}), one has {total}", err=True)
 
 
-@click.command(short_help="Show what is known about one function.")
+@click.command(cls=Command, short_help="Show what is known about one function.")
 @click.argument("function")
 @options.kernel_option
 @click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Rows of each list; 0: all.")

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kgbuild.cli import options
+from kgbuild.cli.commands import Command
+from kgbuild.errors import KgbuildError
+from kgbuild.host.system.output_kinds import ANSWER
+from kgbuild.report.documents import error_rows, nothing_to_patch, rows_of
 from kgbuild.report.formats import Answer
 
 if TYPE_CHECKING:
     from kgbuild.closure.model import Closure
+    from kgbuild.host.compile.apply_patches import PatchInput
     from kgbuild.pipeline.stages.options import Options
 
 
@@ -57,10 +62,12 @@ def _options(jobs: int, common: options.Common, limits: dict[str, Any]) -> Optio
     )
 
 
-@click.command(short_help="Show what a patch would touch, and why.")
-@click.argument("patches", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(cls=Command, short_help="Show what a patch would touch, and why.")
+@click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option
-@click.option("-o", "--output", type=options.OutputFile(), metavar="FILE", help="Write the answer here.")
+@click.option(
+    "-o", "--output", type=options.OutputFile(ANSWER, is_answer=True), metavar="FILE", help="Write the answer here."
+)
 @click.option("--no-compile", is_flag=True, help="Estimate it from the sources and the kernel's debug information.")
 @click.option("--accounting", is_flag=True, help="List every difference of the objects and what becomes of it.")
 @click.option("--all", "every", is_flag=True, help="Cut no list of an estimate.")
@@ -68,7 +75,7 @@ def _options(jobs: int, common: options.Common, limits: dict[str, Any]) -> Optio
 @options.jobs_option
 @options.common_options("dot", "graphml", about="Lines, the report as JSON, or a graph for Graphviz or other programs.")
 def impact(
-    patches: tuple[Path, ...],
+    patches: tuple[PatchInput, ...],
     kernel_name: str,
     output: Path | None,
     no_compile: bool,
@@ -98,34 +105,41 @@ def impact(
     from kgbuild.cli.build_lines import BuildLines
     from kgbuild.cli.ui import show_error
     from kgbuild.diagnostics.refusals import Refused
-    from kgbuild.pipeline.impact import find_impact
+    from kgbuild.pipeline.impact import find_impact, impact_report
+    from kgbuild.pipeline.stages.trail import Trail
     from kgbuild.report.accounting import render_accounting
     from kgbuild.report.patch_graph import draw_patch, graph_of_closure, graph_of_patch
 
     out = common.output(output)
-    found = find_impact(patches, kernel_name, _options(jobs, common, limits), BuildLines(out))
     if output is not None and not out.replaced:
         raise click.UsageError("-o takes --format json, dot or graphml; text goes to the terminal")
+    trail = Trail(BuildLines(out))
+    try:
+        found = find_impact(patches, kernel_name, _options(jobs, common, limits), trail)
+    except KgbuildError as error:
+        failed = Answer(lambda: impact_report(trail))
+        common.deliver_data(failed, status=error.exit_code, errors=error_rows(error))
+        raise
     closure = found.closed.closure
     answer = Answer(
         found.to_json,
         drawing=lambda: draw_patch(graph_of_closure(closure)),
         graph=lambda: graph_of_patch(graph_of_closure(closure)),
     )
-    common.deliver(answer, output, out=out)
+    refusals = closure.refusals
+    common.deliver(answer, output, out=out, status=1 if refusals else 0, errors=rows_of(refusals))
     if not out.replaced:
         if accounting:
             for line in render_accounting(found.closed.accountings):
                 out.line("", line)
         out.line("would", _summary(closure))
-    refusals = list(closure.refusals)
     if refusals:
         show_error(Refused(refusals))
     click.get_current_context().exit(1 if refusals else 0)
 
 
 def _estimate(
-    patches: tuple[Path, ...],
+    patches: tuple[PatchInput, ...],
     kernel_name: str,
     output: Path | None,
     jobs: int,
@@ -161,11 +175,13 @@ def _estimate(
         lambda: draw_patch(graph_of_estimate(result)),
         lambda: graph_of_patch(graph_of_estimate(result)),
     )
-    common.deliver(answer, output, unless_quiet=True)
+    nothing = not result.touched and not result.refusals and not result.possible
+    status = 1 if result.refusals else 4 if nothing else 0
+    errors = nothing_to_patch("", "the patch changes no function") if nothing else rows_of(result.refusals)
+    common.deliver(answer, output, unless_quiet=True, status=status, errors=errors)
     if result.refusals:
         show_error(Refused(result.refusals))
-    nothing = not result.touched and not result.refusals and not result.possible
-    click.get_current_context().exit(1 if result.refusals else 4 if nothing else 0)
+    click.get_current_context().exit(status)
 
 
 def _summary(closure: Closure) -> str:
@@ -177,16 +193,16 @@ def _summary(closure: Closure) -> str:
     return ", ".join(f"{n} {what}" for n, what in counts if n or what == "redirected")
 
 
-@click.command(short_help="Show why a function is in a patch.")
+@click.command(cls=Command, short_help="Show why a function is in a patch.")
 @click.argument("function")
-@click.argument("patches", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option
 @_choices
 @options.jobs_option
 @options.common_options()
 def why(
     function: str,
-    patches: tuple[Path, ...],
+    patches: tuple[PatchInput, ...],
     kernel_name: str,
     jobs: int,
     common: options.Common,

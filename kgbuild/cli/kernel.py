@@ -11,14 +11,16 @@ from typing import Any
 import click
 
 from kgbuild.cli import options
+from kgbuild.cli.commands import Group
 from kgbuild.errors import UserError
+from kgbuild.report.documents import schema_name
 from kgbuild.report.formats import Answer
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 _directory = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
-@click.group(short_help="Fetch, list, add and remove kernels.")
+@click.group(cls=Group, short_help="Fetch, list, add and remove kernels.")
 def kernel() -> None:
     """Fetch, list, add and remove kernels.
 
@@ -53,7 +55,7 @@ def fetch(
 
     output = common.output()
     found = ensure_kernel(name, progress=output, offline=common.offline, jobs=jobs)
-    common.deliver(Answer(lambda: kernel_report(found)))
+    common.deliver(Answer(lambda: {"schema": schema_name("kernel"), **kernel_report(found)}))
     output.line("kernel", str(found.id))
 
 
@@ -94,7 +96,7 @@ def add(
     name = name.removeprefix("local:")
     local = LocalKernel(name, source, config, vmlinux, image, symvers, modules, cc)
     added = add_kernel(local, progress=output, jobs=jobs)
-    common.deliver(Answer(lambda: kernel_report(added)))
+    common.deliver(Answer(lambda: {"schema": schema_name("kernel"), **kernel_report(added)}))
     output.line("kernel", str(added.id))
 
 
@@ -130,7 +132,7 @@ def list_(
             for row in rows
         )
 
-    common.deliver(Answer(lambda: rows, lines), unless_quiet=True)
+    common.deliver(Answer(lambda: {"schema": schema_name("kernel"), "kernels": rows}, lines), unless_quiet=True)
 
 
 @kernel.command()
@@ -149,7 +151,9 @@ def show(
     from kgbuild.pipeline.kernels import describe_kernel, find_in_cache
 
     record = describe_kernel(find_in_cache(name))
-    common.deliver(Answer(lambda: record, lambda _: _pairs(record)), unless_quiet=True)
+    common.deliver(
+        Answer(lambda: {"schema": schema_name("kernel"), **record}, lambda _: _pairs(record)), unless_quiet=True
+    )
 
 
 def _pairs(record: Mapping[str, Any]) -> Iterator[str]:
@@ -190,14 +194,14 @@ def remove(
     removed = []
     for found in find_all_in_cache(names):
         if not yes:
-            if not sys.stdin.isatty():
+            if sys.stdin is None or not sys.stdin.isatty():
                 raise UserError("asks before it removes, and can't here", place=found.id.name, remedy="give --yes")
-            if not click.confirm(f"remove {found.id}?"):
+            if not click.confirm(f"remove {found.id}?", err=True):
                 continue
         cache.remove(found)
         removed.append(kernel_report(found))
         output.line("removed", str(found.id))
-    common.deliver(Answer(lambda: removed))
+    common.deliver(Answer(lambda: {"schema": schema_name("kernel"), "removed": removed}))
 
 
 @kernel.command()
@@ -234,7 +238,10 @@ def search(
         if found.more:
             yield f"{found.more} more lack parts (--all)"
 
-    common.deliver(Answer(lambda: list(found.rows), lines), unless_quiet=True)
+    common.deliver(
+        Answer(lambda: {"schema": schema_name("kernel"), "kernels": list(found.rows), "more": found.more}, lines),
+        unless_quiet=True,
+    )
 
 
 def _table(given: Iterable[tuple[str, ...]]) -> Iterator[str]:

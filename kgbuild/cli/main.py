@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from kgbuild import __version__
+from kgbuild.cli.commands import Group
 from kgbuild.errors import KgbuildError
+
+if TYPE_CHECKING:
+    from kgbuild.report.documents import ErrorRow
 
 # name -> (module, attribute, one line for --help); the order is the order of --help
 COMMANDS = {
@@ -27,7 +32,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands are named in COMMANDS and imported only when used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -74,39 +79,70 @@ def main() -> None:
 
 
 def run() -> None:
-    """Entry point: maps every error to one message and the exit codes of the command-line contract."""
+    """Entry point: maps every error to one message, one JSON document where that is asked for, and the exit codes of
+    the command-line contract."""
     import gc
-
-    from kgbuild.cli import ui
 
     # what is made lives as long as the run does; looking for garbage in it again and again is a tenth of a short one
     gc.set_threshold(100_000, 20, 20)
+    _open_streams()
+    status, errors = _run()
+    if errors:
+        from kgbuild.cli.outcome import read_words, tell
+
+        tell(read_words(main, sys.argv[1:]), status, errors)
+    sys.exit(status)
+
+
+def _run() -> tuple[int, list[ErrorRow]]:
+    """Run the command; tell a person of the error that ends it. Returns the exit status, and the rows of the error."""
+    from kgbuild.cli import ui
+    from kgbuild.diagnostics import run_errors
+    from kgbuild.report.documents import error_row, error_rows
+
     try:
         status = main.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
-        status = 2
-    except click.UsageError as error:
-        error.show()
-        status = 2
+        return 2, [error_row(run_errors.USAGE, "no command is given", "", "see kgbuild --help")]
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        status = 130
+        return 130, [error_row(run_errors.INTERRUPTED, "interrupted", "", "run the command again")]
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:
         error.show()
-        status = 2
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "kgbuild"
+        return 2, [error_row(run_errors.USAGE, error.format_message(), path, f"see {path} --help")]
     except KgbuildError as error:
         ui.show_error(error)
-        status = error.exit_code
+        return error.exit_code, error_rows(error)
     except BrokenPipeError:
         sys.stderr.close()
-        status = 0
+        return 0, []
     except OSError as error:
-        ui.show_os_error(error)
-        status = 3
-    sys.exit(status if isinstance(status, int) else 0)
+        return 3, error_rows(ui.show_os_error(error))
+    except Exception as error:
+        # whatever is a fault of kgbuild's own: the place of it for who mends it, a document for who waits for one
+        import traceback
+
+        traceback.print_exc()
+        fact = f"{type(error).__name__}: {error}"
+        return 3, [error_row(run_errors.INTERNAL, fact, "", run_errors.RULES[run_errors.INTERNAL].remedy)]
+    return status if isinstance(status, int) else 0, []
+
+
+def _open_streams() -> None:
+    """Where a standard stream is closed, the next file that is opened would take its place, and be written over by what
+    is meant for the stream: give it to /dev/null."""
+    import os
+
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import time
@@ -24,16 +23,23 @@ LABEL_WIDTH = 10
 
 def colour_wanted(no_color: bool = False) -> bool:
     """Colour goes to terminals only, never where NO_COLOR or --no-color says otherwise."""
-    return not no_color and not os.environ.get("NO_COLOR") and sys.stdout.isatty()
+    return not no_color and not os.environ.get("NO_COLOR") and sys.stdout is not None and sys.stdout.isatty()
 
 
 class Output:
     """Prints `label   text   1.2 s` lines to standard output; implements the model's Progress."""
 
     def __init__(
-        self, *, quiet: bool = False, verbose: bool = False, no_color: bool = False, replaced: bool = False
+        self,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        no_color: bool = False,
+        replaced: bool = False,
+        err: bool = False,
     ) -> None:
         self.quiet = quiet
+        self.err = err  # standard output is taken: lines go to standard error
         self.replaced = replaced  # another form of the answer takes the place of text
         self.verbose = verbose
         self.colour = colour_wanted(no_color)
@@ -44,12 +50,12 @@ class Output:
             return
         shown = click.style(f"{label:<{LABEL_WIDTH}}", fg=style) if self.colour and style else f"{label:<{LABEL_WIDTH}}"
         took = f"{seconds:8.1f} s" if seconds is not None else ""
-        click.echo(f"{shown}{text:<64}{took}".rstrip())
+        click.echo(f"{shown}{text:<64}{took}".rstrip(), err=self.err)
 
     def say(self, text: str | bytes, *, err: bool = False, nl: bool = True) -> None:
         """What --quiet leaves: findings, and an answer that is text."""
         if not self.replaced:
-            click.echo(text, err=err, nl=nl)
+            click.echo(text, err=err or self.err, nl=nl)
 
     def refused(self, refusals: Sequence[Refusal]) -> None:
         """The reasons against a patch, where they are not in another form of the answer."""
@@ -133,6 +139,10 @@ def show_error(error: KgbuildError) -> None:
         for refusal in error.refusals:
             click.echo(f"\n{refusal.code}   {refusal.place}\n  {refusal.fact}\n  -> {refusal.remedy}", err=True)
         return
+    for fault in getattr(error, "faults", ()):
+        click.echo(f"{head('error')}   {fault.place}: {fault.fact}\n  -> {fault.remedy}", err=True)
+    if getattr(error, "faults", ()):
+        return
     label = "no change" if error.exit_code == 4 else "error"
     text = f"{error.place}: {error.fact}" if error.place else error.fact
     click.echo(f"{head(label)}   {text}", err=True)
@@ -140,14 +150,13 @@ def show_error(error: KgbuildError) -> None:
         click.echo(f"  -> {error.remedy}", err=True)
 
 
-def disk_remedy(error: OSError) -> str:
-    """What to do where the disk is full; empty for other faults."""
-    from kgbuild.host.system.run import DISK_FULL
+def show_os_error(error: OSError) -> KgbuildError:
+    """Tell of a file or disk fault that no stage named better. Returns it as an error with place, fact and remedy."""
+    from kgbuild.diagnostics.run_errors import SYSTEM
+    from kgbuild.host.system.run import disk_remedy
 
-    return DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-
-
-def show_os_error(error: OSError) -> None:
-    """A file or disk fault that no stage named better."""
     fact = error.strerror or str(error)
-    show_error(KgbuildError(fact, place=str(error.filename or ""), remedy=disk_remedy(error)))
+    named = KgbuildError(fact, place=str(error.filename or ""), remedy=disk_remedy(error))
+    named.code = SYSTEM
+    show_error(named)
+    return named

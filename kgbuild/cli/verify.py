@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild.cli import options
+from kgbuild.cli.commands import Command
+from kgbuild.report.documents import rows_of
 from kgbuild.report.formats import Answer
 
 if TYPE_CHECKING:
     from kgbuild.model import Finding
 
 
-@click.command(short_help="Check a live patch module against a kernel.")
+@click.command(cls=Command, short_help="Check a live patch module against a kernel.")
 @click.argument("module", metavar="PATCH.ko", type=click.Path(path_type=Path))
 @options.kernel_option
 @click.option(
@@ -75,7 +77,9 @@ def verify(
     fact = f"{count} finding{'s' * (count != 1)}" if findings else "no finding"
     style = "red" if findings else "green"
     out.line("verify", f"{module}  {len(data) / 1024:.0f} KiB  {fact}", time.monotonic() - began, style=style)
-    common.deliver(Answer(found.to_json, lambda _: _lines(findings)))
+    common.deliver(
+        Answer(found.to_json, lambda _: _lines(findings)), status=1 if findings else 0, errors=rows_of(findings)
+    )
     context.exit(1 if findings else 0)
 
 

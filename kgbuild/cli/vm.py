@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild.cli import options, ui
+from kgbuild.cli.commands import Command
 from kgbuild.errors import ToolError
 from kgbuild.guest import reload_scenario
 from kgbuild.guest.model import PHASES
 from kgbuild.guest.session import NO, PARTLY_TRIED
+from kgbuild.host.system.output_kinds import LOG
+from kgbuild.report.documents import ErrorRow, error_row, rows_of
 from kgbuild.report.formats import Answer
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ _QUIET = frozenset(reload_scenario.PHASES) - frozenset(PHASES) - {"targets", "ab
 _COMMANDS = ("before", "after", "absent-1", "disabled")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument(
     "patches",
     metavar="PATCH.ko...",
@@ -75,7 +78,7 @@ _COMMANDS = ("before", "after", "absent-1", "disabled")
     metavar="S",
     help="Seconds for everything.",
 )
-@click.option("--keep-log", type=options.OutputFile(), metavar="FILE", help="Write the guest's console here.")
+@click.option("--keep-log", type=options.OutputFile(LOG), metavar="FILE", help="Write the guest's console here.")
 @options.jobs_option
 @options.common_options()
 def vm(
@@ -140,7 +143,7 @@ def vm(
 
     def keep(console: str) -> None:
         if keep_log is not None:
-            options.write_file(keep_log, console.encode(errors="replace"))
+            common.write(keep_log, console.encode(errors="replace"))
 
     prepared = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
     result = run_vm(
@@ -158,10 +161,19 @@ def vm(
         on_phase=show,
         on_console=keep,
     )
-    common.deliver(Answer(result.to_json))
+    status = 0 if result.verdict else 1 if result.outcome == NO else ToolError.exit_code
+    common.deliver(Answer(result.to_json), status=status, errors=_errors(result))
     show_end(out, result)
-    if not result.verdict:
-        raise click.exceptions.Exit(1 if result.outcome == NO else ToolError.exit_code)
+    click.get_current_context().exit(status)
+
+
+def _errors(result: TestRun) -> list[ErrorRow]:
+    """Why a run does not end well: what was found, and what could not be tried."""
+    if result.verdict:
+        return []
+    remedy = "try it on a machine that has the device"
+    untried = [error_row(ToolError.code, one.fact, f"{one.patch} on {one.module}", remedy) for one in result.not_tried]
+    return [*rows_of(result.findings), *untried] or [error_row(ToolError.code, result.outcome)]
 
 
 def show_phase(out: ui.Output, phase: PhaseRun) -> None:

@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
-from kgbuild.diagnostics import guest_findings, module_findings, refusals, warnings
+from kgbuild.diagnostics import guest_findings, module_findings, refusals, run_errors, warnings
 from kgbuild.diagnostics.rule import Rule
 
-RULES: dict[str, Rule] = {**refusals.RULES, **warnings.RULES, **module_findings.RULES, **guest_findings.RULES}
+RULES: dict[str, Rule] = {
+    **refusals.RULES,
+    **warnings.RULES,
+    **module_findings.RULES,
+    **guest_findings.RULES,
+    **run_errors.RULES,
+}

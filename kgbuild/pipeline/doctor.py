@@ -20,6 +20,7 @@ from kgbuild.host.system.required_packages import PACKAGE_OF, install_command
 from kgbuild.host.vm import kvm
 from kgbuild.host.vm.initramfs import find_busybox
 from kgbuild.host.vm.qemu import QEMU
+from kgbuild.report.documents import schema_name
 
 NEEDED_BYTES = 5_000_000_000
 
@@ -73,9 +74,10 @@ class Diagnosis:
         return all(check.state != MISSING for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
-        """The checks as plain data."""
+        """The checks as plain data (docs/schema/doctor-1.json)."""
         checks = [asdict(check) for check in self.checks]
-        return {"format": 1, "healthy": self.healthy, "mend": self.fix, "checks": checks}
+        named = schema_name("doctor")
+        return {"schema": named, "format": 1, "healthy": self.healthy, "mend": self.fix, "checks": checks}
 
 
 def diagnose(cache: Cache | None = None) -> Diagnosis:

@@ -15,6 +15,7 @@ from kgbuild.pipeline.stages.events import Observer
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.trail import Trail
 from kgbuild.pipeline.stages.values import Closed
+from kgbuild.report.documents import schema_name
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,13 @@ class Impact:
     trail: Trail
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain data (docs/schema/report-1.json)."""
-        return self.trail.report()
+        """The report as plain data (docs/schema/impact-1.json)."""
+        return impact_report(self.trail)
+
+
+def impact_report(trail: Trail) -> dict[str, Any]:
+    """What was reached of an analysis, as plain data."""
+    return {**trail.report(), "schema": schema_name("impact")}
 
 
 def find_impact(

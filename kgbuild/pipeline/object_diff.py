@@ -25,6 +25,7 @@ from kgbuild.errors import UserError
 from kgbuild.ledger.ledger import compute_ledger
 from kgbuild.objects.atoms import FUNCTION, Atom
 from kgbuild.objects.view import View
+from kgbuild.report.documents import schema_name
 
 if TYPE_CHECKING:
     from kgbuild.kernel.exports import Export
@@ -79,6 +80,7 @@ class ObjectDiff:
     def to_json(self) -> dict[str, Any]:
         """The answer as plain data (docs/schema/diff-1.json)."""
         return {
+            "schema": schema_name("diff"),
             "schema_version": 1,
             "changed": [c.name for c in self.changed],
             "new": list(self.new),

@@ -21,6 +21,7 @@ from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.trail import Trail
 from kgbuild.pipeline.stages.values import KernelChosen, PatchesApplied
 from kgbuild.remedy.rewrite import TYPE, Source, find_grown, render_diff, write_remedy
+from kgbuild.report.documents import schema_name
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Remedied:
     def to_json(self) -> dict[str, Any]:
         """The result as plain data (docs/schema/remedy-1.json)."""
         return {
-            "schema": "kgbuild-remedy",
+            "schema": schema_name("remedy"),
             "schema_version": 1,
             "codes": list(self.codes),
             "patch": self.patch.decode(errors="replace"),
@@ -86,7 +87,9 @@ def remedy(
 
 
 class NotRefused(UserError):
-    """The patch is not refused for a code it was to be rewritten for."""
+    """The patch is not refused for a code it was to be rewritten for (exit 1)."""
+
+    exit_code = 1
 
 
 def _refusals(

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from typing import Any, TypeVar
 
-SCHEMA, VERSION = "kgbuild-proof", 1
+SCHEMA, OLD_SCHEMA, VERSION = "kgbuild/proof/1", "kgbuild-proof", 1
 ALGORITHM = "kgbuild-sha256-1"
 NOTE_SCHEMA = 2  # of the module's note (docs/schema/note.md): since it has digests
 FUNCTION, DATA = "function", "data"
@@ -135,7 +135,7 @@ def record_json(record: ProofRecord) -> dict[str, Any]:
 def parse_record(value: object) -> ProofRecord:
     """A record from plain values. Raises BadRecord for what is none of this version, or lacks something."""
     top = _object(value, "the record")
-    if top.get("schema") != SCHEMA:
+    if top.get("schema") not in (SCHEMA, OLD_SCHEMA):
         raise BadRecord("schema", f"is {top.get('schema')!r}, not {SCHEMA!r}")
     if top.get("schema_version") != VERSION or top.get("digest") != ALGORITHM:
         said = f"version {top.get('schema_version')!r}, digest {top.get('digest')!r}"

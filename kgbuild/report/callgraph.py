@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.model import CALLERS, Edge, Function
 from kgbuild.callgraph.traversal import Reached
+from kgbuild.report.documents import schema_name
 from kgbuild.report.formats.answer import Answer
 from kgbuild.report.formats.drawing import Arrow, Drawing, Node
 
@@ -125,7 +126,7 @@ def graph_json(reach: Reached) -> dict[str, Any]:
     """Nodes and edges with their evidence."""
     functions = reach.functions
     return {
-        "schema": "kgbuild-graph",
+        "schema": schema_name("graph"),
         "schema_version": 1,
         "root": reach.root,
         "direction": reach.direction,

@@ -29,6 +29,10 @@ GROUPS = {
     ),
     "V": ("Findings in a module", "What `verify` finds in a finished module, reading it with another reader."),
     "G": ("Findings in a guest", "What `vm` finds when the kernel is booted and the patch goes through its life."),
+    "E": (
+        "Other ends of a run",
+        "What ends a run before there is an answer. The codes stand in the JSON, under `errors`.",
+    ),
 }
 
 _HEAD = """\

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kgbuild.callgraph.model import split_name
+from kgbuild.report.documents import schema_name
 from kgbuild.report.formats.answer import Answer
 
 _SAYS = {
@@ -91,7 +92,7 @@ def render_chain(steps: Sequence[ChainLink]) -> Iterator[str]:
 def why_report(name: str, chains: list[list[ChainLink]], references: list[dict[str, Any]]) -> dict[str, Any]:
     """The answer to `why` as data."""
     return {
-        "schema": "kgbuild-why",
+        "schema": schema_name("why"),
         "schema_version": 1,
         "function": name,
         "in_patch": bool(chains),

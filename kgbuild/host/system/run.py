@@ -23,6 +23,11 @@ def disk_full(said: str) -> bool:
     return os.strerror(errno.ENOSPC) in said or os.strerror(errno.EDQUOT) in said
 
 
+def disk_remedy(error: OSError) -> str:
+    """What to do where the disk is full; empty for other faults."""
+    return DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+
+
 @dataclass(frozen=True)
 class Completed:
     """What a program left: exit status, standard output, standard error."""

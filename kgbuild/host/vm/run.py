@@ -47,7 +47,7 @@ from kgbuild.progress import Progress
 
 __all__ = ["PHASES", "CommandRun", "PatchRun", "PhaseRun", "TestRun", "run_vm"]
 
-SCHEMA = "kgbuild-vm-report"
+SCHEMA = "kgbuild/vm/1"  # docs/schema/vm-1.json
 SCHEMA_VERSION = 1
 _CONSOLE_LINES = 15
 _NAME = re.compile(r"[A-Za-z0-9_]{1,55}")

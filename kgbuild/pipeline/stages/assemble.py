@@ -103,9 +103,9 @@ def assemble(prepared: Prepared, closed: Closed, name: str, run: Run) -> Assembl
         own: list[Key] = [(VMLINUX, symbol, 0) for symbol in names]
         own += [(t.name, t.anchor, t.sympos) for t in targets]
         record = _record(closure, running, own, options)
-        proof = {**_source(prepared), **record_json(record)}
+        proof = {**record_json(record), **_source(prepared)}
         run.observer.reached(Recorded(backend.name, proof))
-        note = json.dumps(_note(prepared, closure, record, backend), sort_keys=True, separators=(",", ":"))
+        note = json.dumps(_note(prepared, closure, record, backend, options), sort_keys=True, separators=(",", ":"))
         identity = Identity(bytes.fromhex(kernel.id.build_id), options.replace, note, targets, clear)
         output = _for_backend(backend, extract(closure, identity), running, record)
         keep = None
@@ -174,7 +174,9 @@ def _source(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _note(prepared: Prepared, closure: Closure, record: ProofRecord, backend: Backend) -> dict[str, Any]:
+def _note(
+    prepared: Prepared, closure: Closure, record: ProofRecord, backend: Backend, options: Options
+) -> dict[str, Any]:
     """What the module says of itself, in .note.kgbuild (docs/schema/note.md)."""
     digests = record.digests
     bound: dict[str, dict[str, str]] = {}
@@ -189,6 +191,8 @@ def _note(prepared: Prepared, closure: Closure, record: ProofRecord, backend: Ba
         **_source(prepared),
         "changes": as_note(prepared.applied.changes),
         "backend": backend.name,
+        "replace": options.replace,
+        "options": options.for_bytes,
         "build_ids": dict(record.build_ids),
         "functions": [
             {"object": r.object, "name": r.name, "sympos": r.sympos, "digest": digests[(r.object, r.name, r.sympos)]}

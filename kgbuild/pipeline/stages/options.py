@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kgbuild.host.compile.candidate_search import MAX_UNITS
 
@@ -40,6 +41,23 @@ class Options:
     directory: bool = False
     oot: Path | None = None
     oot_modules: tuple[Path, ...] = ()
+
+    @property
+    def for_bytes(self) -> dict[str, Any]:
+        """Every option that changes bytes of a module beside `replace` and the back end, for report and note; of files
+        the name alone."""
+        return {
+            "pull": self.pull,
+            "ignore_init": self.ignore_init,
+            "allow_compiler": self.allow_compiler,
+            "allow_unproven": sorted(self.allow_unproven),
+            "allow_type": sorted(self.allow_types),
+            "drop": sorted(self.drop),
+            "on_top_of": [path.name for path in self.on_top_of],
+            "against": [path.name for path in self.against],
+            "oot": self.oot is not None,
+            "oot_modules": [path.name for path in self.oot_modules],
+        }
 
     @property
     def allowed(self) -> list[dict[str, str]]:

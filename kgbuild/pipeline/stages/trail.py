@@ -137,6 +137,9 @@ class Trail:
             "sha256": hashlib.sha256(assembled.module).hexdigest(),
             "size": len(assembled.module),
             "functions": [{"object": r.object, "name": r.name, "sympos": r.sympos} for r in redirects],
+            "replace": self.options.replace,
+            "backend": assembled.backend,
+            "options": self.options.for_bytes,
         }
 
 

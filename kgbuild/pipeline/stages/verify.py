@@ -25,6 +25,7 @@ from kgbuild.limits import RECORD_BYTES
 from kgbuild.model import Finding, Kernel
 from kgbuild.proof.record import BadRecord, ProofRecord, parse_record
 from kgbuild.report.build import finding_report, kernel_report
+from kgbuild.report.documents import schema_name
 from kgbuild.verification.checks import KernelFacts, check_module
 from kgbuild.verification.reader import read_module
 
@@ -43,6 +44,7 @@ class Verified:
     def to_json(self) -> dict[str, Any]:
         """The result as plain data (docs/schema/verify-1.json)."""
         return {
+            "schema": schema_name("verify"),
             "schema_version": 1,
             "tool": {"name": "kgbuild", "version": __version__},
             "kernel": kernel_report(self.kernel),

@@ -14,6 +14,7 @@ _TEXT = frozenset({"label", "tooltip"})  # the attributes that hold any text; th
 def render_drawing(drawing: Drawing) -> Iterator[str]:
     """A drawing as lines. Raises nothing: a label may hold any text."""
     yield f"digraph {drawing.name} {{"
+    yield "  // made by kgbuild"
     for setting in drawing.settings:
         yield f"  {setting};"
     if drawing.remark:

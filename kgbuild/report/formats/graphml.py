@@ -21,7 +21,10 @@ def render_graph(graph: networkx.DiGraph) -> Iterator[str]:
             if isinstance(value, (list, tuple)):
                 attributes[key] = ", ".join(map(str, value))
     write: Callable[[networkx.DiGraph], Iterator[str]] = graphml.generate_graphml
-    yield from write(graph)
+    for number, line in enumerate(write(graph)):
+        yield line
+        if not number:
+            yield "  <!-- made by kgbuild -->"
 
 
 def render_graphml(answer: Answer, unicode: bool) -> Iterator[str]:

@@ -62,12 +62,12 @@ def call(*argv: str) -> Result:
 
 def test_empty_list(cache: Cache) -> None:
     assert "kgbuild kernel fetch" in call("list").output
-    assert json.loads(call("list", "--format", "json").output) == []
+    assert json.loads(call("list", "--format", "json").output)["kernels"] == []
 
 
 def test_list(there: Kernel) -> None:
     assert "debian:6.1.0-56-cloud-amd64  6.1.192-2  abababababab" in call("list").output
-    (row,) = json.loads(call("list", "--format", "json").output)
+    (row,) = json.loads(call("list", "--format", "json").output)["kernels"]
     assert (row["name"], row["build_id"]) == (there.id.name, there.id.build_id)
     assert row["bytes"] > 0
 
@@ -124,7 +124,7 @@ def test_search(there: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     text = call("search").output
     assert f"debian:{complete}  6.1.192-2  in the cache" in text
     assert "1 more lack parts" in text
-    rows = json.loads(call("search", "6.1", "--all", "--format", "json").output)
+    rows = json.loads(call("search", "6.1", "--all", "--format", "json").output)["kernels"]
     assert [(row["name"], row["missing"] == []) for row in rows] == [
         (f"debian:{complete}", True),
         (f"debian:{partial}", False),
