@@ -36,7 +36,7 @@ def doctor(
     diagnosis = diagnose()
     colour = ui.colour_wanted(common.no_color)
     missing = [check for check in diagnosis.checks if check.state == MISSING]
-    errors = [error_row(ToolError.code, check.detail, check.name, diagnosis.mend) for check in missing]
+    errors = [error_row(ToolError.code, check.detail, check.name, diagnosis.fix) for check in missing]
     answer = Answer(diagnosis.to_json, lambda _: _lines(diagnosis, colour, common.quiet))
     status = 0 if diagnosis.healthy else ToolError.exit_code
     common.deliver(answer, status=status, errors=errors)

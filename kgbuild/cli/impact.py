@@ -134,7 +134,7 @@ def impact(
                 out.line("", line)
         out.line("would", _summary(closure))
     if refusals:
-        show_error(Refused(refusals))
+        show_error(Refused(list(refusals)))
     click.get_current_context().exit(1 if refusals else 0)
 
 

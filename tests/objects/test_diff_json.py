@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The answer as JSON: every pair's and every sample's keeps to docs/schema/diff-1.json, and to itself."""
+"""The answer as JSON: every pair's keeps to docs/schema/diff-1.json, and to itself."""
 
 from __future__ import annotations
 

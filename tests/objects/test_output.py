@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The output object of every pair and every sample: other tools take it, it is the same every time, and its
+"""The output object of every pair: other tools take it, it is the same every time, and its
 functions do what those of the patched object do.
 """
 
@@ -16,7 +16,6 @@ from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 from tests.support.compare import ENTRIES, SIZES, Disassembly
 from tests.support.pair_cases import CASES
 from tests.support.pairs import PAIRS, Pair, answer
-from tests.support.samples import NAMES
 from tests.support.toolchain import CC, compile_all, scratch
 
 # Why there is no output object: the refusal, or that nothing changed.
@@ -131,8 +130,6 @@ NO_OUTPUT = {
     "unnamed_constants-reverse": "nothing",
     "weak": "K10-weak",
     "weak-reverse": "K10-weak",
-    "x86_64/meminfo-init": "K3-init",
-    "x86_64/warn-detect": "nothing",
 }
 WITHOUT = [p for p in PAIRS if p.name in NO_OUTPUT]
 WITH = [p for p in PAIRS if p.name not in NO_OUTPUT]
@@ -231,9 +228,7 @@ def test_entries_are_those_of_the_patched_functions(pair: Pair) -> None:
 
 def test_the_tables_that_are_compared_are_in_the_pairs() -> None:
     seen = {e.table for p in WITH for name in answer(p).output_functions for e in Disassembly(output(p)).entries(name)}
-    # what objtool or a kernel's own assembly makes is in the sample objects only
-    of_samples = {".parainstructions", ".orc_unwind_ip", ".smp_locks", ".static_call_sites", ".return_sites"}
-    assert seen >= {*ENTRIES} - (set() if NAMES else of_samples)
+    assert seen >= {*ENTRIES}
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,8 @@ CASES = [
     Case("noreturn_returns", "caller fail"),
     Case("notrace_change", "quiet"),
     Case("ops_changed", refused="K1-data:table"),
+    Case("objtool_tables", "first", reason="code"),
+    Case("older_entries", "first third", reason="entry"),
     Case("own_address", "first second"),
     Case("param", refused="K7-export:__param_debug"),
     Case("rate_limit", "first", reason="reference"),

@@ -9,7 +9,6 @@ from functools import cache, partial
 
 from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
 from tests.support.pair_cases import CASES
-from tests.support.samples import NAMES, SAMPLES
 from tests.support.toolchain import compile_pair_side
 
 
@@ -30,8 +29,6 @@ def _pairs() -> list[Pair]:
         if case.real is not None:
             real = partial(compile_pair_side, case.name, *case.flags, "-DPATCHED", "-DREAL")
             out.append(Pair(f"{case.name}-real", sides[0], real))
-    for name in NAMES:
-        out.append(Pair(name, *((SAMPLES / f"{name}.{side}.o").read_bytes for side in ("ORIG", "PATCHED"))))
     return out
 
 

@@ -61,6 +61,19 @@ def test_unit_tests_are_in_the_folder_of_what_they_test(path: Path) -> None:
     assert any(name in file.read_text(encoding="utf-8") for file in read), f"it tests nothing of {name}"
 
 
+def test_nothing_is_skipped() -> None:
+    """What a test needs is in the checkout, compiled by it, or installed by `make packages`."""
+    words = {"skip", "skipif", "importorskip", "xfail", "SkipTest"}
+    skipping = {
+        f"{name_of(path)}:{node.lineno}"
+        for path in FILES
+        if path.name.startswith(("test_", "conftest"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute | ast.Name) and getattr(node, "attr", getattr(node, "id", "")) in words
+    }
+    assert not skipping
+
+
 def test_test_files_of_one_name_are_told_apart() -> None:
     """Without an __init__.py pytest takes the name of a file for that of its module."""
     assert not {

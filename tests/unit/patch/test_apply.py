@@ -6,7 +6,6 @@ from __future__ import annotations
 import difflib
 import random
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,9 +16,8 @@ from kgbuild.patch.apply import Applied, apply_file, unpatched
 from kgbuild.patch.line_directives import _read_layout, with_line_directives
 from kgbuild.patch.mail import split_lines
 from kgbuild.patch.unified_diff import FilePatch, parse_patch
+from tests.support.toolchain import CC
 
-GCC = next((path for name in ("gcc", "gcc-12", "cc") if (path := shutil.which(name))), None)
-needs_gcc = pytest.mark.skipif(GCC is None, reason="needs gcc")
 TEXT = b"".join(b"line %d\n" % i for i in range(1, 61))
 
 
@@ -175,10 +173,9 @@ def test_several_patches_compose() -> None:
 
 def numbers(source: bytes, tmp_path: Path, *flags: str) -> dict[bytes, int]:
     """What __LINE__ is beside each U<n> mark, by the preprocessor."""
-    assert GCC
     file = tmp_path / "t.c"
     file.write_bytes(source)
-    argv = [GCC, "-E", "-P", "-std=gnu11", *flags, str(file)]
+    argv = [CC, "-E", "-P", "-std=gnu11", *flags, str(file)]
     done = subprocess.run(argv, capture_output=True, check=True)
     assert b"warning" not in done.stderr, done.stderr
     return {mark: int(line) for mark, line in re.findall(rb"(U\d+)\s+(\d+)", done.stdout)}
@@ -212,7 +209,6 @@ UNSAFE = [
 ]
 
 
-@needs_gcc
 @pytest.mark.parametrize("text", UNSAFE)
 def test_no_directive_inside(text: bytes, tmp_path: Path) -> None:
     original = text.replace(b"@ \\\n", b"").replace(b"@\n", b"")
@@ -244,7 +240,6 @@ def test_where_a_directive_may_stand(text: bytes, safe: set[int]) -> None:
     assert _read_layout(text).safe == safe
 
 
-@needs_gcc
 @pytest.mark.parametrize("flag", ["-DA=0", "-DA=1"])
 def test_a_branch_that_is_not_compiled(flag: str, tmp_path: Path) -> None:
     original = (
@@ -260,7 +255,6 @@ def test_a_branch_that_is_not_compiled(flag: str, tmp_path: Path) -> None:
             assert len(before) - len(after) <= 1
 
 
-@needs_gcc
 @pytest.mark.parametrize("flag", ["-DA=0", "-DA=1"])
 def test_branches_that_leave_parentheses_open(flag: str, tmp_path: Path) -> None:
     original = (
@@ -274,7 +268,6 @@ def test_branches_that_leave_parentheses_open(flag: str, tmp_path: Path) -> None
     assert numbers(directives(original, new), tmp_path, flag) == before
 
 
-@needs_gcc
 def test_own_line_directives_still_hold(tmp_path: Path) -> None:
     original = b'U1 __LINE__\n/*\n#line 7\n*/\nU2 __LINE__\n#line 100 "y"\nU3 __LINE__\nU4 __LINE__\nU5 __LINE__\n'
     new = edit(original, (b"U1 ", b"added\nU1 "), (b"U4 ", b"added\nU4 "))
@@ -336,7 +329,6 @@ def edited(rng: random.Random, lines: list[tuple[bytes, int]]) -> tuple[bytes, s
     return b"".join(new), torn
 
 
-@needs_gcc
 def test_unchanged_lines_keep_their_numbers(tmp_path: Path) -> None:
     """Random text, random edits: every mark outside a torn construct has its old number, whatever A is."""
     checked = 0
@@ -360,23 +352,20 @@ def test_unchanged_lines_keep_their_numbers(tmp_path: Path) -> None:
     assert checked > 500
 
 
-@needs_gcc
 def test_compiled_code_is_the_same(tmp_path: Path) -> None:
     """With directives an object file of the functions below the change is byte for byte the same."""
     function = b"int f%d(void)\n{\n\treturn __LINE__ + sizeof(__FILE__);\n}\n"
     original = b"".join(function % i for i in range(20))
     new = edit(original, (b"int f0(void)\n{\n", b"int f0(void)\n{\n\t/* more\n\t   words */\n"))
-    assert GCC
     objects = []
     for text in (with_line_directives("d/x.c", unpatched(original).final), directives(original, new), new):
         (tmp_path / "x.c").write_bytes(text.replace(b'"d/x.c"', b'"x.c"'))
-        argv = [GCC, "-O2", "-S", "-o", "-", "x.c"]
+        argv = [CC, "-O2", "-S", "-o", "-", "x.c"]
         objects.append(subprocess.run(argv, cwd=tmp_path, check=True, stdout=subprocess.PIPE).stdout)
     assert objects[0] == objects[1]
     assert objects[0] != objects[2]
 
 
-@pytest.mark.skipif(shutil.which("patch") is None, reason="needs patch")
 @pytest.mark.parametrize("seed", range(25))
 def test_the_same_as_patch(seed: int, tmp_path: Path) -> None:
     """Where patch(1) without fuzz applies a diff to a shifted text, so do we, with the same result."""

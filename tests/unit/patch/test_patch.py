@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import quopri
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -245,7 +244,6 @@ def test_printable_shows_no_control_characters() -> None:
     assert printable("x\udcff") == "x\\xff"
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_what_git_writes(tmp_path: Path) -> None:
     def git(*argv: str) -> bytes:
         base = ["git", "-C", str(tmp_path), "-c", "user.name=A", "-c", "user.email=a@example.org"]

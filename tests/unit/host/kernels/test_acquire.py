@@ -142,10 +142,6 @@ def part(**changes: object) -> Part:
     return Part(**{"name": "p", "title": "part", "packages": ("a",), "exact": True, "growth": 1.0, **changes})  # type: ignore[arg-type]
 
 
-needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="no dpkg-deb here")
-
-
-@needs_dpkg
 def test_members(package: Path, tmp_path: Path) -> None:
     members = (
         PackageMember(("./lib/modules/{release}", "./usr/lib/modules/{release}"), "modules"),
@@ -160,28 +156,24 @@ def test_members(package: Path, tmp_path: Path) -> None:
     assert sum(counted) > 0
 
 
-@needs_dpkg
 def test_first_member_only(package: Path, tmp_path: Path) -> None:
     members = (PackageMember(("./usr/lib/debug/boot/vmlinux-{release}",), "vmlinux"),)
     unpack_part(part(unpack=members, first_only=True), {"release": "R"}, package, tmp_path, lambda count: None, Apt())
     assert (tmp_path / "vmlinux").read_bytes() == b"kernel"
 
 
-@needs_dpkg
 def test_missing_member(package: Path, tmp_path: Path) -> None:
     members = (PackageMember(("./none",), "none"),)
     with pytest.raises(ToolError, match=r"a\.deb: has no \./none"):
         unpack_part(part(unpack=members), {}, package, tmp_path, lambda count: None, Apt())
 
 
-@needs_dpkg
 def test_source_archive(package: Path, tmp_path: Path) -> None:
     target = tmp_path / "source"
     unpack_part(part(tarball="./usr/src/linux.tar.xz"), {}, package, target, lambda count: None, Apt())
     assert (target / "fs" / "a.c").read_bytes() == b"int a;\n"
 
 
-@needs_dpkg
 @pytest.mark.parametrize("tarball", ["", "./usr/src/linux.tar.xz"])
 def test_cut_package(package: Path, tmp_path: Path, tarball: str) -> None:
     package.write_bytes(package.read_bytes()[:300])

@@ -513,8 +513,7 @@ def test_boot_sector_is_bootable() -> None:
 
 def test_qemu_dies_with_us(tmp_path: Path, stub_qemu: Path) -> None:
     """Even a killed kgbuild leaves no QEMU behind."""
-    if not host._die_with_us():
-        pytest.skip("no setpriv here")
+    assert host._die_with_us(), "no setpriv: apt-get install util-linux"
     (stub_qemu / "then").write_text(f"echo $$ >{stub_qemu}/pid; exec sleep 600\n")
     code = (
         "import subprocess\nfrom kgbuild.host.vm.run import _die_with_us\n"
