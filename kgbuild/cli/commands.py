@@ -65,6 +65,8 @@ STATUSES: dict[str, dict[int, str]] = {
     "kernel show": _CACHE,
     "kernel remove": _CACHE,
     "kernel search": _CACHE,
+    "cache show": _CACHE,
+    "cache prune": _CACHE,
 }
 _EVERY = {
     0: _DONE,
@@ -87,8 +89,9 @@ class Command(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
-        inner = self.callback is not None and self.callback.__module__ == "kgbuild.cli.kernel"
-        _write_statuses(f"kernel {self.name}" if inner else self.name or "", formatter)
+        group = self.callback.__module__.rpartition(".")[2] if self.callback is not None else ""
+        inner = f"{group} {self.name}"  # a command of a group is in the group's file
+        _write_statuses(inner if inner in STATUSES else self.name or "", formatter)
 
 
 class Group(click.Group):

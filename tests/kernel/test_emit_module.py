@@ -49,7 +49,7 @@ class Emitted:
         cc = self.kernel.cc
         argv = ["make", "-C", self.kernel.source, f"O={self.tree}", f"M={directory}", "ARCH=x86", f"CC={cc}"]
         done = subprocess.run(
-            [*argv, f"HOSTCC={cc}", f"KERNELRELEASE={load_environment(self.tree)['KERNELRELEASE']}", *words],
+            [*argv, f"HOSTCC={cc}", f"KERNELRELEASE={load_environment(self.kernel)['KERNELRELEASE']}", *words],
             env=clean_environment(),
             capture_output=True,
             text=True,

@@ -25,9 +25,10 @@ from pathlib import Path
 from kgbuild.csource.include_graph import Include, IncludeGraph, Resolver, inside, normal, read_includes
 from kgbuild.csource.token_pasting import read_words
 from kgbuild.errors import ToolError
-from kgbuild.host.kernels.compile_commands import SOURCE, read_all_units
+from kgbuild.host.kernels.compile_commands import SOURCE, open_database, read_all_units
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.sealed import is_whole, seal, written_aside
 from kgbuild.model import Kernel
 from kgbuild.progress import Progress
 
@@ -164,7 +165,12 @@ def load_index(kernel: Kernel, cache: Cache, progress: Progress) -> IncludeIndex
 
 def _read(path: Path) -> IncludeIndex | None:
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+        whole = is_whole(path)
+        if whole is False:
+            return None
+        with closing(open_database(path)) as database:
+            if whole is None and database.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+                return None
             if database.execute("SELECT format FROM meta").fetchall() != [(FORMAT,)]:
                 return None
             found: dict[str, list[Include]] = {}
@@ -175,8 +181,10 @@ def _read(path: Path) -> IncludeIndex | None:
             folders = tuple(row[0] for row in database.execute("SELECT path FROM folders ORDER BY rowid"))
             everywhere = tuple(row[0] for row in database.execute("SELECT path FROM everywhere ORDER BY rowid"))
             climbing = tuple(row[0] for row in database.execute("SELECT path FROM climbing ORDER BY rowid"))
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return None
+    if whole is None:
+        seal(path)
     return IncludeIndex(IncludeGraph({k: tuple(v) for k, v in found.items()}), folders, everywhere, climbing)
 
 
@@ -231,7 +239,7 @@ def constant_makers(kernel: Kernel) -> tuple[str, ...]:
 def open_words(kernel: Kernel) -> Iterator[Callable[[bytes], bool]]:
     """A function that tells whether a word occurs in any file that a unit of the kernel reads."""
     known: dict[bytes, bool] = {}
-    with closing(sqlite3.connect(f"file:{_path(kernel)}?mode=ro&immutable=1", uri=True)) as database:
+    with closing(open_database(_path(kernel))) as database:
 
         def is_word(word: bytes) -> bool:
             if word not in known:
@@ -255,10 +263,8 @@ def _rows(graph: Mapping[str, tuple[Include, ...]]) -> Iterator[tuple[str, str, 
 
 
 def _write(path: Path, index: IncludeIndex, words: set[bytes]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.unlink(missing_ok=True)
     try:
-        with closing(sqlite3.connect(partial)) as database:
+        with written_aside(path) as partial, closing(sqlite3.connect(partial)) as database:
             database.executescript(
                 "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
                 "CREATE TABLE includes(includer TEXT NOT NULL, form TEXT NOT NULL, name TEXT NOT NULL);"
@@ -275,7 +281,5 @@ def _write(path: Path, index: IncludeIndex, words: set[bytes]) -> None:
             database.executemany("INSERT INTO words VALUES (?)", ((w,) for w in sorted(words)))
             database.execute("INSERT INTO meta VALUES (?)", (FORMAT,))
             database.commit()
-        partial.replace(path)
     except (sqlite3.Error, OSError) as error:
-        partial.unlink(missing_ok=True)
         raise ToolError(f"can't be written ({error})", place=str(path), remedy="make room in the cache") from error

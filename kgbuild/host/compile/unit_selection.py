@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import marshal
-import os
 import re
 from collections.abc import Mapping, Sequence
 
@@ -39,6 +38,7 @@ from kgbuild.host.compile.include_index import IncludeIndex, find_links, left_by
 from kgbuild.host.kernels.compile_commands import SOURCE, names_in_commands, read_detours, read_units
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.sealed import read_sealed, write_sealed
 from kgbuild.model import Kernel
 from kgbuild.progress import Progress
 
@@ -179,15 +179,13 @@ def _macros(kernel: Kernel, texts: Mapping[str, bytes]) -> tuple[list[PasteChain
     paths = hashlib.sha256("\n".join(["1", *sorted(texts)]).encode()).hexdigest()
     kept = kernel.units.with_name(f"macros-{paths[:16]}")
     try:
-        rows, known = marshal.loads(kept.read_bytes())
+        rows, known = marshal.loads(read_sealed(kept) or b"")
         return [PasteChain(macro, parts) for macro, parts in rows], known
     except (OSError, ValueError, EOFError, TypeError):
         chains = [chain for text in texts.values() for chain in read_chains(text)]
         aliases = [alias for text in texts.values() for alias in read_aliases(text)]
-    partial = kept.with_name(f".{kept.name}.{os.getpid()}.part")
     with contextlib.suppress(OSError):  # made again next time
-        partial.write_bytes(marshal.dumps(([(c.macro, c.parts) for c in chains], aliases)))
-        partial.replace(kept)
+        write_sealed(kept, marshal.dumps(([(c.macro, c.parts) for c in chains], aliases)))
     return chains, aliases
 
 

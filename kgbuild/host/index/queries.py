@@ -55,7 +55,9 @@ class Index:
         try:
             return self._database.execute(query, values).fetchall()
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise IndexDamaged(str(error), place=str(self.path), remedy="remove the file; it is made again") from error
+            raise IndexDamaged(
+                str(error), place=str(self.path), remedy="run kgbuild again, which makes it again"
+            ) from error
 
     # Functions
 

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from kgbuild.errors import ToolError, UserError
+from kgbuild.host.kernels.compile_commands import open_database
 from kgbuild.model import Kernel
 
 # Increase it whenever the meaning of the tables changes: an index with another number is made again.
@@ -27,4 +28,5 @@ def index_path(kernel: Kernel) -> Path:
 
 
 def open_index(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    """An index, to read. Raises sqlite3.Error."""
+    return open_database(path)

@@ -4,20 +4,19 @@
 from __future__ import annotations
 
 import sqlite3
-import struct
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 from kgbuild.host.index.queries import Index
 from kgbuild.host.index.schema import SCHEMA, IndexDamaged, index_path, open_index
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.sealed import is_whole, seal
 from kgbuild.model import Kernel
 from kgbuild.progress import Progress
 
-_HEADER = struct.Struct(">16sH")
-
-
+_DAMAGED = "the old one was damaged"
 T = TypeVar("T")
 
 
@@ -60,25 +59,22 @@ def _build(kernel: Kernel, progress: Progress, fault: str, cache: Cache | None) 
 
 def _fault(path: Path, kernel: Kernel) -> str | None:
     """Why the existing file can't be used: "" if there is none, None if it can be used."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(100)
-    except FileNotFoundError:
+    if not path.exists():
         return ""
-    if len(head) < 100 or head[:16] != b"SQLite format 3\0":
-        return "the old one was damaged"
-    size = _HEADER.unpack_from(head)[1]
-    pages = int.from_bytes(head[28:32], "big")
-    if (1 << 16 if size == 1 else size) * pages != path.stat().st_size:
-        return "the old one was damaged (cut short)"
+    whole = is_whole(path)
+    if whole is False:
+        return _DAMAGED
     try:
-        database = open_index(path)
-        meta = dict(database.execute("SELECT key, value FROM meta"))
-        database.close()
+        with closing(open_index(path)) as database:
+            meta = dict(database.execute("SELECT key, value FROM meta"))
+            if whole is None and database.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+                return _DAMAGED
     except (sqlite3.Error, UnicodeDecodeError):
-        return "the old one was damaged"
+        return _DAMAGED
     if meta.get("schema") != str(SCHEMA):
         return f"the old one has schema {meta.get('schema', 'none')}, this is {SCHEMA}"
     if meta.get("build_id") != kernel.id.build_id or meta.get("complete") != "1":
         return "the old one is of another kernel"
+    if whole is None:
+        seal(path)
     return None

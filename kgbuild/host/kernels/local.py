@@ -8,22 +8,25 @@ generated goes into the cache.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from kgbuild.arch import default_arch, known
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.recipe import LOCAL
 from kgbuild.host.kernels import kbuild
-from kgbuild.host.kernels.acquire import check_same_build, check_tools
+from kgbuild.host.kernels.fetch import check_same_build, check_tools
+from kgbuild.host.kernels.integrity import seal_kernel
 from kgbuild.host.kernels.vmlinux import map_image, read_platform
 from kgbuild.host.system.cache import Cache, remove_tree
 from kgbuild.host.system.input_files import check_input
 from kgbuild.host.system.run import run, tied
+from kgbuild.host.system.sealed import read_sealed, write_sealed
 from kgbuild.kernel.config import parse_config
 from kgbuild.limits import CONFIG_BYTES, SYMVERS_BYTES, VMLINUX_BYTES
 from kgbuild.model import Kernel, KernelId
@@ -212,7 +215,7 @@ def _complete(
     given = parse_config(local.config.read_text(errors="replace"))
     # Kconfig asks again where a variable that it has used changes, so every make gets the same.
     pahole = _write_pahole(build, given.get("PAHOLE_VERSION", "0"))
-    variables = (f"PAHOLE={pahole}",) if pahole else ()
+    variables = pahole_variables(build) if pahole else ()
     with progress.step("prepare headers and build tools"):
         # Distributions name their kernels on make's command line; what the source says (6.1.192) is then not what
         # the kernel takes modules for (6.1.0-56-cloud-amd64).
@@ -243,8 +246,39 @@ def _complete(
         cc=found.cc,
         compiler=found.compiler,
     )
+    _write_inputs(local, root)
+    seal_kernel(kernel, cache)
     cache.save(kernel)
     return kernel
+
+
+_INPUTS = "inputs.json"
+
+
+def _write_inputs(local: LocalKernel, root: Path) -> None:
+    given = {field.name: getattr(local, field.name) for field in fields(LocalKernel)}
+    text = json.dumps({name: str(v.resolve()) if isinstance(v, Path) else v for name, v in given.items()})
+    for name in (_INPUTS, f"2-{_INPUTS}"):  # it can be made of nothing else
+        write_sealed(root / name, text.encode())
+
+
+def read_inputs(root: Path) -> LocalKernel | None:
+    """What the kernel in this directory of the cache was added from; None where that is not known."""
+    for name in (_INPUTS, f"2-{_INPUTS}"):
+        text = read_sealed(root / name)
+        if text is not None:
+            found = json.loads(text)
+            return LocalKernel(
+                name=found["name"],
+                source=Path(found["source"]),
+                config=Path(found["config"]),
+                vmlinux=Path(found["vmlinux"]),
+                image=Path(found["image"]),
+                symvers=Path(found["symvers"]),
+                modules=Path(found["modules"]) if found["modules"] is not None else None,
+                cc=found["cc"],
+            )
+    return None
 
 
 def _compiler_of(local: LocalKernel, compiler: str) -> str:
@@ -270,6 +304,14 @@ def _make_prepare(source: Path, build: Path, source_arch: str, cc: str, jobs: in
         _check_config_kept(given, parse_config((build / ".config").read_text(errors="replace")))
 
 
+_PAHOLE = ".kgbuild-pahole"
+
+
+def pahole_variables(build: Path) -> tuple[str, ...]:
+    """What make is told of pahole for a build tree, where a kernel was added with one."""
+    return (f"PAHOLE={build / _PAHOLE}",) if (build / _PAHOLE).exists() else ()
+
+
 def _write_pahole(build: Path, version: str) -> Path | None:
     """A program for Kconfig that says the version of pahole the kernel was built with; it can do nothing else.
 
@@ -278,7 +320,7 @@ def _write_pahole(build: Path, version: str) -> Path | None:
     """
     if not version.isdigit() or int(version) == 0:
         return None
-    path = build / ".kgbuild-pahole"
+    path = build / _PAHOLE
     # scripts/pahole-version.sh makes 124 of v1.24.
     path.write_text(f"#!/bin/sh\necho v{int(version) // 100}.{int(version) % 100:02}\n")
     path.chmod(0o755)

@@ -49,7 +49,7 @@ def link_module(
     """
     body = write(output)
     expected = {s.name for s in output.symbols if s.section is None and s.name.startswith(KLP_SYMBOL)}
-    environment = load_environment(kernel.build)
+    environment = load_environment(kernel)
     with cache.scratch("link") as work:
         main = main_object(kernel, cache, backend.wrapper, defines)
         expected |= {s.name for s in read(main).iter_symbols() if s.name.startswith(KLP_SYMBOL_IN_C)}

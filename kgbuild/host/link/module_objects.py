@@ -34,7 +34,7 @@ def _template_command(kernel: Kernel, cache: Cache) -> UnitCommand:
         fields = json.loads(stored)
         return UnitCommand(**{**fields, "argv": tuple(fields["argv"]), "objtool": tuple(fields["objtool"])})
     # the top Makefile empties VPATH for external modules: makefiles are not looked for in the source tree then
-    env: dict[str, str] = {**load_environment(kernel.build), "VPATH": ""}
+    env: dict[str, str] = {**load_environment(kernel), "VPATH": ""}
     with cache.scratch("template") as work:
         scratch = str(work)
         (work / "Kbuild").write_text("obj-m := kgmain.o\n")

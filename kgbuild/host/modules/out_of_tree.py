@@ -168,7 +168,7 @@ def kbuild_units(kernel: Kernel, folder: Path) -> Iterator[UnitCommand]:
     """How kbuild compiles each unit of a directory with modules. Names are relative to the directory, which must
     contain no build products, since make does not mention files that are up to date. Raises ToolError if make fails."""
     # the top Makefile clears VPATH for external modules, so that makefiles are not searched in the source tree
-    environment = {**load_environment(kernel.build), "VPATH": "", "KBUILD_MODULES": "1", "KBUILD_EXTMOD": str(folder)}
+    environment = {**load_environment(kernel), "VPATH": "", "KBUILD_MODULES": "1", "KBUILD_EXTMOD": str(folder)}
     tree = str(kernel.source)
     argv = ["make", "-rR", "-n", "-k", "--trace", "-I", tree, "-f", f"{tree}/scripts/Makefile.build"]
     argv += [f"obj={folder}", f"M={folder}", "need-modorder=1"]

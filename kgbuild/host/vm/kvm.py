@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from kgbuild.host.system.cache import Cache, write_atomic
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.sealed import read_sealed, write_sealed
 from kgbuild.host.vm.qemu import EMULATOR
 
 PROBE_SECONDS = 4.0
@@ -90,7 +91,7 @@ def remember(cpu: str, smp: int, works: bool, cache: Cache | None = None) -> Non
     known = _read(cache)
     known[_key(cpu, smp)] = {"works": works, "at": time.time()}
     with suppress(OSError):
-        write_atomic(_file(cache), json.dumps(known, indent=1).encode())
+        write_sealed(_file(cache), json.dumps(known, indent=1).encode())
 
 
 def _file(cache: Cache) -> Path:
@@ -108,7 +109,7 @@ def _key(cpu: str, smp: int) -> str:
 def _read(cache: Cache) -> dict[str, dict[str, float | bool]]:
     """Answers that are still good."""
     try:
-        known = json.loads(_file(cache).read_bytes())
+        known = json.loads(read_sealed(_file(cache), unsealed=True) or b"")
         now = time.time()
         return {key: value for key, value in known.items() if 0 <= now - value["at"] < KEPT_SECONDS}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -16,7 +16,6 @@ import pytest
 
 from kgbuild.cli import options
 from kgbuild.cli.build_lines import name_places
-from kgbuild.cli.kernel import kernel as kernel_group
 from kgbuild.cli.main import COMMANDS, main
 from kgbuild.errors import ToolError
 
@@ -28,8 +27,11 @@ PATCH = "--- a/fs/proc/version.c\n+++ b/fs/proc/version.c\n@@ -1 +1 @@\n-a\n+b\n
 
 def all_commands() -> dict[str, click.Command]:
     context = click.Context(main)
-    found = {name: main.get_command(context, name) for name in COMMANDS if name != "kernel"}
-    found |= {f"kernel {name}": command for name, command in kernel_group.commands.items()}
+    found = {name: main.get_command(context, name) for name in COMMANDS}
+    for group in [name for name, command in found.items() if isinstance(command, click.Group)]:
+        below = found.pop(group)
+        assert isinstance(below, click.Group)
+        found |= {f"{group} {name}": command for name, command in below.commands.items()}
     return {name: command for name, command in found.items() if command is not None}
 
 

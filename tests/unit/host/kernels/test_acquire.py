@@ -21,8 +21,8 @@ from kgbuild.host.archives.apt import Apt
 from kgbuild.host.archives.recipe import PackageMember, Part
 from kgbuild.host.archives.unpack import unpack_part
 from kgbuild.host.kernels import generated_sources, local
-from kgbuild.host.kernels.acquire import check_same_build
 from kgbuild.host.kernels.build_id import note_ranges, parse_notes, read_image_build_id, read_vmlinux_build_id
+from kgbuild.host.kernels.fetch import check_same_build
 from kgbuild.host.kernels.local import LocalKernel, add_kernel, copy_sources, is_clean
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.run import tied

@@ -17,7 +17,11 @@ import pytest
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.kernels import acquire
 from kgbuild.host.kernels.acquire import ensure_kernel, find_kernel
-from kgbuild.host.system.cache import Cache, readable_size, remove_tree, slug, write_atomic
+from kgbuild.host.kernels.compile_commands import write_units
+from kgbuild.host.kernels.integrity import seal_kernel
+from kgbuild.host.system.cache import Cache, readable_size, remove_tree, slug
+from kgbuild.host.system.locks import take
+from kgbuild.host.system.sealed import write_atomic, write_sealed
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import SilentProgress
 
@@ -35,8 +39,9 @@ def add(cache: Cache, release: str, version: str = "1-1", build_id: str = "aa" *
     source = cache.source_dir(f"source-{version}")
     for directory in (root / "build", root / "modules", source):
         directory.mkdir(parents=True, exist_ok=True)
-    for name in ("units.sqlite", "config", "Module.symvers", "vmlinux", "vmlinuz"):
+    for name in ("config", "Module.symvers", "vmlinux", "vmlinuz", "build/.kgbuild-env"):
         (root / name).write_bytes(b"x")
+    write_units([], root / "units.sqlite")
     kernel = Kernel(
         id=KernelId(distro, release, version, build_id),
         root=root,
@@ -52,6 +57,7 @@ def add(cache: Cache, release: str, version: str = "1-1", build_id: str = "aa" *
         compiler="gcc-12 (test) 12.2.0",
         packages={"image": version},
     )
+    seal_kernel(kernel, cache)
     cache.save(kernel)
     return kernel
 
@@ -150,7 +156,8 @@ def test_the_cache_can_be_moved(cache: Cache, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1}', "null"])
 def test_a_broken_record_is_no_kernel(cache: Cache, text: str) -> None:
     kernel = add(cache, "x")
-    (kernel.root / "kernel.json").write_text(text)
+    for name in ("kernel.json", "kernel-2.json"):
+        write_sealed(kernel.root / name, text.encode())
     assert cache.load(kernel.id.build_id) is None
     assert cache.kernels() == []
 
@@ -182,7 +189,7 @@ def test_leftovers_of_dead_runs_are_swept(cache: Cache) -> None:
     old.parent.mkdir(parents=True)
     for file in (old, new):
         file.write_bytes(b"half")
-    os.utime(old, (time.time() - 7200,) * 2)
+    living = take(new)
     with cache.workdir("mine") as work:
         assert work.is_dir()
         assert [d.name for d in (cache.root / "tmp").iterdir()] == ["mine"]
@@ -190,6 +197,11 @@ def test_leftovers_of_dead_runs_are_swept(cache: Cache) -> None:
     assert list((cache.root / "kernels").iterdir()) == []
     assert not old.exists()
     assert new.exists()
+    assert living is not None
+    living.release()
+    cache.sweep()
+    assert not new.exists()
+    assert list((cache.root / "locks").iterdir()) == []
 
 
 def test_work_of_a_failed_run_is_kept_for_the_next(cache: Cache) -> None:
