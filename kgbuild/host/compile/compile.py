@@ -28,7 +28,8 @@ from kgbuild.host.compile.assembler import make_assembler, restore_types
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.compile.result_cache import CompiledSide, identity_of, result_key, unpack
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.run import DISK_FULL, disk_full, run
+from kgbuild.host.system.children import COMPILE_LIMITS, child_environment
+from kgbuild.host.system.run import DISK_FULL, Completed, disk_full, run
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.patch.include_policy import check_dependencies
 from kgbuild.progress import Progress
@@ -212,9 +213,9 @@ def _compile_in(
     argv.append(str(source_path(kernel, tree, unit.source)))
     if patched:
         argv[1:1] = author_options()
-    result = run(argv, cwd=kernel.build, check=False)
+    result = run(argv, cwd=kernel.build, check=False, limits=COMPILE_LIMITS)
     if result.status != 0:
-        text = first_errors(result.stderr, tree)
+        text = why_failed(result, tree)
         if disk_full(result.stderr):
             raise ToolError(f"can't be compiled: {text}", place=unit.source, remedy=DISK_FULL)
         if not patched:
@@ -229,16 +230,24 @@ def _compile_in(
 
 def _run_objtool(kernel: Kernel, unit: UnitCommand, out: Path, patched: bool) -> list[Refusal]:
     if unit.objtool:
-        env = {**os.environ, "SRCARCH": "x86"}
-        done = run([*unit.objtool, out], cwd=kernel.build, check=False, env=env)
+        env = {**child_environment(), "SRCARCH": "x86"}
+        done = run([*unit.objtool, out], cwd=kernel.build, check=False, env=env, limits=COMPILE_LIMITS)
         if done.status != 0:
-            text = " ".join(done.stderr.split())[:400]
+            stopped = done.stopped_by.statement if done.stopped_by is not None else ""
+            text = stopped or " ".join(done.stderr.split())[:400]
             if disk_full(done.stderr):
                 raise ToolError(f"objtool: {text}", place=unit.source, remedy=DISK_FULL)
             if patched:
                 return [Refusal("P10-compile", unit.source, f"objtool: {text}")]
             raise ToolError(f"objtool fails on the original: {text}", place=unit.source)
     return []
+
+
+def why_failed(result: Completed, tree: Path) -> str:
+    """Why a compile failed, in a line: the limit that it exceeded, else what the compiler complained of."""
+    if result.stopped_by is not None:
+        return f"the compiler was stopped: {result.stopped_by.statement}"
+    return first_errors(result.stderr, tree)
 
 
 def first_errors(stderr: str, tree: Path) -> str:

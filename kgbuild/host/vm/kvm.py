@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kgbuild.host.system.cache import Cache, write_atomic
+from kgbuild.host.system.children import child_environment
 
 PROBE_SECONDS = 4.0
 KEPT_SECONDS = 86400.0
@@ -57,6 +58,7 @@ def run_limited(argv: Sequence[str], seconds: float, fds: Sequence[int] = ()) ->
     try:
         process = subprocess.Popen(
             argv,
+            env=child_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
