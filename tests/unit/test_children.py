@@ -156,6 +156,8 @@ def test_a_program_that_says_too_much_is_stopped(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(run_module, "MESSAGE_BYTES", Limit("few-words", 1000, "bytes", ""))
     with pytest.raises(ToolError, match=r"printed too much \(the limit few-words is 1,000 bytes\)"):
         run(["yes"])
+    done = run(["yes"], limits=COMPILE_LIMITS, check=False)
+    assert done.stopped_by is not None and done.stopped_by.name == "few-words"
 
 
 def test_an_ordinary_failure_is_no_limit() -> None:

@@ -86,11 +86,11 @@ def run(
     said = talk.texts()
     stopped_by = None
     if not done:
-        if talk.too_much:
+        if talk.too_much and limits is None:
             raise ToolError(f"was stopped: it printed too much ({MESSAGE_BYTES.statement})", place=args[0])
         if limits is None:
             raise ToolError(f"did not end within {timeout:.0f} s", place=args[0])
-        stopped_by = limits.wait
+        stopped_by = MESSAGE_BYTES if talk.too_much else limits.wait
     elif limits is not None:
         stopped_by = limit_that_stopped(limits, process.returncode, said[1])
     if CHILDREN.stopping:
