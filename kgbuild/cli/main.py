@@ -84,9 +84,12 @@ def run() -> None:
     the command-line contract."""
     import gc
 
+    from kgbuild.host.system.children import stop_with_children
+
     # what is made lives as long as the run does; looking for garbage in it again and again is a tenth of a short one
     gc.set_threshold(100_000, 20, 20)
     _open_streams()
+    stop_with_children()
     status, errors = _run()
     if errors:
         from kgbuild.cli.outcome import read_words, tell
@@ -106,9 +109,11 @@ def _run() -> tuple[int, list[ErrorRow]]:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
         return 2, [error_row(run_errors.USAGE, "no command is given", "", "see kgbuild --help")]
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         click.echo("interrupted", err=True)
-        return 130, [error_row(run_errors.INTERRUPTED, "interrupted", "", "run the command again")]
+        # Stopped (host/system/children.py), or click's Abort for it, says by which signal
+        ended = getattr(error, "status", getattr(error.__cause__, "status", 130))
+        return ended, [error_row(run_errors.INTERRUPTED, "interrupted", "", "run the command again")]
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:

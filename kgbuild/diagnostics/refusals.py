@@ -118,6 +118,16 @@ _TABLE = [
         "The .ko of an out-of-tree module must be built from the given source, for this kernel.",
         "give the .ko that is loaded, and the source it was built from",
     ),
+    Rule(
+        "P20-build-time",
+        "A module must be the same whenever it is built: no __DATE__, __TIME__ or __TIMESTAMP__ in what is patched.",
+        "take the time out of the code",
+    ),
+    Rule(
+        "P21-target",
+        "Patched code must be for the processor of its unit: no `target` attribute or pragma is added.",
+        "take the attribute or pragma out",
+    ),
     # The kernel (C)
     Rule(
         "C1-config",

@@ -15,6 +15,7 @@ from typing import Any
 
 from kgbuild.errors import ToolError
 from kgbuild.host.archives.archive import Package
+from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.system.run import run, tied
 from kgbuild.progress import Progress
@@ -150,6 +151,7 @@ class Apt:
             return subprocess.run(
                 tied(["apt-get", "download", "-q", *specs]),
                 cwd=directory,
+                env=child_environment(network=True),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -20,6 +20,7 @@ from typing import IO
 from kgbuild.errors import ToolError
 from kgbuild.host.archives.archive import Archive
 from kgbuild.host.archives.recipe import Part
+from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.system.run import tied
 
@@ -153,7 +154,7 @@ def _pipeline(
 
 def _start(argv: Sequence[str], *, stdin: int | IO[bytes], stdout: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(tied(argv), stdin=stdin, stdout=stdout, stderr=stderr)
+        return subprocess.Popen(tied(argv), stdin=stdin, stdout=stdout, stderr=stderr, env=child_environment())
     except FileNotFoundError as error:
         raise ToolError("not found on this machine", place=argv[0], remedy=remedy_for(argv[0])) from error
 

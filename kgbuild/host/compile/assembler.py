@@ -25,6 +25,7 @@ _PLAIN, _KEPT = b", @object\n", b", @gnu_indirect_function\n"
 # gcc puts the text of asm statements between these; hand-written text may need the symbol unchanged
 _APP, _NO_APP = b"#APP\n", b"#NO_APP\n"
 _CHUNK = 1 << 18
+_STOPPED = (b"File too large", b"memory exhausted", b"out of memory")
 # ELF (gABI): offsets in the file header, the section header and the symbol of a 64-bit file.
 _OSABI, _SYMTAB, _OBJECT, _IFUNC = 7, 2, 1, 10
 
@@ -97,11 +98,17 @@ def main(argv: list[str]) -> int:
     _write(write, rest)
     os.close(write)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status == 0:
-        _write(2, os.pread(said, 1 << 20, 0))
-        return 0
+    words = os.pread(said, 1 << 20, 0)
+    # a limit stopped it: it would again
+    if status <= 0 or any(word in words for word in _STOPPED):
+        _write(2, words)
+        return abs(status)
     again = os.memfd_create("text")
-    _write(again, b"".join(whole))
+    try:
+        _write(again, b"".join(whole))
+    except OSError as error:
+        _write(2, f"{os.strerror(error.errno or 0)}\n".encode())
+        return 1
     os.lseek(again, 0, os.SEEK_SET)
     child = os.posix_spawnp(argv[0], argv, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, again, 0)])
     return abs(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

@@ -28,8 +28,10 @@ from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.compile.result_cache import CompiledSide, identity_of, result_key, unpack
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.run import DISK_FULL, disk_full, run
+from kgbuild.host.system.children import COMPILE_LIMITS, child_environment
+from kgbuild.host.system.run import DISK_FULL, Completed, disk_full, run
 from kgbuild.model import Kernel, UnitCommand
+from kgbuild.patch.compile_effects import DATE_TIME, EPOCH, find_effects, may_hide, told_by_compiler
 from kgbuild.patch.include_policy import check_dependencies
 from kgbuild.progress import Progress
 
@@ -74,7 +76,9 @@ def compile_units(
     """
     identity = identity_of(kernel)
     changed = hashlib.sha256(
-        json.dumps([author_digest(), *([p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items()))]).encode()
+        json.dumps(
+            ["effects-1", author_digest(), *([p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items()))]
+        ).encode()
     )
 
     refusals: list[Refusal] = []
@@ -93,12 +97,15 @@ def compile_units(
             overlay = Overlay(kernel, files, scratch, real)
             assembler = _assembler(kernel, scratch)
             sources = list(dict.fromkeys(u.source for u, _ in missing))
+            hides = any(may_hide(_read(kernel.source / path), text) for path, text in files.items())
             names = "  ".join(sources) if len(sources) <= _NAMED else f"{len(sources)} units"
 
             def one(item: tuple[int, tuple[UnitCommand, str]]) -> None:
                 number, (unit, side) = item
                 out = scratch / f"{number}.o"
                 tree, problems = _compile(kernel, unit, out, overlay if side else None, assembler)
+                if side and hides and not problems:
+                    problems = _check_effects(kernel, unit, tree, out)
                 refusals.extend(problems)
                 if not problems:
                     made = _read_result(out, kernel, tree)
@@ -208,36 +215,68 @@ def _compile_in(
     argv += [*DEBUG, "-pipe", *ADDED, *assembler, f"-Wp,-MD,{deps}", f"-Wa,--MD,{read_by_assembler}", "-o", str(out)]
     if "clang" not in kernel.compiler:
         argv.append(f"-fdump-ipa-clones={_clones_file(out)}")
-    argv.append(str(source_path(kernel, tree, unit.source)))
     if patched:
         argv[1:1] = author_options()
-    result = run(argv, cwd=kernel.build, check=False)
+        argv.append(DATE_TIME)
+    argv.append(str(source_path(kernel, tree, unit.source)))
+    result = run(argv, cwd=kernel.build, check=False, limits=COMPILE_LIMITS)
     if result.status != 0:
-        text = first_errors(result.stderr, tree)
+        text = why_failed(result, tree)
         if disk_full(result.stderr):
             raise ToolError(f"can't be compiled: {text}", place=unit.source, remedy=DISK_FULL)
         if not patched:
             raise ToolError(f"the original does not compile: {text}", place=unit.source)
+        refusals = told_by_compiler(unit.source, result.stderr) or [Refusal("P10-compile", unit.source, text)]
         # the files it read tell whether the kernel's own version of a header caused the failure
-        return (read_dependencies(deps) if deps.exists() else []), [Refusal("P10-compile", unit.source, text)]
+        return (read_dependencies(deps) if deps.exists() else []), refusals
     if assembler:
         out.write_bytes(restore_types(out.read_bytes()))
     # files read by .incbin and .include are only in the assembler's list
     return [*read_dependencies(read_by_assembler), *read_dependencies(deps)] if patched else [], []
 
 
+def _check_effects(kernel: Kernel, unit: UnitCommand, tree: Path, out: Path) -> list[Refusal]:
+    """What the patched unit makes of its compile and the original does not (`find_effects`), by the preprocessor."""
+    texts = []
+    for root, options in ((kernel.source, []), (tree, author_options())):
+        argv = [a for a in without_debug(unit.argv, root) if a != "-c"]
+        argv[1:1] = options
+        text = out.with_suffix(".i")
+        argv += ["-E", "-Wno-date-time", "-o", str(text), str(source_path(kernel, root, unit.source))]
+        env = {**child_environment(), "SOURCE_DATE_EPOCH": EPOCH}
+        done = run(argv, cwd=kernel.build, env=env, check=False, limits=COMPILE_LIMITS)
+        if done.status != 0 and options:
+            return [Refusal("P10-compile", unit.source, why_failed(done, root))]
+        texts.append(text.read_bytes() if done.status == 0 else b"")
+        text.unlink(missing_ok=True)
+    return find_effects(unit.source, texts[0], texts[1])
+
+
+def _read(path: Path) -> bytes:
+    """A file's bytes; b"" where there is none."""
+    return path.read_bytes() if path.is_file() else b""
+
+
 def _run_objtool(kernel: Kernel, unit: UnitCommand, out: Path, patched: bool) -> list[Refusal]:
     if unit.objtool:
-        env = {**os.environ, "SRCARCH": platform_of(kernel).source_arch}
-        done = run([*unit.objtool, out], cwd=kernel.build, check=False, env=env)
+        env = {**child_environment(), "SRCARCH": platform_of(kernel).source_arch}
+        done = run([*unit.objtool, out], cwd=kernel.build, check=False, env=env, limits=COMPILE_LIMITS)
         if done.status != 0:
-            text = " ".join(done.stderr.split())[:400]
+            stopped = done.stopped_by.statement if done.stopped_by is not None else ""
+            text = stopped or " ".join(done.stderr.split())[:400]
             if disk_full(done.stderr):
                 raise ToolError(f"objtool: {text}", place=unit.source, remedy=DISK_FULL)
             if patched:
                 return [Refusal("P10-compile", unit.source, f"objtool: {text}")]
             raise ToolError(f"objtool fails on the original: {text}", place=unit.source)
     return []
+
+
+def why_failed(result: Completed, tree: Path) -> str:
+    """Why a compile failed, in a line: the limit that it exceeded, else what the compiler complained of."""
+    if result.stopped_by is not None:
+        return f"the compiler was stopped: {result.stopped_by.statement}"
+    return first_errors(result.stderr, tree)
 
 
 def first_errors(stderr: str, tree: Path) -> str:

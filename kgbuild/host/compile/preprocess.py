@@ -21,8 +21,9 @@ from pathlib import Path
 from kgbuild.csource.token_equality import same_active, same_preprocessed
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
-from kgbuild.host.compile.compile import author_options, first_errors, read_dependencies, source_path, without_debug
+from kgbuild.host.compile.compile import author_options, read_dependencies, source_path, why_failed, without_debug
 from kgbuild.host.compile.overlay import Overlay
+from kgbuild.host.system.children import COMPILE_LIMITS
 from kgbuild.host.system.run import run
 from kgbuild.model import Kernel, UnitCommand
 
@@ -127,12 +128,12 @@ def _one(trees: Trees, unit: UnitCommand, options: Sequence[str], *, patched: bo
             argv += [*options, f"-Wp,-MD,{deps}", "-o", str(out), str(source_path(trees.kernel, tree, unit.source))]
             if patched:
                 argv[1:1] = author_options()
-            done = run(argv, cwd=trees.kernel.build, check=False)
+            done = run(argv, cwd=trees.kernel.build, check=False, limits=COMPILE_LIMITS)
             read = read_dependencies(deps) if deps.exists() else []
             if not patched or not trees.overlay.is_stale(unit, tree, read):
                 break
         if done.status != 0:
-            return first_errors(done.stderr, tree)
+            return why_failed(done, tree)
         # __FILE__ must not differ
         return out.read_bytes().replace(f"{tree}/".encode(), b"/src/")
     finally:

@@ -18,7 +18,9 @@ from typing import IO
 from kgbuild.arch import default_arch, known
 from kgbuild.decompression import MAGIC, DamagedError, decompress_pieces
 from kgbuild.errors import ToolError, UserError
+from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
+from kgbuild.host.system.run import tied
 from kgbuild.limits import UNPACKED_BYTES
 
 PT_NOTE = 4
@@ -134,7 +136,13 @@ def _unpack(payload: bytes, kind: str) -> Generator[bytes, None, None]:
 
 def _pipe(argv: list[str], payload: bytes) -> Generator[bytes, None, None]:
     try:
-        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            tied(argv),
+            env=child_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
     except FileNotFoundError as error:
         raise ToolError("not found on this machine", place=argv[0], remedy=remedy_for(argv[0])) from error
     assert process.stdin is not None and process.stdout is not None

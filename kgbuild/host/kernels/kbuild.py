@@ -22,6 +22,7 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels import compile_commands
 from kgbuild.host.kernels import generated_sources as generated
+from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import PACKAGE_OF, install_command, remedy_for
 from kgbuild.host.system.run import run, tied
 from kgbuild.host.system.sealed import read_sealed, write_sealed, written_aside
@@ -31,8 +32,6 @@ from kgbuild.progress import Progress
 ENVIRONMENT = ".kgbuild-env"
 _TARGET = "kgbuild-env"
 _MAKE_INTERNAL = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TERMERR", "MAKE_TERMOUT")
-# What make may inherit from the user: anything else (KCFLAGS, CFLAGS, ARCH) would change what is compiled.
-_INHERITED = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
 # Variables in which the environment names the trees it was made with, by kernels of different age.
 _BUILD_TREE = ("O", "abs_objtree", "abs_output", "PWD")
 _SOURCE_TREE = ("srctree", "abs_srctree", "srcroot", "VPATH")
@@ -40,9 +39,8 @@ _TESTED_BY_MAKE = ("make", "ld", "gcc", "flex", "bison", "bc")
 
 
 def clean_environment() -> dict[str, str]:
-    """The user's environment without what could change a kernel build."""
-    env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return {**env, "LC_ALL": "C", "LANG": "C"}
+    """The user's environment without what could change a kernel build (KCFLAGS, CFLAGS, ARCH)."""
+    return child_environment()
 
 
 def compiler_text(config: str) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
-import os
 import re
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ from kgbuild.host.kernels.compile_commands import parse_line
 from kgbuild.host.kernels.kbuild import load_environment
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.children import COMPILE_LIMITS, child_environment
 from kgbuild.host.system.run import run
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.module_abi import KLP_SYMBOL_IN_C, NOTES_BOUNDS
@@ -90,9 +90,14 @@ def compile_module_file(kernel: Kernel, cache: Cache, text: str, name: str) -> b
         argv = [a for a in argv if not _DROPPED_FLAGS.match(a)]
         # the random seed and the file's name must not depend on the directory
         argv += ["-g0", f"-ffile-prefix-map={scratch}/=", "-o", str(out), str(source)]
-        run(argv, cwd=kernel.build)
+        run(argv, cwd=kernel.build, limits=COMPILE_LIMITS)
         if unit.objtool:
-            run([*unit.objtool, out], cwd=kernel.build, env={**os.environ, "SRCARCH": platform_of(kernel).source_arch})
+            run(
+                [*unit.objtool, out],
+                cwd=kernel.build,
+                env={**child_environment(), "SRCARCH": platform_of(kernel).source_arch},
+                limits=COMPILE_LIMITS,
+            )
         data = out.read_bytes()
     cache.put(key.hexdigest(), data)
     return data

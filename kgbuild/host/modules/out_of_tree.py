@@ -33,6 +33,7 @@ from kgbuild.host.kernels.local import copy_sources
 from kgbuild.host.modules.files import read_module
 from kgbuild.host.modules.shipped import kernel_vermagic
 from kgbuild.host.system.cache import Cache, remove_tree
+from kgbuild.host.system.children import COMPILE_LIMITS
 from kgbuild.host.system.run import run
 from kgbuild.kernel.exports import Export
 from kgbuild.kernel.module_image import ModuleImage
@@ -172,7 +173,7 @@ def kbuild_units(kernel: Kernel, folder: Path) -> Iterator[UnitCommand]:
     tree = str(kernel.source)
     argv = ["make", "-rR", "-n", "-k", "--trace", "-I", tree, "-f", f"{tree}/scripts/Makefile.build"]
     argv += [f"obj={folder}", f"M={folder}", "need-modorder=1"]
-    done = run(argv, cwd=kernel.build, env=environment, check=False)
+    done = run(argv, cwd=kernel.build, env=environment, check=False, limits=COMPILE_LIMITS)
     found = list(compile_commands.parse_units(done.stdout.splitlines(), str(folder)))
     if not found and done.status != 0:
         said = "; ".join(line for line in done.stderr.splitlines() if line.strip())[:400].replace(str(folder), "DIR")

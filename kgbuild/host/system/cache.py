@@ -23,7 +23,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -182,9 +182,17 @@ class Cache:
                 raise
             remove_tree(directory)
 
-    def scratch(self, kind: str, progress: Progress | None = None) -> AbstractContextManager[Path]:
-        """A `workdir` of this thread of this process alone, so that several runs go on side by side."""
-        return self.workdir(f"{kind}-{os.getpid()}-{threading.get_ident()}", progress)
+    @contextmanager
+    def scratch(self, kind: str, progress: Progress | None = None) -> Iterator[Path]:
+        """A `workdir` of this thread of this process alone, so that several runs go on side by side. It is removed
+        also where the work fails or is interrupted."""
+        with self.workdir(f"{kind}-{os.getpid()}-{threading.get_ident()}", progress) as directory:
+            try:
+                yield directory
+            except BaseException:
+                with suppress(UserError):
+                    remove_tree(directory)
+                raise
 
     def sweep_once(self, keep: str = "") -> None:
         """`sweep`, unless this object has done so."""

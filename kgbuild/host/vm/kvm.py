@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.sealed import read_sealed, write_sealed
 from kgbuild.host.vm.qemu import EMULATOR
 
@@ -48,6 +49,7 @@ def run_limited(argv: Sequence[str], seconds: float, fds: Sequence[int] = ()) ->
     try:
         process = subprocess.Popen(
             argv,
+            env=child_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -22,6 +22,7 @@ from kgbuild.host.compile.apply_patches import read_original
 from kgbuild.host.compile.compile import Compiled, author_options, read_dependencies, source_path, without_debug
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.children import COMPILE_LIMITS
 from kgbuild.host.system.run import run
 from kgbuild.kernel.config import parse_config
 from kgbuild.kernel.exports import MARKS, Export
@@ -123,7 +124,7 @@ def make_crcs(
                 argv[1:1] = author_options()
             source = str(source_path(kernel, tree, unit.source))
             argv += ["-E", "-D__GENKSYMS__", f"-Wp,-MD,{deps}", "-o", str(scratch), source]
-            if run(argv, cwd=kernel.build, check=False).status != 0:
+            if run(argv, cwd=kernel.build, check=False, limits=COMPILE_LIMITS).status != 0:
                 return {}
             if overlay is None or not overlay.is_stale(unit, tree, read_dependencies(deps)):
                 break

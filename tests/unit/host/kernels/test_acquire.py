@@ -245,8 +245,8 @@ def mine(tree: Path, tmp_path: Path) -> LocalKernel:
     [
         ("name", "a/b", "a name is"),
         ("name", "", "a name is"),
-        ("config", "none", "no such file"),
-        ("vmlinux", "none", "no such file"),
+        ("config", "none", "No such file"),
+        ("vmlinux", "none", "No such file"),
         ("image", "config", "not a bootable"),
         ("vmlinux", "config", "not a 64-bit x86 vmlinux"),
         ("source", "linux/fs", "not a kernel source tree"),
