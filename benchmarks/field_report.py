@@ -30,7 +30,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fixes import KERNEL, NEWER, OLDER, changed_units, difference, newer_source
 from ledger import section_of
 
 from kgbuild.diagnostics.refusals import Refused
@@ -43,6 +42,7 @@ from kgbuild.model import Kernel
 from kgbuild.pipeline.build import build
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.progress import SilentProgress
+from tests.support.fixes import KERNEL, NEWER, OLDER, changed_units, difference, newer_source
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 12

@@ -4,12 +4,12 @@
     python benchmarks/ledger.py [--series NAME]... [--limit N] [--jobs N] [--pairs DIR]
         [--kept] [--sample N [--seed N]] [-o FILE]
 
-The fixes are those of benchmarks/fixes.py: each .c file that differs between two Debian sources of a series, compiled
-alone. Every pair is compared as `kgbuild diff` does it; every difference must have exactly one claim. The claims are
-counted by kind and by reason, and the differences that nobody claims (K26-unaccounted) are listed, in a section of
-docs/field-report.md. With --pairs the objects are kept in DIR, below the series' name, and taken from there in a later
-run; with --kept those alone that are there. With --sample nothing is written: N claims are shown, drawn evenly from
-the reasons, to be checked by hand.
+The fixes are those of tests/support/fixes.py: each .c file that differs between two Debian sources of a series,
+compiled alone. Every pair is compared as `kgbuild diff` does it; every difference must have exactly one claim. The
+claims are counted by kind and by reason, and the differences that nobody claims (K26-unaccounted) are listed, in a
+section of docs/field-report.md. With --pairs the objects are kept in DIR, below the series' name, and taken from there
+in a later run; with --kept those alone that are there. With --sample nothing is written: N claims are shown, drawn
+evenly from the reasons, to be checked by hand.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from fixes import SERIES, Series, Skipped, fixes
-
 from kgbuild.accounting.claims import Claim
 from kgbuild.accounting.unit_facts import ORDER
 from kgbuild.errors import KgbuildError
 from kgbuild.ledger.ledger import compute_ledger
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
+from tests.support.fixes import SERIES, Series, Skipped, fixes
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADING = "## What became of every difference"

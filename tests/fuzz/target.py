@@ -30,7 +30,7 @@ from kgbuild.objects.view import View
 from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
 from tests.fuzz.mutate import Breaker
 from tests.fuzz.texts import use_texts
-from tests.toolchain import PAIRS, compile_pair_side, run, scratch
+from tests.support.toolchain import PAIRS, compile_pair_side, run, scratch
 
 MEMORY = 1 << 30  # bytes of address space
 SECONDS = 5.0  # of processor time for one input

@@ -19,8 +19,8 @@ from kgbuild.model import Kernel
 from kgbuild.module_abi import MOVED, STUBS_SECTION, SYMBOLS
 from kgbuild.progress import SilentProgress
 from kgbuild.verification.reader import read_module
-from tests.kernel.booted import SCHEMA
-from tests.kernel.conftest import (
+from tests.support.booting.booted import SCHEMA
+from tests.support.booting.cases import (
     HERE,
     Built,
     Case,
@@ -31,9 +31,6 @@ from tests.kernel.conftest import (
     load_cases,
     make_guest_files,
 )
-from tests.kernel.test_newer import newer
-
-__all__ = ["newer"]
 
 # Exports only and one variable; a function among several of its name; folded functions; static calls; alternatives;
 # target modules: by themselves, two of them, of another module's exports, with an author's callbacks.

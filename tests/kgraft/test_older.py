@@ -18,7 +18,7 @@ from kgbuild.emit.backends.klp import Klp
 from kgbuild.emit.klp_relocations import inject
 from kgbuild.host.link.module_objects import wrapper_source
 from kgbuild.kernel.feature_probes import KLP_ARCH, KLP_STATES, REGISTERS
-from tests.kgraft.test_kgraft import FLAGS, HERE, gcc, run
+from tests.support.kgraft import FLAGS, HERE, gcc, run
 
 ARCH = arch_of(62)
 

@@ -8,7 +8,6 @@ import io
 import types
 from collections import defaultdict
 
-import lief
 import pytest
 from elftools.elf.elffile import ELFFile
 
@@ -23,9 +22,9 @@ from kgbuild.emit.klp_relocations import inject
 from kgbuild.emit.patch_tables import Identity
 from kgbuild.kernel.exports import Export
 from kgbuild.proof.parity import EXACT
-from tests.objects.compare import Disassembly
-from tests.objects.kernel import EXPORTS, Patched, close_pair, close_text, make_module
-from tests.objects.test_diff import CASES
+from tests.support.compare import Disassembly
+from tests.support.kernel import EXPORTS, Patched, check_module, close_pair, close_text, make_module
+from tests.support.pair_cases import CASES
 
 # What each pair that is refused is refused for, beyond what the differ says (test_diff.py).
 REFUSED = {
@@ -67,33 +66,6 @@ def test_code_of_the_module_means_what_the_patched_code_meant(case) -> None:
             if member.atom.kind == "function":
                 assert output.function(member.atom.name) == patched.function(member.atom.name), member.atom.name
     check_module(p, module)
-
-
-def check_module(p: Patched, data: bytes) -> None:
-    """Livepatch sections and symbols are as the kernel wants them, and nothing undefined is left but exports."""
-    elf = ELFFile(io.BytesIO(data))
-    parsed = lief.ELF.parse(list(data))
-    assert parsed is not None
-    symbols = list(elf.get_section_by_name(".symtab").iter_symbols())
-    listed = {b.symbol for b in p.closure.bound.values() if b.how == "klp"}
-    listed |= {f".klp.sym.vmlinux.{n},0" for n in ("__start_notes", "__stop_notes")}
-    late = {s.name for s in symbols if s["st_shndx"] == 0xFF20}
-    assert late == listed
-    assert {s.name for s in symbols if s["st_shndx"] == "SHN_UNDEF" and s.name} <= {*EXPORTS}
-    assert {s.name for s in parsed.symbols if s.name.startswith(".klp.sym.")} == late
-    names = [s.name for s in elf.iter_sections() if s.name.startswith(".klp.rela.")]
-    assert len(names) == len(set(names)) or all(".text" not in n for n in names)
-    for s in elf.iter_sections():
-        if s["sh_type"] != "SHT_RELA":
-            continue
-        klp = s.name.startswith(".klp.rela.vmlinux.")
-        target = elf.get_section(s["sh_info"])
-        assert target.name == s.name.removeprefix(".klp.rela.vmlinux." if klp else ".rela")
-        assert bool(s["sh_flags"] & 0x0010_0000) is klp
-        assert bool(s["sh_flags"] & 2) is klp, "the module loader must not free a livepatch section"
-        for r in s.iter_relocations():
-            assert (symbols[r["r_info_sym"]]["st_shndx"] == 0xFF20) is klp
-            assert r["r_offset"] < target["sh_size"]
 
 
 def module_symbol_positions(data: bytes) -> dict[str, int]:

@@ -11,7 +11,7 @@ import pytest
 
 from kgbuild.correlation.noise import RULES
 from kgbuild.diagnostics.refusals import RULES as CODES
-from tests.objects.test_output import PAIRS, Pair, answer
+from tests.support.pairs import PAIRS, Pair, answer
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs" / "schema" / "diff-1.json").read_text())
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`kgbuild diff --explain`: what it prints for pairs of pairs/, and that it fits, hides nothing and needs no colour.
 
-The expected texts are in tests/golden/explain; `python -m tests.objects.test_explain` writes them anew, to be read
-before they are committed.
+The expected texts are in golden/explain; `python -m tests.objects.test_explain` writes them anew, to be read before
+they are committed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 from kgbuild.report.explain import CHANGED, NEW, NOISE, REMOVED, SAME, Explanation, explain
 from kgbuild.report.listing import AlignedLine, align, quote
 from kgbuild.report.side_by_side import Style, render
-from tests.objects.test_diff import ALL, Case
-from tests.toolchain import compile_pair_side, compile_text, pair_flags, scratch
+from tests.support.pair_cases import ALL, Case
+from tests.support.toolchain import compile_pair_side, compile_text, pair_flags, scratch
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "explain"
+GOLDEN = Path(__file__).parent / "golden" / "explain"
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "objects" / "x86_64"
 ICF = ("-fipa-icf",)
 # name of the pair, function, flags

@@ -24,8 +24,8 @@ from kgbuild.module_abi import InitialKind
 from kgbuild.proof.parity import compute_parity
 from kgbuild.verification.data import check_data
 from kgbuild.verification.reader import ModuleFile, Symbol, read_module
-from tests.objects.kernel import EXPORTS, close_text, link_kernel
-from tests.toolchain import compile_text, pair_flags, view
+from tests.support.kernel import EXPORTS, close_text, link_kernel
+from tests.support.toolchain import compile_text, pair_flags, view
 
 ROW = struct.Struct("<QQQQQQ")
 PARAMETER = """

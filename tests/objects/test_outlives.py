@@ -15,8 +15,7 @@ from kgbuild.diff.ipa_clones import parse_ipa_clones
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.livepatch.init_only import find_init_only
 from kgbuild.pipeline.stages.warnings import check_consistency
-from tests.objects.kernel import close_text
-from tests.objects.test_literals import ANCHOR, WITH_ANCHOR
+from tests.support.kernel import ANCHOR, WITH_ANCHOR, close_text
 
 COMMON = """
 #ifdef PATCHED

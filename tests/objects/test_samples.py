@@ -3,20 +3,16 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from kgbuild.diff.changes import Changes, compute_changes
 from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
-from tests.toolchain import view
+from tests.support.samples import EXPECTED, NAMES, SAMPLES
+from tests.support.toolchain import view
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "objects"
-EXPECTED = json.loads((SAMPLES / "expected.json").read_text()) if SAMPLES.is_dir() else {}
-NAMES = sorted(n for n in EXPECTED if n.startswith("x86_64/"))
 pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample objects are not beside this checkout")
 # Functions that differ in nothing but the line numbers they hand to others (panic, __might_sleep, lockdep).
 LINES = {

@@ -17,7 +17,7 @@ from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.emit.backends.slots import SlotWriter, plan_steps
 from kgbuild.module_abi import MOVED, SLOTS_SECTION
-from tests.objects.slots_lines import random_lines
+from tests.support.slots_lines import random_lines
 
 HERE = Path(__file__).parent
 

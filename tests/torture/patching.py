@@ -44,7 +44,7 @@ from kgbuild.module_abi import NOTES_BOUNDS
 from kgbuild.objects.view import View
 from kgbuild.progress import SilentProgress
 from kgbuild.proof.parity import ParityProof, compute_parity
-from tests.toolchain import run
+from tests.support.toolchain import run
 from tests.torture.loader import BadModule, Loaded, Module
 from tests.torture.machine import AGAIN, FLAGS, PATCH, SPLIT, TARGET, Image, compile_c, link
 from tests.torture.program import KERNEL, MODULE, Program, render
