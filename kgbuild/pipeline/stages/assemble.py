@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,19 @@ from kgbuild.patch.kept_changes import as_note
 from kgbuild.pipeline.stages.events import Run
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.values import Asked, Assembled, Checked, Closed, Prepared, PutOnTop, Recorded
-from kgbuild.proof.record import FUNCTION, NOTE_SCHEMA, Key, ProofRecord, record_json
+from kgbuild.proof.record import (
+    FUNCTION,
+    NOTE_SCHEMA,
+    Key,
+    ProofRecord,
+    contents_json,
+    digest_record,
+    parse_record,
+    record_json,
+)
 from kgbuild.report.build import author_report
+from kgbuild.verification.contents import digest_contents
+from kgbuild.verification.reader import read_module
 
 MAX_NAME = 55
 
@@ -104,9 +116,11 @@ def assemble(prepared: Prepared, closed: Closed, name: str, run: Run) -> Assembl
         own: list[Key] = [(VMLINUX, symbol, 0) for symbol in names]
         own += [(t.name, t.anchor, t.sympos) for t in targets]
         record = _record(closure, running, own, options)
-        proof = {**_source(prepared), **record_json(record)}
+        source = {**_source(prepared), "options": _options(options, backend)}
+        proof = {**source, **record_json(record)}
         run.observer.reached(Recorded(backend.name, proof))
-        note = json.dumps(_note(prepared, closure, record, backend), sort_keys=True, separators=(",", ":"))
+        text = {**_note(source, prepared, closure, record, backend), "record": digest_record(proof)}
+        note = json.dumps(text, sort_keys=True, separators=(",", ":"))
         identity = Identity(bytes.fromhex(kernel.id.build_id), options.replace, note, targets, clear)
         output = _for_backend(backend, extract(closure, identity), running, record)
         keep = None
@@ -114,6 +128,9 @@ def assemble(prepared: Prepared, closed: Closed, name: str, run: Run) -> Assembl
             keep = options.keep / "2-link"
             keep.mkdir(parents=True, exist_ok=True)
         module = link_module(kernel, run.cache, output, name, features, backend, defines, keep)
+        contents = digest_contents(read_module(module, f"{name}.ko", output.machine))
+        proof = {**proof, "module": contents_json(contents)}
+        record = parse_record(proof)
         directory: dict[str, bytes] = {}
         if options.directory:
             directory = module_directory(kernel, name, wrapper_source(backend.wrapper, defines), write(output))
@@ -175,7 +192,23 @@ def _source(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _note(prepared: Prepared, closure: Closure, record: ProofRecord, backend: Backend) -> dict[str, Any]:
+def _options(options: Options, backend: Backend) -> dict[str, Any]:
+    """What a build was told, or chose, that changes what the module is; risks that were accepted stand in `allowed`.
+    Files by their names, without paths."""
+    return {
+        "backend": backend.name,
+        "replace": options.replace,
+        "pull": options.pull,
+        "ignore_init": options.ignore_init,
+        "on_top_of": [path.name for path in options.on_top_of],
+        "drop": sorted(options.drop),
+        "oot_modules": sorted(path.name for path in options.oot_modules),
+    }
+
+
+def _note(
+    source: Mapping[str, Any], prepared: Prepared, closure: Closure, record: ProofRecord, backend: Backend
+) -> dict[str, Any]:
     """What the module says of itself, in .note.kgbuild (docs/schema/note.md)."""
     digests = record.digests
     bound: dict[str, dict[str, str]] = {}
@@ -187,7 +220,7 @@ def _note(prepared: Prepared, closure: Closure, record: ProofRecord, backend: Ba
         literals.setdefault(c.symbol, {})[f"{c.address:#x},{c.size}"] = c.digest
     return {
         "schema": NOTE_SCHEMA,
-        **_source(prepared),
+        **source,
         "changes": as_note(prepared.applied.changes),
         "backend": backend.name,
         "build_ids": dict(record.build_ids),

@@ -157,7 +157,7 @@ class PutOnTop:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The proof record of what is about to be linked, as data (docs/schema/proof-1.json), and the back end."""
+    """The proof record of what is about to be linked, as data (docs/schema/proof-2.json), and the back end."""
 
     backend: str
     proof: Mapping[str, object]
