@@ -66,7 +66,11 @@ _TABLE = [
     Rule("V22-unlisted-site", "Every site that the kernel must know of has an entry.", _BUILD),
     Rule("V23-symbol", "Symbols have sections, no global is defined twice, init and exit are there.", _BUILD),
     Rule("V24-name-length", "Names are no longer than the kernel's buffers.", "choose a shorter name with -o"),
-    Rule("V25-this-module", "struct module is there once and has the size of the kernel's.", _KERNEL),
+    Rule(
+        "V25-this-module",
+        "struct module is there once, has the size of the kernel's, and holds the module's name, init and exit only.",
+        _KERNEL,
+    ),
     Rule(
         "V26-module-reference",
         "Livepatch relocations kept for a module name its own symbols and those of modules it needs, none of vmlinux.",
@@ -91,6 +95,31 @@ _TABLE = [
         "V30-proof-digest",
         "Digest, address and size in a proof record are those of the kernel's own files.",
         _RECORD,
+    ),
+    Rule(
+        "V38-proof-contents",
+        "Header, symbols and each section with its relocations are those of the module that the record is of.",
+        _RECORD,
+    ),
+    Rule(
+        "V39-proof-origin",
+        "Record and note name the same tool, kernel, patches and options, and the note has the record's digest.",
+        _RECORD,
+    ),
+    Rule(
+        "V40-file",
+        "Every byte of the file belongs to its header, a section or a signature behind it, or is a zero between them.",
+        _BUILD,
+    ),
+    Rule(
+        "V41-reloc-field",
+        "A relocation is of the kind of the field that holds it, leads to where something is, and no field lacks one.",
+        _BUILD,
+    ),
+    Rule(
+        "V42-wrapper",
+        "The code that checks the build-id and registers the patch is what data/livepatch compiles to for this kernel.",
+        _BUILD,
     ),
     Rule(
         "V31-constant",

@@ -36,6 +36,7 @@ from kgbuild.module_abi import (
 )
 from kgbuild.proof.record import BoundSymbol, Key, ProofRecord
 from kgbuild.verification.code import Code, check_code, check_relocations, check_sections
+from kgbuild.verification.contents import check_contents
 from kgbuild.verification.data import check_data
 from kgbuild.verification.ibt import check_constants, check_counted_calls, check_pointers, module_lacks_landing
 from kgbuild.verification.kallsyms import (
@@ -139,8 +140,15 @@ def check_module(
             *(_check_pointers(bound, arch, code, facts) if facts.tracked else ()),
             *check_proof(bound, functions, arch, facts, record),
             *_check_literals(module, arch, facts, code, record),
+            *(check_contents(module, record.module) if record is not None and record.module is not None else ()),
+            *_check_file(module),
         ]
     )
+
+
+def _check_file(module: ModuleFile) -> Iterator[Finding]:
+    if module.stray >= 0:
+        yield finding("V40-file", f"byte {module.stray:#x}", "belongs to no part of the file, and is no signature")
 
 
 # -- who it is for -----------------------------------------------------------------------------------------------

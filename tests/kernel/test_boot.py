@@ -19,7 +19,7 @@ from tests.support.booting.booted import test_report, test_the_guest_as_a_whole,
 from tests.support.booting.cases import HERE, Built, build_cases, kgbuild, load_cases
 
 CASES = [c for c in load_cases(HERE / "cases" / "cases.toml") if not c.list("targets")]
-PROOF_SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "proof-1.json").read_text())
+PROOF_SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "proof-2.json").read_text())
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,9 @@ from kgbuild.elf.object import Symbol
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.kernel.exports import Export
 from kgbuild.model import Finding
+from kgbuild.proof.record import ProofRecord, contents_json, digest_record, record_json
 from kgbuild.verification.checks import KernelFacts, check_module
+from kgbuild.verification.contents import digest_contents
 from kgbuild.verification.reader import read_module
 
 ARCH = arch_of(62)
@@ -255,3 +257,16 @@ class Small:
 
 def check(data: bytes, name: str = NAME, facts: KernelFacts = FACTS) -> list[Finding]:
     return check_module(read_module(data, name, 62), name, ARCH, facts)
+
+
+def complete_record(small: Small, record: ProofRecord) -> dict[str, Any]:
+    """A proof record as `build` writes it, as plain values, of a module that has not been written yet and is now: each
+    names the other. `record` says what the module replaces and is bound to."""
+    options = {"backend": "klp", "replace": True, "pull": "proof", "ignore_init": False}
+    options |= {"on_top_of": [], "drop": [], "oot_modules": []}
+    made: dict[str, Any] = {"tool": "kgbuild 1", "patches": [{"name": "fix.patch", "sha256": "12" * 32}]}
+    made |= {"kernel": {"name": "k", "version": "1", "compiler": "gcc"}, "options": options}
+    value = {**made, **record_json(record)}
+    small.note.update({**made, "record": digest_record(value)})
+    contents = digest_contents(read_module(small.data, NAME, 62))
+    return {**value, "module": contents_json(contents)}

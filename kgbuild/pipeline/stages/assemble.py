@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,19 @@ from kgbuild.patch.kept_changes import as_note
 from kgbuild.pipeline.stages.events import Run
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.values import Asked, Assembled, Checked, Closed, Prepared, PutOnTop, Recorded
-from kgbuild.proof.record import FUNCTION, NOTE_SCHEMA, Key, ProofRecord, record_json
+from kgbuild.proof.record import (
+    FUNCTION,
+    NOTE_SCHEMA,
+    Key,
+    ProofRecord,
+    contents_json,
+    digest_record,
+    parse_record,
+    record_json,
+)
 from kgbuild.report.build import author_report
+from kgbuild.verification.contents import digest_contents
+from kgbuild.verification.reader import read_module
 
 MAX_NAME = 55
 
@@ -103,9 +115,11 @@ def assemble(prepared: Prepared, closed: Closed, name: str, run: Run) -> Assembl
         own: list[Key] = [(VMLINUX, symbol, 0) for symbol in names]
         own += [(t.name, t.anchor, t.sympos) for t in targets]
         record = _record(closure, running, own, options)
-        proof = {**record_json(record), **_source(prepared)}
+        source = {**_source(prepared), "options": made_with(options, backend.name)}
+        proof = {**record_json(record), **source}
         run.observer.reached(Recorded(backend.name, proof))
-        note = json.dumps(_note(prepared, closure, record, backend, options), sort_keys=True, separators=(",", ":"))
+        text = {**_note(source, prepared, closure, record, backend, options), "record": digest_record(proof)}
+        note = json.dumps(text, sort_keys=True, separators=(",", ":"))
         identity = Identity(bytes.fromhex(kernel.id.build_id), options.replace, note, targets, clear)
         output = _for_backend(backend, extract(closure, identity), running, record)
         keep = None
@@ -113,6 +127,9 @@ def assemble(prepared: Prepared, closed: Closed, name: str, run: Run) -> Assembl
             keep = options.keep / "2-link"
             keep.mkdir(parents=True, exist_ok=True)
         module = link_module(kernel, run.cache, output, name, features, backend, defines, keep)
+        contents = digest_contents(read_module(module, f"{name}.ko", output.machine))
+        proof = {**proof, "module": contents_json(contents)}
+        record = parse_record(proof)
         directory: dict[str, bytes] = {}
         if options.directory:
             directory = module_directory(kernel, name, wrapper_source(backend.wrapper, defines), write(output))
@@ -174,8 +191,18 @@ def _source(prepared: Prepared) -> dict[str, Any]:
     }
 
 
+def made_with(options: Options, backend: str) -> dict[str, Any]:
+    """Every option that changes bytes of a module, the back end that was chosen included."""
+    return {"backend": backend, "replace": options.replace, **options.for_bytes}
+
+
 def _note(
-    prepared: Prepared, closure: Closure, record: ProofRecord, backend: Backend, options: Options
+    source: Mapping[str, Any],
+    prepared: Prepared,
+    closure: Closure,
+    record: ProofRecord,
+    backend: Backend,
+    options: Options,
 ) -> dict[str, Any]:
     """What the module says of itself, in .note.kgbuild (docs/schema/note.md)."""
     digests = record.digests
@@ -188,11 +215,10 @@ def _note(
         literals.setdefault(literal.symbol, {})[f"{literal.address:#x},{literal.size}"] = literal.digest
     return {
         "schema": NOTE_SCHEMA,
-        **_source(prepared),
+        **source,
         "changes": as_note(prepared.applied.changes),
         "backend": backend.name,
         "replace": options.replace,
-        "options": options.for_bytes,
         "build_ids": dict(record.build_ids),
         "functions": [
             {"object": r.object, "name": r.name, "sympos": r.sympos, "digest": digests[(r.object, r.name, r.sympos)]}

@@ -108,6 +108,8 @@ class Trail:
             out.update(on_top_report(on_top.on_top))
         if (recorded := self.get(Recorded)) is not None:
             out["backend"], out["proof"] = recorded.backend, dict(recorded.proof)
+        if (assembled := self.get(Assembled)) is not None:
+            out["proof"] = dict(assembled.proof)
         self._module(out)
         if isinstance(self.error, Refused):
             out["refusals"] = refusal_report(self.error.refusals)

@@ -158,7 +158,7 @@ class PutOnTop:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The proof record of the module before it is linked, as data (docs/schema/proof-1.json), and the back end."""
+    """The proof record of the module before it is linked, as data (docs/schema/proof-2.json), and the back end."""
 
     backend: str
     proof: Mapping[str, object]

@@ -87,7 +87,7 @@ def verify_module(
     arch = for_object(image.obj)
     module = read_module(data, name, arch.machine)
     shipped = ShippedModules(kernel, arch.machine, own)
-    return check_module(module, name, arch, _facts(kernel, image, shipped), record)
+    return check_module(module, name, arch, kernel_facts(kernel, image, shipped), record)
 
 
 def read_record(path: Path) -> ProofRecord:
@@ -101,7 +101,8 @@ def read_record(path: Path) -> ProofRecord:
         raise UserError("is no JSON text", place=str(path), remedy=remedy) from error
 
 
-def _facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> KernelFacts:
+def kernel_facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> KernelFacts:
+    """What a module is checked against, for all modules of one kernel. `image` is the kernel's vmlinux."""
     vermagic, size = modules.layout
     config = kernel.config.read_text()
     return KernelFacts(

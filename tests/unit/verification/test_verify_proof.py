@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,29 @@ from kgbuild.errors import UserError
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.model import Finding
 from kgbuild.pipeline.stages.verify import read_record
-from kgbuild.proof.record import BadRecord, BoundSymbol, ProofRecord, compute_digest, parse_record, record_json
+from kgbuild.proof.record import BadRecord, BoundSymbol, Constant, ProofRecord, compute_digest, parse_record
 from kgbuild.verification.checks import check_module
 from kgbuild.verification.modules import Shipped
 from kgbuild.verification.proof import place_in_module, place_in_vmlinux
 from kgbuild.verification.reader import read_module
 from tests.support.kernel import EXPORTS, close_text
-from tests.support.small_module import ARCH, BUILD_ID, FACTS, HELPER, NAME, OLD, FakeImage, Small, check
+from tests.support.small_module import (
+    ARCH,
+    BUILD_ID,
+    FACTS,
+    HELPER,
+    NAME,
+    OLD,
+    FakeImage,
+    Small,
+    check,
+    complete_record,
+)
 from tests.support.small_target import MODULE_FACTS, TARGET_ID, SmallTarget
 from tests.support.toolchain import compile_text, pair_flags
 
-SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "schema" / "proof-1.json").read_text())
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "schema" / "proof-2.json").read_text())
 FAKE = FakeImage()
-SOURCE = {"tool": "kgbuild", "kernel": {"name": "k", "version": "", "compiler": "gcc"}, "patches": []}
 UNIT = """
 static int state;
 static noinline int inner(int x) { return printk("inner %d\\n", x) + state; }
@@ -172,9 +183,10 @@ def test_record_of_a_closure() -> None:
     assert bound["state"].evidence.startswith("read at ")
     assert len(bound["inner"].digest) == 64 and bound["state"].digest == ""
     assert set(record.digests) == {("vmlinux", n, 0) for n in ("outer", "inner", "sink")}
-    written = {**SOURCE, **record_json(record)}
+    written = complete_record(Small(), record)
     jsonschema.validate(written, SCHEMA)
-    assert parse_record(json.loads(json.dumps(written))) == record
+    again = parse_record(json.loads(json.dumps(written)))
+    assert dataclasses.replace(again, module=None, made={}, digest="") == record
 
 
 def test_what_is_accepted_without_proof_says_so() -> None:
@@ -190,11 +202,13 @@ def test_what_is_accepted_without_proof_says_so() -> None:
 
 def test_the_schema_is_valid_and_closed() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    good = {**SOURCE, **record_json(GOOD)}
+    good = complete_record(Small(), GOOD)
     jsonschema.validate(good, SCHEMA)
     for spoiled in (
         {**good, "more": 1},
-        {**good, "schema_version": 2},
+        {**good, "schema_version": 3},
+        {**good, "module": {**good["module"], "more": 1}},
+        {k: v for k, v in good.items() if k != "module"},
         {k: v for k, v in good.items() if k != "bound"},
     ):
         with pytest.raises(jsonschema.ValidationError):
@@ -205,7 +219,15 @@ def test_the_schema_is_valid_and_closed() -> None:
     ("spoil", "fact"),
     [
         (lambda d: d.update(schema="other"), "schema is 'other'"),
-        (lambda d: d.update(schema_version=2), "schema_version is version 2"),
+        (lambda d: d.update(schema_version=3), "schema_version is version 3"),
+        (lambda d: d.update(schema_version=1), "schema_version is 1: it has no digests of the module"),
+        (lambda d: d.pop("options"), "lacks options"),
+        (lambda d: d.pop("module"), "module is no object"),
+        (lambda d: d["module"].update(algorithm="md5"), "module.algorithm is 'md5'"),
+        (lambda d: d["module"].update(sections={}), "module.sections is no list"),
+        (lambda d: d["module"]["sections"].append(1), "is no object"),
+        (lambda d: d["module"]["sections"][0].update(digest=1), "module does not hold names and digests as texts"),
+        (lambda d: d["module"].pop("digest"), "module does not hold names and digests as texts"),
         (lambda d: d.update(digest="md5"), "digest 'md5'"),
         (lambda d: d.pop("build_ids"), "build_ids is no object"),
         (lambda d: d.update(build_ids={"vmlinux": 1}), "build_ids does not hold texts"),
@@ -221,8 +243,8 @@ def test_the_schema_is_valid_and_closed() -> None:
     ],
 )
 def test_records_that_are_none(spoil: Callable[[dict[str, Any]], object], fact: str, tmp_path: Path) -> None:
-    value = copy.deepcopy(record_json(GOOD))
-    assert parse_record(value) == GOOD
+    value = complete_record(Small(), GOOD)
+    assert parse_record(value).bound == GOOD.bound
     spoil(value)
     with pytest.raises(BadRecord) as caught:
         parse_record(value)
@@ -282,10 +304,61 @@ RECORD_SPOILERS: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
 @pytest.mark.parametrize("number", range(len(RECORD_SPOILERS)))
 def test_a_record_that_is_not_the_module_s(number: int) -> None:
     code, spoil = RECORD_SPOILERS[number]
-    value = copy.deepcopy(record_json(GOOD))
+    small = Small()
+    value = complete_record(small, GOOD)
+    assert check_with(parse_record(value), small) == []
     spoil(value)
-    found = check_with(parse_record(value))
-    assert found and {f.code for f in found} == {code}, found
+    found = check_with(parse_record(value), small)
+    # that the record as a whole is not the module's is found with each
+    assert {f.code for f in found} == {code, "V39-proof-origin"}, found
+
+
+def leaves(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to each text, number and truth value of a record, and to each list that is empty."""
+    items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+    for key, inner in items:
+        yield from leaves(inner, (*path, key))
+    if not items:
+        yield path
+
+
+def altered(value: object) -> object:
+    """Another value of the same type, and form where it is a number in a text."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, list):
+        return [{"option": "--ignore-init", "value": ""}]
+    assert isinstance(value, str)
+    if value.startswith("0x"):
+        return hex(int(value, 16) + 1)
+    return value[:-1] + ("0" if value[-1:] != "0" else "1")
+
+
+def test_each_field_of_a_record_is_checked() -> None:
+    small = Small()
+    literal = Constant(0x100, 4, "ab" * 32, "helper", "why")
+    value = complete_record(small, dataclasses.replace(GOOD, literals=(literal,)))
+    paths = list(leaves(value))
+    assert len(paths) > 100 and ("bound", 0, "proven") in paths and ("options", "drop") in paths
+    before = set(check_with(parse_record(value), small))
+    for path in paths:
+        spoiled = copy.deepcopy(value)
+        holder = spoiled
+        for key in path[:-1]:
+            holder = holder[key]
+        holder[path[-1]] = altered(holder[path[-1]])
+        try:
+            found = check_with(parse_record(spoiled), small)
+        except BadRecord:
+            continue
+        assert set(found) - before, path
+        del holder[path[-1]]
+        try:
+            assert set(check_with(parse_record(spoiled), small)) - before, path
+        except BadRecord:
+            continue
 
 
 def test_a_module_that_is_not_the_record_s() -> None:
@@ -338,8 +411,9 @@ def test_a_note_and_a_record_that_agree_with_each_other_only() -> None:
     """Both are spoiled in the same way: the kernel's own bytes decide."""
     small = Small()
     note(bound={"vmlinux": {**HELPER_DIGEST, "helper,0": "00" * 32}})(small)
-    value = copy.deepcopy(record_json(GOOD))
-    bound(2, digest="00" * 32)(value)
+    spoiled = dataclasses.replace(GOOD.bound[2], digest="00" * 32)
+    record = dataclasses.replace(GOOD, bound=(*GOOD.bound[:2], spoiled, GOOD.bound[3]))
+    value = complete_record(small, record)
     assert {f.code for f in check_with(parse_record(value), small)} == {"V28-note-digest", "V30-proof-digest"}
 
 
@@ -357,10 +431,9 @@ def test_functions_of_modules() -> None:
         return check_module(read_module(small.data, NAME, 62), NAME, ARCH, MODULE_FACTS, r)
 
     assert found(record) == []
-    value = record_json(record)
-    value["build_ids"]["ext4"] = "00" * 20
-    value["replaced"][0]["digest"] = "00" * 32
-    assert {(f.code, f.place) for f in found(parse_record(value))} == {
+    spoiled = dataclasses.replace(record.replaced[0], digest="00" * 32)
+    record = dataclasses.replace(record, build_ids={**record.build_ids, "ext4": "00" * 20}, replaced=(spoiled,))
+    assert {(f.code, f.place) for f in found(record)} == {
         ("V29-proof-binding", "ext4"),
         ("V30-proof-digest", "ext4:old"),
     }
