@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
+from kgbuild.arch import default_arch
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
+from kgbuild.elf.write import OutObject, write
 from kgbuild.host.compile.assembler import convert, make_assembler, restore_types
 from kgbuild.objects.view import View
 
@@ -55,6 +57,13 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 def scratch() -> Path:
     """A directory of this session's."""
     return Path(_scratch().name)
+
+
+def empty_vmlinux(folder: Path) -> Path:
+    """A vmlinux with nothing in it, for tests in which a kernel only has to be one of this architecture."""
+    path = folder / "vmlinux"
+    path.write_bytes(write(OutObject(default_arch().machine)))
+    return path
 
 
 def run(*argv: str | Path, stdin: bytes | None = None, cwd: Path | None = None) -> str:

@@ -30,7 +30,7 @@ from kgbuild.host.kernels.compile_commands import write_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, KernelId, UnitCommand
 from kgbuild.progress import SilentProgress
-from tests.support.toolchain import CC
+from tests.support.toolchain import CC, empty_vmlinux
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
         build,
         root / "config",
         nowhere,
-        nowhere,
+        empty_vmlinux(root),
         nowhere,
         None,
         root / "units.sqlite",

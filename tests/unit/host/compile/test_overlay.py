@@ -20,7 +20,7 @@ from kgbuild.host.kernels.compile_commands import read_units, write_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, KernelId, UnitCommand
 from kgbuild.progress import SilentProgress
-from tests.support.toolchain import CC
+from tests.support.toolchain import CC, empty_vmlinux
 
 HEADER = "events/perf.h"
 VALUE = "\nint value = VALUE;\n"
@@ -80,7 +80,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
     none = root / "none"
     return Kernel(
         KernelId("test", "1", "1", "00" * 20),
-        *(root, source, build, root / "config", none, none, none, None, root / "units.sqlite", CC, ""),
+        *(root, source, build, root / "config", none, empty_vmlinux(root), none, None, root / "units.sqlite", CC, ""),
     )
 
 

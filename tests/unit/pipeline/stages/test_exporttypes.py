@@ -20,7 +20,7 @@ from kgbuild.kernel.exports import Export, parse_symvers
 from kgbuild.model import Kernel, KernelId, UnitCommand
 from kgbuild.pipeline.stages.export_types import check_exports
 from kgbuild.progress import SilentProgress
-from tests.support.toolchain import CC, compile_text, pair_flags
+from tests.support.toolchain import CC, compile_text, empty_vmlinux, pair_flags
 
 # -- by structure ---------------------------------------------------------------------------------------------------
 
@@ -368,7 +368,7 @@ def kernel(tmp_path: Path) -> Kernel:
         build,
         root / "config",
         root / "symvers",
-        root / "none",
+        empty_vmlinux(root),
         root / "none",
         None,
         root / "none",
