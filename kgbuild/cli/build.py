@@ -177,5 +177,7 @@ def build(
         out.line("proof", f"{proof}  {len(report['proof']['bound'])} symbols of the kernel, each with its evidence")
     if emit_module is not None:
         out.line("module", f"{emit_module}  make -C KDIR M={emit_module.resolve()}")
+    if output == options.STDOUT:
+        return
     loaded = "".join(f" --oot-module {path}" for path in oot_modules)
     out.line("next", f"kgbuild vm {output} --kernel {kernel_name}{loaded}")

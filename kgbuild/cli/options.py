@@ -15,6 +15,7 @@ import click
 
 from kgbuild.cli import ui
 from kgbuild.cli.outcome import DELIVERED
+from kgbuild.errors import ToolError
 from kgbuild.host.system.output_files import (
     STDIN,
     STDOUT,
@@ -100,7 +101,7 @@ class KeepDirectory(click.Path):
     """A directory in which each stage leaves its files, below names of its own. What an earlier run left is written
     over, other files are not, without --force (exit 2)."""
 
-    _STAGES: Mapping[str, Callable[[str], bool]] = {
+    STAGES: Mapping[str, Callable[[str], bool]] = {
         "1-compile": lambda name: name.endswith((".orig.o", ".patched.o")),
         "2-link": lambda name: name in ("output.o", "linked.ko") or name.endswith(".mod.c"),
     }
@@ -111,7 +112,7 @@ class KeepDirectory(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path: Path = super().convert(value, param, ctx)  # type: ignore[assignment]
         forced = ctx is not None and bool(ctx.params.get("force"))
-        for stage, is_ours in self._STAGES.items():
+        for stage, is_ours in self.STAGES.items():
             folder = path / stage
             if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
                 self.fail(f"{folder} is no directory", param, ctx)
@@ -220,6 +221,8 @@ class Common:
         if to is not None:
             self.write(to, text.encode())
         if to is None or self.form == JSON.name:
+            if text and sys.stdout is None and not self.taken:
+                raise ToolError("standard output is closed", remedy="open it, or name a file with --report")
             DELIVERED.printed = True
             click.echo(text, nl=False, err=self.taken)
         if to is not None and out is not None:
@@ -318,7 +321,9 @@ def _settle_files(command: click.Command, values: dict[str, Any]) -> bool:
                 outputs.append(Output(param.opts[0], path, kind.kind))
         elif isinstance(kind, NewDirectory) and values[name] is not None:
             outputs.append(Output(param.opts[0], values[name], None))
-        elif isinstance(kind, click.Path) and not isinstance(kind, KeepDirectory):
+        elif isinstance(kind, KeepDirectory) and values[name] is not None:
+            outputs += [Output(param.opts[0], values[name] / stage, None) for stage in kind.STAGES]
+        elif isinstance(kind, click.Path) and not isinstance(kind, (NewDirectory, KeepDirectory)):
             given = values[name] if isinstance(values[name], tuple) else (values[name],)
             called = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
             inputs += [Input(called, path) for path in given if path not in (None, STDIN)]
@@ -327,11 +332,13 @@ def _settle_files(command: click.Command, values: dict[str, Any]) -> bool:
     force = values.pop("force")
     if len(standard) > 1:
         raise click.UsageError(f"standard output is asked for twice: {' and '.join(standard)}")
+    kept = []
     if outputs:
         inputs += _kernel_files(values.get("kernel_name", ""), outputs) if force else []
         from kgbuild.host.system.cache import Cache
 
-        check_outputs(outputs, inputs, force=force, kept=[Cache().root])
+        kept.append(Cache().root)
+    check_outputs(outputs, inputs, force=force, kept=kept)
     return bool(standard) and values["form"] == TEXT.name
 
 

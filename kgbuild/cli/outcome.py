@@ -7,6 +7,7 @@ command line could not be read: what it says of --format and --report is then ta
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class Asked:
     command: str = ""
     json: bool = False
     report: str = ""
+    others: tuple[str, ...] = ()  # every other word, and the value in it: what may name a file too
 
 
 def read_words(group: click.Group, words: Sequence[str]) -> Asked:
@@ -58,7 +60,16 @@ def read_words(group: click.Group, words: Sequence[str]) -> Asked:
             report = value
         elif option == "--json" and value == "-":
             form = "json"
-    return Asked(" ".join(path), form == "json", report)
+    return Asked(" ".join(path), form == "json", report, tuple(_others(words, report)))
+
+
+def _others(words: Sequence[str], report: str) -> Iterator[str]:
+    before = ""
+    for word in words:
+        if word != f"--report={report}" and not (before == "--report" and word == report):
+            yield word
+            yield word.partition("=")[2] if word.startswith("--") else word[2:] if word.startswith("-") else ""
+        before = word
 
 
 def _options(command: click.Command, words: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -82,7 +93,7 @@ def tell(asked: Asked, status: int, errors: Sequence[ErrorRow]) -> None:
     """Write what of the document was not written. What can't be written any more is left out."""
     from kgbuild.cli import options
     from kgbuild.errors import KgbuildError
-    from kgbuild.host.system.output_files import Output, check_outputs, is_standard_output
+    from kgbuild.host.system.output_files import Input, Output, check_outputs, is_standard_output
     from kgbuild.host.system.output_kinds import REPORT
 
     text = json_text(error_document(asked.command, status, errors))
@@ -92,9 +103,13 @@ def tell(asked: Asked, status: int, errors: Sequence[ErrorRow]) -> None:
             asked = Asked(asked.command, True, "")
         else:
             try:
-                check_outputs([Output("--report", path, REPORT)], [], force=False)
+                named = [Input("another word", Path(word)) for word in asked.others if word]
+                check_outputs([Output("--report", path, REPORT)], named, force=False)
                 if not path.is_dir():
+                    waits = os.open(path, os.O_WRONLY | os.O_NONBLOCK) if path.is_fifo() else None  # nobody may read it
                     options.write_file(path, text.encode())
+                    if waits is not None:
+                        os.close(waits)
             except (KgbuildError, OSError):
                 pass  # the error that is told is why, or another one that comes first
     if asked.json and not DELIVERED.printed:

@@ -86,4 +86,5 @@ def remedy(
     common.deliver(Answer(made.to_json), status=1 if made.left else 0, errors=rows_of(made.left))
     if made.left:
         raise Refused(made.failed or list(made.left))
-    out.line("next", f"kgbuild build {output} --kernel {kernel_name}")
+    if told:
+        out.line("next", f"kgbuild build {output} --kernel {kernel_name}")

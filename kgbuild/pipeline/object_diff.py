@@ -18,7 +18,7 @@ from kgbuild.correlation.noise import Noise
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.diff.changes import Changes, compute_changes
 from kgbuild.diff.compare import Reason
-from kgbuild.elf.consts import ET
+from kgbuild.elf.consts import ET, SHF, SHT
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
 from kgbuild.errors import UserError
@@ -72,10 +72,15 @@ class ObjectDiff:
         ValueError if there are refusals or it would be empty."""
         if self.refusals or not self.output_functions:
             raise ValueError("no output object")
-        from kgbuild.elf.write import write
+        from kgbuild.elf.write import OutSection, write
         from kgbuild.emit.extract import extract
+        from kgbuild.host.system.output_kinds import DIFF_MARK
 
-        return write(extract(self.closure, None))
+        out = extract(self.closure, None)
+        # where compilers say who they are: a later run knows the file as one that may be written over
+        flags = SHF.MERGE | SHF.STRINGS
+        out.sections.append(OutSection(".comment", SHT.PROGBITS, flags, bytearray(DIFF_MARK), entsize=1))
+        return write(out)
 
     def to_json(self) -> dict[str, Any]:
         """The answer as plain data (docs/schema/diff-1.json)."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.system.output_kinds import OutputKind
@@ -20,6 +21,7 @@ STDOUT, STDIN = Path("/dev/stdout"), Path("/dev/stdin")  # what "-" means
 _SINKS = frozenset({(1, 3), (1, 5), (1, 7)})  # null, zero, full: nothing that is written there is kept
 _TERMINALS = frozenset({4, 5, *range(136, 144)})  # major numbers
 _Key = tuple[object, ...]
+_OTHER = "name another file"
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,12 @@ def check_outputs(
     """
     faults: list[UserError] = []
     read = {key: one for one in inputs if (key := _key(one.path)) is not None}
-    trees = [one for one in inputs if one.path.is_dir()]
-    written: dict[_Key, str] = {}
-    if outputs:
-        written.update(_streams())
+    known = _Known(read, [one for one in inputs if one.path.is_dir()], dict(_streams()), kept)
+    for key, name in known.written.items():
+        if key in read:
+            faults.append(UserError(f"is an input of this run ({read[key].name})", place=name, remedy=_OTHER))
     for output in outputs:
-        fault = _fault(output, read, trees, written, kept, force)
+        fault = _fault(output, known, force) or _inside(output, outputs, inputs)
         if fault is not None:
             fact, remedy = fault
             faults.append(UserError(fact, place=f"{output.option} {output.path}", remedy=remedy))
@@ -87,16 +89,32 @@ def check_outputs(
         raise OutputRefused(faults)
 
 
-def _fault(
-    output: Output,
-    read: Mapping[_Key, Input],
-    trees: Sequence[Input],
-    written: dict[_Key, str],
-    kept: Sequence[Path],
-    force: bool,
-) -> tuple[str, str] | None:
-    """What stands against one output, and what to do; it is added to `written`."""
-    path, other = output.path, "name another file"
+class _Known(NamedTuple):
+    """Inputs by what they are known by, those that are directories, what is written by which option, and directories in
+    which nothing may be written."""
+
+    read: Mapping[_Key, Input]
+    trees: Sequence[Input]
+    written: dict[_Key, str]
+    kept: Sequence[Path]
+
+
+def _inside(output: Output, outputs: Sequence[Output], inputs: Sequence[Input]) -> tuple[str, str] | None:
+    """What stands against an output for where it is: a directory that is filled holds nothing else of this run."""
+    target = Path(os.path.realpath(output.path))
+    for other in outputs:
+        if other.kind is None and other is not output and target.is_relative_to(os.path.realpath(other.path)):
+            return f"is in the directory of {other.option}", _OTHER
+    for one in inputs if output.kind is None else ():
+        if Path(os.path.realpath(one.path)).is_relative_to(target):
+            return f"holds an input of this run ({one.name})", _OTHER
+    return None
+
+
+def _fault(output: Output, known: _Known, force: bool) -> tuple[str, str] | None:
+    """What stands against one output, and what to do; it is added to what is written."""
+    path, other = output.path, _OTHER
+    read, trees, written, kept = known
     key = _key(path) if path != STDOUT else ("standard output",)
     if key is None:
         return "can't be looked at", other

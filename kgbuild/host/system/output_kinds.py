@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from kgbuild.elf.read import read
 from kgbuild.errors import KgbuildError
 
 _HEAD = 1 << 16  # bytes within which a text says what it is
+DIFF_MARK = b"kgbuild diff\0"  # in .comment of an object that `kgbuild diff` wrote
 _OLD_JSON = 1 << 26  # documents of versions that did not say at once what they are: larger ones are not looked at
 
 
@@ -62,15 +62,16 @@ def _is_report(path: Path) -> bool:
     return _schema_of(path) not in ("", "proof")
 
 
-def _has_section(path: Path, name: str) -> bool:
-    with path.open("rb") as stream:
-        if stream.read(4) != b"\x7fELF":
-            return False
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            try:
-                return any(name in section.name for section in read(bytes(data)).sections)
-            except KgbuildError:
-                return False
+def _has_section(path: Path, name: str, content: bytes = b"") -> bool:
+    """Whether a file is an object with such a section; with `content` one that holds no other bytes."""
+    if _head(path)[:4] != b"\x7fELF":
+        return False
+    try:
+        obj = read(path.read_bytes())
+        found = [bytes(obj.contents(s.index)) for s in obj.sections if s.name == name]
+    except KgbuildError:
+        return False
+    return any(not content or data == content for data in found)
 
 
 _TEXTS = (
@@ -100,7 +101,7 @@ def _is_log(path: Path) -> bool:
 REPORT = OutputKind("a report of kgbuild", _is_report)
 PROOF = OutputKind("a proof record of kgbuild", lambda path: _schema_of(path) == "proof")
 MODULE = OutputKind("a module that kgbuild made", lambda path: _has_section(path, ".note.kgbuild"))
-OBJECT = OutputKind("an object that kgbuild diff wrote", lambda path: _has_section(path, "kgbuild"))
+OBJECT = OutputKind("an object that kgbuild diff wrote", lambda path: _has_section(path, ".comment", DIFF_MARK))
 PATCH = OutputKind("a patch that kgbuild remedy wrote", _is_patch)
 ANSWER = OutputKind("an answer of kgbuild", _is_answer)
 LOG = OutputKind("a console log of kgbuild vm", _is_log)
