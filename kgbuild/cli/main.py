@@ -78,10 +78,12 @@ def run() -> None:
     import gc
 
     from kgbuild.cli import ui
+    from kgbuild.cli.safe_streams import guard_streams
     from kgbuild.host.system.children import stop_with_children
 
     # what is made lives as long as the run does; looking for garbage in it again and again is a tenth of a short one
     gc.set_threshold(100_000, 20, 20)
+    guard_streams()
     stop_with_children()
     try:
         status = main.main(standalone_mode=False)
@@ -91,9 +93,9 @@ def run() -> None:
     except click.UsageError as error:
         error.show()
         status = 2
-    except (click.Abort, KeyboardInterrupt) as error:
+    except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        status = getattr(error, "status", getattr(error.__cause__, "status", 130))  # Stopped, or click's Abort for it
+        status = 130
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:
