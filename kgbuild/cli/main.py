@@ -84,11 +84,13 @@ def run() -> None:
     the command-line contract."""
     import gc
 
+    from kgbuild.cli.safe_streams import guard_streams
     from kgbuild.host.system.children import stop_with_children
 
     # what is made lives as long as the run does; looking for garbage in it again and again is a tenth of a short one
     gc.set_threshold(100_000, 20, 20)
     _open_streams()
+    guard_streams()
     stop_with_children()
     status, errors = _run()
     if errors:
@@ -109,11 +111,9 @@ def _run() -> tuple[int, list[ErrorRow]]:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
         return 2, [error_row(run_errors.USAGE, "no command is given", "", "see kgbuild --help")]
-    except (click.Abort, KeyboardInterrupt) as error:
+    except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        # Stopped (host/system/children.py), or click's Abort for it, says by which signal
-        ended = getattr(error, "status", getattr(error.__cause__, "status", 130))
-        return ended, [error_row(run_errors.INTERRUPTED, "interrupted", "", "run the command again")]
+        return 130, [error_row(run_errors.INTERRUPTED, "interrupted", "", "run the command again")]
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:

@@ -218,14 +218,17 @@ def _read_contents(value: object) -> ModuleContents:
     top = _object(value, "module")
     if top.get("algorithm") != CONTENTS_ALGORITHM:
         raise BadRecord("module.algorithm", f"is {top.get('algorithm')!r}; this kgbuild reads {CONTENTS_ALGORITHM!r}")
-    digests = [top.get(key) for key in ("digest", "header", "symbols")]
+    digest, header, symbols = (top.get(key) for key in ("digest", "header", "symbols"))
     sections = []
     for i, row in enumerate(_list(top.get("sections"), "module.sections")):
         item = _object(row, f"module.sections[{i}]")
         sections.append((item.get("name"), item.get("digest")))
-    if not all(isinstance(text, str) for text in (*digests, *(text for pair in sections for text in pair))):
+    if not all(
+        isinstance(text, str) for text in (digest, header, symbols, *(text for pair in sections for text in pair))
+    ):
         raise BadRecord("module", "does not hold names and digests as texts")
-    return ModuleContents(*map(str, digests), tuple((str(name), str(digest)) for name, digest in sections))
+    rows = tuple((str(name), str(digest)) for name, digest in sections)
+    return ModuleContents(str(digest), str(header), str(symbols), rows)
 
 
 def _object(value: object, place: str) -> dict[str, Any]:

@@ -208,16 +208,9 @@ class Children:
 CHILDREN = Children()
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal that ends this process came; `status` is what it ends with, as a shell would say it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.status = 128 + number
-
-
 def stop_with_children() -> None:
-    """From now on, SIGINT, SIGTERM and SIGHUP kill every program that runs and raise Stopped in the main thread.
+    """From now on, SIGINT, SIGTERM and SIGHUP kill every program that runs and raise KeyboardInterrupt in the main
+    thread.
 
     SIGINT also where it was ignored, as a shell does for what it starts in the background: who sends it means it.
     """
@@ -225,7 +218,7 @@ def stop_with_children() -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
         CHILDREN.stop()
-        raise Stopped(number)
+        raise KeyboardInterrupt(signal.Signals(number).name)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:

@@ -61,7 +61,7 @@ def test_output_that_cannot_be_written_is_said_first(tmp_path: Path, option: str
 def test_patches_are_read_before_a_kernel_is_fetched(tmp_path: Path) -> None:
     ran = run("build", "a.patch", "--kernel", "nonsense", "-o", "a.ko", "--report", "r.json", cwd=tmp_path)
     assert ran.returncode == 2
-    assert "a.patch: can't be read" in ran.stderr
+    assert "a.patch: No such file" in ran.stderr
     report = json.loads((tmp_path / "r.json").read_text())
     jsonschema.validate(report, SCHEMA)
     assert report["error"]["exit_status"] == 2
@@ -73,7 +73,7 @@ def test_every_patch_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     ran = run("build", "a.patch", "empty.patch", "--kernel", "nonsense", cwd=tmp_path)
     assert ran.returncode == 2
     assert "2 patches can't be used" in ran.stderr
-    assert "a.patch: can't be read" in ran.stderr
+    assert "a.patch: No such file" in ran.stderr
     assert "empty.patch: is empty" in ran.stderr
 
 
