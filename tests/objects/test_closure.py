@@ -7,14 +7,18 @@ from __future__ import annotations
 import io
 import types
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from elftools.elf.elffile import ELFFile
 
 from kgbuild.arch import arch_of
+from kgbuild.closure.binding import World
+from kgbuild.closure.builder import ClosureBuilder
 from kgbuild.closure.close import close
-from kgbuild.closure.model import PR_DEBUG, TRACEPOINT, DroppedKey
+from kgbuild.closure.model import PR_DEBUG, TRACEPOINT, Closure, DroppedKey
+from kgbuild.closure.passes.follow import follow_members
+from kgbuild.closure.passes.seeds import add_seeds
 from kgbuild.elf.read import read
 from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.kallsyms import check_deferred
@@ -635,3 +639,26 @@ def test_what_the_loader_reads_can_not_wait_for_the_modules_init() -> None:
     assert {(r.code, r.symbol, r.section) for r in refusals} == {
         ("B2-deferred", name, ".altinstructions") for name in ("source_old", "source_new")
     }
+
+
+def test_a_closure_is_made_once_and_stays() -> None:
+    closure = close_pair("alternative_elsewhere").closure
+    for table in (closure.members, closure.bound, closure.state, closure.literals, Closure(()).members):
+        with pytest.raises(TypeError):
+            table[0, 0] = None  # type: ignore[index]
+    with pytest.raises(FrozenInstanceError):
+        closure.warnings = ()  # type: ignore[misc]
+    again = replace(closure, warnings=("more",))
+    assert again.warnings == ("more",) != closure.warnings
+    assert again.members is closure.members
+
+
+def test_a_builder_that_goes_on_leaves_what_it_gave() -> None:
+    p = close_pair("alternative_elsewhere")
+    builder = ClosureBuilder(p.closure.units, World(p.image, EXPORTS))
+    add_seeds(builder)
+    first = builder.finish()
+    follow_members(builder)
+    second = builder.finish()
+    assert {m.role for m in first.members.values()} <= {"changed", "new", "cold", "prefix"} and not first.bound
+    assert second.bound and set(first.members) <= set(second.members)
