@@ -14,12 +14,13 @@ from kgbuild.diagnostics.refusals import RULES as CODES
 from tests.support.pairs import PAIRS, Pair, answer
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs" / "schema" / "diff-1.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p.name)
 def test_answers_keep_to_the_schema(pair: Pair) -> None:
     data = json.loads(json.dumps(answer(pair).to_json()))
-    jsonschema.validate(data, SCHEMA)
+    VALIDATOR.validate(data)
     assert {*data["reasons"]} == {*data["changed"]}
     assert not {*data["changed"]} & {*data["new"]}
     for key in ("changed", "new", "removed", "output_functions"):

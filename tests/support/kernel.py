@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +30,7 @@ from kgbuild.emit.patch_tables import Identity
 from kgbuild.kernel.exports import Export
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.proof.parity import compute_parity
+from tests.support.store import program, stored
 from tests.support.toolchain import compile_pair_side, compile_text, pair_flags, run, scratch, view
 
 # The unit that has what pairs call and do not define.
@@ -76,17 +79,22 @@ EXPORTS = {n: Export(n, 0, "vmlinux", "EXPORT_SYMBOL", "") for n in EXPORTED}
 @cache
 def link_kernel(objects: tuple[bytes, ...], rest: str = REST) -> KernelImage:
     """The image of these objects and the rest of the kernel."""
-    digest = hashlib.sha256(b"".join(objects) + rest.encode()).hexdigest()[:16]
-    folder = scratch() / f"kernel-{digest}"
-    folder.mkdir(exist_ok=True)
-    (folder / "kernel.lds").write_text(SCRIPT)
-    paths = []
-    for i, data in enumerate([*objects, compile_text(rest, *pair_flags(split=False), name="rest.c")]):
-        path = folder / f"{i}.o"
-        path.write_bytes(data)
-        paths.append(path)
-    run("ld", "-n", "-e", "0", "-T", folder / "kernel.lds", "-o", folder / "vmlinux", *paths)
-    return KernelImage(read((folder / "vmlinux").read_bytes()))
+    every = [*objects, compile_text(rest, *pair_flags(split=False), name="rest.c")]
+    digests = [hashlib.sha256(data).hexdigest() for data in every]
+    linked = stored(("link", digests, SCRIPT, program(shutil.which("ld") or "ld")), lambda: _link(every))
+    return KernelImage(read(linked))
+
+
+def _link(objects: Sequence[bytes]) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="kgbuild-tests-") as name:
+        folder = Path(name)
+        (folder / "kernel.lds").write_text(SCRIPT)
+        paths = []
+        for i, data in enumerate(objects):
+            paths.append(folder / f"{i}.o")
+            paths[-1].write_bytes(data)
+        run("ld", "-n", "-e", "0", "-T", folder / "kernel.lds", "-o", folder / "vmlinux", *paths)
+        return (folder / "vmlinux").read_bytes()
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Small C files compiled as the kernel compiles, for the tests of the core. Results are kept for the session."""
+"""Small C files compiled as the kernel compiles, for the tests of the core. Results are kept (store.py)."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, write
 from kgbuild.host.compile.assembler import convert, make_assembler, restore_types
 from kgbuild.objects.view import View
+from tests.support.store import digest_of, program, stored
 
 CC = shutil.which("gcc-12") or shutil.which("gcc") or "gcc-12"
 CLANG = "clang"
@@ -45,6 +47,9 @@ KERNEL_FLAGS = (
 )
 # clang makes no __mcount_loc on x86; the kernel leaves that to objtool. Options that it ignores are no fault here.
 CLANG_FLAGS = (*(f for f in KERNEL_FLAGS if f != "-mrecord-mcount"), "-Qunused-arguments")
+_INCLUDE = re.compile(rb"^[ \t]*#[ \t]*include\b(.*)$", re.MULTILINE)
+# Options that read other files, or write more than an object.
+_BESIDES = ("-I", "-i", "-B", "-M", "-Wp,", "-Wa,", "-fdump", "-fplugin", "-save", "-gsplit", "@")
 # What kgbuild adds to compile a unit for comparison.
 SPLIT_FLAGS = ("-ffunction-sections", "-fdata-sections")
 
@@ -76,6 +81,25 @@ def run(*argv: str | Path, stdin: bytes | None = None, cwd: Path | None = None) 
 @cache
 def compile_file(path: Path, *flags: str, compiler: str = CC) -> bytes:
     """The object of one C file, compiled with these flags alone."""
+    text = path.read_bytes()
+    included = {m[1].strip() for m in _INCLUDE.finditer(text)}
+    if included - {b'"kernel.h"'} or b".incbin" in text or any(f.startswith(_BESIDES) for f in flags):
+        return _compile(path, flags, compiler)  # who knows what else it depends on
+    what = (path.name, hashlib.sha256(text).hexdigest(), digest_of(PAIRS / "kernel.h") if included else "", flags)
+    return stored(("compile", what, _programs(compiler)), lambda: _compile(path, flags, compiler))
+
+
+@cache
+def _programs(compiler: str) -> tuple[object, ...]:
+    """What makes an object of a file, this one included."""
+    own = (digest_of(Path(__file__)), digest_of(Path(make_assembler.__code__.co_filename)))
+    if compiler != CC:
+        return own, program(shutil.which(compiler) or compiler), run(compiler, "--version")
+    parts = [real_assembler(), run(CC, "-print-prog-name=cc1").strip()]
+    return own, program(CC), *(program(shutil.which(part) or part) for part in parts)
+
+
+def _compile(path: Path, flags: tuple[str, ...], compiler: str) -> bytes:
     digest = hashlib.sha256(repr((path, flags, compiler)).encode()).hexdigest()[:16]
     out = scratch() / f"{path.stem}-{digest}.o"
     if compiler != CC or not assembler():

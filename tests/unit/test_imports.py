@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import jsonschema
@@ -91,6 +92,13 @@ def folder_of(path: Path) -> str:
     return "/".join(parts[:2]) if parts[0] in ("host", "pipeline") and len(parts) > 2 else parts[0]
 
 
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of a file, which is parsed once."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))))
+
+
+@cache
 def file_of(name: str) -> Path | None:
     """The file of this package that a dotted name leads to: a module, or what holds a value of that name."""
     path = PACKAGE.joinpath(*name.split(".")[1:])
@@ -100,20 +108,21 @@ def file_of(name: str) -> Path | None:
     return path.parent / "__init__.py" if (path.parent / "__init__.py").is_file() else None
 
 
-def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def imports_of(path: Path) -> tuple[tuple[int, str], ...]:
     """(line, dotted name) of every import, those inside functions too; `from a import b` gives "a.b"."""
     package = ".".join(("kgbuild", *path.relative_to(PACKAGE).parent.parts))
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+    out = []
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, alias.name
+            out += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, base]) if base else ".".join(above)
-            for alias in node.names:
-                yield node.lineno, f"{base}.{alias.name}"
+            out += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
+    return tuple(out)
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(ROOT)))
@@ -191,7 +200,7 @@ def test_the_core_touches_nothing_outside(path: Path) -> None:
     ]
     wrong += [
         f"{path.relative_to(ROOT)}:{node.lineno} calls {node.func.id}()"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes_of(path)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in EDGE_CALLS
     ]
     assert not wrong
@@ -202,7 +211,7 @@ def test_only_the_command_line_prints() -> None:
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in CODE
         if folder_of(path) != "cli"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes_of(path)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"print", "exit"}
     ]
     assert not wrong

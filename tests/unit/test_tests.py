@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,16 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(TESTS.parent))
 
 
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of a file, which is parsed once."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))))
+
+
 def imported(path: Path) -> Iterator[str]:
     """Dotted names of what a file imports from the tests, in functions too; `from a import b` gives a and a.b."""
     package = path.relative_to(TESTS.parent).parent.parts
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -68,7 +75,7 @@ def test_nothing_is_skipped() -> None:
         f"{name_of(path)}:{node.lineno}"
         for path in FILES
         if path.name.startswith(("test_", "conftest"))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes_of(path)
         if isinstance(node, ast.Attribute | ast.Name) and getattr(node, "attr", getattr(node, "id", "")) in words
     }
     assert not skipping
