@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 def _default_module(values: Mapping[str, Any]) -> Path:
     """Where a module is written if nothing is said."""
+    from kgbuild.pipeline.stages.module_names import default_output
+
     first = values["patches"][0]
     name = first.name if isinstance(first, Path) else "stdin"
-    return Path(f"livepatch-{name.removesuffix('.patch').removesuffix('.diff')}.ko")
+    return default_output(name)
 
 
 @click.command(cls=Command)

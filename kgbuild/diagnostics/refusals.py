@@ -128,6 +128,11 @@ _TABLE = [
         "Patched code must be for the processor of its unit: no `target` attribute or pragma is added.",
         "take the attribute or pragma out",
     ),
+    Rule(
+        "P22-fixed",
+        "A patch must change something. If all its changes are in this kernel's source already, it has the fix.",
+        "leave the patch out: this kernel has the fix",
+    ),
     # The kernel (C)
     Rule(
         "C1-config",

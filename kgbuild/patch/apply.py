@@ -107,6 +107,18 @@ def apply_file(original: bytes, patch: FilePatch, path: str) -> Applied | list[R
     return refused
 
 
+def is_applied(text: bytes, patch: FilePatch) -> bool:
+    """Whether a text has what every hunk of a file makes, so that the patch taken back would apply to it."""
+    if patch.kind in ("binary", "delete") or not patch.hunks:
+        return False
+    there = _Text(text, "")
+    for hunk in patch.hunks:
+        found = there.matches(hunk.new) if hunk.new != hunk.old else []
+        if len(found) != 1 and hunk.new_start - 1 not in found:
+            return False
+    return True
+
+
 def _start(hunk: Hunk) -> int:
     """The index (from 0) of a hunk's first old line. Without old lines @@ names the line before."""
     return hunk.old_start - 1 if hunk.old_count else hunk.old_start

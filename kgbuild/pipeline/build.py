@@ -13,10 +13,11 @@ from kgbuild.errors import KgbuildError
 from kgbuild.host.compile.apply_patches import PatchInput
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
-from kgbuild.pipeline.stages.assemble import assemble, check, module_name, put_on_older
+from kgbuild.pipeline.stages.assemble import assemble, check, put_on_older
 from kgbuild.pipeline.stages.close import close
 from kgbuild.pipeline.stages.compare import compare
 from kgbuild.pipeline.stages.events import Observer, Run
+from kgbuild.pipeline.stages.module_names import check_free, module_name
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.prepare import apply, ask, choose_kernel, open_tree, prepare
 from kgbuild.pipeline.stages.prove import compile_prepared, prove
@@ -55,7 +56,7 @@ def build(
     trail = observer if isinstance(observer, Trail) else Trail(observer)
     with _on(trail, options, output) as run:
         name = module_name(output)
-        asked, prepared, closed = _find_out(patches, kernel, run)
+        asked, prepared, closed = _find_out(patches, kernel, run, name)
         # every reference is bound; nothing is refused any more but by what is loaded before and by the back end
         closed = put_on_older(asked, prepared, closed, name, run)
         assembled = assemble(prepared, closed, name, run)
@@ -76,11 +77,15 @@ def analyse(
         return _find_out(patches, kernel, run)[2]
 
 
-def _find_out(patches: Sequence[PatchInput], kernel: str | RunningKernel, run: Run) -> tuple[Asked, Prepared, Closed]:
-    """All stages up to the closure."""
+def _find_out(
+    patches: Sequence[PatchInput], kernel: str | RunningKernel, run: Run, name: str = ""
+) -> tuple[Asked, Prepared, Closed]:
+    """All stages up to the closure. `name` is the module's, where one is made."""
     asked = ask(patches, kernel, run.options)
     run.observer.reached(asked)
     chosen = choose_kernel(asked, run)
+    if name:
+        check_free(name, chosen.running.modules.paths, chosen.kernel.id.release)
     # from here on the kernel is known, and its compiler is the right one
     with open_tree(chosen, run) as tree:
         applied = apply(asked, tree, run)

@@ -20,6 +20,7 @@ from kgbuild.pipeline.stages.events import Observer
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.trail import Trail
 from kgbuild.pipeline.stages.values import KernelChosen, PatchesApplied
+from kgbuild.remedy.mail_text import mail_texts, written_mail
 from kgbuild.remedy.rewrite import TYPE, Source, find_grown, render_diff, write_remedy
 from kgbuild.report.documents import schema_name
 
@@ -78,7 +79,8 @@ def remedy(
         raise NotRefused(f"the patch is not refused for {', '.join(missing)}", remedy=f"it is refused for {found}")
     made = write_remedy(sources, refusals, codes)
     diff = render_diff({s.path: s.original for s in sources}, made.texts)
-    text = (_preamble(patches, codes, made.notes) + diff).encode("latin-1")
+    mails = [mail for patch in patches for mail in mail_texts(_bytes_of(patch))]
+    text = written_mail(mails, _preamble(patches, codes, made.notes)) + diff.encode("latin-1")
     with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
         written = Path(folder) / "remedy.patch"
         written.write_bytes(text)
@@ -117,6 +119,12 @@ def load_sources(kernel: Kernel, patches: PatchSet) -> list[Source]:
         added = frozenset(n for n, number in enumerate(applied.map) if number is None)
         out.append(Source(path, original, applied.text.decode("latin-1"), added, (names or [""])[0]))
     return out
+
+
+def _bytes_of(patch: PatchInput) -> bytes:
+    if isinstance(patch, Path):
+        return patch.read_bytes()
+    return patch if isinstance(patch, bytes) else patch.encode("utf-8", "surrogateescape")
 
 
 def _preamble(patches: Sequence[PatchInput], codes: Sequence[str], notes: Sequence[str]) -> str:

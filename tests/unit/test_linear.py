@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from kgbuild.errors import KgbuildError
-from tests.fuzz.large import KINDS, Read
+from tests.support.large import KINDS, Read
 
 PACKAGE = str(Path(__file__).resolve().parents[2] / "kgbuild")
 SMALL, LARGE = 60, 20_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kgbuild.diagnostics.refusals import Refusal
@@ -17,11 +17,12 @@ from kgbuild.host.kernels.compile_commands import read_detours, read_sources
 from kgbuild.host.system.input_files import read_input
 from kgbuild.limits import APPLIED_LINES, PATCH_BYTES
 from kgbuild.model import Kernel
-from kgbuild.patch.apply import Applied, apply_file, unpatched
+from kgbuild.patch.apply import Applied, apply_file, is_applied, unpatched
 from kgbuild.patch.include_policy import check_includes
 from kgbuild.patch.line_directives import with_line_directives
 from kgbuild.patch.tree_paths import FileKind, check_kind, check_path, choose_path, classify, find_strip
-from kgbuild.patch.unified_diff import FilePatch, ParsedPatch, parse_patch
+from kgbuild.patch.unified_diff import DEV_NULL, FilePatch, ParsedPatch, parse_patch, strip_path
+from kgbuild.shown_text import printable
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,16 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
 
     is_code = _code_elsewhere(kernel)
     by_patch = []
+    made: dict[str, list[tuple[str, bytes]]] = {}
     for patch in patches:
+        fixed: list[tuple[str, int, list[Refusal]]] = []
+        others = 0
         touched: dict[str, None] = {}
         passed: dict[str, None] = {}
         by_patch.append((touched, passed))
         strip = find_strip(patch.files, exists)
         for file in patch.files:
-            faults = check_path(file, strip)
+            faults = [_with_names(fault, file, strip) for fault in check_path(file, strip)]
             if faults:
                 refusals += faults
                 continue
@@ -103,7 +107,9 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
                 skipped.append(path)
                 passed[path] = None
                 continue
-            faults = check_kind(file, path) or _check_place(kernel, path, patch, file, texts)
+            faults = check_kind(file, path) or [
+                _with_names(fault, file, strip) for fault in _check_place(kernel, path, patch, file, texts)
+            ]
             if faults:
                 refusals += faults
                 continue
@@ -113,12 +119,21 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
             orig = texts.get(path) or unpatched(read_original(kernel, path) or b"")
             lines += len(orig.map) + 1
             APPLIED_LINES.check(lines, patch.name, "split the patch")
-            patched = apply_file(orig.text, file, path)
+            patched = apply_file(orig.text, file, path if len(patches) == 1 else f"{path} ({patch.name})")
             if isinstance(patched, list):
-                refusals += patched
+                if is_applied(read_original(kernel, path) or b"", file):
+                    fixed.append((path, len(file.hunks), patched))
+                else:
+                    refusals += _say_who(patched, file, made.get(path, []))
+                    others += 1
             else:
                 texts[path] = orig.then(patched)
+                made.setdefault(path, []).append((patch.name, texts[path].text))
                 hunks += len(file.hunks)
+                others += 1
+        for path, count, faults in fixed:
+            fact = f"this kernel has the change of {patch.name} already: {_hunks(count)} in the file"
+            refusals += faults if others else [Refusal("P22-fixed", path, fact)]
     files: dict[str, bytes] = {}
     detours = read_detours(kernel.units)
     for path, applied in texts.items():
@@ -143,6 +158,34 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
         tuple((tuple(t), tuple(p)) for t, p in by_patch),
         {path: texts[path] for path in files},
     )
+
+
+def _hunks(count: int) -> str:
+    return "the only hunk is" if count == 1 else f"all {count} hunks are"
+
+
+def _say_who(faults: list[Refusal], file: FilePatch, made: Sequence[tuple[str, bytes]]) -> list[Refusal]:
+    """The faults of a file's hunks; one in their place where an earlier patch has made the same changes. `made` are the
+    texts of the file, each with the patch that made it."""
+    for name, text in made:
+        if is_applied(text, file):
+            fact = f"is applied already, by {name}: {_hunks(len(file.hunks))} in the file after that"
+            return [replace(faults[0], fact=fact, remedy=f"leave one of the two patches out ({name} comes first)")]
+    return faults
+
+
+def _with_names(fault: Refusal, file: FilePatch, strip: int) -> Refusal:
+    """A fault of a file's name that says how the two names of a diff are taken, where they differ."""
+    names = (file.old_path, file.new_path)
+    taken = [strip_path(name, strip) for name in names]
+    if DEV_NULL in names or taken[0] == taken[1] or file.kind in ("rename", "copy"):
+        return fault
+    said = " and ".join(f"`{printable(name)}`" if name else "nothing" for name in taken)
+    fact = (
+        f"{fault.fact}; the two names of this file differ (--- {printable(names[0])}, +++ {printable(names[1])}) and "
+        + (f"are taken without their first {strip} components: {said}" if strip else "are taken as they are")
+    )
+    return replace(fault, fact=fact, remedy="give both lines the same directories, as diff -u a/FILE b/FILE does")
 
 
 def _code_elsewhere(kernel: Kernel) -> Callable[[str], bool]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -47,17 +46,6 @@ from kgbuild.proof.record import (
 from kgbuild.report.build import author_report
 from kgbuild.verification.contents import digest_contents
 from kgbuild.verification.reader import read_module
-
-MAX_NAME = 55
-
-
-def module_name(path: Path) -> str:
-    """The module's name for an output path: `a-b.ko` is module `a_b`. Raises Refused (K16-name)."""
-    name = path.name.removesuffix(".ko").replace("-", "_")
-    if not re.fullmatch(r"[A-Za-z0-9_]+", name) or len(name) > MAX_NAME:
-        fact = f"{name!r} has {len(name)} characters" if len(name) > MAX_NAME else f"{name!r} is no module name"
-        raise Refused([Refusal("K16-name", path.name, fact, symbol=name)])
-    return name
 
 
 def put_on_older(asked: Asked, prepared: Prepared, closed: Closed, name: str, run: Run) -> Closed:

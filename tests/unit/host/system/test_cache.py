@@ -17,49 +17,17 @@ import pytest
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.kernels import acquire
 from kgbuild.host.kernels.acquire import ensure_kernel, find_kernel
-from kgbuild.host.kernels.compile_commands import write_units
-from kgbuild.host.kernels.integrity import seal_kernel
 from kgbuild.host.system.cache import Cache, readable_size, remove_tree, slug
 from kgbuild.host.system.locks import take
 from kgbuild.host.system.sealed import write_atomic, write_sealed
-from kgbuild.model import Kernel, KernelId
+from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-
-KEY = "ab" + "0" * 62
+from tests.support.cache_cases import KEY, add, fill, key_of
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
-
-
-def add(cache: Cache, release: str, version: str = "1-1", build_id: str = "aa" * 20, distro: str = "debian") -> Kernel:
-    """A kernel as small as one can be."""
-    root = cache.kernel_dir(build_id)
-    source = cache.source_dir(f"source-{version}")
-    for directory in (root / "build", root / "modules", source):
-        directory.mkdir(parents=True, exist_ok=True)
-    for name in ("config", "Module.symvers", "vmlinux", "vmlinuz", "build/.kgbuild-env"):
-        (root / name).write_bytes(b"x")
-    write_units([], root / "units.sqlite")
-    kernel = Kernel(
-        id=KernelId(distro, release, version, build_id),
-        root=root,
-        source=source,
-        build=root / "build",
-        config=root / "config",
-        symvers=root / "Module.symvers",
-        vmlinux=root / "vmlinux",
-        image=root / "vmlinuz",
-        modules=root / "modules",
-        units=root / "units.sqlite",
-        cc="gcc-12",
-        compiler="gcc-12 (test) 12.2.0",
-        packages={"image": version},
-    )
-    seal_kernel(kernel, cache)
-    cache.save(kernel)
-    return kernel
 
 
 def test_put_get(cache: Cache) -> None:
@@ -81,18 +49,6 @@ def test_a_cut_result_is_not_read(cache: Cache, size: int) -> None:
 def test_keys_are_hex(cache: Cache) -> None:
     with pytest.raises(ValueError, match="not a hex key"):
         cache.put("../../escape", b"")
-
-
-def key_of(number: int) -> str:
-    return f"{number:02x}" * 8
-
-
-def fill(cache: Cache, count: int, size: int) -> None:
-    """Results of `size` bytes on disk each; the higher its number, the later each was made, some time ago."""
-    for number in range(count):
-        cache.put(key_of(number), bytes(size - 32))
-        made = time.time() - 1000 + number
-        os.utime(cache.root / "results" / key_of(number)[:2] / key_of(number), (made, made))
 
 
 def test_results_asked_for_longest_ago_go_first(cache: Cache) -> None:

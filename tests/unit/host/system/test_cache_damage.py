@@ -10,56 +10,16 @@ from pathlib import Path
 import pytest
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.compile import include_index
-from kgbuild.host.index.store import load_index
 from kgbuild.host.kernels import repair
 from kgbuild.host.kernels.acquire import ensure_kernel
-from kgbuild.host.kernels.compile_commands import read_all_units
 from kgbuild.host.kernels.integrity import find_damage, seal_kernel
-from kgbuild.host.kernels.kbuild import load_environment
-from kgbuild.host.kernels.local import LocalKernel, add_kernel
+from kgbuild.host.kernels.local import add_kernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.tinykernel import tiny_kernel
-from tests.unit.test_cache import add
+from tests.support.tinykernel import tiny_kernel
 
 KEY = "ab" * 8
-
-
-def local(root: Path) -> LocalKernel:
-    files = [root / name for name in ("source", "config", "vmlinux", "bzImage", "Module.symvers")]
-    return LocalKernel("tiny", *files, cc="gcc-12")
-
-
-def answers(root: Path) -> dict[str, object]:
-    """What a run reads from a cache, all of it: kernel, commands, environment, both indexes, a result, a name."""
-    cache = Cache(root)
-    kernel = ensure_kernel("local:tiny", progress=SilentProgress(), offline=True, cache=cache)
-    index = load_index(kernel, SilentProgress(), cache)
-    includes = include_index.load_index(kernel, cache, SilentProgress())
-    with include_index.open_words(kernel) as is_word:
-        words = [is_word(word) for word in (b"twice", b"thrice")]
-    if cache.get(KEY) is None:
-        cache.put(KEY, b"result")
-    if cache.recall("name", 1e9) is None:
-        cache.remember("name", {"release": "r"})
-    found = {
-        "kernel": str(kernel.id),
-        "files": [path.read_bytes() for path in (kernel.config, kernel.symvers, kernel.vmlinux)],
-        "units": list(read_all_units(kernel.units)),
-        "environment": load_environment(kernel),
-        "callers": [
-            (edge.kind, index.function(edge.caller).name)
-            for function in index.functions_named("shared")
-            for edge in index.callers(function.id)
-        ],
-        "includes": (dict(includes.graph.includes), includes.folders, words),
-        "result": cache.get(KEY),
-        "name": cache.recall("name", 1e9),
-    }
-    cache.leave(kernel)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +33,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, obj
     found = answers(root)
     assert found["callers"] and answers(root) == found
     return root, found
-
-
-def files_in(root: Path) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.is_file() and path.parent.name != "locks")
 
 
 def flip(data: bytes, place: int) -> bytes:

@@ -17,9 +17,8 @@ from kgbuild.host.kernels.local import add_kernel
 from kgbuild.host.system import ownership
 from kgbuild.host.system.cache import Cache
 from kgbuild.progress import SilentProgress
-from tests.tinykernel import tiny_kernel
-from tests.unit.test_cache import KEY, add
-from tests.unit.test_cache_damage import answers, local
+from tests.support.cache_cases import KEY, add, answers, local
+from tests.support.tinykernel import tiny_kernel
 
 USES: dict[str, Callable[[Cache], object]] = {
     "get": lambda cache: cache.get(KEY),

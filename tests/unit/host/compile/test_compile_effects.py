@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.patch.compile_effects import DATE_TIME, EPOCH, find_effects, may_hide, told_by_compiler
-from tests.toolchain import CC
+from tests.support.toolchain import CC
 
 ORIGINAL = """
 /* what the kernel has itself */

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from kgbuild.cli.main import main
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
-from tests.unit.test_cache import add, fill
+from tests.support.cache_cases import add, fill
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs" / "schema" / "cache-1.json").read_text())
 DAY = 86400

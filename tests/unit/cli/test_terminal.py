@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.shown_text import escape_controls, indent_lines, printable
-from tests.toolchain import compile_text, pair_flags
+from tests.support.toolchain import compile_text, pair_flags
 
 ROOT = Path(__file__).resolve().parents[2]
 # A title, a colour, a carriage return, a C1 control, a direction override, a line of our own, a bell.

@@ -19,7 +19,7 @@ from kgbuild.host.system import run as run_module
 from kgbuild.host.system.children import COMPILE_LIMITS, child_environment, limit_that_stopped
 from kgbuild.host.system.run import run
 from kgbuild.limits import MIB, Limit
-from tests.toolchain import CC
+from tests.support.toolchain import CC
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "kgbuild"

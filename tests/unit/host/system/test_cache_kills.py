@@ -17,8 +17,8 @@ import pytest
 from kgbuild.host.kernels.local import add_kernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.progress import SilentProgress
-from tests.tinykernel import tiny_kernel
-from tests.unit.test_cache_damage import answers, files_in, local
+from tests.support.cache_cases import answers, files_in, local
+from tests.support.tinykernel import tiny_kernel
 
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
 

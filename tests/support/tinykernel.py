@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.toolchain import KERNEL_FLAGS, run
+from tests.support.toolchain import KERNEL_FLAGS, run
 
 RELEASE = "6.1.0-tiny"
 HEADER = "static inline int twice(int x) { return 2 * x; }\n"
