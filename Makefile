@@ -124,6 +124,8 @@ docs: venv
 		> docs/noise.md
 	$(BIN)/python -c 'import sys; from kgbuild.report.reference_docs import render_probes; sys.stdout.write(render_probes())' \
 		> docs/probes.md
+	$(BIN)/python -c 'import sys; from kgbuild.report.reference_docs import render_input_limits as r; sys.stdout.write(r())' \
+		> docs/input-limits.md
 	$(BIN)/python -c 'import sys; from kgbuild.report.sections import render_sections; sys.stdout.write(render_sections())' \
 		> docs/sections.md
 	$(BIN)/python docs/schema/derive.py

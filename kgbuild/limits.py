@@ -80,7 +80,6 @@ UNPACKED_BYTES = Limit("unpacked-bytes", GIB, "bytes", "a compressed module when
 UNPACKED_RATIO = Limit("unpacked-ratio", 200, "times its size", "what anything compressed grows to")
 SECTION_BYTES = Limit("section-bytes", 256 * MIB, "bytes", "a compressed section when it is decompressed")
 RECORD_BYTES = Limit("record-bytes", 64 * MIB, "bytes", "a proof record")
-JSON_DEPTH = Limit("json-depth", 100, "levels", "values inside each other in a JSON text")
 CONFIG_BYTES = Limit("config-bytes", 16 * MIB, "bytes", "a kernel configuration")
 SYMVERS_BYTES = Limit("symvers-bytes", 64 * MIB, "bytes", "a Module.symvers")
 SYMBOLS_BYTES = Limit("symbols-bytes", 64 * MIB, "bytes", "a table of symbols as text (System.map, readelf -sW)")

@@ -14,9 +14,10 @@ from __future__ import annotations
 from functools import cached_property
 
 from kgbuild.arch import for_object
-from kgbuild.elf.consts import SHN, SHT, STT
+from kgbuild.elf.consts import ET, SHN, SHT, STT
 from kgbuild.elf.notes import find_build_id
 from kgbuild.elf.object import Object, Symbol
+from kgbuild.elf.read import FormatError
 from kgbuild.kernel.vmlinux_image import KernelImage
 
 BASE = 0xFFFF_FFFF_C000_0000
@@ -30,6 +31,8 @@ class ModuleImage(KernelImage):
     """Lookups over one module. `name` is the module's (with underscores); `depends` the modules it needs by modinfo."""
 
     def __init__(self, obj: Object, name: str) -> None:
+        if obj.type != ET.REL:  # of other files, nobody has checked the relocations
+            raise FormatError(16, "not a relocatable file, as every module is")
         super().__init__(obj)
         self.name = name
 

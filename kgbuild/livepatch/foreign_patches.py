@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kgbuild.arch import for_object
-from kgbuild.elf.consts import SHN, SHT
+from kgbuild.elf.consts import ET, SHN, SHT
 from kgbuild.elf.object import Object
+from kgbuild.elf.read import FormatError
 from kgbuild.livepatch.cumulative import Patched
 from kgbuild.model import VMLINUX
 from kgbuild.module_abi import FUNCTIONS
@@ -40,7 +41,10 @@ class OtherPatch:
 
 
 def read_other(obj: Object, name: str) -> OtherPatch:
-    """What another module patches. Input: the module as an object, its name for messages."""
+    """What another module patches. Input: the module as an object, its name for messages. Raises FormatError for another
+    sort of file."""
+    if obj.type != ET.REL:  # of other files, nobody has checked the relocations
+        raise FormatError(16, "not a relocatable file, as every module is")
     info = _modinfo(obj)
     vermagic = info.get("vermagic", "")
     if "livepatch" not in info:

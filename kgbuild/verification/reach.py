@@ -107,9 +107,9 @@ class _Pieces:
                 self._names.setdefault((s.shndx, s.value), s.name)
         self._out: dict[int, list[tuple[int, Place]]] = {}
         for index, by_offset in module.targets.items():
-            section = module.sections[index]
-            if not section.alloc:
+            if not 0 < index < len(module.sections) or not module.sections[index].alloc:
                 continue
+            section = module.sections[index]
             edges = self._out.setdefault(index, [])
             fields = self._ends(section) if section.executable else {}
             for offset, rows in by_offset.items():

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from kgbuild import limits
 from kgbuild.decompression import DamagedError, decompress, packed_with
 from kgbuild.errors import KgbuildError, UserError
 from kgbuild.host.compile.apply_patches import read_patches
@@ -28,6 +29,7 @@ from kgbuild.host.system.input_files import map_input, read_input, read_limited,
 from kgbuild.limits import LIMITS, UNPACKED_BYTES, Limit, LimitError
 from kgbuild.pipeline.stages.loaded_patches import read_older_modules, read_others
 from kgbuild.pipeline.stages.verify import read_record
+from kgbuild.report.reference_docs import render_input_limits
 
 PACKAGE = Path(__file__).resolve().parents[2] / "kgbuild"
 FEW = Limit("few", 100, "bytes", "a test")
@@ -167,6 +169,11 @@ def test_limits_have_names_of_their_own_and_say_them() -> None:
     assert UNPACKED_BYTES.amount == "1 GiB" and Limit("a", 1500, "files", "").amount == "1,500 files"
 
 
+def test_the_page_of_limits_is_the_table() -> None:
+    page = PACKAGE.parent / "docs" / "input-limits.md"
+    assert page.read_text(encoding="utf-8") == render_input_limits(), "run make docs"
+
+
 # These read what kgbuild itself, the kernel's packages or the system wrote; none reads a file that a user names.
 OWN_FILES = {
     "api.py",
@@ -201,3 +208,12 @@ def test_nothing_but_the_reader_reads_files_of_the_user() -> None:
             if isinstance(called, ast.Attribute) and called.attr in ("read_bytes", "read_text", "open", "mmap"):
                 strange.append(f"{where}:{node.lineno}")
     assert not strange
+
+
+def test_every_limit_is_used() -> None:
+    names = {name for name, value in vars(limits).items() if isinstance(value, Limit)}
+    used = set[str]()
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "limits.py":
+            used |= names & set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
+    assert names == used
