@@ -319,9 +319,8 @@ class Comparer:
             if a[start : start + length] != b[start : start + length]:
                 self._rules.add(noise.LINE_BUG)
             a[start : start + length] = b[start : start + length] = bytes(length)
-        for r in x.refs:
-            a[r.offset : r.offset + r.size] = bytes(r.size)
-            b[r.offset : r.offset + r.size] = bytes(r.size)
+        for raw in (a, b):
+            self.p.arch.relocs.clear(raw, x.refs, self.p.obj.order)
         if a != b:
             return False
         for m, n in zip(x.refs, y.refs, strict=True):
