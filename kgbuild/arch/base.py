@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from kgbuild.arch.code_search import CodeSearch
 from kgbuild.arch.howto import ByteOrder, Howtos
-from kgbuild.arch.platform import Platform
+
+if TYPE_CHECKING:
+    from kgbuild.arch.code_search import CodeSearch
+    from kgbuild.arch.platform import Platform
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,7 @@ class Arch:
     """One architecture's facts.
 
     order, word  byte order of its objects, and bytes of an address
-    platform    what trees, distributions and the emulator call it
+    load_platform  what trees, distributions and the emulator call it; most commands do without
     relocs      its relocation types (arch/howto.py)
     sections    special sections by name; families: those of which there are several, told by `prefix`; dropped: names
                 of others that never go into a live patch and say nothing about behaviour (a last `*`: a beginning)
@@ -278,7 +280,7 @@ class Arch:
     machine: int
     order: ByteOrder
     word: int
-    platform: Platform
+    load_platform: Callable[[], Platform] = field(repr=False)
     relocs: Howtos
     call_reloc: int
     pointer_reloc: int
@@ -322,27 +324,32 @@ class Arch:
     filler: bytes = b""
     message_index: tuple[str, int] = (".printk_index", 8)
 
-    @property
+    @cached_property
+    def platform(self) -> Platform:
+        """What trees, distributions and the emulator call it."""
+        return self.load_platform()
+
+    @cached_property
     def reloc_names(self) -> dict[int, str]:
         """The names of relocation types."""
         return self.relocs.names
 
-    @property
+    @cached_property
     def reloc_size(self) -> dict[int, int]:
         """Bytes of the field of each relocation type."""
         return self.relocs.sizes
 
-    @property
+    @cached_property
     def pc_relative(self) -> frozenset[int]:
         """The relocation types that are relative to their place."""
         return self.relocs.pc_relative
 
-    @property
+    @cached_property
     def none_reloc(self) -> int:
         """The relocation type that says nothing."""
         return self.relocs.none
 
-    @property
+    @cached_property
     def loadable_relocs(self) -> frozenset[int]:
         """The relocation types that the kernel's module loader applies."""
         return self.relocs.loadable

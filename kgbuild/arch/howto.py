@@ -263,8 +263,8 @@ class Howtos(Mapping[int, Howto]):
         """Zero the relocated fields of some bytes, and no other bits. `base` is the offset that the bytes begin at."""
         partial = self.partial
         for f in fields:
-            start, end = f.offset - base, f.offset - base + f.size
-            if f.type in partial:
-                raw[start:end] = self._of[f.type].clear(bytes(raw[start:end]), order)
+            start, size = f.offset - base, f.size
+            if partial and f.type in partial:
+                raw[start : start + size] = self._of[f.type].clear(bytes(raw[start : start + size]), order)
             else:
-                raw[start:end] = bytes(f.size)
+                raw[start : start + size] = bytes(size)

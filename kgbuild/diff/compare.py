@@ -368,9 +368,8 @@ class Comparer:
             if orig_data[start : start + length] != patched_data[start : start + length]:
                 scope.rules.add(noise.LINE_BUG)
             orig_data[start : start + length] = patched_data[start : start + length] = bytes(length)
-        for ref in orig.refs:
-            orig_data[ref.offset : ref.offset + ref.size] = bytes(ref.size)
-            patched_data[ref.offset : ref.offset + ref.size] = bytes(ref.size)
+        for data in (orig_data, patched_data):
+            self.patched.arch.relocs.clear(data, orig.refs, self.patched.obj.order)
         if orig_data != patched_data:
             return False
         for orig_ref, patched_ref in zip(orig.refs, patched.refs, strict=True):

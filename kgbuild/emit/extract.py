@@ -208,7 +208,7 @@ class _Extractor:
             ):
                 symbol = self._thunk(symbol)
             if ref.synthetic:
-                section.data[base + ref.offset : base + ref.offset + ref.size] = bytes(ref.size)
+                self.arch.relocs.clear(section.data, [ref], view.obj.order, -base)
             if written is not None and not written.saved:
                 relocs.append(OutReloc(ref.offset, ref.type, symbol, addend - ref.bias))
                 if is_per_cpu(section.name) or patched_object(symbol.name) not in NO_TARGETS:

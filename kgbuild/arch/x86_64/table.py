@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SlotCode
-from kgbuild.arch.code_search import CodeSearch
 from kgbuild.arch.x86_64.address_uses import argument_uses, uses_of
 from kgbuild.arch.x86_64.data_flow import handed_out
 from kgbuild.arch.x86_64.effects import read_effects
 from kgbuild.arch.x86_64.entry_points import LANDING, NMI_ENTRIES, TRACE_BYTES, trace_field, trace_target
-from kgbuild.arch.x86_64.platform import PLATFORM
 from kgbuild.arch.x86_64.relocations import HOWTOS, R_32, R_32S, R_64, R_PC32, R_PC64, R_PLT32
 from kgbuild.arch.x86_64.slot_rewriting import (
     JUMP_SIZE,
@@ -24,6 +23,10 @@ from kgbuild.arch.x86_64.slot_rewriting import (
 )
 from kgbuild.arch.x86_64.special_sections import DROPPED, FAMILIES, ORC_ENTRY, SECTIONS
 from kgbuild.arch.x86_64.stable_code import stable_instructions
+
+if TYPE_CHECKING:
+    from kgbuild.arch.code_search import CodeSearch
+    from kgbuild.arch.platform import Platform
 
 
 def decode(code: bytes) -> list[Instruction]:
@@ -83,6 +86,13 @@ def is_branch_field(code: bytes, offset: int) -> bool:
         return False
     flow = classify_relative(np.frombuffer(code, np.uint8), np.array([offset]))
     return int(flow[0]) in (Flow.CALL, Flow.JUMP)
+
+
+def load_platform() -> Platform:
+    """What trees, distributions and the emulator call it."""
+    from kgbuild.arch.x86_64.platform import PLATFORM
+
+    return PLATFORM
 
 
 def code_search() -> CodeSearch:
@@ -171,7 +181,7 @@ ARCH = Arch(
     machine=62,
     order="little",
     word=8,
-    platform=PLATFORM,
+    load_platform=load_platform,
     relocs=HOWTOS,
     call_reloc=R_PLT32,
     pointer_reloc=R_64,

@@ -20,7 +20,7 @@ def size_of(more: int, *flags: str) -> int | None:
     section = v.obj.section_named(".table")
     assert section is not None
     spec = replace(v.arch.special["__ex_table"], struct="entry", sizes={16: (0, 8), 8: (0,)})
-    v.__dict__["arch"] = replace(v.arch, special={".table": spec})
+    v.__dict__["arch"] = replace(v.arch, sections={".table": spec})
     return entry_size(v, section.index, spec)
 
 

@@ -16,8 +16,8 @@ from kgbuild.host.kernels.integrity import find_damage, seal_kernel
 from kgbuild.host.kernels.local import add_kernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
-from tests.support.cache_cases import 
 from kgbuild.progress import SilentProgress
+from tests.support.cache_cases import add, answers, files_in, local
 from tests.support.tinykernel import tiny_kernel
 
 KEY = "ab" * 8
