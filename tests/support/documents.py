@@ -20,7 +20,7 @@ from typing import Any
 import jsonschema
 from click.testing import CliRunner
 
-SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schema"
+SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schema"
 _NAME = re.compile(r"kgbuild/([a-z]+)/(\d+)")
 
 

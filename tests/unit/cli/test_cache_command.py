@@ -20,7 +20,7 @@ from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from tests.support.cache_cases import add, fill
 
-SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs" / "schema" / "cache-1.json").read_text())
+SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "docs" / "schema" / "cache-1.json").read_text())
 DAY = 86400
 
 

@@ -31,7 +31,7 @@ from kgbuild.pipeline.stages.loaded_patches import read_older_modules, read_othe
 from kgbuild.pipeline.stages.verify import read_record
 from kgbuild.report.reference_docs import render_input_limits
 
-PACKAGE = Path(__file__).resolve().parents[2] / "kgbuild"
+PACKAGE = Path(__file__).resolve().parents[4] / "kgbuild"
 FEW = Limit("few", 100, "bytes", "a test")
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "xz": lzma.compress,
