@@ -21,7 +21,7 @@ COMMANDS = {
     "build": ("kgbuild.cli.build", "build", "Build a live patch module from source diffs."),
     "impact": ("kgbuild.cli.impact", "impact", "Show what a patch would touch, and why."),
     "why": ("kgbuild.cli.impact", "why", "Show why a function is in a patch."),
-    "remedy": ("kgbuild.cli.remedy", "remedy", "Write a refused patch again, with what it lacks."),
+    "remedy": ("kgbuild.cli.remedy", "remedy", "Rewrite a refused patch with shadow variables or callbacks."),
     "diff": ("kgbuild.cli.diff", "diff", "Compare two objects of one unit."),
     "verify": ("kgbuild.cli.verify", "verify", "Check a live patch module against a kernel."),
     "vm": ("kgbuild.cli.vm", "vm", "Boot the kernel in QEMU, load the patch, check, unload."),
@@ -29,7 +29,7 @@ COMMANDS = {
     "graph": ("kgbuild.cli.graph", "graph", "Show who calls a function, or what it calls."),
     "kernel": ("kgbuild.cli.kernel", "kernel", "Fetch, list, add and remove kernels."),
     "cache": ("kgbuild.cli.cache", "cache", "Show what the cache holds, and make it smaller."),
-    "doctor": ("kgbuild.cli.doctor", "doctor", "Show what this machine has and lacks."),
+    "doctor": ("kgbuild.cli.doctor", "doctor", "Show what is missing on this machine."),
 }
 
 

@@ -258,7 +258,7 @@ class _Reader:
         return self.fit(name)
 
     def fit(self, name: str) -> str:
-        """The same name, where Linux can have such a file. Raises LimitError."""
+        """A file name, if Linux allows one like it. Raises LimitError."""
         place = f"{self.name}:{self.number(self.at)}"
         for limit, part in ((PATH_BYTES, name), (NAME_BYTES, max(name.split("/"), key=len))):
             size = len(part.encode("utf-8", "surrogateescape"))
@@ -352,7 +352,7 @@ class _Reader:
         return ((text[:i], text[i + 1 :]) for i in cuts if text[:i] and text[i + 1 :])
 
     def checked(self, file: FilePatch, start: int) -> FilePatch:
-        """The same file, when its hunks fit what it is said to be."""
+        """The file, after checking that its hunks fit its declared kind."""
         if file.kind == "new" and any(h.old_count for h in file.hunks):
             self.fail("a new file has lines to remove", at=start)
         if file.kind == "delete" and any(h.new_count for h in file.hunks):

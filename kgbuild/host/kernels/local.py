@@ -299,7 +299,7 @@ def _make_prepare(source: Path, build: Path, source_arch: str, cc: str, jobs: in
             raise ToolError(
                 f"make {' '.join(targets)} failed: " + "; ".join(lines),
                 place=str(source),
-                remedy="kgbuild doctor shows what this machine lacks",
+                remedy="kgbuild doctor shows what is missing on this machine",
             )
         _check_config_kept(given, parse_config((build / ".config").read_text(errors="replace")))
 

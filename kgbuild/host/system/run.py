@@ -189,5 +189,6 @@ def _lines(text: str) -> str:
 
 
 def tied(argv: Sequence[str]) -> list[str]:
-    """The same command, killed by the system when the thread that started it ends, where this system can."""
+    """The command, changed so that the system kills it when the thread that started it ends, if the system supports
+    it."""
     return wrapped(argv, None, None, os.environ)
