@@ -133,7 +133,8 @@ def _matching_blocks(before: Sequence[str], after: Sequence[str]) -> list[tuple[
     if len(before) + len(after) <= LONG:
         from difflib import SequenceMatcher  # most changes do without
 
-        return [tuple(block) for block in SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()]
+        matcher = SequenceMatcher(None, before, after, autojunk=False)
+        return [(block.a, block.b, block.size) for block in matcher.get_matching_blocks()]
     shorter = min(len(before), len(after))
     head = next((i for i in range(shorter) if before[i] != after[i]), shorter)
     tail = next((i for i in range(shorter - head) if before[-1 - i] != after[-1 - i]), shorter - head)

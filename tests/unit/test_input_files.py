@@ -21,10 +21,11 @@ import zstandard
 
 from kgbuild import limits
 from kgbuild.decompression import DamagedError, decompress, packed_with
-from kgbuild.errors import KgbuildError, UserError
+from kgbuild.errors import KgbuildError, ToolError, UserError
 from kgbuild.host.compile.apply_patches import read_patches
 from kgbuild.host.modules.files import read_modinfo, read_module
 from kgbuild.host.modules.images import name_modules
+from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.input_files import map_input, read_input, read_limited, read_packed
 from kgbuild.limits import LIMITS, UNPACKED_BYTES, Limit, LimitError
 from kgbuild.pipeline.stages.loaded_patches import read_older_modules, read_others
@@ -217,3 +218,20 @@ def test_every_limit_is_used() -> None:
         if path.name != "limits.py":
             used |= names & set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
     assert names == used
+
+
+@pytest.mark.parametrize("name", ["a b", "a#b", "a%b", "a:b", "a'b", 'a"b', "a\\b", "a$b", "a,b", "a\nb"])
+def test_a_cache_in_which_no_kernel_can_be_built_is_one_message(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    said = r"can't work in a directory with .* in its path; set XDG_CACHE_HOME"
+    with pytest.raises(ToolError, match=said), Cache(tmp_path / name).scratch("x"):
+        pass
+    with Cache(tmp_path / "ü+a_b.c@d=e~f-1").scratch("x") as folder:
+        assert folder.is_dir()
+
+
+def test_a_scratch_directory_goes_also_where_the_work_fails(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Cache(tmp_path).scratch("x") as folder:
+        (folder / "left").touch()
+        raise KeyboardInterrupt
+    assert not list((tmp_path / "tmp").iterdir())

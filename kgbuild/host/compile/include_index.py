@@ -164,7 +164,7 @@ def load_index(kernel: Kernel, cache: Cache, progress: Progress) -> IncludeIndex
 
 def _read(path: Path) -> IncludeIndex | None:
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
             if database.execute("SELECT format FROM meta").fetchall() != [(FORMAT,)]:
                 return None
             found: dict[str, list[Include]] = {}
@@ -230,7 +230,7 @@ GENERATORS = ("arch/x86/kernel/asm-offsets.c", "kernel/bounds.c")
 def open_words(kernel: Kernel) -> Iterator[Callable[[bytes], bool]]:
     """A function that tells whether a word stands in any file that a unit of the kernel reads."""
     known: dict[bytes, bool] = {}
-    with closing(sqlite3.connect(f"file:{_path(kernel)}?mode=ro&immutable=1", uri=True)) as database:
+    with closing(sqlite3.connect(f"{_path(kernel).absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
 
         def is_word(word: bytes) -> bool:
             if word not in known:

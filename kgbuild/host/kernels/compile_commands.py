@@ -166,7 +166,7 @@ FROM units JOIN arguments a ON a.id = argv JOIN arguments o ON o.id = objtool
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """units.sqlite, to read. Raises ToolError where it can't be."""
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
             yield database
     except sqlite3.Error as error:
         raise ToolError(
@@ -227,7 +227,7 @@ def read_modules(path: Path) -> dict[str, list[str]]:
     """Source files of each loadable module, by its name (with underscores). A unit may be in several: kbuild joins
     their names by colons. KBUILD_MODFILE does not tell: of a module of several units it names the unit."""
     found: dict[str, list[str]] = {}
-    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
         for names, source in database.execute(
             "SELECT DISTINCT modname, source FROM units WHERE module = 1 ORDER BY modname, source"
         ):

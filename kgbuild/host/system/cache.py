@@ -34,10 +34,12 @@ from kgbuild.errors import ToolError, UserError
 from kgbuild.host.system.run import DISK_FULL
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import Progress
+from kgbuild.shown_text import printable
 
 KERNEL_FORMAT = 1
 _PATHS = ("source", "build", "config", "symvers", "vmlinux", "image", "modules", "units")
 _DIGEST = 32
+_NOT_IN_PATHS = re.compile(r"""[\s#%:,;'"\\$&|<>()*?\[\]{}`!\x00-\x1f\x7f]""")
 _STALE_SECONDS = 3600.0
 # Results are kept up to this size; what was asked for longest ago goes first. Looked at once a day.
 RESULTS_BYTES = 5_000_000_000
@@ -112,6 +114,7 @@ class Cache:
 
         It is removed when the work ends well; leftovers of other, dead runs are removed first.
         """
+        self._check_path()
         with self.lock(f"tmp-{slug(name)}", progress):
             self.sweep(keep=slug(name))
             directory = self.root / "tmp" / slug(name)
@@ -189,6 +192,13 @@ class Cache:
         lock = self._lock(lock_name)
         with suppress(filelock.Timeout), lock.acquire(timeout=0):
             remove_tree(directory)
+
+    def _check_path(self) -> None:
+        """Raise ToolError where the cache's path has a character that make, kbuild or options of gcc take apart."""
+        odd = _NOT_IN_PATHS.search(str(self.root))
+        if odd is not None:
+            fact = f"the kernel's build can't work in a directory with {printable(odd[0])!r} in its path"
+            raise ToolError(fact, place=str(self.root), remedy="set XDG_CACHE_HOME to a directory without it")
 
     def _lock(self, name: str) -> filelock.BaseFileLock:
         path = self.root / "locks" / f"{name}.lock"
