@@ -73,6 +73,21 @@ def main() -> None:
     """
 
 
+def machine_fault(error: Exception) -> KgbuildError:
+    """What to say of an error that only a machine with too little memory, or too few threads, gives. Raises any
+    other error again."""
+    from kgbuild.host.system.run import MORE_MEMORY
+
+    said = str(error)
+    if isinstance(error, MemoryError):
+        return KgbuildError("there is not enough memory", remedy=MORE_MEMORY)
+    if isinstance(error, ImportError) and "failed to map segment" in said:
+        return KgbuildError("a library can't be loaded: there is not enough memory", remedy=MORE_MEMORY)
+    if isinstance(error, RuntimeError) and "can't start new thread" in said:
+        return KgbuildError("no thread can be started", remedy="allow more processes (ulimit -u) or memory (ulimit -v)")
+    raise error
+
+
 def run() -> None:
     """Entry point: maps every error to one message and the exit codes of the command-line contract."""
     import gc
@@ -109,6 +124,9 @@ def run() -> None:
         status = 0
     except OSError as error:
         ui.show_os_error(error)
+        status = 3
+    except (MemoryError, ImportError, RuntimeError) as error:
+        ui.show_error(machine_fault(error))
         status = 3
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -21,6 +21,8 @@ from kgbuild.limits import MESSAGE_BYTES, Limit
 _PIECE = 1 << 16
 DISK_FULL = "free some space, or set XDG_CACHE_HOME (TMPDIR for temporary files) to a larger disk"
 
+MORE_MEMORY = "allow more memory (ulimit -v)"
+
 
 def disk_full(said: str) -> bool:
     """Whether a program that failed complained of a full disk or a used-up quota."""
