@@ -79,6 +79,21 @@ def main() -> None:
     """
 
 
+def machine_fault(error: Exception) -> KgbuildError | None:
+    """What to say of an error that only a machine with too little memory, or too few threads, gives; None for any
+    other error."""
+    from kgbuild.host.system.run import MORE_MEMORY
+
+    said = str(error)
+    if isinstance(error, MemoryError):
+        return KgbuildError("there is not enough memory", remedy=MORE_MEMORY)
+    if isinstance(error, ImportError) and "failed to map segment" in said:
+        return KgbuildError("a library can't be loaded: there is not enough memory", remedy=MORE_MEMORY)
+    if isinstance(error, RuntimeError) and "can't start new thread" in said:
+        return KgbuildError("no thread can be started", remedy="allow more processes (ulimit -u) or memory (ulimit -v)")
+    return None
+
+
 def run() -> None:
     """Entry point: maps every error to one message, one JSON document where that is asked for, and the exit codes of
     the command-line contract."""
@@ -129,14 +144,27 @@ def _run() -> tuple[int, list[ErrorRow]]:
         return 0, []
     except OSError as error:
         return 3, error_rows(ui.show_os_error(error))
+    except (MemoryError, ImportError, RuntimeError) as error:
+        known = machine_fault(error)
+        if known is None:
+            return _internal(error)
+        ui.show_error(known)
+        return 3, error_rows(known)
     except Exception as error:
-        # whatever is a fault of kgbuild's own: the place of it for who mends it, a document for who waits for one
-        import traceback
-
-        traceback.print_exc()
-        fact = f"{type(error).__name__}: {error}"
-        return 3, [error_row(run_errors.INTERNAL, fact, "", run_errors.RULES[run_errors.INTERNAL].remedy)]
+        return _internal(error)
     return status if isinstance(status, int) else 0, []
+
+
+def _internal(error: Exception) -> tuple[int, list[ErrorRow]]:
+    """A fault of kgbuild itself: its place for who fixes it, a document for who waits for one."""
+    import traceback
+
+    from kgbuild.diagnostics import run_errors
+    from kgbuild.report.documents import error_row
+
+    traceback.print_exc()
+    fact = f"{type(error).__name__}: {error}"
+    return 3, [error_row(run_errors.INTERNAL, fact, "", run_errors.RULES[run_errors.INTERNAL].remedy)]
 
 
 def _open_streams() -> None:
