@@ -74,6 +74,8 @@ def verify(
         unproven = sum(not p.proven for p in (*record.replaced, *record.bound))
         note = f"; {unproven} accepted without proof" if unproven else ""
         out.line("proof", f"{len(record.replaced)} replaced, {len(record.bound)} bound{note}")
+    for note in found.notes:
+        out.line("note", note)
     count = len(findings)
     fact = f"{count} finding{'s' * (count != 1)}" if findings else "no finding"
     style = "red" if findings else "green"

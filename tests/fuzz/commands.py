@@ -48,7 +48,7 @@ from kgbuild.verification.checks import check_module
 from kgbuild.verification.patch_manifest import read_older
 from kgbuild.verification.reader import read_module
 from tests.fuzz.mutate import Breaker
-from tests.toolchain import scratch
+from tests.support.toolchain import scratch
 from tests.unit.test_verify import ARCH, FACTS, NAME, Small
 from tests.unit.test_verify_modules import MODULE_FACTS, SmallTarget
 from tests.unit.test_verify_proof import GOOD

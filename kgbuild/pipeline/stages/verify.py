@@ -16,6 +16,7 @@ from kgbuild.arch import for_object
 from kgbuild.errors import UserError
 from kgbuild.host.kernels.feature_probes import probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
+from kgbuild.host.modules.files import module_name
 from kgbuild.host.modules.shipped import ShippedModules, read_vermagic
 from kgbuild.host.system.input_files import read_input
 from kgbuild.kernel.exports import parse_symvers
@@ -23,6 +24,7 @@ from kgbuild.kernel.feature_probes import INDIRECT_BRANCHES
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.limits import RECORD_BYTES
 from kgbuild.model import Finding, Kernel
+from kgbuild.pipeline.stages.module_input import for_another_kernel, own_name, unwrap
 from kgbuild.proof.record import BadRecord, ProofRecord, parse_record
 from kgbuild.report.build import finding_report, kernel_report
 from kgbuild.report.documents import schema_name
@@ -32,7 +34,7 @@ from kgbuild.verification.reader import read_module
 
 @dataclass(frozen=True)
 class Verified:
-    """The findings in one module; `path` and `proof` as given."""
+    """The findings in one module; `path` and `proof` as given. `notes` are no faults."""
 
     kernel: Kernel
     path: str
@@ -40,6 +42,7 @@ class Verified:
     size: int
     proof: str | None
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain data (docs/schema/verify-1.json)."""
@@ -64,8 +67,14 @@ def verify(
     proof: str | None = None,
 ) -> Verified:
     """Every fault of a live patch module for this kernel (see `verify_module`). `path` names the module."""
-    findings = verify_module(data, kernel, PurePath(path).name, record=record, own=own)
-    return Verified(kernel, path, hashlib.sha256(data).hexdigest(), len(data), proof, tuple(findings))
+    module = unwrap(data, path)
+    other = for_another_kernel(module, kernel)
+    name = own_name(module)
+    named = f"{name}.ko" if name else PurePath(path).name
+    findings = [other] if other is not None else verify_module(module, kernel, named, record=record, own=own)
+    stem = module_name(path)
+    notes = (f"the file is called {PurePath(path).name}, the module in it {name}",) if name not in ("", stem) else ()
+    return Verified(kernel, path, hashlib.sha256(data).hexdigest(), len(data), proof, tuple(findings), notes)
 
 
 def verify_module(
