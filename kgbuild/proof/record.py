@@ -224,7 +224,8 @@ def _read_contents(value: object) -> ModuleContents:
         sections.append((item.get("name"), item.get("digest")))
     if not all(isinstance(text, str) for text in (*digests, *(text for pair in sections for text in pair))):
         raise BadRecord("module", "does not hold names and digests as texts")
-    return ModuleContents(*map(str, digests), tuple((str(name), str(digest)) for name, digest in sections))
+    whole, header, symbols = map(str, digests)
+    return ModuleContents(whole, header, symbols, tuple((str(name), str(digest)) for name, digest in sections))
 
 
 def _object(value: object, place: str) -> dict[str, Any]:

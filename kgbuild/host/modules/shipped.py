@@ -15,6 +15,7 @@ from kgbuild.host.modules.files import read_module as unpack_module
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Kernel
 from kgbuild.verification.checks import modinfo
+from kgbuild.verification.module_struct import ModuleStruct, read_struct
 from kgbuild.verification.modules import Shipped
 from kgbuild.verification.reader import read_module
 
@@ -80,6 +81,18 @@ class ShippedModules:
             if len(found) == 1 and section is not None:
                 return found[0], section.size
         return "", 0
+
+    @property
+    def struct(self) -> ModuleStruct | None:
+        """The layout of struct module, by one of these modules; None without any that has init and exit."""
+        for name, path in index_modules(self._root).items():
+            try:
+                found = read_struct(read_module(unpack_module(path), path.name, self._machine), name)
+            except (UserError, ToolError):
+                continue
+            if found is not None:
+                return found
+        return None
 
 
 def _depends(info: dict[str, list[str]]) -> list[str]:
