@@ -4,8 +4,8 @@
 Data in, findings out, all of a module at once; nothing is raised for a module that can be read at all. The checks
 follow what the kernel does when it loads a live patch (kernel/module/main.c, kernel/module/version.c,
 kernel/livepatch/core.c of 6.1) and Documentation/livepatch/module-elf-format.rst. Sections, relocations and code are
-checked in verification/code.py, variables in verification/data.py, what concerns loadable modules in
-verification/modules.py, digests and proof records in verification/proof.py.
+checked in verification/code.py and reloc_fields.py, variables in data.py, what concerns loadable modules in modules.py,
+the wrapper's code in wrapper.py, digests and proof records in proof.py and contents.py.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ from kgbuild.verification.kallsyms import (
     read_tables,
 )
 from kgbuild.verification.literals import check_literals, noted_literals
-from kgbuild.verification.module_struct import ModuleStruct, check_struct
 from kgbuild.verification.modules import Modules, Target, check_bound, check_objects, check_target, no_modules
 from kgbuild.verification.proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
 from kgbuild.verification.reach import check_reach
@@ -68,7 +67,7 @@ from kgbuild.verification.reader import (
 )
 from kgbuild.verification.reloc_fields import check_fields
 from kgbuild.verification.slots import check_slots
-from kgbuild.verification.wrapper import Compile, check_wrapper, no_wrapper
+from kgbuild.verification.wrapper import Compile, ModuleStruct, check_struct, check_wrapper, no_wrapper
 
 OBJECT = "vmlinux"
 # MODULE_NAME_LEN less the NUL; klp_resolve_symbols reads at most so many characters
@@ -160,13 +159,14 @@ def check_module(
             *(check_contents(module, record.module) if record is not None and record.module is not None else ()),
             *_check_file(module),
             *check_struct(module, facts.struct, arch, "".join(modinfo(module).get("name", [])[:1])),
-            *_check_wrapper(module, arch, facts),
+            *(_check_wrapper(module, arch, facts) if record is None or record.module is None else ()),
         ]
     )
 
 
 def _check_wrapper(module: ModuleFile, arch: Arch, facts: KernelFacts) -> Iterator[Finding]:
-    """The wrapper's code, where the same kgbuild made the module: another may have another text."""
+    """The wrapper's code, where the same kgbuild made the module: another may have another text. A record of the
+    module says the same of all code, and needs no compiler."""
     section = module.section(NOTE_SECTION)
     note = read_note(section.data)[0] if section is not None else None
     if note is not None and note.get("tool") == f"kgbuild {__version__}":

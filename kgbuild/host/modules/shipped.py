@@ -15,9 +15,9 @@ from kgbuild.host.modules.files import read_module as unpack_module
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Kernel
 from kgbuild.verification.checks import modinfo
-from kgbuild.verification.module_struct import ModuleStruct, read_struct
 from kgbuild.verification.modules import Shipped
 from kgbuild.verification.reader import read_module
+from kgbuild.verification.wrapper import ModuleStruct, read_struct
 
 
 def kernel_vermagic(kernel: Kernel) -> str:
