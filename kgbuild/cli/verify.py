@@ -44,9 +44,11 @@ def verify(
 ) -> None:
     """Check that PATCH.ko is what the kernel NAME will accept, and say everything that is wrong with it.
 
-    Identity, version magic, CRCs, every symbol it is bound to, every function it patches, relocations, sections
-    and the tables the kernel will act on. The digests of all functions it replaces and is bound to are computed again
-    from the kernel's own files; --proof does the same with a record. Nothing is loaded or compiled. Ends with 0 where
+    Identity, version magic, CRCs, every symbol it is bound to, every function it patches, relocations and the
+    instructions that hold them, sections and the tables the kernel will act on. The digests of all functions it
+    replaces and is bound to are computed again from the kernel's own files; --proof does the same with a record, and
+    checks that the module is, apart from a signature, the one that was built. Nothing is loaded, and nothing of the
+    patch compiled; without --proof the wrapper that every module has is compiled again. Ends with 0 where
     nothing is found, 1 with findings, 2 where the file is no kernel module for this architecture, the record can't be
     read or the kernel is unknown.
 
