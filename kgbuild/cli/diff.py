@@ -13,7 +13,7 @@ import click
 
 from kgbuild.cli.commands import Command
 from kgbuild.cli.options import Common, OutputFile, common_options
-from kgbuild.cli.ui import Output
+from kgbuild.cli.ui import Output, show_accounting
 from kgbuild.host.system.output_kinds import OBJECT, REPORT
 from kgbuild.report.documents import nothing_to_patch, rows_of, with_outcome
 from kgbuild.report.formats import Answer, json_text
@@ -102,8 +102,6 @@ def diff(
 
 
 def _show(out: Output, found: ObjectDiff, output: Path | None) -> None:
-    from kgbuild.cli.accounting_lines import show_accounting
-
     rows = [("change", c.name, str(c.reason)) for c in found.changed]
     rows += [("new", n, "") for n in found.new] + [("removed", n, "") for n in found.removed]
     last = ""

@@ -85,11 +85,12 @@ def run() -> None:
 
     # what is made lives as long as the run does; looking for garbage in it again and again is a tenth of a short one
     gc.set_threshold(100_000, 20, 20)
+    from kgbuild.cli.outcome import DELIVERED, read_words, tell
+
+    DELIVERED.printed = DELIVERED.reported = False
     _open_streams()
     status, errors = _run()
     if errors:
-        from kgbuild.cli.outcome import read_words, tell
-
         tell(read_words(main, sys.argv[1:]), status, errors)
     sys.exit(status)
 
