@@ -63,8 +63,7 @@ def diff(
     """Compare ORIG.o with PATCHED.o, two compiles of one unit, and say what changed, is new, or is gone.
 
     No kernel is needed. Compile both with -ffunction-sections -fdata-sections. With --explain, --verbose shows all of
-    the code and not only what differs. Ends with 0 where something changed, 1
-    where that can't be patched, 2 where a file is no relocatable object, 4 where nothing changed.
+    the code and not only what differs.
 
     \b
     Example:

@@ -26,7 +26,7 @@ def doctor(
 ) -> None:
     """Show what this machine has and lacks, and the one command that mends it.
 
-    Changes nothing. Ends with 3 where something that is needed lacks.
+    Changes nothing.
 
     \b
     Example:

@@ -88,7 +88,7 @@ def impact(
     """Show what PATCHES would patch, pull in, refer to and be refused for, without making a module.
 
     The touched units are compiled, as for a build; with --no-compile nothing is, and the answer is an estimate
-    (docs/impact.md says how good). Ends with 0 where a module could be made, 1 where not, 4 where nothing changes.
+    (docs/impact.md says how good).
 
     \b
     Example:

@@ -45,9 +45,7 @@ def verify(
 
     Identity, version magic, CRCs, every symbol it is bound to, every function it patches, relocations, sections
     and the tables the kernel will act on. The digests of all functions it replaces and is bound to are computed again
-    from the kernel's own files; --proof does the same with a record. Nothing is loaded or compiled. Ends with 0 where
-    nothing is found, 1 with findings, 2 where the file is no kernel module for this architecture, the record can't be
-    read or the kernel is unknown.
+    from the kernel's own files; --proof does the same with a record. Nothing is loaded or compiled.
 
     \b
     Example:

@@ -115,9 +115,6 @@ def vm(
 
     A target module that this machine can't load even without the patch, for lack of its device, is not tried.
 
-    Exit status: 0 all as it should be, 1 not so, 3 the guest did not boot or did not finish, or nothing is wrong but
-    a target was not tried.
-
     \b
     Example:
       kgbuild vm livepatch-fix.ko --kernel debian:newest-6.1-cloud \\
