@@ -139,12 +139,14 @@ def diff_objects(
     `place` names the unit in refusals; `symvers` is Module.symvers, as a file or its text. Refusals are in the result.
     Raises UserError for what is no relocatable object.
     """
+    from kgbuild.host.system.input_files import read_input_text
     from kgbuild.kernel.exports import parse_symvers
+    from kgbuild.limits import SYMVERS_BYTES
     from kgbuild.pipeline.object_diff import diff_objects as compare
     from kgbuild.pipeline.object_diff import read_relocatable
 
     before, after = (read_relocatable(_bytes(one), _name(one)) for one in (original, patched))
-    text = symvers.read_text(errors="replace") if isinstance(symvers, Path) else symvers or ""
+    text = read_input_text(symvers, SYMVERS_BYTES) if isinstance(symvers, Path) else symvers or ""
     return compare(before, after, place or _name(patched), parse_symvers(text), None, ignore_init)
 
 
@@ -219,10 +221,9 @@ def boot(
 def _bytes(given: Path | bytes) -> bytes:
     if isinstance(given, bytes):
         return given
-    try:
-        return given.read_bytes()
-    except OSError as error:
-        raise UserError(error.strerror or str(error), place=str(given), remedy="name a readable file") from error
+    from kgbuild.host.system.input_files import read_packed
+
+    return read_packed(given)
 
 
 def _name(given: Path | bytes) -> str:

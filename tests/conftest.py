@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Makes `toolchain` importable by every test below this folder, and checks that each code is raised (codes.py)
-and that each JSON document keeps to its schema (documents.py)."""
+"""Checks at the end of a whole run that each code is raised by a test (support/codes.py), and that each JSON document
+keeps to its schema (support/documents.py)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.codes import TESTS, Record, Recorder, expected_by_tables, is_whole, registry, untested
-from tests.documents import watching
+from tests.support.codes import TESTS, Record, Recorder, expected_by_tables, is_whole, registry, untested
+from tests.support.documents import watching
 
 RECORDER = pytest.StashKey[Recorder]()
 LISTENING = pytest.StashKey[ExitStack]()
@@ -71,5 +71,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if missing:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
-            reporter.write_line(f"\nno test raises {', '.join(missing)} (tests/codes.py)", red=True)
+            reporter.write_line(f"\nno test raises {', '.join(missing)} (tests/support/codes.py)", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.errors import KgbuildError
 from kgbuild.host.system.output_kinds import MODULE, PROOF
 from kgbuild.report.documents import error_rows, rows_of
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 def _default_module(values: Mapping[str, Any]) -> Path:
     """Where a module is written if nothing is said."""
+    from kgbuild.pipeline.stages.module_names import default_output
+
     first = values["patches"][0]
     name = first.name if isinstance(first, Path) else "stdin"
-    return Path(f"livepatch-{name.removesuffix('.patch').removesuffix('.diff')}.ko")
+    return default_output(name)
 
 
 @click.command(cls=Command)

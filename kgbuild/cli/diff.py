@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.cli.options import Common, OutputFile, common_options
 from kgbuild.cli.ui import Output, show_accounting
 from kgbuild.host.system.output_kinds import OBJECT, REPORT

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from kgbuild.cli import options, ui
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.errors import ToolError
 from kgbuild.pipeline.doctor import MISSING, OK, Diagnosis, diagnose
 from kgbuild.report.documents import error_row
@@ -36,7 +36,7 @@ def doctor(
     diagnosis = diagnose()
     colour = ui.colour_wanted(common.no_color)
     missing = [check for check in diagnosis.checks if check.state == MISSING]
-    errors = [error_row(ToolError.code, check.detail, check.name, diagnosis.mend) for check in missing]
+    errors = [error_row(ToolError.code, check.detail, check.name, diagnosis.fix) for check in missing]
     answer = Answer(diagnosis.to_json, lambda _: _lines(diagnosis, colour, common.quiet))
     status = 0 if diagnosis.healthy else ToolError.exit_code
     common.deliver(answer, status=status, errors=errors)
@@ -53,7 +53,7 @@ def _lines(diagnosis: Diagnosis, colour: bool, quiet: bool) -> Iterator[str]:
         yield f"{shown} {check.name:<{width}}  {check.detail}"
     if quiet and diagnosis.healthy:
         return
-    if diagnosis.mend:
-        yield f"\nto mend   {diagnosis.mend}"
+    if diagnosis.fix:
+        yield f"\nto mend   {diagnosis.fix}"
     elif diagnosis.healthy:
         yield "\nnothing lacks"

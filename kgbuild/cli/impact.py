@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.errors import KgbuildError
 from kgbuild.host.system.output_kinds import ANSWER
 from kgbuild.report.documents import error_rows, nothing_to_patch, rows_of
@@ -134,7 +134,7 @@ def impact(
                 out.line("", line)
         out.line("would", _summary(closure))
     if refusals:
-        show_error(Refused(refusals))
+        show_error(Refused(list(refusals)))
     click.get_current_context().exit(1 if refusals else 0)
 
 

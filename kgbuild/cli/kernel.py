@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.commands import Group
-from kgbuild.errors import UserError
+from kgbuild.cli.contract.commands import Group
+from kgbuild.errors import ToolError, UserError
 from kgbuild.report.documents import schema_name
 from kgbuild.report.formats import Answer
 
@@ -198,7 +198,8 @@ def remove(
                 raise UserError("asks before it removes, and can't here", place=found.id.name, remedy="give --yes")
             if not click.confirm(f"remove {found.id}?", err=True):
                 continue
-        cache.remove(found)
+        if not cache.remove(found):
+            raise ToolError("a running kgbuild uses it", place=found.id.name, remedy="wait for its end")
         removed.append(kernel_report(found))
         output.line("removed", str(found.id))
     common.deliver(Answer(lambda: {"schema": schema_name("kernel"), "removed": removed}))

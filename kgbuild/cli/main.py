@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild import __version__
-from kgbuild.cli.commands import Group
+from kgbuild.cli.contract.commands import Group
 from kgbuild.errors import KgbuildError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ COMMANDS = {
     "facts": ("kgbuild.cli.graph", "facts", "Show what is known about one function."),
     "graph": ("kgbuild.cli.graph", "graph", "Show who calls a function, or what it calls."),
     "kernel": ("kgbuild.cli.kernel", "kernel", "Fetch, list, add and remove kernels."),
+    "cache": ("kgbuild.cli.cache", "cache", "Show what the cache holds, and make it smaller."),
     "doctor": ("kgbuild.cli.doctor", "doctor", "Show what this machine has and lacks."),
 }
 
@@ -83,12 +84,18 @@ def run() -> None:
     the command-line contract."""
     import gc
 
+    from kgbuild.cli.safe_streams import guard_streams
+    from kgbuild.host.system.children import stop_with_children
+
     # what is made lives as long as the run does; looking for garbage in it again and again is a tenth of a short one
     gc.set_threshold(100_000, 20, 20)
-    from kgbuild.cli.outcome import DELIVERED, read_words, tell
+    from kgbuild.cli.contract.outcome import DELIVERED, read_words, tell
 
     DELIVERED.printed = DELIVERED.reported = False
+    DELIVERED.closed = sys.stdout is None
     _open_streams()
+    guard_streams()
+    stop_with_children()
     status, errors = _run()
     if errors:
         tell(read_words(main, sys.argv[1:]), status, errors)

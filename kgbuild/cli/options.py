@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from kgbuild.cli import ui
-from kgbuild.cli.outcome import DELIVERED
+from kgbuild.cli.contract.outcome import DELIVERED
 from kgbuild.errors import ToolError
 from kgbuild.host.system.output_files import (
     STDIN,
@@ -221,7 +221,7 @@ class Common:
         if to is not None:
             self.write(to, text.encode())
         if to is None or self.form == JSON.name:
-            if text and sys.stdout is None and not self.taken:
+            if text and DELIVERED.closed and not self.taken:
                 raise ToolError("standard output is closed", remedy="open it, or name a file with --report")
             DELIVERED.printed = True
             click.echo(text, nl=False, err=self.taken)

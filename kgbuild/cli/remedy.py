@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.host.system.output_kinds import PATCH
 from kgbuild.report.documents import rows_of

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kgbuild.cli.safe_streams import raw_stderr
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import KgbuildError
+from kgbuild.shown_text import indent_lines, printable
 
 if TYPE_CHECKING:
     from kgbuild.accounting.account import Accounting
@@ -49,6 +51,7 @@ class Output:
         """One finished step: label in its column, text, seconds at the right."""
         if self.quiet:
             return
+        text = printable(text)
         shown = click.style(f"{label:<{LABEL_WIDTH}}", fg=style) if self.colour and style else f"{label:<{LABEL_WIDTH}}"
         took = f"{seconds:8.1f} s" if seconds is not None else ""
         click.echo(f"{shown}{text:<64}{took}".rstrip(), err=self.err)
@@ -119,11 +122,11 @@ def _rich_task(title: str, total: float | None, unit: str) -> Iterator[Task]:
     counts = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn()] if total else []
     progress = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         *counts,
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(file=raw_stderr()),
         transient=True,
     )
 
@@ -135,7 +138,7 @@ def _rich_task(title: str, total: float | None, unit: str) -> Iterator[Task]:
             progress.update(task, total=total)
 
     with progress:
-        task = progress.add_task(title, total=total)
+        task = progress.add_task(printable(title), total=total)
         yield Shown()
 
 
@@ -150,17 +153,19 @@ def show_error(error: KgbuildError) -> None:
         count = len(error.refusals)
         click.echo(f"{head('refused')}   {count} reason{'s' if count != 1 else ''}", err=True)
         for refusal in error.refusals:
-            click.echo(f"\n{refusal.code}   {refusal.place}\n  {refusal.fact}\n  -> {refusal.remedy}", err=True)
+            place, fact, remedy = printable(refusal.place), indent_lines(refusal.fact), indent_lines(refusal.remedy)
+            click.echo(f"\n{refusal.code}   {place}\n  {fact}\n  -> {remedy}", err=True)
         return
     for fault in getattr(error, "faults", ()):
         click.echo(f"{head('error')}   {fault.place}: {fault.fact}\n  -> {fault.remedy}", err=True)
     if getattr(error, "faults", ()):
         return
     label = "no change" if error.exit_code == 4 else "error"
-    text = f"{error.place}: {error.fact}" if error.place else error.fact
+    fact = indent_lines(error.fact)
+    text = f"{printable(error.place)}: {fact}" if error.place else fact
     click.echo(f"{head(label)}   {text}", err=True)
     if error.remedy:
-        click.echo(f"  -> {error.remedy}", err=True)
+        click.echo(f"  -> {indent_lines(error.remedy)}", err=True)
 
 
 def show_os_error(error: OSError) -> KgbuildError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.report.documents import rows_of
 from kgbuild.report.formats import Answer
 
@@ -54,11 +54,11 @@ def verify(
     out = common.output()
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.host.modules.images import name_modules
-    from kgbuild.pipeline.object_files import read_bytes
+    from kgbuild.host.system.input_files import read_packed
     from kgbuild.pipeline.stages.verify import read_record
     from kgbuild.pipeline.stages.verify import verify as verify_bytes
 
-    data = bytes(read_bytes(module, remedy="name a live patch module"))
+    data = read_packed(module)
     record = read_record(proof) if proof is not None else None
     own = name_modules(oot_modules)
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)

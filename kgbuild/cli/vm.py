@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild.cli import options, ui
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.errors import ToolError
 from kgbuild.guest import reload_scenario
 from kgbuild.guest.model import PHASES

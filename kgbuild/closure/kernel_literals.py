@@ -103,7 +103,7 @@ class Literals:
                     raw = image.read((address or 0) + ref.offset, ref.size) if content is not None else None
                     if content is None or raw is None:
                         continue
-                    place = int.from_bytes(raw, "little") - ref.delta
+                    place = view.obj.number(raw) - ref.delta
                     if image.read(place, len(content[2])) == content[2]:
                         known = self._pointed.setdefault(content, {})
                         known.setdefault(place, f"read in {atom.name}+{ref.offset:#x}")

@@ -173,13 +173,17 @@ def line_arguments(view: View, function: Atom) -> set[int]:
     return out
 
 
-def differ_in_lines_only(o: View, a: Atom, p: View, b: Atom) -> bool:
+def differ_in_lines_only(orig_view: View, orig: Atom, patched_view: View, patched: Atom) -> bool:
     """Whether the code of two functions of one size differs in nothing but line numbers passed to functions."""
-    was, now = o.masked(a), p.masked(b)
-    if len(was) != len(now):
+    orig_code, patched_code = orig_view.masked(orig), patched_view.masked(patched)
+    if len(orig_code) != len(patched_code):
         return False
-    at = [i for i, (x, y) in enumerate(zip(was, now, strict=True)) if x != y]
-    return bool(at) and set(at) <= line_arguments(o, a) & line_arguments(p, b)
+    at = [
+        i
+        for i, (orig_byte, patched_byte) in enumerate(zip(orig_code, patched_code, strict=True))
+        if orig_byte != patched_byte
+    ]
+    return bool(at) and set(at) <= line_arguments(orig_view, orig) & line_arguments(patched_view, patched)
 
 
 def is_location(view: View, atom: Atom) -> bool:
@@ -192,7 +196,7 @@ def is_location(view: View, atom: Atom) -> bool:
     target = view.atoms[first.atom]
     if target.kind != STRING or not is_file_name(view.content(target)[max(first.delta, 0) :]):
         return False
-    line = int.from_bytes(view.content(atom)[8:12], "little")
+    line = view.obj.number(view.content(atom)[8:12])
     return line < _MAX_LINE and all(not 8 <= r.offset < _LOCATION for r in view.refs(atom))
 
 

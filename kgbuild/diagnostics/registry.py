@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Every code that kgbuild can answer with, in one registry. docs/limits.md is made from it."""
+"""Every code that kgbuild can report, in one registry. docs/limits.md is made from it."""
 
 from __future__ import annotations
 

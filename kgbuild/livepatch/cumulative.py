@@ -88,9 +88,6 @@ class OnTop:
     unused: tuple[str, ...] = ()
 
 
-NOTHING_BEFORE = OnTop()
-
-
 def active(older: Iterable[Older]) -> tuple[Older, ...]:
     """Which of these, loaded in this order, are there afterwards: one that replaces leaves nothing before it."""
     out: list[Older] = []
@@ -129,17 +126,17 @@ def put_on_top(
             in `unused`
     """
     there = active(older)
-    mine = set(functions)
+    own = set(functions)
     used: set[str] = set()
     rows: list[TakenBack] = []
     for one in there:
         for function in sorted(one.functions):
-            if (function in mine) == replace:
+            if (function in own) == replace:
                 continue
             names = {function.name, str(function), f"{function.object}:{function.name}"} & set(drop)
             used |= names
             rows.append(TakenBack(function, one.module, "replaced" if replace else "covered", bool(names)))
-    content = list(_content(there, mine, rows, drop, used, lost)) if replace else []
+    content = list(_content(there, own, rows, drop, used, lost)) if replace else []
     refused = [item for item in content if isinstance(item, Refusal)]
     refusals = [*_not_dropped(rows), *refused, *_states(states, replace, there), *_names(module, older)]
     warnings = [
@@ -166,7 +163,7 @@ def _not_dropped(rows: Iterable[TakenBack]) -> Iterator[Refusal]:
 
 def _content(
     there: Iterable[Older],
-    mine: Collection[Patched],
+    own: Collection[Patched],
     rows: Collection[TakenBack],
     drop: Collection[str],
     used: set[str],
@@ -181,7 +178,7 @@ def _content(
         return bool(found)
 
     for one in there:
-        shared = sorted(one.functions & set(mine))
+        shared = sorted(one.functions & set(own))
         lacks = [lack for lack in lost if lack.module == one.module] if shared else []
         if lacks and not lacks[0].path:
             fact = f"{one.module} patches it too, and does not say how: its change may be taken back"

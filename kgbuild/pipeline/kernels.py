@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kgbuild.errors import UserError
-from kgbuild.host.archives.apt import Apt
+from kgbuild.host.archives.archive import open_archive
 from kgbuild.host.archives.recipe import LOCAL, load_recipes, parse_name, search
 from kgbuild.host.kernels.acquire import find_kernel
 from kgbuild.host.kernels.compile_commands import read_sources
@@ -75,7 +75,9 @@ def search_kernels(pattern: str, *, partial: bool = False) -> Listed:
 
     Raises UserError where there is none at all, ToolError where the archive can't be asked.
     """
-    found = [entry for recipe in load_recipes().values() for entry in search(pattern, recipe, Apt())]
+    found = [
+        entry for recipe in load_recipes().values() for entry in search(pattern, recipe, open_archive(recipe.archive))
+    ]
     if not found:
         raise UserError("the archive has no such kernel", place=pattern, remedy="kgbuild kernel search lists all")
     shown = [entry for entry in found if partial or not entry.missing]

@@ -3,49 +3,29 @@
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
 from kgbuild.errors import UserError
+from kgbuild.host.system.input_files import map_input, read_input_text
 from kgbuild.kernel.exports import Export, parse_symvers
+from kgbuild.limits import MODULE_BYTES, SYMBOLS_BYTES, SYMVERS_BYTES
 from kgbuild.pipeline.object_diff import read_relocatable
 
 if TYPE_CHECKING:
     from kgbuild.kernel.parent_symtab import ParentSymbols
 
-MAX_FILE = 1 << 30  # bytes of an object, or of a vmlinux with its debugging information
-MAX_MAP, MAX_SYMVERS = 1 << 26, 1 << 24  # bytes of text
-IN_MEMORY = 1 << 26  # what is larger stays where it is, and only what is looked at is read
-
-
-def read_bytes(path: Path, limit: int = MAX_FILE, *, remedy: str = "name a readable file") -> bytes | memoryview:
-    """A file's bytes. Raises UserError, with this remedy, for what is no regular file, can't be read, or is larger than
-    `limit`."""
-    try:
-        size = path.stat().st_size
-        if not path.is_file():  # a device may never end
-            raise UserError("is no regular file", place=str(path), remedy=remedy)
-        if size > limit:
-            raise UserError(f"{size} bytes are more than any such file has", place=str(path))
-        if size > IN_MEMORY:
-            with path.open("rb") as file:
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(error.strerror or str(error), place=str(path), remedy=remedy) from error
-
 
 def read_symvers(path: Path) -> dict[str, Export]:
     """The exports of a Module.symvers, by name. Raises UserError where the file can't be read."""
-    return parse_symvers(bytes(read_bytes(path, MAX_SYMVERS)).decode("utf-8", "replace"))
+    return parse_symvers(read_input_text(path, SYMVERS_BYTES))
 
 
 def read_object(path: Path) -> Object:
     """A relocatable object. Raises UserError for any other file."""
-    data = read_bytes(path)
+    data = map_input(path, MODULE_BYTES)
     try:
         return read_relocatable(data, str(path))
     except UserError as error:
@@ -58,12 +38,11 @@ def read_parent_symbols(path: Path) -> ParentSymbols:
     Raises UserError for any other file."""
     from kgbuild.kernel.parent_symtab import read_parent
 
-    data = read_bytes(path)
+    data = map_input(path, MODULE_BYTES)
     try:
         if data[:4] == b"\x7fELF":
             return read_parent(b"", str(path), [read(data)])
-        if len(data) > MAX_MAP:
-            raise UserError(f"{len(data)} bytes are more than any such text has", place=str(path))
+        SYMBOLS_BYTES.check(len(data), str(path))
         return read_parent(bytes(data), str(path), [])
     except UserError as error:
         error.place = error.place or str(path)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """docs/limits.md, made from the registry of refusals, so that what is documented is what is refused; and docs/noise.md,
-made from the rules for accidental differences; and docs/probes.md, from the questions that a kernel is asked."""
+made from the rules for accidental differences; docs/probes.md, from the questions that a kernel is asked; and
+docs/input-limits.md, from the table of limits."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from kgbuild.correlation import noise
 from kgbuild.diagnostics.registry import RULES
 from kgbuild.diagnostics.rule import Rule
 from kgbuild.kernel.feature_probes import PROBES
+from kgbuild.limits import LIMITS
 
 # Letter of a code -> heading, and what the group has in common. A new letter needs a row here.
 GROUPS = {
@@ -95,6 +97,25 @@ def render_probes() -> str:
     return _PROBES + "".join(
         f"| `{p.name}` | {_cell(p.looks_at)} | {_cell(p.then)} | {_cell(p.since)} |\n" for p in PROBES
     )
+
+
+_INPUT_LIMITS = """\
+<!-- Made by `make docs` from kgbuild/limits.py. Do not edit. -->
+
+# How large input may be
+
+Each limit is many times what real input has. What is larger is refused (exit status 2; 1 where a patch makes a compile
+that large), with a message that has the limit's name. What is no regular file (a device, a pipe, a directory) is
+refused by what it is.
+
+| limit | at most | of what |
+| --- | --- | --- |
+"""
+
+
+def render_input_limits() -> str:
+    """The whole of docs/input-limits.md."""
+    return _INPUT_LIMITS + "".join(f"| `{i.name}` | {_cell(i.amount)} | {_cell(i.what)} |\n" for i in LIMITS)
 
 
 def _table(rules: Iterable[Rule]) -> str:

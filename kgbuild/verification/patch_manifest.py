@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 from kgbuild.closure.model import NewVariable
-from kgbuild.emit.extract import NOTE_SECTION
 from kgbuild.errors import UserError
 from kgbuild.kernel.module_loader import row_of
 from kgbuild.livepatch.cumulative import Older, Patched
+from kgbuild.module_abi import NOTE_SECTION, REPLACE
 from kgbuild.objects.symbol_kinds import stem, variable
 from kgbuild.patch.kept_changes import from_note
 from kgbuild.verification.checks import read_note
@@ -39,7 +39,7 @@ def read_older(data: bytes, path: str) -> Older:
         raise UserError(
             f"its note is not understood: {error!r}", place=path, remedy="give modules that kgbuild made"
         ) from error
-    flag = module.object_bytes("kgbuild_replace")
+    flag = module.object_bytes(REPLACE)
     if flag is None or len(flag) != 4:
         raise UserError("it does not say whether it replaces older patches", place=path, remedy="build it anew")
     name = _name(module)

@@ -23,6 +23,9 @@ EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 SHDR = struct.Struct("<IIQQQQIIQQ")
 SYM_SIZE = 24
 RELA = struct.Struct("<QQq")
+SIGNED = b"~Module signature appended~\n"
+SIGNATURE = struct.Struct(">BBBBB3xI")
+PKCS7 = 2
 
 ET_REL = 1
 SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS = 0, 1, 2, 3, 4, 7, 8
@@ -37,7 +40,8 @@ REMEDY = "give a live patch module that kgbuild built"
 
 @dataclass(frozen=True)
 class Section:
-    """One section. `flags` is the raw sh_flags, `data` is empty for NOBITS; offset and sizes in bytes."""
+    """One section. `flags` is the raw sh_flags, `data` is empty for NOBITS; offset and sizes in bytes. `addr` and
+    `entsize` are as in its header."""
 
     index: int
     name: str
@@ -48,6 +52,8 @@ class Section:
     info: int
     data: bytes
     align: int = 1
+    addr: int = 0
+    entsize: int = 0
 
     @property
     def alloc(self) -> bool:
@@ -64,7 +70,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Symbol:
-    """One symbol. `shndx` is the raw st_shndx."""
+    """One symbol. `shndx` is the raw st_shndx, `other` the raw st_other."""
 
     index: int
     name: str
@@ -73,6 +79,7 @@ class Symbol:
     bind: int
     type: int
     shndx: int
+    other: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,12 +96,17 @@ class Reloc:
 
 @dataclass(frozen=True, eq=False)
 class ModuleFile:
-    """A module as read. `relocs` holds the rows of each relocation section, by the index of that section."""
+    """A module as read. `relocs` holds the rows of each relocation section, by the index of that section; `header` the
+    fields of the ELF header, e_ident first; `stray` the first byte of the file that is not zero and belongs to no part
+    of it, or that lies behind all of them (-1: there is none); `signed` whether a signature follows."""
 
     machine: int
     sections: tuple[Section, ...]
     symbols: tuple[Symbol, ...]
     relocs: dict[int, tuple[Reloc, ...]]
+    header: tuple[Any, ...] = ()
+    stray: int = -1
+    signed: bool = False
 
     @cached_property
     def by_name(self) -> dict[str, list[Section]]:
@@ -160,6 +172,7 @@ def read_module(data: bytes, name: str, machine: int) -> ModuleFile:
     Input: the whole file; `name` is for messages. Raises UserError (exit 2) for what is no intact relocatable ELF64
     file of that architecture, or no kernel module.
     """
+    whole, data = data, without_signature(data)
     headers = _check_extents(data, name, machine)
     import lief
 
@@ -171,16 +184,56 @@ def read_module(data: bytes, name: str, machine: int) -> ModuleFile:
         raise _damaged(name, "LIEF can't read it")
     if [(s.offset, s.size) for s in binary.sections] != [(h[4], h[5]) for h in headers]:
         raise _damaged(name, "LIEF reads other sections than its headers say")
-    sections = tuple(_section(i, headers[i][1], s) for i, s in enumerate(binary.sections))
+    sections = tuple(_section(i, headers[i], s) for i, s in enumerate(binary.sections))
     table = next(s for s in sections if s.type == SHT_SYMTAB)
-    infos = table.data[4::SYM_SIZE]
+    infos, others = table.data[4::SYM_SIZE], table.data[5::SYM_SIZE]
     if len(binary.symtab_symbols) != len(infos):
         raise _damaged(name, f"LIEF reads {len(binary.symtab_symbols)} of {len(infos)} symbols")
-    symbols = tuple(_symbol(i, infos[i], s) for i, s in enumerate(binary.symtab_symbols))
-    found = ModuleFile(machine, sections, symbols, {s.index: _rows(s) for s in sections if s.type == SHT_RELA})
+    symbols = tuple(_symbol(i, infos[i], others[i], s) for i, s in enumerate(binary.symtab_symbols))
+    found = ModuleFile(
+        machine,
+        sections,
+        symbols,
+        {s.index: _rows(s) for s in sections if s.type == SHT_RELA},
+        EHDR.unpack_from(data),
+        _find_stray(data, headers),
+        len(whole) != len(data),
+    )
     if found.section(".modinfo") is None and found.section(".gnu.linkonce.this_module") is None:
         raise UserError("is an object file, not a kernel module", place=name, remedy=REMEDY)
     return found
+
+
+def without_signature(data: bytes) -> bytes:
+    """A module without the signature that scripts/sign-file appends (struct module_signature of the kernel's
+    include/linux/module_signature.h, and a marker); the same bytes where there is none, or one that is not whole."""
+    if not data.endswith(SIGNED):
+        return data
+    at = len(data) - len(SIGNED) - SIGNATURE.size
+    if at < 0:
+        return data
+    algorithm, digest, kind, signer, key, size = SIGNATURE.unpack_from(data, at)
+    start = at - size
+    # what the kernel takes: PKCS#7 alone, which says all else itself (mod_check_sig of kernel/module_signature.c)
+    whole = (algorithm, digest, kind, signer, key) == (0, 0, PKCS7, 0, 0) and start >= EHDR.size
+    return data[:start] if whole else data
+
+
+def _find_stray(data: bytes, headers: list[tuple[int, ...]]) -> int:
+    """The first byte that belongs to nothing and may not be there: between parts only zeros may lie, behind the last
+    one not even those beyond an alignment of 8."""
+    shoff, count = EHDR.unpack_from(data)[6], len(headers)
+    parts = [(0, EHDR.size), (shoff, count * SHDR.size)]
+    parts += [(h[4], h[5]) for h in headers if h[1] not in (SHT_NULL, SHT_NOBITS) and h[5]]
+    end = 0
+    for offset, size in sorted(parts):
+        if offset > end and any(gap := data[end:offset]):
+            return end + next(i for i, byte in enumerate(gap) if byte)
+        end = max(end, offset + size)
+    rest = data[end:]
+    if any(rest) or len(rest) >= 8:
+        return end
+    return -1
 
 
 def _damaged(name: str, fact: str) -> UserError:
@@ -223,7 +276,8 @@ def _check_extents(data: bytes, name: str, machine: int) -> list[tuple[int, ...]
     return headers
 
 
-def _section(index: int, kind: int, section: Any) -> Section:
+def _section(index: int, header: tuple[int, ...], section: Any) -> Section:
+    kind = header[1]
     held = kind not in (SHT_NULL, SHT_NOBITS)
     return Section(
         index,
@@ -234,11 +288,13 @@ def _section(index: int, kind: int, section: Any) -> Section:
         section.link,
         section.information,
         bytes(section.content) if held else b"",
-        section.alignment,
+        header[8],
+        header[3],
+        header[9],
     )
 
 
-def _symbol(index: int, info: int, symbol: Any) -> Symbol:
+def _symbol(index: int, info: int, other: int, symbol: Any) -> Symbol:
     return Symbol(
         index,
         _text(symbol.name),
@@ -247,6 +303,7 @@ def _symbol(index: int, info: int, symbol: Any) -> Symbol:
         info >> 4,
         info & 15,
         int(symbol.shndx),
+        other,
     )
 
 

@@ -8,10 +8,10 @@ from functools import cache
 
 import pytest
 
-from tests.ledger.check import run
-from tests.ledger.edit import Editor
-from tests.objects.test_diff import CASES
-from tests.toolchain import compile_pair_side
+from tests.support.ledger.check import run
+from tests.support.ledger.edit import Editor
+from tests.support.pair_cases import CASES
+from tests.support.toolchain import compile_pair_side
 
 EDITS, PARTS = 5000, 5
 # with tables of every kind among them

@@ -31,9 +31,9 @@ from kgbuild.livepatch.unchecked_code import find_unseen
 from kgbuild.pipeline.stages.loaded_patches import read_others
 from kgbuild.pipeline.stages.warnings import check_consistency
 from kgbuild.progress import SilentProgress
-from tests.objects.kernel import close_text, make_module
-from tests.smallkernel import small_kernel
-from tests.toolchain import KERNEL_FLAGS, compile_text
+from tests.support.kernel import close_text, make_module
+from tests.support.smallkernel import small_kernel
+from tests.support.toolchain import KERNEL_FLAGS, compile_text
 
 THREADS = """
 #define noipa __attribute__((noipa))

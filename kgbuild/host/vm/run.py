@@ -30,6 +30,7 @@ from kgbuild.guest.model import PHASES, Command, CommandRun, GuestPlan, PhaseRun
 from kgbuild.guest.reload_scenario import NotTried, TargetRun
 from kgbuild.guest.session import Session
 from kgbuild.host.modules import files as module_files
+from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.vm import initramfs, kvm
 from kgbuild.host.vm.guest_commands import guest_file, load_command, unload_command
@@ -305,6 +306,7 @@ def _boot(
         began = time.monotonic()
         process = subprocess.Popen(
             argv,
+            env=child_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,

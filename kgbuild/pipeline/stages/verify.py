@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`verify_module`: gathers what is true of the kernel and checks a module against it (verification/checks.py)."""
+"""`verify_module`: collects facts about the kernel and checks a module against them (verification/checks.py)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from kgbuild import __version__
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
 from kgbuild.errors import UserError
 from kgbuild.host.kernels.feature_probes import probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.modules.shipped import ShippedModules, read_vermagic
+from kgbuild.host.system.input_files import read_input
 from kgbuild.kernel.exports import parse_symvers
 from kgbuild.kernel.feature_probes import INDIRECT_BRANCHES
 from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.limits import RECORD_BYTES
 from kgbuild.model import Finding, Kernel
 from kgbuild.proof.record import BadRecord, ProofRecord, parse_record
 from kgbuild.report.build import finding_report, kernel_report
@@ -30,7 +32,7 @@ from kgbuild.verification.reader import read_module
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found in one module: `path` and `proof` as they were given."""
+    """The findings in one module; `path` and `proof` as given."""
 
     kernel: Kernel
     path: str
@@ -61,7 +63,7 @@ def verify(
     own: Mapping[str, Path] | None = None,
     proof: str | None = None,
 ) -> Verified:
-    """Every fault of a live patch module for this kernel, as `verify_module` finds them. `path` names the module."""
+    """Every fault of a live patch module for this kernel (see `verify_module`). `path` names the module."""
     findings = verify_module(data, kernel, PurePath(path).name, record=record, own=own)
     return Verified(kernel, path, hashlib.sha256(data).hexdigest(), len(data), proof, tuple(findings))
 
@@ -74,35 +76,33 @@ def verify_module(
     record: ProofRecord | None = None,
     own: Mapping[str, Path] | None = None,
 ) -> list[Finding]:
-    """Every fault of a live patch module for this kernel; an empty list means none was found.
+    """Every fault of a live patch module for this kernel; empty if none was found.
 
-    Input: the file's bytes and its name (`a-b.ko`); `image`, where at hand, spares mapping vmlinux again; `record` is a
-    proof record to hold against it; `own` are out-of-tree modules, by name. Raises UserError (exit 2) for what is no
-    intact kernel module of the kernel's architecture, ToolError (exit 3) where the cached kernel is not what it should
-    be.
+    Input: the file's bytes and its name (`a-b.ko`). `image`: the kernel's image, if already mapped. `record`: a proof
+    record to check. `own`: out-of-tree modules, by name. Raises UserError (exit 2) for a file that is no intact kernel
+    module of the kernel's architecture, ToolError (exit 3) if the cached kernel is damaged.
     """
     if image is None:
         image = load_image(kernel)
-    arch = arch_of(image.obj.machine)
+    arch = for_object(image.obj)
     module = read_module(data, name, arch.machine)
     shipped = ShippedModules(kernel, arch.machine, own)
-    return check_module(module, name, arch, _facts(kernel, image, shipped), record)
+    return check_module(module, name, arch, kernel_facts(kernel, image, shipped), record)
 
 
 def read_record(path: Path) -> ProofRecord:
-    """A proof record from a file. Raises UserError where it is none that this version reads."""
+    """A proof record from a file. Raises UserError if this version can't read it."""
     remedy = "name a record that kgbuild build --proof wrote"
     try:
-        return parse_record(json.loads(path.read_bytes()))
-    except OSError as error:
-        raise UserError(error.strerror or str(error), place=str(path), remedy=remedy) from error
+        return parse_record(json.loads(read_input(path, RECORD_BYTES, remedy)))
     except BadRecord as error:
         raise UserError(f"{error.args[0]} {error.args[1]}", place=str(path), remedy=remedy) from error
     except (ValueError, RecursionError) as error:
         raise UserError("is no JSON text", place=str(path), remedy=remedy) from error
 
 
-def _facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> KernelFacts:
+def kernel_facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> KernelFacts:
+    """What a module is checked against, for all modules of one kernel. `image` is the kernel's vmlinux."""
     vermagic, size = modules.layout
     config = kernel.config.read_text()
     return KernelFacts(
@@ -119,7 +119,7 @@ def _facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> Kerne
 
 
 def _name_length(source: Path) -> int:
-    """KSYM_NAME_LEN as the kernel's source has it: 128 before 6.1, 512 since."""
+    """KSYM_NAME_LEN in the kernel's source: 128 before 6.1, 512 since."""
     header = source / "include" / "linux" / "kallsyms.h"
     text = header.read_text(errors="replace") if header.is_file() else ""
     match = re.search(r"^#define\s+KSYM_NAME_LEN\s+(\d+)", text, re.MULTILINE)
