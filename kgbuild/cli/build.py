@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.errors import KgbuildError
 from kgbuild.host.system.output_kinds import MODULE, PROOF
 from kgbuild.report.documents import error_rows, rows_of

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.commands import Group
+from kgbuild.cli.contract.commands import Group
 from kgbuild.report.formats import Answer
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.cli.options import Common, OutputFile, common_options
-from kgbuild.cli.ui import Output
+from kgbuild.cli.ui import Output, show_accounting
 from kgbuild.host.system.output_kinds import OBJECT, REPORT
 from kgbuild.report.documents import nothing_to_patch, rows_of, with_outcome
 from kgbuild.report.formats import Answer, json_text
@@ -63,8 +63,7 @@ def diff(
     """Compare ORIG.o with PATCHED.o, two compiles of one unit, and say what changed, is new, or is gone.
 
     No kernel is needed. Compile both with -ffunction-sections -fdata-sections. With --explain, --verbose shows all of
-    the code and not only what differs. Ends with 0 where something changed, 1
-    where that can't be patched, 2 where a file is no relocatable object, 4 where nothing changed.
+    the code and not only what differs.
 
     \b
     Example:
@@ -102,8 +101,6 @@ def diff(
 
 
 def _show(out: Output, found: ObjectDiff, output: Path | None) -> None:
-    from kgbuild.cli.accounting_lines import show_accounting
-
     rows = [("change", c.name, str(c.reason)) for c in found.changed]
     rows += [("new", n, "") for n in found.new] + [("removed", n, "") for n in found.removed]
     last = ""

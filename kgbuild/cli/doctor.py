@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from kgbuild.cli import options, ui
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.errors import ToolError
 from kgbuild.pipeline.doctor import MISSING, OK, Diagnosis, diagnose
 from kgbuild.report.documents import error_row
@@ -26,7 +26,7 @@ def doctor(
 ) -> None:
     """Show what kgbuild needs on this machine, and the one command that installs what is missing.
 
-    Changes nothing. Ends with 3 if something needed is missing.
+    Changes nothing.
 
     \b
     Example:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.host.system.output_kinds import ANSWER
 
 _output = click.option(

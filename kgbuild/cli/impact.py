@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.errors import KgbuildError
 from kgbuild.host.system.output_kinds import ANSWER
 from kgbuild.report.documents import error_rows, nothing_to_patch, rows_of
@@ -88,7 +88,7 @@ def impact(
     """Show what PATCHES would patch, pull in, refer to and be refused for, without making a module.
 
     The touched units are compiled, as for a build; with --no-compile nothing is, and the answer is an estimate
-    (docs/impact.md says how good). Ends with 0 if a module could be made, 1 if not, 4 if nothing changes.
+    (docs/impact.md says how good).
 
     \b
     Example:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.commands import Group
+from kgbuild.cli.contract.commands import Group
 from kgbuild.errors import ToolError, UserError
 from kgbuild.report.documents import schema_name
 from kgbuild.report.formats import Answer

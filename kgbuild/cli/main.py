@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild import __version__
-from kgbuild.cli.commands import Group
+from kgbuild.cli.contract.commands import Group
 from kgbuild.errors import KgbuildError
 
 if TYPE_CHECKING:
@@ -129,13 +129,15 @@ def run() -> None:
 
     # what is made lives as long as the run does; looking for garbage in it again and again is a tenth of a short one
     gc.set_threshold(100_000, 20, 20)
+    from kgbuild.cli.contract.outcome import DELIVERED, read_words, tell
+
+    DELIVERED.printed = DELIVERED.reported = False
+    DELIVERED.closed = sys.stdout is None
     _open_streams()
     guard_streams()
     stop_with_children()
     status, errors = _run()
     if errors:
-        from kgbuild.cli.outcome import read_words, tell
-
         tell(read_words(main, sys.argv[1:]), status, errors)
     sys.exit(status)
 

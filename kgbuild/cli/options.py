@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from kgbuild.cli import ui
-from kgbuild.cli.outcome import DELIVERED
+from kgbuild.cli.contract.outcome import DELIVERED
 from kgbuild.errors import ToolError
 from kgbuild.host.system.output_files import (
     STDIN,
@@ -221,7 +221,7 @@ class Common:
         if to is not None:
             self.write(to, text.encode())
         if to is None or self.form == JSON.name:
-            if text and sys.stdout is None and not self.taken:
+            if text and DELIVERED.closed and not self.taken:
                 raise ToolError("standard output is closed", remedy="open it, or name a file with --report")
             DELIVERED.printed = True
             click.echo(text, nl=False, err=self.taken)
@@ -302,7 +302,10 @@ def _settle_files(command: click.Command, values: dict[str, Any]) -> bool:
 
     Raises OutputRefused and UsageError, before anything is done.
     """
-    outputs, inputs = [], []
+    outputs, inputs, waiting = [], [], []
+    for param in command.params:
+        if isinstance(param.type, OutputFile) and param.type.as_json and values[param.name or ""] == STDOUT:
+            values[param.name or ""], values["form"] = None, JSON.name
     standard = ["the output of --format"] if values["form"] != TEXT.name else []
     for param in command.params:
         name, kind = param.name or "", param.type
@@ -310,10 +313,7 @@ def _settle_files(command: click.Command, values: dict[str, Any]) -> bool:
             path = values[name]
             if path is None and kind.fallback is not None:
                 path = values[name] = kind.fallback(values)
-            if path == STDOUT and kind.as_json:
-                values[name], values["form"] = None, JSON.name
-                standard = ["the output of --format"]
-            elif path == STDOUT and kind.is_answer:
+            if path == STDOUT and kind.is_answer:
                 values[name] = None
             elif path == STDOUT:
                 standard.append(param.opts[0])
@@ -328,7 +328,9 @@ def _settle_files(command: click.Command, values: dict[str, Any]) -> bool:
             called = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
             inputs += [Input(called, path) for path in given if path not in (None, STDIN)]
             if STDIN in given:
-                values[name] = _with_standard_input(given)
+                waiting.append(name)
+                if given.count(STDIN) > 1:
+                    raise click.UsageError("standard input can be read once: give - once")
     force = values.pop("force")
     if len(standard) > 1:
         raise click.UsageError(f"standard output is asked for twice: {' and '.join(standard)}")
@@ -339,13 +341,9 @@ def _settle_files(command: click.Command, values: dict[str, Any]) -> bool:
 
         kept.append(Cache().root)
     check_outputs(outputs, inputs, force=force, kept=kept)
+    for name in waiting:
+        values[name] = tuple(read_standard_input(MAX_STDIN) if path == STDIN else path for path in values[name])
     return bool(standard) and values["form"] == TEXT.name
-
-
-def _with_standard_input(given: tuple[Path, ...]) -> tuple[Path | bytes, ...]:
-    if given.count(STDIN) > 1:
-        raise click.UsageError("standard input can be read once: give - once")
-    return tuple(read_standard_input(MAX_STDIN) if path == STDIN else path for path in given)
 
 
 def _kernel_files(name: str, outputs: Sequence[Output]) -> list[Input]:

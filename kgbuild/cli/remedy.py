@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.host.system.output_kinds import PATCH
 from kgbuild.report.documents import rows_of
@@ -57,7 +57,7 @@ def remedy(
 
     K9-type-layout: new members of a structure move into a shadow variable. K1-data and K3-init: the change is taken
     out, and a callback sets the value, or has it in a comment for its author to do. What you must decide is listed, and
-    stands in comments of the patch. Ends with 1 where the patch can't be written so, or is refused for something else.
+    stands in comments of the patch.
 
     \b
     Example:

@@ -20,6 +20,7 @@ from kgbuild.errors import KgbuildError
 from kgbuild.shown_text import indent_lines, printable
 
 if TYPE_CHECKING:
+    from kgbuild.accounting.account import Accounting
     from kgbuild.progress import Task
 
 LABEL_WIDTH = 10
@@ -88,6 +89,18 @@ class Output:
         else:
             yield from _rich_task(title, total, unit)
         self.line(label, text, time.monotonic() - began)
+
+
+def show_accounting(out: Output, accountings: Sequence[Accounting]) -> None:
+    """How many differences of two objects there are and what becomes of them, for a build and for a comparison; a line
+    for each that is lost, by its nature."""
+    from kgbuild.accounting.account import no_effects, summary
+
+    counted = summary(accountings)
+    if counted:
+        out.line("accounted", counted)
+    for text in no_effects(accountings):
+        out.line("no effect", text, style="yellow")
 
 
 class _PlainTask:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.report.documents import rows_of
 from kgbuild.report.formats import Answer
 
@@ -48,9 +48,7 @@ def verify(
     instructions that hold them, sections and the tables the kernel will act on. The digests of all functions it
     replaces and is bound to are computed again from the kernel's own files; --proof does the same with a record, and
     checks that the module is, apart from a signature, the one that was built. Nothing is loaded, and nothing of the
-    patch compiled; without --proof the wrapper that every module has is compiled again. Ends with 0 where
-    nothing is found, 1 with findings, 2 where the file is no kernel module for this architecture, the record can't be
-    read or the kernel is unknown.
+    patch compiled; without --proof the wrapper that every module has is compiled again.
 
     \b
     Example:

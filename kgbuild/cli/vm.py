@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild.cli import options, ui
-from kgbuild.cli.commands import Command
+from kgbuild.cli.contract.commands import Command
 from kgbuild.errors import ToolError
 from kgbuild.guest import reload_scenario
 from kgbuild.guest.model import PHASES
@@ -114,9 +114,6 @@ def vm(
     are out and the patch is active, --absent runs alone: what it calls is code that a module's absence must not harm.
 
     A target module that this machine can't load even without the patch, because it has no such device, is not tried.
-
-    Exit status: 0 all as it should be, 1 not so, 3 the guest did not boot or did not finish, or nothing is wrong but
-    a target was not tried.
 
     \b
     Example:

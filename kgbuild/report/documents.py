@@ -13,6 +13,7 @@ from typing import Any
 
 from kgbuild import __version__
 from kgbuild.diagnostics.refusals import Refused
+from kgbuild.diagnostics.run_errors import RULES
 from kgbuild.errors import KgbuildError, NoChange
 
 ErrorRow = dict[str, str]
@@ -45,7 +46,7 @@ def error_rows(error: KgbuildError) -> list[ErrorRow]:
 
 def nothing_to_patch(place: str, fact: str) -> list[ErrorRow]:
     """The row of an answer that there is nothing to patch."""
-    return [error_row(NoChange.code, fact, place)]
+    return [error_row(NoChange.code, fact, place, RULES[NoChange.code].remedy)]
 
 
 def with_outcome(data: Mapping[str, Any], status: int, errors: Sequence[ErrorRow]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def watching() -> Iterator[None]:
         words = words_of(argv) if isinstance(argv, (list, tuple)) else None
         if words is not None:
             out = done.stdout
-            text = out.decode() if isinstance(out, bytes) else out
+            text = out.decode(errors="replace") if isinstance(out, bytes) else out
             to_file = named.get("stdout") not in (None, subprocess.PIPE)
             check_run(words, done.returncode, None if to_file else text, Path(named.get("cwd") or Path.cwd()))
         return done

@@ -25,6 +25,7 @@ class Delivered:
 
     printed: bool = False
     reported: bool = False
+    closed: bool = False  # there is no standard output to print to
 
 
 DELIVERED = Delivered()
@@ -91,9 +92,8 @@ def _options(command: click.Command, words: Sequence[str]) -> Iterator[tuple[str
 
 def tell(asked: Asked, status: int, errors: Sequence[ErrorRow]) -> None:
     """Write what of the document was not written. What can't be written any more is left out."""
-    from kgbuild.cli import options
     from kgbuild.errors import KgbuildError
-    from kgbuild.host.system.output_files import Input, Output, check_outputs, is_standard_output
+    from kgbuild.host.system.output_files import Input, Output, check_outputs, is_standard_output, write_file
     from kgbuild.host.system.output_kinds import REPORT
 
     text = json_text(error_document(asked.command, status, errors))
@@ -107,7 +107,7 @@ def tell(asked: Asked, status: int, errors: Sequence[ErrorRow]) -> None:
                 check_outputs([Output("--report", path, REPORT)], named, force=False)
                 if not path.is_dir():
                     waits = os.open(path, os.O_WRONLY | os.O_NONBLOCK) if path.is_fifo() else None  # nobody may read it
-                    options.write_file(path, text.encode())
+                    write_file(path, text.encode())
                     if waits is not None:
                         os.close(waits)
             except (KgbuildError, OSError):
