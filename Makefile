@@ -99,6 +99,7 @@ unit-test: venv
 # The same inputs every time. FUZZ_SEED=2 gives others.
 fuzz-test: venv
 	$(BIN)/python -m tests.fuzz.seeded --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED) --keep $(RESULTS)/fuzz
+	$(BIN)/python -m tests.fuzz.edits
 
 fuzz: venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'

@@ -4,7 +4,7 @@
     python benchmarks/diff.py [--runs N] [--kernel NAME] [--samples DIRECTORY] [--fixes N] [-o FILE.json]
 
 Whole processes: `kgbuild diff` of kernel/fork.o and of net/core/dev.o with the patches of the tests. In one process:
-every x86_64 sample pair, and the pairs of real fixes (tests/support/fixes.py; --fixes takes the first N, 0 leaves them
+every x86_64 sample pair, and the pairs of real fixes (benchmarks/fixes.py; --fixes takes the first N, 0 leaves them
 out). Of the real fixes, every tenth is also compared by a process of its own. Each figure is the median of the runs.
 Where other work shares the machine, processor time (cpu) says more than the time that passed.
 Prints a table and writes the same as JSON. PEER is what a differ in C needs, one process for each pair.
@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fixes import NEWER, OLDER, Skipped, Unavailable, fixes
 from graph import measure, timed
 
 from kgbuild.host.compile.apply_patches import apply_patches
@@ -33,7 +34,6 @@ from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from kgbuild.patch.unified_diff import parse_patch
 from kgbuild.progress import SilentProgress
-from tests.support.fixes import NEWER, OLDER, Skipped, Unavailable, fixes
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT.parent / "shared" / "objects" / "x86_64"
@@ -49,7 +49,7 @@ EACH = 10  # of the real fixes, every tenth in a process of its own
 # those of them that accounting for every difference takes
 ONE_PROCESS = """
 import sys, time
-from kgbuild.pipeline import object_diff as objdiff
+from kgbuild.pipeline import object_diff
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 spent = 0.0
 def watched(function):
@@ -61,7 +61,8 @@ def watched(function):
         finally:
             spent += time.perf_counter() - start
     return call
-objdiff.compute_ledger, objdiff.account = watched(objdiff.compute_ledger), watched(objdiff.account)
+object_diff.compute_ledger = watched(object_diff.compute_ledger)
+object_diff.account = watched(object_diff.account)
 pairs = [line.rstrip("\\n").split("\\t") for line in open(sys.argv[1])]
 data = [[open(path, "rb").read() for path in pair] for pair in pairs]
 for (name, _), (original, patched) in zip(pairs, data):

@@ -75,6 +75,7 @@ PATH_BYTES = Limit("path-bytes", 4095, "bytes", "the name of a file in a patch, 
 NAME_BYTES = Limit("name-bytes", 255, "bytes", "one component of such a name, as in Linux (NAME_MAX)")
 MAIL_DEPTH = Limit("mail-depth", 20, "levels", "mails and their parts inside each other")
 MAIL_PARTS = Limit("mail-parts", 10_000, "parts", "the parts of one mail")
+SOURCE_BYTES = Limit("source-bytes", 256 * MIB, "bytes", "one file of a source tree that is copied (--oot, kernel add)")
 MODULE_BYTES = Limit("module-bytes", GIB, "bytes", "a module, object or image file as it is on disk")
 UNPACKED_BYTES = Limit("unpacked-bytes", GIB, "bytes", "a compressed module when it is decompressed")
 UNPACKED_RATIO = Limit("unpacked-ratio", 200, "times its size", "what anything compressed grows to")
@@ -90,6 +91,7 @@ COMPILE_WAIT = Limit("compile-wait", 600, "seconds", "a compile from its start t
 COMPILE_MEMORY = Limit("compile-memory", 3 * GIB, "bytes", "the address space of one program of a compile")
 COMPILE_OUTPUT = Limit("compile-output", 512 * MIB, "bytes", "one file that a compile writes")
 COMPILE_PROCESSES = Limit("compile-processes", 1000, "processes", "what the programs of a compile may start")
+CONSOLE_BYTES = Limit("console-bytes", 256 * MIB, "bytes", "what a guest writes to its console")
 MESSAGE_BYTES = Limit("message-bytes", 64 * MIB, "bytes", "what a program that kgbuild runs prints")
 
 LIMITS: tuple[Limit, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Limit))

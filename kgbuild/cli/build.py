@@ -47,10 +47,10 @@ def _default_module(values: Mapping[str, Any]) -> Path:
 )
 @options.jobs_option
 @click.option(
-    "--max-pull", type=click.IntRange(0), default=20, show_default=True, help="Most further units callers may bring in."
+    "--max-pull", type=click.IntRange(0), default=20, show_default=True, help="Limit of units that callers bring in."
 )
 @click.option(
-    "--max-units", type=click.IntRange(1), default=100, show_default=True, help="Most units that headers may change."
+    "--max-units", type=click.IntRange(1), default=100, show_default=True, help="Limit of units that headers change."
 )
 @options.pull_option
 @options.backend_option
@@ -58,30 +58,30 @@ def _default_module(values: Mapping[str, Any]) -> Path:
     "--proof",
     type=options.OutputFile(PROOF),
     metavar="FILE",
-    help="Write the proof record: all that the module replaces and is bound to, with digests.",
+    help="Write the proof record: everything that the module replaces and is bound to, with digests.",
 )
 @click.option(
     "--emit-module",
     type=options.NewDirectory(),
     metavar="DIR",
-    help="Leave the module as a directory too, which make -C KDIR M=DIR builds without kgbuild.",
+    help="Also write the module as a directory, which make -C KDIR M=DIR builds without kgbuild.",
 )
-@click.option("--no-replace", is_flag=True, help="Do not take back older live patches (atomic replace is the default).")
+@click.option("--no-replace", is_flag=True, help="Do not replace older live patches (atomic replace is the default).")
 @click.option(
     "--on-top-of",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="MODULE.ko",
-    help="A patch that is loaded before; repeat it in the order of loading.",
+    help="A patch that is loaded before; repeat it in load order.",
 )
 @click.option(
     "--drop",
     multiple=True,
     metavar="FUNCTION",
-    help="The older version of this function, or its change of this file, may go; see --on-top-of.",
+    help="Allow losing the older version of this function, or its change of this file; see --on-top-of.",
 )
 @click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
-@click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's; recorded.")
+@click.option("--allow-compiler", is_flag=True, help="Accept another compiler than the kernel's; recorded.")
 @click.option(
     "--allow-unproven",
     multiple=True,

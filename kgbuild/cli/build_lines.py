@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a person sees of a build while it goes on: a line for each stage, from the value that it made."""
+"""What `build` prints: a line for each stage, from the value that the stage made."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the
     type=click.Path(path_type=Path),
     help="Symbols of vmlinux or the module: the ELF file, readelf -sW of it, or System.map. Gives positions.",
 )
-@click.option("--explain", metavar="FUNCTION", help="Show both codes of a function side by side, and why it counts.")
+@click.option("--explain", metavar="FUNCTION", help="Show both versions of a function side by side, and why it counts.")
 @click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
 @common_options()
 @click.pass_context

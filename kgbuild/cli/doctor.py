@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`kgbuild doctor`: what this machine has and lacks, and the one command that mends it."""
+"""`kgbuild doctor`: what kgbuild needs on this machine, and the one command that installs what is missing."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from kgbuild.report.formats import Answer
 _COLOURS = {OK: "green", MISSING: "red"}
 
 
-@click.command(cls=Command, short_help="Show what this machine has and lacks.")
+@click.command(cls=Command, short_help="Show what is missing on this machine.")
 @options.common_options()
 @click.pass_context
 def doctor(
     context: click.Context,
     common: options.Common,
 ) -> None:
-    """Show what this machine has and lacks, and the one command that mends it.
+    """Show what kgbuild needs on this machine, and the one command that installs what is missing.
 
     Changes nothing.
 
@@ -44,7 +44,7 @@ def doctor(
 
 
 def _lines(diagnosis: Diagnosis, colour: bool, quiet: bool) -> Iterator[str]:
-    """Every check; with `quiet`, what is needed and lacks."""
+    """Every check; with `quiet`, only what is needed and missing."""
     width = max(len(check.name) for check in diagnosis.checks)
     shown_checks = [check for check in diagnosis.checks if not quiet or check.state == MISSING]
     for check in shown_checks:
@@ -54,6 +54,6 @@ def _lines(diagnosis: Diagnosis, colour: bool, quiet: bool) -> Iterator[str]:
     if quiet and diagnosis.healthy:
         return
     if diagnosis.fix:
-        yield f"\nto mend   {diagnosis.fix}"
+        yield f"\nto fix    {diagnosis.fix}"
     elif diagnosis.healthy:
-        yield "\nnothing lacks"
+        yield "\nnothing is missing"

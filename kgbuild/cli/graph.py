@@ -47,15 +47,15 @@ def graph(
     NAME may be NAME@UNIT, NAME@MODULE or NAME,POSITION where several functions have one name. The first question to a
     kernel makes its index, which takes some seconds.
 
-    A call through a pointer shows nowhere. --reach says with each function which data holds its address (operations
-    tables, initcalls) and who uses that, whether it is exported, and what has no way in that is known.
+    Calls through pointers are not in the graph. --reach shows for each function the data with its address (operations
+    tables, initcalls), the users of that data, whether it is exported, and functions without a known way in.
 
     \b
     Example:
       kgbuild graph --kernel debian:newest-6.1-cloud --callers kfree_skb_reason --depth 2
     """
     if sum(name is not None for name in (callers, callees, reached)) != 1:
-        raise click.UsageError("say one of --callers NAME, --callees NAME and --reach NAME")
+        raise click.UsageError("give one of --callers NAME, --callees NAME and --reach NAME")
     from kgbuild.callgraph.model import CALLEES, CALLERS
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.pipeline.call_graph import REACH, ask_calls

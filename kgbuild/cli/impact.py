@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 def _choices(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say how far an analysis may go."""
+    """The options that limit an analysis."""
     for option in (
         click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already."),
         click.option("--max-units", type=click.IntRange(1), default=100, show_default=True, help="Units of headers."),
         click.option("--max-pull", type=click.IntRange(0), default=20, show_default=True, help="Units of callers."),
         options.pull_option,
-        click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's."),
+        click.option("--allow-compiler", is_flag=True, help="Accept another compiler than the kernel's."),
         click.option("--allow-unproven", multiple=True, metavar="NAME", help="Accept a unit or function as it is."),
         click.option(
             "--allow-type", multiple=True, metavar="NAME", help="Accept another layout of this type or variable."
@@ -42,7 +42,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _options(jobs: int, common: options.Common, limits: dict[str, Any]) -> Options:
-    """What the command line says of how far an analysis may go."""
+    """The options that limit an analysis, from the command line."""
     from kgbuild.pipeline.stages.options import Options
 
     return Options(
@@ -70,7 +70,7 @@ def _options(jobs: int, common: options.Common, limits: dict[str, Any]) -> Optio
 )
 @click.option("--no-compile", is_flag=True, help="Estimate it from the sources and the kernel's debug information.")
 @click.option("--accounting", is_flag=True, help="List every difference of the objects and what becomes of it.")
-@click.option("--all", "every", is_flag=True, help="Cut no list of an estimate.")
+@click.option("--all", "every", is_flag=True, help="Show the lists of an estimate in full.")
 @_choices
 @options.jobs_option
 @options.common_options("dot", "graphml", about="Lines, the report as JSON, or a graph for Graphviz or other programs.")

@@ -82,7 +82,7 @@ def add(
     jobs: int,
     common: options.Common,
 ) -> None:
-    """Add a kernel of one's own; it is then named local:NAME. Its files are only read.
+    """Add a kernel of your own; it is then named local:NAME. Its files are only read.
 
     \b
     Example:
@@ -237,7 +237,7 @@ def search(
             for row in found.rows
         )
         if found.more:
-            yield f"{found.more} more lack parts (--all)"
+            yield f"{found.more} more with missing parts (--all)"
 
     common.deliver(
         Answer(lambda: {"schema": schema_name("kernel"), "kernels": list(found.rows), "more": found.more}, lines),

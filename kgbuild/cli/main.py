@@ -21,7 +21,7 @@ COMMANDS = {
     "build": ("kgbuild.cli.build", "build", "Build a live patch module from source diffs."),
     "impact": ("kgbuild.cli.impact", "impact", "Show what a patch would touch, and why."),
     "why": ("kgbuild.cli.impact", "why", "Show why a function is in a patch."),
-    "remedy": ("kgbuild.cli.remedy", "remedy", "Write a refused patch again, with what it lacks."),
+    "remedy": ("kgbuild.cli.remedy", "remedy", "Rewrite a refused patch with shadow variables or callbacks."),
     "diff": ("kgbuild.cli.diff", "diff", "Compare two objects of one unit."),
     "verify": ("kgbuild.cli.verify", "verify", "Check a live patch module against a kernel."),
     "vm": ("kgbuild.cli.vm", "vm", "Boot the kernel in QEMU, load the patch, check, unload."),
@@ -29,7 +29,7 @@ COMMANDS = {
     "graph": ("kgbuild.cli.graph", "graph", "Show who calls a function, or what it calls."),
     "kernel": ("kgbuild.cli.kernel", "kernel", "Fetch, list, add and remove kernels."),
     "cache": ("kgbuild.cli.cache", "cache", "Show what the cache holds, and make it smaller."),
-    "doctor": ("kgbuild.cli.doctor", "doctor", "Show what this machine has and lacks."),
+    "doctor": ("kgbuild.cli.doctor", "doctor", "Show what is missing on this machine."),
 }
 
 
@@ -77,6 +77,21 @@ def main() -> None:
     Example:
       kgbuild build fix.patch --kernel debian:newest-6.1-cloud -o livepatch-fix.ko
     """
+
+
+def machine_fault(error: Exception) -> KgbuildError | None:
+    """What to say of an error that only a machine with too little memory, or too few threads, gives; None for any
+    other error."""
+    from kgbuild.host.system.run import MORE_MEMORY
+
+    said = str(error)
+    if isinstance(error, MemoryError):
+        return KgbuildError("there is not enough memory", remedy=MORE_MEMORY)
+    if isinstance(error, ImportError) and "failed to map segment" in said:
+        return KgbuildError("a library can't be loaded: there is not enough memory", remedy=MORE_MEMORY)
+    if isinstance(error, RuntimeError) and "can't start new thread" in said:
+        return KgbuildError("no thread can be started", remedy="allow more processes (ulimit -u) or memory (ulimit -v)")
+    return None
 
 
 def run() -> None:
@@ -131,14 +146,27 @@ def _run() -> tuple[int, list[ErrorRow]]:
         return 0, []
     except OSError as error:
         return 3, error_rows(ui.show_os_error(error))
+    except (MemoryError, ImportError, RuntimeError) as error:
+        known = machine_fault(error)
+        if known is None:
+            return _internal(error)
+        ui.show_error(known)
+        return 3, error_rows(known)
     except Exception as error:
-        # whatever is a fault of kgbuild's own: the place of it for who mends it, a document for who waits for one
-        import traceback
-
-        traceback.print_exc()
-        fact = f"{type(error).__name__}: {error}"
-        return 3, [error_row(run_errors.INTERNAL, fact, "", run_errors.RULES[run_errors.INTERNAL].remedy)]
+        return _internal(error)
     return status if isinstance(status, int) else 0, []
+
+
+def _internal(error: Exception) -> tuple[int, list[ErrorRow]]:
+    """A fault of kgbuild itself: its place for who fixes it, a document for who waits for one."""
+    import traceback
+
+    from kgbuild.diagnostics import run_errors
+    from kgbuild.report.documents import error_row
+
+    traceback.print_exc()
+    fact = f"{type(error).__name__}: {error}"
+    return 3, [error_row(run_errors.INTERNAL, fact, "", run_errors.RULES[run_errors.INTERNAL].remedy)]
 
 
 def _open_streams() -> None:

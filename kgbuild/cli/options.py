@@ -162,12 +162,12 @@ pull_option = click.option(
     type=click.Choice(["proof", "always"]),
     default="proof",
     show_default=True,
-    help="Which callees stay in the kernel: those that are proven to be the same, or no clone that gcc made.",
+    help="Which callees stay in the kernel: those proven to be the same, or no clone that gcc made.",
 )
 backend_option = click.option(
     "--backend",
     type=click.Choice(["klp", "kallsyms", "kgraft"]),
-    help="How the module reaches what the kernel does not export [klp where the kernel has it].",
+    help="How the module reaches what the kernel does not export [klp if the kernel supports it].",
 )
 
 
@@ -243,7 +243,7 @@ class Common:
 
 _COMMON = (
     click.option("--force", is_flag=True, is_eager=True, help="Overwrite files that kgbuild did not make."),
-    click.option("--offline", is_flag=True, help="Use what the cache holds; download nothing."),
+    click.option("--offline", is_flag=True, help="Use only the cache; download nothing."),
     click.option("--no-color", is_flag=True, help="No colour (also: NO_COLOR)."),
     click.option("--verbose", "-v", is_flag=True, help="Print details of each step."),
     click.option("--quiet", "-q", is_flag=True, help="Print errors and findings only."),

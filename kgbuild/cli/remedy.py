@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`kgbuild remedy`: a refused patch written again, with shadow variables or callbacks in it."""
+"""`kgbuild remedy`: rewrites a refused patch with shadow variables or callbacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CODES = ("K1-data", "K3-init", "K9-type-layout")
 
 
-@click.command(cls=Command, short_help="Write a refused patch again, with what it lacks.")
+@click.command(cls=Command, short_help="Rewrite a refused patch with shadow variables or callbacks.")
 @click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option
 @click.option(
@@ -53,7 +53,7 @@ def remedy(
     jobs: int,
     common: options.Common,
 ) -> None:
-    """Write PATCHES again as one patch that is not refused for --code, compile it, and say what is still refused.
+    """Rewrite PATCHES as one patch that is not refused for --code, compile it, and say what is still refused.
 
     K9-type-layout: new members of a structure move into a shadow variable. K1-data and K3-init: the change is taken
     out, and a callback sets the value, or has it in a comment for its author to do. What you must decide is listed, and
@@ -77,7 +77,7 @@ def remedy(
     tried = "compiled, proven and compared; refused for nothing" if not made.left else f"{len(made.left)} refusals"
     out.line("tried", tried)
     if made.failed:
-        out.line("wrote", "nothing: what was made of the patch does not do")
+        out.line("wrote", "nothing: the rewritten patch does not help")
     elif output is not None:
         common.write(output, made.patch)
         out.line("wrote", str(output))

@@ -23,7 +23,7 @@ _plain_style = click.style
 
 
 def style(text: Any, *args: Any, **kinds: Any) -> str:
-    """As click.style: a piece of a line with colours, which only `_SafeText` can show."""
+    """A piece of a line with colours, with the arguments of click.style, which only `_SafeText` can show."""
     return _plain_style(printable(str(text)), *args, **kinds).replace("\x1b", _MARK)
 
 

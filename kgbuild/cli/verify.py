@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`kgbuild verify`: a live patch module checked against the kernel it is for, by a reader that did not write it."""
+"""`kgbuild verify`: checks a live patch module against its kernel, with a different reader than the one that wrote
+it."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     "--proof",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Hold a record that build --proof wrote against the module and the kernel.",
+    help="Check a record that build --proof wrote against the module and the kernel.",
 )
 @options.oot_module_option
 @options.jobs_option

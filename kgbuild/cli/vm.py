@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kgbuild.host.vm.run import TestRun
 
 _FAULT_LINES = 12
-# What a patch of loadable modules goes through beside the plain phases: `targets` sums it up in one line.
+# Further phases of a patch of loadable modules: `targets` sums them up in one line.
 _QUIET = frozenset(reload_scenario.PHASES) - frozenset(PHASES) - {"targets", "absent-1"}
 _COMMANDS = ("before", "after", "absent-1", "disabled")
 
@@ -46,9 +46,9 @@ _COMMANDS = ("before", "after", "absent-1", "disabled")
     "--absent",
     multiple=True,
     metavar="CMD",
-    help="Must succeed while the patch is active and its target modules are out, each time.",
+    help="Must succeed while the patch is active and its target modules are unloaded, each time.",
 )
-@click.option("--disabled", multiple=True, metavar="CMD", help="Must succeed when the patch is gone again.")
+@click.option("--disabled", multiple=True, metavar="CMD", help="Must succeed when the patch is unloaded again.")
 @click.option("--allow-log", multiple=True, metavar="REGEX", help="A kernel log line or warning that is expected.")
 @click.option("--module", "modules", multiple=True, metavar="NAME", help="Load this module of the kernel first.")
 @click.option(
@@ -56,7 +56,7 @@ _COMMANDS = ("before", "after", "absent-1", "disabled")
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="OLD.ko",
-    help="Load this patch before, and remove it afterwards; repeat it in the order of loading.",
+    help="Load this patch before, and remove it afterwards; repeat it in load order.",
 )
 @options.oot_module_option
 @click.option("--smp", default=1, show_default=True, metavar="N", help="Number of CPUs.")
@@ -68,7 +68,7 @@ _COMMANDS = ("before", "after", "absent-1", "disabled")
     type=click.Choice(["auto", "kvm", "tcg"]),
     default="auto",
     show_default=True,
-    help="KVM or emulation; auto takes KVM where a probe shows that it works.",
+    help="KVM or emulation; auto uses KVM if a probe shows that it works.",
 )
 @click.option(
     "--timeout",
@@ -76,7 +76,7 @@ _COMMANDS = ("before", "after", "absent-1", "disabled")
     default=120.0,
     show_default=True,
     metavar="S",
-    help="Seconds for everything.",
+    help="Time limit in seconds.",
 )
 @click.option("--keep-log", type=options.OutputFile(LOG), metavar="FILE", help="Write the guest's console here.")
 @options.jobs_option
@@ -103,7 +103,7 @@ def vm(
     jobs: int,
     common: options.Common,
 ) -> None:
-    """Boot the kernel in QEMU and put each patch through its life: load, wait, check, disable, unload.
+    """Boot the kernel in QEMU and test each patch: load, wait, check, disable, unload.
 
     Commands run in the guest with busybox's `sh -c`. The log of the kernel must be clean. With several patches, each
     is loaded and removed in turn, in one boot. With --on-top-of, --before and --check find the older patches active.
@@ -113,7 +113,7 @@ def vm(
     with --check and --after. So these commands must bear being repeated and leave the module unused. While the targets
     are out and the patch is active, --absent runs alone: what it calls is code that a module's absence must not harm.
 
-    A target module that this machine can't load even without the patch, for lack of its device, is not tried.
+    A target module that this machine can't load even without the patch, because it has no such device, is not tried.
 
     \b
     Example:
@@ -199,7 +199,7 @@ def show_phase(out: ui.Output, phase: PhaseRun) -> None:
 
 
 def show_end(out: ui.Output, result: TestRun) -> None:
-    """The verdict. Where it is no, the findings go to standard error, so that --quiet has them too."""
+    """Print the verdict. If it is no, the findings go to standard error, so that --quiet shows them too."""
     if result.verdict:
         out.line("verdict", "ok", result.seconds, "green")
         return

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 COPIED = ("__func__", "__FUNCTION__", "__PRETTY_FUNCTION__")
 
 
-# what a constant is told by: whether it is a string, the bytes of a character of it, its own bytes
+# what identifies a constant: whether it is a string, the bytes of one of its characters, its own bytes
 _Content = tuple[bool, int, bytes]
 
 
 def _content(view: View, atom: Atom) -> _Content | None:
-    """What a constant is told by, None for what is none, for what holds references (tables of jumps and of strings),
-    and for what is freed after boot."""
+    """What identifies a constant. None for anything else, for constants with references (tables of jumps and of
+    strings), and for constants that are freed after boot."""
     if atom.kind == STRING:
         section = view.section_of(atom)
         found = (True, section.entsize, view.content(atom))

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the variables of a patch hold, from when to when; and what must not be used before its relocations are there.
+"""The initial values of a patch's variables over time, and what must not be used before it is relocated.
 
-A module's variables begin anew each time that it is loaded. New ones lie in the patch module, which stays while the
-target module goes and comes; so the wrapper writes their initial values each time that the target comes, in pre_patch,
-before anything of the target runs. What code is switched by is not written over but switched: static keys, static
-calls. What belongs to vmlinux is written once, by the loader, but for pointers in per-CPU variables, which the loader
-does not relocate.
+A module's variables are initialised each time that it is loaded. New ones lie in the patch module, which stays loaded
+while the target module is unloaded and loaded again. So the wrapper writes their initial values each time that the
+target is loaded, in pre_patch, before anything of the target runs. Static keys and static calls are switched instead of
+being overwritten. Variables of vmlinux are written once, by the loader, except pointers in per-CPU variables, which the
+loader does not relocate.
 
-References to a target module are relocated when that comes ("late"). No variable holds such a relocation itself: from
-6.3 on the kernel takes relocations back when the target goes, and fails where the value is not the one it wrote. The
-initial values hold it, and the wrapper copies them.
+References to a target module are relocated when that module is loaded ("late"). No variable has such a relocation
+itself: since 6.3 the kernel undoes relocations when the target is unloaded, and fails if the value is not the one it
+wrote. The initial values have the relocation, and the wrapper copies them.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _shown(closure: Contents) -> dict[Key, bool]:
 
 
 def shown_in_targets(closure: Contents) -> Iterator[str]:
-    """A warning for each variable of a target module that a new parameter shows, and that can't begin anew."""
+    """A warning for each variable of a target module that a new parameter shows and that can't be initialised again."""
     for (unit_number, number), plain in sorted(_shown(closure).items()):
         unit = closure.units[unit_number]
         if unit.target != VMLINUX and not plain:
@@ -351,7 +351,7 @@ def _check_switches(closure: Contents) -> Iterator[Refusal]:
         if unit.target == VMLINUX or not member.atom.name.startswith(STATIC_CALL) or member.atom.kind != DATA:
             continue
         if _trampoline(closure, member) is None:
-            fact = "is a static call whose trampoline is not in the patch: it can't begin anew with its module"
+            fact = "is a static call whose trampoline is not in the patch, so it can't be initialised again"
             yield _refusal(closure, "K17-module-key", key[0], member.atom, fact, "call through a pointer instead")
 
 

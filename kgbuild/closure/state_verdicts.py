@@ -8,11 +8,11 @@ For each writable variable that only the patched objects have, and that code of 
             source and the same functions use them
   declared  the author says so (state_declared)
   filled    a callback of the patch fills it
-  new       nothing that it could stand for went away
+  new       the patch removes no variable that it could replace
   refused   something did
 
-What a new variable could stand for: what references lead from, what has its name or its type, and what the same
-functions used where it could hold the same.
+What a new variable could replace: what references lead from, what has its name or its type, and what the same
+functions used if it could hold the same.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Judge:
         taken = {v.original for v in self.matched.values()}
         found = [(orig, why) for orig in gone if orig not in taken and (why := self._could_be(orig, place))]
         if not found:
-            return Verdict(NEW, "nothing that it could stand for went away")
+            return Verdict(NEW, "the patch removes no variable that it could replace")
         named = "; or ".join(f"{self._name(orig, number)} ({why})" for orig, why in found[:_SHOWN])
         more = f"; or one of {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         return Verdict(
@@ -134,7 +134,8 @@ class Judge:
 
     @cached_property
     def gone(self) -> list[Place]:
-        """The writable variables of the originals that the patched objects lack, where a fresh one does not serve."""
+        """The writable variables of the originals that are missing in the patched objects, if a fresh one does not
+        suffice."""
         out = []
         for number, unit in enumerate(self.units):
             correlation = unit.changes.correlation
@@ -476,7 +477,7 @@ def _refs_of(view: View, side: CodeSide, atom: Atom) -> Iterator[int]:
 
 
 def _could_hold(orig_view: View, orig: Atom, patched_view: View, patched: Atom) -> bool:
-    """Whether two variables of different types could stand for one another, or one for a part of the other."""
+    """Whether two variables of different types could replace one another, or one a part of the other."""
     orig_shape, patched_shape = shape_of(orig_view, orig), shape_of(patched_view, patched)
     if UNKNOWN in (orig_shape.kind, patched_shape.kind):
         return True

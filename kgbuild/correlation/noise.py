@@ -63,15 +63,15 @@ RULES: dict[str, NoiseRule] = {
         NoiseRule(LINE_STRING, "a line number behind a file's name in a string", "FORTIFY_SOURCE makes such messages"),
         NoiseRule(LINE_BUG, "the line number of a __bug_table entry", "it is printed when the trap is hit"),
         NoiseRule(LINE_DEBUG, "the line number in the descriptor of a pr_debug", "dynamic debug prints it"),
-        NoiseRule(STATIC_LOCAL, "the number of a static local variable", "gcc counts anew in every compile"),
+        NoiseRule(STATIC_LOCAL, "the number of a static local variable", "gcc numbers each compile separately"),
         NoiseRule(
             ONCE_FLAG,
             "the number of a once-flag, lock class, rate limit or pr_debug descriptor that a macro makes, and which of "
             "several with one content a function has",
-            "gcc counts anew in every compile; which one it is says nothing while the same functions share one, and "
-            "none is told from another by its address",
+            "gcc numbers each compile separately; it means nothing while the same functions share one, and "
+            "nothing distinguishes them by address",
         ),
-        NoiseRule(CLONE, "the number of an isra, constprop or part clone", "gcc counts anew in every compile"),
+        NoiseRule(CLONE, "the number of an isra, constprop or part clone", "gcc numbers each compile separately"),
         NoiseRule(
             MODULE_HASH,
             "the hash in the name of what ThinLTO made global (.llvm.N)",

@@ -71,7 +71,7 @@ def same_at_first_sight(
 
 
 def _compare_sections(orig_side: _Side, orig: int, patched_side: _Side, patched: int) -> set[str] | None:
-    """Whether two sections of code do the same beyond doubt: the rules for what has another name, None where not."""
+    """Whether two sections of code certainly do the same: the rules for renamed references; None if not certain."""
     if bytes(orig_side.view.obj.contents(orig)) != bytes(patched_side.view.obj.contents(patched)):
         return None
     rules: set[str] = set()

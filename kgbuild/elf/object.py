@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SYMBOL_SIZE = RELA_SIZE = 24
 
-# plain numbers: an IntFlag is made anew by each operation on it
+# plain integers: each operation on an IntFlag makes a new object
 _ALLOC, _EXECINSTR, _WRITE, _STRINGS, _MERGE, _GROUP = (
     int(f) for f in (SHF.ALLOC, SHF.EXECINSTR, SHF.WRITE, SHF.STRINGS, SHF.MERGE, SHF.GROUP)
 )
@@ -286,7 +286,8 @@ class Object:
         return np.frombuffer(self.contents(rela), np.dtype(self.records.rela_fields))
 
     def reloc_rows(self, index: int) -> list[RelocRow]:
-        """The same as (offset, type, symbol, addend), by offset; kept. Nobody may change the list."""
+        """Relocations of a section as (offset, type, symbol, addend), by offset. The list is cached: do not change
+        it."""
         found = self._reloc_rows.get(index)
         if found is None:
             rela = self.rela_of.get(index)

@@ -136,5 +136,5 @@ class Uses:
         return self._seen[key]
 
     def means(self, unit: int, ref: Ref) -> Key:
-        """What a reference means: the member that an undefined symbol stands for, else the atom itself."""
+        """What a reference means: the member that an undefined symbol refers to, else the atom itself."""
         return self.closure.defined.get((unit, ref.atom), (unit, ref.atom))

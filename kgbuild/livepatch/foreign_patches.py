@@ -41,8 +41,8 @@ class OtherPatch:
 
 
 def read_other(obj: Object, name: str) -> OtherPatch:
-    """What another module patches. Input: the module as an object, its name for messages. Raises FormatError for another
-    sort of file."""
+    """What another module patches. Input: the module as an object, its name for messages. Raises FormatError for a
+    file of another kind."""
     if obj.type != ET.REL:  # of other files, nobody has checked the relocations
         raise FormatError(16, "not a relocatable file, as every module is")
     info = _modinfo(obj)

@@ -191,7 +191,7 @@ def _patch_calls(closure: Closure, unit: UnitResult, function: Atom) -> bool:
 
 
 def _in_graph(graph: CallGraph, number: int) -> tuple[str, ...] | None:
-    """The same by the kernel's call graph."""
+    """Why only init code calls a function, by the kernel's call graph; None if other code does."""
     found: dict[str, None] = {}
     seen, todo = {number}, [(number, 0)]
     while todo:
@@ -317,7 +317,7 @@ def _note(found: dict[int, list[tuple[Section, int]] | None], address: int, sect
 
 
 def _matches(words: npt.NDArray[np.uint32], wanted: dict[int, int]) -> Iterator[tuple[int, int]]:
-    """Index of each word that is among the wanted ones, and what that stands for."""
+    """By index of each word that is one of the wanted ones, what it refers to."""
     import numpy as np
 
     table = np.zeros(1 << 16, bool)

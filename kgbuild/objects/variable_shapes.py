@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What kind of thing a variable is: as much of its type as is needed to say what it could stand for.
+"""What kind of thing a variable is: as much of its type as is needed to say what it could replace.
 
 Whether two variables are of one type is asked elsewhere (`vartypes`). Here types that differ are put into kinds: a
 number, a pointer, an array of such, a structure with its members. A structure of one member counts as that member

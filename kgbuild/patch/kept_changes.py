@@ -178,10 +178,10 @@ def read_change(original: bytes, map_: Sequence[int | None], text: bytes) -> Fil
 def find_lacking(
     changes: Mapping[str, FileChange], source: Mapping[str, tuple[bytes, Sequence[int | None], bytes]]
 ) -> list[Lack]:
-    """Which changes of an older patch a newer source lacks.
+    """The changes of an older patch that are missing in a newer source.
 
-    `source` has, of each file that the older patch changed, the original, and the newer text with its map (as for
-    `read_change`). Of a file that is not the same original nothing is known, and all of it lacks.
+    `source` has, for each file that the older patch changed, the original, and the newer text with its map (as for
+    `read_change`). If the original is not the same, nothing is known of the file, and all its changes count as missing.
     """
     out = []
     for path, change in sorted(changes.items()):

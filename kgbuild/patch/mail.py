@@ -26,6 +26,7 @@ _MBOX = re.compile(rb"From \S+ +(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} .*
 _HEADER = re.compile(rb"([A-Za-z][A-Za-z0-9-]*):(?:[ \t]|\r?\n|$)")
 _MAIL_HEADERS = {b"subject", b"from", b"date", b"message-id", b"mime-version", b"content-transfer-encoding"}
 _BOUNDARY = re.compile(r"""\bboundary\s*+=\s*+(?:"([^"]*+)"|([^\s;"]++))""", re.IGNORECASE)
+_PLAIN = "give the patch itself, without the mail around it"
 _SHOWN = 4096  # characters of a subject that are decoded; the rest is only text to be shown
 
 
@@ -124,11 +125,11 @@ def _parts(place: str, lines: Sequence[bytes], begin: int) -> Iterator[bytes]:
             if at < len(lines) and not lines[at].strip():
                 at += 1
             count += 1
-            MAIL_PARTS.check(count, place)
+            MAIL_PARTS.check(count, place, _PLAIN)
             found = _BOUNDARY.search(headers.get(b"content-type", "")) if _is_multipart(headers) else None
             boundary = (found[1] or found[2] or "").encode("utf-8", "replace") if found else b""
             open_parts.append(_Part(at, headers, boundary))
-            MAIL_DEPTH.check(len(open_parts), place)
+            MAIL_DEPTH.check(len(open_parts), place, _PLAIN)
             if boundary:
                 boundaries.setdefault(boundary, len(open_parts))
             if not headers.get(b"content-type", "").lower().startswith("message/rfc822"):

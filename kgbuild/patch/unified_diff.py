@@ -62,6 +62,7 @@ _GIT_KINDS: dict[str, PatchKind] = {
 }
 _UNIFIED = "make it with diff -u or git diff"
 _SPLIT = "split the patch"
+_AGAIN = "make the patch again"
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ class _Reader:
         self.at = 0
         self.files: list[FilePatch] = []
 
-    def fail(self, fact: str, at: int | None = None, remedy: str = "make the patch again") -> NoReturn:
+    def fail(self, fact: str, at: int | None = None, remedy: str = _AGAIN) -> NoReturn:
         """Raises UserError for the line `at` (index), by default the current one."""
         line = self.number(self.at if at is None else at)
         note = " (counted in the decoded mail)" if self.body.decoded else ""
@@ -258,12 +259,12 @@ class _Reader:
         return self.fit(name)
 
     def fit(self, name: str) -> str:
-        """The same name, where Linux can have such a file. Raises LimitError."""
+        """A file name, if Linux allows one like it. Raises LimitError."""
         place = f"{self.name}:{self.number(self.at)}"
         for limit, part in ((PATH_BYTES, name), (NAME_BYTES, max(name.split("/"), key=len))):
             size = len(part.encode("utf-8", "surrogateescape"))
             if size > limit.most:
-                raise limit.exceeded(f"{place}: the name {printable(part[:40])}...", size, _SPLIT)
+                raise limit.exceeded(f"{place}: the name {printable(part[:40])}...", size, _AGAIN)
         return name
 
     def unquote(self, text: str) -> str:
@@ -341,7 +342,7 @@ class _Reader:
         text = raw.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
         # each way is a copy of the text, so it must not be longer than two names can be
         if len(text) > 2 * PATH_BYTES.most + 1:
-            raise PATH_BYTES.exceeded(f"{self.name}:{self.number(self.at)}: the diff --git line", remedy=_SPLIT)
+            raise PATH_BYTES.exceeded(f"{self.name}:{self.number(self.at)}: the diff --git line", remedy=_AGAIN)
         if '"' in text:
             quoted = _QUOTED_PAIR.fullmatch(text)
             if quoted is None:
@@ -352,7 +353,7 @@ class _Reader:
         return ((text[:i], text[i + 1 :]) for i in cuts if text[:i] and text[i + 1 :])
 
     def checked(self, file: FilePatch, start: int) -> FilePatch:
-        """The same file, when its hunks fit what it is said to be."""
+        """The file, after checking that its hunks fit its declared kind."""
         if file.kind == "new" and any(h.old_count for h in file.hunks):
             self.fail("a new file has lines to remove", at=start)
         if file.kind == "delete" and any(h.new_count for h in file.hunks):

@@ -20,7 +20,7 @@ from kgbuild.model import Kernel
 
 @dataclass(frozen=True)
 class Listed:
-    """What a search of the archive found: rows of the kernels that are shown, and how many more lack parts."""
+    """What a search of the archive found: rows of the kernels that are shown, and how many more with missing parts."""
 
     rows: tuple[dict[str, Any], ...]
     more: int

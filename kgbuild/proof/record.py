@@ -180,7 +180,7 @@ def record_json(record: ProofRecord) -> dict[str, Any]:
 
 
 def parse_record(value: object) -> ProofRecord:
-    """A record from plain values. Raises BadRecord for what is none of this version, or lacks something."""
+    """A record from plain values. Raises BadRecord for one of another version, or with something missing."""
     top = _object(value, "the record")
     if top.get("schema") not in (SCHEMA, _FIRST_SCHEMA, OLD_SCHEMA):
         raise BadRecord("schema", f"is {top.get('schema')!r}, not {SCHEMA!r}")

@@ -124,7 +124,7 @@ def _callers(label: str, callers: tuple[Caller, ...], count: int, nobody: str) -
 
 
 def facts_json(facts: FunctionFacts) -> dict[str, Any]:
-    """The same as plain values; addresses are hexadecimal text."""
+    """Facts about a function as plain data; addresses are hexadecimal text."""
     record = asdict(facts)
     record["function"]["address"] = hex(facts.function.address)
     record.update(traceable=facts.traceable, exported=facts.exported, why_not_redirectable=facts.why_not_redirectable)

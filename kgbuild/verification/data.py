@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The part of verify that concerns a module's variables: that its memory is what the loader can give, that nothing is
-used before it is relocated, and that what belongs to a target module begins anew with it.
+"""Checks a module's variables: that the loader can provide their memory, that nothing is used before it is relocated,
+and that variables of a target module are initialised again when it is loaded.
 
-All of it is told from the finished file alone: what the functions that are patched in each object lead to, symbol by
-symbol, and what the table `kgbuild_initial` says (data/livepatch/initial.c).
+This is determined from the finished file alone: what the functions patched in each object lead to, symbol by symbol,
+and the table `kgbuild_initial` (data/livepatch/initial.c).
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ def _check_lifetime(graph: _Graph, patched: list[tuple[str, Place]], rows: list[
         if number in shown:
             continue
         if not any(_covered(symbol, [r for r in rows if r.object == name]) for name in names):
-            fact = f"does not begin anew when {' or '.join(sorted(names))} comes"
+            fact = f"is not initialised again when {' or '.join(sorted(names))} is loaded"
             yield finding("V37-initial-value", symbol.name, fact)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The part of verify that concerns loadable modules: what a live patch says of them, held against the shipped .ko.
+"""Compares what a live patch says of loadable modules with the shipped .ko files.
 
 How the kernel looks a symbol of a module up (module_kallsyms_on_each_symbol of kernel/module/kallsyms.c, 6.1): by its
 rank among the defined symbols of that name, in the order of the symbol table. While the module loads that is the whole

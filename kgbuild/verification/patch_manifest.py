@@ -41,10 +41,10 @@ def read_older(data: bytes, path: str) -> Older:
         ) from error
     flag = module.object_bytes(REPLACE)
     if flag is None or len(flag) != 4:
-        raise UserError("it does not say whether it replaces older patches", place=path, remedy="build it anew")
+        raise UserError("it does not say whether it replaces older patches", place=path, remedy="build it again")
     name = _name(module)
     if not name:
-        raise UserError("it does not say its name", place=path, remedy="build it anew")
+        raise UserError("it does not say its name", place=path, remedy="build it again")
     replace, callbacks = flag != bytes(4), bool(note.get("callbacks"))
     return Older(
         name, kernel, build_ids, frozenset(functions), replace, states, callbacks, patches, changes, tuple(own)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The part of verify that concerns proof: digests in the module's note, and a proof record, held against the kernel.
+"""Compares the digests in the module's note, and a proof record, with the kernel.
 
 What a module replaces and is bound to is read from the module itself: its table of functions, its livepatch symbols.
 The note must have the digest of each function among them, and no other; a record must have each of them, functions and

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`make fuzz-test`: a fixed number of broken inputs, the same in every run.
 
-Half of them are pairs of objects for `kgbuild diff`, half are what the other commands read (commands.py). An input is made from
-its number alone; a fault is printed with that number, and --only repeats it.
+Half of them are pairs of objects for `kgbuild diff`, half are what the other commands read (commands.py). An input is
+made from its number alone; a fault is printed with that number, and --only repeats it.
 """
 
 from __future__ import annotations

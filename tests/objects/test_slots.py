@@ -253,7 +253,19 @@ def test_it_does_what_it_did(lines: list[str] | int, tmp_path: Path) -> None:
     )
     (tmp_path / "table.s").write_text(f'.section .rodata\n{table}.section .note.GNU-stack, "", @progbits\n')
     sources = ["table.s", "cases.o", "slots.o", str(HERE / "slots_harness.c")]
-    command = ["gcc", "-O1", "-Wall", "-Werror", "-no-pie", "-fno-pie", "-static", "-o", "both", *sources]
+    command = [
+        "gcc",
+        "-O2",
+        "-fno-strict-aliasing",
+        "-Wall",
+        "-Werror",
+        "-no-pie",
+        "-fno-pie",
+        "-static",
+        "-o",
+        "both",
+        *sources,
+    ]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
     done = subprocess.run([tmp_path / "both"], capture_output=True, text=True, timeout=60, check=False)
     wrong = [code[int(line)] for line in done.stdout.split("\n") if line.isdigit()]

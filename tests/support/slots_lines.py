@@ -99,7 +99,7 @@ def random_lines(count: int, seed: int, folder: Path) -> list[str]:
 
 def _line(rng: random.Random) -> str:
     size = rng.choice("bwlq")
-    return rng.choice(FORMS).format(
+    line = rng.choice(FORMS).format(
         s=size,
         r=rng.choice(REGISTERS[size]),
         q=rng.choice(REGISTERS["q"]),
@@ -109,6 +109,17 @@ def _line(rng: random.Random) -> str:
         m=_memory(rng),
         o=rng.choice([_other(rng), f"%{rng.choice(REGISTERS['q'])}"]),
     )
+    return _aligned(line) if line.startswith(("lock", "xchg")) else line
+
+
+def _aligned(line: str) -> str:
+    """A locked instruction with its memory at a multiple of eight: across a cache line it would lock the bus, which
+    takes a thousand times as long and holds up the whole machine."""
+    for distance, other in (("target+100", "target+104"), ("target+4", "target+40"), ("target+1(", "target+8(")):
+        line = line.replace(distance, other) if other not in line else line
+    line = re.sub(r"target\+1$", "target+8", line)
+    used = re.findall(r"%(\w+)", line[line.index("(") :]) if "(" in line else []
+    return "".join(f"and $-8, %{register}; " for register in used if register != "rip") + line
 
 
 def _distance(rng: random.Random) -> str:

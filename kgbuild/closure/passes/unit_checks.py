@@ -67,7 +67,7 @@ def check_taken_names(
         for name in new_names(unit, atom):
             others = [u for n, u in enumerate(contents.units) if n != number and u.target == unit.target]
             if any(name in new_names(u, a) for u in others for a in u.changes.patched.by_name.get(name, ())):
-                yield refusal_of(unit, "K10-weak", name, f"{name} is defined anew in several units")
+                yield refusal_of(unit, "K10-weak", name, f"{name} is newly defined in several units")
             if left := _left_undefined(contents, world, unit, name):
                 linked = f"{', '.join(left[:3])} of {say_object(unit.target)} was linked with"
                 fact = f"the new {name} is not what {linked}"

@@ -76,7 +76,7 @@ class Kallsyms:
         if not {LOOKUP_EXPORTED, KPROBES} & features:
             return "it does not export kallsyms_lookup_name, and has no kprobes (CONFIG_KPROBES) to find it by"
         if TEXT_POKE not in features:
-            return f"it lacks one of {', '.join(TEXT_POKE_SYMBOLS)}, by which the module writes into its own code"
+            return f"one of {', '.join(TEXT_POKE_SYMBOLS)} is missing, with which the module writes into its own code"
         return ""
 
     def own_symbols(self, features: frozenset[str], targets: bool) -> tuple[str, ...]:

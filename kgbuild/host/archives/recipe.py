@@ -112,7 +112,7 @@ class FetchPlan:
 
 @dataclass(frozen=True)
 class Available:
-    """One kernel in the archive and what it lacks (titles of parts), for `kernel search`."""
+    """One kernel in the archive and its missing parts (titles), for `kernel search`."""
 
     name: str
     version: str
@@ -274,7 +274,7 @@ def resolve(name: KernelName, recipe: Recipe, archive: Archive) -> FetchPlan:
 
 
 def search(pattern: str, recipe: Recipe, archive: Archive) -> list[Available]:
-    """Kernels of the archive whose release contains `pattern`, newest first, with what each of them lacks."""
+    """Kernels of the archive whose release contains `pattern`, newest first, with the missing parts of each."""
     every = [groups for groups in _releases(recipe, archive) if pattern in f"{recipe.distro}:{groups['release']}"]
     versions = archive.versions(_package_names(recipe, every))
     found = []

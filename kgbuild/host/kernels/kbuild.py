@@ -293,4 +293,4 @@ def _make_remedy(stderr: str) -> str:
     for program in _TESTED_BY_MAKE:
         if re.search(rf"\b{program}: (command )?not found", stderr):
             return remedy_for(program)
-    return "kgbuild doctor shows what this machine lacks"
+    return "kgbuild doctor shows what is missing on this machine"

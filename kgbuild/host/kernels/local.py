@@ -28,7 +28,7 @@ from kgbuild.host.system.input_files import check_input
 from kgbuild.host.system.run import run, tied
 from kgbuild.host.system.sealed import read_sealed, write_sealed
 from kgbuild.kernel.config import parse_config
-from kgbuild.limits import CONFIG_BYTES, SYMVERS_BYTES, VMLINUX_BYTES
+from kgbuild.limits import CONFIG_BYTES, SOURCE_BYTES, SYMVERS_BYTES, VMLINUX_BYTES
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import Progress
 
@@ -155,8 +155,14 @@ def copy_sources(source: Path, target: Path) -> None:
                 skipped.add(name)
         return skipped
 
+    def copy(path: str, to: str) -> None:
+        # a link is copied as one; a device among the sources would never end
+        if not os.path.islink(path):  # noqa: PTH114 # of 80,000 files
+            check_input(Path(path), SOURCE_BYTES, "take it out of the source")
+        shutil.copy2(path, to, follow_symlinks=False)
+
     try:
-        shutil.copytree(source, target, symlinks=True, ignore=skip)
+        shutil.copytree(source, target, symlinks=True, ignore=skip, copy_function=copy)
     except shutil.Error as error:
         first = error.args[0][0]
         raise UserError(f"can't be copied ({first[2]})", place=str(first[0]), remedy="make it readable") from error
@@ -299,7 +305,7 @@ def _make_prepare(source: Path, build: Path, source_arch: str, cc: str, jobs: in
             raise ToolError(
                 f"make {' '.join(targets)} failed: " + "; ".join(lines),
                 place=str(source),
-                remedy="kgbuild doctor shows what this machine lacks",
+                remedy="kgbuild doctor shows what is missing on this machine",
             )
         _check_config_kept(given, parse_config((build / ".config").read_text(errors="replace")))
 

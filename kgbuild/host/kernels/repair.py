@@ -20,7 +20,7 @@ from kgbuild.progress import Progress
 
 
 def make_whole(kernel: Kernel, cache: Cache, progress: Progress, *, offline: bool = False, jobs: int = 2) -> Kernel:
-    """The same kernel, with files that are damaged or gone made again.
+    """A kernel with files that were damaged or missing made again.
 
     What kbuild answered is asked again; for all else the kernel is fetched again, or added again from the files that it
     was added from. Raises ToolError where it would have to be downloaded and `offline` forbids that or it can't be, and

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from kgbuild.arch.platform import Platform
 from kgbuild.elf.read import FormatError, read
 from kgbuild.elf.records import LITTLE, records_of
 from kgbuild.errors import ToolError, UserError
+from kgbuild.host.system.run import MORE_MEMORY
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Kernel
 
@@ -57,6 +59,8 @@ def load_image(kernel: Kernel) -> KernelImage:
         image = map_image(kernel.vmlinux)
     except (OSError, UserError) as error:
         fact = error.fact if isinstance(error, UserError) else error.strerror or str(error)
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            remedy = MORE_MEMORY
         raise ToolError(fact, place=str(kernel.vmlinux), remedy=remedy) from error
     if image.build_id != kernel.id.build_id:
         fact = f"has build-id {image.build_id or 'none'}, not {kernel.id.build_id}"

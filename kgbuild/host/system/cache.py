@@ -37,6 +37,7 @@ from kgbuild.host.system.run import DISK_FULL
 from kgbuild.host.system.sealed import name_place, read_sealed, sweep_parts, write_atomic, write_sealed
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import Progress
+from kgbuild.shown_text import printable
 
 KERNEL_FORMAT = 1
 _PATHS = ("source", "build", "config", "symvers", "vmlinux", "image", "modules", "units")
@@ -44,6 +45,7 @@ _DIGEST = 32
 _RECORD = "kernel.json"
 # kernel.json can be made of nothing else, so there are two of it
 _SECOND = "kernel-2.json"
+_NOT_IN_PATHS = re.compile(r"""[\s#%:,;'"\\$&|<>()*?\[\]{}`!\x00-\x1f\x7f]""")
 # Results are kept up to this size; what was asked for longest ago goes first. Looked at once a day.
 RESULTS_BYTES = 5_000_000_000
 _TRIM_SECONDS = 86400.0
@@ -172,6 +174,7 @@ class Cache:
 
         It is removed when the work ends well; leftovers of other, dead runs are removed first.
         """
+        self._check_path()
         with self.lock(f"tmp-{slug(name)}", progress):
             self.sweep_once(keep=slug(name))
             directory = self._make(f"tmp/{slug(name)}")
@@ -273,6 +276,13 @@ class Cache:
                 remove_tree(directory)
             finally:
                 lock.release(remove=True)
+
+    def _check_path(self) -> None:
+        """Raise ToolError where the cache's path has a character that make, kbuild or options of gcc take apart."""
+        odd = _NOT_IN_PATHS.search(str(self.root))
+        if odd is not None:
+            fact = f"the kernel's build can't work in a directory with {printable(odd[0])!r} in its path"
+            raise ToolError(fact, place=str(self.root), remedy="set XDG_CACHE_HOME to a directory without it")
 
     def check_space(self, needed: int, purpose: str) -> None:
         """Raise ToolError where the disk has less than `needed` bytes free."""

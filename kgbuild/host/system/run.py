@@ -19,7 +19,9 @@ from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.limits import MESSAGE_BYTES, Limit
 
 _PIECE = 1 << 16
-DISK_FULL = "free some space, or set XDG_CACHE_HOME (TMPDIR for temporary files) to a larger disk"
+DISK_FULL = "free some space (in /tmp too), or set XDG_CACHE_HOME to a larger disk"
+
+MORE_MEMORY = "allow more memory (ulimit -v)"
 
 
 def disk_full(said: str) -> bool:
@@ -189,5 +191,6 @@ def _lines(text: str) -> str:
 
 
 def tied(argv: Sequence[str]) -> list[str]:
-    """The same command, killed by the system when the thread that started it ends, where this system can."""
+    """The command, changed so that the system kills it when the thread that started it ends, if the system supports
+    it."""
     return wrapped(argv, None, None, os.environ)

@@ -43,6 +43,7 @@ from kgbuild.host.vm.patch_targets import (
     run_entries,
 )
 from kgbuild.host.vm.qemu import HUNG_SECONDS, KVM_BOOT_SECONDS, QEMU, Machine, qemu_command
+from kgbuild.limits import CONSOLE_BYTES
 from kgbuild.model import Finding, Kernel
 from kgbuild.progress import Progress
 
@@ -365,6 +366,8 @@ def _listen(
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         while not enough(boot.session):
+            if os.fstat(console).st_size > CONSOLE_BYTES.most:
+                raise ToolError(f"the guest does not stop writing: {CONSOLE_BYTES.statement}", place=QEMU)
             left = limit - (time.monotonic() - began)
             if left <= 0:
                 boot.timed_out = True

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import cache
 
 from kgbuild.accounting.unit_facts import NO_EFFECT, NOISE
 from kgbuild.elf.read import FormatError, read
 from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects
 from tests.support.ledger.edit import Edit, Editor
+from tests.support.pair_cases import CASES
+from tests.support.toolchain import compile_pair_side
 
 # Where an edit may end without a change, since nobody who runs reads the place; by kind of edit, the beginnings of
 # sections' names. What is not here must be a change or a refusal.
@@ -48,6 +51,29 @@ QUIET: dict[str, tuple[str, ...]] = {
 LITERALS = re.compile(r"\.rodata\..*(str|cst)\d")
 # a constant that only a descriptor of dynamic debug leads to
 SHOWN = re.compile(r"\.rodata\.__(func|FUNCTION|PRETTY_FUNCTION)__")
+
+# with tables of every kind among them
+NAMES = (
+    "alternative_code",
+    "bug_flags",
+    "cold_only",
+    "data_once",
+    "data_percpu",
+    "line_debug",
+    "ops_changed",
+    "section_sched",
+    "shared_section",
+    "static_locals_declared",
+    "switch_table",
+    "tracepoint_used",
+)
+
+
+@cache
+def editors() -> dict[str, Editor]:
+    """The compiled pairs that are edited, by name."""
+    flags = {case.name: case.flags for case in CASES if case.compiler != "clang"}
+    return {name: Editor(compile_pair_side(name, *flags[name])) for name in NAMES}
 
 
 def outcome(found: ObjectDiff) -> str:

@@ -14,7 +14,7 @@ import pytest
 from kgbuild.shown_text import escape_controls, indent_lines, printable
 from tests.support.toolchain import compile_text, pair_flags
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # A title, a colour, a carriage return, a C1 control, a direction override, a line of our own, a bell.
 HOSTILE = "a\x1b]0;t\x07\x1b[31mb\rc\x9b31m\u202ed\u2066e\u200f\nrefused   0 reasons\x08"
 OWN = re.compile(rb"\x1b\[[0-9;]*m")

@@ -95,12 +95,14 @@ def test_it():
 """
 
 
-@pytest.mark.parametrize("words", [[], ["-n", "2", "--dist", "loadfile"]])
-@pytest.mark.parametrize(("more", "status"), [("", 0), ('"K15-pull"', 1)])
+@pytest.mark.parametrize(
+    ("more", "status", "words"),
+    [("", 0, []), ('"K15-pull"', 1, []), ("", 0, ["-n", "1", "--dist", "loadfile"])],
+)
 def test_a_run_of_all_tests_fails_where_a_code_has_none(
-    tmp_path: Path, words: list[str], more: str, status: int
+    tmp_path: Path, more: str, status: int, words: list[str]
 ) -> None:
-    """In one process, and shared out."""
+    """In one process; and in a process of its own, whose codes come with it when it ends."""
     (tmp_path / "conftest.py").write_text(CONFTEST.replace("{more}", more))
     (tmp_path / "test_it.py").write_text(TEST)
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, str(tmp_path)]

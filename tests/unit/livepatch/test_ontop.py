@@ -87,7 +87,7 @@ def test_a_change_of_a_function_that_both_have() -> None:
     assert lost([], LINE, BESIDE) == [("L2-taken-back", "f"), ("L2-taken-back", "x.c")]
     assert lost(["f"], LINE) == lost(["vmlinux:f"], LINE) == []
     found = put_on_top("new", [F], {}, True, [older("a", F)], ["f"], [LINE])
-    assert found.warnings == ("f: a has a change at x.c:7 that this patch's source lacks; accepted by --drop",)
+    assert found.warnings == ("f: a has a change at x.c:7 that is missing in this patch's source; accepted by --drop",)
 
 
 def test_what_is_beside_functions_goes_with_all_of_them() -> None:

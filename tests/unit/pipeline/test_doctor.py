@@ -114,7 +114,7 @@ def test_command(monkeypatch: pytest.MonkeyPatch, state: str, status: int) -> No
     monkeypatch.setattr(command, "diagnose", lambda: diagnosis)
     text = CliRunner().invoke(command.doctor, [])
     assert text.exit_code == status
-    assert "to mend   apt-get install -y make" in text.output
+    assert "to fix    apt-get install -y make" in text.output
     record = json.loads(CliRunner().invoke(command.doctor, ["--format", "json"]).output)
     assert record["healthy"] is (status == 0)
     assert record["checks"] == [{"name": "make", "state": state, "detail": "not found", "package": "make"}]

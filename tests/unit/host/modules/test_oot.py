@@ -45,7 +45,7 @@ def test_what_is_no_module_is_said_so(tmp_path: Path) -> None:
     text.write_text("no module")
     with pytest.raises(UserError, match="is no kernel module"):
         name_modules([text])
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="No such file"):
         name_modules([tmp_path / "other.ko"])
 
 

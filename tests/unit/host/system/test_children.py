@@ -21,7 +21,7 @@ from kgbuild.host.system.run import run
 from kgbuild.limits import MIB, Limit
 from tests.support.toolchain import CC
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 PACKAGE = ROOT / "kgbuild"
 # Variables by which gcc, its parts, make, tar and apt do something else, or write or read somewhere else.
 HARMFUL = (

@@ -326,7 +326,7 @@ def test_a_finished_guest_is_not_waited_for(stub_qemu: Path, kernel: Kernel, mod
     assert phases == ["before", "load", "after", "disable", "disabled", "log"]
     assert result.of("lp")["load"].ok
     document = json.loads(json.dumps(result.to_json()))
-    assert document["schema"] == "kgbuild-vm-report"
+    assert document["schema"] == "kgbuild/vm/1"
     assert document["phases"][0]["commands"][0]["cmd"] == "grep x f"
 
 
