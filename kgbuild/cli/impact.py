@@ -222,4 +222,4 @@ def why(
     from kgbuild.report.why import answer_of_why
 
     answer = answer_why(function, patches, kernel_name, _options(jobs, common, limits), BuildLines(common.details()))
-    common.deliver(answer_of_why(function, answer.chains, answer.references, answer.to_json))
+    common.deliver(answer_of_why(function, answer.chains, answer.references, answer.to_json, answer.inlined))

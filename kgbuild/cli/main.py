@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -53,7 +54,7 @@ class LazyGroup(Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
-            return super().resolve_command(ctx, args)
+            name, command, rest = super().resolve_command(ctx, args)
         except click.UsageError as error:
             import difflib
 
@@ -61,11 +62,35 @@ class LazyGroup(Group):
             if near:
                 raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from error
             raise
+        if command is not None:
+            check_given_once(command, rest, ctx)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+def check_given_once(command: click.Command, words: Sequence[str], parent: click.Context) -> None:
+    """Raise click.UsageError where an option of `command`, or of the command in its group that `words` name, stands in
+    `words` more often than it may: click would silently take the last. Flags may be repeated, they say the same. Other
+    faults are for click to find."""
+    context = click.Context(command, parent=parent, info_name=command.name)
+    try:
+        _, rest, order = command.make_parser(context).parse_args(list(words))
+    except click.UsageError:
+        return
+    for option in dict.fromkeys(order):
+        once = isinstance(option, click.Option) and not (option.multiple or option.is_flag or option.count)
+        times = sum(one is option for one in order)
+        if once and times > 1:
+            said = "twice" if times == 2 else f"{times} times"
+            raise click.UsageError(f"{'/'.join(option.opts)} is given {said}; it may be given once.", context)
+    if isinstance(command, click.Group) and rest:
+        below = command.get_command(context, rest[0])
+        if below is not None:
+            check_given_once(below, rest[1:], context)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from kgbuild.progress import Task
 
 LABEL_WIDTH = 10
+# More refusals than these are a summary and a file.
+MOST_REFUSALS = 50
+_SHOWN_OF_MANY = 10
 
 
 def colour_wanted(no_color: bool = False) -> bool:
@@ -152,7 +157,11 @@ def show_error(error: KgbuildError) -> None:
     if isinstance(error, Refused):
         count = len(error.refusals)
         click.echo(f"{head('refused')}   {count} reason{'s' if count != 1 else ''}", err=True)
-        for refusal in error.refusals:
+        shown = error.refusals
+        if count > MOST_REFUSALS:
+            click.echo(summarise(error.refusals), err=True)
+            shown = shown[:_SHOWN_OF_MANY]
+        for refusal in shown:
             place, fact, remedy = printable(refusal.place), indent_lines(refusal.fact), indent_lines(refusal.remedy)
             click.echo(f"\n{refusal.code}   {place}\n  {fact}\n  -> {remedy}", err=True)
         return
@@ -166,6 +175,21 @@ def show_error(error: KgbuildError) -> None:
     click.echo(f"{head(label)}   {text}", err=True)
     if error.remedy:
         click.echo(f"  -> {indent_lines(error.remedy)}", err=True)
+
+
+def summarise(refusals: Sequence[Refusal]) -> str:
+    """What many refusals have in common: how many there are of each code, and a file with all of them, which is written
+    to the directory for temporary files."""
+    counts = Counter(refusal.code for refusal in refusals)
+    rows = [f"  {number:>7}  {code}" for code, number in counts.most_common()]
+    lines = [f"{r.code}   {printable(r.place)}\n  {indent_lines(r.fact)}\n  -> {r.remedy}\n" for r in refusals]
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="kgbuild-reasons-", suffix=".txt", delete=False) as file:
+            file.write("\n".join(lines))
+        rows.append(f"\nAll are in {file.name} (and, as data, in the file of --report); the first {_SHOWN_OF_MANY}:")
+    except OSError:
+        rows.append(f"\nAll are in the file of --report; the first {_SHOWN_OF_MANY}:")
+    return "\n".join(rows)
 
 
 def show_os_error(error: OSError) -> KgbuildError:

@@ -44,9 +44,11 @@ def verify(
 ) -> None:
     """Check that PATCH.ko is what the kernel NAME will accept, and say everything that is wrong with it.
 
-    Identity, version magic, CRCs, every symbol it is bound to, every function it patches, relocations, sections
-    and the tables the kernel will act on. The digests of all functions it replaces and is bound to are computed again
-    from the kernel's own files; --proof does the same with a record. Nothing is loaded or compiled.
+    Identity, version magic, CRCs, every symbol it is bound to, every function it patches, relocations and the
+    instructions that hold them, sections and the tables the kernel will act on. The digests of all functions it
+    replaces and is bound to are computed again from the kernel's own files; --proof does the same with a record, and
+    checks that the module is, apart from a signature, the one that was built. Nothing is loaded, and nothing of the
+    patch compiled; without --proof the wrapper that every module has is compiled again.
 
     \b
     Example:
@@ -72,6 +74,8 @@ def verify(
         unproven = sum(not p.proven for p in (*record.replaced, *record.bound))
         note = f"; {unproven} accepted without proof" if unproven else ""
         out.line("proof", f"{len(record.replaced)} replaced, {len(record.bound)} bound{note}")
+    for note in found.notes:
+        out.line("note", note)
     count = len(findings)
     fact = f"{count} finding{'s' * (count != 1)}" if findings else "no finding"
     style = "red" if findings else "green"

@@ -122,6 +122,7 @@ def vm(
     """
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.host.modules.images import name_modules
+    from kgbuild.host.vm.patch_notes import check_kernel_of, describe_replaced
     from kgbuild.host.vm.run import PatchRun, run_vm
 
     out = common.output()
@@ -143,6 +144,13 @@ def vm(
             common.write(keep_log, console.encode(errors="replace"))
 
     prepared = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
+    for path in (*on_top_of, *patches):
+        check_kernel_of(path, prepared)
+    if on_top_of:
+        out.line("before", f"{', '.join(path.name for path in on_top_of)} (--on-top-of)")
+        for path in patches:
+            for text in describe_replaced(path, on_top_of):
+                out.line("", text)
     result = run_vm(
         prepared,
         runs,
@@ -160,7 +168,7 @@ def vm(
     )
     status = 0 if result.verdict else 1 if result.outcome == NO else ToolError.exit_code
     common.deliver(Answer(result.to_json), status=status, errors=_errors(result))
-    show_end(out, result)
+    show_end(out, result, bool(checks or before or after or absent or disabled))
     click.get_current_context().exit(status)
 
 
@@ -177,6 +185,7 @@ def show_phase(out: ui.Output, phase: PhaseRun) -> None:
     """The line of one phase; a phase without commands has none. Its faults follow."""
     if phase.ok and phase.phase in _QUIET:
         out.note(f"{phase.phase}: {phase.fact}")
+        show_commands(out, phase)
         return
     if phase.ok and phase.phase in _COMMANDS and not phase.commands:
         return
@@ -192,14 +201,26 @@ def show_phase(out: ui.Output, phase: PhaseRun) -> None:
             out.line("", f"  {line}")
         if len(fault.lines) > _FAULT_LINES:
             out.line("", f"  ({len(fault.lines) - _FAULT_LINES} more lines)")
+    show_commands(out, phase)
+
+
+def show_commands(out: ui.Output, phase: PhaseRun) -> None:
+    """What the commands of a phase printed: the last lines of those that went wrong, with --verbose all of all."""
     for run in phase.commands:
-        if not run.ok:
-            for line in run.output.strip().splitlines()[-_FAULT_LINES:]:
-                out.line("", f"  {line}")
+        lines = run.output.strip().splitlines()
+        if out.verbose:
+            status = "stopped" if run.status is None else f"status {run.status}"
+            out.note(f"  $ {run.cmd.strip()}  ({status}, {run.seconds:.1f} s)")
+        for line in lines if out.verbose else lines[-_FAULT_LINES:] if not run.ok else ():
+            out.line("", f"  {line}")
 
 
-def show_end(out: ui.Output, result: TestRun) -> None:
-    """Print the verdict. If it is no, the findings go to standard error, so that --quiet shows them too."""
+def show_end(out: ui.Output, result: TestRun, told: bool = True) -> None:
+    """Print the verdict; `told` if commands were given that try what the patch does. If it is no, the findings go to
+    standard error, so that --quiet shows them too."""
+    if result.verdict and not told:
+        out.line("verdict", "ok: it loads and unloads; what it does was not tried (--check)", result.seconds, "green")
+        return
     if result.verdict:
         out.line("verdict", "ok", result.seconds, "green")
         return

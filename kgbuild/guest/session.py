@@ -258,8 +258,8 @@ class Session:
         stalled = record.values.get("stalled", "").rstrip() if record else ""
         fact = f"the transition ({step}) did not end in {waited:.0f} s"
         if stalled:
-            tasks = [line for line in stalled.splitlines() if not line.startswith(" ")]
-            fact += f"; {len(tasks)} stalled task{'s' if len(tasks) != 1 else ''}:\n{stalled}"
+            count, text = group_stalled(stalled)
+            fact += f"; {count} stalled task{'s' if count != 1 else ''}:\n{text}"
         self._find("G3-transition", plan.name, fact)
         return fact.partition(":\n")[0]
 
@@ -326,6 +326,27 @@ class Session:
         fact = f"the kernel is newly tainted ({', '.join(names)}), though its log shows nothing"
         self._find("G11-taint", plan.name, fact)
         return fact
+
+
+def group_stalled(text: str) -> tuple[int, str]:
+    """How many tasks did not change over, and each stack once below the names of all tasks that have it.
+
+    `text` is what the guest says: a line "COMM TID" for each task, and its stack in indented lines below.
+    """
+    stacks: dict[tuple[str, ...], list[str]] = {}
+    tasks: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        if line.startswith(" ") and tasks:
+            tasks[-1][1].append(line)
+        else:
+            tasks.append((line, []))
+    for name, stack in tasks:
+        stacks.setdefault(tuple(stack), []).append(name)
+    shown = []
+    for frames, names in stacks.items():
+        head = names[0] if len(names) == 1 else f"{len(names)} tasks with one stack: {', '.join(names)}"
+        shown.append("\n".join([head, *frames]))
+    return len(tasks), "\n".join(shown)
 
 
 def _first(records: list[GuestRecord], kind: str) -> GuestRecord | None:

@@ -288,7 +288,7 @@ def _scan(image: KernelImage, addresses: Iterable[int]) -> dict[int, list[tuple[
         raw = _without_trace_sites(image, section, bytes(image.obj.contents(section.index)))
         relative = section.executable or section.name.startswith((".init.data", ".rodata", ".data"))
         bias = 4 if section.executable else 0
-        for shift in range(4):
+        for shift in range(min(4, len(raw))):
             words = np.frombuffer(raw, image.obj.dtype("u4"), max(len(raw) - shift, 0) // 4, shift)
             for _, address in _matches(words, {a & _LOW: a for a in wanted}):
                 found[address] = None

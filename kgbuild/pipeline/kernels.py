@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,22 +53,34 @@ def describe_kernel(kernel: Kernel) -> dict[str, Any]:
     }
 
 
-def find_in_cache(name: str) -> Kernel:
-    """The kernel of that name in the cache; nothing is fetched. Raises UserError where there is none."""
+def find_in_cache(name: str, removing: bool = False) -> Kernel:
+    """The kernel of that name in the cache; nothing is fetched. Raises UserError if there is none, with the nearest
+    names, and how to get it unless it is to be removed."""
     found = find_kernel(name) or find_kernel(name, offline=True)
     if found is None:
         recipes = load_recipes()
         distro = parse_name(name, recipes).distro
-        remedies = [f"kgbuild kernel fetch {name} fetches it"] if distro in recipes else []
-        remedies += ["kgbuild kernel add adds one"] if distro == LOCAL else []
-        there = ", ".join(kernel.id.name for kernel in Cache().kernels()) or "none"
-        raise UserError("is not in the cache", place=name, remedy="; ".join([*remedies, f"there are: {there}"]))
+        there = [kernel.id.name for kernel in Cache().kernels()]
+        near = nearest_names(name, there)
+        remedies = [f"did you mean {' or '.join(near)}?"] if near else []
+        if not removing and not near:
+            remedies += [f"kgbuild kernel fetch {name} fetches it"] if distro in recipes else []
+            remedies += ["kgbuild kernel add adds one"] if distro == LOCAL else []
+        listed = f"there are: {', '.join(there)}" if there else "the cache has no kernel"
+        raise UserError("is not in the cache", place=name, remedy="; ".join([*remedies, listed]))
     return found
+
+
+def nearest_names(name: str, there: Sequence[str]) -> list[str]:
+    """Those of the kernels `there` that a user may have meant by `name`: the release alone, a part of it, or a slip."""
+    bare = name.partition("=")[0]
+    parts = [one for one in there if bare and (bare in one or one.partition(":")[2] == bare.partition(":")[2])]
+    return parts or difflib.get_close_matches(bare, there, 3, 0.75)
 
 
 def find_all_in_cache(names: Sequence[str]) -> list[Kernel]:
     """The kernels of these names, each once. Raises UserError for a name that the cache has no kernel of."""
-    return list({found.id.build_id: found for found in map(find_in_cache, names)}.values())
+    return list({found.id.build_id: found for found in (find_in_cache(name, True) for name in names)}.values())
 
 
 def search_kernels(pattern: str, *, partial: bool = False) -> Listed:

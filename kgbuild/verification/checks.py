@@ -4,8 +4,8 @@
 Data in, findings out, all of a module at once; nothing is raised for a module that can be read at all. The checks
 follow what the kernel does when it loads a live patch (kernel/module/main.c, kernel/module/version.c,
 kernel/livepatch/core.c of 6.1) and Documentation/livepatch/module-elf-format.rst. Sections, relocations and code are
-checked in verification/code.py, variables in verification/data.py, what concerns loadable modules in
-verification/modules.py, digests and proof records in verification/proof.py.
+checked in verification/code.py and reloc_fields.py, variables in data.py, what concerns loadable modules in modules.py,
+the wrapper's code in wrapper.py, digests and proof records in proof.py and contents.py.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from kgbuild import __version__
 from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding, in_order
 from kgbuild.elf.object import Symbol as KernelSymbol
@@ -47,7 +48,7 @@ from kgbuild.verification.kallsyms import (
     is_kgraft,
     read_tables,
 )
-from kgbuild.verification.literals import check_literals
+from kgbuild.verification.literals import check_literals, noted_literals
 from kgbuild.verification.modules import Modules, Target, check_bound, check_objects, check_target, no_modules
 from kgbuild.verification.proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
 from kgbuild.verification.reach import check_reach
@@ -63,7 +64,9 @@ from kgbuild.verification.reader import (
     ModuleFile,
     Symbol,
 )
+from kgbuild.verification.reloc_fields import check_fields
 from kgbuild.verification.slots import check_slots
+from kgbuild.verification.wrapper import Compile, ModuleStruct, check_struct, check_wrapper, no_wrapper
 
 OBJECT = "vmlinux"
 # MODULE_NAME_LEN less the NUL; klp_resolve_symbols reads at most so many characters
@@ -94,6 +97,8 @@ class KernelFacts:
     modversions  CONFIG_MODVERSIONS
     name_length  KSYM_NAME_LEN, the NUL counted
     tracked      whether the kernel can track indirect branches (IBT)
+    struct       where the fields of struct module are
+    wrapper      compiles the wrapper that a module has for this kernel
     """
 
     build_id: str
@@ -105,6 +110,8 @@ class KernelFacts:
     module_size: int = 0
     name_length: int = 512
     tracked: bool = False
+    struct: ModuleStruct | None = None
+    wrapper: Compile = no_wrapper
 
 
 def check_module(
@@ -115,7 +122,7 @@ def check_module(
     Input: the module as read, its file's name (`a-b.ko`), the architecture's table, the kernel's facts, and a proof
     record, where one is to be held against it.
     """
-    functions, faults = _read_functions(module)
+    functions, faults = read_functions(module)
     tables = read_tables(module)
     bound = as_livepatch(module, tables, arch)
     code = Code(bound, arch)
@@ -133,6 +140,14 @@ def check_module(
             *check_sections(module, arch),
             *check_relocations(module, arch),
             *check_code(bound, arch, code),
+            *check_fields(
+                bound,
+                arch,
+                code,
+                lambda name: _outside(name, facts),
+                _literals(module),
+                [p for _, p in _roots(functions)],
+            ),
             *check_data(bound, [(f.object, (f.section, f.offset)) for f in functions if f.section is not None]),
             *check_constants(bound, arch),
             *check_counted_calls(bound, code.instructions),
@@ -142,13 +157,41 @@ def check_module(
             *_check_literals(module, arch, facts, code, record),
             *(check_contents(module, record.module) if record is not None and record.module is not None else ()),
             *_check_file(module),
+            *check_struct(module, facts.struct, arch, "".join(modinfo(module).get("name", [])[:1])),
+            *(_check_wrapper(module, arch, facts) if record is None or record.module is None else ()),
         ]
     )
+
+
+def _check_wrapper(module: ModuleFile, arch: Arch, facts: KernelFacts) -> Iterator[Finding]:
+    """The wrapper's code, where the same kgbuild made the module: another may have another text. A record of the
+    module says the same of all code, and needs no compiler."""
+    section = module.section(NOTE_SECTION)
+    note = read_note(section.data)[0] if section is not None else None
+    if note is not None and note.get("tool") == f"kgbuild {__version__}":
+        wrapper = facts.wrapper(module)
+        if wrapper is not None:
+            yield from check_wrapper(module, wrapper, arch)
 
 
 def _check_file(module: ModuleFile) -> Iterator[Finding]:
     if module.stray >= 0:
         yield finding("V40-file", f"byte {module.stray:#x}", "belongs to no part of the file, and is no signature")
+
+
+def _outside(name: str, facts: KernelFacts) -> tuple[int, bool] | None:
+    """Bytes of a symbol outside the module, and whether it is a function; None where that is not known."""
+    match = _KLP_NAME.fullmatch(name)
+    if match is None:
+        found = [s for s in facts.image.named(name) if not s.is_local]
+        symbol = found[0] if len(found) == 1 else None
+    elif match[1] != OBJECT:
+        shipped = facts.modules(match[1])
+        own = shipped.locate(match[2], int(match[3]))[0] if shipped is not None else None
+        return (own.size, own.type == STT_FUNC) if own is not None else None
+    else:
+        symbol, _ = _locate(facts.image, match[2], int(match[3]))
+    return (symbol.size, symbol.is_function) if symbol is not None else None
 
 
 # -- who it is for -----------------------------------------------------------------------------------------------
@@ -244,6 +287,13 @@ def check_proof(
         yield from check_note_digests(note, [*replaced, *bound])
     if record is not None:
         yield from check_record(record, replaced, bound, note, facts.build_id, facts.modules)
+
+
+def _literals(module: ModuleFile) -> frozenset[str]:
+    """The exports that constants of the kernel are reached from, by the note."""
+    section = module.section(NOTE_SECTION)
+    note = read_note(section.data)[0] if section is not None else None
+    return frozenset(c.symbol for c in noted_literals(note) or ()) if note is not None else frozenset()
 
 
 def _check_literals(
@@ -457,7 +507,7 @@ def _text_at(module: ModuleFile, section: int, offset: int) -> str | None:
     return place[0].data[place[1] : end].decode("utf-8", "replace") if end >= 0 else None
 
 
-def _read_functions(module: ModuleFile) -> tuple[list[PatchedFunction], list[Finding]]:
+def read_functions(module: ModuleFile) -> tuple[list[PatchedFunction], list[Finding]]:
     """The rows of kgbuild_funcs up to the empty one, and what is wrong with the table itself."""
     code, place = "V11-function", FUNCTIONS.symbol
     data = module.object_bytes(place)

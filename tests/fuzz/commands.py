@@ -48,10 +48,10 @@ from kgbuild.verification.checks import check_module
 from kgbuild.verification.patch_manifest import read_older
 from kgbuild.verification.reader import read_module
 from tests.fuzz.mutate import Breaker
-from tests.toolchain import scratch
-from tests.unit.test_verify import ARCH, FACTS, NAME, Small
-from tests.unit.test_verify_modules import MODULE_FACTS, SmallTarget
-from tests.unit.test_verify_proof import GOOD
+from tests.support.small_module import ARCH, FACTS, NAME, Small
+from tests.support.small_record import GOOD
+from tests.support.small_target import MODULE_FACTS, SmallTarget
+from tests.support.toolchain import scratch
 
 CASES = Path(__file__).resolve().parents[1] / "kernel"
 PACKERS: dict[str, Callable[[bytes], bytes]] = {

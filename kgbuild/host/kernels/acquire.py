@@ -53,10 +53,15 @@ def ensure_kernel(
 
 def _find_or_fetch(name: str, progress: Progress, offline: bool, jobs: int, cache: Cache) -> Kernel:
     kernel = find_kernel(name, cache=cache, offline=offline)
-    if kernel is not None:
-        return kernel
     recipes = load_recipes()
     wanted = parse_name(name, recipes)
+    if kernel is not None:
+        newest = wanted.distro in recipes and recipes[wanted.distro].newest.match(wanted.release)
+        last = cache.recall(str(wanted), NEWEST_SECONDS) if offline and newest else None
+        if offline and newest and (last is None or last.get("release") != kernel.id.release):
+            with progress.step(f"newest in the cache: {kernel.id.release} (--offline)"):
+                pass
+        return kernel
     if wanted.distro not in recipes:
         raise _not_added(wanted, cache)
     if offline:

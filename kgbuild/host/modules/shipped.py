@@ -17,6 +17,7 @@ from kgbuild.model import Kernel
 from kgbuild.verification.checks import modinfo
 from kgbuild.verification.modules import Shipped
 from kgbuild.verification.reader import read_module
+from kgbuild.verification.wrapper import ModuleStruct, read_struct
 
 
 def kernel_vermagic(kernel: Kernel) -> str:
@@ -80,6 +81,18 @@ class ShippedModules:
             if len(found) == 1 and section is not None:
                 return found[0], section.size
         return "", 0
+
+    @property
+    def struct(self) -> ModuleStruct | None:
+        """The layout of struct module, by one of these modules; None without any that has init and exit."""
+        for name, path in index_modules(self._root).items():
+            try:
+                found = read_struct(read_module(unpack_module(path), path.name, self._machine), name)
+            except (UserError, ToolError):
+                continue
+            if found is not None:
+                return found
+        return None
 
 
 def _depends(info: dict[str, list[str]]) -> list[str]:

@@ -4,7 +4,7 @@ kernel: types in use, exports, init code."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kgbuild.accounting.account import UnitLedger, account_all, no_effects, with_places
@@ -35,14 +35,17 @@ def compare(prepared: Prepared, proven: Proven, run: Run) -> Compared:
     left_out: list[str] = []
     warnings: list[str] = []
     with run.stage("diff"):
-        exports = _check_exports(prepared, proven, run)
+        exports = _check_exports(prepared, proven, run, options.allow_types)
         units, ledgers = [], []
         for proven_unit in proven.units:
             unit, said = _compare_unit(proven_unit, exports.get(proven_unit.source, []), options.allow_types, left_out)
             warnings += said
             units.append(unit)
             ledgers.append(compute_ledger(unit.changes.original.obj, unit.changes.patched.obj))
+        warnings += _accept_nothing(prepared, proven, units, exports, run)
     judged = _judge_init(units, options.ignore_init, warnings)
+    if options.ignore_init and not any(map(_left_out, units, judged)):
+        warnings.append("--ignore-init leaves nothing out: the patch changes no init code")
     compared = Compared(
         judged,
         tuple(
@@ -89,6 +92,28 @@ def _compare_unit(
         fact = "gcc's .ipa-clones is cut off or of an unknown form; what it does not say is taken from names"
         warnings.append(f"{proven.source}: {fact}")
     return UnitResult(proven.source, changes, proven.parity, proven.target, author, clones), warnings
+
+
+def _accept_nothing(
+    prepared: Prepared, proven: Proven, units: Sequence[UnitResult], exports: Mapping[str, list[Refusal]], run: Run
+) -> list[str]:
+    """Warnings of names given to --allow-type without which just as much would be refused: a slip of the pen, or out of
+    date."""
+    allowed = run.options.allow_types
+
+    def refused(names: frozenset[str]) -> int:
+        return sum(len(check_types(u.changes, names)[0]) for u in units if u.changes.changed or u.changes.new)
+
+    def refused_exports(names: frozenset[str]) -> int:
+        return sum(map(len, _check_exports(prepared, proven, run, names).values()))
+
+    before = refused(allowed) if allowed else 0
+    exported = sum(map(len, exports.values()))
+    return [
+        f"{name}: --allow-type accepts nothing: no type or variable of that name has another layout"
+        for name in sorted(allowed)
+        if refused(allowed - {name}) == before and refused_exports(allowed - {name}) == exported
+    ]
 
 
 def unchanged(proven: ProvenUnit) -> UnitResult:
@@ -162,8 +187,8 @@ def _own_options(compiled: Compiled) -> list[str]:
     return [f"{file}:{line}: {text}: {what}" for file, line, text in compiled.optimized]
 
 
-def _check_exports(prepared: Prepared, proven: Proven, run: Run) -> dict[str, list[Refusal]]:
-    """The refusals for the exports of each unit, by its source."""
+def _check_exports(prepared: Prepared, proven: Proven, run: Run, allowed: frozenset[str]) -> dict[str, list[Refusal]]:
+    """The refusals for the exports of each unit, by its source. `allowed` are names of types that may differ."""
     compiled = proven.compiled
     # most units export nothing, and the modules for exports take time to import
     if not any(name in c.original for c in compiled for name in MARKS):
@@ -178,7 +203,7 @@ def _check_exports(prepared: Prepared, proven: Proven, run: Run) -> dict[str, li
         lambda: prepared.running.exports,
         run.cache,
         run.options.jobs,
-        run.options.allow_types,
+        allowed,
     )
     out: dict[str, list[Refusal]] = {}
     for refusal in found:

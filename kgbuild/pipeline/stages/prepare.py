@@ -76,6 +76,9 @@ def choose_kernel(asked: Asked, run: Run) -> KernelChosen:
         else:
             warnings.append(f"{compiler.place}: {compiler.fact}; accepted by --allow-compiler")
             run.observer.reached(Warned(tuple(warnings)))
+    elif options.allow_compiler:
+        warnings.append("--allow-compiler accepts nothing: this compiler is the one that built the kernel")
+        run.observer.reached(Warned(tuple(warnings)))
     refusals += check_kernel(asked.older, {VMLINUX: kernel.id.build_id})
     if refusals:
         raise Refused(refusals)

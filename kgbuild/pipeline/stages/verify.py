@@ -13,26 +13,33 @@ from typing import Any
 
 from kgbuild import __version__
 from kgbuild.arch import for_object
+from kgbuild.emit.backends import BACKENDS
 from kgbuild.errors import UserError
 from kgbuild.host.kernels.feature_probes import probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
+from kgbuild.host.link.module_objects import main_object
+from kgbuild.host.modules.files import module_name
 from kgbuild.host.modules.shipped import ShippedModules, read_vermagic
+from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.input_files import read_input
 from kgbuild.kernel.exports import parse_symvers
 from kgbuild.kernel.feature_probes import INDIRECT_BRANCHES
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.limits import RECORD_BYTES
 from kgbuild.model import Finding, Kernel
+from kgbuild.pipeline.stages.module_input import for_another_kernel, own_name, unwrap
 from kgbuild.proof.record import BadRecord, ProofRecord, parse_record
 from kgbuild.report.build import finding_report, kernel_report
 from kgbuild.report.documents import schema_name
-from kgbuild.verification.checks import KernelFacts, check_module
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.checks import KernelFacts, check_module, read_functions
+from kgbuild.verification.kallsyms import is_kallsyms, is_kgraft
+from kgbuild.verification.reader import ModuleFile, read_module
+from kgbuild.verification.wrapper import wrapper_macros
 
 
 @dataclass(frozen=True)
 class Verified:
-    """The findings in one module; `path` and `proof` as given."""
+    """The findings in one module; `path` and `proof` as given. `notes` are no faults."""
 
     kernel: Kernel
     path: str
@@ -40,6 +47,7 @@ class Verified:
     size: int
     proof: str | None
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain data (docs/schema/verify-1.json)."""
@@ -64,8 +72,14 @@ def verify(
     proof: str | None = None,
 ) -> Verified:
     """Every fault of a live patch module for this kernel (see `verify_module`). `path` names the module."""
-    findings = verify_module(data, kernel, PurePath(path).name, record=record, own=own)
-    return Verified(kernel, path, hashlib.sha256(data).hexdigest(), len(data), proof, tuple(findings))
+    module = unwrap(data, path)
+    other = for_another_kernel(module, kernel)
+    name = own_name(module)
+    named = f"{name}.ko" if name else PurePath(path).name
+    findings = [other] if other is not None else verify_module(module, kernel, named, record=record, own=own)
+    stem = module_name(path)
+    notes = (f"the file is called {PurePath(path).name}, the module in it {name}",) if name not in ("", stem) else ()
+    return Verified(kernel, path, hashlib.sha256(data).hexdigest(), len(data), proof, tuple(findings), notes)
 
 
 def verify_module(
@@ -104,7 +118,7 @@ def read_record(path: Path) -> ProofRecord:
 def kernel_facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> KernelFacts:
     """What a module is checked against, for all modules of one kernel. `image` is the kernel's vmlinux."""
     vermagic, size = modules.layout
-    config = kernel.config.read_text()
+    config, features = kernel.config.read_text(), probe_kernel(kernel, image)
     return KernelFacts(
         build_id=kernel.id.build_id,
         vermagic=vermagic or read_vermagic(image),
@@ -114,8 +128,19 @@ def kernel_facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) ->
         modversions="CONFIG_MODVERSIONS=y" in config.splitlines(),
         module_size=size,
         name_length=_name_length(kernel.source),
-        tracked=INDIRECT_BRANCHES in probe_kernel(kernel, image),
+        tracked=INDIRECT_BRANCHES in features,
+        struct=modules.struct,
+        wrapper=lambda module: _wrapper(module, kernel, features, image),
     )
+
+
+def _wrapper(module: ModuleFile, kernel: Kernel, features: frozenset[str], image: KernelImage) -> ModuleFile:
+    """The wrapper that a module has, compiled for this kernel, or taken from the cache."""
+    backend = BACKENDS["kgraft" if is_kgraft(module) else "kallsyms" if is_kallsyms(module) else "klp"]
+    rows = [(f.object, f.name, f.sympos) for f in read_functions(module)[0]]
+    defines = [*wrapper_macros(module), *backend.defines(features), *backend.macros(rows)]
+    data = main_object(kernel, Cache(), backend.wrapper, defines)
+    return read_module(data, backend.wrapper, image.obj.machine)
 
 
 def _name_length(source: Path) -> int:

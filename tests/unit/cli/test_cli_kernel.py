@@ -18,6 +18,7 @@ from kgbuild.host.kernels.compile_commands import write_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, KernelId, UnitCommand
 from kgbuild.pipeline import kernels
+from tests.support.cache_cases import add
 
 
 @pytest.fixture
@@ -87,6 +88,33 @@ def test_show_what_is_not_there(there: Kernel) -> None:
     error = call("show", "debian:6.1.0-1-amd64").exception
     assert isinstance(error, UserError)
     assert there.id.name in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("nosuch", ""),
+        ("debian:6.1.0-56-cloud-amd46", "debian:6.1.0-56-cloud-amd64"),
+        ("debian:6.1.0-56-cloud", "debian:6.1.0-56-cloud-amd64"),
+        ("6.1.0-56", "debian:6.1.0-56-cloud-amd64"),
+        ("local:6.1.0-56-cloud-amd64", "debian:6.1.0-56-cloud-amd64"),
+        ("debian:6.1.0-56-cloud-amd64=9.9", "debian:6.1.0-56-cloud-amd64"),
+        ("debian:6.12.1", ""),
+    ],
+)
+@pytest.mark.parametrize("command", ["show", "remove"])
+def test_near_misses(cache: Cache, command: str, name: str, meant: str) -> None:
+    add(cache, "6.1.0-56-cloud-amd64")
+    error = call(command, name, *(["--yes"] if command == "remove" else [])).exception
+    assert isinstance(error, UserError)
+    assert ("did you mean" in error.remedy) == bool(meant) and meant in error.remedy
+    assert "there are: debian:6.1.0-56-cloud-amd64" in error.remedy
+    assert command == "show" or "fetch" not in error.remedy, "who removes wants nothing fetched"
+    assert len(cache.kernels()) == 1
+
+
+def test_remove_where_there_is_nothing(cache: Cache) -> None:
+    assert "the cache has no kernel" in str(call("remove", "nosuch", "--yes").exception)
 
 
 def test_remove_asks(there: Kernel, cache: Cache) -> None:

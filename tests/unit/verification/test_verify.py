@@ -292,9 +292,9 @@ def test_an_alternative_may_bring_a_function_of_the_kernel(late: bool) -> None:
 
 def test_unwind_entries_may_lead_into_what_an_alternative_replaces() -> None:
     small = Small()
-    move(".orc_unwind_ip", 0, addend=JUMP + 2)(small)
+    move(".orc_unwind_ip", 1, addend=JUMP + 2)(small)
     assert check(small.data) == []
-    move(".orc_unwind_ip", 0, addend=JUMP + 4)(small)
+    move(".orc_unwind_ip", 1, addend=JUMP + 4)(small)
     assert [f.code for f in check(small.data)] == ["V20-special"]
 
 

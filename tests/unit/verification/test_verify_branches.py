@@ -136,7 +136,7 @@ SPOILERS: list[tuple[str, Callable[[SmallTracked], object]]] = [
     ("V31-constant", site(1, "constant", SHIFT + 1)),
     ("V31-constant", site(1, "kgbuild_notes", 0)),
     ("V31-constant", site(1, "constant", len(CONSTANT_CODE))),
-    ("V32-endbr", code(".text.callback", b"\x90" * 4 + b"\xc3")),
+    ("V32-endbr", code(".text.callback", b"\x66\x90" * 2 + b"\xc3")),
     ("V32-endbr", seal),
     ("V32-endbr", point_to(".klp.sym.vmlinux.plain,0")),
     ("V32-endbr", point_to(".klp.sym.vmlinux.twin,2")),
@@ -152,7 +152,7 @@ def test_what_is_spoiled_is_found(expected: str, spoil: Callable[[SmallTracked],
 
 def test_pointers_in_code_and_in_data_are_found() -> None:
     small = SmallTracked()
-    code(".text.callback", b"\x90" * 4 + b"\xc3")(small)
+    code(".text.callback", b"\x66\x90" * 2 + b"\xc3")(small)
     assert [f.place for f in check_tracked(small)] == [".data.operations+0x0", ".text.taker+0x3"]
 
 
@@ -178,7 +178,7 @@ def test_an_export_without_endbr64() -> None:
 def test_a_kernel_that_does_not_track_them_has_no_such_rule() -> None:
     small = SmallTracked()
     small.image = FakeImage()  # type: ignore[assignment]
-    code(".text.callback", b"\x90" * 4 + b"\xc3")(small)
+    code(".text.callback", b"\x66\x90" * 2 + b"\xc3")(small)
     point_to(".klp.sym.vmlinux.plain,0")(small)
     assert check(small.data) == []
     assert PLAIN not in TRACKED.image.sealed

@@ -24,7 +24,7 @@ from kgbuild.errors import UserError
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.model import Finding
 from kgbuild.pipeline.stages.verify import read_record
-from kgbuild.proof.record import BadRecord, BoundSymbol, Constant, ProofRecord, compute_digest, parse_record
+from kgbuild.proof.record import BadRecord, Constant, ProofRecord, compute_digest, parse_record
 from kgbuild.verification.checks import check_module
 from kgbuild.verification.modules import Shipped
 from kgbuild.verification.proof import place_in_module, place_in_vmlinux
@@ -34,19 +34,17 @@ from tests.support.small_module import (
     ARCH,
     BUILD_ID,
     FACTS,
-    HELPER,
     NAME,
     OLD,
-    FakeImage,
     Small,
     check,
     complete_record,
 )
+from tests.support.small_record import FAKE, GOOD, place
 from tests.support.small_target import MODULE_FACTS, TARGET_ID, SmallTarget
 from tests.support.toolchain import compile_text, pair_flags
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "schema" / "proof-2.json").read_text())
-FAKE = FakeImage()
 UNIT = """
 static int state;
 static noinline int inner(int x) { return printk("inner %d\\n", x) + state; }
@@ -54,25 +52,6 @@ int outer(int x) { sink(inner); return inner(x + 3) + source(x) + state++; }
 """
 PATCH = UNIT.replace("x + 3", "x + STEP") + "noinline int other(int x) { return inner(x); }\n"
 STEP = "#ifdef PATCHED\n#define STEP 5\n#else\n#define STEP 4\n#endif\n"
-
-
-def place(name: str, address: int, kind: str = "function", **fields: Any) -> BoundSymbol:
-    known: dict[str, Any] = {"object": "vmlinux", "sympos": 0, "section": ".text", "size": 16, "evidence": "own bytes"}
-    known["digest"] = FAKE.digest(name, 0) if kind == "function" else ""
-    return BoundSymbol(name=name, address=address, kind=kind, **{**known, **fields})
-
-
-# what Small replaces and is bound to
-GOOD = ProofRecord(
-    {"vmlinux": BUILD_ID.hex()},
-    (place("old", OLD),),
-    (
-        place("__start_notes", 0x7000, "data"),
-        place("__stop_notes", 0x7100, "data"),
-        place("helper", HELPER),
-        place("old", OLD),
-    ),
-)
 
 
 def check_with(record: ProofRecord, small: Small | None = None) -> list[Finding]:

@@ -11,6 +11,7 @@ import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -320,6 +321,24 @@ class TestWithoutArchive:
         add(cache, "6.1.0-11-amd64", "6.1.101-1", "cc" * 20)
         add(cache, "6.12.1+deb12-cloud-amd64", "6.12.1-1", "dd" * 20)
         assert self.ensure(cache, "debian:newest-6.1-cloud", offline=True) == newest
+
+    def test_offline_newest_says_that_it_is_of_the_cache(self, cache: Cache) -> None:
+        titles: list[str] = []
+
+        class Said(SilentProgress):
+            def step(self, title: str, total: float | None = None, unit: str = "") -> Any:
+                titles.append(title)
+                return super().step(title, total, unit)
+
+        kernel = add(cache, "6.1.0-12-cloud-amd64")
+        for name in ("debian:newest-6.1-cloud", "debian:6.1.0-12-cloud-amd64"):
+            assert ensure_kernel(name, progress=Said(), offline=True, cache=cache) == kernel
+        (said,) = titles
+        assert "6.1.0-12-cloud-amd64" in said and said.startswith("newest in the cache") and "--offline" in said
+        cache.remember("debian:newest-6.1-cloud", {"release": kernel.id.release, "version": kernel.id.version})
+        ensure_kernel("debian:newest-6.1-cloud", progress=Said(), offline=True, cache=cache)
+        assert titles == [said], "the archive has said so within a day"
+        cache.leave(kernel)
 
     def test_offline_without_it(self, cache: Cache) -> None:
         with pytest.raises(ToolError, match="--offline downloads nothing") as caught:

@@ -20,6 +20,7 @@ from kgbuild.arch import default_arch
 from kgbuild.diagnostics.guest_findings import RULES
 from kgbuild.errors import ToolError, UserError
 from kgbuild.guest.channel import ChannelParser, GuestRecord, parse_record
+from kgbuild.guest.session import group_stalled
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.vm import kvm
 from kgbuild.host.vm import run as host
@@ -191,6 +192,17 @@ def test_a_refused_module_is_explained_by_the_kernel() -> None:
     assert "version magic 'a' should be 'b'" in result.findings[0].fact
     assert "livepatch: enabling" not in result.findings[0].fact
     assert not result.incomplete
+
+
+def test_tasks_with_one_stack_are_one_stack() -> None:
+    stack = "    [<0>] kthread+0x1/0x2\n    [<0>] ret\n"
+    text = "".join(f"kworker/{n} {n}\n{stack}" for n in range(42)) + "other 99\n    [<0>] sleep\nbare 100\n"
+    count, shown = group_stalled(text)
+    assert count == 44 and shown.count("kthread+0x1/0x2") == 1
+    assert shown.startswith("42 tasks with one stack: kworker/0 0, kworker/1 1, ")
+    assert "kworker/41 41\n    [<0>] kthread" in shown
+    assert shown.endswith("other 99\n    [<0>] sleep\nbare 100")
+    assert group_stalled("") == (0, "")
 
 
 def test_stalled_tasks_are_listed() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from kgbuild.cli.main import machine_fault
 from kgbuild.limits import MIB
-from tests.toolchain import compile_text, pair_flags
+from tests.support.toolchain import compile_text, pair_flags
 
 
 def diff_with(memory: int, files: int, folder: Path) -> tuple[int, str]:
