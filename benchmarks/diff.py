@@ -49,7 +49,7 @@ EACH = 10  # of the real fixes, every tenth in a process of its own
 # those of them that accounting for every difference takes
 ONE_PROCESS = """
 import sys, time
-from kgbuild.emit import objdiff
+from kgbuild.pipeline import object_diff
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 spent = 0.0
 def watched(function):
@@ -61,7 +61,8 @@ def watched(function):
         finally:
             spent += time.perf_counter() - start
     return call
-objdiff.compute_ledger, objdiff.account = watched(objdiff.compute_ledger), watched(objdiff.account)
+object_diff.compute_ledger = watched(object_diff.compute_ledger)
+object_diff.account = watched(object_diff.account)
 pairs = [line.rstrip("\\n").split("\\t") for line in open(sys.argv[1])]
 data = [[open(path, "rb").read() for path in pair] for pair in pairs]
 for (name, _), (original, patched) in zip(pairs, data):

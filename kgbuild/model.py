@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What crosses between folders: kernels, patches, units, findings. Frozen values, no behaviour with side effects."""
+"""Values that are passed between folders: kernels, patches, units, findings. Frozen, without side effects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class KernelId:
-    """Names one kernel: `distro:release=version`; `build_id` (hex) is what the cache knows it by."""
+    """The name of one kernel: `distro:release=version`. `build_id` (hex) identifies it in the cache."""
 
     distro: str
     release: str
@@ -18,7 +18,7 @@ class KernelId:
 
     @property
     def name(self) -> str:
-        """The name a user can give to --kernel."""
+        """The name that a user can give to --kernel."""
         return f"{self.distro}:{self.release}"
 
     def __str__(self) -> str:
@@ -33,8 +33,8 @@ class ExternalTree:
     """Source of modules that is not in the kernel's tree.
 
     folder  the user's directory, for messages; never written to
-    kernel  the kernel's own source tree, which holds the headers
-    digest  of the directory's contents (hex): with the kernel's build-id it says what a unit's source is
+    kernel  the kernel's own source tree, which contains the headers
+    digest  of the directory's contents (hex): together with the kernel's build-id it identifies a unit's source
     """
 
     folder: Path
@@ -85,9 +85,9 @@ class UnitCommand:
     object   path of the .o relative to the build tree ("fs/proc/version.o")
     modfile  KBUILD_MODFILE ("fs/proc/proc"), names the composite object
     modname  KBUILD_MODNAME ("proc")
-    module   True where the unit is part of a loadable module
-    argv     compiler and arguments, with the literal placeholders {src} for the source tree; it runs in the build tree
-    objtool  objtool and its arguments, without the object; empty where kbuild does not run it on this unit
+    module   True if the unit is part of a loadable module
+    argv     compiler and arguments, with the literal placeholder {src} for the source tree; it runs in the build tree
+    objtool  objtool and its arguments, without the object; empty if kbuild does not run it on this unit
     """
 
     source: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a person sees of a build while it goes on: a line for each stage, from the value that it made."""
+"""What `build` prints: a line for each stage, from the value that the stage made."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from kgbuild.cli.accounting_lines import show_accounting
-from kgbuild.cli.ui import Output
+from kgbuild.cli.ui import Output, show_accounting
 from kgbuild.diagnostics.warnings import UNKNOWN
 from kgbuild.pipeline.stages.values import Accounted, Closed, KernelChosen, PatchesApplied, Proven, PutOnTop
 from kgbuild.progress import Task

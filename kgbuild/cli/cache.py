@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import click
 
 from kgbuild.cli import options
+from kgbuild.cli.contract.commands import Group
+from kgbuild.report.formats import Answer
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -36,7 +39,7 @@ def read_size(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     return int(float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2]])
 
 
-@click.group(short_help="Show what the cache holds, and make it smaller.")
+@click.group(cls=Group, short_help="Show what the cache holds, and make it smaller.")
 def cache() -> None:
     """Show what the cache holds, and make it smaller.
 
@@ -46,7 +49,7 @@ def cache() -> None:
 
 
 @cache.command()
-@options.common_options
+@options.common_options()
 def show(
     common: options.Common,
 ) -> None:
@@ -61,24 +64,26 @@ def show(
     from kgbuild.report.cache_space import day_and_time, space_record
 
     space = survey(Cache())
-    common.write_report(space_record(space))
-    if common.silent:
-        return
-    click.echo(space.root)
-    for entry in space.kernels:
-        marks = ["in use"] if entry.in_use else [f"used {day_and_time(entry.last_used)[:10]}"]
-        marks += ["added by hand"] if entry.own else []
-        click.echo(f"  {readable_size(entry.size):>8}  {entry.kernel.id.name}, {', '.join(marks)}")
-    for name, size in space.sources.items():
-        click.echo(f"  {readable_size(size):>8}  source {name}")
-    for size, what in (
-        (space.results[1], f"{space.results[0]} results of compiles and analyses"),
-        (space.work, "work of runs"),
-        (space.other, "other files"),
-    ):
-        if size:
-            click.echo(f"  {readable_size(size):>8}  {what}")
-    click.echo(f"  {readable_size(space.total):>8}  in all")
+
+    def lines(unicode: bool) -> Iterator[str]:
+        del unicode
+        yield space.root
+        for entry in space.kernels:
+            marks = ["in use"] if entry.in_use else [f"used {day_and_time(entry.last_used)[:10]}"]
+            marks += ["added by hand"] if entry.own else []
+            yield f"  {readable_size(entry.size):>8}  {entry.kernel.id.name}, {', '.join(marks)}"
+        for name, size in space.sources.items():
+            yield f"  {readable_size(size):>8}  source {name}"
+        for size, what in (
+            (space.results[1], f"{space.results[0]} results of compiles and analyses"),
+            (space.work, "work of runs"),
+            (space.other, "other files"),
+        ):
+            if size:
+                yield f"  {readable_size(size):>8}  {what}"
+        yield f"  {readable_size(space.total):>8}  in all"
+
+    common.deliver(Answer(lambda: space_record(space), lines), unless_quiet=True)
 
 
 @cache.command()
@@ -88,7 +93,7 @@ def show(
 )
 @click.option("--own", is_flag=True, help="Also kernels that were added by hand.")
 @click.option("--dry-run", "-n", is_flag=True, help="Only say what would be removed.")
-@options.common_options
+@options.common_options()
 def prune(
     older: float | None,
     to: int | None,
@@ -111,8 +116,8 @@ def prune(
         raise click.UsageError("say what may go: --older TIME, --to SIZE, or both")
     place = Cache()
     pruned = prune_cache(place, older=older, to=to, own=own, dry_run=dry_run)
-    common.write_report(prune_record(str(place.root), pruned, older, to, dry_run))
     output = common.output()
+    common.deliver(Answer(lambda: prune_record(str(place.root), pruned, older, to, dry_run)), out=output)
     for item in pruned.removed:
         counted = f"{item.count} " if item.kind == "results" else ""
         kind = {"source": "source "}.get(item.kind, "")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -17,10 +16,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from kgbuild.cli.contract.safe_streams import raw_stderr
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import KgbuildError
+from kgbuild.shown_text import indent_lines, printable
 
 if TYPE_CHECKING:
+    from kgbuild.accounting.account import Accounting
     from kgbuild.progress import Task
 
 LABEL_WIDTH = 10
@@ -37,7 +39,7 @@ _LEAST = 20  # columns that are left for text at least, else it begins at the le
 
 def colour_wanted(no_color: bool = False) -> bool:
     """Colour goes to terminals only, never where NO_COLOR or --no-color says otherwise."""
-    return not no_color and not os.environ.get("NO_COLOR") and sys.stdout.isatty()
+    return not no_color and not os.environ.get("NO_COLOR") and sys.stdout is not None and sys.stdout.isatty()
 
 
 def width_of(text: str) -> int:
@@ -117,8 +119,18 @@ def fit_streams(words: Sequence[str]) -> None:
 class Output:
     """Prints `label   text   1.2 s` lines to standard output; implements the model's Progress."""
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False, no_color: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        no_color: bool = False,
+        replaced: bool = False,
+        err: bool = False,
+    ) -> None:
         self.quiet = quiet
+        self.err = err  # standard output is taken: lines go to standard error
+        self.replaced = replaced  # another form of the answer takes the place of text
         self.verbose = verbose
         self.colour = colour_wanted(no_color)
 
@@ -126,9 +138,20 @@ class Output:
         """One finished step: label in its column, text, seconds at the right."""
         if self.quiet:
             return
+        text = printable(text)
         shown = click.style(f"{label:<{LABEL_WIDTH}}", fg=style) if self.colour and style else f"{label:<{LABEL_WIDTH}}"
         took = f"{seconds:8.1f} s" if seconds is not None else ""
-        click.echo(f"{shown}{text:<64}{took}".rstrip())
+        click.echo(f"{shown}{text:<64}{took}".rstrip(), err=self.err)
+
+    def say(self, text: str | bytes, *, err: bool = False, nl: bool = True) -> None:
+        """What --quiet leaves: findings, and an answer that is text."""
+        if not self.replaced:
+            click.echo(text, err=err or self.err, nl=nl)
+
+    def refused(self, refusals: Sequence[Refusal]) -> None:
+        """The reasons against a patch, where they are not in another form of the answer."""
+        if refusals and not self.replaced:
+            show_error(Refused(list(refusals)))
 
     def note(self, text: str) -> None:
         """A detail, printed only with --verbose."""
@@ -148,6 +171,18 @@ class Output:
         else:
             yield from _rich_task(title, total, unit)
         self.line(label, text, time.monotonic() - began)
+
+
+def show_accounting(out: Output, accountings: Sequence[Accounting]) -> None:
+    """How many differences of two objects there are and what becomes of them, for a build and for a comparison; a line
+    for each that is lost, by its nature."""
+    from kgbuild.accounting.account import no_effects, summary
+
+    counted = summary(accountings)
+    if counted:
+        out.line("accounted", counted)
+    for text in no_effects(accountings):
+        out.line("no effect", text, style="yellow")
 
 
 class _PlainTask:
@@ -174,11 +209,11 @@ def _rich_task(title: str, total: float | None, unit: str) -> Iterator[Task]:
     counts = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn()] if total else []
     progress = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         *counts,
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(file=raw_stderr()),
         transient=True,
     )
 
@@ -190,7 +225,7 @@ def _rich_task(title: str, total: float | None, unit: str) -> Iterator[Task]:
             progress.update(task, total=total)
 
     with progress:
-        task = progress.add_task(title, total=total)
+        task = progress.add_task(printable(title), total=total)
         yield Shown()
 
 
@@ -209,13 +244,19 @@ def show_error(error: KgbuildError) -> None:
             click.echo(summarise(error.refusals), err=True)
             shown = shown[:_SHOWN_OF_MANY]
         for refusal in shown:
-            click.echo(f"\n{refusal.code}   {refusal.place}\n  {refusal.fact}\n  -> {refusal.remedy}", err=True)
+            place, fact, remedy = printable(refusal.place), indent_lines(refusal.fact), indent_lines(refusal.remedy)
+            click.echo(f"\n{refusal.code}   {place}\n  {fact}\n  -> {remedy}", err=True)
+        return
+    for fault in getattr(error, "faults", ()):
+        click.echo(f"{head('error')}   {fault.place}: {fault.fact}\n  -> {fault.remedy}", err=True)
+    if getattr(error, "faults", ()):
         return
     label = "no change" if error.exit_code == 4 else "error"
-    text = f"{error.place}: {error.fact}" if error.place else error.fact
+    fact = indent_lines(error.fact)
+    text = f"{printable(error.place)}: {fact}" if error.place else fact
     click.echo(f"{head(label)}   {text}", err=True)
     if error.remedy:
-        click.echo(f"  -> {error.remedy}", err=True)
+        click.echo(f"  -> {indent_lines(error.remedy)}", err=True)
 
 
 def summarise(refusals: Sequence[Refusal]) -> str:
@@ -223,7 +264,7 @@ def summarise(refusals: Sequence[Refusal]) -> str:
     to the directory for temporary files."""
     counts = Counter(refusal.code for refusal in refusals)
     rows = [f"  {number:>7}  {code}" for code, number in counts.most_common()]
-    lines = [f"{r.code}   {r.place}\n  {r.fact}\n  -> {r.remedy}\n" for r in refusals]
+    lines = [f"{r.code}   {printable(r.place)}\n  {indent_lines(r.fact)}\n  -> {r.remedy}\n" for r in refusals]
     try:
         with tempfile.NamedTemporaryFile("w", prefix="kgbuild-reasons-", suffix=".txt", delete=False) as file:
             file.write("\n".join(lines))
@@ -233,14 +274,13 @@ def summarise(refusals: Sequence[Refusal]) -> str:
     return "\n".join(rows)
 
 
-def disk_remedy(error: OSError) -> str:
-    """What to do where the disk is full; empty for other faults."""
-    from kgbuild.host.system.run import DISK_FULL
+def show_os_error(error: OSError) -> KgbuildError:
+    """Tell of a file or disk fault that no stage named better. Returns it as an error with place, fact and remedy."""
+    from kgbuild.diagnostics.run_errors import SYSTEM
+    from kgbuild.host.system.run import disk_remedy
 
-    return DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-
-
-def show_os_error(error: OSError) -> None:
-    """A file or disk fault that no stage named better."""
     fact = error.strerror or str(error)
-    show_error(KgbuildError(fact, place=str(error.filename or ""), remedy=disk_remedy(error)))
+    named = KgbuildError(fact, place=str(error.filename or ""), remedy=disk_remedy(error))
+    named.code = SYSTEM
+    show_error(named)
+    return named

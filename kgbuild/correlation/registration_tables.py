@@ -68,11 +68,11 @@ def new_registrations(original: View, patched: View, allowed: Mapping[str, int])
 
 
 def _new_exports(original: View, patched: View) -> Iterator[Registration]:
-    was, now = _exports(original), _exports(patched)
-    for name in sorted(now):
-        if name not in was:
+    orig_exports, patched_exports = _exports(original), _exports(patched)
+    for name in sorted(patched_exports):
+        if name not in orig_exports:
             yield Registration(name, EXPORT_SYMBOL, "a new export")
-        elif now[name] != was[name]:
+        elif patched_exports[name] != orig_exports[name]:
             yield Registration(name, EXPORT_SYMBOL, "its export has another license or namespace")
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Why a function is in a patch: the chain that brings it in, or how the patch refers to it in the kernel. Answers are
-kept, so that a second question about a patch does not analyse it again."""
+cached, so that a second question about the same patch needs no analysis."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from kgbuild.report.why import (
 
 @dataclass(frozen=True)
 class WhyAnswer:
-    """`chains` are those that bring the function in, one for each function of that name; `references` are rows of the
-    report, where the function stays in the kernel and the patch refers to it; `inlined` tells of a function without
-    code of its own which functions of the patch hold its body, and `chains` are then theirs."""
+    """`chains`: the chains that bring the function in, one for each function of that name. `references`: rows of the
+    report, if the function stays in the kernel and the patch refers to it. `inlined`: for a function without code of
+    its own, which functions of the patch contain its body; `chains` are then theirs."""
 
     function: str
     chains: tuple[tuple[ChainLink, ...], ...]
@@ -60,8 +60,8 @@ def answer_why(
 ) -> WhyAnswer:
     """Why `function` (NAME, NAME@UNIT, NAME@MODULE or NAME,POSITION) is in a patch.
 
-    Raises UserError where it is neither in the patch nor referred to by it, else as an analysis does; what is refused
-    of a patch that can be closed does not matter here.
+    Raises UserError if it is neither in the patch nor referred to by it, otherwise the exceptions of an analysis.
+    Refusals of a patch that can be closed are ignored.
     """
     wanted = split_name(function)[0]
     observer = observer or SilentObserver()
@@ -71,7 +71,7 @@ def answer_why(
         found = ensure_kernel(kernel, progress=observer, offline=options.offline, jobs=options.jobs)
     else:
         found = kernel.kernel
-    # a directory of someone's own may change at any time: what is known of it is not kept
+    # an out-of-tree directory may change at any time: its answers are not cached
     own = options.oot is not None or options.oot_modules or (isinstance(kernel, RunningKernel) and kernel.oot_modules)
     key = None if own else answer_key(found, parsed, options)
     answer = load_answer(cache, key)

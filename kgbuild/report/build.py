@@ -20,6 +20,7 @@ from kgbuild.model import Finding, Kernel
 from kgbuild.objects.symbol_kinds import is_prefix
 from kgbuild.objects.view import View
 from kgbuild.proof.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN, FunctionParity, ParityProof
+from kgbuild.report.documents import schema_name
 
 
 def kernel_report(kernel: Kernel) -> dict[str, str]:
@@ -171,12 +172,19 @@ def finding_report(findings: Sequence[Finding]) -> list[dict[str, str]]:
 
 def error_report(error: KgbuildError) -> dict[str, Any]:
     """What ended a run other than a refusal: an error, or that there is nothing to patch."""
-    return {"exit_status": error.exit_code, "place": error.place, "fact": error.fact, "remedy": error.remedy}
+    return {
+        "code": error.code,
+        "exit_status": error.exit_code,
+        "place": error.place,
+        "fact": error.fact,
+        "remedy": error.remedy,
+    }
 
 
 def empty_report(kernel: Kernel | None) -> dict[str, Any]:
     """A report with every required key and nothing found yet."""
     return {
+        "schema": schema_name("build"),
         "schema_version": 1,
         "tool": {"name": "kgbuild", "version": __version__},
         "kernel": kernel_report(kernel) if kernel is not None else None,

@@ -416,7 +416,7 @@ class _Explainer:
             out[name] = (
                 target_name(view, view.atoms[r.atom], r.delta)
                 if r is not None
-                else str(int.from_bytes(e.data[at : at + size], "little"))
+                else str(view.obj.number(e.data[at : at + size]))
             )
         if e.replacement is not None:
             steps = read_listing(view, view.atoms[e.replacement])

@@ -4,11 +4,13 @@ objects that they came from, so that an answer that was kept is given at once.""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kgbuild.callgraph.model import split_name
+from kgbuild.report.documents import schema_name
+from kgbuild.report.formats.answer import Answer
 
 _SAYS = {
     "changed": "the patch changes",
@@ -117,7 +119,7 @@ def why_report(
 ) -> dict[str, Any]:
     """The answer to `why` as data."""
     return {
-        "schema": "kgbuild-why",
+        "schema": schema_name("why"),
         "schema_version": 1,
         "function": name,
         "in_patch": bool(chains),
@@ -125,3 +127,28 @@ def why_report(
         "references": references,
         **({"inlined": [{**vars(row), "into": list(row.into)} for row in inlined]} if inlined else {}),
     }
+
+
+def answer_of_why(
+    name: str,
+    chains: Sequence[Sequence[ChainLink]],
+    references: Sequence[Mapping[str, Any]],
+    data: Callable[[], dict[str, Any]],
+    inlined: Sequence[InlinedInto] = (),
+) -> Answer:
+    """What `why` answers of the function `name`: where gcc inlined it, its chains; where it has none, how the patch
+    refers to it."""
+
+    def lines(unicode: bool) -> Iterator[str]:
+        del unicode
+        for row in inlined:
+            yield from render_inlined(row)
+        for chain in chains:
+            yield from render_chain(chain)
+        for ref in references if not chains else ():
+            position = f", position {ref['sympos']}" if ref["sympos"] else ""
+            yield f"{name} stays in the kernel, and the patch refers to it"
+            yield f"  by {ref['how']:<28} {ref['object']}{position}  ({ref['proof']})"
+            yield from (f"     {seen}" for seen in ref["evidence"])
+
+    return Answer(data, lines)

@@ -28,9 +28,10 @@ from kgbuild.kernel.parent_symtab import read_parent
 from kgbuild.objects.variable_types import unit_types
 from kgbuild.objects.view import View
 from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
+from tests.fuzz.commands import use_command
 from tests.fuzz.mutate import Breaker
 from tests.fuzz.texts import use_texts
-from tests.toolchain import PAIRS, compile_pair_side, run, scratch
+from tests.support.toolchain import PAIRS, compile_pair_side, run, scratch
 
 MEMORY = 1 << 30  # bytes of address space
 SECONDS = 5.0  # of processor time for one input
@@ -174,6 +175,11 @@ def attempt(original: bytes, patched: bytes) -> tuple[str, str]:
 def attempt_texts(base: int, number: int) -> tuple[str, str]:
     """The same for the texts of an input's number."""
     return _guarded(lambda: use_texts(base, number))
+
+
+def attempt_command(base: int, number: int) -> tuple[str, str]:
+    """The same for a file of another command (commands.py)."""
+    return _guarded(lambda: use_command(base, number))
 
 
 def _guarded(run: Callable[[], str]) -> tuple[str, str]:

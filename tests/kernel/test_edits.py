@@ -10,8 +10,8 @@ from kgbuild.host.kernels.kbuild import load_unit_commands
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.ledger.check import run
-from tests.ledger.edit import Editor
+from tests.support.ledger.check import run
+from tests.support.ledger.edit import Editor
 
 EDITS, PARTS = 5000, 2
 UNITS = (

@@ -18,7 +18,7 @@ from kgbuild.host.kernels.kbuild import clean_environment, load_environment
 from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.kernel.conftest import (
+from tests.support.booting.cases import (
     HERE,
     KERNEL_NAME,
     NEWER_NAME,

@@ -2,7 +2,7 @@
 """Real fixes: what `kgbuild diff` finds, held against what bytes and relocations show.
 
 The files of FILES differ between two of Debian's kernel sources. Each is compiled both ways and compared by kgbuild and
-by a plain reading that shares nothing with it (tests/plain.py). Every function on which they disagree must be
+by a plain reading that shares nothing with it (tests/support/plain.py). Every function on which they disagree must be
 explained: by a noise rule that kgbuild names for this very function and that can make such a difference, or by what
 the plain reading is known to misread, with evidence from a third reading by objdump. Nothing is excused by its name.
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fixes import NEWER, OLDER, Skipped, fixes
 from kgbuild.correlation import noise
 from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
-from tests.objects.compare import Disassembly
-from tests.plain import PlainDiff, PlainObject, compare
+from tests.support.compare import Disassembly
+from tests.support.fixes import NEWER, OLDER, Skipped, fixes
+from tests.support.plain import PlainDiff, PlainObject, compare
 
 FILES = (Path(__file__).parent / "fixes.txt").read_text().split()
 JOBS = 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import HERE, kgbuild
+from tests.support.booting.cases import HERE, kgbuild
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.readme import OF_THE_READER, ROOT, commands
+from tests.support.readme import OF_THE_READER, ROOT, commands
 
 # What there is beside a kernel's newest is the archive's, and a cache of others is not made smaller here.
 NOT_HERE = ("kgbuild cache prune", "kgbuild kernel search")

@@ -13,7 +13,7 @@ import pytest
 from kgbuild.host.vm.run import PatchRun, TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.kernel.conftest import HERE, kgbuild
+from tests.support.booting.cases import HERE, kgbuild
 
 SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "remedy-1.json").read_text())
 

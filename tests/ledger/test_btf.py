@@ -12,7 +12,7 @@ from kgbuild.elf.object import Object
 from kgbuild.ledger.difference import NAMES, TYPE
 from kgbuild.ledger.ledger import compute_ledger
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
-from tests.toolchain import compile_text, pair_flags
+from tests.support.toolchain import compile_text, pair_flags
 
 # a set as include/linux/btf_ids.h makes it, with flags behind each entry
 IDS = """

@@ -10,8 +10,8 @@ from kgbuild.arch import arch_of
 from kgbuild.diff.changes import compute_changes
 from kgbuild.elf.read import read
 from kgbuild.objects.view import View
-from tests.objects.kernel import Patched, close_text, make_module
-from tests.toolchain import CC, CLANG, compile_text, pair_flags, view
+from tests.support.kernel import Patched, close_text, make_module
+from tests.support.toolchain import CC, CLANG, compile_text, pair_flags, view
 
 HEAD = '#pragma GCC diagnostic ignored "-Wdangling-pointer"\n'
 TABLE = "static const void *const table[] = { &&add, &&mul, &&out };"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
-from tests.toolchain import compile_text, pair_flags, run
+from tests.support.toolchain import compile_text, pair_flags, run
 
 TEXT = """
 #include "kernel.h"

@@ -20,12 +20,10 @@ from kgbuild.objects.view import View
 from kgbuild.proof.record import parse_record, record_json
 from kgbuild.verification.code import Code
 from kgbuild.verification.literals import check_literals
-from kgbuild.verification.reader import read_module
-from tests.objects.kernel import EXPORTS, Patched, close_text
-from tests.unit.test_verify import ARCH
+from kgbuild.verification.reading.reader import read_module
+from tests.support.kernel import ANCHOR, EXPORTS, WITH_ANCHOR, Patched, close_text
+from tests.support.small_module import ARCH
 
-ANCHOR = "const char anchor[16] = {1};\n"
-WITH_ANCHOR = {**EXPORTS, "anchor": Export("anchor", 0, "vmlinux", "EXPORT_SYMBOL", "")}
 COMMON = """
 struct ops { const char *name; long n; }; const char *kept; struct pair { long a, b, c, d; } *where;
 #ifdef PATCHED

@@ -8,7 +8,7 @@ import pytest
 from kgbuild.debuginfo.static_locals import read_static_locals
 from kgbuild.diff.changes import Changes, compute_changes
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
-from tests.toolchain import CC, CLANG, compile_pair_side, view
+from tests.support.toolchain import CC, CLANG, compile_pair_side, view
 
 
 def changes(name: str) -> Changes:

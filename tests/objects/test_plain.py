@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The plain reading that real fixes are held against (tests/plain.py) sees what it must, on pairs that are known."""
+"""The plain reading that real fixes are held against sees what it must, on pairs that are known."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.plain import PlainObject, compare
-from tests.toolchain import compile_pair_side
+from tests.support.plain import PlainObject, compare
+from tests.support.toolchain import compile_pair_side
 
 SEEN = {
     "changed_body": {"second": ("code",), "third": ("code",)},

@@ -9,7 +9,7 @@ import pytest
 
 from kgbuild.closure.model import Closure
 from kgbuild.diff.init_needs import find_needed
-from tests.objects.kernel import GivenGraph, close_text, close_units
+from tests.support.kernel import GivenGraph, close_text, close_units
 
 FLAGS = ("-g",)
 # both sides use the variable V; another number shows that something else changes too

@@ -359,7 +359,7 @@ def _is_sum(i: Instruction, loaded: list[Register_]) -> bool:
 
 
 def _check_pushed(code: list[Instruction], loads: list[Instruction]) -> str:
-    """The same of what a push of memory became."""
+    """What is wrong with the code that replaces a push of memory; "" if nothing is."""
     from iced_x86 import Code, Register
 
     register, body, last = code[0].op0_register, code[1:-1], code[-1]
@@ -377,7 +377,7 @@ def _check_pushed(code: list[Instruction], loads: list[Instruction]) -> str:
 
 
 def _check_use(i: Instruction, loaded: list[Register_], saved: int) -> str:
-    """What is wrong with how an instruction uses the registers that were loaded: each stands for one operand, and keeps
+    """What is wrong with how an instruction uses the registers that were loaded: each replaces one operand, and keeps
     nothing that is needed: it is restored, or the instruction only writes it."""
     from iced_x86 import InstructionInfoFactory, OpAccess, OpKind, Register, RegisterExt
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kgbuild.errors import ToolError
+from kgbuild.host.archives.archive import Package
+from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.system.run import run, tied
 from kgbuild.progress import Progress
@@ -22,15 +23,6 @@ from kgbuild.progress import Progress
 UPDATE_REMEDY = "apt-get update"
 
 _STALE = ("404  Not Found", "Hash Sum mismatch", "no longer has a Release file")
-
-
-@dataclass(frozen=True)
-class Package:
-    """One version of a package as the archive has it; `size` is the download in bytes."""
-
-    name: str
-    version: str
-    size: int = 0
 
 
 def version_key(version: str) -> Any:
@@ -64,7 +56,22 @@ def parse_records(text: str) -> list[dict[str, str]]:
 
 
 class Apt:
-    """The package lists of this machine."""
+    """The package lists of this machine, of Debian and what is made from it; an `Archive`."""
+
+    refresh = UPDATE_REMEDY
+    programs: Mapping[str, str] = {
+        "apt-cache": "finding kernels",
+        "apt-get": "downloading kernels",
+        "dpkg-deb": "unpacking kernels",
+    }
+
+    def version_key(self, version: str) -> Any:
+        """Sort key that orders package versions as Debian policy 5.6.12 says."""
+        return version_key(version)
+
+    def members(self, package: Path) -> Sequence[str]:
+        """The command that writes a binary package's files to its standard output, as a tar archive."""
+        return ("dpkg-deb", "--fsys-tarfile", str(package))
 
     def package_names(self, prefix: str) -> list[str]:
         """Names of all packages that begin with `prefix`. Raises ToolError where there are none."""
@@ -144,6 +151,7 @@ class Apt:
             return subprocess.run(
                 tied(["apt-get", "download", "-q", *specs]),
                 cwd=directory,
+                env=child_environment(network=True),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Making the assembler keep the name of each variable that code refers to.
+"""Makes the assembler keep the name of each variable that code refers to.
 
-The GNU assembler writes a reference to a local variable as the variable's section plus an offset. Where a section holds
-several variables (__read_mostly, per-CPU, every section attribute), `array + 8` then looks like whatever lies behind
-the array, and `array - 1` like what lies before it. The assembler keeps the symbol only where it can't do otherwise;
-one such case is a symbol of type STT_GNU_IFUNC (S_FORCE_RELOC in gas/symbols.c), whatever its binding. So gcc's own
-`.type NAME, @object` is read as that type, and the symbol table is put right in the finished object
-(`restore_types`). No byte of code or data depends on either.
+The GNU assembler writes a reference to a local variable as the variable's section plus an offset. In a section with
+several variables (__read_mostly, per-CPU, every section attribute), `array + 8` then looks like a reference to whatever
+follows the array, and `array - 1` like one to what precedes it. The assembler keeps the symbol only if it has to. One
+such case is a symbol of type STT_GNU_IFUNC (S_FORCE_RELOC in gas/symbols.c), whatever its binding. So gcc's own `.type
+NAME, @object` is changed to that type, and the symbol table of the finished object is corrected (`restore_types`). No
+byte of code or data depends on either.
 
-This file is also the program that gcc runs instead of its assembler (`make_assembler`): it uses nothing but the
-standard library, and as little as possible of that, because it starts with every compile.
+This file is also the program that gcc runs instead of its assembler (`make_assembler`). It uses only the standard
+library, and as little as possible of that, because it starts with every compile.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PLAIN, _KEPT = b", @object\n", b", @gnu_indirect_function\n"
-# gcc puts text of asm statements between these; what is written by hand may need the symbol as it is
+# gcc puts the text of asm statements between these; hand-written text may need the symbol unchanged
 _APP, _NO_APP = b"#APP\n", b"#NO_APP\n"
 _CHUNK = 1 << 18
+_STOPPED = (b"File too large", b"memory exhausted", b"out of memory")
 # ELF (gABI): offsets in the file header, the section header and the symbol of a 64-bit file.
 _OSABI, _SYMTAB, _OBJECT, _IFUNC = 7, 2, 1, 10
 
 
 def make_assembler(folder: Path, real: str) -> list[str]:
-    """Put a program `as` into a new folder that runs this file in front of gcc's own assembler, `real` (what
-    -print-prog-name=as says). Returns the option by which gcc, with -pipe, takes it."""
+    """Create a program `as` in a new folder that runs this file in front of gcc's own assembler, `real` (the output of
+    -print-prog-name=as). Returns the option that makes gcc, with -pipe, use it."""
     from shlex import quote
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,8 +45,8 @@ def make_assembler(folder: Path, real: str) -> list[str]:
 
 
 def convert(text: bytes, inside: bool) -> tuple[bytes, bool]:
-    """Whole lines of gcc's assembly, with the type of each variable changed; `inside`: whether they begin in an asm
-    statement. Returns whether the next ones do, too."""
+    """Change the type of each variable in complete lines of gcc's assembly; `inside`: whether they begin in an asm
+    statement. Returns the text, and whether the next lines begin in one."""
     out = []
     for number, piece in enumerate(text.split(_APP)):
         if number:
@@ -60,8 +61,8 @@ def convert(text: bytes, inside: bool) -> tuple[bytes, bool]:
 
 
 def restore_types(data: bytes) -> bytes:
-    """An object with every symbol of type STT_GNU_IFUNC made STT_OBJECT; the kernel has no indirect functions. What is
-    no 64-bit little-endian ELF file is returned as it is."""
+    """The object with every symbol of type STT_GNU_IFUNC changed to STT_OBJECT; the kernel has no indirect functions.
+    Anything but a 64-bit little-endian ELF file is returned unchanged."""
     if data[:6] != b"\x7fELF\x02\x01":
         return data
     out = bytearray(data)
@@ -80,7 +81,7 @@ def restore_types(data: bytes) -> bytes:
 
 
 def main(argv: list[str]) -> int:
-    """Run the assembler `argv` on standard input, with names kept; once more on the text as it was where that fails.
+    """Run the assembler `argv` on standard input, with names kept; if that fails, run it again on the unchanged text.
     Returns its exit status."""
     said = os.memfd_create("said")
     read, write = os.pipe()
@@ -90,18 +91,24 @@ def main(argv: list[str]) -> int:
     whole, rest, inside = [], b"", False
     while chunk := os.read(0, _CHUNK):
         whole.append(chunk)
-        lines, end, left = (rest + chunk).rpartition(b"\n")
-        rest = left
+        lines, end, remaining = (rest + chunk).rpartition(b"\n")
+        rest = remaining
         text, inside = convert(lines + end, inside)
         _write(write, text)
     _write(write, rest)
     os.close(write)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status == 0:
-        _write(2, os.pread(said, 1 << 20, 0))
-        return 0
+    words = os.pread(said, 1 << 20, 0)
+    # a limit stopped it: it would again
+    if status <= 0 or any(word in words for word in _STOPPED):
+        _write(2, words)
+        return abs(status)
     again = os.memfd_create("text")
-    _write(again, b"".join(whole))
+    try:
+        _write(again, b"".join(whole))
+    except OSError as error:
+        _write(2, f"{os.strerror(error.errno or 0)}\n".encode())
+        return 1
     os.lseek(again, 0, os.SEEK_SET)
     child = os.posix_spawnp(argv[0], argv, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, again, 0)])
     return abs(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
@@ -112,7 +119,7 @@ def _write(descriptor: int, data: bytes) -> None:
     while view:
         try:
             view = view[os.write(descriptor, view) :]
-        except BrokenPipeError:  # the assembler has ended: its status says why
+        except BrokenPipeError:  # the assembler has exited: its status tells why
             return
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The index of a kernel, opened, or made where there is none that can be read."""
+"""Opens the index of a kernel, or makes it if there is none that can be read."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 
 def load_index(kernel: Kernel, progress: Progress, cache: Cache | None = None) -> Index:
-    """The index of a kernel, made first where there is none, or none that can be used.
+    """The index of a kernel, made first if there is none that can be used.
 
-    Raises ToolError where it can't be made.
+    Raises ToolError if it can't be made.
     """
     path = index_path(kernel)
     fault = _fault(path, kernel)
@@ -33,13 +33,13 @@ def load_index(kernel: Kernel, progress: Progress, cache: Cache | None = None) -
 
 
 def existing_index(kernel: Kernel) -> Index | None:
-    """The index of a kernel where there is one that can be used; none is made."""
+    """The index of a kernel if there is one that can be used; none is made."""
     path = index_path(kernel)
     return Index(path, kernel) if _fault(path, kernel) is None else None
 
 
 def with_index(kernel: Kernel, progress: Progress, use: Callable[[Index], T], cache: Cache | None = None) -> T:
-    """What `use` answers from the index; where the file turns out to be damaged, it is made anew and asked again."""
+    """The result of `use` on the index. If the file turns out to be damaged, it is made again, and `use` runs again."""
     try:
         return use(load_index(kernel, progress, cache))
     except IndexDamaged as damage:
@@ -52,13 +52,13 @@ def _build(kernel: Kernel, progress: Progress, fault: str, cache: Cache | None) 
 
     path = index_path(kernel)
     with (cache if cache is not None else Cache()).lock(f"index-{kernel.id.build_id}", progress):
-        # another run may have made it meanwhile; one found damaged while it was read is not asked again
+        # another run may have made it meanwhile; an index found damaged while it was read is not checked again
         if "damaged" in fault or _fault(path, kernel) is not None:
             build_index(kernel, path, progress, fault)
 
 
 def _fault(path: Path, kernel: Kernel) -> str | None:
-    """Why the file there can't be used: "" where there is none, None where it can."""
+    """Why the existing file can't be used: "" if there is none, None if it can be used."""
     if not path.exists():
         return ""
     whole = is_whole(path)

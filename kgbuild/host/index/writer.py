@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Making the index of a kernel: every object is read once and written to an SQLite file that appears when it is whole.
+"""Makes the index of a kernel: reads every object once and writes an SQLite file that appears when it is complete.
 
-A run that was stopped leaves nothing that is read again: the next one begins from the start. The tables are in
+A stopped run leaves nothing that is read again: the next one starts from the beginning. The tables are in
 data/index/schema.sql and described in docs/schema/index.md.
 """
 
@@ -37,18 +37,18 @@ IndexRow = tuple[object, ...]
 
 
 def build_index(kernel: Kernel, path: Path, progress: Progress, reason: str = "") -> None:
-    """Write the index of a kernel to `path`, which appears by one rename. The caller holds a lock.
+    """Write the index of a kernel to `path`, where it appears by one rename. The caller holds a lock.
 
-    `reason` is shown: why one that was there is made again. The index of an out-of-tree tree (`Kernel.outside`) holds
-    its modules alone: nothing else calls a function of theirs that is not exported.
-    Raises ToolError where the disk or a file fails.
+    `reason` is shown: why an existing index is made again. The index of an out-of-tree source (`Kernel.outside`)
+    contains only its modules: nothing else calls their functions unless they are exported. Raises ToolError if the disk
+    or a file fails.
     """
     modules = Modules(kernel).paths
     title = f"index {kernel.id.release} ({len(modules)} modules){': ' + reason if reason else ''}"
     try:
         with progress.step(title, total=len(modules) + _VMLINUX_SHARE + 1) as task, written_aside(path) as part:
             with closing(_open_part(part, kernel)) as database:
-                writer = _Writer(database, kernel)
+                writer = _IndexWriter(database, kernel)
                 if kernel.outside is None:
                     with kernel.vmlinux.open("rb") as file:
                         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -65,7 +65,7 @@ def build_index(kernel: Kernel, path: Path, progress: Progress, reason: str = ""
         ) from error
 
 
-_VMLINUX_SHARE = 100  # vmlinux takes as long as so many modules
+_VMLINUX_SHARE = 100  # vmlinux takes as long as this many modules
 
 
 def _open_part(part: Path, kernel: Kernel) -> sqlite3.Connection:
@@ -87,8 +87,8 @@ def _open_part(part: Path, kernel: Kernel) -> sqlite3.Connection:
     return database
 
 
-class _Writer:
-    """Gives numbers to what it is given and writes it."""
+class _IndexWriter:
+    """Numbers objects, functions and data, and writes them."""
 
     def __init__(self, database: sqlite3.Connection, kernel: Kernel) -> None:
         self.database = database
@@ -171,7 +171,7 @@ class _Writer:
         self._rows("symbols", 6, rows)
 
     def _units(self, name: str, number: int, graph: ObjectGraph) -> list[int | None]:
-        """Number of each function's unit, None where it is not known."""
+        """The number of each function's unit, None if unknown."""
         count = len(graph.functions.name)
         first = self._next("units")
         if name != VMLINUX:
@@ -198,7 +198,7 @@ class _Writer:
         return [first + i if i >= 0 else None for i in named.tolist()]
 
     def _source(self, path: str) -> str:
-        """A path as the source tree has it: what came before, in the place where it was built, is cut off."""
+        """A path relative to the source tree: the directory in which the kernel was built is cut off."""
         if not path.startswith("/"):
             return path
         parts = path.split("/")
@@ -286,7 +286,7 @@ class _Writer:
         self._rows("strays", 3, rows)
 
     def finish(self) -> None:
-        """Resolve what names exports of modules, and write what makes questions fast."""
+        """Resolve references to exports of modules, and create the database indices for fast queries."""
         calls: list[IndexRow] = []
         pointers: list[IndexRow] = []
         for caller, holder, offset, kind, name in self.database.execute("SELECT * FROM pending"):

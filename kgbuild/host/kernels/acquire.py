@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.archives.apt import Apt, version_key
+from kgbuild.host.archives.archive import open_archive
 from kgbuild.host.archives.recipe import (
     LOCAL,
     RUNNING,
@@ -22,7 +22,7 @@ from kgbuild.host.archives.recipe import (
     resolve,
 )
 from kgbuild.host.kernels.build_id import read_running_build_id, read_vmlinux_build_id
-from kgbuild.host.kernels.fetch import fetch, find_release
+from kgbuild.host.kernels.fetch import fetch, find_release, version_of
 from kgbuild.host.kernels.repair import make_whole
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
@@ -72,7 +72,7 @@ def _find_or_fetch(name: str, progress: Progress, offline: bool, jobs: int, cach
         )
     recipe = recipes[wanted.distro]
     try:
-        plan = resolve(wanted, recipe, Apt())
+        plan = resolve(wanted, recipe, open_archive(recipe.archive))
     except ToolError as error:
         # An archive that can't be asked is no reason to fail where an earlier answer is at hand.
         kernel = find_kernel(name, cache=cache, offline=True)
@@ -137,7 +137,7 @@ def _newest_cached(cache: Cache, recipe: Recipe, wanted: Mapping[str, str | None
         fits = groups is not None and groups["series"] == wanted["series"] and groups["flavour"] == flavour
         if fits and version in ("", kernel.id.version):
             fitting.append(kernel)
-    return max(fitting, key=lambda kernel: version_key(kernel.id.version), default=None)
+    return max(fitting, key=version_of, default=None)
 
 
 def _not_added(wanted: KernelName, cache: Cache) -> UserError:

@@ -12,20 +12,28 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from kgbuild.errors import KgbuildError, ToolError
-from kgbuild.host.archives.apt import Apt, Package, version_key
-from kgbuild.host.archives.recipe import FetchPlan, Part
+from kgbuild.host.archives.archive import DEFAULT, Archive, Package, open_archive
+from kgbuild.host.archives.recipe import FetchPlan, Part, load_recipes
 from kgbuild.host.archives.unpack import unpack_part
 from kgbuild.host.kernels import kbuild
 from kgbuild.host.kernels.build_id import read_image_build_id, read_vmlinux_build_id
 from kgbuild.host.kernels.integrity import seal_kernel
+from kgbuild.host.kernels.vmlinux import read_platform
 from kgbuild.host.system.cache import Cache, readable_size, remove_tree
-from kgbuild.host.system.required_packages import PACKAGE_OF
+from kgbuild.host.system.required_packages import PACKAGE_OF, install_command
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import Progress
 
-_TOOLS = ("apt-get", "dpkg-deb", "tar", "xz", "make", "ld")
+_TOOLS = ("tar", "xz", "make", "ld")  # beside those of the archive
+
+
+def version_of(kernel: Kernel) -> Any:
+    """Sort key of a kernel's version, as its archive orders them."""
+    recipe = load_recipes().get(kernel.id.distro)
+    return open_archive(recipe.archive if recipe is not None else DEFAULT).version_key(kernel.id.version)
 
 
 def find_release(cache: Cache, distro: str, release: str, version: str) -> Kernel | None:
@@ -35,25 +43,26 @@ def find_release(cache: Cache, distro: str, release: str, version: str) -> Kerne
         for kernel in cache.kernels()
         if kernel.id.release == release and distro in ("", kernel.id.distro) and version in ("", kernel.id.version)
     ]
-    return max(fitting, key=lambda kernel: version_key(kernel.id.version), default=None)
+    return max(fitting, key=version_of, default=None)
 
 
 def check_tools(tools: Iterable[str]) -> None:
-    """Raise one ToolError with every program that lacks, before time is spent."""
+    """Raise one ToolError that names every missing program, before time is spent."""
     missing = [tool for tool in tools if shutil.which(tool) is None]
     if missing:
         packages = sorted({PACKAGE_OF.get(tool, tool) for tool in missing})
         raise ToolError(
             "not found on this machine",
             place=", ".join(missing),
-            remedy=f"apt-get install {' '.join(packages)} (kgbuild doctor shows all that lacks)",
+            remedy=f"{install_command(*packages)} (kgbuild doctor shows all that is missing)",
         )
 
 
 def fetch(plan: FetchPlan, cache: Cache, progress: Progress, jobs: int, *, again: bool = False) -> Kernel:
     """Download and prepare the kernel of a plan, unless another run has meanwhile; `again` where the one that is there
     is damaged and to be replaced. Raises ToolError where the network, the disk or a tool fails."""
-    check_tools(_TOOLS)
+    archive = open_archive(plan.recipe.archive)
+    check_tools([*archive.programs, *_TOOLS])
     with cache.workdir(plan.name.replace(":", "_").replace("=", "_"), progress) as work:
         # Another run may have finished it while this one waited for the lock.
         kernel = None if again else find_release(cache, plan.recipe.distro, plan.release, plan.version)
@@ -61,7 +70,7 @@ def fetch(plan: FetchPlan, cache: Cache, progress: Progress, jobs: int, *, again
             return kernel
         source = cache.source_dir(_source_name(plan))
         with cache.lock(f"source-{source.name}", progress):
-            return _fetch_locked(plan, source, cache, work, progress, jobs)
+            return _fetch_locked(plan, archive, source, cache, work, progress, jobs)
 
 
 def _source_name(plan: FetchPlan) -> str:
@@ -70,7 +79,9 @@ def _source_name(plan: FetchPlan) -> str:
     return f"{plan.recipe.distro}-{package.name}-{package.version}"
 
 
-def _fetch_locked(plan: FetchPlan, source: Path, cache: Cache, work: Path, progress: Progress, jobs: int) -> Kernel:
+def _fetch_locked(
+    plan: FetchPlan, archive: Archive, source: Path, cache: Cache, work: Path, progress: Progress, jobs: int
+) -> Kernel:
     parts = [part for part in plan.recipe.parts if not (part.shared and source.is_dir())]
     packages = [plan.packages[part.name] for part in parts]
     needed = sum(package.size * (1 + part.growth) for part, package in zip(parts, packages, strict=True))
@@ -79,12 +90,13 @@ def _fetch_locked(plan: FetchPlan, source: Path, cache: Cache, work: Path, progr
     downloads.mkdir(exist_ok=True)
     size = readable_size(sum(package.size for package in packages))
     title = f"{plan.release} ({len(packages)} packages, {size})"
-    files = Apt().download(packages, downloads, progress, title)
+    files = archive.download(packages, downloads, progress, title)
     unpacked, tree = work / "kernel", work / "source"
     for directory in (unpacked, tree):
         remove_tree(directory)
         directory.mkdir()
-    _unpack(plan, parts, files, {part.name: tree if part.shared else unpacked for part in parts}, progress, jobs)
+    targets = {part.name: tree if part.shared else unpacked for part in parts}
+    _unpack(plan, archive, parts, files, targets, progress, jobs)
     build_id = check_same_build(unpacked / "vmlinux", unpacked / "image" / "vmlinuz")
     if not source.is_dir():
         source.parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +112,7 @@ def _fetch_locked(plan: FetchPlan, source: Path, cache: Cache, work: Path, progr
 
 def _unpack(
     plan: FetchPlan,
+    archive: Archive,
     parts: list[Part],
     files: Mapping[str, Path],
     targets: Mapping[str, Path],
@@ -121,6 +134,7 @@ def _unpack(
                     files[plan.packages[part.name].name],
                     targets[part.name],
                     advance,
+                    archive,
                 )
                 for part in sorted(parts, key=size, reverse=True)
             ]
@@ -172,6 +186,7 @@ def _complete(
         build=build,
         units_file=root / "units.sqlite",
         cc=cc,
+        source_arch=read_platform(root / "vmlinux").source_arch,
         release=plan.release,
         progress=progress,
         jobs=jobs,

@@ -22,7 +22,8 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels import compile_commands
 from kgbuild.host.kernels import generated_sources as generated
-from kgbuild.host.system.required_packages import PACKAGE_OF, remedy_for
+from kgbuild.host.system.children import child_environment
+from kgbuild.host.system.required_packages import PACKAGE_OF, install_command, remedy_for
 from kgbuild.host.system.run import run, tied
 from kgbuild.host.system.sealed import read_sealed, write_sealed, written_aside
 from kgbuild.model import Kernel, UnitCommand
@@ -31,8 +32,6 @@ from kgbuild.progress import Progress
 ENVIRONMENT = ".kgbuild-env"
 _TARGET = "kgbuild-env"
 _MAKE_INTERNAL = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TERMERR", "MAKE_TERMOUT")
-# What make may inherit from the user: anything else (KCFLAGS, CFLAGS, ARCH) would change what is compiled.
-_INHERITED = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
 # Variables in which the environment names the trees it was made with, by kernels of different age.
 _BUILD_TREE = ("O", "abs_objtree", "abs_output", "PWD")
 _SOURCE_TREE = ("srctree", "abs_srctree", "srcroot", "VPATH")
@@ -40,9 +39,8 @@ _TESTED_BY_MAKE = ("make", "ld", "gcc", "flex", "bison", "bc")
 
 
 def clean_environment() -> dict[str, str]:
-    """The user's environment without what could change a kernel build."""
-    env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return {**env, "LC_ALL": "C", "LANG": "C"}
+    """The user's environment without what could change a kernel build (KCFLAGS, CFLAGS, ARCH)."""
+    return child_environment()
 
 
 def compiler_text(config: str) -> str:
@@ -78,7 +76,7 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
     found = lines[0].strip() if lines else ""
     if _same_compiler(found, wanted):
         return None
-    remedy = f"apt-get install {package}, or accept the risk with --allow-compiler"
+    remedy = f"{install_command(package)}, or accept the risk with --allow-compiler"
     fact = f"this is {found!r}, the kernel was built by {wanted!r}"
     return Refusal("C3-compiler", kernel.cc, fact, remedy=remedy)
 
@@ -88,7 +86,7 @@ def find_compiler(cc: str, compiler: str, remedy: str = "") -> None:
     `remedy` goes behind the command that installs it."""
     if shutil.which(cc) is None:
         fact = f"not found on this machine; the kernel was built by {compiler or 'an unknown compiler'}"
-        raise ToolError(fact, place=cc, remedy=f"apt-get install {compiler_package(cc)}{remedy}")
+        raise ToolError(fact, place=cc, remedy=f"{install_command(compiler_package(cc))}{remedy}")
 
 
 def _same_compiler(found: str, wanted: str) -> bool:
@@ -181,6 +179,7 @@ def prepare(
     build: Path,
     units_file: Path,
     cc: str,
+    source_arch: str,
     release: str,
     progress: Progress,
     variables: Sequence[str] = (),
@@ -190,11 +189,14 @@ def prepare(
     """Capture the environment and the commands of all units; returns how many units there are.
 
     `build` has .config, the generated headers and the build tools. Writes build/.kgbuild-env and `units_file`,
-    nothing in `source`. `variables` are NAME=VALUE that make was given when the tree was configured; `jobs` makes run
+    nothing in `source`. `source_arch` is the architecture's directory below arch/. `variables` are NAME=VALUE that
+    make was given when the tree was configured; `jobs` makes run
     at once where more than one is needed; `estimate` is the number of units the bar assumes. Raises ToolError where
     make or a tool is missing or fails.
     """
-    env = capture_environment(source=source, build=build, cc=cc, release=release, variables=variables)
+    env = capture_environment(
+        source=source, build=build, cc=cc, source_arch=source_arch, release=release, variables=variables
+    )
     with progress.step("prepare compile commands of all units", estimate, "units") as task:
         generated.build_generators(source, build, env)
         targets: set[str] = set()
@@ -222,7 +224,7 @@ def prepare(
 
 
 def capture_environment(
-    *, source: Path, build: Path, cc: str, release: str, variables: Sequence[str] = ()
+    *, source: Path, build: Path, cc: str, source_arch: str, release: str, variables: Sequence[str] = ()
 ) -> dict[str, str]:
     """Run the top Makefile as far as its exports and return them; also kept in build/.kgbuild-env.
 
@@ -236,7 +238,7 @@ def capture_environment(
         rule = f"{_TARGET}: ; @env -0 > {directory}/$$MAKELEVEL"
         argv = [
             *("make", "-s", "-C", str(source), f"O={build}", f"--eval={rule}", _TARGET),
-            *("ARCH=x86", f"CC={cc}", f"HOSTCC={cc}", f"KERNELRELEASE={release}", *variables),
+            *(f"ARCH={source_arch}", f"CC={cc}", f"HOSTCC={cc}", f"KERNELRELEASE={release}", *variables),
         ]
         done = run(argv, env=clean_environment(), check=False, timeout=300)
         levels = sorted(directory.iterdir(), key=lambda path: int(path.name))
@@ -291,4 +293,4 @@ def _make_remedy(stderr: str) -> str:
     for program in _TESTED_BY_MAKE:
         if re.search(rf"\b{program}: (command )?not found", stderr):
             return remedy_for(program)
-    return "kgbuild doctor shows what this machine lacks"
+    return "kgbuild doctor shows what is missing on this machine"

@@ -16,16 +16,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from kgbuild.arch import default_arch, known
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.recipe import LOCAL
 from kgbuild.host.kernels import kbuild
 from kgbuild.host.kernels.fetch import check_same_build, check_tools
 from kgbuild.host.kernels.integrity import seal_kernel
-from kgbuild.host.kernels.vmlinux import map_image
+from kgbuild.host.kernels.vmlinux import map_image, read_platform
 from kgbuild.host.system.cache import Cache, remove_tree
+from kgbuild.host.system.input_files import check_input
 from kgbuild.host.system.run import run, tied
 from kgbuild.host.system.sealed import read_sealed, write_sealed
 from kgbuild.kernel.config import parse_config
+from kgbuild.limits import CONFIG_BYTES, SOURCE_BYTES, SYMVERS_BYTES, VMLINUX_BYTES
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import Progress
 
@@ -48,7 +51,7 @@ _PRODUCT_NAMES = frozenset(
         ".git",
     }
 )
-_PRODUCT_DIRS = frozenset({"include/config", "include/generated", "arch/x86/include/generated", ".tmp_versions"})
+_PRODUCT_DIRS = frozenset({"include/config", "include/generated", ".tmp_versions"})
 _TOOL_OPTION = re.compile(
     r"(CC|GCC|CLANG|AS|LD|LLD|RUSTC|RUST|BINDGEN|PAHOLE|TOOLS|CPP)_|BUILD_SALT$|MODULE_SIG_(ALL|KEY)|SYSTEM_TRUSTED_KEYS$"
     r"|SYSTEM_REVOCATION_KEYS$"
@@ -137,12 +140,14 @@ def is_clean(source: Path) -> bool:
 def copy_sources(source: Path, target: Path) -> None:
     """Copy a source tree without what a build left in it."""
 
+    below_arch = {path for arch in known() for path in arch.platform.generated}
+
     def skip(directory: str, names: list[str]) -> set[str]:
         relative = os.path.relpath(directory, source)
         skipped = set()
         for name in names:
             path = name if relative == "." else f"{relative}/{name}"
-            generated = path in _PRODUCT_DIRS or (relative == "." and name in _PRODUCT_NAMES)
+            generated = path in _PRODUCT_DIRS or path in below_arch or (relative == "." and name in _PRODUCT_NAMES)
             # Files that begin with a dot and end in .d or .cmd are kbuild's notes; _shipped files are
             # sources.
             dotted = name.startswith(".") and name.endswith((".d", ".cmd", ".tmp"))
@@ -150,8 +155,14 @@ def copy_sources(source: Path, target: Path) -> None:
                 skipped.add(name)
         return skipped
 
+    def copy(path: str, to: str) -> None:
+        # a link is copied as one; a device among the sources would never end
+        if not os.path.islink(path):  # noqa: PTH114 # of 80,000 files
+            check_input(Path(path), SOURCE_BYTES, "take it out of the source")
+        shutil.copy2(path, to, follow_symlinks=False)
+
     try:
-        shutil.copytree(source, target, symlinks=True, ignore=skip)
+        shutil.copytree(source, target, symlinks=True, ignore=skip, copy_function=copy)
     except shutil.Error as error:
         first = error.args[0][0]
         raise UserError(f"can't be copied ({first[2]})", place=str(first[0]), remedy="make it readable") from error
@@ -164,14 +175,13 @@ def _check_input(local: LocalKernel) -> None:
             place=local.name,
             remedy=f"for example 6.1-test, for {LOCAL}:6.1-test",
         )
-    for file, what in (
-        (local.config, "the kernel's .config"),
-        (local.vmlinux, "the unstripped vmlinux"),
-        (local.image, "the bzImage"),
-        (local.symvers, "Module.symvers of the same build"),
+    for file, limit, what in (
+        (local.config, CONFIG_BYTES, "the kernel's .config"),
+        (local.vmlinux, VMLINUX_BYTES, "the unstripped vmlinux"),
+        (local.image, VMLINUX_BYTES, f"the {default_arch().platform.image}"),
+        (local.symvers, SYMVERS_BYTES, "Module.symvers of the same build"),
     ):
-        if not file.is_file():
-            raise UserError("no such file", place=str(file), remedy=f"give {what}")
+        check_input(file, limit, f"give {what}")
     if not (local.source / "scripts" / "Makefile.build").is_file() or not (local.source / "Kconfig").is_file():
         raise UserError("not a kernel source tree", place=str(local.source), remedy="give its top directory")
     if local.modules is not None and not local.modules.is_dir():
@@ -204,7 +214,7 @@ def _complete(
     progress: Progress,
     jobs: int,
 ) -> Kernel:
-    build = root / "build"
+    build, source_arch = root / "build", read_platform(local.vmlinux).source_arch
     shutil.copyfile(local.config, build / ".config")
     shutil.copyfile(local.config, root / "config")
     shutil.copyfile(local.symvers, build / "Module.symvers")
@@ -215,12 +225,13 @@ def _complete(
     with progress.step("prepare headers and build tools"):
         # Distributions name their kernels on make's command line; what the source says (6.1.192) is then not what
         # the kernel takes modules for (6.1.0-56-cloud-amd64).
-        _make_prepare(source, build, found.cc, jobs, (*variables, f"KERNELRELEASE={found.release}"))
+        _make_prepare(source, build, source_arch, found.cc, jobs, (*variables, f"KERNELRELEASE={found.release}"))
     kbuild.prepare(
         source=source,
         build=build,
         units_file=root / "units.sqlite",
         cc=found.cc,
+        source_arch=source_arch,
         release=found.release,
         progress=progress,
         variables=variables,
@@ -283,8 +294,8 @@ def _compiler_of(local: LocalKernel, compiler: str) -> str:
     return cc
 
 
-def _make_prepare(source: Path, build: Path, cc: str, jobs: int, variables: Sequence[str]) -> None:
-    argv = ["make", "-s", f"-j{max(1, jobs)}", "-C", str(source), f"O={build}", "ARCH=x86"]
+def _make_prepare(source: Path, build: Path, source_arch: str, cc: str, jobs: int, variables: Sequence[str]) -> None:
+    argv = ["make", "-s", f"-j{max(1, jobs)}", "-C", str(source), f"O={build}", f"ARCH={source_arch}"]
     argv += [f"CC={cc}", f"HOSTCC={cc}", *variables]
     given = parse_config((build / ".config").read_text(errors="replace"))
     for targets in (["olddefconfig"], ["prepare", "modules_prepare"]):
@@ -294,7 +305,7 @@ def _make_prepare(source: Path, build: Path, cc: str, jobs: int, variables: Sequ
             raise ToolError(
                 f"make {' '.join(targets)} failed: " + "; ".join(lines),
                 place=str(source),
-                remedy="kgbuild doctor shows what this machine lacks",
+                remedy="kgbuild doctor shows what is missing on this machine",
             )
         _check_config_kept(given, parse_config((build / ".config").read_text(errors="replace")))
 

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.archives.apt import Apt
+from kgbuild.host.archives.archive import open_archive
 from kgbuild.host.archives.recipe import load_recipes, parse_name, resolve
 from kgbuild.host.kernels import kbuild
 from kgbuild.host.kernels.fetch import fetch
 from kgbuild.host.kernels.integrity import find_damage, made_by_kbuild, seal_kernel
 from kgbuild.host.kernels.local import add_kernel, pahole_variables, read_inputs
+from kgbuild.host.kernels.vmlinux import read_platform
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from kgbuild.progress import Progress
 
 
 def make_whole(kernel: Kernel, cache: Cache, progress: Progress, *, offline: bool = False, jobs: int = 2) -> Kernel:
-    """The same kernel, with files that are damaged or gone made again.
+    """A kernel with files that were damaged or missing made again.
 
     What kbuild answered is asked again; for all else the kernel is fetched again, or added again from the files that it
     was added from. Raises ToolError where it would have to be downloaded and `offline` forbids that or it can't be, and
@@ -47,7 +48,7 @@ def make_whole(kernel: Kernel, cache: Cache, progress: Progress, *, offline: boo
             remedy="without --offline it is fetched again",
         )
     name = f"{kernel.id.name}={kernel.id.version}" if kernel.id.version else kernel.id.name
-    plan = resolve(parse_name(name, load_recipes()), recipe, Apt())
+    plan = resolve(parse_name(name, load_recipes()), recipe, open_archive(recipe.archive))
     return fetch(plan, cache, progress, jobs, again=True)
 
 
@@ -57,6 +58,7 @@ def _ask_kbuild(kernel: Kernel, progress: Progress, jobs: int) -> None:
         build=kernel.build,
         units_file=kernel.units,
         cc=kernel.cc,
+        source_arch=read_platform(kernel.vmlinux).source_arch,
         release=kernel.id.version if kernel.id.distro not in load_recipes() else kernel.id.release,
         progress=progress,
         variables=pahole_variables(kernel.build),

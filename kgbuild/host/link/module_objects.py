@@ -6,19 +6,19 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
-import os
 import re
 from collections.abc import Sequence
 
 from kgbuild.elf.read import read
-from kgbuild.emit.extract import NOTES
-from kgbuild.emit.klp_relocations import PREFIX_C
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.compile_commands import parse_line
 from kgbuild.host.kernels.kbuild import load_environment
+from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.children import COMPILE_LIMITS, child_environment
 from kgbuild.host.system.run import run
 from kgbuild.model import Kernel, UnitCommand
+from kgbuild.module_abi import KLP_SYMBOL_IN_C, NOTES_BOUNDS
 
 _BESIDE = re.compile(r'^#include "([a-z]+\.[ch])"$', re.MULTILINE)
 
@@ -90,9 +90,14 @@ def compile_module_file(kernel: Kernel, cache: Cache, text: str, name: str) -> b
         argv = [a for a in argv if not _DROPPED_FLAGS.match(a)]
         # the random seed and the file's name must not depend on the directory
         argv += ["-g0", f"-ffile-prefix-map={scratch}/=", "-o", str(out), str(source)]
-        run(argv, cwd=kernel.build)
+        run(argv, cwd=kernel.build, limits=COMPILE_LIMITS)
         if unit.objtool:
-            run([*unit.objtool, out], cwd=kernel.build, env={**os.environ, "SRCARCH": "x86"})
+            run(
+                [*unit.objtool, out],
+                cwd=kernel.build,
+                env={**child_environment(), "SRCARCH": platform_of(kernel).source_arch},
+                limits=COMPILE_LIMITS,
+            )
         data = out.read_bytes()
     cache.put(key.hexdigest(), data)
     return data
@@ -115,7 +120,7 @@ def main_object(kernel: Kernel, cache: Cache, wrapper: str = "main.c", defines: 
 
 def wrapper_symbols(kernel: Kernel, cache: Cache, wrapper: str, defines: Sequence[str]) -> list[str]:
     """Symbols of vmlinux that the wrapper itself is bound to by livepatch relocations: its own, and the kernel's notes
-    that its table refers to (emit/extract.py)."""
+    that its table refers to (emit/patch_tables.py)."""
     own = read(main_object(kernel, cache, wrapper, defines)).iter_symbols()
-    names = [s.name.removeprefix(PREFIX_C) for s in own if not s.defined and s.name.startswith(PREFIX_C)]
-    return sorted({*names, *NOTES})
+    names = [s.name.removeprefix(KLP_SYMBOL_IN_C) for s in own if not s.defined and s.name.startswith(KLP_SYMBOL_IN_C)]
+    return sorted({*names, *NOTES_BOUNDS})

@@ -23,7 +23,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from kgbuild.host.system.run import DISK_FULL
 from kgbuild.host.system.sealed import name_place, read_sealed, sweep_parts, write_atomic, write_sealed
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import Progress
+from kgbuild.shown_text import printable
 
 KERNEL_FORMAT = 1
 _PATHS = ("source", "build", "config", "symvers", "vmlinux", "image", "modules", "units")
@@ -44,6 +45,7 @@ _DIGEST = 32
 _RECORD = "kernel.json"
 # kernel.json can be made of nothing else, so there are two of it
 _SECOND = "kernel-2.json"
+_NOT_IN_PATHS = re.compile(r"""[\s#%:,;'"\\$&|<>()*?\[\]{}`!\x00-\x1f\x7f]""")
 # Results are kept up to this size; what was asked for longest ago goes first. Looked at once a day.
 RESULTS_BYTES = 5_000_000_000
 _TRIM_SECONDS = 86400.0
@@ -172,6 +174,7 @@ class Cache:
 
         It is removed when the work ends well; leftovers of other, dead runs are removed first.
         """
+        self._check_path()
         with self.lock(f"tmp-{slug(name)}", progress):
             self.sweep_once(keep=slug(name))
             directory = self._make(f"tmp/{slug(name)}")
@@ -182,9 +185,17 @@ class Cache:
                 raise
             remove_tree(directory)
 
-    def scratch(self, kind: str, progress: Progress | None = None) -> AbstractContextManager[Path]:
-        """A `workdir` of this thread of this process alone, so that several runs go on side by side."""
-        return self.workdir(f"{kind}-{os.getpid()}-{threading.get_ident()}", progress)
+    @contextmanager
+    def scratch(self, kind: str, progress: Progress | None = None) -> Iterator[Path]:
+        """A `workdir` of this thread of this process alone, so that several runs go on side by side. It is removed
+        also where the work fails or is interrupted."""
+        with self.workdir(f"{kind}-{os.getpid()}-{threading.get_ident()}", progress) as directory:
+            try:
+                yield directory
+            except BaseException:
+                with suppress(UserError):
+                    remove_tree(directory)
+                raise
 
     def sweep_once(self, keep: str = "") -> None:
         """`sweep`, unless this object has done so."""
@@ -265,6 +276,13 @@ class Cache:
                 remove_tree(directory)
             finally:
                 lock.release(remove=True)
+
+    def _check_path(self) -> None:
+        """Raise ToolError where the cache's path has a character that make, kbuild or options of gcc take apart."""
+        odd = _NOT_IN_PATHS.search(str(self.root))
+        if odd is not None:
+            fact = f"the kernel's build can't work in a directory with {printable(odd[0])!r} in its path"
+            raise ToolError(fact, place=str(self.root), remedy="set XDG_CACHE_HOME to a directory without it")
 
     def check_space(self, needed: int, purpose: str) -> None:
         """Raise ToolError where the disk has less than `needed` bytes free."""
