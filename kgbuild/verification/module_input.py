@@ -12,6 +12,7 @@ from elftools.elf.elffile import ELFFile
 
 from kgbuild.decompression import decompress, packed_with
 from kgbuild.model import VMLINUX, Finding, Kernel
+from kgbuild.module_abi import NOTE_SECTION
 from kgbuild.verification.checks import read_note
 
 # What scripts/sign-file appends: the signature, struct module_signature (include/linux/module_signature.h), this text.
@@ -46,14 +47,14 @@ def own_name(module: bytes) -> str:
 def for_another_kernel(module: bytes, kernel: Kernel) -> Finding | None:
     """The one finding of a module whose note says that it is for another kernel; nothing else of it can be judged by
     this one. None where it is for this kernel, or does not say."""
-    note = read_note(_section(module, ".note.kgbuild"))[0] or {}
+    note = read_note(_section(module, NOTE_SECTION))[0] or {}
     ids, about = note.get("build_ids"), note.get("kernel")
     wanted = ids.get(VMLINUX) if isinstance(ids, dict) else None
     if not isinstance(wanted, str) or wanted == kernel.id.build_id:
         return None
     named = _named(about if isinstance(about, dict) else {}, wanted)
     fact = f"the module was built for {named}, this is {kernel.id}; nothing else was checked"
-    return Finding("V1-identity", ".note.kgbuild", fact, f"verify it against {named.partition(' (')[0]}")
+    return Finding("V1-identity", NOTE_SECTION, fact, f"verify it against {named.partition(' (')[0]}")
 
 
 def _named(about: dict[str, Any], build_id: str) -> str:
