@@ -263,7 +263,8 @@ def complete_record(small: Small, record: ProofRecord) -> dict[str, Any]:
     """A proof record as `build` writes it, as plain values, of a module that has not been written yet and is now: each
     names the other. `record` says what the module replaces and is bound to."""
     options = {"backend": "klp", "replace": True, "pull": "proof", "ignore_init": False}
-    options |= {"on_top_of": [], "drop": [], "oot_modules": []}
+    options |= {"on_top_of": [], "drop": [], "oot_modules": [], "allow_compiler": False, "allow_unproven": []}
+    options |= {"allow_type": [], "against": [], "oot": False}
     made: dict[str, Any] = {"tool": "kgbuild 1", "patches": [{"name": "fix.patch", "sha256": "12" * 32}]}
     made |= {"kernel": {"name": "k", "version": "1", "compiler": "gcc"}, "options": options}
     value = {**made, **record_json(record)}

@@ -12,7 +12,8 @@ import pytest
 
 from kgbuild import __version__
 from kgbuild import module_abi as abi
-from kgbuild.arch.x86_64.relocated_fields import TYPES, FieldKind, instruction_fields
+from kgbuild.arch.relocated_fields import FieldKind
+from kgbuild.arch.x86_64.relocated_fields import TYPES, instruction_fields
 from kgbuild.elf.consts import STB, STT
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutReloc, OutSection, OutSymbol
