@@ -127,7 +127,7 @@ docs: venv
 		> docs/probes.md
 	$(BIN)/python -c 'import sys; from kgbuild.report.reference_docs import render_input_limits as r; sys.stdout.write(r())' \
 		> docs/input-limits.md
-	$(BIN)/python -c 'import sys; from kgbuild.report.sections import render_sections; sys.stdout.write(render_sections())' \
+	$(BIN)/python -c 'import sys; from kgbuild.report.reference_docs import render_sections; sys.stdout.write(render_sections())' \
 		> docs/sections.md
 	$(BIN)/python docs/schema/derive.py
 

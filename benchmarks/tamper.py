@@ -30,7 +30,7 @@ from kgbuild.pipeline.stages.verify import kernel_facts, read_record
 from kgbuild.progress import SilentProgress
 from kgbuild.proof.record import ProofRecord
 from kgbuild.verification.checks import KernelFacts, check_module
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.reader import read_module
 from tests.support.tamper import FAULTS, HARMLESS, inject
 
 CASES = Path(__file__).resolve().parent.parent / "tests/kernel/cases"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def _default_module(values: Mapping[str, Any]) -> Path:
     """Where a module is written if nothing is said."""
-    from kgbuild.pipeline.stages.module_names import default_output
+    from kgbuild.pipeline.module_names import default_output
 
     first = values["patches"][0]
     name = first.name if isinstance(first, Path) else "stdin"

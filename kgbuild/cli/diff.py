@@ -15,7 +15,6 @@ from kgbuild.cli.contract.commands import Command
 from kgbuild.cli.options import Common, OutputFile, common_options
 from kgbuild.cli.ui import Output, show_accounting
 from kgbuild.host.system.output_kinds import OBJECT, REPORT
-from kgbuild.report.documents import nothing_to_patch, rows_of, with_outcome
 from kgbuild.report.formats import Answer, json_text
 
 if TYPE_CHECKING:
@@ -84,17 +83,15 @@ def diff(
     exports = read_symvers(symvers) if symvers is not None else {}
     parent = read_parent_symbols(parent_symtab) if parent_symtab is not None else None
     found = diff_objects(*objects, patched.name, exports, parent, ignore_init)
-    status = 1 if found.refusals else 4 if found.nothing else 0
+    status = found.exit_status
     if explain is not None:
         _explain(found, explain, out.colour, common.verbose)
         context.exit(0)
     if output is not None and not status and found.output_functions:
         common.write(output, found.output())
-    errors = rows_of(found.refusals) if status != 4 else nothing_to_patch(str(patched), "the two objects do the same")
     if json_file is not None:
-        document = with_outcome(found.to_json(), status, errors)
-        common.write(json_file, json_text(document).encode())
-    common.deliver(Answer(found.to_json), status=status, errors=errors)
+        common.write(json_file, json_text(found.to_json()).encode())
+    common.deliver(Answer(found.to_json), status=status, errors=found.errors)
     _show(out, found, output if not status else None)
     out.refused(found.refusals)
     context.exit(status)

@@ -124,7 +124,7 @@ def run() -> None:
     the command-line contract."""
     import gc
 
-    from kgbuild.cli.safe_streams import guard_streams
+    from kgbuild.cli.contract.safe_streams import guard_streams
     from kgbuild.host.system.children import stop_with_children
 
     # what is made lives as long as the run does; looking for garbage in it again and again is a tenth of a short one

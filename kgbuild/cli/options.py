@@ -28,13 +28,13 @@ from kgbuild.host.system.output_files import (
     write_file,
 )
 from kgbuild.host.system.output_kinds import REPORT, OutputKind
+from kgbuild.limits import PATCH_BYTES
 from kgbuild.report.documents import ErrorRow, with_outcome
 from kgbuild.report.formats import FORMATS, Answer, json_text, render
 from kgbuild.report.formats.json import JSON
 from kgbuild.report.formats.text import TEXT
 
 __all__ = ["STDOUT", "write_directory", "write_file"]
-MAX_STDIN = 64 << 20  # bytes of a patch, as of a file's
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
@@ -342,7 +342,7 @@ def _settle_files(command: click.Command, values: dict[str, Any]) -> bool:
         kept.append(Cache().root)
     check_outputs(outputs, inputs, force=force, kept=kept)
     for name in waiting:
-        values[name] = tuple(read_standard_input(MAX_STDIN) if path == STDIN else path for path in values[name])
+        values[name] = tuple(read_standard_input(PATCH_BYTES) if path == STDIN else path for path in values[name])
     return bool(standard) and values["form"] == TEXT.name
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kgbuild.cli.safe_streams import raw_stderr
+from kgbuild.cli.contract.safe_streams import raw_stderr
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import KgbuildError
 from kgbuild.shown_text import indent_lines, printable

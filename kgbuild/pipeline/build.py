@@ -13,11 +13,11 @@ from kgbuild.errors import KgbuildError
 from kgbuild.host.compile.apply_patches import PatchInput
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
+from kgbuild.pipeline.module_names import check_free, module_name
 from kgbuild.pipeline.stages.assemble import assemble, check, put_on_older
 from kgbuild.pipeline.stages.close import close
 from kgbuild.pipeline.stages.compare import compare
 from kgbuild.pipeline.stages.events import Observer, Run
-from kgbuild.pipeline.stages.module_names import check_free, module_name
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.prepare import apply, ask, choose_kernel, open_tree, prepare
 from kgbuild.pipeline.stages.prove import compile_prepared, prove

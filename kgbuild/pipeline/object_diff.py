@@ -25,7 +25,7 @@ from kgbuild.errors import UserError
 from kgbuild.ledger.ledger import compute_ledger
 from kgbuild.objects.atoms import FUNCTION, Atom
 from kgbuild.objects.view import View
-from kgbuild.report.documents import schema_name
+from kgbuild.report.documents import ErrorRow, nothing_to_patch, rows_of, schema_name
 
 if TYPE_CHECKING:
     from kgbuild.kernel.exports import Export
@@ -82,6 +82,16 @@ class ObjectDiff:
         out.sections.append(OutSection(".comment", SHT.PROGBITS, flags, bytearray(DIFF_MARK), entsize=1))
         return write(out)
 
+    @property
+    def exit_status(self) -> int:
+        """What `kgbuild diff` ends with: 0 where something changed, 1 where that can't be patched, 4 for nothing."""
+        return 1 if self.refusals else 4 if self.nothing else 0
+
+    @property
+    def errors(self) -> list[ErrorRow]:
+        """Why it does not end with 0."""
+        return rows_of(self.refusals) or (nothing_to_patch("", "the two objects do the same") if self.nothing else [])
+
     def to_json(self) -> dict[str, Any]:
         """The answer as plain data (docs/schema/diff-1.json)."""
         return {
@@ -98,6 +108,8 @@ class ObjectDiff:
             "warnings": list(self.warnings),
             "accounting": self.accounting.as_data(),
             "reasons": {c.name: str(c.reason) for c in self.changed},
+            "exit_status": self.exit_status,
+            "errors": self.errors,
         }
 
 

@@ -11,6 +11,7 @@ from kgbuild.correlation import noise
 from kgbuild.diagnostics.registry import RULES
 from kgbuild.diagnostics.rule import Rule
 from kgbuild.kernel.feature_probes import PROBES
+from kgbuild.kernel.section_readers import TABLE
 from kgbuild.limits import LIMITS
 
 # Letter of a code -> heading, and what the group has in common. A new letter needs a row here.
@@ -127,3 +128,25 @@ def _table(rules: Iterable[Rule]) -> str:
 def _cell(text: str) -> str:
     """Text fit for a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", r"\|")
+
+
+_SECTIONS_HEAD = """<!-- Made by `make docs` from kgbuild/kernel/section_readers.py. Do not edit. -->
+
+# Sections of the kernel, and who reads them
+
+What a difference in a section can do to a kernel that runs follows from who reads it, and when. kgbuild takes this
+table for it when it accounts for every difference between the original and the patched object (`impact --accounting`).
+A difference in a section that is not here stops a build, with the section's name. `*` stands for any end of a name.
+
+| section | what is in it | who reads it | when | source |
+| --- | --- | --- | --- | --- |
+"""
+
+
+def render_sections() -> str:
+    """The page as Markdown; rows that differ only in the section's name are one."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for row in TABLE:
+        groups.setdefault((row.what, row.who, row.when, row.source), []).append(f"`{row.section}`")
+    rows = (f"| {' '.join(names)} | {' | '.join(rest)} |" for rest, names in groups.items())
+    return _SECTIONS_HEAD + "\n".join(rows) + "\n"

@@ -37,7 +37,6 @@ from kgbuild.module_abi import (
 )
 from kgbuild.proof.record import BoundSymbol, Key, ProofRecord
 from kgbuild.verification.code import Code, check_code, check_relocations, check_sections
-from kgbuild.verification.contents import check_contents
 from kgbuild.verification.data import check_data
 from kgbuild.verification.ibt import check_constants, check_counted_calls, check_pointers, module_lacks_landing
 from kgbuild.verification.kallsyms import (
@@ -52,7 +51,8 @@ from kgbuild.verification.literals import check_literals, noted_literals
 from kgbuild.verification.modules import Modules, Target, check_bound, check_objects, check_target, no_modules
 from kgbuild.verification.proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
 from kgbuild.verification.reach import check_reach
-from kgbuild.verification.reader import (
+from kgbuild.verification.reading.contents import check_contents
+from kgbuild.verification.reading.reader import (
     SHN_ABS,
     SHN_LIVEPATCH,
     SHN_UNDEF,

@@ -15,7 +15,7 @@ from kgbuild.arch.base import Arch, Instruction, PatchSite, SpecialSection
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.module_abi import KLP_RELOCATIONS, KLP_SYMBOL, SYMBOLS
-from kgbuild.verification.reader import (
+from kgbuild.verification.reading.reader import (
     SHF_ALLOC,
     SHF_EXECINSTR,
     SHF_INFO_LINK,

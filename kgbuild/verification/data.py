@@ -17,7 +17,15 @@ from kgbuild.diagnostics.module_findings import finding
 from kgbuild.kernel.module_loader import PAGE, PER_CPU, PER_CPU_BYTES, READ_WITH_THE_MODULE, row_of
 from kgbuild.model import Finding
 from kgbuild.module_abi import CALLBACKS, FUNCTIONS, INITIAL, KLP_SYMBOL, LATE, OBJECTS, PATCH, InitialKind
-from kgbuild.verification.reader import SHN_LIVEPATCH, SHT_RELA, STT_FUNC, STT_OBJECT, ModuleFile, Section, Symbol
+from kgbuild.verification.reading.reader import (
+    SHN_LIVEPATCH,
+    SHT_RELA,
+    STT_FUNC,
+    STT_OBJECT,
+    ModuleFile,
+    Section,
+    Symbol,
+)
 
 VMLINUX = "vmlinux"
 KEPT = frozenset(InitialKind)

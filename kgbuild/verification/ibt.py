@@ -14,7 +14,7 @@ from kgbuild.arch.base import Arch, Instruction
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.module_abi import CONSTANTS, FUNCTIONS, KLP_SYMBOL, RESOLVE_SECTION
-from kgbuild.verification.reader import (
+from kgbuild.verification.reading.reader import (
     SHN_LIVEPATCH,
     SHN_UNDEF,
     SHT_NOBITS,

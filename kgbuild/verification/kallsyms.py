@@ -19,7 +19,7 @@ from kgbuild.model import Finding
 from kgbuild.module_abi import KLP_SYMBOL, RANGES, SITES, STUB, STUBS_SECTION, SYMBOLS, SYMBOLS_SIZE, Table
 from kgbuild.proof.record import Key
 from kgbuild.verification.modules import VMLINUX, Modules
-from kgbuild.verification.reader import SHN_LIVEPATCH, STB_GLOBAL, ModuleFile, Reloc, Section, Symbol
+from kgbuild.verification.reading.reader import SHN_LIVEPATCH, STB_GLOBAL, ModuleFile, Reloc, Section, Symbol
 
 _CODE = "V33-kallsyms"
 

@@ -20,7 +20,7 @@ from kgbuild.model import Finding
 from kgbuild.module_abi import NOTE_SECTION
 from kgbuild.proof.record import Constant, ProofRecord
 from kgbuild.verification.code import Code
-from kgbuild.verification.reader import SHN_UNDEF, ModuleFile, Reloc, Section
+from kgbuild.verification.reading.reader import SHN_UNDEF, ModuleFile, Reloc, Section
 
 _CODE, _RECORD_CODE = "V35-literal", "V29-proof-binding"
 

@@ -18,7 +18,15 @@ from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.module_abi import KLP_RELOCATIONS, KLP_SYMBOL, NOTE_SECTION
-from kgbuild.verification.reader import SHN_LORESERVE, SHN_UNDEF, STT_FILE, STT_FUNC, STT_SECTION, ModuleFile, Symbol
+from kgbuild.verification.reading.reader import (
+    SHN_LORESERVE,
+    SHN_UNDEF,
+    STT_FILE,
+    STT_FUNC,
+    STT_SECTION,
+    ModuleFile,
+    Symbol,
+)
 
 VMLINUX = "vmlinux"
 _NT_GNU_BUILD_ID = 3

@@ -13,7 +13,7 @@ from kgbuild.module_abi import NOTE_SECTION, REPLACE
 from kgbuild.objects.symbol_kinds import stem, variable
 from kgbuild.patch.kept_changes import from_note
 from kgbuild.verification.checks import read_note
-from kgbuild.verification.reader import STT_OBJECT, ModuleFile, read_module
+from kgbuild.verification.reading.reader import STT_OBJECT, ModuleFile, read_module
 
 # What macros call their once-flags, rate limits and lock classes; a symbol is all that such a module tells.
 _MACROS_OWN = frozenset(

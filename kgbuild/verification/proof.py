@@ -19,7 +19,7 @@ from kgbuild.model import Finding
 from kgbuild.module_abi import NOTE_SECTION
 from kgbuild.proof.record import DATA, FUNCTION, MADE, NOTE_SCHEMA, BoundSymbol, Key, ProofRecord, compute_digest
 from kgbuild.verification.modules import VMLINUX, Modules, Shipped
-from kgbuild.verification.reader import SHN_LORESERVE, SHN_UNDEF, STT_FUNC, ModuleFile, Symbol
+from kgbuild.verification.reading.reader import SHN_LORESERVE, SHN_UNDEF, STT_FUNC, ModuleFile, Symbol
 
 _ORIGIN_CODE = "V39-proof-origin"
 _NOTE_CODE, _RECORD_CODE, _BINDING_CODE = "V28-note-digest", "V30-proof-digest", "V29-proof-binding"

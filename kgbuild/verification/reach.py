@@ -19,7 +19,7 @@ from kgbuild.module_abi import CALLBACKS
 from kgbuild.verification.ibt import Decoded
 from kgbuild.verification.kallsyms import WrittenTables
 from kgbuild.verification.modules import LATE_SECTION, VMLINUX, Modules
-from kgbuild.verification.reader import STT_FILE, STT_SECTION, ModuleFile, Reloc, Section, Symbol
+from kgbuild.verification.reading.reader import STT_FILE, STT_SECTION, ModuleFile, Reloc, Section, Symbol
 
 Place = tuple[int, int]  # section, offset of the piece's first byte
 

@@ -21,7 +21,15 @@ from kgbuild.module_abi import CONSTANTS, LATE, SITES
 from kgbuild.objects.symbol_kinds import PREFIXES
 from kgbuild.verification.code import Code
 from kgbuild.verification.modules import LATE_SECTION, VMLINUX
-from kgbuild.verification.reader import SHN_LIVEPATCH, SHN_UNDEF, SHT_NOBITS, STT_FUNC, ModuleFile, Reloc, Section
+from kgbuild.verification.reading.reader import (
+    SHN_LIVEPATCH,
+    SHN_UNDEF,
+    SHT_NOBITS,
+    STT_FUNC,
+    ModuleFile,
+    Reloc,
+    Section,
+)
 
 _CODE = "V41-reloc-field"
 _UNWIND = ".orc_unwind_ip"

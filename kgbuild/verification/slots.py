@@ -19,7 +19,7 @@ from kgbuild.model import Finding
 from kgbuild.module_abi import MOVED, SITES, SLOT, SLOTS_SECTION, STUBS_SECTION
 from kgbuild.verification.code import Code
 from kgbuild.verification.kallsyms import WrittenTables
-from kgbuild.verification.reader import STT_FUNC, ModuleFile, Section
+from kgbuild.verification.reading.reader import STT_FUNC, ModuleFile, Section
 
 _CODE = "V33-kallsyms"
 _UNWIND, _UNWIND_STATES, _LOCKS = ".orc_unwind_ip", ".orc_unwind", ".smp_locks"

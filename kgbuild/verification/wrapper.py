@@ -29,7 +29,7 @@ from kgbuild.module_abi import (
     STATES,
     InitialKind,
 )
-from kgbuild.verification.reader import SHT_NOBITS, STT_FUNC, STT_OBJECT, ModuleFile, Reloc, Section, Symbol
+from kgbuild.verification.reading.reader import SHT_NOBITS, STT_FUNC, STT_OBJECT, ModuleFile, Reloc, Section, Symbol
 
 THIS_MODULE = ".gnu.linkonce.this_module"
 NAME_BYTES = 56  # MODULE_NAME_LEN of kernels of 64 bits

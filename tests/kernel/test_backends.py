@@ -18,7 +18,7 @@ from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.module_abi import MOVED, STUBS_SECTION, SYMBOLS
 from kgbuild.progress import SilentProgress
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.reader import read_module
 from tests.support.booting.booted import SCHEMA
 from tests.support.booting.cases import (
     HERE,

@@ -26,7 +26,7 @@ from kgbuild.model import Kernel
 from kgbuild.objects.view import View
 from kgbuild.progress import SilentProgress
 from kgbuild.proof.parity import EXACT, compute_parity
-from kgbuild.verification.reader import read_module as read_sections
+from kgbuild.verification.reading.reader import read_module as read_sections
 from tests.support.booting.booted import test_report, test_the_guest_as_a_whole  # noqa: F401
 from tests.support.booting.cases import HERE, Built, Case, build_cases, check_works, kgbuild, load_cases
 

@@ -14,7 +14,7 @@ from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.module_abi import THUNK
 from kgbuild.progress import SilentProgress
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.reader import read_module
 from tests.support.booting.booted import test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
 from tests.support.booting.cases import HERE, Built, build_cases, kgbuild, load_cases, make_guest_files
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.kernel.section_readers import BOOT, BORDERS, NEVER, REFERRED, RUNNING, reader_of
-from kgbuild.report.sections import render_sections
+from kgbuild.report.reference_docs import render_sections
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -23,7 +23,7 @@ from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.module_abi import InitialKind
 from kgbuild.proof.parity import compute_parity
 from kgbuild.verification.data import check_data
-from kgbuild.verification.reader import ModuleFile, Symbol, read_module
+from kgbuild.verification.reading.reader import ModuleFile, Symbol, read_module
 from tests.support.kernel import EXPORTS, close_text, link_kernel
 from tests.support.toolchain import compile_text, pair_flags, view
 

@@ -20,7 +20,7 @@ from kgbuild.objects.view import View
 from kgbuild.proof.record import parse_record, record_json
 from kgbuild.verification.code import Code
 from kgbuild.verification.literals import check_literals
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.reader import read_module
 from tests.support.kernel import ANCHOR, EXPORTS, WITH_ANCHOR, Patched, close_text
 from tests.support.small_module import ARCH
 

@@ -19,7 +19,7 @@ from kgbuild.model import Finding
 from kgbuild.pipeline.stages.assemble import check_writing
 from kgbuild.verification.code import Code
 from kgbuild.verification.ibt import check_constants, check_pointers
-from kgbuild.verification.reader import ModuleFile, read_module
+from kgbuild.verification.reading.reader import ModuleFile, read_module
 from tests.support.kernel import Patched, close_text, make_module
 from tests.support.toolchain import compile_text, pair_flags, view
 

@@ -2,8 +2,8 @@
 """Every JSON document that kgbuild writes while a test runs is held against its schema in docs/schema.
 
 `watching` looks at each run of the command, in a process of its own (subprocess.run) or in this one (CliRunner): with
---format json there is exactly one document on standard output, whatever came of the run, --report has one too, and both
-keep to the schema that they name.
+--format json there is exactly one document on standard output, whatever came of the run; it and those in the files that
+were written keep to the schemas that they name.
 """
 
 from __future__ import annotations
@@ -72,15 +72,14 @@ def check_run(words: Sequence[str], status: int, stdout: str | None, cwd: Path) 
         return
     if stdout is not None and (_value(words, "--format") == "json" or _value(words, "--json") == "-"):
         check_document(stdout, status)
-    report = _value(words, "--report")
-    path = cwd / report if report and report != "-" else None
-    if path is not None and path.is_file() and path.stat().st_size:
-        try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError):
-            return
-        if _NAME.search(text[:100]):
-            check_document(text)
+    for option in ("--report", "--json", "--proof", "-o", "--output"):
+        named = _value(words, option)
+        path = cwd / named if named and named != "-" else None
+        if path is not None and path.is_file():
+            with path.open("rb") as stream:
+                head = stream.read(100)
+            if re.match(rb'\{\s*"schema": "kgbuild/', head):
+                check_document(path.read_text())
 
 
 @contextmanager

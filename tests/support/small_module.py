@@ -17,8 +17,8 @@ from kgbuild.kernel.exports import Export
 from kgbuild.model import Finding
 from kgbuild.proof.record import ProofRecord, contents_json, digest_record, record_json
 from kgbuild.verification.checks import KernelFacts, check_module
-from kgbuild.verification.contents import digest_contents
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.contents import digest_contents
+from kgbuild.verification.reading.reader import read_module
 
 ARCH = arch_of(62)
 
@@ -263,8 +263,8 @@ def complete_record(small: Small, record: ProofRecord) -> dict[str, Any]:
     """A proof record as `build` writes it, as plain values, of a module that has not been written yet and is now: each
     names the other. `record` says what the module replaces and is bound to."""
     options = {"backend": "klp", "replace": True, "pull": "proof", "ignore_init": False}
-    options |= {"on_top_of": [], "drop": [], "oot_modules": [], "allow_compiler": False, "allow_unproven": []}
-    options |= {"allow_type": [], "against": [], "oot": False}
+    options |= {"on_top_of": [], "drop": [], "oot": False, "oot_modules": [], "against": []}
+    options |= {"allow_compiler": False, "allow_unproven": [], "allow_type": []}
     made: dict[str, Any] = {"tool": "kgbuild 1", "patches": [{"name": "fix.patch", "sha256": "12" * 32}]}
     made |= {"kernel": {"name": "k", "version": "1", "compiler": "gcc"}, "options": options}
     value = {**made, **record_json(record)}

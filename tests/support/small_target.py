@@ -11,7 +11,7 @@ from kgbuild.elf.consts import SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.model import Finding
 from kgbuild.verification.modules import Shipped
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.reader import read_module
 from tests.support.small_module import FACTS, R_64, R_PLT32, A, Small, W, X, check
 
 TARGET_ID = bytes(range(50, 70))

@@ -16,7 +16,7 @@ from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Kernel
 from kgbuild.verification.checks import modinfo
 from kgbuild.verification.modules import Shipped
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.reader import read_module
 from kgbuild.verification.wrapper import ModuleStruct, read_struct
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.system.output_kinds import OutputKind
 from kgbuild.host.system.run import disk_remedy
+from kgbuild.limits import Limit
 
 STDOUT, STDIN = Path("/dev/stdout"), Path("/dev/stdin")  # what "-" means
 _SINKS = frozenset({(1, 3), (1, 5), (1, 7)})  # null, zero, full: nothing that is written there is kept
@@ -248,16 +249,15 @@ def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
         write_file(path / name, data)
 
 
-def read_standard_input(limit: int) -> bytes:
-    """What is given on standard input. Raises UserError where it is closed, can't be read, or is larger than `limit`
-    bytes."""
+def read_standard_input(limit: Limit) -> bytes:
+    """What is given on standard input. Raises UserError if it is closed or can't be read, LimitError if it is larger
+    than `limit`."""
     if sys.stdin is None:
         raise UserError("standard input is closed", place="-", remedy="give a patch file")
     try:
-        data = sys.stdin.buffer.read(limit + 1)
+        data = sys.stdin.buffer.read(limit.most + 1)
     except (OSError, ValueError) as error:
         fact = f"standard input can't be read: {getattr(error, 'strerror', None) or error}"
         raise UserError(fact, place="-", remedy="give a patch file") from error
-    if len(data) > limit:
-        raise UserError(f"standard input is larger than {limit >> 20} MiB", place="-", remedy="give a patch file")
+    limit.check(len(data), "standard input")
     return data

@@ -44,8 +44,8 @@ from kgbuild.proof.record import (
     record_json,
 )
 from kgbuild.report.build import author_report
-from kgbuild.verification.contents import digest_contents
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.contents import digest_contents
+from kgbuild.verification.reading.reader import read_module
 
 
 def put_on_older(asked: Asked, prepared: Prepared, closed: Closed, name: str, run: Run) -> Closed:

@@ -27,13 +27,13 @@ from kgbuild.kernel.feature_probes import INDIRECT_BRANCHES
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.limits import RECORD_BYTES
 from kgbuild.model import Finding, Kernel
-from kgbuild.pipeline.stages.module_input import for_another_kernel, own_name, unwrap
 from kgbuild.proof.record import BadRecord, ProofRecord, parse_record
 from kgbuild.report.build import finding_report, kernel_report
 from kgbuild.report.documents import schema_name
 from kgbuild.verification.checks import KernelFacts, check_module, read_functions
 from kgbuild.verification.kallsyms import is_kallsyms, is_kgraft
-from kgbuild.verification.reader import ModuleFile, read_module
+from kgbuild.verification.module_input import for_another_kernel, own_name, unwrap
+from kgbuild.verification.reading.reader import ModuleFile, read_module
 from kgbuild.verification.wrapper import wrapper_macros
 
 

@@ -186,7 +186,7 @@ class Broken:
         (click.Abort(), 130, run_errors.INTERRUPTED),
         (OSError(28, "No space left on device", "there"), 3, run_errors.SYSTEM),
         (RecursionError("too deep"), 3, run_errors.INTERNAL),
-        (MemoryError(), 3, run_errors.INTERNAL),
+        (MemoryError(), 3, "E3-tool"),
     ],
     ids=lambda v: type(v).__name__ if isinstance(v, BaseException) else None,
 )

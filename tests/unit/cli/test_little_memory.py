@@ -47,6 +47,6 @@ def test_few_files_are_enough_or_one_message(files: int, tmp_path: Path) -> None
 
 def test_other_errors_are_not_explained_away() -> None:
     for error in (ImportError("no module named x"), RuntimeError("x")):
-        with pytest.raises(type(error)):
-            machine_fault(error)
-    assert "thread" in machine_fault(RuntimeError("can't start new thread")).fact
+        assert machine_fault(error) is None
+    known = machine_fault(RuntimeError("can't start new thread"))
+    assert known is not None and "thread" in known.fact

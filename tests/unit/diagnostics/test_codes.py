@@ -20,9 +20,9 @@ from kgbuild.host.modules import out_of_tree
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.feature_probes import KLP_STATES
 from kgbuild.model import UnitCommand
+from kgbuild.pipeline.module_names import module_name
 from kgbuild.pipeline.stages import prepare
 from kgbuild.pipeline.stages.events import Run, SilentObserver
-from kgbuild.pipeline.stages.module_names import module_name
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.values import KernelChosen, PatchesApplied
 from tests.support.codes import TESTS, Recorder, expected_by_tables, is_whole, registry, untested
@@ -84,7 +84,7 @@ TEST = """
 from pathlib import Path
 import pytest
 from kgbuild.arch import arch_of
-from kgbuild.pipeline.stages.module_names import module_name
+from kgbuild.pipeline.module_names import module_name
 from kgbuild.elf.write import OutObject, OutSection
 from kgbuild.emit.backends.old_interfaces import check_interface
 from kgbuild.diagnostics.refusals import Refused

@@ -13,7 +13,7 @@ from kgbuild.diagnostics.module_findings import finding, in_order
 from kgbuild.elf.consts import SHF, SHN, STB
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.errors import UserError
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.reader import read_module
 from tests.support.small_module import (
     BUG,
     CALL,

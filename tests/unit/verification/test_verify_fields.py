@@ -17,7 +17,7 @@ from kgbuild.arch.x86_64.relocated_fields import TYPES, instruction_fields
 from kgbuild.elf.consts import STB, STT
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutReloc, OutSection, OutSymbol
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.reader import read_module
 from kgbuild.verification.wrapper import ModuleStruct, check_wrapper, read_struct, wrapper_macros
 from tests.support.small_module import ARCH, CALL, FACTS, NAME, R_64, R_PC32, R_PLT32, A, Small, W, X, check
 from tests.support.small_target import SmallTarget, check_target

@@ -17,7 +17,7 @@ from kgbuild.model import Finding
 from kgbuild.proof.record import Key
 from kgbuild.verification.kallsyms import check_kallsyms, read_tables
 from kgbuild.verification.modules import no_modules
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.reader import read_module
 
 CODE = bytes(range(64))
 RANGES = ((4, 8), (20, 4))

@@ -28,7 +28,7 @@ from kgbuild.proof.record import BadRecord, Constant, ProofRecord, compute_diges
 from kgbuild.verification.checks import check_module
 from kgbuild.verification.modules import Shipped
 from kgbuild.verification.proof import place_in_module, place_in_vmlinux
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.reader import read_module
 from tests.support.kernel import EXPORTS, close_text
 from tests.support.small_module import (
     ARCH,

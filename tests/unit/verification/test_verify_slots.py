@@ -17,7 +17,7 @@ from kgbuild.emit.backends.slots import SlotWriter, plan_steps
 from kgbuild.model import Finding
 from kgbuild.verification.code import Code
 from kgbuild.verification.kallsyms import read_tables
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.reader import read_module
 from kgbuild.verification.slots import check_slots
 
 A, X = SHF.ALLOC, SHF.EXECINSTR

@@ -18,8 +18,8 @@ from kgbuild.elf.write import OutReloc
 from kgbuild.errors import UserError
 from kgbuild.proof.record import BoundSymbol, ProofRecord, parse_record
 from kgbuild.verification.checks import KernelFacts, check_module
-from kgbuild.verification.contents import digest_contents
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.contents import digest_contents
+from kgbuild.verification.reading.reader import read_module
 from tests.support.small_module import ARCH, BUILD_ID, FACTS, NAME, R_64, A, FakeImage, Small, W, complete_record
 from tests.support.small_target import MODULE_FACTS, TARGET_ID, SmallTarget
 from tests.support.tamper import FAULTS, HARMLESS, File, inject

@@ -13,7 +13,7 @@ kernel acts on it:
 - the description in the module's own `.note.gnu.build-id`, which is made of debugging information too; the kernel only
   shows it.
 
-Compression and signature are taken away before (verification/reader.py).
+Compression and signature are taken away before (verification/reading/reader.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hashlib import sha256
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.proof.record import CONTENTS_ALGORITHM, ModuleContents
-from kgbuild.verification.reader import (
+from kgbuild.verification.reading.reader import (
     SHF_ALLOC,
     SHF_RELA_LIVEPATCH,
     SHT_NULL,

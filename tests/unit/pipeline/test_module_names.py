@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.diagnostics.refusals import Refused
-from kgbuild.pipeline.stages.module_names import check_free, default_output, module_name
+from kgbuild.pipeline.module_names import check_free, default_output, module_name
 
 
 @pytest.mark.parametrize(

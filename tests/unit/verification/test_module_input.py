@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from kgbuild import decompression
 from kgbuild.errors import UserError
 from kgbuild.host.vm.patch_notes import check_kernel_of, describe_replaced
 from kgbuild.model import Finding, Kernel, KernelId
-from kgbuild.pipeline.stages import module_input, verify
-from kgbuild.pipeline.stages.module_input import for_another_kernel, own_name, unwrap
+from kgbuild.pipeline.stages import verify
+from kgbuild.verification.module_input import for_another_kernel, own_name, unwrap
 from tests.support.toolchain import compile_text
 
 BUILD_ID = "ab" * 20
@@ -66,8 +67,9 @@ def test_a_signature_of_impossible_length_is_left(length: int) -> None:
 @pytest.mark.parametrize("pack", [lzma.compress, gzip.compress, zstandard.ZstdCompressor().compress])
 def test_what_can_not_be_decompressed_or_is_too_large(pack: object, monkeypatch: pytest.MonkeyPatch) -> None:
     data = pack(bytes(100_000))  # type: ignore[operator]
-    monkeypatch.setattr(module_input, "MOST_BYTES", 1000)
-    with pytest.raises(UserError, match="is larger than"):
+    monkeypatch.setattr(decompression, "UNPACKED_RATIO", decompression.UNPACKED_RATIO._replace(most=1))
+    monkeypatch.setattr(decompression, "_ALWAYS", 1000)
+    with pytest.raises(UserError, match="unpacked-ratio"):
         unwrap(data, "x.ko")
     with pytest.raises(UserError, match="can't be decompressed"):
         unwrap(data[:6] + b"\xff" * 40, "x.ko")

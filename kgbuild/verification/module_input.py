@@ -4,60 +4,38 @@
 from __future__ import annotations
 
 import io
-import lzma
 import struct
-import zlib
 from typing import Any
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
-from kgbuild.errors import UserError
+from kgbuild.decompression import decompress, packed_with
 from kgbuild.model import VMLINUX, Finding, Kernel
+from kgbuild.module_abi import NOTE_SECTION
 from kgbuild.verification.checks import read_note
 
 # What scripts/sign-file appends: the signature, struct module_signature (include/linux/module_signature.h), this text.
 _SIGNED = b"~Module signature appended~\n"
-_SIGNATURE_INFO, _LENGTH_AT = 12, 8
+_SIGNATURE_INFO, _LENGTH = 12, struct.Struct(">I")  # the length is its last field, big-endian on every machine
 # struct module begins with a state (4 bytes, padded) and a list head (16), then its name; so since 2.6
 _NAME_AT, _NAME_SIZE = 24, 56
-MOST_BYTES = 512 << 20
 
 
 def unwrap(data: bytes, path: str) -> bytes:
     """The module that the kernel's loader would get: decompressed, without a signature behind it.
 
-    Told by what the bytes begin and end with, not by the file's name. Raises UserError for what can't be decompressed,
-    or is larger than MOST_BYTES then.
+    Decided by the first and last bytes, not by the file's name. Raises DamagedError for what can't be decompressed,
+    LimitError for what is too large then.
     """
-    try:
-        plain = _decompress(data)
-    except (lzma.LZMAError, zlib.error, EOFError, ValueError) as error:
-        raise UserError(f"can't be decompressed: {error}", place=path) from error
-    if len(plain) > MOST_BYTES:
-        raise UserError(f"is larger than {MOST_BYTES >> 20} MiB, decompressed", place=path)
+    kind = packed_with(data)
+    plain = decompress(data, kind, path) if kind else data
     if not plain.endswith(_SIGNED):
         return plain
     info = plain[-len(_SIGNED) - _SIGNATURE_INFO : -len(_SIGNED)]
-    length = int.from_bytes(info[_LENGTH_AT:], "big")
+    length = _LENGTH.unpack(info[-_LENGTH.size :])[0] if len(info) == _SIGNATURE_INFO else len(plain)
     rest = len(plain) - len(_SIGNED) - _SIGNATURE_INFO - length
     return plain[:rest] if rest > 0 else plain
-
-
-def _decompress(data: bytes) -> bytes:
-    if data[:6] == b"\xfd7zXZ\0":
-        return lzma.LZMADecompressor().decompress(data, MOST_BYTES + 1)
-    if data[:2] == b"\x1f\x8b":
-        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(data, MOST_BYTES + 1)
-    if data[:4] == b"\x28\xb5\x2f\xfd":
-        import zstandard
-
-        try:
-            stream = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True)
-            return stream.read(MOST_BYTES + 1)
-        except zstandard.ZstdError as error:
-            raise ValueError(str(error)) from error
-    return data
 
 
 def own_name(module: bytes) -> str:
@@ -69,14 +47,14 @@ def own_name(module: bytes) -> str:
 def for_another_kernel(module: bytes, kernel: Kernel) -> Finding | None:
     """The one finding of a module whose note says that it is for another kernel; nothing else of it can be judged by
     this one. None where it is for this kernel, or does not say."""
-    note = read_note(_section(module, ".note.kgbuild"))[0] or {}
+    note = read_note(_section(module, NOTE_SECTION))[0] or {}
     ids, about = note.get("build_ids"), note.get("kernel")
     wanted = ids.get(VMLINUX) if isinstance(ids, dict) else None
     if not isinstance(wanted, str) or wanted == kernel.id.build_id:
         return None
     named = _named(about if isinstance(about, dict) else {}, wanted)
     fact = f"the module was built for {named}, this is {kernel.id}; nothing else was checked"
-    return Finding("V1-identity", ".note.kgbuild", fact, f"verify it against {named.partition(' (')[0]}")
+    return Finding("V1-identity", NOTE_SECTION, fact, f"verify it against {named.partition(' (')[0]}")
 
 
 def _named(about: dict[str, Any], build_id: str) -> str:
