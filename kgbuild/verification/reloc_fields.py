@@ -34,6 +34,7 @@ from kgbuild.verification.reading.reader import (
 _CODE = "V41-reloc-field"
 _UNWIND = ".orc_unwind_ip"
 _MUST = (FieldKind.BRANCH, FieldKind.RELATIVE)
+_COMPUTED = (FieldKind.TAKEN, FieldKind.SIGNED, FieldKind.NARROW, FieldKind.WIDE)
 # Tables whose pointers lead to the field of an instruction, not to its first byte.
 _TO_FIELDS = frozenset({SITES.section, LATE.section, CONSTANTS.section})
 
@@ -112,7 +113,17 @@ class _Checker:
         bias = field.end - field.offset if row.type in self.arch.pc_relative else 0
         if field.kind is FieldKind.INDEXED:
             return ""
-        return self._leads(section, row, row.addend + bias, branch=field.kind is FieldKind.BRANCH)
+        leads = self._leads(section, row, row.addend + bias, branch=field.kind is FieldKind.BRANCH)
+        # code may go on to compute with an address that it takes, `table - 8` for an index from 1
+        return "" if field.kind in _COMPUTED and not self._is_code(row) else leads
+
+    def _is_code(self, row: Reloc) -> bool:
+        """Whether a relocation names code of the module, or a function of the kernel."""
+        symbol = self.module.symbol_of(row)
+        if symbol is None or 0 < symbol.shndx < len(self.module.sections):
+            return symbol is not None and self.module.sections[symbol.shndx].executable
+        known = self.outside(symbol.name)
+        return known is not None and known[1]
 
     def _check_placeholders(self, section: Section) -> Iterator[Finding]:
         """Instructions that are room for an alternative."""

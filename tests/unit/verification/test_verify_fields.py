@@ -322,3 +322,10 @@ def test_code_that_takes_its_own_place_needs_no_relocation() -> None:
     small.sections[USER].data.extend(bytes.fromhex("488d3d00000000c3"))
     small.symbols["user"].size += 8
     assert check(small.data) == []
+
+
+@pytest.mark.parametrize("addend", [-8, 4096])
+def test_an_address_that_code_computes_with_may_be_beside_the_variable(addend: int) -> None:
+    small = WithData()
+    change(USER, 1, addend=addend)(small)
+    assert check(small.data) == []
