@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from kgbuild.arch.howto import ByteOrder, Howtos
+from kgbuild.arch.relocated_fields import RelocatedFields
 
 if TYPE_CHECKING:
     from kgbuild.arch.code_search import CodeSearch
@@ -256,6 +257,7 @@ class Arch:
     uses_of     what code does with the addresses in some of its relocated fields
     argument_uses  what a function does with one of its arguments, in its code from an offset on
     slot_code   code that reaches a symbol through memory that holds its address
+    relocated   which relocations may fill in which fields of instructions, entries and data
     format      code as text; the second argument says by offset what a relocated field means
     stable      (offset, length) of the instructions in memory that are those of the file, whatever the kernel does
     message_index  section of pointers to the entries of the index of messages (CONFIG_PRINTK_INDEX), and the offset in
@@ -302,6 +304,7 @@ class Arch:
     stable: Callable[[bytes], list[tuple[int, int]]] = field(repr=False)
     is_branch_field: Callable[[bytes, int], bool] = field(repr=False)
     slot_code: SlotCode
+    relocated: RelocatedFields
     unwind_entry: int
     trace_bytes: int
     trace_target: Callable[[bytes, int], int | None] = field(repr=False)

@@ -16,8 +16,9 @@ In a .ko the relocations say it. A symbol of no size has the digest "", and so h
 runs: there the place is all that is bound to.
 
 Record and module name each other. The record has a digest of each section of the module and of the whole
-(CONTENTS_ALGORITHM, described in verification/reading/contents.py); the module's note has the digest of all else in the record
-(`digest_record`). So a field of either that is changed alone is found, also such as nobody could compute again.
+(CONTENTS_ALGORITHM, described in verification/reading/contents.py); the module's note has the digest of all else in
+the record (`digest_record`). So a field of either that is changed alone is found, also such as nobody could compute
+again.
 """
 
 from __future__ import annotations

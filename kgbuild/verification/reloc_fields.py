@@ -14,16 +14,7 @@ import bisect
 from collections.abc import Callable, Iterator, Sequence
 
 from kgbuild.arch.base import Arch
-from kgbuild.arch.x86_64.relocated_fields import (
-    DATA_TYPES,
-    LEAST_ROOM,
-    PLACEHOLDER,
-    SPECIAL_TYPES,
-    TYPES,
-    FieldKind,
-    InstructionField,
-    instruction_fields,
-)
+from kgbuild.arch.relocated_fields import FieldKind, InstructionField
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.module_abi import CONSTANTS, LATE, SITES
@@ -43,6 +34,7 @@ from kgbuild.verification.reading.reader import (
 _CODE = "V41-reloc-field"
 _UNWIND = ".orc_unwind_ip"
 _MUST = (FieldKind.BRANCH, FieldKind.RELATIVE)
+_COMPUTED = (FieldKind.TAKEN, FieldKind.SIGNED, FieldKind.NARROW, FieldKind.WIDE)
 # Tables whose pointers lead to the field of an instruction, not to its first byte.
 _TO_FIELDS = frozenset({SITES.section, LATE.section, CONSTANTS.section})
 
@@ -105,7 +97,7 @@ class _Checker:
         for start, end in zip(starts, [*starts[1:], len(section.data)], strict=True):
             out += [
                 f._replace(offset=f.offset + start, start=f.start + start, end=f.end + start)
-                for f in instruction_fields(section.data[start:end])
+                for f in self.arch.relocated.fields(section.data[start:end])
             ]
         return out
 
@@ -116,12 +108,22 @@ class _Checker:
             return ""
         if field is None or size != field.size:
             return f"a relocation of {size} bytes is no field of an instruction"
-        if row.type not in TYPES[field.kind]:
+        if row.type not in self.arch.relocated.types[field.kind]:
             return f"a relocation of type {row.type} is in {field.kind.value}"
         bias = field.end - field.offset if row.type in self.arch.pc_relative else 0
         if field.kind is FieldKind.INDEXED:
             return ""
-        return self._leads(section, row, row.addend + bias, branch=field.kind is FieldKind.BRANCH)
+        leads = self._leads(section, row, row.addend + bias, branch=field.kind is FieldKind.BRANCH)
+        # code may go on to compute with an address that it takes, `table - 8` for an index from 1
+        return "" if field.kind in _COMPUTED and not self._is_code(row) else leads
+
+    def _is_code(self, row: Reloc) -> bool:
+        """Whether a relocation names code of the module, or a function of the kernel."""
+        symbol = self.module.symbol_of(row)
+        if symbol is None or 0 < symbol.shndx < len(self.module.sections):
+            return symbol is not None and self.module.sections[symbol.shndx].executable
+        known = self.outside(symbol.name)
+        return known is not None and known[1]
 
     def _check_placeholders(self, section: Section) -> Iterator[Finding]:
         """Instructions that are room for an alternative."""
@@ -137,10 +139,14 @@ class _Checker:
         ends = [*self.code.instructions(section).values(), None]
         for i in ends:
             held = section.data[i.offset : i.offset + i.length] if i is not None else b""
-            if i is not None and held == PLACEHOLDER and any(i.offset in function for function in functions):
+            if (
+                i is not None
+                and held == self.arch.relocated.placeholder
+                and any(i.offset in function for function in functions)
+            ):
                 run.append(i.offset)
                 continue
-            if len(run) >= LEAST_ROOM and not any(at in room for at in run for room in replaced):
+            if len(run) >= self.arch.relocated.least_room and not any(at in room for at in run for room in replaced):
                 place, fact = f"{section.name}+{run[0]:#x}", f"{len(run)} bytes are room for an alternative"
                 yield finding("V22-unlisted-site", place, f"{fact}, and .altinstructions names none")
             run = []
@@ -161,7 +167,7 @@ class _Checker:
         width = self.arch.reloc_size.get(row.type, 0)
         if entry:
             at = row.offset % entry
-            wanted = SPECIAL_TYPES.get((section.name, at))
+            wanted = self.arch.relocated.special.get((section.name, at))
             if row.type == self.arch.none_reloc:
                 return "a relocation of no type is in a table"
             if wanted is not None and row.type != wanted:
@@ -170,7 +176,7 @@ class _Checker:
                 return f"a relocation of type {row.type} is in a table of distances and pointers"
             if at + width > entry:
                 return "a relocation is beyond the end of an entry"
-        elif row.type != self.arch.none_reloc and row.type not in DATA_TYPES:
+        elif row.type != self.arch.none_reloc and row.type not in self.arch.relocated.data:
             return f"a relocation of type {row.type} is in data"
         elif width == 8 and row.offset % 8 and section.align >= 8:
             return "a pointer is not aligned"

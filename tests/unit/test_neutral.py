@@ -41,7 +41,6 @@ X86_ALLOWED = {
     ("diagnostics", "endbr"): "codes and rules keep their texts; V32-endbr and K21-endbr are contracts",
     ("closure/passes/ibt.py", "endbr"): "raises K21-endbr",
     ("verification/ibt.py", "endbr"): "raises V32-endbr",
-    ("verification/reloc_fields.py", "x86"): "asks the architecture's own table, as the verifier may",
     ("host/kernels/build_id.py", "bzImage"): "what a message calls the file of the user",
     ("cli", "bzImage"): "a help text that names what users have",
     ("patch/tree_paths.py", "x86"): "which files of the kernel's tree are no code that can be patched, by their paths",

@@ -7,25 +7,8 @@ operand (tc_gen_reloc of gas/config/tc-i386.c).
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import NamedTuple
-
-R_64, R_PC32, R_PLT32, R_32, R_32S, R_PC64 = 1, 2, 4, 10, 11, 24
-
-
-class FieldKind(Enum):
-    """What a field of an instruction is."""
-
-    BRANCH = "the displacement of a branch"
-    RELATIVE = "the address of memory, relative to the instruction,"
-    TAKEN = "an address relative to the instruction that is taken"  # of the next one too: _THIS_IP_
-    ADDRESS = "an absolute address"
-    INDEXED = "an absolute address to which a register is added"
-    SIGNED = "a constant of 32 bits with its sign"
-    NARROW = "a constant of 32 bits"
-    WIDE = "a constant of 64 bits"
-    SHORT = "a field of less than 32 bits"
-
+from kgbuild.arch.relocated_fields import FieldKind, InstructionField, RelocatedFields
+from kgbuild.arch.x86_64.relocations import R_32, R_32S, R_64, R_PC32, R_PC64, R_PLT32
 
 # None for one that no relocation of the kernel's loader fits.
 TYPES: dict[FieldKind, frozenset[int]] = {
@@ -39,18 +22,6 @@ TYPES: dict[FieldKind, frozenset[int]] = {
     FieldKind.WIDE: frozenset({R_64}),
     FieldKind.SHORT: frozenset(),
 }
-
-
-class InstructionField(NamedTuple):
-    """One field: offset in the code and bytes, what it is, the number that it holds, where its instruction begins and
-    ends."""
-
-    offset: int
-    size: int
-    kind: FieldKind
-    value: int
-    start: int
-    end: int
 
 
 def instruction_fields(code: bytes) -> list[InstructionField]:
@@ -95,10 +66,13 @@ def instruction_fields(code: bytes) -> list[InstructionField]:
     return out
 
 
-# Relocations of the fields of special sections that are not pointers of 64 bits (R_64) or relative ones of 32 (R_PC32).
-SPECIAL_TYPES: dict[tuple[str, int], int] = {("__jump_table", 8): R_PC64}
-# What may stand in other data: pointers; and distances within one section, as the kernel's own tables have them.
-DATA_TYPES = frozenset({R_64, R_PC32, R_PC64})
-# What stands, so many times at least, where the kernel is to write an alternative of nothing (stac and clac are the
-# shortest). Compilers fill gaps with longer instructions; a single one may be somebody's asm("nop").
-PLACEHOLDER, LEAST_ROOM = b"\x90", 3
+RELOCATED = RelocatedFields(
+    fields=instruction_fields,
+    types=TYPES,
+    # all others are pointers of 64 bits or distances of 32
+    special={("__jump_table", 8): R_PC64},
+    data=frozenset({R_64, R_PC32, R_PC64}),
+    # stac and clac are the shortest alternatives of nothing; a single one may be somebody's asm("nop")
+    placeholder=b"\x90",
+    least_room=3,
+)

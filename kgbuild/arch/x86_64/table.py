@@ -11,6 +11,7 @@ from kgbuild.arch.x86_64.address_uses import argument_uses, uses_of
 from kgbuild.arch.x86_64.data_flow import handed_out
 from kgbuild.arch.x86_64.effects import read_effects
 from kgbuild.arch.x86_64.entry_points import LANDING, NMI_ENTRIES, TRACE_BYTES, trace_field, trace_target
+from kgbuild.arch.x86_64.relocated_fields import RELOCATED
 from kgbuild.arch.x86_64.relocations import HOWTOS, R_32, R_32S, R_64, R_PC32, R_PC64, R_PLT32
 from kgbuild.arch.x86_64.slot_rewriting import (
     JUMP_SIZE,
@@ -205,6 +206,7 @@ ARCH = Arch(
     stable=stable_instructions,
     is_branch_field=is_branch_field,
     slot_code=SlotCode(through_slots, jump, JUMP_SIZE, unwind_below, check_moved, is_load, depths),
+    relocated=RELOCATED,
     # four pointers, then lineno:18 and flags (include/linux/dynamic_debug.h, 3.x to 6.12)
     debug_line=(32, 0x3FFFF),
     indirect_thunks=("__x86_indirect_thunk_", "__x86_indirect_jump_thunk_"),

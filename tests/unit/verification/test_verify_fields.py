@@ -12,7 +12,8 @@ import pytest
 
 from kgbuild import __version__
 from kgbuild import module_abi as abi
-from kgbuild.arch.x86_64.relocated_fields import TYPES, FieldKind, instruction_fields
+from kgbuild.arch.relocated_fields import FieldKind
+from kgbuild.arch.x86_64.relocated_fields import TYPES, instruction_fields
 from kgbuild.elf.consts import STB, STT
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutReloc, OutSection, OutSymbol
@@ -320,4 +321,11 @@ def test_code_that_takes_its_own_place_needs_no_relocation() -> None:
     small = WithData()
     small.sections[USER].data.extend(bytes.fromhex("488d3d00000000c3"))
     small.symbols["user"].size += 8
+    assert check(small.data) == []
+
+
+@pytest.mark.parametrize("addend", [-8, 4096])
+def test_an_address_that_code_computes_with_may_be_beside_the_variable(addend: int) -> None:
+    small = WithData()
+    change(USER, 1, addend=addend)(small)
     assert check(small.data) == []
