@@ -156,6 +156,11 @@ class Children:
         self._groups: set[int] = set()
         self.stopping = False  # a signal said that this process is to end: no program is started any more
 
+    def prepare(self) -> None:
+        """Have the watcher ready before a program is started, so that the program is known to it at once."""
+        with suppress(OSError):
+            self._watcher()
+
     def add(self, group: int) -> None:
         """A program was started, with a process group of its own."""
         self._groups.add(group)
