@@ -65,6 +65,7 @@ _STOPPED = (
     ("processes", re.compile(r"fork\S*: resource temporarily unavailable", re.IGNORECASE)),
 )
 _SIGNALS = {signal.SIGXCPU: "seconds", signal.SIGXFSZ: "output"}
+_MARGIN = 5  # seconds
 _SAID = 20_000  # characters at the end of what a program said
 
 
@@ -107,7 +108,7 @@ def _bounds(limits: ChildLimits) -> tuple[str, ...]:
     if path is None:
         return ()
     wanted = (
-        ("cpu", resource.RLIMIT_CPU, limits.seconds.most),
+        ("cpu", resource.RLIMIT_CPU, limits.seconds.most + _MARGIN),
         ("as", resource.RLIMIT_AS, limits.memory.most),
         ("fsize", resource.RLIMIT_FSIZE, limits.output.most),
         ("nproc", resource.RLIMIT_NPROC, _tasks_of_user() + limits.processes.most),
@@ -117,7 +118,9 @@ def _bounds(limits: ChildLimits) -> tuple[str, ...]:
     for name, number, most in wanted:
         # what the user allows less of stays so
         soft, hard = (most if now == resource.RLIM_INFINITY else min(now, most) for now in resource.getrlimit(number))
-        options.append(f"--{name}={min(soft, hard)}:{hard}")
+        # at the hard limit of time comes SIGKILL, which does not say why; SIGXCPU, at the soft one, does
+        soft = min(soft, hard) if name != "cpu" else max(min(soft, hard - _MARGIN), 1)
+        options.append(f"--{name}={soft}:{hard}")
     return (path, *options, "--")
 
 
@@ -155,6 +158,11 @@ class Children:
         self._owner = 0
         self._groups: set[int] = set()
         self.stopping = False  # a signal said that this process is to end: no program is started any more
+
+    def prepare(self) -> None:
+        """Have the watcher ready before a program is started, so that the program is known to it at once."""
+        with suppress(OSError):
+            self._watcher()
 
     def add(self, group: int) -> None:
         """A program was started, with a process group of its own."""

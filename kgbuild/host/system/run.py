@@ -66,6 +66,7 @@ def run(
     full_env = {**(child_environment() if env is None else env), "LC_ALL": "C"}
     if CHILDREN.stopping:
         raise ToolError("not started: kgbuild was told to end", place=args[0])
+    CHILDREN.prepare()
     try:
         process = subprocess.Popen(
             wrapped(args, limits, cwd, full_env),

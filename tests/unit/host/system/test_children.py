@@ -84,7 +84,7 @@ from kgbuild.host.system.children import stop_with_children
 from kgbuild.host.system.run import run
 stop_with_children()
 try:
-    run(["sh", "-c", "sleep 600 & echo $! >pid.part; mv pid.part pid; wait"])
+    run(["sh", "-c", "sleep 600 & echo $! >pid.part; sleep 1; mv pid.part pid; wait"])
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -105,7 +105,7 @@ def test_programs_die_with_kgbuild(number: signal.Signals, tmp_path: Path) -> No
 
 def gone(pid: int) -> bool:
     """Whether a process ends soon; who takes its place as a parent may need a while to take leave of it."""
-    for _ in range(500):
+    for _ in range(3000):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
