@@ -37,6 +37,8 @@ PACKAGES := \
 	qemu-system-x86 busybox-static \
 	clang e2fsprogs cpio patch git bsdutils util-linux
 
+# Python compiles each file once, and not in each of the hundred processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
 export KGBUILD_TEST_KERNEL := $(KERNEL)
 export KGBUILD_TEST_NEWER_KERNEL := $(NEWER)
 
