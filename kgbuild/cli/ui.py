@@ -110,9 +110,9 @@ def fit_streams(words: Sequence[str]) -> None:
     """Break too wide lines of standard output and standard error from here on, where these are terminals. `words` are
     those of the command line: data that was asked for (--format, a patch) is not touched."""
     data = {"json", "dot", "graphml"} & {word.removeprefix("--format=") for word in words} or "remedy" in words[:1]
-    if not data and sys.stdout.isatty():
+    if not data and sys.stdout is not None and sys.stdout.isatty():
         sys.stdout = FittingStream(sys.stdout)
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         sys.stderr = FittingStream(sys.stderr)
 
 

@@ -14,6 +14,8 @@ from kgbuild.errors import UserError
 from kgbuild.host.compile.apply_patches import PatchInput, PatchSet, find_includers, read_original
 from kgbuild.host.kernels.kbuild import load_unit_commands
 from kgbuild.host.modules.running import RunningKernel
+from kgbuild.host.system.input_files import read_input
+from kgbuild.limits import PATCH_BYTES
 from kgbuild.model import Kernel
 from kgbuild.pipeline.build import analyse
 from kgbuild.pipeline.stages.events import Observer
@@ -123,7 +125,7 @@ def load_sources(kernel: Kernel, patches: PatchSet) -> list[Source]:
 
 def _bytes_of(patch: PatchInput) -> bytes:
     if isinstance(patch, Path):
-        return patch.read_bytes()
+        return read_input(patch, PATCH_BYTES)
     return patch if isinstance(patch, bytes) else patch.encode("utf-8", "surrogateescape")
 
 
