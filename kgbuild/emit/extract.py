@@ -61,7 +61,7 @@ def end_code(output: OutObject) -> None:
 
 class _Extractor:
     def __init__(self, closure: Closure, identity: Identity | None) -> None:
-        self.c, self.identity = closure, identity
+        self.closure, self.identity = closure, identity
         self.arch = closure.units[0].changes.patched.arch
         self.out = OutObject(self.arch.machine)
         self.place: dict[tuple[int, int], tuple[OutSection, int]] = {}
@@ -76,7 +76,7 @@ class _Extractor:
         self.values = Values({(i.unit, i.atom.id): i for i in written})
 
     def run(self) -> OutObject:
-        members = sorted(self.c.members.values(), key=lambda m: (m.unit, m.atom.kind != FUNCTION, m.atom.id))
+        members = sorted(self.closure.members.values(), key=lambda m: (m.unit, m.atom.kind != FUNCTION, m.atom.id))
         for member in members:
             self._place(member)
         for member in members:
@@ -90,7 +90,7 @@ class _Extractor:
         return self.out
 
     def _view(self, unit: int) -> View:
-        return self.c.units[unit].changes.patched
+        return self.closure.units[unit].changes.patched
 
     # -- contents ------------------------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ class _Extractor:
         if member.role == "prefix":
             return  # placed with its function
         prefix = view.just_before(atom) if atom.kind == FUNCTION else None
-        if prefix is not None and (member.unit, prefix.id) not in self.c.members:
+        if prefix is not None and (member.unit, prefix.id) not in self.closure.members:
             prefix = None
         name = loadable_name(source.name)
         kind = SHT.NOBITS if source.type == SHT.NOBITS else SHT.PROGBITS
@@ -178,14 +178,14 @@ class _Extractor:
         view = self._view(unit)
         if view.section_name(source) == PARAMETERS and view.atoms[ref.atom].name == THIS_MODULE:
             return self._undefined(THIS_MODULE), ref.delta
-        if key in self.c.defined:
-            return self.symbol_of[self.c.defined[key]], ref.delta
-        if key in self.place and not self.c.binds_to_kernel(unit, source, ref):
+        if key in self.closure.defined:
+            return self.symbol_of[self.closure.defined[key]], ref.delta
+        if key in self.place and not self.closure.binds_to_kernel(unit, source, ref):
             section, offset = self.place[key]
             if key in self.symbol_of:
                 return self.symbol_of[key], ref.delta
             return self._section_symbol(section), offset + ref.delta
-        return self._to_bound(self.c.bound[key]), ref.delta
+        return self._to_bound(self.closure.bound[key]), ref.delta
 
     def _relocate(self, member: Member) -> None:
         view, atom = self._view(member.unit), member.atom
@@ -193,7 +193,7 @@ class _Extractor:
         written = self.values.wanted.get((member.unit, atom.id))
         relocs: list[OutReloc] = []
         for ref in view.refs(atom):
-            literal = self.c.literals.get((member.unit, atom.id, ref.offset))
+            literal = self.closure.literals.get((member.unit, atom.id, ref.offset))
             if literal is not None:
                 symbol = self._to_bound(literal.bound)
                 section.relocs.append(
@@ -203,7 +203,7 @@ class _Extractor:
             symbol, addend = self._target(member.unit, atom, ref)
             if (
                 symbol.section is None
-                and symbol.name in self.c.thunks
+                and symbol.name in self.closure.thunks
                 and not (ref.delta or is_branch(view, atom, ref))
             ):
                 symbol = self._thunk(symbol)
@@ -220,7 +220,7 @@ class _Extractor:
     def _thunk(self, function: OutSymbol) -> OutSymbol:
         """A function of the module that an indirect branch may go to, and that goes on to the kernel's."""
         if function.name not in self.thunks:
-            bound = self.c.thunks[function.name]
+            bound = self.closure.thunks[function.name]
             code = bytearray(self.arch.thunk)
             at = len(code) - self.arch.reloc_size[self.arch.call_reloc]
             section = OutSection(
@@ -237,14 +237,14 @@ class _Extractor:
 
     def _entries(self, member: Member) -> None:
         view = self._view(member.unit)
-        for entry in self.c.entries(member.unit, member.atom):
+        for entry in self.closure.entries(member.unit, member.atom):
             self._entry(view, member, entry)
 
     def _entry(self, view: View, member: Member, entry: SpecialEntry) -> None:
         spec = entry.spec
         if spec.constant and self.identity is not None:
             section, start = self.place[(member.unit, member.atom.id)]
-            bound = self.c.constants[entry.section.removeprefix(spec.prefix)]
+            bound = self.closure.constants[entry.section.removeprefix(spec.prefix)]
             self.constants.append((section, start + entry.owner_offset, len(spec.constant), bound))
             return
         source = view.obj.sections[entry.section_index]
@@ -270,18 +270,18 @@ class _Extractor:
             return self.symbol_of[(unit, atom)]
 
         writer = TableWriter(self.out, self.arch.pointer_reloc, self._section_symbol, self._undefined)
-        add_functions(writer, self.c, symbol_of)
+        add_functions(writer, self.closure, symbol_of)
         add_identity(writer, identity)
         if self.constants:
             places = ((section, offset, size, self._to_bound(b)) for section, offset, size, b in self.constants)
             add_constants(writer, places)
         if self.values.rows:
             self.values.add_table(writer, symbol_of)
-        add_author_tables(writer, self.c, symbol_of)
+        add_author_tables(writer, self.closure, symbol_of)
         if identity.targets:
             add_targets(writer, identity, self.arch.reloc_size)
         add_note(self.out, identity.note)
-        add_namespaces(self.out, self.c.namespaces)
+        add_namespaces(self.out, self.closure.namespaces)
 
 
 def _alignment(view: View, atom: Atom) -> int:

@@ -134,7 +134,7 @@ def _matching_blocks(before: Sequence[str], after: Sequence[str]) -> list[tuple[
         from difflib import SequenceMatcher  # most changes do without
 
         blocks = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
-        return [(b.a, b.b, b.size) for b in blocks]
+        return [(first, second, size) for first, second, size in blocks]
     shorter = min(len(before), len(after))
     head = next((i for i in range(shorter) if before[i] != after[i]), shorter)
     tail = next((i for i in range(shorter - head) if before[-1 - i] != after[-1 - i]), shorter - head)

@@ -218,10 +218,6 @@ def test_only_the_command_line_prints() -> None:
     assert not wrong
 
 
-# Folders in which some state still has a name of one letter. A folder that has none any more goes from this list.
-SHORT_NAMES = {"arch", "closure", "correlation", "diff", "emit", "patch", "report"}
-
-
 def short_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """(line, name) of each attribute that is set or read and each field of a class whose name has only one letter."""
     for node in ast.walk(tree):
@@ -239,7 +235,6 @@ def test_no_state_has_a_name_of_one_letter() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in CODE
-        if folder_of(path).partition("/")[0] not in SHORT_NAMES
         for line, name in short_names(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert not wrong

@@ -89,7 +89,7 @@ class _Longer:
     def __init__(
         self, instruction: Instruction, fields: dict[str, int], late: frozenset[int], kept: frozenset[int]
     ) -> None:
-        self.i, self.fields = instruction, fields
+        self.instruction, self.fields = instruction, fields
         self.late = [what for what, at in fields.items() if at in late]
         self.kept = [what for what, at in fields.items() if at in kept]
         if len(self.late) != len(late) or len(self.kept) != len(kept):
@@ -103,7 +103,7 @@ class _Longer:
     def run(self) -> Rewritten:
         from iced_x86 import Code, FlowControl, Register, RegisterExt
 
-        i = self.i
+        i = self.instruction
         if i.flow_control != FlowControl.NEXT:
             raise _CannotError("it is a branch")
         if i.code == Code.PUSHQ_IMM32 and self.late == ["immediate"]:
@@ -155,7 +155,7 @@ class _Longer:
         self.depths.append((len(self.code), 8))
         self.slots.append((len(self.code) + 3, self.fields["memory"]))
         self.code += _load(_number(register))
-        operand = self.i.copy()
+        operand = self.instruction.copy()
         self._base(operand, register)
         load = Made.create_reg_reg(Code.MOV_R64_RM64, register, Register.RAX)
         load.op1_kind = OpKind.MEMORY
@@ -172,7 +172,7 @@ class _Longer:
         """A register for each late operand; those that must be saved are noted."""
         from iced_x86 import InstructionInfoFactory, OpKind, Register, RegisterExt
 
-        i = self.i
+        i = self.instruction
         if _has_mnemonic(i, _LOADS) and self.late == ["memory"] and i.op0_kind == OpKind.REGISTER:
             register = i.op0_register
             whole = RegisterExt.is_gpr32(register) or RegisterExt.is_gpr64(register)
@@ -228,7 +228,7 @@ class _Longer:
             code[at : at + 4] = bytes(4)
             change = 0
             if what == "memory" and new.is_ip_rel_memory_operand:
-                change = (self.i.len - self.fields[what]) - (length - at)
+                change = (self.instruction.len - self.fields[what]) - (length - at)
             out.append((start + at, self.fields[what], change))
         self.code += code
         return out
