@@ -108,7 +108,8 @@ def test_killed_at_any_write_of_the_indexes(tmp_path: Path) -> None:
     for at in points(total, 40):
         shutil.rmtree(root)
         shutil.copytree(fresh, root)
-        assert run_and_kill(lambda: answers(root), at, counts), at
+        # how often SQLite reports progress differs by a few from run to run, so that the last points may not be reached
+        assert run_and_kill(lambda: answers(root), at, counts) or at > total * 9 // 10, at
         assert answers(root) == expected, at
         Cache(root).sweep()
         assert leftovers(root) == [], at
