@@ -125,13 +125,12 @@ def run() -> None:
     import gc
 
     from kgbuild.cli import ui
+    from kgbuild.cli.contract.outcome import DELIVERED, read_words, tell
     from kgbuild.cli.contract.safe_streams import guard_streams
     from kgbuild.host.system.children import stop_with_children
 
     # what is made lives as long as the run does; looking for garbage in it again and again is a tenth of a short one
     gc.set_threshold(100_000, 20, 20)
-    from kgbuild.cli.contract.outcome import DELIVERED, read_words, tell
-
     DELIVERED.printed = DELIVERED.reported = False
     DELIVERED.closed = sys.stdout is None
     _open_streams()

@@ -14,10 +14,8 @@ from kgbuild.decompression import decompress, packed_with
 from kgbuild.model import VMLINUX, Finding, Kernel
 from kgbuild.module_abi import NOTE_SECTION
 from kgbuild.verification.checks import read_note
+from kgbuild.verification.reading.reader import without_signature
 
-# What scripts/sign-file appends: the signature, struct module_signature (include/linux/module_signature.h), this text.
-_SIGNED = b"~Module signature appended~\n"
-_SIGNATURE_INFO, _LENGTH = 12, struct.Struct(">I")  # the length is its last field, big-endian on every machine
 # struct module begins with a state (4 bytes, padded) and a list head (16), then its name; so since 2.6
 _NAME_AT, _NAME_SIZE = 24, 56
 
@@ -30,12 +28,7 @@ def unwrap(data: bytes, path: str) -> bytes:
     """
     kind = packed_with(data)
     plain = decompress(data, kind, path) if kind else data
-    if not plain.endswith(_SIGNED):
-        return plain
-    info = plain[-len(_SIGNED) - _SIGNATURE_INFO : -len(_SIGNED)]
-    length = _LENGTH.unpack(info[-_LENGTH.size :])[0] if len(info) == _SIGNATURE_INFO else len(plain)
-    rest = len(plain) - len(_SIGNED) - _SIGNATURE_INFO - length
-    return plain[:rest] if rest > 0 else plain
+    return without_signature(plain)
 
 
 def own_name(module: bytes) -> str:

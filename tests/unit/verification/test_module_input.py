@@ -48,7 +48,14 @@ def kernel(build_id: str = BUILD_ID) -> Kernel:
 
 
 def signed(data: bytes, length: int = 300) -> bytes:
-    return data + b"S" * 300 + bytes(8) + length.to_bytes(4, "big") + b"~Module signature appended~\n"
+    """As scripts/sign-file does: PKCS#7 is kind 2, and says all else itself."""
+    return (
+        data
+        + b"S" * 300
+        + bytes([0, 0, 2, 0, 0, 0, 0, 0])
+        + length.to_bytes(4, "big")
+        + b"~Module signature appended~\n"
+    )
 
 
 @pytest.mark.parametrize("pack", [bytes, lzma.compress, gzip.compress, zstandard.ZstdCompressor().compress])
