@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fixes import NEWER, OLDER, Skipped, Unavailable, fixes
 from graph import measure, timed
 
 from kgbuild.host.compile.apply_patches import apply_patches
@@ -34,6 +33,7 @@ from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from kgbuild.patch.unified_diff import parse_patch
 from kgbuild.progress import SilentProgress
+from tests.support.fixes import NEWER, OLDER, Skipped, Unavailable, fixes
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT.parent / "shared" / "objects" / "x86_64"

@@ -5,8 +5,8 @@
     python benchmarks/same_modules.py ../before . [--fixes N] [--seed N] [--jobs N] [--state DIR]
 
 Every patch is built by both checkouts, with the command line of each: --fixes real ones, drawn with --seed from the
-.c files that differ between the two Debian sources of benchmarks/fixes.py, each alone; all patches of tests/kernel and
-examples, those that must be refused too; and those of the laboratory (examples/hazards) for its own modules. Exit
+.c files that differ between the two Debian sources of tests/support/fixes.py, each alone; all patches of tests/kernel
+and examples, those that must be refused too; and those of the laboratory (examples/hazards) for its own modules. Exit
 status, codes of refusals and warnings, and the module must be equal. Where a module is not, the sections that differ
 are named. What was built is kept in DIR, by checkout, and taken from there when the run goes on.
 Exit status: 0 all equal, 1 something differs.
@@ -29,11 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
-from fixes import KERNEL, OLDER, both, changed_units, difference
 
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.kbuild import clean_environment
 from kgbuild.progress import SilentProgress
+from tests.support.fixes import KERNEL, OLDER, both, changed_units, difference
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = ROOT / "tests/kernel"
