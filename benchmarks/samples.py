@@ -11,6 +11,7 @@ disagreement beyond that is printed, and makes the exit status 1.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -61,10 +62,9 @@ def disagreements(name: str, original: bytes, patched: bytes, expected: dict[str
 
 
 def main() -> int:
-    if len(sys.argv) != 2:
-        print(__doc__, file=sys.stderr)
-        return 2
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
     expected = json.loads((folder / "expected.json").read_text())
     names = sorted(name for name in expected if name.startswith("x86_64/"))
     wrong = []
