@@ -105,14 +105,22 @@ def test_killed_at_any_write_of_the_indexes(tmp_path: Path) -> None:
     assert not run_and_kill(lambda: answers(root), -1, counts)
     total = int(counts.read_text())
     assert total > 100
-    for at in points(total, 40):
-        shutil.rmtree(root)
-        shutil.copytree(fresh, root)
-        # how often SQLite reports progress differs by a few from run to run, so that the last points may not be reached
-        assert run_and_kill(lambda: answers(root), at, counts) or at > total * 9 // 10, at
+    chosen, killed = points(total, 40), 0
+    for at in chosen:
+        # SQLite's progress differs from run to run: where one ends before its point, the next try is for its own total
+        was_killed, wanted = False, at
+        for _ in range(2):
+            shutil.rmtree(root)
+            shutil.copytree(fresh, root)
+            was_killed = run_and_kill(lambda: answers(root), wanted, counts)
+            if was_killed:
+                break
+            wanted = max(1, at * int(counts.read_text()) // total - 2)
+        killed += was_killed
         assert answers(root) == expected, at
         Cache(root).sweep()
         assert leftovers(root) == [], at
+    assert killed >= len(chosen) * 9 // 10
 
 
 def test_killed_at_any_write_of_a_kernel(tmp_path: Path) -> None:
