@@ -234,7 +234,10 @@ class Cache:
                 if lock is None:
                     return
                 held.append(lock)
-            sweep_parts(directory)
+            # seals stand beside their files: image/vmlinuz, build/Module.symvers
+            for folder in (directory, *_entries(directory)):
+                if folder.is_dir() and not folder.is_symlink():
+                    sweep_parts(folder)
         finally:
             for lock in held:
                 lock.release(remove=True)

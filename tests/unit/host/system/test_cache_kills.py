@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from kgbuild.host.kernels.integrity import find_damage
 from kgbuild.host.kernels.local import add_kernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.progress import SilentProgress
@@ -140,6 +141,17 @@ def test_killed_at_any_write_of_a_kernel(tmp_path: Path) -> None:
         assert answers(root) == expected, at
         Cache(root).sweep()
         assert leftovers(root) == [], at
+
+
+def test_what_is_left_beside_any_file_of_a_kernel_is_swept(tmp_path: Path) -> None:
+    tiny_kernel(tmp_path / "kernel")
+    cache = Cache(tmp_path / "cache")
+    kernel = add_kernel(local(tmp_path / "kernel"), progress=SilentProgress(), cache=cache)
+    for folder in (kernel.root, kernel.build):
+        (folder / f".Module.symvers.sum.{os.getpid()}.ab.part").write_bytes(b"x")
+    cache.sweep()
+    assert leftovers(cache.root) == []
+    assert find_damage(kernel, cache) == []
 
 
 @pytest.mark.parametrize("wanted", [4, 40])
