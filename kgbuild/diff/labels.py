@@ -135,7 +135,7 @@ def _candidates(view: View) -> Iterable[Atom]:
     out: dict[int, None] = {}
     for index in view.sections_referring_to(code):
         section = view.obj.sections[index]
-        if section.executable or section.name.startswith(INIT_SECTIONS) or index not in view.in_section:
+        if section.executable or section.name.startswith(INIT_SECTIONS) or not view.in_section.get(index):
             continue
         ids = view.in_section[index]
         starts = [view.atoms[i].offset for i in ids]

@@ -106,6 +106,11 @@ class _Fields:
     def is_code(self, place: Place | None) -> bool:
         return place is not None and self.obj.sections[place[0]].executable
 
+    def rows(self, place: Place, length: int, size: int) -> range:
+        """Offsets of the rows of a table that are wholly in its section. `length` and `size` (of a row) are bytes; the
+        length is what the file says, which may be anything."""
+        return range(place[1], min(place[1] + length, self.obj.sections[place[0]].size) - size + 1, size)
+
     def extent(self, place: Place) -> int:
         """Offset at which the named data that holds a place ends; the place itself where none does."""
         ends = [
@@ -120,7 +125,7 @@ def _read_own(fields: _Fields) -> Iterator[Patched]:
     table = next((s for s in fields.obj.iter_symbols() if s.name == FUNCTIONS.symbol and s.shndx), None)
     if table is None or table.shndx >= len(fields.obj.sections):
         return
-    for at in range(table.value, table.value + table.size, FUNCTIONS.size):
+    for at in fields.rows((table.shndx, table.value), table.size, FUNCTIONS.size):
         name = fields.text((table.shndx, at + 8))
         if name:
             owner = fields.text((table.shndx, at)) or VMLINUX
@@ -129,15 +134,17 @@ def _read_own(fields: _Fields) -> Iterator[Patched]:
 
 def _read_external(fields: _Fields) -> Iterator[Patched]:
     section = fields.obj.section_named(_EXT_OBJECTS)
-    for at in range(0, section.size, _EXT_OBJECT_ROW) if section is not None else ():
-        assert section is not None
+    if section is None:
+        return
+    for at in fields.rows((section.index, 0), section.size, _EXT_OBJECT_ROW):
         table = fields.leads_to((section.index, at + 8))
-        for row in range(fields.number((section.index, at + _EXT_COUNT), 4)) if table is not None else ():
-            assert table is not None
-            place = table[0], table[1] + row * _EXT_FUNC_ROW
-            if name := fields.text(place):
+        if table is None:
+            continue
+        length = fields.number((section.index, at + _EXT_COUNT), 4) * _EXT_FUNC_ROW
+        for row in fields.rows(table, length, _EXT_FUNC_ROW):
+            if name := fields.text((table[0], row)):
                 owner = fields.text((section.index, at)) or VMLINUX
-                yield Patched(owner, name, fields.number((place[0], place[1] + 16)))
+                yield Patched(owner, name, fields.number((table[0], row + 16)))
 
 
 def _read_kpatch(fields: _Fields) -> Iterator[Patched]:

@@ -114,7 +114,7 @@ def _check_parameters(module: ModuleFile, section: Section) -> Iterator[Finding]
     if section.size % PARAMETER_SIZE:
         yield finding("V19-leftover", section.name, f"{section.size} bytes are no whole number of {PARAMETER_SIZE}")
         return
-    for at in range(0, section.size, PARAMETER_SIZE):
+    for at in range(0, len(section.data), PARAMETER_SIZE):
         owner = module.at(section.index, at + PARAMETER_MODULE)
         symbol = module.symbol_of(owner) if owner is not None else None
         if owner is not None and (symbol is None or not 0 < symbol.shndx < len(module.sections)):
@@ -291,7 +291,7 @@ class Code:
         if size == 0:
             yield finding("V20-special", s.name, fault)
             return
-        for start in range(0, s.size, size):
+        for start in range(0, len(s.data), size):
             yield from self._check_entry(s, spec, start, size)
 
     def entry_size(self, s: Section, spec: SpecialSection) -> tuple[int, str]:
@@ -301,10 +301,11 @@ class Code:
         for n, needed in spec.sizes.items():
             if s.size % n and not 0 < spec.last <= s.size % n:
                 continue
-            missing = [(i, o) for i in range(0, s.size, n) for o in needed if i + o not in offsets]
-            if not missing:
+            places = ((i, o) for i in range(0, len(s.data), n) for o in needed)
+            missing = next(((i, o) for i, o in places if i + o not in offsets), None)
+            if missing is None:
                 return n, ""
-            lacking = lacking or f"entry {missing[0][0] // n} has no relocation at +{missing[0][1]}"
+            lacking = lacking or f"entry {missing[0] // n} has no relocation at +{missing[1]}"
         return 0, lacking or f"{s.size} bytes are no whole number of {' or '.join(map(str, spec.sizes))}"
 
     def note_alternatives(self) -> None:
@@ -315,7 +316,7 @@ class Code:
             if spec is None or not spec.replacement:
                 continue
             size, _ = self.entry_size(s, spec)
-            for start in range(0, s.size if size else 0, max(size, 1)):
+            for start in range(0, len(s.data) if size else 0, max(size, 1)):
                 at, length = spec.replacement[size]
                 owner, code = (self.module.at(s.index, start + o) for o in (spec.owner, at))
                 piece = self.module.place_of(code) if code is not None else None

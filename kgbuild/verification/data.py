@@ -241,7 +241,8 @@ def _roots(graph: _Graph, patched: list[tuple[str, Place]]) -> dict[str, list[Sy
         if found is not None:
             out.setdefault(name, []).append(found)
     for symbol in module.global_symbols.get(CALLBACKS.symbol, ())[:1]:
-        for at in range(symbol.value, symbol.value + symbol.size - CALLBACKS.size, CALLBACKS.size):
+        held = len(module.object_bytes(CALLBACKS.symbol) or b"")
+        for at in range(symbol.value, symbol.value + held - CALLBACKS.size, CALLBACKS.size):
             place = _place(module, symbol.shndx, at + CALLBACKS.offsets["func"])
             found = graph.at(place[0].index, place[1]) if place is not None else None
             if found is not None:

@@ -56,7 +56,7 @@ def check_slots(module: ModuleFile, tables: WrittenTables, arch: Arch, code: Cod
         elif site.section.executable and site.section.name != STUBS_SECTION:
             yield finding(_CODE, where, "is code that is written when the module is loaded, and no stub")
     section = module.section(SLOTS_SECTION)
-    for offset in range(0, section.size if section is not None else 0, SLOT):
+    for offset in range(0, len(section.data) if section is not None else 0, SLOT):
         if offset not in slots:
             yield finding(_CODE, f"{SLOTS_SECTION}+{offset:#x}", "is a slot that nothing writes")
     loads = _loads(module, arch)

@@ -287,3 +287,11 @@ int three(int i) { return (&e)[i]; }
         out["kept"] |= {named[o] for o in given.kept}
         out["passed"] |= {named[o] for o in given.passed}
     assert out == {"kept": {"a", "b"}, "passed": {"d", "f"}}
+
+
+def test_an_empty_section_with_a_relocation() -> None:
+    """It has no bytes, so that nothing in it can lead into a function; `.reloc` writes what no compiler does."""
+    empty = '__asm__(".section .data.x,\\"aw\\"\\n.reloc 0, R_X86_64_NONE, .text.f+4\\n.text");'
+    text = "int g(int);\nint f(int x) { return g(x) + %d; }\n" + empty
+    orig, patched = (View(read(compile_text(text % n, "-c", "-O2", "-ffunction-sections"))) for n in (1, 2))
+    assert [c.patched.name for c in compute_changes(orig, patched, "unit.c").changed] == ["f"]
