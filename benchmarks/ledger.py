@@ -78,12 +78,12 @@ def pairs_of(
             yield path.replace("__", "/"), (folder / f"{path}.orig.o").read_bytes(), file.read_bytes()
         return
     skipped = Skipped()
-    for path, original, patched in fixes(limit, jobs, skipped, None, series):
+    for path, orig, patched in fixes(limit, jobs, skipped, None, series):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            for side, data in (("orig", original), ("patched", patched)):  # in this order: the second is whole
+            for side, data in (("orig", orig), ("patched", patched)):  # in this order: the second is whole
                 (folder / f"{path.replace('/', '__')}.{side}.o").write_bytes(data)
-        yield path, original, patched
+        yield path, orig, patched
     if done is not None and limit is None:
         done.write_text("".join(f"{path}: {reason}\n" for path, reason in skipped.reasons.items()))
 
@@ -91,9 +91,9 @@ def pairs_of(
 def measure(series: Series, folder: Path | None, limit: int | None, jobs: int, kept: bool = False) -> Found:
     """Compare every pair of a series."""
     found = Found(series)
-    for path, original, patched in pairs_of(series, folder, limit, jobs, kept):
+    for path, orig, patched in pairs_of(series, folder, limit, jobs, kept):
         found.pairs += 1
-        orig_object, patched_object = read_relocatable(original, path), read_relocatable(patched, path)
+        orig_object, patched_object = read_relocatable(orig, path), read_relocatable(patched, path)
         try:
             answer = diff_objects(orig_object, patched_object, path)
         except KgbuildError as error:

@@ -38,9 +38,9 @@ LINES = {
 }
 
 
-def disagreements(name: str, original: bytes, patched: bytes, expected: dict[str, Any]) -> Iterator[str]:
+def disagreements(name: str, orig: bytes, patched: bytes, expected: dict[str, Any]) -> Iterator[str]:
     """What is otherwise than the other differ, or the tables above, have it."""
-    found = diff_objects(read_relocatable(original, name), read_relocatable(patched, name), name)
+    found = diff_objects(read_relocatable(orig, name), read_relocatable(patched, name), name)
     noise = {n.function for n in found.changes.noise if n.rule == "line-argument"}
     answers = {
         "changed": (sorted(c.name for c in found.changed), sorted(expected["changed"])),

@@ -127,7 +127,7 @@ def why(
 
 
 def diff_objects(
-    original: Path | bytes,
+    orig: Path | bytes,
     patched: Path | bytes,
     *,
     place: str = "",
@@ -145,7 +145,7 @@ def diff_objects(
     from kgbuild.pipeline.object_diff import diff_objects as compare
     from kgbuild.pipeline.object_diff import read_relocatable
 
-    before, after = (read_relocatable(_bytes(one), _name(one)) for one in (original, patched))
+    before, after = (read_relocatable(_bytes(one), _name(one)) for one in (orig, patched))
     text = read_input_text(symvers, SYMVERS_BYTES) if isinstance(symvers, Path) else symvers or ""
     return compare(before, after, place or _name(patched), parse_symvers(text), None, ignore_init)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kgbuild.closure.model import Closure, UnitResult
     from kgbuild.patch.unified_diff import FilePatch
 
-_SHOWN = ("section", "symbol", "kind", "offset", "original", "patched")
+_SHOWN = ("section", "symbol", "kind", "offset")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class Accounting:
             "differences": [
                 {
                     **{name: getattr(claim.difference, name) for name in _SHOWN},
+                    "original": claim.difference.orig,
+                    "patched": claim.difference.patched,
                     "claim": claim.by,
                     "why": claim.why,
                     "said": claim.said,
@@ -205,9 +207,9 @@ def with_places(
     return tuple(out)
 
 
-def _declared(original: Object, names: Collection[str]) -> dict[str, int]:
+def _declared(orig: Object, names: Collection[str]) -> dict[str, int]:
     try:
-        return read_lines(original, names)
+        return read_lines(orig, names)
     except FormatError:
         return {}  # the line is optional; unreadable DWARF is reported elsewhere
 
@@ -218,7 +220,7 @@ def line_of(claim: Claim) -> str:
     name = difference.symbol or difference.section
     inside = f" ({difference.section})" if difference.symbol and difference.section else ""
     what = {kinds.CAME: "new", kinds.WENT: "taken away"}.get(difference.kind, f"another {difference.kind}")
-    value = f" {(difference.patched or difference.original)!r}" if difference.section == MODINFO else ""
+    value = f" {(difference.patched or difference.orig)!r}" if difference.section == MODINFO else ""
     if difference.section == BTF:
-        what = f"{difference.original or 'nothing'} -> {difference.patched or 'nothing'}"
+        what = f"{difference.orig or 'nothing'} -> {difference.patched or 'nothing'}"
     return f"{name}{value}{inside}: {what}: no effect: {claim.why}"

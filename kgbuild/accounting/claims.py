@@ -85,7 +85,7 @@ def _bordered(difference: Difference) -> Reader | None:
     return next(
         (
             reader
-            for s in (difference.patched, difference.original)
+            for s in (difference.patched, difference.orig)
             if (reader := reader_of(s)) is not None and reader.when == BORDERS
         ),
         None,
@@ -155,11 +155,8 @@ class Claims(UnitFacts):
         for refusal in self.against:
             if difference.symbol in refusal.fact.replace(",", " ").replace(":", " ").split():
                 return REFUSED, refusal.code, False
-        if (
-            "absolute" in difference.original + difference.patched
-            or "common" in difference.original + difference.patched
-        ):
-            if "global" not in difference.original + difference.patched:
+        if "absolute" in difference.orig + difference.patched or "common" in difference.orig + difference.patched:
+            if "global" not in difference.orig + difference.patched:
                 return NO_EFFECT, "a number; its uses are compared by value", False
             return None
         if difference.kind == kinds.WENT:
@@ -279,7 +276,7 @@ class Claims(UnitFacts):
         taken = self.taken(orig, patched)
         if difference.section == PROBES and orig is not None and patched is not None:
             # a user of kprobes names the kernel's own body, which does not change
-            if difference.patched and not difference.original:
+            if difference.patched and not difference.orig:
                 why = "kprobes know the kernel's own function by its place, where they are accepted as before"
                 return UNACCOUNTED, why, False
             return NO_EFFECT, "for the kernel's own function; what kprobes may do there stays as it is", True
@@ -343,7 +340,7 @@ class Claims(UnitFacts):
             return self._claim_alias(difference, orig, patched, code)
         if difference.kind == kinds.SECTION and code:
             return self._claim_move(difference, orig, patched)
-        if difference.kind == kinds.SECTION and {difference.original, difference.patched} <= _PLAIN_DATA:
+        if difference.kind == kinds.SECTION and {difference.orig, difference.patched} <= _PLAIN_DATA:
             return NOISE, noise.SECTION, False
         if difference.kind in _EXPLAINS and orig is not None and patched is not None:
             return self._claim_content(difference, orig, patched, code)
@@ -356,7 +353,7 @@ class Claims(UnitFacts):
             return (*taken, False)
         if code:
             return NO_EFFECT, "it only places code; nothing uses the low bits of its address", False
-        if int(difference.patched) <= int(difference.original):
+        if int(difference.patched) <= int(difference.orig):
             return NO_EFFECT, "the kernel's alignment is larger than needed", False
         if not difference.symbol and difference.section in self.came_in:
             return CARRIED, "the alignment of something new in that section", False
@@ -396,7 +393,7 @@ class Claims(UnitFacts):
         return NO_EFFECT, "fills the room between functions, and nothing leads there", False
 
     def _claim_binding(self, difference: Difference, orig: Atom | None) -> tuple[str, str, bool] | None:
-        if "weak" not in (difference.original, difference.patched):
+        if "weak" not in (difference.orig, difference.patched):
             return NO_EFFECT, "read only by linkers, before the kernel runs", False
         unit = self.closure.units[self.number] if self.closure is not None else None
         if unit is None or orig is None:
@@ -410,7 +407,7 @@ class Claims(UnitFacts):
     ) -> tuple[str, str, bool] | None:
         if _DEVICE_TABLE.fullmatch(difference.symbol):
             return NO_EFFECT, "a table from which modpost makes aliases: read by depmod", True
-        if not difference.original or not difference.patched:
+        if not difference.orig or not difference.patched:
             # references through that name are compared by what they refer to
             return NO_EFFECT, "another name of something that does not change", False
         if code and orig is not None and patched is not None and self.correlation.paired(orig.id, patched.id):
@@ -423,7 +420,7 @@ class Claims(UnitFacts):
         self, difference: Difference, orig: Atom | None, patched: Atom | None
     ) -> tuple[str, str, bool] | None:
         del orig, patched
-        if difference.original in _PLAIN_TEXT and difference.patched in _PLAIN_TEXT:
+        if difference.orig in _PLAIN_TEXT and difference.patched in _PLAIN_TEXT:
             return NOISE, noise.SECTION, False
         row = _bordered(difference)
         if row is not None:
@@ -433,13 +430,13 @@ class Claims(UnitFacts):
     def _claim_moved_copy(self, difference: Difference) -> tuple[str, str, bool] | None:
         """A function in the module that enters or leaves a section whose bounds the kernel uses to identify code:
         callers still enter at the old address, but the copy is elsewhere."""
-        into, out = reader_of(difference.patched), reader_of(difference.original)
+        into, out = reader_of(difference.patched), reader_of(difference.orig)
         if into is not None and into.when == BORDERS:
             if difference.patched in _UNPROBED:
                 why = "calls still enter at its old place, where kprobes are accepted as before"
                 return UNACCOUNTED, f"{into.what}, known by the borders of {into.section} to {into.who}: {why}", False
             return NO_EFFECT, f"{into.what}, known by the borders of {into.section} to {into.who}: {_STAYS}", True
-        if out is not None and difference.original in _UNPROBED:
+        if out is not None and difference.orig in _UNPROBED:
             return NO_EFFECT, "calls still enter at its old place, which kprobes keep out of", True
         return None
 

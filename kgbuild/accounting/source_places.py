@@ -79,11 +79,11 @@ def place_of(difference: Difference, lines: Sequence[PatchLine]) -> str:
 def _values(difference: Difference) -> list[bytes]:
     """Text from the source that the difference shows."""
     if difference.section == MODINFO:
-        text = difference.patched or difference.original
+        text = difference.patched or difference.orig
         return [text.encode(), text.partition(":")[0].encode()] if text else []
     if difference.section == BTF:
         # the name of the parameter or member
-        names = [text.split()[-1].encode() for text in (difference.patched, difference.original) if text.split()]
+        names = [text.split()[-1].encode() for text in (difference.patched, difference.orig) if text.split()]
         return [name for name in names if _WORD.fullmatch(name)]
     return []
 

@@ -49,7 +49,7 @@ class UnitFacts:
         left_out: tuple[str, ...],
     ) -> None:
         self.changes, self.closure, self.number = changes, closure, number
-        self.orig, self.patched, self.correlation = changes.original, changes.patched, changes.correlation
+        self.orig, self.patched, self.correlation = changes.orig, changes.patched, changes.correlation
         self.left_out = frozenset(left_out)
         here = (
             [refusal for refusal in closure.refusals if refusal.place.startswith(f"{changes.place}:")]
@@ -73,7 +73,7 @@ class UnitFacts:
         for noise_use in changes.noise:
             self.rules.setdefault(noise_use.function, set()).add(noise_use.rule)
         self.changed = {c.patched.id for c in changes.changed}
-        self.was_changed = {c.original.id for c in changes.changed}
+        self.was_changed = {c.orig.id for c in changes.changed}
         self.new = {a.id for a in changes.new}
         self.removed = {a.id for a in changes.removed}
         self.came_in: set[str] = set()

@@ -53,7 +53,7 @@ def _show_parity(out: Output, proven: Proven) -> None:
         names = "  ".join(sorted(proven.pulled)[:6])
         out.line("pull", f"{names}  compiled and proven as well")
         return
-    counts = [parity_counts(u.original, u.parity) for u in proven.units]
+    counts = [parity_counts(u.orig, u.parity) for u in proven.units]
     matched, total, weak = (sum(c[key] for c in counts) for key in ("matched", "total", "weak_overridden"))
     note = f" ({weak} weak, overridden elsewhere)" if weak else ""
     out.line("parity", f"{matched}/{total} functions are those of the running kernel{note}")
@@ -93,7 +93,7 @@ def _state_line(row: Mapping[str, str]) -> str:
         return f"{row['variable']:<36} new: {row['why']}"
     where = f" of {row['original_unit']}" if row["original_unit"] != row["unit"] else ""
     how = "declared: " if row["verdict"] == "declared" else "the same: "
-    return f"{row['variable']:<36} is the kernel's {row['original']}{where} ({how}{row['why']})"
+    return f"{row['variable']:<36} is the kernel's {row['orig']}{where} ({how}{row['why']})"
 
 
 def _show_closure(out: Output, closed: Closed) -> None:

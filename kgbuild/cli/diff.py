@@ -24,7 +24,7 @@ MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the
 
 
 @click.command(cls=Command, short_help="Compare two objects of one unit.")
-@click.argument("original", metavar="ORIG.o", type=click.Path(path_type=Path))
+@click.argument("orig", metavar="ORIG.o", type=click.Path(path_type=Path))
 @click.argument("patched", metavar="PATCHED.o", type=click.Path(path_type=Path))
 @click.option(
     "-o", "output", metavar="OUT.o", type=OutputFile(OBJECT), help="Write the output object; - is standard output."
@@ -49,7 +49,7 @@ MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the
 @click.pass_context
 def diff(
     context: click.Context,
-    original: Path,
+    orig: Path,
     patched: Path,
     output: Path | None,
     json_file: Path | None,
@@ -79,7 +79,7 @@ def diff(
         output is not None or json_file is not None or common.report is not None or out.replaced
     ):
         raise click.UsageError("--explain only shows: leave out -o, --json and --report")
-    objects = read_object(original), read_object(patched)
+    objects = read_object(orig), read_object(patched)
     exports = read_symvers(symvers) if symvers is not None else {}
     parent = read_parent_symbols(parent_symtab) if parent_symtab is not None else None
     found = diff_objects(*objects, patched.name, exports, parent, ignore_init)

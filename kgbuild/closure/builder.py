@@ -177,8 +177,8 @@ def refusal_of(unit: UnitResult, code: str, symbol: str, fact: str, section: str
     """A refusal for a symbol of a unit. Where no section is given, it is the one of the only atom of that name."""
     if not section:
         changes = unit.changes
-        atoms = changes.patched.by_name.get(symbol) or changes.original.by_name.get(symbol) or []
-        view = changes.patched if symbol in changes.patched.by_name else changes.original
+        atoms = changes.patched.by_name.get(symbol) or changes.orig.by_name.get(symbol) or []
+        view = changes.patched if symbol in changes.patched.by_name else changes.orig
         section = view.section_name(atoms[0]) if len(atoms) == 1 else ""
     return Refusal(code, f"{unit.source}: {symbol}", fact, symbol, section, remedy)
 

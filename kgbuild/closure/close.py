@@ -116,7 +116,7 @@ def _note_renamed(builder: ClosureBuilder) -> None:
         for orig, patched, how in unit.changes.renamed:
             if (number, patched) not in builder.bound:
                 continue
-            orig_name, name = unit.changes.original.atoms[orig].name, unit.changes.patched.atoms[patched].name
+            orig_name, name = unit.changes.orig.atoms[orig].name, unit.changes.patched.atoms[patched].name
             if "." in orig_name and "." in name and stem(orig_name) == stem(name):
                 continue  # another number
             verdict = DECLARED if how == MACRO else SAME

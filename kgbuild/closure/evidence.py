@@ -53,7 +53,7 @@ def _parity(unit: UnitResult, patched: Atom) -> list[str]:
         found = unit.parity.of(i)
         if found is None:
             continue
-        name = unit.changes.original.atoms[i].name
+        name = unit.changes.orig.atoms[i].name
         where = f" at {found.address:#x}" if found.address and unit.target == "vmlinux" else ""
         if found.status == EXACT:
             out.append(f"{name} recompiles to what runs{where}: bytes and relocations")

@@ -69,7 +69,7 @@ class Literals:
         """Every place that parity read of the original's constants, by content."""
         if self._places is None:
             self._places = {}
-            view, parity = self.unit.changes.original, self.unit.parity
+            view, parity = self.unit.changes.orig, self.unit.parity
             found = dict(parity.literals)
             for atom in view.data:
                 binding = parity.bindings.get(atom.id)
@@ -88,7 +88,7 @@ class Literals:
         """Where the initial values of the kernel's variables lead: places that no code need refer to. By content."""
         if self._pointed is None:
             self._pointed = {}
-            view, image = self.unit.changes.original, self.world.vmlinux
+            view, image = self.unit.changes.orig, self.world.vmlinux
             for atom in view.data:
                 address = self._place_of(atom)
                 try:

@@ -80,14 +80,14 @@ class Callback:
 
 class StateLine(NamedTuple):
     """What a writable variable is that only the patched source has: `verdict` is same, declared, filled or new
-    (state_verdicts); `original` and `original_unit` name the kernel's that it goes on, "" for none."""
+    (state_verdicts); `orig` and `orig_unit` name the kernel's that it goes on, "" for none."""
 
     variable: str
     unit: str
     object: str
     verdict: str
-    original: str
-    original_unit: str
+    orig: str
+    orig_unit: str
     why: str
 
 

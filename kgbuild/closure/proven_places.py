@@ -23,7 +23,7 @@ def proven_function(world: World, unit: UnitResult, patched: Atom, allowed: froz
             if patched.name not in allowed:
                 continue
             proof = f"not proven ({result.reason}), accepted by --allow-unproven; {proof}"
-        names = unit.changes.original.atoms[i].names
+        names = unit.changes.orig.atoms[i].names
         for name in names_at(world.image(unit.target), names, binding.address):
             found = world.at(unit.target, name, binding.address, proof)
             if isinstance(found, Bound) and not proven:
@@ -52,7 +52,7 @@ def proven_place(world: World, unit: UnitResult, originals: tuple[int, ...]) -> 
     image = world.image(unit.target)
     for i in originals:
         binding = unit.parity.bindings.get(i)
-        for name in unit.changes.original.atoms[i].names:
+        for name in unit.changes.orig.atoms[i].names:
             if binding is not None:
                 found = world.at(unit.target, name, binding.address, binding.evidence)
             elif stem(name) != name:

@@ -66,11 +66,11 @@ Place = tuple[int, int]
 
 
 class Verdict(NamedTuple):
-    """What a new variable is. `original` is the kernel's variable that it goes on, `why` the evidence or the fact."""
+    """What a new variable is. `orig` is the kernel's variable that it goes on, `why` the evidence or the fact."""
 
     kind: str
     why: str = ""
-    original: Place | None = None
+    orig: Place | None = None
 
 
 class Judge:
@@ -103,7 +103,7 @@ class Judge:
             return Verdict(NEW)
         if not gone:
             return Verdict(NEW, "nothing that was writable went away")
-        if was_declared(self.units[number].changes.original, view, patched):
+        if was_declared(self.units[number].changes.orig, view, patched):
             return Verdict(NEW, "the kernel's source has it, and its code does not")
         place = (number, patched.id)
         if place in self.matched:
@@ -111,7 +111,7 @@ class Judge:
         filled = self._filled(number, patched)
         if filled:
             return Verdict(FILLED, f"the callback {filled} fills it")
-        taken = {v.original for v in self.matched.values()}
+        taken = {v.orig for v in self.matched.values()}
         found = [(orig, why) for orig in gone if orig not in taken and (why := self._could_be(orig, place))]
         if not found:
             return Verdict(NEW, "the patch removes no variable that it could replace")
@@ -123,7 +123,7 @@ class Judge:
 
     def _name(self, orig: Place, number: int) -> str:
         unit = self.units[orig[0]]
-        name = unit.changes.original.atoms[orig[1]].name
+        name = unit.changes.orig.atoms[orig[1]].name
         return name if unit.source == self.units[number].source else f"{name} of {unit.source}"
 
     def _together(self, number: int, other: int) -> bool:
@@ -139,20 +139,16 @@ class Judge:
         out = []
         for number, unit in enumerate(self.units):
             correlation = unit.changes.correlation
-            if correlation.original is correlation.patched:
+            if correlation.orig is correlation.patched:
                 continue
             undecided = {
                 i for originals, _ in correlation.undecided.values() for i in originals
             } | correlation.needless[0]
-            for atom in correlation.original.data:
-                if (
-                    atom.id in correlation.to_patched
-                    or atom.id in undecided
-                    or not is_state(correlation.original, atom)
-                ):
+            for atom in correlation.orig.data:
+                if atom.id in correlation.to_patched or atom.id in undecided or not is_state(correlation.orig, atom):
                     continue
-                if not still_declared(correlation.original, correlation.patched, atom) and not is_stateless(
-                    correlation.original, atom
+                if not still_declared(correlation.orig, correlation.patched, atom) and not is_stateless(
+                    correlation.orig, atom
                 ):
                     out.append((number, atom.id))
         return out
@@ -163,15 +159,15 @@ class Judge:
         return [
             (number, atom.id)
             for number, unit in enumerate(self.units)
-            if unit.changes.original is not unit.changes.patched
+            if unit.changes.orig is not unit.changes.patched
             for atom in unit.changes.patched.data
             if atom.id not in unit.changes.correlation.to_original and is_state(unit.changes.patched, atom)
             if atom.id not in unit.changes.correlation.needless[1]
-            and not was_declared(unit.changes.original, unit.changes.patched, atom)
+            and not was_declared(unit.changes.orig, unit.changes.patched, atom)
         ]
 
     def _gone_atom(self, orig: Place) -> tuple[View, Atom]:
-        view = self.units[orig[0]].changes.original
+        view = self.units[orig[0]].changes.orig
         return view, view.atoms[orig[1]]
 
     def _fresh_atom(self, patched: Place) -> tuple[View, Atom]:
@@ -189,12 +185,10 @@ class Judge:
             asked = self._asked(number)
             meaning = meaning_of(changes.correlation, asked)
             for orig, patched in changes.differing:
-                if _refers(changes.original, sides[0], orig, asked) and _refers(
-                    changes.patched, sides[1], patched, asked
-                ):
+                if _refers(changes.orig, sides[0], orig, asked) and _refers(changes.patched, sides[1], patched, asked):
                     self._count(out, number, number, orig, align(sides[0], orig, sides[1], patched, meaning))
             for view, side, places, total in (
-                (changes.original, sides[0], self.gone, out.orig_count),
+                (changes.orig, sides[0], self.gone, out.orig_count),
                 (changes.patched, sides[1], self.fresh, out.patched_count),
             ):
                 ids = {i for n, i in places if n == number}
@@ -214,13 +208,13 @@ class Judge:
     def _strangers(self, target: str) -> tuple[list[tuple[int, View, Atom]], list[tuple[int, View, Atom]]]:
         numbers = [n for n, u in enumerate(self.units) if u.target == target]
         return (
-            [(n, self.units[n].changes.original, a) for n in numbers for a in self.units[n].changes.removed],
+            [(n, self.units[n].changes.orig, a) for n in numbers for a in self.units[n].changes.removed],
             [(n, self.units[n].changes.patched, a) for n in numbers for a in self.units[n].changes.new],
         )
 
     def _sides(self, number: int) -> tuple[CodeSide, CodeSide]:
         changes = self.units[number].changes
-        return CodeSide(changes.original, changes.original_entries), CodeSide(changes.patched, changes.patched_entries)
+        return CodeSide(changes.orig, changes.original_entries), CodeSide(changes.patched, changes.patched_entries)
 
     def _asked(self, number: int) -> _Asked:
         return _Asked(self, number)
@@ -228,7 +222,7 @@ class Judge:
     def _count(self, out: PairEvidence, orig_number: int, patched_number: int, where: Atom, found: Aligned) -> None:
         gone, fresh = set(self.gone), set(self.fresh)
         for orig_ref, patched_ref in found.refs:
-            orig = self._place(orig_number, self.units[orig_number].changes.original, orig_ref.atom, self._gone_globals)
+            orig = self._place(orig_number, self.units[orig_number].changes.orig, orig_ref.atom, self._gone_globals)
             patched = self._place(
                 patched_number, self.units[patched_number].changes.patched, patched_ref.atom, self._new_globals
             )
@@ -269,7 +263,7 @@ class Judge:
             for orig in self.votes.by_patched.get(patched, ()):
                 if orig in self.gone and self.votes.proves(orig, patched) and self._why_not(orig, patched) == "":
                     out[patched] = Verdict(SAME, self.votes.words(orig, patched), orig)
-        taken = {v.original for v in out.values()}
+        taken = {v.orig for v in out.values()}
         for patched in self.fresh:
             alike = [orig for orig in self.gone if orig not in taken and self._same_name(orig, patched)]
             if patched in out or len(alike) != 1:
@@ -366,7 +360,7 @@ class Judge:
         """Names of the functions that use a variable; of those that only one side has, their callers too."""
         number, atom = place
         changes = self.units[number].changes
-        view = changes.original if before else changes.patched
+        view = changes.orig if before else changes.patched
         side = self._sides(number)[0 if before else 1]
         paired = changes.correlation.to_patched if before else changes.correlation.to_original
         out: set[str] = set()
@@ -396,7 +390,7 @@ class Judge:
             (n, a)
             for n, u in enumerate(self.units)
             if u.target == unit.target and (not name.path or u.source == name.path)
-            for a in find_named(u.changes.original, name)
+            for a in find_named(u.changes.orig, name)
         ]
         own = [(n, a) for n, a in found if n == number]
         found = own or found
@@ -408,7 +402,7 @@ class Judge:
         owner = self.units[n].changes
         if orig.id in owner.correlation.to_patched:
             return Verdict(REFUSED, f"{said}: {orig.name} is still there")
-        why = why_not_same(owner.original, orig, unit.changes.patched, patched)
+        why = why_not_same(owner.orig, orig, unit.changes.patched, patched)
         if why:
             return Verdict(REFUSED, f"{said}: {why}")
         return Verdict(DECLARED, MACRO, (n, orig.id))
@@ -419,8 +413,8 @@ class Judge:
             correlation = unit.changes.correlation
             for atom, text in unit.author.same:
                 patched, name = correlation.patched.atoms[atom], parse_name(text)
-                there = [correlation.original.atoms[i] for i in correlation.to_original.get(atom, ())]
-                if there and name is not None and there[0] not in find_named(correlation.original, name):
+                there = [correlation.orig.atoms[i] for i in correlation.to_original.get(atom, ())]
+                if there and name is not None and there[0] not in find_named(correlation.orig, name):
                     said = f'{MACRO}({source_name(patched)}, "{text}")'
                     yield number, patched.name, f"{said}: it is the kernel's {there[0].name} already"
                 elif not there and (found := self.of(number, patched)).kind == REFUSED:
@@ -448,7 +442,7 @@ class _Asked:
     """Whether a reference of a unit may lead to a variable that went away or is new."""
 
     def __init__(self, judge: Judge, number: int) -> None:
-        self.original = judge.units[number].changes.original
+        self.orig = judge.units[number].changes.orig
         self.names = {name for _, name in (*judge._gone_globals, *judge._new_globals)}
         self.gone = {i for n, i in judge.gone if n == number}
         self.fresh = {i for n, i in judge.fresh if n == number}
@@ -456,7 +450,7 @@ class _Asked:
     def __call__(self, view: View, atom: Atom) -> bool:
         if atom.kind == UNDEFINED:
             return atom.name in self.names
-        return atom.kind == DATA and atom.id in (self.gone if view is self.original else self.fresh)
+        return atom.kind == DATA and atom.id in (self.gone if view is self.orig else self.fresh)
 
 
 def _refers(view: View, side: CodeSide, atom: Atom, asked: _Asked) -> bool:

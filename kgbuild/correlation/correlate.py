@@ -31,7 +31,7 @@ class Correlation:
     `tables` are patched tables of labels that are no longer the original's (see labels), `doubtful` what refers to
     these."""
 
-    original: View
+    orig: View
     patched: View
     lines: bool = True
     to_original: dict[int, tuple[int, ...]] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Correlation:
         """Names of data that both objects have, each for another thing."""
         return frozenset(
             name
-            for atom in self.original.data
+            for atom in self.orig.data
             for name in atom.names
             for patched in self.patched.by_name.get(name, ())
             if patched.kind == DATA and not self.paired(atom.id, patched.id)
@@ -76,7 +76,7 @@ class Correlation:
     def pairs(self, kind: str) -> list[tuple[Atom, Atom]]:
         """Every pair of that kind, in the patched object's order."""
         return [
-            (self.original.atoms[orig], self.patched.atoms[patched])
+            (self.orig.atoms[orig], self.patched.atoms[patched])
             for patched in sorted(self.to_original)
             if self.patched.atoms[patched].kind == kind
             for orig in self.to_original[patched]
@@ -84,11 +84,11 @@ class Correlation:
 
 
 def correlate(
-    original: View, patched: View, orig_entries: Entries = NONE, patched_entries: Entries = NONE, lines: bool = True
+    orig: View, patched: View, orig_entries: Entries = NONE, patched_entries: Entries = NONE, lines: bool = True
 ) -> Correlation:
     """Pair the functions and variables of two objects of one unit; `left` and `right` are their special sections'
     entries, through which a static key may be all that a function refers to."""
-    result = Correlation(original, patched, lines)
+    result = Correlation(orig, patched, lines)
     entries = (orig_entries, patched_entries)
     for kind in (FUNCTION, DATA):
         _pair_by_name(result, kind)
@@ -103,7 +103,7 @@ def correlate(
 
 def _pair_by_name(result: Correlation, kind: str) -> None:
     groups: dict[str, tuple[list[tuple[str, int]], list[tuple[str, int]]]] = {}
-    for side, view in enumerate((result.original, result.patched)):
+    for side, view in enumerate((result.orig, result.patched)):
         for atom in view.atoms:
             if atom.kind == kind:
                 for name in atom.names:
@@ -134,7 +134,7 @@ def _pair_by_name(result: Correlation, kind: str) -> None:
 def _pair_by_file(result: Correlation, group: str, orig_ids: list[int], patched_ids: list[int]) -> None:
     """Several of one plain name, in an object that was linked of others: by the source file that each is from. What
     that does not tell is undecided."""
-    orig_by_file, patched_by_file = _by_file(result.original, orig_ids), _by_file(result.patched, patched_ids)
+    orig_by_file, patched_by_file = _by_file(result.orig, orig_ids), _by_file(result.patched, patched_ids)
     for file in orig_by_file.keys() & patched_by_file.keys():
         if len(orig_by_file[file]) == 1 == len(patched_by_file[file]):
             result.pair(orig_by_file[file][0], patched_by_file[file][0])
@@ -198,13 +198,13 @@ def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) ->
         group_of.update({(0, i): key for i in orig_ids})
         group_of.update({(1, i): key for i in patched_ids})
     votes: dict[tuple[int, int], int] = {}
-    concerned = _concerned(result.original, [i for orig_ids, _ in matters.values() for i in orig_ids], entries[0])
+    concerned = _concerned(result.orig, [i for orig_ids, _ in matters.values() for i in orig_ids], entries[0])
     for kind in (FUNCTION, DATA):
         for orig, patched in result.pairs(kind):
             if orig.section not in concerned:
                 continue
             try:
-                orig_refs, patched_refs = result.original.refs(orig), result.patched.refs(patched)
+                orig_refs, patched_refs = result.orig.refs(orig), result.patched.refs(patched)
                 of_entries = _entry_refs(entries[0].of(orig.id), entries[1].of(patched.id))
             except Ambiguous:
                 continue
@@ -217,7 +217,7 @@ def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) ->
                     group is not None
                     and group == group_of.get((1, patched_ref.atom))
                     and (orig_ref.offset, orig_ref.delta) == (patched_ref.offset, patched_ref.delta)
-                    and (not orig_ref.loose or means_one(result.original, result.original.atoms[orig_ref.atom]))
+                    and (not orig_ref.loose or means_one(result.orig, result.orig.atoms[orig_ref.atom]))
                     and (not patched_ref.loose or means_one(result.patched, result.patched.atoms[patched_ref.atom]))
                 ):
                     votes[(orig_ref.atom, patched_ref.atom)] = votes.get((orig_ref.atom, patched_ref.atom), 0) + 1
@@ -237,11 +237,9 @@ def _concerned(view: View, atoms: list[int], entries: Entries) -> set[int]:
 
 def _same_code(result: Correlation, orig: Atom, patched: Atom) -> bool:
     """Whether the bytes of a pair are the same, but for references and line numbers."""
-    if result.original.masked(orig) == result.patched.masked(patched):
+    if result.orig.masked(orig) == result.patched.masked(patched):
         return True
-    return (
-        result.lines and orig.kind == FUNCTION and differ_in_lines_only(result.original, orig, result.patched, patched)
-    )
+    return result.lines and orig.kind == FUNCTION and differ_in_lines_only(result.orig, orig, result.patched, patched)
 
 
 def _entry_refs(
@@ -274,15 +272,15 @@ def _pair_clones_by_content(result: Correlation) -> bool:
 
 
 def _same_shape(result: Correlation, orig_id: int, patched_id: int) -> bool:
-    orig, patched = result.original.atoms[orig_id], result.patched.atoms[patched_id]
+    orig, patched = result.orig.atoms[orig_id], result.patched.atoms[patched_id]
     try:
-        orig_refs, patched_refs = result.original.refs(orig), result.patched.refs(patched)
-        if len(orig_refs) != len(patched_refs) or result.original.masked(orig) != result.patched.masked(patched):
+        orig_refs, patched_refs = result.orig.refs(orig), result.patched.refs(patched)
+        if len(orig_refs) != len(patched_refs) or result.orig.masked(orig) != result.patched.masked(patched):
             return False
     except Ambiguous:
         return False
     for orig_ref, patched_ref in zip(orig_refs, patched_refs, strict=True):
-        orig_target, patched_target = result.original.atoms[orig_ref.atom], result.patched.atoms[patched_ref.atom]
+        orig_target, patched_target = result.orig.atoms[orig_ref.atom], result.patched.atoms[patched_ref.atom]
         if (orig_ref.offset, orig_ref.type, orig_ref.delta, orig_target.kind) != (
             patched_ref.offset,
             patched_ref.type,
@@ -296,7 +294,7 @@ def _same_shape(result: Correlation, orig_id: int, patched_id: int) -> bool:
         elif orig_target.section < 0:
             if orig_target.name != patched_target.name:
                 return False
-        elif result.original.content(orig_target) != result.patched.content(patched_target):
+        elif result.orig.content(orig_target) != result.patched.content(patched_target):
             return False
     return True
 
@@ -307,7 +305,7 @@ def _pair_by_declaration(result: Correlation) -> None:
     if not groups:
         return
     orig_declared = read_static_locals(
-        result.original.obj, _sections(result.original, [i for g in groups.values() for i in g[0]])
+        result.orig.obj, _sections(result.orig, [i for g in groups.values() for i in g[0]])
     )
     patched_declared = read_static_locals(
         result.patched.obj, _sections(result.patched, [i for g in groups.values() for i in g[1]])
@@ -315,7 +313,7 @@ def _pair_by_declaration(result: Correlation) -> None:
     for orig_ids, patched_ids in groups.values():
         if orig_declared and patched_declared:
             for exact in (True, False):
-                orig_found = _by_declaration(result.original, orig_ids, orig_declared, result.to_patched, exact)
+                orig_found = _by_declaration(result.orig, orig_ids, orig_declared, result.to_patched, exact)
                 patched_found = _by_declaration(
                     result.patched, patched_ids, patched_declared, result.to_original, exact
                 )
@@ -325,14 +323,14 @@ def _pair_by_declaration(result: Correlation) -> None:
         elif (
             len(orig_ids) == 1
             and len(patched_ids) == 1
-            and _owners(result.original, orig_ids[0]) & _owners(result.patched, patched_ids[0])
+            and _owners(result.orig, orig_ids[0]) & _owners(result.patched, patched_ids[0])
         ):
             result.pair(orig_ids[0], patched_ids[0])
     drop_settled(result)
     for group, (orig_ids, patched_ids) in list(result.undecided.items()):
         # declarations known on both sides, and none the same: these are other variables, not undecided ones
         orig_places, patched_places = (
-            _known(result.original, orig_ids, orig_declared),
+            _known(result.orig, orig_ids, orig_declared),
             _known(result.patched, patched_ids, patched_declared),
         )
         if (
@@ -385,7 +383,7 @@ def _owners(view: View, target: int) -> set[str]:
 
 def _all_constant(result: Correlation, group: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
     """True for a group of constants, which go by their content."""
-    return is_anonymous(result.original, result.original.atoms[group[0][0]])
+    return is_anonymous(result.orig, result.orig.atoms[group[0][0]])
 
 
 def _needless(result: Correlation, group: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
@@ -394,7 +392,7 @@ def _needless(result: Correlation, group: tuple[tuple[int, ...], tuple[int, ...]
         return True
     return all(
         is_stateless(view, view.atoms[i])
-        for view, side in zip((result.original, result.patched), group, strict=True)
+        for view, side in zip((result.orig, result.patched), group, strict=True)
         for i in side
     )
 
@@ -419,7 +417,7 @@ def _part_changed_stateless(result: Correlation) -> None:
 def same_stateless(result: Correlation, orig: Atom, patched: Atom) -> bool:
     """Whether a pair of such variables begins with the same values, but for the line of a debug switch."""
     try:
-        orig_data, patched_data = result.original.masked(orig), result.patched.masked(patched)
+        orig_data, patched_data = result.orig.masked(orig), result.patched.masked(patched)
     except Ambiguous:
         return False
     if orig_data != patched_data and result.patched.section_name(patched) in DEBUG_SECTIONS:
@@ -434,7 +432,7 @@ def _same_texts(result: Correlation, orig: Atom, patched: Atom) -> bool:
     """Whether two descriptors of pr_debug lead to the same strings. A message with another text is another, which the
     patch module has a descriptor of its own for."""
     found = []
-    for view, atom in ((result.original, orig), (result.patched, patched)):
+    for view, atom in ((result.orig, orig), (result.patched, patched)):
         try:
             meant = [(r.offset, view.atoms[r.atom], r.delta) for r in view.refs(atom)]
         except Ambiguous:

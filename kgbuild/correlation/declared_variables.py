@@ -108,12 +108,12 @@ def pair_declared(correlation: Correlation) -> list[Renamed]:
     for atom, text in read_declared(correlation.patched)[0]:
         name = parse_name(text)
         patched = correlation.patched.atoms[atom]
-        found = find_named(correlation.original, name) if name is not None and not name.path else []
+        found = find_named(correlation.orig, name) if name is not None and not name.path else []
         if len(found) == 1 and correlation.paired(found[0].id, patched.id):
             correlation.affirmed.add(patched.id)
         if len(found) != 1 or patched.id in correlation.to_original or found[0].id in correlation.to_patched:
             continue
-        if not why_not_same(correlation.original, found[0], correlation.patched, patched):
+        if not why_not_same(correlation.orig, found[0], correlation.patched, patched):
             correlation.pair(found[0].id, patched.id)
             out.append(Renamed(found[0].id, patched.id, MACRO))
     drop_settled(correlation)

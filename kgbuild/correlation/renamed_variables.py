@@ -38,7 +38,7 @@ class Renamed(NamedTuple):
     """A variable that goes on under another name: atoms of the original and the patched object, and how that is
     known."""
 
-    original: int
+    orig: int
     patched: int
     how: str
 
@@ -46,7 +46,7 @@ class Renamed(NamedTuple):
 class InDoubt(NamedTuple):
     """Variables whose names say one thing and whose references another."""
 
-    original: int
+    orig: int
     patched: int
     fact: str
 
@@ -180,7 +180,7 @@ class _Search:
         differing: Iterable[tuple[Atom, Atom]],
     ) -> None:
         self.correlation, self.orig_side, self.patched_side = correlation, orig_side, patched_side
-        self.orig, self.patched = correlation.original, correlation.patched
+        self.orig, self.patched = correlation.orig, correlation.patched
         self.differing = list(differing)
         self.orig_asked: set[int] = set()
         self.patched_asked: set[int] = set()
@@ -410,7 +410,7 @@ def _exchanged(correlation: Correlation, votes: PairEvidence) -> Iterator[tuple[
             votes.strong_by_patched.get(partner, {orig}) != {orig} and len(votes.strong_by_patched[partner]) == 1
             for partner in partners
         ):
-            orig_name, patched_name = correlation.original.atoms[orig].name, correlation.patched.atoms[patched].name
+            orig_name, patched_name = correlation.orig.atoms[orig].name, correlation.patched.atoms[patched].name
             leads = f"{votes.words(orig, patched)} lead from {orig_name} to {patched_name}"
             yield orig, patched, f"{leads}, and both names are there before and after"
 
@@ -426,7 +426,7 @@ def _against_names(
         for orig, patched in kept.items():
             involved = {orig, *correlation.to_original.get(patched, ())}
             for i in involved:
-                atom = correlation.original.atoms[i]
+                atom = correlation.orig.atoms[i]
                 stays = i != orig and i not in kept and patched in votes.by_orig.get(i, ())
                 if not atom.is_local or not votes.covers_orig(i) or stays:
                     bad.append(orig)
@@ -458,8 +458,8 @@ def _pair(
         correlation.pair(orig, patched)
     bad = set()
     for orig, patched in wanted:
-        orig_atom, patched_atom = correlation.original.atoms[orig], correlation.patched.atoms[patched]
-        why = difference(correlation.original, orig_atom, correlation.patched, patched_atom)
+        orig_atom, patched_atom = correlation.orig.atoms[orig], correlation.patched.atoms[patched]
+        why = difference(correlation.orig, orig_atom, correlation.patched, patched_atom)
         if not why and not same_content(orig_atom, patched_atom):
             why = "other initial values"
         if why:
@@ -485,10 +485,10 @@ def _pair(
 def _pair_trampolines(correlation: Correlation, found: list[Renamed]) -> None:
     """The trampoline of a static call goes with its key."""
     for orig, patched, _ in found:
-        orig_name, patched_name = correlation.original.atoms[orig].name, correlation.patched.atoms[patched].name
+        orig_name, patched_name = correlation.orig.atoms[orig].name, correlation.patched.atoms[patched].name
         if not orig_name.startswith(STATIC_CALL) or not patched_name.startswith(STATIC_CALL):
             continue
-        orig_found = correlation.original.by_name.get(TRAMPOLINE + orig_name.removeprefix(STATIC_CALL), [])
+        orig_found = correlation.orig.by_name.get(TRAMPOLINE + orig_name.removeprefix(STATIC_CALL), [])
         patched_found = correlation.patched.by_name.get(TRAMPOLINE + patched_name.removeprefix(STATIC_CALL), [])
         if (
             len(orig_found) == 1 == len(patched_found)

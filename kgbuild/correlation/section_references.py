@@ -24,7 +24,7 @@ def same_surroundings(correlation: Correlation, orig: Atom, patched: Atom) -> bo
     """Whether the variables beside one of the original and one of the patched object are the same ones at the same
     distances. What is no array does not count."""
     orig_places, patched_places = (
-        _distances(view, atom) for view, atom in ((correlation.original, orig), (correlation.patched, patched))
+        _distances(view, atom) for view, atom in ((correlation.orig, orig), (correlation.patched, patched))
     )
     return all(
         orig_place is patched_place

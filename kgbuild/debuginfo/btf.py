@@ -184,11 +184,11 @@ class Names(NamedTuple):
     values: tuple[Moved, ...]
 
 
-def compare_names(original: Object, patched: Object) -> Names | None:
+def compare_names(orig: Object, patched: Object) -> Names | None:
     """Compare the named types of two objects; None if one of them has no BTF. Raises ToolError for BTF that can't be
     read."""
     found = []
-    for obj in (original, patched):
+    for obj in (orig, patched):
         section = obj.section_named(".BTF")
         if section is None:
             return None

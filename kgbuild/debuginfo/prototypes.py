@@ -80,7 +80,7 @@ class _Plain:
 
 
 def compare_prototypes(
-    original: Object, patched: Object, names: Iterable[str], allowed: Collection[str] = ()
+    orig: Object, patched: Object, names: Iterable[str], allowed: Collection[str] = ()
 ) -> dict[str, str | None]:
     """What differs in the type of each named function or variable, in words; "" if nothing differs, None if one of the
     objects has no type for it.
@@ -88,13 +88,13 @@ def compare_prototypes(
     allowed   names of types ("foo", "struct foo") that may differ
     Raises ToolError for type information that can't be read.
     """
-    sections = [obj.section_named(".BTF") for obj in (original, patched)]
+    sections = [obj.section_named(".BTF") for obj in (orig, patched)]
     if sections[0] is None or sections[1] is None:
         return dict.fromkeys(names)
     try:
         sides = [
             _PrototypeTypes(bytes(obj.contents(section.index)))
-            for obj, section in zip((original, patched), sections, strict=True)
+            for obj, section in zip((orig, patched), sections, strict=True)
             if section is not None
         ]
         comparison = _Comparison(sides[0], sides[1], allowed)

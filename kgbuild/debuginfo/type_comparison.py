@@ -126,8 +126,8 @@ class Comparison:
     since each of them is compared separately. This never applies to a type defined inside a function.
     """
 
-    def __init__(self, original: TypeGraph, patched: TypeGraph, by_name: bool = False) -> None:
-        self.orig, self.patched, self.by_name = original, patched, by_name
+    def __init__(self, orig: TypeGraph, patched: TypeGraph, by_name: bool = False) -> None:
+        self.orig, self.patched, self.by_name = orig, patched, by_name
         self.equal: set[tuple[int, int]] = {(0, 0)}
         self.signs: dict[tuple[int, int], TypeDifference] = {}
         self._different: dict[tuple[int, int], TypeDifference] = {}

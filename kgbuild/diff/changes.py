@@ -40,7 +40,7 @@ from kgbuild.objects.view import View
 class Changed(NamedTuple):
     """A function of the patched object that is not the original's."""
 
-    original: Atom
+    orig: Atom
     patched: Atom
     reason: Reason
 
@@ -51,7 +51,7 @@ class Changes:
     original's. `.cold` halves are part of their parents and are not listed."""
 
     place: str
-    original: View
+    orig: View
     patched: View
     correlation: Correlation
     original_entries: Entries
@@ -77,18 +77,18 @@ def new_parameters(view: View, correlation: Correlation) -> list[Atom]:
     ]
 
 
-def compute_changes(original: View, patched: View, place: str, lines: bool = True) -> Changes:
+def compute_changes(orig: View, patched: View, place: str, lines: bool = True) -> Changes:
     """Compare two objects of one unit; `place` is the unit's name in refusals. `lines` says whether line numbers may
     differ by accident: not where #line held them in place (see noise). Never raises for what it can't follow: that
     becomes a refusal."""
-    return _Differ(original, patched, place, lines).run()
+    return _Differ(orig, patched, place, lines).run()
 
 
 class _Differ:
-    def __init__(self, original: View, patched: View, place: str, lines: bool) -> None:
-        self.orig, self.patched, self.place = original, patched, place
-        self.orig_entries, self.patched_entries = read_entries(original, place), read_entries(patched, place)
-        self.correlation = correlate(original, patched, self.orig_entries, self.patched_entries, lines)
+    def __init__(self, orig: View, patched: View, place: str, lines: bool) -> None:
+        self.orig, self.patched, self.place = orig, patched, place
+        self.orig_entries, self.patched_entries = read_entries(orig, place), read_entries(patched, place)
+        self.correlation = correlate(orig, patched, self.orig_entries, self.patched_entries, lines)
         self._part_moved()
         part_changed(self.correlation)
         self.renamed: list[Renamed] = []

@@ -83,7 +83,7 @@ class Comparer:
 
     def __init__(self, correlation: Correlation, orig_entries: Entries, patched_entries: Entries) -> None:
         self.correlation = correlation
-        self.orig, self.patched = correlation.original, correlation.patched
+        self.orig, self.patched = correlation.orig, correlation.patched
         self.orig_entries, self.patched_entries = orig_entries, patched_entries
         self._flags = SharedFlags(correlation, orig_entries, patched_entries)
         self.noise: set[Noise] = set()

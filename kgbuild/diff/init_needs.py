@@ -77,10 +77,8 @@ def _newly_set(number: int, changes: Changes, atom: Atom) -> Iterator[tuple[Key,
     """The variables that an init function writes, or hands the address of to others, as it did not before."""
     before: Counter[tuple[Key, bytes]] = Counter()
     for i in changes.correlation.to_original.get(atom.id, ()):
-        old = changes.original.atoms[i]
-        before += Counter(
-            (k, t) for k, t, _ in _settings(number, changes.original, old, changes.correlation.to_patched)
-        )
+        old = changes.orig.atoms[i]
+        before += Counter((k, t) for k, t, _ in _settings(number, changes.orig, old, changes.correlation.to_patched))
     after = list(_settings(number, changes.patched, atom, None))
     left = Counter((k, t) for k, t, _ in after) - before
     for key, text, variable in after:

@@ -178,7 +178,7 @@ def part_changed(correlation: Correlation) -> None:
     """Part the constant tables of labels whose labels are not at the same places of the same functions on both sides,
     and what leads to such: the patched object's then is a table of its own, and whoever uses it is another function."""
     pairs = [(orig, patched) for orig, patched in correlation.pairs(DATA)]
-    orig_tables, patched_tables = LabelTables(correlation.original), LabelTables(correlation.patched)
+    orig_tables, patched_tables = LabelTables(correlation.orig), LabelTables(correlation.patched)
     again = bool(orig_tables.inside or patched_tables.inside)
     while again:
         again = False
@@ -220,13 +220,13 @@ def _are_distances(
     ):
         return False
     if (
-        _refs(correlation.original, orig)
+        _refs(correlation.orig, orig)
         or _refs(correlation.patched, patched)
-        or correlation.original.content(orig) == correlation.patched.content(patched)
+        or correlation.orig.content(orig) == correlation.patched.content(patched)
     ):
         return False
     readers: set[str] = set()
-    for view, table in ((correlation.original, orig), (correlation.patched, patched)):
+    for view, table in ((correlation.orig, orig), (correlation.patched, patched)):
         own = {user.id: user for user, _ in users(view, table)}.values()
         if not own or any(user.kind != FUNCTION or given_away(view, user, table.id) is not None for user in own):
             return False
@@ -238,12 +238,12 @@ def _are_distances(
 
 def _alike(correlation: Correlation, orig: Atom, patched: Atom) -> bool:
     """Whether two tables lead to the same places, and other fields to what is paired."""
-    orig_refs, patched_refs = _refs(correlation.original, orig), _refs(correlation.patched, patched)
+    orig_refs, patched_refs = _refs(correlation.orig, orig), _refs(correlation.patched, patched)
     if orig.size != patched.size or len(orig_refs) != len(patched_refs):
         return False
     for orig_ref, patched_ref in zip(orig_refs, patched_refs, strict=True):
         orig_target, patched_target = (
-            correlation.original.atoms[orig_ref.atom],
+            correlation.orig.atoms[orig_ref.atom],
             correlation.patched.atoms[patched_ref.atom],
         )
         if orig_target.kind not in (FUNCTION, DATA) and patched_target.kind not in (FUNCTION, DATA):

@@ -23,7 +23,7 @@ class SharedFlags:
 
     def __init__(self, correlation: Correlation, orig_entries: Entries, patched_entries: Entries) -> None:
         self._correlation = correlation
-        self._sides = (correlation.original, orig_entries), (correlation.patched, patched_entries)
+        self._sides = (correlation.orig, orig_entries), (correlation.patched, patched_entries)
         self._known: dict[tuple[int, str], dict[int, Counter[int]]] = {}
 
     def same_users(self, orig: Atom, patched: Atom) -> bool:

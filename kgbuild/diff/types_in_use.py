@@ -106,13 +106,13 @@ def _is_end(name: str) -> bool:
 class _Rule:
     def __init__(self, changes: Changes, address: Callable[[Atom], int | None]) -> None:
         self.changes, self.address = changes, address
-        self.types: UnitTypes = unit_types(changes.original, changes.patched)
+        self.types: UnitTypes = unit_types(changes.orig, changes.patched)
         self.refused: list[TypeChange] = []
         self.said: list[TypeChange] = []
         self.told: set[tuple[int, int]] = set()  # pairs of structures that differ and were named
 
     def run(self) -> TypeChanges:
-        if self.types.original.dwarf is None or self.types.patched.dwarf is None:
+        if self.types.orig.dwarf is None or self.types.patched.dwarf is None:
             raise ToolError(
                 "an object does not describe its types, so that changed structures can't be seen",
                 place=self.changes.place,
@@ -129,7 +129,7 @@ class _Rule:
             self.refused.append(TypeChange(f"{kind} {name}", name, str(difference), types=self._names(difference)))
             self.told.add(difference.at)
         for key in sorted(self.types.suspects):
-            for orig in self.types.original.named[key]:
+            for orig in self.types.orig.named[key]:
                 for patched in self.types.patched.named[key]:
                     sign = self.types.by_name.signs.get((orig, patched))
                     if sign is not None and key not in self.types.changed:
@@ -157,8 +157,8 @@ class _Rule:
 
     def changed_functions(self, view: View) -> list[Atom]:
         """The functions of one side that change, are new or gone, with their cold halves."""
-        is_orig = view is self.changes.original
-        found = {(c.original if is_orig else c.patched).id for c in self.changes.changed}
+        is_orig = view is self.changes.orig
+        found = {(c.orig if is_orig else c.patched).id for c in self.changes.changed}
         found |= {a.id for a in (self.changes.removed if is_orig else self.changes.new)}
         cold = [a for a in view.functions if is_cold(a) and any(q.id in found for q in cold_parents(a, view))]
         return [*(view.atoms[i] for i in sorted(found)), *cold]
@@ -180,7 +180,7 @@ class _Rule:
         """Compare one variable that changed code refers to."""
         if patched.kind == UNDEFINED:
             orig_extern, patched_extern = (
-                self.types.original.externs.get(patched.name),
+                self.types.orig.externs.get(patched.name),
                 self.types.patched.externs.get(patched.name),
             )
             if orig_extern is not None and patched_extern is not None:
@@ -194,10 +194,10 @@ class _Rule:
         if is_anonymous(self.changes.patched, patched) or is_init(self.changes.patched, patched):
             return
         for number in self.changes.correlation.to_original.get(patched.id, ()):
-            orig = self.changes.original.atoms[number]
+            orig = self.changes.orig.atoms[number]
             if orig.size != patched.size:
                 continue  # K1
-            orig_type = self.types.original.variable(orig.section, orig.offset)
+            orig_type = self.types.orig.variable(orig.section, orig.offset)
             patched_type = self.types.patched.variable(patched.section, patched.offset)
             if orig_type is None and patched_type is None:
                 continue  # of assembly, or a macro's: without a type in C
@@ -207,7 +207,7 @@ class _Rule:
                 self.refused.append(TypeChange(patched.name, patched.name, fact, _VARIABLE))
                 continue
             difference = self.types.by_name.difference_of_use(orig_type.type, patched_type.type)
-            constant = self.changes.original.is_const(orig) and self.changes.patched.is_const(patched)
+            constant = self.changes.orig.is_const(orig) and self.changes.patched.is_const(patched)
             if difference is not None and not difference.through_pointer and constant:
                 difference = None  # its bytes are compared: whatever they mean, they are the patched source's
             self._judge(patched.name, user, difference, (orig_type.type, patched_type.type))
@@ -215,7 +215,7 @@ class _Rule:
                 self._aligned(
                     orig,
                     patched,
-                    alignment(self.changes.original, orig, orig_type),
+                    alignment(self.changes.orig, orig, orig_type),
                     alignment(self.changes.patched, patched, patched_type),
                 )
 
@@ -245,7 +245,7 @@ class _Rule:
         gone, new = self.types.gone, self.types.new
         if not gone or not new:
             return
-        orig_locals, patched_locals = self._locals(self.changes.original), self._locals(self.changes.patched)
+        orig_locals, patched_locals = self._locals(self.changes.orig), self._locals(self.changes.patched)
         for orig, patched, evidence in self._pairs(orig_locals, patched_locals, gone, new):
             difference = self.types.by_name.difference(orig, patched)
             if difference is None or difference.at in self.told:
@@ -257,7 +257,7 @@ class _Rule:
             self.told.add(difference.at)
 
     def _locals(self, view: View) -> dict[Local, int]:
-        graph = self.types.original if view is self.changes.original else self.types.patched
+        graph = self.types.orig if view is self.changes.orig else self.types.patched
         return locals_of(graph, self.changed_functions(view))
 
     def _pairs(
@@ -292,6 +292,6 @@ class _Rule:
 
     def _composites(self, side: int, keys: frozenset[Key]) -> list[int]:
         """The structures and unions among some named types of a side."""
-        graph = self.types.patched if side else self.types.original
+        graph = self.types.patched if side else self.types.orig
         found = [number for key in sorted(keys) for number in graph.named.get(key, ())]
         return [n for n in found if self.types.by_name.plain(side, n).type.kind in (STRUCT, UNION)]

@@ -153,7 +153,7 @@ def judge_exports(
     place: str,
     differences: Mapping[str, str | None],
     kernel: Mapping[str, Export],
-    original: Mapping[str, int],
+    orig: Mapping[str, int],
     patched: Mapping[str, int],
 ) -> list[Refusal]:
     """Refuse (K8-crc) exports whose type would differ; exports with the same message share one refusal.
@@ -164,7 +164,7 @@ def judge_exports(
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for name, fact in differences.items():
-        crcs = original.get(name), patched.get(name)
+        crcs = orig.get(name), patched.get(name)
         if fact == "" or (fact is None and None not in crcs and crcs[0] == crcs[1]):
             continue
         text = f"the export would have another type: {fact}"
@@ -186,7 +186,7 @@ def judge_exports(
     return out
 
 
-def common_exports(original: Object, patched: Object) -> list[str]:
+def common_exports(orig: Object, patched: Object) -> list[str]:
     """The names that both objects of a unit export. Exports of only one of them are judged elsewhere (K7-export)."""
     still = set(exported_names(patched))
-    return sorted(name for name in exported_names(original) if name in still)
+    return sorted(name for name in exported_names(orig) if name in still)

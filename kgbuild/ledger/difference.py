@@ -33,7 +33,7 @@ SHOWN = 16  # how many bytes of a difference are shown
 class Difference:
     """One difference. `section` is the kind of section, without the name of the symbol it is for; `symbol` is the name
     in the patched object if it exists there; `offset` is that of the first differing byte within the symbol (for table
-    entries, within the symbol that owns the entry), -1 if there is none. `original` and `patched` show both contents,
+    entries, within the symbol that owns the entry), -1 if there is none. `orig` and `patched` show both contents,
     as hex digits or by their meaning, "" on a side without any. `orig_place` and `patched_place` are the places in the
     two files."""
 
@@ -41,7 +41,7 @@ class Difference:
     symbol: str
     kind: str
     offset: int = -1
-    original: str = ""
+    orig: str = ""
     patched: str = ""
     orig_place: SectionOffset | None = None
     patched_place: SectionOffset | None = None
@@ -49,7 +49,7 @@ class Difference:
     def __str__(self) -> str:
         where = f"{self.symbol or self.section}" + (f"+{self.offset:#x}" if self.offset >= 0 else "")
         inside = f" in {self.section}" if self.symbol else ""
-        return f"{where}{inside}: {self.kind}: {self.original or 'nothing'} -> {self.patched or 'nothing'}"
+        return f"{where}{inside}: {self.kind}: {self.orig or 'nothing'} -> {self.patched or 'nothing'}"
 
 
 class Book:
@@ -63,10 +63,10 @@ class Book:
         section: str,
         symbol: str,
         kind: str,
-        original: str = "",
+        orig: str = "",
         patched: str = "",
         offset: int = -1,
         orig_place: SectionOffset | None = None,
         patched_place: SectionOffset | None = None,
     ) -> None:
-        self.out.append(Difference(section, symbol, kind, offset, original, patched, orig_place, patched_place))
+        self.out.append(Difference(section, symbol, kind, offset, orig, patched, orig_place, patched_place))

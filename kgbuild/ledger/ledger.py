@@ -48,10 +48,10 @@ class Ledger:
     differences: tuple[Difference, ...]
 
 
-def compute_ledger(original: Object, patched: Object) -> Ledger:
+def compute_ledger(orig: Object, patched: Object) -> Ledger:
     """Every difference between two relocatable objects from `elf.read`. Raises nothing for what can't be followed: a
     reference that can't be resolved is compared as it is encoded."""
-    return Ledger(tuple(sorted(set(_Walker(ObjectPieces(original), ObjectPieces(patched)).run()))))
+    return Ledger(tuple(sorted(set(_Walker(ObjectPieces(orig), ObjectPieces(patched)).run()))))
 
 
 class _Walker(Book):

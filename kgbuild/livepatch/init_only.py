@@ -63,7 +63,7 @@ def find_init_only(
     scanned: dict[int, list[tuple[Section, int]] | None] = {}
     for redirect in closure.redirects:
         unit = closure.units[redirect.unit]
-        view = unit.changes.original
+        view = unit.changes.orig
         originals = unit.changes.correlation.to_original.get(redirect.atom.id, ())
         local = [view.atoms[o] for o in originals if redirect.name in view.atoms[o].names]
         chain: tuple[str, ...] | None = None

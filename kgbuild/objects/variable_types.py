@@ -28,10 +28,10 @@ class UnitTypes:
     what it leads to by name; `whole` follows everything.
     """
 
-    def __init__(self, original: View, patched: View) -> None:
-        self.names = compare_names(original.obj, patched.obj)
-        self.original, self.patched = types_of(original), types_of(patched)
-        self.by_name = Comparison(self.original, self.patched, by_name=True)
+    def __init__(self, orig: View, patched: View) -> None:
+        self.names = compare_names(orig.obj, patched.obj)
+        self.orig, self.patched = types_of(orig), types_of(patched)
+        self.by_name = Comparison(self.orig, self.patched, by_name=True)
 
     @cached_property
     def changed(self) -> dict[Key, TypeDifference]:
@@ -39,7 +39,7 @@ class UnitTypes:
         out = {}
         for key in sorted(self.suspects):
             for patched in self.patched.named[key]:
-                found = [self.by_name.difference(orig, patched) for orig in self.original.named[key]]
+                found = [self.by_name.difference(orig, patched) for orig in self.orig.named[key]]
                 if None not in found and found[0] is not None:
                     out[key] = found[0]
                     break
@@ -49,10 +49,10 @@ class UnitTypes:
     def suspects(self) -> set[Key]:
         """The named types of both sides that may differ."""
         if self.names is None:
-            return self.original.named.keys() & self.patched.named.keys()
-        before = self.original.aligned
+            return self.orig.named.keys() & self.patched.named.keys()
+        before = self.orig.aligned
         found = self.names.suspects | {key for key, align in self.patched.aligned.items() if align > before.get(key, 0)}
-        return {key for key in found if key in self.original.named and key in self.patched.named} if found else set()
+        return {key for key in found if key in self.orig.named and key in self.patched.named} if found else set()
 
     @property
     def values(self) -> tuple[Moved, ...]:
@@ -60,7 +60,7 @@ class UnitTypes:
         if self.names is not None:
             return self.names.values
         found = []
-        for graph in (self.original, self.patched):
+        for graph in (self.orig, self.patched):
             each = (with_last({m.name: m.offset for m in members}) for members in graph.enumerations)
             found.append({name: one for several in each for name, one in several.items()})
         return other_values(*found)
@@ -69,20 +69,20 @@ class UnitTypes:
     def gone(self) -> frozenset[Key]:
         """The named types of the original alone."""
         if self.names is None:
-            return frozenset(self.original.named.keys() - self.patched.named.keys())
+            return frozenset(self.orig.named.keys() - self.patched.named.keys())
         return self.names.gone
 
     @property
     def new(self) -> frozenset[Key]:
         """The named types of the patched object alone."""
         if self.names is None:
-            return frozenset(self.patched.named.keys() - self.original.named.keys())
+            return frozenset(self.patched.named.keys() - self.orig.named.keys())
         return self.names.new
 
     @cached_property
     def whole(self) -> Comparison:
         """Where no named type differs, what has the same name is the same with all that it leads to."""
-        return Comparison(self.original, self.patched) if self.changed else self.by_name
+        return Comparison(self.orig, self.patched) if self.changed else self.by_name
 
 
 _graphs: WeakKeyDictionary[View, TypeGraph] = WeakKeyDictionary()
@@ -97,12 +97,12 @@ def types_of(view: View) -> TypeGraph:
     return found
 
 
-def unit_types(original: View, patched: View) -> UnitTypes:
+def unit_types(orig: View, patched: View) -> UnitTypes:
     """The types of two objects, compared once. Raises FormatError or ToolError."""
-    known = _units.setdefault(original, WeakKeyDictionary())
+    known = _units.setdefault(orig, WeakKeyDictionary())
     found = known.get(patched)
     if found is None:
-        found = known[patched] = UnitTypes(original, patched)
+        found = known[patched] = UnitTypes(orig, patched)
     return found
 
 
@@ -112,7 +112,7 @@ def variable_difference(orig_view: View, orig: Atom, patched_view: View, patched
     type of one of them is not known."""
     try:
         types = unit_types(orig_view, patched_view)
-        orig_variable = types.original.variable(orig.section, orig.offset)
+        orig_variable = types.orig.variable(orig.section, orig.offset)
         patched_variable = types.patched.variable(patched.section, patched.offset)
         if orig_variable is None or patched_variable is None or not orig_variable.type or not patched_variable.type:
             name = orig.name if orig_variable is None or not orig_variable.type else patched.name

@@ -65,7 +65,7 @@ def unpatched(text: bytes) -> Applied:
     return Applied(text, tuple(range(1, len(split_lines(text)) + 1)), ())
 
 
-def apply_file(original: bytes, patch: FilePatch, path: str) -> Applied | list[Refusal]:
+def apply_file(orig: bytes, patch: FilePatch, path: str) -> Applied | list[Refusal]:
     """Applies the hunks of one file in order; a later hunk starts from the offset of those before it.
 
     original  the file's text; b"" for a new file
@@ -74,9 +74,9 @@ def apply_file(original: bytes, patch: FilePatch, path: str) -> Applied | list[R
     """
     if patch.kind == "binary":
         return [Refusal("P9-unsupported-file", path, "the patch changes it in binary")]
-    if patch.kind == "new" and original:
+    if patch.kind == "new" and orig:
         return [Refusal("P1-apply", path, "the patch creates it, and it exists already")]
-    text = _Text(original, path)
+    text = _Text(orig, path)
     places: list[tuple[int, Hunk]] = []
     done: list[HunkPlace] = []
     refused: list[Refusal] = []
@@ -85,7 +85,7 @@ def apply_file(original: bytes, patch: FilePatch, path: str) -> Applied | list[R
     for number, hunk in enumerate(patch.hunks, start=1):
         stated = _start(hunk)
         found = text.find(hunk, stated + offset, floor)
-        checked = bool(hunk.old_count) or not original  # without old lines any place would do
+        checked = bool(hunk.old_count) or not orig  # without old lines any place would do
         if len(found) == 1 and checked and not text.has(hunk, stated + offset, found[0]):
             places.append((found[0], hunk))
             offset, floor = found[0] - stated, found[0] + hunk.old_count

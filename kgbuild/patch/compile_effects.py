@@ -39,10 +39,10 @@ def told_by_compiler(place: str, stderr: str) -> list[Refusal]:
     return [Refusal("P20-build-time", place, f"the code uses {name}") for name in names]
 
 
-def may_hide(original: bytes, patched: bytes) -> bool:
+def may_hide(orig: bytes, patched: bytes) -> bool:
     """Whether the patched text of a file has more of the words by which a pragma, an attribute or the name of a macro
     of the time can come to be, than the text before."""
-    return bool(_hiding(patched) - _hiding(original))
+    return bool(_hiding(patched) - _hiding(orig))
 
 
 def _hiding(text: bytes) -> Counter[bytes]:
@@ -58,17 +58,17 @@ def _hiding(text: bytes) -> Counter[bytes]:
     return found
 
 
-def find_effects(place: str, original: bytes, patched: bytes) -> list[Refusal]:
+def find_effects(place: str, orig: bytes, patched: bytes) -> list[Refusal]:
     """Refusals (P20-build-time, P21-target) for what a unit has after preprocessing that it did not have before.
 
     original, patched   the output of gcc -E with SOURCE_DATE_EPOCH=EPOCH
     """
     out = []
-    if any(patched.count(time) > original.count(time) for time in _TIMES):
+    if any(patched.count(time) > orig.count(time) for time in _TIMES):
         out.append(Refusal("P20-build-time", place, "the code uses __DATE__ or __TIME__, put together by macros"))
-    if _new(_STAMP.findall(original), _STAMP.findall(patched)):
+    if _new(_STAMP.findall(orig), _STAMP.findall(patched)):
         out.append(Refusal("P20-build-time", place, "the code uses __TIMESTAMP__"))
-    for found in _new(_targets(original), _targets(patched)):
+    for found in _new(_targets(orig), _targets(patched)):
         out.append(Refusal("P21-target", place, f"the code asks for another target: `{printable(found)[:70]}`"))
     return out
 

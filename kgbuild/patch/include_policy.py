@@ -56,7 +56,7 @@ _SIMPLE = {
 _ODD_HASH = re.compile(rb"(?:^|\n)[ \t]*(?:\?\?=|%:)|\?\?/[ \t]*(?:\n|$)")
 
 
-def check_includes(path: str, text: bytes, original: bytes = b"") -> list[Refusal]:
+def check_includes(path: str, text: bytes, orig: bytes = b"") -> list[Refusal]:
     """Refuses (P5-include) what a patch adds that reads files outside the tree, or whose name can't be told.
 
     path      of the file in the tree; names in quotes are resolved from its directory
@@ -66,7 +66,7 @@ def check_includes(path: str, text: bytes, original: bytes = b"") -> list[Refusa
               into new directives.
     Names are resolved as text. What macros put together is for `check_dependencies`.
     """
-    known = Counter(fact for _, fact in _find_includes(path, original))
+    known = Counter(fact for _, fact in _find_includes(path, orig))
     found = []
     for line, fact in _find_includes(path, text):
         if known[fact]:

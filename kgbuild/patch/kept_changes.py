@@ -43,9 +43,9 @@ class KeptHunk(NamedTuple):
 
 @dataclass(frozen=True)
 class FileChange:
-    """What a patch does to one file; `original` is the digest of the file's text without the patch."""
+    """What a patch does to one file; `orig` is the digest of the file's text without the patch."""
 
-    original: str
+    orig: str
     hunks: tuple[KeptHunk, ...]
 
 
@@ -94,14 +94,14 @@ def _read_original(text: bytes, form: Callable[[bytes], str]) -> tuple[list[str]
 
 
 def _read_text(
-    original: list[str], numbers: list[int], map_: Sequence[int | None], text: bytes, form: Callable[[bytes], str]
+    orig: list[str], numbers: list[int], map_: Sequence[int | None], text: bytes, form: Callable[[bytes], str]
 ) -> _Text:
     """A patched text; `map_` has for each line of it its number in the original (from 1), None for a new one."""
     index = {number: i for i, number in enumerate(numbers)}
     pairs = [(form(line), index.get(n or 0)) for line, n in zip(split_lines(text), map_, strict=True)]
     out = _Text([line for line, _ in pairs if line], [n for line, n in pairs if line])
-    _rematch(original, out)
-    _move_down(original, out)
+    _rematch(orig, out)
+    _move_down(orig, out)
     out.place = {n: i for i, n in enumerate(out.origin) if n is not None}
     return out
 
@@ -116,11 +116,11 @@ def _changes(size: int, text: _Text) -> Iterator[tuple[int, int, int, int]]:
             at, begin = number + 1, i + 1
 
 
-def _rematch(original: list[str], text: _Text) -> None:
+def _rematch(orig: list[str], text: _Text) -> None:
     """Lines that are taken away and put back are the original's."""
-    for start, stop, begin, end in list(_changes(len(original), text)):
+    for start, stop, begin, end in list(_changes(len(orig), text)):
         if start < stop and begin < end:
-            for a, b, size in _matching_blocks(original[start:stop], text.lines[begin:end]):
+            for a, b, size in _matching_blocks(orig[start:stop], text.lines[begin:end]):
                 text.origin[begin + b : begin + b + size] = range(start + a, start + a + size)
 
 
@@ -141,12 +141,12 @@ def _matching_blocks(before: Sequence[str], after: Sequence[str]) -> list[tuple[
     return [(0, 0, head), (len(before) - tail, len(after) - tail, tail)]
 
 
-def _move_down(original: list[str], text: _Text) -> None:
-    for start, stop, begin, end in reversed(list(_changes(len(original), text))):
+def _move_down(orig: list[str], text: _Text) -> None:
+    for start, stop, begin, end in reversed(list(_changes(len(orig), text))):
         if start == stop:
             _move_new(text, begin, end)
         elif begin == end:
-            _move_gone(original, text, start, stop, end)
+            _move_gone(orig, text, start, stop, end)
 
 
 def _move_new(text: _Text, begin: int, end: int) -> None:
@@ -156,23 +156,23 @@ def _move_new(text: _Text, begin: int, end: int) -> None:
         begin, end = begin + 1, end + 1
 
 
-def _move_gone(original: list[str], text: _Text, start: int, stop: int, at: int) -> None:
+def _move_gone(orig: list[str], text: _Text, start: int, stop: int, at: int) -> None:
     last = min(len(text.lines), at + MOVED)
-    while at < last and text.origin[at] == stop and original[start] == original[stop]:
+    while at < last and text.origin[at] == stop and orig[start] == orig[stop]:
         text.origin[at] = start
         start, stop, at = start + 1, stop + 1, at + 1
 
 
-def read_change(original: bytes, map_: Sequence[int | None], text: bytes) -> FileChange:
+def read_change(orig: bytes, map_: Sequence[int | None], text: bytes) -> FileChange:
     """What was changed in a file. `map_` has for each line of the patched text its number in the original (from 1),
     None for a new one."""
-    lines, numbers = _read_original(original, _plain)
+    lines, numbers = _read_original(orig, _plain)
     patched = _read_text(lines, numbers, map_, text, _plain)
     hunks = (
         KeptHunk(start, stop - start, tuple(map(_digest, patched.lines[begin:end])))
         for start, stop, begin, end in _changes(len(lines), patched)
     )
-    return FileChange(digest_of(original), tuple(hunks))
+    return FileChange(digest_of(orig), tuple(hunks))
 
 
 def find_lacking(
@@ -185,22 +185,22 @@ def find_lacking(
     """
     out = []
     for path, change in sorted(changes.items()):
-        original, map_, text = source.get(path, (b"", (), b""))
-        lines, numbers = _read_original(original, _digest_line)
+        orig, map_, text = source.get(path, (b"", (), b""))
+        lines, numbers = _read_original(orig, _digest_line)
         lacking: Sequence[KeptHunk] = change.hunks
         fits = all(h.start + h.lines <= len(lines) for h in change.hunks)  # a note may say anything
-        if digest_of(original) == change.original and fits:
+        if digest_of(orig) == change.orig and fits:
             lacking = _lacking(change.hunks, lines, _read_text(lines, numbers, map_, text, _digest_line))
         last = numbers[-1] if numbers else 0
         out += [Lack(path, numbers[h.start] if h.start < len(numbers) else last + 1, h.lines > 0) for h in lacking]
     return out
 
 
-def _lacking(hunks: Sequence[KeptHunk], original: list[str], newer: _Text) -> list[KeptHunk]:
+def _lacking(hunks: Sequence[KeptHunk], orig: list[str], newer: _Text) -> list[KeptHunk]:
     older = _Text([], [])
     at, places = 0, []
-    for start, count, added in (*hunks, KeptHunk(len(original), 0, ())):
-        older.lines += original[at:start]
+    for start, count, added in (*hunks, KeptHunk(len(orig), 0, ())):
+        older.lines += orig[at:start]
         older.origin += range(at, start)
         places.append(len(older.lines))
         older.lines += added
@@ -208,15 +208,15 @@ def _lacking(hunks: Sequence[KeptHunk], original: list[str], newer: _Text) -> li
         at = start + count
     older.place = {n: i for i, n in enumerate(older.origin) if n is not None}
     both = sorted(older.place.keys() & newer.place.keys())
-    return [h for h, place in zip(hunks, places, strict=False) if not _has(h, place, both, original, older, newer)]
+    return [h for h, place in zip(hunks, places, strict=False) if not _has(h, place, both, orig, older, newer)]
 
 
-def _has(hunk: KeptHunk, place: int, both: list[int], original: list[str], older: _Text, newer: _Text) -> bool:
+def _has(hunk: KeptHunk, place: int, both: list[int], orig: list[str], older: _Text, newer: _Text) -> bool:
     """Whether the newer text has a change of the older one, which added its lines at `place`. `both` are the lines of
     the original that both have."""
     end = hunk.start + hunk.lines
-    removed = original[hunk.start : end]
-    kept = {original[n] for n in range(hunk.start, end) if n in newer.place}
+    removed = orig[hunk.start : end]
+    kept = {orig[n] for n in range(hunk.start, end) if n in newer.place}
     before, behind = bisect_left(both, hunk.start) - 1, bisect_left(both, end)
 
     def between(text: _Text, more: int) -> tuple[int, list[str]]:
@@ -272,7 +272,7 @@ def _count(lines: list[str], wanted: list[str]) -> int:
 def as_note(changes: Mapping[str, FileChange]) -> dict[str, Any]:
     """What the note says of the changes, as JSON values."""
     return {
-        path: {"original": c.original, "hunks": [[h.start, h.lines, list(h.added)] for h in c.hunks]}
+        path: {"original": c.orig, "hunks": [[h.start, h.lines, list(h.added)] for h in c.hunks]}
         for path, c in sorted(changes.items())
     }
 

@@ -132,7 +132,7 @@ def read_relocatable(data: bytes | memoryview, place: str) -> Object:
 
 
 def diff_objects(
-    original: Object,
+    orig: Object,
     patched: Object,
     place: str,
     exports: Mapping[str, Export] | None = None,
@@ -144,16 +144,16 @@ def diff_objects(
     `place` names the unit in refusals; `exports` are those of Module.symvers; `parent` are the symbols of vmlinux or of
     the module that the unit is part of. Refusals are part of the result. Raises UserError if the two can't be compared.
     """
-    if original.machine != patched.machine:
+    if orig.machine != patched.machine:
         raise UserError(
-            f"offset 0x12: one object is for machine {original.machine}, the other for {patched.machine}", place=place
+            f"offset 0x12: one object is for machine {orig.machine}, the other for {patched.machine}", place=place
         )
-    changes = compute_changes(View(original), View(patched), place)
+    changes = compute_changes(View(orig), View(patched), place)
     closure = close_objects(changes, exports or {}, parent)
     dropped = [r for r in closure.refusals if ignore_init and r.code == "K3-init"]
     refusals = sorted({r for r in closure.refusals if r not in dropped})
     closure = replace(closure, refusals=tuple(refusals))
-    accounting = account(compute_ledger(original, patched), changes, closure, ignored=dropped)
+    accounting = account(compute_ledger(orig, patched), changes, closure, ignored=dropped)
     refusals = sorted({*refusals, *accounting.refusals})
     closure = replace(closure, refusals=tuple(refusals))
     members = sorted(closure.members.values(), key=lambda m: m.atom.id)
@@ -175,12 +175,12 @@ def diff_objects(
 def _changed(changes: Changes) -> list[ChangedFunction]:
     out: dict[str, ChangedFunction] = {}
     for change in changes.changed:
-        for name in _names(change.original, change.patched):
+        for name in _names(change.orig, change.patched):
             out.setdefault(name, ChangedFunction(name, change.reason))
     return [out[name] for name in sorted(out)]
 
 
-def _names(original: Atom, patched: Atom) -> tuple[str, ...]:
+def _names(orig: Atom, patched: Atom) -> tuple[str, ...]:
     """The changed names of a body: if several names share it now, those whose original body it replaces."""
-    shared = tuple(n for n in patched.names if n in original.names)
+    shared = tuple(n for n in patched.names if n in orig.names)
     return shared or patched.names[:1]

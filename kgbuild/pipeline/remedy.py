@@ -80,7 +80,7 @@ def remedy(
         found = ", ".join(sorted({r.code for r in refusals})) or "nothing: kgbuild build makes a module of it"
         raise NotRefused(f"the patch is not refused for {', '.join(missing)}", remedy=f"it is refused for {found}")
     made = write_remedy(sources, refusals, codes)
-    diff = render_diff({s.path: s.original for s in sources}, made.texts)
+    diff = render_diff({s.path: s.orig for s in sources}, made.texts)
     mails = [mail for patch in patches for mail in mail_texts(_bytes_of(patch))]
     text = written_mail(mails, _preamble(patches, codes, made.notes)) + diff.encode("latin-1")
     with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
@@ -117,9 +117,9 @@ def load_sources(kernel: Kernel, patches: PatchSet) -> list[Source]:
         found = commands.get(path) or next((around[u] for u in includers.get(path, ()) if around.get(u)), [])
         names = [target for command in found for target in command.targets]
         # non-ASCII bytes are kept unchanged
-        original = (read_original(kernel, path) or b"").decode("latin-1")
+        orig = (read_original(kernel, path) or b"").decode("latin-1")
         added = frozenset(n for n, number in enumerate(applied.map) if number is None)
-        out.append(Source(path, original, applied.text.decode("latin-1"), added, (names or [""])[0]))
+        out.append(Source(path, orig, applied.text.decode("latin-1"), added, (names or [""])[0]))
     return out
 
 

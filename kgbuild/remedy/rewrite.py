@@ -39,7 +39,7 @@ class Source:
     `patched` that the patch adds, and the object of the kernel that it is part of ("" if unknown)."""
 
     path: str
-    original: str
+    orig: str
     patched: str
     added: frozenset[int] = frozenset()
     target: str = ""
@@ -76,11 +76,11 @@ def find_grown(sources: Sequence[Source]) -> list[str]:
     reported for, when a header has too many units to compile them all."""
     names: dict[str, None] = {}
     for source in sources:
-        orig_text, patched_text = mask(source.original), mask(source.patched)
+        orig_text, patched_text = mask(source.orig), mask(source.patched)
         for found in re.finditer(r"\bstruct\s+(\w+)\s*\{", patched_text):
             name = found.group(1)
             orig, patched = (
-                struct_body(source.original, orig_text, name),
+                struct_body(source.orig, orig_text, name),
                 struct_body(source.patched, patched_text, name),
             )
             if (
@@ -148,7 +148,7 @@ class _PatchWriter:
             self._shadow(name, members)
 
     def _new_members(self, name: str, path: str, file: _File) -> list[DeclarationSpan]:
-        orig, patched = _body(file.source.original, name), _body(file.text, name)
+        orig, patched = _body(file.source.orig, name), _body(file.text, name)
         if orig is None or patched is None or [m.normal for m in orig.members] == [m.normal for m in patched.members]:
             return []
         remaining = [m.normal for m in orig.members]
@@ -202,10 +202,10 @@ class _PatchWriter:
     def _shadow(self, name: str, members: Sequence[DeclarationSpan]) -> None:
         users = [f for f in self.files.values() if name in f.shadows]
         for file in self.files.values():
-            orig, patched = _body(file.source.original, name), _body(file.text, name)
+            orig, patched = _body(file.source.orig, name), _body(file.text, name)
             if orig is not None and patched is not None:
                 file.text = (
-                    file.text[: patched.start] + file.source.original[orig.start : orig.end] + file.text[patched.end :]
+                    file.text[: patched.start] + file.source.orig[orig.start : orig.end] + file.text[patched.end :]
                 )
         code = _accessor(name, members)
         for file in users:
@@ -235,7 +235,7 @@ class _PatchWriter:
         same = ""
         for path in candidates:
             file = self.files[path]
-            orig_text, patched_text = file.source.original, file.text
+            orig_text, patched_text = file.source.orig, file.text
             name = _behind_alias(refusal.symbol, mask(patched_text))
             for is_variable in (True, False):
                 if is_variable:

@@ -76,7 +76,7 @@ def explain(changes: Changes, closure: Closure | None, function: str) -> tuple[E
 class _Explainer:
     def __init__(self, changes: Changes, closure: Closure | None) -> None:
         self.changes, self.closure = changes, closure
-        self.orig, self.patched, self.correlation = changes.original, changes.patched, changes.correlation
+        self.orig, self.patched, self.correlation = changes.orig, changes.patched, changes.correlation
         self.comparer = Comparer(self.correlation, changes.original_entries, changes.patched_entries)
         self.lines: tuple[dict[int, list[SourceLine]], dict[int, list[SourceLine]]] = ({}, {})
         self.places: dict[tuple[int, int], dict[int, int]] = {}
@@ -164,7 +164,7 @@ class _Explainer:
 
     def _reason(self, o: Atom, p: Atom) -> Reason | None:
         for c in self.changes.changed:
-            if (c.original.id, c.patched.id) == (o.id, p.id):
+            if (c.orig.id, c.patched.id) == (o.id, p.id):
                 return c.reason
         # halves, prefixes and init code are not among the changed
         return self.comparer.compare(o, p)

@@ -118,12 +118,12 @@ def _check_moved(module: ModuleFile, arch: Arch, code: Code, loads: set[tuple[in
 
 def _check_row(module: ModuleFile, arch: Arch, row: SlotEntry, loads: set[tuple[int, int]]) -> Iterator[Finding]:
     data = row.section.data
-    original, moved = data[row.start : row.start + row.length], data[row.to : row.to + row.size]
-    if len(original) != row.length or len(moved) != row.size or not moved:
+    orig, moved = data[row.start : row.start + row.length], data[row.to : row.to + row.size]
+    if len(orig) != row.length or len(moved) != row.size or not moved:
         yield finding(_CODE, row.where, "was moved, and is not wholly in the section")
         return
     fields = [offset - row.to for index, offset in loads if index == row.section.index]
-    fault = arch.slot_code.check(original, row.start, moved, row.to, [f for f in fields if 0 <= f < row.size])
+    fault = arch.slot_code.check(orig, row.start, moved, row.to, [f for f in fields if 0 <= f < row.size])
     if fault:
         yield finding(_CODE, row.where, f"was moved to +{row.to:#x}, and {fault}")
     owners = [s for s in module.symbols if s.type == STT_FUNC and s.shndx == row.section.index]

@@ -236,21 +236,21 @@ def use_patch(rng: random.Random) -> str:
     for file in patch.files:
         path = choose_path(file, strip, lambda _: False)
         refused += len(check_path(file, strip)) + len(check_kind(file, path))
-        original = b"" if file.kind == "new" else b"".join(b"".join(hunk.old) for hunk in file.hunks)
+        orig = b"" if file.kind == "new" else b"".join(b"".join(hunk.old) for hunk in file.hunks)
         if rng.random() < 0.3:
-            original = broken(original, rng)
-        applied = apply_file(original, file, path)
+            orig = broken(orig, rng)
+        applied = apply_file(orig, file, path)
         if isinstance(applied, list):
             refused += len(applied)
             continue
-        refused += len(check_includes(path, applied.text, original))
+        refused += len(check_includes(path, applied.text, orig))
         with_line_directives(path, applied.final)
         read_items(applied.text, Conditions({}, False))
         read_includes(applied.text)
         list(read_chains(applied.text))
         find_optimized(applied.text.decode("utf-8", "replace"))
-        may_hide(original, applied.text)
-        find_effects(path, original, applied.text)
+        may_hide(orig, applied.text)
+        find_effects(path, orig, applied.text)
     return "refused" if refused else "applied"
 
 

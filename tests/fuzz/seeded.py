@@ -52,8 +52,8 @@ def run_batch(job: tuple[int, int, int]) -> tuple[Counter[str], list[Fault], tup
         if number % 2:
             end, trace = attempt_command(base, number // 2)
         else:
-            _, original, patched = make(base, number)
-            end, trace = attempt(original, patched)
+            _, orig, patched = make(base, number)
+            end, trace = attempt(orig, patched)
         slowest = max(slowest, (time.process_time() - start, number))
         ends[end] += 1
         if trace:
@@ -108,8 +108,8 @@ def _show(faults: list[Fault], seed: int, folder: Path | None) -> None:
         number, trace = found[0]
         print(f"\n{len(found)} faults: {place}; first by --seed {seed} --only {number}\n{trace}")
         if folder is not None and number % 2 == 0:
-            name, original, patched = make(seed, number)
-            keep(folder, f"{name}-{seed}-{number}", original, patched)
+            name, orig, patched = make(seed, number)
+            keep(folder, f"{name}-{seed}-{number}", orig, patched)
 
 
 if __name__ == "__main__":

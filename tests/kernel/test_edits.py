@@ -35,7 +35,7 @@ def editors(kernel: Kernel) -> dict[str, Editor]:
     commands = load_unit_commands(kernel, UNITS)
     units = [commands[source][0] for source in UNITS]
     done = compile_units(kernel, units, {}, Cache(), SilentProgress(), 2)
-    return {c.unit.source: Editor(c.original) for c in done}
+    return {c.unit.source: Editor(c.orig) for c in done}
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -84,7 +84,7 @@ def test_compressed_modules(suffix: str, kernel: Kernel, tmp_path: Path) -> None
     (unit,) = load_unit_commands(kernel, ["net/key/af_key.c"])["net/key/af_key.c"]
     text = {unit.source: (kernel.source / unit.source).read_bytes()}
     (compiled,) = compile_units(kernel, [unit], text, Cache(), SilentProgress())
-    proof = compute_parity(View(read(compiled.original)), ours)
+    proof = compute_parity(View(read(compiled.orig)), ours)
     assert set(proof.counts) == {EXACT}
     found = collect_targets(tmp_path, ["af_key"])
     assert list(found.files) == list(names)

@@ -18,7 +18,7 @@ CLONING = ("-fipa-cp-clone", "--param=ipa-cp-eval-threshold=1", "--param=ipa-cp-
 
 def status(p: Patched, name: str) -> str:
     unit = p.closure.units[0]
-    found = unit.parity.of(unit.changes.original.by_name[name][0].id)
+    found = unit.parity.of(unit.changes.orig.by_name[name][0].id)
     assert found is not None
     return found.status
 
@@ -114,7 +114,7 @@ def test_same_clone_under_another_number() -> None:
     noinline int any(int x) { barrier(); return work(x + 6, x) + 6; }
     """
     p = close_text(text, flags=CLONING)
-    names = sorted(a.name for a in p.closure.units[0].changes.original.functions if a.name.startswith("work."))
+    names = sorted(a.name for a in p.closure.units[0].changes.orig.functions if a.name.startswith("work."))
     assert names == ["work.constprop.0", "work.constprop.1"]
     mine = next(b.name for b in p.closure.bound.values() if b.name.startswith("work."))
     lines = text.splitlines(keepends=True)

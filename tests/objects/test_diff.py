@@ -36,7 +36,7 @@ def without_numbers(names: list[str]) -> str:
 
 def found(c: Changes) -> tuple[str, str, str, str]:
     return (
-        without_numbers([x.original.name for x in c.changed]),
+        without_numbers([x.orig.name for x in c.changed]),
         without_numbers([x.name for x in c.new]),
         without_numbers([x.name for x in c.removed]),
         without_numbers([f"{r.code}:{r.symbol}" for r in c.refusals]),
@@ -64,7 +64,7 @@ def test_pair_the_other_way_round(case: Case) -> None:
     names = case.changed if case.reverse_changed is None else case.reverse_changed
     if "twin" in names:
         # named after the original, in which the two are one body now or are two
-        names = without_numbers([x.original.name for x in c.changed])
+        names = without_numbers([x.orig.name for x in c.changed])
         assert {x.patched.name for x in c.changed} | {"twin_a", "twin_b"} >= {*case.changed.split()}
     assert found(c) == (names, case.removed, case.new, refused)
 
@@ -102,7 +102,7 @@ def test_static_locals_are_paired_by_their_users_not_by_their_numbers() -> None:
     pairs = [(o, p) for o, p in c.correlation.pairs("data") if o.name.startswith("count.")]
     assert len(pairs) == 2
     assert all(o.name != p.name for o, p in pairs), "the compiler does not number them anew, so nothing is tested"
-    assert all(owner_of(c.original, o.id) == owner_of(c.patched, p.id) for o, p in pairs)
+    assert all(owner_of(c.orig, o.id) == owner_of(c.patched, p.id) for o, p in pairs)
 
 
 def test_static_local_of_another_function_is_not_the_same() -> None:
@@ -118,15 +118,15 @@ def test_clones_are_paired_by_content() -> None:
 
 def test_folded_names_are_one_atom() -> None:
     c = changes(next(c for c in CASES if c.name == "icf_unfolded"), (), ("-DPATCHED",))
-    assert [set(a.names) for a in c.original.functions if "twin_a" in a.names] == [{"twin_a", "twin_b"}]
+    assert [set(a.names) for a in c.orig.functions if "twin_a" in a.names] == [{"twin_a", "twin_b"}]
     # the caller whose callee changed comes along, the other one stays
     assert {x.patched.name for x in c.changed} == {"twin_b", "call_b"}
 
 
 def test_end_of_an_array_belongs_to_it() -> None:
     c = changes(next(c for c in CASES if c.name == "array_end"), (), ())
-    first = c.original.by_name["first"][0]
-    targets = {c.original.atoms[r.atom].name for r in c.original.refs(first)}
+    first = c.orig.by_name["first"][0]
+    targets = {c.orig.atoms[r.atom].name for r in c.orig.refs(first)}
     assert targets == {"__fentry__", "source", "table", "before", "after"}
 
 

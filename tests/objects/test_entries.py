@@ -74,11 +74,11 @@ def test_line_numbers_are_set_aside_and_nothing_else(case: Case) -> None:
     functions = {n.function for n in c.noise if n.rule == "line-argument"}
     assert functions
     for function in sorted(functions):
-        orig, patched = (v.by_name[function][0] for v in (c.original, c.patched))
-        codes = c.original.masked(orig), c.patched.masked(patched)
+        orig, patched = (v.by_name[function][0] for v in (c.orig, c.patched))
+        codes = c.orig.masked(orig), c.patched.masked(patched)
         assert len(codes[0]) == len(codes[1])
         differ = []
-        for i in c.original.instructions(orig):
+        for i in c.orig.instructions(orig):
             before, after = (code[i.offset : i.offset + i.length] for code in codes)
             if before != after:
                 assert before[:-4] == after[:-4]

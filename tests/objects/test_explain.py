@@ -110,7 +110,7 @@ def test_marks_agree_with_verdicts_in_every_pair(case: Case) -> None:
         for f in ((), ("-DPATCHED",))
     ]
     found = diff_objects(sides[0], sides[1], case.name)
-    names = {n for v in (found.changes.original, found.changes.patched) for a in v.functions for n in a.names}
+    names = {n for v in (found.changes.orig, found.changes.patched) for a in v.functions for n in a.names}
     assert names
     for function in sorted(names):
         for value in explain(found.changes, found.closure, function):

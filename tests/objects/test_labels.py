@@ -101,8 +101,8 @@ TO_OUT = "static const int table[] = { &&add - &&out, &&mul - &&out, &&out - &&o
 def test_a_table_of_distances_comes_along() -> None:
     p = close_text(HEAD + DISTANCES % (TO_OUT % "", "x += 100;"))
     changes = p.closure.units[0].changes
-    tables = [view.data[0] for view in (changes.original, changes.patched)]
-    assert changes.original.content(tables[0]) != changes.patched.content(tables[1])
+    tables = [view.data[0] for view in (changes.orig, changes.patched)]
+    assert changes.orig.content(tables[0]) != changes.patched.content(tables[1])
     assert not p.closure.refusals
     assert changed(p) == ["run"]
     assert p.roles("data") == ["table.0"]

@@ -279,7 +279,7 @@ def test_global_functions_of_a_module_by_its_relocations(callers: str, warned: l
     text = f"{COMMON}noinline int setup(int x) {{ return source(x) + S(1, 2); }}\n{callers}"
     closure = close_text(text).closure
     (unit,) = closure.units
-    image = ModuleImage(unit.changes.original.obj, "fat")
+    image = ModuleImage(unit.changes.orig.obj, "fat")
     (place,) = image.named("setup")
     redirects = tuple(Redirect(*r[:4], place.value, "fat") for r in closure.redirects)
     closure = replace(closure, units=(replace(unit, target="fat"),), redirects=redirects)

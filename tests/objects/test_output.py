@@ -198,8 +198,8 @@ def test_lief_sees_what_was_written(pair: Pair) -> None:
 @every_output
 def test_the_same_every_time(pair: Pair) -> None:
     first = output(pair)
-    original, patched = pair.original(), pair.patched()
-    again = diff_objects(read_relocatable(original, "x.o"), read_relocatable(patched, "y.o"), "another/place.c")
+    orig, patched = pair.orig(), pair.patched()
+    again = diff_objects(read_relocatable(orig, "x.o"), read_relocatable(patched, "y.o"), "another/place.c")
     assert again.output() == first
 
 

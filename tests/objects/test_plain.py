@@ -24,9 +24,9 @@ SEEN = {
 
 @pytest.mark.parametrize("name", SEEN)
 def test_pair(name: str) -> None:
-    original, patched = (PlainObject(compile_pair_side(name, *flags)) for flags in ((), ("-DPATCHED",)))
-    assert compare(original, patched).changed == SEEN[name]
-    assert compare(original, original).changed == {}
+    orig, patched = (PlainObject(compile_pair_side(name, *flags)) for flags in ((), ("-DPATCHED",)))
+    assert compare(orig, patched).changed == SEEN[name]
+    assert compare(orig, orig).changed == {}
 
 
 def test_numbers_count_where_asked() -> None:

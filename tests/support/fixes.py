@@ -150,7 +150,7 @@ def compile_fix(kernel: Kernel, new: Path, path: str, cache: Cache) -> tuple[byt
     source = path if path in selection.because else min(selection.because)  # virt/kvm has a way of its own
     unit = load_unit_commands(kernel, [source])[source][0]
     done = compile_units(kernel, [unit], selection.files, cache, SilentProgress(), 1, selection.real)
-    return done[0].original, done[0].patched
+    return done[0].orig, done[0].patched
 
 
 def fixes(
@@ -199,11 +199,11 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     skipped, count = Skipped(), 0
-    for path, original, patched in fixes(options.limit, options.jobs, skipped, None, SERIES[options.series]):
+    for path, orig, patched in fixes(options.limit, options.jobs, skipped, None, SERIES[options.series]):
         count += 1
         if options.output is not None:
             options.output.mkdir(parents=True, exist_ok=True)
-            for side, data in (("orig", original), ("patched", patched)):
+            for side, data in (("orig", orig), ("patched", patched)):
                 partial = options.output / ".partial"
                 partial.write_bytes(data)
                 partial.replace(options.output / f"{path.replace('/', '__')}.{side}.o")

@@ -102,7 +102,7 @@ class Patched:
     """A pair taken through to its closure, with the object files it came from."""
 
     closure: Closure
-    original: bytes
+    orig: bytes
     patched: bytes
     image: KernelImage
 
@@ -168,7 +168,7 @@ def close_text(
 def _close(
     source: str,
     in_kernel: bytes,
-    original: bytes,
+    orig: bytes,
     patched: bytes,
     beside: Sequence[str],
     allow: Sequence[str],
@@ -178,10 +178,10 @@ def _close(
 ) -> Patched:
     others = [compile_text(f'#include "kernel.h"\n{t}', *pair_flags(flags, split=False), name=source) for t in beside]
     image = link_kernel((in_kernel, *others))
-    before = view(original)
+    before = view(orig)
     unit = UnitResult(source, compute_changes(before, view(patched), source), compute_parity(before, image))
     closure = close((unit,), image, exports, frozenset(allow), tracked=tracked)
-    return Patched(closure, original, patched, image)
+    return Patched(closure, orig, patched, image)
 
 
 def make_module(closure: Closure) -> tuple[bytes, bytes]:

@@ -17,7 +17,7 @@ class Pair:
     """Where to get an original and a patched object."""
 
     name: str
-    original: Callable[[], bytes]
+    orig: Callable[[], bytes]
     patched: Callable[[], bytes]
 
 
@@ -37,5 +37,5 @@ PAIRS = _pairs()
 
 @cache
 def answer(pair: Pair) -> ObjectDiff:
-    original, patched = pair.original(), pair.patched()
-    return diff_objects(read_relocatable(original, "a.o"), read_relocatable(patched, "b.o"), pair.name)
+    orig, patched = pair.orig(), pair.patched()
+    return diff_objects(read_relocatable(orig, "a.o"), read_relocatable(patched, "b.o"), pair.name)

@@ -69,7 +69,7 @@ class Running:
     _views: dict[str, tuple[bytes, View, ParityProof]] = field(default_factory=dict)
     _index: list[Index] = field(default_factory=list)
 
-    def original(self, name: str) -> tuple[bytes, View, ParityProof]:
+    def orig(self, name: str) -> tuple[bytes, View, ParityProof]:
         """A unit compiled again, and its parity with what runs."""
         if name not in self._views:
             data = compile_c(
@@ -194,13 +194,13 @@ def make_patch(
         text = with_lines(running.texts[unit.name], text)
         out = f"{unit.name}.patched.o"
         data = compile_c(running.folder, text, unit.name, out, (*FLAGS, *SPLIT, *after.flags))
-        before, view, parity = running.original(unit.name)
+        before, view, parity = running.orig(unit.name)
         patch.objects[unit.name] = running.folder / out
         patch.before[unit.name], patch.after[unit.name] = read(before), read(data)
         changes = compute_changes(view, View(patch.after[unit.name]), unit.name, lines=False)
         if changes.changed or changes.new:
             patch.refusals += check_types(changes, frozenset())[0]
-        ledgers.append(UnitLedger(compute_ledger(changes.original.obj, changes.patched.obj)))
+        ledgers.append(UnitLedger(compute_ledger(changes.orig.obj, changes.patched.obj)))
         units.append(UnitResult(unit.name, changes, parity, unit.target))
     if all(u.changes.nothing for u in units):
         patch.refusals += [r for a in account_all(ledgers, units, None) for r in a.refusals]
@@ -228,7 +228,7 @@ def _close(running: Running, units: list[UnitResult]) -> Closure:
         for name in closure.needs:
             if name not in running.texts or any(u.source == name for u in units):
                 return _refused(closure, name, "is not found in its unit")
-            _, view, parity = running.original(name)
+            _, view, parity = running.orig(name)
             changes = compute_changes(view, view, name, lines=False)
             units.append(UnitResult(name, changes, parity, running.target_of(name)))
     return _refused(closure, "all", "no end")

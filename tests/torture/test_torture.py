@@ -149,7 +149,7 @@ def test_a_write_to_read_only_memory_is_found(tmp_path: Path) -> None:
     def spoil(closure: Closure) -> Closure:
         key = next(key for key, m in closure.members.items() if m.atom.name == "level")
         unit = closure.units[key[0]]
-        old = next(a for a in unit.changes.original.data if a.name == "level")
+        old = next(a for a in unit.changes.orig.data if a.name == "level")
         binding = unit.parity.bindings[old.id]
         bound = {**closure.bound, key: Bound("level", KLP, "vmlinux", 0, binding.address, "spoilt")}
         return replace(closure, bound=bound, members=_without(closure.members, key))

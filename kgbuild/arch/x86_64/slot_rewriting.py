@@ -304,16 +304,16 @@ def depths(moved: bytes) -> list[tuple[int, int]]:
     return out
 
 
-def check_moved(original: bytes, at: int, moved: bytes, to: int, fields: Iterable[int]) -> str:
+def check_moved(orig: bytes, at: int, moved: bytes, to: int, fields: Iterable[int]) -> str:
     """What is wrong with an instruction that was moved, "" where nothing is.
 
-    Input: the `original` place's bytes and its offset `at` in the section; the bytes of what stands at `to`, the jump
+    Input: `orig`, the bytes of the original place, and its offset `at` in the section; the bytes at `to`, the jump
     back with them; offsets in these of fields that are displacements to slots. Each scratch register has to be saved,
     loaded and restored, and the code has to come back behind the original.
     """
     from iced_x86 import Code, Decoder, FlowControl, Mnemonic, Register
 
-    if len(original) < JUMP_SIZE or original != jump(to - at, len(original)):
+    if len(orig) < JUMP_SIZE or orig != jump(to - at, len(orig)):
         return "is no jump to where it was moved"
     decoder = Decoder(64, moved, ip=to)
     instructions, places = [], {}
@@ -322,7 +322,7 @@ def check_moved(original: bytes, at: int, moved: bytes, to: int, fields: Iterabl
         places[i.ip - to + decoder.get_constant_offsets(i).displacement_offset] = i
     loads = [places[f] for f in fields if f in places]
     last = instructions[-1]
-    if last.flow_control != FlowControl.UNCONDITIONAL_BRANCH or last.near_branch_target != at + len(original):
+    if last.flow_control != FlowControl.UNCONDITIONAL_BRANCH or last.near_branch_target != at + len(orig):
         return "does not come back behind the instruction"
     middle = instructions[:-1]
     if not loads or any(i.flow_control != FlowControl.NEXT for i in middle):

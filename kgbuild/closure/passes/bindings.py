@@ -203,7 +203,7 @@ def is_loose(builder: ClosureBuilder, number: int, source: Atom, target: Atom, r
     """Refuse a reference by section and offset that may mean several variables, unless all of them lie in the kernel as
     they lie in the patched object: then every meaning is the same address. Whether it was refused."""
     pairs = builder.units[number].changes.correlation
-    originals = (pairs.original.atoms[i] for i in pairs.to_original.get(target.id, ()))
+    originals = (pairs.orig.atoms[i] for i in pairs.to_original.get(target.id, ()))
     if any(same_surroundings(pairs, orig, target) for orig in originals):
         return False
     if not any(n is not None and may_be_array(pairs.patched, n) for n in pairs.patched.neighbours(target)):
@@ -247,7 +247,7 @@ def _bind_unpaired(builder: ClosureBuilder, number: int, source: Atom, target: A
     changes = builder.units[number].changes
     for group, (originals, candidates) in changes.correlation.undecided.items():
         if target.id in candidates and not is_stateless(changes.patched, target):
-            names = " or ".join(sorted(changes.original.atoms[i].name for i in originals))
+            names = " or ".join(sorted(changes.orig.atoms[i].name for i in originals))
             which = f"which {group.split()[-1]} is meant can't be told"
             fact = f"{which}: {target.name} may be the original's {names}"
             builder.refuse("K13-ambiguous", number, source.name, fact)
@@ -270,9 +270,9 @@ def goes_on(builder: ClosureBuilder, number: int, source: Atom, target: Atom, ho
             builder.refuse("K22-state", home, atom.name, verdict.why)
         return True
     orig_name, orig_unit = "", ""
-    if verdict.original is not None:
-        origin, i = builder.units[verdict.original[0]], verdict.original[1]
-        orig_name, orig_unit = origin.changes.original.atoms[i].name, origin.source
+    if verdict.orig is not None:
+        origin, i = builder.units[verdict.orig[0]], verdict.orig[1]
+        orig_name, orig_unit = origin.changes.orig.atoms[i].name, origin.source
         if not builder.take(number, source, target, proven_place(builder.world, origin, (i,))):
             what = f"refers to {atom.name}, which is {orig_name} of the running kernel"
             builder.refuse("K5-symbol", number, source.name, f"{what}, whose place there is not proven")
@@ -281,4 +281,4 @@ def goes_on(builder: ClosureBuilder, number: int, source: Atom, target: Atom, ho
         builder.state[key] = StateLine(
             atom.name, owner.source, owner.target, verdict.kind, orig_name, orig_unit, verdict.why
         )
-    return verdict.original is not None
+    return verdict.orig is not None

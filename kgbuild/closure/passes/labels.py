@@ -84,8 +84,8 @@ def _check_stores(unit: UnitResult, replaced: list[Atom]) -> Iterator[Refusal]:
     its own, and the module's will leave its own behind. Both versions must be free of it where there are both."""
     changes = unit.changes
     for atom in replaced:
-        originals = [changes.original.atoms[i] for i in changes.correlation.to_original.get(atom.id, ())]
-        for view, body in ((changes.patched, atom), *((changes.original, orig) for orig in originals)):
+        originals = [changes.orig.atoms[i] for i in changes.correlation.to_original.get(atom.id, ())]
+        for view, body in ((changes.patched, atom), *((changes.orig, orig) for orig in originals)):
             place = _stored(view, body) if originals else None
             if place is not None:
                 fact = f"{body.name} stores the address of a label at +{place:#x}, to go there later"

@@ -21,7 +21,7 @@ def redirect_changed(builder: ClosureBuilder) -> None:
     """Redirect every function that the patch itself changes. All of them are members by now, so that none is pulled."""
     for number, unit in enumerate(builder.units):
         for change in unit.changes.changed:
-            redirect(builder, number, change.original, change.patched)
+            redirect(builder, number, change.orig, change.patched)
 
 
 def redirect(builder: ClosureBuilder, number: int, orig: Atom, patched: Atom) -> None:
@@ -45,7 +45,7 @@ def redirect(builder: ClosureBuilder, number: int, orig: Atom, patched: Atom) ->
     if image.is_init(found.address):
         fact = f"{name} lies in {image.section_at(found.address)}, freed after boot"
         builder.refuse("K3-init", number, name, fact)
-    elif not unit.changes.original.has_trace_site(orig):
+    elif not unit.changes.orig.has_trace_site(orig):
         pull_callers(builder, number, orig, patched)
     else:
         _redirect_place(builder, number, orig, patched, found.address)
@@ -65,7 +65,7 @@ def _redirect_place(builder: ClosureBuilder, number: int, orig: Atom, patched: A
         # told apart by the patch: whoever means this one differs in what it calls and comes along, and calls the
         # copy in the module; pointers and callers elsewhere can't be told apart
         if all(part.bind == STB.LOCAL for part in split) and orig.bind == STB.LOCAL:
-            takers = users_in(changes.original, orig, unit.target == VMLINUX).takers
+            takers = users_in(changes.orig, orig, unit.target == VMLINUX).takers
             if not takers:
                 return
         kept = ", ".join(sorted({n for part in split for n in part.names if part.id != patched.id}))
@@ -174,7 +174,7 @@ def _pull_in(builder: ClosureBuilder, number: int, caller: Atom, name: str, key:
     builder.add(number, caller, "pulled", f"calls {name}, which can't be redirected", key)
     changes = builder.units[number].changes
     for i in changes.correlation.to_original.get(caller.id, ()):
-        redirect(builder, number, changes.original.atoms[i], caller)
+        redirect(builder, number, changes.orig.atoms[i], caller)
 
 
 def _chain(contents: Contents, key: Key) -> list[str]:

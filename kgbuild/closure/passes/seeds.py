@@ -24,12 +24,12 @@ def take_findings(builder: ClosureBuilder) -> None:
 
 
 def _check_parity(builder: ClosureBuilder, unit: UnitResult) -> None:
-    original = unit.changes.original
+    orig = unit.changes.orig
     for found in unit.parity.functions:
         if found.status not in (DIFFERS, ABSENT):
             continue
-        atom = original.atoms[found.atom]
-        if is_init(original, atom) and found.status == DIFFERS:
+        atom = orig.atoms[found.atom]
+        if is_init(orig, atom) and found.status == DIFFERS:
             continue
         if found.name in builder.allowed or unit.source in builder.allowed:
             accepted = f"not proven ({found.reason}), accepted by --allow-unproven"
@@ -72,10 +72,10 @@ def new_names(unit: UnitResult, atom: Atom) -> list[str]:
     if atom.kind not in (FUNCTION, DATA) or atom.bind == STB.LOCAL:
         return []
     changes = unit.changes
-    originals = [changes.original.atoms[i] for i in changes.correlation.to_original.get(atom.id, ())]
+    originals = [changes.orig.atoms[i] for i in changes.correlation.to_original.get(atom.id, ())]
     if len(atom.names) == 1 and any(orig.bind != STB.LOCAL and orig.names == atom.names for orig in originals):
         return []  # most of them
-    had = {name for orig in originals for name in _global_names(changes.original, orig)}
+    had = {name for orig in originals for name in _global_names(changes.orig, orig)}
     return [name for name in _global_names(changes.patched, atom) if name not in had]
 
 

@@ -31,23 +31,23 @@ from kgbuild.proof.parity import ABSENT, DIFFERS
 
 def check_vanished(contents: Contents, graph: Graph | None, unit: UnitResult) -> Iterator[Refusal]:
     """A function gone from the unit must have left nothing behind that still refers to it."""
-    original = unit.changes.original
+    orig = unit.changes.orig
     # what is freed after boot has left nothing
-    gone = {a.id: a for a in unit.changes.removed if not original.section_name(a).startswith(".init")}
+    gone = {a.id: a for a in unit.changes.removed if not orig.section_name(a).startswith(".init")}
     if not gone:
         return
     for atom in unit.changes.removed:
-        if atom.bind != STB.LOCAL and not is_init(original, atom):
+        if atom.bind != STB.LOCAL and not is_init(orig, atom):
             stale = callers_left(contents, graph, original_in_graph(graph, unit, atom), unit.source, unit.target)
             if stale:
                 yield refusal_of(unit, "K14-vanished", atom.name, f"global function {atom.name} is gone; {stale}")
-    for atom in original.data + original.functions:
+    for atom in orig.data + orig.functions:
         try:
-            refs = [r for r in original.refs(atom) if r.atom in gone]
+            refs = [r for r in orig.refs(atom) if r.atom in gone]
         except Ambiguous:
             continue
         for ref in refs:
-            if ref.delta == 0 and not is_branch(original, atom, ref):
+            if ref.delta == 0 and not is_branch(orig, atom, ref):
                 name = gone[ref.atom].name
                 where = f"{atom.name} of the running kernel" + (" still" if atom.kind == DATA else "")
                 yield refusal_of(unit, "K14-vanished", name, f"{where} points to {name}")
@@ -76,7 +76,7 @@ def check_taken_names(
             if not places or atom.bind == STB.WEAK:
                 continue
             if atom.kind != FUNCTION:
-                if judge.of(number, atom).original is not None:
+                if judge.of(number, atom).orig is not None:
                     continue
                 fact = f"the kernel has a variable {name} in another unit, with state of its own"
                 yield refusal_of(unit, "K1-data", name, fact)
@@ -99,7 +99,7 @@ def _left_undefined(contents: Contents, world: World, unit: UnitResult, name: st
         return left_behind(image, name, replaced)
     out: dict[str, None] = {}
     for _, other in numbered:
-        view = other.changes.original
+        view = other.changes.orig
         for symbol in (a for a in view.atoms if a.kind == UNDEFINED and a.name == name and a.bind == STB.WEAK):
             users = users_in(view, symbol, True)
             for user in (*(f.name for f in users.callers), *users.takers):
@@ -121,7 +121,7 @@ def check_clones(contents: Contents, number: int, allowed: frozenset[str]) -> It
     and each of them must be replaced by the patch, or not proven itself, and so refused or accepted.
     """
     unit = contents.units[number]
-    original = unit.changes.original
+    orig = unit.changes.orig
     replaced = {
         i
         for m in contents.members.values()
@@ -130,12 +130,12 @@ def check_clones(contents: Contents, number: int, allowed: frozenset[str]) -> It
     }
     unproven = {f.atom for f in unit.parity.functions if f.status in (DIFFERS, ABSENT)}
     for found in unit.parity.functions:
-        atom = original.atoms[found.atom]
+        atom = orig.atoms[found.atom]
         if found.status not in (DIFFERS, ABSENT) or not is_local_clone(atom):
             continue
-        if found.name in allowed or unit.source in allowed or is_init(original, atom):
+        if found.name in allowed or unit.source in allowed or is_init(orig, atom):
             continue
-        users = users_in(original, atom, unit.target == VMLINUX)
+        users = users_in(orig, atom, unit.target == VMLINUX)
         if users.takers or any(caller.id not in replaced | unproven for caller in users.callers):
             yield refuse_parity(unit, found)
 
@@ -199,7 +199,7 @@ def debug_keys(contents: Contents) -> tuple[list[DroppedKey], list[str]]:
         orig, patched = functions.setdefault((member.unit, name), (set(), set()))
         patched |= _descriptors(changes.patched, changes.patched_entries, member.atom)
         for i in changes.correlation.to_original.get(member.atom.id, ()):
-            orig |= _descriptors(changes.original, changes.original_entries, changes.original.atoms[i])
+            orig |= _descriptors(changes.orig, changes.original_entries, changes.orig.atoms[i])
     keys, warnings = [], []
     for (number, name), (orig, patched) in functions.items():
         unit = contents.units[number]

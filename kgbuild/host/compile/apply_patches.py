@@ -137,10 +137,10 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     files: dict[str, bytes] = {}
     detours = read_detours(kernel.units)
     for path, applied in texts.items():
-        original = read_original(kernel, path)
-        if applied.text == original:
+        unchanged = read_original(kernel, path)
+        if applied.text == unchanged:
             continue
-        refusals += check_includes(path, applied.text, original or b"")
+        refusals += check_includes(path, applied.text, unchanged or b"")
         text = with_line_directives(path, applied.final)
         if path.endswith(".h") or path in detours or kernel.outside is not None:
             # Each unit reaches such a file by its own path, which __FILE__ shows; so does an out-of-tree unit itself.

@@ -50,7 +50,7 @@ class Compiled:
     and where functions of the patched one have compiler options of their own (file, line, text)."""
 
     unit: UnitCommand
-    original: bytes
+    orig: bytes
     patched: bytes
     cached: int
     original_clones: str = ""

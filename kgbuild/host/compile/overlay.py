@@ -43,8 +43,8 @@ def make_overlay(source: Path, files: Mapping[str, bytes], root: Path, entered: 
         real = root / folder
         real.mkdir(parents=True, exist_ok=True)
         inner = {posixpath.basename(f) for f in tree if f and posixpath.dirname(f) == folder}
-        original = source / folder
-        for entry in os.scandir(original) if original.is_dir() else ():
+        orig = source / folder
+        for entry in os.scandir(orig) if orig.is_dir() else ():
             if entry.name not in own and entry.name not in inner:
                 inside = _inside(top, os.path.realpath(entry.path)) if entry.is_symlink() else None
                 (real / entry.name).symlink_to(entry.path if inside is None else root / inside)

@@ -41,7 +41,7 @@ def compare(prepared: Prepared, proven: Proven, run: Run) -> Compared:
             unit, said = _compare_unit(proven_unit, exports.get(proven_unit.source, []), options.allow_types, left_out)
             warnings += said
             units.append(unit)
-            ledgers.append(compute_ledger(unit.changes.original.obj, unit.changes.patched.obj))
+            ledgers.append(compute_ledger(unit.changes.orig.obj, unit.changes.patched.obj))
         warnings += _accept_nothing(prepared, proven, units, exports, run)
     judged = _judge_init(units, options.ignore_init, warnings)
     if options.ignore_init and not any(map(_left_out, units, judged)):
@@ -69,7 +69,7 @@ def _compare_unit(
     """Compare one unit; returns it with its warnings. What an author's macro leaves out is added to `left_out`."""
     compiled = proven.compiled
     warnings: list[str] = []
-    changes = compute_changes(proven.original, View(read(compiled.patched)), proven.source, lines=False)
+    changes = compute_changes(proven.orig, View(read(compiled.patched)), proven.source, lines=False)
     author, refusals = read_author(changes.patched, proven.source)
     changes, ignored = leave_out(changes, author)
     left_out += ignored
@@ -118,7 +118,7 @@ def _accept_nothing(
 
 def unchanged(proven: ProvenUnit) -> UnitResult:
     """A unit that the patch does not touch: its two objects are the same."""
-    changes = compute_changes(proven.original, View(read(proven.compiled.original)), proven.source, lines=False)
+    changes = compute_changes(proven.orig, View(read(proven.compiled.orig)), proven.source, lines=False)
     clones = parse_ipa_clones(proven.compiled.original_clones)
     return UnitResult(proven.source, changes, proven.parity, proven.target, clones=clones)
 
@@ -129,7 +129,7 @@ def account(
     """Account for each difference. Unclaimed differences are refused: raised at once if there is no closure, else added
     to the closure's refusals."""
     with run.stage("account"):
-        originals = {u.changes.place: u.changes.original.obj for u in units}
+        originals = {u.changes.place: u.changes.orig.obj for u in units}
         files = [file for patch in prepared.applied.patches.patches for file in patch.files]
         accountings = account_all(compared.ledgers, units, closure)
         found = Accounted(with_places(accountings, files, prepared.applied.patches.applied.keys(), originals))
@@ -143,10 +143,10 @@ def account(
 def _renamed(units: Sequence[UnitResult]) -> str:
     """Which variables were renamed, as a clause for a message; "" if none."""
     names = [
-        f"{u.changes.original.atoms[o].name} is now called {u.changes.patched.atoms[p].name}"
+        f"{u.changes.orig.atoms[o].name} is now called {u.changes.patched.atoms[p].name}"
         for u in units
         for o, p, _ in u.changes.renamed
-        if stem(u.changes.original.atoms[o].name) != stem(u.changes.patched.atoms[p].name)
+        if stem(u.changes.orig.atoms[o].name) != stem(u.changes.patched.atoms[p].name)
     ]
     return f" ({', '.join(names)})" if names else ""
 
@@ -191,7 +191,7 @@ def _check_exports(prepared: Prepared, proven: Proven, run: Run, allowed: frozen
     """The refusals for the exports of each unit, by its source. `allowed` are names of types that may differ."""
     compiled = proven.compiled
     # most units export nothing, and the modules for exports take time to import
-    if not any(name in c.original for c in compiled for name in MARKS):
+    if not any(name in c.orig for c in compiled for name in MARKS):
         return {}
     from kgbuild.pipeline.stages.export_types import check_exports
 

@@ -50,7 +50,7 @@ def check_exports(
     allowed  names of types that may differ (--allow-type)
     """
     # also if the code is the same: an export may have another prototype all the same
-    units = [unit for unit in compiled if any(mark in unit.original for mark in MARKS)]
+    units = [unit for unit in compiled if any(mark in unit.orig for mark in MARKS)]
     if not units:
         return []
     config = parse_config(kernel.config.read_text())
@@ -96,14 +96,14 @@ def _check_unit(
     exports: Mapping[str, Export],
     allowed: Collection[str],
 ) -> list[Refusal]:
-    original = read(compiled.original)
+    orig = read(compiled.orig)
     patched = read(compiled.patched)
-    names = common_exports(original, patched)
+    names = common_exports(orig, patched)
     patched_crcs: dict[str, int] = {}
     if genksyms is not None:
         patched_crcs = make_crcs(kernel, compiled.unit, genksyms, scratch, overlay)
         names = other_crcs(names, patched_crcs, exports)
-    differences = compare_prototypes(original, patched, names, allowed) if names else {}
+    differences = compare_prototypes(orig, patched, names, allowed) if names else {}
     orig_crcs: dict[str, int] = {}
     if genksyms is not None and any(fact != "" for fact in differences.values()):
         orig_crcs = make_crcs(kernel, compiled.unit, genksyms, scratch)

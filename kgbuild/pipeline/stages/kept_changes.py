@@ -33,9 +33,9 @@ def find_lost(tree: Kernel, patches: PatchSet, older: Iterable[Older]) -> tuple[
             continue
         source = {}
         for path in loaded.changes:
-            original = read_original(tree, path) or b""
-            applied = patches.applied.get(path) or unpatched(original)
-            source[path] = original, applied.map, applied.text
+            orig = read_original(tree, path) or b""
+            applied = patches.applied.get(path) or unpatched(orig)
+            source[path] = orig, applied.map, applied.text
         out += _named(tree, loaded.module, find_lacking(loaded.changes, source))
     return tuple(out)
 

@@ -43,7 +43,7 @@ def _keep(compiled: Sequence[Compiled], folder: Path) -> None:
     for unit in compiled:
         stem = folder / unit.unit.object.removesuffix(".o")
         stem.parent.mkdir(parents=True, exist_ok=True)
-        stem.with_name(f"{stem.name}.orig.o").write_bytes(unit.original)
+        stem.with_name(f"{stem.name}.orig.o").write_bytes(unit.orig)
         stem.with_name(f"{stem.name}.patched.o").write_bytes(unit.patched)
 
 
@@ -84,7 +84,7 @@ def _prove_units(running: RunningKernel, compiled: Sequence[Compiled]) -> list[P
     units, refusals = [], []
     for unit in compiled:
         for target in unit.unit.targets:
-            view = View(read(unit.original))
+            view = View(read(unit.orig))
             proof = compute_parity(view, running.image(target))
             if proof.counts[ABSENT] and not proof.counts[EXACT]:
                 where = "the running kernel" if target == VMLINUX else f"the module {target}"

@@ -150,11 +150,11 @@ def _units(proven: Proven) -> list[dict[str, Any]]:
         unit_report(
             u.source,
             u.target,
-            u.original,
+            u.orig,
             u.parity,
             u.compiled.unit.object,
             proven.because.get(u.source, ""),
-            flags_of(read_producer(u.original.obj)),
+            flags_of(read_producer(u.orig.obj)),
             u.compiled.optimized,
         )
         for u in proven.units

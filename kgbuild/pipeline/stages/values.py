@@ -96,7 +96,7 @@ class ProvenUnit(NamedTuple):
 
     compiled: Compiled
     target: str
-    original: View
+    orig: View
     parity: ParityProof
 
     @property

@@ -207,10 +207,10 @@ def test_exports_that_are_no_such_thing() -> None:
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def run_diff(original: Path, patched: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run_diff(orig: Path, patched: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """`kgbuild diff` in one gigabyte of address space."""
     return subprocess.run(
-        [sys.executable, "-m", "kgbuild.cli.main", "diff", str(original), str(patched), *options],
+        [sys.executable, "-m", "kgbuild.cli.main", "diff", str(orig), str(patched), *options],
         capture_output=True,
         text=True,
         timeout=60,
@@ -276,8 +276,8 @@ def test_memory_for_the_largest_bss(tmp_path: Path) -> None:
 # -- nonsense in what reads well: an ordinary answer -------------------------------------------------------------------
 
 
-def pair(original: bytes, patched: bytes) -> ObjectDiff:
-    return diff_objects(read_relocatable(original, "a.o"), read_relocatable(patched, "b.o"), "unit.c")
+def pair(orig: bytes, patched: bytes) -> ObjectDiff:
+    return diff_objects(read_relocatable(orig, "a.o"), read_relocatable(patched, "b.o"), "unit.c")
 
 
 @pytest.mark.parametrize(
@@ -302,10 +302,10 @@ def test_replacement_code_that_is_nowhere(field: int, value: bytes, fact: str) -
 @pytest.mark.parametrize("row", [0, 1])
 def test_entry_of_an_unknown_relocation_beside_undecided_static_locals(row: int) -> None:
     """Which static local is which is asked before anything is compared."""
-    original, patched = (compile_pair_side("static_locals_swapped", *define) for define in ((), ("-DPATCHED",)))
+    orig, patched = (compile_pair_side("static_locals_swapped", *define) for define in ((), ("-DPATCHED",)))
     obj = read(patched)
     place = obj.sections[obj.rela_of[named(patched, "__mcount_loc")]].offset + 24 * row
-    found = pair(original, with_bytes(patched, place + 8, struct.pack("<i", -23)))
+    found = pair(orig, with_bytes(patched, place + 8, struct.pack("<i", -23)))
     assert [(r.code, r.section) for r in found.refusals] == [("K2-special", "__mcount_loc")]
     assert f"entry {row}" in found.refusals[0].fact
 
@@ -316,8 +316,8 @@ def test_cold_half_with_another_name() -> None:
         asm(".section .text.unlikely.f, \\"ax\\"; .globl zz; .type zz, @function; .type f.cold, @function\\n"
             "zz: f.cold: %s; ret; .size zz, . - zz; .size f.cold, . - f.cold; .text");
     """
-    original, patched = (compile_text(text % code, *pair_flags()) for code in ("nop", "cld"))
-    assert [c.name for c in pair(original, patched).changed] == ["f"]
+    orig, patched = (compile_text(text % code, *pair_flags()) for code in ("nop", "cld"))
+    assert [c.name for c in pair(orig, patched).changed] == ["f"]
 
 
 def test_tables_of_tables_are_not_read_over_and_over() -> None:

@@ -28,14 +28,14 @@ def diff(old: bytes, new: bytes, context: int = 3) -> FilePatch:
     return parse_patch("p", b"".join(lines)).files[0]
 
 
-def applied(original: bytes, patch: FilePatch) -> Applied:
-    result = apply_file(original, patch, "x.c")
+def applied(orig: bytes, patch: FilePatch) -> Applied:
+    result = apply_file(orig, patch, "x.c")
     assert isinstance(result, Applied), result
     return result
 
 
-def refused(original: bytes, patch: FilePatch) -> list[Refusal]:
-    result = apply_file(original, patch, "x.c")
+def refused(orig: bytes, patch: FilePatch) -> list[Refusal]:
+    result = apply_file(orig, patch, "x.c")
     assert isinstance(result, list)
     return result
 
@@ -181,8 +181,8 @@ def numbers(source: bytes, tmp_path: Path, *flags: str) -> dict[bytes, int]:
     return {mark: int(line) for mark, line in re.findall(rb"(U\d+)\s+(\d+)", done.stdout)}
 
 
-def directives(original: bytes, new: bytes) -> bytes:
-    return with_line_directives("x.c", applied(original, diff(original, new)).final)
+def directives(orig: bytes, new: bytes) -> bytes:
+    return with_line_directives("x.c", applied(orig, diff(orig, new)).final)
 
 
 def test_directives_are_few_and_exact() -> None:
@@ -211,12 +211,12 @@ UNSAFE = [
 
 @pytest.mark.parametrize("text", UNSAFE)
 def test_no_directive_inside(text: bytes, tmp_path: Path) -> None:
-    original = text.replace(b"@ \\\n", b"").replace(b"@\n", b"")
+    orig = text.replace(b"@ \\\n", b"").replace(b"@\n", b"")
     new = text.replace(b"@", b"added")
-    out = directives(original, new)
+    out = directives(orig, new)
     body = b"\n".join(line for line in out.split(b"\n") if not line.startswith(b"#line"))
     assert body == new
-    assert numbers(out, tmp_path)[b"U9"] == numbers(original, tmp_path)[b"U9"]
+    assert numbers(out, tmp_path)[b"U9"] == numbers(orig, tmp_path)[b"U9"]
     inside = out[out.index(b"U1") : out.index(b"U2" if b"U2" in out else b"||")]
     assert b"#line" not in inside
     if text.startswith(b"#define M(...) __VA_ARGS__\n@"):
@@ -242,36 +242,36 @@ def test_where_a_directive_may_stand(text: bytes, safe: set[int]) -> None:
 
 @pytest.mark.parametrize("flag", ["-DA=0", "-DA=1"])
 def test_a_branch_that_is_not_compiled(flag: str, tmp_path: Path) -> None:
-    original = (
+    orig = (
         b"#if A\nU1 __LINE__\nU2 __LINE__\n#else\nU3 __LINE__\n#endif\nU4 __LINE__\n"
         b"#if A\n#ifdef B\nU5 __LINE__\n#endif\nU6 __LINE__\n#else\nU7 __LINE__\n#endif\nU8 __LINE__\n"
     )
     for mark in (b"U1", b"U3", b"U5", b"U7"):
         line = mark + b" __LINE__\n"
-        for new in (edit(original, (line, b"added\n" + line)), edit(original, (line, b""))):
-            before = numbers(original, tmp_path, flag)
-            after = numbers(directives(original, new), tmp_path, flag)
+        for new in (edit(orig, (line, b"added\n" + line)), edit(orig, (line, b""))):
+            before = numbers(orig, tmp_path, flag)
+            after = numbers(directives(orig, new), tmp_path, flag)
             assert after == {u: n for u, n in before.items() if u in after}
             assert len(before) - len(after) <= 1
 
 
 @pytest.mark.parametrize("flag", ["-DA=0", "-DA=1"])
 def test_branches_that_leave_parentheses_open(flag: str, tmp_path: Path) -> None:
-    original = (
+    orig = (
         b"void f(void)\n{\n#if A\n\tif (a &&\n#else\n\tif (\n#endif\n\t    b) {\nU1 __LINE__\n}\n}\n"
         b"void g(void)\n{\n#if A\n\tif (a) {\n#endif\n\tfoo(x\n#if A\n\t, y)\n#else\n\t, z);}\n#endif\n"
         b"#if A\n (\n#endif\n}\nU2 __LINE__\n"
     )
     added = (b"U1 __LINE__\n", b"added\nU1 __LINE__\n")
-    new = b"added\n" + edit(original, added, (b"\tfoo(x\n", b"\tfoo(\nx\n"))
-    before = numbers(original, tmp_path, flag)
-    assert numbers(directives(original, new), tmp_path, flag) == before
+    new = b"added\n" + edit(orig, added, (b"\tfoo(x\n", b"\tfoo(\nx\n"))
+    before = numbers(orig, tmp_path, flag)
+    assert numbers(directives(orig, new), tmp_path, flag) == before
 
 
 def test_own_line_directives_still_hold(tmp_path: Path) -> None:
-    original = b'U1 __LINE__\n/*\n#line 7\n*/\nU2 __LINE__\n#line 100 "y"\nU3 __LINE__\nU4 __LINE__\nU5 __LINE__\n'
-    new = edit(original, (b"U1 ", b"added\nU1 "), (b"U4 ", b"added\nU4 "))
-    assert numbers(directives(original, new), tmp_path) == numbers(original, tmp_path)
+    orig = b'U1 __LINE__\n/*\n#line 7\n*/\nU2 __LINE__\n#line 100 "y"\nU3 __LINE__\nU4 __LINE__\nU5 __LINE__\n'
+    new = edit(orig, (b"U1 ", b"added\nU1 "), (b"U4 ", b"added\nU4 "))
+    assert numbers(directives(orig, new), tmp_path) == numbers(orig, tmp_path)
 
 
 def generated(rng: random.Random) -> list[tuple[bytes, int]]:
@@ -335,17 +335,17 @@ def test_unchanged_lines_keep_their_numbers(tmp_path: Path) -> None:
     for seed in range(40):
         rng = random.Random(seed)
         lines = generated(rng)
-        original = b"".join(line for line, _ in lines)
+        orig = b"".join(line for line, _ in lines)
         text, torn = edited(rng, lines)
-        if text == original:
+        if text == orig:
             continue
-        result = applied(original, diff(original, text))
+        result = applied(orig, diff(orig, text))
         assert result.text == text
         out = with_line_directives("x.c", result.final)
         assert [x for x in split_lines(out) if not x.startswith(b"#line")] == split_lines(text)
         groups = {mark: group for line, group in lines for mark in re.findall(rb"U\d+", line)}
         for flag in ("-DA=0", "-DA=1"):
-            before, after = numbers(original, tmp_path, flag), numbers(out, tmp_path, flag)
+            before, after = numbers(orig, tmp_path, flag), numbers(out, tmp_path, flag)
             whole = {mark: n for mark, n in after.items() if groups[mark] not in torn}
             assert whole == {mark: before[mark] for mark in whole}, seed
             checked += len(whole)
@@ -355,10 +355,10 @@ def test_unchanged_lines_keep_their_numbers(tmp_path: Path) -> None:
 def test_compiled_code_is_the_same(tmp_path: Path) -> None:
     """With directives an object file of the functions below the change is byte for byte the same."""
     function = b"int f%d(void)\n{\n\treturn __LINE__ + sizeof(__FILE__);\n}\n"
-    original = b"".join(function % i for i in range(20))
-    new = edit(original, (b"int f0(void)\n{\n", b"int f0(void)\n{\n\t/* more\n\t   words */\n"))
+    orig = b"".join(function % i for i in range(20))
+    new = edit(orig, (b"int f0(void)\n{\n", b"int f0(void)\n{\n\t/* more\n\t   words */\n"))
     objects = []
-    for text in (with_line_directives("d/x.c", unpatched(original).final), directives(original, new), new):
+    for text in (with_line_directives("d/x.c", unpatched(orig).final), directives(orig, new), new):
         (tmp_path / "x.c").write_bytes(text.replace(b'"d/x.c"', b'"x.c"'))
         argv = [CC, "-O2", "-S", "-o", "-", "x.c"]
         objects.append(subprocess.run(argv, cwd=tmp_path, check=True, stdout=subprocess.PIPE).stdout)

@@ -241,12 +241,12 @@ def test_two_patches_at_random(words: int) -> None:
         draw.shuffle(edits)
         older, older_map = _edited(before, edits[:2])
         both, alone = _edited(before, edits), _edited(before, edits[2:])
-        original = "".join(before).encode()
-        record = {"f.c": read_change(original, older_map, older)}
+        orig = "".join(before).encode()
+        record = {"f.c": read_change(orig, older_map, older)}
         if record["f.c"].hunks:
             tried += 1
-            assert find_lacking(record, {"f.c": (original, alone[1], alone[0])})
+            assert find_lacking(record, {"f.c": (orig, alone[1], alone[0])})
             for map_ in (both[1], [None] * len(both[1])):
-                refused += bool(find_lacking(record, {"f.c": (original, map_, both[0])}))
+                refused += bool(find_lacking(record, {"f.c": (orig, map_, both[0])}))
     assert tried > 240
     assert refused <= 5

@@ -205,9 +205,9 @@ def test_includes_that_are_refused(text: bytes, line: int, fact: str) -> None:
 
 
 def test_what_the_kernel_has_already_stays_allowed() -> None:
-    original = b"#include TRACE_INCLUDE(x)\n"
-    assert check_includes("fs/x.c", b"int a;\n" + original, original) == []
-    assert len(check_includes("fs/x.c", original + original, original)) == 1
+    orig = b"#include TRACE_INCLUDE(x)\n"
+    assert check_includes("fs/x.c", b"int a;\n" + orig, orig) == []
+    assert len(check_includes("fs/x.c", orig + orig, orig)) == 1
     # A comment taken away makes an old line a directive.
     hidden = b'/*\n#include "/etc/passwd"\n*/\n'
     assert check_includes("fs/x.c", hidden.replace(b"/*\n", b""), hidden)

@@ -60,8 +60,8 @@ def preprocess(text: str, tmp_path: Path) -> bytes:
 
 
 def effects(added: str, tmp_path: Path) -> list[str]:
-    original, patched = (preprocess(text, tmp_path) for text in (ORIGINAL, ORIGINAL + added + "\n"))
-    return [refusal.code for refusal in find_effects("x.c", original, patched)]
+    orig, patched = (preprocess(text, tmp_path) for text in (ORIGINAL, ORIGINAL + added + "\n"))
+    return [refusal.code for refusal in find_effects("x.c", orig, patched)]
 
 
 @pytest.mark.parametrize("added", TIMES)
