@@ -17,6 +17,7 @@ STAMP := $(VENV)/.installed
 FUZZ_INPUTS ?= 100000
 FUZZ_SEED ?= 1
 FUZZ_SECONDS ?= 600
+WITHOUT_KERNEL := tests/unit tests/objects tests/ledger tests/kgraft
 TORTURE_COUNT ?= 3000
 TORTURE_SEED ?= $(shell date +%s)
 MODULE := $(RESULTS)/livepatch-proc-version.ko
@@ -36,30 +37,37 @@ PACKAGES := \
 	qemu-system-x86 busybox-static \
 	clang e2fsprogs cpio patch git bsdutils util-linux
 
+# Python compiles each file once, and not in each of the hundred processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
 export KGBUILD_TEST_KERNEL := $(KERNEL)
 export KGBUILD_TEST_NEWER_KERNEL := $(NEWER)
 
 .PHONY: help demo test test-all check quick unit unit-test fuzz-test fuzz torture-test torture kernel-test docs bench kernel venv packages clean
 
 help:
-	@echo 'make demo     install what is needed, fetch a kernel, build a live patch, boot it and show it working'
-	@echo 'make test     everything CI runs: check, unit tests, broken objects, random programs patched while they run,'
-	@echo '              then patches booted on a real kernel'
-	@echo 'make fuzz     look for objects that break kgbuild diff, guided by coverage, for FUZZ_SECONDS=$(FUZZ_SECONDS)'
-	@echo 'make torture  TORTURE_COUNT=$(TORTURE_COUNT) other random programs, patched while they run'
-	@echo 'make test-all that, and 3,000 other random programs'
+	@echo 'make demo           install what is needed, fetch a kernel, build a live patch, boot it and show it working'
 	@echo
-	@echo 'make quick    formatting, lint, types, and the tests of the shape of the project: under a minute'
-	@echo 'make unit K=words     the unit and object tests whose names have these words'
-	@echo 'make check    formatting, lint, types'
-	@echo 'make unit-test        all tests that need no kernel'
-	@echo 'make fuzz-test        $(FUZZ_INPUTS) broken inputs, the same ones every time'
-	@echo 'make torture-test     300 random programs, the same ones every time'
-	@echo 'make kernel-test      patches built for real kernels, and booted'
+	@echo 'make quick          before a commit, under a minute: formatting, lint, types, and the shape of the project'
+	@echo 'make unit K=words   the tests without a kernel whose names have these words'
+	@echo 'make test           everything that CI runs, which is the layers that are marked *, in this order'
+	@echo 'make test-all       that, and TORTURE_COUNT=$(TORTURE_COUNT) other random programs'
 	@echo
-	@echo 'make docs     write docs/limits.md, noise.md, probes.md and sections.md anew'
-	@echo 'make bench    measure build times and memory'
-	@echo 'make clean    remove results and the virtual environment (the kernels stay in the cache)'
+	@echo 'Layers of the tests, each by itself:'
+	@echo ' *make check          formatting, lint, types'
+	@echo ' *make unit-test      all tests without a kernel:'
+	@echo '                        tests/unit     one behaviour each'
+	@echo '                        tests/objects  pairs compiled from small C files'
+	@echo '                        tests/ledger   pairs and random edits: every difference is listed'
+	@echo '                        tests/kgraft   modules in a program that acts as a kernel with an old interface'
+	@echo ' *make fuzz-test      tests/fuzz: $(FUZZ_INPUTS) broken inputs, the same ones every time'
+	@echo ' *make torture-test   tests/torture: 300 random programs, patched while they run, the same ones every time'
+	@echo ' *make kernel-test    tests/kernel: patches built for real kernels, and booted'
+	@echo '  make fuzz           broken inputs, guided by coverage, for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	@echo '  make torture        TORTURE_COUNT=$(TORTURE_COUNT) other random programs'
+	@echo
+	@echo 'make docs           write docs/limits.md, noise.md, probes.md and sections.md anew'
+	@echo 'make bench          measure build times and memory'
+	@echo 'make clean          remove results and the virtual environment (the kernels stay in the cache)'
 	@echo
 	@echo 'KERNEL=$(KERNEL) names the kernel, NEWER=$(NEWER) a second one for the tests, PYTHON=$(PYTHON) the interpreter.'
 
@@ -76,11 +84,11 @@ test-all: test torture
 
 # Under a minute, before a commit.
 quick: check
-	$(BIN)/python -m pytest -q tests/unit/test_imports.py tests/unit/test_cli.py
+	$(BIN)/python -m pytest -q tests/unit/test_imports.py tests/unit/test_tests.py tests/unit/cli
 
 # make unit K='state and not pairs'
 unit: venv
-	$(BIN)/python -m pytest -q -n auto --dist loadfile -k '$(K)' tests/unit tests/objects tests/ledger tests/kgraft
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -k '$(K)' $(WITHOUT_KERNEL)
 
 check: venv
 	$(BIN)/ruff format --check .
@@ -88,11 +96,12 @@ check: venv
 	$(BIN)/mypy --strict kgbuild
 
 unit-test: venv
-	$(BIN)/python -m pytest -n auto --dist loadfile $(wildcard tests/unit tests/objects tests/ledger tests/kgraft)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(WITHOUT_KERNEL)
 
 # The same inputs every time. FUZZ_SEED=2 gives others.
 fuzz-test: venv
 	$(BIN)/python -m tests.fuzz.seeded --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED) --keep $(RESULTS)/fuzz
+	$(BIN)/python -m tests.fuzz.edits
 
 fuzz: venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
@@ -118,8 +127,11 @@ docs: venv
 		> docs/noise.md
 	$(BIN)/python -c 'import sys; from kgbuild.report.reference_docs import render_probes; sys.stdout.write(render_probes())' \
 		> docs/probes.md
-	$(BIN)/python -c 'import sys; from kgbuild.report.sections import render_sections; sys.stdout.write(render_sections())' \
+	$(BIN)/python -c 'import sys; from kgbuild.report.reference_docs import render_input_limits as r; sys.stdout.write(r())' \
+		> docs/input-limits.md
+	$(BIN)/python -c 'import sys; from kgbuild.report.reference_docs import render_sections; sys.stdout.write(render_sections())' \
 		> docs/sections.md
+	$(BIN)/python docs/schema/derive.py
 
 bench: kernel
 	@mkdir -p $(RESULTS)

@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fixes import NEWER, OLDER, Skipped, Unavailable, fixes
 from graph import measure, timed
 
 from kgbuild.host.compile.apply_patches import apply_patches
@@ -34,6 +33,7 @@ from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from kgbuild.patch.unified_diff import parse_patch
 from kgbuild.progress import SilentProgress
+from tests.support.fixes import NEWER, OLDER, Skipped, Unavailable, fixes
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT.parent / "shared" / "objects" / "x86_64"
@@ -49,7 +49,7 @@ EACH = 10  # of the real fixes, every tenth in a process of its own
 # those of them that accounting for every difference takes
 ONE_PROCESS = """
 import sys, time
-from kgbuild.emit import objdiff
+from kgbuild.pipeline import object_diff
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 spent = 0.0
 def watched(function):
@@ -61,7 +61,8 @@ def watched(function):
         finally:
             spent += time.perf_counter() - start
     return call
-objdiff.compute_ledger, objdiff.account = watched(objdiff.compute_ledger), watched(objdiff.account)
+object_diff.compute_ledger = watched(object_diff.compute_ledger)
+object_diff.account = watched(object_diff.account)
 pairs = [line.rstrip("\\n").split("\\t") for line in open(sys.argv[1])]
 data = [[open(path, "rb").read() for path in pair] for pair in pairs]
 for (name, _), (original, patched) in zip(pairs, data):
@@ -80,21 +81,21 @@ def compile_case(kernel: Kernel, source: str, patch: str) -> tuple[bytes, bytes]
     selection = choose_units(kernel, patches, cache, SilentProgress(), 1)
     unit = load_unit_commands(kernel, [source])[source][0]
     done = compile_units(kernel, [unit], selection.files, cache, SilentProgress(), 1, selection.real)
-    return done[0].original, done[0].patched
+    return done[0].orig, done[0].patched
 
 
-def write_pair(folder: Path, name: str, original: bytes, patched: bytes) -> tuple[str, str]:
+def write_pair(folder: Path, name: str, orig: bytes, patched: bytes) -> tuple[str, str]:
     """A pair as files; their paths."""
     paths = [folder / f"{name.replace('/', '__')}.{side}.o" for side in ("orig", "patched")]
-    for path, data in zip(paths, (original, patched), strict=True):
+    for path, data in zip(paths, (orig, patched), strict=True):
         path.write_bytes(data)
     return str(paths[0]), str(paths[1])
 
 
 def sample_pairs(folder: Path) -> Iterator[tuple[str, str]]:
     """Paths of the sample pairs, by name."""
-    for original in sorted(folder.glob("*.ORIG.o")):
-        yield str(original), str(original).replace(".ORIG.o", ".PATCHED.o")
+    for orig in sorted(folder.glob("*.ORIG.o")):
+        yield str(orig), str(orig).replace(".ORIG.o", ".PATCHED.o")
 
 
 def command(pair: tuple[str, str], out: Path) -> list[str]:
@@ -132,8 +133,8 @@ def real_fixes(options: argparse.Namespace, folder: Path, rows: dict[str, Any]) 
     """The rows of the real fixes."""
     skipped = Skipped()
     pairs = [
-        write_pair(folder, path, original, patched)
-        for path, original, patched in fixes(options.fixes, os.cpu_count() or 1, skipped)
+        write_pair(folder, path, orig, patched)
+        for path, orig, patched in fixes(options.fixes, os.cpu_count() or 1, skipped)
     ]
     rows["real fixes, one process"] = one_process(pairs, options.runs, folder) | {"skipped": len(skipped.reasons)}
     some = [measure(command(pair, folder), options.runs) for pair in pairs[::EACH]]

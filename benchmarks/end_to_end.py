@@ -69,7 +69,7 @@ def from_nothing(kernel: str, folder: Path) -> dict[str, Any]:
         "import json, sys, time\n"
         "from contextlib import contextmanager\n"
         "from kgbuild.host.kernels.acquire import ensure_kernel\n"
-        "from kgbuild.model import SilentProgress\n"
+        "from kgbuild.progress import SilentProgress\n"
         "steps = {}\n"
         "class Timing(SilentProgress):\n"
         "    @contextmanager\n"
@@ -147,9 +147,9 @@ def show(result: dict[str, Any]) -> None:
     print(f"{'peak MB':<12}{result['prepared']['mb']:>10.0f}{result['repeated']['mb']:>10.0f}")
     print(f"\n--help {result['help']:.2f} s; peak of this script's children {_children():.0f} MB")
     if "from_nothing" in result:
-        f = result["from_nothing"]
-        steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in f["steps"].items())
-        print(f"from nothing {f['total']:.1f} s, download aside ({steps}, build {f['build']:.1f})")
+        figures = result["from_nothing"]
+        steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in figures["steps"].items())
+        print(f"from nothing {figures['total']:.1f} s, download aside ({steps}, build {figures['build']:.1f})")
     reference = result["reference"]
     print(f"reference: {reference['tool']} {reference['total']} s ({reference['note']})")
 

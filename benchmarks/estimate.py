@@ -3,7 +3,7 @@
 
     python -m benchmarks.estimate [--every | --write] [--jobs N]
 
-The fixes are single files that differ between two of Debian's sources (benchmarks/fixes.py): those of
+The fixes are single files that differ between two of Debian's sources (tests/support/fixes.py): those of
 tests/kernel/fixes.txt, or with --every all. For each, the set of the running kernel's functions that the patch replaces
 is compared: by object and symbol name, what `impact` gives as changed and pulled in. Where the compiled answer is a
 refusal, who comes along may not be known to the end, and only what changes is compared. Functions in init memory are in
@@ -24,13 +24,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.fixes import NEWER, OLDER, Skipped, both, changed_units, difference, fixes
 from kgbuild.errors import KgbuildError
 from kgbuild.pipeline.build import analyse
 from kgbuild.pipeline.estimate import Estimated, estimate_patches
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.trail import Trail
 from kgbuild.pipeline.stages.values import Compared
+from tests.support.fixes import NEWER, OLDER, Skipped, both, changed_units, difference, fixes
 
 ROOT = Path(__file__).resolve().parent.parent
 CHOSEN = ROOT / "tests" / "kernel" / "fixes.txt"

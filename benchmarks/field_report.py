@@ -30,7 +30,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fixes import KERNEL, NEWER, OLDER, changed_units, difference, newer_source
 from ledger import section_of
 
 from kgbuild.diagnostics.refusals import Refused
@@ -43,6 +42,7 @@ from kgbuild.model import Kernel
 from kgbuild.pipeline.build import build
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.progress import SilentProgress
+from tests.support.fixes import KERNEL, NEWER, OLDER, changed_units, difference, newer_source
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 12
@@ -94,17 +94,17 @@ def read_difference(old: Path, new: Path, path: str) -> Difference | None:
 def changed_statements(diff: str) -> list[str]:
     """The changed lines of a diff, each with the lines before it that its statement begins on."""
     out: list[str] = []
-    for other in "-+":
-        before: list[str] = []
+    for sign in "-+":
+        statement: list[str] = []
         for line in diff.splitlines()[2:]:
-            if line[:1] == ("+" if other == "-" else "-"):
+            if line[:1] == ("+" if sign == "-" else "-"):
                 continue
-            before.append(line[1:])
-            if line[:1] == other:
-                out += before
-                before = []
+            statement.append(line[1:])
+            if line[:1] == sign:
+                out += statement
+                statement = []
             elif line[:2] == "@@" or line.rstrip().endswith((";", "{", "}", ":", "*/")):
-                before = []
+                statement = []
     return out
 
 
@@ -260,10 +260,10 @@ def boot(kernel: Kernel, cases: list[Case]) -> None:
 
 def render(kernel: Kernel, cases: list[Case], drawn: int) -> str:
     """The report."""
-    counts = Counter(c.outcome for c in cases)
-    booted = sum(c.booted == "ok" for c in cases)
-    header = [c for c in cases if any(p.endswith(".h") for p in (c.path, *c.beside))]
-    codes = Counter(code for c in cases if c.outcome == "refused" for code in {d.split()[0] for d in c.detail})
+    counts = Counter(case.outcome for case in cases)
+    booted = sum(case.booted == "ok" for case in cases)
+    header = [case for case in cases if any(p.endswith(".h") for p in (case.path, *case.beside))]
+    codes = Counter(code for case in cases if case.outcome == "refused" for code in {d.split()[0] for d in case.detail})
     lines = [
         "# Field report",
         "",
@@ -281,7 +281,7 @@ def render(kernel: Kernel, cases: list[Case], drawn: int) -> str:
         f"{len(cases)} changes: "
         + ", ".join(f"{n} {o}" for o, n in counts.most_common())
         + f"; {booted} booted and well. A header changes in {len(header)} of them; of these "
-        f"{sum(c.booted == 'ok' for c in header)} were built and booted.",
+        f"{sum(case.booted == 'ok' for case in header)} were built and booted.",
         "",
         "P10-compile stands for a fix that its files' names did not put together whole; P12-too-many-units for types",
         "and macros that hundreds of units read: only --max-units and an hour of compiling or more would build it.",
@@ -293,11 +293,11 @@ def render(kernel: Kernel, cases: list[Case], drawn: int) -> str:
         "| file | kind | outcome | booted | detail |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for c in cases:
-        detail = "<br>".join(d.replace("|", "\\|").replace("\n", " ")[:220] for d in c.detail[:3])
-        more = f"<br>and {len(c.detail) - 3} more" if len(c.detail) > 3 else ""
-        beside = f"<br>with {', '.join(c.beside)}" if c.beside else ""
-        lines.append(f"| {c.path}{beside} | {c.kind} | {c.outcome} | {c.booted} | {detail}{more} |")
+    for case in cases:
+        detail = "<br>".join(d.replace("|", "\\|").replace("\n", " ")[:220] for d in case.detail[:3])
+        more = f"<br>and {len(case.detail) - 3} more" if len(case.detail) > 3 else ""
+        beside = f"<br>with {', '.join(case.beside)}" if case.beside else ""
+        lines.append(f"| {case.path}{beside} | {case.kind} | {case.outcome} | {case.booted} | {detail}{more} |")
     return "\n".join(lines) + "\n"
 
 

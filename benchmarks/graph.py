@@ -49,7 +49,7 @@ import sys
 from pathlib import Path
 from kgbuild.host.kernels.acquire import find_kernel
 from kgbuild.host.index.writer import build_index
-from kgbuild.model import SilentProgress
+from kgbuild.progress import SilentProgress
 build_index(find_kernel(sys.argv[1]), Path(sys.argv[2]), SilentProgress())
 print(Path(sys.argv[2]).stat().st_size)
 """
@@ -149,7 +149,7 @@ def read_pairs(path: Path) -> set[tuple[int, int]]:
     return {(int(site), int(target)) for site, target in rows}
 
 
-def agreement(vmlinux: Path, theirs: set[tuple[int, int]]) -> dict[str, int]:
+def agreement(vmlinux: Path, listed: set[tuple[int, int]]) -> dict[str, int]:
     """Edges found with relocations and without, and those in only one of the two; branches to starts of functions that
     objdump's listing has and kgbuild has not, and the other way round. What stands in no function (replacements of
     alternatives, which kgbuild gives to the function they may be patched into; overridden weak functions, which have no
@@ -176,22 +176,22 @@ def agreement(vmlinux: Path, theirs: set[tuple[int, int]]) -> dict[str, int]:
             branch = (edges.kind != EdgeKind.ADDRESS_TAKEN) & (edges.kind != EdgeKind.ALTERNATIVE) & (edges.delta == 0)
             branch &= (edges.kind != EdgeKind.JUMP_TABLE) & (edges.callee >= 0) & (edges.caller != edges.callee)
             sites = (place[edges.caller[branch]] + edges.offset[branch]).tolist()
-            ours = set(zip(sites, place[edges.callee[branch]].tolist(), strict=True))
-            wrapped = sorted((site - (1 << 64), target - (1 << 64)) for site, target in theirs)
+            found = set(zip(sites, place[edges.callee[branch]].tolist(), strict=True))
+            wrapped = sorted((site - (1 << 64), target - (1 << 64)) for site, target in listed)
             inside = functions.bodies.at(np.array([site for site, _ in wrapped], np.int64)) >= 0
             there = {pair for pair, known in zip(wrapped, inside.tolist(), strict=True) if known}
-    a, b = sides
+    with_relocations, without_relocations = sides
     taken = {int(EdgeKind.ADDRESS_TAKEN)}
     return {
-        "with": len(a),
-        "without": len(b),
-        "only_with": len(a - b),
-        "only_without": len(b - a),
-        "objdump": len(theirs),
-        "objdump_outside": len(theirs) - len(there),
-        "only_objdump": len(there - ours),
-        "only_kgbuild": len(ours - there),
-        "differing_branches": sum(row[4] not in taken for row in a ^ b),
+        "with": len(with_relocations),
+        "without": len(without_relocations),
+        "only_with": len(with_relocations - without_relocations),
+        "only_without": len(without_relocations - with_relocations),
+        "objdump": len(listed),
+        "objdump_outside": len(listed) - len(there),
+        "only_objdump": len(there - found),
+        "only_kgbuild": len(found - there),
+        "differing_branches": sum(row[4] not in taken for row in with_relocations ^ without_relocations),
     }
 
 
@@ -233,14 +233,14 @@ def main() -> None:
             rows["pyelftools, tables only"] = measure([python, "-c", PYELFTOOLS, vmlinux], 1, options.limit)
             rows["objdump -d and a script"] = measure([python, "-c", OBJDUMP, vmlinux, dumped], 1, options.limit)
             rows["LIEF, parse only"] = measure([python, "-c", LIEF, vmlinux], 1, options.limit)
-        theirs = read_pairs(Path(dumped))
+        listed = read_pairs(Path(dumped))
     result: dict[str, Any] = {
         "kernel": str(kernel.id),
         "cpus": os.cpu_count(),
         "load": os.getloadavg()[0],
         "rows": rows,
     }
-    result["agreement"] = agreement(kernel.vmlinux, theirs)
+    result["agreement"] = agreement(kernel.vmlinux, listed)
     show(result)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
@@ -256,15 +256,17 @@ def show(result: dict[str, Any]) -> None:
         print(f"{name:<28}{seconds:>9}{bound:>8}{row['mb']:>9.0f}")
     size = int(result["rows"]["index"]["out"]) / 1e6
     print(f"\nindex file {size:.0f} MB (bound {BOUNDS['size_mb']:.0f}), peak memory bound {BOUNDS['mb']:.0f} MB")
-    a = result["agreement"]
-    if a["objdump"]:
+    counts = result["agreement"]
+    if counts["objdump"]:
         print(
-            f"branches to another function's start by objdump {a['objdump']}, of these {a['objdump_outside']} in no "
-            f"function; not by kgbuild {a['only_objdump']}, only by kgbuild {a['only_kgbuild']}"
+            f"branches to another function's start by objdump {counts['objdump']}, "
+            f"of these {counts['objdump_outside']} in no function; "
+            f"not by kgbuild {counts['only_objdump']}, only by kgbuild {counts['only_kgbuild']}"
         )
     print(
-        f"edges with relocations {a['with']}, by disassembly alone {a['without']}; only with {a['only_with']}, "
-        f"only without {a['only_without']}, of these branches: {a['differing_branches']}"
+        f"edges with relocations {counts['with']}, by disassembly alone {counts['without']}; "
+        f"only with {counts['only_with']}, only without {counts['only_without']}, "
+        f"of these branches: {counts['differing_branches']}"
     )
 
 

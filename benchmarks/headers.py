@@ -86,11 +86,11 @@ CASES = (
 
 def write_patch(kernel: Kernel, case: Case, folder: Path) -> Path:
     """The case as a patch for this kernel."""
-    before = (kernel.source / case.path).read_text()
-    if before.count(case.old) != 1:
+    orig = (kernel.source / case.path).read_text()
+    if orig.count(case.old) != 1:
         sys.exit(f"{case.path}: not the text this benchmark changes")
-    after = before.replace(case.old, case.old + case.new)
-    lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), f"a/{case.path}", f"b/{case.path}")
+    patched = orig.replace(case.old, case.old + case.new)
+    lines = difflib.unified_diff(orig.splitlines(True), patched.splitlines(True), f"a/{case.path}", f"b/{case.path}")
     patch = folder / "header.patch"
     patch.write_text("".join(lines))
     return patch

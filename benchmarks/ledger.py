@@ -4,12 +4,12 @@
     python benchmarks/ledger.py [--series NAME]... [--limit N] [--jobs N] [--pairs DIR]
         [--kept] [--sample N [--seed N]] [-o FILE]
 
-The fixes are those of benchmarks/fixes.py: each .c file that differs between two Debian sources of a series, compiled
-alone. Every pair is compared as `kgbuild diff` does it; every difference must have exactly one claim. The claims are
-counted by kind and by reason, and the differences that nobody claims (K26-unaccounted) are listed, in a section of
-docs/field-report.md. With --pairs the objects are kept in DIR, below the series' name, and taken from there in a later
-run; with --kept those alone that are there. With --sample nothing is written: N claims are shown, drawn evenly from
-the reasons, to be checked by hand.
+The fixes are those of tests/support/fixes.py: each .c file that differs between two Debian sources of a series,
+compiled alone. Every pair is compared as `kgbuild diff` does it; every difference must have exactly one claim. The
+claims are counted by kind and by reason, and the differences that nobody claims (K26-unaccounted) are listed, in a
+section of docs/field-report.md. With --pairs the objects are kept in DIR, below the series' name, and taken from there
+in a later run; with --kept those alone that are there. With --sample nothing is written: N claims are shown, drawn
+evenly from the reasons, to be checked by hand.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from fixes import SERIES, Series, Skipped, fixes
-
 from kgbuild.accounting.claims import Claim
 from kgbuild.accounting.unit_facts import ORDER
 from kgbuild.errors import KgbuildError
 from kgbuild.ledger.ledger import compute_ledger
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
+from tests.support.fixes import SERIES, Series, Skipped, fixes
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADING = "## What became of every difference"
@@ -79,12 +78,12 @@ def pairs_of(
             yield path.replace("__", "/"), (folder / f"{path}.orig.o").read_bytes(), file.read_bytes()
         return
     skipped = Skipped()
-    for path, original, patched in fixes(limit, jobs, skipped, None, series):
+    for path, orig, patched in fixes(limit, jobs, skipped, None, series):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            for side, data in (("orig", original), ("patched", patched)):  # in this order: the second is whole
+            for side, data in (("orig", orig), ("patched", patched)):  # in this order: the second is whole
                 (folder / f"{path.replace('/', '__')}.{side}.o").write_bytes(data)
-        yield path, original, patched
+        yield path, orig, patched
     if done is not None and limit is None:
         done.write_text("".join(f"{path}: {reason}\n" for path, reason in skipped.reasons.items()))
 
@@ -92,16 +91,16 @@ def pairs_of(
 def measure(series: Series, folder: Path | None, limit: int | None, jobs: int, kept: bool = False) -> Found:
     """Compare every pair of a series."""
     found = Found(series)
-    for path, original, patched in pairs_of(series, folder, limit, jobs, kept):
+    for path, orig, patched in pairs_of(series, folder, limit, jobs, kept):
         found.pairs += 1
-        o, p = read_relocatable(original, path), read_relocatable(patched, path)
+        orig_object, patched_object = read_relocatable(orig, path), read_relocatable(patched, path)
         try:
-            answer = diff_objects(o, p, path)
+            answer = diff_objects(orig_object, patched_object, path)
         except KgbuildError as error:
             found.failed.append(f"{path}: {error.fact}")
             continue
         claims = answer.accounting.claims
-        ledger = compute_ledger(o, p).differences
+        ledger = compute_ledger(orig_object, patched_object).differences
         if Counter(c.difference for c in claims) != Counter(ledger):
             found.unclaimed.append(path)
         found.outcomes["refused" if answer.refusals else "no change" if answer.nothing else "changed"] += 1
@@ -119,22 +118,22 @@ def sample(found: list[Found], count: int, seed: int) -> Iterator[str]:
     """`count` claims, one reason after the other."""
     chance = random.Random(seed)
     groups: dict[tuple[str, str], list[Kept]] = defaultdict(list)
-    for f in found:
-        for k in f.claims:
-            groups[k.claim.by, reason_of(k.claim)].append(k)
-    left = {key: chance.sample(group, len(group)) for key, group in sorted(groups.items())}
+    for measured in found:
+        for kept in measured.claims:
+            groups[kept.claim.by, reason_of(kept.claim)].append(kept)
+    remaining = {key: chance.sample(group, len(group)) for key, group in sorted(groups.items())}
     shown = 0
-    while shown < count and any(left.values()):
-        for (by, reason), group in left.items():
+    while shown < count and any(remaining.values()):
+        for (by, reason), group in remaining.items():
             if group and shown < count:
-                k = group.pop()
+                kept = group.pop()
                 shown += 1
-                yield f"{k.path}: {k.claim.difference}\n    {by}: {reason}"
+                yield f"{kept.path}: {kept.claim.difference}\n    {by}: {reason}"
 
 
 def render(found: list[Found]) -> str:
     """The section of the field report."""
-    total = sum(f.pairs for f in found)
+    total = sum(measured.pairs for measured in found)
     lines = [
         HEADING,
         "",
@@ -142,40 +141,41 @@ def render(found: list[Found]) -> str:
         "and asks of each what `kgbuild diff` asks: which differences the two objects have, and what claims each.",
         "",
     ]
-    for f in found:
-        left_out = ", ".join(f"{n} {what}" for what, n in sorted(f.skipped.items()))
+    for measured in found:
+        left_out = ", ".join(f"{n} {what}" for what, n in sorted(measured.skipped.items()))
         lines.append(
-            f"- {f.series.package} {f.series.older} to {f.series.newer}: {f.pairs} pairs"
+            f"- {measured.series.package} {measured.series.older} to {measured.series.newer}: {measured.pairs} pairs"
             + (f" ({left_out})" if left_out else "")
-            + f"; {', '.join(f'{n} {what}' for what, n in f.outcomes.most_common())}; {len(f.claims)} differences; "
-            + f"{len(f.unclaimed)} pairs with a difference that has no claim or more than one"
-            + (f"; {len(f.failed)} could not be compared" if f.failed else "")
+            + f"; {', '.join(f'{n} {what}' for what, n in measured.outcomes.most_common())}"
+            + f"; {len(measured.claims)} differences; "
+            + f"{len(measured.unclaimed)} pairs with a difference that has no claim or more than one"
+            + (f"; {len(measured.failed)} could not be compared" if measured.failed else "")
             + "."
         )
-    names = [f.series.package.rpartition("-")[2] for f in found]
+    names = [measured.series.package.rpartition("-")[2] for measured in found]
     by: dict[str, list[Counter[str]]] = {kind: [Counter() for _ in found] for kind in ORDER}
-    for number, f in enumerate(found):
-        for k in f.claims:
-            by[k.claim.by][number][reason_of(k.claim)] += 1
+    for number, measured in enumerate(found):
+        for kept in measured.claims:
+            by[kept.claim.by][number][reason_of(kept.claim)] += 1
     head = f"| {' | '.join(names)} |"
     lines += ["", f"| claim | reason {head}", "| --- | --- |" + " ---: |" * len(found)]
     for kind in ORDER:
         if not any(by[kind]):
             continue
-        sums = " | ".join(f"**{c.total()}**" for c in by[kind])
+        sums = " | ".join(f"**{counted.total()}**" for counted in by[kind])
         lines.append(f"| **{kind}** | all | {sums} |")
         reasons = Counter[str]()
-        for c in by[kind]:
-            reasons.update(c)
+        for counted in by[kind]:
+            reasons.update(counted)
         for reason, _ in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
-            each = " | ".join(str(c[reason]) for c in by[kind])
+            each = " | ".join(str(counted[reason]) for counted in by[kind])
             lines.append(f"| {kind} | {reason.replace('|', chr(92) + '|')} | {each} |")
     lines += ["", f"Refused by K26-unaccounted, of {total} pairs:", ""]
-    unaccounted = [k for f in found for k in f.claims if k.claim.by == "unaccounted"]
-    for path in sorted({k.path for k in unaccounted}):
-        mine = [k.claim for k in unaccounted if k.path == path]
-        first = str(mine[0].difference)[:160].replace("|", "\\|")
-        lines.append(f"- {path}: `{first}`" + (f" and {len(mine) - 1} more" if len(mine) > 1 else ""))
+    unaccounted = [kept for measured in found for kept in measured.claims if kept.claim.by == "unaccounted"]
+    for path in sorted({kept.path for kept in unaccounted}):
+        reasons_here = [kept.claim for kept in unaccounted if kept.path == path]
+        first = str(reasons_here[0].difference)[:160].replace("|", "\\|")
+        lines.append(f"- {path}: `{first}`" + (f" and {len(reasons_here) - 1} more" if len(reasons_here) > 1 else ""))
     if not unaccounted:
         lines.append("- none")
     return "\n".join(lines) + "\n"
@@ -212,9 +212,9 @@ def main() -> None:
         print("\n".join(sample(found, options.sample, options.seed)))
     else:
         write_section(options.output, render(found))
-    for f in found:
-        for path in [*f.unclaimed, *f.failed]:
-            print(f"{f.series.package}: {path}", file=sys.stderr)
+    for measured in found:
+        for path in [*measured.unclaimed, *measured.failed]:
+            print(f"{measured.series.package}: {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

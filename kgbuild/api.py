@@ -18,7 +18,7 @@ reached; it stops a run by raising Cancelled. Several runs may go on side by sid
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +28,12 @@ from kgbuild.host.compile.apply_patches import PatchInput
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.modules.images import name_modules
 from kgbuild.host.modules.running import RunningKernel
-from kgbuild.pipeline.build import Built, analyse
+from kgbuild.model import EXACT_TOOLS, ToolChoice
+from kgbuild.pipeline.build import Built
 from kgbuild.pipeline.build import build as _build
+from kgbuild.pipeline.impact import Impact, find_impact
 from kgbuild.pipeline.stages.events import Cancelled, Observer, SilentObserver, StageEnded
 from kgbuild.pipeline.stages.options import Options
-from kgbuild.pipeline.stages.trail import Trail
 from kgbuild.pipeline.stages.values import Closed
 
 if TYPE_CHECKING:
@@ -45,34 +46,23 @@ if TYPE_CHECKING:
 DEFAULT = Options()
 
 
-@dataclass(frozen=True)
-class Impact:
-    """What a patch would touch, and why. `refusals` is what stands against a module; empty where one could be made."""
-
-    closed: Closed
-    refusals: tuple[Refusal, ...]
-    trail: Trail
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain data (docs/schema/report-1.json)."""
-        return self.trail.report()
-
-
 def open_kernel(
     name: str,
     *,
     offline: bool = False,
     jobs: int = 2,
     oot_modules: Sequence[Path] = (),
+    tools: ToolChoice = EXACT_TOOLS,
     observer: Observer | None = None,
 ) -> RunningKernel:
     """The kernel of that name, fetched and prepared where the cache lacks it; what is known of it is read once.
 
-    `oot_modules` are .ko files that are loaded beside its own. Raises UserError for a name that means nothing,
-    ToolError where the archive, the network, the disk or a tool fails.
+    `oot_modules` are .ko files that are loaded beside its own; `tools` says which programs compile. Raises UserError
+    for a name that means nothing, ToolError where the archive, the network, the disk or a tool fails.
     """
     progress = observer or SilentObserver()
-    return RunningKernel(ensure_kernel(name, progress=progress, offline=offline, jobs=jobs), name_modules(oot_modules))
+    kernel = ensure_kernel(name, progress=progress, offline=offline, jobs=jobs, choice=tools)
+    return RunningKernel(kernel, name_modules(oot_modules))
 
 
 def build(
@@ -100,15 +90,7 @@ def impact(
 ) -> Impact:
     """What `build` would put into a module, and why. What is refused once the patch is closed is in the result; Refused
     is raised for what comes before. `options.make_index`: make the kernel's index for the sake of warnings."""
-    trail = Trail(observer)
-    try:
-        closed = analyse(patches, kernel, options, trail)
-    except Refused as refused:
-        found = trail.get(Closed)
-        if found is None:
-            raise
-        return Impact(found, tuple(refused.refusals), trail)
-    return Impact(closed, (), trail)
+    return find_impact(patches, kernel, options, observer)
 
 
 def estimate(
@@ -148,7 +130,7 @@ def why(
 
 
 def diff_objects(
-    original: Path | bytes,
+    orig: Path | bytes,
     patched: Path | bytes,
     *,
     place: str = "",
@@ -160,12 +142,14 @@ def diff_objects(
     `place` names the unit in refusals; `symvers` is Module.symvers, as a file or its text. Refusals are in the result.
     Raises UserError for what is no relocatable object.
     """
+    from kgbuild.host.system.input_files import read_input_text
     from kgbuild.kernel.exports import parse_symvers
+    from kgbuild.limits import SYMVERS_BYTES
     from kgbuild.pipeline.object_diff import diff_objects as compare
     from kgbuild.pipeline.object_diff import read_relocatable
 
-    before, after = (read_relocatable(_bytes(one), _name(one)) for one in (original, patched))
-    text = symvers.read_text(errors="replace") if isinstance(symvers, Path) else symvers or ""
+    before, after = (read_relocatable(_bytes(one), _name(one)) for one in (orig, patched))
+    text = read_input_text(symvers, SYMVERS_BYTES) if isinstance(symvers, Path) else symvers or ""
     return compare(before, after, place or _name(patched), parse_symvers(text), None, ignore_init)
 
 
@@ -240,10 +224,9 @@ def boot(
 def _bytes(given: Path | bytes) -> bytes:
     if isinstance(given, bytes):
         return given
-    try:
-        return given.read_bytes()
-    except OSError as error:
-        raise UserError(error.strerror or str(error), place=str(given), remedy="name a readable file") from error
+    from kgbuild.host.system.input_files import read_packed
+
+    return read_packed(given)
 
 
 def _name(given: Path | bytes) -> str:

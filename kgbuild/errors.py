@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The few exceptions that cross folders, each with the exit code it ends a command with.
+"""The exceptions that all folders share, each with the exit code of the command that it ends.
 
-A message has a place, a fact and a remedy. Several faults of one run are collected and
-raised once (see `refusals.Refusal` and `Refused`), so that a user sees all of them.
+A message has a place, a fact and a remedy. Several faults of one run are collected and raised once (see
+`refusals.Refusal` and `Refused`), so that a user sees all of them.
 """
 
 from __future__ import annotations
 
 
 class KgbuildError(Exception):
-    """Base of everything kgbuild raises on purpose. `exit_code` is what the command ends with."""
+    """Base class of everything that kgbuild raises on purpose. `exit_code` is the exit status of the command, `code`
+    names the kind of error in JSON (diagnostics/run_errors.py)."""
 
     exit_code = 3
+    code = "E3-tool"
 
     def __init__(self, fact: str, *, place: str = "", remedy: str = "") -> None:
         super().__init__(fact)
@@ -25,9 +27,10 @@ class KgbuildError(Exception):
 
 
 class UserError(KgbuildError):
-    """What the user gave can't be used: unknown kernel, unreadable file, wrong option (exit 2)."""
+    """The user's input can't be used: unknown kernel, unreadable file, wrong option (exit 2)."""
 
     exit_code = 2
+    code = "E2-input"
 
 
 class ToolError(KgbuildError):
@@ -40,3 +43,4 @@ class NoChange(KgbuildError):
     """The patch changes no code (exit 4)."""
 
     exit_code = 4
+    code = "E4-no-change"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What crosses between folders: kernels, patches, units, findings. Frozen values, no behaviour with side effects."""
+"""Values that are passed between folders: kernels, patches, units, findings. Frozen, without side effects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class KernelId:
-    """Names one kernel: `distro:release=version`; `build_id` (hex) is what the cache knows it by."""
+    """The name of one kernel: `distro:release=version`. `build_id` (hex) identifies it in the cache."""
 
     distro: str
     release: str
@@ -18,7 +18,7 @@ class KernelId:
 
     @property
     def name(self) -> str:
-        """The name a user can give to --kernel."""
+        """The name that a user can give to --kernel."""
         return f"{self.distro}:{self.release}"
 
     def __str__(self) -> str:
@@ -33,13 +33,30 @@ class ExternalTree:
     """Source of modules that is not in the kernel's tree.
 
     folder  the user's directory, for messages; never written to
-    kernel  the kernel's own source tree, which holds the headers
-    digest  of the directory's contents (hex): with the kernel's build-id it says what a unit's source is
+    kernel  the kernel's own source tree, which contains the headers
+    digest  of the directory's contents (hex): together with the kernel's build-id it identifies a unit's source
     """
 
     folder: Path
     kernel: Path
     digest: str
+
+
+@dataclass(frozen=True)
+class ToolChoice:
+    """What the user says of the programs that compile, and of where packages come from.
+
+    host      use this machine's own programs (--toolchain host), not those that built the kernel
+    sandbox   run them in a sandbox; without one only this machine's own can be run
+    mirror    address of the distribution's mirror; "" for the one that this machine's sources name
+    """
+
+    host: bool = False
+    sandbox: bool = True
+    mirror: str = ""
+
+
+EXACT_TOOLS = ToolChoice()
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,8 @@ class Kernel:
     outside       set where `source`, `units` and `modules` are those of out-of-tree modules
                   (host/modules/out_of_tree.py), not the kernel's
     toolchain     directory with the programs that built the kernel (host/toolchains), or None for this machine's own
+    sandboxed     whether programs that read what a patch or the kernel's tree wrote run in a sandbox; False only where
+                  the user said --no-sandbox
     """
 
     id: KernelId
@@ -77,6 +96,7 @@ class Kernel:
     packages: dict[str, str] = field(default_factory=dict)
     outside: ExternalTree | None = None
     toolchain: Path | None = None
+    sandboxed: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,9 +107,9 @@ class UnitCommand:
     object   path of the .o relative to the build tree ("fs/proc/version.o")
     modfile  KBUILD_MODFILE ("fs/proc/proc"), names the composite object
     modname  KBUILD_MODNAME ("proc")
-    module   True where the unit is part of a loadable module
-    argv     compiler and arguments, with the literal placeholders {src} for the source tree; it runs in the build tree
-    objtool  objtool and its arguments, without the object; empty where kbuild does not run it on this unit
+    module   True if the unit is part of a loadable module
+    argv     compiler and arguments, with the literal placeholder {src} for the source tree; it runs in the build tree
+    objtool  objtool and its arguments, without the object; empty if kbuild does not run it on this unit
     """
 
     source: str

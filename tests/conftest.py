@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Makes `toolchain` importable by every test below this folder, and checks that each code is raised (codes.py)."""
+"""Checks at the end of a whole run that each code is raised by a test (support/codes.py), and that each JSON document
+keeps to its schema (support/documents.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.codes import TESTS, Record, Recorder, expected_by_tables, is_whole, registry, untested
+from tests.support.codes import TESTS, Record, Recorder, expected_by_tables, is_whole, registry, untested
+from tests.support.documents import watching
 
 RECORDER = pytest.StashKey[Recorder]()
 LISTENING = pytest.StashKey[ExitStack]()
@@ -26,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[FILES] = set()
     config.stash[LISTENING] = stack = ExitStack()
     stack.enter_context(recorder.listening())
+    stack.enter_context(watching())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -68,5 +71,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if missing:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
-            reporter.write_line(f"\nno test raises {', '.join(missing)} (tests/codes.py)", red=True)
+            reporter.write_line(f"\nno test raises {', '.join(missing)} (tests/support/codes.py)", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What becomes of each difference in the ledger.
+"""Accounts for each difference in the ledger.
 
-Every difference is claimed exactly once: by a function that is replaced, by what comes along in the module, by a
-binding, by a rule for accidents (`noise`), by a refusal, or because it can have no effect in a kernel that runs, for a
-reason that is said. What nobody claims is refused (K26-unaccounted). A claim is made for one difference by what it is
-and where it is; none stands for a whole section.
+Every difference gets exactly one claim: its function is replaced, it is carried in the module, it is bound to the
+kernel's own symbol, a rule classifies it as accidental (`noise`), it is refused, or it can have no effect in a running
+kernel, for a stated reason. A difference without a claim is refused (K26-unaccounted). A claim covers a single
+difference, judged by what it is and where it is; no claim covers a whole section.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from kgbuild.closure.model import Closure, UnitResult
     from kgbuild.patch.unified_diff import FilePatch
 
-_SHOWN = ("section", "symbol", "kind", "offset", "original", "patched")
+_SHOWN = ("section", "symbol", "kind", "offset")
 
 
 @dataclass(frozen=True)
 class Accounting:
-    """The ledger of one unit with a claim for each difference, in the ledger's order."""
+    """The ledger of one unit with the claim for each difference, in the ledger's order."""
 
     place: str
     claims: tuple[Claim, ...] = ()
@@ -44,7 +44,7 @@ class Accounting:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many differences each kind of claim stands for, in a fixed order."""
+        """The number of differences by kind of claim, in a fixed order."""
         found = Counter(c.by for c in self.claims)
         return {by: found[by] for by in ORDER if found[by]}
 
@@ -58,27 +58,29 @@ class Accounting:
 
     @property
     def refusals(self) -> list[Refusal]:
-        """One refusal for each symbol, or section, with differences that nobody claims."""
+        """One refusal for each symbol, or section, with unclaimed differences."""
         out: dict[tuple[str, str], list[Claim]] = {}
-        for c in self.unaccounted:
-            out.setdefault((c.difference.section, c.difference.symbol), []).append(c)
+        for claim in self.unaccounted:
+            out.setdefault((claim.difference.section, claim.difference.symbol), []).append(claim)
         return [self._refusal(section, symbol, claims) for (section, symbol), claims in sorted(out.items())]
 
     def as_data(self) -> dict[str, Any]:
-        """The same as plain data (docs/schema/report-1.json)."""
+        """The accounting as plain data (docs/schema/report-1.json)."""
         return {
             "unit": self.place,
             "object": self.target,
             "counts": self.counts,
             "differences": [
                 {
-                    **{name: getattr(c.difference, name) for name in _SHOWN},
-                    "claim": c.by,
-                    "why": c.why,
-                    "said": c.said,
-                    "source": c.source,
+                    **{name: getattr(claim.difference, name) for name in _SHOWN},
+                    "original": claim.difference.orig,
+                    "patched": claim.difference.patched,
+                    "claim": claim.by,
+                    "why": claim.why,
+                    "said": claim.said,
+                    "source": claim.source,
                 }
-                for c in self.claims
+                for claim in self.claims
             ],
         }
 
@@ -90,15 +92,15 @@ class Accounting:
         if first.source:
             fact += f"; {first.source}"
         if len(claims) > 1:
-            fact += f" (and {len(claims) - 1} more differences of it)"
+            fact += f" (and {len(claims) - 1} more of its differences)"
         return Refusal("K26-unaccounted", f"{self.place}: {symbol or section}", fact, symbol, section)
 
 
 def summary(accountings: Iterable[Accounting]) -> str:
-    """`accounted 14 differences: 3 replaced, 9 bound, 2 no effect`, without the first word; "" for none."""
+    """`14 differences: 3 replaced, 9 bound, 2 no effect`, totalled over all units; "" if there are no differences."""
     found: Counter[str] = Counter()
-    for a in accountings:
-        found.update(a.counts)
+    for accounting in accountings:
+        found.update(accounting.counts)
     total = sum(found.values())
     if not total:
         return ""
@@ -112,18 +114,18 @@ def account(
     closure: Closure | None = None,
     number: int = 0,
     ignored: Iterable[Refusal] = (),
-    left: Iterable[str] = (),
+    left_out: Iterable[str] = (),
     target: str = "vmlinux",
 ) -> Accounting:
     """Claim each difference of a unit.
 
-    changes   of the unit; `closure`, where there is one, has it as its unit `number`
-    ignored   refusals that an option set aside (--ignore-init)
-    left      functions and sections that the patch's author asked to leave out
+    changes   of the unit; its number in `closure`, if there is one, is `number`
+    ignored   refusals that an option suppressed (--ignore-init)
+    left_out  functions and sections that the patch's author asked to leave out
     """
     if not ledger.differences:
         return Accounting(changes.place, (), target)
-    claims = tuple(Claims(changes, closure, number, tuple(ignored), tuple(left)).run(ledger))
+    claims = tuple(Claims(changes, closure, number, tuple(ignored), tuple(left_out)).run(ledger))
     units = closure.units if closure is not None else ()
     if units and not any(u.changes.changed or u.changes.new for u in units):
         claims = tuple(_without_module(c) for c in claims)
@@ -131,16 +133,16 @@ def account(
 
 
 def _without_module(claim: Claim) -> Claim:
-    """A claim where no function changes: there is no module that anything could come along in."""
+    """Replace a claim that needs a module if no function changes, since no module is made then."""
     if claim.by not in (REPLACED, CARRIED, BOUND):
         return claim
     return Claim(claim.difference, UNACCOUNTED, "no function changes, so that there is no module to have it")
 
 
 @dataclass(frozen=True)
-class Unit:
-    """The ledger of one unit, and what was set aside of it on request: refusals by --ignore-init, and what its author
-    asked to leave out."""
+class UnitLedger:
+    """The ledger of one unit, and what was left out on request: refusals suppressed by --ignore-init, and what the
+    patch's author asked to leave out."""
 
     ledger: Ledger
     ignored: tuple[Refusal, ...] = ()
@@ -148,19 +150,23 @@ class Unit:
 
 
 def account_all(
-    ledgers: Sequence[Unit], units: Sequence[UnitResult], closure: Closure | None
+    ledgers: Sequence[UnitLedger], units: Sequence[UnitResult], closure: Closure | None
 ) -> tuple[Accounting, ...]:
-    """The accounting of each unit that has a ledger, in order; units that only came along have none."""
+    """The accounting of each unit that has a ledger, in order. Units that were only pulled in have none."""
     out = []
     for number, (entry, unit) in enumerate(zip(ledgers, units, strict=False)):
-        left = (*entry.author.ignored_functions, *entry.author.ignored_sections)
-        out.append(account(entry.ledger, unit.changes, closure, number, entry.ignored, left, unit.target))
+        left_out = (*entry.author.ignored_functions, *entry.author.ignored_sections)
+        out.append(account(entry.ledger, unit.changes, closure, number, entry.ignored, left_out, unit.target))
     return tuple(out)
 
 
 def no_effects(accountings: Iterable[Accounting]) -> list[str]:
-    """A line for each difference that a user must know to have no effect."""
-    return [f"{c.source or a.place}: {line_of(c)}" for a in accountings for c in a.said]
+    """A line for each difference without effect that the user must be told about."""
+    return [
+        f"{claim.source or accounting.place}: {line_of(claim)}"
+        for accounting in accountings
+        for claim in accounting.said
+    ]
 
 
 def with_places(
@@ -169,47 +175,52 @@ def with_places(
     paths: Collection[str],
     originals: Mapping[str, Object],
 ) -> tuple[Accounting, ...]:
-    """The same, with the line in the source for each difference that a user is told by itself or that is refused: that
-    of the patch which shows it or, for a function or a variable that went, where it was declared (DWARF).
+    """The accountings, with the source line added to each claim that is reported to the user or refused: the line of
+    the patch that shows the difference or, for a removed function or variable, the line of its declaration (DWARF).
 
-    paths      of the tree that the patch touches
+    paths      paths of the tree that the patch touches
     originals  the original object of each unit, by the unit's place
     """
-    if not any(a.said or a.unaccounted for a in accountings):
+    if not any(accounting.said or accounting.unaccounted for accounting in accountings):
         return tuple(accountings)
     lines = changed_lines(files, paths)
     out = []
-    for a in accountings:
+    for accounting in accountings:
         claims = [
-            c._replace(source=place_of(c.difference, lines)) if c.said or c.by == UNACCOUNTED else c for c in a.claims
+            claim._replace(source=place_of(claim.difference, lines)) if claim.said or claim.by == UNACCOUNTED else claim
+            for claim in accounting.claims
         ]
-        went = {c.difference.symbol for c in claims if c.said and not c.source and c.difference.kind == kinds.WENT}
-        if went and a.place in originals:
-            at = _declared(originals[a.place], went)
+        went = {
+            claim.difference.symbol
+            for claim in claims
+            if claim.said and not claim.source and claim.difference.kind == kinds.WENT
+        }
+        if went and accounting.place in originals:
+            at = _declared(originals[accounting.place], went)
             claims = [
-                c._replace(source=f"{a.place}:{at[c.difference.symbol]}")
-                if c.said and not c.source and c.difference.symbol in at
-                else c
-                for c in claims
+                claim._replace(source=f"{accounting.place}:{at[claim.difference.symbol]}")
+                if claim.said and not claim.source and claim.difference.symbol in at
+                else claim
+                for claim in claims
             ]
-        out.append(replace(a, claims=tuple(claims)))
+        out.append(replace(accounting, claims=tuple(claims)))
     return tuple(out)
 
 
-def _declared(original: Object, names: Collection[str]) -> dict[str, int]:
+def _declared(orig: Object, names: Collection[str]) -> dict[str, int]:
     try:
-        return read_lines(original, names)
+        return read_lines(orig, names)
     except FormatError:
-        return {}  # a line is a help, and what can't be read is told elsewhere
+        return {}  # the line is optional; unreadable DWARF is reported elsewhere
 
 
 def line_of(claim: Claim) -> str:
-    """One claim as a line for people."""
-    d = claim.difference
-    name = d.symbol or d.section
-    inside = f" ({d.section})" if d.symbol and d.section else ""
-    what = {kinds.CAME: "new", kinds.WENT: "taken away"}.get(d.kind, f"another {d.kind}")
-    value = f" {(d.patched or d.original)!r}" if d.section == MODINFO else ""
-    if d.section == BTF:
-        what = f"{d.original or 'nothing'} -> {d.patched or 'nothing'}"
+    """One claim as a line of text for the user."""
+    difference = claim.difference
+    name = difference.symbol or difference.section
+    inside = f" ({difference.section})" if difference.symbol and difference.section else ""
+    what = {kinds.CAME: "new", kinds.WENT: "taken away"}.get(difference.kind, f"another {difference.kind}")
+    value = f" {(difference.patched or difference.orig)!r}" if difference.section == MODINFO else ""
+    if difference.section == BTF:
+        what = f"{difference.orig or 'nothing'} -> {difference.patched or 'nothing'}"
     return f"{name}{value}{inside}: {what}: no effect: {claim.why}"

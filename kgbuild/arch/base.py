@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What an architecture has to say: one frozen table, and how to decode its code.
 
-Everything that is true of one architecture only lives in `arch/<name>.py`; nothing else names a relocation type, an
-opcode or the size of a special-section entry.
+Everything that is true of one architecture only lives in `arch/<name>/`; nothing else names a relocation type, an
+opcode, a register, or the size of a special-section entry.
 """
 
 from __future__ import annotations
@@ -10,13 +10,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cache
-from typing import NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from kgbuild.arch.howto import ByteOrder, Howtos
+from kgbuild.arch.relocated_fields import RelocatedFields
+
+if TYPE_CHECKING:
+    from kgbuild.arch.code_search import CodeSearch
+    from kgbuild.arch.platform import Platform
+
+
+@dataclass(frozen=True)
+class PatchSite:
+    """What one kind of site holds.
+
+    what      in words, for messages
+    starts    byte strings one of which the instruction begins with; none: not looked at
+    to        beginnings of symbol names; a relocation in the instruction must name such a symbol; none: not looked at
+    complete  True where every branch to such a symbol must have an entry
+    """
+
+    what: str
+    starts: tuple[bytes, ...] = ()
+    to: tuple[str, ...] = ()
+    complete: bool = False
 
 
 @dataclass(frozen=True)
 class SpecialSection:
-    """How the entries of one special section look.
+    """One special section: how its entries look, and what the kernel does with it.
 
     sizes        entry sizes in bytes that exist for it, each with the offsets in an entry that hold a relocation; the
                  size that fits the object's relocations is taken
@@ -33,9 +56,20 @@ class SpecialSection:
     constant     bytes that stand at the owner's place until the kernel, when it boots, writes the value of a variable
                  there; that is named by the section's name without `prefix`. Empty for all other sections
     prefix       how the names of a family of sections begin (runtime_ptr_X for each X), else empty
+    site         what must stand at the places that entries name, None where that is not looked at
+    carried      whether its entries go into a live patch with the code that they belong to
+    dropped      whether it never goes into a live patch and says nothing about behaviour
+    at_load      whether the kernel acts on it while it loads a module (module_finalize, jump_label_module_notify and
+                 their kind): a relocation of a target that comes later is too late for these, since 5.8 removed
+                 .klp.arch.* (commit 1d05334d2899)
+    looked_up    whether the module loader looks it up by its exact name: a second one, or one with a suffix, would be
+                 plain data that nobody looks at
+    about_code   whether an address in it says something of that code, and is no pointer that anything calls
+    every_function  whether it says something of nearly every function, so that a function's being in it means nothing
+    auxiliary    whether it is code that stands elsewhere and belongs to entries of other special sections
     """
 
-    sizes: dict[int, tuple[int, ...]]
+    sizes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     owner: int = 0
     ignore: tuple[tuple[int, int], ...] = ()
     replacement: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -47,6 +81,14 @@ class SpecialSection:
     fields: dict[int, dict[str, tuple[int, int]]] = field(default_factory=dict)
     constant: bytes = b""
     prefix: str = ""
+    site: PatchSite | None = None
+    carried: bool = True
+    dropped: bool = False
+    at_load: bool = False
+    looked_up: bool = False
+    about_code: bool = False
+    every_function: bool = False
+    auxiliary: bool = False
 
 
 class Instruction(NamedTuple):
@@ -202,7 +244,11 @@ class SlotCode:
 class Arch:
     """One architecture's facts.
 
-    special     special sections by name; families: those of which there are several, told by `prefix`
+    order, word  byte order of its objects, and bytes of an address
+    load_platform  what trees, distributions and the emulator call it; most commands do without
+    relocs      its relocation types (arch/howto.py)
+    sections    special sections by name; families: those of which there are several, told by `prefix`; dropped: names
+                of others that never go into a live patch and say nothing about behaviour (a last `*`: a beginning)
     trace_call  what a traceable function calls first; trace_tables: sections that list such places; trace_reach: how
                 far from the function's symbol such a place can be, in bytes, to either side
     pointer_reloc  the absolute relocation of a pointer's width; written_late: relocation types that a module can write
@@ -211,6 +257,7 @@ class Arch:
     uses_of     what code does with the addresses in some of its relocated fields
     argument_uses  what a function does with one of its arguments, in its code from an offset on
     slot_code   code that reaches a symbol through memory that holds its address
+    relocated   which relocations may fill in which fields of instructions, entries and data
     format      code as text; the second argument says by offset what a relocated field means
     stable      (offset, length) of the instructions in memory that are those of the file, whatever the kernel does
     message_index  section of pointers to the entries of the index of messages (CONFIG_PRINTK_INDEX), and the offset in
@@ -218,25 +265,31 @@ class Arch:
     thunk       code that an indirect branch may go to and that jumps elsewhere: its last bytes are for a call_reloc
     stub        code that jumps elsewhere directly; callers enter at stub_entry, stub_field is the displacement
     trap        code that nothing may reach, of a length that fills its alignment
-    indirect_thunks  how the names of functions begin through which indirect branches go
+    indirect_thunks  how the names of functions begin through which indirect branches go; indirect_prefix: what all of
+                them, and their kind, begin with; return_thunk: the function that returns go through
+    nmi_entries  where the CPU enters the kernel for an NMI, and what perf's NMI calls through a static call
+    landing     the instruction that an indirect branch must land on, where the CPU checks that; landing_name: for
+                messages; seals: the section of functions that lose it when the kernel boots
+    unwind_entry  bytes of an entry of the unwinder's table
+    trace_bytes  bytes that are enough to see whether a function begins with a trace site; trace_target: the address
+                that it calls first, of its bytes and its address; trace_field: the offset of that call's displacement
+    search      how references are found in whole sections of code (arch/code_search.py)
     filler      bytes that the room between functions is filled with, by the assembler
     debug_line  offset of the 32-bit word of a pr_debug descriptor (struct _ddebug) that holds the line, and its bits
     """
 
     name: str
     machine: int
-    reloc_names: dict[int, str]
-    reloc_size: dict[int, int]
-    pc_relative: frozenset[int]
-    none_reloc: int
+    order: ByteOrder
+    word: int
+    load_platform: Callable[[], Platform] = field(repr=False)
+    relocs: Howtos
     call_reloc: int
     pointer_reloc: int
     written_late: dict[int, int]
-    loadable_relocs: frozenset[int]
     per_field_pcrel32: int
-    special: dict[str, SpecialSection]
+    sections: dict[str, SpecialSection]
     dropped: tuple[str, ...]
-    auxiliary: tuple[str, ...]
     trace_call: str
     trace_tables: tuple[str, ...]
     trace_reach: int
@@ -251,8 +304,20 @@ class Arch:
     stable: Callable[[bytes], list[tuple[int, int]]] = field(repr=False)
     is_branch_field: Callable[[bytes, int], bool] = field(repr=False)
     slot_code: SlotCode
+    relocated: RelocatedFields
+    unwind_entry: int
+    trace_bytes: int
+    trace_target: Callable[[bytes, int], int | None] = field(repr=False)
+    trace_field: Callable[[bytes], int | None] = field(repr=False)
+    search: Callable[[], CodeSearch] = field(repr=False)
     debug_line: tuple[int, int] = (0, 0)
     indirect_thunks: tuple[str, ...] = ()
+    indirect_prefix: str = ""
+    return_thunk: str = ""
+    nmi_entries: tuple[str, ...] = ()
+    landing: bytes = b""
+    landing_name: str = ""
+    seals: str = ""
     families: tuple[SpecialSection, ...] = ()
     thunk: bytes = b""
     stub: bytes = b""
@@ -261,6 +326,85 @@ class Arch:
     stub_field: int = 0
     filler: bytes = b""
     message_index: tuple[str, int] = (".printk_index", 8)
+
+    @cached_property
+    def platform(self) -> Platform:
+        """What trees, distributions and the emulator call it."""
+        return self.load_platform()
+
+    @cached_property
+    def reloc_names(self) -> dict[int, str]:
+        """The names of relocation types."""
+        return self.relocs.names
+
+    @cached_property
+    def reloc_size(self) -> dict[int, int]:
+        """Bytes of the field of each relocation type."""
+        return self.relocs.sizes
+
+    @cached_property
+    def pc_relative(self) -> frozenset[int]:
+        """The relocation types that are relative to their place."""
+        return self.relocs.pc_relative
+
+    @cached_property
+    def none_reloc(self) -> int:
+        """The relocation type that says nothing."""
+        return self.relocs.none
+
+    @cached_property
+    def loadable_relocs(self) -> frozenset[int]:
+        """The relocation types that the kernel's module loader applies."""
+        return self.relocs.loadable
+
+    @cached_property
+    def special(self) -> dict[str, SpecialSection]:
+        """The special sections that are read entry by entry and carried, by name."""
+        return {name: row for name, row in self.sections.items() if row.carried}
+
+    def _names(self, holds: Callable[[SpecialSection], bool]) -> tuple[str, ...]:
+        return tuple(name for name, row in self.sections.items() if holds(row))
+
+    @cached_property
+    def auxiliary(self) -> tuple[str, ...]:
+        """Sections of code that belongs to entries of special sections."""
+        return self._names(lambda row: row.auxiliary)
+
+    @cached_property
+    def read_at_load(self) -> frozenset[str]:
+        """Sections that the kernel acts on while it loads a module."""
+        return frozenset(self._names(lambda row: row.at_load))
+
+    @cached_property
+    def looked_up(self) -> tuple[str, ...]:
+        """Sections that the module loader looks up by their exact names."""
+        return self._names(lambda row: row.looked_up)
+
+    @cached_property
+    def about_code(self) -> tuple[str, ...]:
+        """Sections in which an address is no pointer that anything calls."""
+        return self._names(lambda row: row.about_code)
+
+    @cached_property
+    def of_every_function(self) -> tuple[str, ...]:
+        """Sections that say something of nearly every function."""
+        return self._names(lambda row: row.every_function)
+
+    @cached_property
+    def companions(self) -> frozenset[str]:
+        """Sections without relocations whose entries go with those of another."""
+        return frozenset(row.companion for row in self.sections.values() if row.companion)
+
+    @cached_property
+    def sites(self) -> dict[str, PatchSite]:
+        """What must stand at the places that the entries of a section name."""
+        return {name: row.site for name, row in self.sections.items() if row.site is not None}
+
+    @cached_property
+    def _dropped(self) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Names of dropped sections, and beginnings of such names."""
+        exact = frozenset(p for p in self.dropped if p[-1] != "*") | {*self._names(lambda row: row.dropped)}
+        return exact, tuple(p[:-1] for p in self.dropped if p[-1] == "*")
 
     def special_of(self, section: str) -> SpecialSection | None:
         """The rule for a special section, None for any other section."""
@@ -271,11 +415,5 @@ class Arch:
 
     def is_dropped(self, section: str) -> bool:
         """True for a section that never goes into a live patch and says nothing about behaviour."""
-        exact, prefixes = _names(self.dropped)
+        exact, prefixes = self._dropped
         return section in exact or section.startswith(prefixes)
-
-
-@cache
-def _names(patterns: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Names of sections, and the beginnings of names (`.debug*`), of a table of both."""
-    return frozenset(p for p in patterns if p[-1] != "*"), tuple(p[:-1] for p in patterns if p[-1] == "*")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where things are in one object, in numbers that sort: places.
+"""Addresses in one object as sortable numbers, called places.
 
-A place is a signed 64-bit number: the link address in vmlinux; in a relocatable module the section's index shifted
-left by 32, plus the offset. So one sorted table serves both, and nothing has to be laid out.
+A place is a signed 64-bit number: in vmlinux the link address; in a relocatable module the section index shifted left
+by 32, plus the offset. So a single sorted table serves both, and modules need no layout.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from kgbuild.elf.object import Object
 Places = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 SECTION_SHIFT = 32
-# plain numbers: a flag's own arithmetic is too slow for 1,100 modules of 50 sections each
+# plain integers: arithmetic on IntFlag members is too slow for 1,100 modules with 50 sections each
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 ALLOC, CODE = int(SHF.ALLOC), int(SHF.ALLOC | SHF.EXECINSTR)
 
 
 def among(values: npt.NDArray[np.integer[Any]], chosen: Collection[int]) -> Flags:
-    """Whether each of `values`, small numbers, is one of `chosen`."""
+    """Whether each of `values`, which are small numbers, is one of `chosen`."""
     table = np.zeros(max((*chosen, 255)) + 1, bool)
     table[list(chosen)] = True
     return np.where(values < len(table), table[np.minimum(values, len(table) - 1)], False)
 
 
 def symbol_names(obj: Object, rows: Places) -> list[bytes]:
-    """Names of these symbols."""
+    """The names of the symbols at these rows."""
     raw = bytes(obj.strtab)
     find = raw.index
     return [raw[at : find(b"\0", at)] for at in obj.symbols["name"][rows].tolist()]
@@ -42,7 +42,7 @@ def symbol_names(obj: Object, rows: Places) -> list[bytes]:
 
 @dataclass(frozen=True, eq=False)
 class Bodies:
-    """Things with a start and a size, sorted by place. An innermost one wins where they nest."""
+    """Ranges with a start and a size, sorted by place. Where they nest, the innermost one counts."""
 
     place: Places
     size: Places
@@ -52,11 +52,11 @@ class Bodies:
         return self.place + np.maximum(self.size, 1)
 
     def at(self, places: Places) -> Places:
-        """Row of the body that holds each place, -1 where none does."""
+        """The row of the range that contains each place, -1 if there is none."""
         row = np.searchsorted(self.place, places, "right").astype(np.int64) - 1
         if not len(self.place):
             return np.full(len(places), -1, np.int64)
-        # a label inside an assembly routine ends before the routine does: step back to what encloses it
+        # a label inside an assembly routine ends before the routine does: go back to the enclosing range
         for _ in range(64):
             outside = (row >= 0) & (places >= self._end[np.maximum(row, 0)])
             if not outside.any():
@@ -69,10 +69,10 @@ class Bodies:
 
     @cached_property
     def _enclosing(self) -> Places:
-        """For each row the nearest earlier one that reaches beyond its end, -1 where none does."""
+        """For each row, the nearest earlier row that extends beyond its end, -1 if there is none."""
         reach = np.maximum.accumulate(self._end) if len(self._end) else self._end
         nested = np.nonzero(reach[:-1] > self._end[1:])[0] + 1
-        # what follows the last byte of a row that nothing encloses lies in no body
+        # behind the last byte of a row that nothing encloses, a place belongs to no range
         out = np.full(len(self._end), -1, np.int64)
         ends = self._end
         for row in nested.tolist():
@@ -100,36 +100,36 @@ class AddressMap:
 
     @cached_property
     def code_indices(self) -> list[int]:
-        """Sections that hold loaded code and are not empty."""
+        """Indices of non-empty sections with loaded code."""
         return [i for i in np.nonzero(self.code_sections)[0].tolist() if self.obj.sections[i].size]
 
     @cached_property
     def data_sections(self) -> Flags:
-        """For each section whether it holds data that is loaded."""
+        """For each section, whether it contains loaded data."""
         return np.array([s.flags & CODE == ALLOC for s in self.obj.sections], bool)
 
     @cached_property
     def bases(self) -> Places:
-        """Place of the first byte of each section, by its index."""
+        """The place of the first byte of each section, by section index."""
         if self.relocatable:
             return np.arange(len(self.obj.sections), dtype=np.int64) << SECTION_SHIFT
         return np.array([s.addr for s in self.obj.sections], np.uint64).view(np.int64)
 
     @cached_property
     def in_section(self) -> Flags:
-        """For each symbol whether it is defined in a section."""
+        """For each symbol, whether it is defined in a section."""
         shndx = self.obj.symbols["shndx"]
         out: Flags = (shndx != SHN.UNDEF) & (shndx < SHN.LORESERVE)
         return out
 
     @cached_property
     def section_of(self) -> npt.NDArray[np.int32]:
-        """For each symbol the index of its section, 0 where it has none."""
+        """For each symbol, the index of its section, 0 if it has none."""
         return np.where(self.in_section, self.obj.symbols["shndx"], 0).astype(np.int32)
 
     @cached_property
     def places(self) -> Places:
-        """Place of every symbol; 0 for those that are in no section."""
+        """The place of every symbol; 0 for symbols without a section."""
         values = np.ascontiguousarray(self.obj.symbols["value"]).view(np.int64)
         if self.relocatable:
             values = values + self.bases[self.section_of]
@@ -137,7 +137,7 @@ class AddressMap:
 
     @cached_property
     def code_sections(self) -> Flags:
-        """For each section whether it holds code that is loaded."""
+        """For each section, whether it contains loaded code."""
         return np.array([s.flags & CODE == CODE for s in self.obj.sections], bool)
 
     @cached_property
@@ -148,7 +148,8 @@ class AddressMap:
         return self.bases[index], np.array([s.size for s in loaded], np.int64), index
 
     def section_at(self, places: Places) -> Places:
-        """Index of the section that holds each place, -1 where none does. The end of a section is not in it."""
+        """The index of the section that contains each place, -1 if there is none. The end of a section is outside of
+        it."""
         starts, sizes, index = self._extents
         if not len(starts):
             return np.full(len(places), -1, np.int64)
@@ -163,12 +164,12 @@ class AddressMap:
         return out
 
     def code(self, section: int) -> npt.NDArray[np.uint8]:
-        """Bytes of a section as an array (a view of the file)."""
+        """The bytes of a section as an array (a view of the file)."""
         return np.frombuffer(self.obj.contents(section), np.uint8)
 
     @cached_property
     def bounds(self) -> dict[str, int]:
-        """Places of the symbols by which the linker script marks the ends of tables and of init memory."""
+        """Places of the symbols with which the linker script marks the ends of tables and of init memory."""
         table = self.obj.symbols
         wanted = ((table["info"] >> 4) != STB.LOCAL) & ((table["info"] & 15) == STT.NOTYPE)
         rows = np.nonzero(wanted)[0].astype(np.int64)
@@ -179,8 +180,9 @@ class AddressMap:
         }
 
     def extents(self, texts: Iterable[str]) -> dict[str, tuple[int, int]]:
-        """Start and end address (unsigned) of kinds of code that the linker script gathers in vmlinux's .text, of those
-        in `texts` that it has: `__noinstr_text_start` and its like (include/asm-generic/vmlinux.lds.h)."""
+        """Start and end address (unsigned) of special kinds of code within vmlinux's .text, for those of `texts` that
+        exist. The linker script marks them with symbols like `__noinstr_text_start`
+        (include/asm-generic/vmlinux.lds.h)."""
         out = {}
         for text in texts if not self.relocatable else ():
             start, end = (self.bounds.get(f"__{text}_text_{side}") for side in ("start", "end"))
@@ -189,8 +191,8 @@ class AddressMap:
         return out
 
     def table_range(self, section: str) -> tuple[int, int] | None:
-        """(first place, one past the last) of a table of the kernel: a section of its own, or, where the linker script
-        gathers it into another, what lies between its start and stop symbols. None where there is neither."""
+        """(first place, one past the last) of one of the kernel's tables: its own section or, if the linker script
+        merges it into another one, the range between its start and stop symbols. None if there is neither."""
         own = self.obj.section_named(section)
         if own is not None:
             start = int(self.bases[own.index])
@@ -204,7 +206,7 @@ class AddressMap:
         return None
 
     def read(self, start: int, stop: int) -> bytes:
-        """Bytes of a linked file between two places; empty where they lie in no section with contents."""
+        """The bytes of a linked file between two places; empty if they are in no section with contents."""
         section = int(self.section_at(np.array([start], np.int64))[0])
         if section < 0 or self.obj.sections[section].type == SHT.NOBITS:
             return b""
@@ -212,7 +214,7 @@ class AddressMap:
         return bytes(self.obj.contents(section)[at : at + stop - start])
 
     def pointers_in(self, section: str) -> Places:
-        """Places that the 8-byte pointers of a table name."""
+        """The places that the 8-byte pointers in a table refer to."""
         extent = self.table_range(section)
         if extent is None:
             return np.zeros(0, np.int64)
@@ -223,12 +225,13 @@ class AddressMap:
             named: Places = self.places[relocs["sym"]] + relocs["addend"]
             return named
         raw = self.read(*extent)
-        return np.frombuffer(raw[: len(raw) // 8 * 8], "<i8").astype(np.int64)
+        return np.frombuffer(raw[: len(raw) // 8 * 8], self.obj.dtype("i8")).astype(np.int64)
 
     def relative_fields(self, section: str, entry: int, field: int) -> Places | None:
-        """Places that the 4-byte self-relative fields at offset `field` of a table's entries of `entry` bytes name.
+        """The places that the 4-byte self-relative fields of a table refer to, for entries of `entry` bytes with the
+        field at offset `field`.
 
-        None where there is no such table, or where its relocations do not fit entries of that size.
+        None if there is no such table, or if its relocations do not fit entries of that size.
         """
         extent = self.table_range(section)
         if extent is None:
@@ -248,4 +251,4 @@ class AddressMap:
             named: Places = self.places[rows["sym"]] + rows["addend"]
             return named
         raw = np.frombuffer(self.read(*extent)[: count * entry], np.uint8).reshape(count, entry)
-        return at + np.ascontiguousarray(raw[:, field : field + 4]).view("<i4")[:, 0].astype(np.int64)
+        return at + np.ascontiguousarray(raw[:, field : field + 4]).view(self.obj.dtype("i4"))[:, 0].astype(np.int64)

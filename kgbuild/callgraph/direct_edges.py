@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which code leads to which: every direct reference from code to functions, in one object, as numpy columns.
+"""Every direct reference from code to functions in one object, as numpy columns.
 
-Relocations say most of it. They do not say all: what the assembler can resolve within one section (calls of static
-functions, tail jumps, short jumps) leaves none, in modules and in a vmlinux that kept its relocations as well: in
-Debian's 6.1 one call in eight. So everything that could be a branch and has no relocation is looked for, and
-confirmed by decoding the functions where something was found. A kernel without relocations is the same case, with
-more to decode.
+Most references have a relocation. References that the assembler resolves within one section (calls of static functions,
+tail jumps, short jumps) have none, neither in modules nor in a vmlinux that kept its relocations: in Debian's 6.1, one
+call in eight. Therefore all bytes that could be a branch without a relocation are searched for, and confirmed by
+decoding the functions in which something was found. A kernel without relocations is handled the same way, with more to
+decode.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from kgbuild.arch import arch_of
-from kgbuild.arch.x86_64 import branches as code_of
-from kgbuild.arch.x86_64.branches import Flow
+from kgbuild.arch import for_object
+from kgbuild.arch.code_search import CodeSearch, Flow
 from kgbuild.callgraph.address_map import AddressMap, Bodies, Places, among
 from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.functions import Functions
@@ -32,12 +31,12 @@ REPLACEMENT, ALTERNATIVES, JUMP_TABLE = ".altinstr_replacement", ".altinstructio
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """References out of code, before they are given to functions.
+    """References from code, before they are assigned to functions.
 
-    at        place of the field that holds the reference
-    opcode    place of the opcode of a branch; of other instructions, of the field
-    target    place referred to; 0 where it is in another object
-    symbol    index of the undefined symbol it names, else -1
+    at        place of the field that contains the reference
+    opcode    place of a branch's opcode; for other instructions, of the field
+    target    place referred to; 0 if it is in another object
+    symbol    index of the undefined symbol referred to, else -1
     flow      Flow of the instruction
     """
 
@@ -53,16 +52,16 @@ class Edges:
     """One row for each reference from a function to a function, sorted by caller and offset.
 
     caller    row of the calling function
-    offset    where in it, in bytes: the opcode of a branch, the field that holds an address
-    callee    row of the function, -1 where it is in another object
-    symbol    index of the undefined symbol that names it, -1 where it is in this one
-    delta     distance from its start, in bytes
-    kind      Kind
-    uses      (function, place): data whose address a function takes, for those who want to know who hands on a table
+    offset    where in the caller, in bytes: a branch's opcode, or the field that contains an address
+    callee    row of the function, -1 if it is in another object
+    symbol    index of the undefined symbol that names it, -1 if it is in this object
+    delta     distance from the start of the callee, in bytes
+    kind      an EdgeKind
+    uses      (function, place): data whose address a function takes; tells who passes on a table
     strays    (function, place): code that belongs to no known function and leads to the start of one
     relocated whether the object kept the relocations of its code
-    decoded   how many stretches of code had to be decoded
-    unread    relocation types in code that have no rule, with their number
+    decoded   how many ranges of code had to be decoded
+    unread    relocation types in code that are not supported, with their number of uses
     """
 
     caller: Places
@@ -80,10 +79,12 @@ class Edges:
 
 @dataclass(frozen=True, eq=False)
 class _Regions:
-    """Extents of code: the functions, and the replacement of each alternative, which stands for what it replaces.
+    """Ranges of code: the functions, and the replacement code of each alternative, which counts as code of the function
+    it is patched into.
 
-    owner  function each belongs to; shift: what to add to a place in it to get the place it stands for; replacement:
-    whether it is one
+    owner        the function that each range belongs to
+    shift        what to add to a place in the range to get the place it is patched into
+    replacement  whether it is replacement code
     """
 
     bodies: Bodies
@@ -93,7 +94,7 @@ class _Regions:
 
 
 def read_edges(functions: Functions, layout: AddressMap, *, ignore_relocations: bool = False) -> Edges:
-    """Every edge of one object. `ignore_relocations` reads it as a kernel that kept none (linked files only)."""
+    """Every edge of one object. `ignore_relocations` treats it as a kernel without relocations (linked files only)."""
     regions = _regions(functions, layout)
     relocated, unread = _relocated(layout, ignore_relocations)
     plain, decoded = _unrelocated(regions, layout, relocated, functions.trace_site)
@@ -117,7 +118,7 @@ def read_edges(functions: Functions, layout: AddressMap, *, ignore_relocations: 
     stray = ~known & (kind != 0) & (callee >= 0) & (delta == 0)
     strays = (callee[stray].astype(np.int64), refs.at[stray])
     keep = known & (kind != 0) & ((callee >= 0) | external)
-    # within one function: branches to labels; a call of its own start is recursion
+    # within one function: branches to labels; a call of the function's own start is recursion
     keep &= external | (callee != caller) | ((delta == 0) & (kind != EdgeKind.TAIL_CALL))
     rows: list[Places] = [r[keep].astype(np.int64) for r in (caller, offset, callee, refs.symbol, delta, kind)]
     rows = [np.concatenate(pair) for pair in zip(rows, _static_key_jumps(functions, layout), strict=True)]
@@ -146,7 +147,7 @@ def _regions(functions: Functions, layout: AddressMap) -> _Regions:
     own = np.arange(count, dtype=np.int64)
     site, place, size = alternatives(layout)
     owner = functions.bodies.at(site)
-    # where alternatives share a replacement, nothing in it tells them apart: the first has it
+    # if alternatives share replacement code, its owner is ambiguous: the first one gets it
     place, first = np.unique(place[owner >= 0], return_index=True)
     site, size, owner = (column[owner >= 0][first] for column in (site, size, owner))
     places = np.concatenate([functions.bodies.place, place])
@@ -165,7 +166,7 @@ def alternatives(layout: AddressMap) -> tuple[Places, Places, Places]:
     extent = layout.table_range(ALTERNATIVES)
     if extent is None or layout.table_range(REPLACEMENT) is None:
         return none, none, none
-    rule = arch_of(layout.obj.machine).special[ALTERNATIVES]
+    rule = for_object(layout.obj).special[ALTERNATIVES]
     own = layout.obj.section_named(REPLACEMENT)
     section = own.index if own is not None else -1
     for entry in rule.sizes:
@@ -177,7 +178,7 @@ def alternatives(layout: AddressMap) -> tuple[Places, Places, Places]:
         raw = _table_bytes(layout, ALTERNATIVES, entry, len(site))
         size = raw[:, length_at].astype(np.int64)
         real = size > 0
-        # the entry size is right if all of it fits: sites in code, replacements in their section, or a function
+        # the entry size is right if everything fits: patch sites in code, replacements in their section or a function
         # (objects/special_entries.py)
         own_code = real & (layout.section_at(place) == section)
         if layout.is_code(site).all() and layout.is_code(place[real & ~own_code]).all():
@@ -196,7 +197,8 @@ def _table_bytes(layout: AddressMap, name: str, entry: int, count: int) -> npt.N
 
 
 def _relocated(layout: AddressMap, ignore: bool) -> tuple[References, dict[int, int]]:
-    arch = arch_of(layout.obj.machine)
+    arch = for_object(layout.obj)
+    code_of = arch.search()
     parts: list[tuple[Places, Places, Places, Places, Kinds]] = []
     unread: dict[int, int] = {}
     undefined = layout.obj.symbols["shndx"] == SHN.UNDEF
@@ -217,7 +219,7 @@ def _relocated(layout: AddressMap, ignore: bool) -> tuple[References, dict[int, 
         flow[relative] = code_of.classify_relative(layout.code(section), at[relative] - base)
         symbol = rows["sym"].astype(np.int64)
         away = undefined[symbol] & (symbol != 0)
-        # a PC-relative field counts from its own end; where an immediate follows it refers to data, not to code
+        # a PC-relative field counts from its own end; with an immediate behind it, it refers to data, not to code
         target = layout.places[symbol] + rows["addend"] + np.where(relative, 4, 0)
         keep = known & (kinds != arch.none_reloc)
         branch = (flow == Flow.CALL) | (flow == Flow.JUMP)
@@ -236,11 +238,12 @@ def _joined(parts: list[tuple[Places, Places, Places, Places, Kinds]]) -> Refere
 def _unrelocated(
     regions: _Regions, layout: AddressMap, known: References, traced: npt.NDArray[np.int32]
 ) -> tuple[References, int]:
-    """Branches (and leas) out of their function that have no relocation, confirmed by decoding; and how many
-    stretches of code that took."""
+    """Branches (and leas) without a relocation that lead out of their function, confirmed by decoding, and the number
+    of ranges of code decoded for that."""
+    code_of = for_object(layout.obj).search()
     relocated = np.sort(known.at)
     branches = known.at[(known.flow == Flow.CALL) | (known.flow == Flow.JUMP)] + 4
-    # where an instruction begins for certain: at the start of a function, and behind a branch with a relocation
+    # certain instruction starts: the start of a function, and the place behind a branch with a relocation
     boundaries = np.unique(np.concatenate([regions.bodies.place, branches]))
     compiled = (traced[regions.owner] >= 0) & ~regions.replacement
     parts: list[tuple[Places, Places, Places, Places, Kinds]] = []
@@ -263,11 +266,11 @@ def _unrelocated(
         region, to = regions.bodies.at(field), regions.bodies.at(target)
         keep = (region >= 0) & (to >= 0)
         into = target != regions.bodies.place[np.maximum(to, 0)]
-        # its own start is only called; and what gcc compiled never leads into the middle of what gcc compiled
-        calls = code[np.maximum(field - base - 1, 0)] == code_of.CALL
+        # its own start can only be called; and compiled code never jumps into the middle of other compiled code
+        calls = code_of.is_call(code, field - base)
         keep &= np.where(region == to, ~into & calls, ~(into & compiled[region] & compiled[to]))
         field, width, target = field[keep], width[keep], target[keep]
-        at, flow, count = _confirmed(code.tobytes(), base, boundaries, field, width, target)
+        at, flow, count = _confirmed(code_of, code.tobytes(), base, boundaries, field, width, target)
         decoded += count
         opcode = field[at] - code_of.opcode_distance(code, field[at] - base)
         parts.append((field[at], opcode, target[at], np.full(len(at), -1, np.int64), flow))
@@ -275,9 +278,9 @@ def _unrelocated(
 
 
 def _confirmed(
-    code: bytes, base: int, boundaries: Places, field: Places, width: Places, target: Places
+    code_of: CodeSearch, code: bytes, base: int, boundaries: Places, field: Places, width: Places, target: Places
 ) -> tuple[Places, Kinds, int]:
-    """Which candidates are instructions: their rows, their flows; and the number of stretches decoded."""
+    """Which candidates are instructions: their rows and flows, and the number of ranges decoded."""
     end = field + width
     order = np.argsort(end, kind="stable")
     first = boundaries[np.searchsorted(boundaries, field[order], "left") - 1]
@@ -297,8 +300,9 @@ def _confirmed(
 
 
 def _addresses(functions: Functions, regions: _Regions, layout: AddressMap) -> References:
-    """Addresses of functions and of data in the code of a linked file that kept no relocations."""
+    """Addresses of functions and data in the code of a linked file without relocations."""
     parts: list[tuple[Places, Places, Places, Places, Kinds]] = []
+    code_of = for_object(layout.obj).search()
     low, high = int(functions.bodies.place.min()), int(functions.bodies.place.max()) + 1
     starts = functions.bodies.place
     for section in layout.code_indices:
@@ -327,10 +331,10 @@ def _addresses(functions: Functions, regions: _Regions, layout: AddressMap) -> R
 
 
 def _static_key_jumps(functions: Functions, layout: AddressMap) -> tuple[Places, ...]:
-    """Rows (caller, offset, callee, symbol, delta, kind) of static keys whose jump leads out of the function."""
+    """Rows (caller, offset, callee, symbol, delta, kind) of static keys that jump out of their function."""
     none = np.zeros(0, np.int64)
     empty = (none, none, none, none, none, none)
-    rule = arch_of(layout.obj.machine).special[JUMP_TABLE]
+    rule = for_object(layout.obj).special[JUMP_TABLE]
     for entry in rule.sizes:
         site, target = (layout.relative_fields(JUMP_TABLE, entry, field) for field in (0, 4))
         if site is None or target is None or not len(site):
@@ -347,7 +351,9 @@ def _static_key_jumps(functions: Functions, layout: AddressMap) -> tuple[Places,
 
 
 def _named_kinds(functions: Functions, layout: AddressMap, rows: list[Places]) -> Kinds:
-    """Kinds that the names decide: 0 for instrumentation, static calls, thunks, jumps between halves."""
+    """Kinds decided by names: 0 for instrumentation, static calls, thunks, jumps between a function and its cold
+    half."""
+    code_of = for_object(layout.obj).search()
     caller, _, callee, symbol, _, _ = rows
     kind: Kinds = rows[5].astype(np.uint8)
     names = functions.name

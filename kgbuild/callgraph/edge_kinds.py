@@ -25,7 +25,7 @@ class EdgeKind(IntEnum):
 
     @property
     def runs(self) -> bool:
-        """False for edges that only hand on a pointer."""
+        """False for edges that only pass on a pointer."""
         return self is not EdgeKind.ADDRESS_TAKEN
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Ways into a function that no call shows: who can reach it beside its callers.
+"""Ways in which a function can be entered that no direct call shows.
 
-A call through a pointer leads nowhere that the code tells; what can be said is who holds the address. So each function
-on the way is given its holders in data (operations tables, initcalls), the functions that use those, its export, and
-code without a symbol that leads to it. What has no way in at all, and no caller, is not known to run.
+The code of an indirect call does not tell its target; only the holders of a function's address are known. So each
+function on a path gets its holders in data (operations tables, initcalls), the functions that use these, its export,
+and code without a symbol that leads to it. A function without any way in and without a caller is not known to run.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ _USERS = 8
 
 @dataclass(frozen=True, order=True)
 class Way:
-    """One way in. `kind` is POINTER (data holds the address), INITCALL (data that the kernel runs through once, at boot
-    or when the module comes), EXPORT (modules that are not in the index may call it) or STRAY (code without a symbol
-    leads to it); `object` and `place` say where; `users` take the address of that data, the first of `user_count`."""
+    """One way in. `kind` is POINTER (data contains the address), INITCALL (data that the kernel runs through once, at
+    boot or when the module is loaded), EXPORT (modules outside the index may call it) or STRAY (code without a symbol
+    leads to it). `object` and `place` say where. `users` take the address of that data; they are the first of
+    `user_count`."""
 
     kind: str
     object: str
@@ -30,7 +31,7 @@ class Way:
 
 
 def ways_in(graph: CallGraph, number: int) -> list[Way]:
-    """Every way into a function beside calls, sorted."""
+    """Every way into a function other than calls, sorted."""
     found = []
     for taker in graph.address_takers(number):
         kind = INITCALL if taker.initcall else POINTER

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Facts about one function, as values: what the compiler made of it, who reaches it, whether it can be redirected."""
+"""Facts about one function: what the compiler made of it, who reaches it, whether it can be redirected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Caller:
-    """A function that leads here: name, object, unit, offsets of the references in it, how."""
+    """A function that calls or refers to this one: name, object, unit, offsets of the references, and their kind."""
 
     name: str
     object: str
@@ -30,8 +30,8 @@ class Caller:
 
 @dataclass(frozen=True)
 class Holder:
-    """Data that holds the address: `type` is its C type where debugging information says it; `users` take the address
-    of that data, `user_count` of them in all."""
+    """Data that contains the function's address. `type` is its C type if debugging information tells; `users` are
+    functions that take the address of that data, of `user_count` in all."""
 
     object: str
     name: str
@@ -44,7 +44,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class Relative:
-    """Another piece of the same source function: name, size, what gcc did to get it."""
+    """Another function made from the same source function: name, size, and what gcc did to make it."""
 
     name: str
     size: int
@@ -53,7 +53,7 @@ class Relative:
 
 @dataclass(frozen=True)
 class InlinedInto:
-    """A function of the same unit that holds a copy of the body: how often, source lines of the calls."""
+    """A function of the same unit into which this one was inlined: how often, and source lines of the calls."""
 
     name: str
     copies: int
@@ -62,7 +62,7 @@ class InlinedInto:
 
 @dataclass(frozen=True)
 class Made:
-    """A step by which gcc made one function of another: the new one, what it was made of, how ("isra")."""
+    """A step by which gcc derived a function: the new function, the one it was derived from, and how ("isra")."""
 
     name: str
     of: str
@@ -71,14 +71,14 @@ class Made:
 
 @dataclass(frozen=True)
 class CompilerFacts:
-    """What gcc itself said of the function when its unit was compiled.
+    """What gcc reported about the function when its unit was compiled.
 
-    made      the steps that made it of another function, first to last
-    clones    what was made of it
-    into      functions that hold a copy of its body, also by way of others (`into_count` in all)
-    holds     functions of whose body it holds a copy (`holds_count` in all)
-    complete  whether gcc's file is whole
-    flags     options of the unit that matter here; `optimized` places with options for single functions
+    made      the steps that derived it from another function, first to last
+    clones    functions derived from it
+    into      functions that it was inlined into, also indirectly (`into_count` in all)
+    holds     functions that were inlined into it (`holds_count` in all)
+    complete  whether gcc's dump is complete
+    flags     relevant compiler options of the unit; `optimized`: places with options for single functions
     """
 
     made: tuple[Made, ...]
@@ -100,7 +100,7 @@ def compiler_facts(
     optimized: Sequence[tuple[str, int, str]],
     limit: int | None = None,
 ) -> CompilerFacts:
-    """What a unit's dump says of a function by any of its names; lists of names are cut at `limit`."""
+    """What a unit's dump says of a function under any of its names; lists of names are cut at `limit`."""
     own = list(dict.fromkeys(names))
     made = [Made(s.result.name, s.source.name, s.kind) for name in own for s in dump.history(name)]
     clones = [Made(s.result.name, s.source.name, s.kind) for name in own for s in dump.made_of(name)]
@@ -121,8 +121,8 @@ def compiler_facts(
 
 @dataclass(frozen=True)
 class FunctionFacts:
-    """See pipeline/function_facts.py: each `_count` says how many there are, where the list was cut. `compiler` is
-    None where the unit has not been compiled here."""
+    """All facts about one function (pipeline/function_facts.py). Each `_count` is the full number if a list was cut.
+    `compiler` is None if the unit has not been compiled here."""
 
     function: Function
     unit: str
@@ -156,7 +156,7 @@ class FunctionFacts:
 
     @property
     def why_not_redirectable(self) -> str:
-        """Why ftrace can't redirect it, "" where it can."""
+        """Why ftrace can't redirect the function; "" if it can."""
         if self.function.id == NO_BODY:
             return "it has no body of its own; what it is inlined into is patched"
         if self.function.init:
@@ -171,7 +171,7 @@ class FunctionFacts:
 
 
 def summarise(inlined: Iterable[Inlined]) -> list[InlinedInto]:
-    """Copies of one callee by the function that holds them, by name."""
+    """The inlined copies of one callee, grouped by the function that contains them, by name."""
     lines: dict[str, list[int]] = {}
     for one in inlined:
         lines.setdefault(one.into, []).append(one.line)

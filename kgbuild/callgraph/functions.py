@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The functions of vmlinux or of a module, as numpy tables: one row for each body, one for each of its names.
 
-A body is what begins at one address; several names of one address are one body, because a jump to it can't tell them
-apart and a live patch redirects them together.
+A body is the code that begins at one address. Several names at one address are one body, because a jump to it does not
+tell them apart and a live patch redirects them together.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Functions:
 
     bodies       place and size in bytes of each body
     section      index of its section
-    name         the name it is called by here: a global one before a weak one before a local one
-    trace_site   offset of its ftrace site in the body, -1 where it has none (it can't be redirected)
-    init         True where its memory is freed after boot or after the module's init
+    name         its main name: a global name before a weak one before a local one
+    trace_site   offset of its ftrace site in the body, -1 if it has none (it can't be redirected)
+    init         True if its memory is freed after boot or after the module's init
     symbol_body, symbol_name, symbol_index, symbol_bind, symbol_sympos
-                 one row for each name: the body it belongs to, the symbol's index in the table and its binding, its
-                 position among the symbols of that name (0 unique, -1 where it can't be named by one)
+       one row for each name: the body it belongs to, the symbol's index in the table and its binding, its
+       position among the symbols of that name (0 unique, -1 if no position identifies it)
     """
 
     obj: Object
@@ -50,8 +50,8 @@ class Functions:
 def read_functions(layout: AddressMap) -> Functions:
     """The table of functions of a linked vmlinux or a relocatable module.
 
-    A function is a FUNC symbol in an executable section; also an untyped one with a size (assembly routines), and a
-    global untyped one without a size where no function begins (the entries of the retpoline thunks).
+    A function is a FUNC symbol in an executable section, an untyped symbol with a size (assembly routines), or a global
+    untyped symbol without a size at a place where no other function begins (the entries of the retpoline thunks).
     """
     obj = layout.obj
     table = obj.symbols
@@ -63,10 +63,10 @@ def read_functions(layout: AddressMap) -> Functions:
     label &= ~np.isin(places, places[sized])
     rows = np.nonzero(sized | label)[0].astype(np.int64)
     names = symbol_names(obj, rows)
-    # an assembler's own labels are no functions
+    # an assembler's local labels are no functions
     keep = np.array([not n.startswith((b".L", b"$")) for n in names], bool) if names else np.zeros(0, bool)
     rows, names = rows[keep], [n for n, kept in zip(names, keep.tolist(), strict=True) if kept]
-    # by place; of one place: global, weak, local; then as in the table
+    # by place; at one place: global, weak, local; then in table order
     rank = np.array([2, 0, 1], np.int64)[np.minimum(bind[rows], 2)]
     order = np.lexsort((rows, rank, places[rows]))
     rows = rows[order]
@@ -95,7 +95,7 @@ def _trace_sites(layout: AddressMap, bodies: Bodies) -> npt.NDArray[np.int32]:
     out = np.full(len(bodies.place), -1, np.int32)
     sites = layout.pointers_in("__mcount_loc")
     holder = bodies.at(sites)
-    # before the function where it is padded: the site still belongs to what follows (not seen on x86_64)
+    # before the function if it is padded: the site still belongs to the following function (not seen on x86_64)
     found = holder >= 0
     out[holder[found]] = (sites[found] - bodies.place[holder[found]]).astype(np.int32)
     return out
@@ -113,8 +113,8 @@ def _init(layout: AddressMap, place: Places, section: npt.NDArray[np.int32]) -> 
 
 
 def _positions(obj: Object, rows: Places, places: Places) -> npt.NDArray[np.int32]:
-    """sympos of the symbols `rows`: among all listed symbols of a name, by address in vmlinux, by the table's order
-    in a module (where the order with and without init memory must agree). See KernelImage.sympos."""
+    """sympos of the symbols `rows`: the position among all listed symbols of the same name, by address in vmlinux, in
+    table order in a module (where the orders with and without init memory must agree). See KernelImage.sympos."""
     table = obj.symbols
     kind = table["info"] & 15
     listed = (table["shndx"] != SHN.UNDEF) & (kind != STT.SECTION) & (kind != STT.FILE) & (table["name"] != 0)
@@ -139,16 +139,16 @@ def _positions(obj: Object, rows: Places, places: Places) -> npt.NDArray[np.int3
             if len(indices) == 1:
                 out[indices[0]] = 0
                 continue
-            ranked = sorted(indices, key=lambda i: (int(values[i]), i))
+            ranked = sorted(indices, key=lambda row: (int(values[row]), row))
             first: dict[int, int] = {}
-            for rank, i in enumerate(ranked, 1):
-                out[i] = first.setdefault(int(values[i]), rank)
+            for rank, row in enumerate(ranked, 1):
+                out[row] = first.setdefault(int(values[row]), rank)
         else:
             if len(indices) == 1:
                 out[indices[0]] = -1 if init[shndx[indices[0]]] else 0
                 continue
-            core = [i for i in indices if not init[shndx[i]]]
-            for rank, i in enumerate(indices, 1):
-                later = (0 if len(core) == 1 else core.index(i) + 1) if i in core else None
-                out[i] = rank if rank == later else -1
+            core = [row for row in indices if not init[shndx[row]]]
+            for rank, row in enumerate(indices, 1):
+                later = (0 if len(core) == 1 else core.index(row) + 1) if row in core else None
+                out[row] = rank if rank == later else -1
     return out[rows]

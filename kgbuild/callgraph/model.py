@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The call graph of a kernel as questions and answers: what an index offers, and the part a question reaches.
+"""The call graph of a kernel: the questions an index answers, and the values of the answers.
 
-Functions are known by a number of the index; `Function` and the rest are plain values. Nothing here needs numpy or
-networkx until a whole DiGraph is asked for, so that one question is answered in the time a process takes to start.
+A function is identified by its number in the index; `Function` and the other classes are plain values. numpy and
+networkx are not imported here until a whole DiGraph is asked for, so that a single question is answered quickly.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ CALLERS, CALLEES = "callers", "callees"
 
 
 def split_name(wanted: str) -> tuple[str, str, str]:
-    """(name, place, position) of `NAME`, `NAME@UNIT`, `NAME@MODULE`, `NAME,POSITION` or both; "" for what is not said.
-    Raises UserError where the position is no number."""
+    """(name, place, position) of `NAME`, `NAME@UNIT`, `NAME@MODULE`, `NAME,POSITION` or a combination; "" for parts
+    that are missing. Raises UserError if the position is not a number."""
     name, _, position = wanted.partition(",")
     name, _, place = name.partition("@")
     if position and not position.isdigit():
@@ -34,11 +34,11 @@ class Function:
     object      "vmlinux" or the module's name (with underscores)
     name        a global name before a weak one before a local one; `Index.aliases` gives the others
     section     name of its section
-    address     link address (unsigned) in vmlinux; offset in the section in a module
-    size        bytes
-    trace_site  offset of the ftrace site in it, None where it has none: it can't be redirected
+    address     in vmlinux the link address (unsigned); in a module the offset in the section
+    size        in bytes
+    trace_site  offset of its ftrace site, None if it has none: then it can't be redirected
     init        its memory is freed after boot, or after the module's init
-    unit        source file of its translation unit, or the name the symbol table gives; "" where unknown
+    unit        source file of its translation unit, or the name from the symbol table; "" if unknown
     """
 
     id: int
@@ -58,8 +58,8 @@ class Function:
 
 @dataclass(frozen=True)
 class Name:
-    """One symbol of a function: its binding ("local", "global", "weak"), its position (0 unique, None where no
-    position names it), whether it is exported, and what gcc derived it from (family "" and no kinds: nothing)."""
+    """One symbol of a function: its binding ("local", "global", "weak"), its position (0 unique, None if no position
+    identifies it), whether it is exported, and what gcc derived it from (family "" and no kinds: nothing)."""
 
     function: int
     name: str
@@ -80,14 +80,14 @@ class Edge:
     kind: EdgeKind
 
     def place_in(self, caller: str) -> str:
-        """Where the reference is, by the caller's name; of a body that is part of the caller no one place is."""
+        """The place of the reference, relative to the caller's name; an inlined body has no single place."""
         return caller if self.kind is EdgeKind.INLINED else f"{caller}+{self.offset:#x}"
 
 
 @dataclass(frozen=True)
 class Taker:
-    """Data that holds the address of a function: object, name ("" and the section where it has none), section,
-    address, offset of the pointer in it, and the functions that take the address of that data."""
+    """Data that contains the address of a function: object, name ("" and the section if it has none), section, address,
+    offset of the pointer in it, and the functions that take the address of that data."""
 
     object: str
     name: str
@@ -102,7 +102,7 @@ class Taker:
 
 
 class CallGraph(Protocol):
-    """What can be asked of an index."""
+    """The questions that an index answers."""
 
     def function(self, number: int) -> Function: ...
     def functions_named(self, name: str) -> list[Function]: ...

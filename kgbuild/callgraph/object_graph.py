@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Everything the index keeps of one object, vmlinux or a module, in one value."""
+"""Everything that the index stores about one object, vmlinux or a module."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from kgbuild.elf.object import Object
 
 @dataclass(frozen=True, eq=False)
 class ObjectGraph:
-    """Functions, edges and pointers of one object. `users` are (holder, function): functions that take the address of
-    data which holds a function pointer, so that they may hand it on."""
+    """Functions, edges and pointers of one object. `users` are (holder, function) pairs: the function takes the address
+    of data that contains a function pointer, so it may pass that pointer on."""
 
     layout: AddressMap
     functions: Functions
@@ -36,8 +36,8 @@ def read_graph(obj: Object, *, ignore_relocations: bool = False) -> ObjectGraph:
 
 
 def _users(edges: Edges, pointers: Pointers) -> tuple[Places, Places]:
-    """Holders are known by their extent from their first to their last pointer; an address anywhere from the start of
-    the data to there means the data."""
+    """(holder, function) pairs. A holder's range is known up to its last pointer; an address anywhere in that range
+    refers to the holder."""
     none = np.zeros(0, np.int64)
     if not len(pointers.place) or not len(edges.uses[0]):
         return none, none

@@ -18,9 +18,9 @@ class OutsideCaller(NamedTuple):
 
 
 def users_outside(graph: CallGraph, number: int, source: str, target: str) -> tuple[list[OutsideCaller], list[str]]:
-    """Who calls function `number` of the graph from outside the unit `source` of the object `target`, and what stands
-    against pulling them in: holders of its address, callers that are no C code or no plain calls (the target of a
-    static call, say, stays what the kernel set), init code of modules."""
+    """Who calls function `number` of the graph from outside the unit `source` of the object `target`, and the reasons
+    against pulling these callers in: holders of its address, callers that are not in C or do not call plainly (a static
+    call, for example, keeps the target that the kernel set), init code of modules."""
     from kgbuild.callgraph.edge_kinds import EdgeKind
 
     callers: set[OutsideCaller] = set()
@@ -28,7 +28,7 @@ def users_outside(graph: CallGraph, number: int, source: str, target: str) -> tu
     for edge in graph.callers(number):
         caller = graph.function(edge.caller)
         unit = graph.unit_of(edge.caller)
-        # "" is the unit of a caller whose unit is not known, and no unit at all where none is left out
+        # "" is an unknown unit; if no unit is left out, `source` is "" and matches none
         if edge.kind is EdgeKind.SPLIT or (source and unit == source and caller.object == target):
             continue
         if caller.init and caller.in_vmlinux:
@@ -49,7 +49,7 @@ def users_outside(graph: CallGraph, number: int, source: str, target: str) -> tu
     return sorted(callers), list(against)
 
 
-# What holds the address of a function for other reasons than to call it.
+# Names and sections of data that contains a function's address for another purpose than calling it.
 _NO_TAKERS = ("__ksymtab", "__kstrtab", "__UNIQUE_ID___addressable", "__crc_")
 
 
@@ -57,6 +57,6 @@ _NO_TAKER_SECTIONS = ("___ksymtab", "__ksymtab", ".discard", "_kprobe_blacklist"
 
 
 def holds_for_no_call(name: str, section: str) -> bool:
-    """Whether what holds the address of a function does so for other reasons than to call it: exports, lists of places
-    that may not be probed, what only keeps the compiler from dropping it."""
+    """Whether data contains the address of a function for another purpose than calling it: exports, the kprobe
+    blacklist, references that only keep the compiler from dropping the function."""
     return name.startswith(_NO_TAKERS) or section.startswith(_NO_TAKER_SECTIONS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a question to the call graph reaches: from some functions on, towards their callers or callees."""
+"""The part of the call graph that a question reaches, from some functions towards their callers or callees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kgbuild.callgraph.entry_points import Way
 from kgbuild.callgraph.model import CALLERS, CallGraph, Edge, Function
 
-# The number of a function that is inlined wherever it is called (`reach_inlined`); no index has so many.
+# The number of a function without a body of its own (`reach_inlined`); no index has so many functions.
 NO_BODY = (1 << 31) - 1
 
 
@@ -26,12 +26,12 @@ class Reached:
     root       number of the function it starts at
     direction  CALLERS or CALLEES
     functions  every function reached, by its number
-    level      its least distance from the root
+    level      its shortest distance from the root
     edges      edges among them that lead one step outward, sorted
-    uncut      how many neighbours a function has in all, where not all of them were followed
-    ways       ways into a function that are no calls, where those were asked for (see `ways`)
+    uncut      the full number of a function's neighbours, if not all were followed
+    ways       ways into a function other than calls, if asked for
     ends       with ways: functions that have neither a caller nor a way in
-    further    with ways: functions at the last step that have callers, which were not followed
+    further    with ways: functions at the last step whose callers were not followed
     """
 
     root: int
@@ -49,8 +49,8 @@ class Reached:
         return not self.uncut
 
     def digraph(self) -> networkx.DiGraph:
-        """As a networkx.DiGraph over functions; see `to_digraph`. What holds an address is a node "object:place" with
-        an edge to the function, of the way's kind."""
+        """The answer as a networkx.DiGraph of functions; see `to_digraph`. Data that contains an address is a node
+        "object:place" with an edge to the function, of the way's kind."""
         graph = to_digraph(self.functions.values(), self.edges)
         for number, ways in self.ways.items():
             for way in ways:
@@ -63,14 +63,15 @@ class Reached:
 def reach(graph: CallGraph, root: int, direction: str, depth: int, limit: int) -> Reached:
     """What calls `root`, or what it calls, over at most `depth` steps and `limit` further functions (0: no bound).
 
-    Breadth first, so that what is cut is what is farthest. Cycles end where a function was reached before.
+    The search is breadth first, so that the most distant functions are cut off. Cycles end at functions already
+    reached.
     """
     return _spread(graph, Reached(root, direction, {root: graph.function(root)}, {root: 0}, [], {}), 1, depth, limit)
 
 
 def reach_inlined(graph: CallGraph, name: str, holders: Sequence[Function], depth: int, limit: int) -> Reached:
-    """What leads to a function that has no body of its own: `holders`, into which it was inlined, and their callers.
-    The function stands in the answer under a number that no other has."""
+    """What leads to a function that has no body of its own: `holders`, into which it was inlined, and their callers. In
+    the answer, the function has a number that no other has."""
     root = Function(NO_BODY, "", name, "", 0, 0, None, False, "")
     near = holders[: limit or None]
     begun = Reached(
@@ -85,7 +86,7 @@ def reach_inlined(graph: CallGraph, name: str, holders: Sequence[Function], dept
 
 
 def _spread(graph: CallGraph, begun: Reached, first: int, depth: int, limit: int) -> Reached:
-    """What `begun` has, and what is found from its last level on, in steps from `first` to `depth`."""
+    """`begun`, extended from its last level on, in steps from `first` to `depth`."""
     root, direction = begun.root, begun.direction
     functions, level = dict(begun.functions), dict(begun.level)
     edges, uncut = set(begun.edges), dict(begun.uncut)
@@ -112,24 +113,24 @@ def _spread(graph: CallGraph, begun: Reached, first: int, depth: int, limit: int
 
 
 def reach_with_ways(graph: CallGraph, root: int, depth: int, limit: int) -> Reached:
-    """Who can reach `root`: its callers, and for each function on the way the ways in that are no calls."""
+    """Who can reach `root`: its callers, and for each function on a path the ways in that are no calls."""
     from kgbuild.callgraph.entry_points import ways_in
 
     found = reach(graph, root, CALLERS, depth, limit)
     ways = {number: ways_in(graph, number) for number in found.functions}
     followed = {edge.callee for edge in found.edges}
-    left = [n for n in sorted(found.functions) if n not in followed]
-    called = [n for n in left if graph.count(n, CALLERS)]
+    not_followed = [n for n in sorted(found.functions) if n not in followed]
+    called = [n for n in not_followed if graph.count(n, CALLERS)]
     return replace(
         found,
         ways={number: those for number, those in ways.items() if those},
-        ends=tuple(n for n in left if n not in called and not ways[n]),
+        ends=tuple(n for n in not_followed if n not in called and not ways[n]),
         further=tuple(n for n in called if found.level[n] == depth),
     )
 
 
 def _neighbours(graph: CallGraph, number: int, direction: str, limit: int, *, full: bool) -> list[Edge]:
-    """Edges of one function, bounded: one neighbour may account for several. Where nothing more is taken in, none."""
+    """Edges of one function, limited: one neighbour may account for several. Empty if no new function is added."""
     if full:
         return []
     rows = 4 * limit
@@ -137,21 +138,28 @@ def _neighbours(graph: CallGraph, number: int, direction: str, limit: int, *, fu
 
 
 def to_digraph(functions: Iterable[Function], edges: Iterable[Edge]) -> networkx.DiGraph:
-    """A networkx.DiGraph: nodes are the functions' numbers with attributes name, object, unit, address, size; an edge
-    joins caller and callee, with `kinds` (how, sorted) and `evidence` (places `caller+offset`, the first 16)."""
+    """A networkx.DiGraph. Nodes are the functions' numbers with the attributes name, object, unit, address, size. An
+    edge joins caller and callee, with `kinds` (sorted) and `evidence` (places `caller+offset`, the first 16)."""
     import networkx as nx
 
     out = nx.DiGraph()
     names = {}
-    for f in functions:
-        names[f.id] = f.name
-        out.add_node(f.id, name=f.name, object=f.object, unit=f.unit, address=hex(f.address), size=f.size)
-    for e in edges:
-        if not out.has_edge(e.caller, e.callee):
-            out.add_edge(e.caller, e.callee, kinds=[], evidence=[])
-        attributes = out.edges[e.caller, e.callee]
-        if e.kind.label not in attributes["kinds"]:
-            attributes["kinds"] = sorted([*attributes["kinds"], e.kind.label])
+    for function in functions:
+        names[function.id] = function.name
+        out.add_node(
+            function.id,
+            name=function.name,
+            object=function.object,
+            unit=function.unit,
+            address=hex(function.address),
+            size=function.size,
+        )
+    for edge in edges:
+        if not out.has_edge(edge.caller, edge.callee):
+            out.add_edge(edge.caller, edge.callee, kinds=[], evidence=[])
+        attributes = out.edges[edge.caller, edge.callee]
+        if edge.kind.label not in attributes["kinds"]:
+            attributes["kinds"] = sorted([*attributes["kinds"], edge.kind.label])
         if len(attributes["evidence"]) < 16:
-            attributes["evidence"].append(e.place_in(names[e.caller]))
+            attributes["evidence"].append(edge.place_in(names[edge.caller]))
     return out

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which unit a function comes from: in vmlinux by STT_FILE symbols or by ranges of addresses in debugging
-information, in a shipped module by its sources.
+"""Which unit a function comes from: in vmlinux by STT_FILE symbols or by address ranges in debugging information, in a
+shipped module by its sources.
 
-Shipped modules keep neither debugging information nor STT_FILE symbols. The text of the sources says which of them
-looks like defining a function; and the linker puts what one unit gives to a section in one piece (ld, "Input section
-basics"), so that what lies between two functions of one unit is of that unit too, and a unit that shows up in several
-pieces was a mistake of the text. What this gives is checked wherever something depends on it: the unit is compiled, and
-its functions are held against the module's.
+Shipped modules have neither debugging information nor STT_FILE symbols. The text of the sources tells which of them
+appears to define a function. The linker places the contributions of one unit together (ld, "Input section basics"), so
+code between two functions of one unit belongs to that unit too, and a unit that appears in several separate ranges was
+a wrong guess. The result is verified wherever something depends on it: the unit is compiled, and its functions are
+compared with the module's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kgbuild.callgraph.functions import Functions
 from kgbuild.elf.consts import STB, STT
 
 BY_TEXT, BY_ORDER = "the text of the module's sources", "the order of the module's code"
-# a name at the beginning of a line, or behind a type and attributes, and its parameters
+# a name at the beginning of a line, or after a type and attributes, followed by parameters
 _DEFINITION = re.compile(
     rb"^(?:[A-Za-z_][^;=\n(){}]*(?:\(\([^;=\n{}]*?\)\)[^;=\n(){}]*)*[\s*])?(?!__attribute__)([A-Za-z_]\w*)[ \t]*\(",
     re.MULTILINE,
@@ -41,20 +41,20 @@ class Placed:
 
 
 def assign_units(functions: Sequence[Placed], texts: Mapping[str, bytes]) -> dict[int, tuple[str, str]]:
-    """(source, evidence) of each function whose unit can be told, by number. `texts` are the module's sources."""
+    """(source, evidence) of each function whose unit can be found, by number. `texts` are the module's sources."""
     defined: dict[str, set[str]] = {}
     for source, text in texts.items():
         for name in _defined(text):
             defined.setdefault(name, set()).add(source)
     found: dict[int, tuple[str, str]] = {}
-    ordered = sorted(functions, key=lambda f: (f.section, f.address, f.number))
-    for _, group in groupby(ordered, key=lambda f: f.section):
+    ordered = sorted(functions, key=lambda function: (function.section, function.address, function.number))
+    for _, group in groupby(ordered, key=lambda function: function.section):
         rows = list(group)
-        guesses = [_only([defined.get(name, set()) for name in f.names]) for f in rows]
+        guesses = [_only([defined.get(name, set()) for name in function.names]) for function in rows]
         units = _fill(_without_islands(guesses))
-        for f, guess, unit in zip(rows, guesses, units, strict=True):
+        for function, guess, unit in zip(rows, guesses, units, strict=True):
             if unit:
-                found[f.number] = (unit, BY_TEXT if guess == unit else BY_ORDER)
+                found[function.number] = (unit, BY_TEXT if guess == unit else BY_ORDER)
     return found
 
 
@@ -65,7 +65,7 @@ def _defined(text: bytes) -> Iterator[str]:
 
 
 def _has_body(text: bytes, at: int) -> bool:
-    """Whether the parameter list that begins at `at` is followed by a body; a prototype has its semicolon first."""
+    """Whether the parameter list that begins at `at` is followed by a body; in a prototype, a semicolon comes first."""
     depth = 1
     limit = min(len(text), at + 2000)
     while at < limit and depth:
@@ -82,11 +82,11 @@ def _only(candidates: Sequence[set[str]]) -> str:
 
 
 def _without_islands(guesses: Sequence[str]) -> list[str]:
-    """The same without guesses that contradict each other: of several pieces of one unit only the longest is kept. What
-    stood in between stays open."""
+    """The guesses without contradictions: of several separate ranges of one unit only the longest is kept. Other
+    functions are left without a unit."""
     out = list(guesses)
-    known = [i for i, unit in enumerate(out) if unit]
-    runs = [list(group) for _, group in groupby(known, key=lambda i: out[i])]
+    known = [index for index, unit in enumerate(out) if unit]
+    runs = [list(group) for _, group in groupby(known, key=lambda index: out[index])]
     longest: dict[str, list[int]] = {}
     for run in runs:
         unit = out[run[0]]
@@ -94,23 +94,23 @@ def _without_islands(guesses: Sequence[str]) -> list[str]:
             longest[unit] = run
     for run in runs:
         if run is not longest[out[run[0]]]:
-            for i in run:
-                out[i] = ""
+            for index in run:
+                out[index] = ""
     return out
 
 
 def _fill(units: Sequence[str]) -> list[str]:
-    """What lies between two of one unit is of that unit."""
+    """Assign functions between two functions of one unit to that unit."""
     out = list(units)
     known = [i for i, unit in enumerate(out) if unit]
-    for a, b in pairwise(known):
-        if out[a] == out[b]:
-            out[a + 1 : b] = [out[a]] * (b - a - 1)
+    for start, end in pairwise(known):
+        if out[start] == out[end]:
+            out[start + 1 : end] = [out[start]] * (end - start - 1)
     return out
 
 
 def units_by_ranges(places: Places, ranges: list[tuple[int, int, int]]) -> Places:
-    """Unit of each place by stretches (start, end, unit) of code that do not overlap, sorted; -1 for none."""
+    """The unit of each place, by sorted, disjoint ranges of code (start, end, unit); -1 if none contains it."""
     if not ranges:
         return np.full(len(places), -1, np.int64)
     table = np.array(ranges, np.int64)
@@ -122,9 +122,10 @@ def units_by_ranges(places: Places, ranges: list[tuple[int, int, int]]) -> Place
 def units_by_file(layout: AddressMap, functions: Functions) -> tuple[list[str], Places]:
     """Units by the symbol table: (names, unit of each function or -1).
 
-    The linker writes the locals of each input file behind its STT_FILE symbol (gABI, chapter 4), so a local function
-    belongs to the file before it. A global one belongs to the file of the locals around it, if there are some on both
-    sides in its section and they are of one file: what a file gives to a section lies together.
+    The linker writes the local symbols of each input file after its STT_FILE symbol (gABI, chapter 4), so a local
+    function belongs to the file before it. A global function belongs to the file of the local functions around it, if
+    there are some on both sides in its section and they belong to one file: the contributions of a file to a section
+    are contiguous.
     """
     table = layout.obj.symbols
     files = np.nonzero((table["info"] & 15) == STT.FILE)[0].astype(np.int64)
@@ -134,15 +135,15 @@ def units_by_file(layout: AddressMap, functions: Functions) -> tuple[list[str], 
     if not len(files):
         return [], unit
     local = functions.symbol_bind == STB.LOCAL
-    before = np.searchsorted(files, functions.symbol_index[local]) - 1
-    unit[functions.symbol_body[local]] = before
+    file_before = np.searchsorted(files, functions.symbol_index[local]) - 1
+    unit[functions.symbol_body[local]] = file_before
     known = np.nonzero(unit >= 0)[0]
     if len(known):
         rows = np.arange(count)
-        left = np.searchsorted(known, rows, "right") - 1
-        right = np.minimum(left + 1, len(known) - 1)
-        a, b = known[np.maximum(left, 0)], known[right]
-        between = (unit < 0) & (left >= 0) & (unit[a] == unit[b]) & (b > rows)
-        between &= (functions.section[a] == functions.section) & (functions.section[b] == functions.section)
-        unit = np.where(between, unit[a], unit)
+        row_before = np.searchsorted(known, rows, "right") - 1
+        row_behind = np.minimum(row_before + 1, len(known) - 1)
+        before, behind = known[np.maximum(row_before, 0)], known[row_behind]
+        between = (unit < 0) & (row_before >= 0) & (unit[before] == unit[behind]) & (behind > rows)
+        between &= (functions.section[before] == functions.section) & (functions.section[behind] == functions.section)
+        unit = np.where(between, unit[before], unit)
     return names, unit

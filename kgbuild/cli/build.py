@@ -3,63 +3,86 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kgbuild.cli import options
+from kgbuild.cli.contract.commands import Command
 from kgbuild.errors import KgbuildError
+from kgbuild.host.system.output_kinds import MODULE, PROOF
+from kgbuild.report.documents import error_rows, rows_of
+from kgbuild.report.formats import Answer, json_text
+
+if TYPE_CHECKING:
+    from kgbuild.host.compile.apply_patches import PatchInput
+    from kgbuild.model import ToolChoice
 
 
-@click.command()
-@click.argument("patches", nargs=-1, required=True, type=click.Path(path_type=Path))
+def _default_module(values: Mapping[str, Any]) -> Path:
+    """Where a module is written if nothing is said."""
+    from kgbuild.pipeline.module_names import default_output
+
+    first = values["patches"][0]
+    name = first.name if isinstance(first, Path) else "stdin"
+    return default_output(name)
+
+
+@click.command(cls=Command)
+@click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option
-@click.option("-o", "output", type=options.OutputFile(), help="Module to write [livepatch-<first patch>.ko].")
+@click.option(
+    "-o",
+    "output",
+    type=options.OutputFile(MODULE, fallback=_default_module),
+    help="Module to write [livepatch-<first patch>.ko]; - is standard output.",
+)
 @click.option(
     "--keep",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.KeepDirectory(),
     metavar="DIR",
     help="Copy each stage's files here.",
 )
 @options.jobs_option
 @click.option(
-    "--max-pull", type=click.IntRange(0), default=20, show_default=True, help="Most further units callers may bring in."
+    "--max-pull", type=click.IntRange(0), default=20, show_default=True, help="Limit of units that callers bring in."
 )
 @click.option(
-    "--max-units", type=click.IntRange(1), default=100, show_default=True, help="Most units that headers may change."
+    "--max-units", type=click.IntRange(1), default=100, show_default=True, help="Limit of units that headers change."
 )
 @options.pull_option
 @options.backend_option
 @click.option(
     "--proof",
-    type=options.OutputFile(),
+    type=options.OutputFile(PROOF),
     metavar="FILE",
-    help="Write the proof record: all that the module replaces and is bound to, with digests.",
+    help="Write the proof record: everything that the module replaces and is bound to, with digests.",
 )
 @click.option(
     "--emit-module",
     type=options.NewDirectory(),
     metavar="DIR",
-    help="Leave the module as a directory too, which make -C KDIR M=DIR builds without kgbuild.",
+    help="Also write the module as a directory, which make -C KDIR M=DIR builds without kgbuild.",
 )
-@click.option("--no-replace", is_flag=True, help="Do not take back older live patches (atomic replace is the default).")
+@click.option("--no-replace", is_flag=True, help="Do not replace older live patches (atomic replace is the default).")
 @click.option(
     "--on-top-of",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="MODULE.ko",
-    help="A patch that is loaded before; repeat it in the order of loading.",
+    help="A patch that is loaded before; repeat it in load order.",
 )
 @click.option(
     "--drop",
     multiple=True,
     metavar="FUNCTION",
-    help="The older version of this function, or its change of this file, may go; see --on-top-of.",
+    help="Allow losing the older version of this function, or its change of this file; see --on-top-of.",
 )
 @click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
-@click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's; recorded.")
+@click.option("--allow-compiler", is_flag=True, help="Accept another compiler than the kernel's; recorded.")
 @click.option(
     "--allow-unproven",
     multiple=True,
@@ -71,11 +94,12 @@ from kgbuild.errors import KgbuildError
     "--allow-type", multiple=True, metavar="NAME", help="Accept another layout of this type or variable; recorded."
 )
 @options.oot_options
-@options.common_options
+@options.tool_options
+@options.common_options()
 def build(
-    patches: tuple[Path, ...],
+    patches: tuple[PatchInput, ...],
     kernel_name: str,
-    output: Path | None,
+    output: Path,
     keep: Path | None,
     jobs: int,
     max_pull: int,
@@ -94,6 +118,7 @@ def build(
     against: tuple[Path, ...],
     oot: Path | None,
     oot_modules: tuple[Path, ...],
+    tools: ToolChoice,
     common: options.Common,
 ) -> None:
     """Build a live patch module from PATCHES, applied in order, for one exact kernel.
@@ -108,7 +133,6 @@ def build(
     from kgbuild.pipeline.stages.trail import Trail
 
     out = common.output()
-    output = output or Path(f"livepatch-{patches[0].name.removesuffix('.patch').removesuffix('.diff')}.ko")
     chosen = Options(
         allow_compiler,
         frozenset(allow_unproven),
@@ -128,23 +152,27 @@ def build(
         directory=emit_module is not None,
         oot=oot,
         oot_modules=oot_modules,
+        tools=tools,
     )
     trail = Trail(BuildLines(out))
+    # a module that goes to standard output has the name that it would have as a file
+    named = _default_module({"patches": patches}) if output == options.STDOUT else output
     try:
-        built = run_build(patches, kernel_name, output, chosen, trail)
-    except KgbuildError:
-        common.write_report(trail.report())
+        built = run_build(patches, kernel_name, named, chosen, trail)
+    except KgbuildError as error:
+        common.deliver(Answer(trail.report), status=error.exit_code, errors=error_rows(error))
         raise
     report, module = trail.report(), built.assembled.module
     if not built.checked.findings:
-        options.write_file(output, module)
+        common.write(output, module)
         if proof is not None:
-            options.write_file(proof, (json.dumps(report["proof"], indent=1) + "\n").encode())
+            common.write(proof, json_text(report["proof"]).encode())
         if emit_module is not None:
             options.write_directory(emit_module, built.assembled.directory)
-    common.write_report(report)
-    if built.checked.findings:
-        for finding in built.checked.findings:
+    findings = built.checked.findings
+    common.deliver(Answer(lambda: report), status=1 if findings else 0, errors=rows_of(findings))
+    if findings:
+        for finding in findings:
             click.echo(f"{finding.code}   {finding}", err=True)
         raise click.exceptions.Exit(1)
     counts = Counter(f["object"] for f in report["module"]["functions"])
@@ -155,5 +183,7 @@ def build(
         out.line("proof", f"{proof}  {len(report['proof']['bound'])} symbols of the kernel, each with its evidence")
     if emit_module is not None:
         out.line("module", f"{emit_module}  make -C KDIR M={emit_module.resolve()}")
+    if output == options.STDOUT:
+        return
     loaded = "".join(f" --oot-module {path}" for path in oot_modules)
     out.line("next", f"kgbuild vm {output} --kernel {kernel_name}{loaded}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a person sees of a build while it goes on: a line for each stage, from the value that it made."""
+"""What `build` prints: a line for each stage, from the value that the stage made."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from kgbuild.cli.accounting_lines import show_accounting
-from kgbuild.cli.ui import Output
+from kgbuild.cli.ui import Output, show_accounting
 from kgbuild.diagnostics.warnings import UNKNOWN
 from kgbuild.pipeline.stages.values import Accounted, Closed, KernelChosen, PatchesApplied, Proven, PutOnTop
 from kgbuild.progress import Task
@@ -54,7 +53,7 @@ def _show_parity(out: Output, proven: Proven) -> None:
         names = "  ".join(sorted(proven.pulled)[:6])
         out.line("pull", f"{names}  compiled and proven as well")
         return
-    counts = [parity_counts(u.original, u.parity) for u in proven.units]
+    counts = [parity_counts(u.orig, u.parity) for u in proven.units]
     matched, total, weak = (sum(c[key] for c in counts) for key in ("matched", "total", "weak_overridden"))
     note = f" ({weak} weak, overridden elsewhere)" if weak else ""
     out.line("parity", f"{matched}/{total} functions are those of the running kernel{note}")
@@ -94,7 +93,7 @@ def _state_line(row: Mapping[str, str]) -> str:
         return f"{row['variable']:<36} new: {row['why']}"
     where = f" of {row['original_unit']}" if row["original_unit"] != row["unit"] else ""
     how = "declared: " if row["verdict"] == "declared" else "the same: "
-    return f"{row['variable']:<36} is the kernel's {row['original']}{where} ({how}{row['why']})"
+    return f"{row['variable']:<36} is the kernel's {row['orig']}{where} ({how}{row['why']})"
 
 
 def _show_closure(out: Output, closed: Closed) -> None:

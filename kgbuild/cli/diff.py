@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -12,27 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kgbuild.cli.options import Common, OutputFile, common_options, write_file
-from kgbuild.cli.ui import Output, show_error
-from kgbuild.errors import UserError
+from kgbuild.cli.contract.commands import Command
+from kgbuild.cli.options import Common, OutputFile, common_options
+from kgbuild.cli.ui import Output, show_accounting
+from kgbuild.host.system.output_kinds import OBJECT, REPORT
+from kgbuild.report.formats import Answer, json_text
 
 if TYPE_CHECKING:
-    from kgbuild.elf.object import Object
-    from kgbuild.kernel.exports import Export
-    from kgbuild.kernel.parent_symtab import ParentSymbols
     from kgbuild.pipeline.object_diff import ObjectDiff
 
-MAX_FILE = 1 << 30  # an object, or a vmlinux with its debugging information
-MAX_MAP, MAX_SYMVERS = 1 << 26, 1 << 24  # text; many times what a kernel's has
-IN_MEMORY = 1 << 26  # what is larger stays where it is, and only what is looked at is read
 MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the other
 
 
-@click.command(short_help="Compare two objects of one unit.")
-@click.argument("original", metavar="ORIG.o", type=click.Path(path_type=Path))
+@click.command(cls=Command, short_help="Compare two objects of one unit.")
+@click.argument("orig", metavar="ORIG.o", type=click.Path(path_type=Path))
 @click.argument("patched", metavar="PATCHED.o", type=click.Path(path_type=Path))
-@click.option("-o", "output", metavar="OUT.o", type=OutputFile(), help="Write the output object.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the answer as JSON; - is standard output.")
+@click.option(
+    "-o", "output", metavar="OUT.o", type=OutputFile(OBJECT), help="Write the output object; - is standard output."
+)
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    type=OutputFile(REPORT, as_json=True),
+    help="Write the answer as JSON; - is standard output.",
+)
 @click.option("--symvers", metavar="FILE", type=click.Path(path_type=Path), help="Module.symvers: what is exported.")
 @click.option(
     "--parent-symtab",
@@ -40,16 +43,16 @@ MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the
     type=click.Path(path_type=Path),
     help="Symbols of vmlinux or the module: the ELF file, readelf -sW of it, or System.map. Gives positions.",
 )
-@click.option("--explain", metavar="FUNCTION", help="Show both codes of a function side by side, and why it counts.")
+@click.option("--explain", metavar="FUNCTION", help="Show both versions of a function side by side, and why it counts.")
 @click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already.")
-@common_options
+@common_options()
 @click.pass_context
 def diff(
     context: click.Context,
-    original: Path,
+    orig: Path,
     patched: Path,
     output: Path | None,
-    json_file: str | None,
+    json_file: Path | None,
     symvers: Path | None,
     parent_symtab: Path | None,
     explain: str | None,
@@ -59,8 +62,7 @@ def diff(
     """Compare ORIG.o with PATCHED.o, two compiles of one unit, and say what changed, is new, or is gone.
 
     No kernel is needed. Compile both with -ffunction-sections -fdata-sections. With --explain, --verbose shows all of
-    the code and not only what differs. Ends with 0 where something changed, 1
-    where that can't be patched, 2 where a file is no relocatable object, 4 where nothing changed.
+    the code and not only what differs.
 
     \b
     Example:
@@ -70,89 +72,32 @@ def diff(
     # one comparison, then the process ends: looking for cycles among what it keeps gives nothing back
     gc.disable()
     from kgbuild.pipeline.object_diff import diff_objects
+    from kgbuild.pipeline.object_files import read_object, read_parent_symbols, read_symvers
 
-    if json_file is None and common.form == "json":
-        json_file = "-"
-    if explain is not None and (output is not None or json_file is not None or common.report is not None):
+    out = common.output(spoken=explain is None)
+    if explain is not None and (
+        output is not None or json_file is not None or common.report is not None or out.replaced
+    ):
         raise click.UsageError("--explain only shows: leave out -o, --json and --report")
-    out = Output(quiet=common.silent or json_file == "-" or explain is not None, no_color=common.no_color)
-    left, right = _read_object(original), _read_object(patched)
-    exports = _read_symvers(symvers) if symvers is not None else {}
-    parent = _read_parent(parent_symtab) if parent_symtab is not None else None
-    found = diff_objects(left, right, patched.name, exports, parent, ignore_init)
-    status = 1 if found.refusals else 4 if found.nothing else 0
+    objects = read_object(orig), read_object(patched)
+    exports = read_symvers(symvers) if symvers is not None else {}
+    parent = read_parent_symbols(parent_symtab) if parent_symtab is not None else None
+    found = diff_objects(*objects, patched.name, exports, parent, ignore_init)
+    status = found.exit_status
     if explain is not None:
-        _explain(found, explain, common.output().colour, common.verbose)
+        _explain(found, explain, out.colour, common.verbose)
         context.exit(0)
     if output is not None and not status and found.output_functions:
-        write_file(output, found.output())
-    text = json.dumps(found.to_json(), indent=1) + "\n"
-    if json_file == "-":
-        click.echo(text, nl=False)
-    for path in (common.report, Path(json_file) if json_file not in (None, "-") else None):
-        if path is not None:
-            write_file(path, text.encode())
+        common.write(output, found.output())
+    if json_file is not None:
+        common.write(json_file, json_text(found.to_json()).encode())
+    common.deliver(Answer(found.to_json), status=status, errors=found.errors)
     _show(out, found, output if not status else None)
-    if found.refusals and json_file != "-":
-        from kgbuild.diagnostics.refusals import Refused
-
-        show_error(Refused(list(found.refusals)))
+    out.refused(found.refusals)
     context.exit(status)
 
 
-def _read(path: Path, limit: int = MAX_FILE) -> bytes | memoryview:
-    try:
-        size = path.stat().st_size
-        if not path.is_file():  # a device may never end
-            raise UserError("is no regular file", place=str(path), remedy="name a readable file")
-        if size > limit:
-            raise UserError(f"{size} bytes are more than any such file has", place=str(path))
-        if size > IN_MEMORY:
-            import mmap
-
-            with path.open("rb") as file:
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(error.strerror or str(error), place=str(path), remedy="name a readable file") from error
-
-
-def _read_symvers(path: Path) -> dict[str, Export]:
-    from kgbuild.kernel.exports import parse_symvers
-
-    return parse_symvers(bytes(_read(path, MAX_SYMVERS)).decode("utf-8", "replace"))
-
-
-def _read_object(path: Path) -> Object:
-    from kgbuild.pipeline.object_diff import read_relocatable
-
-    data = _read(path)
-    try:
-        return read_relocatable(data, str(path))
-    except UserError as error:
-        error.place = error.place or str(path)
-        raise
-
-
-def _read_parent(path: Path) -> ParentSymbols:
-    from kgbuild.elf.read import read
-    from kgbuild.kernel.parent_symtab import read_parent
-
-    data = _read(path)
-    try:
-        if data[:4] == b"\x7fELF":
-            return read_parent(b"", str(path), [read(data)])
-        if len(data) > MAX_MAP:
-            raise UserError(f"{len(data)} bytes are more than any such text has", place=str(path))
-        return read_parent(bytes(data), str(path), [])
-    except UserError as error:
-        error.place = error.place or str(path)
-        raise
-
-
 def _show(out: Output, found: ObjectDiff, output: Path | None) -> None:
-    from kgbuild.cli.accounting_lines import show_accounting
-
     rows = [("change", c.name, str(c.reason)) for c in found.changed]
     rows += [("new", n, "") for n in found.new] + [("removed", n, "") for n in found.removed]
     last = ""

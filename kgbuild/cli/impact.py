@@ -3,41 +3,33 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.ui import Output
+from kgbuild.cli.contract.commands import Command
+from kgbuild.errors import KgbuildError
+from kgbuild.host.system.output_kinds import ANSWER
+from kgbuild.report.documents import error_rows, nothing_to_patch, rows_of
+from kgbuild.report.formats import Answer
 
 if TYPE_CHECKING:
     from kgbuild.closure.model import Closure
+    from kgbuild.host.compile.apply_patches import PatchInput
     from kgbuild.pipeline.stages.options import Options
-    from kgbuild.pipeline.stages.trail import Trail
-    from kgbuild.report.patch_graph import PatchGraph
-
-_format = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "dot", "graphml"]),
-    default="text",
-    show_default=True,
-    help="Lines, the report as JSON, or a graph for Graphviz or other programs.",
-)
 
 
 def _choices(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say how far an analysis may go."""
+    """The options that limit an analysis."""
     for option in (
         click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already."),
         click.option("--max-units", type=click.IntRange(1), default=100, show_default=True, help="Units of headers."),
         click.option("--max-pull", type=click.IntRange(0), default=20, show_default=True, help="Units of callers."),
         options.pull_option,
-        click.option("--allow-compiler", is_flag=True, help="Go on with another compiler than the kernel's."),
+        click.option("--allow-compiler", is_flag=True, help="Accept another compiler than the kernel's."),
         click.option("--allow-unproven", multiple=True, metavar="NAME", help="Accept a unit or function as it is."),
         click.option(
             "--allow-type", multiple=True, metavar="NAME", help="Accept another layout of this type or variable."
@@ -50,7 +42,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _options(jobs: int, common: options.Common, limits: dict[str, Any]) -> Options:
-    """What the command line says of how far an analysis may go."""
+    """The options that limit an analysis, from the command line."""
     from kgbuild.pipeline.stages.options import Options
 
     return Options(
@@ -67,40 +59,25 @@ def _options(jobs: int, common: options.Common, limits: dict[str, Any]) -> Optio
         make_index=True,
         oot=limits["oot"],
         oot_modules=limits["oot_modules"],
+        tools=limits["tools"],
     )
 
 
-def _analyse(
-    patches: tuple[Path, ...], kernel_name: str, jobs: int, common: options.Common, out: Output, limits: dict[str, Any]
-) -> Trail:
-    """An analysis up to the closure; what stands against a closed patch is in the trail's report, not raised."""
-    from kgbuild.cli.build_lines import BuildLines
-    from kgbuild.diagnostics.refusals import Refused
-    from kgbuild.pipeline.build import analyse
-    from kgbuild.pipeline.stages.trail import Trail
-    from kgbuild.pipeline.stages.values import Closed
-
-    trail = Trail(BuildLines(out))
-    try:
-        analyse(patches, kernel_name, _options(jobs, common, limits), trail)
-    except Refused:
-        if trail.get(Closed) is None:
-            raise
-    return trail
-
-
-@click.command(short_help="Show what a patch would touch, and why.")
-@click.argument("patches", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(cls=Command, short_help="Show what a patch would touch, and why.")
+@click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option
-@click.option("-o", "--output", type=options.OutputFile(), metavar="FILE", help="Write the answer here.")
+@click.option(
+    "-o", "--output", type=options.OutputFile(ANSWER, is_answer=True), metavar="FILE", help="Write the answer here."
+)
 @click.option("--no-compile", is_flag=True, help="Estimate it from the sources and the kernel's debug information.")
 @click.option("--accounting", is_flag=True, help="List every difference of the objects and what becomes of it.")
-@click.option("--all", "every", is_flag=True, help="Cut no list of an estimate.")
+@click.option("--all", "every", is_flag=True, help="Show the lists of an estimate in full.")
 @_choices
 @options.jobs_option
-@options.common_options_with(_format)
+@options.tool_options
+@options.common_options("dot", "graphml", about="Lines, the report as JSON, or a graph for Graphviz or other programs.")
 def impact(
-    patches: tuple[Path, ...],
+    patches: tuple[PatchInput, ...],
     kernel_name: str,
     output: Path | None,
     no_compile: bool,
@@ -113,7 +90,7 @@ def impact(
     """Show what PATCHES would patch, pull in, refer to and be refused for, without making a module.
 
     The touched units are compiled, as for a build; with --no-compile nothing is, and the answer is an estimate
-    (docs/impact.md says how good). Ends with 0 where a module could be made, 1 where not, 4 where nothing changes.
+    (docs/impact.md says how good).
 
     \b
     Example:
@@ -127,50 +104,44 @@ def impact(
             raise click.UsageError("an estimate is of the kernel's own code; leave out --no-compile or --oot")
         _estimate(patches, kernel_name, output, jobs, common, limits, every)
         return
+    from kgbuild.cli.build_lines import BuildLines
     from kgbuild.cli.ui import show_error
     from kgbuild.diagnostics.refusals import Refused
-    from kgbuild.pipeline.stages.values import Closed
+    from kgbuild.pipeline.impact import find_impact, impact_report
+    from kgbuild.pipeline.stages.trail import Trail
+    from kgbuild.report.accounting import render_accounting
+    from kgbuild.report.patch_graph import draw_patch, graph_of_closure, graph_of_patch
 
-    out = Output(
-        quiet=(common.silent and output is None) or common.quiet, verbose=common.verbose, no_color=common.no_color
-    )
-    trail = _analyse(patches, kernel_name, jobs, common, out, limits)
-    closed = trail.the(Closed)
-    text = json.dumps(trail.report(), indent=1) + "\n"
-    if common.report is not None:
-        options.write_file(common.report, text.encode())
-    if common.form in ("dot", "graphml"):
-        from kgbuild.report.patch_graph import graph_of_closure
-
-        text = _drawn(graph_of_closure(closed.closure), common.form)
-    if output is not None and common.form != "text":
-        options.write_file(output, text.encode())
-        out.line("wrote", str(output))
-    elif common.form != "text":
-        click.echo(text, nl=False)
-    elif output is not None:
+    out = common.output(output)
+    if output is not None and not out.replaced:
         raise click.UsageError("-o takes --format json, dot or graphml; text goes to the terminal")
-    refusals = closed.closure.refusals
-    if accounting and common.form == "text":
-        from kgbuild.report.accounting import render_accounting
-
-        for line in render_accounting(closed.accountings):
-            out.line("", line)
-    if common.form == "text":
-        out.line("would", _summary(closed.closure))
+    trail = Trail(BuildLines(out))
+    try:
+        found = find_impact(patches, kernel_name, _options(jobs, common, limits), trail)
+    except KgbuildError as error:
+        failed = Answer(lambda: impact_report(trail))
+        common.deliver_data(failed, status=error.exit_code, errors=error_rows(error))
+        raise
+    closure = found.closed.closure
+    answer = Answer(
+        found.to_json,
+        drawing=lambda: draw_patch(graph_of_closure(closure)),
+        graph=lambda: graph_of_patch(graph_of_closure(closure)),
+    )
+    refusals = closure.refusals
+    common.deliver(answer, output, out=out, status=1 if refusals else 0, errors=rows_of(refusals))
+    if not out.replaced:
+        if accounting:
+            for line in render_accounting(found.closed.accountings):
+                out.line("", line)
+        out.line("would", _summary(closure))
     if refusals:
-        show_error(Refused(refusals))
+        show_error(Refused(list(refusals)))
     click.get_current_context().exit(1 if refusals else 0)
 
 
-def _drawn(graph: PatchGraph, form: str) -> str:
-    from kgbuild.report.patch_graph import render_dot, render_graphml
-
-    return "\n".join(render_dot(graph) if form == "dot" else render_graphml(graph)) + "\n"
-
-
 def _estimate(
-    patches: tuple[Path, ...],
+    patches: tuple[PatchInput, ...],
     kernel_name: str,
     output: Path | None,
     jobs: int,
@@ -183,37 +154,37 @@ def _estimate(
     from kgbuild.diagnostics.refusals import Refused
     from kgbuild.pipeline.estimate import estimate_patches
     from kgbuild.report.estimate import render_estimate
+    from kgbuild.report.patch_graph import draw_patch, graph_of_estimate, graph_of_patch
 
-    quiet = Output(quiet=not common.verbose, no_color=common.no_color)
     found = estimate_patches(
         patches,
         kernel_name,
-        quiet,
+        common.details(),
         offline=common.offline,
         jobs=jobs,
         max_units=limits["max_units"],
         ignore_init=limits["ignore_init"],
+        tools=limits["tools"],
     )
     result = found.result
-    text = json.dumps(found.to_json(), indent=1) + "\n"
-    if common.report is not None:
-        options.write_file(common.report, text.encode())
-    if common.form in ("dot", "graphml"):
-        from kgbuild.report.patch_graph import graph_of_estimate
 
-        text = _drawn(graph_of_estimate(result), common.form)
-    elif common.form == "text":
-        unicode = "utf" in (sys.stdout.encoding or "").lower()
-        lines = [*render_estimate(result, found.seconds, unicode=unicode, every=every)]
-        text = "\n".join([*lines, *(f"note: {w}" for w in found.warnings)]) + "\n"
-    if output is not None:
-        options.write_file(output, text.encode())
-    elif common.form != "text" or not common.quiet:
-        click.echo(text, nl=False)
+    def lines(unicode: bool) -> Iterator[str]:
+        yield from render_estimate(result, found.seconds, unicode=unicode, every=every)
+        yield from (f"note: {w}" for w in found.warnings)
+
+    answer = Answer(
+        found.to_json,
+        lines,
+        lambda: draw_patch(graph_of_estimate(result)),
+        lambda: graph_of_patch(graph_of_estimate(result)),
+    )
+    nothing = not result.touched and not result.refusals and not result.possible
+    status = 1 if result.refusals else 4 if nothing else 0
+    errors = nothing_to_patch("", "the patch changes no function") if nothing else rows_of(result.refusals)
+    common.deliver(answer, output, unless_quiet=True, status=status, errors=errors)
     if result.refusals:
         show_error(Refused(result.refusals))
-    nothing = not result.touched and not result.refusals and not result.possible
-    click.get_current_context().exit(1 if result.refusals else 4 if nothing else 0)
+    click.get_current_context().exit(status)
 
 
 def _summary(closure: Closure) -> str:
@@ -225,16 +196,17 @@ def _summary(closure: Closure) -> str:
     return ", ".join(f"{n} {what}" for n, what in counts if n or what == "redirected")
 
 
-@click.command(short_help="Show why a function is in a patch.")
+@click.command(cls=Command, short_help="Show why a function is in a patch.")
 @click.argument("function")
-@click.argument("patches", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option
 @_choices
 @options.jobs_option
-@options.common_options
+@options.tool_options
+@options.common_options()
 def why(
     function: str,
-    patches: tuple[Path, ...],
+    patches: tuple[PatchInput, ...],
     kernel_name: str,
     jobs: int,
     common: options.Common,
@@ -251,19 +223,7 @@ def why(
     """
     from kgbuild.cli.build_lines import BuildLines
     from kgbuild.pipeline.why import answer_why
-    from kgbuild.report.why import render_chain
+    from kgbuild.report.why import answer_of_why
 
-    quiet = Output(quiet=not common.verbose, no_color=common.no_color)
-    answer = answer_why(function, patches, kernel_name, _options(jobs, common, limits), BuildLines(quiet))
-    common.write_report(answer.to_json())
-    if common.form != "text":
-        return
-    for chain in answer.chains:
-        for line in render_chain(chain):
-            click.echo(line)
-    for ref in answer.references if not answer.chains else ():
-        position = f", position {ref['sympos']}" if ref["sympos"] else ""
-        click.echo(f"{function} stays in the kernel, and the patch refers to it")
-        click.echo(f"  by {ref['how']:<28} {ref['object']}{position}  ({ref['proof']})")
-        for seen in ref["evidence"]:
-            click.echo(f"     {seen}")
+    answer = answer_why(function, patches, kernel_name, _options(jobs, common, limits), BuildLines(common.details()))
+    common.deliver(answer_of_why(function, answer.chains, answer.references, answer.to_json, answer.inlined))

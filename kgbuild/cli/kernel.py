@@ -4,21 +4,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kgbuild.cli import options
-from kgbuild.errors import UserError
-from kgbuild.model import Kernel
+from kgbuild.cli.contract.commands import Group
+from kgbuild.errors import ToolError, UserError
+from kgbuild.report.documents import schema_name
+from kgbuild.report.formats import Answer
+
+if TYPE_CHECKING:
+    from kgbuild.model import ToolChoice
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 _directory = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
-@click.group(short_help="Fetch, list, add and remove kernels.")
+@click.group(cls=Group, short_help="Fetch, list, add and remove kernels.")
 def kernel() -> None:
     """Fetch, list, add and remove kernels.
 
@@ -36,10 +41,12 @@ def kernel() -> None:
 @kernel.command()
 @click.argument("name")
 @options.jobs_option
-@options.common_options
+@options.tool_options
+@options.common_options()
 def fetch(
     name: str,
     jobs: int,
+    tools: ToolChoice,
     common: options.Common,
 ) -> None:
     """Download and prepare a kernel, unless it is in the cache.
@@ -52,8 +59,8 @@ def fetch(
     from kgbuild.report.build import kernel_report
 
     output = common.output()
-    found = ensure_kernel(name, progress=output, offline=common.offline, jobs=jobs)
-    common.write_report(kernel_report(found))
+    found = ensure_kernel(name, progress=output, offline=common.offline, jobs=jobs, choice=tools)
+    common.deliver(Answer(lambda: {"schema": schema_name("kernel"), **kernel_report(found)}))
     output.line("kernel", str(found.id))
 
 
@@ -67,7 +74,8 @@ def fetch(
 @click.option("--modules", type=_directory, help="Directory with the kernel's .ko files.")
 @click.option("--cc", default="", help="Compiler; else the one the config names, for example gcc-12.")
 @options.jobs_option
-@options.common_options
+@options.tool_options
+@options.common_options()
 def add(
     name: str,
     source: Path,
@@ -78,9 +86,10 @@ def add(
     modules: Path | None,
     cc: str,
     jobs: int,
+    tools: ToolChoice,
     common: options.Common,
 ) -> None:
-    """Add a kernel of one's own; it is then named local:NAME. Its files are only read.
+    """Add a kernel of your own; it is then named local:NAME. Its files are only read.
 
     \b
     Example:
@@ -93,13 +102,13 @@ def add(
     output = common.output()
     name = name.removeprefix("local:")
     local = LocalKernel(name, source, config, vmlinux, image, symvers, modules, cc)
-    added = add_kernel(local, progress=output, jobs=jobs)
-    common.write_report(kernel_report(added))
+    added = add_kernel(local, progress=output, jobs=jobs, sandboxed=tools.sandbox)
+    common.deliver(Answer(lambda: {"schema": schema_name("kernel"), **kernel_report(added)}))
     output.line("kernel", str(added.id))
 
 
 @kernel.command("list")
-@options.common_options
+@options.common_options()
 def list_(
     common: options.Common,
 ) -> None:
@@ -110,31 +119,32 @@ def list_(
       kgbuild kernel list
     """
     from kgbuild.host.system.cache import Cache, readable_size
+    from kgbuild.pipeline.kernels import list_kernels
 
     cache = Cache()
-    rows = [_row(found, *_sizes(cache, found)) for found in cache.kernels()]
-    common.write_report(rows)
-    if common.silent:
-        return
-    if not rows:
-        click.echo(f"no kernel in {cache.root}; kgbuild kernel fetch debian:newest-6.1-cloud fetches one")
-        return
-    table = [
-        (
-            row["name"],
-            row["version"],
-            row["build_id"][:12],
-            readable_size(row["bytes"]),
-            f"+ {readable_size(row['source_bytes'])} source",
+    rows = list_kernels(cache)
+
+    def lines(unicode: bool) -> Iterator[str]:
+        del unicode
+        if not rows:
+            yield f"no kernel in {cache.root}; kgbuild kernel fetch debian:newest-6.1-cloud fetches one"
+        yield from _table(
+            (
+                row["name"],
+                row["version"],
+                row["build_id"][:12],
+                readable_size(row["bytes"]),
+                f"+ {readable_size(row['source_bytes'])} source",
+            )
+            for row in rows
         )
-        for row in rows
-    ]
-    _print_table(table)
+
+    common.deliver(Answer(lambda: {"schema": schema_name("kernel"), "kernels": rows}, lines), unless_quiet=True)
 
 
 @kernel.command()
 @click.argument("name")
-@options.common_options
+@options.common_options()
 def show(
     name: str,
     common: options.Common,
@@ -145,47 +155,32 @@ def show(
     Example:
       kgbuild kernel show debian:newest-6.1-cloud --format json
     """
-    from kgbuild.host.kernels.compile_commands import read_sources
-    from kgbuild.host.kernels.kbuild import check_compiler
-    from kgbuild.host.system.cache import Cache
-    from kgbuild.kernel.config import check_config
+    from kgbuild.pipeline.kernels import describe_kernel, find_in_cache
 
-    found = _in_cache(name)
-    units = read_sources(found.units)
-    refusals = check_config(found.config.read_text(errors="replace"))
-    compiler = check_compiler(found)
-    faults = [f"{r.code} {r}" for r in [*refusals, *([compiler] if compiler else [])]]
-    record: dict[str, Any] = {
-        **_row(found, *_sizes(Cache(), found)),
-        "compiler": found.compiler,
-        "cc": found.cc,
-        "units": sum(not module for _, _, module in units),
-        "units_in_modules": sum(module for _, _, module in units),
-        "packages": found.packages,
-        **{
-            field: str(getattr(found, field))
-            for field in ("source", "build", "config", "symvers", "vmlinux", "image", "modules")
-        },
-        "refusals": faults,
-    }
-    common.write_report(record)
-    if common.silent:
-        return
+    record = describe_kernel(find_in_cache(name))
+    common.deliver(
+        Answer(lambda: {"schema": schema_name("kernel"), **record}, lambda _: _pairs(record)), unless_quiet=True
+    )
+
+
+def _pairs(record: Mapping[str, Any]) -> Iterator[str]:
+    """Each entry of a record: its name in a column, its lines in another."""
     for label, value in record.items():
         if isinstance(value, dict):
-            value = "\n".join(f"{package} {version}" for package, version in value.items())  # noqa: PLW2901
+            text = "\n".join(f"{package} {version}" for package, version in value.items())
         elif isinstance(value, list):
-            value = "\n".join(value) or "none: live patches can be built for it"  # noqa: PLW2901
-        first, *more = str(value).splitlines() or [""]
-        click.echo(f"{label.replace('_', ' '):<18}{first}".rstrip())
-        for line in more:
-            click.echo(" " * 18 + line)
+            text = "\n".join(value) or "none: live patches can be built for it"
+        else:
+            text = str(value)
+        first, *more = text.splitlines() or [""]
+        yield f"{label.replace('_', ' '):<18}{first}".rstrip()
+        yield from (" " * 18 + line for line in more)
 
 
 @kernel.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@options.common_options
+@options.common_options()
 def remove(
     names: tuple[str, ...],
     yes: bool,
@@ -198,31 +193,34 @@ def remove(
       kgbuild kernel remove debian:6.1.0-50-cloud-amd64 --yes
     """
     from kgbuild.host.system.cache import Cache
+    from kgbuild.pipeline.kernels import find_all_in_cache
     from kgbuild.report.build import kernel_report
 
     cache = Cache()
     output = common.output()
-    doomed = list({found.id.build_id: found for found in map(_in_cache, names)}.values())
     removed = []
-    for found in doomed:
+    for found in find_all_in_cache(names):
         if not yes:
-            if not sys.stdin.isatty():
+            if sys.stdin is None or not sys.stdin.isatty():
                 raise UserError("asks before it removes, and can't here", place=found.id.name, remedy="give --yes")
-            if not click.confirm(f"remove {found.id}?"):
+            if not click.confirm(f"remove {found.id}?", err=True):
                 continue
-        cache.remove(found)
+        if not cache.remove(found):
+            raise ToolError("a running kgbuild uses it", place=found.id.name, remedy="wait for its end")
         removed.append(kernel_report(found))
         output.line("removed", str(found.id))
-    common.write_report(removed)
+    common.deliver(Answer(lambda: {"schema": schema_name("kernel"), "removed": removed}))
 
 
 @kernel.command()
 @click.argument("pattern", default="")
 @click.option("--all", "every", is_flag=True, help="Also those of which parts are missing.")
-@options.common_options
+@options.tool_options
+@options.common_options()
 def search(
     pattern: str,
     every: bool,
+    tools: ToolChoice,
     common: options.Common,
 ) -> None:
     """List the kernels in the archive whose name contains PATTERN, newest first.
@@ -232,78 +230,33 @@ def search(
       kgbuild kernel search 6.1
       kgbuild kernel search cloud --all
     """
-    from kgbuild.host.archives.apt import Apt
-    from kgbuild.host.archives.recipe import load_recipes
-    from kgbuild.host.archives.recipe import search as search_archive
-    from kgbuild.host.kernels.acquire import find_kernel
+    from kgbuild.pipeline.kernels import search_kernels
 
-    found = [entry for recipe in load_recipes().values() for entry in search_archive(pattern, recipe, Apt())]
-    shown = [entry for entry in found if every or not entry.missing]
-    rows = [
-        {
-            "name": entry.name,
-            "version": entry.version,
-            "missing": list(entry.missing),
-            "cached": find_kernel(f"{entry.name}={entry.version}") is not None,
-        }
-        for entry in shown
-    ]
-    common.write_report(rows)
-    if not found:
-        raise UserError("the archive has no such kernel", place=pattern, remedy="kgbuild kernel search lists all")
-    if common.silent:
-        return
-    _print_table(
-        [
+    found = search_kernels(pattern, common.output(), partial=every, mirror=tools.mirror)
+
+    def lines(unicode: bool) -> Iterator[str]:
+        del unicode
+        yield from _table(
             (
                 str(row["name"]),
                 str(row["version"]),
-                "in the cache" if row["cached"] else "complete" if not entry.missing else "",
-                f"lacks {', '.join(entry.missing)}" if entry.missing else "",
+                "in the cache" if row["cached"] else "" if row["missing"] else "complete",
+                f"lacks {', '.join(row['missing'])}" if row["missing"] else "",
             )
-            for row, entry in zip(rows, shown, strict=True)
-        ]
+            for row in found.rows
+        )
+        if found.more:
+            yield f"{found.more} more with missing parts (--all)"
+
+    common.deliver(
+        Answer(lambda: {"schema": schema_name("kernel"), "kernels": list(found.rows), "more": found.more}, lines),
+        unless_quiet=True,
     )
-    if len(found) > len(shown):
-        click.echo(f"{len(found) - len(shown)} more lack parts (--all)")
 
 
-def _in_cache(name: str) -> Kernel:
-    from kgbuild.host.archives.recipe import LOCAL, load_recipes, parse_name
-    from kgbuild.host.kernels.acquire import find_kernel
-    from kgbuild.host.system.cache import Cache
-
-    found = find_kernel(name) or find_kernel(name, offline=True)
-    if found is None:
-        recipes = load_recipes()
-        distro = parse_name(name, recipes).distro
-        remedies = [f"kgbuild kernel fetch {name} fetches it"] if distro in recipes else []
-        remedies += ["kgbuild kernel add adds one"] if distro == LOCAL else []
-        there = ", ".join(kernel.id.name for kernel in Cache().kernels()) or "none"
-        raise UserError("is not in the cache", place=name, remedy="; ".join([*remedies, f"there are: {there}"]))
-    return found
-
-
-def _sizes(cache: Any, found: Kernel) -> tuple[int, int]:
-    from kgbuild.host.system.cache import tree_size
-
-    own = tree_size(found.root)
-    return own, tree_size(found.source) if found.source.is_relative_to(cache.root / "sources") else 0
-
-
-def _row(found: Kernel, own: int, source: int) -> dict[str, Any]:
-    return {
-        "name": found.id.name,
-        "version": found.id.version,
-        "build_id": found.id.build_id,
-        "bytes": own,
-        "source_bytes": source,
-    }
-
-
-def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    if not rows:
-        return
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+def _table(given: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """Rows with their columns below each other."""
+    rows = list(given)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

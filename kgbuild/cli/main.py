@@ -5,29 +5,36 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from kgbuild import __version__
+from kgbuild.cli.contract.commands import Group
 from kgbuild.errors import KgbuildError
+
+if TYPE_CHECKING:
+    from kgbuild.report.documents import ErrorRow
 
 # name -> (module, attribute, one line for --help); the order is the order of --help
 COMMANDS = {
     "build": ("kgbuild.cli.build", "build", "Build a live patch module from source diffs."),
     "impact": ("kgbuild.cli.impact", "impact", "Show what a patch would touch, and why."),
     "why": ("kgbuild.cli.impact", "why", "Show why a function is in a patch."),
-    "remedy": ("kgbuild.cli.remedy", "remedy", "Write a refused patch again, with what it lacks."),
+    "remedy": ("kgbuild.cli.remedy", "remedy", "Rewrite a refused patch with shadow variables or callbacks."),
     "diff": ("kgbuild.cli.diff", "diff", "Compare two objects of one unit."),
     "verify": ("kgbuild.cli.verify", "verify", "Check a live patch module against a kernel."),
     "vm": ("kgbuild.cli.vm", "vm", "Boot the kernel in QEMU, load the patch, check, unload."),
     "facts": ("kgbuild.cli.graph", "facts", "Show what is known about one function."),
     "graph": ("kgbuild.cli.graph", "graph", "Show who calls a function, or what it calls."),
     "kernel": ("kgbuild.cli.kernel", "kernel", "Fetch, list, add and remove kernels."),
-    "doctor": ("kgbuild.cli.doctor", "doctor", "Show what this machine has and lacks."),
+    "cache": ("kgbuild.cli.cache", "cache", "Show what the cache holds, and make it smaller."),
+    "doctor": ("kgbuild.cli.doctor", "doctor", "Show what is missing on this machine."),
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands are named in COMMANDS and imported only when used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -47,7 +54,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
-            return super().resolve_command(ctx, args)
+            name, command, rest = super().resolve_command(ctx, args)
         except click.UsageError as error:
             import difflib
 
@@ -55,11 +62,35 @@ class LazyGroup(click.Group):
             if near:
                 raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from error
             raise
+        if command is not None:
+            check_given_once(command, rest, ctx)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+def check_given_once(command: click.Command, words: Sequence[str], parent: click.Context) -> None:
+    """Raise click.UsageError where an option of `command`, or of the command in its group that `words` name, stands in
+    `words` more often than it may: click would silently take the last. Flags may be repeated, they say the same. Other
+    faults are for click to find."""
+    context = click.Context(command, parent=parent, info_name=command.name)
+    try:
+        _, rest, order = command.make_parser(context).parse_args(list(words))
+    except click.UsageError:
+        return
+    for option in dict.fromkeys(order):
+        once = isinstance(option, click.Option) and not (option.multiple or option.is_flag or option.count)
+        times = sum(one is option for one in order)
+        if once and times > 1:
+            said = "twice" if times == 2 else f"{times} times"
+            raise click.UsageError(f"{'/'.join(option.opts)} is given {said}; it may be given once.", context)
+    if isinstance(command, click.Group) and rest:
+        below = command.get_command(context, rest[0])
+        if below is not None:
+            check_given_once(below, rest[1:], context)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,40 +104,108 @@ def main() -> None:
     """
 
 
+def machine_fault(error: Exception) -> KgbuildError | None:
+    """What to say of an error that only a machine with too little memory, or too few threads, gives; None for any
+    other error."""
+    from kgbuild.host.system.run import MORE_MEMORY
+
+    said = str(error)
+    if isinstance(error, MemoryError):
+        return KgbuildError("there is not enough memory", remedy=MORE_MEMORY)
+    if isinstance(error, ImportError) and "failed to map segment" in said:
+        return KgbuildError("a library can't be loaded: there is not enough memory", remedy=MORE_MEMORY)
+    if isinstance(error, RuntimeError) and "can't start new thread" in said:
+        return KgbuildError("no thread can be started", remedy="allow more processes (ulimit -u) or memory (ulimit -v)")
+    return None
+
+
 def run() -> None:
-    """Entry point: maps every error to one message and the exit codes of the command-line contract."""
+    """Entry point: maps every error to one message, one JSON document where that is asked for, and the exit codes of
+    the command-line contract."""
     import gc
 
     from kgbuild.cli import ui
+    from kgbuild.cli.contract.outcome import DELIVERED, read_words, tell
+    from kgbuild.cli.contract.safe_streams import guard_streams
+    from kgbuild.host.system.children import stop_with_children
 
     # what is made lives as long as the run does; looking for garbage in it again and again is a tenth of a short one
     gc.set_threshold(100_000, 20, 20)
+    DELIVERED.printed = DELIVERED.reported = False
+    DELIVERED.closed = sys.stdout is None
+    _open_streams()
+    # the guard escapes what it is given, and hands lines on to be fitted
+    ui.fit_streams(sys.argv[1:])
+    guard_streams()
+    stop_with_children()
+    status, errors = _run()
+    if errors:
+        tell(read_words(main, sys.argv[1:]), status, errors)
+    sys.exit(status)
+
+
+def _run() -> tuple[int, list[ErrorRow]]:
+    """Run the command; tell a person of the error that ends it. Returns the exit status, and the rows of the error."""
+    from kgbuild.cli import ui
+    from kgbuild.diagnostics import run_errors
+    from kgbuild.report.documents import error_row, error_rows
+
     try:
         status = main.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
-        status = 2
-    except click.UsageError as error:
-        error.show()
-        status = 2
+        return 2, [error_row(run_errors.USAGE, "no command is given", "", "see kgbuild --help")]
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        status = 130
+        return 130, [error_row(run_errors.INTERRUPTED, "interrupted", "", "run the command again")]
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:
         error.show()
-        status = 2
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "kgbuild"
+        return 2, [error_row(run_errors.USAGE, error.format_message(), path, f"see {path} --help")]
     except KgbuildError as error:
         ui.show_error(error)
-        status = error.exit_code
+        return error.exit_code, error_rows(error)
     except BrokenPipeError:
         sys.stderr.close()
-        status = 0
+        return 0, []
     except OSError as error:
-        ui.show_os_error(error)
-        status = 3
-    sys.exit(status if isinstance(status, int) else 0)
+        return 3, error_rows(ui.show_os_error(error))
+    except (MemoryError, ImportError, RuntimeError) as error:
+        known = machine_fault(error)
+        if known is None:
+            return _internal(error)
+        ui.show_error(known)
+        return 3, error_rows(known)
+    except Exception as error:
+        return _internal(error)
+    return status if isinstance(status, int) else 0, []
+
+
+def _internal(error: Exception) -> tuple[int, list[ErrorRow]]:
+    """A fault of kgbuild itself: its place for who fixes it, a document for who waits for one."""
+    import traceback
+
+    from kgbuild.diagnostics import run_errors
+    from kgbuild.report.documents import error_row
+
+    traceback.print_exc()
+    fact = f"{type(error).__name__}: {error}"
+    return 3, [error_row(run_errors.INTERNAL, fact, "", run_errors.RULES[run_errors.INTERNAL].remedy)]
+
+
+def _open_streams() -> None:
+    """Where a standard stream is closed, the next file that is opened would take its place, and be written over by what
+    is meant for the stream: give it to /dev/null."""
+    import os
+
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 if __name__ == "__main__":

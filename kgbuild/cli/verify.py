@@ -1,34 +1,38 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`kgbuild verify`: a live patch module checked against the kernel it is for, by a reader that did not write it."""
+"""`kgbuild verify`: checks a live patch module against its kernel, with a different reader than the one that wrote
+it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.ui import Output
-from kgbuild.errors import UserError
+from kgbuild.cli.contract.commands import Command
+from kgbuild.report.documents import rows_of
+from kgbuild.report.formats import Answer
 
 if TYPE_CHECKING:
-    from kgbuild.model import Finding
+    from kgbuild.model import Finding, ToolChoice
 
 
-@click.command(short_help="Check a live patch module against a kernel.")
+@click.command(cls=Command, short_help="Check a live patch module against a kernel.")
 @click.argument("module", metavar="PATCH.ko", type=click.Path(path_type=Path))
 @options.kernel_option
 @click.option(
     "--proof",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Hold a record that build --proof wrote against the module and the kernel.",
+    help="Check a record that build --proof wrote against the module and the kernel.",
 )
 @options.oot_module_option
 @options.jobs_option
-@options.common_options
+@options.tool_options
+@options.common_options()
 @click.pass_context
 def verify(
     context: click.Context,
@@ -37,57 +41,54 @@ def verify(
     proof: Path | None,
     oot_modules: tuple[Path, ...],
     jobs: int,
+    tools: ToolChoice,
     common: options.Common,
 ) -> None:
     """Check that PATCH.ko is what the kernel NAME will accept, and say everything that is wrong with it.
 
-    Identity, version magic, CRCs, every symbol it is bound to, every function it patches, relocations, sections
-    and the tables the kernel will act on. The digests of all functions it replaces and is bound to are computed again
-    from the kernel's own files; --proof does the same with a record. Nothing is loaded or compiled. Ends with 0 where
-    nothing is found, 1 with findings, 2 where the file is no kernel module for this architecture, the record can't be
-    read or the kernel is unknown.
+    Identity, version magic, CRCs, every symbol it is bound to, every function it patches, relocations and the
+    instructions that hold them, sections and the tables the kernel will act on. The digests of all functions it
+    replaces and is bound to are computed again from the kernel's own files; --proof does the same with a record, and
+    checks that the module is, apart from a signature, the one that was built. Nothing is loaded, and nothing of the
+    patch compiled; without --proof the wrapper that every module has is compiled again.
 
     \b
     Example:
       kgbuild verify livepatch-proc-version.ko --kernel debian:newest-6.1-cloud
     """
     out = common.output()
-    data = _read(module)
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.host.modules.images import name_modules
+    from kgbuild.host.system.input_files import read_packed
     from kgbuild.pipeline.stages.verify import read_record
     from kgbuild.pipeline.stages.verify import verify as verify_bytes
 
+    data = read_packed(module)
     record = read_record(proof) if proof is not None else None
     own = name_modules(oot_modules)
-    kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
+    kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs, choice=tools)
     out.line("kernel", f"{kernel.id}, {kernel.compiler}")
     began = time.monotonic()
     named = str(proof) if proof is not None else None
     found = verify_bytes(data, kernel, str(module), record=record, own=own, proof=named)
     findings = list(found.findings)
-    common.write_report(found.to_json())
-    if common.form == "text":
-        if record is not None:
-            unproven = sum(not p.proven for p in (*record.replaced, *record.bound))
-            note = f"; {unproven} accepted without proof" if unproven else ""
-            out.line("proof", f"{len(record.replaced)} replaced, {len(record.bound)} bound{note}")
-        _show(out, module, len(data), findings, time.monotonic() - began)
+    if record is not None:
+        unproven = sum(not p.proven for p in (*record.replaced, *record.bound))
+        note = f"; {unproven} accepted without proof" if unproven else ""
+        out.line("proof", f"{len(record.replaced)} replaced, {len(record.bound)} bound{note}")
+    for note in found.notes:
+        out.line("note", note)
+    count = len(findings)
+    fact = f"{count} finding{'s' * (count != 1)}" if findings else "no finding"
+    style = "red" if findings else "green"
+    out.line("verify", f"{module}  {len(data) / 1024:.0f} KiB  {fact}", time.monotonic() - began, style=style)
+    common.deliver(
+        Answer(found.to_json, lambda _: _lines(findings)), status=1 if findings else 0, errors=rows_of(findings)
+    )
     context.exit(1 if findings else 0)
 
 
-def _read(path: Path) -> bytes:
-    """Bytes of the module. Raises UserError."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(error.strerror or str(error), place=str(path), remedy="name a live patch module") from error
-
-
-def _show(out: Output, path: Path, size: int, findings: list[Finding], seconds: float) -> None:
-    count = len(findings)
-    fact = f"{count} finding{'s' * (count != 1)}" if findings else "no finding"
-    out.line("verify", f"{path}  {size / 1024:.0f} KiB  {fact}", seconds, style="red" if findings else "green")
+def _lines(findings: list[Finding]) -> Iterator[str]:
     for f in findings:
         remedy = f"\n  -> {f.remedy}" if f.remedy else ""
-        click.echo(f"\n{f.code}   {f.place}\n  {f.fact}{remedy}")
+        yield f"\n{f.code}   {f.place}\n  {f.fact}{remedy}"

@@ -9,22 +9,27 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild.cli import options, ui
+from kgbuild.cli.contract.commands import Command
 from kgbuild.errors import ToolError
 from kgbuild.guest import reload_scenario
 from kgbuild.guest.model import PHASES
 from kgbuild.guest.session import NO, PARTLY_TRIED
+from kgbuild.host.system.output_kinds import LOG
+from kgbuild.report.documents import ErrorRow, error_row, rows_of
+from kgbuild.report.formats import Answer
 
 if TYPE_CHECKING:
     from kgbuild.guest.model import PhaseRun
     from kgbuild.host.vm.run import TestRun
+    from kgbuild.model import ToolChoice
 
 _FAULT_LINES = 12
-# What a patch of loadable modules goes through beside the plain phases: `targets` sums it up in one line.
+# Further phases of a patch of loadable modules: `targets` sums them up in one line.
 _QUIET = frozenset(reload_scenario.PHASES) - frozenset(PHASES) - {"targets", "absent-1"}
 _COMMANDS = ("before", "after", "absent-1", "disabled")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument(
     "patches",
     metavar="PATCH.ko...",
@@ -42,9 +47,9 @@ _COMMANDS = ("before", "after", "absent-1", "disabled")
     "--absent",
     multiple=True,
     metavar="CMD",
-    help="Must succeed while the patch is active and its target modules are out, each time.",
+    help="Must succeed while the patch is active and its target modules are unloaded, each time.",
 )
-@click.option("--disabled", multiple=True, metavar="CMD", help="Must succeed when the patch is gone again.")
+@click.option("--disabled", multiple=True, metavar="CMD", help="Must succeed when the patch is unloaded again.")
 @click.option("--allow-log", multiple=True, metavar="REGEX", help="A kernel log line or warning that is expected.")
 @click.option("--module", "modules", multiple=True, metavar="NAME", help="Load this module of the kernel first.")
 @click.option(
@@ -52,7 +57,7 @@ _COMMANDS = ("before", "after", "absent-1", "disabled")
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="OLD.ko",
-    help="Load this patch before, and remove it afterwards; repeat it in the order of loading.",
+    help="Load this patch before, and remove it afterwards; repeat it in load order.",
 )
 @options.oot_module_option
 @click.option("--smp", default=1, show_default=True, metavar="N", help="Number of CPUs.")
@@ -64,7 +69,7 @@ _COMMANDS = ("before", "after", "absent-1", "disabled")
     type=click.Choice(["auto", "kvm", "tcg"]),
     default="auto",
     show_default=True,
-    help="KVM or emulation; auto takes KVM where a probe shows that it works.",
+    help="KVM or emulation; auto uses KVM if a probe shows that it works.",
 )
 @click.option(
     "--timeout",
@@ -72,11 +77,12 @@ _COMMANDS = ("before", "after", "absent-1", "disabled")
     default=120.0,
     show_default=True,
     metavar="S",
-    help="Seconds for everything.",
+    help="Time limit in seconds.",
 )
-@click.option("--keep-log", type=options.OutputFile(), metavar="FILE", help="Write the guest's console here.")
+@click.option("--keep-log", type=options.OutputFile(LOG), metavar="FILE", help="Write the guest's console here.")
 @options.jobs_option
-@options.common_options
+@options.tool_options
+@options.common_options()
 def vm(
     patches: tuple[Path, ...],
     kernel_name: str,
@@ -97,9 +103,10 @@ def vm(
     timeout: float,
     keep_log: Path | None,
     jobs: int,
+    tools: ToolChoice,
     common: options.Common,
 ) -> None:
-    """Boot the kernel in QEMU and put each patch through its life: load, wait, check, disable, unload.
+    """Boot the kernel in QEMU and test each patch: load, wait, check, disable, unload.
 
     Commands run in the guest with busybox's `sh -c`. The log of the kernel must be clean. With several patches, each
     is loaded and removed in turn, in one boot. With --on-top-of, --before and --check find the older patches active.
@@ -109,10 +116,7 @@ def vm(
     with --check and --after. So these commands must bear being repeated and leave the module unused. While the targets
     are out and the patch is active, --absent runs alone: what it calls is code that a module's absence must not harm.
 
-    A target module that this machine can't load even without the patch, for lack of its device, is not tried.
-
-    Exit status: 0 all as it should be, 1 not so, 3 the guest did not boot or did not finish, or nothing is wrong but
-    a target was not tried.
+    A target module that this machine can't load even without the patch, because it has no such device, is not tried.
 
     \b
     Example:
@@ -121,6 +125,7 @@ def vm(
     """
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.host.modules.images import name_modules
+    from kgbuild.host.vm.patch_notes import check_kernel_of, describe_replaced
     from kgbuild.host.vm.run import PatchRun, run_vm
 
     out = common.output()
@@ -139,9 +144,16 @@ def vm(
 
     def keep(console: str) -> None:
         if keep_log is not None:
-            options.write_file(keep_log, console.encode(errors="replace"))
+            common.write(keep_log, console.encode(errors="replace"))
 
-    prepared = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs)
+    prepared = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs, choice=tools)
+    for path in (*on_top_of, *patches):
+        check_kernel_of(path, prepared)
+    if on_top_of:
+        out.line("before", f"{', '.join(path.name for path in on_top_of)} (--on-top-of)")
+        for path in patches:
+            for text in describe_replaced(path, on_top_of):
+                out.line("", text)
     result = run_vm(
         prepared,
         runs,
@@ -157,17 +169,26 @@ def vm(
         on_phase=show,
         on_console=keep,
     )
-    common.write_report(result.to_json())
-    if common.form == "text":
-        show_end(out, result)
-    if not result.verdict:
-        raise click.exceptions.Exit(1 if result.outcome == NO else ToolError.exit_code)
+    status = 0 if result.verdict else 1 if result.outcome == NO else ToolError.exit_code
+    common.deliver(Answer(result.to_json), status=status, errors=_errors(result))
+    show_end(out, result, bool(checks or before or after or absent or disabled))
+    click.get_current_context().exit(status)
+
+
+def _errors(result: TestRun) -> list[ErrorRow]:
+    """Why a run does not end well: what was found, and what could not be tried."""
+    if result.verdict:
+        return []
+    remedy = "try it on a machine that has the device"
+    untried = [error_row(ToolError.code, one.fact, f"{one.patch} on {one.module}", remedy) for one in result.not_tried]
+    return [*rows_of(result.findings), *untried] or [error_row(ToolError.code, result.outcome)]
 
 
 def show_phase(out: ui.Output, phase: PhaseRun) -> None:
     """The line of one phase; a phase without commands has none. Its faults follow."""
     if phase.ok and phase.phase in _QUIET:
         out.note(f"{phase.phase}: {phase.fact}")
+        show_commands(out, phase)
         return
     if phase.ok and phase.phase in _COMMANDS and not phase.commands:
         return
@@ -183,14 +204,26 @@ def show_phase(out: ui.Output, phase: PhaseRun) -> None:
             out.line("", f"  {line}")
         if len(fault.lines) > _FAULT_LINES:
             out.line("", f"  ({len(fault.lines) - _FAULT_LINES} more lines)")
+    show_commands(out, phase)
+
+
+def show_commands(out: ui.Output, phase: PhaseRun) -> None:
+    """What the commands of a phase printed: the last lines of those that went wrong, with --verbose all of all."""
     for run in phase.commands:
-        if not run.ok:
-            for line in run.output.strip().splitlines()[-_FAULT_LINES:]:
-                out.line("", f"  {line}")
+        lines = run.output.strip().splitlines()
+        if out.verbose:
+            status = "stopped" if run.status is None else f"status {run.status}"
+            out.note(f"  $ {run.cmd.strip()}  ({status}, {run.seconds:.1f} s)")
+        for line in lines if out.verbose else lines[-_FAULT_LINES:] if not run.ok else ():
+            out.line("", f"  {line}")
 
 
-def show_end(out: ui.Output, result: TestRun) -> None:
-    """The verdict. Where it is no, the findings go to standard error, so that --quiet has them too."""
+def show_end(out: ui.Output, result: TestRun, told: bool = True) -> None:
+    """Print the verdict; `told` if commands were given that try what the patch does. If it is no, the findings go to
+    standard error, so that --quiet shows them too."""
+    if result.verdict and not told:
+        out.line("verdict", "ok: it loads and unloads; what it does was not tried (--check)", result.seconds, "green")
+        return
     if result.verdict:
         out.line("verdict", "ok", result.seconds, "green")
         return
@@ -198,7 +231,7 @@ def show_end(out: ui.Output, result: TestRun) -> None:
         out.line("verdict", result.outcome, result.seconds, "yellow")
     for one in result.not_tried:
         rest = "; the rest is as it should be" if result.outcome == PARTLY_TRIED else ""
-        click.echo(
+        out.say(
             f"{one.patch}: not tried on {one.module}, which this machine can't load without the patch either: "
             f"{one.fact}{rest}; try it on a machine that has the device",
             err=True,
@@ -208,4 +241,4 @@ def show_end(out: ui.Output, result: TestRun) -> None:
     count = len(result.findings)
     out.line("verdict", f"no, {count} finding{'s' if count != 1 else ''}", result.seconds, "red")
     for finding in result.findings:
-        click.echo(f"{finding.code}   {finding}", err=True)
+        out.say(f"{finding.code}   {finding}", err=True)

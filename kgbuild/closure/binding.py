@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from kgbuild.kernel.vmlinux_image import KernelImage
 
 PER_CPU = ".data..percpu"
+THIS_MODULE = "__this_module"
+PATCH_SYMBOL = "kgbuild_patch"  # the wrapper's struct klp_patch (data/livepatch/main.c)
 EXPORT, KLP, NEW_GLOBAL, WEAK_NULL, PLAIN = "export", "klp", "new", "weak", "plain"
 
 

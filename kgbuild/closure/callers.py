@@ -8,13 +8,20 @@ unit the object says who calls it; elsewhere the kernel's call graph does, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
-from kgbuild.callgraph.outside_callers import holds_for_no_call
+from kgbuild.callgraph.outside_callers import OutsideCaller, holds_for_no_call, users_outside
+from kgbuild.closure.model import REPLACED, Contents, UnitResult
+from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import ANON, DATA, FUNCTION, UNDEFINED, Ambiguous, Atom, Ref
 from kgbuild.objects.symbol_kinds import cold_parents, is_branch, is_cold, is_init
 from kgbuild.objects.view import View
+
+if TYPE_CHECKING:
+    from kgbuild.callgraph.model import CallGraph
+
+Graph = Callable[[], "CallGraph"]  # gives the kernel's call graph when it is first asked for
 
 
 class Users(NamedTuple):
@@ -86,3 +93,41 @@ def _references(view: View, target: Atom) -> Iterator[tuple[Atom, Ref]]:
         except Ambiguous:
             continue
         yield from ((atom, ref) for ref in refs if ref.atom == target.id)
+
+
+# -- by the kernel's call graph ------------------------------------------------------------------------------------
+
+
+def function_at(graph: Graph | None, target: str, name: str, addresses: list[int]) -> int | None:
+    """The number in the call graph of the one function `name` of an object, at the one address that it has there; None
+    where that is not sure."""
+    if graph is None or len(addresses) != 1:
+        return None
+    if target == VMLINUX:
+        function = graph().function_at(VMLINUX, addresses[0])
+        return function.id if function is not None else None
+    named = [f for f in graph().functions_named(name) if f.object == target]
+    return named[0].id if len(named) == 1 else None
+
+
+def original_in_graph(graph: Graph | None, unit: UnitResult, atom: Atom) -> int | None:
+    """The number in the call graph of a function of a unit's original object; None where that is not sure."""
+    found = unit.parity.of(atom.id)
+    return function_at(graph, unit.target, atom.name, [found.address] if found is not None and found.address else [])
+
+
+def callers_left(contents: Contents, graph: Graph | None, found: int | None, source: str, target: str) -> str:
+    """Who calls function `found` of the graph from outside the unit `source` of an object, and is not replaced; "" for
+    nobody."""
+    if found is None:
+        return "other units may call it"
+    assert graph is not None
+    callers, against = users_outside(graph(), found, source, target)
+    replaced = {
+        OutsideCaller(contents.units[m.unit].source, contents.units[m.unit].target, name)
+        for m in contents.members.values()
+        if m.role in REPLACED
+        for name in m.atom.names
+    }
+    left = [c for c in callers if c not in replaced]
+    return "; ".join([f"{c.function} in {c.source} calls it" for c in left[:3]] + against[:3])

@@ -49,11 +49,11 @@ def clone_evidence(unit: UnitResult, name: str) -> list[str]:
 def _parity(unit: UnitResult, patched: Atom) -> list[str]:
     """What parity found of the function that a member was in the running kernel."""
     out = []
-    for o in unit.changes.correlation.to_original.get(patched.id, ()):
-        found = unit.parity.of(o)
+    for i in unit.changes.correlation.to_original.get(patched.id, ()):
+        found = unit.parity.of(i)
         if found is None:
             continue
-        name = unit.changes.original.atoms[o].name
+        name = unit.changes.orig.atoms[i].name
         where = f" at {found.address:#x}" if found.address and unit.target == "vmlinux" else ""
         if found.status == EXACT:
             out.append(f"{name} recompiles to what runs{where}: bytes and relocations")

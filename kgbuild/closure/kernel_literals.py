@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 COPIED = ("__func__", "__FUNCTION__", "__PRETTY_FUNCTION__")
 
 
-# what a constant is told by: whether it is a string, the bytes of a character of it, its own bytes
+# what identifies a constant: whether it is a string, the bytes of one of its characters, its own bytes
 _Content = tuple[bool, int, bytes]
 
 
 def _content(view: View, atom: Atom) -> _Content | None:
-    """What a constant is told by, None for what is none, for what holds references (tables of jumps and of strings),
-    and for what is freed after boot."""
+    """What identifies a constant. None for anything else, for constants with references (tables of jumps and of
+    strings), and for constants that are freed after boot."""
     if atom.kind == STRING:
         section = view.section_of(atom)
         found = (True, section.entsize, view.content(atom))
@@ -69,7 +69,7 @@ class Literals:
         """Every place that parity read of the original's constants, by content."""
         if self._places is None:
             self._places = {}
-            view, parity = self.unit.changes.original, self.unit.parity
+            view, parity = self.unit.changes.orig, self.unit.parity
             found = dict(parity.literals)
             for atom in view.data:
                 binding = parity.bindings.get(atom.id)
@@ -88,7 +88,7 @@ class Literals:
         """Where the initial values of the kernel's variables lead: places that no code need refer to. By content."""
         if self._pointed is None:
             self._pointed = {}
-            view, image = self.unit.changes.original, self.world.vmlinux
+            view, image = self.unit.changes.orig, self.world.vmlinux
             for atom in view.data:
                 address = self._place_of(atom)
                 try:
@@ -103,7 +103,7 @@ class Literals:
                     raw = image.read((address or 0) + ref.offset, ref.size) if content is not None else None
                     if content is None or raw is None:
                         continue
-                    place = int.from_bytes(raw, "little") - ref.delta
+                    place = view.obj.number(raw) - ref.delta
                     if image.read(place, len(content[2])) == content[2]:
                         known = self._pointed.setdefault(content, {})
                         known.setdefault(place, f"read in {atom.name}+{ref.offset:#x}")

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the variables of a patch hold, from when to when; and what must not be used before its relocations are there.
+"""The initial values of a patch's variables over time, and what must not be used before it is relocated.
 
-A module's variables begin anew each time that it is loaded. New ones lie in the patch module, which stays while the
-target module goes and comes; so the wrapper writes their initial values each time that the target comes, in pre_patch,
-before anything of the target runs. What code is switched by is not written over but switched: static keys, static
-calls. What belongs to vmlinux is written once, by the loader, but for pointers in per-CPU variables, which the loader
-does not relocate.
+A module's variables are initialised each time that it is loaded. New ones lie in the patch module, which stays loaded
+while the target module is unloaded and loaded again. So the wrapper writes their initial values each time that the
+target is loaded, in pre_patch, before anything of the target runs. Static keys and static calls are switched instead of
+being overwritten. Variables of vmlinux are written once, by the loader, except pointers in per-CPU variables, which the
+loader does not relocate.
 
-References to a target module are relocated when that comes ("late"). No variable holds such a relocation itself: from
-6.3 on the kernel takes relocations back when the target goes, and fails where the value is not the one it wrote. The
-initial values hold it, and the wrapper copies them.
+References to a target module are relocated when that module is loaded ("late"). No variable has such a relocation
+itself: since 6.3 the kernel undoes relocations when the target is unloaded, and fails if the value is not the one it
+wrote. The initial values have the relocation, and the wrapper copies them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kgbuild.closure.binding import KLP
-from kgbuild.closure.model import Closure, Member, NewVariable
+from kgbuild.closure.binding import KLP, THIS_MODULE
+from kgbuild.closure.model import Contents, Key, Member, NewVariable
 from kgbuild.correlation.registration_tables import is_registration
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.kernel.module_loader import PAGE, PER_CPU_BYTES, READ_WITH_THE_MODULE, is_per_cpu, row_of
@@ -29,7 +29,6 @@ from kgbuild.objects.symbol_kinds import PARAMETERS, is_init
 
 JUMP_TABLE = "__jump_table"
 STATIC_CALL, TRAMPOLINE = "__SCK__", "__SCT__"
-THIS_MODULE = "__this_module"
 # Operations of parameters (kernel/params.c) after which the variable holds a value and owns nothing.
 PLAIN_PARAMETERS = frozenset(
     [
@@ -41,7 +40,6 @@ INSTEAD = {
     "___srcu_struct_ptrs": "define a struct srcu_struct; call init_srcu_struct() in a pre_patch callback, and "
     "cleanup_srcu_struct() in a post_unpatch callback",
 }
-Key = tuple[int, int]
 
 
 class Initial(NamedTuple):
@@ -62,7 +60,7 @@ class Initial(NamedTuple):
     saved: bool = False
 
 
-def late_object(closure: Closure, unit: int, source: Atom, ref: Ref) -> str:
+def late_object(closure: Contents, unit: int, source: Atom, ref: Ref) -> str:
     """The module whose coming relocates a reference of a member, "" for one that is there when the patch is loaded."""
     view = closure.units[unit].changes.patched
     key = (unit, ref.atom)
@@ -77,7 +75,7 @@ def late_object(closure: Closure, unit: int, source: Atom, ref: Ref) -> str:
     return "" if owner == VMLINUX else owner
 
 
-def initial_values(closure: Closure) -> tuple[Initial, ...]:
+def initial_values(closure: Contents) -> tuple[Initial, ...]:
     """The variables that the wrapper writes, in the order of units and atoms. For a closure without refusals."""
     members = [m for m in closure.members.values() if m.atom.kind == DATA and _is_variable(closure, m)]
     if not members:
@@ -101,13 +99,13 @@ def initial_values(closure: Closure) -> tuple[Initial, ...]:
     return tuple(out)
 
 
-def _is_variable(closure: Closure, member: Member) -> bool:
+def _is_variable(closure: Contents, member: Member) -> bool:
     section = closure.units[member.unit].changes.patched.section_of(member.atom)
     row = row_of(section.name)
     return section.writable and row is not None and row.begins_anew and member.atom.size > 0
 
 
-def new_variables(closure: Closure) -> list[NewVariable]:
+def new_variables(closure: Contents) -> list[NewVariable]:
     """The variables of a patch that hold a state, in the order of units and atoms."""
     out = []
     for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):
@@ -117,7 +115,7 @@ def new_variables(closure: Closure) -> list[NewVariable]:
     return out
 
 
-def _own_target(closure: Closure, unit: int, source: Atom, ref: Ref) -> Key | None:
+def _own_target(closure: Contents, unit: int, source: Atom, ref: Ref) -> Key | None:
     """The member that a reference of a member means, None where it leaves the module."""
     key = (unit, ref.atom)
     if key in closure.defined:
@@ -127,7 +125,7 @@ def _own_target(closure: Closure, unit: int, source: Atom, ref: Ref) -> Key | No
     return None
 
 
-def _shown(closure: Closure) -> dict[Key, bool]:
+def _shown(closure: Contents) -> dict[Key, bool]:
     """Variables that a parameter of the patch module shows: the user sets them with the patch, as it is loaded. True
     where all that sets them are the kernel's own operations for plain values, of which a copy is another such value."""
     out: dict[Key, bool] = {}
@@ -161,8 +159,8 @@ def _shown(closure: Closure) -> dict[Key, bool]:
     return out
 
 
-def shown_in_targets(closure: Closure) -> Iterator[str]:
-    """A warning for each variable of a target module that a new parameter shows, and that can't begin anew."""
+def shown_in_targets(closure: Contents) -> Iterator[str]:
+    """A warning for each variable of a target module that a new parameter shows and that can't be initialised again."""
     for (unit_number, number), plain in sorted(_shown(closure).items()):
         unit = closure.units[unit_number]
         if unit.target != VMLINUX and not plain:
@@ -173,11 +171,11 @@ def shown_in_targets(closure: Closure) -> Iterator[str]:
             )
 
 
-def _is_parameter(closure: Closure, member: Member) -> bool:
+def _is_parameter(closure: Contents, member: Member) -> bool:
     return closure.units[member.unit].changes.patched.section_name(member.atom) == PARAMETERS
 
 
-def _keys(closure: Closure) -> dict[Key, set[int]]:
+def _keys(closure: Contents) -> dict[Key, set[int]]:
     """Offsets of static keys in members, by what the members' code is switched by."""
     out: dict[Key, set[int]] = {}
     for m in closure.members.values():
@@ -196,7 +194,7 @@ def _keys(closure: Closure) -> dict[Key, set[int]]:
     return out
 
 
-def _trampoline(closure: Closure, member: Member) -> Atom | None:
+def _trampoline(closure: Contents, member: Member) -> Atom | None:
     name = member.atom.name
     if not name.startswith(STATIC_CALL):
         return None
@@ -208,7 +206,7 @@ def _trampoline(closure: Closure, member: Member) -> Atom | None:
 # -- what is refused -----------------------------------------------------------------------------------------------
 
 
-def check_module_memory(closure: Closure) -> list[Refusal]:
+def check_module_memory(closure: Contents) -> list[Refusal]:
     """Everything that is in the closure and that the module loader, or the time of a relocation, forbids."""
     out = [*_check_sections(closure), *_check_tables(closure)]
     if any(u.target != VMLINUX for u in closure.units):
@@ -216,13 +214,13 @@ def check_module_memory(closure: Closure) -> list[Refusal]:
     return out
 
 
-def _refusal(closure: Closure, code: str, unit: int, atom: Atom, fact: str, remedy: str = "") -> Refusal:
+def _refusal(closure: Contents, code: str, unit: int, atom: Atom, fact: str, remedy: str = "") -> Refusal:
     view = closure.units[unit].changes.patched
     section = view.section_name(atom)
     return Refusal(code, f"{closure.units[unit].source}: {atom.name or section}", fact, atom.name, section, remedy)
 
 
-def _check_sections(closure: Closure) -> Iterator[Refusal]:
+def _check_sections(closure: Contents) -> Iterator[Refusal]:
     per_cpu = 0
     last: Member | None = None
     for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):
@@ -271,14 +269,14 @@ def place_alignment(align: int, offset: int) -> int:
     return align
 
 
-def _refs(closure: Closure, member: Member) -> tuple[Ref, ...]:
+def _refs(closure: Contents, member: Member) -> tuple[Ref, ...]:
     try:
         return closure.units[member.unit].changes.patched.refs(member.atom)
     except Ambiguous:  # refused where it is followed
         return ()
 
 
-def _check_tables(closure: Closure) -> Iterator[Refusal]:
+def _check_tables(closure: Contents) -> Iterator[Refusal]:
     """An entry of a table that is read when the module itself is loaded, of something that is new in the patch."""
     for number, unit in enumerate(closure.units):
         view = unit.changes.patched
@@ -308,7 +306,7 @@ def _whose(target: str) -> str:
     return "vmlinux" if target == VMLINUX else f"the module {target} itself"
 
 
-def _check_early(closure: Closure) -> Iterator[Refusal]:
+def _check_early(closure: Contents) -> Iterator[Refusal]:
     """What is read while the patch module is loaded, or at any time after, must not lead to a target module."""
     for key, member in sorted(closure.members.items()):
         name = member.atom.name
@@ -326,7 +324,7 @@ def _check_early(closure: Closure) -> Iterator[Refusal]:
             break
 
 
-def _late_from(closure: Closure, start: Key) -> Iterator[tuple[list[str], str, str]]:
+def _late_from(closure: Contents, start: Key) -> Iterator[tuple[list[str], str, str]]:
     """(names on the way, the symbol, its module) of each late reference that is reached from a member."""
     todo: list[tuple[Key, list[str]]] = [(start, [])]
     seen = {start}
@@ -346,14 +344,14 @@ def _late_from(closure: Closure, start: Key) -> Iterator[tuple[list[str], str, s
                 todo.append((key, [*chain, name] if name else chain))
 
 
-def _check_switches(closure: Closure) -> Iterator[Refusal]:
+def _check_switches(closure: Contents) -> Iterator[Refusal]:
     """A static call without its trampoline can't be switched back."""
     for key, member in sorted(closure.members.items()):
         unit = closure.units[key[0]]
         if unit.target == VMLINUX or not member.atom.name.startswith(STATIC_CALL) or member.atom.kind != DATA:
             continue
         if _trampoline(closure, member) is None:
-            fact = "is a static call whose trampoline is not in the patch: it can't begin anew with its module"
+            fact = "is a static call whose trampoline is not in the patch, so it can't be initialised again"
             yield _refusal(closure, "K17-module-key", key[0], member.atom, fact, "call through a pointer instead")
 
 

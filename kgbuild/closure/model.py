@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a closure is made of: units, members, redirections. Values without rules; those are in redirect and closure."""
+"""What a closure is made of: units, members, redirections. Values without rules; those are in `closure/passes`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from kgbuild.closure.binding import Bound
 from kgbuild.diagnostics.refusals import Refusal
@@ -17,6 +19,13 @@ from kgbuild.objects.atoms import FUNCTION, Atom, Ref
 from kgbuild.objects.special_entries import SpecialEntry
 from kgbuild.objects.symbol_kinds import is_branch
 from kgbuild.proof.parity import ParityProof
+
+# An atom of a patched object: the number of its unit, its id.
+Key = tuple[int, int]
+# A special-section entry: the number of its unit, the section, its index there.
+DroppedEntry = tuple[int, str, int]
+# Roles of members that take the place of the kernel's function, by a redirection of their own or of their callers.
+REPLACED = ("changed", "pulled")
 
 
 @dataclass(frozen=True)
@@ -71,14 +80,14 @@ class Callback:
 
 class StateLine(NamedTuple):
     """What a writable variable is that only the patched source has: `verdict` is same, declared, filled or new
-    (state_verdicts); `original` and `original_unit` name the kernel's that it goes on, "" for none."""
+    (state_verdicts); `orig` and `orig_unit` name the kernel's that it goes on, "" for none."""
 
     variable: str
     unit: str
     object: str
     verdict: str
-    original: str
-    original_unit: str
+    orig: str
+    orig_unit: str
     why: str
 
 
@@ -121,36 +130,84 @@ class DroppedKey:
         return f"{place}: the key of pr_debug of {whose} is dropped in patched code; {instead}"
 
 
-@dataclass
+class Contents(Protocol):
+    """What rules may read of a closure, finished (`Closure`) or under way (`ClosureBuilder`). They change nothing."""
+
+    @property
+    def units(self) -> tuple[UnitResult, ...]: ...
+    @property
+    def members(self) -> Mapping[Key, Member]: ...
+    @property
+    def bound(self) -> Mapping[Key, Bound]: ...
+    @property
+    def defined(self) -> Mapping[Key, Key]: ...
+
+    def entries(self, unit: int, atom: Atom) -> tuple[SpecialEntry, ...]:
+        """Special-section entries that come along with an atom."""
+
+    def binds_to_kernel(self, unit: int, source: Atom, ref: Ref) -> bool:
+        """Whether a reference leaves the module, also where its target is in it."""
+
+
+def kept_entries(unit: UnitResult, number: int, atom: Atom, dropped: Set[DroppedEntry]) -> tuple[SpecialEntry, ...]:
+    """Special-section entries of an atom of the unit `number` of a patch, without those in `dropped`."""
+    found = unit.changes.patched_entries.of(atom.id)
+    return tuple(e for e in found if (number, e.section, e.index) not in dropped)
+
+
+def leaves_module(unit: UnitResult, member: Member | None, source: Atom, ref: Ref) -> bool:
+    """Whether a reference from `source` leaves the module; `member` is what it leads to, None for no member. A pointer
+    to a patched function must be the kernel's, since pointers are stored and compared elsewhere."""
+    if member is None:
+        return True
+    if member.role not in REPLACED or member.atom.kind != FUNCTION or ref.delta != 0:
+        return False
+    return not is_branch(unit.changes.patched, source, ref)
+
+
+def nothing() -> Mapping[Any, Any]:
+    """A mapping without entries that nobody can add to."""
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True)
 class Closure:
-    """The whole of a patch. `bound[(unit, atom id)]` says what an atom outside the module is bound to where it is
-    referred to; atoms in `members` are in the module. `defined[(unit, atom id)]` is the member, of any unit, that an
-    undefined symbol stands for. `dropped` are special-section entries left out on purpose, by section and index;
-    `dropped_keys` are the switches that have no effect because of that, or because the module has its own.
-    `constants` says for a variable whose value the kernel writes into code when it boots what it is bound to.
-    `literals[(unit, atom id, offset)]` is the constant of the kernel that a member's reference at that offset means.
-    `thunks` are functions of the kernel, by symbol, pointers to which must lead to a thunk in the module.
-    `state` says of each variable that only the patched source has and that is used what it is.
-    `states` are the system states the patch stands for, id -> version. `needs` are units that must be compiled first
-    because functions of theirs come along, each with the reasons."""
+    """The whole of a patch, as a `ClosureBuilder` made it. Nothing changes it; a stage that has more to say makes
+    another with dataclasses.replace.
+
+    members       atoms that are in the module, by (unit, atom id)
+    bound         what an atom outside the module is bound to where it is referred to, by (unit, atom id)
+    defined       the member, of any unit, that an undefined symbol means, by (unit, atom id)
+    redirects     functions of the kernel that are redirected
+    callbacks     functions that the kernel calls around patching an object
+    states        the system states that the patch declares, id -> version
+    namespaces    namespaces of the exports that are bound to
+    dropped       special-section entries left out on purpose: unit, section, index
+    dropped_keys  switches that have no effect because of that, or because the module has its own
+    needs         units that must be compiled first because functions of theirs come along, each with the reasons
+    constants     variables whose value the kernel writes into code when it boots, and what they are bound to
+    thunks        functions of the kernel, by symbol, pointers to which must lead to a thunk in the module
+    state         what each variable is that only the patched source has and that is used, by (unit, atom id)
+    literals      the constant of the kernel that a member's reference means, by (unit, atom id, offset)
+    """
 
     units: tuple[UnitResult, ...]
-    members: dict[tuple[int, int], Member] = field(default_factory=dict)
-    bound: dict[tuple[int, int], Bound] = field(default_factory=dict)
-    redirects: list[Redirect] = field(default_factory=list)
-    callbacks: list[Callback] = field(default_factory=list)
-    states: dict[int, int] = field(default_factory=dict)
-    refusals: list[Refusal] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    namespaces: set[str] = field(default_factory=set)
-    defined: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    dropped: set[tuple[int, str, int]] = field(default_factory=set)
-    dropped_keys: set[DroppedKey] = field(default_factory=set)
-    needs: dict[str, list[str]] = field(default_factory=dict)
-    constants: dict[str, Bound] = field(default_factory=dict)
-    thunks: dict[str, Bound] = field(default_factory=dict)
-    state: dict[tuple[int, int], StateLine] = field(default_factory=dict)
-    literals: dict[tuple[int, int, int], Literal] = field(default_factory=dict)
+    members: Mapping[Key, Member] = field(default_factory=nothing)
+    bound: Mapping[Key, Bound] = field(default_factory=nothing)
+    redirects: tuple[Redirect, ...] = ()
+    callbacks: tuple[Callback, ...] = ()
+    states: Mapping[int, int] = field(default_factory=nothing)
+    refusals: tuple[Refusal, ...] = ()
+    warnings: tuple[str, ...] = ()
+    namespaces: frozenset[str] = frozenset()
+    defined: Mapping[Key, Key] = field(default_factory=nothing)
+    dropped: frozenset[DroppedEntry] = frozenset()
+    dropped_keys: frozenset[DroppedKey] = frozenset()
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=nothing)
+    constants: Mapping[str, Bound] = field(default_factory=nothing)
+    thunks: Mapping[str, Bound] = field(default_factory=nothing)
+    state: Mapping[Key, StateLine] = field(default_factory=nothing)
+    literals: Mapping[tuple[int, int, int], Literal] = field(default_factory=nothing)
 
     @property
     def targets(self) -> list[str]:
@@ -159,20 +216,11 @@ class Closure:
 
     def entries(self, unit: int, atom: Atom) -> tuple[SpecialEntry, ...]:
         """Special-section entries that come along with an atom."""
-        found = self.units[unit].changes.patched_entries.of(atom.id)
-        return tuple(e for e in found if (unit, e.section, e.index) not in self.dropped)
+        return kept_entries(self.units[unit], unit, atom, self.dropped)
 
     def binds_to_kernel(self, unit: int, source: Atom, ref: Ref) -> bool:
-        """Whether this reference leaves the module although its target is in it: a pointer to a patched function
-        must be the kernel's, since pointers are stored and compared elsewhere."""
-        changes = self.units[unit].changes
-        target = changes.patched.atoms[ref.atom]
-        member = self.members.get((unit, target.id))
-        if member is None:
-            return True
-        if member.role not in ("changed", "pulled") or target.kind != FUNCTION or ref.delta != 0:
-            return False
-        return not is_branch(changes.patched, source, ref)
+        """Whether a reference leaves the module, also where its target is in it."""
+        return leaves_module(self.units[unit], self.members.get((unit, ref.atom)), source, ref)
 
 
 _NUMBER = re.compile(r"\.\d+$")
@@ -191,7 +239,8 @@ class NewVariable(NamedTuple):
         """Whether both are the same variable of the source, as far as is known."""
         if _source_name(self.name) != _source_name(other.name):
             return False
-        return all(not (a and b) or a == b for a, b in ((self.object, other.object), (self.unit, other.unit)))
+        known = ((self.object, other.object), (self.unit, other.unit))
+        return all("" in pair or pair[0] == pair[1] for pair in known)
 
 
 def _source_name(name: str) -> str:

@@ -162,9 +162,9 @@ def is_of_module(obj: Object) -> bool:
 
 def close_objects(changes: Changes, exports: Mapping[str, Export], parent: ParentSymbols | None) -> Closure:
     """Close the difference of one unit with the original in the kernel's place; refusals are in the result."""
-    obj = changes.original.obj
+    obj = changes.orig.obj
     module = parent.module if parent is not None else is_of_module(obj) or is_of_module(changes.patched.obj)
     target = (parent.name if parent is not None else "module") if module else VMLINUX
     image = ObjectImage(obj, parent)
     world = ObjectWorld(image, exports, {}, False, parent, target, image)
-    return close_in((UnitResult(changes.place, changes, assume_parity(changes.original, parent), target),), world)
+    return close_in((UnitResult(changes.place, changes, assume_parity(changes.orig, parent), target),), world)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
 from kgbuild.closure.binding import KLP
 from kgbuild.closure.model import Closure, Redirect
 from kgbuild.elf.consts import SHN, STT
@@ -47,8 +47,8 @@ def make_record(
 def _replaced(closure: Closure, redirect: Redirect, image_of: Callable[[str], KernelImage]) -> BoundSymbol:
     unit = closure.units[redirect.unit]
     evidence, proven = "", False
-    for o in unit.changes.correlation.to_original.get(redirect.atom.id, ()):
-        found, binding = unit.parity.of(o), unit.parity.bindings.get(o)
+    for i in unit.changes.correlation.to_original.get(redirect.atom.id, ()):
+        found, binding = unit.parity.of(i), unit.parity.bindings.get(i)
         if found is None or found.address != redirect.address:
             continue
         proven = found.status == EXACT
@@ -78,7 +78,7 @@ def locate(
 def digest_in_module(image: ModuleImage, symbol: Symbol, start: int) -> str:
     obj = image.obj
     data = bytes(obj.contents(symbol.shndx)[start : start + symbol.size])
-    sizes = arch_of(obj.machine).reloc_size
+    sizes = for_object(obj).reloc_size
     references = []
     for offset, kind, sym, addend in obj.relocs(symbol.shndx).tolist():
         if start <= offset < start + symbol.size:

@@ -8,11 +8,11 @@ For each writable variable that only the patched objects have, and that code of 
             source and the same functions use them
   declared  the author says so (state_declared)
   filled    a callback of the patch fills it
-  new       nothing that it could stand for went away
+  new       the patch removes no variable that it could replace
   refused   something did
 
-What a new variable could stand for: what references lead from, what has its name or its type, and what the same
-functions used where it could hold the same.
+What a new variable could replace: what references lead from, what has its name or its type, and what the same
+functions used if it could hold the same.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ Place = tuple[int, int]
 
 
 class Verdict(NamedTuple):
-    """What a new variable is. `original` is the kernel's variable that it goes on, `why` the evidence or the fact."""
+    """What a new variable is. `orig` is the kernel's variable that it goes on, `why` the evidence or the fact."""
 
     kind: str
     why: str = ""
-    original: Place | None = None
+    orig: Place | None = None
 
 
 class Judge:
@@ -87,62 +87,69 @@ class Judge:
             self._known[key] = self._judge(number, atom)
         return self._known[key]
 
-    def _judge(self, number: int, p: Atom) -> Verdict:
+    def _judge(self, number: int, patched: Atom) -> Verdict:
         view = self.units[number].changes.patched
-        if not is_state(view, p):
+        if not is_state(view, patched):
             return Verdict(NEW)
-        declared = self._declared(number, p)
+        declared = self._declared(number, patched)
         if declared is not None:
             return declared
-        gone = [x for x in self.gone if self._together(x[0], number)]
+        gone = [orig for orig in self.gone if self._together(orig[0], number)]
         if (
-            p.id in self.units[number].changes.correlation.needless[1]
-            or is_plain_flag(view, p)
-            or (is_stateless(view, p) if gone else may_be_once_flag(view, p))
+            patched.id in self.units[number].changes.correlation.needless[1]
+            or is_plain_flag(view, patched)
+            or (is_stateless(view, patched) if gone else may_be_once_flag(view, patched))
         ):
             return Verdict(NEW)
         if not gone:
             return Verdict(NEW, "nothing that was writable went away")
-        if was_declared(self.units[number].changes.original, view, p):
+        if was_declared(self.units[number].changes.orig, view, patched):
             return Verdict(NEW, "the kernel's source has it, and its code does not")
-        place = (number, p.id)
+        place = (number, patched.id)
         if place in self.matched:
             return self.matched[place]
-        filled = self._filled(number, p)
+        filled = self._filled(number, patched)
         if filled:
             return Verdict(FILLED, f"the callback {filled} fills it")
-        taken = {v.original for v in self.matched.values()}
-        found = [(x, why) for x in gone if x not in taken and (why := self._could_be(x, place))]
+        taken = {v.orig for v in self.matched.values()}
+        found = [(orig, why) for orig in gone if orig not in taken and (why := self._could_be(orig, place))]
         if not found:
-            return Verdict(NEW, "nothing that it could stand for went away")
-        named = "; or ".join(f"{self._name(x, number)} ({why})" for x, why in found[:_SHOWN])
+            return Verdict(NEW, "the patch removes no variable that it could replace")
+        named = "; or ".join(f"{self._name(orig, number)} ({why})" for orig, why in found[:_SHOWN])
         more = f"; or one of {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        return Verdict(REFUSED, f"the new variable {p.name} may be what was {named}{more}, which the patch takes away")
+        return Verdict(
+            REFUSED, f"the new variable {patched.name} may be what was {named}{more}, which the patch takes away"
+        )
 
-    def _name(self, x: Place, number: int) -> str:
-        unit = self.units[x[0]]
-        name = unit.changes.original.atoms[x[1]].name
+    def _name(self, orig: Place, number: int) -> str:
+        unit = self.units[orig[0]]
+        name = unit.changes.orig.atoms[orig[1]].name
         return name if unit.source == self.units[number].source else f"{name} of {unit.source}"
 
-    def _together(self, a: int, b: int) -> bool:
+    def _together(self, number: int, other: int) -> bool:
         """Whether two units are of one object of the running kernel."""
-        return self.units[a].target == self.units[b].target
+        return self.units[number].target == self.units[other].target
 
     # -- what went away, and what is new ------------------------------------------------------------------------------
 
     @cached_property
     def gone(self) -> list[Place]:
-        """The writable variables of the originals that the patched objects lack, where a fresh one does not serve."""
+        """The writable variables of the originals that are missing in the patched objects, if a fresh one does not
+        suffice."""
         out = []
         for number, unit in enumerate(self.units):
-            c = unit.changes.correlation
-            if c.original is c.patched:
+            correlation = unit.changes.correlation
+            if correlation.orig is correlation.patched:
                 continue
-            undecided = {o for ours, _ in c.undecided.values() for o in ours} | c.needless[0]
-            for atom in c.original.data:
-                if atom.id in c.to_patched or atom.id in undecided or not is_state(c.original, atom):
+            undecided = {
+                i for originals, _ in correlation.undecided.values() for i in originals
+            } | correlation.needless[0]
+            for atom in correlation.orig.data:
+                if atom.id in correlation.to_patched or atom.id in undecided or not is_state(correlation.orig, atom):
                     continue
-                if not still_declared(c.original, c.patched, atom) and not is_stateless(c.original, atom):
+                if not still_declared(correlation.orig, correlation.patched, atom) and not is_stateless(
+                    correlation.orig, atom
+                ):
                     out.append((number, atom.id))
         return out
 
@@ -152,20 +159,20 @@ class Judge:
         return [
             (number, atom.id)
             for number, unit in enumerate(self.units)
-            if unit.changes.original is not unit.changes.patched
+            if unit.changes.orig is not unit.changes.patched
             for atom in unit.changes.patched.data
             if atom.id not in unit.changes.correlation.to_original and is_state(unit.changes.patched, atom)
             if atom.id not in unit.changes.correlation.needless[1]
-            and not was_declared(unit.changes.original, unit.changes.patched, atom)
+            and not was_declared(unit.changes.orig, unit.changes.patched, atom)
         ]
 
-    def _old(self, x: Place) -> tuple[View, Atom]:
-        view = self.units[x[0]].changes.original
-        return view, view.atoms[x[1]]
+    def _gone_atom(self, orig: Place) -> tuple[View, Atom]:
+        view = self.units[orig[0]].changes.orig
+        return view, view.atoms[orig[1]]
 
-    def _now(self, y: Place) -> tuple[View, Atom]:
-        view = self.units[y[0]].changes.patched
-        return view, view.atoms[y[1]]
+    def _fresh_atom(self, patched: Place) -> tuple[View, Atom]:
+        view = self.units[patched[0]].changes.patched
+        return view, view.atoms[patched[1]]
 
     # -- evidence ----------------------------------------------------------------------------------------------------
 
@@ -177,12 +184,12 @@ class Judge:
             sides = self._sides(number)
             asked = self._asked(number)
             meaning = meaning_of(changes.correlation, asked)
-            for o, p in changes.differing:
-                if _refers(changes.original, sides[0], o, asked) and _refers(changes.patched, sides[1], p, asked):
-                    self._count(out, number, number, o, align(sides[0], o, sides[1], p, meaning))
+            for orig, patched in changes.differing:
+                if _refers(changes.orig, sides[0], orig, asked) and _refers(changes.patched, sides[1], patched, asked):
+                    self._count(out, number, number, orig, align(sides[0], orig, sides[1], patched, meaning))
             for view, side, places, total in (
-                (changes.original, sides[0], self.gone, out.left),
-                (changes.patched, sides[1], self.fresh, out.right),
+                (changes.orig, sides[0], self.gone, out.orig_count),
+                (changes.patched, sides[1], self.fresh, out.patched_count),
             ):
                 ids = {i for n, i in places if n == number}
                 for atom in referring(view, side, ids) if ids else ():
@@ -191,33 +198,36 @@ class Judge:
                             total[number, i] += 1
         for target in {u.target for u in self.units}:
             gone, new = self._strangers(target)
-            for (m, _, a), (n, _, b) in equal_strangers(gone, new):
-                meaning = meaning_of(self.units[m].changes.correlation, self._asked(m))
-                found = align(self._sides(m)[0], a, self._sides(n)[1], b, meaning)
-                self._count(out, m, n, a, found)
+            for (orig_number, _, orig), (patched_number, _, patched) in equal_strangers(gone, new):
+                meaning = meaning_of(self.units[orig_number].changes.correlation, self._asked(orig_number))
+                sides = self._sides(orig_number)[0], self._sides(patched_number)[1]
+                found = align(sides[0], orig, sides[1], patched, meaning)
+                self._count(out, orig_number, patched_number, orig, found)
         return out
 
     def _strangers(self, target: str) -> tuple[list[tuple[int, View, Atom]], list[tuple[int, View, Atom]]]:
         numbers = [n for n, u in enumerate(self.units) if u.target == target]
         return (
-            [(n, self.units[n].changes.original, a) for n in numbers for a in self.units[n].changes.removed],
+            [(n, self.units[n].changes.orig, a) for n in numbers for a in self.units[n].changes.removed],
             [(n, self.units[n].changes.patched, a) for n in numbers for a in self.units[n].changes.new],
         )
 
     def _sides(self, number: int) -> tuple[CodeSide, CodeSide]:
         changes = self.units[number].changes
-        return CodeSide(changes.original, changes.original_entries), CodeSide(changes.patched, changes.patched_entries)
+        return CodeSide(changes.orig, changes.original_entries), CodeSide(changes.patched, changes.patched_entries)
 
     def _asked(self, number: int) -> _Asked:
         return _Asked(self, number)
 
-    def _count(self, out: PairEvidence, m: int, n: int, where: Atom, found: Aligned) -> None:
+    def _count(self, out: PairEvidence, orig_number: int, patched_number: int, where: Atom, found: Aligned) -> None:
         gone, fresh = set(self.gone), set(self.fresh)
-        for a, b in found.refs:
-            x = self._place(m, self.units[m].changes.original, a.atom, self._gone_globals)
-            y = self._place(n, self.units[n].changes.patched, b.atom, self._new_globals)
-            if x in gone or y in fresh:
-                out.add(x, y, found.whole, where.name.partition(".cold")[0])
+        for orig_ref, patched_ref in found.refs:
+            orig = self._place(orig_number, self.units[orig_number].changes.orig, orig_ref.atom, self._gone_globals)
+            patched = self._place(
+                patched_number, self.units[patched_number].changes.patched, patched_ref.atom, self._new_globals
+            )
+            if orig in gone or patched in fresh:
+                out.add(orig, patched, found.whole, where.name.partition(".cold")[0])
 
     def _place(self, number: int, view: View, i: int, known: dict[tuple[str, str], Place]) -> object:
         atom = view.atoms[i]
@@ -227,11 +237,11 @@ class Judge:
 
     @cached_property
     def _gone_globals(self) -> dict[tuple[str, str], Place]:
-        return self._globals(self.gone, self._old)
+        return self._globals(self.gone, self._gone_atom)
 
     @cached_property
     def _new_globals(self) -> dict[tuple[str, str], Place]:
-        return self._globals(self.fresh, self._now)
+        return self._globals(self.fresh, self._fresh_atom)
 
     def _globals(self, places: list[Place], atom_of: Callable[[Place], tuple[View, Atom]]) -> dict[Any, Place]:
         return {
@@ -249,92 +259,108 @@ class Judge:
         out: dict[Place, Verdict] = {}
         if not self.gone or not self.fresh:
             return out
-        for y in self.fresh:
-            for x in self.votes.by_right.get(y, ()):
-                if x in self.gone and self.votes.proves(x, y) and self._why_not(x, y) == "":
-                    out[y] = Verdict(SAME, self.votes.words(x, y), x)
-        taken = {v.original for v in out.values()}
-        for y in self.fresh:
-            alike = [x for x in self.gone if x not in taken and self._same_name(x, y)]
-            if y in out or len(alike) != 1:
+        for patched in self.fresh:
+            for orig in self.votes.by_patched.get(patched, ()):
+                if orig in self.gone and self.votes.proves(orig, patched) and self._why_not(orig, patched) == "":
+                    out[patched] = Verdict(SAME, self.votes.words(orig, patched), orig)
+        taken = {v.orig for v in out.values()}
+        for patched in self.fresh:
+            alike = [orig for orig in self.gone if orig not in taken and self._same_name(orig, patched)]
+            if patched in out or len(alike) != 1:
                 continue
-            (x,) = alike
-            if sum(self._same_name(x, other) for other in self.fresh if other not in out) != 1:
+            (orig,) = alike
+            if sum(self._same_name(orig, other) for other in self.fresh if other not in out) != 1:
                 continue
-            against = (self.votes.by_left.get(x, set()) - {y}) | (self.votes.by_right.get(y, set()) - {x})
-            shared = self._shared_user(x, y)
-            if shared and not against and self._why_not(x, y) == "":
-                out[y] = Verdict(SAME, f"of the same name, used by {shared} before and after", x)
+            against = (self.votes.by_orig.get(orig, set()) - {patched}) | (
+                self.votes.by_patched.get(patched, set()) - {orig}
+            )
+            shared = self._shared_user(orig, patched)
+            if shared and not against and self._why_not(orig, patched) == "":
+                out[patched] = Verdict(SAME, f"of the same name, used by {shared} before and after", orig)
         return out
 
-    def _same_name(self, x: Place, y: Place) -> bool:
-        return self._together(x[0], y[0]) and source_name(self._old(x)[1]) == source_name(self._now(y)[1])
+    def _same_name(self, orig: Place, patched: Place) -> bool:
+        return self._together(orig[0], patched[0]) and source_name(self._gone_atom(orig)[1]) == source_name(
+            self._fresh_atom(patched)[1]
+        )
 
-    def _why_not(self, x: Place, y: Place) -> str:
+    def _why_not(self, orig: Place, patched: Place) -> str:
         """What is against two variables being the same kind of thing with the same initial value."""
-        (o_view, o), (p_view, p) = self._old(x), self._now(y)
-        if x[0] == y[0] and (found := self.units[x[0]].changes.correlation.against.get((o.id, p.id))):
+        (orig_view, orig_atom), (patched_view, patched_atom) = self._gone_atom(orig), self._fresh_atom(patched)
+        if orig[0] == patched[0] and (
+            found := self.units[orig[0]].changes.correlation.against.get((orig_atom.id, patched_atom.id))
+        ):
             return found
-        why = difference(o_view, o, p_view, p)
-        return why or ("" if self._same_content(x, y) else "other initial values")
+        why = difference(orig_view, orig_atom, patched_view, patched_atom)
+        return why or ("" if self._same_content(orig, patched) else "other initial values")
 
-    def _same_content(self, x: Place, y: Place) -> bool:
-        (o_view, o), (p_view, p) = self._old(x), self._now(y)
+    def _same_content(self, orig: Place, patched: Place) -> bool:
+        (orig_view, orig_atom), (patched_view, patched_atom) = self._gone_atom(orig), self._fresh_atom(patched)
         try:
-            left, right = o_view.refs(o), p_view.refs(p)
-            if o_view.masked(o) != p_view.masked(p) or len(left) != len(right):
+            orig_refs, patched_refs = orig_view.refs(orig_atom), patched_view.refs(patched_atom)
+            if orig_view.masked(orig_atom) != patched_view.masked(patched_atom) or len(orig_refs) != len(patched_refs):
                 return False
         except Ambiguous:
             return False
-        c = self.units[x[0]].changes.correlation
-        for a, b in zip(left, right, strict=True):
-            if (a.offset, a.type, a.delta) != (b.offset, b.type, b.delta):
+        correlation = self.units[orig[0]].changes.correlation
+        for orig_ref, patched_ref in zip(orig_refs, patched_refs, strict=True):
+            if (orig_ref.offset, orig_ref.type, orig_ref.delta) != (
+                patched_ref.offset,
+                patched_ref.type,
+                patched_ref.delta,
+            ):
                 return False
-            s, t = o_view.atoms[a.atom], p_view.atoms[b.atom]
-            own = s.id == o.id and t.id == p.id
-            paired = x[0] == y[0] and c.paired(s.id, t.id)
-            named = s.kind == t.kind and s.name == t.name != "" and (s.bind, t.bind) != (STB.LOCAL, STB.LOCAL)
+            orig_target, patched_target = orig_view.atoms[orig_ref.atom], patched_view.atoms[patched_ref.atom]
+            own = orig_target.id == orig_atom.id and patched_target.id == patched_atom.id
+            paired = orig[0] == patched[0] and correlation.paired(orig_target.id, patched_target.id)
+            named = (
+                orig_target.kind == patched_target.kind
+                and orig_target.name == patched_target.name != ""
+                and (orig_target.bind, patched_target.bind) != (STB.LOCAL, STB.LOCAL)
+            )
             if not (own or paired or named):
                 return False
         return True
 
     # -- what a new variable could stand for --------------------------------------------------------------------------
 
-    def _could_be(self, x: Place, y: Place) -> str:
+    def _could_be(self, orig: Place, patched: Place) -> str:
         """Why a new variable may be one that went away; "" where it can't be."""
-        (o_view, o), (p_view, p) = self._old(x), self._now(y)
-        why = self._why_not(x, y)
+        (orig_view, orig_atom), (patched_view, patched_atom) = self._gone_atom(orig), self._fresh_atom(patched)
+        why = self._why_not(orig, patched)
         but = f"; {why}" if why else ""
-        if self.votes.strong[x, y] + self.votes.weak[x, y]:
-            others = (self.votes.by_left[x] - {y}) | (self.votes.by_right[y] - {x})
+        if self.votes.strong[orig, patched] + self.votes.weak[orig, patched]:
+            others = (self.votes.by_orig[orig] - {patched}) | (self.votes.by_patched[patched] - {orig})
             not_all = "; others lead elsewhere" if others else ""
-            return f"{self.votes.words(x, y)}, from it to this one{not_all}{but}"
-        if self._same_name(x, y):
+            return f"{self.votes.words(orig, patched)}, from it to this one{not_all}{but}"
+        if self._same_name(orig, patched):
             return f"of the same name in the source{but}"
-        found = variable_difference(o_view, o, p_view, p)
+        found = variable_difference(orig_view, orig_atom, patched_view, patched_atom)
         if found is None:
             return f"of the same type{but}"
-        shared = self._shared_user(x, y)
-        if found.startswith("unknown") and (shared or o.size == p.size):
+        shared = self._shared_user(orig, patched)
+        if found.startswith("unknown") and (shared or orig_atom.size == patched_atom.size):
             return found
-        if shared and _could_hold(o_view, o, p_view, p):
+        if shared and _could_hold(orig_view, orig_atom, patched_view, patched_atom):
             return f"used by {shared}, where the new one is used{but}"
         return ""
 
-    def _shared_user(self, x: Place, y: Place) -> str:
+    def _shared_user(self, orig: Place, patched: Place) -> str:
         """A function that used the one and uses the other, itself or through functions that the patch makes or takes
         away; "" where there is none."""
-        (_, o), (_, p) = self._old(x), self._now(y)
-        if STB.LOCAL not in (o.bind, p.bind) and not set(o.names).isdisjoint(p.names):
+        (_, orig_atom), (_, patched_atom) = self._gone_atom(orig), self._fresh_atom(patched)
+        if STB.LOCAL not in (orig_atom.bind, patched_atom.bind) and not set(orig_atom.names).isdisjoint(
+            patched_atom.names
+        ):
             return "all units"
-        both = self._users(x, True) & self._users(y, False)
+        both = self._users(orig, True) & self._users(patched, False)
         return sorted(both)[0] if both else ""
 
     def _users(self, place: Place, before: bool) -> set[str]:
         """Names of the functions that use a variable; of those that only one side has, their callers too."""
         number, atom = place
         changes = self.units[number].changes
-        view = changes.original if before else changes.patched
+        view = changes.orig if before else changes.patched
         side = self._sides(number)[0 if before else 1]
         paired = changes.correlation.to_patched if before else changes.correlation.to_original
         out: set[str] = set()
@@ -352,9 +378,9 @@ class Judge:
 
     # -- what the author says -----------------------------------------------------------------------------------------
 
-    def _declared(self, number: int, p: Atom) -> Verdict | None:
+    def _declared(self, number: int, patched: Atom) -> Verdict | None:
         unit = self.units[number]
-        texts = [d.text for d in unit.author.same if d.atom == p.id]
+        texts = [d.text for d in unit.author.same if d.atom == patched.id]
         if not texts:
             return None
         text = texts[0]
@@ -364,37 +390,37 @@ class Judge:
             (n, a)
             for n, u in enumerate(self.units)
             if u.target == unit.target and (not name.path or u.source == name.path)
-            for a in find_named(u.changes.original, name)
+            for a in find_named(u.changes.orig, name)
         ]
         own = [(n, a) for n, a in found if n == number]
         found = own or found
-        said = f'{MACRO}({source_name(p)}, "{text}")'
+        said = f'{MACRO}({source_name(patched)}, "{text}")'
         if len(found) != 1:
             what = f"names {len(found)} variables" if found else "names no variable of the patch's units"
             return Verdict(REFUSED, f"{said} {what}")
-        n, o = found[0]
-        theirs = self.units[n].changes
-        if o.id in theirs.correlation.to_patched:
-            return Verdict(REFUSED, f"{said}: {o.name} is still there")
-        why = why_not_same(theirs.original, o, unit.changes.patched, p)
+        n, orig = found[0]
+        owner = self.units[n].changes
+        if orig.id in owner.correlation.to_patched:
+            return Verdict(REFUSED, f"{said}: {orig.name} is still there")
+        why = why_not_same(owner.orig, orig, unit.changes.patched, patched)
         if why:
             return Verdict(REFUSED, f"{said}: {why}")
-        return Verdict(DECLARED, MACRO, (n, o.id))
+        return Verdict(DECLARED, MACRO, (n, orig.id))
 
     def wrong_declarations(self) -> Iterator[tuple[int, str, str]]:
         """What is declared and can't be: the unit's number, the variable, the fact."""
         for number, unit in enumerate(self.units):
-            c = unit.changes.correlation
+            correlation = unit.changes.correlation
             for atom, text in unit.author.same:
-                p, name = c.patched.atoms[atom], parse_name(text)
-                there = [c.original.atoms[o] for o in c.to_original.get(atom, ())]
-                if there and name is not None and there[0] not in find_named(c.original, name):
-                    said = f'{MACRO}({source_name(p)}, "{text}")'
-                    yield number, p.name, f"{said}: it is the kernel's {there[0].name} already"
-                elif not there and (found := self.of(number, p)).kind == REFUSED:
-                    yield number, p.name, found.why
+                patched, name = correlation.patched.atoms[atom], parse_name(text)
+                there = [correlation.orig.atoms[i] for i in correlation.to_original.get(atom, ())]
+                if there and name is not None and there[0] not in find_named(correlation.orig, name):
+                    said = f'{MACRO}({source_name(patched)}, "{text}")'
+                    yield number, patched.name, f"{said}: it is the kernel's {there[0].name} already"
+                elif not there and (found := self.of(number, patched)).kind == REFUSED:
+                    yield number, patched.name, found.why
 
-    def _filled(self, number: int, p: Atom) -> str:
+    def _filled(self, number: int, patched: Atom) -> str:
         """The callback that refers to a variable, itself or through new functions; "" for none."""
         unit = self.units[number]
         view, paired = unit.changes.patched, unit.changes.correlation.to_original
@@ -403,7 +429,7 @@ class Judge:
             while todo and kind in FILLING:
                 at = todo.pop()
                 for i in _refs_of(view, self._sides(number)[1], at):
-                    if i == p.id:
+                    if i == patched.id:
                         return function.name
                     atom = view.atoms[i]
                     if atom.kind == FUNCTION and i not in paired and i not in seen:
@@ -416,7 +442,7 @@ class _Asked:
     """Whether a reference of a unit may lead to a variable that went away or is new."""
 
     def __init__(self, judge: Judge, number: int) -> None:
-        self.original = judge.units[number].changes.original
+        self.orig = judge.units[number].changes.orig
         self.names = {name for _, name in (*judge._gone_globals, *judge._new_globals)}
         self.gone = {i for n, i in judge.gone if n == number}
         self.fresh = {i for n, i in judge.fresh if n == number}
@@ -424,7 +450,7 @@ class _Asked:
     def __call__(self, view: View, atom: Atom) -> bool:
         if atom.kind == UNDEFINED:
             return atom.name in self.names
-        return atom.kind == DATA and atom.id in (self.gone if view is self.original else self.fresh)
+        return atom.kind == DATA and atom.id in (self.gone if view is self.orig else self.fresh)
 
 
 def _refers(view: View, side: CodeSide, atom: Atom, asked: _Asked) -> bool:
@@ -444,28 +470,36 @@ def _refs_of(view: View, side: CodeSide, atom: Atom) -> Iterator[int]:
 # -- what could hold the same ------------------------------------------------------------------------------------------
 
 
-def _could_hold(o_view: View, o: Atom, p_view: View, p: Atom) -> bool:
-    """Whether two variables of different types could stand for one another, or one for a part of the other."""
-    was, now = shape_of(o_view, o), shape_of(p_view, p)
-    if UNKNOWN in (was.kind, now.kind):
+def _could_hold(orig_view: View, orig: Atom, patched_view: View, patched: Atom) -> bool:
+    """Whether two variables of different types could replace one another, or one a part of the other."""
+    orig_shape, patched_shape = shape_of(orig_view, orig), shape_of(patched_view, patched)
+    if UNKNOWN in (orig_shape.kind, patched_shape.kind):
         return True
-    if _alike(was, now) or _leads_to(was, now) or _leads_to(now, was) or (_holds(was) and _holds(now)):
+    if (
+        _alike(orig_shape, patched_shape)
+        or _leads_to(orig_shape, patched_shape)
+        or _leads_to(patched_shape, orig_shape)
+        or (_holds(orig_shape) and _holds(patched_shape))
+    ):
         return True
-    return _is_part(was, source_name(o), now, o_view) or _is_part(now, source_name(p), was, p_view)
+    return _is_part(orig_shape, source_name(orig), patched_shape, orig_view) or _is_part(
+        patched_shape, source_name(patched), orig_shape, patched_view
+    )
 
 
-def _alike(a: Shape, b: Shape) -> bool:
-    if ARRAY in (a.kind, b.kind):
-        elements = [s.of[0][1] if s.kind == ARRAY else s for s in (a, b)]
+def _alike(one: Shape, other: Shape) -> bool:
+    if ARRAY in (one.kind, other.kind):
+        elements = [s.of[0][1] if s.kind == ARRAY else s for s in (one, other)]
         return _alike(*elements) if ARRAY not in (elements[0].kind, elements[1].kind) else True
-    if a.kind != b.kind:
+    if one.kind != other.kind:
         return False
-    if a.kind in (NUMBER, POINTER):
+    if one.kind in (NUMBER, POINTER):
         return True
-    if a.name and a.name == b.name:
+    if one.name and one.name == other.name:
         return True
-    mine, other = {n for n, _ in a.of if n}, {n for n, _ in b.of if n}
-    return bool(mine & other) and 2 * len(mine & other) >= min(len(mine), len(other))
+    names = [{name for name, _ in shape.of if name} for shape in (one, other)]
+    both = names[0] & names[1]
+    return bool(both) and 2 * len(both) >= min(map(len, names))
 
 
 def _holds(shape: Shape) -> bool:

@@ -37,70 +37,86 @@ NOTHING = Aligned(False, ())
 Meaning = Callable[[View, Ref], str]
 
 
-def align(left: CodeSide, o: Atom, right: CodeSide, p: Atom, meaning: Meaning, whole: bool = False) -> Aligned:
+def align(
+    orig_side: CodeSide, orig: Atom, patched_side: CodeSide, patched: Atom, meaning: Meaning, whole: bool = False
+) -> Aligned:
     """What corresponds in two atoms. `meaning` names what a reference leads to, the same on both sides, or "" for what
     may be anything. `whole`: nothing where anything else differs."""
     try:
-        mine, other = left.view.refs(o), right.view.refs(p)
-        entries = left.entries.of(o.id), right.entries.of(p.id)
-        if left.view.masked(o) == right.view.masked(p) and [r.offset for r in mine] == [r.offset for r in other]:
-            refs = [*zip(mine, other, strict=True), *_of_entries(*entries, None)]
-            return Aligned(True, tuple((a, b) for a, b in refs if a.delta == b.delta))
+        orig_refs, patched_refs = orig_side.view.refs(orig), patched_side.view.refs(patched)
+        entries = orig_side.entries.of(orig.id), patched_side.entries.of(patched.id)
+        if orig_side.view.masked(orig) == patched_side.view.masked(patched) and [r.offset for r in orig_refs] == [
+            r.offset for r in patched_refs
+        ]:
+            refs = [*zip(orig_refs, patched_refs, strict=True), *_of_entries(*entries, None)]
+            return Aligned(
+                True,
+                tuple((orig_ref, patched_ref) for orig_ref, patched_ref in refs if orig_ref.delta == patched_ref.delta),
+            )
         if (
             whole
-            or o.kind != p.kind
-            or not left.view.section_of(o).executable
-            or not right.view.section_of(p).executable
+            or orig.kind != patched.kind
+            or not orig_side.view.section_of(orig).executable
+            or not patched_side.view.section_of(patched).executable
         ):
             return NOTHING
-        return _by_instruction(left.view, o, mine, right.view, p, other, entries, meaning)
+        return _by_instruction(
+            orig_side.view, orig, orig_refs, patched_side.view, patched, patched_refs, entries, meaning
+        )
     except Ambiguous:
         return NOTHING
 
 
 def _of_entries(
-    left: tuple[SpecialEntry, ...], right: tuple[SpecialEntry, ...], place: dict[int, int] | None
+    orig_entries: tuple[SpecialEntry, ...], patched_entries: tuple[SpecialEntry, ...], places: dict[int, int] | None
 ) -> list[tuple[Ref, Ref]]:
-    """References of entries of special sections that belong to corresponding places; `place` says where the places of
-    the first are in the second, None for where they were."""
+    """References of entries of special sections that belong to corresponding places; `places` says where the places of
+    the original are in the patched one, None for where they were."""
     there: dict[tuple[str, int], list[SpecialEntry]] = {}
-    for e in right:
-        there.setdefault((e.section, e.owner_offset), []).append(e)
+    for entry in patched_entries:
+        there.setdefault((entry.section, entry.owner_offset), []).append(entry)
     out = []
-    for e in left:
-        at = e.owner_offset if place is None else place.get(e.owner_offset, -1)
-        found = there.get((e.section, at), [])
-        if found and [r.offset for r in e.refs] == [r.offset for r in found[0].refs]:
-            out += list(zip(e.refs, found.pop(0).refs, strict=True))
+    for entry in orig_entries:
+        at = entry.owner_offset if places is None else places.get(entry.owner_offset, -1)
+        found = there.get((entry.section, at), [])
+        if found and [r.offset for r in entry.refs] == [r.offset for r in found[0].refs]:
+            out += list(zip(entry.refs, found.pop(0).refs, strict=True))
     return out
 
 
 def _by_instruction(
-    left: View,
-    o: Atom,
-    mine: tuple[Ref, ...],
-    right: View,
-    p: Atom,
-    other: tuple[Ref, ...],
+    orig_view: View,
+    orig: Atom,
+    orig_refs: tuple[Ref, ...],
+    patched_view: View,
+    patched: Atom,
+    patched_refs: tuple[Ref, ...],
     entries: tuple[tuple[SpecialEntry, ...], tuple[SpecialEntry, ...]],
     meaning: Meaning,
 ) -> Aligned:
     import difflib  # of few patches only
 
-    ours, theirs = _tokens(left, o, mine, meaning), _tokens(right, p, other, meaning)
-    if not ours or not theirs or max(len(ours), len(theirs)) > _MOST:
+    orig_tokens, patched_tokens = (
+        _tokens(orig_view, orig, orig_refs, meaning),
+        _tokens(patched_view, patched, patched_refs, meaning),
+    )
+    if not orig_tokens or not patched_tokens or max(len(orig_tokens), len(patched_tokens)) > _MOST:
         return NOTHING
-    matcher = difflib.SequenceMatcher(None, [t.text for t in ours], [t.text for t in theirs], autojunk=False)
-    place: dict[int, int] = {}
+    matcher = difflib.SequenceMatcher(
+        None, [t.text for t in orig_tokens], [t.text for t in patched_tokens], autojunk=False
+    )
+    places: dict[int, int] = {}
     refs: list[tuple[Ref, Ref]] = []
     for i, j, count in matcher.get_matching_blocks():
         if count < _LEAST:
             continue
-        for a, b in zip(ours[i : i + count], theirs[j : j + count], strict=True):
-            place[a.offset] = b.offset
-            refs += zip(a.refs, b.refs, strict=True)
-    refs += _of_entries(*entries, place)
-    return Aligned(False, tuple((a, b) for a, b in refs if a.delta == b.delta))
+        for orig_token, patched_token in zip(orig_tokens[i : i + count], patched_tokens[j : j + count], strict=True):
+            places[orig_token.offset] = patched_token.offset
+            refs += zip(orig_token.refs, patched_token.refs, strict=True)
+    refs += _of_entries(*entries, places)
+    return Aligned(
+        False, tuple((orig_ref, patched_ref) for orig_ref, patched_ref in refs if orig_ref.delta == patched_ref.delta)
+    )
 
 
 class _Token(NamedTuple):

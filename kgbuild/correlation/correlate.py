@@ -26,12 +26,12 @@ NONE = Entries()
 
 @dataclass
 class Correlation:
-    """Pairs of atoms. `to_original[p]` are the original's atoms that patched atom p stands for (several where bodies
-    were folded), `to_patched[o]` the reverse. `lines`: whether a line number may differ by accident (see noise).
+    """Pairs of atoms. `to_original[i]` are the original's atoms that the patched atom i is (several where bodies
+    were folded), `to_patched[i]` the reverse. `lines`: whether a line number may differ by accident (see noise).
     `tables` are patched tables of labels that are no longer the original's (see labels), `doubtful` what refers to
     these."""
 
-    original: View
+    orig: View
     patched: View
     lines: bool = True
     to_original: dict[int, tuple[int, ...]] = field(default_factory=dict)
@@ -46,50 +46,50 @@ class Correlation:
     # pairs that references speak for, and what is against them (state_pairs)
     against: dict[tuple[int, int], str] = field(default_factory=dict)
 
-    def pair(self, o: int, p: int) -> None:
-        if o not in self.to_original.get(p, ()):
-            self.to_original[p] = (*self.to_original.get(p, ()), o)
-            self.to_patched[o] = (*self.to_patched.get(o, ()), p)
+    def pair(self, orig: int, patched: int) -> None:
+        if orig not in self.to_original.get(patched, ()):
+            self.to_original[patched] = (*self.to_original.get(patched, ()), orig)
+            self.to_patched[orig] = (*self.to_patched.get(orig, ()), patched)
 
-    def part(self, o: int, p: int) -> None:
+    def part(self, orig: int, patched: int) -> None:
         """Undo a pairing."""
-        for table, key, other in ((self.to_original, p, o), (self.to_patched, o, p)):
-            left = tuple(i for i in table[key] if i != other)
-            if left:
-                table[key] = left
+        for table, key, other in ((self.to_original, patched, orig), (self.to_patched, orig, patched)):
+            rest = tuple(i for i in table[key] if i != other)
+            if rest:
+                table[key] = rest
             else:
                 del table[key]
 
-    def paired(self, o: int, p: int) -> bool:
-        return o in self.to_original.get(p, ())
+    def paired(self, orig: int, patched: int) -> bool:
+        return orig in self.to_original.get(patched, ())
 
     def other_names(self) -> frozenset[str]:
         """Names of data that both objects have, each for another thing."""
         return frozenset(
             name
-            for atom in self.original.data
+            for atom in self.orig.data
             for name in atom.names
-            for p in self.patched.by_name.get(name, ())
-            if p.kind == DATA and not self.paired(atom.id, p.id)
+            for patched in self.patched.by_name.get(name, ())
+            if patched.kind == DATA and not self.paired(atom.id, patched.id)
         )
 
     def pairs(self, kind: str) -> list[tuple[Atom, Atom]]:
         """Every pair of that kind, in the patched object's order."""
         return [
-            (self.original.atoms[o], self.patched.atoms[p])
-            for p in sorted(self.to_original)
-            if self.patched.atoms[p].kind == kind
-            for o in self.to_original[p]
+            (self.orig.atoms[orig], self.patched.atoms[patched])
+            for patched in sorted(self.to_original)
+            if self.patched.atoms[patched].kind == kind
+            for orig in self.to_original[patched]
         ]
 
 
 def correlate(
-    original: View, patched: View, left: Entries = NONE, right: Entries = NONE, lines: bool = True
+    orig: View, patched: View, orig_entries: Entries = NONE, patched_entries: Entries = NONE, lines: bool = True
 ) -> Correlation:
     """Pair the functions and variables of two objects of one unit; `left` and `right` are their special sections'
     entries, through which a static key may be all that a function refers to."""
-    result = Correlation(original, patched, lines)
-    entries = (left, right)
+    result = Correlation(orig, patched, lines)
+    entries = (orig_entries, patched_entries)
     for kind in (FUNCTION, DATA):
         _pair_by_name(result, kind)
     progress = True
@@ -103,42 +103,42 @@ def correlate(
 
 def _pair_by_name(result: Correlation, kind: str) -> None:
     groups: dict[str, tuple[list[tuple[str, int]], list[tuple[str, int]]]] = {}
-    for side, view in enumerate((result.original, result.patched)):
+    for side, view in enumerate((result.orig, result.patched)):
         for atom in view.atoms:
             if atom.kind == kind:
                 for name in atom.names:
                     groups.setdefault(stem(name), ([], []))[side].append((name, atom.id))
-    for key, (ours, theirs) in groups.items():
-        single = len(ours) == 1 == len(theirs)
+    for key, (orig_named, patched_named) in groups.items():
+        single = len(orig_named) == 1 == len(patched_named)
         if kind == DATA and "." in key and not single:
             # several static locals of one name, in scopes of one function: clang gives the first no number
-            ids = [tuple(sorted({i for _, i in side})) for side in (ours, theirs)]
+            ids = [tuple(sorted({i for _, i in side})) for side in (orig_named, patched_named)]
             if ids[0] and ids[1]:
                 result.undecided[f"{kind} {key}"] = (ids[0], ids[1])
             continue
-        plain_ours = sorted({i for n, i in ours if n == key})
-        plain_theirs = sorted({i for n, i in theirs if n == key})
-        numbered_ours = sorted({i for n, i in ours if n != key})
-        numbered_theirs = sorted({i for n, i in theirs if n != key})
-        if len(plain_ours) == 1 == len(plain_theirs):
-            result.pair(plain_ours[0], plain_theirs[0])
-        elif plain_ours and plain_theirs:
-            _pair_by_file(result, f"{kind} of several files {key}", plain_ours, plain_theirs)
+        orig_plain = sorted({i for n, i in orig_named if n == key})
+        patched_plain = sorted({i for n, i in patched_named if n == key})
+        orig_numbered = sorted({i for n, i in orig_named if n != key})
+        patched_numbered = sorted({i for n, i in patched_named if n != key})
+        if len(orig_plain) == 1 == len(patched_plain):
+            result.pair(orig_plain[0], patched_plain[0])
+        elif orig_plain and patched_plain:
+            _pair_by_file(result, f"{kind} of several files {key}", orig_plain, patched_plain)
         # one clone on either side; and what ThinLTO made global has its module's hash, which is no count
-        if (kind == FUNCTION or key.endswith(".llvm")) and len(numbered_ours) == 1 and len(numbered_theirs) == 1:
-            result.pair(numbered_ours[0], numbered_theirs[0])
-        elif numbered_ours and numbered_theirs:
-            result.undecided[f"{kind} {key}"] = (tuple(numbered_ours), tuple(numbered_theirs))
+        if (kind == FUNCTION or key.endswith(".llvm")) and len(orig_numbered) == 1 and len(patched_numbered) == 1:
+            result.pair(orig_numbered[0], patched_numbered[0])
+        elif orig_numbered and patched_numbered:
+            result.undecided[f"{kind} {key}"] = (tuple(orig_numbered), tuple(patched_numbered))
 
 
-def _pair_by_file(result: Correlation, group: str, ours: list[int], theirs: list[int]) -> None:
+def _pair_by_file(result: Correlation, group: str, orig_ids: list[int], patched_ids: list[int]) -> None:
     """Several of one plain name, in an object that was linked of others: by the source file that each is from. What
     that does not tell is undecided."""
-    left, right = _by_file(result.original, ours), _by_file(result.patched, theirs)
-    for file in left.keys() & right.keys():
-        if len(left[file]) == 1 == len(right[file]):
-            result.pair(left[file][0], right[file][0])
-    result.undecided[group] = (tuple(ours), tuple(theirs))
+    orig_by_file, patched_by_file = _by_file(result.orig, orig_ids), _by_file(result.patched, patched_ids)
+    for file in orig_by_file.keys() & patched_by_file.keys():
+        if len(orig_by_file[file]) == 1 == len(patched_by_file[file]):
+            result.pair(orig_by_file[file][0], patched_by_file[file][0])
+    result.undecided[group] = (tuple(orig_ids), tuple(patched_ids))
     drop_settled(result)
 
 
@@ -159,15 +159,20 @@ def _by_file(view: View, atoms: list[int]) -> dict[str, list[int]]:
 
 def _settle(result: Correlation, votes: dict[tuple[int, int], int]) -> bool:
     """Pair what the votes agree on: one partner on each side."""
-    by_o: dict[int, set[int]] = {}
-    by_p: dict[int, set[int]] = {}
-    for o, p in votes:
-        by_o.setdefault(o, set()).add(p)
-        by_p.setdefault(p, set()).add(o)
+    by_orig: dict[int, set[int]] = {}
+    by_patched: dict[int, set[int]] = {}
+    for orig, patched in votes:
+        by_orig.setdefault(orig, set()).add(patched)
+        by_patched.setdefault(patched, set()).add(orig)
     progress = False
-    for o, p in sorted(votes):
-        if len(by_o[o]) == 1 and len(by_p[p]) == 1 and o not in result.to_patched and p not in result.to_original:
-            result.pair(o, p)
+    for orig, patched in sorted(votes):
+        if (
+            len(by_orig[orig]) == 1
+            and len(by_patched[patched]) == 1
+            and orig not in result.to_patched
+            and patched not in result.to_original
+        ):
+            result.pair(orig, patched)
             progress = True
     drop_settled(result)
     return progress
@@ -175,11 +180,11 @@ def _settle(result: Correlation, votes: dict[tuple[int, int], int]) -> bool:
 
 def drop_settled(result: Correlation) -> None:
     """Take what has been paired from what is undecided."""
-    for key, (ours, theirs) in list(result.undecided.items()):
-        left_o = tuple(o for o in ours if o not in result.to_patched)
-        left_p = tuple(p for p in theirs if p not in result.to_original)
-        if left_o and left_p:
-            result.undecided[key] = (left_o, left_p)
+    for key, (orig_ids, patched_ids) in list(result.undecided.items()):
+        orig_rest = tuple(i for i in orig_ids if i not in result.to_patched)
+        patched_rest = tuple(i for i in patched_ids if i not in result.to_original)
+        if orig_rest and patched_rest:
+            result.undecided[key] = (orig_rest, patched_rest)
         else:
             del result.undecided[key]
 
@@ -189,33 +194,33 @@ def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) ->
     matters = {k: v for k, v in result.undecided.items() if not _all_constant(result, v)}
     if not matters:
         return False
-    for key, (ours, theirs) in matters.items():
-        group_of.update({(0, o): key for o in ours})
-        group_of.update({(1, p): key for p in theirs})
+    for key, (orig_ids, patched_ids) in matters.items():
+        group_of.update({(0, i): key for i in orig_ids})
+        group_of.update({(1, i): key for i in patched_ids})
     votes: dict[tuple[int, int], int] = {}
-    concerned = _concerned(result.original, [o for ours, _ in matters.values() for o in ours], entries[0])
+    concerned = _concerned(result.orig, [i for orig_ids, _ in matters.values() for i in orig_ids], entries[0])
     for kind in (FUNCTION, DATA):
-        for o, p in result.pairs(kind):
-            if o.section not in concerned:
+        for orig, patched in result.pairs(kind):
+            if orig.section not in concerned:
                 continue
             try:
-                left, right = result.original.refs(o), result.patched.refs(p)
-                of_entries = _entry_refs(entries[0].of(o.id), entries[1].of(p.id))
+                orig_refs, patched_refs = result.orig.refs(orig), result.patched.refs(patched)
+                of_entries = _entry_refs(entries[0].of(orig.id), entries[1].of(patched.id))
             except Ambiguous:
                 continue
-            if len(left) != len(right) or not _same_code(result, o, p):
+            if len(orig_refs) != len(patched_refs) or not _same_code(result, orig, patched):
                 continue
-            alike = list(zip(left, right, strict=True)) + of_entries
-            for a, b in alike:
-                group = group_of.get((0, a.atom))
+            alike = list(zip(orig_refs, patched_refs, strict=True)) + of_entries
+            for orig_ref, patched_ref in alike:
+                group = group_of.get((0, orig_ref.atom))
                 if (
                     group is not None
-                    and group == group_of.get((1, b.atom))
-                    and (a.offset, a.delta) == (b.offset, b.delta)
-                    and (not a.loose or means_one(result.original, result.original.atoms[a.atom]))
-                    and (not b.loose or means_one(result.patched, result.patched.atoms[b.atom]))
+                    and group == group_of.get((1, patched_ref.atom))
+                    and (orig_ref.offset, orig_ref.delta) == (patched_ref.offset, patched_ref.delta)
+                    and (not orig_ref.loose or means_one(result.orig, result.orig.atoms[orig_ref.atom]))
+                    and (not patched_ref.loose or means_one(result.patched, result.patched.atoms[patched_ref.atom]))
                 ):
-                    votes[(a.atom, b.atom)] = votes.get((a.atom, b.atom), 0) + 1
+                    votes[(orig_ref.atom, patched_ref.atom)] = votes.get((orig_ref.atom, patched_ref.atom), 0) + 1
     return _settle(result, votes)
 
 
@@ -230,52 +235,66 @@ def _concerned(view: View, atoms: list[int], entries: Entries) -> set[int]:
     return sections
 
 
-def _same_code(result: Correlation, o: Atom, p: Atom) -> bool:
+def _same_code(result: Correlation, orig: Atom, patched: Atom) -> bool:
     """Whether the bytes of a pair are the same, but for references and line numbers."""
-    if result.original.masked(o) == result.patched.masked(p):
+    if result.orig.masked(orig) == result.patched.masked(patched):
         return True
-    return result.lines and o.kind == FUNCTION and differ_in_lines_only(result.original, o, result.patched, p)
+    return result.lines and orig.kind == FUNCTION and differ_in_lines_only(result.orig, orig, result.patched, patched)
 
 
-def _entry_refs(left: tuple[SpecialEntry, ...], right: tuple[SpecialEntry, ...]) -> list[tuple[Ref, Ref]]:
+def _entry_refs(
+    orig_entries: tuple[SpecialEntry, ...], patched_entries: tuple[SpecialEntry, ...]
+) -> list[tuple[Ref, Ref]]:
     """References of entries that stand at the same place of both functions."""
-    places = [[(e.section, e.owner_offset, tuple(r.offset for r in e.refs)) for e in side] for side in (left, right)]
+    places = [
+        [(e.section, e.owner_offset, tuple(r.offset for r in e.refs)) for e in side]
+        for side in (orig_entries, patched_entries)
+    ]
     if places[0] != places[1]:
         return []
-    return [pair for x, y in zip(left, right, strict=True) for pair in zip(x.refs, y.refs, strict=True)]
+    return [
+        pair
+        for orig_entry, patched_entry in zip(orig_entries, patched_entries, strict=True)
+        for pair in zip(orig_entry.refs, patched_entry.refs, strict=True)
+    ]
 
 
 def _pair_clones_by_content(result: Correlation) -> bool:
     votes: dict[tuple[int, int], int] = {}
-    for key, (ours, theirs) in result.undecided.items():
+    for key, (orig_ids, patched_ids) in result.undecided.items():
         if not key.startswith(FUNCTION):
             continue
-        for o in ours:
-            for p in theirs:
-                if _same_shape(result, o, p):
-                    votes[(o, p)] = 1
+        for orig in orig_ids:
+            for patched in patched_ids:
+                if _same_shape(result, orig, patched):
+                    votes[(orig, patched)] = 1
     return _settle(result, votes)
 
 
-def _same_shape(result: Correlation, o: int, p: int) -> bool:
-    a, b = result.original.atoms[o], result.patched.atoms[p]
+def _same_shape(result: Correlation, orig_id: int, patched_id: int) -> bool:
+    orig, patched = result.orig.atoms[orig_id], result.patched.atoms[patched_id]
     try:
-        left, right = result.original.refs(a), result.patched.refs(b)
-        if len(left) != len(right) or result.original.masked(a) != result.patched.masked(b):
+        orig_refs, patched_refs = result.orig.refs(orig), result.patched.refs(patched)
+        if len(orig_refs) != len(patched_refs) or result.orig.masked(orig) != result.patched.masked(patched):
             return False
     except Ambiguous:
         return False
-    for x, y in zip(left, right, strict=True):
-        s, t = result.original.atoms[x.atom], result.patched.atoms[y.atom]
-        if (x.offset, x.type, x.delta, s.kind) != (y.offset, y.type, y.delta, t.kind):
+    for orig_ref, patched_ref in zip(orig_refs, patched_refs, strict=True):
+        orig_target, patched_target = result.orig.atoms[orig_ref.atom], result.patched.atoms[patched_ref.atom]
+        if (orig_ref.offset, orig_ref.type, orig_ref.delta, orig_target.kind) != (
+            patched_ref.offset,
+            patched_ref.type,
+            patched_ref.delta,
+            patched_target.kind,
+        ):
             return False
-        if s.kind in (FUNCTION, DATA):
-            if not result.paired(s.id, t.id) and s.id in result.to_patched:
+        if orig_target.kind in (FUNCTION, DATA):
+            if not result.paired(orig_target.id, patched_target.id) and orig_target.id in result.to_patched:
                 return False
-        elif s.section < 0:
-            if s.name != t.name:
+        elif orig_target.section < 0:
+            if orig_target.name != patched_target.name:
                 return False
-        elif result.original.content(s) != result.patched.content(t):
+        elif result.orig.content(orig_target) != result.patched.content(patched_target):
             return False
     return True
 
@@ -285,31 +304,41 @@ def _pair_by_declaration(result: Correlation) -> None:
     groups = {k: v for k, v in result.undecided.items() if k.startswith(DATA) and not _needless(result, v)}
     if not groups:
         return
-    left = read_static_locals(
-        result.original.obj, _sections(result.original, [o for g in groups.values() for o in g[0]])
+    orig_declared = read_static_locals(
+        result.orig.obj, _sections(result.orig, [i for g in groups.values() for i in g[0]])
     )
-    right = read_static_locals(
-        result.patched.obj, _sections(result.patched, [p for g in groups.values() for p in g[1]])
+    patched_declared = read_static_locals(
+        result.patched.obj, _sections(result.patched, [i for g in groups.values() for i in g[1]])
     )
-    for ours, theirs in groups.values():
-        if left and right:
+    for orig_ids, patched_ids in groups.values():
+        if orig_declared and patched_declared:
             for exact in (True, False):
-                a = _by_declaration(result.original, ours, left, result.to_patched, exact)
-                b = _by_declaration(result.patched, theirs, right, result.to_original, exact)
-                for key in sorted(a.keys() & b.keys()):
-                    if len(a[key]) == 1 and len(b[key]) == 1:
-                        result.pair(a[key][0], b[key][0])
+                orig_found = _by_declaration(result.orig, orig_ids, orig_declared, result.to_patched, exact)
+                patched_found = _by_declaration(
+                    result.patched, patched_ids, patched_declared, result.to_original, exact
+                )
+                for key in sorted(orig_found.keys() & patched_found.keys()):
+                    if len(orig_found[key]) == 1 and len(patched_found[key]) == 1:
+                        result.pair(orig_found[key][0], patched_found[key][0])
         elif (
-            len(ours) == 1
-            and len(theirs) == 1
-            and _owners(result.original, ours[0]) & _owners(result.patched, theirs[0])
+            len(orig_ids) == 1
+            and len(patched_ids) == 1
+            and _owners(result.orig, orig_ids[0]) & _owners(result.patched, patched_ids[0])
         ):
-            result.pair(ours[0], theirs[0])
+            result.pair(orig_ids[0], patched_ids[0])
     drop_settled(result)
-    for group, (ours, theirs) in list(result.undecided.items()):
+    for group, (orig_ids, patched_ids) in list(result.undecided.items()):
         # declarations known on both sides, and none the same: these are other variables, not undecided ones
-        places_o, places_p = _known(result.original, ours, left), _known(result.patched, theirs, right)
-        if group in groups and places_o and places_p and not {f for f, _ in places_o} & {f for f, _ in places_p}:
+        orig_places, patched_places = (
+            _known(result.orig, orig_ids, orig_declared),
+            _known(result.patched, patched_ids, patched_declared),
+        )
+        if (
+            group in groups
+            and orig_places
+            and patched_places
+            and not {f for f, _ in orig_places} & {f for f, _ in patched_places}
+        ):
             del result.undecided[group]
 
 
@@ -354,7 +383,7 @@ def _owners(view: View, target: int) -> set[str]:
 
 def _all_constant(result: Correlation, group: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
     """True for a group of constants, which go by their content."""
-    return is_anonymous(result.original, result.original.atoms[group[0][0]])
+    return is_anonymous(result.orig, result.orig.atoms[group[0][0]])
 
 
 def _needless(result: Correlation, group: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
@@ -363,7 +392,7 @@ def _needless(result: Correlation, group: tuple[tuple[int, ...], tuple[int, ...]
         return True
     return all(
         is_stateless(view, view.atoms[i])
-        for view, side in zip((result.original, result.patched), group, strict=True)
+        for view, side in zip((result.orig, result.patched), group, strict=True)
         for i in side
     )
 
@@ -373,35 +402,37 @@ def _drop_stateless(result: Correlation) -> None:
     for key, group in list(result.undecided.items()):
         if key.startswith(DATA) and _needless(result, group):
             del result.undecided[key]
-            for left, ids in zip(result.needless, group, strict=True):
-                left.update(ids)
+            for needless, ids in zip(result.needless, group, strict=True):
+                needless.update(ids)
 
 
 def _part_changed_stateless(result: Correlation) -> None:
     """A once-flag, rate limit or debug switch that begins with other values is another one. The line in a debug
     switch says nothing."""
-    for o, p in result.pairs(DATA):
-        if p.is_local and not same_stateless(result, o, p) and is_stateless(result.patched, p):
-            result.part(o.id, p.id)
+    for orig, patched in result.pairs(DATA):
+        if patched.is_local and not same_stateless(result, orig, patched) and is_stateless(result.patched, patched):
+            result.part(orig.id, patched.id)
 
 
-def same_stateless(result: Correlation, o: Atom, p: Atom) -> bool:
+def same_stateless(result: Correlation, orig: Atom, patched: Atom) -> bool:
     """Whether a pair of such variables begins with the same values, but for the line of a debug switch."""
     try:
-        was, now = result.original.masked(o), result.patched.masked(p)
+        orig_data, patched_data = result.orig.masked(orig), result.patched.masked(patched)
     except Ambiguous:
         return False
-    if was != now and result.patched.section_name(p) in DEBUG_SECTIONS:
+    if orig_data != patched_data and result.patched.section_name(patched) in DEBUG_SECTIONS:
         at, bits = result.patched.arch.debug_line
-        was, now = (_without_bits(raw, at, bits) for raw in (was, now))
-    return was == now and (result.patched.section_name(p) not in DEBUG_SECTIONS or _same_texts(result, o, p))
+        orig_data, patched_data = (_without_bits(result.patched, raw, at, bits) for raw in (orig_data, patched_data))
+    return orig_data == patched_data and (
+        result.patched.section_name(patched) not in DEBUG_SECTIONS or _same_texts(result, orig, patched)
+    )
 
 
-def _same_texts(result: Correlation, o: Atom, p: Atom) -> bool:
+def _same_texts(result: Correlation, orig: Atom, patched: Atom) -> bool:
     """Whether two descriptors of pr_debug lead to the same strings. A message with another text is another, which the
     patch module has a descriptor of its own for."""
     found = []
-    for view, atom in ((result.original, o), (result.patched, p)):
+    for view, atom in ((result.orig, orig), (result.patched, patched)):
         try:
             meant = [(r.offset, view.atoms[r.atom], r.delta) for r in view.refs(atom)]
         except Ambiguous:
@@ -410,6 +441,6 @@ def _same_texts(result: Correlation, o: Atom, p: Atom) -> bool:
     return found[0] == found[1]
 
 
-def _without_bits(raw: bytes, at: int, bits: int) -> bytes:
-    word = int.from_bytes(raw[at : at + 4], "little") & ~bits
-    return raw[:at] + word.to_bytes(4, "little") + raw[at + 4 :]
+def _without_bits(view: View, raw: bytes, at: int, bits: int) -> bytes:
+    word = view.obj.number(raw[at : at + 4]) & ~bits
+    return raw[:at] + word.to_bytes(4, view.obj.order) + raw[at + 4 :]

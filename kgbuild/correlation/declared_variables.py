@@ -57,17 +57,24 @@ def read_declared(view: View) -> tuple[list[SameState], list[str]]:
         except Ambiguous as error:
             faults.append(": ".join(error.args))
             continue
-        now, was = refs.get(0), refs.get(8)
-        if was is None or view.atoms[was.atom].kind != STRING:
+        variable_ref, text_ref = refs.get(0), refs.get(8)
+        if text_ref is None or view.atoms[text_ref.atom].kind != STRING:
             faults.append(f"{MACRO}: its second argument is no text")
             continue
-        text = view.content(view.atoms[was.atom])[max(was.delta, 0) :].split(b"\0")[0].decode("utf-8", "replace")
-        if now is None or now.delta or view.atoms[now.atom].kind != DATA or not is_state(view, view.atoms[now.atom]):
+        text = (
+            view.content(view.atoms[text_ref.atom])[max(text_ref.delta, 0) :].split(b"\0")[0].decode("utf-8", "replace")
+        )
+        if (
+            variable_ref is None
+            or variable_ref.delta
+            or view.atoms[variable_ref.atom].kind != DATA
+            or not is_state(view, view.atoms[variable_ref.atom])
+        ):
             faults.append(f'{MACRO}(..., "{text}"): its first argument is no writable variable of this file')
         elif parse_name(text) is None:
             faults.append(f'{MACRO}(..., "{text}"): the text names no variable')
         else:
-            out.append(SameState(now.atom, text))
+            out.append(SameState(variable_ref.atom, text))
     return out, faults
 
 
@@ -94,22 +101,22 @@ def find_named(view: View, name: Named) -> list[Atom]:
     return [a for a in alike if name.function in _users(view, a.id)]
 
 
-def pair_declared(c: Correlation) -> list[Renamed]:
+def pair_declared(correlation: Correlation) -> list[Renamed]:
     """Pair what is declared to be a variable of the same unit that is gone, where nothing stands against it; the rest
     is judged, and refused, with all units at hand (state_verdicts)."""
     out = []
-    for atom, text in read_declared(c.patched)[0]:
+    for atom, text in read_declared(correlation.patched)[0]:
         name = parse_name(text)
-        p = c.patched.atoms[atom]
-        found = find_named(c.original, name) if name is not None and not name.path else []
-        if len(found) == 1 and c.paired(found[0].id, p.id):
-            c.affirmed.add(p.id)
-        if len(found) != 1 or p.id in c.to_original or found[0].id in c.to_patched:
+        patched = correlation.patched.atoms[atom]
+        found = find_named(correlation.orig, name) if name is not None and not name.path else []
+        if len(found) == 1 and correlation.paired(found[0].id, patched.id):
+            correlation.affirmed.add(patched.id)
+        if len(found) != 1 or patched.id in correlation.to_original or found[0].id in correlation.to_patched:
             continue
-        if not why_not_same(c.original, found[0], c.patched, p):
-            c.pair(found[0].id, p.id)
-            out.append(Renamed(found[0].id, p.id, MACRO))
-    drop_settled(c)
+        if not why_not_same(correlation.orig, found[0], correlation.patched, patched):
+            correlation.pair(found[0].id, patched.id)
+            out.append(Renamed(found[0].id, patched.id, MACRO))
+    drop_settled(correlation)
     return out
 
 
@@ -124,14 +131,15 @@ def _users(view: View, target: int) -> set[str]:
     return out
 
 
-def why_not_same(o_view: View, o: Atom, p_view: View, p: Atom) -> str:
+def why_not_same(orig_view: View, orig: Atom, patched_view: View, patched: Atom) -> str:
     """Why a variable can't be declared to be another, "" where it can: type, size and special kinds of memory must be
     equal."""
-    if not is_state(o_view, o):
-        return f"{o.name} is not writable in the running kernel"
-    if o.size != p.size:
-        return f"{o.name} has {o.size} bytes, {p.name} has {p.size}"
-    if memory_of(o_view, o)[1] != memory_of(p_view, p)[1]:
-        return f"{o.name} is in {kind_of_memory(o_view, o)}, {p.name} in {kind_of_memory(p_view, p)}"
-    found = variable_difference(o_view, o, p_view, p)
+    if not is_state(orig_view, orig):
+        return f"{orig.name} is not writable in the running kernel"
+    if orig.size != patched.size:
+        return f"{orig.name} has {orig.size} bytes, {patched.name} has {patched.size}"
+    if memory_of(orig_view, orig)[1] != memory_of(patched_view, patched)[1]:
+        kinds = kind_of_memory(orig_view, orig), kind_of_memory(patched_view, patched)
+        return f"{orig.name} is in {kinds[0]}, {patched.name} in {kinds[1]}"
+    found = variable_difference(orig_view, orig, patched_view, patched)
     return f"their types differ: {found}" if found is not None else ""

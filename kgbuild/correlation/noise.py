@@ -63,15 +63,15 @@ RULES: dict[str, NoiseRule] = {
         NoiseRule(LINE_STRING, "a line number behind a file's name in a string", "FORTIFY_SOURCE makes such messages"),
         NoiseRule(LINE_BUG, "the line number of a __bug_table entry", "it is printed when the trap is hit"),
         NoiseRule(LINE_DEBUG, "the line number in the descriptor of a pr_debug", "dynamic debug prints it"),
-        NoiseRule(STATIC_LOCAL, "the number of a static local variable", "gcc counts anew in every compile"),
+        NoiseRule(STATIC_LOCAL, "the number of a static local variable", "gcc numbers each compile separately"),
         NoiseRule(
             ONCE_FLAG,
             "the number of a once-flag, lock class, rate limit or pr_debug descriptor that a macro makes, and which of "
             "several with one content a function has",
-            "gcc counts anew in every compile; which one it is says nothing while the same functions share one, and "
-            "none is told from another by its address",
+            "gcc numbers each compile separately; it means nothing while the same functions share one, and "
+            "nothing distinguishes them by address",
         ),
-        NoiseRule(CLONE, "the number of an isra, constprop or part clone", "gcc counts anew in every compile"),
+        NoiseRule(CLONE, "the number of an isra, constprop or part clone", "gcc numbers each compile separately"),
         NoiseRule(
             MODULE_HASH,
             "the hash in the name of what ThinLTO made global (.llvm.N)",
@@ -173,13 +173,17 @@ def line_arguments(view: View, function: Atom) -> set[int]:
     return out
 
 
-def differ_in_lines_only(o: View, a: Atom, p: View, b: Atom) -> bool:
+def differ_in_lines_only(orig_view: View, orig: Atom, patched_view: View, patched: Atom) -> bool:
     """Whether the code of two functions of one size differs in nothing but line numbers passed to functions."""
-    was, now = o.masked(a), p.masked(b)
-    if len(was) != len(now):
+    orig_code, patched_code = orig_view.masked(orig), patched_view.masked(patched)
+    if len(orig_code) != len(patched_code):
         return False
-    at = [i for i, (x, y) in enumerate(zip(was, now, strict=True)) if x != y]
-    return bool(at) and set(at) <= line_arguments(o, a) & line_arguments(p, b)
+    at = [
+        i
+        for i, (orig_byte, patched_byte) in enumerate(zip(orig_code, patched_code, strict=True))
+        if orig_byte != patched_byte
+    ]
+    return bool(at) and set(at) <= line_arguments(orig_view, orig) & line_arguments(patched_view, patched)
 
 
 def is_location(view: View, atom: Atom) -> bool:
@@ -192,7 +196,7 @@ def is_location(view: View, atom: Atom) -> bool:
     target = view.atoms[first.atom]
     if target.kind != STRING or not is_file_name(view.content(target)[max(first.delta, 0) :]):
         return False
-    line = int.from_bytes(view.content(atom)[8:12], "little")
+    line = view.obj.number(view.content(atom)[8:12])
     return line < _MAX_LINE and all(not 8 <= r.offset < _LOCATION for r in view.refs(atom))
 
 

@@ -51,28 +51,28 @@ def is_registration(section: str) -> bool:
     return section.startswith(REGISTRATION)
 
 
-def new_registrations(original: View, patched: View, allowed: Mapping[str, int]) -> Iterator[Registration]:
+def new_registrations(orig: View, patched: View, allowed: Mapping[str, int]) -> Iterator[Registration]:
     """What the patched object registers beyond the original, by section; `allowed` are bytes by which a section may
     grow."""
-    before, after = _sizes(original), _sizes(patched)
+    before, after = _sizes(orig), _sizes(patched)
     for name in sorted(after):
         if name == EXPORT_SYMBOL:
-            yield from _new_exports(original, patched)
+            yield from _new_exports(orig, patched)
         elif after[name] - allowed.get(name, 0) > before.get(name, 0) and name not in _TEXTS:
             fact = f"section {name} grows from {before.get(name, 0)} to {after[name]} bytes"
-            had = _names(original, name)
+            had = _names(orig, name)
             names = [n for n in _names(patched, name) if n not in had]
             if names and "+" not in name:
                 fact += f": {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
             yield Registration(name.partition("+")[2] or (names[0] if names else name), name, fact)
 
 
-def _new_exports(original: View, patched: View) -> Iterator[Registration]:
-    was, now = _exports(original), _exports(patched)
-    for name in sorted(now):
-        if name not in was:
+def _new_exports(orig: View, patched: View) -> Iterator[Registration]:
+    orig_exports, patched_exports = _exports(orig), _exports(patched)
+    for name in sorted(patched_exports):
+        if name not in orig_exports:
             yield Registration(name, EXPORT_SYMBOL, "a new export")
-        elif now[name] != was[name]:
+        elif patched_exports[name] != orig_exports[name]:
             yield Registration(name, EXPORT_SYMBOL, "its export has another license or namespace")
 
 

@@ -38,7 +38,7 @@ class Renamed(NamedTuple):
     """A variable that goes on under another name: atoms of the original and the patched object, and how that is
     known."""
 
-    original: int
+    orig: int
     patched: int
     how: str
 
@@ -46,7 +46,7 @@ class Renamed(NamedTuple):
 class InDoubt(NamedTuple):
     """Variables whose names say one thing and whose references another."""
 
-    original: int
+    orig: int
     patched: int
     fact: str
 
@@ -74,7 +74,7 @@ def memory_of(view: View, atom: Atom) -> tuple[bool, str]:
 
 
 def kind_of_memory(view: View, atom: Atom) -> str:
-    """The same in words."""
+    """The kind of memory that a variable is in, in words."""
     bss, special = memory_of(view, atom)
     return special or (".bss" if bss else ".data")
 
@@ -84,19 +84,19 @@ def source_name(atom: Atom) -> str:
     return variable(atom.name) or stem(atom.name)
 
 
-def difference(o_view: View, o: Atom, p_view: View, p: Atom) -> str:
+def difference(orig_view: View, orig: Atom, patched_view: View, patched: Atom) -> str:
     """Why two variables are not the same kind of thing, "" where they are: type, size, kind of memory. Initial values
     are another question."""
-    if o.size != p.size:
-        return f"{o.size} and {p.size} bytes"
-    was, now = kind_of_memory(o_view, o), kind_of_memory(p_view, p)
-    if was != now:
-        return f"in {was} and in {now}"
-    found = variable_difference(o_view, o, p_view, p)
+    if orig.size != patched.size:
+        return f"{orig.size} and {patched.size} bytes"
+    orig_memory, patched_memory = kind_of_memory(orig_view, orig), kind_of_memory(patched_view, patched)
+    if orig_memory != patched_memory:
+        return f"in {orig_memory} and in {patched_memory}"
+    found = variable_difference(orig_view, orig, patched_view, patched)
     return f"types: {found}" if found is not None else ""
 
 
-def meaning_of(c: Correlation, asked: Callable[[View, Atom], bool]) -> Callable[[View, Ref], str]:
+def meaning_of(correlation: Correlation, asked: Callable[[View, Atom], bool]) -> Callable[[View, Ref], str]:
     """What references mean, the same for both sides; "" for variables that are asked for."""
 
     def meaning(view: View, ref: Ref) -> str:
@@ -105,11 +105,11 @@ def meaning_of(c: Correlation, asked: Callable[[View, Atom], bool]) -> Callable[
             return f"text {view.content(atom)[max(ref.delta, 0) :]!r}"
         if asked(view, atom):
             return ""
-        if atom.section >= 0 and view is c.patched:
-            originals = c.to_original.get(atom.id, ())
+        if atom.section >= 0 and view is correlation.patched:
+            originals = correlation.to_original.get(atom.id, ())
             if originals:
                 return f"{atom.kind} {originals[0]}"
-        elif atom.section >= 0 and atom.id in c.to_patched:
+        elif atom.section >= 0 and atom.id in correlation.to_patched:
             return f"{atom.kind} {atom.id}"
         return f"{atom.kind} {stem(atom.name)}"
 
@@ -124,124 +124,141 @@ class PairEvidence:
         self.strong: Counter[tuple[object, object]] = Counter()
         self.weak: Counter[tuple[object, object]] = Counter()
         self.functions: dict[tuple[object, object], set[str]] = {}
-        self.left: Counter[object] = Counter()
-        self.right: Counter[object] = Counter()
-        self.by_left: dict[object, set[object]] = {}
-        self.by_right: dict[object, set[object]] = {}
-        self.strong_left: dict[object, set[object]] = {}
-        self.strong_right: dict[object, set[object]] = {}
-        self.mapped_left: Counter[object] = Counter()
-        self.mapped_right: Counter[object] = Counter()
+        self.orig_count: Counter[object] = Counter()
+        self.patched_count: Counter[object] = Counter()
+        self.by_orig: dict[object, set[object]] = {}
+        self.by_patched: dict[object, set[object]] = {}
+        self.strong_by_orig: dict[object, set[object]] = {}
+        self.strong_by_patched: dict[object, set[object]] = {}
+        self.mapped_orig: Counter[object] = Counter()
+        self.mapped_patched: Counter[object] = Counter()
 
-    def add(self, x: object, y: object, whole: bool, where: str) -> None:
-        (self.strong if whole else self.weak)[x, y] += 1
+    def add(self, orig: object, patched: object, whole: bool, where: str) -> None:
+        (self.strong if whole else self.weak)[orig, patched] += 1
         if whole:
-            self.strong_left.setdefault(x, set()).add(y)
-            self.strong_right.setdefault(y, set()).add(x)
-        self.by_left.setdefault(x, set()).add(y)
-        self.by_right.setdefault(y, set()).add(x)
-        self.mapped_left[x] += 1
-        self.mapped_right[y] += 1
-        self.functions.setdefault((x, y), set()).add(where)
+            self.strong_by_orig.setdefault(orig, set()).add(patched)
+            self.strong_by_patched.setdefault(patched, set()).add(orig)
+        self.by_orig.setdefault(orig, set()).add(patched)
+        self.by_patched.setdefault(patched, set()).add(orig)
+        self.mapped_orig[orig] += 1
+        self.mapped_patched[patched] += 1
+        self.functions.setdefault((orig, patched), set()).add(where)
 
-    def agree(self, x: object, y: object) -> bool:
-        """Whether all that is known leads from x to y and back."""
-        return self.by_left.get(x) == {y} and self.by_right.get(y) == {x}
+    def agree(self, orig: object, patched: object) -> bool:
+        """Whether all that is known leads from one to the other and back."""
+        return self.by_orig.get(orig) == {patched} and self.by_patched.get(patched) == {orig}
 
-    def covers_left(self, x: object) -> bool:
-        """Whether it is known of every reference to x where it leads."""
-        return bool(self.left[x]) and self.mapped_left[x] >= self.left[x]
+    def covers_orig(self, orig: object) -> bool:
+        """Whether it is known of every reference to a variable of the original where it leads."""
+        return bool(self.orig_count[orig]) and self.mapped_orig[orig] >= self.orig_count[orig]
 
-    def covers_right(self, y: object) -> bool:
-        return bool(self.right[y]) and self.mapped_right[y] >= self.right[y]
+    def covers_patched(self, patched: object) -> bool:
+        """Whether it is known of every reference to a variable of the patched object where it comes from."""
+        return bool(self.patched_count[patched]) and self.mapped_patched[patched] >= self.patched_count[patched]
 
-    def proves(self, x: object, y: object) -> bool:
-        """Whether x goes on as y: all agree, and a function that is equal otherwise is among the witnesses, or every
-        reference of both is."""
-        return self.agree(x, y) and (bool(self.strong[x, y]) or (self.covers_left(x) and self.covers_right(y)))
+    def proves(self, orig: object, patched: object) -> bool:
+        """Whether the one goes on as the other: all agree, and a function that is equal otherwise is among
+        the witnesses, or every reference of both is."""
+        return self.agree(orig, patched) and (
+            bool(self.strong[orig, patched]) or (self.covers_orig(orig) and self.covers_patched(patched))
+        )
 
-    def words(self, x: object, y: object) -> str:
+    def words(self, orig: object, patched: object) -> str:
         """The evidence in words."""
-        count = self.strong[x, y] + self.weak[x, y]
-        where = sorted(self.functions.get((x, y), ()))
+        count = self.strong[orig, patched] + self.weak[orig, patched]
+        where = sorted(self.functions.get((orig, patched), ()))
         named = ", ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
         return f"{count} reference{'s' * (count != 1)} in equal code of {named}"
 
 
 class _Search:
-    def __init__(self, c: Correlation, left: CodeSide, right: CodeSide, differing: Iterable[tuple[Atom, Atom]]) -> None:
-        self.c, self.left, self.right = c, left, right
-        self.o, self.p = c.original, c.patched
+    def __init__(
+        self,
+        correlation: Correlation,
+        orig_side: CodeSide,
+        patched_side: CodeSide,
+        differing: Iterable[tuple[Atom, Atom]],
+    ) -> None:
+        self.correlation, self.orig_side, self.patched_side = correlation, orig_side, patched_side
+        self.orig, self.patched = correlation.orig, correlation.patched
         self.differing = list(differing)
-        self.xs: set[int] = set()
-        self.ys: set[int] = set()
+        self.orig_asked: set[int] = set()
+        self.patched_asked: set[int] = set()
 
     def _asked(self, view: View, atom: Atom) -> bool:
-        return atom.id in (self.xs if view is self.o else self.ys)
+        return atom.id in (self.orig_asked if view is self.orig else self.patched_asked)
 
     def find(self) -> PairEvidence | None:
         """The votes on all variables that are in question; None where there are none."""
-        gone = {a.id for a in self.o.data if a.id not in self.c.to_patched and is_state(self.o, a)}
-        new = {a.id for a in self.p.data if a.id not in self.c.to_original and is_state(self.p, a)}
-        gone, new = gone - self.c.needless[0], new - self.c.needless[1]
+        gone = {v.id for v in self.orig.data if v.id not in self.correlation.to_patched and is_state(self.orig, v)}
+        new = {
+            v.id for v in self.patched.data if v.id not in self.correlation.to_original and is_state(self.patched, v)
+        }
+        gone, new = gone - self.correlation.needless[0], new - self.correlation.needless[1]
         if gone and new:
             # what the source has on both sides keeps its name, though the compiler left it out of one object
-            gone = {i for i in gone if not still_declared(self.o, self.p, self.o.atoms[i])}
-            new = {i for i in new if not was_declared(self.o, self.p, self.p.atoms[i])}
-        self.xs, self.ys = set(gone), set(new)
+            gone = {i for i in gone if not still_declared(self.orig, self.patched, self.orig.atoms[i])}
+            new = {i for i in new if not was_declared(self.orig, self.patched, self.patched.atoms[i])}
+        self.orig_asked, self.patched_asked = set(gone), set(new)
         seeds = False
         tables = [
-            (a, self.p.atoms[p])
-            for a in (referring(self.o, self.left, gone) if gone and new else ())
-            if a.kind == DATA
-            for p in self.c.to_patched.get(a.id, ())
+            (orig, self.patched.atoms[patched])
+            for orig in (referring(self.orig, self.orig_side, gone) if gone and new else ())
+            if orig.kind == DATA
+            for patched in self.correlation.to_patched.get(orig.id, ())
         ]
         self.differing += tables
-        meaning = meaning_of(self.c, self._asked)
-        for a, b in self.differing:
-            whole = not (refers_to(self.o, a, gone) and refers_to(self.p, b, new))
-            for m, n in align(self.left, a, self.right, b, meaning, whole).refs:
-                x, y = self.o.atoms[m.atom], self.p.atoms[n.atom]
-                if x.kind != DATA or y.kind != DATA or self.c.paired(x.id, y.id):
+        meaning = meaning_of(self.correlation, self._asked)
+        for orig, patched in self.differing:
+            whole = not (refers_to(self.orig, orig, gone) and refers_to(self.patched, patched, new))
+            for orig_ref, patched_ref in align(self.orig_side, orig, self.patched_side, patched, meaning, whole).refs:
+                orig_target, patched_target = self.orig.atoms[orig_ref.atom], self.patched.atoms[patched_ref.atom]
+                if (
+                    orig_target.kind != DATA
+                    or patched_target.kind != DATA
+                    or self.correlation.paired(orig_target.id, patched_target.id)
+                ):
                     continue
-                if x.id not in self.c.to_patched and x.id not in gone:
+                if orig_target.id not in self.correlation.to_patched and orig_target.id not in gone:
                     continue
-                if y.id not in self.c.to_original and y.id not in new:
+                if patched_target.id not in self.correlation.to_original and patched_target.id not in new:
                     continue
-                if is_state(self.o, x) and is_state(self.p, y):
+                if is_state(self.orig, orig_target) and is_state(self.patched, patched_target):
                     seeds = True
-                    self.xs.add(x.id)
-                    self.ys.add(y.id)
+                    self.orig_asked.add(orig_target.id)
+                    self.patched_asked.add(patched_target.id)
         if not seeds:
             return None
         return self._vote()
 
     def _vote(self) -> PairEvidence:
         out = PairEvidence()
-        meaning = meaning_of(self.c, self._asked)
-        differing = {(o.id, p.id) for o, p in self.differing}
+        meaning = meaning_of(self.correlation, self._asked)
+        differing = {(orig.id, patched.id) for orig, patched in self.differing}
         for view, side, asked, total in (
-            (self.o, self.left, self.xs, out.left),
-            (self.p, self.right, self.ys, out.right),
+            (self.orig, self.orig_side, self.orig_asked, out.orig_count),
+            (self.patched, self.patched_side, self.patched_asked, out.patched_count),
         ):
             for atom in referring(view, side, asked):
-                for r in _all_refs(view, side, atom):
-                    if r.atom in asked:
-                        total[r.atom] += 1
-        mine = {a.id for a in referring(self.o, self.left, self.xs)}
+                for ref in _all_refs(view, side, atom):
+                    if ref.atom in asked:
+                        total[ref.atom] += 1
+        users = {user.id for user in referring(self.orig, self.orig_side, self.orig_asked)}
         for kind in (FUNCTION, DATA):
-            for o, p in self.c.pairs(kind):
-                if o.id not in mine and (o.id, p.id) not in differing:
+            for orig, patched in self.correlation.pairs(kind):
+                if orig.id not in users and (orig.id, patched.id) not in differing:
                     continue
-                if o.id in self.xs:
+                if orig.id in self.orig_asked:
                     continue  # what it holds follows from what it is (_follow_tables)
-                whole = not (refers_to(self.o, o, self.xs) and refers_to(self.p, p, self.ys))
-                found = align(self.left, o, self.right, p, meaning, whole)
-                self._count(out, found, o)
-        gone = [(0, self.o, a) for a in self.o.functions if a.id not in self.c.to_patched]
-        new = [(0, self.p, a) for a in self.p.functions if a.id not in self.c.to_original]
-        for (_, _, was), (_, _, now) in equal_strangers(gone, new):
-            self._count(out, align(self.left, was, self.right, now, meaning), was)
+                whole = not (
+                    refers_to(self.orig, orig, self.orig_asked) and refers_to(self.patched, patched, self.patched_asked)
+                )
+                found = align(self.orig_side, orig, self.patched_side, patched, meaning, whole)
+                self._count(out, found, orig)
+        gone = [(0, self.orig, f) for f in self.orig.functions if f.id not in self.correlation.to_patched]
+        new = [(0, self.patched, f) for f in self.patched.functions if f.id not in self.correlation.to_original]
+        for (_, _, orig), (_, _, patched) in equal_strangers(gone, new):
+            self._count(out, align(self.orig_side, orig, self.patched_side, patched, meaning), orig)
         self._follow_tables(out, meaning)
         return out
 
@@ -250,22 +267,24 @@ class _Search:
         done: set[int] = set()
         while True:
             found = [
-                (x, y)
-                for x in sorted(self.xs - done)
-                for y in out.by_left.get(x, ())
-                if isinstance(y, int) and y in self.ys and out.proves(x, y)
+                (orig, patched)
+                for orig in sorted(self.orig_asked - done)
+                for patched in out.by_orig.get(orig, ())
+                if isinstance(patched, int) and patched in self.patched_asked and out.proves(orig, patched)
             ]
             if not found:
                 return
-            for x, y in found:
-                done.add(x)
-                o, p = self.o.atoms[x], self.p.atoms[y]
-                self._count(out, align(self.left, o, self.right, p, meaning, True), o)
+            for orig, patched in found:
+                done.add(orig)
+                orig_atom, patched_atom = self.orig.atoms[orig], self.patched.atoms[patched]
+                self._count(
+                    out, align(self.orig_side, orig_atom, self.patched_side, patched_atom, meaning, True), orig_atom
+                )
 
-    def _count(self, out: PairEvidence, found: Aligned, o: Atom) -> None:
-        for m, n in found.refs:
-            if m.atom in self.xs or n.atom in self.ys:
-                out.add(m.atom, n.atom, found.whole, o.name.partition(".cold")[0])
+    def _count(self, out: PairEvidence, found: Aligned, orig: Atom) -> None:
+        for orig_ref, patched_ref in found.refs:
+            if orig_ref.atom in self.orig_asked or patched_ref.atom in self.patched_asked:
+                out.add(orig_ref.atom, patched_ref.atom, found.whole, orig.name.partition(".cold")[0])
 
 
 def referring(view: View, side: CodeSide, asked: Iterable[int]) -> list[Atom]:
@@ -304,11 +323,15 @@ def equal_strangers(
 ) -> list[tuple[tuple[int, View, Atom], tuple[int, View, Atom]]]:
     """Functions that were renamed or moved to another unit: of equal code, the only ones of it, and of one name or of
     some length."""
-    left, right = _by_code(gone), _by_code(new)
-    alike = (
-        (left[key][0], right[key][0]) for key in left.keys() & right.keys() if len(left[key]) == 1 == len(right[key])
-    )
-    return [(o, p) for o, p in alike if stem(o[2].name) == stem(p[2].name) or o[2].size >= _LONG]
+    by_code = _by_code(gone), _by_code(new)
+    both = by_code[0].keys() & by_code[1].keys()
+    alike = ((by_code[0][key], by_code[1][key]) for key in both)
+    pairs = [(orig[0], patched[0]) for orig, patched in alike if len(orig) == 1 == len(patched)]
+    return [
+        (orig, patched)
+        for orig, patched in pairs
+        if stem(orig[2].name) == stem(patched[2].name) or orig[2].size >= _LONG
+    ]
 
 
 def _by_code(items: list[tuple[int, View, Atom]]) -> dict[object, list[tuple[int, View, Atom]]]:
@@ -324,123 +347,155 @@ def _by_code(items: list[tuple[int, View, Atom]]) -> dict[object, list[tuple[int
 
 
 def find_renamed(
-    c: Correlation,
-    left: CodeSide,
-    right: CodeSide,
+    correlation: Correlation,
+    orig_side: CodeSide,
+    patched_side: CodeSide,
     differing: Iterable[tuple[Atom, Atom]],
     same_content: Callable[[Atom, Atom], bool],
 ) -> tuple[list[Renamed], list[InDoubt]]:
     """Pair in `c` the variables that go on under another name, and say which; and those of which names and references
     say different things. `differing` are the pairs of functions and data that are not the same as `c` is,
     `same_content` says whether two variables begin with the same bytes and references."""
-    search = _Search(c, left, right, differing)
+    search = _Search(correlation, orig_side, patched_side, differing)
     votes = search.find()
     if votes is None:
         return [], []
     wanted: list[tuple[int, int]] = []
     contested: list[tuple[int, int]] = []
-    for x in sorted(search.xs):
-        found = votes.by_left.get(x, set())
+    for orig in sorted(search.orig_asked):
+        found = votes.by_orig.get(orig, set())
         if len(found) != 1:
             continue
-        (y,) = found
-        assert isinstance(y, int)
-        if c.paired(x, y) or c.patched.atoms[y].kind != DATA or not votes.proves(x, y):
+        (patched,) = found
+        assert isinstance(patched, int)
+        if (
+            correlation.paired(orig, patched)
+            or correlation.patched.atoms[patched].kind != DATA
+            or not votes.proves(orig, patched)
+        ):
             continue
-        if x in c.to_patched or y in c.to_original:
-            contested.append((x, y))
+        if orig in correlation.to_patched or patched in correlation.to_original:
+            contested.append((orig, patched))
         else:
-            wanted.append((x, y))
-    proven = _against_names(c, votes, contested)
-    doubts = [InDoubt(x, y, fact) for x, y, fact in _exchanged(c, votes) if (x, y) not in proven]
-    return _pair(c, [*wanted, *proven], votes, same_content), doubts
+            wanted.append((orig, patched))
+    proven = _against_names(correlation, votes, contested)
+    doubts = [
+        InDoubt(orig, patched, fact)
+        for orig, patched, fact in _exchanged(correlation, votes)
+        if (orig, patched) not in proven
+    ]
+    return _pair(correlation, [*wanted, *proven], votes, same_content), doubts
 
 
-def _exchanged(c: Correlation, votes: PairEvidence) -> Iterator[tuple[int, int, str]]:
+def _exchanged(correlation: Correlation, votes: PairEvidence) -> Iterator[tuple[int, int, str]]:
     """Variables that are there before and after by their names, and have changed places by all functions that are
     equal otherwise: the name of each is another's there."""
-    for x, found in sorted(votes.strong_left.items(), key=str):
-        if len(found) != 1 or not isinstance(x, int):
+    for orig, found in sorted(votes.strong_by_orig.items(), key=str):
+        if len(found) != 1 or not isinstance(orig, int):
             continue
-        (y,) = found
-        partners = c.to_patched.get(x, ())
-        if not isinstance(y, int) or not partners or y in partners or votes.strong_right.get(y) != {x}:
+        (patched,) = found
+        partners = correlation.to_patched.get(orig, ())
+        if (
+            not isinstance(patched, int)
+            or not partners
+            or patched in partners
+            or votes.strong_by_patched.get(patched) != {orig}
+        ):
             continue
-        if y not in c.to_original or c.affirmed.intersection((y, *partners)):
+        if patched not in correlation.to_original or correlation.affirmed.intersection((patched, *partners)):
             continue
         # all of it has become the other; or what has its name now is a third there
-        whole = votes.agree(x, y) and votes.covers_left(x)
-        if whole or all(votes.strong_right.get(p, {x}) != {x} and len(votes.strong_right[p]) == 1 for p in partners):
-            was, now = c.original.atoms[x].name, c.patched.atoms[y].name
-            yield x, y, f"{votes.words(x, y)} lead from {was} to {now}, and both names are there before and after"
+        whole = votes.agree(orig, patched) and votes.covers_orig(orig)
+        if whole or all(
+            votes.strong_by_patched.get(partner, {orig}) != {orig} and len(votes.strong_by_patched[partner]) == 1
+            for partner in partners
+        ):
+            orig_name, patched_name = correlation.orig.atoms[orig].name, correlation.patched.atoms[patched].name
+            leads = f"{votes.words(orig, patched)} lead from {orig_name} to {patched_name}"
+            yield orig, patched, f"{leads}, and both names are there before and after"
 
 
-def _against_names(c: Correlation, votes: PairEvidence, contested: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _against_names(
+    correlation: Correlation, votes: PairEvidence, contested: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
     """Which of some pairs are proven though a name is against them. Every variable whose name is there on both sides
     must be local, and all references to it must be known; so must be what becomes of the one whose name is taken."""
-    left = dict(contested)
+    kept = dict(contested)
     while True:
         bad = []
-        for x, y in left.items():
-            involved = {x, *c.to_original.get(y, ())}
+        for orig, patched in kept.items():
+            involved = {orig, *correlation.to_original.get(patched, ())}
             for i in involved:
-                atom = c.original.atoms[i]
-                stays = i != x and i not in left and y in votes.by_left.get(i, ())
-                if not atom.is_local or not votes.covers_left(i) or stays:
-                    bad.append(x)
-            if not c.patched.atoms[y].is_local:
-                bad.append(x)
+                atom = correlation.orig.atoms[i]
+                stays = i != orig and i not in kept and patched in votes.by_orig.get(i, ())
+                if not atom.is_local or not votes.covers_orig(i) or stays:
+                    bad.append(orig)
+            if not correlation.patched.atoms[patched].is_local:
+                bad.append(orig)
         if not bad:
             break
-        for x in bad:
-            left.pop(x, None)
-    return sorted(left.items())
+        for orig in bad:
+            kept.pop(orig, None)
+    return sorted(kept.items())
 
 
 def _pair(
-    c: Correlation, wanted: list[tuple[int, int]], votes: PairEvidence, same_content: Callable[[Atom, Atom], bool]
+    correlation: Correlation,
+    wanted: list[tuple[int, int]],
+    votes: PairEvidence,
+    same_content: Callable[[Atom, Atom], bool],
 ) -> list[Renamed]:
-    before = {x: c.to_patched.get(x, ()) for x, _ in wanted} | {
-        o: c.to_patched.get(o, ()) for _, y in wanted for o in c.to_original.get(y, ())
+    before = {orig: correlation.to_patched.get(orig, ()) for orig, _ in wanted} | {
+        other_orig: correlation.to_patched.get(other_orig, ())
+        for _, patched in wanted
+        for other_orig in correlation.to_original.get(patched, ())
     }
-    for o, partners in before.items():
-        for p in partners:
-            c.part(o, p)
+    for other_orig, partners in before.items():
+        for partner in partners:
+            correlation.part(other_orig, partner)
     # together, for they may refer to each other
-    for x, y in wanted:
-        c.pair(x, y)
+    for orig, patched in wanted:
+        correlation.pair(orig, patched)
     bad = set()
-    for x, y in wanted:
-        mine, other = c.original.atoms[x], c.patched.atoms[y]
-        why = difference(c.original, mine, c.patched, other)
-        if not why and not same_content(mine, other):
+    for orig, patched in wanted:
+        orig_atom, patched_atom = correlation.orig.atoms[orig], correlation.patched.atoms[patched]
+        why = difference(correlation.orig, orig_atom, correlation.patched, patched_atom)
+        if not why and not same_content(orig_atom, patched_atom):
             why = "other initial values"
         if why:
-            bad.add((x, y))
-            c.against[x, y] = why
+            bad.add((orig, patched))
+            correlation.against[orig, patched] = why
     if bad:
-        for x, y in wanted:
-            c.part(x, y)
-        for o, partners in before.items():
-            for p in partners:
-                c.pair(o, p)
-        return _pair(c, [w for w in wanted if w not in bad], votes, same_content) if len(bad) < len(wanted) else []
-    drop_settled(c)
-    out = [Renamed(x, y, votes.words(x, y)) for x, y in wanted]
-    _pair_trampolines(c, out)
+        for orig, patched in wanted:
+            correlation.part(orig, patched)
+        for other_orig, partners in before.items():
+            for partner in partners:
+                correlation.pair(other_orig, partner)
+        return (
+            _pair(correlation, [pair for pair in wanted if pair not in bad], votes, same_content)
+            if len(bad) < len(wanted)
+            else []
+        )
+    drop_settled(correlation)
+    out = [Renamed(orig, patched, votes.words(orig, patched)) for orig, patched in wanted]
+    _pair_trampolines(correlation, out)
     return out
 
 
-def _pair_trampolines(c: Correlation, found: list[Renamed]) -> None:
+def _pair_trampolines(correlation: Correlation, found: list[Renamed]) -> None:
     """The trampoline of a static call goes with its key."""
-    for x, y, _ in found:
-        was, now = c.original.atoms[x].name, c.patched.atoms[y].name
-        if not was.startswith(STATIC_CALL) or not now.startswith(STATIC_CALL):
+    for orig, patched, _ in found:
+        orig_name, patched_name = correlation.orig.atoms[orig].name, correlation.patched.atoms[patched].name
+        if not orig_name.startswith(STATIC_CALL) or not patched_name.startswith(STATIC_CALL):
             continue
-        ours = c.original.by_name.get(TRAMPOLINE + was.removeprefix(STATIC_CALL), [])
-        theirs = c.patched.by_name.get(TRAMPOLINE + now.removeprefix(STATIC_CALL), [])
-        if len(ours) == 1 == len(theirs) and ours[0].id not in c.to_patched and theirs[0].id not in c.to_original:
-            c.pair(ours[0].id, theirs[0].id)
+        orig_found = correlation.orig.by_name.get(TRAMPOLINE + orig_name.removeprefix(STATIC_CALL), [])
+        patched_found = correlation.patched.by_name.get(TRAMPOLINE + patched_name.removeprefix(STATIC_CALL), [])
+        if (
+            len(orig_found) == 1 == len(patched_found)
+            and orig_found[0].id not in correlation.to_patched
+            and patched_found[0].id not in correlation.to_original
+        ):
+            correlation.pair(orig_found[0].id, patched_found[0].id)
 
 
 __all__ = [

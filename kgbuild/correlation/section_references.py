@@ -20,13 +20,21 @@ if TYPE_CHECKING:
     from kgbuild.correlation.correlate import Correlation
 
 
-def same_surroundings(c: Correlation, x: Atom, y: Atom) -> bool:
-    """Whether the variables beside x of the original and y of the patched object are the same ones at the same
+def same_surroundings(correlation: Correlation, orig: Atom, patched: Atom) -> bool:
+    """Whether the variables beside one of the original and one of the patched object are the same ones at the same
     distances. What is no array does not count."""
-    ours, theirs = (_distances(view, atom) for view, atom in ((c.original, x), (c.patched, y)))
+    orig_places, patched_places = (
+        _distances(view, atom) for view, atom in ((correlation.orig, orig), (correlation.patched, patched))
+    )
     return all(
-        a is b or (a is not None and b is not None and a[1] == b[1] and c.paired(a[0], b[0]))
-        for a, b in zip(ours, theirs, strict=True)
+        orig_place is patched_place
+        or (
+            orig_place is not None
+            and patched_place is not None
+            and orig_place[1] == patched_place[1]
+            and correlation.paired(orig_place[0], patched_place[0])
+        )
+        for orig_place, patched_place in zip(orig_places, patched_places, strict=True)
     )
 
 

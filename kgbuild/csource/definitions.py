@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A C file cut into what it defines at its top level, without a compiler: functions, macros, types, variables, others.
+"""Splits a C file into its top-level definitions without a compiler: functions, macros, types, variables, others.
 
-Used to say what a diff touches before anything is compiled. Comments, strings and continued lines are read as C's; of
-an #if only the branches that the kernel's configuration leaves count (`conditions`), both where it does not say.
-Macros are not expanded, so what one defines (SYSCALL_DEFINE3, DEFINE_SHOW_ATTRIBUTE) is an item with the macro's name
-and the words among its arguments; debugging information tells by the line which functions came of it.
+Used to say what a diff touches before anything is compiled. Comments, strings and continued lines are read as in C. Of
+an #if, only the branches that the kernel's configuration selects count (`Conditions`); if the configuration does not
+decide, all branches count. Macros are not expanded, so what a macro defines (SYSCALL_DEFINE3, DEFINE_SHOW_ATTRIBUTE)
+becomes an item with the macro's name and the words among its arguments; debugging information tells by the line number
+which functions were made from it.
 
-A definition is recognized by its shape at nesting depth 0: a list of parameters, then a brace, and no `=` before it;
-or, in the old style, a list of names, then declarations of these, then a brace.
+A definition is recognised by its shape at nesting depth 0: a parameter list, then a brace, and no `=` before it; or, in
+the old style, a list of names, then their declarations, then a brace.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _KEYWORDS = frozenset(
 _STORAGE = frozenset(b"static extern inline __inline __always_inline noinline asmlinkage".split())
 _RECORDS = (b"struct", b"union", b"enum")
 _OPEN, _CLOSE = frozenset((b"(", b"[", b"{")), frozenset((b")", b"]", b"}"))
+_MAX_TRIES = 30
 Token = tuple[bytes, int]
 
 
@@ -49,11 +51,11 @@ class Item:
     """One definition or declaration at the top level of a file.
 
     kind       one of the constants above
-    name       what it defines; of a macro call, and of a function whose head is one, the macro's name
+    name       what it defines; the macro's name for a macro call, and for a function whose head is a macro call
     start, end its first and last line, from 1; comments before it do not count
     tokens     its text without comments and blanks
-    head       how many of the tokens come before the body of a function
-    arguments  words among the arguments where the name is that of a macro
+    head       the number of tokens before the body of a function
+    arguments  the words among the arguments if the name is that of a macro
     """
 
     kind: str
@@ -66,7 +68,7 @@ class Item:
 
     @cached_property
     def words(self) -> frozenset[bytes]:
-        """Every identifier in it."""
+        """Every identifier in the item."""
         return frozenset(t for t in self.tokens if _WORD.match(t))
 
     @property
@@ -81,13 +83,14 @@ class Item:
 
 
 def read_items(text: bytes, conditions: Conditions) -> list[Item]:
-    """Everything a file defines or declares at its top level, in order. Never raises: what has no shape that is known
-    is an item of kind OTHER."""
+    """Everything a file defines or declares at its top level, in order. Never raises: an item of unknown shape gets the
+    kind OTHER."""
     return list(_Parser(conditions).items(_lines(text)))
 
 
 def _lines(text: bytes) -> Iterator[list[tuple[str, bytes, int]]]:
-    """Tokens of each logical line as (group of C_TOKEN, text, physical line from 1), without blanks and comments."""
+    """The tokens of each logical line as (group of C_TOKEN, text, physical line from 1), without blanks and
+    comments."""
     splices: list[int] = []
     pieces: list[bytes] = []
     at = length = 0
@@ -119,8 +122,8 @@ def _lines(text: bytes) -> Iterator[list[tuple[str, bytes, int]]]:
 
 @dataclass
 class _Branch:
-    """An open #if: whether what is around it counts, whether a branch of it was certainly taken, whether the present
-    one counts, and the nesting before it."""
+    """An open #if: whether the code around it counts, whether one of its branches was certainly taken, whether the
+    current branch counts, and the nesting depth before it."""
 
     outer: bool
     taken: bool
@@ -135,6 +138,7 @@ class _Parser:
         self.code: list[Token] = []
         self.depth = 0
         self.body = -1  # where the body of a function begins
+        self.tries = 0  # how often what is being read was looked at as a whole
 
     @property
     def counts(self) -> bool:
@@ -179,46 +183,52 @@ class _Parser:
 
     def _token(self, text: bytes, line: int) -> Iterator[Item]:
         if text == b"}" and self.depth == 0:
-            return  # closes what an #if opened in a branch that does not count
+            return  # closes a bracket from an #if branch that does not count
         self.code.append((text, line))
         if text in _OPEN:
-            if text == b"{" and self.depth == 0 and self.body < 0 and _is_function(self.code[:-1]):
+            if text == b"{" and self.depth == 0 and self.body < 0 and self._may_look() and _is_function(self.code[:-1]):
                 self.body = len(self.code) - 1
             self.depth += 1
         elif text in _CLOSE:
             self.depth = max(self.depth - 1, 0)
             if self.depth == 0 and text == b"}" and self.body >= 0:
                 yield self._finish()
-        elif text == b";" and self.depth == 0 and not _in_old_style(self.code[:-1]):
+        elif text == b";" and self.depth == 0 and not (self._may_look() and _in_old_style(self.code[:-1])):
             yield self._finish()
+
+    def _may_look(self) -> bool:
+        """Whether what is being read may be looked at as a whole once more: no definition has so many braces and
+        semicolons before its body that this is not enough."""
+        self.tries += 1
+        return self.tries <= _MAX_TRIES
 
     def _finish(self) -> Item:
         code, body = self.code, self.body
-        self.code, self.body = [], -1
+        self.code, self.body, self.tries = [], -1, 0
         tokens = tuple(text for text, _ in code)
         kind, name, arguments = _judge(tokens, body)
         return Item(kind, name, code[0][1], code[-1][1], tokens, max(body, 0), arguments)
 
 
 def _outer(tokens: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
-    """(index, token) of what is at depth 0: an opening bracket is, what is inside it and its closing one are not."""
+    """(index, token) of every token at depth 0: opening brackets are included, their contents and ends are not."""
     depth = 0
-    for i, token in enumerate(tokens):
+    for index, token in enumerate(tokens):
         if token in _CLOSE:
             depth -= 1
         elif depth == 0:
-            yield i, token
+            yield index, token
         if token in _OPEN:
             depth += 1
 
 
 def _candidates(tokens: Sequence[bytes]) -> list[tuple[int, bytes]]:
-    """Words at depth 0 with a parenthesis behind them, those of attributes left out."""
+    """Words at depth 0 that are followed by a parenthesis, except attributes."""
     outer = list(_outer(tokens))
     out = []
-    for (i, word), (j, following) in itertools.pairwise(outer):
-        if following == b"(" and j == i + 1 and _may_be_name(word):
-            out.append((i, word))
+    for (index, word), (next_index, following) in itertools.pairwise(outer):
+        if following == b"(" and next_index == index + 1 and _may_be_name(word):
+            out.append((index, word))
     return out
 
 
@@ -227,16 +237,20 @@ def _may_be_name(word: bytes) -> bool:
 
 
 def _name_of_function(tokens: Sequence[bytes]) -> tuple[int, bytes]:
-    """Which word of a head is the function's name: the first with a type before it, else one inside parentheses (a
-    function that returns a pointer to one), else the first; (-1, b"") where there is none."""
+    """Index and text of the word in a function's head that is its name: the first with a type before it, else one in
+    parentheses (a function that returns a function pointer), else the first; (-1, b"") if there is none."""
     found = _candidates(tokens)
-    for i, word in found:
-        if i and (_WORD.fullmatch(tokens[i - 1]) or tokens[i - 1] == b"*") and not _STORAGE.issuperset(tokens[:i]):
-            return i, word
+    for index, word in found:
+        if (
+            index
+            and (_WORD.fullmatch(tokens[index - 1]) or tokens[index - 1] == b"*")
+            and not _STORAGE.issuperset(tokens[:index])
+        ):
+            return index, word
     if not found:
-        for i, word in enumerate(tokens[:-1]):
-            if tokens[i + 1] == b"(" and _may_be_name(word):
-                return i, word
+        for index, word in enumerate(tokens[:-1]):
+            if tokens[index + 1] == b"(" and _may_be_name(word):
+                return index, word
     return found[0] if found else (-1, b"")
 
 
@@ -274,7 +288,7 @@ def _in_old_style(code: Sequence[Token]) -> bool:
 
 
 def _judge(tokens: tuple[bytes, ...], body: int) -> tuple[str, str, tuple[str, ...]]:
-    """Kind, name and arguments of a finished piece."""
+    """Kind, name and arguments of a complete item."""
     if body >= 0:
         at, name = _name_of_function(tokens[:body])
         return FUNCTION, _text(name), _arguments(tokens, at) if at == 0 else ()
@@ -289,11 +303,11 @@ def _judge(tokens: tuple[bytes, ...], body: int) -> tuple[str, str, tuple[str, .
         return TYPE, _text(b"".join(named)), ()
     if first in _RECORDS and b"{" in flat[:equals]:
         brace = flat.index(b"{")
-        before = [w for w in flat[flat.index(first) + 1 : brace] if _WORD.fullmatch(w) and not ATTRIBUTES.fullmatch(w)]
-        after = [w for w in flat[brace + 1 : equals] if _WORD.fullmatch(w) and not ATTRIBUTES.fullmatch(w)]
-        if equals < len(flat) and after:
-            return VARIABLE, _text(after[0]), ()
-        return TYPE, _text(first + b" " + before[-1]) if before else "", ()
+        tags = [w for w in flat[flat.index(first) + 1 : brace] if _WORD.fullmatch(w) and not ATTRIBUTES.fullmatch(w)]
+        declarators = [w for w in flat[brace + 1 : equals] if _WORD.fullmatch(w) and not ATTRIBUTES.fullmatch(w)]
+        if equals < len(flat) and declarators:
+            return VARIABLE, _text(declarators[0]), ()
+        return TYPE, _text(first + b" " + tags[-1]) if tags else "", ()
     found = _candidates(tokens)
     if equals == len(flat) and found:
         at, name = found[0]
@@ -311,11 +325,11 @@ def _judge(tokens: tuple[bytes, ...], body: int) -> tuple[str, str, tuple[str, .
 
 
 def _declared(flat: Sequence[bytes], named: Sequence[bytes]) -> bytes:
-    """The name of a variable: the word before its bracket where it is an array, else the last before attributes."""
+    """The name of a variable: for an array the word before the bracket, else the last word before attributes."""
     if b"[" in flat and flat.index(b"["):
-        before = flat[flat.index(b"[") - 1]
-        if _WORD.fullmatch(before):
-            return before
+        previous = flat[flat.index(b"[") - 1]
+        if _WORD.fullmatch(previous):
+            return previous
     plain = [w for w in named if not w.startswith(b"__")]
     return plain[-1] if plain else named[-1] if named else b""
 

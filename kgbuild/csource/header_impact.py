@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which files a changed header can matter to, by the names it changes: saves preprocessing thousands of units.
+"""Which files a changed header can affect, judged by the names it changes. This avoids preprocessing thousands of
+units.
 
-A header is cut into pieces: macros, static functions, declarations, and the rest. Where two texts of it differ in the
-first three kinds only, the difference has names. A unit that uses none of them means the same as before, even where it
-reads the header: what an unused macro, static function or declaration says has no part in a translation unit's code
-(C11 6.9, 6.10.3). Names spread, and a mention is enough:
+A header is split into pieces: macros, static functions, declarations, and the rest. If two versions of it differ only
+in the first three kinds, the difference consists of names. A unit that uses none of these names has the same meaning as
+before, even if it includes the header: an unused macro, static function or declaration does not affect the code of a
+translation unit (C11 6.9, 6.10.3). Names spread, and a mention is enough:
 
 - a macro or static function of a header that mentions a changed name passes it on: its own name counts as changed;
-- a declaration of the name itself does nothing;
-- any other mention in a header concerns every unit that reads that header;
-- a mention anywhere else (.c, .S) concerns the units that read that file.
+- a declaration of the name itself has no effect;
+- any other mention in a header affects every unit that includes that header;
+- a mention anywhere else (.c, .S) affects the units that include that file.
 
-A name need not stand in the text where ## pastes it together. Every #define with ## is therefore tried: whether its
-literal parts fit a name, and what is left for its parameters (csource/token_pasting.py).
+A name does not have to appear in the text if ## pastes it together. Therefore every #define with ## is tried: whether
+its literal parts fit a name, and what remains for its parameters (csource/token_pasting.py).
 
-Comments and what an #if leaves out count as text, so files are found that need not be, never the other way round.
-What can't be cut into pieces (braces that an #if opens twice) counts as mentioned elsewhere.
+Comments and code excluded by an #if count as text. So too many files may be found, but never too few. What can't be
+split into pieces (braces that an #if opens twice) counts as mentioned elsewhere.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ FEW_FILES, MANY_FILES, MOST_FILES = 20, 100, 1000
 
 _WORD = re.compile(rb"[A-Za-z_$][\w$]*")
 _OPEN, _CLOSE = frozenset(b"([{"), frozenset(b")]}")
-# Words before a parenthesis that name an attribute, not what is declared.
+# Words before a parenthesis that are attributes, not the declared name.
 ATTRIBUTES = re.compile(
     rb"__attribute(?:__)?|__printf|__scanf|__acquires|__releases|__must_hold|__cond_lock|__cond_acquires|__aligned"
     rb"|__section|__alloc_size|__assume_aligned|__malloc|__nonnull|__no_sanitize|typeof|__typeof__|_Alignas"
@@ -56,7 +57,7 @@ class ChangedPiece:
 
 
 def read_pieces(text: bytes) -> list[ChangedPiece] | None:
-    """Cut a header into pieces, in order; None where its brackets can't be followed."""
+    """Split a header into pieces, in order; None if its brackets do not match."""
     out: list[ChangedPiece] = []
     groups: list[list[bytes]] = [[]]
     for token in read_tokens(text):
@@ -115,7 +116,7 @@ def _begins_body(head: list[bytes]) -> bool:
 
 
 def _judge(code: list[bytes]) -> ChangedPiece:
-    """What a piece of code is; OTHER where that is not plain."""
+    """Classify a piece of code; OTHER if the kind is not obvious."""
     tokens = tuple(code)
     other = ChangedPiece(OTHER, frozenset(), tokens)
     words = [t for t in code if t not in (SPACE, NEWLINE)]
@@ -127,16 +128,16 @@ def _judge(code: list[bytes]) -> ChangedPiece:
         return ChangedPiece(DECLARATION, frozenset(), tokens)
     names: list[bytes] = []
     depth = 0
-    for i, word in enumerate(head):
+    for index, word in enumerate(head):
         if word == b"(":
-            before = head[i - 1] if i else b""
+            previous = head[index - 1] if index else b""
             if depth == 0:
-                if not _WORD.fullmatch(before) or i < 2:
+                if not _WORD.fullmatch(previous) or index < 2:
                     return other
-                if not ATTRIBUTES.fullmatch(before):
-                    if not _are_parameters(head[i:]):
+                if not ATTRIBUTES.fullmatch(previous):
+                    if not _are_parameters(head[index:]):
                         return other
-                    names.append(before)
+                    names.append(previous)
             depth += 1
         elif word == b")":
             depth -= 1
@@ -148,7 +149,7 @@ def _judge(code: list[bytes]) -> ChangedPiece:
 
 
 def _are_parameters(words: list[bytes]) -> bool:
-    """Whether a parenthesis has parameters with types: otherwise the word before it may be a macro's name."""
+    """Whether a parenthesis contains typed parameters; if not, the word before it may be a macro."""
     depth = size = 0
     known = False
     for word in words:
@@ -165,27 +166,37 @@ def _are_parameters(words: list[bytes]) -> bool:
     return False
 
 
-def changed_names(before: bytes, after: bytes) -> frozenset[bytes] | None:
-    """The names in which two texts of a header differ; None where they differ in more than names can say."""
-    mine, yours = read_pieces(before), read_pieces(after)
-    if mine is None or yours is None:
+def changed_names(orig: bytes, patched: bytes) -> frozenset[bytes] | None:
+    """The names in which two versions of a header differ; None if they differ in more than names."""
+    orig_pieces, patched_pieces = read_pieces(orig), read_pieces(patched)
+    if orig_pieces is None or patched_pieces is None:
         return None
     start = 0
-    while start < min(len(mine), len(yours)) and mine[start] == yours[start]:
+    while start < min(len(orig_pieces), len(patched_pieces)) and orig_pieces[start] == patched_pieces[start]:
         start += 1
     end = 0
-    while end < min(len(mine), len(yours)) - start and mine[-1 - end] == yours[-1 - end]:
+    while (
+        end < min(len(orig_pieces), len(patched_pieces)) - start and orig_pieces[-1 - end] == patched_pieces[-1 - end]
+    ):
         end += 1
+    if max(len(orig_pieces), len(patched_pieces)) - start - end > MAX_NAMES * 10:
+        return None  # to compare so many takes the square of their number
     matcher = difflib.SequenceMatcher(
-        None, mine[start : len(mine) - end], yours[start : len(yours) - end], autojunk=False
+        None,
+        orig_pieces[start : len(orig_pieces) - end],
+        patched_pieces[start : len(patched_pieces) - end],
+        autojunk=False,
     )
     names: set[bytes] = set()
     before_run = start
-    for tag, i, j, k, m in matcher.get_opcodes():
+    for tag, orig_first, orig_last, patched_first, patched_last in matcher.get_opcodes():
         if tag == "equal":
-            before_run = j - i
+            before_run = orig_last - orig_first
             continue
-        for pieces, first, last in ((mine, i + start, j + start), (yours, k + start, m + start)):
+        for pieces, first, last in (
+            (orig_pieces, orig_first + start, orig_last + start),
+            (patched_pieces, patched_first + start, patched_last + start),
+        ):
             found = _names_of_run(pieces, first, last, before_run)
             if found is None:
                 return None
@@ -195,10 +206,11 @@ def changed_names(before: bytes, after: bytes) -> frozenset[bytes] | None:
 
 
 def _names_of_run(pieces: Sequence[ChangedPiece], first: int, last: int, room: int) -> set[bytes] | None:
-    """The names that pieces[first:last] define, which one text has and the other has not; None where that says not all.
+    """The names that pieces[first:last] define, where only one version has these pieces; None if names do not describe
+    the difference.
 
-    An #if whose #endif is in there too only decides over what is between. A diff may show another run than was written,
-    shifted by some pieces (`#endif ... #if` for `#if ... #endif`): up to `room` pieces before it are common.
+    An #if together with its #endif only affects the code between them. A diff may show the changed range shifted by
+    some pieces (`#endif ... #if` for `#if ... #endif`): up to `room` pieces before it are common to both versions.
     """
     while not _is_balanced(pieces[first:last]):
         if first == last or not room or pieces[first - 1] != pieces[last - 1]:
@@ -211,7 +223,7 @@ def _names_of_run(pieces: Sequence[ChangedPiece], first: int, last: int, room: i
 
 
 def _condition(piece: ChangedPiece) -> bytes:
-    """ "if", "else" or "endif" for a directive of that family, else nothing."""
+    """ "if", "else" or "endif" for a directive of that family, else b""."""
     words = [t for t in piece.tokens[:4] if t != SPACE]
     if piece.kind != OTHER or len(words) < 2 or words[0] not in (b"#", b"%:"):
         return b""
@@ -233,7 +245,7 @@ def _is_balanced(pieces: Sequence[ChangedPiece]) -> bool:
 
 @dataclass
 class Spread:
-    """Where changed names lead to. `files` are those whose readers are concerned; `names` all that count as changed."""
+    """Where changed names spread to: the files whose includers are affected, and all names that count as changed."""
 
     files: set[str] = field(default_factory=set)
     names: set[bytes] = field(default_factory=set)
@@ -242,16 +254,16 @@ class Spread:
 def spread_names(
     names: Iterable[bytes], texts: Mapping[str, bytes], also: Mapping[str, bytes], pastes: Pastes
 ) -> Spread | None:
-    """Follow changed names through the kernel's text; None where there are too many.
+    """Follow changed names through the kernel's text; None if there are too many.
 
-    texts  every file that some unit reads
-    also   the patched text of changed ones
+    texts  every file that some unit includes
+    also   the patched texts of the changed files
     """
-    return _Search([*texts.items(), *also.items()], pastes).run(set(names))
+    return _SpreadSearch([*texts.items(), *also.items()], pastes).run(set(names))
 
 
-class _Search:
-    """Follows names (`_plain`) and macros that make one of them from given words (`_makers`)."""
+class _SpreadSearch:
+    """Follows names (`_plain`) and macros that make one of the names from given words (`_makers`)."""
 
     def __init__(self, texts: list[tuple[str, bytes]], pastes: Pastes) -> None:
         self._texts = texts
@@ -277,10 +289,10 @@ class _Search:
         return self._spread
 
     def _is_rare(self, macro: bytes, cut: Cut) -> bool:
-        """Whether some word of a cut may be an argument in few files: those are concerned, and the macro need not be
-        followed. A header among them is read by many, so that it is better to follow, unless everything uses the
-        macro."""
-        for word in sorted(cut, key=lambda word: (-len(word), word)):  # long words are the rare ones
+        """Whether some word of a cut is an argument in only a few files: then these are affected, and the macro need
+        not be followed. Headers among them are included by many files, so following the macro is better, unless
+        everything uses it."""
+        for word in sorted(cut, key=lambda word: (-len(word), word)):  # long words are rare
             files = self._files_with(word)
             if files is None or len(files) > FEW_FILES:
                 continue
@@ -290,7 +302,7 @@ class _Search:
         return False
 
     def _files_with(self, word: bytes) -> set[str] | None:
-        """The files in which a word, or a macro that stands for it, may be an argument; None for many."""
+        """The files in which a word, or a macro that expands to it, may be an argument; None if there are many."""
         if word not in self._places:
             sources = self._pastes.sources(word)
             having = ((p, t) for p, t in self._texts if any(has_word(t, s) for s in sources))
@@ -314,14 +326,14 @@ class _Search:
             found = {n for n in wanted if has_word(text, n)}
             if not found:
                 continue
-            mine = {n: cuts[n] for n in found if n in cuts}
+            own_lines = {n: cuts[n] for n in found if n in cuts}
             if not path.endswith(".h"):
-                if found & plain or any(self._pastes.has(cut, text) for n in mine for cut in mine[n]):
+                if found & plain or any(self._pastes.has(cut, text) for n in own_lines for cut in own_lines[n]):
                     self._spread.files.add(path)
                 continue
             if number not in self._pieces:
                 self._pieces[number] = read_pieces(text)
-            if not self._follow(self._pieces[number], found & plain, mine, next_plain, next_makers):
+            if not self._follow(self._pieces[number], found & plain, own_lines, next_plain, next_makers):
                 self._spread.files.add(path)
         return next_plain, next_makers
 
@@ -333,7 +345,7 @@ class _Search:
         next_plain: set[bytes],
         next_makers: set[tuple[bytes, Cut]],
     ) -> bool:
-        """Collect the names that pieces with a mention pass it on to; False where one concerns every reader."""
+        """Collect the names to which pieces with a mention pass it on; False if a piece affects every includer."""
         if pieces is None:
             return False
         for piece in pieces:
@@ -341,11 +353,11 @@ class _Search:
             mentioned = plain & tokens
             for macro in makers.keys() & tokens:
                 for cut in makers[macro]:
-                    left = self._pastes.left(cut, tokens)
-                    if not left:
+                    remaining = self._pastes.left(cut, tokens)
+                    if not remaining:
                         mentioned = mentioned | {macro}
                     elif piece.kind == MACRO and passes_on(piece.tokens, macro):
-                        next_makers |= {(n, left) for n in piece.names}
+                        next_makers |= {(n, remaining) for n in piece.names}
             if not mentioned or (piece.kind == DECLARATION and mentioned <= piece.names):
                 continue
             if piece.kind in (OTHER, DECLARATION):

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who includes whom, from the text alone: which units can see a changed header.
+"""Which file includes which, from the source text alone: which units can see a changed header.
 
-The graph over-approximates and never misses. A directive counts whether or not an #if leaves it out, and a name that
-could be found in several of the directories that any unit searches stands for all of them. What is found here is only
-a candidate; the preprocessor decides (host/compile/unit_selection.py).
+The graph is an over-approximation and misses nothing. A directive counts even if an #if excludes it, and a name that
+can be found in several directories of any unit's search path means all of these files. What is found here is only a
+candidate; the preprocessor decides (host/compile/unit_selection.py).
 
-How gcc finds a file (cpp manual, "Search Path"), and so what an edge is:
+Edges follow gcc's rules (cpp manual, "Search Path"):
 
-- "name" is looked up beside the includer first; where it is there, nothing else can be meant.
-- Otherwise, and for <name>, every -I directory of every unit is a possible place. #include_next is the same.
-- `#include MACRO`: the name stands in the #define of some file the unit reads, so any header name in a #define is an
-  edge of the file that defines it. Trace headers put theirs together from TRACE_INCLUDE_FILE: the edge goes to every
-  file of that name. A computed name that neither explains would be an edge to nothing, which is why
-  tests/kernel/test_headers.py holds the graph against gcc -M.
+- "name" is looked up beside the including file first; if it exists there, nothing else can be meant.
+- Otherwise, and for <name>, every -I directory of every unit is a possible place. #include_next is treated alike.
+- `#include MACRO`: the name is in the #define of some file that the unit includes, so any header name in a #define is
+  an edge of the file with that #define. Trace headers compose their name from TRACE_INCLUDE_FILE: the edge goes to
+  every file of that name. A computed name that fits neither case would give no edge; therefore
+  tests/kernel/test_headers.py compares the graph with gcc -M.
 
-A path is relative to the source tree, or has "./" in front where it is relative to the build tree.
+A path is relative to the source tree, or starts with "./" if it is relative to the build tree.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from kgbuild.csource.lexer import SPLICE
 
 _DIRECTIVE = re.compile(
-    rb"^[ \t\f\v]*(?:/\*[^\n]*?\*/[ \t]*)*(?:#|%:)[ \t\f\v]*(?:/\*[^\n]*?\*/[ \t]*)*"
+    rb"^[ \t\f\v]*+(?:(?>/\*[^\n]*?\*/)[ \t]*+)*+(?:#|%:)[ \t\f\v]*+(?:(?>/\*[^\n]*?\*/)[ \t]*+)*+"
     rb'(?:include(?:_next)?|import)\b[^\n"<]*(?:"([^"\n]+)"|<([^>\n]+)>)',
     re.MULTILINE,
 )
@@ -35,7 +35,7 @@ _DEFINED = re.compile(rb'^[ \t]*#[ \t]*define[ \t][^\n]*?(?:"([\w./+-]+\.[ch])"|
 _TRACE = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+\w*INCLUDE_FILE[ \t]+([\w-]+)[ \t]*$", re.MULTILINE)
 
 QUOTED, ANGLED, TRACED = "quoted", "angled", "traced"
-# Here is the #include of TRACE_INCLUDE_FILE; the TRACE_INCLUDE_PATH before it often begins with "..".
+# Contains the #include of TRACE_INCLUDE_FILE; the TRACE_INCLUDE_PATH before it often begins with "..".
 TRACER = "include/trace"
 
 
@@ -61,20 +61,20 @@ def read_includes(text: bytes) -> tuple[Include, ...]:
 
 
 def normal(path: str) -> str:
-    """A path without "." and ".." components; "./" in front, which names the build tree, is kept."""
+    """A path without "." and ".." components; a leading "./", which means the build tree, is kept."""
     tree = "./" if path.startswith("./") else ""
     return tree + posixpath.normpath(path)
 
 
 def inside(folder: str, name: str) -> str:
-    """The path of `name` seen from a folder ("" or "." for the top of the source tree, "./" for the build tree's)."""
+    """The path of `name` relative to a folder ("" or "." for the top of the source tree, "./" of the build tree)."""
     if folder.startswith("./"):
         return "./" + posixpath.normpath(posixpath.join(folder[2:], name))
     return posixpath.normpath(posixpath.join(folder, name))
 
 
 class Resolver:
-    """Finds the files that an include can mean.
+    """Finds the files that an #include can mean.
 
     files     every file of both trees, as paths
     folders   the -I directories of all units, as paths
@@ -89,7 +89,7 @@ class Resolver:
         self._anywhere: dict[str, tuple[str, ...]] = {}
 
     def resolve(self, includer: str, include: Include) -> tuple[str, ...]:
-        """Every file that `include` of `includer` may read; none where no such file is there."""
+        """Every file that `include` in `includer` may read; empty if no such file exists."""
         if include.form == TRACED:
             return tuple(self._named.get(f"{include.name}.h", ()))
         if include.form == QUOTED:
@@ -101,7 +101,8 @@ class Resolver:
         return self._anywhere[include.name]
 
     def starts(self, includer: str, include: Include, path: str) -> Iterator[str]:
-        """The directories from which the name that `include` has leads to `path`: the includer's own, those of -I."""
+        """The directories from which the name in `include` leads to `path`: the includer's directory and -I
+        directories."""
         own = folder_of(includer)
         yield from (f for f in {own, *self._folders} if inside(f, include.name) == path)
 
@@ -127,12 +128,12 @@ def folder_of(path: str) -> str:
 
 @dataclass(frozen=True)
 class IncludeGraph:
-    """Includes of every file that a unit can reach. `includes` has the names as written, by includer."""
+    """The includes of every file that a unit can reach. `includes` holds the names as written, by includer."""
 
     includes: Mapping[str, tuple[Include, ...]]
 
     def edges(self, resolver: Resolver) -> Iterator[tuple[str, Include, str]]:
-        """(includer, include, file it may read), one for each."""
+        """(includer, include, file it may read), one for each edge."""
         for includer, names in self.includes.items():
             for include in names:
                 for path in resolver.resolve(includer, include):
@@ -141,10 +142,10 @@ class IncludeGraph:
 
 @dataclass(frozen=True)
 class Includers:
-    """What is above some files in the graph.
+    """What includes some files, according to the graph.
 
-    files      every file that includes one of them, directly or not, and they themselves
-    climbing   directories that an #include on the way leaves by ".."
+    files      the files themselves and every file that includes one of them, directly or not
+    climbing   directories that an #include on the path leaves through ".."
     """
 
     files: frozenset[str]
@@ -154,9 +155,9 @@ class Includers:
 def reach(
     graph: IncludeGraph, resolver: Resolver, targets: Collection[str], everywhere: Collection[str] = ()
 ) -> Includers:
-    """Every file that includes one of `targets`, directly or not, with the targets themselves.
+    """Every file that includes one of `targets`, directly or not, and the targets themselves.
 
-    everywhere   files that every unit reads first (-include): where one of them is above a target, all files are
+    everywhere   files that every unit includes first (-include): if one of them includes a target, every file does
     """
     parents: dict[str, set[str]] = {}
     dotted, traced = [], set[str]()
@@ -187,9 +188,9 @@ def reach(
 
 
 def hidden_by(graph: IncludeGraph, resolver: Resolver, path: str, folders: Sequence[str]) -> tuple[str, ...]:
-    """The files that some #include would read no more because it finds the new file `path` first.
+    """The files that some #include would no longer read because it finds the new file `path` first.
 
-    folders   where names are looked up, in the order of the commands
+    folders   the directories in which names are looked up, in the order of the commands
     """
     order = {folder: number for number, folder in enumerate(folders)}
     base = path.rpartition("/")[2]
@@ -198,11 +199,11 @@ def hidden_by(graph: IncludeGraph, resolver: Resolver, path: str, folders: Seque
         for include in names:
             if include.name.rpartition("/")[2] != base or include.form == TRACED:
                 continue
-            now = resolver.resolve(includer, include)
-            if path not in now:
+            read_now = resolver.resolve(includer, include)
+            if path not in read_now:
                 continue
             plain = posixpath.normpath(include.name)
-            rank = -1 if now == (path,) else order.get(_looked_up_from(path, plain), -1)
+            rank = -1 if read_now == (path,) else order.get(_looked_up_from(path, plain), -1)
             others = resolver.resolve(includer, Include(ANGLED, include.name))
             found |= {o for o in others if o != path and rank < order.get(_looked_up_from(o, plain), len(order))}
     return tuple(sorted(found))

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""C as a stream of tokens: lines that a backslash joins, and where a token begins and ends."""
+"""C text as a stream of tokens: joins continued lines, and finds where each token begins and ends."""
 
 from __future__ import annotations
 
-import bisect
 import re
-from collections.abc import Sequence
 
 SPLICE = re.compile(rb"\\[ \t\f\v\r]*\n")
 
@@ -26,7 +24,7 @@ C_TOKEN = re.compile(
 
 
 def splice(text: bytes) -> tuple[bytes, list[int]]:
-    """`text` without line continuations, and where in the result each was (ascending offsets)."""
+    """`text` without line continuations, and the offset in the result of each one removed, ascending."""
     offsets: list[int] = []
     pieces: list[bytes] = []
     at = length = 0
@@ -38,18 +36,14 @@ def splice(text: bytes) -> tuple[bytes, list[int]]:
     return b"".join([*pieces, text[at:]]), offsets
 
 
-def physical_line(spliced: bytes, splices: Sequence[int], offset: int) -> int:
-    """The line (from 0) of the text before `splice` that holds `offset` of the text after it."""
-    return spliced.count(b"\n", 0, offset) + bisect.bisect_right(splices, offset)
-
-
 NEWLINE, SPACE = b"\n", b" "
 
 
 def read_tokens(text: bytes) -> list[bytes]:
-    """The tokens of a text before preprocessing: SPACE between those that were apart, NEWLINE around each directive.
+    """The tokens of a text before preprocessing: SPACE between tokens that were separated, NEWLINE around each
+    directive.
 
-    #line directives are left out.
+    #line directives are omitted.
     """
     spliced, _ = splice(text)
     out: list[bytes] = [NEWLINE]
@@ -61,7 +55,7 @@ def read_tokens(text: bytes) -> list[bytes]:
             if directive:
                 _break(out)
                 if b"".join(out[start:]).startswith(b"#line"):
-                    # The code around it is one piece again.
+                    # The code around the #line directive becomes contiguous again.
                     del out[start:]
                     if in_code:
                         out[-1] = SPACE

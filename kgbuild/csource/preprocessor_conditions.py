@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether the condition of an #if holds in one kernel: what the configuration decides, and nothing else.
+"""Whether the condition of an #if holds for one kernel, as far as its configuration decides it.
 
-A parse of the source without a compiler must know which half of an #ifdef CONFIG_X is there. Names of the
-configuration are decided as kbuild does (include/linux/kconfig.h), integers and operators as in C11 6.10.1; every other
-name is unknown, and unknown stays unknown unless the rest decides.
+Parsing the source without a compiler requires knowing which branch of an #ifdef CONFIG_X applies. Configuration names
+are evaluated as kbuild does (include/linux/kconfig.h), integers and operators as in C11 6.10.1. Every other name is
+unknown, and the result is unknown unless the rest of the condition decides it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+
+from kgbuild.limits import CONDITION_WORDS
 
 _NUMBER = re.compile(rb"(0[xX][0-9a-fA-F]+|[0-9]+)[uUlL]*")
 _OPERATORS = re.compile(rb"&&|\|\||[=!<>]=|<<|>>|.", re.DOTALL)
@@ -28,8 +30,8 @@ _MAX_DEPTH = 50
 
 
 class Conditions:
-    """Decides conditions for one unit of a kernel: its settings (`config.parse_config`), and whether the unit is part
-    of a module."""
+    """Evaluates conditions for one unit of a kernel, given the kernel's settings (`config.parse_config`) and whether
+    the unit is part of a module."""
 
     def __init__(self, config: Mapping[str, str], module: bool) -> None:
         self.config, self.module = config, module
@@ -38,7 +40,7 @@ class Conditions:
         return self.config.get(name.decode("latin-1").removeprefix("CONFIG_"), "")
 
     def defined(self, name: bytes) -> bool | None:
-        """Whether the preprocessor knows a macro of that name; None where the configuration does not say."""
+        """Whether a macro of that name is defined; None if the configuration does not say."""
         if name.startswith(b"CONFIG_"):
             if self._setting(name) not in ("", "m"):
                 return True
@@ -47,11 +49,14 @@ class Conditions:
 
     def holds(self, words: Sequence[bytes]) -> bool | None:
         """What the condition of an #if or #elif says, given its tokens without blanks; None where that is unknown."""
-        try:
-            value, at = self._ternary(_joined(words), 0, 0)
-        except (IndexError, ValueError):
+        if len(words) > CONDITION_WORDS.most:
             return None
-        return None if value is None or at != len(_joined(words)) else value != 0
+        joined = _joined(words)
+        try:
+            value, at = self._ternary(joined, 0, 0)
+        except (IndexError, ValueError, OverflowError):
+            return None
+        return None if value is None or at != len(joined) else value != 0
 
     def _ternary(self, words: Sequence[bytes], at: int, depth: int) -> tuple[int | None, int]:
         if depth > _MAX_DEPTH:
@@ -91,6 +96,8 @@ class Conditions:
 
     def _unary(self, words: Sequence[bytes], at: int, depth: int) -> tuple[int | None, int]:
         word = words[at]
+        if depth > _MAX_DEPTH:
+            raise ValueError("too deep")
         if word == b"!":
             value, at = self._unary(words, at + 1, depth + 1)
             return None if value is None else int(not value), at
@@ -114,7 +121,7 @@ class Conditions:
         return None, at + 1
 
     def _call(self, words: Sequence[bytes], at: int) -> tuple[int | None, int]:
-        """IS_ENABLED and its kind; any other macro is unknown."""
+        """Evaluate IS_ENABLED and similar macros; any other macro is unknown."""
         end, depth = at + 2, 1
         while depth:
             depth += (words[end] == b"(") - (words[end] == b")")
@@ -131,14 +138,14 @@ class Conditions:
 
 
 def _joined(words: Sequence[bytes]) -> list[bytes]:
-    """Tokens with operators of two characters put together again."""
+    """The tokens, with two-character operators joined again."""
     out: list[bytes] = []
-    run = b""
+    run: list[bytes] = []
     for word in [*words, b"x"]:
         if len(word) == 1 and not (word.isalnum() or word in b"_()"):
-            run += word
+            run.append(word)
             continue
-        out += _OPERATORS.findall(run)
-        run = b""
+        out += _OPERATORS.findall(b"".join(run))
+        run = []
         out.append(word)
     return out[:-1]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""C text as far as rewriting a patch needs it: where a structure's members, an expression, a definition begin and end.
+"""Finds spans of C text for rewriting a patch: the members of a structure, an expression, a definition.
 
-No parser: what it finds is rewritten and compiled, so a wrong guess does not go unseen. All positions are offsets in
-the text. `masked` is the text with comments, strings and characters blanked (`mask`), of the same length. Definitions
-are looked for at the beginning of a line, as kernel code has them.
+This is no parser: the rewritten text is compiled, so a wrong guess is noticed. All positions are offsets in the text.
+`masked` is the text with comments, strings and characters blanked (`mask`), of the same length. Definitions are only
+found at the beginning of a line, where kernel code has them.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import re
 from dataclasses import dataclass
 
 _SKIPPED = re.compile(
-    r"""/\*.*?(?:\*/|\Z) | //(?:\\\n|[^\n])* | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'""", re.DOTALL | re.VERBOSE
+    r"""/\*.*?(?:\*/|\Z) | //(?:\\\n|[^\n])* | "(?:\\.|[^"\\\n])*+"? | '(?:\\.|[^'\\\n])*+'?""", re.DOTALL | re.VERBOSE
 )
+_BLANK = re.compile(r"\s*")
 _CLOSES = {"}": "{", ")": "(", "]": "["}
 _OPENS = {opening: closing for closing, opening in _CLOSES.items()}
-# before a parenthesis these are no function: `return (a)->b`
+# words before a parenthesis that are not a function's name: `return (a)->b`
 _KEYWORDS = frozenset({"return", "if", "while", "for", "switch", "sizeof", "case", "else", "do", "goto", "typeof"})
-# what may follow a member's name or stand in its type
+# words that may follow a member's name or be part of its type
 _ATTRIBUTE = re.compile(
     r"\b__(?:aligned|attribute__|counted_by\w*)\s*\([^()]*(?:\([^()]*\)[^()]*)*\)"
     r"|\b(?:____cacheline_aligned\w*|__(?:rcu|user|iomem|percpu|packed|private|randomize_layout))\b"
@@ -26,17 +27,17 @@ _ATTRIBUTE = re.compile(
 
 
 def mask(text: str) -> str:
-    """The text with comments, strings and character constants blanked; newlines stay."""
+    """The text with comments, strings and character constants blanked; newlines are kept."""
     return _SKIPPED.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), text)
 
 
 def line_of(text: str, at: int) -> int:
-    """The number, from 1, of the line that offset `at` is in."""
+    """The number, from 1, of the line that contains offset `at`."""
     return text.count("\n", 0, at) + 1
 
 
 def closing(masked: str, at: int) -> int:
-    """The offset of the bracket that closes the one at `at`; -1 where there is none."""
+    """The offset of the bracket that closes the one at `at`; -1 if there is none."""
     stack: list[str] = []
     for here in range(at, len(masked)):
         char = masked[here]
@@ -51,7 +52,7 @@ def closing(masked: str, at: int) -> int:
 
 
 def opening(masked: str, at: int) -> int:
-    """The offset of the bracket that the one at `at` closes; -1 where there is none."""
+    """The offset of the bracket that opens the one closed at `at`; -1 if there is none."""
     stack: list[str] = []
     for here in range(at, -1, -1):
         char = masked[here]
@@ -66,7 +67,7 @@ def opening(masked: str, at: int) -> int:
 
 
 def find_outside(masked: str, wanted: str, start: int, end: int) -> int:
-    """The offset of the first of the characters `wanted` outside brackets that open after `start`; -1 for none."""
+    """The offset of the first character of `wanted` outside brackets opened after `start`; -1 if there is none."""
     here = start
     while here < end:
         if masked[here] in wanted:
@@ -81,8 +82,8 @@ def find_outside(masked: str, wanted: str, start: int, end: int) -> int:
 
 @dataclass(frozen=True)
 class DeclarationSpan:
-    """A member's declaration: its text without surrounding blanks, the same with single blanks and no comments to
-    compare it by, and whether it stands inside an #if."""
+    """A member's declaration: its text, a normalised text for comparison (single blanks, no comments), and whether it
+    is inside an #if."""
 
     text: str
     normal: str
@@ -90,7 +91,7 @@ class DeclarationSpan:
 
     @property
     def names(self) -> list[str]:
-        """The members that it declares; empty where that is not clear."""
+        """The members that it declares; empty if that is not clear."""
         names = []
         parts = self.normal.removesuffix(";").strip()
         start = 0
@@ -118,7 +119,7 @@ def _declared(declarator: str) -> str:
 
 @dataclass(frozen=True)
 class Body:
-    """What is between the braces of a structure: offsets, its members, the lines of the preprocessor in it."""
+    """The part of a structure's definition between its braces: offsets, members, and preprocessor lines."""
 
     start: int
     end: int
@@ -127,7 +128,7 @@ class Body:
 
 
 def struct_body(text: str, masked: str, name: str) -> Body | None:
-    """The definition of `struct name`; None where the text has none."""
+    """The definition of `struct name`; None if the text has none."""
     found = re.search(rf"\bstruct\s+{re.escape(name)}\s*\{{", masked)
     end = closing(masked, found.end() - 1) if found else -1
     if found is None or end < 0:
@@ -148,17 +149,17 @@ def struct_body(text: str, masked: str, name: str) -> Body | None:
             break
         normal = " ".join(masked[here : stop + 1].split())
         if normal not in ("", ";"):
-            first = here + len(masked[here:]) - len(masked[here:].lstrip())
+            first = _BLANK.match(masked, here).end()  # type: ignore[union-attr]  # it matches anything
             members.append(DeclarationSpan(text[first : stop + 1].strip(), normal, depth > 0))
         here = stop + 1
     return Body(start, end, tuple(members), tuple(directives))
 
 
 def postfix_start(masked: str, end: int) -> int:
-    """Where the postfix expression that ends before `end` begins (`a->b[i].c`, `f(x)`, `(p)`); `end` for none."""
+    """The start of the postfix expression that ends before `end` (`a->b[i].c`, `f(x)`, `(p)`); `end` if none."""
     here = end
     while True:
-        stop = len(masked[:here].rstrip())
+        stop = _strip_end(masked, here)
         if stop and masked[stop - 1] in ")]":
             start = opening(masked, stop - 1)
             if start < 0:
@@ -166,34 +167,49 @@ def postfix_start(masked: str, end: int) -> int:
             if masked[stop - 1] == "]":
                 here = start
                 continue
-            word = re.search(r"(\w+)\s*$", masked[:start])
-            before = masked[:start].rstrip()
-            if word is None and before.endswith("]"):
+            before = _strip_end(masked, start)
+            word = _word_start(masked, before)
+            if word == before and masked.endswith("]", 0, before):
                 here = start
                 continue
             # `(*f)(x)` is a call, `(struct s *)(x)` a cast, which binds weaker
-            if word is None and before.endswith(")") and masked[opening(masked, len(before) - 1) + 1 :].startswith("*"):
-                here = start
-                continue
-            start = start if word is None or word.group(1) in _KEYWORDS else word.start(1)
+            if word == before and masked.endswith(")", 0, before):
+                inner = opening(masked, before - 1) + 1
+                if masked.startswith("*", inner):
+                    here = start
+                    continue
+            start = start if masked[word:before] in ("", *_KEYWORDS) else word
         else:
-            word = re.search(r"(\w+)$", masked[:stop])
-            if word is None or word.group(1) in _KEYWORDS:
+            start = _word_start(masked, stop)
+            if masked[start:stop] in ("", *_KEYWORDS):
                 return end
-            start = word.start(1)
-        before = masked[:start].rstrip()
-        if before.endswith("->"):
-            here = len(before) - 2
-        elif before.endswith(".") and not before.endswith(".."):
-            here = len(before) - 1
+        before = _strip_end(masked, start)
+        if masked.endswith("->", 0, before):
+            here = before - 2
+        elif masked.endswith(".", 0, before) and not masked.endswith("..", 0, before):
+            here = before - 1
         else:
             return start
 
 
+def _strip_end(text: str, end: int) -> int:
+    """Where the blanks that end before `end` begin."""
+    while end and text[end - 1].isspace():
+        end -= 1
+    return end
+
+
+def _word_start(text: str, end: int) -> int:
+    """Where the word that ends before `end` begins; `end` where there is none."""
+    while end and (text[end - 1].isalnum() or text[end - 1] == "_"):
+        end -= 1
+    return end
+
+
 @dataclass(frozen=True)
 class Definition:
-    """A definition of a variable or function: where it begins and ends; of a variable, its specifiers and what
-    follows the `=`."""
+    """A definition of a variable or function: its start and end; for a variable also its specifiers and the text after
+    the `=`."""
 
     start: int
     end: int
@@ -203,7 +219,7 @@ class Definition:
 
 def find_variable(text: str, masked: str, name: str) -> Definition | None:
     """The definition with an initial value of a variable of the file; None where there is none at a line's start."""
-    pattern = rf"^[A-Za-z_][\w \t\n*]*\b{re.escape(name)}\b[ \t]*((?:\[[^\]]*\])*[ \t\w]*)(=\s*|;)"
+    pattern = rf"^[A-Za-z_][\w \t\n*]{{0,1000}}\b{re.escape(name)}\b[ \t]*((?:\[[^\]]*\])*[ \t\w]*)(=\s*|;)"
     for found in re.finditer(pattern, masked, re.MULTILINE):
         if found.group().split()[0] in ("extern", "typedef", "return"):
             continue
@@ -219,7 +235,7 @@ def find_variable(text: str, masked: str, name: str) -> Definition | None:
 
 def find_function(masked: str, name: str) -> Definition | None:
     """The definition of a function; None where there is none at a line's start."""
-    for found in re.finditer(rf"^[A-Za-z_][^;{{}}#=:]*?\b{re.escape(name)}\s*\(", masked, re.MULTILINE):
+    for found in re.finditer(rf"^[A-Za-z_][^;{{}}#=:]{{0,1000}}?\b{re.escape(name)}\s*\(", masked, re.MULTILINE):
         end = closing(masked, found.end() - 1)
         brace = re.compile(r"[\s\w]*\{").match(masked, end + 1) if end >= 0 else None
         stop = closing(masked, brace.end() - 1) if brace else -1
@@ -229,7 +245,7 @@ def find_function(masked: str, name: str) -> Definition | None:
 
 
 def split_values(value: str) -> dict[str, str] | None:
-    """The parts of a flat `{ ... }`: by `[N]` for its place, or by `.member`; None where it is not flat."""
+    """The parts of a flat `{ ... }` by `[N]` for their position, or by `.member`; None if it is not flat."""
     text = value.strip()
     masked = mask(text)
     if not masked.startswith("{") or closing(masked, 0) != len(masked) - 1 or "#" in masked:

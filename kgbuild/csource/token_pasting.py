@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which macros can make a name with ##, and from what arguments.
+"""Which macros can make a name with ##, and from which arguments.
 
-`#define page_flag(x) Page##x` makes PageLocked where somebody writes page_flag(Locked): the name stands nowhere. For a
-name, every paste of the kernel's macros is tried: its literal parts must be in the name, and what is left for each
-parameter must be a word that stands somewhere in the kernel's text. Such a set of words is a *cut*. The paste makes
-the name only where all words of a cut come together: in the arguments of a use of the macro, or in the bodies of
-macros that pass their own parameters on. Arguments of ## are not expanded; those that go through another macro first
-are, so a word is also there where a macro stands whose whole body it is.
+`#define page_flag(x) Page##x` makes PageLocked from page_flag(Locked), so that the name appears nowhere. For a given
+name, every paste in the kernel's macros is tried: its literal parts must be in the name, and the rest for each
+parameter must be a word that occurs somewhere in the kernel's text. Such a set of words is a *cut*. The paste makes the
+name only if all words of a cut come together: in the arguments of one use of the macro, or in the bodies of macros that
+pass their own parameters on. Arguments of ## are not expanded, but arguments that go through another macro first are;
+therefore a macro whose whole body is a word counts as an occurrence of that word.
 
-Not seen: an argument that is itself the result of a paste or of a macro with more than one word in it, and a macro
-that is handed to another by its bare name.
+Not covered: an argument that itself results from a paste or from a macro with more than one word in its body, and a
+macro that is passed to another one by its bare name.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from kgbuild.csource.lexer import NEWLINE, SPACE, SPLICE
 
 Cut = frozenset[bytes]
 
-_DEFINE = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)(\([^)\n]*\))?([^\n]*##[^\n]*)$", re.MULTILINE)
+_DEFINE = re.compile(rb"^[ \t]*#[ \t]*define[ \t]++(\w++)(\([^)\n]*\))?([^\n]*##[^\n]*)$", re.MULTILINE)
 _ALIAS = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+([A-Za-z_]\w*)[ \t]*$", re.MULTILINE)
-_CHAIN = re.compile(rb"[\w$]+(?:\s*##\s*[\w$]+)+")
+_CHAIN = re.compile(rb"(?<![\w$])[\w$]++(?:\s*+##\s*+[\w$]++)+")
 _PASTE = re.compile(rb"\s*##\s*")
-_COMMENT = re.compile(rb"/\*.*?\*/|//[^\n]*", re.DOTALL)
+_COMMENT = re.compile(rb"/\*.*?(?:\*/|\Z)|//[^\n]*", re.DOTALL)
 _CALLED = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)\(([^)\n]*)\)([^\n]*)", re.MULTILINE)
 _ANY = re.compile(rb"[\w$]+")
+_ONE = re.compile(rb"[\w$]")
 _WORD = re.compile(rb"[A-Za-z_$][\w$]*")
 
 
 def read_words(text: bytes) -> set[bytes]:
-    """Every word of a file, without what is only the name of a macro's parameter."""
+    """Every word of a file, except words that are only the names of macro parameters."""
     words: set[bytes] = set()
 
     def take(match: re.Match[bytes]) -> bytes:
@@ -49,26 +50,26 @@ def read_words(text: bytes) -> set[bytes]:
 
 
 def has_word(text: bytes, word: bytes) -> bool:
-    """Whether a word stands in a text. A regular expression for it would look at every byte."""
+    """Whether a text contains a word. Faster than a regular expression, which would look at every byte."""
     at = text.find(word)
     while at >= 0:
-        if not _ANY.match(text[at - 1 : at]) and not _ANY.match(text, at + len(word)):
+        if not _ONE.match(text[at - 1 : at]) and not _ONE.match(text, at + len(word)):
             return True
         at = text.find(word, at + 1)
     return False
 
 
 def is_argument(words: frozenset[bytes], tokens: Sequence[bytes]) -> bool:
-    """Whether one of some words begins or ends an argument, or is all that a macro stands for.
+    """Whether one of some words begins or ends an argument, or is the whole body of a macro.
 
-    Of an argument of several tokens ## takes the last or the first (C11 6.10.3.3).
+    Of an argument with several tokens, ## uses the last or the first (C11 6.10.3.3).
     """
     code = [t for t in tokens if t != SPACE]
-    for i, token in enumerate(code):
+    for index, token in enumerate(code):
         if token in words:
-            before, after = code[i - 1 : i], code[i + 1 : i + 2]
-            alias = after == [NEWLINE] and code[i - 2 : i - 1] == [b"define"]
-            if before in ([b"("], [b","]) or after in ([b")"], [b","]) or alias:
+            previous, following = code[index - 1 : index], code[index + 1 : index + 2]
+            alias = following == [NEWLINE] and code[index - 2 : index - 1] == [b"define"]
+            if previous in ([b"("], [b","]) or following in ([b")"], [b","]) or alias:
                 return True
     return False
 
@@ -92,16 +93,16 @@ def read_chains(text: bytes) -> Iterator[PasteChain]:
 
 
 def read_aliases(text: bytes) -> list[tuple[bytes, bytes]]:
-    """Every macro of a file whose body is one word, with that word."""
+    """Every macro of a file whose body is a single word, with that word."""
     return _ALIAS.findall(text)
 
 
 class Pastes:
-    """Answers for the macros of a kernel.
+    """The pastes of all macros of a kernel.
 
     chains   of all files
     aliases  (macro, word) of all files
-    is_word  whether a word stands anywhere in the kernel's text
+    is_word  whether a word occurs anywhere in the kernel's text
     """
 
     def __init__(
@@ -123,12 +124,12 @@ class Pastes:
             (macro, frozenset(words))
             for parts, macros in self._chains.items()
             for words in self._cuts(parts, name)
-            if name not in words  # that argument mentions the name, and is found so
+            if name not in words  # an argument that contains the name is found anyway
             for macro in macros
         }
 
     def is_general(self, macro: bytes) -> bool:
-        """Whether a macro pastes nothing but parameters."""
+        """Whether a macro pastes only parameters."""
         return macro in self._general
 
     def _cuts(self, parts: tuple[bytes | None, ...], name: bytes) -> Iterator[tuple[bytes, ...]]:
@@ -142,16 +143,16 @@ class Pastes:
                 yield from self._cuts(rest, name[len(first) :])
             return
         literals = sum(len(p) for p in rest if p is not None)
-        for i in range(len(name) - literals + 1) if rest else (len(name),):
-            word = name[:i]
+        for index in range(len(name) - literals + 1) if rest else (len(name),):
+            word = name[:index]
             if word and not word.isdigit() and not self._is_word(word):
                 continue
             own = (word,) if word and not word.isdigit() else ()
-            for words in self._cuts(rest, name[i:]):
+            for words in self._cuts(rest, name[index:]):
                 yield (*own, *words)
 
     def sources(self, word: bytes) -> frozenset[bytes]:
-        """The word, and macros that stand for it."""
+        """The word, and the macros that expand to it."""
         if word not in self._known:
             seen, queue = {word}, [word]
             while queue:
@@ -162,29 +163,29 @@ class Pastes:
         return self._known[word]
 
     def left(self, cut: Cut, tokens: set[bytes]) -> Cut:
-        """The words of a cut that are not among some tokens."""
+        """The words of a cut that are not among the tokens."""
         return frozenset(word for word in cut if not self.sources(word) & tokens)
 
     def has(self, cut: Cut, text: bytes) -> bool:
-        """Whether all words of a cut are in a text."""
+        """Whether a text contains all words of a cut."""
         return all(any(has_word(text, source) for source in self.sources(word)) for word in cut)
 
 
 def passes_on(define: Sequence[bytes], macro: bytes) -> bool:
-    """Whether a #define (its tokens) hands parameters of its own to another macro, or is another name for it."""
+    """Whether a #define (its tokens) passes its own parameters to a macro, or is another name for the macro."""
     words = [t for t in define if not t.isspace()]
     parameters: set[bytes] = set()
     if list(define[define.index(words[2]) + 1 :][:1]) == [b"("]:
         parameters = {*words[4 : words.index(b")")], b"__VA_ARGS__"}
-    for i, word in enumerate(words):
-        if word != macro or i < 3:
+    for index, word in enumerate(words):
+        if word != macro or index < 3:
             continue
-        if words[i + 1 : i + 2] != [b"("]:
-            if i == 3 and len(words) == 4:
+        if words[index + 1 : index + 2] != [b"("]:
+            if index == 3 and len(words) == 4:
                 return True
             continue
         depth = 0
-        for argument in words[i + 1 :]:
+        for argument in words[index + 1 :]:
             depth += (argument == b"(") - (argument == b")")
             if argument in parameters:
                 return True

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which named types of a unit may differ between two objects, by the BTF that gcc writes: quick, and never too few.
+"""Find quickly, by BTF, which named types of a unit may differ between two objects.
 
-BTF says less of types than DWARF and is several times shorter. Each named structure, union, enumeration and typedef is
-made into a text in which other types stand by their names; where the texts are the same on both sides, so are the
-types, as far as BTF knows them. The few that are not are looked at by DWARF (`typecompare`). Source of the format:
-Documentation/bpf/btf.rst.
+gcc writes BTF beside DWARF; it is several times shorter. Each named structure, union, enumeration and typedef is
+written out as a text that mentions other types by name. Where the texts of both sides are equal, so are the types, as
+far as BTF describes them. The few types whose texts differ are compared by DWARF (`type_comparison`). A type that did
+change is never missed. Source of the format: Documentation/bpf/btf.rst.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _HEADER = struct.Struct("<HBBIIIII")
 _MAGIC = 0xEB9F
 INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF = 1, 2, 3, 4, 5, 6, 7, 8
 VOLATILE, CONST, RESTRICT, FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(9, 20)
-# 32-bit words behind a type's own three: always, and for each member
+# 32-bit words that follow the three words of each type: a fixed number, and a number for each member
 _EXTRA = {INT: 1, ARRAY: 3, VAR: 1, DECL_TAG: 1}
 _PER_ITEM = {STRUCT: 3, UNION: 3, ENUM: 2, FUNC_PROTO: 2, DATASEC: 3, ENUM64: 3}
 _KINDS = {STRUCT: "struct", UNION: "union", ENUM: "enum", ENUM64: "enum", TYPEDEF: "typedef"}
 _WRAPPERS = {PTR: "*", CONST: "", VOLATILE: "", RESTRICT: "", TYPE_TAG: ""}
 _DEPTH = 64
-# BTF holds the low half only of wider values
+# in an enumeration with wider values (in bytes), BTF holds only the lower half of each
 _NARROW = 4
-# no unit has as much text; types of unnamed structures that hold each other twice, thirty deep, would
+# no unit has as much text; types of unnamed structures that contain each other twice, thirty levels deep, would
 _MOST_TEXT = 1 << 26
 
-Key = tuple[str, str]  # kind and name
+TypeKey = tuple[str, str]  # kind and name
 
 
 class Btf:
-    """The types of a .BTF section. Raises ValueError, struct.error or IndexError for one that can't be read."""
+    """The types of a .BTF section. Raises ValueError, struct.error or IndexError if it can't be read."""
 
     def __init__(self, data: bytes) -> None:
         magic, _, _, header, type_at, type_size, string_at, string_size = _HEADER.unpack_from(data)
@@ -51,7 +51,7 @@ class Btf:
             info = words[at + 1]
             kind = (info >> 24) & 31
             if not INT <= kind <= ENUM64:
-                raise ValueError(f"type {len(starts) - 1} is of kind {kind}, which is not known")
+                raise ValueError(f"type {len(starts) - 1} is of an unknown kind {kind}")
             at += 3
             if kind in _PER_ITEM:
                 at += _PER_ITEM[kind] * (info & 0xFFFF)
@@ -72,7 +72,7 @@ class Btf:
         return found
 
     def text(self, index: int, depth: int = 0) -> str:
-        """A type as others refer to it: by name where it has one."""
+        """A type as other types refer to it: by name if it has one."""
         found = self._texts[index]
         if found is None:
             if depth > _DEPTH:
@@ -88,7 +88,7 @@ class Btf:
             elif self.words[at] == 0 and kind in _KINDS:
                 found = f"{_KINDS[kind]}{{{self.body(index, depth)}}}"
             else:
-                # tags and other names can't be taken for one another: a tag has its word before it
+                # a tag is written with a word before it, so that it can't be confused with another name
                 word = "" if kind in (TYPEDEF, INT, FLOAT) else "tag "
                 found = f"{word}{self.name(self.words[at])}"
             self._written += len(found)
@@ -103,7 +103,7 @@ class Btf:
         return f"{self.text(words[at + 2], depth + 1)}({','.join(inner)})"
 
     def body(self, index: int, depth: int = 0) -> str:
-        """What a structure, union, enumeration or typedef is made of."""
+        """The text of the definition of a structure, union, enumeration or typedef."""
         at = self.at[index]
         words, info = self.words, self.words[at + 1]
         kind, count = (info >> 24) & 31, info & 0xFFFF
@@ -120,13 +120,13 @@ class Btf:
             for i in range(first, first + 3 * count, 3):
                 to = words[i + 1]
                 out.append(f"{name(words[i])} {words[i + 2]} {texts[to] or self.text(to, depth + 1)}")
-            # whether offsets hold the sizes of bit fields
+            # kind_flag: whether member offsets contain the sizes of bit fields
             out.append(str(info >> 31))
         return ";".join(out)
 
-    def named(self) -> dict[Key, list[int]]:
-        """Numbers by kind and name of what has a body and a name."""
-        out: dict[Key, list[int]] = {}
+    def named(self) -> dict[TypeKey, list[int]]:
+        """Type numbers, by kind and name, of the types that have both a definition and a name."""
+        out: dict[TypeKey, list[int]] = {}
         words = self.words
         for index, at in enumerate(self.at):
             if index and words[at]:
@@ -136,7 +136,8 @@ class Btf:
         return out
 
     def enumerators(self, first: int) -> dict[str, Enumerator]:
-        """Enumerators, by name, of the types from a number on; those of which BTF holds half are left out."""
+        """Enumerators, by name, of the types numbered `first` and above, without those of which BTF holds only a
+        half."""
         out: dict[str, Enumerator] = {}
         words = self.words
         for index in range(max(first, 1), len(self.at)):
@@ -152,42 +153,42 @@ class Btf:
         return out
 
     def is_narrow(self, index: int) -> bool:
-        """Whether an enumeration has values of which BTF holds half."""
+        """Whether an enumeration has values of which BTF holds only the lower half."""
         at = self.at[index]
         return (self.words[at + 1] >> 24) & 31 == ENUM and self.words[at + 2] > _NARROW
 
 
 class Enumerator(NamedTuple):
-    """The value of an enumerator, and whether it is the largest of its enumeration, or the one before."""
+    """The value of an enumerator, and whether it is the largest of its enumeration or the one before that."""
 
     value: int
     last: bool
 
 
 class Moved(NamedTuple):
-    """An enumerator whose value differs, and whether it is the last on both sides."""
+    """An enumerator whose value differs between the two sides, and whether it is one of the last on both (`last`)."""
 
     name: str
-    was: int
-    now: int
+    orig: int
+    patched: int
     last: bool
 
 
 class Names(NamedTuple):
-    """The named types of two objects by (kind, name): those of both that may differ, and those of one side alone. And
-    what has another value: enumerators of both sides."""
+    """The named types of two objects, each as (kind, name): those on both sides that may differ, and those on one side
+    only. `values`: the enumerators that have different values on the two sides."""
 
-    suspects: frozenset[Key]
-    gone: frozenset[Key]
-    new: frozenset[Key]
+    suspects: frozenset[TypeKey]
+    gone: frozenset[TypeKey]
+    new: frozenset[TypeKey]
     values: tuple[Moved, ...]
 
 
-def compare_names(original: Object, patched: Object) -> Names | None:
-    """What the named types of two objects have in common; None where one of them has no BTF. Raises ToolError for BTF
-    that can't be read."""
+def compare_names(orig: Object, patched: Object) -> Names | None:
+    """Compare the named types of two objects; None if one of them has no BTF. Raises ToolError for BTF that can't be
+    read."""
     found = []
-    for obj in (original, patched):
+    for obj in (orig, patched):
         section = obj.section_named(".BTF")
         if section is None:
             return None
@@ -195,52 +196,54 @@ def compare_names(original: Object, patched: Object) -> Names | None:
     if found[0] == found[1]:
         return Names(frozenset(), frozenset(), frozenset(), ())
     try:
-        left, right = (Btf(data) for data in found)
-        before, after = left.named(), right.named()
-        both = before.keys() & after.keys()
-        alike = _Alike(left, right)
+        orig_btf, patched_btf = (Btf(data) for data in found)
+        orig_named, patched_named = orig_btf.named(), patched_btf.named()
+        both = orig_named.keys() & patched_named.keys()
+        alike = _Alike(orig_btf, patched_btf)
         differ = frozenset(
             key
             for key in both
-            if not alike.same(before[key], after[key]) and _may_differ(left, before[key], right, after[key])
+            if not alike.same(orig_named[key], patched_named[key])
+            and _may_differ(orig_btf, orig_named[key], patched_btf, patched_named[key])
         )
-        values = other_values(left.enumerators(alike.types), right.enumerators(alike.types))
+        values = other_values(orig_btf.enumerators(alike.types), patched_btf.enumerators(alike.types))
     except (struct.error, IndexError, ValueError) as error:
         raise ToolError(f"type information can't be read: {error}", place=".BTF") from error
-    return Names(differ, frozenset(before.keys() - both), frozenset(after.keys() - both), values)
+    return Names(differ, frozenset(orig_named.keys() - both), frozenset(patched_named.keys() - both), values)
 
 
-def other_values(before: dict[str, Enumerator], after: dict[str, Enumerator]) -> tuple[Moved, ...]:
-    """Names of both with two values, in the order of the second."""
+def other_values(orig: dict[str, Enumerator], patched: dict[str, Enumerator]) -> tuple[Moved, ...]:
+    """The enumerators that have different values on the two sides, in the order of the patched side."""
     return tuple(
-        Moved(name, old.value, new.value, old.last and new.last)
-        for name, new in after.items()
-        if (old := before.get(name)) is not None and old.value != new.value
+        Moved(name, from_orig.value, from_patched.value, from_orig.last and from_patched.last)
+        for name, from_patched in patched.items()
+        if (from_orig := orig.get(name)) is not None and from_orig.value != from_patched.value
     )
 
 
 def with_last(values: dict[str, int]) -> dict[str, Enumerator]:
-    """The enumerators of one enumeration."""
+    """The enumerators of one enumeration, by name, from their values."""
     most = max(values.values(), default=0)
     return {name: Enumerator(value, value >= most - 1) for name, value in values.items()}
 
 
 class _Alike:
-    """Types that have the same bytes on both sides. gcc numbers types and places their names in the order in which it
-    comes to them, so that most of two sections is the same; there, texts need not be made."""
+    """Types that have equal bytes on both sides. gcc numbers types and stores their names in the order in which it
+    meets them, so the beginning of the two sections is mostly equal; no texts have to be made for that part."""
 
-    def __init__(self, left: Btf, right: Btf) -> None:
-        self.left = left
-        self.strings = _common(memoryview(left.strings), memoryview(right.strings))
-        words = _common(left.words, right.words)
-        # the type that reaches over the end of what is common is not counted
-        self.types = max(bisect.bisect_right(left.at, words) - 1, 0)
+    def __init__(self, orig: Btf, patched: Btf) -> None:
+        self.orig = orig
+        self.strings = _common(memoryview(orig.strings), memoryview(patched.strings))
+        words = _common(orig.words, patched.words)
+        # a type that extends past the end of the common part is not counted
+        self.types = max(bisect.bisect_right(orig.at, words) - 1, 0)
         if any(self._leads_out(i) for i in range(1, self.types)):
             self.types = 0
 
     def _leads_out(self, index: int) -> bool:
-        """Whether a type without a name leads to one that is not common: what leads to it may mean another type."""
-        at, words = self.left.at[index], self.left.words
+        """Whether an unnamed type refers to a type outside the common part: then equal bytes may mean different
+        types."""
+        at, words = self.orig.at[index], self.orig.words
         if words[at]:
             return words[at] >= self.strings
         info = words[at + 1]
@@ -255,15 +258,20 @@ class _Alike:
         return kind in (STRUCT, UNION) and not self._inside(at, count)
 
     def _inside(self, at: int, count: int) -> bool:
-        """Whether the names and the types of all members are common."""
-        first, end, words = at + 3, at + 3 + 3 * count, self.left.words
+        """Whether the names and the types of all members are in the common part."""
+        first, end, words = at + 3, at + 3 + 3 * count, self.orig.words
         return not count or (max(words[first:end:3]) < self.strings and max(words[first + 1 : end : 3]) < self.types)
 
-    def same(self, ours: list[int], theirs: list[int]) -> bool:
-        """Whether a type, by its numbers on the two sides, is the same by its bytes."""
-        if len(ours) != 1 or ours != theirs or ours[0] >= self.types or self.left.is_narrow(ours[0]):
+    def same(self, orig_numbers: list[int], patched_numbers: list[int]) -> bool:
+        """Whether a type, given its numbers on the two sides, has equal bytes on both."""
+        if (
+            len(orig_numbers) != 1
+            or orig_numbers != patched_numbers
+            or orig_numbers[0] >= self.types
+            or self.orig.is_narrow(orig_numbers[0])
+        ):
             return False
-        at, words = self.left.at[ours[0]], self.left.words
+        at, words = self.orig.at[orig_numbers[0]], self.orig.words
         info = words[at + 1]
         kind, count = (info >> 24) & 31, info & 0xFFFF
         if kind == TYPEDEF:
@@ -274,19 +282,19 @@ class _Alike:
         return not count or max(words[at + 3 : at + 3 + step * count : step]) < self.strings
 
 
-def _common(left: memoryview, right: memoryview) -> int:
-    """How many items two sequences have in common from the start."""
-    low, high = 0, min(len(left), len(right))
+def _common(orig: memoryview, patched: memoryview) -> int:
+    """The number of equal items at the start of two sequences."""
+    low, high = 0, min(len(orig), len(patched))
     while low < high:
         middle = (low + high + 1) // 2
-        if left[low:middle].tobytes() == right[low:middle].tobytes():
+        if orig[low:middle].tobytes() == patched[low:middle].tobytes():
             low = middle
         else:
             high = middle - 1
     return low
 
 
-def _may_differ(left: Btf, ours: list[int], right: Btf, theirs: list[int]) -> bool:
-    if len(ours) != 1 or len(theirs) != 1 or left.is_narrow(ours[0]):
+def _may_differ(orig: Btf, orig_numbers: list[int], patched: Btf, patched_numbers: list[int]) -> bool:
+    if len(orig_numbers) != 1 or len(patched_numbers) != 1 or orig.is_narrow(orig_numbers[0]):
         return True
-    return left.body(ours[0]) != right.body(theirs[0])
+    return orig.body(orig_numbers[0]) != patched.body(patched_numbers[0])

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a unit was compiled with that decides which optimisations can hurt a live patch, and how that is known.
+"""Which compiler options of a unit matter for live patching, and where they were found.
 
-gcc writes the options that shape code into the debugging information of each object (DW_AT_producer; -pg stands there
-as -p). Options of single functions, by `__attribute__((optimize))` or `#pragma GCC optimize`, stand in no object: they
-are looked for in the text, through the macros that the kernel's compiler headers define for it.
+gcc records the options that affect code in the debugging information of each object (DW_AT_producer; -pg appears there
+as -p). Options of single functions, set by `__attribute__((optimize))` or `#pragma GCC optimize`, are recorded in no
+object: they are searched for in the source text, through the macros that the kernel's compiler headers define for them.
 """
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,23 +18,23 @@ from kgbuild.elf.object import Object
 from kgbuild.elf.read import FormatError
 
 PRODUCER = "DW_AT_producer"
-# What is looked for among the options: how an option begins -> what it means here.
+# The options looked for: how an option begins -> what it means here.
 _MEANING = {
-    "-p": "profiled (-pg): gcc leaves ipa-ra alone, every function keeps the calling convention's registers",
+    "-p": "profiled (-pg): gcc does not use ipa-ra, every function follows the calling convention for registers",
     "-mfentry": "the call to the tracer stands before the prologue",
     "-fpatchable-function-entry=": "room for the tracer's call at each function",
     "-fno-ipa-": "an interprocedural optimisation is off",
-    "-fipa-": "an interprocedural optimisation is on that -O2 does not ask for, or is named",
+    "-fipa-": "an interprocedural optimisation is switched on explicitly",
     "-flto": "optimised across units when linked",
     "-flive-patching": "optimisations that hurt live patches are restricted",
     "-O": "optimisation level",
 }
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:[^\"\\\n]|\\.)*\"", re.DOTALL)
+_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|//[^\n]*|\"(?:[^\"\\\n]|\\.)*+\"?", re.DOTALL)
 _ATTRIBUTE = re.compile(
-    r"\b(?:__)?optimize(?:__)?\s*\(([^()]*)\)|^\s*#\s*pragma\s+GCC\s+optimize\b[^\n]*", re.MULTILINE
+    r"\b(?:__)?optimize(?:__)?\s*\(([^()]*+)\)|^[ \t]*+#[ \t]*+pragma[ \t]+GCC[ \t]+optimize\b[^\n]*", re.MULTILINE
 )
 _DIRECTIVE = re.compile(r"^[ \t]*#(?![ \t]*pragma\b)(?:[^\n\\]|\\.)*", re.MULTILINE | re.DOTALL)
-_DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+[^\n]*\b(?:__)?optimize(?:__)?[ \t]*\(", re.MULTILINE)
+_DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]++[^\n]*\b(?:__)?optimize(?:__)?[ \t]*\(", re.MULTILINE)
 
 
 @dataclass(frozen=True, order=True)
@@ -46,7 +47,7 @@ class Flag:
 
 
 def read_producer(obj: Object) -> str:
-    """The compiler and its options by an object's debugging information; "" where there is none, or it is broken."""
+    """The compiler and its options from an object's debugging information; "" if there is none or it can't be read."""
     section = obj.section_named(".debug_info")
     if section is None:
         return ""
@@ -62,7 +63,7 @@ def read_producer(obj: Object) -> str:
 
 
 def flags_of(producer: str) -> tuple[Flag, ...]:
-    """The options of a producer's text that matter, in its order."""
+    """The options in a producer string that matter, in the order of the string."""
     out = []
     for word in producer.split():
         begins = [b for b in _MEANING if (word == b if b in ("-p", "-mfentry") else word.startswith(b))]
@@ -73,22 +74,23 @@ def flags_of(producer: str) -> tuple[Flag, ...]:
 
 def _blank(match: re.Match[str]) -> str:
     found = match.group()
-    # the arguments of an attribute are strings; one that has the word itself is no attribute
+    # the arguments of an attribute are strings; the word itself inside a string is no attribute
     return found if found.startswith('"') and "optimize" not in found else re.sub(r"[^\n]", " ", found)
 
 
 def optimize_macros(texts: Iterable[str]) -> frozenset[str]:
-    """Macros of these texts that stand for an `optimize` attribute (`__no_fgcse`)."""
+    """Macros in these texts that expand to an `optimize` attribute (`__no_fgcse`)."""
     plain = (_COMMENT.sub(_blank, text).replace("\\\n", " ") for text in texts)
     return frozenset(m.group(1) for text in plain for m in _DEFINE.finditer(text))
 
 
 def find_optimized(text: str, macros: frozenset[str] = frozenset()) -> list[tuple[int, str]]:
-    """(line, what stands there) of each place of a C text that gives functions options of their own; directives other
-    than #pragma are no such place."""
+    """(line, text) of each place in a C text that sets compiler options for functions. Preprocessor directives other
+    than #pragma are not searched."""
     plain = _DIRECTIVE.sub(_blank, _COMMENT.sub(_blank, text))
     patterns = [_ATTRIBUTE]
     if macros:
         patterns.append(re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(macros))) + r")\b"))
     found = (m for pattern in patterns for m in pattern.finditer(plain))
-    return sorted({(plain.count("\n", 0, m.start()) + 1, m.group().strip()) for m in found})
+    newlines = [m.start() for m in re.finditer("\n", plain)]
+    return sorted({(bisect.bisect_left(newlines, m.start()) + 1, m.group().strip()) for m in found})

@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Just enough of DWARF to find a few entries in a relocatable object quickly.
 
-pyelftools reads everything, and makes an object of each attribute: seconds for one unit of the kernel. Here subtrees
-nobody asks about are skipped by DW_AT_sibling, and entries whose attributes all have fixed sizes are skipped whole.
-Versions 4 and 5, 32-bit DWARF, little-endian; sources: DWARF 5, sections 7.5 and 7.6.
+pyelftools reads everything and makes an object of each attribute, which takes seconds for one unit of the kernel. Here,
+subtrees that are not needed are skipped by DW_AT_sibling, and entries whose attributes all have fixed sizes are skipped
+as a whole. Supports versions 4 and 5, 32-bit DWARF, little-endian. Source: DWARF 5, sections 7.5 and 7.6.
 """
 
 from __future__ import annotations
 
 import bisect
-import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
+from kgbuild.decompression import DamagedError, decompress
 from kgbuild.elf.consts import SHF
 from kgbuild.elf.object import Object, Section
 from kgbuild.elf.read import CHDR, FormatError
+from kgbuild.limits import SECTION_BYTES
 
 TAG_LEXICAL_BLOCK, TAG_STRUCTURE, TAG_INLINED, TAG_SUBPROGRAM, TAG_VARIABLE = 0x0B, 0x13, 0x1D, 0x2E, 0x34
 AT_BYTE_SIZE, AT_PRODUCER = 0x0B, 0x25
@@ -40,21 +41,20 @@ _LEB = {0x0D, 0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23}
 _BLOCK = {0x0A: 1, 0x03: 2, 0x04: 4}
 _STRUCTURES = frozenset({TAG_STRUCTURE})
 _MAX_DEPTH = 256
-_MAX_SECTION = 1 << 28  # bytes of debugging information, decompressed; more is not believed
-_ZLIB = 1
+_COMPRESSIONS = {1: "zlib", 2: "zstd"}  # gABI: ch_type
 
 
 class _Abbreviation(NamedTuple):
     tag: int
     children: bool
     attributes: tuple[tuple[int, int, int], ...]  # attribute, form, implicit value
-    size: int  # of all attributes where it is fixed, else -1
-    sibling: int  # where among the attributes the place of the next sibling is said, -1 where that is not fixed
+    size: int  # of all attributes together if it is fixed, else -1
+    sibling: int  # offset of DW_AT_sibling among the attributes, -1 if it is not fixed
 
 
 class Die(NamedTuple):
-    """One entry: its offset in .debug_info, tag, where the entry behind its attributes begins, where its next sibling
-    does (0 where that is not said), and for each attribute the form and the place of its value."""
+    """One entry: its offset in .debug_info, its tag, the offset of the entry that follows its attributes, the offset of
+    its next sibling (0 if not given), and for each attribute the form and the offset of its value."""
 
     offset: int
     tag: int
@@ -66,14 +66,14 @@ class Die(NamedTuple):
 
 
 class Dwarf:
-    """The debugging entries of an object's .debug_info. Reading raises FormatError where it can't be followed."""
+    """The debugging entries of an object's .debug_info. Reading raises FormatError for what can't be read."""
 
     def __init__(self, obj: Object, section: Section) -> None:
         self.obj, self.section = obj, section
         self.data = self._bytes(section)
         self.relocs = obj.reloc_rows(section.index)
         self._abbreviations: dict[int, dict[int, _Abbreviation]] = {}
-        # of the unit at hand, where its strings and addresses begin that are named by a number
+        # of the current unit: the bases for strings and addresses that are given by index
         self._strings_base = self.addresses_base = 0
 
     def fault(self, at: int, fact: str) -> FormatError:
@@ -98,20 +98,20 @@ class Dwarf:
 
     def _bytes(self, section: Section) -> bytes:
         """A section's contents, decompressed (gABI: SHF_COMPRESSED)."""
-        if section.size > _MAX_SECTION:
-            raise FormatError(section.offset, f"{section.name} has {section.size:#x} bytes")
+        SECTION_BYTES.check(section.size, section.name)
         raw = bytes(self.obj.contents(section.index))
         if not section.flags & SHF.COMPRESSED or len(raw) < CHDR.size:
             return raw
         kind, _, size, _ = CHDR.unpack_from(raw)
-        if size > _MAX_SECTION:
-            raise FormatError(section.offset + 8, f"{section.name} is said to have {size:#x} bytes when decompressed")
+        SECTION_BYTES.check(size, section.name)
+        if kind not in _COMPRESSIONS:
+            raise FormatError(section.offset, f"{section.name} is compressed in a way {kind} that is not known")
         try:
-            out = zlib.decompressobj().decompress(raw[CHDR.size :], size) if kind == _ZLIB else b""
-        except zlib.error as error:
-            raise FormatError(section.offset, f"{section.name} can't be decompressed ({error})") from error
+            out = decompress(raw[CHDR.size :], _COMPRESSIONS[kind], section.name, SECTION_BYTES)
+        except DamagedError as error:
+            raise FormatError(section.offset, f"{section.name} {error.fact}") from error
         if len(out) != size:
-            raise FormatError(section.offset, f"{section.name} is not {size} bytes of zlib's")
+            raise FormatError(section.offset, f"{section.name} is not {size} bytes when decompressed, but {len(out)}")
         return out
 
     def _table(self, at: int) -> dict[int, _Abbreviation]:
@@ -141,7 +141,7 @@ class Dwarf:
         return out
 
     def units(self) -> Iterator[tuple[int, int, int, dict[int, _Abbreviation]]]:
-        """Each unit: offset of its header, of its first entry, its end, and its abbreviations."""
+        """Each unit: the offset of its header, the offset of its first entry, its end, and its abbreviations."""
         at = 0
         data = self.data
         while at + 12 <= len(data):
@@ -161,7 +161,7 @@ class Dwarf:
             at = end
 
     def value_at(self, at: int, size: int) -> int:
-        """The number at a place, with what a relocation there adds."""
+        """The number at an offset, including what a relocation there adds."""
         index = bisect.bisect_left(self.relocs, (at,))
         if index < len(self.relocs) and self.relocs[index][0] == at:
             _, _, sym, addend = self.relocs[index]
@@ -169,10 +169,10 @@ class Dwarf:
         return int.from_bytes(self.data[at : at + size], "little")
 
     def top(self, first: int, unit: int, end: int, table: dict[int, _Abbreviation]) -> Die | None:
-        """The first entry of a unit, which all its others are in; names are read as that unit's from here on."""
+        """The first entry of a unit, which contains all others. Names are read as names of this unit from now on."""
         die = self.die(first, unit, end, table)
         if die is not None:
-            # without a base: behind the header of the only table (DWARF 5, 7.26 and 7.27)
+            # if there is no base attribute: behind the header of the only table (DWARF 5, 7.26 and 7.27)
             self._strings_base = self._base(die, AT_STR_OFFSETS_BASE)
             self.addresses_base = self._base(die, AT_ADDR_BASE)
         return die
@@ -182,7 +182,7 @@ class Dwarf:
         return self.value_at(found[1], 4) if found is not None else 8
 
     def die(self, at: int, unit: int, end: int, table: dict[int, _Abbreviation]) -> Die | None:
-        """The entry at an offset; None for the end of a list of siblings."""
+        """The entry at an offset; None at the end of a list of siblings."""
         code, place = self._leb(self.data, at)
         if code == 0:
             return None
@@ -225,8 +225,7 @@ class Dwarf:
     def children(
         self, die: Die, end: int, table: dict[int, _Abbreviation], tags: frozenset[int], depth: int = 0
     ) -> Iterator[tuple[Die, int]]:
-        """Each child of an entry that has one of some tags, and where its own subtree ends (0 where that is not
-        said)."""
+        """Each child of an entry that has one of the given tags, and the end of its subtree (0 if not known)."""
         if not die.children:
             return
         at = die.next
@@ -243,7 +242,7 @@ class Dwarf:
             at = child.sibling if child.sibling else self._end_of(child, end, table, depth)
 
     def entries(self, die: Die, end: int, table: dict[int, _Abbreviation]) -> Iterator[tuple[int, int, int]]:
-        """Each child of an entry, unread: its offset, its tag, and where its subtree ends."""
+        """Each child of an entry, without reading its attributes: its offset, its tag, and the end of its subtree."""
         if not die.children:
             return
         at, data, unit = die.next, self.data, die.unit
@@ -269,7 +268,7 @@ class Dwarf:
     def _passed(
         self, at: int, place: int, abbreviation: _Abbreviation, unit: int, end: int, table: dict[int, _Abbreviation]
     ) -> int:
-        """Where the entry behind the subtree of one begins, whose attributes begin at `place`."""
+        """The offset behind the subtree of an entry whose attributes begin at `place`."""
         for name, form, _ in abbreviation.attributes:
             if name == AT_SIBLING and form == REF4 and abbreviation.children:
                 return unit + int.from_bytes(self.data[place : place + 4], "little")
@@ -282,8 +281,8 @@ class Dwarf:
         return self._end_of(die, end, table, 0)
 
     def _behind(self, at: int, unit: int, end: int, table: dict[int, _Abbreviation], tags: frozenset[int]) -> int:
-        """Where the next sibling of an entry with another tag begins, where that can be told without reading the entry;
-        else 0."""
+        """The offset of the next sibling of an entry that has none of the wanted tags, if it can be found without
+        reading the entry; else 0."""
         code = self.data[at]
         abbreviation = table.get(code) if code < 0x80 else None
         if abbreviation is None or abbreviation.tag in tags:
@@ -299,7 +298,7 @@ class Dwarf:
         return found if at < found <= end else 0
 
     def _end_of(self, die: Die, end: int, table: dict[int, _Abbreviation], depth: int) -> int:
-        """Where the entry behind a subtree begins, found by walking it."""
+        """The offset behind a subtree, found by walking it."""
         if not die.children:
             return die.next
         if depth > _MAX_DEPTH:
@@ -313,7 +312,7 @@ class Dwarf:
         raise self.fault(die.offset, "a list of entries has no end")
 
     def name(self, die: Die, end: int, table: dict[int, _Abbreviation]) -> str:
-        """An entry's name, its origin's where it has none of its own; "" where there is none."""
+        """An entry's name, or the name of its origin if it has none of its own; "" if there is none."""
         found: Die | None = die
         for _ in range(4):
             if found is None:
@@ -331,7 +330,7 @@ class Dwarf:
         return ""
 
     def text(self, die: Die, attribute: int) -> str:
-        """A text among an entry's attributes; "" where it has none."""
+        """A string attribute of an entry; "" if it is missing."""
         form, at, _ = die.attributes.get(attribute, (0, 0, 0))
         return self._text(form, at) if form else ""
 
@@ -355,7 +354,7 @@ class Dwarf:
 
     @cached_property
     def _places_of_strings(self) -> dict[int, int]:
-        """By offset in .debug_str_offsets, the place in .debug_str that is meant."""
+        """By offset in .debug_str_offsets, the offset in .debug_str that is meant."""
         section = self.obj.section_named(".debug_str_offsets")
         value = self.obj.columns.value
         rows = self.obj.reloc_rows(section.index) if section is not None else []
@@ -370,11 +369,11 @@ class Dwarf:
         return cached[section.index]
 
     def number(self, at: int) -> int:
-        """The unsigned number of variable length (LEB128) at a place."""
+        """The unsigned LEB128 number at an offset."""
         return self._leb(self.data, at)[0]
 
     def constant(self, die: Die, attribute: int) -> int:
-        """A number among an entry's attributes; 0 where it has none."""
+        """A number attribute of an entry; 0 if it is missing."""
         form, at, implicit = die.attributes.get(attribute, (0, 0, 0))
         if form == IMPLICIT_CONST:
             return implicit
@@ -384,7 +383,7 @@ class Dwarf:
 
 
 def _layout(attributes: list[tuple[int, int, int]]) -> tuple[int, int]:
-    """The size of these attributes, and the offset of AT_SIBLING among them; -1 for what is not fixed."""
+    """The total size of these attributes, and the offset of AT_SIBLING among them; -1 for what is not fixed."""
     size = 0
     sibling = -1
     for name, form, _ in attributes:
@@ -398,8 +397,8 @@ def _layout(attributes: list[tuple[int, int, int]]) -> tuple[int, int]:
 
 
 def read_struct_sizes(obj: Object, names: frozenset[str]) -> dict[str, int]:
-    """Sizes in bytes of some structures that are defined at the top of a unit; without DWARF, or where it is broken,
-    none. One that is defined in several sizes is left out."""
+    """Sizes in bytes of some structures that are defined at the top level of a unit. Empty if there is no DWARF or it
+    can't be read. A structure that is defined with several sizes is left out."""
     section = obj.section_named(".debug_info")
     if section is None:
         return {}
@@ -409,7 +408,7 @@ def read_struct_sizes(obj: Object, names: frozenset[str]) -> dict[str, int]:
         there = _named_in_debug(obj, names)
         for header, first, end, table in dwarf.units():
             top = dwarf.top(first, header, end, table)
-            left = set(there)  # a unit in C defines a structure once at its top
+            left = set(there)  # a C unit defines each structure only once at its top level
             for die, _ in dwarf.children(top, end, table, _STRUCTURES) if top is not None and left else ():
                 if AT_BYTE_SIZE in die.attributes:
                     name = dwarf.name(die, end, table)
@@ -424,7 +423,7 @@ def read_struct_sizes(obj: Object, names: frozenset[str]) -> dict[str, int]:
 
 
 def _named_in_debug(obj: Object, names: frozenset[str]) -> frozenset[str]:
-    """Those of some names that debugging information can have at all; all of them where it is compressed."""
+    """Those of some names that occur in the debugging information at all; all of them if it is compressed."""
     sections = [s for s in obj.sections if s.name in (".debug_info", ".debug_str", ".debug_line_str")]
     if any(s.flags & SHF.COMPRESSED for s in sections):
         return names

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The little of DWARF (4 and 5) that questions about one function need, read for one unit at a time.
+"""The small part of DWARF (4 and 5) that is needed to answer questions about one function, read one unit at a time.
 
-Which unit an address is in (.debug_aranges), the unit's name, and what was inlined into what. A general reader takes
-minutes for a vmlinux of 160 MB of debugging entries; this one goes to the one unit and steps over everything but
-functions and what they inlined. Source: DWARF 5, chapters 6.1.2 and 7.5.
+It tells which unit an address is in (.debug_aranges), the name of the unit, and what was inlined into what. A general
+reader takes minutes for a vmlinux with 160 MB of debugging entries; this one reads a single unit and skips everything
+but functions and the calls inlined into them. Source: DWARF 5, chapters 6.1.2 and 7.5.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ _REFERENCES = frozenset({0x11, 0x12, 0x13, 0x14, 0x15})
 _IMPLICIT = 0x21
 
 
-_MOST_STRINGS = 4  # ends of longer strings that are followed when a name is looked for
+_MOST_STRINGS = 4  # how many strings ending in the name are considered in a search
 _FIRST_ENTRY = 4096  # more than a unit's header and first entry take
 
 
 class File(Protocol):
-    """What is read of a file: an Object, or its section headers alone (Sections)."""
+    """The part of a file that is read here: an Object, or a Sections, which has the section headers only."""
 
     def section_named(self, name: str) -> Section | None: ...
     def contents(self, index: int) -> memoryview: ...
 
 
 class DwarfError(ValueError):
-    """Debugging information that can't be read; the facts from it are unknown then."""
+    """Debugging information that can't be read; the facts it would give are unknown."""
 
 
 @dataclass(frozen=True)
 class Inlined:
-    """One place where a function's body was put into another's: callee, containing function with its address (None
-    where gcc made several pieces), source line of the call."""
+    """One place where a function was inlined: the callee, the containing function and its address (None if gcc split it
+    into several parts), and the source line of the call."""
 
     callee: str
     into: str
@@ -71,8 +71,8 @@ class Inlined:
 
 @dataclass(frozen=True)
 class DeclaredName:
-    """A function that a unit defines, and where: file relative to the directory of compilation ("" where the table of
-    files can't be read), line."""
+    """A function that a unit defines, and where: the file relative to the compilation directory ("" if the file table
+    can't be read), and the line."""
 
     name: str
     file: str
@@ -80,9 +80,10 @@ class DeclaredName:
 
 
 @dataclass(frozen=True)
-class UnitFacts:
-    """What one unit says: functions with a body of their own (name -> addresses), functions inlined somewhere, data
-    with the name of its type by address, functions with the line they are defined at."""
+class DwarfUnit:
+    """What the debugging information of one unit says: functions with a body of their own (name -> addresses),
+    functions that were inlined somewhere, the type name of each datum by address, and functions with the lines of their
+    definitions."""
 
     name: str
     bodies: dict[str, list[int]]
@@ -92,9 +93,10 @@ class UnitFacts:
 
 
 def read_unit_ranges(obj: File) -> list[tuple[int, int, int]]:
-    """(start, end, offset of the unit in .debug_info) of every stretch of code, sorted; addresses are signed 64-bit.
+    """(start, end, offset of the unit in .debug_info) of every address range of code, sorted; addresses are signed
+    64-bit.
 
-    Empty where the file has no .debug_aranges. Raises DwarfError.
+    Empty if the file has no .debug_aranges. Raises DwarfError.
     """
     raw = _section(obj, ".debug_aranges")
     out: list[tuple[int, int, int]] = []
@@ -102,7 +104,7 @@ def read_unit_ranges(obj: File) -> list[tuple[int, int, int]]:
     while at + 12 <= len(raw):
         length, version, unit, size, segment = struct.unpack_from("<IHIBB", raw, at)
         if length >= 0xFFFFFFF0 or version != 2 or size != 8 or segment:
-            raise DwarfError(f".debug_aranges at {at:#x} has a form that is not known")
+            raise DwarfError(f".debug_aranges at {at:#x} has an unknown form")
         first = at + 16  # the header, padded to twice the size of an address
         pairs = struct.iter_unpack("<qq", raw[first : first + (at + 4 + length - first) // 16 * 16])
         out.extend((start, start + span, unit) for start, span in pairs if span)
@@ -111,10 +113,10 @@ def read_unit_ranges(obj: File) -> list[tuple[int, int, int]]:
 
 
 def read_unit_name(obj: File, offset: int) -> str:
-    """Path of the source file of the unit at `offset` in .debug_info, relative to where it was compiled. Raises
+    """Path of the source file of the unit at `offset` in .debug_info, relative to its compilation directory. Raises
     DwarfError."""
     try:
-        unit = _Unit(obj, offset, first_only=True)
+        unit = _UnitReader(obj, offset, first_only=True)
         _, _, values, _ = unit.entry(unit.first)
         return unit.path(values)
     except (struct.error, IndexError, KeyError) as error:
@@ -122,14 +124,14 @@ def read_unit_name(obj: File, offset: int) -> str:
 
 
 def find_units(obj: File, name: str, units: Sequence[int]) -> list[int]:
-    """Offsets of the units that may describe something of that name. `units` are the offsets of all, sorted.
+    """Offsets of the units that may describe something called `name`. `units` are the offsets of all units, sorted.
 
-    A name in .debug_str is referred to by its offset there; wherever these four bytes stand in .debug_info, an entry
-    may have the name. Whether it has is for `read_unit` to say. Raises DwarfError.
+    A name is referred to by its offset in .debug_str. Wherever these four bytes occur in .debug_info, an entry may have
+    the name; `read_unit` tells whether it does. Raises DwarfError.
     """
     strings, info = _section(obj, ".debug_str"), _section(obj, ".debug_info")
     found: set[int] = set()
-    # the end of a longer string may serve as a shorter one
+    # the end of a longer string may be used as a string of its own
     for match in islice(re.finditer(re.escape(name.encode() + b"\0"), strings), _MOST_STRINGS):
         for place in re.finditer(re.escape(struct.pack("<I", match.start())), info, re.DOTALL):
             row = bisect.bisect_right(units, place.start()) - 1
@@ -137,10 +139,10 @@ def find_units(obj: File, name: str, units: Sequence[int]) -> list[int]:
     return sorted(found)
 
 
-def read_unit(obj: File, offset: int) -> UnitFacts:
+def read_unit(obj: File, offset: int) -> DwarfUnit:
     """Bodies, inlining and data of the unit at `offset` in .debug_info. Raises DwarfError."""
     try:
-        return _Unit(obj, offset).facts()
+        return _UnitReader(obj, offset).facts()
     except (struct.error, IndexError, KeyError) as error:
         raise DwarfError(f"unit at {offset:#x} can't be read: {error}") from error
 
@@ -156,8 +158,8 @@ def _section(obj: File, name: str) -> memoryview:
 
 @dataclass(frozen=True)
 class _Abbreviation:
-    """tag, whether children follow, (attribute, form, implicit value) each, size of all where it is fixed, place of
-    DW_AT_sibling where it has one at a fixed place."""
+    """The tag; whether children follow; (attribute, form, implicit value) of each attribute; the size of all attributes
+    together and the offset of DW_AT_sibling among them, each -1 if it is not fixed."""
 
     tag: int
     children: bool
@@ -177,13 +179,13 @@ def _uleb(raw: bytes, at: int) -> tuple[int, int]:
         shift += 7
 
 
-class _Unit:
+class _UnitReader:
     def __init__(self, obj: File, offset: int, *, first_only: bool = False) -> None:
         self.obj = obj
         info = _section(obj, ".debug_info")
         length, version = struct.unpack_from("<IH", info, offset)
         if length >= 0xFFFFFFF0 or version not in (4, 5):
-            raise DwarfError(f"unit at {offset:#x}: DWARF version {version} is not known")
+            raise DwarfError(f"unit at {offset:#x}: unknown DWARF version {version}")
         self.raw = bytes(info[offset : offset + (_FIRST_ENTRY if first_only else 4 + length)])
         self.offset = offset
         if version == 5:
@@ -202,8 +204,8 @@ class _Unit:
     def _read_abbreviations(self, start: int, wanted: int) -> dict[int, _Abbreviation]:
         raw = bytes(_section(self.obj, ".debug_abbrev")[start : start + (1 << 16)])
         out: dict[int, _Abbreviation] = {}
-        # where only the unit's own entry is wanted: it follows the end of another (two zeros), its tag is
-        # DW_TAG_compile_unit and it has children
+        # if only the unit's own entry is wanted: search for its abbreviation, which follows the end of another one (two
+        # zeros) and has the tag DW_TAG_compile_unit and children
         at = raw.find(bytes([0, 0, wanted, 0x11, 1])) + 2 if 0 < wanted < 0x80 else 0
         at = max(at, 0) if at != 1 else 0
         while True:
@@ -247,7 +249,8 @@ class _Unit:
         raise DwarfError(f"form {form:#x} has no rule")
 
     def entry(self, at: int) -> tuple[int, bool, dict[int, tuple[int, int, int]], int]:
-        """Tag, whether children follow, (form, place, implicit value) of each attribute, place of what follows."""
+        """Tag; whether children follow; (form, offset, implicit value) of each attribute; the offset behind the
+        entry."""
         code, at = _uleb(self.raw, at)
         if not code:
             return 0, False, {}, at
@@ -269,7 +272,7 @@ class _Unit:
         return int.from_bytes(self.raw[at : at + _FIXED.get(form, 0)], "little")
 
     def reference(self, value: tuple[int, int, int] | None) -> int | None:
-        """Place in this unit that a reference names, None where it leads to another unit."""
+        """The offset in this unit that a reference points to; None if it points into another unit."""
         if value is None or value[0] not in _REFERENCES:
             return None
         return self.number(value)
@@ -289,12 +292,12 @@ class _Unit:
         return piece[: piece.find(b"\0")].decode("utf-8", "replace")
 
     def path(self, values: dict[int, tuple[int, int, int]]) -> str:
-        """The unit's source file, relative to its directory of compilation."""
+        """The unit's source file, relative to its compilation directory."""
         return self.text(values.get(_NAME)).removeprefix(self.text(values.get(_COMP_DIR)).rstrip("/") + "/")
 
     def _walk(self, at: int) -> Iterator[tuple[int, int, int, bool]]:
-        """(place, tag, depth, children) of entries from `at` on; what has a sibling and holds no code is stepped over.
-        Depth 0 is that of the first; ends when its level does."""
+        """(offset, tag, depth, has children) of the entries from `at` on, skipping subtrees that have a sibling and
+        contain no code. The first entry has depth 0; the walk ends at the end of its list of siblings."""
         raw, known, end = self.raw, self.abbreviations, len(self.raw)
         depth = 0
         while at < end:
@@ -321,7 +324,7 @@ class _Unit:
                     at = self._skip(form, at)
             depth += kind.children
 
-    def facts(self) -> UnitFacts:
+    def facts(self) -> DwarfUnit:
         _, _, values, at = self.entry(self.first)
         name = self.path(values)
         bodies: dict[str, list[int]] = {}
@@ -355,7 +358,7 @@ class _Unit:
             address = self._address(low) if _LOW_PC in low else None
             inlined.append(Inlined(self._name(origin, functions), self._name(into, functions), address, line))
         types = {a: self._type(k) for a, k in data.items() if a}
-        return UnitFacts(name, bodies, inlined, types, self._declared(values, functions))
+        return DwarfUnit(name, bodies, inlined, types, self._declared(values, functions))
 
     def _declared(
         self, top: dict[int, tuple[int, int, int]], functions: dict[int, dict[int, tuple[int, int, int]]]
@@ -370,7 +373,7 @@ class _Unit:
         return out
 
     def _files(self, top: dict[int, tuple[int, int, int]]) -> list[str]:
-        """The unit's table of files, relative to the directory of compilation (DWARF 5, 6.2.4); empty for version 4."""
+        """The unit's file table, relative to the compilation directory (DWARF 5, 6.2.4); empty for version 4."""
         if _STMT_LIST not in top:
             return []
         line = bytes(_section(self.obj, ".debug_line")[self.number(top[_STMT_LIST]) :][: 1 << 20])
@@ -378,7 +381,7 @@ class _Unit:
         if version != 5:
             return []
         at = 18 + line[17] - 1
-        whole, self.raw = self.raw, line  # the readers of forms look into it
+        whole, self.raw = self.raw, line  # the methods that read forms use self.raw
         try:
             folders, at = self._table(at)
             files, _ = self._table(at)
@@ -390,7 +393,7 @@ class _Unit:
         return [posixpath.normpath(path).removeprefix(root + "/") for path in paths]
 
     def _table(self, at: int) -> tuple[list[tuple[str, int]], int]:
-        """(name, number of its directory) of each row of a table in a line program's header."""
+        """(name, directory index) of each row of a table in the header of a line program."""
         formats = []
         count = self.raw[at]
         at += 1

@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which source line code comes from, by the line tables of DWARF. Read with pyelftools, only where it is asked for."""
+"""Which source line code comes from, by the DWARF line tables. Read with pyelftools, and only when needed."""
 
 from __future__ import annotations
 
 import io
 import posixpath
+import struct
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from kgbuild.arch import arch_of
-from kgbuild.elf.object import Object
+from kgbuild.arch import for_object
+from kgbuild.elf.consts import SHF
+from kgbuild.elf.object import Object, Section
+from kgbuild.elf.read import CHDR
+from kgbuild.limits import SECTION_BYTES
 
 _SET_ADDRESS = 2  # DW_LNE_set_address
 
 
 @dataclass(frozen=True)
 class SourceLine:
-    """From `offset` of its section on, code comes from this line; `file` is empty for the unit's own file."""
+    """From `offset` of its section on, code comes from this line; `file` is "" for the unit's own file."""
 
     offset: int
     file: str
@@ -24,21 +29,43 @@ class SourceLine:
 
 
 def read_lines(obj: Object) -> dict[int, list[SourceLine]]:
-    """The line table by section index, in order of offsets; empty without DWARF, or where it can't be matched.
+    """The line table of each section, by section index, sorted by offset. Empty if there is no DWARF or it can't be
+    matched to the code.
 
-    Every sequence of .debug_line begins with an address, and the relocation of that address says in which section.
+    Every sequence in .debug_line begins with an address; the relocation of that address tells which section is meant.
     """
     section = obj.section_named(".debug_line")
-    if section is None or obj.section_named(".debug_info") is None:
+    if section is None or obj.section_named(".debug_info") is None or not _is_bounded(obj):
         return {}
+    from elftools.common.exceptions import DWARFError, ELFError
+
+    try:
+        return _read(obj, section)
+    except (ELFError, DWARFError, zlib.error, struct.error, LookupError, ValueError, ArithmeticError):
+        return {}
+    except (AttributeError, TypeError):  # pyelftools takes for granted what damaged tables do not have
+        return {}
+
+
+def _is_bounded(obj: Object) -> bool:
+    """Whether compressed sections say that they grow to no more than can be taken: pyelftools asks for that much."""
+    sizes = [
+        CHDR.unpack_from(obj.contents(s.index))[2] if s.size >= CHDR.size else 0
+        for s in obj.sections
+        if s.flags & SHF.COMPRESSED
+    ]
+    return all(sizes) and sum(sizes) <= SECTION_BYTES.most
+
+
+def _read(obj: Object, section: Section) -> dict[int, list[SourceLine]]:
     from elftools.elf.elffile import ELFFile
 
     elf: Any = ELFFile(io.BytesIO(bytes(obj.data)))
     dwarf: Any = elf.get_dwarf_info(relocate_dwarf_sections=True)
     rows = obj.relocs(section.index)
     rows = rows[rows["offset"].argsort(kind="stable")]
-    # names of files are references of four bytes (DWARF 5), addresses have eight
-    wide = {kind for kind, size in arch_of(obj.machine).reloc_size.items() if size == 8}
+    # references to file names have four bytes (DWARF 5), addresses eight
+    wide = {kind for kind, size in for_object(obj).reloc_size.items() if size == 8}
     sections = [
         int(obj.symbols[sym]["shndx"])
         for kind, sym in zip(rows["type"].tolist(), rows["sym"].tolist(), strict=True)

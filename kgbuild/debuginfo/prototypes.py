@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether functions and variables have the same type in two objects, by structure: what callers that are compiled
-already may rely on.
+"""Whether functions and variables have the same type in two objects: what callers that are already compiled rely on.
 
-Types are read from .BTF and followed through pointers, members, arrays and arguments. Names of members, of arguments
-and of plain integer typedefs (u32) do not count; a typedef that says what a number means (__be32, gfp_t, ktime_t)
-does, and so does the tag of a structure where the other one is there as well. A structure of which one side knows the
-name only (no #include of its header) is the other's of that name. What lies behind a member's pointer may gain members
-in holes and enumerations may gain values, as in `types.compare_layouts`: nothing that is compiled already uses them.
-Source of the format: Documentation/bpf/btf.rst.
+Types are read from .BTF and compared by structure, through pointers, members, arrays and arguments. Names of members,
+of arguments and of plain integer typedefs (u32) do not count. A typedef that gives a number a meaning (__be32, gfp_t,
+ktime_t) counts, and so does the tag of a structure if the tag of the other side exists on this side too. A structure
+that one side only declares (its header is not included) equals the structure of the same name on the other side. A
+structure that is reached only through a pointer in a member may gain members in holes, and enumerations may gain
+values, as in `type_comparison`: no code that is already compiled uses them. Source of the format:
+Documentation/bpf/btf.rst.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from kgbuild.elf.object import Object
 from kgbuild.errors import ToolError
 
 VOID = 0
-# Typedefs of integers that say no more than the size and the sign; every other one carries a meaning.
+# Typedefs of integers that only give size and sign; every other typedef carries a meaning.
 _PLAIN = re.compile(
     r"_?_?[us](?:8|16|32|64|128)|u?int(?:8|16|32|64)_t|u_?(?:char|short|int|long)|unchar|u_int(?:8|16|32|64)_t"
     r"|(?:__kernel_)?(?:size_t|ssize_t|ulong_t|long_t|ptrdiff_t)|uintptr_t|intptr_t|bool|__s128|__u128"
@@ -50,17 +50,18 @@ _PLAIN = re.compile(
 _QUALIFIERS = {CONST, VOLATILE, RESTRICT, TYPE_TAG}
 _RECORD = {STRUCT: "struct", UNION: "union"}
 _MAX_CHAIN = 64
-_MAX_PAIRS = 1 << 17  # more than the types of any unit
+_MAX_PAIRS = 1 << 17  # more than any unit has types
 
-# How qualifiers count. Of a value itself they do not; behind the pointer of an argument a const may come: the callee
-# promises more; in members they are left to the code that uses them.
+# How qualifiers count. On a value itself they do not; the target of an argument's pointer may become const, since the
+# callee only promises more; in members they are left to the code that uses them.
 _VALUE, _ARGUMENT, _BEHIND, _EXACT, _MEMBER = "value", "argument", "behind", "exact", "member"
 _POINTED = {_VALUE: _EXACT, _ARGUMENT: _BEHIND, _BEHIND: _EXACT, _EXACT: _EXACT, _MEMBER: _MEMBER}
 
 
 @dataclass(frozen=True)
 class _Leaf:
-    """A member with those of unnamed members in their place: name, offset and size of a bit field in bits, type."""
+    """A member, with the members of unnamed structures put in their place: name, offset and bit-field size in bits,
+    type."""
 
     name: str
     offset: int
@@ -70,7 +71,7 @@ class _Leaf:
 
 @dataclass(frozen=True)
 class _Plain:
-    """A type without typedefs and qualifiers: its index and kind, the outermost typedef that means something."""
+    """A type without typedefs and qualifiers: its index, its kind, and the outermost typedef that carries a meaning."""
 
     index: int
     kind: int
@@ -79,21 +80,21 @@ class _Plain:
 
 
 def compare_prototypes(
-    original: Object, patched: Object, names: Iterable[str], allowed: Collection[str] = ()
+    orig: Object, patched: Object, names: Iterable[str], allowed: Collection[str] = ()
 ) -> dict[str, str | None]:
-    """For each name, what differs in the type of this function or variable, in words; "" where nothing does, None where
-    one of the objects does not tell its type.
+    """What differs in the type of each named function or variable, in words; "" if nothing differs, None if one of the
+    objects has no type for it.
 
     allowed   names of types ("foo", "struct foo") that may differ
     Raises ToolError for type information that can't be read.
     """
-    sections = [obj.section_named(".BTF") for obj in (original, patched)]
+    sections = [obj.section_named(".BTF") for obj in (orig, patched)]
     if sections[0] is None or sections[1] is None:
         return dict.fromkeys(names)
     try:
         sides = [
-            _Types(bytes(obj.contents(section.index)))
-            for obj, section in zip((original, patched), sections, strict=True)
+            _PrototypeTypes(bytes(obj.contents(section.index)))
+            for obj, section in zip((orig, patched), sections, strict=True)
             if section is not None
         ]
         comparison = _Comparison(sides[0], sides[1], allowed)
@@ -102,9 +103,9 @@ def compare_prototypes(
         raise ToolError(f"type information can't be read: {error}", place=".BTF") from error
 
 
-class _Types(Btf):
+class _PrototypeTypes(Btf):
     """The types of an object, each as (offset of its name, kind with its flag above it, number of members, size or
-    type, word at which its members begin)."""
+    type, index of the word at which its members begin)."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -151,10 +152,10 @@ class _Types(Btf):
         """Size in bytes, encoding (signed, char, bool)."""
         return self.types[index][3], self.words[
             self.types[index][4]
-        ] >> 24 & ~2  # char is signed here or is not; that it is a char says no more
+        ] >> 24 & ~2  # whether it is a char does not matter, only whether it is signed
 
     def arguments(self, index: int) -> list[int]:
-        """Types of the arguments; VOID stands for the dots."""
+        """The types of the arguments; VOID means the dots of a variable argument list."""
         _, _, count, _, body = self.types[index]
         return [self.words[body + 2 * i + 1] for i in range(count)]
 
@@ -184,7 +185,7 @@ class _Types(Btf):
         return out
 
     def describe(self, index: int, depth: int = 0) -> str:
-        """A type as one would write it in C, shortened where it nests."""
+        """A type roughly as it is written in C, shortened where it nests."""
         if depth > 8:
             return "..."
         kind = self.kind(index)
@@ -214,32 +215,32 @@ class _Types(Btf):
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two types to compare: where they stand, how qualifiers count there, and what to show of them (of pointers and
-    arrays the whole)."""
+    """Two types to compare: where they occur, how qualifiers count there, and which types to show in a message (for
+    pointers and arrays the whole type)."""
 
-    old: int
-    new: int
+    orig: int
+    patched: int
     place: str
     mode: str
     shown: tuple[int, int] | None = None
 
 
 class _Comparison:
-    def __init__(self, old: _Types, new: _Types, allowed: Collection[str]) -> None:
-        self.old, self.new, self.allowed = old, new, allowed
-        self.same: set[tuple[int, int, str]] = set()  # what a whole comparison found equal
+    def __init__(self, orig: _PrototypeTypes, patched: _PrototypeTypes, allowed: Collection[str]) -> None:
+        self.orig, self.patched, self.allowed = orig, patched, allowed
+        self.same: set[tuple[int, int, str]] = set()  # pairs found equal by a complete comparison
 
     def difference(self, name: str) -> str | None:
-        if name not in self.old.declared or name not in self.new.declared:
+        if name not in self.orig.declared or name not in self.patched.declared:
             return None
-        old, new = self.old.declared[name], self.new.declared[name]
-        mode = _VALUE if self.old.kind(old) == FUNC_PROTO else _EXACT
+        old, new = self.orig.declared[name], self.patched.declared[name]
+        mode = _VALUE if self.orig.kind(old) == FUNC_PROTO else _EXACT
         queue = deque([_Pair(old, new, "", mode)])
         seen = set[tuple[int, int, str]]()
-        # nearest first, so that what is said is nearest to the declaration
+        # breadth first, so that the difference reported is the one nearest to the declaration
         while queue:
             pair = queue.popleft()
-            key = (pair.old, pair.new, pair.mode)
+            key = (pair.orig, pair.patched, pair.mode)
             if key in seen or key in self.same:
                 continue
             seen.add(key)
@@ -253,93 +254,96 @@ class _Comparison:
         return ""
 
     def _step(self, pair: _Pair) -> str | list[_Pair]:
-        """What differs between two types themselves, else the pairs that they lead to."""
-        old, new = self.old.plain(pair.old), self.new.plain(pair.new)
-        late = pair.mode == _BEHIND and new.const
-        if pair.mode in (_BEHIND, _EXACT) and old.const != new.const and not late:
+        """What differs between two types themselves, or else the pairs of types that they refer to."""
+        orig, patched = self.orig.plain(pair.orig), self.patched.plain(pair.patched)
+        late = pair.mode == _BEHIND and patched.const
+        if pair.mode in (_BEHIND, _EXACT) and orig.const != patched.const and not late:
             return self._differs(pair)
-        if FWD in (old.kind, new.kind):
-            return [] if self._named(self.old, old) == self._named(self.new, new) else self._differs(pair)
-        if old.kind != new.kind:
+        if FWD in (orig.kind, patched.kind):
+            return [] if self._named(self.orig, orig) == self._named(self.patched, patched) else self._differs(pair)
+        if orig.kind != patched.kind:
             return self._differs(pair)
-        if old.kind in (INT, FLOAT, ENUM, ENUM64) and old.meaning != new.meaning:
+        if orig.kind in (INT, FLOAT, ENUM, ENUM64) and orig.meaning != patched.meaning:
             return self._differs(pair)
-        if old.kind == INT:
-            return [] if self.old.integer(old.index) == self.new.integer(new.index) else self._differs(pair)
-        if old.kind == FLOAT:
-            return [] if self.old.types[old.index][3] == self.new.types[new.index][3] else self._differs(pair)
-        if old.kind in (ENUM, ENUM64):
-            return self._enum(pair, old.index, new.index)
-        if old.kind == PTR:
-            targets = (self.old.types[old.index][3], self.new.types[new.index][3])
-            return [_Pair(*targets, pair.place, _POINTED[pair.mode], pair.shown or (pair.old, pair.new))]
-        if old.kind == ARRAY:
-            (element, count), (other, others) = self.old.array(old.index), self.new.array(new.index)
+        if orig.kind == INT:
+            return [] if self.orig.integer(orig.index) == self.patched.integer(patched.index) else self._differs(pair)
+        if orig.kind == FLOAT:
+            return [] if self.orig.types[orig.index][3] == self.patched.types[patched.index][3] else self._differs(pair)
+        if orig.kind in (ENUM, ENUM64):
+            return self._enum(pair, orig.index, patched.index)
+        if orig.kind == PTR:
+            targets = (self.orig.types[orig.index][3], self.patched.types[patched.index][3])
+            return [_Pair(*targets, pair.place, _POINTED[pair.mode], pair.shown or (pair.orig, pair.patched))]
+        if orig.kind == ARRAY:
+            (element, count), (other, others) = self.orig.array(orig.index), self.patched.array(patched.index)
             if count != others:
                 return self._differs(pair)
-            return [_Pair(element, other, pair.place, pair.mode, pair.shown or (pair.old, pair.new))]
-        if old.kind == FUNC_PROTO:
-            return self._function(pair, old.index, new.index)
-        if old.kind in _RECORD:
-            return self._record(pair, old, new)
-        return [] if old.kind == VOID else self._differs(pair)
+            return [_Pair(element, other, pair.place, pair.mode, pair.shown or (pair.orig, pair.patched))]
+        if orig.kind == FUNC_PROTO:
+            return self._function(pair, orig.index, patched.index)
+        if orig.kind in _RECORD:
+            return self._record(pair, orig, patched)
+        return [] if orig.kind == VOID else self._differs(pair)
 
     def _differs(self, pair: _Pair) -> str:
-        old, new = pair.shown or (pair.old, pair.new)
-        was, now = self.old.describe(old), self.new.describe(new)
-        if was == now:
-            return f"{pair.place or 'it'} is another {now}"
-        return f"{pair.place or 'it'} is {now}, was {was}"
+        orig, patched = pair.shown or (pair.orig, pair.patched)
+        orig_text, patched_text = self.orig.describe(orig), self.patched.describe(patched)
+        if orig_text == patched_text:
+            return f"{pair.place or 'it'} is another {patched_text}"
+        return f"{pair.place or 'it'} is {patched_text}, was {orig_text}"
 
     @staticmethod
-    def _named(types: _Types, plain: _Plain) -> tuple[int, str]:
+    def _named(types: _PrototypeTypes, plain: _Plain) -> tuple[int, str]:
         if plain.kind == FWD:
             return (UNION if types.types[plain.index][1] >> 8 else STRUCT), types.tag(plain.index)
         return plain.kind, types.tag(plain.index)
 
-    def _enum(self, pair: _Pair, old: int, new: int) -> str | list[_Pair]:
-        if self.old.types[old][3] != self.new.types[new][3]:
+    def _enum(self, pair: _Pair, orig: int, patched: int) -> str | list[_Pair]:
+        if self.orig.types[orig][3] != self.patched.types[patched][3]:
             return self._differs(pair)
-        was, now = self.old.values(old), self.new.values(new)
-        for name, value in was.items():
-            if name in now and now[name] != value:
-                return f"{self.old.describe(old)}: {name} is {now[name]}, was {value}"
-        if len(now) < len(was):
-            return f"{self.old.describe(old)}: {next((n for n in was if n not in now), 'a value')} is gone"
+        orig_values, patched_values = self.orig.values(orig), self.patched.values(patched)
+        for name, value in orig_values.items():
+            if name in patched_values and patched_values[name] != value:
+                return f"{self.orig.describe(orig)}: {name} is {patched_values[name]}, was {value}"
+        if len(patched_values) < len(orig_values):
+            gone = next((name for name in orig_values if name not in patched_values), "a value")
+            return f"{self.orig.describe(orig)}: {gone} is gone"
         return []
 
-    def _function(self, pair: _Pair, old: int, new: int) -> str | list[_Pair]:
+    def _function(self, pair: _Pair, orig: int, patched: int) -> str | list[_Pair]:
         of = f"{pair.place}: " if pair.place else ""
-        was, now = self.old.arguments(old), self.new.arguments(new)
-        if len(was) != len(now):
-            return f"{of}it takes {_count(now)}, it took {_count(was)}"
-        results = (self.old.types[old][3], self.new.types[new][3])
+        orig_arguments, patched_arguments = self.orig.arguments(orig), self.patched.arguments(patched)
+        if len(orig_arguments) != len(patched_arguments):
+            return f"{of}it takes {_count(patched_arguments)}, it took {_count(orig_arguments)}"
+        results = (self.orig.types[orig][3], self.patched.types[patched][3])
         out = [_Pair(*results, f"{of}its result", _VALUE)]
-        for number, (before, after) in enumerate(zip(was, now, strict=True), 1):
-            out.append(_Pair(before, after, f"{of}argument {number}", _ARGUMENT))
+        for number, (orig_argument, patched_argument) in enumerate(
+            zip(orig_arguments, patched_arguments, strict=True), 1
+        ):
+            out.append(_Pair(orig_argument, patched_argument, f"{of}argument {number}", _ARGUMENT))
         return out
 
-    def _record(self, pair: _Pair, old: _Plain, new: _Plain) -> str | list[_Pair]:
-        tag, other = self.old.tag(old.index), self.new.tag(new.index)
-        called = f"{_RECORD[old.kind]} {tag}" if tag else old.meaning
-        if {tag, called} & set(self.allowed):
+    def _record(self, pair: _Pair, orig: _Plain, patched: _Plain) -> str | list[_Pair]:
+        orig_tag, patched_tag = self.orig.tag(orig.index), self.patched.tag(patched.index)
+        called = f"{_RECORD[orig.kind]} {orig_tag}" if orig_tag else orig.meaning
+        if {orig_tag, called} & set(self.allowed):
             return []
-        both_there = (new.kind, other) in self.old.tags or (old.kind, tag) in self.new.tags
-        if tag != other and tag and other and both_there:
+        both_there = (patched.kind, patched_tag) in self.orig.tags or (orig.kind, orig_tag) in self.patched.tags
+        if orig_tag != patched_tag and orig_tag and patched_tag and both_there:
             return self._differs(pair)
         called = called or pair.place or "an unnamed structure"
-        was, now = self.old.types[old.index][3], self.new.types[new.index][3]
-        if was != now:
-            return f"{called} is {now} bytes, was {was}"
+        orig_size, patched_size = self.orig.types[orig.index][3], self.patched.types[patched.index][3]
+        if orig_size != patched_size:
+            return f"{called} is {patched_size} bytes, was {orig_size}"
         places: dict[tuple[int, int], list[_Leaf]] = {}
-        for leaf in self.new.leaves(new.index):
+        for leaf in self.patched.leaves(patched.index):
             places.setdefault((leaf.offset, leaf.bits), []).append(leaf)
-        before = self.old.leaves(old.index)
-        names = {leaf.name for leaf in before}
+        orig_leaves = self.orig.leaves(orig.index)
+        names = {leaf.name for leaf in orig_leaves}
         out = []
-        for leaf in before:
+        for leaf in orig_leaves:
             at = places.get((leaf.offset, leaf.bits), [])
-            # the one of its name, else one whose name is new
+            # the member of the same name, or else one with a new name
             found = next((m for m in at if m.name == leaf.name), None) or next(
                 (m for m in at if m.name not in names), None
             )

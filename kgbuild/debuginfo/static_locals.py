@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which declaration a static local variable comes from, by DWARF.
 
-gcc numbers static locals anew in every compile, so `count.4` of one object may be `count.5` of the other, and the two
-may have swapped owners. The debugging entry says which function declares a variable, and on which line; #line keeps
-the lines of unchanged source where they were. Only the functions that declare one of the variables asked about are
-looked into: the relocations of .debug_info say where they are.
+gcc numbers static locals separately in every compile, so `count.4` of one object may be `count.5` of the other, and two
+variables may have swapped numbers. The debugging entry names the function that declares the variable, and the line;
+#line keeps the line numbers of unchanged source. Only functions that declare one of the wanted variables are read: the
+relocations of .debug_info tell where they are.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OP_ADDR, _OP_ADDRX = 0x03, 0xA1
 
 
 class LocalDeclaration(NamedTuple):
-    """A static local's declaration: declaring function, variable, line."""
+    """The declaration of a static local: declaring function, variable, line."""
 
     function: str
     name: str
@@ -32,8 +32,8 @@ class LocalDeclaration(NamedTuple):
 
 
 def read_static_locals(obj: Object, sections: set[int] | None = None) -> dict[tuple[int, int], LocalDeclaration]:
-    """Declarations by (section index, offset) of the variables in some sections (by default all) that are declared
-    inside a function. Empty without DWARF. Raises FormatError for what can't be followed."""
+    """Declarations of the variables that are declared inside a function, by (section index, offset); only those in the
+    given sections, by default all. Empty without DWARF. Raises FormatError for what can't be read."""
     section = obj.section_named(".debug_info")
     if sections is None:
         sections = {s.index for s in obj.sections if s.alloc}
@@ -47,8 +47,8 @@ def read_static_locals(obj: Object, sections: set[int] | None = None) -> dict[tu
 
 
 def read_placeless(obj: Object) -> dict[tuple[str, str], int]:
-    """Lines of the variables that are defined and have no place in memory, by (declaring function, name), the function
-    "" for those of the file. Automatic variables are among them. Empty without DWARF."""
+    """Lines of the variables that are defined but have no place in memory, by (declaring function, name); the function
+    is "" for variables at file level. Automatic variables are included. Empty without DWARF."""
     from kgbuild.debuginfo.dwarf_entries import (
         AT_DECL_LINE,
         AT_DECLARATION,
@@ -87,8 +87,8 @@ def read_placeless(obj: Object) -> dict[tuple[str, str], int]:
 
 
 def read_lines(obj: Object, names: Collection[str]) -> dict[str, int]:
-    """Lines in the unit's own source file of some functions and variables of the file, by name. Empty without DWARF.
-    Raises FormatError for what can't be followed."""
+    """Lines, in the unit's own source file, of some functions and file-level variables, by name. Empty without DWARF.
+    Raises FormatError for what can't be read."""
     from kgbuild.debuginfo.dwarf_entries import AT_DECL_LINE, AT_DECLARATION, TAG_SUBPROGRAM, TAG_VARIABLE, Dwarf
 
     section = obj.section_named(".debug_info")
@@ -104,27 +104,27 @@ def read_lines(obj: Object, names: Collection[str]) -> dict[str, int]:
         for child, _ in dwarf.children(top, end, table, wanted):
             if AT_DECL_LINE not in child.attributes or AT_DECLARATION in child.attributes:
                 continue
-            # the first of the table of files is the unit itself
+            # the first entry of the file table is the unit itself
             if dwarf.constant(child, _AT_DECL_FILE) <= 1 and (name := dwarf.name(child, end, table)) in names:
                 out.setdefault(name, dwarf.constant(child, AT_DECL_LINE))
     return out
 
 
 class StaticLocals:
-    """Finds the entries of variables in some sections that are declared inside a function."""
+    """Finds the entries of variables that are in the given sections and declared inside a function."""
 
     def __init__(self, dwarf: Dwarf, sections: set[int]) -> None:
         self.dwarf = dwarf
-        # where in .debug_info an address is -> (section, offset) that it means; by offset
+        # offset in .debug_info of an address -> (section, offset) that it refers to; sorted by offset
         self.places = _meant(dwarf.obj, dwarf.relocs, sections)
         self.offsets = list(self.places)
-        # clang writes addresses of DWARF 5 into a section of their own, and their numbers into .debug_info
+        # for DWARF 5, clang writes addresses into a section of their own, and their indices into .debug_info
         own = dwarf.obj.section_named(".debug_addr")
         self.addresses = _meant(dwarf.obj, dwarf.obj.reloc_rows(own.index), sections) if own is not None else {}
         self.out: dict[tuple[int, int], LocalDeclaration] = {}
 
     def run(self) -> None:
-        """Fill `out`."""
+        """Read all units; the results are in `out`."""
         from kgbuild.debuginfo.dwarf_entries import TAG_SUBPROGRAM
 
         functions = frozenset({TAG_SUBPROGRAM})
@@ -140,20 +140,20 @@ class StaticLocals:
                     self.function(child, end, table)
 
     def function(self, die: Die, end: int, table: Any) -> None:
-        """Look into a function."""
+        """Read one function."""
         self._walk(die, self.dwarf.name(die, end, table), end, table, 0)
 
     def found(self, place: tuple[int, int], function: str, die: Die, end: int, table: Any) -> None:
-        """What to do with a variable at a place (section index, offset) that is declared in a function."""
+        """Called for each variable found: its place (section index, offset), its function, and its entry."""
         from kgbuild.debuginfo.dwarf_entries import AT_DECL_LINE
 
         line = self.dwarf.constant(die, AT_DECL_LINE)
         self.out[place] = LocalDeclaration(function, self.dwarf.name(die, end, table), line)
 
     def any_in(self, start: int, end: int) -> bool:
-        """Whether one of the addresses asked about stands in a stretch of .debug_info."""
+        """Whether a range of .debug_info contains one of the wanted addresses."""
         if self.addresses:
-            return True  # numbers do not say where they stand
+            return True  # an index does not tell where it is used
         at = bisect.bisect_left(self.offsets, start)
         return at < len(self.offsets) and self.offsets[at] < end
 
@@ -172,11 +172,11 @@ class StaticLocals:
                 self._walk(child, function, end, table, depth + 1)
 
     def location(self, die: Die) -> tuple[int, int] | None:
-        """What a variable's location means, where that is a fixed address."""
+        """What a variable's location refers to, if it is a fixed address."""
         from kgbuild.debuginfo.dwarf_entries import AT_LOCATION, EXPRLOC
 
         form, at, _ = die.attributes.get(AT_LOCATION, (0, 0, 0))
-        # the length of the expression (one byte: an opcode and an address), the opcode, the address
+        # one byte for the length of the expression (an opcode and an address), the opcode, the address
         operation = self.dwarf.data[at + 1 : at + 2] if form == EXPRLOC else b""
         if operation == bytes((_OP_ADDRX,)):
             return self.addresses.get(self.dwarf.addresses_base + 8 * self.dwarf.number(at + 2))
@@ -184,6 +184,6 @@ class StaticLocals:
 
 
 def _meant(obj: Object, rows: list[RelocRow], sections: set[int]) -> dict[int, tuple[int, int]]:
-    """By offset of a relocation, the section and the offset that it means, where that is one of some sections."""
+    """By offset of a relocation, the (section, offset) that it refers to, if that is in one of the given sections."""
     shndx, value = obj.columns.shndx, obj.columns.value
     return {offset: (shndx[sym], value[sym] + addend) for offset, _, sym, addend in rows if shndx[sym] in sections}

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether two types are the same by structure, and else where they first differ.
+"""Whether two types are equal by structure, and if not, where they first differ.
 
-What an object in memory means to the code that reads it is decided by the size and the place of its members and by
-their types in turn; names of types and of members decide nothing, except that a member that both sides have must be at
-the same place. So types are compared as graphs, breadth first: pairs are assumed to be equal while they are compared,
-since structures lead back to themselves, and the way to the difference that is told is the shortest.
+What an object in memory means to the code that reads it depends on its size, the offsets of its members, and the types
+of those. The names of types and members do not matter, except that a member that exists on both sides must be at the
+same offset. So types are compared as graphs. Structures refer back to themselves; therefore pairs of types are assumed
+to be equal while they are being compared. The search is breadth first, so that the shortest path to a difference is
+reported.
 
-Two integers of one size hold the same bits for the same value, whether signed or not; that they are another typedef
-says that the value means something else where the typedef carries a meaning (`ktime_t`, `__be32`): all do but those
-that only say how wide and how signed (`NEUTRAL`), and those that the patch introduces.
+Two integers of the same size hold the same bits for the same value, signed or not. A different typedef means that the
+value has another meaning if the typedef carries one (`ktime_t`, `__be32`). All typedefs do, except those that only give
+width and sign (`NEUTRAL`) and those that the patch introduces.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from kgbuild.debuginfo.type_graph import (
 )
 from kgbuild.elf.read import FormatError
 
-# typedefs of integers that say width and sign, and nothing else
+# typedefs of integers that give width and sign and nothing else
 NEUTRAL = frozenset(
     f"{prefix}{name}"
     for prefix in ("", "__", "__kernel_")
@@ -60,7 +61,7 @@ NEUTRAL = frozenset(
         *("size_t", "ssize_t", "ptrdiff_t", "intptr_t", "uintptr_t", "bool", "s128", "int128", "uint128_t"),
     )
 )
-# typedefs that carry a meaning even where the original does not have them yet
+# typedefs that carry a meaning even if the original does not have them
 _MEANINGFUL = (
     "__be",
     "__le",
@@ -83,8 +84,8 @@ _MOST_NESTED = 8
 
 
 class TypeDifference(NamedTuple):
-    """Where two types differ: the way from the variable or type ("next->owner", "" for itself), what differs, and the
-    numbers of the two types that do."""
+    """Where two types differ: the path from the variable or type ("next->owner", "" for itself), what differs, and the
+    numbers of the two types there."""
 
     path: str
     fact: str
@@ -92,7 +93,7 @@ class TypeDifference(NamedTuple):
 
     @property
     def through_pointer(self) -> bool:
-        """Whether the way leads out of the object itself."""
+        """Whether the path leaves the object itself."""
         return "->" in self.path or "(" in self.path
 
     def __str__(self) -> str:
@@ -100,15 +101,15 @@ class TypeDifference(NamedTuple):
         return f"{path}: {self.fact}" if path else self.fact
 
 
-class _Step(NamedTuple):
+class _PathStep(NamedTuple):
     pair: tuple[int, int]
-    before: int  # the step that led here, -1 for the first
+    previous: int  # index of the step that led here, -1 for the first
     word: str  # how: "->", "[]", ".name"
 
 
 class Plain(NamedTuple):
-    """A type behind its typedefs: the number that leads to it, its own, the type, the names of the typedefs, and what
-    they and it ask to be aligned to."""
+    """A type behind its typedefs: the number that refers to it, its own number, the type, the names of the typedefs,
+    and the alignment that they and the type ask for."""
 
     first: int
     number: int
@@ -118,32 +119,32 @@ class Plain(NamedTuple):
 
 
 class Comparison:
-    """Compares types of an original with types of a patched object. What was found is kept: asking for many types
-    costs as much as the graph is large.
+    """Compares types of an original object with types of a patched one. Results are kept, so that the total cost of
+    many questions is bounded by the size of the graph.
 
-    `by_name`: what has the same name on both sides is taken to be the same where something leads to it, since each
-    such type is compared by itself. A type inside a function is never taken to be.
+    `by_name`: types that have the same name on both sides are taken to be equal where another type refers to them,
+    since each of them is compared separately. This never applies to a type defined inside a function.
     """
 
-    def __init__(self, original: TypeGraph, patched: TypeGraph, by_name: bool = False) -> None:
-        self.o, self.p, self.by_name = original, patched, by_name
+    def __init__(self, orig: TypeGraph, patched: TypeGraph, by_name: bool = False) -> None:
+        self.orig, self.patched, self.by_name = orig, patched, by_name
         self.equal: set[tuple[int, int]] = {(0, 0)}
         self.signs: dict[tuple[int, int], TypeDifference] = {}
         self._different: dict[tuple[int, int], TypeDifference] = {}
         self._plain: tuple[dict[int, Plain], dict[int, Plain]] = ({}, {})
         self._sign: dict[tuple[int, int], str] = {}
         self._opened = 0
-        self._assumed: list[tuple[int, int]] = []  # structures whose members are sorted out right now
+        self._assumed: list[tuple[int, int]] = []  # structures whose members are being compared
 
-    def difference(self, o: int, p: int) -> TypeDifference | None:
-        """None where two types are equal by structure, else the nearest difference."""
-        first = (o, p)
+    def difference(self, orig: int, patched: int) -> TypeDifference | None:
+        """The nearest difference between two types, given by their numbers; None if they are equal by structure."""
+        first = (orig, patched)
         if first in self.equal:
             return None
         known = self._different.get(first)
         if known is not None:
             return known
-        steps = [_Step(first, -1, "")]
+        steps = [_PathStep(first, -1, "")]
         seen = {first}
         at = 0
         while at < len(steps):
@@ -153,7 +154,7 @@ class Comparison:
                     return self._tell(steps, at, word)
                 if pair not in seen and pair not in self.equal and not self._is_assumed(*pair):
                     seen.add(pair)
-                    steps.append(_Step(pair, at, word))
+                    steps.append(_PathStep(pair, at, word))
             if step.pair in self._sign:
                 self.signs.setdefault(first, TypeDifference(_path(_words(steps, at)), self._sign[step.pair]))
             at += 1
@@ -163,31 +164,35 @@ class Comparison:
             self.equal |= seen
         return None
 
-    def _is_assumed(self, o: int, p: int) -> bool:
-        if self._assumed and (self.plain(0, o).number, self.plain(1, p).number) in self._assumed:
+    def _is_assumed(self, orig: int, patched: int) -> bool:
+        if self._assumed and (self.plain(0, orig).number, self.plain(1, patched).number) in self._assumed:
             return True
-        return self._taken(o, p)
+        return self._taken(orig, patched)
 
-    def difference_of_use(self, o: int, p: int) -> TypeDifference | None:
-        """The same for the types of two variables: what is compared by its name is left to that."""
-        return None if self._taken(o, p) else self.difference(o, p)
+    def difference_of_use(self, orig: int, patched: int) -> TypeDifference | None:
+        """The nearest difference between the types of two variables; None if equal, or if they are compared by name."""
+        return None if self._taken(orig, patched) else self.difference(orig, patched)
 
-    def _taken(self, o: int, p: int) -> bool:
-        """Whether a pair that something leads to is taken to be the same by its name."""
+    def _taken(self, orig: int, patched: int) -> bool:
+        """Whether two types that another type refers to are taken to be equal by name."""
         if not self.by_name:
             return False
-        was, now = self.plain(0, o), self.plain(1, p)
-        a, b = was.type, now.type
-        if was.names and now.names and was.names[0] == now.names[0]:
+        orig_plain, patched_plain = self.plain(0, orig), self.plain(1, patched)
+        orig_type, patched_type = orig_plain.type, patched_plain.type
+        if orig_plain.names and patched_plain.names and orig_plain.names[0] == patched_plain.names[0]:
             same = True
-        elif a.kind in _TAGGED and b.kind in _TAGGED:
-            same = bool(a.name) and a.name == b.name and (a.kind == b.kind or FORWARD in (a.kind, b.kind))
+        elif orig_type.kind in _TAGGED and patched_type.kind in _TAGGED:
+            same = (
+                bool(orig_type.name)
+                and orig_type.name == patched_type.name
+                and (orig_type.kind == patched_type.kind or FORWARD in (orig_type.kind, patched_type.kind))
+            )
         else:
             same = False
-        return same and not self.o.is_local(was.first) and not self.p.is_local(now.first)
+        return same and not self.orig.is_local(orig_plain.first) and not self.patched.is_local(patched_plain.first)
 
-    def _tell(self, steps: list[_Step], at: int, fact: str) -> TypeDifference:
-        """The difference, kept for each type on the way to it."""
+    def _tell(self, steps: list[_PathStep], at: int, fact: str) -> TypeDifference:
+        """The difference, remembered for each type on the path to it."""
         words: list[str] = []
         where = self.plain(0, steps[at].pair[0]).number, self.plain(1, steps[at].pair[1]).number
         while at >= 0:
@@ -195,16 +200,16 @@ class Comparison:
             found = TypeDifference(_path(words), fact, where)
             self._different.setdefault(step.pair, found)
             words.insert(0, step.word)
-            at = step.before
+            at = step.previous
         return found
 
     # -- two types ----------------------------------------------------------------------------------------------------
 
     def plain(self, side: int, number: int) -> Plain:
-        """A type behind its typedefs; `side` 0 is the original."""
+        """A type behind its typedefs; `side` is 0 for the original and 1 for the patched object."""
         found = self._plain[side].get(number)
         if found is None:
-            graph = self.p if side else self.o
+            graph = self.patched if side else self.orig
             names = []
             at, align = graph.unqualified(number), 0
             kind = graph.type(at)
@@ -218,82 +223,87 @@ class Comparison:
             found = self._plain[side][number] = Plain(number, at, kind, tuple(names), max(align, kind.align))
         return found
 
-    def _parts(self, o: int, p: int) -> Iterator[tuple[str, tuple[int, int] | None]]:
-        """What must be equal for two types to be: (the way there, pair of types). With None instead of a pair: they are
-        not equal, and why."""
-        was, now = self.plain(0, o), self.plain(1, p)
-        a, b = was.type, now.type
-        if now.align > was.align and now.align > (natural := self._natural(was)):
-            yield f"is aligned to {now.align} bytes now, to {natural} before", None
-        if a.kind in _WHOLE and b.kind in _WHOLE:
-            fact = self._integers(was, now, (o, p))
+    def _parts(self, orig: int, patched: int) -> Iterator[tuple[str, tuple[int, int] | None]]:
+        """The pairs of types that must be equal for two types to be equal, as (path element, pair). None instead of a
+        pair means that the types differ; the first item is then the reason."""
+        orig_plain, patched_plain = self.plain(0, orig), self.plain(1, patched)
+        orig_type, patched_type = orig_plain.type, patched_plain.type
+        if patched_plain.align > orig_plain.align and patched_plain.align > (natural := self._natural(orig_plain)):
+            yield f"is aligned to {patched_plain.align} bytes now, to {natural} before", None
+        if orig_type.kind in _WHOLE and patched_type.kind in _WHOLE:
+            fact = self._integers(orig_plain, patched_plain, (orig, patched))
             if fact:
                 yield fact, None
-        elif a.kind in _COMPOSITE and b.kind in _COMPOSITE:
-            yield from self._members(was, now)
-        elif FORWARD in (a.kind, b.kind):
-            # what has a tag and is not defined here: the same by its tag, or not known to be
-            if not {a.kind, b.kind} <= _TAGGED or (a.name and b.name and a.name != b.name):
-                yield self._two(o, p), None
-        elif a.kind != b.kind:
-            yield self._two(o, p), None
-        elif a.kind == POINTER:
-            yield from self._pointers(a, b)
-        elif a.kind == ARRAY:
-            if a.length != b.length and min(a.length, b.length) >= 0:
-                yield self._two(o, p), None
-            yield "[]", (a.to, b.to)
-        elif a.kind == FUNCTION:
-            if len(a.members) != len(b.members) or a.length != b.length:
-                yield self._two(o, p), None
-            yield "(what it returns)", (a.to, b.to)
-            for number, (x, y) in enumerate(zip(a.members, b.members, strict=False), 1):
-                yield f"(parameter {number})", (x.type, y.type)
-        elif a.kind in (BOOLEAN, FLOAT):
-            if a.size != b.size:
-                yield self._two(o, p), None
-        elif a.kind == UNKNOWN:
-            yield f"unknown: {a.name or 'a type'} is of a kind that has no rule", None
-
-    def _integers(self, was: Plain, now: Plain, pair: tuple[int, int]) -> str:
-        a, b = was.type, now.type
-        if a.size != b.size:
-            return f"{self.describe(0, was)} -> {self.describe(1, now)}, {a.size} -> {b.size} bytes"
-        if a.kind == ENUM == b.kind:
-            before = {m.name: m.offset for m in a.members}
-            for m in b.members:
-                if m.name in before and before[m.name] != m.offset:
-                    return f"{m.name} changes from {before[m.name]} to {m.offset}"
-            if (
-                a.name != b.name
-                and (ENUM, b.name) in self.o.named
-                and before.keys().isdisjoint(m.name for m in b.members)
+        elif orig_type.kind in _COMPOSITE and patched_type.kind in _COMPOSITE:
+            yield from self._members(orig_plain, patched_plain)
+        elif FORWARD in (orig_type.kind, patched_type.kind):
+            # a tag without a definition here: equal if the tags are, else unknown
+            if not {orig_type.kind, patched_type.kind} <= _TAGGED or (
+                orig_type.name and patched_type.name and orig_type.name != patched_type.name
             ):
-                return f"{self.describe(0, was)} -> {self.describe(1, now)}"
-        if not self._same_meaning(was.names, now.names):
-            return f"{self.describe(0, was)} -> {self.describe(1, now)}"
-        if a.kind == INTEGER == b.kind and a.signed != b.signed:
-            self._sign[pair] = f"{self.describe(0, was)} -> {self.describe(1, now)}"
+                yield self._two(orig, patched), None
+        elif orig_type.kind != patched_type.kind:
+            yield self._two(orig, patched), None
+        elif orig_type.kind == POINTER:
+            yield from self._pointers(orig_type, patched_type)
+        elif orig_type.kind == ARRAY:
+            if orig_type.length != patched_type.length and min(orig_type.length, patched_type.length) >= 0:
+                yield self._two(orig, patched), None
+            yield "[]", (orig_type.to, patched_type.to)
+        elif orig_type.kind == FUNCTION:
+            if len(orig_type.members) != len(patched_type.members) or orig_type.length != patched_type.length:
+                yield self._two(orig, patched), None
+            yield "(what it returns)", (orig_type.to, patched_type.to)
+            for number, (orig_parameter, patched_parameter) in enumerate(
+                zip(orig_type.members, patched_type.members, strict=False), 1
+            ):
+                yield f"(parameter {number})", (orig_parameter.type, patched_parameter.type)
+        elif orig_type.kind in (BOOLEAN, FLOAT):
+            if orig_type.size != patched_type.size:
+                yield self._two(orig, patched), None
+        elif orig_type.kind == UNKNOWN:
+            yield f"unknown: {orig_type.name or 'a type'} is of a kind that has no rule", None
+
+    def _integers(self, orig: Plain, patched: Plain, pair: tuple[int, int]) -> str:
+        orig_type, patched_type = orig.type, patched.type
+        if orig_type.size != patched_type.size:
+            sizes = f"{orig_type.size} -> {patched_type.size} bytes"
+            return f"{self.describe(0, orig)} -> {self.describe(1, patched)}, {sizes}"
+        if orig_type.kind == ENUM == patched_type.kind:
+            orig_values = {member.name: member.offset for member in orig_type.members}
+            for member in patched_type.members:
+                if member.name in orig_values and orig_values[member.name] != member.offset:
+                    return f"{member.name} changes from {orig_values[member.name]} to {member.offset}"
+            if (
+                orig_type.name != patched_type.name
+                and (ENUM, patched_type.name) in self.orig.named
+                and orig_values.keys().isdisjoint(member.name for member in patched_type.members)
+            ):
+                return f"{self.describe(0, orig)} -> {self.describe(1, patched)}"
+        if not self._same_meaning(orig.names, patched.names):
+            return f"{self.describe(0, orig)} -> {self.describe(1, patched)}"
+        if orig_type.kind == INTEGER == patched_type.kind and orig_type.signed != patched_type.signed:
+            self._sign[pair] = f"{self.describe(0, orig)} -> {self.describe(1, patched)}"
         return ""
 
-    def _same_meaning(self, was: tuple[str, ...], now: tuple[str, ...]) -> bool:
-        before = [n.removeprefix("__kernel_") for n in was if n not in NEUTRAL]
-        after = [n.removeprefix("__kernel_") for n in now if n not in NEUTRAL]
-        short, long = sorted((before, after), key=len)
-        # a typedef of the other is another name for it
-        if before == after or (short and long[-len(short) :] == short):
+    def _same_meaning(self, orig: tuple[str, ...], patched: tuple[str, ...]) -> bool:
+        orig_names = [n.removeprefix("__kernel_") for n in orig if n not in NEUTRAL]
+        patched_names = [n.removeprefix("__kernel_") for n in patched if n not in NEUTRAL]
+        short, long = sorted((orig_names, patched_names), key=len)
+        # the typedefs of one side are further names for those of the other
+        if orig_names == patched_names or (short and long[-len(short) :] == short):
             return True
-        # a typedef that another one takes the place of, or that the patch introduces for what had none
-        gone = not any(n in self._typedefs[1] or n.startswith(_MEANINGFUL) for n in was if n not in NEUTRAL)
-        new = not any(n in self._typedefs[0] or n.startswith(_MEANINGFUL) for n in now if n not in NEUTRAL)
+        # a typedef that replaces another one, or one that the patch introduces where there was none
+        gone = not any(n in self._typedefs[1] or n.startswith(_MEANINGFUL) for n in orig if n not in NEUTRAL)
+        new = not any(n in self._typedefs[0] or n.startswith(_MEANINGFUL) for n in patched if n not in NEUTRAL)
         return gone and new
 
     @cached_property
     def _typedefs(self) -> tuple[frozenset[str], frozenset[str]]:
-        return tuple(frozenset(n for k, n in graph.named if k == TYPEDEF) for graph in (self.o, self.p))  # type: ignore[return-value]
+        return tuple(frozenset(n for k, n in graph.named if k == TYPEDEF) for graph in (self.orig, self.patched))  # type: ignore[return-value]
 
     def _natural(self, plain: Plain, depth: int = 0) -> int:
-        """What a type of the original is aligned to, in bytes, as the ABI says where the source asks for nothing."""
+        """The alignment of an original type in bytes by the ABI, if the source asks for none."""
         kind = plain.type
         self._count(depth)
         if kind.kind in _COMPOSITE and depth < 32:
@@ -303,138 +313,153 @@ class Comparison:
             return max(plain.align, self._natural(self.plain(0, kind.to), depth + 1))
         return max(plain.align, kind.size, 1)
 
-    def _pointers(self, a: Type, b: Type) -> Iterator[tuple[str, tuple[int, int] | None]]:
-        was, now = self.plain(0, a.to), self.plain(1, b.to)
-        if VOID in (was.type.kind, now.type.kind) and was.type.kind != now.type.kind:
-            # what it leads to was not said, or is not any more
-            other = now.type if was.type.kind == VOID else was.type
-            unknown = other is now.type and other.kind in _COMPOSITE and self.key(1, b.to) not in self.o.named
+    def _pointers(self, orig_type: Type, patched_type: Type) -> Iterator[tuple[str, tuple[int, int] | None]]:
+        orig, patched = self.plain(0, orig_type.to), self.plain(1, patched_type.to)
+        if VOID in (orig.type.kind, patched.type.kind) and orig.type.kind != patched.type.kind:
+            # what it points to was unknown before, or is unknown now
+            other = patched.type if orig.type.kind == VOID else orig.type
+            unknown = (
+                other is patched.type
+                and other.kind in _COMPOSITE
+                and self.key(1, patched_type.to) not in self.orig.named
+            )
             if other.kind == FUNCTION or unknown:
-                new = ", which is new" if unknown else ""
-                yield f"{self.describe_number(0, a.to)} * -> {self.describe_number(1, b.to)} *{new}", None
+                note = ", which is new" if unknown else ""
+                yield (
+                    f"{self.describe_number(0, orig_type.to)} * -> {self.describe_number(1, patched_type.to)} *{note}",
+                    None,
+                )
             return
-        yield "->", (a.to, b.to)
+        yield "->", (orig_type.to, patched_type.to)
 
     # -- structures and unions ----------------------------------------------------------------------------------------
 
     def flat(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> list[TypeMember]:
-        """The members of a structure or union, those of its unnamed structures and unions in their place."""
+        """The members of a structure or union, with the members of unnamed structures and unions put in their place."""
         out = []
         self._count(depth)
-        for m in kind.members:
-            inner = self.plain(side, m.type).type
-            if not m.name and inner.kind in _COMPOSITE and not m.bits:
+        for member in kind.members:
+            inner = self.plain(side, member.type).type
+            if not member.name and inner.kind in _COMPOSITE and not member.bits:
                 if depth < 32:
-                    out.extend(self.flat(side, inner, base + m.offset, depth + 1))
-            elif m.name or not m.bits:
-                out.append(m._replace(offset=base + m.offset))
+                    out.extend(self.flat(side, inner, base + member.offset, depth + 1))
+            elif member.name or not member.bits:
+                out.append(member._replace(offset=base + member.offset))
         return out
 
-    def _bits(self, side: int, m: TypeMember) -> int:
-        return m.bits or 8 * (self.p if side else self.o).size(m.type)
+    def _bits(self, side: int, member: TypeMember) -> int:
+        return member.bits or 8 * (self.patched if side else self.orig).size(member.type)
 
-    def _members(self, was: Plain, now: Plain) -> Iterator[tuple[str, tuple[int, int] | None]]:
-        a, b = was.type, now.type
-        called, calls = self.describe(0, was), self.describe(1, now)
-        names = f"{called} -> {calls}, " if called != calls else ""
-        text = f"{a.size} -> {b.size} bytes" if a.size != b.size else ""
-        before, after = self.flat(0, a), self.flat(1, b)
-        left = {m.name: m for m in before}
-        pairs, new = [], []
-        for m in after:
-            old = left.pop(m.name, None) if m.name else None
-            if old is None:
-                new.append(m)
+    def _members(self, orig: Plain, patched: Plain) -> Iterator[tuple[str, tuple[int, int] | None]]:
+        orig_type, patched_type = orig.type, patched.type
+        orig_name, patched_name = self.describe(0, orig), self.describe(1, patched)
+        names = f"{orig_name} -> {patched_name}, " if orig_name != patched_name else ""
+        text = f"{orig_type.size} -> {patched_type.size} bytes" if orig_type.size != patched_type.size else ""
+        orig_members, patched_members = self.flat(0, orig_type), self.flat(1, patched_type)
+        unmatched = {member.name: member for member in orig_members}
+        pairs, added = [], []
+        for member in patched_members:
+            orig_member = unmatched.pop(member.name, None) if member.name else None
+            if orig_member is None:
+                added.append(member)
             else:
-                pairs.append((old, m))
-        gone = list(left.values())
-        self._assumed.append((was.number, now.number))
-        for m in new[:]:
-            other = self._in_place(m, gone)
+                pairs.append((orig_member, member))
+        gone = list(unmatched.values())
+        self._assumed.append((orig.number, patched.number))
+        for member in added[:]:
+            other = self._in_place(member, gone)
             if other is not None:
                 gone.remove(other)
-                new.remove(m)
-                pairs.append((other, m))
-        if (new or gone) and not text and self._same_leaves(was, now):
-            new, gone = [], []
+                added.remove(member)
+                pairs.append((other, member))
+        if (added or gone) and not text and self._same_leaves(orig, patched):
+            added, gone = [], []
         self._assumed.pop()
-        if new:
-            yield names + _join(text, f"new member {new[0].name} at {_place(new[0])}"), None
-        for old, m in pairs:
-            if old.offset != m.offset:
-                yield names + _join(text, f"{m.name} moves from {_place(old)} to {_place(m)}"), None
-        for old, m in pairs:
-            if self._bits(0, old) != self._bits(1, m):
+        if added:
+            yield names + _join(text, f"new member {added[0].name} at {_place(added[0])}"), None
+        for orig_member, member in pairs:
+            if orig_member.offset != member.offset:
+                yield names + _join(text, f"{member.name} moves from {_place(orig_member)} to {_place(member)}"), None
+        for orig_member, member in pairs:
+            if self._bits(0, orig_member) != self._bits(1, member):
                 yield (
-                    names + _join(text, f"{m.name} changes from {self._bits(0, old)} to {self._bits(1, m)} bits"),
+                    names
+                    + _join(
+                        text, f"{member.name} changes from {self._bits(0, orig_member)} to {self._bits(1, member)} bits"
+                    ),
                     None,
                 )
         if gone:
             yield names + _join(text, f"member {gone[0].name} is gone"), None
         if text:
             yield names + text, None
-        for old, m in pairs:
-            if old.bits or m.bits:
-                # place and width are all there is to a bit field, whatever it is a part of
-                kinds = self.plain(0, old.type).type.kind, self.plain(1, m.type).type.kind
+        for orig_member, member in pairs:
+            if orig_member.bits or member.bits:
+                # a bit field is only its offset and width, whatever its declared type is
+                kinds = self.plain(0, orig_member.type).type.kind, self.plain(1, member.type).type.kind
                 if kinds != (ENUM, ENUM):
                     continue
-            yield f".{m.name or old.name}", (old.type, m.type)
+            yield f".{member.name or orig_member.name}", (orig_member.type, member.type)
 
-    def _in_place(self, m: TypeMember, gone: list[TypeMember]) -> TypeMember | None:
-        """The member that one which is new may only be another name of: at its place, of its type."""
-        bits = self._bits(1, m)
-        there = [old for old in gone if old.offset == m.offset and self._bits(0, old) == bits]
+    def _in_place(self, member: TypeMember, gone: list[TypeMember]) -> TypeMember | None:
+        """The removed member of which a new member may only be a renaming: same offset, same type."""
+        bits = self._bits(1, member)
+        there = [
+            orig_member
+            for orig_member in gone
+            if orig_member.offset == member.offset and self._bits(0, orig_member) == bits
+        ]
         if len(there) > 1:
-            for old in there:
-                if self._nested(old.type, m.type):
-                    return old
+            for orig_member in there:
+                if self._nested(orig_member.type, member.type):
+                    return orig_member
         return there[0] if there else None
 
-    def _nested(self, o: int, p: int) -> bool:
-        """Whether two types are equal, asked while others are compared."""
-        return len(self._assumed) < _MOST_NESTED and self.difference(o, p) is None
+    def _nested(self, orig: int, patched: int) -> bool:
+        """Whether two types are equal, asked while other types are being compared."""
+        return len(self._assumed) < _MOST_NESTED and self.difference(orig, patched) is None
 
-    def _same_leaves(self, was: Plain, now: Plain) -> bool:
-        """Whether the same bytes mean the same, however they are grouped: members put into a structure of their own
-        (struct_group()), or taken out of one."""
-        before, after = list(self._leaves(0, was.type)), list(self._leaves(1, now.type))
-        if len(before) > _MOST_LEAVES or len(after) > _MOST_LEAVES:
+    def _same_leaves(self, orig: Plain, patched: Plain) -> bool:
+        """Whether the same bytes have the same meaning, however they are grouped: members may move into a structure of
+        their own (struct_group()) or out of one."""
+        orig_leaves, patched_leaves = list(self._leaves(0, orig.type)), list(self._leaves(1, patched.type))
+        if len(orig_leaves) > _MOST_LEAVES or len(patched_leaves) > _MOST_LEAVES:
             return False
         table: dict[tuple[int, int], list[TypeMember]] = {}
-        for m in before:
-            table.setdefault((m.offset, self._bits(0, m)), []).append(m)
+        for member in orig_leaves:
+            table.setdefault((member.offset, self._bits(0, member)), []).append(member)
         places: dict[str, set[int]] = {}
-        for m in before:
-            places.setdefault(m.name, set()).add(m.offset)
+        for member in orig_leaves:
+            places.setdefault(member.name, set()).add(member.offset)
         met: set[tuple[int, int]] = set()
-        for m in after:
-            key = (m.offset, self._bits(1, m))
-            if not any(self._nested(old.type, m.type) for old in table.get(key, ())):
+        for member in patched_leaves:
+            key = (member.offset, self._bits(1, member))
+            if not any(self._nested(orig_member.type, member.type) for orig_member in table.get(key, ())):
                 return False
-            if m.name in places and m.offset not in places[m.name]:
+            if member.name in places and member.offset not in places[member.name]:
                 return False
             met.add(key)
         return met == table.keys()
 
     def _count(self, depth: int) -> None:
-        """Structures that hold each other twice, thirty deep, have more members than can be looked at."""
+        """Limit the work: structures that contain each other twice, thirty levels deep, have too many members to
+        compare."""
         self._opened = self._opened + 1 if depth else 0
         if self._opened > _MOST_LEAVES:
             raise FormatError(0, "debugging information can't be read (a type has too many members)")
 
     def _leaves(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> Iterator[TypeMember]:
         self._count(depth)
-        for m in kind.members:
-            inner = self.plain(side, m.type).type
-            if inner.kind in _COMPOSITE and not m.bits and depth < 32:
-                yield from self._leaves(side, inner, base + m.offset, depth + 1)
-            elif m.name or not m.bits:
-                yield m._replace(offset=base + m.offset)
+        for member in kind.members:
+            inner = self.plain(side, member.type).type
+            if inner.kind in _COMPOSITE and not member.bits and depth < 32:
+                yield from self._leaves(side, inner, base + member.offset, depth + 1)
+            elif member.name or not member.bits:
+                yield member._replace(offset=base + member.offset)
 
     def pointed(self, side: int, number: int) -> int:
-        """The structure or union that a pointer leads to, through pointers and arrays too; 0 for anything else, and for
-        one that is no pointer."""
+        """The structure or union that a pointer leads to, also through further pointers and arrays; 0 for anything
+        else, and for a type that is no pointer."""
         found, first = self.plain(side, number), number
         for _ in range(8):
             if found.type.kind not in (POINTER, ARRAY):
@@ -444,23 +469,23 @@ class Comparison:
         return number if found.type.kind in _COMPOSITE and number != first else 0
 
     def key(self, side: int, number: int) -> tuple[str, str]:
-        """Kind and name by which a structure or union is known: its tag's, or its typedef's where it has none."""
+        """The (kind, name) by which a structure or union is known: its tag, or its typedef if it has no tag."""
         found = self.plain(side, number)
         if found.type.name or not found.names:
             return found.type.kind, found.type.name
         return TYPEDEF, found.names[-1]
 
-    def shared_names(self, o: int, p: int) -> list[str]:
-        """The names that the members of two structures share, where they are most of those of either."""
-        before = [m.name for m in self.flat(0, self.plain(0, o).type)]
-        after = {m.name for m in self.flat(1, self.plain(1, p).type)}
-        shared = [name for name in before if name in after]
-        return shared if 2 * len(shared) >= min(len(before), len(after)) else []
+    def shared_names(self, orig: int, patched: int) -> list[str]:
+        """The member names that two structures share, if they are more than half of the names of either."""
+        orig_names = [m.name for m in self.flat(0, self.plain(0, orig).type)]
+        patched_names = {m.name for m in self.flat(1, self.plain(1, patched).type)}
+        shared = [name for name in orig_names if name in patched_names]
+        return shared if 2 * len(shared) >= min(len(orig_names), len(patched_names)) else []
 
     # -- words --------------------------------------------------------------------------------------------------------
 
     def describe(self, side: int, plain: Plain, depth: int = 0) -> str:
-        """What a type is called in C, near enough."""
+        """A type roughly as it is written in C."""
         if plain.names or depth > _MOST_NESTED:
             return plain.names[0] if plain.names else "..."
         kind = plain.type
@@ -488,31 +513,31 @@ class Comparison:
         return kind.name or kind.kind
 
     def describe_number(self, side: int, number: int) -> str:
-        """What the type of a number is called."""
+        """The type with a number, roughly as it is written in C."""
         return self.describe(side, self.plain(side, number))
 
-    def _two(self, o: int, p: int) -> str:
-        return f"{self.describe_number(0, o)} -> {self.describe_number(1, p)}"
+    def _two(self, orig: int, patched: int) -> str:
+        return f"{self.describe_number(0, orig)} -> {self.describe_number(1, patched)}"
 
 
-def _place(m: TypeMember) -> str:
-    return f"bit {m.offset}" if m.bits else f"byte {m.offset // 8}"
+def _place(member: TypeMember) -> str:
+    return f"bit {member.offset}" if member.bits else f"byte {member.offset // 8}"
 
 
 def _join(text: str, fact: str) -> str:
     return f"{text}, {fact}" if text else fact
 
 
-def _words(steps: list[_Step], at: int) -> list[str]:
+def _words(steps: list[_PathStep], at: int) -> list[str]:
     out: list[str] = []
     while at >= 0:
         out.insert(0, steps[at].word)
-        at = steps[at].before
+        at = steps[at].previous
     return out
 
 
 def _path(words: list[str]) -> str:
-    """`.next`, `->`, `.owner` as `next->owner`."""
+    """A path as text: `.next`, `->`, `.owner` becomes `next->owner`."""
     out = ""
     for word in words:
         out += word.removeprefix(".") if out.endswith("->") else word

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The types of an object as a graph, and which variable is of which type, from its DWARF.
+"""The types of an object as a graph, and the type of each variable, from DWARF.
 
-gcc leaves out of .debug_info what nothing in a unit uses, so that what is there is what the unit's code and data know.
-A type is read when it is first asked for. const, volatile and their like say nothing of how a value is stored and are
-stepped over. Sources: DWARF 5, chapter 5 (types) and 4.1 (variables); 5.7.6 for bit fields, whose older form (DWARF 4,
-5.5.6) older compilers write.
+gcc leaves types that a unit does not use out of .debug_info, so the types found there are those that the unit's code
+and data use. A type is read when it is first asked for. const, volatile and the like do not affect how a value is
+stored and are skipped. Sources: DWARF 5, chapters 5 (types) and 4.1 (variables); 5.7.6 for bit fields; DWARF 4, 5.5.6
+for the form of bit fields that older compilers write.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ _DATA16, _SDATA, _UDATA, _IMPLICIT, _EXPRLOC = 0x1E, 0x0D, 0x0F, 0x21, 0x18
 _REF_SIZES = {0x11: 1, 0x12: 2, 0x13: 4, 0x14: 8}
 _REF_UDATA = 0x15
 _UNKNOWN_COUNT = -1
-NO_TYPE = 0  # of nothing: what a pointer to void leads to
+NO_TYPE = 0  # no type: the target of a pointer to void
 
 
 class TypeMember(NamedTuple):
-    """A member of a structure or union (offset and, for a bit field, size in bits; size 0 for any other), an enumerator
-    (its value stands as offset) or a parameter. `type` is the number of its type."""
+    """A member of a structure or union (offset and, for a bit field, size in bits; size 0 otherwise), an enumerator
+    (the offset is its value) or a parameter. `type` is the number of its type."""
 
     name: str
     offset: int
@@ -93,9 +93,9 @@ class TypeMember(NamedTuple):
 
 
 class Type(NamedTuple):
-    """One type. `size` in bytes; `to` is the type that a pointer leads to, of an array's elements, that a function
-    returns, or that a typedef names; `length` the elements of an array (-1 where that is not said) or 1 for a function
-    that takes more parameters than it names; `align` in bytes, where the source asks for one, else 0."""
+    """One type. `size` is in bytes. `to` is the type that a pointer points to, that an array has as elements, that a
+    function returns, or that a typedef names. `length` is the number of elements of an array (-1 if not given), or 1
+    for a function with a variable argument list. `align` is in bytes if the source asks for an alignment, else 0."""
 
     kind: str
     name: str = ""
@@ -111,14 +111,14 @@ _VOID = Type(VOID)
 
 
 class TypeGraph:
-    """The types of an object by number: the place in .debug_info, 0 for none. Reading raises FormatError where
-    debugging information can't be followed."""
+    """The types of an object by number; the number is the type's offset in .debug_info, 0 for no type. Reading raises
+    FormatError for debugging information that can't be read."""
 
     def __init__(self, obj: Object) -> None:
         section = obj.section_named(".debug_info")
         self.obj = obj
         self.dwarf = Dwarf(obj, section) if section is not None else None
-        # what is at the top of all units: functions (from, to), types, variables
+        # at the top level of all units: functions (start, end), types, variables
         self.functions: list[tuple[int, int]] = []
         self._types_at_top: list[int] = []
         self._variables_at_top: list[int] = []
@@ -148,8 +148,7 @@ class TypeGraph:
                     self._aligned.append(at)
 
     def variable(self, section: int, offset: int) -> TypedVariable | None:
-        """The variable that is at a place of a section, inside a function or not; None for one that is not
-        described."""
+        """The variable at an offset of a section, inside a function or not; None if DWARF does not describe it."""
         if self.dwarf is None:
             return None
         place = (section, offset)
@@ -158,7 +157,7 @@ class TypeGraph:
             for at in self._meaning.get(place, ()):
                 function = self.function_of(at)
                 if not function and not self._variables_at_top:
-                    continue  # meant by what is no variable
+                    continue  # the reference is not from a variable
                 number = function[0] if function else self._variable_before(at)
                 _, _, end, table = self.unit_of(number)
                 if function:
@@ -168,7 +167,7 @@ class TypeGraph:
         return known.get(place)
 
     def described(self, die: Die, end: int, table: Any) -> TypedVariable:
-        """The variable of an entry, wherever it is."""
+        """The type and alignment of the variable that an entry describes."""
         return self._search.described(die, end, table)
 
     @cached_property
@@ -177,7 +176,7 @@ class TypeGraph:
         assert self.dwarf is not None
         search = _Variables(self.dwarf, sections)
         if search.addresses:
-            # places are told by numbers there: all are read at once
+            # there the locations are given by index: all are read at once
             for number in (*(start for start, _ in self.functions), *self._variables_at_top):
                 _, _, end, table = self.unit_of(number)
                 look = search.function if self.is_local(number) else search.at_top
@@ -186,30 +185,30 @@ class TypeGraph:
 
     @cached_property
     def _meaning(self) -> dict[tuple[int, int], list[int]]:
-        """By place of a section, where in .debug_info it is meant."""
+        """By (section, offset), the places in .debug_info that refer to it."""
         out: dict[tuple[int, int], list[int]] = {}
         for at, place in self._search.places.items():
             out.setdefault(place, []).append(at)
         return out
 
     def _variable_before(self, at: int) -> int:
-        """The entry of a variable at the top of a unit that a place is in."""
+        """The entry of the variable at the top level of a unit that contains a place in .debug_info."""
         return self._variables_at_top[max(bisect.bisect_right(self._variables_at_top, at) - 1, 0)]
 
     def function_of(self, number: int) -> tuple[int, int] | None:
-        """The function at the top of a unit (from, to) that an entry is in or is."""
+        """The function at the top level of a unit, as (start, end), that an entry is or is part of."""
         at = bisect.bisect_right(self._starts, number) - 1
         return self.functions[at] if at >= 0 and number < self.functions[at][1] else None
 
     def type(self, number: int) -> Type:
-        """The type of a number, qualifiers stepped over."""
+        """The type with a number, without qualifiers."""
         found = self._types.get(number)
         if found is None:
             found = self._types[number] = self._read(number)
         return found
 
     def unqualified(self, number: int) -> int:
-        """The number of a type behind its qualifiers."""
+        """The number of a type without its qualifiers."""
         self.type(number)
         return self._unqualified.get(number, number)
 
@@ -219,8 +218,8 @@ class TypeGraph:
 
     @cached_property
     def named(self) -> dict[tuple[str, str], list[int]]:
-        """Numbers by (kind, name) of the structures, unions, enumerations and typedefs at the top of the units that
-        have a name."""
+        """Numbers of the named structures, unions, enumerations and typedefs at the top level of the units, by (kind,
+        name)."""
         out: dict[tuple[str, str], list[int]] = {}
         for at in self._types_at_top:
             die = self.entry(at)
@@ -232,12 +231,12 @@ class TypeGraph:
 
     @property
     def enumerations(self) -> list[tuple[TypeMember, ...]]:
-        """The members of all enumerations at the top of the units."""
+        """The members of all enumerations at the top level of the units."""
         return [kind.members for at in self._types_at_top if (kind := self.type(at)).kind == ENUM]
 
     @cached_property
     def aligned(self) -> dict[tuple[str, str], int]:
-        """What named types ask to be aligned to, in bytes, by (kind, name), where they do."""
+        """The alignments in bytes that named types ask for, by (kind, name); only types that ask for one."""
         out = {}
         for at in self._aligned:
             die = self.entry(at)
@@ -249,7 +248,7 @@ class TypeGraph:
 
     @cached_property
     def externs(self) -> dict[str, TypedVariable]:
-        """The variables that are declared, and defined in no object's own section, by name."""
+        """The variables that are declared but not defined in this object, by name."""
         out = {}
         for at in self._variables_at_top:
             assert self.dwarf is not None
@@ -262,7 +261,7 @@ class TypeGraph:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def unit_of(self, number: int) -> tuple[int, int, int, dict[int, Any]]:
-        """The unit that an entry is in: its header, its first entry, its end, its abbreviations."""
+        """The unit that contains an entry: its header, its first entry, its end, its abbreviations."""
         unit = self._unit
         if not unit[0] < number < unit[2]:
             assert self.dwarf is not None
@@ -270,13 +269,13 @@ class TypeGraph:
             unit = self._units[at] if at >= 0 else unit
             if not unit[0] < number < unit[2]:
                 raise self.dwarf.fault(number, "a type is in no unit")
-            # names are read as this unit's from here on
+            # names are read as names of this unit from now on
             header, first, end, table = self._unit = unit
             self.dwarf.top(first, header, end, table)
         return unit
 
     def entry(self, number: int) -> Die:
-        """The entry at a place."""
+        """The entry at an offset."""
         assert self.dwarf is not None
         header, _, end, table = self.unit_of(number)
         die = self.dwarf.die(number, header, end, table)
@@ -328,7 +327,7 @@ class TypeGraph:
         return Type(VOID if tag == _TAG_UNSPECIFIED_TYPE else UNKNOWN, name)
 
     def _array(self, die: Die, end: int, table: dict[int, Any]) -> Type:
-        """An array; one of several dimensions is an array of arrays, the inner ones of which have numbers of their
+        """An array type. An array of several dimensions becomes an array of arrays; the inner ones get numbers of their
         own."""
         assert self.dwarf is not None
         counts = []
@@ -336,7 +335,7 @@ class TypeGraph:
             if _AT_COUNT in child.attributes:
                 counts.append(self._number(child, _AT_COUNT))
             elif _AT_UPPER_BOUND in child.attributes:
-                # the upper bound of an array of no elements is written as -1
+                # the upper bound of an array without elements is written as -1
                 bound = self._number(child, _AT_UPPER_BOUND)
                 counts.append((bound + 1) & 0xFFFFFFFF if bound + 1 == 1 << 32 else (bound + 1) & (1 << 64) - 1)
             else:
@@ -344,7 +343,7 @@ class TypeGraph:
         element = reference(self.dwarf, die)
         align = self._number(die, _AT_ALIGNMENT)
         for depth, count in enumerate(reversed(counts[1:])):
-            # no entry begins inside another's attributes
+            # negative, so that it can't be the offset of an entry
             number = -(die.offset * 64 + depth + 1)
             self._types[number] = Type(ARRAY, to=element, length=count)
             element = number
@@ -361,13 +360,13 @@ class TypeGraph:
         return tuple(out)
 
     def _place(self, die: Die, kind: int) -> tuple[int, int]:
-        """Offset of a member, and the size of a bit field (0 for any other), in bits."""
+        """The offset of a member in bits, and its size in bits if it is a bit field, else 0."""
         bits = self._number(die, _AT_BIT_SIZE)
         if _AT_DATA_BIT_OFFSET in die.attributes:
             return self._number(die, _AT_DATA_BIT_OFFSET), bits
         offset = 8 * self._number(die, _AT_MEMBER_LOCATION)
         if bits and _AT_BIT_OFFSET in die.attributes:
-            # from the most significant end of the unit of storage
+            # counts from the most significant end of the storage unit
             storage = self._number(die, AT_BYTE_SIZE) or self.size(kind)
             offset += 8 * storage - self._number(die, _AT_BIT_OFFSET) - bits
         return offset, bits
@@ -378,7 +377,7 @@ class TypeGraph:
         return tuple(TypeMember(self.dwarf.text(c, AT_NAME), self._number(c, _AT_CONST_VALUE), 0, 0) for c, _ in found)
 
     def _number(self, die: Die, attribute: int) -> int:
-        """A number among an entry's attributes, -1 where it is an expression, 0 where there is none."""
+        """A number attribute of an entry; -1 if it is an expression, 0 if it is missing."""
         found = die.attributes.get(attribute)
         if found is None:
             return 0
@@ -400,7 +399,7 @@ class TypeGraph:
         raise self.dwarf.fault(at, f"form {form:#x} is no number")
 
     def _signed(self, at: int) -> int:
-        """The signed number of variable length (SLEB128) at a place."""
+        """The signed LEB128 number at an offset."""
         assert self.dwarf is not None
         value, last = self.dwarf.number(at), at
         while self.dwarf.data[last] & 0x80:
@@ -421,21 +420,21 @@ class TypeGraph:
 
 
 class TypedVariable(NamedTuple):
-    """A variable: the number of its type and, where its declaration asks for one, its alignment in bytes."""
+    """A variable: the number of its type, and the alignment in bytes that its declaration asks for, else 0."""
 
     type: int
     align: int
 
 
 class _Variables(StaticLocals):
-    """Reads the types of variables into `variables`, by place."""
+    """Reads the types of variables into `variables`, by (section, offset)."""
 
     def __init__(self, dwarf: Dwarf, sections: set[int]) -> None:
         super().__init__(dwarf, sections)
         self.variables: dict[tuple[int, int], TypedVariable] = {}
 
     def at_top(self, die: Die, end: int, table: Any) -> None:
-        """A variable at the top of a unit."""
+        """Read a variable at the top level of a unit."""
         place = self.location(die)
         if place is not None:
             self.found(place, "", die, end, table)
@@ -444,7 +443,7 @@ class _Variables(StaticLocals):
         self.variables[place] = self.described(die, end, table)
 
     def described(self, die: Die, end: int, table: Any) -> TypedVariable:
-        """What an entry says of its variable, itself or by what it links to."""
+        """What an entry says of its variable, directly or through the entries it links to."""
         kind = align = 0
         link: Die | None = die
         for _ in range(4):
@@ -460,7 +459,7 @@ class _Variables(StaticLocals):
 
 
 def reference(dwarf: Dwarf, die: Die, attribute: int = _AT_TYPE) -> int:
-    """The place in .debug_info that an attribute leads to; 0 where there is none."""
+    """The offset in .debug_info that an attribute refers to; 0 if it is missing."""
     found = die.attributes.get(attribute)
     if found is None:
         return NO_TYPE
@@ -475,7 +474,7 @@ def reference(dwarf: Dwarf, die: Die, attribute: int = _AT_TYPE) -> int:
 
 
 def read_types(obj: Object) -> TypeGraph:
-    """The types of an object; without DWARF, of no variable. Raises FormatError."""
+    """The types of an object; a graph without variables if there is no DWARF. Raises FormatError."""
     try:
         return TypeGraph(obj)
     except (IndexError, RecursionError) as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The registry of what can be wrong in a guest: code, what is expected, what to do where it is not so."""
+"""The registry of what can go wrong in a guest: code, what is expected, what to do if it fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _TABLE = [
     Rule(
         "G1-before",
         "A command of --before succeeds, and a check fails, while the patch is not loaded.",
-        "write the commands so that they tell the patched kernel from the other",
+        "write the commands so that they distinguish the patched kernel from the unpatched one",
     ),
     Rule(
         "G2-load",
@@ -39,17 +39,17 @@ _TABLE = [
     Rule(
         "G7-unload",
         "The module can be removed after that.",
-        "see what holds the module: a callback or a timer of the patch that was not taken back",
+        "see what holds the module: for example a callback or a timer of the patch that was not undone",
     ),
     Rule(
         "G8-disabled",
-        "A command of --disabled succeeds, and a check fails again, when the patch is gone.",
-        "what the patch wrote outlives it: set it back in a post_unpatch callback",
+        "A command of --disabled succeeds, and a check fails again, when the patch is unloaded.",
+        "what the patch wrote remains: restore it in a post_unpatch callback",
     ),
     Rule(
         "G9-log",
-        "The kernel complains about nothing.",
-        "read the lines of the log; --allow-log takes those that are expected",
+        "The kernel log has no warning and no oops.",
+        "read the lines of the log; --allow-log accepts expected ones",
     ),
     Rule(
         "G10-panic",
@@ -58,8 +58,8 @@ _TABLE = [
     ),
     Rule(
         "G11-taint",
-        "The kernel does not mark itself as faulty.",
-        "read the kernel's log for what marked it",
+        "The kernel does not become tainted by a fault.",
+        "look in the kernel's log for the cause",
     ),
     Rule(
         "G12-target",
@@ -68,13 +68,13 @@ _TABLE = [
     ),
     Rule(
         "G13-reload",
-        "A target module that can be unloaded without the patch can be with it.",
-        "see what of the patch holds the module",
+        "A target module that can be unloaded without the patch can be unloaded with it.",
+        "see what in the patch keeps the module in use",
     ),
     Rule(
         "G14-absent",
-        "A command of --absent succeeds while a target module is out and the patch is active.",
-        "keep what the command calls from code that is bound to the module",
+        "A command of --absent succeeds while a target module is unloaded and the patch is active.",
+        "make sure that the command calls no code that is bound to the module",
     ),
 ]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The registry of what `verify` can find in a module: code, rule, remedy.
 
-Codes are stable: people script against them. A finding in a module that kgbuild has just built is a fault of kgbuild.
+Codes are stable, because scripts match them. A finding in a module that kgbuild has just built is a bug in kgbuild.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from kgbuild.diagnostics.rule import Rule
 from kgbuild.model import Finding
 
-_BUILD = "build the module anew; if that does not help it is a fault of kgbuild, please report it"
+_BUILD = "build the module again; if that does not help, it is a bug in kgbuild, please report it"
 _KERNEL = "build the module for this kernel, or name with --kernel the one it was built for"
-_RECORD = "give the record that was written with this module (kgbuild build --proof), or build both anew"
+_RECORD = "give the record that was written with this module (kgbuild build --proof), or build both again"
 
 _TABLE = [
     Rule(
@@ -24,7 +24,7 @@ _TABLE = [
     Rule(
         "V4-modinfo",
         "modinfo has livepatch=Y, license=GPL, the file's name, no dependency and no alias.",
-        "give the file the module's name back, or build the module anew",
+        "rename the file to the module's name, or build the module again",
     ),
     Rule("V5-crc", "Every export the module uses has an entry in __versions with the kernel's CRC.", _KERNEL),
     Rule("V6-undefined", "Every undefined symbol is exported by vmlinux.", _KERNEL),
@@ -38,7 +38,7 @@ _TABLE = [
     Rule("V10-init-memory", "Nothing refers to or patches memory that is freed after boot.", _BUILD),
     Rule(
         "V11-function",
-        "The table of functions is whole, ends with zeros, names each function once and leads to functions.",
+        "The table of functions is complete, ends with zeros, names each function once and leads to functions.",
         _BUILD,
     ),
     Rule("V12-not-traceable", "A patched function begins with a call to __fentry__ in the kernel.", _KERNEL),
@@ -50,7 +50,7 @@ _TABLE = [
     ),
     Rule(
         "V15-livepatch-section",
-        "Livepatch relocations are in .klp.rela.OBJECT.SECTION, one for each, with the flags the kernel looks for.",
+        "Livepatch relocations are in .klp.rela.OBJECT.SECTION, one for each, with the flags that the kernel checks.",
         _BUILD,
     ),
     Rule(
@@ -61,12 +61,16 @@ _TABLE = [
     Rule("V17-section-flags", "Code is not writable, constants are neither writable nor code.", _BUILD),
     Rule("V18-section-name", "Sections that the kernel looks up have their exact name; no name repeats.", _BUILD),
     Rule("V19-leftover", "Nothing of the unit is left that acts at load: exports, initcalls, parameters.", _BUILD),
-    Rule("V20-special", "Special sections hold whole entries that lead to instructions.", _BUILD),
-    Rule("V21-site", "The place an entry leads to holds the instruction that the kernel will rewrite.", _BUILD),
+    Rule("V20-special", "Special sections contain complete entries that point to instructions.", _BUILD),
+    Rule("V21-site", "Each entry points to the instruction that the kernel will rewrite.", _BUILD),
     Rule("V22-unlisted-site", "Every site that the kernel must know of has an entry.", _BUILD),
     Rule("V23-symbol", "Symbols have sections, no global is defined twice, init and exit are there.", _BUILD),
     Rule("V24-name-length", "Names are no longer than the kernel's buffers.", "choose a shorter name with -o"),
-    Rule("V25-this-module", "struct module is there once and has the size of the kernel's.", _KERNEL),
+    Rule(
+        "V25-this-module",
+        "struct module is there once, has the size of the kernel's, and holds the module's name, init and exit only.",
+        _KERNEL,
+    ),
     Rule(
         "V26-module-reference",
         "Livepatch relocations kept for a module name its own symbols and those of modules it needs, none of vmlinux.",
@@ -93,6 +97,31 @@ _TABLE = [
         _RECORD,
     ),
     Rule(
+        "V38-proof-contents",
+        "Header, symbols and each section with its relocations are those of the module that the record is of.",
+        _RECORD,
+    ),
+    Rule(
+        "V39-proof-origin",
+        "Record and note name the same tool, kernel, patches and options, and the note has the record's digest.",
+        _RECORD,
+    ),
+    Rule(
+        "V40-file",
+        "Every byte of the file belongs to its header, a section or a signature behind it, or is a zero between them.",
+        _BUILD,
+    ),
+    Rule(
+        "V41-reloc-field",
+        "A relocation is of the kind of the field that holds it, leads to where something is, and no field lacks one.",
+        _BUILD,
+    ),
+    Rule(
+        "V42-wrapper",
+        "The code that checks the build-id and registers the patch is what data/livepatch compiles to for this kernel.",
+        _BUILD,
+    ),
+    Rule(
         "V31-constant",
         "Code that holds a value which the kernel writes when it boots has a row in kgbuild_constants.",
         _BUILD,
@@ -114,8 +143,7 @@ _TABLE = [
     ),
     Rule(
         "V36-module-memory",
-        "Sections are aligned to a page at most and have no meaning in vmlinux only; per-CPU data has room and no "
-        "relocation.",
+        "Sections are aligned to a page at most and none is for vmlinux only; per-CPU data fits and has no relocation.",
         _BUILD,
     ),
     Rule(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The registry of refusals: every reason kgbuild has for not making a live patch.
+"""The registry of refusals: every reason for which kgbuild refuses to make a live patch.
 
-`docs/limits.md` is generated from this table (`make docs`), and messages take their remedy from it, so
-that a code means one thing everywhere. Codes are stable: people script against them.
+`docs/limits.md` is generated from this table (`make docs`), and messages take their remedy from it, so that a code
+means the same everywhere. Codes are stable, because scripts match them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kgbuild.errors import KgbuildError
 
 @dataclass(frozen=True, order=True)
 class Refusal:
-    """One refusal of a run. `place` is a file, unit, function or section; `fact` what was found there."""
+    """One refusal of a run. `place` is a file, unit, function or section; `fact` is what was found there."""
 
     code: str
     place: str
@@ -35,7 +35,7 @@ class Refusal:
 
 
 class Refused(KgbuildError):
-    """Raised once with every refusal of a run (exit 1)."""
+    """Raised once with all refusals of a run (exit 1)."""
 
     exit_code = 1
 
@@ -54,12 +54,12 @@ _TABLE = [
     Rule(
         "P2-build-system",
         "Build-system files (Makefile, Kconfig, scripts) would run on the machine that builds.",
-        "split these files off the patch",
+        "remove these files from the patch",
     ),
     Rule(
         "P3-not-c",
         "Assembly, vdso, boot and realmode code is not compiled code a live patch can replace.",
-        "split these files off the patch",
+        "remove these files from the patch",
     ),
     Rule(
         "P4-path",
@@ -79,18 +79,18 @@ _TABLE = [
     Rule(
         "P8-module",
         "A changed module must be among the kernel's own packages, to compare with what runs.",
-        "split these files off the patch, or add the kernel with --modules",
+        "remove these files from the patch, or add the kernel with --modules",
     ),
     Rule(
         "P9-unsupported-file",
-        "A patch may create headers and .c files that are included; it may not delete, rename or change in binary.",
-        "keep to changes of C code",
+        "A patch may create headers and included .c files; it may not delete or rename files, or change binary ones.",
+        "change only C code",
     ),
-    Rule("P10-compile", "The patched source must compile.", "mend the patch"),
+    Rule("P10-compile", "The patched source must compile.", "fix the patch"),
     Rule(
         "P11-generated",
-        "Headers and tables that were generated when the kernel was built must stay as they are, and in their place.",
-        "leave this part of the header as it is",
+        "Headers and tables that were generated when the kernel was built must not change or move.",
+        "do not change this part of the header",
     ),
     Rule(
         "P12-too-many-units",
@@ -110,13 +110,28 @@ _TABLE = [
     ),
     Rule(
         "P15-ignore",
-        "What KPATCH_IGNORE_FUNCTION and KPATCH_IGNORE_SECTION name must be there.",
-        "name a function or section of this file's object, or take the macro out",
+        "What KPATCH_IGNORE_FUNCTION and KPATCH_IGNORE_SECTION name must exist.",
+        "name a function or section of this file's object, or remove the macro",
     ),
     Rule(
         "P16-oot-module",
-        "The .ko of an out-of-tree module must be built from the source that is given, for this kernel.",
+        "The .ko of an out-of-tree module must be built from the given source, for this kernel.",
         "give the .ko that is loaded, and the source it was built from",
+    ),
+    Rule(
+        "P20-build-time",
+        "A module must be the same whenever it is built: no __DATE__, __TIME__ or __TIMESTAMP__ in what is patched.",
+        "take the time out of the code",
+    ),
+    Rule(
+        "P21-target",
+        "Patched code must be for the processor of its unit: no `target` attribute or pragma is added.",
+        "take the attribute or pragma out",
+    ),
+    Rule(
+        "P22-fixed",
+        "A patch must change something. If all its changes are in this kernel's source already, it has the fix.",
+        "leave the patch out: this kernel has the fix",
     ),
     # The kernel (C)
     Rule(
@@ -137,28 +152,28 @@ _TABLE = [
     # What is loaded before (L)
     Rule(
         "L1-kernel",
-        "A patch goes on top of patches for the same kernel.",
-        "give the modules that were built for this kernel",
+        "The patches below a patch must be for the same kernel.",
+        "give modules that were built for this kernel",
     ),
     Rule(
         "L2-taken-back",
-        "What an older patch mends must be in the patch that replaces it, each function and each change within one, or "
+        "What an older patch fixes must be in the patch that replaces it, each function and each change within one, or "
         "be named with --drop.",
         "add it to this patch, or give --drop FUNCTION",
     ),
     Rule(
         "L3-covered",
-        "Without replace, a function that an older patch has is not patched again, unless it is named with --drop.",
-        "make one patch of both, or give --drop FUNCTION",
+        "Without replace, a function of an older patch is not patched again unless it is named with --drop.",
+        "combine both patches into one, or give --drop FUNCTION",
     ),
     Rule(
         "L4-state",
-        "A patch knows the states of those it replaces, in the same or a newer version.",
+        "A patch must declare the states of the patches it replaces, in the same or a newer version.",
         "give the state with KGBUILD_STATE, and a callback that brings the system from the old version to the new",
     ),
     Rule(
         "L5-name",
-        "Modules that are loaded at the same time have different names.",
+        "Modules that are loaded at the same time must have different names.",
         "choose another name with -o",
     ),
     # The back end (B)
@@ -169,8 +184,8 @@ _TABLE = [
     ),
     Rule(
         "B2-deferred",
-        "With the back end kallsyms references are resolved in the module's init, and code goes through slots; what "
-        "the loader acts on before can't wait for that, per-CPU variables and some instructions can't be reached so.",
+        "With the back end kallsyms, references are resolved in the module's init, and code goes through slots. What "
+        "the loader acts on earlier can't wait for that; per-CPU variables and some instructions can't use slots.",
         "use --backend klp, or avoid this reference in the patch",
     ),
     Rule(
@@ -187,19 +202,23 @@ _TABLE = [
     # What can't be patched (K)
     Rule(
         "K1-data",
-        "Existing data keeps its size and its initial value.",
-        "set it in a callback (kgbuild remedy PATCH --code K1-data); of a table of functions, patch the functions that "
-        "it points to",
+        "Existing data must keep its size and its initial value.",
+        "set it in a callback (kgbuild remedy PATCH --code K1-data); for a table of functions, patch the functions "
+        "that it points to",
     ),
-    Rule("K2-special", "A special section must be known to be carried.", "leave this function out of the patch"),
+    Rule(
+        "K2-special",
+        "A special section must have a rule for carrying its entries.",
+        "leave this function out of the patch",
+    ),
     Rule(
         "K3-init",
         "Code in init memory has run and is freed.",
-        "drop this hunk (--ignore-init), or do its work in a callback (kgbuild remedy PATCH --code K3-init)",
+        "leave this hunk out (--ignore-init), or do its work in a callback (kgbuild remedy PATCH --code K3-init)",
     ),
     Rule(
         "K4-not-traceable",
-        "A changed function must begin with a call to __fentry__ to be redirected; where it does not, its callers come "
+        "A changed function must begin with a call to __fentry__ to be redirected. If it does not, its callers come "
         "along, and all of them must be known: none outside C code, no pointer to it, no export.",
         "change its callers instead",
     ),
@@ -216,14 +235,14 @@ _TABLE = [
     ),
     Rule(
         "K8-crc",
-        "An export keeps its type: modules that are not part of the patch use it as it was. Its CRC (MODVERSIONS) must "
+        "An export must keep its type: modules that are not part of the patch rely on it. Its CRC (MODVERSIONS) must "
         "be that of the running kernel, or its type the same by structure.",
-        "keep it as it is, and put a new function with the other type beside it for the callers in the patch",
+        "keep it, and add a new function with the new type for the callers in the patch",
     ),
     Rule(
         "K9-type-layout",
-        "Types and variables in use keep their structure: size, places and types of members, and what they lead to.",
-        "leave what is there as it was and keep the new member in a shadow variable (kgbuild remedy PATCH --code "
+        "Types and variables in use must keep their structure: size, offsets and types of members, and their targets.",
+        "leave the type unchanged and keep the new member in a shadow variable (kgbuild remedy PATCH --code "
         "K9-type-layout), or name the type with --allow-type if no such object exists yet",
     ),
     Rule(
@@ -238,8 +257,8 @@ _TABLE = [
     ),
     Rule(
         "K12-folded",
-        "Functions folded into one body are told apart by their callers in the unit; where others may call them, or "
-        "their shared address is taken, they can't be.",
+        "Functions folded into one body are told apart by their callers in the unit. That fails if other units may "
+        "call them, or if their shared address is taken.",
         "patch the callers instead",
     ),
     Rule(
@@ -249,12 +268,12 @@ _TABLE = [
     ),
     Rule(
         "K14-vanished",
-        "A function of the kernel that the patch makes vanish leaves its old code behind in callers.",
+        "A function that the patch removes must leave no old code behind in its callers.",
         "keep the function, for example with noinline",
     ),
     Rule(
         "K15-pull",
-        "The units in which callers must come along are at most as many as --max-pull says, and must be found.",
+        "At most --max-pull further units may have callers that must come along, and these units must be found.",
         "raise --max-pull, or restructure the patch so that the function stays as it is",
     ),
     Rule(
@@ -271,8 +290,8 @@ _TABLE = [
     Rule(
         "K18-other-module",
         "Patched code of vmlinux or of a module may only use what its own link would find: its own symbols, vmlinux's, "
-        "exports of modules that it depends on. New code and data of other objects are not there for it: nothing holds "
-        "those modules.",
+        "exports of modules that it depends on. It can't use new code and data of other objects: nothing keeps "
+        "those modules loaded.",
         "avoid this reference in the patch; what several objects need belongs in vmlinux, or in each of them",
     ),
     Rule(
@@ -284,42 +303,42 @@ _TABLE = [
         "K20-group",
         "A changed function that shares a section group with other code or data can't be taken out of it: linkers keep "
         "or drop a group as a whole.",
-        "keep the function out of the group (no comdat, no inline assembly that makes one)",
+        "take the function out of the group (no comdat, no inline assembly that makes one)",
     ),
     Rule(
         "K21-endbr",
         "On a kernel with IBT a pointer may only lead to a function that begins with endbr64.",
-        "take the address of a function of your own that calls it",
+        "take the address of a new function that calls it",
     ),
     Rule(
         "K22-state",
-        "A variable of the running kernel goes on with what it has: one that takes its place in changed code is shown "
-        "to be the same by code that is equal otherwise, or declared to be.",
+        "A variable keeps its value in the running kernel: one that replaces it in changed code must be shown to be "
+        "the same variable by otherwise equal code, or be declared the same.",
         'keep the name, declare it with KGBUILD_SAME_STATE(NEW, "OLD") of kgbuild-macros.h, or fill the new variable '
         "in a pre_patch or post_patch callback",
     ),
     Rule(
         "K23-label",
-        "Data that holds addresses inside a function leads into one body of it: only constant data that nothing else "
-        "uses comes along with another body.",
-        "make the table of labels `static const void *const` in the function that goes there, or keep numbers instead "
+        "Data that holds addresses inside a function belongs to one body of it: only constant data that nothing else "
+        "uses can come along with another body.",
+        "make the table of labels `static const void *const` in the function that jumps there, or use numbers instead "
         "of labels",
     ),
     Rule(
         "K24-module-memory",
         "A patch must fit into a module's memory: aligned to a page at most, no more per-CPU memory than modules have.",
-        "allocate this memory when it is needed, for example in a callback",
+        "allocate this memory at run time, for example in a callback",
     ),
     Rule(
         "K25-too-early",
-        "What is read while the patch module is loaded, or by others than the target's own code, can't refer to a "
-        "target module, which may come later and go.",
-        "leave it out of the patch, or let it lead to a new variable of the patch only",
+        "What is read while the patch module is loaded, or by code other than the target's own, can't refer to a "
+        "target module, which may be loaded later and be unloaded.",
+        "leave it out of the patch, or let it refer only to a new variable of the patch",
     ),
     Rule(
         "K26-unaccounted",
-        "Every difference between the original and the patched object must be replaced, carried, bound, known to be an "
-        "accident, or known to have no effect.",
+        "Every difference between the original and the patched object must be replaced, carried, bound, known to be "
+        "accidental, or known to have no effect.",
         "leave this part of the patch out; impact --accounting lists every difference and what becomes of it",
     ),
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The registry of warnings: code, what it means, what to do."""
+"""The registry of warnings: code, meaning, remedy."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ HANDED, READ_ONLY, LAST_WRITE, INIT_ONLY, VMALLOC = (
 _TABLE = [
     Rule(
         STACK,
-        "A function that may never leave a stack: the loop of a kernel thread and what it sleeps in, the scheduler, "
-        "the end of a task. The transition waits for such a task, or the task goes on with the old code.",
-        "patch a function that it calls and that returns; a thread that is started anew takes the new code",
+        "A function that may never leave a stack: the loop of a kernel thread, a function it sleeps in, the scheduler, "
+        "the end of a task. The transition waits for such a task, or the task keeps running the old code.",
+        "patch a function that it calls and that returns; a restarted thread uses the new code",
     ),
     Rule(
         NMI,
-        "A function that an NMI reaches over few calls runs old or new by the state of the task that was interrupted.",
-        "make old and new code work beside each other",
+        "A function that an NMI reaches in a few calls runs old or new code, depending on the interrupted task.",
+        "make sure that old and new code can run at the same time",
     ),
     Rule(
         NOINSTR,
@@ -48,12 +48,12 @@ _TABLE = [
     Rule(
         UNSEEN,
         "The kernel looks for the new function on stacks only, not for its cold half or a helper it jumps to: a task "
-        "can sleep there unseen while the patch is taken back.",
-        "disable the patch when it must be, but leave the module loaded",
+        "may sleep there, unnoticed, while the patch is disabled.",
+        "if the patch must be disabled, leave the module loaded",
     ),
     Rule(
         PATCHED,
-        "A function that another live patch (--against) replaces too: of both changes only the later one is in use.",
+        "A function that another live patch (--against) replaces too: only the later of the two changes is used.",
         "build from both source patches together",
     ),
     Rule(
@@ -68,33 +68,33 @@ _TABLE = [
     ),
     Rule(
         HANDED,
-        "The address of a function that the patch brings, of data with such an address, or of a text that the kernel "
-        "keeps is stored, handed on or returned, or that of a text is compared. Disabling the patch does not take it "
-        "back, and the module that is unloaded is gone. Texts that do not change are the kernel's own in vmlinux, and "
-        "copies in modules.",
-        "leave the module loaded, or take the pointer back in a post_unpatch callback (KLP_POST_UNPATCH_CALLBACK)",
+        "The address of a function that the patch adds, of data with such an address, or of a string that the kernel "
+        "keeps is stored, passed on or returned, or the address of a string is compared. Disabling the patch does not "
+        "undo that, and the memory of the unloaded module is gone. Unchanged strings are the kernel's own in vmlinux, "
+        "and copies in modules.",
+        "leave the module loaded, or undo it in a post_unpatch callback (KLP_POST_UNPATCH_CALLBACK)",
     ),
     Rule(
         READ_ONLY,
-        "A write to constants, or to memory that is read-only once the kernel or the module has started "
+        "A write to constants, or to memory that is read-only after the kernel or the module has started "
         "(__ro_after_init): an oops when it runs.",
-        "keep the value in a new variable, and read that",
+        "keep the value in a new variable, and read that one",
     ),
     Rule(
         LAST_WRITE,
-        "A static variable that the patched source writes nowhere: the compiler takes it for a constant, whatever "
-        "value the running kernel's has.",
+        "A static variable that the patched source never writes: the compiler treats it as a constant, whatever value "
+        "it has in the running kernel.",
         "keep a write, or make it stay a variable with barrier_data(&NAME) where it is read",
     ),
     Rule(
         INIT_ONLY,
-        "A function that only init code calls, though it is not marked __init: in the kernel it has run, in a module "
-        "that is loaded too.",
-        "do its work in a post_patch callback too (KLP_POST_PATCH_CALLBACK)",
+        "A function that only init code calls, although it is not marked __init: it has already run in the kernel or "
+        "in a loaded module.",
+        "also do its work in a post_patch callback (KLP_POST_PATCH_CALLBACK)",
     ),
     Rule(
         VMALLOC,
-        "New static data of built-in code lies in a module's memory: it has no page in the kernel's direct mapping, "
+        "New static data of built-in code is in a module's memory: it has no page in the kernel's direct mapping, "
         "__pa() and virt_to_page() are wrong for it, and no DMA reaches it.",
         "take memory from kmalloc() for it, or use vmalloc_to_page()",
     ),
@@ -107,7 +107,7 @@ RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}
 @dataclass(frozen=True, order=True)
 class ConsistencyWarning:
     """One thing to know before a patch is loaded. `code` is a row of RULES; `function`, `unit` and `object` say where,
-    empty for what concerns the whole patch; `evidence` are the places it was seen at."""
+    and are empty if the warning is about the whole patch; `evidence` lists the places where it was seen."""
 
     code: str
     function: str
@@ -122,5 +122,5 @@ class ConsistencyWarning:
 
 
 def sorted_warnings(found: Iterable[ConsistencyWarning]) -> list[ConsistencyWarning]:
-    """In one order for every run: by code, then object, unit, function; each once."""
+    """The warnings in a fixed order, without repetitions: by code, then object, unit, function."""
     return sorted(set(found), key=lambda w: (w.code, w.object, w.unit, w.function, w.fact))

@@ -111,7 +111,7 @@ def leave_out(changes: Changes, author: Author) -> tuple[Changes, list[str]]:
     refusals = list(changes.refusals)
     init = list(changes.init_changed)
     for name in author.ignored_functions:
-        if not any(a.kind == FUNCTION for v in (changes.original, changes.patched) for a in v.by_name.get(name, ())):
+        if not any(a.kind == FUNCTION for v in (changes.orig, changes.patched) for a in v.by_name.get(name, ())):
             fact = "KPATCH_IGNORE_FUNCTION names no function of this file's object (it may be inlined)"
             refusals.append(Refusal("P15-ignore", f"{changes.place}: {name}", fact, symbol=name))
             continue
@@ -123,7 +123,7 @@ def leave_out(changes: Changes, author: Author) -> tuple[Changes, list[str]]:
         facts = [str(c.reason) for c in real] + [f"{r.code}: {r.fact}" for r in against]
         lines += _say(changes.place, name, "KPATCH_IGNORE_FUNCTION", facts)
     for name in author.ignored_sections:
-        if not any(s.name == name for v in (changes.original, changes.patched) for s in v.obj.sections):
+        if not any(s.name == name for v in (changes.orig, changes.patched) for s in v.obj.sections):
             fact = "KPATCH_IGNORE_SECTION names no section of this file's object"
             refusals.append(Refusal("P15-ignore", f"{changes.place}: {name}", fact, section=name))
             continue

@@ -40,7 +40,7 @@ from kgbuild.objects.view import View
 class Changed(NamedTuple):
     """A function of the patched object that is not the original's."""
 
-    original: Atom
+    orig: Atom
     patched: Atom
     reason: Reason
 
@@ -51,7 +51,7 @@ class Changes:
     original's. `.cold` halves are part of their parents and are not listed."""
 
     place: str
-    original: View
+    orig: View
     patched: View
     correlation: Correlation
     original_entries: Entries
@@ -77,40 +77,44 @@ def new_parameters(view: View, correlation: Correlation) -> list[Atom]:
     ]
 
 
-def compute_changes(original: View, patched: View, place: str, lines: bool = True) -> Changes:
+def compute_changes(orig: View, patched: View, place: str, lines: bool = True) -> Changes:
     """Compare two objects of one unit; `place` is the unit's name in refusals. `lines` says whether line numbers may
     differ by accident: not where #line held them in place (see noise). Never raises for what it can't follow: that
     becomes a refusal."""
-    return _Differ(original, patched, place, lines).run()
+    return _Differ(orig, patched, place, lines).run()
 
 
 class _Differ:
-    def __init__(self, original: View, patched: View, place: str, lines: bool) -> None:
-        self.o, self.p, self.place = original, patched, place
-        self.oe, self.pe = read_entries(original, place), read_entries(patched, place)
-        self.c = correlate(original, patched, self.oe, self.pe, lines)
+    def __init__(self, orig: View, patched: View, place: str, lines: bool) -> None:
+        self.orig, self.patched, self.place = orig, patched, place
+        self.orig_entries, self.patched_entries = read_entries(orig, place), read_entries(patched, place)
+        self.correlation = correlate(orig, patched, self.orig_entries, self.patched_entries, lines)
         self._part_moved()
-        part_changed(self.c)
+        part_changed(self.correlation)
         self.renamed: list[Renamed] = []
-        self.declared = pair_declared(self.c)
+        self.declared = pair_declared(self.correlation)
         self._begin()
 
     def _begin(self) -> None:
-        """Start comparing, with the pairs of `c` as they are."""
-        self.comparer = Comparer(self.c, self.oe, self.pe)
+        """Start comparing, with the pairs as they are."""
+        self.comparer = Comparer(self.correlation, self.orig_entries, self.patched_entries)
         self.changed: dict[tuple[int, int], Changed] = {}
         self.init_changed: list[str] = []
-        self.refusals: list[Refusal] = [*self.pe.refusals]
+        self.refusals: list[Refusal] = [*self.patched_entries.refusals]
         self.differing: list[tuple[Atom, Atom]] = []
 
     def _part_moved(self) -> None:
         """A static that gets its first write lay in read-only memory: writing the kernel's would fault. It is another
         variable now, and whoever refers to it refers to that."""
-        for o, p in self.c.pairs(DATA):
-            if o.is_local and p.is_local and self.o.is_const(o) and not self.p.is_const(p):
-                if is_anonymous(self.o, o) or is_stateless(self.p, p) or ".." in self.p.section_name(p):
+        for orig, patched in self.correlation.pairs(DATA):
+            if orig.is_local and patched.is_local and self.orig.is_const(orig) and not self.patched.is_const(patched):
+                if (
+                    is_anonymous(self.orig, orig)
+                    or is_stateless(self.patched, patched)
+                    or ".." in self.patched.section_name(patched)
+                ):
                     continue
-                self.c.part(o.id, p.id)
+                self.correlation.part(orig.id, patched.id)
 
     def run(self) -> Changes:
         self._compare_pairs()
@@ -123,11 +127,11 @@ class _Differ:
         self._check_groups(new)
         return Changes(
             self.place,
-            self.o,
-            self.p,
-            self.c,
-            self.oe,
-            self.pe,
+            self.orig,
+            self.patched,
+            self.correlation,
+            self.orig_entries,
+            self.patched_entries,
             tuple(self.changed[i] for i in sorted(self.changed)),
             tuple(new),
             tuple(removed),
@@ -140,61 +144,62 @@ class _Differ:
 
     def _find_renamed(self) -> None:
         """Variables that go on under another name: with them paired, what only refers to them is the same."""
-        sides = CodeSide(self.o, self.oe), CodeSide(self.p, self.pe)
-        found, doubts = find_renamed(self.c, *sides, self.differing, self._same_content)
+        sides = CodeSide(self.orig, self.orig_entries), CodeSide(self.patched, self.patched_entries)
+        found, doubts = find_renamed(self.correlation, *sides, self.differing, self._same_content)
         if found:
             self.renamed = found
             self._begin()
             self._compare_pairs()
         for doubt in doubts:
-            atom = self.p.atoms[doubt.patched]
+            atom = self.patched.atoms[doubt.patched]
             self._refuse("K22-state", atom.name, doubt.fact, atom)
 
-    def _same_content(self, o: Atom, p: Atom) -> bool:
+    def _same_content(self, orig: Atom, patched: Atom) -> bool:
         try:
-            return self.comparer.same_content(o, p)
+            return self.comparer.same_content(orig, patched)
         except Ambiguous:
             return False
 
     def _noise(self) -> tuple[Noise, ...]:
         """What was set aside, by function; a `.cold` half is part of its function."""
         found = {n._replace(function=n.function.partition(".cold")[0]) for n in self.comparer.noise}
-        before, after = (noise.index_of_messages(view) for view in (self.o, self.p))
+        before, after = (noise.index_of_messages(view) for view in (self.orig, self.patched))
         for function in before.keys() & after.keys():
             if before[function] != after[function]:
                 found.add(Noise(function, noise.PRINTK_INDEX))
         return tuple(sorted(found))
 
     def _compare_pairs(self) -> None:
-        for o, p in self.c.pairs(FUNCTION):
-            reason = self.comparer.compare(o, p)
+        for orig, patched in self.correlation.pairs(FUNCTION):
+            reason = self.comparer.compare(orig, patched)
             if reason is None:
                 continue
-            self.differing.append((o, p))
-            if is_prefix(p) and is_prefix(o):
-                for parent in self.o.by_name.get(p.name[len(PREFIXES[0]) :], []):
-                    self._changed_by_cold(parent, Reason("prefix", reason.offset, f"{p.name}: {reason}"))
-            elif is_init(self.p, p) or is_init(self.o, o):
-                self._init(p, self._init_fact(o, p))
-            elif is_cold(p):
-                because = Reason("cold", reason.offset, f"{p.name}: {reason}")
-                for parent in cold_parents(p, self.o):
+            self.differing.append((orig, patched))
+            if is_prefix(patched) and is_prefix(orig):
+                for parent in self.orig.by_name.get(patched.name[len(PREFIXES[0]) :], []):
+                    self._changed_by_cold(parent, Reason("prefix", reason.offset, f"{patched.name}: {reason}"))
+            elif is_init(self.patched, patched) or is_init(self.orig, orig):
+                self._init(patched, self._init_fact(orig, patched))
+            elif is_cold(patched):
+                because = Reason("cold", reason.offset, f"{patched.name}: {reason}")
+                for parent in cold_parents(patched, self.orig):
                     self._changed_by_cold(parent, because)
             else:
-                self.changed[p.id, o.id] = Changed(o, p, reason)
+                self.changed[patched.id, orig.id] = Changed(orig, patched, reason)
 
-    def _changed_by_cold(self, original: Atom, reason: Reason) -> None:
+    def _changed_by_cold(self, orig: Atom, reason: Reason) -> None:
         """A function whose `.cold` half differs is changed, with whatever it became."""
-        for p in self.c.to_patched.get(original.id, ()):
-            self.changed.setdefault((p, original.id), Changed(original, self.p.atoms[p], reason))
+        for patched in self.correlation.to_patched.get(orig.id, ()):
+            self.changed.setdefault((patched, orig.id), Changed(orig, self.patched.atoms[patched], reason))
 
-    def _init_fact(self, o: Atom, p: Atom) -> str:
-        was, now = self.o.section_name(o), self.p.section_name(p)
-        if not is_init(self.p, p):
-            return f"{p.name} moves to {now} from {was}, {_when(was)}: the kernel has it no more"
-        if not is_init(self.o, o):
-            return f"{p.name} moves from {was} to {now}, {_when(now)}"
-        return f"{p.name} is in {now}, {_when(now)}"
+    def _init_fact(self, orig: Atom, patched: Atom) -> str:
+        orig_section, patched_section = self.orig.section_name(orig), self.patched.section_name(patched)
+        if not is_init(self.patched, patched):
+            gone = f"{_when(orig_section)}: the kernel has it no more"
+            return f"{patched.name} moves to {patched_section} from {orig_section}, {gone}"
+        if not is_init(self.orig, orig):
+            return f"{patched.name} moves from {orig_section} to {patched_section}, {_when(patched_section)}"
+        return f"{patched.name} is in {patched_section}, {_when(patched_section)}"
 
     def _init(self, atom: Atom, fact: str) -> None:
         self.init_changed.append(atom.name)
@@ -202,89 +207,97 @@ class _Differ:
 
     def _sort_out_new(self) -> list[Atom]:
         new = []
-        for atom in self.p.functions:
-            if atom.id in self.c.to_original or is_prefix(atom):
+        for atom in self.patched.functions:
+            if atom.id in self.correlation.to_original or is_prefix(atom):
                 continue
-            if is_init(self.p, atom):
-                self._init(atom, f"new function {atom.name} is in {self.p.section_name(atom)}, freed after boot")
+            if is_init(self.patched, atom):
+                self._init(atom, f"new function {atom.name} is in {self.patched.section_name(atom)}, freed after boot")
             elif is_cold(atom):
-                for parent in cold_parents(atom, self.p):
-                    for o in self.c.to_original.get(parent.id, ()):
-                        self._changed_by_cold(self.o.atoms[o], Reason("cold", -1, f"{atom.name} is new"))
+                for parent in cold_parents(atom, self.patched):
+                    for orig in self.correlation.to_original.get(parent.id, ()):
+                        self._changed_by_cold(self.orig.atoms[orig], Reason("cold", -1, f"{atom.name} is new"))
             else:
                 new.append(atom)
         return new
 
     def _sort_out_removed(self) -> list[Atom]:
         removed = []
-        for atom in self.o.functions:
-            if atom.id in self.c.to_patched or is_prefix(atom):
+        for atom in self.orig.functions:
+            if atom.id in self.correlation.to_patched or is_prefix(atom):
                 continue
             if is_cold(atom):
-                for parent in cold_parents(atom, self.o):
+                for parent in cold_parents(atom, self.orig):
                     self._changed_by_cold(parent, Reason("cold", -1, f"{atom.name} is gone"))
             else:
                 removed.append(atom)
         return removed
 
     def _refuse(self, code: str, symbol: str, fact: str, atom: Atom | None = None, view: View | None = None) -> None:
-        section = (view or self.p).section_name(atom) if atom is not None else ""
+        section = (view or self.patched).section_name(atom) if atom is not None else ""
         self.refusals.append(Refusal(code, f"{self.place}: {symbol}", fact, symbol=symbol, section=section))
 
     # -- data ---------------------------------------------------------------------------------------------------
 
     def _check_data(self) -> None:
-        for o, p in self.c.pairs(DATA):
-            if is_anonymous(self.p, p):
+        for orig, patched in self.correlation.pairs(DATA):
+            if is_anonymous(self.patched, patched):
                 continue
-            if is_registration(self.p.section_name(p)):
-                self._check_registered(o, p)
+            if is_registration(self.patched.section_name(patched)):
+                self._check_registered(orig, patched)
                 continue
-            if self.p.section_name(p).startswith((*DEBUG_SECTIONS, "__bug", ".discard")):
+            if self.patched.section_name(patched).startswith((*DEBUG_SECTIONS, "__bug", ".discard")):
                 continue
             try:
-                same = self.comparer.same_content(o, p)
+                same = self.comparer.same_content(orig, patched)
             except Ambiguous as error:
-                self._refuse("K13-ambiguous", p.name, ": ".join(error.args), p)
+                self._refuse("K13-ambiguous", patched.name, ": ".join(error.args), patched)
                 continue
-            was, now = self.o.section_of(o), self.p.section_of(p)
+            orig_section, patched_section = self.orig.section_of(orig), self.patched.section_of(patched)
             if not same:
-                if is_stateless(self.p, p):
+                if is_stateless(self.patched, patched):
                     continue
-                if o.size != p.size:
-                    fact = f"changed data {p.name} ({o.size} -> {p.size} bytes)"
-                elif is_init(self.p, p):
-                    fact = f"changed initial value of {p.name} in {now.name}"
+                if orig.size != patched.size:
+                    fact = f"changed data {patched.name} ({orig.size} -> {patched.size} bytes)"
+                elif is_init(self.patched, patched):
+                    fact = f"changed initial value of {patched.name} in {patched_section.name}"
                 else:
-                    at = first_difference(self.o.masked(o), self.p.masked(p))
-                    fact = f"changed initial value of {p.name}" + (f" at byte {at}" if at >= 0 else "")
-                self._refuse("K3-init" if is_init(self.p, p) else "K1-data", p.name, fact, p)
+                    at = first_difference(self.orig.masked(orig), self.patched.masked(patched))
+                    fact = f"changed initial value of {patched.name}" + (f" at byte {at}" if at >= 0 else "")
+                self._refuse("K3-init" if is_init(self.patched, patched) else "K1-data", patched.name, fact, patched)
             elif (
-                was.writable != now.writable
-                or (was.type == SHT.NOBITS) != (now.type == SHT.NOBITS)
-                or (was.name != now.name and (".data.." in was.name or ".data.." in now.name))
+                orig_section.writable != patched_section.writable
+                or (orig_section.type == SHT.NOBITS) != (patched_section.type == SHT.NOBITS)
+                or (
+                    orig_section.name != patched_section.name
+                    and (".data.." in orig_section.name or ".data.." in patched_section.name)
+                )
             ):
                 # .data..percpu, .data..ro_after_init and their like are other memory
-                if is_stateless(self.p, p):
+                if is_stateless(self.patched, patched):
                     continue
-                self._refuse("K1-data", p.name, f"{p.name} moves from {_group(was.name)} to {_group(now.name)}", p)
+                self._refuse(
+                    "K1-data",
+                    patched.name,
+                    f"{patched.name} moves from {_group(orig_section.name)} to {_group(patched_section.name)}",
+                    patched,
+                )
 
-    def _check_registered(self, o: Atom, p: Atom) -> None:
+    def _check_registered(self, orig: Atom, patched: Atom) -> None:
         try:
-            same = self.comparer.same_content(o, p)
+            same = self.comparer.same_content(orig, patched)
         except Ambiguous:
             same = False
         if not same:
-            fact = f"{p.name} in {self.p.section_name(p)} changes, which takes effect at boot only"
-            self._refuse("K7-export", p.name, fact, p)
+            fact = f"{patched.name} in {self.patched.section_name(patched)} changes, which takes effect at boot only"
+            self._refuse("K7-export", patched.name, fact, patched)
 
     def _check_unknown(self) -> None:
         """A table without names that nothing refers to: its entries belong to code in a way that is not known here."""
-        left, right = _tables(self.o), _tables(self.p)
-        for name in sorted(left.keys() | right.keys()):
-            x, y = left.get(name), right.get(name)
+        orig_tables, patched_tables = _tables(self.orig), _tables(self.patched)
+        for name in sorted(orig_tables.keys() | patched_tables.keys()):
+            orig, patched = orig_tables.get(name), patched_tables.get(name)
             try:
-                same = x is not None and y is not None and self.comparer.same_content(x, y)
+                same = orig is not None and patched is not None and self.comparer.same_content(orig, patched)
             except Ambiguous:
                 same = False
             if not same:
@@ -294,14 +307,14 @@ class _Differ:
     def _check_groups(self, new: list[Atom]) -> None:
         """A section group is kept or dropped as a whole by linkers. A function can be taken out of one only where the
         rest of the group is its own: its prefix, its cold half, what has no code or data."""
-        groups = self.p.obj.groups
+        groups = self.patched.obj.groups
         for atom in [*(c.patched for c in self.changed.values()), *new]:
             for group in groups.get(atom.section, ()):
                 others = [
                     a
                     for section in group
-                    for i in self.p.in_section.get(section, ())
-                    if section != atom.section and (a := self.p.atoms[i]).names and not _of_family(a, atom)
+                    for i in self.patched.in_section.get(section, ())
+                    if section != atom.section and (a := self.patched.atoms[i]).names and not _of_family(a, atom)
                 ]
                 if others:
                     fact = f"{atom.name} is in a section group with {', '.join(sorted(a.name for a in others))}"
@@ -309,8 +322,8 @@ class _Differ:
 
     def _check_registration(self) -> None:
         # new parameters are the patch module's own
-        own = sum(a.size for a in new_parameters(self.p, self.c))
-        for new in new_registrations(self.o, self.p, {PARAMETERS: own}):
+        own = sum(a.size for a in new_parameters(self.patched, self.correlation))
+        for new in new_registrations(self.orig, self.patched, {PARAMETERS: own}):
             place = f"{self.place}: {new.symbol}"
             self.refusals.append(Refusal("K7-export", place, new.fact, symbol=new.symbol, section=new.section))
 

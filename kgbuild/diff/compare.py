@@ -8,8 +8,10 @@ name it likes. Accidental differences are set aside by the rules of `noise`, and
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from kgbuild.arch.base import Instruction
 from kgbuild.correlation import noise
 from kgbuild.correlation.correlate import Correlation, same_stateless
 from kgbuild.correlation.noise import Noise
@@ -39,297 +41,365 @@ class Reason(NamedTuple):
         return f"{self.kind}{where}: {self.detail}" if self.detail else f"{self.kind}{where}"
 
 
-def first_difference(a: bytes, b: bytes) -> int:
+def first_difference(orig: bytes, patched: bytes) -> int:
     """Offset of the first byte that differs, -1 where one is the beginning of the other."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), -1)
+    pairs = zip(orig, patched, strict=False)
+    return next((i for i, (orig_byte, patched_byte) in enumerate(pairs) if orig_byte != patched_byte), -1)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One comparison from outside, with all that it leads to: the pairs of functions under way, and whether one of them
+    was met again and taken to be the same."""
+
+    active: set[tuple[int, int]] = field(default_factory=set)
+    assumed: bool = False
+
+
+@dataclass(slots=True)
+class _Scope:
+    """What the comparison of one pair of functions has to go by, and what it finds.
+
+    walk    the comparison from outside that it is part of, None outside of any
+    pair    the two functions
+    places  where each offset of the original function is in the patched one; None where nothing moved
+    nested  levels of functions and data through which the walk came here
+    rules   the noise rules that were needed so far
+    alike   data found to be the same for these functions, and whether nothing moved: tables of tables are met again
+            and again
+    """
+
+    walk: _Walk | None = None
+    pair: tuple[int, int] = (-1, -1)
+    places: dict[int, int] | None = None
+    nested: int = 0
+    rules: set[str] = field(default_factory=set)
+    alike: set[tuple[int, int, bool]] = field(default_factory=set)
 
 
 class Comparer:
     """Compares functions and data of two correlated objects; results are kept. `noise` grows as functions are found
     to be the same but for accidents."""
 
-    def __init__(self, correlation: Correlation, left: Entries, right: Entries) -> None:
-        self.c = correlation
-        self.o, self.p = correlation.original, correlation.patched
-        self.oe, self.pe = left, right
-        self._flags = SharedFlags(correlation, left, right)
+    def __init__(self, correlation: Correlation, orig_entries: Entries, patched_entries: Entries) -> None:
+        self.correlation = correlation
+        self.orig, self.patched = correlation.orig, correlation.patched
+        self.orig_entries, self.patched_entries = orig_entries, patched_entries
+        self._flags = SharedFlags(correlation, orig_entries, patched_entries)
         self.noise: set[Noise] = set()
-        same, found = same_at_first_sight(self.o, self.p, correlation.other_names())
+        same, found = same_at_first_sight(self.orig, self.patched, correlation.other_names())
         self.noise |= found
-        self._memo: dict[tuple[int, int], Reason | None] = dict.fromkeys(s for s in same if s[1] not in self.c.doubtful)
-        self._active: set[tuple[int, int]] = set()
-        self._assumed = False
-        self._rules: set[str] = set()
-        self._pair = (-1, -1)
-        self._place: dict[int, int] | None = None
-        # data found to be the same for the function at hand: tables of tables are met again and again
-        self._alike: set[tuple[int, int, bool]] = set()
-        self._nested = 0
+        doubtful = correlation.doubtful
+        self._memo: dict[tuple[int, int], Reason | None] = dict.fromkeys(s for s in same if s[1] not in doubtful)
+        self._outside = _Scope()
 
-    def compare(self, o: Atom, p: Atom, depth: int = 0) -> Reason | None:
-        """None where o and p are the same function, else the first difference. `depth` counts the levels of data
-        through which another function leads here."""
-        key = (o.id, p.id)
+    # -- what is asked from outside ------------------------------------------------------------------------------
+
+    def compare(self, orig: Atom, patched: Atom) -> Reason | None:
+        """None where an original and a patched function are the same, else the first difference."""
+        return self._compare(orig, patched, self._outside, 0)
+
+    def same_content(self, orig: Atom, patched: Atom) -> bool:
+        """Whether two pieces of data hold the same, references compared by the entity they mean. Raises Ambiguous."""
+        return self._same_content(orig, patched, self._outside, 0)
+
+    def judge(
+        self,
+        orig_ref: Ref,
+        patched_ref: Ref,
+        pair: tuple[int, int] = (-1, -1),
+        places: dict[int, int] | None = None,
+    ) -> tuple[bool, frozenset[str]]:
+        """Whether two references mean the same entity, and the noise rules which that takes. `places` says where each
+        offset of the first atom of `pair` is in the second."""
+        scope = _Scope(pair=pair, places=places, alike=self._outside.alike)
+        try:
+            return self._same_target(orig_ref, patched_ref, scope, 0), frozenset(scope.rules)
+        except Ambiguous:
+            return False, frozenset()
+
+    # -- functions -----------------------------------------------------------------------------------------------
+
+    def _compare(self, orig: Atom, patched: Atom, outer: _Scope, depth: int) -> Reason | None:
+        """Compare two functions to which `outer` leads through `depth` levels of data."""
+        key = (orig.id, patched.id)
         if key in self._memo:
             return self._memo[key]
-        if key in self._active:
+        walk = outer.walk or _Walk()
+        if key in walk.active:
             # functions that call each other: the same if nothing else differs
-            self._assumed = True
+            walk.assumed = True
             return None
-        if self._nested >= _NESTED:
+        if outer.nested >= _NESTED:
             return Reason("ambiguous", -1, "too many folded functions call one another")
-        if not self._active:
-            self._assumed = False
-        self._active.add(key)
-        outer = self._rules, self._pair, self._place, self._alike, self._nested
-        self._rules, self._pair, self._place, self._alike = set(), key, None, set()
-        self._nested += 1 + depth
+        walk.active.add(key)
+        scope = _Scope(walk, key, nested=outer.nested + 1 + depth)
         try:
-            reason = self._compare(o, p)
+            reason = self._compare_code(orig, patched, scope)
         except Ambiguous as error:
             reason = Reason("ambiguous", -1, ": ".join(error.args))
         if reason is None:
-            self.noise |= {Noise(p.name, rule) for rule in self._rules}
-        self._rules, self._pair, self._place, self._alike, self._nested = outer
-        self._active.discard(key)
-        if reason is not None or not self._assumed or not self._active:
+            self.noise |= {Noise(patched.name, rule) for rule in scope.rules}
+        walk.active.discard(key)
+        if reason is not None or not walk.assumed or not walk.active:
             self._memo[key] = reason
         return reason
 
-    def _compare(self, o: Atom, p: Atom) -> Reason | None:
-        left, right = self.o.refs(o), self.p.refs(p)
-        was, now = self.o.masked(o), self.p.masked(p)
-        if was != now:
-            if self.c.lines and noise.differ_in_lines_only(self.o, o, self.p, p):
-                self._rules.add(noise.LINE_ARGUMENT)
+    def _compare_code(self, orig: Atom, patched: Atom, scope: _Scope) -> Reason | None:
+        orig_refs, patched_refs = self.orig.refs(orig), self.patched.refs(patched)
+        orig_code, patched_code = self.orig.masked(orig), self.patched.masked(patched)
+        if orig_code != patched_code:
+            if self.correlation.lines and noise.differ_in_lines_only(self.orig, orig, self.patched, patched):
+                scope.rules.add(noise.LINE_ARGUMENT)
             else:
-                place = self._same_but_for_widths(o, p)
-                if place is None:
-                    first = first_difference(was, now)
-                    first = first if first >= 0 else min(len(was), len(now))
-                    return Reason("code", first, f"{o.size} -> {p.size} bytes" if o.size != p.size else "")
-                self._place = place
-                self._rules.add(noise.BRANCH_WIDTH)
-                return self._compare_entries(o, p)
-        if len(left) != len(right):
-            return Reason("reference", -1, f"{len(left)} -> {len(right)} references")
-        for a, b in zip(left, right, strict=True):
-            if not self._same_field(a, b) or not self.same_target(a, b):
-                return self._other_reference(a, b)
-        self._note_section(o, p)
-        return self._compare_entries(o, p)
+                scope.places = self._same_but_for_widths(orig, patched, scope)
+                if scope.places is None:
+                    first = first_difference(orig_code, patched_code)
+                    first = first if first >= 0 else min(len(orig_code), len(patched_code))
+                    sizes = f"{orig.size} -> {patched.size} bytes" if orig.size != patched.size else ""
+                    return Reason("code", first, sizes)
+                scope.rules.add(noise.BRANCH_WIDTH)
+                return self._compare_entries(orig, patched, scope)
+        if len(orig_refs) != len(patched_refs):
+            return Reason("reference", -1, f"{len(orig_refs)} -> {len(patched_refs)} references")
+        for orig_ref, patched_ref in zip(orig_refs, patched_refs, strict=True):
+            if not self._same_field(orig_ref, patched_ref) or not self._same_target(orig_ref, patched_ref, scope, 0):
+                return self._other_reference(orig_ref, patched_ref)
+        if self._moved_section(orig, patched):
+            scope.rules.add(noise.SECTION)
+        return self._compare_entries(orig, patched, scope)
 
-    def _same_field(self, a: Ref, b: Ref) -> bool:
+    def _same_field(self, orig_ref: Ref, patched_ref: Ref) -> bool:
         """Whether two references are written at one place in one way. The assembler has another type for a call where
         the symbol is local; in the kernel both mean the same."""
-        if a.offset != b.offset:
+        if orig_ref.offset != patched_ref.offset:
             return False
-        return a.type == b.type or {a.type, b.type} <= {self.p.arch.call_reloc, self.p.arch.per_field_pcrel32}
+        if orig_ref.type == patched_ref.type:
+            return True
+        calls = {self.patched.arch.call_reloc, self.patched.arch.per_field_pcrel32}
+        return {orig_ref.type, patched_ref.type} <= calls
 
-    def _other_reference(self, a: Ref, b: Ref) -> Reason:
-        old, new = self.o.atoms[a.atom], self.p.atoms[b.atom]
-        if (a.loose or b.loose) and self.c.paired(old.id, new.id) and a.delta == b.delta:
-            return Reason("ambiguous", a.offset, may_mean(self.p, new))
-        if new.id in self.c.tables:
-            return Reason("reference", a.offset, f"{new.name} holds other places in functions")
-        return Reason("reference", a.offset, f"{self._show(self.o, old, a)} -> {self._show(self.p, new, b)}")
+    def _other_reference(self, orig_ref: Ref, patched_ref: Ref) -> Reason:
+        orig, patched = self.orig.atoms[orig_ref.atom], self.patched.atoms[patched_ref.atom]
+        loose, offset = orig_ref.loose or patched_ref.loose, orig_ref.offset
+        if loose and self.correlation.paired(orig.id, patched.id) and orig_ref.delta == patched_ref.delta:
+            return Reason("ambiguous", offset, may_mean(self.patched, patched))
+        if patched.id in self.correlation.tables:
+            return Reason("reference", offset, f"{patched.name} holds other places in functions")
+        shown = f"{_show(self.orig, orig, orig_ref)} -> {_show(self.patched, patched, patched_ref)}"
+        return Reason("reference", offset, shown)
 
-    def _show(self, view: View, atom: Atom, ref: Ref) -> str:
-        if atom.kind == STRING:
-            return repr(view.content(atom)[max(ref.delta, 0) :].rstrip(b"\0").decode("utf-8", "replace"))
-        name = atom.name or view.section_name(atom)
-        return f"{name}{ref.delta:+#x}" if ref.delta else name
-
-    def _note_section(self, o: Atom, p: Atom) -> None:
-        was, now = (_kind_of_text(view.section_name(a)) for view, a in ((self.o, o), (self.p, p)))
-        if was != now and not was.startswith(INIT_SECTIONS) and not now.startswith(INIT_SECTIONS):
-            self._rules.add(noise.SECTION)
+    def _moved_section(self, orig: Atom, patched: Atom) -> bool:
+        """Whether a function moved between the sections of code that stays."""
+        orig_kind = _kind_of_text(self.orig.section_name(orig))
+        patched_kind = _kind_of_text(self.patched.section_name(patched))
+        init = orig_kind.startswith(INIT_SECTIONS) or patched_kind.startswith(INIT_SECTIONS)
+        return orig_kind != patched_kind and not init
 
     # -- where only the width of branches differs ---------------------------------------------------------------
 
-    def _same_but_for_widths(self, o: Atom, p: Atom) -> dict[int, int] | None:
-        """Where each offset of o is in p, if instruction by instruction nothing but the width of branches differs."""
-        ours, theirs = self.o.instructions(o), self.p.instructions(p)
-        if len(ours) != len(theirs):
+    def _same_but_for_widths(self, orig: Atom, patched: Atom, scope: _Scope) -> dict[int, int] | None:
+        """Where each offset of the original function is in the patched one, if instruction by instruction nothing but
+        the width of branches differs. Leaves the places in the scope while it looks at references."""
+        orig_code, patched_code = self.orig.instructions(orig), self.patched.instructions(patched)
+        if len(orig_code) != len(patched_code):
             return None
-        place = {a.offset: b.offset for a, b in zip(ours, theirs, strict=True)}
-        place[o.size] = p.size
-        left, right = {r.offset: r for r in self.o.refs(o)}, {r.offset: r for r in self.p.refs(p)}
-        was, now = self.o.masked(o), self.p.masked(p)
-        self._place = place
-        for a, b in zip(ours, theirs, strict=True):
-            x = [left[i] for i in range(a.offset, a.offset + a.length) if i in left]
-            y = [right[i] for i in range(b.offset, b.offset + b.length) if i in right]
-            if len(x) != len(y) or not all(self.same_target(r, s) for r, s in zip(x, y, strict=True)):
+        places = {i.offset: j.offset for i, j in zip(orig_code, patched_code, strict=True)}
+        places[orig.size] = patched.size
+        orig_refs = {r.offset: r for r in self.orig.refs(orig)}
+        patched_refs = {r.offset: r for r in self.patched.refs(patched)}
+        orig_bytes, patched_bytes = self.orig.masked(orig), self.patched.masked(patched)
+        scope.places = places
+        for i, j in zip(orig_code, patched_code, strict=True):
+            here, there = _refs_in(i, orig_refs), _refs_in(j, patched_refs)
+            if len(here) != len(there):
                 return None
-            if a.is_branch and b.is_branch:
-                if a.mnemonic != b.mnemonic or a.target is None or b.target is None:
-                    return None
-                if not x and place.get(a.target) != b.target:
-                    return None
-            elif was[a.offset : a.offset + a.length] != now[b.offset : b.offset + b.length] or [
-                (r.offset - a.offset, r.type) for r in x
-            ] != [(s.offset - b.offset, s.type) for s in y]:
+            if not all(self._same_target(r, s, scope, 0) for r, s in zip(here, there, strict=True)):
                 return None
-        return place
+            if i.is_branch and j.is_branch:
+                if i.mnemonic != j.mnemonic or i.target is None or j.target is None:
+                    return None
+                if not here and places.get(i.target) != j.target:
+                    return None
+            elif orig_bytes[i.offset : i.offset + i.length] != patched_bytes[j.offset : j.offset + j.length] or [
+                (r.offset - i.offset, r.type) for r in here
+            ] != [(s.offset - j.offset, s.type) for s in there]:
+                return None
+        return places
 
     # -- what a reference means ----------------------------------------------------------------------------------
 
-    def same_target(self, a: Ref, b: Ref, depth: int = 0) -> bool:
-        """Whether two references mean the same entity."""
-        x, y = self.o.atoms[a.atom], self.p.atoms[b.atom]
-        if x.section < 0 or y.section < 0:
-            if x.kind == ABSOLUTE and (x.offset, x.size) != (y.offset, y.size):
+    def _same_target(self, orig_ref: Ref, patched_ref: Ref, scope: _Scope, depth: int) -> bool:
+        """Whether two references mean the same entity; `depth` counts the levels of data that lead to them."""
+        orig, patched = self.orig.atoms[orig_ref.atom], self.patched.atoms[patched_ref.atom]
+        same_delta = orig_ref.delta == patched_ref.delta
+        if orig.section < 0 or patched.section < 0:
+            if orig.kind == ABSOLUTE and (orig.offset, orig.size) != (patched.offset, patched.size):
                 return False
-            return x.kind == y.kind and x.name == y.name and a.delta == b.delta
-        if STRING in (x.kind, y.kind):
-            return x.kind == y.kind and self._same_string(x, a.delta, y, b.delta)
-        if self._place is not None and (x.id, y.id) == self._pair:
-            return self._place.get(a.delta) == b.delta
-        if a.delta != b.delta or x.kind != y.kind:
+            return orig.kind == patched.kind and orig.name == patched.name and same_delta
+        if STRING in (orig.kind, patched.kind):
+            if orig.kind != patched.kind:
+                return False
+            return self._same_string(orig, orig_ref.delta, patched, patched_ref.delta, scope)
+        if scope.places is not None and (orig.id, patched.id) == scope.pair:
+            return scope.places.get(orig_ref.delta) == patched_ref.delta
+        if not same_delta or orig.kind != patched.kind:
             return False
-        if x.kind == ANON or (is_anonymous(self.o, x) and is_anonymous(self.p, y)):
-            if depth >= _DEPTH or not self.same_content(x, y, depth):
+        if orig.kind == ANON or (is_anonymous(self.orig, orig) and is_anonymous(self.patched, patched)):
+            if depth >= _DEPTH or not self._same_content(orig, patched, scope, depth):
                 return False
-            if x.name != y.name:
-                self._rules.add(noise.CONSTANT)
+            if orig.name != patched.name:
+                scope.rules.add(noise.CONSTANT)
             return True
-        if not self.c.paired(x.id, y.id) and not self._fresh_serves(x, y):
+        if not self.correlation.paired(orig.id, patched.id) and not self._fresh_serves(orig, patched):
             return False
-        if (a.loose or b.loose) and not same_surroundings(self.c, x, y):
+        loose = orig_ref.loose or patched_ref.loose
+        if loose and not same_surroundings(self.correlation, orig, patched):
             return False
-        if x.name != y.name:
-            self._note_name(x, y)
-        if x.kind == DATA and self.p.section_name(y) in DEBUG_SECTIONS and self.o.masked(x) != self.p.masked(y):
-            self._rules.add(noise.LINE_DEBUG)
-        if set(x.names) != set(y.names) and (len(x.names) > 1 or len(y.names) > 1) and x.kind == FUNCTION:
+        return self._same_named(orig, patched, scope, depth)
+
+    def _same_named(self, orig: Atom, patched: Atom, scope: _Scope, depth: int) -> bool:
+        """Whether a function or variable is the one that it is paired with; notes what has another name."""
+        if orig.name != patched.name and (rule := self._name_rule(orig, patched)):
+            scope.rules.add(rule)
+        if orig.kind == DATA:
+            shown = self.patched.section_name(patched) in DEBUG_SECTIONS
+            if shown and self.orig.masked(orig) != self.patched.masked(patched):
+                scope.rules.add(noise.LINE_DEBUG)
+        folded = len(orig.names) > 1 or len(patched.names) > 1
+        if folded and orig.kind == FUNCTION and set(orig.names) != set(patched.names):
             # folded on one side: the same entity only if the body meant is the body there was
-            return self.compare(x, y, depth) is None
+            return self._compare(orig, patched, scope, depth) is None
         return True
 
-    def _fresh_serves(self, x: Atom, y: Atom) -> bool:
+    def _fresh_serves(self, orig: Atom, patched: Atom) -> bool:
         """Whether two once-flags or their like are of one kind, so that it does not matter which is meant, and are
         shared by the same functions, so that as many are used."""
-        if x.kind != DATA or not is_stateless(self.o, x) or not is_stateless(self.p, y):
+        if orig.kind != DATA or not is_stateless(self.orig, orig) or not is_stateless(self.patched, patched):
             return False
-        return stem(x.name) == stem(y.name) and same_stateless(self.c, x, y) and self._flags.same_users(x, y)
-
-    def judge(
-        self, a: Ref, b: Ref, pair: tuple[int, int] = (-1, -1), place: dict[int, int] | None = None
-    ) -> tuple[bool, frozenset[str]]:
-        """Whether two references mean the same entity, and the noise rules which that takes. `place` says where each
-        offset of the first atom of `pair` is in the second."""
-        outer = self._rules, self._pair, self._place
-        self._rules, self._pair, self._place = set(), pair, place
-        try:
-            same = self.same_target(a, b)
-            return same, frozenset(self._rules)
-        except Ambiguous:
-            return False, frozenset()
-        finally:
-            self._rules, self._pair, self._place = outer
-
-    def _note_name(self, x: Atom, y: Atom) -> None:
-        if x.kind == DATA and not set(x.names).isdisjoint(y.names):
-            self._rules.add(noise.LABEL)
-        elif ".llvm." in x.name and stem(x.name) == stem(y.name):
-            self._rules.add(noise.MODULE_HASH)
-        elif x.kind == FUNCTION and stem(x.name) == stem(y.name):
-            self._rules.add(noise.CLONE)
-        elif x.kind == DATA:
-            self._rules.add(noise.ONCE_FLAG if is_stateless(self.p, y) else noise.STATIC_LOCAL)
-
-    def _same_string(self, x: Atom, i: int, y: Atom, j: int) -> bool:
-        if not (0 <= i <= x.size and 0 <= j <= y.size):
+        if stem(orig.name) != stem(patched.name) or not same_stateless(self.correlation, orig, patched):
             return False
-        if i == x.size or j == y.size:  # the end of a string, as in `p < "abc" + 4`
-            return i == j and self.o.content(x) == self.p.content(y)
-        was, now = self.o.content(x)[i:], self.p.content(y)[j:]
-        if was == now:
+        return self._flags.same_users(orig, patched)
+
+    def _name_rule(self, orig: Atom, patched: Atom) -> str:
+        """The noise rule by which a function or variable may have another name, "" for none."""
+        same_stem = stem(orig.name) == stem(patched.name)
+        if orig.kind == DATA and not set(orig.names).isdisjoint(patched.names):
+            return noise.LABEL
+        if ".llvm." in orig.name and same_stem:
+            return noise.MODULE_HASH
+        if orig.kind == FUNCTION and same_stem:
+            return noise.CLONE
+        if orig.kind == DATA:
+            return noise.ONCE_FLAG if is_stateless(self.patched, patched) else noise.STATIC_LOCAL
+        return ""
+
+    def _same_string(self, orig: Atom, orig_at: int, patched: Atom, patched_at: int, scope: _Scope) -> bool:
+        if not (0 <= orig_at <= orig.size and 0 <= patched_at <= patched.size):
+            return False
+        if orig_at == orig.size or patched_at == patched.size:  # the end of a string, as in `p < "abc" + 4`
+            return orig_at == patched_at and self.orig.content(orig) == self.patched.content(patched)
+        orig_text, patched_text = self.orig.content(orig)[orig_at:], self.patched.content(patched)[patched_at:]
+        if orig_text == patched_text:
             return True
-        if not self.c.lines or noise.without_lines(was) != noise.without_lines(now):
+        if not self.correlation.lines or noise.without_lines(orig_text) != noise.without_lines(patched_text):
             return False
-        self._rules.add(noise.LINE_STRING)
+        scope.rules.add(noise.LINE_STRING)
         return True
 
-    def same_content(self, x: Atom, y: Atom, depth: int = 0) -> bool:
-        """Whether two pieces of data hold the same, references compared by the entity they mean."""
-        if x.size != y.size:
+    def _same_content(self, orig: Atom, patched: Atom, scope: _Scope, depth: int) -> bool:
+        if orig.size != patched.size:
             return False
-        key = (x.id, y.id, self._place is None)
-        if key in self._alike:
+        key = (orig.id, patched.id, scope.places is None)
+        if key in scope.alike:
             return True
-        left, right = self.o.refs(x), self.p.refs(y)
-        if not left and not right and self.o.content(x) == self.p.content(y):
+        orig_refs, patched_refs = self.orig.refs(orig), self.patched.refs(patched)
+        if not orig_refs and not patched_refs and self.orig.content(orig) == self.patched.content(patched):
             return True
-        if len(left) != len(right):
+        if len(orig_refs) != len(patched_refs):
             return False
-        if self.o.masked(x) != self.p.masked(y) and not self._same_location(x, y):
+        if self.orig.masked(orig) != self.patched.masked(patched) and not self._same_location(orig, patched, scope):
             return False
         same = all(
-            self._same_field(a, b) and self.same_target(a, b, depth + 1) for a, b in zip(left, right, strict=True)
+            self._same_field(orig_ref, patched_ref) and self._same_target(orig_ref, patched_ref, scope, depth + 1)
+            for orig_ref, patched_ref in zip(orig_refs, patched_refs, strict=True)
         )
         if same:
-            self._alike.add(key)
+            scope.alike.add(key)
         return same
 
-    def _same_location(self, x: Atom, y: Atom) -> bool:
+    def _same_location(self, orig: Atom, patched: Atom, scope: _Scope) -> bool:
         """Whether two pieces of unnamed data differ in the line of a source location only."""
-        if not self.c.lines or x.kind != ANON or not noise.is_location(self.o, x) or not noise.is_location(self.p, y):
+        if not self.correlation.lines or orig.kind != ANON:
             return False
-        was, now = bytearray(self.o.masked(x)), bytearray(self.p.masked(y))
-        was[8:12] = now[8:12] = bytes(4)
-        if was != now:
+        if not noise.is_location(self.orig, orig) or not noise.is_location(self.patched, patched):
             return False
-        self._rules.add(noise.LINE_DATA)
+        orig_data, patched_data = bytearray(self.orig.masked(orig)), bytearray(self.patched.masked(patched))
+        orig_data[8:12] = patched_data[8:12] = bytes(4)
+        if orig_data != patched_data:
+            return False
+        scope.rules.add(noise.LINE_DATA)
         return True
 
     # -- entries of special sections -----------------------------------------------------------------------------
 
-    def _compare_entries(self, o: Atom, p: Atom) -> Reason | None:
-        left, right = self.oe.compared(o.id), self.pe.compared(p.id)
-        for section in sorted({e.section for e in left} | {e.section for e in right}):
-            a = [e for e in left if e.section == section]
-            b = [e for e in right if e.section == section]
-            if len(a) != len(b):
-                return Reason("entry", -1, f"{section}: {len(a)} -> {len(b)} entries")
-            for x, y in zip(a, b, strict=True):
-                if not self._same_entry(x, y):
-                    return Reason("entry", y.owner_offset, f"{section} differs")
+    def _compare_entries(self, orig: Atom, patched: Atom, scope: _Scope) -> Reason | None:
+        orig_entries = self.orig_entries.compared(orig.id)
+        patched_entries = self.patched_entries.compared(patched.id)
+        for section in sorted({e.section for e in orig_entries} | {e.section for e in patched_entries}):
+            here = [e for e in orig_entries if e.section == section]
+            there = [e for e in patched_entries if e.section == section]
+            if len(here) != len(there):
+                return Reason("entry", -1, f"{section}: {len(here)} -> {len(there)} entries")
+            for orig_entry, patched_entry in zip(here, there, strict=True):
+                if not self._same_entry(orig_entry, patched_entry, scope):
+                    return Reason("entry", patched_entry.owner_offset, f"{section} differs")
         return None
 
-    def _placed(self, x: SpecialEntry) -> int | None:
-        """Where in the other function the place of an entry should be. Most lead to an instruction, those of constants
-        to a field inside one."""
-        assert self._place is not None
-        if not x.spec.constant:
-            return self._place.get(x.owner_offset)
-        start = max((a for a in self._place if a <= x.owner_offset), default=None)
-        return self._place[start] + x.owner_offset - start if start is not None else None
-
-    def _same_entry(self, x: SpecialEntry, y: SpecialEntry) -> bool:
-        spec = x.spec
-        place = self._placed(x) if self._place is not None else x.owner_offset
-        if place != y.owner_offset or len(x.refs) != len(y.refs):
+    def _same_entry(self, orig: SpecialEntry, patched: SpecialEntry, scope: _Scope) -> bool:
+        spec = orig.spec
+        place = orig.owner_offset if scope.places is None else _placed(orig, scope.places)
+        if place != patched.owner_offset or len(orig.refs) != len(patched.refs):
             return False
-        a, b = bytearray(x.data), bytearray(y.data)
+        orig_data, patched_data = bytearray(orig.data), bytearray(patched.data)
         for start, length in spec.ignore:
-            if start + length > len(a):
+            if start + length > len(orig_data):
                 continue
-            if a[start : start + length] != b[start : start + length]:
-                self._rules.add(noise.LINE_BUG)
-            a[start : start + length] = b[start : start + length] = bytes(length)
-        for r in x.refs:
-            a[r.offset : r.offset + r.size] = bytes(r.size)
-            b[r.offset : r.offset + r.size] = bytes(r.size)
-        if a != b:
+            if orig_data[start : start + length] != patched_data[start : start + length]:
+                scope.rules.add(noise.LINE_BUG)
+            orig_data[start : start + length] = patched_data[start : start + length] = bytes(length)
+        for data in (orig_data, patched_data):
+            self.patched.arch.relocs.clear(data, orig.refs, self.patched.obj.order)
+        if orig_data != patched_data:
             return False
-        for m, n in zip(x.refs, y.refs, strict=True):
-            if (m.offset, m.type) != (n.offset, n.type):
+        for orig_ref, patched_ref in zip(orig.refs, patched.refs, strict=True):
+            if (orig_ref.offset, orig_ref.type) != (patched_ref.offset, patched_ref.type):
                 return False
-            if m.offset != spec.owner and not self.same_target(m, n):
+            if orig_ref.offset != spec.owner and not self._same_target(orig_ref, patched_ref, scope, 0):
                 return False
         return True
+
+
+def _show(view: View, atom: Atom, ref: Ref) -> str:
+    if atom.kind == STRING:
+        return repr(view.content(atom)[max(ref.delta, 0) :].rstrip(b"\0").decode("utf-8", "replace"))
+    name = atom.name or view.section_name(atom)
+    return f"{name}{ref.delta:+#x}" if ref.delta else name
+
+
+def _refs_in(instruction: Instruction, refs: dict[int, Ref]) -> list[Ref]:
+    """The references of one instruction, of those of its function by offset."""
+    end = instruction.offset + instruction.length
+    return [refs[i] for i in range(instruction.offset, end) if i in refs]
+
+
+def _placed(entry: SpecialEntry, places: dict[int, int]) -> int | None:
+    """Where in the patched function the place of an entry should be. Most lead to an instruction, those of constants to
+    a field inside one."""
+    if not entry.spec.constant:
+        return places.get(entry.owner_offset)
+    start = max((at for at in places if at <= entry.owner_offset), default=None)
+    return places[start] + entry.owner_offset - start if start is not None else None
 
 
 def _kind_of_text(section: str) -> str:

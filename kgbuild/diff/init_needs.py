@@ -76,11 +76,9 @@ def _refs(view: View, entries: Entries, atom: Atom) -> Iterator[int]:
 def _newly_set(number: int, changes: Changes, atom: Atom) -> Iterator[tuple[Key, str]]:
     """The variables that an init function writes, or hands the address of to others, as it did not before."""
     before: Counter[tuple[Key, bytes]] = Counter()
-    for o in changes.correlation.to_original.get(atom.id, ()):
-        old = changes.original.atoms[o]
-        before += Counter(
-            (k, t) for k, t, _ in _settings(number, changes.original, old, changes.correlation.to_patched)
-        )
+    for i in changes.correlation.to_original.get(atom.id, ()):
+        old = changes.orig.atoms[i]
+        before += Counter((k, t) for k, t, _ in _settings(number, changes.orig, old, changes.correlation.to_patched))
     after = list(_settings(number, changes.patched, atom, None))
     left = Counter((k, t) for k, t, _ in after) - before
     for key, text, variable in after:

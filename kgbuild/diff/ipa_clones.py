@@ -23,6 +23,7 @@ from functools import cached_property
 EVIDENCE = ".ipa-clones"
 INLINED, COPIED = "inlining to", "(null)"
 _CLONE, _REMOVAL = "Callgraph clone", "Callgraph removal"
+_DIGITS = 18  # of a number; Python makes none of thousands
 _NODE = 5  # name, order, file, line, column
 
 
@@ -73,6 +74,22 @@ class IpaClones:
                 out.setdefault(s.source.name, []).append(s.result.name)
         return out
 
+    @cached_property
+    def _made(self) -> dict[str, list[CloneStep]]:
+        out: dict[str, list[CloneStep]] = {}
+        for s in self.steps:
+            if s.kind not in (INLINED, COPIED):
+                out.setdefault(s.source.name, []).append(s)
+        return out
+
+    @cached_property
+    def _holds(self) -> dict[str, list[GccFunction]]:
+        out: dict[str, list[GccFunction]] = {}
+        for s in self.steps:
+            if s.kind == INLINED:
+                out.setdefault(s.result.name, []).append(s.source)
+        return out
+
     def origin(self, name: str) -> CloneStep | None:
         """The step that made a function of another, None where gcc does not say it made it."""
         return self._origins.get(name)
@@ -82,16 +99,16 @@ class IpaClones:
         out: list[CloneStep] = []
         seen = {name}
         while (step := self.origin(name)) is not None:
-            out.insert(0, step)
+            out.append(step)
             name = step.source.name
             if name in seen:  # a damaged file
                 break
             seen.add(name)
-        return out
+        return out[::-1]
 
     def made_of(self, name: str) -> list[CloneStep]:
         """The clones that gcc made of a function directly."""
-        return [s for s in self.steps if s.source.name == name and s.kind not in (INLINED, COPIED)]
+        return self._made.get(name, [])
 
     def inlined_into(self, name: str) -> list[str]:
         """Functions that hold a copy of the body of `name`, also by way of others that were inlined; by name."""
@@ -106,7 +123,7 @@ class IpaClones:
 
     def inlines(self, name: str, file: str = "") -> list[str]:
         """Functions of whose body `name` holds a copy directly, of one source file where one is given; by name."""
-        found = (s.source for s in self.steps if s.kind == INLINED and s.result.name == name)
+        found = self._holds.get(name, ())
         return sorted({p.name for p in found if not file or p.file == file} - {name})
 
 
@@ -148,7 +165,7 @@ def _place(words: list[str]) -> GccFunction | None:
     if len(words) != _NODE or not words[0]:
         return None
     name, order, file, line, column = words
-    if not all(n.isascii() and n.isdigit() for n in (order, line, column)):
+    if not all(n.isascii() and n.isdigit() and len(n) <= _DIGITS for n in (order, line, column)):
         return None
     return GccFunction(name, int(order), file, int(line), int(column))
 

@@ -32,7 +32,7 @@ def family(name: str) -> str:
 
 
 def families(atom: Atom) -> set[str]:
-    """The same for all names of an atom."""
+    """The functions that all names of an atom belong to, their cold halves' too."""
     return {family(n) for n in atom.names}
 
 
@@ -135,7 +135,7 @@ def _candidates(view: View) -> Iterable[Atom]:
     out: dict[int, None] = {}
     for index in view.sections_referring_to(code):
         section = view.obj.sections[index]
-        if section.executable or section.name.startswith(INIT_SECTIONS) or index not in view.in_section:
+        if section.executable or section.name.startswith(INIT_SECTIONS) or not view.in_section.get(index):
             continue
         ids = view.in_section[index]
         starts = [view.atoms[i].offset for i in ids]
@@ -174,41 +174,59 @@ def given_away(view: View, atom: Atom, table: int) -> int | None:
     return min(found.kept | found.passed, default=None) if found is not None else None
 
 
-def part_changed(c: Correlation) -> None:
+def part_changed(correlation: Correlation) -> None:
     """Part the constant tables of labels whose labels are not at the same places of the same functions on both sides,
     and what leads to such: the patched object's then is a table of its own, and whoever uses it is another function."""
-    pairs = [(o, p) for o, p in c.pairs(DATA)]
-    left, right = LabelTables(c.original), LabelTables(c.patched)
-    again = bool(left.inside or right.inside)
+    pairs = [(orig, patched) for orig, patched in correlation.pairs(DATA)]
+    orig_tables, patched_tables = LabelTables(correlation.orig), LabelTables(correlation.patched)
+    again = bool(orig_tables.inside or patched_tables.inside)
     while again:
         again = False
-        for o, p in pairs:
-            if not (o.id in left.inside or p.id in right.inside) or not c.paired(o.id, p.id):
+        for orig, patched in pairs:
+            if not (orig.id in orig_tables.inside or patched.id in patched_tables.inside) or not correlation.paired(
+                orig.id, patched.id
+            ):
                 continue
-            if not left.is_constant(o) or not right.is_constant(p) or _alike(c, o, p):
+            if (
+                not orig_tables.is_constant(orig)
+                or not patched_tables.is_constant(patched)
+                or _alike(correlation, orig, patched)
+            ):
                 continue
-            c.part(o.id, p.id)
-            c.tables.add(p.id)
-            c.doubtful.update(user.id for user, _ in users(c.patched, p))
+            correlation.part(orig.id, patched.id)
+            correlation.tables.add(patched.id)
+            correlation.doubtful.update(user.id for user, _ in users(correlation.patched, patched))
             again = True
 
-    for o, p in pairs:
-        if c.paired(o.id, p.id) and _are_distances(c, left, o, right, p):
-            c.part(o.id, p.id)
-            c.tables.add(p.id)
-            c.doubtful.update(user.id for user, _ in users(c.patched, p))
+    for orig, patched in pairs:
+        if correlation.paired(orig.id, patched.id) and _are_distances(
+            correlation, orig_tables, orig, patched_tables, patched
+        ):
+            correlation.part(orig.id, patched.id)
+            correlation.tables.add(patched.id)
+            correlation.doubtful.update(user.id for user, _ in users(correlation.patched, patched))
 
 
-def _are_distances(c: Correlation, left: LabelTables, o: Atom, right: LabelTables, p: Atom) -> bool:
+def _are_distances(
+    correlation: Correlation, orig_tables: LabelTables, orig: Atom, patched_tables: LabelTables, patched: Atom
+) -> bool:
     """Whether constant data that differs may be distances between labels (`&&add - &&first`), which the assembler has
     worked out: a function with labels and an indirect jump has it for itself and does not let it out. Whatever it is,
     a copy then serves that function as well."""
-    if not left.is_constant(o) or not right.is_constant(p) or is_anonymous(c.patched, p):
+    if (
+        not orig_tables.is_constant(orig)
+        or not patched_tables.is_constant(patched)
+        or is_anonymous(correlation.patched, patched)
+    ):
         return False
-    if _refs(c.original, o) or _refs(c.patched, p) or c.original.content(o) == c.patched.content(p):
+    if (
+        _refs(correlation.orig, orig)
+        or _refs(correlation.patched, patched)
+        or correlation.orig.content(orig) == correlation.patched.content(patched)
+    ):
         return False
     readers: set[str] = set()
-    for view, table in ((c.original, o), (c.patched, p)):
+    for view, table in ((correlation.orig, orig), (correlation.patched, patched)):
         own = {user.id: user for user, _ in users(view, table)}.values()
         if not own or any(user.kind != FUNCTION or given_away(view, user, table.id) is not None for user in own):
             return False
@@ -218,15 +236,20 @@ def _are_distances(c: Correlation, left: LabelTables, o: Atom, right: LabelTable
     return len(readers) == 1
 
 
-def _alike(c: Correlation, o: Atom, p: Atom) -> bool:
+def _alike(correlation: Correlation, orig: Atom, patched: Atom) -> bool:
     """Whether two tables lead to the same places, and other fields to what is paired."""
-    left, right = _refs(c.original, o), _refs(c.patched, p)
-    if o.size != p.size or len(left) != len(right):
+    orig_refs, patched_refs = _refs(correlation.orig, orig), _refs(correlation.patched, patched)
+    if orig.size != patched.size or len(orig_refs) != len(patched_refs):
         return False
-    for a, b in zip(left, right, strict=True):
-        x, y = c.original.atoms[a.atom], c.patched.atoms[b.atom]
-        if x.kind not in (FUNCTION, DATA) and y.kind not in (FUNCTION, DATA):
+    for orig_ref, patched_ref in zip(orig_refs, patched_refs, strict=True):
+        orig_target, patched_target = (
+            correlation.orig.atoms[orig_ref.atom],
+            correlation.patched.atoms[patched_ref.atom],
+        )
+        if orig_target.kind not in (FUNCTION, DATA) and patched_target.kind not in (FUNCTION, DATA):
             continue
-        if (a.offset, a.delta) != (b.offset, b.delta) or not c.paired(x.id, y.id):
+        if (orig_ref.offset, orig_ref.delta) != (patched_ref.offset, patched_ref.delta) or not correlation.paired(
+            orig_target.id, patched_target.id
+        ):
             return False
     return True

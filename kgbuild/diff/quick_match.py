@@ -49,65 +49,84 @@ class _Entry(NamedTuple):
 
 
 def same_at_first_sight(
-    o: View, p: View, others: frozenset[str] = frozenset()
+    orig: View, patched: View, others: frozenset[str] = frozenset()
 ) -> tuple[set[tuple[int, int]], set[Noise]]:
-    """Pairs (atom of o, atom of p) of functions that are the same beyond doubt, and the accidental differences in the
-    names of what they refer to. `others` are names of data that mean one thing in o and another in p."""
+    """Pairs (atom of the original, atom of the patched object) of functions that are the same beyond doubt, and the
+    accidental differences in the names of what they refer to. `others` are names of data that mean one thing in the
+    original and another in the patched object."""
     keys: dict[object, int] = {}
-    left, right = _Side(o, keys, others), _Side(p, keys, others)
-    theirs = right.pieces()
+    orig_side, patched_side = _Side(orig, keys, others), _Side(patched, keys, others)
+    patched_pieces = patched_side.pieces()
     out: set[tuple[int, int]] = set()
     found: set[Noise] = set()
-    for names, mine in left.pieces().items():
-        other = theirs.get(names)
-        if other is None or other.shape != mine.shape:
+    for names, orig_piece in orig_side.pieces().items():
+        patched_piece = patched_pieces.get(names)
+        if patched_piece is None or patched_piece.shape != orig_piece.shape:
             continue
-        renamed = _compare(left, mine.section, right, other.section)
+        renamed = _compare_sections(orig_side, orig_piece.section, patched_side, patched_piece.section)
         if renamed is not None:
-            out.update(zip(mine.atoms, other.atoms, strict=True))
+            out.update(zip(orig_piece.atoms, patched_piece.atoms, strict=True))
             found |= {Noise(names[-1], rule) for rule in renamed}
     return out, found
 
 
-def _compare(left: _Side, a: int, right: _Side, b: int) -> set[str] | None:
-    """Whether two sections of code do the same beyond doubt: the rules for what has another name, None where not."""
-    if bytes(left.view.obj.contents(a)) != bytes(right.view.obj.contents(b)):
+def _compare_sections(orig_side: _Side, orig: int, patched_side: _Side, patched: int) -> set[str] | None:
+    """Whether two sections of code certainly do the same: the rules for renamed references; None if not certain."""
+    if bytes(orig_side.view.obj.contents(orig)) != bytes(patched_side.view.obj.contents(patched)):
         return None
     rules: set[str] = set()
-    if not _same_rows(left, left.rows(a), right, right.rows(b), True, rules):
+    if not _same_rows(orig_side, orig_side.rows(orig), patched_side, patched_side.rows(patched), True, rules):
         return None
-    ours, theirs = left.entries_of(a), right.entries_of(b)
-    if ours is None or theirs is None or len(ours) != len(theirs):
+    orig_entries, patched_entries = orig_side.entries_of(orig), patched_side.entries_of(patched)
+    if orig_entries is None or patched_entries is None or len(orig_entries) != len(patched_entries):
         return None
-    for x, y in zip(ours, theirs, strict=True):
-        if (x.name, x.raw) != (y.name, y.raw) or not _same_rows(left, x.rows, right, y.rows, False, rules):
+    for orig_entry, patched_entry in zip(orig_entries, patched_entries, strict=True):
+        if (orig_entry.name, orig_entry.raw) != (patched_entry.name, patched_entry.raw) or not _same_rows(
+            orig_side, orig_entry.rows, patched_side, patched_entry.rows, False, rules
+        ):
             return None
     return rules
 
 
 def _same_rows(
-    left: _Side, ours: list[RelocRow], right: _Side, theirs: list[RelocRow], code: bool, rules: set[str]
+    orig_side: _Side,
+    orig_rows: list[RelocRow],
+    patched_side: _Side,
+    patched_rows: list[RelocRow],
+    code: bool,
+    rules: set[str],
 ) -> bool:
     """Whether relocations mean the same, one by one, beyond doubt. In code, what a PC-relative one means is not told by
     its addend alone, so that strings are left in doubt there. `rules` gets those for what has another name."""
-    if len(ours) != len(theirs):
+    if len(orig_rows) != len(patched_rows):
         return False
-    for (offset, kind, s, m), (other_offset, other_kind, t, n) in zip(ours, theirs, strict=True):
-        key = left.key[s]
-        if offset != other_offset or kind != other_kind or key != right.key[t] or key == _DOUBT:
+    for (orig_offset, orig_kind, orig, orig_addend), (patched_offset, patched_kind, patched, patched_addend) in zip(
+        orig_rows, patched_rows, strict=True
+    ):
+        key = orig_side.key[orig]
+        if (
+            orig_offset != patched_offset
+            or orig_kind != patched_kind
+            or key != patched_side.key[patched]
+            or key == _DOUBT
+        ):
             return False
         if key == _TEXT:
             # in code, or behind a string's label, the addend alone does not tell
-            if (code and kind in left.relative) or not (left.of_section(s, m) and right.of_section(t, n)):
+            if (code and orig_kind in orig_side.relative) or not (
+                orig_side.of_section(orig, orig_addend) and patched_side.of_section(patched, patched_addend)
+            ):
                 return False
-            text = left.string(s, m)
-            if text == _DOUBT or text != right.string(t, n):
+            text = orig_side.string(orig, orig_addend)
+            if text == _DOUBT or text != patched_side.string(patched, patched_addend):
                 return False
-        elif m + left.shift[s] != n + right.shift[t] and not (left.in_flags(s) and right.in_flags(t)):
+        elif orig_addend + orig_side.shift[orig] != patched_addend + patched_side.shift[patched] and not (
+            orig_side.in_flags(orig) and patched_side.in_flags(patched)
+        ):
             return False
-        if s in left.numbered and t in right.numbered:
-            (rule, was), (_, now) = left.numbered[s], right.numbered[t]
-            if was != now:
+        if orig in orig_side.numbered and patched in patched_side.numbered:
+            (rule, orig_name), (_, patched_name) = orig_side.numbered[orig], patched_side.numbered[patched]
+            if orig_name != patched_name:
                 rules.add(rule)
     return True
 
@@ -284,9 +303,9 @@ class _Side:
         raw, shndx = self.view.raw(section.index), self.view.obj.columns.shndx
         out = []
         for number, at in enumerate(range(0, section.size, size)):
-            mine = [(o - at, kind, sym, addend) for o, kind, sym, addend in rows[number * each : (number + 1) * each]]
-            owners = [shndx[sym] for offset, _, sym, _ in mine if offset == spec.owner]
-            if len(owners) != 1 or not 0 <= mine[0][0] <= mine[-1][0] < size:
+            fields = [(o - at, kind, sym, addend) for o, kind, sym, addend in rows[number * each : (number + 1) * each]]
+            owners = [shndx[sym] for offset, _, sym, _ in fields if offset == spec.owner]
+            if len(owners) != 1 or not 0 <= fields[0][0] <= fields[-1][0] < size:
                 return None
-            out.append((owners[0], _Entry(section.name, raw[at : at + size], mine)))
+            out.append((owners[0], _Entry(section.name, raw[at : at + size], fields)))
         return out

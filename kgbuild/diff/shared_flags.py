@@ -21,25 +21,30 @@ from kgbuild.objects.view import View
 class SharedFlags:
     """Uses of such variables in two correlated objects, counted by function when first asked for."""
 
-    def __init__(self, correlation: Correlation, left: Entries, right: Entries) -> None:
-        self._c = correlation
-        self._sides = (correlation.original, left), (correlation.patched, right)
+    def __init__(self, correlation: Correlation, orig_entries: Entries, patched_entries: Entries) -> None:
+        self._correlation = correlation
+        self._sides = (correlation.orig, orig_entries), (correlation.patched, patched_entries)
         self._known: dict[tuple[int, str], dict[int, Counter[int]]] = {}
 
-    def same_users(self, x: Atom, y: Atom) -> bool:
-        """False where a function that both objects have uses `y` of the patched one more or less often than `x` of the
-        original, though it uses as many variables of the name as before: what it shares with others is then another.
+    def same_users(self, orig: Atom, patched: Atom) -> bool:
+        """False where a function that both objects have uses the patched one's flag more or less often than the
+        original's, though it uses as many variables of the name as before: what it shares with others is then another.
         A function with more or fewer uses changed by itself, and says nothing."""
-        was, now = self._uses(0, stem(x.name)), self._uses(1, stem(y.name))
+        orig_uses, patched_uses = self._uses(0, stem(orig.name)), self._uses(1, stem(patched.name))
         nothing = Counter[int]()
-        users = {f for f, counts in was.items() if x.id in counts}
-        users.update(o for f, counts in now.items() if y.id in counts for o in self._c.to_original.get(f, ()))
+        users = {user for user, counts in orig_uses.items() if orig.id in counts}
+        users.update(
+            function
+            for user, counts in patched_uses.items()
+            if patched.id in counts
+            for function in self._correlation.to_original.get(user, ())
+        )
         for function in users:
-            partners = self._c.to_patched.get(function, ())
+            partners = self._correlation.to_patched.get(function, ())
             if len(partners) != 1:
                 continue  # folded with others, or gone
-            ours, theirs = was.get(function, nothing), now.get(partners[0], nothing)
-            if ours.total() == theirs.total() and ours[x.id] != theirs[y.id]:
+            orig_counts, patched_counts = orig_uses.get(function, nothing), patched_uses.get(partners[0], nothing)
+            if orig_counts.total() == patched_counts.total() and orig_counts[orig.id] != patched_counts[patched.id]:
                 return False
         return True
 

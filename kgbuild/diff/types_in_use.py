@@ -105,17 +105,17 @@ def _is_end(name: str) -> bool:
 
 class _Rule:
     def __init__(self, changes: Changes, address: Callable[[Atom], int | None]) -> None:
-        self.c, self.address = changes, address
-        self.types: UnitTypes = unit_types(changes.original, changes.patched)
+        self.changes, self.address = changes, address
+        self.types: UnitTypes = unit_types(changes.orig, changes.patched)
         self.refused: list[TypeChange] = []
         self.said: list[TypeChange] = []
         self.told: set[tuple[int, int]] = set()  # pairs of structures that differ and were named
 
     def run(self) -> TypeChanges:
-        if self.types.original.dwarf is None or self.types.patched.dwarf is None:
+        if self.types.orig.dwarf is None or self.types.patched.dwarf is None:
             raise ToolError(
                 "an object does not describe its types, so that changed structures can't be seen",
-                place=self.c.place,
+                place=self.changes.place,
                 remedy="use a compiler with -g and -gbtf (gcc 12 or later)",
             )
         self._named()
@@ -129,9 +129,9 @@ class _Rule:
             self.refused.append(TypeChange(f"{kind} {name}", name, str(difference), types=self._names(difference)))
             self.told.add(difference.at)
         for key in sorted(self.types.suspects):
-            for o in self.types.original.named[key]:
-                for p in self.types.patched.named[key]:
-                    sign = self.types.by_name.signs.get((o, p))
+            for orig in self.types.orig.named[key]:
+                for patched in self.types.patched.named[key]:
+                    sign = self.types.by_name.signs.get((orig, patched))
                     if sign is not None and key not in self.types.changed:
                         self.said.append(TypeChange(" ".join(key), key[1], str(sign)))
 
@@ -139,12 +139,13 @@ class _Rule:
         """Enumerators that mean another number now, of enumerations without a name, or of one that gets another: what
         is stored already, as an int too, means something else. The end of a list that grows is stored nowhere."""
         patched = self.types.patched
-        told = {m.name for _, p in self.told if patched.type(p).kind == ENUM for m in patched.type(p).members}
+        told = {m.name for _, i in self.told if patched.type(i).kind == ENUM for m in patched.type(i).members}
         moved = [v for v in self.types.values if v.name not in told and not (v.last and _is_end(v.name))]
         if moved:
-            name, was, now, _ = moved[0]
+            name, orig_number, patched_number, _ = moved[0]
             more = f", and {len(moved) - 1} more change" if len(moved) > 1 else ""
-            fact = f"{name} changes from {was} to {now}{more}: what is stored already means something else"
+            changes = f"{name} changes from {orig_number} to {patched_number}{more}"
+            fact = f"{changes}: what is stored already means something else"
             self.refused.append(TypeChange(f"enumerator {name}", name, fact, _ENUMERATOR))
 
     def _names(self, difference: TypeDifference) -> tuple[str, ...]:
@@ -156,14 +157,14 @@ class _Rule:
 
     def changed_functions(self, view: View) -> list[Atom]:
         """The functions of one side that change, are new or gone, with their cold halves."""
-        mine = view is self.c.original
-        found = {(c.original if mine else c.patched).id for c in self.c.changed}
-        found |= {a.id for a in (self.c.removed if mine else self.c.new)}
+        is_orig = view is self.changes.orig
+        found = {(c.orig if is_orig else c.patched).id for c in self.changes.changed}
+        found |= {a.id for a in (self.changes.removed if is_orig else self.changes.new)}
         cold = [a for a in view.functions if is_cold(a) and any(q.id in found for q in cold_parents(a, view))]
         return [*(view.atoms[i] for i in sorted(found)), *cold]
 
     def _variables(self) -> None:
-        view, seen = self.c.patched, set()
+        view, seen = self.changes.patched, set()
         for function in self.changed_functions(view):
             try:
                 refs = view.refs(function)
@@ -175,37 +176,48 @@ class _Rule:
                     seen.add(number)
                     self._variable(atom, function)
 
-    def _variable(self, p: Atom, user: Atom) -> None:
+    def _variable(self, patched: Atom, user: Atom) -> None:
         """Compare one variable that changed code refers to."""
-        if p.kind == UNDEFINED:
-            was, now = self.types.original.externs.get(p.name), self.types.patched.externs.get(p.name)
-            if was is not None and now is not None:
+        if patched.kind == UNDEFINED:
+            orig_extern, patched_extern = (
+                self.types.orig.externs.get(patched.name),
+                self.types.patched.externs.get(patched.name),
+            )
+            if orig_extern is not None and patched_extern is not None:
                 self._judge(
-                    p.name, user, self.types.by_name.difference_of_use(was.type, now.type), (was.type, now.type)
+                    patched.name,
+                    user,
+                    self.types.by_name.difference_of_use(orig_extern.type, patched_extern.type),
+                    (orig_extern.type, patched_extern.type),
                 )
             return
-        if is_anonymous(self.c.patched, p) or is_init(self.c.patched, p):
+        if is_anonymous(self.changes.patched, patched) or is_init(self.changes.patched, patched):
             return
-        for number in self.c.correlation.to_original.get(p.id, ()):
-            o = self.c.original.atoms[number]
-            if o.size != p.size:
+        for number in self.changes.correlation.to_original.get(patched.id, ()):
+            orig = self.changes.orig.atoms[number]
+            if orig.size != patched.size:
                 continue  # K1
-            left = self.types.original.variable(o.section, o.offset)
-            right = self.types.patched.variable(p.section, p.offset)
-            if left is None and right is None:
+            orig_type = self.types.orig.variable(orig.section, orig.offset)
+            patched_type = self.types.patched.variable(patched.section, patched.offset)
+            if orig_type is None and patched_type is None:
                 continue  # of assembly, or a macro's: without a type in C
-            if left is None or right is None:
-                side = "original" if left is None else "patched object"
+            if orig_type is None or patched_type is None:
+                side = "original" if orig_type is None else "patched object"
                 fact = f"debugging information of the {side} does not say of what type it is"
-                self.refused.append(TypeChange(p.name, p.name, fact, _VARIABLE))
+                self.refused.append(TypeChange(patched.name, patched.name, fact, _VARIABLE))
                 continue
-            difference = self.types.by_name.difference_of_use(left.type, right.type)
-            constant = self.c.original.is_const(o) and self.c.patched.is_const(p)
+            difference = self.types.by_name.difference_of_use(orig_type.type, patched_type.type)
+            constant = self.changes.orig.is_const(orig) and self.changes.patched.is_const(patched)
             if difference is not None and not difference.through_pointer and constant:
                 difference = None  # its bytes are compared: whatever they mean, they are the patched source's
-            self._judge(p.name, user, difference, (left.type, right.type))
-            if difference is None and (not constant or right.align):
-                self._aligned(o, p, alignment(self.c.original, o, left), alignment(self.c.patched, p, right))
+            self._judge(patched.name, user, difference, (orig_type.type, patched_type.type))
+            if difference is None and (not constant or patched_type.align):
+                self._aligned(
+                    orig,
+                    patched,
+                    alignment(self.changes.orig, orig, orig_type),
+                    alignment(self.changes.patched, patched, patched_type),
+                )
 
     def _judge(self, name: str, user: Atom, difference: TypeDifference | None, pair: tuple[int, int]) -> None:
         if difference is not None:
@@ -215,17 +227,17 @@ class _Rule:
         elif pair in self.types.by_name.signs:
             self.said.append(TypeChange(name, name, str(self.types.by_name.signs[pair])))
 
-    def _aligned(self, o: Atom, p: Atom, was: int, now: int) -> None:
+    def _aligned(self, orig: Atom, patched: Atom, orig_align: int, patched_align: int) -> None:
         """An alignment that the compiler assumed must be there where the kernel has the variable."""
-        if now <= was:
+        if patched_align <= orig_align:
             return
-        address = self.address(o)
-        if address is not None and address % now == 0:
+        address = self.address(orig)
+        if address is not None and address % patched_align == 0:
             return
-        before = f"to {was}" if was else "not"
+        before = f"to {orig_align}" if orig_align else "not"
         there = f"; in the running kernel it is at {address:#x}" if address is not None else ""
-        fact = f"is to be aligned to {now} bytes, {before} before{there}"
-        self.refused.append(TypeChange(p.name, p.name, fact, _ALIGNED))
+        fact = f"is to be aligned to {patched_align} bytes, {before} before{there}"
+        self.refused.append(TypeChange(patched.name, patched.name, fact, _ALIGNED))
 
     # -- types that take another's place ------------------------------------------------------------------------------
 
@@ -233,41 +245,45 @@ class _Rule:
         gone, new = self.types.gone, self.types.new
         if not gone or not new:
             return
-        ours, theirs = self._locals(self.c.original), self._locals(self.c.patched)
-        for old, fresh, evidence in self._pairs(ours, theirs, gone, new):
-            difference = self.types.by_name.difference(old, fresh)
+        orig_locals, patched_locals = self._locals(self.changes.orig), self._locals(self.changes.patched)
+        for orig, patched, evidence in self._pairs(orig_locals, patched_locals, gone, new):
+            difference = self.types.by_name.difference(orig, patched)
             if difference is None or difference.at in self.told:
                 continue
-            before, after = self.types.by_name.describe_number(0, old), self.types.by_name.describe_number(1, fresh)
+            before, after = self.types.by_name.describe_number(0, orig), self.types.by_name.describe_number(1, patched)
             differs = str(difference).removeprefix(f"{before} -> {after}, ")
             fact = f"takes the place of {before} ({evidence}): {differs}"
             self.refused.append(TypeChange(after, after.split()[-1], fact, _RENAMED, self._names(difference)))
             self.told.add(difference.at)
 
     def _locals(self, view: View) -> dict[Local, int]:
-        graph = self.types.original if view is self.c.original else self.types.patched
+        graph = self.types.orig if view is self.changes.orig else self.types.patched
         return locals_of(graph, self.changed_functions(view))
 
     def _pairs(
         self,
-        ours: dict[Local, int],
-        theirs: dict[Local, int],
+        orig_locals: dict[Local, int],
+        patched_locals: dict[Local, int],
         gone: frozenset[Key],
         new: frozenset[Key],
     ) -> Iterator[tuple[int, int, str]]:
         """(original's type, patched object's type, why) of types of which one takes the other's place."""
         compare = self.types.by_name
-        left = {k: n for k, t in ours.items() if (n := compare.pointed(0, t)) and compare.key(0, n) in gone}
-        right = {k: n for k, t in theirs.items() if (n := compare.pointed(1, t)) and compare.key(1, n) in new}
+        orig_types = {
+            k: n for k, t in orig_locals.items() if (n := compare.pointed(0, t)) and compare.key(0, n) in gone
+        }
+        patched_types = {
+            k: n for k, t in patched_locals.items() if (n := compare.pointed(1, t)) and compare.key(1, n) in new
+        }
         met = set()
         # by name rather than by number
-        for key in sorted(left.keys() & right.keys(), key=lambda k: (k[2].startswith(PARAMETER), k)):
+        for key in sorted(orig_types.keys() & patched_types.keys(), key=lambda k: (k[2].startswith(PARAMETER), k)):
             function, _, name = key
-            met.add((left[key], right[key]))
-            yield left[key], right[key], f"{name} of {function}"
+            met.add((orig_types[key], patched_types[key]))
+            yield orig_types[key], patched_types[key], f"{name} of {function}"
         # one that no variable leads to can be used through a cast
-        old_types = dict.fromkeys([*left.values(), *self._composites(0, gone)])
-        new_types = dict.fromkeys([*right.values(), *self._composites(1, new)])
+        old_types = dict.fromkeys([*orig_types.values(), *self._composites(0, gone)])
+        new_types = dict.fromkeys([*patched_types.values(), *self._composites(1, new)])
         for old in old_types:
             for fresh in new_types:
                 shared = compare.shared_names(old, fresh)
@@ -276,6 +292,6 @@ class _Rule:
 
     def _composites(self, side: int, keys: frozenset[Key]) -> list[int]:
         """The structures and unions among some named types of a side."""
-        graph = self.types.patched if side else self.types.original
+        graph = self.types.patched if side else self.types.orig
         found = [number for key in sorted(keys) for number in graph.named.get(key, ())]
         return [n for n in found if self.types.by_name.plain(side, n).type.kind in (STRUCT, UNION)]

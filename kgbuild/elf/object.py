@@ -9,7 +9,6 @@ pairs of objects does. `read.read` makes an Object; offsets and sizes are in byt
 
 from __future__ import annotations
 
-import struct
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
+from kgbuild.elf.records import PREFIX, ByteOrder, Records
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,12 +26,9 @@ if TYPE_CHECKING:
 
     Table = npt.NDArray[np.void]
 
-SYMBOL_FIELDS = (("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8"))
-RELA_FIELDS = (("offset", "<u8"), ("type", "<u4"), ("sym", "<u4"), ("addend", "<i8"))
 SYMBOL_SIZE = RELA_SIZE = 24
-_RELA = struct.Struct("<QIIq")
 
-# plain numbers: an IntFlag is made anew by each operation on it
+# plain integers: each operation on an IntFlag makes a new object
 _ALLOC, _EXECINSTR, _WRITE, _STRINGS, _MERGE, _GROUP = (
     int(f) for f in (SHF.ALLOC, SHF.EXECINSTR, SHF.WRITE, SHF.STRINGS, SHF.MERGE, SHF.GROUP)
 )
@@ -132,31 +129,32 @@ class SymbolColumns(NamedTuple):
 _KINDS = bytes(info & 15 for info in range(256))
 
 
-def read_column(table: memoryview, code: str, first: int, step: int) -> array[int]:
-    """Every `step`th little-endian number of a table from number `first` on; `code` is its width, as array has it."""
+def read_column(table: memoryview, code: str, first: int, step: int, order: ByteOrder) -> array[int]:
+    """Every `step`th number of a table from number `first` on; `code` is its width, as array has it."""
     words = array(code, bytes(table))
-    if sys.byteorder == "big":
+    if sys.byteorder != order:
         words.byteswap()
     return words[first::step]
 
 
-def read_symbol_columns(table: memoryview) -> SymbolColumns:
+def read_symbol_columns(table: memoryview, order: ByteOrder) -> SymbolColumns:
     """The columns of a symbol table."""
     return SymbolColumns(
-        read_column(table, "I", 0, 6),
+        read_column(table, "I", 0, 6, order),
         bytes(table[4::SYMBOL_SIZE]),
         bytes(table[5::SYMBOL_SIZE]),
-        read_column(table, "H", 3, 12),
-        read_column(table, "Q", 1, 3),
-        read_column(table, "Q", 2, 3),
+        read_column(table, "H", 3, 12, order),
+        read_column(table, "Q", 1, 3, order),
+        read_column(table, "Q", 2, 3, order),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Object:
-    """A parsed ELF64 little-endian file.
+    """A parsed ELF64 file.
 
     data      the whole file (bytes, mmap or memoryview)
+    records   how its records look: byte order and word size
     type      e_type; machine: e_machine
     sections  every section header in table order
     columns   the symbol table
@@ -169,15 +167,34 @@ class Object:
     columns: SymbolColumns
     strtab: memoryview
     symtab_index: int
+    records: Records
+
+    @cached_property
+    def order(self) -> ByteOrder:
+        """Byte order of every number in the file."""
+        return self.records.order
+
+    @property
+    def word(self) -> int:
+        """Bytes of an address."""
+        return self.records.word
+
+    def number(self, raw: bytes, *, signed: bool = False) -> int:
+        """The number that some bytes of the file are."""
+        return int.from_bytes(raw, self.order, signed=signed)
+
+    def dtype(self, form: str) -> str:
+        """A number of the file as numpy knows it: "i4" is a signed one of 4 bytes."""
+        return PREFIX[self.order] + form
 
     @cached_property
     def symbols(self) -> Table:
-        """The symbol table as a structured numpy array with SYMBOL_FIELDS, a view of the file."""
+        """The symbol table as a structured numpy array with the fields of Records, a view of the file."""
         import numpy as np
 
         if not self.columns.name:
-            return np.zeros(0, np.dtype(list(SYMBOL_FIELDS)))
-        return np.frombuffer(self.contents(self.symtab_index), np.dtype(list(SYMBOL_FIELDS)))
+            return np.zeros(0, np.dtype(self.records.symbol_fields))
+        return np.frombuffer(self.contents(self.symtab_index), np.dtype(self.records.symbol_fields))
 
     @cached_property
     def digest(self) -> str:
@@ -247,7 +264,7 @@ class Object:
         out: dict[int, list[tuple[int, ...]]] = {}
         for s in self.sections:
             if s.type == SHT.GROUP:
-                words = read_column(self.contents(s.index)[: s.size // 4 * 4], "I", 1, 1)
+                words = read_column(self.contents(s.index)[: s.size // 4 * 4], "I", 1, 1, self.order)
                 members = tuple(i for i in words if i < len(self.sections))
                 for member in members:
                     out.setdefault(member, []).append(members)
@@ -259,21 +276,24 @@ class Object:
         return {s.info: s.index for s in self.sections if s.type == _RELA_TYPE and s.info and not s.flags & _LIVEPATCH}
 
     def relocs(self, index: int) -> Table:
-        """Relocations that apply to section `index`, in file order, as a structured numpy array with RELA_FIELDS, a
-        view of the file; empty where there are none."""
+        """Relocations that apply to section `index`, in file order, as a structured numpy array with the fields of
+        Records, a view of the file; empty where there are none."""
         import numpy as np
 
         rela = self.rela_of.get(index)
         if rela is None or not self.sections[rela].size:
-            return np.empty(0, np.dtype(list(RELA_FIELDS)))
-        return np.frombuffer(self.contents(rela), np.dtype(list(RELA_FIELDS)))
+            return np.empty(0, np.dtype(self.records.rela_fields))
+        return np.frombuffer(self.contents(rela), np.dtype(self.records.rela_fields))
 
     def reloc_rows(self, index: int) -> list[RelocRow]:
-        """The same as (offset, type, symbol, addend), by offset; kept. Nobody may change the list."""
+        """Relocations of a section as (offset, type, symbol, addend), by offset. The list is cached: do not change
+        it."""
         found = self._reloc_rows.get(index)
         if found is None:
             rela = self.rela_of.get(index)
-            found = list(_RELA.iter_unpack(self.contents(rela))) if rela is not None else []
+            found = list(self.records.rela.iter_unpack(self.contents(rela))) if rela is not None else []
+            if self.records.symbol_first:
+                found = [(offset, kind, sym, addend) for offset, sym, kind, addend in found]
             found.sort(key=itemgetter(0))
             self._reloc_rows[index] = found
         return found

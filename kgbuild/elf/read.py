@@ -6,7 +6,6 @@ A fault raises FormatError with the offset and the fact; nothing large is copied
 
 from __future__ import annotations
 
-import struct
 from itertools import pairwise
 
 from kgbuild.elf.consts import ET, SHF, SHN, SHT, STT
@@ -19,11 +18,11 @@ from kgbuild.elf.object import (
     read_column,
     read_symbol_columns,
 )
+from kgbuild.elf.records import IDENT_CLASS, LITTLE, Records, records_of
 from kgbuild.errors import UserError
 
-EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-SHDR = struct.Struct("<IIQQQQIIQQ")
-CHDR = struct.Struct("<IIQQ")  # of a compressed section: type, reserved, size and alignment when decompressed
+# sizes are the same in both byte orders
+EHDR, SHDR, CHDR = LITTLE.header, LITTLE.section, LITTLE.compressed
 # More than any section of kernel code asks for; what a broken header asks for is not allocated.
 MAX_ALIGN = 1 << 24
 MAX_NOBITS = 1 << 28
@@ -38,40 +37,41 @@ _LIVEPATCH, _COMPRESSED, _ALLOC = int(SHF.RELA_LIVEPATCH), int(SHF.COMPRESSED), 
 
 
 class FormatError(UserError):
-    """The buffer is no ELF64 little-endian file we can trust; `offset` says where (exit 2)."""
+    """The buffer is no ELF64 file we can trust; `offset` says where (exit 2)."""
 
     def __init__(self, offset: int, fact: str) -> None:
-        super().__init__(f"offset {offset:#x}: {fact}", remedy="give an intact ELF64 little-endian file")
+        super().__init__(f"offset {offset:#x}: {fact}", remedy="give an intact 64-bit ELF file")
         self.offset = offset
 
 
 def read(data: bytes | memoryview, machines: tuple[int, ...] = ()) -> Object:
-    """Parse an ELF64 little-endian buffer.
+    """Parse an ELF64 buffer, of either byte order.
 
     Input: the whole file; `machines`, where given, are the e_machine values accepted. Returns an Object whose
     tables are views of the buffer. Raises FormatError. Source of the rules: gABI chapter 4.
     """
-    view, e_type, machine, sections, shoff = read_headers(data, machines)
+    view, records, e_type, machine, sections, shoff = read_headers(data, machines)
     if e_type == ET.REL:
         _check_layout(sections, shoff)
-    return _with_symbols(view, e_type, machine, tuple(sections), shoff)
+    return _with_symbols(view, records, e_type, machine, tuple(sections), shoff)
 
 
 def read_headers(
     data: bytes | memoryview, machines: tuple[int, ...] = ()
-) -> tuple[memoryview, int, int, list[Section], int]:
-    """The file as bytes, its e_type and e_machine, its sections, and the offset of their headers. Raises
-    FormatError."""
+) -> tuple[memoryview, Records, int, int, list[Section], int]:
+    """The file as bytes, how its records look, its e_type and e_machine, its sections, and the offset of their
+    headers. Raises FormatError."""
     view = memoryview(data)
     if view.ndim != 1 or view.itemsize != 1:
         view = view.cast("B")
     if len(view) < EHDR.size:
         raise FormatError(0, f"{len(view)} bytes are too few for an ELF header")
-    ident, e_type, machine, _, _, _, shoff, _, _, _, _, shentsize, shnum, shstrndx = EHDR.unpack_from(view)
-    if ident[:4] != b"\x7fELF":
+    if bytes(view[:4]) != b"\x7fELF":
         raise FormatError(0, "not an ELF file")
-    if ident[4] != 2 or ident[5] != 1:
-        raise FormatError(4, "not a 64-bit little-endian ELF file")
+    records = records_of(bytes(view[:16]))
+    if isinstance(records, str):
+        raise FormatError(IDENT_CLASS, records)
+    _, e_type, machine, _, _, _, shoff, _, _, _, _, shentsize, shnum, shstrndx = records.header.unpack_from(view)
     if machines and machine not in machines:
         raise FormatError(18, f"machine {machine} is not the expected one")
     if shoff == 0:
@@ -80,7 +80,7 @@ def read_headers(
         raise FormatError(58, f"section headers of {shentsize} bytes instead of {SHDR.size}")
     if shoff + SHDR.size > len(view):
         raise FormatError(40, "section header table lies outside the file")
-    first = SHDR.unpack_from(view, shoff)
+    first = records.section.unpack_from(view, shoff)
     if shnum == 0:
         shnum = first[5]
     if shstrndx == SHN.XINDEX:
@@ -89,7 +89,7 @@ def read_headers(
         raise FormatError(60, f"{shnum} sections: files with 64k sections or more are refused")
     if shoff + shnum * SHDR.size > len(view):
         raise FormatError(60, f"{shnum} section headers at {shoff:#x} lie outside the file")
-    headers = [SHDR.unpack_from(view, shoff + i * SHDR.size) for i in range(shnum)]
+    headers = [records.section.unpack_from(view, shoff + i * SHDR.size) for i in range(shnum)]
     for i, h in enumerate(headers):
         if h[1] not in (SHT.NULL, SHT.NOBITS) and h[4] + h[5] > len(view):
             raise FormatError(shoff + i * SHDR.size, f"section {i} ({h[4]:#x}, {h[5]:#x} bytes) lies outside the file")
@@ -109,7 +109,7 @@ def read_headers(
         if h[0] > len(names) or (end < 0 and names):
             raise FormatError(shoff + i * SHDR.size, f"name of section {i} lies outside the name table")
         sections.append(Section(i, names[h[0] : end].decode("utf-8", "replace"), *h[1:]))
-    return view, e_type, machine, sections, shoff
+    return view, records, e_type, machine, sections, shoff
 
 
 def _check_layout(sections: list[Section], shoff: int) -> None:
@@ -140,11 +140,13 @@ def _check_layout(sections: list[Section], shoff: int) -> None:
         ends.update(path)
 
 
-def _with_symbols(view: memoryview, e_type: int, machine: int, sections: tuple[Section, ...], shoff: int) -> Object:
+def _with_symbols(
+    view: memoryview, records: Records, e_type: int, machine: int, sections: tuple[Section, ...], shoff: int
+) -> Object:
     tables = [s for s in sections if s.type == SHT.SYMTAB]
     if len(tables) > 1:
         raise FormatError(shoff + tables[1].index * SHDR.size, "more than one symbol table")
-    symbols = read_symbol_columns(memoryview(b""))
+    symbols = read_symbol_columns(memoryview(b""), records.order)
     strtab = memoryview(b"\0")
     if tables:
         symtab = tables[0]
@@ -155,7 +157,7 @@ def _with_symbols(view: memoryview, e_type: int, machine: int, sections: tuple[S
             raise FormatError(where, f"symbol table links to section {symtab.link}, no string table")
         if symtab.size // SYMBOL_SIZE > (MAX_SYMBOLS if e_type == ET.REL else MAX_LINKED_SYMBOLS):
             raise FormatError(where, f"{symtab.size // SYMBOL_SIZE} symbols are more than can be")
-        symbols = read_symbol_columns(view[symtab.offset : symtab.offset + symtab.size])
+        symbols = read_symbol_columns(view[symtab.offset : symtab.offset + symtab.size], records.order)
         strings = sections[symtab.link]
         if strings.size > MAX_NAMES:
             raise FormatError(shoff + strings.index * SHDR.size, f"a symbol string table of {strings.size:#x} bytes")
@@ -172,20 +174,20 @@ def _with_symbols(view: memoryview, e_type: int, machine: int, sections: tuple[S
     for s in sections:
         where = shoff + s.index * SHDR.size
         if s.type == SHT.GROUP and e_type == ET.REL:
-            _check_group(view, s, len(sections), count, where)
+            _check_group(view, records, s, len(sections), count, where)
         if s.type == SHT.REL:
             raise FormatError(where, f"{s.name}: relocations without addends (REL)")
         if s.type != SHT.RELA or e_type != ET.REL:
             continue  # nothing reads the relocations a linked file kept, and vmlinux has millions of them
         if tables and s.link == tables[0].index:
-            _check_rela(view, s, sections, count, shoff)
+            _check_rela(view, records, s, sections, count, shoff)
         else:
             raise FormatError(where, f"{s.name} links to section {s.link}, not to the symbol table")
         if not s.flags & _LIVEPATCH:
             if s.info in relocated:
                 raise FormatError(where, f"section {s.info} has relocations twice")
             relocated.add(s.info)
-    return Object(view, e_type, machine, sections, symbols, strtab, tables[0].index if tables else 0)
+    return Object(view, e_type, machine, sections, symbols, strtab, tables[0].index if tables else 0, records)
 
 
 def _check_symbols(
@@ -215,17 +217,20 @@ def _check_symbols(
                 raise fault(i, f"symbol {i} lies outside its section")
 
 
-def _check_group(view: memoryview, s: Section, count: int, nsyms: int, where: int) -> None:
+def _check_group(view: memoryview, records: Records, s: Section, count: int, nsyms: int, where: int) -> None:
     if s.size < 4 or s.size % 4:
         raise FormatError(where, f"section group {s.index} has {s.size} bytes")
     if s.info >= nsyms:
         raise FormatError(where, f"section group {s.index}: symbol {s.info} does not exist")
-    for number, member in enumerate(read_column(view[s.offset : s.offset + s.size], "I", 1, 1), 1):
+    members = read_column(view[s.offset : s.offset + s.size], "I", 1, 1, records.order)
+    for number, member in enumerate(members, 1):
         if not 0 < member < count:
             raise FormatError(s.offset + 4 * number, f"section group {s.index}: section {member} does not exist")
 
 
-def _check_rela(view: memoryview, s: Section, sections: tuple[Section, ...], nsyms: int, shoff: int) -> None:
+def _check_rela(
+    view: memoryview, records: Records, s: Section, sections: tuple[Section, ...], nsyms: int, shoff: int
+) -> None:
     where = shoff + s.index * SHDR.size
     if s.size % RELA_SIZE:
         raise FormatError(where, f"{s.name} of {s.size} bytes is no multiple of {RELA_SIZE}")
@@ -236,10 +241,11 @@ def _check_rela(view: memoryview, s: Section, sections: tuple[Section, ...], nsy
     if s.info and sections[s.info].type == SHT.NOBITS:
         raise FormatError(where, f"{s.name} applies to section {s.info}, which has no contents")
     applied = s.info and sections[s.info].addr == 0
-    extent = max(_extent(view, sections[s.info]), 1) if applied else 1 << 64
+    extent = max(_extent(view, records, sections[s.info]), 1) if applied else 1 << 64
     for start in range(s.offset, s.offset + s.size, _SOME):
         table = view[start : min(start + _SOME, s.offset + s.size)]
-        symbols, offsets = read_column(table, "I", 3, 6), read_column(table, "Q", 0, 3)
+        symbols = read_column(table, "I", 2 if records.symbol_first else 3, 6, records.order)
+        offsets = read_column(table, "Q", 0, 3, records.order)
         if max(symbols) >= nsyms:
             bad = symbols.index(max(symbols))
             raise FormatError(start + bad * RELA_SIZE, f"{s.name}: symbol {symbols[bad]} does not exist")
@@ -248,8 +254,8 @@ def _check_rela(view: memoryview, s: Section, sections: tuple[Section, ...], nsy
             raise FormatError(start + bad * RELA_SIZE, f"{s.name}: relocation past the end of its section")
 
 
-def _extent(view: memoryview, s: Section) -> int:
+def _extent(view: memoryview, records: Records, s: Section) -> int:
     """Bytes of a section as relocations count them: of a compressed one, what it is decompressed to."""
     if not s.flags & _COMPRESSED or s.size < CHDR.size:
         return s.size
-    return int(CHDR.unpack_from(view, s.offset)[2])
+    return int(records.compressed.unpack_from(view, s.offset)[2])

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from kgbuild.elf.consts import SHT
 from kgbuild.elf.object import Section
 from kgbuild.elf.read import read_headers
+from kgbuild.elf.records import Records
 
 
 @dataclass(frozen=True, eq=False)
 class Sections:
-    """A file's sections in table order, and the whole file."""
+    """A file's sections in table order, the whole file, and how its records look."""
 
     data: memoryview
     sections: tuple[Section, ...]
+    records: Records
 
     def contents(self, index: int) -> memoryview:
         """Bytes of section `index` (empty for NOBITS)."""
@@ -31,6 +33,6 @@ class Sections:
 
 
 def read_sections(data: bytes | memoryview) -> Sections:
-    """The sections of an ELF64 little-endian buffer. Raises FormatError."""
-    view, _, _, sections, _ = read_headers(data)
-    return Sections(view, tuple(sections))
+    """The sections of an ELF64 buffer. Raises FormatError."""
+    view, records, _, _, sections, _ = read_headers(data)
+    return Sections(view, tuple(sections), records)

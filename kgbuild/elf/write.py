@@ -7,14 +7,10 @@ the symbol table is the first non-local), otherwise order is kept. Nothing is ti
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 
 from kgbuild.elf.consts import ET, SHF, SHN, SHT, STB
-from kgbuild.elf.read import EHDR, SHDR
-
-SYM = struct.Struct("<IBBHQQ")
-RELA = struct.Struct("<QIIq")
+from kgbuild.elf.records import LITTLE, Records
 
 
 @dataclass(eq=False)
@@ -62,12 +58,13 @@ class OutSection:
 
 @dataclass(eq=False)
 class OutObject:
-    """A relocatable object to write."""
+    """A relocatable object to write. `records` are those of its byte order."""
 
     machine: int
     sections: list[OutSection] = field(default_factory=list)
     symbols: list[OutSymbol] = field(default_factory=list)
     flags: int = 0
+    records: Records = LITTLE
 
 
 class _Strings:
@@ -95,8 +92,9 @@ def write(obj: OutObject) -> bytes:
     rela_count = sum(1 for s in obj.sections if s.relocs and s.type != SHT.RELA)
     symtab_index = len(obj.sections) + rela_count + 1
 
-    out = bytearray(EHDR.size)
-    headers = [SHDR.pack(*([0] * 10))]
+    records = obj.records
+    out = bytearray(records.header.size)
+    headers = [records.section.pack(*([0] * 10))]
 
     def place(
         name: str, kind: int, flags: int, body: bytes, size: int, link: int, info: int, align: int, ent: int
@@ -107,21 +105,22 @@ def write(obj: OutObject) -> bytes:
         if kind != SHT.NOBITS:
             out.extend(body)
             size = len(body)
-        headers.append(SHDR.pack(names.add(name), kind, flags, 0, offset, size, link, info, align, ent))
+        headers.append(records.section.pack(names.add(name), kind, flags, 0, offset, size, link, info, align, ent))
 
     def rela_bytes(relocs: list[OutReloc]) -> bytes:
         body = bytearray()
         for r in relocs:
             if id(r.symbol) not in symbol_number:
                 raise ValueError(f"relocation against {r.symbol.name}, which is not in the symbol table")
-            body += RELA.pack(r.offset, r.type, symbol_number[id(r.symbol)], r.addend)
+            info = (r.type, symbol_number[id(r.symbol)])
+            body += records.rela.pack(r.offset, *(info[::-1] if records.symbol_first else info), r.addend)
         return bytes(body)
 
     for s in obj.sections:
         if s.type == SHT.RELA:
             assert s.info_section is not None
             info = number[id(s.info_section)]
-            place(s.name, s.type, s.flags, rela_bytes(s.relocs), 0, symtab_index, info, 8, RELA.size)
+            place(s.name, s.type, s.flags, rela_bytes(s.relocs), 0, symtab_index, info, 8, records.rela.size)
         else:
             link = number[id(s.link_section)] if s.link_section is not None else 0
             place(s.name, s.type, s.flags, bytes(s.data), s.size, link, 0, s.align, s.entsize)
@@ -137,17 +136,17 @@ def write(obj: OutObject) -> bytes:
                 symtab_index,
                 number[id(s)],
                 8,
-                RELA.size,
+                records.rela.size,
             )
 
-    table = bytearray(SYM.size)
+    table = bytearray(records.symbol.size)
     for symbol in [*locals_, *globals_]:
         if symbol.section is not None and id(symbol.section) not in number:
             raise ValueError(f"symbol {symbol.name} is defined in a section that is not written")
         shndx = number[id(symbol.section)] if symbol.section is not None else symbol.shndx
         info = (symbol.bind << 4) | symbol.type
-        table += SYM.pack(strings.add(symbol.name), info, symbol.other, shndx, symbol.value, symbol.size)
-    place(".symtab", SHT.SYMTAB, 0, bytes(table), 0, symtab_index + 1, len(locals_) + 1, 8, SYM.size)
+        table += records.symbol.pack(strings.add(symbol.name), info, symbol.other, shndx, symbol.value, symbol.size)
+    place(".symtab", SHT.SYMTAB, 0, bytes(table), 0, symtab_index + 1, len(locals_) + 1, 8, records.symbol.size)
     place(".strtab", SHT.STRTAB, 0, bytes(strings.data), 0, 0, 0, 1, 0)
     names.add(".shstrtab")
     place(".shstrtab", SHT.STRTAB, 0, bytes(names.data), 0, 0, 0, 1, 0)
@@ -155,11 +154,10 @@ def write(obj: OutObject) -> bytes:
     shoff = len(out)
     for header in headers:
         out.extend(header)
-    ident = b"\x7fELF\x02\x01\x01" + b"\0" * 9
-    EHDR.pack_into(
+    records.header.pack_into(
         out,
         0,
-        ident,
+        records.ident,
         ET.REL,
         obj.machine,
         1,
@@ -167,10 +165,10 @@ def write(obj: OutObject) -> bytes:
         0,
         shoff,
         obj.flags,
-        EHDR.size,
+        records.header.size,
         0,
         0,
-        SHDR.size,
+        records.section.size,
         len(headers),
         len(headers) - 1,
     )

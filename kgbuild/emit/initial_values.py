@@ -1,27 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The initial values that the wrapper writes, of the variables that closure/lifetime.py names. The tables are read by
-data/livepatch/initial.c:
+data/livepatch/initial.c. Beside the table (INITIAL of module_abi.py) there are two sections:
 
-.rodata.kgbuild_initial  struct { const char *object; void *place; const void *value; u64 size; u64 kind; void *code; },
-                         ended by zeros; a value of NULL is zeros
 .rodata.kgbuild_values   the values, with the relocations that the variables would have
 .data.kgbuild_saved      room for the values of parameters, as they are when the module has been loaded
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from kgbuild import module_abi as abi
 from kgbuild.closure.lifetime import Initial
-from kgbuild.elf.consts import SHF, SHT, STB, STT
-from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
-from kgbuild.model import VMLINUX
+from kgbuild.elf.consts import SHF, SHT
+from kgbuild.elf.write import OutReloc, OutSection, OutSymbol
+from kgbuild.emit.patch_tables import Place, RowValues, TableWriter
+from kgbuild.module_abi import InitialKind
 
-TABLE, VALUES, SAVED_VALUES = "kgbuild_initial", ".rodata.kgbuild_values", ".data.kgbuild_saved"
-ROW = struct.Struct("<QQQQQQ")
-MEMORY, PER_CPU, STATIC_KEY, STATIC_CALL, SAVED = range(5)  # data/livepatch/initial.c
 KEY_SIZE = 16  # struct static_key and struct static_call_key; the wrapper checks it
 VALUE_ALIGN = 8
 
@@ -31,10 +27,8 @@ class Values:
     """Variables whose initial values are collected while the object is made."""
 
     wanted: dict[tuple[int, int], Initial]
-    section: OutSection = field(default_factory=lambda: OutSection(VALUES, SHT.PROGBITS, SHF.ALLOC, align=VALUE_ALIGN))
-    saved: OutSection = field(
-        default_factory=lambda: OutSection(SAVED_VALUES, SHT.PROGBITS, SHF.ALLOC | SHF.WRITE, align=VALUE_ALIGN)
-    )
+    section: OutSection = field(default_factory=lambda: _section(abi.VALUES_SECTION, SHF.ALLOC))
+    saved: OutSection = field(default_factory=lambda: _section(abi.SAVED_SECTION, SHF.ALLOC | SHF.WRITE))
     # variable, its section and offset, offset of its value or None for zeros
     rows: list[tuple[Initial, OutSection, int, int | None]] = field(default_factory=list)
 
@@ -52,47 +46,42 @@ class Values:
             return
         self.section.relocs += [OutReloc(at + r.offset, r.type, r.symbol, r.addend) for r in relocs]
 
-    def add_table(
-        self,
-        out: OutObject,
-        pointer: int,
-        symbol_of: Callable[[OutSection], OutSymbol],
-        code_of: Callable[[Initial], OutSymbol],
-        name_of: Callable[[str], tuple[OutSymbol, int]],
-    ) -> None:
-        """Append the table. `pointer` is the relocation type of a pointer; `name_of` gives the place of a text."""
-        table = OutSection(f".rodata.{TABLE}", SHT.PROGBITS, SHF.ALLOC, align=8)
+    def add_table(self, writer: TableWriter, symbol_of: Callable[[int, int], OutSymbol]) -> None:
+        """Append the table. `symbol_of` gives the symbol of a unit's atom."""
+        writer.add(abi.INITIAL, self._rows(writer, symbol_of))
+
+    def _rows(self, writer: TableWriter, symbol_of: Callable[[int, int], OutSymbol]) -> Iterator[RowValues]:
         for variable, section, offset, at in self.rows:
             for start, size, kind in _pieces(variable):
-                base = len(table.data)
-                table.data.extend(ROW.pack(0, 0, 0, size, kind, 0))
-                if variable.object != VMLINUX:
-                    table.relocs.append(OutReloc(base, pointer, *name_of(variable.object)))
-                table.relocs.append(OutReloc(base + 8, pointer, symbol_of(section), offset + start))
+                row: dict[str, int | bytes | Place | None] = {"object": writer.object_name(variable.object)}
+                row["place"] = Place(writer.section_symbol(section), offset + start)
                 if at is not None:
-                    table.relocs.append(
-                        OutReloc(
-                            base + 16, pointer, symbol_of(self.saved if variable.saved else self.section), at + start
-                        )
-                    )
-                if kind == STATIC_CALL:
-                    table.relocs.append(OutReloc(base + 40, pointer, code_of(variable), 0))
-        table.data.extend(bytes(ROW.size))
-        out.sections.append(table)
-        out.symbols.append(OutSymbol(TABLE, table, 0, len(table.data), STB.GLOBAL, STT.OBJECT))
+                    values = self.saved if variable.saved else self.section
+                    row["value"] = Place(writer.section_symbol(values), at + start)
+                row |= {"size": size, "kind": int(kind)}
+                if kind == InitialKind.CALL:
+                    assert variable.trampoline is not None
+                    row["code"] = Place(symbol_of(variable.unit, variable.trampoline.id))
+                yield row
 
 
-def _pieces(variable: Initial) -> Iterator[tuple[int, int, int]]:
+def _section(name: str, flags: int) -> OutSection:
+    return OutSection(name, SHT.PROGBITS, flags, align=VALUE_ALIGN)
+
+
+def _pieces(variable: Initial) -> Iterator[tuple[int, int, InitialKind]]:
     """(offset, size, kind) of what a variable is made of: static keys, and what is between them."""
     if variable.trampoline is not None:
-        yield 0, variable.atom.size, STATIC_CALL
+        yield 0, variable.atom.size, InitialKind.CALL
         return
-    plain = PER_CPU if variable.per_cpu else SAVED if variable.saved else MEMORY
+    plain = InitialKind.MEMORY
+    if variable.per_cpu or variable.saved:
+        plain = InitialKind.PER_CPU if variable.per_cpu else InitialKind.SAVED
     at = 0
     for key in variable.keys:
         if key > at:
             yield at, key - at, plain
-        yield key, KEY_SIZE, STATIC_KEY
+        yield key, KEY_SIZE, InitialKind.KEY
         at = key + KEY_SIZE
     if at < variable.atom.size:
         yield at, variable.atom.size - at, plain

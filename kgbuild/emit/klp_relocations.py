@@ -12,10 +12,8 @@ from __future__ import annotations
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.object import Object
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
+from kgbuild.module_abi import KLP_RELOCATIONS, KLP_SYMBOL, KLP_SYMBOL_IN_C, RESOLVE_SECTION
 
-PREFIX = ".klp.sym."
-PREFIX_C = "kgbuild_klp_"  # how C names a symbol of vmlinux that is to become a livepatch one
-RESOLVE_SECTION = ".rodata.kgbuild_resolve"  # its livepatch relocations come before all others
 DEBUG = (".debug", ".rela.debug", ".comment", ".note.GNU-stack")
 
 
@@ -25,7 +23,7 @@ def inject(module: Object, *, keep_debug: bool = False) -> bytes:
     Sections that hold debug information of the build are left out unless `keep_debug`. Relocations of type 0 are
     dropped. Raises ValueError for an undefined symbol in livepatch form that is malformed.
     """
-    out = OutObject(module.machine)
+    out = OutObject(module.machine, records=module.records)
     sections: dict[int, OutSection] = {}
     for s in module.sections:
         if s.type in (SHT.NULL, SHT.SYMTAB, SHT.STRTAB, SHT.RELA, SHT.GROUP):
@@ -80,7 +78,7 @@ def _symbols(
             symbol.other,
             symbol.shndx,
         )
-        if symbol.shndx == SHN.UNDEF and name.startswith((PREFIX, PREFIX_C)):
+        if symbol.shndx == SHN.UNDEF and name.startswith((KLP_SYMBOL, KLP_SYMBOL_IN_C)):
             made.name, owners[symbol.index] = _final_name(name)
             made.shndx, made.bind = SHN.LIVEPATCH, STB.GLOBAL
         symbols[symbol.index] = made
@@ -114,7 +112,7 @@ def _move_relocations(
         object_name = owners[sym]
         if object_name not in late:
             late[object_name] = OutSection(
-                f".klp.rela.{object_name}.{section.name}",
+                f"{KLP_RELOCATIONS}{object_name}.{section.name}",
                 SHT.RELA,
                 SHF.ALLOC | SHF.INFO_LINK | SHF.RELA_LIVEPATCH,
                 align=8,
@@ -126,8 +124,8 @@ def _move_relocations(
 
 def _final_name(name: str) -> tuple[str, str]:
     """The symbol's name in the finished module, and the object whose coming relocates the references to it."""
-    if name.startswith(PREFIX_C):
-        return f"{PREFIX}vmlinux.{name.removeprefix(PREFIX_C)},0", "vmlinux"
+    if name.startswith(KLP_SYMBOL_IN_C):
+        return f"{KLP_SYMBOL}vmlinux.{name.removeprefix(KLP_SYMBOL_IN_C)},0", "vmlinux"
     final = name.partition("@")[0]
     split_livepatch_name(final)
     return final, patched_object(name)
@@ -136,7 +134,7 @@ def _final_name(name: str) -> tuple[str, str]:
 def patched_object(name: str) -> str:
     """The object whose coming relocates references to a livepatch symbol: its own, unless `@module` at the end of the
     name says another; "" for any other symbol."""
-    if not name.startswith(PREFIX):
+    if not name.startswith(KLP_SYMBOL):
         return ""
     final, _, patched = name.partition("@")
     return patched or split_livepatch_name(final)[0]
@@ -144,9 +142,9 @@ def patched_object(name: str) -> str:
 
 def split_livepatch_name(name: str) -> tuple[str, str, int]:
     """(object, symbol, sympos) of a `.klp.sym.OBJECT.SYMBOL,SYMPOS` name. Raises ValueError."""
-    if not name.startswith(PREFIX):
+    if not name.startswith(KLP_SYMBOL):
         raise ValueError(f"{name} is no livepatch symbol")
-    body, comma, position = name[len(PREFIX) :].rpartition(",")
+    body, comma, position = name[len(KLP_SYMBOL) :].rpartition(",")
     object_name, dot, symbol = body.partition(".")
     if not comma or not dot or not symbol or not position.isdigit():
         raise ValueError(f"malformed livepatch symbol {name}")

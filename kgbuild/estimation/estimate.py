@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a patch would touch, estimated without compiling: from its text, the kernel's call graph, debugging information.
+"""Estimates what a patch would change, without compiling: from its text, the kernel's call graph and debugging
+information.
 
-1. The definitions a diff touches (`touched`) name functions of the source; those that a macro makes are found by their
-   line in the debugging information, else by the macro's arguments.
+1. The definitions that a diff touches (`source_changes`) name source functions. Functions made by a macro are found by
+   their line in the debugging information, else by the macro's arguments.
 2. What the compiler made of these: bodies of that name, its clones, and the functions it was inlined into. Without
-   debugging information (modules are shipped without) a function that another one names, and that this one does not
-   call in the call graph, is taken to be inlined there.
-3. A static function that comes to be used once, or no longer only once, is inlined otherwise: who uses it changes.
-4. Rule 3 of the closure: a function that ftrace can't redirect pulls its callers, to a fixed point.
+   debugging information (shipped modules have none), a function whose source uses another one but does not call it in
+   the call graph is assumed to contain an inlined copy of it.
+3. A static function that is now used once, or no longer only once, may be inlined differently: its users change.
+4. The closure's rule 3: a function that ftrace can't redirect pulls in its callers, up to a fixed point.
 
-What gcc decides anew in changed code (other inlining, other clones) can't be known without it; docs/impact.md says how
-often this agrees with the compiled answer.
+How gcc compiles the changed code itself (inlining, clones) can't be known without running it; docs/impact.md says how
+often the estimate agrees with the compiled answer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.model import CallGraph, Edge, Function, Name
 from kgbuild.callgraph.outside_callers import OutsideCaller, users_outside
 from kgbuild.csource.definitions import CALL, FUNCTION, MACRO, TYPE, VARIABLE, Item
-from kgbuild.debuginfo.dwarf_units import UnitFacts
+from kgbuild.debuginfo.dwarf_units import DwarfUnit
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.estimation.source_changes import (
     CHANGED,
@@ -43,11 +44,11 @@ from kgbuild.objects.clone_names import clone_of, judge_shared
 from kgbuild.objects.symbol_kinds import INIT_SECTIONS
 
 _HALVES = frozenset({"cold", "pad", "warn"})
-# A pull over the graph that reaches so many functions is cut, and said to be.
+# Limit of functions pulled in over the graph; reaching it is reported.
 _MAX_PULLED = 500
-# Tokens of a body that gcc inlines at -O2 wherever it is called, more or less.
+# Body size, in tokens, up to which gcc at -O2 roughly inlines a function wherever it is called.
 _SMALL = 60
-# Calls of an inlined function: where it has so many and none is in a body, it is not inlined there.
+# If an inlined function has at least this many calls and none is in a body, it is not inlined there.
 _MANY_CALLS = 3
 
 
@@ -55,22 +56,22 @@ _MANY_CALLS = 3
 class UnitView:
     """One unit as the estimate sees it.
 
-    source, target  the unit, and the object of the running kernel it is part of
-    before, after   items of its own text and of every changed file that it includes
-    functions       its functions in the index with all their names; of a module with several units, the module's
-    facts           what debugging information says of it; None where there is none
+    source, target  the unit, and the object of the running kernel that it is part of
+    orig, patched   the items of its own text and of every changed file that it includes, of both versions
+    functions       its functions in the index with all their names; for a module with several units, all of the module
+    facts           what debugging information says of it; None if there is none
     """
 
     source: str
     target: str
-    before: tuple[Item, ...] = field(repr=False)
-    after: tuple[Item, ...] = field(repr=False)
+    orig: tuple[Item, ...] = field(repr=False)
+    patched: tuple[Item, ...] = field(repr=False)
     functions: tuple[tuple[Function, tuple[Name, ...]], ...] = field(repr=False)
-    facts: UnitFacts | None = field(default=None, repr=False)
+    facts: DwarfUnit | None = field(default=None, repr=False)
 
     @cached_property
     def pieces(self) -> dict[str, list[Function]]:
-        """Bodies that came of a function of the source, cold halves left out, by its name."""
+        """The bodies made from each source function, by its name, without cold halves."""
         out: dict[str, list[Function]] = {}
         for function, names in self.functions:
             for name in names:
@@ -92,7 +93,7 @@ class UnitView:
 
     @cached_property
     def inlined_into(self) -> dict[str, list[Function]]:
-        """Bodies that hold a copy of a function, by the function's name."""
+        """The bodies that each function was inlined into, by the function's name."""
         out: dict[str, dict[int, Function]] = {}
         for one in self.facts.inlined if self.facts is not None else ():
             body = self.at.get(one.address) if one.address is not None else None
@@ -103,8 +104,8 @@ class UnitView:
 
 @dataclass(frozen=True)
 class Touched:
-    """A body of the kernel that would be replaced: role "changed" or "pulled", why, and by way of which function of the
-    source (`origin`, for changed ones) or which other body (`via`, its number in the graph)."""
+    """A body of the kernel that would be replaced: its role ("changed" or "pulled"), the reason, and the source
+    function (`origin`, for changed ones) or the other body (`via`, its number in the graph) that caused it."""
 
     function: Function
     unit: str
@@ -115,18 +116,18 @@ class Touched:
 
     @property
     def stays(self) -> bool:
-        """Whether there is something to replace: code that runs as the kernel or a module starts or goes is not."""
+        """Whether there is anything to replace: code that only runs at start or exit has run or will not matter."""
         return not is_transient(self.function)
 
 
 def is_transient(function: Function) -> bool:
-    """Whether code runs only when the kernel or a module starts, or when a module goes."""
+    """Whether code runs only when the kernel or a module starts, or when a module exits."""
     return function.init or function.section.startswith(INIT_SECTIONS)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the patch would refer to in the kernel: how is "export", "local", or "clone" (needs proof or a copy)."""
+    """What the patch would refer to in the kernel. `how` is "export", "local", or "clone" (needs proof or a copy)."""
 
     name: str
     object: str
@@ -135,8 +136,8 @@ class Reference:
 
 @dataclass
 class Estimate:
-    """The answer. `inlined` has (function of the source, body it was inlined into); `folded` bodies with the names that
-    share them; `possible` what may be refused, by the text; `unknown` what could not be found out."""
+    """The estimate. `inlined`: (source function, body it was inlined into). `folded`: bodies with the names that share
+    them. `possible`: what may be refused, judging by the text. `unknown`: what could not be determined."""
 
     touched: dict[int, Touched] = field(default_factory=dict)
     new: list[tuple[str, str]] = field(default_factory=list)
@@ -149,7 +150,7 @@ class Estimate:
     unknown: list[str] = field(default_factory=list)
 
     def of(self, role: str) -> list[Touched]:
-        """Bodies of a role, by object, unit and name."""
+        """Bodies with a role, by object, unit and name."""
         found = (t for t in self.touched.values() if t.role == role)
         return sorted(found, key=lambda t: (t.function.object != "vmlinux", t.function.object, t.unit, t.function.name))
 
@@ -157,20 +158,20 @@ class Estimate:
 def estimate(
     units: Sequence[UnitView], graph: CallGraph, place: Callable[[Change], tuple[str, str]], ignore_init: bool = False
 ) -> Estimate:
-    """Everything that a patch of these units would touch. `place` says of a change in which file the patch makes it,
-    and by which hunk."""
+    """Estimate everything that a patch of these units would change. `place` gives the file and the hunk in which the
+    patch makes a change."""
     result = Estimate()
     changes: list[tuple[str, Change]] = []
     for unit in units:
-        one = _Unit(unit, graph, place, result, ignore_init)
-        one.run()
-        changes += ((unit.target, change) for change in one.changes)
+        unit_estimate = _UnitEstimate(unit, graph, place, result, ignore_init)
+        unit_estimate.run()
+        changes += ((unit.target, change) for change in unit_estimate.changes)
     _pull(result, graph)
     _refer(result, changes, graph)
     return result
 
 
-class _Unit:
+class _UnitEstimate:
     def __init__(
         self,
         unit: UnitView,
@@ -180,21 +181,21 @@ class _Unit:
         ignore_init: bool,
     ) -> None:
         self.unit, self.graph, self.place, self.result, self.ignore_init = unit, graph, place, result, ignore_init
-        self.changes = compare_items(unit.before, unit.after)
-        self.source_functions = {i.name for i in unit.before if i.kind == FUNCTION}
+        self.changes = compare_items(unit.orig, unit.patched)
+        self.source_functions = {i.name for i in unit.orig if i.kind == FUNCTION}
         self.affected: dict[str, str] = {}
 
     def run(self) -> None:
-        u = self.unit
+        unit = self.unit
         for change in self.changes:
             self._judge(change)
-        names = spread(self.changes, [*u.before, *u.after])
+        names = spread(self.changes, [*unit.orig, *unit.patched])
         if names:
-            for item in (i for i in (*u.before, *u.after) if i.kind in (FUNCTION, CALL)):
+            for item in (i for i in (*unit.orig, *unit.patched) if i.kind in (FUNCTION, CALL)):
                 for _, origin in users_of(names, [item], item.kind).items():
                     for name in self._made_by(item):
                         self.affected.setdefault(name, f"uses {origin}")
-            for name, origin in users_of(names, u.before, VARIABLE).items():
+            for name, origin in users_of(names, unit.orig, VARIABLE).items():
                 self._possible(None, "K1-data", name, f"its initial value uses {origin}, which changes")
         self._inlined_otherwise()
         gone = {name for name, _ in self.result.removed}
@@ -207,7 +208,7 @@ class _Unit:
         if change.kind == FUNCTION or (change.kind == CALL and not adds_to_table(change)):
             file, where = self.place(change)
             if change.status == CHANGED:
-                for made in {**dict.fromkeys(self._made_by(change.before)), **dict.fromkeys(self._made_by(item))}:
+                for made in {**dict.fromkeys(self._made_by(change.orig)), **dict.fromkeys(self._made_by(item))}:
                     self.affected.setdefault(made, where)
             elif change.kind == FUNCTION and change.status == NEW:
                 self.result.new.append((item.arguments[0] if item.arguments else name, file))
@@ -234,7 +235,7 @@ class _Unit:
             self.result.removed.append((name, self.unit.source))
             bodies = self.unit.pieces.get(name, [])
             if not item.static and bodies:
-                fact = "it is gone from the source; whoever calls it in other units keeps the old code"
+                fact = "it is removed from the source; its callers in other units keep the old code"
                 self._possible(change, "K14-vanished", name, fact)
             for holder in self.unit.inlined_into.get(name, ()):
                 self._touch(holder, f"{name} is inlined into it and goes", name)
@@ -247,9 +248,9 @@ class _Unit:
             return [item.name]
         facts = self.unit.facts
         if facts is not None:
-            # lines are those of the text before the patch
+            # line numbers refer to the original text
             found = {d.name for d in facts.declared if d.file == self.unit.source and item.start <= d.line <= item.end}
-            if found and item in self.unit.before:
+            if found and item in self.unit.orig:
                 return sorted(found)
         if item.kind == CALL and not item.arguments:
             return []
@@ -262,23 +263,27 @@ class _Unit:
         return sorted(made)
 
     def _inlined_otherwise(self) -> None:
-        """Static functions that come to be used once, or no longer only once: gcc inlines what is called once, however
-        large it is, and what is small however often it is called."""
-        before, after = mentions(self.unit.before), mentions(self.unit.after)
-        texts = {i.name: i for i in self.unit.before if i.kind == FUNCTION and i.static and not i.arguments}
+        """Find static functions that are now used once, or no longer only once: gcc inlines a function that is called
+        once whatever its size, and a small one wherever it is called."""
+        orig_counts, patched_counts = mentions(self.unit.orig), mentions(self.unit.patched)
+        texts = {i.name: i for i in self.unit.orig if i.kind == FUNCTION and i.static and not i.arguments}
         for name, text in texts.items():
-            was, now = before[name.encode()], after[name.encode()]
+            orig_count, patched_count = orig_counts[name.encode()], patched_counts[name.encode()]
             inlined = not self.unit.pieces.get(name)
             large = len(text.tokens) - text.head > _SMALL
-            if text.inline or not was or not now:
+            if text.inline or not orig_count or not patched_count:
                 continue
-            if large and ((was == 1 and now > 1 and inlined) or (was > 1 and now == 1)):
+            if large and (
+                (orig_count == 1 and patched_count > 1 and inlined) or (orig_count > 1 and patched_count == 1)
+            ):
                 for user in self._users(name):
-                    self.affected.setdefault(user, f"{name}, which it uses, is used {now} times instead of {was}")
+                    self.affected.setdefault(
+                        user, f"{name}, which it uses, is used {patched_count} times instead of {orig_count}"
+                    )
 
     def _users(self, name: str) -> list[str]:
         word = name.encode()
-        return [i.name for i in self.unit.before if i.kind == FUNCTION and i.name != name and word in i.words]
+        return [i.name for i in self.unit.orig if i.kind == FUNCTION and i.name != name and word in i.words]
 
     def _bodies(self, name: str, reason: str) -> None:
         for body in self.unit.pieces.get(name, ()):
@@ -289,11 +294,11 @@ class _Unit:
             self._touch(holder, f"{name} is inlined into it: {reason}", name)
 
     def _guess_holders(self, name: str) -> list[Function]:
-        """Bodies into which a function must have been inlined: those whose source uses it, and that do not reach a body
-        of it in the call graph."""
-        mine = self.unit.pieces.get(name, [])
-        bodies = {f.id for f in mine}
-        whole = {f.id for f in mine if clone_of(f.name) is None}
+        """The bodies into which a function must have been inlined: those whose source uses it, but which do not reach a
+        body of it in the call graph."""
+        own_bodies = self.unit.pieces.get(name, [])
+        bodies = {f.id for f in own_bodies}
+        whole = {f.id for f in own_bodies if clone_of(f.name) is None}
         out: dict[int, Function] = {}
         calls = self._known_calls(name)
         seen, queue = {name}, [name]
@@ -307,18 +312,20 @@ class _Unit:
                     every = {e.callee for e in self._callees(body)}
                     reached = every & bodies
                     if not bodies and len(calls) >= _MANY_CALLS and calls.isdisjoint(every):
-                        continue  # what it calls would have come with it: the code is not reached in this kernel
+                        continue  # an inlined copy would have its calls: this kernel does not use the code
                     # a call of the tail that gcc split off comes from a copy of the head
-                    if body.id not in bodies and (not reached or (whole and not reached & whole and len(mine) > 1)):
+                    if body.id not in bodies and (
+                        not reached or (whole and not reached & whole and len(own_bodies) > 1)
+                    ):
                         out[body.id] = body
                 if not holders:
                     queue.append(user)
         return list(out.values())
 
     def _known_calls(self, name: str) -> set[int]:
-        """Numbers of the functions that a function of the unit calls by its text, as far as they have a body."""
+        """Numbers of the functions that a function of the unit calls according to its source, if they have a body."""
         out: set[int] = set()
-        for item in self.unit.before:
+        for item in self.unit.orig:
             if item.kind == FUNCTION and name in (item.name, *item.arguments[:1]):
                 for callee in calls_in(item):
                     out |= {f.id for f in self.unit.pieces.get(callee, ())}
@@ -328,7 +335,7 @@ class _Unit:
     @cached_property
     def _by_call(self) -> dict[str, list[Item]]:
         out: dict[str, list[Item]] = {}
-        for item in self.unit.before:
+        for item in self.unit.orig:
             if item.kind == FUNCTION:
                 for name in calls_in(item):
                     out.setdefault(name, []).append(item)
@@ -336,11 +343,12 @@ class _Unit:
 
     @cached_property
     def _pasted(self) -> list[tuple[str, re.Pattern[str]]]:
-        return pasted(self.unit.before)
+        return pasted(self.unit.orig)
 
     def _callers_by_text(self, callee: str) -> list[str]:
-        """Functions whose source calls one, itself or by a macro that calls it or puts its name together."""
-        macros = {i.name for i in self.unit.before if i.kind == MACRO and callee.encode() in i.words}
+        """Functions whose source calls a function, directly or through a macro that calls it or pastes its name
+        together."""
+        macros = {i.name for i in self.unit.orig if i.kind == MACRO and callee.encode() in i.words}
         macros |= {macro for macro, pattern in self._pasted if pattern.fullmatch(callee)}
         out: dict[str, None] = {}
         for name in (callee, *sorted(macros)):
@@ -377,22 +385,22 @@ class _Unit:
 
 
 def _pull(result: Estimate, graph: CallGraph) -> None:
-    """Rule 3: bring in whoever calls what can't be redirected, and what can't be redirected among them in turn."""
+    """The closure's rule 3: pull in the callers of functions that can't be redirected, repeatedly."""
     queue = list(result.touched.values())
     while queue:
-        one = queue.pop(0)
-        body = one.function
-        if not one.stays or body.trace_site is not None:
+        touched = queue.pop(0)
+        body = touched.function
+        if not touched.stays or body.trace_site is not None:
             continue
         names = graph.aliases(body.id)
         why = f"{body.name} has no __fentry__ site, ftrace can't redirect it"
         if any(n.exported for n in names):
-            _refuse_pull(result, one, f"{why}; it is exported, so not all its callers are known")
+            _refuse_pull(result, touched, f"{why}; it is exported, so not all its callers are known")
             continue
-        # no unit is left out: the callers in its own count as well
+        # no unit is left out: callers in the function's own unit count as well
         outside, against = users_outside(graph, body.id, "", "")
         if against:
-            _refuse_pull(result, one, f"{why}; {'; '.join(against[:3])}")
+            _refuse_pull(result, touched, f"{why}; {'; '.join(against[:3])}")
             continue
         for caller in outside:
             for found in _bodies_named(graph, caller):
@@ -402,13 +410,13 @@ def _pull(result: Estimate, graph: CallGraph) -> None:
                 result.touched[found.id] = Touched(found, caller.source, "pulled", reason, via=body.id)
                 queue.append(result.touched[found.id])
         if len(result.touched) > _MAX_PULLED:
-            result.unknown.append(f"more than {_MAX_PULLED} functions come along; not followed further")
+            result.unknown.append(f"more than {_MAX_PULLED} functions would come along; not followed further")
             return
 
 
-def _refuse_pull(result: Estimate, one: Touched, fact: str) -> None:
-    place = f"{one.unit}: {one.function.name}"
-    result.refusals.append(Refusal("K4-not-traceable", place, fact, symbol=one.function.name))
+def _refuse_pull(result: Estimate, touched: Touched, fact: str) -> None:
+    place = f"{touched.unit}: {touched.function.name}"
+    result.refusals.append(Refusal("K4-not-traceable", place, fact, symbol=touched.function.name))
 
 
 def _bodies_named(graph: CallGraph, caller: OutsideCaller) -> list[Function]:
@@ -420,18 +428,18 @@ def _bodies_named(graph: CallGraph, caller: OutsideCaller) -> list[Function]:
 
 
 def _refer(result: Estimate, changes: Iterable[tuple[str, Change]], graph: CallGraph) -> None:
-    """What the replaced functions refer to in the kernel, by the call graph, and what new text calls."""
+    """What the replaced functions refer to in the kernel, by the call graph, and what their new text calls."""
     found: dict[tuple[str, str], Reference] = {}
-    for one in (t for t in result.touched.values() if t.stays):
-        for edge in graph.callees(one.function.id):
+    for touched in (t for t in result.touched.values() if t.stays):
+        for edge in graph.callees(touched.function.id):
             if edge.callee in result.touched or edge.kind in (EdgeKind.SPLIT, EdgeKind.INDIRECT):
                 continue
             _add_reference(found, graph, graph.function(edge.callee))
     for target, change in changes:
-        if change.kind != FUNCTION or change.after is None:
+        if change.kind != FUNCTION or change.patched is None:
             continue
-        old = calls_in(change.before) if change.before is not None else set[str]()
-        for name in sorted(calls_in(change.after) - old):
+        called_before = calls_in(change.orig) if change.orig is not None else set[str]()
+        for name in sorted(calls_in(change.patched) - called_before):
             there = [f for f in graph.functions_named(name) if f.object in ("vmlinux", target)]
             if there and there[0].id not in result.touched:
                 _add_reference(found, graph, there[0])

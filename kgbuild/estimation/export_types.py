@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Exports keep their type: modules that are not part of the patch use them as they were.
+"""Exports must keep their type: modules that are not part of the patch rely on it.
 
-With CONFIG_MODVERSIONS an export has a CRC of its type, made by genksyms from the preprocessed text
-(scripts/Makefile.build, cmd_gensymtypes_c). A patched text that leads to the kernel's own CRC has the type of the
-kernel. Another CRC alone is no change yet: names of members, other spellings of one type and an #include by which a
-structure becomes known change it too. What differs then is told by the structure of the types (`prototypes`).
+With CONFIG_MODVERSIONS, an export has a CRC of its type, made by genksyms from the preprocessed text
+(scripts/Makefile.build, cmd_gensymtypes_c). If the patched text has the kernel's own CRC, its type is the kernel's. A
+different CRC alone does not mean a different type: member names, the spelling of a type, and an #include that completes
+a structure also change it. In that case the types are compared by structure (`prototypes`).
 
-Neither is asked where the text of a patch can't change a type of an export: inside of functions, for example.
+None of this is needed if the patch can't change the type of an export, for example inside of functions.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from kgbuild.kernel.exports import Export
 # How an object marks its exports: since 6.4 (ddb5cdbafaaa) and before, with and without the CRC in the object.
 _MARKS = ("__export_symbol_", "__ksymtab_")
 _SYMVER = re.compile(r"^(?:#SYMVER (\S+) |__crc_(\S+) = ?)0x([0-9a-f]+);?$", re.MULTILINE)
-# Macros that stand for the head of a function that no module calls.
+# Macros that begin the definition of a function that no module calls.
 _ENTRIES = re.compile(r"(?:COMPAT_)?SYSCALL_DEFINE\d|BPF_CALL_\d|DEFINE_IDTENTRY\w*")
 _CONDITION = re.compile(rb"^[ \t]*(?:#|%:)[ \t]*(?:if|el|endif|pragma)(?:\\\n|[^\n])*", re.MULTILINE)
 _COMMENT = re.compile(rb"/\*.*?\*/|//[^\n]*|\\\n", re.DOTALL)
 _RECORDS = (b"struct", b"union", b"enum")
-_NAMED = 4  # exports in a message, of those that one changed type concerns
+_NAMED = 4  # maximum number of exports named in a message about one changed type
 _OPEN, _CLOSE = (b"{", b"(", b"["), (b"}", b")", b"]")
 
 
 def exported_names(obj: Object) -> list[str]:
-    """What an object exports, by name."""
+    """The names that an object exports."""
     found: dict[str, None] = {}
     for symbol in obj.iter_symbols():
         for mark in _MARKS:
@@ -44,28 +44,28 @@ def exported_names(obj: Object) -> list[str]:
     return list(found)
 
 
-def may_change_types(before: bytes, after: bytes, conditions: Conditions, *, header: bool = True) -> bool:
-    """Whether the type of an export could differ with a file's text; False only where it can't.
+def may_change_types(orig: bytes, patched: bytes, conditions: Conditions, *, header: bool = True) -> bool:
+    """Whether the type of an export could differ because of a file's text. False only if it certainly can't.
 
-    Bodies of functions and what is static apart from types have none. What is new changes no type that was there: C
-    has one definition of each name. Of macros only those of a .c file are followed, and not beyond its own text.
+    Function bodies, and static items other than types, have no influence. New items change no existing type: C has one
+    definition for each name. Macros are only considered within the text of a .c file.
 
     header   whether other files may include this one
     """
-    sides = [read_items(text, conditions) for text in (before, after)]
+    sides = [read_items(text, conditions) for text in (orig, patched)]
     changes = compare_items(*sides)
     macros = {c.name.encode() for c in changes if c.kind == MACRO}
     if macros and (header or any(_uses(items, macros) for items in sides)):
         return True
-    if any(not _harmless(c.before, c.after) for c in changes if c.kind != MACRO):
+    if any(not _harmless(c.orig, c.patched) for c in changes if c.kind != MACRO):
         return True
-    new = {id(c.after) for c in changes if c.before is None}
-    return _order(before, sides[0], macros, new) != _order(after, sides[1], macros, new)
+    added = {id(c.patched) for c in changes if c.orig is None}
+    return _order(orig, sides[0], macros, added) != _order(patched, sides[1], macros, added)
 
 
-def _order(text: bytes, items: Sequence[Item], macros: set[bytes], new: set[int]) -> list[Sequence[bytes]]:
-    """What may give an export its type, and the conditions around it, in the order of the text: which branch of an #if
-    an item is in, and what was defined before, counts."""
+def _order(text: bytes, items: Sequence[Item], macros: set[bytes], added: set[int]) -> list[Sequence[bytes]]:
+    """The items that may determine the type of an export, and the conditions around them, in the order of the text: the
+    #if branch of an item and the definitions before it matter."""
     found: list[tuple[int, Sequence[bytes]]] = []
     line = at = 0
     for directive in _CONDITION.finditer(text):
@@ -74,7 +74,7 @@ def _order(text: bytes, items: Sequence[Item], macros: set[bytes], new: set[int]
         found.append((line + 1, _COMMENT.sub(b" ", directive[0]).split()))
     for item in items:
         own = item.kind == MACRO and item.name.encode() in macros
-        if own or id(item) in new or _is_apart(item):
+        if own or id(item) in added or _is_apart(item):
             continue
         is_function = item.kind == FUNCTION and _is_certain(item)
         found.append((item.start, item.tokens[: item.head] if is_function else item.tokens))
@@ -83,7 +83,7 @@ def _order(text: bytes, items: Sequence[Item], macros: set[bytes], new: set[int]
 
 
 def _is_apart(item: Item) -> bool:
-    """Whether an item is static and no type, so that no export has to do with it."""
+    """Whether an item is static and no type, so that no export depends on it."""
     kinds = (FUNCTION, VARIABLE, DECLARATION)
     return item.kind in kinds and item.static and _is_certain(item) and not _defines_type(item)
 
@@ -102,10 +102,10 @@ def _uses(items: Sequence[Item], macros: set[bytes]) -> bool:
     return False
 
 
-def _harmless(before: Item | None, after: Item | None) -> bool:
-    items = [i for i in (before, after) if i is not None]
+def _harmless(orig: Item | None, patched: Item | None) -> bool:
+    items = [i for i in (orig, patched) if i is not None]
     kinds = {i.kind for i in items}
-    if before is None:
+    if orig is None:
         return kinds <= {FUNCTION, VARIABLE, DECLARATION, TYPE, CALL} and all(map(_is_certain, items))
     if kinds == {FUNCTION} and len(items) == 2 and all(_is_certain(i) and not _defines_type(i) for i in items):
         heads = [i.tokens[: i.head] for i in items]
@@ -114,15 +114,15 @@ def _harmless(before: Item | None, after: Item | None) -> bool:
 
 
 def _defines_type(item: Item) -> bool:
-    """Whether a type is defined in its declaration (before its body or value)."""
+    """Whether a declaration also defines a type (before its body or value)."""
     head = item.tokens[: item.head] if item.kind == FUNCTION else item.tokens
     equals = head.index(b"=") if b"=" in head else len(head)
     return b"{" in head[:equals] or b"typedef" in head[:equals]
 
 
 def _is_certain(item: Item) -> bool:
-    """Whether the shape of an item leaves no doubt that it is one, and of a function that it is no structure with
-    attributes, no macro that stands for a declaration, and has no two heads around an #if that nothing decides."""
+    """Whether the kind of an item is beyond doubt, judged by its shape. A function must be no structure with
+    attributes, no macro call that declares something, and must not have two heads around an undecided #if."""
     if item.kind != FUNCTION:
         return True
     if item.arguments and not _ENTRIES.fullmatch(item.name):
@@ -140,12 +140,12 @@ def _is_certain(item: Item) -> bool:
 
 
 def parse_genksyms(text: str) -> dict[str, int]:
-    """CRCs by name, from what genksyms prints: lines for kbuild (since 5.19, 7b4537199a4a) or for a linker."""
+    """CRCs by name from the output of genksyms, in the format for kbuild (since 5.19, 7b4537199a4a) or for a linker."""
     return {new or old: int(crc, 16) for new, old, crc in _SYMVER.findall(text)}
 
 
 def other_crcs(names: Iterable[str], made: Mapping[str, int], kernel: Mapping[str, Export]) -> list[str]:
-    """Those of `names` for which genksyms did not make the running kernel's own CRC."""
+    """Those of `names` whose CRC from genksyms differs from the running kernel's."""
     return [name for name in names if name not in made or name not in kernel or kernel[name].crc != made[name]]
 
 
@@ -153,19 +153,18 @@ def judge_exports(
     place: str,
     differences: Mapping[str, str | None],
     kernel: Mapping[str, Export],
-    original: Mapping[str, int],
+    orig: Mapping[str, int],
     patched: Mapping[str, int],
 ) -> list[Refusal]:
-    """Refuses (K8-crc) exports that would have another type; those for which the same is to be said, together.
+    """Refuse (K8-crc) exports whose type would differ; exports with the same message share one refusal.
 
     place        the unit
-    differences  of each export to judge, what differs in structure, in words; "" where nothing does, None where that
-                 can't be told
-    original, patched  CRCs that genksyms makes from either text; empty where it is not asked
+    differences  for each export, the difference in structure in words; "" if there is none, None if it is unknown
+    original, patched  CRCs that genksyms makes from the two texts; empty if it was not run
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for name, fact in differences.items():
-        crcs = original.get(name), patched.get(name)
+        crcs = orig.get(name), patched.get(name)
         if fact == "" or (fact is None and None not in crcs and crcs[0] == crcs[1]):
             continue
         text = f"the export would have another type: {fact}"
@@ -187,7 +186,7 @@ def judge_exports(
     return out
 
 
-def common_exports(original: Object, patched: Object) -> list[str]:
-    """What both objects of a unit export, by name. What only one of them does is judged elsewhere (K7-export)."""
+def common_exports(orig: Object, patched: Object) -> list[str]:
+    """The names that both objects of a unit export. Exports of only one of them are judged elsewhere (K7-export)."""
     still = set(exported_names(patched))
-    return sorted(name for name in exported_names(original) if name in still)
+    return sorted(name for name in exported_names(orig) if name in still)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a diff touches of a C file, from its text before and after: which definitions, and which others that leads to.
+"""What a diff touches in a C file, from both versions of its text: changed definitions, and others affected by them.
 
-Two texts of a file are cut into items (`cparse`) and held against each other by kind, name and tokens, so that a moved
+Both versions are split into items (`csource.definitions`), which are compared by kind, name and tokens, so that a moved
 definition or a changed comment is no change. A changed macro or enumerator changes every function that uses its name,
-directly or through other macros. Whether a variable, a type or an export may be refused is judged here as well, from
-the text alone.
+directly or through other macros. Whether a variable, a type or an export may be refused is also judged here, from the
+text alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from kgbuild.csource.definitions import CALL, FUNCTION, MACRO, TYPE, VARIABLE, Item
 
 CHANGED, NEW, REMOVED = "changed", "new", "removed"
-# Macros at the top level that add to tables which are read when the kernel or a module starts.
+# Macros at top level that add to tables which are read when the kernel or a module starts.
 _TABLES = (
     "EXPORT_",
     "module_param",
@@ -29,7 +29,7 @@ _TABLES = (
     "DEFINE_EVENT",
     "TRACE_EVENT",
 )
-# Words of a function's text that make no code: qualifiers that only checks of types see, and what sparse reads.
+# Words in a function's text that make no code: qualifiers for type checks only, and annotations for sparse.
 _NO_CODE = frozenset(
     b"const __user __kernel __iomem __percpu __rcu __force __nocast __safe __must_check __maybe_unused "
     b"__always_unused __bitwise".split()
@@ -39,16 +39,16 @@ _INITCALLS = ("_initcall", "_init", "_exit", "_initcall_sync")
 
 @dataclass(frozen=True)
 class Change:
-    """One item that differs: status CHANGED, NEW or REMOVED, the item before and after."""
+    """One item that differs: status CHANGED, NEW or REMOVED, the original and the patched item."""
 
     status: str
-    before: Item | None
-    after: Item | None
+    orig: Item | None
+    patched: Item | None
 
     @property
     def item(self) -> Item:
-        """The later of the two."""
-        item = self.after or self.before
+        """The patched item, or the original one if it was removed."""
+        item = self.patched or self.orig
         assert item is not None
         return item
 
@@ -61,39 +61,39 @@ class Change:
         return self.item.name
 
 
-def compare_items(before: Sequence[Item], after: Sequence[Item]) -> list[Change]:
-    """Every item in which two texts differ, in the order of the later text, then what is gone.
+def compare_items(orig: Sequence[Item], patched: Sequence[Item]) -> list[Change]:
+    """Every item that differs between two texts: first in the order of the patched text, then removed items.
 
-    Items are the same where kind, name and tokens are, wherever they stand; in functions, qualifiers that make no code
-    do not count. Where several have one kind and name (the
-    branches of an #if that the configuration does not decide), those without an equal are paired in their order.
+    Items are equal if their kind, name and tokens are, wherever they are; in functions, qualifiers that make no code
+    are ignored. If several items have the same kind and name (branches of an #if that the configuration does not
+    decide), those without an equal are paired in order.
     """
-    common = Counter(map(_meaning, before)) & Counter(map(_meaning, after))
-    old = _without(before, common)
-    new = _without(after, common)
+    common = Counter(map(_meaning, orig)) & Counter(map(_meaning, patched))
+    only_orig = _without(orig, common)
+    only_patched = _without(patched, common)
     waiting: dict[tuple[str, str, tuple[str, ...]], list[Item]] = {}
-    for item in old:
+    for item in only_orig:
         waiting.setdefault(_key(item), []).append(item)
     out = []
     paired = set()
-    for item in new:
-        earlier = waiting.get(_key(item))
-        if earlier:
-            first = earlier.pop(0)
-            paired.add(id(first))
-            out.append(Change(CHANGED, first, item))
+    for item in only_patched:
+        candidates = waiting.get(_key(item))
+        if candidates:
+            orig_item = candidates.pop(0)
+            paired.add(id(orig_item))
+            out.append(Change(CHANGED, orig_item, item))
         else:
             out.append(Change(NEW, None, item))
-    return out + [Change(REMOVED, item, None) for item in old if id(item) not in paired]
+    return out + [Change(REMOVED, item, None) for item in only_orig if id(item) not in paired]
 
 
 def _without(items: Sequence[Item], common: Counter[tuple[str, str, tuple[bytes, ...]]]) -> list[Item]:
-    left = Counter(common)
+    remaining = Counter(common)
     out = []
     for item in items:
         key = _meaning(item)
-        if left[key]:
-            left[key] -= 1
+        if remaining[key]:
+            remaining[key] -= 1
         else:
             out.append(item)
     return out
@@ -107,14 +107,14 @@ def _meaning(item: Item) -> tuple[str, str, tuple[bytes, ...]]:
 
 
 def _key(item: Item) -> tuple[str, str, tuple[str, ...]]:
-    # of a function made by a macro the first argument is the name
+    # for a function made by a macro, the first argument is the name
     return item.kind, item.name, item.arguments[:1]
 
 
 def spread(changes: Iterable[Change], items: Sequence[Item]) -> dict[str, str]:
-    """Names that mean something else because of changed macros and enumerators, each with where that comes from.
+    """Names whose meaning changes because of changed macros and enumerators, each with its cause.
 
-    `items` are those of every file at hand, before and after; macros that use such a name pass it on.
+    `items` are the items of all files, of both versions; macros that use such a name pass it on.
     """
     found: dict[str, str] = {}
     for change in changes:
@@ -127,22 +127,22 @@ def spread(changes: Iterable[Change], items: Sequence[Item]) -> dict[str, str]:
     while grew:
         names = frozenset(name.encode() for name in found)
         more = {}
-        for m in macros:
-            if m.name not in found and (used := sorted(names & m.words)):
-                more[m.name] = found[used[0].decode()]
+        for macro in macros:
+            if macro.name not in found and (used := sorted(names & macro.words)):
+                more[macro.name] = found[used[0].decode()]
         found.update(more)
         grew = bool(more)
     return found
 
 
 def _renumbered(change: Change) -> list[str]:
-    """Enumerators of a changed enum whose value may be another: all from the first difference on that were there."""
-    assert change.before is not None and change.after is not None
-    before, after = (_enumerators(item.tokens) for item in (change.before, change.after))
+    """Enumerators of a changed enum whose value may change: all existing ones from the first difference on."""
+    assert change.orig is not None and change.patched is not None
+    orig, patched = (_enumerators(item.tokens) for item in (change.orig, change.patched))
     same = 0
-    while same < min(len(before), len(after)) and before[same] == after[same]:
+    while same < min(len(orig), len(patched)) and orig[same] == patched[same]:
         same += 1
-    return [e[0].decode("latin-1") for e in before[same:] if e]
+    return [e[0].decode("latin-1") for e in orig[same:] if e]
 
 
 def _enumerators(tokens: tuple[bytes, ...]) -> list[tuple[bytes, ...]]:
@@ -162,7 +162,7 @@ def _enumerators(tokens: tuple[bytes, ...]) -> list[tuple[bytes, ...]]:
 
 
 def users_of(names: dict[str, str], items: Iterable[Item], kind: str) -> dict[str, str]:
-    """Items of a kind that use one of these names: their name -> where the name comes from."""
+    """Items of a kind that use one of these names: item name -> cause."""
     wanted = frozenset(name.encode() for name in names)
     out: dict[str, str] = {}
     for item in items:
@@ -172,7 +172,7 @@ def users_of(names: dict[str, str], items: Iterable[Item], kind: str) -> dict[st
 
 
 def mentions(items: Iterable[Item]) -> Counter[bytes]:
-    """How often each word stands in the bodies of functions and in the initial values of variables."""
+    """How often each word occurs in the bodies of functions and in initial values of variables."""
     out: Counter[bytes] = Counter()
     for item in items:
         if item.kind == FUNCTION:
@@ -183,7 +183,7 @@ def mentions(items: Iterable[Item]) -> Counter[bytes]:
 
 
 def pasted(items: Iterable[Item]) -> list[tuple[str, re.Pattern[str]]]:
-    """For each macro that puts names together by ##, the macro and what the names look like."""
+    """For each macro that pastes names together with ##, the macro and a pattern for the names."""
     out = []
     for item in items:
         if item.kind != MACRO or b"#" not in item.tokens:
@@ -191,7 +191,7 @@ def pasted(items: Iterable[Item]) -> list[tuple[str, re.Pattern[str]]]:
         parameters = item.tokens[3 : item.tokens.index(b")")] if b")" in item.tokens else ()
         for chain in _chains(item.tokens):
             literal = [t for t in chain if t not in parameters]
-            # `, ##args` takes away a comma; a name made of arguments alone says nothing
+            # `, ##args` removes a comma; a name made of arguments only gives no pattern
             if any(t[:1].isalpha() for t in literal) and all(t.isalnum() or b"_" in t for t in literal):
                 pattern = "".join(r"\w*" if t in parameters else re.escape(t.decode("latin-1")) for t in chain)
                 out.append((item.name, re.compile(pattern)))
@@ -199,7 +199,7 @@ def pasted(items: Iterable[Item]) -> list[tuple[str, re.Pattern[str]]]:
 
 
 def _chains(tokens: tuple[bytes, ...]) -> list[list[bytes]]:
-    """The operands of ## that belong together."""
+    """The groups of operands joined by ##."""
     out: list[list[bytes]] = []
     at = 0
     while at + 3 < len(tokens):
@@ -214,7 +214,7 @@ def _chains(tokens: tuple[bytes, ...]) -> list[list[bytes]]:
 
 
 def calls_in(item: Item) -> set[str]:
-    """Names that stand before a parenthesis in the body of a function."""
+    """Names followed by a parenthesis in the body of a function."""
     body = item.tokens[item.head :]
     return {
         a.decode("utf-8", "replace")
@@ -224,5 +224,5 @@ def calls_in(item: Item) -> set[str]:
 
 
 def adds_to_table(change: Change) -> bool:
-    """Whether a macro call enters something into a table that the kernel reads at its start."""
+    """Whether a macro call adds an entry to a table that the kernel reads at start."""
     return change.kind == CALL and (change.name.startswith(_TABLES) or change.name.endswith(_INITCALLS))

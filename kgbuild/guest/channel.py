@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The guest's serial channel: bytes become records, one a line. What they mean is guest/session.py's.
+"""The guest's serial channel: turns bytes into records, one per line. guest/session.py interprets them.
 
 kgb SEQ UPTIME KIND key=value ... .
 """
@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_RECORD = re.compile(r"kgb (\d+) (\d+\.\d+) ([a-z]+)((?: [a-z0-9]+=[A-Za-z0-9+/=._:,~-]*)*) \.$")
+_MOST = 1 << 22  # bytes of a record; a guest that writes more without a line's end writes no record
+_RECORD = re.compile(r"kgb (\d{1,18}) (\d{1,18}\.\d{1,18}) ([a-z]+)((?: [a-z0-9]+=[A-Za-z0-9+/=._:,~-]*)*) \.$")
 
 
 @dataclass(frozen=True)
 class GuestRecord:
-    """One line of the guest: sequence number, seconds since its boot, kind, values (base64 ones decoded)."""
+    """One line from the guest: sequence number, seconds since boot, kind, values (base64 already decoded)."""
 
     seq: int
     uptime: float
@@ -25,7 +26,7 @@ class GuestRecord:
     values: dict[str, str]
 
     def number(self, key: str) -> int:
-        """A whole number, 0 where it is absent or none."""
+        """A value as an integer, 0 if it is missing or no number."""
         try:
             return int(self.values.get(key, "0"))
         except ValueError:
@@ -33,17 +34,26 @@ class GuestRecord:
 
 
 class ChannelParser:
-    """Turns bytes into records. What is no whole record is counted in `garbage` and dropped; `lost` counts the gaps."""
+    """Turns bytes into records. Incomplete records are counted in `garbage` and dropped; `lost` counts the gaps."""
 
     def __init__(self) -> None:
         self.garbage = 0
         self.lost = 0
-        self._rest = b""
+        self._rest: list[bytes] = []
+        self._waiting = 0  # bytes in _rest
         self._next = 0
 
     def feed(self, data: bytes) -> Iterator[GuestRecord]:
         """Records that are complete with these bytes."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0] = b"".join([*self._rest, lines[0]])
+            self._rest, self._waiting = [], 0
+        self._waiting += len(rest)
+        if self._waiting > _MOST:
+            self._rest, self._waiting = [b"?"], 1  # what comes up to the line's end is no record either
+        elif rest:
+            self._rest.append(rest)
         for line in lines:
             text = line.strip(b"\r\0 ")
             if not text:
@@ -58,7 +68,7 @@ class ChannelParser:
 
 
 def parse_record(line: str) -> GuestRecord | None:
-    """One line, or None where it is not a whole record."""
+    """One line as a record, or None if it is not a complete record."""
     match = _RECORD.fullmatch(line)
     if match is None:
         return None

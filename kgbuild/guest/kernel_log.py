@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Is a kernel log clean? Reads what `dmesg -r` prints and finds warnings, oopses, stalls and their kind.
+"""Finds faults in a kernel log: reads the output of `dmesg -r` and finds warnings, oopses, stalls and the like.
 
-A fault of the kernel is often many lines (from "cut here" to "end trace"). They are one `Fault`, and an expected one
-is allowed as a whole: a pattern that matches any line of the block allows the block, but nothing around it.
-Lines that a user process wrote (through /dev/kmsg) have another facility than the kernel's and are no faults.
+One fault of the kernel often has many lines (from "cut here" to "end trace"). They form one `Fault`, which is allowed
+or not as a whole: a pattern that matches any line of the block allows the block, but nothing around it. Lines that a
+user process wrote (through /dev/kmsg) have another facility than the kernel's own and are no faults.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _RAW = re.compile(r"<(?P<prio>\d{1,4})>(?:\[ *(?P<time>\d+\.\d+)\] ?)?(?:\[ *[CT
 CUT_HERE = "------------[ cut here ]------------"
 END_TRACE = re.compile(r"---\[ end (?:trace|Kernel panic)")
 
-# (kind, what a line of it looks like). The first that matches names the fault.
+# (kind, pattern for a line of it). The first match determines the kind.
 FAULTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
@@ -32,8 +32,8 @@ FAULTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("stall", r"\brcu\w*: .*(?:detected stalls|self-detected stall|kthread starved)"),
         ("hung task", r"blocked for more than \d+ seconds"),
         ("duplicate", r"cannot create duplicate"),
-        # a target module's sites that are not empty when it is loaded again (arch/x86/kernel/module.c), and what
-        # livepatch says where it keeps a module out (klp_module_coming)
+        # patch sites of a target module that are not empty when it is loaded again (arch/x86/kernel/module.c), and the
+        # messages when livepatch prevents a module from loading (klp_module_coming)
         ("relocation", r"Skipping invalid relocation target|existing value is nonzero"),
         ("livepatch", r"^livepatch: .*(?:failed (?:to \w+ patch '.*' (?:for|to)|for) module|refusing to load module)"),
         ("sanitizer", r"\b(?:KASAN|KCSAN|KMSAN|UBSAN|KFENCE)\b"),
@@ -47,23 +47,24 @@ FAULTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     )
 )
 
-# Lines that loading any live patch from outside the tree brings.
+# Lines that the kernel logs for every live patch built outside its tree.
 EXPECTED = re.compile(
     r"^livepatch: (?!.*(?:failed|refusing|not found|ambiguity|could not))"
     r"|loading out-of-tree module taints kernel|tainting kernel with TAINT_LIVEPATCH"
     r"|module verification failed: signature"
 )
 
-# A block that does not begin with "cut here" has no sure end; these lines end or continue it.
+# A block that does not begin with "cut here" has no definite end; lines of these kinds end or continue it.
 _TRACE_END = re.compile(r"^ ?</TASK>")
 _BLOCK_LIMIT = 400
+_JUDGED = 2048  # characters of a line that are looked at: twice what the kernel writes in one (LOG_LINE_MAX)
 _CRITICAL = 2  # KERN_CRIT and above
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line of the kernel log. `level` is 0 (emergency) to 7 (debug), None where the line had no prefix;
-    `seconds` since boot, `user` True where a process wrote it."""
+    """One line of the kernel log. `level` is 0 (emergency) to 7 (debug), None if the line had no prefix; `seconds`
+    since boot; `user` is True if a process wrote it."""
 
     text: str
     level: int | None = None
@@ -73,14 +74,14 @@ class LogLine:
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing the kernel complained about: its kind from FAULTS, and its lines, first to last."""
+    """One fault that the kernel reported: its kind from FAULTS, and its lines in order."""
 
     kind: str
     lines: tuple[str, ...]
 
     @property
     def headline(self) -> str:
-        """The line that says most: the one after "cut here", else the first."""
+        """The most informative line: the one after "cut here", else the first."""
         for line in self.lines:
             if line.strip() and CUT_HERE not in line and not set(line.strip()) <= {"=", "-"}:
                 return line.strip()
@@ -88,7 +89,8 @@ class Fault:
 
 
 def parse_raw(text: str) -> list[LogLine]:
-    """Lines of `dmesg -r` output ("<6>[    1.234567] text"). A line without prefix keeps its text and has no level."""
+    """Lines of `dmesg -r` output ("<6>[    1.234567] text"). A line without a prefix keeps its text and has no
+    level."""
     result = []
     for line in text.split("\n"):
         bare = line.rstrip("\r")
@@ -105,7 +107,7 @@ def parse_raw(text: str) -> list[LogLine]:
 
 
 def parse_console(text: str) -> list[LogLine]:
-    """Lines of a serial console ("[    1.234567] text"); levels are not known there."""
+    """Lines of a serial console ("[    1.234567] text"); their levels are unknown."""
     stamped = re.compile(r"\[ *(\d+\.\d+)\] ?(?:\[ *[CT]\d+\] ?)?(.*)")
     result = []
     for line in text.splitlines():
@@ -118,16 +120,17 @@ def parse_console(text: str) -> list[LogLine]:
 
 def kind_of(line: LogLine) -> str:
     """The kind of fault this line alone shows, or "" for none."""
-    if line.user or EXPECTED.search(line.text):
+    text = line.text[:_JUDGED]
+    if line.user or EXPECTED.search(text):
         return ""
     for kind, pattern in FAULTS:
-        if pattern.search(line.text):
+        if pattern.search(text):
             return kind
     return "critical" if line.level is not None and line.level <= _CRITICAL else ""
 
 
 def find_faults(lines: Iterable[LogLine], allow: Sequence[re.Pattern[str]] = ()) -> list[Fault]:
-    """Every fault in the log, in order, but for those that a pattern of `allow` expects."""
+    """Every fault in the log, in order, except those that match a pattern of `allow`."""
     faults: list[Fault] = []
     kind = ""
     block: list[str] = []
@@ -151,7 +154,7 @@ def find_faults(lines: Iterable[LogLine], allow: Sequence[re.Pattern[str]] = ())
             close(False)
         if kind:
             block.append(line.text)
-            # From "cut here" whatever comes until the end trace is part of it, the end of its stack too.
+            # Everything from "cut here" to the end trace belongs to the block, including the end of its stack.
             if END_TRACE.search(line.text) or (not cut and _TRACE_END.search(line.text)):
                 close(True)
         elif found:
@@ -162,14 +165,15 @@ def find_faults(lines: Iterable[LogLine], allow: Sequence[re.Pattern[str]] = ())
 
 
 def _same_fault(kind: str, found: str) -> bool:
-    """Inside a block of `kind`, does a line of kind `found` go on with it rather than begin another fault?"""
+    """Whether a line of kind `found` inside a block of `kind` continues it rather than starts another fault."""
     if kind in ("oops", "bug", "panic", "sanitizer") and found in ("oops", "critical"):
         return True
     return found == "trace" or kind == found == "lockdep"
 
 
 def _without_strangers(block: list[str]) -> list[str]:
-    """A block whose end was not seen: its first line and those that go on with it. All of it where a stack is in it."""
+    """A block without an end marker: its first line and the lines that continue it. All lines if it contains a
+    stack."""
     if any("Call Trace:" in line for line in block) or CUT_HERE in block[0]:
         return list(block)
     kept = block[:1]
@@ -181,13 +185,13 @@ def _without_strangers(block: list[str]) -> list[str]:
 
 
 def _kind_of_block(kind: str, block: list[str]) -> str:
-    """A block from "cut here" is a bug where its lines say so, else the kind it began with."""
+    """The kind of a block from "cut here": "bug" if its lines say so, else the kind of its first line."""
     if any("kernel BUG at" in line or "invalid opcode:" in line for line in block):
         return "bug"
     return kind
 
 
-# Beginnings of the lines that go on with a fault.
+# Beginnings of lines that continue a fault.
 _CONTINUES = re.compile(
     r"\s|#PF|(?:PGD|CPU|Hardware name|R[A-Z0-9]{1,2}|[CDEF]S|[CD]R\d|PKRU|Code|Call Trace|Workqueue)\b"
     r"|(?:Modules linked in|Tainted|task|note|Kernel Offset|Sending NMI|NMI backtrace|stack backtrace|but task)\b"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a guest is asked to do, and what it did: values."""
+"""What a guest is asked to do, and what it did."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PHASES = ("before", "load", "after", "disable", "disabled", "log")
 
 @dataclass(frozen=True)
 class Command:
-    """A command of one phase; `succeeds` is what it is expected to do, `check` True where it comes from --check."""
+    """A command of one phase. `succeeds` tells what is expected of it; `check` is True if it comes from --check."""
 
     text: str
     succeeds: bool = True
@@ -27,8 +27,8 @@ class Command:
 
 @dataclass(frozen=True)
 class CommandRun:
-    """How a command ended. `status` is None where it was stopped for taking too long; `output` is its standard output
-    and standard error as they came, at most OUTPUT_LIMIT bytes (`truncated`)."""
+    """How a command ended. `status` is None if it was stopped because of its time limit; `output` contains its standard
+    output and standard error in order, at most OUTPUT_LIMIT bytes (`truncated`)."""
 
     cmd: str
     expected: bool
@@ -40,13 +40,13 @@ class CommandRun:
 
     @property
     def ok(self) -> bool:
-        """Did it do what was expected?"""
+        """Whether it did what was expected."""
         return self.status is not None and (self.status == 0) == self.expected
 
 
 @dataclass(frozen=True)
 class PhaseRun:
-    """One phase of one patch: whether all was well, and in words what was seen."""
+    """One phase of one patch: whether it passed, and a description of what was seen."""
 
     patch: str
     phase: str
@@ -60,9 +60,9 @@ class PhaseRun:
 
 @dataclass(frozen=True)
 class GuestPlan:
-    """What one patch module goes through: its name, commands by phase, log lines that are expected, functions that
-    must be in sysfs (as `object/function`), what loadable modules it is for (None: none), and whether it replaces any
-    function or has callbacks only."""
+    """What is done with one patch module: its name, commands by phase, expected log lines, functions that must be
+    listed in sysfs (as `object/function`), the loadable modules that it is for (None: none), and whether it replaces
+    any function or has only callbacks."""
 
     name: str
     commands: dict[str, tuple[Command, ...]] = field(default_factory=dict)
@@ -73,5 +73,5 @@ class GuestPlan:
 
     @property
     def phases(self) -> tuple[str, ...]:
-        """The phases that this patch goes through, in order."""
+        """The phases of this patch, in order."""
         return targets.PHASES if self.targets else PHASES

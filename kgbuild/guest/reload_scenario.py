@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A patch of loadable modules in the guest: what it goes through, and what the guest's records of it mean.
+"""The test of a patch of loadable modules in the guest: its phases, and what the guest's records of them mean.
 
-The kernel links such a patch to its target in two places: where the patch is enabled (the target is there already) and
-where a target is loaded (klp_module_coming), and the second happens again each time the target comes back. So the
-guest tries both orders, and puts the target in again while the patch is active:
+The kernel links such a patch to its target in two places: when the patch is enabled (the target is loaded already) and
+when a target is loaded (klp_module_coming); the latter happens again whenever the target is reloaded. Therefore the
+guest tries both orders, and reloads the target while the patch is active:
 
-    setup                the targets are loaded, with what they need; the patch is not tried on one that this machine
-                         can't load, for lack of its device
-    before, trial        commands; then the targets are taken out and put in without any patch: can they be at all?
-    load, after          target first
-    absent-1, reload-1   target taken out with the patch active, then the commands of `absent`; put in again, then those
-                         of `after`; and twice more
-    disable, disabled    the patch goes, the target stays
-    early-load           the target is taken out, the patch loaded
-    early-absent         the commands of `absent`
-    early-after          the target comes, then the commands of `after`
-    early-disable, early-disabled
-    targets              everything is taken out; here for its one-line summary
+setup                the targets are loaded, with the modules they need; the patch is not tried on a target that this
+                     machine can't load because it has no such device
+before, trial        commands; then the targets are unloaded and loaded without a patch: does that work at all?
+load, after          target first
+absent-1, reload-1   target unloaded with the patch active, then the commands of `absent`; loaded again, then those
+                     of `after`; and twice more
+disable, disabled    the patch is unloaded, the target stays
+early-load           the target is unloaded, the patch loaded
+early-absent         the commands of `absent`
+early-after          the target is loaded, then the commands of `after` run
+early-disable, early-disabled
+targets              everything is unloaded; this phase has the summary in one line
 
-A target that can't be taken out for reasons of its own (it has no exit, the commands hold it) is no fault of the
-patch: the summary says what was not tried.
+A target that can't be unloaded for reasons of its own (it has no exit function, the commands keep it in use) is no
+fault of the patch: the summary says what was not tried.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from kgbuild.guest.channel import GuestRecord
 
 ABSENT = ("absent-1", "absent-2", "absent-3")
 RELOADS = ("reload-1", "reload-2", "reload-3")
-# out and in again, three times
+# unloaded and loaded again, three times
 CYCLES = tuple(phase for pair in zip(ABSENT, RELOADS, strict=True) for phase in pair)
 EARLY = ("early-load", "early-absent", "early-after", "early-disable", "early-disabled")
 PHASES = (
     *("setup", "before", "trial", "load", "after", *CYCLES, "disable", "disabled"),
     *(*EARLY, "targets", "log"),
 )
-# phase -> the plain phase whose commands it runs, or whose steps it repeats
+# phase -> the plain phase with the same commands or steps
 PLAIN = {
     **{name: name for name in ("before", "load", "after", "disable", "disabled", "log")},
     **dict.fromkeys(ABSENT, "absent"),
     **dict.fromkeys(RELOADS, "after"),
     **{name: name.removeprefix("early-") for name in EARLY},
 }
-# What insmod says where the hardware of a driver is missing: ENODEV, ENXIO, EOPNOTSUPP, EIO (kvm_intel without VMX).
+# insmod's messages if a driver's hardware is missing: ENODEV, ENXIO, EOPNOTSUPP, EIO (kvm_intel without VMX).
 _NO_DEVICE = frozenset(
     ("no such device", "no such device or address", "operation not supported", "not supported", "input/output error")
 )
@@ -58,7 +58,7 @@ _WHEN = {
 
 
 def describe_when(phase: str) -> str:
-    """In which of the repetitions something was seen, as the end of a sentence; "" for the plain phases."""
+    """Which repetition a finding is from, as the end of a sentence; "" for the plain phases."""
     if phase in RELOADS:
         return f" (target loaded again, {RELOADS.index(phase) + 1} of {len(RELOADS)})"
     if phase in ABSENT:
@@ -70,7 +70,7 @@ def describe_when(phase: str) -> str:
 
 @dataclass(frozen=True)
 class NotTried:
-    """A target module on which a patch was not tried, because this machine can't load it without the patch either."""
+    """A target module on which a patch was not tried, because this machine can't load the module at all."""
 
     patch: str
     module: str
@@ -79,14 +79,14 @@ class NotTried:
 
 @dataclass
 class TargetRun:
-    """What has happened so far to the target modules of one patch.
+    """The state of the test of one patch's target modules.
 
     patch      the patch module's name
-    names      modules that it patches; `builtin` those of them that are part of vmlinux
-    fixed      modules that are loaded once, for the others to load
-    cycled     modules that are taken out and put in, in the order to load them: targets, and what needs a target
-    commands   True where the user has commands of `after` beside the checks: they may leave a module in use
-    absences   True where the user has commands for when the target is out
+    names      modules that it patches; `builtin` are those of them that are part of vmlinux
+    fixed      modules that are loaded once because others need them
+    cycled     modules that are unloaded and loaded, in load order: targets, and modules that need a target
+    commands   True if the user gave commands of `after` in addition to the checks: they may leave a module in use
+    absences   True if the user gave commands for the phase with the target unloaded
     """
 
     patch: str
@@ -105,7 +105,7 @@ class TargetRun:
     lacking: dict[str, str] = field(default_factory=dict)
 
     def judge(self, phase: str, records: Sequence[GuestRecord]) -> list[tuple[str, str]]:
-        """(code, fact) of each fault in what the modules did in a phase; also learns what can't follow any more."""
+        """(code, fact) of each fault of the modules in a phase. Also determines which later phases are impossible."""
         done = [r for r in records if r.kind == "target"]
         match phase:
             case "setup":
@@ -131,20 +131,20 @@ class TargetRun:
         return faults
 
     def without_commands(self, phase: str) -> bool:
-        """Did the guest have to leave out the commands of this phase?"""
+        """Whether the guest had to omit the commands of this phase."""
         return phase in self.skipped
 
     def without_load(self, phase: str) -> bool:
-        """Did the guest not get to loading the patch in this phase?"""
+        """Whether the guest did not get to loading the patch in this phase."""
         return phase == "early-load" and EARLY[-1] in self.skipped
 
     def not_loaded(self, phase: str) -> None:
-        """The patch itself could not be loaded, or did not get active, in this phase."""
+        """Whether the patch could not be loaded, or did not become active, in this phase."""
         at = PHASES.index(phase)
         self.skipped.update(PHASES[at + 1 : -2])
 
     def active(self, phase: str) -> None:
-        """The commands of a phase have run, with the patch active: well or not."""
+        """Record that the commands of a phase ran with the patch active, successfully or not."""
         if PLAIN[phase] == "absent":
             self.absent += 1
         elif phase in RELOADS:
@@ -185,8 +185,8 @@ class TargetRun:
             return
 
     def _setup(self, done: list[GuestRecord]) -> Iterator[tuple[str, str]]:
-        """The modules are loaded without the patch. The guest goes on without those that do not load, unless no
-        target is left."""
+        """Judge the loading of the modules without the patch. The test continues without modules that can't be loaded,
+        unless no target is left."""
         failed = set()
         for name in (*self.fixed, *self.cycled):
             record = _of(done, "load", name)
@@ -201,10 +201,10 @@ class TargetRun:
                 self.lacking[name] = f"{first}, which it needs: {fact}"
             else:
                 yield "G12-target", f"{name} could not be loaded{_said(record)}"
-        left = tuple(name for name in self.cycled if name not in failed)
-        if self.cycled and not {*left, *self.builtin} & set(self.names):
+        remaining = tuple(name for name in self.cycled if name not in failed)
+        if self.cycled and not {*remaining, *self.builtin} & set(self.names):
             self.skipped.update(PHASES[1:-2])
-        self.cycled = left
+        self.cycled = remaining
 
     @property
     def not_tried(self) -> list[NotTried]:
@@ -228,13 +228,18 @@ class TargetRun:
         yield from faults
 
     def _leave(self, phase: str, done: list[GuestRecord]) -> Iterator[tuple[str, str]]:
-        """The targets are taken out. Where one can't be, the guest puts the others in again, and goes on."""
+        """Judge the unloading of the targets. If one can't be unloaded, the guest loads the others again and
+        continues."""
         yield from self._unloads(phase, done)
         if not _failed(done, "unload"):
             return
         self.skipped.update(CYCLES[CYCLES.index(phase) :])
-        left = [name for name in self.removable if (r := _of(done, "unload", name)) and r.values.get("status") == "0"]
-        faults = list(self._loads(phase, done, left))
+        removed = [
+            name
+            for name in self.removable
+            if (record := _of(done, "unload", name)) and record.values.get("status") == "0"
+        ]
+        faults = list(self._loads(phase, done, removed))
         if faults:
             self.skipped.update(("disabled", *EARLY))
         yield from faults
@@ -250,11 +255,11 @@ class TargetRun:
             elif self.commands and self.patch not in record.values.get("holders", "").split(","):
                 self.notes.append(f"{name} is left in use by the commands{_used(record)}")
             else:
-                yield "G13-reload", f"{fact}{_used(record)}; without it could be"
+                yield "G13-reload", f"{fact}{_used(record)}; without the patch it can"
 
 
 def _of(records: list[GuestRecord], action: str, name: str) -> GuestRecord | None:
-    """What was done last to one module."""
+    """The last record about one module."""
     found = [r for r in records if r.values.get("action") == action and r.values.get("name") == name]
     return found[-1] if found else None
 
@@ -267,13 +272,13 @@ def _said(record: GuestRecord | None) -> str:
     if record is None:
         return ": the guest did not report it"
     if record.values.get("status") == "timeout":
-        return ": it did not end in its time"
+        return ": it did not end in time"
     text = record.values.get("out", "").strip()
     return f": {text}" if text else ""
 
 
 def _used(record: GuestRecord) -> str:
-    """Why a module could not be taken out, as far as sysfs tells."""
+    """Why a module could not be unloaded, as far as sysfs tells."""
     holders = [name for name in record.values.get("holders", "").split(",") if name]
     if holders:
         return f" (used by {', '.join(holders)})"

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a guest says over its serial channel, and what follows from it.
+"""What a guest reports over its serial channel, and the verdict that follows.
 
-data/guest/init writes the records; `ChannelParser` (guest/channel.py) reads them out of whatever bytes arrive,
-`Session` makes phases and findings of them, one patch after the other. The guest reports facts, the verdict is found
-here:
+data/guest/init writes the records; `ChannelParser` (guest/channel.py) parses them; `Session` makes phases and findings
+of them, one patch after the other. The guest reports only facts; the verdict is made here:
 
-    run    one patch module:  before, load, after, disable, disabled, log   (its phases, in this order; those of a
-           patch of loadable modules are in guest/reload_scenario.py)
-    G1..   what can be wrong with a run; a code means one thing for ever, like a refusal's
+run    one patch module:  before, load, after, disable, disabled, log   (its phases, in this order; those of a
+       patch of loadable modules are in guest/reload_scenario.py)
+G1..   what can go wrong in a run; the meaning of a code never changes, as with refusals
 """
 
 from __future__ import annotations
@@ -36,17 +35,17 @@ __all__ = [
 OK, NO, NOT_TRIED, PARTLY_TRIED = "ok", "no", "not tried", "partly tried"
 _LOG_LINES = 8
 
-# Findings that the kernel's log explains: insmod's own words say little.
+# Findings that the kernel's log explains better than insmod does.
 _KERNEL_SAYS = ("G2-load", "G12-target")
 _CODE_OF_PHASE = {"before": "G1-before", "after": "G5-after", "disabled": "G8-disabled", "absent": "G14-absent"}
 
-# Bits of /proc/sys/kernel/tainted that mean a fault (Documentation/admin-guide/tainted-kernels.rst). W is judged apart.
+# Bits of /proc/sys/kernel/tainted that mean a fault (Documentation/admin-guide/tainted-kernels.rst). W is separate.
 _TAINT_FAULTS = {4: "machine check", 5: "bad page", 7: "oops", 14: "soft lockup"}
 _TAINT_WARN = 9
 
 
 class Session:
-    """Everything one boot said. Feed it records in order; `phases` and `findings` grow, `finished` ends it."""
+    """The state of one boot. Feed it records in order; `phases` and `findings` grow until `finished` is set."""
 
     def __init__(self, plans: list[GuestPlan]) -> None:
         self.plans = plans
@@ -66,7 +65,7 @@ class Session:
         self._phase_records: list[GuestRecord] = []
 
     def feed(self, record: GuestRecord) -> PhaseRun | None:
-        """Take one record; returns the phase that is complete with it."""
+        """Process one record; returns the phase that it completes, if any."""
         match record.kind:
             case "hello":
                 self.booted = True
@@ -97,12 +96,12 @@ class Session:
         return None
 
     def died(self, fact: str) -> None:
-        """The guest ended by itself, or hung with a panic on its console, after a patch began to load."""
+        """Called if the guest stopped by itself, or hung with a panic on its console, after a patch began to load."""
         self._find("G10-panic", self._current_name(), fact, "see the console (--keep-log)")
 
     @property
     def outcome(self) -> str:
-        """The verdict in a word: OK, NO, or that nothing or not everything was tried. A finding counts more."""
+        """The verdict: OK, NO, or that nothing or not everything was tried. A finding takes precedence."""
         if self.findings or not self.finished:
             return NO
         if not self.not_tried:
@@ -112,7 +111,7 @@ class Session:
 
     @property
     def incomplete(self) -> bool:
-        """True where a phase that should be there is missing: lost records are never a yes."""
+        """True if an expected phase is missing: with lost records the verdict is never OK."""
         loaded = {p.patch for p in self.phases if p.phase == "load" and p.ok}
         for plan in self.plans:
             wanted: tuple[str, ...] = PHASES if plan.name in loaded else ("before", "load", "log")
@@ -189,7 +188,7 @@ class Session:
         return phase
 
     def _judge_targets(self, plan: GuestPlan, step: str, records: list[GuestRecord]) -> list[str]:
-        """Findings for what the target modules did in a phase; returns their facts."""
+        """Report what the target modules did wrong in a phase; returns the facts."""
         found = plan.targets.judge(step, records) if plan.targets else []
         if plan.targets and step == "setup":
             self.not_tried += plan.targets.not_tried
@@ -229,7 +228,7 @@ class Session:
             said = load.values.get("out", "").strip() if load else ""
             fact = f"the module could not be loaded{targets.describe_when(step)}" + (f": {said}" if said else "")
             if status == "timeout":
-                fact = "loading the module did not end in its time"
+                fact = "loading the module did not end in time"
             self._find("G2-load", plan.name, fact)
             return PhaseRun(plan.name, step, False, fact, seconds)
         problem = self._transition(plan, step, moved)
@@ -252,15 +251,15 @@ class Session:
         return PhaseRun(plan.name, step, True, f"{count}, transition complete", seconds, functions=functions)
 
     def _transition(self, plan: GuestPlan, step: str, record: GuestRecord | None) -> str:
-        """A finding where the transition did not end; returns its fact, or ""."""
+        """Report a transition that did not end; returns the fact, or ""."""
         if record is not None and record.values.get("done") == "1":
             return ""
         waited = record.number("took") / 100 if record else 0.0
         stalled = record.values.get("stalled", "").rstrip() if record else ""
         fact = f"the transition ({step}) did not end in {waited:.0f} s"
         if stalled:
-            tasks = [line for line in stalled.splitlines() if not line.startswith(" ")]
-            fact += f"; {len(tasks)} stalled task{'s' if len(tasks) != 1 else ''}:\n{stalled}"
+            count, text = group_stalled(stalled)
+            fact += f"; {count} stalled task{'s' if count != 1 else ''}:\n{text}"
         self._find("G3-transition", plan.name, fact)
         return fact.partition(":\n")[0]
 
@@ -306,7 +305,7 @@ class Session:
         return PhaseRun(plan.name, "log", not faults and not problem, fact, seconds, faults=faults)
 
     def _explain_refusal(self, plan: GuestPlan, lines: list[LogLine]) -> None:
-        """A module that could not be loaded: the kernel's own words are in its log."""
+        """Add the kernel's own messages to the finding for a module that could not be loaded."""
         own = [line.text.strip() for line in lines if not line.user and not EXPECTED.search(line.text)]
         words = list(dict.fromkeys(own))
         for number, finding in enumerate(self.findings):
@@ -315,7 +314,7 @@ class Session:
                 self.findings[number] = replace(finding, fact=fact)
 
     def _judge_taint(self, plan: GuestPlan, record: GuestRecord | None, explained: bool, allowed: bool) -> str:
-        """A second witness: the kernel marks itself as faulty even where its log said nothing we know."""
+        """Report a new taint of the kernel even if its log shows no known fault."""
         taint = record.number("taint") if record else 0
         new = taint & ~self._taint
         self._taint |= taint
@@ -327,6 +326,27 @@ class Session:
         fact = f"the kernel is newly tainted ({', '.join(names)}), though its log shows nothing"
         self._find("G11-taint", plan.name, fact)
         return fact
+
+
+def group_stalled(text: str) -> tuple[int, str]:
+    """How many tasks did not change over, and each stack once below the names of all tasks that have it.
+
+    `text` is what the guest says: a line "COMM TID" for each task, and its stack in indented lines below.
+    """
+    stacks: dict[tuple[str, ...], list[str]] = {}
+    tasks: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        if line.startswith(" ") and tasks:
+            tasks[-1][1].append(line)
+        else:
+            tasks.append((line, []))
+    for name, stack in tasks:
+        stacks.setdefault(tuple(stack), []).append(name)
+    shown = []
+    for frames, names in stacks.items():
+        head = names[0] if len(names) == 1 else f"{len(names)} tasks with one stack: {', '.join(names)}"
+        shown.append("\n".join([head, *frames]))
+    return len(tasks), "\n".join(shown)
 
 
 def _first(records: list[GuestRecord], kind: str) -> GuestRecord | None:
@@ -359,7 +379,7 @@ def _last_words(run: CommandRun) -> str:
 
 
 def describe_command(run: CommandRun) -> str:
-    """What was wrong with a command, in one line."""
+    """What went wrong with a command, in one line."""
     what = "check" if run.check else "command"
     if run.status is None:
         return f"{what} `{_short(run.cmd)}` did not end in {run.seconds:.0f} s"
@@ -369,7 +389,7 @@ def describe_command(run: CommandRun) -> str:
 
 
 def describe_commands(runs: list[CommandRun]) -> str:
-    """One line for a phase: how its commands went."""
+    """One line for a phase: how its commands ended."""
     bad = [run for run in runs if not run.ok]
     if bad:
         more = f" ({len(bad)} of {len(runs)})" if len(runs) > 1 else ""

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from kgbuild.arch import arch_of
-from kgbuild.elf.consts import SHN, SHT, STT
+from kgbuild.arch import for_object
+from kgbuild.elf.consts import ET, SHN, SHT, STT
 from kgbuild.elf.notes import find_build_id
 from kgbuild.elf.object import Object, Symbol
+from kgbuild.elf.read import FormatError
 from kgbuild.kernel.vmlinux_image import KernelImage
 
 BASE = 0xFFFF_FFFF_C000_0000
@@ -30,6 +31,8 @@ class ModuleImage(KernelImage):
     """Lookups over one module. `name` is the module's (with underscores); `depends` the modules it needs by modinfo."""
 
     def __init__(self, obj: Object, name: str) -> None:
+        if obj.type != ET.REL:  # of other files, nobody has checked the relocations
+            raise FormatError(16, "not a relocatable file, as every module is")
         super().__init__(obj)
         self.name = name
 
@@ -60,8 +63,8 @@ class ModuleImage(KernelImage):
     @cached_property
     def _contents(self) -> dict[int, bytes]:
         """Bytes of each section with its relocations applied, by index."""
-        sizes = arch_of(self.obj.machine).reloc_size
-        relative = arch_of(self.obj.machine).pc_relative
+        relocs, order = for_object(self.obj).relocs, self.obj.order
+        sizes, relative, plain = relocs.sizes, relocs.pc_relative, relocs.plain
         values = [0] * len(self.obj.columns.name)
         for symbol in self.obj.iter_symbols():
             if symbol.shndx == SHN.UNDEF:
@@ -79,8 +82,15 @@ class ModuleImage(KernelImage):
             data = bytearray(self.obj.contents(index))
             for offset, kind, sym, addend in self.obj.reloc_rows(index):
                 size = sizes.get(kind, 0)
-                value = values[sym] + addend - (address + offset if kind in relative else 0)
-                data[offset : offset + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+                value = values[sym] + addend
+                if kind in plain:
+                    value -= address + offset if kind in relative else 0
+                    data[offset : offset + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, order)
+                elif size and offset + size <= len(data):
+                    raw = bytes(data[offset : offset + size])
+                    data[offset : offset + size] = relocs[kind].insert(
+                        raw, value, address + offset, order, checked=False
+                    )
             out[index] = bytes(data)
         return out
 
@@ -153,7 +163,7 @@ class ModuleImage(KernelImage):
     @cached_property
     def build_id(self) -> str:
         section = self.obj.section_named(BUILD_ID_SECTION)
-        return find_build_id(bytes(self.obj.contents(section.index))) if section is not None else ""
+        return find_build_id(bytes(self.obj.contents(section.index)), self.obj.records) if section is not None else ""
 
     @cached_property
     def note_anchor(self) -> tuple[str, int] | None:

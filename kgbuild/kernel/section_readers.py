@@ -201,7 +201,7 @@ TABLE: tuple[Reader, ...] = (
     *_rows(
         RUNNING,
         _LDS,
-        (".pci_fixup*", "mendings of PCI devices", "pci_fixup_device(), whenever a device comes or sleeps"),
+        (".pci_fixup*", "workarounds for PCI devices", "pci_fixup_device(), whenever a device comes or sleeps"),
         (".BTF_ids", "numbers of types for BPF", "BPF, when a program is loaded"),
         (".BTF .BTF.ext .BTF.base", "types for BPF", "BPF, when a program is loaded"),
         (".printk_index", "formats of messages", "debugfs printk/index"),

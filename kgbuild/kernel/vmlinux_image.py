@@ -12,6 +12,7 @@ import bisect
 from collections.abc import Iterable
 from functools import cached_property
 
+from kgbuild.arch import for_object
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.notes import find_build_id
 from kgbuild.elf.object import Object, Symbol
@@ -165,14 +166,16 @@ class KernelImage:
 
     @cached_property
     def sealed(self) -> frozenset[int]:
-        """Addresses of the functions whose endbr64 the kernel overwrites (`.ibt_endbr_seal`); none without IBT."""
-        found = self.table(".ibt_endbr_seal")
+        """Addresses of the functions that lose, when the kernel boots, the instruction that indirect branches must land
+        on; none where the CPU does not check that."""
+        seals = for_object(self.obj).seals
+        found = self.table(seals) if seals else None
         if found is None:
             return frozenset()
         import numpy as np
 
         address, raw = found
-        fields = np.frombuffer(raw, "<i4", len(raw) // 4).astype(np.int64)
+        fields = np.frombuffer(raw, self.obj.dtype("i4"), len(raw) // 4).astype(np.int64)
         places = (fields + np.arange(0, 4 * len(fields), 4)).astype(np.uint64) + np.uint64(address)
         return frozenset(places.tolist())
 
@@ -208,7 +211,7 @@ class KernelImage:
         """GNU build-id, hex; "" where the file has none."""
         for section in self.obj.sections:
             if section.type == SHT.NOTE:
-                found = find_build_id(bytes(self.obj.contents(section.index)))
+                found = find_build_id(bytes(self.obj.contents(section.index)), self.obj.records)
                 if found:
                     return found
         return ""

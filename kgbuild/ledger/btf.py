@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What BPF reads of a unit's types, as far as the unit says so: a difference there may leave all code as it is.
+"""Compares the types of a unit that BPF uses: they may differ although no code does.
 
-The BPF verifier and trampolines go by prototypes and types in the kernel's BTF: those of functions and types that stand
-in a set of .BTF_ids (kfuncs, hooks, types of arguments), of struct_ops and their stubs, of tracepoints' and iterators'
-arguments. Names count as well: a parameter `buf__sz` is a size, `p__ign` is not looked at
-(Documentation/bpf/kfuncs.rst).
-The kernel's BTF is made from DWARF when it is linked; here gcc's own, which it writes beside the code, is compared.
-Nothing else of .BTF is: no code of the kernel asks for it by name. Source of the format: Documentation/bpf/btf.rst,
-include/linux/btf_ids.h.
+The BPF verifier and trampolines use prototypes and types from the kernel's BTF: those of functions and types in a set
+of .BTF_ids (kfuncs, hooks, types of arguments), of struct_ops and their stubs, of the arguments of tracepoints and
+iterators. Names count as well: a parameter `buf__sz` is a size, `p__ign` is not checked (Documentation/bpf/kfuncs.rst).
+The kernel's BTF is made from DWARF when it is linked; here the BTF that gcc writes beside the code is compared instead,
+and only the types above, since no code of the kernel looks up other types by name. Source of the format:
+Documentation/bpf/btf.rst, include/linux/btf_ids.h.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from kgbuild.ledger.pieces import BTF, ObjectPieces
 _IDS = ".BTF_ids"
 _ENTRY = re.compile(r"__BTF_ID__(func|struct|union|typedef)__(.+)__\d+$")
 _FLAGGED, _ANY = "__BTF_ID__set8__", "__BTF_ID__"
-# by the names that the kernel's macros make: kind and prefix
+# recognised by the names that the kernel's macros make: kind and prefix
 _MADE = (("struct", "bpf_struct_ops_"), ("typedef", "btf_trace_"), ("struct", "bpf_iter__"), ("func", "bpf_iter_"))
 _OPS = "bpf_struct_ops_"
 _INT = 1
@@ -38,12 +37,12 @@ _BEFORE = {_CONST: "const ", _VOLATILE: "volatile ", _RESTRICT: "restrict "}
 _DEPTH, _MOST = 24, 1 << 20  # how deep types may nest, and how many may be looked at
 _SHOWN = 80
 
-Key = tuple[str, str]  # kind and name
+TypeKey = tuple[str, str]  # kind and name
 
 
 class _Item(NamedTuple):
-    """A parameter, a member, or what is returned: its name, its type, its offset in bits; how it is passed, where that
-    is not told by the type."""
+    """A parameter, a member, or a return value: its name, its type, its offset in bits, and how it is passed if the
+    type alone does not tell."""
 
     name: str
     type: str
@@ -54,8 +53,8 @@ class _Item(NamedTuple):
         return f"{self.type} {self.name}".strip()[:_SHOWN]
 
 
-class _Types:
-    """The types of a .BTF section. Raises ValueError, IndexError or struct.error for one that can't be read."""
+class _BtfTypes:
+    """The types of a .BTF section. Raises ValueError, IndexError or struct.error if it can't be read."""
 
     def __init__(self, data: bytes) -> None:
         magic, _, _, header, type_at, type_size, string_at, string_size = _HEADER.unpack_from(data)
@@ -65,7 +64,7 @@ class _Types:
         self.words = words = memoryview(raw[: len(raw) & ~3]).cast("I")
         self.strings = data[header + string_at : header + string_at + string_size]
         self.at = [-1]
-        self.named: dict[Key, int] = {}
+        self.named: dict[TypeKey, int] = {}
         self.steps = 0
         at = 0
         while at < len(words):
@@ -80,7 +79,7 @@ class _Types:
         return self.strings[at : self.strings.index(b"\0", at)].decode("utf-8", "replace") if at else ""
 
     def text(self, index: int, depth: int = 0) -> str:
-        """A type as C has it, or nearly; others that it leads to by their names."""
+        """A type roughly as it is written in C, with types it refers to given by name."""
         if not index:
             return "void"
         self.steps += 1
@@ -103,7 +102,7 @@ class _Types:
         return _WORDS.get(kind, "") + (name or "?")
 
     def passed(self, index: int) -> str:
-        """How a value is passed: an integer by its size, a pointer by what it leads to, without qualifiers."""
+        """How a value is passed: an integer by size, a pointer by its unqualified target."""
         stars = ""
         for _ in range(_DEPTH):
             if not index:
@@ -120,7 +119,7 @@ class _Types:
         return self.text(index) + stars
 
     def items(self, index: int, depth: int = 0) -> list[_Item]:
-        """What a function, a structure, a union or a typedef is made of."""
+        """The parameters or members of a function, structure, union or typedef."""
         at = self.at[index]
         words = self.words
         info, of = words[at + 1], words[at + 2]
@@ -145,48 +144,55 @@ class _Types:
         )
 
 
-def compare_btf(o: ObjectPieces, p: ObjectPieces, book: Book) -> None:
-    """Write down what differs of the types that BPF reads by name. Types that can't be read are one difference."""
-    sections = [side.obj.section_named(BTF) for side in (o, p)]
+def compare_btf(orig: ObjectPieces, patched: ObjectPieces, book: Book) -> None:
+    """Record the differences in types that BPF uses by name. Unreadable types are recorded as one difference."""
+    sections = [side.obj.section_named(BTF) for side in (orig, patched)]
     if sections[0] is None or sections[1] is None:
         return
-    raw = [bytes(side.obj.contents(s.index)) for side, s in zip((o, p), sections, strict=True) if s is not None]
+    raw = [
+        bytes(side.obj.contents(s.index)) for side, s in zip((orig, patched), sections, strict=True) if s is not None
+    ]
     if raw[0] == raw[1]:
         return
-    wanted = _named_in_sets(o)
-    for key, flagged in _named_in_sets(p).items():
+    wanted = _named_in_sets(orig)
+    for key, flagged in _named_in_sets(patched).items():
         wanted[key] = flagged or wanted.get(key, False)
     made = any(prefix.encode() in data for data in raw for _, prefix in _MADE)
     if not wanted and not made:
         return
     try:
-        left, right = _Types(raw[0]), _Types(raw[1])
+        orig_types, patched_types = _BtfTypes(raw[0]), _BtfTypes(raw[1])
         if made:
-            for key in _made(left) | _made(right):
+            for key in _made(orig_types) | _made(patched_types):
                 wanted.setdefault(key, key[0] != "struct")
         for key in sorted(wanted):
-            if key in left.named and key in right.named:
-                found = _difference(left.items(left.named[key]), right.items(right.named[key]))
+            if key in orig_types.named and key in patched_types.named:
+                found = _difference(
+                    orig_types.items(orig_types.named[key]), patched_types.items(patched_types.named[key])
+                )
                 if found is not None:
-                    kind, was, now = found
+                    kind, orig_shown, patched_shown = found
                     if kind == PROTOTYPE and not wanted[key]:
                         kind = TYPE
-                    book.say(BTF, key[1] if key[0] in ("func", "typedef") else " ".join(key), kind, was, now)
+                    book.say(
+                        BTF, key[1] if key[0] in ("func", "typedef") else " ".join(key), kind, orig_shown, patched_shown
+                    )
     except (ValueError, IndexError, struct.error) as error:
         book.say(BTF, "", TYPE, "types", f"can't be read: {error}")
 
 
-def _named_in_sets(side: ObjectPieces) -> dict[Key, bool]:
-    """What .BTF_ids names; whether in a set with flags, of functions that BPF programs call or are called for."""
-    out: dict[Key, bool] = {}
+def _named_in_sets(side: ObjectPieces) -> dict[TypeKey, bool]:
+    """The types and functions named in .BTF_ids; the value tells whether it is a function in a set with flags
+    (kfunc)."""
+    out: dict[TypeKey, bool] = {}
     found = side.obj.section_named(_IDS)
     if found is None:
         return out
     columns = side.obj.columns
     at: dict[int, list[str]] = {}
-    for i, shndx in enumerate(columns.shndx):
-        if shndx == found.index and shndx < SHN.LORESERVE and side.names[i]:
-            at.setdefault(columns.value[i], []).append(side.names[i])
+    for symbol, shndx in enumerate(columns.shndx):
+        if shndx == found.index and shndx < SHN.LORESERVE and side.names[symbol]:
+            at.setdefault(columns.value[symbol], []).append(side.names[symbol])
     flagged = False
     for value in sorted(at):
         names = at[value]
@@ -202,8 +208,8 @@ def _named_in_sets(side: ObjectPieces) -> dict[Key, bool]:
     return out
 
 
-def _made(types: _Types) -> set[Key]:
-    """What is known to BPF by the name that a macro gave it."""
+def _made(types: _BtfTypes) -> set[TypeKey]:
+    """The types and functions that BPF finds by a name made by a macro."""
     out = {key for key in types.named if any(key[0] == kind and key[1].startswith(start) for kind, start in _MADE)}
     operations = {name.removeprefix(_OPS) for kind, name in out if kind == "struct" and name.startswith(_OPS)}
     stubs = tuple(f"{name}__" for name in operations)
@@ -211,18 +217,22 @@ def _made(types: _Types) -> set[Key]:
     return out | {key for key in types.named if key[0] == "func" and key[1].startswith(stubs)}
 
 
-def _difference(was: list[_Item], now: list[_Item]) -> tuple[str, str, str] | None:
-    """What kind of difference there is, and the first item that differs on either side; None where nothing does."""
-    if was == now:
+def _difference(orig: list[_Item], patched: list[_Item]) -> tuple[str, str, str] | None:
+    """The kind of a difference between two lists, and the first item that differs on each side; None if they are
+    equal."""
+    if orig == patched:
         return None
-    plain = [[(item.type, item.offset) for item in items] for items in (was, now)]
+    plain = [[(item.type, item.offset) for item in items] for items in (orig, patched)]
     names = plain[0] == plain[1]
-    left, right = (was, now) if names else plain
-    first = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
-    shown = [str(items[first]) if first < len(items) else "" for items in (was, now)]
+    orig_keys, patched_keys = (orig, patched) if names else plain
+    first = next(
+        (i for i, (a, b) in enumerate(zip(orig_keys, patched_keys, strict=False)) if a != b),
+        min(len(orig_keys), len(patched_keys)),
+    )
+    shown = [str(items[first]) if first < len(items) else "" for items in (orig, patched)]
     if shown[0] == shown[1]:
-        shown = [f"{text} at bit {items[first].offset}" for text, items in zip(shown, (was, now), strict=True)]
+        shown = [f"{text} at bit {items[first].offset}" for text, items in zip(shown, (orig, patched), strict=True)]
     if names:
         return NAMES, shown[0], shown[1]
-    passed = [[item.passed for item in items] for items in (was, now)]
+    passed = [[item.passed for item in items] for items in (orig, patched)]
     return TYPE if passed[0] == passed[1] and any(passed[0]) else PROTOTYPE, shown[0], shown[1]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One difference between two objects, as the ledger writes it down."""
+"""One difference between two objects, as the ledger records it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kgbuild.ledger.pieces import Place
+from kgbuild.ledger.pieces import SectionOffset
 
 CAME, WENT, CONTENT, REFERENCE, ENTRIES, SIZE, ALIGN, BIND, VISIBILITY, TYPE, SECTION, ORDER, ALIAS, TEXT, GROUP = (
     "came",
@@ -24,35 +24,36 @@ CAME, WENT, CONTENT, REFERENCE, ENTRIES, SIZE, ALIGN, BIND, VISIBILITY, TYPE, SE
     "text",
     "group",
 )
-# of what BPF reads: types of a function that it calls or is called for; nothing but names of parameters or members
+# of what BPF uses: the types of a function in a set with flags; only names of parameters or members
 PROTOTYPE, NAMES = "prototype", "names"
-SHOWN = 16  # bytes of a difference that are shown
+SHOWN = 16  # how many bytes of a difference are shown
 
 
 @dataclass(frozen=True, order=True)
 class Difference:
-    """One difference. `section` is the kind of section, without the name of the one symbol that it is for; `symbol` is
-    the patched object's name where it has one; `offset` is that of the first byte that differs, in the symbol (of the
-    owner, for entries of a table), -1 where that says nothing. `original` and `patched` show what was and what is, as
-    hex digits or as what is meant, "" for what is not there. `before` and `after` are the places in the two files."""
+    """One difference. `section` is the kind of section, without the name of the symbol it is for; `symbol` is the name
+    in the patched object if it exists there; `offset` is that of the first differing byte within the symbol (for table
+    entries, within the symbol that owns the entry), -1 if there is none. `orig` and `patched` show both contents,
+    as hex digits or by their meaning, "" on a side without any. `orig_place` and `patched_place` are the places in the
+    two files."""
 
     section: str
     symbol: str
     kind: str
     offset: int = -1
-    original: str = ""
+    orig: str = ""
     patched: str = ""
-    before: Place | None = None
-    after: Place | None = None
+    orig_place: SectionOffset | None = None
+    patched_place: SectionOffset | None = None
 
     def __str__(self) -> str:
         where = f"{self.symbol or self.section}" + (f"+{self.offset:#x}" if self.offset >= 0 else "")
         inside = f" in {self.section}" if self.symbol else ""
-        return f"{where}{inside}: {self.kind}: {self.original or 'nothing'} -> {self.patched or 'nothing'}"
+        return f"{where}{inside}: {self.kind}: {self.orig or 'nothing'} -> {self.patched or 'nothing'}"
 
 
 class Book:
-    """Where the parts of the ledger write."""
+    """Collects the differences that the parts of the ledger find."""
 
     def __init__(self) -> None:
         self.out: list[Difference] = []
@@ -62,10 +63,10 @@ class Book:
         section: str,
         symbol: str,
         kind: str,
-        original: str = "",
+        orig: str = "",
         patched: str = "",
         offset: int = -1,
-        before: Place | None = None,
-        after: Place | None = None,
+        orig_place: SectionOffset | None = None,
+        patched_place: SectionOffset | None = None,
     ) -> None:
-        self.out.append(Difference(section, symbol, kind, offset, original, patched, before, after))
+        self.out.append(Difference(section, symbol, kind, offset, orig, patched, orig_place, patched_place))

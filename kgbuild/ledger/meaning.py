@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What relocations of two objects mean, said so that the same thing is said in the same way on both sides."""
+"""What relocations of two objects refer to, expressed so that equal targets compare equal."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from kgbuild.ledger.pairs import Pairs
 from kgbuild.ledger.pieces import ObjectPieces, Piece, kind_of_section
 
 Meaning = tuple[object, ...]
-_DEPTH = 6  # pieces of replacement code that lead to each other
+_DEPTH = 6  # how deep pieces of replacement code may refer to each other
 UNKNOWN = -1
 _UNDEF, _RESERVED = int(SHN.UNDEF), int(SHN.LORESERVE)
 
 
 class Meanings:
-    """What symbols, relocations and fields mean in either of two objects."""
+    """What symbols, relocations and fields of two objects refer to."""
 
     def __init__(self, pairs: Pairs) -> None:
-        self.pairs, self.o, self.p = pairs, pairs.o, pairs.p
-        self._outside: dict[str, int] = {}  # numbers of what neither defines
-        self._first = len(self.p.pieces)
+        self.pairs, self.orig, self.patched = pairs, pairs.orig, pairs.patched
+        self._outside: dict[str, int] = {}  # numbers for symbols that neither object defines
+        self._first = len(self.patched.pieces)
         self._aux: dict[tuple[int, int, int], Meaning] = {}
-        self.quick = self._quick_tokens(self.o), self._quick_tokens(self.p)
+        self.quick = self._quick_tokens(self.orig), self._quick_tokens(self.patched)
 
     def _quick_tokens(self, side: ObjectPieces) -> list[int]:
-        """For each symbol a number that is the same for the same thing on both sides, or UNKNOWN where an offset
-        decides what is meant."""
+        """For each symbol, a number that is equal on both sides if the symbols are the same, or UNKNOWN if the target
+        depends on an offset."""
         columns, names, of_symbol, pieces = side.obj.columns, side.names, side.of_symbol, side.pieces
         shndx, value = columns.shndx, columns.value
         keys: Sequence[int] = range(len(pieces))
-        if side is self.o:
+        if side is self.orig:
             partner = self.pairs.partner
             keys = [partner.get(number, -2 - number) for number in keys]
         out = [UNKNOWN] * len(shndx)
-        for i, number in of_symbol.items():
-            if value[i] == pieces[number].start:
-                out[i] = keys[number]
+        for symbol, number in of_symbol.items():
+            if value[symbol] == pieces[number].start:
+                out[symbol] = keys[number]
         outside = self._outside
-        for i, index in enumerate(shndx):
-            if out[i] != UNKNOWN or i in of_symbol:
+        for symbol, index in enumerate(shndx):
+            if out[symbol] != UNKNOWN or symbol in of_symbol:
                 continue
             if index == _UNDEF or index >= _RESERVED:
-                out[i] = outside.setdefault(names[i], self._first + len(outside))
-            elif not value[i]:
-                # a symbol of a section: beyond doubt where there is one piece and nothing else
+                out[symbol] = outside.setdefault(names[symbol], self._first + len(outside))
+            elif not value[symbol]:
+                # a section symbol: unambiguous if the section has one piece and nothing else
                 found = side.of_section.get(index)
                 if found is not None and len(found) == 1 and not found[0].labels:
-                    out[i] = keys[found[0].number]
+                    out[symbol] = keys[found[0].number]
         return out
 
     def means(self, side: ObjectPieces, sym: int, offset: int, depth: int = 0) -> Meaning:
-        """What a symbol and an offset mean; `offset` counts from the symbol, without a bias."""
+        """What a symbol plus an offset refers to; `offset` counts from the symbol, without a relocation's bias."""
         columns = side.obj.columns
         shndx = columns.shndx[sym]
         if shndx == SHN.UNDEF or shndx >= SHN.LORESERVE:
@@ -75,7 +75,7 @@ class Meanings:
 
     def code(self, side: ObjectPieces, section: int, start: int, end: int, depth: int = 0) -> Meaning:
         """A piece of replacement code: its bytes and what they refer to."""
-        key = (int(side is self.p), section, start if end >= 0 else UNKNOWN)
+        key = (int(side is self.patched), section, start if end >= 0 else UNKNOWN)
         if depth > _DEPTH:
             return "code", section, start
         found = self._aux.get((*key[:2], start * (1 << 32) + end))
@@ -109,26 +109,36 @@ class Meanings:
             name = piece.name or side.kind(piece)
         return f"{name}{delta:+#x}" if delta else name
 
-    def same_rows(self, left: list[RelocRow], i: int, right: list[RelocRow], j: int) -> bool:
-        """Whether two lists of relocations are the same beyond doubt."""
-        if len(left) != len(right):
+    def same_rows(
+        self, orig_rows: list[RelocRow], orig_start: int, patched_rows: list[RelocRow], patched_start: int
+    ) -> bool:
+        """Whether two lists of relocations are certainly equal."""
+        if len(orig_rows) != len(patched_rows):
             return False
-        if not left:
+        if not orig_rows:
             return True
-        mine, other = self.quick
-        relative = self.o.arch.pc_relative
-        for (at, kind, sym, addend), (there, sort, number, added) in zip(left, right, strict=True):
-            if at - i != there - j or kind != sort or mine[sym] != other[number]:
+        orig_tokens, patched_tokens = self.quick
+        relative = self.orig.arch.pc_relative
+        for (at, kind, sym, addend), (patched_at, patched_kind, patched_sym, patched_addend) in zip(
+            orig_rows, patched_rows, strict=True
+        ):
+            if (
+                at - orig_start != patched_at - patched_start
+                or kind != patched_kind
+                or orig_tokens[sym] != patched_tokens[patched_sym]
+            ):
                 return False
-            if mine[sym] == UNKNOWN:
-                if kind in relative or self.means(self.o, sym, addend) != self.means(self.p, number, added):
+            if orig_tokens[sym] == UNKNOWN:
+                if kind in relative or self.means(self.orig, sym, addend) != self.means(
+                    self.patched, patched_sym, patched_addend
+                ):
                     return False
-            elif addend != added:
+            elif addend != patched_addend:
                 return False
         return True
 
     def masked(self, side: ObjectPieces, piece: Piece, rows: list[RelocRow]) -> bytes:
-        """A piece's bytes with all fields zeroed that mean something outside it."""
+        """A piece's bytes, with every field zeroed that refers to something outside it."""
         arch = side.arch
         raw = bytearray(side.content(piece))
         fields: dict[int, int] = {}
@@ -138,12 +148,14 @@ class Meanings:
                 size = fields[at] = arch.reloc_size.get(kind, 0)
                 raw[at : at + size] = bytes(size)
         if side.obj.sections[piece.section].executable and len(side.of_section[piece.section]) > 1:
-            for i, _ in self._without_relocations(side, piece, fields):
-                raw[i.field_offset : i.field_offset + i.field_size] = bytes(i.field_size)
+            for instruction, _ in self._without_relocations(side, piece, fields):
+                raw[instruction.field_offset : instruction.field_offset + instruction.field_size] = bytes(
+                    instruction.field_size
+                )
         return bytes(raw)
 
     def fields(self, side: ObjectPieces, piece: Piece, rows: list[RelocRow]) -> dict[int, tuple[int, Meaning]]:
-        """What each field of a piece means, with its width."""
+        """What each field of a piece refers to, with the field's width."""
         arch = side.arch
         code = side.obj.sections[piece.section].executable
         out: dict[int, tuple[int, Meaning]] = {}
@@ -165,24 +177,34 @@ class Meanings:
             meaning = self.means(side, sym, addend + bias)
             width = arch.per_field_pcrel32 if kind == arch.call_reloc else kind
             if bias and meaning[0] == "piece":
-                # as a relocation by the symbol itself would say it
+                # expressed like a relocation against the symbol itself
                 meaning = (*meaning[:2], int(str(meaning[2])) - bias)
             out[at] = (width, meaning)
         if code and len(side.of_section[piece.section]) > 1:
-            for i, meaning in self._without_relocations(side, piece, out):
-                out[i.field_offset] = (arch.per_field_pcrel32, meaning)
+            for instruction, meaning in self._without_relocations(side, piece, out):
+                out[instruction.field_offset] = (arch.per_field_pcrel32, meaning)
         return out
 
     def _without_relocations(
         self, side: ObjectPieces, piece: Piece, fields: Container[int]
     ) -> Iterator[tuple[Instruction, Meaning]]:
-        """Branches and addresses that the assembler worked out, because they stay in the section."""
+        """Branches and addresses that the assembler resolved itself because the target is in the same section."""
         size = piece.end - piece.start
-        for i in list(side.arch.decode(side.content(piece))):
-            if i.target is None or i.field_offset in fields or 0 <= i.target < size or not i.field_size:
+        for instruction in list(side.arch.decode(side.content(piece))):
+            if (
+                instruction.target is None
+                or instruction.field_offset in fields
+                or 0 <= instruction.target < size
+                or not instruction.field_size
+            ):
                 continue
-            found = side.piece_at(piece.section, piece.start + i.target)
+            found = side.piece_at(piece.section, piece.start + instruction.target)
             if found is None:
                 continue
-            delta = piece.start + i.target - found.start - (i.offset + i.length - i.field_offset)
-            yield i, ("piece", self.pairs.key(side, found), delta)
+            delta = (
+                piece.start
+                + instruction.target
+                - found.start
+                - (instruction.offset + instruction.length - instruction.field_offset)
+            )
+            yield instruction, ("piece", self.pairs.key(side, found), delta)

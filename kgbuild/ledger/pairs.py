@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which piece and which symbol of one object is which of the other, for the ledger.
+"""Pairs the pieces and symbols of two objects for the ledger.
 
-By names without numbers, and what has none by what lies before it, by content, and in order.
+Named ones are paired by name without numbers; unnamed ones by the name before them, by content, and by order.
 """
 
 from __future__ import annotations
@@ -13,142 +13,156 @@ from kgbuild.ledger.pieces import ObjectPieces, Piece, without_count, without_nu
 
 
 class Pairs:
-    """The pieces and symbols of two objects that are the same ones."""
+    """The pieces and symbols of two objects that correspond to each other."""
 
-    def __init__(self, o: ObjectPieces, p: ObjectPieces) -> None:
-        self.o, self.p = o, p
-        self.symbols: dict[int, int] = {}  # symbol of o -> symbol of p
-        self.partner: dict[int, int] = {}  # piece of o -> piece of p
-        self.owners: dict[int, int] = {}  # the reverse
+    def __init__(self, orig: ObjectPieces, patched: ObjectPieces) -> None:
+        self.orig, self.patched = orig, patched
+        self.symbols: dict[int, int] = {}  # original symbol -> patched symbol
+        self.partner: dict[int, int] = {}  # original piece -> patched piece
+        self.owners: dict[int, int] = {}  # patched piece -> original piece
         self._match()
 
     def key(self, side: ObjectPieces, piece: Piece) -> int:
-        """What a piece is called on both sides: the number of the patched object's; for one that is gone, a number
-        below -1."""
+        """The key of a piece, equal for both pieces of a pair: the number of the patched piece; a number below -1 for a
+        removed piece."""
         number = piece.number
-        return number if side is self.p else self.partner.get(number, -2 - number)
+        return number if side is self.patched else self.partner.get(number, -2 - number)
 
     def piece(self, key: int) -> tuple[Piece, ObjectPieces]:
-        """The piece that a key stands for, and the side that has it."""
-        return (self.p.pieces[key], self.p) if key >= 0 else (self.o.pieces[-2 - key], self.o)
+        """The piece with a key, and the object that contains it."""
+        return (self.patched.pieces[key], self.patched) if key >= 0 else (self.orig.pieces[-2 - key], self.orig)
 
     def _match(self) -> None:
         self._match_symbols()
         votes: dict[int, Counter[int]] = {}
-        for s, t in self.symbols.items():
-            votes.setdefault(self.o.of_symbol[s], Counter())[self.p.of_symbol[t]] += 1
-        for a, counted in votes.items():
+        for orig_symbol, patched_symbol in self.symbols.items():
+            votes.setdefault(self.orig.of_symbol[orig_symbol], Counter())[self.patched.of_symbol[patched_symbol]] += 1
+        for orig_number, counted in votes.items():
             if len(counted) == 1:
-                (b,) = counted
-                if b not in self.owners:
-                    self.partner[a], self.owners[b] = b, a
+                (patched_number,) = counted
+                if patched_number not in self.owners:
+                    self.partner[orig_number], self.owners[patched_number] = patched_number, orig_number
                 continue
-            x = self.o.pieces[a]
+            orig_piece = self.orig.pieces[orig_number]
 
-            def fit(b: int, x: Piece = x, counted: Counter[int] = counted) -> tuple[int, bool, bool]:
-                y = self.p.pieces[b]
-                return counted[b], y.name == x.name, self.p.kind(y) == self.o.kind(x)
+            def fit(
+                patched_number: int, orig_piece: Piece = orig_piece, counted: Counter[int] = counted
+            ) -> tuple[int, bool, bool]:
+                patched_piece = self.patched.pieces[patched_number]
+                return (
+                    counted[patched_number],
+                    patched_piece.name == orig_piece.name,
+                    self.patched.kind(patched_piece) == self.orig.kind(orig_piece),
+                )
 
-            for b in sorted(counted, key=fit, reverse=True):
-                if b not in self.owners:
-                    self.partner[a], self.owners[b] = b, a
+            for patched_number in sorted(counted, key=fit, reverse=True):
+                if patched_number not in self.owners:
+                    self.partner[orig_number], self.owners[patched_number] = patched_number, orig_number
                     break
         self._match_gaps()
 
     def _match_symbols(self) -> None:
-        left, right = self._by_name(self.o), self._by_name(self.p)
-        for name, ours in left.items():
-            theirs = right.get(name)
-            if theirs is None:
+        orig_names, patched_names = self._by_name(self.orig), self._by_name(self.patched)
+        for name, orig in orig_names.items():
+            patched = patched_names.get(name)
+            if patched is None:
                 continue
-            if len(ours) == 1 == len(theirs):
-                self.symbols[ours[0]] = theirs[0]
-            elif self.o.files and self.p.files:
-                self._match_by_file(ours, theirs)
+            if len(orig) == 1 == len(patched):
+                self.symbols[orig[0]] = patched[0]
+            elif self.orig.files and self.patched.files:
+                self._match_by_file(orig, patched)
             else:
-                self._match_group(ours, theirs)
+                self._match_group(orig, patched)
 
-    def _match_by_file(self, ours: list[int], theirs: list[int]) -> None:
-        """Several of one name in an object that was linked of others: by the source file of each."""
+    def _match_by_file(self, orig: list[int], patched: list[int]) -> None:
+        """Pair several symbols of one name in linked objects by the source file of each."""
         tables: list[dict[str, list[int]]] = [{}, {}]
-        for side, symbols, table in ((self.o, ours, tables[0]), (self.p, theirs, tables[1])):
-            for i in symbols:
-                local = not side.obj.columns.info[i] >> 4
-                table.setdefault(side.files.get(i, "") if local else "", []).append(i)
+        for side, symbols, table in ((self.orig, orig, tables[0]), (self.patched, patched, tables[1])):
+            for symbol in symbols:
+                local = not side.obj.columns.info[symbol] >> 4
+                table.setdefault(side.files.get(symbol, "") if local else "", []).append(symbol)
         for file in tables[0].keys() & tables[1].keys():
             self._match_group(tables[0].pop(file), tables[1].pop(file))
-        self._match_group([i for g in tables[0].values() for i in g], [i for g in tables[1].values() for i in g])
+        self._match_group(
+            [symbol for g in tables[0].values() for symbol in g], [symbol for g in tables[1].values() for symbol in g]
+        )
 
     @staticmethod
     def _by_name(side: ObjectPieces) -> dict[str, list[int]]:
         """Symbols by their names without numbers."""
         out: dict[str, list[int]] = {}
         names = side.names
-        for i in side.of_symbol:
-            out.setdefault(without_numbers(names[i]), []).append(i)
+        for symbol in side.of_symbol:
+            out.setdefault(without_numbers(names[symbol]), []).append(symbol)
         return out
 
-    def _match_group(self, ours: list[int], theirs: list[int]) -> None:
-        """Several of one name but for numbers: those of equal contents first, in order, then of equal names; a pair
-        that is left is one."""
-        left = list(theirs)
+    def _match_group(self, orig: list[int], patched: list[int]) -> None:
+        """Pair several symbols whose names differ only in numbers: first by equal contents, in order, then by equal
+        names. If one of each is left, they are a pair."""
+        remaining = list(patched)
         rest: list[int] = []
         for keys in (_plain_key, _name_key):
             rest = []
             table: dict[object, list[int]] = {}
-            for t in left:
-                table.setdefault(keys(self.p, t), []).append(t)
-            for s in ours:
-                found = table.get(keys(self.o, s))
+            for patched_symbol in remaining:
+                table.setdefault(keys(self.patched, patched_symbol), []).append(patched_symbol)
+            for orig_symbol in orig:
+                found = table.get(keys(self.orig, orig_symbol))
                 if found:
-                    self.symbols[s] = found[0]
-                    left.remove(found.pop(0))
+                    self.symbols[orig_symbol] = found[0]
+                    remaining.remove(found.pop(0))
                 else:
-                    rest.append(s)
-            ours = rest
-        if len(rest) == 1 == len(left):
-            self.symbols[rest[0]] = left[0]
+                    rest.append(orig_symbol)
+            orig = rest
+        if len(rest) == 1 == len(remaining):
+            self.symbols[rest[0]] = remaining[0]
 
     def _match_gaps(self) -> None:
-        """What has no name: by the kind of its section and the name before it, and where that is not enough by content,
-        then by the section's full name, then in order."""
+        """Pair unnamed pieces by section and by the name before them; if that is ambiguous by content, then by the
+        section's full name, then by order."""
         tables: list[dict[tuple[str, str], list[Piece]]] = []
-        for side in (self.o, self.p):
+        for side in (self.orig, self.patched):
             found: dict[tuple[str, str], list[Piece]] = {}
             for pieces in side.of_section.values():
-                before = ""
+                previous = ""
                 for piece in pieces:
                     if piece.names:
-                        before = without_numbers(piece.name)
+                        previous = without_numbers(piece.name)
                     else:
                         name = without_count(side.obj.sections[piece.section].name)
-                        found.setdefault((name, before), []).append(piece)
+                        found.setdefault((name, previous), []).append(piece)
             tables.append(found)
         for key in tables[0].keys() & tables[1].keys():
-            ours, theirs = tables[0][key], tables[1][key]
-            if len(ours) > 1 or len(theirs) > 1:
+            orig, patched = tables[0][key], tables[1][key]
+            if len(orig) > 1 or len(patched) > 1:
                 for of in (_content_key, _section_key):
-                    ours, theirs = self._match_by(of, ours, theirs)
-            for x, y in zip(ours, theirs, strict=False):
-                self.partner[x.number], self.owners[y.number] = y.number, x.number
+                    orig, patched = self._match_by(of, orig, patched)
+            for orig_piece, patched_piece in zip(orig, patched, strict=False):
+                self.partner[orig_piece.number], self.owners[patched_piece.number] = (
+                    patched_piece.number,
+                    orig_piece.number,
+                )
 
     def _match_by(
-        self, key: Callable[[ObjectPieces, Piece], object], ours: list[Piece], theirs: list[Piece]
+        self, key: Callable[[ObjectPieces, Piece], object], orig: list[Piece], patched: list[Piece]
     ) -> tuple[list[Piece], list[Piece]]:
-        """Match pieces of equal keys in order; what is left on either side."""
+        """Pair pieces with equal keys in order; return the remaining pieces of each side."""
         table: dict[object, list[Piece]] = {}
-        for y in theirs:
-            table.setdefault(key(self.p, y), []).append(y)
+        for patched_piece in patched:
+            table.setdefault(key(self.patched, patched_piece), []).append(patched_piece)
         rest, taken = [], set()
-        for x in ours:
-            found = table.get(key(self.o, x))
+        for orig_piece in orig:
+            found = table.get(key(self.orig, orig_piece))
             if found:
-                y = found.pop(0)
-                taken.add(y.number)
-                self.partner[x.number], self.owners[y.number] = y.number, x.number
+                patched_piece = found.pop(0)
+                taken.add(patched_piece.number)
+                self.partner[orig_piece.number], self.owners[patched_piece.number] = (
+                    patched_piece.number,
+                    orig_piece.number,
+                )
             else:
-                rest.append(x)
-        return rest, [y for y in theirs if y.number not in taken]
+                rest.append(orig_piece)
+        return rest, [patched_piece for patched_piece in patched if patched_piece.number not in taken]
 
 
 def _plain_key(side: ObjectPieces, symbol: int) -> object:
@@ -160,7 +174,7 @@ def _section_key(side: ObjectPieces, piece: Piece) -> object:
 
 
 def _content_key(side: ObjectPieces, piece: Piece) -> object:
-    """What a piece holds, and by name what it refers to."""
+    """A piece's content and the names of what it refers to."""
     raw = bytearray(side.content(piece))
     names = []
     for at, kind, sym, addend in side.rows(piece):
@@ -174,7 +188,7 @@ def _content_key(side: ObjectPieces, piece: Piece) -> object:
 def _literal(side: ObjectPieces, sym: int, addend: int) -> object:
     index = side.obj.columns.shndx[sym]
     if index >= len(side.obj.sections):
-        return f"section {index}"  # a number, or common memory
+        return f"section {index}"  # absolute or common
     section = side.obj.sections[index]
     return side.text_at(section, addend) if section.merge else without_count(section.name)
 

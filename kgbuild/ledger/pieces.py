@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An object as pieces, the ledger's own reading of it; nothing of the differ's is used.
+"""An object divided into pieces: the ledger's own reading, which shares no code with the differ.
 
-A piece is a stretch of a section that begins at a symbol, or lies between what symbols cover. Sections of tables that
-objtool and the assembler make are read entry by entry (`ledger_tables`), literals one by one. What a relocation means
-is said by pieces, so that numbers of symbols and sections play no part.
+A piece is a range of a section that begins at a symbol or lies between ranges covered by symbols. Tables made by
+objtool and the assembler are read entry by entry (`ledger/tables.py`), literals one by one. The target of a relocation
+is given as a piece, so that symbol and section numbers do not matter.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
 from kgbuild.arch.base import SpecialSection
 from kgbuild.elf.consts import SHF, SHN, SHT, STT
 from kgbuild.elf.object import Object, RelocRow, Section
 
-# By what a compiler or a macro counts: `f.isra.0`, `__UNIQUE_ID_alias12`, `__BTF_ID__func__kfree__7`,
+# Numbers that a compiler or a macro adds to a name: `f.isra.0`, `__UNIQUE_ID_alias12`, `__BTF_ID__func__kfree__7`,
 # `__initcall__kmod_version__260_27_proc_version_init5`.
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 _COUNTED = re.compile(r"^(.*__UNIQUE_ID_.*?|__\w*ID__.*__)\d+$")
 _LOCAL = re.compile(r"(\.\.L\D*)\d+$")  # `.data..Lubsan_data5`, `.rodata..L__unnamed_3`
 _INITCALL = re.compile(r"(__initcall__kmod_.*?__)\d+_\d+_")
-# Sections that are made for one function or variable each (-ffunction-sections, -fdata-sections), with its name behind.
+# Sections made for one function or variable each (-ffunction-sections, -fdata-sections), which end with its name.
 _KINDS: tuple[str, ...] = (
     ".data.once",
     ".data.unlikely",
@@ -38,7 +38,7 @@ _KINDS: tuple[str, ...] = (
     ".data.rel.ro",
 )
 _KINDS += (".data.rel", ".data", ".bss")
-# Debugging information and the tables of the file itself.
+# Debugging information and the tables of the ELF file itself.
 _ASIDE: tuple[str, ...] = (
     ".debug",
     ".zdebug",
@@ -59,12 +59,12 @@ _ALLOC, _MERGE = int(SHF.ALLOC), int(SHF.MERGE)
 _UNDEF, _RESERVED = int(SHN.UNDEF), int(SHN.LORESERVE)
 _SYMBOL_FREE = frozenset((int(STT.SECTION), int(STT.FILE)))
 
-Place = tuple[int, int]  # index of a section, offset in it
+SectionOffset = tuple[int, int]  # index of a section, offset in bytes
 
 
 @lru_cache(1 << 16)
 def without_numbers(name: str) -> str:
-    """A name without what compilers and macros count."""
+    """A name without the numbers that compilers and macros add."""
     if "." in name:
         name = _NUMBER.sub("", name)
     if name.startswith("__"):
@@ -75,20 +75,20 @@ def without_numbers(name: str) -> str:
 
 @lru_cache(1 << 16)
 def kind_of_section(name: str) -> str:
-    """A section's name without that of the one function or variable that it is for."""
+    """A section's name without the name of the one function or variable it was made for."""
     if ".." in name:
         return name
     return next((kind for kind in _KINDS if name == kind or name.startswith(f"{kind}.")), name)
 
 
 def without_count(section: str) -> str:
-    """A section's name without what the compiler counts in it."""
+    """A section's name without the compiler's number in it."""
     return _LOCAL.sub(r"\1", without_numbers(section))
 
 
 class Piece(NamedTuple):
-    """A stretch of a section. `names` are those of the symbols where it begins, the one with most meaning first;
-    `symbols` their numbers; `labels` what lies further inside, with the offset in the piece."""
+    """A range of a section. `names` are the names of the symbols at its start, the most significant first; `symbols`
+    their numbers; `labels` the symbols further inside, with their offsets in the piece."""
 
     number: int
     section: int
@@ -103,22 +103,22 @@ class Piece(NamedTuple):
         return self.names[0] if self.names else ""
 
     @property
-    def place(self) -> Place:
+    def place(self) -> SectionOffset:
         return self.section, self.start
 
 
 class ObjectPieces:
-    """One object, read into pieces."""
+    """One object, divided into pieces."""
 
     def __init__(self, obj: Object) -> None:
-        self.obj, self.arch = obj, arch_of(obj.machine)
+        self.obj, self.arch = obj, for_object(obj)
         self.names: list[str] = []
         self.pieces: list[Piece] = []
         self.of_section: dict[int, list[Piece]] = {}
-        self.of_symbol: dict[int, int] = {}  # number of the piece that a named symbol lies in
+        self.of_symbol: dict[int, int] = {}  # the number of the piece that contains a named symbol
         self.outside: dict[str, int] = {}  # undefined, absolute and common symbols by name
         self._starts: dict[int, list[int]] = {}
-        self.files: dict[int, str] = {}  # of a linked object, the source file of each local symbol
+        self.files: dict[int, str] = {}  # in a linked object, the source file of each local symbol
         self.raw: dict[int, bytes] = {}
         self.literals: list[Section] = []
         self.tables: dict[str, list[Section]] = {}
@@ -126,7 +126,7 @@ class ObjectPieces:
         self.discarded: dict[str, list[Section]] = {}
         self.aside: dict[str, list[Section]] = {}
         self.modinfo: list[Section] = []
-        self.listed: set[int] = set()  # sections that are read at all
+        self.listed: set[int] = set()  # sections that are read
         self._aux_starts: dict[int, list[int]] | None = None
         self._read()
 
@@ -145,7 +145,7 @@ class ObjectPieces:
                 found = at.get(section.index)
                 alone = found.get(0, []) if found is not None and len(found) == 1 else []
                 if len(alone) == 1 and sizes[alone[0]] == section.size:
-                    # one function or variable and nothing else, as most sections are
+                    # only one function or variable, as in most sections
                     number = len(self.pieces)
                     piece = Piece(number, section.index, 0, section.size, (self.names[alone[0]],), (alone[0],))
                     self.pieces.append(piece)
@@ -159,11 +159,11 @@ class ObjectPieces:
             elif name == MODINFO:
                 self.modinfo.append(section)
             elif not section.alloc:
-                if name and not name.startswith(_ASIDE):  # what has no name is found by nobody
+                if name and not name.startswith(_ASIDE):  # nothing finds a section without a name
                     self.aside.setdefault(name, []).append(section)
             elif name.startswith(".eh_frame"):
                 continue
-            elif self.rule(name) is not None or name in _COMPANIONS:
+            elif self.rule(name) is not None or name in self.arch.companions:
                 self.tables.setdefault(name, []).append(section)
             elif name in self.arch.auxiliary:
                 self.auxiliary.add(section.index)
@@ -207,7 +207,7 @@ class ObjectPieces:
         places = sorted(at)
         for number, value in enumerate(places):
             if value < cursor and out:
-                last = out[-1]  # a label inside something sized
+                last = out[-1]  # a label inside a symbol with a size
                 labels = tuple((self.names[i], value - last.start) for i in at[value])
                 out[-1] = last._replace(labels=last.labels + labels)
                 self.of_symbol.update(dict.fromkeys(at[value], last.number))
@@ -239,7 +239,7 @@ class ObjectPieces:
         return piece
 
     def piece_at(self, section: int, offset: int) -> Piece | None:
-        """The piece that an offset of a section lies in; one behind the last is the end of that."""
+        """The piece that contains an offset of a section; an offset behind the last piece belongs to that piece."""
         pieces = self.of_section.get(section)
         if not pieces:
             return None
@@ -248,7 +248,7 @@ class ObjectPieces:
     # -- contents -----------------------------------------------------------------------------------------------
 
     def bytes_of(self, index: int) -> bytes:
-        """The bytes of a section, kept; zeros where the file has none."""
+        """The bytes of a section, cached; zeros if the file has none for it."""
         found = self.raw.get(index)
         if found is None:
             section = self.obj.sections[index]
@@ -257,7 +257,7 @@ class ObjectPieces:
         return found
 
     def content(self, piece: Piece) -> bytes:
-        """The bytes of a piece; none for what has none in the file."""
+        """The bytes of a piece; empty if the file has none for it."""
         return self.bytes_of(piece.section)[piece.start : piece.end]
 
     def rows(self, piece: Piece) -> list[RelocRow]:
@@ -268,11 +268,11 @@ class ObjectPieces:
         return rows[bisect.bisect_left(rows, (piece.start,)) : bisect.bisect_left(rows, (piece.end,))]
 
     def kind(self, piece: Piece) -> str:
-        """The kind of section that a piece lies in."""
+        """The kind of section that contains a piece."""
         return kind_of_section(self.obj.sections[piece.section].name)
 
     def text_at(self, section: Section, offset: int) -> bytes:
-        """What a reference to an offset in a section of literals means: a string to its end, a constant."""
+        """What a reference into a section of literals refers to: the rest of a string, or a constant."""
         raw = self.bytes_of(section.index)
         if section.strings:
             if not 0 <= offset < len(raw):
@@ -295,8 +295,7 @@ class ObjectPieces:
             at = end
 
     def aux_piece(self, section: int, offset: int) -> tuple[int, int]:
-        """From where to where a piece of replacement code reaches: from one place that something refers to up to the
-        next."""
+        """Start and end of a piece of replacement code: from one referenced place to the next."""
         if self._aux_starts is None:
             starts: dict[int, set[int]] = {i: {0} for i in self.auxiliary}
             columns = self.obj.columns
@@ -314,28 +313,16 @@ class ObjectPieces:
 
     @property
     def aux_starts(self) -> dict[int, list[int]]:
-        """Where the pieces of replacement code begin, by section."""
+        """The starts of the pieces of replacement code, by section."""
         for index in self.auxiliary:
             self.aux_piece(index, 0)
             break
         return self._aux_starts or {}
 
     def rule(self, section: str) -> SpecialSection | None:
-        """How the entries of a table look; None for what is no table of code."""
-        return self.arch.special_of(section) or _SITES.get(section)
-
-
-# Tables that have no owner's relocation of their own and go with one that has.
-_COMPANIONS = frozenset((".orc_unwind",))
-
-
-# Tables whose entries belong to code and that have no rule of the architecture's, since they are never carried: an
-# address each, and for error injection the kind of error.
-_SITES = {
-    ".ibt_endbr_seal": SpecialSection(sizes={4: (0,)}),
-    "__patchable_function_entries": SpecialSection(sizes={8: (0,)}),
-    "_error_injection_whitelist": SpecialSection(sizes={16: (0,)}),
-}
+        """The format of the entries of a table; None for a section that is no table of code."""
+        found = self.arch.special_of(section) or self.arch.sections.get(section)
+        return found if found is not None and found.sizes else None
 
 
 def _end_of_string(raw: bytes, at: int, width: int) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is compared by text or as a whole: literals, sections that are not loaded, .modinfo, headers, section groups."""
+"""What is compared as text or as a whole: literals, sections that are not loaded, .modinfo, headers, section groups."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from kgbuild.elf.object import Section
 from kgbuild.ledger.btf import compare_btf
 from kgbuild.ledger.difference import ALIGN, CAME, CONTENT, GROUP, SHOWN, TEXT, TYPE, WENT, Book
 from kgbuild.ledger.meaning import Meanings
-from kgbuild.ledger.pieces import ObjectPieces, Place, kind_of_section
+from kgbuild.ledger.pieces import ObjectPieces, SectionOffset, kind_of_section
 
 
 class Rest:
-    """Compares what is neither a piece nor a table."""
+    """Compares everything that is neither a piece nor a table."""
 
     def __init__(self, meanings: Meanings, book: Book) -> None:
         self.meanings, self.book = meanings, book
-        self.o, self.p = meanings.o, meanings.p
+        self.orig, self.patched = meanings.orig, meanings.patched
 
     def run(self) -> None:
         self._literals()
-        self._whole(self.o.discarded, self.p.discarded)
-        self._whole(self.o.aside, self.p.aside)
+        self._whole(self.orig.discarded, self.patched.discarded)
+        self._whole(self.orig.aside, self.patched.aside)
         self._modinfo()
         self._headers()
         self._groups()
-        compare_btf(self.o, self.p, self.book)
+        compare_btf(self.orig, self.patched, self.book)
 
     def _literals(self) -> None:
-        found = [self._texts(side) for side in (self.o, self.p)]
+        found = [self._texts(side) for side in (self.orig, self.patched)]
         for kind in found[0].keys() | found[1].keys():
-            was, now = (texts.get(kind, set()) for texts in found)
-            for text, place in self._places(self.o, kind, was - now).items():
-                self.book.say(kind, "", TEXT, _text(kind, text), "", before=place)
-            for text, place in self._places(self.p, kind, now - was).items():
-                self.book.say(kind, "", TEXT, "", _text(kind, text), after=place)
+            orig, patched = (texts.get(kind, set()) for texts in found)
+            for text, place in self._places(self.orig, kind, orig - patched).items():
+                self.book.say(kind, "", TEXT, _text(kind, text), "", orig_place=place)
+            for text, place in self._places(self.patched, kind, patched - orig).items():
+                self.book.say(kind, "", TEXT, "", _text(kind, text), patched_place=place)
 
     @staticmethod
     def _texts(side: ObjectPieces) -> dict[str, set[bytes]]:
@@ -47,9 +47,9 @@ class Rest:
         return out
 
     @staticmethod
-    def _places(side: ObjectPieces, kind: str, wanted: set[bytes]) -> dict[bytes, Place]:
-        """Where some literals of a kind lie last."""
-        out: dict[bytes, Place] = {}
+    def _places(side: ObjectPieces, kind: str, wanted: set[bytes]) -> dict[bytes, SectionOffset]:
+        """The last place of each of some literals of a kind."""
+        out: dict[bytes, SectionOffset] = {}
         if not wanted:
             return out
         for section in side.literals:
@@ -62,29 +62,44 @@ class Rest:
                 at += len(text) + (section.strings and section.entsize <= 1)
         return out
 
-    def _whole(self, left: dict[str, list[Section]], right: dict[str, list[Section]]) -> None:
-        """Sections that are not loaded, as a whole."""
-        for name in sorted(left.keys() | right.keys()):
-            ours, theirs = left.get(name, []), right.get(name, [])
-            was, now = (b"".join(side.bytes_of(s.index) for s in g) for side, g in ((self.o, ours), (self.p, theirs)))
-            if was == now and self._same_meanings(ours, theirs):
-                continue
-            at = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
-            shown = (
-                was[at : at + SHOWN].hex() or f"{len(was)} bytes",
-                now[at : at + SHOWN].hex() or f"{len(now)} bytes",
+    def _whole(self, orig: dict[str, list[Section]], patched: dict[str, list[Section]]) -> None:
+        """Compare sections that are not loaded, each as a whole."""
+        for name in sorted(orig.keys() | patched.keys()):
+            orig_sections, patched_sections = orig.get(name, []), patched.get(name, [])
+            orig_bytes, patched_bytes = (
+                b"".join(side.bytes_of(s.index) for s in g)
+                for side, g in ((self.orig, orig_sections), (self.patched, patched_sections))
             )
-            self.book.say(name, "", CONTENT if ours and theirs else CAME if theirs else WENT, *shown, offset=at)
-
-    def _same_meanings(self, ours: list[Section], theirs: list[Section]) -> bool:
-        if len(ours) != len(theirs):
-            return False
-        for a, b in zip(ours, theirs, strict=True):
-            left, right = self.o.obj.reloc_rows(a.index), self.p.obj.reloc_rows(b.index)
-            if self.meanings.same_rows(left, 0, right, 0):
+            if orig_bytes == patched_bytes and self._same_meanings(orig_sections, patched_sections):
                 continue
-            if [(r[0], r[1], self.meanings.means(self.o, r[2], r[3])) for r in left] != [
-                (r[0], r[1], self.meanings.means(self.p, r[2], r[3])) for r in right
+            at = next(
+                (i for i, (a, b) in enumerate(zip(orig_bytes, patched_bytes, strict=False)) if a != b),
+                min(len(orig_bytes), len(patched_bytes)),
+            )
+            shown = (
+                orig_bytes[at : at + SHOWN].hex() or f"{len(orig_bytes)} bytes",
+                patched_bytes[at : at + SHOWN].hex() or f"{len(patched_bytes)} bytes",
+            )
+            self.book.say(
+                name,
+                "",
+                CONTENT if orig_sections and patched_sections else CAME if patched_sections else WENT,
+                *shown,
+                offset=at,
+            )
+
+    def _same_meanings(self, orig: list[Section], patched: list[Section]) -> bool:
+        if len(orig) != len(patched):
+            return False
+        for orig_section, patched_section in zip(orig, patched, strict=True):
+            orig_rows, patched_rows = (
+                self.orig.obj.reloc_rows(orig_section.index),
+                self.patched.obj.reloc_rows(patched_section.index),
+            )
+            if self.meanings.same_rows(orig_rows, 0, patched_rows, 0):
+                continue
+            if [(row[0], row[1], self.meanings.means(self.orig, row[2], row[3])) for row in orig_rows] != [
+                (row[0], row[1], self.meanings.means(self.patched, row[2], row[3])) for row in patched_rows
             ]:
                 return False
         return True
@@ -92,7 +107,7 @@ class Rest:
     def _modinfo(self) -> None:
         found = [
             Counter(t for s in side.modinfo for t in side.bytes_of(s.index).split(b"\0") if t)
-            for side in (self.o, self.p)
+            for side in (self.orig, self.patched)
         ]
         for kind, counted in ((WENT, found[0] - found[1]), (CAME, found[1] - found[0])):
             for text in counted.elements():
@@ -100,9 +115,9 @@ class Rest:
                 self.book.say(".modinfo", key, kind, *((value, "") if kind == WENT else ("", value)))
 
     def _headers(self) -> None:
-        """Alignment, type and flags of the sections that are not read as pieces, by name."""
+        """Compare alignment, type and flags of the sections that are not read as pieces, by name."""
         found: list[dict[str, tuple[int, str]]] = []
-        for side in (self.o, self.p):
+        for side in (self.orig, self.patched):
             of: dict[str, tuple[int, str]] = {}
             for section in side.obj.sections:
                 if section.index not in side.of_section and section.index in side.listed and section.size:
@@ -115,15 +130,15 @@ class Rest:
                     )
             found.append(of)
         for name in sorted(found[0].keys() & found[1].keys()):
-            was, now = found[0][name], found[1][name]
-            if was[0] != now[0]:
-                self.book.say(name, "", ALIGN, str(was[0]), str(now[0]))
-            if set(was[1].split()) != set(now[1].split()):
-                self.book.say(name, "", TYPE, was[1], now[1])
+            orig, patched = found[0][name], found[1][name]
+            if orig[0] != patched[0]:
+                self.book.say(name, "", ALIGN, str(orig[0]), str(patched[0]))
+            if set(orig[1].split()) != set(patched[1].split()):
+                self.book.say(name, "", TYPE, orig[1], patched[1])
 
     def _groups(self) -> None:
         found = []
-        for side in (self.o, self.p):
+        for side in (self.orig, self.patched):
             groups = {
                 tuple(sorted(kind_of_section(side.obj.sections[i].name) + f" {side.obj.sections[i].name}" for i in g))
                 for each in side.obj.groups.values()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tables whose entries belong to code or data (static keys, alternatives, bug flags, unwinding): entry by entry, by the
-piece that each belongs to."""
+"""Compares tables whose entries belong to code or data (static keys, alternatives, bug flags, unwinding), entry by
+entry, grouped by the piece that each belongs to."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from kgbuild.ledger.meaning import UNKNOWN, Meaning, Meanings
 from kgbuild.ledger.pieces import ObjectPieces, Piece, kind_of_section
 
 
-class _Entry(NamedTuple):
-    """One entry of a table: where in its owner, its bytes with the relocated fields zeroed, what these mean."""
+class _TableEntry(NamedTuple):
+    """One entry of a table: its place in its owner, its bytes with the relocated fields zeroed, what those refer to."""
 
     at: int
     raw: bytes
@@ -26,32 +26,33 @@ class _Entry(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Entries that follow each other in a table and belong to one section of code: the first entry and the one behind
-    the last, the first relocation and the one behind the last."""
+    """Consecutive entries of a table that belong to one section of code: the first entry and the one behind the last,
+    the first relocation and the one behind the last."""
 
-    table: _Table
+    table: _EntryTable
     first: int
     last: int
     row: int
     end: int
 
     def same(self, other: _Run) -> bool:
-        """Whether two runs are the same beyond doubt."""
+        """Whether two runs are certainly equal."""
         if self.last - self.first != other.last - other.first or self.table.size != other.table.size:
             return False
-        mine, theirs = self.table, other.table
-        if mine.addends and theirs.addends:
-            size = mine.size
+        table, other_table = self.table, other.table
+        if table.addends and other_table.addends:
+            size = table.size
             return (
-                mine.kinds == theirs.kinds
-                and mine.addends[self.row : self.end] == theirs.addends[other.row : other.end]
-                and mine.raw[self.first * size : self.last * size] == theirs.raw[other.first * size : other.last * size]
-                and mine.beside_of(self) == theirs.beside_of(other)
+                table.kinds == other_table.kinds
+                and table.addends[self.row : self.end] == other_table.addends[other.row : other.end]
+                and table.raw[self.first * size : self.last * size]
+                == other_table.raw[other.first * size : other.last * size]
+                and table.beside_of(self) == other_table.beside_of(other)
             )
-        return mine.shape(self) == theirs.shape(other)
+        return table.shape(self) == other_table.shape(other)
 
 
-class _Table:
+class _EntryTable:
     """One section of entries."""
 
     def __init__(self, walker: Tables, side: ObjectPieces, section: Section, spec: SpecialSection) -> None:
@@ -64,13 +65,13 @@ class _Table:
         whole = other is not None and self.count and other.size % self.count == 0
         self.beside = side.bytes_of(other.index) if whole and other is not None else b""
         self.each = len(self.beside) // self.count if self.count else 0
-        # where each entry has its owner's relocation alone, as in most tables, columns say all
+        # if each entry has only its owner's relocation, as in most tables, the addends describe everything
         alone = [row[0] for row in self.rows] == list(range(spec.owner, section.size, self.size))
         self.addends = [row[3] for row in self.rows] if alone else []
         self.kinds = {row[1] for row in self.rows} if alone else set()
 
     def runs(self) -> Iterable[tuple[object, _Run]]:
-        """The runs, each with what it belongs to: a piece, or a section of several."""
+        """The runs, each with its owner: a piece, or a section with several pieces."""
         size, owner, side = self.size, self.spec.owner, self.side
         rows = self.rows
         if self.addends:
@@ -107,13 +108,13 @@ class _Table:
                 yield ("outside", side.names[symbol]), run
 
     def beside_of(self, run: _Run) -> bytes:
-        """What the table that goes with this one has for a run."""
+        """The part of the companion table that belongs to a run."""
         return self.beside[run.first * self.each : run.last * self.each]
 
     def shape(self, run: _Run) -> tuple[object, ...]:
-        """What is equal in equal runs: bytes, and each relocation with what it means."""
+        """A value that is equal for equal runs: the bytes, and what each relocation refers to."""
         size, rows = self.size, self.rows[run.row : run.end]
-        tokens = self.walker.meanings.quick[self.side is self.walker.p]
+        tokens = self.walker.meanings.quick[self.side is self.walker.patched]
         base = run.first * size
         means: list[object] = []
         replaced = self.spec.replacement.get(size, (-1, -1))[0]
@@ -123,7 +124,7 @@ class _Table:
             delta = addend
             field = (offset - base) % size
             if field == self.spec.owner:
-                token = None  # the key of the run says it
+                token = None  # given by the key of the run
             elif token == UNKNOWN:
                 if field == replaced and shndx[sym] in self.side.auxiliary:
                     token, delta = self._replacement(offset - field, size, sym, addend), 0
@@ -138,7 +139,7 @@ class _Table:
         length = self.raw[entry + self.spec.replacement[size][1]]
         return self.walker.meanings.code(self.side, columns.shndx[sym], start, start + length)
 
-    def entries(self, run: _Run) -> Iterable[tuple[object, _Entry]]:
+    def entries(self, run: _Run) -> Iterable[tuple[object, _TableEntry]]:
         """The entries of a run, each with the piece that it belongs to."""
         side, spec, size, columns = self.side, self.spec, self.size, self.side.obj.columns
         sizes = side.arch.reloc_size
@@ -165,10 +166,10 @@ class _Table:
                 else:
                     means.append((field, self.walker.meanings.means(side, sym, addend)))
             beside = self.beside[number * self.each : (number + 1) * self.each]
-            yield owner, _Entry(place, bytes(data) + beside, tuple(means))
+            yield owner, _TableEntry(place, bytes(data) + beside, tuple(means))
 
 
-def _runs(tables: list[_Table]) -> dict[object, list[_Run]]:
+def _runs(tables: list[_EntryTable]) -> dict[object, list[_Run]]:
     out: dict[object, list[_Run]] = {}
     for table in tables:
         for key, run in table.runs():
@@ -177,7 +178,7 @@ def _runs(tables: list[_Table]) -> dict[object, list[_Run]]:
 
 
 def _entry_size(total: int, rows: list[RelocRow], spec: SpecialSection) -> int:
-    """The size of a table's entries: of those that are known, the one that its relocations fit best."""
+    """The entry size of a table: among the known sizes, the one that fits its relocations best."""
     if len(spec.sizes) == 1:
         return next(iter(spec.sizes))
     offsets = {row[0] for row in rows}
@@ -195,73 +196,87 @@ class Tables:
 
     def __init__(self, meanings: Meanings, book: Book) -> None:
         self.meanings, self.pairs, self.book = meanings, meanings.pairs, book
-        self.o, self.p = meanings.o, meanings.p
+        self.orig, self.patched = meanings.orig, meanings.patched
 
     def run(self) -> None:
-        for name in sorted(self.o.tables.keys() | self.p.tables.keys()):
+        for name in sorted(self.orig.tables.keys() | self.patched.tables.keys()):
             self._table(name)
         self._auxiliary()
 
     def _table(self, name: str) -> None:
-        ours, theirs = self.o.tables.get(name, []), self.p.tables.get(name, [])
-        spec = self.p.rule(name)
+        orig, patched = self.orig.tables.get(name, []), self.patched.tables.get(name, [])
+        spec = self.patched.rule(name)
         if spec is None:
-            return  # goes with another table
-        if self._same_table(ours, theirs, spec):
+            return  # accompanies another table
+        if self._same_table(orig, patched, spec):
             return
-        tables = [_Table(self, self.o, s, spec) for s in ours], [_Table(self, self.p, s, spec) for s in theirs]
-        left, right = _runs(tables[0]), _runs(tables[1])
+        tables = (
+            [_EntryTable(self, self.orig, s, spec) for s in orig],
+            [_EntryTable(self, self.patched, s, spec) for s in patched],
+        )
+        orig_runs, patched_runs = _runs(tables[0]), _runs(tables[1])
         others: tuple[list[_Run], list[_Run]] = ([], [])
-        for key in left.keys() | right.keys():
-            mine, other = left.get(key, []), right.get(key, [])
-            same = len(mine) == len(other) and all(a.same(b) for a, b in zip(mine, other, strict=True))
+        for key in orig_runs.keys() | patched_runs.keys():
+            orig_group, patched_group = orig_runs.get(key, []), patched_runs.get(key, [])
+            same = len(orig_group) == len(patched_group) and all(
+                a.same(b) for a, b in zip(orig_group, patched_group, strict=True)
+            )
             if same and (not isinstance(key, tuple) or self._same_layout(key)):
                 continue
-            others[0].extend(mine)
-            others[1].extend(other)
+            others[0].extend(orig_group)
+            others[1].extend(patched_group)
         self._compare_entries(name, self._entries(others[0]), self._entries(others[1]))
 
-    def _same_table(self, ours: list[Section], theirs: list[Section], spec: SpecialSection) -> bool:
-        """Whether a table is the same as a whole, beyond doubt."""
-        if len(ours) != 1 or len(theirs) != 1 or ours[0].size != theirs[0].size:
+    def _same_table(self, orig: list[Section], patched: list[Section], spec: SpecialSection) -> bool:
+        """Whether a whole table is certainly equal."""
+        if len(orig) != 1 or len(patched) != 1 or orig[0].size != patched[0].size:
             return False
-        of = [ours[0].name, spec.companion] if spec.companion else [ours[0].name]
+        of = [orig[0].name, spec.companion] if spec.companion else [orig[0].name]
         for name in of:
-            left, right = self.o.tables.get(name, []), self.p.tables.get(name, [])
-            if [self.o.bytes_of(s.index) for s in left] != [self.p.bytes_of(s.index) for s in right]:
+            orig_sections, patched_sections = self.orig.tables.get(name, []), self.patched.tables.get(name, [])
+            if [self.orig.bytes_of(s.index) for s in orig_sections] != [
+                self.patched.bytes_of(s.index) for s in patched_sections
+            ]:
                 return False
         return self.meanings.same_rows(
-            self.o.obj.reloc_rows(ours[0].index), 0, self.p.obj.reloc_rows(theirs[0].index), 0
+            self.orig.obj.reloc_rows(orig[0].index), 0, self.patched.obj.reloc_rows(patched[0].index), 0
         )
 
     def _same_layout(self, key: tuple[object, ...]) -> bool:
-        """Whether offsets in a section of several pieces mean the same on both sides."""
+        """Whether offsets in a section with several pieces refer to the same things on both sides."""
         found = []
-        for side in (self.o, self.p):
+        for side in (self.orig, self.patched):
             sections = [s.index for s in side.obj.sections if s.name == key[-1] and s.index in side.of_section]
-            found.append([(x.start, self.pairs.key(side, x)) for i in sections for x in side.of_section[i]])
+            found.append([(piece.start, self.pairs.key(side, piece)) for i in sections for piece in side.of_section[i]])
         return found[0] == found[1]
 
-    def _compare_entries(self, name: str, left: dict[object, list[_Entry]], right: dict[object, list[_Entry]]) -> None:
-        for key in left.keys() | right.keys():
-            was, now = left.get(key, []), right.get(key, [])
-            if was == now:
+    def _compare_entries(
+        self, name: str, orig: dict[object, list[_TableEntry]], patched: dict[object, list[_TableEntry]]
+    ) -> None:
+        for key in orig.keys() | patched.keys():
+            orig_entries, patched_entries = orig.get(key, []), patched.get(key, [])
+            if orig_entries == patched_entries:
                 continue
-            x, y = self._owner(key)
-            piece, side = (y, self.p) if y is not None else (x, self.o)
-            first = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), None)
+            orig_piece, patched_piece = self._owner(key)
+            piece, side = (patched_piece, self.patched) if patched_piece is not None else (orig_piece, self.orig)
+            first = next(
+                (i for i, (a, b) in enumerate(zip(orig_entries, patched_entries, strict=False)) if a != b), None
+            )
             if first is None:
-                first = min(len(was), len(now))
-            some = (now[first:] or was[first:])[0]
+                first = min(len(orig_entries), len(patched_entries))
+            some = (patched_entries[first:] or orig_entries[first:])[0]
             shown = [
                 f"{len(side)} entries" + (f", {self._shown(side[first])}" if first < len(side) else "") if side else ""
-                for side in (was, now)
+                for side in (orig_entries, patched_entries)
             ]
             symbol = (piece.name or side.kind(piece)) if piece is not None else ""
-            before, after = x.place if x is not None else None, y.place if y is not None else None
-            self.book.say(name, symbol, ENTRIES, shown[0], shown[1], some.at, before, after)
+            orig_place, patched_place = (
+                orig_piece.place if orig_piece is not None else None,
+                patched_piece.place if patched_piece is not None else None,
+            )
+            self.book.say(name, symbol, ENTRIES, shown[0], shown[1], some.at, orig_place, patched_place)
 
-    def _shown(self, entry: _Entry) -> str:
+    def _shown(self, entry: _TableEntry) -> str:
         means = ", ".join(self.meanings.show(m) for _, m in entry.means)
         return entry.raw[:SHOWN].hex() + (f" ({means})"[:100] if means else "")
 
@@ -269,14 +284,14 @@ class Tables:
         if not isinstance(key, int):
             return None, None
         piece, side = self.pairs.piece(key)
-        if side is self.o:
+        if side is self.orig:
             return piece, None
         found = self.pairs.owners.get(key)
-        return (self.o.pieces[found] if found is not None else None), piece
+        return (self.orig.pieces[found] if found is not None else None), piece
 
-    def _entries(self, runs: list[_Run]) -> dict[object, list[_Entry]]:
-        """The entries of some runs by the piece that each belongs to, in order."""
-        out: dict[object, list[_Entry]] = {}
+    def _entries(self, runs: list[_Run]) -> dict[object, list[_TableEntry]]:
+        """The entries of some runs, in order, by the piece that each belongs to."""
+        out: dict[object, list[_TableEntry]] = {}
         for run in runs:
             for owner, entry in run.table.entries(run):
                 out.setdefault(owner, []).append(entry)
@@ -285,9 +300,9 @@ class Tables:
         return out
 
     def _auxiliary(self) -> None:
-        """Replacement code, without order: what no entry and no code refers to is not compared elsewhere."""
+        """Compare replacement code regardless of order. Unreferenced replacement code is compared nowhere else."""
         found = []
-        for side in (self.o, self.p):
+        for side in (self.orig, self.patched):
             counted: Counter[Meaning] = Counter()
             for section, starts in side.aux_starts.items():
                 size = side.obj.sections[section].size
@@ -305,7 +320,7 @@ class Tables:
         if shndx == SHN.UNDEF or shndx >= SHN.LORESERVE:
             return ("outside", side.names[sym]), place
         if place and place == side.obj.sections[shndx].size:
-            found = side.piece_at(shndx, place - 1)  # an end of unwinding
+            found = side.piece_at(shndx, place - 1)  # the end of a range of unwinding
         else:
             found = side.piece_at(shndx, place)
         if found is None:

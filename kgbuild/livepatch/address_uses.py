@@ -53,7 +53,6 @@ FINISHED = frozenset(
 
 
 # What a function jumps to instead of returning (CONFIG_RETHUNK).
-RETURNS = frozenset(("__x86_return_thunk",))
 
 
 class Seen(NamedTuple):
@@ -75,7 +74,7 @@ def uses_in(view: View, atom: Atom, refs: Iterable[Ref]) -> Iterator[Seen]:
     names = {r.offset: view.atoms[r.atom].name for r in view.refs(atom) if r.delta == 0}
     for use in view.arch.uses_of(view.content(atom), wanted):
         if use.doing == Doing.RETURN:
-            if use.call < 0 or names.get(use.call, "") in RETURNS:
+            if use.call < 0 or names.get(use.call, "") == view.arch.return_thunk:
                 yield Seen(wanted[use.field], use.doing, use.offset)
         elif use.doing != Doing.PASS:
             yield Seen(wanted[use.field], use.doing, use.offset)
@@ -137,5 +136,5 @@ class Uses:
         return self._seen[key]
 
     def means(self, unit: int, ref: Ref) -> Key:
-        """What a reference means: the member that an undefined symbol stands for, else the atom itself."""
+        """What a reference means: the member that an undefined symbol refers to, else the atom itself."""
         return self.closure.defined.get((unit, ref.atom), (unit, ref.atom))

@@ -16,6 +16,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Protocol
 
+from kgbuild.arch import nmi_entries, return_thunks
 from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.model import CallGraph, Edge
 from kgbuild.diagnostics.warnings import NMI, NOINSTR, PATCHED, STACK, UNREAD, ConsistencyWarning
@@ -50,17 +51,6 @@ SLEEPERS = frozenset(
         "schedule_hrtimeout",
         "schedule_hrtimeout_range",
     )
-)
-# Where an NMI begins, and what perf's NMI calls through a static call. arch/x86/kernel/nmi.c, arch/x86/events.
-NMI_ENTRIES = (
-    "asm_exc_nmi",
-    "exc_nmi",
-    "exc_nmi_noist",
-    "x86_pmu_handle_irq",
-    "intel_pmu_handle_irq",
-    "intel_pmu_handle_irq_v4",
-    "amd_pmu_handle_irq",
-    "amd_pmu_v2_handle_irq",
 )
 # What a call can't sleep in, and what leads everywhere: messages, the end of the machine. kernel/printk,
 # kernel/panic.c, lib/ubsan.c, drivers/base/core.c, net/core/dev.c, lib/dynamic_debug.c, mm/util.c,
@@ -97,7 +87,7 @@ AWAKE = frozenset(
         "__fentry__",
     )
 )
-_AWAKE_PREFIXES = ("__ubsan_handle_", "__dynamic_", "__sanitizer_", "__x86_return_thunk")
+_AWAKE_PREFIXES = ("__ubsan_handle_", "__dynamic_", "__sanitizer_")
 NMI_REGISTER = "__register_nmi_handler"
 NMI_DEPTH = 3
 _MANY = 32  # callers looked at for it
@@ -229,7 +219,7 @@ class Consistency:
     # -- NMI and noinstr
 
     def _nmi_roots(self) -> list[int]:
-        roots = [n for name in NMI_ENTRIES for n in sorted(self._named(name))]
+        roots = [n for name in nmi_entries() for n in sorted(self._named(name))]
         registering = {
             e.caller for r in sorted(self._named(NMI_REGISTER)) for e in self.graph.callers(r) if e.kind.runs
         }
@@ -280,7 +270,7 @@ class Consistency:
 
 def stays_awake(name: str) -> bool:
     """Whether a function is one of the well-known ones that never sleep (AWAKE)."""
-    return name in AWAKE or name.startswith(_AWAKE_PREFIXES)
+    return name in AWAKE or name.startswith((*_AWAKE_PREFIXES, *return_thunks()))
 
 
 def _unnumbered(name: str) -> str:
@@ -322,24 +312,24 @@ def check_against(
             out.append(ConsistencyWarning(UNREAD, "", "", "", f"{other.name}: {other.unread}", (other.name,)))
             continue
         if made_for and made_for != release:
-            fact = f"{other.name} was made for {made_for}, not for {release}"
+            # it can't be loaded beside this patch, so nothing that it replaces matters
+            fact = f"{other.name} was made for {made_for}, not for {release}; it is not looked at any further"
             out.append(ConsistencyWarning(UNREAD, "", "", "", fact, (f"vermagic of {other.name}",)))
-        theirs = {(f.object, f.name): f for f in other.functions}
+            continue
+        known = {(f.object, f.name): f for f in other.functions}
         both = []
-        for mine, unit in sorted(functions.items()):
-            found = theirs.get((mine.object, mine.name))
-            if found is None or (found.sympos != mine.sympos and found.sympos and mine.sympos):
+        for own, unit in sorted(functions.items()):
+            found = known.get((own.object, own.name))
+            if found is None or (found.sympos != own.sympos and found.sympos and own.sympos):
                 continue
             both.append(found)
-            fact = f"{other.name} patches {mine.name} too; this patch was made from the source without that change"
+            fact = f"{other.name} patches {own.name} too; this patch was made from the source without that change"
             out.append(
-                ConsistencyWarning(
-                    PATCHED, mine.name, unit, mine.object, fact, (f"table of functions of {other.name}",)
-                )
+                ConsistencyWarning(PATCHED, own.name, unit, own.object, fact, (f"table of functions of {other.name}",))
             )
-        left = [f.name for f in other.functions if f not in both]
-        if replace and left:
-            more = f" and {len(left) - 6} more" if len(left) > 6 else ""
-            fact = f"{other.name} is taken back by this one, and with it its {', '.join(left[:6])}{more}"
+        taken_back = [f.name for f in other.functions if f not in both]
+        if replace and taken_back:
+            more = f" and {len(taken_back) - 6} more" if len(taken_back) > 6 else ""
+            fact = f"{other.name} is taken back by this one, and with it its {', '.join(taken_back[:6])}{more}"
             out.append(ConsistencyWarning(PATCHED, "", "", "", fact, ("atomic replace; --no-replace keeps it",)))
     return out

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A patch on top of others that are loaded before it: what it would take back, cover, or be refused for by the kernel.
+"""A patch on top of others that are loaded before it: what it would undo, cover, or be refused for by the kernel.
 
-With atomic replace (the default) a patch takes back every older one, silently: what an older patch mended and the new
-one lacks is as it was without a patch, be it a whole function or a change within one that both have (containing.py says
-which). Without replace, patches are stacked, and of a function that several of them have, only the newest version runs.
-All of these are refused until they are named (Documentation/livepatch/cumulative-patches).
+With atomic replace (the default), a patch silently undoes every older one: whatever an older patch fixed and the new
+one does not contain is again as without a patch, be it a whole function or a change within a function that both have
+(patch/kept_changes.py finds these). Without replace, patches are stacked, and of a function in several of them, only
+the newest version runs. All of this is refused unless it is named (Documentation/livepatch/cumulative-patches).
 
-States are compared as the kernel does when it loads the patch (kernel/livepatch/state.c): one that both have must not
-get an older version, and a patch that replaces others must know all of theirs.
+States are compared as the kernel does when it loads the patch (kernel/livepatch/state.c): a state in both patches must
+not get an older version, and a patch that replaces others must know all of their states.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Older:
 
 @dataclass(frozen=True)
 class Lost:
-    """A change of an older patch, `module`, that the new one's source lacks: `name` is the function it is in, or its
-    file; `path` and `line` are its place. Of a patch whose changes are not known these are empty."""
+    """A change of an older patch, `module`, that is missing in the new one's source: `name` is the function it is in,
+    or its file."""
 
     module: str
     name: str = ""
@@ -86,9 +86,6 @@ class OnTop:
     refusals: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
-
-
-NOTHING_BEFORE = OnTop()
 
 
 def active(older: Iterable[Older]) -> tuple[Older, ...]:
@@ -129,17 +126,17 @@ def put_on_top(
             in `unused`
     """
     there = active(older)
-    mine = set(functions)
+    own = set(functions)
     used: set[str] = set()
     rows: list[TakenBack] = []
     for one in there:
         for function in sorted(one.functions):
-            if (function in mine) == replace:
+            if (function in own) == replace:
                 continue
             names = {function.name, str(function), f"{function.object}:{function.name}"} & set(drop)
             used |= names
             rows.append(TakenBack(function, one.module, "replaced" if replace else "covered", bool(names)))
-    content = list(_content(there, mine, rows, drop, used, lost)) if replace else []
+    content = list(_content(there, own, rows, drop, used, lost)) if replace else []
     refused = [item for item in content if isinstance(item, Refusal)]
     refusals = [*_not_dropped(rows), *refused, *_states(states, replace, there), *_names(module, older)]
     warnings = [
@@ -166,7 +163,7 @@ def _not_dropped(rows: Iterable[TakenBack]) -> Iterator[Refusal]:
 
 def _content(
     there: Iterable[Older],
-    mine: Collection[Patched],
+    own: Collection[Patched],
     rows: Collection[TakenBack],
     drop: Collection[str],
     used: set[str],
@@ -181,7 +178,7 @@ def _content(
         return bool(found)
 
     for one in there:
-        shared = sorted(one.functions & set(mine))
+        shared = sorted(one.functions & set(own))
         lacks = [lack for lack in lost if lack.module == one.module] if shared else []
         if lacks and not lacks[0].path:
             fact = f"{one.module} patches it too, and does not say how: its change may be taken back"
@@ -201,7 +198,7 @@ def _content(
             if name in gone or (name == found[0].path and beside and beside <= going and name not in going):
                 continue
             places = ", ".join(lack.place for lack in found[:3])
-            fact = f"{one.module} has a change at {places} that this patch's source lacks"
+            fact = f"{one.module} has a change at {places} that is missing in this patch's source"
             if name in going:
                 yield f"{name}: {fact}; accepted by --drop"
                 continue

@@ -22,14 +22,14 @@ REMEDY = (
 )
 
 
-def begin_anew(there: Iterable[Older], mine: Sequence[NewVariable], replace: bool) -> Iterator[str]:
-    """A warning for each older patch whose variables lose their values to a patch that has the variables `mine`.
+def begin_anew(there: Iterable[Older], new: Sequence[NewVariable], replace: bool) -> Iterator[str]:
+    """A warning for each older patch whose variables lose their values to a patch that has the variables `new`.
 
     there    the older patches that are active when the new one comes
     replace  whether they go; else only what is there again is of interest
     """
     for older in there:
-        again = sorted({v.name for v in older.data if any(v.means(m) for m in mine)})
+        again = sorted({v.name for v in older.data if any(v.means(variable) for variable in new)})
         gone = sorted({v.name for v in older.data} - set(again)) if replace else []
         if again:
             begin = "begin" if len(again) > 1 else "begins"

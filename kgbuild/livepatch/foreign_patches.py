@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which functions another live patch module replaces, read from its file, whoever built it.
 
-Four forms are known. kgbuild's own table (emit/extract.py); `.init.klp_objects` and `.init.klp_funcs` of klp-build
+Four forms are known. kgbuild's own table (module_abi.py); `.init.klp_objects` and `.init.klp_funcs` of klp-build
 (include/linux/livepatch_external.h, since 6.19); `.kpatch.funcs` of kpatch (kmod/patch/kpatch-patch.h); and plain
 `struct klp_patch`, `klp_object`, `klp_func` in C (include/linux/livepatch.h), which a module of one's own has. The size
 of the latter changes with version and configuration, so that rows are found by their pointers: the first fields, name
@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kgbuild.arch import arch_of
-from kgbuild.elf.consts import SHN, SHT
+from kgbuild.arch import for_object
+from kgbuild.elf.consts import ET, SHN, SHT
 from kgbuild.elf.object import Object
+from kgbuild.elf.read import FormatError
 from kgbuild.livepatch.cumulative import Patched
 from kgbuild.model import VMLINUX
+from kgbuild.module_abi import FUNCTIONS
 
-_OWN, _OWN_ROW = "kgbuild_funcs", 32
 _EXT_OBJECTS, _EXT_OBJECT_ROW, _EXT_COUNT, _EXT_FUNC_ROW = ".init.klp_objects", 64, 56, 24
 _KPATCH = ".kpatch.funcs"
 # (size of a row, offset of the name, of the object's name, of the position or -1), newest first
@@ -40,7 +41,10 @@ class OtherPatch:
 
 
 def read_other(obj: Object, name: str) -> OtherPatch:
-    """What another module patches. Input: the module as an object, its name for messages."""
+    """What another module patches. Input: the module as an object, its name for messages. Raises FormatError for a
+    file of another kind."""
+    if obj.type != ET.REL:  # of other files, nobody has checked the relocations
+        raise FormatError(16, "not a relocatable file, as every module is")
     info = _modinfo(obj)
     vermagic = info.get("vermagic", "")
     if "livepatch" not in info:
@@ -65,7 +69,7 @@ class _Fields:
 
     def __init__(self, obj: Object) -> None:
         self.obj = obj
-        self.word = [t for t, size in arch_of(obj.machine).reloc_size.items() if size == _WORD]
+        self.word = [t for t, size in for_object(obj).reloc_size.items() if size == _WORD]
         self._pointers: dict[int, dict[int, tuple[int, int]]] = {}
 
     def pointers(self, section: int) -> dict[int, tuple[int, int]]:
@@ -97,10 +101,15 @@ class _Fields:
         return raw.partition(b"\0")[0].decode("utf-8", "replace")
 
     def number(self, place: Place, size: int = _WORD) -> int:
-        return int.from_bytes(self.obj.contents(place[0])[place[1] : place[1] + size], "little")
+        return self.obj.number(bytes(self.obj.contents(place[0])[place[1] : place[1] + size]))
 
     def is_code(self, place: Place | None) -> bool:
         return place is not None and self.obj.sections[place[0]].executable
+
+    def rows(self, place: Place, length: int, size: int) -> range:
+        """Offsets of the rows of a table that are wholly in its section. `length` and `size` (of a row) are bytes; the
+        length is what the file says, which may be anything."""
+        return range(place[1], min(place[1] + length, self.obj.sections[place[0]].size) - size + 1, size)
 
     def extent(self, place: Place) -> int:
         """Offset at which the named data that holds a place ends; the place itself where none does."""
@@ -113,10 +122,10 @@ class _Fields:
 
 
 def _read_own(fields: _Fields) -> Iterator[Patched]:
-    table = next((s for s in fields.obj.iter_symbols() if s.name == _OWN and s.shndx), None)
+    table = next((s for s in fields.obj.iter_symbols() if s.name == FUNCTIONS.symbol and s.shndx), None)
     if table is None or table.shndx >= len(fields.obj.sections):
         return
-    for at in range(table.value, table.value + table.size, _OWN_ROW):
+    for at in fields.rows((table.shndx, table.value), table.size, FUNCTIONS.size):
         name = fields.text((table.shndx, at + 8))
         if name:
             owner = fields.text((table.shndx, at)) or VMLINUX
@@ -125,15 +134,17 @@ def _read_own(fields: _Fields) -> Iterator[Patched]:
 
 def _read_external(fields: _Fields) -> Iterator[Patched]:
     section = fields.obj.section_named(_EXT_OBJECTS)
-    for at in range(0, section.size, _EXT_OBJECT_ROW) if section is not None else ():
-        assert section is not None
+    if section is None:
+        return
+    for at in fields.rows((section.index, 0), section.size, _EXT_OBJECT_ROW):
         table = fields.leads_to((section.index, at + 8))
-        for row in range(fields.number((section.index, at + _EXT_COUNT), 4)) if table is not None else ():
-            assert table is not None
-            place = table[0], table[1] + row * _EXT_FUNC_ROW
-            if name := fields.text(place):
+        if table is None:
+            continue
+        length = fields.number((section.index, at + _EXT_COUNT), 4) * _EXT_FUNC_ROW
+        for row in fields.rows(table, length, _EXT_FUNC_ROW):
+            if name := fields.text((table[0], row)):
                 owner = fields.text((section.index, at)) or VMLINUX
-                yield Patched(owner, name, fields.number((place[0], place[1] + 16)))
+                yield Patched(owner, name, fields.number((table[0], row + 16)))
 
 
 def _read_kpatch(fields: _Fields) -> Iterator[Patched]:

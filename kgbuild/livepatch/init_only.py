@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
 from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.model import CallGraph
 from kgbuild.callgraph.outside_callers import holds_for_no_call
@@ -38,16 +38,12 @@ _CALLS = (EdgeKind.CALL, EdgeKind.TAIL_CALL)
 _EXIT = (".exit", ".memexit")
 _INIT = tuple(s for s in INIT_SECTIONS if s not in _EXIT)
 _INITCALL = ".initcall"
-# Sections of vmlinux that say something of every function, and hold nothing that is called.
+# Sections of vmlinux that say something of every function, and hold nothing that is called, beside special sections.
 _NO_HOLDERS = (
     ".BTF",
-    ".orc_",
     "__kcrctab",
     "__ksymtab_strings",
-    "__mcount_loc",
     ".notes",
-    ".return_sites",
-    ".ibt_endbr",
 )
 _REACH = 1 << 16
 _LOW = 0xFFFF_FFFF
@@ -67,7 +63,7 @@ def find_init_only(
     scanned: dict[int, list[tuple[Section, int]] | None] = {}
     for redirect in closure.redirects:
         unit = closure.units[redirect.unit]
-        view = unit.changes.original
+        view = unit.changes.orig
         originals = unit.changes.correlation.to_original.get(redirect.atom.id, ())
         local = [view.atoms[o] for o in originals if redirect.name in view.atoms[o].names]
         chain: tuple[str, ...] | None = None
@@ -195,7 +191,7 @@ def _patch_calls(closure: Closure, unit: UnitResult, function: Atom) -> bool:
 
 
 def _in_graph(graph: CallGraph, number: int) -> tuple[str, ...] | None:
-    """The same by the kernel's call graph."""
+    """Why only init code calls a function, by the kernel's call graph; None if other code does."""
     found: dict[str, None] = {}
     seen, todo = {number}, [(number, 0)]
     while todo:
@@ -235,7 +231,7 @@ def _in_module(image: KernelImage, redirect: Redirect) -> tuple[str, ...] | None
     if image.named(f"__ksymtab_{redirect.name}"):
         return None
     symbols = {s.index for s in image.named(redirect.name) if s.value == redirect.address and not s.is_local}
-    call = arch_of(obj.machine).call_reloc
+    call = for_object(obj).call_reloc
     found: dict[str, None] = {}
     for index in obj.rela_of:
         section = obj.sections[index]
@@ -279,6 +275,7 @@ def _scan(image: KernelImage, addresses: Iterable[int]) -> dict[int, list[tuple[
     import numpy as np
 
     found: dict[int, list[tuple[Section, int]] | None] = {a: [] for a in addresses}
+    silent = (*_NO_HOLDERS, *for_object(image.obj).of_every_function)
     for address in found:
         if any(image.named(f"__ksymtab_{s.name}") for s in image.functions_at(address)):
             found[address] = None
@@ -286,13 +283,13 @@ def _scan(image: KernelImage, addresses: Iterable[int]) -> dict[int, list[tuple[
         wanted = [a for a, places in found.items() if places is not None]
         if not wanted:
             break
-        if not section.alloc or section.type == SHT.NOBITS or section.name.startswith(_NO_HOLDERS):
+        if not section.alloc or section.type == SHT.NOBITS or section.name.startswith(silent):
             continue
         raw = _without_trace_sites(image, section, bytes(image.obj.contents(section.index)))
         relative = section.executable or section.name.startswith((".init.data", ".rodata", ".data"))
         bias = 4 if section.executable else 0
-        for shift in range(4):
-            words = np.frombuffer(raw, "<u4", max(len(raw) - shift, 0) // 4, shift)
+        for shift in range(min(4, len(raw))):
+            words = np.frombuffer(raw, image.obj.dtype("u4"), max(len(raw) - shift, 0) // 4, shift)
             for _, address in _matches(words, {a & _LOW: a for a in wanted}):
                 found[address] = None
             ends = words + np.arange(0, 4 * len(words), 4, dtype=np.uint32) if relative else words[:0]
@@ -320,7 +317,7 @@ def _note(found: dict[int, list[tuple[Section, int]] | None], address: int, sect
 
 
 def _matches(words: npt.NDArray[np.uint32], wanted: dict[int, int]) -> Iterator[tuple[int, int]]:
-    """Index of each word that is among the wanted ones, and what that stands for."""
+    """By index of each word that is one of the wanted ones, what it refers to."""
     import numpy as np
 
     table = np.zeros(1 << 16, bool)
@@ -360,7 +357,7 @@ def _branch_at(image: KernelImage, place: int, target: int) -> str | None:
     if holder.value == target:
         return ""
     code = image.read(holder.value, holder.size) or b""
-    for i in arch_of(image.obj.machine).decode(code):
+    for i in for_object(image.obj).decode(code):
         if i.field_offset == place - holder.value and i.target is not None:
             return holder.name if i.is_branch else None
     return ""

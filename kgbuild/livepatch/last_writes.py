@@ -30,7 +30,7 @@ def find_last_write(closure: Closure) -> list[ConsistencyWarning]:
 
 
 def _of_unit(unit: UnitResult) -> Iterator[ConsistencyWarning]:
-    view, patched = unit.changes.original, unit.changes.patched
+    view, patched = unit.changes.orig, unit.changes.patched
     if view is patched or unit.changes.nothing:
         return
     kept = {stem(a.name) for a in patched.data}

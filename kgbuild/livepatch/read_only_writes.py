@@ -114,7 +114,7 @@ def in_read_only(image: KernelImage, address: int) -> bool:
 def _written_before(unit: UnitResult, patched: Atom) -> set[str]:
     """Names of what the function's original writes, in both its halves and in what it calls of the unit, which may be
     part of it now."""
-    view, out = unit.changes.original, set()
+    view, out = unit.changes.orig, set()
     seen: set[int] = set()
     halves = [n for name in patched.names for n in (name.removesuffix(".cold"), f"{name.removesuffix('.cold')}.cold")]
     todo = [*unit.changes.correlation.to_original.get(patched.id, ())]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from kgbuild.arch import indirect_prefixes
 from kgbuild.closure.model import Closure, Member
 from kgbuild.diagnostics.warnings import UNSEEN, ConsistencyWarning
 from kgbuild.livepatch.consistency import stays_awake
@@ -20,7 +21,6 @@ from kgbuild.objects.atoms import DATA, FUNCTION, Ambiguous, Atom, Ref
 from kgbuild.objects.view import View
 
 Key = tuple[int, int]
-_INDIRECT = "__x86_indirect_"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _branches(view: View, atom: Atom) -> Iterator[tuple[Ref, bool]]:
 
 def _called(view: View, ref: Ref) -> str:
     name = view.atoms[ref.atom].name
-    return "through a pointer" if name.startswith(_INDIRECT) else name
+    return "through a pointer" if name.startswith(indirect_prefixes()) else name
 
 
 def _some(names: list[str]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An object as atoms and references: the values. A view (objects/view.py) makes them."""
+"""An object as atoms and references: the values. An atom table makes the one, a view the other."""
 
 from __future__ import annotations
 

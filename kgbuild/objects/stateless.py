@@ -45,7 +45,6 @@ PRINTS = frozenset(
     | {"dev_printk_emit", "dev_vprintk_emit", "__dynamic_pr_debug", "__dynamic_dev_dbg", "__dynamic_netdev_dbg"}
     | {"dev_driver_string", "__netdev_printk", "dev_vprintk", "lockdep_rcu_suspicious"}
 )
-RETURN = "__x86_return_thunk"
 # What RCU_LOCKDEP_WARN asks between its flag and its message (kernel/rcu/update.c, kernel/locking/lockdep.c).
 QUESTIONS = frozenset(
     {"rcu_read_lock_held", "rcu_read_lock_bh_held", "rcu_read_lock_sched_held", "rcu_read_lock_any_held"}
@@ -196,11 +195,11 @@ class _Flow:
                 end = e.offset + e.length
                 while at < len(refs) and refs[at].offset < e.offset:
                     at += 1
-                mine = []
+                inside = []
                 while at < len(refs) and refs[at].offset < end:
-                    mine.append(refs[at])
+                    inside.append(refs[at])
                     at += 1
-                found[e.offset] = _Step(e, masked[e.offset : end], tuple(mine))
+                found[e.offset] = _Step(e, masked[e.offset : end], tuple(inside))
         return found
 
     def _at(self, node: _Node) -> _Step | None:
@@ -307,7 +306,7 @@ class _Flow:
             if step is None or step.effect.stores or step.effect.computes or step.effect.calls or step.effect.branches:
                 return False
             if step.effect.leaves:
-                return self._called(step) in ("", RETURN)
+                return self._called(step) in ("", self.view.arch.return_thunk)
             node = self._next(node)
         return False
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What kind of thing a variable is: as much of its type as is needed to say what it could stand for.
+"""What kind of thing a variable is: as much of its type as is needed to say what it could replace.
 
 Whether two variables are of one type is asked elsewhere (`vartypes`). Here types that differ are put into kinds: a
 number, a pointer, an array of such, a structure with its members. A structure of one member counts as that member
@@ -40,23 +40,26 @@ _defined: WeakKeyDictionary[View, dict[str, int]] = WeakKeyDictionary()
 _known: WeakKeyDictionary[View, dict[int, Shape]] = WeakKeyDictionary()
 
 
-def still_declared(original: View, patched: View, atom: Atom) -> bool:
+def still_declared(orig: View, patched: View, atom: Atom) -> bool:
     """Whether the patched source defines a variable of the file of the name and the type of one of the original,
     though the patched object may not have it: the compiler leaves out what is never read. What has another type is
     another variable. Without debugging information, no."""
-    types = [(_own_type(original, atom), t) for t in _declared(patched, atom)]
-    return _any_equal(original, patched, types)
+    types = [(_own_type(orig, atom), t) for t in _declared(patched, atom)]
+    return _any_equal(orig, patched, types)
 
 
-def was_declared(original: View, patched: View, atom: Atom) -> bool:
-    """The same, of a variable of the patched object and the original's source."""
-    types = [(t, _own_type(patched, atom)) for t in _declared(original, atom)]
-    return _any_equal(original, patched, types)
+def was_declared(orig: View, patched: View, atom: Atom) -> bool:
+    """Whether the original's source has a variable of the patched object, though the original object has not."""
+    types = [(t, _own_type(patched, atom)) for t in _declared(orig, atom)]
+    return _any_equal(orig, patched, types)
 
 
-def _any_equal(original: View, patched: View, types: list[tuple[int, int]]) -> bool:
+def _any_equal(orig: View, patched: View, types: list[tuple[int, int]]) -> bool:
     try:
-        return any(o and p and unit_types(original, patched).whole.difference(o, p) is None for o, p in types)
+        return any(
+            orig_type and patched_type and unit_types(orig, patched).whole.difference(orig_type, patched_type) is None
+            for orig_type, patched_type in types
+        )
     except (FormatError, ToolError):
         return False
 

@@ -2,10 +2,10 @@
 """An object seen as atoms and references, the form that parity, diff and extraction share.
 
 An atom is the smallest piece that has an identity of its own: a function or variable (with all its names, for
-aliases and folded bodies share one place), a string, a piece of anonymous data, or an undefined symbol. A reference
-says where in an atom, by which relocation type, which atom and which offset in it are meant. Section symbols, the
-end-of-instruction bias of PC-relative relocations and the branches that the assembler resolved without leaving a
-relocation are all worked out here, so that nothing later looks at relocation addends again.
+aliases and folded bodies share one place), a string, a piece of anonymous data, or an undefined symbol; an `AtomTable`
+cuts them. A reference says where in an atom, by which relocation type, which atom and which offset in it are meant.
+Section symbols, the end-of-instruction bias of PC-relative relocations and the branches that the assembler resolved
+without leaving a relocation are all worked out here, so that nothing later looks at relocation addends again.
 """
 
 from __future__ import annotations
@@ -13,305 +13,18 @@ from __future__ import annotations
 import bisect
 from functools import cached_property
 
-from kgbuild.arch import arch_of
-from kgbuild.arch.base import Arch, Instruction
-from kgbuild.elf.consts import SHN, SHT, STT
-from kgbuild.elf.object import Object, RelocRow, Section, Symbol
-from kgbuild.objects.atoms import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom, Ref
-
-_NO_PLACE = frozenset((int(STT.FILE), int(STT.SECTION)))
+from kgbuild.elf.consts import SHN, STT
+from kgbuild.elf.object import Object
+from kgbuild.objects.atom_table import AtomTable
+from kgbuild.objects.atoms import DATA, FUNCTION, Ambiguous, Atom, Ref
 
 
-class View:
+class View(AtomTable):
     """Atoms and references of one relocatable object."""
 
     def __init__(self, obj: Object) -> None:
-        self.obj = obj
-        self.arch: Arch = arch_of(obj.machine)
-        self.atoms: list[Atom] = []
-        self.in_section: dict[int, list[int]] = {}
-        self._starts: dict[int, list[int]] = {}
-        self._of_symbol: dict[int, int] = {}
-        self._strings: dict[tuple[int, int], int] = {}
-        self._pieces: dict[tuple[int, int], int] = {}
-        self._sized: dict[tuple[int, int, int], int] = {}
+        super().__init__(obj)
         self._refs: dict[int, tuple[Ref, ...]] = {}
-        self._instructions: dict[int, list[Instruction]] = {}
-        self._raws: dict[int, bytes] = {}
-        self._symbols: dict[int, Symbol] = {}
-        self._make_atoms()
-
-    # -- atoms -----------------------------------------------------------------------------------------------
-
-    def _symbol(self, index: int) -> Symbol:
-        found = self._symbols.get(index)
-        if found is None:
-            found = self._symbols[index] = self.obj.symbol(index)
-        return found
-
-    def _add(self, **fields: object) -> Atom:
-        atom = Atom(id=len(self.atoms), **fields)  # type: ignore[arg-type]
-        self.atoms.append(atom)
-        return atom
-
-    def _make_atoms(self) -> None:
-        at: dict[int, dict[int, list[Symbol]]] = {}
-        kinds = self.obj.columns.kinds
-        wanted = (i for i in range(1, len(kinds)) if kinds[i] not in _NO_PLACE)
-        for s in self.obj.symbols_at(wanted):
-            self._symbols[s.index] = s
-            if s.shndx == SHN.UNDEF or s.shndx >= SHN.LORESERVE:
-                kind = UNDEFINED if s.shndx == SHN.UNDEF else ABSOLUTE
-                atom = self._add(
-                    kind=kind,
-                    section=-1,
-                    offset=s.value,
-                    size=s.size,
-                    names=(s.name,),
-                    symbols=(s.index,),
-                    bind=s.bind,
-                )
-                self._of_symbol[s.index] = atom.id
-            elif not s.name.startswith(".L"):
-                at.setdefault(s.shndx, {}).setdefault(s.value, []).append(s)
-        for section in self.obj.sections:
-            if section.alloc and section.type in (SHT.PROGBITS, SHT.NOBITS, SHT.NOTE) and not self.is_table(section):
-                self._atoms_of_section(section, at.get(section.index, {}))
-
-    def is_table(self, section: Section) -> bool:
-        """True for special sections, read entry by entry, and for what is dropped."""
-        return (
-            self.arch.special_of(section.name) is not None
-            or section.name in self.arch.auxiliary
-            or self.arch.is_dropped(section.name)
-        )
-
-    def _atoms_of_section(self, section: Section, at: dict[int, list[Symbol]]) -> None:
-        if section.strings:
-            return
-        ids, cursor = [], 0
-        sized, labels = [], {}
-        for value in sorted(at):
-            symbols = at[value]
-            if symbols[0].size or any(s.size for s in symbols):
-                sized.append((value, symbols))
-            else:
-                labels[value] = symbols
-        extents = [(value, value + max(s.size for s in symbols)) for value, symbols in sized]
-        # labels that lie in nothing sized divide what is between: hand-written data (the sets of .BTF_ids), and
-        # variables of empty type (a lock_class_key without lockdep)
-        free = {v: s for v, s in labels.items() if not _inside(v, extents)}
-        if free:
-            sized = sorted([*sized, *free.items()])
-            labels = {v: s for v, s in labels.items() if v not in free}
-        for i, (value, symbols) in enumerate(sized):
-            if value > cursor:
-                ids.append(self._gap(section, cursor, value))
-            size = max(s.size for s in symbols)
-            limit = sized[i + 1][0] if i + 1 < len(sized) else section.size
-            if size == 0 or value + size > limit:
-                size = limit - value
-            ordered = sorted(symbols, key=lambda s: (s.is_local, s.weak, -s.size, s.index))
-            kind = FUNCTION if section.executable else DATA
-            atom = self._add(
-                kind=kind,
-                section=section.index,
-                offset=value,
-                size=size,
-                names=tuple(s.name for s in ordered),
-                symbols=tuple(s.index for s in ordered),
-                bind=ordered[0].bind,
-            )
-            for s in symbols:
-                self._of_symbol[s.index] = atom.id
-            ids.append(atom.id)
-            cursor = value + size
-        if cursor < section.size:
-            ids.append(self._gap(section, cursor, section.size))
-        self.in_section[section.index] = ids
-        self._starts[section.index] = [self.atoms[i].offset for i in ids]
-        for value, symbols in labels.items():
-            for s in symbols:
-                if ids:
-                    self._of_symbol[s.index] = ids[max(bisect.bisect_right(self._starts[section.index], value) - 1, 0)]
-
-    def _gap(self, section: Section, start: int, end: int) -> int:
-        return self._add(kind=ANON, section=section.index, offset=start, size=end - start).id
-
-    @cached_property
-    def struct_sizes(self) -> dict[str, int]:
-        """Sizes of the structures of special-section entries, as far as the object's DWARF has them."""
-        from kgbuild.debuginfo.dwarf_entries import read_struct_sizes
-
-        return read_struct_sizes(self.obj, frozenset(s.struct for s in self.arch.special.values() if s.struct))
-
-    @cached_property
-    def functions(self) -> list[Atom]:
-        """Every function, in table order."""
-        return [a for a in self.atoms if a.kind == FUNCTION]
-
-    @cached_property
-    def data(self) -> list[Atom]:
-        """Every named variable."""
-        return [a for a in self.atoms if a.kind == DATA]
-
-    @cached_property
-    def by_name(self) -> dict[str, list[Atom]]:
-        """Defined atoms by each of their names."""
-        out: dict[str, list[Atom]] = {}
-        for a in self.atoms:
-            if a.section >= 0:
-                for name in a.names:
-                    out.setdefault(name, []).append(a)
-        return out
-
-    def section_of(self, atom: Atom) -> Section:
-        return self.obj.sections[atom.section]
-
-    def section_name(self, atom: Atom) -> str:
-        return self.obj.sections[atom.section].name if atom.section >= 0 else ""
-
-    def just_before(self, atom: Atom) -> Atom | None:
-        """The atom of the same section that ends where this one begins, if there is one."""
-        ids = self.in_section.get(atom.section, [])
-        place = ids.index(atom.id) - 1 if atom.id in ids else -1
-        before = self.atoms[ids[place]] if place >= 0 else None
-        return before if before is not None and before.offset + before.size == atom.offset else None
-
-    @cached_property
-    def _kinds(self) -> bytes:
-        return self.obj.columns.kinds
-
-    @cached_property
-    def _several(self) -> frozenset[int]:
-        """The sections that hold several named variables."""
-        return frozenset(
-            index
-            for index, ids in self.in_section.items()
-            if len(ids) > 1 and sum(self.atoms[i].kind == DATA for i in ids) > 1
-        )
-
-    def neighbours(self, atom: Atom) -> tuple[Atom | None, Atom | None]:
-        """The named variables that lie before and behind a variable in its section, padding between them left out."""
-        ids = [i for i in self.in_section.get(atom.section, ()) if self.atoms[i].kind == DATA]
-        place = ids.index(atom.id) if atom.id in ids else None
-        if place is None:
-            return None, None
-        before = self.atoms[ids[place - 1]] if place else None
-        return before, self.atoms[ids[place + 1]] if place + 1 < len(ids) else None
-
-    def content(self, atom: Atom) -> bytes:
-        """The atom's bytes as in the file; zeros for NOBITS."""
-        section = self.obj.sections[atom.section]
-        if section.type == SHT.NOBITS:
-            return bytes(atom.size)
-        return bytes(self.obj.contents(atom.section)[atom.offset : atom.offset + atom.size])
-
-    def is_const(self, atom: Atom) -> bool:
-        """True for data nothing writes after load."""
-        return not self.section_of(atom).writable
-
-    # -- where an address in a section leads ---------------------------------------------------------------------
-
-    def locate(self, section_index: int, offset: int, *, symbol: int | None = None) -> tuple[int, int]:
-        """(atom id, delta) for an offset in a section; `symbol` where the reference named one.
-
-        An offset past the end of a section that holds one atom, or before its start, belongs to that atom.
-        """
-        section = self.obj.sections[section_index]
-        if section.strings:
-            return self._string(section, offset)
-        if section.name in self.arch.auxiliary:
-            return self._piece(section, offset)
-        if symbol is not None and symbol in self._of_symbol:
-            atom = self.atoms[self._of_symbol[symbol]]
-            return atom.id, offset - atom.offset
-        ids = self.in_section.get(section_index)
-        if not ids:
-            return self._whole(section, offset)
-        if section.merge and section.entsize:
-            return self._constant(section, offset)
-        place = max(bisect.bisect_right(self._starts[section_index], offset) - 1, 0)
-        atom = self.atoms[ids[place]]
-        if place and offset == atom.offset and self._is_padding(section, atom):
-            # the end of an array, as in `p < table + N`
-            before = self.atoms[ids[place - 1]]
-            return before.id, offset - before.offset
-        return atom.id, offset - atom.offset
-
-    def _is_padding(self, section: Section, atom: Atom) -> bool:
-        if atom.kind != ANON or section.executable or atom.size >= section.align or any(self.content(atom)):
-            return False
-        return not self.relocs_in(section.index, atom.offset, atom.offset + atom.size)
-
-    def _whole(self, section: Section, offset: int) -> tuple[int, int]:
-        key = (section.index, -1)
-        if key not in self._pieces:
-            self._pieces[key] = self._add(kind=ANON, section=section.index, offset=0, size=section.size).id
-        return self._pieces[key], offset
-
-    def _string(self, section: Section, offset: int) -> tuple[int, int]:
-        raw = self.raw(section.index)
-        if not 0 <= offset < len(raw):
-            raise Ambiguous(f"{section.name}+{offset:#x}", "reference outside its string section")
-        width = max(section.entsize, 1)
-        start = _terminator(raw, width, offset - offset % width, -width) + width
-        key = (section.index, start)
-        if key not in self._strings:
-            end = min(_terminator(raw, width, start, width) + width, len(raw))
-            self._strings[key] = self._add(kind=STRING, section=section.index, offset=start, size=end - start).id
-        return self._strings[key], offset - start
-
-    def raw(self, index: int) -> bytes:
-        """The bytes of a section, kept."""
-        if index not in self._raws:
-            self._raws[index] = bytes(self.obj.contents(index))
-        return self._raws[index]
-
-    def _constant(self, section: Section, offset: int) -> tuple[int, int]:
-        start = offset - offset % section.entsize
-        key = (section.index, start)
-        if key not in self._pieces:
-            self._pieces[key] = self._add(kind=ANON, section=section.index, offset=start, size=section.entsize).id
-        return self._pieces[key], offset - start
-
-    def _piece(self, section: Section, offset: int) -> tuple[int, int]:
-        """A piece of .altinstr_aux: from the place referred to up to the jump that ends it."""
-        key = (section.index, offset)
-        if key not in self._pieces:
-            end = len(self.obj.contents(section.index))
-            for i in self._decode_section(section.index):
-                if i.offset >= offset and i.ends_flow:
-                    end = i.offset + i.length
-                    break
-            self._pieces[key] = self._add(kind=ANON, section=section.index, offset=offset, size=end - offset).id
-        return self._pieces[key], 0
-
-    def piece(self, section_index: int, offset: int, size: int) -> Atom:
-        """An anonymous atom of a given extent (replacement code of one alternative)."""
-        key = (section_index, offset, size)
-        if key not in self._sized:
-            self._sized[key] = self._add(kind=ANON, section=section_index, offset=offset, size=size).id
-        return self.atoms[self._sized[key]]
-
-    # -- references ----------------------------------------------------------------------------------------------
-
-    def _decode_section(self, index: int) -> list[Instruction]:
-        key = -1 - index
-        if key not in self._instructions:
-            self._instructions[key] = self.arch.decode(bytes(self.obj.contents(index)))
-        return self._instructions[key]
-
-    def instructions(self, atom: Atom) -> list[Instruction]:
-        """The atom's code, decoded; offsets are relative to the atom."""
-        if atom.id not in self._instructions:
-            self._instructions[atom.id] = self.arch.decode(self.content(atom))
-        return self._instructions[atom.id]
-
-    def relocs_in(self, index: int, start: int, end: int) -> list[RelocRow]:
-        """The relocations of a section from one offset up to another, by offset."""
-        rows = self.obj.reloc_rows(index)
-        return rows[bisect.bisect_left(rows, (start,)) : bisect.bisect_left(rows, (end,))]
 
     def refs(self, atom: Atom) -> tuple[Ref, ...]:
         """Every reference from `atom`, ordered by offset. Raises Ambiguous for one that can't be resolved."""
@@ -356,6 +69,19 @@ class View:
         """Where the atom's instructions begin, and its end."""
         return [*self.arch.boundaries(self.content(atom)), atom.size]
 
+    @cached_property
+    def _kinds(self) -> bytes:
+        return self.obj.columns.kinds
+
+    @cached_property
+    def _several(self) -> frozenset[int]:
+        """The sections that hold several named variables."""
+        return frozenset(
+            index
+            for index, ids in self.in_section.items()
+            if len(ids) > 1 and sum(self.atoms[i].kind == DATA for i in ids) > 1
+        )
+
     def target(self, sym: int, where: int, *, code_start: bool = False) -> tuple[int, int]:
         """(atom id, delta) that symbol `sym` plus `where` means. With `code_start` an address at the very end of a
         piece of code belongs to that piece (ORC's end markers), not to what follows."""
@@ -366,12 +92,7 @@ class View:
                 atom, delta = self.locate(s.shndx, s.value + where - 1)
                 return atom, delta + 1
         if s.shndx == SHN.UNDEF or s.shndx >= SHN.LORESERVE:
-            if sym == 0 and sym not in self._of_symbol:
-                # no symbol: an absolute address
-                self._of_symbol[sym] = self._add(kind=ABSOLUTE, section=-1, offset=0, size=0).id
-            if sym not in self._of_symbol:
-                raise Ambiguous(s.name or f"symbol {sym}", "a relocation against a symbol that has no place")
-            return self._of_symbol[sym], where
+            return self.atom_of(sym), where
         if s.name.startswith(".L") and self.obj.sections[s.shndx].merge:
             # the assembler keeps the label of a constant or string where something is added to it (`"abc" + 4`)
             atom, delta = self.locate(s.shndx, s.value)
@@ -394,6 +115,34 @@ class View:
             bias = i.offset + i.length - i.field_offset
             out.append(Ref(i.field_offset, kind, i.field_size, target, delta, bias, synthetic=True))
         return out
+
+    def masked(self, atom: Atom) -> bytes:
+        """The atom's bytes with every referenced field zeroed."""
+        refs = self.refs(atom)
+        if not refs:
+            return self.content(atom)  # no second copy of a large .bss
+        raw = bytearray(self.content(atom))
+        self.arch.relocs.clear(raw, refs, self.obj.order)
+        return bytes(raw)
+
+    # -- who refers to a section -------------------------------------------------------------------------------
+
+    def sections_referring_to(self, sections: set[int]) -> set[int]:
+        """The loaded sections with a relocation against a symbol that is defined in one of `sections`."""
+        return set().union(*(self._referring.get(i, ()) for i in sections))
+
+    @cached_property
+    def _referring(self) -> dict[int, set[int]]:
+        """By section, the loaded sections with a relocation against a symbol that is defined there."""
+        table = self.obj.columns.shndx
+        out: dict[int, set[int]] = {}
+        for index in self.obj.rela_of:
+            if self.obj.sections[index].alloc:
+                for _, _, sym, _ in self.obj.reloc_rows(index):
+                    out.setdefault(table[sym], set()).add(index)
+        return out
+
+    # -- trace sites -------------------------------------------------------------------------------------------
 
     def has_trace_site(self, atom: Atom) -> bool:
         """Whether a function begins with a call that ftrace can turn, by the relocation of that call (kept, with type
@@ -418,47 +167,3 @@ class View:
                     symbol = self._symbol(sym)
                     out.setdefault(symbol.shndx, []).append(symbol.value + addend)
         return {index: sorted(places) for index, places in out.items()}
-
-    def sections_referring_to(self, sections: set[int]) -> set[int]:
-        """The loaded sections with a relocation against a symbol that is defined in one of `sections`."""
-        return set().union(*(self._referring.get(i, ()) for i in sections))
-
-    @cached_property
-    def _referring(self) -> dict[int, set[int]]:
-        """By section, the loaded sections with a relocation against a symbol that is defined there."""
-        table = self.obj.columns.shndx
-        out: dict[int, set[int]] = {}
-        for index in self.obj.rela_of:
-            if self.obj.sections[index].alloc:
-                for _, _, sym, _ in self.obj.reloc_rows(index):
-                    out.setdefault(table[sym], set()).add(index)
-        return out
-
-    def masked(self, atom: Atom) -> bytes:
-        """The atom's bytes with every referenced field zeroed."""
-        refs = self.refs(atom)
-        if not refs:
-            return self.content(atom)  # no second copy of a large .bss
-        raw = bytearray(self.content(atom))
-        for r in refs:
-            raw[r.offset : r.offset + r.size] = bytes(r.size)
-        return bytes(raw)
-
-
-def _terminator(raw: bytes, width: int, at: int, step: int) -> int:
-    """Offset of the NUL character of `width` bytes that is nearest before (step < 0) or from `at` on (step > 0)."""
-    if width == 1:
-        if step < 0:
-            return raw.rfind(b"\0", 0, at)
-        found = raw.find(b"\0", at)
-        return found if found >= 0 else len(raw)
-    at = at + step if step < 0 else at
-    while 0 <= at < len(raw) and any(raw[at : at + width]):
-        at += step
-    return at
-
-
-def _inside(value: int, extents: list[tuple[int, int]]) -> bool:
-    """Whether a place lies in one of these sorted extents."""
-    at = bisect.bisect_right(extents, (value, 1 << 64)) - 1
-    return at >= 0 and extents[at][0] <= value < extents[at][1]

@@ -17,7 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.patch.unified_diff import FilePatch, Hunk, printable, split_lines
+from kgbuild.limits import SEARCH_STEPS
+from kgbuild.patch.mail import split_lines
+from kgbuild.patch.unified_diff import FilePatch, Hunk
+from kgbuild.shown_text import printable
 
 # A line that occurs more often than this ("}", "", "return 0;") says little about where a hunk belongs.
 _COMMON = 64
@@ -62,7 +65,7 @@ def unpatched(text: bytes) -> Applied:
     return Applied(text, tuple(range(1, len(split_lines(text)) + 1)), ())
 
 
-def apply_file(original: bytes, patch: FilePatch, path: str) -> Applied | list[Refusal]:
+def apply_file(orig: bytes, patch: FilePatch, path: str) -> Applied | list[Refusal]:
     """Applies the hunks of one file in order; a later hunk starts from the offset of those before it.
 
     original  the file's text; b"" for a new file
@@ -71,9 +74,9 @@ def apply_file(original: bytes, patch: FilePatch, path: str) -> Applied | list[R
     """
     if patch.kind == "binary":
         return [Refusal("P9-unsupported-file", path, "the patch changes it in binary")]
-    if patch.kind == "new" and original:
+    if patch.kind == "new" and orig:
         return [Refusal("P1-apply", path, "the patch creates it, and it exists already")]
-    text = _Text(original)
+    text = _Text(orig, path)
     places: list[tuple[int, Hunk]] = []
     done: list[HunkPlace] = []
     refused: list[Refusal] = []
@@ -82,7 +85,7 @@ def apply_file(original: bytes, patch: FilePatch, path: str) -> Applied | list[R
     for number, hunk in enumerate(patch.hunks, start=1):
         stated = _start(hunk)
         found = text.find(hunk, stated + offset, floor)
-        checked = bool(hunk.old_count) or not original  # without old lines any place would do
+        checked = bool(hunk.old_count) or not orig  # without old lines any place would do
         if len(found) == 1 and checked and not text.has(hunk, stated + offset, found[0]):
             places.append((found[0], hunk))
             offset, floor = found[0] - stated, found[0] + hunk.old_count
@@ -102,6 +105,18 @@ def apply_file(original: bytes, patch: FilePatch, path: str) -> Applied | list[R
             return result
         refused.append(Refusal("P1-apply", path, f"the patch deletes it, but it has {len(result.map)} more lines"))
     return refused
+
+
+def is_applied(text: bytes, patch: FilePatch) -> bool:
+    """Whether a text has what every hunk of a file makes, so that the patch taken back would apply to it."""
+    if patch.kind in ("binary", "delete") or not patch.hunks:
+        return False
+    there = _Text(text, "")
+    for hunk in patch.hunks:
+        found = there.matches(hunk.new) if hunk.new != hunk.old else []
+        if len(found) != 1 and hunk.new_start - 1 not in found:
+            return False
+    return True
 
 
 def _start(hunk: Hunk) -> int:
@@ -131,7 +146,9 @@ def _replace(lines: list[bytes], places: list[tuple[int, Hunk]], done: tuple[Hun
 class _Text:
     """Lines of a file with an index of where each line occurs."""
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes, path: str) -> None:
+        self.path = path
+        self.compared = 0  # lines, while looking for hunks
         self.lines = split_lines(text)
         self.index: dict[bytes, list[int]] = {}
         for i, line in enumerate(self.lines):
@@ -144,15 +161,22 @@ class _Text:
         places, back = min(
             ((self.index.get(line, []), k) for k, line in enumerate(block)), key=lambda item: len(item[0])
         )
+        wanted = list(block)
+        self.compared += len(places) * min(len(wanted), 1 + len(places))
+        SEARCH_STEPS.check(self.compared, self.path, "split the patch, or make it with more context")
         starts = (p - back for p in places)
-        return [s for s in starts if s >= 0 and self.lines[s : s + len(block)] == list(block)]
+        return [s for s in starts if s >= 0 and self.lines[s : s + len(wanted)] == wanted]
 
     def find(self, hunk: Hunk, expected: int, floor: int) -> list[int]:
         """The nearest index a hunk fits at, not before `floor`; two of them when they are equally near."""
         if not hunk.old_count:
             return [expected] if floor <= expected <= len(self.lines) else []
-        fits = [s for s in self.matches(hunk.old) if s >= floor]
-        if hunk.new and not hunk.new[-1].endswith(b"\n"):  # a text without a last line end must end there
+        whole = bool(hunk.new) and not hunk.new[-1].endswith(b"\n")
+        old = list(hunk.old)
+        if expected >= floor and not whole and self.lines[expected : expected + len(old)] == old:
+            return [expected]
+        fits = [s for s in self.matches(old) if s >= floor]
+        if whole:  # a text without a last line end must end there
             fits = [s for s in fits if s + hunk.old_count == len(self.lines)]
         nearest = min((abs(s - expected) for s in fits), default=0)
         return [s for s in fits if abs(s - expected) == nearest]
@@ -188,18 +212,19 @@ def _explain(text: _Text, hunk: Hunk, expected: int, found: list[int]) -> tuple[
     if len(found) > 1:
         places = " and ".join(str(s + 1) for s in found)
         return f"is ambiguous: it fits equally well at lines {places}", False
-    there = text.matches(hunk.new) if hunk.new != hunk.old else []
+    old, new = hunk.old, hunk.new
+    there = text.matches(new) if new != old else []
     if len(there) == 1 or expected in there:
         return f"is already applied, at line {(expected if expected in there else there[0]) + 1}", True
-    near = text.nearest(hunk.old, expected)
+    near = text.nearest(old, expected)
     place = expected if near is None else near[0]
-    differing = near[1] if near and near[1] else text.differing(hunk.old, place)
+    differing = near[1] if near and near[1] else text.differing(old, place)
     if not differing:
         return "overlaps a hunk before it, or ends the file where more lines follow", False
-    wanted, seen = hunk.old[differing[0]], text.at(place + differing[0])
+    wanted, seen = old[differing[0]], text.at(place + differing[0])
     shown = "the end of the file" if seen is None else f"`{_excerpt(seen)}`"
     fact = f"does not apply: line {place + differing[0] + 1}: expected `{_excerpt(wanted)}`, found {shown}"
-    blanks = all(_blankless(hunk.old[k]) == _blankless(text.at(place + k)) for k in differing)
+    blanks = all(_blankless(old[k]) == _blankless(text.at(place + k)) for k in differing)
     note = ", in white space or line ends only (mail or an editor may have damaged the patch)" if blanks else ""
     if near is None:
         return f"{fact}{note or '; nothing like it is in the file'}", False

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import bisect
 import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from kgbuild.csource.lexer import C_TOKEN, physical_line, splice
+from kgbuild.csource.lexer import C_TOKEN, splice
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.patch.unified_diff import printable
+from kgbuild.shown_text import printable
 
 # What reads a file by name, or asks whether it is there.
 _INCLUDES = {b"include", b"include_next", b"import", b"embed"}
@@ -19,7 +20,10 @@ _INCLUDES = {b"include", b"include_next", b"import", b"embed"}
 _HAS = {b"__has_include", b"__has_include_next", b"__has_include__", b"__has_include_next__", b"__has_embed"}
 
 
-_NAME = re.compile(rb'\s*(?:"(?P<quote>[^"\n]*)"|<(?P<angle>[^>\n]*)>)')
+# A name longer than any path is none.
+_NAME = re.compile(rb'\s*+(?:"(?P<quote>[^"\n]{0,4096})"|<(?P<angle>[^>\n]{0,4096})>)')
+_HAS_USE = re.compile(rb"\b(__has_(?:include|embed)\w*)\s*(\(?)")
+_SHOWN = 400  # bytes of code that are looked at for a message
 
 
 _DIRECTIVE = re.compile(rb"(?:#|%:)\s*(\w+)(.*)", re.DOTALL)
@@ -52,7 +56,7 @@ _SIMPLE = {
 _ODD_HASH = re.compile(rb"(?:^|\n)[ \t]*(?:\?\?=|%:)|\?\?/[ \t]*(?:\n|$)")
 
 
-def check_includes(path: str, text: bytes, original: bytes = b"") -> list[Refusal]:
+def check_includes(path: str, text: bytes, orig: bytes = b"") -> list[Refusal]:
     """Refuses (P5-include) what a patch adds that reads files outside the tree, or whose name can't be told.
 
     path      of the file in the tree; names in quotes are resolved from its directory
@@ -62,7 +66,7 @@ def check_includes(path: str, text: bytes, original: bytes = b"") -> list[Refusa
               into new directives.
     Names are resolved as text. What macros put together is for `check_dependencies`.
     """
-    known = Counter(fact for _, fact in _find_includes(path, original))
+    known = Counter(fact for _, fact in _find_includes(path, orig))
     found = []
     for line, fact in _find_includes(path, text):
         if known[fact]:
@@ -73,44 +77,67 @@ def check_includes(path: str, text: bytes, original: bytes = b"") -> list[Refusa
 
 
 def _find_includes(path: str, text: bytes) -> Iterator[tuple[int, str]]:
-    """Each thing to refuse: its line (from 1) and what it is."""
+    """Each thing to refuse: its line (from 1) and what it is. In the order of the text, after what is written oddly."""
     spliced, splices = splice(text)
-
-    def line_of(offset: int) -> int:
-        return physical_line(spliced, splices, offset) + 1
-
+    lines = _LineCounter(spliced, splices)
     for odd in _ODD_HASH.finditer(spliced):
-        yield line_of(odd.end() - 1), "a directive is written with a digraph or trigraph"
+        yield lines.line_of(odd.end() - 1), "a directive is written with a digraph or trigraph"
+    lines = _LineCounter(spliced, splices)
     for start, code, is_directive in _directives_and_asm(spliced):
-        line = line_of(start)
-        directive = _DIRECTIVE.match(code)
-        if directive is None or not is_directive:
-            if _ASSEMBLER.search(code):
-                yield line, f"the assembler would read a file: `{printable(code.strip())[:70]}`"
-            if b"_Pragma" in code and b"dependency" in code:
-                yield line, f"a pragma names a file: `{printable(code.strip())[:70]}`"
-            continue
-        word, rest = directive[1], directive[2]
-        if word in _INCLUDES and (fault := _judge(path, rest)):
-            yield line, f"#{word.decode()} {fault}"
-        pragma = _PRAGMA.match(rest) if word == b"pragma" else None
-        if pragma and (fault := _judge(path, pragma[1])):
-            yield line, f"#pragma GCC dependency {fault}"
-        if word == b"define" and _ASSEMBLER.search(_unescape(_JOIN.sub(b"", rest))):
-            yield line, f"the assembler would read a file: `{printable(rest.strip())[:70]}`"
-        if word == b"define" and b"_Pragma" in rest and b"dependency" in rest:
-            yield line, f"a pragma names a file: `{printable(rest.strip())[:70]}`"
-        for use in re.finditer(rb"\b(__has_(?:include|embed)\w*)\s*(\(?)", rest):
-            asked = use[2] or word == b"define"  # not `#ifdef __has_include`
-            if use[1] in _HAS and asked and (fault := _judge(path, rest[use.end() :])):
-                yield line, f"{use[1].decode()} {fault}"
+        for fact in _judge_piece(path, code, is_directive):
+            yield lines.line_of(start), fact
 
 
-def _judge(path: str, text: bytes) -> str:
-    """What is wrong with the file name at the start of `text`; "" when it stays in the tree."""
-    match = _NAME.match(text)
+class _LineCounter:
+    """Line numbers (from 1) of offsets that are asked for in ascending order: each byte is looked at once."""
+
+    def __init__(self, spliced: bytes, splices: Sequence[int]) -> None:
+        self._spliced, self._splices = spliced, splices
+        self._at, self._newlines = 0, 0
+
+    def line_of(self, offset: int) -> int:
+        if offset < self._at:
+            self._at = self._newlines = 0
+        self._newlines += self._spliced.count(b"\n", self._at, offset)
+        self._at = offset
+        return self._newlines + bisect.bisect_right(self._splices, offset) + 1
+
+
+def _judge_piece(path: str, code: bytes, is_directive: bool) -> Iterator[str]:
+    """What is to be refused of one piece that `_directives_and_asm` gives."""
+    directive = _DIRECTIVE.match(code)
+    if directive is None or not is_directive:
+        if _ASSEMBLER.search(code):
+            yield f"the assembler would read a file: `{_excerpt(code)}`"
+        if b"_Pragma" in code and b"dependency" in code:
+            yield f"a pragma names a file: `{_excerpt(code)}`"
+        return
+    word, rest = directive[1], directive[2]
+    if word in _INCLUDES and (fault := _judge(path, rest)):
+        yield f"#{word.decode()} {fault}"
+    pragma = _PRAGMA.match(rest) if word == b"pragma" else None
+    if pragma and (fault := _judge(path, pragma[1])):
+        yield f"#pragma GCC dependency {fault}"
+    if word == b"define" and _ASSEMBLER.search(_unescape(_JOIN.sub(b"", rest))):
+        yield f"the assembler would read a file: `{_excerpt(rest)}`"
+    if word == b"define" and b"_Pragma" in rest and b"dependency" in rest:
+        yield f"a pragma names a file: `{_excerpt(rest)}`"
+    for use in _HAS_USE.finditer(rest):
+        asked = use[2] or word == b"define"  # not `#ifdef __has_include`
+        if use[1] in _HAS and asked and (fault := _judge(path, rest, use.end())):
+            yield f"{use[1].decode()} {fault}"
+
+
+def _excerpt(code: bytes, start: int = 0) -> str:
+    """The beginning of a piece of code, fit for a message."""
+    return printable(code[start : start + _SHOWN].strip())[:70]
+
+
+def _judge(path: str, text: bytes, start: int = 0) -> str:
+    """What is wrong with the file name at `start` of `text`; "" when it stays in the tree."""
+    match = _NAME.match(text, start)
     if match is None:
-        return f"has a name that only the preprocessor knows: `{printable(text.strip())[:70]}`"
+        return f"has a name that only the preprocessor knows: `{_excerpt(text, start)}`"
     quoted = match["quote"] is not None
     name = (match["quote"] if quoted else match["angle"]).decode("utf-8", "surrogateescape")
     shown = f"`{printable(name)}`"
@@ -128,8 +155,8 @@ def _judge(path: str, text: bytes) -> str:
 def _directives_and_asm(spliced: bytes) -> Iterator[tuple[int, bytes, bool]]:
     """(offset, text, True) of each directive without its comments; (offset, text, False) of each run of strings,
     joined and unescaped, and of bare words that could become one (`__stringify(.incbin "x")`)."""
-    directive = b""
-    strings = b""
+    directive: list[bytes] = []
+    strings: list[bytes] = []
     start = strings_start = 0
     fresh = True  # only blanks and comments so far on this line
     previous = b""
@@ -137,31 +164,32 @@ def _directives_and_asm(spliced: bytes) -> Iterator[tuple[int, bytes, bool]]:
         kind, text = token.lastgroup, token[0]
         if kind == "newline":
             if directive:
-                yield start, directive, True
-            directive, fresh = b"", True
-        elif kind == "comment":
-            directive += b" " if directive else b""
+                yield start, b"".join(directive), True
+            directive, fresh = [], True
         elif directive:
-            directive += text
+            directive.append(b" " if kind == "comment" else text)
         elif kind == "hash" and fresh:
-            directive, start = text, token.start()
+            directive, start = [text], token.start()
+        elif kind == "comment":
+            continue
         elif kind != "space":
             fresh = False
             if kind in ("string", "raw"):
                 strings_start = strings_start if strings else token.start()
-                strings += text if kind == "raw" else _unescape(text[1:].removesuffix(b'"'))
+                strings.append(text if kind == "raw" else _unescape(text[1:].removesuffix(b'"')))
                 continue
             if strings:
-                yield strings_start, (b"_Pragma " if previous == b"_Pragma" else b"") + strings, False
-                strings = b""
+                pragma = [b"_Pragma "] if previous == b"_Pragma" else []
+                yield strings_start, b"".join([*pragma, *strings]), False
+                strings = []
             if kind == "word" and b"incbin" in text:
                 yield token.start(), text, False
             if kind == "word":
                 previous = text
     if directive:
-        yield start, directive, True
+        yield start, b"".join(directive), True
     if strings:
-        yield strings_start, strings, False
+        yield strings_start, b"".join(strings), False
 
 
 def _unescape(text: bytes) -> bytes:

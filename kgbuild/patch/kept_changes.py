@@ -9,23 +9,26 @@ the later one, between the nearest lines of the original that both have: a chang
 added are, in order, and those that it removed are not again.
 
 Blanks within a line, blank lines and KGBUILD_STATE say nothing. Tools differ in which of several equal lines they call
-new; so lines that a patch takes away and puts back are no change, and a change is moved as far down as it goes.
+new; so lines that a patch takes away and puts back are no change, and a change is moved down, by up to MOVED lines.
 """
 
 from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from kgbuild.patch.unified_diff import split_lines
+from kgbuild.patch.mail import split_lines
 
 # A state has a version, and which follows which is judged apart (L4-state).
 APART = b"KGBUILD_STATE("
 # How many lines further on each side two texts are compared, where they differ between the nearest.
 WIDER = 4
+LONG = 2000  # lines; longer pieces are not compared line by line
+MOVED = 20  # lines that a change is moved down at most
 DIGITS = 8  # of a line's digest; a line of the same file that happens to have the same is no danger
 
 
@@ -40,9 +43,9 @@ class KeptHunk(NamedTuple):
 
 @dataclass(frozen=True)
 class FileChange:
-    """What a patch does to one file; `original` is the digest of the file's text without the patch."""
+    """What a patch does to one file; `orig` is the digest of the file's text without the patch."""
 
-    original: str
+    orig: str
     hunks: tuple[KeptHunk, ...]
 
 
@@ -91,14 +94,14 @@ def _read_original(text: bytes, form: Callable[[bytes], str]) -> tuple[list[str]
 
 
 def _read_text(
-    original: list[str], numbers: list[int], map_: Sequence[int | None], text: bytes, form: Callable[[bytes], str]
+    orig: list[str], numbers: list[int], map_: Sequence[int | None], text: bytes, form: Callable[[bytes], str]
 ) -> _Text:
     """A patched text; `map_` has for each line of it its number in the original (from 1), None for a new one."""
     index = {number: i for i, number in enumerate(numbers)}
     pairs = [(form(line), index.get(n or 0)) for line, n in zip(split_lines(text), map_, strict=True)]
     out = _Text([line for line, _ in pairs if line], [n for line, n in pairs if line])
-    _rematch(original, out)
-    _move_down(original, out)
+    _rematch(orig, out)
+    _move_down(orig, out)
     out.place = {n: i for i, n in enumerate(out.origin) if n is not None}
     return out
 
@@ -113,74 +116,91 @@ def _changes(size: int, text: _Text) -> Iterator[tuple[int, int, int, int]]:
             at, begin = number + 1, i + 1
 
 
-def _rematch(original: list[str], text: _Text) -> None:
+def _rematch(orig: list[str], text: _Text) -> None:
     """Lines that are taken away and put back are the original's."""
-    for start, stop, begin, end in list(_changes(len(original), text)):
+    for start, stop, begin, end in list(_changes(len(orig), text)):
         if start < stop and begin < end:
-            from difflib import SequenceMatcher  # most changes do without
-
-            matcher = SequenceMatcher(None, original[start:stop], text.lines[begin:end], autojunk=False)
-            for a, b, size in matcher.get_matching_blocks():
+            for a, b, size in _matching_blocks(orig[start:stop], text.lines[begin:end]):
                 text.origin[begin + b : begin + b + size] = range(start + a, start + a + size)
 
 
-def _move_down(original: list[str], text: _Text) -> None:
-    for start, stop, begin, end in reversed(list(_changes(len(original), text))):
+def _matching_blocks(before: Sequence[str], after: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Runs of lines that two texts have in common, in order: (line of the one, of the other, how many).
+
+    In pieces that are long, only what they begin and end with is looked for: to find the rest takes the square of their
+    length or more.
+    """
+    if len(before) + len(after) <= LONG:
+        from difflib import SequenceMatcher  # most changes do without
+
+        blocks = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
+        return [(first, second, size) for first, second, size in blocks]
+    shorter = min(len(before), len(after))
+    head = next((i for i in range(shorter) if before[i] != after[i]), shorter)
+    tail = next((i for i in range(shorter - head) if before[-1 - i] != after[-1 - i]), shorter - head)
+    return [(0, 0, head), (len(before) - tail, len(after) - tail, tail)]
+
+
+def _move_down(orig: list[str], text: _Text) -> None:
+    for start, stop, begin, end in reversed(list(_changes(len(orig), text))):
         if start == stop:
             _move_new(text, begin, end)
         elif begin == end:
-            _move_gone(original, text, start, stop, end)
+            _move_gone(orig, text, start, stop, end)
 
 
 def _move_new(text: _Text, begin: int, end: int) -> None:
-    while end < len(text.lines) and text.origin[end] is not None and text.lines[begin] == text.lines[end]:
+    last = min(len(text.lines), end + MOVED)
+    while end < last and text.origin[end] is not None and text.lines[begin] == text.lines[end]:
         text.origin[begin], text.origin[end] = text.origin[end], None
         begin, end = begin + 1, end + 1
 
 
-def _move_gone(original: list[str], text: _Text, start: int, stop: int, at: int) -> None:
-    while at < len(text.lines) and text.origin[at] == stop and original[start] == original[stop]:
+def _move_gone(orig: list[str], text: _Text, start: int, stop: int, at: int) -> None:
+    last = min(len(text.lines), at + MOVED)
+    while at < last and text.origin[at] == stop and orig[start] == orig[stop]:
         text.origin[at] = start
         start, stop, at = start + 1, stop + 1, at + 1
 
 
-def read_change(original: bytes, map_: Sequence[int | None], text: bytes) -> FileChange:
+def read_change(orig: bytes, map_: Sequence[int | None], text: bytes) -> FileChange:
     """What was changed in a file. `map_` has for each line of the patched text its number in the original (from 1),
     None for a new one."""
-    lines, numbers = _read_original(original, _plain)
+    lines, numbers = _read_original(orig, _plain)
     patched = _read_text(lines, numbers, map_, text, _plain)
     hunks = (
         KeptHunk(start, stop - start, tuple(map(_digest, patched.lines[begin:end])))
         for start, stop, begin, end in _changes(len(lines), patched)
     )
-    return FileChange(digest_of(original), tuple(hunks))
+    return FileChange(digest_of(orig), tuple(hunks))
 
 
 def find_lacking(
     changes: Mapping[str, FileChange], source: Mapping[str, tuple[bytes, Sequence[int | None], bytes]]
 ) -> list[Lack]:
-    """Which changes of an older patch a newer source lacks.
+    """The changes of an older patch that are missing in a newer source.
 
-    `source` has, of each file that the older patch changed, the original, and the newer text with its map (as for
-    `read_change`). Of a file that is not the same original nothing is known, and all of it lacks.
+    `source` has, for each file that the older patch changed, the original, and the newer text with its map (as for
+    `read_change`). If the original is not the same, nothing is known of the file, and all its changes count as missing.
     """
     out = []
     for path, change in sorted(changes.items()):
-        original, map_, text = source.get(path, (b"", (), b""))
-        lines, numbers = _read_original(original, _digest_line)
+        orig, map_, text = source.get(path, (b"", (), b""))
+        lines, numbers = _read_original(orig, _digest_line)
         lacking: Sequence[KeptHunk] = change.hunks
-        if digest_of(original) == change.original:
+        fits = all(h.start + h.lines <= len(lines) for h in change.hunks)  # a note may say anything
+        if digest_of(orig) == change.orig and fits:
             lacking = _lacking(change.hunks, lines, _read_text(lines, numbers, map_, text, _digest_line))
         last = numbers[-1] if numbers else 0
         out += [Lack(path, numbers[h.start] if h.start < len(numbers) else last + 1, h.lines > 0) for h in lacking]
     return out
 
 
-def _lacking(hunks: Sequence[KeptHunk], original: list[str], newer: _Text) -> list[KeptHunk]:
+def _lacking(hunks: Sequence[KeptHunk], orig: list[str], newer: _Text) -> list[KeptHunk]:
     older = _Text([], [])
     at, places = 0, []
-    for start, count, added in (*hunks, KeptHunk(len(original), 0, ())):
-        older.lines += original[at:start]
+    for start, count, added in (*hunks, KeptHunk(len(orig), 0, ())):
+        older.lines += orig[at:start]
         older.origin += range(at, start)
         places.append(len(older.lines))
         older.lines += added
@@ -188,15 +208,15 @@ def _lacking(hunks: Sequence[KeptHunk], original: list[str], newer: _Text) -> li
         at = start + count
     older.place = {n: i for i, n in enumerate(older.origin) if n is not None}
     both = sorted(older.place.keys() & newer.place.keys())
-    return [h for h, place in zip(hunks, places, strict=False) if not _has(h, place, both, original, older, newer)]
+    return [h for h, place in zip(hunks, places, strict=False) if not _has(h, place, both, orig, older, newer)]
 
 
-def _has(hunk: KeptHunk, place: int, both: list[int], original: list[str], older: _Text, newer: _Text) -> bool:
+def _has(hunk: KeptHunk, place: int, both: list[int], orig: list[str], older: _Text, newer: _Text) -> bool:
     """Whether the newer text has a change of the older one, which added its lines at `place`. `both` are the lines of
     the original that both have."""
     end = hunk.start + hunk.lines
-    removed = original[hunk.start : end]
-    kept = {original[n] for n in range(hunk.start, end) if n in newer.place}
+    removed = orig[hunk.start : end]
+    kept = {orig[n] for n in range(hunk.start, end) if n in newer.place}
     before, behind = bisect_left(both, hunk.start) - 1, bisect_left(both, end)
 
     def between(text: _Text, more: int) -> tuple[int, list[str]]:
@@ -206,7 +226,8 @@ def _has(hunk: KeptHunk, place: int, both: list[int], original: list[str], older
 
     def is_back(theirs: list[str], ours: list[str]) -> bool:
         """Whether what was removed is there again."""
-        if any(ours.count(line) > theirs.count(line) for line in kept):
+        before, now = Counter(theirs), Counter(ours)
+        if any(now[line] > before[line] for line in kept):
             return True
         return bool(removed) and _count(ours, removed) > _count(theirs, removed)
 
@@ -220,17 +241,29 @@ def _has(hunk: KeptHunk, place: int, both: list[int], original: list[str], older
     _, ours = between(newer, 0)
     if is_back(theirs, ours) or (removed and all(n in newer.place for n in range(hunk.start, end))):
         return False
-    from difflib import SequenceMatcher
-
     matched: set[int] = set()
-    for block in SequenceMatcher(None, theirs, ours, autojunk=False).get_matching_blocks():
-        matched.update(range(block.a, block.a + block.size))
+    for start, _, size in _matching_blocks(theirs, ours):
+        matched.update(range(start, start + size))
     return matched.issuperset(range(place - first, place - first + len(hunk.added)))
 
 
 def _count(lines: list[str], wanted: list[str]) -> int:
-    """How often a run of lines is among others."""
-    return sum(lines[i : i + len(wanted)] == wanted for i in range(len(lines) - len(wanted) + 1))
+    """How often a run of lines, not an empty one, is among others; counted in steps of all lines once (Knuth, Morris
+    and Pratt)."""
+    back = [0] * len(wanted)
+    matched = 0
+    for i in range(1, len(wanted)):
+        while matched and wanted[i] != wanted[matched]:
+            matched = back[matched - 1]
+        matched += wanted[i] == wanted[matched]
+        back[i] = matched
+    found = matched = 0
+    for line in lines:
+        while matched and (matched == len(wanted) or line != wanted[matched]):
+            matched = back[matched - 1]
+        matched += line == wanted[matched]
+        found += matched == len(wanted)
+    return found
 
 
 # -- in the note (docs/schema/note.md) ---------------------------------------------------------------------------------
@@ -239,7 +272,7 @@ def _count(lines: list[str], wanted: list[str]) -> int:
 def as_note(changes: Mapping[str, FileChange]) -> dict[str, Any]:
     """What the note says of the changes, as JSON values."""
     return {
-        path: {"original": c.original, "hunks": [[h.start, h.lines, list(h.added)] for h in c.hunks]}
+        path: {"original": c.orig, "hunks": [[h.start, h.lines, list(h.added)] for h in c.hunks]}
         for path, c in sorted(changes.items())
     }
 

@@ -140,22 +140,24 @@ def with_line_directives(path: str, final: Sequence[tuple[bytes, int | None]]) -
     counter = 1  # the number the compiler gives to the next line
     shift = previous = 0  # shift: by the original's own #line directives
     forced = False
-    touched: list[bool] = []  # per open #if: whether a directive is in one of its branches
+    depth = touched = 0  # open #if, and how many of them, from the outermost on, have a directive in a branch
     for i, (line, number) in enumerate(final):
         wanted = previous + 1 if number is None else number + shift
         if (forced or counter != wanted) and i in layout.safe:
             out.append(b"#line %d\n" % max(wanted, 1))
             counter, forced = wanted, False
-            touched = [True] * len(touched)
+            touched = depth
         out.append(line[len(mark) :] if i == 0 else line)
         counter, previous = counter + 1, wanted
         kind = layout.conditionals.get(i)
         if kind == "if":
-            touched.append(False)
-        elif kind == "else" and touched:
-            forced |= touched[-1]
-        elif kind == "endif" and touched:
-            forced |= touched.pop()
+            depth += 1
+        elif kind == "else" and depth:
+            forced |= touched == depth
+        elif kind == "endif" and depth:
+            forced |= touched == depth
+            depth -= 1
+            touched = min(touched, depth)
         elif (own := layout.numbers.get(i)) is not None:
             counter = own
             if number is not None:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.patch.unified_diff import DEV_NULL, FilePatch, printable, strip_path
+from kgbuild.patch.unified_diff import DEV_NULL, FilePatch, strip_path
+from kgbuild.shown_text import printable
 
 MAX_STRIP = 4
 

@@ -15,35 +15,28 @@ Source of the format: GNU diffutils manual ("Detailed Unified"), git-diff(1) ("G
 
 from __future__ import annotations
 
-import base64
-import binascii
-import contextlib
-import email
-import email.errors
-import email.header
 import hashlib
-import itertools
-import quopri
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
 from kgbuild.errors import UserError
+from kgbuild.limits import NAME_BYTES, PATCH_FILES, PATCH_HUNKS, PATH_BYTES
+from kgbuild.patch.mail import Body, read_bodies
+from kgbuild.shown_text import printable
 
 PatchKind = Literal["change", "new", "delete", "rename", "copy", "binary", "mode"]
 DEV_NULL = "/dev/null"
 
 _HUNK = re.compile(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@(.*)", re.DOTALL)
-_MBOX = re.compile(rb"From \S+ +(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} .*\d{4}")
-_HEADER = re.compile(rb"([A-Za-z][A-Za-z0-9-]*):(?:[ \t]|\r?\n|$)")
-_MAIL_HEADERS = {b"subject", b"from", b"date", b"message-id", b"mime-version", b"content-transfer-encoding"}
 _EXTENDED = re.compile(
     rb"(old mode|new mode|deleted file mode|new file mode|copy from|copy to|rename from|rename to"
     rb"|similarity index|dissimilarity index|index) (.*)"
 )
-_BINARY = re.compile(rb"(?:Binary files|Files) (.+) and (.+) differ\r?\n?")
+_BINARY = re.compile(rb"(?:Binary files|Files) (?=.* differ\r?\n?\Z)(.+) and (.+) differ\r?\n?")
 # Old diffs separate the time stamp by blanks instead of a tab.
-_STAMP = re.compile(r"\s+(?:\d{4}-\d\d-\d\d \d\d:\d\d|(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} ).*$")
+_STAMP = re.compile(r"(?<=\s)(?:\d{4}-\d\d-\d\d \d\d:\d\d|(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} )")
 # What may follow a hunk and starts the prose of another patch in the same file.
 _NEXT_PATCH = re.compile(rb"commit [0-9a-f]{7,40}\b|Merge: |From [0-9a-f]{40} |[A-Z][A-Za-z-]*: ")
 _BETWEEN = (b"diff ", b"Index: ", b"=====")
@@ -56,6 +49,8 @@ _PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PK\x03\x04": "zip",
 }
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"')
+_QUOTED_PAIR = re.compile(r'("(?:[^"\\]|\\.)*+"|[^"]\S*+) ("(?:[^"\\]|\\.)*+"|[^"]++)')
 _ESCAPES = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
 # The last that applies counts.
 _GIT_KINDS: dict[str, PatchKind] = {
@@ -66,6 +61,8 @@ _GIT_KINDS: dict[str, PatchKind] = {
     "deleted file mode": "delete",
 }
 _UNIFIED = "make it with diff -u or git diff"
+_SPLIT = "split the patch"
+_AGAIN = "make the patch again"
 
 
 @dataclass(frozen=True)
@@ -129,18 +126,6 @@ class ParsedPatch:
     files: tuple[FilePatch, ...]
 
 
-def printable(text: bytes | str) -> str:
-    """Text from a patch made fit for a message: no control characters, undecodable bytes as \\xNN."""
-    raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
-    shown = raw.decode("utf-8", "backslashreplace").replace("\t", " ")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
-
-
-def split_lines(data: bytes) -> list[bytes]:
-    """Lines with their line ends. Only LF ends a line: a form feed or a lone CR is text, as for patch(1)."""
-    return re.findall(rb"[^\n]*\n|[^\n]+", data)
-
-
 def strip_path(path: str, strip: int) -> str:
     """`path` without its first `strip` components and without empty and "." ones; "" when nothing is left.
 
@@ -151,17 +136,6 @@ def strip_path(path: str, strip: int) -> str:
         return ("/" if path.startswith("/") else "") + "/".join(parts)
     parts = [part for part in path.split("/") if part]
     return "/".join(part for part in parts[strip:] if part != ".")
-
-
-@dataclass(frozen=True)
-class _Body:
-    """A piece of the file that may hold diffs. `first` is the number of its first line, in the mail's decoded
-    text where `decoded` is set, else in the file."""
-
-    lines: list[bytes]
-    first: int
-    subject: str
-    decoded: bool
 
 
 def parse_patch(name: str, data: bytes) -> ParsedPatch:
@@ -179,12 +153,16 @@ def parse_patch(name: str, data: bytes) -> ParsedPatch:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UserError("is UTF-16 text", place=name, remedy="convert it to UTF-8")
     files: list[FilePatch] = []
-    subjects: list[str] = []
-    for body in _bodies(name, data.removeprefix(b"\xef\xbb\xbf")):
+    subjects: dict[str, None] = {}
+    hunks = 0
+    for body in read_bodies(name, data.removeprefix(b"\xef\xbb\xbf")):
         found = _Reader(name, body).read()
         files += found
-        if found and body.subject and body.subject not in subjects:
-            subjects.append(body.subject)
+        hunks += sum(len(file.hunks) for file in found)
+        PATCH_FILES.check(len(files), name, _SPLIT)
+        PATCH_HUNKS.check(hunks, name, _SPLIT)
+        if found and body.subject:
+            subjects[body.subject] = None
     if not files:
         _reject_other(name, data)
     return ParsedPatch(name, hashlib.sha256(data).hexdigest(), "; ".join(subjects), tuple(files))
@@ -201,92 +179,17 @@ def _reject_other(name: str, data: bytes) -> NoReturn:
     raise UserError("is not a patch: it has no unified diff", place=name, remedy=_UNIFIED)
 
 
-def _bodies(name: str, data: bytes) -> list[_Body]:
-    """Splits an mbox into mails and decodes their bodies. A line of a hunk never begins with "From "."""
-    lines = split_lines(data)
-    starts = [
-        i
-        for i, line in enumerate(lines[:-1])
-        if _MBOX.match(line) and (_HEADER.match(lines[i + 1]) or lines[i + 1].startswith(b">From "))
-    ]
-    cuts = sorted({0, *starts, len(lines)})
-    return [body for begin, end in itertools.pairwise(cuts) for body in _mail(name, lines[begin:end], begin + 1)]
-
-
-def _mail(name: str, lines: list[bytes], first: int) -> list[_Body]:
-    """The parts of one mail that may hold a diff; the text itself when it has no mail headers."""
-    begin = 1 if lines and _MBOX.match(lines[0]) else 0
-    end = begin
-    headers: dict[bytes, str] = {}
-    last = b""
-    while end < len(lines):
-        line = lines[end]
-        if (match := _HEADER.match(line)) is not None:
-            last = match[1].lower()
-            headers.setdefault(last, line[match.end(1) + 1 :].strip().decode("utf-8", "replace"))
-        elif last and line[:1] in (b" ", b"\t") and line.strip():
-            headers[last] += " " + line.strip().decode("utf-8", "replace")
-        elif not (end == begin and line.startswith(b">From ")):
-            break
-        end += 1
-    if not _MAIL_HEADERS & headers.keys():
-        return [_Body(_drop_carriage_returns(lines), first, "", False)]
-    subject = _subject(headers.get(b"subject", ""))
-    encoding = headers.get(b"content-transfer-encoding", "").lower()
-    text = b"".join(lines[end:])
-    parts: list[bytes] = []
-    if headers.get(b"content-type", "").lower().startswith("multipart/"):
-        message = email.message_from_bytes(b"".join(lines[begin:]))
-        for part in message.walk():
-            payload = part.get_payload(decode=True)
-            if isinstance(payload, bytes) and part.get_content_type() != "text/html":
-                parts.append(payload)
-    elif encoding == "quoted-printable":
-        parts.append(quopri.decodestring(text))
-    elif encoding == "base64":
-        try:
-            parts.append(base64.b64decode(b"".join(text.split()), validate=True))
-        except binascii.Error as error:
-            raise UserError(
-                f"the mail's base64 body is damaged ({error})",
-                place=f"{name}:{first}",
-                remedy="fetch it again",
-            ) from error
-    else:
-        return [_Body(_drop_carriage_returns(lines[end:]), first + end, subject, False)]
-    return [_Body(_drop_carriage_returns(split_lines(part)), 1, subject, True) for part in parts]
-
-
-def _subject(value: str) -> str:
-    """A Subject header decoded (RFC 2047), without "[PATCH ...]"."""
-    # An unknown character set is no reason to fail: the text is only shown.
-    with contextlib.suppress(LookupError, ValueError, email.errors.HeaderParseError):
-        value = str(email.header.make_header(email.header.decode_header(value)))
-    return printable(re.sub(r"^(?:\s*\[[^\]]*\])+\s*", "", " ".join(value.split())))
-
-
-def _drop_carriage_returns(lines: list[bytes]) -> list[bytes]:
-    """Takes off the CR of every line where the diff's own header lines have one too: transport added it.
-
-    A file that itself has CRLF shows it in the hunks' lines only.
-    """
-    own = [line for line in lines if line.startswith((b"--- ", b"+++ ", b"@@ ", b"diff --git "))]
-    if not own or not all(line.endswith(b"\r\n") for line in own):
-        return lines
-    return [line[:-2] + b"\n" if line.endswith(b"\r\n") else line for line in lines]
-
-
 class _Reader:
     """Reads one body from top to bottom; `at` is the index of the line being looked at."""
 
-    def __init__(self, name: str, body: _Body) -> None:
+    def __init__(self, name: str, body: Body) -> None:
         self.name = name
         self.lines = body.lines
         self.body = body
         self.at = 0
         self.files: list[FilePatch] = []
 
-    def fail(self, fact: str, at: int | None = None, remedy: str = "make the patch again") -> NoReturn:
+    def fail(self, fact: str, at: int | None = None, remedy: str = _AGAIN) -> NoReturn:
         """Raises UserError for the line `at` (index), by default the current one."""
         line = self.number(self.at if at is None else at)
         note = " (counted in the decoded mail)" if self.body.decoded else ""
@@ -344,13 +247,25 @@ class _Reader:
         """A name from a header line: C-quoted by git, or up to the tab or time stamp."""
         text = raw.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
         if text.startswith('"'):
-            names = re.match(r'"((?:[^"\\]|\\.)*)"', text)
+            names = _QUOTED.match(text)
             if names is None:
                 self.fail("a quoted file name has no end")
-            return self.unquote(names[1])
-        if "\t" in text:
-            return text.split("\t", 1)[0]
-        return _STAMP.sub("", text).rstrip()
+            name = self.unquote(names[1])
+        elif "\t" in text:
+            name = text.split("\t", 1)[0]
+        else:
+            stamp = _STAMP.search(text)
+            name = (text[: stamp.start()] if stamp else text).rstrip()
+        return self.fit(name)
+
+    def fit(self, name: str) -> str:
+        """A file name, if Linux allows one like it. Raises LimitError."""
+        place = f"{self.name}:{self.number(self.at)}"
+        for limit, part in ((PATH_BYTES, name), (NAME_BYTES, max(name.split("/"), key=len))):
+            size = len(part.encode("utf-8", "surrogateescape"))
+            if size > limit.most:
+                raise limit.exceeded(f"{place}: the name {printable(part[:40])}...", size, _AGAIN)
+        return name
 
     def unquote(self, text: str) -> str:
         """Undoes git's C-style quoting (core.quotePath)."""
@@ -397,7 +312,7 @@ class _Reader:
         hunks: tuple[Hunk, ...] = ()
         if self.line().startswith(b"--- ") and self.line(1).startswith(b"+++ "):
             old, new, hunks = self.read_content()
-            pairs = [p for p in pairs if old in (p[0], DEV_NULL) and new in (p[1], DEV_NULL)]
+            pairs = (p for p in pairs if old in (p[0], DEV_NULL) and new in (p[1], DEV_NULL))
             kind = "change" if kind == "mode" else kind
             kind = "new" if old == DEV_NULL else "delete" if new == DEV_NULL else kind
         elif self.line().startswith(b"GIT binary patch"):
@@ -411,30 +326,34 @@ class _Reader:
         source = said.get("rename from", said.get("copy from"))
         target = said.get("rename to", said.get("copy to"))
         if source is not None and target is not None:
-            pairs = [p for p in pairs if p[0].endswith(source) and p[1].endswith(target)]
+            pairs = (p for p in pairs if p[0].endswith(source) and p[1].endswith(target))
         elif not hunks:
-            pairs = [p for p in pairs if p[0] == p[1] or p[0].partition("/")[2] == p[1].partition("/")[2]]
-        if not pairs:
+            pairs = (p for p in pairs if p[0] == p[1] or p[0].partition("/")[2] == p[1].partition("/")[2])
+        pair = next(iter(pairs), None)
+        if pair is None:
             self.fail("the file's names disagree with its diff --git line", at=start)
-        pair = pairs[0]
+        pair = (self.fit(pair[0]), self.fit(pair[1]))
         old = DEV_NULL if kind == "new" else pair[0]
         new = DEV_NULL if kind == "delete" else pair[1]
         return self.checked(FilePatch(old, new, hunks, kind, old_mode, new_mode, self.number(start)), start)
 
-    def git_names(self, raw: bytes) -> list[tuple[str, str]]:
-        """The ways to read "a/x b/x": git does not quote names for blanks alone."""
+    def git_names(self, raw: bytes) -> Iterable[tuple[str, str]]:
+        """The ways to read "a/x b/x", the shortest first name first: git does not quote names for blanks alone."""
         text = raw.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
-        quoted = re.fullmatch(r'("(?:[^"\\]|\\.)*"|[^"]\S*) ("(?:[^"\\]|\\.)*"|[^"]+)', text)
+        # each way is a copy of the text, so it must not be longer than two names can be
+        if len(text) > 2 * PATH_BYTES.most + 1:
+            raise PATH_BYTES.exceeded(f"{self.name}:{self.number(self.at)}: the diff --git line", remedy=_AGAIN)
         if '"' in text:
+            quoted = _QUOTED_PAIR.fullmatch(text)
             if quoted is None:
                 self.fail("the diff --git line can't be read")
             both = [self.unquote(p[1:-1]) if p.startswith('"') else p for p in quoted.groups()]
             return [(both[0], both[1])]
-        cuts = [i for i, c in enumerate(text) if c == " "]
-        return [(text[:i], text[i + 1 :]) for i in cuts if text[:i] and text[i + 1 :]]
+        cuts = (i for i, c in enumerate(text) if c == " ")
+        return ((text[:i], text[i + 1 :]) for i in cuts if text[:i] and text[i + 1 :])
 
     def checked(self, file: FilePatch, start: int) -> FilePatch:
-        """The same file, when its hunks fit what it is said to be."""
+        """The file, after checking that its hunks fit its declared kind."""
         if file.kind == "new" and any(h.old_count for h in file.hunks):
             self.fail("a new file has lines to remove", at=start)
         if file.kind == "delete" and any(h.new_count for h in file.hunks):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What kgbuild does with a patch: find out what it does to a kernel, and make the module."""
+"""The two main use cases: find out what a patch does to a kernel, and build the module."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from kgbuild.errors import KgbuildError
 from kgbuild.host.compile.apply_patches import PatchInput
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
-from kgbuild.pipeline.stages.assemble import assemble, check, module_name, put_on_older
+from kgbuild.pipeline.module_names import check_free, module_name
+from kgbuild.pipeline.stages.assemble import assemble, check, put_on_older
 from kgbuild.pipeline.stages.close import close
 from kgbuild.pipeline.stages.compare import compare
 from kgbuild.pipeline.stages.events import Observer, Run
@@ -26,7 +27,7 @@ from kgbuild.pipeline.stages.values import Asked, Assembled, Checked, Closed, Pr
 
 @dataclass(frozen=True)
 class Built:
-    """A module, and everything that was found on the way; `trail` makes the report."""
+    """A module and everything that was found while building it; `trail` makes the report."""
 
     prepared: Prepared
     closed: Closed
@@ -46,20 +47,20 @@ def build(
     options: Options,
     observer: Observer | None = None,
 ) -> Built:
-    """Build a live patch module; `output` gives its name, nothing is written there.
+    """Build a live patch module. `output` only gives its name; no file is written there.
 
-    Nothing is written outside the cache (and `options.keep`). Raises Refused with every refusal of the stage that
-    found them, NoChange where nothing is left to patch, ToolError or UserError for the rest. `observer` is told of
-    what is reached; a Trail keeps it, so that a report can be made of a run that failed.
+    Nothing is written outside the cache (and `options.keep`). Raises Refused with all refusals of the stage that found
+    them, NoChange if nothing is left to patch, ToolError or UserError for other failures. `observer` receives each
+    value as it is reached; a Trail keeps them, so that a failed run can be reported as well.
     """
     trail = observer if isinstance(observer, Trail) else Trail(observer)
     with _on(trail, options, output) as run:
         name = module_name(output)
-        asked, prepared, closed = _find_out(patches, kernel, run)
+        asked, prepared, closed = _find_out(patches, kernel, run, name)
         # every reference is bound; nothing is refused any more but by what is loaded before and by the back end
-        put_on_older(asked, prepared, closed, name, run)
+        closed = put_on_older(asked, prepared, closed, name, run)
         assembled = assemble(prepared, closed, name, run)
-        # the module is whole; nothing below writes to it
+        # the module is complete; nothing below changes it
         checked = check(prepared, assembled, output, run)
     return Built(prepared, closed, assembled, checked, trail)
 
@@ -70,25 +71,29 @@ def analyse(
     options: Options,
     observer: Observer | None = None,
 ) -> Closed:
-    """What `build` would put into a module, and why; no module is made. Raises as `build` does."""
+    """What `build` would put into a module, and why, without making the module. Raises the exceptions of `build`."""
     trail = observer if isinstance(observer, Trail) else Trail(observer)
     with _on(trail, options, None) as run:
         return _find_out(patches, kernel, run)[2]
 
 
-def _find_out(patches: Sequence[PatchInput], kernel: str | RunningKernel, run: Run) -> tuple[Asked, Prepared, Closed]:
-    """Everything up to the closure."""
+def _find_out(
+    patches: Sequence[PatchInput], kernel: str | RunningKernel, run: Run, name: str = ""
+) -> tuple[Asked, Prepared, Closed]:
+    """All stages up to the closure. `name` is the module's, where one is made."""
     asked = ask(patches, kernel, run.options)
     run.observer.reached(asked)
     chosen = choose_kernel(asked, run)
-    # from here on there is one kernel, with a compiler that makes its code
+    if name:
+        check_free(name, chosen.running.modules.paths, chosen.kernel.id.release)
+    # from here on the kernel is known, and its compiler is the right one
     with open_tree(chosen, run) as tree:
         applied = apply(asked, tree, run)
         prepared = prepare(chosen, applied, tree, run)
         # every unit that the patch changes is known, and is part of this kernel
         compiled = compile_prepared(prepared, run)
         proven = prove(prepared, compiled, run)
-        # of each function of the originals it is known whether it is what runs
+        # for each function of the originals it is known whether it is what runs
         compared = compare(prepared, proven, run)
         # what changed is known; types in use keep their layout
         return asked, prepared, close(asked, prepared, proven, compared, run)
@@ -96,7 +101,7 @@ def _find_out(patches: Sequence[PatchInput], kernel: str | RunningKernel, run: R
 
 @contextmanager
 def _on(trail: Trail, options: Options, output: Path | None) -> Iterator[Run]:
-    """What all stages need; the trail is told of what ends the run."""
+    """The parameters that all stages need; the trail learns what ends the run."""
     trail.options, trail.output = options, output
     try:
         yield Run(options, Cache(), trail)

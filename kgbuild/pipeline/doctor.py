@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What this machine has and lacks for kgbuild, and the one command that mends it. Changes nothing."""
+"""Checks what kgbuild needs on this machine, and gives one command that installs what is missing. Changes nothing."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from kgbuild.errors import ToolError
-from kgbuild.host.archives.apt import UPDATE_REMEDY, Apt
+from kgbuild.host.archives.archive import known_archives, open_archive
 from kgbuild.host.archives.recipe import load_recipes
 from kgbuild.host.kernels.kbuild import check_compiler, compiler_package
 from kgbuild.host.system.cache import Cache, readable_size
-from kgbuild.host.system.required_packages import PACKAGE_OF
+from kgbuild.host.system.required_packages import PACKAGE_OF, install_command
 from kgbuild.host.vm import kvm
 from kgbuild.host.vm.initramfs import find_busybox
+from kgbuild.host.vm.qemu import QEMU
+from kgbuild.report.documents import schema_name
 
 NEEDED_BYTES = 5_000_000_000
 
-# Program -> what it is for. Without the needed ones the demo does not work; the others are for what is said
-# there.
+# Program -> what it is for. The demo does not work without the needed ones.
 NEEDED = {
     "gcc-12": "compiling units of the kernel",
     "ld": "linking the module",
     "objdump": "listings for people",
     "make": "preparing a kernel",
-    "apt-cache": "finding kernels",
-    "apt-get": "downloading kernels",
-    "dpkg-deb": "unpacking kernels",
+    **{program: purpose for archive in known_archives().values() for program, purpose in archive.programs.items()},
     "tar": "unpacking kernels",
     "xz": "unpacking kernels",
-    "qemu-system-x86_64": "booting a kernel (vm)",
+    QEMU: "booting a kernel (vm)",
 }
 OPTIONAL = {
     "pahole": "BTF in the module",
@@ -41,7 +41,7 @@ OPTIONAL = {
     "bison": "kernel add",
     "bc": "kernel add",
 }
-# Headers that kbuild's own tools are compiled with: file -> (package, what it is for)
+# Headers needed to compile kbuild's own tools: file -> (package, what it is for)
 LIBRARIES = {
     "/usr/include/gelf.h": ("libelf-dev", "kernel add"),
     "/usr/include/openssl/opensslv.h": ("libssl-dev", "kernel add"),
@@ -54,7 +54,7 @@ OPTIONAL_MISSING = "optional"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. `state` is "ok", "missing" (needed) or "optional"; `package` mends it, if any."""
+    """One check. `state` is "ok", "missing" (needed) or "optional"; `package` is the package to install, if any."""
 
     name: str
     state: str
@@ -64,14 +64,20 @@ class Check:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All checks; `healthy` where nothing needed lacks; `mend` is the one command to run, or empty."""
+    """All checks. `healthy` if nothing needed is missing; `fix` is the one command to run, "" if none would help."""
 
     checks: tuple[Check, ...]
-    mend: str
+    fix: str
 
     @property
     def healthy(self) -> bool:
         return all(check.state != MISSING for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """The checks as plain data (docs/schema/doctor-1.json)."""
+        checks = [asdict(check) for check in self.checks]
+        named = schema_name("doctor")
+        return {"schema": named, "format": 1, "healthy": self.healthy, "mend": self.fix, "checks": checks}
 
 
 def diagnose(cache: Cache | None = None) -> Diagnosis:
@@ -87,7 +93,7 @@ def diagnose(cache: Cache | None = None) -> Diagnosis:
         check_kvm(),
         *check_compilers(cache),
     ]
-    return Diagnosis(tuple(checks), mend_command(checks, root=os.geteuid() == 0))
+    return Diagnosis(tuple(checks), fix_command(checks, root=os.geteuid() == 0))
 
 
 def check_python(version: tuple[int, ...]) -> Check:
@@ -124,9 +130,10 @@ def check_libraries(libraries: dict[str, tuple[str, str]], root: Path) -> list[C
 
 def check_archive() -> Check:
     """Whether the package lists of this machine name kernels."""
-    archive = Apt()
     try:
-        count = sum(len(archive.package_names(recipe.image_prefix)) for recipe in load_recipes().values())
+        count = sum(
+            len(open_archive(recipe.archive).package_names(recipe.image_prefix)) for recipe in load_recipes().values()
+        )
     except ToolError as error:
         return Check("archive", MISSING, error.fact)
     return Check("archive", OK, f"{count} kernel packages in the package lists")
@@ -182,17 +189,18 @@ def check_kvm(probe: Callable[[], bool] = lambda: kvm.probe("kvm", "max", 1)) ->
     elif probe():
         return Check("kvm", OK, "works")
     else:
-        fact = f"/dev/kvm is there, but a guest did not come to its end within {kvm.PROBE_SECONDS:.0f} s"
+        fact = f"/dev/kvm is there, but a guest did not finish within {kvm.PROBE_SECONDS:.0f} s"
     return Check("kvm", OPTIONAL_MISSING, f"{fact}; QEMU emulates, which is slower")
 
 
-def mend_command(checks: Iterable[Check], *, root: bool) -> str:
-    """One command that installs all that lacks, optional packages too; empty where none would help."""
+def fix_command(checks: Iterable[Check], *, root: bool) -> str:
+    """One command that installs everything missing, optional packages included; "" if none would help."""
     checks = list(checks)
     packages = sorted({check.package for check in checks if check.state != OK and check.package})
     stale = any(check.name == "archive" and check.state != OK for check in checks)
     sudo = "" if root else "sudo "
-    commands = [f"{sudo}{UPDATE_REMEDY}"] if stale or packages else []
+    refresh = [archive.refresh for archive in known_archives().values()]
+    commands = [f"{sudo}{command}" for command in refresh] if stale or packages else []
     if packages:
-        commands.append(f"{sudo}apt-get install -y {' '.join(packages)}")
+        commands.append(f"{sudo}{install_command(*packages, unattended=True)}")
     return " && ".join(commands)

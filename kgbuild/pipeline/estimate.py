@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a patch would touch, without compiling: reads what `estimation/estimate.py` judges.
+"""The estimate of what a patch would change, without compiling: collects the inputs for `estimation/estimate.py`.
 
-Sources before and after the patch, the index of the kernel, the debugging information of the touched units, and for
-headers the include graph.
+These are the original and the patched sources, the kernel's index, the debugging information of the touched units, and
+for headers the include graph.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from kgbuild.csource.definitions import Item, read_items
 from kgbuild.csource.preprocessor_conditions import Conditions
-from kgbuild.debuginfo.dwarf_units import UnitFacts
+from kgbuild.debuginfo.dwarf_units import DwarfUnit
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import NoChange
 from kgbuild.estimation.estimate import Estimate, UnitView, estimate
@@ -31,7 +31,7 @@ from kgbuild.host.kernels.compile_commands import read_units
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.config import check_config, parse_config
-from kgbuild.model import VMLINUX, Kernel, UnitCommand
+from kgbuild.model import EXACT_TOOLS, VMLINUX, Kernel, ToolChoice, UnitCommand
 from kgbuild.patch.apply import Applied
 from kgbuild.progress import Progress, SilentProgress
 from kgbuild.report.estimate import estimate_report
@@ -39,7 +39,7 @@ from kgbuild.report.estimate import estimate_report
 
 @dataclass(frozen=True)
 class Estimated:
-    """An estimate with what it is of: kernel, patches, units (source -> why), seconds it took."""
+    """An estimate together with its kernel, patches, units (source -> why), and the seconds it took."""
 
     kernel: Kernel
     patches: PatchSet
@@ -65,11 +65,12 @@ def estimate_patches(
     jobs: int = 2,
     max_units: int = MAX_UNITS,
     ignore_init: bool = False,
+    tools: ToolChoice = EXACT_TOOLS,
 ) -> Estimated:
-    """What patches would touch of a kernel, estimated from its sources, index and debugging information.
+    """Estimate what patches would change in a kernel, from its sources, index and debugging information.
 
-    Nothing is compiled. Raises UserError and ToolError as a build does, Refused where a path or a hunk is refused for
-    certain, NoChange where the patches touch no code.
+    Nothing is compiled. Raises UserError and ToolError like a build, Refused if a path or a hunk is certainly refused,
+    NoChange if the patches touch no code.
     """
     progress = progress or SilentProgress()
     began = time.monotonic()
@@ -77,7 +78,7 @@ def estimate_patches(
     if isinstance(given, RunningKernel):
         kernel = given.kernel
     else:
-        kernel = ensure_kernel(given, progress=progress, offline=offline, jobs=jobs)
+        kernel = ensure_kernel(given, progress=progress, offline=offline, jobs=jobs, choice=tools)
     if refusals := check_config(kernel.config.read_text()):
         raise Refused(refusals)
     applied = apply_patches(kernel, parsed)
@@ -88,7 +89,7 @@ def estimate_patches(
         raise Refused(refusals)
 
     def answer(index: Index) -> Estimated:
-        reader = _Reader(kernel, applied, selection, index, max_units)
+        reader = _UnitViewReader(kernel, applied, selection, index, max_units)
         units = reader.units()
         result = estimate(units, index, reader.place, ignore_init)
         result.possible += reader.possible
@@ -104,8 +105,8 @@ def estimate_patches(
     return replace(found, seconds=round(time.monotonic() - began, 3))
 
 
-class _Reader:
-    """Texts cut into items, each file once for vmlinux and once for modules."""
+class _UnitViewReader:
+    """Source texts as items; each file is read once for vmlinux and once for modules."""
 
     def __init__(self, kernel: Kernel, patches: PatchSet, selection: Selection, index: Index, max_units: int) -> None:
         self.kernel, self.patches, self.selection, self.index = kernel, patches, selection, index
@@ -120,11 +121,11 @@ class _Reader:
         """Every unit the patch may change, for each object it is part of."""
         because = self.selection.because
         sources = sorted(because)
-        mine = [s for s in sources if posixpath.normpath(s) in self.patches.applied]
-        if len(sources) > self.max_units + len(mine):
+        own_sources = [s for s in sources if posixpath.normpath(s) in self.patches.applied]
+        if len(sources) > self.max_units + len(own_sources):
             fact = f"{len(sources)} units may see a difference; the limit is {self.max_units}, so only .c files count"
             self.possible.append(Refusal("P12-too-many-units", ", ".join(sorted(self.patches.files)), fact))
-            sources = mine
+            sources = own_sources
         commands = read_units(self.kernel.units, sources)
         out = []
         for source in sources:
@@ -135,21 +136,21 @@ class _Reader:
 
     def _view(self, unit: UnitCommand, target: str) -> UnitView:
         path = posixpath.normpath(unit.source)
-        # what it includes: headers of the patch, and .c files where that is how it comes to be concerned
+        # the files it includes: headers of the patch, and .c files if the unit is affected by including them
         others = [
             p for p in sorted(self.patches.applied) if p != path and (p.endswith(".h") or self._included(unit, p))
         ]
-        before = [self._read(p, unit.module, False) for p in [path, *others]]
-        after = [self._read(p, unit.module, True) for p in [path, *others]]
+        orig = [self._read(p, unit.module, False) for p in [path, *others]]
+        patched = [self._read(p, unit.module, True) for p in [path, *others]]
         functions = tuple(self.index.functions_of(target, unit.source))
         return UnitView(
-            unit.source, target, sum(before, ()), sum(after, ()), functions, self._facts(unit.source, target)
+            unit.source, target, sum(orig, ()), sum(patched, ()), functions, self._facts(unit.source, target)
         )
 
     def _included(self, unit: UnitCommand, path: str) -> bool:
         return self.selection.because.get(unit.source, "").endswith(f"includes {path}")
 
-    def _facts(self, source: str, target: str) -> UnitFacts | None:
+    def _facts(self, source: str, target: str) -> DwarfUnit | None:
         if target != VMLINUX:
             return None
         offsets = self.index.unit_offsets(source)
@@ -161,12 +162,12 @@ class _Reader:
             self.warnings.append(f"{source}: {unknown}; what is inlined is guessed from the call graph")
         return facts
 
-    def _read(self, path: str, module: bool, after: bool) -> tuple[Item, ...]:
+    def _read(self, path: str, module: bool, patched: bool) -> tuple[Item, ...]:
         applied = self.patches.applied.get(path)
-        after = after and applied is not None
-        key = (path, module, after)
+        patched = patched and applied is not None
+        key = (path, module, patched)
         if key not in self._items:
-            if applied is not None and after:
+            if applied is not None and patched:
                 text = applied.text
             else:
                 full = self.kernel.source / path
@@ -177,7 +178,7 @@ class _Reader:
         return self._items[key]
 
     def place(self, change: Change) -> tuple[str, str]:
-        """The file a change is in, and the hunks that make it."""
+        """The file that contains a change, and the hunks that make it."""
         path = self._file.get(id(change.item), "")
         applied = self.patches.applied.get(path)
         if applied is None:
@@ -189,17 +190,17 @@ class _Reader:
 
 
 def _hunks_of(applied: Applied, change: Change) -> list[int]:
-    """Numbers of the hunks that make a change, by the lines that were taken from the old item or added to the new."""
+    """Numbers of the hunks that make a change: those that remove lines of the original item or add lines to the new."""
     kept = {line for line in applied.map if line is not None}
     starts = [place.line for place in applied.hunks]
     touched: set[int] = set()
-    if change.before is not None:
-        touched |= set(range(change.before.start, change.before.end + 1)) - kept
-    if change.after is not None:
+    if change.orig is not None:
+        touched |= set(range(change.orig.start, change.orig.end + 1)) - kept
+    if change.patched is not None:
         last = 0
-        for line in applied.map[: change.after.start - 1]:
+        for line in applied.map[: change.patched.start - 1]:
             last = line if line is not None else last
-        for line in applied.map[change.after.start - 1 : change.after.end]:
+        for line in applied.map[change.patched.start - 1 : change.patched.end]:
             if line is None:
                 touched.add(last + 1)
             else:

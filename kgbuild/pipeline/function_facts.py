@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""All that is known about one function of a kernel, each fact with what it was seen by."""
+"""Everything known about one function of a kernel, each fact with its evidence."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ from kgbuild.callgraph.function_facts import (
 )
 from kgbuild.callgraph.model import CALLEES, CALLERS, Function, split_name
 from kgbuild.callgraph.traversal import NO_BODY
-from kgbuild.debuginfo.dwarf_units import UnitFacts
+from kgbuild.debuginfo.dwarf_units import DwarfUnit
 from kgbuild.host.index.queries import Index, read_unit_at
+from kgbuild.host.index.schema import NoBody
+from kgbuild.host.index.store import with_index
 from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.compile_commands import read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import VMLINUX, Kernel
 from kgbuild.objects.clone_names import clone_of, judge_shared
+from kgbuild.progress import Progress
 
 
 def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20) -> FunctionFacts:
-    """Facts about one function. `limit` bounds each list (0: all); how many there are in all is kept.
+    """Facts about one function. `limit` bounds the length of each list (0: no bound); the full counts are kept.
 
-    Inlining and the types of data come from the debugging information of the one unit, where vmlinux has it.
+    Inlining and the types of data come from the debugging information of the function's unit, if vmlinux has it.
     """
     names = index.aliases(function.id)
     own = {n.name for n in names}
     stems = {n.family or n.name for n in names}
-    unit: UnitFacts | None = None
+    unit: DwarfUnit | None = None
     unknown = ""
     offset = index.dwarf_unit(function.id)
     if not function.in_vmlinux:
@@ -101,9 +104,23 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
     )
 
 
+def ask_facts(kernel: Kernel, name: str, progress: Progress, *, limit: int = 20) -> FunctionFacts:
+    """Facts about the function of that name (NAME, NAME@UNIT, NAME@MODULE or NAME,POSITION), also where it has no body
+    of its own; each list has at most `limit` rows (0: all). Makes the kernel's index where there is none. Raises
+    UserError for a name that means no function or several."""
+
+    def answer(index: Index) -> FunctionFacts:
+        try:
+            return read_facts(index, kernel, index.choose(name), limit)
+        except NoBody:
+            return read_inlined_facts(index, name, limit)
+
+    return with_index(kernel, progress, answer)
+
+
 def read_inlined_facts(index: Index, wanted: str, limit: int = 20) -> FunctionFacts:
-    """Facts about a function that has no body of its own, because gcc inlined it wherever it is called: where, by the
-    debugging information of the units that mention it. Each place is NAME@UNIT."""
+    """Facts about a function without a body of its own, because gcc inlined every call of it: where, by the debugging
+    information of the units that mention it. Each place is NAME@UNIT."""
     name, place, _ = split_name(wanted)
     found, units = index.inlinings(name, place, limit)
     held = summarise([replace(one, into=f"{one.into}@{source}") for source, one in found])
@@ -134,7 +151,7 @@ def read_inlined_facts(index: Index, wanted: str, limit: int = 20) -> FunctionFa
 
 
 def inlined_into(index: Index, wanted: str, limit: int = 0) -> list[Function]:
-    """The functions of vmlinux that hold the body of one that has none of its own, by unit (see `Index.inlinings`)."""
+    """The functions of vmlinux into which a function without a body was inlined, by unit (see `Index.inlinings`)."""
     name, place, _ = split_name(wanted)
     out: dict[int, Function] = {}
     for source, one in index.inlinings(name, place, limit)[0]:
@@ -149,7 +166,7 @@ def inlined_into(index: Index, wanted: str, limit: int = 0) -> list[Function]:
 def _compiler_facts(
     kernel: Kernel, object_name: str, source: str, names: set[str], limit: int | None
 ) -> CompilerFacts | None:
-    """What an earlier build's compile of the unit tells; None where there was none. Nothing is compiled."""
+    """What an earlier build's compile of the unit recorded; None if there was none. Nothing is compiled."""
     from kgbuild.host.compile.result_cache import find_original
 
     if not source.endswith(".c") or tools_of(kernel).path_of(kernel.cc) is None:
@@ -158,7 +175,7 @@ def _compiler_facts(
         objects = unit.modname.split(":") if unit.module else [VMLINUX]
         compiled = find_original(kernel, unit, Cache()) if object_name in objects else None
         if compiled is not None:
-            # numpy comes with these, and takes longer to load than the rest of the answer
+            # these import numpy, which takes longer to load than the rest of the answer
             from kgbuild.debuginfo.compile_flags import flags_of, read_producer
             from kgbuild.diff.ipa_clones import parse_ipa_clones
             from kgbuild.elf.read import read

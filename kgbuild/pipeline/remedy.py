@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A refused patch written again, tried, and what is still refused of it."""
+"""Rewrites a refused patch, tries the result, and reports what is still refused."""
 
 from __future__ import annotations
 
@@ -14,19 +14,23 @@ from kgbuild.errors import UserError
 from kgbuild.host.compile.apply_patches import PatchInput, PatchSet, find_includers, read_original
 from kgbuild.host.kernels.kbuild import load_unit_commands
 from kgbuild.host.modules.running import RunningKernel
+from kgbuild.host.system.input_files import read_input
+from kgbuild.limits import PATCH_BYTES
 from kgbuild.model import Kernel
 from kgbuild.pipeline.build import analyse
 from kgbuild.pipeline.stages.events import Observer
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.trail import Trail
 from kgbuild.pipeline.stages.values import KernelChosen, PatchesApplied
+from kgbuild.remedy.mail_text import mail_texts, written_mail
 from kgbuild.remedy.rewrite import TYPE, Source, find_grown, render_diff, write_remedy
+from kgbuild.report.documents import schema_name
 
 
 @dataclass(frozen=True)
 class Remedied:
-    """The patch as it was written (bytes, since kernel source is not all UTF-8), what its author must decide, and what
-    it is still refused for; `failed`: it is no remedy."""
+    """The rewritten patch (bytes, since kernel source is not all UTF-8), what its author must decide, and the remaining
+    refusals. `failed`: refusals that show that the rewritten patch does not help."""
 
     codes: tuple[str, ...]
     patch: bytes
@@ -35,13 +39,13 @@ class Remedied:
 
     @property
     def failed(self) -> list[Refusal]:
-        """Refusals by which it can be seen that what was written does not help."""
+        """Remaining refusals that show that the rewritten patch does not help."""
         return [r for r in self.left if r.code in self.codes or r.code == "P10-compile"]
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain data (docs/schema/remedy-1.json)."""
         return {
-            "schema": "kgbuild-remedy",
+            "schema": schema_name("remedy"),
             "schema_version": 1,
             "codes": list(self.codes),
             "patch": self.patch.decode(errors="replace"),
@@ -57,10 +61,11 @@ def remedy(
     options: Options,
     observer: Observer | None = None,
 ) -> Remedied:
-    """Write patches again as one that is not refused for `codes` (K1-data, K3-init, K9-type-layout), and try it.
+    """Rewrite patches so that they are no longer refused for `codes` (K1-data, K3-init, K9-type-layout), and try the
+    result.
 
-    Raises UserError where the patch is not refused for all of them, Refused where it can't be written so, ToolError as
-    an analysis does.
+    Raises UserError if the patch is not refused for all of them, Refused if it can't be rewritten, ToolError like an
+    analysis.
     """
     trail = Trail(observer)
     refusals = _refusals(patches, kernel, options, trail)
@@ -69,23 +74,26 @@ def remedy(
     if chosen is not None and applied is not None:
         sources = load_sources(chosen.kernel, applied.patches)
     if TYPE in codes and {r.code for r in refusals} == {"P12-too-many-units"}:
-        # a header of everybody: what grows is seen in its text
+        # a header that too many units include: the text shows which structures grow
         refusals = [Refusal(TYPE, f"{s.path}: struct {n}", "", n) for s in sources for n in find_grown([s])] or refusals
     if missing := [code for code in codes if code not in {r.code for r in refusals}]:
         found = ", ".join(sorted({r.code for r in refusals})) or "nothing: kgbuild build makes a module of it"
         raise NotRefused(f"the patch is not refused for {', '.join(missing)}", remedy=f"it is refused for {found}")
     made = write_remedy(sources, refusals, codes)
-    diff = render_diff({s.path: s.original for s in sources}, made.texts)
-    text = (_preamble(patches, codes, made.notes) + diff).encode("latin-1")
+    diff = render_diff({s.path: s.orig for s in sources}, made.texts)
+    mails = [mail for patch in patches for mail in mail_texts(_bytes_of(patch))]
+    text = written_mail(mails, _preamble(patches, codes, made.notes)) + diff.encode("latin-1")
     with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
         written = Path(folder) / "remedy.patch"
         written.write_bytes(text)
-        left = _refusals([written], kernel, options, Trail())
-    return Remedied(tuple(codes), text, tuple(made.notes), tuple(left))
+        remaining = _refusals([written], kernel, options, Trail())
+    return Remedied(tuple(codes), text, tuple(made.notes), tuple(remaining))
 
 
 class NotRefused(UserError):
-    """The patch is not refused for what it was to be written again for."""
+    """The patch is not refused for a code it was to be rewritten for (exit 1)."""
+
+    exit_code = 1
 
 
 def _refusals(
@@ -99,7 +107,7 @@ def _refusals(
 
 
 def load_sources(kernel: Kernel, patches: PatchSet) -> list[Source]:
-    """The changed files; a .c file that units include is part of their objects."""
+    """The changed files. A .c file that units include is part of their objects."""
     out = []
     paths = [path for path in patches.applied if path.endswith(".c")]
     commands = load_unit_commands(kernel, paths)
@@ -108,11 +116,17 @@ def load_sources(kernel: Kernel, patches: PatchSet) -> list[Source]:
     for path, applied in patches.applied.items():
         found = commands.get(path) or next((around[u] for u in includers.get(path, ()) if around.get(u)), [])
         names = [target for command in found for target in command.targets]
-        # bytes that are no ASCII stay as they are
-        original = (read_original(kernel, path) or b"").decode("latin-1")
+        # non-ASCII bytes are kept unchanged
+        orig = (read_original(kernel, path) or b"").decode("latin-1")
         added = frozenset(n for n, number in enumerate(applied.map) if number is None)
-        out.append(Source(path, original, applied.text.decode("latin-1"), added, (names or [""])[0]))
+        out.append(Source(path, orig, applied.text.decode("latin-1"), added, (names or [""])[0]))
     return out
+
+
+def _bytes_of(patch: PatchInput) -> bytes:
+    if isinstance(patch, Path):
+        return read_input(patch, PATCH_BYTES)
+    return patch if isinstance(patch, bytes) else patch.encode("utf-8", "surrogateescape")
 
 
 def _preamble(patches: Sequence[PatchInput], codes: Sequence[str], notes: Sequence[str]) -> str:

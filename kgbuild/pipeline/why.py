@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Why a function is in a patch: the chain that brings it in, or how the patch refers to it in the kernel. Answers are
-kept, so that a second question about a patch does not analyse it again."""
+cached, so that a second question about the same patch needs no analysis."""
 
 from __future__ import annotations
 
@@ -23,22 +23,32 @@ from kgbuild.pipeline.stages.trail import Trail
 from kgbuild.pipeline.stages.values import Closed
 from kgbuild.pipeline.why_cache import answer_key, keep_answer, load_answer
 from kgbuild.report.build import closure_report
-from kgbuild.report.chains import chains_in
-from kgbuild.report.why import ChainLink, choose_chains, read_chains, references_of, why_report
+from kgbuild.report.chains import chains_in, inlined_in
+from kgbuild.report.why import (
+    ChainLink,
+    InlinedInto,
+    choose_chains,
+    inlined_functions,
+    read_chains,
+    references_of,
+    why_report,
+)
 
 
 @dataclass(frozen=True)
 class WhyAnswer:
-    """`chains` are those that bring the function in, one for each function of that name; `references` are rows of the
-    report, where the function stays in the kernel and the patch refers to it."""
+    """`chains`: the chains that bring the function in, one for each function of that name. `references`: rows of the
+    report, if the function stays in the kernel and the patch refers to it. `inlined`: for a function without code of
+    its own, which functions of the patch contain its body; `chains` are then theirs."""
 
     function: str
     chains: tuple[tuple[ChainLink, ...], ...]
     references: tuple[dict[str, Any], ...]
+    inlined: tuple[InlinedInto, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The answer as plain data (docs/schema/why-1.json)."""
-        return why_report(self.function, [list(c) for c in self.chains], list(self.references))
+        return why_report(self.function, [list(c) for c in self.chains], list(self.references), self.inlined)
 
 
 def answer_why(
@@ -50,30 +60,44 @@ def answer_why(
 ) -> WhyAnswer:
     """Why `function` (NAME, NAME@UNIT, NAME@MODULE or NAME,POSITION) is in a patch.
 
-    Raises UserError where it is neither in the patch nor referred to by it, else as an analysis does; what is refused
-    of a patch that can be closed does not matter here.
+    Raises UserError if it is neither in the patch nor referred to by it, otherwise the exceptions of an analysis.
+    Refusals of a patch that can be closed are ignored.
     """
     wanted = split_name(function)[0]
     observer = observer or SilentObserver()
     parsed = read_patches(patches)
     cache = Cache()
     if isinstance(kernel, str):
-        found = ensure_kernel(kernel, progress=observer, offline=options.offline, jobs=options.jobs)
+        found = ensure_kernel(
+            kernel, progress=observer, offline=options.offline, jobs=options.jobs, choice=options.tools
+        )
     else:
         found = kernel.kernel
-    # a directory of someone's own may change at any time: what is known of it is not kept
+    # an out-of-tree directory may change at any time: its answers are not cached
     own = options.oot is not None or options.oot_modules or (isinstance(kernel, RunningKernel) and kernel.oot_modules)
     key = None if own else answer_key(found, parsed, options)
     answer = load_answer(cache, key)
     if answer is None:
         closure = _closed(patches, kernel, options, observer).closure
         references = closure_report(closure)["references"]
-        answer = {"chains": [asdict(c) for c in chains_in(closure)], "references": references}
+        answer = {
+            "chains": [asdict(c) for c in chains_in(closure)],
+            "references": references,
+            "inlined": [asdict(row) for row in inlined_in(closure)],
+        }
         keep_answer(cache, key, answer)
     known = read_chains(answer["chains"])
     chains = choose_chains(known, function)
     references = references_of(answer["references"], function)
-    if not chains and not references:
+    inlined = [] if chains or references else inlined_functions(answer.get("inlined", ()), function)
+    if inlined:
+        chains = [
+            chain
+            for row in inlined
+            for name in row.into
+            for chain in choose_chains([c for c in known if c.unit == row.unit], name)
+        ]
+    elif not chains and not references:
         names = sorted({n for chain in known for n in chain.names} | {r["name"] for r in answer["references"]})
         near = [wanted] if wanted in names else difflib.get_close_matches(wanted, names, 5, 0.6)
         raise UserError(
@@ -81,7 +105,7 @@ def answer_why(
             place=function,
             remedy=f"near: {', '.join(near)}" if near else "kgbuild impact lists what is",
         )
-    return WhyAnswer(function, tuple(tuple(c) for c in chains), tuple(references))
+    return WhyAnswer(function, tuple(tuple(c) for c in chains), tuple(references), tuple(inlined))
 
 
 def _closed(patches: Sequence[PatchInput], kernel: str | RunningKernel, options: Options, observer: Observer) -> Closed:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Answers of `why`, kept: the same patches, kernel, compiler, options and kgbuild have the same chains, so that a
-second question about a patch does not analyse it again."""
+"""The cache of answers of `why`. The same patches, kernel, compiler, options and kgbuild give the same chains, so a
+second question about a patch needs no analysis."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from kgbuild.pipeline.stages.options import Options
 
 
 def answer_key(kernel: Kernel, patches: Sequence[ParsedPatch], options: Options) -> str | None:
-    """What an answer is kept under; None where something it depends on can't be read, which the analysis then says."""
+    """The cache key of an answer; None if an input can't be read, which the analysis will report."""
     try:
         compiler = (tools_of(kernel).path_of(kernel.cc) or Path()).stat()
         package = Path(__file__).resolve().parents[1]
-        # headers that patched code may include are part of it
+        # includes headers that patched code may include
         files = [p for p in package.rglob("*.*") if p.suffix in (".py", ".c", ".h")]
         code = sorted((str(p.relative_to(package)), p.stat().st_mtime_ns) for p in files)
         texts = [(patch.name, patch.sha256) for patch in patches]
     except OSError:
         return None
-    # how it is done has no part in what comes of it
+    # options without influence on the result are left out
     told = {k: v for k, v in vars(options).items() if k not in ("jobs", "offline", "keep", "make_index")}
     chosen = {k: sorted(map(str, v)) if isinstance(v, (tuple, frozenset)) else v for k, v in told.items()}
     kernel_files = [str(kernel.source), kernel.symvers.stat().st_mtime_ns, kernel.units.stat().st_mtime_ns]
@@ -39,7 +39,7 @@ def answer_key(kernel: Kernel, patches: Sequence[ParsedPatch], options: Options)
 
 
 def load_answer(cache: Cache, key: str | None) -> dict[str, Any] | None:
-    """An answer that was kept, None where there is none that can be read."""
+    """A cached answer, None if there is none that can be read."""
     raw = cache.get(key) if key is not None else None
     try:
         found = json.loads(raw) if raw is not None else None
@@ -49,6 +49,6 @@ def load_answer(cache: Cache, key: str | None) -> dict[str, Any] | None:
 
 
 def keep_answer(cache: Cache, key: str | None, answer: Mapping[str, Any]) -> None:
-    """Keep an answer for the next question."""
+    """Store an answer in the cache."""
     if key is not None:
         cache.put(key, json.dumps(answer).encode())

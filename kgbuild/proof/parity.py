@@ -212,8 +212,7 @@ class _Parity:
                 return found
             refs = self.view.refs(atom)
             masked = bytearray(raw)
-            for r in refs:
-                masked[r.offset : r.offset + r.size] = bytes(r.size)
+            self._clear(masked, refs)
             if bytes(masked) == self.view.masked(atom) and self._has_size(atom, address):
                 for r in refs:
                     where = raw[r.offset : r.offset + r.size]
@@ -258,9 +257,11 @@ class _Parity:
         self, atom: Atom, address: int, entry: SpecialEntry, table: _Table, place: int, found: _Found
     ) -> None:
         raw = table.data[place : place + entry.size]
+        if any(r.offset + r.size > len(raw) for r in entry.refs):
+            raise _Mismatch(f"+{entry.owner_offset:#x}: {entry.section} of the kernel ends in this entry")
         theirs, ours = bytearray(raw), bytearray(entry.data[: len(raw)])
-        for r in entry.refs:
-            theirs[r.offset : r.offset + r.size] = ours[r.offset : r.offset + r.size] = bytes(r.size)
+        self._clear(theirs, entry.refs)
+        self._clear(ours, entry.refs)
         if theirs != ours:
             raise _Mismatch(f"+{entry.owner_offset:#x}: another entry in {entry.section} of the kernel")
         for r in entry.refs:
@@ -276,12 +277,12 @@ class _Parity:
 
     def _address(self, ref: Ref, place: int, raw: bytes) -> int:
         """The address that a relocated field of the kernel means, `delta` included."""
-        arch = self.view.arch
-        signed = not (ref.type not in arch.pc_relative and arch.reloc_names.get(ref.type, "").endswith("_32"))
-        value = int.from_bytes(raw, "little", signed=signed)
-        if ref.type in arch.pc_relative:
-            value += place + ref.bias
-        return value & 0xFFFF_FFFF_FFFF_FFFF
+        howto = self.view.arch.relocs.in_bytes(ref.type, ref.size)
+        return howto.extract(raw, place + ref.bias, self.view.obj.order)
+
+    def _clear(self, raw: bytearray, refs: Sequence[Ref], base: int = 0) -> None:
+        """Zero what the kernel's bytes, or the object's, from offset `base` on hold in the fields of references."""
+        self.view.arch.relocs.clear(raw, refs, self.view.obj.order, base)
 
     def _check_ref(self, atom: Atom, ref: Ref, means: int, found: _Found, depth: int) -> None:
         target = self.view.atoms[ref.atom]
@@ -326,8 +327,7 @@ class _Parity:
             return False
         masked = bytearray(raw)
         refs = self.view.refs(target)
-        for r in refs:
-            masked[r.offset : r.offset + r.size] = bytes(r.size)
+        self._clear(masked, refs)
         if bytes(masked) != self.view.masked(target):
             return False
         for r in refs:
@@ -368,9 +368,10 @@ class _Parity:
             if len(mine) != len(other):
                 raise _Mismatch(f"+{a.offset:#x}: another instruction in the kernel")
             left, right = bytearray(mine), bytearray(other)
+            self._clear(left, inside, a.offset)
+            self._clear(right, inside, a.offset)
             for r in inside:
                 at = r.offset - a.offset
-                left[at : at + r.size] = right[at : at + r.size] = bytes(r.size)
                 means = self._address(r, address + b.offset + at, other[at : at + r.size])
                 self._check_ref(atom, r, means, found, 0)
             if left != right:
@@ -388,13 +389,20 @@ class _Table:
         rows = np.frombuffer(data.ljust(count * size, b"\0"), "u1").reshape(count, size)
         places = np.arange(count, dtype=np.int64) * size
         field = np.ascontiguousarray(rows[:, owner : owner + ref.size])
-        if ref.type in parity.view.arch.pc_relative:
-            relative = field.view("<i4" if ref.size == 4 else "<i8").ravel().astype(np.int64)
-            owners = (relative + places).astype(np.uint64) + np.uint64(address + owner)
+        howto, byte_order = parity.view.arch.relocs[ref.type], parity.view.obj.order
+        if howto.is_plain:
+            form = f"{'i' if howto.signed else 'u'}{ref.size}"
+            owners = field.view(np.dtype(form).newbyteorder(byte_order)).ravel().astype(np.int64).astype(np.uint64)
+            if howto.pc_relative:
+                owners = owners + places.astype(np.uint64) + np.uint64(address + owner)
         else:
-            owners = field.view("<u4" if ref.size == 4 else "<u8").ravel().astype(np.uint64)
-        order = np.argsort(owners, kind="stable")
-        self.owners, self.places = owners[order], places[order]
+            meant = [
+                howto.extract(bytes(f), address + owner + int(p), byte_order)
+                for f, p in zip(field, places, strict=True)
+            ]
+            owners = np.array(meant, np.uint64)
+        by_owner = np.argsort(owners, kind="stable")
+        self.owners, self.places = owners[by_owner], places[by_owner]
 
     def between(self, start: int, end: int) -> list[int]:
         """Places in the table of the entries that belong to code in [start, end), by address."""

@@ -14,17 +14,25 @@ The digest (ALGORITHM kgbuild-sha256-1) of a function of size n is the SHA-256 o
 In vmlinux references are resolved: what a field holds is the place it leads to, and the build-id fixes what lies there.
 In a .ko the relocations say it. A symbol of no size has the digest "", and so has data, which changes while the kernel
 runs: there the place is all that is bound to.
+
+Record and module name each other. The record has a digest of each section of the module and of the whole
+(CONTENTS_ALGORITHM, described in verification/reading/contents.py); the module's note has the digest of all else in
+the record (`digest_record`). So a field of either that is changed alone is found, also such as nobody could compute
+again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from typing import Any, TypeVar
 
-SCHEMA, VERSION = "kgbuild-proof", 1
+SCHEMA, OLD_SCHEMA, VERSION = "kgbuild/proof/2", "kgbuild-proof", 2
+_FIRST_SCHEMA = "kgbuild/proof/1"
 ALGORITHM = "kgbuild-sha256-1"
+CONTENTS_ALGORITHM = "kgbuild-module-sha256-1"
 NOTE_SCHEMA = 2  # of the module's note (docs/schema/note.md): since it has digests
 FUNCTION, DATA = "function", "data"
 
@@ -84,14 +92,32 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class ModuleContents:
+    """Digests (hex) of a finished module: of the whole, of its ELF header, of its symbols, and of each section in the
+    file's order, as (name, digest)."""
+
+    digest: str
+    header: str
+    symbols: str
+    sections: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class ProofRecord:
-    """What a module replaces and is bound to; `build_ids` (hex) of vmlinux and of each module that it patches."""
+    """What a module replaces and is bound to; `build_ids` (hex) of vmlinux and of each module that it patches.
+
+    `module` says what the finished module is, and `made` and `digest` what the record says besides: plain values by
+    key, and `digest_record` of all but `module`. All three are None or empty before there is a module.
+    """
 
     build_ids: Mapping[str, str]
     replaced: tuple[BoundSymbol, ...]
     bound: tuple[BoundSymbol, ...]
     allowed: tuple[tuple[str, str], ...] = ()
     literals: tuple[Constant, ...] = ()
+    module: ModuleContents | None = None
+    made: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
 
     @property
     def digests(self) -> dict[Key, str]:
@@ -111,11 +137,33 @@ def compute_digest(data: bytes, references: Iterable[tuple[int, int, int, str, i
     return sha256(bytes(plain) + "".join(lines).encode()).hexdigest() if data else ""
 
 
+# What a record says of how the module was made; the module's note says the same.
+MADE = ("tool", "kernel", "patches", "options")
+
+
+def digest_record(value: Mapping[str, Any]) -> str:
+    """The digest (hex) of a record as plain values, whatever it says of the module's contents: the SHA-256 of its JSON
+    without `module`, keys sorted, no blanks."""
+    core = {key: what for key, what in value.items() if key != "module"}
+    return sha256(json.dumps(core, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def contents_json(contents: ModuleContents) -> dict[str, Any]:
+    """`module` of a record as plain values."""
+    return {
+        "digest": contents.digest,
+        "algorithm": CONTENTS_ALGORITHM,
+        "header": contents.header,
+        "symbols": contents.symbols,
+        "sections": [{"name": name, "digest": digest} for name, digest in contents.sections],
+    }
+
+
 # -- as a file -------------------------------------------------------------------------------------------------------
 
 
 def record_json(record: ProofRecord) -> dict[str, Any]:
-    """The record as plain values (docs/schema/proof-1.json, without what says where it came from)."""
+    """The record as plain values (docs/schema/proof-2.json), without how the module was made and what it is."""
 
     def rows(places: Iterable[BoundSymbol | Constant]) -> list[dict[str, Any]]:
         return [{**asdict(p), "address": hex(p.address)} for p in places]
@@ -133,10 +181,13 @@ def record_json(record: ProofRecord) -> dict[str, Any]:
 
 
 def parse_record(value: object) -> ProofRecord:
-    """A record from plain values. Raises BadRecord for what is none of this version, or lacks something."""
+    """A record from plain values. Raises BadRecord for one of another version, or with something missing."""
     top = _object(value, "the record")
-    if top.get("schema") != SCHEMA:
+    if top.get("schema") not in (SCHEMA, _FIRST_SCHEMA, OLD_SCHEMA):
         raise BadRecord("schema", f"is {top.get('schema')!r}, not {SCHEMA!r}")
+    if top.get("schema_version") == 1:
+        fact = "is 1: it has no digests of the module, which version 2 has; build the module and its record again"
+        raise BadRecord("schema_version", fact)
     if top.get("schema_version") != VERSION or top.get("digest") != ALGORITHM:
         said = f"version {top.get('schema_version')!r}, digest {top.get('digest')!r}"
         raise BadRecord("schema_version", f"is {said}; this kgbuild reads version {VERSION}, {ALGORITHM!r}")
@@ -154,11 +205,31 @@ def parse_record(value: object) -> ProofRecord:
         tuple(_read(BoundSymbol, row, f"{key}[{i}]") for i, row in enumerate(_list(top.get(key), key)))
         for key in ("replaced", "bound")
     )
-    # records written before there were any have none
     literals = tuple(
-        _read(Constant, row, f"literals[{i}]") for i, row in enumerate(_list(top.get("literals", []), "literals"))
+        _read(Constant, row, f"literals[{i}]") for i, row in enumerate(_list(top.get("literals"), "literals"))
     )
-    return ProofRecord({str(k): str(v) for k, v in ids.items()}, replaced, bound, tuple(allowed), literals)
+    made = {key: top[key] for key in MADE if key in top}
+    if len(made) != len(MADE):
+        raise BadRecord("the record", f"lacks {', '.join(key for key in MADE if key not in made)}")
+    module, build_ids = _read_contents(top.get("module")), {str(k): str(v) for k, v in ids.items()}
+    return ProofRecord(build_ids, replaced, bound, tuple(allowed), literals, module, made, digest_record(top))
+
+
+def _read_contents(value: object) -> ModuleContents:
+    top = _object(value, "module")
+    if top.get("algorithm") != CONTENTS_ALGORITHM:
+        raise BadRecord("module.algorithm", f"is {top.get('algorithm')!r}; this kgbuild reads {CONTENTS_ALGORITHM!r}")
+    digest, header, symbols = (top.get(key) for key in ("digest", "header", "symbols"))
+    sections = []
+    for i, row in enumerate(_list(top.get("sections"), "module.sections")):
+        item = _object(row, f"module.sections[{i}]")
+        sections.append((item.get("name"), item.get("digest")))
+    if not all(
+        isinstance(text, str) for text in (digest, header, symbols, *(text for pair in sections for text in pair))
+    ):
+        raise BadRecord("module", "does not hold names and digests as texts")
+    rows = tuple((str(name), str(digest)) for name, digest in sections)
+    return ModuleContents(str(digest), str(header), str(symbols), rows)
 
 
 def _object(value: object, place: str) -> dict[str, Any]:

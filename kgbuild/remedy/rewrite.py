@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The patch again, without what a live patch can't have: new members of structures move into shadow variables, new
-values of data and changes of init code into callbacks.
+"""Rewrites a patch without what a live patch can't have: new structure members move into shadow variables, new values
+of data and changes of init code into callbacks.
 
-What the author must decide stays in comments of the written code and in the notes: where objects are freed, whether a
-value may be overwritten, what init code is to do on a running system. Source of the interfaces:
+What the author must decide is left in comments of the generated code and in the notes: where objects are freed, whether
+a value may be overwritten, what the init code's change means on a running system. Source of the interfaces:
 Documentation/livepatch/shadow-vars.rst and callbacks.rst.
 """
 
@@ -35,19 +35,19 @@ CONTINUED = "\t" * 5 + " "
 
 @dataclass(frozen=True)
 class Source:
-    """One file that the patch changes: its texts before and after ("" for a new file), the lines (from 0) of `patched`
-    that the patch adds, and the object of the kernel that it is part of ("" where that is not known)."""
+    """One file that the patch changes: its two texts (the original is "" for a new file), the lines (from 0) of
+    `patched` that the patch adds, and the object of the kernel that it is part of ("" if unknown)."""
 
     path: str
-    original: str
+    orig: str
     patched: str
     added: frozenset[int] = frozenset()
     target: str = ""
 
 
 @dataclass(frozen=True)
-class Remedied:
-    """The texts to be had in place of the patched ones, by path, and what is left to the author."""
+class RewrittenPatch:
+    """The rewritten texts of the patched files, by path, and notes on what the author must decide."""
 
     texts: dict[str, str]
     notes: tuple[str, ...]
@@ -63,44 +63,47 @@ class _File:
     post_unpatch: list[str] = field(default_factory=list)
 
 
-def write_remedy(sources: Sequence[Source], refusals: Sequence[Refusal], codes: Sequence[str]) -> Remedied:
-    """Rewrite a patch for the refusals of these codes.
+def write_remedy(sources: Sequence[Source], refusals: Sequence[Refusal], codes: Sequence[str]) -> RewrittenPatch:
+    """Rewrite a patch to avoid the refusals with these codes.
 
-    Raises Refused, with the same code and the place in the patched text, for all that can't be rewritten.
+    Raises Refused, with the same code and the place in the patched text, for everything that can't be rewritten.
     """
-    return _Writer(sources).write([r for r in refusals if r.code in codes])
+    return _PatchWriter(sources).write([r for r in refusals if r.code in codes])
 
 
 def find_grown(sources: Sequence[Source]) -> list[str]:
-    """Structures whose members differ in the texts, by name: what K9-type-layout would be said of, where a header has
-    too many units to compile them all."""
+    """Names of the structures whose members differ between the two texts: the structures that K9-type-layout would be
+    reported for, when a header has too many units to compile them all."""
     names: dict[str, None] = {}
     for source in sources:
-        before, after = mask(source.original), mask(source.patched)
-        for found in re.finditer(r"\bstruct\s+(\w+)\s*\{", after):
+        orig_text, patched_text = mask(source.orig), mask(source.patched)
+        for found in re.finditer(r"\bstruct\s+(\w+)\s*\{", patched_text):
             name = found.group(1)
-            old, new = struct_body(source.original, before, name), struct_body(source.patched, after, name)
+            orig, patched = (
+                struct_body(source.orig, orig_text, name),
+                struct_body(source.patched, patched_text, name),
+            )
             if (
-                old is not None
-                and new is not None
-                and [m.normal for m in old.members] != [m.normal for m in new.members]
+                orig is not None
+                and patched is not None
+                and [m.normal for m in orig.members] != [m.normal for m in patched.members]
             ):
                 names[name] = None
     return sorted(names)
 
 
-class _Writer:
+class _PatchWriter:
     def __init__(self, sources: Sequence[Source]) -> None:
         self.files = {s.path: _File(s, s.patched) for s in sources}
         self.refused: list[Refusal] = []
         self.notes: list[str] = []
-        self.code = TYPE  # of the refusal at hand
+        self.code = TYPE  # code of the current refusal
 
     def refuse(self, code: str, path: str, line: int, fact: str, remedy: str, symbol: str = "") -> None:
         place = f"{path}:{line}" if line else path
         self.refused.append(Refusal(code, place, fact, symbol=symbol, remedy=remedy))
 
-    def write(self, refusals: Sequence[Refusal]) -> Remedied:
+    def write(self, refusals: Sequence[Refusal]) -> RewrittenPatch:
         places = sorted({r.place.rpartition(": ")[2] for r in refusals if r.code == TYPE})
         for variable in (place for place in places if " " not in place):
             fact = f"{variable} is a variable, and its type changes"
@@ -113,12 +116,14 @@ class _Writer:
             self._callbacks()
         if self.refused:
             raise Refused(self.refused)
-        return Remedied({path: self._assembled(f) for path, f in self.files.items()}, tuple(dict.fromkeys(self.notes)))
+        return RewrittenPatch(
+            {path: self._assembled(f) for path, f in self.files.items()}, tuple(dict.fromkeys(self.notes))
+        )
 
     # -- types ---------------------------------------------------------------------------------------------------
 
     def _types(self, types: Sequence[str]) -> None:
-        """A type whose own text does not change only holds one that does."""
+        """The types to rewrite: a type whose own text does not change only contains one that does."""
         added: dict[str, list[DeclarationSpan]] = {}
         for kind, _, name in (t.partition(" ") for t in types):
             for path, file in self.files.items():
@@ -143,20 +148,20 @@ class _Writer:
             self._shadow(name, members)
 
     def _new_members(self, name: str, path: str, file: _File) -> list[DeclarationSpan]:
-        old, new = _body(file.source.original, name), _body(file.text, name)
-        if old is None or new is None or [m.normal for m in old.members] == [m.normal for m in new.members]:
+        orig, patched = _body(file.source.orig, name), _body(file.text, name)
+        if orig is None or patched is None or [m.normal for m in orig.members] == [m.normal for m in patched.members]:
             return []
-        remaining = [m.normal for m in old.members]
+        remaining = [m.normal for m in orig.members]
         added = []
-        for member in new.members:
+        for member in patched.members:
             if remaining and member.normal == remaining[0]:
                 remaining.pop(0)
             else:
                 added.append(member)
-        remedy, line = "keep the members as they are and add new ones only", line_of(file.text, new.start)
+        remedy, line = "keep the members as they are and add new ones only", line_of(file.text, patched.start)
         if remaining:
             self.refuse(TYPE, path, line, f"struct {name} loses or changes `{remaining[0]}`", remedy, name)
-        elif old.directives != new.directives or any(m.conditional for m in added):
+        elif orig.directives != patched.directives or any(m.conditional for m in added):
             self.refuse(TYPE, path, line, f"struct {name} changes inside an #if", remedy, name)
         elif unclear := [m for m in added if not m.names]:
             fact = f"which member `{unclear[0].normal}` adds to struct {name} is not clear"
@@ -164,7 +169,7 @@ class _Writer:
         return added
 
     def _uses(self, path: str, file: _File, member: str, name: str) -> None:
-        """Rewrite `EXPR->member` on the lines that the patch adds; elsewhere it is another structure's member."""
+        """Rewrite `EXPR->member` on the lines that the patch adds; other lines use another structure's member."""
         pattern = re.compile(rf"(->|\.)\s*{re.escape(member)}\b")
         here = 0
         while True:
@@ -197,9 +202,11 @@ class _Writer:
     def _shadow(self, name: str, members: Sequence[DeclarationSpan]) -> None:
         users = [f for f in self.files.values() if name in f.shadows]
         for file in self.files.values():
-            old, new = _body(file.source.original, name), _body(file.text, name)
-            if old is not None and new is not None:
-                file.text = file.text[: new.start] + file.source.original[old.start : old.end] + file.text[new.end :]
+            orig, patched = _body(file.source.orig, name), _body(file.text, name)
+            if orig is not None and patched is not None:
+                file.text = (
+                    file.text[: patched.start] + file.source.orig[orig.start : orig.end] + file.text[patched.end :]
+                )
         code = _accessor(name, members)
         for file in users:
             file.accessors.append((name, code))
@@ -219,7 +226,8 @@ class _Writer:
     # -- data and init code --------------------------------------------------------------------------------------
 
     def _revert(self, refusal: Refusal) -> None:
-        """Take the changed definition of a variable or init function out of the patch, into a callback."""
+        """Remove the changed definition of a variable or init function from the patch, and do its work in a
+        callback."""
         code, name = refusal.code, refusal.symbol
         path = refusal.place.removesuffix(f": {name}")
         candidates = [path] if path in self.files else []
@@ -227,29 +235,32 @@ class _Writer:
         same = ""
         for path in candidates:
             file = self.files[path]
-            before, after = file.source.original, file.text
-            name = _behind_alias(refusal.symbol, mask(after))
+            orig_text, patched_text = file.source.orig, file.text
+            name = _behind_alias(refusal.symbol, mask(patched_text))
             for is_variable in (True, False):
                 if is_variable:
-                    old, new = find_variable(before, mask(before), name), find_variable(after, mask(after), name)
+                    orig, patched = (
+                        find_variable(orig_text, mask(orig_text), name),
+                        find_variable(patched_text, mask(patched_text), name),
+                    )
                 else:
-                    old, new = find_function(mask(before), name), find_function(mask(after), name)
-                if old is None or new is None:
+                    orig, patched = find_function(mask(orig_text), name), find_function(mask(patched_text), name)
+                if orig is None or patched is None:
                     continue
-                was, now = before[old.start : old.end], after[new.start : new.end]
-                if was == now:
+                orig_part, patched_part = orig_text[orig.start : orig.end], patched_text[patched.start : patched.end]
+                if orig_part == patched_part:
                     same = path
                     continue
-                line = line_of(file.source.patched, max(file.source.patched.find(now), 0))
-                if is_variable and (why := _fixed(old, new, code)):
+                line = line_of(file.source.patched, max(file.source.patched.find(patched_part), 0))
+                if is_variable and (why := _fixed(orig, patched, code)):
                     self.refuse(code, path, line, f"{name} {why}", "change what reads it instead", name)
                     return
                 if path.endswith(".h"):
                     fact = f"{name} is defined in a header"
                     self.refuse(code, path, line, fact, "do its work in a callback of a .c file", name)
                     return
-                file.text = after[: new.start] + was + after[new.end :]
-                self._work(file, name, old, new, (was, now), is_variable and code == DATA)
+                file.text = patched_text[: patched.start] + orig_part + patched_text[patched.end :]
+                self._work(file, name, orig, patched, (orig_part, patched_part), is_variable and code == DATA)
                 return
         fact = f"{name} has no definition of its own in the patch: it is static in a function, made by a macro, or new"
         if same:
@@ -258,23 +269,23 @@ class _Writer:
         self.refuse(code, same or candidates[0], 0, fact, remedy, name)
 
     def _work(
-        self, file: _File, name: str, old: Definition, new: Definition, texts: tuple[str, str], is_data: bool
+        self, file: _File, name: str, orig: Definition, patched: Definition, texts: tuple[str, str], is_data: bool
     ) -> None:
-        values = _assignments(name, old, new) if is_data else None
+        values = _assignments(name, orig, patched) if is_data else None
         if values is None:
             file.post_patch += _todo(name, *texts)
             what = f"{file.source.path}: what is to be done on a running system for {name} (TODO in the callback)"
             self.notes.append(what)
             return
-        for place, was, now in values:
-            file.post_patch += [f"if ({place} == {was})", f"\t{place} = {now};"]
-            file.post_unpatch += [f"if ({place} == {now})", f"\t{place} = {was};"]
+        for place, orig_value, patched_value in values:
+            file.post_patch += [f"if ({place} == {orig_value})", f"\t{place} = {patched_value};"]
+            file.post_unpatch += [f"if ({place} == {patched_value})", f"\t{place} = {orig_value};"]
         self.notes.append(f"{name} is set only where it still has the old value: see the callbacks")
 
     # -- callbacks -----------------------------------------------------------------------------------------------
 
     def _callbacks(self) -> None:
-        """One of each kind for each object: where several files have work, the first calls what the others hold."""
+        """Write one callback of each kind for each object; if several files need one, the first calls the others."""
         for kind in ("post_patch", "post_unpatch"):
             wanted = [f for f in self.files.values() if getattr(f, kind)]
             for target in sorted({f.source.target for f in wanted}):
@@ -330,49 +341,57 @@ def _unwrapped(expression: str) -> str:
 
 
 def _behind_alias(name: str, masked: str) -> str:
-    """The function that module_init() or module_exit() gives the name `init_module` or `cleanup_module`."""
+    """The function that module_init() or module_exit() aliases to `init_module` or `cleanup_module`."""
     macro = {"init_module": "module_init", "cleanup_module": "module_exit"}.get(name, "")
     found = re.search(rf"^{macro}\s*\(\s*(\w+)\s*\)", masked, re.MULTILINE) if macro else None
     return found.group(1) if found else name
 
 
-def _fixed(old: Definition, new: Definition, code: str) -> str:
-    """Why a variable can't get another value while the kernel runs; "" where it can."""
-    if code == DATA and " ".join(mask(old.head).split()) != " ".join(mask(new.head).split()):
+def _fixed(orig: Definition, patched: Definition, code: str) -> str:
+    """Why a variable's value can't be changed while the kernel runs; "" if it can."""
+    if code == DATA and " ".join(mask(orig.head).split()) != " ".join(mask(patched.head).split()):
         return "gets another type, size or place, not only another value"
-    specifiers = old.head.rpartition("*")[2] if "*" in old.head else old.head
+    specifiers = orig.head.rpartition("*")[2] if "*" in orig.head else orig.head
     if code == DATA and re.search(r"\bconst\b|\b__ro_after_init\b", specifiers):
         return "is read-only in the running kernel"
     return ""
 
 
-def _assignments(name: str, old: Definition, new: Definition) -> list[tuple[str, str, str]] | None:
-    """(place, old value, new value) for each value that differs; None where that can't be told from the text."""
-    if not mask(old.value + new.value).strip("{} \t\n,") or "{" not in old.value + new.value:
-        simple = not re.search(r"[\[\"]", old.head + old.value + new.value)
-        return [(name, _value(old.value), _value(new.value))] if simple else None
-    before, after = split_values(old.value or "{}"), split_values(new.value or "{}")
-    if before is None or after is None or ("[" in old.head and any(k.startswith(".") for k in {**before, **after})):
+def _assignments(name: str, orig: Definition, patched: Definition) -> list[tuple[str, str, str]] | None:
+    """(place, original value, patched value) for each value that differs; None if the text does not tell."""
+    if not mask(orig.value + patched.value).strip("{} \t\n,") or "{" not in orig.value + patched.value:
+        simple = not re.search(r"[\[\"]", orig.head + orig.value + patched.value)
+        return [(name, _value(orig.value), _value(patched.value))] if simple else None
+    orig_values, patched_values = split_values(orig.value or "{}"), split_values(patched.value or "{}")
+    if (
+        orig_values is None
+        or patched_values is None
+        or ("[" in orig.head and any(k.startswith(".") for k in {**orig_values, **patched_values}))
+    ):
         return None
-    if old.head.count("[") > 1 or ("[" not in old.head and any(k.startswith("[") for k in {**before, **after})):
+    if orig.head.count("[") > 1 or (
+        "[" not in orig.head and any(k.startswith("[") for k in {**orig_values, **patched_values})
+    ):
         return None
-    keys = dict.fromkeys([*before, *after])
+    keys = dict.fromkeys([*orig_values, *patched_values])
     return [
-        (name + k, _value(before.get(k, "")), _value(after.get(k, ""))) for k in keys if before.get(k) != after.get(k)
+        (name + k, _value(orig_values.get(k, "")), _value(patched_values.get(k, "")))
+        for k in keys
+        if orig_values.get(k) != patched_values.get(k)
     ]
 
 
 def _value(text: str) -> str:
-    """An initial value as an operand; what has none is zero."""
+    """An initial value as an operand; 0 if there is none."""
     plain = text.strip()
     return plain if re.fullmatch(r"-?\w+", plain) else f"({plain})" if plain else "0"
 
 
-def _todo(name: str, was: str, now: str) -> list[str]:
+def _todo(name: str, orig: str, patched: str) -> list[str]:
     import difflib
 
     lines = ["/*", f" * TODO: do on a running system what the patch changes in {name}:", " *"]
-    for line in list(difflib.unified_diff(was.splitlines(), now.splitlines(), n=0, lineterm=""))[2:]:
+    for line in list(difflib.unified_diff(orig.splitlines(), patched.splitlines(), n=0, lineterm=""))[2:]:
         if not line.startswith("@@"):
             lines.append(f" * {line.replace('*/', '* /').replace('/*', '/ *')}".rstrip())
     return [*lines, " */"]
@@ -415,7 +434,7 @@ static struct kgbuild_shadow_{name} *kgbuild_shadow_{name}(const struct {name} *
 
 
 def _after_includes(text: str) -> int:
-    """The offset of the line after the last #include that stands in no #if."""
+    """The offset of the line after the last #include that is outside of every #if."""
     depth = end = 0
     for found in re.finditer(r"^[ \t]*#[ \t]*(if|ifdef|ifndef|endif|include)\b.*\n", mask(text), re.MULTILINE):
         depth += {"if": 1, "ifdef": 1, "ifndef": 1, "endif": -1}.get(found.group(1), 0)
@@ -432,20 +451,20 @@ def _with_include(text: str, header: str) -> str:
 
 
 def render_diff(originals: Mapping[str, str], texts: Mapping[str, str]) -> str:
-    """A unified diff of all files, by path; an original of "" is a new file."""
+    """A unified diff of all files, by path; a file whose original is "" is new."""
     import difflib
 
     out = []
     for path in sorted(texts):
-        before, after = originals.get(path, ""), texts[path]
-        if before == after:
+        orig, patched = originals.get(path, ""), texts[path]
+        if orig == patched:
             continue
-        old = f"a/{path}" if before else "/dev/null"
-        for line in difflib.unified_diff(_lines(before), _lines(after), old, f"b/{path}"):
+        orig_label = f"a/{path}" if orig else "/dev/null"
+        for line in difflib.unified_diff(_lines(orig), _lines(patched), orig_label, f"b/{path}"):
             out.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
     return "".join(out)
 
 
 def _lines(text: str) -> list[str]:
-    """Lines as the diff format has them: ended by a newline only."""
+    """Lines as in the diff format, which only newlines end."""
     return [line for line in re.split(r"(?<=\n)", text) if line]

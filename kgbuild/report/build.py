@@ -11,7 +11,7 @@ from typing import Any
 from kgbuild import __version__
 from kgbuild.closure.binding import NEW_GLOBAL
 from kgbuild.closure.evidence import clone_evidence, evidence_of, functions
-from kgbuild.closure.model import Closure, Member
+from kgbuild.closure.model import Closure, Member, StateLine
 from kgbuild.debuginfo.compile_flags import Flag
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import KgbuildError
@@ -20,6 +20,7 @@ from kgbuild.model import Finding, Kernel
 from kgbuild.objects.symbol_kinds import is_prefix
 from kgbuild.objects.view import View
 from kgbuild.proof.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN, FunctionParity, ParityProof
+from kgbuild.report.documents import schema_name
 
 
 def kernel_report(kernel: Kernel) -> dict[str, str]:
@@ -34,15 +35,15 @@ def kernel_report(kernel: Kernel) -> dict[str, str]:
     }
 
 
-def _counted(original: View, parity: ParityProof) -> list[FunctionParity]:
+def _counted(orig: View, parity: ParityProof) -> list[FunctionParity]:
     """The functions of which parity is told: padding before a function only where it alone is not what runs."""
-    atoms = original.atoms
+    atoms = orig.atoms
     return [f for f in parity.functions if f.status in (DIFFERS, ABSENT) or not is_prefix(atoms[f.atom])]
 
 
-def parity_counts(original: View, parity: ParityProof) -> dict[str, int]:
+def parity_counts(orig: View, parity: ParityProof) -> dict[str, int]:
     """How many functions of a unit are those of the kernel, of how many, and how many another unit overrides."""
-    counts = Counter(f.status for f in _counted(original, parity))
+    counts = Counter(f.status for f in _counted(orig, parity))
     return {
         "matched": counts[EXACT] + counts[AMBIGUOUS],
         "total": counts.total() - counts[OVERRIDDEN],
@@ -53,7 +54,7 @@ def parity_counts(original: View, parity: ParityProof) -> dict[str, int]:
 def unit_report(
     source: str,
     target: str,
-    original: View,
+    orig: View,
     parity: ParityProof,
     object_name: str,
     because: str = "",
@@ -65,7 +66,7 @@ def unit_report(
     An ambiguous function has the kernel's bytes, at more than one place of its name. Padding before a function counts
     as part of it, unless it alone is not what runs.
     """
-    found = _counted(original, parity)
+    found = _counted(orig, parity)
     listed = [{"function": f.name, "status": f.status, "reason": f.reason} for f in found]
     return {
         "source": source,
@@ -75,7 +76,7 @@ def unit_report(
         "flags": [asdict(f) for f in flags],
         "optimized": [{"file": file, "line": line, "text": text} for file, line, text in optimized],
         "parity": {
-            **parity_counts(original, parity),
+            **parity_counts(orig, parity),
             "unmatched": [f for f in listed if f["status"] in (DIFFERS, ABSENT)],
             "ambiguous": [f for f in listed if f["status"] == AMBIGUOUS],
         },
@@ -134,9 +135,15 @@ def closure_report(closure: Closure) -> dict[str, Any]:
         "noise": [{"function": n.function, "rule": n.rule} for unit in closure.units for n in unit.changes.noise],
         "warnings": list(closure.warnings),
         "dropped_keys": [asdict(key) for key in sorted(closure.dropped_keys)],
-        "state": [line._asdict() for line in sorted(closure.state.values())],
+        "state": [_state(line) for line in sorted(closure.state.values())],
         **author_report(closure),
     }
+
+
+def _state(line: StateLine) -> dict[str, str]:
+    row: dict[str, str] = line._asdict()
+    original = {"original": row.pop("orig"), "original_unit": row.pop("orig_unit")}
+    return {**row, **original}
 
 
 def author_report(closure: Closure) -> dict[str, Any]:
@@ -171,12 +178,19 @@ def finding_report(findings: Sequence[Finding]) -> list[dict[str, str]]:
 
 def error_report(error: KgbuildError) -> dict[str, Any]:
     """What ended a run other than a refusal: an error, or that there is nothing to patch."""
-    return {"exit_status": error.exit_code, "place": error.place, "fact": error.fact, "remedy": error.remedy}
+    return {
+        "code": error.code,
+        "exit_status": error.exit_code,
+        "place": error.place,
+        "fact": error.fact,
+        "remedy": error.remedy,
+    }
 
 
 def empty_report(kernel: Kernel | None) -> dict[str, Any]:
     """A report with every required key and nothing found yet."""
     return {
+        "schema": schema_name("build"),
         "schema_version": 1,
         "tool": {"name": "kgbuild", "version": __version__},
         "kernel": kernel_report(kernel) if kernel is not None else None,

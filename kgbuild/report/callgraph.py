@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The part of a call graph that a question reaches: as a tree, JSON, DOT, GraphML."""
+"""The part of a call graph that a question reaches: as a tree, as data, as a drawing and as a graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.model import CALLERS, Edge, Function
 from kgbuild.callgraph.traversal import Reached
+from kgbuild.report.documents import schema_name
+from kgbuild.report.formats.answer import Answer
+from kgbuild.report.formats.drawing import Arrow, Drawing, Node
 
 if TYPE_CHECKING:
     import networkx
@@ -123,7 +126,7 @@ def graph_json(reach: Reached) -> dict[str, Any]:
     """Nodes and edges with their evidence."""
     functions = reach.functions
     return {
-        "schema": "kgbuild-graph",
+        "schema": schema_name("graph"),
         "schema_version": 1,
         "root": reach.root,
         "direction": reach.direction,
@@ -169,44 +172,45 @@ def graph_json(reach: Reached) -> dict[str, Any]:
     }
 
 
-def render_dot(reach: Reached) -> Iterator[str]:
-    """Graphviz: one arrow for each pair of functions and kind, its places as tooltip."""
-    yield "digraph calls {"
-    yield "  rankdir=LR;"
-    yield "  node [shape=box, fontname=monospace];"
-    if not reach.complete:
-        yield "  // not complete: functions with a dashed frame have more neighbours"
+def draw_calls(reach: Reached) -> Drawing:
+    """For Graphviz: one arrow for each pair of functions and kind, its places as tooltip."""
+    parts: list[Node | Arrow] = []
     for f in sorted(reach.functions.values(), key=lambda f: f.id):
-        style = ", style=dashed" if f.id in reach.uncut else ""
-        bold = ", penwidth=2" if f.id == reach.root else ""
-        yield f"  n{f.id} [label={_quoted(f.name)}, tooltip={_quoted(_where(f))}{style}{bold}];"
+        attributes = {"label": f.name, "tooltip": _where(f)}
+        if f.id in reach.uncut:
+            attributes["style"] = "dashed"
+        if f.id == reach.root:
+            attributes["penwidth"] = "2"
+        parts.append(Node(f"n{f.id}", attributes))
     arrows: dict[tuple[int, int, str], list[str]] = {}
     for e in reach.edges:
         places = arrows.setdefault((e.caller, e.callee, e.kind.label), [])
         places.append(e.place_in(reach.functions[e.caller].name))
     for (caller, callee, kind), places in arrows.items():
-        label = "" if kind == "call" else f"label={_quoted(kind)}, "
-        yield f"  n{caller} -> n{callee} [{label}tooltip={_quoted(', '.join(places[:16]))}];"
+        label = {} if kind == "call" else {"label": kind}
+        parts.append(Arrow(f"n{caller}", f"n{callee}", {**label, "tooltip": ", ".join(places[:16])}))
     for number, ways in sorted(reach.ways.items()):
         for place, way in enumerate(ways):
             node = f"w{number}_{place}"
-            yield f"  {node} [label={_quoted(way.place)}, tooltip={_quoted(way.object)}, shape=ellipse];"
-            yield f"  {node} -> n{number} [label={_quoted(way.kind)}, style=dotted];"
-    yield "}"
+            parts.append(Node(node, {"label": way.place, "tooltip": way.object, "shape": "ellipse"}))
+            parts.append(Arrow(node, f"n{number}", {"label": way.kind, "style": "dotted"}))
+    remark = "" if reach.complete else "not complete: functions with a dashed frame have more neighbours"
+    return Drawing("calls", ("rankdir=LR", "node [shape=box, fontname=monospace]"), tuple(parts), remark)
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def render_graphml(reach: Reached) -> Iterator[str]:
-    """GraphML by networkx; lists (kinds, evidence) are joined by commas."""
-    from networkx.readwrite import graphml
-
+def graph_of_calls(reach: Reached) -> networkx.DiGraph:
+    """For other programs: one edge for each pair of functions, with its kinds and evidence; the graph says whether it
+    is complete."""
     graph = reach.digraph()
-    for _, _, attributes in graph.edges(data=True):
-        for key in ("kinds", "evidence"):
-            attributes[key] = ", ".join(attributes[key])
     graph.graph["complete"] = reach.complete
-    write: Callable[[networkx.DiGraph], Iterator[str]] = graphml.generate_graphml
-    yield from write(graph)
+    return graph
+
+
+def answer_of_calls(reach: Reached) -> Answer:
+    """What `graph` answers."""
+    return Answer(
+        lambda: graph_json(reach),
+        lambda unicode: render_tree(reach, unicode=unicode),
+        lambda: draw_calls(reach),
+        lambda: graph_of_calls(reach),
+    )

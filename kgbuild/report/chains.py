@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from kgbuild.closure.evidence import evidence_of
 from kgbuild.closure.model import Closure, Member
+from kgbuild.diff.ipa_clones import INLINED
 from kgbuild.objects.atoms import FUNCTION
 from kgbuild.report.patch_graph import SHOWN
-from kgbuild.report.why import ChainLink, ReasonChain, choose_chains
+from kgbuild.report.why import ChainLink, InlinedInto, ReasonChain, choose_chains
 
 
 def chains_in(closure: Closure) -> list[ReasonChain]:
@@ -22,6 +23,20 @@ def chains_in(closure: Closure) -> list[ReasonChain]:
             at = tuple(positions.get((m.unit, m.atom.id), ()))
             steps = tuple(_chain(closure, m))
             out.append(ReasonChain(m.atom.names, m.role in SHOWN, unit.source, unit.target, at, steps))
+    return out
+
+
+def inlined_in(closure: Closure) -> list[InlinedInto]:
+    """The functions that gcc has inlined into functions of the patch, by unit and name."""
+    members: dict[int, set[str]] = {}
+    for m in closure.members.values():
+        members.setdefault(m.unit, set()).update(m.atom.names)
+    out = []
+    for number, unit in enumerate(closure.units):
+        for name in sorted({step.source.name for step in unit.clones.steps if step.kind == INLINED}):
+            into = [other for other in unit.clones.inlined_into(name) if other in members.get(number, ())]
+            if into:
+                out.append(InlinedInto(name.partition(".")[0], unit.source, tuple(into)))
     return out
 
 

@@ -12,6 +12,7 @@ from kgbuild.estimation.estimate import Estimate, Touched
 from kgbuild.model import Kernel
 from kgbuild.patch.unified_diff import ParsedPatch
 from kgbuild.report.build import kernel_report, refusal_report
+from kgbuild.report.documents import schema_name
 
 _UNICODE = ("├─ ", "└─ ", "│  ", "   ")
 _ASCII = ("|- ", "`- ", "|  ", "   ")
@@ -38,6 +39,7 @@ def estimate_report(
 
     pulled = [{**row, "because": names[t.via or 0]} for row, t in zip(rows("pulled"), result.of("pulled"), strict=True)]
     return {
+        "schema": schema_name("estimate"),
         "schema_version": 1,
         "estimate": True,
         "tool": {"name": "kgbuild", "version": __version__},

@@ -76,24 +76,32 @@ def explain(changes: Changes, closure: Closure | None, function: str) -> tuple[E
 class _Explainer:
     def __init__(self, changes: Changes, closure: Closure | None) -> None:
         self.changes, self.closure = changes, closure
-        self.o, self.p, self.c = changes.original, changes.patched, changes.correlation
-        self.comparer = Comparer(self.c, changes.original_entries, changes.patched_entries)
+        self.orig, self.patched, self.correlation = changes.orig, changes.patched, changes.correlation
+        self.comparer = Comparer(self.correlation, changes.original_entries, changes.patched_entries)
         self.lines: tuple[dict[int, list[SourceLine]], dict[int, list[SourceLine]]] = ({}, {})
         self.places: dict[tuple[int, int], dict[int, int]] = {}
 
     def explain(self, function: str) -> tuple[Explanation, ...]:
-        ours, theirs = self._functions(self.o, function), self._functions(self.p, function)
-        if not ours and not theirs:
+        orig_functions, patched_functions = (
+            self._functions(self.orig, function),
+            self._functions(self.patched, function),
+        )
+        if not orig_functions and not patched_functions:
             raise self._unknown(function)
-        self.lines = (read_lines(self.o.obj), read_lines(self.p.obj))
-        pairs = [(o, p) for p in theirs for o in self._partners(self.c.to_original, self.o, p)]
-        pairs += [(o, p) for o in ours for p in self._partners(self.c.to_patched, self.p, o) if (o, p) not in pairs]
+        self.lines = (read_lines(self.orig.obj), read_lines(self.patched.obj))
+        pairs = [(o, p) for p in patched_functions for o in self._partners(self.correlation.to_original, self.orig, p)]
+        pairs += [
+            (o, p)
+            for o in orig_functions
+            for p in self._partners(self.correlation.to_patched, self.patched, o)
+            if (o, p) not in pairs
+        ]
         # a name that was one of several of a folded body: what became of that name, before the others
         named = [(o, p) for o, p in pairs if function in o.names and function in p.names]
         out = [self._pair(function, o, p) for o, p in named or pairs]
         paired = {a.id for _, a in pairs}, {a.id for a, _ in pairs}
-        out += [self._alone(function, self.p, p, NEW) for p in theirs if p.id not in paired[0]]
-        out += [self._alone(function, self.o, o, REMOVED) for o in ours if o.id not in paired[1]]
+        out += [self._alone(function, self.patched, p, NEW) for p in patched_functions if p.id not in paired[0]]
+        out += [self._alone(function, self.orig, o, REMOVED) for o in orig_functions if o.id not in paired[1]]
         return tuple(out)
 
     def _functions(self, view: View, name: str) -> list[Atom]:
@@ -103,15 +111,15 @@ class _Explainer:
         return [view.atoms[i] for i in table.get(atom.id, ())]
 
     def _unknown(self, name: str) -> UserError:
-        for view in (self.p, self.o):
+        for view in (self.patched, self.orig):
             for atom in view.by_name.get(name, []):
                 return UserError(
                     f"{name} is data in {view.section_name(atom)}, not a function", place=self.changes.place
                 )
-        names = sorted({n for view in (self.o, self.p) for a in view.functions for n in a.names})
+        names = sorted({n for view in (self.orig, self.patched) for a in view.functions for n in a.names})
         near = [n for n in names if stem(n).split(".")[0] == name]
         near += [n for n in difflib.get_close_matches(name, names, 5, 0.6) if n not in near]
-        undefined = any(a.section < 0 and name in a.names for view in (self.o, self.p) for a in view.atoms)
+        undefined = any(a.section < 0 and name in a.names for view in (self.orig, self.patched) for a in view.atoms)
         fact = f"{name} is called, but not defined in these objects" if undefined else f"no function is named {name}"
         return UserError(fact, place=self.changes.place, remedy=f"nearest names: {', '.join(near)}" if near else "")
 
@@ -128,7 +136,7 @@ class _Explainer:
             marked = {at: state for state, _, at in entries if at >= 0}
             rows = tuple(_with_entries(self._row(x, y, a, b, family), marked) for a, b in pairs)
             if (x, y) == (o, p) or any(r.state != SAME for r in rows):
-                blocks.append(Block(self._title(self.o, x, name), self._title(self.p, y, name), rows))
+                blocks.append(Block(self._title(self.orig, x, name), self._title(self.patched, y, name), rows))
         sentences: list[str] = []
         reason = self._reason(o, p)
         members = {a.name for _, a in family}
@@ -151,12 +159,12 @@ class _Explainer:
             r = noise.RULES[rule]
             sentences.append(f"noise rule {rule}: {r.what}: {r.why}")
         sentences += self._moves(o, p)
-        sentences += self._standing(name, [(self.p, p), (self.o, o)], reason is not None)
+        sentences += self._standing(name, [(self.patched, p), (self.orig, o)], reason is not None)
         return Explanation(name, verdict, tuple(sentences), tuple(details), tuple(blocks))
 
     def _reason(self, o: Atom, p: Atom) -> Reason | None:
         for c in self.changes.changed:
-            if (c.original.id, c.patched.id) == (o.id, p.id):
+            if (c.orig.id, c.patched.id) == (o.id, p.id):
                 return c.reason
         # halves, prefixes and init code are not among the changed
         return self.comparer.compare(o, p)
@@ -179,12 +187,12 @@ class _Explainer:
         title = self._title(view, atom, name)
         block = Block("", title, rows) if state == NEW else Block(title, "", rows)
         sentences = [f"only the {here} object has it"]
-        other = self.o if state == NEW else self.p
+        other = self.orig if state == NEW else self.patched
         base = stem(atom.name).split(".")[0]
         like = sorted({n for a in other.functions for n in a.names if stem(n).split(".")[0] == base and n != name})
         if like:
             sentences.append(f"the {there} object has {', '.join(like)}, which is not the same")
-        for key, sides in self.c.undecided.items():
+        for key, sides in self.correlation.undecided.items():
             if atom.id in sides[1 if state == NEW else 0]:
                 sentences.append(
                     f"which one corresponds to it can't be told: several are named {key.rpartition(' ')[2]}"
@@ -213,13 +221,13 @@ class _Explainer:
             out.append(f"{init}, memory that is freed after it ran{': a change there takes no effect' * changed}")
         if self.closure is not None:
             out += [f"refused, {r.code}: {r.fact}" for r in self.closure.refusals if r.symbol == name]
-            member = self.closure.members.get((0, last.id)) if sides[0][0] is self.p else None
+            member = self.closure.members.get((0, last.id)) if sides[0][0] is self.patched else None
             if member is not None and member.role == "carried":
                 out.append(f"it comes along all the same: {member.reason}")
         return list(dict.fromkeys(out))
 
     def _side(self, view: View) -> str:
-        return "patched" if view is self.p else "original"
+        return "patched" if view is self.patched else "original"
 
     def _title(self, view: View, atom: Atom, name: str = "") -> str:
         shown = name if name in atom.names else atom.name
@@ -237,12 +245,17 @@ class _Explainer:
         ]
 
     def _halves(self, o: Atom, p: Atom) -> list[tuple[Atom, Atom]]:
-        theirs = self._attached(self.p, p)
-        return [(x, y) for x in self._attached(self.o, o) for y in theirs if self.c.paired(x.id, y.id)]
+        patched_functions = self._attached(self.patched, p)
+        return [
+            (x, y)
+            for x in self._attached(self.orig, o)
+            for y in patched_functions
+            if self.correlation.paired(x.id, y.id)
+        ]
 
     def _half_alone(self, o: Atom, p: Atom, shown: set[int]) -> list[Block]:
         out = []
-        for view, atom, side in ((self.o, o, 0), (self.p, p, 1)):
+        for view, atom, side in ((self.orig, o, 0), (self.patched, p, 1)):
             for half in self._attached(view, atom):
                 if id(half) not in shown:
                     steps = read_listing(view, half, frozenset({atom.id}), self.lines[side])
@@ -254,13 +267,13 @@ class _Explainer:
     # -- code ----------------------------------------------------------------------------------------------------
 
     def _align(self, family: list[tuple[Atom, Atom]]) -> list[list[tuple[AlignedLine | None, AlignedLine | None]]]:
-        ours, theirs = frozenset(o.id for o, _ in family), frozenset(p.id for _, p in family)
+        orig_functions, patched_functions = frozenset(o.id for o, _ in family), frozenset(p.id for _, p in family)
         out = []
         self.places = {}
         for o, p in family:
             left, right = (
-                read_listing(self.o, o, ours, self.lines[0]),
-                read_listing(self.p, p, theirs, self.lines[1]),
+                read_listing(self.orig, o, orig_functions, self.lines[0]),
+                read_listing(self.patched, p, patched_functions, self.lines[1]),
             )
             pairs = align(left, right)
             place = {a.offset: b.offset for a, b in pairs if a is not None and b is not None}
@@ -318,7 +331,7 @@ class _Explainer:
         key = (o.id, p.id)
         if getattr(self, "_lines_of", None) != key:
             self._lines_of = key
-            self._line_bytes = noise.line_arguments(self.o, o), noise.line_arguments(self.p, p)
+            self._line_bytes = noise.line_arguments(self.orig, o), noise.line_arguments(self.patched, p)
         return self._line_bytes
 
     def _judge(self, a: Ref, b: Ref, family: Iterable[tuple[Atom, Atom]]) -> tuple[bool, frozenset[str]]:
@@ -332,14 +345,14 @@ class _Explainer:
 
     def _behind(self, a: Ref, b: Ref) -> list[str]:
         """Why two references of one name don't mean the same."""
-        x, y = self.o.atoms[a.atom], self.p.atoms[b.atom]
+        x, y = self.orig.atoms[a.atom], self.patched.atoms[b.atom]
         if STRING in (x.kind, y.kind) or x.section < 0 or y.section < 0:
             return []
-        if self._is_unnamed(self.o, x) and self._is_unnamed(self.p, y):
+        if self._is_unnamed(self.orig, x) and self._is_unnamed(self.patched, y):
             return [self._data_difference(x, y)]
-        if x.kind != y.kind or (a.delta != b.delta and self.c.paired(x.id, y.id)):
+        if x.kind != y.kind or (a.delta != b.delta and self.correlation.paired(x.id, y.id)):
             return []
-        if not self.c.paired(x.id, y.id):
+        if not self.correlation.paired(x.id, y.id):
             if x.name == y.name:
                 return [f"{x.name} of the original is not the {y.name} of the patched object"]
             return []
@@ -357,14 +370,14 @@ class _Explainer:
         return atom.kind == ANON or is_anonymous(view, atom)
 
     def _data_difference(self, x: Atom, y: Atom) -> str:
-        name = y.name or self.p.section_name(y)
+        name = y.name or self.patched.section_name(y)
         if x.size != y.size:
             return f"{name}: {x.size} -> {y.size} bytes"
-        left, right = self.o.refs(x), self.p.refs(y)
+        left, right = self.orig.refs(x), self.patched.refs(y)
         for a, b in zip(left, right, strict=False):
             if (a.offset, a.type) != (b.offset, b.type) or not self.comparer.judge(a, b)[0]:
                 return f"{name} at +{b.offset:#x}: {self._pointed(a, b)}"
-        was, now = self.o.masked(x), self.p.masked(y)
+        was, now = self.orig.masked(x), self.patched.masked(y)
         at = first_difference(was, now)
         if at < 0:
             return f"{name}: {len(left)} -> {len(right)} references"
@@ -373,11 +386,11 @@ class _Explainer:
         return f"{name} at +{at:#x}: {was[at]:#04x} -> {now[at]:#04x}{more}"
 
     def _pointed(self, a: Ref, b: Ref) -> str:
-        old, new = self.o.atoms[a.atom], self.p.atoms[b.atom]
-        return f"{target_name(self.o, old, a.delta)} -> {target_name(self.p, new, b.delta)}"
+        old, new = self.orig.atoms[a.atom], self.patched.atoms[b.atom]
+        return f"{target_name(self.orig, old, a.delta)} -> {target_name(self.patched, new, b.delta)}"
 
     def _moves(self, o: Atom, p: Atom) -> list[str]:
-        was, now = self.o.section_name(o), self.p.section_name(p)
+        was, now = self.orig.section_name(o), self.patched.section_name(p)
         out = [f"it moves from {was} to {now}"] if was != now and o.name == p.name else []
         if o.is_local != p.is_local:
             out.append(f"it becomes {'local' if p.is_local else 'global'}")
@@ -392,16 +405,16 @@ class _Explainer:
         right = [e for e in self.changes.patched_entries.of(p.id) if e.spec.compared]
         out: list[tuple[str, str, int]] = []
         for section in sorted({e.section for e in (*left, *right)}):
-            theirs = [e for e in right if e.section == section]
+            patched_functions = [e for e in right if e.section == section]
             for e in (e for e in left if e.section == section):
                 at = place.get(e.owner_offset)
-                twin = next((f for f in theirs if f.owner_offset == at), None)
+                twin = next((f for f in patched_functions if f.owner_offset == at), None)
                 if twin is None:
-                    out.append((REMOVED, f"{self._where(e)}: gone{self._content(self.o, e)}", -1))
+                    out.append((REMOVED, f"{self._where(e)}: gone{self._content(self.orig, e)}", -1))
                     continue
-                theirs.remove(twin)
+                patched_functions.remove(twin)
                 out += [(state, text, twin.owner_offset) for state, text in self._entry(e, twin, family)]
-            out += [(NEW, f"{self._where(e)}: new{self._content(self.p, e)}", -1) for e in theirs]
+            out += [(NEW, f"{self._where(e)}: new{self._content(self.patched, e)}", -1) for e in patched_functions]
         return out
 
     def _where(self, e: SpecialEntry) -> str:
@@ -416,7 +429,7 @@ class _Explainer:
             out[name] = (
                 target_name(view, view.atoms[r.atom], r.delta)
                 if r is not None
-                else str(int.from_bytes(e.data[at : at + size], "little"))
+                else str(view.obj.number(e.data[at : at + size]))
             )
         if e.replacement is not None:
             steps = read_listing(view, view.atoms[e.replacement])
@@ -430,7 +443,7 @@ class _Explainer:
 
     def _entry(self, e: SpecialEntry, f: SpecialEntry, family: Sequence[tuple[Atom, Atom]]) -> list[tuple[str, str]]:
         spec = f.spec
-        mine, other = self._fields(self.o, e), self._fields(self.p, f)
+        mine, other = self._fields(self.orig, e), self._fields(self.patched, f)
         layout = spec.fields.get(f.size, {})
         left, right = {r.offset: r for r in e.refs}, {r.offset: r for r in f.refs}
         out = []

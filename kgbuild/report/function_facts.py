@@ -10,6 +10,8 @@ from typing import Any
 from kgbuild.callgraph.function_facts import Caller, FunctionFacts, InlinedInto
 from kgbuild.callgraph.traversal import NO_BODY
 from kgbuild.objects.clone_names import SUFFIXES
+from kgbuild.report.documents import schema_name
+from kgbuild.report.formats.answer import Answer
 
 LABEL = 12
 
@@ -122,8 +124,13 @@ def _callers(label: str, callers: tuple[Caller, ...], count: int, nobody: str) -
 
 
 def facts_json(facts: FunctionFacts) -> dict[str, Any]:
-    """The same as plain values; addresses are hexadecimal text."""
+    """Facts about a function as plain data; addresses are hexadecimal text."""
     record = asdict(facts)
     record["function"]["address"] = hex(facts.function.address)
     record.update(traceable=facts.traceable, exported=facts.exported, why_not_redirectable=facts.why_not_redirectable)
-    return {"schema": "kgbuild-facts", "schema_version": 1, **record}
+    return {"schema": schema_name("facts"), "schema_version": 1, **record}
+
+
+def answer_of_facts(facts: FunctionFacts) -> Answer:
+    """What `facts` answers."""
+    return Answer(lambda: facts_json(facts), lambda _: render_facts(facts))

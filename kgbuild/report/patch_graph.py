@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The functions of a patch as a graph, from a closure or an estimate: for Graphviz, and as GraphML.
+"""The functions of a patch as a graph, from a closure or an estimate: as a drawing, and for other programs.
 
 An arrow leads from what comes along to what brought it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from kgbuild.closure.model import Closure
 from kgbuild.estimation.estimate import Estimate
 from kgbuild.objects.atoms import FUNCTION
+from kgbuild.report.formats import drawing
+from kgbuild.report.formats.drawing import Drawing
+
+if TYPE_CHECKING:
+    import networkx
 
 SHOWN = ("changed", "pulled", "new", "carried")
 
@@ -85,38 +89,29 @@ def graph_of_estimate(result: Estimate) -> PatchGraph:
     return PatchGraph(tuple(nodes), tuple(arrows), True)
 
 
-def render_dot(graph: PatchGraph) -> Iterator[str]:
-    """A graph for Graphviz; what is redirected has a bold frame."""
-    yield "digraph patch {"
-    if graph.estimate:
-        yield '  label="an estimate: nothing was compiled";'
-    yield '  node [shape=box, fontname="monospace"];'
+def draw_patch(graph: PatchGraph) -> Drawing:
+    """For Graphviz; what is redirected has a bold frame."""
+    parts: list[drawing.Node | drawing.Arrow] = []
     for n in graph.nodes:
         where = n.unit + (f" ({n.object})" if n.object not in ("vmlinux", "") else "")
-        style = ", style=bold" if n.redirected else ", style=dashed" if n.role == "source" else ""
-        yield f'  {n.id} [label="{_quoted(n.name)}\\n{n.role}\\n{_quoted(where)}"{style}];'
-    for a in graph.arrows:
-        yield f'  {a.source} -> {a.target} [label="{_quoted(a.reason)}"];'
-    yield "}"
+        style = {"style": "bold"} if n.redirected else {"style": "dashed"} if n.role == "source" else {}
+        parts.append(drawing.Node(n.id, {"label": f"{n.name}\n{n.role}\n{where}", **style}))
+    parts += [drawing.Arrow(a.source, a.target, {"label": a.reason}) for a in graph.arrows]
+    settings = ('label="an estimate: nothing was compiled"',) if graph.estimate else ()
+    return Drawing("patch", (*settings, 'node [shape=box, fontname="monospace"]'), tuple(parts))
 
 
-def render_graphml(graph: PatchGraph) -> Iterator[str]:
-    """GraphML by networkx: nodes have name, role, unit, object, redirected; edges a reason; the graph, estimate."""
+def graph_of_patch(graph: PatchGraph) -> networkx.DiGraph:
+    """For other programs: nodes have name, role, unit, object, redirected; edges a reason; the graph, estimate."""
     import networkx as nx
-    from networkx.readwrite import graphml
 
     out = nx.DiGraph(estimate=graph.estimate)
     for n in graph.nodes:
         out.add_node(n.id, name=n.name, role=n.role, unit=n.unit, object=n.object, redirected=n.redirected)
     for a in graph.arrows:
         out.add_edge(a.source, a.target, reason=a.reason)
-    write: Callable[[Any], Iterator[str]] = graphml.generate_graphml
-    yield from write(out)
+    return out
 
 
 def _id(unit: int, atom: int) -> str:
     return f"f{unit}_{atom}"
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')

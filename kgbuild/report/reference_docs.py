@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """docs/limits.md, made from the registry of refusals, so that what is documented is what is refused; and docs/noise.md,
-made from the rules for accidental differences; and docs/probes.md, from the questions that a kernel is asked."""
+made from the rules for accidental differences; docs/probes.md, from the questions that a kernel is asked; and
+docs/input-limits.md, from the table of limits."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from kgbuild.correlation import noise
 from kgbuild.diagnostics.registry import RULES
 from kgbuild.diagnostics.rule import Rule
 from kgbuild.kernel.feature_probes import PROBES
+from kgbuild.kernel.section_readers import TABLE
+from kgbuild.limits import LIMITS
 
 # Letter of a code -> heading, and what the group has in common. A new letter needs a row here.
 GROUPS = {
@@ -29,6 +32,10 @@ GROUPS = {
     ),
     "V": ("Findings in a module", "What `verify` finds in a finished module, reading it with another reader."),
     "G": ("Findings in a guest", "What `vm` finds when the kernel is booted and the patch goes through its life."),
+    "E": (
+        "Other ends of a run",
+        "What ends a run before there is an answer. The codes stand in the JSON, under `errors`.",
+    ),
 }
 
 _HEAD = """\
@@ -93,6 +100,25 @@ def render_probes() -> str:
     )
 
 
+_INPUT_LIMITS = """\
+<!-- Made by `make docs` from kgbuild/limits.py. Do not edit. -->
+
+# How large input may be
+
+Each limit is many times what real input has. What is larger is refused (exit status 2; 1 where a patch makes a compile
+that large), with a message that has the limit's name. What is no regular file (a device, a pipe, a directory) is
+refused by what it is.
+
+| limit | at most | of what |
+| --- | --- | --- |
+"""
+
+
+def render_input_limits() -> str:
+    """The whole of docs/input-limits.md."""
+    return _INPUT_LIMITS + "".join(f"| `{i.name}` | {_cell(i.amount)} | {_cell(i.what)} |\n" for i in LIMITS)
+
+
 def _table(rules: Iterable[Rule]) -> str:
     lines = ["| code | rule | remedy |", "| --- | --- | --- |"]
     lines += [f"| `{rule.code}` | {_cell(rule.rule)} | {_cell(rule.remedy)} |" for rule in rules]
@@ -102,3 +128,25 @@ def _table(rules: Iterable[Rule]) -> str:
 def _cell(text: str) -> str:
     """Text fit for a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", r"\|")
+
+
+_SECTIONS_HEAD = """<!-- Made by `make docs` from kgbuild/kernel/section_readers.py. Do not edit. -->
+
+# Sections of the kernel, and who reads them
+
+What a difference in a section can do to a kernel that runs follows from who reads it, and when. kgbuild takes this
+table for it when it accounts for every difference between the original and the patched object (`impact --accounting`).
+A difference in a section that is not here stops a build, with the section's name. `*` stands for any end of a name.
+
+| section | what is in it | who reads it | when | source |
+| --- | --- | --- | --- | --- |
+"""
+
+
+def render_sections() -> str:
+    """The page as Markdown; rows that differ only in the section's name are one."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for row in TABLE:
+        groups.setdefault((row.what, row.who, row.when, row.source), []).append(f"`{row.section}`")
+    rows = (f"| {' '.join(names)} | {' | '.join(rest)} |" for rest, names in groups.items())
+    return _SECTIONS_HEAD + "\n".join(rows) + "\n"

@@ -4,11 +4,13 @@ objects that they came from, so that an answer that was kept is given at once.""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kgbuild.callgraph.model import split_name
+from kgbuild.report.documents import schema_name
+from kgbuild.report.formats.answer import Answer
 
 _SAYS = {
     "changed": "the patch changes",
@@ -77,6 +79,31 @@ def references_of(references: list[dict[str, Any]], wanted: str) -> list[dict[st
     return [r for r in placed if not position or r["sympos"] == int(position)]
 
 
+@dataclass(frozen=True)
+class InlinedInto:
+    """A function without code of its own in a unit: the functions of the patch there that hold a copy of its body."""
+
+    function: str
+    unit: str
+    into: tuple[str, ...]
+
+
+def inlined_functions(rows: Iterable[dict[str, Any]], wanted: str) -> list[InlinedInto]:
+    """The rows (`dataclasses.asdict` of InlinedInto) that a name means; NAME@UNIT chooses one of several."""
+    name, place, _ = split_name(wanted)
+    found = [InlinedInto(row["function"], row["unit"], tuple(row["into"])) for row in rows]
+    placed = [r for r in found if not place or place == r.unit or r.unit.endswith("/" + place)]
+    return [r for r in placed if r.function == name]
+
+
+def render_inlined(found: InlinedInto) -> Iterator[str]:
+    """Where gcc put the body of a function, as lines of text."""
+    yield f"{found.function} has no code of its own in {found.unit}:"
+    yield "  gcc inlined it, so that its body is part of these functions of the patch:"
+    for name in found.into:
+        yield f"    {name}"
+
+
 def render_chain(steps: Sequence[ChainLink]) -> Iterator[str]:
     """A chain as lines of text."""
     yield f"{steps[-1].function} is in the patch because"
@@ -87,13 +114,41 @@ def render_chain(steps: Sequence[ChainLink]) -> Iterator[str]:
             yield f"  {'':<31} {seen}"
 
 
-def why_report(name: str, chains: list[list[ChainLink]], references: list[dict[str, Any]]) -> dict[str, Any]:
+def why_report(
+    name: str, chains: list[list[ChainLink]], references: list[dict[str, Any]], inlined: Sequence[InlinedInto] = ()
+) -> dict[str, Any]:
     """The answer to `why` as data."""
     return {
-        "schema": "kgbuild-why",
+        "schema": schema_name("why"),
         "schema_version": 1,
         "function": name,
         "in_patch": bool(chains),
         "chains": [[vars(s) for s in chain] for chain in chains],
         "references": references,
+        **({"inlined": [{**vars(row), "into": list(row.into)} for row in inlined]} if inlined else {}),
     }
+
+
+def answer_of_why(
+    name: str,
+    chains: Sequence[Sequence[ChainLink]],
+    references: Sequence[Mapping[str, Any]],
+    data: Callable[[], dict[str, Any]],
+    inlined: Sequence[InlinedInto] = (),
+) -> Answer:
+    """What `why` answers of the function `name`: where gcc inlined it, its chains; where it has none, how the patch
+    refers to it."""
+
+    def lines(unicode: bool) -> Iterator[str]:
+        del unicode
+        for row in inlined:
+            yield from render_inlined(row)
+        for chain in chains:
+            yield from render_chain(chain)
+        for ref in references if not chains else ():
+            position = f", position {ref['sympos']}" if ref["sympos"] else ""
+            yield f"{name} stays in the kernel, and the patch refers to it"
+            yield f"  by {ref['how']:<28} {ref['object']}{position}  ({ref['proof']})"
+            yield from (f"     {seen}" for seen in ref["evidence"])
+
+    return Answer(data, lines)

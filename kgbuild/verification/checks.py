@@ -4,8 +4,8 @@
 Data in, findings out, all of a module at once; nothing is raised for a module that can be read at all. The checks
 follow what the kernel does when it loads a live patch (kernel/module/main.c, kernel/module/version.c,
 kernel/livepatch/core.c of 6.1) and Documentation/livepatch/module-elf-format.rst. Sections, relocations and code are
-checked in verification/code.py, variables in verification/data.py, what concerns loadable modules in
-verification/modules.py, digests and proof records in verification/proof.py.
+checked in verification/code.py and reloc_fields.py, variables in data.py, what concerns loadable modules in modules.py,
+the wrapper's code in wrapper.py, digests and proof records in proof.py and contents.py.
 """
 
 from __future__ import annotations
@@ -17,16 +17,28 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from kgbuild import __version__
 from kgbuild.arch.base import Arch
-from kgbuild.arch.x86_64.patch_sites import ENDBR, TRACE_BYTES, trace_target
 from kgbuild.diagnostics.module_findings import finding, in_order
 from kgbuild.elf.object import Symbol as KernelSymbol
 from kgbuild.kernel.exports import Export
 from kgbuild.model import Finding
+from kgbuild.module_abi import (
+    BUILD_ID,
+    BUILD_ID_SIZE,
+    CALLBACKS,
+    FUNCTIONS,
+    KLP_SYMBOL,
+    NOTE_NAME,
+    NOTE_SECTION,
+    NOTE_TYPE,
+    NOTES,
+    NOTES_BOUNDS,
+)
 from kgbuild.proof.record import BoundSymbol, Key, ProofRecord
 from kgbuild.verification.code import Code, check_code, check_relocations, check_sections
 from kgbuild.verification.data import check_data
-from kgbuild.verification.ibt import check_constants, check_counted_calls, check_pointers, module_lacks_endbr
+from kgbuild.verification.ibt import check_constants, check_counted_calls, check_pointers, module_lacks_landing
 from kgbuild.verification.kallsyms import (
     WrittenTables,
     as_livepatch,
@@ -35,11 +47,12 @@ from kgbuild.verification.kallsyms import (
     is_kgraft,
     read_tables,
 )
-from kgbuild.verification.literals import check_literals
+from kgbuild.verification.literals import check_literals, noted_literals
 from kgbuild.verification.modules import Modules, Target, check_bound, check_objects, check_target, no_modules
 from kgbuild.verification.proof import check_note_digests, check_record, place_in_module, place_in_vmlinux
 from kgbuild.verification.reach import check_reach
-from kgbuild.verification.reader import (
+from kgbuild.verification.reading.contents import check_contents
+from kgbuild.verification.reading.reader import (
     SHN_ABS,
     SHN_LIVEPATCH,
     SHN_UNDEF,
@@ -51,14 +64,15 @@ from kgbuild.verification.reader import (
     ModuleFile,
     Symbol,
 )
+from kgbuild.verification.reloc_fields import check_fields
 from kgbuild.verification.slots import check_slots
+from kgbuild.verification.wrapper import Compile, ModuleStruct, check_struct, check_wrapper, no_wrapper
 
 OBJECT = "vmlinux"
 # MODULE_NAME_LEN less the NUL; klp_resolve_symbols reads at most so many characters
 MAX_OBJECT = 55
 VERSION_ENTRY = struct.Struct("<Q56s")
-FUNC_ENTRY = 32
-_KLP_NAME = re.compile(r"\.klp\.sym\.([^.]+)\.([^,]+),(\d+)")
+_KLP_NAME = re.compile(re.escape(KLP_SYMBOL) + r"([^.]+)\.([^,]+),(\d+)")
 
 
 class ImageReader(Protocol):
@@ -83,6 +97,8 @@ class KernelFacts:
     modversions  CONFIG_MODVERSIONS
     name_length  KSYM_NAME_LEN, the NUL counted
     tracked      whether the kernel can track indirect branches (IBT)
+    struct       where the fields of struct module are
+    wrapper      compiles the wrapper that a module has for this kernel
     """
 
     build_id: str
@@ -94,6 +110,8 @@ class KernelFacts:
     module_size: int = 0
     name_length: int = 512
     tracked: bool = False
+    struct: ModuleStruct | None = None
+    wrapper: Compile = no_wrapper
 
 
 def check_module(
@@ -104,13 +122,13 @@ def check_module(
     Input: the module as read, its file's name (`a-b.ko`), the architecture's table, the kernel's facts, and a proof
     record, where one is to be held against it.
     """
-    functions, faults = _read_functions(module)
+    functions, faults = read_functions(module)
     tables = read_tables(module)
     bound = as_livepatch(module, tables, arch)
     code = Code(bound, arch)
     return in_order(
         [
-            *check_identity(bound, functions, facts),
+            *check_identity(bound, arch, functions, facts),
             *_check_backend(module, tables, arch, facts),
             *check_slots(module, tables, arch, code),
             *check_modinfo(module, name, facts),
@@ -122,6 +140,14 @@ def check_module(
             *check_sections(module, arch),
             *check_relocations(module, arch),
             *check_code(bound, arch, code),
+            *check_fields(
+                bound,
+                arch,
+                code,
+                lambda name: _outside(name, facts),
+                _literals(module),
+                [p for _, p in _roots(functions)],
+            ),
             *check_data(bound, [(f.object, (f.section, f.offset)) for f in functions if f.section is not None]),
             *check_constants(bound, arch),
             *check_counted_calls(bound, code.instructions),
@@ -129,8 +155,43 @@ def check_module(
             *(_check_pointers(bound, arch, code, facts) if facts.tracked else ()),
             *check_proof(bound, functions, arch, facts, record),
             *_check_literals(module, arch, facts, code, record),
+            *(check_contents(module, record.module) if record is not None and record.module is not None else ()),
+            *_check_file(module),
+            *check_struct(module, facts.struct, arch, "".join(modinfo(module).get("name", [])[:1])),
+            *(_check_wrapper(module, arch, facts) if record is None or record.module is None else ()),
         ]
     )
+
+
+def _check_wrapper(module: ModuleFile, arch: Arch, facts: KernelFacts) -> Iterator[Finding]:
+    """The wrapper's code, where the same kgbuild made the module: another may have another text. A record of the
+    module says the same of all code, and needs no compiler."""
+    section = module.section(NOTE_SECTION)
+    note = read_note(section.data)[0] if section is not None else None
+    if note is not None and note.get("tool") == f"kgbuild {__version__}":
+        wrapper = facts.wrapper(module)
+        if wrapper is not None:
+            yield from check_wrapper(module, wrapper, arch)
+
+
+def _check_file(module: ModuleFile) -> Iterator[Finding]:
+    if module.stray >= 0:
+        yield finding("V40-file", f"byte {module.stray:#x}", "belongs to no part of the file, and is no signature")
+
+
+def _outside(name: str, facts: KernelFacts) -> tuple[int, bool] | None:
+    """Bytes of a symbol outside the module, and whether it is a function; None where that is not known."""
+    match = _KLP_NAME.fullmatch(name)
+    if match is None:
+        found = [s for s in facts.image.named(name) if not s.is_local]
+        symbol = found[0] if len(found) == 1 else None
+    elif match[1] != OBJECT:
+        shipped = facts.modules(match[1])
+        own = shipped.locate(match[2], int(match[3]))[0] if shipped is not None else None
+        return (own.size, own.type == STT_FUNC) if own is not None else None
+    else:
+        symbol, _ = _locate(facts.image, match[2], int(match[3]))
+    return (symbol.size, symbol.is_function) if symbol is not None else None
 
 
 # -- who it is for -----------------------------------------------------------------------------------------------
@@ -153,7 +214,7 @@ def read_note(data: bytes) -> tuple[dict[str, Any] | None, str]:
         return None, f"{len(data)} bytes are too few for a note"
     namesz, descsz, kind = struct.unpack_from("<III", data)
     start = 12 + (namesz + 3 & ~3)
-    if data[12 : 12 + namesz] != b"kgbuild\0" or kind != 1:
+    if data[12 : 12 + namesz] != NOTE_NAME or kind != NOTE_TYPE:
         return None, "is no note of owner kgbuild, type 1"
     if start + descsz > len(data):
         return None, f"says {descsz} bytes and has {max(len(data) - start, 0)}"
@@ -164,9 +225,11 @@ def read_note(data: bytes) -> tuple[dict[str, Any] | None, str]:
     return (value, "") if isinstance(value, dict) else (None, "is no JSON object")
 
 
-def check_identity(module: ModuleFile, functions: list[PatchedFunction], facts: KernelFacts) -> Iterator[Finding]:
+def check_identity(
+    module: ModuleFile, arch: Arch, functions: list[PatchedFunction], facts: KernelFacts
+) -> Iterator[Finding]:
     """The note, the data that the module's init compares with the running kernel, and the modules that are patched."""
-    code, place = "V1-identity", ".note.kgbuild"
+    code, place = "V1-identity", NOTE_SECTION
     build_ids: object = None
     section = module.section(place)
     if section is None or section.type != SHT_NOTE:
@@ -178,26 +241,26 @@ def check_identity(module: ModuleFile, functions: list[PatchedFunction], facts: 
         else:
             build_ids = note.get("build_ids")
             yield from _check_note(note, functions, facts)
-    yield from check_objects(module, [f.object for f in functions], build_ids, facts.modules)
-    built_for = module.object_bytes("kgbuild_build_id")
-    size = module.object_bytes("kgbuild_build_id_size")
+    yield from check_objects(module, arch, [f.object for f in functions], build_ids, facts.modules)
+    built_for = module.object_bytes(BUILD_ID)
+    size = module.object_bytes(BUILD_ID_SIZE)
     if built_for is None or built_for.hex() != facts.build_id:
         text = built_for.hex() if built_for is not None else "missing"
-        yield finding(code, "kgbuild_build_id", f"is {text or 'empty'}, the kernel's build-id is {facts.build_id}")
+        yield finding(code, BUILD_ID, f"is {text or 'empty'}, the kernel's build-id is {facts.build_id}")
     if size is None or built_for is None or size != struct.pack("<I", len(built_for)):
-        yield finding(code, "kgbuild_build_id_size", "is missing or not the length of kgbuild_build_id")
-    for symbol in module.global_symbols.get("kgbuild_notes", ())[:1]:
-        for offset, wanted in ((0, "__start_notes"), (8, "__stop_notes")):
+        yield finding(code, BUILD_ID_SIZE, f"is missing or not the length of {BUILD_ID}")
+    for symbol in module.global_symbols.get(NOTES, ())[:1]:
+        for offset, wanted in zip((0, 8), NOTES_BOUNDS, strict=True):
             reloc = module.at(symbol.shndx, symbol.value + offset)
             bound = module.symbol_of(reloc) if reloc is not None else None
-            if bound is None or bound.name != f".klp.sym.{OBJECT}.{wanted},0":
-                yield finding(code, "kgbuild_notes", f"+{offset} is not bound to {wanted} of the kernel")
-    if "kgbuild_notes" not in module.global_symbols:
-        yield finding(code, "kgbuild_notes", "is missing")
+            if bound is None or bound.name != f"{KLP_SYMBOL}{OBJECT}.{wanted},0":
+                yield finding(code, NOTES, f"+{offset} is not bound to {wanted} of the kernel")
+    if NOTES not in module.global_symbols:
+        yield finding(code, NOTES, "is missing")
 
 
 def _check_note(note: dict[str, Any], functions: list[PatchedFunction], facts: KernelFacts) -> Iterator[Finding]:
-    code, place = "V1-identity", ".note.kgbuild"
+    code, place = "V1-identity", NOTE_SECTION
     build_ids = note.get("build_ids")
     stated = build_ids.get(OBJECT) if isinstance(build_ids, dict) else None
     if stated != facts.build_id:
@@ -214,7 +277,7 @@ def check_proof(
 ) -> Iterator[Finding]:
     """The note's digests and a proof record against what the module replaces and is bound to. What the kernel does not
     have is found by other checks."""
-    section = module.section(".note.kgbuild")
+    section = module.section(NOTE_SECTION)
     note = read_note(section.data)[0] if section is not None else None
     matches = [_KLP_NAME.fullmatch(s.name) for s in module.symbols if s.shndx == SHN_LIVEPATCH]
     wanted = {(m[1], m[2], int(m[3])) for m in matches if m is not None}
@@ -226,10 +289,17 @@ def check_proof(
         yield from check_record(record, replaced, bound, note, facts.build_id, facts.modules)
 
 
+def _literals(module: ModuleFile) -> frozenset[str]:
+    """The exports that constants of the kernel are reached from, by the note."""
+    section = module.section(NOTE_SECTION)
+    note = read_note(section.data)[0] if section is not None else None
+    return frozenset(c.symbol for c in noted_literals(note) or ()) if note is not None else frozenset()
+
+
 def _check_literals(
     module: ModuleFile, arch: Arch, facts: KernelFacts, code: Code, record: ProofRecord | None
 ) -> Iterator[Finding]:
-    section = module.section(".note.kgbuild")
+    section = module.section(NOTE_SECTION)
     note = read_note(section.data)[0] if section is not None else None
     if note is not None:
         yield from check_literals(module, note, record, arch, facts.image, code)
@@ -333,7 +403,7 @@ def _is_init(image: ImageReader, symbol: KernelSymbol) -> bool:
 def check_livepatch_symbols(module: ModuleFile, facts: KernelFacts) -> Iterator[Finding]:
     """Every `.klp.sym.*` symbol: its form, and that the kernel has it at that position."""
     for symbol in module.symbols:
-        named, marked = symbol.name.startswith(".klp.sym."), symbol.shndx == SHN_LIVEPATCH
+        named, marked = symbol.name.startswith(KLP_SYMBOL), symbol.shndx == SHN_LIVEPATCH
         if not named and not marked:
             continue
         if not (named and marked):
@@ -356,12 +426,12 @@ def check_livepatch_symbols(module: ModuleFile, facts: KernelFacts) -> Iterator[
 
 def _check_backend(module: ModuleFile, tables: WrittenTables, arch: Arch, facts: KernelFacts) -> Iterator[Finding]:
     """The note names the back end that the module has, and that one's tables are right."""
-    section = module.section(".note.kgbuild")
+    section = module.section(NOTE_SECTION)
     note = read_note(section.data)[0] if section is not None else None
     stated = note.get("backend", "klp") if note is not None else None
     own = "kgraft" if is_kgraft(module) else "kallsyms" if is_kallsyms(module) else "klp"
     if stated is not None and stated != own:
-        yield finding("V1-identity", ".note.kgbuild", f"says the back end is {stated}, the module has {own}")
+        yield finding("V1-identity", NOTE_SECTION, f"says the back end is {stated}, the module has {own}")
 
     def read(key: Key, offset: int, size: int) -> bytes | None:
         object_name, name, sympos = key
@@ -384,16 +454,18 @@ def _check_bound(place: str, name: str, sympos: int, facts: KernelFacts) -> Iter
 
 
 def _check_pointers(module: ModuleFile, arch: Arch, code: Code, facts: KernelFacts) -> Iterator[Finding]:
-    return check_pointers(module, arch, code.instructions, lambda name, export: _lacks_endbr(name, export, facts))
+    return check_pointers(
+        module, arch, code.instructions, lambda name, export: _lacks_landing(name, export, arch, facts)
+    )
 
 
-def _lacks_endbr(name: str, export: bool, facts: KernelFacts) -> str:
+def _lacks_landing(name: str, export: bool, arch: Arch, facts: KernelFacts) -> str:
     """What is wrong with a pointer to a symbol outside the module, "" where nothing is."""
     match = _KLP_NAME.fullmatch(name)
     if not export and match is not None and match[1] != OBJECT:
         shipped = facts.modules(match[1])
         found = shipped.locate(match[2], int(match[3]))[0] if shipped is not None else None
-        bad = shipped is not None and found is not None and module_lacks_endbr(shipped.file, found)
+        bad = shipped is not None and found is not None and module_lacks_landing(shipped.file, found, arch)
         return f"takes the address of {match[2]} of {match[1]}, where an indirect branch may not go" if bad else ""
     plain = name if export or match is None else match[2]
     if export:
@@ -402,10 +474,10 @@ def _lacks_endbr(name: str, export: bool, facts: KernelFacts) -> str:
         located = _locate(facts.image, plain, int(match[3]) if match is not None else 0)[0]
         symbols = [located] if located is not None else []
     for symbol in (s for s in symbols if s.is_function):
-        if facts.image.read(symbol.value, len(ENDBR)) != ENDBR:
-            return f"takes the address of {plain}, which does not begin with endbr64 in the kernel"
+        if facts.image.read(symbol.value, len(arch.landing)) != arch.landing:
+            return f"takes the address of {plain}, which does not begin with {arch.landing_name} in the kernel"
         if symbol.value in facts.image.sealed:
-            return f"takes the address of {plain}, whose endbr64 the kernel overwrites when it boots"
+            return f"takes the address of {plain}, whose {arch.landing_name} the kernel overwrites when it boots"
     return ""
 
 
@@ -435,37 +507,39 @@ def _text_at(module: ModuleFile, section: int, offset: int) -> str | None:
     return place[0].data[place[1] : end].decode("utf-8", "replace") if end >= 0 else None
 
 
-def _read_functions(module: ModuleFile) -> tuple[list[PatchedFunction], list[Finding]]:
+def read_functions(module: ModuleFile) -> tuple[list[PatchedFunction], list[Finding]]:
     """The rows of kgbuild_funcs up to the empty one, and what is wrong with the table itself."""
-    code, place = "V11-function", "kgbuild_funcs"
+    code, place = "V11-function", FUNCTIONS.symbol
     data = module.object_bytes(place)
     if data is None:
         return [], [finding(code, place, "is missing")]
     symbol = module.global_symbols[place][0]
     faults = []
-    if len(data) % FUNC_ENTRY:
-        faults.append(finding(code, place, f"{len(data)} bytes are no whole number of {FUNC_ENTRY}"))
+    if len(data) % FUNCTIONS.size:
+        faults.append(finding(code, place, f"{len(data)} bytes are no whole number of {FUNCTIONS.size}"))
     rows: list[PatchedFunction] = []
-    for at in range(0, len(data) - FUNC_ENTRY + 1, FUNC_ENTRY):
+    for at in FUNCTIONS.rows(data):
         start = symbol.value + at
-        object_name, name = (_text_at(module, symbol.shndx, start + o) for o in (0, 8))
+        object_name, name = (_text_at(module, symbol.shndx, start + FUNCTIONS.offsets[f]) for f in ("object", "name"))
         if name == "":
-            last = at + FUNC_ENTRY == len(data)
-            fields = [module.at(symbol.shndx, start + o) for o in (0, 16)]
+            last = at + FUNCTIONS.size == len(data)
+            fields = [module.at(symbol.shndx, start + FUNCTIONS.offsets[f]) for f in ("object", "func")]
             if not last or any(data[at:]) or any(fields):
-                faults.append(finding(code, place, f"row {at // FUNC_ENTRY} has no name and is not the empty last one"))
+                faults.append(
+                    finding(code, place, f"row {at // FUNCTIONS.size} has no name and is not the empty last one")
+                )
             break
         if name is None or object_name is None:
-            faults.append(finding(code, place, f"row {at // FUNC_ENTRY} points to no text"))
+            faults.append(finding(code, place, f"row {at // FUNCTIONS.size} points to no text"))
             continue
-        sympos = int.from_bytes(data[at + 24 : at + 32], "little")
-        reloc = module.at(symbol.shndx, start + 16)
+        sympos = FUNCTIONS.number(data, at, "sympos")
+        reloc = module.at(symbol.shndx, start + FUNCTIONS.offsets["func"])
         target = module.place_of(reloc) if reloc is not None else None
         section, offset = (target[0].index, target[1]) if target is not None else (None, 0)
         rows.append(PatchedFunction(object_name or OBJECT, name, sympos, section, offset))
     else:
         faults.append(finding(code, place, "does not end with an empty row"))
-    if not rows and module.object_bytes("kgbuild_callbacks") is None:
+    if not rows and module.object_bytes(CALLBACKS.symbol) is None:
         faults.append(finding(code, place, "names no function"))
     return rows, faults
 
@@ -507,7 +581,7 @@ def check_functions(
             yield finding("V11-function", f.name, "is no function in the kernel")
         elif _is_init(facts.image, found):
             yield finding("V10-init-memory", f.name, "is in memory that is freed after boot")
-        elif trace_target(facts.image.read(found.value, TRACE_BYTES) or b"", found.value) not in trace:
+        elif arch.trace_target(facts.image.read(found.value, arch.trace_bytes) or b"", found.value) not in trace:
             yield finding("V12-not-traceable", f.name, f"does not begin with a call to {arch.trace_call} in the kernel")
 
 

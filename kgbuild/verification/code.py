@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from kgbuild.arch.base import Arch, Instruction, SpecialSection
-from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY, SITES, PatchSite
+from kgbuild.arch.base import Arch, Instruction, PatchSite, SpecialSection
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
-from kgbuild.verification.reader import (
+from kgbuild.module_abi import KLP_RELOCATIONS, KLP_SYMBOL, SYMBOLS
+from kgbuild.verification.reading.reader import (
     SHF_ALLOC,
     SHF_EXECINSTR,
     SHF_INFO_LINK,
@@ -32,38 +32,18 @@ from kgbuild.verification.reader import (
     Section,
 )
 
-# Looked up by exact name; a second one, or one with a suffix, would be plain data that nobody looks at.
+# Looked up by exact name, beside the architecture's special sections that are (`SpecialSection.looked_up`).
 LOOKED_UP = (
-    ".modinfo",
-    "__versions",
     ".data..percpu",
     ".data..ro_after_init",
     ".noinstr.text",
     ".kprobes.text",
-    ".static_call_sites",
-    ".printk_index",
-    ".altinstructions",
-    ".parainstructions",
-    ".smp_locks",
-    ".orc_unwind",
-    ".orc_unwind_ip",
-    ".retpoline_sites",
-    ".return_sites",
-    ".call_sites",
-    ".ibt_endbr_seal",
-    "__bug_table",
-    "__ex_table",
-    "__jump_table",
-    "__mcount_loc",
-    "__dyndbg",
     "__dyndbg_classes",
-    "__tracepoints_ptrs",
     "___srcu_struct_ptrs",
     "__bpf_raw_tp_map",
     "__trace_printk_fmt",
     "_ftrace_events",
     "_ftrace_eval_map",
-    "_kprobe_blacklist",
 )
 # What acts when a module is loaded, or says what another program must do, and was the unit's, not the patch's.
 LEFTOVERS = (
@@ -104,12 +84,13 @@ FLAGS = {
     ".gnu.linkonce.this_module": (_A | _W, _X),
 }
 VMLINUX = "vmlinux"
-_KLP_SECTION = re.compile(r"\.klp\.rela\.([^.]{1,55})\.(.+)")
+_KLP_SECTION = re.compile(re.escape(KLP_RELOCATIONS) + r"([^.]{1,55})\.(.+)")
 
 
 def check_sections(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
     """Flags and names of every section."""
     seen: set[str] = set()
+    looked_up = (*LOOKED_UP, *arch.looked_up)
     for s in module.sections[1:]:
         if s.writable and s.executable:
             yield finding("V17-section-flags", s.name, "is writable code")
@@ -118,13 +99,13 @@ def check_sections(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
             yield finding("V19-leftover", s.name, f"is left over ({s.size} bytes)")
         if s.name == PARAMETERS:
             yield from _check_parameters(module, s)
-        base = next((b for b in LOOKED_UP if s.name.startswith(b) and s.name not in LOOKED_UP), "")
+        base = next((b for b in looked_up if s.name.startswith(b) and s.name not in looked_up), "")
         if base:
             yield finding("V18-section-name", s.name, f"the kernel looks for {base} only")
         # sysfs shows the sections of a module by name, those of no size left out
-        if s.name in seen and (s.name in LOOKED_UP or (s.alloc and s.size)):
+        if s.name in seen and (s.name in looked_up or (s.alloc and s.size)):
             yield finding("V18-section-name", s.name, "is there more than once")
-        if s.name in LOOKED_UP or (s.alloc and s.size):
+        if s.name in looked_up or (s.alloc and s.size):
             seen.add(s.name)
 
 
@@ -133,7 +114,7 @@ def _check_parameters(module: ModuleFile, section: Section) -> Iterator[Finding]
     if section.size % PARAMETER_SIZE:
         yield finding("V19-leftover", section.name, f"{section.size} bytes are no whole number of {PARAMETER_SIZE}")
         return
-    for at in range(0, section.size, PARAMETER_SIZE):
+    for at in range(0, len(section.data), PARAMETER_SIZE):
         owner = module.at(section.index, at + PARAMETER_MODULE)
         symbol = module.symbol_of(owner) if owner is not None else None
         if owner is not None and (symbol is None or not 0 < symbol.shndx < len(module.sections)):
@@ -166,7 +147,7 @@ def check_relocations(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
     symtab = next(s.index for s in module.sections if s.type == SHT_SYMTAB)
     for index, rows in module.relocs.items():
         section = module.sections[index]
-        late = section.name.startswith(".klp.rela.") or bool(section.flags & SHF_RELA_LIVEPATCH)
+        late = section.name.startswith(KLP_RELOCATIONS) or bool(section.flags & SHF_RELA_LIVEPATCH)
         owner = ""
         if late:
             match = _KLP_SECTION.fullmatch(section.name)
@@ -225,7 +206,7 @@ def _check_row(
             yield finding("V16-reloc-symbol", place, f"{symbol.name} is relocated by {section.name}")
     elif symbol.shndx != SHN_LIVEPATCH:
         yield finding("V16-reloc-symbol", place, f"{symbol.name or 'a section'} is relocated by {section.name}")
-    elif owner == VMLINUX and not symbol.name.startswith(f".klp.sym.{VMLINUX}."):
+    elif owner == VMLINUX and not symbol.name.startswith(f"{KLP_SYMBOL}{VMLINUX}."):
         # what a module's section may name is checked in verification/modules.py
         yield finding("V16-reloc-symbol", place, f"{symbol.name} is of another object than {section.name}")
 
@@ -250,17 +231,16 @@ def check_code(module: ModuleFile, arch: Arch, code: Code) -> Iterator[Finding]:
         if spec is not None and s.size and s.type not in (SHT_RELA, SHT_NOBITS):
             yield from code.check_special(s, spec)
     orc, orc_ip = module.section(".orc_unwind"), module.section(".orc_unwind_ip")
-    count = (orc_ip.size if orc_ip else 0) // 4
-    if (orc.size if orc else 0) != count * ORC_ENTRY:
+    count, each = (orc_ip.size if orc_ip else 0) // 4, arch.unwind_entry
+    if (orc.size if orc else 0) != count * each:
         size = orc.size if orc else 0
-        yield finding("V20-special", ".orc_unwind", f"{size} bytes are not {count} entries of {ORC_ENTRY}")
+        yield finding("V20-special", ".orc_unwind", f"{size} bytes are not {count} entries of {each}")
     for s in module.sections[1:]:
         if s.executable and s.name not in arch.auxiliary:
             yield from code.check_listed(s)
 
 
 STATIC_CALLS = ".static_call_sites"
-LOOKED_UP_TABLE = "kgbuild_symbols"  # of modules that look up their symbols themselves (verify_kallsyms)
 
 
 class Code:
@@ -273,7 +253,7 @@ class Code:
         # where decoding starts anew in a section: before a function there may be bytes that are no instructions
         self.pieces: dict[int, set[int]] = {}
         self.replaced: dict[int, list[range]] = {}
-        self.looks_up = LOOKED_UP_TABLE in module.global_symbols
+        self.looks_up = SYMBOLS.symbol in module.global_symbols
         for symbol in module.symbols:
             inside = 0 < symbol.shndx < len(module.sections) and symbol.value < module.sections[symbol.shndx].size
             if symbol.type == STT_FUNC and inside:
@@ -311,7 +291,7 @@ class Code:
         if size == 0:
             yield finding("V20-special", s.name, fault)
             return
-        for start in range(0, s.size, size):
+        for start in range(0, len(s.data), size):
             yield from self._check_entry(s, spec, start, size)
 
     def entry_size(self, s: Section, spec: SpecialSection) -> tuple[int, str]:
@@ -321,10 +301,11 @@ class Code:
         for n, needed in spec.sizes.items():
             if s.size % n and not 0 < spec.last <= s.size % n:
                 continue
-            missing = [(i, o) for i in range(0, s.size, n) for o in needed if i + o not in offsets]
-            if not missing:
+            places = ((i, o) for i in range(0, len(s.data), n) for o in needed)
+            missing = next(((i, o) for i, o in places if i + o not in offsets), None)
+            if missing is None:
                 return n, ""
-            lacking = lacking or f"entry {missing[0][0] // n} has no relocation at +{missing[0][1]}"
+            lacking = lacking or f"entry {missing[0] // n} has no relocation at +{missing[1]}"
         return 0, lacking or f"{s.size} bytes are no whole number of {' or '.join(map(str, spec.sizes))}"
 
     def note_alternatives(self) -> None:
@@ -335,7 +316,7 @@ class Code:
             if spec is None or not spec.replacement:
                 continue
             size, _ = self.entry_size(s, spec)
-            for start in range(0, s.size if size else 0, max(size, 1)):
+            for start in range(0, len(s.data) if size else 0, max(size, 1)):
                 at, length = spec.replacement[size]
                 owner, code = (self.module.at(s.index, start + o) for o in (spec.owner, at))
                 piece = self.module.place_of(code) if code is not None else None
@@ -383,7 +364,7 @@ class Code:
             if not (unwind and (offset == section.size or merged)):
                 yield finding("V20-special", where, f"{section.name}+{offset:#x} begins no instruction")
             return
-        site = SITES.get(s.name)
+        site = self.arch.sites.get(s.name)
         if not owner or site is None:
             return
         self.listed.add((s.name, section.index, offset))
@@ -406,9 +387,9 @@ class Code:
         for offset, rows in self.module.targets.get(s.index, {}).items():
             symbol = self.module.symbol_of(rows[0])
             name = _plain(symbol.name) if symbol is not None else ""
-            if symbol is not None and name != symbol.name and not symbol.name.startswith(f".klp.sym.{VMLINUX}."):
+            if symbol is not None and name != symbol.name and not symbol.name.startswith(f"{KLP_SYMBOL}{VMLINUX}."):
                 continue  # a module's static call: the site can't be listed (V27), its trampoline does the work
-            for special, site in SITES.items():
+            for special, site in self.arch.sites.items():
                 if not site.complete or not name.startswith(site.to):
                     continue
                 if special == STATIC_CALLS and self.looks_up:
@@ -423,6 +404,6 @@ class Code:
 
 def _plain(name: str) -> str:
     """Name of a symbol without its livepatch form."""
-    if not name.startswith(".klp.sym."):
+    if not name.startswith(KLP_SYMBOL):
         return name
-    return name.removeprefix(".klp.sym.").partition(".")[2].rpartition(",")[0]
+    return name.removeprefix(KLP_SYMBOL).partition(".")[2].rpartition(",")[0]

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The part of verify that concerns a module's variables: that its memory is what the loader can give, that nothing is
-used before it is relocated, and that what belongs to a target module begins anew with it.
+"""Checks a module's variables: that the loader can provide their memory, that nothing is used before it is relocated,
+and that variables of a target module are initialised again when it is loaded.
 
-All of it is told from the finished file alone: what the functions that are patched in each object lead to, symbol by
-symbol, and what the table `kgbuild_initial` says (data/livepatch/initial.c).
+This is determined from the finished file alone: what the functions patched in each object lead to, symbol by symbol,
+and the table `kgbuild_initial` (data/livepatch/initial.c).
 """
 
 from __future__ import annotations
 
 import bisect
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,17 +16,22 @@ from functools import cached_property
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.kernel.module_loader import PAGE, PER_CPU, PER_CPU_BYTES, READ_WITH_THE_MODULE, row_of
 from kgbuild.model import Finding
-from kgbuild.verification.reader import SHN_LIVEPATCH, SHT_RELA, STT_FUNC, STT_OBJECT, ModuleFile, Section, Symbol
+from kgbuild.module_abi import CALLBACKS, FUNCTIONS, INITIAL, KLP_SYMBOL, LATE, OBJECTS, PATCH, InitialKind
+from kgbuild.verification.reading.reader import (
+    SHN_LIVEPATCH,
+    SHT_RELA,
+    STT_FUNC,
+    STT_OBJECT,
+    ModuleFile,
+    Section,
+    Symbol,
+)
 
 VMLINUX = "vmlinux"
-TABLE = "kgbuild_initial"
-ROW = struct.Struct("<QQQQQQ")
-KEPT = range(5)  # the kinds of data/livepatch/initial.c
-CALLBACKS, CALLBACK_SIZE = "kgbuild_callbacks", 24
+KEPT = frozenset(InitialKind)
 PARAMETERS = "__param"
 # The wrapper's tables, and the kernel's structure of the patch, which callbacks may ask for.
-_OWN = (TABLE, "kgbuild_funcs", CALLBACKS, "kgbuild_objects", "kgbuild_late", "kgbuild_patch")
-_PREFIX = ".klp.sym."
+_OWN = (*(table.symbol for table in (INITIAL, FUNCTIONS, CALLBACKS, OBJECTS, LATE)), PATCH)
 Place = tuple[int, int]
 
 
@@ -82,8 +86,8 @@ def _late(module: ModuleFile, section: int, offset: int) -> str:
     """The module whose coming relocates a field, "" where none does."""
     for reloc in module.targets.get(section, {}).get(offset, ()):
         symbol = module.symbol_of(reloc)
-        if symbol is not None and symbol.shndx == SHN_LIVEPATCH and symbol.name.startswith(_PREFIX):
-            owner = symbol.name.removeprefix(_PREFIX).partition(".")[0]
+        if symbol is not None and symbol.shndx == SHN_LIVEPATCH and symbol.name.startswith(KLP_SYMBOL):
+            owner = symbol.name.removeprefix(KLP_SYMBOL).partition(".")[0]
             if owner != VMLINUX:
                 return owner
     return ""
@@ -186,18 +190,20 @@ def _check_parameters(graph: _Graph) -> Iterator[Finding]:
 def _read_rows(module: ModuleFile, rows: list[Written]) -> Iterator[Finding]:
     """Fill `rows` from the table, and say what is wrong with it."""
     code = "V37-initial-value"
-    symbol = next(iter(module.global_symbols.get(TABLE, ())), None)
+    symbol = next(iter(module.global_symbols.get(INITIAL.symbol, ())), None)
     if symbol is None:
         return
-    data = module.object_bytes(TABLE) or b""
-    if len(data) % ROW.size or any(data[-ROW.size :]) or len(data) < ROW.size:
-        yield finding(code, TABLE, f"{len(data)} bytes are no whole rows of {ROW.size}, the last one of zeros")
+    data = module.object_bytes(INITIAL.symbol) or b""
+    if len(data) % INITIAL.size or any(data[-INITIAL.size :]) or len(data) < INITIAL.size:
+        fact = f"{len(data)} bytes are no whole rows of {INITIAL.size}, the last one of zeros"
+        yield finding(code, INITIAL.symbol, fact)
         return
-    for number, (_, _, _, size, kind, _) in enumerate(ROW.iter_unpack(data[: -ROW.size])):
-        at = symbol.value + number * ROW.size
-        place = _place(module, symbol.shndx, at + 8)
-        value = _place(module, symbol.shndx, at + 16)
-        name = _text(module, symbol.shndx, at)
+    for number, row in enumerate(INITIAL.rows(data)[:-1]):
+        size, kind = (INITIAL.number(data, row, field) for field in ("size", "kind"))
+        at = symbol.value + row
+        place = _place(module, symbol.shndx, at + INITIAL.offsets["place"])
+        value = _place(module, symbol.shndx, at + INITIAL.offsets["value"])
+        name = _text(module, symbol.shndx, at + INITIAL.offsets["object"])
         fact = ""
         if place is None or not place[0].writable or place[1] + size > place[0].size or not size:
             fact = "names no variable of the module"
@@ -205,10 +211,10 @@ def _read_rows(module: ModuleFile, rows: list[Written]) -> Iterator[Finding]:
             fact = "names no object, or is of a kind that is not known"
         elif value is not None and value[1] + size > value[0].size:
             fact = "has a value that is not in the module"
-        elif (place[0].name == PER_CPU) != (kind == 1):
+        elif (place[0].name == PER_CPU) != (kind == InitialKind.PER_CPU):
             fact = f"is of kind {kind} for a variable in {place[0].name}"
         if fact or place is None or name is None:
-            yield finding(code, TABLE, f"row {number} {fact}")
+            yield finding(code, INITIAL.symbol, f"row {number} {fact}")
             continue
         rows.append(Written(name, place[0].index, place[1], size, kind))
 
@@ -234,12 +240,15 @@ def _roots(graph: _Graph, patched: list[tuple[str, Place]]) -> dict[str, list[Sy
         found = graph.at(section, offset)
         if found is not None:
             out.setdefault(name, []).append(found)
-    for symbol in module.global_symbols.get(CALLBACKS, ())[:1]:
-        for at in range(symbol.value, symbol.value + symbol.size - CALLBACK_SIZE, CALLBACK_SIZE):
-            place = _place(module, symbol.shndx, at + 16)
+    for symbol in module.global_symbols.get(CALLBACKS.symbol, ())[:1]:
+        held = len(module.object_bytes(CALLBACKS.symbol) or b"")
+        for at in range(symbol.value, symbol.value + held - CALLBACKS.size, CALLBACKS.size):
+            place = _place(module, symbol.shndx, at + CALLBACKS.offsets["func"])
             found = graph.at(place[0].index, place[1]) if place is not None else None
             if found is not None:
-                out.setdefault(_text(module, symbol.shndx, at) or VMLINUX, []).append(found)
+                out.setdefault(_text(module, symbol.shndx, at + CALLBACKS.offsets["object"]) or VMLINUX, []).append(
+                    found
+                )
     return out
 
 
@@ -260,7 +269,7 @@ def _check_lifetime(graph: _Graph, patched: list[tuple[str, Place]], rows: list[
         if number in shown:
             continue
         if not any(_covered(symbol, [r for r in rows if r.object == name]) for name in names):
-            fact = f"does not begin anew when {' or '.join(sorted(names))} comes"
+            fact = f"is not initialised again when {' or '.join(sorted(names))} is loaded"
             yield finding("V37-initial-value", symbol.name, fact)
 
 

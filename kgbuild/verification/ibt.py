@@ -8,14 +8,13 @@ module_calls of arch/x86/kernel/callthunks.c, all of 6.12.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 
 from kgbuild.arch.base import Arch, Instruction
-from kgbuild.arch.x86_64.patch_sites import ENDBR
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
-from kgbuild.verification.reader import (
+from kgbuild.module_abi import CONSTANTS, FUNCTIONS, KLP_SYMBOL, RESOLVE_SECTION
+from kgbuild.verification.reading.reader import (
     SHN_LIVEPATCH,
     SHN_UNDEF,
     SHT_NOBITS,
@@ -26,13 +25,12 @@ from kgbuild.verification.reader import (
     Symbol,
 )
 
-CONSTANT_ROW = struct.Struct("<QQQ")
-CONSTANTS = "kgbuild_constants"
 # Static calls of the module's own: the kernel writes into the trampoline, and nothing branches to it indirectly.
 TRAMPOLINE = "__SCT__"
-SEALS, CALLS = ".ibt_endbr_seal", ".call_sites"
+CALLS = ".call_sites"
+_OF_VMLINUX = f"{KLP_SYMBOL}vmlinux."
 # Tables through which nothing branches: ftrace sets the instruction pointer itself.
-_NO_POINTERS = frozenset({"__patchable_function_entries", ".rodata.kgbuild_funcs", ".rodata.kgbuild_resolve"})
+_NO_POINTERS = frozenset({"__patchable_function_entries", FUNCTIONS.section, RESOLVE_SECTION})
 
 Decoded = Callable[[Section], dict[int, Instruction]]
 
@@ -40,16 +38,18 @@ Decoded = Callable[[Section], dict[int, Instruction]]
 def check_constants(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
     """The table of constants, and code that holds a placeholder for one and is not in it."""
     listed: set[tuple[int, int]] = set()
-    data = module.object_bytes(CONSTANTS)
+    data = module.object_bytes(CONSTANTS.symbol)
     held = {len(f.constant): f.constant for f in arch.families if f.constant}
     if data is not None:
-        if len(data) % CONSTANT_ROW.size or any(data[-CONSTANT_ROW.size :]):
-            yield finding("V31-constant", CONSTANTS, f"its {len(data)} bytes do not end with a row of zeros")
-        symbol = module.global_symbols[CONSTANTS][0]
-        for start in range(0, len(data) - CONSTANT_ROW.size, CONSTANT_ROW.size):
-            where = f"{CONSTANTS}, row {start // CONSTANT_ROW.size}"
-            size = CONSTANT_ROW.unpack_from(data, start)[2]
-            site, value = (module.at(symbol.shndx, symbol.value + start + field) for field in (0, 8))
+        if len(data) % CONSTANTS.size or any(data[-CONSTANTS.size :]):
+            yield finding("V31-constant", CONSTANTS.symbol, f"its {len(data)} bytes do not end with a row of zeros")
+        symbol = module.global_symbols[CONSTANTS.symbol][0]
+        for start in CONSTANTS.rows(data)[:-1]:
+            where = f"{CONSTANTS.symbol}, row {start // CONSTANTS.size}"
+            size = CONSTANTS.number(data, start, "size")
+            site, value = (
+                module.at(symbol.shndx, symbol.value + start + CONSTANTS.offsets[f]) for f in ("site", "value")
+            )
             place = module.place_of(site) if site is not None else None
             if place is None or not place[0].executable:
                 yield finding("V31-constant", where, "leads to no code of the module")
@@ -59,14 +59,14 @@ def check_constants(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
             else:
                 listed.add((place[0].index, place[1]))
             source = module.symbol_of(value) if value is not None else None
-            if source is None or not source.name.startswith(".klp.sym.vmlinux."):
+            if source is None or not source.name.startswith(_OF_VMLINUX):
                 yield finding("V31-constant", where, "is not bound to a variable of vmlinux")
     for section in module.sections[1:]:
         if section.executable and section.type != SHT_NOBITS:
             for constant in (c for size, c in held.items() if size >= 8):
                 for at in _occurrences(section.data, constant):
                     if (section.index, at) not in listed:
-                        fact = f"holds the placeholder {constant.hex(' ')}, and {CONSTANTS} does not say so"
+                        fact = f"holds the placeholder {constant.hex(' ')}, and {CONSTANTS.symbol} does not say so"
                         yield finding("V31-constant", f"{section.name}+{at:#x}", fact)
 
 
@@ -85,16 +85,16 @@ def check_counted_calls(module: ModuleFile, decoded: Decoded) -> Iterator[Findin
             call = decoded(place[0]).get(place[1]) if place is not None else None
             reloc = module.at(place[0].index, call.field_offset) if place is not None and call is not None else None
             symbol = module.symbol_of(reloc) if reloc is not None else None
-            if symbol is not None and symbol.shndx == SHN_LIVEPATCH and not symbol.name.startswith(".klp.sym.vmlinux."):
+            if symbol is not None and symbol.shndx == SHN_LIVEPATCH and not symbol.name.startswith(_OF_VMLINUX):
                 yield finding("V27-late-special", f"{CALLS}, entry {offset // 4}", f"is a call of {symbol.name}")
 
 
 def check_pointers(
-    module: ModuleFile, arch: Arch, decoded: Decoded, lacks_endbr: Callable[[str, bool], str]
+    module: ModuleFile, arch: Arch, decoded: Decoded, lacks_landing: Callable[[str, bool], str]
 ) -> Iterator[Finding]:
     """Pointers to functions, on a kernel with IBT: in the module's code and data, to its own functions and to others.
 
-    `lacks_endbr` says of a symbol outside the module (its name, and whether it is an export) what is wrong with a
+    `lacks_landing` says of a symbol outside the module (its name, and whether it is an export) what is wrong with a
     pointer to it, "" where nothing is.
     """
     starts = {
@@ -102,7 +102,7 @@ def check_pointers(
         for s in module.symbols
         if s.type == STT_FUNC and 0 < s.shndx < len(module.sections) and not s.name.startswith(TRAMPOLINE)
     }
-    sealed = sealed_places(module)
+    sealed = sealed_places(module, arch)
     for index, by_offset in module.targets.items():
         section = module.sections[index] if 0 < index < len(module.sections) else None
         if section is None or not section.alloc or section.name in _NO_POINTERS:
@@ -114,7 +114,7 @@ def check_pointers(
             instruction = fields.get(offset)
             if instruction is not None and (instruction.is_call or instruction.is_branch):
                 continue
-            yield from _check_pointer(module, arch, section, rows[0], instruction, starts, sealed, lacks_endbr)
+            yield from _check_pointer(module, arch, section, rows[0], instruction, starts, sealed, lacks_landing)
 
 
 def _check_pointer(
@@ -125,7 +125,7 @@ def _check_pointer(
     instruction: Instruction | None,
     starts: dict[tuple[int, int], str],
     sealed: set[tuple[int, int]],
-    lacks_endbr: Callable[[str, bool], str],
+    lacks_landing: Callable[[str, bool], str],
 ) -> Iterator[Finding]:
     symbol = module.symbol_of(row)
     if symbol is None:
@@ -134,32 +134,33 @@ def _check_pointer(
     meant = row.addend + (end - row.offset if section.executable and row.type in arch.pc_relative else 0)
     where = f"{section.name}+{row.offset:#x}"
     if symbol.shndx in (SHN_UNDEF, SHN_LIVEPATCH):
-        fact = lacks_endbr(symbol.name, symbol.shndx == SHN_UNDEF) if symbol.name and meant == 0 else ""
+        fact = lacks_landing(symbol.name, symbol.shndx == SHN_UNDEF) if symbol.name and meant == 0 else ""
         if fact:
             yield finding("V32-endbr", where, fact)
         return
     place = (symbol.shndx, symbol.value + meant)
     if place in starts:
         name, code = starts[place], module.sections[place[0]].data[place[1] :]
-        if not code.startswith(ENDBR):
-            yield finding("V32-endbr", where, f"takes the address of {name}, which does not begin with endbr64")
+        if not code.startswith(arch.landing):
+            fact = f"takes the address of {name}, which does not begin with {arch.landing_name}"
+            yield finding("V32-endbr", where, fact)
         elif place in sealed:
-            yield finding("V32-endbr", where, f"takes the address of {name}, which {SEALS} seals")
+            yield finding("V32-endbr", where, f"takes the address of {name}, which {arch.seals} seals")
 
 
-def sealed_places(module: ModuleFile) -> set[tuple[int, int]]:
-    """(section, offset) of every function of a module whose endbr64 the kernel overwrites."""
+def sealed_places(module: ModuleFile, arch: Arch) -> set[tuple[int, int]]:
+    """(section, offset) of every function of a module that loses its landing instruction when the kernel boots."""
     found = (
         module.place_of(rows[0])
-        for section in module.by_name.get(SEALS, ())
+        for section in module.by_name.get(arch.seals, ())
         for rows in module.targets.get(section.index, {}).values()
     )
     return {(place[0].index, place[1]) for place in found if place is not None}
 
 
-def module_lacks_endbr(module: ModuleFile, symbol: Symbol) -> bool:
+def module_lacks_landing(module: ModuleFile, symbol: Symbol, arch: Arch) -> bool:
     """Whether an indirect branch may not go to a function of a shipped module."""
     if symbol.type != STT_FUNC or not 0 < symbol.shndx < len(module.sections):
         return False
-    code = module.sections[symbol.shndx].data[symbol.value : symbol.value + len(ENDBR)]
-    return code != ENDBR or (symbol.shndx, symbol.value) in sealed_places(module)
+    code = module.sections[symbol.shndx].data[symbol.value : symbol.value + len(arch.landing)]
+    return code != arch.landing or (symbol.shndx, symbol.value) in sealed_places(module, arch)

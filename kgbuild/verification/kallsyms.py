@@ -14,16 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from kgbuild.arch.base import Arch
-from kgbuild.arch.x86_64.patch_sites import READ_AT_LOAD
 from kgbuild.diagnostics.module_findings import finding
-from kgbuild.emit.backends.kallsyms import STUB, STUBS
-from kgbuild.emit.backends.lookup_tables import RANGE_ROW, SITE_ROW, SYMBOL_ROW
 from kgbuild.model import Finding
+from kgbuild.module_abi import KLP_SYMBOL, RANGES, SITES, STUB, STUBS_SECTION, SYMBOLS, SYMBOLS_SIZE, Table
 from kgbuild.proof.record import Key
 from kgbuild.verification.modules import VMLINUX, Modules
-from kgbuild.verification.reader import SHN_LIVEPATCH, STB_GLOBAL, ModuleFile, Reloc, Section, Symbol
+from kgbuild.verification.reading.reader import SHN_LIVEPATCH, STB_GLOBAL, ModuleFile, Reloc, Section, Symbol
 
-SYMBOLS, RANGES, SITES = "kgbuild_symbols", "kgbuild_ranges", "kgbuild_sites"
 _CODE = "V33-kallsyms"
 
 
@@ -64,7 +61,7 @@ def is_kgraft(module: ModuleFile) -> bool:
 
 def is_kallsyms(module: ModuleFile) -> bool:
     """Whether a module has tables of this back end."""
-    return any(name in module.global_symbols for name in (SYMBOLS, SITES, RANGES))
+    return any(table.symbol in module.global_symbols for table in (SYMBOLS, SITES, RANGES))
 
 
 def read_tables(module: ModuleFile) -> WrittenTables:
@@ -72,37 +69,37 @@ def read_tables(module: ModuleFile) -> WrittenTables:
     if not is_kallsyms(module):
         return WrittenTables()
     faults: list[Finding] = []
-    data = {name: module.object_bytes(name) for name in (SYMBOLS, RANGES, SITES)}
-    faults += [finding(_CODE, name, "is missing") for name, raw in data.items() if raw is None]
-    size = module.object_bytes("kgbuild_symbols_size")
-    if size != struct.pack("<I", len(data[SYMBOLS] or b"")):
-        faults.append(finding(_CODE, "kgbuild_symbols_size", "is missing or not the length of kgbuild_symbols"))
-    ranges = list(_whole(RANGE_ROW, data[RANGES] or b""))
+    data = {table: module.object_bytes(table.symbol) for table in (SYMBOLS, RANGES, SITES)}
+    faults += [finding(_CODE, table.symbol, "is missing") for table, raw in data.items() if raw is None]
+    symbols, ranges, written = (data[table] or b"" for table in (SYMBOLS, RANGES, SITES))
+    size = module.object_bytes(SYMBOLS_SIZE)
+    if size != struct.pack("<I", len(symbols)):
+        faults.append(finding(_CODE, SYMBOLS_SIZE, f"is missing or not the length of {SYMBOLS.symbol}"))
+    extents = [(RANGES.number(ranges, at, "offset"), RANGES.number(ranges, at, "size")) for at in RANGES.rows(ranges)]
     rows = []
-    for at, fields in enumerate(_whole(SYMBOL_ROW, data[SYMBOLS] or b"")):
-        sympos, first, count, crc = fields[2:6]
-        object_name = _text(module, SYMBOLS, at * SYMBOL_ROW.size) or VMLINUX
-        name = _text(module, SYMBOLS, at * SYMBOL_ROW.size + 8)
+    for number, at in enumerate(SYMBOLS.rows(symbols)):
+        sympos, first, count, crc = (SYMBOLS.number(symbols, at, f) for f in ("sympos", "range", "ranges", "crc"))
+        object_name = _text(module, SYMBOLS, at, "object") or VMLINUX
+        name = _text(module, SYMBOLS, at, "name")
         if not name:
-            faults.append(finding(_CODE, SYMBOLS, f"row {at} has no name"))
-        if first + count > len(ranges):
-            faults.append(finding(_CODE, name or SYMBOLS, f"its {count} ranges are not all in {RANGES}"))
-        rows.append(
-            LookupEntry((object_name, name, sympos), tuple((a, b) for a, b in ranges[first : first + count]), crc)
-        )
+            faults.append(finding(_CODE, SYMBOLS.symbol, f"row {number} has no name"))
+        if first + count > len(extents):
+            fact = f"its {count} ranges are not all in {RANGES.symbol}"
+            faults.append(finding(_CODE, name or SYMBOLS.symbol, fact))
+        rows.append(LookupEntry((object_name, name, sympos), tuple(extents[first : first + count]), crc))
     sites = []
-    raw = data[SITES] or b""
-    for at, fields in enumerate(_whole(SITE_ROW, raw)):
-        place = _place(module, SITES, at * SITE_ROW.size)
+    for number, at in enumerate(SITES.rows(written)):
+        place = _place(module, SITES, at, "site")
         if place is None:
-            if any(raw[at * SITE_ROW.size :]) or (at + 1) * SITE_ROW.size != len(raw):
-                faults.append(finding(_CODE, SITES, f"row {at} of {len(raw) // SITE_ROW.size} has no place"))
+            if any(written[at:]) or at + SITES.size != len(written):
+                fact = f"row {number} of {len(written) // SITES.size} has no place"
+                faults.append(finding(_CODE, SITES.symbol, fact))
             break
-        addend, kind, symbol = fields[1:4]
-        owner = _text(module, SITES, at * SITE_ROW.size + 24) or VMLINUX
+        addend, kind, symbol = (SITES.number(written, at, field) for field in ("addend", "kind", "symbol"))
+        owner = _text(module, SITES, at, "object") or VMLINUX
         sites.append(WrittenSite(place[0], place[1], addend, kind, symbol, owner))
     else:
-        faults.append(finding(_CODE, SITES, "does not end with an empty row"))
+        faults.append(finding(_CODE, SITES.symbol, "does not end with an empty row"))
     return WrittenTables(tuple(rows), tuple(sites), tuple(faults))
 
 
@@ -113,7 +110,7 @@ def as_livepatch(module: ModuleFile, tables: WrittenTables, arch: Arch) -> Modul
         return module
     first = len(module.symbols)
     symbols = tuple(
-        Symbol(first + i, ".klp.sym.{}.{},{}".format(*row.key), 0, 0, STB_GLOBAL, 0, SHN_LIVEPATCH)
+        Symbol(first + i, f"{KLP_SYMBOL}{{}}.{{}},{{}}".format(*row.key), 0, 0, STB_GLOBAL, 0, SHN_LIVEPATCH)
         for i, row in enumerate(tables.rows)
     )
     types = {number: kind for kind, number in arch.written_late.items() if kind != arch.call_reloc}
@@ -128,20 +125,16 @@ def as_livepatch(module: ModuleFile, tables: WrittenTables, arch: Arch) -> Modul
     return out
 
 
-def _whole(row: struct.Struct, raw: bytes) -> Iterator[tuple[int, ...]]:
-    return row.iter_unpack(raw[: len(raw) // row.size * row.size])
-
-
-def _place(module: ModuleFile, table: str, offset: int) -> tuple[Section, int] | None:
-    """Where a pointer in a table leads."""
-    for symbol in module.global_symbols.get(table, ())[:1]:
-        reloc = module.at(symbol.shndx, symbol.value + offset)
+def _place(module: ModuleFile, table: Table, row: int, field: str) -> tuple[Section, int] | None:
+    """Where a pointer in the row that begins at an offset of a table leads."""
+    for symbol in module.global_symbols.get(table.symbol, ())[:1]:
+        reloc = module.at(symbol.shndx, symbol.value + row + table.offsets[field])
         return module.place_of(reloc) if reloc is not None else None
     return None
 
 
-def _text(module: ModuleFile, table: str, offset: int) -> str:
-    found = _place(module, table, offset)
+def _text(module: ModuleFile, table: Table, row: int, field: str) -> str:
+    found = _place(module, table, row, field)
     return found[0].data[found[1] :].split(b"\0")[0].decode("utf-8", "replace") if found is not None else ""
 
 
@@ -208,7 +201,7 @@ def _check_sites(module: ModuleFile, tables: WrittenTables, arch: Arch, modules:
         if used & set(field):
             yield finding(_CODE, where, "is written by something else too")
         used.update(field)
-        if section.name in READ_AT_LOAD or section.name.startswith(".data..percpu"):
+        if section.name in arch.read_at_load or section.name.startswith(".data..percpu"):
             yield finding(_CODE, where, "is read before the module's init")
         yield from _check_owner(where, tables.rows[site.symbol].key[0], site.object, modules)
 
@@ -230,7 +223,7 @@ def _check_stubs(module: ModuleFile, tables: WrittenTables, arch: Arch) -> Itera
     starts: dict[int, set[int]] = {}
     for symbol in module.symbols:
         section = module.sections[symbol.shndx] if symbol.shndx < len(module.sections) else None
-        if not symbol.name.startswith(STUB) or section is None or section.name != STUBS:
+        if not symbol.name.startswith(STUB) or section is None or section.name != STUBS_SECTION:
             continue
         starts.setdefault(symbol.shndx, set()).add(symbol.value)
         site = sites.get((symbol.shndx, symbol.value + field))
@@ -247,7 +240,7 @@ def _check_stubs(module: ModuleFile, tables: WrittenTables, arch: Arch) -> Itera
             section = module.sections[section_index]
             if target is None or target.shndx >= len(module.sections) or not section.executable:
                 continue
-            if module.sections[target.shndx].name == STUBS and (
+            if module.sections[target.shndx].name == STUBS_SECTION and (
                 target.value not in starts.get(target.shndx, ())
                 or relocs[0].addend != -arch.reloc_size[arch.call_reloc]
             ):

@@ -17,11 +17,11 @@ from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.elf.object import Symbol as KernelSymbol
 from kgbuild.model import Finding
+from kgbuild.module_abi import NOTE_SECTION
 from kgbuild.proof.record import Constant, ProofRecord
 from kgbuild.verification.code import Code
-from kgbuild.verification.reader import SHN_UNDEF, ModuleFile, Reloc, Section
+from kgbuild.verification.reading.reader import SHN_UNDEF, ModuleFile, Reloc, Section
 
-NOTE = ".note.kgbuild"
 _CODE, _RECORD_CODE = "V35-literal", "V29-proof-binding"
 
 
@@ -57,7 +57,7 @@ def check_literals(
     """The note's constants against the kernel's bytes, the module's references, and a proof record."""
     noted = noted_literals(note)
     if noted is None:
-        yield finding(_CODE, NOTE, "has constants of the kernel in a form that can't be read")
+        yield finding(_CODE, NOTE_SECTION, "has constants of the kernel in a form that can't be read")
         return
     for c in noted:
         held = None if c.size < 1 or image.is_init(c.address) else image.read(c.address, c.size)
@@ -79,7 +79,7 @@ def check_literals(
     if record is not None:
         recorded = sorted(Constant(c.address, c.size, c.digest, c.symbol) for c in record.literals)
         if recorded != noted:
-            yield finding(_RECORD_CODE, NOTE, "has other constants of the kernel than the record")
+            yield finding(_RECORD_CODE, NOTE_SECTION, "has other constants of the kernel than the record")
 
 
 def _references(

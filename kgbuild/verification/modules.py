@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The part of verify that concerns loadable modules: what a live patch says of them, held against the shipped .ko.
+"""Compares what a live patch says of loadable modules with the shipped .ko files.
 
 How the kernel looks a symbol of a module up (module_kallsyms_on_each_symbol of kernel/module/kallsyms.c, 6.1): by its
 rank among the defined symbols of that name, in the order of the symbol table. While the module loads that is the whole
@@ -15,15 +15,23 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from kgbuild.arch.base import Arch
-from kgbuild.arch.x86_64.patch_sites import CALL, ENDBR, READ_AT_LOAD
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
-from kgbuild.verification.reader import SHN_LORESERVE, SHN_UNDEF, STT_FILE, STT_FUNC, STT_SECTION, ModuleFile, Symbol
+from kgbuild.module_abi import KLP_RELOCATIONS, KLP_SYMBOL, NOTE_SECTION
+from kgbuild.verification.reading.reader import (
+    SHN_LORESERVE,
+    SHN_UNDEF,
+    STT_FILE,
+    STT_FUNC,
+    STT_SECTION,
+    ModuleFile,
+    Symbol,
+)
 
 VMLINUX = "vmlinux"
 _NT_GNU_BUILD_ID = 3
-LATE_SECTION = re.compile(r"\.klp\.rela\.([^.]{1,55})\.(.+)")
-_LATE_SYMBOL = re.compile(r"\.klp\.sym\.([^.]+)\..+")
+LATE_SECTION = re.compile(re.escape(KLP_RELOCATIONS) + r"([^.]{1,55})\.(.+)")
+_LATE_SYMBOL = re.compile(re.escape(KLP_SYMBOL) + r"([^.]+)\..+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,10 +111,10 @@ class Shipped:
     def is_traceable(self, symbol: Symbol, arch: Arch) -> bool:
         """Does a function begin with a call to the trace function?"""
         data = self.file.sections[symbol.shndx].data if symbol.shndx < len(self.file.sections) else b""
-        at = symbol.value + (len(ENDBR) if data[symbol.value :].startswith(ENDBR) else 0)
-        call = self.file.at(symbol.shndx, at + 1)
+        field = arch.trace_field(data[symbol.value : symbol.value + arch.trace_bytes])
+        call = self.file.at(symbol.shndx, symbol.value + field) if field is not None else None
         target = self.file.symbol_of(call) if call is not None else None
-        return data[at : at + 1] == CALL and target is not None and target.name == arch.trace_call
+        return target is not None and target.name == arch.trace_call
 
 
 Modules = Callable[[str], Shipped | None]
@@ -127,7 +135,9 @@ class Target:
     sympos: int
 
 
-def check_objects(module: ModuleFile, patched: Sequence[str], told: object, modules: Modules) -> Iterator[Finding]:
+def check_objects(
+    module: ModuleFile, arch: Arch, patched: Sequence[str], told: object, modules: Modules
+) -> Iterator[Finding]:
     """Each module that is patched, or that livepatch relocations are kept for.
 
     Input: objects of the table of functions in its order, vmlinux too; `build_ids` of the note.
@@ -143,11 +153,11 @@ def check_objects(module: ModuleFile, patched: Sequence[str], told: object, modu
         stated = told.get(name) if isinstance(told, dict) else None
         if not shipped.build_id or stated != shipped.build_id:
             fact = f"build-id {stated or 'none'} for {name}, the kernel's has {shipped.build_id or 'none'}"
-            yield finding("V1-identity", ".note.kgbuild", f"states {fact}")
-    yield from _check_sections(module, set(patched), modules)
+            yield finding("V1-identity", NOTE_SECTION, f"states {fact}")
+    yield from _check_sections(module, arch, set(patched), modules)
 
 
-def _check_sections(module: ModuleFile, patched: set[str], modules: Modules) -> Iterator[Finding]:
+def _check_sections(module: ModuleFile, arch: Arch, patched: set[str], modules: Modules) -> Iterator[Finding]:
     """Livepatch relocations of modules: kept for a patched one, of itself and what it needs, and in time."""
     for section in module.sections[1:]:
         match = LATE_SECTION.fullmatch(section.name)
@@ -158,7 +168,7 @@ def _check_sections(module: ModuleFile, patched: set[str], modules: Modules) -> 
             yield finding(
                 "V9-object", section.name, f"is for {owner}, of which nothing is patched: it is never applied"
             )
-        if target in READ_AT_LOAD:
+        if target in arch.read_at_load:
             yield finding("V27-late-special", section.name, f"comes after the kernel has acted on {target}")
         shipped = modules(owner)
         needed = shipped.depends if shipped is not None else frozenset()

@@ -6,14 +6,14 @@ from __future__ import annotations
 from typing import Any
 
 from kgbuild.closure.model import NewVariable
-from kgbuild.emit.extract import NOTE_SECTION
 from kgbuild.errors import UserError
 from kgbuild.kernel.module_loader import row_of
 from kgbuild.livepatch.cumulative import Older, Patched
+from kgbuild.module_abi import NOTE_SECTION, REPLACE
 from kgbuild.objects.symbol_kinds import stem, variable
 from kgbuild.patch.kept_changes import from_note
 from kgbuild.verification.checks import read_note
-from kgbuild.verification.reader import STT_OBJECT, ModuleFile, read_module
+from kgbuild.verification.reading.reader import STT_OBJECT, ModuleFile, read_module
 
 # What macros call their once-flags, rate limits and lock classes; a symbol is all that such a module tells.
 _MACROS_OWN = frozenset(
@@ -39,12 +39,12 @@ def read_older(data: bytes, path: str) -> Older:
         raise UserError(
             f"its note is not understood: {error!r}", place=path, remedy="give modules that kgbuild made"
         ) from error
-    flag = module.object_bytes("kgbuild_replace")
+    flag = module.object_bytes(REPLACE)
     if flag is None or len(flag) != 4:
-        raise UserError("it does not say whether it replaces older patches", place=path, remedy="build it anew")
+        raise UserError("it does not say whether it replaces older patches", place=path, remedy="build it again")
     name = _name(module)
     if not name:
-        raise UserError("it does not say its name", place=path, remedy="build it anew")
+        raise UserError("it does not say its name", place=path, remedy="build it again")
     replace, callbacks = flag != bytes(4), bool(note.get("callbacks"))
     return Older(
         name, kernel, build_ids, frozenset(functions), replace, states, callbacks, patches, changes, tuple(own)

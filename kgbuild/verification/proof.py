@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The part of verify that concerns proof: digests in the module's note, and a proof record, held against the kernel.
+"""Compares the digests in the module's note, and a proof record, with the kernel.
 
 What a module replaces and is bound to is read from the module itself: its table of functions, its livepatch symbols.
 The note must have the digest of each function among them, and no other; a record must have each of them, functions and
@@ -16,11 +16,12 @@ from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.elf.object import Symbol as KernelSymbol
 from kgbuild.model import Finding
-from kgbuild.proof.record import DATA, FUNCTION, NOTE_SCHEMA, BoundSymbol, Key, ProofRecord, compute_digest
+from kgbuild.module_abi import NOTE_SECTION
+from kgbuild.proof.record import DATA, FUNCTION, MADE, NOTE_SCHEMA, BoundSymbol, Key, ProofRecord, compute_digest
 from kgbuild.verification.modules import VMLINUX, Modules, Shipped
-from kgbuild.verification.reader import SHN_LORESERVE, SHN_UNDEF, STT_FUNC, ModuleFile, Symbol
+from kgbuild.verification.reading.reader import SHN_LORESERVE, SHN_UNDEF, STT_FUNC, ModuleFile, Symbol
 
-NOTE = ".note.kgbuild"
+_ORIGIN_CODE = "V39-proof-origin"
 _NOTE_CODE, _RECORD_CODE, _BINDING_CODE = "V28-note-digest", "V30-proof-digest", "V29-proof-binding"
 
 
@@ -97,11 +98,13 @@ def _number(value: object) -> int:
 def check_note_digests(note: Mapping[str, Any], places: Iterable[BoundSymbol]) -> Iterator[Finding]:
     """A digest for each function that the module replaces or is bound to, and the kernel's own."""
     if note.get("schema") != NOTE_SCHEMA:
-        yield finding(_NOTE_CODE, NOTE, f"is of schema {note.get('schema')!r}, digests are in that of {NOTE_SCHEMA}")
+        yield finding(
+            _NOTE_CODE, NOTE_SECTION, f"is of schema {note.get('schema')!r}, digests are in that of {NOTE_SCHEMA}"
+        )
         return
     stated = note_digests(note)
     if stated is None:
-        yield finding(_NOTE_CODE, NOTE, "has no digests of the functions that the module is bound to")
+        yield finding(_NOTE_CODE, NOTE_SECTION, "has no digests of the functions that the module is bound to")
         return
     there = {p.key: p for p in places if p.kind == FUNCTION}
     for key in sorted(stated.keys() - there.keys()):
@@ -146,11 +149,25 @@ def check_record(
         if stated != own:
             fact = f"the record is for build-id {stated or 'none'}, the kernel's is {own or 'none'}"
             yield finding(_BINDING_CODE, name, fact)
+    if record.module is not None:
+        yield from _check_origin(record, note)
     allowed = note.get("allowed") if note is not None else None
     if allowed != [f"{option} {value}".strip() for option, value in record.allowed]:
-        yield finding(_BINDING_CODE, NOTE, "has other accepted risks than the record")
+        yield finding(_BINDING_CODE, NOTE_SECTION, "has other accepted risks than the record")
     for what, ours, theirs in (("replaces", replaced, record.replaced), ("is bound to", bound, record.bound)):
         yield from _check_places(what, {p.key: p for p in ours}, theirs)
+
+
+def _check_origin(record: ProofRecord, note: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """How the module was made, by the record and by the module; and whether the module names this record."""
+    for key in MADE:
+        stated = note.get(key) if note is not None else None
+        if stated != record.made.get(key):
+            yield finding(_ORIGIN_CODE, NOTE_SECTION, f"record and note differ in {key}")
+    stated = note.get("record") if note is not None else None
+    if stated != record.digest:
+        fact = f"the note names the record {str(stated)[:16]}..., this one is {record.digest[:16]}..."
+        yield finding(_ORIGIN_CODE, NOTE_SECTION, fact)
 
 
 def _check_places(what: str, ours: Mapping[Key, BoundSymbol], recorded: tuple[BoundSymbol, ...]) -> Iterator[Finding]:

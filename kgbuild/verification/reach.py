@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
+from kgbuild.module_abi import CALLBACKS
 from kgbuild.verification.ibt import Decoded
 from kgbuild.verification.kallsyms import WrittenTables
 from kgbuild.verification.modules import LATE_SECTION, VMLINUX, Modules
-from kgbuild.verification.reader import STT_FILE, STT_SECTION, ModuleFile, Reloc, Section, Symbol
+from kgbuild.verification.reading.reader import STT_FILE, STT_SECTION, ModuleFile, Reloc, Section, Symbol
 
-CALLBACKS, CALLBACK_SIZE, CALLBACK_CODE = "kgbuild_callbacks", 24, 16
 Place = tuple[int, int]  # section, offset of the piece's first byte
 
 
@@ -79,13 +79,13 @@ def _late_places(module: ModuleFile, tables: WrittenTables) -> dict[Place, tuple
 
 
 def _callbacks(module: ModuleFile) -> Iterator[tuple[str, Place]]:
-    """The object of each callback, and where its code begins (struct of emit/extract.py, _author_tables)."""
-    data = module.object_bytes(CALLBACKS)
+    """The object of each callback, and where its code begins."""
+    data = module.object_bytes(CALLBACKS.symbol)
     if data is None:
         return
-    symbol = module.global_symbols[CALLBACKS][0]
-    for start in range(symbol.value, symbol.value + len(data), CALLBACK_SIZE):
-        named, code = (module.at(symbol.shndx, start + field) for field in (0, CALLBACK_CODE))
+    symbol = module.global_symbols[CALLBACKS.symbol][0]
+    for start in range(symbol.value, symbol.value + len(data), CALLBACKS.size):
+        named, code = (module.at(symbol.shndx, start + CALLBACKS.offsets[f]) for f in ("object", "func"))
         place = module.place_of(code) if code is not None else None
         if place is None:
             continue
@@ -107,9 +107,9 @@ class _Pieces:
                 self._names.setdefault((s.shndx, s.value), s.name)
         self._out: dict[int, list[tuple[int, Place]]] = {}
         for index, by_offset in module.targets.items():
-            section = module.sections[index]
-            if not section.alloc:
+            if not 0 < index < len(module.sections) or not module.sections[index].alloc:
                 continue
+            section = module.sections[index]
             edges = self._out.setdefault(index, [])
             fields = self._ends(section) if section.executable else {}
             for offset, rows in by_offset.items():

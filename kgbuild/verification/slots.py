@@ -14,14 +14,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kgbuild.arch.base import Arch
-from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY
 from kgbuild.diagnostics.module_findings import finding
-from kgbuild.emit.backends.kallsyms import STUBS
-from kgbuild.emit.backends.slots import MOVED, MOVED_ROW, SLOT, SLOTS
 from kgbuild.model import Finding
+from kgbuild.module_abi import MOVED, SITES, SLOT, SLOTS_SECTION, STUBS_SECTION
 from kgbuild.verification.code import Code
-from kgbuild.verification.kallsyms import SITES, WrittenTables
-from kgbuild.verification.reader import STT_FUNC, ModuleFile, Section
+from kgbuild.verification.kallsyms import WrittenTables
+from kgbuild.verification.reading.reader import STT_FUNC, ModuleFile, Section
 
 _CODE = "V33-kallsyms"
 _UNWIND, _UNWIND_STATES, _LOCKS = ".orc_unwind_ip", ".orc_unwind", ".smp_locks"
@@ -51,16 +49,16 @@ def check_slots(module: ModuleFile, tables: WrittenTables, arch: Arch, code: Cod
         if site.section is None:
             continue
         where = f"{site.section.name}+{site.offset:#x}"
-        if site.section.name == SLOTS:
+        if site.section.name == SLOTS_SECTION:
             if site.kind != arch.written_late[arch.pointer_reloc] or site.offset % SLOT:
                 yield finding(_CODE, where, "is no whole slot")
             slots.add(site.offset)
-        elif site.section.executable and site.section.name != STUBS:
+        elif site.section.executable and site.section.name != STUBS_SECTION:
             yield finding(_CODE, where, "is code that is written when the module is loaded, and no stub")
-    section = module.section(SLOTS)
-    for offset in range(0, section.size if section is not None else 0, SLOT):
+    section = module.section(SLOTS_SECTION)
+    for offset in range(0, len(section.data) if section is not None else 0, SLOT):
         if offset not in slots:
-            yield finding(_CODE, f"{SLOTS}+{offset:#x}", "is a slot that nothing writes")
+            yield finding(_CODE, f"{SLOTS_SECTION}+{offset:#x}", "is a slot that nothing writes")
     loads = _loads(module, arch)
     for (index, offset), slot in sorted(loads.items()):
         if not _is_load(module, arch, code, index, offset) or slot not in slots:
@@ -71,7 +69,7 @@ def check_slots(module: ModuleFile, tables: WrittenTables, arch: Arch, code: Cod
 
 def _loads(module: ModuleFile, arch: Arch) -> dict[tuple[int, int], int]:
     """Every field that a relocation leads into the slots: (section, offset) to the offset there of what is meant."""
-    tables = {s.shndx for s in module.global_symbols.get(SITES, ())}
+    tables = {s.shndx for s in module.global_symbols.get(SITES.symbol, ())}
     out = {}
     for index, by_offset in module.targets.items():
         if not 0 < index < len(module.sections) or index in tables:
@@ -79,7 +77,7 @@ def _loads(module: ModuleFile, arch: Arch) -> dict[tuple[int, int], int]:
         for offset, rows in by_offset.items():
             for row in rows:
                 place = module.place_of(row)
-                if place is not None and place[0].name == SLOTS:
+                if place is not None and place[0].name == SLOTS_SECTION:
                     out[(index, offset)] = place[1] + arch.reloc_size[arch.per_field_pcrel32]
     return out
 
@@ -94,21 +92,23 @@ def _is_load(module: ModuleFile, arch: Arch, code: Code, index: int, offset: int
 
 def _check_moved(module: ModuleFile, arch: Arch, code: Code, loads: set[tuple[int, int]]) -> Iterator[Finding]:
     rows: list[SlotEntry] = []
-    for section in module.by_name.get(MOVED, ()):
-        for base in range(0, len(section.data) // MOVED_ROW.size * MOVED_ROW.size, MOVED_ROW.size):
+    for section in module.by_name.get(MOVED.section, ()):
+        for base in MOVED.rows(section.data):
             places = []
-            for field in (0, 8):
-                reloc = module.at(section.index, base + field)
+            for field in ("start", "to"):
+                reloc = module.at(section.index, base + MOVED.offsets[field])
                 places.append(module.place_of(reloc) if reloc is not None else None)
-            length, size = MOVED_ROW.unpack_from(section.data, base)[2:]
+            length, size = (MOVED.number(section.data, base, field) for field in ("length", "size"))
             start, to = places
             if start is None or to is None or start[0] is not to[0] or not start[0].executable:
-                yield finding(_CODE, f"{MOVED}, row {base // MOVED_ROW.size}", "leads to no code, or to two sections")
+                yield finding(
+                    _CODE, f"{MOVED.section}, row {base // MOVED.size}", "leads to no code, or to two sections"
+                )
             else:
                 rows.append(SlotEntry(start[0], start[1], length, to[1], size))
-        if len(section.data) % MOVED_ROW.size:
-            yield finding(_CODE, MOVED, f"{section.size} bytes are no whole number of rows")
-    unwind = _Unwind(module)
+        if len(section.data) % MOVED.size:
+            yield finding(_CODE, MOVED.section, f"{section.size} bytes are no whole number of rows")
+    unwind = _Unwind(module, arch)
     for row in rows:
         yield from _check_row(module, arch, row, loads)
         yield from _check_unwinding(arch, row, unwind)
@@ -118,12 +118,12 @@ def _check_moved(module: ModuleFile, arch: Arch, code: Code, loads: set[tuple[in
 
 def _check_row(module: ModuleFile, arch: Arch, row: SlotEntry, loads: set[tuple[int, int]]) -> Iterator[Finding]:
     data = row.section.data
-    original, moved = data[row.start : row.start + row.length], data[row.to : row.to + row.size]
-    if len(original) != row.length or len(moved) != row.size or not moved:
+    orig, moved = data[row.start : row.start + row.length], data[row.to : row.to + row.size]
+    if len(orig) != row.length or len(moved) != row.size or not moved:
         yield finding(_CODE, row.where, "was moved, and is not wholly in the section")
         return
     fields = [offset - row.to for index, offset in loads if index == row.section.index]
-    fault = arch.slot_code.check(original, row.start, moved, row.to, [f for f in fields if 0 <= f < row.size])
+    fault = arch.slot_code.check(orig, row.start, moved, row.to, [f for f in fields if 0 <= f < row.size])
     if fault:
         yield finding(_CODE, row.where, f"was moved to +{row.to:#x}, and {fault}")
     owners = [s for s in module.symbols if s.type == STT_FUNC and s.shndx == row.section.index]
@@ -155,7 +155,7 @@ def _references(module: ModuleFile, arch: Arch, code: Code, section: Section) ->
             yield i.target, f"a branch at +{i.offset:#x}", i.offset
     for index, by_offset in module.targets.items():
         other = module.sections[index] if 0 < index < len(module.sections) else None
-        if other is None or other.name in (MOVED, _UNWIND, _LOCKS) or not other.alloc:
+        if other is None or other.name in (MOVED.section, _UNWIND, _LOCKS) or not other.alloc:
             continue
         spec = arch.special_of(other.name)
         size = code.entry_size(other, spec)[0] if spec is not None else 0
@@ -191,21 +191,24 @@ def _check_unlisted(
             gap = section.data[next_at:back] if back is not None and next_at <= back < next_at + _LONGEST else None
             if seen and gap and not gap.strip(arch.trap[:1]):
                 yield finding(
-                    _CODE, f"{section.name}+{i.offset:#x}", f"was moved to +{i.target:#x}, and {MOVED} does not say so"
+                    _CODE,
+                    f"{section.name}+{i.offset:#x}",
+                    f"was moved to +{i.target:#x}, and {MOVED.section} does not say so",
                 )
 
 
 class _Unwind:
     """The unwind entries of a module by section and offset."""
 
-    def __init__(self, module: ModuleFile) -> None:
+    def __init__(self, module: ModuleFile, arch: Arch) -> None:
+        each = arch.unwind_entry
         places, states = module.section(_UNWIND), module.section(_UNWIND_STATES)
         self._entries: dict[int, list[tuple[int, bool, bytes]]] = {}
         for offset, rows in module.targets.get(places.index, {}).items() if places is not None and states else ():
-            place, at = module.place_of(rows[0]), offset // 4 * ORC_ENTRY
+            place, at = module.place_of(rows[0]), offset // 4 * each
             assert states is not None
-            state = states.data[at : at + ORC_ENTRY]
-            if place is not None and len(state) == ORC_ENTRY:
+            state = states.data[at : at + each]
+            if place is not None and len(state) == each:
                 # the kernel passes over an undefined one where another is at the same place
                 self._entries.setdefault(place[0].index, []).append((place[1], any(state), state))
         for entries in self._entries.values():

@@ -22,9 +22,9 @@ from tests.fuzz.mutate import Breaker
 LENGTH = struct.Struct("<I")
 
 
-def pack(original: bytes, patched: bytes) -> bytes:
+def pack(orig: bytes, patched: bytes) -> bytes:
     """Two objects as one input."""
-    return LENGTH.pack(len(original)) + original + patched
+    return LENGTH.pack(len(orig)) + orig + patched
 
 
 def unpack(data: bytes) -> tuple[bytes, bytes]:
@@ -61,7 +61,7 @@ def write_corpus(folder: Path, pairs: tuple[Seed, ...]) -> None:
     """The intact pairs as inputs to begin with."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed in pairs:
-        (folder / seed.name).write_bytes(pack(seed.original, seed.patched))
+        (folder / seed.name).write_bytes(pack(seed.orig, seed.patched))
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
         return
     pairs = seeds()
     write_corpus(args.corpus, pairs)
-    longest = max(len(s.original) + len(s.patched) for s in pairs)
+    longest = max(len(s.orig) + len(s.patched) for s in pairs)
     options = [
         f"-max_total_time={args.seconds}",
         f"-timeout={SECONDS:.0f}",

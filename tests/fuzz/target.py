@@ -28,9 +28,10 @@ from kgbuild.kernel.parent_symtab import read_parent
 from kgbuild.objects.variable_types import unit_types
 from kgbuild.objects.view import View
 from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
+from tests.fuzz.commands import use_command
 from tests.fuzz.mutate import Breaker
 from tests.fuzz.texts import use_texts
-from tests.toolchain import PAIRS, compile_pair_side, run, scratch
+from tests.support.toolchain import PAIRS, compile_pair_side, run, scratch
 
 MEMORY = 1 << 30  # bytes of address space
 SECONDS = 5.0  # of processor time for one input
@@ -47,7 +48,7 @@ class Seed:
     """An intact pair of objects."""
 
     name: str
-    original: bytes
+    orig: bytes
     patched: bytes
 
 
@@ -74,14 +75,14 @@ def seeds() -> tuple[Seed, ...]:
 
 def _pair(label: str, name: str, *flags: str, split: bool = True) -> Seed:
     flags = ("-msse2", *flags) if name == "float_constant" else flags
-    original = compile_pair_side(name, *flags, split=split)
-    return Seed(label, original, compile_pair_side(name, *flags, "-DPATCHED", split=split))
+    orig = compile_pair_side(name, *flags, split=split)
+    return Seed(label, orig, compile_pair_side(name, *flags, "-DPATCHED", split=split))
 
 
 @cache
 def _breakers(name: str) -> tuple[Breaker, Breaker]:
     seed = next(s for s in seeds() if s.name == name)
-    return Breaker(seed.original), Breaker(seed.patched)
+    return Breaker(seed.orig), Breaker(seed.patched)
 
 
 def make(base: int, number: int) -> tuple[str, bytes, bytes]:
@@ -91,24 +92,24 @@ def make(base: int, number: int) -> tuple[str, bytes, bytes]:
     left, right = _breakers(seed.name)
     kind = rng.random()
     if kind < 0.45:
-        return seed.name, seed.original, right.broken(rng)
+        return seed.name, seed.orig, right.broken(rng)
     if kind < 0.65:
         return seed.name, left.broken(rng), seed.patched
     if kind < 0.85:
         # the same fault on both sides goes deeper: what is paired is compared
         state = rng.getstate()
-        original = right.broken(rng)
+        orig = right.broken(rng)
         if rng.random() < 0.5:
-            return seed.name, original, original
+            return seed.name, orig, orig
         rng.setstate(state)
         return seed.name, left.broken(rng), right.broken(random.Random(rng.random()))
     return seed.name, left.broken(rng), right.broken(rng)
 
 
-def use(original: bytes, patched: bytes) -> str:
+def use(orig: bytes, patched: bytes) -> str:
     """Do with two files what the command does, and more; a word for how it ended."""
     try:
-        left, right = read_relocatable(original, "ORIG.o"), read_relocatable(patched, "PATCHED.o")
+        left, right = read_relocatable(orig, "ORIG.o"), read_relocatable(patched, "PATCHED.o")
         _read_alone(left)
         _read_alone(right)
         found = diff_objects(left, right, "unit.c")
@@ -166,14 +167,19 @@ def limit() -> None:
     signal.signal(signal.SIGPROF, _too_long)
 
 
-def attempt(original: bytes, patched: bytes) -> tuple[str, str]:
+def attempt(orig: bytes, patched: bytes) -> tuple[str, str]:
     """How an input ended, and a traceback where that is a fault."""
-    return _guarded(lambda: use(original, patched))
+    return _guarded(lambda: use(orig, patched))
 
 
 def attempt_texts(base: int, number: int) -> tuple[str, str]:
     """The same for the texts of an input's number."""
     return _guarded(lambda: use_texts(base, number))
+
+
+def attempt_command(base: int, number: int) -> tuple[str, str]:
+    """The same for a file of another command (commands.py)."""
+    return _guarded(lambda: use_command(base, number))
 
 
 def _guarded(run: Callable[[], str]) -> tuple[str, str]:
@@ -186,8 +192,8 @@ def _guarded(run: Callable[[], str]) -> tuple[str, str]:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def keep(folder: Path, label: str, original: bytes, patched: bytes) -> None:
+def keep(folder: Path, label: str, orig: bytes, patched: bytes) -> None:
     """Write the two files of an input that showed a fault."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{label}.ORIG.o").write_bytes(original)
+    (folder / f"{label}.ORIG.o").write_bytes(orig)
     (folder / f"{label}.PATCHED.o").write_bytes(patched)

@@ -12,7 +12,7 @@ from kgbuild.errors import KgbuildError
 from kgbuild.kernel.exports import parse_symvers
 from kgbuild.kernel.parent_symtab import read_parent
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
-from tests.toolchain import compile_pair_side, run, scratch
+from tests.support.toolchain import compile_pair_side, run, scratch
 
 SEED = "static_locals_swapped"
 SYMVERS = b"0x12345678\tsink\tvmlinux\tEXPORT_SYMBOL_GPL\t\n0x00000000\tfirst\tfs/x/a-b\tEXPORT_SYMBOL\tNAMESPACE\n"

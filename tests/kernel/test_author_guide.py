@@ -13,7 +13,7 @@ import pytest
 from kgbuild.host.vm.run import PatchRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.kernel.conftest import HERE, kgbuild
+from tests.support.booting.cases import HERE, kgbuild
 
 DOCS = HERE.parent.parent / "docs"
 PAGE = (DOCS / "author-guide.md").read_text()

@@ -12,17 +12,15 @@ from pathlib import Path
 import pytest
 
 from kgbuild.arch import arch_of
-from kgbuild.arch.x86_64.patch_sites import ORC_ENTRY
+from kgbuild.arch.x86_64.special_sections import ORC_ENTRY
 from kgbuild.elf.read import read
-from kgbuild.emit.backends.kallsyms import STUBS
-from kgbuild.emit.backends.lookup_tables import SYMBOL_ROW
-from kgbuild.emit.backends.slots import MOVED, MOVED_ROW
 from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel
+from kgbuild.module_abi import MOVED, STUBS_SECTION, SYMBOLS
 from kgbuild.progress import SilentProgress
-from kgbuild.verification.reader import read_module
-from tests.kernel.booted import SCHEMA
-from tests.kernel.conftest import (
+from kgbuild.verification.reading.reader import read_module
+from tests.support.booting.booted import SCHEMA
+from tests.support.booting.cases import (
     HERE,
     Built,
     Case,
@@ -33,9 +31,6 @@ from tests.kernel.conftest import (
     load_cases,
     make_guest_files,
 )
-from tests.kernel.test_newer import newer
-
-__all__ = ["newer"]
 
 # Exports only and one variable; a function among several of its name; folded functions; static calls; alternatives;
 # target modules: by themselves, two of them, of another module's exports, with an author's callbacks.
@@ -88,13 +83,13 @@ def moved_instructions(module: bytes, function: str) -> list[int]:
     """Offsets in a function of the instructions that its references were moved to."""
     file = read_module(module, "x.ko", arch_of(62).machine)
     out = []
-    for section in file.by_name.get(MOVED, ()):
-        for base in range(0, section.size, MOVED_ROW.size):
+    for section in file.by_name.get(MOVED.section, ()):
+        for base in MOVED.rows(section.data):
             to = file.at(section.index, base + 8)
             place = file.place_of(to) if to is not None else None
             assert place is not None
             (start,) = (s.value for s in file.symbols if s.name == function and s.shndx == place[0].index)
-            size = MOVED_ROW.unpack_from(section.data, base)[3]
+            size = MOVED.number(section.data, base, "size")
             code = place[0].data[place[1] : place[1] + size]
             out += [place[1] + at - start for at, _ in arch_of(62).slot_code.depths(code)]
     return out
@@ -108,7 +103,7 @@ def stub_states(module: bytes) -> list[tuple[int, int]]:
     out = []
     for offset, relocs in file.targets[places.index].items():
         place = file.place_of(relocs[0])
-        if place is not None and place[0].name == STUBS:
+        if place is not None and place[0].name == STUBS_SECTION:
             sp_offset, _, rest = struct.unpack_from("<hhH", states.data, offset // 4 * ORC_ENTRY)
             out.append((sp_offset, rest & 0xF))
     return out
@@ -118,7 +113,7 @@ def stub_states(module: bytes) -> list[tuple[int, int]]:
 def test_a_task_in_a_stub_can_be_seen(name: str, built: dict[str, Built]) -> None:
     """The return address is all that is on the stack there (register 5 is the stack pointer)."""
     data = built[f"{name}-kallsyms"].module.read_bytes()
-    stubs = read(data).section_named(STUBS) is not None
+    stubs = read(data).section_named(STUBS_SECTION) is not None
     assert stub_states(data) == [(8, 5)] * stubs
 
 
@@ -188,11 +183,11 @@ def falsify(module: bytes) -> bytes:
     obj = read(module)
     section = obj.section_named(".rodata.kgbuild_symbols")
     assert section is not None
-    for at in range(section.offset, section.offset + section.size, SYMBOL_ROW.size):
-        row = list(SYMBOL_ROW.unpack_from(module, at))
+    for at in range(section.offset, section.offset + section.size, SYMBOLS.size):
+        row = list(SYMBOLS.layout.unpack_from(module, at))
         if row[4]:
             row[5] ^= 1
-            return module[:at] + SYMBOL_ROW.pack(*row) + module[at + SYMBOL_ROW.size :]
+            return module[:at] + SYMBOLS.layout.pack(*row) + module[at + SYMBOLS.size :]
     raise AssertionError("no function has a digest")
 
 

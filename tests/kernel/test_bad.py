@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from tests.kernel.conftest import HERE, Case, kgbuild, load_cases
+from tests.support.booting.cases import HERE, Case, kgbuild, load_cases
 
 SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "report-1.json").read_text())
 CASES = load_cases(HERE / "bad" / "bad.toml")

@@ -15,11 +15,11 @@ from elftools.elf.elffile import ELFFile
 from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.kernel.booted import test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
-from tests.kernel.conftest import HERE, Built, build_cases, kgbuild, load_cases
+from tests.support.booting.booted import test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
+from tests.support.booting.cases import HERE, Built, build_cases, kgbuild, load_cases
 
 CASES = [c for c in load_cases(HERE / "cases" / "cases.toml") if not c.list("targets")]
-PROOF_SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "proof-1.json").read_text())
+PROOF_SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "proof-2.json").read_text())
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from kgbuild.livepatch.consistency import Consistency, thread_functions
 from kgbuild.livepatch.foreign_patches import read_other
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.kernel.conftest import KERNEL_NAME, kgbuild
+from tests.support.booting.cases import KERNEL_NAME, kgbuild
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schema" / "report-1.json"
 

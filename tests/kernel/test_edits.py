@@ -10,8 +10,8 @@ from kgbuild.host.kernels.kbuild import load_unit_commands
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.ledger.check import run
-from tests.ledger.edit import Editor
+from tests.support.ledger.check import run
+from tests.support.ledger.edit import Editor
 
 EDITS, PARTS = 5000, 2
 UNITS = (
@@ -35,7 +35,7 @@ def editors(kernel: Kernel) -> dict[str, Editor]:
     commands = load_unit_commands(kernel, UNITS)
     units = [commands[source][0] for source in UNITS]
     done = compile_units(kernel, units, {}, Cache(), SilentProgress(), 2)
-    return {c.unit.source: Editor(c.original) for c in done}
+    return {c.unit.source: Editor(c.orig) for c in done}
 
 
 @pytest.mark.parametrize("part", range(PARTS))

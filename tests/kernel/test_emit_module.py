@@ -18,7 +18,7 @@ from kgbuild.host.kernels.kbuild import clean_environment, load_environment
 from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.kernel.conftest import (
+from tests.support.booting.cases import (
     HERE,
     KERNEL_NAME,
     NEWER_NAME,
@@ -49,7 +49,7 @@ class Emitted:
         cc = self.kernel.cc
         argv = ["make", "-C", self.kernel.source, f"O={self.tree}", f"M={directory}", "ARCH=x86", f"CC={cc}"]
         done = subprocess.run(
-            [*argv, f"HOSTCC={cc}", f"KERNELRELEASE={load_environment(self.tree)['KERNELRELEASE']}", *words],
+            [*argv, f"HOSTCC={cc}", f"KERNELRELEASE={load_environment(self.kernel)['KERNELRELEASE']}", *words],
             env=clean_environment(),
             capture_output=True,
             text=True,

@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.estimate import CHOSEN, PAGE, Agreement, Fix, measure
 from kgbuild.model import Kernel
-from tests.kernel.conftest import kgbuild
+from tests.support.booting.cases import kgbuild
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "schema" / "estimate-1.json").read_text())

@@ -13,8 +13,8 @@ from elftools.elf.elffile import ELFFile
 from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.kernel.booted import test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
-from tests.kernel.conftest import HERE, Built, build_cases, load_cases
+from tests.support.booting.booted import test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
+from tests.support.booting.cases import HERE, Built, build_cases, load_cases
 
 CASES = load_cases(HERE / "features" / "features.toml")
 

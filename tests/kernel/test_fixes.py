@@ -2,7 +2,7 @@
 """Real fixes: what `kgbuild diff` finds, held against what bytes and relocations show.
 
 The files of FILES differ between two of Debian's kernel sources. Each is compiled both ways and compared by kgbuild and
-by a plain reading that shares nothing with it (tests/plain.py). Every function on which they disagree must be
+by a plain reading that shares nothing with it (tests/support/plain.py). Every function on which they disagree must be
 explained: by a noise rule that kgbuild names for this very function and that can make such a difference, or by what
 the plain reading is known to misread, with evidence from a third reading by objdump. Nothing is excused by its name.
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fixes import NEWER, OLDER, Skipped, fixes
 from kgbuild.correlation import noise
 from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
-from tests.objects.compare import Disassembly
-from tests.plain import PlainDiff, PlainObject, compare
+from tests.support.compare import Disassembly
+from tests.support.fixes import NEWER, OLDER, Skipped, fixes
+from tests.support.plain import PlainDiff, PlainObject, compare
 
 FILES = (Path(__file__).parent / "fixes.txt").read_text().split()
 JOBS = 2
@@ -53,8 +53,8 @@ def test_there_are_enough() -> None:
 @pytest.mark.parametrize("path", FILES)
 def test_fix(path: str, pairs: dict[str, Pair]) -> None:
     """Both ways round: what a fix adds, its reverse takes away."""
-    original, patched = pairs[path]
-    for o, p in ((original, patched), (patched, original)):
+    orig, patched = pairs[path]
+    for o, p in ((orig, patched), (patched, orig)):
         answer = diff_objects(read_relocatable(o, path), read_relocatable(p, path), path)
         assert not list(unexplained(answer, o, p))
 
@@ -64,14 +64,14 @@ def test_the_yardstick_is_no_empty_one(pairs: dict[str, Pair]) -> None:
     found = {path: compare(PlainObject(o), PlainObject(p)) for path, (o, p) in pairs.items()}
     assert sum(bool(d.changed or d.new) for d in found.values()) > 0.8 * len(FILES)
     assert sum(len(d.changed) for d in found.values()) >= len(FILES)
-    for original, _ in pairs.values():
-        assert compare(PlainObject(original), PlainObject(original)) == PlainDiff({}, frozenset(), frozenset())
+    for orig, _ in pairs.values():
+        assert compare(PlainObject(orig), PlainObject(orig)) == PlainDiff({}, frozenset(), frozenset())
 
 
 def unexplained(answer: ObjectDiff, o: bytes, p: bytes) -> Iterator[str]:
     """Each disagreement that nothing explains: the function, and who says what."""
-    original, patched = PlainObject(o), PlainObject(p)
-    plain = compare(original, patched)
+    orig, patched = PlainObject(o), PlainObject(p)
+    plain = compare(orig, patched)
     # that names of one kind of thing have other numbers is a difference too, and must be reported as noise
     numbered = compare(PlainObject(o, numbers=True), PlainObject(p, numbers=True)).changed
     theirs = {name: kinds or ("names",) for name, kinds in {**dict.fromkeys(numbered, ()), **plain.changed}.items()}
@@ -92,15 +92,15 @@ def unexplained(answer: ObjectDiff, o: bytes, p: bytes) -> Iterator[str]:
             yield f"{name} differs in {' '.join(theirs[name])}, and kgbuild has it as the same, with noise {named}"
     for name in sorted({*answer.new} ^ (plain.new - init)):
         yield f"{name} is new, says only {'kgbuild' if name in answer.new else 'the plain reading'}"
-    gone = plain.removed - {alias for name in answer.changes.init_changed for alias in original.aliases(name)}
+    gone = plain.removed - {alias for name in answer.changes.init_changed for alias in orig.aliases(name)}
     for name in sorted({*answer.removed} ^ gone):
         yield f"{name} is gone, says only {'kgbuild' if name in answer.removed else 'the plain reading'}"
 
 
-def same_by_objdump(name: str, original: Disassembly, patched: Disassembly) -> bool:
+def same_by_objdump(name: str, orig: Disassembly, patched: Disassembly) -> bool:
     """Whether a function is the same instruction by instruction. The plain reading counts a relative reference from
     the end of its field; in front of an immediate the section symbol's addend then leads to the variable before."""
-    return all(original.function(half) == patched.function(half) for half in (name, f"{name}.cold") if half in patched)
+    return all(orig.function(half) == patched.function(half) for half in (name, f"{name}.cold") if half in patched)
 
 
 def test_what_nothing_explains_is_found(pairs: dict[str, Pair]) -> None:

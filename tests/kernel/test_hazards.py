@@ -24,8 +24,8 @@ from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.trail import Trail
 from kgbuild.pipeline.stages.values import Assembled, Checked
 from kgbuild.progress import SilentProgress
-from tests.kernel.hazards.lab import SOURCE, Hazard, Naive, build_modules, clean_copy, compute_answer, load_hazards
-from tests.kernel.hazards.naive import build_naive
+from tests.support.hazards.lab import SOURCE, Hazard, Naive, build_modules, clean_copy, compute_answer, load_hazards
+from tests.support.hazards.naive import build_naive
 
 HAZARDS = load_hazards()
 BUILT = [h for h in HAZARDS if not h.refused]

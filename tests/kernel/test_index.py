@@ -18,7 +18,7 @@ from kgbuild.host.index.queries import Index
 from kgbuild.host.index.store import load_index
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.kernel.conftest import kgbuild
+from tests.support.booting.cases import kgbuild
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schema"
 # jcc and jmp with a target, and calls; loops and jrcxz have no 32-bit form and stay inside

@@ -16,7 +16,7 @@ import platformdirs
 import pytest
 
 from kgbuild.model import Kernel
-from tests.kernel.conftest import HERE
+from tests.support.booting.cases import HERE
 
 PATCH = HERE.parent.parent / "examples" / "proc-version" / "fix.patch"
 

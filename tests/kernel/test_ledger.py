@@ -13,8 +13,8 @@ import pytest
 from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.kernel.booted import SCHEMA, test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
-from tests.kernel.conftest import HERE, Built, Case, Ran, kgbuild, load_cases
+from tests.support.booting.booted import SCHEMA, test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
+from tests.support.booting.cases import HERE, Built, Case, Ran, kgbuild, load_cases
 
 ALL = load_cases(HERE / "ledger" / "ledger.toml")
 CASES = [c for c in ALL if not c.fields.get("exit")]

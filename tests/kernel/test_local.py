@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from kgbuild.model import Kernel
-from tests.kernel.conftest import HERE, kgbuild
+from tests.support.booting.cases import HERE, kgbuild
 
 PATCH = HERE.parent.parent / "examples" / "proc-version" / "fix.patch"
 CHECK = "grep -q kgbuild /proc/version"

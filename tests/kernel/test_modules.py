@@ -26,9 +26,9 @@ from kgbuild.model import Kernel
 from kgbuild.objects.view import View
 from kgbuild.progress import SilentProgress
 from kgbuild.proof.parity import EXACT, compute_parity
-from kgbuild.verification.reader import read_module as read_sections
-from tests.kernel.booted import test_report, test_the_guest_as_a_whole  # noqa: F401
-from tests.kernel.conftest import HERE, Built, Case, build_cases, check_works, kgbuild, load_cases
+from kgbuild.verification.reading.reader import read_module as read_sections
+from tests.support.booting.booted import test_report, test_the_guest_as_a_whole  # noqa: F401
+from tests.support.booting.cases import HERE, Built, Case, build_cases, check_works, kgbuild, load_cases
 
 CASES = [c for c in load_cases(HERE / "cases" / "cases.toml") if c.list("targets")]
 
@@ -84,7 +84,7 @@ def test_compressed_modules(suffix: str, kernel: Kernel, tmp_path: Path) -> None
     (unit,) = load_unit_commands(kernel, ["net/key/af_key.c"])["net/key/af_key.c"]
     text = {unit.source: (kernel.source / unit.source).read_bytes()}
     (compiled,) = compile_units(kernel, [unit], text, Cache(), SilentProgress())
-    proof = compute_parity(View(read(compiled.original)), ours)
+    proof = compute_parity(View(read(compiled.orig)), ours)
     assert set(proof.counts) == {EXACT}
     found = collect_targets(tmp_path, ["af_key"])
     assert list(found.files) == list(names)

@@ -8,32 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.emit.extract import THUNK
-from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.feature_probes import probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel
+from kgbuild.module_abi import THUNK
 from kgbuild.progress import SilentProgress
-from kgbuild.verification.reader import read_module
-from tests.kernel.booted import test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
-from tests.kernel.conftest import (
-    HERE,
-    NEWER_NAME,
-    Built,
-    build_cases,
-    kgbuild,
-    load_cases,
-    make_guest_files,
-)
+from kgbuild.verification.reading.reader import read_module
+from tests.support.booting.booted import test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
+from tests.support.booting.cases import HERE, Built, build_cases, kgbuild, load_cases, make_guest_files
 
 CASES = load_cases(HERE / "cases" / "newer.toml")
-
-
-@pytest.fixture(scope="session")
-def newer() -> Kernel:
-    """The newer kernel, from the cache or fetched."""
-    return ensure_kernel(NEWER_NAME, progress=SilentProgress())
 
 
 @pytest.fixture(scope="session")

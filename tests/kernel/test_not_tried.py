@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import HERE, kgbuild
+from tests.support.booting.cases import HERE, kgbuild
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from tests.kernel.conftest import HERE, kgbuild
     ],
 )
 def test_outcome(name: str, outcome: str, phases: set[str], kernel_name: str, tmp_path: Path) -> None:
-    module, report = tmp_path / f"{name}.ko", tmp_path / "report.json"
+    module, report = tmp_path / f"livepatch-{name}.ko", tmp_path / "report.json"
     built = kgbuild("build", HERE / "absent" / f"{name}.patch", "--kernel", kernel_name, "-o", module)
     assert built.status == 0, built.stderr
     ran = kgbuild("vm", module, "--kernel", kernel_name, "--report", report, "--timeout", "600", timeout=900)

@@ -12,8 +12,8 @@ import pytest
 from kgbuild.host.vm.run import PatchRun, TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.kernel.booted import SCHEMA
-from tests.kernel.conftest import HERE, Ran, kgbuild
+from tests.support.booting.booted import SCHEMA
+from tests.support.booting.cases import HERE, Ran, kgbuild
 
 PATCHES = HERE / "ontop"
 SETTLE = 'until [ "$(cat /sys/kernel/livepatch/{0}/transition)" = 0 ]; do sleep 0.1; done'

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from kgbuild.model import Kernel
-from tests.kernel.conftest import Ran, kgbuild
-from tests.kernel.hazards.lab import build_modules
+from tests.support.booting.cases import Ran, kgbuild
+from tests.support.hazards.lab import build_modules
 
 KBUILD = """\
 obj-m := kg_alone.o kg_pair.o kg_user.o

@@ -13,7 +13,7 @@ import pytest
 from kgbuild.host.vm.run import PatchRun, TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.kernel.conftest import HERE, kgbuild
+from tests.support.booting.cases import HERE, kgbuild
 
 SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "remedy-1.json").read_text())
 
@@ -139,7 +139,7 @@ def test_what_is_not_refused_so_needs_no_remedy(kernel_name: str, tmp_path: Path
         assert ran.status == 1 and text in ran.stderr, ran.stdout + ran.stderr
     for words, text in (
         (("--code", "K4-not-traceable"), "'K1-data', 'K3-init', 'K9-type-layout'"),
-        (("--code", "K1-data", "-o", example), "-o names the patch itself"),
+        (("--code", "K1-data", "-o", example), "is an input of this run"),
     ):
         ran = kgbuild("remedy", example, "--kernel", kernel_name, *words)
         assert ran.status == 2 and text in ran.stderr, ran.stderr

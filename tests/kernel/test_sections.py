@@ -11,8 +11,8 @@ from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.kernel.section_readers import BORDERS, TABLE, reader_of
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
-from tests.kernel.conftest import KERNEL_NAME, NEWER_NAME
-from tests.ledger.sections import SCRIPTS, asked, linked
+from tests.support.booting.cases import KERNEL_NAME, NEWER_NAME
+from tests.support.ledger.sections import SCRIPTS, asked, linked
 
 
 @pytest.fixture(scope="module", params=[KERNEL_NAME, NEWER_NAME])

@@ -11,32 +11,26 @@ from pathlib import Path
 import pytest
 
 from kgbuild.arch import arch_of
-from kgbuild.arch.x86_64.table import R_64, R_PC32, R_PLT32
+from kgbuild.arch.x86_64.relocations import R_64, R_PC32, R_PLT32
 from kgbuild.elf.consts import SHF, SHT, STB, STT
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.kgraft import Kgraft
-from kgbuild.emit.extract import FUNCS_SECTION
 from kgbuild.host.link.module_objects import wrapper_source
 from kgbuild.kernel.feature_probes import KGRAFT, LOOKUP_EXPORTED
 from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.module_abi import FUNCTIONS
 from kgbuild.proof.record import DATA, FUNCTION, BoundSymbol, Key
+from tests.support.kgraft import FLAGS, HERE, gcc, run
 
-HERE = Path(__file__).parent
 FEATURES = frozenset({KGRAFT, LOOKUP_EXPORTED})
-FLAGS = ["-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-sign-compare", "-Wno-format"]
-FLAGS += ["-fno-pic", "-fno-pie", "-fcf-protection=none", "-fno-strict-aliasing"]
 BUILD_ID, MODULE_ID = bytes(range(1, 21)), bytes(range(20, 0, -1))
 # helper() + counter, with the argument left alone; and mod_helper(argument) + helper()
 SHOW = bytes.fromhex("4883ec08 e800000000 030500000000 4883c408 c3")
 MOD = bytes.fromhex("53 e800000000 89c3 e800000000 01d8 5b c3")
 HELPER, COUNTER = ("vmlinux", "helper", 2), ("vmlinux", "counter", 0)
 MOD_HELPER, ANCHOR = ("target", "mod_helper", 0), ("target", "mod_anchor", 0)
-
-
-def gcc(*words: str | Path) -> None:
-    subprocess.run(["gcc", *map(str, words)], check=True, timeout=60)
 
 
 class Output:
@@ -47,7 +41,7 @@ class Output:
         self.bound: dict[str, OutSymbol] = {}
         self.strings = self.section(".rodata.kgbuild_strings", b"")
         self.named = self.symbol("", self.strings, STT.SECTION)
-        self.funcs = self.section(FUNCS_SECTION, b"")
+        self.funcs = self.section(FUNCTIONS.section, b"")
 
     def section(self, name: str, data: bytes, flags: int = 0) -> OutSection:
         made = OutSection(name, SHT.PROGBITS, SHF.ALLOC | flags, bytearray(data), align=8)
@@ -147,10 +141,6 @@ def make(folder: Path, places: tuple[dict[Key, BoundSymbol], KernelImage], modul
 @pytest.fixture(scope="module")
 def program(places: tuple[dict[Key, BoundSymbol], KernelImage], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(tmp_path_factory.mktemp("modules"), places, modules=True)
-
-
-def run(program: Path, *wrong: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([program, *wrong], capture_output=True, text=True, check=False, timeout=20)
 
 
 def test_registration(program: Path) -> None:

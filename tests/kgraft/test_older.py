@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.arch import arch_of
-from kgbuild.arch.x86_64.table import R_64, R_PC32, R_PLT32
+from kgbuild.arch.x86_64.relocations import R_64, R_PC32, R_PLT32
 from kgbuild.elf.consts import SHF, STB, STT
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
@@ -18,7 +18,7 @@ from kgbuild.emit.backends.klp import Klp
 from kgbuild.emit.klp_relocations import inject
 from kgbuild.host.link.module_objects import wrapper_source
 from kgbuild.kernel.feature_probes import KLP_ARCH, KLP_STATES, REGISTERS
-from tests.kgraft.test_kgraft import FLAGS, HERE, gcc, run
+from tests.support.kgraft import FLAGS, HERE, gcc, run
 
 ARCH = arch_of(62)
 

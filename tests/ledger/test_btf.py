@@ -12,7 +12,7 @@ from kgbuild.elf.object import Object
 from kgbuild.ledger.difference import NAMES, TYPE
 from kgbuild.ledger.ledger import compute_ledger
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
-from tests.toolchain import compile_text, pair_flags
+from tests.support.toolchain import compile_text, pair_flags
 
 # a set as include/linux/btf_ids.h makes it, with flags behind each entry
 IDS = """
@@ -132,15 +132,15 @@ def test_types_that_cannot_be_read() -> None:
 def test_broken_types_are_differences() -> None:
     """Whatever is wrong with them, nothing is raised."""
     data = compile_text(IDS + SIZED % "len", *pair_flags(("-g", "-gbtf")))
-    original = read_relocatable(data, "x.o")
-    section = original.section_named(".BTF")
+    orig = read_relocatable(data, "x.o")
+    section = orig.section_named(".BTF")
     assert section is not None
     chance = random.Random(7)
     kinds: set[str] = set()
     for _ in range(200):
         broken = bytearray(data)
         broken[section.offset + chance.randrange(section.size)] ^= 1 << chance.randrange(8)
-        found = compute_ledger(original, read_relocatable(bytes(broken), "x.o")).differences
+        found = compute_ledger(orig, read_relocatable(bytes(broken), "x.o")).differences
         assert {d.section for d in found} <= {".BTF"}
         kinds |= {d.kind for d in found}
     assert {TYPE, NAMES} <= kinds

@@ -4,42 +4,17 @@ same with units of a real kernel."""
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 
-from tests.ledger.check import run
-from tests.ledger.edit import Editor
-from tests.objects.test_diff import CASES
-from tests.toolchain import compile_pair_side
+from tests.support.ledger.check import editors, run
 
-EDITS, PARTS = 5000, 5
-# with tables of every kind among them
-NAMES = (
-    "alternative_code",
-    "bug_flags",
-    "cold_only",
-    "data_once",
-    "data_percpu",
-    "line_debug",
-    "ops_changed",
-    "section_sched",
-    "shared_section",
-    "static_locals_declared",
-    "switch_table",
-    "tracepoint_used",
-)
-
-
-@cache
-def editors() -> dict[str, Editor]:
-    flags = {case.name: case.flags for case in CASES if case.compiler != "clang"}
-    return {name: Editor(compile_pair_side(name, *flags[name])) for name in NAMES}
+# `make fuzz-test` makes more
+EDITS, PARTS = 1000, 2
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_edits(part: int) -> None:
-    wrong, counts = run(editors(), EDITS // PARTS, part)
+    wrong, counts = run(editors(), EDITS, part)
     assert not wrong, "\n".join(wrong)
     assert counts["changed"] and counts["refused"] > counts["nothing"] // 4
 

@@ -9,7 +9,7 @@ from kgbuild.accounting.account import no_effects
 from kgbuild.accounting.claims import Claim
 from kgbuild.accounting.unit_facts import CARRIED, NO_EFFECT, NOISE, UNACCOUNTED
 from kgbuild.pipeline.object_diff import ObjectDiff
-from tests.ledger.test_pairs import CHANGED, K30, NOTHING, answer, outcome, table
+from tests.support.ledger.pairs import CHANGED, K30, NOTHING, answer, outcome, table
 
 PRINT = """
 extern int _printk(const char *, ...);

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.kernel.section_readers import BOOT, BORDERS, NEVER, REFERRED, RUNNING, reader_of
-from kgbuild.report.sections import render_sections
+from kgbuild.report.reference_docs import render_sections
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,8 +39,9 @@ def test_rows(section: str, when: str) -> None:
 
 @pytest.mark.parametrize("version", ["7.2", "7.3"])
 def test_every_section_of_newer_kernels_is_known(version: str) -> None:
-    """Names from the linker scripts and the module loader of Debian's linux-source packages (tests/ledger/sections.py);
-    6.1 and 6.12 are held against the sources themselves (tests/kernel/test_sections.py)."""
+    """Names from the linker scripts and the module loader of Debian's linux-source packages, as
+    tests/support/ledger/sections.py finds them; 6.1 and 6.12 are
+    held against the sources themselves (tests/kernel/test_sections.py)."""
     names = (Path(__file__).parent / f"sections-{version}.txt").read_text().split()
     assert len(names) > 150 and {".BTF_ids", "__param", "___kflagstab+", "__kflagstab"} <= set(names)
     assert not [name for name in names if reader_of(name) is None and reader_of(f"{name}.x") is None]

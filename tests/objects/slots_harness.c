@@ -56,6 +56,21 @@ static uint64_t next(uint64_t *seed)
 	return *seed >> 33;
 }
 
+/* `size` is a multiple of eight */
+static void fill(void *at, size_t size, uint64_t *seed)
+{
+	uint64_t *word = at, x = *seed | 1;
+	size_t i;
+
+	for (i = 0; i < size / 8; i++) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		word[i] = x;
+	}
+	*seed = x;
+}
+
 struct result {
 	struct state state;
 	uint8_t target[sizeof(target)], own[sizeof(own)], stack[2048];
@@ -68,15 +83,11 @@ static void run_one(void (*code)(void), uint64_t seed, struct result *out)
 	/* small: most registers are an index in some case */
 	for (i = 0; i < REGISTERS; i++)
 		state.registers[i] = next(&seed) % 48;
-	for (i = 0; i < sizeof(state.vectors); i++)
-		((uint8_t *)state.vectors)[i] = next(&seed);
 	state.flags = (next(&seed) & FLAGS) | 2;
-	for (i = 0; i < sizeof(target); i++)
-		target[i] = next(&seed);
-	for (i = 0; i < sizeof(own); i++)
-		own[i] = next(&seed);
-	for (i = 0; i < sizeof(stack); i++)
-		stack[i] = next(&seed);
+	fill(state.vectors, sizeof(state.vectors), &seed);
+	fill(target, sizeof(target), &seed);
+	fill(own, sizeof(own), &seed);
+	fill(stack, sizeof(stack), &seed);
 	function = (uint64_t)code;
 	run();
 	state.flags &= FLAGS;

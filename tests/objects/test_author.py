@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from kgbuild.diff.author_macros import check_authors, leave_out, read_author
 from kgbuild.diff.changes import Changes, compute_changes, new_parameters
-from tests.toolchain import compile_text, view
+from tests.support.toolchain import compile_text, view
 
 RECORD = """
 struct object;

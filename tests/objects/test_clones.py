@@ -8,42 +8,23 @@ from __future__ import annotations
 
 import pytest
 
-from kgbuild.closure.close import close
 from kgbuild.proof.parity import ABSENT, DIFFERS, EXACT
-from tests.objects.compare import Disassembly
-from tests.objects.kernel import EXPORTS, Patched, close_text, make_module
-from tests.objects.test_closure import check_module
+from tests.support.clones import ISRA, SECOND, again
+from tests.support.compare import Disassembly
+from tests.support.kernel import Patched, check_module, close_text, make_module
 
-# gcc makes calc.isra.0 of it, which takes the member by value
-ISRA = """
-struct cfg { int a, b; };
-#ifdef PATCHED
-#define STEP 5
-#else
-#define STEP 4
-#endif
-static noinline int calc(struct cfg *c, int x) { return source(c->a) * x + source(x); }
-noinline int first(struct cfg *c, int x) { barrier(); return calc(c, x + STEP) + 1; }
-"""
-SECOND = "noinline int second(struct cfg *c, int x) { barrier(); return calc(c, x + 9) + 2; }\n"
 CLONING = ("-fipa-cp-clone", "--param=ipa-cp-eval-threshold=1", "--param=ipa-cp-unit-growth=400")
 
 
 def status(p: Patched, name: str) -> str:
     unit = p.closure.units[0]
-    found = unit.parity.of(unit.changes.original.by_name[name][0].id)
+    found = unit.parity.of(unit.changes.orig.by_name[name][0].id)
     assert found is not None
     return found.status
 
 
 def bound_to(p: Patched) -> set[str]:
     return {b.symbol for b in p.closure.bound.values() if b.how == "klp"}
-
-
-def again(p: Patched, *allowed: str, always: bool = False) -> Patched:
-    """The same pair, with what a user can say."""
-    closure = close(p.closure.units, p.image, EXPORTS, frozenset(allowed), pull_always=always)
-    return Patched(closure, p.original, p.patched, p.image)
 
 
 def means_the_same(p: Patched) -> None:
@@ -133,7 +114,7 @@ def test_same_clone_under_another_number() -> None:
     noinline int any(int x) { barrier(); return work(x + 6, x) + 6; }
     """
     p = close_text(text, flags=CLONING)
-    names = sorted(a.name for a in p.closure.units[0].changes.original.functions if a.name.startswith("work."))
+    names = sorted(a.name for a in p.closure.units[0].changes.orig.functions if a.name.startswith("work."))
     assert names == ["work.constprop.0", "work.constprop.1"]
     mine = next(b.name for b in p.closure.bound.values() if b.name.startswith("work."))
     lines = text.splitlines(keepends=True)

@@ -7,24 +7,29 @@ from __future__ import annotations
 import io
 import types
 from collections import defaultdict
+from dataclasses import FrozenInstanceError, replace
 
-import lief
 import pytest
 from elftools.elf.elffile import ELFFile
 
 from kgbuild.arch import arch_of
+from kgbuild.closure.binding import World
+from kgbuild.closure.builder import ClosureBuilder
 from kgbuild.closure.close import close
-from kgbuild.closure.model import PR_DEBUG, TRACEPOINT, DroppedKey
+from kgbuild.closure.model import PR_DEBUG, TRACEPOINT, Closure, DroppedKey
+from kgbuild.closure.passes.follow import follow_members
+from kgbuild.closure.passes.seeds import add_seeds
 from kgbuild.elf.read import read
 from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.kallsyms import check_deferred
-from kgbuild.emit.extract import Identity, extract
+from kgbuild.emit.extract import extract
 from kgbuild.emit.klp_relocations import inject
+from kgbuild.emit.patch_tables import Identity
 from kgbuild.kernel.exports import Export
 from kgbuild.proof.parity import EXACT
-from tests.objects.compare import Disassembly
-from tests.objects.kernel import EXPORTS, Patched, close_pair, close_text, make_module
-from tests.objects.test_diff import CASES
+from tests.support.compare import Disassembly
+from tests.support.kernel import EXPORTS, Patched, check_module, close_pair, close_text, make_module
+from tests.support.pair_cases import CASES
 
 # What each pair that is refused is refused for, beyond what the differ says (test_diff.py).
 REFUSED = {
@@ -66,33 +71,6 @@ def test_code_of_the_module_means_what_the_patched_code_meant(case) -> None:
             if member.atom.kind == "function":
                 assert output.function(member.atom.name) == patched.function(member.atom.name), member.atom.name
     check_module(p, module)
-
-
-def check_module(p: Patched, data: bytes) -> None:
-    """Livepatch sections and symbols are as the kernel wants them, and nothing undefined is left but exports."""
-    elf = ELFFile(io.BytesIO(data))
-    parsed = lief.ELF.parse(list(data))
-    assert parsed is not None
-    symbols = list(elf.get_section_by_name(".symtab").iter_symbols())
-    listed = {b.symbol for b in p.closure.bound.values() if b.how == "klp"}
-    listed |= {f".klp.sym.vmlinux.{n},0" for n in ("__start_notes", "__stop_notes")}
-    late = {s.name for s in symbols if s["st_shndx"] == 0xFF20}
-    assert late == listed
-    assert {s.name for s in symbols if s["st_shndx"] == "SHN_UNDEF" and s.name} <= {*EXPORTS}
-    assert {s.name for s in parsed.symbols if s.name.startswith(".klp.sym.")} == late
-    names = [s.name for s in elf.iter_sections() if s.name.startswith(".klp.rela.")]
-    assert len(names) == len(set(names)) or all(".text" not in n for n in names)
-    for s in elf.iter_sections():
-        if s["sh_type"] != "SHT_RELA":
-            continue
-        klp = s.name.startswith(".klp.rela.vmlinux.")
-        target = elf.get_section(s["sh_info"])
-        assert target.name == s.name.removeprefix(".klp.rela.vmlinux." if klp else ".rela")
-        assert bool(s["sh_flags"] & 0x0010_0000) is klp
-        assert bool(s["sh_flags"] & 2) is klp, "the module loader must not free a livepatch section"
-        for r in s.iter_relocations():
-            assert (symbols[r["r_info_sym"]]["st_shndx"] == 0xFF20) is klp
-            assert r["r_offset"] < target["sh_size"]
 
 
 def module_symbol_positions(data: bytes) -> dict[str, int]:
@@ -292,7 +270,7 @@ def test_new_global_variable_another_unit_uses() -> None:
     # this kernel has one of the two only; that is not what is tested
     units = (*user.closure.units, *owner.closure.units)
     both = close(units, user.image, EXPORTS)
-    both.refusals[:] = [r for r in both.refusals if r.code != "Y1-parity"]
+    both = replace(both, refusals=tuple(r for r in both.refusals if r.code != "Y1-parity"))
     assert not both.refusals
     output = Disassembly(make_module(both)[1])
     assert {"shared_new", "fresh", "user"} <= {s.name for s in output.symbols if s["st_shndx"] != "SHN_UNDEF"}
@@ -661,3 +639,26 @@ def test_what_the_loader_reads_can_not_wait_for_the_modules_init() -> None:
     assert {(r.code, r.symbol, r.section) for r in refusals} == {
         ("B2-deferred", name, ".altinstructions") for name in ("source_old", "source_new")
     }
+
+
+def test_a_closure_is_made_once_and_stays() -> None:
+    closure = close_pair("alternative_elsewhere").closure
+    for table in (closure.members, closure.bound, closure.state, closure.literals, Closure(()).members):
+        with pytest.raises(TypeError):
+            table[0, 0] = None  # type: ignore[index]
+    with pytest.raises(FrozenInstanceError):
+        closure.warnings = ()  # type: ignore[misc]
+    again = replace(closure, warnings=("more",))
+    assert again.warnings == ("more",) != closure.warnings
+    assert again.members is closure.members
+
+
+def test_a_builder_that_goes_on_leaves_what_it_gave() -> None:
+    p = close_pair("alternative_elsewhere")
+    builder = ClosureBuilder(p.closure.units, World(p.image, EXPORTS))
+    add_seeds(builder)
+    first = builder.finish()
+    follow_members(builder)
+    second = builder.finish()
+    assert {m.role for m in first.members.values()} <= {"changed", "new", "cold", "prefix"} and not first.bound
+    assert second.bound and set(first.members) <= set(second.members)

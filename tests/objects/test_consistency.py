@@ -31,9 +31,9 @@ from kgbuild.livepatch.unchecked_code import find_unseen
 from kgbuild.pipeline.stages.loaded_patches import read_others
 from kgbuild.pipeline.stages.warnings import check_consistency
 from kgbuild.progress import SilentProgress
-from tests.objects.kernel import close_text, make_module
-from tests.smallkernel import small_kernel
-from tests.toolchain import KERNEL_FLAGS, compile_text
+from tests.support.kernel import close_text, make_module
+from tests.support.smallkernel import small_kernel
+from tests.support.toolchain import KERNEL_FLAGS, compile_text
 
 THREADS = """
 #define noipa __attribute__((noipa))
@@ -285,7 +285,7 @@ def test_functions_that_both_patch() -> None:
     # another position is another function; without a position in one of the two, it may be the same
     assert not check_against({Patched("vmlinux", "one", 1): ""}, [them], "6.1.0-1-test", replace=False)
     assert check_against({Patched("vmlinux", "one", 0): ""}, [them], "6.1.0-1-test", replace=False)
-    (first, _) = check_against(ours, [them], "6.1.0-2-test", replace=False)
+    (first,) = check_against(ours, [them], "6.1.0-2-test", replace=False)
     assert first.code == UNREAD and "6.1.0-1-test" in first.fact
 
 

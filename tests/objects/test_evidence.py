@@ -12,9 +12,9 @@ from kgbuild.diff.ipa_clones import parse_ipa_clones
 from kgbuild.report.build import closure_report
 from kgbuild.report.chains import chains_of
 from kgbuild.report.why import render_chain
-from tests.objects.kernel import EXPORTS, Patched, close_text
-from tests.objects.test_clones import ISRA, SECOND, again
-from tests.toolchain import CC, PAIRS, pair_flags, run, scratch
+from tests.support.clones import ISRA, SECOND, again
+from tests.support.kernel import EXPORTS, Patched, close_text
+from tests.support.toolchain import CC, PAIRS, pair_flags, run, scratch
 
 TEXT = """
 #ifdef PATCHED

@@ -12,7 +12,7 @@ from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.object_graph import ObjectGraph, read_graph
 from kgbuild.callgraph.unit_lookup import units_by_file
 from kgbuild.elf.read import read
-from tests.toolchain import KERNEL_FLAGS, compile_text, pair_flags, run, scratch
+from tests.support.toolchain import KERNEL_FLAGS, compile_text, pair_flags, run, scratch
 
 CODE = """
 struct ops { int (*go)(int); int (*stop)(int); };

@@ -10,8 +10,8 @@ from kgbuild.arch import arch_of
 from kgbuild.diff.changes import compute_changes
 from kgbuild.elf.read import read
 from kgbuild.objects.view import View
-from tests.objects.kernel import Patched, close_text, make_module
-from tests.toolchain import CC, CLANG, compile_text, pair_flags, view
+from tests.support.kernel import Patched, close_text, make_module
+from tests.support.toolchain import CC, CLANG, compile_text, pair_flags, view
 
 HEAD = '#pragma GCC diagnostic ignored "-Wdangling-pointer"\n'
 TABLE = "static const void *const table[] = { &&add, &&mul, &&out };"
@@ -101,8 +101,8 @@ TO_OUT = "static const int table[] = { &&add - &&out, &&mul - &&out, &&out - &&o
 def test_a_table_of_distances_comes_along() -> None:
     p = close_text(HEAD + DISTANCES % (TO_OUT % "", "x += 100;"))
     changes = p.closure.units[0].changes
-    tables = [view.data[0] for view in (changes.original, changes.patched)]
-    assert changes.original.content(tables[0]) != changes.patched.content(tables[1])
+    tables = [view.data[0] for view in (changes.orig, changes.patched)]
+    assert changes.orig.content(tables[0]) != changes.patched.content(tables[1])
     assert not p.closure.refusals
     assert changed(p) == ["run"]
     assert p.roles("data") == ["table.0"]
@@ -287,3 +287,11 @@ int three(int i) { return (&e)[i]; }
         out["kept"] |= {named[o] for o in given.kept}
         out["passed"] |= {named[o] for o in given.passed}
     assert out == {"kept": {"a", "b"}, "passed": {"d", "f"}}
+
+
+def test_an_empty_section_with_a_relocation() -> None:
+    """It has no bytes, so that nothing in it can lead into a function; `.reloc` writes what no compiler does."""
+    empty = '__asm__(".section .data.x,\\"aw\\"\\n.reloc 0, R_X86_64_NONE, .text.f+4\\n.text");'
+    text = "int g(int);\nint f(int x) { return g(x) + %d; }\n" + empty
+    orig, patched = (View(read(compile_text(text % n, "-c", "-O2", "-ffunction-sections"))) for n in (1, 2))
+    assert [c.patched.name for c in compute_changes(orig, patched, "unit.c").changed] == ["f"]

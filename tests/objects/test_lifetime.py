@@ -16,15 +16,16 @@ from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.diff.changes import compute_changes
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, OutSection, write
-from kgbuild.emit.extract import Identity, TargetIdentity, extract
-from kgbuild.emit.initial_values import MEMORY, PER_CPU, SAVED, STATIC_CALL, STATIC_KEY
+from kgbuild.emit.extract import extract
 from kgbuild.emit.klp_relocations import inject
+from kgbuild.emit.patch_tables import Identity, TargetIdentity
 from kgbuild.kernel.module_image import ModuleImage
+from kgbuild.module_abi import InitialKind
 from kgbuild.proof.parity import compute_parity
 from kgbuild.verification.data import check_data
-from kgbuild.verification.reader import ModuleFile, Symbol, read_module
-from tests.objects.kernel import EXPORTS, close_text, link_kernel
-from tests.toolchain import compile_text, pair_flags, view
+from kgbuild.verification.reading.reader import ModuleFile, Symbol, read_module
+from tests.support.kernel import EXPORTS, close_text, link_kernel
+from tests.support.toolchain import compile_text, pair_flags, view
 
 ROW = struct.Struct("<QQQQQQ")
 PARAMETER = """
@@ -159,7 +160,7 @@ def test_variables_of_a_module_begin_anew() -> None:
     assert {(name, variable) for name, variable, *_ in made.rows} == {
         ("m", v) for v in ("head", "counter", "started", "rare", "once", "function", "pointer")
     }
-    assert made.of("head") == [(0, 16, MEMORY)]
+    assert made.of("head") == [(0, 16, InitialKind.MEMORY)]
     assert made.refs["head"] == {0: "head", 8: "head"}
     assert "counter" not in made.values, "zeros need no copy"
     assert made.values["started"] == struct.pack("<I", 7)
@@ -190,7 +191,7 @@ def test_what_is_read_only_after_init_can_be_written_when_a_module_comes() -> No
     code = text('static int once section(".data..ro_after_init") = 2;', "return once++;")
     made = make(close_module(code))
     assert made.file.section(".data..ro_after_init") is None
-    assert made.of("once") == [(0, 4, MEMORY)]
+    assert made.of("once") == [(0, 4, InitialKind.MEMORY)]
     out = extract(close_text(code).closure, Identity(bytes(20), True, "{}"))
     assert {s.name for s in out.sections if s.name.startswith(".data")} == {".data"}
 
@@ -212,9 +213,9 @@ def test_keys_are_switched_and_not_written_over() -> None:
             )
         )
     )
-    assert made.of("off") == [(0, 16, STATIC_KEY)]
-    assert made.of("on") == [(0, 16, STATIC_KEY)]
-    assert made.of("mixed") == [(0, 8, MEMORY), (8, 16, STATIC_KEY), (24, 8, MEMORY)]
+    assert made.of("off") == [(0, 16, InitialKind.KEY)]
+    assert made.of("on") == [(0, 16, InitialKind.KEY)]
+    assert made.of("mixed") == [(0, 8, InitialKind.MEMORY), (8, 16, InitialKind.KEY), (24, 8, InitialKind.MEMORY)]
 
 
 def test_a_static_call_is_switched_back() -> None:
@@ -233,7 +234,7 @@ def test_a_static_call_is_switched_back() -> None:
             )
         )
     )
-    assert made.of("__SCK__c") == [(0, 16, STATIC_CALL)]
+    assert made.of("__SCK__c") == [(0, 16, InitialKind.CALL)]
     assert made.refs["__SCK__c"] == {0: "one"}
 
 
@@ -246,8 +247,8 @@ def test_per_cpu_variables() -> None:
             )
         )
     )
-    assert made.of("counter") == [(0, 8, PER_CPU)]
-    assert made.of("here") == [(0, 8, PER_CPU)]
+    assert made.of("counter") == [(0, 8, InitialKind.PER_CPU)]
+    assert made.of("here") == [(0, 8, InitialKind.PER_CPU)]
     section = made.file.section(".data..percpu")
     assert section is not None
     assert not made.file.targets.get(section.index)
@@ -259,7 +260,7 @@ def test_vmlinux_keeps_its_values_but_for_pointers_in_per_cpu_data() -> None:
         'asm volatile("incq %%gs:%0; incq %%gs:%1" : "+m"(plain), "+m"(here)); return own(x) + counter++;',
     )
     made = make(close_text(code).closure)
-    assert made.rows == [("", "here", 0, 8, PER_CPU)]
+    assert made.rows == [("", "here", 0, 8, InitialKind.PER_CPU)]
     assert made.refs["here"] == {0: ".klp.sym.vmlinux.level,0"}
     without = close_text(text("static int counter = 3;", "return own(x) + counter++;")).closure
     assert not initial_values(without)
@@ -290,7 +291,7 @@ def test_a_parameter_begins_as_the_patch_was_loaded() -> None:
         text("static int fresh = 3; parameter(fresh, &param_ops_int, &fresh);", "return own(x) + fresh++;")
     )
     made = make(closure)
-    assert made.of("fresh") == [(0, 4, SAVED)]
+    assert made.of("fresh") == [(0, 4, InitialKind.SAVED)]
     assert not closure.warnings
 
 

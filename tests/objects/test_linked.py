@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
-from tests.toolchain import compile_text, pair_flags, run
+from tests.support.toolchain import compile_text, pair_flags, run
 
 TEXT = """
 #include "kernel.h"
@@ -33,8 +33,8 @@ def linked(folder: Path, label: str, more: int, *, order: int = 1, operator: str
     return out.read_bytes()
 
 
-def compare(original: bytes, patched: bytes) -> ObjectDiff:
-    return diff_objects(read_relocatable(original, "a.o"), read_relocatable(patched, "b.o"), "linked.o")
+def compare(orig: bytes, patched: bytes) -> ObjectDiff:
+    return diff_objects(read_relocatable(orig, "a.o"), read_relocatable(patched, "b.o"), "linked.o")
 
 
 @pytest.mark.parametrize(("order", "files"), [(1, True), (-1, True), (1, False), (-1, False)])
@@ -43,7 +43,7 @@ def test_locals_of_one_name(tmp_path: Path, order: int, files: bool) -> None:
     found = compare(linked(tmp_path, "old", 1, files=files), patched)
     assert ([c.name for c in found.changed], found.new, found.removed) == (["first"], (), ())
     assert (found.refusals, found.output_functions) == ((), ("first",))
-    view, other = found.changes.patched, found.changes.original
+    view, other = found.changes.patched, found.changes.orig
     for kind, name in (("function", "helper"), ("data", "state")):
         pairs = [(o, p) for o, p in found.changes.correlation.pairs(kind) if o.name == name]
         assert len(pairs) == 2

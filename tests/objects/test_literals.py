@@ -17,15 +17,13 @@ from kgbuild.elf.write import OutSection, write
 from kgbuild.emit.extract import extract
 from kgbuild.kernel.exports import Export
 from kgbuild.objects.view import View
-from kgbuild.proof.record import parse_record, record_json
+from kgbuild.proof.record import parse_record
 from kgbuild.verification.code import Code
 from kgbuild.verification.literals import check_literals
-from kgbuild.verification.reader import read_module
-from tests.objects.kernel import EXPORTS, Patched, close_text
-from tests.unit.test_verify import ARCH
+from kgbuild.verification.reading.reader import read_module
+from tests.support.kernel import ANCHOR, EXPORTS, WITH_ANCHOR, Patched, close_text
+from tests.support.small_module import ARCH, Small, complete_record
 
-ANCHOR = "const char anchor[16] = {1};\n"
-WITH_ANCHOR = {**EXPORTS, "anchor": Export("anchor", 0, "vmlinux", "EXPORT_SYMBOL", "")}
 COMMON = """
 struct ops { const char *name; long n; }; const char *kept; struct pair { long a, b, c, d; } *where;
 #ifdef PATCHED
@@ -150,7 +148,8 @@ def test_a_record_has_them_and_reads_back(kept: Patched) -> None:
     assert sorted(c.size for c in record.literals) == [3, 5, 6]
     assert hashlib.sha256(b"name\0").hexdigest() in {c.digest for c in record.literals}
     assert all(c.evidence.startswith("read at f+") for c in record.literals)
-    assert parse_record(json.loads(json.dumps(record_json(record)))) == record
+    back = parse_record(json.loads(json.dumps(complete_record(Small(), record))))
+    assert (back.replaced, back.bound, back.literals) == (record.replaced, record.bound, record.literals)
 
 
 def test_the_module_refers_to_what_its_note_says(kept: Patched) -> None:

@@ -8,7 +8,7 @@ import pytest
 from kgbuild.debuginfo.static_locals import read_static_locals
 from kgbuild.diff.changes import Changes, compute_changes
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
-from tests.toolchain import CC, CLANG, compile_pair_side, view
+from tests.support.toolchain import CC, CLANG, compile_pair_side, view
 
 
 def changes(name: str) -> Changes:
@@ -43,7 +43,7 @@ def test_the_line_of_a_declaration_tells_two_of_one_name(compiler: str, version:
     ]
     found = diff_objects(*(read_relocatable(data, "unit.o") for data in sides), "unit.c")
     assert ([c.name for c in found.changed], found.refusals) == (["first"], ())
-    declared = [read_static_locals(v.obj) for v in (found.changes.original, found.changes.patched)]
+    declared = [read_static_locals(v.obj) for v in (found.changes.orig, found.changes.patched)]
     assert [{(d.function, d.name, d.line) for d in side.values()} for side in declared] == 2 * [
         {("first", "count", 12), ("first", "count", 13)}
     ]
@@ -55,7 +55,7 @@ def test_the_line_of_a_declaration_tells_two_of_one_name(compiler: str, version:
 def test_both_readings_are_named_where_nothing_tells() -> None:
     sides = [compile_pair_side("static_locals_declared", *flags) for flags in ((), ("-DPATCHED",))]
     found = diff_objects(*(read_relocatable(data, "unit.o") for data in sides), "unit.c")
-    names = sorted(a.name for a in found.changes.original.data if a.name.startswith("count."))
+    names = sorted(a.name for a in found.changes.orig.data if a.name.startswith("count."))
     assert len(names) == 2
     assert {r.code for r in found.refusals} == {"K13-ambiguous"}
     assert all(f"may be the original's {names[0]} or {names[1]}" in r.fact for r in found.refusals)

@@ -16,8 +16,8 @@ from kgbuild.kernel.exports import Export
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.proof.parity import compute_parity
-from tests.objects.kernel import EXPORTS, link_kernel
-from tests.toolchain import compile_text, pair_flags, run, scratch, view
+from tests.support.kernel import EXPORTS, link_kernel
+from tests.support.toolchain import compile_text, pair_flags, run, scratch, view
 
 Texts = Mapping[str, Mapping[str, str]]
 

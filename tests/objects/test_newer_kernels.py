@@ -19,9 +19,9 @@ from kgbuild.model import Finding
 from kgbuild.pipeline.stages.assemble import check_writing
 from kgbuild.verification.code import Code
 from kgbuild.verification.ibt import check_constants, check_pointers
-from kgbuild.verification.reader import ModuleFile, read_module
-from tests.objects.kernel import Patched, close_text, make_module
-from tests.toolchain import compile_text, pair_flags, view
+from kgbuild.verification.reading.reader import ModuleFile, read_module
+from tests.support.kernel import Patched, close_text, make_module
+from tests.support.toolchain import compile_text, pair_flags, view
 
 ARCH = arch_of(62)
 PLACEHOLDER = (0x0123456789ABCDEF).to_bytes(8, "little")
@@ -39,8 +39,9 @@ def module_of(p: Patched) -> ModuleFile:
     """The finished module, read back; with a .modinfo, without which it is none."""
     from kgbuild.elf.read import read
     from kgbuild.elf.write import OutSection, write
-    from kgbuild.emit.extract import Identity, extract
+    from kgbuild.emit.extract import extract
     from kgbuild.emit.klp_relocations import inject
+    from kgbuild.emit.patch_tables import Identity
 
     out = extract(p.closure, Identity(bytes(20), True, "{}"))
     out.sections.append(OutSection(".modinfo", 1, 2, bytearray(b"license=GPL\0")))

@@ -15,8 +15,7 @@ from kgbuild.diff.ipa_clones import parse_ipa_clones
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.livepatch.init_only import find_init_only
 from kgbuild.pipeline.stages.warnings import check_consistency
-from tests.objects.kernel import close_text
-from tests.objects.test_literals import ANCHOR, WITH_ANCHOR
+from tests.support.kernel import ANCHOR, WITH_ANCHOR, close_text
 
 COMMON = """
 #ifdef PATCHED
@@ -258,8 +257,8 @@ def test_of_a_module_it_says_when_it_takes_effect() -> None:
     )
     closure = close_text(COMMON + text).closure
     (unit,) = closure.units
-    closure.units = (replace(unit, target="fat"),)
-    closure.redirects = [Redirect(*r[:5], object="fat") for r in closure.redirects]
+    redirects = tuple(Redirect(*r[:5], object="fat") for r in closure.redirects)
+    closure = replace(closure, units=(replace(unit, target="fat"),), redirects=redirects)
     (warning,) = (w for w in check_consistency(closure, None, (), "", replace=True) if w.code == INIT_ONLY)
     assert "when fat is loaded again while the patch is active" in warning.fact
 
@@ -280,10 +279,10 @@ def test_global_functions_of_a_module_by_its_relocations(callers: str, warned: l
     text = f"{COMMON}noinline int setup(int x) {{ return source(x) + S(1, 2); }}\n{callers}"
     closure = close_text(text).closure
     (unit,) = closure.units
-    image = ModuleImage(unit.changes.original.obj, "fat")
+    image = ModuleImage(unit.changes.orig.obj, "fat")
     (place,) = image.named("setup")
-    closure.units = (replace(unit, target="fat"),)
-    closure.redirects = [Redirect(*r[:4], place.value, "fat") for r in closure.redirects]
+    redirects = tuple(Redirect(*r[:4], place.value, "fat") for r in closure.redirects)
+    closure = replace(closure, units=(replace(unit, target="fat"),), redirects=redirects)
     assert [w.function for w in find_init_only(closure, {}, None, {"fat": image})] == warned
 
 
@@ -297,7 +296,7 @@ def test_what_is_inlined_elsewhere_takes_effect_there() -> None:
     told = []
     for holder in ("boot", "f"):
         row = f"Callgraph clone;setup;1;unit.c;1;1;{holder};2;unit.c;2;2;inlining to\n"
-        closure.units = (replace(unit, clones=parse_ipa_clones(row)),)
+        closure = replace(closure, units=(replace(unit, clones=parse_ipa_clones(row)),))
         told.append([w.function for w in find_init_only(closure, {}, None)])
     assert told == [["setup"], []]
 

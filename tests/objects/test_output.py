@@ -1,49 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The output object of every pair and every sample: other tools take it, it is the same every time, and its
+"""The output object of every pair: other tools take it, it is the same every time, and its
 functions do what those of the patched object do.
 """
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import lief
 import pytest
 
-from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
-from tests.objects.compare import ENTRIES, SIZES, Disassembly
-from tests.objects.test_diff import CASES
-from tests.objects.test_samples import NAMES, SAMPLES
-from tests.toolchain import CC, compile_all, compile_pair_side, scratch
+from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
+from tests.support.compare import ENTRIES, SIZES, Disassembly
+from tests.support.pair_cases import CASES
+from tests.support.pairs import PAIRS, Pair, answer
+from tests.support.toolchain import CC, compile_all, scratch
 
-
-@dataclass(frozen=True)
-class Pair:
-    """Where to get an original and a patched object."""
-
-    name: str
-    original: Callable[[], bytes]
-    patched: Callable[[], bytes]
-
-
-def _pairs() -> list[Pair]:
-    out = []
-    for case in CASES:
-        sides = [partial(compile_pair_side, case.name, *case.flags, *define) for define in ((), ("-DPATCHED",))]
-        out += [Pair(case.name, *sides), Pair(f"{case.name}-reverse", *reversed(sides))]
-        if case.real is not None:
-            real = partial(compile_pair_side, case.name, *case.flags, "-DPATCHED", "-DREAL")
-            out.append(Pair(f"{case.name}-real", sides[0], real))
-    for name in NAMES:
-        out.append(Pair(name, *((SAMPLES / f"{name}.{side}.o").read_bytes for side in ("ORIG", "PATCHED"))))
-    return out
-
-
-PAIRS = _pairs()
 # Why there is no output object: the refusal, or that nothing changed.
 NO_OUTPUT = {
     "absolute": "K11-reloc K26-unaccounted",
@@ -156,8 +130,6 @@ NO_OUTPUT = {
     "unnamed_constants-reverse": "nothing",
     "weak": "K10-weak",
     "weak-reverse": "K10-weak",
-    "x86_64/meminfo-init": "K3-init",
-    "x86_64/warn-detect": "nothing",
 }
 WITHOUT = [p for p in PAIRS if p.name in NO_OUTPUT]
 WITH = [p for p in PAIRS if p.name not in NO_OUTPUT]
@@ -168,12 +140,6 @@ BY_NAME = {p.name: p for p in PAIRS}
 @pytest.fixture(scope="module", autouse=True)
 def _compiled() -> None:
     compile_all([(c.name, (*c.flags, *define), CC) for c in CASES for define in ((), ("-DPATCHED",))])
-
-
-@cache
-def answer(pair: Pair) -> ObjectDiff:
-    original, patched = pair.original(), pair.patched()
-    return diff_objects(read_relocatable(original, "a.o"), read_relocatable(patched, "b.o"), pair.name)
 
 
 @cache
@@ -232,8 +198,8 @@ def test_lief_sees_what_was_written(pair: Pair) -> None:
 @every_output
 def test_the_same_every_time(pair: Pair) -> None:
     first = output(pair)
-    original, patched = pair.original(), pair.patched()
-    again = diff_objects(read_relocatable(original, "x.o"), read_relocatable(patched, "y.o"), "another/place.c")
+    orig, patched = pair.orig(), pair.patched()
+    again = diff_objects(read_relocatable(orig, "x.o"), read_relocatable(patched, "y.o"), "another/place.c")
     assert again.output() == first
 
 
@@ -262,9 +228,7 @@ def test_entries_are_those_of_the_patched_functions(pair: Pair) -> None:
 
 def test_the_tables_that_are_compared_are_in_the_pairs() -> None:
     seen = {e.table for p in WITH for name in answer(p).output_functions for e in Disassembly(output(p)).entries(name)}
-    # what objtool or a kernel's own assembly makes is in the sample objects only
-    of_samples = {".parainstructions", ".orc_unwind_ip", ".smp_locks", ".static_call_sites", ".return_sites"}
-    assert seen >= {*ENTRIES} - (set() if NAMES else of_samples)
+    assert seen >= {*ENTRIES}
 
 
 @pytest.mark.parametrize(

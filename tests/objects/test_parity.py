@@ -18,8 +18,8 @@ from kgbuild.proof.parity import (
     ParityProof,
     compute_parity,
 )
-from tests.objects.kernel import link_kernel
-from tests.toolchain import compile_text, obj, pair_flags, view
+from tests.support.kernel import link_kernel
+from tests.support.toolchain import compile_text, obj, pair_flags, view
 
 HEAD = '#include "kernel.h"\n'
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The plain reading that real fixes are held against (tests/plain.py) sees what it must, on pairs that are known."""
+"""The plain reading that real fixes are held against sees what it must, on pairs that are known."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.plain import PlainObject, compare
-from tests.toolchain import compile_pair_side
+from tests.support.plain import PlainObject, compare
+from tests.support.toolchain import compile_pair_side
 
 SEEN = {
     "changed_body": {"second": ("code",), "third": ("code",)},
@@ -24,9 +24,9 @@ SEEN = {
 
 @pytest.mark.parametrize("name", SEEN)
 def test_pair(name: str) -> None:
-    original, patched = (PlainObject(compile_pair_side(name, *flags)) for flags in ((), ("-DPATCHED",)))
-    assert compare(original, patched).changed == SEEN[name]
-    assert compare(original, original).changed == {}
+    orig, patched = (PlainObject(compile_pair_side(name, *flags)) for flags in ((), ("-DPATCHED",)))
+    assert compare(orig, patched).changed == SEEN[name]
+    assert compare(orig, orig).changed == {}
 
 
 def test_numbers_count_where_asked() -> None:

@@ -9,8 +9,8 @@ import pytest
 from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.closure.callers import users_in
 from kgbuild.closure.model import Closure
-from tests.objects.kernel import GivenGraph, close_text, close_units, make_module
-from tests.toolchain import compile_text, pair_flags, view
+from tests.support.kernel import GivenGraph, close_text, close_units, make_module
+from tests.support.toolchain import compile_text, pair_flags, view
 
 BY = """
 #ifdef PATCHED

@@ -14,8 +14,8 @@ from kgbuild.elf.read import read
 from kgbuild.host.compile.assembler import convert, restore_types
 from kgbuild.objects.view import View
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
-from tests.objects.kernel import Patched, close_text, make_module
-from tests.toolchain import CC, PAIRS, assembler, compile_file, compile_text, pair_flags, scratch, view
+from tests.support.kernel import Patched, close_text, make_module
+from tests.support.toolchain import CC, PAIRS, assembler, compile_file, compile_text, pair_flags, scratch, view
 
 HEAD = """
 #pragma GCC diagnostic ignored "-Warray-bounds"
@@ -164,7 +164,7 @@ def test_without_names_nothing_is_guessed() -> None:
 
 
 def test_without_names_a_build_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.toolchain.assembler", lambda: ())
+    monkeypatch.setattr("tests.support.toolchain.assembler", lambda: ())
     p = close_text(HEAD + "/* no names */" + GONE + loop("array", "array + 8"))
     assert {r.code for r in p.closure.refusals} == {"K13-ambiguous"}
     facts = [r.fact for r in p.closure.refusals if r.symbol == "sum"]

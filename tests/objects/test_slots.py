@@ -12,11 +12,13 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 
-from kgbuild.arch.x86_64.table import ARCH, R_64
+from kgbuild.arch.x86_64.relocations import R_64
+from kgbuild.arch.x86_64.table import ARCH
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
-from kgbuild.emit.backends.slots import MOVED, MOVED_ROW, SLOTS, SlotWriter, plan_steps
-from tests.objects.slots_lines import random_lines
+from kgbuild.emit.backends.slots import SlotWriter, plan_steps
+from kgbuild.module_abi import MOVED, SLOTS_SECTION
+from tests.support.slots_lines import random_lines
 
 HERE = Path(__file__).parent
 
@@ -251,7 +253,19 @@ def test_it_does_what_it_did(lines: list[str] | int, tmp_path: Path) -> None:
     )
     (tmp_path / "table.s").write_text(f'.section .rodata\n{table}.section .note.GNU-stack, "", @progbits\n')
     sources = ["table.s", "cases.o", "slots.o", str(HERE / "slots_harness.c")]
-    command = ["gcc", "-O1", "-Wall", "-Werror", "-no-pie", "-fno-pie", "-static", "-o", "both", *sources]
+    command = [
+        "gcc",
+        "-O2",
+        "-fno-strict-aliasing",
+        "-Wall",
+        "-Werror",
+        "-no-pie",
+        "-fno-pie",
+        "-static",
+        "-o",
+        "both",
+        *sources,
+    ]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
     done = subprocess.run([tmp_path / "both"], capture_output=True, text=True, timeout=60, check=False)
     wrong = [code[int(line)] for line in done.stdout.split("\n") if line.isdigit()]
@@ -269,10 +283,10 @@ def test_what_was_moved_is_inside_its_function(tmp_path: Path) -> None:
     names = {s.name: s for s in out.symbols}
     code = {s.name: s for s in out.sections}
     assert names["new_case0"].size == 8
-    assert MOVED in code
-    start, to, length, size = MOVED_ROW.unpack(code[MOVED].data)
+    assert MOVED.section in code
+    start, to, length, size = MOVED.layout.unpack(code[MOVED.section].data)
     assert (start, to) == (0, 0)
-    assert [(r.offset, r.symbol.section, r.addend) for r in code[MOVED].relocs] == [
+    assert [(r.offset, r.symbol.section, r.addend) for r in code[MOVED.section].relocs] == [
         (0, code[".text.case1"], 0),
         (8, code[".text.case1"], length + 1),
     ]
@@ -283,7 +297,7 @@ def test_what_was_moved_is_inside_its_function(tmp_path: Path) -> None:
 def test_one_slot_for_one_address(tmp_path: Path) -> None:
     lines = ["mov $target, %rax", "lea target(%rip), %rbx", "mov target+8(%rip), %eax; cmp $target+8, %rax"]
     out = rewrite(assemble(tmp_path, lines))
-    (slots,) = (s for s in out.sections if s.name == SLOTS)
+    (slots,) = (s for s in out.sections if s.name == SLOTS_SECTION)
     assert [(r.offset, r.addend) for r in slots.relocs] == [(0, 0), (8, 8)]
 
 

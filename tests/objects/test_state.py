@@ -9,7 +9,7 @@ import pytest
 
 from kgbuild.closure.model import Closure
 from kgbuild.diff.init_needs import find_needed
-from tests.objects.kernel import GivenGraph, close_text, close_units
+from tests.support.kernel import GivenGraph, close_text, close_units
 
 FLAGS = ("-g",)
 # both sides use the variable V; another number shows that something else changes too
@@ -39,7 +39,7 @@ def renamed(declaration: str, users: str = USERS, was: str = "count", now: str =
 
 def states(closure: Closure) -> list[str]:
     """What is said of each variable: `total same count`."""
-    return sorted(f"{s.variable} {s.verdict} {s.original}".strip() for s in closure.state.values())
+    return sorted(f"{s.variable} {s.verdict} {s.orig}".strip() for s in closure.state.values())
 
 
 def refused(closure: Closure) -> list[str]:
@@ -622,7 +622,7 @@ def test_verdict(case: Case) -> None:
     assert states(p.closure) == case.states
     assert p.roles("data") == [*case.data.split()] or case.name == "from function to file"
     for s in p.closure.state.values():
-        assert not s.original or p.bound[s.original] == "klp"
+        assert not s.orig or p.bound[s.orig] == "klp"
 
 
 def test_the_refusal_names_both_and_the_ways_out() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from kgbuild.objects.stateless import is_stateless
-from tests.toolchain import compile_text, pair_flags, view
+from tests.support.toolchain import compile_text, pair_flags, view
 
 HEAD = """
 #include "kernel.h"

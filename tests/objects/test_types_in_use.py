@@ -10,7 +10,7 @@ from kgbuild.diff.types_in_use import check_types, compute_type_changes
 from kgbuild.elf.read import read
 from kgbuild.errors import ToolError
 from kgbuild.objects.view import View
-from tests.toolchain import compile_text, pair_flags
+from tests.support.toolchain import compile_text, pair_flags
 
 # what a kernel's headers would bring: both sides have all of it
 HEADERS = """

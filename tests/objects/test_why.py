@@ -16,7 +16,7 @@ from kgbuild.errors import UserError
 from kgbuild.report.build import closure_report
 from kgbuild.report.chains import chains_in, chains_of
 from kgbuild.report.why import choose_chains, read_chains, references_of, render_chain, why_report
-from tests.objects.kernel import GivenGraph, close_units
+from tests.support.kernel import GivenGraph, close_units
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs/schema/why-1.json").read_text())
 BY = """

@@ -65,7 +65,7 @@ def run_case(
     running: Running,
     after: Program,
     seed: int,
-    sabotage: Callable[[Closure], None] | None = None,
+    sabotage: Callable[[Closure], Closure] | None = None,
     refactored: Refactored | None = None,
 ) -> Result:
     """Patch the running program into `after`, every other program with the back end kallsyms, and compare. With

@@ -19,10 +19,8 @@ from typing import Protocol
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.object import Object, Symbol
 from kgbuild.elf.read import read
-from kgbuild.emit.backends.lookup_tables import RANGE_ROW, SITE_ROW, SYMBOL_ROW
-from kgbuild.emit.initial_values import MEMORY as WRITTEN
-from kgbuild.emit.initial_values import ROW as INITIAL_ROW
 from kgbuild.emit.klp_relocations import split_livepatch_name
+from kgbuild.module_abi import INITIAL, RANGES, SITES, SYMBOLS, InitialKind
 from tests.torture.machine import EXECUTE, PAGE, PATCH, READ, WRITE, Image, Piece
 from tests.torture.program import KERNEL
 
@@ -248,8 +246,8 @@ class Loaded:
     def _sites(self, name: str, objects: dict[str, Place]) -> list[tuple[int, bytes]]:
         """What data/livepatch/kallsyms.c does, where a module has its tables: check_kernel and resolve_target."""
         found: dict[int, int] = {}
-        ranges = list(RANGE_ROW.iter_unpack(self._table("ranges")))
-        for number, row in enumerate(SYMBOL_ROW.iter_unpack(self._table("symbols"))):
+        ranges = list(RANGES.layout.iter_unpack(self._table("ranges")))
+        for number, row in enumerate(SYMBOLS.layout.iter_unpack(self._table("symbols"))):
             owner, text, position, first, count, crc, _ = row
             where = objects.get(self._text(owner) if owner else "")
             if where is None:
@@ -259,7 +257,7 @@ class Loaded:
             if count and zlib.crc32(code) != crc:
                 raise BadModule(f"{self._text(text)} has other code")
         out = []
-        for site, addend, kind, symbol, owner in SITE_ROW.iter_unpack(self._table("sites")[: -SITE_ROW.size]):
+        for site, addend, kind, symbol, owner in SITES.layout.iter_unpack(self._table("sites")[: -SITES.layout.size]):
             if (self._text(owner) if owner else "") != name:
                 continue
             if symbol not in found:
@@ -272,10 +270,10 @@ class Loaded:
     def _initial(self, name: str) -> list[tuple[int, bytes]]:
         """write_initial() of data/livepatch/initial.c."""
         out = []
-        for owner, place, value, size, kind, _ in INITIAL_ROW.iter_unpack(self._table("initial")):
+        for owner, place, value, size, kind, _ in INITIAL.layout.iter_unpack(self._table("initial")):
             if not size or (self._text(owner) if owner else "") != name:
                 continue
-            if kind != WRITTEN:
+            if kind != InitialKind.MEMORY:
                 raise BadModule(f"an initial value of kind {kind}")
             raw = bytes(size)
             if value:

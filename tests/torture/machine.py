@@ -18,7 +18,7 @@ from kgbuild.elf.consts import SHT, STT
 from kgbuild.elf.object import Object, Symbol
 from kgbuild.elf.read import read
 from kgbuild.host.compile.assembler import restore_types
-from tests.toolchain import CC, KERNEL_FLAGS, SPLIT_FLAGS, assembler, run, scratch
+from tests.support.toolchain import CC, KERNEL_FLAGS, SPLIT_FLAGS, assembler, run, scratch
 
 HERE = Path(__file__).resolve().parent
 BASE = 0x10000000

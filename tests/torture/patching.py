@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from kgbuild.accounting.account import Unit, account_all
+from kgbuild.accounting.account import UnitLedger, account_all
 from kgbuild.arch import arch_of
 from kgbuild.callgraph.model import CallGraph
 from kgbuild.closure.close import close
@@ -29,8 +29,9 @@ from kgbuild.elf.read import read
 from kgbuild.elf.write import write
 from kgbuild.emit.backends import BACKENDS
 from kgbuild.emit.backends.backend import Request
-from kgbuild.emit.extract import NOTES, Identity, TargetIdentity, extract
+from kgbuild.emit.extract import extract
 from kgbuild.emit.klp_relocations import inject
+from kgbuild.emit.patch_tables import Identity, TargetIdentity
 from kgbuild.host.index.queries import Index
 from kgbuild.host.index.writer import build_index
 from kgbuild.host.kernels.compile_commands import write_units
@@ -39,10 +40,11 @@ from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.ledger.ledger import compute_ledger
 from kgbuild.model import Kernel, KernelId, UnitCommand
+from kgbuild.module_abi import NOTES_BOUNDS
 from kgbuild.objects.view import View
 from kgbuild.progress import SilentProgress
 from kgbuild.proof.parity import ParityProof, compute_parity
-from tests.toolchain import run
+from tests.support.toolchain import run
 from tests.torture.loader import BadModule, Loaded, Module
 from tests.torture.machine import AGAIN, FLAGS, PATCH, SPLIT, TARGET, Image, compile_c, link
 from tests.torture.program import KERNEL, MODULE, Program, render
@@ -67,7 +69,7 @@ class Running:
     _views: dict[str, tuple[bytes, View, ParityProof]] = field(default_factory=dict)
     _index: list[Index] = field(default_factory=list)
 
-    def original(self, name: str) -> tuple[bytes, View, ParityProof]:
+    def orig(self, name: str) -> tuple[bytes, View, ParityProof]:
         """A unit compiled again, and its parity with what runs."""
         if name not in self._views:
             data = compile_c(
@@ -179,12 +181,12 @@ class Patch:
 
 
 def make_patch(
-    running: Running, after: Program, sabotage: Callable[[Closure], None] | None = None, backend: str = "klp"
+    running: Running, after: Program, sabotage: Callable[[Closure], Closure] | None = None, backend: str = "klp"
 ) -> Patch:
     """Build the live patch that turns the running program into `after`."""
     patch = Patch({}, {}, {})
     units: list[UnitResult] = []
-    ledgers: list[Unit] = []
+    ledgers: list[UnitLedger] = []
     for unit in after.units:
         text = render(after, unit)
         if text == running.texts[unit.name]:
@@ -192,13 +194,13 @@ def make_patch(
         text = with_lines(running.texts[unit.name], text)
         out = f"{unit.name}.patched.o"
         data = compile_c(running.folder, text, unit.name, out, (*FLAGS, *SPLIT, *after.flags))
-        before, view, parity = running.original(unit.name)
+        before, view, parity = running.orig(unit.name)
         patch.objects[unit.name] = running.folder / out
         patch.before[unit.name], patch.after[unit.name] = read(before), read(data)
         changes = compute_changes(view, View(patch.after[unit.name]), unit.name, lines=False)
         if changes.changed or changes.new:
             patch.refusals += check_types(changes, frozenset())[0]
-        ledgers.append(Unit(compute_ledger(changes.original.obj, changes.patched.obj)))
+        ledgers.append(UnitLedger(compute_ledger(changes.orig.obj, changes.patched.obj)))
         units.append(UnitResult(unit.name, changes, parity, unit.target))
     if all(u.changes.nothing for u in units):
         patch.refusals += [r for a in account_all(ledgers, units, None) for r in a.refusals]
@@ -209,7 +211,7 @@ def make_patch(
     if patch.refusals or not patch.closure.redirects:
         return patch
     if sabotage is not None:
-        sabotage(patch.closure)
+        patch.closure = sabotage(patch.closure)
     try:
         patch.module = make_module(running, patch.closure, backend)
     except Refused as error:
@@ -225,18 +227,20 @@ def _close(running: Running, units: list[UnitResult]) -> Closure:
             return closure
         for name in closure.needs:
             if name not in running.texts or any(u.source == name for u in units):
-                closure.refusals.append(Refusal("K15-pull", name, "is not found in its unit"))
-                return closure
-            _, view, parity = running.original(name)
+                return _refused(closure, name, "is not found in its unit")
+            _, view, parity = running.orig(name)
             changes = compute_changes(view, view, name, lines=False)
             units.append(UnitResult(name, changes, parity, running.target_of(name)))
-    closure.refusals.append(Refusal("K15-pull", "all", "no end"))
-    return closure
+    return _refused(closure, "all", "no end")
+
+
+def _refused(closure: Closure, place: str, fact: str) -> Closure:
+    return replace(closure, refusals=(*closure.refusals, Refusal("K15-pull", place, fact)))
 
 
 def make_module(running: Running, closure: Closure, backend: str) -> bytes:
     """The module of a closure, the wrapper aside. Raises Refused for what the back end can't emit."""
-    targets, own = (), [(KERNEL, name, 0) for name in NOTES]
+    targets, own = (), [(KERNEL, name, 0) for name in NOTES_BOUNDS]
     if any(r.object == MODULE for r in closure.redirects):
         # how a module is known is another test's: any symbol will do
         anchor = next(n for n in running.program.entries(MODULE) if n in running.placed[0].symbols)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -25,6 +27,7 @@ from tests.torture.run import run_program
 from tests.torture.shrink import shrink
 
 NOINLINE = ["noinline"]
+Value = TypeVar("Value")
 Retyping = Callable[[Refactored, random.Random], str | None]
 
 
@@ -56,14 +59,20 @@ def edited(before: Program, unit: int, name: str, body: Callable[[list[str]], li
     return after
 
 
-def attempt(folder: Path, before: Program, after: Program, sabotage: Callable[[Closure], None] | None = None) -> Result:
+def attempt(
+    folder: Path, before: Program, after: Program, sabotage: Callable[[Closure], Closure] | None = None
+) -> Result:
     return run_case(start(folder, before), after, 1, sabotage)
 
 
-def drop_redirect(name: str) -> Callable[[Closure], None]:
-    def spoil(closure: Closure) -> None:
+def _without(table: Mapping[tuple[int, int], Value], key: tuple[int, int]) -> dict[tuple[int, int], Value]:
+    return {other: value for other, value in table.items() if other != key}
+
+
+def drop_redirect(name: str) -> Callable[[Closure], Closure]:
+    def spoil(closure: Closure) -> Closure:
         (gone,) = [r for r in closure.redirects if r.name == name]
-        closure.redirects.remove(gone)
+        return replace(closure, redirects=tuple(r for r in closure.redirects if r != gone))
 
     return spoil
 
@@ -91,11 +100,11 @@ def test_the_other_symbol_of_the_name_is_found(tmp_path: Path, symbol: str) -> N
     before = two_units()
     after = edited(before, 1, "entry_b1", lambda body: [*body, "r += 1 + count;"])
 
-    def spoil(closure: Closure) -> None:
+    def spoil(closure: Closure) -> Closure:
         keys = [key for key, b in closure.bound.items() if b.name == symbol]
         assert len(keys) == 1 and closure.bound[keys[0]].sympos in (1, 2)
         bound = closure.bound[keys[0]]
-        closure.bound[keys[0]] = bound._replace(sympos=3 - bound.sympos)
+        return replace(closure, bound={**closure.bound, keys[0]: bound._replace(sympos=3 - bound.sympos)})
 
     assert attempt(tmp_path, before, after).end == SAME
     assert attempt(tmp_path, before, after, spoil).end == WRONG
@@ -106,11 +115,11 @@ def test_a_variable_in_two_places_is_found(tmp_path: Path) -> None:
     before = two_units()
     after = edited(before, 0, "entry_a1", lambda body: [*body, "r += 1 + count;"])
 
-    def spoil(closure: Closure) -> None:
+    def spoil(closure: Closure) -> Closure:
         (key,) = [key for key, b in closure.bound.items() if b.name == "count"]
-        del closure.bound[key]
         atom = closure.units[key[0]].changes.patched.atoms[key[1]]
-        closure.members[key] = Member(key[0], atom, "data", "spoilt")
+        copied = {**closure.members, key: Member(key[0], atom, "data", "spoilt")}
+        return replace(closure, bound=_without(closure.bound, key), members=copied)
 
     assert attempt(tmp_path, before, after, spoil).end == WRONG
 
@@ -120,9 +129,9 @@ def test_a_function_that_stays_old_is_found(tmp_path: Path) -> None:
     after = edited(before, 0, "helper", lambda body: [*body, "r += 9;"])
     after = edited(after, 1, "helper", lambda body: [*body, "r += 11;"])
 
-    def spoil(closure: Closure) -> None:
+    def spoil(closure: Closure) -> Closure:
         assert [r.name for r in closure.redirects] == ["helper", "helper"]
-        closure.redirects.pop()
+        return replace(closure, redirects=closure.redirects[:-1])
 
     assert attempt(tmp_path, before, after).end == SAME
     assert attempt(tmp_path, before, after, spoil).end == WRONG
@@ -137,13 +146,13 @@ def test_a_write_to_read_only_memory_is_found(tmp_path: Path) -> None:
     after = edited(before, 0, "entry_a0", lambda body: [*body, "level = a;"])
     assert attempt(tmp_path, before, after).end == SAME
 
-    def spoil(closure: Closure) -> None:
+    def spoil(closure: Closure) -> Closure:
         key = next(key for key, m in closure.members.items() if m.atom.name == "level")
         unit = closure.units[key[0]]
-        del closure.members[key]
-        old = next(a for a in unit.changes.original.data if a.name == "level")
+        old = next(a for a in unit.changes.orig.data if a.name == "level")
         binding = unit.parity.bindings[old.id]
-        closure.bound[key] = Bound("level", KLP, "vmlinux", 0, binding.address, "spoilt")
+        bound = {**closure.bound, key: Bound("level", KLP, "vmlinux", 0, binding.address, "spoilt")}
+        return replace(closure, bound=bound, members=_without(closure.members, key))
 
     result = attempt(tmp_path, before, after, spoil)
     assert result.end == WRONG and "signal 11" in result.facts[0]
@@ -153,9 +162,10 @@ def test_a_function_without_a_site_can_not_be_redirected(tmp_path: Path) -> None
     before = two_units()
     after = edited(before, 0, "deep", lambda body: [*body, "r += 5;"])
 
-    def spoil(closure: Closure) -> None:
+    def spoil(closure: Closure) -> Closure:
         number, deep = next((m.unit, m.atom) for m in closure.members.values() if m.atom.name == "deep")
-        closure.redirects[0] = closure.redirects[0]._replace(unit=number, atom=deep, name="deep", sympos=0)
+        first = closure.redirects[0]._replace(unit=number, atom=deep, name="deep", sympos=0)
+        return replace(closure, redirects=(first, *closure.redirects[1:]))
 
     result = attempt(tmp_path, before, after, spoil)
     assert result.end == WRONG and "no ftrace site" in result.facts[0]
@@ -166,9 +176,9 @@ def test_a_position_that_is_not_there_is_no_module(tmp_path: Path) -> None:
     running = start(tmp_path, before)
     after = edited(before, 1, "entry_b1", lambda body: [*body, "r += 1;"])
 
-    def spoil(closure: Closure) -> None:
+    def spoil(closure: Closure) -> Closure:
         (key,) = [key for key, b in closure.bound.items() if b.name == "helper"]
-        closure.bound[key] = closure.bound[key]._replace(sympos=0)
+        return replace(closure, bound={**closure.bound, key: closure.bound[key]._replace(sympos=0)})
 
     patch = make_patch(running, after, spoil)
     with pytest.raises(BadModule, match="helper,0 among 2"):
@@ -201,8 +211,8 @@ def test_spoilt_closures_of_random_programs_are_found(tmp_path: Path) -> None:
         running = start(folder, before)
         after, _ = change(before, seed)
 
-        def spoil(closure: Closure) -> None:
-            closure.redirects.pop()
+        def spoil(closure: Closure) -> Closure:
+            return replace(closure, redirects=closure.redirects[:-1])
 
         ends.append(run_case(running, after, seed, spoil).end)
     assert ends.count(WRONG) >= 4, ends
@@ -281,16 +291,15 @@ def test_the_other_objects_is_found(tmp_path: Path, name: str) -> None:
     else:
         after = with_new(before, 0, 1)
 
-    def spoil(closure: Closure) -> None:
+    def spoil(closure: Closure) -> Closure:
         if name == "total":
             (key,) = [key for key, b in closure.bound.items() if b.name == name]
-            closure.bound[key] = closure.bound[key]._replace(object=KERNEL)
-            return
-        mine, theirs = (
+            return replace(closure, bound={**closure.bound, key: closure.bound[key]._replace(object=KERNEL)})
+        of_module, of_kernel = (
             next(key for key, m in closure.members.items() if m.unit == n and m.atom.name == name) for n in (1, 0)
         )
-        del closure.members[mine]
-        closure.defined[mine] = theirs
+        defined = {**closure.defined, of_module: of_kernel}
+        return replace(closure, members=_without(closure.members, of_module), defined=defined)
 
     result = attempt(tmp_path, before, after, spoil)
     assert result.end == WRONG, result

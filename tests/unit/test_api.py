@@ -11,7 +11,7 @@ import pytest
 
 import kgbuild
 from kgbuild import api
-from tests.toolchain import compile_text, pair_flags
+from tests.support.toolchain import compile_text, pair_flags
 
 BEFORE = "int f(int x) { return x + 1; }\nint g(int x) { return x * 3; }\n"
 AFTER = BEFORE.replace("x + 1", "x + 2")

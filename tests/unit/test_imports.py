@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import jsonschema
@@ -24,7 +25,7 @@ PACKAGE = ROOT / "kgbuild"
 # The folders in the order in which data flows, lowest first: a file may import from its own folder and from those
 # before it in this list. What stands on one line may not import from each other.
 FLOORS = (
-    ("", "errors", "model", "progress"),
+    ("", "errors", "limits", "decompression", "shown_text", "model", "module_abi", "progress"),
     ("diagnostics",),
     ("elf",),
     ("arch",),
@@ -36,7 +37,7 @@ FLOORS = (
     ("proof", "estimation", "remedy"),
     ("closure",),
     ("accounting", "livepatch", "guest"),
-    ("emit",),
+    ("emit", "verification/reading"),
     ("verification",),
     ("report",),
     ("host/system",),
@@ -92,6 +93,13 @@ def folder_of(path: Path) -> str:
     return "/".join(parts[:2]) if parts[0] in ("host", "pipeline") and len(parts) > 2 else parts[0]
 
 
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of a file, which is parsed once."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))))
+
+
+@cache
 def file_of(name: str) -> Path | None:
     """The file of this package that a dotted name leads to: a module, or what holds a value of that name."""
     path = PACKAGE.joinpath(*name.split(".")[1:])
@@ -101,20 +109,21 @@ def file_of(name: str) -> Path | None:
     return path.parent / "__init__.py" if (path.parent / "__init__.py").is_file() else None
 
 
-def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def imports_of(path: Path) -> tuple[tuple[int, str], ...]:
     """(line, dotted name) of every import, those inside functions too; `from a import b` gives "a.b"."""
     package = ".".join(("kgbuild", *path.relative_to(PACKAGE).parent.parts))
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+    out = []
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, alias.name
+            out += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, base]) if base else ".".join(above)
-            for alias in node.names:
-                yield node.lineno, f"{base}.{alias.name}"
+            out += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
+    return tuple(out)
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(ROOT)))
@@ -133,6 +142,35 @@ def test_imports_run_one_way(path: Path) -> None:
         if there != here and FLOOR[there] >= FLOOR[here] > 0:
             wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
     assert not wrong
+
+
+def test_writer_and_verifier_have_only_the_written_description_in_common() -> None:
+    """Neither imports the other, and what a table or a section of ours is called is written in module_abi.py alone."""
+    wrong = []
+    for side, other in (("emit", "verification"), ("verification", "emit")):
+        files = [path for path in CODE if folder_of(path) == side]
+        assert len(files) > 5
+        for path in files:
+            wrong += [f"{path}:{line} {name}" for line, name in imports_of(path) if name.startswith(f"kgbuild.{other}")]
+            wrong += [f"{path}:{line} {text!r}" for line, text in _texts(path) if _OURS.match(text)]
+    assert not wrong
+
+
+# What only a patch module of kgbuild has: its sections, symbols and livepatch names.
+_OURS = re.compile(
+    r"(\.rodata\.|\.data\.|\.text\.|\.note\.|\.)?kgbuild(_|$|\.moved|\\0|\0)|\.klp\.(sym|rela)\.$|\.klp\.sym\.[a-z{]"
+)
+_ONLY_THERE = {"kgbuild_new_"}  # of kGraft's wrapper, which is made for each patch
+
+
+def _texts(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, text) of every string of a file that is no docstring, nor a message: those have blanks."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) else None
+        text = text.decode("latin-1") if isinstance(text, bytes) else text
+        if isinstance(text, str) and " " not in text and text not in _ONLY_THERE:
+            yield node.lineno, text
 
 
 def test_no_file_imports_itself_through_others() -> None:
@@ -163,7 +201,7 @@ def test_the_core_touches_nothing_outside(path: Path) -> None:
     ]
     wrong += [
         f"{path.relative_to(ROOT)}:{node.lineno} calls {node.func.id}()"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes_of(path)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in EDGE_CALLS
     ]
     assert not wrong
@@ -174,8 +212,30 @@ def test_only_the_command_line_prints() -> None:
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in CODE
         if folder_of(path) != "cli"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes_of(path)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"print", "exit"}
+    ]
+    assert not wrong
+
+
+def short_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, name) of each attribute that is set or read and each field of a class whose name has only one letter."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and len(node.attr.strip("_")) == 1:
+            yield node.lineno, node.attr
+        elif isinstance(node, ast.ClassDef):
+            for statement in node.body:
+                target = statement.target if isinstance(statement, ast.AnnAssign) else None
+                if isinstance(target, ast.Name) and len(target.id.strip("_")) == 1:
+                    yield statement.lineno, target.id
+
+
+def test_no_state_has_a_name_of_one_letter() -> None:
+    assert list(short_names(ast.parse("class A:\n    b: int\n\nself._c = d.word"))) == [(2, "b"), (4, "_c")]
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in CODE
+        for line, name in short_names(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert not wrong
 

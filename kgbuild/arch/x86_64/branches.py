@@ -10,22 +10,14 @@ encodings: Intel SDM volume 2, appendix A and table 2-2.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 
+from kgbuild.arch.code_search import Flow
+
 Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
-
-
-class Flow(IntEnum):
-    """What an instruction does with the code it refers to."""
-
-    CALL = 1
-    JUMP = 2
-    ADDRESS = 3  # lea, mov $symbol: the address is taken
-    MEMORY = 4  # reads or writes what is there
 
 
 # Calls of these say nothing about the program: tracing, and the thunk that returns go through.
@@ -61,6 +53,12 @@ def classify_relative(code: Bytes, at: Places) -> npt.NDArray[np.uint8]:
 def opcode_distance(code: Bytes, at: Places) -> Places:
     """How far before the displacement at offset `at` the opcode of a branch begins: 2 for 0f 8x, else 1."""
     return np.where(code[np.maximum(at - 1, 0)] & 0xF0 == 0x80, 2, 1).astype(np.int64)
+
+
+def is_call(code: Bytes, at: Places) -> npt.NDArray[np.bool_]:
+    """Whether the byte before each offset is the opcode of a direct call."""
+    before: Bytes = code[np.maximum(at - 1, 0)]
+    return np.equal(before, CALL)
 
 
 def _words(code: Bytes, at: Places) -> Places:

@@ -89,7 +89,7 @@ class _Longer:
     def __init__(
         self, instruction: Instruction, fields: dict[str, int], late: frozenset[int], kept: frozenset[int]
     ) -> None:
-        self.i, self.fields = instruction, fields
+        self.instruction, self.fields = instruction, fields
         self.late = [what for what, at in fields.items() if at in late]
         self.kept = [what for what, at in fields.items() if at in kept]
         if len(self.late) != len(late) or len(self.kept) != len(kept):
@@ -103,7 +103,7 @@ class _Longer:
     def run(self) -> Rewritten:
         from iced_x86 import Code, FlowControl, Register, RegisterExt
 
-        i = self.i
+        i = self.instruction
         if i.flow_control != FlowControl.NEXT:
             raise _CannotError("it is a branch")
         if i.code == Code.PUSHQ_IMM32 and self.late == ["immediate"]:
@@ -155,7 +155,7 @@ class _Longer:
         self.depths.append((len(self.code), 8))
         self.slots.append((len(self.code) + 3, self.fields["memory"]))
         self.code += _load(_number(register))
-        operand = self.i.copy()
+        operand = self.instruction.copy()
         self._base(operand, register)
         load = Made.create_reg_reg(Code.MOV_R64_RM64, register, Register.RAX)
         load.op1_kind = OpKind.MEMORY
@@ -172,7 +172,7 @@ class _Longer:
         """A register for each late operand; those that must be saved are noted."""
         from iced_x86 import InstructionInfoFactory, OpKind, Register, RegisterExt
 
-        i = self.i
+        i = self.instruction
         if _has_mnemonic(i, _LOADS) and self.late == ["memory"] and i.op0_kind == OpKind.REGISTER:
             register = i.op0_register
             whole = RegisterExt.is_gpr32(register) or RegisterExt.is_gpr64(register)
@@ -228,7 +228,7 @@ class _Longer:
             code[at : at + 4] = bytes(4)
             change = 0
             if what == "memory" and new.is_ip_rel_memory_operand:
-                change = (self.i.len - self.fields[what]) - (length - at)
+                change = (self.instruction.len - self.fields[what]) - (length - at)
             out.append((start + at, self.fields[what], change))
         self.code += code
         return out
@@ -304,16 +304,16 @@ def depths(moved: bytes) -> list[tuple[int, int]]:
     return out
 
 
-def check_moved(original: bytes, at: int, moved: bytes, to: int, fields: Iterable[int]) -> str:
+def check_moved(orig: bytes, at: int, moved: bytes, to: int, fields: Iterable[int]) -> str:
     """What is wrong with an instruction that was moved, "" where nothing is.
 
-    Input: the `original` place's bytes and its offset `at` in the section; the bytes of what stands at `to`, the jump
+    Input: `orig`, the bytes of the original place, and its offset `at` in the section; the bytes at `to`, the jump
     back with them; offsets in these of fields that are displacements to slots. Each scratch register has to be saved,
     loaded and restored, and the code has to come back behind the original.
     """
     from iced_x86 import Code, Decoder, FlowControl, Mnemonic, Register
 
-    if len(original) < JUMP_SIZE or original != jump(to - at, len(original)):
+    if len(orig) < JUMP_SIZE or orig != jump(to - at, len(orig)):
         return "is no jump to where it was moved"
     decoder = Decoder(64, moved, ip=to)
     instructions, places = [], {}
@@ -322,7 +322,7 @@ def check_moved(original: bytes, at: int, moved: bytes, to: int, fields: Iterabl
         places[i.ip - to + decoder.get_constant_offsets(i).displacement_offset] = i
     loads = [places[f] for f in fields if f in places]
     last = instructions[-1]
-    if last.flow_control != FlowControl.UNCONDITIONAL_BRANCH or last.near_branch_target != at + len(original):
+    if last.flow_control != FlowControl.UNCONDITIONAL_BRANCH or last.near_branch_target != at + len(orig):
         return "does not come back behind the instruction"
     middle = instructions[:-1]
     if not loads or any(i.flow_control != FlowControl.NEXT for i in middle):
@@ -359,7 +359,7 @@ def _is_sum(i: Instruction, loaded: list[Register_]) -> bool:
 
 
 def _check_pushed(code: list[Instruction], loads: list[Instruction]) -> str:
-    """The same of what a push of memory became."""
+    """What is wrong with the code that replaces a push of memory; "" if nothing is."""
     from iced_x86 import Code, Register
 
     register, body, last = code[0].op0_register, code[1:-1], code[-1]
@@ -377,7 +377,7 @@ def _check_pushed(code: list[Instruction], loads: list[Instruction]) -> str:
 
 
 def _check_use(i: Instruction, loaded: list[Register_], saved: int) -> str:
-    """What is wrong with how an instruction uses the registers that were loaded: each stands for one operand, and keeps
+    """What is wrong with how an instruction uses the registers that were loaded: each replaces one operand, and keeps
     nothing that is needed: it is restored, or the instruction only writes it."""
     from iced_x86 import InstructionInfoFactory, OpAccess, OpKind, Register, RegisterExt
 

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""x86_64: relocation types (psABI), special sections and their entries (kernel 6.1 and 6.12), decoding by iced-x86."""
+"""x86_64: its facts as one table, and decoding by iced-x86."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SlotCode, SpecialSection
+from kgbuild.arch.base import Arch, ArgumentLoad, Formatted, Instruction, SlotCode
 from kgbuild.arch.x86_64.address_uses import argument_uses, uses_of
 from kgbuild.arch.x86_64.data_flow import handed_out
 from kgbuild.arch.x86_64.effects import read_effects
+from kgbuild.arch.x86_64.entry_points import LANDING, NMI_ENTRIES, TRACE_BYTES, trace_field, trace_target
+from kgbuild.arch.x86_64.relocated_fields import RELOCATED
+from kgbuild.arch.x86_64.relocations import HOWTOS, R_32, R_32S, R_64, R_PC32, R_PC64, R_PLT32
 from kgbuild.arch.x86_64.slot_rewriting import (
     JUMP_SIZE,
     check_moved,
@@ -18,9 +22,12 @@ from kgbuild.arch.x86_64.slot_rewriting import (
     through_slots,
     unwind_below,
 )
+from kgbuild.arch.x86_64.special_sections import DROPPED, FAMILIES, ORC_ENTRY, SECTIONS
 from kgbuild.arch.x86_64.stable_code import stable_instructions
 
-R_NONE, R_64, R_PC32, R_GOT32, R_PLT32, R_32, R_32S, R_PC64 = 0, 1, 2, 3, 4, 10, 11, 24
+if TYPE_CHECKING:
+    from kgbuild.arch.code_search import CodeSearch
+    from kgbuild.arch.platform import Platform
 
 
 def decode(code: bytes) -> list[Instruction]:
@@ -73,12 +80,27 @@ def is_branch_field(code: bytes, offset: int) -> bool:
     """Whether the 32-bit PC-relative field at `offset` is the displacement of a direct call or jump."""
     import numpy as np
 
-    from kgbuild.arch.x86_64.branches import Flow, classify_relative
+    from kgbuild.arch.code_search import Flow
+    from kgbuild.arch.x86_64.branches import classify_relative
 
     if offset < 1:
         return False
     flow = classify_relative(np.frombuffer(code, np.uint8), np.array([offset]))
     return int(flow[0]) in (Flow.CALL, Flow.JUMP)
+
+
+def load_platform() -> Platform:
+    """What trees, distributions and the emulator call it."""
+    from kgbuild.arch.x86_64.platform import PLATFORM
+
+    return PLATFORM
+
+
+def code_search() -> CodeSearch:
+    """How references are found in whole sections; imported when it is asked for, since it needs numpy."""
+    from kgbuild.arch.x86_64 import branches
+
+    return branches
 
 
 def boundaries(code: bytes) -> list[int]:
@@ -155,102 +177,19 @@ def format_code(code: bytes, names: Mapping[int, str]) -> list[Formatted]:
     return out
 
 
-_SITE = SpecialSection(sizes={4: (0,)}, compared=False)
-
 ARCH = Arch(
     name="x86_64",
     machine=62,
-    reloc_names={
-        R_NONE: "R_X86_64_NONE",
-        R_64: "R_X86_64_64",
-        R_PC32: "R_X86_64_PC32",
-        R_PLT32: "R_X86_64_PLT32",
-        R_32: "R_X86_64_32",
-        R_32S: "R_X86_64_32S",
-        R_PC64: "R_X86_64_PC64",
-    },
-    reloc_size={R_NONE: 0, R_64: 8, R_PC32: 4, R_PLT32: 4, R_32: 4, R_32S: 4, R_PC64: 8},
-    pc_relative=frozenset({R_PC32, R_PLT32, R_PC64}),
-    none_reloc=R_NONE,
+    order="little",
+    word=8,
+    load_platform=load_platform,
+    relocs=HOWTOS,
     call_reloc=R_PLT32,
     pointer_reloc=R_64,
     written_late={R_64: 0, R_PC32: 1, R_PLT32: 1, R_32: 2, R_32S: 3, R_PC64: 4},
-    # arch/x86/kernel/module.c: apply_relocate_add
-    loadable_relocs=frozenset({R_NONE, R_64, R_PC32, R_PLT32, R_32, R_32S, R_PC64}),
     per_field_pcrel32=R_PC32,
-    special={
-        # struct alt_instr: 13 bytes with padlen after the lengths (to 5.17), 12 without, 14 with 32-bit flags (6.3);
-        # an entry without replacement code need not have the second relocation
-        ".altinstructions": SpecialSection(
-            struct="alt_instr",
-            sizes={12: (0,), 14: (0,), 13: (0,)},
-            replacement={12: (4, 11), 14: (4, 13), 13: (4, 11)},
-            fields={
-                12: {"feature": (8, 2), "length": (10, 1), "length of the replacement": (11, 1)},
-                13: {"feature": (8, 2), "length": (10, 1), "length of the replacement": (11, 1), "padding": (12, 1)},
-                14: {"feature and flags": (8, 4), "length": (12, 1), "length of the replacement": (13, 1)},
-            },
-        ),
-        # struct paravirt_patch_site is written aligned; until 6.3 nothing pads the last one
-        ".parainstructions": SpecialSection(
-            struct="paravirt_patch_site",
-            sizes={16: (0,)},
-            last=10,
-            fields={16: {"operation": (8, 1), "length": (9, 1)}},
-        ),
-        ".retpoline_sites": _SITE,
-        ".return_sites": _SITE,
-        ".call_sites": _SITE,
-        # of two instructions with one code, only that which is listed loses its prefix on a machine of one CPU
-        ".smp_locks": SpecialSection(sizes={4: (0,)}),
-        # struct bug_entry: bug address, file, line (u16), flags (u16)
-        "__bug_table": SpecialSection(
-            struct="bug_entry",
-            sizes={12: (0, 4), 8: (0,)},
-            ignore=((8, 2),),
-            fields={12: {"file": (4, 4), "line": (8, 2), "flags": (10, 2)}, 8: {"flags": (4, 2)}},
-        ),
-        "__ex_table": SpecialSection(
-            struct="exception_table_entry", sizes={12: (0, 4)}, fields={12: {"goes on at": (4, 4), "type": (8, 4)}}
-        ),
-        "__jump_table": SpecialSection(
-            struct="jump_entry",
-            sizes={16: (0, 4, 8), 24: (0, 8, 16)},
-            key={16: 8, 24: 16},
-            fields={16: {"branch": (4, 4), "key": (8, 8)}, 24: {"branch": (8, 8), "key": (16, 8)}},
-        ),
-        ".static_call_sites": SpecialSection(
-            struct="static_call_site", sizes={8: (0, 4)}, key={8: 4}, fields={8: {"key": (4, 4)}}
-        ),
-        "__mcount_loc": SpecialSection(sizes={8: (0,)}),
-        "_kprobe_blacklist": SpecialSection(sizes={8: (0,)}),
-        ".orc_unwind_ip": SpecialSection(sizes={4: (0,)}, companion=".orc_unwind", compared=False),
-    },
-    dropped=(
-        ".discard*",
-        ".rela.discard*",
-        ".debug*",
-        ".eh_frame",
-        ".comment",
-        ".note*",
-        ".BTF",
-        ".BTF.ext",
-        ".modinfo",
-        ".gnu.linkonce.this_module",
-        ".llvm_addrsig",
-        ".orc_unwind",
-        ".orc_lookup",
-        ".ibt_endbr_seal",
-        "__patchable_function_entries",
-        ".printk_index",
-        "_error_injection_whitelist",
-        ".export_symbol",
-        "__versions",
-        ".symtab*",
-        ".strtab",
-        ".shstrtab",
-    ),
-    auxiliary=(".altinstr_replacement", ".altinstr_aux", ".fixup"),
+    sections=SECTIONS,
+    dropped=DROPPED,
     trace_call="__fentry__",
     # not __patchable_function_entries: with CONFIG_CALL_PADDING every function has an entry there, notrace or not
     trace_tables=("__mcount_loc",),
@@ -267,9 +206,21 @@ ARCH = Arch(
     stable=stable_instructions,
     is_branch_field=is_branch_field,
     slot_code=SlotCode(through_slots, jump, JUMP_SIZE, unwind_below, check_moved, is_load, depths),
+    relocated=RELOCATED,
     # four pointers, then lineno:18 and flags (include/linux/dynamic_debug.h, 3.x to 6.12)
     debug_line=(32, 0x3FFFF),
     indirect_thunks=("__x86_indirect_thunk_", "__x86_indirect_jump_thunk_"),
+    indirect_prefix="__x86_indirect_",
+    return_thunk="__x86_return_thunk",
+    nmi_entries=NMI_ENTRIES,
+    landing=LANDING,
+    landing_name="endbr64",
+    seals=".ibt_endbr_seal",
+    unwind_entry=ORC_ENTRY,
+    trace_bytes=TRACE_BYTES,
+    trace_target=trace_target,
+    trace_field=trace_field,
+    search=code_search,
     # endbr64; jmp
     thunk=bytes.fromhex("f30f1efa e900000000"),
     # 16 bytes of padding, which call depth tracking may fill (arch/x86/kernel/callthunks.c), then jmp; int3 behind it
@@ -279,9 +230,5 @@ ARCH = Arch(
     filler=bytes.fromhex("90 cc 66 2e 0f 1f 80 84 40 44 00"),
     stub_entry=16,
     stub_field=17,
-    # arch/x86/include/asm/runtime-const.h (6.11): movabs $0x0123456789abcdef; shrl $12, the immediate written
-    families=(
-        SpecialSection(sizes={4: (0,)}, constant=(0x0123456789ABCDEF).to_bytes(8, "little"), prefix="runtime_ptr_"),
-        SpecialSection(sizes={4: (0,)}, constant=b"\x0c", prefix="runtime_shift_"),
-    ),
+    families=FAMILIES,
 )

@@ -49,14 +49,19 @@ while (sysread(STDIN, my $chunk, 1 << 18)) {
 put($rest);
 close $write;
 my $status = finish($child);
-if ($status == 0) {
-    sysseek($said, 0, 0);
-    print STDERR $_ while sysread($said, $_, 1 << 16);
-    exit 0;
+sysseek($said, 0, 0);
+sysread($said, my $words, 1 << 20);
+# what a limit stopped would be stopped again
+if ($status == 0 || $status > 128 || $words =~ /File too large|memory exhausted|out of memory/) {
+    print STDERR $words;
+    exit $status;
 }
 open(my $again, '+>', undef) or die "as: $!\n";
 binmode $again;
-syswrite($again, $_) for @whole;
+for (@whole) {
+    my $done = syswrite($again, $_);
+    die "as: $!\n" unless defined $done && $done == length $_;
+}
 sysseek($again, 0, 0);
 exit finish(start($again, undef));
 

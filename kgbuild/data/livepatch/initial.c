@@ -24,7 +24,7 @@ struct kgbuild_initial {
 	void *code;		/* of a static call */
 };
 
-/* kgbuild/emit/initial_values.py has the same numbers */
+/* kgbuild/module_abi.py has the same numbers */
 enum { INITIAL_MEMORY, INITIAL_PER_CPU, INITIAL_KEY, INITIAL_CALL, INITIAL_SAVED };
 
 extern const struct kgbuild_initial kgbuild_initial[];

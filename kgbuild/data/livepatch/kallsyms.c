@@ -42,7 +42,7 @@ struct kgbuild_site {
 	const char *object;	/* whose coming it is written at, NULL for init */
 };
 
-/* kgbuild/emit/backends/lookup_tables.py has the same numbers */
+/* kgbuild/module_abi.py has the same numbers */
 enum { SITE_64, SITE_PC32, SITE_32, SITE_32S, SITE_PC64 };
 
 extern const struct kgbuild_symbol kgbuild_symbols[];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The part of a live patch module that is the same for every patch. It is compiled once per kernel; what to patch is
- * read from the tables that kgbuild puts beside it (kgbuild/emit/extract.py).
+ * read from the tables that kgbuild puts beside it (kgbuild/module_abi.py).
  *
  * KGBUILD_TARGETS is defined for patches of loadable modules, KGBUILD_CLEAR_LATE for those on kernels that do not clear
  * late relocations themselves (before 6.3), KGBUILD_INITIAL where initial values are written (KGBUILD_KEYS and

@@ -21,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kgbuild.arch.base import Arch
-from kgbuild.arch.x86_64.patch_sites import READ_AT_LOAD
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
@@ -30,8 +29,7 @@ from kgbuild.emit.backends.lookup_tables import LookupRow, LookupSite, LookupTab
 from kgbuild.emit.backends.old_interfaces import check_interface, entry_size, interface_macros
 from kgbuild.emit.backends.slots import SlotWriter, Unwind, plan_steps
 from kgbuild.emit.backends.stable_bytes import REPLACED
-from kgbuild.emit.extract import FUNCS_SECTION
-from kgbuild.emit.klp_relocations import PREFIX, RESOLVE_SECTION, patched_object, split_livepatch_name
+from kgbuild.emit.klp_relocations import patched_object, split_livepatch_name
 from kgbuild.kernel.feature_probes import (
     EACH_PLAIN,
     KLP_ARCH,
@@ -43,16 +41,22 @@ from kgbuild.kernel.feature_probes import (
     TEXT_POKE_SYMBOLS,
 )
 from kgbuild.model import VMLINUX
+from kgbuild.module_abi import (
+    CALLBACKS,
+    FUNCTIONS,
+    KLP_SYMBOL,
+    RESOLVE_SECTION,
+    STUB,
+    STUBS_SECTION,
+)
 from kgbuild.proof.record import Key
 
-STUBS = ".text.kgbuild_stubs"
-STUB = "kgbuild_stub_"
 _WRAPPER = ("kallsyms_on_each_symbol", *TEXT_POKE_SYMBOLS)
 _WRAPPER_TARGETS = ("find_module", "copy_from_kernel_nofault")
 # Sections of data that nothing looks at before init; the loader copies `.data..percpu` for each CPU.
 _STATIC_CALLS = ".static_call_sites"
 # Tables of functions that the kernel calls.
-_ENTRIES = (FUNCS_SECTION, ".rodata.kgbuild_callbacks")
+_ENTRIES = (FUNCTIONS.section, CALLBACKS.section)
 _DATA, _PER_CPU = (".rodata", ".data"), ".data..percpu"
 
 
@@ -72,7 +76,7 @@ class Kallsyms:
         if not {LOOKUP_EXPORTED, KPROBES} & features:
             return "it does not export kallsyms_lookup_name, and has no kprobes (CONFIG_KPROBES) to find it by"
         if TEXT_POKE not in features:
-            return f"it lacks one of {', '.join(TEXT_POKE_SYMBOLS)}, by which the module writes into its own code"
+            return f"one of {', '.join(TEXT_POKE_SYMBOLS)} is missing, with which the module writes into its own code"
         return ""
 
     def own_symbols(self, features: frozenset[str], targets: bool) -> tuple[str, ...]:
@@ -111,13 +115,13 @@ def check_deferred(output: OutObject, request: Request) -> list[Refusal]:
             fact = _fault(section, reloc, request, replaced) or faults.get(id(reloc), "")
             if fact:
                 name = _key(reloc.symbol)[1]
-                place = _owner_of(output, section, reloc)
+                place = _owner_of(request.arch, output, section, reloc)
                 out.append(Refusal("B2-deferred", place, f"refers to {name}, {fact}", name, section.name))
     return out
 
 
 def _is_deferred(reloc: OutReloc) -> bool:
-    return reloc.symbol.section is None and reloc.symbol.name.startswith(PREFIX)
+    return reloc.symbol.section is None and reloc.symbol.name.startswith(KLP_SYMBOL)
 
 
 def _key(symbol: OutSymbol) -> Key:
@@ -136,7 +140,7 @@ def is_branch(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
 
 def _in_slot(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
     """Whether code goes through a slot for this relocation."""
-    if not section.flags & SHF.EXECINSTR or section.name in READ_AT_LOAD or not _is_deferred(reloc):
+    if not section.flags & SHF.EXECINSTR or section.name in arch.read_at_load or not _is_deferred(reloc):
         return False
     return not is_branch(arch, section, reloc)
 
@@ -150,7 +154,7 @@ def _fault(section: OutSection, reloc: OutReloc, request: Request, replaced: lis
         return "a per-CPU variable"
     if section.flags & SHF.EXECINSTR and is_branch(request.arch, section, reloc):
         return ""
-    if section.name in READ_AT_LOAD:
+    if section.name in request.arch.read_at_load:
         return f"which {section.name} needs when the module is loaded"
     if section.name.startswith(_PER_CPU):
         return "in a per-CPU variable, which is copied when the module is loaded"
@@ -181,9 +185,9 @@ def _replaced_at_load(output: OutObject, arch: Arch) -> Iterator[tuple[OutSectio
                 yield owner.symbol.section, start, start + length
 
 
-def _owner_of(output: OutObject, section: OutSection, reloc: OutReloc) -> str:
+def _owner_of(arch: Arch, output: OutObject, section: OutSection, reloc: OutReloc) -> str:
     """Whose reference it is: for an entry of a special section the function that it belongs to."""
-    if section.name in READ_AT_LOAD:
+    if section.name in arch.read_at_load:
         before = [r for r in section.relocs if r.offset < reloc.offset and r.symbol.section is not None]
         code = [r for r in before if r.symbol.section is not None and r.symbol.section.flags & SHF.EXECINSTR]
         if code:
@@ -215,10 +219,16 @@ class _Transform:
         self.sites: list[LookupSite] = []
         self.stubs: dict[str, OutSymbol] = {}
         align = len(self.arch.stub) or 1
-        self.code = OutSection(STUBS, SHT.PROGBITS, SHF.ALLOC | SHF.EXECINSTR, align=align)
+        self.code = OutSection(STUBS_SECTION, SHT.PROGBITS, SHF.ALLOC | SHF.EXECINSTR, align=align)
 
     def run(self) -> OutObject:
-        out = OutObject(self.output.machine, list(self.output.sections), list(self.output.symbols), self.output.flags)
+        out = OutObject(
+            self.output.machine,
+            list(self.output.sections),
+            list(self.output.symbols),
+            self.output.flags,
+            self.output.records,
+        )
         # the kernel resolves nothing of this module, so nothing has to be resolved first
         out.sections = [s for s in out.sections if s.name != RESOLVE_SECTION]
         steps = plan_steps(out, self.arch, lambda s, r: _in_slot(self.arch, s, r))

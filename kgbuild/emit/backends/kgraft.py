@@ -15,16 +15,16 @@ from kgbuild.elf.consts import STB
 from kgbuild.elf.write import OutObject, OutSymbol
 from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.kallsyms import Kallsyms, check_deferred
-from kgbuild.emit.extract import FUNC_ENTRY, FUNCS_SECTION
 from kgbuild.kernel.feature_probes import EACH_PLAIN, KGRAFT, KPROBES, LOOKUP_EXPORTED
 from kgbuild.model import VMLINUX
+from kgbuild.module_abi import CALLBACKS, CONSTANTS, FUNCTIONS, STATES
 from kgbuild.proof.record import Key
 
 NEW = "kgbuild_new_"
 _NOT_KNOWN = {
-    ".rodata.kgbuild_callbacks": "callbacks",
-    ".rodata.kgbuild_states": "states",
-    ".rodata.kgbuild_constants": "constants that the kernel writes when it boots",
+    CALLBACKS.section: "callbacks",
+    STATES.section: "states",
+    CONSTANTS.section: "constants that the kernel writes when it boots",
 }
 
 
@@ -64,10 +64,10 @@ class Kgraft(Kallsyms):
 
     def transform(self, output: OutObject, request: Request) -> OutObject:
         out = super().transform(output, request)
-        table = next(s for s in out.sections if s.name == FUNCS_SECTION)
+        table = next(s for s in out.sections if s.name == FUNCTIONS.section)
         for reloc in table.relocs:
-            number, field = divmod(reloc.offset, FUNC_ENTRY)
-            if field == 16:
+            number, field = divmod(reloc.offset, FUNCTIONS.size)
+            if field == FUNCTIONS.offsets["func"]:
                 new = reloc.symbol
                 out.symbols.append(
                     OutSymbol(f"{NEW}{number}", new.section, new.value + reloc.addend, new.size, STB.GLOBAL, new.type)

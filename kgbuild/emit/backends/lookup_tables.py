@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The tables of the back end kallsyms, as data/livepatch/kallsyms.c reads them:
-
-.rodata.kgbuild_symbols   struct { const char *object, *name; u64 sympos; u32 range, ranges, crc, unused; }
-.rodata.kgbuild_ranges    struct { u32 offset, size; }: bytes of a function that its CRC is of
-.rodata.kgbuild_sites     struct { void *site; s64 addend; u32 kind, symbol; const char *object; }, ended by zeros
-.rodata.kgbuild_names     the names
+"""The tables of the back end kallsyms, which data/livepatch/kallsyms.c reads: SYMBOLS, RANGES and SITES of
+module_abi.py, and the names in them.
 """
 
 from __future__ import annotations
@@ -14,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kgbuild import module_abi as abi
 from kgbuild.arch.base import Arch
 from kgbuild.elf.consts import SHF, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
@@ -21,10 +18,6 @@ from kgbuild.emit.backends.stable_bytes import NOTHING, StableCode
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import VMLINUX
 from kgbuild.proof.record import FUNCTION, BoundSymbol, Key
-
-SYMBOL_ROW = struct.Struct("<QQQIIII")
-RANGE_ROW = struct.Struct("<II")
-SITE_ROW = struct.Struct("<QqIIQ")
 
 
 @dataclass(frozen=True)
@@ -57,15 +50,16 @@ class LookupTables:
 
     def add_to(self, out: OutObject, image_of: Callable[[str], KernelImage]) -> None:
         """Append the tables to an object. `image_of` gives the kernel's files, whose code the digests are of."""
-        strings = OutSection(".rodata.kgbuild_names", SHT.PROGBITS, SHF.ALLOC)
+        strings = OutSection(abi.LOOKUP_STRINGS_SECTION, SHT.PROGBITS, SHF.ALLOC)
         text = _Texts(strings)
         symbols, ranges, sites = (
-            OutSection(f".rodata.kgbuild_{name}", SHT.PROGBITS, SHF.ALLOC, align=8)
-            for name in ("symbols", "ranges", "sites")
+            OutSection(table.section, SHT.PROGBITS, SHF.ALLOC, align=8)
+            for table in (abi.SYMBOLS, abi.RANGES, abi.SITES)
         )
         named = OutSymbol("", strings, type=STT.SECTION)
         out.symbols.append(named)
         abs64 = self.arch.pointer_reloc
+        in_symbol, in_site = abi.SYMBOLS.offsets, abi.SITES.offsets
         codes: dict[str, StableCode] = {}
         for row in self.rows:
             object_name, name, sympos = row.key
@@ -75,13 +69,13 @@ class LookupTables:
                     codes[object_name] = StableCode(self.arch, image_of(object_name))
                 stable = codes[object_name].of(row.place)
             base = len(symbols.data)
-            first = len(ranges.data) // RANGE_ROW.size
-            symbols.data += SYMBOL_ROW.pack(0, 0, sympos, first, len(stable.ranges), stable.crc, 0)
-            ranges.data += b"".join(RANGE_ROW.pack(*r) for r in stable.ranges)
+            first = len(ranges.data) // abi.RANGES.size
+            symbols.data += abi.SYMBOLS.pack(sympos=sympos, range=first, ranges=len(stable.ranges), crc=stable.crc)
+            ranges.data += b"".join(abi.RANGES.pack(offset=offset, size=size) for offset, size in stable.ranges)
             if object_name != VMLINUX:
-                symbols.relocs.append(OutReloc(base, abs64, named, text.at(object_name)))
-            symbols.relocs.append(OutReloc(base + 8, abs64, named, text.at(name)))
-        ranges.data += bytes(RANGE_ROW.size)
+                symbols.relocs.append(OutReloc(base + in_symbol["object"], abs64, named, text.at(object_name)))
+            symbols.relocs.append(OutReloc(base + in_symbol["name"], abs64, named, text.at(name)))
+        ranges.data += bytes(abi.RANGES.size)
         section_symbols: dict[int, OutSymbol] = {}
         for site in self.sites:
             symbol = section_symbols.get(id(site.section))
@@ -90,12 +84,13 @@ class LookupTables:
                 out.symbols.append(symbol)
             base = len(sites.data)
             kind = self.arch.written_late[site.type]
-            sites.data += SITE_ROW.pack(0, site.addend, kind, site.symbol, 0)
-            sites.relocs.append(OutReloc(base, abs64, symbol, site.offset))
+            sites.data += abi.SITES.pack(addend=site.addend, kind=kind, symbol=site.symbol)
+            sites.relocs.append(OutReloc(base + in_site["site"], abs64, symbol, site.offset))
             if site.object:
-                sites.relocs.append(OutReloc(base + 24, abs64, named, text.at(site.object)))
-        sites.data += bytes(SITE_ROW.size)
-        size = OutSection(".rodata.kgbuild_symbols_size", data=bytearray(struct.pack("<I", len(symbols.data))), align=4)
+                sites.relocs.append(OutReloc(base + in_site["object"], abs64, named, text.at(site.object)))
+        sites.data += bytes(abi.SITES.size)
+        count = bytearray(struct.pack("<I", len(symbols.data)))
+        size = OutSection(abi.value_section(abi.SYMBOLS_SIZE), data=count, align=4)
         for section in (strings, symbols, ranges, sites, size):
             out.sections.append(section)
             if section is not strings:

@@ -16,17 +16,18 @@ from kgbuild.elf.write import OutObject, OutReloc, OutSection
 from kgbuild.emit.backends.stable_bytes import REPLACED
 from kgbuild.emit.klp_relocations import patched_object
 from kgbuild.kernel.feature_probes import KLP_ARCH, KLP_STATES, REGISTERS
+from kgbuild.module_abi import REPLACE, STATES, value_section
 
 
 def check_interface(output: OutObject, arch: Arch, features: frozenset[str]) -> list[Refusal]:
     """What of a patch this kernel's interface has no place for."""
     out = []
     sections = {s.name: s for s in output.sections}
-    replace = sections.get(".rodata.kgbuild_replace")
+    replace = sections.get(value_section(REPLACE))
     if REGISTERS in features and replace is not None and any(replace.data):
         fact = "is to replace older patches, and this kernel has no atomic replace"
         out.append(Refusal("B3-interface", "the patch", fact, remedy="use --no-replace"))
-    if KLP_STATES not in features and ".rodata.kgbuild_states" in sections:
+    if KLP_STATES not in features and STATES.section in sections:
         out.append(Refusal("B3-interface", "the patch", "has states, and this kernel knows none (struct klp_state)"))
     if KLP_ARCH in features:
         for name in REPLACED:

@@ -6,13 +6,12 @@ symbol becomes a jump to the end of its function, where a longer form of it stan
 jumps back (arch/x86_64/slot_rewriting.py). It stands inside the function's symbol on purpose: when a patch is
 withdrawn the kernel looks for tasks in a function from its symbol to the next one, and must find those that are there.
 
-Every instruction that was moved is said in a section that no kernel loads, for verify:
-.kgbuild.moved   struct { u64 from, to; u32 length, size; }: from where, to where, bytes of either
+Every instruction that was moved is said in a section that no kernel loads, for verify (MOVED of module_abi.py): from
+where, to where, bytes of either.
 """
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,11 +20,8 @@ from kgbuild.arch.base import Arch, Rewritten
 from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.backends.old_interfaces import entry_size
+from kgbuild.module_abi import MOVED, SLOT, SLOTS_SECTION
 
-SLOTS = ".rodata.kgbuild_slots"
-MOVED = ".kgbuild.moved"
-MOVED_ROW = struct.Struct("<QQII")
-SLOT = 8
 # Entries that name the lock prefix of an instruction: they follow it.
 _LOCKS = ".smp_locks"
 _UNWIND, _UNWIND_STATES, _UNWIND_PLACE = ".orc_unwind_ip", ".orc_unwind", 4
@@ -189,8 +185,8 @@ class SlotWriter:
 
     def __init__(self, out: OutObject, arch: Arch) -> None:
         self.out, self.arch = out, arch
-        self.section = OutSection(SLOTS, SHT.PROGBITS, SHF.ALLOC, align=SLOT)
-        self.moved = OutSection(MOVED, SHT.PROGBITS, 0, align=8)
+        self.section = OutSection(SLOTS_SECTION, SHT.PROGBITS, SHF.ALLOC, align=SLOT)
+        self.moved = OutSection(MOVED.section, SHT.PROGBITS, 0, align=8)
         self._symbol = OutSymbol("", self.section, type=STT.SECTION)
         self._slots: dict[tuple[str, int], SlotUse] = {}
         self._names: dict[int, OutSymbol] = {}
@@ -234,7 +230,7 @@ class SlotWriter:
         self._relocate(step, to)
         self._follow_locks(step, to)
         base = len(self.moved.data)
-        self.moved.data += MOVED_ROW.pack(0, 0, step.length, len(form.code) + self.arch.slot_code.jump_size)
+        self.moved.data += MOVED.pack(length=step.length, size=len(form.code) + self.arch.slot_code.jump_size)
         for field, place in ((0, step.start), (8, to)):
             symbol = self._symbol_of(section)
             self.moved.relocs.append(OutReloc(base + field, self.arch.pointer_reloc, symbol, place))

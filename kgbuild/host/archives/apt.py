@@ -7,15 +7,15 @@ signed package lists.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kgbuild.errors import ToolError
+from kgbuild.host.archives.archive import Package
+from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.system.run import run, tied
 from kgbuild.progress import Progress
@@ -23,15 +23,6 @@ from kgbuild.progress import Progress
 UPDATE_REMEDY = "apt-get update"
 
 _STALE = ("404  Not Found", "Hash Sum mismatch", "no longer has a Release file")
-
-
-@dataclass(frozen=True)
-class Package:
-    """One version of a package as the archive has it; `size` is the download in bytes."""
-
-    name: str
-    version: str
-    size: int = 0
 
 
 def version_key(version: str) -> Any:
@@ -64,11 +55,33 @@ def parse_records(text: str) -> list[dict[str, str]]:
     return [record for record in records if "Package" in record]
 
 
+def apt_environment(config: Path | None = None) -> dict[str, str]:
+    """The environment of apt's programs: with an apt.conf(5) of our own, or with this machine's."""
+    own = child_environment(network=True)
+    return own if config is None else {**own, "APT_CONFIG": str(config)}
+
+
 class Apt:
-    """Package lists: those of this machine, or those that an apt.conf(5) of our own names (host/archives/suites.py)."""
+    """Package lists of Debian and what is made from it: those of this machine, or those that an apt.conf(5) of our own
+    names (host/archives/suites.py); an `Archive`."""
+
+    refresh = UPDATE_REMEDY
+    programs: Mapping[str, str] = {
+        "apt-cache": "finding kernels",
+        "apt-get": "downloading kernels",
+        "dpkg-deb": "unpacking kernels",
+    }
 
     def __init__(self, config: Path | None = None) -> None:
-        self._environment = dict(os.environ) if config is None else {**os.environ, "APT_CONFIG": str(config)}
+        self._environment = apt_environment(config)
+
+    def version_key(self, version: str) -> Any:
+        """Sort key that orders package versions as Debian policy 5.6.12 says."""
+        return version_key(version)
+
+    def members(self, package: Path) -> Sequence[str]:
+        """The command that writes a binary package's files to its standard output, as a tar archive."""
+        return ("dpkg-deb", "--fsys-tarfile", str(package))
 
     def package_names(self, prefix: str) -> list[str]:
         """Names of all packages that begin with `prefix`. Raises ToolError where there are none."""

@@ -18,11 +18,11 @@ from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import kgbuild
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.archives.apt import UPDATE_REMEDY, Package, version_key
+from kgbuild.host.archives.archive import Archive, Package
 from kgbuild.host.archives.suites import Suite, Suites, ToolchainRule
 
 LOCAL = "local"
@@ -65,10 +65,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One distribution. `release` and `newest` are patterns with named groups that package names use."""
+    """One distribution. `release` and `newest` are patterns with named groups that package names use; `archive` is the
+    kind of its archive (host/archives/archive.py), `machine` the architecture of its kernels as `uname -m` says it."""
 
     distro: str
     title: str
+    archive: str
+    machine: str
     release: re.Pattern[str]
     newest: re.Pattern[str]
     flavours: Mapping[str, str]
@@ -112,7 +115,7 @@ class FetchPlan:
 
 @dataclass(frozen=True)
 class Available:
-    """One kernel in the archive and what it lacks (titles of parts), for `kernel search`."""
+    """One kernel in the archive and its missing parts (titles), for `kernel search`."""
 
     name: str
     version: str
@@ -130,14 +133,6 @@ class KernelName:
     def __str__(self) -> str:
         text = f"{self.distro}:{self.release}" if self.distro else self.release
         return f"{text}={self.version}" if self.version else text
-
-
-class Archive(Protocol):
-    """What a recipe asks of a package archive; `apt.Apt` is one."""
-
-    def package_names(self, prefix: str) -> list[str]: ...
-    def versions(self, names: Iterable[str]) -> dict[str, list[str]]: ...
-    def packages(self, wanted: Iterable[tuple[str, str]]) -> list[Package]: ...
 
 
 def parse_recipe(text: str) -> Recipe:
@@ -165,6 +160,8 @@ def parse_recipe(text: str) -> Recipe:
     return Recipe(
         distro=data["distro"],
         title=data["title"],
+        archive=data["archive"],
+        machine=data["machine"],
         release=re.compile(data["release"]),
         newest=re.compile(data["newest"]["name"]),
         flavours=dict(data["newest"]["flavours"]),
@@ -190,7 +187,6 @@ def _parse_toolchain(data: Mapping[str, Any]) -> ToolchainRule:
     return ToolchainRule(
         text=re.compile(data["text"]),
         packages=tuple(data["packages"]),
-        tools=str(data["tools"]),
         depends=re.compile(data["depends"]),
         links={path: tuple(targets) for path, targets in data["links"].items()},
     )
@@ -290,27 +286,27 @@ def resolve(name: KernelName, recipe: Recipe, archive: Archive) -> FetchPlan:
         images = [name.version]
     lacking: list[str] = []
     for version in images:
-        chosen, missing = _choose(recipe, groups, version, versions)
+        chosen, missing = _choose(recipe, groups, version, versions, archive)
         if not missing:
             return _plan(recipe, groups, version, chosen, archive)
         lacking = lacking or missing
     raise ToolError(
         f"version {images[0]} is in the archive without its {' and '.join(lacking)}",
         place=f"{recipe.distro}:{name.release}",
-        remedy=f"choose one that is complete (kgbuild kernel search), or {UPDATE_REMEDY} and try again",
+        remedy=f"choose one that is complete (kgbuild kernel search), or {archive.refresh} and try again",
     )
 
 
 def search(pattern: str, recipe: Recipe, archive: Archive) -> list[Available]:
-    """Kernels of the archive whose release contains `pattern`, newest first, with what each of them lacks."""
+    """Kernels of the archive whose release contains `pattern`, newest first, with the missing parts of each."""
     every = [groups for groups in _releases(recipe, archive) if pattern in f"{recipe.distro}:{groups['release']}"]
     versions = archive.versions(_package_names(recipe, every))
     found = []
     for groups in every:
         for version in versions.get(_expand(recipe.parts[0].packages[0], groups), []):
-            _, missing = _choose(recipe, groups, version, versions)
+            _, missing = _choose(recipe, groups, version, versions, archive)
             found.append(Available(f"{recipe.distro}:{groups['release']}", version, tuple(missing)))
-    return sorted(found, key=lambda a: (version_key(a.version), a.name), reverse=True)
+    return sorted(found, key=lambda a: (archive.version_key(a.version), a.name), reverse=True)
 
 
 def _resolve_newest(name: KernelName, recipe: Recipe, archive: Archive, wanted: Mapping[str, str | None]) -> FetchPlan:
@@ -331,22 +327,22 @@ def _resolve_newest(name: KernelName, recipe: Recipe, archive: Archive, wanted: 
         for version in versions.get(_expand(recipe.parts[0].packages[0], groups), [])
         if name.version in ("", version)
     ]
-    candidates.sort(key=lambda c: (version_key(c[0]), version_key(c[1]["release"])), reverse=True)
+    candidates.sort(key=lambda c: (archive.version_key(c[0]), archive.version_key(c[1]["release"])), reverse=True)
     for version, groups in candidates:
-        chosen, missing = _choose(recipe, groups, version, versions)
+        chosen, missing = _choose(recipe, groups, version, versions, archive)
         if not missing:
             return _plan(recipe, groups, version, chosen, archive)
-    series_known = sorted({g["series"] for g in every if g["flavour"] == flavour}, key=version_key)
+    series_known = sorted({g["series"] for g in every if g["flavour"] == flavour}, key=archive.version_key)
     if not candidates:
         raise UserError(
             f"the archive of this machine has no {flavour} kernel of series {series}",
             place=str(name),
-            remedy=f"it has {', '.join(series_known)}" if series_known else UPDATE_REMEDY,
+            remedy=f"it has {', '.join(series_known)}" if series_known else archive.refresh,
         )
     raise ToolError(
         f"no {flavour} kernel of series {series} is complete in the archive",
         place=str(name),
-        remedy=f"{UPDATE_REMEDY}, or see kgbuild kernel search {series}",
+        remedy=f"{archive.refresh}, or see kgbuild kernel search {series}",
     )
 
 
@@ -377,7 +373,7 @@ def _expand(pattern: str, groups: Mapping[str, str]) -> str:
 
 
 def _choose(
-    recipe: Recipe, groups: Mapping[str, str], version: str, versions: Mapping[str, list[str]]
+    recipe: Recipe, groups: Mapping[str, str], version: str, versions: Mapping[str, list[str]], archive: Archive
 ) -> tuple[dict[str, tuple[str, str]], list[str]]:
     """(package, version) of every part of one image version, and the titles of parts that are missing."""
     chosen: dict[str, tuple[str, str]] = {}
@@ -386,7 +382,7 @@ def _choose(
     for part in recipe.parts:
         for pattern in part.packages:
             package = _expand(pattern, groups)
-            found = _fitting_version(part, versions.get(package, []), version, source)
+            found = _fitting_version(part, versions.get(package, []), version, source, archive)
             if found:
                 chosen[part.name] = (package, found)
                 break
@@ -395,14 +391,14 @@ def _choose(
     return chosen, missing
 
 
-def _fitting_version(part: Part, there: list[str], version: str, source: str) -> str | None:
+def _fitting_version(part: Part, there: list[str], version: str, source: str, archive: Archive) -> str | None:
     # `there` is newest first. Where another version may stand in, the next newer one is nearest.
     for candidate in (version, source):
         if candidate in there:
             return candidate
     if part.exact or not there:
         return None
-    newer = [candidate for candidate in there if version_key(candidate) > version_key(version)]
+    newer = [candidate for candidate in there if archive.version_key(candidate) > archive.version_key(version)]
     return newer[-1] if newer else there[0]
 
 

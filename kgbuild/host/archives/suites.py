@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.system.cache import write_atomic
+from kgbuild.host.archives.apt import apt_environment
 from kgbuild.host.system.run import Completed, run
+from kgbuild.host.system.sealed import write_atomic
 from kgbuild.progress import Progress
 
 MIRROR_VARIABLE = "KGBUILD_MIRROR"
@@ -77,14 +78,12 @@ class ToolchainRule:
 
     text      matches CONFIG_CC_VERSION_TEXT; its groups `command` and `version` name the compiler's package and version
     packages  what a kernel's build needs besides, by name
-    tools     the recipe's part that has the kernel's build tools
-    depends   matches those dependencies of the kernel's build tools that come along
+    depends   matches those dependencies of the kernel's own packages that come along
     links     links that installed packages would have made when they were configured: path -> possible targets
     """
 
     text: re.Pattern[str]
     packages: tuple[str, ...]
-    tools: str
     depends: re.Pattern[str]
     links: Mapping[str, tuple[str, ...]]
 
@@ -234,13 +233,13 @@ class AptState:
         for folder in ("lists/partial", "packages/partial", "cache", "state", "log"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         write_atomic(self.root / "status", b"")
-        network = network_settings(run(["apt-config", "dump"]).stdout)
+        network = network_settings(run(["apt-config", "dump"], env=apt_environment()).stdout)
         bases = dict.fromkeys(s.base for s in self.suites.suites)
         sets = {"all": text, **{b: render_sources(self.suites, mirrors, self._names(b)) for b in bases}}
         for name, sources in sets.items():
-            folder = self.root / "sources" / name
-            write_atomic(folder / "own.sources", sources.encode())
-            write_atomic(self.root / f"{name}.conf", render_config(self.root, folder, name, network).encode())
+            own = self.root / "sources" / name
+            write_atomic(own / "own.sources", sources.encode())
+            write_atomic(self.root / f"{name}.conf", render_config(self.root, own, name, network).encode())
 
     def _names(self, base: str) -> Sequence[str]:
         return [s.name for s in self.suites.of_base(base)]
@@ -254,9 +253,12 @@ class AptState:
             return False
 
     def _configured(self) -> list[str]:
-        done = run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"], check=False)
+        done = run(
+            ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
+            env=apt_environment(),
+            check=False,
+        )
         return list(dict.fromkeys(done.stdout.split()))
 
     def _apt(self, *argv: str, timeout: float | None = None) -> Completed:
-        env = {**os.environ, "APT_CONFIG": str(self.config)}
-        return run(list(argv), env=env, check=False, timeout=timeout)
+        return run(list(argv), env=apt_environment(self.config), check=False, timeout=timeout)

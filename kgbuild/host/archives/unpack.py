@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Takes what is needed out of a package, streamed: nothing is written that is not kept.
 
-Binary packages of Debian hold a tar archive, and a source package's tar archive holds another one. Here the
-programs that read them are put into pipelines, with a count of the bytes that went through for the progress
+The archive says how a package becomes a tar archive; that of a source package holds another one. Here the programs
+that read them are put into pipelines, with a count of the bytes that went through for the progress
 bar.
 """
 
@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import IO
 
 from kgbuild.errors import ToolError
+from kgbuild.host.archives.archive import Archive
 from kgbuild.host.archives.recipe import Part
+from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.system.run import tied
 
@@ -35,20 +37,22 @@ _DECOMPRESS = {
 Advance = Callable[[float], None]
 
 
-def unpack_part(part: Part, groups: Mapping[str, str], package: Path, target: Path, advance: Advance) -> None:
+def unpack_part(
+    part: Part, groups: Mapping[str, str], package: Path, target: Path, advance: Advance, archive: Archive
+) -> None:
     """Unpack the members of a part that the recipe names into `target`; `advance` gets bytes unpacked.
 
     Raises ToolError where a member is missing, or a program is missing or fails.
     """
     if part.tarball:
         member = part.tarball.format_map(groups)
-        _extract_tarball(package, member, target, lambda count: advance(count * part.growth))
+        _extract_tarball(archive.members(package), package, member, target, lambda count: advance(count * part.growth))
         return
     with tempfile.TemporaryDirectory(dir=target, prefix=f".{part.name}-") as name:
         directory = Path(name)
         wanted = [[pattern.format_map(groups) for pattern in item.names] for item in part.unpack]
         members = [member for members in wanted for member in members]
-        _extract_members(package, members, directory, advance, stop_early=part.first_only)
+        _extract_members(archive.members(package), members, directory, advance, stop_early=part.first_only)
         for item, candidates in zip(part.unpack, wanted, strict=True):
             found = next((path for path in (directory / c for c in candidates) if path.exists()), None)
             if found is None:
@@ -68,25 +72,25 @@ def _drop(path: Path) -> None:
 
 
 def _extract_members(
-    package: Path, members: Sequence[str], directory: Path, advance: Advance, *, stop_early: bool
+    opened: Sequence[str], members: Sequence[str], directory: Path, advance: Advance, *, stop_early: bool
 ) -> None:
     early = ["--occurrence=1"] if stop_early else []
     commands = [
-        ["dpkg-deb", "--fsys-tarfile", str(package)],
+        opened,
         ["tar", "-x", "--no-same-owner", *early, "-C", str(directory), "--", *members],
     ]
     # tar's status is 2 where one of several alternatives is not there: what is missing is found by looking.
     _pipeline(commands, pumped_at=1, advance=advance, tolerated={0: None if stop_early else (0,), 1: (0, 2)})
 
 
-def _extract_tarball(package: Path, member: str, directory: Path, advance: Advance) -> None:
+def _extract_tarball(opened: Sequence[str], package: Path, member: str, directory: Path, advance: Advance) -> None:
     suffix = Path(member).suffix
     decompress = _DECOMPRESS.get(suffix)
     if decompress is None:
         raise ToolError(f"{member} has an unknown compression", place=package.name)
     directory.mkdir(parents=True, exist_ok=True)
     commands = [
-        ["dpkg-deb", "--fsys-tarfile", str(package)],
+        opened,
         ["tar", "-x", "-O", "--occurrence=1", "--", member],
         list(decompress),
         ["tar", "-x", "--no-same-owner", "--strip-components=1", "-C", str(directory)],
@@ -150,7 +154,7 @@ def _pipeline(
 
 def _start(argv: Sequence[str], *, stdin: int | IO[bytes], stdout: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(tied(argv), stdin=stdin, stdout=stdout, stderr=stderr)
+        return subprocess.Popen(tied(argv), stdin=stdin, stdout=stdout, stderr=stderr, env=child_environment())
     except FileNotFoundError as error:
         raise ToolError("not found on this machine", place=argv[0], remedy=remedy_for(argv[0])) from error
 

@@ -1,39 +1,40 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From patch files to patched texts: reads the files, finds their places in this kernel's tree, applies them.
+"""Turns patch files into patched texts: reads the files, finds their paths in this kernel's tree, applies them.
 
-Nothing is written; the tree stays as it is. Every fault of every patch is collected.
+Nothing is written, and the tree is not changed. All faults of all patches are collected.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import UserError
 from kgbuild.host.kernels.compile_commands import read_detours, read_sources
+from kgbuild.host.system.input_files import read_input
+from kgbuild.limits import APPLIED_LINES, PATCH_BYTES
 from kgbuild.model import Kernel
-from kgbuild.patch.apply import Applied, apply_file, unpatched
+from kgbuild.patch.apply import Applied, apply_file, is_applied, unpatched
 from kgbuild.patch.include_policy import check_includes
 from kgbuild.patch.line_directives import with_line_directives
 from kgbuild.patch.tree_paths import FileKind, check_kind, check_path, choose_path, classify, find_strip
-from kgbuild.patch.unified_diff import FilePatch, ParsedPatch, parse_patch
-
-MAX_PATCH = 64 << 20
+from kgbuild.patch.unified_diff import DEV_NULL, FilePatch, ParsedPatch, parse_patch, strip_path
+from kgbuild.shown_text import printable
 
 
 @dataclass(frozen=True)
 class PatchSet:
-    """Patches read and applied.
+    """Patches, read and applied.
 
-    files    path in the tree -> the patched text as the compiler is to see it (with #line directives)
-    skipped  paths that hold no kernel code and were left out
+    files    path in the tree -> the patched text for the compiler (with #line directives)
+    skipped  paths that contain no kernel code and were left out
     hunks    how many were applied
     refusals what can't be applied or may not be touched
     by_patch for each patch, the files it changes and those it skips
-    applied  path in the tree -> the patched text as it is, with the lines that were there before
+    applied  path in the tree -> the patched text itself, with a map to the original lines
     """
 
     patches: tuple[ParsedPatch, ...]
@@ -50,8 +51,8 @@ PatchInput = Path | bytes | str
 
 
 def read_patches(patches: Sequence[PatchInput]) -> list[ParsedPatch]:
-    """Parse patches in order. A text has no name of its own: the first is "patch-1". Raises UserError, once, for all
-    that can't be read or are no patches."""
+    """Parse patches in order. A patch given as text is named "patch-1" and so on. Raises UserError once for all patches
+    that can't be read or are none."""
     out = []
     faults = []
     for number, given in enumerate(patches, 1):
@@ -73,16 +74,7 @@ def read_patches(patches: Sequence[PatchInput]) -> list[ParsedPatch]:
 
 
 def _read_patch(path: Path) -> ParsedPatch:
-    remedy = "give a patch file"
-    try:
-        if path.is_dir():
-            raise UserError("is a directory", place=str(path), remedy=remedy)
-        if path.stat().st_size > MAX_PATCH:
-            raise UserError(f"is larger than {MAX_PATCH >> 20} MiB", place=str(path), remedy=remedy)
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"can't be read: {error.strerror}", place=str(path), remedy=remedy) from error
-    return parse_patch(path.name, data)
+    return parse_patch(path.name, read_input(path, PATCH_BYTES, "give a patch file"))
 
 
 def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
@@ -90,20 +82,23 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     refusals: list[Refusal] = []
     texts: dict[str, Applied] = {}
     skipped: list[str] = []
-    hunks = 0
+    hunks = lines = 0
 
     def exists(path: str) -> bool:
         return path in texts or (kernel.source / path).is_file()
 
     is_code = _code_elsewhere(kernel)
     by_patch = []
+    made: dict[str, list[tuple[str, bytes]]] = {}
     for patch in patches:
+        fixed: list[tuple[str, int, list[Refusal]]] = []
+        others = 0
         touched: dict[str, None] = {}
         passed: dict[str, None] = {}
         by_patch.append((touched, passed))
         strip = find_strip(patch.files, exists)
         for file in patch.files:
-            faults = check_path(file, strip)
+            faults = [_with_names(fault, file, strip) for fault in check_path(file, strip)]
             if faults:
                 refusals += faults
                 continue
@@ -112,31 +107,44 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
                 skipped.append(path)
                 passed[path] = None
                 continue
-            faults = check_kind(file, path) or _check_place(kernel, path, patch, file, texts)
+            faults = check_kind(file, path) or [
+                _with_names(fault, file, strip) for fault in _check_place(kernel, path, patch, file, texts)
+            ]
             if faults:
                 refusals += faults
                 continue
             if not file.hunks and file.kind != "new":
                 continue
             touched[path] = None
-            before = texts.get(path) or unpatched(read_original(kernel, path) or b"")
-            after = apply_file(before.text, file, path)
-            if isinstance(after, list):
-                refusals += after
+            orig = texts.get(path) or unpatched(read_original(kernel, path) or b"")
+            lines += len(orig.map) + 1
+            APPLIED_LINES.check(lines, patch.name, "split the patch")
+            patched = apply_file(orig.text, file, path if len(patches) == 1 else f"{path} ({patch.name})")
+            if isinstance(patched, list):
+                if is_applied(read_original(kernel, path) or b"", file):
+                    fixed.append((path, len(file.hunks), patched))
+                else:
+                    refusals += _say_who(patched, file, made.get(path, []))
+                    others += 1
             else:
-                texts[path] = before.then(after)
+                texts[path] = orig.then(patched)
+                made.setdefault(path, []).append((patch.name, texts[path].text))
                 hunks += len(file.hunks)
+                others += 1
+        for path, count, faults in fixed:
+            fact = f"this kernel has the change of {patch.name} already: {_hunks(count)} in the file"
+            refusals += faults if others else [Refusal("P22-fixed", path, fact)]
     files: dict[str, bytes] = {}
     detours = read_detours(kernel.units)
     for path, applied in texts.items():
-        original = read_original(kernel, path)
-        if applied.text == original:
+        unchanged = read_original(kernel, path)
+        if applied.text == unchanged:
             continue
-        refusals += check_includes(path, applied.text, original or b"")
+        refusals += check_includes(path, applied.text, unchanged or b"")
         text = with_line_directives(path, applied.final)
         if path.endswith(".h") or path in detours or kernel.outside is not None:
-            # Each unit has a way of its own to such a file, and __FILE__ tells it; so has an out-of-tree unit to
-            # itself. A directive before a header's guard would make the compiler read the header at each #include.
+            # Each unit reaches such a file by its own path, which __FILE__ shows; so does an out-of-tree unit itself.
+            # A directive before a header's guard would make the compiler read the header again at each #include.
             text = text.removeprefix(f'#line 1 "{path}"\n'.encode())
             named = re.compile(rb'^(#line \d+) "' + re.escape(path.encode()) + rb'"$', re.MULTILINE)
             text = named.sub(rb"\1", text)
@@ -152,22 +160,50 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     )
 
 
+def _hunks(count: int) -> str:
+    return "the only hunk is" if count == 1 else f"all {count} hunks are"
+
+
+def _say_who(faults: list[Refusal], file: FilePatch, made: Sequence[tuple[str, bytes]]) -> list[Refusal]:
+    """The faults of a file's hunks; one in their place where an earlier patch has made the same changes. `made` are the
+    texts of the file, each with the patch that made it."""
+    for name, text in made:
+        if is_applied(text, file):
+            fact = f"is applied already, by {name}: {_hunks(len(file.hunks))} in the file after that"
+            return [replace(faults[0], fact=fact, remedy=f"leave one of the two patches out ({name} comes first)")]
+    return faults
+
+
+def _with_names(fault: Refusal, file: FilePatch, strip: int) -> Refusal:
+    """A fault of a file's name that says how the two names of a diff are taken, where they differ."""
+    names = (file.old_path, file.new_path)
+    taken = [strip_path(name, strip) for name in names]
+    if DEV_NULL in names or taken[0] == taken[1] or file.kind in ("rename", "copy"):
+        return fault
+    said = " and ".join(f"`{printable(name)}`" if name else "nothing" for name in taken)
+    fact = (
+        f"{fault.fact}; the two names of this file differ (--- {printable(names[0])}, +++ {printable(names[1])}) and "
+        + (f"are taken without their first {strip} components: {said}" if strip else "are taken as they are")
+    )
+    return replace(fault, fact=fact, remedy="give both lines the same directories, as diff -u a/FILE b/FILE does")
+
+
 def _code_elsewhere(kernel: Kernel) -> Callable[[str], bool]:
-    """Tells of a path in a directory of no kernel code whether the kernel is made of it all the same: it is a unit
-    (tools/lib/bpf/relo_core.c), or a header beside one."""
+    """A function that tells whether a path in a directory without kernel code is part of the kernel all the same: a
+    unit (tools/lib/bpf/relo_core.c), or a header beside one."""
     units = {source for source, _, _ in read_sources(kernel.units) if classify(source) is FileKind.SKIPPED}
     folders = {str(Path(source).parent) for source in units}
     return lambda path: path in units or (path.endswith(".h") and str(Path(path).parent) in folders)
 
 
 def read_original(kernel: Kernel, path: str) -> bytes | None:
-    """The kernel's own text of a file; None where the patch creates it."""
+    """The kernel's own text of a file; None if the patch creates it."""
     full = kernel.source / path
     return full.read_bytes() if full.is_file() else None
 
 
 def _check_place(kernel: Kernel, path: str, patch: ParsedPatch, file: FilePatch, made: Container[str]) -> list[Refusal]:
-    """The file must be there, unless it is new or `made` before, and no symbolic link may lead out of the tree."""
+    """The file must exist, unless it is new or was `made` before, and no symbolic link may lead out of the tree."""
     full = kernel.source / path
     where = f"{path} ({patch.name}:{file.line})" if file.line else path
     if not full.is_file() and file.kind != "new" and path not in made:
@@ -185,8 +221,8 @@ def _check_place(kernel: Kernel, path: str, patch: ParsedPatch, file: FilePatch,
 def find_includers(kernel: Kernel, paths: Iterable[str]) -> dict[str, list[str]]:
     """Units that compile each of these .c files by including it, directly or through another such file.
 
-    kernel/sched/build_policy.c includes deadline.c, for one. Searched in the text of this kernel's own units,
-    those of the same top-level directory first; empty where none is found.
+    For example, kernel/sched/build_policy.c includes deadline.c. The text of this kernel's units is searched, those in
+    the same top-level directory first. Empty if none is found.
     """
     wanted = list(paths)
     if not wanted:
@@ -229,7 +265,7 @@ def _normal(path: str) -> str:
 
 
 def why_not_built(kernel: Kernel, path: str) -> str:
-    """Which configuration option leaves a file out, from the Makefile beside it; "" where that does not say."""
+    """The configuration option that excludes a file, from the Makefile beside it; "" if it does not say."""
     folder = Path(path).parent
     target = Path(path).with_suffix(".o").name
     for name in ("Kbuild", "Makefile"):

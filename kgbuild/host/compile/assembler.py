@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Making the assembler keep the name of each variable that code refers to.
+"""Makes the assembler keep the name of each variable that code refers to.
 
-The GNU assembler writes a reference to a local variable as the variable's section plus an offset. Where a section holds
-several variables (__read_mostly, per-CPU, every section attribute), `array + 8` then looks like whatever lies behind
-the array, and `array - 1` like what lies before it. The assembler keeps the symbol only where it can't do otherwise;
-one such case is a symbol of type STT_GNU_IFUNC (S_FORCE_RELOC in gas/symbols.c), whatever its binding. So gcc's own
-`.type NAME, @object` is read as that type, and the symbol table is put right in the finished object
-(`restore_types`). No byte of code or data depends on either.
+The GNU assembler writes a reference to a local variable as the variable's section plus an offset. In a section with
+several variables (__read_mostly, per-CPU, every section attribute), `array + 8` then looks like a reference to whatever
+follows the array, and `array - 1` like one to what precedes it. The assembler keeps the symbol only if it has to. One
+such case is a symbol of type STT_GNU_IFUNC (S_FORCE_RELOC in gas/symbols.c), whatever its binding. So gcc's own `.type
+NAME, @object` is changed to that type, and the symbol table of the finished object is corrected (`restore_types`). No
+byte of code or data depends on either.
 
 The program that gcc runs instead of its assembler is data/assembler/as.pl: perl is in every toolchain that builds a
 kernel, and starts quickly.
@@ -23,8 +23,8 @@ _OSABI, _SYMTAB, _OBJECT, _IFUNC = 7, 2, 1, 10
 
 
 def make_assembler(folder: Path, real: str) -> list[str]:
-    """Put a program `as` into a new folder that runs in front of gcc's own assembler, `real` (what -print-prog-name=as
-    says). Returns the option by which gcc, with -pipe, takes it."""
+    """Put a program `as` into a new folder that runs in front of gcc's own assembler, `real` (the output of
+    -print-prog-name=as). Returns the option that makes gcc, with -pipe, use it."""
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "as"
     quoted = real.replace("\\", "\\\\").replace("'", "\\'")
@@ -34,8 +34,8 @@ def make_assembler(folder: Path, real: str) -> list[str]:
 
 
 def restore_types(data: bytes) -> bytes:
-    """An object with every symbol of type STT_GNU_IFUNC made STT_OBJECT; the kernel has no indirect functions. What is
-    no 64-bit little-endian ELF file is returned as it is."""
+    """The object with every symbol of type STT_GNU_IFUNC changed to STT_OBJECT; the kernel has no indirect functions.
+    Anything but a 64-bit little-endian ELF file is returned unchanged."""
     if data[:6] != b"\x7fELF\x02\x01":
         return data
     out = bytearray(data)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which of many units a changed header matters to: preprocessed in rounds, until it is clear."""
+"""Which of many units a changed header affects: preprocesses them in rounds until that is clear."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.host.compile.apply_patches import why_not_built
 from kgbuild.host.compile.include_index import (
-    GENERATORS,
+    constant_makers,
 )
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.compile.preprocess import (
@@ -37,17 +37,17 @@ MAX_UNITS = 100
 _ROUND = 16
 
 
-# It has run when a live patch is loaded, and is not part of the running kernel.
+# Code that has already run when a live patch is loaded is not part of the running kernel.
 _HAS_RUN = re.compile(r"(?:arch/[^/]+/boot|drivers/firmware/efi/libstub)/.*")
 
 
 @dataclass
 class Selection:
-    """What a patch of headers asks for.
+    """What a patch of headers requires.
 
-    files     the patched files that matter: headers without a change are left out
+    files     the patched files that matter: unchanged headers are left out
     because   source of each unit to compile -> why
-    real      directories the overlay needs (`Overlay`)
+    real      directories that must be real in the overlay (`Overlay`)
     """
 
     files: dict[str, bytes]
@@ -57,14 +57,14 @@ class Selection:
 
 
 def is_fixed(unit: UnitCommand) -> bool:
-    """Whether an object is of a kind that can't be patched. Its source may be kernel code otherwise, as that of
-    arch/x86/purgatory/sha256.o is (lib/crypto/sha256.c)."""
+    """Whether an object can't be patched. Its source may be kernel code otherwise: arch/x86/purgatory/sha256.o is made
+    from lib/crypto/sha256.c."""
     return classify(f"{unit.object.removesuffix('.o')}.c") is FileKind.NOT_C
 
 
 @dataclass
 class CandidateSearch:
-    """Looks at the candidates (source -> why) of a selection and fills it."""
+    """Examines the candidates (source -> why) of a selection and adds the affected ones to it."""
 
     kernel: Kernel
     selection: Selection
@@ -84,7 +84,7 @@ class CandidateSearch:
             elif not _HAS_RUN.fullmatch(unit.object):
                 fixed.append(unit)
         assembly = [s for s in self.candidates if s.endswith(".S") and self._is_built(s)]
-        makers = [s for s in self.candidates if s in GENERATORS]
+        makers = [s for s in self.candidates if s in constant_makers(self.kernel)]
         if not (patchable or fixed or assembly or makers):
             return
         with self.cache.scratch("preprocess") as scratch:
@@ -102,11 +102,11 @@ class CandidateSearch:
         return not option or re.search(pattern, self.kernel.config.read_text(), re.MULTILINE) is not None
 
     def _look_at_units(self, trees: Trees, units: Sequence[UnitCommand]) -> bool:
-        """False where there are too many."""
+        """Examine units; False if too many are affected."""
         found: list[UnitCommand] = []
         looked = 0
         began = time.monotonic()
-        # In any order but that of directories, so that the first units tell of the rest.
+        # Not ordered by directory, so that the first units are representative of the rest.
         shuffled = sorted(units, key=lambda u: hashlib.sha256(u.object.encode()).digest())
         with (
             self.progress.step(f"examine {len(units)} units", len(units), "units") as task,
@@ -189,11 +189,11 @@ class CandidateSearch:
 
 
 def exceeds(total: int, looked: int, found: int, limit: int) -> bool:
-    """Whether more than `limit` of `total` units differ, when `found` of the first `looked` do.
+    """Whether more than `limit` of `total` units differ, given that `found` of the first `looked` do.
 
-    Certain where `found` is more than `limit`. Before that, the units come in no order that has to do with it, so that
-    any `found` of them all differ with a probability below (limit / total) ** found if `limit` or fewer do. Where that,
-    for any choice of them, is below 1e-12, looking on would only take time.
+    This is certain if `found` exceeds `limit`. Before that, note that the order of the units is unrelated to the
+    change: if at most `limit` units differ, `found` given units all differ with a probability below (limit / total) **
+    found. If that is below 1e-12, even for every choice of the units, examining more of them would only take time.
     """
     return found > limit or math.comb(looked, found) * min(limit / max(total, 1), 1.0) ** found < 1e-12
 

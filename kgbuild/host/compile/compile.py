@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Compiling single units: the original from the pristine tree, the patched one from an overlay beside it.
+"""Compiles single units: the original from the unmodified tree, the patched one from an overlay.
 
-The overlay (host/compile/overlay.py) is a tree of symbolic links in which only some directories are real, so that
-every other file is the kernel's own and nothing is edited in place. The command is the one that kbuild would run,
-without make around it, with additions that change no code: -gbtf for the types, -g for static locals, one section per
-function and variable, -fdump-ipa-clones, by which gcc says what it made of each function, and an assembler that keeps
-the names of variables in what refers to them (`assembler`). Results are kept by content: command, compiler, and text
-of the patched files.
+The overlay (host/compile/overlay.py) is a tree of symbolic links with only some real directories, so that every other
+file is the kernel's own and nothing is edited in place. The command is the one that kbuild would run, without make,
+plus options that do not change the code: -gbtf for types, -g for static locals, one section per function and variable,
+-fdump-ipa-clones for gcc's report on clones and inlining, and an assembler that keeps the names of variables in
+references (`assembler`). Results are cached by content: command, compiler, and text of the patched files.
 """
 
 from __future__ import annotations
@@ -27,30 +26,31 @@ from kgbuild.host.compile.assembler import make_assembler, restore_types
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.compile.result_cache import CompiledSide, identity_of, result_key, unpack
 from kgbuild.host.kernels.build_tools import tools_of
-from kgbuild.host.kernels.kbuild import clean_environment
+from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.run import DISK_FULL, disk_full
+from kgbuild.host.system.children import COMPILE_LIMITS, child_environment
+from kgbuild.host.system.run import DISK_FULL, Completed, disk_full
 from kgbuild.model import Kernel, UnitCommand
+from kgbuild.patch.compile_effects import DATE_TIME, EPOCH, find_effects, may_hide, told_by_compiler
 from kgbuild.patch.include_policy import check_dependencies
 from kgbuild.progress import Progress
 
-# headers for authors: macros by the names that existing live patches use
+# headers for authors: macros with the names that existing live patches use
 AUTHOR = Path(__file__).resolve().parents[2] / "data" / "author_headers"
 _NAMED = 6
 ADDED = ("-ffunction-sections", "-fdata-sections")
-# Where values live at each instruction is not asked; telling it takes a tenth of the time and a third of the object.
+# Variable locations at each instruction are not needed; they take a tenth of the time and a third of the object.
 DEBUG = ("-g", "-gbtf", "-fno-var-tracking", "-fno-var-tracking-assignments")
 _DEBUG = re.compile(r"^-g(dwarf.*|[0-3]|btf|ctf|z.*)?$")
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """One unit, both ways: the command, the bytes of the original and the patched object, what gcc says of the clones
-    it made in either (text, "" where it says nothing), and where functions of the patched one have options of their
-    own (file, line, text)."""
+    """One unit, compiled both ways: the command, both objects, gcc's report on clones for both ("" if there is none),
+    and where functions of the patched one have compiler options of their own (file, line, text)."""
 
     unit: UnitCommand
-    original: bytes
+    orig: bytes
     patched: bytes
     cached: int
     original_clones: str = ""
@@ -67,16 +67,18 @@ def compile_units(
     jobs: int = 2,
     real: Iterable[str] = (),
 ) -> list[Compiled]:
-    """Compile each unit from the pristine tree and with `files` (path -> patched text, with #line directives). Without
-    files both sides are the same object.
+    """Compile each unit from the unmodified tree and with `files` (path -> patched text, with #line directives).
+    Without files, both sides are the same object.
 
-    `real` are directories that the overlay needs as such (`Overlay`).
-    Returns them in the order of `units`. Raises Refused (P10-compile, P5-include) where the patched text does not
-    compile or reads what it may not, ToolError where the original does not compile.
+    `real` are directories that must be real in the overlay (`Overlay`). Returns the units in their order. Raises
+    Refused (P10-compile, P5-include) if the patched text does not compile or reads a forbidden file, ToolError if the
+    original does not compile.
     """
     identity = identity_of(kernel)
     changed = hashlib.sha256(
-        json.dumps([author_digest(), *([p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items()))]).encode()
+        json.dumps(
+            ["effects-1", author_digest(), *([p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items()))]
+        ).encode()
     )
 
     refusals: list[Refusal] = []
@@ -88,19 +90,22 @@ def compile_units(
         if result is not None:
             found[(unit.object, side)] = result
     missing = [(u, s) for u, s in wanted if (u.object, s) not in found]
-    # patched ones first find mistakes in the patch sooner; long ones first leave no CPU alone with the last
+    # patched ones first, to find mistakes in the patch sooner; long ones first, so that all CPUs are busy to the end
     missing.sort(key=lambda item: (not item[1], -_size(kernel, item[0])))
     if missing:
         with cache.scratch("compile") as scratch:
             overlay = Overlay(kernel, files, scratch, real)
             assembler = _assembler(kernel, scratch)
             sources = list(dict.fromkeys(u.source for u, _ in missing))
+            hides = any(may_hide(_read(kernel.source / path), text) for path, text in files.items())
             names = "  ".join(sources) if len(sources) <= _NAMED else f"{len(sources)} units"
 
             def one(item: tuple[int, tuple[UnitCommand, str]]) -> None:
                 number, (unit, side) = item
                 out = scratch / f"{number}.o"
                 tree, problems = _compile(kernel, unit, out, overlay if side else None, assembler)
+                if side and hides and not problems:
+                    problems = _check_effects(kernel, unit, tree, out)
                 refusals.extend(problems)
                 if not problems:
                     made = _read_result(out, kernel, tree)
@@ -131,7 +136,7 @@ def compile_units(
 
 
 def _assembler(kernel: Kernel, scratch: Path) -> list[str]:
-    """The option for an assembler that keeps names; clang assembles by itself."""
+    """The option for an assembler that keeps names; none for clang, which has its own assembler."""
     if "clang" in kernel.compiler:
         return []
     real = tools_of(kernel).run([kernel.cc, "-print-prog-name=as"]).stdout.strip()
@@ -171,7 +176,7 @@ def without_debug(argv: Sequence[str], tree: Path) -> list[str]:
 
 
 def author_options() -> list[str]:
-    """Where patched code finds the headers for authors: before the kernel's own of the same names."""
+    """Options with which patched code finds the headers for authors, before the kernel's headers of the same names."""
     return [f"-I{AUTHOR}"]
 
 
@@ -182,7 +187,7 @@ def author_digest() -> str:
 
 
 def source_path(kernel: Kernel, tree: Path, source: str) -> Path:
-    """Where a unit's file is: in the source tree or, where it is generated, in the build tree."""
+    """The path of a unit's source file: in the source tree or, if it is generated, in the build tree."""
     path = tree / source
     return path if path.exists() else kernel.build / source
 
@@ -190,7 +195,7 @@ def source_path(kernel: Kernel, tree: Path, source: str) -> Path:
 def _compile(
     kernel: Kernel, unit: UnitCommand, out: Path, overlay: Overlay | None, assembler: Sequence[str]
 ) -> tuple[Path, list[Refusal]]:
-    """Compile a unit into `out`: its original, or as the overlay has it. Returns the tree it was compiled in."""
+    """Compile a unit into `out`, its original or its version in the overlay. Returns the tree it was compiled in."""
     while True:
         tree = overlay.tree if overlay is not None else kernel.source
         read, problems = _compile_in(kernel, unit, tree, out, overlay is not None, assembler)
@@ -203,38 +208,72 @@ def _compile(
 def _compile_in(
     kernel: Kernel, unit: UnitCommand, tree: Path, out: Path, patched: bool, assembler: Sequence[str]
 ) -> tuple[list[str], list[Refusal]]:
-    """One run of the compiler: of patched code, what it and the assembler have read, and what is refused."""
+    """Run the compiler once. For patched code, check what it and the assembler have read."""
     deps = out.with_suffix(".d")
     argv = without_debug(unit.argv, tree)
     read_by_assembler = out.with_suffix(".asm.d")
-    # -pipe: the assembler's input then has no temporary name in that list
+    # with -pipe, the assembler's input has no temporary name in that list
     argv += [*DEBUG, "-pipe", *ADDED, *assembler, f"-Wp,-MD,{deps}", f"-Wa,--MD,{read_by_assembler}", "-o", str(out)]
     if "clang" not in kernel.compiler:
         argv.append(f"-fdump-ipa-clones={_clones_file(out)}")
-    argv.append(str(source_path(kernel, tree, unit.source)))
     if patched:
         argv[1:1] = author_options()
-    result = tools_of(kernel, AUTHOR).run(argv, cwd=kernel.build, check=False, writable=[out.parent])
+        argv.append(DATE_TIME)
+    argv.append(str(source_path(kernel, tree, unit.source)))
+    tools = tools_of(kernel, AUTHOR, tree)
+    result = tools.run(argv, cwd=kernel.build, check=False, limits=COMPILE_LIMITS, writable=[out.parent])
     if result.status != 0:
-        text = first_errors(result.stderr, tree)
+        text = why_failed(result, tree)
         if disk_full(result.stderr):
             raise ToolError(f"can't be compiled: {text}", place=unit.source, remedy=DISK_FULL)
         if not patched:
             raise ToolError(f"the original does not compile: {text}", place=unit.source)
-        # what it read tells whether the kernel's own version of a header was at fault
-        return (read_dependencies(deps) if deps.exists() else []), [Refusal("P10-compile", unit.source, text)]
+        refusals = told_by_compiler(unit.source, result.stderr) or [Refusal("P10-compile", unit.source, text)]
+        # the files it read tell whether the kernel's own version of a header caused the failure
+        return (read_dependencies(deps) if deps.exists() else []), refusals
     if assembler:
         out.write_bytes(restore_types(out.read_bytes()))
-    # what .incbin and .include read is only in the assembler's list
+    # files read by .incbin and .include are only in the assembler's list
     return [*read_dependencies(read_by_assembler), *read_dependencies(deps)] if patched else [], []
+
+
+def _check_effects(kernel: Kernel, unit: UnitCommand, tree: Path, out: Path) -> list[Refusal]:
+    """What the patched unit makes of its compile and the original does not (`find_effects`), by the preprocessor."""
+    texts = []
+    for root, options in ((kernel.source, []), (tree, author_options())):
+        argv = [a for a in without_debug(unit.argv, root) if a != "-c"]
+        argv[1:1] = options
+        text = out.with_suffix(".i")
+        argv += ["-E", "-Wno-date-time", "-o", str(text), str(source_path(kernel, root, unit.source))]
+        env = {**child_environment(), "SOURCE_DATE_EPOCH": EPOCH}
+        tools = tools_of(kernel, AUTHOR, tree)
+        done = tools.run(argv, cwd=kernel.build, env=env, check=False, limits=COMPILE_LIMITS, writable=[out.parent])
+        if done.status != 0 and options:
+            return [Refusal("P10-compile", unit.source, why_failed(done, root))]
+        texts.append(text.read_bytes() if done.status == 0 else b"")
+        text.unlink(missing_ok=True)
+    return find_effects(unit.source, texts[0], texts[1])
+
+
+def _read(path: Path) -> bytes:
+    """A file's bytes; b"" where there is none."""
+    return path.read_bytes() if path.is_file() else b""
 
 
 def _run_objtool(kernel: Kernel, unit: UnitCommand, out: Path, patched: bool) -> list[Refusal]:
     if unit.objtool:
-        env = {**clean_environment(), "SRCARCH": "x86"}
-        done = tools_of(kernel).run([*unit.objtool, out], cwd=kernel.build, check=False, env=env, writable=[out.parent])
+        env = {**child_environment(), "SRCARCH": platform_of(kernel).source_arch}
+        done = tools_of(kernel).run(
+            [*unit.objtool, out],
+            cwd=kernel.build,
+            check=False,
+            env=env,
+            limits=COMPILE_LIMITS,
+            writable=[out.parent],
+        )
         if done.status != 0:
-            text = " ".join(done.stderr.split())[:400]
+            stopped = done.stopped_by.statement if done.stopped_by is not None else ""
+            text = stopped or " ".join(done.stderr.split())[:400]
             if disk_full(done.stderr):
                 raise ToolError(f"objtool: {text}", place=unit.source, remedy=DISK_FULL)
             if patched:
@@ -243,20 +282,27 @@ def _run_objtool(kernel: Kernel, unit: UnitCommand, out: Path, patched: bool) ->
     return []
 
 
+def why_failed(result: Completed, tree: Path) -> str:
+    """Why a compile failed, in a line: the limit that it exceeded, else what the compiler complained of."""
+    if result.stopped_by is not None:
+        return f"the compiler was stopped: {result.stopped_by.statement}"
+    return first_errors(result.stderr, tree)
+
+
 def first_errors(stderr: str, tree: Path) -> str:
-    """What the compiler complained of, in a line."""
+    """The compiler's first errors, in one line."""
     lines = [line.replace(f"{tree}/", "").replace(f"{AUTHOR}/", "") for line in stderr.splitlines() if "error" in line]
     return "; ".join(lines[:3]) or " ".join(stderr.split())[:400] or "the compiler failed"
 
 
 def read_dependencies(path: Path) -> list[str]:
-    """The files a compile read, from the make rule that -MD wrote."""
+    """The files that a compile read, from the make rule that -MD wrote."""
     text = path.read_text(errors="surrogateescape").replace("\\\n", " ").replace("{standard input}", "")
     return text.partition(":")[2].split()
 
 
 def _resolved(deps: list[str], kernel: Kernel) -> list[str]:
-    """Real paths, links of the overlay followed."""
+    """Real paths, with the overlay's links followed."""
     return [os.path.realpath(d if d.startswith("/") else kernel.build / d) for d in dict.fromkeys(deps)]
 
 

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The include graph of a prepared kernel, read from its trees once and kept beside units.sqlite.
+"""The include graph of a prepared kernel, read from its trees once and stored beside units.sqlite.
 
 Schema (format 6), in includes.sqlite of a prepared kernel:
 
-    includes(includer TEXT, form TEXT, name TEXT)   names as written, of every file a unit reaches
-    folders(path TEXT)                              every directory that a unit's -I names
-    everywhere(path TEXT)                           every file that a unit's -include names
-    climbing(path TEXT)                             every directory that a unit's -I leaves by ".."
-    words(word BLOB)                                every word in these files
-    meta(format INTEGER)                            written last
+includes(includer TEXT, form TEXT, name TEXT)   names as written, of every file a unit reaches
+folders(path TEXT)                              every directory in a unit's -I options
+everywhere(path TEXT)                           every file in a unit's -include options
+climbing(path TEXT)                             every directory that a unit's -I leaves through ".."
+words(word BLOB)                                every word in these files
+meta(format INTEGER)                            written last
 
-Made when a patch first changes a header: 15,000 files are read, which takes seconds, and most patches need none of it.
+It is made when a patch first changes a header: reading 15,000 files takes seconds, and most patches do not need it.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ from pathlib import Path
 from kgbuild.csource.include_graph import Include, IncludeGraph, Resolver, inside, normal, read_includes
 from kgbuild.csource.token_pasting import read_words
 from kgbuild.errors import ToolError
-from kgbuild.host.kernels.compile_commands import SOURCE, read_all_units
+from kgbuild.host.kernels.compile_commands import SOURCE, open_database, read_all_units
+from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.sealed import is_whole, seal, written_aside
 from kgbuild.model import Kernel
 from kgbuild.progress import Progress
 
 FORMAT = 6
 _ELSEWHERE = frozenset({"Documentation", "samples", "LICENSES", ".git"})
-_HERE = "x86"
 
 
 @dataclass(frozen=True)
 class IncludeIndex:
-    """What the index holds.
+    """The contents of the index.
 
-    folders     where names are looked up
-    everywhere  what units read first
-    climbing    directories that some -I passes through before it climbs out of them by ".."
+    folders     directories in which names are looked up
+    everywhere  files that units include first
+    climbing    directories that some -I passes through and leaves through ".."
     """
 
     graph: IncludeGraph
@@ -50,20 +51,20 @@ class IncludeIndex:
     climbing: tuple[str, ...]
 
     def resolver(self, kernel: Kernel, new: Iterable[str] = ()) -> Resolver:
-        """Looks up names in the kernel's trees, with the files `new` that a patch adds."""
+        """Looks up names in the kernel's trees and among the files `new` that a patch adds."""
         return Resolver([*walk_sources(kernel), *walk_build(kernel), *new], self.folders)
 
 
 def walk_sources(kernel: Kernel, endings: tuple[str, ...] = ("",)) -> Iterator[str]:
-    """Files of the source tree with these endings, those of other architectures and of no code left out. Those below a
-    link to a directory of the tree are named by the link, too."""
+    """Files of the source tree with these endings, without other architectures and directories without code. Files
+    below a link to a directory of the tree are listed under the link as well."""
     root = str(kernel.source)
     for base, folders, names in os.walk(root):
         relative = base[len(root) + 1 :]
         if not relative:
             folders[:] = [f for f in folders if f not in _ELSEWHERE]
         if relative == "arch":
-            folders[:] = [_HERE]
+            folders[:] = [platform_of(kernel).source_arch]
         yield from (f"{relative}/{n}" if relative else n for n in names if n.endswith(endings))
         for folder in folders:
             link = f"{relative}/{folder}" if relative else folder
@@ -74,18 +75,18 @@ def walk_sources(kernel: Kernel, endings: tuple[str, ...] = ("",)) -> Iterator[s
 
 
 def _inside(kernel: Kernel, link: str) -> str:
-    """The directory of the source tree that a link leads to, "" where it is not looked at."""
+    """The directory of the source tree that a link leads to; "" if it is not searched."""
     top = os.path.realpath(kernel.source)
     target = os.path.realpath(kernel.source / link)
     first, _, rest = target[len(top) + 1 :].partition("/")
-    elsewhere = first in _ELSEWHERE or (first == "arch" and rest.partition("/")[0] != _HERE)
-    # one that leads to where it is would have no end
+    elsewhere = first in _ELSEWHERE or (first == "arch" and rest.partition("/")[0] != platform_of(kernel).source_arch)
+    # a link to a directory that contains it would never end
     loops = f"{top}/{link}/".startswith(f"{target}/")
     return "" if elsewhere or loops or not target.startswith(f"{top}/") else target[len(top) + 1 :]
 
 
 def walk_build(kernel: Kernel) -> Iterator[str]:
-    """Files of the build tree, those that only record the configuration left out."""
+    """Files of the build tree, except those that only record the configuration."""
     root = str(kernel.build)
     for base, folders, names in os.walk(root):
         relative = base[len(root) + 1 :]
@@ -95,7 +96,7 @@ def walk_build(kernel: Kernel) -> Iterator[str]:
 
 
 def find_links(kernel: Kernel, paths: Iterable[str]) -> dict[str, list[str]]:
-    """The other names of each of these files in the source tree, by symbolic links to it or to a directory above it."""
+    """Other names of each file in the source tree, through symbolic links to it or to a directory above it."""
     found: dict[str, list[str]] = {path: [] for path in paths}
     real = {os.path.realpath(kernel.source / path): path for path in found}
     queue = [""]
@@ -103,7 +104,7 @@ def find_links(kernel: Kernel, paths: Iterable[str]) -> dict[str, list[str]]:
         folder = queue.pop()
         for entry in os.scandir(kernel.source / folder) if found else ():
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if path in _ELSEWHERE or (folder == "arch" and entry.name != _HERE):
+            if path in _ELSEWHERE or (folder == "arch" and entry.name != platform_of(kernel).source_arch):
                 continue
             if not entry.is_symlink():
                 queue += [path] if entry.is_dir() else []
@@ -136,7 +137,7 @@ def search_path(argv: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def left_by_dots(argv: Iterable[str]) -> Iterator[str]:
-    """The directories of the source tree that words of a command pass through and leave by "..", relative to it."""
+    """The directories of the source tree that the paths in a command pass through and leave through ".."."""
     for word in argv:
         _, tree, path = word.partition(f"{SOURCE}/")
         before, dots, _ = path.partition("/../")
@@ -153,7 +154,7 @@ def _tree_path(word: str) -> str:
 
 
 def load_index(kernel: Kernel, cache: Cache, progress: Progress) -> IncludeIndex:
-    """The include graph of this kernel, made where it is not there yet. Other runs wait for the one that makes it."""
+    """The include graph of this kernel, made if it does not exist yet. Concurrent runs wait for the one making it."""
     path = _path(kernel)
     index = _read(path)
     if index is None:
@@ -164,7 +165,12 @@ def load_index(kernel: Kernel, cache: Cache, progress: Progress) -> IncludeIndex
 
 def _read(path: Path) -> IncludeIndex | None:
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+        whole = is_whole(path)
+        if whole is False:
+            return None
+        with closing(open_database(path)) as database:
+            if whole is None and database.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+                return None
             if database.execute("SELECT format FROM meta").fetchall() != [(FORMAT,)]:
                 return None
             found: dict[str, list[Include]] = {}
@@ -175,8 +181,10 @@ def _read(path: Path) -> IncludeIndex | None:
             folders = tuple(row[0] for row in database.execute("SELECT path FROM folders ORDER BY rowid"))
             everywhere = tuple(row[0] for row in database.execute("SELECT path FROM everywhere ORDER BY rowid"))
             climbing = tuple(row[0] for row in database.execute("SELECT path FROM climbing ORDER BY rowid"))
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return None
+    if whole is None:
+        seal(path)
     return IncludeIndex(IncludeGraph({k: tuple(v) for k, v in found.items()}), folders, everywhere, climbing)
 
 
@@ -193,10 +201,10 @@ def make_index(kernel: Kernel, path: Path, progress: Progress) -> IncludeIndex:
         climbing.update(dict.fromkeys(left_by_dots([*unit.argv, f"{SOURCE}/{unit.source}"])))
         in_source = (kernel.source / unit.source).is_file()
         roots[unit.source if in_source else f"./{unit.source}"] = None
-    # Assembly is in no unit's command; its flags are the same, and which of it is built is asked later.
+    # Assembly is in no unit's command; its flags are the same, and which files are built is checked later.
     roots.update(dict.fromkeys(walk_sources(kernel, (".S",))))
     roots.update(dict.fromkeys(everywhere))
-    roots.update(dict.fromkeys(p for p in GENERATORS if (kernel.source / p).is_file()))
+    roots.update(dict.fromkeys(p for p in constant_makers(kernel) if (kernel.source / p).is_file()))
     resolver = Resolver([*walk_sources(kernel), *walk_build(kernel)], folders)
     graph: dict[str, tuple[Include, ...]] = {}
     words: set[bytes] = set()
@@ -222,15 +230,16 @@ def make_index(kernel: Kernel, path: Path, progress: Progress) -> IncludeIndex:
     return index
 
 
-# Compiled while a kernel is prepared, to make headers of constants; they are in no unit's command either.
-GENERATORS = ("arch/x86/kernel/asm-offsets.c", "kernel/bounds.c")
+def constant_makers(kernel: Kernel) -> tuple[str, ...]:
+    """Sources that are compiled while a kernel is prepared, to make headers of constants; also in no unit's command."""
+    return (*platform_of(kernel).constant_makers, "kernel/bounds.c")
 
 
 @contextmanager
 def open_words(kernel: Kernel) -> Iterator[Callable[[bytes], bool]]:
-    """A function that tells whether a word stands in any file that a unit of the kernel reads."""
+    """A function that tells whether a word occurs in any file that a unit of the kernel reads."""
     known: dict[bytes, bool] = {}
-    with closing(sqlite3.connect(f"file:{_path(kernel)}?mode=ro&immutable=1", uri=True)) as database:
+    with closing(open_database(_path(kernel))) as database:
 
         def is_word(word: bytes) -> bool:
             if word not in known:
@@ -254,10 +263,8 @@ def _rows(graph: Mapping[str, tuple[Include, ...]]) -> Iterator[tuple[str, str, 
 
 
 def _write(path: Path, index: IncludeIndex, words: set[bytes]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.unlink(missing_ok=True)
     try:
-        with closing(sqlite3.connect(partial)) as database:
+        with written_aside(path) as partial, closing(sqlite3.connect(partial)) as database:
             database.executescript(
                 "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
                 "CREATE TABLE includes(includer TEXT NOT NULL, form TEXT NOT NULL, name TEXT NOT NULL);"
@@ -274,7 +281,5 @@ def _write(path: Path, index: IncludeIndex, words: set[bytes]) -> None:
             database.executemany("INSERT INTO words VALUES (?)", ((w,) for w in sorted(words)))
             database.execute("INSERT INTO meta VALUES (?)", (FORMAT,))
             database.commit()
-        partial.replace(path)
     except (sqlite3.Error, OSError) as error:
-        partial.unlink(missing_ok=True)
         raise ToolError(f"can't be written ({error})", place=str(path), remedy="make room in the cache") from error

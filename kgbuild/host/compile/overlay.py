@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The patched tree beside the kernel's own: symbolic links to it, and real directories where there must be some.
+"""The patched tree: symbolic links to the kernel's own tree, with real directories where they are needed.
 
-A directory that is a link is the kernel's own for whoever passes through it: `..` behind it leads into the kernel's
-tree, not back into the overlay. So every directory that an #include leaves by `..` must be real. Most are known before
-(csource/include_graph.py); what a compile has read tells of the rest, and of links in the kernel's tree by which a
-patched file has a second name. Then a larger overlay is made, and the compile is repeated there.
+If a directory is a link, `..` after it leads into the kernel's tree, not back into the overlay. So every directory that
+an #include leaves through `..` must be real. Most of these are known in advance (csource/include_graph.py). The others,
+and links in the kernel's tree that give a patched file a second name, are found in the list of files that a compile has
+read. Then a larger overlay is made, and the compile is repeated there.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from kgbuild.errors import ToolError
 from kgbuild.host.system.cache import remove_tree
 from kgbuild.model import Kernel, UnitCommand
 
-# Each time there is at least one directory more; nothing in a kernel needs more than two.
+# Each round adds at least one directory; no kernel needs more than two rounds.
 _MAX_ROUNDS = 16
 
 
 def make_overlay(source: Path, files: Mapping[str, bytes], root: Path, entered: Iterable[str] = ()) -> None:
     """Build below `root` a tree that looks like `source` with `files` (path -> text) in place of its own.
 
-    Nothing in `source` is touched: unchanged entries are symbolic links to it. `..` in an #include would climb out of
-    a directory that is a link, into `source`: the directories in which that can happen (`entered`) are made as well.
-    A link of `source` to something inside of it leads to the same place of the overlay. What a killed run left there
-    is removed.
+    Nothing in `source` is changed: unchanged entries are symbolic links to it. `..` in an #include would leave a linked
+    directory into `source`, so the directories in which that can happen (`entered`) are made as real ones. A link
+    within `source` leads to the same place in the overlay. Remains of a killed run are removed.
     """
     remove_tree(root)
     tree: dict[str, dict[str, bytes]] = {"": {}}
@@ -44,8 +43,8 @@ def make_overlay(source: Path, files: Mapping[str, bytes], root: Path, entered: 
         real = root / folder
         real.mkdir(parents=True, exist_ok=True)
         inner = {posixpath.basename(f) for f in tree if f and posixpath.dirname(f) == folder}
-        original = source / folder
-        for entry in os.scandir(original) if original.is_dir() else ():
+        orig = source / folder
+        for entry in os.scandir(orig) if orig.is_dir() else ():
             if entry.name not in own and entry.name not in inner:
                 inside = _inside(top, os.path.realpath(entry.path)) if entry.is_symlink() else None
                 (real / entry.name).symlink_to(entry.path if inside is None else root / inside)
@@ -60,12 +59,12 @@ def _with_parents(folder: str) -> Iterator[str]:
 
 
 def _inside(top: str, path: str) -> str | None:
-    """A real path relative to the real path of a tree; None where it lies elsewhere."""
+    """A real path relative to the real path of a tree; None if it is outside."""
     return path[len(top) + 1 :] if path.startswith(f"{top}/") else None
 
 
 def _canonical(source: Path, folders: Iterable[str]) -> Iterator[str]:
-    """Directories of a tree by their own names, and for each that is reached by a link, the one the link is in."""
+    """Directories of a tree by their real names and, for each that is reached through a link, the link's directory."""
     top = os.path.realpath(source)
     for folder in folders:
         at = ""
@@ -79,7 +78,7 @@ def _canonical(source: Path, folders: Iterable[str]) -> Iterator[str]:
 
 
 class Overlay:
-    """The overlay of one run, below a directory of its own. `tree` is where the next compile is to look."""
+    """The overlay of one run, in a directory of its own. `tree` is the tree for the next compile."""
 
     def __init__(self, kernel: Kernel, files: Mapping[str, bytes], root: Path, entered: Iterable[str] = ()) -> None:
         self._kernel, self._files, self._root = kernel, files, root
@@ -93,18 +92,18 @@ class Overlay:
 
     @property
     def entered(self) -> tuple[str, ...]:
-        """The directories that are real because something climbs out of them, or was found to."""
+        """The directories that are real because a path leaves them through "..", as known or found so far."""
         return tuple(sorted(self._entered))
 
     def has(self, tree: Path) -> bool:
-        """Whether `tree` is this overlay, as it is or was before it grew."""
+        """Whether `tree` is this overlay, in its current or an earlier state."""
         return tree.parent == self._root
 
     def is_stale(self, unit: UnitCommand, tree: Path, deps: Iterable[str]) -> bool:
-        """Whether a compile in `tree` that read `deps` read the kernel's own version of a patched file. If so, `tree`
-        of this overlay is one in which it will not, and the compile is to be repeated.
+        """Whether a compile in `tree` that read `deps` used the kernel's own version of a patched file. If so, the
+        overlay's `tree` has been replaced by one in which that does not happen, and the compile must be repeated.
 
-        Raises ToolError where no overlay helps.
+        Raises ToolError if no overlay helps.
         """
         stale = [(dep, path) for dep in dict.fromkeys(deps) if (path := self._own(dep)) is not None]
         if not stale:
@@ -131,7 +130,7 @@ class Overlay:
 
 
 def _passed(dep: str, tree: str) -> Iterator[str]:
-    """The directories of a tree that a path leads through, in the order of its components."""
+    """The directories of a tree that a path passes through, in order."""
     if not dep.startswith(f"{tree}/"):
         return
     at: list[str] = []

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Looks at single units with and without the patch, without compiling them: does a changed header change anything?
+"""Checks single units for differences without compiling them: does a changed header change anything?
 
-A unit is preprocessed by its own command, from the pristine tree and from the overlay. `-fdirectives-only` does it in
-a quarter of the time and leaves macros alone: where the text is the same then, so are the tokens; where code differs,
-the unit does. Only where nothing but #define lines differ, the whole preprocessor has to run.
+A unit is preprocessed with its own command, from the unmodified tree and from the overlay. `-fdirectives-only` takes a
+quarter of the time and leaves macros alone: if the texts are equal, so are the tokens; if code differs, so does the
+unit. Only if nothing but #define lines differ, the full preprocessor has to run.
 
-What is not compiled by a unit's command is looked at in the way that tells most: assembly by its preprocessed text,
-code that can't be patched (vdso, realmode) by its objects, and what makes headers of constants by those constants.
+Files that are not compiled by a unit's command are checked in the most precise way available: assembly by its
+preprocessed text, code that can't be patched (vdso, realmode) by its objects, and files that make headers of constants
+by those constants.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from kgbuild.errors import ToolError
 from kgbuild.host.compile.compile import (
     AUTHOR,
     author_options,
-    first_errors,
     read_dependencies,
     source_path,
+    why_failed,
     without_debug,
 )
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.kernels.build_tools import tools_of
+from kgbuild.host.system.children import COMPILE_LIMITS
 from kgbuild.model import Kernel, UnitCommand
 
 _MISSING = re.compile(r"fatal error: ([\w./+-]+): No such file or directory")
@@ -40,7 +42,7 @@ _COMPILER_TYPES = "/compiler_types.h"
 
 @dataclass(frozen=True)
 class Trees:
-    """Both versions of the source tree, and a directory for what is printed."""
+    """Both versions of the source tree, and a directory for output."""
 
     kernel: Kernel
     overlay: Overlay
@@ -48,7 +50,7 @@ class Trees:
 
 
 def differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
-    """Whether the tokens of a unit differ; a refusal where the patched one can't be preprocessed."""
+    """Whether the tokens of a unit differ; a refusal if the patched unit can't be preprocessed."""
     options = ["-E", "-fdirectives-only"]
     texts = _both(trees, unit, options, stubs=True)
     if isinstance(texts, Refusal):
@@ -61,21 +63,21 @@ def differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
 
 
 def object_differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
-    """Whether a unit that can't be patched compiles to another object."""
+    """Whether a unit that can't be patched compiles to a different object."""
     texts = _both(trees, unit, ["-g0", "-c"])
     return texts if isinstance(texts, Refusal) else texts[0] != texts[1]
 
 
 def constants_differ(trees: Trees, model: UnitCommand, source: str) -> bool | Refusal:
-    """Whether a file that makes a header of constants (asm-offsets.c) would make another one."""
+    """Whether a file that makes a header of constants (asm-offsets.c) would make a different one."""
     unit = UnitCommand(source, source.removesuffix(".c") + ".s", "", "", False, model.argv, ())
     texts = _both(trees, unit, ["-g0", "-S"])
     return texts if isinstance(texts, Refusal) else _OFFSET.findall(texts[0]) != _OFFSET.findall(texts[1])
 
 
 def assembly_differs(trees: Trees, model: UnitCommand, source: str) -> bool:
-    """Whether an assembly file (.S) differs after preprocessing. False where the kernel's own can't be: it is not of
-    this kernel, then."""
+    """Whether an assembly file (.S) differs after preprocessing. False if the original can't be preprocessed: then it
+    is not part of this kernel."""
     argv: list[str] = []
     words = iter(model.argv[1:])
     for word in words:
@@ -102,10 +104,10 @@ def compile_seconds(trees: Trees, unit: UnitCommand) -> float:
 def _both(
     trees: Trees, unit: UnitCommand, options: Sequence[str], *, fails: bool = False, stubs: bool = False
 ) -> tuple[bytes, bytes] | Refusal:
-    before = _one(trees, unit, options, patched=False)
-    if stubs and isinstance(before, str) and (missing := _MISSING.search(before)):
-        # Made while a kernel is built, and in no package (certs/blacklist_hash_list). Where all else is the same,
-        # macros included, so is what it is read with.
+    orig = _one(trees, unit, options, patched=False)
+    if stubs and isinstance(orig, str) and (missing := _MISSING.search(orig)):
+        # Made while a kernel is built, and in no package (certs/blacklist_hash_list). If everything else is equal,
+        # including macros, so is the output.
         stub = trees.scratch / "missing" / missing[1]
         stub.parent.mkdir(parents=True, exist_ok=True)
         stub.touch()
@@ -113,16 +115,16 @@ def _both(
         texts = _both(trees, unit, empty)
         if not isinstance(texts, Refusal) and same_active(*texts)[0]:
             return texts
-    if isinstance(before, str):
+    if isinstance(orig, str):
         if fails:
             return b"", b""
-        raise ToolError(f"the original can't be preprocessed: {before}", place=unit.source)
-    after = _one(trees, unit, options, patched=True)
-    return Refusal("P10-compile", unit.source, after) if isinstance(after, str) else (before, after)
+        raise ToolError(f"the original can't be preprocessed: {orig}", place=unit.source)
+    patched = _one(trees, unit, options, patched=True)
+    return Refusal("P10-compile", unit.source, patched) if isinstance(patched, str) else (orig, patched)
 
 
 def _one(trees: Trees, unit: UnitCommand, options: Sequence[str], *, patched: bool) -> bytes | str:
-    """What the compiler made; its messages where it failed."""
+    """The compiler's output; its messages if it failed."""
     side = "b" if patched else "a"
     out = trees.scratch / f"{unit.object.replace('/', '!')}.{side}"
     deps = out.with_name(f"{out.name}.d")
@@ -134,13 +136,13 @@ def _one(trees: Trees, unit: UnitCommand, options: Sequence[str], *, patched: bo
             if patched:
                 argv[1:1] = author_options()
             tools = tools_of(trees.kernel, AUTHOR, trees.scratch)
-            done = tools.run(argv, cwd=trees.kernel.build, check=False, writable=[trees.scratch])
+            done = tools.run(argv, cwd=trees.kernel.build, check=False, limits=COMPILE_LIMITS, writable=[trees.scratch])
             read = read_dependencies(deps) if deps.exists() else []
             if not patched or not trees.overlay.is_stale(unit, tree, read):
                 break
         if done.status != 0:
-            return first_errors(done.stderr, tree)
-        # __FILE__ is not to differ
+            return why_failed(done, tree)
+        # __FILE__ must not differ
         return out.read_bytes().replace(f"{tree}/".encode(), b"/src/")
     finally:
         out.unlink(missing_ok=True)

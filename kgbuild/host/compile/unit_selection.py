@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which units a patch of headers changes: found in the text, decided by the preprocessor.
+"""Which units a patch of headers changes: candidates from the text, decided by the preprocessor.
 
-1. A header whose tokens are the same (a comment) is as it was: it takes no part any more.
-2. The include graph gives every file that can see a changed one (host/compile/include_index.py).
-3. Each of these units is preprocessed both ways; those whose tokens differ are to be compiled
-(host/compile/preprocess.py).
+1. A header whose tokens are the same (a changed comment) is dropped.
+2. The include graph gives every file that can see a changed header (host/compile/include_index.py).
+3. Each of these units is preprocessed both ways; those whose tokens differ are compiled (host/compile/preprocess.py).
 
-More than `max_units` of them are a refusal, given as soon as that is known. A patch whose headers also change what
-can't be patched (assembly, the vdso, headers of constants made when the kernel was built) is refused.
+More than `max_units` of them lead to a refusal, as soon as that is known. A patch whose headers also change something
+that can't be patched (assembly, the vdso, headers of constants made when the kernel was built) is refused.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import marshal
-import os
 import re
 from collections.abc import Mapping, Sequence
 
+from kgbuild.arch.platform import Platform
 from kgbuild.csource.header_impact import changed_names, spread_names
 from kgbuild.csource.include_graph import (
     QUOTED,
@@ -37,21 +36,18 @@ from kgbuild.host.compile.apply_patches import PatchSet, find_includers, why_not
 from kgbuild.host.compile.candidate_search import MAX_UNITS, CandidateSearch, Selection
 from kgbuild.host.compile.include_index import IncludeIndex, find_links, left_by_dots, load_index, open_words, read_file
 from kgbuild.host.kernels.compile_commands import SOURCE, names_in_commands, read_detours, read_units
+from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.sealed import read_sealed, write_sealed
 from kgbuild.model import Kernel
 from kgbuild.progress import Progress
 
-# So many candidates are preprocessed sooner than the names of a header are followed through the kernel's text.
+# Preprocessing this many candidates is faster than following a header's names through the kernel's text.
 FEW = 12
 
-# Headers that scripts read while a kernel is built, the lines they read, and what they make of them.
+# Headers that scripts read while a kernel is built, the lines they read, and what they make of them; beside those of
+# the architecture (arch/platform.py).
 _SCRIPTED: tuple[tuple[str, bytes, str], ...] = (
-    # mkcapflags.sh passes over a feature whose comment begins with ""
-    (
-        "arch/x86/include/asm/cpufeatures.h",
-        rb'^#define\s+X86_(?:FEATURE|BUG)_(?!.*/\* *"").*$',
-        "the names of CPU features",
-    ),
     ("include/linux/oid_registry.h", rb"^\s*OID_\w+.*$", "the table of object identifiers"),
     ("include/uapi/linux/capability.h", rb"^#define\s+CAP_.*$", "AppArmor's names of capabilities"),
     ("include/uapi/asm-generic/resource.h", rb"^#\s*define\s+RLIMIT_.*$", "AppArmor's names of limits"),
@@ -71,11 +67,11 @@ def choose_units(
     *,
     preprocess: bool = True,
 ) -> Selection:
-    """Every unit that a patch changes, each with its reason. Refusals are in the result, those of `patches` are not.
+    """Every unit that a patch changes, with the reasons. The result contains refusals, but not those of `patches`.
 
-    A .c file that is a unit is its own reason; one that units include makes them units of the patch; headers and new
-    files are looked up in the include graph, unless the patch is refused already. Without `preprocess` every unit that
-    may see a difference is there, whether its tokens differ or not.
+    A .c file that is a unit is its own reason; if units include a .c file, these units are selected; headers and new
+    files are looked up in the include graph, unless the patch is already refused. Without `preprocess`, every unit that
+    may see a difference is selected, whether its tokens differ or not.
     """
     paths = sorted(patches.files)
     own = read_units(kernel.units, paths)
@@ -118,21 +114,21 @@ def _select(
     max_units: int,
     preprocess: bool,
 ) -> Selection:
-    """Find the units beside `units` that the files beside `known` concern."""
-    before = {path: _original(kernel, path) for path in files}
-    same = {p for p, text in before.items() if p not in known and text is not None and same_header(text, files[p])}
+    """Find the units, in addition to `units`, that the files other than `known` affect."""
+    originals = {path: _original(kernel, path) for path in files}
+    same = {p for p, text in originals.items() if p not in known and text is not None and same_header(text, files[p])}
     selection = Selection({p: t for p, t in files.items() if p not in same})
     changed = sorted(p for p in selection.files if p not in known)
     if not changed:
         return selection
-    selection.refusals += _check_scripted(before, selection.files)
+    selection.refusals += _check_scripted(platform_of(kernel), originals, selection.files)
     index = load_index(kernel, cache, progress)
-    new = [p for p, text in before.items() if text is None]
+    new = [p for p, text in originals.items() if text is None]
     resolver = index.resolver(kernel, new)
-    graph = _patched_graph(kernel, index.graph, resolver, before, selection.files)
+    graph = _patched_graph(kernel, index.graph, resolver, originals, selection.files)
     hidden = {path: hidden_by(graph, resolver, path, index.folders) for path in new if path in selection.files}
     for path in [path for path, others in hidden.items() if _is_copy(kernel, selection.files[path], others)]:
-        # wherever it is found instead, the same is read
+        # whatever file is found instead, its text is the same
         del hidden[path], selection.files[path]
         changed.remove(path)
     hiding = [_in_place_of(path, o) for path, others in hidden.items() for o in others if o.startswith("./")]
@@ -141,18 +137,18 @@ def _select(
         return selection
     links = find_links(kernel, changed)
     reached = {path: reach(graph, resolver, [path, *links[path]], index.everywhere) for path in changed}
-    selection.refusals += _check_used(kernel, reached, before)
+    selection.refusals += _check_used(kernel, reached, originals)
     climbing = set(index.climbing).union(*(above.climbing for above in reached.values()))
     climbing |= {folder_of(link) for others in links.values() for link in others}
     selection.real = tuple(sorted(f for f in climbing if f and not f.startswith(".")))
     candidates: dict[str, str] = {}
     for path, above in reached.items():
-        verb = "includes" if before[path] is not None else "includes the new"
+        verb = "includes" if originals[path] is not None else "includes the new"
         for source in sorted(above.files - units):
             candidates.setdefault(source.removeprefix("./"), f"{verb} {path}")
-    # Names are followed through the files that units read, and an out-of-tree index has none of the kernel's headers.
+    # Names are followed through the files that units read; an out-of-tree index has none of the kernel's headers.
     if len(candidates) > FEW and kernel.outside is None:
-        texts = {p: before[p] or b"" for p in changed}
+        texts = {p: originals[p] or b"" for p in changed}
         for path, others in hidden.items():
             texts[path] = b"\n".join(_original(kernel, other) or b"" for other in others)
         concerned = _by_names(kernel, graph, resolver, texts, selection.files, index)
@@ -166,7 +162,7 @@ def _select(
 
 
 def _is_copy(kernel: Kernel, text: bytes, hidden: Sequence[str]) -> bool:
-    """Whether a new header says what each one says that it hides; what it includes in quotes would be others."""
+    """Whether a new header equals every header that it hides. Headers included in quotes could be different ones."""
     if not hidden or any(include.form == QUOTED for include in read_includes(text)):
         return False
     return all(same_header(_original(kernel, path) or b"", text) for path in hidden)
@@ -178,20 +174,18 @@ def _in_place_of(path: str, generated: str) -> Refusal:
 
 
 def _macros(kernel: Kernel, texts: Mapping[str, bytes]) -> tuple[list[PasteChain], list[tuple[bytes, bytes]]]:
-    """Pastes and one-word macros of the kernel's own files, read once and kept beside the include graph: these files
-    never change."""
+    """Pastes and one-word macros of the kernel's own files, read once and stored beside the include graph, since these
+    files never change."""
     paths = hashlib.sha256("\n".join(["1", *sorted(texts)]).encode()).hexdigest()
     kept = kernel.units.with_name(f"macros-{paths[:16]}")
     try:
-        rows, known = marshal.loads(kept.read_bytes())
+        rows, known = marshal.loads(read_sealed(kept) or b"")
         return [PasteChain(macro, parts) for macro, parts in rows], known
     except (OSError, ValueError, EOFError, TypeError):
         chains = [chain for text in texts.values() for chain in read_chains(text)]
         aliases = [alias for text in texts.values() for alias in read_aliases(text)]
-    partial = kept.with_name(f".{kept.name}.{os.getpid()}.part")
-    with contextlib.suppress(OSError):  # made anew next time
-        partial.write_bytes(marshal.dumps(([(c.macro, c.parts) for c in chains], aliases)))
-        partial.replace(kept)
+    with contextlib.suppress(OSError):  # made again next time
+        write_sealed(kept, marshal.dumps(([(c.macro, c.parts) for c in chains], aliases)))
     return chains, aliases
 
 
@@ -199,21 +193,21 @@ def _by_names(
     kernel: Kernel,
     graph: IncludeGraph,
     resolver: Resolver,
-    before: Mapping[str, bytes],
+    originals: Mapping[str, bytes],
     files: Mapping[str, bytes],
     index: IncludeIndex,
 ) -> frozenset[str] | None:
-    """The files that see one of the names the headers change; None where names do not tell."""
+    """The files that see one of the names that the headers change; None if names do not describe the change."""
     names: set[bytes] = set()
-    for path, text in before.items():
+    for path, text in originals.items():
         found = changed_names(text, files[path]) if path.endswith(".h") else None
         if found is None:
             return None
         names |= found
     if names_in_commands(kernel.units, names):
         return None
-    own = {path: _original(kernel, path) for path in graph.includes}
-    texts = {path: text for path, text in own.items() if text is not None}
+    all_originals = {path: _original(kernel, path) for path in graph.includes}
+    texts = {path: text for path, text in all_originals.items() if text is not None}
     with open_words(kernel) as is_word:
         added = set[bytes]().union(*map(read_words, files.values()))
         chains, aliases = _macros(kernel, texts)
@@ -238,16 +232,16 @@ def _patched_graph(
     kernel: Kernel,
     graph: IncludeGraph,
     resolver: Resolver,
-    before: Mapping[str, bytes | None],
+    originals: Mapping[str, bytes | None],
     files: Mapping[str, bytes],
 ) -> IncludeGraph:
-    """The graph of both versions: what either includes, and what new includes lead to."""
+    """The include graph of both versions together, including what new includes lead to."""
     includes = dict(graph.includes)
     queue = list(files)
     while queue:
         path = queue.pop()
         if path in files:
-            found = dict.fromkeys([*read_includes(before[path] or b""), *read_includes(files[path])])
+            found = dict.fromkeys([*read_includes(originals[path] or b""), *read_includes(files[path])])
         elif path not in includes:
             text = _original(kernel, path)
             found = dict.fromkeys(read_includes(text or b""))
@@ -258,20 +252,24 @@ def _patched_graph(
     return IncludeGraph(includes)
 
 
-def _check_used(kernel: Kernel, reached: Mapping[str, Includers], before: Mapping[str, bytes | None]) -> list[Refusal]:
-    """Refuses .c files that no file includes. A header of that kind does no harm."""
+def _check_used(
+    kernel: Kernel, reached: Mapping[str, Includers], originals: Mapping[str, bytes | None]
+) -> list[Refusal]:
+    """Refuse .c files that no file includes. An unused header does no harm."""
     out = []
     for path, above in reached.items():
         if path.endswith(".c") and above.files == {path}:
-            new = Refusal("P6-not-in-kernel", path, "it is new, and nothing includes it")
-            out.append(new if before[path] is None else _not_in_kernel(kernel, path))
+            refusal = Refusal("P6-not-in-kernel", path, "it is new, and nothing includes it")
+            out.append(refusal if originals[path] is None else _not_in_kernel(kernel, path))
     return out
 
 
-def _check_scripted(before: Mapping[str, bytes | None], files: Mapping[str, bytes]) -> list[Refusal]:
+def _check_scripted(
+    platform: Platform, originals: Mapping[str, bytes | None], files: Mapping[str, bytes]
+) -> list[Refusal]:
     out = []
-    for path, pattern, what in _SCRIPTED:
-        lines = [re.findall(pattern, t or b"", re.MULTILINE) for t in (before.get(path), files.get(path))]
+    for path, pattern, what in (*platform.scripted, *_SCRIPTED):
+        lines = [re.findall(pattern, t or b"", re.MULTILINE) for t in (originals.get(path), files.get(path))]
         if path in files and [" ".join(map(str, x)) for x in lines[0]] != [" ".join(map(str, x)) for x in lines[1]]:
             out.append(Refusal("P11-generated", path, f"{what} were made from it when the kernel was built"))
     return out

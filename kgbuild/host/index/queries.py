@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The index of a kernel: who calls whom, what shares an address, who holds a pointer. One SQLite file, made once.
+"""The index of a kernel: who calls whom, what shares an address, who holds a pointer. A single SQLite file, made once.
 
-    index = load_index(kernel, progress)
-    for function in index.functions_named("copy_process"):
-        for edge in index.callers(function.id): ...
+index = load_index(kernel, progress)
+for function in index.functions_named("copy_process"):
+    for edge in index.callers(function.id): ...
 
-It lies in the kernel's directory of the cache, so it is known by the kernel's build-id, and holds that and the number
-of its schema; one of another number, or a damaged one, is made anew and the user told. Any SQLite client opens it
+It is stored in the kernel's directory of the cache and contains the kernel's build-id and the schema's number. An index
+with another number, or a damaged one, is made again, and the user is told. Any SQLite client can open it
 (docs/schema/index.md).
 """
 
@@ -37,12 +37,12 @@ SELECT f.id FROM sections s JOIN functions f ON f.section = s.id AND f.object = 
 """
 
 if TYPE_CHECKING:
-    from kgbuild.debuginfo.dwarf_units import Inlined, UnitFacts
+    from kgbuild.debuginfo.dwarf_units import DwarfUnit, Inlined
     from kgbuild.elf.section_headers import Sections
 
 
 class Index:
-    """Questions to the index of one kernel. Functions are known by their number in it (`Function.id`)."""
+    """Queries to the index of one kernel. A function is identified by its number in the index (`Function.id`)."""
 
     def __init__(self, path: Path, kernel: Kernel) -> None:
         self.path = path
@@ -55,12 +55,14 @@ class Index:
         try:
             return self._database.execute(query, values).fetchall()
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise IndexDamaged(str(error), place=str(self.path), remedy="remove the file; it is made again") from error
+            raise IndexDamaged(
+                str(error), place=str(self.path), remedy="run kgbuild again, which makes it again"
+            ) from error
 
     # Functions
 
     def function(self, number: int) -> Function:
-        """The function of that number. Raises KeyError."""
+        """The function with a number. Raises KeyError."""
         return self._cached(number)
 
     def _function(self, number: int) -> Function:
@@ -79,7 +81,7 @@ class Index:
         return [_as_function(row) for row in rows]
 
     def function_at(self, object_name: str, address: int, section: str = "") -> Function | None:
-        """The function that holds an address of vmlinux, or an offset in `section` of a module, else None."""
+        """The function that contains an address of vmlinux, or an offset in `section` of a module, else None."""
         signed = _signed(address)
         where = "WHERE o.name = ? AND f.address <= ? AND f.address > ? - 1048576"
         values: tuple[object, ...] = (object_name, signed, signed)
@@ -92,8 +94,7 @@ class Index:
         return None
 
     def aliases(self, number: int) -> list[Name]:
-        """Every name of a function, the one it is called by here included, in the order of the symbol table's kinds:
-        global, weak, local."""
+        """Every name of a function, including its main one, in the order global, weak, local."""
         rows = self._rows(
             "SELECT function, name, bind, sympos, exported, family FROM symbols WHERE function = ? ORDER BY rowid",
             (number,),
@@ -101,8 +102,8 @@ class Index:
         return [_as_name(row) for row in rows]
 
     def family(self, number: int) -> list[Function]:
-        """What gcc derived from the same function of the same object and unit, and that function: clones, halves. The
-        function asked about is not in it."""
+        """The clones and halves that gcc derived from the same function of the same object and unit, and that function
+        itself. The given function is not included."""
         names = self.aliases(number)
         own = self.function(number)
         stems = sorted({n.family or n.name for n in names})
@@ -119,23 +120,23 @@ class Index:
         return sorted(found.values(), key=lambda f: (f.name, f.id))
 
     def trace_site(self, number: int) -> int | None:
-        """Offset of a function's ftrace site, None where it has none and can't be redirected."""
+        """Offset of a function's ftrace site, None if it has none and can't be redirected."""
         return self.function(number).trace_site
 
     def unit_of(self, number: int) -> str:
-        """Source file of a function's translation unit, relative to the source tree; "" where it is not known."""
+        """Source file of a function's translation unit, relative to the source tree; "" if unknown."""
         return self.unit_with_evidence(number)[0]
 
     def unit_with_evidence(self, number: int) -> tuple[str, str]:
-        """The same, and what says so. Of a module with several units the sources and the order of its code are read
-        (`module_units`)."""
+        """Source file of a function's translation unit, and the evidence for it. For a module with several units, the
+        sources and the order of its code are read (`unit_lookup`)."""
         found = self.function(number)
         if not found.in_vmlinux:
             return (found.unit, "only unit of the module") if found.unit else self._in_module(found)
         return found.unit, ".debug_aranges" if self.dwarf_unit(number) is not None else "symbol table"
 
     def candidate_units(self, number: int) -> list[str]:
-        """The units a function may come from: one where that is known, else all of its module."""
+        """The units that a function may come from: one if it is known, else all units of its module."""
         found = self.function(number)
         if found.unit:
             return [found.unit]
@@ -164,7 +165,7 @@ class Index:
         )
         names: dict[tuple[int, str, int], set[str]] = {}
         for number, section, address, name, family in rows:
-            # these two are aliases that the macros module_init() and module_exit() make
+            # these two are aliases made by the macros module_init() and module_exit()
             if name not in ("init_module", "cleanup_module"):
                 stems = {family or name, str(name).partition(".")[0]}
                 names.setdefault((number, section, address), set()).update(stems)
@@ -179,8 +180,8 @@ class Index:
     def callers_by_function(
         self, number: int, *, taken: bool, limit: int = 0
     ) -> tuple[int, dict[int, list[tuple[int, EdgeKind]]]]:
-        """How many functions lead to one by running it, or take its address (`taken`); and of the first `limit` of
-        them (0: all) the places, as (offset, kind)."""
+        """The number of functions that run a function, or take its address (`taken`); and for the first `limit` of them
+        (0: all) the places, as (offset, kind)."""
         which = f"callee = ? AND kind {'=' if taken else '!='} {int(EdgeKind.ADDRESS_TAKEN)}"
         ((count,),) = self._rows(f"SELECT count(DISTINCT caller) FROM calls WHERE {which}", (number,))
         first = f"SELECT DISTINCT caller FROM calls WHERE {which} ORDER BY caller LIMIT {limit or -1}"
@@ -219,8 +220,8 @@ class Index:
         return [f"{section} at {address & (1 << 64) - 1:#x}" for section, address in rows]
 
     def address_takers(self, number: int) -> list[Taker]:
-        """Data that holds a function's address, with the functions that take the address of that data. Code that takes
-        the address itself is among `callers`, with kind ADDRESS_TAKEN."""
+        """Data that contains a function's address, with the functions that take the address of that data. Code that
+        takes the address itself is among `callers`, with kind ADDRESS_TAKEN."""
         rows = self._rows(
             "SELECT h.id, o.name, h.name, s.name, h.address, p.offset FROM pointers p "
             "JOIN holders h ON h.id = p.holder JOIN objects o ON o.id = h.object JOIN sections s ON s.id = h.section "
@@ -253,8 +254,8 @@ class Index:
 
     @cached_property
     def noinstr(self) -> frozenset[int]:
-        """Functions of noinstr code and of the entries: those of vmlinux by the extents that the linker script marks,
-        because it puts them into .text; those of modules by their section."""
+        """Functions of noinstr code and of the entries: in vmlinux by the ranges that the linker script marks within
+        .text, in modules by section."""
         found = {n for (n,) in self._rows(_IN_NOINSTR_SECTION)}
         for (extent,) in self._rows("SELECT value FROM meta WHERE key GLOB 'extent:*'"):
             start, end = (int(part, 16) for part in str(extent).split("-"))
@@ -280,8 +281,8 @@ class Index:
             yield _as_function(row)
 
     def functions_of(self, object_name: str, source: str) -> list[tuple[Function, tuple[Name, ...]]]:
-        """Functions of a translation unit with all their names, by address; of a module with several units, where the
-        index does not know which function is whose, those of the module."""
+        """Functions of a translation unit with all their names, by address. For a module with several units, whose
+        functions the index does not assign to units, all functions of the module."""
         test = "o.name = ? AND (u.source = ?" + (")" if object_name == VMLINUX else " OR f.unit IS NULL)")
         rows = self._rows(f"{_FUNCTION} WHERE {test} ORDER BY f.address, f.id", (object_name, source))
         names: dict[int, list[Name]] = {}
@@ -295,17 +296,17 @@ class Index:
         return [(_as_function(row), tuple(names.get(row[0], ()))) for row in rows]
 
     def unit_offsets(self, source: str) -> list[int]:
-        """Offsets in vmlinux's .debug_info of the units of a source file."""
+        """Offsets of the units of a source file in vmlinux's .debug_info."""
         rows = self._rows("SELECT dwarf FROM units WHERE dwarf IS NOT NULL AND source = ? ORDER BY dwarf", (source,))
         return [offset for (offset,) in rows]
 
     def dwarf_unit(self, number: int) -> int | None:
-        """Offset of a function's unit in vmlinux's .debug_info, where there is one."""
+        """Offset of a function's unit in vmlinux's .debug_info, if there is one."""
         rows = self._rows("SELECT u.dwarf FROM functions f JOIN units u ON u.id = f.unit WHERE f.id = ?", (number,))
         return rows[0][0] if rows and rows[0][0] is not None else None
 
     def nearest(self, name: str, count: int = 5) -> list[str]:
-        """Names of functions that look like `name`, nearest first."""
+        """Names of functions similar to `name`, most similar first."""
         import difflib
 
         words = sorted((w for w in name.split("_") if len(w) > 2), key=len, reverse=True)[:2]
@@ -318,8 +319,8 @@ class Index:
     def choose(self, wanted: str) -> Function:
         """The one function that `NAME`, `NAME@UNIT`, `NAME@MODULE` or `NAME,POSITION` means (also `NAME@MODULE,POS`).
 
-        UNIT is a source file or its end. Raises UserError: with the nearest names where there is none, with the list
-        where there are several.
+        UNIT is a source file or the end of its path. Raises UserError: with similar names if there is none, with a list
+        if there are several.
         """
         name, place, position = split_name(wanted)
         found = self.functions_named(name)
@@ -350,14 +351,14 @@ class Index:
         )
 
     def _inlined_in(self, name: str, place: str) -> tuple[list[str], int]:
-        """Functions that one without a body was inlined into, of the unit `place` where that is one, else of the first
-        units of vmlinux that mention it; and how many units do."""
+        """Functions into which a function without a body was inlined, in the unit `place` if that is one, else in the
+        first units of vmlinux that mention it; and the number of those units."""
         found, units = self.inlinings(name, place, _UNITS)
         return sorted({f"{one.into} ({source})" for source, one in found}), units
 
     def inlinings(self, name: str, place: str = "", limit: int = 0) -> tuple[list[tuple[str, Inlined]], int]:
-        """Where a function was inlined: (source file, place), of the unit `place` where that is one, else of the first
-        `limit` units of vmlinux that mention it (0: all); and how many units do. Sorted by unit."""
+        """Where a function was inlined: (source file, place), in the unit `place` if that is one, else in the first
+        `limit` units of vmlinux that mention it (0: all); and the number of those units. Sorted by unit."""
         from kgbuild.debuginfo.dwarf_units import DwarfError, find_units, read_unit
 
         rows = self._rows("SELECT dwarf, source FROM units WHERE dwarf IS NOT NULL ORDER BY dwarf")
@@ -396,10 +397,10 @@ class Index:
 
 
 _LISTED = 40
-_UNITS = 8  # whose debugging information is read to find where a function was inlined
+_UNITS = 8  # units whose debugging information is read to find where a function was inlined
 
 
-def read_unit_at(kernel: Kernel, offset: int) -> tuple[UnitFacts | None, str]:
+def read_unit_at(kernel: Kernel, offset: int) -> tuple[DwarfUnit | None, str]:
     """What debugging information says about the unit at an offset of vmlinux's .debug_info, or why that is unknown."""
     from kgbuild.debuginfo.dwarf_units import DwarfError, read_unit
 
@@ -420,12 +421,12 @@ def _vmlinux(kernel: Kernel) -> Sections:
 
 
 def _signed(address: int) -> int:
-    """An address as the tables hold it."""
+    """An address as stored in the tables (signed)."""
     return address - (1 << 64) if address >> 63 else address
 
 
 def _plain(text: str) -> str:
-    """Text in which GLOB sees no wildcard."""
+    """Text without wildcards for GLOB."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in text)
 
 

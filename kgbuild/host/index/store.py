@@ -1,30 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The index of a kernel, opened, or made where there is none that can be read."""
+"""Opens the index of a kernel, or makes it if there is none that can be read."""
 
 from __future__ import annotations
 
 import sqlite3
-import struct
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 from kgbuild.host.index.queries import Index
 from kgbuild.host.index.schema import SCHEMA, IndexDamaged, index_path, open_index
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.sealed import is_whole, seal
 from kgbuild.model import Kernel
 from kgbuild.progress import Progress
 
-_HEADER = struct.Struct(">16sH")
-
-
+_DAMAGED = "the old one was damaged"
 T = TypeVar("T")
 
 
 def load_index(kernel: Kernel, progress: Progress, cache: Cache | None = None) -> Index:
-    """The index of a kernel, made first where there is none, or none that can be used.
+    """The index of a kernel, made first if there is none that can be used.
 
-    Raises ToolError where it can't be made.
+    Raises ToolError if it can't be made.
     """
     path = index_path(kernel)
     fault = _fault(path, kernel)
@@ -34,13 +33,13 @@ def load_index(kernel: Kernel, progress: Progress, cache: Cache | None = None) -
 
 
 def existing_index(kernel: Kernel) -> Index | None:
-    """The index of a kernel where there is one that can be used; none is made."""
+    """The index of a kernel if there is one that can be used; none is made."""
     path = index_path(kernel)
     return Index(path, kernel) if _fault(path, kernel) is None else None
 
 
 def with_index(kernel: Kernel, progress: Progress, use: Callable[[Index], T], cache: Cache | None = None) -> T:
-    """What `use` answers from the index; where the file turns out to be damaged, it is made anew and asked again."""
+    """The result of `use` on the index. If the file turns out to be damaged, it is made again, and `use` runs again."""
     try:
         return use(load_index(kernel, progress, cache))
     except IndexDamaged as damage:
@@ -53,32 +52,29 @@ def _build(kernel: Kernel, progress: Progress, fault: str, cache: Cache | None) 
 
     path = index_path(kernel)
     with (cache if cache is not None else Cache()).lock(f"index-{kernel.id.build_id}", progress):
-        # another run may have made it meanwhile; one found damaged while it was read is not asked again
+        # another run may have made it meanwhile; an index found damaged while it was read is not checked again
         if "damaged" in fault or _fault(path, kernel) is not None:
             build_index(kernel, path, progress, fault)
 
 
 def _fault(path: Path, kernel: Kernel) -> str | None:
-    """Why the file there can't be used: "" where there is none, None where it can."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(100)
-    except FileNotFoundError:
+    """Why the existing file can't be used: "" if there is none, None if it can be used."""
+    if not path.exists():
         return ""
-    if len(head) < 100 or head[:16] != b"SQLite format 3\0":
-        return "the old one was damaged"
-    size = _HEADER.unpack_from(head)[1]
-    pages = int.from_bytes(head[28:32], "big")
-    if (1 << 16 if size == 1 else size) * pages != path.stat().st_size:
-        return "the old one was damaged (cut short)"
+    whole = is_whole(path)
+    if whole is False:
+        return _DAMAGED
     try:
-        database = open_index(path)
-        meta = dict(database.execute("SELECT key, value FROM meta"))
-        database.close()
+        with closing(open_index(path)) as database:
+            meta = dict(database.execute("SELECT key, value FROM meta"))
+            if whole is None and database.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+                return _DAMAGED
     except (sqlite3.Error, UnicodeDecodeError):
-        return "the old one was damaged"
+        return _DAMAGED
     if meta.get("schema") != str(SCHEMA):
         return f"the old one has schema {meta.get('schema', 'none')}, this is {SCHEMA}"
     if meta.get("build_id") != kernel.id.build_id or meta.get("complete") != "1":
         return "the old one is of another kernel"
+    if whole is None:
+        seal(path)
     return None

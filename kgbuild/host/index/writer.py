@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Making the index of a kernel: every object is read once and written to an SQLite file that appears when it is whole.
+"""Makes the index of a kernel: reads every object once and writes an SQLite file that appears when it is complete.
 
-A run that was stopped leaves a file beside it with the objects it had finished; the next run goes on from there.
-The tables are in data/index/schema.sql and described in docs/schema/index.md.
+A stopped run leaves nothing that is read again: the next one starts from the beginning. The tables are in
+data/index/schema.sql and described in docs/schema/index.md.
 """
 
 from __future__ import annotations
@@ -27,43 +27,37 @@ from kgbuild.host.index.schema import SCHEMA
 from kgbuild.host.kernels.compile_commands import read_modules
 from kgbuild.host.modules.files import read_module
 from kgbuild.host.modules.images import Modules
+from kgbuild.host.system.sealed import written_aside
 from kgbuild.kernel.exports import parse_symvers
 from kgbuild.model import VMLINUX, Kernel
 from kgbuild.objects.clone_names import clone_of
 from kgbuild.progress import Progress
 
-_BATCH = 64
 IndexRow = tuple[object, ...]
 
 
 def build_index(kernel: Kernel, path: Path, progress: Progress, reason: str = "") -> None:
-    """Write the index of a kernel to `path`, which appears by one rename. The caller holds a lock.
+    """Write the index of a kernel to `path`, where it appears by one rename. The caller holds a lock.
 
-    `reason` is shown: why one that was there is made again. The index of an out-of-tree tree (`Kernel.outside`) holds
-    its modules alone: nothing else calls a function of theirs that is not exported.
-    Raises ToolError where the disk or a file fails.
+    `reason` is shown: why an existing index is made again. The index of an out-of-tree source (`Kernel.outside`)
+    contains only its modules: nothing else calls their functions unless they are exported. Raises ToolError if the disk
+    or a file fails.
     """
-    part = path.with_name(f".{path.name}.part")
     modules = Modules(kernel).paths
     title = f"index {kernel.id.release} ({len(modules)} modules){': ' + reason if reason else ''}"
     try:
-        with progress.step(title, total=len(modules) + _VMLINUX_SHARE + 1) as task:
+        with progress.step(title, total=len(modules) + _VMLINUX_SHARE + 1) as task, written_aside(path) as part:
             with closing(_open_part(part, kernel)) as database:
-                writer = _Writer(database, kernel)
-                if VMLINUX not in writer.done and kernel.outside is None:
+                writer = _IndexWriter(database, kernel)
+                if kernel.outside is None:
                     with kernel.vmlinux.open("rb") as file:
                         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
                         writer.add(VMLINUX, read(memoryview(data)))
-                    database.commit()
                 task.advance(_VMLINUX_SHARE)
-                for number, (name, module) in enumerate(modules.items(), 1):
-                    if name not in writer.done:
-                        writer.add(name, read(read_module(module)))
-                    if number % _BATCH == 0:
-                        database.commit()
+                for name, module in modules.items():
+                    writer.add(name, read(read_module(module)))
                     task.advance()
                 writer.finish()
-            part.replace(path)
             task.advance()
     except sqlite3.Error as error:
         raise ToolError(
@@ -71,28 +65,20 @@ def build_index(kernel: Kernel, path: Path, progress: Progress, reason: str = ""
         ) from error
 
 
-_VMLINUX_SHARE = 100  # vmlinux takes as long as so many modules
+_VMLINUX_SHARE = 100  # vmlinux takes as long as this many modules
 
 
 def _open_part(part: Path, kernel: Kernel) -> sqlite3.Connection:
-    """The unfinished index, empty unless an earlier run left one of this kernel and version."""
-    wanted = {"schema": str(SCHEMA), "build_id": kernel.id.build_id}
-    if part.exists():
-        database = _connect(part)
-        try:
-            found = dict(database.execute("SELECT key, value FROM meta"))
-            database.execute("SELECT count(*) FROM calls").fetchone()
-            if wanted.items() <= found.items():
-                return database
-        except sqlite3.Error:
-            pass
-        database.close()
-        part.unlink()
-        part.with_name(part.name + "-journal").unlink(missing_ok=True)
-    database = _connect(part)
-    schema = resources.files("kgbuild").joinpath("data/index/schema.sql").read_text(encoding="utf-8")
-    database.executescript(schema)
-    about = {**wanted, "release": kernel.id.release, "version": kernel.id.version}
+    """An index without objects, in an empty file. Nobody else sees it before it is whole, so it needs no journal."""
+    database = sqlite3.connect(part)
+    database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536;")
+    database.executescript(resources.files("kgbuild").joinpath("data/index/schema.sql").read_text(encoding="utf-8"))
+    about = {
+        "schema": str(SCHEMA),
+        "build_id": kernel.id.build_id,
+        "release": kernel.id.release,
+        "version": kernel.id.version,
+    }
     database.executemany("INSERT INTO meta VALUES(?, ?)", about.items())
     database.executemany(
         "INSERT INTO kinds VALUES(?, ?, ?)", [(int(kind), kind.label, text) for kind, text in KIND_ABOUT.items()]
@@ -101,26 +87,17 @@ def _open_part(part: Path, kernel: Kernel) -> sqlite3.Connection:
     return database
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path)
-    # the rollback journal makes a killed run harmless; a power cut costs at most this file, which is checked
-    database.execute("PRAGMA synchronous = OFF")
-    database.execute("PRAGMA cache_size = -65536")
-    return database
-
-
-class _Writer:
-    """Gives numbers to what it is given and writes it."""
+class _IndexWriter:
+    """Numbers objects, functions and data, and writes them."""
 
     def __init__(self, database: sqlite3.Connection, kernel: Kernel) -> None:
         self.database = database
         self.kernel = kernel
-        self.done = {name for (name,) in database.execute("SELECT name FROM objects WHERE done = 1")}
         self.exports: dict[str, set[str]] = {}
         for export in parse_symvers(kernel.symvers.read_text(encoding="utf-8", errors="replace")).values():
             self.exports.setdefault(VMLINUX if export.in_vmlinux else export.module, set()).add(export.name)
         self.module_units: dict[str, list[str]] = read_modules(kernel.units)
-        self.exported: dict[str, int] = dict(database.execute("SELECT name, function FROM symbols WHERE exported = 1"))
+        self.exported: dict[str, int] = {}
 
     def _next(self, table: str) -> int:
         (last,) = self.database.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()
@@ -194,7 +171,7 @@ class _Writer:
         self._rows("symbols", 6, rows)
 
     def _units(self, name: str, number: int, graph: ObjectGraph) -> list[int | None]:
-        """Number of each function's unit, None where it is not known."""
+        """The number of each function's unit, None if unknown."""
         count = len(graph.functions.name)
         first = self._next("units")
         if name != VMLINUX:
@@ -221,7 +198,7 @@ class _Writer:
         return [first + i if i >= 0 else None for i in named.tolist()]
 
     def _source(self, path: str) -> str:
-        """A path as the source tree has it: what came before, in the place where it was built, is cut off."""
+        """A path relative to the source tree: the directory in which the kernel was built is cut off."""
         if not path.startswith("/"):
             return path
         parts = path.split("/")
@@ -309,7 +286,7 @@ class _Writer:
         self._rows("strays", 3, rows)
 
     def finish(self) -> None:
-        """Resolve what names exports of modules, and write what makes questions fast."""
+        """Resolve references to exports of modules, and create the database indices for fast queries."""
         calls: list[IndexRow] = []
         pointers: list[IndexRow] = []
         for caller, holder, offset, kind, name in self.database.execute("SELECT * FROM pending"):

@@ -1,63 +1,73 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`ensure_kernel`: from the name of a kernel to a prepared kernel in the cache.
 
-resolve the name -> download the packages -> unpack what is needed -> check that image and vmlinux are one
-build -> prepare (host/kernels/kbuild.py) -> kernel.json. A kernel that is in the cache is found before anything else
-is asked, so that the usual run starts no program here.
+A kernel that is in the cache is found before anything else is asked, so that the usual run starts no program here. It
+is checked by its seals (host/kernels/integrity.py), and what is damaged is made again. One that is not there is
+fetched (host/kernels/fetch.py).
 """
 
 from __future__ import annotations
 
-import shutil
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Mapping
 
-from kgbuild.errors import KgbuildError, ToolError, UserError
-from kgbuild.host.archives.apt import Apt, Package, version_key
+from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.recipe import (
     LOCAL,
     RUNNING,
-    FetchPlan,
     KernelName,
-    Part,
     Recipe,
     load_recipes,
     parse_name,
     resolve,
 )
-from kgbuild.host.archives.unpack import unpack_part
-from kgbuild.host.kernels import kbuild
-from kgbuild.host.kernels.build_id import read_image_build_id, read_running_build_id, read_vmlinux_build_id
-from kgbuild.host.kernels.build_tools import BuildTools
-from kgbuild.host.kernels.toolchain import find_toolchain, open_archive
-from kgbuild.host.system.cache import Cache, readable_size, remove_tree
-from kgbuild.host.system.required_packages import PACKAGE_OF
-from kgbuild.host.system.sandbox import Sandbox
-from kgbuild.model import Kernel, KernelId
+from kgbuild.host.kernels.build_id import read_running_build_id, read_vmlinux_build_id
+from kgbuild.host.kernels.fetch import fetch, find_release, version_of
+from kgbuild.host.kernels.repair import make_whole
+from kgbuild.host.kernels.toolchain import open_recipe_archive, with_tools
+from kgbuild.host.system.cache import Cache
+from kgbuild.model import EXACT_TOOLS, Kernel, ToolChoice
 from kgbuild.progress import Progress
 
 # `newest-...` is asked of the archive at most once a day.
 NEWEST_SECONDS = 24 * 3600.0
-_TOOLS = ("apt-get", "dpkg-deb", "tar", "xz", "bwrap")
 
 
 def ensure_kernel(
-    name: str, *, progress: Progress, offline: bool = False, jobs: int = 2, cache: Cache | None = None
+    name: str,
+    *,
+    progress: Progress,
+    offline: bool = False,
+    jobs: int = 2,
+    cache: Cache | None = None,
+    choice: ToolChoice = EXACT_TOOLS,
 ) -> Kernel:
     """The prepared kernel of this name, fetched and prepared first where the cache lacks it.
 
     `name` is what --kernel takes (see host/archives/recipe.py). `offline` downloads nothing and asks no archive.
-    `jobs` is how many packages are unpacked at once. Raises UserError for a name that means nothing,
-    ToolError where the archive, the network, the disk or a tool fails.
+    `jobs` is how many packages are unpacked at once. Files of it that are damaged are made again. Until this process
+    ends, no other run removes it. `choice` says which programs compile for it. Raises UserError for a name that means
+    nothing, ToolError where the archive, the network, the disk or a tool fails.
     """
     cache = cache if cache is not None else Cache()
+    cache.sweep_once()
+    while True:
+        kernel = _find_or_fetch(name, progress, offline, jobs, cache, choice)
+        kernel = make_whole(kernel, cache, progress, offline=offline, jobs=jobs, choice=choice)
+        if cache.use(kernel, progress):
+            return with_tools(kernel, choice, cache, progress, offline=offline, jobs=jobs)
+
+
+def _find_or_fetch(name: str, progress: Progress, offline: bool, jobs: int, cache: Cache, choice: ToolChoice) -> Kernel:
     kernel = find_kernel(name, cache=cache, offline=offline)
-    if kernel is not None:
-        return kernel
     recipes = load_recipes()
     wanted = parse_name(name, recipes)
+    if kernel is not None:
+        newest = wanted.distro in recipes and recipes[wanted.distro].newest.match(wanted.release)
+        last = cache.recall(str(wanted), NEWEST_SECONDS) if offline and newest else None
+        if offline and newest and (last is None or last.get("release") != kernel.id.release):
+            with progress.step(f"newest in the cache: {kernel.id.release} (--offline)"):
+                pass
+        return kernel
     if wanted.distro not in recipes:
         raise _not_added(wanted, cache)
     if offline:
@@ -68,7 +78,7 @@ def ensure_kernel(
         )
     recipe = recipes[wanted.distro]
     try:
-        archive = open_archive(recipe, cache, progress)
+        archive = open_recipe_archive(recipe, cache, progress, choice.mirror)
         plan = resolve(wanted, recipe, archive)
     except ToolError as error:
         # An archive that can't be asked is no reason to fail where an earlier answer is at hand.
@@ -80,7 +90,7 @@ def ensure_kernel(
     if recipe.newest.match(wanted.release):
         cache.remember(str(wanted), {"release": plan.release, "version": plan.version})
     kernel = _cached(cache, recipe.distro, plan.release, plan.version)
-    return kernel if kernel is not None else _fetch(plan, archive, cache, progress, jobs)
+    return kernel if kernel is not None else fetch(plan, archive, cache, progress, jobs, choice)
 
 
 def find_kernel(name: str, *, cache: Cache | None = None, offline: bool = False) -> Kernel | None:
@@ -109,12 +119,7 @@ def find_kernel(name: str, *, cache: Cache | None = None, offline: bool = False)
 
 def _cached(cache: Cache, distro: str, release: str, version: str) -> Kernel | None:
     """The newest complete kernel of this release; an empty distribution or version means any."""
-    fitting = [
-        kernel
-        for kernel in cache.kernels()
-        if kernel.id.release == release and distro in ("", kernel.id.distro) and version in ("", kernel.id.version)
-    ]
-    newest = max(fitting, key=lambda kernel: version_key(kernel.id.version), default=None)
+    newest = find_release(cache, distro, release, version)
     if newest is not None and newest.id.distro == LOCAL:
         _check_unchanged(newest)
     return newest
@@ -139,7 +144,7 @@ def _newest_cached(cache: Cache, recipe: Recipe, wanted: Mapping[str, str | None
         fits = groups is not None and groups["series"] == wanted["series"] and groups["flavour"] == flavour
         if fits and version in ("", kernel.id.version):
             fitting.append(kernel)
-    return max(fitting, key=lambda kernel: version_key(kernel.id.version), default=None)
+    return max(fitting, key=version_of, default=None)
 
 
 def _not_added(wanted: KernelName, cache: Cache) -> UserError:
@@ -149,168 +154,3 @@ def _not_added(wanted: KernelName, cache: Cache) -> UserError:
         return UserError("no such kernel was added", place=str(wanted), remedy=remedy)
     remedy = "say DISTRO:RELEASE, for example debian:newest-6.1-cloud; kgbuild kernel search lists what there is"
     return UserError("no distribution known here has such a release", place=str(wanted), remedy=remedy)
-
-
-def check_tools(tools: Iterable[str]) -> None:
-    """Raise one ToolError with every program that lacks, before time is spent."""
-    missing = [tool for tool in tools if shutil.which(tool) is None]
-    if missing:
-        packages = sorted({PACKAGE_OF.get(tool, tool) for tool in missing})
-        raise ToolError(
-            "not found on this machine",
-            place=", ".join(missing),
-            remedy=f"apt-get install {' '.join(packages)} (kgbuild doctor shows all that lacks)",
-        )
-
-
-def _fetch(plan: FetchPlan, archive: Apt, cache: Cache, progress: Progress, jobs: int) -> Kernel:
-    check_tools(_TOOLS)
-    with cache.workdir(plan.name.replace(":", "_").replace("=", "_"), progress) as work:
-        # Another run may have finished it while this one waited for the lock.
-        kernel = _cached(cache, plan.recipe.distro, plan.release, plan.version)
-        if kernel is not None:
-            return kernel
-        source = cache.source_dir(_source_name(plan))
-        with cache.lock(f"source-{source.name}", progress):
-            return _fetch_locked(plan, archive, source, cache, work, progress, jobs)
-
-
-def _source_name(plan: FetchPlan) -> str:
-    shared = next(part.name for part in plan.recipe.parts if part.shared)
-    package = plan.packages[shared]
-    return f"{plan.recipe.distro}-{package.name}-{package.version}"
-
-
-def _fetch_locked(
-    plan: FetchPlan, archive: Apt, source: Path, cache: Cache, work: Path, progress: Progress, jobs: int
-) -> Kernel:
-    parts = [part for part in plan.recipe.parts if not (part.shared and source.is_dir())]
-    packages = [plan.packages[part.name] for part in parts]
-    needed = sum(package.size * (1 + part.growth) for part, package in zip(parts, packages, strict=True))
-    cache.check_space(int(needed), f"unpacking {plan.release}")
-    downloads = work / "packages"
-    downloads.mkdir(exist_ok=True)
-    size = readable_size(sum(package.size for package in packages))
-    title = f"{plan.release} ({len(packages)} packages, {size})"
-    files = archive.download(packages, downloads, progress, title)
-    unpacked, tree = work / "kernel", work / "source"
-    for directory in (unpacked, tree):
-        remove_tree(directory)
-        directory.mkdir()
-    _unpack(plan, parts, files, {part.name: tree if part.shared else unpacked for part in parts}, progress, jobs)
-    build_id = check_same_build(unpacked / "vmlinux", unpacked / "image" / "vmlinuz")
-    if not source.is_dir():
-        source.parent.mkdir(parents=True, exist_ok=True)
-        tree.rename(source)
-    with cache.lock(f"kernel-{build_id}", progress):
-        try:
-            return _complete(plan, build_id, unpacked, source, cache, progress, jobs)
-        except BaseException:
-            # The packages stay, so that the next run need not download them again.
-            remove_tree(cache.kernel_dir(build_id))
-            raise
-
-
-def _unpack(
-    plan: FetchPlan,
-    parts: list[Part],
-    files: Mapping[str, Path],
-    targets: Mapping[str, Path],
-    progress: Progress,
-    jobs: int,
-) -> None:
-    def size(part: Part) -> float:
-        return plan.packages[part.name].size * part.growth
-
-    with progress.step(f"unpack {plan.release}", sum(map(size, parts)), "bytes") as task:
-        advance = _locked(task.advance)
-        with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-            # The longest first, so that the others fit in beside it.
-            futures = [
-                pool.submit(
-                    unpack_part,
-                    part,
-                    plan.groups,
-                    files[plan.packages[part.name].name],
-                    targets[part.name],
-                    advance,
-                )
-                for part in sorted(parts, key=size, reverse=True)
-            ]
-            for future in futures:
-                future.result()
-
-
-def _locked(advance: Callable[[float], None]) -> Callable[[float], None]:
-    lock = threading.Lock()
-
-    def locked(amount: float) -> None:
-        with lock:
-            advance(amount)
-
-    return locked
-
-
-def check_same_build(vmlinux: Path, image: Path, error: type[KgbuildError] = ToolError) -> str:
-    """The build-id of both. Raises `error` where they differ: it is the user's where the user gave the files."""
-    build_id = read_vmlinux_build_id(vmlinux)
-    booted = read_image_build_id(image)
-    if booted is not None and booted != build_id:
-        raise error(
-            f"vmlinux has build-id {build_id[:12]}, the bootable image {booted[:12]}",
-            place=str(image),
-            remedy="take both from one build",
-        )
-    return build_id
-
-
-def _complete(
-    plan: FetchPlan, build_id: str, unpacked: Path, source: Path, cache: Cache, progress: Progress, jobs: int
-) -> Kernel:
-    root = cache.kernel_dir(build_id)
-    remove_tree(root)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    unpacked.rename(root)
-    build = root / "build"
-    tools = root / "kbuild"
-    if tools.is_dir():
-        kbuild.copy_tools(tools, source, build)
-        remove_tree(tools)
-    kbuild.settle_config(build)
-    compiler = kbuild.compiler_text((root / "image" / "config").read_text(errors="replace"))
-    cc = kbuild.compiler_command(compiler)
-    toolchain = find_toolchain(plan, compiler, cache, progress, jobs)
-    tools = BuildTools(Sandbox(toolchain.root, (root, source)) if toolchain is not None else None)
-    kbuild.find_compiler(cc, compiler, tools=tools)
-    kbuild.prepare(
-        source=source,
-        build=build,
-        units_file=root / "units.sqlite",
-        cc=cc,
-        release=plan.release,
-        progress=progress,
-        jobs=jobs,
-        tools=tools,
-    )
-    kernel = Kernel(
-        id=KernelId(plan.recipe.distro, plan.release, plan.version, build_id),
-        root=root,
-        source=source,
-        build=build,
-        config=root / "image" / "config",
-        symvers=build / "Module.symvers",
-        vmlinux=root / "vmlinux",
-        image=root / "image" / "vmlinuz",
-        modules=root / "modules",
-        units=root / "units.sqlite",
-        cc=cc,
-        compiler=compiler,
-        packages={package.name: package.version for package in _sorted(plan.packages.values())},
-        toolchain=toolchain.root if toolchain is not None else None,
-    )
-    cache.save(kernel)
-    return kernel
-
-
-def _sorted(packages: Iterable[Package]) -> list[Package]:
-    return sorted(packages, key=lambda package: package.name)

@@ -2,32 +2,34 @@
 """The GNU build-id of a vmlinux, of a bootable image and of the running kernel.
 
 The image holds a compressed vmlinux; only as much of it is decompressed as lies before its notes.
-Source of the layouts: Documentation/arch/x86/boot.rst (payload_offset since protocol 2.08), elf(5).
+Source of the layouts: elf(5); for bootable images, arch/.
 """
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import struct
 import subprocess
 import threading
-import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
+from kgbuild.arch import default_arch, known
+from kgbuild.decompression import MAGIC, DamagedError, decompress_pieces
 from kgbuild.errors import ToolError, UserError
+from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
+from kgbuild.host.system.run import tied
+from kgbuild.limits import UNPACKED_BYTES
 
 PT_NOTE = 4
 NT_GNU_BUILD_ID = 3
 _CHUNK = 1 << 20
-
-
-class _Decompressor(Protocol):
-    def decompress(self, data: bytes, /) -> bytes: ...
+_PAYLOADS = {**MAGIC, b"BZh": "bzip2", b"\x5d": "lzma"}
+_LZ4 = b"\x02\x21\x4c\x18"
+_PHDR_BYTES = 56
+_MOST_NOTES = 1 << 20  # bytes of a note segment; more is not believed, and not read
 
 
 def parse_notes(data: bytes) -> str | None:
@@ -50,12 +52,14 @@ def note_ranges(head: bytes) -> list[tuple[int, int]]:
     (table,) = struct.unpack_from("<Q", head, 32)
     entry_size, count = struct.unpack_from("<HH", head, 54)
     ranges = []
+    if entry_size < _PHDR_BYTES:
+        return []
     for index in range(count):
         at = table + index * entry_size
-        if at + 56 > len(head):
+        if at + _PHDR_BYTES > len(head):
             break
         kind, _, offset, _, _, size = struct.unpack_from("<IIQQQQ", head, at)
-        if kind == PT_NOTE:
+        if kind == PT_NOTE and size <= _MOST_NOTES and offset + size <= UNPACKED_BYTES.most:
             ranges.append((offset, size))
     return ranges
 
@@ -69,23 +73,24 @@ def read_vmlinux_build_id(path: Path) -> str:
             found = parse_notes(file.read(size))
             if found:
                 return found
-    fact = "no build-id in this file" if ranges else "not a 64-bit x86 vmlinux"
+    fact = "no build-id in this file" if ranges else f"not a 64-bit {default_arch().platform.source_arch} vmlinux"
     raise UserError(fact, place=str(path), remedy="give the unstripped vmlinux of the kernel")
 
 
 def read_image_build_id(path: Path) -> str | None:
-    """Hex build-id of the kernel inside a bzImage; None where its compression can't be read here.
+    """Hex build-id of the kernel inside a bootable image; None where its compression can't be read here.
 
-    Raises UserError where the file is no bzImage.
+    Raises UserError where the file is no bootable image of an architecture that kgbuild knows.
     """
     with path.open("rb") as file:
-        head = file.read(1024)
-        if head[0x202:0x206] != b"HdrS" or struct.unpack_from("<H", head, 0x206)[0] < 0x208:
-            raise UserError("not a bootable x86 kernel image", place=str(path), remedy="give the kernel's bzImage")
-        setup_sectors = head[0x1F1] or 4
-        payload_offset, payload_length = struct.unpack_from("<II", head, 0x248)
-        file.seek((setup_sectors + 1) * 512 + payload_offset)
-        payload = file.read(payload_length)
+        head = file.read(max(arch.platform.image_head for arch in known()))
+        found = next((place for arch in known() if (place := arch.platform.payload(head)) is not None), None)
+        if found is None:
+            names = default_arch().platform
+            fact = f"not a bootable {names.source_arch} kernel image"
+            raise UserError(fact, place=str(path), remedy=f"give the kernel's {names.image}")
+        file.seek(found[0])
+        payload = file.read(found[1])
     with closing(_decompress(payload)) as chunks:
         return _build_id_of_stream(chunks)
 
@@ -117,40 +122,27 @@ def read_running_build_id() -> str | None:
 
 
 def _decompress(payload: bytes) -> Generator[bytes, None, None]:
-    magic = payload[:6]
-    if magic == b"\xfd7zXZ\0":
-        return _feed(payload, lzma.LZMADecompressor(lzma.FORMAT_XZ))
-    if magic[:2] == b"\x1f\x8b":
-        return _feed(payload, zlib.decompressobj(16 + zlib.MAX_WBITS))
-    if magic[:3] == b"BZh":
-        return _feed(payload, bz2.BZ2Decompressor())
-    if magic[:1] == b"\x5d":
-        return _feed(payload, lzma.LZMADecompressor(lzma.FORMAT_ALONE))
-    if magic[:4] == b"\x28\xb5\x2f\xfd":
-        import zstandard
-
-        return _feed(payload, zstandard.ZstdDecompressor().decompressobj())
-    if magic[:4] == b"\x02\x21\x4c\x18":
+    if payload.startswith(_LZ4):
         return _pipe(["lz4", "-dcq"], payload)
-    return _feed(b"", zlib.decompressobj())
+    return _unpack(payload, next((kind for magic, kind in _PAYLOADS.items() if payload.startswith(magic)), ""))
 
 
-def _feed(payload: bytes, decompressor: _Decompressor) -> Generator[bytes, None, None]:
+def _unpack(payload: bytes, kind: str) -> Generator[bytes, None, None]:
     # The payload of a bzImage is padded: what follows the compressed data is not an error.
-    # zstandard's error is a plain Exception of its own
-    try:
-        for offset in range(0, len(payload), _CHUNK):
-            yield decompressor.decompress(payload[offset : offset + _CHUNK])
-    except (EOFError, lzma.LZMAError, zlib.error, OSError):
-        return
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "zstandard":
-            raise
+    with suppress(DamagedError):
+        if kind:
+            yield from decompress_pieces(payload, kind, "bzImage")
 
 
 def _pipe(argv: list[str], payload: bytes) -> Generator[bytes, None, None]:
     try:
-        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            tied(argv),
+            env=child_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
     except FileNotFoundError as error:
         raise ToolError("not found on this machine", place=argv[0], remedy=remedy_for(argv[0])) from error
     assert process.stdin is not None and process.stdout is not None

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kgbuild.host.system.children import ChildLimits
 from kgbuild.host.system.run import Completed, run
 from kgbuild.host.system.sandbox import Sandbox, run_in
 from kgbuild.model import Kernel
@@ -34,12 +35,13 @@ class BuildTools:
         check: bool = True,
         timeout: float | None = None,
         stdin: str | None = None,
+        limits: ChildLimits | None = None,
     ) -> Completed:
         """Run a program as `host/system/run.py` does, which may write into the directories `writable`."""
         if self.sandbox is None:
-            return run(argv, cwd=cwd, env=env, check=check, timeout=timeout, stdin=stdin)
+            return run(argv, cwd=cwd, env=env, check=check, timeout=timeout, stdin=stdin, limits=limits)
         sandbox = self.sandbox.with_writable(writable)
-        return run_in(sandbox, argv, cwd=cwd, env=env, check=check, timeout=timeout, stdin=stdin)
+        return run_in(sandbox, argv, cwd=cwd, env=env, check=check, timeout=timeout, stdin=stdin, limits=limits)
 
     def command(
         self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], writable: Sequence[Path] = ()
@@ -59,11 +61,24 @@ class BuildTools:
         return None
 
 
+HOST_TOOLS = BuildTools()  # without a sandbox
+
+
+def host_tools(*readable: Path, cc: str = "", sandboxed: bool = True) -> BuildTools:
+    """The programs of this machine, which see what is `readable`; `cc` is a compiler that may lie outside of /usr."""
+    if not sandboxed:
+        return BuildTools()
+    found = Path(shutil.which(cc) or "/usr").resolve() if cc else Path("/usr")
+    own = () if found.is_relative_to("/usr") else (found.parents[1],)
+    return BuildTools(Sandbox(readable=(*own, *readable)))
+
+
 def tools_of(kernel: Kernel, *readable: Path) -> BuildTools:
     """The programs that built a kernel. They see its trees, and what else is `readable`."""
-    if kernel.toolchain is None:
-        return BuildTools()
     trees = [kernel.root, kernel.source, kernel.build]
     if kernel.outside is not None:
         trees += [kernel.outside.folder, kernel.outside.kernel]
-    return BuildTools(Sandbox(kernel.toolchain, (*dict.fromkeys(trees), *readable)))
+    seen = (*dict.fromkeys(trees), *readable)
+    if kernel.toolchain is None:
+        return host_tools(*seen, cc=kernel.cc, sandboxed=kernel.sandboxed)
+    return BuildTools(Sandbox(kernel.toolchain, seen))

@@ -117,7 +117,8 @@ def parse_units(lines: Iterable[str], source_tree: str) -> Iterator[UnitCommand]
 
 def write_units(units: Iterable[UnitCommand], path: Path) -> int:
     """Write units.sqlite and return how many units it holds. The same object twice is kept once."""
-    path.unlink(missing_ok=True)
+    if path.exists():
+        path.write_bytes(b"")
     seen: set[str] = set()
     ids: dict[tuple[str, ...], int] = {}
     with closing(sqlite3.connect(path)) as database:
@@ -166,14 +167,29 @@ FROM units JOIN arguments a ON a.id = argv JOIN arguments o ON o.id = objtool
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """units.sqlite, to read. Raises ToolError where it can't be."""
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+        with closing(open_database(path)) as database:
             yield database
     except sqlite3.Error as error:
         raise ToolError(
             f"can't be read ({error})",
             place=str(path),
-            remedy="remove the kernel from the cache and fetch it again",
+            remedy="run kgbuild again, which looks at it and makes it again",
         ) from error
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """An SQLite file that nobody writes to, to read; any characters may be in its name."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+
+
+def is_units_file(path: Path) -> bool:
+    """Whether SQLite finds a file with the compile commands in order."""
+    try:
+        with closing(open_database(path)) as database:
+            database.execute(f"{_SELECT} LIMIT 1").fetchall()
+            return bool(database.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
+    except (sqlite3.Error, UnicodeDecodeError):
+        return False
 
 
 def read_units(path: Path, sources: Iterable[str]) -> dict[str, list[UnitCommand]]:
@@ -227,7 +243,7 @@ def read_modules(path: Path) -> dict[str, list[str]]:
     """Source files of each loadable module, by its name (with underscores). A unit may be in several: kbuild joins
     their names by colons. KBUILD_MODFILE does not tell: of a module of several units it names the unit."""
     found: dict[str, list[str]] = {}
-    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+    with _opened(path) as database:
         for names, source in database.execute(
             "SELECT DISTINCT modname, source FROM units WHERE module = 1 ORDER BY modname, source"
         ):

@@ -26,7 +26,7 @@ _NOT_NEEDED = re.compile(r"\.mod\.c$|^arch/[^/]+/(?:entry/vdso|realmode|boot|pur
 
 
 def build_generators(source: Path, build: Path, env: Mapping[str, str], tools: BuildTools) -> list[str]:
-    """Build the programs that make sources, where the build tree lacks them; returns those that failed."""
+    """Build the programs that generate sources, if they are missing in the build tree; returns those that failed."""
     failed = []
     for program, shown_by in _GENERATORS:
         if (build / program).exists() or not (source / shown_by).exists():

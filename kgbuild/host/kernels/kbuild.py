@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,25 +22,26 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels import compile_commands
 from kgbuild.host.kernels import generated_sources as generated
-from kgbuild.host.kernels.build_tools import BuildTools, tools_of
-from kgbuild.host.system.cache import write_atomic
-from kgbuild.host.system.required_packages import PACKAGE_OF, remedy_for
+from kgbuild.host.kernels.build_tools import HOST_TOOLS, BuildTools, tools_of
+from kgbuild.host.system.children import child_environment
+from kgbuild.host.system.required_packages import PACKAGE_OF, install_command, remedy_for
 from kgbuild.host.system.run import tied
+from kgbuild.host.system.sealed import read_sealed, write_sealed, written_aside
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.progress import Progress
 
 ENVIRONMENT = ".kgbuild-env"
 _TARGET = "kgbuild-env"
 _MAKE_INTERNAL = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TERMERR", "MAKE_TERMOUT")
-# What make may inherit from the user: anything else (KCFLAGS, CFLAGS, ARCH) would change what is compiled.
-_INHERITED = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
+# Variables in which the environment names the trees it was made with, by kernels of different age.
+_BUILD_TREE = ("O", "abs_objtree", "abs_output", "PWD")
+_SOURCE_TREE = ("srctree", "abs_srctree", "srcroot", "VPATH")
 _TESTED_BY_MAKE = ("make", "ld", "gcc", "flex", "bison", "bc")
 
 
 def clean_environment() -> dict[str, str]:
-    """The user's environment without what could change a kernel build."""
-    env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return {**env, "LC_ALL": "C", "LANG": "C"}
+    """The user's environment without what could change a kernel build (KCFLAGS, CFLAGS, ARCH)."""
+    return child_environment()
 
 
 def compiler_text(config: str) -> str:
@@ -76,7 +77,7 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
     found = lines[0].strip() if lines else ""
     if _same_compiler(found, wanted):
         return None
-    remedy = f"apt-get install {package}, or accept the risk with --allow-compiler"
+    remedy = f"{install_command(package)}, or accept the risk with --allow-compiler"
     fact = f"this is {found!r}, the kernel was built by {wanted!r}"
     return Refusal("C3-compiler", kernel.cc, fact, remedy=remedy)
 
@@ -87,12 +88,12 @@ def compiler_version(kernel: Kernel) -> str:
     return f"{kernel.toolchain.parent.name} {said}" if kernel.toolchain is not None else said
 
 
-def find_compiler(cc: str, compiler: str, remedy: str = "", tools: BuildTools = BuildTools()) -> None:
+def find_compiler(cc: str, compiler: str, remedy: str = "", tools: BuildTools = HOST_TOOLS) -> None:
     """Raise ToolError where the compiler `cc` is missing; `compiler` is what built the kernel, for the message, and
     `remedy` goes behind the command that installs it."""
     if tools.path_of(cc) is None:
         fact = f"not found on this machine; the kernel was built by {compiler or 'an unknown compiler'}"
-        raise ToolError(fact, place=cc, remedy=f"apt-get install {compiler_package(cc)}{remedy}")
+        raise ToolError(fact, place=cc, remedy=f"{install_command(compiler_package(cc))}{remedy}")
 
 
 def _same_compiler(found: str, wanted: str) -> bool:
@@ -108,20 +109,29 @@ def load_unit_commands(kernel: Kernel, sources: Iterable[str]) -> dict[str, list
     return compile_commands.read_units(kernel.units, sources)
 
 
-def load_environment(build: Path) -> dict[str, str]:
-    """The environment kbuild gives its commands in this build tree, as `prepare` wrote it down.
-
-    Raises ToolError where it is missing.
+def load_environment(kernel: Kernel) -> dict[str, str]:
+    """The environment kbuild gives its commands in the build tree of a kernel, as `prepare` wrote it down, with the
+    paths that its trees have now. Raises ToolError where it is missing.
     """
-    path = build / ENVIRONMENT
-    try:
-        return parse_environment(path.read_bytes())
-    except OSError as error:
-        raise ToolError(
-            f"can't be read ({error.strerror})",
-            place=str(path),
-            remedy="remove the kernel from the cache and fetch it again",
-        ) from error
+    path = kernel.build / ENVIRONMENT
+    data = read_sealed(path, unsealed=True)
+    if data is None:
+        raise ToolError("is damaged or gone", place=str(path), remedy="run kgbuild again, which makes it again")
+    source = kernel.outside.kernel if kernel.outside is not None else kernel.source
+    return move_environment(parse_environment(data), source, kernel.build)
+
+
+def move_environment(env: Mapping[str, str], source: Path, build: Path) -> dict[str, str]:
+    """The environment with the paths of a source and a build tree in place of those that it was made with, which it
+    names itself: a cache may have been moved since."""
+    old_build = next((env[name] for name in _BUILD_TREE if env.get(name, "").startswith("/")), str(build))
+    old_source = next((env[name] for name in _SOURCE_TREE if env.get(name, "").startswith("/")), str(source))
+    moved = {old: new for old, new in ((old_source, str(source)), (old_build, str(build))) if old != new}
+    if not moved:
+        return dict(env)
+    # the longer first: one tree may lie in the other
+    pattern = re.compile("|".join(rf"{re.escape(old)}(?![^/\s:=])" for old in sorted(moved, key=len, reverse=True)))
+    return {name: pattern.sub(lambda found: moved[found[0]], value) for name, value in env.items()}
 
 
 def parse_environment(data: bytes) -> dict[str, str]:
@@ -176,21 +186,31 @@ def prepare(
     build: Path,
     units_file: Path,
     cc: str,
+    source_arch: str,
     release: str,
     progress: Progress,
     variables: Sequence[str] = (),
     jobs: int = 2,
     estimate: int = 5000,
-    tools: BuildTools = BuildTools(),
+    tools: BuildTools = HOST_TOOLS,
 ) -> int:
     """Capture the environment and the commands of all units; returns how many units there are.
 
     `build` has .config, the generated headers and the build tools. Writes build/.kgbuild-env and `units_file`,
-    nothing in `source`. `variables` are NAME=VALUE that make was given when the tree was configured; `jobs` makes run
+    nothing in `source`. `source_arch` is the architecture's directory below arch/. `variables` are NAME=VALUE that
+    make was given when the tree was configured; `jobs` makes run
     at once where more than one is needed; `estimate` is the number of units the bar assumes. Raises ToolError where
     make or a tool is missing or fails.
     """
-    env = capture_environment(source=source, build=build, cc=cc, release=release, variables=variables, tools=tools)
+    env = capture_environment(
+        source=source,
+        build=build,
+        cc=cc,
+        source_arch=source_arch,
+        release=release,
+        variables=variables,
+        tools=tools,
+    )
     with progress.step("prepare compile commands of all units", estimate, "units") as task:
         generated.build_generators(source, build, env, tools)
         targets: set[str] = set()
@@ -201,19 +221,18 @@ def prepare(
                 task.advance()
                 yield unit
 
-        partial = units_file.with_name(units_file.name + ".part")
-        count = compile_commands.write_units(counted(), partial)
-        task.total(count)
-        failed = generated.make_sources(source, build, env, targets, jobs, tools)
+        with written_aside(units_file) as partial:
+            count = compile_commands.write_units(counted(), partial)
+            task.total(count)
+            if count == 0:
+                raise ToolError(
+                    "make printed no compile command",
+                    place=str(build),
+                    remedy="check that the source and the config belong together",
+                )
+            failed = generated.make_sources(source, build, env, targets, jobs, tools)
     if failed:
         progress.note(f"generated sources of {', '.join(failed)} could not be made")
-    if count == 0:
-        raise ToolError(
-            "make printed no compile command",
-            place=str(build),
-            remedy="check that the source and the config belong together",
-        )
-    partial.replace(units_file)
     progress.note(f"{count} units")
     return count
 
@@ -223,9 +242,10 @@ def capture_environment(
     source: Path,
     build: Path,
     cc: str,
+    source_arch: str,
     release: str,
     variables: Sequence[str] = (),
-    tools: BuildTools = BuildTools(),
+    tools: BuildTools = HOST_TOOLS,
 ) -> dict[str, str]:
     """Run the top Makefile as far as its exports and return them; also kept in build/.kgbuild-env.
 
@@ -239,7 +259,7 @@ def capture_environment(
         rule = f"{_TARGET}: ; @env -0 > {directory}/$$MAKELEVEL"
         argv = [
             *("make", "-s", "-C", str(source), f"O={build}", f"--eval={rule}", _TARGET),
-            *("ARCH=x86", f"CC={cc}", f"HOSTCC={cc}", f"KERNELRELEASE={release}", *variables),
+            *(f"ARCH={source_arch}", f"CC={cc}", f"HOSTCC={cc}", f"KERNELRELEASE={release}", *variables),
         ]
         done = tools.run(argv, writable=[build, directory], env=clean_environment(), check=False, timeout=300)
         levels = sorted(directory.iterdir(), key=lambda path: int(path.name))
@@ -252,7 +272,7 @@ def capture_environment(
     for variable in variables:
         env.pop(variable.partition("=")[0], None)
     kept = b"".join(f"{k}={v}\0".encode(errors="surrogateescape") for k, v in sorted(env.items()))
-    write_atomic(build / ENVIRONMENT, kept)
+    write_sealed(build / ENVIRONMENT, kept)
     return env
 
 
@@ -295,4 +315,4 @@ def _make_remedy(stderr: str) -> str:
     for program in _TESTED_BY_MAKE:
         if re.search(rf"\b{program}: (command )?not found", stderr):
             return remedy_for(program)
-    return "kgbuild doctor shows what this machine lacks"
+    return "kgbuild doctor shows what is missing on this machine"

@@ -8,21 +8,27 @@ generated goes into the cache.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from kgbuild.arch import default_arch, known
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.recipe import LOCAL
 from kgbuild.host.kernels import kbuild
-from kgbuild.host.kernels.acquire import check_same_build, check_tools
-from kgbuild.host.kernels.vmlinux import map_image
+from kgbuild.host.kernels.build_tools import BuildTools, host_tools
+from kgbuild.host.kernels.fetch import check_same_build, check_tools
+from kgbuild.host.kernels.integrity import seal_kernel
+from kgbuild.host.kernels.vmlinux import map_image, read_platform
 from kgbuild.host.system.cache import Cache, remove_tree
-from kgbuild.host.system.run import run, tied
+from kgbuild.host.system.input_files import check_input
+from kgbuild.host.system.sealed import read_sealed, write_sealed
 from kgbuild.kernel.config import parse_config
+from kgbuild.limits import CONFIG_BYTES, SOURCE_BYTES, SYMVERS_BYTES, VMLINUX_BYTES
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import Progress
 
@@ -45,7 +51,7 @@ _PRODUCT_NAMES = frozenset(
         ".git",
     }
 )
-_PRODUCT_DIRS = frozenset({"include/config", "include/generated", "arch/x86/include/generated", ".tmp_versions"})
+_PRODUCT_DIRS = frozenset({"include/config", "include/generated", ".tmp_versions"})
 _TOOL_OPTION = re.compile(
     r"(CC|GCC|CLANG|AS|LD|LLD|RUSTC|RUST|BINDGEN|PAHOLE|TOOLS|CPP)_|BUILD_SALT$|MODULE_SIG_(ALL|KEY)|SYSTEM_TRUSTED_KEYS$"
     r"|SYSTEM_REVOCATION_KEYS$"
@@ -78,10 +84,13 @@ class _Found:
     compiler: str
 
 
-def add_kernel(local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: Cache | None = None) -> Kernel:
+def add_kernel(
+    local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: Cache | None = None, sandboxed: bool = True
+) -> Kernel:
     """Prepare a kernel from its files and put it into the cache as `local:NAME`.
 
-    Big files are not copied but linked to where they are. Raises UserError where the files do not fit
+    Big files are not copied but linked to where they are. The tree's makefiles and programs run in a sandbox, unless
+    the user wants none. Raises UserError where the files do not fit
     together, ToolError where a tool is missing or fails.
     """
     cache = cache if cache is not None else Cache()
@@ -105,7 +114,7 @@ def add_kernel(local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: 
                 source = root / "source"
                 with progress.step(f"copy {local.source}"):
                     copy_sources(local.source, source)
-            return _complete(local, source, root, found, cache, progress, jobs)
+            return _complete(local, source, root, found, cache, progress, jobs, sandboxed)
         except BaseException:
             remove_tree(root)
             raise
@@ -134,12 +143,14 @@ def is_clean(source: Path) -> bool:
 def copy_sources(source: Path, target: Path) -> None:
     """Copy a source tree without what a build left in it."""
 
+    below_arch = {path for arch in known() for path in arch.platform.generated}
+
     def skip(directory: str, names: list[str]) -> set[str]:
         relative = os.path.relpath(directory, source)
         skipped = set()
         for name in names:
             path = name if relative == "." else f"{relative}/{name}"
-            generated = path in _PRODUCT_DIRS or (relative == "." and name in _PRODUCT_NAMES)
+            generated = path in _PRODUCT_DIRS or path in below_arch or (relative == "." and name in _PRODUCT_NAMES)
             # Files that begin with a dot and end in .d or .cmd are kbuild's notes; _shipped files are
             # sources.
             dotted = name.startswith(".") and name.endswith((".d", ".cmd", ".tmp"))
@@ -147,8 +158,14 @@ def copy_sources(source: Path, target: Path) -> None:
                 skipped.add(name)
         return skipped
 
+    def copy(path: str, to: str) -> None:
+        # a link is copied as one; a device among the sources would never end
+        if not os.path.islink(path):  # noqa: PTH114 # of 80,000 files
+            check_input(Path(path), SOURCE_BYTES, "take it out of the source")
+        shutil.copy2(path, to, follow_symlinks=False)
+
     try:
-        shutil.copytree(source, target, symlinks=True, ignore=skip)
+        shutil.copytree(source, target, symlinks=True, ignore=skip, copy_function=copy)
     except shutil.Error as error:
         first = error.args[0][0]
         raise UserError(f"can't be copied ({first[2]})", place=str(first[0]), remedy="make it readable") from error
@@ -161,14 +178,13 @@ def _check_input(local: LocalKernel) -> None:
             place=local.name,
             remedy=f"for example 6.1-test, for {LOCAL}:6.1-test",
         )
-    for file, what in (
-        (local.config, "the kernel's .config"),
-        (local.vmlinux, "the unstripped vmlinux"),
-        (local.image, "the bzImage"),
-        (local.symvers, "Module.symvers of the same build"),
+    for file, limit, what in (
+        (local.config, CONFIG_BYTES, "the kernel's .config"),
+        (local.vmlinux, VMLINUX_BYTES, "the unstripped vmlinux"),
+        (local.image, VMLINUX_BYTES, f"the {default_arch().platform.image}"),
+        (local.symvers, SYMVERS_BYTES, "Module.symvers of the same build"),
     ):
-        if not file.is_file():
-            raise UserError("no such file", place=str(file), remedy=f"give {what}")
+        check_input(file, limit, f"give {what}")
     if not (local.source / "scripts" / "Makefile.build").is_file() or not (local.source / "Kconfig").is_file():
         raise UserError("not a kernel source tree", place=str(local.source), remedy="give its top directory")
     if local.modules is not None and not local.modules.is_dir():
@@ -200,28 +216,33 @@ def _complete(
     cache: Cache,
     progress: Progress,
     jobs: int,
+    sandboxed: bool,
 ) -> Kernel:
-    build = root / "build"
+    tools = host_tools(source, root, cc=found.cc, sandboxed=sandboxed)
+    build, source_arch = root / "build", read_platform(local.vmlinux).source_arch
     shutil.copyfile(local.config, build / ".config")
     shutil.copyfile(local.config, root / "config")
     shutil.copyfile(local.symvers, build / "Module.symvers")
     given = parse_config(local.config.read_text(errors="replace"))
     # Kconfig asks again where a variable that it has used changes, so every make gets the same.
     pahole = _write_pahole(build, given.get("PAHOLE_VERSION", "0"))
-    variables = (f"PAHOLE={pahole}",) if pahole else ()
+    variables = pahole_variables(build) if pahole else ()
     with progress.step("prepare headers and build tools"):
         # Distributions name their kernels on make's command line; what the source says (6.1.192) is then not what
         # the kernel takes modules for (6.1.0-56-cloud-amd64).
-        _make_prepare(source, build, found.cc, jobs, (*variables, f"KERNELRELEASE={found.release}"))
+        own = (*variables, f"KERNELRELEASE={found.release}")
+        _make_prepare(source, build, source_arch, found.cc, jobs, own, tools)
     kbuild.prepare(
         source=source,
         build=build,
         units_file=root / "units.sqlite",
         cc=found.cc,
+        source_arch=source_arch,
         release=found.release,
         progress=progress,
         variables=variables,
         jobs=jobs,
+        tools=tools,
     )
     _check_config_kept(given, parse_config((build / ".config").read_text(errors="replace")))
     kernel = Kernel(
@@ -237,9 +258,41 @@ def _complete(
         units=root / "units.sqlite",
         cc=found.cc,
         compiler=found.compiler,
+        sandboxed=sandboxed,
     )
+    _write_inputs(local, root)
+    seal_kernel(kernel, cache)
     cache.save(kernel)
     return kernel
+
+
+_INPUTS = "inputs.json"
+
+
+def _write_inputs(local: LocalKernel, root: Path) -> None:
+    given = {field.name: getattr(local, field.name) for field in fields(LocalKernel)}
+    text = json.dumps({name: str(v.resolve()) if isinstance(v, Path) else v for name, v in given.items()})
+    for name in (_INPUTS, f"2-{_INPUTS}"):  # it can be made of nothing else
+        write_sealed(root / name, text.encode())
+
+
+def read_inputs(root: Path) -> LocalKernel | None:
+    """What the kernel in this directory of the cache was added from; None where that is not known."""
+    for name in (_INPUTS, f"2-{_INPUTS}"):
+        text = read_sealed(root / name)
+        if text is not None:
+            found = json.loads(text)
+            return LocalKernel(
+                name=found["name"],
+                source=Path(found["source"]),
+                config=Path(found["config"]),
+                vmlinux=Path(found["vmlinux"]),
+                image=Path(found["image"]),
+                symvers=Path(found["symvers"]),
+                modules=Path(found["modules"]) if found["modules"] is not None else None,
+                cc=found["cc"],
+            )
+    return None
 
 
 def _compiler_of(local: LocalKernel, compiler: str) -> str:
@@ -249,20 +302,30 @@ def _compiler_of(local: LocalKernel, compiler: str) -> str:
     return cc
 
 
-def _make_prepare(source: Path, build: Path, cc: str, jobs: int, variables: Sequence[str]) -> None:
-    argv = ["make", "-s", f"-j{max(1, jobs)}", "-C", str(source), f"O={build}", "ARCH=x86"]
+def _make_prepare(
+    source: Path, build: Path, source_arch: str, cc: str, jobs: int, variables: Sequence[str], tools: BuildTools
+) -> None:
+    argv = ["make", "-s", f"-j{max(1, jobs)}", "-C", str(source), f"O={build}", f"ARCH={source_arch}"]
     argv += [f"CC={cc}", f"HOSTCC={cc}", *variables]
     given = parse_config((build / ".config").read_text(errors="replace"))
     for targets in (["olddefconfig"], ["prepare", "modules_prepare"]):
-        done = run(tied([*argv, *targets]), env=kbuild.clean_environment(), check=False, timeout=1200)
+        done = tools.run([*argv, *targets], writable=[build], env=kbuild.clean_environment(), check=False, timeout=1200)
         if done.status != 0:
             lines = [line for line in done.stderr.splitlines() if line.strip()][-4:]
             raise ToolError(
                 f"make {' '.join(targets)} failed: " + "; ".join(lines),
                 place=str(source),
-                remedy="kgbuild doctor shows what this machine lacks",
+                remedy="kgbuild doctor shows what is missing on this machine",
             )
         _check_config_kept(given, parse_config((build / ".config").read_text(errors="replace")))
+
+
+_PAHOLE = ".kgbuild-pahole"
+
+
+def pahole_variables(build: Path) -> tuple[str, ...]:
+    """What make is told of pahole for a build tree, where a kernel was added with one."""
+    return (f"PAHOLE={build / _PAHOLE}",) if (build / _PAHOLE).exists() else ()
 
 
 def _write_pahole(build: Path, version: str) -> Path | None:
@@ -273,7 +336,7 @@ def _write_pahole(build: Path, version: str) -> Path | None:
     """
     if not version.isdigit() or int(version) == 0:
         return None
-    path = build / ".kgbuild-pahole"
+    path = build / _PAHOLE
     # scripts/pahole-version.sh makes 124 of v1.24.
     path.write_text(f"#!/bin/sh\necho v{int(version) // 100}.{int(version) % 100:02}\n")
     path.chmod(0o755)

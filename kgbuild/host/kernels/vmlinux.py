@@ -3,13 +3,43 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
+from functools import cache
 from pathlib import Path
 
+from kgbuild.arch import arch_of
+from kgbuild.arch.platform import Platform
 from kgbuild.elf.read import FormatError, read
+from kgbuild.elf.records import LITTLE, records_of
 from kgbuild.errors import ToolError, UserError
+from kgbuild.host.system.run import MORE_MEMORY
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Kernel
+
+
+def platform_of(kernel: Kernel) -> Platform:
+    """What trees and tools around a kernel call its architecture. Raises UserError for one without facts."""
+    return read_platform(kernel.vmlinux)
+
+
+@cache
+def read_platform(vmlinux: Path) -> Platform:
+    """The names of the architecture of a vmlinux, by its ELF header.
+
+    Raises UserError where the file can't be read, is no ELF file, or is for an architecture that kgbuild has no facts
+    of.
+    """
+    remedy = "give the unstripped vmlinux of the kernel"
+    try:
+        with vmlinux.open("rb") as file:
+            head = file.read(LITTLE.header.size)
+    except OSError as error:
+        raise UserError(error.strerror or str(error), place=str(vmlinux), remedy=remedy) from error
+    records = records_of(head) if len(head) == LITTLE.header.size else "no ELF file"
+    if isinstance(records, str) or not head.startswith(b"\x7fELF"):
+        raise UserError("not a 64-bit ELF file", place=str(vmlinux), remedy=remedy)
+    return arch_of(records.header.unpack(head)[2], str(vmlinux)).platform
 
 
 def map_image(vmlinux: Path) -> KernelImage:
@@ -29,6 +59,8 @@ def load_image(kernel: Kernel) -> KernelImage:
         image = map_image(kernel.vmlinux)
     except (OSError, UserError) as error:
         fact = error.fact if isinstance(error, UserError) else error.strerror or str(error)
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            remedy = MORE_MEMORY
         raise ToolError(fact, place=str(kernel.vmlinux), remedy=remedy) from error
     if image.build_id != kernel.id.build_id:
         fact = f"has build-id {image.build_id or 'none'}, not {kernel.id.build_id}"

@@ -17,14 +17,16 @@ from pathlib import Path
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, write
 from kgbuild.emit.backends.backend import Backend
-from kgbuild.emit.klp_relocations import PREFIX, PREFIX_C, inject
+from kgbuild.emit.klp_relocations import inject
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.kbuild import load_environment
+from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.link.module_objects import compile_module_file, main_object
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.feature_probes import MODPOST_MODULES, MODULE_COMMON, MODULE_COMMON_SOURCE
 from kgbuild.model import Kernel
+from kgbuild.module_abi import KLP_SYMBOL, KLP_SYMBOL_IN_C
 
 _UNDEFINED = re.compile(r'modpost: "(.+?)" \[(.+?)\] undefined!')
 
@@ -46,11 +48,11 @@ def link_module(
     Raises ToolError where a tool fails or leaves undefined symbols that nobody expected.
     """
     body = write(output)
-    expected = {s.name for s in output.symbols if s.section is None and s.name.startswith(PREFIX)}
-    environment, tools = load_environment(kernel.build), tools_of(kernel)
+    expected = {s.name for s in output.symbols if s.section is None and s.name.startswith(KLP_SYMBOL)}
+    environment, tools = load_environment(kernel), tools_of(kernel)
     with cache.scratch("link") as work:
         main = main_object(kernel, cache, backend.wrapper, defines)
-        expected |= {s.name for s in read(main).iter_symbols() if s.name.startswith(PREFIX_C)}
+        expected |= {s.name for s in read(main).iter_symbols() if s.name.startswith(KLP_SYMBOL_IN_C)}
         (work / "main.o").write_bytes(main)
         (work / "output.o").write_bytes(body)
         flags = shlex.split(environment.get("KBUILD_LDFLAGS", ""))
@@ -87,7 +89,7 @@ def link_module(
 
 
 def _linker_script(kernel: Kernel) -> Path:
-    for path in (kernel.build / "scripts" / "module.lds", kernel.build / "arch" / "x86" / "module.lds"):
+    for path in (kernel.build / "scripts" / "module.lds", kernel.build / platform_of(kernel).module_script):
         if path.is_file():
             return path
     raise ToolError("module.lds is missing", place=str(kernel.build), remedy="prepare the kernel again")

@@ -10,14 +10,15 @@ import re
 from collections.abc import Sequence
 
 from kgbuild.elf.read import read
-from kgbuild.emit.extract import NOTES
-from kgbuild.emit.klp_relocations import PREFIX_C
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.compile_commands import parse_line
-from kgbuild.host.kernels.kbuild import clean_environment, compiler_version, load_environment
+from kgbuild.host.kernels.kbuild import compiler_version, load_environment
+from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.children import COMPILE_LIMITS, child_environment
 from kgbuild.model import Kernel, UnitCommand
+from kgbuild.module_abi import KLP_SYMBOL_IN_C, NOTES_BOUNDS
 
 _BESIDE = re.compile(r'^#include "([a-z]+\.[ch])"$', re.MULTILINE)
 
@@ -33,7 +34,7 @@ def _template_command(kernel: Kernel, cache: Cache) -> UnitCommand:
         fields = json.loads(stored)
         return UnitCommand(**{**fields, "argv": tuple(fields["argv"]), "objtool": tuple(fields["objtool"])})
     # the top Makefile empties VPATH for external modules: makefiles are not looked for in the source tree then
-    env: dict[str, str] = {**load_environment(kernel.build), "VPATH": ""}
+    env: dict[str, str] = {**load_environment(kernel), "VPATH": ""}
     with cache.scratch("template") as work:
         scratch = str(work)
         (work / "Kbuild").write_text("obj-m := kgmain.o\n")
@@ -90,10 +91,15 @@ def compile_module_file(kernel: Kernel, cache: Cache, text: str, name: str) -> b
         # the random seed and the file's name must not depend on the directory
         argv += ["-g0", f"-ffile-prefix-map={scratch}/=", "-o", str(out), str(source)]
         tools = tools_of(kernel)
-        tools.run(argv, cwd=kernel.build, writable=[scratch])
+        tools.run(argv, cwd=kernel.build, limits=COMPILE_LIMITS, writable=[scratch])
         if unit.objtool:
-            environment = {**clean_environment(), "SRCARCH": "x86"}
-            tools.run([*unit.objtool, out], cwd=kernel.build, env=environment, writable=[scratch])
+            tools.run(
+                [*unit.objtool, out],
+                cwd=kernel.build,
+                env={**child_environment(), "SRCARCH": platform_of(kernel).source_arch},
+                limits=COMPILE_LIMITS,
+                writable=[scratch],
+            )
         data = out.read_bytes()
     cache.put(key.hexdigest(), data)
     return data
@@ -116,7 +122,7 @@ def main_object(kernel: Kernel, cache: Cache, wrapper: str = "main.c", defines: 
 
 def wrapper_symbols(kernel: Kernel, cache: Cache, wrapper: str, defines: Sequence[str]) -> list[str]:
     """Symbols of vmlinux that the wrapper itself is bound to by livepatch relocations: its own, and the kernel's notes
-    that its table refers to (emit/extract.py)."""
+    that its table refers to (emit/patch_tables.py)."""
     own = read(main_object(kernel, cache, wrapper, defines)).iter_symbols()
-    names = [s.name.removeprefix(PREFIX_C) for s in own if not s.defined and s.name.startswith(PREFIX_C)]
-    return sorted({*names, *NOTES})
+    names = [s.name.removeprefix(KLP_SYMBOL_IN_C) for s in own if not s.defined and s.name.startswith(KLP_SYMBOL_IN_C)]
+    return sorted({*names, *NOTES_BOUNDS})

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The loadable modules that may run: the kernel's own, found by name in its package, and out-of-tree ones that the
-user names. Read whatever they are compressed with."""
+"""The loadable modules that may be running: the kernel's own, found by name in its package, and out-of-tree modules
+given by the user. Compressed files are supported."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from kgbuild.model import Kernel
 
 
 class Modules:
-    """The modules of one kernel; `own` are files that stand for themselves, before one of the same name in the
-    package. Making the object reads nothing."""
+    """The modules of one kernel. `own` are given files; they take precedence over a module of the same name in the
+    package. Nothing is read until it is needed."""
 
     def __init__(self, kernel: Kernel, own: Mapping[str, Path] | None = None) -> None:
         self._root = kernel.modules
@@ -33,7 +33,7 @@ class Modules:
         return self._paths
 
     def image(self, name: str) -> ModuleImage | None:
-        """The module of that name, or None where the package has none. Raises UserError for a file that is no ELF."""
+        """The module with a name, None if the package has none. Raises UserError for a file that is no ELF."""
         if name not in self._images:
             path = self.paths.get(name)
             if path is None:
@@ -55,13 +55,11 @@ class Modules:
 
 
 def name_modules(files: Sequence[Path]) -> dict[str, Path]:
-    """Out-of-tree modules by the name they have once loaded. Raises UserError for what is no kernel module, or where
-    two have one name."""
+    """Out-of-tree modules by the name they have once loaded. Raises UserError for a file that is no kernel module, or
+    if two have the same name."""
     found: dict[str, Path] = {}
     for path in files:
         remedy = "give the .ko that is loaded"
-        if not path.is_file():
-            raise UserError("no such file", place=str(path), remedy=remedy)
         info = read_modinfo(read_module(path))
         if "vermagic" not in info:
             raise UserError("is no kernel module: it has no version magic", place=str(path), remedy=remedy)

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Out-of-tree modules: their source is in a directory of its own, and what runs is a .ko that the user names.
 
-    with open_tree(kernel, Path("drivers/mine"), [Path("mine.ko")], cache, progress) as (view, modules):
-        ...
+with open_tree(kernel, Path("drivers/mine"), [Path("mine.ko")], cache, progress) as (view, modules):
+    ...
 
-`view` is a Kernel whose source, units and modules are those of the directory, so that whatever reads patches, compiles
-units or asks who calls a function works as it does for the kernel's own. The directory itself is only read: kbuild sees
-a copy without build products, and is asked with `make -n` how it would compile each unit (M=DIR of kbuild; the
-directory's Makefile runs, as in any build of the module).
+`view` is a Kernel whose source, units and modules are those of the directory, so that code that reads patches, compiles
+units or asks for callers works as for the kernel's own. The directory itself is only read: kbuild runs on a copy
+without build products, and `make -n` shows how it would compile each unit (M=DIR of kbuild; the directory's Makefile
+runs, as in any build of the module).
 
-`__FILE__` in such a module is the path by which it was compiled. Where the .ko was built is read from the .ko itself,
-from the names of its own source files, and the compiler is told to say that path.
+`__FILE__` in such a module is the path by which it was compiled. The directory in which the .ko was built is read from
+the .ko itself, from the names of its source files, and the compiler is told to use that path.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.elf.read import read
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.kernels import compile_commands
+from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.kbuild import load_environment
 from kgbuild.host.kernels.local import copy_sources
 from kgbuild.host.modules.files import read_module
 from kgbuild.host.modules.shipped import kernel_vermagic
 from kgbuild.host.system.cache import Cache, remove_tree
-from kgbuild.host.system.run import run
+from kgbuild.host.system.children import COMPILE_LIMITS
 from kgbuild.kernel.exports import Export
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.model import ExternalTree, Kernel, UnitCommand
@@ -44,7 +45,7 @@ _KSYMTAB = "__ksymtab_"
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UserError where a directory can't be the source of an out-of-tree module."""
+    """Raise UserError if a directory can't be the source of an out-of-tree module."""
     if not folder.is_dir():
         raise UserError("no such directory", place=str(folder), remedy="give the directory of the module's source")
     if not any((folder / name).is_file() for name in MAKEFILES):
@@ -53,7 +54,7 @@ def check_folder(folder: Path) -> None:
 
 
 def exports_of(modules: Mapping[str, Path]) -> dict[str, Export]:
-    """What these modules export, which the kernel's Module.symvers does not know. CRCs are not told."""
+    """What these modules export, which is not in the kernel's Module.symvers. Without CRCs."""
     out: dict[str, Export] = {}
     for name, path in modules.items():
         for symbol in read(read_module(path)).iter_symbols():
@@ -67,10 +68,11 @@ def exports_of(modules: Mapping[str, Path]) -> dict[str, Export]:
 def open_tree(
     kernel: Kernel, folder: Path, modules: Mapping[str, Path], cache: Cache, progress: Progress
 ) -> Iterator[Kernel]:
-    """The kernel as units of `folder` see it, while the context lasts. `modules` are those of `modules.name_modules`.
+    """The kernel as units of `folder` see it, for the duration of the context. `modules` are those of
+    `images.name_modules`.
 
-    Raises UserError for a directory that is none of a module, ToolError where kbuild does not take it, Refused for a
-    .ko that is of another kernel, not of this source, or can't be known again in memory.
+    Raises UserError for a directory without a module, ToolError if kbuild rejects it, Refused for a .ko that was built
+    for another kernel, was not built from this source, or can't be recognised in memory.
     """
     check_folder(folder)
     images = {name: ModuleImage(read(read_module(path)), name) for name, path in modules.items()}
@@ -79,7 +81,7 @@ def open_tree(
         try:
             yield _prepare(kernel, folder, modules, images, root, cache)
         except BaseException:
-            remove_tree(root)  # no need to leave it to the next run
+            remove_tree(root)  # do not leave it for the next run to remove
             raise
 
 
@@ -137,7 +139,7 @@ def _prepare(
 
 
 def _check_made(folder: Path, modules: Mapping[str, Path], images: Mapping[str, ModuleImage], made: set[str]) -> None:
-    """Every module must be made of this source, or be needed by one that is."""
+    """Every module must be made from this source, or be needed by one that is."""
     needed: set[str] = set()
     todo = [name for name in images if name in made]
     while todo:
@@ -152,7 +154,7 @@ def _check_made(folder: Path, modules: Mapping[str, Path], images: Mapping[str, 
 
 
 def _units_of(kernel: Kernel, source: Path, digest: str, cache: Cache) -> list[UnitCommand]:
-    """`kbuild_units`, kept by all that it depends on."""
+    """The result of `kbuild_units`, cached by everything it depends on."""
     inputs = ["oot-units-2", kernel.id.build_id, str(kernel.source), str(kernel.build), kernel.cc, digest]
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
     stored = cache.get(key)
@@ -164,15 +166,15 @@ def _units_of(kernel: Kernel, source: Path, digest: str, cache: Cache) -> list[U
 
 
 def kbuild_units(kernel: Kernel, folder: Path) -> Iterator[UnitCommand]:
-    """How kbuild compiles each unit of a directory with modules. Names are relative to it; it must be without build
-    products, since make says nothing about what is there already. Raises ToolError where make fails.
-    """
-    # the top Makefile empties VPATH for external modules: makefiles are not looked for in the source tree then
-    environment = {**load_environment(kernel.build), "VPATH": "", "KBUILD_MODULES": "1", "KBUILD_EXTMOD": str(folder)}
+    """How kbuild compiles each unit of a directory with modules. Names are relative to the directory, which must
+    contain no build products, since make does not mention files that are up to date. Raises ToolError if make fails."""
+    # the top Makefile clears VPATH for external modules, so that makefiles are not searched in the source tree
+    environment = {**load_environment(kernel), "VPATH": "", "KBUILD_MODULES": "1", "KBUILD_EXTMOD": str(folder)}
     tree = str(kernel.source)
     argv = ["make", "-rR", "-n", "-k", "--trace", "-I", tree, "-f", f"{tree}/scripts/Makefile.build"]
     argv += [f"obj={folder}", f"M={folder}", "need-modorder=1"]
-    done = run(argv, cwd=kernel.build, env=environment, check=False)
+    tools = tools_of(kernel, folder)
+    done = tools.run(argv, cwd=kernel.build, env=environment, check=False, limits=COMPILE_LIMITS)
     found = list(compile_commands.parse_units(done.stdout.splitlines(), str(folder)))
     if not found and done.status != 0:
         said = "; ".join(line for line in done.stderr.splitlines() if line.strip())[:400].replace(str(folder), "DIR")
@@ -198,8 +200,8 @@ def digest_tree(folder: Path) -> str:
 
 
 def _built_in(texts: Mapping[str, bytes], unit: UnitCommand) -> str:
-    """The directory in which a unit's module was built, as strings of the .ko that end in the unit's name say it; ""
-    where they do not, or say several."""
+    """The directory in which a unit's module was built, from strings in the .ko that end in the unit's name; "" if
+    there is none or they disagree."""
     found = set()
     pattern = re.compile(rb"\0(/[^\0\n]*)/" + re.escape(unit.source.encode()) + rb"(?=\0)")
     for name in unit.modname.split(":"):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The kernel that runs, opened once: vmlinux and its modules as images, exports, configuration, what it can do.
+"""The running kernel, opened once: vmlinux and its modules as images, exports, configuration, features.
 
-Nothing is read before it is asked for, and nothing twice. What a stage wants to know of the running kernel it asks
-here, by the name of the object: "vmlinux" or a module's.
+Everything is read when it is first asked for, and only once. Stages ask here, by the name of the object: "vmlinux" or a
+module's name.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from kgbuild.model import VMLINUX, Kernel
 
 
 class RunningKernel:
-    """One kernel. `oot_modules` are .ko files that are loaded beside its own, by module name; they stand before
-    modules of the same name in the kernel's package."""
+    """One kernel. `oot_modules` are .ko files that are loaded in addition to its own, by module name; they take
+    precedence over modules of the same name in the kernel's package."""
 
     def __init__(self, kernel: Kernel, oot_modules: Mapping[str, Path] | None = None) -> None:
         self.kernel = kernel
@@ -33,7 +33,7 @@ class RunningKernel:
 
     @cached_property
     def vmlinux(self) -> KernelImage:
-        """The kernel itself."""
+        """The image of vmlinux."""
         return load_image(self.kernel)
 
     @cached_property
@@ -48,12 +48,12 @@ class RunningKernel:
 
     @cached_property
     def features(self) -> frozenset[str]:
-        """Which of the questions of kernel/feature_probes.py it answers with yes."""
+        """The features of kernel/feature_probes.py that this kernel has."""
         return probe_kernel(self.kernel, self.vmlinux)
 
     @cached_property
     def exports(self) -> dict[str, Export]:
-        """What it exports, by name, and what out-of-tree modules do. A name that both have is the kernel's."""
+        """What it and out-of-tree modules export, by name. If both export a name, the kernel's export is meant."""
         own = parse_symvers(self.kernel.symvers.read_text())
         if not self.oot_modules:
             return own
@@ -62,22 +62,22 @@ class RunningKernel:
         return exports_of(self.oot_modules) | own
 
     def image(self, object_name: str) -> KernelImage:
-        """vmlinux, or the module of that name as it is loaded. Raises ToolError where there is none."""
+        """vmlinux, or the module of that name as it is loaded. Raises ToolError if there is none."""
         return self.vmlinux if object_name == VMLINUX else self.module(object_name)
 
     def module(self, name: str) -> ModuleImage:
-        """The module of that name as it is loaded. Raises ToolError where the kernel's packages lack it."""
+        """The module of that name as it is loaded. Raises ToolError if the kernel's packages do not have it."""
         image = self.modules.image(name)
         if image is None:
             raise ToolError("is not among this kernel's modules", place=name, remedy="fetch the kernel again")
         return image
 
     def build_id(self, object_name: str) -> str:
-        """The build-id (hex) by which a loaded object is known."""
+        """The build-id (hex) that identifies a loaded object."""
         return self.kernel.id.build_id if object_name == VMLINUX else self.module(object_name).build_id
 
     def modules_with(self, names: Iterable[str]) -> dict[str, ModuleImage]:
-        """These modules and all that they need, by name; what is not there is left out."""
+        """These modules and all modules they need, by name; missing ones are left out."""
         wanted = set(names) - {VMLINUX}
         wanted |= {needed for name in wanted for needed in self.modules.depends(name)}
         found = ((name, self.modules.image(name)) for name in sorted(wanted))

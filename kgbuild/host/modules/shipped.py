@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The modules that a kernel was shipped with, as verify reads them."""
+"""The modules that a kernel was shipped with, as `verify` reads them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.modules.files import depends_of, index_modules
@@ -16,17 +16,18 @@ from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Kernel
 from kgbuild.verification.checks import modinfo
 from kgbuild.verification.modules import Shipped
-from kgbuild.verification.reader import read_module
+from kgbuild.verification.reading.reader import read_module
+from kgbuild.verification.wrapper import ModuleStruct, read_struct
 
 
 def kernel_vermagic(kernel: Kernel) -> str:
-    """The version magic that this kernel wants of a module; "" where neither a module nor vmlinux says it."""
+    """The version magic that this kernel requires of a module; "" if neither a module nor vmlinux shows it."""
     image = load_image(kernel)
-    return ShippedModules(kernel, arch_of(image.obj.machine).machine).layout[0] or read_vermagic(image)
+    return ShippedModules(kernel, for_object(image.obj).machine).layout[0] or read_vermagic(image)
 
 
 def read_vermagic(image: KernelImage) -> str:
-    """What the kernel itself compares with: the string `vermagic` of kernel/module; "" where it is not to be seen."""
+    """The string `vermagic` in kernel/module, with which the kernel itself compares; "" if it can't be found."""
     for symbol in image.named("vermagic"):
         found = image.read(symbol.value, symbol.size)
         if found and symbol.size:
@@ -35,8 +36,8 @@ def read_vermagic(image: KernelImage) -> str:
 
 
 class ShippedModules:
-    """The kernel's modules, each read when first asked for: `modules("af_key")`; None for one it does not have. `own`
-    are out-of-tree modules."""
+    """The kernel's modules, each read when first asked for: `modules("af_key")`; None for an unknown one. `own` are
+    out-of-tree modules."""
 
     def __init__(self, kernel: Kernel, machine: int, own: Mapping[str, Path] | None = None) -> None:
         self._root = kernel.modules
@@ -69,7 +70,7 @@ class ShippedModules:
 
     @property
     def layout(self) -> tuple[str, int]:
-        """vermagic and the size of struct module (bytes), from one of these modules; "" and 0 without any."""
+        """vermagic and the size of struct module (bytes), from one of these modules; "" and 0 if there are none."""
         for path in index_modules(self._root).values():
             try:
                 shipped = read_module(unpack_module(path), path.name, self._machine)
@@ -80,6 +81,18 @@ class ShippedModules:
             if len(found) == 1 and section is not None:
                 return found[0], section.size
         return "", 0
+
+    @property
+    def struct(self) -> ModuleStruct | None:
+        """The layout of struct module, by one of these modules; None without any that has init and exit."""
+        for name, path in index_modules(self._root).items():
+            try:
+                found = read_struct(read_module(unpack_module(path), path.name, self._machine), name)
+            except (UserError, ToolError):
+                continue
+            if found is not None:
+                return found
+        return None
 
 
 def _depends(info: dict[str, list[str]]) -> list[str]:

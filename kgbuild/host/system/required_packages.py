@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which package of the distribution has a program that kgbuild runs."""
+"""Which package of the distribution has a program that kgbuild runs, and how this machine installs it."""
 
 from __future__ import annotations
 
@@ -30,4 +30,9 @@ PACKAGE_OF = {
 def remedy_for(program: str) -> str:
     """The command that installs `program` on Debian, or a plain sentence where none is known."""
     package = PACKAGE_OF.get(program)
-    return f"apt-get install {package}" if package else f"install {program}"
+    return install_command(package) if package else f"install {program}"
+
+
+def install_command(*packages: str, unattended: bool = False) -> str:
+    """The command that installs packages on this machine; `unattended` asks nothing."""
+    return f"apt-get install {'-y ' if unattended else ''}{' '.join(packages)}"

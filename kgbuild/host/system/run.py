@@ -5,17 +5,23 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
+import selectors
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from kgbuild.errors import ToolError
+from kgbuild.host.system.children import CHILDREN, ChildLimits, child_environment, limit_that_stopped, wrapped
 from kgbuild.host.system.required_packages import remedy_for
+from kgbuild.limits import MESSAGE_BYTES, Limit
 
-DISK_FULL = "free some space, or set XDG_CACHE_HOME (TMPDIR for temporary files) to a larger disk"
+_PIECE = 1 << 16
+DISK_FULL = "free some space (in /tmp too), or set XDG_CACHE_HOME to a larger disk"
+
+MORE_MEMORY = "allow more memory (ulimit -v)"
 
 
 def disk_full(said: str) -> bool:
@@ -23,13 +29,20 @@ def disk_full(said: str) -> bool:
     return os.strerror(errno.ENOSPC) in said or os.strerror(errno.EDQUOT) in said
 
 
+def disk_remedy(error: OSError) -> str:
+    """What to do where the disk is full; empty for other faults."""
+    return DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+
+
 @dataclass(frozen=True)
 class Completed:
-    """What a program left: exit status, standard output, standard error."""
+    """What a program left: exit status (negative: the signal that ended it), standard output, standard error, and the
+    limit that stopped it, if one did."""
 
     status: int
     stdout: str
     stderr: str
+    stopped_by: Limit | None = None
 
 
 def run(
@@ -40,50 +53,145 @@ def run(
     check: bool = True,
     timeout: float | None = None,
     stdin: str | None = None,
+    limits: ChildLimits | None = None,
 ) -> Completed:
-    """Run a program to its end and return what it printed.
+    """Run a program to its end and return what it printed. All that it started ends with it, and with this process.
 
-    Locale is C, so that messages can be parsed. Raises ToolError where the program is missing, took longer than
-    `timeout` seconds, or (with `check`) ended with another status than 0.
+    env      its environment; `child_environment` where none is given. Locale is C, so that messages can be parsed.
+    limits   what it may take of the machine; where one is exceeded, the result says so, whatever `timeout` is
+    Raises ToolError where the program is missing, took longer than `timeout` seconds, printed more than the limit
+    message-bytes, or (with `check`) ended with another status than 0.
     """
     args = [str(a) for a in argv]
-    full_env = dict(os.environ if env is None else env)
-    full_env["LC_ALL"] = "C"
+    full_env = {**(child_environment() if env is None else env), "LC_ALL": "C"}
+    if CHILDREN.stopping:
+        raise ToolError("not started: kgbuild was told to end", place=args[0])
+    CHILDREN.prepare()
     try:
-        done = subprocess.run(
-            args,
+        process = subprocess.Popen(
+            wrapped(args, limits, cwd, full_env),
             cwd=cwd,
             env=full_env,
-            text=True,
-            errors="replace",
-            capture_output=True,
-            timeout=timeout,
-            input=stdin if stdin is not None else "",
-            check=False,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
         )
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
             raise ToolError(f"directory {cwd} is gone", place=args[0]) from error
         raise ToolError("not found on this machine", place=args[0], remedy=remedy_for(args[0])) from error
-    except subprocess.TimeoutExpired as error:
-        raise ToolError(f"did not end within {timeout:.0f} s", place=args[0]) from error
     except OSError as error:
-        raise ToolError(str(error), place=args[0]) from error
-    if check and done.returncode != 0:
-        lines = (done.stderr or done.stdout).strip().splitlines()[-8:]
-        fact = f"ended with status {done.returncode}: " + "\n".join(lines)
+        raise ToolError(error.strerror or str(error), place=args[0]) from error
+    CHILDREN.add(process.pid)
+    allowed = limits.wait.most if limits is not None else timeout
+    try:
+        talk = _Talk(process, (stdin or "").encode("utf-8", "surrogateescape"), allowed)
+        done = talk.to_the_end()
+    finally:
+        CHILDREN.end(process.pid)
+        process.wait()
+    said = talk.texts()
+    stopped_by = None
+    if not done:
+        if talk.too_much and limits is None:
+            raise ToolError(f"was stopped: it printed too much ({MESSAGE_BYTES.statement})", place=args[0])
+        if limits is None:
+            raise ToolError(f"did not end within {timeout:.0f} s", place=args[0])
+        stopped_by = MESSAGE_BYTES if talk.too_much else limits.wait
+    elif limits is not None:
+        stopped_by = limit_that_stopped(limits, process.returncode, said[1])
+    if CHILDREN.stopping:
+        raise ToolError("was stopped: kgbuild was told to end", place=args[0])
+    if check and process.returncode != 0:
+        lines = (said[1] or said[0]).strip().splitlines()[-8:]
+        fact = f"ended with status {process.returncode}: " + "\n".join(lines)
+        fact = f"was stopped: {stopped_by.statement}" if stopped_by is not None else fact
         raise ToolError(fact, place=" ".join(args[:3]), remedy=DISK_FULL if disk_full(fact) else "")
-    return Completed(done.returncode, done.stdout, done.stderr)
+    return Completed(process.returncode, *said, stopped_by)
 
 
-@cache
-def _prefix() -> tuple[str, ...]:
-    # PR_SET_PDEATHSIG, set by util-linux: doing it between fork and exec is not safe where there are threads.
-    path = shutil.which("setpriv")
-    return (path, "--pdeathsig", "KILL", "--") if path else ()
+class _Talk:
+    """Writes to a program and reads from it, until it has ended, a time is over, or it has said too much."""
+
+    def __init__(self, process: subprocess.Popen[bytes], text: bytes, seconds: float | None) -> None:
+        assert process.stdout is not None and process.stderr is not None
+        self._process = process
+        self._left = memoryview(text)
+        self._end = time.monotonic() + seconds if seconds is not None else None
+        self._pieces: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
+        self._total = 0
+
+    @property
+    def too_much(self) -> bool:
+        return self._total > MESSAGE_BYTES.most
+
+    def texts(self) -> tuple[str, str]:
+        """What came on standard output and standard error."""
+        out, err = (b"".join(pieces).decode("utf-8", "replace") for pieces in self._pieces.values())
+        return _lines(out), _lines(err)
+
+    def to_the_end(self) -> bool:
+        """Whether the program ended by itself."""
+        with selectors.DefaultSelector() as selector:
+            for stream in (self._process.stdout, self._process.stderr):
+                assert stream is not None
+                selector.register(stream, selectors.EVENT_READ)
+            if self._process.stdin is not None:
+                os.set_blocking(self._process.stdin.fileno(), False)
+                selector.register(self._process.stdin, selectors.EVENT_WRITE)
+            try:
+                while selector.get_map():
+                    ready = selector.select(self._seconds())
+                    if self.too_much or (not ready and self._seconds() == 0):
+                        return False
+                    for key, _ in ready:
+                        if not self._move(key.fd, key.events):
+                            selector.unregister(key.fileobj)
+                            key.fileobj.close()  # type: ignore[union-attr]
+            finally:
+                for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+                    if stream is not None:
+                        with suppress(OSError):
+                            stream.close()
+        return self._has_ended()
+
+    def _seconds(self) -> float | None:
+        return None if self._end is None else max(self._end - time.monotonic(), 0)
+
+    def _move(self, descriptor: int, events: int) -> bool:
+        """Read or write one piece; whether there may be more."""
+        if events & selectors.EVENT_WRITE:
+            with suppress(BrokenPipeError):
+                self._left = self._left[os.write(descriptor, self._left[:_PIECE]) :]
+                return bool(self._left)
+            return False
+        piece = os.read(descriptor, _PIECE)
+        self._pieces[descriptor].append(piece)
+        self._total += len(piece)
+        return bool(piece)
+
+    def _has_ended(self) -> bool:
+        """Wait for the program, without taking its number from it."""
+        flags = os.WEXITED | os.WNOWAIT
+        if self._end is None:
+            os.waitid(os.P_PID, self._process.pid, flags)
+            return True
+        pause = 0.001
+        while os.waitid(os.P_PID, self._process.pid, flags | os.WNOHANG) is None:
+            if self._seconds() == 0:
+                return False
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+        return True
+
+
+def _lines(text: str) -> str:
+    """A text with LF as the only line end."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def tied(argv: Sequence[str]) -> list[str]:
-    """The same command, killed by the system when the thread that started it ends, where this system can."""
-    found = shutil.which(argv[0])
-    return [*_prefix(), *argv] if found else list(argv)
+    """The command, changed so that the system kills it when the thread that started it ends, if the system supports
+    it."""
+    return wrapped(argv, None, None, os.environ)

@@ -8,7 +8,6 @@ have outside, and nothing else: no network, no other processes, no home, no envi
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,14 +15,17 @@ from functools import cache
 from pathlib import Path
 
 from kgbuild.errors import ToolError
+from kgbuild.host.system.children import ChildLimits
 from kgbuild.host.system.run import Completed, run
 
 PROGRAM = "bwrap"
 # Top-level directories of a system that hold programs and libraries; links among them stay links.
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-_PASSWD = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 _TRY_SECONDS = 20.0
+_TMP_BYTES = 1 << 31
+# What links in a system's usr/bin lead through.
+_LINKS = Path("/etc/alternatives")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,10 @@ class Sandbox:
     def command(self, argv: Sequence[str | Path], cwd: Path | None, env: Mapping[str, str]) -> list[str]:
         """The command that runs `argv` in the sandbox, in the directory `cwd`, with the environment `env` alone."""
         words = [PROGRAM, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
-        words += [*self._system(), "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/etc"]
+        words += [*self._system(), "--proc", "/proc", "--dev", "/dev", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"]
+        words += ["--dir", "/etc"]
+        if self.root == Path("/") and _LINKS.is_dir():
+            words += ["--ro-bind", str(_LINKS), str(_LINKS)]
         for path in self.readable:
             words += ["--ro-bind", str(path), str(path)]
         for path in self.writable:
@@ -63,7 +68,7 @@ class Sandbox:
         for name in _SYSTEM:
             path = self.root / name
             if path.is_symlink():
-                words += ["--symlink", os.readlink(path), f"/{name}"]
+                words += ["--symlink", str(path.readlink()), f"/{name}"]
             elif path.is_dir():
                 words += ["--ro-bind", str(path), f"/{name}"]
         return words
@@ -102,7 +107,14 @@ def run_in(
     check: bool = True,
     timeout: float | None = None,
     stdin: str | None = None,
+    limits: ChildLimits | None = None,
 ) -> Completed:
-    """Run a program in a sandbox as `run` does outside of one. Raises ToolError as that does."""
+    """Run a program in a sandbox as `run` does outside of one. Raises ToolError as that does, and where there can be
+    no sandbox on this machine."""
+    check_sandbox()
     command = sandbox.command(argv, cwd, {"LC_ALL": "C", **(env or {})})
-    return run(command, env=dict(os.environ), check=check, timeout=timeout, stdin=stdin)
+    try:
+        return run(command, check=check, timeout=timeout, stdin=stdin, limits=limits)
+    except ToolError as error:  # the user knows the program, not what it runs in
+        place = " ".join(map(str, argv[:3])) if error.place.startswith(PROGRAM) else error.place
+        raise ToolError(error.fact, place=place, remedy=error.remedy) from error

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.archives.apt import parse_madison, parse_records
+from kgbuild.host.archives.apt import apt_environment, parse_madison, parse_records
 from kgbuild.host.archives.suites import AptState, ToolchainRule
 from kgbuild.host.system.run import run
 
@@ -37,8 +36,8 @@ class ToolchainPackage:
 
 @dataclass(frozen=True)
 class ToolchainPlan:
-    """A toolchain that the archive has: the compiler's package, the suites that it is made of, what was asked of apt (NAME
-    or NAME=VERSION), and every package file that this takes."""
+    """A toolchain that the archive has: the compiler's package, the suites that it is made of, what was asked of apt
+    (NAME or NAME=VERSION), and every package file that this takes."""
 
     command: str
     version: str
@@ -83,7 +82,7 @@ def find_base(state: AptState, command: str, version: str) -> str:
     """The base whose suites have this version of the compiler. Raises UserError where none has."""
     known: list[str] = []
     for base in dict.fromkeys(s.base for s in state.suites.suites):
-        done = run(["apt-cache", "madison", command], env=_environment(state.config_of(base)), check=False)
+        done = run(["apt-cache", "madison", command], env=apt_environment(state.config_of(base)), check=False)
         versions = parse_madison(done.stdout).get(command, [])
         if version in versions:
             return base
@@ -95,9 +94,11 @@ def find_base(state: AptState, command: str, version: str) -> str:
     )
 
 
-def plan_toolchain(rule: ToolchainRule, state: AptState, text: str, tools: Iterable[tuple[str, str]]) -> ToolchainPlan:
-    """The toolchain of the compiler that calls itself `text`. `tools` are (package, version) of the kernel's build
-    tools, whose libraries come along.
+def plan_toolchain(
+    rule: ToolchainRule, state: AptState, text: str, packages: Iterable[tuple[str, str]]
+) -> ToolchainPlan:
+    """The toolchain of the compiler that calls itself `text`. `packages` are (name, version) of the kernel's own
+    packages: the libraries that its build tools need come along.
 
     Raises UserError where the text is no compiler of the distribution or no suite has it, ToolError where apt fails.
     """
@@ -110,8 +111,8 @@ def plan_toolchain(rule: ToolchainRule, state: AptState, text: str, tools: Itera
         )
     command, version = matched
     base = find_base(state, command, version)
-    environment = _environment(state.config_of(base))
-    libraries = _libraries(rule, _environment(state.config), tools)
+    environment = apt_environment(state.config_of(base))
+    libraries = _libraries(rule, apt_environment(state.config), packages)
     wanted = [f"{command}={version}", *rule.packages, *libraries]
     done = run(["apt-get", "install", "-qq", "-y", "--print-uris", *wanted], env=environment, check=False)
     if done.status != 0:
@@ -120,8 +121,8 @@ def plan_toolchain(rule: ToolchainRule, state: AptState, text: str, tools: Itera
     return ToolchainPlan(command, version, base, tuple(wanted), tuple(parse_uris(done.stdout)))
 
 
-def _libraries(rule: ToolchainRule, environment: Mapping[str, str], tools: Iterable[tuple[str, str]]) -> list[str]:
-    specs = [f"{name}={version}" for name, version in tools]
+def _libraries(rule: ToolchainRule, environment: Mapping[str, str], packages: Iterable[tuple[str, str]]) -> list[str]:
+    specs = [f"{name}={version}" for name, version in packages]
     if not specs:
         return []
     records = parse_records(run(["apt-cache", "show", *specs], env=environment, check=False).stdout)
@@ -133,7 +134,7 @@ def fetch_packages(state: AptState, plan: ToolchainPlan) -> list[Path]:
     """Download the package files of a plan, each checked by apt against the signed lists; their paths. Raises
     ToolError."""
     argv = ["apt-get", "install", "-qq", "-y", "--download-only", *plan.wanted]
-    done = run(argv, env=_environment(state.config_of(plan.base)), check=False)
+    done = run(argv, env=apt_environment(state.config_of(plan.base)), check=False)
     folder = state.root / "packages"
     paths = [folder / package.file for package in plan.packages]
     if done.status != 0 or not all(path.is_file() for path in paths):
@@ -144,7 +145,3 @@ def fetch_packages(state: AptState, plan: ToolchainPlan) -> list[Path]:
             remedy="check the network and the disk, then run the command again",
         )
     return paths
-
-
-def _environment(config: Path) -> dict[str, str]:
-    return {**os.environ, "APT_CONFIG": str(config)}

@@ -22,8 +22,9 @@ from pathlib import Path
 
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.suites import AptState, ToolchainRule
-from kgbuild.host.system.cache import Cache, readable_size, remove_tree, tree_size, write_atomic
+from kgbuild.host.system.cache import Cache, readable_size, remove_tree, tree_size
 from kgbuild.host.system.run import run
+from kgbuild.host.system.sealed import write_atomic
 from kgbuild.host.toolchains.packages import ToolchainPlan, fetch_packages
 from kgbuild.progress import Progress
 
@@ -184,7 +185,7 @@ def _entries(root: Path) -> Iterator[bytes]:
             kind = stat.S_IFMT(status.st_mode)
             fact = f"{status.st_mode:o}"
             if stat.S_ISLNK(kind):
-                fact += f" {os.readlink(path)}"
+                fact += f" {Path(path).readlink()}"
             elif stat.S_ISREG(kind):
                 fact += f" {status.st_size} {status.st_mtime_ns}"
             yield f"{os.path.relpath(path, root)}\0{fact}\n".encode(errors="surrogateescape")

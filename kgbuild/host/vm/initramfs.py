@@ -20,7 +20,9 @@ from pathlib import Path, PurePosixPath
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
+from elftools.elf.enums import ENUM_E_MACHINE
 
+from kgbuild.arch import default_arch
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.modules.files import depends_of, index_modules, module_name, read_module
 from kgbuild.host.system.required_packages import remedy_for
@@ -137,10 +139,11 @@ def find_busybox() -> tuple[bytes, list[str]]:
 
 
 def is_static(data: bytes) -> bool:
-    """Is this an x86-64 ELF program that asks for no interpreter?"""
+    """Is this an ELF program for the guest's architecture that asks for no interpreter?"""
     try:
         elf = ELFFile(io.BytesIO(data))
-        return elf["e_machine"] == "EM_X86_64" and not any(s["p_type"] == "PT_INTERP" for s in elf.iter_segments())
+        machine = ENUM_E_MACHINE.get(elf["e_machine"])
+        return machine == default_arch().machine and not any(s["p_type"] == "PT_INTERP" for s in elf.iter_segments())
     except ELFError:
         return False
 

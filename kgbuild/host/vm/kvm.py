@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Does KVM work here? /dev/kvm may be there and yet hang or abort (seen in nested virtual machines): only a boot tells.
 
-The probe starts QEMU on a boot sector that waits for two timer interrupts and then writes to QEMU's exit device. That
-goes through the firmware, real mode, protected mode, port I/O and interrupts in a fraction of a second where KVM works.
-The answer is kept for a day and for this boot of this host.
+The probe starts QEMU on a small program of the architecture's (arch/platform.py, Probe) that needs interrupts and ends
+QEMU in a fraction of a second where KVM works. The answer is kept for a day and for this boot of this host.
 """
 
 from __future__ import annotations
@@ -16,35 +15,28 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from kgbuild.host.system.cache import Cache, write_atomic
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.children import child_environment
+from kgbuild.host.system.sealed import read_sealed, write_sealed
+from kgbuild.host.vm.qemu import EMULATOR
 
 PROBE_SECONDS = 4.0
 KEPT_SECONDS = 86400.0
-_EXIT_PORT = 0xF4
-_EXIT_VALUE = 0x10
 _DEVICE = Path("/dev/kvm")
-
-# sti; 2 x hlt (the BIOS timer ticks 18 times a second); mov al,0x10; out 0xf4,al; then stay halted
-_BOOT_SECTOR = bytes([0xFB, 0xF4, 0xF4, 0xB0, _EXIT_VALUE, 0xE6, _EXIT_PORT, 0xF4, 0xEB, 0xFD])
-
-
-def boot_sector() -> bytes:
-    """A bootable floppy image of one track, for QEMU."""
-    return (_BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa").ljust(512 * 18, b"\0")
 
 
 def probe(accel: str, cpu: str, smp: int, seconds: float = PROBE_SECONDS) -> bool:
-    """Boot the boot sector under this accelerator and say whether it came to its end in time."""
+    """Run the architecture's probe under this accelerator and say whether it came to its end in time."""
     disk = os.memfd_create("kgbuild-probe")
     try:
-        os.write(disk, boot_sector())
+        given = EMULATOR.probe
+        os.write(disk, given.disk)
         argv = [
-            *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+            *(EMULATOR.command, *EMULATOR.options, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-accel", accel, "-cpu", cpu, "-smp", str(smp), "-m", "32"),
-            *("-device", f"isa-debug-exit,iobase={_EXIT_PORT:#x},iosize=1"),
-            *("-drive", f"file=/proc/self/fd/{disk},format=raw,if=floppy,readonly=on", "-boot", "a"),
+            *(option.replace("{disk}", f"/proc/self/fd/{disk}") for option in given.options),
         ]
-        return run_limited(argv, seconds, (disk,)) == (_EXIT_VALUE << 1 | 1)
+        return run_limited(argv, seconds, (disk,)) == given.status
     finally:
         os.close(disk)
 
@@ -57,6 +49,7 @@ def run_limited(argv: Sequence[str], seconds: float, fds: Sequence[int] = ()) ->
     try:
         process = subprocess.Popen(
             argv,
+            env=child_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -100,7 +93,7 @@ def remember(cpu: str, smp: int, works: bool, cache: Cache | None = None) -> Non
     known = _read(cache)
     known[_key(cpu, smp)] = {"works": works, "at": time.time()}
     with suppress(OSError):
-        write_atomic(_file(cache), json.dumps(known, indent=1).encode())
+        write_sealed(_file(cache), json.dumps(known, indent=1).encode())
 
 
 def _file(cache: Cache) -> Path:
@@ -118,7 +111,7 @@ def _key(cpu: str, smp: int) -> str:
 def _read(cache: Cache) -> dict[str, dict[str, float | bool]]:
     """Answers that are still good."""
     try:
-        known = json.loads(_file(cache).read_bytes())
+        known = json.loads(read_sealed(_file(cache), unsealed=True) or b"")
         now = time.time()
         return {key: value for key, value in known.items() if 0 <= now - value["at"] < KEPT_SECONDS}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-
+from kgbuild.elf.read import FormatError
+from kgbuild.elf.section_headers import read_sections
 from kgbuild.host.modules import files as module_files
 from kgbuild.host.vm import initramfs
 from kgbuild.model import VMLINUX
@@ -59,18 +57,16 @@ def has_functions(module: bytes) -> bool:
 
 def _read_module(module: bytes) -> tuple[set[str], Any]:
     """Objects that livepatch relocation sections name, and the note; nothing of what is no ELF file."""
-    found: set[str] = set()
     note: Any = None
     try:
-        elf = ELFFile(io.BytesIO(module))
-        for section in elf.iter_sections():
-            if section.name.startswith(_KLP_RELA):
-                found.add(section.name[len(_KLP_RELA) :].partition(".")[0])
-            elif section.name == _NOTE:
-                note = _parse_note(section.data())
-    except (ELFError, OSError, ValueError, struct.error):
+        file = read_sections(module)
+        names = [s.name for s in file.sections]
+        section = file.section_named(_NOTE)
+        if section is not None:
+            note = _parse_note(bytes(file.contents(section.index)))
+    except (FormatError, ValueError, RecursionError, struct.error):
         return set(), None
-    return found, note
+    return {name[len(_KLP_RELA) :].partition(".")[0] for name in names if name.startswith(_KLP_RELA)}, note
 
 
 def _parse_note(data: bytes) -> Any:

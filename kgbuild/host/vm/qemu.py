@@ -6,9 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from kgbuild.arch import default_arch
 from kgbuild.errors import UserError
 
-QEMU = "qemu-system-x86_64"
+# Of every architecture that kgbuild knows; there is one.
+EMULATOR = default_arch().platform.emulator
+QEMU = EMULATOR.command
 
 
 # Several CPUs take turns in one thread. With a thread each, a CPU can run a breakpoint that another has taken back
@@ -51,12 +54,15 @@ class Machine:
 def qemu_command(machine: Machine, accel: str, image: Path, initrd: int, console: int) -> list[str]:
     """QEMU's command line. `initrd` and `console` are file descriptors it inherits; the channel is its stdout."""
     # loglevel=7: the boot's messages cost nothing measurable and tell why a boot failed. devkmsg=on: our marks in the
-    # kernel log must not be rate-limited. no_timer_check: on a loaded host the emulated timer is too late for the
-    # kernel's test of it, which ends in a panic ("IO-APIC + timer doesn't work!", check_timer()).
-    append = f"console=ttyS0 panic=-1 loglevel=7 printk.devkmsg=on log_buf_len=1M no_timer_check {machine.append}"
+    # kernel log must not be rate-limited.
+    append = (
+        f"console={EMULATOR.console} panic=-1 loglevel=7 printk.devkmsg=on log_buf_len=1M {EMULATOR.append} "
+        f"{machine.append}"
+    )
     return [
         *(
             QEMU,
+            *EMULATOR.options,
             "-accel",
             TCG if accel == "tcg" and machine.smp > 1 else accel,
             "-cpu",

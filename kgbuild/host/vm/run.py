@@ -30,6 +30,7 @@ from kgbuild.guest.model import PHASES, Command, CommandRun, GuestPlan, PhaseRun
 from kgbuild.guest.reload_scenario import NotTried, TargetRun
 from kgbuild.guest.session import Session
 from kgbuild.host.modules import files as module_files
+from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.vm import initramfs, kvm
 from kgbuild.host.vm.guest_commands import guest_file, load_command, unload_command
@@ -42,12 +43,13 @@ from kgbuild.host.vm.patch_targets import (
     run_entries,
 )
 from kgbuild.host.vm.qemu import HUNG_SECONDS, KVM_BOOT_SECONDS, QEMU, Machine, qemu_command
+from kgbuild.limits import CONSOLE_BYTES
 from kgbuild.model import Finding, Kernel
 from kgbuild.progress import Progress
 
 __all__ = ["PHASES", "CommandRun", "PatchRun", "PhaseRun", "TestRun", "run_vm"]
 
-SCHEMA = "kgbuild-vm-report"
+SCHEMA = "kgbuild/vm/1"  # docs/schema/vm-1.json
 SCHEMA_VERSION = 1
 _CONSOLE_LINES = 15
 _NAME = re.compile(r"[A-Za-z0-9_]{1,55}")
@@ -305,6 +307,7 @@ def _boot(
         began = time.monotonic()
         process = subprocess.Popen(
             argv,
+            env=child_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -363,6 +366,8 @@ def _listen(
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         while not enough(boot.session):
+            if os.fstat(console).st_size > CONSOLE_BYTES.most:
+                raise ToolError(f"the guest does not stop writing: {CONSOLE_BYTES.statement}", place=QEMU)
             left = limit - (time.monotonic() - began)
             if left <= 0:
                 boot.timed_out = True

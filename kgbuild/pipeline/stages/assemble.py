@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A closed patch becomes a module, and is read back by another reader than the one that wrote it."""
+"""Makes a module of a closed patch, and reads it back with a different reader than the one that wrote it."""
 
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,48 +18,48 @@ from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.elf.write import OutObject, write
 from kgbuild.emit.backends import choose_backend
 from kgbuild.emit.backends.backend import Backend, Request
-from kgbuild.emit.extract import Identity, TargetIdentity, end_code, extract, table_order
+from kgbuild.emit.extract import end_code, extract
+from kgbuild.emit.patch_tables import Identity, TargetIdentity, table_order
 from kgbuild.errors import UserError
 from kgbuild.host.link.kbuild_directory import module_directory
 from kgbuild.host.link.link import link_module
 from kgbuild.host.link.module_objects import wrapper_source, wrapper_symbols
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.kernel.feature_probes import CLEARS_LATE, TEXT_POKE, TEXT_POKE_SYMBOLS
-from kgbuild.livepatch.cumulative import NOTHING_BEFORE, OnTop, Patched, check_kernel, put_on_top
+from kgbuild.livepatch.cumulative import Patched, check_kernel, put_on_top
 from kgbuild.livepatch.data_handover import begin_anew
 from kgbuild.model import VMLINUX
 from kgbuild.patch.kept_changes import as_note
 from kgbuild.pipeline.stages.events import Run
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.values import Asked, Assembled, Checked, Closed, Prepared, PutOnTop, Recorded
-from kgbuild.proof.record import FUNCTION, NOTE_SCHEMA, Key, ProofRecord, record_json
+from kgbuild.proof.record import (
+    FUNCTION,
+    NOTE_SCHEMA,
+    Key,
+    ProofRecord,
+    contents_json,
+    digest_record,
+    parse_record,
+    record_json,
+)
 from kgbuild.report.build import author_report
-
-MAX_NAME = 55
-
-
-def module_name(path: Path) -> str:
-    """The module's name for an output path: `a-b.ko` is module `a_b`. Raises Refused (K16-name)."""
-    name = path.name.removesuffix(".ko").replace("-", "_")
-    if not re.fullmatch(r"[A-Za-z0-9_]+", name) or len(name) > MAX_NAME:
-        fact = f"{name!r} has {len(name)} characters" if len(name) > MAX_NAME else f"{name!r} is no module name"
-        raise Refused([Refusal("K16-name", path.name, fact, symbol=name)])
-    return name
+from kgbuild.verification.reading.contents import digest_contents
+from kgbuild.verification.reading.reader import read_module
 
 
-def put_on_older(asked: Asked, prepared: Prepared, closed: Closed, name: str, run: Run) -> OnTop:
-    """What becomes of the patches that are loaded before. Raises Refused, and UserError for a --drop that stands for
-    nothing."""
+def put_on_older(asked: Asked, prepared: Prepared, closed: Closed, name: str, run: Run) -> Closed:
+    """Decide what becomes of the patches that are loaded before, and tell the observer; the closed patch, with what
+    that warns of. Raises Refused, and UserError for a --drop that stands for nothing."""
     options, closure, running = run.options, closed.closure, prepared.running
     if not asked.older and not options.drop:
-        return NOTHING_BEFORE
-    mine = [Patched(r.object, r.name, r.sympos) for r in closure.redirects]
+        return closed
+    own = [Patched(r.object, r.name, r.sympos) for r in closure.redirects]
     lost = prepared.applied.lost
-    on_top = put_on_top(name, mine, closure.states, options.replace, asked.older, options.drop, lost)
+    on_top = put_on_top(name, own, closure.states, options.replace, asked.older, options.drop, lost)
     refusals = [*on_top.refusals, *check_kernel(asked.older, {t: running.build_id(t) for t in closure.targets})]
-    anew = begin_anew(on_top.active, new_variables(closure), options.replace)
-    on_top = replace(on_top, warnings=(*on_top.warnings, *anew))
-    closure.warnings += on_top.warnings
+    started_anew = begin_anew(on_top.active, new_variables(closure), options.replace)
+    on_top = replace(on_top, warnings=(*on_top.warnings, *started_anew))
     run.observer.reached(PutOnTop(on_top))
     if on_top.unused:
         raise UserError(
@@ -69,11 +69,11 @@ def put_on_older(asked: Asked, prepared: Prepared, closed: Closed, name: str, ru
         )
     if refusals:
         raise Refused(refusals)
-    return on_top
+    return replace(closed, closure=replace(closure, warnings=(*closure.warnings, *on_top.warnings)))
 
 
 def _identities(closure: Closure, running: RunningKernel) -> tuple[TargetIdentity, ...]:
-    """How the patch is to know its target modules. Raises Refused for one that can't be known."""
+    """How the patch recognises its target modules. Raises Refused for a module that can't be recognised."""
     out, refusals = [], []
     for target in closure.targets:
         image = running.module(target)
@@ -89,7 +89,7 @@ def _identities(closure: Closure, running: RunningKernel) -> tuple[TargetIdentit
 
 
 def assemble(prepared: Prepared, closed: Closed, name: str, run: Run) -> Assembled:
-    """Extract, link and inject. Raises Refused for what the back end can't emit, ToolError where a program fails."""
+    """Extract, link and inject. Raises Refused for what the back end can't emit, ToolError if a program fails."""
     options, closure, running = run.options, closed.closure, prepared.running
     kernel, features = running.kernel, running.features
     with run.stage("link"):
@@ -103,9 +103,11 @@ def assemble(prepared: Prepared, closed: Closed, name: str, run: Run) -> Assembl
         own: list[Key] = [(VMLINUX, symbol, 0) for symbol in names]
         own += [(t.name, t.anchor, t.sympos) for t in targets]
         record = _record(closure, running, own, options)
-        proof = {**_source(prepared), **record_json(record)}
+        source = {**_source(prepared), "options": made_with(options, backend.name)}
+        proof = {**record_json(record), **source}
         run.observer.reached(Recorded(backend.name, proof))
-        note = json.dumps(_note(prepared, closure, record, backend), sort_keys=True, separators=(",", ":"))
+        text = {**_note(source, prepared, closure, record, backend, options), "record": digest_record(proof)}
+        note = json.dumps(text, sort_keys=True, separators=(",", ":"))
         identity = Identity(bytes.fromhex(kernel.id.build_id), options.replace, note, targets, clear)
         output = _for_backend(backend, extract(closure, identity), running, record)
         keep = None
@@ -113,6 +115,9 @@ def assemble(prepared: Prepared, closed: Closed, name: str, run: Run) -> Assembl
             keep = options.keep / "2-link"
             keep.mkdir(parents=True, exist_ok=True)
         module = link_module(kernel, run.cache, output, name, features, backend, defines, keep)
+        contents = digest_contents(read_module(module, f"{name}.ko", output.machine))
+        proof = {**proof, "module": contents_json(contents)}
+        record = parse_record(proof)
         directory: dict[str, bytes] = {}
         if options.directory:
             directory = module_directory(kernel, name, wrapper_source(backend.wrapper, defines), write(output))
@@ -174,21 +179,34 @@ def _source(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _note(prepared: Prepared, closure: Closure, record: ProofRecord, backend: Backend) -> dict[str, Any]:
+def made_with(options: Options, backend: str) -> dict[str, Any]:
+    """Every option that changes bytes of a module, the back end that was chosen included."""
+    return {"backend": backend, "replace": options.replace, **options.for_bytes}
+
+
+def _note(
+    source: Mapping[str, Any],
+    prepared: Prepared,
+    closure: Closure,
+    record: ProofRecord,
+    backend: Backend,
+    options: Options,
+) -> dict[str, Any]:
     """What the module says of itself, in .note.kgbuild (docs/schema/note.md)."""
     digests = record.digests
     bound: dict[str, dict[str, str]] = {}
-    for p in record.bound:
-        if p.kind == FUNCTION:
-            bound.setdefault(p.object, {})[f"{p.name},{p.sympos}"] = p.digest
+    for proven in record.bound:
+        if proven.kind == FUNCTION:
+            bound.setdefault(proven.object, {})[f"{proven.name},{proven.sympos}"] = proven.digest
     literals: dict[str, dict[str, str]] = {}
-    for c in record.literals:
-        literals.setdefault(c.symbol, {})[f"{c.address:#x},{c.size}"] = c.digest
+    for literal in record.literals:
+        literals.setdefault(literal.symbol, {})[f"{literal.address:#x},{literal.size}"] = literal.digest
     return {
         "schema": NOTE_SCHEMA,
-        **_source(prepared),
+        **source,
         "changes": as_note(prepared.applied.changes),
         "backend": backend.name,
+        "replace": options.replace,
         "build_ids": dict(record.build_ids),
         "functions": [
             {"object": r.object, "name": r.name, "sympos": r.sympos, "digest": digests[(r.object, r.name, r.sympos)]}

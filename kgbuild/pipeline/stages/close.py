@@ -5,6 +5,7 @@ functions come along are compiled and proven as the closure asks for them."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from kgbuild.accounting.account import no_effects
 from kgbuild.callgraph.model import CallGraph
@@ -69,12 +70,16 @@ def close(asked: Asked, prepared: Prepared, proven: Proven, compared: Compared, 
     else:
         raise Refused([_too_many(closure, f"after {MAX_ROUNDS} rounds there are still more to come")])
     accounted = account(prepared, compared, units, closure, run)
-    closure.refusals += [r for a in accounted.accountings for r in a.refusals]
-    closure.warnings[:0] = compared.warnings
+    unaccounted = (r for a in accounted.accountings for r in a.refusals)
+    closure = replace(
+        closure,
+        refusals=(*closure.refusals, *unaccounted),
+        warnings=(*compared.warnings, *closure.warnings),
+    )
     closed = Closed(closure, proven, accounted.accountings, _consistency(asked, prepared, closure, run))
     run.observer.reached(closed)
     if closure.refusals:
-        raise Refused(closure.refusals)
+        raise Refused(list(closure.refusals))
     if not closure.redirects and not closure.callbacks:
         fact = "new functions only, and nothing of the running kernel calls them"
         raise NoChange("; ".join([fact, *no_effects(accounted.accountings)]), remedy="nothing to patch")

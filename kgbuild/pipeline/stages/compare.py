@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What changed between original and patched object of each unit, and whether that can be lived with at all: types in
-use, exports, init code."""
+"""Compares the original and the patched object of each unit, and judges whether the changes are possible in a running
+kernel: types in use, exports, init code."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from kgbuild.accounting.account import Unit, account_all, no_effects, with_places
+from kgbuild.accounting.account import UnitLedger, account_all, no_effects, with_places
 from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.diagnostics.refusals import RULES, Refusal, Refused
 from kgbuild.diff.author_macros import leave_out, read_author
@@ -29,52 +29,55 @@ from kgbuild.pipeline.stages.values import Accounted, Compared, Prepared, Proven
 
 
 def compare(prepared: Prepared, proven: Proven, run: Run) -> Compared:
-    """What changed in each unit. Raises NoChange where nothing of the code does; what is refused of the changes is in
-    them, and comes with all the rest once the patch is closed."""
+    """What changed in each unit. Raises NoChange if no code changes. Refusals of changes are part of the result, and
+    are raised together with all others once the patch is closed."""
     options = run.options
-    left: list[str] = []
+    left_out: list[str] = []
     warnings: list[str] = []
     with run.stage("diff"):
-        exports = _check_exports(prepared, proven, run)
+        exports = _check_exports(prepared, proven, run, options.allow_types)
         units, ledgers = [], []
         for proven_unit in proven.units:
-            unit, said = _compare_unit(proven_unit, exports.get(proven_unit.source, []), options.allow_types, left)
+            unit, said = _compare_unit(proven_unit, exports.get(proven_unit.source, []), options.allow_types, left_out)
             warnings += said
             units.append(unit)
-            ledgers.append(compute_ledger(unit.changes.original.obj, unit.changes.patched.obj))
+            ledgers.append(compute_ledger(unit.changes.orig.obj, unit.changes.patched.obj))
+        warnings += _accept_nothing(prepared, proven, units, exports, run)
     judged = _judge_init(units, options.ignore_init, warnings)
+    if options.ignore_init and not any(map(_left_out, units, judged)):
+        warnings.append("--ignore-init leaves nothing out: the patch changes no init code")
     compared = Compared(
         judged,
         tuple(
-            Unit(ledger, _left_out(before, after), after.author)
-            for ledger, before, after in zip(ledgers, units, judged, strict=True)
+            UnitLedger(ledger, _left_out(with_init, judged_unit), judged_unit.author)
+            for ledger, with_init, judged_unit in zip(ledgers, units, judged, strict=True)
         ),
-        (*prepared.warnings, *warnings, *left),
+        (*prepared.warnings, *warnings, *left_out),
     )
     run.observer.reached(compared)
     run.observer.reached(Warned(compared.warnings))
     if all(u.changes.nothing for u in compared.units):
         said = no_effects(account(prepared, compared, compared.units, None, run).accountings)
-        fact = "; ".join([*left, *said]) or "no function changes; the compiled code is the same" + _renamed(judged)
+        fact = "; ".join([*left_out, *said]) or "no function changes; the compiled code is the same" + _renamed(judged)
         raise NoChange(fact, remedy="nothing to patch")
     return compared
 
 
 def _compare_unit(
-    proven: ProvenUnit, exports: Sequence[Refusal], allowed: frozenset[str], left: list[str]
+    proven: ProvenUnit, exports: Sequence[Refusal], allowed: frozenset[str], left_out: list[str]
 ) -> tuple[UnitResult, list[str]]:
-    """One unit compared, and warnings of it. What an author's macro leaves out is added to `left`."""
-    c = proven.compiled
+    """Compare one unit; returns it with its warnings. What an author's macro leaves out is added to `left_out`."""
+    compiled = proven.compiled
     warnings: list[str] = []
-    changes = compute_changes(proven.original, View(read(c.patched)), proven.source, lines=False)
+    changes = compute_changes(proven.orig, View(read(compiled.patched)), proven.source, lines=False)
     author, refusals = read_author(changes.patched, proven.source)
     changes, ignored = leave_out(changes, author)
-    left += ignored
+    left_out += ignored
     refusals += changes.refusals
     if changes.changed or changes.new:
 
         def address(atom: Atom) -> int | None:
-            # where a module is loaded is not known
+            # the load address of a module is unknown
             binding = proven.parity.bindings.get(atom.id) if proven.target == VMLINUX else None
             return binding.address if binding is not None else None
 
@@ -82,18 +85,40 @@ def _compare_unit(
         refusals += refused
         warnings += warned
     changes = replace(changes, refusals=(*refusals, *exports))
-    clones = parse_ipa_clones(c.patched_clones)
+    clones = parse_ipa_clones(compiled.patched_clones)
     if not changes.nothing:
-        warnings += _own_options(c)
+        warnings += _own_options(compiled)
     if not clones.complete or clones.unread:
         fact = "gcc's .ipa-clones is cut off or of an unknown form; what it does not say is taken from names"
         warnings.append(f"{proven.source}: {fact}")
     return UnitResult(proven.source, changes, proven.parity, proven.target, author, clones), warnings
 
 
+def _accept_nothing(
+    prepared: Prepared, proven: Proven, units: Sequence[UnitResult], exports: Mapping[str, list[Refusal]], run: Run
+) -> list[str]:
+    """Warnings of names given to --allow-type without which just as much would be refused: a slip of the pen, or out of
+    date."""
+    allowed = run.options.allow_types
+
+    def refused(names: frozenset[str]) -> int:
+        return sum(len(check_types(u.changes, names)[0]) for u in units if u.changes.changed or u.changes.new)
+
+    def refused_exports(names: frozenset[str]) -> int:
+        return sum(map(len, _check_exports(prepared, proven, run, names).values()))
+
+    before = refused(allowed) if allowed else 0
+    exported = sum(map(len, exports.values()))
+    return [
+        f"{name}: --allow-type accepts nothing: no type or variable of that name has another layout"
+        for name in sorted(allowed)
+        if refused(allowed - {name}) == before and refused_exports(allowed - {name}) == exported
+    ]
+
+
 def unchanged(proven: ProvenUnit) -> UnitResult:
-    """A unit that the patch does not touch, as one of whose objects are the same."""
-    changes = compute_changes(proven.original, View(read(proven.compiled.original)), proven.source, lines=False)
+    """A unit that the patch does not touch: its two objects are the same."""
+    changes = compute_changes(proven.orig, View(read(proven.compiled.orig)), proven.source, lines=False)
     clones = parse_ipa_clones(proven.compiled.original_clones)
     return UnitResult(proven.source, changes, proven.parity, proven.target, clones=clones)
 
@@ -101,10 +126,10 @@ def unchanged(proven: ProvenUnit) -> UnitResult:
 def account(
     prepared: Prepared, compared: Compared, units: Sequence[UnitResult], closure: Closure | None, run: Run
 ) -> Accounted:
-    """What becomes of each difference. What nobody claims is refused: raised where there is no closure, else its rows
-    are among those of the closure from here on."""
+    """Account for each difference. Unclaimed differences are refused: raised at once if there is no closure, else added
+    to the closure's refusals."""
     with run.stage("account"):
-        originals = {u.changes.place: u.changes.original.obj for u in units}
+        originals = {u.changes.place: u.changes.orig.obj for u in units}
         files = [file for patch in prepared.applied.patches.patches for file in patch.files]
         accountings = account_all(compared.ledgers, units, closure)
         found = Accounted(with_places(accountings, files, prepared.applied.patches.applied.keys(), originals))
@@ -116,38 +141,38 @@ def account(
 
 
 def _renamed(units: Sequence[UnitResult]) -> str:
-    """Which variables have other names in it, in a clause; "" where none has."""
+    """Which variables were renamed, as a clause for a message; "" if none."""
     names = [
-        f"{u.changes.original.atoms[o].name} is now called {u.changes.patched.atoms[p].name}"
+        f"{u.changes.orig.atoms[o].name} is now called {u.changes.patched.atoms[p].name}"
         for u in units
         for o, p, _ in u.changes.renamed
-        if stem(u.changes.original.atoms[o].name) != stem(u.changes.patched.atoms[p].name)
+        if stem(u.changes.orig.atoms[o].name) != stem(u.changes.patched.atoms[p].name)
     ]
     return f" ({', '.join(names)})" if names else ""
 
 
-def _left_out(before: UnitResult, after: UnitResult) -> tuple[Refusal, ...]:
-    """What --ignore-init lets pass of a unit's refusals."""
-    kept = {r.symbol for r in after.changes.refusals if r.code == "K3-init"}
-    return tuple(r for r in before.changes.refusals if r.code == "K3-init" and r.symbol not in kept)
+def _left_out(unit: UnitResult, judged_unit: UnitResult) -> tuple[Refusal, ...]:
+    """The refusals of a unit that --ignore-init suppresses."""
+    kept = {r.symbol for r in judged_unit.changes.refusals if r.code == "K3-init"}
+    return tuple(r for r in unit.changes.refusals if r.code == "K3-init" and r.symbol not in kept)
 
 
 def _judge_init(units: Sequence[UnitResult], ignore: bool, warnings: list[str]) -> tuple[UnitResult, ...]:
-    """Leave out changes of init code where that was asked for, except those that set what the rest of the patch
-    uses. What is left out is added to `warnings`."""
+    """Leave out changes of init code if requested, except those that set something the rest of the patch uses. What is
+    left out is added to `warnings`."""
     needed = find_needed([u.changes for u in units]) if any(u.changes.init_changed for u in units) else {}
     out = []
     for unit in units:
         refusals = []
-        for r in unit.changes.refusals:
-            why = needed.get((unit.changes.place, r.symbol), "") if r.code == "K3-init" else ""
+        for refusal in unit.changes.refusals:
+            why = needed.get((unit.changes.place, refusal.symbol), "") if refusal.code == "K3-init" else ""
             if why:
-                fact = f"{r.fact}; {why}, so that it can't be left out"
-                refusals.append(replace(r, fact=fact, remedy=RULES["K3-init"].remedy.partition(", or ")[2]))
-            elif r.code == "K3-init" and ignore:
-                warnings.append(f"{r.place}: {r.fact}; ignored by --ignore-init")
+                fact = f"{refusal.fact}; {why}, so that it can't be left out"
+                refusals.append(replace(refusal, fact=fact, remedy=RULES["K3-init"].remedy.partition(", or ")[2]))
+            elif refusal.code == "K3-init" and ignore:
+                warnings.append(f"{refusal.place}: {refusal.fact}; ignored by --ignore-init")
             else:
-                refusals.append(r)
+                refusals.append(refusal)
         out.append(replace(unit, changes=_with_refusals(unit.changes, refusals)))
     return tuple(out)
 
@@ -156,17 +181,17 @@ def _with_refusals(changes: Changes, refusals: Sequence[Refusal]) -> Changes:
     return replace(changes, refusals=tuple(refusals))
 
 
-def _own_options(c: Compiled) -> list[str]:
-    """A function with options of its own may keep to another convention than the unit: reported."""
+def _own_options(compiled: Compiled) -> list[str]:
+    """Warn of functions with compiler options of their own: they may not follow the unit's calling convention."""
     what = "a function has options of its own; its callers in other units rely on the calling convention only"
-    return [f"{file}:{line}: {text}: {what}" for file, line, text in c.optimized]
+    return [f"{file}:{line}: {text}: {what}" for file, line, text in compiled.optimized]
 
 
-def _check_exports(prepared: Prepared, proven: Proven, run: Run) -> dict[str, list[Refusal]]:
-    """What is refused of the exports of each unit, by its source."""
+def _check_exports(prepared: Prepared, proven: Proven, run: Run, allowed: frozenset[str]) -> dict[str, list[Refusal]]:
+    """The refusals for the exports of each unit, by its source. `allowed` are names of types that may differ."""
     compiled = proven.compiled
-    # most units export nothing, and what looks at exports takes its time to be imported
-    if not any(name in c.original for c in compiled for name in MARKS):
+    # most units export nothing, and the modules for exports take time to import
+    if not any(name in c.orig for c in compiled for name in MARKS):
         return {}
     from kgbuild.pipeline.stages.export_types import check_exports
 
@@ -178,7 +203,7 @@ def _check_exports(prepared: Prepared, proven: Proven, run: Run) -> dict[str, li
         lambda: prepared.running.exports,
         run.cache,
         run.options.jobs,
-        run.options.allow_types,
+        allowed,
     )
     out: dict[str, list[Refusal]] = {}
     for refusal in found:

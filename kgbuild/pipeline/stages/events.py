@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a run tells while it goes on: each value that a stage has made, how long the stage took, progress of long work.
+"""The events of a run: each value that a stage has made, how long the stage took, and the progress of long work.
 
-An observer gets them in the order in which they come to be. It may show them, keep them, or stop the run by raising
-`Cancelled` from any of its methods.
+An observer receives them in order. It may show or keep them, or stop the run by raising `Cancelled` from any of its
+methods.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from kgbuild.progress import Progress, SilentProgress
 
 
 class Cancelled(UserError):
-    """An observer stopped the run. Nothing was written but the cache, whose entries are whole."""
+    """An observer stopped the run. Only the cache was written to, and its entries are complete."""
 
 
 @dataclass(frozen=True)
 class StageEnded:
-    """A stage is over, also where it failed: how long it took in seconds, and the highest memory use so far in MB."""
+    """A stage ended, successfully or not: its duration in seconds, and the peak memory use so far in MB."""
 
     name: str
     seconds: float
@@ -34,7 +34,7 @@ class StageEnded:
 
 
 class Observer(Progress, Protocol):
-    """Who is told. `event` is a value of pipeline/stages/values.py, or StageEnded."""
+    """Receives the events of a run. `event` is a value of pipeline/stages/values.py, or StageEnded."""
 
     def reached(self, event: object) -> None: ...
 
@@ -48,7 +48,7 @@ class SilentObserver(SilentProgress):
 
 @dataclass(frozen=True)
 class Run:
-    """What every stage needs beside the values it works on."""
+    """What every stage needs in addition to the values it works on."""
 
     options: Options
     cache: Cache
@@ -56,7 +56,7 @@ class Run:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time what is done within; the observer is told at the end, also of what failed."""
+        """Time the code inside; the observer is notified at the end, even if it failed."""
         began = time.monotonic()
         try:
             yield

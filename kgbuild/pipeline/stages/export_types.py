@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Compares the exports of compiled units with the running kernel's, by its own genksyms where it has one.
+"""Compares the exports of compiled units with the running kernel's, by the kernel's own genksyms if it has one.
 
-Nothing is started where the patch can't change a type of an export (estimation/export_types.py). Else the patched text
-is preprocessed and given to genksyms; only where a CRC is not the kernel's and the structure of the type is another,
-so is the original, to see whether this way leads to the kernel's CRC at all.
+Nothing is run if the patch can't change the type of an export (estimation/export_types.py). Otherwise the patched text
+is preprocessed and passed to genksyms. Only if a CRC differs from the kernel's, and the type differs by structure, is
+the original processed as well, to see whether this procedure reproduces the kernel's CRC at all.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from kgbuild.host.compile.compile import AUTHOR, Compiled, author_options, read_
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.children import COMPILE_LIMITS
 from kgbuild.kernel.config import parse_config
 from kgbuild.kernel.exports import MARKS, Export
 from kgbuild.model import Kernel, UnitCommand
 
 _GENKSYMS = "scripts/genksyms/genksyms"
-# Longer than genksyms takes for any unit of a kernel by two orders of magnitude.
+# A hundred times longer than genksyms takes for any unit of a kernel.
 _LIMIT = 300.0
 
 
@@ -42,18 +43,18 @@ def check_exports(
     jobs: int = 2,
     allowed: Collection[str] = (),
 ) -> list[Refusal]:
-    """Refuses (K8-crc) exports of these units that would have another type with the patched `files` (path -> text).
+    """Refuse (K8-crc) exports of these units whose type would change with the patched `files` (path -> text).
 
-    real     directories that the overlay needs as such (`Overlay`)
-    exports  gives the kernel's, by name
+    real     directories that the overlay needs as real ones (`Overlay`)
+    exports  returns the kernel's exports, by name
     allowed  names of types that may differ (--allow-type)
     """
-    # also where the code is the same: it may have another prototype all the same
-    units = [c for c in compiled if any(mark in c.original for mark in MARKS)]
+    # also if the code is the same: an export may have another prototype all the same
+    units = [unit for unit in compiled if any(mark in unit.orig for mark in MARKS)]
     if not units:
         return []
     config = parse_config(kernel.config.read_text())
-    sources = {c.unit.source for c in compiled}
+    sources = {unit.unit.source for unit in compiled}
 
     def may_change(module: bool) -> bool:
         conditions = Conditions(config, module)
@@ -62,8 +63,8 @@ def check_exports(
             for path, text in files.items()
         )
 
-    touching = {module: may_change(module) for module in {c.unit.module for c in units}}
-    units = [c for c in units if touching[c.unit.module]]
+    touching = {module: may_change(module) for module in {unit.unit.module for unit in units}}
+    units = [unit for unit in units if touching[unit.unit.module]]
     if not units:
         return []
     known = exports()
@@ -72,15 +73,15 @@ def check_exports(
         overlay = Overlay(kernel, files, scratch, real) if genksyms is not None else None
 
         def one(item: tuple[int, Compiled]) -> list[Refusal]:
-            number, c = item
-            return _check_unit(kernel, c, genksyms, overlay, scratch / f"{number}.i", known, allowed)
+            number, compiled = item
+            return _check_unit(kernel, compiled, genksyms, overlay, scratch / f"{number}.i", known, allowed)
 
         with ThreadPoolExecutor(max(jobs, 1)) as pool:
             return [r for found in pool.map(one, enumerate(units)) for r in found]
 
 
 def find_genksyms(kernel: Kernel, config: Mapping[str, str]) -> Path | None:
-    """The program that made the CRCs of this kernel's exports; None where they have none, or none made so."""
+    """The genksyms that made the CRCs of this kernel's exports; None if there are no CRCs or it did not make them."""
     path = kernel.build / _GENKSYMS
     made = config.get("MODVERSIONS") == "y" and config.get("GENDWARFKSYMS") != "y"
     return path if made and os.access(path, os.X_OK) else None
@@ -88,32 +89,32 @@ def find_genksyms(kernel: Kernel, config: Mapping[str, str]) -> Path | None:
 
 def _check_unit(
     kernel: Kernel,
-    c: Compiled,
+    compiled: Compiled,
     genksyms: Path | None,
     overlay: Overlay | None,
     scratch: Path,
     exports: Mapping[str, Export],
     allowed: Collection[str],
 ) -> list[Refusal]:
-    original = read(c.original)
-    patched = read(c.patched)
-    names = common_exports(original, patched)
-    after: dict[str, int] = {}
+    orig = read(compiled.orig)
+    patched = read(compiled.patched)
+    names = common_exports(orig, patched)
+    patched_crcs: dict[str, int] = {}
     if genksyms is not None:
-        after = make_crcs(kernel, c.unit, genksyms, scratch, overlay)
-        names = other_crcs(names, after, exports)
-    differences = compare_prototypes(original, patched, names, allowed) if names else {}
-    before: dict[str, int] = {}
+        patched_crcs = make_crcs(kernel, compiled.unit, genksyms, scratch, overlay)
+        names = other_crcs(names, patched_crcs, exports)
+    differences = compare_prototypes(orig, patched, names, allowed) if names else {}
+    orig_crcs: dict[str, int] = {}
     if genksyms is not None and any(fact != "" for fact in differences.values()):
-        before = make_crcs(kernel, c.unit, genksyms, scratch)
-    return judge_exports(c.unit.source, differences, exports, before, after)
+        orig_crcs = make_crcs(kernel, compiled.unit, genksyms, scratch)
+    return judge_exports(compiled.unit.source, differences, exports, orig_crcs, patched_crcs)
 
 
 def make_crcs(
     kernel: Kernel, unit: UnitCommand, genksyms: Path, scratch: Path, overlay: Overlay | None = None
 ) -> dict[str, int]:
-    """CRCs of a unit's exports by name, made as kbuild does, of its original or as an overlay has it; empty where its
-    text can't be preprocessed."""
+    """CRCs of a unit's exports by name, made as kbuild does, from the original or from an overlay; empty if the text
+    can't be preprocessed."""
     deps = scratch.with_suffix(".d")
     tools = tools_of(kernel, AUTHOR)
     try:
@@ -124,7 +125,8 @@ def make_crcs(
                 argv[1:1] = author_options()
             source = str(source_path(kernel, tree, unit.source))
             argv += ["-E", "-D__GENKSYMS__", f"-Wp,-MD,{deps}", "-o", str(scratch), source]
-            if tools.run(argv, cwd=kernel.build, check=False, writable=[scratch.parent]).status != 0:
+            done = tools.run(argv, cwd=kernel.build, check=False, limits=COMPILE_LIMITS, writable=[scratch.parent])
+            if done.status != 0:
                 return {}
             if overlay is None or not overlay.is_stale(unit, tree, read_dependencies(deps)):
                 break

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the patches of a build change in the source, and what of older patches they lack (patch/kept_changes.py)."""
+"""What the patches of a build change in the source, and which changes of older patches they lose."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kgbuild.patch.kept_changes import FileChange, Lack, find_lacking, read_chan
 
 
 def changes_of(tree: Kernel, patches: PatchSet) -> dict[str, FileChange]:
-    """For each file that the patches change, what they do to it."""
+    """What the patches change in each file."""
     found = (
         (path, read_change(read_original(tree, path) or b"", applied.map, applied.text))
         for path, applied in patches.applied.items()
@@ -22,27 +22,27 @@ def changes_of(tree: Kernel, patches: PatchSet) -> dict[str, FileChange]:
 
 
 def find_lost(tree: Kernel, patches: PatchSet, older: Iterable[Older]) -> tuple[Lost, ...]:
-    """What older patches change in the source and these do not. A patch that is given here again is not asked about."""
-    mine = {p.sha256 for p in patches.patches}
+    """Changes of older patches that the given patches do not make. Older patches that are given again are skipped."""
+    given = {p.sha256 for p in patches.patches}
     out: list[Lost] = []
-    for one in older:
-        if one.patches and mine.issuperset(one.patches):
+    for loaded in older:
+        if loaded.patches and given.issuperset(loaded.patches):
             continue
-        if one.changes is None:
-            out.append(Lost(one.module))
+        if loaded.changes is None:
+            out.append(Lost(loaded.module))
             continue
         source = {}
-        for path in one.changes:
-            original = read_original(tree, path) or b""
-            now = patches.applied.get(path) or unpatched(original)
-            source[path] = original, now.map, now.text
-        out += _named(tree, one.module, find_lacking(one.changes, source))
+        for path in loaded.changes:
+            orig = read_original(tree, path) or b""
+            applied = patches.applied.get(path) or unpatched(orig)
+            source[path] = orig, applied.map, applied.text
+        out += _named(tree, loaded.module, find_lacking(loaded.changes, source))
     return tuple(out)
 
 
 def _named(tree: Kernel, module: str, lacks: Iterable[Lack]) -> Iterator[Lost]:
-    """Each with the function of the original it is in, or its file."""
-    # not every build asks for this
+    """Each lost change with the original function that contains it, or with its file."""
+    # imported here because few builds need it
     from kgbuild.csource.definitions import FUNCTION, Item, read_items
     from kgbuild.csource.preprocessor_conditions import Conditions
     from kgbuild.kernel.config import parse_config

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Patch modules that are loaded beside the one to be made, read from their files."""
+"""Reads other patch modules that are loaded together with the new one, from their files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kgbuild.livepatch.foreign_patches import OtherPatch, read_other
 
 
 def read_older_modules(paths: Iterable[Path]) -> tuple[Older, ...]:
-    """Every module of --on-top-of, in the order given. Raises UserError for a file that can't be read or that
-    kgbuild did not make."""
+    """Every module of --on-top-of, in the given order. Raises UserError for a file that can't be read or that was not
+    made by kgbuild."""
     out = []
     for path in paths:
-        # LIEF takes its time to be imported
+        # LIEF takes time to import
         from kgbuild.verification.patch_manifest import read_older
 
         out.append(read_older(read_module(path), str(path)))

@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a build is told."""
+"""The options of a build."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kgbuild.host.compile.candidate_search import MAX_UNITS
+from kgbuild.model import EXACT_TOOLS, ToolChoice
 
-PROOF, ALWAYS = "proof", "always"  # which callees stay in the kernel: the proven ones; or no clone at all
+PROOF, ALWAYS = "proof", "always"  # which callees stay in the kernel: proven ones, or no clone
 
 
-MAX_PULL = 20  # units that may come along because functions of theirs do
+MAX_PULL = 20  # limit of units that come along because of their functions
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a build may be told beside patches and kernel. `against` are other live patch modules; `make_index`: make
-    the kernel's index for the sake of warnings, where there is none; `backend`: its name (emit/backends), "" for the
-    kernel's best; `directory`: leave the module as a directory too. `oot` is the directory of an out-of-tree module's
-    source, to which the paths in patches are relative, `oot_modules` the .ko files that are loaded."""
+    """The options of a build, besides patches and kernel. `against`: other live patch modules. `make_index`: make the
+    kernel's index for the warnings if there is none. `backend`: its name (emit/backends), "" for the kernel's best.
+    `directory`: also write the module as a directory. `oot`: the directory of an out-of-tree module's source, to which
+    the paths in patches are relative; `oot_modules`: the .ko files that are loaded. `tools`: which programs compile."""
 
     allow_compiler: bool = False
     allow_unproven: frozenset[str] = frozenset()
@@ -40,11 +42,32 @@ class Options:
     directory: bool = False
     oot: Path | None = None
     oot_modules: tuple[Path, ...] = ()
+    tools: ToolChoice = EXACT_TOOLS
+
+    @property
+    def for_bytes(self) -> dict[str, Any]:
+        """Every option that changes bytes of a module beside `replace` and the back end, for report and note; of files
+        the name alone."""
+        return {
+            "pull": self.pull,
+            "ignore_init": self.ignore_init,
+            "allow_compiler": self.allow_compiler,
+            "allow_unproven": sorted(self.allow_unproven),
+            "allow_type": sorted(self.allow_types),
+            "drop": sorted(self.drop),
+            "on_top_of": [path.name for path in self.on_top_of],
+            "against": [path.name for path in self.against],
+            "oot": self.oot is not None,
+            "oot_modules": [path.name for path in self.oot_modules],
+            "toolchain": "host" if self.tools.host or not self.tools.sandbox else "exact",
+            "sandbox": self.tools.sandbox,
+        }
 
     @property
     def allowed(self) -> list[dict[str, str]]:
-        """The options by which a user takes a risk, for the report."""
+        """The options by which the user accepts a risk, for the report."""
         out = [{"option": "--allow-compiler", "value": ""}] if self.allow_compiler else []
         out += [{"option": "--allow-unproven", "value": v} for v in sorted(self.allow_unproven)]
         out += [{"option": "--allow-type", "value": v} for v in sorted(self.allow_types)]
+        out += [] if self.tools.sandbox else [{"option": "--no-sandbox", "value": ""}]
         return out + ([{"option": "--ignore-init", "value": ""}] if self.ignore_init else [])

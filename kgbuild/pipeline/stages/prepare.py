@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The first stages: what was given is read, the kernel chosen, the patches applied, and the units found that they
-change. Nothing is compiled."""
+"""The first stages: read the inputs, choose the kernel, apply the patches, and find the units that they change. Nothing
+is compiled."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from kgbuild.pipeline.stages.values import Asked, KernelChosen, PatchesApplied, 
 
 
 def ask(patches: Sequence[PatchInput], kernel: str | RunningKernel, options: Options) -> Asked:
-    """Read what the user gave, before a kernel is fetched for it. Raises UserError for what can't be read."""
+    """Read the user's inputs before a kernel is fetched. Raises UserError for what can't be read."""
     parsed = tuple(read_patches(patches))
     oot_modules = _name_oot(options)
     older = read_older_modules(options.on_top_of)
@@ -38,7 +38,7 @@ def ask(patches: Sequence[PatchInput], kernel: str | RunningKernel, options: Opt
 
 
 def _name_oot(options: Options) -> dict[str, Path]:
-    """The out-of-tree modules that were given, by name. Raises UserError."""
+    """The given out-of-tree modules, by name. Raises UserError."""
     if options.oot is None and not options.oot_modules:
         return {}
     from kgbuild.host.modules.out_of_tree import check_folder
@@ -51,7 +51,7 @@ def _name_oot(options: Options) -> dict[str, Path]:
 
 
 def choose_kernel(asked: Asked, run: Run) -> KernelChosen:
-    """The kernel, fetched where it is not there. Raises Refused where it can't be patched by what is at hand."""
+    """The kernel, fetched if necessary. Raises Refused if it can't be patched on this machine."""
     options = run.options
     with run.stage("kernel"):
         if isinstance(asked.kernel, RunningKernel):
@@ -61,12 +61,18 @@ def choose_kernel(asked: Asked, run: Run) -> KernelChosen:
         else:
             requested = asked.kernel
             running = RunningKernel(
-                ensure_kernel(requested, progress=run.observer, offline=options.offline, jobs=options.jobs),
+                ensure_kernel(
+                    requested,
+                    progress=run.observer,
+                    offline=options.offline,
+                    jobs=options.jobs,
+                    choice=options.tools,
+                ),
                 asked.oot_modules,
             )
     kernel = running.kernel
     warnings: list[str] = []
-    # told before anything is refused, so that a report says which kernel it was
+    # reached before anything is refused, so that a report names the kernel
     run.observer.reached(KernelChosen(running, requested))
     find_compiler(kernel.cc, kernel.compiler, tools=tools_of(kernel))
     refusals = check_config(running.config_text)
@@ -77,11 +83,14 @@ def choose_kernel(asked: Asked, run: Run) -> KernelChosen:
         else:
             warnings.append(f"{compiler.place}: {compiler.fact}; accepted by --allow-compiler")
             run.observer.reached(Warned(tuple(warnings)))
+    elif options.allow_compiler:
+        warnings.append("--allow-compiler accepts nothing: this compiler is the one that built the kernel")
+        run.observer.reached(Warned(tuple(warnings)))
     refusals += check_kernel(asked.older, {VMLINUX: kernel.id.build_id})
     if refusals:
         raise Refused(refusals)
     if options.backend:
-        # before anything is compiled for a module that can't be
+        # before compiling anything for a module that can't be patched
         from kgbuild.emit.backends import choose_backend
 
         choose_backend(options.backend, running.features, kernel.id.name)
@@ -90,7 +99,7 @@ def choose_kernel(asked: Asked, run: Run) -> KernelChosen:
 
 @contextmanager
 def open_tree(chosen: KernelChosen, run: Run) -> Iterator[Kernel]:
-    """Within this, where the patched units are: the kernel, or the source of an out-of-tree module in its place."""
+    """Context with the tree of the patched units: the kernel, or the source of an out-of-tree module in its place."""
     if run.options.oot is None:
         yield chosen.kernel
         return
@@ -106,8 +115,8 @@ def open_tree(chosen: KernelChosen, run: Run) -> Iterator[Kernel]:
 
 
 def apply(asked: Asked, tree: Kernel, run: Run) -> PatchesApplied:
-    """The patches, applied in order. Raises Refused for what has no place, NoChange where nothing of the kernel's
-    code is touched."""
+    """The patches, applied in order. Raises Refused for what can't be applied, NoChange if no kernel code is
+    touched."""
     with run.stage("patch"):
         patches = apply_patches(tree, asked.patches)
         applied = PatchesApplied(patches, changes_of(tree, patches), find_lost(tree, patches, asked.older))
@@ -120,8 +129,8 @@ def apply(asked: Asked, tree: Kernel, run: Run) -> PatchesApplied:
 
 
 def prepare(chosen: KernelChosen, applied: PatchesApplied, tree: Kernel, run: Run) -> Prepared:
-    """Every unit whose tokens the patch changes; each is part of this kernel. Raises Refused for what can't be
-    patched by its place, NoChange where no unit has other tokens."""
+    """Every unit whose tokens the patch changes; each is part of this kernel. Raises Refused for units that can't be
+    patched, NoChange if no unit changes."""
     options = run.options
     with run.stage("units"):
         selection = choose_units(tree, applied.patches, run.cache, run.observer, options.jobs, options.max_units)

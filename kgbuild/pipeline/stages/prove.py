@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Units compiled, original and patched, and the originals held against the kernel that runs."""
+"""Compiles units, original and patched, and compares the originals with the running kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kgbuild.proof.parity import ABSENT, EXACT, compute_parity
 
 
 def compile_prepared(prepared: Prepared, run: Run) -> list[Compiled]:
-    """Each unit twice: from the kernel's source, and from the patched one."""
+    """Compile each unit twice: from the kernel's source and from the patched one."""
     selection = prepared.selection
     compiled = _compile(prepared, prepared.units, selection.files, run, selection.real)
     if run.options.keep is not None:
@@ -39,16 +39,16 @@ def _compile(
 
 
 def _keep(compiled: Sequence[Compiled], folder: Path) -> None:
-    """Leave the objects where a user can look at them."""
-    for c in compiled:
-        stem = folder / c.unit.object.removesuffix(".o")
+    """Write the objects where the user can inspect them."""
+    for unit in compiled:
+        stem = folder / unit.unit.object.removesuffix(".o")
         stem.parent.mkdir(parents=True, exist_ok=True)
-        stem.with_name(f"{stem.name}.orig.o").write_bytes(c.original)
-        stem.with_name(f"{stem.name}.patched.o").write_bytes(c.patched)
+        stem.with_name(f"{stem.name}.orig.o").write_bytes(unit.orig)
+        stem.with_name(f"{stem.name}.patched.o").write_bytes(unit.patched)
 
 
 def prove(prepared: Prepared, compiled: Sequence[Compiled], run: Run) -> Proven:
-    """Parity of each original with what runs. Raises Refused for a unit that no function of runs."""
+    """Parity of each original with what runs. Raises Refused for a unit none of whose functions runs."""
     with run.stage("parity"):
         running = prepared.running
         backend = run.options.backend or preferred_backend(running.features)
@@ -59,9 +59,9 @@ def prove(prepared: Prepared, compiled: Sequence[Compiled], run: Run) -> Proven:
 
 
 def prove_pulled(prepared: Prepared, proven: Proven, needs: Mapping[str, Sequence[str]], run: Run) -> Proven:
-    """What is proven, with units added that the patch does not touch, whose functions come along: `needs` has for
-    the source of each why. Their patched objects are their originals. Raises Refused for a unit that this kernel does
-    not have."""
+    """The proven units, extended by units that the patch does not touch but whose functions come along. `needs`: the
+    reasons, by source. Their patched objects are their originals. Raises Refused for a unit that this kernel does not
+    have."""
     from kgbuild.host.kernels.kbuild import load_unit_commands
 
     commands = load_unit_commands(prepared.tree, needs)
@@ -74,23 +74,23 @@ def prove_pulled(prepared: Prepared, proven: Proven, needs: Mapping[str, Sequenc
     pulled = {**proven.pulled, **{source: reasons[0] for source, reasons in needs.items()}}
     with run.stage("parity"):
         units = _prove_units(prepared.running, compiled)
-    now = Proven((*proven.units, *units), {**proven.because, **pulled}, proven.backend, pulled)
-    run.observer.reached(now)
-    return now
+    extended = Proven((*proven.units, *units), {**proven.because, **pulled}, proven.backend, pulled)
+    run.observer.reached(extended)
+    return extended
 
 
 def _prove_units(running: RunningKernel, compiled: Sequence[Compiled]) -> list[ProvenUnit]:
     """Parity of each unit in each object of the running kernel that it is part of. Raises Refused."""
     units, refusals = [], []
-    for c in compiled:
-        for target in c.unit.targets:
-            view = View(read(c.original))
+    for unit in compiled:
+        for target in unit.unit.targets:
+            view = View(read(unit.orig))
             proof = compute_parity(view, running.image(target))
             if proof.counts[ABSENT] and not proof.counts[EXACT]:
                 where = "the running kernel" if target == VMLINUX else f"the module {target}"
                 fact = f"none of its {len(proof.functions)} functions is in {where}"
-                refusals.append(Refusal("P6-not-in-kernel", c.unit.source, fact))
-            units.append(ProvenUnit(c, target, view, proof))
+                refusals.append(Refusal("P6-not-in-kernel", unit.unit.source, fact))
+            units.append(ProvenUnit(unit, target, view, proof))
     if refusals:
         raise Refused(refusals)
     return units

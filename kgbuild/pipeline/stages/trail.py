@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A run's trail: an observer that keeps what was reached, and makes the report of it, whether the run ended well or
-not."""
+"""The trail of a run: an observer that keeps the values reached, and makes the report from them, whether the run
+succeeded or failed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class Trail:
-    """Keeps the last value of each kind, and tells `shown` of everything."""
+    """Keeps the last value of each kind, and forwards everything to `shown`."""
 
     def __init__(self, shown: Observer | None = None) -> None:
         self.shown: Observer = shown if shown is not None else SilentObserver()
@@ -55,11 +55,11 @@ class Trail:
         self._values: dict[type, Any] = {}
 
     def step(self, title: str, total: float | None = None, unit: str = "") -> AbstractContextManager[Task]:
-        """Progress goes to whoever is shown it."""
+        """Forward progress to `shown`."""
         return self.shown.step(title, total, unit)
 
     def note(self, text: str) -> None:
-        """A note goes to whoever is shown it."""
+        """Forward a note to `shown`."""
         self.shown.note(text)
 
     def reached(self, event: object) -> None:
@@ -71,24 +71,25 @@ class Trail:
         self.shown.reached(event)
 
     def get(self, kind: type[T]) -> T | None:
-        """The value of that kind, None where the run did not get to it."""
+        """The value of a kind, None if the run did not reach it."""
         return self._values.get(kind)
 
     def the(self, kind: type[T]) -> T:
-        """The value of that kind. Raises KeyError where the run did not get to it."""
+        """The value of a kind. Raises KeyError if the run did not reach it."""
         found: T = self._values[kind]
         return found
 
     @property
     def warnings(self) -> list[str]:
-        """Everything that was warned of so far, in order."""
+        """All warnings so far, in order."""
         if (closed := self.get(Closed)) is not None:
-            return list(closed.closure.warnings)
+            on_top = self.get(PutOnTop)
+            return [*closed.closure.warnings, *(on_top.on_top.warnings if on_top is not None else ())]
         warned = self.get(Warned)
         return list(warned.warnings) if warned is not None else []
 
     def report(self) -> dict[str, Any]:
-        """The report (docs/schema/report-1.json) of what there is."""
+        """The report (docs/schema/report-1.json) from the values reached so far."""
         out = empty_report(None)
         out["allowed"], out["pull"] = self.options.allowed, self.options.pull
         out["stages"] = [vars(stage) for stage in self.stages]
@@ -101,12 +102,14 @@ class Trail:
         if (accounted := self.get(Accounted)) is not None:
             out["accounting"] = accounting_report(accounted.accountings)
         if (closed := self.get(Closed)) is not None:
-            out.update(closure_report(closed.closure))
+            out.update(closure_report(closed.closure), warnings=self.warnings)
             out["consistency"] = [dict(row) for row in closed.consistency]
         if (on_top := self.get(PutOnTop)) is not None:
             out.update(on_top_report(on_top.on_top))
         if (recorded := self.get(Recorded)) is not None:
             out["backend"], out["proof"] = recorded.backend, dict(recorded.proof)
+        if (assembled := self.get(Assembled)) is not None:
+            out["proof"] = dict(assembled.proof)
         self._module(out)
         if isinstance(self.error, Refused):
             out["refusals"] = refusal_report(self.error.refusals)
@@ -136,6 +139,9 @@ class Trail:
             "sha256": hashlib.sha256(assembled.module).hexdigest(),
             "size": len(assembled.module),
             "functions": [{"object": r.object, "name": r.name, "sympos": r.sympos} for r in redirects],
+            "replace": self.options.replace,
+            "backend": assembled.backend,
+            "options": self.options.for_bytes,
         }
 
 
@@ -144,11 +150,11 @@ def _units(proven: Proven) -> list[dict[str, Any]]:
         unit_report(
             u.source,
             u.target,
-            u.original,
+            u.orig,
             u.parity,
             u.compiled.unit.object,
             proven.because.get(u.source, ""),
-            flags_of(read_producer(u.original.obj)),
+            flags_of(read_producer(u.orig.obj)),
             u.compiled.optimized,
         )
         for u in proven.units

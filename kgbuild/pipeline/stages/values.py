@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the stages of a build hand on. Each value is made by one stage, never changed, and read by those after it:
+"""The values that the stages of a build pass on. Each is made by one stage, never changed, and read by later stages:
 
-    Asked -> KernelChosen -> PatchesApplied -> Prepared -> Proven -> Compared -> Closed -> PutOnTop -> Assembled ->
-    Checked
+Asked -> KernelChosen -> PatchesApplied -> Prepared -> Proven -> Compared -> Closed -> PutOnTop -> Assembled ->
+Checked
 
-A run that fails has those up to the stage that failed; its observer was told of each (pipeline/stages/events.py).
+A failed run has the values up to the stage that failed; its observer received each (pipeline/stages/events.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from kgbuild.accounting.account import Accounting, Unit
+from kgbuild.accounting.account import Accounting, UnitLedger
 from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.host.compile.apply_patches import PatchSet
 from kgbuild.host.compile.candidate_search import Selection
@@ -32,8 +32,8 @@ from kgbuild.proof.record import ProofRecord
 
 @dataclass(frozen=True)
 class Asked:
-    """What a user gave, read: patches, the kernel or its name, patch modules that are loaded before (`older`, in order)
-    or by others (`others`), out-of-tree modules by name."""
+    """The user's inputs, read: patches, the kernel or its name, patch modules that are loaded before (`older`, in
+    order) or by others (`others`), out-of-tree modules by name."""
 
     patches: tuple[ParsedPatch, ...]
     kernel: str | RunningKernel
@@ -44,14 +44,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Warned:
-    """Everything that was warned of so far, in order, where the patch is not closed yet."""
+    """All warnings so far, in order, while the patch is not closed yet."""
 
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class KernelChosen:
-    """The kernel that the name stands for. It can be patched: its configuration and the compiler allow it."""
+    """The chosen kernel. It can be patched: its configuration and the compiler allow it."""
 
     running: RunningKernel
     requested: str
@@ -65,7 +65,8 @@ class KernelChosen:
 
 @dataclass(frozen=True)
 class PatchesApplied:
-    """The patched texts. `changes` is what the patches change in each file, `lost` what of older patches they lack."""
+    """The patched texts. `changes`: what the patches change in each file; `lost`: changes of older patches not in
+    them."""
 
     patches: PatchSet
     changes: Mapping[str, FileChange]
@@ -74,7 +75,7 @@ class PatchesApplied:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The units whose tokens the patch changes, every one part of this kernel. `tree` is the kernel as these units see
+    """The units whose tokens the patch changes; each is part of this kernel. `tree` is the kernel as these units see
     it: itself, or with the source of an out-of-tree module in place of its own."""
 
     chosen: KernelChosen
@@ -86,16 +87,16 @@ class Prepared:
 
     @property
     def running(self) -> RunningKernel:
-        """The kernel that runs."""
+        """The running kernel."""
         return self.chosen.running
 
 
 class ProvenUnit(NamedTuple):
-    """One compiled unit, for one object of the running kernel that it is part of, with what was proven of it."""
+    """One compiled unit, for one object of the running kernel that it is part of, and what was proven about it."""
 
     compiled: Compiled
     target: str
-    original: View
+    orig: View
     parity: ParityProof
 
     @property
@@ -106,8 +107,8 @@ class ProvenUnit(NamedTuple):
 
 @dataclass(frozen=True)
 class Proven:
-    """Of each function of each original object it is known whether it is what runs. `because`: why each unit is
-    there. `backend` is the one asked for, or the kernel's best; "" where it can take none."""
+    """For each function of each original object, whether it is what runs. `because`: why each unit is included.
+    `backend`: the requested one, or the kernel's best; "" if the kernel supports none."""
 
     units: tuple[ProvenUnit, ...]
     because: Mapping[str, str]
@@ -122,25 +123,25 @@ class Proven:
 
 @dataclass(frozen=True)
 class Compared:
-    """What changed, and that no type in use and no export changed its layout. `ledgers` has one entry for each of the
-    units that the patch touches, which come first in `units`."""
+    """What changed; no type in use and no export changed its layout. `ledgers` has an entry for each unit that the
+    patch touches; these come first in `units`."""
 
     units: tuple[UnitResult, ...]
-    ledgers: tuple[Unit, ...]
+    ledgers: tuple[UnitLedger, ...]
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Accounted:
-    """What becomes of each difference between originals and patched objects."""
+    """The claim for each difference between original and patched objects."""
 
     accountings: tuple[Accounting, ...]
 
 
 @dataclass(frozen=True)
 class Closed:
-    """Every member is known with its reason, and every reference is bound, or refused in `closure.refusals`.
-    `consistency`: the report's rows of what the kernel's consistency model can't do for this patch."""
+    """Every member has its reason, and every reference is bound, or refused in `closure.refusals`. `consistency`:
+    report rows on what the kernel's consistency model can't guarantee for this patch."""
 
     closure: Closure
     proven: Proven
@@ -150,14 +151,14 @@ class Closed:
 
 @dataclass(frozen=True)
 class PutOnTop:
-    """What becomes of the patches that are loaded before this one."""
+    """The relation of this patch to patches loaded before it."""
 
     on_top: OnTop
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """The proof record of what is about to be linked, as data (docs/schema/proof-1.json), and the back end."""
+    """The proof record of the module before it is linked, as data (docs/schema/proof-2.json), and the back end."""
 
     backend: str
     proof: Mapping[str, object]
@@ -165,7 +166,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Assembled:
-    """The module's bytes, and as a directory for kbuild where that was asked for. `record` is its proof."""
+    """The module's bytes and, if requested, the module as a directory for kbuild. `record` is its proof."""
 
     name: str
     backend: str
@@ -177,6 +178,6 @@ class Assembled:
 
 @dataclass(frozen=True)
 class Checked:
-    """What another reader than the one that wrote it finds in the module."""
+    """The findings of a second reader in the finished module."""
 
     findings: tuple[Finding, ...]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`verify_module`: gathers what is true of the kernel and checks a module against it (verification/checks.py)."""
+"""`verify_module`: collects facts about the kernel and checks a module against them (verification/checks.py)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,34 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from kgbuild import __version__
-from kgbuild.arch import arch_of
+from kgbuild.arch import for_object
+from kgbuild.emit.backends import BACKENDS
 from kgbuild.errors import UserError
 from kgbuild.host.kernels.feature_probes import probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
+from kgbuild.host.link.module_objects import main_object
+from kgbuild.host.modules.files import module_name
 from kgbuild.host.modules.shipped import ShippedModules, read_vermagic
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.input_files import read_input
 from kgbuild.kernel.exports import parse_symvers
 from kgbuild.kernel.feature_probes import INDIRECT_BRANCHES
 from kgbuild.kernel.vmlinux_image import KernelImage
+from kgbuild.limits import RECORD_BYTES
 from kgbuild.model import Finding, Kernel
 from kgbuild.proof.record import BadRecord, ProofRecord, parse_record
 from kgbuild.report.build import finding_report, kernel_report
-from kgbuild.verification.checks import KernelFacts, check_module
-from kgbuild.verification.reader import read_module
+from kgbuild.report.documents import schema_name
+from kgbuild.verification.checks import KernelFacts, check_module, read_functions
+from kgbuild.verification.kallsyms import is_kallsyms, is_kgraft
+from kgbuild.verification.module_input import for_another_kernel, own_name, unwrap
+from kgbuild.verification.reading.reader import ModuleFile, read_module
+from kgbuild.verification.wrapper import wrapper_macros
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found in one module: `path` and `proof` as they were given."""
+    """The findings in one module; `path` and `proof` as given. `notes` are no faults."""
 
     kernel: Kernel
     path: str
@@ -37,10 +47,12 @@ class Verified:
     size: int
     proof: str | None
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain data (docs/schema/verify-1.json)."""
         return {
+            "schema": schema_name("verify"),
             "schema_version": 1,
             "tool": {"name": "kgbuild", "version": __version__},
             "kernel": kernel_report(self.kernel),
@@ -59,9 +71,15 @@ def verify(
     own: Mapping[str, Path] | None = None,
     proof: str | None = None,
 ) -> Verified:
-    """Every fault of a live patch module for this kernel, as `verify_module` finds them. `path` names the module."""
-    findings = verify_module(data, kernel, PurePath(path).name, record=record, own=own)
-    return Verified(kernel, path, hashlib.sha256(data).hexdigest(), len(data), proof, tuple(findings))
+    """Every fault of a live patch module for this kernel (see `verify_module`). `path` names the module."""
+    module = unwrap(data, path)
+    other = for_another_kernel(module, kernel)
+    name = own_name(module)
+    named = f"{name}.ko" if name else PurePath(path).name
+    findings = [other] if other is not None else verify_module(module, kernel, named, record=record, own=own)
+    stem = module_name(path)
+    notes = (f"the file is called {PurePath(path).name}, the module in it {name}",) if name not in ("", stem) else ()
+    return Verified(kernel, path, hashlib.sha256(data).hexdigest(), len(data), proof, tuple(findings), notes)
 
 
 def verify_module(
@@ -72,37 +90,35 @@ def verify_module(
     record: ProofRecord | None = None,
     own: Mapping[str, Path] | None = None,
 ) -> list[Finding]:
-    """Every fault of a live patch module for this kernel; an empty list means none was found.
+    """Every fault of a live patch module for this kernel; empty if none was found.
 
-    Input: the file's bytes and its name (`a-b.ko`); `image`, where at hand, spares mapping vmlinux again; `record` is a
-    proof record to hold against it; `own` are out-of-tree modules, by name. Raises UserError (exit 2) for what is no
-    intact kernel module of the kernel's architecture, ToolError (exit 3) where the cached kernel is not what it should
-    be.
+    Input: the file's bytes and its name (`a-b.ko`). `image`: the kernel's image, if already mapped. `record`: a proof
+    record to check. `own`: out-of-tree modules, by name. Raises UserError (exit 2) for a file that is no intact kernel
+    module of the kernel's architecture, ToolError (exit 3) if the cached kernel is damaged.
     """
     if image is None:
         image = load_image(kernel)
-    arch = arch_of(image.obj.machine)
+    arch = for_object(image.obj)
     module = read_module(data, name, arch.machine)
     shipped = ShippedModules(kernel, arch.machine, own)
-    return check_module(module, name, arch, _facts(kernel, image, shipped), record)
+    return check_module(module, name, arch, kernel_facts(kernel, image, shipped), record)
 
 
 def read_record(path: Path) -> ProofRecord:
-    """A proof record from a file. Raises UserError where it is none that this version reads."""
+    """A proof record from a file. Raises UserError if this version can't read it."""
     remedy = "name a record that kgbuild build --proof wrote"
     try:
-        return parse_record(json.loads(path.read_bytes()))
-    except OSError as error:
-        raise UserError(error.strerror or str(error), place=str(path), remedy=remedy) from error
+        return parse_record(json.loads(read_input(path, RECORD_BYTES, remedy)))
     except BadRecord as error:
         raise UserError(f"{error.args[0]} {error.args[1]}", place=str(path), remedy=remedy) from error
     except (ValueError, RecursionError) as error:
         raise UserError("is no JSON text", place=str(path), remedy=remedy) from error
 
 
-def _facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> KernelFacts:
+def kernel_facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> KernelFacts:
+    """What a module is checked against, for all modules of one kernel. `image` is the kernel's vmlinux."""
     vermagic, size = modules.layout
-    config = kernel.config.read_text()
+    config, features = kernel.config.read_text(), probe_kernel(kernel, image)
     return KernelFacts(
         build_id=kernel.id.build_id,
         vermagic=vermagic or read_vermagic(image),
@@ -112,12 +128,23 @@ def _facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> Kerne
         modversions="CONFIG_MODVERSIONS=y" in config.splitlines(),
         module_size=size,
         name_length=_name_length(kernel.source),
-        tracked=INDIRECT_BRANCHES in probe_kernel(kernel, image),
+        tracked=INDIRECT_BRANCHES in features,
+        struct=modules.struct,
+        wrapper=lambda module: _wrapper(module, kernel, features, image),
     )
 
 
+def _wrapper(module: ModuleFile, kernel: Kernel, features: frozenset[str], image: KernelImage) -> ModuleFile:
+    """The wrapper that a module has, compiled for this kernel, or taken from the cache."""
+    backend = BACKENDS["kgraft" if is_kgraft(module) else "kallsyms" if is_kallsyms(module) else "klp"]
+    rows = [(f.object, f.name, f.sympos) for f in read_functions(module)[0]]
+    defines = [*wrapper_macros(module), *backend.defines(features), *backend.macros(rows)]
+    data = main_object(kernel, Cache(), backend.wrapper, defines)
+    return read_module(data, backend.wrapper, image.obj.machine)
+
+
 def _name_length(source: Path) -> int:
-    """KSYM_NAME_LEN as the kernel's source has it: 128 before 6.1, 512 since."""
+    """KSYM_NAME_LEN in the kernel's source: 128 before 6.1, 512 since."""
     header = source / "include" / "linux" / "kallsyms.h"
     text = header.read_text(errors="replace") if header.is_file() else ""
     match = re.search(r"^#define\s+KSYM_NAME_LEN\s+(\d+)", text, re.MULTILINE)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Everything `impact` and `build` warn of besides refusals: from the closure, the kernel's index, and the modules that
---against names."""
+"""All warnings of `impact` and `build`: from the closure, the kernel's index, and the modules named with --against."""
 
 from __future__ import annotations
 
@@ -37,8 +36,8 @@ def find_warnings(
     make_index: bool,
     images: Mapping[str, KernelImage] | None = None,
 ) -> list[ConsistencyWarning]:
-    """Every warning for a closed patch, with the help of the kernel's index: made first where `make_index` says so,
-    else used where it is there. `images` are vmlinux and the modules at stake, by name."""
+    """Every warning for a closed patch, using the kernel's index: made first if `make_index` is set, else used if it
+    exists. `images` are vmlinux and the affected modules, by name."""
 
     def check(graph: Index | None) -> list[ConsistencyWarning]:
         return check_consistency(closure, graph, others, kernel.id.release, replace=replace, images=images)
@@ -65,7 +64,8 @@ def check_consistency(
     replace: bool,
     images: Mapping[str, KernelImage] | None = None,
 ) -> list[ConsistencyWarning]:
-    """Every warning for a closed patch, in one order. Without a graph, what only that tells is said to be unknown."""
+    """Every warning for a closed patch, in a fixed order. Without a graph, what depends on it is reported as
+    unknown."""
     unit_of = {Patched(r.object, r.name, r.sympos): closure.units[r.unit].source for r in closure.redirects}
     uses = Uses(closure)
     found = [
