@@ -30,7 +30,7 @@ def answer_key(kernel: Kernel, patches: Sequence[ParsedPatch], options: Options)
     except OSError:
         return None
     # options without influence on the result are left out
-    told = {k: v for k, v in vars(options).items() if k not in ("jobs", "offline", "keep", "make_index")}
+    told = {k: v for k, v in vars(options).items() if k not in ("jobs", "offline", "keep", "make_index", "tools")}
     chosen = {k: sorted(map(str, v)) if isinstance(v, (tuple, frozenset)) else v for k, v in told.items()}
     kernel_files = [str(kernel.source), kernel.symvers.stat().st_mtime_ns, kernel.units.stat().st_mtime_ns]
     tools = [__version__, code, compiler.st_mtime_ns, compiler.st_size]

@@ -11,11 +11,11 @@ import pytest
 from kgbuild.diff.changes import compute_changes
 from kgbuild.elf.consts import STT
 from kgbuild.elf.read import read
-from kgbuild.host.compile.assembler import convert, restore_types
+from kgbuild.host.compile.assembler import make_assembler, restore_types
 from kgbuild.objects.view import View
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 from tests.support.kernel import Patched, close_text, make_module
-from tests.support.toolchain import CC, PAIRS, assembler, compile_file, compile_text, pair_flags, scratch, view
+from tests.support.toolchain import CC, PAIRS, assembler, compile_file, compile_text, convert, pair_flags, scratch, view
 
 HEAD = """
 #pragma GCC diagnostic ignored "-Warray-bounds"
@@ -182,14 +182,30 @@ def test_only_gccs_own_lines_are_changed() -> None:
     kept = text.replace(b"a, @object", b"a, @gnu_indirect_function").replace(
         b"c, @object", b"c, @gnu_indirect_function"
     )
-    assert convert(text, False) == (kept, False)
-    # in pieces, wherever a line ends
-    lines, out, inside = text.splitlines(keepends=True), b"", False
-    for line in lines:
-        piece, inside = convert(line, inside)
-        out += piece
-    assert out == kept
-    assert convert(b"#APP\n\t.type\tb, @object\n", False)[1]
+    assert convert(text) == kept
+    assert passed_on([text]) == kept
+    # in pieces, wherever one ends
+    for size in (1, 7, 40):
+        assert passed_on([text[at : at + size] for at in range(0, len(text), size)]) == kept
+    open_end = b"#APP\n\t.type\tb, @object\n"
+    assert passed_on([open_end]) == convert(open_end) == open_end
+
+
+def passed_on(pieces: list[bytes]) -> bytes:
+    """What the program before the assembler passes on of its input, which comes in pieces."""
+    folder = scratch() / "passed-on"
+    real = folder / "real"
+    (option,) = make_assembler(folder / "bin", str(real))
+    real.write_text(f'#!/bin/sh\ncat > "{folder}/text"\n')
+    real.chmod(0o755)
+    process = subprocess.Popen([f"{option.removeprefix('-B')}as"], stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    for piece in pieces:
+        process.stdin.write(piece)
+        process.stdin.flush()
+    process.stdin.close()
+    assert process.wait() == 0
+    return (folder / "text").read_bytes()
 
 
 def test_code_and_data_are_as_they_were() -> None:

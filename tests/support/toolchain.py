@@ -17,7 +17,7 @@ from kgbuild.arch import default_arch
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
 from kgbuild.elf.write import OutObject, write
-from kgbuild.host.compile.assembler import convert, make_assembler, restore_types
+from kgbuild.host.compile.assembler import PROGRAM, make_assembler, restore_types
 from kgbuild.objects.view import View
 from tests.support.store import digest_of, program, stored
 
@@ -92,7 +92,7 @@ def compile_file(path: Path, *flags: str, compiler: str = CC) -> bytes:
 @cache
 def _programs(compiler: str) -> tuple[object, ...]:
     """What makes an object of a file, this one included."""
-    own = (digest_of(Path(__file__)), digest_of(Path(make_assembler.__code__.co_filename)))
+    own = (digest_of(Path(__file__)), digest_of(Path(make_assembler.__code__.co_filename)), digest_of(PROGRAM))
     if compiler != CC:
         return own, program(shutil.which(compiler) or compiler), run(compiler, "--version")
     parts = [real_assembler(), run(CC, "-print-prog-name=cc1").strip()]
@@ -109,7 +109,7 @@ def _compile(path: Path, flags: tuple[str, ...], compiler: str) -> bytes:
     text = subprocess.run(
         [CC, *flags, "-I", PAIRS, "-S", path.name, "-o", "-"], cwd=path.parent, capture_output=True, check=False
     )
-    kept, _ = convert(text.stdout, False)
+    kept = convert(text.stdout)
     debug = any(f.startswith("-g") and f != "-g0" for f in flags)
     own = any(f.startswith(("-gz", "-Wa,")) for f in flags)  # for the assembler
     if own or text.returncode or not _assembled(kept, out, ["--gdwarf-5"] if debug else []):
@@ -120,6 +120,18 @@ def _compile(path: Path, flags: tuple[str, ...], compiler: str) -> bytes:
 def _assembled(text: bytes, out: Path, options: Sequence[str]) -> bool:
     argv = [real_assembler(), *options, "--64", "-o", str(out)]
     return subprocess.run(argv, input=text, capture_output=True, check=False).returncode == 0
+
+
+def convert(text: bytes) -> bytes:
+    """gcc's assembly as the program before the assembler (data/assembler/as.pl) passes it on; test_sections holds the
+    two against each other."""
+    own, *rest = text.split(b"#APP\n")
+    pieces = [part.partition(b"#NO_APP\n") for part in rest]
+    kept = [own.replace(_PLAIN, _KEPT), *(a + b + c.replace(_PLAIN, _KEPT) for a, b, c in pieces)]
+    return b"#APP\n".join(kept)
+
+
+_PLAIN, _KEPT = b", @object\n", b", @gnu_indirect_function\n"
 
 
 @cache

@@ -42,6 +42,7 @@ FLOORS = (
     ("report",),
     ("host/system",),
     ("host/archives",),
+    ("host/toolchains",),
     ("host/kernels",),
     ("host/modules", "host/compile"),
     ("host/link", "host/index"),

@@ -49,7 +49,10 @@ X86_ALLOWED = {
 }
 DEBIAN_ALLOWED = {
     ("host/archives/apt.py", ""): "what speaks to the archive",
+    ("host/archives/apt_suites.py", ""): "what keeps the lists of an archive's suites",
+    ("host/archives/apt_toolchain.py", ""): "what asks the archive for compilers",
     ("host/archives/archive.py", "apt"): "the registry of archives",
+    ("host/archives/suites.py", "apt"): "the registry of archives of suites",
     ("host/system/required_packages.py", ""): "how this machine, whatever kernel is patched, installs a program",
     ("host/system/children.py", "APT"): "variables that tell how to reach the network",
     ("host/archives/recipe.py", "debian"): "an example in a remedy",

@@ -17,7 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 
 PERL = "/usr/bin/perl"
-_PROGRAM = Path(__file__).resolve().parents[2] / "data" / "assembler" / "as.pl"
+PROGRAM = Path(__file__).resolve().parents[2] / "data" / "assembler" / "as.pl"
 # ELF (gABI): offsets in the file header, the section header and the symbol of a 64-bit file.
 _OSABI, _SYMTAB, _OBJECT, _IFUNC = 7, 2, 1, 10
 
@@ -28,7 +28,7 @@ def make_assembler(folder: Path, real: str) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "as"
     quoted = real.replace("\\", "\\\\").replace("'", "\\'")
-    program.write_text(f"#!{PERL}\nunshift @ARGV, '{quoted}';\n{_PROGRAM.read_text()}")
+    program.write_text(f"#!{PERL}\nunshift @ARGV, '{quoted}';\n{PROGRAM.read_text()}")
     program.chmod(0o755)
     return [f"-B{folder}/"]
 

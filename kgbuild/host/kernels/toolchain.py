@@ -7,20 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from kgbuild.errors import ToolError
-from kgbuild.host.archives.apt import Apt
 from kgbuild.host.archives.archive import Archive, open_archive
 from kgbuild.host.archives.recipe import Recipe, load_recipes
-from kgbuild.host.archives.suites import AptState
+from kgbuild.host.archives.suites import SuiteArchive, open_suites
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.toolchains.packages import plan_toolchain
-from kgbuild.host.toolchains.store import Toolchain, check_toolchain, ensure_toolchain, load_toolchain
+from kgbuild.host.toolchains.store import Toolchain, ensure_toolchain, is_unchanged, load_toolchain
 from kgbuild.model import Kernel, ToolChoice
 from kgbuild.progress import Progress
-
-
-def archive_state(recipe: Recipe, cache: Cache, mirror: str = "") -> AptState | None:
-    """Where the package lists of a recipe's suites are kept; None where it names no suites."""
-    return AptState(cache.root / "archives" / recipe.distro, recipe.suites, mirror) if recipe.suites else None
 
 
 def open_recipe_archive(
@@ -28,16 +21,23 @@ def open_recipe_archive(
 ) -> Archive:
     """The archive of a recipe: its suites, with lists that are at most a day old, or this machine's own package lists.
 
-    Raises UserError where no mirror is known, ToolError where the lists can't be fetched.
+    `force` fetches the lists again, whatever their age. Raises UserError where no mirror is known, ToolError where the
+    lists can't be fetched.
     """
-    state = archive_state(recipe, cache, mirror)
-    if state is None:
+    archive = _suites_of(recipe, cache, mirror)
+    if archive is None:
         return open_archive(recipe.archive)
     with cache.lock(f"archive-{recipe.distro}", progress):
-        missing = state.refresh(progress, force=force)
+        missing = archive.update(progress, force=force)
     if missing:
         progress.note(f"the mirror has no {', '.join(missing)}")
-    return Apt(state.config)
+    return archive
+
+
+def _suites_of(recipe: Recipe, cache: Cache, mirror: str) -> SuiteArchive | None:
+    if recipe.suites is None:
+        return None
+    return open_suites(recipe.archive, cache.root / "archives" / recipe.distro, recipe.suites, mirror)
 
 
 def find_toolchain(
@@ -50,17 +50,16 @@ def find_toolchain(
     mirror: str = "",
 ) -> Toolchain | None:
     """The toolchain of a kernel that was built by `compiler` (CONFIG_CC_VERSION_TEXT); None where the recipe knows
-    none. `packages` are the kernel's, by name, with their versions: what its build tools need comes along.
+    none. `packages` are the kernel's, by name, with their versions: what its build tools need comes along. The lists of
+    the suites have been fetched (`open_recipe_archive`).
 
     Raises UserError where no suite has that compiler, ToolError where it can't be fetched.
     """
-    state, rule = archive_state(recipe, cache, mirror), recipe.toolchain
-    if state is None or rule is None:
+    archive, rule = _suites_of(recipe, cache, mirror), recipe.toolchain
+    if archive is None or rule is None:
         return None
-    built = plan_toolchain(rule, state, compiler, sorted(packages.items()))
-    found = ensure_toolchain(cache, state, built, rule, progress, jobs)
-    check_toolchain(found)
-    return found
+    plan = archive.plan_toolchain(rule, compiler, sorted(packages.items()))
+    return ensure_toolchain(cache, archive, plan, rule, progress, jobs)
 
 
 def with_tools(
@@ -77,12 +76,14 @@ def with_tools(
     if recipe is None or recipe.toolchain is None:
         return kernel
     there = load_toolchain(cache, kernel.toolchain.parent.name) if kernel.toolchain is not None else None
-    if there is not None:
-        check_toolchain(there)
+    if there is not None and is_unchanged(there):
         return kernel
+    if there is not None:
+        progress.note(f"{there.root} was changed since it was unpacked")
     if offline:
         raise ToolError(
-            "the programs that built this kernel are not in the cache, and --offline downloads nothing",
+            "the programs that built this kernel are not in the cache (or not as they were unpacked), and --offline "
+            "downloads nothing",
             place=kernel.id.name,
             remedy=f"kgbuild toolchain fetch {kernel.id.name}, or --toolchain host",
         )

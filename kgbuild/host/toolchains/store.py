@@ -20,12 +20,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kgbuild.errors import ToolError, UserError
-from kgbuild.host.archives.suites import AptState, ToolchainRule
+from kgbuild.errors import UserError
+from kgbuild.host.archives.suites import SuiteArchive, ToolchainPlan, ToolchainRule
 from kgbuild.host.system.cache import Cache, readable_size, remove_tree, tree_size
 from kgbuild.host.system.run import run
 from kgbuild.host.system.sealed import write_atomic
-from kgbuild.host.toolchains.packages import ToolchainPlan, fetch_packages
 from kgbuild.progress import Progress
 
 FOLDER = "toolchains"
@@ -86,28 +85,28 @@ def load_toolchain(cache: Cache, key: str) -> Toolchain | None:
 
 
 def ensure_toolchain(
-    cache: Cache, state: AptState, plan: ToolchainPlan, rule: ToolchainRule, progress: Progress, jobs: int
+    cache: Cache, archive: SuiteArchive, plan: ToolchainPlan, rule: ToolchainRule, progress: Progress, jobs: int
 ) -> Toolchain:
-    """The toolchain of a plan, fetched and unpacked where the cache does not have it.
+    """The toolchain of a plan, fetched and unpacked where the cache does not have it, or not as it was unpacked.
 
     Raises ToolError where the archive, the disk or a program fails.
     """
     there = load_toolchain(cache, plan.key)
-    if there is not None:
+    if there is not None and is_unchanged(there):
         return there
     with cache.lock(f"toolchain-{plan.key}", progress):
         there = load_toolchain(cache, plan.key)
-        return there if there is not None else _make(cache, state, plan, rule, progress, jobs)
+        return there if there is not None and is_unchanged(there) else _make(cache, archive, plan, rule, progress, jobs)
 
 
 def _make(
-    cache: Cache, state: AptState, plan: ToolchainPlan, rule: ToolchainRule, progress: Progress, jobs: int
+    cache: Cache, archive: SuiteArchive, plan: ToolchainPlan, rule: ToolchainRule, progress: Progress, jobs: int
 ) -> Toolchain:
     size = sum(p.size for p in plan.packages)
     cache.check_space(int(size * (1 + _GROWTH)), f"the toolchain {plan.command} {plan.version}")
     title = f"{plan.command} {plan.version} ({len(plan.packages)} packages, {readable_size(size)})"
     with progress.step(f"download {title}"), cache.lock("packages", progress):
-        files = fetch_packages(state, plan)
+        files = archive.fetch_toolchain(plan)
     with cache.workdir(f"toolchain-{plan.key}", progress) as work:
         root = work / "root"
         remove_tree(root)
@@ -116,7 +115,7 @@ def _make(
             progress.step(f"unpack {plan.command} {plan.version}", len(files), "packages") as task,
             ThreadPoolExecutor(max(1, jobs)) as pool,
         ):
-            for _ in pool.map(lambda file: _unpack(file, root), files):
+            for _ in pool.map(lambda file: _unpack(archive.members(file), root), files):
                 task.advance()
         _add_links(root, rule.links)
         digests = {p.name: (p.version, _digest_of(file)) for p, file in zip(plan.packages, files, strict=True)}
@@ -141,8 +140,7 @@ def _make(
     return made
 
 
-def _unpack(package: Path, root: Path) -> None:
-    argv = ["dpkg-deb", "--fsys-tarfile", str(package)]
+def _unpack(argv: Sequence[str], root: Path) -> None:
     exclude = [f"--exclude={path}" for path in _LEFT_OUT]
     tar = ["tar", "-x", "--no-same-owner", "--keep-directory-symlink", *exclude, "-C", str(root)]
     run(["bash", "-o", "pipefail", "-c", '"${@:2:3}" | "${@:5}"', "unpack", *("x",), *argv, *tar])
@@ -191,14 +189,9 @@ def _entries(root: Path) -> Iterator[bytes]:
             yield f"{os.path.relpath(path, root)}\0{fact}\n".encode(errors="surrogateescape")
 
 
-def check_toolchain(toolchain: Toolchain) -> None:
-    """Raise ToolError where the directory is not what was unpacked."""
-    if digest_tree(toolchain.root) != toolchain.digest:
-        raise ToolError(
-            "was changed since it was unpacked",
-            place=str(toolchain.root),
-            remedy=f"kgbuild toolchain remove {toolchain.key[:12]}, then run the command again",
-        )
+def is_unchanged(toolchain: Toolchain) -> bool:
+    """Whether the directory is what was unpacked."""
+    return digest_tree(toolchain.root) == toolchain.digest
 
 
 def remove_toolchain(cache: Cache, key: str) -> int:

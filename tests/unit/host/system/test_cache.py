@@ -21,9 +21,11 @@ from kgbuild.host.kernels.acquire import ensure_kernel, find_kernel
 from kgbuild.host.system.cache import Cache, readable_size, remove_tree, slug
 from kgbuild.host.system.locks import take
 from kgbuild.host.system.sealed import write_atomic, write_sealed
-from kgbuild.model import Kernel
+from kgbuild.model import Kernel, ToolChoice
 from kgbuild.progress import SilentProgress
 from tests.support.cache_cases import KEY, add, fill, key_of
+
+HOST = ToolChoice(host=True)
 
 
 @pytest.fixture
@@ -279,6 +281,7 @@ def no_apt(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("asked the archive")
 
     monkeypatch.setattr(acquire, "resolve", refuse)
+    monkeypatch.setattr(acquire, "open_recipe_archive", refuse)
 
 
 @pytest.mark.usefixtures("no_apt")
@@ -286,7 +289,7 @@ class TestWithoutArchive:
     """What is in the cache is found without asking anybody."""
 
     def ensure(self, cache: Cache, name: str, *, offline: bool = False) -> Kernel:
-        return ensure_kernel(name, progress=SilentProgress(), offline=offline, cache=cache)
+        return ensure_kernel(name, progress=SilentProgress(), offline=offline, cache=cache, choice=HOST)
 
     def test_release(self, cache: Cache) -> None:
         kernel = add(cache, "6.1.0-56-cloud-amd64", "6.1.192-2")
@@ -332,11 +335,11 @@ class TestWithoutArchive:
 
         kernel = add(cache, "6.1.0-12-cloud-amd64")
         for name in ("debian:newest-6.1-cloud", "debian:6.1.0-12-cloud-amd64"):
-            assert ensure_kernel(name, progress=Said(), offline=True, cache=cache) == kernel
+            assert ensure_kernel(name, progress=Said(), offline=True, cache=cache, choice=HOST) == kernel
         (said,) = titles
         assert "6.1.0-12-cloud-amd64" in said and said.startswith("newest in the cache") and "--offline" in said
         cache.remember("debian:newest-6.1-cloud", {"release": kernel.id.release, "version": kernel.id.version})
-        ensure_kernel("debian:newest-6.1-cloud", progress=Said(), offline=True, cache=cache)
+        ensure_kernel("debian:newest-6.1-cloud", progress=Said(), offline=True, cache=cache, choice=HOST)
         assert titles == [said], "the archive has said so within a day"
         cache.leave(kernel)
 
@@ -363,11 +366,11 @@ def test_an_archive_that_cannot_be_asked_falls_back_to_the_cache(cache: Cache, m
     def fail(*args: object) -> None:
         raise ToolError("no package lists")
 
-    monkeypatch.setattr(acquire, "resolve", fail)
+    monkeypatch.setattr(acquire, "open_recipe_archive", fail)
     kernel = add(cache, "6.1.0-56-cloud-amd64")
-    assert ensure_kernel("debian:newest-6.1-cloud", progress=SilentProgress(), cache=cache) == kernel
+    assert ensure_kernel("debian:newest-6.1-cloud", progress=SilentProgress(), cache=cache, choice=HOST) == kernel
     with pytest.raises(ToolError, match="no package lists"):
-        ensure_kernel("debian:newest-6.12-cloud", progress=SilentProgress(), cache=cache)
+        ensure_kernel("debian:newest-6.12-cloud", progress=SilentProgress(), cache=cache, choice=HOST)
 
 
 def test_running_kernel_by_build_id(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

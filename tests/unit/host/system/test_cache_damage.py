@@ -15,10 +15,12 @@ from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.integrity import find_damage, seal_kernel
 from kgbuild.host.kernels.local import add_kernel
 from kgbuild.host.system.cache import Cache
-from kgbuild.model import Kernel
+from kgbuild.model import Kernel, ToolChoice
 from kgbuild.progress import SilentProgress
 from tests.support.cache_cases import KEY, add, answers, files_in, local
 from tests.support.tinykernel import tiny_kernel
+
+HOST = ToolChoice(host=True)
 
 
 @pytest.fixture(scope="module")
@@ -89,19 +91,20 @@ def test_a_kernel_of_the_archive_is_fetched_again(tmp_path: Path, monkeypatch: p
     (kernel.root / name).write_bytes(b"y")
     wanted = str(kernel.id.name)
     with pytest.raises(ToolError, match=f"1 files of this kernel are damaged.*{name.rpartition('/')[2]}") as caught:
-        ensure_kernel(wanted, progress=SilentProgress(), offline=True, cache=cache)
+        ensure_kernel(wanted, progress=SilentProgress(), offline=True, cache=cache, choice=HOST)
     assert "without --offline" in caught.value.remedy
     asked: list[tuple[object, bool]] = []
 
-    def fetch(plan: object, cache: Cache, progress: object, jobs: int, *, again: bool) -> Kernel:
+    def fetch(plan: object, archive: object, cache: Cache, progress: object, *rest: object, again: bool) -> Kernel:
         asked.append((plan, again))
         (kernel.root / name).write_bytes(b"x")
         seal_kernel(kernel, cache)
         return kernel
 
+    monkeypatch.setattr(repair, "open_recipe_archive", lambda *asked: None)
     monkeypatch.setattr(repair, "resolve", lambda name, recipe, apt: name)
     monkeypatch.setattr(repair, "fetch", fetch)
-    assert ensure_kernel(wanted, progress=SilentProgress(), cache=cache) == kernel
+    assert ensure_kernel(wanted, progress=SilentProgress(), cache=cache, choice=HOST) == kernel
     assert [(f"{plan}", again) for plan, again in asked] == [(f"{wanted}=1-1", True)]
     cache.leave(kernel)
 

@@ -197,6 +197,7 @@ OWN_FILES = {
     "host/modules/running.py",
     "host/system/cache.py",
     "host/system/input_files.py",
+    "host/toolchains",
     "host/vm",
     "pipeline/estimate.py",
     "pipeline/stages/export_types.py",

@@ -7,8 +7,6 @@ into it. apt resolves what that version and the kernel's build tools depend on, 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from pathlib import Path
 
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.apt import apt_environment, parse_madison, parse_records
-from kgbuild.host.archives.suites import AptState, ToolchainRule
+from kgbuild.host.archives.suites import ToolchainPackage, ToolchainPlan, ToolchainRule
 from kgbuild.host.system.run import run
 
 # 'http://HOST/debian/pool/...deb' make_4.4.1-2_amd64.deb 463280 SHA256:97... (the digest may be missing: apt has it)
@@ -25,32 +23,20 @@ _DEPENDENCY = re.compile(r"^\s*(?P<name>[a-z0-9][a-z0-9+.-]*)")
 
 
 @dataclass(frozen=True)
-class ToolchainPackage:
-    """One package file: name, version, its name in apt's folder, size in bytes."""
+class SuiteLists:
+    """Package lists that apt_suites.py keeps below `root`, and the bases that its suites belong to."""
 
-    name: str
-    version: str
-    file: str
-    size: int
-
-
-@dataclass(frozen=True)
-class ToolchainPlan:
-    """A toolchain that the archive has: the compiler's package, the suites that it is made of, what was asked of apt
-    (NAME or NAME=VERSION), and every package file that this takes."""
-
-    command: str
-    version: str
-    base: str
-    wanted: tuple[str, ...]
-    packages: tuple[ToolchainPackage, ...]
+    root: Path
+    bases: tuple[str, ...]
 
     @property
-    def key(self) -> str:
-        """What the cache knows it by: a digest (hex) of names and versions, which in a signed archive mean one file
-        each."""
-        rows = sorted((p.name, p.version) for p in self.packages)
-        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32]
+    def config(self) -> Path:
+        """The apt.conf(5) for all suites."""
+        return self.root / "all.conf"
+
+    def config_of(self, base: str) -> Path:
+        """The apt.conf(5) for the suites of one base."""
+        return self.root / f"{base}.conf"
 
 
 def match_compiler(rule: ToolchainRule, text: str) -> tuple[str, str] | None:
@@ -78,11 +64,11 @@ def parse_uris(text: str) -> list[ToolchainPackage]:
     return sorted(found, key=lambda p: p.name)
 
 
-def find_base(state: AptState, command: str, version: str) -> str:
+def find_base(lists: SuiteLists, command: str, version: str) -> str:
     """The base whose suites have this version of the compiler. Raises UserError where none has."""
     known: list[str] = []
-    for base in dict.fromkeys(s.base for s in state.suites.suites):
-        done = run(["apt-cache", "madison", command], env=apt_environment(state.config_of(base)), check=False)
+    for base in lists.bases:
+        done = run(["apt-cache", "madison", command], env=apt_environment(lists.config_of(base)), check=False)
         versions = parse_madison(done.stdout).get(command, [])
         if version in versions:
             return base
@@ -95,7 +81,7 @@ def find_base(state: AptState, command: str, version: str) -> str:
 
 
 def plan_toolchain(
-    rule: ToolchainRule, state: AptState, text: str, packages: Iterable[tuple[str, str]]
+    rule: ToolchainRule, lists: SuiteLists, text: str, packages: Iterable[tuple[str, str]]
 ) -> ToolchainPlan:
     """The toolchain of the compiler that calls itself `text`. `packages` are (name, version) of the kernel's own
     packages: the libraries that its build tools need come along.
@@ -110,9 +96,9 @@ def plan_toolchain(
             remedy="--toolchain host takes the compiler of this machine",
         )
     command, version = matched
-    base = find_base(state, command, version)
-    environment = apt_environment(state.config_of(base))
-    libraries = _libraries(rule, apt_environment(state.config), packages)
+    base = find_base(lists, command, version)
+    environment = apt_environment(lists.config_of(base))
+    libraries = _libraries(rule, apt_environment(lists.config), packages)
     wanted = [f"{command}={version}", *rule.packages, *libraries]
     done = run(["apt-get", "install", "-qq", "-y", "--print-uris", *wanted], env=environment, check=False)
     if done.status != 0:
@@ -130,12 +116,12 @@ def _libraries(rule: ToolchainRule, environment: Mapping[str, str], packages: It
     return sorted({name for name in names if rule.depends.match(name)})
 
 
-def fetch_packages(state: AptState, plan: ToolchainPlan) -> list[Path]:
+def fetch_packages(lists: SuiteLists, plan: ToolchainPlan) -> list[Path]:
     """Download the package files of a plan, each checked by apt against the signed lists; their paths. Raises
     ToolError."""
     argv = ["apt-get", "install", "-qq", "-y", "--download-only", *plan.wanted]
-    done = run(argv, env=apt_environment(state.config_of(plan.base)), check=False)
-    folder = state.root / "packages"
+    done = run(argv, env=apt_environment(lists.config_of(plan.base)), check=False)
+    folder = lists.root / "packages"
     paths = [folder / package.file for package in plan.packages]
     if done.status != 0 or not all(path.is_file() for path in paths):
         lines = [line[3:] for line in done.stderr.splitlines() if line.startswith("E: ")]
