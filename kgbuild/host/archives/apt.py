@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kgbuild.errors import ToolError
-from kgbuild.host.archives.archive import Package
+from kgbuild.errors import ToolError, UserError
+from kgbuild.host.archives.archive import Archive, Package
 from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.system.run import run, tied
@@ -74,6 +74,10 @@ class Apt:
 
     def __init__(self, config: Path | None = None) -> None:
         self._environment = apt_environment(config)
+
+    def narrowed(self, label: str) -> Archive:
+        """See `Archive`: of the lists of this machine nobody knows which release they are of."""
+        raise UserError("the package lists of this machine are not told apart by release", place=label)
 
     def version_key(self, version: str) -> Any:
         """Sort key that orders package versions as Debian policy 5.6.12 says."""

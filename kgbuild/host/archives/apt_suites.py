@@ -18,6 +18,7 @@ from pathlib import Path
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.apt import Apt, apt_environment
 from kgbuild.host.archives.apt_toolchain import SuiteLists, fetch_packages, plan_toolchain
+from kgbuild.host.archives.archive import Archive
 from kgbuild.host.archives.suites import MIRROR_VARIABLE, Suites, ToolchainPlan, ToolchainRule
 from kgbuild.host.system.run import Completed, run
 from kgbuild.host.system.sealed import write_atomic
@@ -206,6 +207,14 @@ class AptSuites(Apt):
 
     def _apt(self, *argv: str, timeout: float | None = None) -> Completed:
         return run(list(argv), env=self._environment, check=False, timeout=timeout)
+
+    def narrowed(self, label: str) -> Archive:
+        """See `Archive`."""
+        base = next((s.base for s in self.suites.suites if s.label == label), None)
+        if base is None:
+            known = dict.fromkeys(s.label for s in self.suites.suites)
+            raise UserError("no release of the distribution is called that", place=label, remedy=", ".join(known))
+        return Apt(self._lists.config_of(base))
 
     def plan_toolchain(self, rule: ToolchainRule, text: str, packages: Iterable[tuple[str, str]]) -> ToolchainPlan:
         """See `SuiteArchive`."""

@@ -37,6 +37,10 @@ class Archive(Protocol):
     def programs(self) -> Mapping[str, str]:
         """The programs it runs, and what each is for."""
 
+    def narrowed(self, label: str) -> Archive:
+        """The part of the archive that belongs to one release of the distribution. Raises UserError for a release that
+        the archive does not have."""
+
     def package_names(self, prefix: str) -> list[str]:
         """Names of all packages that begin with `prefix`. Raises ToolError where there are none."""
 

@@ -66,7 +66,8 @@ class Part:
 @dataclass(frozen=True)
 class Recipe:
     """One distribution. `release` and `newest` are patterns with named groups that package names use; `archive` is the
-    kind of its archive (host/archives/archive.py), `machine` the architecture of its kernels as `uname -m` says it."""
+    kind of its archive (host/archives/archive.py), `machine` the architecture of its kernels as `uname -m` says it.
+    `image` is the package that every kernel has; each of `layouts` is a way to cut a kernel into packages."""
 
     distro: str
     title: str
@@ -77,7 +78,8 @@ class Recipe:
     flavours: Mapping[str, str]
     running_version: re.Pattern[str]
     source_version: re.Pattern[str]
-    parts: tuple[Part, ...]
+    image: str
+    layouts: tuple[tuple[Part, ...], ...]
     suites: Suites | None = None
     toolchain: ToolchainRule | None = None
 
@@ -94,7 +96,12 @@ class Recipe:
     @property
     def image_prefix(self) -> str:
         """What every image package's name begins with."""
-        return self.parts[0].packages[0].partition("{")[0]
+        return self.image.partition("{")[0]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of all layouts."""
+        return tuple({part.name: part for layout in self.layouts for part in layout}.values())
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,11 @@ class FetchPlan:
     version: str
     groups: Mapping[str, str]
     packages: Mapping[str, Package]
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts that it is made of."""
+        return [part for part in self.recipe.parts if part.name in self.packages]
 
     @property
     def name(self) -> str:
@@ -140,8 +152,8 @@ def parse_recipe(text: str) -> Recipe:
     data: dict[str, Any] = tomllib.loads(text)
     if data["format"] != 1:
         raise ValueError(f"recipe format {data['format']} is not known")
-    parts = tuple(
-        Part(
+    parts = {
+        name: Part(
             name=name,
             title=part["title"],
             packages=tuple(part["package"]),
@@ -156,7 +168,7 @@ def parse_recipe(text: str) -> Recipe:
             ),
         )
         for name, part in data["parts"].items()
-    )
+    }
     return Recipe(
         distro=data["distro"],
         title=data["title"],
@@ -167,7 +179,8 @@ def parse_recipe(text: str) -> Recipe:
         flavours=dict(data["newest"]["flavours"]),
         running_version=re.compile(data["running_version"]),
         source_version=re.compile(data["source_version"]),
-        parts=parts,
+        image=str(data["image"]),
+        layouts=tuple(tuple(parts[name] for name in layout) for layout in data["layouts"]),
         suites=_parse_suites(data["suites"]) if "suites" in data else None,
         toolchain=_parse_toolchain(data["toolchain"]) if "toolchain" in data else None,
     )
@@ -273,7 +286,7 @@ def resolve(name: KernelName, recipe: Recipe, archive: Archive) -> FetchPlan:
     if groups is None:
         raise _unknown(name, recipe, archive)
     versions = archive.versions(_package_names(recipe, [groups]))
-    images = versions.get(_expand(recipe.parts[0].packages[0], groups), [])
+    images = versions.get(_expand(recipe.image, groups), [])
     if not images:
         raise _unknown(name, recipe, archive)
     if name.version:
@@ -303,7 +316,7 @@ def search(pattern: str, recipe: Recipe, archive: Archive) -> list[Available]:
     versions = archive.versions(_package_names(recipe, every))
     found = []
     for groups in every:
-        for version in versions.get(_expand(recipe.parts[0].packages[0], groups), []):
+        for version in versions.get(_expand(recipe.image, groups), []):
             _, missing = _choose(recipe, groups, version, versions, archive)
             found.append(Available(f"{recipe.distro}:{groups['release']}", version, tuple(missing)))
     return sorted(found, key=lambda a: (archive.version_key(a.version), a.name), reverse=True)
@@ -317,14 +330,16 @@ def _resolve_newest(name: KernelName, recipe: Recipe, archive: Archive, wanted: 
             place=str(name),
             remedy="known are " + ", ".join(key or "none" for key in recipe.flavours),
         )
-    flavour, series = recipe.flavours[short], wanted["series"]
+    flavour, series, label = recipe.flavours[short], wanted["series"], wanted.get("label") or ""
+    if label:
+        archive = archive.narrowed(label)
     every = _releases(recipe, archive)
     fitting = [g for g in every if g["flavour"] == flavour and g["series"] == series]
     versions = archive.versions(_package_names(recipe, fitting))
     candidates = [
         (version, groups)
         for groups in fitting
-        for version in versions.get(_expand(recipe.parts[0].packages[0], groups), [])
+        for version in versions.get(_expand(recipe.image, groups), [])
         if name.version in ("", version)
     ]
     candidates.sort(key=lambda c: (archive.version_key(c[0]), archive.version_key(c[1]["release"])), reverse=True)
@@ -335,7 +350,7 @@ def _resolve_newest(name: KernelName, recipe: Recipe, archive: Archive, wanted: 
     series_known = sorted({g["series"] for g in every if g["flavour"] == flavour}, key=archive.version_key)
     if not candidates:
         raise UserError(
-            f"the archive of this machine has no {flavour} kernel of series {series}",
+            f"the archive has no {flavour} kernel of series {series}" + (f" in {label}" if label else ""),
             place=str(name),
             remedy=f"it has {', '.join(series_known)}" if series_known else archive.refresh,
         )
@@ -365,7 +380,8 @@ def _unknown(name: KernelName, recipe: Recipe, archive: Archive) -> UserError:
 
 
 def _package_names(recipe: Recipe, releases: Iterable[Mapping[str, str]]) -> set[str]:
-    return {_expand(package, groups) for groups in releases for part in recipe.parts for package in part.packages}
+    patterns = {recipe.image, *(package for part in recipe.parts for package in part.packages)}
+    return {_expand(pattern, groups) for groups in releases for pattern in patterns}
 
 
 def _expand(pattern: str, groups: Mapping[str, str]) -> str:
@@ -375,11 +391,24 @@ def _expand(pattern: str, groups: Mapping[str, str]) -> str:
 def _choose(
     recipe: Recipe, groups: Mapping[str, str], version: str, versions: Mapping[str, list[str]], archive: Archive
 ) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """(package, version) of every part of one image version, and the titles of parts that are missing."""
+    """(package, version) of every part of one image version, and the titles of parts that are missing: of the first
+    layout of which the least is missing."""
+    every = [_choose_layout(layout, recipe, groups, version, versions, archive) for layout in recipe.layouts]
+    return min(every, key=lambda one: len(one[1]))
+
+
+def _choose_layout(
+    layout: Iterable[Part],
+    recipe: Recipe,
+    groups: Mapping[str, str],
+    version: str,
+    versions: Mapping[str, list[str]],
+    archive: Archive,
+) -> tuple[dict[str, tuple[str, str]], list[str]]:
     chosen: dict[str, tuple[str, str]] = {}
     missing = []
     source = recipe.source_of(version)
-    for part in recipe.parts:
+    for part in layout:
         for pattern in part.packages:
             package = _expand(pattern, groups)
             found = _fitting_version(part, versions.get(package, []), version, source, archive)

@@ -142,6 +142,8 @@ def _newest_cached(cache: Cache, recipe: Recipe, wanted: Mapping[str, str | None
     for kernel in cache.kernels():
         groups = recipe.groups(kernel.id.release) if kernel.id.distro == recipe.distro else None
         fits = groups is not None and groups["series"] == wanted["series"] and groups["flavour"] == flavour
+        # a name that does not say the release may be of any
+        fits = fits and groups is not None and wanted.get("label") in (None, groups["label"] or wanted.get("label"))
         if fits and version in ("", kernel.id.version):
             fitting.append(kernel)
     return max(fitting, key=version_of, default=None)

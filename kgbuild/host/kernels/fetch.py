@@ -89,7 +89,7 @@ def fetch(
 
 
 def _source_name(plan: FetchPlan) -> str:
-    shared = next(part.name for part in plan.recipe.parts if part.shared)
+    shared = next(part.name for part in plan.parts if part.shared)
     package = plan.packages[shared]
     return f"{plan.recipe.distro}-{package.name}-{package.version}"
 
@@ -108,7 +108,7 @@ def _fetch_locked(
     jobs: int,
     choice: ToolChoice,
 ) -> Kernel:
-    parts = [part for part in plan.recipe.parts if not (part.shared and source.is_dir())]
+    parts = [part for part in plan.parts if not (part.shared and source.is_dir())]
     packages = [plan.packages[part.name] for part in parts]
     needed = sum(package.size * (1 + part.growth) for part, package in zip(parts, packages, strict=True))
     cache.check_space(int(needed), f"unpacking {plan.release}")
