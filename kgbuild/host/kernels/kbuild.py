@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from kgbuild.diagnostics.refusals import Refusal
@@ -119,6 +120,33 @@ def load_environment(kernel: Kernel) -> dict[str, str]:
         raise ToolError("is damaged or gone", place=str(path), remedy="run kgbuild again, which makes it again")
     source = kernel.outside.kernel if kernel.outside is not None else kernel.source
     return move_environment(parse_environment(data), source, kernel.build)
+
+
+@dataclass(frozen=True)
+class ModuleDirectory:
+    """How kbuild is asked of a directory with modules of its own: the environment, the directory that make is started
+    in, and what the makefiles call the directory (`obj`)."""
+
+    environment: dict[str, str]
+    cwd: Path
+    obj: str
+
+    def makefile_arguments(self, source: Path) -> list[str]:
+        """Arguments of make that read this directory's makefile. `source` is the kernel's source tree."""
+        return ["-I", str(source), "-f", str(source / "scripts" / "Makefile.build"), f"obj={self.obj}"]
+
+
+def module_directory(kernel: Kernel, folder: Path) -> ModuleDirectory:
+    """How kbuild is asked of the modules in `folder`. Raises ToolError where the kernel's environment is missing.
+
+    Since 6.13 make runs in that directory and knows the build tree by its absolute path (srcroot, objtree); before, it
+    runs in the build tree.
+    """
+    # the top Makefile clears VPATH for external modules, so that makefiles are not searched in the source tree
+    env = {**load_environment(kernel), "VPATH": "", "KBUILD_MODULES": "1", "KBUILD_EXTMOD": str(folder)}
+    if "srcroot" not in env:
+        return ModuleDirectory(env, kernel.build, str(folder))
+    return ModuleDirectory({**env, "srcroot": str(folder), "objtree": str(kernel.build)}, folder, ".")
 
 
 def move_environment(env: Mapping[str, str], source: Path, build: Path) -> dict[str, str]:

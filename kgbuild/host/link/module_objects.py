@@ -13,7 +13,7 @@ from kgbuild.elf.read import read
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.compile_commands import parse_line
-from kgbuild.host.kernels.kbuild import compiler_version, load_environment
+from kgbuild.host.kernels.kbuild import compiler_version, module_directory
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.children import COMPILE_LIMITS, child_environment
@@ -33,26 +33,13 @@ def _template_command(kernel: Kernel, cache: Cache) -> UnitCommand:
     if stored is not None:
         fields = json.loads(stored)
         return UnitCommand(**{**fields, "argv": tuple(fields["argv"]), "objtool": tuple(fields["objtool"])})
-    # the top Makefile empties VPATH for external modules: makefiles are not looked for in the source tree then
-    env: dict[str, str] = {**load_environment(kernel), "VPATH": ""}
     with cache.scratch("template") as work:
         scratch = str(work)
         (work / "Kbuild").write_text("obj-m := kgmain.o\n")
         (work / "kgmain.c").write_text("")
-        env |= {"KBUILD_MODULES": "1", "KBUILD_EXTMOD": scratch}
-        rules = kernel.source / "scripts" / "Makefile.build"
-        argv = [
-            "make",
-            "-rR",
-            "-n",
-            "-I",
-            str(kernel.source),
-            "-f",
-            str(rules),
-            f"obj={scratch}",
-            f"{scratch}/kgmain.o",
-        ]
-        result = tools_of(kernel, work).run(argv, cwd=kernel.build, env=env)
+        asked = module_directory(kernel, work)
+        argv = ["make", "-rR", "-n", *asked.makefile_arguments(kernel.source), f"{asked.obj}/kgmain.o"]
+        result = tools_of(kernel, work).run(argv, cwd=asked.cwd, env=asked.environment)
         for line in result.stdout.splitlines():
             unit = parse_line(line, str(kernel.source))
             if unit is not None:

@@ -29,7 +29,7 @@ from kgbuild.elf.read import read
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.kernels import compile_commands
 from kgbuild.host.kernels.build_tools import tools_of
-from kgbuild.host.kernels.kbuild import load_environment
+from kgbuild.host.kernels.kbuild import module_directory
 from kgbuild.host.kernels.local import copy_sources
 from kgbuild.host.modules.files import read_module
 from kgbuild.host.modules.shipped import kernel_vermagic
@@ -168,13 +168,12 @@ def _units_of(kernel: Kernel, source: Path, digest: str, cache: Cache) -> list[U
 def kbuild_units(kernel: Kernel, folder: Path) -> Iterator[UnitCommand]:
     """How kbuild compiles each unit of a directory with modules. Names are relative to the directory, which must
     contain no build products, since make does not mention files that are up to date. Raises ToolError if make fails."""
-    # the top Makefile clears VPATH for external modules, so that makefiles are not searched in the source tree
-    environment = {**load_environment(kernel), "VPATH": "", "KBUILD_MODULES": "1", "KBUILD_EXTMOD": str(folder)}
-    tree = str(kernel.source)
-    argv = ["make", "-rR", "-n", "-k", "--trace", "-I", tree, "-f", f"{tree}/scripts/Makefile.build"]
-    argv += [f"obj={folder}", f"M={folder}", "need-modorder=1"]
+    asked = module_directory(kernel, folder)
+    argv = ["make", "-rR", "-n", "-k", "--trace", *asked.makefile_arguments(kernel.source), f"M={folder}"]
     tools = tools_of(kernel, folder)
-    done = tools.run(argv, cwd=kernel.build, env=environment, check=False, limits=COMPILE_LIMITS)
+    done = tools.run(
+        [*argv, "need-modorder=1"], cwd=asked.cwd, env=asked.environment, check=False, limits=COMPILE_LIMITS
+    )
     found = list(compile_commands.parse_units(done.stdout.splitlines(), str(folder)))
     if not found and done.status != 0:
         said = "; ".join(line for line in done.stderr.splitlines() if line.strip())[:400].replace(str(folder), "DIR")
