@@ -29,6 +29,7 @@ COMMANDS = {
     "facts": ("kgbuild.cli.graph", "facts", "Show what is known about one function."),
     "graph": ("kgbuild.cli.graph", "graph", "Show who calls a function, or what it calls."),
     "kernel": ("kgbuild.cli.kernel", "kernel", "Fetch, list, add and remove kernels."),
+    "toolchain": ("kgbuild.cli.toolchain", "toolchain", "Show, fetch and remove compilers."),
     "cache": ("kgbuild.cli.cache", "cache", "Show what the cache holds, and make it smaller."),
     "doctor": ("kgbuild.cli.doctor", "doctor", "Show what is missing on this machine."),
 }

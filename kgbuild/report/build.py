@@ -23,7 +23,7 @@ from kgbuild.proof.parity import ABSENT, AMBIGUOUS, DIFFERS, EXACT, OVERRIDDEN, 
 from kgbuild.report.documents import schema_name
 
 
-def kernel_report(kernel: Kernel) -> dict[str, str]:
+def kernel_report(kernel: Kernel) -> dict[str, Any]:
     """What the name resolved to."""
     return {
         "name": kernel.id.name,
@@ -32,6 +32,8 @@ def kernel_report(kernel: Kernel) -> dict[str, str]:
         "version": kernel.id.version,
         "build_id": kernel.id.build_id,
         "compiler": kernel.compiler,
+        "toolchain": kernel.toolchain.parent.name if kernel.toolchain is not None else None,
+        "sandbox": kernel.sandboxed,
     }
 
 

@@ -33,6 +33,9 @@ from kgbuild.progress import Progress
 
 ENVIRONMENT = ".kgbuild-env"
 _TARGET = "kgbuild-env"
+# The directories that the top Makefile has kbuild visit, in the environment that it exports.
+_FOLDERS = "KGBUILD_FOLDERS"
+_EXPORTED = f"export {_FOLDERS} = $(build-dirs)"
 _MAKE_INTERNAL = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TERMERR", "MAKE_TERMOUT")
 # Variables in which the environment names the trees it was made with, by kernels of different age.
 _BUILD_TREE = ("O", "abs_objtree", "abs_output", "PWD")
@@ -286,7 +289,7 @@ def capture_environment(
         directory = Path(name)
         rule = f"{_TARGET}: ; @env -0 > {directory}/$$MAKELEVEL"
         argv = [
-            *("make", "-s", "-C", str(source), f"O={build}", f"--eval={rule}", _TARGET),
+            *("make", "-s", "-C", str(source), f"O={build}", f"--eval={rule}", f"--eval={_EXPORTED}", _TARGET),
             *(f"ARCH={source_arch}", f"CC={cc}", f"HOSTCC={cc}", f"KERNELRELEASE={release}", *variables),
         ]
         done = tools.run(argv, writable=[build, directory], env=clean_environment(), check=False, timeout=300)
@@ -305,9 +308,15 @@ def capture_environment(
 
 
 def _print_commands(source: Path, build: Path, env: dict[str, str], tools: BuildTools) -> Iterator[str]:
+    # one directory since 6.1, the whole tree; before, make visits each of the top directories by itself
+    for folder in env.get(_FOLDERS, "").split() or ["."]:
+        yield from _print_commands_in(folder, source, build, env, tools)
+
+
+def _print_commands_in(folder: str, source: Path, build: Path, env: dict[str, str], tools: BuildTools) -> Iterator[str]:
     argv = [
         *("make", "-rR", "-n", "-k", "--trace", "-I", str(source), "-f", str(source / "scripts" / "Makefile.build")),
-        *("obj=.", "need-builtin=1", "need-modorder=1"),
+        *(f"obj={folder}", "need-builtin=1", "need-modorder=1"),
     ]
     own = {**env, "KBUILD_MODULES": "1", "KBUILD_BUILTIN": "1"}
     with tempfile.TemporaryFile() as errors:

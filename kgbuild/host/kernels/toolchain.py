@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from kgbuild.errors import ToolError
 from kgbuild.host.archives.archive import Archive, open_archive
 from kgbuild.host.archives.recipe import Recipe, load_recipes
 from kgbuild.host.archives.suites import SuiteArchive, open_suites
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.toolchains.store import Toolchain, ensure_toolchain, is_unchanged, load_toolchain
+from kgbuild.host.toolchains.store import Toolchain, ensure_toolchain, is_unchanged, load_toolchain, toolchain_record
 from kgbuild.model import Kernel, ToolChoice
 from kgbuild.progress import Progress
 
@@ -95,3 +96,12 @@ def with_tools(
     with cache.lock(f"kernel-{kernel.id.build_id}", progress):
         cache.save(kernel)
     return kernel
+
+
+def record_of(kernel: Kernel) -> dict[str, Any] | None:
+    """The record of a kernel's toolchain for a report (docs/schema/report-1.json); None where this machine's own
+    programs compile."""
+    if kernel.toolchain is None:
+        return None
+    found = load_toolchain(Cache(kernel.toolchain.parents[2]), kernel.toolchain.parent.name)
+    return toolchain_record(found) if found is not None else None

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from kgbuild.errors import UserError
 from kgbuild.host.archives.suites import SuiteArchive, ToolchainPlan, ToolchainRule
@@ -61,6 +62,19 @@ class Toolchain:
     def name(self) -> str:
         """What a person calls it: gcc-14 14.2.0-19 (trixie)."""
         return f"{self.command} {self.version} ({self.base})"
+
+
+def toolchain_record(toolchain: Toolchain) -> dict[str, Any]:
+    """A toolchain as a report has it: key, name, digest of the directory, packages with the SHA-256 of their files."""
+    return {
+        "key": toolchain.key,
+        "name": toolchain.name,
+        "digest": toolchain.digest,
+        "packages": [
+            {"name": name, "version": version, "sha256": digest}
+            for name, (version, digest) in sorted(toolchain.packages.items())
+        ],
+    }
 
 
 def toolchains(cache: Cache) -> list[Toolchain]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from kgbuild.debuginfo.compile_flags import flags_of, read_producer
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.errors import KgbuildError
+from kgbuild.host.kernels.toolchain import record_of
 from kgbuild.pipeline.stages.events import Observer, SilentObserver, StageEnded
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.values import (
@@ -96,6 +97,8 @@ class Trail:
         out["warnings"] = self.warnings
         if (chosen := self.get(KernelChosen)) is not None:
             out["kernel"] = {**kernel_report(chosen.kernel), "requested": chosen.requested}
+            if (record := record_of(chosen.kernel)) is not None:
+                out["toolchain"] = record
         self._patches(out)
         if (proven := self.get(Proven)) is not None:
             out["units"] = _units(proven)
