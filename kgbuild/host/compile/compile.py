@@ -40,7 +40,9 @@ AUTHOR = Path(__file__).resolve().parents[2] / "data" / "author_headers"
 _NAMED = 6
 ADDED = ("-ffunction-sections", "-fdata-sections")
 # Variable locations at each instruction are not needed; they take a tenth of the time and a third of the object.
-DEBUG = ("-g", "-gbtf", "-fno-var-tracking", "-fno-var-tracking-assignments")
+DEBUG = ("-g", "-fno-var-tracking", "-fno-var-tracking-assignments")
+_BTF, _BTF_SINCE = "-gbtf", 12
+_GCC = re.compile(r"gcc\S* \(.*\) (\d+)\.")
 _DEBUG = re.compile(r"^-g(dwarf.*|[0-3]|btf|ctf|z.*)?$")
 
 
@@ -153,8 +155,9 @@ def _read_result(out: Path, kernel: Kernel, tree: Path) -> CompiledSide:
     for root in (tree, kernel.source):
         clones = clones.replace(f"{root}/", "")
     texts: dict[str, str] = {}
+    tools = tools_of(kernel, AUTHOR, tree)
     for name in dict.fromkeys(read_dependencies(out.with_suffix(".d"))):
-        data = (kernel.build / name).read_bytes()
+        data = tools.outside(kernel.build / name).read_bytes()
         # few headers have the word; looking for it is all that it costs to know
         if b"optimize" in data or name.endswith(".c"):
             texts[name.removeprefix(f"{tree}/")] = data.decode(errors="replace")
@@ -173,6 +176,12 @@ def _size(kernel: Kernel, unit: UnitCommand) -> int:
 def without_debug(argv: Sequence[str], tree: Path) -> list[str]:
     """A unit's command for a source tree, without options for debug information."""
     return [a.replace("{src}", str(tree)) for a in argv if not _DEBUG.match(a)]
+
+
+def debug_options(kernel: Kernel) -> list[str]:
+    """Options for debug information. gcc writes BTF since version 12; without it types are compared by DWARF alone."""
+    found = _GCC.search(kernel.compiler)
+    return [*DEBUG, _BTF] if found is None or int(found[1]) >= _BTF_SINCE else [*DEBUG]
 
 
 def author_options() -> list[str]:
@@ -213,7 +222,16 @@ def _compile_in(
     argv = without_debug(unit.argv, tree)
     read_by_assembler = out.with_suffix(".asm.d")
     # with -pipe, the assembler's input has no temporary name in that list
-    argv += [*DEBUG, "-pipe", *ADDED, *assembler, f"-Wp,-MD,{deps}", f"-Wa,--MD,{read_by_assembler}", "-o", str(out)]
+    argv += [
+        *debug_options(kernel),
+        "-pipe",
+        *ADDED,
+        *assembler,
+        f"-Wp,-MD,{deps}",
+        f"-Wa,--MD,{read_by_assembler}",
+        "-o",
+        str(out),
+    ]
     if "clang" not in kernel.compiler:
         argv.append(f"-fdump-ipa-clones={_clones_file(out)}")
     if patched:

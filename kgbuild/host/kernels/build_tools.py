@@ -49,6 +49,14 @@ class BuildTools:
         """The command that runs `argv` in the directory `cwd`, for a caller who starts it."""
         return list(argv) if self.sandbox is None else self.sandbox.with_writable(writable).command(argv, cwd, env)
 
+    def outside(self, path: Path) -> Path:
+        """The file that a program calls by this absolute path. What the sandbox is given has its own path; all else is
+        the toolchain's."""
+        given = (*self.sandbox.readable, *self.sandbox.writable) if self.sandbox is not None else ()
+        if self.sandbox is None or self.sandbox.root == Path("/") or any(path.is_relative_to(one) for one in given):
+            return path
+        return self.sandbox.root / path.relative_to("/")
+
     def path_of(self, program: str) -> Path | None:
         """The file of a program, outside of the sandbox; None where there is none."""
         if self.sandbox is None:

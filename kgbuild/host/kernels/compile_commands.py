@@ -22,6 +22,7 @@ import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from kgbuild.errors import ToolError
@@ -38,6 +39,7 @@ _FIXDEP = "scripts/basic/fixdep "
 # A unit of the kernel is compiled with -c and knows its module; host programs and .S files don't.
 _MODNAME = "-DKBUILD_MODNAME="
 _MODFILE = "-DKBUILD_MODFILE="
+_OBJTOOL = "/objtool "
 
 
 def split_command(text: str) -> list[str]:
@@ -108,11 +110,21 @@ def _objtool(words: Sequence[str], obj: str) -> tuple[str, ...]:
 
 
 def parse_units(lines: Iterable[str], source_tree: str) -> Iterator[UnitCommand]:
-    """Every unit in the output of `make -n`, in its order."""
+    """Every unit in the output of `make -n`, in its order. Before 5.16, objtool has a line of its own behind that of
+    the compiler."""
+    last: UnitCommand | None = None
     for line in lines:
         unit = parse_line(line, source_tree)
-        if unit is not None:
-            yield unit
+        if unit is None:
+            if last is not None and not last.objtool and _OBJTOOL in line and line.rstrip().endswith(f" {last.object}"):
+                words = split_command(line.strip())
+                last = replace(last, objtool=_objtool(words, last.object))
+            continue
+        if last is not None:
+            yield last
+        last = unit
+    if last is not None:
+        yield last
 
 
 def write_units(units: Iterable[UnitCommand], path: Path) -> int:

@@ -285,6 +285,8 @@ def capture_environment(
     The extra target runs once in each make that the top Makefile starts; the last of them has the full
     environment.
     """
+    # until 5.15 the Makefile leaves out objtool where it can't build it; here it comes with the kernel
+    variables = (*variables, "has_libelf=1")
     with tempfile.TemporaryDirectory(prefix="kgbuild-env-") as name:
         directory = Path(name)
         rule = f"{_TARGET}: ; @env -0 > {directory}/$$MAKELEVEL"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from kgbuild.elf.read import read
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.build_tools import tools_of
-from kgbuild.host.kernels.compile_commands import parse_line
+from kgbuild.host.kernels.compile_commands import parse_units
 from kgbuild.host.kernels.kbuild import compiler_version, module_directory
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
@@ -28,7 +28,7 @@ _DROPPED_FLAGS = re.compile(r"^-g(dwarf.*|[0-9])?$")
 
 def _template_command(kernel: Kernel, cache: Cache) -> UnitCommand:
     """How kbuild compiles the unit of an external module called "kgmain"; asked of kbuild once per kernel."""
-    key = hashlib.sha256(f"module-template-2 {kernel.id.build_id} {kernel.cc}".encode()).hexdigest()
+    key = hashlib.sha256(f"module-template-3 {kernel.id.build_id} {kernel.cc}".encode()).hexdigest()
     stored = cache.get(key)
     if stored is not None:
         fields = json.loads(stored)
@@ -40,11 +40,8 @@ def _template_command(kernel: Kernel, cache: Cache) -> UnitCommand:
         asked = module_directory(kernel, work)
         argv = ["make", "-rR", "-n", *asked.makefile_arguments(kernel.source), f"{asked.obj}/kgmain.o"]
         result = tools_of(kernel, work).run(argv, cwd=asked.cwd, env=asked.environment)
-        for line in result.stdout.splitlines():
-            unit = parse_line(line, str(kernel.source))
-            if unit is not None:
-                break
-        else:
+        unit = next(parse_units(result.stdout.splitlines(), str(kernel.source)), None)
+        if unit is None:
             raise ToolError("kbuild does not say how to compile a module", place=str(kernel.build))
     fields = {
         "source": "kgmain.c",
@@ -66,7 +63,9 @@ def compile_module_file(kernel: Kernel, cache: Cache, text: str, name: str) -> b
     """
     unit = _template_command(kernel, cache)
     compiler = compiler_version(kernel)
-    key = hashlib.sha256(json.dumps(["module-file-1", kernel.id.build_id, compiler, unit.argv, text, name]).encode())
+    key = hashlib.sha256(
+        json.dumps(["module-file-2", kernel.id.build_id, compiler, unit.argv, unit.objtool, text, name]).encode()
+    )
     stored = cache.get(key.hexdigest())
     if stored is not None:
         return stored
