@@ -9,7 +9,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 KERNEL ?= debian:newest-6.1-cloud
-NEWER ?= debian:newest-6.12-cloud
+NEWER ?= debian:newest-6.12-deb12-cloud
 VENV := .venv
 RESULTS := results
 BIN := $(VENV)/bin
@@ -23,7 +23,8 @@ TORTURE_SEED ?= $(shell date +%s)
 MODULE := $(RESULTS)/livepatch-proc-version.ko
 
 # All that is needed from Debian. python3-venv is added below where this Python has no venv of its own.
-#   gcc-12 binutils make libelf1   compile units and run objtool
+#   bubblewrap debian-archive-keyring   run compilers in a sandbox, and check what is downloaded
+#   gcc-12 binutils make libelf1   the tests compile small objects
 #   gcc libc6-dev flex bison bc libelf-dev libssl-dev   prepare a kernel of one's own (kernel add)
 #   dpkg tar xz-utils              unpack kernels
 #   qemu-system-x86 busybox-static boot them
@@ -31,6 +32,7 @@ MODULE := $(RESULTS)/livepatch-proc-version.ko
 #   e2fsprogs                      a file system for the tests
 #   cpio patch git bsdutils util-linux   what the tests hold ours against, so that none is passed over
 PACKAGES := \
+	bubblewrap debian-archive-keyring \
 	gcc-12 binutils make libelf1 \
 	gcc libc6-dev flex bison bc libelf-dev libssl-dev \
 	dpkg tar xz-utils \
@@ -151,8 +153,7 @@ $(STAMP): pyproject.toml | packages
 	$(BIN)/python -m compileall -q kgbuild
 	@touch $@
 
-# Only what is missing is installed. Without package lists (a fresh container) kernels can't be found either, so
-# they are updated then as well.
+# Only what is missing is installed.
 packages:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "kgbuild needs Python 3.11 or later, and '$(PYTHON)' is not: say make PYTHON=python3.11" >&2; exit 1; }
@@ -164,8 +165,7 @@ packages:
 		dpkg-query -W -f '$${Status}' $$package 2> /dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
 	done; \
 	$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || missing="$$missing python3-venv"; \
-	lists=; apt-cache policy linux-source-6.1 2> /dev/null | grep -q 'Candidate: [0-9]' && lists=yes; \
-	[ -n "$$missing" ] || [ -z "$$lists" ] || exit 0; \
+	[ -n "$$missing" ] || exit 0; \
 	root=; \
 	if [ "$$(id -u)" != 0 ]; then \
 		root=sudo; \
@@ -173,10 +173,10 @@ packages:
 			echo "Not root, and no sudo here. As root: apt-get update; apt-get install$$missing" >&2; exit 1; \
 		fi; \
 	fi; \
-	echo "Debian packages:$${missing:- the lists only}"; \
+	echo "Debian packages:$$missing"; \
 	export DEBIAN_FRONTEND=noninteractive; \
 	$$root apt-get update -qq < /dev/null || echo 'apt-get update failed: going on with the lists that are here' >&2; \
-	[ -z "$$missing" ] || $$root env DEBIAN_FRONTEND=noninteractive \
+	$$root env DEBIAN_FRONTEND=noninteractive \
 		apt-get install -qq --yes --no-install-recommends $$missing < /dev/null
 
 clean:

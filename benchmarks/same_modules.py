@@ -38,7 +38,7 @@ from tests.support.fixes import KERNEL, OLDER, both, changed_units, difference
 ROOT = Path(__file__).resolve().parent.parent
 CASES = ROOT / "tests/kernel"
 LABORATORY = ROOT / "examples/hazards"
-OLD, NEW = "debian:newest-6.1-cloud", "debian:newest-6.12-cloud"
+OLD, NEW = "debian:newest-6.1-cloud", "debian:newest-6.12-deb12-cloud"
 LIMIT_SECONDS = 900
 
 

@@ -34,7 +34,7 @@ from kgbuild.verification.reading.reader import read_module
 from tests.support.tamper import FAULTS, HARMLESS, inject
 
 CASES = Path(__file__).resolve().parent.parent / "tests/kernel/cases"
-OLD, NEW = "debian:newest-6.1-cloud", "debian:newest-6.12-cloud"
+OLD, NEW = "debian:newest-6.1-cloud", "debian:newest-6.12-deb12-cloud"
 KALLSYMS = ("--backend", "kallsyms")
 # name: kernel, patches, options
 MODULES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {

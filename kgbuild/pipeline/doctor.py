@@ -15,8 +15,11 @@ from kgbuild.errors import ToolError
 from kgbuild.host.archives.archive import known_archives, open_archive
 from kgbuild.host.archives.recipe import load_recipes
 from kgbuild.host.kernels.kbuild import check_compiler, compiler_package
+from kgbuild.host.kernels.toolchain import suites_of
+from kgbuild.host.system import sandbox
 from kgbuild.host.system.cache import Cache, readable_size
 from kgbuild.host.system.required_packages import PACKAGE_OF, install_command
+from kgbuild.host.system.sandbox import PROGRAM as BWRAP
 from kgbuild.host.vm import kvm
 from kgbuild.host.vm.initramfs import find_busybox
 from kgbuild.host.vm.qemu import QEMU
@@ -26,10 +29,8 @@ NEEDED_BYTES = 5_000_000_000
 
 # Program -> what it is for. The demo does not work without the needed ones.
 NEEDED = {
-    "gcc-12": "compiling units of the kernel",
-    "ld": "linking the module",
+    BWRAP: "compiling in a sandbox",
     "objdump": "listings for people",
-    "make": "preparing a kernel",
     **{program: purpose for archive in known_archives().values() for program, purpose in archive.programs.items()},
     "tar": "unpacking kernels",
     "xz": "unpacking kernels",
@@ -37,6 +38,8 @@ NEEDED = {
 }
 OPTIONAL = {
     "pahole": "BTF in the module",
+    "make": "kernel add",
+    "ld": "kernel add",
     "flex": "kernel add",
     "bison": "kernel add",
     "bc": "kernel add",
@@ -88,7 +91,8 @@ def diagnose(cache: Cache | None = None) -> Diagnosis:
         *check_programs(shutil.which),
         *check_libraries(LIBRARIES, Path("/")),
         check_busybox(),
-        check_archive(),
+        check_sandbox(),
+        check_archive(cache),
         check_disk(cache),
         check_kvm(),
         *check_compilers(cache),
@@ -128,15 +132,28 @@ def check_libraries(libraries: dict[str, tuple[str, str]], root: Path) -> list[C
     return checks
 
 
-def check_archive() -> Check:
-    """Whether the package lists of this machine name kernels."""
+def check_sandbox() -> Check:
+    """Whether this machine lets programs run in a sandbox."""
     try:
-        count = sum(
-            len(open_archive(recipe.archive).package_names(recipe.image_prefix)) for recipe in load_recipes().values()
-        )
+        sandbox.check_sandbox()
     except ToolError as error:
-        return Check("archive", MISSING, error.fact)
-    return Check("archive", OK, f"{count} kernel packages in the package lists")
+        return Check("sandbox", MISSING, f"{error.fact}; {error.remedy}", PACKAGE_OF.get(BWRAP, BWRAP))
+    return Check("sandbox", OK, "works")
+
+
+def check_archive(cache: Cache) -> Check:
+    """Whether the distributions' archives can be asked for kernels and compilers; nothing is downloaded."""
+    said = []
+    try:
+        for recipe in load_recipes().values():
+            archive = suites_of(recipe, cache)
+            if archive is not None:
+                said.append(archive.check())
+            else:
+                said.append(f"{len(open_archive(recipe.archive).package_names(recipe.image_prefix))} kernel packages")
+    except ToolError as error:
+        return Check("archive", MISSING, f"{error.place}: {error.fact}; {error.remedy}")
+    return Check("archive", OK, "; ".join(said))
 
 
 def check_disk(cache: Cache) -> Check:

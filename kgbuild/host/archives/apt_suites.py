@@ -152,12 +152,7 @@ class AptSuites(Apt):
         text = render_sources(self.suites, mirrors, (s.name for s in self.suites.suites))
         if not force and self._is_recent(stamp, text):
             return stamp.read_text().split()
-        if not self.suites.keyring.is_file():
-            raise ToolError(
-                "the keyring that signs the package lists is missing",
-                place=str(self.suites.keyring),
-                remedy=f"install it (Debian: apt-get install {self.suites.keyring.stem})",
-            )
+        self._check_keyring()
         self._write(mirrors, text)
         with progress.step("update package lists"):
             done = self._apt("apt-get", "update", "-q", timeout=_UPDATE_SECONDS)
@@ -207,6 +202,20 @@ class AptSuites(Apt):
 
     def _apt(self, *argv: str, timeout: float | None = None) -> Completed:
         return run(list(argv), env=self._environment, check=False, timeout=timeout)
+
+    def check(self) -> str:
+        """See `SuiteArchive`."""
+        self._check_keyring()
+        mirrors = find_mirrors(self.suites.sites, self.mirror, () if self.mirror else self._configured())
+        return f"{len(self.suites.suites)} suites of {next(iter(mirrors.values()))}"
+
+    def _check_keyring(self) -> None:
+        if not self.suites.keyring.is_file():
+            raise ToolError(
+                "the keyring that signs the package lists is missing",
+                place=str(self.suites.keyring),
+                remedy=f"install it (Debian: apt-get install {self.suites.keyring.stem})",
+            )
 
     def narrowed(self, label: str) -> Archive:
         """See `Archive`."""

@@ -102,6 +102,10 @@ class ToolchainPlan:
 class SuiteArchive(Archive, Protocol):
     """An archive whose package lists are kgbuild's own, of all suites of a distribution."""
 
+    def check(self) -> str:
+        """Whether the lists can be fetched and checked, without asking the network: where from, in words. Raises
+        ToolError where no mirror is known, or no keyring is there."""
+
     def update(self, progress: Progress, *, force: bool = False) -> list[str]:
         """Fetch the lists where they are older than a day or another mirror's; returns the suites that the mirror does
         not have. The caller holds the lock of the lists. Raises UserError for a mirror that is none, ToolError where

@@ -25,7 +25,7 @@ def open_recipe_archive(
     `force` fetches the lists again, whatever their age. Raises UserError where no mirror is known, ToolError where the
     lists can't be fetched.
     """
-    archive = _suites_of(recipe, cache, mirror)
+    archive = suites_of(recipe, cache, mirror)
     if archive is None:
         return open_archive(recipe.archive)
     with cache.lock(f"archive-{recipe.distro}", progress):
@@ -35,7 +35,7 @@ def open_recipe_archive(
     return archive
 
 
-def _suites_of(recipe: Recipe, cache: Cache, mirror: str) -> SuiteArchive | None:
+def suites_of(recipe: Recipe, cache: Cache, mirror: str = "") -> SuiteArchive | None:
     if recipe.suites is None:
         return None
     return open_suites(recipe.archive, cache.root / "archives" / recipe.distro, recipe.suites, mirror)
@@ -56,7 +56,7 @@ def find_toolchain(
 
     Raises UserError where no suite has that compiler, ToolError where it can't be fetched.
     """
-    archive, rule = _suites_of(recipe, cache, mirror), recipe.toolchain
+    archive, rule = suites_of(recipe, cache, mirror), recipe.toolchain
     if archive is None or rule is None:
         return None
     plan = archive.plan_toolchain(rule, compiler, sorted(packages.items()))

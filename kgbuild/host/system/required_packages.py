@@ -10,6 +10,7 @@ PACKAGE_OF = {
     "bc": "bc",
     "bison": "bison",
     "busybox": "busybox-static",
+    "bwrap": "bubblewrap",
     "dpkg": "dpkg",
     "dpkg-deb": "dpkg",
     "flex": "flex",

@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parents[2] / "kernel"
 KERNEL_NAME = os.environ.get("KGBUILD_TEST_KERNEL", "debian:newest-6.1-cloud")
 
 
-NEWER_NAME = os.environ.get("KGBUILD_TEST_NEWER_KERNEL", "debian:newest-6.12-cloud")
+NEWER_NAME = os.environ.get("KGBUILD_TEST_NEWER_KERNEL", "debian:newest-6.12-deb12-cloud")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from kgbuild.cli import doctor as command
 from kgbuild.errors import ToolError
-from kgbuild.host.archives.apt import Apt
+from kgbuild.host.archives.apt_suites import AptSuites
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.required_packages import PACKAGE_OF
 from kgbuild.pipeline import doctor
@@ -58,14 +58,23 @@ def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_disk(cache).state == OK
 
 
-def test_empty_package_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Apt, prefix: str) -> list[str]:
-        raise ToolError("no lists")
+def test_an_archive_that_can_not_be_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(self: AptSuites) -> str:
+        raise ToolError("no mirror", place="apt")
 
-    monkeypatch.setattr(Apt, "package_names", fail)
-    check = doctor.check_archive()
-    assert check.state == MISSING
+    monkeypatch.setattr(AptSuites, "check", fail)
+    check = doctor.check_archive(Cache(tmp_path))
+    assert check.state == MISSING and "no mirror" in check.detail
     assert doctor.fix_command([check], root=True) == "apt-get update"
+
+
+def test_no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ToolError("can't make a sandbox here: x", place="bwrap", remedy="say --no-sandbox")
+
+    monkeypatch.setattr(doctor.sandbox, "check_sandbox", fail)
+    check = doctor.check_sandbox()
+    assert check.state == MISSING and "--no-sandbox" in check.detail
 
 
 def test_one_command_installs_everything() -> None:

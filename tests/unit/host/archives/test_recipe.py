@@ -83,19 +83,23 @@ def test_the_recipe_is_in_the_package() -> None:
 
 
 @pytest.mark.parametrize(
-    ("release", "series", "abi", "flavour"),
+    ("release", "series", "abi", "flavour", "label"),
     [
-        ("6.1.0-56-cloud-amd64", "6.1", "6.1.0-56", "cloud-amd64"),
-        ("6.1.0-56-amd64", "6.1", "6.1.0-56", "amd64"),
-        ("6.1.0-56-rt-amd64", "6.1", "6.1.0-56", "rt-amd64"),
-        ("6.12.117+deb12-cloud-amd64", "6.12", "6.12.117+deb12", "cloud-amd64"),
-        ("5.10.0-28-amd64", "5.10", "5.10.0-28", "amd64"),
-        ("6.17.8+deb14.1-amd64", "6.17", "6.17.8+deb14.1", "amd64"),
+        ("6.1.0-56-cloud-amd64", "6.1", "6.1.0-56", "cloud-amd64", None),
+        ("6.1.0-56-amd64", "6.1", "6.1.0-56", "amd64", None),
+        ("6.1.0-56-rt-amd64", "6.1", "6.1.0-56", "rt-amd64", None),
+        ("6.12.117+deb12-cloud-amd64", "6.12", "6.12.117+deb12", "cloud-amd64", "deb12"),
+        ("5.10.0-28-amd64", "5.10", "5.10.0-28", "amd64", None),
+        ("6.17.8+deb14.1-amd64", "6.17", "6.17.8+deb14.1", "amd64", "deb14"),
+        ("6.1.0-0.deb11.48-cloud-amd64", "6.1", "6.1.0-0.deb11.48", "cloud-amd64", "deb11"),
+        ("7.3.4+deb13-rt-amd64", "7.3", "7.3.4+deb13", "rt-amd64", "deb13"),
     ],
 )
-def test_groups_of_a_release(recipes: dict, release: str, series: str, abi: str, flavour: str) -> None:
+def test_groups_of_a_release(
+    recipes: dict, release: str, series: str, abi: str, flavour: str, label: str | None
+) -> None:
     groups = recipes["debian"].groups(release)
-    assert groups == {"release": release, "series": series, "abi": abi, "flavour": flavour}
+    assert groups == {"release": release, "series": series, "abi": abi, "flavour": flavour, "label": label}
 
 
 @pytest.mark.parametrize("release", ["6.1.0-56-arm64", "6.1.0-56-cloud-amd64-dbg", "amd64", "6.18.44-custom", ""])
