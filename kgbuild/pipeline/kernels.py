@@ -42,6 +42,8 @@ def describe_kernel(kernel: Kernel) -> dict[str, Any]:
     return {
         **_row(Cache(), kernel),
         "compiler": kernel.compiler,
+        "toolchain": kernel.toolchain.parent.name if kernel.toolchain is not None else None,
+        "sandbox": kernel.sandboxed,
         "cc": kernel.cc,
         "units": sum(not module for _, _, module in units),
         "units_in_modules": sum(module for _, _, module in units),

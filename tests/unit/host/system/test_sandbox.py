@@ -59,7 +59,7 @@ def test_what_is_not_given_is_not_there(trees: tuple[Path, Path, Path]) -> None:
         "echo x > {read}/file",
         "echo x > {read}/new",
         "rm {read}/file",
-        "mv {read}/file {write}/",
+        "mv {read}/file {write}/other",
         "chmod 777 {read}/file",
         "echo x > /usr/bin/x",
         "mount --bind {write} {read}",
