@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.support.sources import nodes_of
 
 TESTS = Path(__file__).resolve().parents[1]
 PACKAGE = TESTS.parent / "kgbuild"
@@ -18,12 +19,6 @@ UNIT = sorted(path for path in (TESTS / "unit").rglob("test_*.py") if path.paren
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(TESTS.parent))
-
-
-@cache
-def nodes_of(path: Path) -> tuple[ast.AST, ...]:
-    """Every node of a file, which is parsed once."""
-    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))))
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -47,6 +47,10 @@ def test_colours_and_wide_characters() -> None:
 
 def shown(tmp_path: Path, *argv: str, columns: int = 80) -> str:
     """What a command shows on a terminal of that width."""
+    # `doctor` tries KVM with a QEMU that ends at once: the probe would wait for a guest, and says no shorter line
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "qemu-system-x86_64").symlink_to("/bin/false")
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
@@ -55,7 +59,7 @@ def shown(tmp_path: Path, *argv: str, columns: int = 80) -> str:
         stdout=theirs,
         stderr=theirs,
         stdin=subprocess.DEVNULL,
-        env={**env, "XDG_CACHE_HOME": str(tmp_path), "TERM": "xterm"},
+        env={**env, "XDG_CACHE_HOME": str(tmp_path), "TERM": "xterm", "PATH": f"{programs}:{env['PATH']}"},
     )
     os.close(theirs)
     data = b""
