@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from elftools.elf.elffile import ELFFile
@@ -77,12 +78,22 @@ class Disassembly:
                 for r in s.iter_relocations():
                     if r["r_info_type"]:
                         table[r["r_offset"]] = (r["r_info_type"], r["r_info_sym"], r["r_addend"])
+        self._data = data
+
+    @cached_property
+    def _blocks(self) -> dict[str, list[str]]:
+        """The lines of objdump's output by section."""
         with tempfile.NamedTemporaryFile(suffix=".o") as file:
-            file.write(data)
+            file.write(self._data)
             file.flush()
-            self._text = subprocess.run(
+            text = subprocess.run(
                 ["objdump", "-d", "-w", "--insn-width=16", file.name], capture_output=True, text=True, check=True
             ).stdout
+        blocks = (block.partition(":\n") for block in text.split("\nDisassembly of section ")[1:])
+        out: dict[str, list[str]] = {}
+        for name, _, lines in blocks:
+            out.setdefault(name, lines.splitlines())
+        return out
 
     def __contains__(self, name: str) -> bool:
         return any(s.name == name and s["st_info"]["type"] == "STT_FUNC" for s in self.symbols)
@@ -99,8 +110,7 @@ class Disassembly:
     def _steps(self, index: int, start: int, end: int, name: str) -> Iterator[tuple[Step, str]]:
         """The instructions of a stretch of a section, each with its text; `name` is the function they are in."""
         section = self.elf.get_section(index)
-        block = self._text.split(f"\nDisassembly of section {section.name}:\n")[1].split("\nDisassembly of section")[0]
-        for line in block.splitlines():
+        for line in self._blocks[section.name]:
             match = _LINE.match(line)
             if match is None or not start <= int(match[1], 16) < end:
                 continue
