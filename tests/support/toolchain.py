@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -105,16 +107,27 @@ def _compile(path: Path, flags: tuple[str, ...], compiler: str) -> bytes:
     if compiler != CC or not assembler():
         run(compiler, *flags, "-I", PAIRS, "-c", path.name, "-o", out, cwd=path.parent)
         return out.read_bytes()
-    # what gcc does with kgbuild's assembler, in one process less
-    text = subprocess.run(
-        [CC, *flags, "-I", PAIRS, "-S", path.name, "-o", "-"], cwd=path.parent, capture_output=True, check=False
-    )
+    # what gcc does with kgbuild's assembler, in two processes less
+    words = [path.name if word == _ANY else word for word in _compiler(flags)]
+    text = subprocess.run(words, cwd=path.parent, capture_output=True, check=False)
     kept, _ = convert(text.stdout, False)
     debug = any(f.startswith("-g") and f != "-g0" for f in flags)
     own = any(f.startswith(("-gz", "-Wa,")) for f in flags)  # for the assembler
     if own or text.returncode or not _assembled(kept, out, ["--gdwarf-5"] if debug else []):
         run(CC, *flags, *assembler(), "-I", PAIRS, "-c", path.name, "-o", out, cwd=path.parent)
     return restore_types(out.read_bytes())
+
+
+_ANY = "any file.c"
+
+
+@cache
+def _compiler(flags: tuple[str, ...]) -> list[str]:
+    """The compiler proper, and what gcc gives it to make assembly on standard output of the file _ANY."""
+    argv = [CC, "-###", *flags, "-I", str(PAIRS), "-S", _ANY, "-o", "-"]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True, env={**os.environ, "LC_ALL": "C"}).stderr
+    (words,) = (words for line in said.splitlines() if (words := line.split()) and words[0].endswith("/cc1"))
+    return shlex.split(" ".join(words))
 
 
 def _assembled(text: bytes, out: Path, options: Sequence[str]) -> bool:
@@ -158,6 +171,12 @@ def compile_all(jobs: Sequence[tuple[str, tuple[str, ...], str]]) -> None:
     scratch()  # before there are threads
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda job: compile_pair_side(job[0], *job[1], compiler=job[2]), jobs))
+
+
+def without_btf(data: bytes) -> bytes:
+    """An object compiled with -g -gbtf as -g alone makes it, for who looks for BTF: the section has another name."""
+    assert data.count(b"\0.BTF\0") == 1
+    return data.replace(b"\0.BTF\0", b"\0.FTB\0")
 
 
 def obj(data: bytes) -> Object:
