@@ -70,7 +70,8 @@ while True:
             os._exit(70)
     for fd in fds:
         os.close(fd)
-    channel.send(b"%d" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    _, status, used = os.wait4(child, 0)
+    channel.send(b"%d %d" % (os.waitstatus_to_exitcode(status), used.ru_maxrss << 10))
 """
 
 
@@ -94,8 +95,9 @@ def _server() -> socket.socket:
 
 def run_on(
     words: Sequence[str | Path], streams: tuple[int, int, int], cwd: Path, env: Mapping[str, str], **limits: int
-) -> int:
-    """Exit status of one run with these three descriptors as its standard streams, which stay the caller's.
+) -> tuple[int, int]:
+    """Exit status and peak memory (bytes) of one run with these three descriptors as its standard streams, which stay
+    the caller's.
 
     limits   names of the resource module, each with the most that is allowed
     """
@@ -114,8 +116,10 @@ def _start(
     socket.send_fds(_server(), [json.dumps(request).encode()], streams)
 
 
-def _end() -> int:
-    return int(_server().recv(100))
+def _end() -> tuple[int, int]:
+    """Exit status and peak memory (bytes), what the process had at its start included."""
+    status, memory = _server().recv(100).split()
+    return int(status), int(memory)
 
 
 def run_on_pty(words: Sequence[str | Path], cwd: Path, env: Mapping[str, str], columns: int = 0) -> bytes:
@@ -142,7 +146,7 @@ def run_command(
     where = cwd or Path.cwd()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open("rb") as nothing:
         streams = (nothing.fileno(), out.fileno(), err.fileno())
-        status = run_on(words, streams, where, os.environ if env is None else env, **limits)
+        status, _ = run_on(words, streams, where, os.environ if env is None else env, **limits)
         texts = []
         for file in (out, err):
             file.seek(0)

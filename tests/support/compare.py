@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from elftools.elf.elffile import ELFFile
@@ -246,6 +246,12 @@ class Disassembly:
             return self._up_to_jump(index, place)
         content = section.data()[place : place + 16] if section["sh_type"] != "SHT_NOBITS" else b""
         return f"bytes {content.hex()}"
+
+
+@cache
+def disassembly(data: bytes) -> Disassembly:
+    """An object that several tests look at, read once."""
+    return Disassembly(data)
 
 
 def _plain(name: str) -> str:

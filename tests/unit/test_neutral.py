@@ -127,6 +127,7 @@ def test_the_words_are_found(tmp_path: Path) -> None:
 
 
 ORDER = re.compile(r"""^[rbf]*["'](?:little|big|[<>][bBhHiIqQ0-9]+s?|[<>][iuf][248])["']$""")
+ORDER_SOMEWHERE = re.compile(ORDER.pattern.strip("^$"))  # in a text that is not yet read by tokens
 ORDER_ALLOWED = {
     "arch/": "an architecture's own code and tables have its byte order",
     "elf/records.py": "where byte order is read from a file",
@@ -148,7 +149,7 @@ def test_byte_order_comes_from_the_object() -> None:
     wrong, used = [], set()
     for path in FILES:
         name = str(path.relative_to(PACKAGE))
-        for line, text in code_of(path):
+        for line, text in code_of(path) if ORDER_SOMEWHERE.search(text_of(path)) else ():
             if ORDER.match(text):
                 place = next((p for p in ORDER_ALLOWED if name.startswith(p)), None)
                 used.add(place)

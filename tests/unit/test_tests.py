@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def imported(path: Path) -> Iterator[str]:
         yield from (name for name in found if name.split(".")[0] == "tests")
 
 
+@cache
 def file_of(name: str) -> Path | None:
     path = TESTS.parent.joinpath(*name.split("."))
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
