@@ -29,7 +29,7 @@ APART = b"KGBUILD_STATE("
 WIDER = 4
 # Longer pieces are not compared line by line. How many lines, and how many pairs of equal ones, which decides how
 # long the comparison takes (with all lines equal, its third power).
-LONG, PAIRS = 2000, 20_000
+LONG, PAIRS = 2000, 40_000
 MOVED = 20  # lines that a change is moved down at most
 DIGITS = 8  # of a line's digest; a line of the same file that happens to have the same is no danger
 
