@@ -12,11 +12,13 @@ G1..   what can go wrong in a run; the meaning of a code never changes, as with 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from kgbuild.diagnostics.guest_findings import RULES
 from kgbuild.guest import reload_scenario as targets
 from kgbuild.guest.channel import ChannelParser, GuestRecord, parse_record
 from kgbuild.guest.kernel_log import EXPECTED, LogLine, find_faults, parse_raw
+from kgbuild.guest.loaded_patches import PatchLoad, compare_patches, parse_patches
 from kgbuild.guest.model import OUTPUT_LIMIT, PHASES, Command, CommandRun, GuestPlan, PhaseRun
 from kgbuild.model import Finding
 
@@ -182,6 +184,9 @@ class Session:
             case _:
                 fact = plan.targets.summary if plan.targets and step == "targets" else "done"
                 phase = PhaseRun(plan.name, step, True, fact, seconds)
+        loads = _loads(records)
+        if loads:
+            phase = replace(phase, loads=loads)
         if faults:
             phase = replace(phase, ok=False, fact="; ".join(faults))
         self.phases.append(phase)
@@ -244,6 +249,9 @@ class Session:
             problem = "the patch lists no function in /sys/kernel/livepatch"
         elif absent:
             problem = f"the patch does not list {', '.join(absent)} in /sys/kernel/livepatch"
+        elif plan.atomic_replace and any(load.kept for load in _loads(records)):
+            kept = [name for load in _loads(records) for name in load.kept]
+            problem = f"the patch is to replace the older ones, and {', '.join(kept)} stays enabled"
         if problem:
             self._find("G4-sysfs", plan.name, problem)
             return PhaseRun(plan.name, step, False, problem, seconds, functions=functions)
@@ -347,6 +355,14 @@ def group_stalled(text: str) -> tuple[int, str]:
         head = names[0] if len(names) == 1 else f"{len(names)} tasks with one stack: {', '.join(names)}"
         shown.append("\n".join([head, *frames]))
     return len(tasks), "\n".join(shown)
+
+
+def _loads(records: list[GuestRecord]) -> tuple[PatchLoad, ...]:
+    """Each change of the live patches that the kernel had, and the load of the patch itself, from what the guest saw
+    one after the other."""
+    seen = [parse_patches(record.values.get("list", "")) for record in records if record.kind == "patches"]
+    loads = [compare_patches(before, after) for before, after in pairwise(seen)]
+    return tuple(load for load in loads if load.loaded or load.replaced)
 
 
 def _first(records: list[GuestRecord], kind: str) -> GuestRecord | None:

@@ -34,6 +34,7 @@ from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.vm import initramfs, kvm
 from kgbuild.host.vm.guest_commands import guest_file, load_command, unload_command
+from kgbuild.host.vm.patch_notes import note_in
 from kgbuild.host.vm.patch_targets import (
     Targets,
     collect_targets,
@@ -268,8 +269,15 @@ def _plan(number: int, patch: PatchRun, data: bytes, targets: Targets, older: Se
         )
     told = bool(patch.after), bool(patch.absent)
     run = TargetRun(name, targets.names, targets.fixed, targets.cycled, targets.builtin, *told)
+    replaces = (note_in(data) or {}).get("replace")
     return GuestPlan(
-        name, commands, allowed, tuple(patch.functions), run if targets.names else None, has_functions(data)
+        name,
+        commands,
+        allowed,
+        tuple(patch.functions),
+        run if targets.names else None,
+        has_functions(data),
+        replaces if isinstance(replaces, bool) else None,
     )
 
 
