@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -152,6 +152,11 @@ class Output:
         """The reasons against a patch, where they are not in another form of the answer."""
         if refusals and not self.replaced:
             show_error(Refused(list(refusals)))
+
+    def warn(self, texts: Iterable[str]) -> None:
+        """Warnings of a command whose answer is text: they go to standard error."""
+        for text in texts if not self.quiet else ():
+            click.echo(f"{'warning':<{LABEL_WIDTH}}{printable(text)}", err=True)
 
     def note(self, text: str) -> None:
         """A detail, printed only with --verbose."""

@@ -164,6 +164,8 @@ def vm(
         on_phase=show,
         on_console=keep,
     )
+    for text in result.warnings:
+        out.line("warning", text, style="yellow")
     status = 0 if result.verdict else 1 if result.outcome == NO else ToolError.exit_code
     common.deliver(Answer(result.to_json), status=status, errors=_errors(result))
     show_end(out, result, bool(checks or before or after or absent or disabled))

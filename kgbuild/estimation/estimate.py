@@ -137,7 +137,8 @@ class Reference:
 @dataclass
 class Estimate:
     """The estimate. `inlined`: (source function, body it was inlined into). `folded`: bodies with the names that share
-    them. `possible`: what may be refused, judging by the text. `unknown`: what could not be determined."""
+    them. `possible`: what may be refused, judging by the text. `unknown`: what could not be determined.
+    `left_out`: init code that is left out on request."""
 
     touched: dict[int, Touched] = field(default_factory=dict)
     new: list[tuple[str, str]] = field(default_factory=list)
@@ -148,6 +149,7 @@ class Estimate:
     refusals: list[Refusal] = field(default_factory=list)
     possible: list[Refusal] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def of(self, role: str) -> list[Touched]:
         """Bodies with a role, by object, unit and name."""
@@ -367,6 +369,7 @@ class _UnitEstimate:
         if body.id in self.result.touched:
             return
         if is_transient(body) and self.ignore_init:
+            self.result.left_out.append(body.name)
             return
         self.result.touched[body.id] = Touched(body, self.unit.source, "changed", reason, origin)
         if is_transient(body):

@@ -15,9 +15,10 @@ from dataclasses import replace
 from itertools import pairwise
 
 from kgbuild.diagnostics.guest_findings import RULES
+from kgbuild.diagnostics.unused_options import unused_option
 from kgbuild.guest import reload_scenario as targets
 from kgbuild.guest.channel import ChannelParser, GuestRecord, parse_record
-from kgbuild.guest.kernel_log import EXPECTED, LogLine, find_faults, parse_raw
+from kgbuild.guest.kernel_log import EXPECTED, LogLine, find_faults, find_used, parse_raw
 from kgbuild.guest.loaded_patches import PatchLoad, compare_patches, parse_patches
 from kgbuild.guest.model import OUTPUT_LIMIT, PHASES, Command, CommandRun, GuestPlan, PhaseRun
 from kgbuild.model import Finding
@@ -56,6 +57,7 @@ class Session:
         self.not_tried: list[targets.NotTried] = []
         self.faulty_modules: list[tuple[str, str]] = []
         self.kernel_log: list[str] = []
+        self.allowed: set[str] = set()  # the patterns of --allow-log that something was accepted for
         self.booted = False
         self.release = ""
         self.cpus = 0
@@ -110,6 +112,14 @@ class Session:
             return OK
         tried = [p for p in self.phases if p.phase == "load"]
         return PARTLY_TRIED if tried else NOT_TRIED
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Patterns of --allow-log that accepted nothing in any run, each once; none of a boot that did not finish."""
+        given = dict.fromkeys(pattern.pattern for plan in self.plans for pattern in plan.allow_log)
+        why = "no warning or oops in the kernel's log has a line that it matches"
+        unused = [pattern for pattern in given if pattern not in self.allowed]
+        return tuple(unused_option("--allow-log", why, pattern) for pattern in unused) if self.finished else ()
 
     @property
     def incomplete(self) -> bool:
@@ -300,6 +310,7 @@ class Session:
             self._find("G9-log", plan.name, fact, "the patch logs too much; see the console (--keep-log)")
             return PhaseRun(plan.name, "log", False, fact, seconds, faults=tuple(find_faults(lines, plan.allow_log)))
         faults = tuple(find_faults(lines, plan.allow_log))
+        self.allowed |= find_used(find_faults(lines), plan.allow_log)
         for fault in faults:
             self._find("G9-log", plan.name, f"{fault.kind}: {fault.headline}")
         problem = self._judge_taint(plan, record, bool(faults), len(find_faults(lines)) > len(faults))

@@ -18,6 +18,7 @@ from kgbuild.csource.definitions import Item, read_items
 from kgbuild.csource.preprocessor_conditions import Conditions
 from kgbuild.debuginfo.dwarf_units import DwarfUnit
 from kgbuild.diagnostics.refusals import Refusal, Refused
+from kgbuild.diagnostics.unused_options import NO_INIT_CODE, unused_option
 from kgbuild.errors import NoChange
 from kgbuild.estimation.estimate import Estimate, UnitView, estimate
 from kgbuild.estimation.source_changes import Change
@@ -96,6 +97,8 @@ def estimate_patches(
         for unit in units:
             targets.setdefault(unit.source, []).append(unit.target)
         because = {source: selection.because[source] for source in targets}
+        if ignore_init and not result.left_out:
+            reader.warnings.append(unused_option("--ignore-init", NO_INIT_CODE))
         return Estimated(kernel, applied, because, targets, result, 0.0, reader.warnings)
 
     found = with_index(kernel, progress, answer)

@@ -87,8 +87,9 @@ class PatchRun:
 @dataclass(frozen=True)
 class TestRun:
     """What one boot showed. `verdict` is True where nothing was found and all was tried, `outcome` says it in a word;
-    `not_tried` are target modules that this machine can't load; `log` is the console, `kernel_log` what the guest's
-    `dmesg -r` said during each run; seconds are of the host's clock, `accel` is "kvm" or "tcg"."""
+    `not_tried` are target modules that this machine can't load; `warnings` are of options that accept nothing; `log` is
+    the console, `kernel_log` what the guest's `dmesg -r` said during each run; seconds are of the host's clock, `accel`
+    is "kvm" or "tcg"."""
 
     __test__: ClassVar[bool] = False  # pytest: no test class
 
@@ -105,6 +106,7 @@ class TestRun:
     kernel_log: str
     boot_seconds: float
     seconds: float
+    warnings: tuple[str, ...] = ()
 
     def of(self, patch: str) -> dict[str, PhaseRun]:
         """The phases of one patch module (by the module's name), by phase."""
@@ -440,6 +442,7 @@ def _conclude(kernel: Kernel, machine: Machine, boot: _Boot, timeout: float, sec
         verdict=session.finished and not session.findings and not session.not_tried,
         outcome=session.outcome,
         not_tried=tuple(session.not_tried),
+        warnings=session.warnings,
         log=boot.console,
         kernel_log="\n".join(session.kernel_log),
         boot_seconds=boot.boot_seconds,

@@ -3,22 +3,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from kgbuild.cli.main import main
-from kgbuild.errors import KgbuildError
 from kgbuild.host.kernels.local import add_kernel
 from kgbuild.host.system.cache import Cache
-from kgbuild.pipeline.build import analyse
-from kgbuild.pipeline.stages.options import Options
-from kgbuild.pipeline.stages.trail import Trail
 from kgbuild.progress import SilentProgress
 from tests.support.cache_cases import local
-from tests.support.tinykernel import UNITS, tiny_kernel
+from tests.support.guest_records import PLAN, encoded, session
+from tests.support.tinykernel import tiny_kernel
+from tests.support.toolchain import compile_text, pair_flags
 
+Case = Callable[..., str]
+OPTIONS = ("--allow-compiler", "--allow-unproven", "--allow-type", "--ignore-init")
 PATCH = """--- a/fs/one.c
 +++ b/fs/one.c
 @@ -1,3 +1,3 @@
@@ -37,28 +41,88 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "local:tiny"
 
 
-def warnings(kernel: str, options: Options) -> list[str]:
-    assert PATCH.splitlines()[5][1:] in UNITS["fs/one.c"]
-    trail = Trail()
-    try:
-        analyse([PATCH], kernel, options, trail)
-    except KgbuildError as error:
-        raise AssertionError(str(error)) from error
-    return [text for text in trail.report()["warnings"] if "nothing" in text]
+def kgbuild_warns(*words: str) -> Case:
+    """A case that runs the command with the option and its value, and gives the warnings that it says."""
+
+    def run(directory: Path, *option: str) -> str:
+        (directory / "x.patch").write_text(PATCH)
+        made = [compile_text(f"int f(int x) {{ return x + {n}; }}", *pair_flags()) for n in (1, 2)]
+        for name, data in zip(("orig.o", "patched.o"), made, strict=True):
+            (directory / name).write_bytes(data)
+        argv = [word.replace("{dir}", str(directory)) for word in words]
+        done = CliRunner().invoke(main, [*argv, *option])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    return run
 
 
-def test_options_that_accept_nothing_warn(kernel: str) -> None:
-    assert warnings(kernel, Options()) == []
-    found = warnings(
-        kernel,
-        Options(allow_compiler=True, allow_types=frozenset({"nosuch", "other"}), ignore_init=True),
+def guest_warns(directory: Path, option: str, value: str) -> str:
+    """What a boot says of a pattern, without booting."""
+    del directory, option
+    log = "<14>[    2.9] kgbuild: run 000 begins\n<4>[    3.0] WARNING: expected here\n"
+    found = session(
+        [
+            "hello release=6.1 cpus=1 taint=0",
+            f"log run=000 taint=0 text64={encoded(log)}",
+            "phase run=000 step=log",
+            "end",
+        ],
+        replace(PLAN, allow_log=(re.compile("expected"), re.compile(value))),
     )
-    assert [text.split(" accepts")[0].split(" leaves")[0] for text in found] == [
-        "--allow-compiler",
-        "nosuch: --allow-type",
-        "other: --allow-type",
-        "--ignore-init",
-    ]
+    assert found.finished and "expected:" not in "".join(found.warnings)
+    return "\n".join(found.warnings)
+
+
+KERNEL = ("{dir}/x.patch", "--kernel", "local:tiny")
+BUILD = kgbuild_warns("impact", *KERNEL)
+ESTIMATE = kgbuild_warns("impact", *KERNEL, "--no-compile")
+WHY = kgbuild_warns("why", "one", *KERNEL)
+DIFF = kgbuild_warns("diff", "{dir}/orig.o", "{dir}/patched.o")
+RISKS = re.compile(r"--(?:allow|ignore|accept|permit|skip|assume|no-check|unsafe)")
+# (command, option) -> what runs it. The options of `build` are those of `impact`: both are one analysis.
+CASES: dict[tuple[str, str], list[Case]] = {
+    **{("build", name): [BUILD] for name in OPTIONS},
+    **{("impact", name): [BUILD, ESTIMATE] for name in OPTIONS},
+    **{("why", name): [WHY, WHY] for name in OPTIONS},  # the second answer is one that was kept
+    ("diff", "--ignore-init"): [DIFF],
+    ("vm", "--allow-log"): [guest_warns],
+}
+
+
+def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command that there is, by its words."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path}{name} ")
+        else:
+            yield f"{path}{name}", command
+
+
+FOUND = {
+    (path, name): option
+    for path, command in commands(main)
+    for option in command.params
+    if isinstance(option, click.Option)
+    for name in option.opts
+    if RISKS.match(name)
+}
+
+
+def test_every_option_that_accepts_a_risk_has_a_case() -> None:
+    assert set(FOUND) == set(CASES)
+
+
+@pytest.mark.parametrize(("command", "option"), sorted(CASES))
+def test_an_option_that_accepts_nothing_warns(kernel: str, tmp_path: Path, command: str, option: str) -> None:
+    assert kernel == "local:tiny"
+    value = () if FOUND[command, option].is_flag else ("nosuch",)
+    for case in CASES[command, option]:
+        said = [line for line in case(tmp_path, option, *value).splitlines() if f"{option} accepts nothing: " in line]
+        assert len(said) == 1 and all(word in said[0] for word in value), said
 
 
 @pytest.mark.parametrize(
