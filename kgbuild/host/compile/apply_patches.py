@@ -17,6 +17,7 @@ from kgbuild.host.kernels.compile_commands import read_detours, read_sources
 from kgbuild.host.system.input_files import read_input
 from kgbuild.limits import APPLIED_LINES, PATCH_BYTES
 from kgbuild.model import Kernel
+from kgbuild.patch.added_code import check_added_code
 from kgbuild.patch.apply import Applied, apply_file, is_applied, unpatched
 from kgbuild.patch.include_policy import check_includes
 from kgbuild.patch.line_directives import with_line_directives
@@ -134,6 +135,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
         for path, count, faults in fixed:
             fact = f"this kernel has the change of {patch.name} already: {_hunks(count)} in the file"
             refusals += faults if others else [Refusal("P22-fixed", path, fact)]
+    check_added_code({p: (read_original(kernel, p) or b"", a.text, a.new_bytes) for p, a in texts.items()})
     files: dict[str, bytes] = {}
     detours = read_detours(kernel.units)
     for path, applied in texts.items():
