@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from kgbuild.host.system.cache import Cache
 from kgbuild.progress import SilentProgress
 from tests.support.cache_cases import local
 from tests.support.guest_records import PLAN, encoded, session
+from tests.support.registry import commands
 from tests.support.tinykernel import tiny_kernel
 from tests.support.toolchain import compile_text, pair_flags
 
@@ -90,21 +91,9 @@ CASES: dict[tuple[str, str], list[Case]] = {
 }
 
 
-def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Every command that there is, by its words."""
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            yield from commands(command, f"{path}{name} ")
-        else:
-            yield f"{path}{name}", command
-
-
 FOUND = {
-    (path, name): option
-    for path, command in commands(main)
+    (" ".join(path), name): option
+    for path, command in commands()
     for option in command.params
     if isinstance(option, click.Option)
     for name in option.opts
