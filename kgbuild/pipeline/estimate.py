@@ -31,6 +31,7 @@ from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.compile_commands import read_units
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.tree_manifest import DamagedSource
 from kgbuild.kernel.config import check_config, parse_config
 from kgbuild.model import VMLINUX, Kernel, UnitCommand
 from kgbuild.patch.apply import Applied
@@ -73,6 +74,25 @@ def estimate_patches(
     NoChange if the patches touch no code.
     """
     progress = progress or SilentProgress()
+    try:
+        return _estimate(patches, given, progress, offline, jobs, max_units, ignore_init)
+    except DamagedSource as damage:
+        if not isinstance(given, str):
+            raise
+        # asked for again, the kernel is made whole
+        progress.note(f"{damage.place}: {damage.fact}")
+        return _estimate(patches, given, progress, offline, jobs, max_units, ignore_init)
+
+
+def _estimate(
+    patches: Sequence[PatchInput],
+    given: str | RunningKernel,
+    progress: Progress,
+    offline: bool,
+    jobs: int,
+    max_units: int,
+    ignore_init: bool,
+) -> Estimated:
     began = time.monotonic()
     parsed = read_patches(patches)
     if isinstance(given, RunningKernel):

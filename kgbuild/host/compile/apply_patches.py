@@ -15,6 +15,7 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import UserError
 from kgbuild.host.kernels.compile_commands import read_detours, read_sources
 from kgbuild.host.system.input_files import read_input
+from kgbuild.host.system.tree_manifest import check_files
 from kgbuild.limits import APPLIED_LINES, PATCH_BYTES
 from kgbuild.model import Kernel
 from kgbuild.patch.added_code import check_added_code
@@ -199,8 +200,10 @@ def _code_elsewhere(kernel: Kernel) -> Callable[[str], bool]:
 
 
 def read_original(kernel: Kernel, path: str) -> bytes | None:
-    """The kernel's own text of a file; None if the patch creates it."""
+    """The kernel's own text of a file; None if the patch creates it. Raises DamagedSource where it is not what was
+    unpacked."""
     full = kernel.source / path
+    check_files(kernel.source, [full])
     return full.read_bytes() if full.is_file() else None
 
 
@@ -209,6 +212,7 @@ def _check_place(kernel: Kernel, path: str, patch: ParsedPatch, file: FilePatch,
     full = kernel.source / path
     where = f"{path} ({patch.name}:{file.line})" if file.line else path
     if not full.is_file() and file.kind != "new" and path not in made:
+        check_files(kernel.source, [full])
         if kernel.outside is None:
             return [Refusal("P1-apply", where, "this kernel's source has no such file")]
         fact = f"{kernel.outside.folder} has no such file"
