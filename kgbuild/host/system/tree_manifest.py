@@ -77,7 +77,7 @@ def _damaged(folder: Path, manifest: Path, paths: Iterable[Path] | None) -> Iter
         if paths is None:
             rows = database.execute("SELECT path, size, sha256, stamp FROM files").fetchall()
         else:
-            inside = {os.fsencode(path.relative_to(folder)) for path in paths if path.is_relative_to(folder)}
+            inside = set(_inside(folder, paths))
             query = "SELECT path, size, sha256, stamp FROM files WHERE path = ?"
             rows = [row for name in sorted(inside) for row in database.execute(query, (name,))]
     for name, size, digest, stamp in rows:
@@ -89,6 +89,14 @@ def _damaged(folder: Path, manifest: Path, paths: Iterable[Path] | None) -> Iter
             same = False
         if not same:
             yield os.fsdecode(name)
+
+
+def _inside(folder: Path, paths: Iterable[Path]) -> Iterator[bytes]:
+    """The names that paths have in a directory: as they are given, and with all links followed."""
+    roots = {folder, Path(os.path.realpath(folder))}
+    for path in paths:
+        for named in {path, Path(os.path.realpath(path))}:
+            yield from (os.fsencode(named.relative_to(root)) for root in roots if named.is_relative_to(root))
 
 
 def _rows(folder: Path) -> Iterator[tuple[bytes, int, str, str]]:

@@ -53,6 +53,7 @@ __all__ = ["PHASES", "CommandRun", "PatchRun", "PhaseRun", "TestRun", "run_vm"]
 SCHEMA = "kgbuild/vm/1"  # docs/schema/vm-1.json
 SCHEMA_VERSION = 1
 _CONSOLE_LINES = 15
+_TWICE = "two of the modules have one name"
 _NAME = re.compile(r"[A-Za-z0-9_]{1,55}")
 
 
@@ -225,7 +226,7 @@ def _prepare(
         older = {_module_name(read, path): read for path in patch.older for read in [module_files.read_module(path)]}
         plan = _plan(number, patch, data, found[-1], list(older))
         if any(plan.name == other.name for other in plans):
-            raise UserError(f"two of the modules are named {plan.name}", place=str(patch.module))
+            raise UserError(_TWICE, place=str(patch.module), remedy="name each module once")
         plans.append(plan)
         texts = {phase: [c.text for c in commands] for phase, commands in plan.commands.items()}
         trees += initramfs.run_tree(number, plan.name, data, texts)
@@ -251,7 +252,7 @@ def _module_name(data: bytes, path: Path) -> str:
 def _plan(number: int, patch: PatchRun, data: bytes, targets: Targets, older: Sequence[str]) -> GuestPlan:
     name = _module_name(data, patch.module)
     if name in older or len(older) != len(patch.older):
-        raise UserError("two of the modules have one name", place=str(patch.module))
+        raise UserError(_TWICE, place=str(patch.module), remedy="name each module once")
     expected = tuple(Command(load_command(number, o)) for o in older)
     expected += tuple(Command(text) for text in patch.before)
     commands = {
@@ -287,7 +288,8 @@ def _pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:
-        raise UserError(f"is no regular expression: {error}", place=f"--allow-log {text}") from error
+        remedy = r"write what the line has, with \ before each of ( ) [ ] { } . * + ? | that is meant as it is"
+        raise UserError(f"is no regular expression: {error}", place=f"--allow-log {text}", remedy=remedy) from error
 
 
 # The boot

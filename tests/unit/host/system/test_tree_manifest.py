@@ -81,6 +81,16 @@ def test_each_damage_is_found_and_marked(tree: Path, name: str, damage: Callable
     assert not is_marked(tree)
 
 
+def test_a_file_is_found_by_any_path_to_it(tree: Path) -> None:
+    (tree.parent.parent / "other").symlink_to(tree.parent)
+    write(tree / "a.c")
+    for path in (tree / "include" / ".." / "a.c", tree / "link", tree.parent.parent / "other" / tree.name / "a.c"):
+        with pytest.raises(DamagedSource, match=r"a\.c: damaged"):
+            check_files(tree, [path])
+        with pytest.raises(DamagedSource):
+            check_files(tree.parent.parent / "other" / tree.name, [path])
+
+
 def test_a_file_with_its_stamp_is_not_read(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree_manifest, "is_settled", lambda status: True)
     write_manifest(tree)
