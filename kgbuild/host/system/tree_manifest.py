@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
+from functools import lru_cache
 from pathlib import Path
+from urllib.parse import quote
 
 from kgbuild.errors import ToolError
 from kgbuild.host.system.sealed import digest_of, is_settled, is_whole, remove_sealed, stamp_of, written_aside
 
 _SCHEMA = "CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER, sha256 TEXT, stamp TEXT) WITHOUT ROWID"
+_LOCK = threading.Lock()  # compiles run in threads, and share what is open
 
 
 class DamagedSource(ToolError):
@@ -51,10 +55,15 @@ def has_manifest(folder: Path) -> bool:
 def check_files(folder: Path, paths: Iterable[Path] | None = None) -> None:
     """Raise DamagedSource where one of these files, or any file (None), is not what it has to be; the directory is
     marked then. Paths outside of it are not looked at. A directory without a manifest can't be checked."""
-    manifest = _path(folder)
-    if not manifest.exists() or not has_manifest(folder):
+    try:
+        stamp = stamp_of(_path(folder).stat())
+    except OSError:
         return
-    damaged = sorted(_damaged(folder, manifest, paths))
+    database = _opened(_path(folder), stamp)
+    if database is None:
+        return
+    with _LOCK:
+        damaged = sorted(_damaged(folder, database, paths))
     if damaged:
         with suppress(OSError):
             _mark(folder).touch()
@@ -72,14 +81,23 @@ def remove_manifest(folder: Path) -> None:
     _mark(folder).unlink(missing_ok=True)
 
 
-def _damaged(folder: Path, manifest: Path, paths: Iterable[Path] | None) -> Iterator[str]:
-    with closing(sqlite3.connect(f"file:{_quoted(manifest)}?mode=ro&immutable=1", uri=True)) as database:
-        if paths is None:
-            rows = database.execute("SELECT path, size, sha256, stamp FROM files").fetchall()
-        else:
-            inside = set(_inside(folder, paths))
-            query = "SELECT path, size, sha256, stamp FROM files WHERE path = ?"
-            rows = [row for name in sorted(inside) for row in database.execute(query, (name,))]
+@lru_cache(maxsize=4)
+def _opened(manifest: Path, stamp: tuple[int, int, int]) -> sqlite3.Connection | None:
+    """A manifest, opened once while it is the same; None where it is damaged."""
+    del stamp
+    if not is_whole(manifest):
+        return None
+    name = f"file:{quote(str(manifest))}?mode=ro&immutable=1"
+    return sqlite3.connect(name, uri=True, check_same_thread=False)
+
+
+def _damaged(folder: Path, database: sqlite3.Connection, paths: Iterable[Path] | None) -> Iterator[str]:
+    if paths is None:
+        rows = database.execute("SELECT path, size, sha256, stamp FROM files").fetchall()
+    else:
+        inside = set(_inside(folder, paths))
+        query = "SELECT path, size, sha256, stamp FROM files WHERE path = ?"
+        rows = [row for name in sorted(inside) for row in database.execute(query, (name,))]
     for name, size, digest, stamp in rows:
         path = folder / os.fsdecode(name)
         try:
@@ -122,9 +140,3 @@ def _path(folder: Path) -> Path:
 
 def _mark(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.damaged")
-
-
-def _quoted(path: Path) -> str:
-    from urllib.parse import quote
-
-    return quote(str(path))
