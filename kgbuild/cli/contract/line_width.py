@@ -41,11 +41,14 @@ def _width(char: str) -> int:
 
 
 def terminal_width(stream: Any) -> int:
-    """Columns of the terminal that a stream writes to; 80 where it is none or does not say."""
+    """Columns of the terminal that a stream writes to; where it does not say, COLUMNS of the environment, or 80."""
+    said = os.environ.get("COLUMNS", "")
+    otherwise = int(said) if said.isdecimal() and 0 < len(said) < 6 else 0
     try:
-        return os.get_terminal_size(stream.fileno()).columns or _DEFAULT
+        found = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError, AttributeError):
-        return _DEFAULT
+        found = 0
+    return found or otherwise or _DEFAULT
 
 
 def fit_line(line: str, width: int) -> list[str]:
