@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 
 from kgbuild.cli import options
 from kgbuild.cli.contract.commands import Command
+from kgbuild.diagnostics.unused_options import unused_option
 from kgbuild.errors import KgbuildError
 from kgbuild.host.system.output_kinds import ANSWER
 from kgbuild.report.documents import error_rows, nothing_to_patch, rows_of
@@ -167,6 +169,11 @@ def _estimate(
         tools=limits["tools"],
     )
     result = found.result
+    given = [("--allow-unproven", name) for name in limits["allow_unproven"]]
+    given += [("--allow-type", name) for name in limits["allow_type"]]
+    given += [("--allow-compiler", "")] if limits["allow_compiler"] else []
+    unused = [unused_option(option, "an estimate compiles nothing", value) for option, value in given]
+    found = replace(found, warnings=[*found.warnings, *unused])
 
     def lines(unicode: bool) -> Iterator[str]:
         yield from render_estimate(result, found.seconds, unicode=unicode, every=every)
@@ -226,4 +233,5 @@ def why(
     from kgbuild.report.why import answer_of_why
 
     answer = answer_why(function, patches, kernel_name, _options(jobs, common, limits), BuildLines(common.details()))
+    common.output().warn(answer.warnings)
     common.deliver(answer_of_why(function, answer.chains, answer.references, answer.to_json, answer.inlined))

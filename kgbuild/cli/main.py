@@ -125,7 +125,7 @@ def run() -> None:
     the command-line contract."""
     import gc
 
-    from kgbuild.cli import ui
+    from kgbuild.cli.contract.line_width import fit_streams
     from kgbuild.cli.contract.outcome import DELIVERED, read_words, tell
     from kgbuild.cli.contract.safe_streams import guard_streams
     from kgbuild.host.system.children import stop_with_children
@@ -136,7 +136,7 @@ def run() -> None:
     DELIVERED.closed = sys.stdout is None
     _open_streams()
     # the guard escapes what it is given, and hands lines on to be fitted
-    ui.fit_streams(sys.argv[1:])
+    fit_streams(sys.argv[1:])
     guard_streams()
     stop_with_children()
     status, errors = _run()

@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
+from kgbuild.cli.contract.line_width import terminal_width, width_of
 from kgbuild.cli.contract.safe_streams import raw_stderr
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import KgbuildError
@@ -26,94 +25,15 @@ if TYPE_CHECKING:
     from kgbuild.progress import Task
 
 LABEL_WIDTH = 10
+_WIDTH = 84  # of a line with its seconds, where the terminal has room
 # More refusals than these are a summary and a file.
 MOST_REFUSALS = 50
 _SHOWN_OF_MANY = 10
-# colours and the like take no room (ECMA-48 SGR)
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# a label or a column of a table: text behind two blanks or more is where what follows should stand
-_COLUMN = re.compile(r"\s*\S+(?: \S+)*?\s{2,}(?=\S)")
-_PIECE = re.compile(r"\s+|(?:\x1b\[[0-9;]*m|[^\s\x1b])+|\x1b")
-_LEAST = 20  # columns that are left for text at least, else it begins at the left
 
 
 def colour_wanted(no_color: bool = False) -> bool:
     """Colour goes to terminals only, never where NO_COLOR or --no-color says otherwise."""
     return not no_color and not os.environ.get("NO_COLOR") and sys.stdout is not None and sys.stdout.isatty()
-
-
-def width_of(text: str) -> int:
-    """Columns that a text takes; wide characters of East Asian scripts take two."""
-    bare = _COLOUR.sub("", text)
-    if bare.isascii():
-        return len(bare)
-    from unicodedata import combining, east_asian_width
-
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in bare)
-
-
-def fit_line(line: str, width: int) -> list[str]:
-    """A line as lines of at most `width` columns. It is broken at blanks; a word that is longer is broken, too."""
-    if width_of(line) <= width:
-        return [line]
-    indent = len(line) - len(line.lstrip(" "))
-    column = _COLUMN.match(_COLOUR.sub("", line))
-    hang = column.end() if column is not None and indent < 4 else indent + 2
-    hang = hang if width - hang >= _LEAST else 2
-    out: list[str] = []
-    now = ""
-    for piece in _pieces(line, width - max(hang, indent)):
-        if now.strip() and width_of(now + piece.rstrip(" ")) > width:
-            out.append(now.rstrip(" "))
-            now = " " * hang + piece.lstrip(" ")
-        else:
-            now += piece
-    return [*out, now.rstrip(" ")] if now.strip() else out
-
-
-def _pieces(line: str, longest: int) -> Iterator[str]:
-    """Words and blanks of a line; a word that no line could hold in parts, two columns a character at most."""
-    for found in _PIECE.finditer(line):
-        piece = found[0]
-        if width_of(piece) <= longest or piece.isspace():
-            yield piece
-            continue
-        step = longest if piece.isascii() else max(1, longest // 2)
-        bare = _COLOUR.sub("", piece)
-        yield from (bare[at : at + step] for at in range(0, len(bare), step))
-
-
-class FittingStream:
-    """A terminal's stream on which no line is wider than the terminal. Everything but writing is the stream's own."""
-
-    # what moves the cursor is not text: progress bars
-    _MOVES = re.compile(r"\r|\x1b(?!\[[0-9;]*m)")
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Write text, its lines broken where they are too wide. Returns the number of characters given."""
-        if self._MOVES.search(text):
-            self._stream.write(text)
-        else:
-            width = shutil.get_terminal_size().columns
-            lines = text.split("\n")
-            self._stream.write("\n".join("\n".join(fit_line(line, width)) if line else "" for line in lines))
-        return len(text)
-
-
-def fit_streams(words: Sequence[str]) -> None:
-    """Break too wide lines of standard output and standard error from here on, where these are terminals. `words` are
-    those of the command line: data that was asked for (--format, a patch) is not touched."""
-    data = {"json", "dot", "graphml"} & {word.removeprefix("--format=") for word in words} or "remedy" in words[:1]
-    if not data and sys.stdout is not None and sys.stdout.isatty():
-        sys.stdout = FittingStream(sys.stdout)
-    if sys.stderr is not None and sys.stderr.isatty():
-        sys.stderr = FittingStream(sys.stderr)
 
 
 class Output:
@@ -140,8 +60,13 @@ class Output:
             return
         text = printable(text)
         shown = click.style(f"{label:<{LABEL_WIDTH}}", fg=style) if self.colour and style else f"{label:<{LABEL_WIDTH}}"
-        took = f"{seconds:8.1f} s" if seconds is not None else ""
-        click.echo(f"{shown}{text:<64}{took}".rstrip(), err=self.err)
+        if seconds is not None:
+            took = f"{seconds:8.1f} s"
+            stream = sys.stderr if self.err else sys.stdout
+            wide = terminal_width(stream) if stream is not None and stream.isatty() else _WIDTH
+            room = min(wide, _WIDTH) - LABEL_WIDTH - len(took)
+            text += " " * (room - width_of(text)) + took
+        click.echo(f"{shown}{text}".rstrip(), err=self.err)
 
     def say(self, text: str | bytes, *, err: bool = False, nl: bool = True) -> None:
         """What --quiet leaves: findings, and an answer that is text."""
@@ -152,6 +77,11 @@ class Output:
         """The reasons against a patch, where they are not in another form of the answer."""
         if refusals and not self.replaced:
             show_error(Refused(list(refusals)))
+
+    def warn(self, texts: Iterable[str]) -> None:
+        """Warnings of a command whose answer is text: they go to standard error."""
+        for text in texts if not self.quiet else ():
+            click.echo(f"{'warning':<{LABEL_WIDTH}}{printable(text)}", err=True)
 
     def note(self, text: str) -> None:
         """A detail, printed only with --verbose."""

@@ -12,6 +12,7 @@ from kgbuild.cli import options, ui
 from kgbuild.cli.contract.commands import Command
 from kgbuild.errors import ToolError
 from kgbuild.guest import reload_scenario
+from kgbuild.guest.loaded_patches import describe_loads
 from kgbuild.guest.model import PHASES
 from kgbuild.guest.session import NO, PARTLY_TRIED
 from kgbuild.host.system.output_kinds import LOG
@@ -125,7 +126,7 @@ def vm(
     """
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.host.modules.images import name_modules
-    from kgbuild.host.vm.patch_notes import check_kernel_of, describe_replaced
+    from kgbuild.host.vm.patch_notes import check_kernel_of
     from kgbuild.host.vm.run import PatchRun, run_vm
 
     out = common.output()
@@ -151,9 +152,6 @@ def vm(
         check_kernel_of(path, prepared)
     if on_top_of:
         out.line("before", f"{', '.join(path.name for path in on_top_of)} (--on-top-of)")
-        for path in patches:
-            for text in describe_replaced(path, on_top_of):
-                out.line("", text)
     result = run_vm(
         prepared,
         runs,
@@ -169,6 +167,8 @@ def vm(
         on_phase=show,
         on_console=keep,
     )
+    for text in result.warnings:
+        out.line("warning", text, style="yellow")
     status = 0 if result.verdict else 1 if result.outcome == NO else ToolError.exit_code
     common.deliver(Answer(result.to_json), status=status, errors=_errors(result))
     show_end(out, result, bool(checks or before or after or absent or disabled))
@@ -199,6 +199,8 @@ def show_phase(out: ui.Output, phase: PhaseRun) -> None:
     if len(label) >= ui.LABEL_WIDTH:
         label += " "
     out.line(label, phase.fact if phase.ok else f"FAILED: {phase.fact}", seconds, "" if phase.ok else "red")
+    for text in describe_loads(phase.loads, first=out.verbose):
+        out.line("", text)
     for fault in phase.faults:
         for line in fault.lines[:_FAULT_LINES]:
             out.line("", f"  {line}")

@@ -14,7 +14,8 @@ wrote. The initial values have the relocation, and the wrapper copies them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from kgbuild.closure.binding import KLP, THIS_MODULE
@@ -326,22 +327,31 @@ def _check_early(closure: Contents) -> Iterator[Refusal]:
 
 def _late_from(closure: Contents, start: Key) -> Iterator[tuple[list[str], str, str]]:
     """(names on the way, the symbol, its module) of each late reference that is reached from a member."""
-    todo: list[tuple[Key, list[str]]] = [(start, [])]
-    seen = {start}
+    todo = deque([start])
+    came_from: dict[Key, Key | None] = {start: None}
     while todo:
-        (unit, number), chain = todo.pop(0)
+        unit, number = todo.popleft()
         view = closure.units[unit].changes.patched
         atom = view.atoms[number]
         for ref in _refs(closure, closure.members[unit, number]):
             owner = late_object(closure, unit, atom, ref)
             if owner:
-                yield chain, view.atoms[ref.atom].name, owner
+                yield _names_on_the_way(closure, (unit, number), came_from), view.atoms[ref.atom].name, owner
                 continue
             key = _own_target(closure, unit, atom, ref)
-            if key is not None and key not in seen:
-                seen.add(key)
-                name = closure.members[key].atom.name
-                todo.append((key, [*chain, name] if name else chain))
+            if key is not None and key not in came_from:
+                came_from[key] = unit, number
+                todo.append(key)
+
+
+def _names_on_the_way(closure: Contents, key: Key, came_from: Mapping[Key, Key | None]) -> list[str]:
+    """The names of the members on the way to `key`, without the one where it began."""
+    names = []
+    before = came_from[key]
+    while before is not None:
+        names.append(closure.members[key].atom.name)
+        key, before = before, came_from[before]
+    return [name for name in reversed(names) if name]
 
 
 def _check_switches(closure: Contents) -> Iterator[Refusal]:

@@ -7,6 +7,7 @@ of equal instructions do; what stands between them says nothing.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -72,15 +73,15 @@ def _of_entries(
 ) -> list[tuple[Ref, Ref]]:
     """References of entries of special sections that belong to corresponding places; `places` says where the places of
     the original are in the patched one, None for where they were."""
-    there: dict[tuple[str, int], list[SpecialEntry]] = {}
+    there: dict[tuple[str, int], deque[SpecialEntry]] = {}
     for entry in patched_entries:
-        there.setdefault((entry.section, entry.owner_offset), []).append(entry)
+        there.setdefault((entry.section, entry.owner_offset), deque()).append(entry)
     out = []
     for entry in orig_entries:
         at = entry.owner_offset if places is None else places.get(entry.owner_offset, -1)
-        found = there.get((entry.section, at), [])
+        found = there.get((entry.section, at))
         if found and [r.offset for r in entry.refs] == [r.offset for r in found[0].refs]:
-            out += list(zip(entry.refs, found.pop(0).refs, strict=True))
+            out += list(zip(entry.refs, found.popleft().refs, strict=True))
     return out
 
 

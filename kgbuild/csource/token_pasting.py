@@ -17,10 +17,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from kgbuild.csource.lexer import NEWLINE, SPACE, SPLICE
 
 Cut = frozenset[bytes]
+
+# KSYM_NAME_LEN is 512; no paste of the kernel has more than a dozen parts, or more than a few ways to make a name
+_LONGEST_NAME, _MOST_PARTS, _MOST_WAYS = 1024, 64, 1000
 
 _DEFINE = re.compile(rb"^[ \t]*#[ \t]*define[ \t]++(\w++)(\([^)\n]*\))?([^\n]*##[^\n]*)$", re.MULTILINE)
 _ALIAS = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+([A-Za-z_]\w*)[ \t]*$", re.MULTILINE)
@@ -97,6 +101,65 @@ def read_aliases(text: bytes) -> list[tuple[bytes, bytes]]:
     return _ALIAS.findall(text)
 
 
+class _Ways:
+    """The ways in which pastes can make one name."""
+
+    def __init__(self, name: bytes, is_word: Callable[[bytes], bool]) -> None:
+        self._name = name
+        self._is_word = is_word
+        self._known: dict[int, list[int]] = {}
+
+    def cuts(self, parts: tuple[bytes | None, ...]) -> list[tuple[bytes, ...]]:
+        """The words that the parameters of a paste must be, for each way of making the name; numbers and nothing at all
+        are no words. One way without words where there are more than _MOST_WAYS, or where name or paste are too long to
+        be looked at: that finds too much rather than too little."""
+        name, first, last = self._name, parts[0], parts[-1]
+        if (first is not None and not name.startswith(first)) or (last is not None and not name.endswith(last)):
+            return []
+        if sum(len(part) for part in parts if part is not None) > len(name):
+            return []
+        if len(name) > _LONGEST_NAME or len(parts) > _MOST_PARTS:
+            return [()]
+        found = list(islice(self._complete(parts, self._fitting(parts), 0, 0), _MOST_WAYS + 1))
+        return found if len(found) <= _MOST_WAYS else [()]
+
+    def _fitting(self, parts: tuple[bytes | None, ...]) -> list[set[int]]:
+        """For each part, the places in the name from which it and all parts behind it lead to the name's end."""
+        out = [{len(self._name)}]
+        for part in reversed(parts):
+            after = out[-1]
+            if part is not None:
+                out.append({at - len(part) for at in after if self._name.endswith(part, 0, at)})
+            else:
+                out.append({at for at in range(max(after, default=-1) + 1) if not after.isdisjoint(self._ends(at))})
+        return out[::-1]
+
+    def _complete(
+        self, parts: tuple[bytes | None, ...], fitting: list[set[int]], number: int, at: int
+    ) -> Iterator[tuple[bytes, ...]]:
+        if at not in fitting[number]:
+            return
+        if number == len(parts):
+            yield ()
+            return
+        part = parts[number]
+        if part is not None:
+            yield from self._complete(parts, fitting, number + 1, at + len(part))
+            return
+        for end in self._ends(at):
+            word = self._name[at:end]
+            own = (word,) if word and not word.isdigit() else ()
+            for words in self._complete(parts, fitting, number + 1, end):
+                yield (*own, *words)
+
+    def _ends(self, at: int) -> list[int]:
+        """Where an argument that begins at a place of the name may end: it is empty, a number or a word."""
+        if at not in self._known:
+            pieces = ((end, self._name[at:end]) for end in range(at, len(self._name) + 1))
+            self._known[at] = [end for end, word in pieces if not word or word.isdigit() or self._is_word(word)]
+        return self._known[at]
+
+
 class Pastes:
     """The pastes of all macros of a kernel.
 
@@ -119,11 +182,13 @@ class Pastes:
         self._known: dict[bytes, frozenset[bytes]] = {}
 
     def making(self, name: bytes) -> set[tuple[bytes, Cut]]:
-        """Every macro that can make `name`, with the words it needs for that."""
+        """Every macro that can make `name`, with the words it needs for that: none where there are too many ways to
+        look at each."""
+        ways = _Ways(name, self._is_word)
         return {
             (macro, frozenset(words))
             for parts, macros in self._chains.items()
-            for words in self._cuts(parts, name)
+            for words in ways.cuts(parts)
             if name not in words  # an argument that contains the name is found anyway
             for macro in macros
         }
@@ -131,25 +196,6 @@ class Pastes:
     def is_general(self, macro: bytes) -> bool:
         """Whether a macro pastes only parameters."""
         return macro in self._general
-
-    def _cuts(self, parts: tuple[bytes | None, ...], name: bytes) -> Iterator[tuple[bytes, ...]]:
-        if not parts:
-            if not name:
-                yield ()
-            return
-        first, rest = parts[0], parts[1:]
-        if first is not None:
-            if name.startswith(first):
-                yield from self._cuts(rest, name[len(first) :])
-            return
-        literals = sum(len(p) for p in rest if p is not None)
-        for index in range(len(name) - literals + 1) if rest else (len(name),):
-            word = name[:index]
-            if word and not word.isdigit() and not self._is_word(word):
-                continue
-            own = (word,) if word and not word.isdigit() else ()
-            for words in self._cuts(rest, name[index:]):
-                yield (*own, *words)
 
     def sources(self, word: bytes) -> frozenset[bytes]:
         """The word, and the macros that expand to it."""

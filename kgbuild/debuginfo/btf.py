@@ -14,6 +14,7 @@ import struct
 from typing import NamedTuple
 
 from kgbuild.elf.object import Object
+from kgbuild.elf.strings import StringTable
 from kgbuild.errors import ToolError
 
 _HEADER = struct.Struct("<HBBIIIII")
@@ -44,6 +45,7 @@ class Btf:
         raw = data[header + type_at : header + type_at + type_size]
         self.words = memoryview(raw[: len(raw) & ~3]).cast("I")
         self.strings = data[header + string_at : header + string_at + string_size]
+        self.name = StringTable(self.strings).at
         self.at = [-1]
         words, at, end, starts = self.words, 0, len(self.words), self.at
         while at < end:
@@ -59,17 +61,9 @@ class Btf:
                 at += _EXTRA.get(kind, 0)
         if at != end or len(raw) & 3:
             raise ValueError("the last type is cut off")
-        self._names: dict[int, str] = {0: ""}
         self._texts: list[str | None] = [None] * len(starts)
         self._texts[0] = "void"
         self._written = 0
-
-    def name(self, at: int) -> str:
-        found = self._names.get(at)
-        if found is None:
-            end = self.strings.index(b"\0", at)
-            found = self._names[at] = self.strings[at:end].decode("utf-8", "replace")
-        return found
 
     def text(self, index: int, depth: int = 0) -> str:
         """A type as other types refer to it: by name if it has one."""
@@ -91,10 +85,7 @@ class Btf:
                 # a tag is written with a word before it, so that it can't be confused with another name
                 word = "" if kind in (TYPEDEF, INT, FLOAT) else "tag "
                 found = f"{word}{self.name(self.words[at])}"
-            self._written += len(found)
-            if self._written > _MOST_TEXT:
-                raise ValueError("types have too many members")
-            self._texts[index] = found
+            self._texts[index] = self._counted(found)
         return found
 
     def _prototype(self, at: int, depth: int) -> str:
@@ -116,13 +107,24 @@ class Btf:
         elif kind == ENUM64:
             out += [f"{name(words[i])} {words[i + 1]} {words[i + 2]}" for i in range(first, first + 3 * count, 3)]
         else:
-            texts = self._texts
+            texts, long = self._texts, 0
             for i in range(first, first + 3 * count, 3):
                 to = words[i + 1]
-                out.append(f"{name(words[i])} {words[i + 2]} {texts[to] or self.text(to, depth + 1)}")
+                part = texts[to] or self.text(to, depth + 1)
+                long += len(part)
+                if long > _MOST_TEXT:
+                    raise ValueError("types have too many members")
+                out.append(f"{name(words[i])} {words[i + 2]} {part}")
             # kind_flag: whether member offsets contain the sizes of bit fields
             out.append(str(info >> 31))
-        return ";".join(out)
+        return self._counted(";".join(out))
+
+    def _counted(self, text: str) -> str:
+        """A text; raises ValueError where all that were made of this section are too much."""
+        self._written += len(text)
+        if self._written > _MOST_TEXT:
+            raise ValueError("types have too many members")
+        return text
 
     def named(self) -> dict[TypeKey, list[int]]:
         """Type numbers, by kind and name, of the types that have both a definition and a name."""

@@ -41,6 +41,7 @@ _LEB = {0x0D, 0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23}
 _BLOCK = {0x0A: 1, 0x03: 2, 0x04: 4}
 _STRUCTURES = frozenset({TAG_STRUCTURE})
 _MAX_DEPTH = 256
+_LONG_NAME, _TIMES = 256, 16  # longer names may be read for so many times the bytes of their section
 _COMPRESSIONS = {1: "zlib", 2: "zstd"}  # gABI: ch_type
 
 
@@ -75,6 +76,7 @@ class Dwarf:
         self._abbreviations: dict[int, dict[int, _Abbreviation]] = {}
         # of the current unit: the bases for strings and addresses that are given by index
         self._strings_base = self.addresses_base = 0
+        self._names_read = 0  # bytes of long names, each time that one is read
 
     def fault(self, at: int, fact: str) -> FormatError:
         where = f"{self.section.name}+{at:#x}"
@@ -350,6 +352,11 @@ class Dwarf:
         end = raw.find(b"\0", place)
         if not 0 <= place < len(raw) or end < 0:
             raise self.fault(at, "a name lies outside its section")
+        if form != STRING:
+            # many entries may share a name, and names may lie inside each other
+            self._names_read += end - place if end - place > _LONG_NAME else 0
+            if self._names_read > _TIMES * len(raw):
+                raise self.fault(at, "names lie inside each other")
         return raw[place:end].decode("utf-8", "replace")
 
     @cached_property

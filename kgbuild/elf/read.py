@@ -19,6 +19,7 @@ from kgbuild.elf.object import (
     read_symbol_columns,
 )
 from kgbuild.elf.records import IDENT_CLASS, LITTLE, Records, records_of
+from kgbuild.elf.strings import names_overlap
 from kgbuild.errors import UserError
 
 # sizes are the same in both byte orders
@@ -103,6 +104,8 @@ def read_headers(
     if headers[shstrndx][5] > MAX_NAMES:
         raise FormatError(shoff + shstrndx * SHDR.size, f"a section name table of {headers[shstrndx][5]:#x} bytes")
     names = bytes(view[headers[shstrndx][4] : headers[shstrndx][4] + headers[shstrndx][5]])
+    if names_overlap(names, (h[0] for h in headers)):
+        raise FormatError(shoff + shstrndx * SHDR.size, "the names of sections lie inside each other")
     sections = []
     for i, h in enumerate(headers):
         end = names.find(b"\0", h[0])
@@ -126,14 +129,14 @@ def _check_layout(sections: list[Section], shoff: int) -> None:
             raise FormatError(where, f"{before[2]} and {after[2]} overlap at {after[0]:#x}")
     ends: set[int] = {0}
     for s in sections:
-        path: list[int] = []
+        path: dict[int, None] = {}
         at = s.index
         while at not in ends:
             where = shoff + at * SHDR.size
             link = sections[at].link
             if link >= len(sections):
                 raise FormatError(where, f"section {at} links to section {link}, which does not exist")
-            path.append(at)
+            path[at] = None
             if link in path:
                 raise FormatError(where, f"section {at} links to section {link}, which leads back to it")
             at = link
@@ -165,6 +168,8 @@ def _with_symbols(
         if len(strtab) == 0 or strtab[-1] != 0:
             raise FormatError(strings.offset, "symbol string table does not end with NUL")
         _check_symbols(symbols, sections, symtab.offset, e_type, len(strtab))
+        if names_overlap(bytes(strtab), symbols.name):
+            raise FormatError(strings.offset, "the names of symbols lie inside each other")
     count = len(symbols.name)
     relocated = set()
     if e_type == ET.REL:

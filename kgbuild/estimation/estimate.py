@@ -17,6 +17,8 @@ often the estimate agrees with the compiled answer.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,6 +50,7 @@ _HALVES = frozenset({"cold", "pad", "warn"})
 _MAX_PULLED = 500
 # Body size, in tokens, up to which gcc at -O2 roughly inlines a function wherever it is called.
 _SMALL = 60
+_LONG_NAME = 512  # KSYM_NAME_LEN: no function of the kernel has a longer name
 # If an inlined function has at least this many calls and none is in a body, it is not inlined there.
 _MANY_CALLS = 3
 
@@ -137,7 +140,8 @@ class Reference:
 @dataclass
 class Estimate:
     """The estimate. `inlined`: (source function, body it was inlined into). `folded`: bodies with the names that share
-    them. `possible`: what may be refused, judging by the text. `unknown`: what could not be determined."""
+    them. `possible`: what may be refused, judging by the text. `unknown`: what could not be determined.
+    `left_out`: init code that is left out on request."""
 
     touched: dict[int, Touched] = field(default_factory=dict)
     new: list[tuple[str, str]] = field(default_factory=list)
@@ -148,6 +152,7 @@ class Estimate:
     refusals: list[Refusal] = field(default_factory=list)
     possible: list[Refusal] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def of(self, role: str) -> list[Touched]:
         """Bodies with a role, by object, unit and name."""
@@ -184,6 +189,8 @@ class _UnitEstimate:
         self.changes = compare_items(unit.orig, unit.patched)
         self.source_functions = {i.name for i in unit.orig if i.kind == FUNCTION}
         self.affected: dict[str, str] = {}
+        self._said = set(result.possible)
+        self._own = {(i.kind, i.name, i.start, i.end) for i in unit.orig}
 
     def run(self) -> None:
         unit = self.unit
@@ -191,11 +198,13 @@ class _UnitEstimate:
             self._judge(change)
         names = spread(self.changes, [*unit.orig, *unit.patched])
         if names:
-            for item in (i for i in (*unit.orig, *unit.patched) if i.kind in (FUNCTION, CALL)):
-                for _, origin in users_of(names, [item], item.kind).items():
-                    for name in self._made_by(item):
-                        self.affected.setdefault(name, f"uses {origin}")
-            for name, origin in users_of(names, unit.orig, VARIABLE).items():
+            for item, origin in users_of(names, (*unit.orig, *unit.patched), (FUNCTION, CALL)):
+                for name in self._made_by(item):
+                    self.affected.setdefault(name, f"uses {origin}")
+            variables: dict[str, str] = {}
+            for item, origin in users_of(names, unit.orig, (VARIABLE,)):
+                variables.setdefault(item.name, origin)
+            for name, origin in variables.items():
                 self._possible(None, "K1-data", name, f"its initial value uses {origin}, which changes")
         self._inlined_otherwise()
         gone = {name for name, _ in self.result.removed}
@@ -226,7 +235,8 @@ class _UnitEstimate:
     def _possible(self, change: Change | None, code: str, symbol: str, fact: str) -> None:
         file = self.place(change)[0] if change is not None else self.unit.source
         refusal = Refusal(code, f"{file}: {symbol}", fact, symbol=symbol)
-        if refusal not in self.result.possible:
+        if refusal not in self._said:
+            self._said.add(refusal)
             self.result.possible.append(refusal)
 
     def _removed(self, change: Change) -> None:
@@ -249,16 +259,18 @@ class _UnitEstimate:
         facts = self.unit.facts
         if facts is not None:
             # line numbers refer to the original text
-            found = {d.name for d in facts.declared if d.file == self.unit.source and item.start <= d.line <= item.end}
-            if found and item in self.unit.orig:
-                return sorted(found)
+            lines = self._declared
+            first, end = (bisect_left(lines, place) for place in ((item.start, ""), (item.end + 1, "")))
+            if first < end and (item.kind, item.name, item.start, item.end) in self._own:
+                return sorted({name for _, name in lines[first:end]})
         if item.kind == CALL and not item.arguments:
             return []
         stem = item.arguments[0]
         if item.kind == CALL:
-            made = {n for n in self.unit.pieces if n in (f"{stem}_open", f"{stem}_show", f"{stem}_fops")}
+            made = {n for n in (f"{stem}_open", f"{stem}_show", f"{stem}_fops") if n in self.unit.pieces}
         else:
-            made = {n for n in self.unit.pieces if n == stem or n.endswith(("_" + stem, "_" + stem.lower()))}
+            made = {*self._by_ending.get(stem, ()), *self._by_ending.get(stem.lower(), ())}
+            made |= {stem} & self.unit.pieces.keys()
             made -= self.source_functions - {stem}
         return sorted(made)
 
@@ -281,9 +293,42 @@ class _UnitEstimate:
                         user, f"{name}, which it uses, is used {patched_count} times instead of {orig_count}"
                     )
 
+    @cached_property
+    def _declared(self) -> list[tuple[int, str]]:
+        """What debugging information declares in the unit's source: lines and names, sorted."""
+        facts = self.unit.facts
+        return sorted((d.line, d.name) for d in facts.declared if d.file == self.unit.source) if facts else []
+
+    @cached_property
+    def _by_ending(self) -> dict[str, list[str]]:
+        """The source functions that have bodies, by what is behind each underscore of their names."""
+        out: dict[str, list[str]] = {}
+        for name in self.unit.pieces:
+            for place in (at for at, letter in enumerate(name[:_LONG_NAME]) if letter == "_"):
+                out.setdefault(name[place + 1 :], []).append(name)
+        return out
+
+    @cached_property
+    def _by_word(self) -> dict[bytes, list[Item]]:
+        """The functions and macros of the original text by each word in them."""
+        out: dict[bytes, list[Item]] = {}
+        for item in self.unit.orig:
+            for word in item.words if item.kind in (FUNCTION, MACRO) else ():
+                out.setdefault(word, []).append(item)
+        return out
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Item]]:
+        """The functions of the original text by their names, and by the first argument of those that a macro makes."""
+        out: dict[str, list[Item]] = {}
+        for item in self.unit.orig:
+            for name in {item.name, *item.arguments[:1]} if item.kind == FUNCTION else ():
+                out.setdefault(name, []).append(item)
+        return out
+
     def _users(self, name: str) -> list[str]:
-        word = name.encode()
-        return [i.name for i in self.unit.orig if i.kind == FUNCTION and i.name != name and word in i.words]
+        using = self._by_word.get(name.encode(), ())
+        return [i.name for i in using if i.kind == FUNCTION and i.name != name]
 
     def _bodies(self, name: str, reason: str) -> None:
         for body in self.unit.pieces.get(name, ()):
@@ -325,11 +370,10 @@ class _UnitEstimate:
     def _known_calls(self, name: str) -> set[int]:
         """Numbers of the functions that a function of the unit calls according to its source, if they have a body."""
         out: set[int] = set()
-        for item in self.unit.orig:
-            if item.kind == FUNCTION and name in (item.name, *item.arguments[:1]):
-                for callee in calls_in(item):
-                    out |= {f.id for f in self.unit.pieces.get(callee, ())}
-                    out |= {f.id for f in self.graph.functions_named(callee) if f.object != self.unit.target}
+        for item in self._by_name.get(name, ()):
+            for callee in calls_in(item):
+                out |= {f.id for f in self.unit.pieces.get(callee, ())}
+                out |= {f.id for f in self.graph.functions_named(callee) if f.object != self.unit.target}
         return out
 
     @cached_property
@@ -348,7 +392,7 @@ class _UnitEstimate:
     def _callers_by_text(self, callee: str) -> list[str]:
         """Functions whose source calls a function, directly or through a macro that calls it or pastes its name
         together."""
-        macros = {i.name for i in self.unit.orig if i.kind == MACRO and callee.encode() in i.words}
+        macros = {i.name for i in self._by_word.get(callee.encode(), ()) if i.kind == MACRO}
         macros |= {macro for macro, pattern in self._pasted if pattern.fullmatch(callee)}
         out: dict[str, None] = {}
         for name in (callee, *sorted(macros)):
@@ -367,6 +411,7 @@ class _UnitEstimate:
         if body.id in self.result.touched:
             return
         if is_transient(body) and self.ignore_init:
+            self.result.left_out.append(body.name)
             return
         self.result.touched[body.id] = Touched(body, self.unit.source, "changed", reason, origin)
         if is_transient(body):
@@ -386,9 +431,9 @@ class _UnitEstimate:
 
 def _pull(result: Estimate, graph: CallGraph) -> None:
     """The closure's rule 3: pull in the callers of functions that can't be redirected, repeatedly."""
-    queue = list(result.touched.values())
+    queue = deque(result.touched.values())
     while queue:
-        touched = queue.pop(0)
+        touched = queue.popleft()
         body = touched.function
         if not touched.stays or body.trace_site is not None:
             continue

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kgbuild.csource.definitions import CALL, FUNCTION, MACRO, TYPE, VARIABLE, Item
@@ -71,15 +71,15 @@ def compare_items(orig: Sequence[Item], patched: Sequence[Item]) -> list[Change]
     common = Counter(map(_meaning, orig)) & Counter(map(_meaning, patched))
     only_orig = _without(orig, common)
     only_patched = _without(patched, common)
-    waiting: dict[tuple[str, str, tuple[str, ...]], list[Item]] = {}
+    waiting: dict[tuple[str, str, tuple[str, ...]], deque[Item]] = {}
     for item in only_orig:
-        waiting.setdefault(_key(item), []).append(item)
+        waiting.setdefault(_key(item), deque()).append(item)
     out = []
     paired = set()
     for item in only_patched:
         candidates = waiting.get(_key(item))
         if candidates:
-            orig_item = candidates.pop(0)
+            orig_item = candidates.popleft()
             paired.add(id(orig_item))
             out.append(Change(CHANGED, orig_item, item))
         else:
@@ -123,15 +123,20 @@ def spread(changes: Iterable[Change], items: Sequence[Item]) -> dict[str, str]:
         elif change.kind == TYPE and change.name.startswith("enum") and change.status == CHANGED:
             found.update(dict.fromkeys(_renumbered(change), change.name or "an enum"))
     macros = [item for item in items if item.kind == MACRO]
-    grew = bool(found)
-    while grew:
-        names = frozenset(name.encode() for name in found)
-        more = {}
-        for macro in macros:
-            if macro.name not in found and (used := sorted(names & macro.words)):
-                more[macro.name] = found[used[0].decode()]
-        found.update(more)
-        grew = bool(more)
+    users: dict[bytes, list[int]] = {}
+    for number, macro in enumerate(macros):
+        for word in macro.words:
+            users.setdefault(word, []).append(number)
+    latest = list(found)
+    while latest:
+        # for each macro, the least of the names it uses among those that were found last
+        using: dict[int, bytes] = {}
+        for name in sorted(name.encode() for name in latest):
+            for number in users.get(name, ()):
+                using.setdefault(number, name)
+        causes = {macros[n].name: found[using[n].decode()] for n in sorted(using) if macros[n].name not in found}
+        found.update(causes)
+        latest = list(causes)
     return found
 
 
@@ -161,14 +166,12 @@ def _enumerators(tokens: tuple[bytes, ...]) -> list[tuple[bytes, ...]]:
     return [row for row in out if row]
 
 
-def users_of(names: dict[str, str], items: Iterable[Item], kind: str) -> dict[str, str]:
-    """Items of a kind that use one of these names: item name -> cause."""
+def users_of(names: dict[str, str], items: Iterable[Item], kinds: Container[str]) -> Iterator[tuple[Item, str]]:
+    """Each item of these kinds that uses one of these names, with the cause."""
     wanted = frozenset(name.encode() for name in names)
-    out: dict[str, str] = {}
     for item in items:
-        if item.kind == kind and (used := sorted(wanted & item.words)):
-            out.setdefault(item.name, names[used[0].decode()])
-    return out
+        if item.kind in kinds and (used := wanted & item.words):
+            yield item, names[min(used).decode()]
 
 
 def mentions(items: Iterable[Item]) -> Counter[bytes]:

@@ -164,6 +164,12 @@ def find_faults(lines: Iterable[LogLine], allow: Sequence[re.Pattern[str]] = ())
     return faults
 
 
+def find_used(faults: Iterable[Fault], allow: Sequence[re.Pattern[str]]) -> set[str]:
+    """The patterns of `allow` that match a line of any of these faults."""
+    lines = [line for fault in faults for line in fault.lines]
+    return {pattern.pattern for pattern in allow if any(pattern.search(line) for line in lines)}
+
+
 def _same_fault(kind: str, found: str) -> bool:
     """Whether a line of kind `found` inside a block of `kind` continues it rather than starts another fault."""
     if kind in ("oops", "bug", "panic", "sanitizer") and found in ("oops", "critical"):

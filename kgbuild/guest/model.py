@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from kgbuild.guest import reload_scenario as targets
 from kgbuild.guest.kernel_log import Fault
+from kgbuild.guest.loaded_patches import PatchLoad
 from kgbuild.guest.reload_scenario import TargetRun
 
 OUTPUT_LIMIT = 65536
@@ -46,7 +47,8 @@ class CommandRun:
 
 @dataclass(frozen=True)
 class PhaseRun:
-    """One phase of one patch: whether it passed, and a description of what was seen."""
+    """One phase of one patch: whether it passed, a description of what was seen, and each load of a live patch in
+    it."""
 
     patch: str
     phase: str
@@ -56,13 +58,14 @@ class PhaseRun:
     commands: tuple[CommandRun, ...] = ()
     functions: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    loads: tuple[PatchLoad, ...] = ()
 
 
 @dataclass(frozen=True)
 class GuestPlan:
     """What is done with one patch module: its name, commands by phase, expected log lines, functions that must be
-    listed in sysfs (as `object/function`), the loadable modules that it is for (None: none), and whether it replaces
-    any function or has only callbacks."""
+    listed in sysfs (as `object/function`), the loadable modules that it is for (None: none), whether it replaces any
+    function or has only callbacks, and whether it is to replace the older patches (None: not known)."""
 
     name: str
     commands: dict[str, tuple[Command, ...]] = field(default_factory=dict)
@@ -70,6 +73,7 @@ class GuestPlan:
     functions: tuple[str, ...] = ()
     targets: TargetRun | None = None
     replaces: bool = True
+    atomic_replace: bool | None = None
 
     @property
     def phases(self) -> tuple[str, ...]:

@@ -12,11 +12,14 @@ G1..   what can go wrong in a run; the meaning of a code never changes, as with 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from kgbuild.diagnostics.guest_findings import RULES
+from kgbuild.diagnostics.unused_options import unused_option
 from kgbuild.guest import reload_scenario as targets
 from kgbuild.guest.channel import ChannelParser, GuestRecord, parse_record
-from kgbuild.guest.kernel_log import EXPECTED, LogLine, find_faults, parse_raw
+from kgbuild.guest.kernel_log import EXPECTED, LogLine, find_faults, find_used, parse_raw
+from kgbuild.guest.loaded_patches import PatchLoad, compare_patches, parse_patches
 from kgbuild.guest.model import OUTPUT_LIMIT, PHASES, Command, CommandRun, GuestPlan, PhaseRun
 from kgbuild.model import Finding
 
@@ -54,6 +57,7 @@ class Session:
         self.not_tried: list[targets.NotTried] = []
         self.faulty_modules: list[tuple[str, str]] = []
         self.kernel_log: list[str] = []
+        self.allowed: set[str] = set()  # the patterns of --allow-log that something was accepted for
         self.booted = False
         self.release = ""
         self.cpus = 0
@@ -108,6 +112,14 @@ class Session:
             return OK
         tried = [p for p in self.phases if p.phase == "load"]
         return PARTLY_TRIED if tried else NOT_TRIED
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Patterns of --allow-log that accepted nothing in any run, each once; none of a boot that did not finish."""
+        given = dict.fromkeys(pattern.pattern for plan in self.plans for pattern in plan.allow_log)
+        why = "no warning or oops in the kernel's log has a line that it matches"
+        unused = [pattern for pattern in given if pattern not in self.allowed]
+        return tuple(unused_option("--allow-log", why, pattern) for pattern in unused) if self.finished else ()
 
     @property
     def incomplete(self) -> bool:
@@ -182,6 +194,9 @@ class Session:
             case _:
                 fact = plan.targets.summary if plan.targets and step == "targets" else "done"
                 phase = PhaseRun(plan.name, step, True, fact, seconds)
+        loads = _loads(records)
+        if loads:
+            phase = replace(phase, loads=loads)
         if faults:
             phase = replace(phase, ok=False, fact="; ".join(faults))
         self.phases.append(phase)
@@ -244,6 +259,9 @@ class Session:
             problem = "the patch lists no function in /sys/kernel/livepatch"
         elif absent:
             problem = f"the patch does not list {', '.join(absent)} in /sys/kernel/livepatch"
+        elif plan.atomic_replace and any(load.kept for load in _loads(records)):
+            kept = [name for load in _loads(records) for name in load.kept]
+            problem = f"the patch is to replace the older ones, and {', '.join(kept)} stays enabled"
         if problem:
             self._find("G4-sysfs", plan.name, problem)
             return PhaseRun(plan.name, step, False, problem, seconds, functions=functions)
@@ -292,6 +310,7 @@ class Session:
             self._find("G9-log", plan.name, fact, "the patch logs too much; see the console (--keep-log)")
             return PhaseRun(plan.name, "log", False, fact, seconds, faults=tuple(find_faults(lines, plan.allow_log)))
         faults = tuple(find_faults(lines, plan.allow_log))
+        self.allowed |= find_used(find_faults(lines), plan.allow_log)
         for fault in faults:
             self._find("G9-log", plan.name, f"{fault.kind}: {fault.headline}")
         problem = self._judge_taint(plan, record, bool(faults), len(find_faults(lines)) > len(faults))
@@ -347,6 +366,14 @@ def group_stalled(text: str) -> tuple[int, str]:
         head = names[0] if len(names) == 1 else f"{len(names)} tasks with one stack: {', '.join(names)}"
         shown.append("\n".join([head, *frames]))
     return len(tasks), "\n".join(shown)
+
+
+def _loads(records: list[GuestRecord]) -> tuple[PatchLoad, ...]:
+    """Each change of the live patches that the kernel had, and the load of the patch itself, from what the guest saw
+    one after the other."""
+    seen = [parse_patches(record.values.get("list", "")) for record in records if record.kind == "patches"]
+    loads = [compare_patches(before, after) for before, after in pairwise(seen)]
+    return tuple(load for load in loads if load.loaded or load.replaced)
 
 
 def _first(records: list[GuestRecord], kind: str) -> GuestRecord | None:

@@ -16,6 +16,7 @@ import struct
 from typing import NamedTuple
 
 from kgbuild.elf.consts import SHN
+from kgbuild.elf.strings import StringTable
 from kgbuild.ledger.difference import NAMES, PROTOTYPE, TYPE, Book
 from kgbuild.ledger.pieces import BTF, ObjectPieces
 
@@ -63,6 +64,7 @@ class _BtfTypes:
         raw = data[header + type_at : header + type_at + type_size]
         self.words = words = memoryview(raw[: len(raw) & ~3]).cast("I")
         self.strings = data[header + string_at : header + string_at + string_size]
+        self.name = StringTable(self.strings).at
         self.at = [-1]
         self.named: dict[TypeKey, int] = {}
         self.steps = 0
@@ -74,9 +76,6 @@ class _BtfTypes:
                 self.named.setdefault((_KINDS[kind], self.name(words[at])), len(self.at))
             self.at.append(at)
             at += 3 + _EACH.get(kind, 0) * (info & 0xFFFF) + _BEHIND.get(kind, 0)
-
-    def name(self, at: int) -> str:
-        return self.strings[at : self.strings.index(b"\0", at)].decode("utf-8", "replace") if at else ""
 
     def text(self, index: int, depth: int = 0) -> str:
         """A type roughly as it is written in C, with types it refers to given by name."""

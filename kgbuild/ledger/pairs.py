@@ -6,7 +6,7 @@ Named ones are paired by name without numbers; unnamed ones by the name before t
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 from kgbuild.ledger.pieces import ObjectPieces, Piece, without_count, without_numbers
@@ -99,23 +99,23 @@ class Pairs:
     def _match_group(self, orig: list[int], patched: list[int]) -> None:
         """Pair several symbols whose names differ only in numbers: first by equal contents, in order, then by equal
         names. If one of each is left, they are a pair."""
-        remaining = list(patched)
+        remaining = dict.fromkeys(patched)
         rest: list[int] = []
         for keys in (_plain_key, _name_key):
             rest = []
-            table: dict[object, list[int]] = {}
+            table: dict[object, deque[int]] = {}
             for patched_symbol in remaining:
-                table.setdefault(keys(self.patched, patched_symbol), []).append(patched_symbol)
+                table.setdefault(keys(self.patched, patched_symbol), deque()).append(patched_symbol)
             for orig_symbol in orig:
                 found = table.get(keys(self.orig, orig_symbol))
                 if found:
                     self.symbols[orig_symbol] = found[0]
-                    remaining.remove(found.pop(0))
+                    del remaining[found.popleft()]
                 else:
                     rest.append(orig_symbol)
             orig = rest
         if len(rest) == 1 == len(remaining):
-            self.symbols[rest[0]] = remaining[0]
+            self.symbols[rest[0]] = next(iter(remaining))
 
     def _match_gaps(self) -> None:
         """Pair unnamed pieces by section and by the name before them; if that is ambiguous by content, then by the
@@ -147,14 +147,14 @@ class Pairs:
         self, key: Callable[[ObjectPieces, Piece], object], orig: list[Piece], patched: list[Piece]
     ) -> tuple[list[Piece], list[Piece]]:
         """Pair pieces with equal keys in order; return the remaining pieces of each side."""
-        table: dict[object, list[Piece]] = {}
+        table: dict[object, deque[Piece]] = {}
         for patched_piece in patched:
-            table.setdefault(key(self.patched, patched_piece), []).append(patched_piece)
+            table.setdefault(key(self.patched, patched_piece), deque()).append(patched_piece)
         rest, taken = [], set()
         for orig_piece in orig:
             found = table.get(key(self.orig, orig_piece))
             if found:
-                patched_piece = found.pop(0)
+                patched_piece = found.popleft()
                 taken.add(patched_piece.number)
                 self.partner[orig_piece.number], self.owners[patched_piece.number] = (
                     patched_piece.number,

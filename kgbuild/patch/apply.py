@@ -55,6 +55,11 @@ class Applied:
         return Applied(later.text, lines, self.hunks + later.hunks)
 
     @property
+    def new_bytes(self) -> int:
+        """How many bytes the lines have that the patch adds."""
+        return sum(len(line) + 1 for line, number in self.final if number is None)
+
+    @property
     def final(self) -> list[tuple[bytes, int | None]]:
         """Each line with its original number, as `with_line_directives` wants them."""
         return list(zip(split_lines(self.text), self.map, strict=True))

@@ -13,6 +13,7 @@ from kgbuild.errors import KgbuildError
 from kgbuild.host.compile.apply_patches import PatchInput
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.tree_manifest import DamagedSource
 from kgbuild.pipeline.module_names import check_free, module_name
 from kgbuild.pipeline.stages.assemble import assemble, check, put_on_older
 from kgbuild.pipeline.stages.close import close
@@ -80,7 +81,20 @@ def analyse(
 def _find_out(
     patches: Sequence[PatchInput], kernel: str | RunningKernel, run: Run, name: str = ""
 ) -> tuple[Asked, Prepared, Closed]:
-    """All stages up to the closure. `name` is the module's, where one is made."""
+    """All stages up to the closure, once more where a file of the source was damaged. `name` is the module's, where one
+    is made."""
+    try:
+        return _find_out_once(patches, kernel, run, name)
+    except DamagedSource as damage:
+        if not isinstance(kernel, str):
+            raise
+        run.observer.note(f"{damage.place}: {damage.fact}")
+        return _find_out_once(patches, kernel, run, name)
+
+
+def _find_out_once(
+    patches: Sequence[PatchInput], kernel: str | RunningKernel, run: Run, name: str
+) -> tuple[Asked, Prepared, Closed]:
     asked = ask(patches, kernel, run.options)
     run.observer.reached(asked)
     chosen = choose_kernel(asked, run)

@@ -18,6 +18,7 @@ from kgbuild.csource.definitions import Item, read_items
 from kgbuild.csource.preprocessor_conditions import Conditions
 from kgbuild.debuginfo.dwarf_units import DwarfUnit
 from kgbuild.diagnostics.refusals import Refusal, Refused
+from kgbuild.diagnostics.unused_options import NO_INIT_CODE, unused_option
 from kgbuild.errors import NoChange
 from kgbuild.estimation.estimate import Estimate, UnitView, estimate
 from kgbuild.estimation.source_changes import Change
@@ -30,6 +31,7 @@ from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.compile_commands import read_units
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.tree_manifest import DamagedSource
 from kgbuild.kernel.config import check_config, parse_config
 from kgbuild.model import EXACT_TOOLS, VMLINUX, Kernel, ToolChoice, UnitCommand
 from kgbuild.patch.apply import Applied
@@ -73,6 +75,26 @@ def estimate_patches(
     NoChange if the patches touch no code.
     """
     progress = progress or SilentProgress()
+    try:
+        return _estimate(patches, given, progress, offline, jobs, max_units, ignore_init, tools)
+    except DamagedSource as damage:
+        if not isinstance(given, str):
+            raise
+        # asked for again, the kernel is made whole
+        progress.note(f"{damage.place}: {damage.fact}")
+        return _estimate(patches, given, progress, offline, jobs, max_units, ignore_init, tools)
+
+
+def _estimate(
+    patches: Sequence[PatchInput],
+    given: str | RunningKernel,
+    progress: Progress,
+    offline: bool,
+    jobs: int,
+    max_units: int,
+    ignore_init: bool,
+    tools: ToolChoice,
+) -> Estimated:
     began = time.monotonic()
     parsed = read_patches(patches)
     if isinstance(given, RunningKernel):
@@ -97,6 +119,8 @@ def estimate_patches(
         for unit in units:
             targets.setdefault(unit.source, []).append(unit.target)
         because = {source: selection.because[source] for source in targets}
+        if ignore_init and not result.left_out:
+            reader.warnings.append(unused_option("--ignore-init", NO_INIT_CODE))
         return Estimated(kernel, applied, because, targets, result, 0.0, reader.warnings)
 
     found = with_index(kernel, progress, answer)

@@ -16,6 +16,7 @@ from kgbuild.closure.model import Closure
 from kgbuild.closure.object_closure import close_objects
 from kgbuild.correlation.noise import Noise
 from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.diagnostics.unused_options import NO_INIT_CODE, unused_option
 from kgbuild.diff.changes import Changes, compute_changes
 from kgbuild.diff.compare import Reason
 from kgbuild.elf.consts import ET, SHF, SHT
@@ -151,6 +152,7 @@ def diff_objects(
     changes = compute_changes(View(orig), View(patched), place)
     closure = close_objects(changes, exports or {}, parent)
     dropped = [r for r in closure.refusals if ignore_init and r.code == "K3-init"]
+    unused = [unused_option("--ignore-init", NO_INIT_CODE)] if ignore_init and not dropped else []
     refusals = sorted({r for r in closure.refusals if r not in dropped})
     closure = replace(closure, refusals=tuple(refusals))
     accounting = account(compute_ledger(orig, patched), changes, closure, ignored=dropped)
@@ -165,7 +167,7 @@ def diff_objects(
         changes.noise,
         tuple(refusals),
         tuple(sorted(set(dropped))),
-        closure.warnings,
+        (*closure.warnings, *unused),
         accounting,
         changes,
         closure,

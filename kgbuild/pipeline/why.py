@@ -11,6 +11,7 @@ from typing import Any
 
 from kgbuild.callgraph.model import split_name
 from kgbuild.diagnostics.refusals import Refused
+from kgbuild.diagnostics.unused_options import find_unused_options
 from kgbuild.errors import UserError
 from kgbuild.host.compile.apply_patches import PatchInput, read_patches
 from kgbuild.host.kernels.acquire import ensure_kernel
@@ -39,16 +40,20 @@ from kgbuild.report.why import (
 class WhyAnswer:
     """`chains`: the chains that bring the function in, one for each function of that name. `references`: rows of the
     report, if the function stays in the kernel and the patch refers to it. `inlined`: for a function without code of
-    its own, which functions of the patch contain its body; `chains` are then theirs."""
+    its own, which functions of the patch contain its body; `chains` are then theirs. `warnings`: of options that accept
+    nothing."""
 
     function: str
     chains: tuple[tuple[ChainLink, ...], ...]
     references: tuple[dict[str, Any], ...]
     inlined: tuple[InlinedInto, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The answer as plain data (docs/schema/why-1.json)."""
-        return why_report(self.function, [list(c) for c in self.chains], list(self.references), self.inlined)
+        return why_report(
+            self.function, [list(c) for c in self.chains], list(self.references), self.inlined, self.warnings
+        )
 
 
 def answer_why(
@@ -78,12 +83,14 @@ def answer_why(
     key = None if own else answer_key(found, parsed, options)
     answer = load_answer(cache, key)
     if answer is None:
-        closure = _closed(patches, kernel, options, observer).closure
+        trail = _analysed(patches, kernel, options, observer)
+        closure = trail.the(Closed).closure
         references = closure_report(closure)["references"]
         answer = {
             "chains": [asdict(c) for c in chains_in(closure)],
             "references": references,
             "inlined": [asdict(row) for row in inlined_in(closure)],
+            "unused_options": find_unused_options(trail.warnings),
         }
         keep_answer(cache, key, answer)
     known = read_chains(answer["chains"])
@@ -105,14 +112,17 @@ def answer_why(
             place=function,
             remedy=f"near: {', '.join(near)}" if near else "kgbuild impact lists what is",
         )
-    return WhyAnswer(function, tuple(tuple(c) for c in chains), tuple(references), tuple(inlined))
+    warnings = tuple(answer.get("unused_options", ()))
+    return WhyAnswer(function, tuple(tuple(c) for c in chains), tuple(references), tuple(inlined), warnings)
 
 
-def _closed(patches: Sequence[PatchInput], kernel: str | RunningKernel, options: Options, observer: Observer) -> Closed:
+def _analysed(
+    patches: Sequence[PatchInput], kernel: str | RunningKernel, options: Options, observer: Observer
+) -> Trail:
     trail = Trail(observer)
     try:
         analyse(patches, kernel, options, trail)
     except Refused:
         if trail.get(Closed) is None:
             raise
-    return trail.the(Closed)
+    return trail

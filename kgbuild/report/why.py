@@ -115,7 +115,11 @@ def render_chain(steps: Sequence[ChainLink]) -> Iterator[str]:
 
 
 def why_report(
-    name: str, chains: list[list[ChainLink]], references: list[dict[str, Any]], inlined: Sequence[InlinedInto] = ()
+    name: str,
+    chains: list[list[ChainLink]],
+    references: list[dict[str, Any]],
+    inlined: Sequence[InlinedInto] = (),
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The answer to `why` as data."""
     return {
@@ -126,6 +130,7 @@ def why_report(
         "chains": [[vars(s) for s in chain] for chain in chains],
         "references": references,
         **({"inlined": [{**vars(row), "into": list(row.into)} for row in inlined]} if inlined else {}),
+        "warnings": list(warnings),
     }
 
 

@@ -10,6 +10,7 @@ object, every relocation inside the file is followed.
 from __future__ import annotations
 
 import bisect
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from kgbuild.arch.base import Arch
@@ -51,10 +52,12 @@ def check_reach(
         shipped = modules(owner) if owner != VMLINUX else None
         allowed = {owner} | (shipped.depends if shipped is not None else frozenset())
         seen: set[str] = set()
-        for path in pieces.walk(starts[owner]):
-            for other, name in sorted(bound.get(path[-1], {}).items()):
+        came_from: dict[Place, Place | None] = {}
+        for place in pieces.walk(starts[owner], came_from):
+            for other, name in sorted(bound.get(place, {}).items()):
                 if other not in allowed and other not in seen:
                     seen.add(other)
+                    path = _way_to(place, came_from)
                     way = " -> ".join(pieces.name(p) for p in path)
                     fact = (
                         f"as code of {owner} it gets to {name}, bound when {other} comes, which {owner} does not need"
@@ -152,17 +155,27 @@ class _Pieces:
         for _, place in edges[bisect.bisect_left(edges, (start, (0, 0))) : bisect.bisect_left(edges, (end, (0, 0)))]:
             yield self.at(*place)
 
-    def walk(self, starts: Sequence[Place]) -> Iterator[tuple[Place, ...]]:
-        """Every piece that is reached, once, with the way to it."""
-        todo: list[tuple[Place, ...]] = [(start,) for start in dict.fromkeys(starts)]
-        seen = {path[-1] for path in todo}
+    def walk(self, starts: Sequence[Place], came_from: dict[Place, Place | None]) -> Iterator[Place]:
+        """Every piece that is reached, once; `came_from` gets the piece that each was reached from."""
+        came_from |= dict.fromkeys(starts)
+        todo = deque(came_from)
         while todo:
-            path = todo.pop(0)
-            yield path
-            for piece in self._next(path[-1]):
-                if piece not in seen:
-                    seen.add(piece)
-                    todo.append((*path, piece))
+            place = todo.popleft()
+            yield place
+            for piece in self._next(place):
+                if piece not in came_from:
+                    came_from[piece] = place
+                    todo.append(piece)
+
+
+def _way_to(place: Place, came_from: dict[Place, Place | None]) -> list[Place]:
+    """The pieces from the one where a walk began to `place`."""
+    way: list[Place] = []
+    at: Place | None = place
+    while at is not None:
+        way.append(at)
+        at = came_from[at]
+    return way[::-1]
 
 
 def _is_named(symbol: Symbol) -> bool:

@@ -15,6 +15,7 @@ from kgbuild.host.kernels.integrity import seal_kernel
 from kgbuild.host.kernels.kbuild import load_environment
 from kgbuild.host.kernels.local import LocalKernel
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.tree_manifest import write_manifest
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import SilentProgress
 
@@ -45,6 +46,7 @@ def add(cache: Cache, release: str, version: str = "1-1", build_id: str = "aa" *
         compiler="gcc-12 (test) 12.2.0",
         packages={"image": version},
     )
+    write_manifest(source)
     seal_kernel(kernel, cache)
     cache.save(kernel)
     return kernel

@@ -8,26 +8,35 @@ end with a KgbuildError; what counts is how many steps it takes (tests/unit/test
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 
-from kgbuild.csource.definitions import read_items
+from kgbuild.csource.definitions import FUNCTION, read_items
 from kgbuild.csource.header_impact import changed_names, read_pieces
 from kgbuild.csource.include_graph import read_includes
 from kgbuild.csource.lexer import read_tokens
 from kgbuild.csource.preprocessor_conditions import Conditions
 from kgbuild.csource.text_spans import find_function, find_variable, mask, postfix_start, struct_body
 from kgbuild.csource.token_equality import same_active
-from kgbuild.csource.token_pasting import has_word, read_aliases, read_chains, read_words
+from kgbuild.csource.token_pasting import PasteChain, Pastes, has_word, read_aliases, read_chains, read_words
+from kgbuild.debuginfo.btf import Btf
 from kgbuild.debuginfo.compile_flags import find_optimized, optimize_macros
 from kgbuild.diff.ipa_clones import parse_ipa_clones
 from kgbuild.elf.consts import ET, SHF, SHT
 from kgbuild.elf.read import EHDR, SHDR
+from kgbuild.elf.read import read as read_elf
+from kgbuild.estimation.source_changes import compare_items, spread, users_of
 from kgbuild.guest.channel import ChannelParser
 from kgbuild.guest.kernel_log import find_faults, parse_console, parse_raw
+from kgbuild.guest.loaded_patches import compare_patches, describe_loads, parse_patches
+from kgbuild.guest.session import group_stalled
 from kgbuild.host.modules.files import read_modinfo
 from kgbuild.kernel.config import parse_config
 from kgbuild.kernel.exports import parse_symvers
 from kgbuild.kernel.parent_symtab import read_parent
+from kgbuild.ledger.btf import _BtfTypes as _Btf
+from kgbuild.patch.added_code import measure_code
 from kgbuild.patch.apply import apply_file
 from kgbuild.patch.include_policy import check_dependencies, check_includes
 from kgbuild.patch.kept_changes import find_lacking, from_note, read_change
@@ -126,6 +135,7 @@ def scanning(text: str) -> Read:
         list(read_chains(data))
         find_optimized(text, optimize_macros([text]))
         same_active(data, data + b"\n;")
+        measure_code(data)
         read_items(data, CONFIG)
         check_includes("fs/x.c", data)
         masked = mask(text)
@@ -228,6 +238,98 @@ def deep(size: int) -> Read:
     return read
 
 
+def btf(size: int) -> bytes:
+    """BTF of integers, each with a name that begins a byte later in one long string."""
+    types = b"".join(struct.pack("<IIII", i + 1, 1 << 24, 4, 32) for i in range(size))
+    strings = b"\0" + b"a" * 10 * size + b"\0"
+    return struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings)) + types + strings
+
+
+def naming(make: Callable[[bytes], Btf | _Btf], size: int) -> Read:
+    """The names of all types, as the comparison or the ledger reads them."""
+    data = btf(size)
+
+    def read() -> None:
+        found = make(data)
+        with suppress(ValueError):
+            for at in range(1, size):
+                found.name(at)
+
+    return read
+
+
+def sections(size: int) -> bytes:
+    """An object of sections that each link to the next, whose names lie inside each other."""
+    strings = b"\0" + b"a" * size + b"\0.shstrtab\0"
+    rows = [(0,) * 10]
+    rows += [(min(i, size), SHT.PROGBITS, 0, 0, EHDR.size, 0, i + 1, 0, 1, 0) for i in range(1, size)]
+    rows += [(size + 2, SHT.STRTAB, 0, 0, EHDR.size, len(strings), 0, 0, 1, 0)]
+    head = EHDR.pack(
+        b"\x7fELF\x02\x01\x01" + bytes(9),
+        ET.REL,
+        62,
+        1,
+        0,
+        0,
+        EHDR.size + len(strings),
+        0,
+        64,
+        0,
+        0,
+        64,
+        len(rows),
+        size,
+    )
+    return head + strings + b"".join(SHDR.pack(*row) for row in rows)
+
+
+def symbols(size: int) -> bytes:
+    """An object whose symbols have names inside each other."""
+    strings = b"\0" + b"a" * 10 * size + b"\0.symtab\0"
+    table = bytes(24) + b"".join(struct.pack("<IBBHQQ", i, 0x10, 0, 0, 0, 0) for i in range(1, size))
+    at = EHDR.size
+    rows = [
+        (0,) * 10,
+        (10 * size + 2, SHT.SYMTAB, 0, 0, at + len(strings), len(table), 2, 1, 1, 24),
+        (10 * size + 2, SHT.STRTAB, 0, 0, at, len(strings), 0, 0, 1, 0),
+    ]
+    head = EHDR.pack(
+        b"\x7fELF\x02\x01\x01" + bytes(9), ET.REL, 62, 1, 0, 0, at + len(strings) + len(table), 0, 64, 0, 0, 64, 3, 2
+    )
+    return head + strings + table + b"".join(SHDR.pack(*row) for row in rows)
+
+
+def spreading(size: int) -> Read:
+    """Macros that each use the one before, of which the first changes, and functions that use them."""
+    macros = "".join(f"#define M{i + 1} M{i}\n" for i in range(size))
+    uses = "".join(f"int f{i}(void)\n{{\n\treturn M{i};\n}}\n" for i in range(size))
+    orig, patched = (read_items(f"#define M0 {n}\n{macros}{uses}".encode(), CONFIG) for n in (1, 2))
+
+    def read() -> None:
+        changes = compare_items(orig, patched)
+        list(users_of(spread(changes, [*orig, *patched]), patched, (FUNCTION,)))
+
+    return read
+
+
+def equal_items(size: int) -> Read:
+    """Definitions of one name that all change."""
+    orig, patched = (read_items(b"static int f(int a);\n".replace(b"a", n) * size, CONFIG) for n in (b"x", b"y"))
+    return lambda: compare_items(orig, patched)
+
+
+def pasting(parts: int, name: bytes) -> Read:
+    """Whether one of some pastes makes a name."""
+    chains = [PasteChain(b"m", (None,) * parts), PasteChain(b"n", (None, b"1") * parts)]
+    pastes = Pastes(chains, (), lambda word: True)
+    return lambda: pastes.making(name)
+
+
+def patches_in_a_guest(size: int) -> Read:
+    old, new = ("".join(f"{name}{i} 1 0\n vmlinux/f{i},1/\n" for i in range(size)) for name in ("a", "b"))
+    return lambda: describe_loads([compare_patches(parse_patches(old), parse_patches(old + new))])
+
+
 CLONE = "Callgraph clone;f{0};{0};x.c;1;1;f{1};{1};x.c;1;1;{2}\n"
 
 KINDS: dict[str, Callable[[int], Read]] = {
@@ -308,4 +410,16 @@ KINDS: dict[str, Callable[[int], Read]] = {
     "exports": lambda n: lambda: parse_symvers("".join(f"0x1\ts{i}\tvmlinux\tEXPORT_SYMBOL\t\n" for i in range(n))),
     "symbols": lambda n: lambda: read_parent(b"".join(b"%x T s%d\n" % (i, i) for i in range(n)), "x", ()),
     "proofs": proof,
+    # names inside each other, and what follows from names
+    "names in BTF": lambda n: naming(Btf, n),
+    "names in BTF for the ledger": lambda n: naming(_Btf, n),
+    "sections": lambda n: lambda: read_elf(sections(n)),
+    "names of symbols": lambda n: lambda: read_elf(symbols(n)),
+    "macros that use each other": spreading,
+    "definitions of one name": equal_items,
+    "parts of a paste": lambda n: pasting(n, b"1" * 8),
+    "a pasted name": lambda n: pasting(8, b"1" * 30 * n),
+    "ways to paste a name": lambda n: pasting(min(n, 60), b"1" * 60),
+    "live patches": patches_in_a_guest,
+    "stalled tasks": lambda n: lambda: group_stalled("".join(f"t{i} {i}\n    f{i}+0x0\n" for i in range(n))),
 }

@@ -16,6 +16,7 @@ from kgbuild.closure.name_lookup import left_behind, say_object
 from kgbuild.closure.passes.seeds import is_local_clone, new_names, refuse_parity
 from kgbuild.closure.state_verdicts import Judge
 from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.diagnostics.unused_options import unused_option
 from kgbuild.elf.consts import STB
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.model import VMLINUX
@@ -150,7 +151,7 @@ def needless_allowances(units: tuple[UnitResult, ...], allowed: frozenset[str]) 
         for name in (found.name, unit.source)
     }
     for name in sorted(allowed - used):
-        yield f"{name}: --allow-unproven accepts nothing: no unproven function or unit of that name"
+        yield unused_option("--allow-unproven", "no unproven function or unit of that name", name)
 
 
 # -- tables --------------------------------------------------------------------------------------------------------

@@ -15,8 +15,10 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import UserError
 from kgbuild.host.kernels.compile_commands import read_detours, read_sources
 from kgbuild.host.system.input_files import read_input
+from kgbuild.host.system.tree_manifest import check_files
 from kgbuild.limits import APPLIED_LINES, PATCH_BYTES
 from kgbuild.model import Kernel
+from kgbuild.patch.added_code import check_added_code
 from kgbuild.patch.apply import Applied, apply_file, is_applied, unpatched
 from kgbuild.patch.include_policy import check_includes
 from kgbuild.patch.line_directives import with_line_directives
@@ -134,6 +136,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
         for path, count, faults in fixed:
             fact = f"this kernel has the change of {patch.name} already: {_hunks(count)} in the file"
             refusals += faults if others else [Refusal("P22-fixed", path, fact)]
+    check_added_code({p: (read_original(kernel, p) or b"", a.text, a.new_bytes) for p, a in texts.items()})
     files: dict[str, bytes] = {}
     detours = read_detours(kernel.units)
     for path, applied in texts.items():
@@ -197,8 +200,10 @@ def _code_elsewhere(kernel: Kernel) -> Callable[[str], bool]:
 
 
 def read_original(kernel: Kernel, path: str) -> bytes | None:
-    """The kernel's own text of a file; None if the patch creates it."""
+    """The kernel's own text of a file; None if the patch creates it. Raises DamagedSource where it is not what was
+    unpacked."""
     full = kernel.source / path
+    check_files(kernel.source, [full])
     return full.read_bytes() if full.is_file() else None
 
 
@@ -207,6 +212,7 @@ def _check_place(kernel: Kernel, path: str, patch: ParsedPatch, file: FilePatch,
     full = kernel.source / path
     where = f"{path} ({patch.name}:{file.line})" if file.line else path
     if not full.is_file() and file.kind != "new" and path not in made:
+        check_files(kernel.source, [full])
         if kernel.outside is None:
             return [Refusal("P1-apply", where, "this kernel's source has no such file")]
         fact = f"{kernel.outside.folder} has no such file"

@@ -30,6 +30,7 @@ from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.children import COMPILE_LIMITS, child_environment
 from kgbuild.host.system.run import DISK_FULL, Completed, disk_full
+from kgbuild.host.system.tree_manifest import check_files
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.patch.compile_effects import DATE_TIME, EPOCH, find_effects, may_hide, told_by_compiler
 from kgbuild.patch.include_policy import check_dependencies
@@ -240,6 +241,9 @@ def _compile_in(
     argv.append(str(source_path(kernel, tree, unit.source)))
     tools = tools_of(kernel, AUTHOR, tree)
     result = tools.run(argv, cwd=kernel.build, check=False, limits=COMPILE_LIMITS, writable=[out.parent])
+    # what it read must be what was unpacked; where it failed, any file may be why
+    read = _resolved(read_dependencies(deps), kernel) if deps.exists() else []
+    check_files(kernel.source, [Path(path) for path in read] if result.status == 0 else None)
     if result.status != 0:
         text = why_failed(result, tree)
         if disk_full(result.stderr):

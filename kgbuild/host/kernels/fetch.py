@@ -27,6 +27,8 @@ from kgbuild.host.kernels.vmlinux import read_platform
 from kgbuild.host.system.cache import Cache, readable_size, remove_tree
 from kgbuild.host.system.required_packages import PACKAGE_OF, install_command
 from kgbuild.host.system.sandbox import Sandbox, check_sandbox
+from kgbuild.host.system.sealed import replace_durably
+from kgbuild.host.system.tree_manifest import is_marked, remove_manifest, write_manifest
 from kgbuild.model import EXACT_TOOLS, Kernel, KernelId, ToolChoice
 from kgbuild.progress import Progress
 
@@ -108,7 +110,7 @@ def _fetch_locked(
     jobs: int,
     choice: ToolChoice,
 ) -> Kernel:
-    parts = [part for part in plan.parts if not (part.shared and source.is_dir())]
+    parts = [part for part in plan.parts if not (part.shared and _is_good(source))]
     packages = [plan.packages[part.name] for part in parts]
     needed = sum(package.size * (1 + part.growth) for part, package in zip(parts, packages, strict=True))
     cache.check_space(int(needed), f"unpacking {plan.release}")
@@ -124,9 +126,8 @@ def _fetch_locked(
     targets = {part.name: tree if part.shared else unpacked for part in parts}
     _unpack(plan, archive, parts, files, targets, progress, jobs)
     build_id = check_same_build(unpacked / "vmlinux", unpacked / "image" / "vmlinuz")
-    if not source.is_dir():
-        source.parent.mkdir(parents=True, exist_ok=True)
-        tree.rename(source)
+    if not _is_good(source):
+        _put_source(tree, source, progress)
     with cache.lock(f"kernel-{build_id}", progress):
         try:
             return _complete(plan, build_id, unpacked, source, cache, progress, jobs, choice)
@@ -134,6 +135,41 @@ def _fetch_locked(
             # The packages stay, so that the next run need not download them again.
             remove_tree(cache.kernel_dir(build_id))
             raise
+
+
+def fetch_source(plan: FetchPlan, archive: Archive, source: Path, cache: Cache, progress: Progress, jobs: int) -> None:
+    """Download and unpack a source tree of which files are damaged, and put it in that one's place, unless another run
+    has meanwhile. Raises ToolError where the network, the disk or a tool fails."""
+    check_tools([*archive.programs, *_TOOLS])
+    parts = [part for part in plan.parts if part.shared]
+    packages = [plan.packages[part.name] for part in parts]
+    with cache.workdir(f"{source.name}-again", progress) as work, cache.lock(f"source-{source.name}", progress):
+        if _is_good(source):
+            return
+        needed = sum(package.size * (1 + part.growth) for part, package in zip(parts, packages, strict=True))
+        cache.check_space(int(needed), f"unpacking {source.name}")
+        downloads, tree = work / "packages", work / "source"
+        downloads.mkdir(exist_ok=True)
+        files = archive.download(packages, downloads, progress, f"{source.name}, which is damaged")
+        remove_tree(tree)
+        tree.mkdir()
+        _unpack(plan, archive, parts, files, {part.name: tree for part in parts}, progress, jobs)
+        _put_source(tree, source, progress)
+
+
+def _is_good(source: Path) -> bool:
+    """Whether a source tree is there, and no run has found a damaged file in it."""
+    return source.is_dir() and not is_marked(source)
+
+
+def _put_source(tree: Path, source: Path, progress: Progress) -> None:
+    """Give a tree that was unpacked its place, with a manifest of its files."""
+    source.parent.mkdir(parents=True, exist_ok=True)
+    remove_tree(source)
+    remove_manifest(source)
+    with progress.step(f"digest {source.name}"):
+        write_manifest(tree, source)
+    replace_durably(tree, source)
 
 
 def _unpack(
@@ -204,7 +240,7 @@ def _complete(
     root = cache.kernel_dir(build_id)
     remove_tree(root)
     root.parent.mkdir(parents=True, exist_ok=True)
-    unpacked.rename(root)
+    replace_durably(unpacked, root)
     build = root / "build"
     shipped = root / "kbuild"
     if shipped.is_dir():

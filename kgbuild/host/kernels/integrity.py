@@ -2,8 +2,9 @@
 """Which files of a kernel in the cache are not what they were when it was prepared.
 
 Looked at are kernel.json, the files of the kernel itself (configuration, exports, vmlinux, image, modules), the build
-tree with kbuild's environment, and units.sqlite. Files outside the cache are the user's, who may change them. The
-source tree is not looked at: parity with the running kernel is what tells.
+tree with kbuild's environment, and units.sqlite. Files outside the cache are the user's, who may change them. Of the
+source tree, each file is checked when it is read (host/system/tree_manifest.py); here only whether one was found
+damaged.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from kgbuild.host.kernels.kbuild import ENVIRONMENT
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.sealed import is_whole, seal
 from kgbuild.host.system.sealed_trees import damaged_in, seal_tree
+from kgbuild.host.system.tree_manifest import is_marked
 from kgbuild.model import Kernel
 
 
@@ -38,12 +40,19 @@ def find_damage(kernel: Kernel, cache: Cache) -> list[Path]:
             seal(path)
         elif not whole:
             damaged.append(path)
+    if has_source(kernel, cache) and is_marked(kernel.source):
+        damaged.append(kernel.source)
     for folder in _trees(kernel, cache):
         found = damaged_in(folder)
         if found is None and folder.is_dir():
             seal_tree(folder, _is_kept)
         damaged += [folder] if found is None and not folder.is_dir() else found or []
     return damaged
+
+
+def has_source(kernel: Kernel, cache: Cache) -> bool:
+    """Whether the source tree is the cache's own."""
+    return kernel.source.is_relative_to(cache.root / "sources")
 
 
 def made_by_kbuild(kernel: Kernel) -> frozenset[Path]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.recipe import load_recipes, parse_name, resolve
 from kgbuild.host.kernels import kbuild
 from kgbuild.host.kernels.build_tools import tools_of
-from kgbuild.host.kernels.fetch import fetch
-from kgbuild.host.kernels.integrity import find_damage, made_by_kbuild, seal_kernel
+from kgbuild.host.kernels.fetch import fetch, fetch_source
+from kgbuild.host.kernels.integrity import find_damage, has_source, made_by_kbuild, seal_kernel
 from kgbuild.host.kernels.local import add_kernel, pahole_variables, read_inputs
 from kgbuild.host.kernels.toolchain import open_recipe_archive
 from kgbuild.host.kernels.vmlinux import read_platform
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.tree_manifest import has_manifest, is_marked, write_manifest
 from kgbuild.model import EXACT_TOOLS, Kernel, ToolChoice
 from kgbuild.progress import Progress
 
@@ -36,6 +38,7 @@ def make_whole(
     was added from. Raises ToolError where it would have to be downloaded and `offline` forbids that or it can't be, and
     UserError where the files that a kernel was added from are gone.
     """
+    _note_source(kernel, cache, progress)
     if not find_damage(kernel, cache):
         return kernel
     with cache.lock(f"kernel-{kernel.id.build_id}", progress):
@@ -61,7 +64,22 @@ def make_whole(
     name = f"{kernel.id.name}={kernel.id.version}" if kernel.id.version else kernel.id.name
     archive = open_recipe_archive(recipe, cache, progress, choice.mirror)
     plan = resolve(parse_name(name, load_recipes()), recipe, archive)
+    if damaged == [kernel.source]:
+        fetch_source(plan, archive, kernel.source, cache, progress, jobs)
+        return kernel
     return fetch(plan, archive, cache, progress, jobs, choice, again=True)
+
+
+def _note_source(kernel: Kernel, cache: Cache, progress: Progress) -> None:
+    """Write the manifest of a source tree that an older kgbuild unpacked, or whose manifest is damaged. Not being able
+    to is no error: it is tried again."""
+    source = kernel.source
+    if not has_source(kernel, cache) or has_manifest(source) or not source.is_dir() or is_marked(source):
+        return
+    with suppress(OSError), cache.lock(f"source-{source.name}", progress):
+        if not has_manifest(source):
+            with progress.step(f"digest {source.name}"):
+                write_manifest(source)
 
 
 def _ask_kbuild(kernel: Kernel, progress: Progress, jobs: int) -> None:

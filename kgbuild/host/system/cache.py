@@ -35,6 +35,7 @@ from kgbuild.host.system.locks import Lock, take
 from kgbuild.host.system.ownership import check_ownership, is_own
 from kgbuild.host.system.run import DISK_FULL
 from kgbuild.host.system.sealed import name_place, read_sealed, sweep_parts, write_atomic, write_sealed
+from kgbuild.host.system.tree_manifest import remove_manifest
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import Progress
 from kgbuild.shown_text import printable
@@ -216,7 +217,7 @@ class Cache:
         for folder in ("tmp", "kernels", "sources"):
             for directory in (self.root / folder).glob(".*.removed"):
                 shutil.rmtree(directory, ignore_errors=True)
-        for folder in (".", "names", *(f"results/{d.name}" for d in _entries(self.root / "results"))):
+        for folder in (".", "names", "sources", *(f"results/{d.name}" for d in _entries(self.root / "results"))):
             sweep_parts(self.root / folder)
         for file in _entries(self.root / "locks"):
             with suppress(OSError):
@@ -426,6 +427,7 @@ class Cache:
             if lock is not None:
                 try:
                     if not any(kernel.source == source for kernel in self.kernels()):
+                        remove_manifest(source)
                         remove_tree(source)
                 finally:
                     lock.release(remove=True)

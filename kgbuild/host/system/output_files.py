@@ -16,6 +16,7 @@ from typing import NamedTuple
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.system.output_kinds import OutputKind
 from kgbuild.host.system.run import disk_remedy
+from kgbuild.host.system.sealed import replace_durably
 from kgbuild.limits import Limit
 
 STDOUT, STDIN = Path("/dev/stdout"), Path("/dev/stdin")  # what "-" means
@@ -232,7 +233,7 @@ def _replace(target: Path, data: bytes, there: os.stat_result | None) -> None:
             if (made.st_uid, made.st_gid) != (there.st_uid, there.st_gid):
                 os.chown(temporary, there.st_uid, there.st_gid)
             temporary.chmod(stat.S_IMODE(there.st_mode))
-        temporary.replace(target)
+        replace_durably(temporary, target)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -55,7 +55,7 @@ def written_aside(path: Path, *, sealed: bool = True) -> Iterator[Path]:
             made = _Seal(part.stat().st_size, digest_of(part)) if sealed else None
             if sealed:
                 _seal_path(path).unlink(missing_ok=True)
-            part.replace(path)
+            replace_durably(part, path)
             if made is not None:
                 _write_seal(path, made, None)
         finally:
@@ -64,6 +64,25 @@ def written_aside(path: Path, *, sealed: bool = True) -> Iterator[Path]:
         name_place(error, path)
         part.unlink(missing_ok=True)
         raise
+
+
+def replace_durably(part: Path, path: Path) -> None:
+    """Give a file that is complete, or a directory, its final name, so that a power cut leaves what was there before or
+    all of it: a rename may reach the disk before the bytes do. Where a file system can't say that it has them, nothing
+    waits. Raises OSError where the rename fails."""
+    if not part.is_dir():
+        _to_disk(part)
+    part.replace(path)
+    _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

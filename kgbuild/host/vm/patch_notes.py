@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What live patch modules say of themselves, asked before a guest is booted: their kernel, what they replace."""
+"""What live patch modules say of themselves, asked before a guest is booted: their kernel, whether they replace."""
 
 from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,11 @@ _SECTION = ".note.kgbuild"
 def note_of(path: Path) -> dict[str, Any] | None:
     """kgbuild's note in a module file (docs/schema/note.md); None where it has none that can be read. Raises UserError
     where the file can't be read."""
-    data = read_module(path)
+    return note_in(read_module(path))
+
+
+def note_in(data: bytes) -> dict[str, Any] | None:
+    """kgbuild's note in an unpacked module; None where it has none that can be read."""
     try:
         section = ELFFile(io.BytesIO(data)).get_section_by_name(_SECTION)
         return read_note(section.data())[0] if section is not None else None
@@ -47,24 +50,3 @@ def check_kernel_of(path: Path, kernel: Kernel) -> None:
         place=str(path),
         remedy=f"--kernel {name}{'=' + version if version else ''}" if name else "name the kernel it was built for",
     )
-
-
-def describe_replaced(path: Path, older: Sequence[Path]) -> list[str]:
-    """Sentences on which functions of older patches a module replaces once more, by the modules' notes."""
-    mine = _functions(note_of(path))
-    said = []
-    for other in older:
-        shared = sorted(mine & _functions(note_of(other)))
-        if shared:
-            names = ", ".join(name for _, name in shared[:6]) + (f" and {len(shared) - 6} more" * (len(shared) > 6))
-            said.append(f"{path.name} replaces {names} of {other.name}")
-    return said
-
-
-def _functions(note: dict[str, Any] | None) -> set[tuple[str, str]]:
-    rows = note.get("functions") if note is not None else None
-    return {
-        (str(row.get("object")), str(row.get("name")))
-        for row in (rows if isinstance(rows, list) else [])
-        if isinstance(row, dict)
-    }

@@ -34,6 +34,7 @@ from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.vm import initramfs, kvm
 from kgbuild.host.vm.guest_commands import guest_file, load_command, unload_command
+from kgbuild.host.vm.patch_notes import note_in
 from kgbuild.host.vm.patch_targets import (
     Targets,
     collect_targets,
@@ -52,6 +53,7 @@ __all__ = ["PHASES", "CommandRun", "PatchRun", "PhaseRun", "TestRun", "run_vm"]
 SCHEMA = "kgbuild/vm/1"  # docs/schema/vm-1.json
 SCHEMA_VERSION = 1
 _CONSOLE_LINES = 15
+_TWICE = "two of the modules have one name"
 _NAME = re.compile(r"[A-Za-z0-9_]{1,55}")
 
 
@@ -86,8 +88,9 @@ class PatchRun:
 @dataclass(frozen=True)
 class TestRun:
     """What one boot showed. `verdict` is True where nothing was found and all was tried, `outcome` says it in a word;
-    `not_tried` are target modules that this machine can't load; `log` is the console, `kernel_log` what the guest's
-    `dmesg -r` said during each run; seconds are of the host's clock, `accel` is "kvm" or "tcg"."""
+    `not_tried` are target modules that this machine can't load; `warnings` are of options that accept nothing; `log` is
+    the console, `kernel_log` what the guest's `dmesg -r` said during each run; seconds are of the host's clock, `accel`
+    is "kvm" or "tcg"."""
 
     __test__: ClassVar[bool] = False  # pytest: no test class
 
@@ -104,6 +107,7 @@ class TestRun:
     kernel_log: str
     boot_seconds: float
     seconds: float
+    warnings: tuple[str, ...] = ()
 
     def of(self, patch: str) -> dict[str, PhaseRun]:
         """The phases of one patch module (by the module's name), by phase."""
@@ -222,7 +226,7 @@ def _prepare(
         older = {_module_name(read, path): read for path in patch.older for read in [module_files.read_module(path)]}
         plan = _plan(number, patch, data, found[-1], list(older))
         if any(plan.name == other.name for other in plans):
-            raise UserError(f"two of the modules are named {plan.name}", place=str(patch.module))
+            raise UserError(_TWICE, place=str(patch.module), remedy="name each module once")
         plans.append(plan)
         texts = {phase: [c.text for c in commands] for phase, commands in plan.commands.items()}
         trees += initramfs.run_tree(number, plan.name, data, texts)
@@ -248,7 +252,7 @@ def _module_name(data: bytes, path: Path) -> str:
 def _plan(number: int, patch: PatchRun, data: bytes, targets: Targets, older: Sequence[str]) -> GuestPlan:
     name = _module_name(data, patch.module)
     if name in older or len(older) != len(patch.older):
-        raise UserError("two of the modules have one name", place=str(patch.module))
+        raise UserError(_TWICE, place=str(patch.module), remedy="name each module once")
     expected = tuple(Command(load_command(number, o)) for o in older)
     expected += tuple(Command(text) for text in patch.before)
     commands = {
@@ -268,8 +272,15 @@ def _plan(number: int, patch: PatchRun, data: bytes, targets: Targets, older: Se
         )
     told = bool(patch.after), bool(patch.absent)
     run = TargetRun(name, targets.names, targets.fixed, targets.cycled, targets.builtin, *told)
+    replaces = (note_in(data) or {}).get("replace")
     return GuestPlan(
-        name, commands, allowed, tuple(patch.functions), run if targets.names else None, has_functions(data)
+        name,
+        commands,
+        allowed,
+        tuple(patch.functions),
+        run if targets.names else None,
+        has_functions(data),
+        replaces if isinstance(replaces, bool) else None,
     )
 
 
@@ -277,7 +288,8 @@ def _pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:
-        raise UserError(f"is no regular expression: {error}", place=f"--allow-log {text}") from error
+        remedy = r"write what the line has, with \ before each of ( ) [ ] { } . * + ? | that is meant as it is"
+        raise UserError(f"is no regular expression: {error}", place=f"--allow-log {text}", remedy=remedy) from error
 
 
 # The boot
@@ -432,6 +444,7 @@ def _conclude(kernel: Kernel, machine: Machine, boot: _Boot, timeout: float, sec
         verdict=session.finished and not session.findings and not session.not_tried,
         outcome=session.outcome,
         not_tried=tuple(session.not_tried),
+        warnings=session.warnings,
         log=boot.console,
         kernel_log="\n".join(session.kernel_log),
         boot_seconds=boot.boot_seconds,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from kgbuild.accounting.account import UnitLedger, account_all, no_effects, with_places
 from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.diagnostics.refusals import RULES, Refusal, Refused
+from kgbuild.diagnostics.unused_options import NO_INIT_CODE, unused_option
 from kgbuild.diff.author_macros import leave_out, read_author
 from kgbuild.diff.changes import Changes, compute_changes
 from kgbuild.diff.init_needs import find_needed
@@ -45,7 +46,7 @@ def compare(prepared: Prepared, proven: Proven, run: Run) -> Compared:
         warnings += _accept_nothing(prepared, proven, units, exports, run)
     judged = _judge_init(units, options.ignore_init, warnings)
     if options.ignore_init and not any(map(_left_out, units, judged)):
-        warnings.append("--ignore-init leaves nothing out: the patch changes no init code")
+        warnings.append(unused_option("--ignore-init", NO_INIT_CODE))
     compared = Compared(
         judged,
         tuple(
@@ -110,7 +111,7 @@ def _accept_nothing(
     before = refused(allowed) if allowed else 0
     exported = sum(map(len, exports.values()))
     return [
-        f"{name}: --allow-type accepts nothing: no type or variable of that name has another layout"
+        unused_option("--allow-type", "no type or variable of that name has another layout", name)
         for name in sorted(allowed)
         if refused(allowed - {name}) == before and refused_exports(allowed - {name}) == exported
     ]

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from kgbuild.diagnostics.refusals import Refusal, Refused
+from kgbuild.diagnostics.unused_options import unused_option
 from kgbuild.errors import NoChange, UserError
 from kgbuild.host.compile.apply_patches import PatchInput, apply_patches, read_patches
 from kgbuild.host.compile.candidate_search import is_fixed
@@ -84,7 +85,7 @@ def choose_kernel(asked: Asked, run: Run) -> KernelChosen:
             warnings.append(f"{compiler.place}: {compiler.fact}; accepted by --allow-compiler")
             run.observer.reached(Warned(tuple(warnings)))
     elif options.allow_compiler:
-        warnings.append("--allow-compiler accepts nothing: this compiler is the one that built the kernel")
+        warnings.append(unused_option("--allow-compiler", "this compiler is the one that built the kernel"))
         run.observer.reached(Warned(tuple(warnings)))
     refusals += check_kernel(asked.older, {VMLINUX: kernel.id.build_id})
     if refusals:

@@ -19,6 +19,8 @@ INIT = Path(__file__).resolve().parents[3] / "kgbuild" / "data" / "guest" / "ini
 STUBS = """
 say() { echo "$*"; }
 mark() { :; }
+patches() { :; }
+await_replaced() { :; }
 sleep() { :; }
 settle() { waited=1; }
 captured() { echo "status=$status took=1 out64=$(printf %s "$said" | base64 | tr -d '\\n')"; }

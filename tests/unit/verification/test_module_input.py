@@ -15,7 +15,7 @@ import zstandard
 
 from kgbuild import decompression
 from kgbuild.errors import UserError
-from kgbuild.host.vm.patch_notes import check_kernel_of, describe_replaced
+from kgbuild.host.vm.patch_notes import check_kernel_of
 from kgbuild.model import Finding, Kernel, KernelId
 from kgbuild.pipeline.stages import verify
 from kgbuild.verification.module_input import for_another_kernel, own_name, unwrap
@@ -120,11 +120,3 @@ def test_vm_names_the_kernel_before_it_boots(tmp_path: Path) -> None:
     assert caught.value.remedy == "--kernel debian:6.1.0-9-amd64=6.1.9-1"
     path.write_bytes(b"no module")
     check_kernel_of(path, kernel("cd" * 20))  # the guest will say
-
-
-def test_vm_says_what_replaces_what(tmp_path: Path) -> None:
-    old, new = tmp_path / "old.ko", tmp_path / "new.ko"
-    old.write_bytes(module(functions=("f", "g")))
-    new.write_bytes(module(functions=("g", "h")))
-    assert describe_replaced(new, [old]) == ["new.ko replaces g of old.ko"]
-    assert describe_replaced(old, []) == []
