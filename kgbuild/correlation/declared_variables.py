@@ -16,7 +16,8 @@ import re
 from typing import NamedTuple
 
 from kgbuild.correlation.correlate import Correlation, drop_settled
-from kgbuild.correlation.renamed_variables import Renamed, is_state, kind_of_memory, memory_of
+from kgbuild.correlation.pair_evidence import is_state, kind_of_memory, memory_of
+from kgbuild.correlation.renamed_variables import Renamed
 from kgbuild.debuginfo.static_locals import read_static_locals
 from kgbuild.elf.read import FormatError
 from kgbuild.objects.atoms import DATA, STRING, Ambiguous, Atom

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from kgbuild.correlation.renamed_variables import is_state, source_name
+from kgbuild.correlation.pair_evidence import is_state, source_name
 from kgbuild.diff.changes import Changes
 from kgbuild.objects.atoms import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
 from kgbuild.objects.special_entries import Entries

@@ -45,7 +45,7 @@ from kgbuild.patch.unified_diff import parse_patch, printable
 from kgbuild.pipeline.stages.verify import read_record
 from kgbuild.proof.record import record_json
 from kgbuild.verification.checks import check_module
-from kgbuild.verification.patch_manifest import read_older
+from kgbuild.verification.reading.patch_manifest import read_older
 from kgbuild.verification.reading.reader import read_module
 from tests.fuzz.mutate import Breaker
 from tests.support.small_module import ARCH, FACTS, NAME, Small

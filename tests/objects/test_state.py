@@ -659,7 +659,7 @@ def test_moved_to_another_unit_under_another_name() -> None:
         "#else\nint other(int x) { return source(x); }\n#endif\n",
     )
     assert (refused(c), states(c)) == ([], ["total same count"])
-    assert [s.original_unit for s in c.state.values()] == ["one.c"]
+    assert [s.orig_unit for s in c.state.values()] == ["one.c"]
     assert not [m for m in c.members.values() if m.atom.name == "total"]
 
 

@@ -14,9 +14,9 @@ from kgbuild.host.modules.files import depends_of, index_modules
 from kgbuild.host.modules.files import read_module as unpack_module
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Kernel
-from kgbuild.verification.checks import modinfo
 from kgbuild.verification.modules import Shipped
 from kgbuild.verification.reading.reader import read_module
+from kgbuild.verification.reading.statements import modinfo
 from kgbuild.verification.wrapper import ModuleStruct, read_struct
 
 

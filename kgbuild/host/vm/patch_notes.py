@@ -15,7 +15,7 @@ from elftools.elf.elffile import ELFFile
 from kgbuild.errors import UserError
 from kgbuild.host.modules.files import read_module
 from kgbuild.model import VMLINUX, Kernel
-from kgbuild.verification.checks import read_note
+from kgbuild.verification.reading.statements import read_note
 
 _SECTION = ".note.kgbuild"
 

@@ -19,7 +19,7 @@ def read_older_modules(paths: Iterable[Path]) -> tuple[Older, ...]:
     out = []
     for path in paths:
         # LIEF takes time to import
-        from kgbuild.verification.patch_manifest import read_older
+        from kgbuild.verification.reading.patch_manifest import read_older
 
         out.append(read_older(read_module(path), str(path)))
     return tuple(out)

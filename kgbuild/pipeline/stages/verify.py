@@ -30,10 +30,12 @@ from kgbuild.model import Finding, Kernel
 from kgbuild.proof.record import BadRecord, ProofRecord, parse_record
 from kgbuild.report.build import finding_report, kernel_report
 from kgbuild.report.documents import schema_name
-from kgbuild.verification.checks import KernelFacts, check_module, read_functions
+from kgbuild.verification.checks import check_module
 from kgbuild.verification.kallsyms import is_kallsyms, is_kgraft
-from kgbuild.verification.module_input import for_another_kernel, own_name, unwrap
+from kgbuild.verification.kernel_facts import KernelFacts
+from kgbuild.verification.reading.module_input import for_another_kernel, own_name, unwrap
 from kgbuild.verification.reading.reader import ModuleFile, read_module
+from kgbuild.verification.reading.statements import read_functions
 from kgbuild.verification.wrapper import wrapper_macros
 
 

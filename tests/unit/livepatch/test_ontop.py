@@ -14,7 +14,7 @@ from kgbuild.elf.write import OutSymbol
 from kgbuild.errors import UserError
 from kgbuild.livepatch.cumulative import Lost, Older, Patched, active, check_kernel, put_on_top
 from kgbuild.livepatch.data_handover import begin_anew
-from kgbuild.verification.patch_manifest import read_older
+from kgbuild.verification.reading.patch_manifest import read_older
 from tests.support.small_module import Small
 
 A, W = SHF.ALLOC, SHF.WRITE
