@@ -129,5 +129,5 @@ def callers_left(contents: Contents, graph: Graph | None, found: int | None, sou
         if m.role in REPLACED
         for name in m.atom.names
     }
-    left = [c for c in callers if c not in replaced]
-    return "; ".join([f"{c.function} in {c.source} calls it" for c in left[:3]] + against[:3])
+    remaining = [c for c in callers if c not in replaced]
+    return "; ".join([f"{c.function} in {c.source} calls it" for c in remaining[:3]] + against[:3])

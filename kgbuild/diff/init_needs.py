@@ -80,9 +80,9 @@ def _newly_set(number: int, changes: Changes, atom: Atom) -> Iterator[tuple[Key,
         old = changes.orig.atoms[i]
         before += Counter((k, t) for k, t, _ in _settings(number, changes.orig, old, changes.correlation.to_patched))
     after = list(_settings(number, changes.patched, atom, None))
-    left = Counter((k, t) for k, t, _ in after) - before
+    remaining = Counter((k, t) for k, t, _ in after) - before
     for key, text, variable in after:
-        if left[key, text]:
+        if remaining[key, text]:
             yield key, variable
 
 
@@ -96,17 +96,17 @@ def _settings(
     try:
         refs, masked = view.refs(atom), view.masked(atom)
         at = 0
-        for e in view.arch.effects(view.content(atom)):
-            end = e.offset + e.length
+        for effect in view.arch.effects(view.content(atom)):
+            end = effect.offset + effect.length
             while at < len(refs) and refs[at].offset < end:
                 target = view.atoms[refs[at].atom]
                 at += 1
                 key = _key(number, view, target)
-                reads = e.loads and not e.stores
-                if key is None or reads or e.calls or e.leaves or e.branches:
+                reads = effect.loads and not effect.stores
+                if key is None or reads or effect.calls or effect.leaves or effect.branches:
                     continue
                 if patched is not None and target.kind == DATA and target.is_local:
                     key = (number, (*patched.get(target.id, ()), -1)[0])
-                yield key, masked[e.offset : end], source_name(target)
+                yield key, masked[effect.offset : end], source_name(target)
     except Ambiguous:
         return

@@ -89,13 +89,15 @@ def check_types(
     user accepts. Raises ToolError."""
     found = compute_type_changes(changes, address)
     refusals = []
-    warnings = [f"{changes.place}: {c.what}: {c.fact}: {_SIGN}" for c in found.said]
-    for c in found.refused:
+    warnings = [f"{changes.place}: {change.what}: {change.fact}: {_SIGN}" for change in found.said]
+    for change in found.refused:
         # a static local is called what the source calls it, too
-        if not allowed.isdisjoint((c.name, c.what, variable(c.name), *c.types)):
-            warnings.append(f"{changes.place}: {c.what}: {c.fact}; accepted by --allow-type")
+        if not allowed.isdisjoint((change.name, change.what, variable(change.name), *change.types)):
+            warnings.append(f"{changes.place}: {change.what}: {change.fact}; accepted by --allow-type")
         else:
-            refusals.append(Refusal(_CODE, f"{changes.place}: {c.what}", c.fact, symbol=c.name, remedy=c.remedy))
+            refusals.append(
+                Refusal(_CODE, f"{changes.place}: {change.what}", change.fact, symbol=change.name, remedy=change.remedy)
+            )
     return refusals, warnings
 
 

@@ -153,14 +153,14 @@ def _read_kpatch(fields: _Fields) -> Iterator[Patched]:
         return
     for size, name_at, owner_at, position_at in _KPATCH_ROWS:
         rows = range(0, section.size, size)
-        if section.size % size or not all(fields.text((section.index, r + name_at)) for r in rows):
+        if section.size % size or not all(fields.text((section.index, start + name_at)) for start in rows):
             continue
-        if not all(fields.is_code(fields.leads_to((section.index, r))) for r in rows):
+        if not all(fields.is_code(fields.leads_to((section.index, start))) for start in rows):
             continue
-        for r in rows:
-            owner = fields.text((section.index, r + owner_at)) or VMLINUX
-            position = fields.number((section.index, r + position_at)) if position_at >= 0 else 0
-            yield Patched(owner, fields.text((section.index, r + name_at)), position)
+        for start in rows:
+            owner = fields.text((section.index, start + owner_at)) or VMLINUX
+            position = fields.number((section.index, start + position_at)) if position_at >= 0 else 0
+            yield Patched(owner, fields.text((section.index, start + name_at)), position)
         return
 
 

@@ -224,25 +224,25 @@ def _has(hunk: KeptHunk, place: int, both: list[int], orig: list[str], older: _T
         first = text.place[both[low]] + 1 if low >= 0 else 0
         return first, text.lines[first : text.place[both[high]] if high < len(both) else len(text.lines)]
 
-    def is_back(theirs: list[str], ours: list[str]) -> bool:
+    def is_back(older_lines: list[str], newer_lines: list[str]) -> bool:
         """Whether what was removed is there again."""
-        before, now = Counter(theirs), Counter(ours)
+        before, now = Counter(older_lines), Counter(newer_lines)
         if any(now[line] > before[line] for line in kept):
             return True
-        return bool(removed) and _count(ours, removed) > _count(theirs, removed)
+        return bool(removed) and _count(newer_lines, removed) > _count(older_lines, removed)
 
     # equal lines near by may be said to be others' than they are: what all of it comes to is the same
     for more in range(WIDER):
-        theirs, ours = between(older, more)[1], between(newer, more)[1]
-        left = iter(ours)
-        if all(line in left for line in theirs) and not is_back(theirs, ours):
+        older_lines, newer_lines = between(older, more)[1], between(newer, more)[1]
+        remaining = iter(newer_lines)
+        if all(line in remaining for line in older_lines) and not is_back(older_lines, newer_lines):
             return True
-    first, theirs = between(older, 0)
-    _, ours = between(newer, 0)
-    if is_back(theirs, ours) or (removed and all(n in newer.place for n in range(hunk.start, end))):
+    first, older_lines = between(older, 0)
+    _, newer_lines = between(newer, 0)
+    if is_back(older_lines, newer_lines) or (removed and all(n in newer.place for n in range(hunk.start, end))):
         return False
     matched: set[int] = set()
-    for start, _, size in _matching_blocks(theirs, ours):
+    for start, _, size in _matching_blocks(older_lines, newer_lines):
         matched.update(range(start, start + size))
     return matched.issuperset(range(place - first, place - first + len(hunk.added)))
 

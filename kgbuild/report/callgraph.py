@@ -109,7 +109,7 @@ def _where(function: Function) -> str:
 
 
 def _label(reach: Reached, number: int, edges: list[Edge]) -> str:
-    f = reach.functions[number]
+    function = reach.functions[number]
     first = edges[0]
     # evidence is always a place in the caller
     place = (
@@ -119,7 +119,7 @@ def _label(reach: Reached, number: int, edges: list[Edge]) -> str:
     )
     kinds = sorted({e.kind.label for e in edges} - {"call"})
     how = f"  {', '.join(kinds)}" if kinds else ""
-    return f"{f.name}{place}{how}  {_where(f)}".rstrip()
+    return f"{function.name}{place}{how}  {_where(function)}".rstrip()
 
 
 def graph_json(reach: Reached) -> dict[str, Any]:
@@ -175,13 +175,13 @@ def graph_json(reach: Reached) -> dict[str, Any]:
 def draw_calls(reach: Reached) -> Drawing:
     """For Graphviz: one arrow for each pair of functions and kind, its places as tooltip."""
     parts: list[Node | Arrow] = []
-    for f in sorted(reach.functions.values(), key=lambda f: f.id):
-        attributes = {"label": f.name, "tooltip": _where(f)}
-        if f.id in reach.uncut:
+    for function in sorted(reach.functions.values(), key=lambda function: function.id):
+        attributes = {"label": function.name, "tooltip": _where(function)}
+        if function.id in reach.uncut:
             attributes["style"] = "dashed"
-        if f.id == reach.root:
+        if function.id == reach.root:
             attributes["penwidth"] = "2"
-        parts.append(Node(f"n{f.id}", attributes))
+        parts.append(Node(f"n{function.id}", attributes))
     arrows: dict[tuple[int, int, str], list[str]] = {}
     for e in reach.edges:
         places = arrows.setdefault((e.caller, e.callee, e.kind.label), [])

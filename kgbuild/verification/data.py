@@ -64,22 +64,26 @@ def check_data(module: ModuleFile, patched: Iterable[tuple[str, Place]]) -> Iter
 
 def _check_memory(module: ModuleFile) -> Iterator[Finding]:
     code = "V36-module-memory"
-    for s in module.sections[1:]:
-        if not s.alloc or s.type == SHT_RELA or not s.size:
+    for symbol in module.sections[1:]:
+        if not symbol.alloc or symbol.type == SHT_RELA or not symbol.size:
             continue
-        if s.align > PAGE:
-            yield finding(code, s.name, f"is aligned to {s.align} bytes; a module's memory is to {PAGE} at most")
-        row = row_of(s.name)
+        if symbol.align > PAGE:
+            yield finding(
+                code, symbol.name, f"is aligned to {symbol.align} bytes; a module's memory is to {PAGE} at most"
+            )
+        row = row_of(symbol.name)
         if row is not None and row.refused:
-            yield finding(code, s.name, row.refused)
-        if s.name in READ_WITH_THE_MODULE:
-            yield finding(code, s.name, f"the kernel {READ_WITH_THE_MODULE[s.name]}, when the patch module is loaded")
-        if s.name != PER_CPU:
+            yield finding(code, symbol.name, row.refused)
+        if symbol.name in READ_WITH_THE_MODULE:
+            yield finding(
+                code, symbol.name, f"the kernel {READ_WITH_THE_MODULE[symbol.name]}, when the patch module is loaded"
+            )
+        if symbol.name != PER_CPU:
             continue
-        if s.size > PER_CPU_BYTES:
-            yield finding(code, s.name, f"has {s.size} bytes for each CPU; all modules share {PER_CPU_BYTES}")
-        for offset in sorted(module.targets.get(s.index, {})):
-            yield finding(code, f"{s.name}+{offset:#x}", "the loader applies no relocation to per-CPU data")
+        if symbol.size > PER_CPU_BYTES:
+            yield finding(code, symbol.name, f"has {symbol.size} bytes for each CPU; all modules share {PER_CPU_BYTES}")
+        for offset in sorted(module.targets.get(symbol.index, {})):
+            yield finding(code, f"{symbol.name}+{offset:#x}", "the loader applies no relocation to per-CPU data")
 
 
 def _late(module: ModuleFile, section: int, offset: int) -> str:
@@ -96,13 +100,13 @@ def _late(module: ModuleFile, section: int, offset: int) -> str:
 def _check_late(module: ModuleFile) -> Iterator[Finding]:
     """A variable that holds a late relocation: code may change it, and the kernel takes the relocation back when the
     target goes only where the value is still its own (write_relocate_add of arch/x86/kernel/module.c, since 6.3)."""
-    for s in module.sections[1:]:
-        if not (s.alloc and s.writable) or s.executable or s.type == SHT_RELA:
+    for section in module.sections[1:]:
+        if not (section.alloc and section.writable) or section.executable or section.type == SHT_RELA:
             continue
-        for offset in sorted(module.targets.get(s.index, {})):
-            owner = _late(module, s.index, offset)
+        for offset in sorted(module.targets.get(section.index, {})):
+            owner = _late(module, section.index, offset)
             if owner:
-                place = f"{s.name}+{offset:#x}"
+                place = f"{section.name}+{offset:#x}"
                 yield finding("V27-late-special", place, f"is a variable that is relocated when {owner} comes")
 
 
@@ -257,13 +261,13 @@ def _check_lifetime(graph: _Graph, patched: list[tuple[str, Place]], rows: list[
     module = graph.module
     roots = _roots(graph, patched)
     reached = {name: graph.reach(starts) for name, starts in roots.items()}
-    ours = reached.get(VMLINUX, {})
+    of_vmlinux = reached.get(VMLINUX, {})
     section = module.section(PARAMETERS)
     shown = graph.reach(s for _, s in graph.extents.get(section.index, ())) if section is not None else {}
     wanted: dict[int, tuple[Symbol, set[str]]] = {}
     for name, symbols in reached.items():
         for number, symbol in symbols.items():
-            if name != VMLINUX and number not in ours and _begins_anew(module, symbol):
+            if name != VMLINUX and number not in of_vmlinux and _begins_anew(module, symbol):
                 wanted.setdefault(number, (symbol, set()))[1].add(name)
     for number, (symbol, names) in sorted(wanted.items()):
         if number in shown:

@@ -59,25 +59,36 @@ def check_literals(
     if noted is None:
         yield finding(_CODE, NOTE_SECTION, "has constants of the kernel in a form that can't be read")
         return
-    for c in noted:
-        held = None if c.size < 1 or image.is_init(c.address) else image.read(c.address, c.size)
-        if held is None or sha256(held).hexdigest() != c.digest:
-            fact = f"the note has {c.size} bytes at {c.address:#x} of which the kernel does not have the digest"
-            yield finding(_CODE, c.symbol, fact)
+    for constant in noted:
+        held = (
+            None
+            if constant.size < 1 or image.is_init(constant.address)
+            else image.read(constant.address, constant.size)
+        )
+        if held is None or sha256(held).hexdigest() != constant.digest:
+            held_at = f"{constant.size} bytes at {constant.address:#x}"
+            fact = f"the note has {held_at} of which the kernel does not have the digest"
+            yield finding(_CODE, constant.symbol, fact)
     used: set[int] = set()
-    starts = [c.address for c in noted]
-    for symbol, place, meant in _references(module, {c.symbol for c in noted}, arch, image, code):
+    starts = [constant.address for constant in noted]
+    for symbol, place, meant in _references(module, {constant.symbol for constant in noted}, arch, image, code):
         at = bisect.bisect_right(starts, meant) - 1
         there = noted[at] if at >= 0 else None
         if there is None or there.symbol != symbol or meant > there.address + there.size:
             yield finding(_CODE, place, f"leads to {meant:#x} by way of {symbol}, and the note has no constant there")
         else:
             used.add(there.address)
-    for c in noted:
-        if c.address not in used:
-            yield finding(_CODE, c.symbol, f"the note has a constant at {c.address:#x}, and the module refers to none")
+    for constant in noted:
+        if constant.address not in used:
+            yield finding(
+                _CODE,
+                constant.symbol,
+                f"the note has a constant at {constant.address:#x}, and the module refers to none",
+            )
     if record is not None:
-        recorded = sorted(Constant(c.address, c.size, c.digest, c.symbol) for c in record.literals)
+        recorded = sorted(
+            Constant(constant.address, constant.size, constant.digest, constant.symbol) for constant in record.literals
+        )
         if recorded != noted:
             yield finding(_RECORD_CODE, NOTE_SECTION, "has other constants of the kernel than the record")
 

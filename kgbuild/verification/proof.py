@@ -154,8 +154,8 @@ def check_record(
     allowed = note.get("allowed") if note is not None else None
     if allowed != [f"{option} {value}".strip() for option, value in record.allowed]:
         yield finding(_BINDING_CODE, NOTE_SECTION, "has other accepted risks than the record")
-    for what, ours, theirs in (("replaces", replaced, record.replaced), ("is bound to", bound, record.bound)):
-        yield from _check_places(what, {p.key: p for p in ours}, theirs)
+    for what, found, recorded in (("replaces", replaced, record.replaced), ("is bound to", bound, record.bound)):
+        yield from _check_places(what, {p.key: p for p in found}, recorded)
 
 
 def _check_origin(record: ProofRecord, note: Mapping[str, Any] | None) -> Iterator[Finding]:
@@ -170,21 +170,21 @@ def _check_origin(record: ProofRecord, note: Mapping[str, Any] | None) -> Iterat
         yield finding(_ORIGIN_CODE, NOTE_SECTION, fact)
 
 
-def _check_places(what: str, ours: Mapping[Key, BoundSymbol], recorded: tuple[BoundSymbol, ...]) -> Iterator[Finding]:
+def _check_places(what: str, found: Mapping[Key, BoundSymbol], recorded: tuple[BoundSymbol, ...]) -> Iterator[Finding]:
     seen: set[Key] = set()
     for place in recorded:
         if place.key in seen:
             yield finding(_BINDING_CODE, _name(place.key), "is in the record twice")
         seen.add(place.key)
-        own = ours.get(place.key)
+        own = found.get(place.key)
         if own is None:
             yield finding(_BINDING_CODE, _name(place.key), f"is in the record, and the module {what} no such symbol")
             continue
         for field in ("kind", "section", "address", "size", "digest"):
-            said, found = getattr(place, field), getattr(own, field)
-            if said != found:
-                text = (hex(v) if field == "address" else f"{v}"[:16] or "none" for v in (said, found))
+            said, value = getattr(place, field), getattr(own, field)
+            if said != value:
+                text = (hex(v) if field == "address" else f"{v}"[:16] or "none" for v in (said, value))
                 fact = " ".join(("the record has the", field, next(text) + ",", "the kernel", next(text)))
                 yield finding(_RECORD_CODE, _name(place.key), fact)
-    for key in sorted(ours.keys() - seen):
+    for key in sorted(found.keys() - seen):
         yield finding(_BINDING_CODE, _name(key), f"the module {what} it, and the record does not have it")

@@ -123,32 +123,34 @@ def check_functions(
     starts = {(s.shndx, s.value) for s in module.symbols if s.type == STT_FUNC and s.size > 0}
     seen: set[int] = set()
     targets: set[Target] = set()
-    for f in functions:
-        if f.section is None or not module.sections[f.section].executable:
-            yield finding("V11-function", f.name, "is replaced by nothing that is code of the module")
-        elif (f.section, f.offset) not in starts:
-            where = f"{module.sections[f.section].name}+{f.offset:#x}"
-            yield finding("V11-function", f.name, f"is replaced by {where}, where no function begins")
-        if f.object != VMLINUX:
-            target = Target(f.object, f.name, f.sympos)
+    for function in functions:
+        if function.section is None or not module.sections[function.section].executable:
+            yield finding("V11-function", function.name, "is replaced by nothing that is code of the module")
+        elif (function.section, function.offset) not in starts:
+            where = f"{module.sections[function.section].name}+{function.offset:#x}"
+            yield finding("V11-function", function.name, f"is replaced by {where}, where no function begins")
+        if function.object != VMLINUX:
+            target = Target(function.object, function.name, function.sympos)
             if target in targets:
-                yield finding("V11-function", f.name, f"is replaced twice in {f.object}")
+                yield finding("V11-function", function.name, f"is replaced twice in {function.object}")
             targets.add(target)
             yield from check_target(target, arch, facts.modules)
             continue
-        found, fact = locate(facts.image, f.name, f.sympos)
+        found, fact = locate(facts.image, function.name, function.sympos)
         if found is None:
-            yield finding("V3-sympos", f.name, fact)
+            yield finding("V3-sympos", function.name, fact)
             continue
         if found.value in seen:
-            yield finding("V11-function", f.name, f"the function at {found.value:#x} is replaced twice")
+            yield finding("V11-function", function.name, f"the function at {found.value:#x} is replaced twice")
         seen.add(found.value)
         if not found.is_function:
-            yield finding("V11-function", f.name, "is no function in the kernel")
+            yield finding("V11-function", function.name, "is no function in the kernel")
         elif in_init_memory(facts.image, found):
-            yield finding("V10-init-memory", f.name, "is in memory that is freed after boot")
+            yield finding("V10-init-memory", function.name, "is in memory that is freed after boot")
         elif arch.trace_target(facts.image.read(found.value, arch.trace_bytes) or b"", found.value) not in trace:
-            yield finding("V12-not-traceable", f.name, f"does not begin with a call to {arch.trace_call} in the kernel")
+            yield finding(
+                "V12-not-traceable", function.name, f"does not begin with a call to {arch.trace_call} in the kernel"
+            )
 
 
 def check_symbols(module: ModuleFile, facts: KernelFacts) -> Iterator[Finding]:

@@ -186,8 +186,10 @@ def check_struct(module: ModuleFile, layout: ModuleStruct | None, arch: Arch, na
         for row in rows:
             symbol = module.symbol_of(row)
             known = {layout.init: "init_module", layout.exit: "cleanup_module"}.get(offset)
-            right = symbol is not None and symbol.name == known and not row.addend and row.type == arch.pointer_reloc
-            if known is None or not right:
+            as_expected = (
+                symbol is not None and symbol.name == known and not row.addend and row.type == arch.pointer_reloc
+            )
+            if known is None or not as_expected:
                 leads = symbol.name if symbol is not None else "nothing"
                 yield finding(code, f"{THIS_MODULE}+{offset:#x}", f"leads to {leads}, not to {known or 'nothing'}")
             found.add(offset)

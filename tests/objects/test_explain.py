@@ -80,7 +80,7 @@ def test_lines_fit_and_nothing_is_cut_off(pair: str, function: str, flags: tuple
         assert max(len(line) for line in text.splitlines()) <= max(width, 60)
         assert text.isascii()
         squeezed = re.sub(r"\s", "", text)
-        steps = [s for v in values for b in v.blocks for r in b.rows for s in (r.left, r.right) if s is not None]
+        steps = [s for v in values for b in v.blocks for r in b.rows for s in (r.orig, r.patched) if s is not None]
         assert steps
         # an operand that is too wide goes on in the next line, beside that of the other side
         assert all(s.mnemonic.replace(" ", "") in squeezed for s in steps)
@@ -145,14 +145,14 @@ def test_a_long_function_is_folded_and_shown_in_full_when_asked() -> None:
 
 def test_source_lines_need_debug_information() -> None:
     (plain,), (debug,) = explained("changed_body", "second"), explained("changed_body", "second", ("-g",))
-    lines = [[r.left.line for b in v.blocks for r in b.rows if r.left is not None] for v in (plain, debug)]
+    lines = [[r.orig.line for b in v.blocks for r in b.rows if r.orig is not None] for v in (plain, debug)]
     assert not any(lines[0])
     assert all(lines[1])
 
 
 def test_lines_of_headers_name_their_file() -> None:
     (value,) = explained("static_key", "first", ("-g",))
-    lines = {r.left.line for b in value.blocks for r in b.rows if r.left is not None}
+    lines = {r.orig.line for b in value.blocks for r in b.rows if r.orig is not None}
     assert any(line.startswith("kernel.h:") for line in lines)
     assert any(line.isdigit() for line in lines)
 

@@ -368,11 +368,11 @@ def _listen(
         while not enough(boot.session):
             if os.fstat(console).st_size > CONSOLE_BYTES.most:
                 raise ToolError(f"the guest does not stop writing: {CONSOLE_BYTES.statement}", place=QEMU)
-            left = limit - (time.monotonic() - began)
-            if left <= 0:
+            remaining = limit - (time.monotonic() - began)
+            if remaining <= 0:
                 boot.timed_out = True
                 return
-            if not selector.select(min(left, 1.0)):
+            if not selector.select(min(remaining, 1.0)):
                 boot.hung = time.monotonic() - heard > HUNG_SECONDS and bool(_complaint(_text(console)))
                 if boot.hung:
                     return

@@ -107,16 +107,24 @@ class _Texts:
     def __init__(self, module: ModuleFile) -> None:
         self.module = module
         self.attached: dict[int, list[Section]] = {}
-        left = {s.index for s in module.sections if s.type in (SHT_NULL, SHT_SYMTAB) or is_debugging(s)}
-        names = {s.link for s in module.sections if s.type == SHT_SYMTAB} | {module.header[13]}
-        left |= {s.index for s in module.sections if s.index in names and s.type == SHT_STRTAB}
-        for s in module.sections:
-            about = module.sections[s.info] if 0 < s.info < len(module.sections) else None
-            ordinary = s.type == SHT_RELA and not s.flags & SHF_RELA_LIVEPATCH and s.index not in left
+        excluded = {
+            section.index
+            for section in module.sections
+            if section.type in (SHT_NULL, SHT_SYMTAB) or is_debugging(section)
+        }
+        names = {section.link for section in module.sections if section.type == SHT_SYMTAB} | {module.header[13]}
+        excluded |= {
+            section.index for section in module.sections if section.index in names and section.type == SHT_STRTAB
+        }
+        for section in module.sections:
+            about = module.sections[section.info] if 0 < section.info < len(module.sections) else None
+            ordinary = (
+                section.type == SHT_RELA and not section.flags & SHF_RELA_LIVEPATCH and section.index not in excluded
+            )
             if ordinary and about is not None and about.type not in (SHT_RELA, SHT_SYMTAB, SHT_STRTAB):
-                self.attached.setdefault(s.info, []).append(s)
-                left.add(s.index)
-        self.counted = [s for s in module.sections if s.index not in left]
+                self.attached.setdefault(section.info, []).append(section)
+                excluded.add(section.index)
+        self.counted = [section for section in module.sections if section.index not in excluded]
 
     @cached_property
     def number(self) -> dict[int, int]:
