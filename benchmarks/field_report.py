@@ -34,7 +34,7 @@ from ledger import section_of
 
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.errors import KgbuildError, NoChange
-from kgbuild.host.compile.include_index import load_index, read_file
+from kgbuild.host.compile.include_index import load_include_index, read_file
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.vm.run import PatchRun, run_vm
@@ -124,7 +124,7 @@ class Fixes:
     """All that differs in units of a kernel and the headers they read."""
 
     def __init__(self, kernel: Kernel, new: Path) -> None:
-        index = load_index(kernel, Cache(), SilentProgress())
+        index = load_include_index(kernel, Cache(), SilentProgress())
         self.units = changed_units(kernel, new)
         headers = [p for p in sorted(index.graph.includes) if p.endswith(".h") and not p.startswith("./")]
         found = {p: read_difference(kernel.source, new, p) for p in [*self.units, *headers]}

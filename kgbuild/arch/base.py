@@ -13,8 +13,9 @@ from enum import IntEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from kgbuild.arch.howto import ByteOrder, Howtos
+from kgbuild.arch.howto import Howtos
 from kgbuild.arch.relocated_fields import RelocatedFields
+from kgbuild.elf.records import ByteOrder
 
 if TYPE_CHECKING:
     from kgbuild.arch.code_search import CodeSearch

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Probe:
+class AccelerationProbe:
     """A program for the emulator that shows whether hardware virtualisation works, without a kernel.
 
     disk     the bytes of a disk to boot from
@@ -33,7 +33,7 @@ class Emulator:
     command: str
     console: str
     append: str
-    probe: Probe
+    probe: AccelerationProbe
     options: tuple[str, ...] = ()
 
 

@@ -125,7 +125,7 @@ def run() -> None:
     import gc
 
     from kgbuild.cli import ui
-    from kgbuild.cli.contract.outcome import DELIVERED, read_words, tell
+    from kgbuild.cli.contract.outcome import DELIVERED, read_command_line, tell
     from kgbuild.cli.contract.safe_streams import guard_streams
     from kgbuild.host.system.children import stop_with_children
 
@@ -140,7 +140,7 @@ def run() -> None:
     stop_with_children()
     status, errors = _run()
     if errors:
-        tell(read_words(main, sys.argv[1:]), status, errors)
+        tell(read_command_line(main, sys.argv[1:]), status, errors)
     sys.exit(status)
 
 

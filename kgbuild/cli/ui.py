@@ -241,7 +241,7 @@ def show_error(error: KgbuildError) -> None:
         click.echo(f"{head('refused')}   {count} reason{'s' if count != 1 else ''}", err=True)
         shown = error.refusals
         if count > MOST_REFUSALS:
-            click.echo(summarise(error.refusals), err=True)
+            click.echo(summarise_refusals(error.refusals), err=True)
             shown = shown[:_SHOWN_OF_MANY]
         for refusal in shown:
             place, fact, remedy = printable(refusal.place), indent_lines(refusal.fact), indent_lines(refusal.remedy)
@@ -259,7 +259,7 @@ def show_error(error: KgbuildError) -> None:
         click.echo(f"  -> {indent_lines(error.remedy)}", err=True)
 
 
-def summarise(refusals: Sequence[Refusal]) -> str:
+def summarise_refusals(refusals: Sequence[Refusal]) -> str:
     """What many refusals have in common: how many there are of each code, and a file with all of them, which is written
     to the directory for temporary files."""
     counts = Counter(refusal.code for refusal in refusals)

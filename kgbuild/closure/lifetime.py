@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kgbuild.closure.binding import KLP, THIS_MODULE
-from kgbuild.closure.model import Contents, Key, Member, NewVariable
+from kgbuild.closure.model import Contents, Member, MemberKey, NewVariable
 from kgbuild.correlation.registration_tables import is_registration
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.kernel.module_loader import PAGE, PER_CPU_BYTES, READ_WITH_THE_MODULE, is_per_cpu, row_of
@@ -119,7 +119,7 @@ def new_variables(closure: Contents) -> list[NewVariable]:
     return out
 
 
-def _own_target(closure: Contents, unit: int, source: Atom, ref: Ref) -> Key | None:
+def _own_target(closure: Contents, unit: int, source: Atom, ref: Ref) -> MemberKey | None:
     """The member that a reference of a member means, None where it leaves the module."""
     key = (unit, ref.atom)
     if key in closure.defined:
@@ -129,14 +129,14 @@ def _own_target(closure: Contents, unit: int, source: Atom, ref: Ref) -> Key | N
     return None
 
 
-def _shown(closure: Contents) -> dict[Key, bool]:
+def _shown(closure: Contents) -> dict[MemberKey, bool]:
     """Variables that a parameter of the patch module shows: the user sets them with the patch, as it is loaded. True
     where all that sets them are the kernel's own operations for plain values, of which a copy is another such value."""
-    out: dict[Key, bool] = {}
+    out: dict[MemberKey, bool] = {}
     for start, member in closure.members.items():
         if not _is_parameter(closure, member):
             continue
-        found: set[Key] = set()
+        found: set[MemberKey] = set()
         plain = True
         todo, seen = [start], {start}
         while todo:
@@ -179,9 +179,9 @@ def _is_parameter(closure: Contents, member: Member) -> bool:
     return closure.units[member.unit].changes.patched.section_name(member.atom) == PARAMETERS
 
 
-def _keys(closure: Contents) -> dict[Key, set[int]]:
+def _keys(closure: Contents) -> dict[MemberKey, set[int]]:
     """Offsets of static keys in members, by what the members' code is switched by."""
-    out: dict[Key, set[int]] = {}
+    out: dict[MemberKey, set[int]] = {}
     for member in closure.members.values():
         if member.atom.kind != FUNCTION:
             continue
@@ -330,9 +330,9 @@ def _check_early(closure: Contents) -> Iterator[Refusal]:
             break
 
 
-def _late_from(closure: Contents, start: Key) -> Iterator[tuple[list[str], str, str]]:
+def _late_from(closure: Contents, start: MemberKey) -> Iterator[tuple[list[str], str, str]]:
     """(names on the way, the symbol, its module) of each late reference that is reached from a member."""
-    todo: list[tuple[Key, list[str]]] = [(start, [])]
+    todo: list[tuple[MemberKey, list[str]]] = [(start, [])]
     seen = {start}
     while todo:
         (unit, number), chain = todo.pop(0)

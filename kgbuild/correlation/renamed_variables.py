@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from kgbuild.correlation.alignment import Aligned, CodeSide, Meaning, align
+from kgbuild.correlation.alignment import Aligned, CodeSide, MeaningOf, align
 from kgbuild.correlation.correlate import Correlation, drop_settled
 from kgbuild.correlation.pair_evidence import (
     PairEvidence,
@@ -141,7 +141,7 @@ class _Search:
         self._follow_tables(out, meaning)
         return out
 
-    def _follow_tables(self, out: PairEvidence, meaning: Meaning) -> None:
+    def _follow_tables(self, out: PairEvidence, meaning: MeaningOf) -> None:
         """What corresponds in variables that are shown to correspond, as in a table of pointers."""
         done: set[int] = set()
         while True:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from kgbuild.debuginfo.btf import TypeKey
 from kgbuild.debuginfo.plain_types import PlainTypes
 from kgbuild.debuginfo.type_comparison import TypeDifference
 from kgbuild.debuginfo.type_graph import ENUM, STRUCT, UNION
@@ -33,7 +34,6 @@ from kgbuild.objects.variable_types import UnitTypes, alignment, unit_types
 from kgbuild.objects.view import View
 
 _CODE = "K9-type-layout"
-Key = tuple[str, str]
 _VARIABLE = (
     "keep the variable's type and put what is new into a variable of its own or a shadow variable, or name the "
     "variable with --allow-type if nothing is stored in it yet"
@@ -273,8 +273,8 @@ class _Rule:
         self,
         orig_locals: dict[Local, int],
         patched_locals: dict[Local, int],
-        gone: frozenset[Key],
-        new: frozenset[Key],
+        gone: frozenset[TypeKey],
+        new: frozenset[TypeKey],
     ) -> Iterator[tuple[int, int, str]]:
         """(original's type, patched object's type, why) of types of which one takes the other's place."""
         compare = self.types.by_name
@@ -302,7 +302,7 @@ class _Rule:
                     yield old, fresh, f"both have {', '.join(shared[:3])}"
 
     @staticmethod
-    def _composites(types: PlainTypes, keys: frozenset[Key]) -> list[int]:
+    def _composites(types: PlainTypes, keys: frozenset[TypeKey]) -> list[int]:
         """The structures and unions among some named types of one object."""
         found = [number for key in sorted(keys) for number in types.graph.named.get(key, ())]
         return [n for n in found if types.plain(n).type.kind in (STRUCT, UNION)]

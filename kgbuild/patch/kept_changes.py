@@ -58,7 +58,7 @@ class Lack(NamedTuple):
     replaces: bool
 
 
-def digest_of(text: bytes) -> str:
+def text_digest(text: bytes) -> str:
     """The digest by which a text is known again (hex)."""
     return hashlib.sha256(text).hexdigest()[: 2 * DIGITS]
 
@@ -172,7 +172,7 @@ def read_change(orig: bytes, map_: Sequence[int | None], text: bytes) -> FileCha
         KeptHunk(start, stop - start, tuple(map(_digest, patched.lines[begin:end])))
         for start, stop, begin, end in _changes(len(lines), patched)
     )
-    return FileChange(digest_of(orig), tuple(hunks))
+    return FileChange(text_digest(orig), tuple(hunks))
 
 
 def find_lacking(
@@ -189,7 +189,7 @@ def find_lacking(
         lines, numbers = _read_original(orig, _digest_line)
         lacking: Sequence[KeptHunk] = change.hunks
         fits = all(h.start + h.lines <= len(lines) for h in change.hunks)  # a note may say anything
-        if digest_of(orig) == change.orig and fits:
+        if text_digest(orig) == change.orig and fits:
             lacking = _lacking(change.hunks, lines, _read_text(lines, numbers, map_, text, _digest_line))
         last = numbers[-1] if numbers else 0
         out += [Lack(path, numbers[h.start] if h.start < len(numbers) else last + 1, h.lines > 0) for h in lacking]

@@ -179,7 +179,7 @@ def check_busybox() -> Check:
     return Check("busybox", OK, "static, with all that a guest needs")
 
 
-def check_kvm(probe: Callable[[], bool] = lambda: kvm.probe("kvm", "max", 1)) -> Check:
+def check_kvm(probe: Callable[[], bool] = lambda: kvm.probe_acceleration("kvm", "max", 1)) -> Check:
     """Whether KVM really runs a guest here; without it QEMU emulates, which is only slower."""
     device = Path("/dev/kvm")
     if not device.exists():

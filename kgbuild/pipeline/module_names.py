@@ -27,7 +27,7 @@ def default_output(patch: str) -> Path:
     return Path(f"{name}.ko")
 
 
-def module_name(path: Path) -> str:
+def patch_module_name(path: Path) -> str:
     """The module's name for an output path: `a-b.ko` is module `a_b`. Raises Refused (K16-name) with the rule."""
     name = path.name.removesuffix(".ko").replace("-", "_")
     if not re.fullmatch(r"[A-Za-z0-9_]+", name) or len(name) > MAX_NAME:

@@ -38,7 +38,7 @@ FUNCTION, DATA = "function", "data"
 
 T = TypeVar("T", "BoundSymbol", "Constant")
 # object, name, sympos
-Key = tuple[str, str, int]
+SymbolKey = tuple[str, str, int]
 
 
 class BadRecord(ValueError):
@@ -70,7 +70,7 @@ class BoundSymbol:
     proven: bool = True
 
     @property
-    def key(self) -> Key:
+    def key(self) -> SymbolKey:
         return self.object, self.name, self.sympos
 
 
@@ -120,7 +120,7 @@ class ProofRecord:
     digest: str = ""
 
     @property
-    def digests(self) -> dict[Key, str]:
+    def digests(self) -> dict[SymbolKey, str]:
         """The digest of every function in it."""
         return {p.key: p.digest for p in (*self.replaced, *self.bound) if p.kind == FUNCTION}
 

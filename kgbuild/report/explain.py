@@ -21,7 +21,7 @@ from kgbuild.objects.atoms import ANON, FUNCTION, STRING, Atom, Ref
 from kgbuild.objects.special_entries import SpecialEntry
 from kgbuild.objects.symbol_kinds import cold_parent_names, is_anonymous, is_cold, is_init, is_prefix, stem
 from kgbuild.objects.view import View
-from kgbuild.report.listing import AlignedLine, align, read_listing, target_name
+from kgbuild.report.listing import AlignedLine, align_listings, read_listing, target_name
 
 SAME, NOISE, CHANGED, NEW, REMOVED = "same", "noise", "changed", "new", "removed"
 
@@ -291,7 +291,7 @@ class _Explainer:
                 read_listing(self.orig, orig, orig_functions, self.lines[0]),
                 read_listing(self.patched, patched, patched_functions, self.lines[1]),
             )
-            pairs = align(orig_lines, patched_lines)
+            pairs = align_listings(orig_lines, patched_lines)
             place = {
                 orig_line.offset: patched_line.offset
                 for orig_line, patched_line in pairs

@@ -113,7 +113,9 @@ def read_listing(
     return out
 
 
-def align(orig: list[AlignedLine], patched: list[AlignedLine]) -> list[tuple[AlignedLine | None, AlignedLine | None]]:
+def align_listings(
+    orig: list[AlignedLine], patched: list[AlignedLine]
+) -> list[tuple[AlignedLine | None, AlignedLine | None]]:
     """The instructions of two listings in pairs, None where one has nothing that corresponds."""
     out: list[tuple[AlignedLine | None, AlignedLine | None]] = []
     for tag, i, j, k, n in _opcodes([line.key for line in orig], [line.key for line in patched]):

@@ -22,7 +22,7 @@ SHOWN = ("changed", "pulled", "new", "carried")
 
 
 @dataclass(frozen=True)
-class Node:
+class PatchNode:
     """One function: `redirected` where the kernel's function is replaced by it."""
 
     id: str
@@ -34,7 +34,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Arrow:
+class PatchArrow:
     """Who came because of whom, and why."""
 
     source: str
@@ -46,8 +46,8 @@ class Arrow:
 class PatchGraph:
     """A whole patch. `estimate` where it was not compiled."""
 
-    nodes: tuple[Node, ...]
-    arrows: tuple[Arrow, ...]
+    nodes: tuple[PatchNode, ...]
+    arrows: tuple[PatchArrow, ...]
     estimate: bool
 
 
@@ -60,9 +60,9 @@ def graph_of_closure(closure: Closure) -> PatchGraph:
     for member in members:
         unit = closure.units[member.unit]
         key = (member.unit, member.atom.id)
-        nodes.append(Node(_id(*key), member.atom.name, member.role, unit.source, unit.target, key in redirected))
+        nodes.append(PatchNode(_id(*key), member.atom.name, member.role, unit.source, unit.target, key in redirected))
         if member.via is not None:
-            arrows.append(Arrow(_id(*key), _id(*member.via), member.reason))
+            arrows.append(PatchArrow(_id(*key), _id(*member.via), member.reason))
     return PatchGraph(tuple(nodes), tuple(arrows), False)
 
 
@@ -70,7 +70,7 @@ def graph_of_estimate(result: Estimate) -> PatchGraph:
     """The functions that a patch would touch. A function of the source that stands in others only because it was
     inlined is a node of its own, with the role "source"."""
     nodes, arrows = [], []
-    sources: dict[tuple[str, str], Node] = {}
+    sources: dict[tuple[str, str], PatchNode] = {}
     bodies = {
         (touched.unit, touched.origin): f"f{touched.function.id}"
         for touched in result.of("changed")
@@ -79,7 +79,7 @@ def graph_of_estimate(result: Estimate) -> PatchGraph:
     for touched in [*result.of("changed"), *result.of("pulled")]:
         function = touched.function
         nodes.append(
-            Node(
+            PatchNode(
                 f"f{function.id}",
                 function.name,
                 touched.role,
@@ -89,29 +89,29 @@ def graph_of_estimate(result: Estimate) -> PatchGraph:
             )
         )
         if touched.via is not None:
-            arrows.append(Arrow(f"f{function.id}", f"f{touched.via}", touched.reason))
+            arrows.append(PatchArrow(f"f{function.id}", f"f{touched.via}", touched.reason))
         elif touched.origin != function.name:
             origin = bodies.get((touched.unit, touched.origin))
             if origin is None:
                 key = (touched.unit, touched.origin)
                 sources.setdefault(
-                    key, Node(f"s{len(sources)}", touched.origin, "source", touched.unit, function.object, False)
+                    key, PatchNode(f"s{len(sources)}", touched.origin, "source", touched.unit, function.object, False)
                 )
                 origin = sources[key].id
-            arrows.append(Arrow(f"f{function.id}", origin, touched.reason))
+            arrows.append(PatchArrow(f"f{function.id}", origin, touched.reason))
     nodes += sources.values()
-    nodes += [Node(f"n{i}", name, "new", unit, "", False) for i, (name, unit) in enumerate(result.new)]
+    nodes += [PatchNode(f"n{i}", name, "new", unit, "", False) for i, (name, unit) in enumerate(result.new)]
     return PatchGraph(tuple(nodes), tuple(arrows), True)
 
 
 def draw_patch(graph: PatchGraph) -> Drawing:
     """For Graphviz; what is redirected has a bold frame."""
-    parts: list[drawing.Node | drawing.Arrow] = []
+    parts: list[drawing.DrawnNode | drawing.DrawnArrow] = []
     for n in graph.nodes:
         where = n.unit + (f" ({n.object})" if n.object not in ("vmlinux", "") else "")
         style = {"style": "bold"} if n.redirected else {"style": "dashed"} if n.role == "source" else {}
-        parts.append(drawing.Node(n.id, {"label": f"{n.name}\n{n.role}\n{where}", **style}))
-    parts += [drawing.Arrow(a.source, a.target, {"label": a.reason}) for a in graph.arrows]
+        parts.append(drawing.DrawnNode(n.id, {"label": f"{n.name}\n{n.role}\n{where}", **style}))
+    parts += [drawing.DrawnArrow(a.source, a.target, {"label": a.reason}) for a in graph.arrows]
     settings = ('label="an estimate: nothing was compiled"',) if graph.estimate else ()
     return Drawing("patch", (*settings, 'node [shape=box, fontname="monospace"]'), tuple(parts))
 

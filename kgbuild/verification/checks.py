@@ -47,15 +47,15 @@ from kgbuild.verification.reading.statements import (
     PatchedFunction,
     modinfo,
     note_of,
-    read_functions,
+    read_function_table,
     replacements_of,
 )
 from kgbuild.verification.reloc_fields import check_fields
 from kgbuild.verification.slots import check_slots
 from kgbuild.verification.symbols import (
     check_code_pointers,
-    check_exports,
     check_functions,
+    check_imports,
     check_livepatch_symbols,
     check_symbols,
 )
@@ -70,7 +70,7 @@ def check_module(
     Input: the module as read, its file's name (`a-b.ko`), the architecture's table, the kernel's facts, and a proof
     record, where one is to be held against it.
     """
-    functions, faults = read_functions(module)
+    functions, faults = read_function_table(module)
     tables = read_tables(module)
     bound = as_livepatch(module, tables, arch)
     code = Code(bound, arch)
@@ -80,7 +80,7 @@ def check_module(
             *check_backend(module, tables, arch, facts),
             *check_slots(module, tables, arch, code),
             *check_modinfo(module, name, facts),
-            *check_exports(module, facts),
+            *check_imports(module, facts),
             *check_livepatch_symbols(bound, facts),
             *faults,
             *check_functions(module, functions, arch, facts),

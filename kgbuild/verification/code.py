@@ -28,8 +28,8 @@ from kgbuild.verification.reading.reader import (
     SHT_SYMTAB,
     STT_FUNC,
     ModuleFile,
+    ModuleSection,
     Reloc,
-    Section,
 )
 
 # Looked up by exact name, beside the architecture's special sections that are (`SpecialSection.looked_up`).
@@ -109,7 +109,7 @@ def check_sections(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
             seen.add(section.name)
 
 
-def _check_parameters(module: ModuleFile, section: Section) -> Iterator[Finding]:
+def _check_parameters(module: ModuleFile, section: ModuleSection) -> Iterator[Finding]:
     """Every parameter is the patch module's own: one of another module would be shown and locked as this one's."""
     if section.size % PARAMETER_SIZE:
         yield finding("V19-leftover", section.name, f"{section.size} bytes are no whole number of {PARAMETER_SIZE}")
@@ -121,7 +121,7 @@ def _check_parameters(module: ModuleFile, section: Section) -> Iterator[Finding]
             yield finding("V19-leftover", section.name, f"the parameter at {at:#x} is another module's")
 
 
-def _check_flags(section: Section, arch: Arch) -> Iterator[Finding]:
+def _check_flags(section: ModuleSection, arch: Arch) -> Iterator[Finding]:
     key = max((k for k in FLAGS if section.name == k or section.name.startswith(f"{k}.")), key=len, default="")
     wanted, unwanted = FLAGS.get(key, (0, 0))
     if section.name in arch.special:
@@ -169,7 +169,9 @@ def check_relocations(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
             yield from _check_overlap(module.sections[index], by_offset, arch)
 
 
-def _check_livepatch_section(module: ModuleFile, section: Section, match: re.Match[str] | None) -> Iterator[Finding]:
+def _check_livepatch_section(
+    module: ModuleFile, section: ModuleSection, match: re.Match[str] | None
+) -> Iterator[Finding]:
     code, wanted = "V15-livepatch-section", SHF_ALLOC | SHF_INFO_LINK | SHF_RELA_LIVEPATCH
     if section.flags != wanted:
         yield finding(code, section.name, f"has flags {section.flags:#x}, not {wanted:#x}")
@@ -184,7 +186,7 @@ def _check_livepatch_section(module: ModuleFile, section: Section, match: re.Mat
 
 
 def _check_row(
-    module: ModuleFile, arch: Arch, section: Section, target: Section, row: Reloc, owner: str | None
+    module: ModuleFile, arch: Arch, section: ModuleSection, target: ModuleSection, row: Reloc, owner: str | None
 ) -> Iterator[Finding]:
     """One relocation. `owner` is the object of a livepatch relocation section, None for a normal one."""
     place = f"{target.name}+{row.offset:#x}"
@@ -211,7 +213,7 @@ def _check_row(
         yield finding("V16-reloc-symbol", place, f"{symbol.name} is of another object than {section.name}")
 
 
-def _check_overlap(target: Section, by_offset: dict[int, list[Reloc]], arch: Arch) -> Iterator[Finding]:
+def _check_overlap(target: ModuleSection, by_offset: dict[int, list[Reloc]], arch: Arch) -> Iterator[Finding]:
     end = 0
     for offset in sorted(by_offset):
         for row in by_offset[offset]:
@@ -260,7 +262,7 @@ class Code:
                 self.pieces.setdefault(symbol.shndx, set()).add(symbol.value)
         self.note_alternatives()
 
-    def instructions(self, section: Section) -> dict[int, Instruction]:
+    def instructions(self, section: ModuleSection) -> dict[int, Instruction]:
         """Instructions of a section by offset."""
         if section.index not in self.decoded:
             starts = sorted({0, *self.pieces.get(section.index, ())})
@@ -286,7 +288,7 @@ class Code:
             self.decoded[section.index] = out
         return self.decoded[section.index]
 
-    def check_special(self, section: Section, spec: SpecialSection) -> Iterator[Finding]:
+    def check_special(self, section: ModuleSection, spec: SpecialSection) -> Iterator[Finding]:
         size, fault = self.entry_size(section, spec)
         if size == 0:
             yield finding("V20-special", section.name, fault)
@@ -294,7 +296,7 @@ class Code:
         for start in range(0, len(section.data), size):
             yield from self._check_entry(section, spec, start, size)
 
-    def entry_size(self, section: Section, spec: SpecialSection) -> tuple[int, str]:
+    def entry_size(self, section: ModuleSection, spec: SpecialSection) -> tuple[int, str]:
         """The entry size that fits the section and its relocations, or 0 and what does not fit."""
         offsets = self.module.targets.get(section.index, {})
         lacking = ""
@@ -328,7 +330,7 @@ class Code:
                     self.pieces.setdefault(piece[0].index, set()).add(piece[1])
                 self.replaced.setdefault(site[0].index, []).append(range(site[1], site[1] + count + 1))
 
-    def _check_entry(self, section: Section, spec: SpecialSection, start: int, size: int) -> Iterator[Finding]:
+    def _check_entry(self, section: ModuleSection, spec: SpecialSection, start: int, size: int) -> Iterator[Finding]:
         where = f"{section.name}, entry {start // size}"
         unused = -1
         if size in spec.replacement:
@@ -346,7 +348,7 @@ class Code:
                 elif offset != unused:
                     yield from self._check_place(where, section, *place, unwind=bool(spec.companion), owner=owner)
 
-    def _check_replacement(self, where: str, s: Section, offset: int, length: int) -> Iterator[Finding]:
+    def _check_replacement(self, where: str, s: ModuleSection, offset: int, length: int) -> Iterator[Finding]:
         reloc = self.module.at(s.index, offset)
         symbol = self.module.symbol_of(reloc) if reloc is not None else None
         if symbol is not None and symbol.name and symbol.shndx in (SHN_UNDEF, SHN_LIVEPATCH):
@@ -356,7 +358,7 @@ class Code:
             yield finding("V20-special", where, f"its {length} bytes of replacement are not in the module's code")
 
     def _check_place(
-        self, where: str, table: Section, section: Section, offset: int, *, unwind: bool, owner: bool
+        self, where: str, table: ModuleSection, section: ModuleSection, offset: int, *, unwind: bool, owner: bool
     ) -> Iterator[Finding]:
         instruction = self.instructions(section).get(offset)
         if instruction is None:
@@ -374,7 +376,7 @@ class Code:
             raw = section.data[offset : offset + instruction.length].hex(" ")
             yield finding("V21-site", where, f"{section.name}+{offset:#x} holds {raw}, not {site.what}")
 
-    def _leads_to(self, section: Section, instruction: Instruction, site: PatchSite) -> bool:
+    def _leads_to(self, section: ModuleSection, instruction: Instruction, site: PatchSite) -> bool:
         """Whether an instruction is a branch that a relocation binds to one of the site's symbols."""
         if not (instruction.is_call or instruction.is_branch):
             return False
@@ -382,7 +384,7 @@ class Code:
         symbol = self.module.symbol_of(reloc) if reloc is not None else None
         return symbol is not None and _plain(symbol.name).startswith(site.to)
 
-    def check_listed(self, section: Section) -> Iterator[Finding]:
+    def check_listed(self, section: ModuleSection) -> Iterator[Finding]:
         """Sites in the code of `s` that must have an entry and have none."""
         for offset, rows in self.module.targets.get(section.index, {}).items():
             symbol = self.module.symbol_of(rows[0])

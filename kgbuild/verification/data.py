@@ -15,7 +15,7 @@ from functools import cached_property
 
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.kernel.module_loader import PAGE, PER_CPU, PER_CPU_BYTES, READ_WITH_THE_MODULE, row_of
-from kgbuild.model import Finding
+from kgbuild.model import Finding, SectionOffset
 from kgbuild.module_abi import CALLBACKS, FUNCTIONS, INITIAL, KLP_SYMBOL, LATE, OBJECTS, PATCH, InitialKind
 from kgbuild.verification.reading.reader import (
     SHN_LIVEPATCH,
@@ -23,8 +23,8 @@ from kgbuild.verification.reading.reader import (
     STT_FUNC,
     STT_OBJECT,
     ModuleFile,
-    Section,
-    Symbol,
+    ModuleSection,
+    ModuleSymbol,
 )
 
 VMLINUX = "vmlinux"
@@ -32,7 +32,6 @@ KEPT = frozenset(InitialKind)
 PARAMETERS = "__param"
 # The wrapper's tables, and the kernel's structure of the patch, which callbacks may ask for.
 _OWN = (*(table.symbol for table in (INITIAL, FUNCTIONS, CALLBACKS, OBJECTS, LATE)), PATCH)
-Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Written:
     kind: int
 
 
-def check_data(module: ModuleFile, patched: Iterable[tuple[str, Place]]) -> Iterator[Finding]:
+def check_data(module: ModuleFile, patched: Iterable[tuple[str, SectionOffset]]) -> Iterator[Finding]:
     """Every finding that concerns variables. `patched` holds for each function that the module replaces its object and
     the place of what replaces it. Livepatch symbols that the module looks up itself count as relocations."""
     graph = _Graph(module)
@@ -118,7 +117,7 @@ class _Graph:
 
     def __init__(self, module: ModuleFile) -> None:
         self.module = module
-        self.extents: dict[int, list[tuple[int, Symbol]]] = {}
+        self.extents: dict[int, list[tuple[int, ModuleSymbol]]] = {}
         for s in module.symbols:
             inside = 0 < s.shndx < len(module.sections) and module.sections[s.shndx].alloc
             if inside and s.size and s.type in (STT_FUNC, STT_OBJECT) and s.name not in _OWN:
@@ -126,7 +125,7 @@ class _Graph:
         for rows in self.extents.values():
             rows.sort(key=lambda row: (row[0], -row[1].size))
 
-    def at(self, section: int, offset: int) -> Symbol | None:
+    def at(self, section: int, offset: int) -> ModuleSymbol | None:
         """The symbol that holds a place; an end that is one byte past it belongs to it, as in `p < array + n`."""
         rows = self.extents.get(section, [])
         for value, symbol in reversed(rows[: bisect.bisect_right(rows, offset, key=lambda row: row[0])]):
@@ -138,13 +137,13 @@ class _Graph:
     def _sorted(self) -> dict[int, list[int]]:
         return {index: sorted(by_offset) for index, by_offset in self.module.targets.items()}
 
-    def fields(self, symbol: Symbol) -> list[int]:
+    def fields(self, symbol: ModuleSymbol) -> list[int]:
         """Offsets, in its section, of the relocated fields of a symbol."""
         offsets = self._sorted.get(symbol.shndx, [])
         end = symbol.value + symbol.size
         return offsets[bisect.bisect_left(offsets, symbol.value) : bisect.bisect_left(offsets, end)]
 
-    def next(self, symbol: Symbol) -> Iterator[Symbol]:
+    def next(self, symbol: ModuleSymbol) -> Iterator[ModuleSymbol]:
         """The symbols of the module that one refers to."""
         code = self.module.sections[symbol.shndx].executable
         for offset in self.fields(symbol):
@@ -160,7 +159,7 @@ class _Graph:
                         yield found
                         break
 
-    def reach(self, starts: Iterable[Symbol]) -> dict[int, Symbol]:
+    def reach(self, starts: Iterable[ModuleSymbol]) -> dict[int, ModuleSymbol]:
         """All that these lead to, themselves included, by symbol number."""
         seen = {s.index: s for s in starts}
         todo = list(seen.values())
@@ -179,7 +178,7 @@ def _check_parameters(graph: _Graph) -> Iterator[Finding]:
     if section is None:
         return
     starts = [symbol for _, symbol in graph.extents.get(section.index, ())]
-    own = Symbol(-1, PARAMETERS, 0, section.size, 0, STT_OBJECT, section.index)
+    own = ModuleSymbol(-1, PARAMETERS, 0, section.size, 0, STT_OBJECT, section.index)
     for symbol in graph.reach([*starts, own]).values():
         for offset in graph.fields(symbol):
             owner = _late(module, symbol.shndx, offset)
@@ -223,7 +222,7 @@ def _read_rows(module: ModuleFile, rows: list[Written]) -> Iterator[Finding]:
         rows.append(Written(name, place[0].index, place[1], size, kind))
 
 
-def _place(module: ModuleFile, section: int, offset: int) -> tuple[Section, int] | None:
+def _place(module: ModuleFile, section: int, offset: int) -> tuple[ModuleSection, int] | None:
     reloc = module.at(section, offset)
     return module.place_of(reloc) if reloc is not None else None
 
@@ -236,10 +235,10 @@ def _text(module: ModuleFile, section: int, offset: int) -> str | None:
     return place[0].data[place[1] :].split(b"\0")[0].decode("utf-8", "replace") if place is not None else None
 
 
-def _roots(graph: _Graph, patched: list[tuple[str, Place]]) -> dict[str, list[Symbol]]:
+def _roots(graph: _Graph, patched: list[tuple[str, SectionOffset]]) -> dict[str, list[ModuleSymbol]]:
     """Functions of the module by the object that they are for: what is replaced, and callbacks."""
     module = graph.module
-    out: dict[str, list[Symbol]] = {}
+    out: dict[str, list[ModuleSymbol]] = {}
     for name, (section, offset) in patched:
         found = graph.at(section, offset)
         if found is not None:
@@ -256,7 +255,7 @@ def _roots(graph: _Graph, patched: list[tuple[str, Place]]) -> dict[str, list[Sy
     return out
 
 
-def _check_lifetime(graph: _Graph, patched: list[tuple[str, Place]], rows: list[Written]) -> Iterator[Finding]:
+def _check_lifetime(graph: _Graph, patched: list[tuple[str, SectionOffset]], rows: list[Written]) -> Iterator[Finding]:
     """A variable that only functions of target modules lead to has a row for one of these, over all its bytes."""
     module = graph.module
     roots = _roots(graph, patched)
@@ -264,7 +263,7 @@ def _check_lifetime(graph: _Graph, patched: list[tuple[str, Place]], rows: list[
     of_vmlinux = reached.get(VMLINUX, {})
     section = module.section(PARAMETERS)
     shown = graph.reach(s for _, s in graph.extents.get(section.index, ())) if section is not None else {}
-    wanted: dict[int, tuple[Symbol, set[str]]] = {}
+    wanted: dict[int, tuple[ModuleSymbol, set[str]]] = {}
     for name, symbols in reached.items():
         for number, symbol in symbols.items():
             if name != VMLINUX and number not in of_vmlinux and _begins_anew(module, symbol):
@@ -277,14 +276,14 @@ def _check_lifetime(graph: _Graph, patched: list[tuple[str, Place]], rows: list[
             yield finding("V37-initial-value", symbol.name, fact)
 
 
-def _begins_anew(module: ModuleFile, symbol: Symbol) -> bool:
+def _begins_anew(module: ModuleFile, symbol: ModuleSymbol) -> bool:
     section = module.sections[symbol.shndx]
     row = row_of(section.name)
     data = section.writable and not section.executable and section.type not in (SHT_RELA,)
     return symbol.type == STT_OBJECT and data and row is not None and row.begins_anew
 
 
-def _covered(symbol: Symbol, rows: list[Written]) -> bool:
+def _covered(symbol: ModuleSymbol, rows: list[Written]) -> bool:
     """Whether these rows are over all bytes of a variable."""
     at = symbol.value
     for row in sorted((r for r in rows if r.section == symbol.shndx), key=lambda r: r.offset):

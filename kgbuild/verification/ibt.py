@@ -20,9 +20,9 @@ from kgbuild.verification.reading.reader import (
     SHT_NOBITS,
     STT_FUNC,
     ModuleFile,
+    ModuleSection,
+    ModuleSymbol,
     Reloc,
-    Section,
-    Symbol,
 )
 
 # Static calls of the module's own: the kernel writes into the trampoline, and nothing branches to it indirectly.
@@ -32,7 +32,7 @@ _OF_VMLINUX = f"{KLP_SYMBOL}vmlinux."
 # Tables through which nothing branches: ftrace sets the instruction pointer itself.
 _NO_POINTERS = frozenset({"__patchable_function_entries", FUNCTIONS.section, RESOLVE_SECTION})
 
-Decoded = Callable[[Section], dict[int, Instruction]]
+Decoded = Callable[[ModuleSection], dict[int, Instruction]]
 
 
 def check_constants(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
@@ -120,7 +120,7 @@ def check_pointers(
 def _check_pointer(
     module: ModuleFile,
     arch: Arch,
-    section: Section,
+    section: ModuleSection,
     row: Reloc,
     instruction: Instruction | None,
     starts: dict[tuple[int, int], str],
@@ -158,7 +158,7 @@ def sealed_places(module: ModuleFile, arch: Arch) -> set[tuple[int, int]]:
     return {(place[0].index, place[1]) for place in found if place is not None}
 
 
-def module_lacks_landing(module: ModuleFile, symbol: Symbol, arch: Arch) -> bool:
+def module_lacks_landing(module: ModuleFile, symbol: ModuleSymbol, arch: Arch) -> bool:
     """Whether an indirect branch may not go to a function of a shipped module."""
     if symbol.type != STT_FUNC or not 0 < symbol.shndx < len(module.sections):
         return False

@@ -19,7 +19,7 @@ from kgbuild.module_abi import (
     NOTES,
     NOTES_BOUNDS,
 )
-from kgbuild.proof.record import Key
+from kgbuild.proof.record import SymbolKey
 from kgbuild.verification.kallsyms import (
     WrittenTables,
     check_kallsyms,
@@ -29,7 +29,7 @@ from kgbuild.verification.kallsyms import (
 from kgbuild.verification.kernel_facts import (
     MAX_OBJECT,
     KernelFacts,
-    locate,
+    locate_symbol,
 )
 from kgbuild.verification.modules import check_objects
 from kgbuild.verification.reading.reader import (
@@ -123,10 +123,10 @@ def check_backend(module: ModuleFile, tables: WrittenTables, arch: Arch, facts: 
     if stated is not None and stated != own:
         yield finding("V1-identity", NOTE_SECTION, f"says the back end is {stated}, the module has {own}")
 
-    def read(key: Key, offset: int, size: int) -> bytes | None:
+    def read(key: SymbolKey, offset: int, size: int) -> bytes | None:
         object_name, name, sympos = key
         if object_name == VMLINUX:
-            found, _ = locate(facts.image, name, sympos)
+            found, _ = locate_symbol(facts.image, name, sympos)
             inside = found is not None and offset + size <= found.size
             return facts.image.read(found.value + offset, size) if found is not None and inside else None
         shipped = facts.modules(object_name)

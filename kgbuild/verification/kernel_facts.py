@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kgbuild.arch.base import Arch
-from kgbuild.elf.object import Symbol as KernelSymbol
+from kgbuild.elf.object import Symbol
 from kgbuild.kernel.exports import Export
 from kgbuild.model import VMLINUX
 from kgbuild.module_abi import (
     KLP_SYMBOL,
 )
 from kgbuild.proof.record import BoundSymbol
-from kgbuild.verification.modules import Modules, no_modules
+from kgbuild.verification.modules import ShippedLookup, no_modules
 from kgbuild.verification.proof import place_in_module, place_in_vmlinux
 from kgbuild.verification.reading.reader import (
     STT_FUNC,
@@ -35,8 +35,8 @@ KLP_NAME = re.compile(re.escape(KLP_SYMBOL) + r"([^.]+)\.([^,]+),(\d+)")
 class ImageReader(Protocol):
     """What verify asks of the kernel's vmlinux; KernelImage is one."""
 
-    def named(self, name: str) -> Sequence[KernelSymbol]: ...
-    def in_kallsyms(self, symbol: KernelSymbol) -> bool: ...
+    def named(self, name: str) -> Sequence[Symbol]: ...
+    def in_kallsyms(self, symbol: Symbol) -> bool: ...
     def read(self, address: int, size: int) -> bytes | None: ...
     def is_init(self, address: int) -> bool: ...
     def section_at(self, address: int) -> str: ...
@@ -62,7 +62,7 @@ class KernelFacts:
     vermagic: str
     exports: Mapping[str, Export]
     image: ImageReader
-    modules: Modules = no_modules
+    modules: ShippedLookup = no_modules
     modversions: bool = True
     module_size: int = 0
     name_length: int = 512
@@ -71,7 +71,7 @@ class KernelFacts:
     wrapper: Compile = no_wrapper
 
 
-def locate(image: ImageReader, name: str, sympos: int) -> tuple[KernelSymbol | None, str]:
+def locate_symbol(image: ImageReader, name: str, sympos: int) -> tuple[Symbol | None, str]:
     """The kernel's symbol at a position, as klp_find_object_symbol finds it, or None and why there is none."""
     listed = [s for s in image.named(name) if image.in_kallsyms(s)]
     if not listed:
@@ -83,7 +83,7 @@ def locate(image: ImageReader, name: str, sympos: int) -> tuple[KernelSymbol | N
     return listed[max(sympos - 1, 0)], ""
 
 
-def in_init_memory(image: ImageReader, symbol: KernelSymbol) -> bool:
+def in_init_memory(image: ImageReader, symbol: Symbol) -> bool:
     """Whether a symbol is in init memory; one of no size may mark the end of what is before it."""
     return image.is_init(symbol.value) and (symbol.size > 0 or image.is_init(symbol.value - 1))
 
@@ -99,7 +99,7 @@ def outside(name: str, facts: KernelFacts) -> tuple[int, bool] | None:
         own = shipped.locate(match[2], int(match[3]))[0] if shipped is not None else None
         return (own.size, own.type == STT_FUNC) if own is not None else None
     else:
-        symbol, _ = locate(facts.image, match[2], int(match[3]))
+        symbol, _ = locate_symbol(facts.image, match[2], int(match[3]))
     return (symbol.size, symbol.is_function) if symbol is not None else None
 
 
@@ -109,7 +109,7 @@ def located(keys: Iterable[tuple[str, str, int]], arch: Arch, facts: KernelFacts
     out = []
     for object_name, name, sympos in sorted(set(keys)):
         if object_name == VMLINUX:
-            found, _ = locate(facts.image, name, sympos)
+            found, _ = locate_symbol(facts.image, name, sympos)
             if found is not None:
                 out.append(place_in_vmlinux(facts.image, name, sympos, found))
         elif (shipped := facts.modules(object_name)) is not None:

@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
-from kgbuild.elf.object import Symbol as KernelSymbol
+from kgbuild.elf.object import Symbol
 from kgbuild.model import Finding
 from kgbuild.module_abi import NOTE_SECTION
 from kgbuild.proof.record import Constant, ProofRecord
 from kgbuild.verification.code import Code
-from kgbuild.verification.reading.reader import SHN_UNDEF, ModuleFile, Reloc, Section
+from kgbuild.verification.reading.reader import SHN_UNDEF, ModuleFile, ModuleSection, Reloc
 
 _CODE, _RECORD_CODE = "V35-literal", "V29-proof-binding"
 
@@ -28,7 +28,7 @@ _CODE, _RECORD_CODE = "V35-literal", "V29-proof-binding"
 class LiteralImage(Protocol):
     """What is asked of the kernel's vmlinux."""
 
-    def named(self, name: str) -> Sequence[KernelSymbol]: ...
+    def named(self, name: str) -> Sequence[Symbol]: ...
     def read(self, address: int, size: int) -> bytes | None: ...
     def is_init(self, address: int) -> bool: ...
 
@@ -120,7 +120,7 @@ def _references(
                 yield symbol.name, place, meant
 
 
-def _ends(section: Section, code: Code) -> dict[int, int]:
+def _ends(section: ModuleSection, code: Code) -> dict[int, int]:
     """By offset of a PC-relative field, how far behind it its instruction ends."""
     return {i.field_offset: i.offset + i.length - i.field_offset for i in code.instructions(section).values()}
 

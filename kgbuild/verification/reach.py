@@ -14,23 +14,21 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
-from kgbuild.model import Finding
+from kgbuild.model import Finding, SectionOffset
 from kgbuild.module_abi import CALLBACKS
 from kgbuild.verification.ibt import Decoded
 from kgbuild.verification.kallsyms import WrittenTables
-from kgbuild.verification.modules import LATE_SECTION, VMLINUX, Modules
-from kgbuild.verification.reading.reader import STT_FILE, STT_SECTION, ModuleFile, Reloc, Section, Symbol
-
-Place = tuple[int, int]  # section, offset of the piece's first byte
+from kgbuild.verification.modules import LATE_SECTION, VMLINUX, ShippedLookup
+from kgbuild.verification.reading.reader import STT_FILE, STT_SECTION, ModuleFile, ModuleSection, ModuleSymbol, Reloc
 
 
 def check_reach(
     module: ModuleFile,
-    roots: Iterable[tuple[str, Place]],
+    roots: Iterable[tuple[str, SectionOffset]],
     tables: WrittenTables,
     arch: Arch,
     decoded: Decoded,
-    modules: Modules,
+    modules: ShippedLookup,
 ) -> Iterator[Finding]:
     """What an object's code gets to, though it is bound to a module that the object does not need.
 
@@ -41,10 +39,10 @@ def check_reach(
     if not late:
         return
     pieces = _Pieces(module, arch, decoded)
-    bound: dict[Place, dict[str, str]] = {}
+    bound: dict[SectionOffset, dict[str, str]] = {}
     for (section, offset), (owner, name) in late.items():
         bound.setdefault(pieces.at(section, offset), {}).setdefault(owner, name)
-    starts: dict[str, list[Place]] = {}
+    starts: dict[str, list[SectionOffset]] = {}
     for owner, place in (*roots, *_callbacks(module)):
         starts.setdefault(owner, []).append(pieces.at(*place))
     for owner in sorted(starts):
@@ -62,9 +60,9 @@ def check_reach(
                     yield finding("V34-module-reach", pieces.name(path[0]), f"{fact} ({way})")
 
 
-def _late_places(module: ModuleFile, tables: WrittenTables) -> dict[Place, tuple[str, str]]:
+def _late_places(module: ModuleFile, tables: WrittenTables) -> dict[SectionOffset, tuple[str, str]]:
     """Every place that is written when a module comes: that module, and the symbol that is written there."""
-    out: dict[Place, tuple[str, str]] = {}
+    out: dict[SectionOffset, tuple[str, str]] = {}
     for section in module.sections[1:]:
         match = LATE_SECTION.fullmatch(section.name)
         if match is None or match[1] == VMLINUX:
@@ -78,7 +76,7 @@ def _late_places(module: ModuleFile, tables: WrittenTables) -> dict[Place, tuple
     return out
 
 
-def _callbacks(module: ModuleFile) -> Iterator[tuple[str, Place]]:
+def _callbacks(module: ModuleFile) -> Iterator[tuple[str, SectionOffset]]:
     """The object of each callback, and where its code begins."""
     data = module.object_bytes(CALLBACKS.symbol)
     if data is None:
@@ -100,12 +98,12 @@ class _Pieces:
     def __init__(self, module: ModuleFile, arch: Arch, decoded: Decoded) -> None:
         self.module, self.arch, self.decoded = module, arch, decoded
         begins: dict[int, set[int]] = {}
-        self._names: dict[Place, str] = {}
+        self._names: dict[SectionOffset, str] = {}
         for s in module.symbols:
             if _is_named(s) and 0 < s.shndx < len(module.sections):
                 begins.setdefault(s.shndx, set()).add(s.value)
                 self._names.setdefault((s.shndx, s.value), s.name)
-        self._out: dict[int, list[tuple[int, Place]]] = {}
+        self._out: dict[int, list[tuple[int, SectionOffset]]] = {}
         for index, by_offset in module.targets.items():
             if not 0 < index < len(module.sections) or not module.sections[index].alloc:
                 continue
@@ -120,11 +118,11 @@ class _Pieces:
             edges.sort()
         self._begins = {index: sorted({0, *found}) for index, found in begins.items()}
 
-    def _ends(self, section: Section) -> dict[int, int]:
+    def _ends(self, section: ModuleSection) -> dict[int, int]:
         """The end of the instruction of each field of code, by the field's offset."""
         return {i.field_offset: i.offset + i.length for i in self.decoded(section).values()}
 
-    def _meant(self, section: Section, row: Reloc, fields: dict[int, int]) -> Place | None:
+    def _meant(self, section: ModuleSection, row: Reloc, fields: dict[int, int]) -> SectionOffset | None:
         """What a relocation leads to in the file."""
         symbol = self.module.symbol_of(row)
         if symbol is None or not 0 < symbol.shndx < len(self.module.sections):
@@ -135,16 +133,16 @@ class _Pieces:
         end = fields.get(row.offset, row.offset + 4)
         return symbol.shndx, max(symbol.value + row.addend + (end - row.offset if relative else 0), 0)
 
-    def at(self, section: int, offset: int) -> Place:
+    def at(self, section: int, offset: int) -> SectionOffset:
         """The piece in which a place lies."""
         begins = self._begins.get(section, [0])
         return section, begins[max(bisect.bisect_right(begins, offset) - 1, 0)]
 
-    def name(self, piece: Place) -> str:
+    def name(self, piece: SectionOffset) -> str:
         """What a piece is called."""
         return self._names.get(piece) or f"{self.module.sections[piece[0]].name}+{piece[1]:#x}"
 
-    def _next(self, piece: Place) -> Iterator[Place]:
+    def _next(self, piece: SectionOffset) -> Iterator[SectionOffset]:
         section, start = piece
         begins, edges = self._begins.get(section, [0]), self._out.get(section, [])
         behind = bisect.bisect_right(begins, start)
@@ -152,9 +150,9 @@ class _Pieces:
         for _, place in edges[bisect.bisect_left(edges, (start, (0, 0))) : bisect.bisect_left(edges, (end, (0, 0)))]:
             yield self.at(*place)
 
-    def walk(self, starts: Sequence[Place]) -> Iterator[tuple[Place, ...]]:
+    def walk(self, starts: Sequence[SectionOffset]) -> Iterator[tuple[SectionOffset, ...]]:
         """Every piece that is reached, once, with the way to it."""
-        todo: list[tuple[Place, ...]] = [(start,) for start in dict.fromkeys(starts)]
+        todo: list[tuple[SectionOffset, ...]] = [(start,) for start in dict.fromkeys(starts)]
         seen = {path[-1] for path in todo}
         while todo:
             path = todo.pop(0)
@@ -165,5 +163,5 @@ class _Pieces:
                     todo.append((*path, piece))
 
 
-def _is_named(symbol: Symbol) -> bool:
+def _is_named(symbol: ModuleSymbol) -> bool:
     return bool(symbol.name) and symbol.type not in (STT_SECTION, STT_FILE)

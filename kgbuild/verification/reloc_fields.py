@@ -27,8 +27,8 @@ from kgbuild.verification.reading.reader import (
     SHT_NOBITS,
     STT_FUNC,
     ModuleFile,
+    ModuleSection,
     Reloc,
-    Section,
 )
 
 _CODE = "V41-reloc-field"
@@ -75,7 +75,7 @@ class _Checker:
 
     # -- code ----------------------------------------------------------------------------------------------------
 
-    def check_code(self, section: Section, rows: dict[int, list[Reloc]]) -> Iterator[Finding]:
+    def check_code(self, section: ModuleSection, rows: dict[int, list[Reloc]]) -> Iterator[Finding]:
         """The relocations of a section of code."""
         fields = {f.offset: f for f in self._fields(section)}
         for offset in sorted(rows):
@@ -91,7 +91,7 @@ class _Checker:
                 yield finding(_CODE, f"{section.name}+{field.offset:#x}", f"is {fact}")
         yield from self._check_placeholders(section)
 
-    def _fields(self, section: Section) -> list[InstructionField]:
+    def _fields(self, section: ModuleSection) -> list[InstructionField]:
         starts = sorted({0, *self.code.pieces.get(section.index, ())})
         out = []
         for start, end in zip(starts, [*starts[1:], len(section.data)], strict=True):
@@ -101,7 +101,7 @@ class _Checker:
             ]
         return out
 
-    def _fault(self, section: Section, row: Reloc, field: InstructionField | None) -> str:
+    def _fault(self, section: ModuleSection, row: Reloc, field: InstructionField | None) -> str:
         """What is wrong with a relocation in code, "" where nothing is."""
         size = self.arch.reloc_size.get(row.type, 0)
         if row.type == self.arch.none_reloc:
@@ -125,7 +125,7 @@ class _Checker:
         known = self.outside(symbol.name)
         return known is not None and known[1]
 
-    def _check_placeholders(self, section: Section) -> Iterator[Finding]:
+    def _check_placeholders(self, section: ModuleSection) -> Iterator[Finding]:
         """Instructions that are room for an alternative."""
         replaced = self.code.replaced.get(section.index, [])
         functions = [
@@ -153,7 +153,7 @@ class _Checker:
 
     # -- data ----------------------------------------------------------------------------------------------------
 
-    def check_data(self, section: Section, rows: dict[int, list[Reloc]]) -> Iterator[Finding]:
+    def check_data(self, section: ModuleSection, rows: dict[int, list[Reloc]]) -> Iterator[Finding]:
         """The relocations of a section of data, or of a special section."""
         spec = self.arch.special_of(section.name)
         size = self.code.entry_size(section, spec)[0] if spec is not None else 0
@@ -163,7 +163,7 @@ class _Checker:
                 if fact:
                     yield finding(_CODE, f"{section.name}+{offset:#x}", fact)
 
-    def _data_fault(self, section: Section, row: Reloc, entry: int) -> str:
+    def _data_fault(self, section: ModuleSection, row: Reloc, entry: int) -> str:
         width = self.arch.reloc_size.get(row.type, 0)
         if entry:
             at = row.offset % entry
@@ -184,7 +184,7 @@ class _Checker:
 
     # -- where it leads ------------------------------------------------------------------------------------------
 
-    def _leads(self, section: Section, row: Reloc, distance: int, *, branch: bool) -> str:
+    def _leads(self, section: ModuleSection, row: Reloc, distance: int, *, branch: bool) -> str:
         """What is wrong with where a relocation leads: so many bytes behind its symbol."""
         symbol = self.module.symbol_of(row)
         if symbol is None:

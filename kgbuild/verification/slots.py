@@ -19,7 +19,7 @@ from kgbuild.model import Finding
 from kgbuild.module_abi import MOVED, SITES, SLOT, SLOTS_SECTION, STUBS_SECTION
 from kgbuild.verification.code import Code
 from kgbuild.verification.kallsyms import WrittenTables
-from kgbuild.verification.reading.reader import STT_FUNC, ModuleFile, Section
+from kgbuild.verification.reading.reader import STT_FUNC, ModuleFile, ModuleSection
 
 _CODE = "V33-kallsyms"
 _UNWIND, _UNWIND_STATES, _LOCKS = ".orc_unwind_ip", ".orc_unwind", ".smp_locks"
@@ -31,7 +31,7 @@ _OWNER = -1
 class SlotEntry(NamedTuple):
     """One instruction that was moved: its section, its offset and length, and those of what it became."""
 
-    section: Section
+    section: ModuleSection
     start: int
     length: int
     to: int
@@ -146,7 +146,9 @@ def _check_entered(module: ModuleFile, arch: Arch, rows: list[SlotEntry], code: 
                     yield finding(_CODE, row.where, f"was moved to +{row.to:#x}, and {by} leads to +{place:#x}")
 
 
-def _references(module: ModuleFile, arch: Arch, code: Code, section: Section) -> Iterator[tuple[int, str, int | None]]:
+def _references(
+    module: ModuleFile, arch: Arch, code: Code, section: ModuleSection
+) -> Iterator[tuple[int, str, int | None]]:
     """Places of a section that branches and relocations lead to: (offset, from where, offset of the branch; _OWNER
     where an entry of a special section is about the instruction there)."""
     for i in code.instructions(section).values():
@@ -214,7 +216,7 @@ class _Unwind:
         for entries in self._entries.values():
             entries.sort()
 
-    def at(self, section: Section, offset: int) -> bytes | None:
+    def at(self, section: ModuleSection, offset: int) -> bytes | None:
         entries = self._entries.get(section.index, [])
         found = bisect_right(entries, offset, key=lambda e: e[0]) - 1
         return entries[found][2] if found >= 0 else None

@@ -23,7 +23,7 @@ from kgbuild.verification.kernel_facts import (
     MAX_OBJECT,
     KernelFacts,
     in_init_memory,
-    locate,
+    locate_symbol,
 )
 from kgbuild.verification.modules import Target, check_bound, check_target
 from kgbuild.verification.reading.reader import (
@@ -35,7 +35,7 @@ from kgbuild.verification.reading.reader import (
     STT_FILE,
     STT_FUNC,
     ModuleFile,
-    Symbol,
+    ModuleSymbol,
 )
 from kgbuild.verification.reading.statements import (
     PatchedFunction,
@@ -45,11 +45,11 @@ from kgbuild.verification.reading.statements import (
 VERSION_ENTRY = struct.Struct("<Q56s")
 
 
-def _undefined(module: ModuleFile) -> list[Symbol]:
+def _undefined(module: ModuleFile) -> list[ModuleSymbol]:
     return [s for s in module.symbols if s.shndx == SHN_UNDEF and s.name and s.type != STT_FILE]
 
 
-def check_exports(module: ModuleFile, facts: KernelFacts) -> Iterator[Finding]:
+def check_imports(module: ModuleFile, facts: KernelFacts) -> Iterator[Finding]:
     """Undefined symbols, __versions and import_ns against Module.symvers."""
     versions: dict[str, int] = {}
     section = module.section("__versions")
@@ -108,7 +108,7 @@ def check_livepatch_symbols(module: ModuleFile, facts: KernelFacts) -> Iterator[
 
 
 def _check_bound(place: str, name: str, sympos: int, facts: KernelFacts) -> Iterator[Finding]:
-    found, fact = locate(facts.image, name, sympos)
+    found, fact = locate_symbol(facts.image, name, sympos)
     if found is None:
         yield finding("V3-sympos", place, fact)
     elif in_init_memory(facts.image, found):
@@ -136,7 +136,7 @@ def check_functions(
             targets.add(target)
             yield from check_target(target, arch, facts.modules)
             continue
-        found, fact = locate(facts.image, function.name, function.sympos)
+        found, fact = locate_symbol(facts.image, function.name, function.sympos)
         if found is None:
             yield finding("V3-sympos", function.name, fact)
             continue
@@ -198,7 +198,7 @@ def _why_no_landing(name: str, export: bool, arch: Arch, facts: KernelFacts) -> 
     if export:
         symbols = [s for s in facts.image.named(plain) if not s.is_local]
     else:
-        located = locate(facts.image, plain, int(match[3]) if match is not None else 0)[0]
+        located = locate_symbol(facts.image, plain, int(match[3]) if match is not None else 0)[0]
         symbols = [located] if located is not None else []
     for symbol in (s for s in symbols if s.is_function):
         if facts.image.read(symbol.value, len(arch.landing)) != arch.landing:

@@ -17,7 +17,7 @@ import pytest
 from kgbuild.errors import UserError
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 from kgbuild.report.explain import CHANGED, NEW, NOISE, REMOVED, SAME, Explanation, explain
-from kgbuild.report.listing import AlignedLine, align, quote
+from kgbuild.report.listing import AlignedLine, align_listings, quote
 from kgbuild.report.side_by_side import Style, render
 from tests.support.pair_cases import ALL, Case
 from tests.support.toolchain import compile_pair_side, compile_text, pair_flags, scratch
@@ -182,7 +182,7 @@ def step(text: str, key: str) -> AlignedLine:
 def test_inserted_code_stands_alone() -> None:
     left = [step(c, c) for c in "abcdef"]
     right = [step(c, c) for c in "abXcdef"]
-    assert [(x and x.key, y and y.key) for x, y in align(left, right)] == [
+    assert [(x and x.key, y and y.key) for x, y in align_listings(left, right)] == [
         ("a", "a"),
         ("b", "b"),
         (None, "X"),
@@ -191,7 +191,7 @@ def test_inserted_code_stands_alone() -> None:
         ("e", "e"),
         ("f", "f"),
     ]
-    assert [(x and x.key, y and y.key) for x, y in align(right, left)][2] == ("X", None)
+    assert [(x and x.key, y and y.key) for x, y in align_listings(right, left)][2] == ("X", None)
 
 
 # -- the command ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 from kgbuild.callgraph.outside_callers import OutsideCaller, users_outside
 from kgbuild.closure.builder import ClosureBuilder
 from kgbuild.closure.callers import original_in_graph, users_in
-from kgbuild.closure.model import REPLACED, Contents, Key, Redirect, UnitResult
+from kgbuild.closure.model import REPLACED, Contents, MemberKey, Redirect, UnitResult
 from kgbuild.elf.consts import STB
 from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import FUNCTION, UNDEFINED, Ambiguous, Atom
@@ -137,7 +137,7 @@ def _pull_from_outside(builder: ClosureBuilder, number: int, orig: Atom, patched
     return True
 
 
-def _pull_from(builder: ClosureBuilder, caller: OutsideCaller, orig: Atom, names: list[str], key: Key) -> None:
+def _pull_from(builder: ClosureBuilder, caller: OutsideCaller, orig: Atom, names: list[str], key: MemberKey) -> None:
     """Bring in the functions of another unit that call a global function by one of `names`. Who calls it by a name that
     the patch gives to another function means that one, and stays."""
     name = builder.members[key].atom.name
@@ -168,7 +168,7 @@ def _pull_from(builder: ClosureBuilder, caller: OutsideCaller, orig: Atom, names
         builder.refuse("K15-pull", number, caller.function, f"{caller.function} {fact}")
 
 
-def _pull_in(builder: ClosureBuilder, number: int, caller: Atom, name: str, key: Key) -> None:
+def _pull_in(builder: ClosureBuilder, number: int, caller: Atom, name: str, key: MemberKey) -> None:
     if (number, caller.id) in builder.members:
         return
     builder.add(number, caller, "pulled", f"calls {name}, which can't be redirected", key)
@@ -177,10 +177,10 @@ def _pull_in(builder: ClosureBuilder, number: int, caller: Atom, name: str, key:
         redirect(builder, number, changes.orig.atoms[i], caller)
 
 
-def _chain(contents: Contents, key: Key) -> list[str]:
+def _chain(contents: Contents, key: MemberKey) -> list[str]:
     """The names of a member and of what brought it, up to what the patch changes."""
     names: list[str] = []
-    at: Key | None = key
+    at: MemberKey | None = key
     while at is not None and at in contents.members and len(names) < 20:
         names.append(contents.members[at].atom.name)
         at = contents.members[at].via

@@ -26,7 +26,7 @@ from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.lookup_tables import LookupRow, LookupSite, LookupTables
-from kgbuild.emit.backends.old_interfaces import check_interface, entry_size, interface_macros
+from kgbuild.emit.backends.old_interfaces import check_interface, emitted_entry_size, interface_macros
 from kgbuild.emit.backends.slots import SlotWriter, Unwind, plan_steps
 from kgbuild.emit.backends.stable_bytes import REPLACED
 from kgbuild.emit.klp_relocations import patched_object, split_livepatch_name
@@ -49,7 +49,7 @@ from kgbuild.module_abi import (
     STUB,
     STUBS_SECTION,
 )
-from kgbuild.proof.record import Key
+from kgbuild.proof.record import SymbolKey
 
 _WRAPPER = ("kallsyms_on_each_symbol", *TEXT_POKE_SYMBOLS)
 _WRAPPER_TARGETS = ("find_module", "copy_from_kernel_nofault")
@@ -89,7 +89,7 @@ class Kallsyms:
         out += ["KGBUILD_EACH_PLAIN"] * (EACH_PLAIN in features)
         return tuple(out)
 
-    def macros(self, functions: Sequence[Key]) -> tuple[str, ...]:
+    def macros(self, functions: Sequence[SymbolKey]) -> tuple[str, ...]:
         del functions
         return ()
 
@@ -124,11 +124,11 @@ def _is_deferred(reloc: OutReloc) -> bool:
     return reloc.symbol.section is None and reloc.symbol.name.startswith(KLP_SYMBOL)
 
 
-def _key(symbol: OutSymbol) -> Key:
+def _key(symbol: OutSymbol) -> SymbolKey:
     return split_livepatch_name(symbol.name.partition("@")[0])
 
 
-def is_branch(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
+def is_direct_branch(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
     """Whether a relocation is the displacement of a direct branch to its symbol's first byte."""
     if not section.flags & SHF.EXECINSTR or reloc.addend != -arch.reloc_size[arch.call_reloc]:
         return False
@@ -142,7 +142,7 @@ def _in_slot(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
     """Whether code goes through a slot for this relocation."""
     if not section.flags & SHF.EXECINSTR or section.name in arch.read_at_load or not _is_deferred(reloc):
         return False
-    return not is_branch(arch, section, reloc)
+    return not is_direct_branch(arch, section, reloc)
 
 
 def _fault(section: OutSection, reloc: OutReloc, request: Request, replaced: list[tuple[OutSection, int, int]]) -> str:
@@ -152,7 +152,7 @@ def _fault(section: OutSection, reloc: OutReloc, request: Request, replaced: lis
     key = _key(reloc.symbol)
     if request.places[key].section.startswith(_PER_CPU):
         return "a per-CPU variable"
-    if section.flags & SHF.EXECINSTR and is_branch(request.arch, section, reloc):
+    if section.flags & SHF.EXECINSTR and is_direct_branch(request.arch, section, reloc):
         return ""
     if section.name in request.arch.read_at_load:
         return f"which {section.name} needs when the module is loaded"
@@ -175,7 +175,7 @@ def _replaced_at_load(output: OutObject, arch: Arch) -> Iterator[tuple[OutSectio
         if spec is None or table.name not in REPLACED:
             continue
         rows = {reloc.offset: reloc for reloc in table.relocs}
-        size = entry_size(table, arch)
+        size = emitted_entry_size(table, arch)
         for base in range(0, len(table.data), size or 1):
             at, width = spec.fields[size]["length"]
             length = int.from_bytes(table.data[base + at : base + at + width], "little")
@@ -266,7 +266,7 @@ class _Transform:
         """What is left of a relocation: itself, one to a stub, or None where a site takes its place."""
         if not _is_deferred(reloc):
             return reloc
-        if is_branch(self.arch, section, reloc):
+        if is_direct_branch(self.arch, section, reloc):
             return OutReloc(reloc.offset, reloc.type, self._stub(reloc.symbol), reloc.addend)
         self._site(section, reloc.offset, reloc.type, reloc.addend, reloc.symbol)
         return None

@@ -43,7 +43,7 @@ def interface_macros(features: frozenset[str]) -> tuple[str, ...]:
     return ("KGBUILD_REGISTERS",) if REGISTERS in features else ()
 
 
-def entry_size(table: OutSection, arch: Arch) -> int:
+def emitted_entry_size(table: OutSection, arch: Arch) -> int:
     """Bytes of an entry of a special section: of the sizes that kernels have, the first at which each has the
     relocations it needs; 0 where the table is empty. Raises ValueError where none fits."""
     spec = arch.special_of(table.name)
@@ -80,7 +80,7 @@ _Entry = tuple[bytearray, list[OutReloc]]
 
 def _entries(table: OutSection, arch: Arch) -> Iterator[_Entry]:
     """Each entry's bytes and relocations, those by offset in it; the first is to the code that it is for."""
-    size = entry_size(table, arch)
+    size = emitted_entry_size(table, arch)
     for base in range(0, len(table.data), size or 1):
         inside = [r for r in table.relocs if base <= r.offset < base + size]
         inside.sort(key=lambda r: r.offset)

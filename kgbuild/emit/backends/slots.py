@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from kgbuild.arch.base import Arch, Rewritten
 from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
-from kgbuild.emit.backends.old_interfaces import entry_size
+from kgbuild.emit.backends.old_interfaces import emitted_entry_size
 from kgbuild.module_abi import MOVED, SLOT, SLOTS_SECTION
 
 # Entries that name the lock prefix of an instruction: they follow it.
@@ -91,7 +91,7 @@ class _Planner:
         """Note where a section's relocations lead, by section: (offset, by what, whether as the owner of an entry)."""
         spec = self.arch.special_of(by.name)
         try:
-            size = entry_size(by, self.arch) if spec is not None else 0
+            size = emitted_entry_size(by, self.arch) if spec is not None else 0
         except ValueError:
             size = 0  # each of its relocations may be an owner's
         for reloc in by.relocs:

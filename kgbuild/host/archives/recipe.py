@@ -185,7 +185,7 @@ def load_recipes() -> dict[str, Recipe]:
     return recipes
 
 
-def parse_name(name: str, recipes: Mapping[str, Recipe]) -> KernelName:
+def parse_kernel_name(name: str, recipes: Mapping[str, Recipe]) -> KernelName:
     """Split a --kernel value. Raises UserError where it can't name a kernel.
 
     A bare release gets its distribution where one recipe knows it, else none (the cache may still have it).
@@ -236,7 +236,7 @@ def running_name(
     )
 
 
-def resolve(name: KernelName, recipe: Recipe, archive: Archive) -> FetchPlan:
+def find_packages(name: KernelName, recipe: Recipe, archive: Archive) -> FetchPlan:
     """Find the packages of a kernel.
 
     Raises UserError for an unknown release (with the nearest names) or version, ToolError where the archive

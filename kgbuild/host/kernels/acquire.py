@@ -17,9 +17,9 @@ from kgbuild.host.archives.recipe import (
     RUNNING,
     KernelName,
     Recipe,
+    find_packages,
     load_recipes,
-    parse_name,
-    resolve,
+    parse_kernel_name,
 )
 from kgbuild.host.kernels.build_id import read_running_build_id, read_vmlinux_build_id
 from kgbuild.host.kernels.fetch import fetch, find_release, version_of
@@ -54,7 +54,7 @@ def ensure_kernel(
 def _find_or_fetch(name: str, progress: Progress, offline: bool, jobs: int, cache: Cache) -> Kernel:
     kernel = find_kernel(name, cache=cache, offline=offline)
     recipes = load_recipes()
-    wanted = parse_name(name, recipes)
+    wanted = parse_kernel_name(name, recipes)
     if kernel is not None:
         newest = wanted.distro in recipes and recipes[wanted.distro].newest.match(wanted.release)
         last = cache.recall(str(wanted), NEWEST_SECONDS) if offline and newest else None
@@ -72,7 +72,7 @@ def _find_or_fetch(name: str, progress: Progress, offline: bool, jobs: int, cach
         )
     recipe = recipes[wanted.distro]
     try:
-        plan = resolve(wanted, recipe, open_archive(recipe.archive))
+        plan = find_packages(wanted, recipe, open_archive(recipe.archive))
     except ToolError as error:
         # An archive that can't be asked is no reason to fail where an earlier answer is at hand.
         kernel = find_kernel(name, cache=cache, offline=True)
@@ -99,7 +99,7 @@ def find_kernel(name: str, *, cache: Cache | None = None, offline: bool = False)
         kernel = cache.load(running) if running else None
         if kernel is not None:
             return kernel
-    wanted = parse_name(name, recipes)
+    wanted = parse_kernel_name(name, recipes)
     recipe = recipes.get(wanted.distro)
     newest = recipe.newest.match(wanted.release) if recipe else None
     if recipe is None or newest is None:

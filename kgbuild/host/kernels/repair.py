@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.archive import open_archive
-from kgbuild.host.archives.recipe import load_recipes, parse_name, resolve
+from kgbuild.host.archives.recipe import find_packages, load_recipes, parse_kernel_name
 from kgbuild.host.kernels import kbuild
 from kgbuild.host.kernels.fetch import fetch
 from kgbuild.host.kernels.integrity import find_damage, made_by_kbuild, seal_kernel
@@ -48,7 +48,7 @@ def make_whole(kernel: Kernel, cache: Cache, progress: Progress, *, offline: boo
             remedy="without --offline it is fetched again",
         )
     name = f"{kernel.id.name}={kernel.id.version}" if kernel.id.version else kernel.id.name
-    plan = resolve(parse_name(name, load_recipes()), recipe, open_archive(recipe.archive))
+    plan = find_packages(parse_kernel_name(name, load_recipes()), recipe, open_archive(recipe.archive))
     return fetch(plan, cache, progress, jobs, again=True)
 
 

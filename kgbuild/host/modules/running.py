@@ -14,7 +14,7 @@ from pathlib import Path
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.feature_probes import probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
-from kgbuild.host.modules.images import Modules
+from kgbuild.host.modules.images import ModuleImages
 from kgbuild.kernel.config import parse_config
 from kgbuild.kernel.exports import Export, parse_symvers
 from kgbuild.kernel.module_image import ModuleImage
@@ -29,7 +29,7 @@ class RunningKernel:
     def __init__(self, kernel: Kernel, oot_modules: Mapping[str, Path] | None = None) -> None:
         self.kernel = kernel
         self.oot_modules = dict(oot_modules or {})
-        self.modules = Modules(kernel, self.oot_modules)
+        self.modules = ModuleImages(kernel, self.oot_modules)
 
     @cached_property
     def vmlinux(self) -> KernelImage:

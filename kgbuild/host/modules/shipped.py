@@ -11,7 +11,7 @@ from kgbuild.arch import for_object
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.modules.files import depends_of, index_modules
-from kgbuild.host.modules.files import read_module as unpack_module
+from kgbuild.host.modules.files import read_module_bytes as unpack_module
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Kernel
 from kgbuild.verification.modules import Shipped

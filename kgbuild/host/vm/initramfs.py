@@ -24,7 +24,7 @@ from elftools.elf.enums import ENUM_E_MACHINE
 
 from kgbuild.arch import default_arch
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.modules.files import depends_of, index_modules, module_name, read_module
+from kgbuild.host.modules.files import depends_of, index_modules, module_name, read_module_bytes
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.system.run import run
 
@@ -224,7 +224,7 @@ def collect_modules(
                 remedy=f"did you mean {', '.join(near)}?" if near else "give an out-of-tree one with --oot-module",
             )
         visiting.add(name)
-        data = read_module(index[name])
+        data = read_module_bytes(index[name])
         for needed in depends_of(data):
             visit(needed, f" (needed by {name})")
         ordered[name] = data

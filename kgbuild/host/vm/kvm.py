@@ -25,7 +25,7 @@ KEPT_SECONDS = 86400.0
 _DEVICE = Path("/dev/kvm")
 
 
-def probe(accel: str, cpu: str, smp: int, seconds: float = PROBE_SECONDS) -> bool:
+def probe_acceleration(accel: str, cpu: str, smp: int, seconds: float = PROBE_SECONDS) -> bool:
     """Run the architecture's probe under this accelerator and say whether it came to its end in time."""
     disk = os.memfd_create("kgbuild-probe")
     try:
@@ -82,7 +82,7 @@ def kvm_works(cpu: str, smp: int, cache: Cache | None = None) -> bool:
     key = _key(cpu, smp)
     if key in known:
         return bool(known[key]["works"])
-    works = probe("kvm", cpu, smp)
+    works = probe_acceleration("kvm", cpu, smp)
     remember(cpu, smp, works, cache)
     return works
 

@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 from kgbuild.errors import ToolError, UserError
 from kgbuild.guest.channel import ChannelParser
 from kgbuild.guest.kernel_log import find_faults, parse_console
-from kgbuild.guest.model import PHASES, Command, CommandRun, GuestPlan, PhaseRun
+from kgbuild.guest.model import PHASES, CommandRun, GuestCommand, GuestPlan, PhaseRun
 from kgbuild.guest.reload_scenario import NotTried, TargetRun
 from kgbuild.guest.session import Session
 from kgbuild.host.modules import files as module_files
@@ -216,10 +216,12 @@ def _prepare(
     trees: list[initramfs.ArchiveEntry] = []
     found: list[Targets] = []
     for number, patch in enumerate(patches):
-        data = module_files.read_module(patch.module)
+        data = module_files.read_module_bytes(patch.module)
         wanted = read_targets(data) if patch.targets is None else patch.targets
         found.append(collect_targets(kernel.modules, wanted, own))
-        older = {_module_name(read, path): read for path in patch.older for read in [module_files.read_module(path)]}
+        older = {
+            _module_name(read, path): read for path in patch.older for read in [module_files.read_module_bytes(path)]
+        }
         plan = _plan(number, patch, data, found[-1], list(older))
         if any(plan.name == other.name for other in plans):
             raise UserError(f"two of the modules are named {plan.name}", place=str(patch.module))
@@ -249,16 +251,16 @@ def _plan(number: int, patch: PatchRun, data: bytes, targets: Targets, older: Se
     name = _module_name(data, patch.module)
     if name in older or len(older) != len(patch.older):
         raise UserError("two of the modules have one name", place=str(patch.module))
-    expected = tuple(Command(load_command(number, o)) for o in older)
-    expected += tuple(Command(text) for text in patch.before)
+    expected = tuple(GuestCommand(load_command(number, o)) for o in older)
+    expected += tuple(GuestCommand(text) for text in patch.before)
     commands = {
-        "before": expected + tuple(Command(text, False, True) for text in patch.checks),
-        "after": tuple(Command(text, True, True) for text in patch.checks)
-        + tuple(Command(text) for text in patch.after),
-        "absent": tuple(Command(text) for text in patch.absent),
-        "disabled": tuple(Command(text) for text in patch.disabled)
-        + tuple(Command(text, False, True) for text in patch.checks)
-        + tuple(Command(unload_command(o)) for o in reversed(older)),
+        "before": expected + tuple(GuestCommand(text, False, True) for text in patch.checks),
+        "after": tuple(GuestCommand(text, True, True) for text in patch.checks)
+        + tuple(GuestCommand(text) for text in patch.after),
+        "absent": tuple(GuestCommand(text) for text in patch.absent),
+        "disabled": tuple(GuestCommand(text) for text in patch.disabled)
+        + tuple(GuestCommand(text, False, True) for text in patch.checks)
+        + tuple(GuestCommand(unload_command(o)) for o in reversed(older)),
     }
     allowed = tuple(_pattern(text) for text in patch.allow_log)
     if patch.absent and not targets.cycled:

@@ -32,12 +32,12 @@ from kgbuild.model import VMLINUX
 from kgbuild.patch.kept_changes import as_note
 from kgbuild.pipeline.stages.events import Run
 from kgbuild.pipeline.stages.options import Options
-from kgbuild.pipeline.stages.values import Asked, Assembled, Checked, Closed, Prepared, PutOnTop, Recorded
+from kgbuild.pipeline.stages.values import Assembled, Checked, Closed, Inputs, Prepared, PutOnTop, Recorded
 from kgbuild.proof.record import (
     FUNCTION,
     NOTE_SCHEMA,
-    Key,
     ProofRecord,
+    SymbolKey,
     contents_json,
     digest_record,
     parse_record,
@@ -48,7 +48,7 @@ from kgbuild.verification.reading.contents import digest_contents
 from kgbuild.verification.reading.reader import read_module
 
 
-def put_on_older(asked: Asked, prepared: Prepared, closed: Closed, name: str, run: Run) -> Closed:
+def put_on_older(asked: Inputs, prepared: Prepared, closed: Closed, name: str, run: Run) -> Closed:
     """Decide what becomes of the patches that are loaded before, and tell the observer; the closed patch, with what
     that warns of. Raises Refused, and UserError for a --drop that stands for nothing."""
     options, closure, running = run.options, closed.closure, prepared.running
@@ -100,7 +100,7 @@ def assemble(prepared: Prepared, closed: Closed, name: str, run: Run) -> Assembl
         defines = _defines(closure, backend, features, bool(targets), clear)
         bound = wrapper_symbols(kernel, run.cache, backend.wrapper, defines)
         names = sorted({*bound, *backend.own_symbols(features, bool(closure.targets))})
-        own: list[Key] = [(VMLINUX, symbol, 0) for symbol in names]
+        own: list[SymbolKey] = [(VMLINUX, symbol, 0) for symbol in names]
         own += [(t.name, t.anchor, t.sympos) for t in targets]
         record = _record(closure, running, own, options)
         source = {**_source(prepared), "options": made_with(options, backend.name)}
@@ -162,7 +162,7 @@ def check_writing(closure: Closure, clear_late: bool, features: frozenset[str]) 
         raise Refused([Refusal("K2-special", ", ".join(closure.constants or closure.targets), fact)])
 
 
-def _record(closure: Closure, running: RunningKernel, own: list[Key], options: Options) -> ProofRecord:
+def _record(closure: Closure, running: RunningKernel, own: list[SymbolKey], options: Options) -> ProofRecord:
     """The proof record of what is about to be linked."""
     ids = {name: running.build_id(name) for name in (VMLINUX, *closure.targets)}
     allowed = [(row["option"], row["value"]) for row in options.allowed]

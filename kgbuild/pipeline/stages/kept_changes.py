@@ -43,11 +43,11 @@ def find_lost(tree: Kernel, patches: PatchSet, older: Iterable[Older]) -> tuple[
 def _named(tree: Kernel, module: str, lacks: Iterable[Lack]) -> Iterator[Lost]:
     """Each lost change with the original function that contains it, or with its file."""
     # imported here because few builds need it
-    from kgbuild.csource.definitions import FUNCTION, Item, read_items
+    from kgbuild.csource.definitions import FUNCTION, SourceItem, read_items
     from kgbuild.csource.preprocessor_conditions import Conditions
     from kgbuild.kernel.config import parse_config
 
-    functions: dict[str, list[Item]] = {}
+    functions: dict[str, list[SourceItem]] = {}
     for path, line, replaces in lacks:
         if path not in functions:
             config = Conditions(parse_config(tree.config.read_text()), True)

@@ -35,7 +35,7 @@ from kgbuild.verification.kallsyms import is_kallsyms, is_kgraft
 from kgbuild.verification.kernel_facts import KernelFacts
 from kgbuild.verification.reading.module_input import for_another_kernel, own_name, unwrap
 from kgbuild.verification.reading.reader import ModuleFile, read_module
-from kgbuild.verification.reading.statements import read_functions
+from kgbuild.verification.reading.statements import read_function_table
 from kgbuild.verification.wrapper import wrapper_macros
 
 
@@ -139,7 +139,7 @@ def kernel_facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) ->
 def _wrapper(module: ModuleFile, kernel: Kernel, features: frozenset[str], image: KernelImage) -> ModuleFile:
     """The wrapper that a module has, compiled for this kernel, or taken from the cache."""
     backend = BACKENDS["kgraft" if is_kgraft(module) else "kallsyms" if is_kallsyms(module) else "klp"]
-    rows = [(f.object, f.name, f.sympos) for f in read_functions(module)[0]]
+    rows = [(f.object, f.name, f.sympos) for f in read_function_table(module)[0]]
     defines = [*wrapper_macros(module), *backend.defines(features), *backend.macros(rows)]
     data = main_object(kernel, Cache(), backend.wrapper, defines)
     return read_module(data, backend.wrapper, image.obj.machine)

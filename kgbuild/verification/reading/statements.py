@@ -82,7 +82,7 @@ def _text_at(module: ModuleFile, section: int, offset: int) -> str | None:
     return place[0].data[place[1] : end].decode("utf-8", "replace") if end >= 0 else None
 
 
-def read_functions(module: ModuleFile) -> tuple[list[PatchedFunction], list[Finding]]:
+def read_function_table(module: ModuleFile) -> tuple[list[PatchedFunction], list[Finding]]:
     """The rows of kgbuild_funcs up to the empty one, and what is wrong with the table itself."""
     code, place = "V11-function", FUNCTIONS.symbol
     data = module.object_bytes(place)

@@ -278,7 +278,7 @@ def no_apt(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("asked the archive")
 
-    monkeypatch.setattr(acquire, "resolve", refuse)
+    monkeypatch.setattr(acquire, "find_packages", refuse)
 
 
 @pytest.mark.usefixtures("no_apt")
@@ -363,7 +363,7 @@ def test_an_archive_that_cannot_be_asked_falls_back_to_the_cache(cache: Cache, m
     def fail(*args: object) -> None:
         raise ToolError("no package lists")
 
-    monkeypatch.setattr(acquire, "resolve", fail)
+    monkeypatch.setattr(acquire, "find_packages", fail)
     kernel = add(cache, "6.1.0-56-cloud-amd64")
     assert ensure_kernel("debian:newest-6.1-cloud", progress=SilentProgress(), cache=cache) == kernel
     with pytest.raises(ToolError, match="no package lists"):

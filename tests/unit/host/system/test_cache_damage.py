@@ -99,7 +99,7 @@ def test_a_kernel_of_the_archive_is_fetched_again(tmp_path: Path, monkeypatch: p
         seal_kernel(kernel, cache)
         return kernel
 
-    monkeypatch.setattr(repair, "resolve", lambda name, recipe, apt: name)
+    monkeypatch.setattr(repair, "find_packages", lambda name, recipe, apt: name)
     monkeypatch.setattr(repair, "fetch", fetch)
     assert ensure_kernel(wanted, progress=SilentProgress(), cache=cache) == kernel
     assert [(f"{plan}", again) for plan, again in asked] == [(f"{wanted}=1-1", True)]

@@ -153,11 +153,11 @@ def test_broken_compression_is_one_message(tmp_path: Path) -> None:
     broken = tmp_path / "a.ko.xz"
     broken.write_bytes(b"nonsense")
     with pytest.raises(UserError, match="is not compressed with xz"):
-        files.read_module(broken)
+        files.read_module_bytes(broken)
     broken = tmp_path / "a.ko.gz"
     broken.write_bytes(b"nonsense")
     with pytest.raises(UserError):
-        files.read_module(broken)
+        files.read_module_bytes(broken)
 
 
 def test_busybox_must_be_there_and_static(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

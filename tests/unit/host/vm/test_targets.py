@@ -15,7 +15,7 @@ from kgbuild.diagnostics.guest_findings import RULES
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.elf.write import OutObject, OutSection, write
 from kgbuild.errors import UserError
-from kgbuild.guest.model import Command, GuestPlan
+from kgbuild.guest.model import GuestCommand, GuestPlan
 from kgbuild.guest.reload_scenario import ABSENT, CYCLES, EARLY, PHASES, RELOADS, NotTried, TargetRun
 from kgbuild.guest.session import Session
 from kgbuild.host.vm.patch_targets import (
@@ -96,9 +96,11 @@ def good() -> list[str]:
 
 
 def plan(commands: bool = False) -> GuestPlan:
-    check = {"before": (Command("c", False, True),), "after": (Command("c", True, True),)}
+    check = {"before": (GuestCommand("c", False, True),), "after": (GuestCommand("c", True, True),)}
     run = TargetRun("lp", ("af_key",), ("xfrm_algo",), ("af_key",), commands=commands, absences=True)
-    return GuestPlan("lp", {**check, "absent": (Command("a"),), "disabled": (Command("c", False, True),)}, targets=run)
+    return GuestPlan(
+        "lp", {**check, "absent": (GuestCommand("a"),), "disabled": (GuestCommand("c", False, True),)}, targets=run
+    )
 
 
 def ran(bodies: list[str], commands: bool = False) -> Session:

@@ -19,7 +19,7 @@ import pytest
 from kgbuild.arch import default_arch
 from kgbuild.diagnostics.guest_findings import RULES
 from kgbuild.errors import ToolError, UserError
-from kgbuild.guest.channel import ChannelParser, GuestRecord, parse_record
+from kgbuild.guest.channel import ChannelParser, GuestRecord, parse_guest_record
 from kgbuild.guest.session import group_stalled
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.vm import kvm
@@ -70,7 +70,7 @@ def changed(old: str, new: str) -> list[str]:
 
 
 def test_record() -> None:
-    record = parse_record(f"kgb 7 12.34 command run=001 out64={encoded('a b' + chr(10))} empty= .")
+    record = parse_guest_record(f"kgb 7 12.34 command run=001 out64={encoded('a b' + chr(10))} empty= .")
     assert record == GuestRecord(7, 12.34, "command", {"run": "001", "out": "a b\n", "empty": ""})
     assert record.number("run") == 1
     assert record.number("absent") == record.number("out") == 0
@@ -91,7 +91,7 @@ def test_record() -> None:
     ],
 )
 def test_what_is_no_record(line: str) -> None:
-    assert parse_record(line) is None
+    assert parse_guest_record(line) is None
 
 
 def test_garbage_and_cuts_are_counted() -> None:
@@ -490,7 +490,7 @@ def test_no_qemu(kernel: Kernel, module: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_kvm_answers_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probes: list[str] = []
     monkeypatch.setattr(kvm, "_DEVICE", tmp_path)
-    monkeypatch.setattr(kvm, "probe", lambda accel, cpu, smp: probes.append(cpu) or True)
+    monkeypatch.setattr(kvm, "probe_acceleration", lambda accel, cpu, smp: probes.append(cpu) or True)
     cache = Cache(tmp_path / "cache")
     assert kvm.kvm_works("max", 1, cache)
     assert kvm.kvm_works("max", 1, cache)
@@ -505,7 +505,7 @@ def test_kvm_answers_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_no_kvm_device_no_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kvm, "_DEVICE", tmp_path / "absent")
-    monkeypatch.setattr(kvm, "probe", lambda *_: pytest.fail("probed"))
+    monkeypatch.setattr(kvm, "probe_acceleration", lambda *_: pytest.fail("probed"))
     assert not kvm.kvm_works("max", 1, Cache(tmp_path / "cache"))
 
 
