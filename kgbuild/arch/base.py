@@ -334,31 +334,6 @@ class Arch:
         return self.load_platform()
 
     @cached_property
-    def reloc_names(self) -> dict[int, str]:
-        """The names of relocation types."""
-        return self.relocs.names
-
-    @cached_property
-    def reloc_size(self) -> dict[int, int]:
-        """Bytes of the field of each relocation type."""
-        return self.relocs.sizes
-
-    @cached_property
-    def pc_relative(self) -> frozenset[int]:
-        """The relocation types that are relative to their place."""
-        return self.relocs.pc_relative
-
-    @cached_property
-    def none_reloc(self) -> int:
-        """The relocation type that says nothing."""
-        return self.relocs.none
-
-    @cached_property
-    def loadable_relocs(self) -> frozenset[int]:
-        """The relocation types that the kernel's module loader applies."""
-        return self.relocs.loadable
-
-    @cached_property
     def special(self) -> dict[str, SpecialSection]:
         """The special sections that are read entry by entry and carried, by name."""
         return {name: row for name, row in self.sections.items() if row.carried}

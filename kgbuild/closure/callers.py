@@ -62,7 +62,7 @@ def users_in(view: View, target: Atom, built_in: bool) -> Users:
 def _enters(view: View, section: int, target: Atom) -> bool:
     """Whether replacement code means the beginning of a function; jumps back into the middle of one are its own."""
     for _, kind, sym, addend in view.obj.reloc_rows(section):
-        bias = view.arch.reloc_size.get(kind, 0) if kind in view.arch.pc_relative else 0
+        bias = view.arch.relocs.sizes.get(kind, 0) if kind in view.arch.relocs.pc_relative else 0
         try:
             meant = view.target(sym, addend + bias)
         except Ambiguous:

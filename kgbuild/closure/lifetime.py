@@ -258,8 +258,8 @@ def _check_sections(closure: Contents) -> Iterator[Refusal]:
         if unit.target == VMLINUX and not is_per_cpu(section.name):
             continue
         for ref in _refs(closure, member):
-            if ref.type in view.arch.pc_relative:  # the initial value lies elsewhere
-                kind = view.arch.reloc_names.get(ref.type, str(ref.type))
+            if ref.type in view.arch.relocs.pc_relative:  # the initial value lies elsewhere
+                kind = view.arch.relocs.names.get(ref.type, str(ref.type))
                 fact = f"+{ref.offset:#x}: the module would have to write a relocation of type {kind} itself"
                 yield _refusal(closure, "K11-reloc", member.unit, member.atom, fact)
     if per_cpu > PER_CPU_BYTES and last is not None:

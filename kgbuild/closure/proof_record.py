@@ -80,7 +80,7 @@ def locate_address(
 def digest_in_module(image: ModuleImage, symbol: Symbol, start: int) -> str:
     obj = image.obj
     data = bytes(obj.contents(symbol.shndx)[start : start + symbol.size])
-    sizes = for_object(obj).reloc_size
+    sizes = for_object(obj).relocs.sizes
     references = []
     for offset, kind, sym, addend in obj.relocs(symbol.shndx).tolist():
         if start <= offset < start + symbol.size:

@@ -150,7 +150,7 @@ class _Side:
         self.key, self.shift = [_DOUBT] * count, [0] * count
         self.numbered: dict[int, tuple[str, str]] = {}  # symbol -> (rule, name)
         self.flags: set[int] = set()  # sections of once-flags
-        self.relative = view.arch.pc_relative
+        self.relative = view.arch.relocs.pc_relative
         self._learn_symbols()
         self._strings: dict[tuple[int, int], int] = {}
         self._entries, self._doubtful = self._read_entries()
@@ -247,7 +247,7 @@ class _Side:
 
     def rows(self, section: int) -> list[RelocRow]:
         """The relocations of a section by offset, without those that say nothing."""
-        none = self.view.arch.none_reloc
+        none = self.view.arch.relocs.none
         return [row for row in self.view.obj.reloc_rows(section) if row[1] != none]
 
     def pieces(self) -> dict[tuple[str, ...], _Piece]:

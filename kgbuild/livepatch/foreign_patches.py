@@ -68,7 +68,7 @@ class _Fields:
 
     def __init__(self, obj: Object) -> None:
         self.obj = obj
-        self.word = [t for t, size in for_object(obj).reloc_size.items() if size == _WORD]
+        self.word = [t for t, size in for_object(obj).relocs.sizes.items() if size == _WORD]
         self._pointers: dict[int, dict[int, tuple[int, int]]] = {}
 
     def pointers(self, section: int) -> dict[int, tuple[int, int]]:

@@ -41,16 +41,16 @@ class View(AtomTable):
         shndx, kinds = self.obj.columns.shndx, self._kinds
         starts: list[int] | None = None
         for offset, kind, sym, addend in self.relocs_in(atom.section, atom.offset, atom.offset + atom.size):
-            if kind == self.arch.none_reloc:
+            if kind == self.arch.relocs.none:
                 continue
-            if kind not in self.arch.reloc_size:
+            if kind not in self.arch.relocs.sizes:
                 raise Ambiguous(f"{section.name}+{offset:#x}", f"relocation type {kind} has no rule")
             field_offset = offset - atom.offset
-            size = self.arch.reloc_size[kind]
+            size = self.arch.relocs.sizes[kind]
             if field_offset + size > atom.size:
                 raise Ambiguous(f"{section.name}+{offset:#x}", "relocation across the end of its function or data")
             bias = 0
-            if code and kind in self.arch.pc_relative:
+            if code and kind in self.arch.relocs.pc_relative:
                 if kind == self.arch.call_reloc:
                     bias = size
                 else:

@@ -190,10 +190,10 @@ def _check_row(
 ) -> Iterator[Finding]:
     """One relocation. `owner` is the object of a livepatch relocation section, None for a normal one."""
     place = f"{target.name}+{row.offset:#x}"
-    if row.type not in arch.loadable_relocs:
+    if row.type not in arch.relocs.loadable:
         yield finding("V13-reloc-type", place, f"relocation of type {row.type}")
         return
-    size = arch.reloc_size[row.type]
+    size = arch.relocs.sizes[row.type]
     if row.offset + size > target.size or target.type == SHT_NOBITS:
         fact = f"relocation of {size} bytes in a section of {len(target.data)} bytes of contents"
         yield finding("V14-reloc-place", place, fact)
@@ -217,7 +217,7 @@ def _check_overlap(target: ModuleSection, by_offset: dict[int, list[Reloc]], arc
     end = 0
     for offset in sorted(by_offset):
         for row in by_offset[offset]:
-            size = arch.reloc_size.get(row.type, 0)
+            size = arch.relocs.sizes.get(row.type, 0)
             if size and offset < end:
                 yield finding("V14-reloc-place", f"{target.name}+{offset:#x}", "two relocations of one field")
             end = max(end, offset + size)

@@ -131,7 +131,7 @@ def _check_pointer(
     if symbol is None:
         return
     end = instruction.offset + instruction.length if instruction is not None else row.offset + 4
-    meant = row.addend + (end - row.offset if section.executable and row.type in arch.pc_relative else 0)
+    meant = row.addend + (end - row.offset if section.executable and row.type in arch.relocs.pc_relative else 0)
     where = f"{section.name}+{row.offset:#x}"
     if symbol.shndx in (SHN_UNDEF, SHN_LIVEPATCH):
         fact = lacks_landing(symbol.name, symbol.shndx == SHN_UNDEF) if symbol.name and meant == 0 else ""

@@ -183,11 +183,11 @@ def _check_digest(row: LookupEntry, read: ReadCode) -> Iterator[Finding]:
 
 
 def _check_sites(module: ModuleFile, tables: WrittenTables, arch: Arch, modules: ShippedLookup) -> Iterator[Finding]:
-    widths = {number: arch.reloc_size[kind] for kind, number in arch.written_late.items()}
+    widths = {number: arch.relocs.sizes[kind] for kind, number in arch.written_late.items()}
     taken: dict[int, set[int]] = {}
     for index, by_offset in module.targets.items():
         for offset, relocs in by_offset.items():
-            width = max(arch.reloc_size.get(r.type, 8) for r in relocs)
+            width = max(arch.relocs.sizes.get(r.type, 8) for r in relocs)
             taken.setdefault(index, set()).update(range(offset, offset + width))
     for number, site in enumerate(tables.sites):
         section = site.section
@@ -237,7 +237,7 @@ def _check_stubs(module: ModuleFile, tables: WrittenTables, arch: Arch) -> Itera
         key = tables.rows[site.symbol].key if site is not None and site.symbol < len(tables.rows) else None
         if section.data[symbol.value : symbol.value + len(code)] != code or not section.executable:
             yield finding(_CODE, symbol.name, "is no stub")
-        elif site is None or key is None or site.addend != -arch.reloc_size[arch.call_reloc]:
+        elif site is None or key is None or site.addend != -arch.relocs.sizes[arch.call_reloc]:
             yield finding(_CODE, symbol.name, "its jump leads nowhere")
         elif key[1] != symbol.name.removeprefix(STUB):
             yield finding(_CODE, symbol.name, f"jumps to {key[1]}")
@@ -249,6 +249,6 @@ def _check_stubs(module: ModuleFile, tables: WrittenTables, arch: Arch) -> Itera
                 continue
             if module.sections[target.shndx].name == STUBS_SECTION and (
                 target.value not in starts.get(target.shndx, ())
-                or relocs[0].addend != -arch.reloc_size[arch.call_reloc]
+                or relocs[0].addend != -arch.relocs.sizes[arch.call_reloc]
             ):
                 yield finding(_CODE, f"{section.name}+{offset:#x}", "leads into the stubs, to where none begins")

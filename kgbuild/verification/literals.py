@@ -126,4 +126,4 @@ def _ends(section: ModuleSection, code: Code) -> dict[int, int]:
 
 
 def _bias(row: Reloc, fields: dict[int, int], arch: Arch) -> int:
-    return fields.get(row.offset, 0) if row.type in arch.pc_relative else 0
+    return fields.get(row.offset, 0) if row.type in arch.relocs.pc_relative else 0

@@ -104,7 +104,7 @@ class Shipped:
             return None
         start = symbol.value + offset
         for at, rows in self.file.targets.get(symbol.shndx, {}).items():
-            if at < start + size and at + max(arch.reloc_size.get(r.type, 8) for r in rows) > start:
+            if at < start + size and at + max(arch.relocs.sizes.get(r.type, 8) for r in rows) > start:
                 return None
         return self.file.sections[symbol.shndx].data[start : start + size]
 

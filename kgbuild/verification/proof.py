@@ -62,7 +62,7 @@ def _digest(file: ModuleFile, symbol: ModuleSymbol, arch: Arch) -> str:
             leads = (target.name, row.addend)
             if SHN_UNDEF < target.shndx < min(len(file.sections), SHN_LORESERVE):
                 leads = (file.sections[target.shndx].name, target.value + row.addend)
-            size = arch.reloc_size.get(row.type, 0)
+            size = arch.relocs.sizes.get(row.type, 0)
             references.append((offset - symbol.value, size, row.type, *leads))
     return compute_digest(file.sections[symbol.shndx].data[symbol.value : end], references)
 

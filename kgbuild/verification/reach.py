@@ -129,7 +129,7 @@ class _Pieces:
             return None
         if _is_named(symbol):
             return symbol.shndx, symbol.value
-        relative = row.type in self.arch.pc_relative and section.executable
+        relative = row.type in self.arch.relocs.pc_relative and section.executable
         end = fields.get(row.offset, row.offset + 4)
         return symbol.shndx, max(symbol.value + row.addend + (end - row.offset if relative else 0), 0)
 

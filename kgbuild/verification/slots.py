@@ -78,7 +78,7 @@ def _loads(module: ModuleFile, arch: Arch) -> dict[tuple[int, int], int]:
             for row in rows:
                 place = module.place_of(row)
                 if place is not None and place[0].name == SLOTS_SECTION:
-                    out[(index, offset)] = place[1] + arch.reloc_size[arch.per_field_pcrel32]
+                    out[(index, offset)] = place[1] + arch.relocs.sizes[arch.per_field_pcrel32]
     return out
 
 
@@ -165,7 +165,8 @@ def _references(
             owner = _OWNER if spec is not None and (not size or offset % size == spec.owner) else None
             for reloc in relocs:
                 place = module.place_of(reloc)
-                bias = arch.reloc_size[reloc.type] if other.executable and reloc.type in arch.pc_relative else 0
+                relative = other.executable and reloc.type in arch.relocs.pc_relative
+                bias = arch.relocs.sizes[reloc.type] if relative else 0
                 if place is not None and place[0] is section:
                     yield place[1] + bias, f"{other.name}+{offset:#x}", owner
 

@@ -134,7 +134,7 @@ class _Parts:
         # a table that is the module's own is undefined in the wrapper
         if symbol.bind and symbol.type == STT_OBJECT:
             return symbol.name, row.addend
-        bias = 4 if section.executable and row.type in self.arch.pc_relative else 0
+        bias = 4 if section.executable and row.type in self.arch.relocs.pc_relative else 0
         target, to = self.module.sections[symbol.shndx], symbol.value + row.addend + bias
         for s in self._in.get(target.index, ()):
             if s.value <= to < s.value + s.size:

@@ -130,7 +130,7 @@ def _key(symbol: OutSymbol) -> SymbolKey:
 
 def is_direct_branch(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
     """Whether a relocation is the displacement of a direct branch to its symbol's first byte."""
-    if not section.flags & SHF.EXECINSTR or reloc.addend != -arch.reloc_size[arch.call_reloc]:
+    if not section.flags & SHF.EXECINSTR or reloc.addend != -arch.relocs.sizes[arch.call_reloc]:
         return False
     if reloc.type not in (arch.call_reloc, arch.per_field_pcrel32):
         return False
@@ -161,7 +161,7 @@ def _fault(section: OutSection, reloc: OutReloc, request: Request, replaced: lis
     if not section.flags & SHF.EXECINSTR and not section.name.startswith(_DATA):
         return f"and nothing is known of what reads {section.name} before the module's init"
     if not section.flags & SHF.EXECINSTR and reloc.type not in request.arch.written_late:
-        return f"by a relocation of type {request.arch.reloc_names.get(reloc.type, reloc.type)}"
+        return f"by a relocation of type {request.arch.relocs.names.get(reloc.type, reloc.type)}"
     for other, start, end in replaced:
         if other is section and start <= reloc.offset < end:
             return "in an instruction that the kernel may replace when the module is loaded"
@@ -272,7 +272,7 @@ class _Transform:
         return None
 
     def _site(self, section: OutSection, offset: int, kind: int, addend: int, symbol: OutSymbol) -> None:
-        size = self.arch.reloc_size[kind]
+        size = self.arch.relocs.sizes[kind]
         section.data[offset : offset + size] = bytes(size)
         owner = patched_object(symbol.name)
         self.sites.append(
@@ -284,7 +284,7 @@ class _Transform:
             base = len(self.code.data)
             self.code.data += self.arch.stub
             entry, field = self.arch.stub_entry, self.arch.stub_field
-            size = self.arch.reloc_size[self.arch.call_reloc]
+            size = self.arch.relocs.sizes[self.arch.call_reloc]
             self._site(self.code, base + field, self.arch.per_field_pcrel32, -size, function)
             name = f"{STUB}{_key(function)[1]}"
             length = len(self.arch.stub) - entry

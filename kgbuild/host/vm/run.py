@@ -23,12 +23,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from kgbuild.arch.base import Arch
 from kgbuild.errors import ToolError, UserError
 from kgbuild.guest.channel import ChannelParser
 from kgbuild.guest.kernel_log import find_faults, parse_console
 from kgbuild.guest.model import PHASES, CommandRun, GuestCommand, GuestPlan, PhaseRun
 from kgbuild.guest.reload_scenario import NotTried, TargetRun
 from kgbuild.guest.session import Session
+from kgbuild.host.kernels.vmlinux import arch_of_kernel
 from kgbuild.host.modules import files as module_files
 from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
@@ -42,7 +44,7 @@ from kgbuild.host.vm.patch_targets import (
     read_targets,
     run_entries,
 )
-from kgbuild.host.vm.qemu import HUNG_SECONDS, KVM_BOOT_SECONDS, QEMU, Machine, qemu_command
+from kgbuild.host.vm.qemu import HUNG_SECONDS, KVM_BOOT_SECONDS, Machine, qemu_command
 from kgbuild.limits import CONSOLE_BYTES
 from kgbuild.model import Finding, Kernel
 from kgbuild.progress import Progress
@@ -126,6 +128,7 @@ class _Boot:
 
     session: Session
     accel: str
+    program: str
     console: str = ""
     stderr: str = ""
     status: int | None = None
@@ -165,26 +168,28 @@ def run_vm(
     that dies after a patch began to load is no error but a finding.
     """
     began = time.monotonic()
-    machine = Machine(smp, memory, cpu, append)
+    arch = arch_of_kernel(kernel)
+    program = arch.platform.emulator.command
+    machine = Machine(arch.platform.emulator, smp, memory, cpu, append)
     machine.check()
     if accel not in ("auto", "kvm", "tcg"):
         raise UserError(f"unknown accelerator {accel!r}", place="--accel", remedy="use auto, kvm or tcg")
-    if shutil.which(QEMU) is None:
-        raise ToolError("not found on this machine", place=QEMU, remedy=remedy_for(QEMU))
+    if shutil.which(program) is None:
+        raise ToolError("not found on this machine", place=program, remedy=remedy_for(program))
     if not kernel.image.is_file():
         raise ToolError("the kernel's image is gone", place=str(kernel.image), remedy="fetch the kernel again")
-    plans, entries = _prepare(kernel, patches, files or {}, modules, oot_modules or {})
+    plans, entries = _prepare(kernel, arch, patches, files or {}, modules, oot_modules or {})
     limits = f"{_limit(transition_timeout, timeout)} {_limit(command_timeout, timeout)}\n"
     archive = initramfs.write_cpio([*entries, initramfs.regular("kgbuild/limits", limits.encode())])
 
     chosen = accel
     if accel == "auto":
-        chosen = "kvm" if kvm.kvm_works(cpu, smp) else "tcg"
+        chosen = "kvm" if kvm.kvm_works(machine.emulator, cpu, smp) else "tcg"
     may_fall_back = accel == "auto" and chosen == "kvm"
     boot = _boot(kernel, machine, chosen, archive, plans, timeout, progress, on_phase, may_fall_back)
     if may_fall_back and not boot.session.booted:
         # The probe was too kind to this KVM.
-        kvm.remember(cpu, smp, False)
+        kvm.remember(machine.emulator, cpu, smp, False)
         progress.note("the kernel did not boot under KVM; once more under TCG")
         boot = _boot(kernel, machine, "tcg", archive, plans, timeout, progress, on_phase, False)
     if _died_early(boot):
@@ -204,6 +209,7 @@ def _limit(wanted: float, timeout: float) -> int:
 
 def _prepare(
     kernel: Kernel,
+    arch: Arch,
     patches: Sequence[PatchRun],
     files: Mapping[str, bytes | Path],
     modules: Sequence[str],
@@ -232,7 +238,7 @@ def _prepare(
         trees += run_entries(number, found[-1]) if plan.targets else []
     trees += module_entries(found)
     loaded = initramfs.collect_modules(kernel.modules, modules, own=own)
-    base = initramfs.base_tree(*initramfs.find_busybox())
+    base = initramfs.base_tree(*initramfs.find_busybox(arch))
     return plans, [*base, *initramfs.user_files(files), *initramfs.module_tree(loaded), *trees]
 
 
@@ -297,7 +303,7 @@ def _boot(
     may_fall_back: bool,
 ) -> _Boot:
     """Start QEMU and listen until it ends, the guest is finished, or the time is up."""
-    boot = _Boot(Session(copy.deepcopy(plans)), accel)  # they learn what the guest says
+    boot = _Boot(Session(copy.deepcopy(plans)), accel, machine.emulator.command)  # they learn what the guest says
     early: list[PhaseRun] = []  # phases that came in one piece with the word that the guest is up
     files = [os.memfd_create(f"kgbuild-{name}", 0) for name in ("initrd", "console", "stderr")]
     initrd, console, stderr = files
@@ -369,7 +375,7 @@ def _listen(
         selector.register(descriptor, selectors.EVENT_READ)
         while not enough(boot.session):
             if os.fstat(console).st_size > CONSOLE_BYTES.most:
-                raise ToolError(f"the guest does not stop writing: {CONSOLE_BYTES.statement}", place=QEMU)
+                raise ToolError(f"the guest does not stop writing: {CONSOLE_BYTES.statement}", place=boot.program)
             remaining = limit - (time.monotonic() - began)
             if remaining <= 0:
                 boot.timed_out = True
@@ -421,7 +427,7 @@ def _conclude(kernel: Kernel, machine: Machine, boot: _Boot, timeout: float, sec
     elif session.incomplete:
         raise ToolError(
             f"the guest's report is not complete ({boot.parser.lost} records lost, {boot.parser.garbage} not readable)",
-            place=QEMU,
+            place=boot.program,
             remedy="run it again; --keep-log FILE keeps the console",
         )
     return TestRun(
@@ -469,13 +475,13 @@ def _tail(console: str) -> str:
 
 def _not_booted(boot: _Boot, timeout: float) -> ToolError:
     if boot.stderr.strip() and not boot.console.strip() and not boot.timed_out:
-        said = boot.stderr.replace(f"{QEMU}: ", "").strip()
+        said = boot.stderr.replace(f"{boot.program}: ", "").strip()
         remedy = "use --accel tcg" if boot.accel == "kvm" else "check --cpu, --smp and --memory"
-        return ToolError(f"could not start the guest: {said}", place=QEMU, remedy=remedy)
+        return ToolError(f"could not start the guest: {said}", place=boot.program, remedy=remedy)
     reason = f"within {timeout:.0f} s" if boot.timed_out else f"(QEMU ended with status {boot.status})"
     return ToolError(
         f"the guest did not boot {reason}; {_tail(boot.console)}",
-        place=QEMU,
+        place=boot.program,
         remedy="try more --memory or a longer --timeout; --keep-log FILE keeps the console",
     )
 
@@ -492,4 +498,4 @@ def _not_finished(boot: _Boot, timeout: float, complaint: str) -> ToolError:
         fact = f"the guest ended at {step} (QEMU's status {boot.status})"
     for more in (complaint, boot.stderr.strip(), _tail(boot.console)):
         fact += f"; {more}" if more else ""
-    return ToolError(fact, place=QEMU, remedy="a longer --timeout may help; --keep-log FILE keeps the console")
+    return ToolError(fact, place=boot.program, remedy="a longer --timeout may help; --keep-log FILE keeps the console")
