@@ -283,7 +283,7 @@ def render(kernel: Kernel, cases: list[Case], drawn: int) -> str:
         + f"; {booted} booted and well. A header changes in {len(header)} of them; of these "
         f"{sum(case.booted == 'ok' for case in header)} were built and booted.",
         "",
-        "P10-compile stands for a fix that its files' names did not put together whole; P12-too-many-units for types",
+        "P10-compile means a fix that its files' names did not put together whole; P12-too-many-units for types",
         "and macros that hundreds of units read: only --max-units and an hour of compiling or more would build it.",
         "",
         "Codes of the refusals, each with the number of changes (docs/limits.md): "

@@ -53,7 +53,7 @@ def open_kernel(
     oot_modules: Sequence[Path] = (),
     observer: Observer | None = None,
 ) -> RunningKernel:
-    """The kernel of that name, fetched and prepared where the cache lacks it; what is known of it is read once.
+    """The kernel of that name, fetched and prepared if it is not in the cache; what is known of it is read once.
 
     `oot_modules` are .ko files that are loaded beside its own. Raises UserError for a name that means nothing,
     ToolError where the archive, the network, the disk or a tool fails.

@@ -71,7 +71,9 @@ PATCH_FILES = Limit("patch-files", 100_000, "files", "one patch")
 PATCH_HUNKS = Limit("patch-hunks", 1_000_000, "hunks", "one patch")
 SEARCH_STEPS = Limit("search-steps", 20_000_000, "lines", "looking for the places of the hunks of one file")
 APPLIED_LINES = Limit("applied-lines", 20_000_000, "lines", "the files that a patch changes, as often as it does so")
-PATH_BYTES = Limit("path-bytes", 4095, "bytes", "the name of a file in a patch, as of a path in Linux (PATH_MAX)")
+PATH_BYTES = Limit(
+    "path-bytes", 4095, "bytes", "the name of a file in a patch, limited like a path in Linux (PATH_MAX)"
+)
 NAME_BYTES = Limit("name-bytes", 255, "bytes", "one component of such a name, as in Linux (NAME_MAX)")
 MAIL_DEPTH = Limit("mail-depth", 20, "levels", "mails and their parts inside each other")
 MAIL_PARTS = Limit("mail-parts", 10_000, "parts", "the parts of one mail")

@@ -12,7 +12,7 @@ class AccelerationProbe:
     """A program for the emulator that shows whether hardware virtualisation works, without a kernel.
 
     disk     the bytes of a disk to boot from
-    options  what the emulator is given besides; `{disk}` stands for the path of the disk
+    options  what the emulator is given besides; `{disk}` is replaced by the path of the disk
     status   exit status of the emulator where the program came to its end
     """
 

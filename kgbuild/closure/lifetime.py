@@ -106,7 +106,7 @@ def initial_values(closure: Contents) -> tuple[Initial, ...]:
 def _is_variable(closure: Contents, member: Member) -> bool:
     section = closure.units[member.unit].changes.patched.section_of(member.atom)
     row = row_of(section.name)
-    return section.writable and row is not None and row.begins_anew and member.atom.size > 0
+    return section.writable and row is not None and row.reinitialised and member.atom.size > 0
 
 
 def new_variables(closure: Contents) -> list[NewVariable]:

@@ -90,7 +90,7 @@ def _settings(
     number: int, view: View, atom: Atom, patched: Mapping[int, tuple[int, ...]] | None
 ) -> Iterator[tuple[VariableKey, bytes, str]]:
     """Each instruction of a function that writes a variable or takes its address: the variable, the instruction without
-    its references, the variable's name. `patched` says which atom of the patched object an original's stands for."""
+    its references, the variable's name. `patched` says which atom of the patched object an original's is."""
     if atom.kind != FUNCTION:
         return
     try:

@@ -4,7 +4,7 @@
 Of the hundreds of functions of a unit a patch changes one or two. For all others the bytes are equal, each relocation
 names the same symbol, and so does each entry of the special sections; looking at columns of numbers shows that for a
 whole object in a few milliseconds. Only what is beyond doubt is decided here: a function is left to the full comparison
-where anything it refers to has a name that is not unique, stands for a folded body, or can't be told without decoding
+where anything it refers to has a name that is not unique, names a folded body, or can't be told without decoding
 an instruction.
 
 What the compiler numbers is known by what it is: an anonymous constant by its content, a once-flag by its kind (a fresh

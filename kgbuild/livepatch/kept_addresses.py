@@ -153,7 +153,9 @@ def _warnings(
 def _of_thunks(closure: Closure, thunks: dict[tuple[int, str], list[str]]) -> Iterator[ConsistencyWarning]:
     for (number, name), places in sorted(thunks.items()):
         unit = closure.units[number]
-        fact = f"the address of a thunk in the patch module that stands for {name} is handed out ({places[0]})"
+        fact = (
+            f"the address of a thunk in the patch module that is called in place of {name} is handed out ({places[0]})"
+        )
         yield ConsistencyWarning(HANDED, name, unit.source, unit.target, fact, tuple(dict.fromkeys(places)))
 
 

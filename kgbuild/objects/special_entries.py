@@ -73,7 +73,7 @@ class BadEntry(Ambiguous):
 
 class Entries:
     """The entries of an object's special sections, read when they are asked for. `refusals` names the sections whose
-    entries can't be told apart; what can't be followed inside an entry raises Ambiguous when it is asked for."""
+    entries can't be separated; what can't be followed inside an entry raises Ambiguous when it is asked for."""
 
     def __init__(self, view: View | None = None, tables: tuple[_Table, ...] = (), refusals: tuple[Refusal, ...] = ()):
         self.view, self.tables, self.refusals = view, tables, refusals

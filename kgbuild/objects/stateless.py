@@ -11,7 +11,7 @@ Which these are is told by what a variable is and by what it decides, never by i
 
 The last is read from the code: each branch on the flag leads, on one side, through nothing but calls that print, and
 then to where the other side leads. A flag that guards anything else (DO_ONCE_LITE(setup), DO_ONCE's ___done, which
-would draw the secret of a live hash table anew) is a variable like all others.
+would draw the secret of a live hash table again) is a variable like all others.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 """What a patch changes in the source, kept in its module's note, and whether a later patch's source has that change.
 
 A later patch that replaces the same function puts its own version in the place of the older one. Whether that version
-has what the older patch mended can't be told from code; it can be from the source: both patches are for one kernel, so
+contains the older patch's fix can't be seen in code, but in the source: both patches are for one kernel, so
 both texts come from one original. The record says which lines of the original an older patch replaced, and digests of
-those it put there. With the original this gives back the older text line by line (as digests), which is laid beside
+those it put there. With the original this gives back the older text line by line (as digests), which is compared with
 the later one, between the nearest lines of the original that both have: a change is there when all lines that it
 added are, in order, and those that it removed are not again.
 
@@ -49,7 +49,7 @@ class FileChange:
     hunks: tuple[KeptHunk, ...]
 
 
-class Lack(NamedTuple):
+class MissingChange(NamedTuple):
     """A change of an older patch that a newer one's source does not have: its file, its line in the original, whether
     that line itself gives way (or something is put in before it)."""
 
@@ -175,9 +175,9 @@ def read_change(orig: bytes, map_: Sequence[int | None], text: bytes) -> FileCha
     return FileChange(text_digest(orig), tuple(hunks))
 
 
-def find_lacking(
+def find_missing_changes(
     changes: Mapping[str, FileChange], source: Mapping[str, tuple[bytes, Sequence[int | None], bytes]]
-) -> list[Lack]:
+) -> list[MissingChange]:
     """The changes of an older patch that are missing in a newer source.
 
     `source` has, for each file that the older patch changed, the original, and the newer text with its map (as for
@@ -187,16 +187,18 @@ def find_lacking(
     for path, change in sorted(changes.items()):
         orig, map_, text = source.get(path, (b"", (), b""))
         lines, numbers = _read_original(orig, _digest_line)
-        lacking: Sequence[KeptHunk] = change.hunks
+        missing: Sequence[KeptHunk] = change.hunks
         fits = all(h.start + h.lines <= len(lines) for h in change.hunks)  # a note may say anything
         if text_digest(orig) == change.orig and fits:
-            lacking = _lacking(change.hunks, lines, _read_text(lines, numbers, map_, text, _digest_line))
+            missing = _missing(change.hunks, lines, _read_text(lines, numbers, map_, text, _digest_line))
         last = numbers[-1] if numbers else 0
-        out += [Lack(path, numbers[h.start] if h.start < len(numbers) else last + 1, h.lines > 0) for h in lacking]
+        out += [
+            MissingChange(path, numbers[h.start] if h.start < len(numbers) else last + 1, h.lines > 0) for h in missing
+        ]
     return out
 
 
-def _lacking(hunks: Sequence[KeptHunk], orig: list[str], newer: _Text) -> list[KeptHunk]:
+def _missing(hunks: Sequence[KeptHunk], orig: list[str], newer: _Text) -> list[KeptHunk]:
     older = _Text([], [])
     at, places = 0, []
     for start, count, added in (*hunks, KeptHunk(len(orig), 0, ())):

@@ -84,7 +84,7 @@ def find_all_in_cache(names: Sequence[str]) -> list[Kernel]:
 
 
 def search_kernels(pattern: str, *, partial: bool = False) -> Listed:
-    """Kernels of the archive whose name contains `pattern`, newest first; with `partial` also those that lack parts.
+    """Kernels of the archive whose name contains `pattern`, newest first; with `partial` also those with missing parts.
 
     Raises UserError where there is none at all, ToolError where the archive can't be asked.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The name of a live patch module: derived from a patch's, or given by the user and then held against the rule."""
+"""The name of a live patch module: derived from a patch's, or given by the user and then checked by the rule."""
 
 from __future__ import annotations
 

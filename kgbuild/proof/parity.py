@@ -10,7 +10,7 @@ Two compiles of one function may differ in one harmless way: a tail jump to a fu
 bytes where the distance fits, and five with -ffunction-sections. Where sizes differ, the instructions are compared.
 
 A function's entries in the special sections (static keys, alternatives, bug flags, exception fixups) are part of it and
-are held against the kernel's own tables in the same way.
+are compared with the kernel's own tables in the same way.
 """
 
 from __future__ import annotations

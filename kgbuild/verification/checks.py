@@ -68,7 +68,7 @@ def check_module(
     """Every finding of a module, in the order of the registry.
 
     Input: the module as read, its file's name (`a-b.ko`), the architecture's table, the kernel's facts, and a proof
-    record, where one is to be held against it.
+    record, where the module is to be compared with one.
     """
     functions, faults = read_function_table(module)
     tables = read_tables(module)

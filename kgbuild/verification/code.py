@@ -126,9 +126,9 @@ def _check_flags(section: ModuleSection, arch: Arch) -> Iterator[Finding]:
     wanted, unwanted = FLAGS.get(key, (0, 0))
     if section.name in arch.special:
         wanted, unwanted = _A, _X
-    lacks, has = wanted & ~section.flags, unwanted & section.flags
-    if lacks or (has and not (section.writable and section.executable)):
-        text = [f"lacks {_letters(lacks)}"] if lacks else []
+    missing, has = wanted & ~section.flags, unwanted & section.flags
+    if missing or (has and not (section.writable and section.executable)):
+        text = [f"does not have {_letters(missing)}"] if missing else []
         text += [f"has {_letters(has)}"] if has else []
         yield finding("V17-section-flags", section.name, f"{' and '.join(text)} among its flags")
     if (section.name == ".bss" or section.name.startswith(".bss.")) and section.type != SHT_NOBITS:
@@ -252,7 +252,7 @@ class Code:
         self.module, self.arch = module, arch
         self.decoded: dict[int, dict[int, Instruction]] = {}
         self.listed: set[tuple[str, int, int]] = set()
-        # where decoding starts anew in a section: before a function there may be bytes that are no instructions
+        # where decoding starts again in a section: before a function there may be bytes that are no instructions
         self.pieces: dict[int, set[int]] = {}
         self.replaced: dict[int, list[range]] = {}
         self.looks_up = SYMBOLS.symbol in module.global_symbols
@@ -299,7 +299,7 @@ class Code:
     def entry_size(self, section: ModuleSection, spec: SpecialSection) -> tuple[int, str]:
         """The entry size that fits the section and its relocations, or 0 and what does not fit."""
         offsets = self.module.targets.get(section.index, {})
-        lacking = ""
+        misfit = ""
         for n, needed in spec.sizes.items():
             if section.size % n and not 0 < spec.last <= section.size % n:
                 continue
@@ -307,8 +307,8 @@ class Code:
             missing = next(((i, o) for i, o in places if i + o not in offsets), None)
             if missing is None:
                 return n, ""
-            lacking = lacking or f"entry {missing[0] // n} has no relocation at +{missing[1]}"
-        return 0, lacking or f"{section.size} bytes are no whole number of {' or '.join(map(str, spec.sizes))}"
+            misfit = misfit or f"entry {missing[0] // n} has no relocation at +{missing[1]}"
+        return 0, misfit or f"{section.size} bytes are no whole number of {' or '.join(map(str, spec.sizes))}"
 
     def note_alternatives(self) -> None:
         """Replacement code is many pieces; each begins an instruction, whatever is before it. What it replaces has

@@ -266,7 +266,7 @@ def _check_lifetime(graph: _Graph, patched: list[tuple[str, SectionOffset]], row
     wanted: dict[int, tuple[ModuleSymbol, set[str]]] = {}
     for name, symbols in reached.items():
         for number, symbol in symbols.items():
-            if name != VMLINUX and number not in of_vmlinux and _begins_anew(module, symbol):
+            if name != VMLINUX and number not in of_vmlinux and _is_reinitialised(module, symbol):
                 wanted.setdefault(number, (symbol, set()))[1].add(name)
     for number, (symbol, names) in sorted(wanted.items()):
         if number in shown:
@@ -276,11 +276,11 @@ def _check_lifetime(graph: _Graph, patched: list[tuple[str, SectionOffset]], row
             yield finding("V37-initial-value", symbol.name, fact)
 
 
-def _begins_anew(module: ModuleFile, symbol: ModuleSymbol) -> bool:
+def _is_reinitialised(module: ModuleFile, symbol: ModuleSymbol) -> bool:
     section = module.sections[symbol.shndx]
     row = row_of(section.name)
     data = section.writable and not section.executable and section.type not in (SHT_RELA,)
-    return symbol.type == STT_OBJECT and data and row is not None and row.begins_anew
+    return symbol.type == STT_OBJECT and data and row is not None and row.reinitialised
 
 
 def _covered(symbol: ModuleSymbol, rows: list[Written]) -> bool:

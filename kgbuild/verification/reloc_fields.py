@@ -50,7 +50,7 @@ def check_fields(
     literals: frozenset[str],
     replacements: Sequence[tuple[int, int]],
 ) -> Iterator[Finding]:
-    """Every relocation that is not of the field that holds it, and every field that lacks one.
+    """Every relocation that is not of the field that holds it, and every field that has none.
 
     Input: the module, with the places that it writes itself as relocations; `outside` tells of symbols of the kernel;
     `literals` are exports that constants of the kernel are reached from; `replacements` the places, (section, offset),

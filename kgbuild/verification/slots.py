@@ -134,7 +134,7 @@ def _check_row(module: ModuleFile, arch: Arch, row: SlotEntry, loads: set[tuple[
 
 
 def _check_entered(module: ModuleFile, arch: Arch, rows: list[SlotEntry], code: Code) -> Iterator[Finding]:
-    """Nothing but the jump that stands for it leads into what was moved, nothing into the middle of that jump, and no
+    """Nothing but the jump that replaces it leads into what was moved, nothing into the middle of that jump, and no
     entry of a table is about the instruction."""
     for section in {row.section.index: row.section for row in rows}.values():
         own = [row for row in rows if row.section is section]

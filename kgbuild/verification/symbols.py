@@ -17,7 +17,7 @@ from kgbuild.module_abi import (
     KLP_SYMBOL,
 )
 from kgbuild.verification.code import Code
-from kgbuild.verification.ibt import check_pointers, module_lacks_landing
+from kgbuild.verification.ibt import check_pointers, module_without_landing
 from kgbuild.verification.kernel_facts import (
     KLP_NAME,
     MAX_OBJECT,
@@ -192,7 +192,7 @@ def _why_no_landing(name: str, export: bool, arch: Arch, facts: KernelFacts) -> 
     if not export and match is not None and match[1] != VMLINUX:
         shipped = facts.modules(match[1])
         found = shipped.locate(match[2], int(match[3]))[0] if shipped is not None else None
-        bad = shipped is not None and found is not None and module_lacks_landing(shipped.file, found, arch)
+        bad = shipped is not None and found is not None and module_without_landing(shipped.file, found, arch)
         return f"takes the address of {match[2]} of {match[1]}, where an indirect branch may not go" if bad else ""
     plain = name if export or match is None else match[2]
     if export:

@@ -30,7 +30,7 @@ from kgbuild.kernel.exports import parse_symvers
 from kgbuild.kernel.parent_symtab import read_parent
 from kgbuild.patch.apply import apply_file
 from kgbuild.patch.include_policy import check_dependencies, check_includes
-from kgbuild.patch.kept_changes import find_lacking, from_note, read_change
+from kgbuild.patch.kept_changes import find_missing_changes, from_note, read_change
 from kgbuild.patch.line_directives import with_line_directives
 from kgbuild.patch.mail import split_lines
 from kgbuild.patch.tree_paths import choose_path, classify, find_strip
@@ -143,7 +143,7 @@ def keeping(before: list[str], after: list[str]) -> Read:
 
     def read() -> None:
         change = read_change(old, numbers, new)
-        find_lacking({"x.c": change}, {"x.c": (old, numbers, new)})
+        find_missing_changes({"x.c": change}, {"x.c": (old, numbers, new)})
 
     return read
 
@@ -289,7 +289,7 @@ KINDS: dict[str, Callable[[int], Read]] = {
     "equal lines that give way": lambda n: keeping(["x"] * n, ["y", "x"] * n),
     "lines put in": interleaved,
     "a note that lies": lambda n: (
-        lambda: find_lacking(
+        lambda: find_missing_changes(
             from_note({"x.c": {"original": "", "hunks": [[10**12 + i, 10**12, []] for i in range(n)]}}), {}
         )
     ),

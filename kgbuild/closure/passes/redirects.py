@@ -2,7 +2,7 @@
 """Which functions of the kernel are redirected, and who comes along where one can't be.
 
 A changed function is redirected by name and position, if parity has proven it. One that ftrace can't redirect pulls its
-callers; one that gcc folded with others is told apart by its callers.
+callers; one that gcc folded with others is distinguished by its callers.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def _redirect_place(builder: ClosureBuilder, number: int, orig: Atom, patched: A
         return
     split = [changes.patched.atoms[i] for i in changes.correlation.to_patched.get(orig.id, ())]
     if len(split) > 1:
-        # told apart by the patch: whoever means this one differs in what it calls and comes along, and calls the
-        # copy in the module; pointers and callers elsewhere can't be told apart
+        # distinguished by the patch: callers of this one differ in what they call, come along, and call the copy in
+        # the module; pointers and callers elsewhere can't be distinguished
         if all(part.bind == STB.LOCAL for part in split) and orig.bind == STB.LOCAL:
             takers = users_in(changes.orig, orig, unit.target == VMLINUX).takers
             if not takers:

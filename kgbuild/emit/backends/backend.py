@@ -49,7 +49,7 @@ class Backend(Protocol):
     @property
     def injects(self) -> bool: ...
 
-    def lacks(self, features: frozenset[str]) -> str:
+    def why_not(self, features: frozenset[str]) -> str:
         """Why a kernel with these features can't take it, "" where it can."""
         ...
 

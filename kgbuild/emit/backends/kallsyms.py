@@ -68,7 +68,7 @@ class Kallsyms:
     wrapper: str = "main.c"
     injects: bool = False
 
-    def lacks(self, features: frozenset[str]) -> str:
+    def why_not(self, features: frozenset[str]) -> str:
         if LIVEPATCH not in features:
             return "it does not have CONFIG_LIVEPATCH"
         if KLP_CALLBACKS not in features:

@@ -36,7 +36,7 @@ class Kgraft(Kallsyms):
     wrapper: str = "kgraft.c"
     injects: bool = False
 
-    def lacks(self, features: frozenset[str]) -> str:
+    def why_not(self, features: frozenset[str]) -> str:
         if KGRAFT not in features:
             return "it does not have kGraft (CONFIG_KGRAFT)"
         if not {LOOKUP_EXPORTED, KPROBES} & features:

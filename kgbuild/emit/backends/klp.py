@@ -26,7 +26,7 @@ class Klp:
     wrapper: str = "main.c"
     injects: bool = True
 
-    def lacks(self, features: frozenset[str]) -> str:
+    def why_not(self, features: frozenset[str]) -> str:
         if LIVEPATCH not in features:
             return "it does not have CONFIG_LIVEPATCH"
         if KLP_CALLBACKS not in features:

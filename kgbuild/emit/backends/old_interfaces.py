@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What older kernels' livepatch interface lacks, and what they want otherwise. At object level only: none was booted.
+"""What is missing in older kernels' livepatch interface, and what they need instead. At object level only: none
+was booted.
 
 Before 5.8 the kernel writes alternatives and paravirt calls when the module loads, livepatch relocations later, over
 them. Entries for code with such relocations are therefore in sections of their own, `.klp.arch.OBJECT.SECTION`, which

@@ -240,7 +240,7 @@ def find_packages(name: KernelName, recipe: Recipe, archive: Archive) -> FetchPl
     """Find the packages of a kernel.
 
     Raises UserError for an unknown release (with the nearest names) or version, ToolError where the archive
-    lacks a part of it.
+    has a part of it missing.
     """
     newest = recipe.newest.match(name.release)
     if newest:
@@ -260,14 +260,14 @@ def find_packages(name: KernelName, recipe: Recipe, archive: Archive) -> FetchPl
                 remedy=f"it has {', '.join(images)}",
             )
         images = [name.version]
-    lacking: list[str] = []
+    incomplete: list[str] = []
     for version in images:
         chosen, missing = _choose(recipe, groups, version, versions, archive)
         if not missing:
             return _plan(recipe, groups, version, chosen, archive)
-        lacking = lacking or missing
+        incomplete = incomplete or missing
     raise ToolError(
-        f"version {images[0]} is in the archive without its {' and '.join(lacking)}",
+        f"version {images[0]} is in the archive without its {' and '.join(incomplete)}",
         place=f"{recipe.distro}:{name.release}",
         remedy=f"choose one that is complete (kgbuild kernel search), or {archive.refresh} and try again",
     )

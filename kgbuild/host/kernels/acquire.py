@@ -35,7 +35,7 @@ NEWEST_SECONDS = 24 * 3600.0
 def ensure_kernel(
     name: str, *, progress: Progress, offline: bool = False, jobs: int = 2, cache: Cache | None = None
 ) -> Kernel:
-    """The prepared kernel of this name, fetched and prepared first where the cache lacks it.
+    """The prepared kernel of this name, fetched and prepared first if it is not in the cache.
 
     `name` is what --kernel takes (see host/archives/recipe.py). `offline` downloads nothing and asks no archive.
     `jobs` is how many packages are unpacked at once. Files of it that are damaged are made again. Until this process

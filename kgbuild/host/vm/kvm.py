@@ -88,7 +88,7 @@ def kvm_works(emulator: Emulator, cpu: str, smp: int, cache: Cache | None = None
 
 
 def remember(emulator: Emulator, cpu: str, smp: int, works: bool, cache: Cache | None = None) -> None:
-    """Keep an answer; also called when a real boot shows that the probe was too kind."""
+    """Keep an answer; also called when a kernel does not boot although the probe did."""
     cache = cache or Cache()
     known = _read(cache)
     known[_key(emulator, cpu, smp)] = {"works": works, "at": time.time()}

@@ -188,7 +188,7 @@ def run_vm(
     may_fall_back = accel == "auto" and chosen == "kvm"
     boot = _boot(kernel, machine, chosen, archive, plans, timeout, progress, on_phase, may_fall_back)
     if may_fall_back and not boot.session.booted:
-        # The probe was too kind to this KVM.
+        # The probe ran under this KVM, but a kernel does not.
         kvm.remember(machine.emulator, cpu, smp, False)
         progress.note("the kernel did not boot under KVM; once more under TCG")
         boot = _boot(kernel, machine, "tcg", archive, plans, timeout, progress, on_phase, False)
@@ -366,7 +366,7 @@ def _listen(
 ) -> None:
     """Feed the session with what arrives on the channel, until `enough`, the end of QEMU, or `limit` seconds.
 
-    A guest that is silent after its kernel complained gravely hangs; there's no use in waiting longer.
+    A guest that is silent after its kernel reported a serious fault hangs; waiting longer is of no use.
     """
     assert process.stdout is not None
     descriptor = process.stdout.fileno()

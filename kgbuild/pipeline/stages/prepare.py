@@ -43,8 +43,10 @@ def _name_oot(options: Options) -> dict[str, Path]:
     from kgbuild.host.modules.out_of_tree import check_folder
 
     if options.oot is None or not options.oot_modules:
-        given, lacks = ("--oot-module", "--oot") if options.oot is None else ("--oot", "--oot-module")
-        raise UserError(f"needs {lacks} too", place=given, remedy="give the module's source and the .ko that is loaded")
+        given, missing = ("--oot-module", "--oot") if options.oot is None else ("--oot", "--oot-module")
+        raise UserError(
+            f"needs {missing} too", place=given, remedy="give the module's source and the .ko that is loaded"
+        )
     check_folder(options.oot)
     return name_modules(options.oot_modules)
 

@@ -64,7 +64,7 @@ def _variables(module: ModuleFile) -> list[NewVariable]:
             continue
         section = module.sections[symbol.shndx]
         row = row_of(section.name)
-        plain = section.name in (".data", ".bss") or row is None or not row.begins_anew
+        plain = section.name in (".data", ".bss") or row is None or not row.reinitialised
         if section.writable and not plain and (variable(symbol.name) or stem(symbol.name)) not in _MACROS_OWN:
             out.append(NewVariable("", "", symbol.name, symbol.size))
     return out

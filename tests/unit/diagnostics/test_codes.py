@@ -84,14 +84,14 @@ TEST = """
 from pathlib import Path
 import pytest
 from kgbuild.arch import arch_of
-from kgbuild.pipeline.module_names import module_name
+from kgbuild.pipeline.module_names import patch_module_name
 from kgbuild.elf.write import OutObject, OutSection
 from kgbuild.emit.backends.old_interfaces import check_interface
 from kgbuild.diagnostics.refusals import Refused
 
 def test_it():
     with pytest.raises(Refused, match="K16-name"):
-        module_name(Path("a b.ko"))
+        patch_module_name(Path("a b.ko"))
 """
 
 

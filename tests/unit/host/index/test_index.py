@@ -334,7 +334,7 @@ def test_damage_met_while_reading_is_mended(kernel: Kernel, cache: Cache) -> Non
 
 
 def test_a_stopped_run_begins_again(kernel: Kernel, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = writer.read_module
+    read = writer.read_module_bytes
 
     def stop(path: Path) -> bytes:
         if path.name == "two-b.ko":

@@ -112,7 +112,7 @@ def without(bodies: list[str], *steps: str) -> list[str]:
 
 
 def failing(bodies: list[str], step: str, action: str, **values: str) -> list[str]:
-    """The same with one module's record saying that it went wrong."""
+    """The records of a run, with one module's saying that it went wrong."""
     old = next(b for b in bodies if f"step={step} action={action} name=af_key" in b)
     new = old.replace("status=0", "status=1").replace("out64=", f"out64={encoded('rmmod: x: busy')}")
     for key, value in values.items():
