@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -100,6 +98,8 @@ class FittingStream:
         if self._MOVES.search(text):
             self._stream.write(text)
         else:
+            import shutil
+
             width = shutil.get_terminal_size().columns
             lines = text.split("\n")
             self._stream.write("\n".join("\n".join(fit_line(line, width)) if line else "" for line in lines))
@@ -262,6 +262,8 @@ def show_error(error: KgbuildError) -> None:
 def summarise_refusals(refusals: Sequence[Refusal]) -> str:
     """What many refusals have in common: how many there are of each code, and a file with all of them, which is written
     to the directory for temporary files."""
+    import tempfile
+
     counts = Counter(refusal.code for refusal in refusals)
     rows = [f"  {number:>7}  {code}" for code, number in counts.most_common()]
     lines = [f"{r.code}   {printable(r.place)}\n  {indent_lines(r.fact)}\n  -> {r.remedy}\n" for r in refusals]

@@ -11,12 +11,12 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from kgbuild.report.documents import ErrorRow, error_document
-from kgbuild.report.formats.json import json_text
+if TYPE_CHECKING:
+    from kgbuild.report.documents import ErrorRow
 
 
 @dataclass
@@ -92,9 +92,13 @@ def _options(command: click.Command, words: Sequence[str]) -> Iterator[tuple[str
 
 def tell(asked: CommandLine, status: int, errors: Sequence[ErrorRow]) -> None:
     """Write what of the document was not written. What can't be written any more is left out."""
+    from pathlib import Path
+
     from kgbuild.errors import KgbuildError
     from kgbuild.host.system.output_files import Input, PlannedOutput, check_outputs, is_standard_output, write_file
     from kgbuild.host.system.output_kinds import REPORT
+    from kgbuild.report.documents import error_document
+    from kgbuild.report.formats.json import json_text
 
     text = json_text(error_document(asked.command, status, errors))
     if asked.report and not DELIVERED.reported:
