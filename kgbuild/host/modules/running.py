@@ -49,12 +49,16 @@ class RunningKernel:
     @cached_property
     def features(self) -> frozenset[str]:
         """The features of kernel/feature_probes.py that this kernel has."""
-        return probe_kernel(self.kernel, self.vmlinux)
+        return probe_kernel(self.kernel, self.vmlinux, self._own_exports)
+
+    @cached_property
+    def _own_exports(self) -> dict[str, Export]:
+        return parse_symvers(self.kernel.symvers.read_text())
 
     @cached_property
     def exports(self) -> dict[str, Export]:
         """What it and out-of-tree modules export, by name. If both export a name, the kernel's export is meant."""
-        own = parse_symvers(self.kernel.symvers.read_text())
+        own = self._own_exports
         if not self.oot_modules:
             return own
         from kgbuild.host.modules.out_of_tree import exports_of

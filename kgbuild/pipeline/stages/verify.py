@@ -120,11 +120,12 @@ def read_record(path: Path) -> ProofRecord:
 def kernel_facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> KernelFacts:
     """What a module is checked against, for all modules of one kernel. `image` is the kernel's vmlinux."""
     vermagic, size = modules.layout
-    config, features = kernel.config.read_text(), probe_kernel(kernel, image)
+    exports = parse_symvers(kernel.symvers.read_text())
+    config, features = kernel.config.read_text(), probe_kernel(kernel, image, exports)
     return KernelFacts(
         build_id=kernel.id.build_id,
         vermagic=vermagic or read_vermagic(image),
-        exports=parse_symvers(kernel.symvers.read_text()),
+        exports=exports,
         image=image,
         modules=modules,
         modversions="CONFIG_MODVERSIONS=y" in config.splitlines(),
