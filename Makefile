@@ -67,7 +67,7 @@ help:
 	@echo '  make fuzz           broken inputs, guided by coverage, for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo '  make torture        TORTURE_COUNT=$(TORTURE_COUNT) other random programs'
 	@echo
-	@echo 'make docs           write docs/limits.md, noise.md, probes.md and sections.md anew'
+	@echo 'make docs           write docs/limits.md, noise.md, probes.md and sections.md'
 	@echo 'make bench          measure build times and memory'
 	@echo 'make clean          remove results and the virtual environment (the kernels stay in the cache)'
 	@echo

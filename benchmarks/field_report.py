@@ -34,7 +34,7 @@ from ledger import section_of
 
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.errors import KgbuildError, NoChange
-from kgbuild.host.compile.include_index import load_index, read_file
+from kgbuild.host.compile.include_index import load_include_index, read_file
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.vm.run import PatchRun, run_vm
@@ -124,7 +124,7 @@ class Fixes:
     """All that differs in units of a kernel and the headers they read."""
 
     def __init__(self, kernel: Kernel, new: Path) -> None:
-        index = load_index(kernel, Cache(), SilentProgress())
+        index = load_include_index(kernel, Cache(), SilentProgress())
         self.units = changed_units(kernel, new)
         headers = [p for p in sorted(index.graph.includes) if p.endswith(".h") and not p.startswith("./")]
         found = {p: read_difference(kernel.source, new, p) for p in [*self.units, *headers]}
@@ -283,7 +283,7 @@ def render(kernel: Kernel, cases: list[Case], drawn: int) -> str:
         + f"; {booted} booted and well. A header changes in {len(header)} of them; of these "
         f"{sum(case.booted == 'ok' for case in header)} were built and booted.",
         "",
-        "P10-compile stands for a fix that its files' names did not put together whole; P12-too-many-units for types",
+        "P10-compile means a fix that its files' names did not put together whole; P12-too-many-units for types",
         "and macros that hundreds of units read: only --max-units and an hour of compiling or more would build it.",
         "",
         "Codes of the refusals, each with the number of changes (docs/limits.md): "

@@ -29,7 +29,8 @@ from kgbuild.host.modules.shipped import ShippedModules
 from kgbuild.pipeline.stages.verify import kernel_facts, read_record
 from kgbuild.progress import SilentProgress
 from kgbuild.proof.record import ProofRecord
-from kgbuild.verification.checks import KernelFacts, check_module
+from kgbuild.verification.checks import check_module
+from kgbuild.verification.kernel_facts import KernelFacts
 from kgbuild.verification.reading.reader import read_module
 from tests.support.tamper import FAULTS, HARMLESS, inject
 

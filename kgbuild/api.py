@@ -55,7 +55,7 @@ def open_kernel(
     tools: ToolChoice = EXACT_TOOLS,
     observer: Observer | None = None,
 ) -> RunningKernel:
-    """The kernel of that name, fetched and prepared where the cache lacks it; what is known of it is read once.
+    """The kernel of that name, fetched and prepared if it is not in the cache; what is known of it is read once.
 
     `oot_modules` are .ko files that are loaded beside its own; `tools` says which programs compile. Raises UserError
     for a name that means nothing, ToolError where the archive, the network, the disk or a tool fails.

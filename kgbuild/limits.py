@@ -73,7 +73,9 @@ SEARCH_STEPS = Limit("search-steps", 20_000_000, "lines", "looking for the place
 APPLIED_LINES = Limit("applied-lines", 20_000_000, "lines", "the files that a patch changes, as often as it does so")
 ADDED_FUNCTIONS = Limit("added-functions", 20_000, "functions", "the functions that a patch adds")
 NESTING_DEPTH = Limit("nesting-depth", 2_000, "levels", "statements and brackets inside each other that a patch adds")
-PATH_BYTES = Limit("path-bytes", 4095, "bytes", "the name of a file in a patch, as of a path in Linux (PATH_MAX)")
+PATH_BYTES = Limit(
+    "path-bytes", 4095, "bytes", "the name of a file in a patch, limited like a path in Linux (PATH_MAX)"
+)
 NAME_BYTES = Limit("name-bytes", 255, "bytes", "one component of such a name, as in Linux (NAME_MAX)")
 MAIL_DEPTH = Limit("mail-depth", 20, "levels", "mails and their parts inside each other")
 MAIL_PARTS = Limit("mail-parts", 10_000, "parts", "the parts of one mail")

@@ -6,6 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# A place in an ELF file: the index of a section, and an offset in it in bytes.
+SectionOffset = tuple[int, int]
+
 
 @dataclass(frozen=True)
 class KernelId:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kgbuild.accounting.claims import Claim, Claims
 from kgbuild.accounting.source_places import changed_lines, place_of
 from kgbuild.accounting.unit_facts import BOUND, CARRIED, ORDER, REPLACED, UNACCOUNTED
-from kgbuild.debuginfo.static_locals import read_lines
+from kgbuild.debuginfo.static_locals import read_declaration_lines
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.diff.author_macros import NOTHING, Author
 from kgbuild.diff.changes import Changes
@@ -163,7 +163,7 @@ def account_all(
 def no_effects(accountings: Iterable[Accounting]) -> list[str]:
     """A line for each difference without effect that the user must be told about."""
     return [
-        f"{claim.source or accounting.place}: {line_of(claim)}"
+        f"{claim.source or accounting.place}: {claim_line(claim)}"
         for accounting in accountings
         for claim in accounting.said
     ]
@@ -209,12 +209,12 @@ def with_places(
 
 def _declared(orig: Object, names: Collection[str]) -> dict[str, int]:
     try:
-        return read_lines(orig, names)
+        return read_declaration_lines(orig, names)
     except FormatError:
         return {}  # the line is optional; unreadable DWARF is reported elsewhere
 
 
-def line_of(claim: Claim) -> str:
+def claim_line(claim: Claim) -> str:
     """One claim as a line of text for the user."""
     difference = claim.difference
     name = difference.symbol or difference.section

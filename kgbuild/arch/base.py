@@ -13,8 +13,9 @@ from enum import IntEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from kgbuild.arch.howto import ByteOrder, Howtos
+from kgbuild.arch.howto import Howtos
 from kgbuild.arch.relocated_fields import RelocatedFields
+from kgbuild.elf.records import ByteOrder
 
 if TYPE_CHECKING:
     from kgbuild.arch.code_search import CodeSearch
@@ -331,31 +332,6 @@ class Arch:
     def platform(self) -> Platform:
         """What trees, distributions and the emulator call it."""
         return self.load_platform()
-
-    @cached_property
-    def reloc_names(self) -> dict[int, str]:
-        """The names of relocation types."""
-        return self.relocs.names
-
-    @cached_property
-    def reloc_size(self) -> dict[int, int]:
-        """Bytes of the field of each relocation type."""
-        return self.relocs.sizes
-
-    @cached_property
-    def pc_relative(self) -> frozenset[int]:
-        """The relocation types that are relative to their place."""
-        return self.relocs.pc_relative
-
-    @cached_property
-    def none_reloc(self) -> int:
-        """The relocation type that says nothing."""
-        return self.relocs.none
-
-    @cached_property
-    def loadable_relocs(self) -> frozenset[int]:
-        """The relocation types that the kernel's module loader applies."""
-        return self.relocs.loadable
 
     @cached_property
     def special(self) -> dict[str, SpecialSection]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Bytes = npt.NDArray[np.uint8]
-    Places = npt.NDArray[np.int64]
+    Offsets = npt.NDArray[np.int64]
 
 
 class Flow(IntEnum):
@@ -42,16 +42,16 @@ class CodeSearch(Protocol):
     @property
     def INDIRECT_PREFIXES(self) -> tuple[str, ...]: ...
 
-    def classify_relative(self, code: Bytes, at: Places) -> npt.NDArray[np.uint8]:
+    def classify_relative(self, code: Bytes, at: Offsets) -> npt.NDArray[np.uint8]:
         """Flow of the instruction around each PC-relative field at offset `at`."""
 
-    def opcode_distance(self, code: Bytes, at: Places) -> Places:
+    def opcode_distance(self, code: Bytes, at: Offsets) -> Offsets:
         """How far before the field at offset `at` its instruction's opcode begins, in bytes."""
 
-    def is_call(self, code: Bytes, at: Places) -> npt.NDArray[np.bool_]:
+    def is_call(self, code: Bytes, at: Offsets) -> npt.NDArray[np.bool_]:
         """Whether the field at offset `at` would be that of a direct call."""
 
-    def find_branches(self, code: Bytes) -> tuple[Places, Places, Places]:
+    def find_branches(self, code: Bytes) -> tuple[Offsets, Offsets, Offsets]:
         """Everything that has the form of a direct branch: (place of its field, width of it, target)."""
 
     def decode_branches(self, code: bytes, stretches: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, bool]]:
@@ -60,6 +60,6 @@ class CodeSearch(Protocol):
     def confirm_addresses(self, code: bytes, wanted: set[int]) -> set[int]:
         """Which offsets are where an instruction holds the address of something."""
 
-    def find_addresses(self, code: Bytes, low: int, high: int) -> tuple[Places, Places, Places, Places]:
+    def find_addresses(self, code: Bytes, low: int, high: int) -> tuple[Offsets, Offsets, Offsets, Offsets]:
         """Fields that could hold an address from `low` to `high`: places and values of absolute ones, then of relative
         ones."""

@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Protocol
 
-ByteOrder = Literal["little", "big"]
+from kgbuild.elf.records import ByteOrder
+
 _ADDRESS = (1 << 64) - 1
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Probe:
+class AccelerationProbe:
     """A program for the emulator that shows whether hardware virtualisation works, without a kernel.
 
     disk     the bytes of a disk to boot from
-    options  what the emulator is given besides; `{disk}` stands for the path of the disk
+    options  what the emulator is given besides; `{disk}` is replaced by the path of the disk
     status   exit status of the emulator where the program came to its end
     """
 
@@ -33,7 +33,7 @@ class Emulator:
     command: str
     console: str
     append: str
-    probe: Probe
+    probe: AccelerationProbe
     options: tuple[str, ...] = ()
 
 

@@ -210,8 +210,8 @@ def _relocated(layout: AddressMap, ignore: bool) -> tuple[References, dict[int, 
         at = np.ascontiguousarray(rows["offset"]).view(np.int64)
         base = int(layout.bases[section])
         at = at + base if layout.relocatable else at
-        relative = among(kinds, [t for t in arch.pc_relative if arch.reloc_size[t] == 4])
-        known = among(kinds, arch.reloc_size)
+        relative = among(kinds, [t for t in arch.relocs.pc_relative if arch.relocs.sizes[t] == 4])
+        known = among(kinds, arch.relocs.sizes)
         if not known.all():
             for kind, number in zip(*np.unique(kinds[~known], return_counts=True), strict=True):
                 unread[int(kind)] = unread.get(int(kind), 0) + int(number)
@@ -221,7 +221,7 @@ def _relocated(layout: AddressMap, ignore: bool) -> tuple[References, dict[int, 
         away = undefined[symbol] & (symbol != 0)
         # a PC-relative field counts from its own end; with an immediate behind it, it refers to data, not to code
         target = layout.places[symbol] + rows["addend"] + np.where(relative, 4, 0)
-        keep = known & (kinds != arch.none_reloc)
+        keep = known & (kinds != arch.relocs.none)
         branch = (flow == Flow.CALL) | (flow == Flow.JUMP)
         opcode = at - np.where(branch, code_of.opcode_distance(layout.code(section), at - base), 0)
         columns = (at, opcode, np.where(away, 0, target), np.where(away, symbol, -1))

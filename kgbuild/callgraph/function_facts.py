@@ -170,7 +170,7 @@ class FunctionFacts:
         return "no ftrace site (notrace, or a unit compiled without -pg)"
 
 
-def summarise(inlined: Iterable[Inlined]) -> list[InlinedInto]:
+def summarise_inlined(inlined: Iterable[Inlined]) -> list[InlinedInto]:
     """The inlined copies of one callee, grouped by the function that contains them, by name."""
     lines: dict[str, list[int]] = {}
     for one in inlined:

@@ -119,7 +119,7 @@ def _relocated(layout: AddressMap) -> tuple[Places, Places, Places]:
     at_boot = tuple(row.prefix for row in arch.families)  # places in code to be patched at boot
     parts = [(np.zeros(0, np.int64),) * 3]
     undefined = layout.obj.symbols["shndx"] == SHN.UNDEF
-    holding = [t for t, size in arch.reloc_size.items() if size]
+    holding = [t for t, size in arch.relocs.sizes.items() if size]
     for section in layout.obj.sections:
         if not layout.data_sections[section.index] or section.index not in layout.obj.rela_of:
             continue

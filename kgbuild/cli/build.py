@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.contract.commands import Command
+from kgbuild.cli.contract.commands import KgbuildCommand
 from kgbuild.errors import KgbuildError
 from kgbuild.host.system.output_kinds import MODULE, PROOF
 from kgbuild.report.documents import error_rows, rows_of
@@ -31,7 +31,7 @@ def _default_module(values: Mapping[str, Any]) -> Path:
     return default_output(name)
 
 
-@click.command(cls=Command)
+@click.command(cls=KgbuildCommand)
 @click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option
 @click.option(

@@ -97,24 +97,24 @@ def _state_line(row: Mapping[str, str]) -> str:
 
 
 def _show_closure(out: Output, closed: Closed) -> None:
-    r: dict[str, Any] = closure_report(closed.closure)
+    told: dict[str, Any] = closure_report(closed.closure)
     late = "looked up" if closed.proven.backend in ("kallsyms", "kgraft") else "klp"
-    places = name_places([item for key, _ in _ROLES for item in r[key]])
+    places = name_places([item for key, _ in _ROLES for item in told[key]])
     for key, label in _ROLES:
-        for position, item in enumerate(r[key]):
+        for position, item in enumerate(told[key]):
             place = next(places)
             out.line(label if position == 0 else "", f"{item['function']:<36} {item['reason']}{place}")
             for seen in item["evidence"] if out.verbose else ():
                 out.line("", f"{'':<36} {seen}")
-    counts = Counter(ref["how"] for ref in r["references"])
-    unproven = sum(not ref["proven"] for ref in r["references"])
+    counts = Counter(ref["how"] for ref in told["references"])
+    unproven = sum(not ref["proven"] for ref in told["references"])
     proven = f"{unproven} of them not proven" if unproven else "all proven"
     names = {"export": "exports", "klp": f"{late} ({proven})", "copy": "carried data", "new": "new", "weak": "weak"}
     if counts:
         out.line("refs", ", ".join(f"{counts[k]} {names[k]}" for k in names if k in counts))
-    for row in r["state"]:
+    for row in told["state"]:
         out.line("state", _state_line(row))
-    for text in r["warnings"]:
+    for text in told["warnings"]:
         out.line("warning", text, style="yellow")
     for row in closed.consistency:
         if row["code"] == UNKNOWN and not out.verbose:

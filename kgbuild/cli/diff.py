@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kgbuild.cli.contract.commands import Command
+from kgbuild.cli.contract.commands import KgbuildCommand
 from kgbuild.cli.options import Common, OutputFile, common_options
 from kgbuild.cli.ui import Output, show_accounting
 from kgbuild.host.system.output_kinds import OBJECT, REPORT
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the other
 
 
-@click.command(cls=Command, short_help="Compare two objects of one unit.")
+@click.command(cls=KgbuildCommand, short_help="Compare two objects of one unit.")
 @click.argument("orig", metavar="ORIG.o", type=click.Path(path_type=Path))
 @click.argument("patched", metavar="PATCHED.o", type=click.Path(path_type=Path))
 @click.option(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from kgbuild.cli import options, ui
-from kgbuild.cli.contract.commands import Command
+from kgbuild.cli.contract.commands import KgbuildCommand
 from kgbuild.errors import ToolError
 from kgbuild.pipeline.doctor import MISSING, OK, Diagnosis, diagnose
 from kgbuild.report.documents import error_row
@@ -17,7 +17,7 @@ from kgbuild.report.formats import Answer
 _COLOURS = {OK: "green", MISSING: "red"}
 
 
-@click.command(cls=Command, short_help="Show what is missing on this machine.")
+@click.command(cls=KgbuildCommand, short_help="Show what is missing on this machine.")
 @options.common_options()
 @click.pass_context
 def doctor(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.contract.commands import Command
+from kgbuild.cli.contract.commands import KgbuildCommand
 from kgbuild.host.system.output_kinds import ANSWER
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _output = click.option(
 )
 
 
-@click.command(cls=Command, short_help="Show who calls a function, or what it calls.")
+@click.command(cls=KgbuildCommand, short_help="Show who calls a function, or what it calls.")
 @options.kernel_option
 @click.option("--callers", metavar="NAME", help="Show what leads to this function.")
 @click.option("--callees", metavar="NAME", help="Show what this function leads to.")
@@ -81,7 +81,7 @@ def graph(
         click.echo(f"not complete: {len(found.functions)} functions (--limit {limit}), one has {total}", err=True)
 
 
-@click.command(cls=Command, short_help="Show what is known about one function.")
+@click.command(cls=KgbuildCommand, short_help="Show what is known about one function.")
 @click.argument("function")
 @options.kernel_option
 @click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Rows of each list; 0: all.")

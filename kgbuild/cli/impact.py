@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.contract.commands import Command
+from kgbuild.cli.contract.commands import KgbuildCommand
 from kgbuild.diagnostics.unused_options import unused_option
 from kgbuild.errors import KgbuildError
 from kgbuild.host.system.output_kinds import ANSWER
@@ -65,7 +65,7 @@ def _options(jobs: int, common: options.Common, limits: dict[str, Any]) -> Optio
     )
 
 
-@click.command(cls=Command, short_help="Show what a patch would touch, and why.")
+@click.command(cls=KgbuildCommand, short_help="Show what a patch would touch, and why.")
 @click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option
 @click.option(
@@ -203,7 +203,7 @@ def _summary(closure: Closure) -> str:
     return ", ".join(f"{n} {what}" for n, what in counts if n or what == "redirected")
 
 
-@click.command(cls=Command, short_help="Show why a function is in a patch.")
+@click.command(cls=KgbuildCommand, short_help="Show why a function is in a patch.")
 @click.argument("function")
 @click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option

@@ -241,7 +241,7 @@ def search(
                 str(row["name"]),
                 str(row["version"]),
                 "in the cache" if row["cached"] else "" if row["missing"] else "complete",
-                f"lacks {', '.join(row['missing'])}" if row["missing"] else "",
+                f"without {', '.join(row['missing'])}" if row["missing"] else "",
             )
             for row in found.rows
         )

@@ -126,7 +126,7 @@ def run() -> None:
     import gc
 
     from kgbuild.cli.contract.line_width import fit_streams
-    from kgbuild.cli.contract.outcome import DELIVERED, read_words, tell
+    from kgbuild.cli.contract.outcome import DELIVERED, read_command_line, tell
     from kgbuild.cli.contract.safe_streams import guard_streams
     from kgbuild.host.system.children import stop_with_children
 
@@ -141,7 +141,7 @@ def run() -> None:
     stop_with_children()
     status, errors = _run()
     if errors:
-        tell(read_words(main, sys.argv[1:]), status, errors)
+        tell(read_command_line(main, sys.argv[1:]), status, errors)
     sys.exit(status)
 
 

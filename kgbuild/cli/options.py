@@ -20,7 +20,7 @@ from kgbuild.host.system.output_files import (
     STDIN,
     STDOUT,
     Input,
-    Output,
+    PlannedOutput,
     check_outputs,
     is_standard_output,
     read_standard_input,
@@ -345,11 +345,11 @@ def _settle_files(command: click.Command, values: dict[str, Any]) -> bool:
             elif path == STDOUT:
                 standard.append(param.opts[0])
             elif path is not None:
-                outputs.append(Output(param.opts[0], path, kind.kind))
+                outputs.append(PlannedOutput(param.opts[0], path, kind.kind))
         elif isinstance(kind, NewDirectory) and values[name] is not None:
-            outputs.append(Output(param.opts[0], values[name], None))
+            outputs.append(PlannedOutput(param.opts[0], values[name], None))
         elif isinstance(kind, KeepDirectory) and values[name] is not None:
-            outputs += [Output(param.opts[0], values[name] / stage, None) for stage in kind.STAGES]
+            outputs += [PlannedOutput(param.opts[0], values[name] / stage, None) for stage in kind.STAGES]
         elif isinstance(kind, click.Path) and not isinstance(kind, (NewDirectory, KeepDirectory)):
             given = values[name] if isinstance(values[name], tuple) else (values[name],)
             called = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
@@ -373,7 +373,7 @@ def _settle_files(command: click.Command, values: dict[str, Any]) -> bool:
     return bool(standard) and values["form"] == TEXT.name
 
 
-def _kernel_files(name: str, outputs: Sequence[Output]) -> list[Input]:
+def _kernel_files(name: str, outputs: Sequence[PlannedOutput]) -> list[Input]:
     """The files of the kernel that are read: a kernel that was added by hand has them in the user's directories. Looked
     for only where something is there that would be overwritten."""
     if not name or not any(output.path.exists() for output in outputs):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.contract.commands import Command
+from kgbuild.cli.contract.commands import KgbuildCommand
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.host.system.output_kinds import PATCH
 from kgbuild.report.documents import rows_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _CODES = ("K1-data", "K3-init", "K9-type-layout")
 
 
-@click.command(cls=Command, short_help="Rewrite a refused patch with shadow variables or callbacks.")
+@click.command(cls=KgbuildCommand, short_help="Rewrite a refused patch with shadow variables or callbacks.")
 @click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option
 @click.option(

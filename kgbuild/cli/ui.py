@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -171,7 +170,7 @@ def show_error(error: KgbuildError) -> None:
         click.echo(f"{head('refused')}   {count} reason{'s' if count != 1 else ''}", err=True)
         shown = error.refusals
         if count > MOST_REFUSALS:
-            click.echo(summarise(error.refusals), err=True)
+            click.echo(summarise_refusals(error.refusals), err=True)
             shown = shown[:_SHOWN_OF_MANY]
         for refusal in shown:
             place, fact, remedy = printable(refusal.place), indent_lines(refusal.fact), indent_lines(refusal.remedy)
@@ -189,9 +188,11 @@ def show_error(error: KgbuildError) -> None:
         click.echo(f"  -> {indent_lines(error.remedy)}", err=True)
 
 
-def summarise(refusals: Sequence[Refusal]) -> str:
+def summarise_refusals(refusals: Sequence[Refusal]) -> str:
     """What many refusals have in common: how many there are of each code, and a file with all of them, which is written
     to the directory for temporary files."""
+    import tempfile
+
     counts = Counter(refusal.code for refusal in refusals)
     rows = [f"  {number:>7}  {code}" for code, number in counts.most_common()]
     lines = [f"{r.code}   {printable(r.place)}\n  {indent_lines(r.fact)}\n  -> {r.remedy}\n" for r in refusals]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild.cli import options
-from kgbuild.cli.contract.commands import Command
+from kgbuild.cli.contract.commands import KgbuildCommand
 from kgbuild.report.documents import rows_of
 from kgbuild.report.formats import Answer
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kgbuild.model import Finding, ToolChoice
 
 
-@click.command(cls=Command, short_help="Check a live patch module against a kernel.")
+@click.command(cls=KgbuildCommand, short_help="Check a live patch module against a kernel.")
 @click.argument("module", metavar="PATCH.ko", type=click.Path(path_type=Path))
 @options.kernel_option
 @click.option(

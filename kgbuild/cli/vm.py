@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kgbuild.cli import options, ui
-from kgbuild.cli.contract.commands import Command
+from kgbuild.cli.contract.commands import KgbuildCommand
 from kgbuild.errors import ToolError
 from kgbuild.guest import reload_scenario
 from kgbuild.guest.loaded_patches import describe_loads
@@ -30,7 +30,7 @@ _QUIET = frozenset(reload_scenario.PHASES) - frozenset(PHASES) - {"targets", "ab
 _COMMANDS = ("before", "after", "absent-1", "disabled")
 
 
-@click.command(cls=Command)
+@click.command(cls=KgbuildCommand)
 @click.argument(
     "patches",
     metavar="PATCH.ko...",

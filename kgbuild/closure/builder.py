@@ -20,9 +20,9 @@ from kgbuild.closure.model import (
     Closure,
     DroppedEntry,
     DroppedKey,
-    Key,
     Literal,
     Member,
+    MemberKey,
     Redirect,
     StateLine,
     UnitResult,
@@ -61,27 +61,27 @@ class ClosureBuilder:
     allowed: frozenset[str] = frozenset()
     graph: Callable[[], CallGraph] | None = None
     pull_always: bool = False
-    members: dict[Key, Member] = field(default_factory=dict)
-    bound: dict[Key, Bound] = field(default_factory=dict)
+    members: dict[MemberKey, Member] = field(default_factory=dict)
+    bound: dict[MemberKey, Bound] = field(default_factory=dict)
     redirects: list[Redirect] = field(default_factory=list)
     callbacks: list[Callback] = field(default_factory=list)
     states: dict[int, int] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     namespaces: set[str] = field(default_factory=set)
-    defined: dict[Key, Key] = field(default_factory=dict)
+    defined: dict[MemberKey, MemberKey] = field(default_factory=dict)
     dropped: set[DroppedEntry] = field(default_factory=set)
     dropped_keys: set[DroppedKey] = field(default_factory=set)
     needs: dict[str, list[str]] = field(default_factory=dict)
     constants: dict[str, Bound] = field(default_factory=dict)
     thunks: dict[str, Bound] = field(default_factory=dict)
-    state: dict[Key, StateLine] = field(default_factory=dict)
+    state: dict[MemberKey, StateLine] = field(default_factory=dict)
     literals: dict[tuple[int, int, int], Literal] = field(default_factory=dict)
     todo: deque[tuple[int, Atom]] = field(default_factory=deque)
     new_globals: dict[tuple[str, str], tuple[int, Atom]] = field(default_factory=dict)
     made_global: dict[tuple[str, str], tuple[int, Atom]] = field(default_factory=dict)
     promoted: list[tuple[int, Atom, int, Atom]] = field(default_factory=list)
-    pulled_for: set[Key] = field(default_factory=set)
+    pulled_for: set[MemberKey] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.judge = Judge(self.units)
@@ -138,7 +138,7 @@ class ClosureBuilder:
         """Refuse the patch for a symbol of a unit."""
         self.refusals.append(refusal_of(self.units[number], code, symbol, fact, section, remedy))
 
-    def add(self, number: int, atom: Atom, role: str, reason: str, via: Key | None = None) -> None:
+    def add(self, number: int, atom: Atom, role: str, reason: str, via: MemberKey | None = None) -> None:
         """Bring an atom of a unit into the module, with its cold halves and its prefix; one that is there stays as it
         is. What it refers to is followed later."""
         key = (number, atom.id)

@@ -62,7 +62,7 @@ def users_in(view: View, target: Atom, built_in: bool) -> Users:
 def _enters(view: View, section: int, target: Atom) -> bool:
     """Whether replacement code means the beginning of a function; jumps back into the middle of one are its own."""
     for _, kind, sym, addend in view.obj.reloc_rows(section):
-        bias = view.arch.reloc_size.get(kind, 0) if kind in view.arch.pc_relative else 0
+        bias = view.arch.relocs.sizes.get(kind, 0) if kind in view.arch.relocs.pc_relative else 0
         try:
             meant = view.target(sym, addend + bias)
         except Ambiguous:
@@ -129,5 +129,5 @@ def callers_left(contents: Contents, graph: Graph | None, found: int | None, sou
         if m.role in REPLACED
         for name in m.atom.names
     }
-    left = [c for c in callers if c not in replaced]
-    return "; ".join([f"{c.function} in {c.source} calls it" for c in left[:3]] + against[:3])
+    remaining = [c for c in callers if c not in replaced]
+    return "; ".join([f"{c.function} in {c.source} calls it" for c in remaining[:3]] + against[:3])

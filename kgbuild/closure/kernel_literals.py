@@ -138,7 +138,7 @@ class Literals:
         if self.unit.target != VMLINUX or target.kind not in (STRING, ANON, DATA):
             return None
         content = _content(view, target)
-        if content is None or ref.type not in view.arch.loadable_relocs or ref.synthetic:
+        if content is None or ref.type not in view.arch.relocs.loadable or ref.synthetic:
             return None
         places = self._known().get(content) or self._in_variables().get(content, {})
         if len(places) != 1 or not 0 <= ref.delta <= target.size or not self.takes_address(source, ref):

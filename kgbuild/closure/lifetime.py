@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from kgbuild.closure.binding import KLP, THIS_MODULE
-from kgbuild.closure.model import Contents, Key, Member, NewVariable
+from kgbuild.closure.model import Contents, Member, MemberKey, NewVariable
 from kgbuild.correlation.registration_tables import is_registration
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.kernel.module_loader import PAGE, PER_CPU_BYTES, READ_WITH_THE_MODULE, is_per_cpu, row_of
@@ -78,32 +78,36 @@ def late_object(closure: Contents, unit: int, source: Atom, ref: Ref) -> str:
 
 def initial_values(closure: Contents) -> tuple[Initial, ...]:
     """The variables that the wrapper writes, in the order of units and atoms. For a closure without refusals."""
-    members = [m for m in closure.members.values() if m.atom.kind == DATA and _is_variable(closure, m)]
+    members = [
+        member for member in closure.members.values() if member.atom.kind == DATA and _is_variable(closure, member)
+    ]
     if not members:
         return ()
     shown = _shown(closure)
-    keys = _keys(closure) if any(closure.units[m.unit].target != VMLINUX for m in members) else {}
+    keys = _keys(closure) if any(closure.units[member.unit].target != VMLINUX for member in members) else {}
     out = []
-    for m in sorted(members, key=lambda m: (m.unit, m.atom.id)):
-        unit = closure.units[m.unit]
+    for member in sorted(members, key=lambda member: (member.unit, member.atom.id)):
+        unit = closure.units[member.unit]
         view = unit.changes.patched
-        per_cpu = is_per_cpu(view.section_name(m.atom))
-        key = (m.unit, m.atom.id)
+        per_cpu = is_per_cpu(view.section_name(member.atom))
+        key = (member.unit, member.atom.id)
         if unit.target == VMLINUX:
-            if per_cpu and view.refs(m.atom):
-                out.append(Initial(m.unit, m.atom, VMLINUX, per_cpu))
+            if per_cpu and view.refs(member.atom):
+                out.append(Initial(member.unit, member.atom, VMLINUX, per_cpu))
         elif key in shown and not per_cpu and shown[key]:
-            out.append(Initial(m.unit, m.atom, unit.target, saved=True))
+            out.append(Initial(member.unit, member.atom, unit.target, saved=True))
         elif key not in shown:
-            trampoline = _trampoline(closure, m)
-            out.append(Initial(m.unit, m.atom, unit.target, per_cpu, tuple(sorted(keys.get(key, ()))), trampoline))
+            trampoline = _trampoline(closure, member)
+            out.append(
+                Initial(member.unit, member.atom, unit.target, per_cpu, tuple(sorted(keys.get(key, ()))), trampoline)
+            )
     return tuple(out)
 
 
 def _is_variable(closure: Contents, member: Member) -> bool:
     section = closure.units[member.unit].changes.patched.section_of(member.atom)
     row = row_of(section.name)
-    return section.writable and row is not None and row.begins_anew and member.atom.size > 0
+    return section.writable and row is not None and row.reinitialised and member.atom.size > 0
 
 
 def new_variables(closure: Contents) -> list[NewVariable]:
@@ -116,7 +120,7 @@ def new_variables(closure: Contents) -> list[NewVariable]:
     return out
 
 
-def _own_target(closure: Contents, unit: int, source: Atom, ref: Ref) -> Key | None:
+def _own_target(closure: Contents, unit: int, source: Atom, ref: Ref) -> MemberKey | None:
     """The member that a reference of a member means, None where it leaves the module."""
     key = (unit, ref.atom)
     if key in closure.defined:
@@ -126,14 +130,14 @@ def _own_target(closure: Contents, unit: int, source: Atom, ref: Ref) -> Key | N
     return None
 
 
-def _shown(closure: Contents) -> dict[Key, bool]:
+def _shown(closure: Contents) -> dict[MemberKey, bool]:
     """Variables that a parameter of the patch module shows: the user sets them with the patch, as it is loaded. True
     where all that sets them are the kernel's own operations for plain values, of which a copy is another such value."""
-    out: dict[Key, bool] = {}
+    out: dict[MemberKey, bool] = {}
     for start, member in closure.members.items():
         if not _is_parameter(closure, member):
             continue
-        found: set[Key] = set()
+        found: set[MemberKey] = set()
         plain = True
         todo, seen = [start], {start}
         while todo:
@@ -176,19 +180,19 @@ def _is_parameter(closure: Contents, member: Member) -> bool:
     return closure.units[member.unit].changes.patched.section_name(member.atom) == PARAMETERS
 
 
-def _keys(closure: Contents) -> dict[Key, set[int]]:
+def _keys(closure: Contents) -> dict[MemberKey, set[int]]:
     """Offsets of static keys in members, by what the members' code is switched by."""
-    out: dict[Key, set[int]] = {}
-    for m in closure.members.values():
-        if m.atom.kind != FUNCTION:
+    out: dict[MemberKey, set[int]] = {}
+    for member in closure.members.values():
+        if member.atom.kind != FUNCTION:
             continue
-        for entry in closure.entries(m.unit, m.atom):
+        for entry in closure.entries(member.unit, member.atom):
             if entry.section != JUMP_TABLE:
                 continue
             for ref in entry.refs:
                 if ref.offset != entry.spec.key.get(entry.size):
                     continue
-                key = closure.defined.get((m.unit, ref.atom), (m.unit, ref.atom))
+                key = closure.defined.get((member.unit, ref.atom), (member.unit, ref.atom))
                 if key in closure.members:
                     # the lowest bits say how the branch was compiled (include/linux/jump_label.h)
                     out.setdefault(key, set()).add(ref.delta & ~7)
@@ -224,39 +228,41 @@ def _refusal(closure: Contents, code: str, unit: int, atom: Atom, fact: str, rem
 def _check_sections(closure: Contents) -> Iterator[Refusal]:
     per_cpu = 0
     last: Member | None = None
-    for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):
-        unit = closure.units[m.unit]
+    for member in sorted(closure.members.values(), key=lambda member: (member.unit, member.atom.id)):
+        unit = closure.units[member.unit]
         view = unit.changes.patched
-        section = view.section_of(m.atom)
-        if m.atom.kind == STRING or view.is_table(section) or is_init(view, m.atom):
+        section = view.section_of(member.atom)
+        if member.atom.kind == STRING or view.is_table(section) or is_init(view, member.atom):
             continue
         row = row_of(section.name)
         if row is None and is_registration(section.name):
             continue  # refused as such
         if row is None:
             fact = f"is in section {section.name}, and what the kernel does with that in a module is not known"
-            remedy = "take the section attribute off it" if m.role in ("new", "data") else ""
-            yield _refusal(closure, "K2-special", m.unit, m.atom, fact, remedy)
+            remedy = "take the section attribute off it" if member.role in ("new", "data") else ""
+            yield _refusal(closure, "K2-special", member.unit, member.atom, fact, remedy)
             continue
         if row.refused:
-            yield _refusal(closure, "K2-special", m.unit, m.atom, f"is in section {section.name}: {row.refused}")
+            yield _refusal(
+                closure, "K2-special", member.unit, member.atom, f"is in section {section.name}: {row.refused}"
+            )
             continue
-        align = place_alignment(section.align, m.atom.offset)
+        align = place_alignment(section.align, member.atom.offset)
         if align > PAGE:
             fact = f"is aligned to {align} bytes; a module's memory is to {PAGE} at most"
-            yield _refusal(closure, "K24-module-memory", m.unit, m.atom, fact)
+            yield _refusal(closure, "K24-module-memory", member.unit, member.atom, fact)
         if is_per_cpu(section.name):
-            per_cpu = -(-per_cpu // align) * align + m.atom.size
-            last = m
-        if not section.writable or m.atom.kind != DATA:
+            per_cpu = -(-per_cpu // align) * align + member.atom.size
+            last = member
+        if not section.writable or member.atom.kind != DATA:
             continue
         if unit.target == VMLINUX and not is_per_cpu(section.name):
             continue
-        for ref in _refs(closure, m):
-            if ref.type in view.arch.pc_relative:  # the initial value lies elsewhere
-                kind = view.arch.reloc_names.get(ref.type, str(ref.type))
+        for ref in _refs(closure, member):
+            if ref.type in view.arch.relocs.pc_relative:  # the initial value lies elsewhere
+                kind = view.arch.relocs.names.get(ref.type, str(ref.type))
                 fact = f"+{ref.offset:#x}: the module would have to write a relocation of type {kind} itself"
-                yield _refusal(closure, "K11-reloc", m.unit, m.atom, fact)
+                yield _refusal(closure, "K11-reloc", member.unit, member.atom, fact)
     if per_cpu > PER_CPU_BYTES and last is not None:
         fact = f"with this the patch has {per_cpu} bytes for each CPU; all modules share {PER_CPU_BYTES}"
         yield _refusal(closure, "K24-module-memory", last.unit, last.atom, fact)
@@ -325,10 +331,10 @@ def _check_early(closure: Contents) -> Iterator[Refusal]:
             break
 
 
-def _late_from(closure: Contents, start: Key) -> Iterator[tuple[list[str], str, str]]:
+def _late_from(closure: Contents, start: MemberKey) -> Iterator[tuple[list[str], str, str]]:
     """(names on the way, the symbol, its module) of each late reference that is reached from a member."""
     todo = deque([start])
-    came_from: dict[Key, Key | None] = {start: None}
+    came_from: dict[MemberKey, MemberKey | None] = {start: None}
     while todo:
         unit, number = todo.popleft()
         view = closure.units[unit].changes.patched
@@ -344,7 +350,7 @@ def _late_from(closure: Contents, start: Key) -> Iterator[tuple[list[str], str, 
                 todo.append(key)
 
 
-def _names_on_the_way(closure: Contents, key: Key, came_from: Mapping[Key, Key | None]) -> list[str]:
+def _names_on_the_way(closure: Contents, key: MemberKey, came_from: Mapping[MemberKey, MemberKey | None]) -> list[str]:
     """The names of the members on the way to `key`, without the one where it began."""
     names = []
     before = came_from[key]

@@ -21,7 +21,7 @@ from kgbuild.objects.symbol_kinds import is_branch
 from kgbuild.proof.parity import ParityProof
 
 # An atom of a patched object: the number of its unit, its id.
-Key = tuple[int, int]
+MemberKey = tuple[int, int]
 # A special-section entry: the number of its unit, the section, its index there.
 DroppedEntry = tuple[int, str, int]
 # Roles of members that take the place of the kernel's function, by a redirection of their own or of their callers.
@@ -136,11 +136,11 @@ class Contents(Protocol):
     @property
     def units(self) -> tuple[UnitResult, ...]: ...
     @property
-    def members(self) -> Mapping[Key, Member]: ...
+    def members(self) -> Mapping[MemberKey, Member]: ...
     @property
-    def bound(self) -> Mapping[Key, Bound]: ...
+    def bound(self) -> Mapping[MemberKey, Bound]: ...
     @property
-    def defined(self) -> Mapping[Key, Key]: ...
+    def defined(self) -> Mapping[MemberKey, MemberKey]: ...
 
     def entries(self, unit: int, atom: Atom) -> tuple[SpecialEntry, ...]:
         """Special-section entries that come along with an atom."""
@@ -192,21 +192,21 @@ class Closure:
     """
 
     units: tuple[UnitResult, ...]
-    members: Mapping[Key, Member] = field(default_factory=nothing)
-    bound: Mapping[Key, Bound] = field(default_factory=nothing)
+    members: Mapping[MemberKey, Member] = field(default_factory=nothing)
+    bound: Mapping[MemberKey, Bound] = field(default_factory=nothing)
     redirects: tuple[Redirect, ...] = ()
     callbacks: tuple[Callback, ...] = ()
     states: Mapping[int, int] = field(default_factory=nothing)
     refusals: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
     namespaces: frozenset[str] = frozenset()
-    defined: Mapping[Key, Key] = field(default_factory=nothing)
+    defined: Mapping[MemberKey, MemberKey] = field(default_factory=nothing)
     dropped: frozenset[DroppedEntry] = frozenset()
     dropped_keys: frozenset[DroppedKey] = frozenset()
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=nothing)
     constants: Mapping[str, Bound] = field(default_factory=nothing)
     thunks: Mapping[str, Bound] = field(default_factory=nothing)
-    state: Mapping[Key, StateLine] = field(default_factory=nothing)
+    state: Mapping[MemberKey, StateLine] = field(default_factory=nothing)
     literals: Mapping[tuple[int, int, int], Literal] = field(default_factory=nothing)
 
     @property

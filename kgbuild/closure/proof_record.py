@@ -14,27 +14,29 @@ from kgbuild.elf.object import Symbol
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.proof.parity import EXACT
-from kgbuild.proof.record import DATA, FUNCTION, BoundSymbol, Constant, Key, ProofRecord, compute_digest
+from kgbuild.proof.record import DATA, FUNCTION, BoundSymbol, Constant, ProofRecord, SymbolKey, compute_digest
 
 
 def make_record(
     closure: Closure,
     image_of: Callable[[str], KernelImage],
     build_ids: Mapping[str, str],
-    own: Iterable[Key],
+    own: Iterable[SymbolKey],
     allowed: Iterable[tuple[str, str]] = (),
 ) -> ProofRecord:
     """The record of a closure without refusals. `own` are symbols that the patch module's own code is bound to."""
     replaced = tuple(sorted(_replaced(closure, r, image_of) for r in closure.redirects))
-    bound: dict[Key, BoundSymbol] = {}
+    bound: dict[SymbolKey, BoundSymbol] = {}
     for b in sorted([*closure.bound.values(), *closure.constants.values()]):
         key = (b.object, b.name, b.sympos)
         if b.how == KLP and (key not in bound or bound[key].proven):
-            bound[key] = locate(image_of(b.object), *key, b.address, b.proof, not b.unproven)
+            bound[key] = locate_address(image_of(b.object), *key, b.address, b.proof, not b.unproven)
     for object_name, name, sympos in own:
         image = image_of(object_name)
         (symbol,) = (s for s in image.named(name) if image.in_kallsyms(s))
-        place = locate(image, object_name, name, sympos, symbol.value, "its name is unique; the module's own code")
+        place = locate_address(
+            image, object_name, name, sympos, symbol.value, "its name is unique; the module's own code"
+        )
         bound.setdefault(place.key, place)
     literals = {
         x.address: Constant(x.address, len(x.data), sha256(x.data).hexdigest(), x.bound.name, x.evidence)
@@ -54,10 +56,10 @@ def _replaced(closure: Closure, redirect: Redirect, image_of: Callable[[str], Ke
         proven = found.status == EXACT
         evidence = binding.evidence if proven and binding is not None else f"not proven ({found.reason})"
     image = image_of(redirect.object)
-    return locate(image, redirect.object, redirect.name, redirect.sympos, redirect.address, evidence, proven)
+    return locate_address(image, redirect.object, redirect.name, redirect.sympos, redirect.address, evidence, proven)
 
 
-def locate(
+def locate_address(
     image: KernelImage, object_name: str, name: str, sympos: int, address: int, evidence: str = "", proven: bool = True
 ) -> BoundSymbol:
     """What the kernel's file has at the address of a symbol. Raises LookupError where it has no such symbol."""
@@ -78,7 +80,7 @@ def locate(
 def digest_in_module(image: ModuleImage, symbol: Symbol, start: int) -> str:
     obj = image.obj
     data = bytes(obj.contents(symbol.shndx)[start : start + symbol.size])
-    sizes = for_object(obj).reloc_size
+    sizes = for_object(obj).relocs.sizes
     references = []
     for offset, kind, sym, addend in obj.relocs(symbol.shndx).tolist():
         if start <= offset < start + symbol.size:

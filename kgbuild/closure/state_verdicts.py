@@ -22,9 +22,10 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from kgbuild.closure.model import UnitResult
+from kgbuild.closure.shape_similarity import could_hold_the_same
 from kgbuild.correlation.alignment import Aligned, CodeSide, align
-from kgbuild.correlation.declared_variables import MACRO, find_named, parse_name, why_not_same
-from kgbuild.correlation.renamed_variables import (
+from kgbuild.correlation.declared_variables import MACRO, find_named, parse_declared_name, why_not_same
+from kgbuild.correlation.pair_evidence import (
     PairEvidence,
     difference,
     equal_strangers,
@@ -34,35 +35,21 @@ from kgbuild.correlation.renamed_variables import (
     source_name,
 )
 from kgbuild.elf.consts import STB
-from kgbuild.elf.read import FormatError
 from kgbuild.objects.atoms import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
 from kgbuild.objects.stateless import is_plain_flag, is_stateless, may_be_once_flag
 from kgbuild.objects.symbol_kinds import stem
 from kgbuild.objects.variable_shapes import (
-    ARRAY,
-    NUMBER,
-    POINTER,
-    STRUCTURE,
-    UNKNOWN,
-    Shape,
-    shape_of,
     still_declared,
     was_declared,
 )
-from kgbuild.objects.variable_types import types_of, variable_difference
+from kgbuild.objects.variable_types import variable_difference
 from kgbuild.objects.view import View
 
 SAME, DECLARED, FILLED, NEW, REFUSED = "same", "declared", "filled", "new", "refused"
 FILLING = ("pre_patch", "post_patch")
 _SHOWN = 3
-# Structures by which the kernel finds the members of a collection (include/linux); one may take the place of another.
-COLLECTIONS = frozenset(
-    {"list_head", "hlist_head", "hlist_nulls_head", "hlist_bl_head", "llist_head", "plist_head", "rb_root"}
-    | {"rb_root_cached", "xarray", "idr", "radix_tree_root", "maple_tree", "rhashtable", "rhltable", "klist"}
-)
-
 # A variable: the number of its unit, and its atom in the original or the patched object.
-Place = tuple[int, int]
+UnitVariable = tuple[int, int]
 
 
 class Verdict(NamedTuple):
@@ -70,7 +57,7 @@ class Verdict(NamedTuple):
 
     kind: str
     why: str = ""
-    orig: Place | None = None
+    orig: UnitVariable | None = None
 
 
 class Judge:
@@ -78,7 +65,7 @@ class Judge:
 
     def __init__(self, units: tuple[UnitResult, ...]) -> None:
         self.units = units
-        self._known: dict[Place, Verdict] = {}
+        self._known: dict[UnitVariable, Verdict] = {}
 
     def of(self, number: int, atom: Atom) -> Verdict:
         """The verdict on a variable that only the patched object of a unit has."""
@@ -121,7 +108,7 @@ class Judge:
             REFUSED, f"the new variable {patched.name} may be what was {named}{more}, which the patch takes away"
         )
 
-    def _name(self, orig: Place, number: int) -> str:
+    def _name(self, orig: UnitVariable, number: int) -> str:
         unit = self.units[orig[0]]
         name = unit.changes.orig.atoms[orig[1]].name
         return name if unit.source == self.units[number].source else f"{name} of {unit.source}"
@@ -133,7 +120,7 @@ class Judge:
     # -- what went away, and what is new ------------------------------------------------------------------------------
 
     @cached_property
-    def gone(self) -> list[Place]:
+    def gone(self) -> list[UnitVariable]:
         """The writable variables of the originals that are missing in the patched objects, if a fresh one does not
         suffice."""
         out = []
@@ -154,7 +141,7 @@ class Judge:
         return out
 
     @cached_property
-    def fresh(self) -> list[Place]:
+    def fresh(self) -> list[UnitVariable]:
         """The writable variables that only the patched objects have, and only the patched source."""
         return [
             (number, atom.id)
@@ -166,11 +153,11 @@ class Judge:
             and not was_declared(unit.changes.orig, unit.changes.patched, atom)
         ]
 
-    def _gone_atom(self, orig: Place) -> tuple[View, Atom]:
+    def _gone_atom(self, orig: UnitVariable) -> tuple[View, Atom]:
         view = self.units[orig[0]].changes.orig
         return view, view.atoms[orig[1]]
 
-    def _fresh_atom(self, patched: Place) -> tuple[View, Atom]:
+    def _fresh_atom(self, patched: UnitVariable) -> tuple[View, Atom]:
         view = self.units[patched[0]].changes.patched
         return view, view.atoms[patched[1]]
 
@@ -229,21 +216,23 @@ class Judge:
             if orig in gone or patched in fresh:
                 out.add(orig, patched, found.whole, where.name.partition(".cold")[0])
 
-    def _place(self, number: int, view: View, i: int, known: dict[tuple[str, str], Place]) -> object:
+    def _place(self, number: int, view: View, i: int, known: dict[tuple[str, str], UnitVariable]) -> object:
         atom = view.atoms[i]
         if atom.kind == UNDEFINED:
             return known.get((self.units[number].target, atom.name), atom.name)
         return number, i
 
     @cached_property
-    def _gone_globals(self) -> dict[tuple[str, str], Place]:
+    def _gone_globals(self) -> dict[tuple[str, str], UnitVariable]:
         return self._globals(self.gone, self._gone_atom)
 
     @cached_property
-    def _new_globals(self) -> dict[tuple[str, str], Place]:
+    def _new_globals(self) -> dict[tuple[str, str], UnitVariable]:
         return self._globals(self.fresh, self._fresh_atom)
 
-    def _globals(self, places: list[Place], atom_of: Callable[[Place], tuple[View, Atom]]) -> dict[Any, Place]:
+    def _globals(
+        self, places: list[UnitVariable], atom_of: Callable[[UnitVariable], tuple[View, Atom]]
+    ) -> dict[Any, UnitVariable]:
         return {
             (self.units[place[0]].target, name): place
             for place in places
@@ -254,9 +243,9 @@ class Judge:
     # -- the same by evidence, or by name -----------------------------------------------------------------------------
 
     @cached_property
-    def matched(self) -> dict[Place, Verdict]:
+    def matched(self) -> dict[UnitVariable, Verdict]:
         """New variables that are shown to be ones that went away."""
-        out: dict[Place, Verdict] = {}
+        out: dict[UnitVariable, Verdict] = {}
         if not self.gone or not self.fresh:
             return out
         for patched in self.fresh:
@@ -279,12 +268,12 @@ class Judge:
                 out[patched] = Verdict(SAME, f"of the same name, used by {shared} before and after", orig)
         return out
 
-    def _same_name(self, orig: Place, patched: Place) -> bool:
+    def _same_name(self, orig: UnitVariable, patched: UnitVariable) -> bool:
         return self._together(orig[0], patched[0]) and source_name(self._gone_atom(orig)[1]) == source_name(
             self._fresh_atom(patched)[1]
         )
 
-    def _why_not(self, orig: Place, patched: Place) -> str:
+    def _why_not(self, orig: UnitVariable, patched: UnitVariable) -> str:
         """What is against two variables being the same kind of thing with the same initial value."""
         (orig_view, orig_atom), (patched_view, patched_atom) = self._gone_atom(orig), self._fresh_atom(patched)
         if orig[0] == patched[0] and (
@@ -294,7 +283,7 @@ class Judge:
         why = difference(orig_view, orig_atom, patched_view, patched_atom)
         return why or ("" if self._same_content(orig, patched) else "other initial values")
 
-    def _same_content(self, orig: Place, patched: Place) -> bool:
+    def _same_content(self, orig: UnitVariable, patched: UnitVariable) -> bool:
         (orig_view, orig_atom), (patched_view, patched_atom) = self._gone_atom(orig), self._fresh_atom(patched)
         try:
             orig_refs, patched_refs = orig_view.refs(orig_atom), patched_view.refs(patched_atom)
@@ -322,9 +311,9 @@ class Judge:
                 return False
         return True
 
-    # -- what a new variable could stand for --------------------------------------------------------------------------
+    # -- what a new variable could replace ----------------------------------------------------------------------------
 
-    def _could_be(self, orig: Place, patched: Place) -> str:
+    def _could_be(self, orig: UnitVariable, patched: UnitVariable) -> str:
         """Why a new variable may be one that went away; "" where it can't be."""
         (orig_view, orig_atom), (patched_view, patched_atom) = self._gone_atom(orig), self._fresh_atom(patched)
         why = self._why_not(orig, patched)
@@ -341,11 +330,11 @@ class Judge:
         shared = self._shared_user(orig, patched)
         if found.startswith("unknown") and (shared or orig_atom.size == patched_atom.size):
             return found
-        if shared and _could_hold(orig_view, orig_atom, patched_view, patched_atom):
+        if shared and could_hold_the_same(orig_view, orig_atom, patched_view, patched_atom):
             return f"used by {shared}, where the new one is used{but}"
         return ""
 
-    def _shared_user(self, orig: Place, patched: Place) -> str:
+    def _shared_user(self, orig: UnitVariable, patched: UnitVariable) -> str:
         """A function that used the one and uses the other, itself or through functions that the patch makes or takes
         away; "" where there is none."""
         (_, orig_atom), (_, patched_atom) = self._gone_atom(orig), self._fresh_atom(patched)
@@ -356,7 +345,7 @@ class Judge:
         both = self._users(orig, True) & self._users(patched, False)
         return sorted(both)[0] if both else ""
 
-    def _users(self, place: Place, before: bool) -> set[str]:
+    def _users(self, place: UnitVariable, before: bool) -> set[str]:
         """Names of the functions that use a variable; of those that only one side has, their callers too."""
         number, atom = place
         changes = self.units[number].changes
@@ -384,7 +373,7 @@ class Judge:
         if not texts:
             return None
         text = texts[0]
-        name = parse_name(text)
+        name = parse_declared_name(text)
         assert name is not None
         found = [
             (n, a)
@@ -412,7 +401,7 @@ class Judge:
         for number, unit in enumerate(self.units):
             correlation = unit.changes.correlation
             for atom, text in unit.author.same:
-                patched, name = correlation.patched.atoms[atom], parse_name(text)
+                patched, name = correlation.patched.atoms[atom], parse_declared_name(text)
                 there = [correlation.orig.atoms[i] for i in correlation.to_original.get(atom, ())]
                 if there and name is not None and there[0] not in find_named(correlation.orig, name):
                     said = f'{MACRO}({source_name(patched)}, "{text}")'
@@ -465,77 +454,6 @@ def _refs_of(view: View, side: CodeSide, atom: Atom) -> Iterator[int]:
         yield from [r.atom for e in side.entries.of(atom.id) for r in e.refs]
     except Ambiguous:
         return
-
-
-# -- what could hold the same ------------------------------------------------------------------------------------------
-
-
-def _could_hold(orig_view: View, orig: Atom, patched_view: View, patched: Atom) -> bool:
-    """Whether two variables of different types could replace one another, or one a part of the other."""
-    orig_shape, patched_shape = shape_of(orig_view, orig), shape_of(patched_view, patched)
-    if UNKNOWN in (orig_shape.kind, patched_shape.kind):
-        return True
-    if (
-        _alike(orig_shape, patched_shape)
-        or _leads_to(orig_shape, patched_shape)
-        or _leads_to(patched_shape, orig_shape)
-        or (_holds(orig_shape) and _holds(patched_shape))
-    ):
-        return True
-    return _is_part(orig_shape, source_name(orig), patched_shape, orig_view) or _is_part(
-        patched_shape, source_name(patched), orig_shape, patched_view
-    )
-
-
-def _alike(one: Shape, other: Shape) -> bool:
-    if ARRAY in (one.kind, other.kind):
-        elements = [s.of[0][1] if s.kind == ARRAY else s for s in (one, other)]
-        return _alike(*elements) if ARRAY not in (elements[0].kind, elements[1].kind) else True
-    if one.kind != other.kind:
-        return False
-    if one.kind in (NUMBER, POINTER):
-        return True
-    if one.name and one.name == other.name:
-        return True
-    names = [{name for name, _ in shape.of if name} for shape in (one, other)]
-    both = names[0] & names[1]
-    return bool(both) and 2 * len(both) >= min(map(len, names))
-
-
-def _holds(shape: Shape) -> bool:
-    """Whether a variable is where the members of a collection are found."""
-    if shape.kind == ARRAY:
-        return _holds(shape.of[0][1])
-    return shape.name in COLLECTIONS
-
-
-def _leads_to(pointer: Shape, other: Shape) -> bool:
-    """Whether what a pointer leads to may be the other variable itself: memory that was allocated is a variable now, or
-    the other way round."""
-    if pointer.kind != POINTER or not pointer.of:
-        return False
-    to = pointer.of[0][1]
-    element = other.of[0][1] if other.kind == ARRAY else other
-    if to.name or other.kind == STRUCTURE:
-        return to.name == element.name or (to.kind == element.kind == STRUCTURE and _alike(to, element))
-    return other.kind == ARRAY and to.kind != UNKNOWN and _alike(to, element)
-
-
-def _is_part(part: Shape, name: str, whole: Shape, view: View) -> bool:
-    """Whether a variable may have become a member of a structure, which then is one that the patch makes, or has a
-    member of that name. `view` is the object that has the part."""
-    if whole.kind == ARRAY:
-        return _is_part(part, name, whole.of[0][1], view)
-    if whole.kind != STRUCTURE:
-        return False
-    fitting = [n for n, s in whole.of if _alike(part, s)]
-    if not fitting:
-        return False
-    try:
-        known = bool(whole.name) and any((kind, whole.name) in types_of(view).named for kind in ("struct", "union"))
-    except FormatError:
-        known = False
-    return not known or any(name in (n, n.lstrip("_")) for n in fitting)
 
 
 __all__ = ["DECLARED", "FILLED", "NEW", "REFUSED", "SAME", "Judge", "Verdict"]

@@ -35,11 +35,11 @@ class Aligned(NamedTuple):
 
 NOTHING = Aligned(False, ())
 # What a reference means, as far as both sides can say it in the same words; "" where that is what is asked for.
-Meaning = Callable[[View, Ref], str]
+MeaningOf = Callable[[View, Ref], str]
 
 
 def align(
-    orig_side: CodeSide, orig: Atom, patched_side: CodeSide, patched: Atom, meaning: Meaning, whole: bool = False
+    orig_side: CodeSide, orig: Atom, patched_side: CodeSide, patched: Atom, meaning: MeaningOf, whole: bool = False
 ) -> Aligned:
     """What corresponds in two atoms. `meaning` names what a reference leads to, the same on both sides, or "" for what
     may be anything. `whole`: nothing where anything else differs."""
@@ -93,7 +93,7 @@ def _by_instruction(
     patched: Atom,
     patched_refs: tuple[Ref, ...],
     entries: tuple[tuple[SpecialEntry, ...], tuple[SpecialEntry, ...]],
-    meaning: Meaning,
+    meaning: MeaningOf,
 ) -> Aligned:
     import difflib  # of few patches only
 
@@ -126,7 +126,7 @@ class _Token(NamedTuple):
     refs: tuple[Ref, ...]
 
 
-def _tokens(view: View, atom: Atom, refs: tuple[Ref, ...], meaning: Meaning) -> list[_Token]:
+def _tokens(view: View, atom: Atom, refs: tuple[Ref, ...], meaning: MeaningOf) -> list[_Token]:
     """The instructions of a function, each as what it says whatever its place is."""
     masked = view.masked(atom)
     out = []

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which symbol of the patched object is which symbol of the original.
 
-Names settle most of it. gcc numbers static locals and clones anew in every compile (`__key.259`, `f.isra.3`), so
+Names settle most of it. gcc numbers static locals and clones separately in every compile (`__key.259`, `f.isra.3`), so
 those are matched by the place of their references in functions that otherwise are the same, and clones by content.
 What stays undecided is left unpaired: an unpaired clone is new on one side and gone on the other, so that its callers
 count as changed; an unpaired variable is reported where it matters. Nothing is paired by its number.
@@ -398,7 +398,7 @@ def _needless(result: Correlation, group: tuple[tuple[int, ...], tuple[int, ...]
 
 
 def _drop_stateless(result: Correlation) -> None:
-    """What is left of once-flags and their kind stays unpaired and is carried anew; constants go by content."""
+    """What is left of once-flags and their kind stays unpaired and is carried as new; constants go by content."""
     for key, group in list(result.undecided.items()):
         if key.startswith(DATA) and _needless(result, group):
             del result.undecided[key]

@@ -16,7 +16,8 @@ import re
 from typing import NamedTuple
 
 from kgbuild.correlation.correlate import Correlation, drop_settled
-from kgbuild.correlation.renamed_variables import Renamed, is_state, kind_of_memory, memory_of
+from kgbuild.correlation.pair_evidence import is_state, kind_of_memory, memory_of
+from kgbuild.correlation.renamed_variables import Renamed
 from kgbuild.debuginfo.static_locals import read_static_locals
 from kgbuild.elf.read import FormatError
 from kgbuild.objects.atoms import DATA, STRING, Ambiguous, Atom
@@ -71,14 +72,14 @@ def read_declared(view: View) -> tuple[list[SameState], list[str]]:
             or not is_state(view, view.atoms[variable_ref.atom])
         ):
             faults.append(f'{MACRO}(..., "{text}"): its first argument is no writable variable of this file')
-        elif parse_name(text) is None:
+        elif parse_declared_name(text) is None:
             faults.append(f'{MACRO}(..., "{text}"): the text names no variable')
         else:
             out.append(SameState(variable_ref.atom, text))
     return out, faults
 
 
-def parse_name(text: str) -> Named | None:
+def parse_declared_name(text: str) -> Named | None:
     """The parts of a text; None for one that names nothing."""
     found = _TEXT.fullmatch(text.strip())
     if found is None:
@@ -106,7 +107,7 @@ def pair_declared(correlation: Correlation) -> list[Renamed]:
     is judged, and refused, with all units at hand (state_verdicts)."""
     out = []
     for atom, text in read_declared(correlation.patched)[0]:
-        name = parse_name(text)
+        name = parse_declared_name(text)
         patched = correlation.patched.atoms[atom]
         found = find_named(correlation.orig, name) if name is not None and not name.path else []
         if len(found) == 1 and correlation.paired(found[0].id, patched.id):

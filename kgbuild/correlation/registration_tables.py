@@ -82,10 +82,10 @@ def _exports(view: View) -> dict[str, bytes]:
     for index in view.obj.by_name.get(EXPORT_SYMBOL, []):
         raw, start = view.raw(index), 0
         for offset, kind, sym, addend in view.obj.reloc_rows(index):
-            if kind != view.arch.none_reloc:
+            if kind != view.arch.relocs.none:
                 # padding behind the texts aligns the address
                 out[_meant(view, sym, addend)] = raw[start:offset].rstrip(b"\0")
-                start = offset + view.arch.reloc_size.get(kind, 0)
+                start = offset + view.arch.relocs.sizes.get(kind, 0)
     return out
 
 

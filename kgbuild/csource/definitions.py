@@ -48,7 +48,7 @@ Token = tuple[bytes, int]
 
 
 @dataclass(frozen=True)
-class Item:
+class SourceItem:
     """One definition or declaration at the top level of a file.
 
     kind       one of the constants above
@@ -83,7 +83,7 @@ class Item:
         return any(word in head for word in (b"inline", b"__inline", b"__inline__", b"__always_inline"))
 
 
-def read_items(text: bytes, conditions: Conditions) -> list[Item]:
+def read_items(text: bytes, conditions: Conditions) -> list[SourceItem]:
     """Everything a file defines or declares at its top level, in order. Never raises: an item of unknown shape gets the
     kind OTHER."""
     return list(_Parser(conditions).items(_lines(text)))
@@ -145,7 +145,7 @@ class _Parser:
     def counts(self) -> bool:
         return self.branches[-1].counts if self.branches else True
 
-    def items(self, lines: Iterator[list[tuple[str, bytes, int]]]) -> Iterator[Item]:
+    def items(self, lines: Iterator[list[tuple[str, bytes, int]]]) -> Iterator[SourceItem]:
         for line in lines:
             if line[0][0] == "hash":
                 yield from self._directive([(text, number) for _, text, number in line[1:]])
@@ -158,7 +158,7 @@ class _Parser:
         if self.code:
             yield self._finish()
 
-    def _directive(self, words: Sequence[Token]) -> Iterator[Item]:
+    def _directive(self, words: Sequence[Token]) -> Iterator[SourceItem]:
         name = words[0][0] if words else b""
         rest = [text for text, _ in words[1:]]
         if name in (b"if", b"ifdef", b"ifndef"):
@@ -175,9 +175,11 @@ class _Parser:
             self.branches.pop()
         elif self.counts and name in (b"define", b"undef") and rest:
             tokens = tuple(text for text, _ in words)
-            yield Item(MACRO, _text(rest[0]), words[0][1], words[-1][1], tokens)
+            yield SourceItem(MACRO, _text(rest[0]), words[0][1], words[-1][1], tokens)
         elif self.counts and name in (b"include", b"include_next", b"import"):
-            yield Item(INCLUDE, _text(b"".join(rest)), words[0][1], words[-1][1], tuple(text for text, _ in words))
+            yield SourceItem(
+                INCLUDE, _text(b"".join(rest)), words[0][1], words[-1][1], tuple(text for text, _ in words)
+            )
 
     def _condition(self, name: bytes, rest: Sequence[bytes]) -> bool | None:
         if name in (b"ifdef", b"ifndef", b"def", b"ndef"):
@@ -185,7 +187,7 @@ class _Parser:
             return known if known is None or name in (b"ifdef", b"def") else not known
         return self.conditions.holds(rest)
 
-    def _token(self, text: bytes, line: int) -> Iterator[Item]:
+    def _token(self, text: bytes, line: int) -> Iterator[SourceItem]:
         if text == b"}" and self.depth == 0:
             return  # closes a bracket from an #if branch that does not count
         self.code.append((text, line))
@@ -206,12 +208,12 @@ class _Parser:
         self.tries += 1
         return self.tries <= _MAX_TRIES
 
-    def _finish(self) -> Item:
+    def _finish(self) -> SourceItem:
         code, body = self.code, self.body
         self.code, self.body, self.tries = [], -1, 0
         tokens = tuple(text for text, _ in code)
         kind, name, arguments = _judge(tokens, body)
-        return Item(kind, name, code[0][1], code[-1][1], tokens, max(body, 0), arguments)
+        return SourceItem(kind, name, code[0][1], code[-1][1], tokens, max(body, 0), arguments)
 
 
 def _outer(tokens: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -152,7 +152,7 @@ class Includers:
     climbing: frozenset[str]
 
 
-def reach(
+def trace_includers(
     graph: IncludeGraph, resolver: Resolver, targets: Collection[str], everywhere: Collection[str] = ()
 ) -> Includers:
     """Every file that includes one of `targets`, directly or not, and the targets themselves.

@@ -118,7 +118,7 @@ def _declared(declarator: str) -> str:
 
 
 @dataclass(frozen=True)
-class Body:
+class StructBody:
     """The part of a structure's definition between its braces: offsets, members, and preprocessor lines."""
 
     start: int
@@ -127,7 +127,7 @@ class Body:
     directives: tuple[str, ...]
 
 
-def struct_body(text: str, masked: str, name: str) -> Body | None:
+def struct_body(text: str, masked: str, name: str) -> StructBody | None:
     """The definition of `struct name`; None if the text has none."""
     found = re.search(rf"\bstruct\s+{re.escape(name)}\s*\{{", masked)
     end = closing(masked, found.end() - 1) if found else -1
@@ -152,7 +152,7 @@ def struct_body(text: str, masked: str, name: str) -> Body | None:
             first = _BLANK.match(masked, here).end()  # type: ignore[union-attr]  # it matches anything
             members.append(DeclarationSpan(text[first : stop + 1].strip(), normal, depth > 0))
         here = stop + 1
-    return Body(start, end, tuple(members), tuple(directives))
+    return StructBody(start, end, tuple(members), tuple(directives))
 
 
 def postfix_start(masked: str, end: int) -> int:

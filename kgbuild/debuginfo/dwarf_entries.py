@@ -415,14 +415,14 @@ def read_struct_sizes(obj: Object, names: frozenset[str]) -> dict[str, int]:
         there = _named_in_debug(obj, names)
         for header, first, end, table in dwarf.units():
             top = dwarf.top(first, header, end, table)
-            left = set(there)  # a C unit defines each structure only once at its top level
-            for die, _ in dwarf.children(top, end, table, _STRUCTURES) if top is not None and left else ():
+            remaining = set(there)  # a C unit defines each structure only once at its top level
+            for die, _ in dwarf.children(top, end, table, _STRUCTURES) if top is not None and remaining else ():
                 if AT_BYTE_SIZE in die.attributes:
                     name = dwarf.name(die, end, table)
-                    if name in left:
+                    if name in remaining:
                         found.setdefault(name, set()).add(dwarf.constant(die, AT_BYTE_SIZE))
-                        left.discard(name)
-                        if not left:
+                        remaining.discard(name)
+                        if not remaining:
                             break
     except FormatError:
         return {}

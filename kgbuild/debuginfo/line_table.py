@@ -65,7 +65,7 @@ def _read(obj: Object, section: Section) -> dict[int, list[SourceLine]]:
     rows = obj.relocs(section.index)
     rows = rows[rows["offset"].argsort(kind="stable")]
     # references to file names have four bytes (DWARF 5), addresses eight
-    wide = {kind for kind, size in for_object(obj).reloc_size.items() if size == 8}
+    wide = {kind for kind, size in for_object(obj).relocs.sizes.items() if size == 8}
     sections = [
         int(obj.symbols[sym]["shndx"])
         for kind, sym in zip(rows["type"].tolist(), rows["sym"].tolist(), strict=True)

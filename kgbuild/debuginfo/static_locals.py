@@ -86,7 +86,7 @@ def read_placeless(obj: Object) -> dict[tuple[str, str], int]:
     return out
 
 
-def read_lines(obj: Object, names: Collection[str]) -> dict[str, int]:
+def read_declaration_lines(obj: Object, names: Collection[str]) -> dict[str, int]:
     """Lines, in the unit's own source file, of some functions and file-level variables, by name. Empty without DWARF.
     Raises FormatError for what can't be read."""
     from kgbuild.debuginfo.dwarf_entries import AT_DECL_LINE, AT_DECLARATION, TAG_SUBPROGRAM, TAG_VARIABLE, Dwarf

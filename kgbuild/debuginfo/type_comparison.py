@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
+from kgbuild.debuginfo.plain_types import COMPOSITE, MOST_LEAVES, MOST_NESTED, PlainType, PlainTypes
 from kgbuild.debuginfo.type_graph import (
     ARRAY,
     BOOLEAN,
@@ -36,7 +37,6 @@ from kgbuild.debuginfo.type_graph import (
     TypeGraph,
     TypeMember,
 )
-from kgbuild.elf.read import FormatError
 
 # typedefs of integers that give width and sign and nothing else
 NEUTRAL = frozenset(
@@ -75,12 +75,9 @@ _MEANINGFUL = (
     "timeu64_t",
     "cycles_t",
 )
-_COMPOSITE = frozenset((STRUCT, UNION))
 _WHOLE = frozenset((INTEGER, ENUM))
 _TAGGED = frozenset((STRUCT, UNION, ENUM, FORWARD))
 _MOST_PAIRS = 1 << 20
-_MOST_LEAVES = 4096
-_MOST_NESTED = 8
 
 
 class TypeDifference(NamedTuple):
@@ -107,17 +104,6 @@ class _PathStep(NamedTuple):
     word: str  # how: "->", "[]", ".name"
 
 
-class Plain(NamedTuple):
-    """A type behind its typedefs: the number that refers to it, its own number, the type, the names of the typedefs,
-    and the alignment that they and the type ask for."""
-
-    first: int
-    number: int
-    type: Type
-    names: tuple[str, ...]
-    align: int
-
-
 class Comparison:
     """Compares types of an original object with types of a patched one. Results are kept, so that the total cost of
     many questions is bounded by the size of the graph.
@@ -127,13 +113,11 @@ class Comparison:
     """
 
     def __init__(self, orig: TypeGraph, patched: TypeGraph, by_name: bool = False) -> None:
-        self.orig, self.patched, self.by_name = orig, patched, by_name
+        self.orig, self.patched, self.by_name = PlainTypes(orig), PlainTypes(patched), by_name
         self.equal: set[tuple[int, int]] = {(0, 0)}
         self.signs: dict[tuple[int, int], TypeDifference] = {}
         self._different: dict[tuple[int, int], TypeDifference] = {}
-        self._plain: tuple[dict[int, Plain], dict[int, Plain]] = ({}, {})
         self._sign: dict[tuple[int, int], str] = {}
-        self._opened = 0
         self._assumed: list[tuple[int, int]] = []  # structures whose members are being compared
 
     def difference(self, orig: int, patched: int) -> TypeDifference | None:
@@ -165,7 +149,7 @@ class Comparison:
         return None
 
     def _is_assumed(self, orig: int, patched: int) -> bool:
-        if self._assumed and (self.plain(0, orig).number, self.plain(1, patched).number) in self._assumed:
+        if self._assumed and (self.orig.plain(orig).number, self.patched.plain(patched).number) in self._assumed:
             return True
         return self._taken(orig, patched)
 
@@ -177,7 +161,7 @@ class Comparison:
         """Whether two types that another type refers to are taken to be equal by name."""
         if not self.by_name:
             return False
-        orig_plain, patched_plain = self.plain(0, orig), self.plain(1, patched)
+        orig_plain, patched_plain = self.orig.plain(orig), self.patched.plain(patched)
         orig_type, patched_type = orig_plain.type, patched_plain.type
         if orig_plain.names and patched_plain.names and orig_plain.names[0] == patched_plain.names[0]:
             same = True
@@ -189,12 +173,16 @@ class Comparison:
             )
         else:
             same = False
-        return same and not self.orig.is_local(orig_plain.first) and not self.patched.is_local(patched_plain.first)
+        return (
+            same
+            and not self.orig.graph.is_local(orig_plain.first)
+            and not self.patched.graph.is_local(patched_plain.first)
+        )
 
     def _tell(self, steps: list[_PathStep], at: int, fact: str) -> TypeDifference:
         """The difference, remembered for each type on the path to it."""
         words: list[str] = []
-        where = self.plain(0, steps[at].pair[0]).number, self.plain(1, steps[at].pair[1]).number
+        where = self.orig.plain(steps[at].pair[0]).number, self.patched.plain(steps[at].pair[1]).number
         while at >= 0:
             step = steps[at]
             found = TypeDifference(_path(words), fact, where)
@@ -205,28 +193,10 @@ class Comparison:
 
     # -- two types ----------------------------------------------------------------------------------------------------
 
-    def plain(self, side: int, number: int) -> Plain:
-        """A type behind its typedefs; `side` is 0 for the original and 1 for the patched object."""
-        found = self._plain[side].get(number)
-        if found is None:
-            graph = self.patched if side else self.orig
-            names = []
-            at, align = graph.unqualified(number), 0
-            kind = graph.type(at)
-            for _ in range(64):
-                if kind.kind != TYPEDEF:
-                    break
-                names.append(kind.name)
-                align = max(align, kind.align)
-                at = graph.unqualified(kind.to)
-                kind = graph.type(at)
-            found = self._plain[side][number] = Plain(number, at, kind, tuple(names), max(align, kind.align))
-        return found
-
     def _parts(self, orig: int, patched: int) -> Iterator[tuple[str, tuple[int, int] | None]]:
         """The pairs of types that must be equal for two types to be equal, as (path element, pair). None instead of a
         pair means that the types differ; the first item is then the reason."""
-        orig_plain, patched_plain = self.plain(0, orig), self.plain(1, patched)
+        orig_plain, patched_plain = self.orig.plain(orig), self.patched.plain(patched)
         orig_type, patched_type = orig_plain.type, patched_plain.type
         if patched_plain.align > orig_plain.align and patched_plain.align > (natural := self._natural(orig_plain)):
             yield f"is aligned to {patched_plain.align} bytes now, to {natural} before", None
@@ -234,7 +204,7 @@ class Comparison:
             fact = self._integers(orig_plain, patched_plain, (orig, patched))
             if fact:
                 yield fact, None
-        elif orig_type.kind in _COMPOSITE and patched_type.kind in _COMPOSITE:
+        elif orig_type.kind in COMPOSITE and patched_type.kind in COMPOSITE:
             yield from self._members(orig_plain, patched_plain)
         elif FORWARD in (orig_type.kind, patched_type.kind):
             # a tag without a definition here: equal if the tags are, else unknown
@@ -264,11 +234,11 @@ class Comparison:
         elif orig_type.kind == UNKNOWN:
             yield f"unknown: {orig_type.name or 'a type'} is of a kind that has no rule", None
 
-    def _integers(self, orig: Plain, patched: Plain, pair: tuple[int, int]) -> str:
+    def _integers(self, orig: PlainType, patched: PlainType, pair: tuple[int, int]) -> str:
         orig_type, patched_type = orig.type, patched.type
         if orig_type.size != patched_type.size:
             sizes = f"{orig_type.size} -> {patched_type.size} bytes"
-            return f"{self.describe(0, orig)} -> {self.describe(1, patched)}, {sizes}"
+            return f"{self.orig.describe(orig)} -> {self.patched.describe(patched)}, {sizes}"
         if orig_type.kind == ENUM == patched_type.kind:
             orig_values = {member.name: member.offset for member in orig_type.members}
             for member in patched_type.members:
@@ -276,14 +246,14 @@ class Comparison:
                     return f"{member.name} changes from {orig_values[member.name]} to {member.offset}"
             if (
                 orig_type.name != patched_type.name
-                and (ENUM, patched_type.name) in self.orig.named
+                and (ENUM, patched_type.name) in self.orig.graph.named
                 and orig_values.keys().isdisjoint(member.name for member in patched_type.members)
             ):
-                return f"{self.describe(0, orig)} -> {self.describe(1, patched)}"
+                return f"{self.orig.describe(orig)} -> {self.patched.describe(patched)}"
         if not self._same_meaning(orig.names, patched.names):
-            return f"{self.describe(0, orig)} -> {self.describe(1, patched)}"
+            return f"{self.orig.describe(orig)} -> {self.patched.describe(patched)}"
         if orig_type.kind == INTEGER == patched_type.kind and orig_type.signed != patched_type.signed:
-            self._sign[pair] = f"{self.describe(0, orig)} -> {self.describe(1, patched)}"
+            self._sign[pair] = f"{self.orig.describe(orig)} -> {self.patched.describe(patched)}"
         return ""
 
     def _same_meaning(self, orig: tuple[str, ...], patched: tuple[str, ...]) -> bool:
@@ -300,33 +270,34 @@ class Comparison:
 
     @cached_property
     def _typedefs(self) -> tuple[frozenset[str], frozenset[str]]:
-        return tuple(frozenset(n for k, n in graph.named if k == TYPEDEF) for graph in (self.orig, self.patched))  # type: ignore[return-value]
+        return tuple(frozenset(n for k, n in types.graph.named if k == TYPEDEF) for types in (self.orig, self.patched))  # type: ignore[return-value]
 
-    def _natural(self, plain: Plain, depth: int = 0) -> int:
+    def _natural(self, plain: PlainType, depth: int = 0) -> int:
         """The alignment of an original type in bytes by the ABI, if the source asks for none."""
         kind = plain.type
-        self._count(depth)
-        if kind.kind in _COMPOSITE and depth < 32:
-            inner = [self._natural(self.plain(0, m.type), depth + 1) for m in kind.members]
+        self.orig.count_opened(depth)
+        if kind.kind in COMPOSITE and depth < 32:
+            inner = [self._natural(self.orig.plain(m.type), depth + 1) for m in kind.members]
             return max(plain.align, 1, *inner)
         if kind.kind == ARRAY and depth < 32:
-            return max(plain.align, self._natural(self.plain(0, kind.to), depth + 1))
+            return max(plain.align, self._natural(self.orig.plain(kind.to), depth + 1))
         return max(plain.align, kind.size, 1)
 
     def _pointers(self, orig_type: Type, patched_type: Type) -> Iterator[tuple[str, tuple[int, int] | None]]:
-        orig, patched = self.plain(0, orig_type.to), self.plain(1, patched_type.to)
+        orig, patched = self.orig.plain(orig_type.to), self.patched.plain(patched_type.to)
         if VOID in (orig.type.kind, patched.type.kind) and orig.type.kind != patched.type.kind:
             # what it points to was unknown before, or is unknown now
             other = patched.type if orig.type.kind == VOID else orig.type
             unknown = (
                 other is patched.type
-                and other.kind in _COMPOSITE
-                and self.key(1, patched_type.to) not in self.orig.named
+                and other.kind in COMPOSITE
+                and self.patched.key(patched_type.to) not in self.orig.graph.named
             )
             if other.kind == FUNCTION or unknown:
                 note = ", which is new" if unknown else ""
                 yield (
-                    f"{self.describe_number(0, orig_type.to)} * -> {self.describe_number(1, patched_type.to)} *{note}",
+                    f"{self.orig.describe_number(orig_type.to)} * -> "
+                    f"{self.patched.describe_number(patched_type.to)} *{note}",
                     None,
                 )
             return
@@ -334,28 +305,12 @@ class Comparison:
 
     # -- structures and unions ----------------------------------------------------------------------------------------
 
-    def flat(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> list[TypeMember]:
-        """The members of a structure or union, with the members of unnamed structures and unions put in their place."""
-        out = []
-        self._count(depth)
-        for member in kind.members:
-            inner = self.plain(side, member.type).type
-            if not member.name and inner.kind in _COMPOSITE and not member.bits:
-                if depth < 32:
-                    out.extend(self.flat(side, inner, base + member.offset, depth + 1))
-            elif member.name or not member.bits:
-                out.append(member._replace(offset=base + member.offset))
-        return out
-
-    def _bits(self, side: int, member: TypeMember) -> int:
-        return member.bits or 8 * (self.patched if side else self.orig).size(member.type)
-
-    def _members(self, orig: Plain, patched: Plain) -> Iterator[tuple[str, tuple[int, int] | None]]:
+    def _members(self, orig: PlainType, patched: PlainType) -> Iterator[tuple[str, tuple[int, int] | None]]:
         orig_type, patched_type = orig.type, patched.type
-        orig_name, patched_name = self.describe(0, orig), self.describe(1, patched)
+        orig_name, patched_name = self.orig.describe(orig), self.patched.describe(patched)
         names = f"{orig_name} -> {patched_name}, " if orig_name != patched_name else ""
         text = f"{orig_type.size} -> {patched_type.size} bytes" if orig_type.size != patched_type.size else ""
-        orig_members, patched_members = self.flat(0, orig_type), self.flat(1, patched_type)
+        orig_members, patched_members = self.orig.flat(orig_type), self.patched.flat(patched_type)
         unmatched = {member.name: member for member in orig_members}
         pairs, added = [], []
         for member in patched_members:
@@ -381,11 +336,12 @@ class Comparison:
             if orig_member.offset != member.offset:
                 yield names + _join(text, f"{member.name} moves from {_place(orig_member)} to {_place(member)}"), None
         for orig_member, member in pairs:
-            if self._bits(0, orig_member) != self._bits(1, member):
+            if self.orig.bits(orig_member) != self.patched.bits(member):
                 yield (
                     names
                     + _join(
-                        text, f"{member.name} changes from {self._bits(0, orig_member)} to {self._bits(1, member)} bits"
+                        text,
+                        f"{member.name} changes from {self.orig.bits(orig_member)} to {self.patched.bits(member)} bits",
                     ),
                     None,
                 )
@@ -396,18 +352,18 @@ class Comparison:
         for orig_member, member in pairs:
             if orig_member.bits or member.bits:
                 # a bit field is only its offset and width, whatever its declared type is
-                kinds = self.plain(0, orig_member.type).type.kind, self.plain(1, member.type).type.kind
+                kinds = self.orig.plain(orig_member.type).type.kind, self.patched.plain(member.type).type.kind
                 if kinds != (ENUM, ENUM):
                     continue
             yield f".{member.name or orig_member.name}", (orig_member.type, member.type)
 
     def _in_place(self, member: TypeMember, gone: list[TypeMember]) -> TypeMember | None:
         """The removed member of which a new member may only be a renaming: same offset, same type."""
-        bits = self._bits(1, member)
+        bits = self.patched.bits(member)
         there = [
             orig_member
             for orig_member in gone
-            if orig_member.offset == member.offset and self._bits(0, orig_member) == bits
+            if orig_member.offset == member.offset and self.orig.bits(orig_member) == bits
         ]
         if len(there) > 1:
             for orig_member in there:
@@ -417,23 +373,23 @@ class Comparison:
 
     def _nested(self, orig: int, patched: int) -> bool:
         """Whether two types are equal, asked while other types are being compared."""
-        return len(self._assumed) < _MOST_NESTED and self.difference(orig, patched) is None
+        return len(self._assumed) < MOST_NESTED and self.difference(orig, patched) is None
 
-    def _same_leaves(self, orig: Plain, patched: Plain) -> bool:
+    def _same_leaves(self, orig: PlainType, patched: PlainType) -> bool:
         """Whether the same bytes have the same meaning, however they are grouped: members may move into a structure of
         their own (struct_group()) or out of one."""
-        orig_leaves, patched_leaves = list(self._leaves(0, orig.type)), list(self._leaves(1, patched.type))
-        if len(orig_leaves) > _MOST_LEAVES or len(patched_leaves) > _MOST_LEAVES:
+        orig_leaves, patched_leaves = list(self.orig.leaves(orig.type)), list(self.patched.leaves(patched.type))
+        if len(orig_leaves) > MOST_LEAVES or len(patched_leaves) > MOST_LEAVES:
             return False
         table: dict[tuple[int, int], list[TypeMember]] = {}
         for member in orig_leaves:
-            table.setdefault((member.offset, self._bits(0, member)), []).append(member)
+            table.setdefault((member.offset, self.orig.bits(member)), []).append(member)
         places: dict[str, set[int]] = {}
         for member in orig_leaves:
             places.setdefault(member.name, set()).add(member.offset)
         met: set[tuple[int, int]] = set()
         for member in patched_leaves:
-            key = (member.offset, self._bits(1, member))
+            key = (member.offset, self.patched.bits(member))
             if not any(self._nested(orig_member.type, member.type) for orig_member in table.get(key, ())):
                 return False
             if member.name in places and member.offset not in places[member.name]:
@@ -441,83 +397,17 @@ class Comparison:
             met.add(key)
         return met == table.keys()
 
-    def _count(self, depth: int) -> None:
-        """Limit the work: structures that contain each other twice, thirty levels deep, have too many members to
-        compare."""
-        self._opened = self._opened + 1 if depth else 0
-        if self._opened > _MOST_LEAVES:
-            raise FormatError(0, "debugging information can't be read (a type has too many members)")
-
-    def _leaves(self, side: int, kind: Type, base: int = 0, depth: int = 0) -> Iterator[TypeMember]:
-        self._count(depth)
-        for member in kind.members:
-            inner = self.plain(side, member.type).type
-            if inner.kind in _COMPOSITE and not member.bits and depth < 32:
-                yield from self._leaves(side, inner, base + member.offset, depth + 1)
-            elif member.name or not member.bits:
-                yield member._replace(offset=base + member.offset)
-
-    def pointed(self, side: int, number: int) -> int:
-        """The structure or union that a pointer leads to, also through further pointers and arrays; 0 for anything
-        else, and for a type that is no pointer."""
-        found, first = self.plain(side, number), number
-        for _ in range(8):
-            if found.type.kind not in (POINTER, ARRAY):
-                break
-            number = found.type.to
-            found = self.plain(side, number)
-        return number if found.type.kind in _COMPOSITE and number != first else 0
-
-    def key(self, side: int, number: int) -> tuple[str, str]:
-        """The (kind, name) by which a structure or union is known: its tag, or its typedef if it has no tag."""
-        found = self.plain(side, number)
-        if found.type.name or not found.names:
-            return found.type.kind, found.type.name
-        return TYPEDEF, found.names[-1]
-
     def shared_names(self, orig: int, patched: int) -> list[str]:
         """The member names that two structures share, if they are more than half of the names of either."""
-        orig_names = [m.name for m in self.flat(0, self.plain(0, orig).type)]
-        patched_names = {m.name for m in self.flat(1, self.plain(1, patched).type)}
+        orig_names = [m.name for m in self.orig.flat(self.orig.plain(orig).type)]
+        patched_names = {m.name for m in self.patched.flat(self.patched.plain(patched).type)}
         shared = [name for name in orig_names if name in patched_names]
         return shared if 2 * len(shared) >= min(len(orig_names), len(patched_names)) else []
 
     # -- words --------------------------------------------------------------------------------------------------------
 
-    def describe(self, side: int, plain: Plain, depth: int = 0) -> str:
-        """A type roughly as it is written in C."""
-        if plain.names or depth > _MOST_NESTED:
-            return plain.names[0] if plain.names else "..."
-        kind = plain.type
-        if kind.kind in _COMPOSITE or kind.kind in (ENUM, FORWARD):
-            word = "struct" if kind.kind == FORWARD else kind.kind
-            return f"{word} {kind.name}" if kind.name else f"unnamed {word}"
-        if kind.kind == POINTER:
-            target = self.plain(side, kind.to)
-            if target.type.kind == FUNCTION and not target.names:
-                return f"pointer to {self.describe(side, target, depth + 1)}"
-            inner = self.describe(side, target, depth + 1)
-            return f"{inner}{'' if inner.endswith('*') else ' '}*"
-        if kind.kind == ARRAY:
-            bounds = ""
-            while kind.kind == ARRAY and not plain.names and len(bounds) < 64:
-                bounds += f"[{kind.length if kind.length >= 0 else ''}]"
-                plain = self.plain(side, kind.to)
-                kind = plain.type
-            return f"{self.describe(side, plain, depth + 1)}{bounds}"
-        if kind.kind == FUNCTION:
-            inner = ", ".join(self.describe(side, self.plain(side, m.type), depth + 1) for m in kind.members)
-            return (
-                f"{self.describe(side, self.plain(side, kind.to), depth + 1)} ({inner}{', ...' if kind.length else ''})"
-            )
-        return kind.name or kind.kind
-
-    def describe_number(self, side: int, number: int) -> str:
-        """The type with a number, roughly as it is written in C."""
-        return self.describe(side, self.plain(side, number))
-
     def _two(self, orig: int, patched: int) -> str:
-        return f"{self.describe_number(0, orig)} -> {self.describe_number(1, patched)}"
+        return f"{self.orig.describe_number(orig)} -> {self.patched.describe_number(patched)}"
 
 
 def _place(member: TypeMember) -> str:

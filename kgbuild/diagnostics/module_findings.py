@@ -113,7 +113,8 @@ _TABLE = [
     ),
     Rule(
         "V41-reloc-field",
-        "A relocation is of the kind of the field that holds it, leads to where something is, and no field lacks one.",
+        "A relocation is of the kind of the field that holds it, leads to where something is, and no field is "
+        "without one.",
         _BUILD,
     ),
     Rule(

@@ -257,7 +257,7 @@ _TABLE = [
     ),
     Rule(
         "K12-folded",
-        "Functions folded into one body are told apart by their callers in the unit. That fails if other units may "
+        "Functions folded into one body are distinguished by their callers in the unit. That fails if other units may "
         "call them, or if their shared address is taken.",
         "patch the callers instead",
     ),

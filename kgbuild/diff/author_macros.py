@@ -102,7 +102,7 @@ def _records(view: View) -> Iterator[Atom]:
 def leave_out(changes: Changes, author: Author) -> tuple[Changes, list[str]]:
     """The changes without what the author asks to ignore, and a line for each thing that did change.
 
-    A name that stands for nothing in the unit is refused (P15-ignore).
+    A name of nothing in the unit is refused (P15-ignore).
     """
     if not author.ignored_functions and not author.ignored_sections:
         return changes, []

@@ -204,26 +204,37 @@ class Comparer:
         orig_code, patched_code = self.orig.instructions(orig), self.patched.instructions(patched)
         if len(orig_code) != len(patched_code):
             return None
-        places = {i.offset: j.offset for i, j in zip(orig_code, patched_code, strict=True)}
+        places = {
+            orig_instruction.offset: patched_instruction.offset
+            for orig_instruction, patched_instruction in zip(orig_code, patched_code, strict=True)
+        }
         places[orig.size] = patched.size
         orig_refs = {r.offset: r for r in self.orig.refs(orig)}
         patched_refs = {r.offset: r for r in self.patched.refs(patched)}
         orig_bytes, patched_bytes = self.orig.masked(orig), self.patched.masked(patched)
         scope.places = places
-        for i, j in zip(orig_code, patched_code, strict=True):
-            here, there = _refs_in(i, orig_refs), _refs_in(j, patched_refs)
+        for orig_instruction, patched_instruction in zip(orig_code, patched_code, strict=True):
+            here, there = _refs_in(orig_instruction, orig_refs), _refs_in(patched_instruction, patched_refs)
             if len(here) != len(there):
                 return None
             if not all(self._same_target(r, s, scope, 0) for r, s in zip(here, there, strict=True)):
                 return None
-            if i.is_branch and j.is_branch:
-                if i.mnemonic != j.mnemonic or i.target is None or j.target is None:
+            if orig_instruction.is_branch and patched_instruction.is_branch:
+                if (
+                    orig_instruction.mnemonic != patched_instruction.mnemonic
+                    or orig_instruction.target is None
+                    or patched_instruction.target is None
+                ):
                     return None
-                if not here and places.get(i.target) != j.target:
+                if not here and places.get(orig_instruction.target) != patched_instruction.target:
                     return None
-            elif orig_bytes[i.offset : i.offset + i.length] != patched_bytes[j.offset : j.offset + j.length] or [
-                (r.offset - i.offset, r.type) for r in here
-            ] != [(s.offset - j.offset, s.type) for s in there]:
+            elif orig_bytes[
+                orig_instruction.offset : orig_instruction.offset + orig_instruction.length
+            ] != patched_bytes[
+                patched_instruction.offset : patched_instruction.offset + patched_instruction.length
+            ] or [(r.offset - orig_instruction.offset, r.type) for r in here] != [
+                (s.offset - patched_instruction.offset, s.type) for s in there
+            ]:
                 return None
         return places
 

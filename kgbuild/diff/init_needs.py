@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from kgbuild.correlation.renamed_variables import is_state, source_name
+from kgbuild.correlation.pair_evidence import is_state, source_name
 from kgbuild.diff.changes import Changes
 from kgbuild.objects.atoms import DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
 from kgbuild.objects.special_entries import Entries
@@ -19,7 +19,7 @@ from kgbuild.objects.symbol_kinds import is_init
 from kgbuild.objects.view import View
 
 # A variable that several units know: by its name, where it is global; else by unit and atom of the patched object.
-Key = tuple[int, int | str]
+VariableKey = tuple[int, int | str]
 
 
 def find_needed(units: Iterable[Changes]) -> dict[tuple[str, str], str]:
@@ -36,7 +36,7 @@ def find_needed(units: Iterable[Changes]) -> dict[tuple[str, str], str]:
     return out
 
 
-def _key(number: int, view: View, atom: Atom) -> Key | None:
+def _key(number: int, view: View, atom: Atom) -> VariableKey | None:
     if atom.kind == UNDEFINED:
         return -1, atom.name
     if atom.kind != DATA or not (is_state(view, atom) or _is_set_at_boot(view, atom)):
@@ -48,9 +48,9 @@ def _is_set_at_boot(view: View, atom: Atom) -> bool:
     return view.section_of(atom).writable and not is_init(view, atom)
 
 
-def _used(units: list[tuple[int, Changes]]) -> dict[Key, str]:
+def _used(units: list[tuple[int, Changes]]) -> dict[VariableKey, str]:
     """What functions that are changed or new, and no init code, refer to; each with one of them."""
-    out: dict[Key, str] = {}
+    out: dict[VariableKey, str] = {}
     for number, changes in units:
         view = changes.patched
         if not any(c.init_changed for _, c in units):
@@ -73,40 +73,40 @@ def _refs(view: View, entries: Entries, atom: Atom) -> Iterator[int]:
         return
 
 
-def _newly_set(number: int, changes: Changes, atom: Atom) -> Iterator[tuple[Key, str]]:
+def _newly_set(number: int, changes: Changes, atom: Atom) -> Iterator[tuple[VariableKey, str]]:
     """The variables that an init function writes, or hands the address of to others, as it did not before."""
-    before: Counter[tuple[Key, bytes]] = Counter()
+    before: Counter[tuple[VariableKey, bytes]] = Counter()
     for i in changes.correlation.to_original.get(atom.id, ()):
         old = changes.orig.atoms[i]
         before += Counter((k, t) for k, t, _ in _settings(number, changes.orig, old, changes.correlation.to_patched))
     after = list(_settings(number, changes.patched, atom, None))
-    left = Counter((k, t) for k, t, _ in after) - before
+    remaining = Counter((k, t) for k, t, _ in after) - before
     for key, text, variable in after:
-        if left[key, text]:
+        if remaining[key, text]:
             yield key, variable
 
 
 def _settings(
     number: int, view: View, atom: Atom, patched: Mapping[int, tuple[int, ...]] | None
-) -> Iterator[tuple[Key, bytes, str]]:
+) -> Iterator[tuple[VariableKey, bytes, str]]:
     """Each instruction of a function that writes a variable or takes its address: the variable, the instruction without
-    its references, the variable's name. `patched` says which atom of the patched object an original's stands for."""
+    its references, the variable's name. `patched` says which atom of the patched object an original's is."""
     if atom.kind != FUNCTION:
         return
     try:
         refs, masked = view.refs(atom), view.masked(atom)
         at = 0
-        for e in view.arch.effects(view.content(atom)):
-            end = e.offset + e.length
+        for effect in view.arch.effects(view.content(atom)):
+            end = effect.offset + effect.length
             while at < len(refs) and refs[at].offset < end:
                 target = view.atoms[refs[at].atom]
                 at += 1
                 key = _key(number, view, target)
-                reads = e.loads and not e.stores
-                if key is None or reads or e.calls or e.leaves or e.branches:
+                reads = effect.loads and not effect.stores
+                if key is None or reads or effect.calls or effect.leaves or effect.branches:
                     continue
                 if patched is not None and target.kind == DATA and target.is_local:
                     key = (number, (*patched.get(target.id, ()), -1)[0])
-                yield key, masked[e.offset : end], source_name(target)
+                yield key, masked[effect.offset : end], source_name(target)
     except Ambiguous:
         return

@@ -154,14 +154,14 @@ def own_labels(view: View, atom: Atom) -> frozenset[int]:
     return frozenset(r.offset for r in _refs(view, atom) if r.atom == atom.id and r.delta and not r.synthetic)
 
 
-def handed_out(view: View, atom: Atom, fields: frozenset[int]) -> HandedOut:
+def addresses_handed_out(view: View, atom: Atom, fields: frozenset[int]) -> HandedOut:
     """What a function does with the addresses in some fields of its code."""
     return view.arch.handed_out(view.content(atom), fields, frozenset(r.offset for r in _refs(view, atom)))
 
 
 def jumps_indirectly(view: View, atom: Atom) -> bool:
     """Whether a function jumps to where a register or memory says, by itself or through a thunk."""
-    if handed_out(view, atom, frozenset()).jumps:
+    if addresses_handed_out(view, atom, frozenset()).jumps:
         return True
     thunks = {r.offset for r in _refs(view, atom) if view.atoms[r.atom].name.startswith(view.arch.indirect_thunks)}
     return any(i.field_offset in thunks and i.ends_flow for i in view.instructions(atom))
@@ -170,7 +170,7 @@ def jumps_indirectly(view: View, atom: Atom) -> bool:
 def given_away(view: View, atom: Atom, table: int) -> int | None:
     """Where a function lets the address of a table out, to memory, to its caller or to what it calls."""
     fields = frozenset(r.offset for r in _refs(view, atom) if r.atom == table)
-    found = handed_out(view, atom, fields) if fields else None
+    found = addresses_handed_out(view, atom, fields) if fields else None
     return min(found.kept | found.passed, default=None) if found is not None else None
 
 

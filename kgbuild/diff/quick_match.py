@@ -4,7 +4,7 @@
 Of the hundreds of functions of a unit a patch changes one or two. For all others the bytes are equal, each relocation
 names the same symbol, and so does each entry of the special sections; looking at columns of numbers shows that for a
 whole object in a few milliseconds. Only what is beyond doubt is decided here: a function is left to the full comparison
-where anything it refers to has a name that is not unique, stands for a folded body, or can't be told without decoding
+where anything it refers to has a name that is not unique, names a folded body, or can't be told without decoding
 an instruction.
 
 What the compiler numbers is known by what it is: an anonymous constant by its content, a once-flag by its kind (a fresh
@@ -150,7 +150,7 @@ class _Side:
         self.key, self.shift = [_DOUBT] * count, [0] * count
         self.numbered: dict[int, tuple[str, str]] = {}  # symbol -> (rule, name)
         self.flags: set[int] = set()  # sections of once-flags
-        self.relative = view.arch.pc_relative
+        self.relative = view.arch.relocs.pc_relative
         self._learn_symbols()
         self._strings: dict[tuple[int, int], int] = {}
         self._entries, self._doubtful = self._read_entries()
@@ -247,7 +247,7 @@ class _Side:
 
     def rows(self, section: int) -> list[RelocRow]:
         """The relocations of a section by offset, without those that say nothing."""
-        none = self.view.arch.none_reloc
+        none = self.view.arch.relocs.none
         return [row for row in self.view.obj.reloc_rows(section) if row[1] != none]
 
     def pieces(self) -> dict[tuple[str, ...], _Piece]:

@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from kgbuild.debuginfo.btf import TypeKey
+from kgbuild.debuginfo.plain_types import PlainTypes
 from kgbuild.debuginfo.type_comparison import TypeDifference
 from kgbuild.debuginfo.type_graph import ENUM, STRUCT, UNION
 from kgbuild.diagnostics.refusals import Refusal
@@ -32,7 +34,6 @@ from kgbuild.objects.variable_types import UnitTypes, alignment, unit_types
 from kgbuild.objects.view import View
 
 _CODE = "K9-type-layout"
-Key = tuple[str, str]
 _VARIABLE = (
     "keep the variable's type and put what is new into a variable of its own or a shadow variable, or name the "
     "variable with --allow-type if nothing is stored in it yet"
@@ -88,13 +89,15 @@ def check_types(
     user accepts. Raises ToolError."""
     found = compute_type_changes(changes, address)
     refusals = []
-    warnings = [f"{changes.place}: {c.what}: {c.fact}: {_SIGN}" for c in found.said]
-    for c in found.refused:
+    warnings = [f"{changes.place}: {change.what}: {change.fact}: {_SIGN}" for change in found.said]
+    for change in found.refused:
         # a static local is called what the source calls it, too
-        if not allowed.isdisjoint((c.name, c.what, variable(c.name), *c.types)):
-            warnings.append(f"{changes.place}: {c.what}: {c.fact}; accepted by --allow-type")
+        if not allowed.isdisjoint((change.name, change.what, variable(change.name), *change.types)):
+            warnings.append(f"{changes.place}: {change.what}: {change.fact}; accepted by --allow-type")
         else:
-            refusals.append(Refusal(_CODE, f"{changes.place}: {c.what}", c.fact, symbol=c.name, remedy=c.remedy))
+            refusals.append(
+                Refusal(_CODE, f"{changes.place}: {change.what}", change.fact, symbol=change.name, remedy=change.remedy)
+            )
     return refusals, warnings
 
 
@@ -150,7 +153,10 @@ class _Rule:
 
     def _names(self, difference: TypeDifference) -> tuple[str, ...]:
         """By which names a user may call the types that differ."""
-        found = (self.types.by_name.describe_number(side, number) for side, number in enumerate(difference.at))
+        found = (
+            types.describe_number(number)
+            for types, number in zip((self.types.by_name.orig, self.types.by_name.patched), difference.at, strict=True)
+        )
         return tuple(dict.fromkeys(name for text in found for name in (text, text.rpartition(" ")[2])))
 
     # -- variables ----------------------------------------------------------------------------------------------------
@@ -250,7 +256,10 @@ class _Rule:
             difference = self.types.by_name.difference(orig, patched)
             if difference is None or difference.at in self.told:
                 continue
-            before, after = self.types.by_name.describe_number(0, orig), self.types.by_name.describe_number(1, patched)
+            before, after = (
+                self.types.by_name.orig.describe_number(orig),
+                self.types.by_name.patched.describe_number(patched),
+            )
             differs = str(difference).removeprefix(f"{before} -> {after}, ")
             fact = f"takes the place of {before} ({evidence}): {differs}"
             self.refused.append(TypeChange(after, after.split()[-1], fact, _RENAMED, self._names(difference)))
@@ -264,16 +273,18 @@ class _Rule:
         self,
         orig_locals: dict[Local, int],
         patched_locals: dict[Local, int],
-        gone: frozenset[Key],
-        new: frozenset[Key],
+        gone: frozenset[TypeKey],
+        new: frozenset[TypeKey],
     ) -> Iterator[tuple[int, int, str]]:
         """(original's type, patched object's type, why) of types of which one takes the other's place."""
         compare = self.types.by_name
         orig_types = {
-            k: n for k, t in orig_locals.items() if (n := compare.pointed(0, t)) and compare.key(0, n) in gone
+            k: n for k, t in orig_locals.items() if (n := compare.orig.pointed(t)) and compare.orig.key(n) in gone
         }
         patched_types = {
-            k: n for k, t in patched_locals.items() if (n := compare.pointed(1, t)) and compare.key(1, n) in new
+            k: n
+            for k, t in patched_locals.items()
+            if (n := compare.patched.pointed(t)) and compare.patched.key(n) in new
         }
         met = set()
         # by name rather than by number
@@ -282,16 +293,16 @@ class _Rule:
             met.add((orig_types[key], patched_types[key]))
             yield orig_types[key], patched_types[key], f"{name} of {function}"
         # one that no variable leads to can be used through a cast
-        old_types = dict.fromkeys([*orig_types.values(), *self._composites(0, gone)])
-        new_types = dict.fromkeys([*patched_types.values(), *self._composites(1, new)])
+        old_types = dict.fromkeys([*orig_types.values(), *self._composites(compare.orig, gone)])
+        new_types = dict.fromkeys([*patched_types.values(), *self._composites(compare.patched, new)])
         for old in old_types:
             for fresh in new_types:
                 shared = compare.shared_names(old, fresh)
                 if (old, fresh) not in met and len(shared) >= 2:
                     yield old, fresh, f"both have {', '.join(shared[:3])}"
 
-    def _composites(self, side: int, keys: frozenset[Key]) -> list[int]:
-        """The structures and unions among some named types of a side."""
-        graph = self.types.patched if side else self.types.orig
-        found = [number for key in sorted(keys) for number in graph.named.get(key, ())]
-        return [n for n in found if self.types.by_name.plain(side, n).type.kind in (STRUCT, UNION)]
+    @staticmethod
+    def _composites(types: PlainTypes, keys: frozenset[TypeKey]) -> list[int]:
+        """The structures and unions among some named types of one object."""
+        found = [number for key in sorted(keys) for number in types.graph.named.get(key, ())]
+        return [n for n in found if types.plain(n).type.kind in (STRUCT, UNION)]

@@ -91,14 +91,18 @@ def read_headers(
     if shoff + shnum * SHDR.size > len(view):
         raise FormatError(60, f"{shnum} section headers at {shoff:#x} lie outside the file")
     headers = [records.section.unpack_from(view, shoff + i * SHDR.size) for i in range(shnum)]
-    for i, h in enumerate(headers):
-        if h[1] not in (SHT.NULL, SHT.NOBITS) and h[4] + h[5] > len(view):
-            raise FormatError(shoff + i * SHDR.size, f"section {i} ({h[4]:#x}, {h[5]:#x} bytes) lies outside the file")
-        if e_type == ET.REL and h[1] != SHT.NULL and (h[8] & (h[8] - 1) or h[8] > MAX_ALIGN):
-            raise FormatError(shoff + i * SHDR.size, f"section {i} is to be aligned to {h[8]:#x}")
-        loaded = h[1] not in (SHT.NULL, SHT.NOBITS) and h[2] & _ALLOC
-        if e_type == ET.REL and h[5] > (MAX_NOBITS if h[1] == SHT.NOBITS else MAX_LOADED if loaded else h[5]):
-            raise FormatError(shoff + i * SHDR.size, f"section {i} is said to have {h[5]:#x} bytes")
+    for i, header in enumerate(headers):
+        if header[1] not in (SHT.NULL, SHT.NOBITS) and header[4] + header[5] > len(view):
+            raise FormatError(
+                shoff + i * SHDR.size, f"section {i} ({header[4]:#x}, {header[5]:#x} bytes) lies outside the file"
+            )
+        if e_type == ET.REL and header[1] != SHT.NULL and (header[8] & (header[8] - 1) or header[8] > MAX_ALIGN):
+            raise FormatError(shoff + i * SHDR.size, f"section {i} is to be aligned to {header[8]:#x}")
+        loaded = header[1] not in (SHT.NULL, SHT.NOBITS) and header[2] & _ALLOC
+        if e_type == ET.REL and header[5] > (
+            MAX_NOBITS if header[1] == SHT.NOBITS else MAX_LOADED if loaded else header[5]
+        ):
+            raise FormatError(shoff + i * SHDR.size, f"section {i} is said to have {header[5]:#x} bytes")
     if shstrndx >= shnum or headers[shstrndx][1] != SHT.STRTAB:
         raise FormatError(62, f"section name table {shstrndx} is no string table")
     if headers[shstrndx][5] > MAX_NAMES:
@@ -107,11 +111,11 @@ def read_headers(
     if names_overlap(names, (h[0] for h in headers)):
         raise FormatError(shoff + shstrndx * SHDR.size, "the names of sections lie inside each other")
     sections = []
-    for i, h in enumerate(headers):
-        end = names.find(b"\0", h[0])
-        if h[0] > len(names) or (end < 0 and names):
+    for i, header in enumerate(headers):
+        end = names.find(b"\0", header[0])
+        if header[0] > len(names) or (end < 0 and names):
             raise FormatError(shoff + i * SHDR.size, f"name of section {i} lies outside the name table")
-        sections.append(Section(i, names[h[0] : end].decode("utf-8", "replace"), *h[1:]))
+        sections.append(Section(i, names[header[0] : end].decode("utf-8", "replace"), *header[1:]))
     return view, records, e_type, machine, sections, shoff
 
 
@@ -119,18 +123,25 @@ def _check_layout(sections: list[Section], shoff: int) -> None:
     """Sections of a relocatable object have bytes of their own, and their links end somewhere."""
     headers = SHDR.size * len(sections)
     spans = [(0, EHDR.size, "the ELF header", 0), (shoff, shoff + headers, "the section headers", 40)]
-    for s in sections:
-        if s.size and s.type not in (SHT.NULL, SHT.NOBITS):
-            spans.append((s.offset, s.offset + s.size, f"section {s.index}", shoff + s.index * SHDR.size))
+    for section in sections:
+        if section.size and section.type not in (SHT.NULL, SHT.NOBITS):
+            spans.append(
+                (
+                    section.offset,
+                    section.offset + section.size,
+                    f"section {section.index}",
+                    shoff + section.index * SHDR.size,
+                )
+            )
     spans.sort()
     for before, after in pairwise(spans):
         if after[0] < before[1]:
             where = max(before[3], after[3])
             raise FormatError(where, f"{before[2]} and {after[2]} overlap at {after[0]:#x}")
     ends: set[int] = {0}
-    for s in sections:
+    for section in sections:
         path: dict[int, None] = {}
-        at = s.index
+        at = section.index
         while at not in ends:
             where = shoff + at * SHDR.size
             link = sections[at].link
@@ -146,7 +157,7 @@ def _check_layout(sections: list[Section], shoff: int) -> None:
 def _with_symbols(
     view: memoryview, records: Records, e_type: int, machine: int, sections: tuple[Section, ...], shoff: int
 ) -> Object:
-    tables = [s for s in sections if s.type == SHT.SYMTAB]
+    tables = [section for section in sections if section.type == SHT.SYMTAB]
     if len(tables) > 1:
         raise FormatError(shoff + tables[1].index * SHDR.size, "more than one symbol table")
     symbols = read_symbol_columns(memoryview(b""), records.order)
@@ -173,25 +184,25 @@ def _with_symbols(
     count = len(symbols.name)
     relocated = set()
     if e_type == ET.REL:
-        total = sum(s.size // RELA_SIZE for s in sections if s.type == SHT.RELA)
+        total = sum(section.size // RELA_SIZE for section in sections if section.type == SHT.RELA)
         if total > MAX_RELOCS:
             raise FormatError(40, f"{total} relocations are more than can be")
-    for s in sections:
-        where = shoff + s.index * SHDR.size
-        if s.type == SHT.GROUP and e_type == ET.REL:
-            _check_group(view, records, s, len(sections), count, where)
-        if s.type == SHT.REL:
-            raise FormatError(where, f"{s.name}: relocations without addends (REL)")
-        if s.type != SHT.RELA or e_type != ET.REL:
+    for section in sections:
+        where = shoff + section.index * SHDR.size
+        if section.type == SHT.GROUP and e_type == ET.REL:
+            _check_group(view, records, section, len(sections), count, where)
+        if section.type == SHT.REL:
+            raise FormatError(where, f"{section.name}: relocations without addends (REL)")
+        if section.type != SHT.RELA or e_type != ET.REL:
             continue  # nothing reads the relocations a linked file kept, and vmlinux has millions of them
-        if tables and s.link == tables[0].index:
-            _check_rela(view, records, s, sections, count, shoff)
+        if tables and section.link == tables[0].index:
+            _check_rela(view, records, section, sections, count, shoff)
         else:
-            raise FormatError(where, f"{s.name} links to section {s.link}, not to the symbol table")
-        if not s.flags & _LIVEPATCH:
-            if s.info in relocated:
-                raise FormatError(where, f"section {s.info} has relocations twice")
-            relocated.add(s.info)
+            raise FormatError(where, f"{section.name} links to section {section.link}, not to the symbol table")
+        if not section.flags & _LIVEPATCH:
+            if section.info in relocated:
+                raise FormatError(where, f"section {section.info} has relocations twice")
+            relocated.add(section.info)
     return Object(view, e_type, machine, sections, symbols, strtab, tables[0].index if tables else 0, records)
 
 
@@ -222,41 +233,43 @@ def _check_symbols(
                 raise fault(i, f"symbol {i} lies outside its section")
 
 
-def _check_group(view: memoryview, records: Records, s: Section, count: int, nsyms: int, where: int) -> None:
-    if s.size < 4 or s.size % 4:
-        raise FormatError(where, f"section group {s.index} has {s.size} bytes")
-    if s.info >= nsyms:
-        raise FormatError(where, f"section group {s.index}: symbol {s.info} does not exist")
-    members = read_column(view[s.offset : s.offset + s.size], "I", 1, 1, records.order)
+def _check_group(view: memoryview, records: Records, section: Section, count: int, nsyms: int, where: int) -> None:
+    if section.size < 4 or section.size % 4:
+        raise FormatError(where, f"section group {section.index} has {section.size} bytes")
+    if section.info >= nsyms:
+        raise FormatError(where, f"section group {section.index}: symbol {section.info} does not exist")
+    members = read_column(view[section.offset : section.offset + section.size], "I", 1, 1, records.order)
     for number, member in enumerate(members, 1):
         if not 0 < member < count:
-            raise FormatError(s.offset + 4 * number, f"section group {s.index}: section {member} does not exist")
+            raise FormatError(
+                section.offset + 4 * number, f"section group {section.index}: section {member} does not exist"
+            )
 
 
 def _check_rela(
-    view: memoryview, records: Records, s: Section, sections: tuple[Section, ...], nsyms: int, shoff: int
+    view: memoryview, records: Records, section: Section, sections: tuple[Section, ...], nsyms: int, shoff: int
 ) -> None:
-    where = shoff + s.index * SHDR.size
-    if s.size % RELA_SIZE:
-        raise FormatError(where, f"{s.name} of {s.size} bytes is no multiple of {RELA_SIZE}")
-    if s.info >= len(sections):
-        raise FormatError(where, f"{s.name} applies to section {s.info}, which does not exist")
-    if not s.size:
+    where = shoff + section.index * SHDR.size
+    if section.size % RELA_SIZE:
+        raise FormatError(where, f"{section.name} of {section.size} bytes is no multiple of {RELA_SIZE}")
+    if section.info >= len(sections):
+        raise FormatError(where, f"{section.name} applies to section {section.info}, which does not exist")
+    if not section.size:
         return
-    if s.info and sections[s.info].type == SHT.NOBITS:
-        raise FormatError(where, f"{s.name} applies to section {s.info}, which has no contents")
-    applied = s.info and sections[s.info].addr == 0
-    extent = max(_extent(view, records, sections[s.info]), 1) if applied else 1 << 64
-    for start in range(s.offset, s.offset + s.size, _SOME):
-        table = view[start : min(start + _SOME, s.offset + s.size)]
+    if section.info and sections[section.info].type == SHT.NOBITS:
+        raise FormatError(where, f"{section.name} applies to section {section.info}, which has no contents")
+    applied = section.info and sections[section.info].addr == 0
+    extent = max(_extent(view, records, sections[section.info]), 1) if applied else 1 << 64
+    for start in range(section.offset, section.offset + section.size, _SOME):
+        table = view[start : min(start + _SOME, section.offset + section.size)]
         symbols = read_column(table, "I", 2 if records.symbol_first else 3, 6, records.order)
         offsets = read_column(table, "Q", 0, 3, records.order)
         if max(symbols) >= nsyms:
             bad = symbols.index(max(symbols))
-            raise FormatError(start + bad * RELA_SIZE, f"{s.name}: symbol {symbols[bad]} does not exist")
+            raise FormatError(start + bad * RELA_SIZE, f"{section.name}: symbol {symbols[bad]} does not exist")
         if max(offsets) >= extent:
             bad = offsets.index(max(offsets))
-            raise FormatError(start + bad * RELA_SIZE, f"{s.name}: relocation past the end of its section")
+            raise FormatError(start + bad * RELA_SIZE, f"{section.name}: relocation past the end of its section")
 
 
 def _extent(view: memoryview, records: Records, s: Section) -> int:

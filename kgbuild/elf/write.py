@@ -87,9 +87,9 @@ def write(obj: OutObject) -> bytes:
     names, strings = _Strings(), _Strings()
     locals_ = [s for s in obj.symbols if s.bind == STB.LOCAL]
     globals_ = [s for s in obj.symbols if s.bind != STB.LOCAL]
-    number = {id(s): i for i, s in enumerate(obj.sections, 1)}
+    number = {id(section): i for i, section in enumerate(obj.sections, 1)}
     symbol_number = {id(s): i for i, s in enumerate([*locals_, *globals_], 1)}
-    rela_count = sum(1 for s in obj.sections if s.relocs and s.type != SHT.RELA)
+    rela_count = sum(1 for section in obj.sections if section.relocs and section.type != SHT.RELA)
     symtab_index = len(obj.sections) + rela_count + 1
 
     records = obj.records
@@ -116,25 +116,45 @@ def write(obj: OutObject) -> bytes:
             body += records.rela.pack(r.offset, *(info[::-1] if records.symbol_first else info), r.addend)
         return bytes(body)
 
-    for s in obj.sections:
-        if s.type == SHT.RELA:
-            assert s.info_section is not None
-            info = number[id(s.info_section)]
-            place(s.name, s.type, s.flags, rela_bytes(s.relocs), 0, symtab_index, info, 8, records.rela.size)
+    for section in obj.sections:
+        if section.type == SHT.RELA:
+            assert section.info_section is not None
+            info = number[id(section.info_section)]
+            place(
+                section.name,
+                section.type,
+                section.flags,
+                rela_bytes(section.relocs),
+                0,
+                symtab_index,
+                info,
+                8,
+                records.rela.size,
+            )
         else:
-            link = number[id(s.link_section)] if s.link_section is not None else 0
-            place(s.name, s.type, s.flags, bytes(s.data), s.size, link, 0, s.align, s.entsize)
-    for s in obj.sections:
-        if s.relocs and s.type != SHT.RELA:
-            name = s.rela_name or f".rela{s.name}"
+            link = number[id(section.link_section)] if section.link_section is not None else 0
+            place(
+                section.name,
+                section.type,
+                section.flags,
+                bytes(section.data),
+                section.size,
+                link,
+                0,
+                section.align,
+                section.entsize,
+            )
+    for section in obj.sections:
+        if section.relocs and section.type != SHT.RELA:
+            name = section.rela_name or f".rela{section.name}"
             place(
                 name,
                 SHT.RELA,
-                s.rela_flags,
-                rela_bytes(s.relocs),
+                section.rela_flags,
+                rela_bytes(section.relocs),
                 0,
                 symtab_index,
-                number[id(s)],
+                number[id(section)],
                 8,
                 records.rela.size,
             )

@@ -222,7 +222,7 @@ class _Extractor:
         if function.name not in self.thunks:
             bound = self.closure.thunks[function.name]
             code = bytearray(self.arch.thunk)
-            at = len(code) - self.arch.reloc_size[self.arch.call_reloc]
+            at = len(code) - self.arch.relocs.sizes[self.arch.call_reloc]
             section = OutSection(
                 f".text.{abi.THUNK}{bound.name}", SHT.PROGBITS, SHF.ALLOC | SHF.EXECINSTR, code, align=16
             )
@@ -279,7 +279,7 @@ class _Extractor:
             self.values.add_table(writer, symbol_of)
         add_author_tables(writer, self.closure, symbol_of)
         if identity.targets:
-            add_targets(writer, identity, self.arch.reloc_size)
+            add_targets(writer, identity, self.arch.relocs.sizes)
         add_note(self.out, identity.note)
         add_namespaces(self.out, self.closure.namespaces)
 

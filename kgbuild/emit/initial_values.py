@@ -15,7 +15,7 @@ from kgbuild import module_abi as abi
 from kgbuild.closure.lifetime import Initial
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.elf.write import OutReloc, OutSection, OutSymbol
-from kgbuild.emit.patch_tables import Place, RowValues, TableWriter
+from kgbuild.emit.patch_tables import Pointee, RowValues, TableWriter
 from kgbuild.module_abi import InitialKind
 
 KEY_SIZE = 16  # struct static_key and struct static_call_key; the wrapper checks it
@@ -53,15 +53,15 @@ class Values:
     def _rows(self, writer: TableWriter, symbol_of: Callable[[int, int], OutSymbol]) -> Iterator[RowValues]:
         for variable, section, offset, at in self.rows:
             for start, size, kind in _pieces(variable):
-                row: dict[str, int | bytes | Place | None] = {"object": writer.object_name(variable.object)}
-                row["place"] = Place(writer.section_symbol(section), offset + start)
+                row: dict[str, int | bytes | Pointee | None] = {"object": writer.object_name(variable.object)}
+                row["place"] = Pointee(writer.section_symbol(section), offset + start)
                 if at is not None:
                     values = self.saved if variable.saved else self.section
-                    row["value"] = Place(writer.section_symbol(values), at + start)
+                    row["value"] = Pointee(writer.section_symbol(values), at + start)
                 row |= {"size": size, "kind": int(kind)}
                 if kind == InitialKind.CALL:
                     assert variable.trampoline is not None
-                    row["code"] = Place(symbol_of(variable.unit, variable.trampoline.id))
+                    row["code"] = Pointee(symbol_of(variable.unit, variable.trampoline.id))
                 yield row
 
 

@@ -25,34 +25,34 @@ def inject(module: Object, *, keep_debug: bool = False) -> bytes:
     """
     out = OutObject(module.machine, records=module.records)
     sections: dict[int, OutSection] = {}
-    for s in module.sections:
-        if s.type in (SHT.NULL, SHT.SYMTAB, SHT.STRTAB, SHT.RELA, SHT.GROUP):
+    for section in module.sections:
+        if section.type in (SHT.NULL, SHT.SYMTAB, SHT.STRTAB, SHT.RELA, SHT.GROUP):
             continue
-        if not keep_debug and s.name.startswith(DEBUG):
+        if not keep_debug and section.name.startswith(DEBUG):
             continue
-        section = OutSection(
-            s.name,
-            s.type,
-            s.flags & ~SHF.GROUP,
-            bytearray(module.contents(s.index)),
-            s.align,
-            s.entsize,
-            s.size if s.type == SHT.NOBITS else 0,
+        out_section = OutSection(
+            section.name,
+            section.type,
+            section.flags & ~SHF.GROUP,
+            bytearray(module.contents(section.index)),
+            section.align,
+            section.entsize,
+            section.size if section.type == SHT.NOBITS else 0,
         )
-        sections[s.index] = section
-        out.sections.append(section)
-    for s in module.sections:
-        if s.index in sections and s.flags & SHF.LINK_ORDER and s.link in sections:
-            sections[s.index].link_section = sections[s.link]
+        sections[section.index] = out_section
+        out.sections.append(out_section)
+    for section in module.sections:
+        if section.index in sections and section.flags & SHF.LINK_ORDER and section.link in sections:
+            sections[section.index].link_section = sections[section.link]
     owners: dict[int, str] = {}
     symbols = _symbols(module, sections, out, owners)
-    for s in module.sections:
-        if s.index in sections:
-            _move_relocations(module, s.index, sections[s.index], symbols, owners, out)
-    late = [s for s in out.sections if s.flags & SHF.RELA_LIVEPATCH]
-    late.sort(key=lambda s: s.info_section is None or s.info_section.name != RESOLVE_SECTION)
-    out.sections = [s for s in out.sections if not s.flags & SHF.RELA_LIVEPATCH] + late
-    used = {id(r.symbol) for section in out.sections for r in section.relocs}
+    for section in module.sections:
+        if section.index in sections:
+            _move_relocations(module, section.index, sections[section.index], symbols, owners, out)
+    late = [section for section in out.sections if section.flags & SHF.RELA_LIVEPATCH]
+    late.sort(key=lambda section: section.info_section is None or section.info_section.name != RESOLVE_SECTION)
+    out.sections = [section for section in out.sections if not section.flags & SHF.RELA_LIVEPATCH] + late
+    used = {id(r.symbol) for out_section in out.sections for r in out_section.relocs}
     out.symbols = [
         s for s in out.symbols if id(s) in used or s.section is not None or s.shndx not in (SHN.UNDEF, SHN.LIVEPATCH)
     ]

@@ -47,7 +47,7 @@ class TargetIdentity:
     delta: int
 
 
-class Place(NamedTuple):
+class Pointee(NamedTuple):
     """What a pointer leads to: so many bytes behind a symbol."""
 
     symbol: OutSymbol
@@ -55,7 +55,7 @@ class Place(NamedTuple):
 
 
 # A row by field: numbers and bytes as they are, pointers as places, None for a null pointer.
-RowValues = Mapping[str, int | bytes | Place | None]
+RowValues = Mapping[str, int | bytes | Pointee | None]
 
 
 class TableWriter:
@@ -75,14 +75,14 @@ class TableWriter:
         out.sections.append(self._strings)
         self._known: dict[str, int] = {}
 
-    def text(self, value: str) -> Place:
+    def text(self, value: str) -> Pointee:
         """The place of a text, which is kept once."""
         if value not in self._known:
             self._known[value] = len(self._strings.data)
             self._strings.data.extend(value.encode() + b"\0")
-        return Place(self.section_symbol(self._strings), self._known[value])
+        return Pointee(self.section_symbol(self._strings), self._known[value])
 
-    def object_name(self, name: str) -> Place | None:
+    def object_name(self, name: str) -> Pointee | None:
         """An object as the tables name it: vmlinux by a null pointer."""
         return None if name == VMLINUX else self.text(name)
 
@@ -105,7 +105,7 @@ class TableWriter:
             plain = {name: value for name, value in row.items() if isinstance(value, (int, bytes))}
             section.data.extend(table.pack(**plain))
             for name, value in row.items():
-                if isinstance(value, Place):
+                if isinstance(value, Pointee):
                     at = base + table.offsets[name]
                     section.relocs.append(OutReloc(at, self.pointer, value.symbol, value.offset))
         if table.ended:
@@ -139,7 +139,7 @@ def add_functions(writer: TableWriter, closure: Closure, symbol_of: SymbolOf) ->
             {
                 "object": writer.object_name(r.object),
                 "name": writer.text(r.name),
-                "func": Place(symbol_of(r.unit, r.atom.id)),
+                "func": Pointee(symbol_of(r.unit, r.atom.id)),
                 "sympos": r.sympos,
             }
             for r in table_order(closure)
@@ -165,7 +165,7 @@ def add_constants(writer: TableWriter, constants: Iterable[tuple[OutSection, int
     writer.add(
         abi.CONSTANTS,
         (
-            {"site": Place(writer.section_symbol(section), offset), "value": Place(symbol), "size": size}
+            {"site": Pointee(writer.section_symbol(section), offset), "value": Pointee(symbol), "size": size}
             for section, offset, size, symbol in constants
         ),
     )
@@ -181,7 +181,7 @@ def add_author_tables(writer: TableWriter, closure: Closure, symbol_of: SymbolOf
                 {
                     "object": writer.object_name(c.object),
                     "kind": kinds[c.kind],
-                    "func": Place(symbol_of(c.unit, c.atom.id)),
+                    "func": Pointee(symbol_of(c.unit, c.atom.id)),
                 }
                 for c in sorted(closure.callbacks, key=lambda c: (c.object != VMLINUX, c.object, kinds[c.kind]))
             ),
@@ -200,7 +200,7 @@ def add_targets(writer: TableWriter, identity: Identity, sizes: Mapping[int, int
         (
             {
                 "name": writer.text(t.name),
-                "anchor": Place(writer.undefined(f"{abi.KLP_SYMBOL}{t.name}.{t.anchor},{t.sympos}")),
+                "anchor": Pointee(writer.undefined(f"{abi.KLP_SYMBOL}{t.name}.{t.anchor},{t.sympos}")),
                 "delta": t.delta,
                 "build_id_size": len(t.build_id),
                 "build_id": t.build_id,
@@ -217,7 +217,7 @@ def add_targets(writer: TableWriter, identity: Identity, sizes: Mapping[int, int
         for reloc in section.relocs:
             owner = patched_object(reloc.symbol.name)
             if owner not in NO_TARGETS:
-                place = Place(writer.section_symbol(section), reloc.offset)
+                place = Pointee(writer.section_symbol(section), reloc.offset)
                 rows.append({"object": writer.text(owner), "site": place, "size": sizes[reloc.type]})
     writer.out.sections.append(late)
     writer.fill(late, abi.LATE, rows)

@@ -26,7 +26,7 @@ from functools import cached_property
 from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.model import CallGraph, Edge, Function, Name
 from kgbuild.callgraph.outside_callers import OutsideCaller, users_outside
-from kgbuild.csource.definitions import CALL, FUNCTION, MACRO, TYPE, VARIABLE, Item
+from kgbuild.csource.definitions import CALL, FUNCTION, MACRO, TYPE, VARIABLE, SourceItem
 from kgbuild.debuginfo.dwarf_units import DwarfUnit
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.estimation.source_changes import (
@@ -67,8 +67,8 @@ class UnitView:
 
     source: str
     target: str
-    orig: tuple[Item, ...] = field(repr=False)
-    patched: tuple[Item, ...] = field(repr=False)
+    orig: tuple[SourceItem, ...] = field(repr=False)
+    patched: tuple[SourceItem, ...] = field(repr=False)
     functions: tuple[tuple[Function, tuple[Name, ...]], ...] = field(repr=False)
     facts: DwarfUnit | None = field(default=None, repr=False)
 
@@ -250,7 +250,7 @@ class _UnitEstimate:
             for holder in self.unit.inlined_into.get(name, ()):
                 self._touch(holder, f"{name} is inlined into it and goes", name)
 
-    def _made_by(self, item: Item | None) -> list[str]:
+    def _made_by(self, item: SourceItem | None) -> list[str]:
         """The functions that a definition makes: its own name, or what a macro makes of its arguments."""
         if item is None:
             return []
@@ -309,18 +309,18 @@ class _UnitEstimate:
         return out
 
     @cached_property
-    def _by_word(self) -> dict[bytes, list[Item]]:
+    def _by_word(self) -> dict[bytes, list[SourceItem]]:
         """The functions and macros of the original text by each word in them."""
-        out: dict[bytes, list[Item]] = {}
+        out: dict[bytes, list[SourceItem]] = {}
         for item in self.unit.orig:
             for word in item.words if item.kind in (FUNCTION, MACRO) else ():
                 out.setdefault(word, []).append(item)
         return out
 
     @cached_property
-    def _by_name(self) -> dict[str, list[Item]]:
+    def _by_name(self) -> dict[str, list[SourceItem]]:
         """The functions of the original text by their names, and by the first argument of those that a macro makes."""
-        out: dict[str, list[Item]] = {}
+        out: dict[str, list[SourceItem]] = {}
         for item in self.unit.orig:
             for name in {item.name, *item.arguments[:1]} if item.kind == FUNCTION else ():
                 out.setdefault(name, []).append(item)
@@ -377,8 +377,8 @@ class _UnitEstimate:
         return out
 
     @cached_property
-    def _by_call(self) -> dict[str, list[Item]]:
-        out: dict[str, list[Item]] = {}
+    def _by_call(self) -> dict[str, list[SourceItem]]:
+        out: dict[str, list[SourceItem]] = {}
         for item in self.unit.orig:
             if item.kind == FUNCTION:
                 for name in calls_in(item):

@@ -14,7 +14,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from kgbuild.csource.definitions import CALL, DECLARATION, FUNCTION, INCLUDE, MACRO, TYPE, VARIABLE, Item, read_items
+from kgbuild.csource.definitions import (
+    CALL,
+    DECLARATION,
+    FUNCTION,
+    INCLUDE,
+    MACRO,
+    TYPE,
+    VARIABLE,
+    SourceItem,
+    read_items,
+)
 from kgbuild.csource.preprocessor_conditions import Conditions
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.consts import STT
@@ -63,7 +73,7 @@ def may_change_types(orig: bytes, patched: bytes, conditions: Conditions, *, hea
     return _order(orig, sides[0], macros, added) != _order(patched, sides[1], macros, added)
 
 
-def _order(text: bytes, items: Sequence[Item], macros: set[bytes], added: set[int]) -> list[Sequence[bytes]]:
+def _order(text: bytes, items: Sequence[SourceItem], macros: set[bytes], added: set[int]) -> list[Sequence[bytes]]:
     """The items that may determine the type of an export, and the conditions around them, in the order of the text: the
     #if branch of an item and the definitions before it matter."""
     found: list[tuple[int, Sequence[bytes]]] = []
@@ -82,13 +92,13 @@ def _order(text: bytes, items: Sequence[Item], macros: set[bytes], added: set[in
     return [tokens for _, tokens in found]
 
 
-def _is_apart(item: Item) -> bool:
+def _is_apart(item: SourceItem) -> bool:
     """Whether an item is static and no type, so that no export depends on it."""
     kinds = (FUNCTION, VARIABLE, DECLARATION)
     return item.kind in kinds and item.static and _is_certain(item) and not _defines_type(item)
 
 
-def _uses(items: Sequence[Item], macros: set[bytes]) -> bool:
+def _uses(items: Sequence[SourceItem], macros: set[bytes]) -> bool:
     """Whether one of these macros is used outside of bodies, by another macro, or before an #include."""
     known = False
     for item in items:
@@ -102,7 +112,7 @@ def _uses(items: Sequence[Item], macros: set[bytes]) -> bool:
     return False
 
 
-def _harmless(orig: Item | None, patched: Item | None) -> bool:
+def _harmless(orig: SourceItem | None, patched: SourceItem | None) -> bool:
     items = [i for i in (orig, patched) if i is not None]
     kinds = {i.kind for i in items}
     if orig is None:
@@ -113,14 +123,14 @@ def _harmless(orig: Item | None, patched: Item | None) -> bool:
     return all(_is_apart(i) for i in items)
 
 
-def _defines_type(item: Item) -> bool:
+def _defines_type(item: SourceItem) -> bool:
     """Whether a declaration also defines a type (before its body or value)."""
     head = item.tokens[: item.head] if item.kind == FUNCTION else item.tokens
     equals = head.index(b"=") if b"=" in head else len(head)
     return b"{" in head[:equals] or b"typedef" in head[:equals]
 
 
-def _is_certain(item: Item) -> bool:
+def _is_certain(item: SourceItem) -> bool:
     """Whether the kind of an item is beyond doubt, judged by its shape. A function must be no structure with
     attributes, no macro call that declares something, and must not have two heads around an undecided #if."""
     if item.kind != FUNCTION:

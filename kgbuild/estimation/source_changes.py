@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kgbuild.csource.definitions import CALL, FUNCTION, MACRO, TYPE, VARIABLE, Item
+from kgbuild.csource.definitions import CALL, FUNCTION, MACRO, TYPE, VARIABLE, SourceItem
 
 CHANGED, NEW, REMOVED = "changed", "new", "removed"
 # Macros at top level that add to tables which are read when the kernel or a module starts.
@@ -42,11 +42,11 @@ class Change:
     """One item that differs: status CHANGED, NEW or REMOVED, the original and the patched item."""
 
     status: str
-    orig: Item | None
-    patched: Item | None
+    orig: SourceItem | None
+    patched: SourceItem | None
 
     @property
-    def item(self) -> Item:
+    def item(self) -> SourceItem:
         """The patched item, or the original one if it was removed."""
         item = self.patched or self.orig
         assert item is not None
@@ -61,7 +61,7 @@ class Change:
         return self.item.name
 
 
-def compare_items(orig: Sequence[Item], patched: Sequence[Item]) -> list[Change]:
+def compare_items(orig: Sequence[SourceItem], patched: Sequence[SourceItem]) -> list[Change]:
     """Every item that differs between two texts: first in the order of the patched text, then removed items.
 
     Items are equal if their kind, name and tokens are, wherever they are; in functions, qualifiers that make no code
@@ -71,7 +71,7 @@ def compare_items(orig: Sequence[Item], patched: Sequence[Item]) -> list[Change]
     common = Counter(map(_meaning, orig)) & Counter(map(_meaning, patched))
     only_orig = _without(orig, common)
     only_patched = _without(patched, common)
-    waiting: dict[tuple[str, str, tuple[str, ...]], deque[Item]] = {}
+    waiting: dict[tuple[str, str, tuple[str, ...]], deque[SourceItem]] = {}
     for item in only_orig:
         waiting.setdefault(_key(item), deque()).append(item)
     out = []
@@ -87,7 +87,7 @@ def compare_items(orig: Sequence[Item], patched: Sequence[Item]) -> list[Change]
     return out + [Change(REMOVED, item, None) for item in only_orig if id(item) not in paired]
 
 
-def _without(items: Sequence[Item], common: Counter[tuple[str, str, tuple[bytes, ...]]]) -> list[Item]:
+def _without(items: Sequence[SourceItem], common: Counter[tuple[str, str, tuple[bytes, ...]]]) -> list[SourceItem]:
     remaining = Counter(common)
     out = []
     for item in items:
@@ -99,19 +99,19 @@ def _without(items: Sequence[Item], common: Counter[tuple[str, str, tuple[bytes,
     return out
 
 
-def _meaning(item: Item) -> tuple[str, str, tuple[bytes, ...]]:
+def _meaning(item: SourceItem) -> tuple[str, str, tuple[bytes, ...]]:
     tokens = item.tokens
     if item.kind == FUNCTION and not item.words.isdisjoint(_NO_CODE):
         tokens = tuple(t for t in tokens if t not in _NO_CODE)
     return item.kind, item.name, tokens
 
 
-def _key(item: Item) -> tuple[str, str, tuple[str, ...]]:
+def _key(item: SourceItem) -> tuple[str, str, tuple[str, ...]]:
     # for a function made by a macro, the first argument is the name
     return item.kind, item.name, item.arguments[:1]
 
 
-def spread(changes: Iterable[Change], items: Sequence[Item]) -> dict[str, str]:
+def spread(changes: Iterable[Change], items: Sequence[SourceItem]) -> dict[str, str]:
     """Names whose meaning changes because of changed macros and enumerators, each with its cause.
 
     `items` are the items of all files, of both versions; macros that use such a name pass it on.
@@ -166,7 +166,9 @@ def _enumerators(tokens: tuple[bytes, ...]) -> list[tuple[bytes, ...]]:
     return [row for row in out if row]
 
 
-def users_of(names: dict[str, str], items: Iterable[Item], kinds: Container[str]) -> Iterator[tuple[Item, str]]:
+def users_of(
+    names: dict[str, str], items: Iterable[SourceItem], kinds: Container[str]
+) -> Iterator[tuple[SourceItem, str]]:
     """Each item of these kinds that uses one of these names, with the cause."""
     wanted = frozenset(name.encode() for name in names)
     for item in items:
@@ -174,7 +176,7 @@ def users_of(names: dict[str, str], items: Iterable[Item], kinds: Container[str]
             yield item, names[min(used).decode()]
 
 
-def mentions(items: Iterable[Item]) -> Counter[bytes]:
+def mentions(items: Iterable[SourceItem]) -> Counter[bytes]:
     """How often each word occurs in the bodies of functions and in initial values of variables."""
     out: Counter[bytes] = Counter()
     for item in items:
@@ -185,7 +187,7 @@ def mentions(items: Iterable[Item]) -> Counter[bytes]:
     return out
 
 
-def pasted(items: Iterable[Item]) -> list[tuple[str, re.Pattern[str]]]:
+def pasted(items: Iterable[SourceItem]) -> list[tuple[str, re.Pattern[str]]]:
     """For each macro that pastes names together with ##, the macro and a pattern for the names."""
     out = []
     for item in items:
@@ -216,7 +218,7 @@ def _chains(tokens: tuple[bytes, ...]) -> list[list[bytes]]:
     return out
 
 
-def calls_in(item: Item) -> set[str]:
+def calls_in(item: SourceItem) -> set[str]:
     """Names followed by a parenthesis in the body of a function."""
     body = item.tokens[item.head :]
     return {

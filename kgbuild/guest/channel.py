@@ -58,7 +58,7 @@ class ChannelParser:
             text = line.strip(b"\r\0 ")
             if not text:
                 continue
-            record = parse_record(text.decode("ascii", "replace"))
+            record = parse_guest_record(text.decode("ascii", "replace"))
             if record is None or record.seq < self._next:
                 self.garbage += 1
                 continue
@@ -67,7 +67,7 @@ class ChannelParser:
             yield record
 
 
-def parse_record(line: str) -> GuestRecord | None:
+def parse_guest_record(line: str) -> GuestRecord | None:
     """One line as a record, or None if it is not a complete record."""
     match = _RECORD.fullmatch(line)
     if match is None:

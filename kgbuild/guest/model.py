@@ -18,7 +18,7 @@ PHASES = ("before", "load", "after", "disable", "disabled", "log")
 
 
 @dataclass(frozen=True)
-class Command:
+class GuestCommand:
     """A command of one phase. `succeeds` tells what is expected of it; `check` is True if it comes from --check."""
 
     text: str
@@ -68,7 +68,7 @@ class GuestPlan:
     function or has only callbacks, and whether it is to replace the older patches (None: not known)."""
 
     name: str
-    commands: dict[str, tuple[Command, ...]] = field(default_factory=dict)
+    commands: dict[str, tuple[GuestCommand, ...]] = field(default_factory=dict)
     allow_log: tuple[re.Pattern[str], ...] = ()
     functions: tuple[str, ...] = ()
     targets: TargetRun | None = None

@@ -102,7 +102,7 @@ class TargetRun:
     orders: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     skipped: set[str] = field(default_factory=set)
-    lacking: dict[str, str] = field(default_factory=dict)
+    without_device: dict[str, str] = field(default_factory=dict)
 
     def judge(self, phase: str, records: Sequence[GuestRecord]) -> list[tuple[str, str]]:
         """(code, fact) of each fault of the modules in a phase. Also determines which later phases are impossible."""
@@ -170,7 +170,7 @@ class TargetRun:
             said.append(f"{', '.join(self.builtin)} built into this kernel")
         said += [f"{one.module} not tried ({one.fact})" for one in self.not_tried]
         notes = f" ({'; '.join(dict.fromkeys(self.notes))})" if self.notes else ""
-        tried = ", ".join(name for name in self.names if name not in self.lacking)
+        tried = ", ".join(name for name in self.names if name not in self.without_device)
         return f"{tried}{'  ' if tried else ''}{', '.join(said)}{notes}"
 
     # What the modules did
@@ -195,10 +195,10 @@ class TargetRun:
             failed.add(name)
             said = record.values.get("out", "").strip() if record is not None else ""
             if said.rpartition(": ")[2].lower() in _NO_DEVICE:
-                self.lacking[name] = said.rpartition(": ")[2]
-            elif self.lacking and _NO_SYMBOL in said.lower():
-                first, fact = next(iter(self.lacking.items()))
-                self.lacking[name] = f"{first}, which it needs: {fact}"
+                self.without_device[name] = said.rpartition(": ")[2]
+            elif self.without_device and _NO_SYMBOL in said.lower():
+                first, fact = next(iter(self.without_device.items()))
+                self.without_device[name] = f"{first}, which it needs: {fact}"
             else:
                 yield "G12-target", f"{name} could not be loaded{_said(record)}"
         remaining = tuple(name for name in self.cycled if name not in failed)
@@ -209,7 +209,9 @@ class TargetRun:
     @property
     def not_tried(self) -> list[NotTried]:
         """The targets that this machine can't load."""
-        return [NotTried(self.patch, name, self.lacking[name]) for name in self.names if name in self.lacking]
+        return [
+            NotTried(self.patch, name, self.without_device[name]) for name in self.names if name in self.without_device
+        ]
 
     def _trial(self, done: list[GuestRecord]) -> Iterator[tuple[str, str]]:
         for name in self.cycled:

@@ -17,22 +17,22 @@ from itertools import pairwise
 from kgbuild.diagnostics.guest_findings import RULES
 from kgbuild.diagnostics.unused_options import unused_option
 from kgbuild.guest import reload_scenario as targets
-from kgbuild.guest.channel import ChannelParser, GuestRecord, parse_record
+from kgbuild.guest.channel import ChannelParser, GuestRecord, parse_guest_record
 from kgbuild.guest.kernel_log import EXPECTED, LogLine, find_faults, find_used, parse_raw
 from kgbuild.guest.loaded_patches import PatchLoad, compare_patches, parse_patches
-from kgbuild.guest.model import OUTPUT_LIMIT, PHASES, Command, CommandRun, GuestPlan, PhaseRun
+from kgbuild.guest.model import OUTPUT_LIMIT, PHASES, CommandRun, GuestCommand, GuestPlan, PhaseRun
 from kgbuild.model import Finding
 
 __all__ = [
     "PHASES",
     "ChannelParser",
-    "Command",
     "CommandRun",
+    "GuestCommand",
     "GuestPlan",
     "GuestRecord",
     "PhaseRun",
     "Session",
-    "parse_record",
+    "parse_guest_record",
 ]
 
 OK, NO, NOT_TRIED, PARTLY_TRIED = "ok", "no", "not tried", "partly tried"
@@ -159,7 +159,7 @@ class Session:
     def _current_name(self) -> str:
         return self.step.rpartition(" of ")[2].rstrip(")")
 
-    def _command(self, record: GuestRecord, step: str) -> Command | None:
+    def _command(self, record: GuestRecord, step: str) -> GuestCommand | None:
         plan = self._plan(record)
         commands = plan.commands.get(targets.PLAIN.get(step, step), ()) if plan else ()
         index = record.number("index")
@@ -380,7 +380,7 @@ def _first(records: list[GuestRecord], kind: str) -> GuestRecord | None:
     return next((record for record in records if record.kind == kind), None)
 
 
-def _command_run(command: Command, record: GuestRecord) -> CommandRun:
+def _command_run(command: GuestCommand, record: GuestRecord) -> CommandRun:
     status = record.values.get("status", "")
     output = record.values.get("out", "")
     raw = output.encode("utf-8", "replace")

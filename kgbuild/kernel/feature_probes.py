@@ -63,7 +63,7 @@ class ProbeEvidence:
 
 
 @dataclass(frozen=True)
-class Probe:
+class FeatureProbe:
     """One question: its name, what is looked at, what follows from a yes, since when kernels say yes (for people)."""
 
     name: str
@@ -96,7 +96,7 @@ def _each_symbol(evidence: ProbeEvidence) -> str:
 
 
 PROBES = (
-    Probe(
+    FeatureProbe(
         CLEARS_LATE,
         "symbol `clear_relocate_add` in vmlinux",
         "the module does not clear what was relocated for a target module when that goes: the kernel does, and finds "
@@ -104,7 +104,7 @@ PROBES = (
         "6.3",
         lambda e: e.has_symbol("clear_relocate_add"),
     ),
-    Probe(
+    FeatureProbe(
         DELAYED_OBJTOOL,
         "`--link` in kbuild's objtool command for units of modules",
         "kbuild runs objtool on vmlinux.o; here it runs on each built-in object, with the same options without "
@@ -112,21 +112,21 @@ PROBES = (
         "5.19, where CONFIG_X86_KERNEL_IBT or CONFIG_LTO_CLANG is set",
         lambda e: is_delayed(e.objtool),
     ),
-    Probe(
+    FeatureProbe(
         MODULE_COMMON,
         "`scripts/module-common.c` in the source",
         "it is compiled and linked beside `.mod.c`: vermagic, retpoline and `.orc_header` are in it",
         "6.12",
         lambda e: e.source(MODULE_COMMON_SOURCE) is not None,
     ),
-    Probe(
+    FeatureProbe(
         MODPOST_MODULES,
         "the letters of getopt() in `scripts/mod/modpost.c` have M",
         "modpost is given -M (modules are enabled)",
         "6.11",
         lambda e: "M" in _modpost_letters(e),
     ),
-    Probe(
+    FeatureProbe(
         INDIRECT_BRANCHES,
         "CONFIG_X86_KERNEL_IBT=y in the configuration",
         "a pointer to a function of the kernel that patched code newly takes must lead to endbr64, and not to one that "
@@ -134,7 +134,7 @@ PROBES = (
         "5.18",
         lambda e: "CONFIG_X86_KERNEL_IBT=y" in e.config,
     ),
-    Probe(
+    FeatureProbe(
         TEXT_POKE,
         "symbols " + ", ".join(f"`{name}`" for name in TEXT_POKE_SYMBOLS) + " in vmlinux",
         "the module can write into its own code: constants that the kernel writes when it boots, and what must be "
@@ -142,35 +142,35 @@ PROBES = (
         "5.5",
         lambda e: all(map(e.has_symbol, TEXT_POKE_SYMBOLS)),
     ),
-    Probe(
+    FeatureProbe(
         LIVEPATCH,
         "CONFIG_LIVEPATCH=y in the configuration",
         "the back ends klp and kallsyms can be used, where the rest of what they need is there",
         "4.0",
         lambda e: "CONFIG_LIVEPATCH=y" in e.config,
     ),
-    Probe(
+    FeatureProbe(
         KLP_CALLBACKS,
         "`struct klp_callbacks` in `include/linux/livepatch.h`",
         "the back ends klp and kallsyms can be used: in a callback it is seen that a target module is the right one",
         "4.15",
         lambda e: "struct klp_callbacks " in (e.source(LIVEPATCH_HEADER) or ""),
     ),
-    Probe(
+    FeatureProbe(
         KLP_STATES,
         "`struct klp_state` in `include/linux/livepatch.h`",
         "patches may have states",
         "5.5",
         lambda e: "struct klp_state " in (e.source(LIVEPATCH_HEADER) or ""),
     ),
-    Probe(
+    FeatureProbe(
         REGISTERS,
         "`klp_register_patch` in `include/linux/livepatch.h`",
         "the patch is registered before it is enabled, and can't replace others: --no-replace (object level only)",
         "4.0 to 5.0",
         lambda e: "klp_register_patch(" in (e.source(LIVEPATCH_HEADER) or ""),
     ),
-    Probe(
+    FeatureProbe(
         KLP_ARCH,
         "`.klp.arch.` in `arch/x86/kernel/livepatch.c`",
         "entries for code with livepatch relocations move from `.altinstructions` and `.parainstructions` to "
@@ -178,7 +178,7 @@ PROBES = (
         "4.7 to 5.7",
         lambda e: ".klp.arch." in (e.source(LIVEPATCH_ARCH) or ""),
     ),
-    Probe(
+    FeatureProbe(
         KGRAFT,
         "CONFIG_KGRAFT=y in the configuration, `struct kgr_patch` in `include/linux/kgraft.h`, symbols `text_poke` and "
         "`text_mutex` in vmlinux",
@@ -190,28 +190,28 @@ PROBES = (
             and all(map(e.has_symbol, ("text_poke", "text_mutex")))
         ),
     ),
-    Probe(
+    FeatureProbe(
         KLP_RELOCATIONS,
         "`SHN_LIVEPATCH` in `kernel/livepatch/core.c`",
         "the back end klp can be used: livepatch relocations, which the kernel resolves",
         "4.7",
         lambda e: "SHN_LIVEPATCH" in (e.source(LIVEPATCH_SOURCE) or ""),
     ),
-    Probe(
+    FeatureProbe(
         LOOKUP_EXPORTED,
         "`kallsyms_lookup_name` among vmlinux's exports in Module.symvers",
         "the back end kallsyms calls it by name",
         "2.6.33 to 5.6",
         lambda e: e.exported("kallsyms_lookup_name"),
     ),
-    Probe(
+    FeatureProbe(
         KPROBES,
         "CONFIG_KPROBES=y in the configuration, `register_kprobe` among the exports",
         "the back end kallsyms finds kallsyms_lookup_name by a kprobe, where it is not exported",
         "2.6.9",
         lambda e: "CONFIG_KPROBES=y" in e.config and e.exported("register_kprobe"),
     ),
-    Probe(
+    FeatureProbe(
         EACH_PLAIN,
         "no `struct module *` in the prototype of kallsyms_on_each_symbol in `include/linux/kallsyms.h`",
         "its callback has three arguments, not four",

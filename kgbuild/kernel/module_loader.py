@@ -26,18 +26,19 @@ PER_CPU = ".data..percpu"
 class LoaderRow:
     """One kind of section.
 
-    name         its name; a last `*` stands for the rest of a name, which does not begin with a dot
+    name         its name; a last `*` means the rest of a name, which does not begin with a dot
     loader       what the loader, or what it calls, does with it in a module
     refused      why it is not carried into a module, "" where it is
     emitted      the name under which it is carried, "" for its own
-    begins_anew  whether a variable in it has the value that code gave it, so that it begins anew with its module
+    reinitialised  whether a variable in it has the value that code gave it, so that it is initialised again with its
+                 module
     """
 
     name: str
     loader: str
     refused: str = ""
     emitted: str = ""
-    begins_anew: bool = False
+    reinitialised: bool = False
 
 
 _CODE = "places it with the code and relocates it"
@@ -71,34 +72,34 @@ TABLE = (
     LoaderRow(".rodata..compoundliteral*", _CONST),
     LoaderRow(".ref.rodata", _CONST),
     # variables
-    LoaderRow(".data", _DATA, begins_anew=True),
-    LoaderRow(".data.*", _DATA, begins_anew=True),
-    LoaderRow(".data..L*", _DATA, begins_anew=True),
-    LoaderRow(".data..compoundliteral*", _DATA, begins_anew=True),
-    LoaderRow(".data..once", _DATA, begins_anew=True),
-    LoaderRow(".data..do_once", _DATA, begins_anew=True),
-    LoaderRow(".data..unlikely", _DATA, begins_anew=True),
-    LoaderRow(".data..read_mostly", _DATA, begins_anew=True),
-    LoaderRow(".data..cacheline_aligned", _DATA, begins_anew=True),
-    LoaderRow(".data..shared_aligned", _DATA, begins_anew=True),
-    LoaderRow(".data..page_aligned", _DATA, begins_anew=True),
-    LoaderRow(".ref.data", _DATA, begins_anew=True),
-    LoaderRow(".bss", _DATA, begins_anew=True),
-    LoaderRow(".bss.*", _DATA, begins_anew=True),
-    LoaderRow(".bss..L*", _DATA, begins_anew=True),
-    LoaderRow(".bss..compoundliteral*", _DATA, begins_anew=True),
-    LoaderRow(".bss..page_aligned", _DATA, begins_anew=True),
+    LoaderRow(".data", _DATA, reinitialised=True),
+    LoaderRow(".data.*", _DATA, reinitialised=True),
+    LoaderRow(".data..L*", _DATA, reinitialised=True),
+    LoaderRow(".data..compoundliteral*", _DATA, reinitialised=True),
+    LoaderRow(".data..once", _DATA, reinitialised=True),
+    LoaderRow(".data..do_once", _DATA, reinitialised=True),
+    LoaderRow(".data..unlikely", _DATA, reinitialised=True),
+    LoaderRow(".data..read_mostly", _DATA, reinitialised=True),
+    LoaderRow(".data..cacheline_aligned", _DATA, reinitialised=True),
+    LoaderRow(".data..shared_aligned", _DATA, reinitialised=True),
+    LoaderRow(".data..page_aligned", _DATA, reinitialised=True),
+    LoaderRow(".ref.data", _DATA, reinitialised=True),
+    LoaderRow(".bss", _DATA, reinitialised=True),
+    LoaderRow(".bss.*", _DATA, reinitialised=True),
+    LoaderRow(".bss..L*", _DATA, reinitialised=True),
+    LoaderRow(".bss..compoundliteral*", _DATA, reinitialised=True),
+    LoaderRow(".bss..page_aligned", _DATA, reinitialised=True),
     # What sets it up, a target module's init or a callback, may run long after the init function of the patch module.
     LoaderRow(
         ".data..ro_after_init",
         "makes it read-only when the init function of the patch module has run",
-        begins_anew=True,
+        reinitialised=True,
         emitted=".data",
     ),
-    LoaderRow(PER_CPU, _PER_CPU, begins_anew=True),
-    LoaderRow(f"{PER_CPU}..shared_aligned", _PER_CPU, begins_anew=True, emitted=PER_CPU),
-    LoaderRow(f"{PER_CPU}..read_mostly", _PER_CPU, begins_anew=True, emitted=PER_CPU),
-    LoaderRow(f"{PER_CPU}..page_aligned", _PER_CPU, begins_anew=True, emitted=PER_CPU),
+    LoaderRow(PER_CPU, _PER_CPU, reinitialised=True),
+    LoaderRow(f"{PER_CPU}..shared_aligned", _PER_CPU, reinitialised=True, emitted=PER_CPU),
+    LoaderRow(f"{PER_CPU}..read_mostly", _PER_CPU, reinitialised=True, emitted=PER_CPU),
+    LoaderRow(f"{PER_CPU}..page_aligned", _PER_CPU, reinitialised=True, emitted=PER_CPU),
     LoaderRow(
         f"{PER_CPU}..user_mapped", _PER_CPU, refused="it is mapped while user code runs, and no module's data is"
     ),

@@ -56,8 +56,8 @@ class KernelImage:
         return out
 
     def renumbered(self, name: str) -> list[Symbol]:
-        """Clones that have a clone's name but for the numbers in it, in order of address. gcc counts clones anew in
-        each compile, so that `f.isra.3` there may be what is `f.isra.0` here; only their code tells."""
+        """Clones that have a clone's name but for the numbers in it, in order of address. gcc numbers clones separately
+        in each compile, so that `f.isra.3` there may be what is `f.isra.0` here; only their code tells."""
         key = clone_key(name)
         found = [self.symbol_at(i) for raw in self._clones.get(key, ()) for i in self._by_name[raw]] if key else []
         return sorted((s for s in found if s.name != name), key=lambda s: (s.value, s.index))

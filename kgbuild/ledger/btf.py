@@ -38,7 +38,7 @@ _BEFORE = {_CONST: "const ", _VOLATILE: "volatile ", _RESTRICT: "restrict "}
 _DEPTH, _MOST = 24, 1 << 20  # how deep types may nest, and how many may be looked at
 _SHOWN = 80
 
-TypeKey = tuple[str, str]  # kind and name
+TypeName = tuple[str, str]  # kind and name
 
 
 class _Item(NamedTuple):
@@ -66,7 +66,7 @@ class _BtfTypes:
         self.strings = data[header + string_at : header + string_at + string_size]
         self.name = StringTable(self.strings).at
         self.at = [-1]
-        self.named: dict[TypeKey, int] = {}
+        self.named: dict[TypeName, int] = {}
         self.steps = 0
         at = 0
         while at < len(words):
@@ -180,10 +180,10 @@ def compare_btf(orig: ObjectPieces, patched: ObjectPieces, book: Book) -> None:
         book.say(BTF, "", TYPE, "types", f"can't be read: {error}")
 
 
-def _named_in_sets(side: ObjectPieces) -> dict[TypeKey, bool]:
+def _named_in_sets(side: ObjectPieces) -> dict[TypeName, bool]:
     """The types and functions named in .BTF_ids; the value tells whether it is a function in a set with flags
     (kfunc)."""
-    out: dict[TypeKey, bool] = {}
+    out: dict[TypeName, bool] = {}
     found = side.obj.section_named(_IDS)
     if found is None:
         return out
@@ -207,7 +207,7 @@ def _named_in_sets(side: ObjectPieces) -> dict[TypeKey, bool]:
     return out
 
 
-def _made(types: _BtfTypes) -> set[TypeKey]:
+def _made(types: _BtfTypes) -> set[TypeName]:
     """The types and functions that BPF finds by a name made by a macro."""
     out = {key for key in types.named if any(key[0] == kind and key[1].startswith(start) for kind, start in _MADE)}
     operations = {name.removeprefix(_OPS) for kind, name in out if kind == "struct" and name.startswith(_OPS)}

@@ -85,9 +85,9 @@ class Meanings:
         means = []
         for at, kind, sym, addend in side.obj.reloc_rows(section):
             if start <= at < end:
-                size = side.arch.reloc_size.get(kind, 0)
+                size = side.arch.relocs.sizes.get(kind, 0)
                 raw[at - start : at - start + size] = bytes(size)
-                bias = size if kind in side.arch.pc_relative else 0
+                bias = size if kind in side.arch.relocs.pc_relative else 0
                 means.append((at - start, self.means(side, sym, addend + bias, depth + 1)))
         out: Meaning = ("code", bytes(raw), tuple(means))
         self._aux[(*key[:2], start * (1 << 32) + end)] = out
@@ -118,7 +118,7 @@ class Meanings:
         if not orig_rows:
             return True
         orig_tokens, patched_tokens = self.quick
-        relative = self.orig.arch.pc_relative
+        relative = self.orig.arch.relocs.pc_relative
         for (at, kind, sym, addend), (patched_at, patched_kind, patched_sym, patched_addend) in zip(
             orig_rows, patched_rows, strict=True
         ):
@@ -143,9 +143,9 @@ class Meanings:
         raw = bytearray(side.content(piece))
         fields: dict[int, int] = {}
         for offset, kind, _, _ in rows:
-            if kind != arch.none_reloc:
+            if kind != arch.relocs.none:
                 at = offset - piece.start
-                size = fields[at] = arch.reloc_size.get(kind, 0)
+                size = fields[at] = arch.relocs.sizes.get(kind, 0)
                 raw[at : at + size] = bytes(size)
         if side.obj.sections[piece.section].executable and len(side.of_section[piece.section]) > 1:
             for instruction, _ in self._without_relocations(side, piece, fields):
@@ -162,12 +162,12 @@ class Meanings:
         starts: list[int] | None = None
         columns = side.obj.columns
         for offset, kind, sym, addend in rows:
-            if kind == arch.none_reloc:
+            if kind == arch.relocs.none:
                 continue
             at = offset - piece.start
-            size = arch.reloc_size.get(kind, 0)
+            size = arch.relocs.sizes.get(kind, 0)
             bias = 0
-            if code and kind in arch.pc_relative and sym not in side.of_symbol and columns.shndx[sym]:
+            if code and kind in arch.relocs.pc_relative and sym not in side.of_symbol and columns.shndx[sym]:
                 bias = size
                 if kind != arch.call_reloc:
                     # a displacement counts from the end of its instruction

@@ -178,7 +178,7 @@ def _content_key(side: ObjectPieces, piece: Piece) -> object:
     raw = bytearray(side.content(piece))
     names = []
     for at, kind, sym, addend in side.rows(piece):
-        size = side.arch.reloc_size.get(kind, 0)
+        size = side.arch.relocs.sizes.get(kind, 0)
         raw[at - piece.start : at - piece.start + size] = bytes(size)
         name = without_numbers(side.names[sym])
         names.append((at - piece.start, name or _literal(side, sym, addend)))

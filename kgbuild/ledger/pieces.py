@@ -304,7 +304,7 @@ class ObjectPieces:
                     continue
                 for _, kind, sym, addend in self.obj.reloc_rows(index):
                     if columns.shndx[sym] in starts:
-                        bias = self.arch.reloc_size.get(kind, 0) if self.obj.sections[index].executable else 0
+                        bias = self.arch.relocs.sizes.get(kind, 0) if self.obj.sections[index].executable else 0
                         starts[columns.shndx[sym]].add(columns.value[sym] + addend + bias)
             self._aux_starts = {i: sorted(found) for i, found in starts.items()}
         found = self._aux_starts[section]

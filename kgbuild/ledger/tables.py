@@ -142,7 +142,7 @@ class _EntryTable:
     def entries(self, run: _Run) -> Iterable[tuple[object, _TableEntry]]:
         """The entries of a run, each with the piece that it belongs to."""
         side, spec, size, columns = self.side, self.spec, self.size, self.side.obj.columns
-        sizes = side.arch.reloc_size
+        sizes = side.arch.relocs.sizes
         at = run.row
         replaced = spec.replacement.get(size, (-1, -1))[0]
         for number in range(run.first, run.last):

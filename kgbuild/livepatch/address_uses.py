@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from kgbuild.arch.base import Doing
-from kgbuild.closure.model import Closure, Member
+from kgbuild.closure.model import Closure, Member, MemberKey
 from kgbuild.objects.atoms import FUNCTION, Ambiguous, Atom, Ref
 from kgbuild.objects.view import View
 
-Key = tuple[int, int]
 # Functions that have done with what they are given when they return, or (on other CPUs) microseconds later: lib/sort.c,
 # lib/list_sort.c, lib/bsearch.c,
 # kernel/stop_machine.c, drivers/base, drivers/pci/bus.c, lib/idr.c, mm/pagewalk.c, mm/memory.c, mm/rmap.c, fs/file.c,
@@ -117,15 +116,15 @@ class Uses:
 
     def __init__(self, closure: Closure) -> None:
         self.closure = closure
-        self._seen: dict[Key, list[Seen]] = {}
+        self._seen: dict[MemberKey, list[Seen]] = {}
 
-    def functions(self) -> Iterator[tuple[Key, Member, View]]:
+    def functions(self) -> Iterator[tuple[MemberKey, Member, View]]:
         """The members that are code of functions."""
         for key, member in sorted(self.closure.members.items()):
             if member.atom.kind == FUNCTION and member.role != "prefix":
                 yield key, member, self.closure.units[key[0]].changes.patched
 
-    def of(self, key: Key) -> list[Seen]:
+    def of(self, key: MemberKey) -> list[Seen]:
         """What a function of the patch does with every address that it refers to."""
         if key not in self._seen:
             view, atom = self.closure.units[key[0]].changes.patched, self.closure.members[key].atom
@@ -135,6 +134,6 @@ class Uses:
                 self._seen[key] = []
         return self._seen[key]
 
-    def means(self, unit: int, ref: Ref) -> Key:
+    def means(self, unit: int, ref: Ref) -> MemberKey:
         """What a reference means: the member that an undefined symbol refers to, else the atom itself."""
         return self.closure.defined.get((unit, ref.atom), (unit, ref.atom))

@@ -122,7 +122,7 @@ def put_on_top(
 
     older   in the order in which they were loaded
     lost    what their patches change in the source, and this patch does not
-    drop    names of functions (`name`, or `object:name`) whose older version may go; those that stand for nothing are
+    drop    names of functions (`name`, or `object:name`) whose older version may go; those that name nothing are
             in `unused`
     """
     there = active(older)
@@ -179,8 +179,8 @@ def _content(
 
     for one in there:
         shared = sorted(one.functions & set(own))
-        lacks = [lack for lack in lost if lack.module == one.module] if shared else []
-        if lacks and not lacks[0].path:
+        missing = [change for change in lost if change.module == one.module] if shared else []
+        if missing and not missing[0].path:
             fact = f"{one.module} patches it too, and does not say how: its change may be taken back"
             for function in shared:
                 if not dropped(function.name):
@@ -189,15 +189,15 @@ def _content(
             continue
         gone = {row.function.name for row in rows if row.module == one.module}
         by_name: dict[str, list[Lost]] = {}
-        for lack in lacks:
-            by_name.setdefault(lack.name, []).append(lack)
+        for change in missing:
+            by_name.setdefault(change.name, []).append(change)
         going = {name for name in by_name if name in gone or dropped(name)}
         for name, found in by_name.items():
             beside = {n for n, other in by_name.items() if n != name and other[0].path == found[0].path}
             # what a patch has beside its functions goes with them
             if name in gone or (name == found[0].path and beside and beside <= going and name not in going):
                 continue
-            places = ", ".join(lack.place for lack in found[:3])
+            places = ", ".join(change.place for change in found[:3])
             fact = f"{one.module} has a change at {places} that is missing in this patch's source"
             if name in going:
                 yield f"{name}: {fact}; accepted by --drop"

@@ -22,7 +22,7 @@ REMEDY = (
 )
 
 
-def begin_anew(there: Iterable[Older], new: Sequence[NewVariable], replace: bool) -> Iterator[str]:
+def warn_of_lost_values(there: Iterable[Older], new: Sequence[NewVariable], replace: bool) -> Iterator[str]:
     """A warning for each older patch whose variables lose their values to a patch that has the variables `new`.
 
     there    the older patches that are active when the new one comes
@@ -33,7 +33,7 @@ def begin_anew(there: Iterable[Older], new: Sequence[NewVariable], replace: bool
         gone = sorted({v.name for v in older.data} - set(again)) if replace else []
         if again:
             begin = "begin" if len(again) > 1 else "begins"
-            yield f"{_all(again)} of {older.module} {begin} anew in this patch; {REMEDY}"
+            yield f"{_all(again)} of {older.module} {begin} again with the initial value in this patch; {REMEDY}"
         if gone:
             yield f"the value of {_all(gone)} goes with {older.module}, and this patch has no such variable; {REMEDY}"
 

@@ -18,7 +18,7 @@ from kgbuild.elf.consts import ET, SHN, SHT
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import FormatError
 from kgbuild.livepatch.cumulative import Patched
-from kgbuild.model import VMLINUX
+from kgbuild.model import VMLINUX, SectionOffset
 from kgbuild.module_abi import FUNCTIONS
 
 _EXT_OBJECTS, _EXT_OBJECT_ROW, _EXT_COUNT, _EXT_FUNC_ROW = ".init.klp_objects", 64, 56, 24
@@ -26,7 +26,6 @@ _KPATCH = ".kpatch.funcs"
 # (size of a row, offset of the name, of the object's name, of the position or -1), newest first
 _KPATCH_ROWS = ((56, 40, 48, 32), (48, 32, 40, -1))
 _WORD = 8
-Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class _Fields:
 
     def __init__(self, obj: Object) -> None:
         self.obj = obj
-        self.word = [t for t, size in for_object(obj).reloc_size.items() if size == _WORD]
+        self.word = [t for t, size in for_object(obj).relocs.sizes.items() if size == _WORD]
         self._pointers: dict[int, dict[int, tuple[int, int]]] = {}
 
     def pointers(self, section: int) -> dict[int, tuple[int, int]]:
@@ -82,7 +81,7 @@ class _Fields:
             self._pointers[section] = found
         return found
 
-    def leads_to(self, place: Place) -> Place | None:
+    def leads_to(self, place: SectionOffset) -> SectionOffset | None:
         """Where a pointer leads in this object, None where it is null or leads elsewhere."""
         pointer = self.pointers(place[0]).get(place[1])
         if pointer is None:
@@ -92,7 +91,7 @@ class _Fields:
             return None
         return symbol.shndx, symbol.value + pointer[1]
 
-    def text(self, place: Place) -> str:
+    def text(self, place: SectionOffset) -> str:
         """The string that a pointer leads to, "" where there is none."""
         at = self.leads_to(place)
         if at is None or self.obj.sections[at[0]].executable:
@@ -100,18 +99,18 @@ class _Fields:
         raw = bytes(self.obj.contents(at[0]))[at[1] : at[1] + 512]
         return raw.partition(b"\0")[0].decode("utf-8", "replace")
 
-    def number(self, place: Place, size: int = _WORD) -> int:
+    def number(self, place: SectionOffset, size: int = _WORD) -> int:
         return self.obj.number(bytes(self.obj.contents(place[0])[place[1] : place[1] + size]))
 
-    def is_code(self, place: Place | None) -> bool:
+    def is_code(self, place: SectionOffset | None) -> bool:
         return place is not None and self.obj.sections[place[0]].executable
 
-    def rows(self, place: Place, length: int, size: int) -> range:
+    def rows(self, place: SectionOffset, length: int, size: int) -> range:
         """Offsets of the rows of a table that are wholly in its section. `length` and `size` (of a row) are bytes; the
         length is what the file says, which may be anything."""
         return range(place[1], min(place[1] + length, self.obj.sections[place[0]].size) - size + 1, size)
 
-    def extent(self, place: Place) -> int:
+    def extent(self, place: SectionOffset) -> int:
         """Offset at which the named data that holds a place ends; the place itself where none does."""
         ends = [
             s.value + s.size
@@ -153,14 +152,14 @@ def _read_kpatch(fields: _Fields) -> Iterator[Patched]:
         return
     for size, name_at, owner_at, position_at in _KPATCH_ROWS:
         rows = range(0, section.size, size)
-        if section.size % size or not all(fields.text((section.index, r + name_at)) for r in rows):
+        if section.size % size or not all(fields.text((section.index, start + name_at)) for start in rows):
             continue
-        if not all(fields.is_code(fields.leads_to((section.index, r))) for r in rows):
+        if not all(fields.is_code(fields.leads_to((section.index, start))) for start in rows):
             continue
-        for r in rows:
-            owner = fields.text((section.index, r + owner_at)) or VMLINUX
-            position = fields.number((section.index, r + position_at)) if position_at >= 0 else 0
-            yield Patched(owner, fields.text((section.index, r + name_at)), position)
+        for start in rows:
+            owner = fields.text((section.index, start + owner_at)) or VMLINUX
+            position = fields.number((section.index, start + position_at)) if position_at >= 0 else 0
+            yield Patched(owner, fields.text((section.index, start + name_at)), position)
         return
 
 
@@ -176,7 +175,7 @@ def _read_plain(fields: _Fields) -> Iterator[Patched]:
                     yield from _plain_objects(fields, objects)
 
 
-def _plain_objects(fields: _Fields, objects: Place) -> Iterator[Patched]:
+def _plain_objects(fields: _Fields, objects: SectionOffset) -> Iterator[Patched]:
     section, start = objects
     for at in range(start, fields.extent(objects) - _WORD, _WORD):
         functions = fields.leads_to((section, at + _WORD))
@@ -189,5 +188,5 @@ def _plain_objects(fields: _Fields, objects: Place) -> Iterator[Patched]:
                 yield Patched(owner, fields.text(place), fields.number((place[0], row + 2 * _WORD)))
 
 
-def _is_function_row(fields: _Fields, place: Place) -> bool:
+def _is_function_row(fields: _Fields, place: SectionOffset) -> bool:
     return bool(fields.text(place)) and fields.is_code(fields.leads_to((place[0], place[1] + _WORD)))

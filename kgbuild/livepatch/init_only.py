@@ -79,7 +79,7 @@ def find_init_only(
                 scanned = scanned or _scan(image, unknown)
                 chain = _in_bytes(image, redirect.address, scanned[redirect.address])
         if chain is None or _patch_calls(closure, unit, redirect.atom) or _is_inlined(unit, redirect.name):
-            elsewhere.add((redirect.unit, source_name(redirect.name)))
+            elsewhere.add((redirect.unit, name_in_source(redirect.name)))
             continue
         callers = ", ".join(chain[:3]) + (f" and {len(chain) - 3} more" if len(chain) > 3 else "")
         if redirect.object == VMLINUX:
@@ -90,12 +90,12 @@ def find_init_only(
                 f"only init code of {m} calls {redirect.name} ({callers}): where {m} is loaded it has run, and the "
                 f"change takes effect when {m} is loaded again while the patch is active"
             )
-        key = (redirect.unit, source_name(redirect.name))
+        key = (redirect.unit, name_in_source(redirect.name))
         out.append((key, ConsistencyWarning(INIT_ONLY, redirect.name, unit.source, redirect.object, fact, chain)))
     return [warning for key, warning in out if key not in elsewhere]
 
 
-def source_name(name: str) -> str:
+def name_in_source(name: str) -> str:
     """What a function or a clone of it is called in the source."""
     return name.partition(".")[0]
 
@@ -103,7 +103,7 @@ def source_name(name: str) -> str:
 def _is_inlined(unit: UnitResult, name: str) -> bool:
     """Whether gcc put the body of a function into one that is no init code, too."""
     view = unit.changes.patched
-    for holder in unit.clones.inlined_into(source_name(name)):
+    for holder in unit.clones.inlined_into(name_in_source(name)):
         if any(a.kind == FUNCTION and not _is_init(view, a) for a in view.by_name.get(holder, ())):
             return True
     return False

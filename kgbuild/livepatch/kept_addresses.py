@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from kgbuild.arch.base import Doing
-from kgbuild.closure.model import Closure, Member
+from kgbuild.closure.model import Closure, Member, MemberKey
 from kgbuild.diagnostics.warnings import HANDED, VMALLOC, ConsistencyWarning
-from kgbuild.livepatch.address_uses import FINISHED, Key, Seen, Uses, arguments_kept
+from kgbuild.livepatch.address_uses import FINISHED, Seen, Uses, arguments_kept
 from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import ANON, DATA, FUNCTION, STRING, Ambiguous
 from kgbuild.objects.symbol_kinds import PARAMETERS, is_branch
@@ -115,7 +115,7 @@ def find_handed_out(closure: Closure, uses: Uses) -> list[ConsistencyWarning]:
         if m.atom.kind == FUNCTION and m.role in ("new", "carried") and not m.atom.name.startswith("__pfx_")
     }
     holders = _holders(closure, uses, targets)
-    out: dict[Key, list[str]] = {}
+    out: dict[MemberKey, list[str]] = {}
     thunks: dict[tuple[int, str], list[str]] = {}
     for key, member, view in uses.functions():
         fields: dict[int, list[Seen]] = {}
@@ -141,7 +141,9 @@ def find_handed_out(closure: Closure, uses: Uses) -> list[ConsistencyWarning]:
     return [*_warnings(closure, targets, out), *_of_thunks(closure, thunks)]
 
 
-def _warnings(closure: Closure, targets: dict[Key, Member], out: dict[Key, list[str]]) -> Iterator[ConsistencyWarning]:
+def _warnings(
+    closure: Closure, targets: dict[MemberKey, Member], out: dict[MemberKey, list[str]]
+) -> Iterator[ConsistencyWarning]:
     for key, places in sorted(out.items()):
         unit, name = closure.units[key[0]], targets[key].atom.name
         fact = f"the address of {name}, a function of the patch module, is handed out ({places[0]})"
@@ -151,7 +153,9 @@ def _warnings(closure: Closure, targets: dict[Key, Member], out: dict[Key, list[
 def _of_thunks(closure: Closure, thunks: dict[tuple[int, str], list[str]]) -> Iterator[ConsistencyWarning]:
     for (number, name), places in sorted(thunks.items()):
         unit = closure.units[number]
-        fact = f"the address of a thunk in the patch module that stands for {name} is handed out ({places[0]})"
+        fact = (
+            f"the address of a thunk in the patch module that is called in place of {name} is handed out ({places[0]})"
+        )
         yield ConsistencyWarning(HANDED, name, unit.source, unit.target, fact, tuple(dict.fromkeys(places)))
 
 
@@ -176,9 +180,9 @@ def _kept(found: Iterable[Seen], *, data: bool) -> str:
     return ""
 
 
-def _holders(closure: Closure, uses: Uses, targets: dict[Key, Member]) -> dict[Key, set[Key]]:
+def _holders(closure: Closure, uses: Uses, targets: dict[MemberKey, Member]) -> dict[MemberKey, set[MemberKey]]:
     """Data of the patch that holds the address of a function of the patch, itself or by way of other such data."""
-    points: dict[Key, set[Key]] = {}
+    points: dict[MemberKey, set[MemberKey]] = {}
     for key, member in sorted(closure.members.items()):
         view = closure.units[key[0]].changes.patched
         if member.atom.kind not in (DATA, ANON) or _is_code_or_table(view, member):
@@ -211,7 +215,7 @@ def _is_code_or_table(view: View, member: Member) -> bool:
 
 def find_converted(closure: Closure, uses: Uses) -> list[ConsistencyWarning]:
     """New data of built-in code whose address is made a physical one, or that of a page."""
-    out: dict[Key, list[str]] = {}
+    out: dict[MemberKey, list[str]] = {}
     for key, member, view in uses.functions():
         if closure.units[key[0]].target != VMLINUX:
             continue

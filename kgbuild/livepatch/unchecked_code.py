@@ -14,13 +14,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kgbuild.arch import indirect_prefixes
-from kgbuild.closure.model import Closure, Member
+from kgbuild.closure.model import Closure, Member, MemberKey
 from kgbuild.diagnostics.warnings import UNSEEN, ConsistencyWarning
 from kgbuild.livepatch.consistency import stays_awake
 from kgbuild.objects.atoms import DATA, FUNCTION, Ambiguous, Atom, Ref
 from kgbuild.objects.view import View
-
-Key = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class _Way:
     """How one member leads to another: "call", "jump" or "pointer", from where."""
 
     how: str
-    source: Key
+    source: MemberKey
     place: str
 
 
@@ -41,7 +39,7 @@ def find_unseen(closure: Closure) -> list[ConsistencyWarning]:
     checked = {(r.unit, r.atom.id) for r in closure.redirects}
     members = {key: m for key, m in closure.members.items() if m.atom.kind == FUNCTION and m.role != "prefix"}
     ways = _ways(closure, members)
-    exposed: dict[Key, str] = {}
+    exposed: dict[MemberKey, str] = {}
     todo = [key for key in sorted(members) if key not in checked]
     while todo:
         again = []
@@ -69,7 +67,11 @@ def find_unseen(closure: Closure) -> list[ConsistencyWarning]:
 
 
 def _exposed_by(
-    members: dict[Key, Member], ways: Iterable[_Way], member: Member, checked: set[Key], exposed: dict[Key, str]
+    members: dict[MemberKey, Member],
+    ways: Iterable[_Way],
+    member: Member,
+    checked: set[MemberKey],
+    exposed: dict[MemberKey, str],
 ) -> str:
     """What leads to a member with nothing on the stack that is checked, "" where nothing is known to."""
     if member.role == "cold" and member.via is not None and (member.via in checked or member.via in exposed):
@@ -80,9 +82,9 @@ def _exposed_by(
     return ""
 
 
-def _ways(closure: Closure, members: dict[Key, Member]) -> dict[Key, list[_Way]]:
+def _ways(closure: Closure, members: dict[MemberKey, Member]) -> dict[MemberKey, list[_Way]]:
     """What leads to the start of each member, from members of the module; its data holds pointers as well."""
-    out: dict[Key, list[_Way]] = {}
+    out: dict[MemberKey, list[_Way]] = {}
     for key, source in sorted(closure.members.items()):
         if source.atom.kind not in (FUNCTION, DATA) or source.role == "prefix":
             continue

@@ -55,22 +55,22 @@ class AtomTable:
         at: dict[int, dict[int, list[Symbol]]] = {}
         kinds = self.obj.columns.kinds
         wanted = (i for i in range(1, len(kinds)) if kinds[i] not in _NO_PLACE)
-        for s in self.obj.symbols_at(wanted):
-            self._symbols[s.index] = s
-            if s.shndx == SHN.UNDEF or s.shndx >= SHN.LORESERVE:
-                kind = UNDEFINED if s.shndx == SHN.UNDEF else ABSOLUTE
+        for symbol in self.obj.symbols_at(wanted):
+            self._symbols[symbol.index] = symbol
+            if symbol.shndx == SHN.UNDEF or symbol.shndx >= SHN.LORESERVE:
+                kind = UNDEFINED if symbol.shndx == SHN.UNDEF else ABSOLUTE
                 atom = self._add(
                     kind=kind,
                     section=-1,
-                    offset=s.value,
-                    size=s.size,
-                    names=(s.name,),
-                    symbols=(s.index,),
-                    bind=s.bind,
+                    offset=symbol.value,
+                    size=symbol.size,
+                    names=(symbol.name,),
+                    symbols=(symbol.index,),
+                    bind=symbol.bind,
                 )
-                self._of_symbol[s.index] = atom.id
-            elif not s.name.startswith(".L"):
-                at.setdefault(s.shndx, {}).setdefault(s.value, []).append(s)
+                self._of_symbol[symbol.index] = atom.id
+            elif not symbol.name.startswith(".L"):
+                at.setdefault(symbol.shndx, {}).setdefault(symbol.value, []).append(symbol)
         for section in self.obj.sections:
             if section.alloc and section.type in (SHT.PROGBITS, SHT.NOBITS, SHT.NOTE) and not self.is_table(section):
                 self._atoms_of_section(section, at.get(section.index, {}))
@@ -90,37 +90,37 @@ class AtomTable:
         sized, labels = [], {}
         for value in sorted(at):
             symbols = at[value]
-            if symbols[0].size or any(s.size for s in symbols):
+            if symbols[0].size or any(symbol.size for symbol in symbols):
                 sized.append((value, symbols))
             else:
                 labels[value] = symbols
-        extents = [(value, value + max(s.size for s in symbols)) for value, symbols in sized]
+        extents = [(value, value + max(symbol.size for symbol in symbols)) for value, symbols in sized]
         # labels that lie in nothing sized divide what is between: hand-written data (the sets of .BTF_ids), and
         # variables of empty type (a lock_class_key without lockdep)
-        free = {v: s for v, s in labels.items() if not _inside(v, extents)}
+        free = {v: symbol for v, symbol in labels.items() if not _inside(v, extents)}
         if free:
             sized = sorted([*sized, *free.items()])
-            labels = {v: s for v, s in labels.items() if v not in free}
+            labels = {v: symbol for v, symbol in labels.items() if v not in free}
         for i, (value, symbols) in enumerate(sized):
             if value > cursor:
                 ids.append(self._gap(section, cursor, value))
-            size = max(s.size for s in symbols)
+            size = max(symbol.size for symbol in symbols)
             limit = sized[i + 1][0] if i + 1 < len(sized) else section.size
             if size == 0 or value + size > limit:
                 size = limit - value
-            ordered = sorted(symbols, key=lambda s: (s.is_local, s.weak, -s.size, s.index))
+            ordered = sorted(symbols, key=lambda symbol: (symbol.is_local, symbol.weak, -symbol.size, symbol.index))
             kind = FUNCTION if section.executable else DATA
             atom = self._add(
                 kind=kind,
                 section=section.index,
                 offset=value,
                 size=size,
-                names=tuple(s.name for s in ordered),
-                symbols=tuple(s.index for s in ordered),
+                names=tuple(symbol.name for symbol in ordered),
+                symbols=tuple(symbol.index for symbol in ordered),
                 bind=ordered[0].bind,
             )
-            for s in symbols:
-                self._of_symbol[s.index] = atom.id
+            for symbol in symbols:
+                self._of_symbol[symbol.index] = atom.id
             ids.append(atom.id)
             cursor = value + size
         if cursor < section.size:
@@ -128,9 +128,11 @@ class AtomTable:
         self.in_section[section.index] = ids
         self._starts[section.index] = [self.atoms[i].offset for i in ids]
         for value, symbols in labels.items():
-            for s in symbols:
+            for symbol in symbols:
                 if ids:
-                    self._of_symbol[s.index] = ids[max(bisect.bisect_right(self._starts[section.index], value) - 1, 0)]
+                    self._of_symbol[symbol.index] = ids[
+                        max(bisect.bisect_right(self._starts[section.index], value) - 1, 0)
+                    ]
 
     def _gap(self, section: Section, start: int, end: int) -> int:
         return self._add(kind=ANON, section=section.index, offset=start, size=end - start).id

@@ -73,7 +73,7 @@ class BadEntry(Ambiguous):
 
 class Entries:
     """The entries of an object's special sections, read when they are asked for. `refusals` names the sections whose
-    entries can't be told apart; what can't be followed inside an entry raises Ambiguous when it is asked for."""
+    entries can't be separated; what can't be followed inside an entry raises Ambiguous when it is asked for."""
 
     def __init__(self, view: View | None = None, tables: tuple[_Table, ...] = (), refusals: tuple[Refusal, ...] = ()):
         self.view, self.tables, self.refusals = view, tables, refusals
@@ -142,7 +142,7 @@ class _Table:
         self.view, self.section, self.spec, self.size = view, section, spec, size
         self.count = -(-section.size // size)
         self.of_section: dict[int, list[int]] = {}
-        none, owner, shndx = view.arch.none_reloc, spec.owner, view.obj.columns.shndx
+        none, owner, shndx = view.arch.relocs.none, spec.owner, view.obj.columns.shndx
         self.rows = [row for row in view.obj.reloc_rows(section.index) if row[1] != none]
         for offset, _, sym, _ in self.rows:
             if offset % size == owner:
@@ -182,9 +182,9 @@ class _Table:
                 replacement = target
             else:
                 target, delta = view.target(sym, addend, code_start=offset == spec.owner)
-            if kind not in view.arch.reloc_size:
+            if kind not in view.arch.relocs.sizes:
                 raise Ambiguous(f"relocation type {kind} has no rule")
-            width = view.arch.reloc_size[kind]
+            width = view.arch.relocs.sizes[kind]
             if offset + width > size:
                 raise Ambiguous("relocation across the end of an entry")
             refs.append(Ref(offset, kind, width, target, delta, 0))

@@ -11,7 +11,7 @@ Which these are is told by what a variable is and by what it decides, never by i
 
 The last is read from the code: each branch on the flag leads, on one side, through nothing but calls that print, and
 then to where the other side leads. A flag that guards anything else (DO_ONCE_LITE(setup), DO_ONCE's ___done, which
-would draw the secret of a live hash table anew) is a variable like all others.
+would draw the secret of a live hash table again) is a variable like all others.
 """
 
 from __future__ import annotations
@@ -191,15 +191,15 @@ class _Flow:
             code, masked, refs = view.content(it), view.masked(it), view.refs(it)
             found = self.steps[atom] = {}
             at = 0
-            for e in view.arch.effects(code):
-                end = e.offset + e.length
-                while at < len(refs) and refs[at].offset < e.offset:
+            for effect in view.arch.effects(code):
+                end = effect.offset + effect.length
+                while at < len(refs) and refs[at].offset < effect.offset:
                     at += 1
                 inside = []
                 while at < len(refs) and refs[at].offset < end:
                     inside.append(refs[at])
                     at += 1
-                found[e.offset] = _Step(e, masked[e.offset : end], tuple(inside))
+                found[effect.offset] = _Step(effect, masked[effect.offset : end], tuple(inside))
         return found
 
     def _at(self, node: _Node) -> _Step | None:
@@ -274,20 +274,20 @@ class _Flow:
             step = self._at(node)
             if step is None or len(seen) > _STEPS:
                 return False
-            e = step.effect
-            if (e.stores and not self._sets_flag(step)) or e.privileged or e.computes_kept:
+            effect = step.effect
+            if (effect.stores and not self._sets_flag(step)) or effect.privileged or effect.computes_kept:
                 return False
-            if e.calls:
+            if effect.calls:
                 called = self._called(step)
                 if called not in PRINTS and called not in QUESTIONS:
                     return False
                 todo.append((self._next(node), False))
-            elif e.branches:
+            elif effect.branches:
                 target = self._target(node, step)
                 if target is None:
                     return False
                 todo += [(target, computed), (self._next(node), computed)]
-            elif e.leaves:
+            elif effect.leaves:
                 target = self._target(node, step)
                 if target is not None:
                     todo.append((target, computed))
@@ -295,7 +295,7 @@ class _Flow:
                     return False  # a message may be the last that a function does
             else:
                 # WARN's trap goes on behind it
-                todo.append((self._next(node), computed or e.computes))
+                todo.append((self._next(node), computed or effect.computes))
         return True
 
     def _returns(self, node: _Node) -> bool:
@@ -313,27 +313,27 @@ class _Flow:
     def _sets_flag(self, step: _Step) -> bool:
         return not step.effect.loads and any(r.atom == self.flag.id for r in step.refs)
 
-    def _same(self, a: _Node, b: _Node) -> bool:
+    def _same(self, first: _Node, second: _Node) -> bool:
         """Whether two places of the function go on in the same way: the compiler copies what follows a message."""
-        todo, seen = [(a, b)], set()
+        todo, seen = [(first, second)], set()
         while todo:
-            x, y = pair = self._settled(todo[-1][0]), self._settled(todo.pop()[1])
-            if x == y or pair in seen:
+            one, other = pair = self._settled(todo[-1][0]), self._settled(todo.pop()[1])
+            if one == other or pair in seen:
                 continue
             seen.add(pair)
-            s, t = self._at(x), self._at(y)
-            if s is None or t is None or len(seen) > _STEPS:
+            one_step, other_step = self._at(one), self._at(other)
+            if one_step is None or other_step is None or len(seen) > _STEPS:
                 return False
-            if not self._alike(s, t):
+            if not self._alike(one_step, other_step):
                 return False
-            e, f = s.effect, t.effect
-            if e.branches:
-                there, here = self._target(x, s), self._target(y, t)
-                if there is None or here is None:
+            one_effect, other_effect = one_step.effect, other_step.effect
+            if one_effect.branches:
+                one_target, other_target = self._target(one, one_step), self._target(other, other_step)
+                if one_target is None or other_target is None:
                     return False
-                todo += [(there, here), (self._next(x), self._next(y))]
-            elif not (e.leaves or f.leaves):
-                todo.append((self._next(x), self._next(y)))
+                todo += [(one_target, other_target), (self._next(one), self._next(other))]
+            elif not (one_effect.leaves or other_effect.leaves):
+                todo.append((self._next(one), self._next(other)))
         return True
 
     def _settled(self, node: _Node) -> _Node:
@@ -348,10 +348,14 @@ class _Flow:
             node = target
         return node
 
-    def _alike(self, s: _Step, t: _Step) -> bool:
-        e, f = s.effect, t.effect
-        if (e.branches, e.leaves, e.calls) != (f.branches, f.leaves, f.calls):
+    def _alike(self, one: _Step, other: _Step) -> bool:
+        one_effect, other_effect = one.effect, other.effect
+        if (one_effect.branches, one_effect.leaves, one_effect.calls) != (
+            other_effect.branches,
+            other_effect.leaves,
+            other_effect.calls,
+        ):
             return False
-        if [(r.atom, r.delta) for r in s.refs] != [(r.atom, r.delta) for r in t.refs] and not e.branches:
+        if [(r.atom, r.delta) for r in one.refs] != [(r.atom, r.delta) for r in other.refs] and not one_effect.branches:
             return False
-        return e.mnemonic == f.mnemonic if e.branches else s.raw == t.raw
+        return one_effect.mnemonic == other_effect.mnemonic if one_effect.branches else one.raw == other.raw

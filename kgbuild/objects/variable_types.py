@@ -2,7 +2,7 @@
 """Whether a variable of the original and one of the patched object are of one type.
 
 What the running kernel has in a variable was put there by code that knew the original's type; patched code reads it by
-the patched one's. They are held against each other by structure (`typecompare`), with everything that they lead to.
+the patched one's. They are compared by structure (debuginfo/type_comparison.py), with everything that they lead to.
 """
 
 from __future__ import annotations

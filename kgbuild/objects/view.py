@@ -41,16 +41,16 @@ class View(AtomTable):
         shndx, kinds = self.obj.columns.shndx, self._kinds
         starts: list[int] | None = None
         for offset, kind, sym, addend in self.relocs_in(atom.section, atom.offset, atom.offset + atom.size):
-            if kind == self.arch.none_reloc:
+            if kind == self.arch.relocs.none:
                 continue
-            if kind not in self.arch.reloc_size:
+            if kind not in self.arch.relocs.sizes:
                 raise Ambiguous(f"{section.name}+{offset:#x}", f"relocation type {kind} has no rule")
             field_offset = offset - atom.offset
-            size = self.arch.reloc_size[kind]
+            size = self.arch.relocs.sizes[kind]
             if field_offset + size > atom.size:
                 raise Ambiguous(f"{section.name}+{offset:#x}", "relocation across the end of its function or data")
             bias = 0
-            if code and kind in self.arch.pc_relative:
+            if code and kind in self.arch.relocs.pc_relative:
                 if kind == self.arch.call_reloc:
                     bias = size
                 else:
@@ -85,21 +85,21 @@ class View(AtomTable):
     def target(self, sym: int, where: int, *, code_start: bool = False) -> tuple[int, int]:
         """(atom id, delta) that symbol `sym` plus `where` means. With `code_start` an address at the very end of a
         piece of code belongs to that piece (ORC's end markers), not to what follows."""
-        s = self._symbol(sym)
-        if code_start and s.shndx and s.shndx < SHN.LORESERVE:
-            section = self.obj.sections[s.shndx]
-            if s.value + where == section.size and section.size:
-                atom, delta = self.locate(s.shndx, s.value + where - 1)
+        symbol = self._symbol(sym)
+        if code_start and symbol.shndx and symbol.shndx < SHN.LORESERVE:
+            section = self.obj.sections[symbol.shndx]
+            if symbol.value + where == section.size and section.size:
+                atom, delta = self.locate(symbol.shndx, symbol.value + where - 1)
                 return atom, delta + 1
-        if s.shndx == SHN.UNDEF or s.shndx >= SHN.LORESERVE:
+        if symbol.shndx == SHN.UNDEF or symbol.shndx >= SHN.LORESERVE:
             return self.atom_of(sym), where
-        if s.name.startswith(".L") and self.obj.sections[s.shndx].merge:
+        if symbol.name.startswith(".L") and self.obj.sections[symbol.shndx].merge:
             # the assembler keeps the label of a constant or string where something is added to it (`"abc" + 4`)
-            atom, delta = self.locate(s.shndx, s.value)
+            atom, delta = self.locate(symbol.shndx, symbol.value)
             return atom, delta + where
-        if s.type == STT.SECTION or s.name.startswith(".L"):
-            return self.locate(s.shndx, s.value + where)
-        return self.locate(s.shndx, s.value + where, symbol=sym)
+        if symbol.type == STT.SECTION or symbol.name.startswith(".L"):
+            return self.locate(symbol.shndx, symbol.value + where)
+        return self.locate(symbol.shndx, symbol.value + where, symbol=sym)
 
     def _resolved_by_assembler(self, atom: Atom, known: set[int]) -> list[Ref]:
         """Branches and RIP-relative operands that leave the atom without a relocation (same section)."""

@@ -2,9 +2,9 @@
 """What a patch changes in the source, kept in its module's note, and whether a later patch's source has that change.
 
 A later patch that replaces the same function puts its own version in the place of the older one. Whether that version
-has what the older patch mended can't be told from code; it can be from the source: both patches are for one kernel, so
+contains the older patch's fix can't be seen in code, but in the source: both patches are for one kernel, so
 both texts come from one original. The record says which lines of the original an older patch replaced, and digests of
-those it put there. With the original this gives back the older text line by line (as digests), which is laid beside
+those it put there. With the original this gives back the older text line by line (as digests), which is compared with
 the later one, between the nearest lines of the original that both have: a change is there when all lines that it
 added are, in order, and those that it removed are not again.
 
@@ -51,7 +51,7 @@ class FileChange:
     hunks: tuple[KeptHunk, ...]
 
 
-class Lack(NamedTuple):
+class MissingChange(NamedTuple):
     """A change of an older patch that a newer one's source does not have: its file, its line in the original, whether
     that line itself gives way (or something is put in before it)."""
 
@@ -60,7 +60,7 @@ class Lack(NamedTuple):
     replaces: bool
 
 
-def digest_of(text: bytes) -> str:
+def text_digest(text: bytes) -> str:
     """The digest by which a text is known again (hex)."""
     return hashlib.sha256(text).hexdigest()[: 2 * DIGITS]
 
@@ -180,12 +180,12 @@ def read_change(orig: bytes, map_: Sequence[int | None], text: bytes) -> FileCha
         KeptHunk(start, stop - start, tuple(map(_digest, patched.lines[begin:end])))
         for start, stop, begin, end in _changes(len(lines), patched)
     )
-    return FileChange(digest_of(orig), tuple(hunks))
+    return FileChange(text_digest(orig), tuple(hunks))
 
 
-def find_lacking(
+def find_missing_changes(
     changes: Mapping[str, FileChange], source: Mapping[str, tuple[bytes, Sequence[int | None], bytes]]
-) -> list[Lack]:
+) -> list[MissingChange]:
     """The changes of an older patch that are missing in a newer source.
 
     `source` has, for each file that the older patch changed, the original, and the newer text with its map (as for
@@ -195,16 +195,18 @@ def find_lacking(
     for path, change in sorted(changes.items()):
         orig, map_, text = source.get(path, (b"", (), b""))
         lines, numbers = _read_original(orig, _digest_line)
-        lacking: Sequence[KeptHunk] = change.hunks
+        missing: Sequence[KeptHunk] = change.hunks
         fits = all(h.start + h.lines <= len(lines) for h in change.hunks)  # a note may say anything
-        if digest_of(orig) == change.orig and fits:
-            lacking = _lacking(change.hunks, lines, _read_text(lines, numbers, map_, text, _digest_line))
+        if text_digest(orig) == change.orig and fits:
+            missing = _missing(change.hunks, lines, _read_text(lines, numbers, map_, text, _digest_line))
         last = numbers[-1] if numbers else 0
-        out += [Lack(path, numbers[h.start] if h.start < len(numbers) else last + 1, h.lines > 0) for h in lacking]
+        out += [
+            MissingChange(path, numbers[h.start] if h.start < len(numbers) else last + 1, h.lines > 0) for h in missing
+        ]
     return out
 
 
-def _lacking(hunks: Sequence[KeptHunk], orig: list[str], newer: _Text) -> list[KeptHunk]:
+def _missing(hunks: Sequence[KeptHunk], orig: list[str], newer: _Text) -> list[KeptHunk]:
     older = _Text([], [])
     at, places = 0, []
     for start, count, added in (*hunks, KeptHunk(len(orig), 0, ())):
@@ -232,25 +234,25 @@ def _has(hunk: KeptHunk, place: int, both: list[int], orig: list[str], older: _T
         first = text.place[both[low]] + 1 if low >= 0 else 0
         return first, text.lines[first : text.place[both[high]] if high < len(both) else len(text.lines)]
 
-    def is_back(theirs: list[str], ours: list[str]) -> bool:
+    def is_back(older_lines: list[str], newer_lines: list[str]) -> bool:
         """Whether what was removed is there again."""
-        before, now = Counter(theirs), Counter(ours)
+        before, now = Counter(older_lines), Counter(newer_lines)
         if any(now[line] > before[line] for line in kept):
             return True
-        return bool(removed) and _count(ours, removed) > _count(theirs, removed)
+        return bool(removed) and _count(newer_lines, removed) > _count(older_lines, removed)
 
     # equal lines near by may be said to be others' than they are: what all of it comes to is the same
     for more in range(WIDER):
-        theirs, ours = between(older, more)[1], between(newer, more)[1]
-        left = iter(ours)
-        if all(line in left for line in theirs) and not is_back(theirs, ours):
+        older_lines, newer_lines = between(older, more)[1], between(newer, more)[1]
+        remaining = iter(newer_lines)
+        if all(line in remaining for line in older_lines) and not is_back(older_lines, newer_lines):
             return True
-    first, theirs = between(older, 0)
-    _, ours = between(newer, 0)
-    if is_back(theirs, ours) or (removed and all(n in newer.place for n in range(hunk.start, end))):
+    first, older_lines = between(older, 0)
+    _, newer_lines = between(newer, 0)
+    if is_back(older_lines, newer_lines) or (removed and all(n in newer.place for n in range(hunk.start, end))):
         return False
     matched: set[int] = set()
-    for start, _, size in _matching_blocks(theirs, ours):
+    for start, _, size in _matching_blocks(older_lines, newer_lines):
         matched.update(range(start, start + size))
     return matched.issuperset(range(place - first, place - first + len(hunk.added)))
 

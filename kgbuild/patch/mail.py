@@ -31,7 +31,7 @@ _SHOWN = 4096  # characters of a subject that are decoded; the rest is only text
 
 
 @dataclass(frozen=True)
-class Body:
+class MailPart:
     """A piece of the file that may hold diffs. `first` is the number of its first line, in the mail's decoded
     text where `decoded` is set, else in the file."""
 
@@ -46,7 +46,7 @@ def split_lines(data: bytes) -> list[bytes]:
     return re.findall(rb"[^\n]*\n|[^\n]+", data)
 
 
-def read_bodies(name: str, data: bytes) -> list[Body]:
+def read_bodies(name: str, data: bytes) -> list[MailPart]:
     """Splits an mbox into mails and decodes their bodies; `name` is what messages call the file.
 
     A line of a hunk never begins with "From ". Raises UserError for a body that is damaged, LimitError for parts that
@@ -62,18 +62,18 @@ def read_bodies(name: str, data: bytes) -> list[Body]:
     return [body for begin, end in itertools.pairwise(cuts) for body in _mail(name, lines[begin:end], begin + 1)]
 
 
-def _mail(name: str, lines: list[bytes], first: int) -> list[Body]:
+def _mail(name: str, lines: list[bytes], first: int) -> list[MailPart]:
     """The parts of one mail that may hold a diff; the text itself when it has no mail headers."""
     begin = 1 if lines and _MBOX.match(lines[0]) else 0
     headers, end = _read_headers(lines, begin)
     if not _MAIL_HEADERS & headers.keys():
-        return [Body(_drop_carriage_returns(lines), first, "", False)]
+        return [MailPart(_drop_carriage_returns(lines), first, "", False)]
     subject = _subject(headers.get(b"subject", ""))
     encoding = headers.get(b"content-transfer-encoding", "").lower()
     if not _is_multipart(headers) and encoding not in _DECODERS:
-        return [Body(_drop_carriage_returns(lines[end:]), first + end, subject, False)]
+        return [MailPart(_drop_carriage_returns(lines[end:]), first + end, subject, False)]
     parts = _parts(f"{name}:{first}", lines, begin)
-    return [Body(_drop_carriage_returns(split_lines(part)), 1, subject, True) for part in parts]
+    return [MailPart(_drop_carriage_returns(split_lines(part)), 1, subject, True) for part in parts]
 
 
 def _read_headers(lines: Sequence[bytes], begin: int) -> tuple[dict[bytes, str], int]:

@@ -23,7 +23,7 @@ from typing import Literal, NoReturn
 
 from kgbuild.errors import UserError
 from kgbuild.limits import NAME_BYTES, PATCH_FILES, PATCH_HUNKS, PATH_BYTES
-from kgbuild.patch.mail import Body, read_bodies
+from kgbuild.patch.mail import MailPart, read_bodies
 from kgbuild.shown_text import printable
 
 PatchKind = Literal["change", "new", "delete", "rename", "copy", "binary", "mode"]
@@ -182,7 +182,7 @@ def _reject_other(name: str, data: bytes) -> NoReturn:
 class _Reader:
     """Reads one body from top to bottom; `at` is the index of the line being looked at."""
 
-    def __init__(self, name: str, body: Body) -> None:
+    def __init__(self, name: str, body: MailPart) -> None:
         self.name = name
         self.lines = body.lines
         self.body = body

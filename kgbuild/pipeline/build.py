@@ -14,16 +14,16 @@ from kgbuild.host.compile.apply_patches import PatchInput
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.tree_manifest import DamagedSource
-from kgbuild.pipeline.module_names import check_free, module_name
+from kgbuild.pipeline.module_names import check_free, patch_module_name
 from kgbuild.pipeline.stages.assemble import assemble, check, put_on_older
 from kgbuild.pipeline.stages.close import close
 from kgbuild.pipeline.stages.compare import compare
 from kgbuild.pipeline.stages.events import Observer, Run
 from kgbuild.pipeline.stages.options import Options
-from kgbuild.pipeline.stages.prepare import apply, ask, choose_kernel, open_tree, prepare
+from kgbuild.pipeline.stages.prepare import apply, ask, choose_kernel, open_patched_tree, prepare
 from kgbuild.pipeline.stages.prove import compile_prepared, prove
 from kgbuild.pipeline.stages.trail import Trail
-from kgbuild.pipeline.stages.values import Asked, Assembled, Checked, Closed, Prepared
+from kgbuild.pipeline.stages.values import Assembled, Checked, Closed, Inputs, Prepared
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def build(
     """
     trail = observer if isinstance(observer, Trail) else Trail(observer)
     with _on(trail, options, output) as run:
-        name = module_name(output)
+        name = patch_module_name(output)
         asked, prepared, closed = _find_out(patches, kernel, run, name)
         # every reference is bound; nothing is refused any more but by what is loaded before and by the back end
         closed = put_on_older(asked, prepared, closed, name, run)
@@ -80,7 +80,7 @@ def analyse(
 
 def _find_out(
     patches: Sequence[PatchInput], kernel: str | RunningKernel, run: Run, name: str = ""
-) -> tuple[Asked, Prepared, Closed]:
+) -> tuple[Inputs, Prepared, Closed]:
     """All stages up to the closure, once more where a file of the source was damaged. `name` is the module's, where one
     is made."""
     try:
@@ -94,14 +94,14 @@ def _find_out(
 
 def _find_out_once(
     patches: Sequence[PatchInput], kernel: str | RunningKernel, run: Run, name: str
-) -> tuple[Asked, Prepared, Closed]:
+) -> tuple[Inputs, Prepared, Closed]:
     asked = ask(patches, kernel, run.options)
     run.observer.reached(asked)
     chosen = choose_kernel(asked, run)
     if name:
         check_free(name, chosen.running.modules.paths, chosen.kernel.id.release)
     # from here on the kernel is known, and its compiler is the right one
-    with open_tree(chosen, run) as tree:
+    with open_patched_tree(chosen, run) as tree:
         applied = apply(asked, tree, run)
         prepared = prepare(chosen, applied, tree, run)
         # every unit that the patch changes is known, and is part of this kernel

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kgbuild.arch import default_arch
 from kgbuild.errors import ToolError
 from kgbuild.host.archives.archive import known_archives, open_archive
 from kgbuild.host.archives.recipe import load_recipes
@@ -22,10 +23,12 @@ from kgbuild.host.system.required_packages import PACKAGE_OF, install_command
 from kgbuild.host.system.sandbox import PROGRAM as BWRAP
 from kgbuild.host.vm import kvm
 from kgbuild.host.vm.initramfs import find_busybox
-from kgbuild.host.vm.qemu import QEMU
 from kgbuild.report.documents import schema_name
 
 NEEDED_BYTES = 5_000_000_000
+
+# Nothing says yet which kernel is meant.
+_EMULATOR = default_arch().platform.emulator
 
 # Program -> what it is for. The demo does not work without the needed ones.
 NEEDED = {
@@ -34,7 +37,7 @@ NEEDED = {
     **{program: purpose for archive in known_archives().values() for program, purpose in archive.programs.items()},
     "tar": "unpacking kernels",
     "xz": "unpacking kernels",
-    QEMU: "booting a kernel (vm)",
+    _EMULATOR.command: "booting a kernel (vm)",
 }
 OPTIONAL = {
     "pahole": "BTF in the module",
@@ -190,13 +193,13 @@ def check_compilers(cache: Cache) -> list[Check]:
 def check_busybox() -> Check:
     """A busybox that a guest can run."""
     try:
-        find_busybox()
+        find_busybox(default_arch())
     except ToolError as error:
         return Check("busybox", MISSING, f"{error.fact}; for the guest's programs (vm)", PACKAGE_OF["busybox"])
     return Check("busybox", OK, "static, with all that a guest needs")
 
 
-def check_kvm(probe: Callable[[], bool] = lambda: kvm.probe("kvm", "max", 1)) -> Check:
+def check_kvm(probe: Callable[[], bool] = lambda: kvm.probe_acceleration(_EMULATOR, "kvm", "max", 1)) -> Check:
     """Whether KVM really runs a guest here; without it QEMU emulates, which is only slower."""
     device = Path("/dev/kvm")
     if not device.exists():

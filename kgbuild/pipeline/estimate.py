@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kgbuild.csource.definitions import Item, read_items
+from kgbuild.csource.definitions import SourceItem, read_items
 from kgbuild.csource.preprocessor_conditions import Conditions
 from kgbuild.debuginfo.dwarf_units import DwarfUnit
 from kgbuild.diagnostics.refusals import Refusal, Refused
@@ -138,7 +138,7 @@ class _UnitViewReader:
         self.config = parse_config(kernel.config.read_text())
         self.possible: list[Refusal] = []
         self.warnings: list[str] = []
-        self._items: dict[tuple[str, bool, bool], tuple[Item, ...]] = {}
+        self._items: dict[tuple[str, bool, bool], tuple[SourceItem, ...]] = {}
         self._file: dict[int, str] = {}
 
     def units(self) -> list[UnitView]:
@@ -186,7 +186,7 @@ class _UnitViewReader:
             self.warnings.append(f"{source}: {unknown}; what is inlined is guessed from the call graph")
         return facts
 
-    def _read(self, path: str, module: bool, patched: bool) -> tuple[Item, ...]:
+    def _read(self, path: str, module: bool, patched: bool) -> tuple[SourceItem, ...]:
         applied = self.patches.applied.get(path)
         patched = patched and applied is not None
         key = (path, module, patched)

@@ -14,7 +14,7 @@ from kgbuild.callgraph.function_facts import (
     InlinedInto,
     Relative,
     compiler_facts,
-    summarise,
+    summarise_inlined,
 )
 from kgbuild.callgraph.model import CALLEES, CALLERS, Function, split_name
 from kgbuild.callgraph.traversal import NO_BODY
@@ -60,7 +60,7 @@ def read_facts(index: Index, kernel: Kernel, function: Function, limit: int = 20
 
     inlined: list[InlinedInto] = []
     if unit is not None:
-        inlined = summarise([i for i in unit.inlined if i.callee in stems])
+        inlined = summarise_inlined([i for i in unit.inlined if i.callee in stems])
     types = unit.data if unit is not None else {}
     callees = index.callees(function.id)
     source = function.unit or index.unit_of(function.id)
@@ -123,7 +123,7 @@ def read_inlined_facts(index: Index, wanted: str, limit: int = 20) -> FunctionFa
     information of the units that mention it. Each place is NAME@UNIT."""
     name, place, _ = split_name(wanted)
     found, units = index.inlinings(name, place, limit)
-    held = summarise([replace(one, into=f"{one.into}@{source}") for source, one in found])
+    held = summarise_inlined([replace(one, into=f"{one.into}@{source}") for source, one in found])
     sources = sorted({source for source, _ in found})
     more = f"{units - limit} more units of vmlinux mention it: --limit 0 looks at all" if 0 < limit < units else ""
     return FunctionFacts(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kgbuild.errors import UserError
-from kgbuild.host.archives.recipe import LOCAL, load_recipes, parse_name, search
+from kgbuild.host.archives.recipe import LOCAL, load_recipes, parse_kernel_name, search
 from kgbuild.host.kernels.acquire import find_kernel
 from kgbuild.host.kernels.compile_commands import read_sources
 from kgbuild.host.kernels.kbuild import check_compiler
@@ -62,7 +62,7 @@ def find_in_cache(name: str, removing: bool = False) -> Kernel:
     found = find_kernel(name) or find_kernel(name, offline=True)
     if found is None:
         recipes = load_recipes()
-        distro = parse_name(name, recipes).distro
+        distro = parse_kernel_name(name, recipes).distro
         there = [kernel.id.name for kernel in Cache().kernels()]
         near = nearest_names(name, there)
         remedies = [f"did you mean {' or '.join(near)}?"] if near else []
@@ -87,7 +87,7 @@ def find_all_in_cache(names: Sequence[str]) -> list[Kernel]:
 
 
 def search_kernels(pattern: str, progress: Progress, *, partial: bool = False, mirror: str = "") -> Listed:
-    """Kernels of the archive whose name contains `pattern`, newest first; with `partial` also those that lack parts.
+    """Kernels of the archive whose name contains `pattern`, newest first; with `partial` also those with missing parts.
 
     Raises UserError where there is none at all, ToolError where the archive can't be asked.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The name of a live patch module: derived from a patch's, or given by the user and then held against the rule."""
+"""The name of a live patch module: derived from a patch's, or given by the user and then checked by the rule."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def default_output(patch: str) -> Path:
     return Path(f"{name}.ko")
 
 
-def module_name(path: Path) -> str:
+def patch_module_name(path: Path) -> str:
     """The module's name for an output path: `a-b.ko` is module `a_b`. Raises Refused (K16-name) with the rule."""
     name = path.name.removesuffix(".ko").replace("-", "_")
     if not re.fullmatch(r"[A-Za-z0-9_]+", name) or len(name) > MAX_NAME:

@@ -27,10 +27,10 @@ from kgbuild.report.build import closure_report
 from kgbuild.report.chains import chains_in, inlined_in
 from kgbuild.report.why import (
     ChainLink,
-    InlinedInto,
+    InlinedFunction,
     choose_chains,
     inlined_functions,
-    read_chains,
+    parse_chains,
     references_of,
     why_report,
 )
@@ -46,7 +46,7 @@ class WhyAnswer:
     function: str
     chains: tuple[tuple[ChainLink, ...], ...]
     references: tuple[dict[str, Any], ...]
-    inlined: tuple[InlinedInto, ...] = ()
+    inlined: tuple[InlinedFunction, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def answer_why(
             "unused_options": find_unused_options(trail.warnings),
         }
         keep_answer(cache, key, answer)
-    known = read_chains(answer["chains"])
+    known = parse_chains(answer["chains"])
     chains = choose_chains(known, function)
     references = references_of(answer["references"], function)
     inlined = [] if chains or references else inlined_functions(answer.get("inlined", ()), function)

@@ -10,7 +10,7 @@ Two compiles of one function may differ in one harmless way: a tail jump to a fu
 bytes where the distance fits, and five with -ffunction-sections. Where sizes differ, the instructions are compared.
 
 A function's entries in the special sections (static keys, alternatives, bug flags, exception fixups) are part of it and
-are held against the kernel's own tables in the same way.
+are compared with the kernel's own tables in the same way.
 """
 
 from __future__ import annotations
@@ -238,37 +238,37 @@ class _Parity:
 
     def _check_entries(self, atom: Atom, address: int, found: _Found) -> None:
         """Each entry of the function must be in the kernel's table, and no other for its code. Raises _Mismatch."""
-        ours: dict[str, list[SpecialEntry]] = {}
+        compiled: dict[str, list[SpecialEntry]] = {}
         for entry in self.entries.of(atom.id):
             if entry.spec.compared:
-                ours.setdefault(entry.section, []).append(entry)
-        for section, entries in sorted(ours.items()):
+                compiled.setdefault(entry.section, []).append(entry)
+        for section, entries in sorted(compiled.items()):
             table = self._table(entries[0])
             if table is None:
                 continue
             entries.sort(key=lambda e: (e.owner_offset, e.index))
-            theirs = table.between(address, address + atom.size)
-            if len(theirs) != len(entries):
-                raise _Mismatch(f"{len(theirs)} entries in {section} of the kernel, {len(entries)} recompiled")
-            for entry, place in zip(entries, theirs, strict=True):
+            in_kernel = table.between(address, address + atom.size)
+            if len(in_kernel) != len(entries):
+                raise _Mismatch(f"{len(in_kernel)} entries in {section} of the kernel, {len(entries)} recompiled")
+            for entry, place in zip(entries, in_kernel, strict=True):
                 self._check_entry(atom, address, entry, table, place, found)
 
     def _check_entry(
         self, atom: Atom, address: int, entry: SpecialEntry, table: _Table, place: int, found: _Found
     ) -> None:
         raw = table.data[place : place + entry.size]
-        if any(r.offset + r.size > len(raw) for r in entry.refs):
+        if any(ref.offset + ref.size > len(raw) for ref in entry.refs):
             raise _Mismatch(f"+{entry.owner_offset:#x}: {entry.section} of the kernel ends in this entry")
-        theirs, ours = bytearray(raw), bytearray(entry.data[: len(raw)])
-        self._clear(theirs, entry.refs)
-        self._clear(ours, entry.refs)
-        if theirs != ours:
+        in_kernel, compiled = bytearray(raw), bytearray(entry.data[: len(raw)])
+        self._clear(in_kernel, entry.refs)
+        self._clear(compiled, entry.refs)
+        if in_kernel != compiled:
             raise _Mismatch(f"+{entry.owner_offset:#x}: another entry in {entry.section} of the kernel")
-        for r in entry.refs:
-            means = self._address(r, table.address + place + r.offset, raw[r.offset : r.offset + r.size])
-            if r.atom != atom.id:
-                self._check_ref(atom, r, means, found, 0)
-            elif means != address + r.delta:
+        for ref in entry.refs:
+            means = self._address(ref, table.address + place + ref.offset, raw[ref.offset : ref.offset + ref.size])
+            if ref.atom != atom.id:
+                self._check_ref(atom, ref, means, found, 0)
+            elif means != address + ref.delta:
                 raise _Mismatch(f"+{entry.owner_offset:#x}: {entry.section} of the kernel means another place")
 
     def _has_size(self, atom: Atom, address: int) -> bool:
@@ -344,38 +344,43 @@ class _Parity:
         raw = self.image.read(address, size)
         if raw is None:
             raise _Mismatch("it lies outside the kernel's sections")
-        ours, theirs = self.view.instructions(atom), self.view.arch.decode(raw)
-        refs = {r.offset: r for r in self.view.refs(atom)}
-        if len(ours) != len(theirs):
-            raise _Mismatch(f"{len(theirs)} instructions in the kernel, {len(ours)} recompiled")
-        place = {a.offset: b.offset for a, b in zip(ours, theirs, strict=True)}
+        compiled, in_kernel = self.view.instructions(atom), self.view.arch.decode(raw)
+        refs = {ref.offset: ref for ref in self.view.refs(atom)}
+        if len(compiled) != len(in_kernel):
+            raise _Mismatch(f"{len(in_kernel)} instructions in the kernel, {len(compiled)} recompiled")
+        place = {own.offset: shipped.offset for own, shipped in zip(compiled, in_kernel, strict=True)}
         place[atom.size] = size
         code = self.view.content(atom)
-        for a, b in zip(ours, theirs, strict=True):
-            mine, other = code[a.offset : a.offset + a.length], raw[b.offset : b.offset + b.length]
-            inside = [refs[o] for o in range(a.offset, a.offset + a.length) if o in refs]
-            if a.is_branch and b.is_branch:
-                if a.mnemonic != b.mnemonic:
-                    raise _Mismatch(f"+{a.offset:#x}: another branch in the kernel")
-                assert b.target is not None
+        for own, shipped in zip(compiled, in_kernel, strict=True):
+            own_bytes, kernel_bytes = (
+                code[own.offset : own.offset + own.length],
+                raw[shipped.offset : shipped.offset + shipped.length],
+            )
+            inside = [refs[o] for o in range(own.offset, own.offset + own.length) if o in refs]
+            if own.is_branch and shipped.is_branch:
+                if own.mnemonic != shipped.mnemonic:
+                    raise _Mismatch(f"+{own.offset:#x}: another branch in the kernel")
+                assert shipped.target is not None
                 if inside:
                     ref = inside[0]
                     # read what the kernel's branch means, whatever its width
-                    self._check_ref(atom, ref, address + b.target, found, 0)
-                elif a.target is None or place.get(a.target) != b.target:
-                    raise _Mismatch(f"+{a.offset:#x}: branches elsewhere in the kernel")
+                    self._check_ref(atom, ref, address + shipped.target, found, 0)
+                elif own.target is None or place.get(own.target) != shipped.target:
+                    raise _Mismatch(f"+{own.offset:#x}: branches elsewhere in the kernel")
                 continue
-            if len(mine) != len(other):
-                raise _Mismatch(f"+{a.offset:#x}: another instruction in the kernel")
-            left, right = bytearray(mine), bytearray(other)
-            self._clear(left, inside, a.offset)
-            self._clear(right, inside, a.offset)
-            for r in inside:
-                at = r.offset - a.offset
-                means = self._address(r, address + b.offset + at, other[at : at + r.size])
-                self._check_ref(atom, r, means, found, 0)
-            if left != right:
-                raise _Mismatch(f"+{a.offset:#x}: {other.hex(' ')} in the kernel, {mine.hex(' ')} recompiled")
+            if len(own_bytes) != len(kernel_bytes):
+                raise _Mismatch(f"+{own.offset:#x}: another instruction in the kernel")
+            own_masked, kernel_masked = bytearray(own_bytes), bytearray(kernel_bytes)
+            self._clear(own_masked, inside, own.offset)
+            self._clear(kernel_masked, inside, own.offset)
+            for ref in inside:
+                at = ref.offset - own.offset
+                means = self._address(ref, address + shipped.offset + at, kernel_bytes[at : at + ref.size])
+                self._check_ref(atom, ref, means, found, 0)
+            if own_masked != kernel_masked:
+                raise _Mismatch(
+                    f"+{own.offset:#x}: {kernel_bytes.hex(' ')} in the kernel, {own_bytes.hex(' ')} recompiled"
+                )
 
 
 class _Table:

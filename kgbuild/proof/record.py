@@ -38,7 +38,7 @@ FUNCTION, DATA = "function", "data"
 
 T = TypeVar("T", "BoundSymbol", "Constant")
 # object, name, sympos
-Key = tuple[str, str, int]
+SymbolKey = tuple[str, str, int]
 
 
 class BadRecord(ValueError):
@@ -70,7 +70,7 @@ class BoundSymbol:
     proven: bool = True
 
     @property
-    def key(self) -> Key:
+    def key(self) -> SymbolKey:
         return self.object, self.name, self.sympos
 
 
@@ -120,7 +120,7 @@ class ProofRecord:
     digest: str = ""
 
     @property
-    def digests(self) -> dict[Key, str]:
+    def digests(self) -> dict[SymbolKey, str]:
         """The digest of every function in it."""
         return {p.key: p.digest for p in (*self.replaced, *self.bound) if p.kind == FUNCTION}
 
@@ -210,7 +210,7 @@ def parse_record(value: object) -> ProofRecord:
     )
     made = {key: top[key] for key in MADE if key in top}
     if len(made) != len(MADE):
-        raise BadRecord("the record", f"lacks {', '.join(key for key in MADE if key not in made)}")
+        raise BadRecord("the record", f"is without {', '.join(key for key in MADE if key not in made)}")
     module, build_ids = _read_contents(top.get("module")), {str(k): str(v) for k, v in ids.items()}
     return ProofRecord(build_ids, replaced, bound, tuple(allowed), literals, module, made, digest_record(top))
 
@@ -249,7 +249,7 @@ def _read(kind: type[T], value: object, where: str) -> T:
     names = {f.name: str(f.type) for f in fields(kind)}
     if set(row) != set(names):
         odd = sorted(set(row) ^ set(names))
-        raise BadRecord(where, f"lacks or should not have {', '.join(odd)}")
+        raise BadRecord(where, f"does not have, or should not have, {', '.join(odd)}")
     try:
         row["address"] = int(row["address"], 16)
     except (TypeError, ValueError) as error:

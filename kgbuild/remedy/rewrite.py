@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kgbuild.csource.text_spans import (
-    Body,
     DeclarationSpan,
     Definition,
+    StructBody,
     closing,
     find_function,
     find_variable,
@@ -330,7 +330,7 @@ class _PatchWriter:
         return _with_include(text, "<linux/livepatch.h>") if file.accessors else text
 
 
-def _body(text: str, name: str) -> Body | None:
+def _body(text: str, name: str) -> StructBody | None:
     return struct_body(text, mask(text), name)
 
 

@@ -91,13 +91,13 @@ def closure_report(closure: Closure) -> dict[str, Any]:
     def of(role: str) -> list[dict[str, Any]]:
         return [
             {
-                "function": m.atom.name or closure.units[m.unit].changes.patched.section_name(m.atom),
-                "unit": closure.units[m.unit].source,
-                "object": closure.units[m.unit].target,
-                "reason": m.reason,
-                "evidence": evidence_of(closure, m),
+                "function": member.atom.name or closure.units[member.unit].changes.patched.section_name(member.atom),
+                "unit": closure.units[member.unit].source,
+                "object": closure.units[member.unit].target,
+                "reason": member.reason,
+                "evidence": evidence_of(closure, member),
             }
-            for m in functions(closure, role)
+            for member in functions(closure, role)
         ]
 
     def of_via(member: Member) -> str:
@@ -115,14 +115,14 @@ def closure_report(closure: Closure) -> dict[str, Any]:
             "proven": not bound.unproven,
             "evidence": clone_evidence(closure.units[unit], bound.name),
         }
-    for m in sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.id)):
-        if m.role == "data" and m.atom.kind == "data":
-            references[(m.atom.name, f"copy {m.unit}")] = {
-                "name": m.atom.name,
+    for member in sorted(closure.members.values(), key=lambda member: (member.unit, member.atom.id)):
+        if member.role == "data" and member.atom.kind == "data":
+            references[(member.atom.name, f"copy {member.unit}")] = {
+                "name": member.atom.name,
                 "object": "",
                 "sympos": 0,
                 "how": "copy",
-                "proof": m.reason,
+                "proof": member.reason,
                 "proven": True,
                 "evidence": [],
             }
@@ -130,7 +130,8 @@ def closure_report(closure: Closure) -> dict[str, Any]:
         "changed": of("changed"),
         "new": of("new"),
         "pulled": [
-            {**row, "because": of_via(m)} for row, m in zip(of("pulled"), functions(closure, "pulled"), strict=True)
+            {**row, "because": of_via(member)}
+            for row, member in zip(of("pulled"), functions(closure, "pulled"), strict=True)
         ],
         "carried": of("carried"),
         "references": list(references.values()),

@@ -50,7 +50,7 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Item:
+class CacheItem:
     """Something that was removed or kept: `kind` is kernel, source, results or work; `count` how many files of results;
     `reason` why it was kept."""
 
@@ -65,8 +65,8 @@ class Item:
 class Pruned:
     """What `prune` did. `left` is what the cache takes after it, in bytes."""
 
-    removed: tuple[Item, ...]
-    kept: tuple[Item, ...]
+    removed: tuple[CacheItem, ...]
+    kept: tuple[CacheItem, ...]
     left: int
 
     @property
@@ -130,5 +130,5 @@ def day_and_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def _item(item: Item) -> dict[str, Any]:
+def _item(item: CacheItem) -> dict[str, Any]:
     return {"kind": item.kind, "name": item.name, "bytes": item.size, "count": item.count}

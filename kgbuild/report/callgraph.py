@@ -11,7 +11,7 @@ from kgbuild.callgraph.model import CALLERS, Edge, Function
 from kgbuild.callgraph.traversal import Reached
 from kgbuild.report.documents import schema_name
 from kgbuild.report.formats.answer import Answer
-from kgbuild.report.formats.drawing import Arrow, Drawing, Node
+from kgbuild.report.formats.drawing import Drawing, DrawnArrow, DrawnNode
 
 if TYPE_CHECKING:
     import networkx
@@ -109,7 +109,7 @@ def _where(function: Function) -> str:
 
 
 def _label(reach: Reached, number: int, edges: list[Edge]) -> str:
-    f = reach.functions[number]
+    function = reach.functions[number]
     first = edges[0]
     # evidence is always a place in the caller
     place = (
@@ -119,7 +119,7 @@ def _label(reach: Reached, number: int, edges: list[Edge]) -> str:
     )
     kinds = sorted({e.kind.label for e in edges} - {"call"})
     how = f"  {', '.join(kinds)}" if kinds else ""
-    return f"{f.name}{place}{how}  {_where(f)}".rstrip()
+    return f"{function.name}{place}{how}  {_where(function)}".rstrip()
 
 
 def graph_json(reach: Reached) -> dict[str, Any]:
@@ -174,26 +174,26 @@ def graph_json(reach: Reached) -> dict[str, Any]:
 
 def draw_calls(reach: Reached) -> Drawing:
     """For Graphviz: one arrow for each pair of functions and kind, its places as tooltip."""
-    parts: list[Node | Arrow] = []
-    for f in sorted(reach.functions.values(), key=lambda f: f.id):
-        attributes = {"label": f.name, "tooltip": _where(f)}
-        if f.id in reach.uncut:
+    parts: list[DrawnNode | DrawnArrow] = []
+    for function in sorted(reach.functions.values(), key=lambda function: function.id):
+        attributes = {"label": function.name, "tooltip": _where(function)}
+        if function.id in reach.uncut:
             attributes["style"] = "dashed"
-        if f.id == reach.root:
+        if function.id == reach.root:
             attributes["penwidth"] = "2"
-        parts.append(Node(f"n{f.id}", attributes))
+        parts.append(DrawnNode(f"n{function.id}", attributes))
     arrows: dict[tuple[int, int, str], list[str]] = {}
     for e in reach.edges:
         places = arrows.setdefault((e.caller, e.callee, e.kind.label), [])
         places.append(e.place_in(reach.functions[e.caller].name))
     for (caller, callee, kind), places in arrows.items():
         label = {} if kind == "call" else {"label": kind}
-        parts.append(Arrow(f"n{caller}", f"n{callee}", {**label, "tooltip": ", ".join(places[:16])}))
+        parts.append(DrawnArrow(f"n{caller}", f"n{callee}", {**label, "tooltip": ", ".join(places[:16])}))
     for number, ways in sorted(reach.ways.items()):
         for place, way in enumerate(ways):
             node = f"w{number}_{place}"
-            parts.append(Node(node, {"label": way.place, "tooltip": way.object, "shape": "ellipse"}))
-            parts.append(Arrow(node, f"n{number}", {"label": way.kind, "style": "dotted"}))
+            parts.append(DrawnNode(node, {"label": way.place, "tooltip": way.object, "shape": "ellipse"}))
+            parts.append(DrawnArrow(node, f"n{number}", {"label": way.kind, "style": "dotted"}))
     remark = "" if reach.complete else "not complete: functions with a dashed frame have more neighbours"
     return Drawing("calls", ("rankdir=LR", "node [shape=box, fontname=monospace]"), tuple(parts), remark)
 

@@ -8,7 +8,7 @@ from kgbuild.closure.model import Closure, Member
 from kgbuild.diff.ipa_clones import INLINED
 from kgbuild.objects.atoms import FUNCTION
 from kgbuild.report.patch_graph import SHOWN
-from kgbuild.report.why import ChainLink, InlinedInto, ReasonChain, choose_chains
+from kgbuild.report.why import ChainLink, InlinedFunction, ReasonChain, choose_chains
 
 
 def chains_in(closure: Closure) -> list[ReasonChain]:
@@ -26,7 +26,7 @@ def chains_in(closure: Closure) -> list[ReasonChain]:
     return out
 
 
-def inlined_in(closure: Closure) -> list[InlinedInto]:
+def inlined_in(closure: Closure) -> list[InlinedFunction]:
     """The functions that gcc has inlined into functions of the patch, by unit and name."""
     members: dict[int, set[str]] = {}
     for m in closure.members.values():
@@ -36,7 +36,7 @@ def inlined_in(closure: Closure) -> list[InlinedInto]:
         for name in sorted({step.source.name for step in unit.clones.steps if step.kind == INLINED}):
             into = [other for other in unit.clones.inlined_into(name) if other in members.get(number, ())]
             if into:
-                out.append(InlinedInto(name.partition(".")[0], unit.source, tuple(into)))
+                out.append(InlinedFunction(name.partition(".")[0], unit.source, tuple(into)))
     return out
 
 

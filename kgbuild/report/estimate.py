@@ -71,16 +71,16 @@ def render_estimate(result: Estimate, seconds: float, *, unicode: bool, every: b
     few = None if every else _FEW
     changed, pulled = result.of("changed"), result.of("pulled")
     yield f"estimate from the kernel's debug information ({seconds:.1f} s; compile for the exact answer)"
-    counts = [f"{_count(sum(t.stays for t in changed), 'function')} to patch", f"{len(pulled)} pulled in"]
+    counts = [f"{_count(sum(touched.stays for touched in changed), 'function')} to patch", f"{len(pulled)} pulled in"]
     counts += [f"{len(result.new)} new"] if result.new else []
     counts += [f"{len(set(result.refusals))} refused"]
     counts += [f"{len(set(result.possible))} may be refused"] if result.possible else []
     yield ", ".join(counts)
     below: dict[int | None, list[Touched]] = {}
-    for t in pulled:
-        below.setdefault(t.via, []).append(t)
+    for touched in pulled:
+        below.setdefault(touched.via, []).append(touched)
     rest = list(_rest(result, few))
-    width = min(max((len(t.function.name) for t in [*changed, *pulled]), default=0) + 3, 44)
+    width = min(max((len(touched.function.name) for touched in [*changed, *pulled]), default=0) + 3, 44)
     # (indent, what is at it still): a chain of callers may be longer than Python likes to nest
     stack: list[tuple[str, list[Touched]]] = [("", list(changed))]
     while stack:

@@ -21,7 +21,7 @@ from kgbuild.objects.atoms import ANON, FUNCTION, STRING, Atom, Ref
 from kgbuild.objects.special_entries import SpecialEntry
 from kgbuild.objects.symbol_kinds import cold_parent_names, is_anonymous, is_cold, is_init, is_prefix, stem
 from kgbuild.objects.view import View
-from kgbuild.report.listing import AlignedLine, align, read_listing, target_name
+from kgbuild.report.listing import AlignedLine, align_listings, read_listing, target_name
 
 SAME, NOISE, CHANGED, NEW, REMOVED = "same", "noise", "changed", "new", "removed"
 
@@ -40,8 +40,8 @@ class ComparedRow:
     """One line of code on either side, None where it has none; SAME, NOISE, CHANGED, NEW or REMOVED; and what the code
     itself does not show."""
 
-    left: AlignedLine | None
-    right: AlignedLine | None
+    orig: AlignedLine | None
+    patched: AlignedLine | None
     state: str
     note: str = ""
 
@@ -50,8 +50,8 @@ class ComparedRow:
 class Block:
     """The code of one symbol: what stands above either side, and the rows."""
 
-    left: str
-    right: str
+    orig: str
+    patched: str
     rows: tuple[ComparedRow, ...]
 
 
@@ -89,19 +89,27 @@ class _Explainer:
         if not orig_functions and not patched_functions:
             raise self._unknown(function)
         self.lines = (read_lines(self.orig.obj), read_lines(self.patched.obj))
-        pairs = [(o, p) for p in patched_functions for o in self._partners(self.correlation.to_original, self.orig, p)]
+        pairs = [
+            (orig, patched)
+            for patched in patched_functions
+            for orig in self._partners(self.correlation.to_original, self.orig, patched)
+        ]
         pairs += [
-            (o, p)
-            for o in orig_functions
-            for p in self._partners(self.correlation.to_patched, self.patched, o)
-            if (o, p) not in pairs
+            (orig, patched)
+            for orig in orig_functions
+            for patched in self._partners(self.correlation.to_patched, self.patched, orig)
+            if (orig, patched) not in pairs
         ]
         # a name that was one of several of a folded body: what became of that name, before the others
-        named = [(o, p) for o, p in pairs if function in o.names and function in p.names]
-        out = [self._pair(function, o, p) for o, p in named or pairs]
-        paired = {a.id for _, a in pairs}, {a.id for a, _ in pairs}
-        out += [self._alone(function, self.patched, p, NEW) for p in patched_functions if p.id not in paired[0]]
-        out += [self._alone(function, self.orig, o, REMOVED) for o in orig_functions if o.id not in paired[1]]
+        named = [(orig, patched) for orig, patched in pairs if function in orig.names and function in patched.names]
+        out = [self._pair(function, orig, patched) for orig, patched in named or pairs]
+        paired = {atom.id for _, atom in pairs}, {atom.id for atom, _ in pairs}
+        out += [
+            self._alone(function, self.patched, patched, NEW)
+            for patched in patched_functions
+            if patched.id not in paired[0]
+        ]
+        out += [self._alone(function, self.orig, orig, REMOVED) for orig in orig_functions if orig.id not in paired[1]]
         return tuple(out)
 
     def _functions(self, view: View, name: str) -> list[Atom]:
@@ -125,23 +133,28 @@ class _Explainer:
 
     # -- verdicts ------------------------------------------------------------------------------------------------
 
-    def _pair(self, name: str, o: Atom, p: Atom) -> Explanation:
-        family = [(o, p), *self._halves(o, p)]
+    def _pair(self, name: str, orig: Atom, patched: Atom) -> Explanation:
+        family = [(orig, patched), *self._halves(orig, patched)]
         steps = self._align(family)
         blocks = []
         details: list[tuple[str, str]] = []
-        for (x, y), pairs in zip(family, steps, strict=True):
-            entries = self._entries(x, y, family)
+        for (orig_part, patched_part), pairs in zip(family, steps, strict=True):
+            entries = self._entries(orig_part, patched_part, family)
             details += [(state, text) for state, text, _ in entries]
             marked = {at: state for state, _, at in entries if at >= 0}
-            rows = tuple(_with_entries(self._row(x, y, a, b, family), marked) for a, b in pairs)
-            if (x, y) == (o, p) or any(r.state != SAME for r in rows):
-                blocks.append(Block(self._title(self.orig, x, name), self._title(self.patched, y, name), rows))
+            rows = tuple(
+                _with_entries(self._row(orig_part, patched_part, orig_line, patched_line, family), marked)
+                for orig_line, patched_line in pairs
+            )
+            if (orig_part, patched_part) == (orig, patched) or any(row.state != SAME for row in rows):
+                blocks.append(
+                    Block(self._title(self.orig, orig_part, name), self._title(self.patched, patched_part, name), rows)
+                )
         sentences: list[str] = []
-        reason = self._reason(o, p)
-        members = {a.name for _, a in family}
-        for x, y in family:
-            self.comparer.compare(x, y)
+        reason = self._reason(orig, patched)
+        members = {orig_line.name for _, orig_line in family}
+        for orig_part, patched_part in family:
+            self.comparer.compare(orig_part, patched_part)
         # the comparison names a half by itself, the changes its function
         known = (*self.changes.noise, *self.comparer.noise)
         rules = sorted({n.rule for n in known if n.function in members})
@@ -151,23 +164,23 @@ class _Explainer:
                 reason = reason._replace(offset=_first_changed(blocks[0], reason.offset))
             sentences.append(self._because(reason))
             if reason.kind in ("cold", "prefix"):
-                blocks += self._half_alone(o, p, {id(a) for pair in family for a in pair})
+                blocks += self._half_alone(orig, patched, {id(orig_line) for pair in family for orig_line in pair})
         else:
             verdict = "not changed"
             sentences.append("the same but for accidents" if rules else "the same in both objects")
         for rule in rules:
-            r = noise.RULES[rule]
-            sentences.append(f"noise rule {rule}: {r.what}: {r.why}")
-        sentences += self._moves(o, p)
-        sentences += self._standing(name, [(self.patched, p), (self.orig, o)], reason is not None)
+            row = noise.RULES[rule]
+            sentences.append(f"noise rule {rule}: {row.what}: {row.why}")
+        sentences += self._moves(orig, patched)
+        sentences += self._standing(name, [(self.patched, patched), (self.orig, orig)], reason is not None)
         return Explanation(name, verdict, tuple(sentences), tuple(details), tuple(blocks))
 
-    def _reason(self, o: Atom, p: Atom) -> Reason | None:
-        for c in self.changes.changed:
-            if (c.orig.id, c.patched.id) == (o.id, p.id):
-                return c.reason
+    def _reason(self, orig: Atom, patched: Atom) -> Reason | None:
+        for change in self.changes.changed:
+            if (change.orig.id, change.patched.id) == (orig.id, patched.id):
+                return change.reason
         # halves, prefixes and init code are not among the changed
-        return self.comparer.compare(o, p)
+        return self.comparer.compare(orig, patched)
 
     def _because(self, reason: Reason) -> str:
         words = _BECAUSE.get(reason.kind, reason.kind)
@@ -244,18 +257,18 @@ class _Explainer:
             or (is_prefix(a) and a is not atom and any(a.name.endswith("_" + n) for n in atom.names))
         ]
 
-    def _halves(self, o: Atom, p: Atom) -> list[tuple[Atom, Atom]]:
-        patched_functions = self._attached(self.patched, p)
+    def _halves(self, orig: Atom, patched: Atom) -> list[tuple[Atom, Atom]]:
+        patched_functions = self._attached(self.patched, patched)
         return [
-            (x, y)
-            for x in self._attached(self.orig, o)
-            for y in patched_functions
-            if self.correlation.paired(x.id, y.id)
+            (orig_half, patched_half)
+            for orig_half in self._attached(self.orig, orig)
+            for patched_half in patched_functions
+            if self.correlation.paired(orig_half.id, patched_half.id)
         ]
 
-    def _half_alone(self, o: Atom, p: Atom, shown: set[int]) -> list[Block]:
+    def _half_alone(self, orig: Atom, patched: Atom, shown: set[int]) -> list[Block]:
         out = []
-        for view, atom, side in ((self.orig, o, 0), (self.patched, p, 1)):
+        for view, atom, side in ((self.orig, orig, 0), (self.patched, patched, 1)):
             for half in self._attached(view, atom):
                 if id(half) not in shown:
                     steps = read_listing(view, half, frozenset({atom.id}), self.lines[side])
@@ -267,200 +280,241 @@ class _Explainer:
     # -- code ----------------------------------------------------------------------------------------------------
 
     def _align(self, family: list[tuple[Atom, Atom]]) -> list[list[tuple[AlignedLine | None, AlignedLine | None]]]:
-        orig_functions, patched_functions = frozenset(o.id for o, _ in family), frozenset(p.id for _, p in family)
+        orig_functions, patched_functions = (
+            frozenset(orig.id for orig, _ in family),
+            frozenset(patched.id for _, patched in family),
+        )
         out = []
         self.places = {}
-        for o, p in family:
-            left, right = (
-                read_listing(self.orig, o, orig_functions, self.lines[0]),
-                read_listing(self.patched, p, patched_functions, self.lines[1]),
+        for orig, patched in family:
+            orig_lines, patched_lines = (
+                read_listing(self.orig, orig, orig_functions, self.lines[0]),
+                read_listing(self.patched, patched, patched_functions, self.lines[1]),
             )
-            pairs = align(left, right)
-            place = {a.offset: b.offset for a, b in pairs if a is not None and b is not None}
-            place[o.size] = p.size
-            self.places[o.id, p.id] = place
+            pairs = align_listings(orig_lines, patched_lines)
+            place = {
+                orig_line.offset: patched_line.offset
+                for orig_line, patched_line in pairs
+                if orig_line is not None and patched_line is not None
+            }
+            place[orig.size] = patched.size
+            self.places[orig.id, patched.id] = place
             out.append(pairs)
         return out
 
     def _row(
-        self, o: Atom, p: Atom, a: AlignedLine | None, b: AlignedLine | None, family: Sequence[tuple[Atom, Atom]]
+        self,
+        orig: Atom,
+        patched: Atom,
+        orig_line: AlignedLine | None,
+        patched_line: AlignedLine | None,
+        family: Sequence[tuple[Atom, Atom]],
     ) -> ComparedRow:
-        if a is None or b is None:
-            return ComparedRow(a, b, NEW if a is None else REMOVED)
+        if orig_line is None or patched_line is None:
+            return ComparedRow(orig_line, patched_line, NEW if orig_line is None else REMOVED)
         rules: set[str] = set()
         notes: list[str] = []
-        same = self._same_bytes(o, p, a, b, rules)
-        if len(a.refs) != len(b.refs):
+        same = self._same_bytes(orig, patched, orig_line, patched_line, rules)
+        if len(orig_line.refs) != len(patched_line.refs):
             same = False
         else:
-            for x, y in zip(a.refs, b.refs, strict=True):
-                meant, needed = self._judge(x, y, family)
+            for orig_ref, patched_ref in zip(orig_line.refs, patched_line.refs, strict=True):
+                meant, needed = self._judge(orig_ref, patched_ref, family)
                 rules |= needed
                 if not meant:
                     same = False
-                    notes += self._behind(x, y)
+                    notes += self._behind(orig_ref, patched_ref)
         if not same:
-            return ComparedRow(a, b, CHANGED, "; ".join(notes))
-        return ComparedRow(a, b, NOISE if rules else SAME, ", ".join(sorted(rules)))
+            return ComparedRow(orig_line, patched_line, CHANGED, "; ".join(notes))
+        return ComparedRow(orig_line, patched_line, NOISE if rules else SAME, ", ".join(sorted(rules)))
 
-    def _same_bytes(self, o: Atom, p: Atom, a: AlignedLine, b: AlignedLine, rules: set[str]) -> bool:
-        if a.target is not None or b.target is not None:
+    def _same_bytes(
+        self, orig: Atom, patched: Atom, orig_line: AlignedLine, patched_line: AlignedLine, rules: set[str]
+    ) -> bool:
+        if orig_line.target is not None or patched_line.target is not None:
             # inside the function: where it leads, not how far that is
-            if a.target is None or b.target is None or a.mnemonic != b.mnemonic:
+            if orig_line.target is None or patched_line.target is None or orig_line.mnemonic != patched_line.mnemonic:
                 return False
-            if a.length != b.length:
+            if orig_line.length != patched_line.length:
                 rules.add(noise.BRANCH_WIDTH)
-            return self.places[o.id, p.id].get(a.target) == b.target
-        if a.masked == b.masked:
+            return self.places[orig.id, patched.id].get(orig_line.target) == patched_line.target
+        if orig_line.masked == patched_line.masked:
             return True
-        if a.mnemonic == b.mnemonic and a.operands == b.operands and a.refs and b.refs:
+        if (
+            orig_line.mnemonic == patched_line.mnemonic
+            and orig_line.operands == patched_line.operands
+            and orig_line.refs
+            and patched_line.refs
+        ):
             # the same branch out of the function in another width
             rules.add(noise.BRANCH_WIDTH)
             return True
-        lines = self._line_arguments(o, p)
-        if a.length == b.length and all(
-            a.offset + i in lines[0] and b.offset + i in lines[1]
-            for i, (x, y) in enumerate(zip(a.masked, b.masked, strict=True))
-            if x != y
+        lines = self._line_arguments(orig, patched)
+        if orig_line.length == patched_line.length and all(
+            orig_line.offset + i in lines[0] and patched_line.offset + i in lines[1]
+            for i, (orig_byte, patched_byte) in enumerate(zip(orig_line.masked, patched_line.masked, strict=True))
+            if orig_byte != patched_byte
         ):
             rules.add(noise.LINE_ARGUMENT)
             return True
         return False
 
-    def _line_arguments(self, o: Atom, p: Atom) -> tuple[set[int], set[int]]:
-        key = (o.id, p.id)
+    def _line_arguments(self, orig: Atom, patched: Atom) -> tuple[set[int], set[int]]:
+        key = (orig.id, patched.id)
         if getattr(self, "_lines_of", None) != key:
             self._lines_of = key
-            self._line_bytes = noise.line_arguments(self.orig, o), noise.line_arguments(self.patched, p)
+            self._line_bytes = noise.line_arguments(self.orig, orig), noise.line_arguments(self.patched, patched)
         return self._line_bytes
 
-    def _judge(self, a: Ref, b: Ref, family: Iterable[tuple[Atom, Atom]]) -> tuple[bool, frozenset[str]]:
-        for o, p in family:
-            same, rules = self.comparer.judge(a, b, (o.id, p.id), self.places[o.id, p.id])
+    def _judge(
+        self, orig_ref: Ref, patched_ref: Ref, family: Iterable[tuple[Atom, Atom]]
+    ) -> tuple[bool, frozenset[str]]:
+        for orig, patched in family:
+            same, rules = self.comparer.judge(
+                orig_ref, patched_ref, (orig.id, patched.id), self.places[orig.id, patched.id]
+            )
             if same:
                 return same, rules
         return False, frozenset()
 
     # -- what the code does not show -----------------------------------------------------------------------------
 
-    def _behind(self, a: Ref, b: Ref) -> list[str]:
+    def _behind(self, orig_ref: Ref, patched_ref: Ref) -> list[str]:
         """Why two references of one name don't mean the same."""
-        x, y = self.orig.atoms[a.atom], self.patched.atoms[b.atom]
-        if STRING in (x.kind, y.kind) or x.section < 0 or y.section < 0:
+        orig, patched = self.orig.atoms[orig_ref.atom], self.patched.atoms[patched_ref.atom]
+        if STRING in (orig.kind, patched.kind) or orig.section < 0 or patched.section < 0:
             return []
-        if self._is_unnamed(self.orig, x) and self._is_unnamed(self.patched, y):
-            return [self._data_difference(x, y)]
-        if x.kind != y.kind or (a.delta != b.delta and self.correlation.paired(x.id, y.id)):
+        if self._is_unnamed(self.orig, orig) and self._is_unnamed(self.patched, patched):
+            return [self._data_difference(orig, patched)]
+        if orig.kind != patched.kind or (
+            orig_ref.delta != patched_ref.delta and self.correlation.paired(orig.id, patched.id)
+        ):
             return []
-        if not self.correlation.paired(x.id, y.id):
-            if x.name == y.name:
-                return [f"{x.name} of the original is not the {y.name} of the patched object"]
+        if not self.correlation.paired(orig.id, patched.id):
+            if orig.name == patched.name:
+                return [f"{orig.name} of the original is not the {patched.name} of the patched object"]
             return []
         out = [
             f"in the {side} object {', '.join(atom.names)} are one body"
-            for side, atom in (("original", x), ("patched", y))
+            for side, atom in (("original", orig), ("patched", patched))
             if len(atom.names) > 1
         ]
-        reason = self.comparer.compare(x, y) if x.kind == FUNCTION else None
+        reason = self.comparer.compare(orig, patched) if orig.kind == FUNCTION else None
         if reason is not None:
-            out.append(f"the body of {y.name} is another: {reason}")
+            out.append(f"the body of {patched.name} is another: {reason}")
         return out
 
     def _is_unnamed(self, view: View, atom: Atom) -> bool:
         return atom.kind == ANON or is_anonymous(view, atom)
 
-    def _data_difference(self, x: Atom, y: Atom) -> str:
-        name = y.name or self.patched.section_name(y)
-        if x.size != y.size:
-            return f"{name}: {x.size} -> {y.size} bytes"
-        left, right = self.orig.refs(x), self.patched.refs(y)
-        for a, b in zip(left, right, strict=False):
-            if (a.offset, a.type) != (b.offset, b.type) or not self.comparer.judge(a, b)[0]:
-                return f"{name} at +{b.offset:#x}: {self._pointed(a, b)}"
-        was, now = self.orig.masked(x), self.patched.masked(y)
+    def _data_difference(self, orig: Atom, patched: Atom) -> str:
+        name = patched.name or self.patched.section_name(patched)
+        if orig.size != patched.size:
+            return f"{name}: {orig.size} -> {patched.size} bytes"
+        orig_refs, patched_refs = self.orig.refs(orig), self.patched.refs(patched)
+        for orig_ref, patched_ref in zip(orig_refs, patched_refs, strict=False):
+            if (orig_ref.offset, orig_ref.type) != (patched_ref.offset, patched_ref.type) or not self.comparer.judge(
+                orig_ref, patched_ref
+            )[0]:
+                return f"{name} at +{patched_ref.offset:#x}: {self._pointed(orig_ref, patched_ref)}"
+        was, now = self.orig.masked(orig), self.patched.masked(patched)
         at = first_difference(was, now)
         if at < 0:
-            return f"{name}: {len(left)} -> {len(right)} references"
-        count = sum(i != j for i, j in zip(was, now, strict=True))
+            return f"{name}: {len(orig_refs)} -> {len(patched_refs)} references"
+        count = sum(orig_byte != patched_byte for orig_byte, patched_byte in zip(was, now, strict=True))
         more = f" and {count - 1} bytes more" if count > 1 else ""
         return f"{name} at +{at:#x}: {was[at]:#04x} -> {now[at]:#04x}{more}"
 
-    def _pointed(self, a: Ref, b: Ref) -> str:
-        old, new = self.orig.atoms[a.atom], self.patched.atoms[b.atom]
-        return f"{target_name(self.orig, old, a.delta)} -> {target_name(self.patched, new, b.delta)}"
+    def _pointed(self, orig_ref: Ref, patched_ref: Ref) -> str:
+        orig, patched = self.orig.atoms[orig_ref.atom], self.patched.atoms[patched_ref.atom]
+        return (
+            f"{target_name(self.orig, orig, orig_ref.delta)} -> {target_name(self.patched, patched, patched_ref.delta)}"
+        )
 
-    def _moves(self, o: Atom, p: Atom) -> list[str]:
-        was, now = self.orig.section_name(o), self.patched.section_name(p)
-        out = [f"it moves from {was} to {now}"] if was != now and o.name == p.name else []
-        if o.is_local != p.is_local:
-            out.append(f"it becomes {'local' if p.is_local else 'global'}")
+    def _moves(self, orig: Atom, patched: Atom) -> list[str]:
+        was, now = self.orig.section_name(orig), self.patched.section_name(patched)
+        out = [f"it moves from {was} to {now}"] if was != now and orig.name == patched.name else []
+        if orig.is_local != patched.is_local:
+            out.append(f"it becomes {'local' if patched.is_local else 'global'}")
         return out
 
     # -- entries of special sections -----------------------------------------------------------------------------
 
-    def _entries(self, o: Atom, p: Atom, family: Sequence[tuple[Atom, Atom]]) -> list[tuple[str, str, int]]:
+    def _entries(self, orig: Atom, patched: Atom, family: Sequence[tuple[Atom, Atom]]) -> list[tuple[str, str, int]]:
         """What differs in the entries of a pair, with the offset in p where both have one, else -1."""
-        place = self.places[o.id, p.id]
-        left = [e for e in self.changes.original_entries.of(o.id) if e.spec.compared]
-        right = [e for e in self.changes.patched_entries.of(p.id) if e.spec.compared]
+        place = self.places[orig.id, patched.id]
+        orig_entries = [entry for entry in self.changes.original_entries.of(orig.id) if entry.spec.compared]
+        patched_entries = [entry for entry in self.changes.patched_entries.of(patched.id) if entry.spec.compared]
         out: list[tuple[str, str, int]] = []
-        for section in sorted({e.section for e in (*left, *right)}):
-            patched_functions = [e for e in right if e.section == section]
-            for e in (e for e in left if e.section == section):
-                at = place.get(e.owner_offset)
-                twin = next((f for f in patched_functions if f.owner_offset == at), None)
+        for section in sorted({entry.section for entry in (*orig_entries, *patched_entries)}):
+            unmatched = [entry for entry in patched_entries if entry.section == section]
+            for entry in (entry for entry in orig_entries if entry.section == section):
+                at = place.get(entry.owner_offset)
+                twin = next((other for other in unmatched if other.owner_offset == at), None)
                 if twin is None:
-                    out.append((REMOVED, f"{self._where(e)}: gone{self._content(self.orig, e)}", -1))
+                    out.append((REMOVED, f"{self._where(entry)}: gone{self._content(self.orig, entry)}", -1))
                     continue
-                patched_functions.remove(twin)
-                out += [(state, text, twin.owner_offset) for state, text in self._entry(e, twin, family)]
-            out += [(NEW, f"{self._where(e)}: new{self._content(self.patched, e)}", -1) for e in patched_functions]
+                unmatched.remove(twin)
+                out += [(state, text, twin.owner_offset) for state, text in self._entry(entry, twin, family)]
+            out += [(NEW, f"{self._where(entry)}: new{self._content(self.patched, entry)}", -1) for entry in unmatched]
         return out
 
-    def _where(self, e: SpecialEntry) -> str:
-        return f"{e.section} at +{e.owner_offset:#x}"
+    def _where(self, entry: SpecialEntry) -> str:
+        return f"{entry.section} at +{entry.owner_offset:#x}"
 
-    def _fields(self, view: View, e: SpecialEntry) -> dict[str, str]:
+    def _fields(self, view: View, entry: SpecialEntry) -> dict[str, str]:
         """What an entry holds, as text; the line of a bug entry too."""
-        refs = {r.offset: r for r in e.refs}
+        refs = {ref.offset: ref for ref in entry.refs}
         out = {}
-        for name, (at, size) in e.spec.fields.get(e.size, {}).items():
-            r = refs.get(at)
+        for name, (at, size) in entry.spec.fields.get(entry.size, {}).items():
+            ref = refs.get(at)
             out[name] = (
-                target_name(view, view.atoms[r.atom], r.delta)
-                if r is not None
-                else str(view.obj.number(e.data[at : at + size]))
+                target_name(view, view.atoms[ref.atom], ref.delta)
+                if ref is not None
+                else str(view.obj.number(entry.data[at : at + size]))
             )
-        if e.replacement is not None:
-            steps = read_listing(view, view.atoms[e.replacement])
+        if entry.replacement is not None:
+            steps = read_listing(view, view.atoms[entry.replacement])
             out["replacement"] = "; ".join(" ".join(s.text.split()) for s in steps) or "nothing"
-        elif e.size in e.spec.replacement and (r := refs.get(e.spec.replacement[e.size][0])) is not None:
-            out["replacement"] = target_name(view, view.atoms[r.atom], r.delta)
+        elif (
+            entry.size in entry.spec.replacement
+            and (ref := refs.get(entry.spec.replacement[entry.size][0])) is not None
+        ):
+            out["replacement"] = target_name(view, view.atoms[ref.atom], ref.delta)
         return out
 
-    def _content(self, view: View, e: SpecialEntry) -> str:
-        return "".join(f", {name} {value}" for name, value in self._fields(view, e).items())
+    def _content(self, view: View, entry: SpecialEntry) -> str:
+        return "".join(f", {name} {value}" for name, value in self._fields(view, entry).items())
 
-    def _entry(self, e: SpecialEntry, f: SpecialEntry, family: Sequence[tuple[Atom, Atom]]) -> list[tuple[str, str]]:
-        spec = f.spec
-        mine, other = self._fields(self.orig, e), self._fields(self.patched, f)
-        layout = spec.fields.get(f.size, {})
-        left, right = {r.offset: r for r in e.refs}, {r.offset: r for r in f.refs}
+    def _entry(
+        self, orig: SpecialEntry, patched: SpecialEntry, family: Sequence[tuple[Atom, Atom]]
+    ) -> list[tuple[str, str]]:
+        spec = patched.spec
+        orig_fields, patched_fields = self._fields(self.orig, orig), self._fields(self.patched, patched)
+        layout = spec.fields.get(patched.size, {})
+        orig_refs, patched_refs = {r.offset: r for r in orig.refs}, {r.offset: r for r in patched.refs}
         out = []
-        for name in (n for n in other if n in mine):
-            at = layout.get(name, (-1, 0))[0] if name != "replacement" else spec.replacement[f.size][0]
-            a, b = left.get(at), right.get(at)
+        for name in (n for n in patched_fields if n in orig_fields):
+            at = layout.get(name, (-1, 0))[0] if name != "replacement" else spec.replacement[patched.size][0]
+            orig_ref, patched_ref = orig_refs.get(at), patched_refs.get(at)
             rules: frozenset[str] = frozenset()
-            if a is not None and b is not None:
-                same, rules = self._judge(a, b, family)
+            if orig_ref is not None and patched_ref is not None:
+                same, rules = self._judge(orig_ref, patched_ref, family)
                 if same and not rules:
                     continue
-                behind = "; ".join(self._behind(a, b)) if mine[name] == other[name] else ""
-                text = f"{self._where(f)}: {name} {mine[name]} -> {other[name]}{': ' if behind else ''}{behind}"
-                out.append((NOISE if same else CHANGED, text))
-            elif mine[name] != other[name]:
+                behind = (
+                    "; ".join(self._behind(orig_ref, patched_ref)) if orig_fields[name] == patched_fields[name] else ""
+                )
+                text = f"{self._where(patched)}: {name} {orig_fields[name]} -> {patched_fields[name]}"
+                out.append((NOISE if same else CHANGED, f"{text}{': ' if behind else ''}{behind}"))
+            elif orig_fields[name] != patched_fields[name]:
                 ignored = any(start <= at < start + size for start, size in spec.ignore)
-                out.append((NOISE if ignored else CHANGED, f"{self._where(f)}: {name} {mine[name]} -> {other[name]}"))
+                out.append(
+                    (
+                        NOISE if ignored else CHANGED,
+                        f"{self._where(patched)}: {name} {orig_fields[name]} -> {patched_fields[name]}",
+                    )
+                )
         return out
 
 
@@ -469,15 +523,15 @@ def _first_changed(block: Block, otherwise: int) -> int:
     differ before, where a branch only leads further."""
     for number, row in enumerate(block.rows):
         if row.state in (CHANGED, NEW, REMOVED):
-            return next((r.left.offset for r in block.rows[number:] if r.left is not None), otherwise)
+            return next((r.orig.offset for r in block.rows[number:] if r.orig is not None), otherwise)
     return otherwise
 
 
 def _with_entries(row: ComparedRow, marked: dict[int, str]) -> ComparedRow:
     """A row of equal code whose entry in a special section differs."""
-    if row.state != SAME or row.right is None:
+    if row.state != SAME or row.patched is None:
         return row
-    begin = row.right.offset
-    states = {marked[at] for at in range(begin, begin + row.right.length) if at in marked}
+    begin = row.patched.offset
+    states = {marked[at] for at in range(begin, begin + row.patched.length) if at in marked}
     state = CHANGED if CHANGED in states else NOISE if states else SAME
     return replace(row, state=state)

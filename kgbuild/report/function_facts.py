@@ -18,9 +18,9 @@ LABEL = 12
 
 def render_facts(facts: FunctionFacts) -> Iterator[str]:
     """Lines: what it is first, then what the compiler did, then who reaches it."""
-    f = facts.function
-    if f.id == NO_BODY:
-        yield _line(f.name, "no body of its own: inlined wherever it is called")
+    function = facts.function
+    if function.id == NO_BODY:
+        yield _line(function.name, "no body of its own: inlined wherever it is called")
         for one in facts.inlined:
             yield from _into(one)
         if len(facts.inlined) < facts.inlined_count:
@@ -28,9 +28,13 @@ def render_facts(facts: FunctionFacts) -> Iterator[str]:
         if facts.inlined_unknown:
             yield _line("", f"... {facts.inlined_unknown}")
         return
-    yield _line(f.name, f"{f.object}  {facts.unit or '(unit not known)'}  {f.section} {f.address:#x}  {f.size} bytes")
+    yield _line(
+        function.name,
+        f"{function.object}  {facts.unit or '(unit not known)'}  {function.section} {function.address:#x}  "
+        f"{function.size} bytes",
+    )
     redirect = facts.why_not_redirectable
-    yield _line("redirect", f"no: {redirect}" if redirect else f"yes, ftrace site at +{f.trace_site:#x}")
+    yield _line("redirect", f"no: {redirect}" if redirect else f"yes, ftrace site at +{function.trace_site:#x}")
     for name in facts.names:
         position = "unique" if name.sympos == 0 else f"position {name.sympos}"
         exported = ", exported" if name.exported else ""
@@ -90,24 +94,30 @@ def _into(one: InlinedInto) -> Iterator[str]:
 
 def _compiler(facts: FunctionFacts) -> Iterator[str]:
     """What gcc said when the unit was compiled here."""
-    c = facts.compiler
-    if c is None:
+    compiler = facts.compiler
+    if compiler is None:
         yield _line("gcc says", "not asked: no build has compiled its unit yet")
         return
-    for one in c.made:
-        yield _line("gcc made", f"{one.name} of {one.of}  {one.how} ({c.evidence})")
-    for one in c.clones:
-        yield _line("gcc made", f"{one.name} of it  {one.how} ({c.evidence})")
-    for label, names, count in (("gcc put it", c.into, c.into_count), ("it holds", c.holds, c.holds_count)):
+    for one in compiler.made:
+        yield _line("gcc made", f"{one.name} of {one.of}  {one.how} ({compiler.evidence})")
+    for one in compiler.clones:
+        yield _line("gcc made", f"{one.name} of it  {one.how} ({compiler.evidence})")
+    for label, names, count in (
+        ("gcc put it", compiler.into, compiler.into_count),
+        ("it holds", compiler.holds, compiler.holds_count),
+    ):
         if count:
             more = f" and {count - 6} more" if count > 6 else ""
             into = "into " if label == "gcc put it" else ""
-            yield _line(label, f"{into}{', '.join(names[:6])}{more} ({c.evidence})")
-    if not (c.made or c.clones or c.into_count or c.holds_count):
-        yield _line("gcc says", f"no clone, nothing inlined ({c.evidence}{'' if c.complete else ', which is cut off'})")
-    for flag in c.flags:
+            yield _line(label, f"{into}{', '.join(names[:6])}{more} ({compiler.evidence})")
+    if not (compiler.made or compiler.clones or compiler.into_count or compiler.holds_count):
+        yield _line(
+            "gcc says",
+            f"no clone, nothing inlined ({compiler.evidence}{'' if compiler.complete else ', which is cut off'})",
+        )
+    for flag in compiler.flags:
         yield _line("unit", f"{flag.option}  {flag.meaning} ({flag.evidence})")
-    for file, line, text in c.optimized[:6]:
+    for file, line, text in compiler.optimized[:6]:
         yield _line("", f"{file}:{line}: {text}: a function with options of its own")
 
 

@@ -113,44 +113,46 @@ def read_listing(
     return out
 
 
-def align(left: list[AlignedLine], right: list[AlignedLine]) -> list[tuple[AlignedLine | None, AlignedLine | None]]:
+def align_listings(
+    orig: list[AlignedLine], patched: list[AlignedLine]
+) -> list[tuple[AlignedLine | None, AlignedLine | None]]:
     """The instructions of two listings in pairs, None where one has nothing that corresponds."""
     out: list[tuple[AlignedLine | None, AlignedLine | None]] = []
-    for tag, i, j, k, n in _opcodes([s.key for s in left], [s.key for s in right]):
+    for tag, i, j, k, n in _opcodes([line.key for line in orig], [line.key for line in patched]):
         if tag == "equal":
-            out.extend(zip(left[i:j], right[k:n], strict=True))
+            out.extend(zip(orig[i:j], patched[k:n], strict=True))
         else:
-            out.extend(_align_loosely(left[i:j], right[k:n]))
+            out.extend(_align_loosely(orig[i:j], patched[k:n]))
     return out
 
 
 def _align_loosely(
-    left: list[AlignedLine], right: list[AlignedLine]
+    orig: list[AlignedLine], patched: list[AlignedLine]
 ) -> list[tuple[AlignedLine | None, AlignedLine | None]]:
     """Where the text differs: by mnemonic, and what is left over one by one as far as both sides have some."""
     out: list[tuple[AlignedLine | None, AlignedLine | None]] = []
-    for tag, i, j, k, n in _opcodes([s.mnemonic for s in left], [s.mnemonic for s in right]):
-        ours, theirs = left[i:j], right[k:n]
-        both = min(len(ours), len(theirs)) if tag in ("equal", "replace") else 0
-        out.extend(zip(ours[:both], theirs[:both], strict=True))
-        out.extend((a, None) for a in ours[both:])
-        out.extend((None, b) for b in theirs[both:])
+    for tag, i, j, k, n in _opcodes([line.mnemonic for line in orig], [line.mnemonic for line in patched]):
+        orig_part, patched_part = orig[i:j], patched[k:n]
+        both = min(len(orig_part), len(patched_part)) if tag in ("equal", "replace") else 0
+        out.extend(zip(orig_part[:both], patched_part[:both], strict=True))
+        out.extend((line, None) for line in orig_part[both:])
+        out.extend((None, line) for line in patched_part[both:])
     return out
 
 
-def _opcodes(left: list[str], right: list[str]) -> list[tuple[str, int, int, int, int]]:
+def _opcodes(orig: list[str], patched: list[str]) -> list[tuple[str, int, int, int, int]]:
     """difflib's opcodes. What both begin and end with is taken first: that is nearly all of most functions."""
     head = 0
-    while head < min(len(left), len(right)) and left[head] == right[head]:
+    while head < min(len(orig), len(patched)) and orig[head] == patched[head]:
         head += 1
     tail = 0
-    while tail < min(len(left), len(right)) - head and left[-1 - tail] == right[-1 - tail]:
+    while tail < min(len(orig), len(patched)) - head and orig[-1 - tail] == patched[-1 - tail]:
         tail += 1
     middle = difflib.SequenceMatcher(
-        None, left[head : len(left) - tail], right[head : len(right) - tail], autojunk=False
+        None, orig[head : len(orig) - tail], patched[head : len(patched) - tail], autojunk=False
     )
     out: list[tuple[str, int, int, int, int]] = [("equal", 0, head, 0, head)] if head else []
     out += [(tag, i + head, j + head, k + head, n + head) for tag, i, j, k, n in middle.get_opcodes()]
     if tail:
-        out.append(("equal", len(left) - tail, len(left), len(right) - tail, len(right)))
+        out.append(("equal", len(orig) - tail, len(orig), len(patched) - tail, len(patched)))
     return out

@@ -22,7 +22,7 @@ SHOWN = ("changed", "pulled", "new", "carried")
 
 
 @dataclass(frozen=True)
-class Node:
+class PatchNode:
     """One function: `redirected` where the kernel's function is replaced by it."""
 
     id: str
@@ -34,7 +34,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Arrow:
+class PatchArrow:
     """Who came because of whom, and why."""
 
     source: str
@@ -46,23 +46,23 @@ class Arrow:
 class PatchGraph:
     """A whole patch. `estimate` where it was not compiled."""
 
-    nodes: tuple[Node, ...]
-    arrows: tuple[Arrow, ...]
+    nodes: tuple[PatchNode, ...]
+    arrows: tuple[PatchArrow, ...]
     estimate: bool
 
 
 def graph_of_closure(closure: Closure) -> PatchGraph:
     """The functions of a compiled patch, halves and padding left out."""
-    members = [m for m in closure.members.values() if m.atom.kind == FUNCTION and m.role in SHOWN]
-    members.sort(key=lambda m: (m.unit, m.atom.id))
+    members = [member for member in closure.members.values() if member.atom.kind == FUNCTION and member.role in SHOWN]
+    members.sort(key=lambda member: (member.unit, member.atom.id))
     redirected = {(r.unit, r.atom.id) for r in closure.redirects}
     nodes, arrows = [], []
-    for m in members:
-        unit = closure.units[m.unit]
-        key = (m.unit, m.atom.id)
-        nodes.append(Node(_id(*key), m.atom.name, m.role, unit.source, unit.target, key in redirected))
-        if m.via is not None:
-            arrows.append(Arrow(_id(*key), _id(*m.via), m.reason))
+    for member in members:
+        unit = closure.units[member.unit]
+        key = (member.unit, member.atom.id)
+        nodes.append(PatchNode(_id(*key), member.atom.name, member.role, unit.source, unit.target, key in redirected))
+        if member.via is not None:
+            arrows.append(PatchArrow(_id(*key), _id(*member.via), member.reason))
     return PatchGraph(tuple(nodes), tuple(arrows), False)
 
 
@@ -70,33 +70,48 @@ def graph_of_estimate(result: Estimate) -> PatchGraph:
     """The functions that a patch would touch. A function of the source that stands in others only because it was
     inlined is a node of its own, with the role "source"."""
     nodes, arrows = [], []
-    sources: dict[tuple[str, str], Node] = {}
-    bodies = {(t.unit, t.origin): f"f{t.function.id}" for t in result.of("changed") if t.function.name == t.origin}
-    for t in [*result.of("changed"), *result.of("pulled")]:
-        f = t.function
-        nodes.append(Node(f"f{f.id}", f.name, t.role, t.unit, f.object, t.stays and f.trace_site is not None))
-        if t.via is not None:
-            arrows.append(Arrow(f"f{f.id}", f"f{t.via}", t.reason))
-        elif t.origin != f.name:
-            origin = bodies.get((t.unit, t.origin))
+    sources: dict[tuple[str, str], PatchNode] = {}
+    bodies = {
+        (touched.unit, touched.origin): f"f{touched.function.id}"
+        for touched in result.of("changed")
+        if touched.function.name == touched.origin
+    }
+    for touched in [*result.of("changed"), *result.of("pulled")]:
+        function = touched.function
+        nodes.append(
+            PatchNode(
+                f"f{function.id}",
+                function.name,
+                touched.role,
+                touched.unit,
+                function.object,
+                touched.stays and function.trace_site is not None,
+            )
+        )
+        if touched.via is not None:
+            arrows.append(PatchArrow(f"f{function.id}", f"f{touched.via}", touched.reason))
+        elif touched.origin != function.name:
+            origin = bodies.get((touched.unit, touched.origin))
             if origin is None:
-                key = (t.unit, t.origin)
-                sources.setdefault(key, Node(f"s{len(sources)}", t.origin, "source", t.unit, f.object, False))
+                key = (touched.unit, touched.origin)
+                sources.setdefault(
+                    key, PatchNode(f"s{len(sources)}", touched.origin, "source", touched.unit, function.object, False)
+                )
                 origin = sources[key].id
-            arrows.append(Arrow(f"f{f.id}", origin, t.reason))
+            arrows.append(PatchArrow(f"f{function.id}", origin, touched.reason))
     nodes += sources.values()
-    nodes += [Node(f"n{i}", name, "new", unit, "", False) for i, (name, unit) in enumerate(result.new)]
+    nodes += [PatchNode(f"n{i}", name, "new", unit, "", False) for i, (name, unit) in enumerate(result.new)]
     return PatchGraph(tuple(nodes), tuple(arrows), True)
 
 
 def draw_patch(graph: PatchGraph) -> Drawing:
     """For Graphviz; what is redirected has a bold frame."""
-    parts: list[drawing.Node | drawing.Arrow] = []
+    parts: list[drawing.DrawnNode | drawing.DrawnArrow] = []
     for n in graph.nodes:
         where = n.unit + (f" ({n.object})" if n.object not in ("vmlinux", "") else "")
         style = {"style": "bold"} if n.redirected else {"style": "dashed"} if n.role == "source" else {}
-        parts.append(drawing.Node(n.id, {"label": f"{n.name}\n{n.role}\n{where}", **style}))
-    parts += [drawing.Arrow(a.source, a.target, {"label": a.reason}) for a in graph.arrows]
+        parts.append(drawing.DrawnNode(n.id, {"label": f"{n.name}\n{n.role}\n{where}", **style}))
+    parts += [drawing.DrawnArrow(a.source, a.target, {"label": a.reason}) for a in graph.arrows]
     settings = ('label="an estimate: nothing was compiled"',) if graph.estimate else ()
     return Drawing("patch", (*settings, 'node [shape=box, fontname="monospace"]'), tuple(parts))
 

@@ -136,7 +136,7 @@ _SECTIONS_HEAD = """<!-- Made by `make docs` from kgbuild/kernel/section_readers
 
 What a difference in a section can do to a kernel that runs follows from who reads it, and when. kgbuild takes this
 table for it when it accounts for every difference between the original and the patched object (`impact --accounting`).
-A difference in a section that is not here stops a build, with the section's name. `*` stands for any end of a name.
+A difference in a section that is not here stops a build, with the section's name. `*` means any end of a name.
 
 | section | what is in it | who reads it | when | source |
 | --- | --- | --- | --- | --- |

@@ -76,17 +76,17 @@ def _shown(rows: Sequence[ComparedRow], style: Style) -> list[bool]:
 
 
 def _block(block: Block, style: Style, width: int, mark_first: bool) -> Iterator[Line]:
-    single = not block.left or not block.right
+    single = not block.orig or not block.patched
     column = width - 4 if single else (width - 5) // 2
-    head = [t for t in (block.left, block.right) if t]
+    head = [t for t in (block.orig, block.patched) if t]
     if single:
         for part in textwrap.wrap(head[0], width - 2):
             yield [(f"  {part}", "heading")]
     else:
-        for left, right in _beside(*(textwrap.wrap(t, column, break_long_words=True) for t in head)):
-            yield [(f"  {left:<{column}}   {right}".rstrip(), "heading")]
+        for orig, patched in _beside(*(textwrap.wrap(t, column, break_long_words=True) for t in head)):
+            yield [(f"  {orig:<{column}}   {patched}".rstrip(), "heading")]
     shown = _shown(block.rows, style)
-    steps = [s for r in block.rows for s in (r.left, r.right) if s is not None]
+    steps = [s for r in block.rows for s in (r.orig, r.patched) if s is not None]
     places = max((len(f"+{s.offset:#x}") for s in steps), default=0)
     # a source line may take a third of the column; what is longer loses its beginning
     lines = min(max((len(s.line) for s in steps), default=0), column // 3)
@@ -103,11 +103,13 @@ def _block(block: Block, style: Style, width: int, mark_first: bool) -> Iterator
         differs = row.state not in (SAME, NOISE)
         arrow = ("▶ " if style.unicode else "=>") if mark_first and differs else "  "
         mark_first = mark_first and not differs
-        cells = [_cell(s, column, places, lines, before) for s, before in zip((row.left, row.right), last, strict=True)]
+        cells = [
+            _cell(s, column, places, lines, before) for s, before in zip((row.orig, row.patched), last, strict=True)
+        ]
         if single:
-            cells = [c for c, s in zip(cells, (row.left, row.right), strict=True) if s is not None]
+            cells = [c for c, s in zip(cells, (row.orig, row.patched), strict=True) if s is not None]
         yield from _row(row, cells, column, arrow)
-        last = (row.left.line if row.left else last[0], row.right.line if row.right else last[1])
+        last = (row.orig.line if row.orig else last[0], row.patched.line if row.patched else last[1])
     if folded:
         yield _fold(folded, style)
 
@@ -115,25 +117,25 @@ def _block(block: Block, style: Style, width: int, mark_first: bool) -> Iterator
 def _row(row: ComparedRow, cells: list[list[str]], column: int, arrow: str) -> Iterator[Line]:
     role = "" if row.state == SAME else row.state
     # where the text is the same, what differs is not in the code
-    texts = {s.text for s in (row.left, row.right) if s is not None}
+    texts = {s.text for s in (row.orig, row.patched) if s is not None}
     roles = (REMOVED, NEW) if row.state == CHANGED and len(texts) > 1 else (role, role)
     if len(cells) == 1:
         for number, text in enumerate(cells[0]):
             yield [(f"{MARKS[row.state]} " if not number else "  ", role), (text, role)]
     else:
-        for number, (left, right) in enumerate(_beside(*cells)):
+        for number, (orig, patched) in enumerate(_beside(*cells)):
             mark = MARKS[row.state]
-            lead = [(arrow if not number else "  ", "mark"), (f"{left:<{column}}", roles[0])]
-            yield [*lead, (f" {mark} " if right or mark != " " else "", "mark"), (right, roles[1])]
+            lead = [(arrow if not number else "  ", "mark"), (f"{orig:<{column}}", roles[0])]
+            yield [*lead, (f" {mark} " if patched or mark != " " else "", "mark"), (patched, roles[1])]
     if row.note:
         label = "noise: " if row.state == NOISE else ""
         for part in textwrap.wrap(label + row.note, max(column, LEAST) - 6, break_on_hyphens=False):
             yield [("      " + part, row.state)]
 
 
-def _beside(left: list[str], right: list[str]) -> Iterator[tuple[str, str]]:
-    for i in range(max(len(left), len(right))):
-        yield left[i] if i < len(left) else "", right[i] if i < len(right) else ""
+def _beside(orig: list[str], patched: list[str]) -> Iterator[tuple[str, str]]:
+    for i in range(max(len(orig), len(patched))):
+        yield orig[i] if i < len(orig) else "", patched[i] if i < len(patched) else ""
 
 
 def _cell(step: AlignedLine | None, column: int, places: int, lines: int, before: str) -> list[str]:

@@ -47,7 +47,7 @@ class ReasonChain:
     steps: tuple[ChainLink, ...]
 
 
-def read_chains(rows: Iterable[dict[str, Any]]) -> list[ReasonChain]:
+def parse_chains(rows: Iterable[dict[str, Any]]) -> list[ReasonChain]:
     """Chains from plain values, as `dataclasses.asdict` makes them."""
     out = []
     for row in rows:
@@ -80,7 +80,7 @@ def references_of(references: list[dict[str, Any]], wanted: str) -> list[dict[st
 
 
 @dataclass(frozen=True)
-class InlinedInto:
+class InlinedFunction:
     """A function without code of its own in a unit: the functions of the patch there that hold a copy of its body."""
 
     function: str
@@ -88,15 +88,15 @@ class InlinedInto:
     into: tuple[str, ...]
 
 
-def inlined_functions(rows: Iterable[dict[str, Any]], wanted: str) -> list[InlinedInto]:
+def inlined_functions(rows: Iterable[dict[str, Any]], wanted: str) -> list[InlinedFunction]:
     """The rows (`dataclasses.asdict` of InlinedInto) that a name means; NAME@UNIT chooses one of several."""
     name, place, _ = split_name(wanted)
-    found = [InlinedInto(row["function"], row["unit"], tuple(row["into"])) for row in rows]
+    found = [InlinedFunction(row["function"], row["unit"], tuple(row["into"])) for row in rows]
     placed = [r for r in found if not place or place == r.unit or r.unit.endswith("/" + place)]
     return [r for r in placed if r.function == name]
 
 
-def render_inlined(found: InlinedInto) -> Iterator[str]:
+def render_inlined(found: InlinedFunction) -> Iterator[str]:
     """Where gcc put the body of a function, as lines of text."""
     yield f"{found.function} has no code of its own in {found.unit}:"
     yield "  gcc inlined it, so that its body is part of these functions of the patch:"
@@ -118,7 +118,7 @@ def why_report(
     name: str,
     chains: list[list[ChainLink]],
     references: list[dict[str, Any]],
-    inlined: Sequence[InlinedInto] = (),
+    inlined: Sequence[InlinedFunction] = (),
     warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The answer to `why` as data."""
@@ -139,7 +139,7 @@ def answer_of_why(
     chains: Sequence[Sequence[ChainLink]],
     references: Sequence[Mapping[str, Any]],
     data: Callable[[], dict[str, Any]],
-    inlined: Sequence[InlinedInto] = (),
+    inlined: Sequence[InlinedFunction] = (),
 ) -> Answer:
     """What `why` answers of the function `name`: where gcc inlined it, its chains; where it has none, how the patch
     refers to it."""

@@ -28,8 +28,8 @@ from kgbuild.verification.reading.reader import (
     SHT_SYMTAB,
     STT_FUNC,
     ModuleFile,
+    ModuleSection,
     Reloc,
-    Section,
 )
 
 # Looked up by exact name, beside the architecture's special sections that are (`SpecialSection.looked_up`).
@@ -91,25 +91,25 @@ def check_sections(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
     """Flags and names of every section."""
     seen: set[str] = set()
     looked_up = (*LOOKED_UP, *arch.looked_up)
-    for s in module.sections[1:]:
-        if s.writable and s.executable:
-            yield finding("V17-section-flags", s.name, "is writable code")
-        yield from _check_flags(s, arch)
-        if s.name.startswith(LEFTOVERS):
-            yield finding("V19-leftover", s.name, f"is left over ({s.size} bytes)")
-        if s.name == PARAMETERS:
-            yield from _check_parameters(module, s)
-        base = next((b for b in looked_up if s.name.startswith(b) and s.name not in looked_up), "")
+    for section in module.sections[1:]:
+        if section.writable and section.executable:
+            yield finding("V17-section-flags", section.name, "is writable code")
+        yield from _check_flags(section, arch)
+        if section.name.startswith(LEFTOVERS):
+            yield finding("V19-leftover", section.name, f"is left over ({section.size} bytes)")
+        if section.name == PARAMETERS:
+            yield from _check_parameters(module, section)
+        base = next((b for b in looked_up if section.name.startswith(b) and section.name not in looked_up), "")
         if base:
-            yield finding("V18-section-name", s.name, f"the kernel looks for {base} only")
+            yield finding("V18-section-name", section.name, f"the kernel looks for {base} only")
         # sysfs shows the sections of a module by name, those of no size left out
-        if s.name in seen and (s.name in looked_up or (s.alloc and s.size)):
-            yield finding("V18-section-name", s.name, "is there more than once")
-        if s.name in looked_up or (s.alloc and s.size):
-            seen.add(s.name)
+        if section.name in seen and (section.name in looked_up or (section.alloc and section.size)):
+            yield finding("V18-section-name", section.name, "is there more than once")
+        if section.name in looked_up or (section.alloc and section.size):
+            seen.add(section.name)
 
 
-def _check_parameters(module: ModuleFile, section: Section) -> Iterator[Finding]:
+def _check_parameters(module: ModuleFile, section: ModuleSection) -> Iterator[Finding]:
     """Every parameter is the patch module's own: one of another module would be shown and locked as this one's."""
     if section.size % PARAMETER_SIZE:
         yield finding("V19-leftover", section.name, f"{section.size} bytes are no whole number of {PARAMETER_SIZE}")
@@ -121,18 +121,18 @@ def _check_parameters(module: ModuleFile, section: Section) -> Iterator[Finding]
             yield finding("V19-leftover", section.name, f"the parameter at {at:#x} is another module's")
 
 
-def _check_flags(s: Section, arch: Arch) -> Iterator[Finding]:
-    key = max((k for k in FLAGS if s.name == k or s.name.startswith(f"{k}.")), key=len, default="")
+def _check_flags(section: ModuleSection, arch: Arch) -> Iterator[Finding]:
+    key = max((k for k in FLAGS if section.name == k or section.name.startswith(f"{k}.")), key=len, default="")
     wanted, unwanted = FLAGS.get(key, (0, 0))
-    if s.name in arch.special:
+    if section.name in arch.special:
         wanted, unwanted = _A, _X
-    lacks, has = wanted & ~s.flags, unwanted & s.flags
-    if lacks or (has and not (s.writable and s.executable)):
-        text = [f"lacks {_letters(lacks)}"] if lacks else []
+    missing, has = wanted & ~section.flags, unwanted & section.flags
+    if missing or (has and not (section.writable and section.executable)):
+        text = [f"does not have {_letters(missing)}"] if missing else []
         text += [f"has {_letters(has)}"] if has else []
-        yield finding("V17-section-flags", s.name, f"{' and '.join(text)} among its flags")
-    if (s.name == ".bss" or s.name.startswith(".bss.")) and s.type != SHT_NOBITS:
-        yield finding("V17-section-flags", s.name, f"is of type {s.type}, not NOBITS")
+        yield finding("V17-section-flags", section.name, f"{' and '.join(text)} among its flags")
+    if (section.name == ".bss" or section.name.startswith(".bss.")) and section.type != SHT_NOBITS:
+        yield finding("V17-section-flags", section.name, f"is of type {section.type}, not NOBITS")
 
 
 def _letters(flags: int) -> str:
@@ -169,7 +169,9 @@ def check_relocations(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
             yield from _check_overlap(module.sections[index], by_offset, arch)
 
 
-def _check_livepatch_section(module: ModuleFile, section: Section, match: re.Match[str] | None) -> Iterator[Finding]:
+def _check_livepatch_section(
+    module: ModuleFile, section: ModuleSection, match: re.Match[str] | None
+) -> Iterator[Finding]:
     code, wanted = "V15-livepatch-section", SHF_ALLOC | SHF_INFO_LINK | SHF_RELA_LIVEPATCH
     if section.flags != wanted:
         yield finding(code, section.name, f"has flags {section.flags:#x}, not {wanted:#x}")
@@ -184,14 +186,14 @@ def _check_livepatch_section(module: ModuleFile, section: Section, match: re.Mat
 
 
 def _check_row(
-    module: ModuleFile, arch: Arch, section: Section, target: Section, row: Reloc, owner: str | None
+    module: ModuleFile, arch: Arch, section: ModuleSection, target: ModuleSection, row: Reloc, owner: str | None
 ) -> Iterator[Finding]:
     """One relocation. `owner` is the object of a livepatch relocation section, None for a normal one."""
     place = f"{target.name}+{row.offset:#x}"
-    if row.type not in arch.loadable_relocs:
+    if row.type not in arch.relocs.loadable:
         yield finding("V13-reloc-type", place, f"relocation of type {row.type}")
         return
-    size = arch.reloc_size[row.type]
+    size = arch.relocs.sizes[row.type]
     if row.offset + size > target.size or target.type == SHT_NOBITS:
         fact = f"relocation of {size} bytes in a section of {len(target.data)} bytes of contents"
         yield finding("V14-reloc-place", place, fact)
@@ -211,11 +213,11 @@ def _check_row(
         yield finding("V16-reloc-symbol", place, f"{symbol.name} is of another object than {section.name}")
 
 
-def _check_overlap(target: Section, by_offset: dict[int, list[Reloc]], arch: Arch) -> Iterator[Finding]:
+def _check_overlap(target: ModuleSection, by_offset: dict[int, list[Reloc]], arch: Arch) -> Iterator[Finding]:
     end = 0
     for offset in sorted(by_offset):
         for row in by_offset[offset]:
-            size = arch.reloc_size.get(row.type, 0)
+            size = arch.relocs.sizes.get(row.type, 0)
             if size and offset < end:
                 yield finding("V14-reloc-place", f"{target.name}+{offset:#x}", "two relocations of one field")
             end = max(end, offset + size)
@@ -226,18 +228,18 @@ def _check_overlap(target: Section, by_offset: dict[int, list[Reloc]], arch: Arc
 
 def check_code(module: ModuleFile, arch: Arch, code: Code) -> Iterator[Finding]:
     """Entries of special sections, the instructions they lead to, and sites that no entry names."""
-    for s in module.sections[1:]:
-        spec = arch.special.get(s.name)
-        if spec is not None and s.size and s.type not in (SHT_RELA, SHT_NOBITS):
-            yield from code.check_special(s, spec)
+    for section in module.sections[1:]:
+        spec = arch.special.get(section.name)
+        if spec is not None and section.size and section.type not in (SHT_RELA, SHT_NOBITS):
+            yield from code.check_special(section, spec)
     orc, orc_ip = module.section(".orc_unwind"), module.section(".orc_unwind_ip")
     count, each = (orc_ip.size if orc_ip else 0) // 4, arch.unwind_entry
     if (orc.size if orc else 0) != count * each:
         size = orc.size if orc else 0
         yield finding("V20-special", ".orc_unwind", f"{size} bytes are not {count} entries of {each}")
-    for s in module.sections[1:]:
-        if s.executable and s.name not in arch.auxiliary:
-            yield from code.check_listed(s)
+    for section in module.sections[1:]:
+        if section.executable and section.name not in arch.auxiliary:
+            yield from code.check_listed(section)
 
 
 STATIC_CALLS = ".static_call_sites"
@@ -250,7 +252,7 @@ class Code:
         self.module, self.arch = module, arch
         self.decoded: dict[int, dict[int, Instruction]] = {}
         self.listed: set[tuple[str, int, int]] = set()
-        # where decoding starts anew in a section: before a function there may be bytes that are no instructions
+        # where decoding starts again in a section: before a function there may be bytes that are no instructions
         self.pieces: dict[int, set[int]] = {}
         self.replaced: dict[int, list[range]] = {}
         self.looks_up = SYMBOLS.symbol in module.global_symbols
@@ -260,7 +262,7 @@ class Code:
                 self.pieces.setdefault(symbol.shndx, set()).add(symbol.value)
         self.note_alternatives()
 
-    def instructions(self, section: Section) -> dict[int, Instruction]:
+    def instructions(self, section: ModuleSection) -> dict[int, Instruction]:
         """Instructions of a section by offset."""
         if section.index not in self.decoded:
             starts = sorted({0, *self.pieces.get(section.index, ())})
@@ -286,56 +288,56 @@ class Code:
             self.decoded[section.index] = out
         return self.decoded[section.index]
 
-    def check_special(self, s: Section, spec: SpecialSection) -> Iterator[Finding]:
-        size, fault = self.entry_size(s, spec)
+    def check_special(self, section: ModuleSection, spec: SpecialSection) -> Iterator[Finding]:
+        size, fault = self.entry_size(section, spec)
         if size == 0:
-            yield finding("V20-special", s.name, fault)
+            yield finding("V20-special", section.name, fault)
             return
-        for start in range(0, len(s.data), size):
-            yield from self._check_entry(s, spec, start, size)
+        for start in range(0, len(section.data), size):
+            yield from self._check_entry(section, spec, start, size)
 
-    def entry_size(self, s: Section, spec: SpecialSection) -> tuple[int, str]:
+    def entry_size(self, section: ModuleSection, spec: SpecialSection) -> tuple[int, str]:
         """The entry size that fits the section and its relocations, or 0 and what does not fit."""
-        offsets = self.module.targets.get(s.index, {})
-        lacking = ""
+        offsets = self.module.targets.get(section.index, {})
+        misfit = ""
         for n, needed in spec.sizes.items():
-            if s.size % n and not 0 < spec.last <= s.size % n:
+            if section.size % n and not 0 < spec.last <= section.size % n:
                 continue
-            places = ((i, o) for i in range(0, len(s.data), n) for o in needed)
+            places = ((i, o) for i in range(0, len(section.data), n) for o in needed)
             missing = next(((i, o) for i, o in places if i + o not in offsets), None)
             if missing is None:
                 return n, ""
-            lacking = lacking or f"entry {missing[0] // n} has no relocation at +{missing[1]}"
-        return 0, lacking or f"{s.size} bytes are no whole number of {' or '.join(map(str, spec.sizes))}"
+            misfit = misfit or f"entry {missing[0] // n} has no relocation at +{missing[1]}"
+        return 0, misfit or f"{section.size} bytes are no whole number of {' or '.join(map(str, spec.sizes))}"
 
     def note_alternatives(self) -> None:
         """Replacement code is many pieces; each begins an instruction, whatever is before it. What it replaces has
         unwind entries for the instructions of either, and for the padding after them (objtool merges them)."""
-        for s in self.module.sections[1:]:
-            spec = self.arch.special.get(s.name)
+        for section in self.module.sections[1:]:
+            spec = self.arch.special.get(section.name)
             if spec is None or not spec.replacement:
                 continue
-            size, _ = self.entry_size(s, spec)
-            for start in range(0, len(s.data) if size else 0, max(size, 1)):
+            size, _ = self.entry_size(section, spec)
+            for start in range(0, len(section.data) if size else 0, max(size, 1)):
                 at, length = spec.replacement[size]
-                owner, code = (self.module.at(s.index, start + o) for o in (spec.owner, at))
+                owner, code = (self.module.at(section.index, start + o) for o in (spec.owner, at))
                 piece = self.module.place_of(code) if code is not None else None
                 site = self.module.place_of(owner) if owner is not None else None
-                count = s.data[start + length]
+                count = section.data[start + length]
                 if piece is None or site is None or not count:
                     continue
                 if 0 <= piece[1] < piece[0].size:
                     self.pieces.setdefault(piece[0].index, set()).add(piece[1])
                 self.replaced.setdefault(site[0].index, []).append(range(site[1], site[1] + count + 1))
 
-    def _check_entry(self, s: Section, spec: SpecialSection, start: int, size: int) -> Iterator[Finding]:
-        where = f"{s.name}, entry {start // size}"
+    def _check_entry(self, section: ModuleSection, spec: SpecialSection, start: int, size: int) -> Iterator[Finding]:
+        where = f"{section.name}, entry {start // size}"
         unused = -1
         if size in spec.replacement:
             at, length = spec.replacement[size]
-            unused = -1 if s.data[start + length] else at
-            yield from self._check_replacement(where, s, start + at, s.data[start + length])
-        by_offset = self.module.targets.get(s.index, {})
+            unused = -1 if section.data[start + length] else at
+            yield from self._check_replacement(where, section, start + at, section.data[start + length])
+        by_offset = self.module.targets.get(section.index, {})
         for offset in range(size):
             for reloc in by_offset.get(start + offset, ()):
                 owner = offset == spec.owner
@@ -344,9 +346,9 @@ class Code:
                     if owner:
                         yield finding("V20-special", where, "leads to no code of the module")
                 elif offset != unused:
-                    yield from self._check_place(where, s, *place, unwind=bool(spec.companion), owner=owner)
+                    yield from self._check_place(where, section, *place, unwind=bool(spec.companion), owner=owner)
 
-    def _check_replacement(self, where: str, s: Section, offset: int, length: int) -> Iterator[Finding]:
+    def _check_replacement(self, where: str, s: ModuleSection, offset: int, length: int) -> Iterator[Finding]:
         reloc = self.module.at(s.index, offset)
         symbol = self.module.symbol_of(reloc) if reloc is not None else None
         if symbol is not None and symbol.name and symbol.shndx in (SHN_UNDEF, SHN_LIVEPATCH):
@@ -356,7 +358,7 @@ class Code:
             yield finding("V20-special", where, f"its {length} bytes of replacement are not in the module's code")
 
     def _check_place(
-        self, where: str, s: Section, section: Section, offset: int, *, unwind: bool, owner: bool
+        self, where: str, table: ModuleSection, section: ModuleSection, offset: int, *, unwind: bool, owner: bool
     ) -> Iterator[Finding]:
         instruction = self.instructions(section).get(offset)
         if instruction is None:
@@ -364,17 +366,17 @@ class Code:
             if not (unwind and (offset == section.size or merged)):
                 yield finding("V20-special", where, f"{section.name}+{offset:#x} begins no instruction")
             return
-        site = self.arch.sites.get(s.name)
+        site = self.arch.sites.get(table.name)
         if not owner or site is None:
             return
-        self.listed.add((s.name, section.index, offset))
+        self.listed.add((table.name, section.index, offset))
         held = section.data[offset : offset + max(map(len, site.starts), default=0)]
         fits = not site.starts or held.startswith(site.starts)
         if not fits or (site.to and not self._leads_to(section, instruction, site)):
             raw = section.data[offset : offset + instruction.length].hex(" ")
             yield finding("V21-site", where, f"{section.name}+{offset:#x} holds {raw}, not {site.what}")
 
-    def _leads_to(self, section: Section, instruction: Instruction, site: PatchSite) -> bool:
+    def _leads_to(self, section: ModuleSection, instruction: Instruction, site: PatchSite) -> bool:
         """Whether an instruction is a branch that a relocation binds to one of the site's symbols."""
         if not (instruction.is_call or instruction.is_branch):
             return False
@@ -382,9 +384,9 @@ class Code:
         symbol = self.module.symbol_of(reloc) if reloc is not None else None
         return symbol is not None and _plain(symbol.name).startswith(site.to)
 
-    def check_listed(self, s: Section) -> Iterator[Finding]:
+    def check_listed(self, section: ModuleSection) -> Iterator[Finding]:
         """Sites in the code of `s` that must have an entry and have none."""
-        for offset, rows in self.module.targets.get(s.index, {}).items():
+        for offset, rows in self.module.targets.get(section.index, {}).items():
             symbol = self.module.symbol_of(rows[0])
             name = _plain(symbol.name) if symbol is not None else ""
             if symbol is not None and name != symbol.name and not symbol.name.startswith(f"{KLP_SYMBOL}{VMLINUX}."):
@@ -394,11 +396,11 @@ class Code:
                     continue
                 if special == STATIC_CALLS and self.looks_up:
                     continue  # such a call goes through its trampoline, which is right (emit/backends/kallsyms.py)
-                found = next((i for i in self.instructions(s).values() if i.field_offset == offset), None)
+                found = next((i for i in self.instructions(section).values() if i.field_offset == offset), None)
                 if found is None or not (found.is_call or found.is_branch):
                     continue
-                if (special, s.index, found.offset) not in self.listed:
-                    place = f"{s.name}+{found.offset:#x}"
+                if (special, section.index, found.offset) not in self.listed:
+                    place = f"{section.name}+{found.offset:#x}"
                     yield finding("V22-unlisted-site", place, f"branches to {name}, and {special} does not say so")
 
 

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.kernel.module_loader import PAGE, PER_CPU, PER_CPU_BYTES, READ_WITH_THE_MODULE, row_of
-from kgbuild.model import Finding
+from kgbuild.model import Finding, SectionOffset
 from kgbuild.module_abi import CALLBACKS, FUNCTIONS, INITIAL, KLP_SYMBOL, LATE, OBJECTS, PATCH, InitialKind
 from kgbuild.verification.reading.reader import (
     SHN_LIVEPATCH,
@@ -23,8 +23,8 @@ from kgbuild.verification.reading.reader import (
     STT_FUNC,
     STT_OBJECT,
     ModuleFile,
-    Section,
-    Symbol,
+    ModuleSection,
+    ModuleSymbol,
 )
 
 VMLINUX = "vmlinux"
@@ -32,7 +32,6 @@ KEPT = frozenset(InitialKind)
 PARAMETERS = "__param"
 # The wrapper's tables, and the kernel's structure of the patch, which callbacks may ask for.
 _OWN = (*(table.symbol for table in (INITIAL, FUNCTIONS, CALLBACKS, OBJECTS, LATE)), PATCH)
-Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Written:
     kind: int
 
 
-def check_data(module: ModuleFile, patched: Iterable[tuple[str, Place]]) -> Iterator[Finding]:
+def check_data(module: ModuleFile, patched: Iterable[tuple[str, SectionOffset]]) -> Iterator[Finding]:
     """Every finding that concerns variables. `patched` holds for each function that the module replaces its object and
     the place of what replaces it. Livepatch symbols that the module looks up itself count as relocations."""
     graph = _Graph(module)
@@ -64,22 +63,26 @@ def check_data(module: ModuleFile, patched: Iterable[tuple[str, Place]]) -> Iter
 
 def _check_memory(module: ModuleFile) -> Iterator[Finding]:
     code = "V36-module-memory"
-    for s in module.sections[1:]:
-        if not s.alloc or s.type == SHT_RELA or not s.size:
+    for symbol in module.sections[1:]:
+        if not symbol.alloc or symbol.type == SHT_RELA or not symbol.size:
             continue
-        if s.align > PAGE:
-            yield finding(code, s.name, f"is aligned to {s.align} bytes; a module's memory is to {PAGE} at most")
-        row = row_of(s.name)
+        if symbol.align > PAGE:
+            yield finding(
+                code, symbol.name, f"is aligned to {symbol.align} bytes; a module's memory is to {PAGE} at most"
+            )
+        row = row_of(symbol.name)
         if row is not None and row.refused:
-            yield finding(code, s.name, row.refused)
-        if s.name in READ_WITH_THE_MODULE:
-            yield finding(code, s.name, f"the kernel {READ_WITH_THE_MODULE[s.name]}, when the patch module is loaded")
-        if s.name != PER_CPU:
+            yield finding(code, symbol.name, row.refused)
+        if symbol.name in READ_WITH_THE_MODULE:
+            yield finding(
+                code, symbol.name, f"the kernel {READ_WITH_THE_MODULE[symbol.name]}, when the patch module is loaded"
+            )
+        if symbol.name != PER_CPU:
             continue
-        if s.size > PER_CPU_BYTES:
-            yield finding(code, s.name, f"has {s.size} bytes for each CPU; all modules share {PER_CPU_BYTES}")
-        for offset in sorted(module.targets.get(s.index, {})):
-            yield finding(code, f"{s.name}+{offset:#x}", "the loader applies no relocation to per-CPU data")
+        if symbol.size > PER_CPU_BYTES:
+            yield finding(code, symbol.name, f"has {symbol.size} bytes for each CPU; all modules share {PER_CPU_BYTES}")
+        for offset in sorted(module.targets.get(symbol.index, {})):
+            yield finding(code, f"{symbol.name}+{offset:#x}", "the loader applies no relocation to per-CPU data")
 
 
 def _late(module: ModuleFile, section: int, offset: int) -> str:
@@ -96,13 +99,13 @@ def _late(module: ModuleFile, section: int, offset: int) -> str:
 def _check_late(module: ModuleFile) -> Iterator[Finding]:
     """A variable that holds a late relocation: code may change it, and the kernel takes the relocation back when the
     target goes only where the value is still its own (write_relocate_add of arch/x86/kernel/module.c, since 6.3)."""
-    for s in module.sections[1:]:
-        if not (s.alloc and s.writable) or s.executable or s.type == SHT_RELA:
+    for section in module.sections[1:]:
+        if not (section.alloc and section.writable) or section.executable or section.type == SHT_RELA:
             continue
-        for offset in sorted(module.targets.get(s.index, {})):
-            owner = _late(module, s.index, offset)
+        for offset in sorted(module.targets.get(section.index, {})):
+            owner = _late(module, section.index, offset)
             if owner:
-                place = f"{s.name}+{offset:#x}"
+                place = f"{section.name}+{offset:#x}"
                 yield finding("V27-late-special", place, f"is a variable that is relocated when {owner} comes")
 
 
@@ -114,7 +117,7 @@ class _Graph:
 
     def __init__(self, module: ModuleFile) -> None:
         self.module = module
-        self.extents: dict[int, list[tuple[int, Symbol]]] = {}
+        self.extents: dict[int, list[tuple[int, ModuleSymbol]]] = {}
         for s in module.symbols:
             inside = 0 < s.shndx < len(module.sections) and module.sections[s.shndx].alloc
             if inside and s.size and s.type in (STT_FUNC, STT_OBJECT) and s.name not in _OWN:
@@ -122,7 +125,7 @@ class _Graph:
         for rows in self.extents.values():
             rows.sort(key=lambda row: (row[0], -row[1].size))
 
-    def at(self, section: int, offset: int) -> Symbol | None:
+    def at(self, section: int, offset: int) -> ModuleSymbol | None:
         """The symbol that holds a place; an end that is one byte past it belongs to it, as in `p < array + n`."""
         rows = self.extents.get(section, [])
         for value, symbol in reversed(rows[: bisect.bisect_right(rows, offset, key=lambda row: row[0])]):
@@ -134,13 +137,13 @@ class _Graph:
     def _sorted(self) -> dict[int, list[int]]:
         return {index: sorted(by_offset) for index, by_offset in self.module.targets.items()}
 
-    def fields(self, symbol: Symbol) -> list[int]:
+    def fields(self, symbol: ModuleSymbol) -> list[int]:
         """Offsets, in its section, of the relocated fields of a symbol."""
         offsets = self._sorted.get(symbol.shndx, [])
         end = symbol.value + symbol.size
         return offsets[bisect.bisect_left(offsets, symbol.value) : bisect.bisect_left(offsets, end)]
 
-    def next(self, symbol: Symbol) -> Iterator[Symbol]:
+    def next(self, symbol: ModuleSymbol) -> Iterator[ModuleSymbol]:
         """The symbols of the module that one refers to."""
         code = self.module.sections[symbol.shndx].executable
         for offset in self.fields(symbol):
@@ -156,7 +159,7 @@ class _Graph:
                         yield found
                         break
 
-    def reach(self, starts: Iterable[Symbol]) -> dict[int, Symbol]:
+    def reach(self, starts: Iterable[ModuleSymbol]) -> dict[int, ModuleSymbol]:
         """All that these lead to, themselves included, by symbol number."""
         seen = {s.index: s for s in starts}
         todo = list(seen.values())
@@ -175,7 +178,7 @@ def _check_parameters(graph: _Graph) -> Iterator[Finding]:
     if section is None:
         return
     starts = [symbol for _, symbol in graph.extents.get(section.index, ())]
-    own = Symbol(-1, PARAMETERS, 0, section.size, 0, STT_OBJECT, section.index)
+    own = ModuleSymbol(-1, PARAMETERS, 0, section.size, 0, STT_OBJECT, section.index)
     for symbol in graph.reach([*starts, own]).values():
         for offset in graph.fields(symbol):
             owner = _late(module, symbol.shndx, offset)
@@ -219,7 +222,7 @@ def _read_rows(module: ModuleFile, rows: list[Written]) -> Iterator[Finding]:
         rows.append(Written(name, place[0].index, place[1], size, kind))
 
 
-def _place(module: ModuleFile, section: int, offset: int) -> tuple[Section, int] | None:
+def _place(module: ModuleFile, section: int, offset: int) -> tuple[ModuleSection, int] | None:
     reloc = module.at(section, offset)
     return module.place_of(reloc) if reloc is not None else None
 
@@ -232,10 +235,10 @@ def _text(module: ModuleFile, section: int, offset: int) -> str | None:
     return place[0].data[place[1] :].split(b"\0")[0].decode("utf-8", "replace") if place is not None else None
 
 
-def _roots(graph: _Graph, patched: list[tuple[str, Place]]) -> dict[str, list[Symbol]]:
+def _roots(graph: _Graph, patched: list[tuple[str, SectionOffset]]) -> dict[str, list[ModuleSymbol]]:
     """Functions of the module by the object that they are for: what is replaced, and callbacks."""
     module = graph.module
-    out: dict[str, list[Symbol]] = {}
+    out: dict[str, list[ModuleSymbol]] = {}
     for name, (section, offset) in patched:
         found = graph.at(section, offset)
         if found is not None:
@@ -252,18 +255,18 @@ def _roots(graph: _Graph, patched: list[tuple[str, Place]]) -> dict[str, list[Sy
     return out
 
 
-def _check_lifetime(graph: _Graph, patched: list[tuple[str, Place]], rows: list[Written]) -> Iterator[Finding]:
+def _check_lifetime(graph: _Graph, patched: list[tuple[str, SectionOffset]], rows: list[Written]) -> Iterator[Finding]:
     """A variable that only functions of target modules lead to has a row for one of these, over all its bytes."""
     module = graph.module
     roots = _roots(graph, patched)
     reached = {name: graph.reach(starts) for name, starts in roots.items()}
-    ours = reached.get(VMLINUX, {})
+    of_vmlinux = reached.get(VMLINUX, {})
     section = module.section(PARAMETERS)
     shown = graph.reach(s for _, s in graph.extents.get(section.index, ())) if section is not None else {}
-    wanted: dict[int, tuple[Symbol, set[str]]] = {}
+    wanted: dict[int, tuple[ModuleSymbol, set[str]]] = {}
     for name, symbols in reached.items():
         for number, symbol in symbols.items():
-            if name != VMLINUX and number not in ours and _begins_anew(module, symbol):
+            if name != VMLINUX and number not in of_vmlinux and _is_reinitialised(module, symbol):
                 wanted.setdefault(number, (symbol, set()))[1].add(name)
     for number, (symbol, names) in sorted(wanted.items()):
         if number in shown:
@@ -273,14 +276,14 @@ def _check_lifetime(graph: _Graph, patched: list[tuple[str, Place]], rows: list[
             yield finding("V37-initial-value", symbol.name, fact)
 
 
-def _begins_anew(module: ModuleFile, symbol: Symbol) -> bool:
+def _is_reinitialised(module: ModuleFile, symbol: ModuleSymbol) -> bool:
     section = module.sections[symbol.shndx]
     row = row_of(section.name)
     data = section.writable and not section.executable and section.type not in (SHT_RELA,)
-    return symbol.type == STT_OBJECT and data and row is not None and row.begins_anew
+    return symbol.type == STT_OBJECT and data and row is not None and row.reinitialised
 
 
-def _covered(symbol: Symbol, rows: list[Written]) -> bool:
+def _covered(symbol: ModuleSymbol, rows: list[Written]) -> bool:
     """Whether these rows are over all bytes of a variable."""
     at = symbol.value
     for row in sorted((r for r in rows if r.section == symbol.shndx), key=lambda r: r.offset):

@@ -20,9 +20,9 @@ from kgbuild.verification.reading.reader import (
     SHT_NOBITS,
     STT_FUNC,
     ModuleFile,
+    ModuleSection,
+    ModuleSymbol,
     Reloc,
-    Section,
-    Symbol,
 )
 
 # Static calls of the module's own: the kernel writes into the trampoline, and nothing branches to it indirectly.
@@ -32,7 +32,7 @@ _OF_VMLINUX = f"{KLP_SYMBOL}vmlinux."
 # Tables through which nothing branches: ftrace sets the instruction pointer itself.
 _NO_POINTERS = frozenset({"__patchable_function_entries", FUNCTIONS.section, RESOLVE_SECTION})
 
-Decoded = Callable[[Section], dict[int, Instruction]]
+Decoded = Callable[[ModuleSection], dict[int, Instruction]]
 
 
 def check_constants(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
@@ -90,11 +90,11 @@ def check_counted_calls(module: ModuleFile, decoded: Decoded) -> Iterator[Findin
 
 
 def check_pointers(
-    module: ModuleFile, arch: Arch, decoded: Decoded, lacks_landing: Callable[[str, bool], str]
+    module: ModuleFile, arch: Arch, decoded: Decoded, why_no_landing: Callable[[str, bool], str]
 ) -> Iterator[Finding]:
     """Pointers to functions, on a kernel with IBT: in the module's code and data, to its own functions and to others.
 
-    `lacks_landing` says of a symbol outside the module (its name, and whether it is an export) what is wrong with a
+    `why_no_landing` says of a symbol outside the module (its name, and whether it is an export) what is wrong with a
     pointer to it, "" where nothing is.
     """
     starts = {
@@ -114,27 +114,27 @@ def check_pointers(
             instruction = fields.get(offset)
             if instruction is not None and (instruction.is_call or instruction.is_branch):
                 continue
-            yield from _check_pointer(module, arch, section, rows[0], instruction, starts, sealed, lacks_landing)
+            yield from _check_pointer(module, arch, section, rows[0], instruction, starts, sealed, why_no_landing)
 
 
 def _check_pointer(
     module: ModuleFile,
     arch: Arch,
-    section: Section,
+    section: ModuleSection,
     row: Reloc,
     instruction: Instruction | None,
     starts: dict[tuple[int, int], str],
     sealed: set[tuple[int, int]],
-    lacks_landing: Callable[[str, bool], str],
+    why_no_landing: Callable[[str, bool], str],
 ) -> Iterator[Finding]:
     symbol = module.symbol_of(row)
     if symbol is None:
         return
     end = instruction.offset + instruction.length if instruction is not None else row.offset + 4
-    meant = row.addend + (end - row.offset if section.executable and row.type in arch.pc_relative else 0)
+    meant = row.addend + (end - row.offset if section.executable and row.type in arch.relocs.pc_relative else 0)
     where = f"{section.name}+{row.offset:#x}"
     if symbol.shndx in (SHN_UNDEF, SHN_LIVEPATCH):
-        fact = lacks_landing(symbol.name, symbol.shndx == SHN_UNDEF) if symbol.name and meant == 0 else ""
+        fact = why_no_landing(symbol.name, symbol.shndx == SHN_UNDEF) if symbol.name and meant == 0 else ""
         if fact:
             yield finding("V32-endbr", where, fact)
         return
@@ -158,7 +158,7 @@ def sealed_places(module: ModuleFile, arch: Arch) -> set[tuple[int, int]]:
     return {(place[0].index, place[1]) for place in found if place is not None}
 
 
-def module_lacks_landing(module: ModuleFile, symbol: Symbol, arch: Arch) -> bool:
+def module_without_landing(module: ModuleFile, symbol: ModuleSymbol, arch: Arch) -> bool:
     """Whether an indirect branch may not go to a function of a shipped module."""
     if symbol.type != STT_FUNC or not 0 < symbol.shndx < len(module.sections):
         return False

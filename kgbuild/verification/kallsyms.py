@@ -17,9 +17,16 @@ from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.module_abi import KLP_SYMBOL, RANGES, SITES, STUB, STUBS_SECTION, SYMBOLS, SYMBOLS_SIZE, Table
-from kgbuild.proof.record import Key
-from kgbuild.verification.modules import VMLINUX, Modules
-from kgbuild.verification.reading.reader import SHN_LIVEPATCH, STB_GLOBAL, ModuleFile, Reloc, Section, Symbol
+from kgbuild.proof.record import SymbolKey
+from kgbuild.verification.modules import VMLINUX, ShippedLookup
+from kgbuild.verification.reading.reader import (
+    SHN_LIVEPATCH,
+    STB_GLOBAL,
+    ModuleFile,
+    ModuleSection,
+    ModuleSymbol,
+    Reloc,
+)
 
 _CODE = "V33-kallsyms"
 
@@ -28,7 +35,7 @@ _CODE = "V33-kallsyms"
 class LookupEntry:
     """One symbol to look up: the ranges (offset, size) that its CRC is of."""
 
-    key: Key
+    key: SymbolKey
     ranges: tuple[tuple[int, int], ...]
     crc: int
 
@@ -37,7 +44,7 @@ class LookupEntry:
 class WrittenSite:
     """One place that is written: where it is (None: nowhere), and what the row of its symbol is."""
 
-    section: Section | None
+    section: ModuleSection | None
     offset: int
     addend: int
     kind: int
@@ -110,7 +117,7 @@ def as_livepatch(module: ModuleFile, tables: WrittenTables, arch: Arch) -> Modul
         return module
     first = len(module.symbols)
     symbols = tuple(
-        Symbol(first + i, f"{KLP_SYMBOL}{{}}.{{}},{{}}".format(*row.key), 0, 0, STB_GLOBAL, 0, SHN_LIVEPATCH)
+        ModuleSymbol(first + i, f"{KLP_SYMBOL}{{}}.{{}},{{}}".format(*row.key), 0, 0, STB_GLOBAL, 0, SHN_LIVEPATCH)
         for i, row in enumerate(tables.rows)
     )
     types = {number: kind for kind, number in arch.written_late.items() if kind != arch.call_reloc}
@@ -125,7 +132,7 @@ def as_livepatch(module: ModuleFile, tables: WrittenTables, arch: Arch) -> Modul
     return out
 
 
-def _place(module: ModuleFile, table: Table, row: int, field: str) -> tuple[Section, int] | None:
+def _place(module: ModuleFile, table: Table, row: int, field: str) -> tuple[ModuleSection, int] | None:
     """Where a pointer in the row that begins at an offset of a table leads."""
     for symbol in module.global_symbols.get(table.symbol, ())[:1]:
         reloc = module.at(symbol.shndx, symbol.value + row + table.offsets[field])
@@ -142,11 +149,11 @@ def _text(module: ModuleFile, table: Table, row: int, field: str) -> str:
 
 # Bytes of a symbol in the kernel's file (symbol, offset, size), as the loader leaves them; None where it has none, or a
 # relocation is applied there.
-ReadCode = Callable[[Key, int, int], bytes | None]
+ReadCode = Callable[[SymbolKey, int, int], bytes | None]
 
 
 def check_kallsyms(
-    module: ModuleFile, tables: WrittenTables, arch: Arch, read: ReadCode, modules: Modules
+    module: ModuleFile, tables: WrittenTables, arch: Arch, read: ReadCode, modules: ShippedLookup
 ) -> Iterator[Finding]:
     """Every fault of a module of this back end; none for one of another."""
     if not is_kallsyms(module):
@@ -155,7 +162,7 @@ def check_kallsyms(
     for symbol in module.symbols:
         if symbol.shndx == SHN_LIVEPATCH:
             yield finding(_CODE, symbol.name, "is a livepatch symbol beside the tables of the back end kallsyms")
-    seen: set[Key] = set()
+    seen: set[SymbolKey] = set()
     for row in tables.rows:
         if row.key in seen:
             yield finding(_CODE, row.key[1], "is in the table twice")
@@ -175,12 +182,12 @@ def _check_digest(row: LookupEntry, read: ReadCode) -> Iterator[Finding]:
         yield finding(_CODE, row.key[1], "its digest is not that of the kernel's function")
 
 
-def _check_sites(module: ModuleFile, tables: WrittenTables, arch: Arch, modules: Modules) -> Iterator[Finding]:
-    widths = {number: arch.reloc_size[kind] for kind, number in arch.written_late.items()}
+def _check_sites(module: ModuleFile, tables: WrittenTables, arch: Arch, modules: ShippedLookup) -> Iterator[Finding]:
+    widths = {number: arch.relocs.sizes[kind] for kind, number in arch.written_late.items()}
     taken: dict[int, set[int]] = {}
     for index, by_offset in module.targets.items():
         for offset, relocs in by_offset.items():
-            width = max(arch.reloc_size.get(r.type, 8) for r in relocs)
+            width = max(arch.relocs.sizes.get(r.type, 8) for r in relocs)
             taken.setdefault(index, set()).update(range(offset, offset + width))
     for number, site in enumerate(tables.sites):
         section = site.section
@@ -206,7 +213,7 @@ def _check_sites(module: ModuleFile, tables: WrittenTables, arch: Arch, modules:
         yield from _check_owner(where, tables.rows[site.symbol].key[0], site.object, modules)
 
 
-def _check_owner(where: str, of: str, written_with: str, modules: Modules) -> Iterator[Finding]:
+def _check_owner(where: str, of: str, written_with: str, modules: ShippedLookup) -> Iterator[Finding]:
     """A site is written when what it refers to is there: the kernel in init, a module when the patched one comes."""
     if of == VMLINUX:
         if written_with != VMLINUX:
@@ -230,7 +237,7 @@ def _check_stubs(module: ModuleFile, tables: WrittenTables, arch: Arch) -> Itera
         key = tables.rows[site.symbol].key if site is not None and site.symbol < len(tables.rows) else None
         if section.data[symbol.value : symbol.value + len(code)] != code or not section.executable:
             yield finding(_CODE, symbol.name, "is no stub")
-        elif site is None or key is None or site.addend != -arch.reloc_size[arch.call_reloc]:
+        elif site is None or key is None or site.addend != -arch.relocs.sizes[arch.call_reloc]:
             yield finding(_CODE, symbol.name, "its jump leads nowhere")
         elif key[1] != symbol.name.removeprefix(STUB):
             yield finding(_CODE, symbol.name, f"jumps to {key[1]}")
@@ -242,6 +249,6 @@ def _check_stubs(module: ModuleFile, tables: WrittenTables, arch: Arch) -> Itera
                 continue
             if module.sections[target.shndx].name == STUBS_SECTION and (
                 target.value not in starts.get(target.shndx, ())
-                or relocs[0].addend != -arch.reloc_size[arch.call_reloc]
+                or relocs[0].addend != -arch.relocs.sizes[arch.call_reloc]
             ):
                 yield finding(_CODE, f"{section.name}+{offset:#x}", "leads into the stubs, to where none begins")

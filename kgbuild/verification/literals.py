@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
-from kgbuild.elf.object import Symbol as KernelSymbol
+from kgbuild.elf.object import Symbol
 from kgbuild.model import Finding
 from kgbuild.module_abi import NOTE_SECTION
 from kgbuild.proof.record import Constant, ProofRecord
 from kgbuild.verification.code import Code
-from kgbuild.verification.reading.reader import SHN_UNDEF, ModuleFile, Reloc, Section
+from kgbuild.verification.reading.reader import SHN_UNDEF, ModuleFile, ModuleSection, Reloc
 
 _CODE, _RECORD_CODE = "V35-literal", "V29-proof-binding"
 
@@ -28,7 +28,7 @@ _CODE, _RECORD_CODE = "V35-literal", "V29-proof-binding"
 class LiteralImage(Protocol):
     """What is asked of the kernel's vmlinux."""
 
-    def named(self, name: str) -> Sequence[KernelSymbol]: ...
+    def named(self, name: str) -> Sequence[Symbol]: ...
     def read(self, address: int, size: int) -> bytes | None: ...
     def is_init(self, address: int) -> bool: ...
 
@@ -59,25 +59,36 @@ def check_literals(
     if noted is None:
         yield finding(_CODE, NOTE_SECTION, "has constants of the kernel in a form that can't be read")
         return
-    for c in noted:
-        held = None if c.size < 1 or image.is_init(c.address) else image.read(c.address, c.size)
-        if held is None or sha256(held).hexdigest() != c.digest:
-            fact = f"the note has {c.size} bytes at {c.address:#x} of which the kernel does not have the digest"
-            yield finding(_CODE, c.symbol, fact)
+    for constant in noted:
+        held = (
+            None
+            if constant.size < 1 or image.is_init(constant.address)
+            else image.read(constant.address, constant.size)
+        )
+        if held is None or sha256(held).hexdigest() != constant.digest:
+            held_at = f"{constant.size} bytes at {constant.address:#x}"
+            fact = f"the note has {held_at} of which the kernel does not have the digest"
+            yield finding(_CODE, constant.symbol, fact)
     used: set[int] = set()
-    starts = [c.address for c in noted]
-    for symbol, place, meant in _references(module, {c.symbol for c in noted}, arch, image, code):
+    starts = [constant.address for constant in noted]
+    for symbol, place, meant in _references(module, {constant.symbol for constant in noted}, arch, image, code):
         at = bisect.bisect_right(starts, meant) - 1
         there = noted[at] if at >= 0 else None
         if there is None or there.symbol != symbol or meant > there.address + there.size:
             yield finding(_CODE, place, f"leads to {meant:#x} by way of {symbol}, and the note has no constant there")
         else:
             used.add(there.address)
-    for c in noted:
-        if c.address not in used:
-            yield finding(_CODE, c.symbol, f"the note has a constant at {c.address:#x}, and the module refers to none")
+    for constant in noted:
+        if constant.address not in used:
+            yield finding(
+                _CODE,
+                constant.symbol,
+                f"the note has a constant at {constant.address:#x}, and the module refers to none",
+            )
     if record is not None:
-        recorded = sorted(Constant(c.address, c.size, c.digest, c.symbol) for c in record.literals)
+        recorded = sorted(
+            Constant(constant.address, constant.size, constant.digest, constant.symbol) for constant in record.literals
+        )
         if recorded != noted:
             yield finding(_RECORD_CODE, NOTE_SECTION, "has other constants of the kernel than the record")
 
@@ -109,10 +120,10 @@ def _references(
                 yield symbol.name, place, meant
 
 
-def _ends(section: Section, code: Code) -> dict[int, int]:
+def _ends(section: ModuleSection, code: Code) -> dict[int, int]:
     """By offset of a PC-relative field, how far behind it its instruction ends."""
     return {i.field_offset: i.offset + i.length - i.field_offset for i in code.instructions(section).values()}
 
 
 def _bias(row: Reloc, fields: dict[int, int], arch: Arch) -> int:
-    return fields.get(row.offset, 0) if row.type in arch.pc_relative else 0
+    return fields.get(row.offset, 0) if row.type in arch.relocs.pc_relative else 0

@@ -25,7 +25,7 @@ from kgbuild.verification.reading.reader import (
     STT_FUNC,
     STT_SECTION,
     ModuleFile,
-    Symbol,
+    ModuleSymbol,
 )
 
 VMLINUX = "vmlinux"
@@ -54,28 +54,28 @@ class Shipped:
         return data[start : start + size].hex() if kind == _NT_GNU_BUILD_ID else ""
 
     @cached_property
-    def _by_name(self) -> dict[str, list[Symbol]]:
-        out: dict[str, list[Symbol]] = {}
+    def _by_name(self) -> dict[str, list[ModuleSymbol]]:
+        out: dict[str, list[ModuleSymbol]] = {}
         for s in self.file.symbols:
             if s.name and s.shndx != SHN_UNDEF and s.type not in (STT_FILE, STT_SECTION):
                 out.setdefault(s.name, []).append(s)
         return out
 
-    def is_init(self, symbol: Symbol) -> bool:
+    def is_init(self, symbol: ModuleSymbol) -> bool:
         """Is it in memory that is freed when the module has loaded?"""
         return self._section_name(symbol).startswith(".init")
 
-    def is_core(self, symbol: Symbol) -> bool:
+    def is_core(self, symbol: ModuleSymbol) -> bool:
         """Is it in the table that the kernel keeps?"""
         if not 0 < symbol.shndx < min(len(self.file.sections), SHN_LORESERVE):
             return False
         return self.file.sections[symbol.shndx].alloc and not self.is_init(symbol)
 
-    def _section_name(self, symbol: Symbol) -> str:
+    def _section_name(self, symbol: ModuleSymbol) -> str:
         sections = self.file.sections
         return sections[symbol.shndx].name if 0 < symbol.shndx < len(sections) else ""
 
-    def locate(self, name: str, sympos: int) -> tuple[Symbol | None, str]:
+    def locate(self, name: str, sympos: int) -> tuple[ModuleSymbol | None, str]:
         """The symbol at a position, or None and why there is none that the kernel finds at all times."""
         listed = self._by_name.get(name, [])
         if not listed:
@@ -104,11 +104,11 @@ class Shipped:
             return None
         start = symbol.value + offset
         for at, rows in self.file.targets.get(symbol.shndx, {}).items():
-            if at < start + size and at + max(arch.reloc_size.get(r.type, 8) for r in rows) > start:
+            if at < start + size and at + max(arch.relocs.sizes.get(r.type, 8) for r in rows) > start:
                 return None
         return self.file.sections[symbol.shndx].data[start : start + size]
 
-    def is_traceable(self, symbol: Symbol, arch: Arch) -> bool:
+    def is_traceable(self, symbol: ModuleSymbol, arch: Arch) -> bool:
         """Does a function begin with a call to the trace function?"""
         data = self.file.sections[symbol.shndx].data if symbol.shndx < len(self.file.sections) else b""
         field = arch.trace_field(data[symbol.value : symbol.value + arch.trace_bytes])
@@ -117,7 +117,7 @@ class Shipped:
         return target is not None and target.name == arch.trace_call
 
 
-Modules = Callable[[str], Shipped | None]
+ShippedLookup = Callable[[str], Shipped | None]
 
 
 def no_modules(name: str) -> Shipped | None:
@@ -136,7 +136,7 @@ class Target:
 
 
 def check_objects(
-    module: ModuleFile, arch: Arch, patched: Sequence[str], told: object, modules: Modules
+    module: ModuleFile, arch: Arch, patched: Sequence[str], told: object, modules: ShippedLookup
 ) -> Iterator[Finding]:
     """Each module that is patched, or that livepatch relocations are kept for.
 
@@ -157,7 +157,7 @@ def check_objects(
     yield from _check_sections(module, arch, set(patched), modules)
 
 
-def _check_sections(module: ModuleFile, arch: Arch, patched: set[str], modules: Modules) -> Iterator[Finding]:
+def _check_sections(module: ModuleFile, arch: Arch, patched: set[str], modules: ShippedLookup) -> Iterator[Finding]:
     """Livepatch relocations of modules: kept for a patched one, of itself and what it needs, and in time."""
     for section in module.sections[1:]:
         match = LATE_SECTION.fullmatch(section.name)
@@ -183,7 +183,7 @@ def _check_sections(module: ModuleFile, arch: Arch, patched: set[str], modules: 
             yield finding("V26-module-reference", section.name, f"names {name}, of {what}")
 
 
-def check_bound(place: str, target: Target, modules: Modules) -> Iterator[Finding]:
+def check_bound(place: str, target: Target, modules: ShippedLookup) -> Iterator[Finding]:
     """A livepatch symbol of a module: in the shipped file, at its position, at all times."""
     shipped = modules(target.object)
     if shipped is None:
@@ -198,7 +198,7 @@ def check_bound(place: str, target: Target, modules: Modules) -> Iterator[Findin
         )
 
 
-def check_target(target: Target, arch: Arch, modules: Modules) -> Iterator[Finding]:
+def check_target(target: Target, arch: Arch, modules: ShippedLookup) -> Iterator[Finding]:
     """A patched function of a module: there, at its position, a function that can be redirected."""
     shipped = modules(target.object)
     if shipped is None:

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 
 from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
-from kgbuild.elf.object import Symbol as KernelSymbol
+from kgbuild.elf.object import Symbol
 from kgbuild.model import Finding
 from kgbuild.module_abi import NOTE_SECTION
-from kgbuild.proof.record import DATA, FUNCTION, MADE, NOTE_SCHEMA, BoundSymbol, Key, ProofRecord, compute_digest
-from kgbuild.verification.modules import VMLINUX, Modules, Shipped
-from kgbuild.verification.reading.reader import SHN_LORESERVE, SHN_UNDEF, STT_FUNC, ModuleFile, Symbol
+from kgbuild.proof.record import DATA, FUNCTION, MADE, NOTE_SCHEMA, BoundSymbol, ProofRecord, SymbolKey, compute_digest
+from kgbuild.verification.modules import VMLINUX, Shipped, ShippedLookup
+from kgbuild.verification.reading.reader import SHN_LORESERVE, SHN_UNDEF, STT_FUNC, ModuleFile, ModuleSymbol
 
 _ORIGIN_CODE = "V39-proof-origin"
 _NOTE_CODE, _RECORD_CODE, _BINDING_CODE = "V28-note-digest", "V30-proof-digest", "V29-proof-binding"
@@ -32,14 +32,14 @@ class ProofImage(Protocol):
     def section_at(self, address: int) -> str: ...
 
 
-def place_in_vmlinux(image: ProofImage, name: str, sympos: int, symbol: KernelSymbol) -> BoundSymbol:
+def place_in_vmlinux(image: ProofImage, name: str, sympos: int, symbol: Symbol) -> BoundSymbol:
     """A symbol of vmlinux as a record has it."""
     kind = FUNCTION if symbol.is_function else DATA
     digest = compute_digest(image.read(symbol.value, symbol.size) or b"") if kind == FUNCTION else ""
     return BoundSymbol(VMLINUX, name, sympos, kind, image.section_at(symbol.value), symbol.value, symbol.size, digest)
 
 
-def place_in_module(shipped: Shipped, sympos: int, symbol: Symbol, arch: Arch) -> BoundSymbol:
+def place_in_module(shipped: Shipped, sympos: int, symbol: ModuleSymbol, arch: Arch) -> BoundSymbol:
     """A symbol of a module as a record has it."""
     file = shipped.file
     inside = 0 < symbol.shndx < len(file.sections)
@@ -49,7 +49,7 @@ def place_in_module(shipped: Shipped, sympos: int, symbol: Symbol, arch: Arch) -
     return BoundSymbol(shipped.name, symbol.name, sympos, kind, section, symbol.value, symbol.size, digest)
 
 
-def _digest(file: ModuleFile, symbol: Symbol, arch: Arch) -> str:
+def _digest(file: ModuleFile, symbol: ModuleSymbol, arch: Arch) -> str:
     end = symbol.value + symbol.size
     references = []
     for offset, rows in file.targets.get(symbol.shndx, {}).items():
@@ -62,7 +62,7 @@ def _digest(file: ModuleFile, symbol: Symbol, arch: Arch) -> str:
             leads = (target.name, row.addend)
             if SHN_UNDEF < target.shndx < min(len(file.sections), SHN_LORESERVE):
                 leads = (file.sections[target.shndx].name, target.value + row.addend)
-            size = arch.reloc_size.get(row.type, 0)
+            size = arch.relocs.sizes.get(row.type, 0)
             references.append((offset - symbol.value, size, row.type, *leads))
     return compute_digest(file.sections[symbol.shndx].data[symbol.value : end], references)
 
@@ -70,10 +70,10 @@ def _digest(file: ModuleFile, symbol: Symbol, arch: Arch) -> str:
 # -- the note --------------------------------------------------------------------------------------------------------
 
 
-def note_digests(note: Mapping[str, Any]) -> dict[Key, str] | None:
+def note_digests(note: Mapping[str, Any]) -> dict[SymbolKey, str] | None:
     """The digests that a note states: of the functions it replaces and of those it is bound to; None where the note is
     of a form that has none."""
-    out: dict[Key, str] = {}
+    out: dict[SymbolKey, str] = {}
     functions, bound = note.get("functions"), note.get("bound")
     if not isinstance(functions, list) or not isinstance(bound, dict):
         return None
@@ -119,7 +119,7 @@ def check_note_digests(note: Mapping[str, Any], places: Iterable[BoundSymbol]) -
             yield finding(_NOTE_CODE, _name(key), fact)
 
 
-def _name(key: Key) -> str:
+def _name(key: SymbolKey) -> str:
     object_name, name, sympos = key
     position = f",{sympos}" if sympos else ""
     return f"{name}{position}" if object_name == VMLINUX else f"{object_name}:{name}{position}"
@@ -134,7 +134,7 @@ def check_record(
     bound: Iterable[BoundSymbol],
     note: Mapping[str, Any] | None,
     build_id: str,
-    modules: Modules,
+    modules: ShippedLookup,
 ) -> Iterator[Finding]:
     """A proof record against what the module replaces and is bound to, and against the kernel.
 
@@ -154,8 +154,8 @@ def check_record(
     allowed = note.get("allowed") if note is not None else None
     if allowed != [f"{option} {value}".strip() for option, value in record.allowed]:
         yield finding(_BINDING_CODE, NOTE_SECTION, "has other accepted risks than the record")
-    for what, ours, theirs in (("replaces", replaced, record.replaced), ("is bound to", bound, record.bound)):
-        yield from _check_places(what, {p.key: p for p in ours}, theirs)
+    for what, found, recorded in (("replaces", replaced, record.replaced), ("is bound to", bound, record.bound)):
+        yield from _check_places(what, {p.key: p for p in found}, recorded)
 
 
 def _check_origin(record: ProofRecord, note: Mapping[str, Any] | None) -> Iterator[Finding]:
@@ -170,21 +170,23 @@ def _check_origin(record: ProofRecord, note: Mapping[str, Any] | None) -> Iterat
         yield finding(_ORIGIN_CODE, NOTE_SECTION, fact)
 
 
-def _check_places(what: str, ours: Mapping[Key, BoundSymbol], recorded: tuple[BoundSymbol, ...]) -> Iterator[Finding]:
-    seen: set[Key] = set()
+def _check_places(
+    what: str, found: Mapping[SymbolKey, BoundSymbol], recorded: tuple[BoundSymbol, ...]
+) -> Iterator[Finding]:
+    seen: set[SymbolKey] = set()
     for place in recorded:
         if place.key in seen:
             yield finding(_BINDING_CODE, _name(place.key), "is in the record twice")
         seen.add(place.key)
-        own = ours.get(place.key)
+        own = found.get(place.key)
         if own is None:
             yield finding(_BINDING_CODE, _name(place.key), f"is in the record, and the module {what} no such symbol")
             continue
         for field in ("kind", "section", "address", "size", "digest"):
-            said, found = getattr(place, field), getattr(own, field)
-            if said != found:
-                text = (hex(v) if field == "address" else f"{v}"[:16] or "none" for v in (said, found))
+            said, value = getattr(place, field), getattr(own, field)
+            if said != value:
+                text = (hex(v) if field == "address" else f"{v}"[:16] or "none" for v in (said, value))
                 fact = " ".join(("the record has the", field, next(text) + ",", "the kernel", next(text)))
                 yield finding(_RECORD_CODE, _name(place.key), fact)
-    for key in sorted(ours.keys() - seen):
+    for key in sorted(found.keys() - seen):
         yield finding(_BINDING_CODE, _name(key), f"the module {what} it, and the record does not have it")

@@ -15,23 +15,21 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
-from kgbuild.model import Finding
+from kgbuild.model import Finding, SectionOffset
 from kgbuild.module_abi import CALLBACKS
 from kgbuild.verification.ibt import Decoded
 from kgbuild.verification.kallsyms import WrittenTables
-from kgbuild.verification.modules import LATE_SECTION, VMLINUX, Modules
-from kgbuild.verification.reading.reader import STT_FILE, STT_SECTION, ModuleFile, Reloc, Section, Symbol
-
-Place = tuple[int, int]  # section, offset of the piece's first byte
+from kgbuild.verification.modules import LATE_SECTION, VMLINUX, ShippedLookup
+from kgbuild.verification.reading.reader import STT_FILE, STT_SECTION, ModuleFile, ModuleSection, ModuleSymbol, Reloc
 
 
 def check_reach(
     module: ModuleFile,
-    roots: Iterable[tuple[str, Place]],
+    roots: Iterable[tuple[str, SectionOffset]],
     tables: WrittenTables,
     arch: Arch,
     decoded: Decoded,
-    modules: Modules,
+    modules: ShippedLookup,
 ) -> Iterator[Finding]:
     """What an object's code gets to, though it is bound to a module that the object does not need.
 
@@ -42,17 +40,17 @@ def check_reach(
     if not late:
         return
     pieces = _Pieces(module, arch, decoded)
-    bound: dict[Place, dict[str, str]] = {}
+    bound: dict[SectionOffset, dict[str, str]] = {}
     for (section, offset), (owner, name) in late.items():
         bound.setdefault(pieces.at(section, offset), {}).setdefault(owner, name)
-    starts: dict[str, list[Place]] = {}
+    starts: dict[str, list[SectionOffset]] = {}
     for owner, place in (*roots, *_callbacks(module)):
         starts.setdefault(owner, []).append(pieces.at(*place))
     for owner in sorted(starts):
         shipped = modules(owner) if owner != VMLINUX else None
         allowed = {owner} | (shipped.depends if shipped is not None else frozenset())
         seen: set[str] = set()
-        came_from: dict[Place, Place | None] = {}
+        came_from: dict[SectionOffset, SectionOffset | None] = {}
         for place in pieces.walk(starts[owner], came_from):
             for other, name in sorted(bound.get(place, {}).items()):
                 if other not in allowed and other not in seen:
@@ -65,9 +63,9 @@ def check_reach(
                     yield finding("V34-module-reach", pieces.name(path[0]), f"{fact} ({way})")
 
 
-def _late_places(module: ModuleFile, tables: WrittenTables) -> dict[Place, tuple[str, str]]:
+def _late_places(module: ModuleFile, tables: WrittenTables) -> dict[SectionOffset, tuple[str, str]]:
     """Every place that is written when a module comes: that module, and the symbol that is written there."""
-    out: dict[Place, tuple[str, str]] = {}
+    out: dict[SectionOffset, tuple[str, str]] = {}
     for section in module.sections[1:]:
         match = LATE_SECTION.fullmatch(section.name)
         if match is None or match[1] == VMLINUX:
@@ -81,7 +79,7 @@ def _late_places(module: ModuleFile, tables: WrittenTables) -> dict[Place, tuple
     return out
 
 
-def _callbacks(module: ModuleFile) -> Iterator[tuple[str, Place]]:
+def _callbacks(module: ModuleFile) -> Iterator[tuple[str, SectionOffset]]:
     """The object of each callback, and where its code begins."""
     data = module.object_bytes(CALLBACKS.symbol)
     if data is None:
@@ -103,12 +101,12 @@ class _Pieces:
     def __init__(self, module: ModuleFile, arch: Arch, decoded: Decoded) -> None:
         self.module, self.arch, self.decoded = module, arch, decoded
         begins: dict[int, set[int]] = {}
-        self._names: dict[Place, str] = {}
+        self._names: dict[SectionOffset, str] = {}
         for s in module.symbols:
             if _is_named(s) and 0 < s.shndx < len(module.sections):
                 begins.setdefault(s.shndx, set()).add(s.value)
                 self._names.setdefault((s.shndx, s.value), s.name)
-        self._out: dict[int, list[tuple[int, Place]]] = {}
+        self._out: dict[int, list[tuple[int, SectionOffset]]] = {}
         for index, by_offset in module.targets.items():
             if not 0 < index < len(module.sections) or not module.sections[index].alloc:
                 continue
@@ -123,31 +121,31 @@ class _Pieces:
             edges.sort()
         self._begins = {index: sorted({0, *found}) for index, found in begins.items()}
 
-    def _ends(self, section: Section) -> dict[int, int]:
+    def _ends(self, section: ModuleSection) -> dict[int, int]:
         """The end of the instruction of each field of code, by the field's offset."""
         return {i.field_offset: i.offset + i.length for i in self.decoded(section).values()}
 
-    def _meant(self, section: Section, row: Reloc, fields: dict[int, int]) -> Place | None:
+    def _meant(self, section: ModuleSection, row: Reloc, fields: dict[int, int]) -> SectionOffset | None:
         """What a relocation leads to in the file."""
         symbol = self.module.symbol_of(row)
         if symbol is None or not 0 < symbol.shndx < len(self.module.sections):
             return None
         if _is_named(symbol):
             return symbol.shndx, symbol.value
-        relative = row.type in self.arch.pc_relative and section.executable
+        relative = row.type in self.arch.relocs.pc_relative and section.executable
         end = fields.get(row.offset, row.offset + 4)
         return symbol.shndx, max(symbol.value + row.addend + (end - row.offset if relative else 0), 0)
 
-    def at(self, section: int, offset: int) -> Place:
+    def at(self, section: int, offset: int) -> SectionOffset:
         """The piece in which a place lies."""
         begins = self._begins.get(section, [0])
         return section, begins[max(bisect.bisect_right(begins, offset) - 1, 0)]
 
-    def name(self, piece: Place) -> str:
+    def name(self, piece: SectionOffset) -> str:
         """What a piece is called."""
         return self._names.get(piece) or f"{self.module.sections[piece[0]].name}+{piece[1]:#x}"
 
-    def _next(self, piece: Place) -> Iterator[Place]:
+    def _next(self, piece: SectionOffset) -> Iterator[SectionOffset]:
         section, start = piece
         begins, edges = self._begins.get(section, [0]), self._out.get(section, [])
         behind = bisect.bisect_right(begins, start)
@@ -155,7 +153,9 @@ class _Pieces:
         for _, place in edges[bisect.bisect_left(edges, (start, (0, 0))) : bisect.bisect_left(edges, (end, (0, 0)))]:
             yield self.at(*place)
 
-    def walk(self, starts: Sequence[Place], came_from: dict[Place, Place | None]) -> Iterator[Place]:
+    def walk(
+        self, starts: Sequence[SectionOffset], came_from: dict[SectionOffset, SectionOffset | None]
+    ) -> Iterator[SectionOffset]:
         """Every piece that is reached, once; `came_from` gets the piece that each was reached from."""
         came_from |= dict.fromkeys(starts)
         todo = deque(came_from)
@@ -168,15 +168,15 @@ class _Pieces:
                     todo.append(piece)
 
 
-def _way_to(place: Place, came_from: dict[Place, Place | None]) -> list[Place]:
+def _way_to(place: SectionOffset, came_from: dict[SectionOffset, SectionOffset | None]) -> list[SectionOffset]:
     """The pieces from the one where a walk began to `place`."""
-    way: list[Place] = []
-    at: Place | None = place
+    way: list[SectionOffset] = []
+    at: SectionOffset | None = place
     while at is not None:
         way.append(at)
         at = came_from[at]
     return way[::-1]
 
 
-def _is_named(symbol: Symbol) -> bool:
+def _is_named(symbol: ModuleSymbol) -> bool:
     return bool(symbol.name) and symbol.type not in (STT_SECTION, STT_FILE)

@@ -27,8 +27,8 @@ from kgbuild.verification.reading.reader import (
     SHT_NOBITS,
     STT_FUNC,
     ModuleFile,
+    ModuleSection,
     Reloc,
-    Section,
 )
 
 _CODE = "V41-reloc-field"
@@ -50,7 +50,7 @@ def check_fields(
     literals: frozenset[str],
     replacements: Sequence[tuple[int, int]],
 ) -> Iterator[Finding]:
-    """Every relocation that is not of the field that holds it, and every field that lacks one.
+    """Every relocation that is not of the field that holds it, and every field that has none.
 
     Input: the module, with the places that it writes itself as relocations; `outside` tells of symbols of the kernel;
     `literals` are exports that constants of the kernel are reached from; `replacements` the places, (section, offset),
@@ -75,7 +75,7 @@ class _Checker:
 
     # -- code ----------------------------------------------------------------------------------------------------
 
-    def check_code(self, section: Section, rows: dict[int, list[Reloc]]) -> Iterator[Finding]:
+    def check_code(self, section: ModuleSection, rows: dict[int, list[Reloc]]) -> Iterator[Finding]:
         """The relocations of a section of code."""
         fields = {f.offset: f for f in self._fields(section)}
         for offset in sorted(rows):
@@ -84,14 +84,14 @@ class _Checker:
                 fact = self._fault(section, row, field)
                 if fact:
                     yield finding(_CODE, f"{section.name}+{offset:#x}", fact)
-        filled = {at for at, found in rows.items() if any(row.type != self.arch.none_reloc for row in found)}
+        filled = {at for at, found in rows.items() if any(row.type != self.arch.relocs.none for row in found)}
         for field in fields.values():
             if field.kind in _MUST and field.size == 4 and field.value == 0 and field.offset not in filled:
                 fact = f"{field.kind.value} that leads nowhere, and no relocation fills it in"
                 yield finding(_CODE, f"{section.name}+{field.offset:#x}", f"is {fact}")
         yield from self._check_placeholders(section)
 
-    def _fields(self, section: Section) -> list[InstructionField]:
+    def _fields(self, section: ModuleSection) -> list[InstructionField]:
         starts = sorted({0, *self.code.pieces.get(section.index, ())})
         out = []
         for start, end in zip(starts, [*starts[1:], len(section.data)], strict=True):
@@ -101,16 +101,16 @@ class _Checker:
             ]
         return out
 
-    def _fault(self, section: Section, row: Reloc, field: InstructionField | None) -> str:
+    def _fault(self, section: ModuleSection, row: Reloc, field: InstructionField | None) -> str:
         """What is wrong with a relocation in code, "" where nothing is."""
-        size = self.arch.reloc_size.get(row.type, 0)
-        if row.type == self.arch.none_reloc:
+        size = self.arch.relocs.sizes.get(row.type, 0)
+        if row.type == self.arch.relocs.none:
             return ""
         if field is None or size != field.size:
             return f"a relocation of {size} bytes is no field of an instruction"
         if row.type not in self.arch.relocated.types[field.kind]:
             return f"a relocation of type {row.type} is in {field.kind.value}"
-        bias = field.end - field.offset if row.type in self.arch.pc_relative else 0
+        bias = field.end - field.offset if row.type in self.arch.relocs.pc_relative else 0
         if field.kind is FieldKind.INDEXED:
             return ""
         leads = self._leads(section, row, row.addend + bias, branch=field.kind is FieldKind.BRANCH)
@@ -125,7 +125,7 @@ class _Checker:
         known = self.outside(symbol.name)
         return known is not None and known[1]
 
-    def _check_placeholders(self, section: Section) -> Iterator[Finding]:
+    def _check_placeholders(self, section: ModuleSection) -> Iterator[Finding]:
         """Instructions that are room for an alternative."""
         replaced = self.code.replaced.get(section.index, [])
         functions = [
@@ -153,7 +153,7 @@ class _Checker:
 
     # -- data ----------------------------------------------------------------------------------------------------
 
-    def check_data(self, section: Section, rows: dict[int, list[Reloc]]) -> Iterator[Finding]:
+    def check_data(self, section: ModuleSection, rows: dict[int, list[Reloc]]) -> Iterator[Finding]:
         """The relocations of a section of data, or of a special section."""
         spec = self.arch.special_of(section.name)
         size = self.code.entry_size(section, spec)[0] if spec is not None else 0
@@ -163,12 +163,12 @@ class _Checker:
                 if fact:
                     yield finding(_CODE, f"{section.name}+{offset:#x}", fact)
 
-    def _data_fault(self, section: Section, row: Reloc, entry: int) -> str:
-        width = self.arch.reloc_size.get(row.type, 0)
+    def _data_fault(self, section: ModuleSection, row: Reloc, entry: int) -> str:
+        width = self.arch.relocs.sizes.get(row.type, 0)
         if entry:
             at = row.offset % entry
             wanted = self.arch.relocated.special.get((section.name, at))
-            if row.type == self.arch.none_reloc:
+            if row.type == self.arch.relocs.none:
                 return "a relocation of no type is in a table"
             if wanted is not None and row.type != wanted:
                 return f"a relocation of type {row.type} is where one of type {wanted} belongs"
@@ -176,7 +176,7 @@ class _Checker:
                 return f"a relocation of type {row.type} is in a table of distances and pointers"
             if at + width > entry:
                 return "a relocation is beyond the end of an entry"
-        elif row.type != self.arch.none_reloc and row.type not in self.arch.relocated.data:
+        elif row.type != self.arch.relocs.none and row.type not in self.arch.relocated.data:
             return f"a relocation of type {row.type} is in data"
         elif width == 8 and row.offset % 8 and section.align >= 8:
             return "a pointer is not aligned"
@@ -184,7 +184,7 @@ class _Checker:
 
     # -- where it leads ------------------------------------------------------------------------------------------
 
-    def _leads(self, section: Section, row: Reloc, distance: int, *, branch: bool) -> str:
+    def _leads(self, section: ModuleSection, row: Reloc, distance: int, *, branch: bool) -> str:
         """What is wrong with where a relocation leads: so many bytes behind its symbol."""
         symbol = self.module.symbol_of(row)
         if symbol is None:
@@ -195,7 +195,8 @@ class _Checker:
             known = self.outside(symbol.name)
             if branch and distance:
                 return f"a branch leads {distance:+d} bytes beside {symbol.name}"
-            if known is not None and known[1] and distance and section.executable and row.type in self.arch.pc_relative:
+            relative = section.executable and row.type in self.arch.relocs.pc_relative
+            if known is not None and known[1] and distance and relative:
                 return f"an address is {distance:+d} bytes beside the function {symbol.name}"
             if known is not None and not known[1] and known[0] and not 0 <= distance <= known[0]:
                 return f"an address is {distance:+d} bytes from {symbol.name}, which has {known[0]}"
@@ -225,7 +226,7 @@ def _check_late(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
         match = LATE_SECTION.fullmatch(section.name)
         if match is not None and match[1] != VMLINUX:
             rows = module.relocs.get(section.index, ())
-            wanted |= {(match[1], section.info, row.offset, arch.reloc_size.get(row.type, 0)) for row in rows}
+            wanted |= {(match[1], section.info, row.offset, arch.relocs.sizes.get(row.type, 0)) for row in rows}
     data, listed = module.object_bytes(LATE.symbol) or b"", set()
     for at in LATE.rows(data)[:-1]:
         named, site = (module.at(symbol.shndx, symbol.value + at + LATE.offsets[f]) for f in ("object", "site"))

@@ -19,7 +19,7 @@ from kgbuild.model import Finding
 from kgbuild.module_abi import MOVED, SITES, SLOT, SLOTS_SECTION, STUBS_SECTION
 from kgbuild.verification.code import Code
 from kgbuild.verification.kallsyms import WrittenTables
-from kgbuild.verification.reading.reader import STT_FUNC, ModuleFile, Section
+from kgbuild.verification.reading.reader import STT_FUNC, ModuleFile, ModuleSection
 
 _CODE = "V33-kallsyms"
 _UNWIND, _UNWIND_STATES, _LOCKS = ".orc_unwind_ip", ".orc_unwind", ".smp_locks"
@@ -31,7 +31,7 @@ _OWNER = -1
 class SlotEntry(NamedTuple):
     """One instruction that was moved: its section, its offset and length, and those of what it became."""
 
-    section: Section
+    section: ModuleSection
     start: int
     length: int
     to: int
@@ -78,7 +78,7 @@ def _loads(module: ModuleFile, arch: Arch) -> dict[tuple[int, int], int]:
             for row in rows:
                 place = module.place_of(row)
                 if place is not None and place[0].name == SLOTS_SECTION:
-                    out[(index, offset)] = place[1] + arch.reloc_size[arch.per_field_pcrel32]
+                    out[(index, offset)] = place[1] + arch.relocs.sizes[arch.per_field_pcrel32]
     return out
 
 
@@ -134,7 +134,7 @@ def _check_row(module: ModuleFile, arch: Arch, row: SlotEntry, loads: set[tuple[
 
 
 def _check_entered(module: ModuleFile, arch: Arch, rows: list[SlotEntry], code: Code) -> Iterator[Finding]:
-    """Nothing but the jump that stands for it leads into what was moved, nothing into the middle of that jump, and no
+    """Nothing but the jump that replaces it leads into what was moved, nothing into the middle of that jump, and no
     entry of a table is about the instruction."""
     for section in {row.section.index: row.section for row in rows}.values():
         own = [row for row in rows if row.section is section]
@@ -146,7 +146,9 @@ def _check_entered(module: ModuleFile, arch: Arch, rows: list[SlotEntry], code: 
                     yield finding(_CODE, row.where, f"was moved to +{row.to:#x}, and {by} leads to +{place:#x}")
 
 
-def _references(module: ModuleFile, arch: Arch, code: Code, section: Section) -> Iterator[tuple[int, str, int | None]]:
+def _references(
+    module: ModuleFile, arch: Arch, code: Code, section: ModuleSection
+) -> Iterator[tuple[int, str, int | None]]:
     """Places of a section that branches and relocations lead to: (offset, from where, offset of the branch; _OWNER
     where an entry of a special section is about the instruction there)."""
     for i in code.instructions(section).values():
@@ -163,7 +165,8 @@ def _references(module: ModuleFile, arch: Arch, code: Code, section: Section) ->
             owner = _OWNER if spec is not None and (not size or offset % size == spec.owner) else None
             for reloc in relocs:
                 place = module.place_of(reloc)
-                bias = arch.reloc_size[reloc.type] if other.executable and reloc.type in arch.pc_relative else 0
+                relative = other.executable and reloc.type in arch.relocs.pc_relative
+                bias = arch.relocs.sizes[reloc.type] if relative else 0
                 if place is not None and place[0] is section:
                     yield place[1] + bias, f"{other.name}+{offset:#x}", owner
 
@@ -214,7 +217,7 @@ class _Unwind:
         for entries in self._entries.values():
             entries.sort()
 
-    def at(self, section: Section, offset: int) -> bytes | None:
+    def at(self, section: ModuleSection, offset: int) -> bytes | None:
         entries = self._entries.get(section.index, [])
         found = bisect_right(entries, offset, key=lambda e: e[0]) - 1
         return entries[found][2] if found >= 0 else None

@@ -29,7 +29,15 @@ from kgbuild.module_abi import (
     STATES,
     InitialKind,
 )
-from kgbuild.verification.reading.reader import SHT_NOBITS, STT_FUNC, STT_OBJECT, ModuleFile, Reloc, Section, Symbol
+from kgbuild.verification.reading.reader import (
+    SHT_NOBITS,
+    STT_FUNC,
+    STT_OBJECT,
+    ModuleFile,
+    ModuleSection,
+    ModuleSymbol,
+    Reloc,
+)
 
 THIS_MODULE = ".gnu.linkonce.this_module"
 NAME_BYTES = 56  # MODULE_NAME_LEN of kernels of 64 bits
@@ -86,12 +94,12 @@ class _Parts:
 
     def __init__(self, module: ModuleFile, arch: Arch) -> None:
         self.module, self.arch = module, arch
-        self._in: dict[int, list[Symbol]] = {}
+        self._in: dict[int, list[ModuleSymbol]] = {}
         for s in module.symbols:
             if self.counts(s):
                 self._in.setdefault(s.shndx, []).append(s)
 
-    def counts(self, symbol: Symbol) -> bool:
+    def counts(self, symbol: ModuleSymbol) -> bool:
         """Whether a symbol is a function or variable with contents of its own."""
         inside = 0 < symbol.shndx < len(self.module.sections) and symbol.size and symbol.name
         if not inside or symbol.type not in (STT_FUNC, STT_OBJECT):
@@ -99,7 +107,7 @@ class _Parts:
         section = self.module.sections[symbol.shndx]
         return section.alloc and not self.arch.is_dropped(section.name)
 
-    def text(self, symbol: Symbol) -> object:
+    def text(self, symbol: ModuleSymbol) -> object:
         """What a symbol is: section, bytes, relocations with what they mean."""
         section = self.module.sections[symbol.shndx]
         end = symbol.value + symbol.size
@@ -114,7 +122,7 @@ class _Parts:
         ]
         return section.name, held, symbol.size, data, relocs
 
-    def _meant(self, section: Section, row: Reloc) -> object:
+    def _meant(self, section: ModuleSection, row: Reloc) -> object:
         symbol = self.module.symbol_of(row)
         if symbol is None:
             return None
@@ -126,7 +134,7 @@ class _Parts:
         # a table that is the module's own is undefined in the wrapper
         if symbol.bind and symbol.type == STT_OBJECT:
             return symbol.name, row.addend
-        bias = 4 if section.executable and row.type in self.arch.pc_relative else 0
+        bias = 4 if section.executable and row.type in self.arch.relocs.pc_relative else 0
         target, to = self.module.sections[symbol.shndx], symbol.value + row.addend + bias
         for s in self._in.get(target.index, ()):
             if s.value <= to < s.value + s.size:
@@ -186,8 +194,10 @@ def check_struct(module: ModuleFile, layout: ModuleStruct | None, arch: Arch, na
         for row in rows:
             symbol = module.symbol_of(row)
             known = {layout.init: "init_module", layout.exit: "cleanup_module"}.get(offset)
-            right = symbol is not None and symbol.name == known and not row.addend and row.type == arch.pointer_reloc
-            if known is None or not right:
+            as_expected = (
+                symbol is not None and symbol.name == known and not row.addend and row.type == arch.pointer_reloc
+            )
+            if known is None or not as_expected:
                 leads = symbol.name if symbol is not None else "nothing"
                 yield finding(code, f"{THIS_MODULE}+{offset:#x}", f"leads to {leads}, not to {known or 'nothing'}")
             found.add(offset)

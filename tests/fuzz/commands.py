@@ -38,14 +38,14 @@ from kgbuild.livepatch.foreign_patches import read_other
 from kgbuild.patch.apply import apply_file
 from kgbuild.patch.compile_effects import find_effects, may_hide
 from kgbuild.patch.include_policy import check_includes
-from kgbuild.patch.kept_changes import find_lacking, from_note
+from kgbuild.patch.kept_changes import find_missing_changes, from_note
 from kgbuild.patch.line_directives import with_line_directives
 from kgbuild.patch.tree_paths import check_kind, check_path, choose_path, find_strip
 from kgbuild.patch.unified_diff import parse_patch, printable
 from kgbuild.pipeline.stages.verify import read_record
 from kgbuild.proof.record import record_json
 from kgbuild.verification.checks import check_module
-from kgbuild.verification.patch_manifest import read_older
+from kgbuild.verification.reading.patch_manifest import read_older
 from kgbuild.verification.reading.reader import read_module
 from tests.fuzz.mutate import Breaker
 from tests.support.small_module import ARCH, FACTS, NAME, Small
@@ -198,7 +198,7 @@ def _end(step: Callable[[bytes], None], data: bytes) -> str:
 def _as_older(data: bytes) -> None:
     older = read_older(data, "x.ko")
     if older.changes is not None:
-        find_lacking(older.changes, dict.fromkeys(older.changes, (b"a\nb\n", (1, 2), b"a\nb\n")))
+        find_missing_changes(older.changes, dict.fromkeys(older.changes, (b"a\nb\n", (1, 2), b"a\nb\n")))
 
 
 def _as_other(data: bytes) -> None:
@@ -288,7 +288,7 @@ def use_changes(rng: random.Random) -> str:
         changes = from_note(rng.choice((value, {"x.c": None}, value)))
     except (AttributeError, TypeError, ValueError, KeyError):  # as its caller expects
         return "no changes"
-    find_lacking(changes, {"x.c": (b"a\nb\n", (1, 2), b"a\nb\n")})
+    find_missing_changes(changes, {"x.c": (b"a\nb\n", (1, 2), b"a\nb\n")})
     return "changes"
 
 

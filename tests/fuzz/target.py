@@ -173,12 +173,12 @@ def attempt(orig: bytes, patched: bytes) -> tuple[str, str]:
 
 
 def attempt_texts(base: int, number: int) -> tuple[str, str]:
-    """The same for the texts of an input's number."""
+    """One input given by its number, with the texts that belong to it."""
     return _guarded(lambda: use_texts(base, number))
 
 
 def attempt_command(base: int, number: int) -> tuple[str, str]:
-    """The same for a file of another command (commands.py)."""
+    """One input that is a file of another command (commands.py)."""
     return _guarded(lambda: use_command(base, number))
 
 

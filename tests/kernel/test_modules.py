@@ -17,8 +17,8 @@ import zstandard
 from kgbuild.elf.read import read
 from kgbuild.host.compile.compile import compile_units
 from kgbuild.host.kernels.kbuild import load_unit_commands
-from kgbuild.host.modules.files import index_modules, read_module
-from kgbuild.host.modules.images import Modules
+from kgbuild.host.modules.files import index_modules, read_module_bytes
+from kgbuild.host.modules.images import ModuleImages
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.vm.patch_targets import collect_targets
 from kgbuild.host.vm.run import PatchRun, TestRun, run_vm
@@ -73,9 +73,9 @@ def test_compressed_modules(suffix: str, kernel: Kernel, tmp_path: Path) -> None
     """A kernel whose package has its modules compressed: parity, the patch and its booting see the same modules."""
     names = ("xfrm_algo", "af_key")
     for name in names:
-        packed = PACKERS[suffix](read_module(index_modules(kernel.modules)[name]))
+        packed = PACKERS[suffix](read_module_bytes(index_modules(kernel.modules)[name]))
         (tmp_path / f"{name}.ko{suffix}").write_bytes(packed)
-    modules, plain = (Modules(k) for k in (replace(kernel, modules=tmp_path), kernel))
+    modules, plain = (ModuleImages(k) for k in (replace(kernel, modules=tmp_path), kernel))
     assert sorted(modules.paths) == sorted(names)
     ours, theirs = modules.image("af_key"), plain.image("af_key")
     assert ours is not None and theirs is not None
@@ -88,7 +88,7 @@ def test_compressed_modules(suffix: str, kernel: Kernel, tmp_path: Path) -> None
     assert set(proof.counts) == {EXACT}
     found = collect_targets(tmp_path, ["af_key"])
     assert list(found.files) == list(names)
-    assert found.files["af_key"] == read_module(plain.paths["af_key"])
+    assert found.files["af_key"] == read_module_bytes(plain.paths["af_key"])
 
 
 # A module of the same name
@@ -129,7 +129,7 @@ REFUSED_LATER = "livepatch_af_key_data: refused: this module af_key is not the o
 def strangers(kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes]) -> TestRun:
     """A boot with the foreign module there first; then one patch that has nothing to do with it; then patches that
     are there before the foreign module comes, and before the right one does."""
-    shipped = read_module(index_modules(kernel.modules)["af_key"])
+    shipped = read_module_bytes(index_modules(kernel.modules)["af_key"])
     files = {
         **guest_files,
         "/guest/foreign.ko": foreign(shipped),
@@ -204,7 +204,7 @@ def test_a_patch_that_is_there_keeps_a_foreign_module_out(strangers: TestRun) ->
 def test_the_right_module_loads_after_a_foreign_one_that_lacks_a_symbol(
     symbol: str, kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes]
 ) -> None:
-    shipped = read_module(index_modules(kernel.modules)["af_key"])
+    shipped = read_module_bytes(index_modules(kernel.modules)["af_key"])
     files = {**guest_files, "/guest/lacking.ko": lacking(shipped, symbol), "/guest/af_key.ko": shipped}
     commands = [
         "! insmod /guest/lacking.ko",

@@ -121,7 +121,7 @@ def test_a_variable_of_both_begins_anew_and_that_is_said(maker: Maker) -> None:
     ran, said = maker.build("counts-more", ["counts-more"], *on_top)
     assert ran.status == 0
     (warning,) = (w for w in said["warnings"] if w.startswith("kgb_reads of "))
-    assert warning.startswith("kgb_reads of livepatch_counts begins anew in this patch; ")
+    assert warning.startswith("kgb_reads of livepatch_counts begins again with the initial value in this patch; ")
     assert "shadow variable" in warning
     assert warning in ran.stdout
 

@@ -21,7 +21,7 @@ from kgbuild.host.link.module_objects import wrapper_source
 from kgbuild.kernel.feature_probes import KGRAFT, LOOKUP_EXPORTED
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.module_abi import FUNCTIONS
-from kgbuild.proof.record import DATA, FUNCTION, BoundSymbol, Key
+from kgbuild.proof.record import DATA, FUNCTION, BoundSymbol, SymbolKey
 from tests.support.kgraft import FLAGS, HERE, gcc, run
 
 FEATURES = frozenset({KGRAFT, LOOKUP_EXPORTED})
@@ -58,11 +58,11 @@ class Output:
         self.strings.data += text.encode() + b"\0"
         return at
 
-    def to(self, key: Key, patched: str = "") -> OutSymbol:
+    def to(self, key: SymbolKey, patched: str = "") -> OutSymbol:
         name = f".klp.sym.{key[0]}.{key[1]},{key[2]}{patched}"
         return self.bound.setdefault(name, self.symbol(name, None, bind=STB.GLOBAL))
 
-    def replaces(self, key: Key, code: bytes, refs: dict[int, tuple[int, OutSymbol]]) -> None:
+    def replaces(self, key: SymbolKey, code: bytes, refs: dict[int, tuple[int, OutSymbol]]) -> None:
         section = self.section(f".text.{key[1]}", code, SHF.EXECINSTR)
         section.relocs = [OutReloc(at, kind, symbol, -4) for at, (kind, symbol) in refs.items()]
         base = len(self.funcs.data)
@@ -81,7 +81,7 @@ class Output:
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[Key, BoundSymbol], KernelImage]:
+def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[SymbolKey, BoundSymbol], KernelImage]:
     """Where this kernel has what the patch is bound to, by an image of its code."""
     folder = tmp_path_factory.mktemp("image")
     for unit in ("first", "second"):
@@ -101,11 +101,13 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[Key, BoundSym
     return out, image
 
 
-def make(folder: Path, places: tuple[dict[Key, BoundSymbol], KernelImage], modules: bool, replace: bool = True) -> Path:
+def make(
+    folder: Path, places: tuple[dict[SymbolKey, BoundSymbol], KernelImage], modules: bool, replace: bool = True
+) -> Path:
     """The program: harness, wrapper and output object."""
     output, backend = Output(), Kgraft()
     show = ("vmlinux", "show", 3)
-    functions: list[Key] = [("vmlinux", "version_show.isra.0", 0), show]
+    functions: list[SymbolKey] = [("vmlinux", "version_show.isra.0", 0), show]
     refs = {5: (R_PLT32, output.to(HELPER)), 11: (R_PC32, output.to(COUNTER))}
     for key in functions:
         output.replaces(key, SHOW, refs)
@@ -139,7 +141,7 @@ def make(folder: Path, places: tuple[dict[Key, BoundSymbol], KernelImage], modul
 
 
 @pytest.fixture(scope="module")
-def program(places: tuple[dict[Key, BoundSymbol], KernelImage], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program(places: tuple[dict[SymbolKey, BoundSymbol], KernelImage], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(tmp_path_factory.mktemp("modules"), places, modules=True)
 
 
@@ -160,7 +162,7 @@ def test_registration(program: Path) -> None:
 
 
 def test_a_patch_of_vmlinux_alone_needs_no_module(
-    places: tuple[dict[Key, BoundSymbol], KernelImage], tmp_path: Path
+    places: tuple[dict[SymbolKey, BoundSymbol], KernelImage], tmp_path: Path
 ) -> None:
     done = run(make(tmp_path, places, modules=False, replace=False), "unloaded")
     assert (done.returncode, done.stderr) == (0, "")
@@ -201,7 +203,9 @@ def test_a_registration_that_fails_leaves_nothing(program: Path) -> None:
 
 
 @pytest.mark.parametrize("table", ["callbacks", "states", "constants"])
-def test_what_kgraft_does_not_know_is_refused(table: str, places: tuple[dict[Key, BoundSymbol], KernelImage]) -> None:
+def test_what_kgraft_does_not_know_is_refused(
+    table: str, places: tuple[dict[SymbolKey, BoundSymbol], KernelImage]
+) -> None:
     obj = Output().finish(**{table: bytes(8)})
     request = Request(arch_of(62), FEATURES, places[0], lambda name: places[1])
     (refusal,) = Kgraft().check(obj, request)

@@ -17,7 +17,7 @@ import pytest
 from kgbuild.errors import UserError
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 from kgbuild.report.explain import CHANGED, NEW, NOISE, REMOVED, SAME, Explanation, explain
-from kgbuild.report.listing import AlignedLine, align, quote
+from kgbuild.report.listing import AlignedLine, align_listings, quote
 from kgbuild.report.side_by_side import Style, render
 from tests.support.command import run_command, run_on_pty
 from tests.support.pair_cases import ALL, Case
@@ -81,7 +81,7 @@ def test_lines_fit_and_nothing_is_cut_off(pair: str, function: str, flags: tuple
         assert max(len(line) for line in text.splitlines()) <= max(width, 60)
         assert text.isascii()
         squeezed = re.sub(r"\s", "", text)
-        steps = [s for v in values for b in v.blocks for r in b.rows for s in (r.left, r.right) if s is not None]
+        steps = [s for v in values for b in v.blocks for r in b.rows for s in (r.orig, r.patched) if s is not None]
         assert steps
         # an operand that is too wide goes on in the next line, beside that of the other side
         assert all(s.mnemonic.replace(" ", "") in squeezed for s in steps)
@@ -146,14 +146,14 @@ def test_a_long_function_is_folded_and_shown_in_full_when_asked() -> None:
 
 def test_source_lines_need_debug_information() -> None:
     (plain,), (debug,) = explained("changed_body", "second"), explained("changed_body", "second", ("-g",))
-    lines = [[r.left.line for b in v.blocks for r in b.rows if r.left is not None] for v in (plain, debug)]
+    lines = [[r.orig.line for b in v.blocks for r in b.rows if r.orig is not None] for v in (plain, debug)]
     assert not any(lines[0])
     assert all(lines[1])
 
 
 def test_lines_of_headers_name_their_file() -> None:
     (value,) = explained("static_key", "first", ("-g",))
-    lines = {r.left.line for b in value.blocks for r in b.rows if r.left is not None}
+    lines = {r.orig.line for b in value.blocks for r in b.rows if r.orig is not None}
     assert any(line.startswith("kernel.h:") for line in lines)
     assert any(line.isdigit() for line in lines)
 
@@ -183,7 +183,7 @@ def step(text: str, key: str) -> AlignedLine:
 def test_inserted_code_stands_alone() -> None:
     left = [step(c, c) for c in "abcdef"]
     right = [step(c, c) for c in "abXcdef"]
-    assert [(x and x.key, y and y.key) for x, y in align(left, right)] == [
+    assert [(x and x.key, y and y.key) for x, y in align_listings(left, right)] == [
         ("a", "a"),
         ("b", "b"),
         (None, "X"),
@@ -192,7 +192,7 @@ def test_inserted_code_stands_alone() -> None:
         ("e", "e"),
         ("f", "f"),
     ]
-    assert [(x and x.key, y and y.key) for x, y in align(right, left)][2] == ("X", None)
+    assert [(x and x.key, y and y.key) for x, y in align_listings(right, left)][2] == ("X", None)
 
 
 # -- the command ---------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.module_abi import InitialKind
 from kgbuild.proof.parity import compute_parity
 from kgbuild.verification.data import check_data
-from kgbuild.verification.reading.reader import ModuleFile, Symbol, read_module
+from kgbuild.verification.reading.reader import ModuleFile, ModuleSymbol, read_module
 from tests.support.kernel import EXPORTS, close_text, link_kernel
 from tests.support.toolchain import compile_text, pair_flags, view
 
@@ -130,7 +130,7 @@ def make(closure: Closure) -> Made:
     return Made(file, rows, values, refs)
 
 
-def owner(file: ModuleFile, section: int, offset: int) -> Symbol:
+def owner(file: ModuleFile, section: int, offset: int) -> ModuleSymbol:
     return next(s for s in file.symbols if s.shndx == section and s.type == 1 and s.value <= offset < s.value + s.size)
 
 

@@ -207,13 +207,13 @@ def pointer_findings(p: Patched) -> list[Finding]:
     """What verify says of the module's pointers, by the facts of the kernel that it is for."""
     module = module_of(p)
 
-    def lacks(name: str, export: bool) -> str:
+    def fault(name: str, export: bool) -> str:
         plain = name if export else name.removeprefix(".klp.sym.vmlinux.").rpartition(",")[0]
         symbols = [s for s in p.image.named(plain) if s.is_function]
         bad = [s for s in symbols if p.image.read(s.value, 4) != ENDBR or s.value in p.image.sealed]
         return plain if bad else ""
 
-    return list(check_pointers(module, ARCH, Code(module, ARCH).instructions, lacks))
+    return list(check_pointers(module, ARCH, Code(module, ARCH).instructions, fault))
 
 
 ENDBR = bytes.fromhex("f30f1efa")

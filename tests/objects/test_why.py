@@ -15,7 +15,7 @@ from kgbuild.closure.model import Closure
 from kgbuild.errors import UserError
 from kgbuild.report.build import closure_report
 from kgbuild.report.chains import chains_in, chains_of
-from kgbuild.report.why import choose_chains, read_chains, references_of, render_chain, why_report
+from kgbuild.report.why import choose_chains, parse_chains, references_of, render_chain, why_report
 from tests.support.kernel import GivenGraph, close_units
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs/schema/why-1.json").read_text())
@@ -75,8 +75,8 @@ def test_names_that_choose(closure: Closure, wanted: str, chains: list[list[tupl
 def test_chains_that_were_kept_are_the_same(closure: Closure) -> None:
     chains = chains_in(closure)
     kept = json.loads(json.dumps([asdict(c) for c in chains]))
-    assert read_chains(kept) == chains
-    assert choose_chains(read_chains(kept), "show@b.c") == chains_of(closure, "show@b.c")
+    assert parse_chains(kept) == chains
+    assert choose_chains(parse_chains(kept), "show@b.c") == chains_of(closure, "show@b.c")
 
 
 def test_a_position_is_a_number(closure: Closure) -> None:

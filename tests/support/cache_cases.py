@@ -74,7 +74,7 @@ def answers(root: Path) -> dict[str, object]:
     cache = Cache(root)
     kernel = ensure_kernel("local:tiny", progress=SilentProgress(), offline=True, cache=cache)
     index = load_index(kernel, SilentProgress(), cache)
-    includes = include_index.load_index(kernel, cache, SilentProgress())
+    includes = include_index.load_include_index(kernel, cache, SilentProgress())
     with include_index.open_words(kernel) as is_word:
         words = [is_word(word) for word in (b"twice", b"thrice")]
     if cache.get(KEY) is None:

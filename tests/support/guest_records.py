@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 
 from kgbuild.guest.channel import ChannelParser
-from kgbuild.guest.model import Command, GuestPlan
+from kgbuild.guest.model import GuestCommand, GuestPlan
 from kgbuild.guest.session import Session
 
 
@@ -17,9 +17,9 @@ def encoded(text: str | bytes) -> str:
 PLAN = GuestPlan(
     "lp",
     {
-        "before": (Command("grep x f", False, True),),
-        "after": (Command("grep x f", True, True),),
-        "disabled": (Command("grep x f", False, True),),
+        "before": (GuestCommand("grep x f", False, True),),
+        "after": (GuestCommand("grep x f", True, True),),
+        "disabled": (GuestCommand("grep x f", False, True),),
     },
 )
 

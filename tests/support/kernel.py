@@ -149,7 +149,7 @@ def close_text(
     tracked: bool = False,
     exports: dict[str, Export] | None = None,
 ) -> Patched:
-    """The same for a C text with #ifdef PATCHED; `flags` are for all of the kernel."""
+    """A kernel and a patch from one C text with #ifdef PATCHED; `flags` are for all of the kernel."""
     text = f'#include "kernel.h"\n{text}'
     kernel_text = f'#include "kernel.h"\n{kernel_text}' if kernel_text is not None else text
     return _close(

@@ -39,7 +39,7 @@ from kgbuild.ledger.btf import _BtfTypes as _Btf
 from kgbuild.patch.added_code import measure_code
 from kgbuild.patch.apply import apply_file
 from kgbuild.patch.include_policy import check_dependencies, check_includes
-from kgbuild.patch.kept_changes import find_lacking, from_note, read_change
+from kgbuild.patch.kept_changes import find_missing_changes, from_note, read_change
 from kgbuild.patch.line_directives import with_line_directives
 from kgbuild.patch.mail import split_lines
 from kgbuild.patch.tree_paths import choose_path, classify, find_strip
@@ -153,7 +153,7 @@ def keeping(before: list[str], after: list[str]) -> Read:
 
     def read() -> None:
         change = read_change(old, numbers, new)
-        find_lacking({"x.c": change}, {"x.c": (old, numbers, new)})
+        find_missing_changes({"x.c": change}, {"x.c": (old, numbers, new)})
 
     return read
 
@@ -391,7 +391,7 @@ KINDS: dict[str, Callable[[int], Read]] = {
     "equal lines that give way": lambda n: keeping(["x"] * n, ["y", "x"] * n),
     "lines put in": interleaved,
     "a note that lies": lambda n: (
-        lambda: find_lacking(
+        lambda: find_missing_changes(
             from_note({"x.c": {"original": "", "hunks": [[10**12 + i, 10**12, []] for i in range(n)]}}), {}
         )
     ),

@@ -16,7 +16,8 @@ from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.kernel.exports import Export
 from kgbuild.model import Finding
 from kgbuild.proof.record import ProofRecord, contents_json, digest_record, record_json
-from kgbuild.verification.checks import KernelFacts, check_module
+from kgbuild.verification.checks import check_module
+from kgbuild.verification.kernel_facts import KernelFacts
 from kgbuild.verification.reading.contents import digest_contents
 from kgbuild.verification.reading.reader import read_module
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from kgbuild.arch.code_search import Flow
 
 Bytes = npt.NDArray[np.uint8]
-Places = npt.NDArray[np.int64]
+Offsets = npt.NDArray[np.int64]
 
 
 # Calls of these say nothing about the program: tracing, and the thunk that returns go through.
@@ -34,7 +34,7 @@ CALL, _JMP, _JMP8, _LEA = 0xE8, 0xE9, 0xEB, 0x8D
 _SHORT = frozenset({_JMP8, *range(0x70, 0x80), *range(0xE0, 0xE4)})
 
 
-def classify_relative(code: Bytes, at: Places) -> npt.NDArray[np.uint8]:
+def classify_relative(code: Bytes, at: Offsets) -> npt.NDArray[np.uint8]:
     """Flow of the instruction around each 32-bit PC-relative field at offset `at` of `code`.
 
     The byte before such a field is an opcode (e8, e9, 80 to 8f behind 0f) or a ModRM byte of mod 00, rm 101, which is
@@ -50,18 +50,18 @@ def classify_relative(code: Bytes, at: Places) -> npt.NDArray[np.uint8]:
     return out
 
 
-def opcode_distance(code: Bytes, at: Places) -> Places:
+def opcode_distance(code: Bytes, at: Offsets) -> Offsets:
     """How far before the displacement at offset `at` the opcode of a branch begins: 2 for 0f 8x, else 1."""
     return np.where(code[np.maximum(at - 1, 0)] & 0xF0 == 0x80, 2, 1).astype(np.int64)
 
 
-def is_call(code: Bytes, at: Places) -> npt.NDArray[np.bool_]:
+def is_call(code: Bytes, at: Offsets) -> npt.NDArray[np.bool_]:
     """Whether the byte before each offset is the opcode of a direct call."""
     before: Bytes = code[np.maximum(at - 1, 0)]
     return np.equal(before, CALL)
 
 
-def _words(code: Bytes, at: Places) -> Places:
+def _words(code: Bytes, at: Offsets) -> Offsets:
     """The signed 32-bit numbers at these offsets."""
     out = np.zeros(len(at), np.uint32)
     for byte in range(4):
@@ -69,7 +69,7 @@ def _words(code: Bytes, at: Places) -> Places:
     return out.view(np.int32).astype(np.int64)
 
 
-def _emulated(code: Bytes, at: Places) -> npt.NDArray[np.bool_]:
+def _emulated(code: Bytes, at: Offsets) -> npt.NDArray[np.bool_]:
     """Whether the byte before each offset begins the letters "xen" behind ud2: a mark for Xen, not a jump."""
     out = np.zeros(len(at), bool)
     inside = (at >= 3) & (at + 2 <= len(code))
@@ -81,7 +81,7 @@ def _emulated(code: Bytes, at: Places) -> npt.NDArray[np.bool_]:
     return out
 
 
-def find_branches(code: Bytes) -> tuple[Places, Places, Places]:
+def find_branches(code: Bytes) -> tuple[Offsets, Offsets, Offsets]:
     """Everything in `code` that has the form of a direct branch: (place of its displacement, width of it, target).
 
     Places and targets are offsets in `code`. Complete: every branch with a 32-bit or 8-bit displacement is among
@@ -141,7 +141,7 @@ def confirm_addresses(code: bytes, wanted: set[int]) -> set[int]:
     return out
 
 
-def find_addresses(code: Bytes, low: int, high: int) -> tuple[Places, Places, Places, Places]:
+def find_addresses(code: Bytes, low: int, high: int) -> tuple[Offsets, Offsets, Offsets, Offsets]:
     """Fields of `code` that could hold an address from `low` to `high` (signed 64-bit).
 
     Returns (places of 32-bit absolute values, those values sign-extended, places of displacements behind a lea's

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import struct
 
-from kgbuild.arch.platform import Emulator, Platform, Probe
+from kgbuild.arch.platform import AccelerationProbe, Emulator, Platform
 
 _EXIT_PORT, _EXIT_VALUE = 0xF4, 0x10
 # sti; 2 x hlt (the BIOS timer ticks 18 times a second); mov al,0x10; out 0xf4,al; then stay halted. That goes through
@@ -55,7 +55,7 @@ PLATFORM = Platform(
         # on a loaded host the emulated timer is too late for the kernel's test of it, which ends in a panic
         # ("IO-APIC + timer doesn't work!", check_timer())
         append="no_timer_check",
-        probe=Probe(
+        probe=AccelerationProbe(
             disk=boot_sector(),
             options=(
                 *("-device", f"isa-debug-exit,iobase={_EXIT_PORT:#x},iosize=1"),

@@ -84,7 +84,7 @@ def _write_statuses(name: str, formatter: click.HelpFormatter) -> None:
         formatter.write_dl([(str(status), text) for status, text in rows.items()])
 
 
-class Command(click.Command):
+class KgbuildCommand(click.Command):
     """A command of kgbuild."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -97,7 +97,7 @@ class Command(click.Command):
 class Group(click.Group):
     """A group of commands of kgbuild."""
 
-    command_class = Command
+    command_class = KgbuildCommand
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx

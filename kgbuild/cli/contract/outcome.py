@@ -11,12 +11,12 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from kgbuild.report.documents import ErrorRow, error_document
-from kgbuild.report.formats.json import json_text
+if TYPE_CHECKING:
+    from kgbuild.report.documents import ErrorRow
 
 
 @dataclass
@@ -32,7 +32,7 @@ DELIVERED = Delivered()
 
 
 @dataclass(frozen=True)
-class Asked:
+class CommandLine:
     """What the words of a command line ask for, as far as they can be read."""
 
     command: str = ""
@@ -41,7 +41,7 @@ class Asked:
     others: tuple[str, ...] = ()  # every other word, and the value in it: what may name a file too
 
 
-def read_words(group: click.Group, words: Sequence[str]) -> Asked:
+def read_command_line(group: click.Group, words: Sequence[str]) -> CommandLine:
     """What a command line asks for. Never fails: a line that means nothing asks for nothing."""
     rest = list(words)
     path: list[str] = []
@@ -61,7 +61,7 @@ def read_words(group: click.Group, words: Sequence[str]) -> Asked:
             report = value
         elif option == "--json" and value == "-":
             form = "json"
-    return Asked(" ".join(path), form == "json", report, tuple(_others(words, report)))
+    return CommandLine(" ".join(path), form == "json", report, tuple(_others(words, report)))
 
 
 def _others(words: Sequence[str], report: str) -> Iterator[str]:
@@ -90,21 +90,25 @@ def _options(command: click.Command, words: Sequence[str]) -> Iterator[tuple[str
             next(waiting, "")
 
 
-def tell(asked: Asked, status: int, errors: Sequence[ErrorRow]) -> None:
+def tell(asked: CommandLine, status: int, errors: Sequence[ErrorRow]) -> None:
     """Write what of the document was not written. What can't be written any more is left out."""
+    from pathlib import Path
+
     from kgbuild.errors import KgbuildError
-    from kgbuild.host.system.output_files import Input, Output, check_outputs, is_standard_output, write_file
+    from kgbuild.host.system.output_files import Input, PlannedOutput, check_outputs, is_standard_output, write_file
     from kgbuild.host.system.output_kinds import REPORT
+    from kgbuild.report.documents import error_document
+    from kgbuild.report.formats.json import json_text
 
     text = json_text(error_document(asked.command, status, errors))
     if asked.report and not DELIVERED.reported:
         path = Path(asked.report)
         if asked.report == "-" or is_standard_output(path):
-            asked = Asked(asked.command, True, "")
+            asked = CommandLine(asked.command, True, "")
         else:
             try:
                 named = [Input("another word", Path(word)) for word in asked.others if word]
-                check_outputs([Output("--report", path, REPORT)], named, force=False)
+                check_outputs([PlannedOutput("--report", path, REPORT)], named, force=False)
                 if not path.is_dir():
                     waits = os.open(path, os.O_WRONLY | os.O_NONBLOCK) if path.is_fifo() else None  # nobody may read it
                     write_file(path, text.encode())

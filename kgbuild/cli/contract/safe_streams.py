@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import sys
 from typing import Any, BinaryIO, TextIO
 
@@ -18,7 +17,7 @@ import click
 
 from kgbuild.shown_text import escape_controls, printable
 
-_MARK = f"\ue000{secrets.token_hex(8)}\ue000"
+_MARK = f"\ue000{os.urandom(8).hex()}\ue000"
 _plain_style = click.style
 
 

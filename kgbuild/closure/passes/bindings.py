@@ -7,7 +7,7 @@ from __future__ import annotations
 from kgbuild.closure.binding import EXPORT, NEW_GLOBAL, PATCH_SYMBOL, Bound, NotBound
 from kgbuild.closure.builder import ClosureBuilder
 from kgbuild.closure.callers import users_in
-from kgbuild.closure.model import Key, StateLine, UnitResult
+from kgbuild.closure.model import MemberKey, StateLine, UnitResult
 from kgbuild.closure.name_lookup import find_provider, say_elsewhere, say_unexported
 from kgbuild.closure.proven_places import proven_data, proven_function, proven_place, why_not_proven
 from kgbuild.closure.state_verdicts import REFUSED
@@ -277,7 +277,7 @@ def goes_on(builder: ClosureBuilder, number: int, source: Atom, target: Atom, ho
             what = f"refers to {atom.name}, which is {orig_name} of the running kernel"
             builder.refuse("K5-symbol", number, source.name, f"{what}, whose place there is not proven")
     if verdict.why:
-        key: Key = (home, atom.id)
+        key: MemberKey = (home, atom.id)
         builder.state[key] = StateLine(
             atom.name, owner.source, owner.target, verdict.kind, orig_name, orig_unit, verdict.why
         )

@@ -121,7 +121,7 @@ def resolve(builder: ClosureBuilder, number: int, source: Atom, ref: Ref) -> Non
     view = builder.units[number].changes.patched
     target = view.atoms[ref.atom]
     key = (number, target.id)
-    if ref.type not in view.arch.loadable_relocs or (ref.synthetic and ref.size != 4):
+    if ref.type not in view.arch.relocs.loadable or (ref.synthetic and ref.size != 4):
         _refuse_relocation(builder, number, source, target, ref)
     if target.name == THIS_MODULE and view.section_name(source) == PARAMETERS:
         return  # a parameter is the patch module's own
@@ -150,7 +150,7 @@ def resolve(builder: ClosureBuilder, number: int, source: Atom, ref: Ref) -> Non
 
 def _refuse_relocation(builder: ClosureBuilder, number: int, source: Atom, target: Atom, ref: Ref) -> None:
     view = builder.units[number].changes.patched
-    fact, remedy = f"{view.arch.reloc_names.get(ref.type, str(ref.type))} can't be carried", ""
+    fact, remedy = f"{view.arch.relocs.names.get(ref.type, str(ref.type))} can't be carried", ""
     if ref.synthetic:
         # the assembler chose the short form because both are in one section
         fact = (

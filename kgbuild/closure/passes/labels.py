@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from kgbuild.closure.model import Contents, UnitResult
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.diff.labels import LabelTables, families, given_away, handed_out, jumps_indirectly, own_labels
+from kgbuild.diff.labels import LabelTables, addresses_handed_out, families, given_away, jumps_indirectly, own_labels
 from kgbuild.objects.atoms import DATA, FUNCTION, Atom
 from kgbuild.objects.symbol_kinds import is_init
 from kgbuild.objects.view import View
@@ -97,5 +97,5 @@ def _stored(view: View, atom: Atom) -> int | None:
     """Where a function stores an address inside itself, if it has an indirect jump too. Addresses that are passed to
     what it calls are of no harm: they say where the call comes from (_THIS_IP_)."""
     fields = own_labels(view, atom)
-    kept = handed_out(view, atom, fields).kept if fields else None
+    kept = addresses_handed_out(view, atom, fields).kept if fields else None
     return min(kept) if kept and jumps_indirectly(view, atom) else None

@@ -2,7 +2,7 @@
 """Which functions of the kernel are redirected, and who comes along where one can't be.
 
 A changed function is redirected by name and position, if parity has proven it. One that ftrace can't redirect pulls its
-callers; one that gcc folded with others is told apart by its callers.
+callers; one that gcc folded with others is distinguished by its callers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from kgbuild.callgraph.outside_callers import OutsideCaller, users_outside
 from kgbuild.closure.builder import ClosureBuilder
 from kgbuild.closure.callers import original_in_graph, users_in
-from kgbuild.closure.model import REPLACED, Contents, Key, Redirect, UnitResult
+from kgbuild.closure.model import REPLACED, Contents, MemberKey, Redirect, UnitResult
 from kgbuild.elf.consts import STB
 from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import FUNCTION, UNDEFINED, Ambiguous, Atom
@@ -62,8 +62,8 @@ def _redirect_place(builder: ClosureBuilder, number: int, orig: Atom, patched: A
         return
     split = [changes.patched.atoms[i] for i in changes.correlation.to_patched.get(orig.id, ())]
     if len(split) > 1:
-        # told apart by the patch: whoever means this one differs in what it calls and comes along, and calls the
-        # copy in the module; pointers and callers elsewhere can't be told apart
+        # distinguished by the patch: callers of this one differ in what they call, come along, and call the copy in
+        # the module; pointers and callers elsewhere can't be distinguished
         if all(part.bind == STB.LOCAL for part in split) and orig.bind == STB.LOCAL:
             takers = users_in(changes.orig, orig, unit.target == VMLINUX).takers
             if not takers:
@@ -137,7 +137,7 @@ def _pull_from_outside(builder: ClosureBuilder, number: int, orig: Atom, patched
     return True
 
 
-def _pull_from(builder: ClosureBuilder, caller: OutsideCaller, orig: Atom, names: list[str], key: Key) -> None:
+def _pull_from(builder: ClosureBuilder, caller: OutsideCaller, orig: Atom, names: list[str], key: MemberKey) -> None:
     """Bring in the functions of another unit that call a global function by one of `names`. Who calls it by a name that
     the patch gives to another function means that one, and stays."""
     name = builder.members[key].atom.name
@@ -168,7 +168,7 @@ def _pull_from(builder: ClosureBuilder, caller: OutsideCaller, orig: Atom, names
         builder.refuse("K15-pull", number, caller.function, f"{caller.function} {fact}")
 
 
-def _pull_in(builder: ClosureBuilder, number: int, caller: Atom, name: str, key: Key) -> None:
+def _pull_in(builder: ClosureBuilder, number: int, caller: Atom, name: str, key: MemberKey) -> None:
     if (number, caller.id) in builder.members:
         return
     builder.add(number, caller, "pulled", f"calls {name}, which can't be redirected", key)
@@ -177,10 +177,10 @@ def _pull_in(builder: ClosureBuilder, number: int, caller: Atom, name: str, key:
         redirect(builder, number, changes.orig.atoms[i], caller)
 
 
-def _chain(contents: Contents, key: Key) -> list[str]:
+def _chain(contents: Contents, key: MemberKey) -> list[str]:
     """The names of a member and of what brought it, up to what the patch changes."""
     names: list[str] = []
-    at: Key | None = key
+    at: MemberKey | None = key
     while at is not None and at in contents.members and len(names) < 20:
         names.append(contents.members[at].atom.name)
         at = contents.members[at].via

@@ -69,8 +69,8 @@ def check_taken_names(
             others = [u for n, u in enumerate(contents.units) if n != number and u.target == unit.target]
             if any(name in new_names(u, a) for u in others for a in u.changes.patched.by_name.get(name, ())):
                 yield refusal_of(unit, "K10-weak", name, f"{name} is newly defined in several units")
-            if left := _left_undefined(contents, world, unit, name):
-                linked = f"{', '.join(left[:3])} of {say_object(unit.target)} was linked with"
+            if remaining := _left_undefined(contents, world, unit, name):
+                linked = f"{', '.join(remaining[:3])} of {say_object(unit.target)} was linked with"
                 fact = f"the new {name} is not what {linked}"
                 yield refusal_of(unit, "K14-vanished", name, fact, remedy="give it another name")
             places = sorted({s.value for s in image.named(name) if s.bind != STB.LOCAL})

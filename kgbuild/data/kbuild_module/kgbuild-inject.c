@@ -4,7 +4,7 @@
  *
  * `ld -r` silently destroys SHN_LIVEPATCH symbols and .klp.rela sections, so they are made here, when every other tool
  * has run: undefined symbols in livepatch form become SHN_LIVEPATCH ones, and the relocations against them move into
- * .klp.rela.OBJECT.SECTION. Debugging information of the build is left out. The same as kgbuild/emit/klp_relocations.py, byte
+ * .klp.rela.OBJECT.SECTION. Debugging information of the build is left out. Does what kgbuild/emit/klp_relocations.py does, byte
  * for byte. Source: Documentation/livepatch/module-elf-format.rst.
  */
 #include <elf.h>

@@ -2,7 +2,7 @@
 /*
  * Initial values of the patch's variables (kgbuild/emit/initial_values.py). Part of main.c and kgraft.c.
  *
- * A target module's variables begin anew each time that it comes, before anything of it runs. Per-CPU variables with
+ * A target module's variables are initialised each time that it is loaded, before anything of it runs. Per-CPU variables with
  * pointers are written here in any case: the module loader does not relocate them.
  */
 #ifdef KGBUILD_INITIAL

@@ -302,7 +302,7 @@ static bool refers(const char *object, const char *owner)
 	return false;
 }
 
-/* Look up all symbols of one module anew. A module that the target depends on is there, and stays. */
+/* Look up all symbols of one module again. A module that the target depends on is there, and stays. */
 static int resolve_module(const char *name, struct module *mod)
 {
 	int error;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The same part of a live patch module for kernels with kGraft (SLE 12). Never booted: see docs/backends.md.
+ * The part of a live patch module that registers it, for kernels with kGraft (SLE 12). Never booted: see docs/backends.md.
  *
  * kGraft wants a flat array, made here of KGBUILD_PATCHES, and knows nothing of relocations: what the kernel does not
  * export is looked up and written as in the back end kallsyms. It calls nothing of ours when a target module comes, so a

@@ -132,7 +132,7 @@ extern const struct kgbuild_late kgbuild_late[];
 
 /*
  * When a target module comes back, the kernel relocates the patched code for it again, and finds it relocated already:
- * "existing value is nonzero" (mended in 6.3 by clear_relocate_add()). So clear those places when the module goes;
+ * "existing value is nonzero" (fixed in 6.3 by clear_relocate_add()). So clear those places when the module goes;
  * then, and only then, its patched code can't be running.
  */
 static void clear_late(const char *object)

@@ -17,22 +17,22 @@ BACKENDS = {backend.name: backend for backend in _ALL}
 
 def preferred_backend(features: frozenset[str]) -> str:
     """The name of the first back end that a kernel with these features can take, "" where it can take none."""
-    return next((b.name for b in _ALL if not b.lacks(features)), "")
+    return next((b.name for b in _ALL if not b.why_not(features)), "")
 
 
 def choose_backend(name: str, features: frozenset[str], kernel: str) -> Backend:
     """The back end of that name, or, for "", the first that the kernel can take.
 
     Input: the probes that the kernel answers with yes, and its name, for the message. Raises Refused (B1-backend)
-    with what the kernel lacks and which back end it can take.
+    with what is missing in the kernel and which back end it can take.
     """
-    able = [b for b in _ALL if not b.lacks(features)]
+    able = [b for b in _ALL if not b.why_not(features)]
     if not name and able:
         return able[0]
-    if name and not BACKENDS[name].lacks(features):
+    if name and not BACKENDS[name].why_not(features):
         return BACKENDS[name]
     wanted = [BACKENDS[name]] if name else list(_ALL)
-    fact = "; ".join(f"can't take the back end {b.name}: {b.lacks(features)}" for b in wanted)
+    fact = "; ".join(f"can't take the back end {b.name}: {b.why_not(features)}" for b in wanted)
     remedy = f"use --backend {able[0].name}, which this kernel can take" if able else ""
     raise Refused([Refusal("B1-backend", kernel, fact, remedy=remedy)])
 

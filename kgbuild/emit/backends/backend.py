@@ -16,7 +16,7 @@ from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.write import OutObject
 from kgbuild.kernel.vmlinux_image import KernelImage
-from kgbuild.proof.record import BoundSymbol, Key
+from kgbuild.proof.record import BoundSymbol, SymbolKey
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Request:
 
     arch: Arch
     features: frozenset[str]
-    places: Mapping[Key, BoundSymbol]
+    places: Mapping[SymbolKey, BoundSymbol]
     image_of: Callable[[str], KernelImage] = field(repr=False)
 
 
@@ -49,7 +49,7 @@ class Backend(Protocol):
     @property
     def injects(self) -> bool: ...
 
-    def lacks(self, features: frozenset[str]) -> str:
+    def why_not(self, features: frozenset[str]) -> str:
         """Why a kernel with these features can't take it, "" where it can."""
         ...
 
@@ -62,7 +62,7 @@ class Backend(Protocol):
         """Macros for the wrapper, beside those that say what the patch has."""
         ...
 
-    def macros(self, functions: Sequence[Key]) -> tuple[str, ...]:
+    def macros(self, functions: Sequence[SymbolKey]) -> tuple[str, ...]:
         """Macros for the wrapper that are made for one patch: of the functions that it replaces, in the order of the
         output object's table."""
         ...

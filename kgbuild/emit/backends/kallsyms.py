@@ -26,7 +26,7 @@ from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.lookup_tables import LookupRow, LookupSite, LookupTables
-from kgbuild.emit.backends.old_interfaces import check_interface, entry_size, interface_macros
+from kgbuild.emit.backends.old_interfaces import check_interface, emitted_entry_size, interface_macros
 from kgbuild.emit.backends.slots import SlotWriter, Unwind, plan_steps
 from kgbuild.emit.backends.stable_bytes import REPLACED
 from kgbuild.emit.klp_relocations import patched_object, split_livepatch_name
@@ -49,7 +49,7 @@ from kgbuild.module_abi import (
     STUB,
     STUBS_SECTION,
 )
-from kgbuild.proof.record import Key
+from kgbuild.proof.record import SymbolKey
 
 _WRAPPER = ("kallsyms_on_each_symbol", *TEXT_POKE_SYMBOLS)
 _WRAPPER_TARGETS = ("find_module", "copy_from_kernel_nofault")
@@ -68,7 +68,7 @@ class Kallsyms:
     wrapper: str = "main.c"
     injects: bool = False
 
-    def lacks(self, features: frozenset[str]) -> str:
+    def why_not(self, features: frozenset[str]) -> str:
         if LIVEPATCH not in features:
             return "it does not have CONFIG_LIVEPATCH"
         if KLP_CALLBACKS not in features:
@@ -89,7 +89,7 @@ class Kallsyms:
         out += ["KGBUILD_EACH_PLAIN"] * (EACH_PLAIN in features)
         return tuple(out)
 
-    def macros(self, functions: Sequence[Key]) -> tuple[str, ...]:
+    def macros(self, functions: Sequence[SymbolKey]) -> tuple[str, ...]:
         del functions
         return ()
 
@@ -124,13 +124,13 @@ def _is_deferred(reloc: OutReloc) -> bool:
     return reloc.symbol.section is None and reloc.symbol.name.startswith(KLP_SYMBOL)
 
 
-def _key(symbol: OutSymbol) -> Key:
+def _key(symbol: OutSymbol) -> SymbolKey:
     return split_livepatch_name(symbol.name.partition("@")[0])
 
 
-def is_branch(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
+def is_direct_branch(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
     """Whether a relocation is the displacement of a direct branch to its symbol's first byte."""
-    if not section.flags & SHF.EXECINSTR or reloc.addend != -arch.reloc_size[arch.call_reloc]:
+    if not section.flags & SHF.EXECINSTR or reloc.addend != -arch.relocs.sizes[arch.call_reloc]:
         return False
     if reloc.type not in (arch.call_reloc, arch.per_field_pcrel32):
         return False
@@ -142,7 +142,7 @@ def _in_slot(arch: Arch, section: OutSection, reloc: OutReloc) -> bool:
     """Whether code goes through a slot for this relocation."""
     if not section.flags & SHF.EXECINSTR or section.name in arch.read_at_load or not _is_deferred(reloc):
         return False
-    return not is_branch(arch, section, reloc)
+    return not is_direct_branch(arch, section, reloc)
 
 
 def _fault(section: OutSection, reloc: OutReloc, request: Request, replaced: list[tuple[OutSection, int, int]]) -> str:
@@ -152,7 +152,7 @@ def _fault(section: OutSection, reloc: OutReloc, request: Request, replaced: lis
     key = _key(reloc.symbol)
     if request.places[key].section.startswith(_PER_CPU):
         return "a per-CPU variable"
-    if section.flags & SHF.EXECINSTR and is_branch(request.arch, section, reloc):
+    if section.flags & SHF.EXECINSTR and is_direct_branch(request.arch, section, reloc):
         return ""
     if section.name in request.arch.read_at_load:
         return f"which {section.name} needs when the module is loaded"
@@ -161,7 +161,7 @@ def _fault(section: OutSection, reloc: OutReloc, request: Request, replaced: lis
     if not section.flags & SHF.EXECINSTR and not section.name.startswith(_DATA):
         return f"and nothing is known of what reads {section.name} before the module's init"
     if not section.flags & SHF.EXECINSTR and reloc.type not in request.arch.written_late:
-        return f"by a relocation of type {request.arch.reloc_names.get(reloc.type, reloc.type)}"
+        return f"by a relocation of type {request.arch.relocs.names.get(reloc.type, reloc.type)}"
     for other, start, end in replaced:
         if other is section and start <= reloc.offset < end:
             return "in an instruction that the kernel may replace when the module is loaded"
@@ -175,7 +175,7 @@ def _replaced_at_load(output: OutObject, arch: Arch) -> Iterator[tuple[OutSectio
         if spec is None or table.name not in REPLACED:
             continue
         rows = {reloc.offset: reloc for reloc in table.relocs}
-        size = entry_size(table, arch)
+        size = emitted_entry_size(table, arch)
         for base in range(0, len(table.data), size or 1):
             at, width = spec.fields[size]["length"]
             length = int.from_bytes(table.data[base + at : base + at + width], "little")
@@ -266,13 +266,13 @@ class _Transform:
         """What is left of a relocation: itself, one to a stub, or None where a site takes its place."""
         if not _is_deferred(reloc):
             return reloc
-        if is_branch(self.arch, section, reloc):
+        if is_direct_branch(self.arch, section, reloc):
             return OutReloc(reloc.offset, reloc.type, self._stub(reloc.symbol), reloc.addend)
         self._site(section, reloc.offset, reloc.type, reloc.addend, reloc.symbol)
         return None
 
     def _site(self, section: OutSection, offset: int, kind: int, addend: int, symbol: OutSymbol) -> None:
-        size = self.arch.reloc_size[kind]
+        size = self.arch.relocs.sizes[kind]
         section.data[offset : offset + size] = bytes(size)
         owner = patched_object(symbol.name)
         self.sites.append(
@@ -284,7 +284,7 @@ class _Transform:
             base = len(self.code.data)
             self.code.data += self.arch.stub
             entry, field = self.arch.stub_entry, self.arch.stub_field
-            size = self.arch.reloc_size[self.arch.call_reloc]
+            size = self.arch.relocs.sizes[self.arch.call_reloc]
             self._site(self.code, base + field, self.arch.per_field_pcrel32, -size, function)
             name = f"{STUB}{_key(function)[1]}"
             length = len(self.arch.stub) - entry

@@ -18,7 +18,7 @@ from kgbuild.emit.backends.kallsyms import Kallsyms, check_deferred
 from kgbuild.kernel.feature_probes import EACH_PLAIN, KGRAFT, KPROBES, LOOKUP_EXPORTED
 from kgbuild.model import VMLINUX
 from kgbuild.module_abi import CALLBACKS, CONSTANTS, FUNCTIONS, STATES
-from kgbuild.proof.record import Key
+from kgbuild.proof.record import SymbolKey
 
 NEW = "kgbuild_new_"
 _NOT_KNOWN = {
@@ -36,7 +36,7 @@ class Kgraft(Kallsyms):
     wrapper: str = "kgraft.c"
     injects: bool = False
 
-    def lacks(self, features: frozenset[str]) -> str:
+    def why_not(self, features: frozenset[str]) -> str:
         if KGRAFT not in features:
             return "it does not have kGraft (CONFIG_KGRAFT)"
         if not {LOOKUP_EXPORTED, KPROBES} & features:
@@ -52,7 +52,7 @@ class Kgraft(Kallsyms):
         out += ["KGBUILD_EACH_PLAIN"] * (EACH_PLAIN in features)
         return tuple(out)
 
-    def macros(self, functions: Sequence[Key]) -> tuple[str, ...]:
+    def macros(self, functions: Sequence[SymbolKey]) -> tuple[str, ...]:
         names = ", ".join(f"{NEW}{number}[]" for number in range(len(functions)))
         rows = "".join(f" \\\n\t{_row(number, key)}," for number, key in enumerate(functions))
         return f"KGBUILD_FUNCTIONS extern u8 {names};", f"KGBUILD_PATCHES{rows} \\\n\tKGR_PATCH_END"
@@ -75,7 +75,7 @@ class Kgraft(Kallsyms):
         return out
 
 
-def _row(number: int, key: Key) -> str:
+def _row(number: int, key: SymbolKey) -> str:
     object_name, name, sympos = key
     new, owner = f"{NEW}{number}", "NULL" if object_name == VMLINUX else f'"{object_name}"'
     if sympos:

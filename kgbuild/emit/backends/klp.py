@@ -15,7 +15,7 @@ from kgbuild.elf.write import OutObject
 from kgbuild.emit.backends.backend import Request
 from kgbuild.emit.backends.old_interfaces import check_interface, interface_macros, move_to_arch
 from kgbuild.kernel.feature_probes import KLP_ARCH, KLP_CALLBACKS, KLP_RELOCATIONS, LIVEPATCH
-from kgbuild.proof.record import Key
+from kgbuild.proof.record import SymbolKey
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Klp:
     wrapper: str = "main.c"
     injects: bool = True
 
-    def lacks(self, features: frozenset[str]) -> str:
+    def why_not(self, features: frozenset[str]) -> str:
         if LIVEPATCH not in features:
             return "it does not have CONFIG_LIVEPATCH"
         if KLP_CALLBACKS not in features:
@@ -40,7 +40,7 @@ class Klp:
     def defines(self, features: frozenset[str]) -> tuple[str, ...]:
         return interface_macros(features)
 
-    def macros(self, functions: Sequence[Key]) -> tuple[str, ...]:
+    def macros(self, functions: Sequence[SymbolKey]) -> tuple[str, ...]:
         del functions
         return ()
 

@@ -17,14 +17,14 @@ from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
 from kgbuild.emit.backends.stable_bytes import NOTHING, StableCode
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import VMLINUX
-from kgbuild.proof.record import FUNCTION, BoundSymbol, Key
+from kgbuild.proof.record import FUNCTION, BoundSymbol, SymbolKey
 
 
 @dataclass(frozen=True)
 class LookupRow:
     """A symbol to look up, and where the kernel's own file has it."""
 
-    key: Key
+    key: SymbolKey
     place: BoundSymbol
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What older kernels' livepatch interface lacks, and what they want otherwise. At object level only: none was booted.
+"""What is missing in older kernels' livepatch interface, and what they need instead. At object level only: none
+was booted.
 
 Before 5.8 the kernel writes alternatives and paravirt calls when the module loads, livepatch relocations later, over
 them. Entries for code with such relocations are therefore in sections of their own, `.klp.arch.OBJECT.SECTION`, which
@@ -43,7 +44,7 @@ def interface_macros(features: frozenset[str]) -> tuple[str, ...]:
     return ("KGBUILD_REGISTERS",) if REGISTERS in features else ()
 
 
-def entry_size(table: OutSection, arch: Arch) -> int:
+def emitted_entry_size(table: OutSection, arch: Arch) -> int:
     """Bytes of an entry of a special section: of the sizes that kernels have, the first at which each has the
     relocations it needs; 0 where the table is empty. Raises ValueError where none fits."""
     spec = arch.special_of(table.name)
@@ -80,7 +81,7 @@ _Entry = tuple[bytearray, list[OutReloc]]
 
 def _entries(table: OutSection, arch: Arch) -> Iterator[_Entry]:
     """Each entry's bytes and relocations, those by offset in it; the first is to the code that it is for."""
-    size = entry_size(table, arch)
+    size = emitted_entry_size(table, arch)
     for base in range(0, len(table.data), size or 1):
         inside = [r for r in table.relocs if base <= r.offset < base + size]
         inside.sort(key=lambda r: r.offset)

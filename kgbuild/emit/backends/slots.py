@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from kgbuild.arch.base import Arch, Rewritten
 from kgbuild.elf.consts import SHF, SHT, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol
-from kgbuild.emit.backends.old_interfaces import entry_size
+from kgbuild.emit.backends.old_interfaces import emitted_entry_size
 from kgbuild.module_abi import MOVED, SLOT, SLOTS_SECTION
 
 # Entries that name the lock prefix of an instruction: they follow it.
@@ -91,13 +91,13 @@ class _Planner:
         """Note where a section's relocations lead, by section: (offset, by what, whether as the owner of an entry)."""
         spec = self.arch.special_of(by.name)
         try:
-            size = entry_size(by, self.arch) if spec is not None else 0
+            size = emitted_entry_size(by, self.arch) if spec is not None else 0
         except ValueError:
             size = 0  # each of its relocations may be an owner's
         for reloc in by.relocs:
             bias = 0
-            if by.flags & SHF.EXECINSTR and reloc.type in self.arch.pc_relative:
-                bias = self.arch.reloc_size[reloc.type]
+            if by.flags & SHF.EXECINSTR and reloc.type in self.arch.relocs.pc_relative:
+                bias = self.arch.relocs.sizes[reloc.type]
             owner = spec is not None and (not size or reloc.offset % size == spec.owner)
             place = (reloc.symbol.value + reloc.addend + bias, by.name, owner)
             self.named.setdefault(id(reloc.symbol.section), []).append(place)
@@ -238,7 +238,7 @@ class SlotWriter:
 
     def _relocate(self, step: SlotStep, base: int) -> None:
         kind = self.arch.per_field_pcrel32
-        size = self.arch.reloc_size[kind]
+        size = self.arch.relocs.sizes[kind]
         for at, before in step.form.slots:
             slot = self._slot(step.relocs[before], step.length - before)
             step.section.relocs.append(OutReloc(base + at, kind, self._symbol, slot.offset - size))
@@ -248,7 +248,7 @@ class SlotWriter:
 
     def _slot(self, reloc: OutReloc, rest: int) -> SlotUse:
         """The slot for what a relocation means; `rest` is how far before the instruction's end its field begins."""
-        addend = reloc.addend + (rest if reloc.type in self.arch.pc_relative else 0)
+        addend = reloc.addend + (rest if reloc.type in self.arch.relocs.pc_relative else 0)
         key = (reloc.symbol.name, addend)
         if key not in self._slots:
             self._slots[key] = SlotUse(len(self.section.data), reloc.symbol, addend)

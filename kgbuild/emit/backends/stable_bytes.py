@@ -77,7 +77,7 @@ class StableCode:
         """The fields of a module's function that the loader writes."""
         if isinstance(self._image, ModuleImage):
             for row in self._image.obj.reloc_rows(self._module_section(place)[0]):
-                offset, size = row[0] - place.address, self._arch.reloc_size.get(row[1], 8)
+                offset, size = row[0] - place.address, self._arch.relocs.sizes.get(row[1], 8)
                 if 0 <= offset < place.size:
                     yield offset, offset + size
 

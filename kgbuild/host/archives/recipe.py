@@ -222,7 +222,7 @@ def load_recipes() -> dict[str, Recipe]:
     return recipes
 
 
-def parse_name(name: str, recipes: Mapping[str, Recipe]) -> KernelName:
+def parse_kernel_name(name: str, recipes: Mapping[str, Recipe]) -> KernelName:
     """Split a --kernel value. Raises UserError where it can't name a kernel.
 
     A bare release gets its distribution where one recipe knows it, else none (the cache may still have it).
@@ -273,11 +273,11 @@ def running_name(
     )
 
 
-def resolve(name: KernelName, recipe: Recipe, archive: Archive) -> FetchPlan:
+def find_packages(name: KernelName, recipe: Recipe, archive: Archive) -> FetchPlan:
     """Find the packages of a kernel.
 
     Raises UserError for an unknown release (with the nearest names) or version, ToolError where the archive
-    lacks a part of it.
+    has a part of it missing.
     """
     newest = recipe.newest.match(name.release)
     if newest:
@@ -297,14 +297,14 @@ def resolve(name: KernelName, recipe: Recipe, archive: Archive) -> FetchPlan:
                 remedy=f"it has {', '.join(images)}",
             )
         images = [name.version]
-    lacking: list[str] = []
+    incomplete: list[str] = []
     for version in images:
         chosen, missing = _choose(recipe, groups, version, versions, archive)
         if not missing:
             return _plan(recipe, groups, version, chosen, archive)
-        lacking = lacking or missing
+        incomplete = incomplete or missing
     raise ToolError(
-        f"version {images[0]} is in the archive without its {' and '.join(lacking)}",
+        f"version {images[0]} is in the archive without its {' and '.join(incomplete)}",
         place=f"{recipe.distro}:{name.release}",
         remedy=f"choose one that is complete (kgbuild kernel search), or {archive.refresh} and try again",
     )

@@ -153,7 +153,7 @@ def _tree_path(word: str) -> str:
     return normal(word if word.startswith("./") else f"./{word}")
 
 
-def load_index(kernel: Kernel, cache: Cache, progress: Progress) -> IncludeIndex:
+def load_include_index(kernel: Kernel, cache: Cache, progress: Progress) -> IncludeIndex:
     """The include graph of this kernel, made if it does not exist yet. Concurrent runs wait for the one making it."""
     path = _path(kernel)
     index = _read(path)

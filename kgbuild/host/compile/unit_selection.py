@@ -26,15 +26,22 @@ from kgbuild.csource.include_graph import (
     Resolver,
     folder_of,
     hidden_by,
-    reach,
     read_includes,
+    trace_includers,
 )
 from kgbuild.csource.token_equality import same_header
 from kgbuild.csource.token_pasting import PasteChain, Pastes, read_aliases, read_chains, read_words
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.host.compile.apply_patches import PatchSet, find_includers, why_not_built
 from kgbuild.host.compile.candidate_search import MAX_UNITS, CandidateSearch, Selection
-from kgbuild.host.compile.include_index import IncludeIndex, find_links, left_by_dots, load_index, open_words, read_file
+from kgbuild.host.compile.include_index import (
+    IncludeIndex,
+    find_links,
+    left_by_dots,
+    load_include_index,
+    open_words,
+    read_file,
+)
 from kgbuild.host.kernels.compile_commands import SOURCE, names_in_commands, read_detours, read_units
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
@@ -122,7 +129,7 @@ def _select(
     if not changed:
         return selection
     selection.refusals += _check_scripted(platform_of(kernel), originals, selection.files)
-    index = load_index(kernel, cache, progress)
+    index = load_include_index(kernel, cache, progress)
     new = [p for p, text in originals.items() if text is None]
     resolver = index.resolver(kernel, new)
     graph = _patched_graph(kernel, index.graph, resolver, originals, selection.files)
@@ -136,7 +143,7 @@ def _select(
     if hiding:
         return selection
     links = find_links(kernel, changed)
-    reached = {path: reach(graph, resolver, [path, *links[path]], index.everywhere) for path in changed}
+    reached = {path: trace_includers(graph, resolver, [path, *links[path]], index.everywhere) for path in changed}
     selection.refusals += _check_used(kernel, reached, originals)
     climbing = set(index.climbing).union(*(above.climbing for above in reached.values()))
     climbing |= {folder_of(link) for others in links.values() for link in others}
@@ -217,7 +224,7 @@ def _by_names(
         spread = spread_names(names, texts, files, pastes)
     if spread is None:
         return None
-    above = reach(graph, resolver, spread.files, index.everywhere)
+    above = trace_includers(graph, resolver, spread.files, index.everywhere)
     return frozenset(path.removeprefix("./") for path in above.files)
 
 

@@ -25,8 +25,8 @@ from kgbuild.elf.read import read
 from kgbuild.errors import ToolError
 from kgbuild.host.index.schema import SCHEMA
 from kgbuild.host.kernels.compile_commands import read_modules
-from kgbuild.host.modules.files import read_module
-from kgbuild.host.modules.images import Modules
+from kgbuild.host.modules.files import read_module_bytes
+from kgbuild.host.modules.images import ModuleImages
 from kgbuild.host.system.sealed import written_aside
 from kgbuild.kernel.exports import parse_symvers
 from kgbuild.model import VMLINUX, Kernel
@@ -43,7 +43,7 @@ def build_index(kernel: Kernel, path: Path, progress: Progress, reason: str = ""
     contains only its modules: nothing else calls their functions unless they are exported. Raises ToolError if the disk
     or a file fails.
     """
-    modules = Modules(kernel).paths
+    modules = ModuleImages(kernel).paths
     title = f"index {kernel.id.release} ({len(modules)} modules){': ' + reason if reason else ''}"
     try:
         with progress.step(title, total=len(modules) + _VMLINUX_SHARE + 1) as task, written_aside(path) as part:
@@ -55,7 +55,7 @@ def build_index(kernel: Kernel, path: Path, progress: Progress, reason: str = ""
                         writer.add(VMLINUX, read(memoryview(data)))
                 task.advance(_VMLINUX_SHARE)
                 for name, module in modules.items():
-                    writer.add(name, read(read_module(module)))
+                    writer.add(name, read(read_module_bytes(module)))
                     task.advance()
                 writer.finish()
             task.advance()

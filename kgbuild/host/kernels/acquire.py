@@ -16,9 +16,9 @@ from kgbuild.host.archives.recipe import (
     RUNNING,
     KernelName,
     Recipe,
+    find_packages,
     load_recipes,
-    parse_name,
-    resolve,
+    parse_kernel_name,
 )
 from kgbuild.host.kernels.build_id import read_running_build_id, read_vmlinux_build_id
 from kgbuild.host.kernels.fetch import fetch, find_release, version_of
@@ -41,7 +41,7 @@ def ensure_kernel(
     cache: Cache | None = None,
     choice: ToolChoice = EXACT_TOOLS,
 ) -> Kernel:
-    """The prepared kernel of this name, fetched and prepared first where the cache lacks it.
+    """The prepared kernel of this name, fetched and prepared first if it is not in the cache.
 
     `name` is what --kernel takes (see host/archives/recipe.py). `offline` downloads nothing and asks no archive.
     `jobs` is how many packages are unpacked at once. Files of it that are damaged are made again. Until this process
@@ -60,7 +60,7 @@ def ensure_kernel(
 def _find_or_fetch(name: str, progress: Progress, offline: bool, jobs: int, cache: Cache, choice: ToolChoice) -> Kernel:
     kernel = find_kernel(name, cache=cache, offline=offline)
     recipes = load_recipes()
-    wanted = parse_name(name, recipes)
+    wanted = parse_kernel_name(name, recipes)
     if kernel is not None:
         newest = wanted.distro in recipes and recipes[wanted.distro].newest.match(wanted.release)
         last = cache.recall(str(wanted), NEWEST_SECONDS) if offline and newest else None
@@ -79,7 +79,7 @@ def _find_or_fetch(name: str, progress: Progress, offline: bool, jobs: int, cach
     recipe = recipes[wanted.distro]
     try:
         archive = open_recipe_archive(recipe, cache, progress, choice.mirror)
-        plan = resolve(wanted, recipe, archive)
+        plan = find_packages(wanted, recipe, archive)
     except ToolError as error:
         # An archive that can't be asked is no reason to fail where an earlier answer is at hand.
         kernel = find_kernel(name, cache=cache, offline=True)
@@ -106,7 +106,7 @@ def find_kernel(name: str, *, cache: Cache | None = None, offline: bool = False)
         kernel = cache.load(running) if running else None
         if kernel is not None:
             return kernel
-    wanted = parse_name(name, recipes)
+    wanted = parse_kernel_name(name, recipes)
     recipe = recipes.get(wanted.distro)
     newest = recipe.newest.match(wanted.release) if recipe else None
     if recipe is None or newest is None:

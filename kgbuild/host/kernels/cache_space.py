@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kgbuild.host.system.cache import Cache, tree_size
 from kgbuild.model import Kernel
-from kgbuild.report.cache_space import Item, KernelSpace, Pruned, Space
+from kgbuild.report.cache_space import CacheItem, KernelSpace, Pruned, Space
 
 
 def survey(cache: Cache) -> Space:
@@ -57,8 +57,8 @@ def prune(
     if not dry_run:
         cache.sweep()
     work = before.work - tree_size(cache.root / "tmp")
-    removed = [Item("work", "leftovers of dead runs", work)] if work > 0 else []
-    kept: list[Item] = []
+    removed = [CacheItem("work", "leftovers of dead runs", work)] if work > 0 else []
+    kept: list[CacheItem] = []
     left = before.total - max(work, 0)
     began = min((k.last_used for k in before.kernels if k.in_use), default=float("inf"))
     count = size = 0
@@ -73,13 +73,13 @@ def prune(
             if not reason and not dry_run and not cache.remove(candidate.kernel):
                 reason = _IN_USE
             if reason:
-                kept.append(Item("kernel", candidate.kernel.id.name, candidate.size, reason=reason))
+                kept.append(CacheItem("kernel", candidate.kernel.id.name, candidate.size, reason=reason))
                 continue
-            removed.append(Item("kernel", str(candidate.kernel.id), candidate.size))
+            removed.append(CacheItem("kernel", str(candidate.kernel.id), candidate.size))
             left -= candidate.size
             remaining.remove(candidate)
             for source in sorted(sources.keys() - {entry.source for entry in remaining}):
-                removed.append(Item("source", source, sources[source]))
+                removed.append(CacheItem("source", source, sources[source]))
                 left -= sources.pop(source)
         elif last_used < began:
             path, bytes_of = candidate
@@ -89,7 +89,7 @@ def prune(
             count, size = count + 1, size + bytes_of
             left -= bytes_of
     if count:
-        removed.append(Item("results", "results of compiles and analyses", size, count))
+        removed.append(CacheItem("results", "results of compiles and analyses", size, count))
     return Pruned(tuple(removed), tuple(kept), left)
 
 

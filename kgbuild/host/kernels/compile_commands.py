@@ -7,7 +7,7 @@ Schema (format 1), in units.sqlite of a prepared kernel:
     arguments(id INTEGER PRIMARY KEY, words TEXT)        JSON list of words; `argv` and `objtool` refer to it
     index units_source on units(source)
 
-`argv` runs in the build tree, has {src} for the source tree, keeps -c, and lacks the dependency output, `-o
+`argv` runs in the build tree, has {src} for the source tree, keeps -c, and is without the dependency output, `-o
 OBJECT` and the source file: whoever compiles adds its own.
 
 Where kbuild runs objtool on vmlinux.o and on whole modules only (kernel/feature_probes.py), the commands of most units
@@ -128,7 +128,7 @@ def parse_units(lines: Iterable[str], source_tree: str) -> Iterator[UnitCommand]
 
 
 def write_units(units: Iterable[UnitCommand], path: Path) -> int:
-    """Write units.sqlite and return how many units it holds. The same object twice is kept once."""
+    """Write units.sqlite and return how many units it holds. An object that is given twice is kept once."""
     if path.exists():
         path.write_bytes(b"")
     seen: set[str] = set()

@@ -3,23 +3,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from kgbuild.host.kernels.compile_commands import read_module_objtool
-from kgbuild.kernel.exports import parse_symvers
+from kgbuild.kernel.exports import Export, parse_symvers
 from kgbuild.kernel.feature_probes import ProbeEvidence, probe
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Kernel
 
 
-def probe_kernel(kernel: Kernel, image: KernelImage) -> frozenset[str]:
-    """The names of the probes that this kernel answers with yes. Raises ToolError where its units can't be read."""
+def probe_kernel(kernel: Kernel, image: KernelImage, exports: Mapping[str, Export] | None = None) -> frozenset[str]:
+    """The names of the probes that this kernel answers with yes. `exports` are those of its Module.symvers, where they
+    are known already. Raises ToolError where its units can't be read."""
 
     def source(path: str) -> str | None:
         file = Path(kernel.source) / path
         return file.read_text(errors="replace") if file.is_file() else None
 
-    exports = parse_symvers(kernel.symvers.read_text())
+    known = exports if exports is not None else parse_symvers(kernel.symvers.read_text())
 
     return probe(
         ProbeEvidence(
@@ -27,6 +29,6 @@ def probe_kernel(kernel: Kernel, image: KernelImage) -> frozenset[str]:
             lambda name: bool(image.named(name)),
             source,
             read_module_objtool(kernel.units),
-            lambda name: name in exports and exports[name].in_vmlinux,
+            lambda name: name in known and known[name].in_vmlinux,
         )
     )

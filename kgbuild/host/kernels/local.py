@@ -331,7 +331,7 @@ def pahole_variables(build: Path) -> tuple[str, ...]:
 def _write_pahole(build: Path, version: str) -> Path | None:
     """A program for Kconfig that says the version of pahole the kernel was built with; it can do nothing else.
 
-    Kconfig leaves out BTF of modules, and with it members of struct module, where pahole lacks or is older.
+    Kconfig leaves out BTF of modules, and with it members of struct module, where pahole is missing or older.
     Nothing that is prepared here runs pahole.
     """
     if not version.isdigit() or int(version) == 0:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.archives.recipe import load_recipes, parse_name, resolve
+from kgbuild.host.archives.recipe import find_packages, load_recipes, parse_kernel_name
 from kgbuild.host.kernels import kbuild
 from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.fetch import fetch, fetch_source
@@ -63,7 +63,7 @@ def make_whole(
         )
     name = f"{kernel.id.name}={kernel.id.version}" if kernel.id.version else kernel.id.name
     archive = open_recipe_archive(recipe, cache, progress, choice.mirror)
-    plan = resolve(parse_name(name, load_recipes()), recipe, archive)
+    plan = find_packages(parse_kernel_name(name, load_recipes()), recipe, archive)
     if damaged == [kernel.source]:
         fetch_source(plan, archive, kernel.source, cache, progress, jobs)
         return kernel

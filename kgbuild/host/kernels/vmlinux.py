@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from kgbuild.arch import arch_of
+from kgbuild.arch.base import Arch
 from kgbuild.arch.platform import Platform
 from kgbuild.elf.read import FormatError, read
 from kgbuild.elf.records import LITTLE, records_of
@@ -23,9 +24,19 @@ def platform_of(kernel: Kernel) -> Platform:
     return read_platform(kernel.vmlinux)
 
 
-@cache
 def read_platform(vmlinux: Path) -> Platform:
-    """The names of the architecture of a vmlinux, by its ELF header.
+    """What trees and tools around a vmlinux call its architecture. Raises what `read_arch` raises."""
+    return read_arch(vmlinux).platform
+
+
+def arch_of_kernel(kernel: Kernel) -> Arch:
+    """The facts of a kernel's architecture. Raises what `read_arch` raises."""
+    return read_arch(kernel.vmlinux)
+
+
+@cache
+def read_arch(vmlinux: Path) -> Arch:
+    """The facts of the architecture of a vmlinux, by its ELF header.
 
     Raises UserError where the file can't be read, is no ELF file, or is for an architecture that kgbuild has no facts
     of.
@@ -39,7 +50,7 @@ def read_platform(vmlinux: Path) -> Platform:
     records = records_of(head) if len(head) == LITTLE.header.size else "no ELF file"
     if isinstance(records, str) or not head.startswith(b"\x7fELF"):
         raise UserError("not a 64-bit ELF file", place=str(vmlinux), remedy=remedy)
-    return arch_of(records.header.unpack(head)[2], str(vmlinux)).platform
+    return arch_of(records.header.unpack(head)[2], str(vmlinux))
 
 
 def map_image(vmlinux: Path) -> KernelImage:

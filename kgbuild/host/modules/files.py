@@ -24,7 +24,7 @@ def read_modinfo(data: bytes) -> dict[str, str]:
     return {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, _, value in pairs}
 
 
-def read_module(path: Path) -> bytes:
+def read_module_bytes(path: Path) -> bytes:
     """A module's bytes, decompressed where they are compressed. Raises what `read_packed` raises."""
     return read_packed(path)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from kgbuild.elf.read import read
 from kgbuild.errors import UserError
-from kgbuild.host.modules.files import module_name, read_modinfo, read_module
+from kgbuild.host.modules.files import module_name, read_modinfo, read_module_bytes
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.model import Kernel
 
 
-class Modules:
+class ModuleImages:
     """The modules of one kernel. `own` are given files; they take precedence over a module of the same name in the
     package. Nothing is read until it is needed."""
 
@@ -38,7 +38,7 @@ class Modules:
             path = self.paths.get(name)
             if path is None:
                 return None
-            self._images[name] = ModuleImage(read(read_module(path)), name)
+            self._images[name] = ModuleImage(read(read_module_bytes(path)), name)
         return self._images[name]
 
     def depends(self, name: str) -> set[str]:
@@ -60,7 +60,7 @@ def name_modules(files: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in files:
         remedy = "give the .ko that is loaded"
-        info = read_modinfo(read_module(path))
+        info = read_modinfo(read_module_bytes(path))
         if "vermagic" not in info:
             raise UserError("is no kernel module: it has no version magic", place=str(path), remedy=remedy)
         name = info.get("name") or module_name(path.name)

@@ -31,7 +31,7 @@ from kgbuild.host.kernels import compile_commands
 from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.kbuild import module_directory
 from kgbuild.host.kernels.local import copy_sources
-from kgbuild.host.modules.files import read_module
+from kgbuild.host.modules.files import read_module_bytes
 from kgbuild.host.modules.shipped import kernel_vermagic
 from kgbuild.host.system.cache import Cache, remove_tree
 from kgbuild.host.system.children import COMPILE_LIMITS
@@ -57,7 +57,7 @@ def exports_of(modules: Mapping[str, Path]) -> dict[str, Export]:
     """What these modules export, which is not in the kernel's Module.symvers. Without CRCs."""
     out: dict[str, Export] = {}
     for name, path in modules.items():
-        for symbol in read(read_module(path)).iter_symbols():
+        for symbol in read(read_module_bytes(path)).iter_symbols():
             if symbol.name.startswith(_KSYMTAB):
                 export = symbol.name[len(_KSYMTAB) :]
                 out[export] = Export(export, 0, f"{name}.ko", "EXPORT_SYMBOL", "")
@@ -75,7 +75,7 @@ def open_tree(
     for another kernel, was not built from this source, or can't be recognised in memory.
     """
     check_folder(folder)
-    images = {name: ModuleImage(read(read_module(path)), name) for name, path in modules.items()}
+    images = {name: ModuleImage(read(read_module_bytes(path)), name) for name, path in modules.items()}
     _check_images(kernel, images, modules)
     with cache.scratch("oot", progress) as root:
         try:
@@ -120,7 +120,7 @@ def _prepare(
     if not found:
         raise UserError("its makefile makes no module of C files", place=str(folder), remedy="give obj-m in it")
     _check_made(folder, modules, images, made)
-    texts = {name: read_module(path) for name, path in modules.items()}
+    texts = {name: read_module_bytes(path) for name, path in modules.items()}
     told = [_with_place(unit, _built_in(texts, unit) or str(folder.resolve())) for unit in found]
     compile_commands.write_units(told, root / "units.sqlite")
     remove_tree(root / "modules")

@@ -14,7 +14,7 @@ from pathlib import Path
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.feature_probes import probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
-from kgbuild.host.modules.images import Modules
+from kgbuild.host.modules.images import ModuleImages
 from kgbuild.kernel.config import parse_config
 from kgbuild.kernel.exports import Export, parse_symvers
 from kgbuild.kernel.module_image import ModuleImage
@@ -29,7 +29,7 @@ class RunningKernel:
     def __init__(self, kernel: Kernel, oot_modules: Mapping[str, Path] | None = None) -> None:
         self.kernel = kernel
         self.oot_modules = dict(oot_modules or {})
-        self.modules = Modules(kernel, self.oot_modules)
+        self.modules = ModuleImages(kernel, self.oot_modules)
 
     @cached_property
     def vmlinux(self) -> KernelImage:
@@ -49,12 +49,16 @@ class RunningKernel:
     @cached_property
     def features(self) -> frozenset[str]:
         """The features of kernel/feature_probes.py that this kernel has."""
-        return probe_kernel(self.kernel, self.vmlinux)
+        return probe_kernel(self.kernel, self.vmlinux, self._own_exports)
+
+    @cached_property
+    def _own_exports(self) -> dict[str, Export]:
+        return parse_symvers(self.kernel.symvers.read_text())
 
     @cached_property
     def exports(self) -> dict[str, Export]:
         """What it and out-of-tree modules export, by name. If both export a name, the kernel's export is meant."""
-        own = parse_symvers(self.kernel.symvers.read_text())
+        own = self._own_exports
         if not self.oot_modules:
             return own
         from kgbuild.host.modules.out_of_tree import exports_of

@@ -11,12 +11,12 @@ from kgbuild.arch import for_object
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.modules.files import depends_of, index_modules
-from kgbuild.host.modules.files import read_module as unpack_module
+from kgbuild.host.modules.files import read_module_bytes as unpack_module
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import Kernel
-from kgbuild.verification.checks import modinfo
 from kgbuild.verification.modules import Shipped
 from kgbuild.verification.reading.reader import read_module
+from kgbuild.verification.reading.statements import modinfo
 from kgbuild.verification.wrapper import ModuleStruct, read_struct
 
 
@@ -47,7 +47,11 @@ class ShippedModules:
 
     @cached_property
     def _index(self) -> dict[str, Path]:
-        return index_modules(self._root) | self._own
+        return self._packaged | self._own
+
+    @cached_property
+    def _packaged(self) -> dict[str, Path]:
+        return index_modules(self._root)
 
     def __call__(self, name: str) -> Shipped | None:
         if name not in self._found:
@@ -71,7 +75,7 @@ class ShippedModules:
     @property
     def layout(self) -> tuple[str, int]:
         """vermagic and the size of struct module (bytes), from one of these modules; "" and 0 if there are none."""
-        for path in index_modules(self._root).values():
+        for path in self._packaged.values():
             try:
                 shipped = read_module(unpack_module(path), path.name, self._machine)
             except (UserError, ToolError):
@@ -85,7 +89,7 @@ class ShippedModules:
     @property
     def struct(self) -> ModuleStruct | None:
         """The layout of struct module, by one of these modules; None without any that has init and exit."""
-        for name, path in index_modules(self._root).items():
+        for name, path in self._packaged.items():
             try:
                 found = read_struct(read_module(unpack_module(path), path.name, self._machine), name)
             except (UserError, ToolError):

@@ -11,16 +11,14 @@ from __future__ import annotations
 import os
 import re
 import resource
-import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from kgbuild.limits import (
     COMPILE_MEMORY,
@@ -30,6 +28,9 @@ from kgbuild.limits import (
     COMPILE_WAIT,
     Limit,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _EVERY = ("PATH", "HOME", "USER", "LOGNAME", "LD_LIBRARY_PATH")
 _NETWORK = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy", "APT_CONFIG", "SSL_CERT_FILE")
@@ -92,18 +93,24 @@ def wrapped(
 def _exists(program: str, cwd: Path | None, path: str) -> bool:
     if "/" in program:
         return os.access(os.path.join(cwd or "", program), os.X_OK)  # noqa: PTH118 # as exec does
+    import shutil
+
     return shutil.which(program, path=path) is not None
 
 
 @cache
 def _tied() -> tuple[str, ...]:
     # PR_SET_PDEATHSIG, set by util-linux: doing it between fork and exec is not safe where there are threads.
+    import shutil
+
     path = shutil.which("setpriv")
     return (path, "--pdeathsig", "KILL", "--") if path else ()
 
 
 @cache
 def _bounds(limits: ChildLimits) -> tuple[str, ...]:
+    import shutil
+
     path = shutil.which("prlimit")
     if path is None:
         return ()
@@ -194,6 +201,8 @@ class Children:
         """The pipe to the watcher of this process, which is started by the first program."""
         if self._owner == os.getpid():
             return self._pipe
+        import subprocess
+
         with self._lock:
             if self._owner != os.getpid():
                 read, self._pipe = os.pipe()

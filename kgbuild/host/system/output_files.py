@@ -27,7 +27,7 @@ _OTHER = "name another file"
 
 
 @dataclass(frozen=True)
-class Output:
+class PlannedOutput:
     """A file that is to be written, by which option, and what it will be. kind None: a directory to fill."""
 
     option: str
@@ -69,7 +69,7 @@ def is_standard_output(path: Path) -> bool:
 
 
 def check_outputs(
-    outputs: Sequence[Output], inputs: Sequence[Input], *, force: bool, kept: Sequence[Path] = ()
+    outputs: Sequence[PlannedOutput], inputs: Sequence[Input], *, force: bool, kept: Sequence[Path] = ()
 ) -> None:
     """Raise OutputRefused where an output is an input, the same file as another output, or a file that is there already
     and no earlier output of its kind; `force` lets the last pass. In the directories `kept` nothing may be written.
@@ -101,7 +101,7 @@ class _Known(NamedTuple):
     kept: Sequence[Path]
 
 
-def _inside(output: Output, outputs: Sequence[Output], inputs: Sequence[Input]) -> tuple[str, str] | None:
+def _inside(output: PlannedOutput, outputs: Sequence[PlannedOutput], inputs: Sequence[Input]) -> tuple[str, str] | None:
     """What stands against an output for where it is: a directory that is filled holds nothing else of this run."""
     target = Path(os.path.realpath(output.path))
     for other in outputs:
@@ -113,7 +113,7 @@ def _inside(output: Output, outputs: Sequence[Output], inputs: Sequence[Input]) 
     return None
 
 
-def _fault(output: Output, known: _Known, force: bool) -> tuple[str, str] | None:
+def _fault(output: PlannedOutput, known: _Known, force: bool) -> tuple[str, str] | None:
     """What stands against one output, and what to do; it is added to what is written."""
     path, other = output.path, _OTHER
     read, trees, written, kept = known

@@ -22,9 +22,9 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.enums import ENUM_E_MACHINE
 
-from kgbuild.arch import default_arch
+from kgbuild.arch.base import Arch
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.modules.files import depends_of, index_modules, module_name, read_module
+from kgbuild.host.modules.files import depends_of, index_modules, module_name, read_module_bytes
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.system.run import run
 
@@ -119,13 +119,14 @@ def write_cpio(entries: Iterable[ArchiveEntry]) -> bytes:
 # What goes in
 
 
-def find_busybox() -> tuple[bytes, list[str]]:
-    """The host's static busybox and the names of its applets. ToolError where there is none that a guest can run."""
+def find_busybox(arch: Arch) -> tuple[bytes, list[str]]:
+    """The host's static busybox and the names of its applets. Raises ToolError where there is none that a guest
+    of this architecture can run."""
     place = shutil.which("busybox") or shutil.which("busybox", path="/bin:/usr/bin:/sbin:/usr/sbin")
     if place is None:
         raise ToolError("not found on this machine", place="busybox", remedy=remedy_for("busybox"))
     data = Path(place).read_bytes()
-    if not is_static(data):
+    if not is_static(data, arch):
         raise ToolError(
             "is linked to shared libraries, which a guest does not have",
             place=place,
@@ -138,12 +139,12 @@ def find_busybox() -> tuple[bytes, list[str]]:
     return data, applets
 
 
-def is_static(data: bytes) -> bool:
+def is_static(data: bytes, arch: Arch) -> bool:
     """Is this an ELF program for the guest's architecture that asks for no interpreter?"""
     try:
         elf = ELFFile(io.BytesIO(data))
         machine = ENUM_E_MACHINE.get(elf["e_machine"])
-        return machine == default_arch().machine and not any(s["p_type"] == "PT_INTERP" for s in elf.iter_segments())
+        return machine == arch.machine and not any(s["p_type"] == "PT_INTERP" for s in elf.iter_segments())
     except ELFError:
         return False
 
@@ -224,7 +225,7 @@ def collect_modules(
                 remedy=f"did you mean {', '.join(near)}?" if near else "give an out-of-tree one with --oot-module",
             )
         visiting.add(name)
-        data = read_module(index[name])
+        data = read_module_bytes(index[name])
         for needed in depends_of(data):
             visit(needed, f" (needed by {name})")
         ordered[name] = data

@@ -15,24 +15,24 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from kgbuild.arch.platform import Emulator
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.sealed import read_sealed, write_sealed
-from kgbuild.host.vm.qemu import EMULATOR
 
 PROBE_SECONDS = 4.0
 KEPT_SECONDS = 86400.0
 _DEVICE = Path("/dev/kvm")
 
 
-def probe(accel: str, cpu: str, smp: int, seconds: float = PROBE_SECONDS) -> bool:
+def probe_acceleration(emulator: Emulator, accel: str, cpu: str, smp: int, seconds: float = PROBE_SECONDS) -> bool:
     """Run the architecture's probe under this accelerator and say whether it came to its end in time."""
     disk = os.memfd_create("kgbuild-probe")
     try:
-        given = EMULATOR.probe
+        given = emulator.probe
         os.write(disk, given.disk)
         argv = [
-            *(EMULATOR.command, *EMULATOR.options, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+            *(emulator.command, *emulator.options, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-accel", accel, "-cpu", cpu, "-smp", str(smp), "-m", "32"),
             *(option.replace("{disk}", f"/proc/self/fd/{disk}") for option in given.options),
         ]
@@ -74,24 +74,24 @@ def kill(process: subprocess.Popen[bytes]) -> None:
             process.wait(2)
 
 
-def kvm_works(cpu: str, smp: int, cache: Cache | None = None) -> bool:
-    """The remembered or probed answer for this CPU model and number of CPUs. Never raises."""
+def kvm_works(emulator: Emulator, cpu: str, smp: int, cache: Cache | None = None) -> bool:
+    """The remembered or probed answer for this emulator, CPU model and number of CPUs. Never raises."""
     if not os.access(_DEVICE, os.R_OK | os.W_OK):
         return False
     known = _read(cache or Cache())
-    key = _key(cpu, smp)
+    key = _key(emulator, cpu, smp)
     if key in known:
         return bool(known[key]["works"])
-    works = probe("kvm", cpu, smp)
-    remember(cpu, smp, works, cache)
+    works = probe_acceleration(emulator, "kvm", cpu, smp)
+    remember(emulator, cpu, smp, works, cache)
     return works
 
 
-def remember(cpu: str, smp: int, works: bool, cache: Cache | None = None) -> None:
-    """Keep an answer; also called when a real boot shows that the probe was too kind."""
+def remember(emulator: Emulator, cpu: str, smp: int, works: bool, cache: Cache | None = None) -> None:
+    """Keep an answer; also called when a kernel does not boot although the probe did."""
     cache = cache or Cache()
     known = _read(cache)
-    known[_key(cpu, smp)] = {"works": works, "at": time.time()}
+    known[_key(emulator, cpu, smp)] = {"works": works, "at": time.time()}
     with suppress(OSError):
         write_sealed(_file(cache), json.dumps(known, indent=1).encode())
 
@@ -100,12 +100,12 @@ def _file(cache: Cache) -> Path:
     return cache.root / "kvm.json"
 
 
-def _key(cpu: str, smp: int) -> str:
+def _key(emulator: Emulator, cpu: str, smp: int) -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         boot = "?"
-    return f"{boot} {os.uname().release} {cpu} {smp}"
+    return f"{boot} {os.uname().release} {emulator.command} {cpu} {smp}"
 
 
 def _read(cache: Cache) -> dict[str, dict[str, float | bool]]:

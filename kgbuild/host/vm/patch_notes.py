@@ -12,17 +12,17 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from kgbuild.errors import UserError
-from kgbuild.host.modules.files import read_module
+from kgbuild.host.modules.files import read_module_bytes
 from kgbuild.model import VMLINUX, Kernel
-from kgbuild.verification.checks import read_note
+from kgbuild.verification.reading.statements import read_note
 
 _SECTION = ".note.kgbuild"
 
 
-def note_of(path: Path) -> dict[str, Any] | None:
+def read_patch_note(path: Path) -> dict[str, Any] | None:
     """kgbuild's note in a module file (docs/schema/note.md); None where it has none that can be read. Raises UserError
     where the file can't be read."""
-    return note_in(read_module(path))
+    return note_in(read_module_bytes(path))
 
 
 def note_in(data: bytes) -> dict[str, Any] | None:
@@ -37,7 +37,7 @@ def note_in(data: bytes) -> dict[str, Any] | None:
 def check_kernel_of(path: Path, kernel: Kernel) -> None:
     """Raise UserError where a module's note says that it was built for another kernel than this one: the guest would
     boot only to refuse it. A module without a note is left to the guest."""
-    note = note_of(path) or {}
+    note = read_patch_note(path) or {}
     ids, about = note.get("build_ids"), note.get("kernel")
     wanted = ids.get(VMLINUX) if isinstance(ids, dict) else None
     if not isinstance(wanted, str) or wanted == kernel.id.build_id:

@@ -6,13 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from kgbuild.arch import default_arch
+from kgbuild.arch.platform import Emulator
 from kgbuild.errors import UserError
-
-# Of every architecture that kgbuild knows; there is one.
-EMULATOR = default_arch().platform.emulator
-QEMU = EMULATOR.command
-
 
 # Several CPUs take turns in one thread. With a thread each, a CPU can run a breakpoint that another has taken back
 # already: a kernel that switches static calls when a transition begins (6.3 and later) died of "Oops: int3" in one of
@@ -30,10 +25,14 @@ HUNG_SECONDS = 8.0
 class Machine:
     """The virtual machine: everything of QEMU's command line that a caller chooses.
 
+    emulator  QEMU for the kernel's architecture
+    smp       number of CPUs; memory: in MB; cpu: QEMU's name of a model; append: more of the kernel's command line
+
     One CPU is the default because transitions are faster there: what runs on another CPU just then, its idle task too,
     can't be switched at the kernel's first look, and the next look is a second later (klp_transition_work).
     """
 
+    emulator: Emulator
     smp: int = 1
     memory: int = 512
     cpu: str = "max"
@@ -55,14 +54,15 @@ def qemu_command(machine: Machine, accel: str, image: Path, initrd: int, console
     """QEMU's command line. `initrd` and `console` are file descriptors it inherits; the channel is its stdout."""
     # loglevel=7: the boot's messages cost nothing measurable and tell why a boot failed. devkmsg=on: our marks in the
     # kernel log must not be rate-limited.
+    emulator = machine.emulator
     append = (
-        f"console={EMULATOR.console} panic=-1 loglevel=7 printk.devkmsg=on log_buf_len=1M {EMULATOR.append} "
+        f"console={emulator.console} panic=-1 loglevel=7 printk.devkmsg=on log_buf_len=1M {emulator.append} "
         f"{machine.append}"
     )
     return [
         *(
-            QEMU,
-            *EMULATOR.options,
+            emulator.command,
+            *emulator.options,
             "-accel",
             TCG if accel == "tcg" and machine.smp > 1 else accel,
             "-cpu",

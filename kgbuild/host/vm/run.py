@@ -23,12 +23,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from kgbuild.arch.base import Arch
 from kgbuild.errors import ToolError, UserError
 from kgbuild.guest.channel import ChannelParser
 from kgbuild.guest.kernel_log import find_faults, parse_console
-from kgbuild.guest.model import PHASES, Command, CommandRun, GuestPlan, PhaseRun
+from kgbuild.guest.model import PHASES, CommandRun, GuestCommand, GuestPlan, PhaseRun
 from kgbuild.guest.reload_scenario import NotTried, TargetRun
 from kgbuild.guest.session import Session
+from kgbuild.host.kernels.vmlinux import arch_of_kernel
 from kgbuild.host.modules import files as module_files
 from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
@@ -43,7 +45,7 @@ from kgbuild.host.vm.patch_targets import (
     read_targets,
     run_entries,
 )
-from kgbuild.host.vm.qemu import HUNG_SECONDS, KVM_BOOT_SECONDS, QEMU, Machine, qemu_command
+from kgbuild.host.vm.qemu import HUNG_SECONDS, KVM_BOOT_SECONDS, Machine, qemu_command
 from kgbuild.limits import CONSOLE_BYTES
 from kgbuild.model import Finding, Kernel
 from kgbuild.progress import Progress
@@ -130,6 +132,7 @@ class _Boot:
 
     session: Session
     accel: str
+    program: str
     console: str = ""
     stderr: str = ""
     status: int | None = None
@@ -169,26 +172,28 @@ def run_vm(
     that dies after a patch began to load is no error but a finding.
     """
     began = time.monotonic()
-    machine = Machine(smp, memory, cpu, append)
+    arch = arch_of_kernel(kernel)
+    program = arch.platform.emulator.command
+    machine = Machine(arch.platform.emulator, smp, memory, cpu, append)
     machine.check()
     if accel not in ("auto", "kvm", "tcg"):
         raise UserError(f"unknown accelerator {accel!r}", place="--accel", remedy="use auto, kvm or tcg")
-    if shutil.which(QEMU) is None:
-        raise ToolError("not found on this machine", place=QEMU, remedy=remedy_for(QEMU))
+    if shutil.which(program) is None:
+        raise ToolError("not found on this machine", place=program, remedy=remedy_for(program))
     if not kernel.image.is_file():
         raise ToolError("the kernel's image is gone", place=str(kernel.image), remedy="fetch the kernel again")
-    plans, entries = _prepare(kernel, patches, files or {}, modules, oot_modules or {})
+    plans, entries = _prepare(kernel, arch, patches, files or {}, modules, oot_modules or {})
     limits = f"{_limit(transition_timeout, timeout)} {_limit(command_timeout, timeout)}\n"
     archive = initramfs.write_cpio([*entries, initramfs.regular("kgbuild/limits", limits.encode())])
 
     chosen = accel
     if accel == "auto":
-        chosen = "kvm" if kvm.kvm_works(cpu, smp) else "tcg"
+        chosen = "kvm" if kvm.kvm_works(machine.emulator, cpu, smp) else "tcg"
     may_fall_back = accel == "auto" and chosen == "kvm"
     boot = _boot(kernel, machine, chosen, archive, plans, timeout, progress, on_phase, may_fall_back)
     if may_fall_back and not boot.session.booted:
-        # The probe was too kind to this KVM.
-        kvm.remember(cpu, smp, False)
+        # The probe ran under this KVM, but a kernel does not.
+        kvm.remember(machine.emulator, cpu, smp, False)
         progress.note("the kernel did not boot under KVM; once more under TCG")
         boot = _boot(kernel, machine, "tcg", archive, plans, timeout, progress, on_phase, False)
     if _died_early(boot):
@@ -208,6 +213,7 @@ def _limit(wanted: float, timeout: float) -> int:
 
 def _prepare(
     kernel: Kernel,
+    arch: Arch,
     patches: Sequence[PatchRun],
     files: Mapping[str, bytes | Path],
     modules: Sequence[str],
@@ -220,10 +226,12 @@ def _prepare(
     trees: list[initramfs.ArchiveEntry] = []
     found: list[Targets] = []
     for number, patch in enumerate(patches):
-        data = module_files.read_module(patch.module)
+        data = module_files.read_module_bytes(patch.module)
         wanted = read_targets(data) if patch.targets is None else patch.targets
         found.append(collect_targets(kernel.modules, wanted, own))
-        older = {_module_name(read, path): read for path in patch.older for read in [module_files.read_module(path)]}
+        older = {
+            _module_name(read, path): read for path in patch.older for read in [module_files.read_module_bytes(path)]
+        }
         plan = _plan(number, patch, data, found[-1], list(older))
         if any(plan.name == other.name for other in plans):
             raise UserError(_TWICE, place=str(patch.module), remedy="name each module once")
@@ -234,7 +242,7 @@ def _prepare(
         trees += run_entries(number, found[-1]) if plan.targets else []
     trees += module_entries(found)
     loaded = initramfs.collect_modules(kernel.modules, modules, own=own)
-    base = initramfs.base_tree(*initramfs.find_busybox())
+    base = initramfs.base_tree(*initramfs.find_busybox(arch))
     return plans, [*base, *initramfs.user_files(files), *initramfs.module_tree(loaded), *trees]
 
 
@@ -253,16 +261,16 @@ def _plan(number: int, patch: PatchRun, data: bytes, targets: Targets, older: Se
     name = _module_name(data, patch.module)
     if name in older or len(older) != len(patch.older):
         raise UserError(_TWICE, place=str(patch.module), remedy="name each module once")
-    expected = tuple(Command(load_command(number, o)) for o in older)
-    expected += tuple(Command(text) for text in patch.before)
+    expected = tuple(GuestCommand(load_command(number, o)) for o in older)
+    expected += tuple(GuestCommand(text) for text in patch.before)
     commands = {
-        "before": expected + tuple(Command(text, False, True) for text in patch.checks),
-        "after": tuple(Command(text, True, True) for text in patch.checks)
-        + tuple(Command(text) for text in patch.after),
-        "absent": tuple(Command(text) for text in patch.absent),
-        "disabled": tuple(Command(text) for text in patch.disabled)
-        + tuple(Command(text, False, True) for text in patch.checks)
-        + tuple(Command(unload_command(o)) for o in reversed(older)),
+        "before": expected + tuple(GuestCommand(text, False, True) for text in patch.checks),
+        "after": tuple(GuestCommand(text, True, True) for text in patch.checks)
+        + tuple(GuestCommand(text) for text in patch.after),
+        "absent": tuple(GuestCommand(text) for text in patch.absent),
+        "disabled": tuple(GuestCommand(text) for text in patch.disabled)
+        + tuple(GuestCommand(text, False, True) for text in patch.checks)
+        + tuple(GuestCommand(unload_command(o)) for o in reversed(older)),
     }
     allowed = tuple(_pattern(text) for text in patch.allow_log)
     if patch.absent and not targets.cycled:
@@ -307,7 +315,7 @@ def _boot(
     may_fall_back: bool,
 ) -> _Boot:
     """Start QEMU and listen until it ends, the guest is finished, or the time is up."""
-    boot = _Boot(Session(copy.deepcopy(plans)), accel)  # they learn what the guest says
+    boot = _Boot(Session(copy.deepcopy(plans)), accel, machine.emulator.command)  # they learn what the guest says
     early: list[PhaseRun] = []  # phases that came in one piece with the word that the guest is up
     files = [os.memfd_create(f"kgbuild-{name}", 0) for name in ("initrd", "console", "stderr")]
     initrd, console, stderr = files
@@ -370,7 +378,7 @@ def _listen(
 ) -> None:
     """Feed the session with what arrives on the channel, until `enough`, the end of QEMU, or `limit` seconds.
 
-    A guest that is silent after its kernel complained gravely hangs; there's no use in waiting longer.
+    A guest that is silent after its kernel reported a serious fault hangs; waiting longer is of no use.
     """
     assert process.stdout is not None
     descriptor = process.stdout.fileno()
@@ -379,12 +387,12 @@ def _listen(
         selector.register(descriptor, selectors.EVENT_READ)
         while not enough(boot.session):
             if os.fstat(console).st_size > CONSOLE_BYTES.most:
-                raise ToolError(f"the guest does not stop writing: {CONSOLE_BYTES.statement}", place=QEMU)
-            left = limit - (time.monotonic() - began)
-            if left <= 0:
+                raise ToolError(f"the guest does not stop writing: {CONSOLE_BYTES.statement}", place=boot.program)
+            remaining = limit - (time.monotonic() - began)
+            if remaining <= 0:
                 boot.timed_out = True
                 return
-            if not selector.select(min(left, 1.0)):
+            if not selector.select(min(remaining, 1.0)):
                 boot.hung = time.monotonic() - heard > HUNG_SECONDS and bool(_complaint(_text(console)))
                 if boot.hung:
                     return
@@ -431,7 +439,7 @@ def _conclude(kernel: Kernel, machine: Machine, boot: _Boot, timeout: float, sec
     elif session.incomplete:
         raise ToolError(
             f"the guest's report is not complete ({boot.parser.lost} records lost, {boot.parser.garbage} not readable)",
-            place=QEMU,
+            place=boot.program,
             remedy="run it again; --keep-log FILE keeps the console",
         )
     return TestRun(
@@ -480,13 +488,13 @@ def _tail(console: str) -> str:
 
 def _not_booted(boot: _Boot, timeout: float) -> ToolError:
     if boot.stderr.strip() and not boot.console.strip() and not boot.timed_out:
-        said = boot.stderr.replace(f"{QEMU}: ", "").strip()
+        said = boot.stderr.replace(f"{boot.program}: ", "").strip()
         remedy = "use --accel tcg" if boot.accel == "kvm" else "check --cpu, --smp and --memory"
-        return ToolError(f"could not start the guest: {said}", place=QEMU, remedy=remedy)
+        return ToolError(f"could not start the guest: {said}", place=boot.program, remedy=remedy)
     reason = f"within {timeout:.0f} s" if boot.timed_out else f"(QEMU ended with status {boot.status})"
     return ToolError(
         f"the guest did not boot {reason}; {_tail(boot.console)}",
-        place=QEMU,
+        place=boot.program,
         remedy="try more --memory or a longer --timeout; --keep-log FILE keeps the console",
     )
 
@@ -503,4 +511,4 @@ def _not_finished(boot: _Boot, timeout: float, complaint: str) -> ToolError:
         fact = f"the guest ended at {step} (QEMU's status {boot.status})"
     for more in (complaint, boot.stderr.strip(), _tail(boot.console)):
         fact += f"; {more}" if more else ""
-    return ToolError(fact, place=QEMU, remedy="a longer --timeout may help; --keep-log FILE keeps the console")
+    return ToolError(fact, place=boot.program, remedy="a longer --timeout may help; --keep-log FILE keeps the console")

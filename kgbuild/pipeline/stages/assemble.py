@@ -27,17 +27,17 @@ from kgbuild.host.link.module_objects import wrapper_source, wrapper_symbols
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.kernel.feature_probes import CLEARS_LATE, TEXT_POKE, TEXT_POKE_SYMBOLS
 from kgbuild.livepatch.cumulative import Patched, check_kernel, put_on_top
-from kgbuild.livepatch.data_handover import begin_anew
+from kgbuild.livepatch.data_handover import warn_of_lost_values
 from kgbuild.model import VMLINUX
 from kgbuild.patch.kept_changes import as_note
 from kgbuild.pipeline.stages.events import Run
 from kgbuild.pipeline.stages.options import Options
-from kgbuild.pipeline.stages.values import Asked, Assembled, Checked, Closed, Prepared, PutOnTop, Recorded
+from kgbuild.pipeline.stages.values import Assembled, Checked, Closed, Inputs, Prepared, PutOnTop, Recorded
 from kgbuild.proof.record import (
     FUNCTION,
     NOTE_SCHEMA,
-    Key,
     ProofRecord,
+    SymbolKey,
     contents_json,
     digest_record,
     parse_record,
@@ -48,9 +48,9 @@ from kgbuild.verification.reading.contents import digest_contents
 from kgbuild.verification.reading.reader import read_module
 
 
-def put_on_older(asked: Asked, prepared: Prepared, closed: Closed, name: str, run: Run) -> Closed:
+def put_on_older(asked: Inputs, prepared: Prepared, closed: Closed, name: str, run: Run) -> Closed:
     """Decide what becomes of the patches that are loaded before, and tell the observer; the closed patch, with what
-    that warns of. Raises Refused, and UserError for a --drop that stands for nothing."""
+    that warns of. Raises Refused, and UserError for a --drop that names nothing."""
     options, closure, running = run.options, closed.closure, prepared.running
     if not asked.older and not options.drop:
         return closed
@@ -58,7 +58,7 @@ def put_on_older(asked: Asked, prepared: Prepared, closed: Closed, name: str, ru
     lost = prepared.applied.lost
     on_top = put_on_top(name, own, closure.states, options.replace, asked.older, options.drop, lost)
     refusals = [*on_top.refusals, *check_kernel(asked.older, {t: running.build_id(t) for t in closure.targets})]
-    started_anew = begin_anew(on_top.active, new_variables(closure), options.replace)
+    started_anew = warn_of_lost_values(on_top.active, new_variables(closure), options.replace)
     on_top = replace(on_top, warnings=(*on_top.warnings, *started_anew))
     run.observer.reached(PutOnTop(on_top))
     if on_top.unused:
@@ -100,7 +100,7 @@ def assemble(prepared: Prepared, closed: Closed, name: str, run: Run) -> Assembl
         defines = _defines(closure, backend, features, bool(targets), clear)
         bound = wrapper_symbols(kernel, run.cache, backend.wrapper, defines)
         names = sorted({*bound, *backend.own_symbols(features, bool(closure.targets))})
-        own: list[Key] = [(VMLINUX, symbol, 0) for symbol in names]
+        own: list[SymbolKey] = [(VMLINUX, symbol, 0) for symbol in names]
         own += [(t.name, t.anchor, t.sympos) for t in targets]
         record = _record(closure, running, own, options)
         source = {**_source(prepared), "options": made_with(options, backend.name)}
@@ -158,11 +158,11 @@ def _for_backend(backend: Backend, output: OutObject, running: RunningKernel, re
 def check_writing(closure: Closure, clear_late: bool, features: frozenset[str]) -> None:
     """Raise Refused (K2-special) where the module has to write into its own code, and this kernel has no way to."""
     if (clear_late or closure.constants) and TEXT_POKE not in features:
-        fact = f"writing into the module's code needs {', '.join(TEXT_POKE_SYMBOLS)}, and the kernel lacks one"
+        fact = f"writing into the module's code needs {', '.join(TEXT_POKE_SYMBOLS)}, and one is missing in the kernel"
         raise Refused([Refusal("K2-special", ", ".join(closure.constants or closure.targets), fact)])
 
 
-def _record(closure: Closure, running: RunningKernel, own: list[Key], options: Options) -> ProofRecord:
+def _record(closure: Closure, running: RunningKernel, own: list[SymbolKey], options: Options) -> ProofRecord:
     """The proof record of what is about to be linked."""
     ids = {name: running.build_id(name) for name in (VMLINUX, *closure.targets)}
     allowed = [(row["option"], row["value"]) for row in options.allowed]

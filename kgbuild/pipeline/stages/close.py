@@ -19,7 +19,7 @@ from kgbuild.pipeline.stages.compare import account, unchanged
 from kgbuild.pipeline.stages.events import Run
 from kgbuild.pipeline.stages.options import ALWAYS
 from kgbuild.pipeline.stages.prove import prove_pulled
-from kgbuild.pipeline.stages.values import Asked, Closed, Compared, Prepared, Proven
+from kgbuild.pipeline.stages.values import Closed, Compared, Inputs, Prepared, Proven
 
 MAX_ROUNDS = 20
 
@@ -40,7 +40,7 @@ class _Graph:
         return self._graph
 
 
-def close(asked: Asked, prepared: Prepared, proven: Proven, compared: Compared, run: Run) -> Closed:
+def close(asked: Inputs, prepared: Prepared, proven: Proven, compared: Compared, run: Run) -> Closed:
     """Close the patch. Raises Refused with all that stands against it, NoChange where nothing of the running kernel
     would lead to what is new."""
     options, running = run.options, prepared.running
@@ -92,7 +92,7 @@ def _too_many(closure: Closure, fact: str) -> Refusal:
     return Refusal("K15-pull", units, f"{fact}: {first}" if first else fact)
 
 
-def _consistency(asked: Asked, prepared: Prepared, closure: Closure, run: Run) -> tuple[Mapping[str, object], ...]:
+def _consistency(asked: Inputs, prepared: Prepared, closure: Closure, run: Run) -> tuple[Mapping[str, object], ...]:
     """What the kernel's consistency model can't do for this patch. Nothing is refused for it."""
     from kgbuild.pipeline.stages.warnings import consistency_report, find_warnings
 

@@ -9,7 +9,7 @@ from kgbuild.host.compile.apply_patches import PatchSet, read_original
 from kgbuild.livepatch.cumulative import Lost, Older
 from kgbuild.model import Kernel
 from kgbuild.patch.apply import unpatched
-from kgbuild.patch.kept_changes import FileChange, Lack, find_lacking, read_change
+from kgbuild.patch.kept_changes import FileChange, MissingChange, find_missing_changes, read_change
 
 
 def changes_of(tree: Kernel, patches: PatchSet) -> dict[str, FileChange]:
@@ -36,19 +36,19 @@ def find_lost(tree: Kernel, patches: PatchSet, older: Iterable[Older]) -> tuple[
             orig = read_original(tree, path) or b""
             applied = patches.applied.get(path) or unpatched(orig)
             source[path] = orig, applied.map, applied.text
-        out += _named(tree, loaded.module, find_lacking(loaded.changes, source))
+        out += _named(tree, loaded.module, find_missing_changes(loaded.changes, source))
     return tuple(out)
 
 
-def _named(tree: Kernel, module: str, lacks: Iterable[Lack]) -> Iterator[Lost]:
+def _named(tree: Kernel, module: str, missing: Iterable[MissingChange]) -> Iterator[Lost]:
     """Each lost change with the original function that contains it, or with its file."""
     # imported here because few builds need it
-    from kgbuild.csource.definitions import FUNCTION, Item, read_items
+    from kgbuild.csource.definitions import FUNCTION, SourceItem, read_items
     from kgbuild.csource.preprocessor_conditions import Conditions
     from kgbuild.kernel.config import parse_config
 
-    functions: dict[str, list[Item]] = {}
-    for path, line, replaces in lacks:
+    functions: dict[str, list[SourceItem]] = {}
+    for path, line, replaces in missing:
         if path not in functions:
             config = Conditions(parse_config(tree.config.read_text()), True)
             items = read_items(read_original(tree, path) or b"", config)

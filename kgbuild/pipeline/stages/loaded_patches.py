@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kgbuild.elf.read import FormatError, read
 from kgbuild.errors import UserError
-from kgbuild.host.modules.files import read_module
+from kgbuild.host.modules.files import read_module_bytes
 from kgbuild.livepatch.cumulative import Older
 from kgbuild.livepatch.foreign_patches import OtherPatch, read_other
 
@@ -19,9 +19,9 @@ def read_older_modules(paths: Iterable[Path]) -> tuple[Older, ...]:
     out = []
     for path in paths:
         # LIEF takes time to import
-        from kgbuild.verification.patch_manifest import read_older
+        from kgbuild.verification.reading.patch_manifest import read_older
 
-        out.append(read_older(read_module(path), str(path)))
+        out.append(read_older(read_module_bytes(path), str(path)))
     return tuple(out)
 
 
@@ -30,7 +30,7 @@ def read_others(paths: Sequence[Path]) -> tuple[OtherPatch, ...]:
     out = []
     for path in paths:
         try:
-            out.append(read_other(read(read_module(path)), path.name))
+            out.append(read_other(read(read_module_bytes(path)), path.name))
         except FormatError as error:
             raise UserError(error.fact, place=str(path), remedy=error.remedy) from error
     return tuple(out)

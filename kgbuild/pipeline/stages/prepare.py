@@ -26,16 +26,16 @@ from kgbuild.pipeline.stages.events import Run
 from kgbuild.pipeline.stages.kept_changes import changes_of, find_lost
 from kgbuild.pipeline.stages.loaded_patches import read_older_modules, read_others
 from kgbuild.pipeline.stages.options import Options
-from kgbuild.pipeline.stages.values import Asked, KernelChosen, PatchesApplied, Prepared, Warned
+from kgbuild.pipeline.stages.values import Inputs, KernelChosen, PatchesApplied, Prepared, Warned
 
 
-def ask(patches: Sequence[PatchInput], kernel: str | RunningKernel, options: Options) -> Asked:
+def ask(patches: Sequence[PatchInput], kernel: str | RunningKernel, options: Options) -> Inputs:
     """Read the user's inputs before a kernel is fetched. Raises UserError for what can't be read."""
     parsed = tuple(read_patches(patches))
     oot_modules = _name_oot(options)
     older = read_older_modules(options.on_top_of)
     others = read_others(options.against) if options.against else ()
-    return Asked(parsed, kernel, older, others, oot_modules)
+    return Inputs(parsed, kernel, older, others, oot_modules)
 
 
 def _name_oot(options: Options) -> dict[str, Path]:
@@ -45,13 +45,15 @@ def _name_oot(options: Options) -> dict[str, Path]:
     from kgbuild.host.modules.out_of_tree import check_folder
 
     if options.oot is None or not options.oot_modules:
-        given, lacks = ("--oot-module", "--oot") if options.oot is None else ("--oot", "--oot-module")
-        raise UserError(f"needs {lacks} too", place=given, remedy="give the module's source and the .ko that is loaded")
+        given, missing = ("--oot-module", "--oot") if options.oot is None else ("--oot", "--oot-module")
+        raise UserError(
+            f"needs {missing} too", place=given, remedy="give the module's source and the .ko that is loaded"
+        )
     check_folder(options.oot)
     return name_modules(options.oot_modules)
 
 
-def choose_kernel(asked: Asked, run: Run) -> KernelChosen:
+def choose_kernel(asked: Inputs, run: Run) -> KernelChosen:
     """The kernel, fetched if necessary. Raises Refused if it can't be patched on this machine."""
     options = run.options
     with run.stage("kernel"):
@@ -99,7 +101,7 @@ def choose_kernel(asked: Asked, run: Run) -> KernelChosen:
 
 
 @contextmanager
-def open_tree(chosen: KernelChosen, run: Run) -> Iterator[Kernel]:
+def open_patched_tree(chosen: KernelChosen, run: Run) -> Iterator[Kernel]:
     """Context with the tree of the patched units: the kernel, or the source of an out-of-tree module in its place."""
     if run.options.oot is None:
         yield chosen.kernel
@@ -115,7 +117,7 @@ def open_tree(chosen: KernelChosen, run: Run) -> Iterator[Kernel]:
         yield tree
 
 
-def apply(asked: Asked, tree: Kernel, run: Run) -> PatchesApplied:
+def apply(asked: Inputs, tree: Kernel, run: Run) -> PatchesApplied:
     """The patches, applied in order. Raises Refused for what can't be applied, NoChange if no kernel code is
     touched."""
     with run.stage("patch"):

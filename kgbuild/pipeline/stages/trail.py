@@ -17,10 +17,10 @@ from kgbuild.pipeline.stages.events import Observer, SilentObserver, StageEnded
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.values import (
     Accounted,
-    Asked,
     Assembled,
     Checked,
     Closed,
+    Inputs,
     KernelChosen,
     PatchesApplied,
     Proven,
@@ -121,7 +121,7 @@ class Trail:
         return out
 
     def _patches(self, out: dict[str, Any]) -> None:
-        asked, applied = self.get(Asked), self.get(PatchesApplied)
+        asked, applied = self.get(Inputs), self.get(PatchesApplied)
         if asked is None or self.get(KernelChosen) is None:
             return
         by_patch = applied.patches.by_patch if applied is not None else [((), ())] * len(asked.patches)

@@ -31,7 +31,7 @@ from kgbuild.proof.record import ProofRecord
 
 
 @dataclass(frozen=True)
-class Asked:
+class Inputs:
     """The user's inputs, read: patches, the kernel or its name, patch modules that are loaded before (`older`, in
     order) or by others (`others`), out-of-tree modules by name."""
 

@@ -30,10 +30,12 @@ from kgbuild.model import Finding, Kernel
 from kgbuild.proof.record import BadRecord, ProofRecord, parse_record
 from kgbuild.report.build import finding_report, kernel_report
 from kgbuild.report.documents import schema_name
-from kgbuild.verification.checks import KernelFacts, check_module, read_functions
+from kgbuild.verification.checks import check_module
 from kgbuild.verification.kallsyms import is_kallsyms, is_kgraft
-from kgbuild.verification.module_input import for_another_kernel, own_name, unwrap
+from kgbuild.verification.kernel_facts import KernelFacts
+from kgbuild.verification.reading.module_input import for_another_kernel, own_name, unwrap
 from kgbuild.verification.reading.reader import ModuleFile, read_module
+from kgbuild.verification.reading.statements import read_function_table
 from kgbuild.verification.wrapper import wrapper_macros
 
 
@@ -118,11 +120,12 @@ def read_record(path: Path) -> ProofRecord:
 def kernel_facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> KernelFacts:
     """What a module is checked against, for all modules of one kernel. `image` is the kernel's vmlinux."""
     vermagic, size = modules.layout
-    config, features = kernel.config.read_text(), probe_kernel(kernel, image)
+    exports = parse_symvers(kernel.symvers.read_text())
+    config, features = kernel.config.read_text(), probe_kernel(kernel, image, exports)
     return KernelFacts(
         build_id=kernel.id.build_id,
         vermagic=vermagic or read_vermagic(image),
-        exports=parse_symvers(kernel.symvers.read_text()),
+        exports=exports,
         image=image,
         modules=modules,
         modversions="CONFIG_MODVERSIONS=y" in config.splitlines(),
@@ -137,7 +140,7 @@ def kernel_facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) ->
 def _wrapper(module: ModuleFile, kernel: Kernel, features: frozenset[str], image: KernelImage) -> ModuleFile:
     """The wrapper that a module has, compiled for this kernel, or taken from the cache."""
     backend = BACKENDS["kgraft" if is_kgraft(module) else "kallsyms" if is_kallsyms(module) else "klp"]
-    rows = [(f.object, f.name, f.sympos) for f in read_functions(module)[0]]
+    rows = [(f.object, f.name, f.sympos) for f in read_function_table(module)[0]]
     defines = [*wrapper_macros(module), *backend.defines(features), *backend.macros(rows)]
     data = main_object(kernel, Cache(), backend.wrapper, defines)
     return read_module(data, backend.wrapper, image.obj.machine)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from kgbuild.report.formats.answer import Answer, Format
-from kgbuild.report.formats.drawing import Drawing, Node
+from kgbuild.report.formats.drawing import Drawing, DrawnNode
 
 _TEXT = frozenset({"label", "tooltip"})  # the attributes that hold any text; the others' values are Graphviz' own words
 
@@ -20,7 +20,7 @@ def render_drawing(drawing: Drawing) -> Iterator[str]:
     if drawing.remark:
         yield f"  // {drawing.remark}"
     for part in drawing.parts:
-        named = part.id if isinstance(part, Node) else f"{part.source} -> {part.target}"
+        named = part.id if isinstance(part, DrawnNode) else f"{part.source} -> {part.target}"
         yield f"  {named} [{_attributes(part.attributes)}];"
     yield "}"
 

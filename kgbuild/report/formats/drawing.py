@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Node:
+class DrawnNode:
     """A node: `id` is a bare identifier; `attributes` are Graphviz' own, the values of label and tooltip any text."""
 
     id: str
@@ -16,7 +16,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Arrow:
+class DrawnArrow:
     """An arrow between the nodes of these ids."""
 
     source: str
@@ -30,5 +30,5 @@ class Drawing:
 
     name: str
     settings: tuple[str, ...]
-    parts: tuple[Node | Arrow, ...]
+    parts: tuple[DrawnNode | DrawnArrow, ...]
     remark: str = field(default="")

@@ -36,9 +36,9 @@ from kgbuild.verification.reading.reader import (
     STT_FILE,
     STT_SECTION,
     ModuleFile,
+    ModuleSection,
+    ModuleSymbol,
     Reloc,
-    Section,
-    Symbol,
 )
 
 _CODE = "V38-proof-contents"
@@ -46,7 +46,7 @@ _BUILD_ID = ".note.gnu.build-id"
 _DEBUGGING = (".debug", ".rela.debug", ".zdebug", ".comment", ".note.GNU-stack", ".gnu_debuglink", ".line", ".stab")
 
 
-def is_debugging(section: Section) -> bool:
+def is_debugging(section: ModuleSection) -> bool:
     """Whether a section is only for debuggers: not loaded, and of such a name. The kernel reads .BTF."""
     return not section.flags & SHF_ALLOC and section.name.startswith(_DEBUGGING)
 
@@ -106,17 +106,25 @@ class _Texts:
 
     def __init__(self, module: ModuleFile) -> None:
         self.module = module
-        self.attached: dict[int, list[Section]] = {}
-        left = {s.index for s in module.sections if s.type in (SHT_NULL, SHT_SYMTAB) or is_debugging(s)}
-        names = {s.link for s in module.sections if s.type == SHT_SYMTAB} | {module.header[13]}
-        left |= {s.index for s in module.sections if s.index in names and s.type == SHT_STRTAB}
-        for s in module.sections:
-            about = module.sections[s.info] if 0 < s.info < len(module.sections) else None
-            ordinary = s.type == SHT_RELA and not s.flags & SHF_RELA_LIVEPATCH and s.index not in left
+        self.attached: dict[int, list[ModuleSection]] = {}
+        excluded = {
+            section.index
+            for section in module.sections
+            if section.type in (SHT_NULL, SHT_SYMTAB) or is_debugging(section)
+        }
+        names = {section.link for section in module.sections if section.type == SHT_SYMTAB} | {module.header[13]}
+        excluded |= {
+            section.index for section in module.sections if section.index in names and section.type == SHT_STRTAB
+        }
+        for section in module.sections:
+            about = module.sections[section.info] if 0 < section.info < len(module.sections) else None
+            ordinary = (
+                section.type == SHT_RELA and not section.flags & SHF_RELA_LIVEPATCH and section.index not in excluded
+            )
             if ordinary and about is not None and about.type not in (SHT_RELA, SHT_SYMTAB, SHT_STRTAB):
-                self.attached.setdefault(s.info, []).append(s)
-                left.add(s.index)
-        self.counted = [s for s in module.sections if s.index not in left]
+                self.attached.setdefault(section.info, []).append(section)
+                excluded.add(section.index)
+        self.counted = [section for section in module.sections if section.index not in excluded]
 
     @cached_property
     def number(self) -> dict[int, int]:
@@ -135,7 +143,7 @@ class _Texts:
                 lines.append(_line(s.name, s.type, s.flags, s.addr, s.align, s.entsize))
         return "\n".join(lines)
 
-    def section(self, s: Section) -> str:
+    def section(self, s: ModuleSection) -> str:
         """One section: its header, its contents, and its relocations in their order.
 
         [name, type, flags, address, size, alignment, entry size, linked section, section that it is about]
@@ -155,7 +163,7 @@ class _Texts:
         return "\n".join(lines)
 
     @staticmethod
-    def _data(s: Section) -> bytes:
+    def _data(s: ModuleSection) -> bytes:
         if s.name != _BUILD_ID or len(s.data) < 16:
             return s.data
         start = 12 + (int.from_bytes(s.data[:4], "little") + 3 & ~3)
@@ -167,12 +175,12 @@ class _Texts:
         symbol = self.module.symbol_of(row)
         return _line(row.offset, row.type, row.addend, row.sym if symbol is None else self._meant(symbol))
 
-    def _meant(self, symbol: Symbol) -> list[object]:
+    def _meant(self, symbol: ModuleSymbol) -> list[object]:
         if symbol.type == STT_SECTION and not symbol.name:
             return ["", symbol.value, symbol.type, self._place(symbol)]
         return [symbol.name, symbol.value, symbol.type, symbol.bind, self._place(symbol)]
 
-    def _place(self, symbol: Symbol) -> object:
+    def _place(self, symbol: ModuleSymbol) -> object:
         """The section that a symbol is in, or its special index as text."""
         return self.number.get(symbol.shndx, f"{symbol.shndx:#x}")
 

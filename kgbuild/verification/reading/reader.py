@@ -39,7 +39,7 @@ REMEDY = "give a live patch module that kgbuild built"
 
 
 @dataclass(frozen=True)
-class Section:
+class ModuleSection:
     """One section. `flags` is the raw sh_flags, `data` is empty for NOBITS; offset and sizes in bytes. `addr` and
     `entsize` are as in its header."""
 
@@ -69,7 +69,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Symbol:
+class ModuleSymbol:
     """One symbol. `shndx` is the raw st_shndx, `other` the raw st_other."""
 
     index: int
@@ -101,22 +101,22 @@ class ModuleFile:
     of it, or that lies behind all of them (-1: there is none); `signed` whether a signature follows."""
 
     machine: int
-    sections: tuple[Section, ...]
-    symbols: tuple[Symbol, ...]
+    sections: tuple[ModuleSection, ...]
+    symbols: tuple[ModuleSymbol, ...]
     relocs: dict[int, tuple[Reloc, ...]]
     header: tuple[Any, ...] = ()
     stray: int = -1
     signed: bool = False
 
     @cached_property
-    def by_name(self) -> dict[str, list[Section]]:
+    def by_name(self) -> dict[str, list[ModuleSection]]:
         """Sections by name."""
-        out: dict[str, list[Section]] = {}
+        out: dict[str, list[ModuleSection]] = {}
         for section in self.sections[1:]:
             out.setdefault(section.name, []).append(section)
         return out
 
-    def section(self, name: str) -> Section | None:
+    def section(self, name: str) -> ModuleSection | None:
         """The first section of a name, or None."""
         found = self.by_name.get(name)
         return found[0] if found else None
@@ -136,11 +136,11 @@ class ModuleFile:
         found = self.targets.get(section, {}).get(offset)
         return found[0] if found else None
 
-    def symbol_of(self, reloc: Reloc) -> Symbol | None:
+    def symbol_of(self, reloc: Reloc) -> ModuleSymbol | None:
         """The symbol a relocation names, or None where the number is out of range."""
         return self.symbols[reloc.sym] if reloc.sym < len(self.symbols) else None
 
-    def place_of(self, reloc: Reloc) -> tuple[Section, int] | None:
+    def place_of(self, reloc: Reloc) -> tuple[ModuleSection, int] | None:
         """(section, offset) that a relocation leads to, or None where that is not in this file."""
         symbol = self.symbol_of(reloc)
         if symbol is None or not 0 < symbol.shndx < len(self.sections):
@@ -148,9 +148,9 @@ class ModuleFile:
         return self.sections[symbol.shndx], symbol.value + reloc.addend
 
     @cached_property
-    def global_symbols(self) -> dict[str, list[Symbol]]:
+    def global_symbols(self) -> dict[str, list[ModuleSymbol]]:
         """Defined global and weak symbols by name."""
-        out: dict[str, list[Symbol]] = {}
+        out: dict[str, list[ModuleSymbol]] = {}
         for s in self.symbols:
             if s.bind != STB_LOCAL and s.shndx not in (SHN_UNDEF, SHN_LIVEPATCH):
                 out.setdefault(s.name, []).append(s)
@@ -276,10 +276,10 @@ def _check_extents(data: bytes, name: str, machine: int) -> list[tuple[int, ...]
     return headers
 
 
-def _section(index: int, header: tuple[int, ...], section: Any) -> Section:
+def _section(index: int, header: tuple[int, ...], section: Any) -> ModuleSection:
     kind = header[1]
     held = kind not in (SHT_NULL, SHT_NOBITS)
-    return Section(
+    return ModuleSection(
         index,
         _text(section.name),
         kind,
@@ -294,8 +294,8 @@ def _section(index: int, header: tuple[int, ...], section: Any) -> Section:
     )
 
 
-def _symbol(index: int, info: int, other: int, symbol: Any) -> Symbol:
-    return Symbol(
+def _symbol(index: int, info: int, other: int, symbol: Any) -> ModuleSymbol:
+    return ModuleSymbol(
         index,
         _text(symbol.name),
         symbol.value,
@@ -312,7 +312,7 @@ def _text(name: str | bytes) -> str:
     return name if isinstance(name, str) else name.decode("utf-8", "replace")
 
 
-def _rows(section: Section) -> tuple[Reloc, ...]:
+def _rows(section: ModuleSection) -> tuple[Reloc, ...]:
     """The relocations of a RELA section; a last one that is cut off is left out, as by the kernel."""
     data = section.data[: len(section.data) // RELA.size * RELA.size]
     return tuple(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kgbuild.elf.read import read
-from kgbuild.host.modules.files import index_modules, read_module
+from kgbuild.host.modules.files import index_modules, read_module_bytes
 from kgbuild.host.vm.run import PatchRun, TestRun
 from kgbuild.model import Kernel
 from kgbuild.module_abi import END_SECTION
@@ -156,7 +156,7 @@ def make_guest_files(kernel: Kernel, folder: Path) -> dict[str, bytes]:
     """The programs of tests/kernel/guest, compiled, images with file systems, and a module for KVM without hardware
     (QEMU emulates AMD's extensions), by their place in the guest."""
     files = {"/guest/fat.img": fat_image(), "/guest/ext4.img": ext4_image(folder / "ext4.img")}
-    files["/guest/kvm-amd.ko"] = read_module(index_modules(kernel.modules)["kvm_amd"])
+    files["/guest/kvm-amd.ko"] = read_module_bytes(index_modules(kernel.modules)["kvm_amd"])
     flags = ["-Os", "-Wall", "-Wextra", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-no-pie"]
     for source in sorted((HERE / "guest").glob("*.c")):
         program = folder / source.stem

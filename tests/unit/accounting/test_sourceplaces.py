@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from kgbuild.accounting.source_places import changed_lines, place_of
-from kgbuild.debuginfo.static_locals import read_lines
+from kgbuild.debuginfo.static_locals import read_declaration_lines
 from kgbuild.elf.read import read
 from kgbuild.ledger.difference import CAME, CONTENT, NAMES, WENT, Difference
 from kgbuild.patch.unified_diff import parse_patch
@@ -61,5 +61,5 @@ def test_lines_of_declarations() -> None:
     """By DWARF, of the unit's own file: not of what a header declares."""
     text = '\n\nstatic int here;\nint *f(void) { return &here; }\nint g(void);\n#line 9 "other.h"\nint in_header;\n'
     names = {"here", "f", "g", "in_header", "none"}
-    assert read_lines(read(compile_text(text, *pair_flags(("-g",)))), names) == {"here": 3, "f": 4}
-    assert read_lines(read(compile_text(text, *pair_flags())), names) == {}
+    assert read_declaration_lines(read(compile_text(text, *pair_flags(("-g",)))), names) == {"here": 3, "f": 4}
+    assert read_declaration_lines(read(compile_text(text, *pair_flags())), names) == {}

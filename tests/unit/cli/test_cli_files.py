@@ -22,10 +22,10 @@ from kgbuild.cli import main as entry
 from kgbuild.elf.read import read
 from kgbuild.errors import UserError
 from kgbuild.host.system import output_files, output_kinds
-from kgbuild.host.system.output_files import STDOUT, Input, Output, OutputRefused, check_outputs, write_file
+from kgbuild.host.system.output_files import STDOUT, Input, OutputRefused, PlannedOutput, check_outputs, write_file
 from kgbuild.limits import PATCH_BYTES
 from kgbuild.report.formats.dot import render_drawing
-from kgbuild.report.formats.drawing import Drawing, Node
+from kgbuild.report.formats.drawing import Drawing, DrawnNode
 from tests.support.command import run_on
 from tests.support.toolchain import compile_pair_side, compile_text
 
@@ -137,7 +137,7 @@ def test_refused_before_anything_starts(run: Callable[..., Ran], tmp_path: Path,
 
 
 def kinds() -> dict[str, tuple[output_kinds.OutputKind, bytes]]:
-    drawing = "\n".join(render_drawing(Drawing("calls", (), (Node("n1", {"label": "f"}),)))).encode()
+    drawing = "\n".join(render_drawing(Drawing("calls", (), (DrawnNode("n1", {"label": "f"}),)))).encode()
     return {
         "report": (output_kinds.REPORT, REPORT),
         "old report": (output_kinds.REPORT, b'{"schema_version": 1, "tool": {"name": "kgbuild", "version": "0"}}'),
@@ -157,13 +157,13 @@ def test_an_earlier_output_is_known_by_its_content(tmp_path: Path, name: str) ->
     kind, data = kinds()[name]
     file = tmp_path / "file"
     file.write_bytes(data)
-    check_outputs([Output("-o", file, kind)], [], force=False)
+    check_outputs([PlannedOutput("-o", file, kind)], [], force=False)
     for other, what in kinds().values():
         # an answer may be JSON, as a report is
         if other is not kind and {kind, other} != {output_kinds.REPORT, output_kinds.ANSWER}:
             file.write_bytes(what)
             with pytest.raises(OutputRefused):
-                check_outputs([Output("-o", file, kind)], [], force=False)
+                check_outputs([PlannedOutput("-o", file, kind)], [], force=False)
 
 
 MODULE = '__attribute__((section(".note.kgbuild"), used)) static int note; int f(void) { return 1; }'
@@ -188,16 +188,16 @@ def test_a_file_of_another_is_none(tmp_path: Path, name: str) -> None:
     for kind in vars(output_kinds).values():
         if isinstance(kind, output_kinds.OutputKind):
             with pytest.raises(OutputRefused, match="is there already"):
-                check_outputs([Output("-o", file, kind)], [], force=False)
-            check_outputs([Output("-o", file, kind)], [], force=True)
+                check_outputs([PlannedOutput("-o", file, kind)], [], force=False)
+            check_outputs([PlannedOutput("-o", file, kind)], [], force=True)
 
 
 def test_modules_and_objects_are_known(tmp_path: Path, run: Callable[..., Ran]) -> None:
     (tmp_path / "module.ko").write_bytes(compile_text(MODULE))
-    check_outputs([Output("-o", tmp_path / "module.ko", output_kinds.MODULE)], [], force=False)
+    check_outputs([PlannedOutput("-o", tmp_path / "module.ko", output_kinds.MODULE)], [], force=False)
     for name, kind in (("a.o", output_kinds.MODULE), ("a.o", output_kinds.OBJECT), ("module.ko", output_kinds.OBJECT)):
         with pytest.raises(OutputRefused):
-            check_outputs([Output("-o", tmp_path / name, kind)], [], force=False)
+            check_outputs([PlannedOutput("-o", tmp_path / name, kind)], [], force=False)
     assert run(*DIFF, "-o", "out.o")[0] == 0
     first = (tmp_path / "out.o").read_bytes()
     assert [s.name for s in read(first).sections].count(".comment") == 1
@@ -257,20 +257,20 @@ def test_two_outputs_are_one_file_also_where_it_is_not_there(tmp_path: Path) -> 
     (tmp_path / "folder").symlink_to(".")
     (tmp_path / "link").symlink_to("folder/new")
     for first, second in (("new", "folder/new"), ("link", "new"), ("folder/folder/new", "link")):
-        outputs = [Output(f"-{n}", tmp_path / n, output_kinds.REPORT) for n in (first, second)]
+        outputs = [PlannedOutput(f"-{n}", tmp_path / n, output_kinds.REPORT) for n in (first, second)]
         with pytest.raises(OutputRefused, match="is the same file as"):
             check_outputs(outputs, [], force=True)
     with pytest.raises(OutputRefused, match="is an input"):
         check_outputs(
-            [Output("-o", tmp_path / "link", output_kinds.REPORT)], [Input("x", tmp_path / "new")], force=True
+            [PlannedOutput("-o", tmp_path / "link", output_kinds.REPORT)], [Input("x", tmp_path / "new")], force=True
         )
 
 
 def test_all_faults_are_said_together(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(MINE)
     wanted = [
-        Output("-o", tmp_path / "a", output_kinds.MODULE),
-        Output("--report", tmp_path / "a", output_kinds.REPORT),
+        PlannedOutput("-o", tmp_path / "a", output_kinds.MODULE),
+        PlannedOutput("--report", tmp_path / "a", output_kinds.REPORT),
     ]
     with pytest.raises(OutputRefused) as caught:
         check_outputs(wanted, [], force=False)
@@ -279,17 +279,17 @@ def test_all_faults_are_said_together(tmp_path: Path) -> None:
 
 
 def test_devices(tmp_path: Path) -> None:
-    null = [Output(option, Path("/dev/null"), output_kinds.REPORT) for option in ("-o", "--report")]
+    null = [PlannedOutput(option, Path("/dev/null"), output_kinds.REPORT) for option in ("-o", "--report")]
     check_outputs(null, [], force=False)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    check_outputs([Output("-o", pipe, output_kinds.REPORT)], [], force=False)
+    check_outputs([PlannedOutput("-o", pipe, output_kinds.REPORT)], [], force=False)
     with pytest.raises(OutputRefused, match="same file"):
-        check_outputs([Output(name, pipe, output_kinds.REPORT) for name in ("-o", "--report")], [], force=True)
+        check_outputs([PlannedOutput(name, pipe, output_kinds.REPORT) for name in ("-o", "--report")], [], force=True)
     with pytest.raises(OutputRefused, match="is a device"):
-        check_outputs([Output("-o", Path("/dev/urandom"), output_kinds.REPORT)], [], force=True)
+        check_outputs([PlannedOutput("-o", Path("/dev/urandom"), output_kinds.REPORT)], [], force=True)
     with pytest.raises(OutputRefused, match="is an input"):
-        check_outputs([Output("-o", pipe, output_kinds.REPORT)], [Input("PATCH", pipe)], force=True)
+        check_outputs([PlannedOutput("-o", pipe, output_kinds.REPORT)], [Input("PATCH", pipe)], force=True)
 
 
 # "-"

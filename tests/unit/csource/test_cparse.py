@@ -14,7 +14,7 @@ from kgbuild.csource.definitions import (
     OTHER,
     TYPE,
     VARIABLE,
-    Item,
+    SourceItem,
     read_items,
 )
 from kgbuild.csource.preprocessor_conditions import Conditions
@@ -23,7 +23,7 @@ from kgbuild.kernel.config import parse_config
 CONFIG = parse_config('CONFIG_A=y\nCONFIG_M=m\nCONFIG_HZ=250\nCONFIG_S="x"\n# CONFIG_N is not set\n')
 
 
-def items(text: str, module: bool = False) -> list[Item]:
+def items(text: str, module: bool = False) -> list[SourceItem]:
     return read_items(text.encode(), Conditions(CONFIG, module))
 
 

@@ -20,7 +20,7 @@ from kgbuild.host.modules import out_of_tree
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.feature_probes import KLP_STATES
 from kgbuild.model import UnitCommand
-from kgbuild.pipeline.module_names import module_name
+from kgbuild.pipeline.module_names import patch_module_name
 from kgbuild.pipeline.stages import prepare
 from kgbuild.pipeline.stages.events import Run, SilentObserver
 from kgbuild.pipeline.stages.options import Options
@@ -39,14 +39,14 @@ def test_only_what_kgbuild_itself_raises_is_noted() -> None:
     recorder = Recorder()
     with recorder.listening():
         with pytest.raises(Refused):
-            module_name(Path("no test runs.ko"))
+            patch_module_name(Path("no test runs.ko"))
         recorder.current = "unit/diagnostics/test_codes.py"
         Refusal("K1-data", "here", "made by the test")
         with pytest.raises(Refused):
-            module_name(Path("a b.ko"))
+            patch_module_name(Path("a b.ko"))
     assert recorder.record == {"K16-name": {"unit/diagnostics/test_codes.py"}}
     with pytest.raises(Refused):
-        module_name(Path("a b.ko"))
+        patch_module_name(Path("a b.ko"))
     assert len(recorder.record) == 1
 
 
@@ -84,14 +84,14 @@ TEST = """
 from pathlib import Path
 import pytest
 from kgbuild.arch import arch_of
-from kgbuild.pipeline.module_names import module_name
+from kgbuild.pipeline.module_names import patch_module_name
 from kgbuild.elf.write import OutObject, OutSection
 from kgbuild.emit.backends.old_interfaces import check_interface
 from kgbuild.diagnostics.refusals import Refused
 
 def test_it():
     with pytest.raises(Refused, match="K16-name"):
-        module_name(Path("a b.ko"))
+        patch_module_name(Path("a b.ko"))
 """
 
 
@@ -117,9 +117,9 @@ def test_a_run_of_all_tests_fails_where_a_code_has_none(
 @pytest.mark.parametrize("name", ["a b.ko", "livepatch-ä.ko", f"{'x' * 56}.ko", ".ko"])
 def test_names_that_no_module_can_have(name: str) -> None:
     with pytest.raises(Refused) as error:
-        module_name(Path(name))
+        patch_module_name(Path(name))
     assert codes(error) == ["K16-name"]
-    assert module_name(Path(f"{'x-' * 27}x.ko")) == "x_" * 27 + "x"
+    assert patch_module_name(Path(f"{'x-' * 27}x.ko")) == "x_" * 27 + "x"
 
 
 def image(magic: str, build_id: str) -> types.SimpleNamespace:

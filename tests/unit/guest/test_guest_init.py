@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.guest.model import Command, GuestPlan
+from kgbuild.guest.model import GuestCommand, GuestPlan
 from kgbuild.guest.reload_scenario import NotTried, TargetRun
 from kgbuild.guest.session import Session
 from tests.support.guest_records import session
@@ -39,8 +39,8 @@ commands() {
     say phase "run=$id" "step=$stage"
 }
 """
-CHECK = {"before": (Command("c", False, True),), "after": (Command("c", True, True),)}
-COMMANDS = CHECK | {"disabled": (Command("c", False, True),)}
+CHECK = {"before": (GuestCommand("c", False, True),), "after": (GuestCommand("c", True, True),)}
+COMMANDS = CHECK | {"disabled": (GuestCommand("c", False, True),)}
 
 
 def run(tmp_path: Path, fixed: str, cycled: str, targets: str, refused: dict[str, str]) -> Session:

@@ -64,7 +64,7 @@ def test_rows_are_of_one_kind() -> None:
     names = [row.name for row in TABLE]
     assert len(names) == len(set(names))
     for row in TABLE:
-        assert not (row.refused and row.begins_anew), row
+        assert not (row.refused and row.reinitialised), row
         assert not row.name.startswith(INIT_SECTIONS), row
         assert ARCH.special_of(row.name) is None, row
         assert row.name not in READ_WITH_THE_MODULE, row

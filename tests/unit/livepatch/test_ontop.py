@@ -13,8 +13,8 @@ from kgbuild.elf.consts import SHF, STB, STT
 from kgbuild.elf.write import OutSymbol
 from kgbuild.errors import UserError
 from kgbuild.livepatch.cumulative import Lost, Older, Patched, active, check_kernel, put_on_top
-from kgbuild.livepatch.data_handover import begin_anew
-from kgbuild.verification.patch_manifest import read_older
+from kgbuild.livepatch.data_handover import warn_of_lost_values
+from kgbuild.verification.reading.patch_manifest import read_older
 from tests.support.small_module import Small
 
 A, W = SHF.ALLOC, SHF.WRITE
@@ -171,9 +171,11 @@ READS = NewVariable("vmlinux", "fs/a.c", "reads", 4)
 )
 def test_a_variable_of_both_begins_anew(mine: NewVariable, again: bool) -> None:
     """Objects and units are told apart where both are known."""
-    stacked = list(begin_anew([with_data("a", READS)], [mine], replace=False))
-    assert [t.partition(";")[0] for t in stacked] == ["reads of a begins anew in this patch"] * again
-    replaced = list(begin_anew([with_data("a", READS)], [mine], replace=True))
+    stacked = list(warn_of_lost_values([with_data("a", READS)], [mine], replace=False))
+    assert [t.partition(";")[0] for t in stacked] == [
+        "reads of a begins again with the initial value in this patch"
+    ] * again
+    replaced = list(warn_of_lost_values([with_data("a", READS)], [mine], replace=True))
     lost = "the value of reads goes with a, and this patch has no such variable"
     assert [t.partition(";")[0] for t in replaced] == [stacked[0].partition(";")[0] if again else lost]
 
@@ -181,13 +183,13 @@ def test_a_variable_of_both_begins_anew(mine: NewVariable, again: bool) -> None:
 def test_static_locals_are_numbered_anew() -> None:
     older = with_data("a", READS._replace(name="n.12"), READS._replace(name="m.3"))
     mine = [READS._replace(name="n.4"), READS._replace(name="m.3")]
-    (said,) = begin_anew([older], mine, replace=True)
-    assert said.startswith("m.3 and n.12 of a begin anew in this patch; ")
+    (said,) = warn_of_lost_values([older], mine, replace=True)
+    assert said.startswith("m.3 and n.12 of a begin again with the initial value in this patch; ")
 
 
 def test_nothing_is_said_where_nothing_is_lost() -> None:
-    assert not list(begin_anew([with_data("a")], [READS], replace=True))
-    assert not list(begin_anew([], [READS], replace=True))
+    assert not list(warn_of_lost_values([with_data("a")], [READS], replace=True))
+    assert not list(warn_of_lost_values([], [READS], replace=True))
 
 
 class SmallOlder(Small):

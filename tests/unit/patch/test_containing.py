@@ -17,7 +17,7 @@ from kgbuild.host.compile.apply_patches import PatchSet
 from kgbuild.livepatch.cumulative import Lost, Older
 from kgbuild.model import Kernel
 from kgbuild.patch.apply import Applied, unpatched
-from kgbuild.patch.kept_changes import FileChange, as_note, find_lacking, from_note, read_change
+from kgbuild.patch.kept_changes import FileChange, as_note, find_missing_changes, from_note, read_change
 from kgbuild.patch.mail import split_lines
 from kgbuild.patch.unified_diff import ParsedPatch, parse_patch
 from kgbuild.pipeline.stages.kept_changes import changes_of, find_lost
@@ -57,7 +57,7 @@ def numbers(text: bytes) -> list[int | None]:
 
 
 def whole(text: bytes) -> list[int | None]:
-    """The same where a patch takes all lines away and puts all there anew."""
+    """An edit written as a patch that removes all lines and adds all of them again."""
     return [None] * len(split_lines(text))
 
 
@@ -66,11 +66,11 @@ def change(text: bytes) -> FileChange:
 
 
 def lacking(older: bytes, newer: bytes) -> list[int]:
-    """Lines of the original at which the newer text lacks a change of the older one."""
+    """Lines of the original at which a change of the older text is missing in the newer one."""
     kept = from_note(json.loads(json.dumps(as_note({"f.c": change(older)}))))
-    found = [lack.line for lack in find_lacking(kept, {"f.c": (ORIGINAL, numbers(newer), newer)})]
+    found = [lack.line for lack in find_missing_changes(kept, {"f.c": (ORIGINAL, numbers(newer), newer)})]
     rewritten = read_change(ORIGINAL, whole(older), older)
-    assert bool(found) == bool(find_lacking({"f.c": rewritten}, {"f.c": (ORIGINAL, whole(newer), newer)}))
+    assert bool(found) == bool(find_missing_changes({"f.c": rewritten}, {"f.c": (ORIGINAL, whole(newer), newer)}))
     return found
 
 
@@ -135,8 +135,8 @@ def test_equal_lines_at_the_border() -> None:
         maps.append([*range(1, first + 1), None, None, None, *range(first + 1, len(before) + 1)])
     for one in maps:
         kept = {"f.c": read_change(ORIGINAL, one, text)}
-        assert [find_lacking(kept, {"f.c": (ORIGINAL, other, text)}) for other in maps] == [[], []]
-        assert find_lacking(kept, {"f.c": (ORIGINAL, unpatched(ORIGINAL).map, ORIGINAL)})
+        assert [find_missing_changes(kept, {"f.c": (ORIGINAL, other, text)}) for other in maps] == [[], []]
+        assert find_missing_changes(kept, {"f.c": (ORIGINAL, unpatched(ORIGINAL).map, ORIGINAL)})
 
 
 def test_a_line_that_moves_without_the_change() -> None:
@@ -152,7 +152,7 @@ def test_either_line_may_be_said_to_move() -> None:
     down[lock : lock + 2] = [lock + 2, None]
     for one, other in ((up, down), (down, up)):
         kept = {"f.c": read_change(ORIGINAL, one, text)}
-        assert find_lacking(kept, {"f.c": (ORIGINAL, other, text)}) == []
+        assert find_missing_changes(kept, {"f.c": (ORIGINAL, other, text)}) == []
 
 
 def test_blanks_say_nothing() -> None:
@@ -170,15 +170,15 @@ def test_a_state_is_judged_apart() -> None:
 
 def test_another_original_is_not_known() -> None:
     kept = {"f.c": change(edit(CHECK))}
-    assert find_lacking(kept, {"f.c": (ORIGINAL + b"\n", whole(ORIGINAL), ORIGINAL)})
-    assert find_lacking(kept, {"f.c": (b"", (), b"")})
+    assert find_missing_changes(kept, {"f.c": (ORIGINAL + b"\n", whole(ORIGINAL), ORIGINAL)})
+    assert find_missing_changes(kept, {"f.c": (b"", (), b"")})
 
 
 def test_a_new_file() -> None:
     text = b"int h;\nint i;\n"
     kept = {"n.h": read_change(b"", (None, None), text)}
-    assert find_lacking(kept, {"n.h": (b"", (None, None), text)}) == []
-    assert len(find_lacking(kept, {"n.h": (b"", (None,), b"int h;\n")})) == 1
+    assert find_missing_changes(kept, {"n.h": (b"", (None, None), text)}) == []
+    assert len(find_missing_changes(kept, {"n.h": (b"", (None,), b"int h;\n")})) == 1
     assert read_change(ORIGINAL, unpatched(ORIGINAL).map, ORIGINAL).hunks == ()
 
 
@@ -245,9 +245,9 @@ def test_two_patches_at_random(words: int) -> None:
         record = {"f.c": read_change(orig, older_map, older)}
         if record["f.c"].hunks:
             tried += 1
-            assert find_lacking(record, {"f.c": (orig, alone[1], alone[0])})
+            assert find_missing_changes(record, {"f.c": (orig, alone[1], alone[0])})
             for map_ in (both[1], [None] * len(both[1])):
-                refused += bool(find_lacking(record, {"f.c": (orig, map_, both[0])}))
+                refused += bool(find_missing_changes(record, {"f.c": (orig, map_, both[0])}))
     assert tried > 240
     assert refused <= 5
 
@@ -258,5 +258,5 @@ def test_equal_lines_however_many(size: int) -> None:
     orig, patched = b"x\n" * size, b"y\nx\n" * size
     new = [None] * (2 * size)
     kept = {"f.c": read_change(orig, new, patched)}
-    assert find_lacking(kept, {"f.c": (orig, new, patched)}) == []
-    assert find_lacking(kept, {"f.c": (orig, whole(orig), orig)})
+    assert find_missing_changes(kept, {"f.c": (orig, new, patched)}) == []
+    assert find_missing_changes(kept, {"f.c": (orig, whole(orig), orig)})

@@ -109,7 +109,7 @@ def test_kvm_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_busybox_with_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
+    def fail(arch: object) -> None:
         raise ToolError("is linked to shared libraries")
 
     monkeypatch.setattr(doctor, "find_busybox", fail)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.diagnostics.refusals import Refused
-from kgbuild.pipeline.module_names import check_free, default_output, module_name
+from kgbuild.pipeline.module_names import check_free, default_output, patch_module_name
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,13 @@ from kgbuild.pipeline.module_names import check_free, default_output, module_nam
 )
 def test_derived_names_are_valid(patch: str, module: str) -> None:
     assert str(default_output(patch)) == module
-    assert 0 < len(module_name(default_output(patch))) <= 55
+    assert 0 < len(patch_module_name(default_output(patch))) <= 55
 
 
 @pytest.mark.parametrize("name", ["a b.ko", "a.b.ko", "ä.ko", ".ko", "a/../b c", "x" * 56 + ".ko"])
 def test_a_given_name_is_refused_with_the_rule(name: str) -> None:
     with pytest.raises(Refused) as caught:
-        module_name(Path(name))
+        patch_module_name(Path(name))
     (refusal,) = caught.value.refusals
     assert refusal.code == "K16-name" and "letters, digits and _ or -" in refusal.fact and "at most 55" in refusal.fact
 

@@ -22,7 +22,7 @@ from kgbuild.host.modules.files import depends_of, read_modinfo
 from kgbuild.host.vm.patch_targets import has_functions, read_targets
 from kgbuild.livepatch.foreign_patches import read_other
 from kgbuild.verification.checks import check_module
-from kgbuild.verification.patch_manifest import read_older
+from kgbuild.verification.reading.patch_manifest import read_older
 from kgbuild.verification.reading.reader import read_module
 from tests.support.small_module import ARCH, FACTS, NAME, Small
 from tests.support.small_record import GOOD

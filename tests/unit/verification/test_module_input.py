@@ -18,7 +18,7 @@ from kgbuild.errors import UserError
 from kgbuild.host.vm.patch_notes import check_kernel_of
 from kgbuild.model import Finding, Kernel, KernelId
 from kgbuild.pipeline.stages import verify
-from kgbuild.verification.module_input import for_another_kernel, own_name, unwrap
+from kgbuild.verification.reading.module_input import for_another_kernel, own_name, unwrap
 from tests.support.toolchain import compile_text
 
 BUILD_ID = "ab" * 20

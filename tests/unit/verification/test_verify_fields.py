@@ -70,7 +70,7 @@ def test_each_operand_that_the_assembler_relocates_is_a_field_of_that_type(tmp_p
     for (offset, kind, _, _), line in zip(rows, lines, strict=True):
         field = fields[offset]
         kinds.add(field.kind)
-        assert kind in TYPES[field.kind] and field.size == ARCH.reloc_size[kind], line
+        assert kind in TYPES[field.kind] and field.size == ARCH.relocs.sizes[kind], line
         assert field.start < offset < offset + field.size <= field.end
     assert kinds == set(FieldKind) - {FieldKind.SHORT}
 

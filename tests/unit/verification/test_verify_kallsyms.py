@@ -14,7 +14,7 @@ from kgbuild.arch.x86_64.table import ARCH
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.model import Finding
-from kgbuild.proof.record import Key
+from kgbuild.proof.record import SymbolKey
 from kgbuild.verification.kallsyms import check_kallsyms, read_tables
 from kgbuild.verification.modules import no_modules
 from kgbuild.verification.reading.reader import read_module
@@ -72,7 +72,7 @@ class Looking:
         self.table("kgbuild_symbols_size", struct.pack("<I", self.size))
         module = read_module(write(self.out), "x.ko", 62)
 
-        def read(key: Key, offset: int, size: int) -> bytes | None:
+        def read(key: SymbolKey, offset: int, size: int) -> bytes | None:
             return CODE[offset : offset + size] if key == ("vmlinux", "helper", 0) else None
 
         return list(check_kallsyms(module, read_tables(module), ARCH, read, no_modules))

@@ -18,7 +18,7 @@ from elftools.elf.elffile import ELFFile
 
 from kgbuild.arch import arch_of
 from kgbuild.closure.close import close
-from kgbuild.closure.proof_record import locate, make_record
+from kgbuild.closure.proof_record import locate_address, make_record
 from kgbuild.elf.read import read
 from kgbuild.errors import UserError
 from kgbuild.kernel.module_image import ModuleImage
@@ -96,12 +96,12 @@ def test_digest_in_vmlinux() -> None:
     data = bytes(p.image.obj.data)
     for name in ("inner", "other"):
         (symbol,) = p.image.named(name)
-        made = locate(p.image, "vmlinux", name, 0, symbol.value)
+        made = locate_address(p.image, "vmlinux", name, 0, symbol.value)
         assert made.digest == by_hand(data, name, relocatable=False)
         assert made == place_in_vmlinux(p.image, name, 0, symbol)
         assert (made.kind, made.section, made.size) == ("function", ".text", symbol.size)
     (state,) = p.image.named("state")
-    assert locate(p.image, "vmlinux", "state", 0, state.value).digest == ""
+    assert locate_address(p.image, "vmlinux", "state", 0, state.value).digest == ""
 
 
 def module_of(text: str) -> bytes:
@@ -116,7 +116,7 @@ def test_digest_in_a_module_by_both_readers() -> None:
     shipped = Shipped("small", read_module(data, "small.ko", 62))
     for name in ("inner", "outer"):
         (symbol,) = image.named(name)
-        made = locate(image, "small", name, 0, symbol.value)
+        made = locate_address(image, "small", name, 0, symbol.value)
         assert made.digest == by_hand(data, name, relocatable=True)
         found, _ = shipped.locate(name, 0)
         assert found is not None
@@ -129,7 +129,7 @@ def test_what_a_reference_leads_to_is_in_the_digest() -> None:
     digests = set()
     for values in (("called", 3), ("other", 3), ("called", 4)):
         image = ModuleImage(read(module_of(text % ("f", *values))), "small")
-        digests.add(locate(image, "small", "f", 0, image.named("f")[0].value).digest)
+        digests.add(locate_address(image, "small", "f", 0, image.named("f")[0].value).digest)
     assert len(digests) == 3
 
 
@@ -200,7 +200,7 @@ def test_the_schema_is_valid_and_closed() -> None:
         (lambda d: d.update(schema="other"), "schema is 'other'"),
         (lambda d: d.update(schema_version=3), "schema_version is version 3"),
         (lambda d: d.update(schema_version=1), "schema_version is 1: it has no digests of the module"),
-        (lambda d: d.pop("options"), "lacks options"),
+        (lambda d: d.pop("options"), "is without options"),
         (lambda d: d.pop("module"), "module is no object"),
         (lambda d: d["module"].update(algorithm="md5"), "module.algorithm is 'md5'"),
         (lambda d: d["module"].update(sections={}), "module.sections is no list"),
@@ -213,7 +213,7 @@ def test_the_schema_is_valid_and_closed() -> None:
         (lambda d: d.update(bound={}), "bound is no list"),
         (lambda d: d.update(allowed=[{"option": 1, "value": ""}]), "allowed[0] does not hold"),
         (lambda d: d["bound"].append(3), "bound[4] is no object"),
-        (lambda d: d["bound"][0].pop("digest"), "bound[0] lacks or should not have digest"),
+        (lambda d: d["bound"][0].pop("digest"), "bound[0] does not have, or should not have, digest"),
         (lambda d: d["replaced"][0].update(address="here"), "address 'here' is no hexadecimal number"),
         (lambda d: d["replaced"][0].update(address=None), "address None is no hexadecimal number"),
         (lambda d: d["replaced"][0].update(sympos="0"), "sympos is '0'"),

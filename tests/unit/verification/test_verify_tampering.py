@@ -17,7 +17,8 @@ from elftools.elf.elffile import ELFFile
 from kgbuild.elf.write import OutReloc
 from kgbuild.errors import UserError
 from kgbuild.proof.record import BoundSymbol, ProofRecord, parse_record
-from kgbuild.verification.checks import KernelFacts, check_module
+from kgbuild.verification.checks import check_module
+from kgbuild.verification.kernel_facts import KernelFacts
 from kgbuild.verification.reading.contents import digest_contents
 from kgbuild.verification.reading.reader import read_module
 from tests.support.small_module import ARCH, BUILD_ID, FACTS, NAME, R_64, A, FakeImage, Small, W, complete_record

@@ -13,10 +13,10 @@ from kgbuild.host.archives.archive import Package
 from kgbuild.host.archives.recipe import (
     FetchPlan,
     KernelName,
+    find_packages,
     load_recipes,
-    parse_name,
+    parse_kernel_name,
     parse_recipe,
-    resolve,
     running_name,
     search,
 )
@@ -74,8 +74,8 @@ def recipes() -> dict:
 
 def plan(name: str, madison: str = MADISON) -> FetchPlan:
     recipes = load_recipes()
-    parsed = parse_name(name, recipes)
-    return resolve(parsed, recipes[parsed.distro], Canned(madison))
+    parsed = parse_kernel_name(name, recipes)
+    return find_packages(parsed, recipes[parsed.distro], Canned(madison))
 
 
 def test_the_recipe_is_in_the_package() -> None:
@@ -119,18 +119,18 @@ def test_no_release_of_this_distribution(recipes: dict, release: str) -> None:
     ],
 )
 def test_parse_name(recipes: dict, text: str, expected: KernelName) -> None:
-    assert parse_name(text, recipes) == expected
+    assert parse_kernel_name(text, recipes) == expected
 
 
 @pytest.mark.parametrize("text", ["", "debian:", "debian:../../etc", "a b", "debian:-x", "debian:.hidden"])
 def test_not_a_name(recipes: dict, text: str) -> None:
     with pytest.raises(UserError, match="not the name of a kernel"):
-        parse_name(text, recipes)
+        parse_kernel_name(text, recipes)
 
 
 def test_unknown_distribution_has_the_nearest(recipes: dict) -> None:
     with pytest.raises(UserError, match="debian") as caught:
-        parse_name("debain:6.1", recipes)
+        parse_kernel_name("debain:6.1", recipes)
     assert caught.value.exit_code == 2
 
 

@@ -15,7 +15,16 @@ import pytest
 
 from kgbuild.arch import default_arch
 from kgbuild.csource.header_impact import changed_names, read_pieces
-from kgbuild.csource.include_graph import ANGLED, QUOTED, TRACED, Include, IncludeGraph, Resolver, reach, read_includes
+from kgbuild.csource.include_graph import (
+    ANGLED,
+    QUOTED,
+    TRACED,
+    Include,
+    IncludeGraph,
+    Resolver,
+    read_includes,
+    trace_includers,
+)
 from kgbuild.csource.lexer import read_tokens
 from kgbuild.csource.token_equality import same_header
 from kgbuild.csource.token_pasting import PasteChain, Pastes, passes_on, read_chains, read_words
@@ -91,13 +100,13 @@ def test_names_are_resolved_as_the_compiler_does() -> None:
     assert resolver.resolve("fs/x.c", Include(ANGLED, "generated/a.h")) == ("./include/generated/a.h",)
     assert len(resolver.resolve("fs/x.c", Include(TRACED, "a"))) == 4
     graph = IncludeGraph({"fs/x/x.c": (Include(QUOTED, "../a.h"),)})
-    above = reach(graph, resolver, ["fs/a.h"])
+    above = trace_includers(graph, resolver, ["fs/a.h"])
     assert above.files == {"fs/a.h", "fs/x/x.c"}
     assert above.climbing == {"fs/x"}
     # `#define TRACE_INCLUDE_PATH ../../fs` climbs from where the #include of it is
-    traced = reach(IncludeGraph({"fs/x.c": (Include(TRACED, "a"),)}), resolver, ["fs/a.h"])
+    traced = trace_includers(IncludeGraph({"fs/x.c": (Include(TRACED, "a"),)}), resolver, ["fs/a.h"])
     assert traced.climbing == {"include/trace"}
-    assert not reach(IncludeGraph({"fs/x.c": (Include(TRACED, "b"),)}), resolver, ["fs/a.h"]).climbing
+    assert not trace_includers(IncludeGraph({"fs/x.c": (Include(TRACED, "b"),)}), resolver, ["fs/a.h"]).climbing
 
 
 HEADER = b"""

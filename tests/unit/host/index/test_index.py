@@ -334,18 +334,18 @@ def test_damage_met_while_reading_is_mended(kernel: Kernel, cache: Cache) -> Non
 
 
 def test_a_stopped_run_begins_again(kernel: Kernel, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = writer.read_module
+    read = writer.read_module_bytes
 
     def stop(path: Path) -> bytes:
         if path.name == "two-b.ko":
             raise KeyboardInterrupt
         return read(path)
 
-    monkeypatch.setattr(writer, "read_module", stop)
+    monkeypatch.setattr(writer, "read_module_bytes", stop)
     with pytest.raises(KeyboardInterrupt):
         load_index(kernel, SilentProgress(), cache)
     assert not [path for path in kernel.root.iterdir() if "index" in path.name]
-    monkeypatch.setattr(writer, "read_module", read)
+    monkeypatch.setattr(writer, "read_module_bytes", read)
     assert load_index(kernel, SilentProgress(), cache).functions_named("shared")
 
 

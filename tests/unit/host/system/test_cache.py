@@ -280,7 +280,7 @@ def no_apt(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("asked the archive")
 
-    monkeypatch.setattr(acquire, "resolve", refuse)
+    monkeypatch.setattr(acquire, "find_packages", refuse)
     monkeypatch.setattr(acquire, "open_recipe_archive", refuse)
 
 

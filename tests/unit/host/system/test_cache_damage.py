@@ -102,7 +102,7 @@ def test_a_kernel_of_the_archive_is_fetched_again(tmp_path: Path, monkeypatch: p
         return kernel
 
     monkeypatch.setattr(repair, "open_recipe_archive", lambda *asked: None)
-    monkeypatch.setattr(repair, "resolve", lambda name, recipe, apt: name)
+    monkeypatch.setattr(repair, "find_packages", lambda name, recipe, apt: name)
     monkeypatch.setattr(repair, "fetch", fetch)
     assert ensure_kernel(wanted, progress=SilentProgress(), cache=cache, choice=HOST) == kernel
     assert [(f"{plan}", again) for plan, again in asked] == [(f"{wanted}=1-1", True)]

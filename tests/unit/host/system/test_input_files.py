@@ -24,7 +24,7 @@ from kgbuild.decompression import DamagedError, decompress, packed_with
 from kgbuild.errors import KgbuildError, ToolError, UserError
 from kgbuild.host.compile.apply_patches import read_patches
 from kgbuild.host.kernels.local import copy_sources
-from kgbuild.host.modules.files import read_modinfo, read_module
+from kgbuild.host.modules.files import read_modinfo, read_module_bytes
 from kgbuild.host.modules.images import name_modules
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.input_files import map_input, read_input, read_limited, read_packed
@@ -49,7 +49,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 # Every reader of a file that a command is given. A new one belongs here.
 READERS: dict[str, Callable[[Path], object]] = {
     "a patch": lambda path: read_patches([path]),
-    "a module": read_module,
+    "a module": read_module_bytes,
     "an out-of-tree module": lambda path: name_modules([path]),
     "--on-top-of": lambda path: read_older_modules([path]),
     "--against": lambda path: read_others([path]),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kgbuild.arch import default_arch
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.modules import files
 from kgbuild.host.vm import initramfs
@@ -153,20 +154,20 @@ def test_broken_compression_is_one_message(tmp_path: Path) -> None:
     broken = tmp_path / "a.ko.xz"
     broken.write_bytes(b"nonsense")
     with pytest.raises(UserError, match="is not compressed with xz"):
-        files.read_module(broken)
+        files.read_module_bytes(broken)
     broken = tmp_path / "a.ko.gz"
     broken.write_bytes(b"nonsense")
     with pytest.raises(UserError):
-        files.read_module(broken)
+        files.read_module_bytes(broken)
 
 
 def test_busybox_must_be_there_and_static(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(initramfs.shutil, "which", lambda *_, **__: None)
     with pytest.raises(ToolError, match="busybox") as caught:
-        initramfs.find_busybox()
+        initramfs.find_busybox(default_arch())
     assert caught.value.remedy == "apt-get install busybox-static"
     fake = tmp_path / "busybox"
     fake.write_bytes(b"#!/bin/sh\n")
     monkeypatch.setattr(initramfs.shutil, "which", lambda *_, **__: str(fake))
     with pytest.raises(ToolError, match="shared libraries"):
-        initramfs.find_busybox()
+        initramfs.find_busybox(default_arch())

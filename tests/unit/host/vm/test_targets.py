@@ -15,7 +15,7 @@ from kgbuild.diagnostics.guest_findings import RULES
 from kgbuild.elf.consts import SHF, SHT
 from kgbuild.elf.write import OutObject, OutSection, write
 from kgbuild.errors import UserError
-from kgbuild.guest.model import Command, GuestPlan
+from kgbuild.guest.model import GuestCommand, GuestPlan
 from kgbuild.guest.reload_scenario import ABSENT, CYCLES, EARLY, PHASES, RELOADS, NotTried, TargetRun
 from kgbuild.guest.session import Session
 from kgbuild.host.vm.patch_targets import (
@@ -96,9 +96,11 @@ def good() -> list[str]:
 
 
 def plan(commands: bool = False) -> GuestPlan:
-    check = {"before": (Command("c", False, True),), "after": (Command("c", True, True),)}
+    check = {"before": (GuestCommand("c", False, True),), "after": (GuestCommand("c", True, True),)}
     run = TargetRun("lp", ("af_key",), ("xfrm_algo",), ("af_key",), commands=commands, absences=True)
-    return GuestPlan("lp", {**check, "absent": (Command("a"),), "disabled": (Command("c", False, True),)}, targets=run)
+    return GuestPlan(
+        "lp", {**check, "absent": (GuestCommand("a"),), "disabled": (GuestCommand("c", False, True),)}, targets=run
+    )
 
 
 def ran(bodies: list[str], commands: bool = False) -> Session:
@@ -110,7 +112,7 @@ def without(bodies: list[str], *steps: str) -> list[str]:
 
 
 def failing(bodies: list[str], step: str, action: str, **values: str) -> list[str]:
-    """The same with one module's record saying that it went wrong."""
+    """The records of a run, with one module's saying that it went wrong."""
     old = next(b for b in bodies if f"step={step} action={action} name=af_key" in b)
     new = old.replace("status=0", "status=1").replace("out64=", f"out64={encoded('rmmod: x: busy')}")
     for key, value in values.items():

@@ -18,8 +18,9 @@ import pytest
 
 from kgbuild.arch import default_arch
 from kgbuild.diagnostics.guest_findings import RULES
+from kgbuild.elf.write import OutObject, write
 from kgbuild.errors import ToolError, UserError
-from kgbuild.guest.channel import ChannelParser, GuestRecord, parse_record
+from kgbuild.guest.channel import ChannelParser, GuestRecord, parse_guest_record
 from kgbuild.guest.session import group_stalled
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.vm import kvm
@@ -31,6 +32,7 @@ from kgbuild.progress import SilentProgress
 from tests.support.guest_records import PLAN, channel, codes, encoded, session
 from tests.support.module_files import modinfo_object
 
+EMULATOR = default_arch().platform.emulator
 LOG = "<14>[    2.9] kgbuild: run 000 begins\n<5>[    3.1] livepatch: enabling patch 'lp'\n"
 GOOD = [
     "hello release=6.1.0-56-cloud-amd64 cpus=1 taint=0",
@@ -70,7 +72,7 @@ def changed(old: str, new: str) -> list[str]:
 
 
 def test_record() -> None:
-    record = parse_record(f"kgb 7 12.34 command run=001 out64={encoded('a b' + chr(10))} empty= .")
+    record = parse_guest_record(f"kgb 7 12.34 command run=001 out64={encoded('a b' + chr(10))} empty= .")
     assert record == GuestRecord(7, 12.34, "command", {"run": "001", "out": "a b\n", "empty": ""})
     assert record.number("run") == 1
     assert record.number("absent") == record.number("out") == 0
@@ -91,7 +93,7 @@ def test_record() -> None:
     ],
 )
 def test_what_is_no_record(line: str) -> None:
-    assert parse_record(line) is None
+    assert parse_guest_record(line) is None
 
 
 def test_garbage_and_cuts_are_counted() -> None:
@@ -256,7 +258,7 @@ def test_records_of_unknown_runs_are_ignored() -> None:
 
 
 def test_qemu_command() -> None:
-    argv = qemu_command(Machine(3, 700, "qemu64", "nokaslr a='b c'"), "tcg", Path("/k/vmlinuz"), 5, 6)
+    argv = qemu_command(Machine(EMULATOR, 3, 700, "qemu64", "nokaslr a='b c'"), "tcg", Path("/k/vmlinuz"), 5, 6)
     text = " ".join(argv)
     assert argv[0] == "qemu-system-x86_64"
     for part in ("-accel tcg", "-smp 3", "-m 700", "-cpu qemu64", "-kernel /k/vmlinuz", "-no-reboot", "-nodefaults"):
@@ -265,7 +267,7 @@ def test_qemu_command() -> None:
     # one thread for several CPUs; one CPU needs none of that, and KVM knows no such thing
     assert argv[argv.index("-accel") + 1] == "tcg,thread=single"
     for accel, smp in (("tcg", 1), ("kvm", 3)):
-        other = qemu_command(Machine(smp), accel, Path("/k/vmlinuz"), 5, 6)
+        other = qemu_command(Machine(EMULATOR, smp), accel, Path("/k/vmlinuz"), 5, 6)
         assert other[other.index("-accel") + 1] == accel
     append = argv[argv.index("-append") + 1]
     assert append.startswith("console=ttyS0 panic=-1")
@@ -275,7 +277,7 @@ def test_qemu_command() -> None:
     assert serials == ["chardev:console", "chardev:channel"]
 
 
-@pytest.mark.parametrize("machine", [Machine(smp=0), Machine(smp=256), Machine(memory=64)])
+@pytest.mark.parametrize("machine", [Machine(EMULATOR, 0), Machine(EMULATOR, 256), Machine(EMULATOR, memory=64)])
 def test_impossible_machines(machine: Machine) -> None:
     with pytest.raises(UserError):
         machine.check()
@@ -286,7 +288,9 @@ def kernel(tmp_path: Path) -> Kernel:
     image = tmp_path / "vmlinuz"
     image.write_bytes(b"x")
     there = tmp_path
-    return Kernel(
+    vmlinux = tmp_path / "vmlinux"
+    vmlinux.write_bytes(write(OutObject(default_arch().machine)))
+    found = Kernel(
         KernelId("debian", "6.1.0", "1", "ab" * 20),
         *(there,) * 6,
         image=image,
@@ -295,6 +299,7 @@ def kernel(tmp_path: Path) -> Kernel:
         cc="gcc",
         compiler="",
     )
+    return dataclasses.replace(found, vmlinux=vmlinux)
 
 
 @pytest.fixture
@@ -307,7 +312,7 @@ def module(tmp_path: Path) -> Path:
 @pytest.fixture
 def stub_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program in QEMU's place that says what is in the file `says`, then runs the file `then`."""
-    monkeypatch.setattr(host.initramfs, "find_busybox", lambda: (b"", []))
+    monkeypatch.setattr(host.initramfs, "find_busybox", lambda arch: (b"", []))
     place = tmp_path / "bin"
     place.mkdir()
     program = place / "qemu-system-x86_64"
@@ -490,23 +495,23 @@ def test_no_qemu(kernel: Kernel, module: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_kvm_answers_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probes: list[str] = []
     monkeypatch.setattr(kvm, "_DEVICE", tmp_path)
-    monkeypatch.setattr(kvm, "probe", lambda accel, cpu, smp: probes.append(cpu) or True)
+    monkeypatch.setattr(kvm, "probe_acceleration", lambda emulator, accel, cpu, smp: probes.append(cpu) or True)
     cache = Cache(tmp_path / "cache")
-    assert kvm.kvm_works("max", 1, cache)
-    assert kvm.kvm_works("max", 1, cache)
+    assert kvm.kvm_works(EMULATOR, "max", 1, cache)
+    assert kvm.kvm_works(EMULATOR, "max", 1, cache)
     assert probes == ["max"]
-    assert kvm.kvm_works("host", 1, cache)
+    assert kvm.kvm_works(EMULATOR, "host", 1, cache)
     assert probes == ["max", "host"]
-    kvm.remember("max", 1, False, cache)
-    assert not kvm.kvm_works("max", 1, cache)
+    kvm.remember(EMULATOR, "max", 1, False, cache)
+    assert not kvm.kvm_works(EMULATOR, "max", 1, cache)
     (cache.root / "kvm.json").write_text("{broken")
-    assert kvm.kvm_works("max", 1, cache)
+    assert kvm.kvm_works(EMULATOR, "max", 1, cache)
 
 
 def test_no_kvm_device_no_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kvm, "_DEVICE", tmp_path / "absent")
-    monkeypatch.setattr(kvm, "probe", lambda *_: pytest.fail("probed"))
-    assert not kvm.kvm_works("max", 1, Cache(tmp_path / "cache"))
+    monkeypatch.setattr(kvm, "probe_acceleration", lambda *_: pytest.fail("probed"))
+    assert not kvm.kvm_works(EMULATOR, "max", 1, Cache(tmp_path / "cache"))
 
 
 def test_limited_programs_are_killed() -> None:

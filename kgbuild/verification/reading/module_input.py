@@ -13,8 +13,8 @@ from elftools.elf.elffile import ELFFile
 from kgbuild.decompression import decompress, packed_with
 from kgbuild.model import VMLINUX, Finding, Kernel
 from kgbuild.module_abi import NOTE_SECTION
-from kgbuild.verification.checks import read_note
 from kgbuild.verification.reading.reader import without_signature
+from kgbuild.verification.reading.statements import read_note
 
 # struct module begins with a state (4 bytes, padded) and a list head (16), then its name; so since 2.6
 _NAME_AT, _NAME_SIZE = 24, 56

@@ -9,11 +9,11 @@ from kgbuild.closure.model import NewVariable
 from kgbuild.errors import UserError
 from kgbuild.kernel.module_loader import row_of
 from kgbuild.livepatch.cumulative import Older, Patched
-from kgbuild.module_abi import NOTE_SECTION, REPLACE
+from kgbuild.module_abi import REPLACE
 from kgbuild.objects.symbol_kinds import stem, variable
 from kgbuild.patch.kept_changes import from_note
-from kgbuild.verification.checks import read_note
 from kgbuild.verification.reading.reader import STT_OBJECT, ModuleFile, read_module
+from kgbuild.verification.reading.statements import note_of
 
 # What macros call their once-flags, rate limits and lock classes; a symbol is all that such a module tells.
 _MACROS_OWN = frozenset(
@@ -25,7 +25,7 @@ def read_older(data: bytes, path: str) -> Older:
     """A module that kgbuild made, from its bytes. Raises UserError for any other file."""
     machine = int.from_bytes(data[18:20], "little")  # any: the build-ids decide
     module = read_module(data, path, machine)
-    note = _note(module)
+    note = note_of(module) or {}
     try:
         functions = [Patched(f["object"], f["name"], f["sympos"]) for f in note["functions"]]
         states = {s["id"]: s["version"] for s in note.get("states", ())}
@@ -64,16 +64,10 @@ def _variables(module: ModuleFile) -> list[NewVariable]:
             continue
         section = module.sections[symbol.shndx]
         row = row_of(section.name)
-        plain = section.name in (".data", ".bss") or row is None or not row.begins_anew
+        plain = section.name in (".data", ".bss") or row is None or not row.reinitialised
         if section.writable and not plain and (variable(symbol.name) or stem(symbol.name)) not in _MACROS_OWN:
             out.append(NewVariable("", "", symbol.name, symbol.size))
     return out
-
-
-def _note(module: ModuleFile) -> dict[str, Any]:
-    section = module.section(NOTE_SECTION)
-    note = read_note(section.data)[0] if section is not None else None
-    return note or {}
 
 
 def _name(module: ModuleFile) -> str:
