@@ -382,10 +382,14 @@ class Arch:
         exact = frozenset(p for p in self.dropped if p[-1] != "*") | {*self._names(lambda row: row.dropped)}
         return exact, tuple(p[:-1] for p in self.dropped if p[-1] == "*")
 
+    @cached_property
+    def _family_prefixes(self) -> tuple[str, ...]:
+        return tuple(family.prefix for family in self.families)
+
     def special_of(self, section: str) -> SpecialSection | None:
         """The rule for a special section, None for any other section."""
         found = self.special.get(section)
-        if found is None:
+        if found is None and section.startswith(self._family_prefixes):
             found = next((f for f in self.families if section.startswith(f.prefix)), None)
         return found
 

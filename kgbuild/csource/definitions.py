@@ -42,6 +42,7 @@ _KEYWORDS = frozenset(
 _STORAGE = frozenset(b"static extern inline __inline __always_inline noinline asmlinkage".split())
 _RECORDS = (b"struct", b"union", b"enum")
 _OPEN, _CLOSE = frozenset((b"(", b"[", b"{")), frozenset((b")", b"]", b"}"))
+_MARKS = _OPEN | _CLOSE | {b";"}  # all other tokens neither begin nor end anything
 _MAX_TRIES = 30
 Token = tuple[bytes, int]
 
@@ -150,7 +151,10 @@ class _Parser:
                 yield from self._directive([(text, number) for _, text, number in line[1:]])
             elif self.counts:
                 for _, text, number in line:
-                    yield from self._token(text, number)
+                    if text in _MARKS:
+                        yield from self._token(text, number)
+                    else:
+                        self.code.append((text, number))
         if self.code:
             yield self._finish()
 

@@ -39,6 +39,17 @@ def splice(text: bytes) -> tuple[bytes, list[int]]:
 NEWLINE, SPACE = b"\n", b" "
 
 
+# C_TOKEN without groups, for texts that have no raw strings: finds the same tokens in a quarter of the time.
+_PLAIN_TOKEN = re.compile(
+    rb"""\n|/\*.*?(?:\*/|\Z)|//[^\n]*|"(?:\\[^\n]|[^"\\\n])*"?|'(?:\\[^\n]|[^'\\\n])*'?|[\w$]+|[ \t\f\v\r]+|%:|.""",
+    re.DOTALL,
+)
+_RAW = b'R"'
+# The bytes that a token which is more than code begins with: a newline, blanks, a comment, a directive.
+_APART = frozenset(b"\n \t\f\v\r/#%")
+_BLANKS = frozenset(b" \t\f\v\r")
+
+
 def read_tokens(text: bytes) -> list[bytes]:
     """The tokens of a text before preprocessing: SPACE between tokens that were separated, NEWLINE around each
     directive.
@@ -46,11 +57,15 @@ def read_tokens(text: bytes) -> list[bytes]:
     #line directives are omitted.
     """
     spliced, _ = splice(text)
+    found = _PLAIN_TOKEN.findall(spliced) if _RAW not in spliced else [m[0] for m in C_TOKEN.finditer(spliced)]
     out: list[bytes] = [NEWLINE]
     fresh, directive, in_code, start = True, False, False, 0
-    for token in C_TOKEN.finditer(spliced):
-        kind = token.lastgroup
-        if kind == "newline":
+    for token in found:
+        first = token[0]
+        if first not in _APART:
+            fresh = False
+            out.append(token)
+        elif token == NEWLINE:
             fresh = True
             if directive:
                 _break(out)
@@ -62,17 +77,17 @@ def read_tokens(text: bytes) -> list[bytes]:
                 directive = False
             elif out[-1] not in (SPACE, NEWLINE):
                 out.append(SPACE)
-        elif kind in ("space", "comment"):
+        elif first in _BLANKS or token.startswith((b"/*", b"//")):
             if out[-1] not in (SPACE, NEWLINE):
                 out.append(SPACE)
         else:
-            if kind == "hash" and fresh:
+            if fresh and token in (b"#", b"%:"):
                 directive = True
                 in_code = out[-1] != NEWLINE
                 _break(out)
                 start = len(out)
             fresh = False
-            out.append(token[0])
+            out.append(token)
     _break(out)
     return out
 

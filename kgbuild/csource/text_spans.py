@@ -219,6 +219,8 @@ class Definition:
 
 def find_variable(text: str, masked: str, name: str) -> Definition | None:
     """The definition with an initial value of a variable of the file; None where there is none at a line's start."""
+    if name not in masked:
+        return None
     pattern = rf"^[A-Za-z_][\w \t\n*]{{0,1000}}\b{re.escape(name)}\b[ \t]*((?:\[[^\]]*\])*[ \t\w]*)(=\s*|;)"
     for found in re.finditer(pattern, masked, re.MULTILINE):
         if found.group().split()[0] in ("extern", "typedef", "return"):
@@ -235,6 +237,8 @@ def find_variable(text: str, masked: str, name: str) -> Definition | None:
 
 def find_function(masked: str, name: str) -> Definition | None:
     """The definition of a function; None where there is none at a line's start."""
+    if name not in masked:
+        return None
     for found in re.finditer(rf"^[A-Za-z_][^;{{}}#=:]{{0,1000}}?\b{re.escape(name)}\s*\(", masked, re.MULTILINE):
         end = closing(masked, found.end() - 1)
         brace = re.compile(r"[\s\w]*\{").match(masked, end + 1) if end >= 0 else None

@@ -27,7 +27,9 @@ from kgbuild.patch.mail import split_lines
 APART = b"KGBUILD_STATE("
 # How many lines further on each side two texts are compared, where they differ between the nearest.
 WIDER = 4
-LONG = 2000  # lines; longer pieces are not compared line by line
+# Longer pieces are not compared line by line. How many lines, and how many pairs of equal ones, which decides how
+# long the comparison takes (with all lines equal, its third power).
+LONG, PAIRS = 2000, 40_000
 MOVED = 20  # lines that a change is moved down at most
 DIGITS = 8  # of a line's digest; a line of the same file that happens to have the same is no danger
 
@@ -130,7 +132,7 @@ def _matching_blocks(before: Sequence[str], after: Sequence[str]) -> list[tuple[
     In pieces that are long, only what they begin and end with is looked for: to find the rest takes the square of their
     length or more.
     """
-    if len(before) + len(after) <= LONG:
+    if len(before) + len(after) <= LONG and _equal_pairs(before, after) <= PAIRS:
         from difflib import SequenceMatcher  # most changes do without
 
         blocks = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
@@ -139,6 +141,12 @@ def _matching_blocks(before: Sequence[str], after: Sequence[str]) -> list[tuple[
     head = next((i for i in range(shorter) if before[i] != after[i]), shorter)
     tail = next((i for i in range(shorter - head) if before[-1 - i] != after[-1 - i]), shorter - head)
     return [(0, 0, head), (len(before) - tail, len(after) - tail, tail)]
+
+
+def _equal_pairs(before: Sequence[str], after: Sequence[str]) -> int:
+    """How many pairs of a line of the one and a line of the other are equal."""
+    times = Counter(after)
+    return sum(times[line] for line in before)
 
 
 def _move_down(orig: list[str], text: _Text) -> None:

@@ -19,6 +19,7 @@ from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
 from kgbuild.report.explain import CHANGED, NEW, NOISE, REMOVED, SAME, Explanation, explain
 from kgbuild.report.listing import AlignedLine, align_listings, quote
 from kgbuild.report.side_by_side import Style, render
+from tests.support.command import run_command, run_on_pty
 from tests.support.pair_cases import ALL, Case
 from tests.support.toolchain import compile_pair_side, compile_text, pair_flags, scratch
 
@@ -207,14 +208,7 @@ def files(pair: str, *flags: str) -> tuple[str, str]:
 
 
 def command(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "kgbuild.cli.main", "diff", *argv],
-        capture_output=True,
-        text=True,
-        check=False,
-        encoding="utf-8",
-        env={"PATH": "/usr/bin:/bin", "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8", **env},
-    )
+    return run_command("diff", *argv, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", **env})
 
 
 def test_exit_status_says_whether_it_was_explained() -> None:
@@ -236,7 +230,19 @@ def test_an_init_function_is_explained_though_it_is_refused() -> None:
 
 def test_fits_the_terminal_and_needs_no_utf8() -> None:
     sides = files("static_key")
-    done = command(*sides, "--explain", "first", COLUMNS="72", PYTHONIOENCODING="ascii")
+    done = subprocess.run(
+        [sys.executable, "-m", "kgbuild.cli.main", "diff", *sides, "--explain", "first"],
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHONUTF8": "0",
+            "LC_ALL": "C.UTF-8",
+            "COLUMNS": "72",
+            "PYTHONIOENCODING": "ascii",
+        },
+    )
     assert done.returncode == 0
     assert done.stdout.isascii()
     assert max(len(line) for line in done.stdout.splitlines()) <= 72
@@ -244,13 +250,9 @@ def test_fits_the_terminal_and_needs_no_utf8() -> None:
 
 def test_colour_on_a_terminal_says_nothing_more() -> None:
     sides = files("icf_unfolded", *ICF)
-    script = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
-    argv = [sys.executable, "-m", "kgbuild.cli.main", "diff", *sides, "--explain", "call_b"]
+    argv = ["diff", *sides, "--explain", "call_b"]
     env = {"PATH": "/usr/bin:/bin", "COLUMNS": "100", "LC_ALL": "C.UTF-8", "TERM": "xterm"}
-    done = subprocess.run(
-        [sys.executable, "-c", script, *argv], capture_output=True, check=True, env=env, stdin=subprocess.DEVNULL
-    )
-    coloured = done.stdout.decode().replace("\r\n", "\n")
+    coloured = run_on_pty(argv, scratch(), env).decode().replace("\r\n", "\n")
     assert "\x1b[31m" in coloured
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == command(*sides, "--explain", "call_b", COLUMNS="100").stdout
 

@@ -13,7 +13,7 @@ import lief
 import pytest
 
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
-from tests.support.compare import ENTRIES, SIZES, Disassembly
+from tests.support.compare import ENTRIES, SIZES, Disassembly, disassembly
 from tests.support.pair_cases import CASES
 from tests.support.pairs import PAIRS, Pair, answer
 from tests.support.toolchain import CC, compile_all, scratch
@@ -206,7 +206,7 @@ def test_the_same_every_time(pair: Pair) -> None:
 @every_output
 def test_functions_do_what_the_patched_ones_do(pair: Pair) -> None:
     """Instruction by instruction, with what each relocation finally means; read by other tools than kgbuild."""
-    ours, theirs = Disassembly(output(pair)), Disassembly(pair.patched())
+    ours, theirs = disassembly(output(pair)), disassembly(pair.patched())
     assert answer(pair).output_functions
     for name in answer(pair).output_functions:
         assert ours.function(name) == theirs.function(name), name
@@ -215,7 +215,7 @@ def test_functions_do_what_the_patched_ones_do(pair: Pair) -> None:
 @every_output
 def test_entries_are_those_of_the_patched_functions(pair: Pair) -> None:
     """Entry by entry of every special section, with what each relocation finally means; and there are no others."""
-    ours, theirs = Disassembly(output(pair)), Disassembly(pair.patched())
+    ours, theirs = disassembly(output(pair)), disassembly(pair.patched())
     dropped = {section for _, section, _ in answer(pair).closure.dropped}
     assert not dropped
     counts = {}
@@ -227,7 +227,7 @@ def test_entries_are_those_of_the_patched_functions(pair: Pair) -> None:
 
 
 def test_the_tables_that_are_compared_are_in_the_pairs() -> None:
-    seen = {e.table for p in WITH for name in answer(p).output_functions for e in Disassembly(output(p)).entries(name)}
+    seen = {e.table for p in WITH for name in answer(p).output_functions for e in disassembly(output(p)).entries(name)}
     assert seen >= {*ENTRIES}
 
 

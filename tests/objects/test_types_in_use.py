@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from kgbuild.diff.changes import Changes, compute_changes
@@ -10,7 +12,7 @@ from kgbuild.diff.types_in_use import check_types, compute_type_changes
 from kgbuild.elf.read import read
 from kgbuild.errors import ToolError
 from kgbuild.objects.view import View
-from tests.support.toolchain import compile_text, pair_flags
+from tests.support.toolchain import compile_text, pair_flags, without_btf
 
 # what a kernel's headers would bring: both sides have all of it
 HEADERS = """
@@ -32,18 +34,24 @@ USER = "\nint user(int k) { sink((void *)&v); return k + %d; }\n"
 
 
 def changes(old: str, new: str, debug: tuple[str, ...] = ("-g", "-gbtf"), user: str = USER) -> Changes:
-    sides = (
-        View(read(compile_text(HEADERS + text + (user % n if "%" in user else user), *pair_flags(debug))))
-        for n, text in enumerate((old, new))
-    )
-    return compute_changes(*sides, "unit.c", lines=False)
+    return compare(sides_of(old, new, debug, user))
+
+
+def sides_of(old: str, new: str, debug: tuple[str, ...], user: str) -> list[bytes]:
+    texts = (HEADERS + text + (user % n if "%" in user else user) for n, text in enumerate((old, new)))
+    return [compile_text(text, *pair_flags(debug)) for text in texts]
+
+
+def compare(sides: Iterable[bytes]) -> Changes:
+    return compute_changes(*(View(read(data)) for data in sides), "unit.c", lines=False)
 
 
 def told(old: str, new: str, user: str = USER) -> list[str]:
     """What is refused, by BTF and DWARF; by DWARF alone it is the same."""
+    sides = sides_of(old, new, ("-g", "-gbtf"), user)
     found = [
-        [f"{c.what}: {c.fact}" for c in compute_type_changes(changes(old, new, debug, user)).refused]
-        for debug in (("-g", "-gbtf"), ("-g",))
+        [f"{c.what}: {c.fact}" for c in compute_type_changes(compare(datas)).refused]
+        for datas in (sides, map(without_btf, sides))
     ]
     assert found[0] == found[1]
     return found[0]

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 from elftools.elf.elffile import ELFFile
@@ -68,21 +69,32 @@ class Disassembly:
     """An object, and its functions instruction by instruction."""
 
     def __init__(self, data: bytes) -> None:
-        self.elf = ELFFile(io.BytesIO(data))
-        self.symbols = list(self.elf.get_section_by_name(".symtab").iter_symbols())
+        self.sections = list(ELFFile(io.BytesIO(data)).iter_sections())
+        self.by_name = {s.name: s for s in self.sections}
+        self.symbols = list(self.by_name[".symtab"].iter_symbols())
         self.relocs: dict[int, dict[int, tuple[int, int, int]]] = {}
-        for s in self.elf.iter_sections():
+        for s in self.sections:
             if s["sh_type"] == "SHT_RELA":
                 table = self.relocs.setdefault(s["sh_info"], {})
                 for r in s.iter_relocations():
                     if r["r_info_type"]:
                         table[r["r_offset"]] = (r["r_info_type"], r["r_info_sym"], r["r_addend"])
+        self._data = data
+
+    @cached_property
+    def _blocks(self) -> dict[str, list[str]]:
+        """The lines of objdump's output by section."""
         with tempfile.NamedTemporaryFile(suffix=".o") as file:
-            file.write(data)
+            file.write(self._data)
             file.flush()
-            self._text = subprocess.run(
+            text = subprocess.run(
                 ["objdump", "-d", "-w", "--insn-width=16", file.name], capture_output=True, text=True, check=True
             ).stdout
+        blocks = (block.partition(":\n") for block in text.split("\nDisassembly of section ")[1:])
+        out: dict[str, list[str]] = {}
+        for name, _, lines in blocks:
+            out.setdefault(name, lines.splitlines())
+        return out
 
     def __contains__(self, name: str) -> bool:
         return any(s.name == name and s["st_info"]["type"] == "STT_FUNC" for s in self.symbols)
@@ -98,9 +110,8 @@ class Disassembly:
 
     def _steps(self, index: int, start: int, end: int, name: str) -> Iterator[tuple[Step, str]]:
         """The instructions of a stretch of a section, each with its text; `name` is the function they are in."""
-        section = self.elf.get_section(index)
-        block = self._text.split(f"\nDisassembly of section {section.name}:\n")[1].split("\nDisassembly of section")[0]
-        for line in block.splitlines():
+        section = self.sections[index]
+        for line in self._blocks[section.name]:
             match = _LINE.match(line)
             if match is None or not start <= int(match[1], 16) < end:
                 continue
@@ -120,7 +131,7 @@ class Disassembly:
     def _up_to_jump(self, index: int, place: int) -> str:
         """Code without a name from a place on, up to the jump that ends it: .fixup of older kernels."""
         out = []
-        for step, text in self._steps(index, place, self.elf.get_section(index)["sh_size"], ""):
+        for step, text in self._steps(index, place, self.sections[index]["sh_size"], ""):
             out.append(f"{step.code} {step.means}")
             if text.startswith("jmp"):
                 break
@@ -137,7 +148,7 @@ class Disassembly:
         """A function's entries in every special section, in an order that says nothing."""
         (symbol,) = [s for s in self.symbols if s.name == name and s["st_info"]["type"] == "STT_FUNC"]
         start, size, index = symbol["st_value"], symbol["st_size"], symbol["st_shndx"]
-        end = self.elf.get_section(index)["sh_size"]
+        end = self.sections[index]["sh_size"]
         out = []
         for section, at, place, entry in self.all_entries():
             # an end of unwinding, at the very end of a section, has no function behind it
@@ -148,7 +159,7 @@ class Disassembly:
     def all_entries(self) -> list[tuple[str, int, int, TableEntry]]:
         """Every entry of every special section: the table, the section and the place it belongs to, and the entry."""
         out = []
-        for number, section in enumerate(self.elf.iter_sections()):
+        for number, section in enumerate(self.sections):
             sizes = ENTRIES.get(section.name)
             if sizes is None or not section["sh_size"]:
                 continue
@@ -177,7 +188,7 @@ class Disassembly:
 
     def _in_code(self, number: int) -> bool:
         index = self.symbols[number]["st_shndx"]
-        return isinstance(index, int) and index < 0xFF00 and bool(self.elf.get_section(index)["sh_flags"] & EXECUTABLE)
+        return isinstance(index, int) and index < 0xFF00 and bool(self.sections[index]["sh_flags"] & EXECUTABLE)
 
     def _entry(self, section: Any, number: int, at: int, size: int) -> TableEntry:
         raw = bytearray(section.data()[at : at + size].ljust(size, b"\0"))
@@ -192,7 +203,7 @@ class Disassembly:
                 raw[offset - at : offset - at + SIZES[kind]] = bytes(SIZES[kind])
         if section.name == ".orc_unwind_ip":
             # the table that goes with it has as many entries
-            data = self.elf.get_section_by_name(".orc_unwind").data()
+            data = self.by_name[".orc_unwind"].data()
             each, rest = divmod(len(data), section["sh_size"] // size)
             assert not rest
             raw += data[at // size * each : (at // size + 1) * each]
@@ -204,7 +215,7 @@ class Disassembly:
         index, place = symbol["st_shndx"], symbol["st_value"] + addend
         if not isinstance(index, int) or index >= 0xFF00:  # undefined, or resolved when the module loads
             return f"{length} bytes of {self.meaning(sym, addend)}"
-        code = bytearray(self.elf.get_section(index).data()[place : place + length])
+        code = bytearray(self.sections[index].data()[place : place + length])
         assert len(code) == length
         means = []
         for offset, (kind, target, more) in sorted(self.relocs.get(index, {}).items()):
@@ -222,7 +233,7 @@ class Disassembly:
             if name.startswith(".klp.sym."):
                 name = name.split(".", 4)[4].rpartition(",")[0]
             return _spell(name, delta)
-        section, place = self.elf.get_section(index), symbol["st_value"] + delta
+        section, place = self.sections[index], symbol["st_value"] + delta
         if section["sh_flags"] & STRINGS:
             data = section.data()
             return f"string {data[place : data.index(0, place)]!r}"
@@ -236,6 +247,12 @@ class Disassembly:
             return self._up_to_jump(index, place)
         content = section.data()[place : place + 16] if section["sh_type"] != "SHT_NOBITS" else b""
         return f"bytes {content.hex()}"
+
+
+@cache
+def disassembly(data: bytes) -> Disassembly:
+    """An object that several tests look at, read once."""
+    return Disassembly(data)
 
 
 def _plain(name: str) -> str:

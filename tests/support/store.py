@@ -31,14 +31,22 @@ def folder() -> Path:
     return path
 
 
+def is_stored(key: object) -> bool:
+    """Whether what a key gives is kept."""
+    return (folder() / _name(key)).exists()
+
+
+def _name(key: object) -> str:
+    return f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.kept"
+
+
 def stored(key: object, make: Callable[[], bytes]) -> bytes:
     """What `make` gives for a key, whose repr() names everything it depends on; made by one process at a time."""
-    name = hashlib.sha256(repr(key).encode()).hexdigest()[:32]
-    path = folder() / f"{name}.kept"
+    path = folder() / _name(key)
     if (data := _read(path)) is not None:
         return data
     # one of 256 locks: two processes that make the same thing wait for each other, others hardly ever
-    with (folder() / f"{name[:2]}.lock").open("wb") as lock:
+    with (folder() / f"{path.name[:2]}.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (data := _read(path)) is not None:
             return data

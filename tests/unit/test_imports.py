@@ -8,7 +8,7 @@ import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 
 from kgbuild.diagnostics import refusals, registry
 from kgbuild.report.reference_docs import render_limits, render_noise, render_probes
+from tests.support.sources import nodes_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "kgbuild"
@@ -94,12 +95,6 @@ def folder_of(path: Path) -> str:
 
 
 @cache
-def nodes_of(path: Path) -> tuple[ast.AST, ...]:
-    """Every node of a file, which is parsed once."""
-    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))))
-
-
-@cache
 def file_of(name: str) -> Path | None:
     """The file of this package that a dotted name leads to: a module, or what holds a value of that name."""
     path = PACKAGE.joinpath(*name.split(".")[1:])
@@ -165,8 +160,7 @@ _ONLY_THERE = {"kgbuild_new_"}  # of kGraft's wrapper, which is made for each pa
 
 def _texts(path: Path) -> Iterator[tuple[int, str]]:
     """(line, text) of every string of a file that is no docstring, nor a message: those have blanks."""
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    for node in ast.walk(tree):
+    for node in nodes_of(path):
         text = node.value if isinstance(node, ast.Constant) else None
         text = text.decode("latin-1") if isinstance(text, bytes) else text
         if isinstance(text, str) and " " not in text and text not in _ONLY_THERE:
@@ -218,9 +212,9 @@ def test_only_the_command_line_prints() -> None:
     assert not wrong
 
 
-def short_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+def short_names(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
     """(line, name) of each attribute that is set or read and each field of a class whose name has only one letter."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and len(node.attr.strip("_")) == 1:
             yield node.lineno, node.attr
         elif isinstance(node, ast.ClassDef):
@@ -231,12 +225,8 @@ def short_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def test_no_state_has_a_name_of_one_letter() -> None:
-    assert list(short_names(ast.parse("class A:\n    b: int\n\nself._c = d.word"))) == [(2, "b"), (4, "_c")]
-    wrong = [
-        f"{path.relative_to(ROOT)}:{line}: {name}"
-        for path in CODE
-        for line, name in short_names(ast.parse(path.read_text(encoding="utf-8")))
-    ]
+    assert list(short_names(ast.walk(ast.parse("class A:\n    b: int\n\nself._c = d.word")))) == [(2, "b"), (4, "_c")]
+    wrong = [f"{path.relative_to(ROOT)}:{line}: {name}" for path in CODE for line, name in short_names(nodes_of(path))]
     assert not wrong
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sources import nodes_of
+
 TESTS = Path(__file__).resolve().parents[1]
 PACKAGE = TESTS.parent / "kgbuild"
 FILES = sorted(path for folder in (TESTS, TESTS.parent / "benchmarks") for path in folder.rglob("*.py"))
@@ -18,12 +20,6 @@ UNIT = sorted(path for path in (TESTS / "unit").rglob("test_*.py") if path.paren
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(TESTS.parent))
-
-
-@cache
-def nodes_of(path: Path) -> tuple[ast.AST, ...]:
-    """Every node of a file, which is parsed once."""
-    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))))
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -41,6 +37,7 @@ def imported(path: Path) -> Iterator[str]:
         yield from (name for name in found if name.split(".")[0] == "tests")
 
 
+@cache
 def file_of(name: str) -> Path | None:
     path = TESTS.parent.joinpath(*name.split("."))
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)

@@ -18,6 +18,7 @@ from kgbuild.cli import options
 from kgbuild.cli.build_lines import name_places
 from kgbuild.cli.main import COMMANDS, main
 from kgbuild.errors import ToolError
+from tests.support.command import run_command
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "schema" / "report-1.json").read_text())
 COMMON = {"--format", "--report", "--quiet", "--verbose", "--no-color", "--offline"}
@@ -36,9 +37,7 @@ def all_commands() -> dict[str, click.Command]:
 
 
 def run(*words: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "kgbuild.cli.main", *map(str, words)]
-    full = {**os.environ, "XDG_CACHE_HOME": str(cwd / "cache"), **env}
-    return subprocess.run(argv, cwd=cwd, env=full, capture_output=True, text=True, check=False, timeout=60)
+    return run_command(*words, cwd=cwd, env={**os.environ, "XDG_CACHE_HOME": str(cwd / "cache"), **env})
 
 
 @pytest.mark.parametrize("name", sorted(all_commands()))

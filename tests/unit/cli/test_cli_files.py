@@ -11,7 +11,9 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from kgbuild.host.system.output_files import STDOUT, Input, OutputRefused, Plann
 from kgbuild.limits import PATCH_BYTES
 from kgbuild.report.formats.dot import render_drawing
 from kgbuild.report.formats.drawing import Drawing, DrawnNode
+from tests.support.command import run_on
 from tests.support.toolchain import compile_pair_side, compile_text
 
 PATCH = "--- a/fs/proc/version.c\n+++ b/fs/proc/version.c\n@@ -1 +1 @@\n-a\n+b\n"
@@ -303,14 +306,16 @@ def test_dash_is_standard_output(run: Callable[..., Ran], tmp_path: Path) -> Non
 
 
 def in_a_process(*words: str, cwd: Path, stdin: bytes | None = None, out: Path | None = None) -> tuple[int, bytes, str]:
-    argv = [sys.executable, "-m", "kgbuild.cli.main", *words]
     env = {**os.environ, "XDG_CACHE_HOME": str(cwd / "cache")}
-    with (out or Path(os.devnull)).open("ab") as stream:
-        target = stream if out is not None else subprocess.PIPE
-        done = subprocess.run(
-            argv, cwd=cwd, env=env, input=stdin or b"", stdout=target, stderr=subprocess.PIPE, check=False, timeout=60
-        )
-    return done.returncode, done.stdout or b"", done.stderr.decode()
+    with ExitStack() as stack:
+        given, printed, said = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+        given.write(stdin or b"")
+        given.seek(0)
+        stream = stack.enter_context(out.open("ab")) if out is not None else printed
+        status, _ = run_on(words, (given.fileno(), stream.fileno(), said.fileno()), cwd, env)
+        printed.seek(0)
+        said.seek(0)
+        return status, printed.read(), said.read().decode()
 
 
 def test_an_object_on_standard_output(run: Callable[..., Ran], tmp_path: Path) -> None:

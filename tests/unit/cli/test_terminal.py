@@ -4,38 +4,19 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 from kgbuild.shown_text import escape_controls, indent_lines, printable
+from tests.support.command import run_on_pty
 from tests.support.toolchain import compile_text, pair_flags
 
 ROOT = Path(__file__).resolve().parents[3]
 # A title, a colour, a carriage return, a C1 control, a direction override, a line of our own, a bell.
 HOSTILE = "a\x1b]0;t\x07\x1b[31mb\rc\x9b31m\u202ed\u2066e\u200f\nrefused   0 reasons\x08"
 OWN = re.compile(rb"\x1b\[[0-9;]*m")
-
-
-def run_on_terminal(arguments: list[str], folder: Path) -> bytes:
-    """All that a command writes to a terminal."""
-    pid, master = pty.fork()
-    if pid == 0:
-        os.chdir(folder)
-        os.execve(sys.executable, [sys.executable, "-m", "kgbuild.cli.main", *arguments], environment(folder))
-    out = b""
-    try:
-        while piece := os.read(master, 1 << 16):
-            out += piece
-    except OSError:  # the terminal is gone with its last user
-        pass
-    finally:
-        os.close(master)
-        os.waitpid(pid, 0)
-    return out
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -80,7 +61,7 @@ def cases(folder: Path) -> dict[str, list[str]]:
 @pytest.mark.parametrize("case", list(range(9)))
 def test_a_terminal_is_not_told_anything(case: int, tmp_path: Path) -> None:
     name, arguments = list(cases(tmp_path).items())[case]
-    out = run_on_terminal(arguments, tmp_path)
+    out = run_on_pty(arguments, tmp_path, environment(tmp_path))
     assert len(out) > 20, name
     check_harmless(out)
 

@@ -7,11 +7,8 @@ The faults that fuzzing found (tests/fuzz) are here as well, each made on purpos
 from __future__ import annotations
 
 import io
-import os
-import resource
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +26,7 @@ from kgbuild.kernel.exports import parse_symvers
 from kgbuild.limits import LimitError
 from kgbuild.pipeline.object_diff import ObjectDiff, diff_objects, read_relocatable
 from tests.support.broken import SMALL, of_type, symtab, with_bytes, with_header, with_section
+from tests.support.command import run_command
 from tests.support.toolchain import compile_pair_side, compile_text, pair_flags
 
 GIGABYTE = 1 << 30
@@ -209,15 +207,7 @@ def test_exports_that_are_no_such_thing() -> None:
 
 def run_diff(orig: Path, patched: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """`kgbuild diff` in one gigabyte of address space."""
-    return subprocess.run(
-        [sys.executable, "-m", "kgbuild.cli.main", "diff", str(orig), str(patched), *options],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (GIGABYTE, GIGABYTE)),
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-    )
+    return run_command("diff", orig, patched, *options, RLIMIT_AS=GIGABYTE)
 
 
 FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import pytest
 
 from kgbuild.elf.consts import ET, SHT
 from kgbuild.elf.read import EHDR, SHDR
+from tests.support.command import run_on
 from tests.support.toolchain import compile_text, pair_flags
 
 GIB = 1 << 30
@@ -64,27 +64,18 @@ CASES: dict[str, tuple[tuple[Header, ...], ET, str]] = {
 }
 
 
-# The peak of a process counts what it was before it became another program: a small one in between keeps the tests' own
-# memory out of it.
-_BETWEEN = """
-import resource, subprocess, sys
-code = subprocess.run([sys.executable, "-m", "kgbuild.cli.main", "diff", *sys.argv[1:]]).returncode
-print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10)
-"""
-
-
-def diff(*argv: str | Path) -> tuple[int, str, int]:
+def diff(folder: Path, *argv: str | Path) -> tuple[int, str, int]:
     """Exit status, standard error and peak memory (bytes) of `kgbuild diff`."""
-    done = subprocess.run([sys.executable, "-c", _BETWEEN, *map(str, argv)], capture_output=True, text=True, check=True)
-    code, memory = done.stdout.split()[-2:]
-    return int(code), done.stderr, int(memory)
+    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+        code, memory = run_on(["diff", *argv], (out.fileno(), out.fileno(), err.fileno()), folder, os.environ)
+    return code, (folder / "err").read_text(), memory
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_object_of_a_gibibyte(name: str, tmp_path: Path) -> None:
     sections, of_type, fact = CASES[name]
     path = write_sparse(tmp_path / f"{name}.o", sections, of_type)
-    code, text, memory = diff(path, path)
+    code, text, memory = diff(tmp_path, path, path)
     assert (code, fact in text) == (2 if fact else 4, True), text
     assert "Traceback" not in text
     assert memory < GIB // 4
@@ -99,7 +90,7 @@ def test_text_of_a_gibibyte(option: str, tmp_path: Path) -> None:
     large = tmp_path / "large"
     with large.open("wb") as file:
         file.truncate(GIB)
-    code, text, memory = diff(*objects, option, large)
+    code, text, memory = diff(tmp_path, *objects, option, large)
     assert (code, "1,073,741,824 bytes: the limit sym" in text) == (2, True), text
     assert memory < GIB // 4
 
@@ -110,7 +101,7 @@ def test_gibibyte_as_what_a_vmlinux_is(tmp_path: Path) -> None:
     objects = [tmp_path / f"{n}.o" for n in (1, 2)]
     for number, file in enumerate(objects):
         file.write_bytes(compile_text(f"int f(int x) {{ return x + {number}; }}", *pair_flags()))
-    code, text, memory = diff(*objects, "--parent-symtab", path)
+    code, text, memory = diff(tmp_path, *objects, "--parent-symtab", path)
     assert code == 1, text
     assert memory < GIB // 4
 

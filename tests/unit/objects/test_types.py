@@ -10,7 +10,7 @@ from kgbuild.elf.read import FormatError, read
 from kgbuild.errors import ToolError
 from kgbuild.objects.variable_types import unit_types
 from kgbuild.objects.view import View
-from tests.support.toolchain import compile_text, pair_flags
+from tests.support.toolchain import compile_text, pair_flags, without_btf
 
 USE = "\nint size_of(%s *p) { return sizeof(*p) + (p != 0); }\n"
 BASE = "struct s { int a; long b; char c; };"
@@ -19,9 +19,9 @@ BASE = "struct s { int a; long b; char c; };"
 def differences(old: str, new: str, use: str = "struct s") -> list[str]:
     """What differs, by BTF and DWARF; by DWARF alone it is the same."""
     out = []
-    for debug in (("-g", "-gbtf"), ("-g",)):
-        sides = (View(read(compile_text(text + USE % use, *pair_flags(debug)))) for text in (old, new))
-        found = unit_types(*sides).changed
+    sides = [compile_text(text + USE % use, *pair_flags(("-g", "-gbtf"))) for text in (old, new)]
+    for datas in (sides, map(without_btf, sides)):
+        found = unit_types(*(View(read(data)) for data in datas)).changed
         out.append([f"{kind} {name}: {difference}" for (kind, name), difference in found.items()])
     assert out[0] == out[1]
     return out[0]

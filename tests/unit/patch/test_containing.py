@@ -250,3 +250,13 @@ def test_two_patches_at_random(words: int) -> None:
                 refused += bool(find_missing_changes(record, {"f.c": (orig, map_, both[0])}))
     assert tried > 240
     assert refused <= 5
+
+
+@pytest.mark.parametrize("size", [150, 250])
+def test_equal_lines_however_many(size: int) -> None:
+    """A few are compared line by line; beyond that it would take the third power of their number."""
+    orig, patched = b"x\n" * size, b"y\nx\n" * size
+    new = [None] * (2 * size)
+    kept = {"f.c": read_change(orig, new, patched)}
+    assert find_missing_changes(kept, {"f.c": (orig, new, patched)}) == []
+    assert find_missing_changes(kept, {"f.c": (orig, whole(orig), orig)})

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import random
 import subprocess
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from kgbuild.csource.token_equality import same_header
 from kgbuild.csource.token_pasting import PasteChain, Pastes, passes_on, read_chains, read_words
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
-from kgbuild.host.compile import unit_selection
+from kgbuild.host.compile import preprocess, unit_selection
 from kgbuild.host.compile.apply_patches import apply_patches, read_patches
 from kgbuild.host.compile.candidate_search import Selection, exceeds
 from kgbuild.host.compile.overlay import Overlay, make_overlay
@@ -322,6 +323,24 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
         CC,
         "",
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _originals_once() -> Iterator[None]:
+    """The tree without a patch is the same for all tests: each of its units is preprocessed once."""
+    made, known = preprocess._one, dict[tuple[object, ...], bytes | str]()
+
+    def one(trees: Trees, unit: UnitCommand, options: Sequence[str], *, patched: bool) -> bytes | str:
+        if patched or str(trees.scratch) in " ".join(options):
+            return made(trees, unit, options, patched=patched)
+        key = (trees.kernel.source, unit, *options)
+        if key not in known:
+            known[key] = made(trees, unit, options, patched=False)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(preprocess, "_one", one)
+        yield
 
 
 def choose(kernel: Kernel, tmp_path: Path, changes: dict[str, tuple[str, str]], max_units: int = 100) -> Selection:

@@ -19,6 +19,7 @@ from kgbuild.host.system import run as run_module
 from kgbuild.host.system.children import COMPILE_LIMITS, child_environment, limit_that_stopped
 from kgbuild.host.system.run import run
 from kgbuild.limits import MIB, Limit
+from tests.support.sources import nodes_of, text_of
 from tests.support.toolchain import CC
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -56,7 +57,7 @@ def test_every_program_is_given_an_environment() -> None:
     """A program that is started without one has the user's."""
     found, without = 0, []
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path) if "subprocess" in text_of(path) else ():
             called = node.func if isinstance(node, ast.Call) else None
             if not isinstance(called, ast.Attribute) or not isinstance(called.value, ast.Name):
                 continue
