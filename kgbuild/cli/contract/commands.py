@@ -65,6 +65,10 @@ STATUSES: dict[str, dict[int, str]] = {
     "kernel show": _CACHE,
     "kernel remove": _CACHE,
     "kernel search": _CACHE,
+    "toolchain list": _CACHE,
+    "toolchain show": _CACHE,
+    "toolchain fetch": _CACHE,
+    "toolchain remove": _CACHE,
     "cache show": _CACHE,
     "cache prune": _CACHE,
 }

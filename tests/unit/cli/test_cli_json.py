@@ -21,6 +21,7 @@ from kgbuild.cli.cache import cache as cache_group
 from kgbuild.cli.contract.commands import STATUSES
 from kgbuild.cli.kernel import kernel as kernel_group
 from kgbuild.cli.main import COMMANDS, main
+from kgbuild.cli.toolchain import toolchain as toolchain_group
 from kgbuild.diagnostics import run_errors
 from kgbuild.diagnostics.registry import RULES
 from tests.support.documents import SCHEMAS, check_document
@@ -28,7 +29,7 @@ from tests.support.toolchain import compile_pair_side
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("build", "impact", "estimate", "why", "facts", "graph", "diff", "verify", "vm", "doctor", "kernel")
-NAMES += ("cache", "remedy", "error")
+NAMES += ("cache", "toolchain", "remedy", "error")
 PATCH = "--- a/fs/proc/version.c\n+++ b/fs/proc/version.c\n@@ -1 +1 @@\n-a\n+b\n"
 Ran = tuple[int, str, str]
 
@@ -133,6 +134,10 @@ OTHERS = [
     (["diff", "a.patch", "a.patch"], 2, "error"),
     (["kernel", "list"], 0, "kernel"),
     (["kernel", "show", "local:x"], 2, "error"),
+    (["toolchain", "list"], 0, "toolchain"),
+    (["toolchain", "show", "ab"], 2, "error"),
+    (["toolchain", "remove", "ab"], 2, "error"),
+    (["toolchain", "fetch", "local:x"], 2, "error"),
     (["cache", "show"], 0, "cache"),
     (["cache", "prune", "--older", "30d"], 0, "cache"),
     (["cache", "prune"], 2, "error"),
@@ -221,9 +226,10 @@ def test_a_file_of_somebody_else_is_no_place_for_an_error(run: Callable[..., Ran
 
 def commands() -> dict[str, click.Command]:
     context = click.Context(main)
-    found = {name: main.get_command(context, name) for name in COMMANDS if name not in ("kernel", "cache")}
+    found = {name: main.get_command(context, name) for name in COMMANDS if name not in ("kernel", "cache", "toolchain")}
     found |= {f"kernel {name}": command for name, command in kernel_group.commands.items()}
     found |= {f"cache {name}": command for name, command in cache_group.commands.items()}
+    found |= {f"toolchain {name}": command for name, command in toolchain_group.commands.items()}
     return {name: command for name, command in found.items() if command is not None}
 
 
@@ -233,7 +239,7 @@ def test_every_help_shows_the_exit_statuses() -> None:
         text = CliRunner().invoke(command, ["--help"], terminal_width=80).output
         shown = text.partition("Exit status:")[2]
         assert re.findall(r"^  (\d+) ", shown, re.MULTILINE) == [*map(str, STATUSES[name]), "130"], name
-    for group in (main, kernel_group, cache_group):
+    for group in (main, kernel_group, cache_group, toolchain_group):
         assert "Exit status:" in CliRunner().invoke(group, ["--help"]).output
 
 

@@ -129,12 +129,13 @@ def test_a_touched_file_is_checked_and_the_tree_unpacked_again(
 
     asked: list[Path] = []
 
-    def fetched(plan: object, folder: Path, *rest: object) -> None:
+    def fetched(plan: object, archive: object, folder: Path, *rest: object) -> None:
         asked.append(folder)
         source.write_text("int a;\n")
         write_manifest(folder)
 
-    monkeypatch.setattr(repair, "resolve", lambda *given: None)
+    monkeypatch.setattr(repair, "open_recipe_archive", lambda *given: None)
+    monkeypatch.setattr(repair, "find_packages", lambda *given: None)
     monkeypatch.setattr(repair, "fetch_source", fetched)
     assert repair.make_whole(kernel, cache, SilentProgress()) is kernel
     assert asked == [kernel.source]
