@@ -52,11 +52,13 @@ class ToolChoice:
     host      use this machine's own programs (--toolchain host), not those that built the kernel
     sandbox   run them in a sandbox; without one only this machine's own can be run
     mirror    address of the distribution's mirror; "" for the one that this machine's sources name
+    seconds   how long one compile may take; 0 for the limit compile-wait
     """
 
     host: bool = False
     sandbox: bool = True
     mirror: str = ""
+    seconds: int = 0
 
 
 EXACT_TOOLS = ToolChoice()
@@ -82,6 +84,7 @@ class Kernel:
     toolchain     directory with the programs that built the kernel (host/toolchains), or None for this machine's own
     sandboxed     whether programs that read what a patch or the kernel's tree wrote run in a sandbox; False only where
                   the user said --no-sandbox
+    compile_seconds  how long one compile may take; 0 for the limit compile-wait
     """
 
     id: KernelId
@@ -100,6 +103,7 @@ class Kernel:
     outside: ExternalTree | None = None
     toolchain: Path | None = None
     sandboxed: bool = True
+    compile_seconds: int = 0
 
 
 @dataclass(frozen=True)

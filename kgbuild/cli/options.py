@@ -252,16 +252,27 @@ _COMMON = (
 
 
 def tool_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command --toolchain, --no-sandbox and --mirror, as its argument `tools` (model.ToolChoice)."""
+    """Give a command --toolchain, --no-sandbox, --mirror and --compile-timeout, as its argument `tools`
+    (model.ToolChoice)."""
 
     @functools.wraps(command)
-    def with_tools(*args: Any, toolchain: str, no_sandbox: bool, mirror: str, **values: Any) -> None:
+    def with_tools(
+        *args: Any, toolchain: str, no_sandbox: bool, mirror: str, compile_timeout: int, **values: Any
+    ) -> None:
         from kgbuild.model import ToolChoice
 
-        command(*args, tools=ToolChoice(toolchain == "host", not no_sandbox, mirror), **values)
+        command(*args, tools=ToolChoice(toolchain == "host", not no_sandbox, mirror, compile_timeout), **values)
 
     wrapped: Callable[..., None] = with_tools
     for option in (
+        click.option(
+            "--compile-timeout",
+            type=click.IntRange(1, 86400),
+            default=600,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long one compile may take.",
+        ),
         click.option("--mirror", default="", metavar="URL", help="Mirror of the kernel's distribution."),
         click.option(
             "--no-sandbox", is_flag=True, help="Compile without a sandbox, by this machine's programs; recorded."

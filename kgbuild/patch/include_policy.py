@@ -29,6 +29,9 @@ _SHOWN = 400  # bytes of code that are looked at for a message
 _DIRECTIVE = re.compile(rb"(?:#|%:)\s*(\w+)(.*)", re.DOTALL)
 
 
+_LINE = re.compile(rb'\s*+[0-9]++\s*+("[^"\n]{0,4096}"|)[ \t0-9]*+(?:/[/*].*)?\Z', re.DOTALL)
+
+
 _PRAGMA = re.compile(rb"\s*GCC\s+(?:dependency|pch_preprocess)\b(.*)", re.DOTALL)
 
 
@@ -115,6 +118,8 @@ def _judge_piece(path: str, code: bytes, is_directive: bool) -> Iterator[str]:
     word, rest = directive[1], directive[2]
     if word in _INCLUDES and (fault := _judge(path, rest)):
         yield f"#{word.decode()} {fault}"
+    if (word == b"line" or word.isdigit()) and (fault := _judge_line(path, word, rest)):
+        yield f"{f'#{word.decode()}' if word == b'line' else f'# {word.decode()}'} {fault}"
     pragma = _PRAGMA.match(rest) if word == b"pragma" else None
     if pragma and (fault := _judge(path, pragma[1])):
         yield f"#pragma GCC dependency {fault}"
@@ -126,6 +131,15 @@ def _judge_piece(path: str, code: bytes, is_directive: bool) -> Iterator[str]:
         asked = use[2] or word == b"define"  # not `#ifdef __has_include`
         if use[1] in _HAS and asked and (fault := _judge(path, rest, use.end())):
             yield f"{use[1].decode()} {fault}"
+
+
+def _judge_line(path: str, word: bytes, rest: bytes) -> str:
+    """What is wrong with the file that `#line NUMBER "file"` or `# NUMBER "file" FLAGS` names: messages and debugging
+    information would be about it."""
+    operands = _LINE.match(rest if word == b"line" else b" 1" + rest)
+    if operands is None:
+        return f"has operands that only the preprocessor knows: `{_excerpt(rest)}`"
+    return _judge(path, operands[1]) if operands[1] else ""
 
 
 def _excerpt(code: bytes, start: int = 0) -> str:

@@ -54,6 +54,8 @@ sysread($said, my $words, 1 << 20);
 # what a limit stopped would be stopped again
 if ($status == 0 || $status > 128 || $words =~ /File too large|memory exhausted|out of memory/) {
     print STDERR $words;
+    print STDERR "as: CPU time limit exceeded\n" if $status == 128 + 24;
+    print STDERR "as: file too large\n" if $status == 128 + 25;
     exit $status;
 }
 open(my $again, '+>', undef) or die "as: $!\n";

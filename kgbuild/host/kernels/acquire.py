@@ -9,6 +9,7 @@ fetched (host/kernels/fetch.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.recipe import (
@@ -54,6 +55,7 @@ def ensure_kernel(
         kernel = _find_or_fetch(name, progress, offline, jobs, cache, choice)
         kernel = make_whole(kernel, cache, progress, offline=offline, jobs=jobs, choice=choice)
         if cache.use(kernel, progress):
+            kernel = replace(kernel, compile_seconds=choice.seconds)
             return with_tools(kernel, choice, cache, progress, offline=offline, jobs=jobs)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kgbuild.host.system.children import ChildLimits
@@ -21,9 +21,11 @@ from kgbuild.model import Kernel
 
 @dataclass(frozen=True)
 class BuildTools:
-    """Programs of one toolchain, or of this machine where `sandbox` is None."""
+    """Programs of one toolchain, or of this machine where `sandbox` is None; `seconds` is how long one of them that has
+    limits may take, 0 for the limit itself."""
 
     sandbox: Sandbox | None = None
+    seconds: int = 0
 
     def run(
         self,
@@ -38,6 +40,8 @@ class BuildTools:
         limits: ChildLimits | None = None,
     ) -> Completed:
         """Run a program as `host/system/run.py` does, which may write into the directories `writable`."""
+        if limits is not None and self.seconds:
+            limits = replace(limits, wait=limits.wait._replace(most=self.seconds))
         if self.sandbox is None:
             return run(argv, cwd=cwd, env=env, check=check, timeout=timeout, stdin=stdin, limits=limits)
         sandbox = self.sandbox.with_writable(writable)
@@ -88,5 +92,6 @@ def tools_of(kernel: Kernel, *readable: Path) -> BuildTools:
         trees += [kernel.outside.folder, kernel.outside.kernel]
     seen = (*dict.fromkeys(trees), *readable)
     if kernel.toolchain is None:
-        return host_tools(*seen, cc=kernel.cc, sandboxed=kernel.sandboxed)
-    return BuildTools(Sandbox(kernel.toolchain, seen))
+        tools = host_tools(*seen, cc=kernel.cc, sandboxed=kernel.sandboxed)
+        return replace(tools, seconds=kernel.compile_seconds)
+    return BuildTools(Sandbox(kernel.toolchain, seen), kernel.compile_seconds)

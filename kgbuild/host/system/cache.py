@@ -382,7 +382,7 @@ class Cache:
             value = getattr(kernel, field.name)
             if field.name in _PATHS:
                 record[field.name] = self._portable(value)
-            elif field.name not in ("id", "root", "outside", "sandboxed"):
+            elif field.name not in ("id", "root", "outside", "sandboxed", "compile_seconds"):
                 record[field.name] = value
         text = json.dumps(record, indent=2, sort_keys=True) + "\n"
         write_sealed(kernel.root / _SECOND, text.encode())

@@ -35,11 +35,13 @@ class Sandbox:
     root      directory whose usr, bin, lib... become the system; / for this machine's own
     readable  files and directories that are there, read-only, at their own paths
     writable  directories that can be written
+    devices   files of /dev beside the harmless ones that every sandbox has
     """
 
     root: Path = Path("/")
     readable: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
+    devices: tuple[Path, ...] = ()
 
     def with_writable(self, writable: Sequence[Path]) -> Sandbox:
         """This sandbox with more directories that can be written."""
@@ -52,6 +54,8 @@ class Sandbox:
         words += ["--dir", "/etc"]
         if self.root == Path("/") and _LINKS.is_dir():
             words += ["--ro-bind", str(_LINKS), str(_LINKS)]
+        for path in self.devices:
+            words += ["--dev-bind", str(path), str(path)]
         for path in self.readable:
             words += ["--ro-bind", str(path), str(path)]
         for path in self.writable:

@@ -22,7 +22,7 @@ from kgbuild.host.system.sealed import read_sealed, write_sealed
 
 PROBE_SECONDS = 4.0
 KEPT_SECONDS = 86400.0
-_DEVICE = Path("/dev/kvm")
+DEVICE = Path("/dev/kvm")
 
 
 def probe_acceleration(emulator: Emulator, accel: str, cpu: str, smp: int, seconds: float = PROBE_SECONDS) -> bool:
@@ -76,7 +76,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 def kvm_works(emulator: Emulator, cpu: str, smp: int, cache: Cache | None = None) -> bool:
     """The remembered or probed answer for this emulator, CPU model and number of CPUs. Never raises."""
-    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+    if not os.access(DEVICE, os.R_OK | os.W_OK):
         return False
     known = _read(cache or Cache())
     key = _key(emulator, cpu, smp)

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kgbuild.arch.platform import Emulator
 from kgbuild.errors import UserError
+from kgbuild.host.system.sandbox import Sandbox, check_sandbox
+from kgbuild.host.vm.kvm import DEVICE
 
 # Several CPUs take turns in one thread. With a thread each, a CPU can run a breakpoint that another has taken back
 # already: a kernel that switches static calls when a transition begins (6.3 and later) died of "Oops: int3" in one of
@@ -77,3 +81,21 @@ def qemu_command(machine: Machine, accel: str, image: Path, initrd: int, console
         *("-chardev", f"file,id=console,path=/proc/self/fd/{console}", "-serial", "chardev:console"),
         *("-chardev", "stdio,id=channel,signal=off,mux=off", "-serial", "chardev:channel"),
     ]
+
+
+def confined(command: list[str], image: Path, accel: str, env: Mapping[str, str]) -> list[str]:
+    """QEMU's command in a sandbox: of this machine it sees its own files, the kernel, and KVM where it uses it. Raises
+    ToolError where there can be no sandbox."""
+    check_sandbox()
+    devices = (DEVICE,) if accel == "kvm" else ()
+    return Sandbox(readable=(image,), devices=devices).command(command, None, env)
+
+
+def own_status(status: int | None, sandboxed: bool) -> int | None:
+    """QEMU's own exit status; negative is a signal, which a sandbox tells as a shell does."""
+    return 128 - status if sandboxed and status is not None and status > 128 else status
+
+
+def die_with_us() -> list[str]:
+    """A prefix that has QEMU killed when this process dies, however that happens."""
+    return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []

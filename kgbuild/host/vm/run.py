@@ -45,7 +45,15 @@ from kgbuild.host.vm.patch_targets import (
     read_targets,
     run_entries,
 )
-from kgbuild.host.vm.qemu import HUNG_SECONDS, KVM_BOOT_SECONDS, Machine, qemu_command
+from kgbuild.host.vm.qemu import (
+    HUNG_SECONDS,
+    KVM_BOOT_SECONDS,
+    Machine,
+    confined,
+    die_with_us,
+    own_status,
+    qemu_command,
+)
 from kgbuild.limits import CONSOLE_BYTES
 from kgbuild.model import Finding, Kernel
 from kgbuild.progress import Progress
@@ -323,11 +331,13 @@ def _boot(
     try:
         with os.fdopen(initrd, "wb", closefd=False) as stream:
             stream.write(archive)
-        argv = [*_die_with_us(), *qemu_command(machine, accel, kernel.image, initrd, console)]
+        command, env = qemu_command(machine, accel, kernel.image, initrd, console), child_environment()
+        if kernel.sandboxed:
+            command = confined(command, kernel.image, accel, env)
         began = time.monotonic()
         process = subprocess.Popen(
-            argv,
-            env=child_environment(),
+            [*die_with_us(), *command],
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -352,7 +362,7 @@ def _boot(
     finally:
         if process is not None:
             kvm.kill(process)
-            boot.status = process.returncode
+            boot.status = own_status(process.returncode, kernel.sandboxed)
             if process.stdout is not None:
                 process.stdout.close()
         boot.console = _text(console)
@@ -360,11 +370,6 @@ def _boot(
         for descriptor in files:
             os.close(descriptor)
     return boot
-
-
-def _die_with_us() -> list[str]:
-    """A prefix that has QEMU killed when this process dies, however that happens."""
-    return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
 
 
 def _listen(

@@ -16,7 +16,8 @@ from kgbuild.diff.changes import Changes, compute_changes
 from kgbuild.diff.init_needs import find_needed
 from kgbuild.diff.ipa_clones import parse_ipa_clones
 from kgbuild.diff.types_in_use import check_types
-from kgbuild.elf.read import read
+from kgbuild.elf.object import Object
+from kgbuild.elf.read import FormatError, read
 from kgbuild.errors import NoChange
 from kgbuild.host.compile.compile import Compiled
 from kgbuild.kernel.exports import MARKS
@@ -64,13 +65,24 @@ def compare(prepared: Prepared, proven: Proven, run: Run) -> Compared:
     return compared
 
 
+def _read_patched(compiled: Compiled, source: str) -> Object:
+    """The patched object. Raises Refused where its code makes an object that no kernel could load."""
+    try:
+        return read(compiled.patched)
+    except FormatError as error:
+        raise Refused(
+            [Refusal("P10-compile", source, f"what the compiler made can't be used: {error.fact}")]
+        ) from error
+
+
 def _compare_unit(
     proven: ProvenUnit, exports: Sequence[Refusal], allowed: frozenset[str], left_out: list[str]
 ) -> tuple[UnitResult, list[str]]:
     """Compare one unit; returns it with its warnings. What an author's macro leaves out is added to `left_out`."""
     compiled = proven.compiled
     warnings: list[str] = []
-    changes = compute_changes(proven.orig, View(read(compiled.patched)), proven.source, lines=False)
+    patched = View(_read_patched(compiled, proven.source))
+    changes = compute_changes(proven.orig, patched, proven.source, lines=False)
     author, refusals = read_author(changes.patched, proven.source)
     changes, ignored = leave_out(changes, author)
     left_out += ignored

@@ -239,3 +239,21 @@ def test_a_patch_from_end_to_end() -> None:
     level = find_strip(files, lambda path: path.startswith(("fs/", "Documentation/")))
     found = [r.code for f in files for r in check_path(f, level) + check_kind(f, f.path(level))]
     assert found == ["P2-build-system"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('#line 1 "/etc/passwd"', "absolute path"),
+        ('# 1 "/etc/passwd" 3', "absolute path"),
+        ('#line 1 "../../../x"', "leaves the kernel tree"),
+        ("#line X", "only the preprocessor knows"),
+        ('#line 1 L"x"', "only the preprocessor knows"),
+        ("#line 5", ""),
+        ('# 33 "x.c"', ""),
+        ('#line 7 "foo.h" // why', ""),
+    ],
+)
+def test_a_line_is_of_a_file_of_the_tree(line: str, said: str) -> None:
+    found = check_includes("fs/proc/version.c", f"int a;\n{line}\n".encode())
+    assert [said in r.fact for r in found] == ([True] if said else [])

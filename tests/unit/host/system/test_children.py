@@ -80,9 +80,11 @@ def test_a_program_that_takes_too_long_ends_with_all_that_it_started(tmp_path: P
 
 
 PARENT = """
+import signal
 import sys
 from kgbuild.host.system.children import stop_with_children
 from kgbuild.host.system.run import run
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a parent that was started by nohup ignores it
 stop_with_children()
 try:
     run(["sh", "-c", "sleep 600 & echo $! >pid.part; sleep 1; mv pid.part pid; wait"])

@@ -494,7 +494,7 @@ def test_no_qemu(kernel: Kernel, module: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_kvm_answers_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probes: list[str] = []
-    monkeypatch.setattr(kvm, "_DEVICE", tmp_path)
+    monkeypatch.setattr(kvm, "DEVICE", tmp_path)
     monkeypatch.setattr(kvm, "probe_acceleration", lambda emulator, accel, cpu, smp: probes.append(cpu) or True)
     cache = Cache(tmp_path / "cache")
     assert kvm.kvm_works(EMULATOR, "max", 1, cache)
@@ -509,7 +509,7 @@ def test_kvm_answers_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_no_kvm_device_no_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kvm, "_DEVICE", tmp_path / "absent")
+    monkeypatch.setattr(kvm, "DEVICE", tmp_path / "absent")
     monkeypatch.setattr(kvm, "probe_acceleration", lambda *_: pytest.fail("probed"))
     assert not kvm.kvm_works(EMULATOR, "max", 1, Cache(tmp_path / "cache"))
 
