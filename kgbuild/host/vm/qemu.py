@@ -88,7 +88,12 @@ def confined(command: list[str], image: Path, accel: str, env: Mapping[str, str]
     ToolError where there can be no sandbox."""
     check_sandbox()
     devices = (DEVICE,) if accel == "kvm" else ()
-    return Sandbox(readable=(image,), devices=devices).command(command, None, env)
+    program = shutil.which(command[0])
+    if program is None:
+        return command  # starting it says so
+    own = Path(program).resolve()
+    readable = (image,) if own.is_relative_to("/usr") else (image, own.parents[1])
+    return Sandbox(readable=readable, devices=devices).command([str(own), *command[1:]], None, env)
 
 
 def own_status(status: int | None, sandboxed: bool) -> int | None:

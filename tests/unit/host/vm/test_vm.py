@@ -25,7 +25,7 @@ from kgbuild.guest.session import group_stalled
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.vm import kvm
 from kgbuild.host.vm import run as host
-from kgbuild.host.vm.qemu import Machine, qemu_command
+from kgbuild.host.vm.qemu import Machine, confined, die_with_us, own_status, qemu_command
 from kgbuild.host.vm.run import PatchRun, run_vm
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import SilentProgress
@@ -299,7 +299,7 @@ def kernel(tmp_path: Path) -> Kernel:
         cc="gcc",
         compiler="",
     )
-    return dataclasses.replace(found, vmlinux=vmlinux)
+    return dataclasses.replace(found, vmlinux=vmlinux, sandboxed=False)  # the programs in its place are outside
 
 
 @pytest.fixture
@@ -530,11 +530,11 @@ def test_boot_sector_is_bootable() -> None:
 
 def test_qemu_dies_with_us(tmp_path: Path, stub_qemu: Path) -> None:
     """Even a killed kgbuild leaves no QEMU behind."""
-    assert host._die_with_us(), "no setpriv: apt-get install util-linux"
+    assert die_with_us(), "no setpriv: apt-get install util-linux"
     (stub_qemu / "then").write_text(f"echo $$ >{stub_qemu}/pid; exec sleep 600\n")
     code = (
-        "import subprocess\nfrom kgbuild.host.vm.run import _die_with_us\n"
-        "subprocess.Popen([*_die_with_us(), 'qemu-system-x86_64']).wait()"
+        "import subprocess\nfrom kgbuild.host.vm.qemu import die_with_us\n"
+        "subprocess.Popen([*die_with_us(), 'qemu-system-x86_64']).wait()"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
     limit = time.monotonic() + 20
@@ -548,3 +548,19 @@ def test_qemu_dies_with_us(tmp_path: Path, stub_qemu: Path) -> None:
     while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < limit
         time.sleep(0.05)
+
+
+def test_qemu_sees_the_kernel_and_nothing_else(tmp_path: Path) -> None:
+    image = tmp_path / "vmlinuz"
+    image.write_bytes(b"x")
+    words = confined(["qemu-system-x86_64", "-m", "1"], image, "tcg", {"PATH": "/usr/bin"})
+    bound = {words[i + 2] for i, word in enumerate(words) if word in ("--ro-bind", "--bind", "--dev-bind")}
+    assert str(image) in bound and "/dev/kvm" not in bound
+    assert all(path.startswith(("/usr", "/bin", "/sbin", "/lib", "/etc/alternatives")) for path in bound - {str(image)})
+    assert "--unshare-all" in words and words[-2:] == ["-m", "1"]
+    assert "/dev/kvm" in confined(["qemu-system-x86_64"], image, "kvm", {})
+
+
+def test_the_status_of_a_program_in_a_sandbox() -> None:
+    assert [own_status(s, True) for s in (0, 1, 137, None)] == [0, 1, -9, None]
+    assert own_status(137, False) == 137
