@@ -45,7 +45,7 @@ class SpecialSection:
     sizes        entry sizes in bytes that exist for it, each with the offsets in an entry that hold a relocation; the
                  size that fits the object's relocations is taken
     owner        offset in the entry of the relocation that names the code the entry belongs to
-    ignore       byte ranges (offset, length) that say nothing about behaviour (line numbers)
+    ignore       byte ranges (offset, length) that say nothing about behaviour (line numbers), by entry size
     replacement  (offset of the relocation into the replacement code, offset of its length byte) for alternatives,
                  by entry size, else empty
     companion    section of the same number of entries that goes with it (.orc_unwind of .orc_unwind_ip)
@@ -72,7 +72,7 @@ class SpecialSection:
 
     sizes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     owner: int = 0
-    ignore: tuple[tuple[int, int], ...] = ()
+    ignore: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     replacement: dict[int, tuple[int, int]] = field(default_factory=dict)
     companion: str = ""
     key: dict[int, int] = field(default_factory=dict)

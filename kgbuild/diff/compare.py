@@ -373,9 +373,7 @@ class Comparer:
         if place != patched.owner_offset or len(orig.refs) != len(patched.refs):
             return False
         orig_data, patched_data = bytearray(orig.data), bytearray(patched.data)
-        for start, length in spec.ignore:
-            if start + length > len(orig_data):
-                continue
+        for start, length in spec.ignore.get(len(orig_data), ()):
             if orig_data[start : start + length] != patched_data[start : start + length]:
                 scope.rules.add(noise.LINE_BUG)
             orig_data[start : start + length] = patched_data[start : start + length] = bytes(length)

@@ -508,7 +508,7 @@ class _Explainer:
                 text = f"{self._where(patched)}: {name} {orig_fields[name]} -> {patched_fields[name]}"
                 out.append((NOISE if same else CHANGED, f"{text}{': ' if behind else ''}{behind}"))
             elif orig_fields[name] != patched_fields[name]:
-                ignored = any(start <= at < start + size for start, size in spec.ignore)
+                ignored = any(start <= at < start + size for start, size in spec.ignore.get(len(orig.data), ()))
                 out.append(
                     (
                         NOISE if ignored else CHANGED,

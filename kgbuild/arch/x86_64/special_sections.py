@@ -77,12 +77,16 @@ SECTIONS = {
         looked_up=True,
         about_code=True,
     ),
-    # struct bug_entry: bug address, file, line (u16), flags (u16)
+    # struct bug_entry: bug address, format (since 6.19), file, line (u16), flags (u16)
     "__bug_table": SpecialSection(
         struct="bug_entry",
-        sizes={12: (0, 4), 8: (0,)},
-        ignore=((8, 2),),
-        fields={12: {"file": (4, 4), "line": (8, 2), "flags": (10, 2)}, 8: {"flags": (4, 2)}},
+        sizes={16: (0, 4, 8), 12: (0, 4), 8: (0,)},
+        ignore={16: ((12, 2),), 12: ((8, 2),)},
+        fields={
+            16: {"format": (4, 4), "file": (8, 4), "line": (12, 2), "flags": (14, 2)},
+            12: {"file": (4, 4), "line": (8, 2), "flags": (10, 2)},
+            8: {"flags": (4, 2)},
+        },
         site=PatchSite("ud2", (b"\x0f\x0b",)),
         looked_up=True,
         about_code=True,

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kgbuild.debuginfo.compile_flags import find_optimized, optimize_macros
@@ -25,6 +25,7 @@ from kgbuild.errors import ToolError
 from kgbuild.host.compile.assembler import make_assembler, restore_types
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.compile.result_cache import CompiledSide, identity_of, result_key, unpack
+from kgbuild.host.kernels.build_path import path_when_built, shows_path
 from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
@@ -99,6 +100,8 @@ def compile_units(
         with cache.scratch("compile") as scratch:
             overlay = Overlay(kernel, files, scratch, real)
             assembler = _assembler(kernel, scratch)
+            shown = kernel.sandboxed and any(shows_path(unit) for unit, _ in missing)
+            built_at = path_when_built(kernel, cache) if shown else None
             sources = list(dict.fromkeys(u.source for u, _ in missing))
             hides = any(may_hide(_read(kernel.source / path), text) for path, text in files.items())
             names = "  ".join(sources) if len(sources) <= _NAMED else f"{len(sources)} units"
@@ -106,7 +109,8 @@ def compile_units(
             def one(item: tuple[int, tuple[UnitCommand, str]]) -> None:
                 number, (unit, side) = item
                 out = scratch / f"{number}.o"
-                tree, problems = _compile(kernel, unit, out, overlay if side else None, assembler)
+                place = built_at if shows_path(unit) else None
+                tree, problems = _compile(kernel, unit, out, overlay if side else None, assembler, place)
                 if side and hides and not problems:
                     problems = _check_effects(kernel, unit, tree, out)
                 refusals.extend(problems)
@@ -203,12 +207,18 @@ def source_path(kernel: Kernel, tree: Path, source: str) -> Path:
 
 
 def _compile(
-    kernel: Kernel, unit: UnitCommand, out: Path, overlay: Overlay | None, assembler: Sequence[str]
+    kernel: Kernel,
+    unit: UnitCommand,
+    out: Path,
+    overlay: Overlay | None,
+    assembler: Sequence[str],
+    place: Path | None,
 ) -> tuple[Path, list[Refusal]]:
-    """Compile a unit into `out`, its original or its version in the overlay. Returns the tree it was compiled in."""
+    """Compile a unit into `out`, its original or its version in the overlay, at the path `place` if there is one.
+    Returns the tree it was compiled in."""
     while True:
         tree = overlay.tree if overlay is not None else kernel.source
-        read, problems = _compile_in(kernel, unit, tree, out, overlay is not None, assembler)
+        read, problems = _compile_in(kernel, unit, tree, place, out, overlay is not None, assembler)
         if overlay is None or not overlay.is_stale(unit, tree, read):
             break
     problems = problems or (check_dependencies(_resolved(read, kernel), _roots(kernel, tree)) if read else [])
@@ -216,11 +226,18 @@ def _compile(
 
 
 def _compile_in(
-    kernel: Kernel, unit: UnitCommand, tree: Path, out: Path, patched: bool, assembler: Sequence[str]
+    kernel: Kernel,
+    unit: UnitCommand,
+    tree: Path,
+    place: Path | None,
+    out: Path,
+    patched: bool,
+    assembler: Sequence[str],
 ) -> tuple[list[str], list[Refusal]]:
     """Run the compiler once. For patched code, check what it and the assembler have read."""
     deps = out.with_suffix(".d")
-    argv = without_debug(unit.argv, tree)
+    seen = place or tree
+    argv = without_debug(unit.argv, seen)
     read_by_assembler = out.with_suffix(".asm.d")
     # with -pipe, the assembler's input has no temporary name in that list
     argv += [
@@ -238,9 +255,18 @@ def _compile_in(
     if patched:
         argv[1:1] = author_options()
         argv.append(DATE_TIME)
-    argv.append(str(source_path(kernel, tree, unit.source)))
+    source = source_path(kernel, tree, unit.source)
+    argv.append(str(seen / unit.source if source.is_relative_to(tree) else source))
     tools = tools_of(kernel, AUTHOR, tree)
+    if place is not None:
+        tools = tools.with_mount(tree, place)
     result = tools.run(argv, cwd=kernel.build, check=False, limits=COMPILE_LIMITS, writable=[out.parent])
+    if place is not None:
+        # from here on, files have the names that they have outside
+        for path in (deps, read_by_assembler, _clones_file(out)):
+            if path.exists():
+                path.write_bytes(path.read_bytes().replace(f"{place}/".encode(), f"{tree}/".encode()))
+        result = replace(result, stderr=result.stderr.replace(f"{place}/", f"{tree}/"))
     # what it read must be what was unpacked; where it failed, any file may be why
     read = _resolved(read_dependencies(deps), kernel) if deps.exists() else []
     check_files(kernel.source, [Path(path) for path in read] if result.status == 0 else None)

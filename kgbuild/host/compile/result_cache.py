@@ -17,7 +17,7 @@ from kgbuild.host.kernels.kbuild import compiler_version
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, UnitCommand
 
-FORMAT = "compile-names-1"
+FORMAT = "compile-names-2"
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,12 @@ class BuildTools:
         """The command that runs `argv` in the directory `cwd`, for a caller who starts it."""
         return list(argv) if self.sandbox is None else self.sandbox.with_writable(writable).command(argv, cwd, env)
 
+    def with_mount(self, folder: Path, place: Path) -> BuildTools:
+        """These programs, which also see a directory at another place. Without a sandbox they do not."""
+        if self.sandbox is None:
+            return self
+        return replace(self, sandbox=replace(self.sandbox, mounts=(*self.sandbox.mounts, (folder, place))))
+
     def outside(self, path: Path) -> Path:
         """The file that a program calls by this absolute path. What the sandbox is given has its own path; all else is
         the toolchain's."""

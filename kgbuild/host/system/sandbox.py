@@ -35,12 +35,14 @@ class Sandbox:
     root      directory whose usr, bin, lib... become the system; / for this machine's own
     readable  files and directories that are there, read-only, at their own paths
     writable  directories that can be written
+    mounts    (directory, place): directories that are there, read-only, at another place
     devices   files of /dev beside the harmless ones that every sandbox has
     """
 
     root: Path = Path("/")
     readable: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
+    mounts: tuple[tuple[Path, Path], ...] = ()
     devices: tuple[Path, ...] = ()
 
     def with_writable(self, writable: Sequence[Path]) -> Sandbox:
@@ -58,6 +60,8 @@ class Sandbox:
             words += ["--dev-bind", str(path), str(path)]
         for path in self.readable:
             words += ["--ro-bind", str(path), str(path)]
+        for path, place in self.mounts:
+            words += ["--ro-bind", str(path), str(place)]
         for path in self.writable:
             words += ["--bind", str(path), str(path)]
         for name, value in {**env, "PATH": _PATH, "HOME": "/", "TMPDIR": "/tmp"}.items():

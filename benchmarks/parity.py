@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Parity as a figure: how many functions of a random sample of units are proven to be those of the running kernel.
+
+    python benchmarks/parity.py [--units N] [--seed N] [--jobs N] [-o FILE] KERNEL...
+
+Of each kernel, N units are drawn, as many of modules as there are in proportion, compiled as a build compiles the
+original, and each function is compared with vmlinux or the shipped module. Padding that gcc puts before functions
+(__pfx_) counts with the function that it pads. Every function that is not proven is listed with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kgbuild.elf.read import read
+from kgbuild.errors import KgbuildError
+from kgbuild.host.compile.compile import compile_units
+from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.kernels.compile_commands import read_all_units
+from kgbuild.host.modules.running import RunningKernel
+from kgbuild.host.system.cache import Cache
+from kgbuild.model import UnitCommand
+from kgbuild.objects.symbol_kinds import is_prefix
+from kgbuild.objects.view import View
+from kgbuild.progress import SilentProgress
+from kgbuild.proof.parity import ABSENT, EXACT, OVERRIDDEN, compute_parity
+
+ROOT = Path(__file__).resolve().parent.parent
+BATCH = 20
+_NUMBER = re.compile(r"0x[0-9a-f]+|\b\d+\b")
+
+
+@dataclass
+class Outcome:
+    """What became of a kernel's sample. `open` are functions that are not proven: (unit, function, status, reason)."""
+
+    name: str
+    compiler: str
+    units: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    open: list[tuple[str, str, str, str]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+
+def measure(name: str, number: int, seed: int, jobs: int) -> Outcome:
+    """The parity of a sample of a kernel's units."""
+    cache, silent = Cache(), SilentProgress()
+    kernel = ensure_kernel(name, progress=silent, jobs=jobs)
+    running = RunningKernel(kernel, {})
+    every = sorted(read_all_units(kernel.units), key=lambda unit: unit.object)
+    drawn = random.Random(seed).sample(every, min(number, len(every)))
+    found = Outcome(kernel.id.name, kernel.compiler)
+    for start in range(0, len(drawn), BATCH):
+        prove(drawn[start : start + BATCH], running, found, cache, jobs)
+        print(f"{found.name}: {found.units} units, {dict(found.counts)}", file=sys.stderr, flush=True)
+    return found
+
+
+def prove(units: list[UnitCommand], running: RunningKernel, found: Outcome, cache: Cache, jobs: int) -> None:
+    """Compile some units and compare each of their functions; adds to `found`."""
+    for unit in units:
+        try:
+            (made,) = compile_units(running.kernel, [unit], {}, cache, SilentProgress(), jobs)
+            targets = [(target, running.image(target)) for target in unit.targets]
+        except KgbuildError as error:
+            found.failed.append((unit.source, str(error).splitlines()[0]))
+            continue
+        found.units += 1
+        for target, image in targets:
+            view = View(read(made.orig))
+            for one in compute_parity(view, image).functions:
+                if is_prefix(view.atoms[one.atom]):
+                    continue
+                found.counts[one.status] += 1
+                if one.status not in (EXACT, OVERRIDDEN):
+                    init = view.section_name(view.atoms[one.atom]).startswith((".init", ".exit"))
+                    reason = one.reason or ("not there" if one.status == ABSENT else "")
+                    found.open.append((f"{unit.source} in {target}", one.name, one.status, reason + " (init)" * init))
+
+
+def render(outcomes: list[Outcome], seed: int) -> str:
+    """The page (Markdown)."""
+    lines = [
+        "<!-- made by benchmarks/parity.py -->",
+        "# Parity as a figure",
+        "",
+        f"`benchmarks/parity.py --seed {seed}` drew these units, of vmlinux and of modules, compiled them with the "
+        "kernel's own toolchain and compared each function with the one that runs. Overridden functions are weak ones",
+        "of which the kernel has another definition. How the proof works: [design.md](design.md).",
+        "",
+        "| kernel | compiler | units | functions | proven | weak, overridden | not proven | proven in percent |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for o in outcomes:
+        total = sum(o.counts.values())
+        share = 100 * (o.counts[EXACT] + o.counts[OVERRIDDEN]) / total if total else 0.0
+        lines.append(
+            f"| {o.name} | {o.compiler} | {o.units} | {total} | "
+            f"{o.counts[EXACT]} | {o.counts[OVERRIDDEN]} | {len(o.open)} | {share:.2f} |"
+        )
+    for o in outcomes:
+        lines += ["", f"## {o.name}", ""]
+        if o.failed:
+            lines += [f"- {source}: not compiled: {why}" for source, why in o.failed] + [""]
+        kinds: dict[tuple[str, str], list[str]] = {}
+        for unit, name, status, reason in o.open:
+            kinds.setdefault((status, _NUMBER.sub("N", reason)), []).append(f"`{name}` ({unit})")
+        if not kinds:
+            lines.append("Every function is proven.")
+            continue
+        lines += ["| status | reason | functions | which |", "| --- | --- | ---: | --- |"]
+        for (status, reason), which in sorted(kinds.items(), key=lambda kind: -len(kind[1])):
+            shown = ", ".join(which[:4]) + (f" and {len(which) - 4} more" if len(which) > 4 else "")
+            lines.append(f"| {status} | {reason} | {len(which)} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("kernels", nargs="+", metavar="KERNEL")
+    parser.add_argument("--units", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+    text = render([measure(name, options.units, options.seed, options.jobs) for name in options.kernels], options.seed)
+    if options.output is None:
+        print(text, end="")
+    else:
+        options.output.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
