@@ -82,6 +82,8 @@ demo: kernel
 
 test: check unit-test fuzz-test torture-test kernel-test
 
+test-all: export KGBUILD_TEST_SUITES := debian:newest-6.12-deb13-cloud debian:newest-7.3-cloud \
+	debian:5.10.0-43-cloud-amd64 debian:newest-7.2-deb14-cloud debian:newest-6.12-deb13
 test-all: test torture
 
 # Under a minute, before a commit.

@@ -254,6 +254,8 @@ class Comparer:
             return self._same_string(orig, orig_ref.delta, patched, patched_ref.delta, scope)
         if scope.places is not None and (orig.id, patched.id) == scope.pair:
             return scope.places.get(orig_ref.delta) == patched_ref.delta
+        if self._in_special(orig_ref, patched_ref):
+            return self._same_own_entry(orig_ref, patched_ref, scope)
         if not same_delta or orig.kind != patched.kind:
             return False
         if orig.kind == ANON or (is_anonymous(self.orig, orig) and is_anonymous(self.patched, patched)):
@@ -268,6 +270,32 @@ class Comparer:
         if loose and not same_surroundings(self.correlation, orig, patched):
             return False
         return self._same_named(orig, patched, scope, depth)
+
+    def _in_special(self, orig_ref: Ref, patched_ref: Ref) -> bool:
+        """Whether both references lead into one special section, as those of code whose WARN is a call (since 6.19)."""
+        orig, patched = self.orig.atoms[orig_ref.atom], self.patched.atoms[patched_ref.atom]
+        name = self.orig.section_name(orig)
+        return (
+            orig.kind == patched.kind == ANON
+            and name == self.patched.section_name(patched)
+            and self.patched.arch.special_of(name) is not None
+        )
+
+    def _same_own_entry(self, orig_ref: Ref, patched_ref: Ref, scope: _Scope) -> bool:
+        """Whether two functions refer to the same entry of their own; what it holds is compared as an entry."""
+        numbers = []
+        for view, entries, ref, function in (
+            (self.orig, self.orig_entries, orig_ref, scope.pair[0]),
+            (self.patched, self.patched_entries, patched_ref, scope.pair[1]),
+        ):
+            atom = view.atoms[ref.atom]
+            own = [e for e in entries.of(function) if e.section_index == atom.section] if function >= 0 else []
+            at = atom.offset + ref.delta
+            number = next((n for n, e in enumerate(own) if e.index * e.size == at), None)
+            if number is None:
+                return False
+            numbers.append((number, len(own)))
+        return numbers[0] == numbers[1]
 
     def _same_named(self, orig: Atom, patched: Atom, scope: _Scope, depth: int) -> bool:
         """Whether a function or variable is the one that it is paired with; notes what has another name."""

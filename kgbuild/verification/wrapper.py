@@ -89,6 +89,12 @@ def check_wrapper(module: ModuleFile, wrapper: ModuleFile, arch: Arch) -> Iterat
             yield finding(_CODE, symbol.name, "of the wrapper is not bound as it should be")
 
 
+def _linked_into(name: str) -> str:
+    """The section that the linker script for modules (scripts/module.lds.S) puts a section of code into: since 7.0 the
+    parts of .text become one. Code of init and exit stays apart."""
+    return ".text" if name.startswith(".text.") else name
+
+
 class _Parts:
     """The functions and variables of a file, each as what it holds and refers to, wherever it lies."""
 
@@ -120,7 +126,7 @@ class _Parts:
             if symbol.value <= offset < end
             for row in rows[offset]
         ]
-        return section.name, held, symbol.size, data, relocs
+        return _linked_into(section.name), held, symbol.size, data, relocs
 
     def _meant(self, section: ModuleSection, row: Reloc) -> object:
         symbol = self.module.symbol_of(row)

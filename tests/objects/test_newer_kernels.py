@@ -291,3 +291,55 @@ def test_a_change_behind_a_hypercall_is_seen_alone() -> None:
     sides = [view(compile_text(text.replace("COUNT", n), *pair_flags())) for n in "34"]
     assert [c.patched.name for c in compute_changes(*sides, "unit.c").changed] == ["first"]
     assert [sides[0].refs(a) for a in sides[0].functions] == [(), ()]
+
+
+BUGS = r"""
+noinline int printed(void *entry, int x) { return source(entry != 0) + x; }
+#define ENTRY(number) ".pushsection __bug_table,\"aw\"\n2: .long 1b - .\n.long %c1 - .\n.long %c2 - .\n" \
+	".word " #number "\n.word 0x800\n.org 2b+16\n.popsection"
+#define WARN(number, ...) ({ void *entry_; \
+	asm("lea (2f)(%%rip), %0\n1:\n" ENTRY(number) : "=r" (entry_) : "i" ("said"), "i" (__FILE__)); \
+	printed(entry_, __VA_ARGS__); })
+noinline int first(int x) { if (x > 3) WARN(11, 0); return source(x); }
+noinline int second(int x) {
+#ifdef PATCHED
+	x += 1;
+#endif
+	return source(x);
+}
+#ifdef ADDED
+noinline int added(int x) { WARN(33, 0); return source(x + 2); }
+#endif
+noinline int third(int x) {
+#ifdef THIRD
+	x++;
+#endif
+	if (x > 5)
+		WARN(22, x);
+	return source(x) + 1;
+}
+"""
+
+
+@pytest.mark.parametrize("flags", [("-DPATCHED",), ("-DPATCHED", "-DADDED")])
+def test_code_that_refers_to_its_own_entry(flags: tuple[str, ...]) -> None:
+    """Since 6.19 WARN hands its entry of __bug_table to a function: where the entry lies in the table says nothing."""
+    text = f'#include "kernel.h"\n{BUGS}'
+    orig, patched = (view(compile_text(text, *pair_flags(f))) for f in ((), flags))
+    found = compute_changes(orig, patched, "unit.c")
+    assert [c.patched.name for c in found.changed] == ["second"]
+    # another line is noise, another entry is not
+    for old, new, changed in (
+        ("WARN(22, x)", "WARN(23, x)", []),
+        ("WARN(22, x)", "(WARN(22, x), WARN(24, x))", ["third"]),
+    ):
+        other = view(compile_text(text.replace(old, new), *pair_flags(())))
+        assert [c.patched.name for c in compute_changes(orig, other, "unit.c").changed] == changed
+
+
+def test_a_function_that_refers_to_its_entry_is_refused() -> None:
+    """The entry would lie elsewhere in the module; nothing carries the reference."""
+    p = close_text(
+        BUGS.replace("noinline int third(int x) {", "noinline int third(int x) {\n#ifdef PATCHED\nx++;\n#endif\n")
+    )
+    assert {(r.code, r.symbol) for r in p.closure.refusals} == {("K5-symbol", "third")}

@@ -169,7 +169,8 @@ def check_tables(contents: Contents) -> Iterator[Refusal]:
             if (number, atom.id) in contents.members or is_init(view, atom):
                 continue
             section = view.section_of(atom)
-            if section.executable:
+            # entries of the sections that are known come along with the code that they belong to
+            if section.executable or view.arch.special_of(section.name) is not None:
                 continue
             try:
                 targets = [view.atoms[r.atom] for r in view.refs(atom)]

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernels of other releases of Debian, each with the compiler that built it: fetched, built for, verified, booted."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from kgbuild.host.kernels.toolchain import record_of
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.toolchains.store import digest_tree, load_toolchain
+from tests.support.booting.cases import HERE, kgbuild
+
+KERNELS = os.environ.get("KGBUILD_TEST_SUITES", "debian:newest-6.12-deb13-cloud debian:newest-7.3-cloud").split()
+EXAMPLE = HERE.parent.parent / "examples" / "proc-version" / "fix.patch"
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_example_works(name: str, tmp_path: Path) -> None:
+    module, report = tmp_path / "livepatch-example.ko", tmp_path / "report.json"
+    ran = kgbuild("build", EXAMPLE, "--kernel", name, "-o", module, "--report", report, timeout=900)
+    assert ran.status == 0, ran.stdout + ran.stderr
+    said = json.loads(report.read_text())
+    exact = f"{said['kernel']['name']}={said['kernel']['version']}"
+    # the toolchain that the report lists is the one in the cache, and is as it was unpacked
+    assert said["kernel"]["sandbox"] and said["toolchain"]["key"] == said["kernel"]["toolchain"]
+    there = load_toolchain(Cache(), said["toolchain"]["key"])
+    assert there is not None and digest_tree(there.root) == said["toolchain"]["digest"]
+    command = there.command
+    assert said["kernel"]["compiler"].partition(" ")[0].endswith(command)
+    assert any(p["name"] == command and p["version"] == there.version for p in said["toolchain"]["packages"])
+    assert said["module"]["options"]["toolchain"] == "exact" and said["findings"] == []
+    for unit in said["units"]:
+        assert unit["parity"]["unmatched"] == []
+    assert kgbuild("verify", module, "--kernel", exact).status == 0
+    booted = kgbuild(
+        "vm", module, "--kernel", exact, "--check", "grep -q kgbuild /proc/version", "--format", "json", timeout=900
+    )
+    assert booted.status == 0, booted.stdout + booted.stderr
+    # the same once more, with nothing fetched
+    again = tmp_path / "again" / module.name
+    again.parent.mkdir()
+    assert kgbuild("build", EXAMPLE, "--kernel", exact, "-o", again, "--offline").status == 0
+    assert again.read_bytes() == module.read_bytes()
+
+
+def test_this_machines_compiler_gives_the_same_module(kernel_name: str, tmp_path: Path) -> None:
+    """Where it is the very same; what differs is that the module says so."""
+    made = {}
+    for name, words in {"exact": (), "host": ("--toolchain", "host"), "open": ("--no-sandbox",)}.items():
+        report = tmp_path / f"{name}.json"
+        module = tmp_path / f"{name}" / "livepatch-example.ko"
+        module.parent.mkdir()
+        ran = kgbuild("build", EXAMPLE, "--kernel", kernel_name, "-o", module, "--report", report, *words)
+        if ran.status == 1 and "C3-compiler" in ran.stderr:
+            assert name != "exact", ran.stderr
+            continue  # this machine has another gcc-12, or none
+        assert ran.status == 0, ran.stdout + ran.stderr
+        made[name] = json.loads(report.read_text())
+    said = {name: r["module"]["options"] for name, r in made.items()}
+    options = {name: (one["toolchain"], one["sandbox"]) for name, one in said.items()}
+    expected = {"exact": ("exact", True), "host": ("host", True), "open": ("host", False)}
+    assert options == {name: expected[name] for name in made} and "exact" in made
+    assert all(("toolchain" in r) == (name == "exact") for name, r in made.items())
+    assert ("open" not in made) or {"option": "--no-sandbox", "value": ""} in made["open"]["allowed"]
+    functions = [r["module"]["functions"] for r in made.values()]
+    assert all(f == functions[0] for f in functions)
+
+
+def test_a_changed_toolchain_is_made_again(kernel_name: str, tmp_path: Path) -> None:
+    """Offline it is an error; else its packages are unpacked once more."""
+    from kgbuild.host.kernels.acquire import find_kernel
+
+    kernel = find_kernel(kernel_name)
+    assert kernel is not None and kernel.toolchain is not None and record_of(kernel) is not None
+    added = kernel.toolchain / "usr" / "bin" / "added-by-somebody"
+    added.write_text("#!/bin/sh\n")
+    try:
+        ran = kgbuild("build", EXAMPLE, "--kernel", kernel_name, "-o", tmp_path / "livepatch-x.ko", "--offline")
+        assert ran.status == 3 and "not as they were unpacked" in ran.stderr
+    finally:
+        added.unlink(missing_ok=True)
+    assert kgbuild("toolchain", "fetch", kernel_name, timeout=600).status == 0
+    assert not added.exists()
+    ran = kgbuild("build", EXAMPLE, "--kernel", kernel_name, "-o", tmp_path / "livepatch-x.ko", "--offline")
+    assert ran.status == 0, ran.stderr
+
+
+def test_a_release_of_no_suite_names_the_nearest() -> None:
+    ran = kgbuild("kernel", "fetch", "debian:6.1.0-555-cloud-amd64")
+    assert ran.status == 2 and "nearest: debian:6.1.0-5" in ran.stderr
+    ran = kgbuild("kernel", "fetch", "debian:newest-6.12-deb99-cloud")
+    assert ran.status == 2 and "deb13" in ran.stderr
+    ran = kgbuild("kernel", "fetch", "debian:newest-9.9-cloud")
+    assert ran.status == 2 and "7.3" in ran.stderr
+
+
+def test_a_mirror_that_is_none(tmp_path: Path) -> None:
+    own = {"XDG_CACHE_HOME": str(tmp_path)}
+    ran = kgbuild("kernel", "fetch", "debian:newest-6.1-cloud", "--mirror", "nonsense", env=own)
+    assert ran.status == 2 and "not the address of a mirror" in ran.stderr
+    ran = kgbuild("kernel", "fetch", "debian:newest-6.1-cloud", "--mirror", f"file:{tmp_path}/absent", env=own)
+    assert ran.status == 3 and "mirror" in ran.stderr
