@@ -7,6 +7,7 @@ signed package lists.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.archives.archive import Archive, Package
+from kgbuild.host.archives.archive import Archive, GoneError, Package
 from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.system.run import run, tied
@@ -59,6 +60,9 @@ def apt_environment(config: Path | None = None) -> dict[str, str]:
     """The environment of apt's programs: with an apt.conf(5) of our own, or with this machine's."""
     own = child_environment(network=True)
     return own if config is None else {**own, "APT_CONFIG": str(config)}
+
+
+_ASK_SECONDS = 20.0
 
 
 class Apt:
@@ -148,6 +152,13 @@ class Apt:
             self._fail(done.stderr)
         return {package.name: self._file_of(package, directory) for package in packages}
 
+    def are_there(self, packages: Iterable[Package]) -> bool:
+        """See `Archive`."""
+        specs = [f"{p.name}={p.version}" for p in packages]
+        done = run(["apt-get", "download", "-q", "--print-uris", *specs], env=self._environment, check=False)
+        addresses = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("'")]
+        return done.status == 0 and len(addresses) == len(specs) and all(map(_is_there, addresses))
+
     def _query(self, *argv: str) -> str:
         try:
             return run(["apt-cache", *argv], env=self._environment, check=False).stdout
@@ -176,6 +187,10 @@ class Apt:
             raise ToolError("not found on this machine", place="apt-get", remedy=remedy_for("apt-get")) from error
 
     def _fail(self, stderr: str) -> None:
+        gone = re.search(r"Failed to fetch (\S+)\s+404", stderr)
+        if gone is not None:
+            fact = f"the archive has dropped it, though its lists still name it: {gone[1].rpartition('/')[2]}"
+            raise GoneError(fact, place="apt-get download", remedy="kgbuild kernel search lists others")
         lines = [line for line in stderr.splitlines() if line.startswith("E: ")] or stderr.splitlines()[-3:]
         fact = "; ".join(line.removeprefix("E: ").strip() for line in lines[:3]) or "download failed"
         remedy = "check the network, then run the command again"
@@ -199,3 +214,20 @@ def _bytes_in(directory: Path) -> int:
         except OSError:
             continue
     return total
+
+
+def _is_there(address: str) -> bool:
+    """Whether a file of the archive can be fetched, asked without fetching it. What can't be asked counts as there."""
+    import urllib.error
+    import urllib.request
+
+    if not address.startswith(("http://", "https://")):
+        return True
+    request = urllib.request.Request(address, method="HEAD")  # an address of apt's
+    try:
+        with urllib.request.urlopen(request, timeout=_ASK_SECONDS):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code not in (404, 410)
+    except (OSError, ValueError):
+        return True

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from kgbuild.errors import UserError
+from kgbuild.errors import ToolError, UserError
 from kgbuild.progress import Progress
 
 
@@ -24,6 +24,10 @@ class Package:
     name: str
     version: str
     size: int = 0
+
+
+class GoneError(ToolError):
+    """The lists name a package that the archive does not have any more (exit 3)."""
 
 
 class Archive(Protocol):
@@ -56,6 +60,10 @@ class Archive(Protocol):
     def download(self, packages: list[Package], directory: Path, progress: Progress, title: str) -> dict[str, Path]:
         """Fetch packages into `directory` and return the file of each by package name; `title` is what the progress bar
         calls it. Raises ToolError."""
+
+    def are_there(self, packages: Iterable[Package]) -> bool:
+        """Whether the archive really has these packages, by asking for their files without fetching them. Raises
+        ToolError where it can't be asked."""
 
     def members(self, package: Path) -> Sequence[str]:
         """The command that writes the files of a fetched package to its standard output, as a tar archive."""

@@ -12,7 +12,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -310,6 +310,29 @@ def find_packages(name: KernelName, recipe: Recipe, archive: Archive) -> FetchPl
     )
 
 
+def other_plans(plan: FetchPlan, name: KernelName, archive: Archive) -> Iterator[FetchPlan]:
+    """The other kernels of the series and flavour of a plan of which the lists have every part, newest first; of the
+    release of the distribution that a `newest-...` name says. Raises ToolError where the archive can't be asked."""
+    recipe = plan.recipe
+    newest = recipe.newest.match(name.release)
+    label = newest.groupdict().get("label") if newest else None
+    archive = archive.narrowed(label) if label else archive
+    wanted = (plan.groups["series"], plan.groups["flavour"])
+    fitting = [g for g in _releases(recipe, archive) if (g["series"], g["flavour"]) == wanted]
+    versions = archive.versions(_package_names(recipe, fitting))
+    for version, groups in _newest_first(recipe, fitting, versions, archive):
+        chosen, missing = _choose(recipe, groups, version, versions, archive)
+        if not missing and (groups["release"], version) != (plan.release, plan.version):
+            yield _plan(recipe, groups, version, chosen, archive)
+
+
+def _newest_first(
+    recipe: Recipe, fitting: Iterable[Mapping[str, str]], versions: Mapping[str, list[str]], archive: Archive
+) -> list[tuple[str, Mapping[str, str]]]:
+    found = [(version, g) for g in fitting for version in versions.get(_expand(recipe.image, g), [])]
+    return sorted(found, key=lambda c: (archive.version_key(c[0]), archive.version_key(c[1]["release"])), reverse=True)
+
+
 def search(pattern: str, recipe: Recipe, archive: Archive) -> list[Available]:
     """Kernels of the archive whose release contains `pattern`, newest first, with the missing parts of each."""
     every = [groups for groups in _releases(recipe, archive) if pattern in f"{recipe.distro}:{groups['release']}"]
@@ -336,13 +359,7 @@ def _resolve_newest(name: KernelName, recipe: Recipe, archive: Archive, wanted: 
     every = _releases(recipe, archive)
     fitting = [g for g in every if g["flavour"] == flavour and g["series"] == series]
     versions = archive.versions(_package_names(recipe, fitting))
-    candidates = [
-        (version, groups)
-        for groups in fitting
-        for version in versions.get(_expand(recipe.image, groups), [])
-        if name.version in ("", version)
-    ]
-    candidates.sort(key=lambda c: (archive.version_key(c[0]), archive.version_key(c[1]["release"])), reverse=True)
+    candidates = [c for c in _newest_first(recipe, fitting, versions, archive) if name.version in ("", c[0])]
     for version, groups in candidates:
         chosen, missing = _choose(recipe, groups, version, versions, archive)
         if not missing:

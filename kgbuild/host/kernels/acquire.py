@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from kgbuild.errors import ToolError, UserError
+from kgbuild.host.archives.archive import GoneError
 from kgbuild.host.archives.recipe import (
     LOCAL,
     RUNNING,
@@ -19,6 +20,7 @@ from kgbuild.host.archives.recipe import (
     Recipe,
     find_packages,
     load_recipes,
+    other_plans,
     parse_kernel_name,
 )
 from kgbuild.host.kernels.build_id import read_running_build_id, read_vmlinux_build_id
@@ -92,7 +94,19 @@ def _find_or_fetch(name: str, progress: Progress, offline: bool, jobs: int, cach
     if recipe.newest.match(wanted.release):
         cache.remember(str(wanted), {"release": plan.release, "version": plan.version})
     kernel = _cached(cache, recipe.distro, plan.release, plan.version)
-    return kernel if kernel is not None else fetch(plan, archive, cache, progress, jobs, choice)
+    if kernel is not None:
+        return kernel
+    try:
+        return fetch(plan, archive, cache, progress, jobs, choice)
+    except GoneError as gone:
+        other = next((p for p in other_plans(plan, wanted, archive) if archive.are_there(p.packages.values())), None)
+        remedy = f"the nearest that is whole is {other.recipe.distro}:{other.release}" if other else gone.remedy
+        if other is None or not recipe.newest.match(wanted.release):
+            raise GoneError(gone.fact, place=f"{recipe.distro}:{plan.release}", remedy=remedy) from gone
+        progress.note(f"{plan.name}: {gone.fact}; {remedy}")
+        cache.remember(str(wanted), {"release": other.release, "version": other.version})
+        kernel = _cached(cache, recipe.distro, other.release, other.version)
+        return kernel if kernel is not None else fetch(other, archive, cache, progress, jobs, choice)
 
 
 def find_kernel(name: str, *, cache: Cache | None = None, offline: bool = False) -> Kernel | None:
