@@ -93,7 +93,7 @@ def _state_line(row: Mapping[str, str]) -> str:
         return f"{row['variable']:<36} new: {row['why']}"
     where = f" of {row['original_unit']}" if row["original_unit"] != row["unit"] else ""
     how = "declared: " if row["verdict"] == "declared" else "the same: "
-    return f"{row['variable']:<36} is the kernel's {row['orig']}{where} ({how}{row['why']})"
+    return f"{row['variable']:<36} is the kernel's {row['original']}{where} ({how}{row['why']})"
 
 
 def _show_closure(out: Output, closed: Closed) -> None:
