@@ -232,7 +232,7 @@ def search(
     """
     from kgbuild.pipeline.kernels import search_kernels
 
-    found = search_kernels(pattern, common.output(), partial=every, mirror=tools.mirror)
+    found = search_kernels(pattern, common.output(), partial=every, mirror=tools.mirror, offline=common.offline)
 
     def lines(unicode: bool) -> Iterator[str]:
         del unicode

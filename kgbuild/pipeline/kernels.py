@@ -86,7 +86,9 @@ def find_all_in_cache(names: Sequence[str]) -> list[Kernel]:
     return list({found.id.build_id: found for found in (find_in_cache(name, True) for name in names)}.values())
 
 
-def search_kernels(pattern: str, progress: Progress, *, partial: bool = False, mirror: str = "") -> Listed:
+def search_kernels(
+    pattern: str, progress: Progress, *, partial: bool = False, mirror: str = "", offline: bool = False
+) -> Listed:
     """Kernels of the archive whose name contains `pattern`, newest first; with `partial` also those with missing parts.
 
     Raises UserError where there is none at all, ToolError where the archive can't be asked.
@@ -95,7 +97,7 @@ def search_kernels(pattern: str, progress: Progress, *, partial: bool = False, m
     found = [
         entry
         for recipe in load_recipes().values()
-        for entry in search(pattern, recipe, open_recipe_archive(recipe, cache, progress, mirror))
+        for entry in search(pattern, recipe, open_recipe_archive(recipe, cache, progress, mirror, offline=offline))
     ]
     if not found:
         raise UserError("the archive has no such kernel", place=pattern, remedy="kgbuild kernel search lists all")

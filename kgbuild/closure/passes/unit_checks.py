@@ -170,7 +170,8 @@ def check_tables(contents: Contents) -> Iterator[Refusal]:
                 continue
             section = view.section_of(atom)
             # entries of the sections that are known come along with the code that they belong to
-            if section.executable or view.arch.special_of(section.name) is not None:
+            spec = view.arch.special_of(section.name)
+            if section.executable or (spec is not None and spec.carried):
                 continue
             try:
                 targets = [view.atoms[r.atom] for r in view.refs(atom)]

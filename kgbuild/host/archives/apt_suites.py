@@ -203,6 +203,11 @@ class AptSuites(Apt):
     def _apt(self, *argv: str, timeout: float | None = None) -> Completed:
         return run(list(argv), env=self._environment, check=False, timeout=timeout)
 
+    @property
+    def has_lists(self) -> bool:
+        """See `SuiteArchive`."""
+        return (self.root / "refreshed").is_file()
+
     def check(self) -> str:
         """See `SuiteArchive`."""
         self._check_keyring()

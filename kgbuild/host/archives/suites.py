@@ -102,6 +102,10 @@ class ToolchainPlan:
 class SuiteArchive(Archive, Protocol):
     """An archive whose package lists are kgbuild's own, of all suites of a distribution."""
 
+    @property
+    def has_lists(self) -> bool:
+        """Whether lists were fetched before, however old they are."""
+
     def check(self) -> str:
         """Whether the lists can be fetched and checked, without asking the network: where from, in words. Raises
         ToolError where no mirror is known, or no keyring is there."""

@@ -25,7 +25,7 @@ from kgbuild.errors import ToolError
 from kgbuild.host.compile.assembler import make_assembler, restore_types
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.compile.result_cache import CompiledSide, identity_of, result_key, unpack
-from kgbuild.host.kernels.build_path import path_when_built, shows_path
+from kgbuild.host.kernels.build_path import overlap, path_when_built, shows_path
 from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
@@ -102,6 +102,14 @@ def compile_units(
             assembler = _assembler(kernel, scratch)
             shown = kernel.sandboxed and any(shows_path(unit) for unit, _ in missing)
             built_at = path_when_built(kernel, cache) if shown else None
+            if built_at is not None and overlap(built_at, kernel.source):
+                if files:
+                    raise ToolError(
+                        "is where the kernel was built, and its objects name their source files by that path",
+                        place=str(kernel.source),
+                        remedy="kgbuild kernel remove it, then kgbuild kernel add it again with a copy of the source",
+                    )
+                built_at = None  # it has the right names as it is
             sources = list(dict.fromkeys(u.source for u, _ in missing))
             hides = any(may_hide(_read(kernel.source / path), text) for path, text in files.items())
             names = "  ".join(sources) if len(sources) <= _NAMED else f"{len(sources)} units"

@@ -28,6 +28,12 @@ def shows_path(unit: UnitCommand) -> bool:
     return any(word.startswith("-fsanitize=") for word in unit.argv)
 
 
+def overlap(one: Path, other: Path) -> bool:
+    """Whether one of two directories is the other, or inside it: then neither can be shown at the other's place, since
+    the patched tree has links to the original one."""
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
 def path_when_built(kernel: Kernel, cache: Cache) -> Path | None:
     """The directory in which the kernel's source was compiled; None where its debugging information does not say it, or
     the source was given by relative names. Kept in the cache."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kgbuild.host.system.children import ChildLimits
 from kgbuild.host.system.run import Completed, run
-from kgbuild.host.system.sandbox import Sandbox, run_in
+from kgbuild.host.system.sandbox import Sandbox, own_directories, run_in
 from kgbuild.model import Kernel
 
 
@@ -87,8 +87,7 @@ def host_tools(*readable: Path, cc: str = "", sandboxed: bool = True) -> BuildTo
     if not sandboxed:
         return BuildTools()
     found = Path(shutil.which(cc) or "/usr").resolve() if cc else Path("/usr")
-    own = () if found.is_relative_to("/usr") else (found.parents[1],)
-    return BuildTools(Sandbox(readable=(*own, *readable)))
+    return BuildTools(Sandbox(readable=(*own_directories(found), *readable)))
 
 
 def tools_of(kernel: Kernel, *readable: Path) -> BuildTools:

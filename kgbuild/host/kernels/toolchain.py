@@ -18,16 +18,30 @@ from kgbuild.progress import Progress
 
 
 def open_recipe_archive(
-    recipe: Recipe, cache: Cache, progress: Progress, mirror: str = "", *, force: bool = False
+    recipe: Recipe,
+    cache: Cache,
+    progress: Progress,
+    mirror: str = "",
+    *,
+    force: bool = False,
+    offline: bool = False,
 ) -> Archive:
     """The archive of a recipe: its suites, with lists that are at most a day old, or this machine's own package lists.
 
-    `force` fetches the lists again, whatever their age. Raises UserError where no mirror is known, ToolError where the
-    lists can't be fetched.
+    `force` fetches the lists again, whatever their age; `offline` takes those that are there. Raises UserError for a
+    mirror that is none, ToolError where no mirror is known or the lists can't be fetched.
     """
     archive = suites_of(recipe, cache, mirror)
     if archive is None:
         return open_archive(recipe.archive)
+    if offline:
+        if not archive.has_lists:
+            raise ToolError(
+                "there are no package lists in the cache, and --offline downloads nothing",
+                place=recipe.title,
+                remedy="run it once without --offline",
+            )
+        return archive
     with cache.lock(f"archive-{recipe.distro}", progress):
         missing = archive.update(progress, force=force)
     if missing:

@@ -21,11 +21,24 @@ from kgbuild.host.system.run import Completed, run
 PROGRAM = "bwrap"
 # Top-level directories of a system that hold programs and libraries; links among them stay links.
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
+# Directories of an installation prefix that programs read.
+_INSTALLED = ("lib", "lib32", "lib64", "libexec", "share/qemu")
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _TRY_SECONDS = 20.0
 _TMP_BYTES = 1 << 31
 # What links in a system's usr/bin lead through.
 _LINKS = Path("/etc/alternatives")
+
+
+def own_directories(program: Path) -> tuple[Path, ...]:
+    """What a program outside of /usr needs of the prefix that it was installed to: programs and libraries. The prefix
+    itself may be somebody's home. Empty for a program of the system."""
+    if program.is_relative_to("/usr"):
+        return ()
+    prefix = program.parents[1]
+    targets = (folder for folder in sorted(prefix.glob("*-linux-*")) if (folder / "bin").is_dir())
+    found = (program.parent, *(prefix / name for name in _INSTALLED), *targets)
+    return tuple(dict.fromkeys(folder for folder in found if folder.is_dir()))
 
 
 @dataclass(frozen=True)
@@ -58,10 +71,10 @@ class Sandbox:
             words += ["--ro-bind", str(_LINKS), str(_LINKS)]
         for path in self.devices:
             words += ["--dev-bind", str(path), str(path)]
-        for path in self.readable:
-            words += ["--ro-bind", str(path), str(path)]
         for path, place in self.mounts:
             words += ["--ro-bind", str(path), str(place)]
+        for path in self.readable:
+            words += ["--ro-bind", str(path), str(path)]
         for path in self.writable:
             words += ["--bind", str(path), str(path)]
         for name, value in {**env, "PATH": _PATH, "HOME": "/", "TMPDIR": "/tmp"}.items():

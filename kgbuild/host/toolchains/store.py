@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Toolchains in the cache: a directory each, made of the packages that built a kernel.
 
-    toolchains/KEY/root/            what the packages hold, without documentation; nothing was configured
+    toolchains/KEY/root             what the packages hold, without documentation; nothing was configured
     toolchains/KEY/toolchain.json   written last: compiler, suites, packages with the SHA-256 of their files, and a
                                     digest of what was unpacked
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kgbuild.arch.platform import Emulator
 from kgbuild.errors import UserError
-from kgbuild.host.system.sandbox import Sandbox, check_sandbox
+from kgbuild.host.system.sandbox import Sandbox, check_sandbox, own_directories
 from kgbuild.host.vm.kvm import DEVICE
 
 # Several CPUs take turns in one thread. With a thread each, a CPU can run a breakpoint that another has taken back
@@ -92,8 +92,9 @@ def confined(command: list[str], image: Path, accel: str, env: Mapping[str, str]
     if program is None:
         return command  # starting it says so
     own = Path(program).resolve()
-    readable = (image,) if own.is_relative_to("/usr") else (image, own.parents[1])
-    return Sandbox(readable=readable, devices=devices).command([str(own), *command[1:]], None, env)
+    return Sandbox(readable=(image, *own_directories(own)), devices=devices).command(
+        [str(own), *command[1:]], None, env
+    )
 
 
 def own_status(status: int | None, sandboxed: bool) -> int | None:

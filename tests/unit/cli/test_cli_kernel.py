@@ -148,7 +148,7 @@ def test_search(there: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
         def packages(self, wanted: Iterable[tuple[str, str]]) -> list[Package]:
             raise AssertionError
 
-    monkeypatch.setattr(kernels, "open_recipe_archive", lambda *asked: Table())
+    monkeypatch.setattr(kernels, "open_recipe_archive", lambda *asked, **how: Table())
     text = call("search").output
     assert f"debian:{complete}  6.1.192-2  in the cache" in text
     assert "1 more with missing parts" in text

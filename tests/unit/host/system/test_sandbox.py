@@ -16,7 +16,7 @@ import pytest
 from kgbuild.errors import ToolError
 from kgbuild.host.system.children import ChildLimits
 from kgbuild.host.system.run import Completed
-from kgbuild.host.system.sandbox import Sandbox, check_sandbox, run_in
+from kgbuild.host.system.sandbox import Sandbox, check_sandbox, own_directories, run_in
 from kgbuild.limits import MIB, Limit
 
 
@@ -174,3 +174,23 @@ def test_a_directory_as_the_system(tmp_path: Path) -> None:
     assert "/bin" in Sandbox(root).command(["x"], None, {})
     with pytest.raises(ToolError):
         run_in(Sandbox(root), ["/bin/sh", "-c", "true"])
+
+
+@pytest.mark.parametrize("prefix", ["home/u", "home/u/.local", "opt/gcc-14"])
+def test_a_compiler_of_somebodys_own_brings_no_home_along(tmp_path: Path, prefix: str) -> None:
+    base = tmp_path / prefix
+    for name in (
+        "bin",
+        "lib/gcc",
+        "libexec",
+        "share/keyrings",
+        "share/qemu",
+        ".ssh",
+        "x86_64-linux-gnu/bin",
+        "my-linux-notes",
+    ):
+        (base / name).mkdir(parents=True)
+    (base / "bin" / "gcc").write_text("")
+    given = own_directories(base / "bin" / "gcc")
+    assert {str(p.relative_to(base)) for p in given} == {"bin", "lib", "libexec", "share/qemu", "x86_64-linux-gnu"}
+    assert own_directories(Path("/usr/bin/gcc")) == ()
