@@ -20,6 +20,7 @@ from pathlib import Path
 
 from kgbuild.elf.read import read
 from kgbuild.errors import KgbuildError
+from kgbuild.host.compile.candidate_search import is_fixed
 from kgbuild.host.compile.compile import compile_units
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.compile_commands import read_all_units
@@ -53,7 +54,9 @@ def measure(name: str, number: int, seed: int, jobs: int) -> Outcome:
     cache, silent = Cache(), SilentProgress()
     kernel = ensure_kernel(name, progress=silent, jobs=jobs)
     running = RunningKernel(kernel, {})
-    every = sorted(read_all_units(kernel.units), key=lambda unit: unit.object)
+    # those of the boot loader and of what is no part of the running kernel are never patched
+    units = (unit for unit in read_all_units(kernel.units) if not is_fixed(unit))
+    every = sorted(units, key=lambda unit: unit.object)
     drawn = random.Random(seed).sample(every, min(number, len(every)))
     found = Outcome(kernel.id.name, kernel.compiler)
     for start in range(0, len(drawn), BATCH):
