@@ -4,7 +4,7 @@
     python benchmarks/diff.py [--runs N] [--kernel NAME] [--samples DIRECTORY] [--fixes N] [-o FILE.json]
 
 Whole processes: `kgbuild diff` of kernel/fork.o and of net/core/dev.o with the patches of the tests. In one process:
-every x86_64 sample pair, and the pairs of real fixes (benchmarks/fixes.py; --fixes takes the first N, 0 leaves them
+every x86_64 sample pair, and the pairs of real fixes (tests/support/fixes.py; --fixes takes the first N, 0 leaves them
 out). Of the real fixes, every tenth is also compared by a process of its own. Each figure is the median of the runs.
 Where other work shares the machine, processor time (cpu) says more than the time that passed.
 Prints a table and writes the same as JSON. PEER is what a differ in C needs, one process for each pair.
