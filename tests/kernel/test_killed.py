@@ -21,15 +21,25 @@ from tests.support.booting.cases import HERE
 PATCH = HERE.parent.parent / "examples" / "proc-version" / "fix.patch"
 
 
+# A kernel's directory names its toolchain, and its locks belong to it: without them, every cache would write its own
+# toolchain into the record that all share, and nothing would keep two of them from doing so at once.
+SHARED = ("kernels", "sources", "names", "toolchains", "archives", "locks")
+
+
 @pytest.fixture
 def own_cache(kernel: Kernel, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A cache with the real kernels in it, but with results, locks and work directories of its own."""
+    """A cache with the real kernels in it, but with results and work directories of its own."""
     real = Path(platformdirs.user_cache_dir("kgbuild"))
     cache = tmp_path / "cache" / "kgbuild"
     cache.mkdir(parents=True)
-    for name in ("kernels", "sources", "names"):
-        (cache / name).symlink_to(real / name)
+    share(real, cache)
     yield {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+def share(cache: Path, other: Path) -> None:
+    for name in SHARED:
+        if (cache / name).exists():
+            (other / name).symlink_to(cache / name)
 
 
 def build(kernel_name: str, output: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -57,10 +67,8 @@ def test_kill_9_in_a_loop(kernel_name: str, own_cache: dict[str, str], tmp_path:
     first = output.read_bytes()
     # another cache, never killed: the same bytes
     clean = {**own_cache, "XDG_CACHE_HOME": str(tmp_path / "clean")}
-    (tmp_path / "clean").mkdir()
-    (tmp_path / "clean" / "kgbuild").mkdir()
-    for name in ("kernels", "sources", "names"):
-        (tmp_path / "clean" / "kgbuild" / name).symlink_to(tmp_path / "cache" / "kgbuild" / name)
+    (tmp_path / "clean" / "kgbuild").mkdir(parents=True)
+    share(tmp_path / "cache" / "kgbuild", tmp_path / "clean" / "kgbuild")
     process = build(kernel_name, output, clean)
     _, stderr = process.communicate()
     assert process.returncode == 0, stderr.decode()
