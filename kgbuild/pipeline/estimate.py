@@ -95,18 +95,18 @@ def _estimate(
     ignore_init: bool,
     tools: ToolChoice,
 ) -> Estimated:
-    began = time.monotonic()
+    began, cache = time.monotonic(), Cache()
     parsed = read_patches(patches)
     if isinstance(given, RunningKernel):
         kernel = given.kernel
     else:
-        kernel = ensure_kernel(given, progress=progress, offline=offline, jobs=jobs, choice=tools)
+        kernel = ensure_kernel(given, progress=progress, offline=offline, jobs=jobs, cache=cache, choice=tools)
     if refusals := check_config(kernel.config.read_text()):
         raise Refused(refusals)
     applied = apply_patches(kernel, parsed)
     if not applied.files and not applied.refusals:
         raise NoChange("the patch touches no kernel code", remedy="nothing to patch")
-    selection = choose_units(kernel, applied, Cache(), progress, jobs, max_units, preprocess=False)
+    selection = choose_units(kernel, applied, cache, progress, jobs, max_units, preprocess=False)
     if refusals := [*applied.refusals, *selection.refusals]:
         raise Refused(refusals)
 

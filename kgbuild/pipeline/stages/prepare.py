@@ -69,6 +69,7 @@ def choose_kernel(asked: Inputs, run: Run) -> KernelChosen:
                     progress=run.observer,
                     offline=options.offline,
                     jobs=options.jobs,
+                    cache=run.cache,
                     choice=options.tools,
                 ),
                 asked.oot_modules,
