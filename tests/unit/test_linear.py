@@ -23,8 +23,8 @@ from tests.support.large import KINDS, Read
 
 PACKAGE = str(Path(__file__).resolve().parents[2] / "kgbuild")
 SMALL, LARGE = 60, 5_000
-# Seconds of processor time; the slowest takes less than one. What takes the square of the size is stopped where a pair of
-# pieces takes more than PATIENCE / LARGE**2: half the size finds as much in a quarter of the time.
+# Seconds of processor time; the slowest takes less than one. What takes the square of the size is stopped where a pair
+# of pieces takes more than PATIENCE / LARGE**2: half the size finds as much in a quarter of the time.
 PATIENCE = 2.5
 
 
