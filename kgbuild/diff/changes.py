@@ -23,6 +23,7 @@ from kgbuild.diff.compare import Comparer, Reason, first_difference
 from kgbuild.diff.labels import part_changed
 from kgbuild.elf.consts import SHT
 from kgbuild.objects.atoms import ANON, DATA, FUNCTION, Ambiguous, Atom
+from kgbuild.objects.call_metadata import is_call_metadata
 from kgbuild.objects.special_entries import Entries, read_entries
 from kgbuild.objects.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.objects.symbol_kinds import (
@@ -64,6 +65,7 @@ class Changes:
     init_changed: tuple[str, ...]
     renamed: tuple[Renamed, ...] = ()
     differing: tuple[tuple[Atom, Atom], ...] = ()
+    traced: tuple[str, ...] = ()
 
     @property
     def nothing(self) -> bool:
@@ -102,6 +104,7 @@ class _Differ:
         self.init_changed: list[str] = []
         self.refusals: list[Refusal] = [*self.patched_entries.refusals]
         self.differing: list[tuple[Atom, Atom]] = []
+        self.traced: list[str] = []
 
     def _part_moved(self) -> None:
         """A static that gets its first write lay in read-only memory: writing the kernel's would fault. It is another
@@ -140,6 +143,7 @@ class _Differ:
             tuple(self.init_changed),
             (*self.declared, *self.renamed),
             tuple(self.differing),
+            tuple(self.traced),
         )
 
     def _find_renamed(self) -> None:
@@ -255,6 +259,9 @@ class _Differ:
             orig_section, patched_section = self.orig.section_of(orig), self.patched.section_of(patched)
             if not same:
                 if is_stateless(self.patched, patched):
+                    continue
+                if is_call_metadata(self.orig, orig) and is_call_metadata(self.patched, patched):
+                    self.traced.append(patched.name)
                     continue
                 if orig.size != patched.size:
                     fact = f"changed data {patched.name} ({orig.size} -> {patched.size} bytes)"
