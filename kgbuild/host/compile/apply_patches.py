@@ -18,7 +18,7 @@ from kgbuild.errors import UserError
 from kgbuild.host.kernels.compile_commands import read_detours, read_sources
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.input_files import read_input
-from kgbuild.host.system.tree_manifest import check_files
+from kgbuild.host.system.tree_manifest import check_files, read_whole
 from kgbuild.limits import APPLIED_LINES, PATCH_BYTES
 from kgbuild.model import Kernel
 from kgbuild.patch.added_code import check_added_code
@@ -220,7 +220,6 @@ class _Elsewhere:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._own = platform_of(kernel).source_arch
         self._named: dict[str, bool] = {}
 
     def has(self, path: str) -> bool:
@@ -229,11 +228,18 @@ class _Elsewhere:
             return False
         if not path.endswith(".h"):
             return True
-        other = other_architecture(path, self._own)
+        other = self._other(path)
         return str(Path(path).parent) not in self._folders and not (other and self._is_named(other))
 
     def _is_away(self, path: str) -> bool:
-        return bool(other_architecture(path, self._own)) or classify(path) is FileKind.SKIPPED
+        return bool(self._other(path)) or classify(path) is FileKind.SKIPPED
+
+    def _other(self, path: str) -> str:
+        return other_architecture(path, self._own) if path.startswith("arch/") else ""
+
+    @cached_property
+    def _own(self) -> str:
+        return platform_of(self._kernel).source_arch
 
     @cached_property
     def _units(self) -> frozenset[str]:
@@ -307,7 +313,7 @@ def _includers(kernel: Kernel, path: str, sources: Sequence[str]) -> list[str]:
         target, regex = queue.pop(0)
         for source in near:
             try:
-                text = (kernel.source / source).read_bytes()
+                text = read_whole(kernel.source, source)
             except OSError:
                 continue
             for match in regex.finditer(text):
@@ -335,7 +341,7 @@ def why_not_built(kernel: Kernel, path: str) -> str:
     target = Path(path).with_suffix(".o").name
     for name in ("Kbuild", "Makefile"):
         try:
-            text = (kernel.source / folder / name).read_text(errors="replace").replace("\\\n", " ")
+            text = read_whole(kernel.source, f"{folder}/{name}").decode(errors="replace").replace("\\\n", " ")
         except OSError:
             continue
         option = _option_for(text, target, 0)
