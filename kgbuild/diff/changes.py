@@ -22,6 +22,7 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.diff.compare import Comparer, Reason, first_difference
 from kgbuild.diff.labels import part_changed
 from kgbuild.elf.consts import SHT
+from kgbuild.kernel.section_readers import REFERRED, reader_of
 from kgbuild.objects.atoms import ANON, DATA, FUNCTION, Ambiguous, Atom
 from kgbuild.objects.call_metadata import is_call_metadata
 from kgbuild.objects.special_entries import Entries, read_entries
@@ -299,9 +300,15 @@ class _Differ:
             self._refuse("K7-export", patched.name, fact, patched)
 
     def _check_unknown(self) -> None:
-        """A table without names that nothing refers to: its entries belong to code in a way that is not known here."""
+        """A table without names that nothing refers to: its entries belong to code in a way that is not known here.
+
+        What lies in a section that is read through references alone is no table: the compiler has left it over, and
+        nothing reads it (what the undefined behaviour sanitizer says of a check that turns out not to be needed)."""
         orig_tables, patched_tables = _tables(self.orig), _tables(self.patched)
         for name in sorted(orig_tables.keys() | patched_tables.keys()):
+            reader = reader_of(name)
+            if reader is not None and reader.when == REFERRED:
+                continue
             orig, patched = orig_tables.get(name), patched_tables.get(name)
             try:
                 same = orig is not None and patched is not None and self.comparer.same_content(orig, patched)

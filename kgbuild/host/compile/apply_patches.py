@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import UserError
+from kgbuild.host.kernels.build_path import may_show_path
 from kgbuild.host.kernels.compile_commands import read_detours, read_sources
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.input_files import read_input
@@ -159,13 +160,15 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     check_added_code({p: (read_original(kernel, p) or b"", a.text, a.new_bytes) for p, a in texts.items()})
     files: dict[str, bytes] = {}
     detours = read_detours(kernel.units)
+    # the patched source is compiled at the original's path then, and a directive must not give it another
+    as_it_is = kernel.outside is not None or may_show_path(kernel)
     for path, applied in texts.items():
         unchanged = read_original(kernel, path)
         if applied.text == unchanged:
             continue
         refusals += check_includes(path, applied.text, unchanged or b"")
         text = with_line_directives(path, applied.final)
-        if path.endswith(".h") or path in detours or kernel.outside is not None:
+        if path.endswith(".h") or path in detours or as_it_is:
             # Each unit reaches such a file by its own path, which __FILE__ shows; so does an out-of-tree unit itself.
             # A directive before a header's guard would make the compiler read the header again at each #include.
             text = text.removeprefix(f'#line 1 "{path}"\n'.encode())
