@@ -283,6 +283,13 @@ class Claims(UnitFacts):
         self, difference: Difference, orig: Atom | None, patched: Atom | None
     ) -> tuple[str, str, bool] | None:
         taken = self.taken(orig, patched)
+        if difference.symbol in self.patched.arch.auxiliary:
+            # whose replacement code it is, is compared with the alternatives of each function
+            here = self.closure is not None and any(
+                number == self.number and self.patched.section_name(self.patched.atoms[atom]) == difference.symbol
+                for number, atom in self.closure.members
+            )
+            return (CARRIED, "with the replacement code of changed functions", False) if here else None
         if difference.section == PROBES and orig is not None and patched is not None:
             # a user of kprobes names the kernel's own body, which does not change
             if difference.patched and not difference.orig:
