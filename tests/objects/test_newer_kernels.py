@@ -351,7 +351,8 @@ REPLACED = r"""
 extern int fallback(int);
 /* as paravirt sites are in 7.x: objtool lists the call in the replacement, too */
 #define SITE(n) asm volatile("771: nop; nop; nop; nop; nop; nop\n772:\n" \
-    ".pushsection .altinstructions,\"a\"\n.long 771b - ., 773f - .\n.4byte " #n "\n.byte 6, 774f - 773f\n.popsection\n" \
+    ".pushsection .altinstructions,\"a\"\n.long 771b - ., 773f - .\n.4byte " #n "\n.byte 6, 774f - 773f\n" \
+    ".popsection\n" \
     ".pushsection .altinstr_replacement,\"ax\"\n773: call fallback\n774:\n.popsection\n" \
     ".pushsection .call_sites,\"a\"\n.long 773b - .\n.popsection" ::: "memory")
 int other(int x) { SITE(9); return source(x); }
