@@ -30,12 +30,14 @@ class PatchSite:
     starts    byte strings one of which the instruction begins with; none: not looked at
     to        beginnings of symbol names; a relocation in the instruction must name such a symbol; none: not looked at
     complete  True where every branch to such a symbol must have an entry
+    announced  True where anything may stand there if the instruction before it takes the address of this very entry
     """
 
     what: str
     starts: tuple[bytes, ...] = ()
     to: tuple[str, ...] = ()
     complete: bool = False
+    announced: bool = False
 
 
 @dataclass(frozen=True)

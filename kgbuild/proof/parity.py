@@ -100,9 +100,11 @@ def names_at(image: KernelImage, names: Sequence[str], address: int) -> list[str
 
 class _Found(dict[int, Binding]):
     """What the bytes of one function say of the places of others, by atom; `literals` as in ParityProof. `comparing`:
-    the data without a name, each with its address, whose content is being compared."""
+    the data without a name, each with its address, whose content is being compared; `start`, `end`: of the function
+    in the kernel."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: int, size: int) -> None:
+        self.start, self.end = start, start + size
         self.literals: dict[int, dict[int, str]] = {}
         self.comparing: set[tuple[int, int]] = set()
 
@@ -193,7 +195,7 @@ class _Parity:
 
     def _settle_laid_out(self, atom: Atom, layout: Layout) -> None:
         """Compare a function with the kernel's where the same function, compiled as the kernel was, is proven."""
-        found, bound = _Found(), self.bindings.get(atom.id)
+        found, bound = _Found(layout.address, layout.size), self.bindings.get(atom.id)
         try:
             if bound is not None and bound.address != layout.address:
                 raise _Mismatch(f"{bound.evidence} it is at {bound.address:#x}")
@@ -326,7 +328,8 @@ class _Parity:
     # -- one function at one address -------------------------------------------------------------------------
 
     def _compare(self, atom: Atom, address: int) -> _Found:
-        found = _Found()
+        size = max((s.size for s in self.image.functions_at(address)), default=0)
+        found = _Found(address, size or atom.size)
         raw = self.image.read(address, atom.size)
         try:
             # the last function of a section may be shorter there, by the width of a jump
@@ -422,6 +425,18 @@ class _Parity:
             elif means - address not in (layout.places.get(ref.delta, ()) if layout is not None else (ref.delta,)):
                 raise _Mismatch(f"+{entry.owner_offset:#x}: {entry.section} of the kernel means another place")
 
+    def _check_own_entry(self, atom: Atom, target: Atom, address: int, found: _Found, where: str) -> None:
+        """A function that refers to an entry of its own in a special section must refer to the kernel's counterpart;
+        what that holds is compared with the others. Raises _Mismatch."""
+        entry = self.entries.at(atom.id, target)
+        table = self._table(entry) if entry is not None else None
+        if entry is None or table is None or not entry.spec.compared:
+            raise _Mismatch(f"{where}: refers to an entry of something else in {self.view.section_name(target)}")
+        number = self._compared_entries(atom)[entry.section].index(entry)
+        in_kernel = table.between(found.start, found.end)
+        if number >= len(in_kernel) or address != table.address + in_kernel[number]:
+            raise _Mismatch(f"{where}: refers to another entry in {entry.section} of the kernel")
+
     def has_bytes(self, atom: Atom, address: int) -> bool:
         """Whether the kernel has a function's size and bytes at an address, what its references hold left out."""
         raw = self.image.read(address, atom.size)
@@ -453,6 +468,8 @@ class _Parity:
             if self.image.read(address, target.size) != content:
                 raise _Mismatch(f"{where}: another string in the kernel")
             found.literals.setdefault(target.id, {}).setdefault(address, f"read at {where}")
+        elif self.view.is_entry(target):
+            self._check_own_entry(atom, target, address, found, where)
         elif target.kind == ANON:
             if depth > 4 or not self._same_content(target, address, found, depth):
                 raise _Mismatch(f"{where}: other data in the kernel")
