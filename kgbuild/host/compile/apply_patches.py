@@ -26,6 +26,9 @@ from kgbuild.patch.tree_paths import FileKind, check_kind, check_path, choose_pa
 from kgbuild.patch.unified_diff import DEV_NULL, FilePatch, ParsedPatch, parse_patch, strip_path
 from kgbuild.shown_text import printable
 
+# the kernel's units may be compiled with -fsanitize=
+SANITIZED = "CONFIG_UBSAN=y\n"
+
 
 @dataclass(frozen=True)
 class PatchSet:
@@ -139,14 +142,16 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     check_added_code({p: (read_original(kernel, p) or b"", a.text, a.new_bytes) for p, a in texts.items()})
     files: dict[str, bytes] = {}
     detours = read_detours(kernel.units)
+    sanitized = SANITIZED in kernel.config.read_text(errors="replace")
     for path, applied in texts.items():
         unchanged = read_original(kernel, path)
         if applied.text == unchanged:
             continue
         refusals += check_includes(path, applied.text, unchanged or b"")
         text = with_line_directives(path, applied.final)
-        if path.endswith(".h") or path in detours or kernel.outside is not None:
+        if path.endswith(".h") or path in detours or kernel.outside is not None or sanitized:
             # Each unit reaches such a file by its own path, which __FILE__ shows; so does an out-of-tree unit itself.
+            # A sanitizer writes the path at which the file was compiled into the object.
             # A directive before a header's guard would make the compiler read the header again at each #include.
             text = text.removeprefix(f'#line 1 "{path}"\n'.encode())
             named = re.compile(rb'^(#line \d+) "' + re.escape(path.encode()) + rb'"$', re.MULTILINE)
