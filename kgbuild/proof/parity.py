@@ -120,9 +120,10 @@ def compute_parity(view: View, image: KernelImage, plain: View | None = None) ->
 
 
 class _Parity:
-    def __init__(self, view: View, image: KernelImage) -> None:
+    def __init__(self, view: View, image: KernelImage, padded_as_there: bool = False) -> None:
         self.view = view
         self.image = image
+        self.padded_as_there = padded_as_there
         self.bindings: dict[int, Binding] = {}
         self.literals: dict[int, dict[int, str]] = {}
         self.results: dict[int, FunctionParity] = {}
@@ -131,6 +132,7 @@ class _Parity:
         self.tables: dict[tuple[str, int, int], KernelTable | None] = {}
         self.layouts: dict[int, Layout] = {}
         self.evidence: dict[int, str] = {}
+        self.rivals: dict[int, list[int]] = {}
         self.padded: set[int] = set()
 
     def run(self, plain: View | None) -> ParityProof:
@@ -141,11 +143,19 @@ class _Parity:
             self._settle_padded(plain)
         for atom, fits in self.pending:
             places = ", ".join(f"{a:#x}" for a, _ in fits)
-            self._result(atom, AMBIGUOUS, reason=f"the same bytes at {places}")
+            others = ", ".join(f"{a:#x}" for a in self.rivals.get(atom.id, ()))
+            self._result(
+                atom,
+                AMBIGUOUS,
+                reason=f"the same bytes at {places}{f', but for padding at {others}' if others else ''}",
+            )
         self._settle_overridden_halves()
         order = tuple(self.results[a.id] for a in self.view.functions if a.id in self.results)
-        paddable = frozenset(a.id for a in self._differing() if plain is None and self._may_be_padded(a))
-        return ParityProof(order, self.bindings, self.literals, frozenset(self.padded), paddable)
+        paddable: set[int] = set()
+        if plain is None and not self.padded_as_there:
+            paddable.update(atom.id for atom in self._differing() if self._may_be_padded(atom))
+            paddable.update(atom.id for atom, _ in self.pending if atom.id in self.rivals)
+        return ParityProof(order, self.bindings, self.literals, frozenset(self.padded), frozenset(paddable))
 
     def _decide_pending(self) -> None:
         """Functions whose own bytes fit several places are decided by what proven functions refer to."""
@@ -175,6 +185,17 @@ class _Parity:
     def _settle_padded(self, plain: View) -> None:
         """Prove functions that differ by the places of those that do not when they are compiled as the kernel was."""
         proven = _exact_places(plain, self.image)
+        for item in [item for item in self.pending if item[0].id in self.rivals]:
+            atom, fits = item
+            place = proven.get(frozenset(atom.names))
+            if place is None:
+                continue
+            self.pending.remove(item)
+            fit = next((found for address, found in fits if address == place.address), None)
+            if fit is not None:
+                self._accept(atom, place.address, fit, place.evidence)
+            else:
+                self._result(atom, DIFFERS, place.address, "it has other padding in the kernel")
         for atom in self._differing():
             place = proven.get(frozenset(atom.names))
             layout = self._layout(atom, place.address) if place is not None else None
@@ -295,7 +316,14 @@ class _Parity:
                 reasons.append(str(mismatch))
         bound = self.bindings.get(atom.id)
         fits = fits or self._renumbered(atom)
-        if len(fits) == 1 and bound is not None and bound.address != fits[0][0]:
+        several = len(candidates) > 1 and not self.padded_as_there
+        rivals = self._rivals(atom, candidates, fits) if several else []
+        if rivals and (bound is None or bound.address in rivals):
+            # a copy in another unit may have, by chance, the padding that this compile made
+            self.rivals[atom.id] = rivals
+            self.results.pop(atom.id, None)
+            self.pending.append((atom, fits))
+        elif len(fits) == 1 and bound is not None and bound.address != fits[0][0]:
             fact = f"its bytes are at {fits[0][0]:#x}, but {bound.evidence} it is at {bound.address:#x}"
             self._result(atom, DIFFERS, reason=fact)
         elif len(fits) == 1:
@@ -309,6 +337,11 @@ class _Parity:
             self._result(atom, OVERRIDDEN, candidates[0], "the kernel has another definition")
         else:
             self._result(atom, DIFFERS, candidates[0] if len(candidates) == 1 else 0, reasons[0])
+
+    def _rivals(self, atom: Atom, candidates: list[int], fits: list[tuple[int, _Found]]) -> list[int]:
+        """Where else the kernel has a function that is this one but for padding, if its bytes fit somewhere."""
+        fitting = {address for address, _ in fits}
+        return [a for a in candidates if fitting and a not in fitting and self._layout(atom, a) is not None]
 
     def _renumbered(self, atom: Atom) -> list[tuple[int, _Found]]:
         """Where the kernel has the code of a clone under another number."""
@@ -597,7 +630,8 @@ class _Parity:
 def _exact_places(plain: View, image: KernelImage) -> dict[frozenset[str], Binding]:
     """Where the kernel has, byte for byte, the functions of a unit that was compiled by the kernel's own options alone,
     by all of their names. Functions that were told by their instructions only are left out."""
-    proof, parity = compute_parity(plain, image), _Parity(plain, image)
+    parity = _Parity(plain, image, padded_as_there=True)
+    proof = parity.run(None)
     out: dict[frozenset[str], Binding] = {}
     twice: set[frozenset[str]] = set()
     for result in proof.functions:

@@ -190,11 +190,11 @@ def unit(text: str, *, split: bool) -> bytes:
     return compile_text(HEAD + text, *pair_flags(ALIGNED, split=split))
 
 
-def shifted(text: str) -> str:
-    """The text, with so many functions before it that `f` has another size in a section with them."""
+def shifted(text: str, name: str = "f") -> str:
+    """The text, with so many functions before it that one has another size in a section with them."""
     for count in range(4):
         moved = "".join(f"notrace int shift{i}(int x) {{ return x * {i + 11}; }}\n" for i in range(count)) + text
-        sizes = {view(unit(moved, split=split)).by_name["f"][0].size for split in (True, False)}
+        sizes = {view(unit(moved, split=split)).by_name[name][0].size for split in (True, False)}
         if len(sizes) > 1:
             return moved
     raise AssertionError("its padding does not depend on its place")
@@ -314,3 +314,23 @@ def test_the_plain_object_must_have_the_bytes() -> None:
     proof = compute_parity(own, image, other)
     assert status(own, alone) == status(own, proof) == DIFFERS
     assert not proof.padded
+
+
+def test_a_copy_that_has_the_same_padding_by_chance_is_not_taken_for_it() -> None:
+    """A static function of two units: the compile with sections of its own has the bytes of the other unit's copy."""
+    copy = f"static used noinline {COUNT.replace('int f(', 'int twin(')}"
+    user = "int user(const u8 *p) { return twin(p, 3) + 1; }"
+    # alone in its unit, the copy lies where a section of its own has it
+    other = compile_text(f'#include "kernel.h"\n{copy}', *pair_flags(ALIGNED, split=False), name="other.c")
+    for text in (shifted(copy, "twin"), shifted(copy, "twin") + user):
+        image = link_kernel((unit(text, split=False), other))
+        own, plain = view(unit(text, split=True)), view(unit(text, split=False))
+        own_place, other_place = (s.value for s in image.named("twin"))
+        function = own.by_name["twin"][0]
+        sizes = {s.value: s.size for s in image.named("twin")}
+        assert sizes[other_place] == function.size != sizes[own_place]
+        alone, proof = compute_parity(own, image), compute_parity(own, image, plain)
+        assert status(own, alone, "twin") != EXACT
+        assert function.id in alone.paddable
+        assert (status(own, proof, "twin"), proof.bindings[function.id].address) == (EXACT, own_place)
+        assert {f.name: f.status for f in proof.functions if f.status != EXACT} == {}
