@@ -38,6 +38,10 @@ from kgbuild.objects.symbol_kinds import (
 )
 from kgbuild.objects.view import View
 
+# in the name of a section that -fdata-sections makes for what only the compiler has a name for, a sanitizer's location:
+# no table, and out of reach where no code refers to it
+COMPILERS_OWN = "..L"
+
 
 class Changed(NamedTuple):
     """A function of the patched object that is not the original's."""
@@ -357,7 +361,7 @@ def _tables(view: View) -> dict[str, Atom]:
     out = {}
     for atoms in whole.values():
         section = view.section_of(atoms[0])
-        if len(atoms) > 1 or atoms[0].kind != ANON or is_init(view, atoms[0]):
+        if len(atoms) > 1 or atoms[0].kind != ANON or is_init(view, atoms[0]) or COMPILERS_OWN in section.name:
             continue
         if not section.executable and not section.merge:
             out[section.name] = atoms[0]
