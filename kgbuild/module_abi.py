@@ -173,7 +173,8 @@ END = "kgbuild_end"  # the symbol that ends the module's code
 
 STRINGS_SECTION = ".rodata.kgbuild_strings"  # texts of the tables
 LOOKUP_STRINGS_SECTION = ".rodata.kgbuild_names"  # texts of SYMBOLS and SITES
-RESOLVE_SECTION = ".rodata.kgbuild_resolve"  # its livepatch relocations come before all others
+# Its livepatch relocations come before all others. Two dots: linker scripts since 7.0 join what has one into .rodata.
+RESOLVE_SECTION = ".rodata..kgbuild_resolve"
 VALUES_SECTION, SAVED_SECTION = ".rodata.kgbuild_values", ".data.kgbuild_saved"  # of INITIAL
 SLOTS_SECTION = ".rodata.kgbuild_slots"
 STUBS_SECTION, STUB = ".text.kgbuild_stubs", "kgbuild_stub_"  # jumps to the kernel; what begins their names

@@ -28,6 +28,7 @@ from kgbuild.ledger.ledger import Ledger
 from kgbuild.ledger.pieces import BTF, MODINFO
 from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import ANON, DATA, Ambiguous, Atom
+from kgbuild.objects.call_metadata import is_call_metadata
 from kgbuild.objects.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.objects.symbol_kinds import ANONYMOUS, INIT_SECTIONS, is_anonymous, is_prefix, variable
 from kgbuild.proof.parity import EXACT
@@ -238,6 +239,14 @@ class Claims(UnitFacts):
     def _is_data(self, patched: Atom | None) -> bool:
         return patched is not None and patched.kind in (DATA, ANON) and not self.patched.section_of(patched).executable
 
+    def _is_traced(self, orig: Atom | None, patched: Atom | None) -> bool:
+        return (
+            orig is not None
+            and patched is not None
+            and is_call_metadata(self.orig, orig)
+            and is_call_metadata(self.patched, patched)
+        )
+
     def _is_message(self, difference: Difference, orig: Atom | None, patched: Atom | None) -> bool:
         """Whether a difference belongs to the printk index: to its table, or to data that only the table refers to."""
         index = self.patched.arch.message_index[0]
@@ -274,6 +283,13 @@ class Claims(UnitFacts):
         self, difference: Difference, orig: Atom | None, patched: Atom | None
     ) -> tuple[str, str, bool] | None:
         taken = self.taken(orig, patched)
+        if difference.symbol in self.patched.arch.auxiliary:
+            # whose replacement code it is, is compared with the alternatives of each function
+            here = self.closure is not None and any(
+                number == self.number and self.patched.section_name(self.patched.atoms[atom]) == difference.symbol
+                for number, atom in self.closure.members
+            )
+            return (CARRIED, "with the replacement code of changed functions", False) if here else None
         if difference.section == PROBES and orig is not None and patched is not None:
             # a user of kprobes names the kernel's own body, which does not change
             if difference.patched and not difference.orig:
@@ -321,6 +337,10 @@ class Claims(UnitFacts):
         taken = self.taken(orig, patched)
         if difference.kind == kinds.ORDER:
             return NO_EFFECT, "the order of things that each have a symbol of their own", False
+        if self._is_traced(orig, patched):
+            why = "names of a system call for tracing, which shows those of the running kernel"
+            said = difference.kind in (kinds.CONTENT, kinds.REFERENCE) and not (self.changed or self.new)
+            return NO_EFFECT, why, said
         if difference.kind == kinds.ALIGN:
             return self._claim_alignment(difference, orig, patched, code, taken)
         if taken is not None:

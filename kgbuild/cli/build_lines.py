@@ -44,8 +44,8 @@ def _show_kernel(out: Output, chosen: KernelChosen) -> None:
 def _show_patch(out: Output, applied: PatchesApplied) -> None:
     patches = applied.patches
     files, hunks = len(patches.files), patches.hunks
-    skipped = f"; skipped: {', '.join(patches.skipped)}" if patches.skipped else ""
-    out.line("patch", f"{files} file{'s' * (files != 1)}, {hunks} hunk{'s' * (hunks != 1)}{skipped}")
+    skipped = patches.skipped_text()
+    out.line("patch", f"{files} file{'s' * (files != 1)}, {hunks} hunk{'s' * (hunks != 1)}{skipped and f'; {skipped}'}")
 
 
 def _show_parity(out: Output, proven: Proven) -> None:

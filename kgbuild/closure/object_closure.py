@@ -38,6 +38,7 @@ class ObjectImage(KernelImage):
     def __init__(self, obj: Object, parent: ParentSymbols | None) -> None:
         super().__init__(obj)
         self.parent = parent
+        self._positions: dict[tuple[str, bool], int | None] = {}
 
     def symbol_at(self, index: int) -> Symbol:
         s = self.obj.symbol(index)
@@ -59,10 +60,10 @@ class ObjectImage(KernelImage):
         return out
 
     @cached_property
-    def groups(self) -> list[int]:
+    def groups(self) -> frozenset[int]:
         """The parent's STT_FILE groups that can be this unit."""
         if self.parent is None:
-            return []
+            return frozenset()
         symbols = list(self.obj.iter_symbols())
         file = next((s.name for s in symbols if s.type == STT.FILE), "")
         kept = [
@@ -79,8 +80,10 @@ class ObjectImage(KernelImage):
     def sympos(self, name: str, address: int) -> int | None:
         if self.parent is None:
             return 0
-        local = not self.is_global(name, address)
-        return self.parent.position(name, local, self.groups)
+        asked = name, not self.is_global(name, address)
+        if asked not in self._positions:
+            self._positions[asked] = self.parent.position(*asked, self.groups)
+        return self._positions[asked]
 
 
 def address_of(section: int, offset: int) -> int:
@@ -121,7 +124,7 @@ class ObjectWorld(World):
         if self.parent is None or ((export := self.exports.get(name)) is not None and export.module != target):
             return Bound(name, PLAIN, "", proof="undefined in the unit")
         if self.parent.named(name):
-            sympos = self.parent.position(name, False, [])
+            sympos = self.parent.position(name, False, frozenset())
             if sympos is None:
                 return NotBound("K13-ambiguous", f"refers to {name}, of which {self.parent.name} has several")
             return Bound(name, KLP, self.parent.name, sympos, 0, "the only global symbol of that name")

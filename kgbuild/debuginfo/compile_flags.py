@@ -33,6 +33,7 @@ _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|//[^\n]*|\"(?:[^\"\\\n]|\\.)*+\"?", re.
 _ATTRIBUTE = re.compile(
     r"\b(?:__)?optimize(?:__)?\s*\(([^()]*+)\)|^[ \t]*+#[ \t]*+pragma[ \t]+GCC[ \t]+optimize\b[^\n]*", re.MULTILINE
 )
+_WORD = re.compile(r"\b[A-Za-z_]\w*+")
 _DIRECTIVE = re.compile(r"^[ \t]*#(?![ \t]*pragma\b)(?:[^\n\\]|\\.)*", re.MULTILINE | re.DOTALL)
 _DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]++[^\n]*\b(?:__)?optimize(?:__)?[ \t]*\(", re.MULTILINE)
 
@@ -88,9 +89,6 @@ def find_optimized(text: str, macros: frozenset[str] = frozenset()) -> list[tupl
     """(line, text) of each place in a C text that sets compiler options for functions. Preprocessor directives other
     than #pragma are not searched."""
     plain = _DIRECTIVE.sub(_blank, _COMMENT.sub(_blank, text))
-    patterns = [_ATTRIBUTE]
-    if macros:
-        patterns.append(re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(macros))) + r")\b"))
-    found = (m for pattern in patterns for m in pattern.finditer(plain))
+    found = [*_ATTRIBUTE.finditer(plain), *(m for m in _WORD.finditer(plain) if m[0] in macros)]
     newlines = [m.start() for m in re.finditer("\n", plain)]
     return sorted({(bisect.bisect_left(newlines, m.start()) + 1, m.group().strip()) for m in found})

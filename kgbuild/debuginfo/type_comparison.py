@@ -14,8 +14,10 @@ width and sign (`NEUTRAL`) and those that the patch introduces.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 from kgbuild.debuginfo.plain_types import COMPOSITE, MOST_LEAVES, MOST_NESTED, PlainType, PlainTypes
@@ -78,6 +80,8 @@ _MEANINGFUL = (
 _WHOLE = frozenset((INTEGER, ENUM))
 _TAGGED = frozenset((STRUCT, UNION, ENUM, FORWARD))
 _MOST_PAIRS = 1 << 20
+# removed members at one place that a new one is compared with
+_MOST_RENAMED = 64
 
 
 class TypeDifference(NamedTuple):
@@ -319,14 +323,8 @@ class Comparison:
                 added.append(member)
             else:
                 pairs.append((orig_member, member))
-        gone = list(unmatched.values())
         self._assumed.append((orig.number, patched.number))
-        for member in added[:]:
-            other = self._in_place(member, gone)
-            if other is not None:
-                gone.remove(other)
-                added.remove(member)
-                pairs.append((other, member))
+        added, gone = self._renamed(added, unmatched.values(), pairs)
         if (added or gone) and not text and self._same_leaves(orig, patched):
             added, gone = [], []
         self._assumed.pop()
@@ -357,19 +355,27 @@ class Comparison:
                     continue
             yield f".{member.name or orig_member.name}", (orig_member.type, member.type)
 
-    def _in_place(self, member: TypeMember, gone: list[TypeMember]) -> TypeMember | None:
-        """The removed member of which a new member may only be a renaming: same offset, same type."""
-        bits = self.patched.bits(member)
-        there = [
-            orig_member
-            for orig_member in gone
-            if orig_member.offset == member.offset and self.orig.bits(orig_member) == bits
-        ]
-        if len(there) > 1:
-            for orig_member in there:
-                if self._nested(orig_member.type, member.type):
-                    return orig_member
-        return there[0] if there else None
+    def _renamed(
+        self, added: Iterable[TypeMember], gone: Iterable[TypeMember], pairs: list[tuple[TypeMember, TypeMember]]
+    ) -> tuple[list[TypeMember], list[TypeMember]]:
+        """Adds to `pairs` the new members that may only be renamed ones: same offset, same width, and the same type
+        where several removed members were there. Returns what remains, new and removed, each in its order."""
+        remaining = dict(enumerate(gone))
+        there: defaultdict[tuple[int, int], deque[int]] = defaultdict(deque)
+        for index, member in remaining.items():
+            there[member.offset, self.orig.bits(member)].append(index)
+        really_added = []
+        for member in added:
+            candidates = there[member.offset, self.patched.bits(member)]
+            if not candidates:
+                really_added.append(member)
+                continue
+            # of a union with more members than that the first is compared, and what differs is said
+            few = list(islice(candidates, _MOST_RENAMED)) if len(candidates) > 1 else []
+            found = next((i for i in few if self._nested(remaining[i].type, member.type)), candidates[0])
+            candidates.remove(found)
+            pairs.append((remaining.pop(found), member))
+        return really_added, list(remaining.values())
 
     def _nested(self, orig: int, patched: int) -> bool:
         """Whether two types are equal, asked while other types are being compared."""

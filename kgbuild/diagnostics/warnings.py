@@ -19,12 +19,13 @@ STACK, NMI, NOINSTR, UNSEEN, PATCHED, UNREAD, UNKNOWN = (
 )
 
 
-HANDED, READ_ONLY, LAST_WRITE, INIT_ONLY, VMALLOC = (
+HANDED, READ_ONLY, LAST_WRITE, INIT_ONLY, VMALLOC, TRACED = (
     "W8-handed-out",
     "W9-read-only",
     "W10-last-write",
     "W11-init-only",
     "W12-not-in-image",
+    "W13-traced",
 )
 
 
@@ -97,6 +98,12 @@ _TABLE = [
         "New static data of built-in code is in a module's memory: it has no page in the kernel's direct mapping, "
         "__pa() and virt_to_page() are wrong for it, and no DMA reaches it.",
         "take memory from kmalloc() for it, or use vmalloc_to_page()",
+    ),
+    Rule(
+        TRACED,
+        "Names and types of a system call's arguments change: tracing (events/syscalls) goes on showing those of the "
+        "running kernel.",
+        "nothing, unless a program depends on the new names",
     ),
 ]
 

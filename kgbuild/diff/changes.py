@@ -22,7 +22,9 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.diff.compare import Comparer, Reason, first_difference
 from kgbuild.diff.labels import part_changed
 from kgbuild.elf.consts import SHT
+from kgbuild.kernel.section_readers import REFERRED, reader_of
 from kgbuild.objects.atoms import ANON, DATA, FUNCTION, Ambiguous, Atom
+from kgbuild.objects.call_metadata import is_call_metadata
 from kgbuild.objects.special_entries import Entries, read_entries
 from kgbuild.objects.stateless import DEBUG_SECTIONS, is_stateless
 from kgbuild.objects.symbol_kinds import (
@@ -64,6 +66,7 @@ class Changes:
     init_changed: tuple[str, ...]
     renamed: tuple[Renamed, ...] = ()
     differing: tuple[tuple[Atom, Atom], ...] = ()
+    traced: tuple[str, ...] = ()
 
     @property
     def nothing(self) -> bool:
@@ -102,6 +105,7 @@ class _Differ:
         self.init_changed: list[str] = []
         self.refusals: list[Refusal] = [*self.patched_entries.refusals]
         self.differing: list[tuple[Atom, Atom]] = []
+        self.traced: list[str] = []
 
     def _part_moved(self) -> None:
         """A static that gets its first write lay in read-only memory: writing the kernel's would fault. It is another
@@ -140,6 +144,7 @@ class _Differ:
             tuple(self.init_changed),
             (*self.declared, *self.renamed),
             tuple(self.differing),
+            tuple(self.traced),
         )
 
     def _find_renamed(self) -> None:
@@ -256,6 +261,9 @@ class _Differ:
             if not same:
                 if is_stateless(self.patched, patched):
                     continue
+                if is_call_metadata(self.orig, orig) and is_call_metadata(self.patched, patched):
+                    self.traced.append(patched.name)
+                    continue
                 if orig.size != patched.size:
                     fact = f"changed data {patched.name} ({orig.size} -> {patched.size} bytes)"
                 elif is_init(self.patched, patched):
@@ -292,9 +300,15 @@ class _Differ:
             self._refuse("K7-export", patched.name, fact, patched)
 
     def _check_unknown(self) -> None:
-        """A table without names that nothing refers to: its entries belong to code in a way that is not known here."""
+        """A table without names that nothing refers to: its entries belong to code in a way that is not known here.
+
+        What lies in a section that is read through references alone is no table: the compiler has left it over, and
+        nothing reads it (what the undefined behaviour sanitizer says of a check that turns out not to be needed)."""
         orig_tables, patched_tables = _tables(self.orig), _tables(self.patched)
         for name in sorted(orig_tables.keys() | patched_tables.keys()):
+            reader = reader_of(name)
+            if reader is not None and reader.when == REFERRED:
+                continue
             orig, patched = orig_tables.get(name), patched_tables.get(name)
             try:
                 same = orig is not None and patched is not None and self.comparer.same_content(orig, patched)

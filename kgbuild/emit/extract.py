@@ -82,7 +82,8 @@ class _Extractor:
         for member in members:
             self._relocate(member)
         for member in members:
-            if member.atom.kind == FUNCTION:
+            # replacement code has entries of its own: calls in it, since objtool of 7.x
+            if member.atom.kind == FUNCTION or self._view(member.unit).section_name(member.atom) in self.arch.auxiliary:
                 self._entries(member)
         self.out.sections += [s for s in (self.values.section, self.values.saved) if s.data]
         if self.identity is not None:

@@ -43,8 +43,9 @@ class PatchLoad:
     @property
     def shared(self) -> dict[str, tuple[str, ...]]:
         """The functions of each kept patch that a new one has too."""
-        mine = {function for patch in self.after if patch.name in self.loaded for function in patch.functions}
-        kept = [patch for patch in self.after if patch.name in self.kept]
+        new, old = frozenset(self.loaded), frozenset(self.kept)
+        mine = {function for patch in self.after if patch.name in new for function in patch.functions}
+        kept = [patch for patch in self.after if patch.name in old]
         return {patch.name: tuple(function for function in patch.functions if function in mine) for patch in kept}
 
 
@@ -85,13 +86,13 @@ def describe_loads(loads: Sequence[PatchLoad], *, first: bool = False) -> list[s
     With `first`, also for loads that found no other patch."""
     said = []
     for load in loads:
-        names = ", ".join(load.loaded)
+        names = _few(load.loaded)
         if not names or not (load.before or first):
             continue
-        there = ", ".join(map(str, load.before)) or "no live patch"
+        there = _few([str(patch) for patch in load.before]) or "no live patch"
         said.append(f"loaded before {names}: {there}")
         if load.replaced:
-            said.append(f"{names} replaced {', '.join(load.replaced)}, by /sys/kernel/livepatch")
+            said.append(f"{names} replaced {_few(load.replaced)}, by /sys/kernel/livepatch")
         for name, shared in load.shared.items():
             both = f", which has {_some(shared)} too" if shared else ""
             said.append(f"{name} stays active below {names}{both}")
@@ -99,6 +100,9 @@ def describe_loads(loads: Sequence[PatchLoad], *, first: bool = False) -> list[s
 
 
 def _some(functions: Sequence[str]) -> str:
-    names = [function.partition("/")[2].rpartition(",")[0] or function for function in functions]
+    return _few([function.partition("/")[2].rpartition(",")[0] or function for function in functions])
+
+
+def _few(names: Sequence[str]) -> str:
     rest = len(names) - _NAMES_SHOWN
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

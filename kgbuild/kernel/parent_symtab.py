@@ -53,7 +53,7 @@ class ParentSymbols:
     @cached_property
     def _by_name(self) -> dict[str, list[SymtabRow]]:
         out: dict[str, list[SymtabRow]] = {}
-        for row in self.rows:
+        for row in self.rows if self.module else sorted(self.rows, key=lambda r: r.address):
             out.setdefault(row.name, []).append(row)
         return out
 
@@ -67,24 +67,26 @@ class ParentSymbols:
 
     def named(self, name: str) -> list[SymtabRow]:
         """Every symbol of a name that kallsyms lists, in the order in which positions count."""
-        if name.startswith(NOT_IN_KALLSYMS):
-            return []
-        found = self._by_name.get(name, [])
-        return found if self.module else sorted(found, key=lambda r: r.address)
+        return [] if name.startswith(NOT_IN_KALLSYMS) else self._by_name.get(name, [])
 
-    def groups_of(self, file: str, names: Iterable[str]) -> list[int]:
+    @cached_property
+    def _globals(self) -> dict[str, list[int]]:
+        """Which of the symbols of a name are global: their indexes in `named`."""
+        return {name: [i for i, row in enumerate(rows) if not row.local] for name, rows in self._by_name.items()}
+
+    def groups_of(self, file: str, names: Iterable[str]) -> frozenset[int]:
         """The STT_FILE groups of that file whose locals include all of `names`."""
         wanted = set(names)
-        return [i for i, f in enumerate(self.files) if f == file and wanted <= self._locals.get(i, set())]
+        return frozenset(i for i, f in enumerate(self.files) if f == file and wanted <= self._locals.get(i, set()))
 
-    def position(self, name: str, local: bool, groups: list[int]) -> int | None:
+    def position(self, name: str, local: bool, groups: frozenset[int]) -> int | None:
         """The sympos of a unit's symbol: 0 where its name is unique, else its 1-based place; None where it is not
         there or which is meant can't be told. `groups` are the unit's possible STT_FILE groups."""
         found = self.named(name)
         if len(found) <= 1:
             return 0 if found else None
         if not local:
-            mine = [i for i, row in enumerate(found) if not row.local]
+            mine = self._globals[name]
         else:
             mine = [i for i, row in enumerate(found) if row.local and row.group in groups]
         return mine[0] + 1 if len(mine) == 1 else None

@@ -25,6 +25,9 @@ class KernelImage:
 
     def __init__(self, obj: Object) -> None:
         self.obj = obj
+        # answers, by the name that was asked for
+        self._named: dict[str, list[Symbol]] = {}
+        self._global_at: dict[str, frozenset[int]] = {}
 
     @cached_property
     def _by_name(self) -> dict[bytes, list[int]]:
@@ -68,8 +71,10 @@ class KernelImage:
 
     def named(self, name: str) -> list[Symbol]:
         """Every defined symbol of that name, in order of address (and then of the table)."""
-        found = [self.symbol_at(i) for i in self._by_name.get(name.encode(), ())]
-        return sorted(found, key=lambda s: (s.value, s.index))
+        if name not in self._named:
+            found = [self.symbol_at(i) for i in self._by_name.get(name.encode(), ())]
+            self._named[name] = sorted(found, key=lambda s: (s.value, s.index))
+        return self._named[name]
 
     def first_global(self, names: Iterable[str], section: int) -> Symbol | None:
         """Of these names the one whose symbol has the lowest address in a section (index); names that are not those of
@@ -204,7 +209,9 @@ class KernelImage:
 
     def is_global(self, name: str, address: int) -> bool:
         """True where a global or weak symbol of that name lies at that address."""
-        return any(s.value == address and s.bind != STB.LOCAL for s in self.named(name))
+        if name not in self._global_at:
+            self._global_at[name] = frozenset(s.value for s in self.named(name) if s.bind != STB.LOCAL)
+        return address in self._global_at[name]
 
     @cached_property
     def build_id(self) -> str:

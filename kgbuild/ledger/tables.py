@@ -269,7 +269,7 @@ class Tables:
                 f"{len(side)} entries" + (f", {self._shown(side[first])}" if first < len(side) else "") if side else ""
                 for side in (orig_entries, patched_entries)
             ]
-            symbol = (piece.name or side.kind(piece)) if piece is not None else ""
+            symbol = (piece.name or side.kind(piece)) if piece is not None else self._replaced(key)
             orig_place, patched_place = (
                 orig_piece.place if orig_piece is not None else None,
                 patched_piece.place if patched_piece is not None else None,
@@ -279,6 +279,11 @@ class Tables:
     def _shown(self, entry: _TableEntry) -> str:
         means = ", ".join(self.meanings.show(m) for _, m in entry.means)
         return entry.raw[:SHOWN].hex() + (f" ({means})"[:100] if means else "")
+
+    def _replaced(self, key: object) -> str:
+        """The section of replacement code that entries belong to, "" for others without a piece."""
+        name = str(key[-1]) if isinstance(key, tuple) and key[0] == "section" else ""
+        return name if name in self.patched.arch.auxiliary else ""
 
     def _owner(self, key: object) -> tuple[Piece | None, Piece | None]:
         if not isinstance(key, int):

@@ -15,7 +15,7 @@ from kgbuild.arch.base import SpecialSection
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.consts import SHN
 from kgbuild.elf.object import Section
-from kgbuild.objects.atoms import Ambiguous, Ref
+from kgbuild.objects.atoms import Ambiguous, Atom, Ref
 from kgbuild.objects.view import View
 
 
@@ -93,10 +93,13 @@ class Entries:
     def _read(self, atom_id: int, tables: Iterable[_Table]) -> Iterator[SpecialEntry]:
         if self.view is None:
             return
-        section = self.view.atoms[atom_id].section
+        atom = self.view.atoms[atom_id]
+        replaced = atom.section >= 0 and self.view.section_name(atom) in self.view.arch.auxiliary
         for table in tables:
-            for number in table.of_section.get(section, ()):
+            for number in table.of_section.get(atom.section, ()):
                 entry = table.entry(number)
+                if replaced:
+                    entry = _in_replacement(self.view, entry, atom)
                 if entry.owner == atom_id:
                     yield entry
 
@@ -203,6 +206,16 @@ class _Table:
             replacement,
             self._companion(number),
         )
+
+
+def _in_replacement(view: View, entry: SpecialEntry, piece: Atom) -> SpecialEntry:
+    """An entry about replacement code as one of the piece that an alternative brings, if it is inside."""
+    place = view.atoms[entry.owner].offset + entry.owner_offset
+    if not piece.offset <= place < piece.offset + piece.size:
+        return entry
+    at = place - piece.offset
+    refs = (r._replace(atom=piece.id, delta=at) if r.offset == entry.spec.owner else r for r in entry.refs)
+    return entry._replace(owner=piece.id, owner_offset=at, refs=tuple(refs))
 
 
 def _replacement(view: View, sym: int, addend: int, size: int) -> tuple[int, int]:

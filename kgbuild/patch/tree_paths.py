@@ -78,6 +78,13 @@ _CHANGES = {
 }
 
 
+def other_architecture(path: str, own: str) -> str:
+    """The architecture in whose directory a file of the tree is, if that is not `own` (as the tree's directories are
+    called: x86); else "". arch/Kconfig is in none."""
+    parts = path.split("/", 2)
+    return parts[1] if len(parts) == 3 and parts[0] == "arch" and parts[1] != own else ""
+
+
 def classify(path: str) -> FileKind:
     """What the file at `path` (in the tree, see `choose_path`) is; UNSUPPORTED where no row tells."""
     return next((kind for kind, pattern in _COMPILED if pattern.fullmatch(path)), FileKind.UNSUPPORTED)
@@ -117,8 +124,8 @@ def check_kind(file: FilePatch, path: str) -> list[Refusal]:
     """Refuses what can't be in a live patch: the kind of file (P2, P3, P9) and what is done to it (P9).
 
     path   the file's path in the tree (`choose_path`)
-    A file of Kind.SKIPPED is never refused: the caller lists it and leaves it out. A change of mode alone
-    changes no code and is not refused either; it has no hunks.
+    A file of FileKind.SKIPPED is never refused: the caller lists it and leaves it out, and those of other architectures
+    too. A change of mode alone changes no code and is not refused either; it has no hunks.
     """
     kind = classify(path)
     if kind is FileKind.SKIPPED:

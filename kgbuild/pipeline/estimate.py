@@ -31,7 +31,7 @@ from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.compile_commands import read_units
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.tree_manifest import DamagedSource
+from kgbuild.host.system.tree_manifest import DamagedSource, read_whole
 from kgbuild.kernel.config import check_config, parse_config
 from kgbuild.model import EXACT_TOOLS, VMLINUX, Kernel, ToolChoice, UnitCommand
 from kgbuild.patch.apply import Applied
@@ -95,18 +95,18 @@ def _estimate(
     ignore_init: bool,
     tools: ToolChoice,
 ) -> Estimated:
-    began = time.monotonic()
+    began, cache = time.monotonic(), Cache()
     parsed = read_patches(patches)
     if isinstance(given, RunningKernel):
         kernel = given.kernel
     else:
-        kernel = ensure_kernel(given, progress=progress, offline=offline, jobs=jobs, choice=tools)
+        kernel = ensure_kernel(given, progress=progress, offline=offline, jobs=jobs, cache=cache, choice=tools)
     if refusals := check_config(kernel.config.read_text()):
         raise Refused(refusals)
     applied = apply_patches(kernel, parsed)
     if not applied.files and not applied.refusals:
         raise NoChange("the patch touches no kernel code", remedy="nothing to patch")
-    selection = choose_units(kernel, applied, Cache(), progress, jobs, max_units, preprocess=False)
+    selection = choose_units(kernel, applied, cache, progress, jobs, max_units, preprocess=False)
     if refusals := [*applied.refusals, *selection.refusals]:
         raise Refused(refusals)
 
@@ -194,8 +194,7 @@ class _UnitViewReader:
             if applied is not None and patched:
                 text = applied.text
             else:
-                full = self.kernel.source / path
-                text = full.read_bytes() if full.is_file() else b""
+                text = read_whole(self.kernel.source, path) if (self.kernel.source / path).is_file() else b""
             items = tuple(read_items(text, Conditions(self.config, module)))
             self._items[key] = items
             self._file.update({id(item): path for item in items})

@@ -74,7 +74,7 @@ def answer_why(
     cache = Cache()
     if isinstance(kernel, str):
         found = ensure_kernel(
-            kernel, progress=observer, offline=options.offline, jobs=options.jobs, choice=options.tools
+            kernel, progress=observer, offline=options.offline, jobs=options.jobs, cache=cache, choice=options.tools
         )
     else:
         found = kernel.kernel

@@ -343,3 +343,43 @@ def test_a_function_that_refers_to_its_entry_is_refused() -> None:
         BUGS.replace("noinline int third(int x) {", "noinline int third(int x) {\n#ifdef PATCHED\nx++;\n#endif\n")
     )
     assert {(r.code, r.symbol) for r in p.closure.refusals} == {("K5-symbol", "third")}
+
+
+# -- calls in replacement code -----------------------------------------------------------------------------------------
+
+REPLACED = r"""
+extern int fallback(int);
+/* as paravirt sites are in 7.x: objtool lists the call in the replacement, too */
+#define SITE(n) asm volatile("771: nop; nop; nop; nop; nop; nop\n772:\n" \
+    ".pushsection .altinstructions,\"a\"\n.long 771b - ., 773f - .\n.4byte " #n "\n.byte 6, 774f - 773f\n" \
+    ".popsection\n" \
+    ".pushsection .altinstr_replacement,\"ax\"\n773: call fallback\n774:\n.popsection\n" \
+    ".pushsection .call_sites,\"a\"\n.long 773b - .\n.popsection" ::: "memory")
+int other(int x) { SITE(9); return source(x); }
+int first(int x)
+{
+    SITE(8);
+    int y = source(x);
+#ifdef PATCHED
+    SITE(8);
+    y += 3;
+#endif
+    return y;
+}
+"""
+
+
+def test_a_call_in_replacement_code_stays_listed() -> None:
+    p = close_text(REPLACED, beside=["int fallback(int x) { return x; }"])
+    assert not p.closure.refusals
+    module = module_of(p)
+    sections = {s.name: s for s in module.sections}
+    # the replacements of the changed function alone, each with its entry
+    assert sections[".altinstr_replacement"].size == 10 and sections[".altinstructions"].size == 28
+    assert sections[".call_sites"].size == 8
+    rows = [module.at(sections[".call_sites"].index, at) for at in (0, 4)]
+    places = [module.place_of(row) for row in rows if row is not None]
+    assert [(place[0].name, place[1]) for place in places if place] == [
+        (".altinstr_replacement", 0),
+        (".altinstr_replacement", 5),
+    ]

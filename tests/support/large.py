@@ -22,6 +22,8 @@ from kgbuild.csource.token_equality import same_active
 from kgbuild.csource.token_pasting import PasteChain, Pastes, has_word, read_aliases, read_chains, read_words
 from kgbuild.debuginfo.btf import Btf
 from kgbuild.debuginfo.compile_flags import find_optimized, optimize_macros
+from kgbuild.debuginfo.type_comparison import Comparison
+from kgbuild.debuginfo.type_graph import read_types
 from kgbuild.diff.ipa_clones import parse_ipa_clones
 from kgbuild.elf.consts import ET, SHF, SHT
 from kgbuild.elf.read import EHDR, SHDR
@@ -35,6 +37,7 @@ from kgbuild.host.modules.files import read_modinfo
 from kgbuild.kernel.config import parse_config
 from kgbuild.kernel.exports import parse_symvers
 from kgbuild.kernel.parent_symtab import read_parent
+from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.ledger.btf import _BtfTypes as _Btf
 from kgbuild.patch.added_code import measure_code
 from kgbuild.patch.apply import apply_file
@@ -45,6 +48,7 @@ from kgbuild.patch.mail import split_lines
 from kgbuild.patch.tree_paths import choose_path, classify, find_strip
 from kgbuild.patch.unified_diff import parse_patch
 from kgbuild.proof.record import ALGORITHM, SCHEMA, VERSION, parse_record
+from tests.support.toolchain import compile_text
 
 Read = Callable[[], object]
 CONFIG = Conditions({}, False)
@@ -299,6 +303,29 @@ def symbols(size: int) -> bytes:
     return head + strings + table + b"".join(SHDR.pack(*row) for row in rows)
 
 
+def renamed(keyword: str, size: int) -> Read:
+    """A type whose members all have other names."""
+    orig, patched = (
+        read_types(read_elf(compile_text(f"{keyword} k {{ {members} }};\n{keyword} k v;\n", "-g", "-O2", "-c")))
+        for members in ("".join(f"int *{letter}{i};" for i in range(size)) for letter in "ab")
+    )
+    at = orig.named[keyword, "k"], patched.named[keyword, "k"]
+    return lambda: Comparison(orig, patched).difference(at[0][0], at[1][0])
+
+
+def of_one_name(size: int) -> Read:
+    """Symbols of one name, each of which is asked for."""
+    text = "".join(f'asm("local{i}: ret");\n' for i in range(size))
+    obj = read_elf(compile_text(text, "-c").replace(b"local", b"same\0"))
+
+    def read() -> None:
+        image = KernelImage(obj)
+        for symbol in image.named("same"):
+            image.is_global("same", symbol.value)
+
+    return read
+
+
 def spreading(size: int) -> Read:
     """Macros that each use the one before, of which the first changes, and functions that use them."""
     macros = "".join(f"#define M{i + 1} M{i}\n" for i in range(size))
@@ -415,6 +442,12 @@ KINDS: dict[str, Callable[[int], Read]] = {
     "names in BTF for the ledger": lambda n: naming(_Btf, n),
     "sections": lambda n: lambda: read_elf(sections(n)),
     "names of symbols": lambda n: lambda: read_elf(symbols(n)),
+    "symbols of one name": of_one_name,
+    "renamed members of a structure": lambda n: renamed("struct", n),
+    "renamed members of a union": lambda n: renamed("union", n),
+    "macros with an optimize attribute": lambda n: (
+        lambda: find_optimized("f" * 30 + "\nint f(void);" * n, frozenset(f"m{i}" for i in range(n)))
+    ),
     "macros that use each other": spreading,
     "definitions of one name": equal_items,
     "parts of a paste": lambda n: pasting(n, b"1" * 8),

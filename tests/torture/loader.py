@@ -234,7 +234,7 @@ class Loaded:
         for s in self._layout.obj.sections:
             if s.type == SHT.RELA and s.flags & SHF.RELA_LIVEPATCH and s.name.split(".")[3] != KERNEL:
                 rows = self._layout.rows(s.index)
-                if not s.name.endswith(".rodata.kgbuild_resolve"):
+                if not s.name.endswith(".rodata..kgbuild_resolve"):
                     there |= {self._layout.address[s.info] + offset for offset, *_ in rows}
         if not there <= told:
             raise BadModule("a late relocation that nothing clears when its module goes")

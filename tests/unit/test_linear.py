@@ -22,10 +22,10 @@ from kgbuild.errors import KgbuildError
 from tests.support.large import KINDS, Read
 
 PACKAGE = str(Path(__file__).resolve().parents[2] / "kgbuild")
-SMALL, LARGE = 60, 10_000
-# Seconds of processor time; the slowest takes one or two. What takes the square of the size is stopped where a pair of
-# pieces takes more than PATIENCE / LARGE**2: half the size finds as much in a quarter of the time.
-PATIENCE = 7.5
+SMALL, LARGE = 60, 5_000
+# Seconds of processor time; the slowest takes less than one. What takes the square of the size is stopped where a pair
+# of pieces takes more than PATIENCE / LARGE**2: half the size finds as much in a quarter of the time.
+PATIENCE = 2.5
 
 
 def run(read: Read) -> str:

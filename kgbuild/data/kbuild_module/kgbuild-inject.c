@@ -16,7 +16,7 @@
 
 #define PREFIX ".klp.sym."
 #define PREFIX_C "kgbuild_klp_"
-#define RESOLVE_SECTION ".rodata.kgbuild_resolve"
+#define RESOLVE_SECTION ".rodata..kgbuild_resolve"
 #define LIVEPATCH_SECTION 0x00100000 /* SHF_RELA_LIVEPATCH */
 #define LIVEPATCH_INDEX 0xff20 /* SHN_LIVEPATCH */
 

@@ -6,25 +6,40 @@ Nothing is written, and the tree is not changed. All faults of all patches are c
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import UserError
+from kgbuild.host.kernels.build_path import may_show_path
 from kgbuild.host.kernels.compile_commands import read_detours, read_sources
+from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.input_files import read_input
-from kgbuild.host.system.tree_manifest import check_files
+from kgbuild.host.system.tree_manifest import check_files, read_whole
 from kgbuild.limits import APPLIED_LINES, PATCH_BYTES
 from kgbuild.model import Kernel
 from kgbuild.patch.added_code import check_added_code
 from kgbuild.patch.apply import Applied, apply_file, is_applied, unpatched
 from kgbuild.patch.include_policy import check_includes
 from kgbuild.patch.line_directives import with_line_directives
-from kgbuild.patch.tree_paths import FileKind, check_kind, check_path, choose_path, classify, find_strip
+from kgbuild.patch.tree_paths import (
+    FileKind,
+    check_kind,
+    check_path,
+    choose_path,
+    classify,
+    find_strip,
+    other_architecture,
+)
 from kgbuild.patch.unified_diff import DEV_NULL, FilePatch, ParsedPatch, parse_patch, strip_path
 from kgbuild.shown_text import printable
+
+_SHOWN = 6
+_INCLUDING = re.compile(r".*\.[chS]|Makefile.*|Kbuild.*")
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,12 @@ class PatchSet:
     refusals: tuple[Refusal, ...] = ()
     by_patch: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
     applied: dict[str, Applied] = field(default_factory=dict, repr=False)
+
+    def skipped_text(self) -> str:
+        """What was left out, in words; "" if nothing was. All of it is in the report."""
+        few = ", ".join(self.skipped[:_SHOWN])
+        rest = len(self.skipped) - _SHOWN
+        return f"skipped: {few}{f' and {rest} more' if rest > 0 else ''}" if few else ""
 
 
 PatchInput = Path | bytes | str
@@ -89,7 +110,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     def exists(path: str) -> bool:
         return path in texts or (kernel.source / path).is_file()
 
-    is_code = _code_elsewhere(kernel)
+    elsewhere = _Elsewhere(kernel)
     by_patch = []
     made: dict[str, list[tuple[str, bytes]]] = {}
     for patch in patches:
@@ -105,7 +126,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
                 refusals += faults
                 continue
             path = choose_path(file, strip, exists)
-            if classify(path) is FileKind.SKIPPED and not is_code(path):
+            if elsewhere.has(path):
                 skipped.append(path)
                 passed[path] = None
                 continue
@@ -139,13 +160,15 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     check_added_code({p: (read_original(kernel, p) or b"", a.text, a.new_bytes) for p, a in texts.items()})
     files: dict[str, bytes] = {}
     detours = read_detours(kernel.units)
+    # the patched source is compiled at the original's path then, and a directive must not give it another
+    as_it_is = kernel.outside is not None or may_show_path(kernel)
     for path, applied in texts.items():
         unchanged = read_original(kernel, path)
         if applied.text == unchanged:
             continue
         refusals += check_includes(path, applied.text, unchanged or b"")
         text = with_line_directives(path, applied.final)
-        if path.endswith(".h") or path in detours or kernel.outside is not None:
+        if path.endswith(".h") or path in detours or as_it_is:
             # Each unit reaches such a file by its own path, which __FILE__ shows; so does an out-of-tree unit itself.
             # A directive before a header's guard would make the compiler read the header again at each #include.
             text = text.removeprefix(f'#line 1 "{path}"\n'.encode())
@@ -191,12 +214,57 @@ def _with_names(fault: Refusal, file: FilePatch, strip: int) -> Refusal:
     return replace(fault, fact=fact, remedy="give both lines the same directories, as diff -u a/FILE b/FILE does")
 
 
-def _code_elsewhere(kernel: Kernel) -> Callable[[str], bool]:
-    """A function that tells whether a path in a directory without kernel code is part of the kernel all the same: a
-    unit (tools/lib/bpf/relo_core.c), or a header beside one."""
-    units = {source for source, _, _ in read_sources(kernel.units) if classify(source) is FileKind.SKIPPED}
-    folders = {str(Path(source).parent) for source in units}
-    return lambda path: path in units or (path.endswith(".h") and str(Path(path).parent) in folders)
+class _Elsewhere:
+    """Tells which files of a patch are none of this kernel's: documentation, tools, other architectures.
+
+    What a kernel is built of stays, wherever it is: a unit (tools/lib/bpf/relo_core.c), a header beside one, and the
+    headers of an architecture whose directory the kernel's own one names (arm64 includes some of arm's).
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._named: dict[str, bool] = {}
+
+    def has(self, path: str) -> bool:
+        """Whether a patch to this file of the tree is left out."""
+        if not self._is_away(path) or path in self._units:
+            return False
+        if not path.endswith(".h"):
+            return True
+        other = self._other(path)
+        return str(Path(path).parent) not in self._folders and not (other and self._is_named(other))
+
+    def _is_away(self, path: str) -> bool:
+        return bool(self._other(path)) or classify(path) is FileKind.SKIPPED
+
+    def _other(self, path: str) -> str:
+        return other_architecture(path, self._own) if path.startswith("arch/") else ""
+
+    @cached_property
+    def _own(self) -> str:
+        return platform_of(self._kernel).source_arch
+
+    @cached_property
+    def _units(self) -> frozenset[str]:
+        return frozenset(source for source, _, _ in read_sources(self._kernel.units) if self._is_away(source))
+
+    @cached_property
+    def _folders(self) -> frozenset[str]:
+        return frozenset(str(Path(source).parent) for source in self._units)
+
+    def _is_named(self, other: str) -> bool:
+        """Whether a file of the kernel's own architecture includes headers of another one's, or a makefile does."""
+        if other not in self._named:
+            name = re.escape(other.encode())
+            wanted = re.compile(rb"^[ \t]*#[ \t]*include\b[^\n]*/%b/|arch/%b/include" % (name, name), re.MULTILINE)
+            folder = self._kernel.source / "arch" / self._own
+            texts = (Path(at, name) for at, _, names in os.walk(folder) for name in names if _INCLUDING.fullmatch(name))
+            self._named[other] = any(wanted.search(_uncommented(path)) for path in texts if path.is_file())
+        return self._named[other]
+
+
+def _uncommented(path: Path) -> bytes:
+    return re.sub(rb"/\*.*?\*/", b"", path.read_bytes(), flags=re.DOTALL)
 
 
 def read_original(kernel: Kernel, path: str) -> bytes | None:
@@ -248,7 +316,7 @@ def _includers(kernel: Kernel, path: str, sources: Sequence[str]) -> list[str]:
         target, regex = queue.pop(0)
         for source in near:
             try:
-                text = (kernel.source / source).read_bytes()
+                text = read_whole(kernel.source, source)
             except OSError:
                 continue
             for match in regex.finditer(text):
@@ -276,7 +344,7 @@ def why_not_built(kernel: Kernel, path: str) -> str:
     target = Path(path).with_suffix(".o").name
     for name in ("Kbuild", "Makefile"):
         try:
-            text = (kernel.source / folder / name).read_text(errors="replace").replace("\\\n", " ")
+            text = read_whole(kernel.source, f"{folder}/{name}").decode(errors="replace").replace("\\\n", " ")
         except OSError:
             continue
         option = _option_for(text, target, 0)

@@ -29,6 +29,7 @@ from kgbuild.host.kernels.compile_commands import SOURCE, open_database, read_al
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.sealed import is_whole, seal, written_aside
+from kgbuild.host.system.tree_manifest import check_files, read_whole
 from kgbuild.model import Kernel
 from kgbuild.progress import Progress
 
@@ -118,8 +119,8 @@ def find_links(kernel: Kernel, paths: Iterable[str]) -> dict[str, list[str]]:
 
 
 def read_file(kernel: Kernel, path: str) -> bytes:
-    """The text of a file of either tree. Raises OSError."""
-    return ((kernel.build if path.startswith("./") else kernel.source) / path).read_bytes()
+    """The text of a file of either tree. Raises OSError, and DamagedSource where it is not what was unpacked."""
+    return (kernel.build / path).read_bytes() if path.startswith("./") else read_whole(kernel.source, path)
 
 
 def search_path(argv: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -189,7 +190,8 @@ def _read(path: Path) -> IncludeIndex | None:
 
 
 def make_index(kernel: Kernel, path: Path, progress: Progress) -> IncludeIndex:
-    """Read the include graph from the trees and write it to `path`."""
+    """Read the include graph from the trees and write it to `path`. Raises DamagedSource."""
+    check_files(kernel.source)
     folders: dict[str, None] = {}
     everywhere: dict[str, None] = {}
     climbing: dict[str, None] = {}
@@ -215,7 +217,7 @@ def make_index(kernel: Kernel, path: Path, progress: Progress) -> IncludeIndex:
             if includer in graph:
                 continue
             try:
-                text = read_file(kernel, includer)
+                text = ((kernel.build if includer.startswith("./") else kernel.source) / includer).read_bytes()
                 graph[includer] = read_includes(text)
                 words |= read_words(text)
             except OSError:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kgbuild.csource.token_equality import same_active, same_preprocessed
@@ -32,6 +32,7 @@ from kgbuild.host.compile.compile import (
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.system.children import COMPILE_LIMITS
+from kgbuild.host.system.tree_manifest import check_files
 from kgbuild.model import Kernel, UnitCommand
 
 _MISSING = re.compile(r"fatal error: ([\w./+-]+): No such file or directory")
@@ -42,11 +43,25 @@ _COMPILER_TYPES = "/compiler_types.h"
 
 @dataclass(frozen=True)
 class Trees:
-    """Both versions of the source tree, and a directory for output."""
+    """Both versions of the source tree, and a directory for output. `_checked` are files that are what was unpacked."""
 
     kernel: Kernel
     overlay: Overlay
     scratch: Path
+    _checked: set[str] = field(default_factory=set, repr=False)
+
+    def check(self, read: Iterable[str] | None) -> None:
+        """Raise DamagedSource where one of the files that the compiler read for the original is not what was unpacked.
+        None where it failed: any file may be why. Files are looked at once."""
+        source = self.kernel.source
+        if read is None:
+            if "" not in self._checked:
+                check_files(source)
+                self._checked.add("")
+            return
+        new = set(read) - self._checked
+        check_files(source, (self.kernel.build / path for path in new))
+        self._checked.update(new)
 
 
 def differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
@@ -138,6 +153,8 @@ def _one(trees: Trees, unit: UnitCommand, options: Sequence[str], *, patched: bo
             tools = tools_of(trees.kernel, AUTHOR, trees.scratch)
             done = tools.run(argv, cwd=trees.kernel.build, check=False, limits=COMPILE_LIMITS, writable=[trees.scratch])
             read = read_dependencies(deps) if deps.exists() else []
+            if not patched:
+                trees.check(read if done.status == 0 else None)
             if not patched or not trees.overlay.is_stale(unit, tree, read):
                 break
         if done.status != 0:

@@ -23,6 +23,7 @@ from kgbuild.callgraph.edge_kinds import EdgeKind
 from kgbuild.callgraph.model import CALLERS, Edge, Function, Name, Taker, split_name
 from kgbuild.errors import UserError
 from kgbuild.host.index.schema import IndexDamaged, NoBody, open_index
+from kgbuild.host.system.tree_manifest import read_whole
 from kgbuild.model import VMLINUX, Kernel
 
 _BINDS = {0: "local", 1: "global", 2: "weak"}
@@ -157,7 +158,7 @@ class Index:
         texts = {}
         for source in self.candidate_units(function.id):
             with contextlib.suppress(OSError):
-                texts[source] = (self.kernel.source / source).read_bytes()
+                texts[source] = read_whole(self.kernel.source, source)
         rows = self._rows(
             "SELECT f.id, s.name, f.address, y.name, y.family FROM functions f JOIN objects o ON o.id = f.object "
             "JOIN sections s ON s.id = f.section JOIN symbols y ON y.function = f.id WHERE o.name = ?",

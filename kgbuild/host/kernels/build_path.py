@@ -19,6 +19,7 @@ from kgbuild.model import Kernel, UnitCommand
 # Every kernel has this unit; its name is among the names of files in the debugging information.
 _UNIT = b"/init/main.c\0"
 _LONGEST = 4096
+_SANITIZER = re.compile(rb"^CONFIG_(?:UBSAN|KASAN|KCSAN|KMSAN)=y$", re.MULTILINE)
 # A directory that can be made in an empty root: no dots as names, nothing odd, nothing that a sandbox has.
 _PATH = re.compile(r"/(?!(?:usr|bin|sbin|lib\w*|proc|dev|sys|etc|tmp)(?:/|$))(?:[\w+~.-]+/)*[\w+~.-]+")
 
@@ -26,6 +27,11 @@ _PATH = re.compile(r"/(?!(?:usr|bin|sbin|lib\w*|proc|dev|sys|etc|tmp)(?:/|$))(?:
 def shows_path(unit: UnitCommand) -> bool:
     """Whether the unit's object has the path that its source is compiled at."""
     return any(word.startswith("-fsanitize=") for word in unit.argv)
+
+
+def may_show_path(kernel: Kernel) -> bool:
+    """Whether the kernel is built with a sanitizer, so that some of its objects have the paths of sources."""
+    return _SANITIZER.search(kernel.config.read_bytes()) is not None
 
 
 def overlap(one: Path, other: Path) -> bool:

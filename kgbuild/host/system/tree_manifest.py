@@ -70,6 +70,13 @@ def check_files(folder: Path, paths: Iterable[Path] | None = None) -> None:
         raise DamagedSource(folder, damaged)
 
 
+def read_whole(folder: Path, path: str) -> bytes:
+    """The bytes of a file of a directory, which are those that were unpacked. Raises DamagedSource where they are not,
+    OSError where there is no such file."""
+    check_files(folder, [folder / path])
+    return (folder / path).read_bytes()
+
+
 def is_marked(folder: Path) -> bool:
     """Whether a run has found damage in a directory that has not been made again since."""
     return _mark(folder).exists()

@@ -69,6 +69,7 @@ def choose_kernel(asked: Inputs, run: Run) -> KernelChosen:
                     progress=run.observer,
                     offline=options.offline,
                     jobs=options.jobs,
+                    cache=run.cache,
                     choice=options.tools,
                 ),
                 asked.oot_modules,
@@ -126,8 +127,8 @@ def apply(asked: Inputs, tree: Kernel, run: Run) -> PatchesApplied:
     run.observer.reached(applied)
     if not patches.files and not patches.refusals:
         what = "the patch touches no kernel code" if patches.skipped else "the patch changes nothing"
-        skipped = f" (skipped: {', '.join(patches.skipped)})" if patches.skipped else ""
-        raise NoChange(what + skipped, remedy="nothing to patch")
+        skipped = patches.skipped_text()
+        raise NoChange(what + (skipped and f" ({skipped})"), remedy="nothing to patch")
     return applied
 
 

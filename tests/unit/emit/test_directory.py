@@ -83,7 +83,7 @@ def test_the_tool_and_inject_agree_byte_for_byte(tool: Path, tmp_path: Path) -> 
     assert target.read_bytes() == wanted
     names = [s.name for s in read(wanted).sections]
     assert [n for n in names if n.startswith(".klp.rela.")] == [
-        ".klp.rela.vmlinux..rodata.kgbuild_resolve",
+        f".klp.rela.vmlinux.{RESOLVE_SECTION}",
         ".klp.rela.a_mod..text",
         ".klp.rela.b_mod..text",
         ".klp.rela.vmlinux..text",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,34 @@ def test_two_names_that_differ(kernel: Kernel, old: str, new: str, taken: str) -
 )
 def test_two_names_of_one_file_are_fine(kernel: Kernel, old: str, new: str) -> None:
     assert refusals(kernel, diff(ONE, CHANGED).replace("a/fs/one.c", old).replace("b/fs/one.c", new)) == []
+
+
+def test_files_of_other_architectures_are_left_out(kernel: Kernel) -> None:
+    for name in ("x86/kernel", "arm/include/asm", "arm64/kernel"):
+        (kernel.source / "arch" / name).mkdir(parents=True)
+    own = "arch/x86/kernel/x.c"
+    (kernel.source / own).write_text("/* #include <../../mips/include/asm/y.h> */\n" + ONE)
+    away = ("arch/arm/mm/a.c", "arch/arm/boot/dts/a.dts", "arch/mips/Kconfig", "arch/arm/include/asm/y.h")
+    found = apply_patches(kernel, read_patches([diff(ONE, CHANGED), *(diff(ONE, CHANGED, path) for path in away)]))
+    assert found.refusals == () and found.skipped == away and list(found.files) == ["fs/one.c"]
+    assert found.skipped_text() == f"skipped: {', '.join(away)}"
+    # one of the kernel's own is applied, and so is a header that the kernel's own architecture borrows
+    (kernel.source / own).write_text("#include <../../arm/include/asm/y.h>\n" + ONE)
+    (kernel.source / "arch/arm/include/asm/y.h").write_text(ONE)
+    texts = [diff(ONE, CHANGED, own), *(diff(ONE, CHANGED, path) for path in away)]
+    found = apply_patches(kernel, read_patches(texts))
+    assert found.refusals == () and found.skipped == away[:3] and sorted(found.files) == [away[3], own]
+    # a path that leaves the tree is refused wherever it leads
+    assert [r.code for r in refusals(kernel, diff(ONE, CHANGED, "arch/arm/../../../x.c"))] == ["P4-path"] * 2
+    many = apply_patches(kernel, read_patches([diff(ONE, CHANGED, f"arch/arm/mm/{i}.c") for i in range(20)]))
+    assert len(many.skipped) == 20 and many.skipped_text().endswith("arch/arm/mm/5.c and 14 more")
+
+
+def test_a_unit_in_the_directory_of_another_architecture_is_code(kernel: Kernel) -> None:
+    path = "arch/arm/xen/enlighten.c"
+    (kernel.source / path).parent.mkdir(parents=True)
+    (kernel.source / path).write_text(ONE)
+    assert apply_patches(kernel, read_patches([diff(ONE, CHANGED, path)])).skipped == (path,)
+    with sqlite3.connect(kernel.units) as units:
+        units.execute("UPDATE units SET source = ? WHERE source = 'main.c'", (path,))
+    assert list(apply_patches(kernel, read_patches([diff(ONE, CHANGED, path)])).files) == [path]

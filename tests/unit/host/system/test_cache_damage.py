@@ -43,7 +43,7 @@ def flip(data: bytes, place: int) -> bytes:
 DAMAGES: dict[str, Callable[[bytes], list[bytes]]] = {
     "cut": lambda data: [data[:size] for size in (0, len(data) - 1)],
     "longer": lambda data: [data + b"\0"],
-    "flipped": lambda data: [flip(data, place) for place in range(0, len(data), len(data) // 4 + 1)],
+    "flipped": lambda data: [flip(data, place) for place in range(0, len(data), len(data) // 2 + 1)],
     "zeros": lambda data: [bytes(len(data))],
 }
 

@@ -106,7 +106,7 @@ def test_killed_at_any_write_of_the_indexes(tmp_path: Path) -> None:
     assert not run_and_kill(lambda: answers(root), -1, counts)
     total = int(counts.read_text())
     assert total > 100
-    chosen, killed = points(total, 40), 0
+    chosen, killed = points(total, 24), 0
     for at in chosen:
         # SQLite's progress differs from run to run: where one ends before its point, the next try is for its own total
         was_killed, wanted = False, at
@@ -133,7 +133,7 @@ def test_killed_at_any_write_of_a_kernel(tmp_path: Path) -> None:
 
     assert not run_and_kill(add, -1, counts)
     expected = answers(root)
-    for at in points(int(counts.read_text()), 16):
+    for at in points(int(counts.read_text()), 10):
         shutil.rmtree(root)
         assert run_and_kill(add, at, counts), at
         if not Cache(root).kernels():

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from kgbuild.errors import NoChange
 from kgbuild.host.compile.apply_patches import apply_patches, read_original
+from kgbuild.host.compile.include_index import make_index
 from kgbuild.host.kernels import repair
 from kgbuild.host.kernels.local import add_kernel
 from kgbuild.host.system import tree_manifest
@@ -166,3 +168,28 @@ def test_what_a_compile_reads_is_checked(tmp_path: Path, monkeypatch: pytest.Mon
         analyse([UNIT_PATCH], "local:tiny", Options())
     assert caught.value.paths == [str(header.relative_to(kernel.source))]
     assert is_marked(kernel.source)
+
+
+def test_what_a_preprocessor_reads_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A patch of a header: which units it changes is found out by preprocessing them, and by the include graph."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tiny_kernel(tmp_path / "kernel")
+    kernel = add_kernel(cache_cases.local(tmp_path / "kernel"), progress=SilentProgress(), cache=Cache())
+    patch = (
+        "--- a/include/tiny.h\n+++ b/include/tiny.h\n@@ -1 +1,2 @@\n"
+        " static inline int twice(int x) { return 2 * x; }\n+#define MORE 1\n"
+    )
+    write_manifest(kernel.source)
+    with pytest.raises(NoChange):
+        analyse([patch], "local:tiny", Options())
+    unit = kernel.source / "fs" / "one.c"
+    unit.write_text("#error damaged\n")
+    with pytest.raises(DamagedSource) as caught:
+        analyse([patch], "local:tiny", Options())
+    assert caught.value.paths == ["fs/one.c"] and is_marked(kernel.source)
+    # a graph made of damaged files would stay
+    for made in kernel.root.glob("includes.sqlite"):
+        made.unlink()
+    with pytest.raises(DamagedSource):
+        make_index(kernel, kernel.root / "includes.sqlite", SilentProgress())
+    assert not (kernel.root / "includes.sqlite").exists()
