@@ -95,6 +95,11 @@ COMPILE_WAIT = Limit("compile-wait", 600, "seconds", "a compile from its start t
 COMPILE_MEMORY = Limit("compile-memory", 3 * GIB, "bytes", "the address space of one program of a compile")
 COMPILE_OUTPUT = Limit("compile-output", 512 * MIB, "bytes", "one file that a compile writes")
 COMPILE_PROCESSES = Limit("compile-processes", 1000, "processes", "what the programs of a compile may start")
+PREPARE_SECONDS = Limit("prepare-seconds", 1200, "seconds of processor time", "one program that prepares a kernel")
+PREPARE_WAIT = Limit("prepare-wait", 1200, "seconds", "a step of preparing a kernel from its start to its end")
+WRITTEN_BYTES = Limit("written-bytes", 8 * GIB, "bytes", "all that a compile or a step of preparing a kernel writes")
+LISTING_BYTES = Limit("listing-bytes", 4 * GIB, "bytes", "what make prints of how a kernel is compiled")
+LISTING_LINE = Limit("listing-line", 16 * MIB, "bytes", "one line of that")
 CONSOLE_BYTES = Limit("console-bytes", 256 * MIB, "bytes", "what a guest writes to its console")
 MESSAGE_BYTES = Limit("message-bytes", 64 * MIB, "bytes", "what a program that kgbuild runs prints")
 

@@ -102,7 +102,7 @@ def add(
     output = common.output()
     name = name.removeprefix("local:")
     local = LocalKernel(name, source, config, vmlinux, image, symvers, modules, cc)
-    added = add_kernel(local, progress=output, jobs=jobs, sandboxed=tools.sandbox)
+    added = add_kernel(local, progress=output, jobs=jobs, sandboxed=tools.sandbox, seconds=tools.seconds)
     common.deliver(Answer(lambda: {"schema": schema_name("kernel"), **kernel_report(added)}))
     output.line("kernel", str(added.id))
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kgbuild.host.system.children import ChildLimits
-from kgbuild.host.system.run import Completed, run
-from kgbuild.host.system.sandbox import Sandbox, own_directories, run_in
+from kgbuild.host.system.run import Completed, run, stream_lines
+from kgbuild.host.system.sandbox import Sandbox, own_directories, run_in, stream_in
 from kgbuild.model import Kernel
 
 
@@ -40,18 +40,26 @@ class BuildTools:
         limits: ChildLimits | None = None,
     ) -> Completed:
         """Run a program as `host/system/run.py` does, which may write into the directories `writable`."""
-        if limits is not None and self.seconds:
-            limits = replace(limits, wait=limits.wait._replace(most=self.seconds))
+        limits = self._own(limits) if limits is not None else None
         if self.sandbox is None:
-            return run(argv, cwd=cwd, env=env, check=check, timeout=timeout, stdin=stdin, limits=limits)
+            return run(
+                argv, cwd=cwd, env=env, check=check, timeout=timeout, stdin=stdin, limits=limits, writes=writable
+            )
         sandbox = self.sandbox.with_writable(writable)
         return run_in(sandbox, argv, cwd=cwd, env=env, check=check, timeout=timeout, stdin=stdin, limits=limits)
 
-    def command(
-        self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], writable: Sequence[Path] = ()
-    ) -> list[str]:
-        """The command that runs `argv` in the directory `cwd`, for a caller who starts it."""
-        return list(argv) if self.sandbox is None else self.sandbox.with_writable(writable).command(argv, cwd, env)
+    def stream(
+        self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], limits: ChildLimits, writable: Sequence[Path] = ()
+    ) -> Iterator[str]:
+        """The lines that a program prints (`stream_lines` of host/system/run.py), which may write into the directories
+        `writable`."""
+        limits = self._own(limits)
+        if self.sandbox is None:
+            return stream_lines(argv, cwd=cwd, env=env, limits=limits, writes=writable)
+        return stream_in(self.sandbox.with_writable(writable), argv, cwd=cwd, env=env, limits=limits)
+
+    def _own(self, limits: ChildLimits) -> ChildLimits:
+        return replace(limits, wait=limits.wait._replace(most=self.seconds)) if self.seconds else limits
 
     def with_mount(self, folder: Path, place: Path) -> BuildTools:
         """These programs, which also see a directory at another place. Without a sandbox they do not."""

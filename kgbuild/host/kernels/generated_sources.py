@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from kgbuild.host.kernels.build_tools import BuildTools
+from kgbuild.host.system.children import PREPARE_LIMITS
 
 # Program, the source file that shows that this kernel has it.
 _GENERATORS = (
@@ -66,4 +67,4 @@ def _make(
 ) -> bool:
     makefile = str(source / "scripts" / "Makefile.build")
     argv = ["make", "-s", "-rR", "-k", "-I", str(source), "-f", makefile, f"obj={directory}", *targets]
-    return tools.run(argv, writable=[build], cwd=build, env=env, check=False, timeout=300).status == 0
+    return tools.run(argv, writable=[build], cwd=build, env=env, check=False, limits=PREPARE_LIMITS).status == 0

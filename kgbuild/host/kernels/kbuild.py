@@ -12,10 +12,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +22,9 @@ from kgbuild.errors import ToolError
 from kgbuild.host.kernels import compile_commands
 from kgbuild.host.kernels import generated_sources as generated
 from kgbuild.host.kernels.build_tools import HOST_TOOLS, BuildTools, tools_of
-from kgbuild.host.system.children import child_environment
+from kgbuild.host.system.children import PREPARE_LIMITS, child_environment
 from kgbuild.host.system.required_packages import PACKAGE_OF, install_command, remedy_for
-from kgbuild.host.system.run import tied
+from kgbuild.host.system.run import Completed
 from kgbuild.host.system.sealed import read_sealed, write_sealed, written_aside
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.progress import Progress
@@ -294,11 +292,13 @@ def capture_environment(
             *("make", "-s", "-C", str(source), f"O={build}", f"--eval={rule}", f"--eval={_EXPORTED}", _TARGET),
             *(f"ARCH={source_arch}", f"CC={cc}", f"HOSTCC={cc}", f"KERNELRELEASE={release}", *variables),
         ]
-        done = tools.run(argv, writable=[build, directory], env=clean_environment(), check=False, timeout=300)
-        levels = sorted(directory.iterdir(), key=lambda path: int(path.name))
+        done = tools.run(argv, writable=[build, directory], env=clean_environment(), check=False, limits=PREPARE_LIMITS)
+        levels = sorted((path for path in directory.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
         captured = [data for data in (path.read_bytes() for path in levels) if b"\0srctree=" in b"\0" + data]
-        if done.status != 0 or not captured:
-            raise ToolError(_make_error(done.stderr), place="make", remedy=_make_remedy(done.stderr))
+        if done.status != 0 or done.stopped_by is not None or not captured:
+            said = make_failure(done) if done.status or done.stopped_by else "it exported nothing"
+            remedy = _make_remedy(done.stderr)
+            raise ToolError(f"the kernel's Makefile failed: {said}", place="make", remedy=remedy)
         # The one with the build tree's makefiles has exported most.
         data = max(captured, key=len)
     env = parse_environment(data)
@@ -321,33 +321,15 @@ def _print_commands_in(folder: str, source: Path, build: Path, env: dict[str, st
         *(f"obj={folder}", "need-builtin=1", "need-modorder=1"),
     ]
     own = {**env, "KBUILD_MODULES": "1", "KBUILD_BUILTIN": "1"}
-    with tempfile.TemporaryFile() as errors:
-        try:
-            process = subprocess.Popen(
-                tied(tools.command(argv, build, own, [build])),
-                cwd=build,
-                env=own,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                errors="replace",
-            )
-        except FileNotFoundError as error:
-            raise ToolError("not found on this machine", place="make", remedy=remedy_for("make")) from error
-        assert process.stdout is not None
-        try:
-            yield from process.stdout
-        finally:
-            process.stdout.close()
-            with suppress(ProcessLookupError):
-                process.terminate()
-            process.wait()
+    return tools.stream(argv, build, own, PREPARE_LIMITS, [build])
 
 
-def _make_error(stderr: str) -> str:
-    lines = [line for line in stderr.splitlines() if line.strip()]
-    return "the kernel's Makefile failed: " + ("; ".join(lines[-3:]) if lines else "it exported nothing")
+def make_failure(done: Completed) -> str:
+    """What to say of a make that failed: the limit that stopped it, or its last messages."""
+    if done.stopped_by is not None:
+        return f"was stopped: {done.stopped_by.statement}"
+    lines = [line for line in done.stderr.splitlines() if line.strip()][-4:]
+    return "; ".join(lines) or f"ended with status {done.status}"
 
 
 def _make_remedy(stderr: str) -> str:

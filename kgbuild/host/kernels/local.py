@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from kgbuild.arch import default_arch, known
@@ -25,6 +25,7 @@ from kgbuild.host.kernels.fetch import check_same_build, check_tools
 from kgbuild.host.kernels.integrity import seal_kernel
 from kgbuild.host.kernels.vmlinux import map_image, read_platform
 from kgbuild.host.system.cache import Cache, remove_tree
+from kgbuild.host.system.children import PREPARE_LIMITS
 from kgbuild.host.system.input_files import check_input
 from kgbuild.host.system.sealed import read_sealed, write_sealed
 from kgbuild.kernel.config import parse_config
@@ -85,13 +86,19 @@ class _Found:
 
 
 def add_kernel(
-    local: LocalKernel, *, progress: Progress, jobs: int = 2, cache: Cache | None = None, sandboxed: bool = True
+    local: LocalKernel,
+    *,
+    progress: Progress,
+    jobs: int = 2,
+    cache: Cache | None = None,
+    sandboxed: bool = True,
+    seconds: int = 0,
 ) -> Kernel:
     """Prepare a kernel from its files and put it into the cache as `local:NAME`.
 
     Big files are not copied but linked to where they are. The tree's makefiles and programs run in a sandbox, unless
-    the user wants none. Raises UserError where the files do not fit
-    together, ToolError where a tool is missing or fails.
+    the user wants none; each run of make may take `seconds`, 0 for the limit prepare-wait. Raises UserError where the
+    files do not fit together, ToolError where a tool is missing or fails, or a limit stops it.
     """
     cache = cache if cache is not None else Cache()
     _check_input(local)
@@ -114,7 +121,7 @@ def add_kernel(
                 source = root / "source"
                 with progress.step(f"copy {local.source}"):
                     copy_sources(local.source, source)
-            return _complete(local, source, root, found, cache, progress, jobs, sandboxed)
+            return _complete(local, source, root, found, cache, progress, jobs, sandboxed, seconds)
         except BaseException:
             remove_tree(root)
             raise
@@ -217,8 +224,9 @@ def _complete(
     progress: Progress,
     jobs: int,
     sandboxed: bool,
+    seconds: int,
 ) -> Kernel:
-    tools = host_tools(source, root, cc=found.cc, sandboxed=sandboxed)
+    tools = replace(host_tools(source, root, cc=found.cc, sandboxed=sandboxed), seconds=seconds)
     build, source_arch = root / "build", read_platform(local.vmlinux).source_arch
     shutil.copyfile(local.config, build / ".config")
     shutil.copyfile(local.config, root / "config")
@@ -309,13 +317,16 @@ def _make_prepare(
     argv += [f"CC={cc}", f"HOSTCC={cc}", *variables]
     given = parse_config((build / ".config").read_text(errors="replace"))
     for targets in (["olddefconfig"], ["prepare", "modules_prepare"]):
-        done = tools.run([*argv, *targets], writable=[build], env=kbuild.clean_environment(), check=False, timeout=1200)
-        if done.status != 0:
-            lines = [line for line in done.stderr.splitlines() if line.strip()][-4:]
+        done = tools.run(
+            [*argv, *targets], writable=[build], env=kbuild.clean_environment(), check=False, limits=PREPARE_LIMITS
+        )
+        if done.status != 0 or done.stopped_by is not None:
             raise ToolError(
-                f"make {' '.join(targets)} failed: " + "; ".join(lines),
+                f"make {' '.join(targets)} failed: {kbuild.make_failure(done)}",
                 place=str(source),
-                remedy="kgbuild doctor shows what is missing on this machine",
+                remedy="--compile-timeout allows more time"
+                if done.stopped_by is not None and done.stopped_by.name == PREPARE_LIMITS.wait.name
+                else "kgbuild doctor shows what is missing on this machine",
             )
         _check_config_kept(given, parse_config((build / ".config").read_text(errors="replace")))
 

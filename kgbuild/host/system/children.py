@@ -26,6 +26,9 @@ from kgbuild.limits import (
     COMPILE_PROCESSES,
     COMPILE_SECONDS,
     COMPILE_WAIT,
+    PREPARE_SECONDS,
+    PREPARE_WAIT,
+    WRITTEN_BYTES,
     Limit,
 )
 
@@ -54,9 +57,11 @@ class ChildLimits:
     memory: Limit
     output: Limit
     processes: Limit
+    written: Limit = WRITTEN_BYTES
 
 
 COMPILE_LIMITS = ChildLimits(COMPILE_SECONDS, COMPILE_WAIT, COMPILE_MEMORY, COMPILE_OUTPUT, COMPILE_PROCESSES)
+PREPARE_LIMITS = ChildLimits(PREPARE_SECONDS, PREPARE_WAIT, COMPILE_MEMORY, COMPILE_OUTPUT, COMPILE_PROCESSES)
 
 # What programs say, or the shell and gcc say of them, where a limit stopped them. Matched against the end of messages.
 _STOPPED = (

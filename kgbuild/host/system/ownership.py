@@ -14,7 +14,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS_ENTER = stat.S_IXGRP | stat.S_IXOTH
 _OWN = "set XDG_CACHE_HOME to a directory of your own"
 # Folders of the cache, and how many levels of what is in them are looked at (locks hold nothing that is read).
-_FOLDERS = {"kernels": 2, "sources": 1, "results": 1, "names": 1, "tmp": 1}
+_FOLDERS = {"kernels": 2, "sources": 1, "results": 1, "names": 1, "tmp": 1, "toolchains": 2, "archives": 2}
 
 
 def check_ownership(root: Path) -> None:

@@ -7,16 +7,19 @@ import errno
 import os
 import selectors
 import subprocess
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from kgbuild.errors import ToolError
 from kgbuild.host.system.children import CHILDREN, ChildLimits, child_environment, limit_that_stopped, wrapped
 from kgbuild.host.system.required_packages import remedy_for
-from kgbuild.limits import MESSAGE_BYTES, Limit
+from kgbuild.host.system.watch import EVERY, Watch
+from kgbuild.limits import LISTING_BYTES, LISTING_LINE, MESSAGE_BYTES, Limit
 
 _PIECE = 1 << 16
 DISK_FULL = "free some space (in /tmp too), or set XDG_CACHE_HOME to a larger disk"
@@ -54,39 +57,26 @@ def run(
     timeout: float | None = None,
     stdin: str | None = None,
     limits: ChildLimits | None = None,
+    writes: Sequence[Path] = (),
+    descriptors: Sequence[int] = (),
 ) -> Completed:
     """Run a program to its end and return what it printed. All that it started ends with it, and with this process.
 
     env      its environment; `child_environment` where none is given. Locale is C, so that messages can be parsed.
     limits   what it may take of the machine; where one is exceeded, the result says so, whatever `timeout` is
+    writes   the directories that it writes into, where `limits` say how much it may write
+    descriptors   open files of this process that it has too, by the same numbers
     Raises ToolError where the program is missing, took longer than `timeout` seconds, printed more than the limit
     message-bytes, or (with `check`) ended with another status than 0.
     """
     args = [str(a) for a in argv]
-    full_env = {**(child_environment() if env is None else env), "LC_ALL": "C"}
-    if CHILDREN.stopping:
-        raise ToolError("not started: kgbuild was told to end", place=args[0])
-    CHILDREN.prepare()
-    try:
-        process = subprocess.Popen(
-            wrapped(args, limits, cwd, full_env),
-            cwd=cwd,
-            env=full_env,
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            process_group=0,
-        )
-    except FileNotFoundError as error:
-        if cwd is not None and not cwd.is_dir():
-            raise ToolError(f"directory {cwd} is gone", place=args[0]) from error
-        raise ToolError("not found on this machine", place=args[0], remedy=remedy_for(args[0])) from error
-    except OSError as error:
-        raise ToolError(error.strerror or str(error), place=args[0]) from error
-    CHILDREN.add(process.pid)
+    process = _start(
+        args, cwd, env, limits, subprocess.DEVNULL if stdin is None else subprocess.PIPE, subprocess.PIPE, descriptors
+    )
+    watch = Watch(process.pid, limits, writes) if limits is not None else None
     allowed = limits.wait.most if limits is not None else timeout
     try:
-        talk = _Talk(process, (stdin or "").encode("utf-8", "surrogateescape"), allowed)
+        talk = _Talk(process, (stdin or "").encode("utf-8", "surrogateescape"), allowed, watch)
         done = talk.to_the_end()
     finally:
         CHILDREN.end(process.pid)
@@ -98,7 +88,7 @@ def run(
             raise ToolError(f"was stopped: it printed too much ({MESSAGE_BYTES.statement})", place=args[0])
         if limits is None:
             raise ToolError(f"did not end within {timeout:.0f} s", place=args[0])
-        stopped_by = MESSAGE_BYTES if talk.too_much else limits.wait
+        stopped_by = MESSAGE_BYTES if talk.too_much else talk.exceeded or limits.wait
     elif limits is not None:
         stopped_by = limit_that_stopped(limits, process.returncode, said[1])
     if CHILDREN.stopping:
@@ -111,16 +101,99 @@ def run(
     return Completed(process.returncode, *said, stopped_by)
 
 
+def _start(
+    args: list[str],
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    limits: ChildLimits | None,
+    stdin: int,
+    stderr: int | IO[bytes],
+    descriptors: Sequence[int],
+) -> subprocess.Popen[bytes]:
+    full_env = {**(child_environment() if env is None else env), "LC_ALL": "C"}
+    if CHILDREN.stopping:
+        raise ToolError("not started: kgbuild was told to end", place=args[0])
+    CHILDREN.prepare()
+    try:
+        process = subprocess.Popen(
+            wrapped(args, limits, cwd, full_env),
+            cwd=cwd,
+            env=full_env,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            pass_fds=descriptors,
+            process_group=0,
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise ToolError(f"directory {cwd} is gone", place=args[0]) from error
+        raise ToolError("not found on this machine", place=args[0], remedy=remedy_for(args[0])) from error
+    except OSError as error:
+        raise ToolError(error.strerror or str(error), place=args[0]) from error
+    CHILDREN.add(process.pid)
+    return process
+
+
+def stream_lines(
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    limits: ChildLimits,
+    writes: Sequence[Path] = (),
+    descriptors: Sequence[int] = (),
+) -> Iterator[str]:
+    """The lines that a program prints, while it runs; its errors and its status are not looked at. All that it started
+    ends with it, and where the caller asks for no more lines.
+
+    Raises ToolError where the program is missing or a limit stopped it (listing-bytes and listing-line among them).
+    """
+    args = [str(a) for a in argv]
+    with tempfile.TemporaryFile() as errors:  # as large as a file may be
+        process = _start(args, cwd, env, limits, subprocess.DEVNULL, errors, descriptors)
+        watch = Watch(process.pid, limits, writes)
+        try:
+            assert process.stdout is not None
+            with selectors.DefaultSelector() as selector, process.stdout as stream:
+                selector.register(stream, selectors.EVENT_READ)
+                end, total, rest = time.monotonic() + limits.wait.most, 0, [b""]  # the pieces of an unfinished line
+                while True:
+                    ready = selector.select(min(EVERY, max(end - time.monotonic(), 0)))
+                    exceeded = watch.exceeded() or (limits.wait if time.monotonic() > end else None)
+                    piece = os.read(stream.fileno(), _PIECE) if ready else b""
+                    total += len(piece)
+                    whole, newline, tail = piece.rpartition(b"\n")
+                    lines = b"".join([*rest, whole]).split(b"\n") if newline else []
+                    rest = [tail] if newline else [*rest, piece] if piece else rest
+                    exceeded = LISTING_LINE if sum(map(len, rest)) > LISTING_LINE.most else exceeded
+                    exceeded = LISTING_BYTES if total > LISTING_BYTES.most else exceeded
+                    if exceeded is not None:
+                        raise ToolError(f"was stopped: {exceeded.statement}", place=args[0])
+                    yield from (line.decode("utf-8", "replace") for line in lines)
+                    if ready and not piece:
+                        break
+                if any(rest):
+                    yield b"".join(rest).decode("utf-8", "replace")
+        finally:
+            CHILDREN.end(process.pid)
+            process.wait()
+
+
 class _Talk:
     """Writes to a program and reads from it, until it has ended, a time is over, or it has said too much."""
 
-    def __init__(self, process: subprocess.Popen[bytes], text: bytes, seconds: float | None) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], text: bytes, seconds: float | None, watch: Watch | None
+    ) -> None:
         assert process.stdout is not None and process.stderr is not None
         self._process = process
         self._left = memoryview(text)
         self._end = time.monotonic() + seconds if seconds is not None else None
         self._pieces: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
         self._total = 0
+        self._watch = watch
+        self.exceeded: Limit | None = None  # what it took too much of, beside time
 
     @property
     def too_much(self) -> bool:
@@ -142,8 +215,8 @@ class _Talk:
                 selector.register(self._process.stdin, selectors.EVENT_WRITE)
             try:
                 while selector.get_map():
-                    ready = selector.select(self._seconds())
-                    if self.too_much or (not ready and self._seconds() == 0):
+                    ready = selector.select(self._pause())
+                    if self.too_much or self._is_watched_out() or (not ready and self._seconds() == 0):
                         return False
                     for key, _ in ready:
                         if not self._move(key.fd, key.events):
@@ -158,6 +231,15 @@ class _Talk:
 
     def _seconds(self) -> float | None:
         return None if self._end is None else max(self._end - time.monotonic(), 0)
+
+    def _pause(self) -> float | None:
+        """How long to wait for a piece, in seconds."""
+        left = self._seconds()
+        return left if self._watch is None else EVERY if left is None else min(EVERY, left)
+
+    def _is_watched_out(self) -> bool:
+        self.exceeded = self._watch.exceeded() if self._watch is not None else None
+        return self.exceeded is not None
 
     def _move(self, descriptor: int, events: int) -> bool:
         """Read or write one piece; whether there may be more."""
@@ -174,12 +256,12 @@ class _Talk:
     def _has_ended(self) -> bool:
         """Wait for the program, without taking its number from it."""
         flags = os.WEXITED | os.WNOWAIT
-        if self._end is None:
+        if self._end is None and self._watch is None:
             os.waitid(os.P_PID, self._process.pid, flags)
             return True
         pause = 0.001
         while os.waitid(os.P_PID, self._process.pid, flags | os.WNOHANG) is None:
-            if self._seconds() == 0:
+            if self._seconds() == 0 or self._is_watched_out():
                 return False
             time.sleep(pause)
             pause = min(2 * pause, 0.05)

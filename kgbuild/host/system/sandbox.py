@@ -8,15 +8,20 @@ have outside, and nothing else: no network, no other processes, no home, no envi
 
 from __future__ import annotations
 
+import os
+import re
+import select
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from kgbuild.errors import ToolError
-from kgbuild.host.system.children import ChildLimits
-from kgbuild.host.system.run import Completed, run
+from kgbuild.host.system.children import ChildLimits, child_environment
+from kgbuild.host.system.left_files import check_left
+from kgbuild.host.system.run import Completed, run, stream_lines
 
 PROGRAM = "bwrap"
 # Top-level directories of a system that hold programs and libraries; links among them stay links.
@@ -26,6 +31,9 @@ _INSTALLED = ("lib", "lib32", "lib64", "libexec", "share/qemu")
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _TRY_SECONDS = 20.0
 _TMP_BYTES = 1 << 31
+# How long the system may take to end all processes of a sandbox whose first one was killed.
+_END_SECONDS = 30.0
+_TOLD_BYTES = 10_000
 # What links in a system's usr/bin lead through.
 _LINKS = Path("/etc/alternatives")
 
@@ -119,6 +127,57 @@ def _refusal() -> tuple[str, str] | None:
     )
 
 
+def stream_in(
+    sandbox: Sandbox, argv: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str], limits: ChildLimits
+) -> Iterator[str]:
+    """The lines that a program prints in a sandbox (run.py's `stream_lines`). Raises ToolError as that does."""
+    check_sandbox()
+    try:
+        with _ended() as told:
+            command = _telling(sandbox.command(argv, cwd, {"LC_ALL": "C", **env}), told)
+            yield from stream_lines(
+                command,
+                cwd=cwd,
+                env=child_environment(),
+                limits=limits,
+                writes=sandbox.writable,
+                descriptors=(told,),
+            )
+    except ToolError as error:
+        raise _named(error, argv) from error
+    check_left(sandbox.writable, sandbox.readable)
+
+
+def _telling(command: list[str], told: int) -> list[str]:
+    return [command[0], "--info-fd", str(told), *command[1:]]
+
+
+@contextmanager
+def _ended() -> Iterator[int]:
+    """The descriptor by which bubblewrap tells which process is the first in the sandbox. When the context ends, that
+    one has ended, and with it all that the program had started: bubblewrap ends with the program, a moment before."""
+    read, write = os.pipe()
+    try:
+        yield write
+    finally:
+        os.close(write)
+        with os.fdopen(read, "rb") as pipe:
+            found = re.search(rb'"child-pid": *(\d+)', pipe.read(_TOLD_BYTES))
+        if found is not None:
+            with suppress(ProcessLookupError):
+                process = os.pidfd_open(int(found[1]))
+                poll = select.poll()
+                poll.register(process, select.POLLIN)
+                poll.poll(_END_SECONDS * 1000)
+                os.close(process)
+
+
+def _named(error: ToolError, argv: Sequence[str | Path]) -> ToolError:
+    """The error with the program that the user knows, not what it runs in."""
+    place = " ".join(map(str, argv[:3])) if error.place.startswith(PROGRAM) else error.place
+    return ToolError(error.fact, place=place, remedy=error.remedy)
+
+
 def run_in(
     sandbox: Sandbox,
     argv: Sequence[str | Path],
@@ -133,9 +192,18 @@ def run_in(
     """Run a program in a sandbox as `run` does outside of one. Raises ToolError as that does, and where there can be
     no sandbox on this machine."""
     check_sandbox()
-    command = sandbox.command(argv, cwd, {"LC_ALL": "C", **(env or {})})
     try:
-        return run(command, check=check, timeout=timeout, stdin=stdin, limits=limits)
-    except ToolError as error:  # the user knows the program, not what it runs in
-        place = " ".join(map(str, argv[:3])) if error.place.startswith(PROGRAM) else error.place
-        raise ToolError(error.fact, place=place, remedy=error.remedy) from error
+        with _ended() as told:
+            done = run(
+                _telling(sandbox.command(argv, cwd, {"LC_ALL": "C", **(env or {})}), told),
+                check=check,
+                timeout=timeout,
+                stdin=stdin,
+                limits=limits,
+                writes=sandbox.writable,
+                descriptors=(told,),
+            )
+    except ToolError as error:
+        raise _named(error, argv) from error
+    check_left(sandbox.writable, sandbox.readable)
+    return done

@@ -2,6 +2,7 @@
 """Toolchains in the cache: a directory each, made of the packages that built a kernel.
 
     toolchains/KEY/root             what the packages hold, without documentation; nothing was configured
+    toolchains/KEY/contents.json    what each entry of root has to be (contents.py)
     toolchains/KEY/toolchain.json   written last: compiler, suites, packages with the SHA-256 of their files, and a
                                     digest of what was unpacked
 
@@ -17,7 +18,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,22 @@ from kgbuild.errors import UserError
 from kgbuild.host.archives.suites import SuiteArchive, ToolchainPlan, ToolchainRule
 from kgbuild.host.system.cache import Cache, readable_size, remove_tree, tree_size
 from kgbuild.host.system.run import run
-from kgbuild.host.system.sealed import write_atomic
+from kgbuild.host.system.sealed import digest_of, write_atomic
+from kgbuild.host.toolchains.contents import (
+    FILE,
+    digest_contents,
+    find_changes,
+    load_contents,
+    read_tree,
+    write_contents,
+)
 from kgbuild.progress import Progress
 
 FOLDER = "toolchains"
-FORMAT = 1
+FORMAT = 2
+# Whose digest is of sizes and times; contents.json is added to it, and nothing else changed.
+_OLD_FORMAT = 1
 _RECORD = "toolchain.json"
-_CHUNK = 1 << 20
 # Bytes unpacked for each byte of download, to ask for space before.
 _GROWTH = 4.5
 # What no compile reads.
@@ -46,7 +56,7 @@ class Toolchain:
     command   the compiler's command in it
     compiler  what the compiler's --version begins with
     packages  name -> (version, SHA-256 of the package file, hex)
-    digest    of names, modes, sizes, and targets of links (hex): a directory that was changed has another
+    digest    of names, permissions, and bytes of all files (hex): a directory that was changed has another
     """
 
     key: str
@@ -90,12 +100,28 @@ def load_toolchain(cache: Cache, key: str) -> Toolchain | None:
     folder = cache.root / FOLDER / key
     try:
         record = json.loads((folder / _RECORD).read_bytes())
-        if record.pop("format") != FORMAT:
-            return None
+        number = record.pop("format")
         packages = {str(n): (str(v), str(d)) for n, (v, d) in record.pop("packages").items()}
-        return Toolchain(key=key, root=folder / "root", packages=packages, **record)
-    except (OSError, ValueError, KeyError, TypeError):
+        found = Toolchain(key=key, root=folder / "root", packages=packages, **record)
+        if number == _OLD_FORMAT:
+            return replace(found, digest=_read_old(found))
+        return found if number == FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _read_old(toolchain: Toolchain) -> str:
+    """The digest of a toolchain that an older kgbuild unpacked: its files are read once, if it is as it was unpacked
+    by all that the older one noted. Empty where it is not."""
+    folder = toolchain.root.parent
+    rows = load_contents(folder)
+    if rows is None:
+        if _digest_times(toolchain.root) != toolchain.digest:
+            return ""
+        rows = read_tree(toolchain.root)
+        with suppress(OSError):
+            write_contents(folder, rows)
+    return digest_contents(rows)
 
 
 def ensure_toolchain(
@@ -132,11 +158,13 @@ def _make(
             for _ in pool.map(lambda file: _unpack(archive.members(file), root), files):
                 task.advance()
         _add_links(root, rule.links)
-        digests = {p.name: (p.version, _digest_of(file)) for p, file in zip(plan.packages, files, strict=True)}
+        digests = {p.name: (p.version, digest_of(file)) for p, file in zip(plan.packages, files, strict=True)}
         folder = cache.root / FOLDER / plan.key
         remove_tree(folder)
         folder.mkdir(parents=True)
         root.rename(folder / "root")
+        rows = read_tree(folder / "root")
+        write_contents(folder, rows)
     made = Toolchain(
         key=plan.key,
         root=folder / "root",
@@ -145,7 +173,7 @@ def _make(
         base=plan.base,
         compiler="",
         packages=digests,
-        digest=digest_tree(folder / "root"),
+        digest=digest_contents(rows),
     )
     record = {k: v for k, v in asdict(made).items() if k not in ("key", "root")}
     write_atomic(folder / _RECORD, json.dumps({"format": FORMAT, **record}, indent=1, sort_keys=True).encode())
@@ -157,7 +185,7 @@ def _make(
 def _unpack(argv: Sequence[str], root: Path) -> None:
     exclude = [f"--exclude={path}" for path in _LEFT_OUT]
     tar = ["tar", "-x", "--no-same-owner", "--keep-directory-symlink", *exclude, "-C", str(root)]
-    run(["bash", "-o", "pipefail", "-c", '"${@:2:3}" | "${@:5}"', "unpack", *("x",), *argv, *tar])
+    run(["bash", "-o", "pipefail", "-c", '"${@:2:$1}" | "${@:$1+2}"', "unpack", str(len(argv)), *argv, *tar])
 
 
 def _add_links(root: Path, links: Mapping[str, Sequence[str]]) -> None:
@@ -171,17 +199,9 @@ def _add_links(root: Path, links: Mapping[str, Sequence[str]]) -> None:
             link.symlink_to(target)
 
 
-def _digest_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def digest_tree(root: Path) -> str:
-    """A digest (hex) of a directory: of each entry the path, kind, permissions, and its size and time of change or,
-    of a link, its target. It tells that something was changed without reading 300 MB."""
+def _digest_times(root: Path) -> str:
+    """The digest (hex) of a toolchain in the older format: of each entry the path, kind, permissions, and its size and
+    time of change or, of a link, its target."""
     digest = hashlib.sha256()
     for line in _entries(root):
         digest.update(line)
@@ -204,8 +224,24 @@ def _entries(root: Path) -> Iterator[bytes]:
 
 
 def is_unchanged(toolchain: Toolchain) -> bool:
-    """Whether the directory is what was unpacked."""
-    return digest_tree(toolchain.root) == toolchain.digest
+    """Whether the directory is what was unpacked: every file is read whose stamp is another (contents.py)."""
+    return not find_damage(toolchain)
+
+
+def find_damage(toolchain: Toolchain) -> list[str]:
+    """What of a toolchain is not as it was unpacked, is gone, or came later: paths below its root, sorted."""
+    folder = toolchain.root.parent
+    rows = load_contents(folder)
+    if rows is None or digest_contents(rows) != toolchain.digest:
+        return [FILE]
+    try:
+        damaged, now = find_changes(toolchain.root, rows)
+    except OSError as error:
+        return [str(error.filename)]
+    if not damaged and now != rows:
+        with suppress(OSError):
+            write_contents(folder, now)
+    return damaged
 
 
 def remove_toolchain(cache: Cache, key: str) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.kbuild import clean_environment
 from kgbuild.model import Kernel
 
@@ -118,13 +119,16 @@ def load_hazards() -> list[Hazard]:
 
 
 def build_modules(kernel: Kernel, folder: Path, source: Path = SOURCE) -> dict[str, Path]:
-    """Copy out-of-tree modules to `folder`, let kbuild build them there against a prepared kernel; the .ko files by
-    name."""
+    """Copy out-of-tree modules to `folder`, let kbuild build them there against a prepared kernel, by the programs that
+    built it; the .ko files by name."""
     shutil.copytree(source, folder, dirs_exist_ok=True)
     argv = ["make", "-s", "-C", str(kernel.source), f"O={kernel.build}", f"M={folder}", f"CC={kernel.cc}"]
-    argv += [f"KERNELRELEASE={kernel.id.release}", "modules"]
-    done = subprocess.run(argv, env=clean_environment(), capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stderr
+    # without BTF, which nothing here reads
+    argv += [f"KERNELRELEASE={kernel.id.release}", "PAHOLE=true", "RESOLVE_BTFIDS=true", "modules"]
+    done = tools_of(kernel).run(
+        argv, writable=[folder, kernel.build], cwd=folder, env=clean_environment(), check=False, timeout=600
+    )
+    assert done.status == 0, done.stdout + done.stderr
     return {path.stem: path for path in sorted(folder.rglob("*.ko"))}
 
 

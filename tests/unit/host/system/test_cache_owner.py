@@ -39,6 +39,8 @@ def root(tmp_path: Path) -> Path:
     add(cache, "x")
     cache.put(KEY, b"result")
     cache.remember("name", {"release": "r"})
+    for name in ("toolchains/key/root", "archives/debian/lists"):
+        (cache.root / name).mkdir(parents=True)
     cache.root.chmod(0o755)
     return cache.root
 
@@ -54,7 +56,11 @@ def test_nothing_of_a_cache_that_others_write_to_is_used(root: Path, use: str) -
 
 @pytest.mark.parametrize(
     "below",
-    [".", "kernels", "sources", "results", f"results/{KEY[:2]}", "names", f"kernels/{'aa' * 20}", "sources/source-1-1"],
+    [
+        *(".", "kernels", "sources", "results", f"results/{KEY[:2]}", "names", f"kernels/{'aa' * 20}"),
+        *("sources/source-1-1", "toolchains", "toolchains/key", "toolchains/key/root"),
+        *("archives", "archives/debian", "archives/debian/lists"),
+    ],
 )
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777, 0o2775])
 def test_each_directory_of_it_counts(root: Path, below: str, mode: int) -> None:

@@ -64,7 +64,7 @@ def test_what_is_not_given_is_not_there(trees: tuple[Path, Path, Path]) -> None:
         "echo x > /usr/bin/x",
         "mount --bind {write} {read}",
         "mount -o remount,rw {read}",
-        "ln -s {secret} {write}/way && cat {write}/way/file",
+        "ln -s {secret} {write}/way && cat {write}/way/file; s=$?; rm {write}/way; exit $s",
         "cat /proc/1/root{secret}/file",
         "cat /proc/1/environ | tr '\\0' '\\n' | grep KGBUILD_SECRET",
         "mknod {write}/disk b 8 0",
@@ -80,6 +80,38 @@ def test_what_is_given_to_read_can_not_be_changed(
     assert sh(trees, script.format(**names)).status != 0
     assert [(f / "file").read_text() for f in trees] == ["read\n", "write\n", "secret\n"]
     assert sorted(p.name for p in trees[0].iterdir()) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("ln -s {secret}/file {write}/result", "a link to"),
+        ("ln -s ../secret/file {write}/result", "a link to"),
+        ("ln -s {secret} {write}/result", "a link to"),
+        ("ln -s /etc/passwd {write}/result", "a link to"),
+        ("ln -s {read}/../secret/file {write}/result", "a link to"),
+        ("ln -s two {write}/result; ln -s /etc {write}/two", "a link to"),
+        ("ln -s /proc/self/environ {write}/result", "a link to"),
+        ("mkdir {write}/deep; ln -s ../../secret/file {write}/deep/result", "a link to"),
+        ("mkfifo {write}/result", "a FIFO"),
+        ("mkdir {write}/.deep; mkfifo {write}/.deep/result", "a FIFO"),
+    ],
+)
+def test_what_would_lead_its_reader_out_is_refused(trees: tuple[Path, Path, Path], script: str, said: str) -> None:
+    """kgbuild reads what a program left outside of the sandbox."""
+    names = {"read": trees[0], "write": trees[1], "secret": trees[2]}
+    with pytest.raises(ToolError, match=said) as caught:
+        sh(trees, script.format(**names))
+    assert "result" in caught.value.place or "two" in caught.value.place
+    assert not os.path.lexists(caught.value.place)
+
+
+def test_links_inside_of_what_it_was_given_stay(trees: tuple[Path, Path, Path]) -> None:
+    script = (
+        f"cd {trees[1]} && mkdir a && ln -s {trees[0]}/file one && ln -s ../file a/two && ln -s a three && ln -s x y"
+    )
+    assert sh(trees, script).status == 0
+    assert (trees[1] / "one").read_text() == "read\n" and (trees[1] / "a" / "two").read_text() == "write\n"
 
 
 def test_work_is_written_and_temporary_files_go_away(trees: tuple[Path, Path, Path]) -> None:
@@ -112,7 +144,15 @@ def test_other_processes_are_not_seen(trees: tuple[Path, Path, Path]) -> None:
 
 
 def limits(**given: int) -> ChildLimits:
-    most = {"seconds": 20, "wait": 20, "memory": 512 * MIB, "output": 8 * MIB, "processes": 400, **given}
+    most = {
+        "seconds": 20,
+        "wait": 20,
+        "memory": 512 * MIB,
+        "output": 8 * MIB,
+        "processes": 400,
+        "written": 1 << 40,
+        **given,
+    }
     return ChildLimits(**{name: Limit(name, value, "bytes", name) for name, value in most.items()})
 
 
@@ -123,12 +163,27 @@ def limits(**given: int) -> ChildLimits:
         ("while :; do :; done", {"wait": 1}, "wait"),
         ("dd if=/dev/zero of={write}/big bs=1M count=50 2>/dev/null", {"output": MIB}, "output"),
         ("sleep 60 & sleep 60 & wait", {"wait": 1}, "wait"),
+        # a superuser has no limit of processes that the system would keep
+        ("n=0; while [ $n -lt 200 ]; do sleep 60 & n=$((n + 1)); done; wait", {"processes": 50}, "processes"),
+        ("n=0; while [ $n -lt 200 ]; do setsid sleep 60 & n=$((n + 1)); done; wait", {"processes": 50}, "processes"),
+        ("n=0; while :; do head -c 1M /dev/zero > {write}/$n; n=$((n + 1)); done", {"written": 20 * MIB}, "written"),
     ],
 )
 def test_limits_hold(trees: tuple[Path, Path, Path], script: str, bounds: dict[str, int], by: str) -> None:
     done = sh(trees, script.format(write=trees[1]), limits=limits(**bounds))
     assert done.stopped_by is not None and done.stopped_by.name == by
     assert not [p for p in trees[1].iterdir() if p.stat().st_size > 2 * MIB]
+
+
+@pytest.mark.parametrize("ending", ["exit 0", "exit 1", "kill -9 $$", "wait"])
+def test_nothing_is_written_any_more_once_a_program_has_ended(trees: tuple[Path, Path, Path], ending: str) -> None:
+    """What it left behind is gone before anybody reads its results."""
+    one = f"setsid sh -c 'while :; do echo x >> {trees[1]}/log; done' >/dev/null 2>&1 </dev/null &"
+    for _ in range(2):
+        sh(trees, f"{one} {one} {one} sleep 0.1; {ending}", limits=limits(wait=1))
+        size = (trees[1] / "log").stat().st_size
+        time.sleep(0.02)
+        assert (trees[1] / "log").stat().st_size == size > 0
 
 
 def test_what_runs_ends_with_kgbuild(trees: tuple[Path, Path, Path]) -> None:
