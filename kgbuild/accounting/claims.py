@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from kgbuild.accounting.unit_facts import BOUND, CARRIED, NO_EFFECT, NOISE, REFUSED, UNACCOUNTED, UnitFacts
+from kgbuild.accounting.unit_facts import BOUND, CARRIED, NO_EFFECT, NOISE, REFUSED, REPLACED, UNACCOUNTED, UnitFacts
 from kgbuild.correlation import noise
 from kgbuild.diff.author_macros import PREFIX
 from kgbuild.kernel.section_readers import (
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _BYTES = frozenset({noise.LINE_ARGUMENT, noise.BRANCH_WIDTH})
 _NAMES = frozenset({noise.STATIC_LOCAL, noise.ONCE_FLAG, noise.CLONE, noise.MODULE_HASH, noise.LABEL, noise.CONSTANT})
+_NAMES |= {noise.SUCCESSOR}
 _MEANINGS = _NAMES | {noise.LINE_STRING, noise.LINE_DATA, noise.LINE_DEBUG, noise.BRANCH_WIDTH}
 _EXPLAINS = {
     kinds.CONTENT: _BYTES,
@@ -351,6 +352,10 @@ class Claims(UnitFacts):
         if taken is not None:
             moved = self._claim_moved_copy(difference) if difference.kind == kinds.SECTION and code else None
             return moved or (*taken, False)
+        if difference.kind == kinds.WENT and code and orig is not None and orig.id in self.correlation.to_patched:
+            if orig.id in self.was_changed:
+                return REPLACED, "redirected to the function that takes its place", False
+            return NOISE, noise.SUCCESSOR, False
         if difference.kind == kinds.WENT:
             what = "code" if code else "data"
             alone = code and not self.changed and not self.new and not (orig is not None and is_prefix(orig))

@@ -45,6 +45,7 @@ CLONE = "clone-number"
 MODULE_HASH = "module-hash"
 LABEL = "label-number"
 CONSTANT = "constant-number"
+SUCCESSOR = "successor"
 BRANCH_WIDTH = "branch-width"
 SECTION = "section"
 PRINTK_INDEX = "printk-index"
@@ -83,6 +84,11 @@ RULES: dict[str, NoiseRule] = {
             "BTF ids are labelled with a count and a line",
         ),
         NoiseRule(CONSTANT, "the name of an anonymous constant", "it is compared by its content"),
+        NoiseRule(
+            SUCCESSOR,
+            "the name of a static function that takes the place of another one in every table that points to that",
+            "the kernel's tables go on pointing to the old function, which is the same or redirected to the new one",
+        ),
         NoiseRule(
             BRANCH_WIDTH,
             "the width of a branch",

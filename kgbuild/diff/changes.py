@@ -18,6 +18,7 @@ from kgbuild.correlation.declared_variables import pair_declared
 from kgbuild.correlation.noise import Noise
 from kgbuild.correlation.registration_tables import is_registration, new_registrations
 from kgbuild.correlation.renamed_variables import Renamed, find_renamed
+from kgbuild.correlation.replaced_functions import pair_replaced
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.diff.compare import Comparer, Reason, first_difference
 from kgbuild.diff.labels import part_changed
@@ -100,6 +101,7 @@ class _Differ:
         self.correlation = correlate(orig, patched, self.orig_entries, self.patched_entries, lines)
         self._part_moved()
         part_changed(self.correlation)
+        self.replaced = {patched.id: orig.name for orig, patched in pair_replaced(self.correlation)}
         self.renamed: list[Renamed] = []
         self.declared = pair_declared(self.correlation)
         self._begin()
@@ -195,9 +197,12 @@ class _Differ:
                 self._init(patched, self._init_fact(orig, patched))
             elif is_cold(patched):
                 because = Reason("cold", reason.offset, f"{patched.name}: {reason}")
-                for parent in cold_parents(patched, self.orig):
+                # by the original's name: a function that takes another one's place has another
+                for parent in cold_parents(patched, self.orig) or cold_parents(orig, self.orig):
                     self._changed_by_cold(parent, because)
             else:
+                if patched.id in self.replaced:
+                    reason = reason._replace(detail=f"in place of {self.replaced[patched.id]}, {reason.detail}")
                 self.changed[patched.id, orig.id] = Changed(orig, patched, reason)
 
     def _changed_by_cold(self, orig: Atom, reason: Reason) -> None:

@@ -326,7 +326,7 @@ class Comparer:
             return noise.CLONE
         if orig.kind == DATA:
             return noise.ONCE_FLAG if is_stateless(self.patched, patched) else noise.STATIC_LOCAL
-        return ""
+        return noise.SUCCESSOR if orig.kind == FUNCTION else ""
 
     def _same_string(self, orig: Atom, orig_at: int, patched: Atom, patched_at: int, scope: _Scope) -> bool:
         if not (0 <= orig_at <= orig.size and 0 <= patched_at <= patched.size):

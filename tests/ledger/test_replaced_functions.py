@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A static function that another one replaces in the tables that point to it: redirected, or refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from kgbuild.accounting.unit_facts import UNACCOUNTED
+from kgbuild.pipeline.object_diff import ObjectDiff
+from tests.support.ledger.pairs import CHANGED, NOTHING, answer, outcome
+
+HEAD = "struct ops { long (*get)(long); long (*set)(long); long flags; };\n"
+OLD = "static noinline long old(long x) { return x + source; }\n"
+NEW = "static noinline long new(long x) { return x * 3 + source; }\n"
+SAME = OLD.replace("old", "new")
+TABLE = "const struct ops table = { %s, stays, 1 };\n"
+SECOND = "const struct ops second = { %s, %s, 2 };\n"
+
+
+def compared(before: str, after: str) -> ObjectDiff:
+    return answer(HEAD + before, HEAD + after)
+
+
+def changed(found: ObjectDiff) -> list[tuple[str, str]]:
+    return [(c.orig.name, c.patched.name) for c in found.changes.changed]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "pairs"),
+    [
+        (OLD + TABLE % "old", SAME + TABLE % "new", []),
+        (OLD + TABLE % "old", NEW + TABLE % "new", [("old", "new")]),
+        (OLD + TABLE % "old" + SECOND % ("old", "0"), NEW + TABLE % "new" + SECOND % ("new", "0"), [("old", "new")]),
+        # a writable table, and one in a function
+        (OLD + (TABLE % "old").replace("const ", ""), NEW + (TABLE % "new").replace("const ", ""), [("old", "new")]),
+        # called as well
+        (
+            OLD + TABLE % "old" + "long calls(long x) { return old(x) * 2; }",
+            NEW + TABLE % "new" + "long calls(long x) { return new(x) * 2; }",
+            [("old", "new")],
+        ),
+        # two at once, each by its own place
+        (
+            OLD + OLD.replace("old", "more").replace("+", "-") + SECOND % ("old", "more"),
+            NEW + NEW.replace("new", "less").replace("+", "-") + SECOND % ("new", "less"),
+            [("old", "new"), ("more", "less")],
+        ),
+    ],
+    ids=["renamed", "replaced", "in two tables", "writable", "called as well", "two at once"],
+)
+def test_the_old_function_is_redirected(before: str, after: str, pairs: list[tuple[str, str]]) -> None:
+    found = compared(before, after)
+    assert changed(found) == pairs
+    assert outcome(found) == (CHANGED if pairs else NOTHING)
+    assert not [c for c in found.accounting.claims if c.by == UNACCOUNTED]
+    assert all("in place of" in c.reason.detail for c in found.changes.changed)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        # the old function is still there: others may reach it
+        (OLD + TABLE % "old", OLD.replace("static", "static used") + NEW + TABLE % "new"),
+        # two tables that come to differ
+        (
+            OLD + TABLE % "old" + SECOND % ("old", "0"),
+            NEW + NEW.replace("new", "other").replace("3", "5") + TABLE % "new" + SECOND % ("other", "0"),
+        ),
+        # two places of one table that come to be the same
+        (OLD + OLD.replace("old", "more").replace("+", "-") + SECOND % ("old", "more"), NEW + SECOND % ("new", "new")),
+        # a function that was there already
+        (OLD + TABLE % "old", TABLE % "beside"),
+        # no function any more, or another place in one
+        (OLD + TABLE % "old", TABLE % "0"),
+        (OLD + TABLE % "old", NEW + TABLE % "(void *)((char *)new + 4)"),
+        # a table of the running kernel that the patched source has no more
+        (OLD + TABLE % "old" + SECOND % ("old", "0"), NEW + TABLE % "new"),
+        # other units may refer to what is global
+        (OLD.replace("static ", "") + TABLE % "old", NEW + TABLE % "new"),
+        # another value beside it
+        (OLD + TABLE % "old", NEW + (TABLE % "new").replace(", 1 }", ", 7 }")),
+    ],
+    ids=[
+        "still there",
+        "two tables apart",
+        "two become one",
+        "an old one",
+        "none",
+        "inside",
+        "a table that is gone",
+        "global",
+        "another value",
+    ],
+)
+def test_what_can_not_be_told_is_refused(before: str, after: str) -> None:
+    found = compared(before, after)
+    assert "K1-data" in outcome(found) or "K14-vanished" in outcome(found), outcome(found)
+
+
+def test_each_half_has_its_own() -> None:
+    cold = (
+        "extern void __attribute__((cold, noreturn)) fail(const char *);\n"
+        'static noinline long %s(long x) { if (x == %d) fail("at %d"); return x + source; }\n'
+    )
+    found = compared(cold % ("old", 5, 5) + TABLE % "old", cold % ("new", 5, 5) + TABLE % "new")
+    assert outcome(found) == NOTHING
+    found = compared(cold % ("old", 5, 5) + TABLE % "old", cold % ("new", 5, 6) + TABLE % "new")
+    assert changed(found) == [("old", "new")] and outcome(found) == CHANGED
+
+
+def test_what_begins_anew_is_not_passed_over() -> None:
+    """A counter of the old function is that of the new one, or refused."""
+    counting = "static noinline long %s(long x) { static long count; count += x; return count %s source; }\n"
+    found = compared(counting % ("old", "+") + TABLE % "old", counting % ("new", "*") + TABLE % "new")
+    if outcome(found) == CHANGED:
+        counts = [a for a in found.changes.patched.data if a.name.startswith("count")]
+        assert counts and all(a.id in found.changes.correlation.to_original for a in counts)
+    else:
+        assert outcome(found) in ("K22-state", "K13-ambiguous")
