@@ -431,14 +431,34 @@ def test_function_that_vanishes_while_a_table_points_to_it() -> None:
         #ifdef PATCHED
         static int get_new(int x) { return source(x) + 4; }
         struct ops table = { get_new };
+        struct ops other = { 0 };
         #else
         static int get_old(int x) { return source(x) + 3; }
         struct ops table = { get_old };
+        struct ops other = { get_old };
         #endif
         """
     )
     assert "K14-vanished:get_old" in p.refused
     assert "K1-data:table" in p.refused
+
+
+def test_function_that_takes_the_place_of_another_one_in_a_table() -> None:
+    p = close_text(
+        """
+        struct ops { int (*get)(int); };
+        #ifdef PATCHED
+        static int get_new(int x) { return source(x) + 4; }
+        const struct ops table = { get_new };
+        #else
+        static int get_old(int x) { return source(x) + 3; }
+        const struct ops table = { get_old };
+        #endif
+        """
+    )
+    assert p.refused == []
+    (redirect,) = p.closure.redirects
+    assert redirect.name == "get_old" and redirect.atom.name == "get_new"
 
 
 def test_short_jump_between_functions_is_refused() -> None:

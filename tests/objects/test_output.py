@@ -92,6 +92,8 @@ NO_OUTPUT = {
     "part_renumbered-reverse": "nothing",
     "patchable_entries-reverse": "K14-vanished",
     "prefixes-reverse": "K14-vanished",
+    "function_renamed": "nothing",
+    "function_renamed-reverse": "nothing",
     "printk_index": "nothing",
     "printk_index-reverse": "nothing",
     "section_cold": "nothing",

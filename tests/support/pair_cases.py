@@ -141,6 +141,7 @@ CASES = [
     ),
     Case("debug_message_new", "first", noise="second:once-flag-number"),
     Case("fixup", new="earlier", real="second"),
+    Case("function_renamed", real="second", noise="first:successor"),
     Case("group_changed", "grouped", refused="K20-group:grouped"),
     Case("group_unchanged", "first", real="first second"),
     Case("ibt_endbr_seal", real="second"),
