@@ -142,7 +142,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
     check_added_code({p: (read_original(kernel, p) or b"", a.text, a.new_bytes) for p, a in texts.items()})
     files: dict[str, bytes] = {}
     detours = read_detours(kernel.units)
-    sanitized = SANITIZED in kernel.config.read_text(errors="replace")
+    sanitized = kernel.config.is_file() and SANITIZED in kernel.config.read_text(errors="replace")
     for path, applied in texts.items():
         unchanged = read_original(kernel, path)
         if applied.text == unchanged:

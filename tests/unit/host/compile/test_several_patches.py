@@ -101,3 +101,12 @@ def test_two_names_that_differ(kernel: Kernel, old: str, new: str, taken: str) -
 )
 def test_two_names_of_one_file_are_fine(kernel: Kernel, old: str, new: str) -> None:
     assert refusals(kernel, diff(ONE, CHANGED).replace("a/fs/one.c", old).replace("b/fs/one.c", new)) == []
+
+
+@pytest.mark.parametrize(("config", "named"), [("", True), ("CONFIG_UBSAN=y\n", False)])
+def test_a_sanitizer_is_shown_the_path_of_the_compile(kernel: Kernel, config: str, named: bool) -> None:
+    """Its locations have the name that the compiler knows the file by, and #line would give it another."""
+    with kernel.config.open("a") as file:
+        file.write(config)
+    (text,) = apply_patches(kernel, read_patches([diff(ONE, CHANGED)])).files.values()
+    assert (b'"fs/one.c"' in text) is named
