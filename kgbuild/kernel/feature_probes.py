@@ -95,7 +95,7 @@ SEEN = (
         "__WARN_trap (a static call)",
         "16 bytes and three relocations in each entry, and code that refers to the table",
         "the reference leads to the entry that comes along with the function; the place of the entry is behind the "
-        "instruction that takes its address, not a ud2",
+        "instruction that takes its address, not at one that traps",
         "6.19",
     ),
     SeenDifference(
@@ -110,13 +110,13 @@ SEEN = (
         "CONFIG_UBSAN=y in the configuration, -fsanitize= in the command of a unit",
         "the source is shown to the compiler at the path at which the kernel was built; #line gives no name; locations "
         "that no code refers to are out of reach",
-        "7.0 in Debian",
+        "7.0",
     ),
     SeenDifference(
         "no CRCs of exports (MODVERSIONS)",
         "Module.symvers and the configuration",
         "types of exports are compared by structure",
-        "7.2 in Debian",
+        "configurations of 7.2",
     ),
     SeenDifference(
         "programs that generate sources lie beside their users (security/selinux/genheaders)",
