@@ -18,6 +18,7 @@ import random
 import re
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from kgbuild.host.kernels.compile_commands import read_all_units
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import UnitCommand
+from kgbuild.objects.atoms import Ambiguous
 from kgbuild.objects.symbol_kinds import is_prefix
 from kgbuild.objects.view import View
 from kgbuild.progress import SilentProgress
@@ -96,7 +98,18 @@ def prove(units: list[UnitCommand], running: RunningKernel, found: Outcome, cach
                 if one.status not in (EXACT, OVERRIDDEN):
                     init = view.section_name(view.atoms[one.atom]).startswith((".init", ".exit"))
                     reason = one.reason or ("not there" if one.status == ABSENT else "")
+                    reason += "; nothing in its unit refers to it" * (not is_referred_to(view, one.atom))
                     found.open.append((f"{unit.source} in {target}", one.name, one.status, reason + " (init)" * init))
+
+
+def is_referred_to(view: View, number: int) -> bool:
+    """Whether code or data of an object refers to an atom."""
+    atoms = [atom for atom in list(view.atoms) if atom.section >= 0 and not view.is_table(view.section_of(atom))]
+    for atom in atoms:
+        with suppress(Ambiguous):
+            if any(ref.atom == number for ref in view.refs(atom)):
+                return True
+    return False
 
 
 def render(outcomes: list[Outcome], seed: int) -> str:
@@ -132,8 +145,7 @@ def render(outcomes: list[Outcome], seed: int) -> str:
             continue
         lines += ["| status | reason | functions | which |", "| --- | --- | ---: | --- |"]
         for (status, reason), which in sorted(kinds.items(), key=lambda kind: -len(kind[1])):
-            shown = ", ".join(which[:4]) + (f" and {len(which) - 4} more" if len(which) > 4 else "")
-            lines.append(f"| {status} | {reason} | {len(which)} | {shown} |")
+            lines.append(f"| {status} | {reason} | {len(which)} | {', '.join(which)} |")
     return "\n".join(lines) + "\n"
 
 

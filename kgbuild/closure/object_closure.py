@@ -23,7 +23,8 @@ from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import VMLINUX
 from kgbuild.objects.symbol_kinds import INIT_SECTIONS
 from kgbuild.objects.view import View
-from kgbuild.proof.parity import EXACT, OVERRIDDEN, Binding, FunctionParity, ParityProof
+from kgbuild.proof.function_comparison import Binding
+from kgbuild.proof.parity import EXACT, OVERRIDDEN, FunctionParity, ParityProof
 
 if TYPE_CHECKING:
     from kgbuild.kernel.exports import Export

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 CLEARS_LATE = "clears-late-relocations"
 DELAYED_OBJTOOL = "delayed-objtool"
@@ -71,6 +72,59 @@ class FeatureProbe:
     then: str
     since: str
     test: Callable[[ProbeEvidence], bool]
+
+
+class SeenDifference(NamedTuple):
+    """A difference between kernels that shows by itself: what it is, how it is seen, what follows, since when."""
+
+    what: str
+    seen_by: str
+    then: str
+    since: str
+
+
+SEEN = (
+    SeenDifference(
+        "padding before tight loops, which gcc aligns to 16, 32 or 64 bytes",
+        "instructions that are those of the kernel but for padding",
+        "the unit is compiled once more by the kernel's own options alone; that compile must have the kernel's bytes",
+        "gcc 14",
+    ),
+    SeenDifference(
+        "entries of `__bug_table` have a format; code whose WARN has one takes the address of its entry and calls "
+        "__WARN_trap (a static call)",
+        "16 bytes and three relocations in each entry, and code that refers to the table",
+        "the reference leads to the entry that comes along with the function; the place of the entry is behind the "
+        "instruction that takes its address, not at one that traps",
+        "6.19",
+    ),
+    SeenDifference(
+        "the linker script for modules merges .text.*, .data.* and .rodata.*",
+        "its text",
+        "rows before these keep apart what verify and the loader tell by its section: the table of functions, what is "
+        "resolved first, slots and stubs",
+        "7.0",
+    ),
+    SeenDifference(
+        "the bounds sanitizer writes source locations with the path of the compile",
+        "CONFIG_UBSAN=y in the configuration, -fsanitize= in the command of a unit",
+        "the source is shown to the compiler at the path at which the kernel was built; #line gives no name; locations "
+        "that no code refers to are out of reach",
+        "7.0",
+    ),
+    SeenDifference(
+        "no CRCs of exports (MODVERSIONS)",
+        "Module.symvers and the configuration",
+        "types of exports are compared by structure",
+        "configurations of 7.2",
+    ),
+    SeenDifference(
+        "programs that generate sources lie beside their users (security/selinux/genheaders)",
+        "`make -n` names the sources that they make",
+        "they are made with the sources",
+        "6.13",
+    ),
+)
 
 
 def is_delayed(objtool: tuple[str, ...]) -> bool:

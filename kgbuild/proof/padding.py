@@ -13,6 +13,7 @@ another form is no match.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from kgbuild.arch.base import Arch, Instruction
@@ -40,7 +41,7 @@ class Layout(NamedTuple):
     address: int
     size: int
     pairs: tuple[tuple[Instruction, Instruction], ...]
-    places: dict[int, tuple[int, ...]]
+    places: Mapping[int, tuple[int, ...]]
 
 
 def pair_instructions(own: Code, kernel: Code, arch: Arch) -> Layout | None:

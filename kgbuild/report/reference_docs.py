@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from kgbuild.correlation import noise
 from kgbuild.diagnostics.registry import RULES
 from kgbuild.diagnostics.rule import Rule
-from kgbuild.kernel.feature_probes import PROBES
+from kgbuild.kernel.feature_probes import PROBES, SEEN
 from kgbuild.kernel.section_readers import TABLE
 from kgbuild.limits import LIMITS
 
@@ -93,11 +93,21 @@ depends on it.
 """
 
 
+_SEEN = """
+## What shows by itself
+
+These need no question: the object, the configuration or the tree at hand shows them.
+
+| difference | seen by | what follows | since |
+| --- | --- | --- | --- |
+"""
+
+
 def render_probes() -> str:
     """The whole of docs/probes.md."""
-    return _PROBES + "".join(
-        f"| `{p.name}` | {_cell(p.looks_at)} | {_cell(p.then)} | {_cell(p.since)} |\n" for p in PROBES
-    )
+    probes = (f"| `{p.name}` | {_cell(p.looks_at)} | {_cell(p.then)} | {_cell(p.since)} |\n" for p in PROBES)
+    seen = (f"| {_cell(s.what)} | {_cell(s.seen_by)} | {_cell(s.then)} | {_cell(s.since)} |\n" for s in SEEN)
+    return "".join((_PROBES, *probes, _SEEN, *seen))
 
 
 _INPUT_LIMITS = """\

@@ -103,8 +103,8 @@ def check_pointers(
         if s.type == STT_FUNC and 0 < s.shndx < len(module.sections) and not s.name.startswith(TRAMPOLINE)
     }
     sealed = sealed_places(module, arch)
-    # since 7.0 the table is a part of .rodata
-    functions = [(s.shndx, range(s.value, s.value + s.size)) for s in module.global_symbols.get(FUNCTIONS.symbol, ())]
+    # where kbuild links the module, a linker script may have merged the table of functions with other data
+    tables = [(s.shndx, range(s.value, s.value + s.size)) for s in module.global_symbols.get(FUNCTIONS.symbol, ())]
     for index, by_offset in module.targets.items():
         section = module.sections[index] if 0 < index < len(module.sections) else None
         if section is None or not section.alloc or section.name in _NO_POINTERS:
@@ -113,9 +113,9 @@ def check_pointers(
             continue
         fields = {i.field_offset: i for i in decoded(section).values()} if section.executable else {}
         for offset, rows in by_offset.items():
-            if any(section.index == table and offset in held for table, held in functions):
-                continue
             instruction = fields.get(offset)
+            if any(index == table and offset in places for table, places in tables):
+                continue
             if instruction is not None and (instruction.is_call or instruction.is_branch):
                 continue
             yield from _check_pointer(module, arch, section, rows[0], instruction, starts, sealed, why_no_landing)

@@ -27,6 +27,26 @@ CHOICES: list[tuple[tuple[str, ...], str, bool]] = [
 EXAMPLE = HERE.parent.parent / "examples" / "proc-version" / "fix.patch"
 
 
+PADDED = HERE / "cases" / "newer" / "padded.patch"
+# one of the two patches is in, and the message of the second one's warning is as it should be
+CHECK = """
+grep -q kgbuild /proc/version ||
+{ grep -q Patched:.kgbuild /proc/self/status && dmesg | grep -q "kgbuild warned of status 7"; }
+"""
+
+
+def build_padded(kernel: str, folder: Path) -> Path:
+    """A patch of a function that gcc 14 pads otherwise in a section of its own, and of a WARN with a message."""
+    module, report = folder / "livepatch-padded.ko", folder / "padded.json"
+    ran = kgbuild("build", PADDED, "--kernel", kernel, "-o", module, "--report", report, timeout=900)
+    assert ran.status == 0, ran.stdout + ran.stderr
+    said = json.loads(report.read_text())
+    (unit,) = said["units"]
+    assert unit["parity"]["unmatched"] == [] and "proc_pid_status" in unit["parity"]["padded"]
+    assert [c["function"] for c in said["changed"]] == ["proc_pid_status"] and said["findings"] == []
+    return module
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_example_works(name: str, tmp_path: Path) -> None:
     module, report = tmp_path / "livepatch-example.ko", tmp_path / "report.json"
@@ -45,9 +65,9 @@ def test_the_example_works(name: str, tmp_path: Path) -> None:
     for unit in said["units"]:
         assert unit["parity"]["unmatched"] == []
     assert kgbuild("verify", module, "--kernel", exact).status == 0
-    booted = kgbuild(
-        "vm", module, "--kernel", exact, "--check", "grep -q kgbuild /proc/version", "--format", "json", timeout=900
-    )
+    padded = build_padded(exact, tmp_path)
+    words = ("--check", CHECK, "--allow-log", "kgbuild warned of status 7", "--format", "json")
+    booted = kgbuild("vm", module, padded, "--kernel", exact, *words, timeout=900)
     assert booted.status == 0, booted.stdout + booted.stderr
     # the same once more, with nothing fetched
     again = tmp_path / "again" / module.name

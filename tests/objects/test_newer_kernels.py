@@ -14,6 +14,7 @@ from kgbuild.closure.model import Closure
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.diff.changes import compute_changes
 from kgbuild.kernel.feature_probes import TEXT_POKE
+from kgbuild.ledger.ledger import compute_ledger
 from kgbuild.livepatch.address_uses import Uses
 from kgbuild.livepatch.kept_addresses import find_handed_out
 from kgbuild.model import Finding
@@ -23,7 +24,7 @@ from kgbuild.verification.code import Code
 from kgbuild.verification.ibt import check_constants, check_pointers
 from kgbuild.verification.reading.reader import ModuleFile, read_module
 from tests.support.kernel import Patched, close_text, link_kernel, make_module
-from tests.support.toolchain import compile_text, pair_flags, view
+from tests.support.toolchain import compile_text, obj, pair_flags, view
 
 ARCH = arch_of(62)
 PLACEHOLDER = (0x0123456789ABCDEF).to_bytes(8, "little")
@@ -337,6 +338,15 @@ def test_code_that_refers_to_its_own_entry(flags: tuple[str, ...]) -> None:
     ):
         other = view(compile_text(text.replace(old, new), *pair_flags(())))
         assert [c.patched.name for c in compute_changes(orig, other, "unit.c").changed] == changed
+
+
+def test_the_ledger_tells_an_entry_by_what_it_belongs_to() -> None:
+    """That entries before it came or went is no difference of a function that refers to one."""
+    text = f'#include "kernel.h"\n{BUGS}'
+    orig = obj(compile_text(text, *pair_flags()))
+    for flags, functions in ((("-DPATCHED", "-DADDED"), {"second", "added"}), (("-DTHIRD",), {"third"})):
+        found = compute_ledger(orig, obj(compile_text(text, *pair_flags(flags)))).differences
+        assert {d.symbol for d in found if d.symbol} == functions, flags
 
 
 THIRD = BUGS.replace("noinline int third(int x) {", "noinline int third(int x) {\n#ifdef PATCHED\nx++;\n#endif\n")

@@ -279,3 +279,42 @@ def test_reading_outside_of_sections() -> None:
     assert image.read(0xFFFF_FFFF_F000_0000, 4) is None
     assert image.read(image.named("f")[0].value, 1 << 30) is None
     assert image.section_at(0xFFFF_FFFF_F000_0000) == ""
+
+
+ATTRIBUTES = """
+struct attribute { const char *name; int (*show)(int); struct attribute *next; };
+static noinline int show(int x) { return source(x) + 1; }
+static struct attribute attribute_%s = { "x", show };
+struct attribute *attributes_%s[] = { NULL, &attribute_%s };
+"""
+
+
+def test_equal_duplicates_are_told_by_variables_of_their_unit() -> None:
+    """No code refers to them: a variable that the kernel has once leads to one that leads there."""
+    texts = [ATTRIBUTES.replace("attribute_%s", "shared").replace("%s", name) for name in ("one", "two", "three")]
+    ours, image, proof = prove(texts[1], texts[0], texts[2])
+    found = result(ours, proof, "show")
+    assert (found.status, found.address) == (EXACT, image.named("show")[1].value)
+    assert proof.bindings[found.atom].evidence == "read in shared+0x8"
+    assert len(image.named("shared")) == 3
+    assert ours.by_name["shared"][0].id not in proof.bindings, "what is read on the way is no proof of its own"
+
+
+@pytest.mark.parametrize(
+    ("own", "kernel"),
+    [
+        ("no_table", ""),  # nothing leads there
+        ("attributes_two[] = { NULL, &shared }", "attributes_two[] = { &shared, NULL }"),  # another initial value
+        ("attributes_two[] = { NULL, &shared }", "attributes_other[] = { NULL, &shared }"),  # the kernel has no such
+    ],
+)
+def test_variables_that_prove_nothing_decide_nothing(own: str, kernel: str) -> None:
+    text = ATTRIBUTES.replace("attribute_%s", "shared").replace("%s", "two")
+    if own == "no_table":
+        text = text.replace("struct attribute *attributes_two[] = { NULL, &shared };", "")
+        own = ""
+    keep = "static noinline int show"
+    used = text.replace(keep, "static used noinline int show").replace("static struct", "static used struct")
+    others = [used.replace("_two", "_one"), used.replace("_two", "_three")]
+    ours, _, proof = prove(used, *others, kernel=used.replace(own, kernel) if own else used)
+    assert result(ours, proof, "show").status == AMBIGUOUS

@@ -65,7 +65,7 @@ def link_module(
             text = (kernel.source / MODULE_COMMON_SOURCE).read_text()
             (work / "module-common.o").write_bytes(compile_module_file(kernel, cache, text, name))
             objects.append("module-common.o")
-        script = _keep_apart(_linker_script(kernel), work)
+        script = keep_apart(_linker_script(kernel), work)
         module_flags = shlex.split(environment.get("KBUILD_LDFLAGS_MODULE", ""))
         tools.run(
             [
@@ -96,7 +96,7 @@ def _linker_script(kernel: Kernel) -> Path:
     raise ToolError("module.lds is missing", place=str(kernel.build), remedy="prepare the kernel again")
 
 
-def _keep_apart(script: Path, work: Path) -> Path:
+def keep_apart(script: Path, work: Path) -> Path:
     """The linker script for modules, changed where it would merge what has a section of its own for a reason. Since 7.0
     it makes one section of .rodata.* and one of .text.*: but whose relocations come first, and what no indirect branch
     reads, is told by sections. A script that merges nothing is returned as it is."""

@@ -133,3 +133,12 @@ def test_a_unit_in_the_directory_of_another_architecture_is_code(kernel: Kernel)
     with sqlite3.connect(kernel.units) as units:
         units.execute("UPDATE units SET source = ? WHERE source = 'main.c'", (path,))
     assert list(apply_patches(kernel, read_patches([diff(ONE, CHANGED, path)])).files) == [path]
+
+
+@pytest.mark.parametrize(("config", "named"), [("", True), ("CONFIG_UBSAN=y\n", False)])
+def test_a_sanitizer_is_shown_the_path_of_the_compile(kernel: Kernel, config: str, named: bool) -> None:
+    """Its locations have the name that the compiler knows the file by, and #line would give it another."""
+    with kernel.config.open("a") as file:
+        file.write(config)
+    (text,) = apply_patches(kernel, read_patches([diff(ONE, CHANGED)])).files.values()
+    assert (b'"fs/one.c"' in text) is named
