@@ -43,9 +43,8 @@ def open_recipe_archive(
             )
         return archive
     with cache.lock(f"archive-{recipe.distro}", progress):
-        missing = archive.update(progress, force=force)
-    if missing:
-        progress.note(f"the mirror has no {', '.join(missing)}")
+        for note in archive.update(progress, force=force):
+            progress.note(note)
     return archive
 
 
