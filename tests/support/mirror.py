@@ -59,8 +59,18 @@ class Mirror:
         own = Suite(self.suite, "main", "deb99", self.suite)
         return Suites(self.keys / "key0.gpg", ARCHITECTURE, ("main",), {"main": "debian"}, (own, *more))
 
-    def add(self, name: str, version: str, files: Mapping[str, bytes], depends: str = "") -> Path:
-        """Put a package there, and into the list that `publish` makes; its file."""
+    def pad(self, size: int) -> None:
+        """Let the list of packages be larger by so many bytes."""
+        for number in range(size // 1000):
+            self._records.append(
+                f"Package: padding{number}\nVersion: 1\nArchitecture: {ARCHITECTURE}\nFilename: none\nSize: 1\n"
+                f"SHA256: {'0' * 64}\nDescription: {'x' * 1000}\n"
+            )
+
+    def add(
+        self, name: str, version: str, files: Mapping[str, bytes], depends: str = "", *, packed: bool = False
+    ) -> Path:
+        """Put a package there, and into the list that `publish` makes; its file. It is small where it is `packed`."""
         tree = self.root / "build" / name
         (tree / "DEBIAN").mkdir(parents=True)
         control = f"Package: {name}\nVersion: {version}\nArchitecture: {ARCHITECTURE}\nMaintainer: T <t@test.invalid>\n"
@@ -73,7 +83,7 @@ class Mirror:
         pool.mkdir(parents=True, exist_ok=True)
         package = pool / f"{name}_{version}_{ARCHITECTURE}.deb"
         subprocess.run(
-            ["dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, package],
+            ["dpkg-deb", "--root-owner-group", "-Zxz" if packed else "-Znone", "-b", tree, package],
             check=True,
             stdout=subprocess.DEVNULL,
             timeout=60,
