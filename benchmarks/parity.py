@@ -7,8 +7,8 @@ Of each kernel, N units are drawn, as many of modules as there are in proportion
 original, and each function is compared with vmlinux or the shipped module. Padding that gcc puts before functions
 (__pfx_) counts with the function that it pads. Every function that is not proven is listed with the reason.
 
-A build compiles each function into a section of its own. Units with functions that differ are compiled once more by the
-kernel's own options alone: what is proven then differs in padding, which depends on where in a section a loop lies.
+A unit with functions that differ from the kernel's in padding is compiled once more, by the kernel's own options alone,
+as a build does (kgbuild/proof/padding.py); how many functions are proven in that way is a column of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import argparse
 import random
 import re
 import sys
-import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,31 +24,26 @@ from pathlib import Path
 from kgbuild.elf.read import read
 from kgbuild.errors import KgbuildError
 from kgbuild.host.compile.candidate_search import is_fixed
-from kgbuild.host.compile.compile import compile_units, source_path, without_debug
+from kgbuild.host.compile.compile import compile_plain, compile_units
 from kgbuild.host.kernels.acquire import ensure_kernel
-from kgbuild.host.kernels.build_path import path_when_built, shows_path
-from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.kernels.compile_commands import read_all_units
-from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.children import child_environment
-from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import UnitCommand
 from kgbuild.objects.symbol_kinds import is_prefix
 from kgbuild.objects.view import View
 from kgbuild.progress import SilentProgress
-from kgbuild.proof.parity import ABSENT, DIFFERS, EXACT, OVERRIDDEN, compute_parity
+from kgbuild.proof.parity import ABSENT, EXACT, OVERRIDDEN, compute_parity
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 20
-PADDED = "the same by the kernel's own options alone: padding before a loop, which depends on where the function lies"
 _NUMBER = re.compile(r"0x[0-9a-f]+|\b\d+\b")
 
 
 @dataclass
 class Outcome:
-    """What became of a kernel's sample. `open` are functions that are not proven: (unit, function, status, reason)."""
+    """What became of a kernel's sample. `open` are functions that are not proven: (unit, function, status, reason).
+    `padded`: how many are proven by a second compile, in how many units, and how many units were compiled so."""
 
     name: str
     compiler: str
@@ -57,6 +51,7 @@ class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
     open: list[tuple[str, str, str, str]] = field(default_factory=list)
     padded: int = 0
+    twice: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -88,40 +83,20 @@ def prove(units: list[UnitCommand], running: RunningKernel, found: Outcome, cach
         found.units += 1
         for target, image in targets:
             view = View(read(made.orig))
-            functions = compute_parity(view, image).functions
-            plain = proven_alone(unit, running, image) if any(f.status == DIFFERS for f in functions) else frozenset()
-            for one in functions:
+            proof = compute_parity(view, image)
+            if proof.paddable:
+                (plain,) = compile_plain(running.kernel, [unit], cache, SilentProgress(), jobs)
+                proof = compute_parity(view, image, View(read(plain)))
+                found.twice += 1
+            for one in proof.functions:
                 if is_prefix(view.atoms[one.atom]):
                     continue
                 found.counts[one.status] += 1
-                if one.status == DIFFERS and one.name in plain:
-                    found.padded += 1
-                    found.open.append((f"{unit.source} in {target}", one.name, one.status, PADDED))
-                    continue
+                found.padded += one.atom in proof.padded
                 if one.status not in (EXACT, OVERRIDDEN):
                     init = view.section_name(view.atoms[one.atom]).startswith((".init", ".exit"))
                     reason = one.reason or ("not there" if one.status == ABSENT else "")
                     found.open.append((f"{unit.source} in {target}", one.name, one.status, reason + " (init)" * init))
-
-
-def proven_alone(unit: UnitCommand, running: RunningKernel, image: KernelImage) -> frozenset[str]:
-    """The functions of a unit that are proven when it is compiled by the kernel's own options alone."""
-    kernel = running.kernel
-    with tempfile.TemporaryDirectory(prefix="kgbuild-parity-") as name:
-        folder, tools = Path(name), tools_of(kernel)
-        out, place = folder / "unit.o", path_when_built(kernel, Cache()) if shows_path(unit) else None
-        seen = place or kernel.source
-        argv = [*without_debug(unit.argv, seen), "-g", "-o", str(out)]
-        source = source_path(kernel, kernel.source, unit.source)
-        argv.append(str(seen / unit.source if source.is_relative_to(kernel.source) else source))
-        if place is not None:
-            tools = tools.with_mount(kernel.source, place)
-        tools.run(argv, cwd=kernel.build, writable=[folder])
-        if unit.objtool:
-            env = {**child_environment(), "SRCARCH": platform_of(kernel).source_arch}
-            tools_of(kernel).run([*unit.objtool, out], cwd=kernel.build, env=env, writable=[folder])
-        view = View(read(out.read_bytes()))
-    return frozenset(f.name for f in compute_parity(view, image).functions if f.status in (EXACT, OVERRIDDEN))
 
 
 def render(outcomes: list[Outcome], seed: int) -> str:
@@ -134,16 +109,16 @@ def render(outcomes: list[Outcome], seed: int) -> str:
         "kernel's own toolchain and compared each function with the one that runs. Overridden functions are weak ones",
         "of which the kernel has another definition. How the proof works: [design.md](design.md).",
         "",
-        "| kernel | compiler | units | functions | proven | weak, overridden | not proven | of these padding | "
-        "proven in percent |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| kernel | compiler | units | compiled twice | functions | proven | of these by the second compile | "
+        "weak, overridden | not proven | proven in percent |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for o in outcomes:
         total = sum(o.counts.values())
         share = 100 * (o.counts[EXACT] + o.counts[OVERRIDDEN]) / total if total else 0.0
         lines.append(
-            f"| {o.name} | {o.compiler} | {o.units} | {total} | "
-            f"{o.counts[EXACT]} | {o.counts[OVERRIDDEN]} | {len(o.open)} | {o.padded} | {share:.2f} |"
+            f"| {o.name} | {o.compiler} | {o.units} | {o.twice} | {total} | "
+            f"{o.counts[EXACT]} | {o.padded} | {o.counts[OVERRIDDEN]} | {len(o.open)} | {share:.2f} |"
         )
     for o in outcomes:
         lines += ["", f"## {o.name}", ""]

@@ -13,6 +13,7 @@ from kgbuild.diff.author_macros import PREFIX
 from kgbuild.kernel.section_readers import (
     BOOT,
     BORDERS,
+    HOOKS,
     INIT,
     LOADER,
     NEVER,
@@ -214,6 +215,10 @@ class Claims(UnitFacts):
             return self._claim_registered(difference, patched, row.what, row.who)
         if difference.section == ".exitcall.exit":
             return NO_EFFECT, f"{row.what}: {row.who}", False
+        if difference.section.startswith(HOOKS):
+            # any difference: the running kernel reads its own table
+            why = f"{row.what}: {row.who}, sees those of the running kernel"
+            return NO_EFFECT, why, difference.kind not in (kinds.SIZE, kinds.ALIGN)
         if row.when in (RUNNING, LOADER):
             return UNACCOUNTED, f"{row.what}, read by {row.who}: the running kernel's stays as it is", False
         if row.when == INIT and difference.kind in (kinds.WENT, kinds.ALIGN, kinds.ORDER, kinds.TYPE):

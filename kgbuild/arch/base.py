@@ -30,12 +30,14 @@ class PatchSite:
     starts    byte strings one of which the instruction begins with; none: not looked at
     to        beginnings of symbol names; a relocation in the instruction must name such a symbol; none: not looked at
     complete  True where every branch to such a symbol must have an entry
+    announced  True where anything may stand there if the instruction before it takes the address of this very entry
     """
 
     what: str
     starts: tuple[bytes, ...] = ()
     to: tuple[str, ...] = ()
     complete: bool = False
+    announced: bool = False
 
 
 @dataclass(frozen=True)
@@ -276,6 +278,9 @@ class Arch:
                 that it calls first, of its bytes and its address; trace_field: the offset of that call's displacement
     search      how references are found in whole sections of code (arch/code_search.py)
     filler      bytes that the room between functions is filled with, by the assembler
+    is_padding  whether bytes are what the assembler fills an alignment inside a function with
+    branch_form  what precedes the displacement of a direct branch (its bytes, the displacement's offset), the same for
+                every width of it
     debug_line  offset of the 32-bit word of a pr_debug descriptor (struct _ddebug) that holds the line, and its bits
     """
 
@@ -311,6 +316,8 @@ class Arch:
     trace_target: Callable[[bytes, int], int | None] = field(repr=False)
     trace_field: Callable[[bytes], int | None] = field(repr=False)
     search: Callable[[], CodeSearch] = field(repr=False)
+    is_padding: Callable[[bytes], bool] = field(repr=False)
+    branch_form: Callable[[bytes, int], bytes] = field(repr=False)
     debug_line: tuple[int, int] = (0, 0)
     indirect_thunks: tuple[str, ...] = ()
     indirect_prefix: str = ""

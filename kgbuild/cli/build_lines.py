@@ -12,7 +12,7 @@ from kgbuild.cli.ui import Output, show_accounting
 from kgbuild.diagnostics.warnings import UNKNOWN
 from kgbuild.pipeline.stages.values import Accounted, Closed, KernelChosen, PatchesApplied, Proven, PutOnTop
 from kgbuild.progress import Task
-from kgbuild.report.build import closure_report, on_top_report, parity_counts
+from kgbuild.report.build import closure_report, on_top_report, padded_functions, parity_counts
 
 
 class BuildLines:
@@ -55,7 +55,10 @@ def _show_parity(out: Output, proven: Proven) -> None:
         return
     counts = [parity_counts(u.orig, u.parity) for u in proven.units]
     matched, total, weak = (sum(c[key] for c in counts) for key in ("matched", "total", "weak_overridden"))
-    note = f" ({weak} weak, overridden elsewhere)" if weak else ""
+    padded = sum(len(padded_functions(u.orig, u.parity)) for u in proven.units)
+    notes = [f"{weak} weak, overridden elsewhere"] if weak else []
+    notes += [f"{padded} but for padding, by a second compile"] if padded else []
+    note = f" ({'; '.join(notes)})" if notes else ""
     out.line("parity", f"{matched}/{total} functions are those of the running kernel{note}")
 
 

@@ -56,7 +56,9 @@ def _parity(unit: UnitResult, patched: Atom) -> list[str]:
         name = unit.changes.orig.atoms[i].name
         where = f" at {found.address:#x}" if found.address and unit.target == "vmlinux" else ""
         if found.status == EXACT:
-            out.append(f"{name} recompiles to what runs{where}: bytes and relocations")
+            padded = i in unit.parity.padded
+            how = " but for padding: bytes by the kernel's own options, instructions" if padded else ": bytes"
+            out.append(f"{name} recompiles to what runs{where}{how} and relocations")
         else:
             out.append(f"{name} is not proven{where} ({found.reason or found.status}): bytes and relocations")
     return out

@@ -19,13 +19,14 @@ STACK, NMI, NOINSTR, UNSEEN, PATCHED, UNREAD, UNKNOWN = (
 )
 
 
-HANDED, READ_ONLY, LAST_WRITE, INIT_ONLY, VMALLOC, TRACED = (
+HANDED, READ_ONLY, LAST_WRITE, INIT_ONLY, VMALLOC, TRACED, UNHOOKED = (
     "W8-handed-out",
     "W9-read-only",
     "W10-last-write",
     "W11-init-only",
     "W12-not-in-image",
     "W13-traced",
+    "W14-table-stays",
 )
 
 
@@ -104,6 +105,12 @@ _TABLE = [
         "Names and types of a system call's arguments change: tracing (events/syscalls) goes on showing those of the "
         "running kernel.",
         "nothing, unless a program depends on the new names",
+    ),
+    Rule(
+        UNHOOKED,
+        "A table of devices and functions changes (.pci_fixup*). The running kernel reads its own: functions that are "
+        "in it are patched, but entries neither come nor go.",
+        "do the work of new entries in a callback, for the devices that are there (KLP_POST_PATCH_CALLBACK)",
     ),
 ]
 

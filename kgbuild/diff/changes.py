@@ -22,7 +22,7 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.diff.compare import Comparer, Reason, first_difference
 from kgbuild.diff.labels import part_changed
 from kgbuild.elf.consts import SHT
-from kgbuild.kernel.section_readers import REFERRED, reader_of
+from kgbuild.kernel.section_readers import HOOKS, REFERRED, reader_of
 from kgbuild.objects.atoms import ANON, DATA, FUNCTION, Ambiguous, Atom
 from kgbuild.objects.call_metadata import is_call_metadata
 from kgbuild.objects.special_entries import Entries, read_entries
@@ -38,6 +38,10 @@ from kgbuild.objects.symbol_kinds import (
 )
 from kgbuild.objects.view import View
 
+# in the name of a section that -fdata-sections makes for what only the compiler has a name for, a sanitizer's location:
+# no table, and out of reach where no code refers to it
+COMPILERS_OWN = "..L"
+
 
 class Changed(NamedTuple):
     """A function of the patched object that is not the original's."""
@@ -50,7 +54,8 @@ class Changed(NamedTuple):
 @dataclass(frozen=True)
 class Changes:
     """The difference of one unit. Atoms of `changed.patched` and `new` are the patched object's, of `removed` the
-    original's. `.cold` halves are part of their parents and are not listed."""
+    original's. `.cold` halves are part of their parents and are not listed. `traced` are variables that only tracing
+    shows, `hooks` tables of devices and functions, whose changes have no effect."""
 
     place: str
     orig: View
@@ -67,6 +72,7 @@ class Changes:
     renamed: tuple[Renamed, ...] = ()
     differing: tuple[tuple[Atom, Atom], ...] = ()
     traced: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
 
     @property
     def nothing(self) -> bool:
@@ -106,6 +112,7 @@ class _Differ:
         self.refusals: list[Refusal] = [*self.patched_entries.refusals]
         self.differing: list[tuple[Atom, Atom]] = []
         self.traced: list[str] = []
+        self.hooks: list[str] = []
 
     def _part_moved(self) -> None:
         """A static that gets its first write lay in read-only memory: writing the kernel's would fault. It is another
@@ -145,6 +152,7 @@ class _Differ:
             (*self.declared, *self.renamed),
             tuple(self.differing),
             tuple(self.traced),
+            tuple(self.hooks),
         )
 
     def _find_renamed(self) -> None:
@@ -309,12 +317,15 @@ class _Differ:
             reader = reader_of(name)
             if reader is not None and reader.when == REFERRED:
                 continue
+            hooks = name.startswith(HOOKS)
             orig, patched = orig_tables.get(name), patched_tables.get(name)
             try:
                 same = orig is not None and patched is not None and self.comparer.same_content(orig, patched)
             except Ambiguous:
                 same = False
-            if not same:
+            if not same and hooks:
+                self.hooks.append(name)
+            elif not same:
                 fact = f"section {name} differs, and what its entries belong to is not known"
                 self.refusals.append(Refusal("K2-special", f"{self.place}: {name}", fact, section=name))
 
@@ -357,7 +368,7 @@ def _tables(view: View) -> dict[str, Atom]:
     out = {}
     for atoms in whole.values():
         section = view.section_of(atoms[0])
-        if len(atoms) > 1 or atoms[0].kind != ANON or is_init(view, atoms[0]):
+        if len(atoms) > 1 or atoms[0].kind != ANON or is_init(view, atoms[0]) or COMPILERS_OWN in section.name:
             continue
         if not section.executable and not section.merge:
             out[section.name] = atoms[0]

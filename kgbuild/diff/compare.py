@@ -274,12 +274,8 @@ class Comparer:
     def _in_special(self, orig_ref: Ref, patched_ref: Ref) -> bool:
         """Whether both references lead into one special section, as those of code whose WARN is a call (since 6.19)."""
         orig, patched = self.orig.atoms[orig_ref.atom], self.patched.atoms[patched_ref.atom]
-        name = self.orig.section_name(orig)
-        return (
-            orig.kind == patched.kind == ANON
-            and name == self.patched.section_name(patched)
-            and self.patched.arch.special_of(name) is not None
-        )
+        same = self.orig.section_name(orig) == self.patched.section_name(patched)
+        return same and self.orig.is_entry(orig) and self.patched.is_entry(patched)
 
     def _same_own_entry(self, orig_ref: Ref, patched_ref: Ref, scope: _Scope) -> bool:
         """Whether two functions refer to the same entry of their own; what it holds is compared as an entry."""
@@ -290,9 +286,8 @@ class Comparer:
         ):
             atom = view.atoms[ref.atom]
             own = [e for e in entries.of(function) if e.section_index == atom.section] if function >= 0 else []
-            at = atom.offset + ref.delta
-            number = next((n for n, e in enumerate(own) if e.index * e.size == at), None)
-            if number is None:
+            number = next((n for n, e in enumerate(own) if e.index * e.size == atom.offset), None)
+            if number is None or ref.delta:
                 return False
             numbers.append((number, len(own)))
         return numbers[0] == numbers[1]

@@ -23,7 +23,7 @@ from kgbuild.correlation.noise import Noise
 from kgbuild.elf.consts import SHT, STT
 from kgbuild.elf.object import RelocRow, Section
 from kgbuild.objects.atoms import DATA, FUNCTION, Atom
-from kgbuild.objects.special_entries import entry_size
+from kgbuild.objects.entry_sizes import entry_size
 from kgbuild.objects.stateless import is_plain_flag, may_be_once_flag
 from kgbuild.objects.symbol_kinds import is_anonymous, stem
 from kgbuild.objects.view import View

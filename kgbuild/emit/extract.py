@@ -70,13 +70,15 @@ class _Extractor:
         self.undefined: dict[str, OutSymbol] = {}
         self.shared: dict[str, OutSection] = {}
         self.thunks: dict[str, OutSymbol] = {}
+        self._entry_places: dict[tuple[int, int, int], int] | None = None
         # section, offset in it, size in bytes, variable
         self.constants: list[tuple[OutSection, int, int, Bound]] = []
+        self._members = sorted(closure.members.values(), key=lambda m: (m.unit, m.atom.kind != FUNCTION, m.atom.id))
         written = initial_values(closure) if identity is not None else ()
         self.values = Values({(i.unit, i.atom.id): i for i in written})
 
     def run(self) -> OutObject:
-        members = sorted(self.closure.members.values(), key=lambda m: (m.unit, m.atom.kind != FUNCTION, m.atom.id))
+        members = self._members
         for member in members:
             self._place(member)
         for member in members:
@@ -179,6 +181,8 @@ class _Extractor:
         view = self._view(unit)
         if view.section_name(source) == PARAMETERS and view.atoms[ref.atom].name == THIS_MODULE:
             return self._undefined(THIS_MODULE), ref.delta
+        if view.is_entry(view.atoms[ref.atom]):
+            return self._to_entry(unit, view.atoms[ref.atom], ref)
         if key in self.closure.defined:
             return self.symbol_of[self.closure.defined[key]], ref.delta
         if key in self.place and not self.closure.binds_to_kernel(unit, source, ref):
@@ -187,6 +191,25 @@ class _Extractor:
                 return self.symbol_of[key], ref.delta
             return self._section_symbol(section), offset + ref.delta
         return self._to_bound(self.closure.bound[key]), ref.delta
+
+    def _to_entry(self, unit: int, entry: Atom, ref: Ref) -> tuple[OutSymbol, int]:
+        """Section and offset of an entry of a special section, which is written after the code that refers to it."""
+        if self._entry_places is None:
+            self._entry_places, sizes = {}, dict.fromkeys(self.shared, 0)
+            for member in (m for m in self._members if m.atom.kind == FUNCTION):
+                for one in self.closure.entries(member.unit, member.atom):
+                    if one.spec.constant and self.identity is not None:
+                        continue
+                    place = sizes.get(one.section, 0)
+                    self._entry_places[member.unit, one.section_index, one.index * one.size] = place
+                    sizes[one.section] = place + len(one.data)
+        view = self._view(unit)
+        section = self._section_of_entries(view, entry.section)
+        return self._section_symbol(section), self._entry_places[unit, entry.section, entry.offset] + ref.delta
+
+    def _section_of_entries(self, view: View, index: int) -> OutSection:
+        source = view.obj.sections[index]
+        return self._shared_section(source.name, source.flags & ~SHF.GROUP, source.align, source.entsize)
 
     def _relocate(self, member: Member) -> None:
         view, atom = self._view(member.unit), member.atom
@@ -248,8 +271,7 @@ class _Extractor:
             bound = self.closure.constants[entry.section.removeprefix(spec.prefix)]
             self.constants.append((section, start + entry.owner_offset, len(spec.constant), bound))
             return
-        source = view.obj.sections[entry.section_index]
-        section = self._shared_section(entry.section, source.flags & ~SHF.GROUP, source.align, source.entsize)
+        section = self._section_of_entries(view, entry.section_index)
         base = len(section.data)
         section.data.extend(entry.data)
         owner_section, owner_base = self.place[(member.unit, member.atom.id)]

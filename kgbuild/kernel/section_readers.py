@@ -23,6 +23,11 @@ INIT = "by code that runs once"
 NEVER = "not at all"
 
 
+# Tables of which each entry names a device and a function, which the kernel calls by its address: a patched function
+# is reached as before, and new entries have to be made good for by a callback.
+HOOKS = (".pci_fixup",)
+
+
 class Reader(NamedTuple):
     """One row: the section's name (`*` at the end: all that begin so), what is in it, who reads it, when (one of
     the constants above), the file that says so."""

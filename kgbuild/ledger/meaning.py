@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Container, Iterator, Sequence
 
 from kgbuild.arch.base import Instruction
 from kgbuild.elf.consts import SHN
 from kgbuild.elf.object import RelocRow
 from kgbuild.ledger.pairs import Pairs
-from kgbuild.ledger.pieces import ObjectPieces, Piece, kind_of_section
+from kgbuild.ledger.pieces import ObjectPieces, Piece, entry_size, kind_of_section
 
 Meaning = tuple[object, ...]
 _DEPTH = 6  # how deep pieces of replacement code may refer to each other
@@ -71,6 +72,14 @@ class Meanings:
             return "piece", self.pairs.key(side, found), place - found.start
         if section.merge:
             return "text", side.text_at(section, place)
+        if (rule := side.rule(section.name)) is not None and depth <= _DEPTH:
+            # code whose WARN is a call refers to its entry (since 6.19): its place in the table says nothing
+            rows = side.obj.reloc_rows(shndx)
+            size = entry_size(section.size, rows, rule)
+            start = place - place % size
+            for at, _, owner, addend in rows[bisect.bisect_left(rows, (start + rule.owner,)) :][:1]:
+                if at == start + rule.owner:
+                    return "entry", section.name, place - start, self.means(side, owner, addend, depth + 1)
         return "place", kind_of_section(section.name), place
 
     def code(self, side: ObjectPieces, section: int, start: int, end: int, depth: int = 0) -> Meaning:
@@ -103,6 +112,9 @@ class Meanings:
             return f"code {meaning[1].hex()}" if isinstance(meaning[1], bytes) else "code"
         delta = meaning[2]
         name = str(meaning[1])
+        if what == "entry":
+            assert isinstance(meaning[3], tuple)
+            return f"the entry in {name} of {self.show(meaning[3])}"
         if what == "piece":
             assert isinstance(meaning[1], int)
             piece, side = self.pairs.piece(meaning[1])

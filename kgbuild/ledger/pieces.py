@@ -325,6 +325,20 @@ class ObjectPieces:
         return found if found is not None and found.sizes else None
 
 
+def entry_size(total: int, rows: list[RelocRow], spec: SpecialSection) -> int:
+    """The entry size of a table: among the known sizes, the one that fits its relocations best."""
+    if len(spec.sizes) == 1:
+        return next(iter(spec.sizes))
+    offsets = {row[0] for row in rows}
+
+    def fits(size: int) -> tuple[bool, bool]:
+        needed = spec.sizes[size]
+        every = all(at + n in offsets for at in range(0, total, size) for n in needed)
+        return every and (total % size == 0 or bool(spec.last)), -(-total // size) * len(needed) == len(offsets)
+
+    return max(spec.sizes, key=fits)
+
+
 def _end_of_string(raw: bytes, at: int, width: int) -> int:
     if width == 1:
         found = raw.find(b"\0", at)

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from kgbuild.arch.base import SpecialSection
 from kgbuild.elf.consts import SHN
-from kgbuild.elf.object import RelocRow, Section
+from kgbuild.elf.object import Section
 from kgbuild.ledger.difference import CAME, ENTRIES, SHOWN, WENT, Book
 from kgbuild.ledger.meaning import UNKNOWN, Meaning, Meanings
-from kgbuild.ledger.pieces import ObjectPieces, Piece, kind_of_section
+from kgbuild.ledger.pieces import ObjectPieces, Piece, entry_size, kind_of_section
 
 
 class _TableEntry(NamedTuple):
@@ -58,7 +58,7 @@ class _EntryTable:
     def __init__(self, walker: Tables, side: ObjectPieces, section: Section, spec: SpecialSection) -> None:
         self.walker, self.side, self.section, self.spec = walker, side, section, spec
         self.rows = side.obj.reloc_rows(section.index)
-        self.size = _entry_size(section.size, self.rows, spec)
+        self.size = entry_size(section.size, self.rows, spec)
         self.raw = side.bytes_of(section.index)
         self.count = -(-section.size // self.size)
         other = side.obj.section_named(spec.companion) if spec.companion else None
@@ -175,20 +175,6 @@ def _runs(tables: list[_EntryTable]) -> dict[object, list[_Run]]:
         for key, run in table.runs():
             out.setdefault(key, []).append(run)
     return out
-
-
-def _entry_size(total: int, rows: list[RelocRow], spec: SpecialSection) -> int:
-    """The entry size of a table: among the known sizes, the one that fits its relocations best."""
-    if len(spec.sizes) == 1:
-        return next(iter(spec.sizes))
-    offsets = {row[0] for row in rows}
-
-    def fits(size: int) -> tuple[bool, bool]:
-        needed = spec.sizes[size]
-        every = all(at + n in offsets for at in range(0, total, size) for n in needed)
-        return every and (total % size == 0 or bool(spec.last)), -(-total // size) * len(needed) == len(offsets)
-
-    return max(spec.sizes, key=fits)
 
 
 class Tables:

@@ -11,10 +11,11 @@ import bisect
 from functools import cached_property
 
 from kgbuild.arch import for_object
-from kgbuild.arch.base import Arch, Instruction
+from kgbuild.arch.base import Arch, Instruction, SpecialSection
 from kgbuild.elf.consts import SHN, SHT, STT
 from kgbuild.elf.object import Object, RelocRow, Section, Symbol
 from kgbuild.objects.atoms import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom
+from kgbuild.objects.entry_sizes import entry_size
 
 _NO_PLACE = frozenset((int(STT.FILE), int(STT.SECTION)))
 
@@ -33,6 +34,7 @@ class AtomTable:
         self._strings: dict[tuple[int, int], int] = {}
         self._pieces: dict[tuple[int, int], int] = {}
         self._sized: dict[tuple[int, int, int], int] = {}
+        self._entry_sizes: dict[int, int | None] = {}
         self._instructions: dict[int, list[Instruction]] = {}
         self._raws: dict[int, bytes] = {}
         self._symbols: dict[int, Symbol] = {}
@@ -74,6 +76,10 @@ class AtomTable:
         for section in self.obj.sections:
             if section.alloc and section.type in (SHT.PROGBITS, SHT.NOBITS, SHT.NOTE) and not self.is_table(section):
                 self._atoms_of_section(section, at.get(section.index, {}))
+
+    def is_entry(self, atom: Atom) -> bool:
+        """True for an entry of a special section that code refers to."""
+        return atom.kind == ANON and self.arch.special_of(self.section_name(atom)) is not None
 
     def is_table(self, section: Section) -> bool:
         """True for special sections, read entry by entry, and for what is dropped."""
@@ -246,6 +252,9 @@ class AtomTable:
             return self._string(section, offset)
         if section.name in self.arch.auxiliary:
             return self._piece(section, offset)
+        spec = self.arch.special_of(section.name)
+        if spec is not None and spec.sizes:
+            return self._entry(section, offset, spec)
         if symbol is not None and symbol in self._of_symbol:
             atom = self.atoms[self._of_symbol[symbol]]
             return atom.id, offset - atom.offset
@@ -303,6 +312,17 @@ class AtomTable:
                     break
             self._pieces[key] = self._add(kind=ANON, section=section.index, offset=offset, size=end - offset).id
         return self._pieces[key], 0
+
+    def _entry(self, section: Section, offset: int, spec: SpecialSection) -> tuple[int, int]:
+        """The entry of a special section that an offset lies in, as an atom: since 6.19, code whose WARN is a
+        call passes the address of its entry in the table of bugs."""
+        if section.index not in self._entry_sizes:
+            self._entry_sizes[section.index] = entry_size(self, section.index, spec)
+        size = self._entry_sizes[section.index]
+        if size is None or not 0 <= offset < section.size:
+            raise Ambiguous(f"{section.name}+{offset:#x}", "a reference to no entry that can be told")
+        start = offset - offset % size
+        return self.piece(section.index, start, min(size, section.size - start)).id, offset - start
 
     def piece(self, section_index: int, offset: int, size: int) -> Atom:
         """An anonymous atom of a given extent (replacement code of one alternative)."""

@@ -16,6 +16,7 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.consts import SHN
 from kgbuild.elf.object import Section
 from kgbuild.objects.atoms import Ambiguous, Atom, Ref
+from kgbuild.objects.entry_sizes import entry_size
 from kgbuild.objects.view import View
 
 
@@ -36,31 +37,6 @@ class SpecialEntry(NamedTuple):
     spec: SpecialSection
     replacement: int | None = None
     companion: bytes = b""
-
-
-def entry_size(view: View, section_index: int, spec: SpecialSection) -> int | None:
-    """The size of a special section's entries, or None where it can't be told.
-
-    Of the sizes that are known for the section, the one with which every entry has the relocations it needs in their
-    places. Where several fit, the one with which no relocation is left over, then what the object's DWARF says.
-    """
-    section = view.obj.sections[section_index]
-    offsets = {row[0] for row in view.obj.reloc_rows(section_index)}
-    fitting = []
-    for size, needed in spec.sizes.items():
-        rest = section.size % size
-        if rest and not (spec.last and rest >= spec.last):
-            continue
-        if all(i + n in offsets for i in range(0, section.size, size) for n in needed):
-            fitting.append(size)
-    whole = [size for size in fitting if section.size // size * len(spec.sizes[size]) == len(offsets)]
-    if len(whole) == 1:
-        return whole[0]
-    if len(fitting) > 1 and spec.struct:
-        said = view.struct_sizes.get(spec.struct)
-        if said is not None:
-            return said if said in fitting else None
-    return fitting[0] if len(fitting) == 1 else None
 
 
 class BadEntry(Ambiguous):
@@ -85,6 +61,12 @@ class Entries:
         if found is None:
             found = self._of[atom_id] = tuple(self._read(atom_id, self.tables))
         return found
+
+    def at(self, atom_id: int, entry: Atom) -> SpecialEntry | None:
+        """The entry that an atom of a special section is, where it belongs to the atom with that number. Raises
+        Ambiguous."""
+        own = (e for e in self.of(atom_id) if e.section_index == entry.section)
+        return next((e for e in own if e.index * e.size == entry.offset), None)
 
     def compared(self, atom_id: int) -> list[SpecialEntry]:
         """Those of them that are part of what a function does. Raises Ambiguous."""

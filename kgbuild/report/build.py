@@ -53,6 +53,12 @@ def parity_counts(orig: View, parity: ParityProof) -> dict[str, int]:
     }
 
 
+def padded_functions(orig: View, parity: ParityProof) -> list[str]:
+    """The functions that differ from the kernel's in padding alone, and were proven by a second compile of their unit,
+    by the kernel's own options alone."""
+    return [f.name for f in parity.functions if f.atom in parity.padded and not is_prefix(orig.atoms[f.atom])]
+
+
 def unit_report(
     source: str,
     target: str,
@@ -79,6 +85,7 @@ def unit_report(
         "optimized": [{"file": file, "line": line, "text": text} for file, line, text in optimized],
         "parity": {
             **parity_counts(orig, parity),
+            "padded": padded_functions(orig, parity),
             "unmatched": [f for f in listed if f["status"] in (DIFFERS, ABSENT)],
             "ambiguous": [f for f in listed if f["status"] == AMBIGUOUS],
         },

@@ -346,7 +346,9 @@ class Code:
                     if owner:
                         yield finding("V20-special", where, "leads to no code of the module")
                 elif offset != unused:
-                    yield from self._check_place(where, section, *place, unwind=bool(spec.companion), owner=owner)
+                    yield from self._check_place(
+                        where, section, *place, start, unwind=bool(spec.companion), owner=owner
+                    )
 
     def _check_replacement(self, where: str, s: ModuleSection, offset: int, length: int) -> Iterator[Finding]:
         reloc = self.module.at(s.index, offset)
@@ -358,7 +360,15 @@ class Code:
             yield finding("V20-special", where, f"its {length} bytes of replacement are not in the module's code")
 
     def _check_place(
-        self, where: str, table: ModuleSection, section: ModuleSection, offset: int, *, unwind: bool, owner: bool
+        self,
+        where: str,
+        table: ModuleSection,
+        section: ModuleSection,
+        offset: int,
+        entry: int,
+        *,
+        unwind: bool,
+        owner: bool,
     ) -> Iterator[Finding]:
         instruction = self.instructions(section).get(offset)
         if instruction is None:
@@ -372,9 +382,18 @@ class Code:
         self.listed.add((table.name, section.index, offset))
         held = section.data[offset : offset + max(map(len, site.starts), default=0)]
         fits = not site.starts or held.startswith(site.starts)
+        fits = fits or (site.announced and self._announces(section, offset, table, entry))
         if not fits or (site.to and not self._leads_to(section, instruction, site)):
             raw = section.data[offset : offset + instruction.length].hex(" ")
             yield finding("V21-site", where, f"{section.name}+{offset:#x} holds {raw}, not {site.what}")
+
+    def _announces(self, section: ModuleSection, offset: int, table: ModuleSection, entry: int) -> bool:
+        """Whether the instruction that ends at an offset takes the address of an entry of a table."""
+        before = next((i for i in self.instructions(section).values() if i.offset + i.length == offset), None)
+        if before is None or before.is_branch or before.target is None:
+            return False
+        reloc = self.module.at(section.index, before.field_offset)
+        return reloc is not None and self.module.place_of(reloc) == (table, entry - (offset - before.field_offset))
 
     def _leads_to(self, section: ModuleSection, instruction: Instruction, site: PatchSite) -> bool:
         """Whether an instruction is a branch that a relocation binds to one of the site's symbols."""

@@ -8,6 +8,7 @@ import pytest
 from kgbuild.accounting.account import no_effects
 from kgbuild.accounting.claims import Claim
 from kgbuild.accounting.unit_facts import CARRIED, NO_EFFECT, NOISE, UNACCOUNTED
+from kgbuild.livepatch.kept_tables import find_kept_tables
 from kgbuild.pipeline.object_diff import ObjectDiff
 from tests.support.ledger.pairs import CHANGED, K30, NOTHING, answer, outcome, table
 
@@ -187,3 +188,46 @@ void f(long x) {
     found = answer(debug.replace("TEXT", '"left %ld"'), debug.replace("TEXT", '"right %ld"'))
     assert outcome(found) == CHANGED and [c.name for c in found.changed] == ["f"]
     assert [c.by for c in claims_of(found, "__dyndbg")] == [CARRIED]
+
+
+FIXUP = ".balign 16; .short %d, 7; .long 0, 0; .quad %s"  # struct pci_fixup: vendor, device, class, shift, hook
+HOOKS = "noinline void hook(long x) { sink(x + %d); }"
+
+
+def fixups(*rows: tuple[int, str]) -> str:
+    return table(".pci_fixup_final", "; ".join(FIXUP % row for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([(1, "hook")], [(1, "hook"), (2, "hook")]),
+        ([(1, "hook"), (2, "hook")], [(2, "hook")]),
+        ([(1, "hook")], [(3, "hook")]),
+        ([(1, "hook")], [(1, "beside")]),
+    ],
+    ids=["new", "gone", "another device", "another function"],
+)
+def test_workarounds_of_devices(before: list[tuple[int, str]], after: list[tuple[int, str]]) -> None:
+    """The kernel reads its own table: what changes there has no effect, which is said."""
+    hook = HOOKS % 1
+    found = answer(hook + fixups(*before), hook + fixups(*after))
+    assert outcome(found) == NOTHING
+    assert len(no_effects([found.accounting])) == 1
+    found = answer(hook + fixups(*before), hook + fixups(*after), "+1")
+    assert outcome(found) == CHANGED
+    assert [w.code for w in find_kept_tables(found.closure)] == ["W14-table-stays"]
+
+
+def test_a_workaround_that_changes_is_patched() -> None:
+    """It is called by its address, which the patch redirects; its entry is the kernel's own."""
+    found = answer(HOOKS % 1 + fixups((1, "hook")), HOOKS % 2 + fixups((1, "hook")))
+    assert outcome(found) == CHANGED and [c.name for c in found.changed] == ["hook"]
+    assert find_kept_tables(found.closure) == []
+
+
+def test_a_table_that_is_only_called_so_is_none() -> None:
+    found = answer(
+        HOOKS % 1 + table("pci_fixup_final", ".quad hook"), HOOKS % 2 + table("pci_fixup_final", ".quad hook")
+    )
+    assert outcome(found) == "K2-special"

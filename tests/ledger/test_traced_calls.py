@@ -7,7 +7,7 @@ import pytest
 
 from kgbuild.accounting.account import no_effects
 from kgbuild.accounting.unit_facts import NO_EFFECT
-from kgbuild.livepatch.traced_calls import find_traced
+from kgbuild.livepatch.kept_tables import find_kept_tables
 from kgbuild.pipeline.object_diff import ObjectDiff
 from tests.support.ledger.pairs import CHANGED, NOTHING, answer, outcome
 
@@ -58,7 +58,7 @@ def test_arguments_for_tracing(before: str, after: str) -> None:
     # beside a changed function
     found = compared(before, after, "+1")
     assert outcome(found) == CHANGED and no_effects([found.accounting]) == []
-    (warning,) = find_traced(found.closure)
+    (warning,) = find_kept_tables(found.closure)
     assert warning.code == "W13-traced" and "__read" in warning.fact
 
 

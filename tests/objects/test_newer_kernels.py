@@ -5,6 +5,7 @@ endbr64 where an indirect branch may go."""
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -17,10 +18,11 @@ from kgbuild.livepatch.address_uses import Uses
 from kgbuild.livepatch.kept_addresses import find_handed_out
 from kgbuild.model import Finding
 from kgbuild.pipeline.stages.assemble import check_writing
+from kgbuild.proof.parity import EXACT, compute_parity
 from kgbuild.verification.code import Code
 from kgbuild.verification.ibt import check_constants, check_pointers
 from kgbuild.verification.reading.reader import ModuleFile, read_module
-from tests.support.kernel import Patched, close_text, make_module
+from tests.support.kernel import Patched, close_text, link_kernel, make_module
 from tests.support.toolchain import compile_text, pair_flags, view
 
 ARCH = arch_of(62)
@@ -337,12 +339,92 @@ def test_code_that_refers_to_its_own_entry(flags: tuple[str, ...]) -> None:
         assert [c.patched.name for c in compute_changes(orig, other, "unit.c").changed] == changed
 
 
-def test_a_function_that_refers_to_its_entry_is_refused() -> None:
-    """The entry would lie elsewhere in the module; nothing carries the reference."""
-    p = close_text(
-        BUGS.replace("noinline int third(int x) {", "noinline int third(int x) {\n#ifdef PATCHED\nx++;\n#endif\n")
+THIRD = BUGS.replace("noinline int third(int x) {", "noinline int third(int x) {\n#ifdef PATCHED\nx++;\n#endif\n")
+BUG_ENTRY = 16
+
+
+def told(module: ModuleFile) -> dict[int, int]:
+    """By offset of an entry of the module's __bug_table, how many instructions right before its place hand it on."""
+    (table,) = (s for s in module.sections if s.name == "__bug_table")
+    out = {}
+    for start in range(0, len(table.data), BUG_ENTRY):
+        owner = module.at(table.index, start)
+        place = module.place_of(owner) if owner is not None else None
+        assert place is not None
+        code, offset = place
+        reloc = module.at(code.index, offset - 4)
+        out[start] = int(reloc is not None and module.place_of(reloc) == (table, start - 4))
+    return out
+
+
+def sites_found(module: ModuleFile) -> list[str]:
+    """What verify says of the module's table of bugs."""
+    (table,) = (s for s in module.sections if s.name == "__bug_table")
+    return [f.code for f in Code(module, ARCH).check_special(table, ARCH.special["__bug_table"])]
+
+
+def test_a_function_comes_with_the_entries_that_it_refers_to() -> None:
+    """In the module, the code refers to the entry that was written for it, wherever that lies there."""
+    p = close_text(THIRD.replace("WARN(22, x);", "WARN(22, x), WARN(44, x * 2);"))
+    assert p.refused == []
+    assert p.roles("changed") == ["second", "third"]
+    make_module(p.closure)
+    module = module_of(p)
+    assert told(module) == {0: 1, 16: 1}
+    assert sites_found(module) == []
+
+
+@pytest.mark.parametrize("moved", [-16, 16, 4])
+def test_verify_finds_a_reference_to_another_entry(moved: int) -> None:
+    p = close_text(THIRD.replace("WARN(22, x);", "WARN(22, x), WARN(44, x * 2);"))
+    module = module_of(p)
+    (table,) = (s for s in module.sections if s.name == "__bug_table")
+    index, row = next(
+        (index, row)
+        for index, rows in module.relocs.items()
+        for row in rows
+        if module.sections[module.sections[index].info].executable and (module.place_of(row) or (None,))[0] == table
     )
-    assert {(r.code, r.symbol) for r in p.closure.refusals} == {("K5-symbol", "third")}
+    rows = tuple(
+        replace(other, addend=other.addend + moved) if other is row else other for other in module.relocs[index]
+    )
+    assert "V21-site" in sites_found(replace(module, relocs={**module.relocs, index: rows}))
+
+
+OTHERS_ENTRY = (
+    'asm(".pushsection __bug_table,\\"aw\\"\\nshared: .long first - .\\n.long name - ., name - .\\n.word 3, 0x800\\n"\n'
+    '    ".popsection");\nextern char shared[];\nchar name[] = "said";\n'
+)
+
+
+@pytest.mark.parametrize("use", ["sink(shared)", "sink(shared + 4)"])
+def test_an_entry_of_another_function_is_a_refusal(use: str) -> None:
+    text = f"{OTHERS_ENTRY}int first(int x) {{ return source(x); }}\nint second(int x) {{\n#ifdef PATCHED\n{use};\n"
+    assert close_text(text + "#endif\nreturn source(x) + 1; }").refused == ["K2-special:second"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "same"),
+    [
+        (("WARN(22, x)", "WARN(22, x)"), True),
+        # the entry lies elsewhere in the kernel's table, and means the same
+        (
+            ("noinline int first", "noinline int zeroth(int x) { WARN(9, 1); return source(x); }\nnoinline int first"),
+            True,
+        ),
+        (("WARN(22, x)", "WARN(23, x)"), False),
+        (('"said"', '"told"'), False),
+        (("(2f)(%%rip)", "(2f+16)(%%rip)"), False),
+    ],
+)
+def test_parity_of_code_that_refers_to_its_own_entry(kernel: tuple[str, str], same: bool) -> None:
+    text = f'#include "kernel.h"\n{BUGS.replace("source(x) + 1;", "WARN(7, 2); return source(x) + 1;")}'
+    own = view(compile_text(text, *pair_flags()))
+    image = link_kernel((compile_text(text.replace(*kernel), *pair_flags(split=False)),))
+    proof = compute_parity(own, image)
+    found = {f.name: f.status for f in proof.functions}
+    assert (found["third"] == EXACT) is same
+    assert not proof.paddable
 
 
 # -- calls in replacement code -----------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ def small_kernel(
         run("ld", "-r", "-o", folder / f"{name}.ko", *parts)
     rows = [f"0x0\t{name}\t{owner}\tEXPORT_SYMBOL\t\n" for name, owner in exports.items()]
     (root / "symvers").write_text("".join(rows))
+    (root / "config").write_text("")
     write_units(commands, root / "units.sqlite")
     return Kernel(
         id=KernelId("local", "small", "", "ab" * 20),

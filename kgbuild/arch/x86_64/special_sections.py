@@ -87,7 +87,8 @@ SECTIONS = {
             12: {"file": (4, 4), "line": (8, 2), "flags": (10, 2)},
             8: {"flags": (4, 2)},
         },
-        site=PatchSite("ud2", (b"\x0f\x0b",)),
+        # since 6.19 a WARN with a format hands its entry to __WARN_trap by lea; the place is behind that
+        site=PatchSite("ud2", (b"\x0f\x0b",), announced=True),
         looked_up=True,
         about_code=True,
     ),

@@ -11,6 +11,7 @@ from kgbuild.arch.x86_64.address_uses import argument_uses, uses_of
 from kgbuild.arch.x86_64.data_flow import handed_out
 from kgbuild.arch.x86_64.effects import read_effects
 from kgbuild.arch.x86_64.entry_points import LANDING, NMI_ENTRIES, TRACE_BYTES, trace_field, trace_target
+from kgbuild.arch.x86_64.padding import branch_form, is_padding
 from kgbuild.arch.x86_64.relocated_fields import RELOCATED
 from kgbuild.arch.x86_64.relocations import HOWTOS, R_32, R_32S, R_64, R_PC32, R_PC64, R_PLT32
 from kgbuild.arch.x86_64.slot_rewriting import (
@@ -221,6 +222,8 @@ ARCH = Arch(
     trace_target=trace_target,
     trace_field=trace_field,
     search=code_search,
+    is_padding=is_padding,
+    branch_form=branch_form,
     # endbr64; jmp
     thunk=bytes.fromhex("f30f1efa e900000000"),
     # 16 bytes of padding, which call depth tracking may fill (arch/x86/kernel/callthunks.c), then jmp; int3 behind it

@@ -135,7 +135,9 @@ def resolve(builder: ClosureBuilder, number: int, source: Atom, ref: Ref) -> Non
             return
     if key in builder.bound:
         return
-    if target.kind in (STRING, ANON):
+    if view.is_entry(target):
+        _check_own_entry(builder, number, source, target, ref)
+    elif target.kind in (STRING, ANON):
         carry_anonymous(builder, number, source, target)
     elif target.kind == UNDEFINED:
         bind_external(builder, number, source, target, ref)
@@ -146,6 +148,16 @@ def resolve(builder: ClosureBuilder, number: int, source: Atom, ref: Ref) -> Non
         bind_function(builder, number, source, target, ref)
     else:
         bind_data(builder, number, source, target)
+
+
+def _check_own_entry(builder: ClosureBuilder, number: int, source: Atom, target: Atom, ref: Ref) -> None:
+    """A function may refer to an entry of a special section only if the entry is its own: it comes along with the
+    function."""
+    section = builder.units[number].changes.patched.section_name(target)
+    own = builder.units[number].changes.patched_entries.at(source.id, target) if source.kind == FUNCTION else None
+    if own is None or ref.delta or own not in builder.entries(number, source):
+        fact = f"+{ref.offset:#x}: refers to an entry in {section} that does not come along with it"
+        builder.refuse("K2-special", number, source.name, fact, section)
 
 
 def _refuse_relocation(builder: ClosureBuilder, number: int, source: Atom, target: Atom, ref: Ref) -> None:

@@ -14,7 +14,7 @@ from kgbuild.closure.model import REPLACED, Contents, MemberKey, Redirect, UnitR
 from kgbuild.elf.consts import STB
 from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import FUNCTION, UNDEFINED, Ambiguous, Atom
-from kgbuild.proof.parity import AMBIGUOUS, EXACT, OVERRIDDEN, OWN_BYTES, names_at
+from kgbuild.proof.parity import AMBIGUOUS, EXACT, OVERRIDDEN, OWN_BYTES, PADDED_BYTES, names_at
 
 
 def redirect_changed(builder: ClosureBuilder) -> None:
@@ -73,7 +73,7 @@ def _redirect_place(builder: ClosureBuilder, number: int, orig: Atom, patched: A
             "K12-folded", number, name, f"in the kernel {name} is one body with {kept}, which does not change so"
         )
         return
-    if not set(own) <= set(orig.names) and unit.parity.bindings[orig.id].evidence == OWN_BYTES:
+    if not set(own) <= set(orig.names) and unit.parity.bindings[orig.id].evidence in (OWN_BYTES, PADDED_BYTES):
         # another unit may have a clone of the same code
         fact = f"{name} is {', '.join(own)} in the kernel by its bytes alone, and no proven function refers to it"
         builder.refuse("K13-ambiguous", number, name, fact)

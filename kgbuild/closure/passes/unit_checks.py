@@ -19,6 +19,7 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.diagnostics.unused_options import unused_option
 from kgbuild.elf.consts import STB
 from kgbuild.kernel.module_image import ModuleImage
+from kgbuild.kernel.section_readers import HOOKS
 from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import ANON, DATA, FUNCTION, UNDEFINED, Ambiguous, Atom
 from kgbuild.objects.special_entries import BadEntry, Entries
@@ -171,7 +172,7 @@ def check_tables(contents: Contents) -> Iterator[Refusal]:
             section = view.section_of(atom)
             # entries of the sections that are known come along with the code that they belong to
             spec = view.arch.special_of(section.name)
-            if section.executable or (spec is not None and spec.carried):
+            if section.executable or (spec is not None and spec.carried) or section.name.startswith(HOOKS):
                 continue
             try:
                 targets = [view.atoms[r.atom] for r in view.refs(atom)]

@@ -170,6 +170,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
         text = with_line_directives(path, applied.final)
         if path.endswith(".h") or path in detours or as_it_is:
             # Each unit reaches such a file by its own path, which __FILE__ shows; so does an out-of-tree unit itself.
+            # A sanitizer writes the path at which the file was compiled into the object.
             # A directive before a header's guard would make the compiler read the header again at each #include.
             text = text.removeprefix(f'#line 1 "{path}"\n'.encode())
             named = re.compile(rb'^(#line \d+) "' + re.escape(path.encode()) + rb'"$', re.MULTILINE)

@@ -41,6 +41,8 @@ from kgbuild.progress import Progress
 AUTHOR = Path(__file__).resolve().parents[2] / "data" / "author_headers"
 _NAMED = 6
 ADDED = ("-ffunction-sections", "-fdata-sections")
+# marks the cached object of a unit that was compiled by its own options alone
+PLAIN = "plain-1"
 # Variable locations at each instruction are not needed; they take a tenth of the time and a third of the object.
 DEBUG = ("-g", "-fno-var-tracking", "-fno-var-tracking-assignments")
 _BTF, _BTF_SINCE = "-gbtf", 12
@@ -100,16 +102,7 @@ def compile_units(
         with cache.scratch("compile") as scratch:
             overlay = Overlay(kernel, files, scratch, real)
             assembler = _assembler(kernel, scratch)
-            shown = kernel.sandboxed and any(shows_path(unit) for unit, _ in missing)
-            built_at = path_when_built(kernel, cache) if shown else None
-            if built_at is not None and overlap(built_at, kernel.source):
-                if files:
-                    raise ToolError(
-                        "is where the kernel was built, and its objects name their source files by that path",
-                        place=str(kernel.source),
-                        remedy="kgbuild kernel remove it, then kgbuild kernel add it again with a copy of the source",
-                    )
-                built_at = None  # it has the right names as it is
+            built_at = _built_at(kernel, [unit for unit, _ in missing], cache, bool(files))
             sources = list(dict.fromkeys(u.source for u, _ in missing))
             hides = any(may_hide(_read(kernel.source / path), text) for path, text in files.items())
             names = "  ".join(sources) if len(sources) <= _NAMED else f"{len(sources)} units"
@@ -148,6 +141,54 @@ def compile_units(
         )
         for u in units
     ]
+
+
+def compile_plain(
+    kernel: Kernel, units: Sequence[UnitCommand], cache: Cache, progress: Progress, jobs: int = 2
+) -> list[bytes]:
+    """The object of each unit's original by the kernel's own options alone: without a section for each function and
+    variable. Returns them in the order of the units. Raises ToolError if one does not compile."""
+    identity = identity_of(kernel)
+    keys = {unit: result_key(identity, unit, PLAIN) for unit in units}
+    found = {unit: result.data for unit, key in keys.items() if (result := unpack(cache.get(key))) is not None}
+    missing = [unit for unit in keys if unit not in found]
+    if missing:
+        with cache.scratch("compile") as scratch:
+            assembler = _assembler(kernel, scratch)
+            built_at = _built_at(kernel, missing, cache, False)
+
+            def one(item: tuple[int, UnitCommand]) -> None:
+                number, unit = item
+                out = scratch / f"{number}.o"
+                _compile(kernel, unit, out, None, assembler, built_at if shows_path(unit) else None, ())
+                found[unit] = out.read_bytes()
+                cache.put(keys[unit], CompiledSide(found[unit], "", ()).packed)
+                task.advance()
+
+            names = "  ".join(u.source for u in missing) if len(missing) <= _NAMED else f"{len(missing)} units"
+            with (
+                progress.step(f"compile {names} as the kernel was", len(missing), "objects") as task,
+                ThreadPoolExecutor(max(jobs, 1)) as pool,
+            ):
+                list(pool.map(one, enumerate(missing)))
+    return [found[unit] for unit in units]
+
+
+def _built_at(kernel: Kernel, units: Iterable[UnitCommand], cache: Cache, patched: bool) -> Path | None:
+    """The path at which the kernel was built, where the object of one of the units names it and it has to be shown to
+    the compiler there; None where that is not so. Raises ToolError where a patched unit can't be shown there."""
+    if not (kernel.sandboxed and any(shows_path(unit) for unit in units)):
+        return None
+    built_at = path_when_built(kernel, cache)
+    if built_at is None or not overlap(built_at, kernel.source):
+        return built_at
+    if patched:
+        raise ToolError(
+            "is where the kernel was built, and its objects name their source files by that path",
+            place=str(kernel.source),
+            remedy="kgbuild kernel remove it, then kgbuild kernel add it again with a copy of the source",
+        )
+    return None  # it has the right names as it is
 
 
 def _assembler(kernel: Kernel, scratch: Path) -> list[str]:
@@ -221,12 +262,13 @@ def _compile(
     overlay: Overlay | None,
     assembler: Sequence[str],
     place: Path | None,
+    added: Sequence[str] = ADDED,
 ) -> tuple[Path, list[Refusal]]:
-    """Compile a unit into `out`, its original or its version in the overlay, at the path `place` if there is one.
-    Returns the tree it was compiled in."""
+    """Compile a unit into `out`, its original or its version in the overlay, at the path `place` if there is one, with
+    the options `added` to its own. Returns the tree it was compiled in."""
     while True:
         tree = overlay.tree if overlay is not None else kernel.source
-        read, problems = _compile_in(kernel, unit, tree, place, out, overlay is not None, assembler)
+        read, problems = _compile_in(kernel, unit, tree, place, out, overlay is not None, assembler, added)
         if overlay is None or not overlay.is_stale(unit, tree, read):
             break
     problems = problems or (check_dependencies(_resolved(read, kernel), _roots(kernel, tree)) if read else [])
@@ -241,6 +283,7 @@ def _compile_in(
     out: Path,
     patched: bool,
     assembler: Sequence[str],
+    added: Sequence[str],
 ) -> tuple[list[str], list[Refusal]]:
     """Run the compiler once. For patched code, check what it and the assembler have read."""
     deps = out.with_suffix(".d")
@@ -251,7 +294,7 @@ def _compile_in(
     argv += [
         *debug_options(kernel),
         "-pipe",
-        *ADDED,
+        *added,
         *assembler,
         f"-Wp,-MD,{deps}",
         f"-Wa,--MD,{read_by_assembler}",

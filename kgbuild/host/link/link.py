@@ -26,8 +26,9 @@ from kgbuild.host.link.module_objects import compile_module_file, main_object
 from kgbuild.host.system.cache import Cache
 from kgbuild.kernel.feature_probes import MODPOST_MODULES, MODULE_COMMON, MODULE_COMMON_SOURCE
 from kgbuild.model import Kernel
-from kgbuild.module_abi import KLP_SYMBOL, KLP_SYMBOL_IN_C
+from kgbuild.module_abi import KLP_SYMBOL, KLP_SYMBOL_IN_C, OWN_SECTIONS
 
+_MERGES = re.compile(r"\*\([^)]*\.(rodata|text)\.\[")
 _UNDEFINED = re.compile(r'modpost: "(.+?)" \[(.+?)\] undefined!')
 
 
@@ -64,7 +65,7 @@ def link_module(
             text = (kernel.source / MODULE_COMMON_SOURCE).read_text()
             (work / "module-common.o").write_bytes(compile_module_file(kernel, cache, text, name))
             objects.append("module-common.o")
-        script = _linker_script(kernel)
+        script = _keep_apart(_linker_script(kernel), work)
         module_flags = shlex.split(environment.get("KBUILD_LDFLAGS_MODULE", ""))
         tools.run(
             [
@@ -93,6 +94,19 @@ def _linker_script(kernel: Kernel) -> Path:
         if path.is_file():
             return path
     raise ToolError("module.lds is missing", place=str(kernel.build), remedy="prepare the kernel again")
+
+
+def _keep_apart(script: Path, work: Path) -> Path:
+    """The linker script for modules, changed where it would merge what has a section of its own for a reason. Since 7.0
+    it makes one section of .rodata.* and one of .text.*: but whose relocations come first, and what no indirect branch
+    reads, is told by sections. A script that merges nothing is returned as it is."""
+    text = script.read_text()
+    if not _MERGES.search(text):
+        return script
+    rows = "".join(f" {name} 0 : {{ *({name}) }}\n" for name in OWN_SECTIONS)
+    changed = work / "module.lds"
+    changed.write_text(text.replace("SECTIONS {", f"SECTIONS {{\n{rows}", 1))
+    return changed
 
 
 def _modpost(kernel: Kernel, features: frozenset[str], work: Path, name: str, expected: set[str]) -> str:

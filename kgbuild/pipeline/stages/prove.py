@@ -9,8 +9,7 @@ from pathlib import Path
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.elf.read import read
 from kgbuild.emit.backends import preferred_backend
-from kgbuild.host.compile.compile import Compiled, compile_units
-from kgbuild.host.modules.running import RunningKernel
+from kgbuild.host.compile.compile import Compiled, compile_plain, compile_units
 from kgbuild.model import VMLINUX, UnitCommand
 from kgbuild.objects.view import View
 from kgbuild.pipeline.stages.events import Run
@@ -52,7 +51,7 @@ def prove(prepared: Prepared, compiled: Sequence[Compiled], run: Run) -> Proven:
     with run.stage("parity"):
         running = prepared.running
         backend = run.options.backend or preferred_backend(running.features)
-        units = _prove_units(running, compiled)
+        units = _prove_units(prepared, compiled, run)
     proven = Proven(tuple(units), dict(prepared.selection.because), backend)
     run.observer.reached(proven)
     return proven
@@ -73,24 +72,40 @@ def prove_pulled(prepared: Prepared, proven: Proven, needs: Mapping[str, Sequenc
     compiled = _compile(prepared, [unit for source in sorted(commands) for unit in commands[source]], {}, run)
     pulled = {**proven.pulled, **{source: reasons[0] for source, reasons in needs.items()}}
     with run.stage("parity"):
-        units = _prove_units(prepared.running, compiled)
+        units = _prove_units(prepared, compiled, run)
     extended = Proven((*proven.units, *units), {**proven.because, **pulled}, proven.backend, pulled)
     run.observer.reached(extended)
     return extended
 
 
-def _prove_units(running: RunningKernel, compiled: Sequence[Compiled]) -> list[ProvenUnit]:
+def _prove_units(prepared: Prepared, compiled: Sequence[Compiled], run: Run) -> list[ProvenUnit]:
     """Parity of each unit in each object of the running kernel that it is part of. Raises Refused."""
-    units, refusals = [], []
+    running = prepared.running
+    proofs = []
     for unit in compiled:
         for target in unit.unit.targets:
             view = View(read(unit.orig))
-            proof = compute_parity(view, running.image(target))
-            if proof.counts[ABSENT] and not proof.counts[EXACT]:
-                where = "the running kernel" if target == VMLINUX else f"the module {target}"
-                fact = f"none of its {len(proof.functions)} functions is in {where}"
-                refusals.append(Refusal("P6-not-in-kernel", unit.unit.source, fact))
-            units.append(ProvenUnit(unit, target, view, proof))
+            proofs.append((unit, target, view, compute_parity(view, running.image(target))))
+    plain = _compile_plain(prepared, [unit.unit for unit, *_, proof in proofs if proof.paddable], run)
+    units, refusals = [], []
+    for unit, target, view, first in proofs:
+        alone, proof = plain.get(unit.unit), first
+        if alone is not None and first.paddable:
+            proof = compute_parity(view, running.image(target), View(read(alone)))
+        if proof.counts[ABSENT] and not proof.counts[EXACT]:
+            where = "the running kernel" if target == VMLINUX else f"the module {target}"
+            fact = f"none of its {len(proof.functions)} functions is in {where}"
+            refusals.append(Refusal("P6-not-in-kernel", unit.unit.source, fact))
+        units.append(ProvenUnit(unit, target, view, proof))
     if refusals:
         raise Refused(refusals)
     return units
+
+
+def _compile_plain(prepared: Prepared, units: Sequence[UnitCommand], run: Run) -> dict[UnitCommand, bytes]:
+    """The originals of units with functions that differ in padding, compiled by the kernel's own options alone."""
+    wanted = list(dict.fromkeys(units))
+    if not wanted:
+        return {}
+    objects = compile_plain(prepared.tree, wanted, run.cache, run.observer, run.options.jobs)
+    return dict(zip(wanted, objects, strict=True))

@@ -20,9 +20,9 @@ from kgbuild.livepatch.cumulative import Patched
 from kgbuild.livepatch.foreign_patches import OtherPatch
 from kgbuild.livepatch.init_only import find_init_only
 from kgbuild.livepatch.kept_addresses import find_converted, find_handed_out, find_kept_texts
+from kgbuild.livepatch.kept_tables import find_kept_tables
 from kgbuild.livepatch.last_writes import find_last_write
 from kgbuild.livepatch.read_only_writes import find_read_only
-from kgbuild.livepatch.traced_calls import find_traced
 from kgbuild.livepatch.unchecked_code import find_unseen
 from kgbuild.model import VMLINUX, Kernel
 from kgbuild.progress import Progress
@@ -77,7 +77,7 @@ def check_consistency(
         *find_converted(closure, uses),
         *find_read_only(closure, uses, images.get(VMLINUX) if images else None),
         *find_last_write(closure),
-        *find_traced(closure),
+        *find_kept_tables(closure),
     ]
     numbers: dict[Redirect, int] = {}
     if graph is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kgbuild.objects.special_entries import entry_size
+from kgbuild.objects.entry_sizes import entry_size
 from tests.support.toolchain import compile_text, pair_flags, view
 
 TABLE = """
