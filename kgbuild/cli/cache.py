@@ -74,7 +74,12 @@ def show(
             yield f"  {readable_size(entry.size):>8}  {entry.kernel.id.name}, {', '.join(marks)}"
         for name, size in space.sources.items():
             yield f"  {readable_size(size):>8}  source {name}"
+        for one in space.toolchains:
+            count = len(one.kernels)
+            uses = f"for {count} kernel{'s' * (count != 1)}" if count else f"used {day_and_time(one.last_used)[:10]}"
+            yield f"  {readable_size(one.size):>8}  toolchain {one.name}, {'in use' if one.in_use else uses}"
         for size, what in (
+            (space.lists, "package lists"),
             (space.results[1], f"{space.results[0]} results of compiles and analyses"),
             (space.work, "work of runs"),
             (space.other, "other files"),
@@ -120,7 +125,7 @@ def prune(
     common.deliver(Answer(lambda: prune_record(str(place.root), pruned, older, to, dry_run)), out=output)
     for item in pruned.removed:
         counted = f"{item.count} " if item.kind == "results" else ""
-        kind = {"source": "source "}.get(item.kind, "")
+        kind = {"source": "source ", "toolchain": "toolchain "}.get(item.kind, "")
         output.line("would go" if dry_run else "removed", f"{readable_size(item.size):>8}  {counted}{kind}{item.name}")
     for item in pruned.kept:
         output.line("kept", f"{readable_size(item.size):>8}  {item.name}: {item.reason}")

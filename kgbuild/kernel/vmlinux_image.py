@@ -17,6 +17,7 @@ from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.notes import find_build_id
 from kgbuild.elf.object import Object, Symbol
 from kgbuild.kernel.kallsyms import KALLSYMS_TABLES, NOT_IN_KALLSYMS
+from kgbuild.kernel.module_loader import PER_CPU
 from kgbuild.objects.clone_names import clone_key
 
 
@@ -189,9 +190,11 @@ class KernelImage:
         return self.obj.sections[section_index].addr
 
     def is_init(self, address: int) -> bool:
-        """True for memory that is freed after boot."""
+        """True for memory that is freed after boot. The initial values of per-CPU variables are that as well, since
+        6.15 at addresses of their own; but the address of such a variable only says which it is of each CPU's."""
         if self._init_range is not None:
-            return self._init_range[0] <= address < self._init_range[1]
+            inside = self._init_range[0] <= address < self._init_range[1]
+            return inside and not self.section_at(address).startswith(PER_CPU)
         return self.section_at(address).startswith((".init", ".exit"))
 
     @cached_property

@@ -32,13 +32,29 @@ class KernelSpace:
 
 
 @dataclass(frozen=True)
+class ToolchainSpace:
+    """A toolchain in the cache: its key, what a person calls it, bytes, the names of the kernels that it compiles for,
+    when it was last used (seconds since 1970), and whether a running kgbuild uses it."""
+
+    key: str
+    name: str
+    size: int
+    kernels: tuple[str, ...]
+    last_used: float
+    in_use: bool
+
+
+@dataclass(frozen=True)
 class Space:
-    """What the cache holds, in bytes. `sources` are source trees by name, `results` the number of kept results of
-    compiles and analyses with their bytes, `work` what running and dead runs have in work, `other` all else."""
+    """What the cache holds, in bytes. `sources` are source trees by name, `lists` package lists of archives, `results`
+    the number of kept results of compiles and analyses with their bytes, `work` what running and dead runs have in
+    work, `other` all else."""
 
     root: str
     kernels: tuple[KernelSpace, ...]
     sources: dict[str, int]
+    toolchains: tuple[ToolchainSpace, ...]
+    lists: int
     results: tuple[int, int]
     work: int
     other: int
@@ -46,13 +62,14 @@ class Space:
     @property
     def total(self) -> int:
         kernels = sum(kernel.size for kernel in self.kernels)
-        return kernels + sum(self.sources.values()) + self.results[1] + self.work + self.other
+        shared = sum(self.sources.values()) + sum(one.size for one in self.toolchains)
+        return kernels + shared + self.lists + self.results[1] + self.work + self.other
 
 
 @dataclass(frozen=True)
 class CacheItem:
-    """Something that was removed or kept: `kind` is kernel, source, results or work; `count` how many files of results;
-    `reason` why it was kept."""
+    """Something that was removed or kept: `kind` is kernel, source, toolchain, results or work; `count` how many files
+    of results; `reason` why it was kept."""
 
     kind: str
     name: str
@@ -102,6 +119,18 @@ def space_record(space: Space) -> dict[str, Any]:
             }
             for name, size in space.sources.items()
         ],
+        "toolchains": [
+            {
+                "key": entry.key,
+                "name": entry.name,
+                "bytes": entry.size,
+                "kernels": list(entry.kernels),
+                "last_used": day_and_time(entry.last_used),
+                "in_use": entry.in_use,
+            }
+            for entry in space.toolchains
+        ],
+        "lists_bytes": space.lists,
         "results": {"count": space.results[0], "bytes": space.results[1]},
         "work_bytes": space.work,
         "other_bytes": space.other,

@@ -20,7 +20,7 @@ from kgbuild.host.archives.apt import Apt, apt_environment
 from kgbuild.host.archives.apt_toolchain import SuiteLists, fetch_packages, plan_toolchain
 from kgbuild.host.archives.archive import Archive
 from kgbuild.host.archives.suites import MIRROR_VARIABLE, Suites, ToolchainPlan, ToolchainRule
-from kgbuild.host.system.run import Completed, run
+from kgbuild.host.system.run import DISK_FULL, Completed, disk_full, run
 from kgbuild.host.system.sealed import write_atomic
 from kgbuild.progress import Progress
 
@@ -33,8 +33,28 @@ _NETWORK = re.compile(
     r"EnableSrvRecords|AuthConf)|Dir::Etc::netrc)"
 )
 _INSECURE = re.compile(r"Verify-Peer|Verify-Host|AllowInsecure|AllowWeak|AllowDowngrade", re.IGNORECASE)
-_MISSING = re.compile(
-    r"^[EW]: (?:The repository '\S+ (?P<suite>\S+) Release'|Failed to fetch \S*/dists/(?P<other>[^/\s]+))"
+# How apt says that something is wrong with a suite.
+_FAULT = re.compile(
+    r"^[EW]: (?:The repository '\S+ (?P<a>\S+) (?:In)?Release'|Failed to fetch \S*/dists/(?P<b>[^/\s]+)/\S*|"
+    r"(?:An error occurred during the signature verification\. .* )?GPG error: \S+ (?P<c>\S+) (?:In)?Release:|"
+    r"Release file for \S*/dists/(?P<d>[^/\s]+)/\S+) *(?P<reason>.*)"
+)
+_GONE = re.compile(r"/(?:In)?Release  404  |no(?:t have| longer has) a Release file")
+# What apt says, and what that means.
+_PLAIN = {
+    "Undetermined Error": "the mirror stopped in the middle of a file",
+    "404  Not Found": "the mirror does not have a list that it says it has",
+}
+_ADDRESS = re.compile(r" *\[IP: [^]]*\]")
+_REMEDIES = (
+    (
+        re.compile(r"GPG|sign|NO_PUBKEY|Clearsigned"),
+        "use a mirror of the distribution (--mirror): this one's lists are not its",
+    ),
+    (
+        re.compile(r"expired|not valid yet"),
+        "use a mirror that is up to date (--mirror), and check the clock of this machine",
+    ),
 )
 _MIRROR = re.compile(r"^(?:https?|file|ftp)://[^\s'\"]+$|^file:/[^\s'\"]*$")
 
@@ -130,6 +150,31 @@ def render_config(root: Path, sources: Path, name: str, network: Iterable[str]) 
     return "".join([*(f'{key} "{value}";\n' for key, value in rows.items()), *(f"{line}\n" for line in network)])
 
 
+def read_faults(said: str) -> dict[str, str]:
+    """What `apt-get update` complained of, by suite: "" for one that the mirror does not have, else why its lists were
+    not taken, in apt's words."""
+    found: dict[str, str] = {}
+    for line in said.splitlines():
+        match = _FAULT.match(line)
+        if match is None:
+            continue
+        suite = next(value for value in match.group("a", "b", "c", "d") if value)
+        if _GONE.search(line):
+            found.setdefault(suite, "")
+        elif not found.get(suite):
+            reason = _ADDRESS.sub("", match["reason"]).strip(" .")
+            found[suite] = _PLAIN.get(reason, reason) or line[3:]
+    return found
+
+
+def _remedy(said: str) -> str:
+    if disk_full(said) or "enough free space" in said:
+        return DISK_FULL
+    return next(
+        (text for pattern, text in _REMEDIES if pattern.search(said)), "check the network and the mirror (--mirror)"
+    )
+
+
 class AptSuites(Apt):
     """Package lists of a distribution's suites in one directory of the cache; a `SuiteArchive`. Creating the object
     touches nothing."""
@@ -142,32 +187,33 @@ class AptSuites(Apt):
         self.mirror = mirror or os.environ.get(MIRROR_VARIABLE, "")
 
     def update(self, progress: Progress, *, force: bool = False) -> list[str]:
-        """Fetch the lists where they are older than a day or another mirror's; returns the suites that the mirror
-        does not have. The caller holds the lock of this directory.
-
-        Raises UserError for a mirror that is none, ToolError where apt or the network fails.
-        """
+        """See `SuiteArchive`."""
         stamp = self.root / "refreshed"
         mirrors = find_mirrors(self.suites.sites, self.mirror, () if self.mirror else self._configured())
         text = render_sources(self.suites, mirrors, (s.name for s in self.suites.suites))
         if not force and self._is_recent(stamp, text):
-            return stamp.read_text().split()
+            return stamp.read_text().splitlines()
         self._check_keyring()
         self._write(mirrors, text)
         with progress.step("update package lists"):
-            done = self._apt("apt-get", "update", "-q", timeout=_UPDATE_SECONDS)
-        missing = sorted({m["suite"] or m["other"] for m in map(_MISSING.match, done.stderr.splitlines()) if m})
-        names = [s.name for s in self.suites.suites]
-        if done.status != 0 and (not missing or set(missing) >= set(names)):
-            lines = [line[3:] for line in done.stderr.splitlines() if line.startswith(("E: ", "W: "))]
+            done = self._apt("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any", timeout=_UPDATE_SECONDS)
+        faults = read_faults(done.stderr)
+        names = [suite.name for suite in self.suites.suites]
+        lines = [line[3:] for line in done.stderr.splitlines() if line.startswith(("E: ", "W: "))]
+        if set(faults) >= set(names) or (done.status != 0 and not faults):
+            fact = "; ".join(f"{name}: {fault}" for name, fault in faults.items() if fault)
             raise ToolError(
-                "; ".join(lines[:3]) or "the package lists can't be fetched",
+                fact or ("the mirror has none of the suites" if faults else "; ".join(lines[:3]) or "apt-get failed"),
                 place="apt-get update",
-                remedy="check the network and the mirror (--mirror)",
+                remedy=_remedy(done.stderr),
             )
-        missing = [name for name in missing if name in names]
-        write_atomic(stamp, " ".join(missing).encode())
-        return missing
+        gone = [name for name in names if faults.get(name) == ""]
+        notes = [f"the mirror has no {', '.join(gone)}"] if gone else []
+        notes += [f"the lists of {name} were not taken: {faults[name]}" for name in names if faults.get(name)]
+        write_atomic(stamp, "\n".join(notes).encode())
+        if any(faults.values()):
+            os.utime(stamp, (0, 0))  # they are asked for again by the next run
+        return notes
 
     def _write(self, mirrors: Mapping[str, str], text: str) -> None:
         for folder in ("lists/partial", "packages/partial", "cache", "state", "log"):

@@ -100,7 +100,11 @@ def plan_toolchain(
     environment = apt_environment(lists.config_of(base))
     libraries = _libraries(rule, apt_environment(lists.config), packages)
     wanted = [f"{command}={version}", *rule.packages, *libraries]
-    done = run(["apt-get", "install", "-qq", "-y", "--print-uris", *wanted], env=environment, check=False)
+    # apt does not name what is downloaded already, by a run that was interrupted: so it is shown a folder with nothing
+    nothing = lists.root / "none"
+    (nothing / "partial").mkdir(parents=True, exist_ok=True)
+    argv = ["apt-get", "install", "-qq", "-y", "--print-uris", "-o", f"Dir::Cache::archives={nothing}", *wanted]
+    done = run(argv, env=environment, check=False)
     if done.status != 0:
         lines = [line[3:] for line in done.stderr.splitlines() if line.startswith("E: ")]
         raise ToolError("; ".join(lines[:3]) or "the packages can't be resolved", place=f"{base}: {command}")

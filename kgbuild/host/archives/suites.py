@@ -111,9 +111,10 @@ class SuiteArchive(Archive, Protocol):
         ToolError where no mirror is known, or no keyring is there."""
 
     def update(self, progress: Progress, *, force: bool = False) -> list[str]:
-        """Fetch the lists where they are older than a day or another mirror's; returns the suites that the mirror does
-        not have. The caller holds the lock of the lists. Raises UserError for a mirror that is none, ToolError where
-        the network fails."""
+        """Fetch the lists where they are older than a day or another mirror's; returns sentences that say which suites
+        the mirror does not have, and whose lists were not taken and why: these are asked for again by the next run. The
+        caller holds the lock of the lists. Raises UserError for a mirror that is none, ToolError where there is no list
+        at all that can be believed."""
 
     def plan_toolchain(self, rule: ToolchainRule, text: str, packages: Iterable[tuple[str, str]]) -> ToolchainPlan:
         """The toolchain of the compiler that calls itself `text` (CONFIG_CC_VERSION_TEXT). `packages` are (name,

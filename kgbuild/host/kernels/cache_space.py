@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from kgbuild.errors import UserError
 from kgbuild.host.system.cache import Cache, tree_size
+from kgbuild.host.toolchains import store
 from kgbuild.model import Kernel
-from kgbuild.report.cache_space import CacheItem, KernelSpace, Pruned, Space
+from kgbuild.report.cache_space import CacheItem, KernelSpace, Pruned, Space, ToolchainSpace
 
 
 def survey(cache: Cache) -> Space:
@@ -32,19 +34,36 @@ def survey(cache: Cache) -> Space:
     )
     sources = {path.name: tree_size(path) for path in _visible(cache.root / "sources")}
     results = list(_results(cache))
-    known = {"sources", "results", "tmp", "locks"}
+    known = {"sources", "results", "tmp", "locks", "archives", store.FOLDER}
     other = sum(tree_size(path) for path in _all(cache.root) if path.name not in {*known, "kernels"})
     other += sum(path.lstat().st_blocks * 512 for path in _all(cache.root) if path.is_file())
+    whole = {one.key for one in store.toolchains(cache)}
+    other += sum(tree_size(path) for path in _all(cache.root / store.FOLDER) if path.name not in whole)
     complete = {entry.kernel.root for entry in kernels}
     other += sum(tree_size(path) for path in _all(cache.root / "kernels") if path not in complete)
     return Space(
         str(cache.root),
         kernels,
         sources,
+        tuple(_toolchains(cache)),
+        tree_size(cache.root / "archives"),
         (len(results), sum(size for _, size, _ in results)),
         tree_size(cache.root / "tmp"),
         other,
     )
+
+
+def _toolchains(cache: Cache) -> Iterator[ToolchainSpace]:
+    kernels = cache.kernels()
+    for one in store.toolchains(cache):
+        yield ToolchainSpace(
+            one.key,
+            one.name,
+            tree_size(one.root.parent),
+            tuple(kernel.id.name for kernel in kernels if kernel.toolchain == one.root),
+            store.last_used(cache, one.key),
+            store.is_used(cache, one.key),
+        )
 
 
 def prune(
@@ -52,7 +71,8 @@ def prune(
 ) -> Pruned:
     """Remove what was not used for `older` seconds, and then what was used longest ago until the cache takes at most
     `to` bytes; leftovers of dead runs in any case. `own` lets kernels go that the user added by hand. With `dry_run`
-    nothing is removed, and the answer is what would be."""
+    nothing is removed, and the answer is what would be. A toolchain goes by the same rules once it compiles for no
+    kernel that is left."""
     before = survey(cache)
     if not dry_run:
         cache.sweep()
@@ -65,8 +85,7 @@ def prune(
     sources = dict(before.sources)
     remaining = list(before.kernels)
     for last_used, candidate in _by_age(cache, before):
-        too_old = older is not None and time.time() - last_used > older
-        if not too_old and (to is None or left <= to):
+        if not _may_go(last_used, older, to, left):
             continue
         if isinstance(candidate, KernelSpace):
             reason = _reason_to_stay(candidate, own)
@@ -88,9 +107,30 @@ def prune(
                     path.unlink()
             count, size = count + 1, size + bytes_of
             left -= bytes_of
+    needed = {entry.kernel.toolchain.parent.name for entry in remaining if entry.kernel.toolchain is not None}
+    for one in sorted(before.toolchains, key=lambda t: t.last_used):
+        if one.key in needed or not _may_go(one.last_used, older, to, left):
+            continue
+        if one.in_use or (not dry_run and not _remove_toolchain(cache, one.key)):
+            kept.append(CacheItem("toolchain", one.name, one.size, reason=_IN_USE))
+            continue
+        removed.append(CacheItem("toolchain", one.name, one.size))
+        left -= one.size
     if count:
         removed.append(CacheItem("results", "results of compiles and analyses", size, count))
     return Pruned(tuple(removed), tuple(kept), left)
+
+
+def _may_go(last_used: float, older: float | None, to: int | None, left: int) -> bool:
+    return (older is not None and time.time() - last_used > older) or (to is not None and left > to)
+
+
+def _remove_toolchain(cache: Cache, key: str) -> bool:
+    try:
+        store.remove_toolchain(cache, key)
+    except UserError:  # a run has begun to use it
+        return False
+    return True
 
 
 _IN_USE = "a running kgbuild uses it"

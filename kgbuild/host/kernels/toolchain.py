@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from kgbuild.errors import ToolError
+from kgbuild.errors import KgbuildError, ToolError
 from kgbuild.host.archives.archive import Archive, open_archive
 from kgbuild.host.archives.recipe import Recipe, load_recipes
 from kgbuild.host.archives.suites import SuiteArchive, open_suites
@@ -43,9 +43,8 @@ def open_recipe_archive(
             )
         return archive
     with cache.lock(f"archive-{recipe.distro}", progress):
-        missing = archive.update(progress, force=force)
-    if missing:
-        progress.note(f"the mirror has no {', '.join(missing)}")
+        for note in archive.update(progress, force=force):
+            progress.note(note)
     return archive
 
 
@@ -90,11 +89,15 @@ def with_tools(
     recipe = load_recipes().get(kernel.id.distro)
     if recipe is None or recipe.toolchain is None:
         return kernel
-    there = load_toolchain(cache, kernel.toolchain.parent.name) if kernel.toolchain is not None else None
+    there = None
+    if kernel.toolchain is not None and cache.use_toolchain(kernel.toolchain):
+        there = load_toolchain(cache, kernel.toolchain.parent.name)
     if there is not None and is_unchanged(there):
         return kernel
     if there is not None:
         progress.note(f"{there.root} was changed since it was unpacked")
+    if offline and kernel.toolchain is None and (kept := _find_kept(recipe, kernel, cache)) is not None:
+        return replace(kernel, toolchain=kept.root)
     if offline:
         raise ToolError(
             "the programs that built this kernel are not in the cache (or not as they were unpacked), and --offline "
@@ -110,6 +113,20 @@ def with_tools(
     with cache.lock(f"kernel-{kernel.id.build_id}", progress):
         cache.save(kernel)
     return kernel
+
+
+def _find_kept(recipe: Recipe, kernel: Kernel, cache: Cache) -> Toolchain | None:
+    """The toolchain of a kernel that an older kgbuild prepared, where the package lists and the toolchain are in the
+    cache."""
+    archive = suites_of(recipe, cache)
+    if archive is None or recipe.toolchain is None or not archive.has_lists:
+        return None
+    try:
+        plan = archive.plan_toolchain(recipe.toolchain, kernel.compiler, sorted(kernel.packages.items()))
+    except KgbuildError:
+        return None
+    found = load_toolchain(cache, plan.key)
+    return found if found is not None and cache.use_toolchain(found.root) and is_unchanged(found) else None
 
 
 def record_of(kernel: Kernel) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,22 @@ class Cache:
             return True
         self.leave(kernel)
         return False
+
+    def use_toolchain(self, root: Path) -> bool:
+        """Say that this run uses the toolchain with this root, until it ends: nobody removes it then. False where
+        another run has removed it meanwhile."""
+        name = f"toolchain-{root.parent.name}"
+        if (self.root, name) not in _USED:
+            _USED[self.root, name] = self._acquire(f"use-{name}", shared=True)
+            with suppress(OSError):
+                (root.parent / ".used").touch()
+        return root.is_dir()
+
+    def leave_toolchain(self, root: Path) -> None:
+        """Say that this run no longer uses a toolchain."""
+        lock = _USED.pop((self.root, f"toolchain-{root.parent.name}"), None)
+        if lock is not None:
+            lock.release()
 
     def leave(self, kernel: Kernel) -> None:
         """Say that this run no longer uses a kernel."""
@@ -373,7 +389,9 @@ class Cache:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         there = kernel.source.is_dir() and kernel.id.build_id == root.name
-        return kernel if there and (kernel.toolchain is None or kernel.toolchain.is_dir()) else None
+        if kernel.toolchain is not None and not kernel.toolchain.is_dir():
+            kernel = replace(kernel, toolchain=None)  # removed since: whoever compiles fetches it
+        return kernel if there else None
 
     def save(self, kernel: Kernel) -> None:
         """Write kernel.json, which makes the kernel complete."""

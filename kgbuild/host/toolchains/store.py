@@ -131,6 +131,7 @@ def ensure_toolchain(
 
     Raises ToolError where the archive, the disk or a program fails.
     """
+    cache.use_toolchain(cache.root / FOLDER / plan.key / "root")
     there = load_toolchain(cache, plan.key)
     if there is not None and is_unchanged(there):
         return there
@@ -244,16 +245,41 @@ def find_damage(toolchain: Toolchain) -> list[str]:
     return damaged
 
 
+def is_used(cache: Cache, key: str) -> bool:
+    """Whether a run of kgbuild uses a toolchain."""
+    lock = cache.try_lock(f"use-toolchain-{key}")
+    if lock is not None:
+        lock.release(remove=True)
+    return lock is None
+
+
+def last_used(cache: Cache, key: str) -> float:
+    """When a toolchain was last used, in seconds since 1970."""
+    times = [0.0]
+    for name in (".used", _RECORD):
+        with suppress(OSError):
+            times.append((cache.root / FOLDER / key / name).stat().st_mtime)
+    return max(times)
+
+
 def remove_toolchain(cache: Cache, key: str) -> int:
-    """Remove a toolchain; returns the bytes that this frees. Raises UserError where there is none."""
+    """Remove a toolchain; returns the bytes that this frees. Raises UserError where there is none, or a run of kgbuild
+    uses it."""
     folder = cache.root / FOLDER / key
-    if load_toolchain(cache, key) is None:
+    if not folder.is_dir():
         raise UserError(
             "no such toolchain in the cache", place=key, remedy="kgbuild toolchain list shows what there is"
         )
-    with cache.lock(f"toolchain-{key}"):
-        size = tree_size(folder)
-        with suppress(OSError):
-            (folder / _RECORD).unlink()
-        remove_tree(folder)
+    cache.leave_toolchain(folder / "root")
+    used = cache.try_lock(f"use-toolchain-{key}")
+    if used is None:
+        raise UserError("a running kgbuild uses this toolchain", place=key, remedy="try again when that has ended")
+    try:
+        with cache.lock(f"toolchain-{key}"):
+            size = tree_size(folder)
+            with suppress(OSError):
+                (folder / _RECORD).unlink()
+            remove_tree(folder)
+    finally:
+        used.release(remove=True)
     return size

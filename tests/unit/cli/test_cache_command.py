@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from click.testing import CliRunner, Result
 
 from kgbuild.cli.main import main
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.toolchains.contents import digest_contents, read_tree, write_contents
+from kgbuild.host.toolchains.store import remove_toolchain
 from kgbuild.model import Kernel
 from tests.support.cache_cases import add, fill
 
@@ -206,3 +209,97 @@ def test_remove_of_a_kernel_in_use_says_so(cache: Cache) -> None:
         user.kill()
         user.wait()
         user.stdout.close()
+
+
+# Toolchains
+
+
+def toolchain(cache: Cache, name: str, days: float, size: int = 0) -> Path:
+    """A toolchain of `size` bytes that was used so long ago; its root."""
+    folder = cache.root / "toolchains" / name
+    (folder / "root" / "usr" / "bin").mkdir(parents=True)
+    (folder / "root" / "usr" / "bin" / "gcc-99").write_bytes(os.urandom(size))
+    rows = read_tree(folder / "root")
+    write_contents(folder, rows)
+    said = {"format": 2, "command": "gcc-99", "version": "1-1", "base": "stable", "compiler": "", "packages": {}}
+    (folder / "toolchain.json").write_text(json.dumps({**said, "digest": digest_contents(rows)}))
+    when = time.time() - days * DAY
+    os.utime(folder / "toolchain.json", (when, when))
+    return folder / "root"
+
+
+def add_with(cache: Cache, release: str, build_id: str, root: Path, days: float) -> Kernel:
+    kernel = replace(add(cache, release, build_id=build_id), toolchain=root)
+    cache.save(kernel)
+    return used(kernel, days)
+
+
+def keys(cache: Cache) -> list[str]:
+    return sorted(p.name for p in (cache.root / "toolchains").iterdir())
+
+
+def test_show_has_toolchains_and_package_lists(cache: Cache) -> None:
+    root = toolchain(cache, "aa" * 16, 40, 300_000)
+    toolchain(cache, "bb" * 16, 3)
+    add_with(cache, "k", "cc" * 20, root, 1)
+    (cache.root / "archives" / "debian").mkdir(parents=True)
+    (cache.root / "archives" / "debian" / "list").write_bytes(os.urandom(200_000))
+    found = record("show")
+    first, second = found["toolchains"]
+    assert (first["key"], first["kernels"], first["in_use"]) == ("aa" * 16, ["debian:k"], False)
+    assert first["bytes"] >= 300_000 and second["kernels"] == []
+    assert found["lists_bytes"] >= 200_000 > found["other_bytes"]
+    said = call("show").stdout
+    assert "toolchain gcc-99 1-1 (stable), for 1 kernel\n" in said and "package lists" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        (("--older", "30d"), ["needed", "young"]),
+        (("--older", "30d", "--dry-run"), ["needed", "old", "young"]),
+        (("--older", "2d"), ["needed"]),
+        (("--to", "0"), []),
+    ],
+)
+def test_a_toolchain_goes_that_no_kernel_needs(words: tuple[str, ...], left: list[str], cache: Cache) -> None:
+    """The one that is needed was used longest ago; it goes with its last kernel."""
+    root = toolchain(cache, "needed", 400)
+    toolchain(cache, "old", 40)
+    toolchain(cache, "young", 3)
+    add_with(cache, "k", "cc" * 20, root, 1)
+    found = record("prune", *words)
+    assert keys(cache) == left
+    gone = [item for item in found["removed"] if item["kind"] == "toolchain"]
+    assert len(gone) == (3 - len(left) if "--dry-run" not in words else 1)
+
+
+def test_a_toolchain_stays_while_a_kernel_stays(cache: Cache) -> None:
+    root = toolchain(cache, "needed", 400)
+    add_with(cache, "one", "cc" * 20, root, 90)
+    add_with(cache, "two", "dd" * 20, root, 1)
+    record("prune", "--older", "30d")
+    assert names(cache) == ["two"] and keys(cache) == ["needed"]
+    record("prune", "--older", "1s")
+    assert names(cache) == [] and keys(cache) == []
+
+
+def test_a_toolchain_that_a_run_uses_stays(cache: Cache) -> None:
+    """One that is being made has no kernel yet."""
+    root = toolchain(cache, "new", 400)
+    assert cache.use_toolchain(root)
+    os.utime(root.parent / ".used", (0, 0))
+    (kept,) = record("prune", "--to", "0")["kept"]
+    assert kept["kind"] == "toolchain" and kept["reason"] == "a running kgbuild uses it"
+    assert keys(cache) == ["new"]
+    cache.leave_toolchain(root)
+    record("prune", "--to", "0")
+    assert keys(cache) == []
+
+
+def test_a_kernel_whose_toolchain_was_removed_is_still_there(cache: Cache) -> None:
+    root = toolchain(cache, "aa" * 16, 1)
+    add_with(cache, "k", "cc" * 20, root, 1)
+    remove_toolchain(cache, "aa" * 16)
+    (kernel,) = cache.kernels()
+    assert kernel.toolchain is None
