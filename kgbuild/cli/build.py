@@ -93,6 +93,7 @@ def _default_module(values: Mapping[str, Any]) -> Path:
 @click.option(
     "--allow-type", multiple=True, metavar="NAME", help="Accept another layout of this type or variable; recorded."
 )
+@options.sign_options
 @options.oot_options
 @options.tool_options
 @options.common_options()
@@ -116,6 +117,8 @@ def build(
     allow_unproven: tuple[str, ...],
     allow_type: tuple[str, ...],
     against: tuple[Path, ...],
+    sign_key: str | None,
+    sign_cert: Path | None,
     oot: Path | None,
     oot_modules: tuple[Path, ...],
     tools: ToolChoice,
@@ -128,11 +131,13 @@ def build(
       kgbuild build examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud -o livepatch-proc-version.ko
     """
     from kgbuild.cli.build_lines import BuildLines
+    from kgbuild.cli.delivery.sign import open_signing, sign_built
     from kgbuild.pipeline.build import build as run_build
     from kgbuild.pipeline.stages.options import Options
     from kgbuild.pipeline.stages.trail import Trail
 
     out = common.output()
+    signing = open_signing(sign_key, sign_cert)
     chosen = Options(
         allow_compiler,
         frozenset(allow_unproven),
@@ -163,6 +168,8 @@ def build(
         common.deliver(Answer(trail.report), status=error.exit_code, errors=error_rows(error))
         raise
     report, module = trail.report(), built.assembled.module
+    if signing is not None and not built.checked.findings:
+        module = sign_built(module, signing, report)
     if not built.checked.findings:
         common.write(output, module)
         if proof is not None:

@@ -157,6 +157,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("width")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
+        patch.setenv("LIVEPATCH_ROOT", str(path / "machine"))
         patch.chdir(path)
         tiny_kernel(path / "kernel")
         add_kernel(local(path / "kernel"), progress=SilentProgress(), cache=Cache())
@@ -238,6 +239,14 @@ OUTCOMES: list[list[str]] = [
     ["toolchain", "fetch", "local:tiny"],
     ["toolchain", "remove", "x"],
     ["cache", "show"],
+    ["status"],
+    ["load", f"{LONG}.ko"],
+    ["unload", LONG],
+    ["install", f"{LONG}.ko"],
+    ["rollback"],
+    ["package", f"{LONG}.ko", "--release", "1"],
+    ["repo", LONG],
+    ["sign", f"{LONG}.ko", "-o", "s.ko", "--sign-key", LONG, "--sign-cert", LONG],
     ["cache", "prune", "--older", "1d", "-n"],
     ["doctor"],
 ]
