@@ -26,6 +26,7 @@ COMMANDS = {
     "diff": ("kgbuild.cli.diff", "diff", "Compare two objects of one unit."),
     "verify": ("kgbuild.cli.verify", "verify", "Check a live patch module against a kernel."),
     "vm": ("kgbuild.cli.vm", "vm", "Boot the kernel in QEMU, load the patch, check, unload."),
+    "reproduce": ("kgbuild.cli.delivery.reproduce", "reproduce", "Build a module again and compare."),
     "sign": ("kgbuild.cli.delivery.sign", "sign", "Sign a module."),
     "package": ("kgbuild.cli.delivery.package", "package", "Make packages of a release or a module."),
     "repo": ("kgbuild.cli.delivery.package", "repo", "Make a repository of packages that apt and dnf read."),

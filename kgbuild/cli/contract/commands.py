@@ -54,6 +54,7 @@ STATUSES: dict[str, dict[int, str]] = {
         2: _USAGE,
         3: "the guest did not boot or did not finish, or nothing is wrong but a target was not tried",
     },
+    "reproduce": {0: "the same bytes", 1: "other bytes, or refused", 2: _USAGE, 3: _TOOL},
     "sign": _CACHE,
     "package": _CACHE,
     "repo": _CACHE,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,11 @@ from kgbuild.report.documents import schema_name
 from kgbuild.report.formats import Answer
 
 if TYPE_CHECKING:
+    from kgbuild.host.compile.apply_patches import PatchInput
     from kgbuild.host.delivery.signing import SigningKey
     from kgbuild.model import Finding
+    from kgbuild.pipeline.build import Built
+    from kgbuild.pipeline.stages.options import Options
 
 
 def open_signing(key: str | None, certificate: Path | None) -> SigningKey | None:
@@ -47,6 +50,38 @@ def sign_built(module: bytes, key: SigningKey, report: dict[str, Any]) -> bytes:
 
 def _measures(data: bytes) -> Mapping[str, Any]:
     return {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "bytes": len(data)}
+
+
+def write_statements(
+    common: options.Common,
+    built: Built,
+    patches: Sequence[PatchInput],
+    chosen: Options,
+    module: bytes,
+    key: SigningKey | None,
+    provenance: Path | None,
+    sbom: Path | None,
+) -> None:
+    """Write what --provenance and --sbom name; the provenance signed where there is a key. Raises ToolError where a
+    patch is not the one any more that was built."""
+    from kgbuild.delivery.provenance import make_sbom, statement_text
+    from kgbuild.errors import ToolError
+    from kgbuild.host.system.input_files import read_input
+    from kgbuild.limits import PATCH_BYTES
+    from kgbuild.pipeline.delivery.provenance import statement_file, statement_of
+
+    texts = []
+    for given, row in zip(patches, built.to_json()["patches"], strict=True):
+        text = read_input(given, PATCH_BYTES) if isinstance(given, Path) else given
+        data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+        if hashlib.sha256(data).hexdigest() != row["sha256"]:
+            raise ToolError("was changed while it was built", place=row["name"], remedy="build again")
+        texts.append((str(row["name"]), data))
+    statement = statement_of(built, texts, chosen, module)
+    if provenance is not None:
+        common.write(provenance, statement_file(statement, key))
+    if sbom is not None:
+        common.write(sbom, statement_text(make_sbom(statement)))
 
 
 @dataclass(frozen=True)

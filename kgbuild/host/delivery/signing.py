@@ -161,3 +161,19 @@ def is_signed_by(module: bytes, certificate: Path) -> bool:
             "is no certificate in PEM", place=f"--certificate {certificate}", remedy="openssl x509 -in FILE"
         )
     return _verify(data, message, certificate).status == 0
+
+
+def is_blob_signed_by(data: bytes, signature: bytes, certificate: Path) -> bool:
+    """Whether a plain signature over some bytes is by the key of a certificate."""
+    public = run(["openssl", "x509", "-noout", "-pubkey", "-in", certificate], check=False, timeout=_SECONDS)
+    if public.status != 0:
+        raise UserError(
+            "is no certificate in PEM", place=f"--certificate {certificate}", remedy="openssl x509 -in FILE"
+        )
+    with tempfile.TemporaryDirectory(prefix="kgbuild-sign-") as work:
+        content, made, key = Path(work, "data"), Path(work, "signature"), Path(work, "public.pem")
+        content.write_bytes(data)
+        made.write_bytes(signature)
+        key.write_text(public.stdout)
+        words = ["dgst", "-sha256", "-verify", key, "-signature", made, content]
+        return run(["openssl", *words], check=False, timeout=_SECONDS).status == 0

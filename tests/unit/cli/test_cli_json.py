@@ -29,7 +29,7 @@ from tests.support.toolchain import compile_pair_side
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("build", "impact", "estimate", "why", "facts", "graph", "diff", "verify", "vm", "doctor", "kernel")
-NAMES += ("livepatch", "package", "repo", "sign")
+NAMES += ("livepatch", "package", "repo", "sign", "reproduce")
 NAMES += ("cache", "toolchain", "remedy", "error")
 PATCH = "--- a/fs/proc/version.c\n+++ b/fs/proc/version.c\n@@ -1 +1 @@\n-a\n+b\n"
 Ran = tuple[int, str, str]
@@ -150,6 +150,7 @@ OTHERS = [
     (["rollback"], 3, "livepatch"),
     (["package", "a.patch", "--release", "1"], 2, "error"),
     (["repo", "none"], 2, "error"),
+    (["reproduce", "a.patch", "--provenance", "a.patch"], 2, "error"),
     (["sign", "a.patch", "-o", "s.ko", "--sign-key", "none"], 2, "error"),
     (["kernel", "remove", "local:x"], 2, "error"),
     (["kernel", "fetch", "debian:newest-6.1-cloud", "--offline"], 3, "error"),

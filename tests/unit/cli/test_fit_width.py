@@ -246,6 +246,7 @@ OUTCOMES: list[list[str]] = [
     ["rollback"],
     ["package", f"{LONG}.ko", "--release", "1"],
     ["repo", LONG],
+    ["reproduce", f"{LONG}.ko", "--provenance", "x.patch"],
     ["sign", f"{LONG}.ko", "-o", "s.ko", "--sign-key", LONG, "--sign-cert", LONG],
     ["cache", "prune", "--older", "1d", "-n"],
     ["doctor"],
