@@ -21,6 +21,7 @@ DEFAULT_EPOCH = 1577836800  # 2020-01-01
 # Findings of lintian and rpmlint that are meant to be there.
 LINT_TAGS = (
     *("unstripped-binary-or-object", "statically-linked-binary", "missing-PT_GNU_STACK-section"),  # it is a module
+    "requires-on-release",  # exactly one kernel is meant
     *("no-signature", "invalid-license"),  # signed by repo; Fedora's and Debian's names of licences differ
     *("only-non-binary-in-usr-lib", "no-documentation", "manpage-not-compressed", "no-manual-page-for-binary"),
 )

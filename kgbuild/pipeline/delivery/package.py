@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,20 +95,35 @@ def read_release_to_pack(folder: Path, kernel_package: str = "") -> list[ToPack]
             raise UserError(fact, place=str(folder / path), remedy="make the release again")
         return data
 
-    found = []
-    for row in kernels:
-        own = [fix for fix in row["fixes"] if fix.get("patch")]
-        cves = [cve for fix in own for cve in cves_of.get(str(fix["id"]), ())]
-        paths = [row.get("report"), row.get("proof"), row.get("vm"), *(fix["patch"] for fix in own)]
-        folder_of_kernel = str(row["folder"])
-        paths += [path for path in sums if path.startswith(f"{folder_of_kernel}/") and path.endswith(".intoto.json")]
-        documents = {_document_name(Path(path)): read(path) for path in paths if path}
-        data = read(str(row["module"]["path"]))
-        facts = read_facts(data, str(folder / row["module"]["path"]), number, cves)
-        found.append(ToPack(facts, data, documents, _kernel_package(facts, kernel_package)))
+    try:
+        found = [_of_kernel(folder, row, number, cves_of, list(sums), read, kernel_package) for row in kernels]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"is no manifest of a release: {error!r}", place=str(place), remedy="give what kgbuild release wrote"
+        ) from error
     if not found:
         raise UserError("has no module: there is nothing to pack", place=str(folder), remedy="see its manifest.json")
     return found
+
+
+def _of_kernel(
+    folder: Path,
+    row: Mapping[str, Any],
+    number: int,
+    cves_of: Mapping[str, Sequence[str]],
+    files: Sequence[str],
+    read: Callable[[str], bytes],
+    kernel_package: str,
+) -> ToPack:
+    """One row of a manifest's kernels. Raises KeyError, TypeError and the like where it is none."""
+    own = [fix for fix in row["fixes"] if fix.get("patch")]
+    cves = [cve for fix in own for cve in cves_of.get(str(fix["id"]), ())]
+    paths = [row.get("report"), row.get("proof"), row.get("vm"), *(fix["patch"] for fix in own)]
+    paths += [path for path in files if path.startswith(f"{row['folder']}/") and path.endswith(".intoto.json")]
+    documents = {_document_name(Path(path)): read(path) for path in paths if path}
+    data = read(str(row["module"]["path"]))
+    facts = read_facts(data, str(folder / row["module"]["path"]), number, cves)
+    return ToPack(facts, data, documents, _kernel_package(facts, kernel_package))
 
 
 def _document_name(path: Path) -> str:
