@@ -13,7 +13,7 @@ import click
 from kgbuild.cli import options
 from kgbuild.cli.contract.commands import KgbuildCommand
 from kgbuild.errors import KgbuildError
-from kgbuild.host.system.output_kinds import MODULE, PROOF
+from kgbuild.host.system.output_kinds import MODULE, PROOF, PROVENANCE, SBOM
 from kgbuild.report.documents import error_rows, rows_of
 from kgbuild.report.formats import Answer, json_text
 
@@ -93,6 +93,14 @@ def _default_module(values: Mapping[str, Any]) -> Path:
 @click.option(
     "--allow-type", multiple=True, metavar="NAME", help="Accept another layout of this type or variable; recorded."
 )
+@click.option(
+    "--provenance",
+    type=options.OutputFile(PROVENANCE),
+    metavar="FILE",
+    help="Write where the module comes from, as kgbuild reproduce reads it (in-toto, SLSA); signed by --sign-key.",
+)
+@click.option("--sbom", type=options.OutputFile(SBOM), metavar="FILE", help="Write what the module is made of (SPDX).")
+@options.sign_options
 @options.oot_options
 @options.tool_options
 @options.common_options()
@@ -116,6 +124,10 @@ def build(
     allow_unproven: tuple[str, ...],
     allow_type: tuple[str, ...],
     against: tuple[Path, ...],
+    provenance: Path | None,
+    sbom: Path | None,
+    sign_key: str | None,
+    sign_cert: Path | None,
     oot: Path | None,
     oot_modules: tuple[Path, ...],
     tools: ToolChoice,
@@ -128,11 +140,13 @@ def build(
       kgbuild build examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud -o livepatch-proc-version.ko
     """
     from kgbuild.cli.build_lines import BuildLines
+    from kgbuild.cli.delivery.sign import open_signing, sign_built, write_statements
     from kgbuild.pipeline.build import build as run_build
     from kgbuild.pipeline.stages.options import Options
     from kgbuild.pipeline.stages.trail import Trail
 
     out = common.output()
+    signing = open_signing(sign_key, sign_cert)
     chosen = Options(
         allow_compiler,
         frozenset(allow_unproven),
@@ -163,10 +177,14 @@ def build(
         common.deliver(Answer(trail.report), status=error.exit_code, errors=error_rows(error))
         raise
     report, module = trail.report(), built.assembled.module
+    if signing is not None and not built.checked.findings:
+        module = sign_built(module, signing, report)
     if not built.checked.findings:
         common.write(output, module)
         if proof is not None:
             common.write(proof, json_text(report["proof"]).encode())
+        if provenance is not None or sbom is not None:
+            write_statements(common, built, patches, chosen, module, signing, provenance, sbom)
         if emit_module is not None:
             options.write_directory(emit_module, built.assembled.directory)
     findings = built.checked.findings

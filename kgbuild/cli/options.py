@@ -289,6 +289,22 @@ def tool_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def sign_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command --sign-key and --sign-cert, as `sign_key` and `sign_cert`."""
+    certificate = click.option(
+        "--sign-cert",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="CERT",
+        help="Certificate of --sign-key, in PEM.",
+    )
+    key = click.option(
+        "--sign-key",
+        metavar="KEY",
+        help="Sign with this key: a PEM file or a pkcs11: URI; KGBUILD_SIGN_PIN has its passphrase or PIN.",
+    )
+    return key(certificate(command))
+
+
 oot_module_option = click.option(
     "--oot-module",
     "oot_modules",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Check a record that build --proof wrote against the module and the kernel.",
 )
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="CERT",
+    help="Check that the module is signed by the key of this certificate (PEM).",
+)
 @options.oot_module_option
 @options.jobs_option
 @options.tool_options
@@ -39,6 +46,7 @@ def verify(
     module: Path,
     kernel_name: str,
     proof: Path | None,
+    certificate: Path | None,
     oot_modules: tuple[Path, ...],
     jobs: int,
     tools: ToolChoice,
@@ -57,6 +65,7 @@ def verify(
       kgbuild verify livepatch-proc-version.ko --kernel debian:newest-6.1-cloud
     """
     out = common.output()
+    from kgbuild.cli.delivery.sign import look_at_signature
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.host.modules.images import name_modules
     from kgbuild.host.system.input_files import read_packed
@@ -71,11 +80,14 @@ def verify(
     began = time.monotonic()
     named = str(proof) if proof is not None else None
     found = verify_bytes(data, kernel, str(module), record=record, own=own, proof=named)
+    signed = look_at_signature(data, certificate, str(module))
+    found = replace(found, findings=(*found.findings, *signed.findings), signature=signed.data)
     findings = list(found.findings)
     if record is not None:
         unproven = sum(not p.proven for p in (*record.replaced, *record.bound))
         note = f"; {unproven} accepted without proof" if unproven else ""
         out.line("proof", f"{len(record.replaced)} replaced, {len(record.bound)} bound{note}")
+    out.line("signed", signed.text)
     for note in found.notes:
         out.line("note", note)
     count = len(findings)

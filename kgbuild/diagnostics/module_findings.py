@@ -158,6 +158,18 @@ _TABLE = [
         "digest of the bytes that are there.",
         _KERNEL,
     ),
+    Rule(
+        "V60-stripped",
+        "The module has its livepatch relocations: strip and objcopy turn them into ordinary ones, which no kernel can "
+        "apply. Nothing else of such a module is looked at.",
+        "take the module as kgbuild build wrote it; keep dh_strip, brp-strip and INSTALL_MOD_STRIP away from it",
+    ),
+    Rule(
+        "V61-signature",
+        "The module's signature is whole, and where a certificate is given it is by the key of that certificate, over "
+        "these very bytes.",
+        "sign it again: kgbuild sign PATCH.ko --sign-key KEY --sign-cert CERT; do not change it after that",
+    ),
 ]
 
 RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from kgbuild.diagnostics.rule import Rule
 
 USAGE, SYSTEM, INTERRUPTED, INTERNAL = "E1-usage", "E5-system", "E6-interrupted", "E7-internal"
+MACHINE, REPRODUCED = "E9-machine", "E10-reproduced"
 
 _TABLE = [
     Rule(USAGE, "Options and arguments are those that the command has (exit status 2).", "see kgbuild COMMAND --help"),
@@ -41,6 +42,17 @@ _TABLE = [
         "No file of the user's is lost: what is written is no input of the run, no other output, and no file that "
         "kgbuild did not make (exit status 2).",
         "name another file; --force overwrites a file that is neither",
+    ),
+    Rule(
+        MACHINE,
+        "The running kernel is patched as it should be, and takes and gives back live patches when asked "
+        "(exit status 1, 3 or 4).",
+        "see kgbuild status, and the kernel's log",
+    ),
+    Rule(
+        REPRODUCED,
+        "A module that is built again by its provenance has the same bytes (exit status 1).",
+        "ask who built it; another version of kgbuild may write other bytes: use the one that the provenance names",
     ),
 ]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kgbuild.arch.base import Arch
-from kgbuild.diagnostics.module_findings import in_order
+from kgbuild.diagnostics.module_findings import finding, in_order
 from kgbuild.model import Finding
 from kgbuild.proof.record import ProofRecord
 from kgbuild.verification.code import Code, check_code, check_relocations, check_sections
@@ -70,6 +70,8 @@ def check_module(
     Input: the module as read, its file's name (`a-b.ko`), the architecture's table, the kernel's facts, and a proof
     record, where the module is to be compared with one.
     """
+    if stripped := list(_stripped(module)):
+        return stripped
     functions, faults = read_function_table(module)
     tables = read_tables(module)
     bound = as_livepatch(module, tables, arch)
@@ -109,6 +111,14 @@ def check_module(
             *(check_own_wrapper(module, arch, facts) if record is None or record.module is None else ()),
         ]
     )
+
+
+def _stripped(module: ModuleFile) -> Iterator[Finding]:
+    """The one finding of a module that a program took apart: it has livepatch symbols, and no livepatch relocations."""
+    named = [s.name for s in module.symbols if KLP_NAME.fullmatch(s.name)]
+    if named and not any(s.name.startswith(".klp.rela.") for s in module.sections):
+        fact = f"there are {len(named)} livepatch symbols and no livepatch relocations: the module was stripped"
+        yield finding("V60-stripped", named[0], fact)
 
 
 def check_proof(

@@ -40,6 +40,7 @@ FLOORS = (
     ("accounting", "livepatch", "guest"),
     ("emit", "verification/reading"),
     ("verification",),
+    ("delivery",),
     ("report",),
     ("host/system",),
     ("host/archives",),
@@ -47,9 +48,10 @@ FLOORS = (
     ("host/kernels",),
     ("host/modules", "host/compile"),
     ("host/link", "host/index"),
-    ("host/vm",),
+    ("host/vm", "host/delivery"),
     ("pipeline/stages",),
     ("pipeline",),
+    ("pipeline/delivery",),
     ("api", "cli"),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -8,6 +8,8 @@ import click
 _DONE, _USAGE = "done", "usage: unknown option, unreadable argument, unknown kernel, a file that would be lost"
 _TOOL = "tool or environment: missing compiler, no disk, download failed"
 _CACHE = {0: _DONE, 2: _USAGE, 3: _TOOL}
+_MACHINE = "this machine can't: no live patching, not root, /sys not mounted, another livepatch at work"
+_LOADS = {0: _DONE, 1: "refused, or taken back", 2: _USAGE, 3: _MACHINE, 4: "a transition goes on"}
 
 # Command -> exit status -> what it says. 130, interrupted, is every command's.
 STATUSES: dict[str, dict[int, str]] = {
@@ -52,6 +54,15 @@ STATUSES: dict[str, dict[int, str]] = {
         2: _USAGE,
         3: "the guest did not boot or did not finish, or nothing is wrong but a target was not tried",
     },
+    "reproduce": {0: "the same bytes", 1: "other bytes, or refused", 2: _USAGE, 3: _TOOL},
+    "sign": _CACHE,
+    "package": _CACHE,
+    "repo": _CACHE,
+    "status": {0: "covered", 1: "not covered", 2: _USAGE, 3: _MACHINE, 4: "in transition"},
+    "load": _LOADS,
+    "unload": _LOADS,
+    "install": _LOADS,
+    "rollback": _LOADS,
     "facts": {0: _DONE, 2: f"{_USAGE}, unknown function", 3: _TOOL},
     "graph": {0: _DONE, 2: f"{_USAGE}, unknown function", 3: _TOOL},
     "doctor": {

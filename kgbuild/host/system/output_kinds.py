@@ -58,6 +58,12 @@ def _schema_of(path: Path) -> str:
     return "report" if made else ""
 
 
+def _holds(path: Path, *words: str) -> bool:
+    """Whether a file is a JSON object in whose text one of these words stands, and it has no schema of kgbuild."""
+    head = _head(path)
+    return head.lstrip().startswith(b"{") and any(word.encode() in head for word in words) and not _schema_of(path)
+
+
 def _is_report(path: Path) -> bool:
     return _schema_of(path) not in ("", "proof")
 
@@ -101,6 +107,10 @@ def _is_log(path: Path) -> bool:
 REPORT = OutputKind("a report of kgbuild", _is_report)
 PROOF = OutputKind("a proof record of kgbuild", lambda path: _schema_of(path) == "proof")
 MODULE = OutputKind("a module that kgbuild made", lambda path: _has_section(path, ".note.kgbuild"))
+PROVENANCE = OutputKind(
+    "a provenance that kgbuild wrote", lambda path: _holds(path, "kgbuild.invalid/build", "in-toto")
+)
+SBOM = OutputKind("an SBOM that kgbuild wrote", lambda path: _holds(path, "SPDX", "kgbuild-"))
 OBJECT = OutputKind("an object that kgbuild diff wrote", lambda path: _has_section(path, ".comment", DIFF_MARK))
 PATCH = OutputKind("a patch that kgbuild remedy wrote", _is_patch)
 ANSWER = OutputKind("an answer of kgbuild", _is_answer)

@@ -41,7 +41,7 @@ from kgbuild.verification.wrapper import wrapper_macros
 
 @dataclass(frozen=True)
 class Verified:
-    """The findings in one module; `path` and `proof` as given. `notes` are no faults."""
+    """The findings in one module; `path` and `proof` as given. `notes` are no faults, `signature` is who signed it."""
 
     kernel: Kernel
     path: str
@@ -50,6 +50,7 @@ class Verified:
     proof: str | None
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
+    signature: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain data (docs/schema/verify-1.json)."""
@@ -60,6 +61,7 @@ class Verified:
             "kernel": kernel_report(self.kernel),
             "module": {"path": self.path, "sha256": self.sha256, "size": self.size},
             "proof": self.proof,
+            "signature": self.signature,
             "findings": finding_report(self.findings),
         }
 

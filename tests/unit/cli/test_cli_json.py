@@ -29,6 +29,7 @@ from tests.support.toolchain import compile_pair_side
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("build", "impact", "estimate", "why", "facts", "graph", "diff", "verify", "vm", "doctor", "kernel")
+NAMES += ("livepatch", "package", "repo", "sign", "reproduce")
 NAMES += ("cache", "toolchain", "remedy", "error")
 PATCH = "--- a/fs/proc/version.c\n+++ b/fs/proc/version.c\n@@ -1 +1 @@\n-a\n+b\n"
 Ran = tuple[int, str, str]
@@ -41,6 +42,7 @@ def run(
     """Runs `kgbuild` in this process, as its entry point does, in an empty folder with an empty cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LIVEPATCH_ROOT", str(tmp_path / "machine"))
     (tmp_path / "a.patch").write_text(PATCH)
 
     def runs(*words: str) -> Ran:
@@ -141,6 +143,15 @@ OTHERS = [
     (["cache", "show"], 0, "cache"),
     (["cache", "prune", "--older", "30d"], 0, "cache"),
     (["cache", "prune"], 2, "error"),
+    (["status"], 3, "livepatch"),
+    (["load", "none.ko"], 3, "livepatch"),
+    (["unload"], 3, "livepatch"),
+    (["install", "none.ko"], 2, "livepatch"),
+    (["rollback"], 3, "livepatch"),
+    (["package", "a.patch", "--release", "1"], 2, "error"),
+    (["repo", "none"], 2, "error"),
+    (["reproduce", "a.patch", "--provenance", "a.patch"], 2, "error"),
+    (["sign", "a.patch", "-o", "s.ko", "--sign-key", "none"], 2, "error"),
     (["kernel", "remove", "local:x"], 2, "error"),
     (["kernel", "fetch", "debian:newest-6.1-cloud", "--offline"], 3, "error"),
 ]

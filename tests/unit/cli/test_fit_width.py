@@ -164,6 +164,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
         patch.setenv(MIRROR_VARIABLE, f"file:{path}/mirror")  # no network: what an archive answers is not wider
         patch.setattr(kvm, "probe_acceleration", lambda *given: False)  # takes seconds, and has the longest answer
+        patch.setenv("LIVEPATCH_ROOT", str(path / "machine"))
         patch.chdir(path)
         for module in pkgutil.walk_packages(kgbuild.__path__, "kgbuild."):
             importlib.import_module(module.name)  # once, for all the processes that are forked from this one
@@ -247,6 +248,15 @@ OUTCOMES: list[list[str]] = [
     ["toolchain", "fetch", "local:tiny"],
     ["toolchain", "remove", "x"],
     ["cache", "show"],
+    ["status"],
+    ["load", f"{LONG}.ko"],
+    ["unload", LONG],
+    ["install", f"{LONG}.ko"],
+    ["rollback"],
+    ["package", f"{LONG}.ko", "--release", "1"],
+    ["repo", LONG],
+    ["reproduce", f"{LONG}.ko", "--provenance", "x.patch"],
+    ["sign", f"{LONG}.ko", "-o", "s.ko", "--sign-key", LONG, "--sign-cert", LONG],
     ["cache", "prune", "--older", "1d", "-n"],
     ["doctor"],
 ]

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Packages, boots and roll-backs in a guest with Debian's user space and systemd, and 200 cycles under load.
+
+A boot with systemd takes a minute under emulation: all of it runs where KGBUILD_TEST_SUITES is set (make test-all), in
+CI the first boot alone.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.system.output_files import write_directory
+from kgbuild.model import Kernel
+from kgbuild.pipeline.delivery.package import pack, read_module_to_pack
+from kgbuild.progress import SilentProgress
+from tests.support.booting.cases import kgbuild
+from tests.support.real_root import boot, fetch_packages, make_image, unpack_root
+
+pytestmark = pytest.mark.kernel
+ROOT = Path(__file__).resolve().parents[2]
+PIPE = Path(__file__).parent / "delivery" / "pipe.patch"  # a sleeping reader holds it up
+LONG = bool(os.environ.get("KGBUILD_TEST_SUITES"))
+HEAD = 'fail() { echo "FAILED: $*"; livepatch status; }\n'
+
+
+@dataclass
+class Guest:
+    kernel: Kernel
+    newer: Kernel
+    image: Path
+
+    def boots(self, script: str, *, newer: bool = False, append: str = "", smp: int = 1, seconds: float = 900) -> str:
+        said = boot(
+            self.newer if newer else self.kernel, self.image, HEAD + script, append=append, smp=smp, seconds=seconds
+        )
+        assert "FAILED" not in said, said
+        return said
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+    """The image with both releases as packages and a patch that a sleeping reader of a pipe holds up, not installed."""
+    place = tmp_path_factory.mktemp("delivery")
+    name, newer = os.environ["KGBUILD_TEST_KERNEL"], os.environ["KGBUILD_TEST_NEWER_KERNEL"]
+    kernel, other = (ensure_kernel(n, progress=SilentProgress(), offline=True) for n in (name, newer))
+    root = place / "root"
+    image_row = (
+        f"Package: linux-image-{kernel.id.release}\nStatus: install ok installed\nMaintainer: x <x@y>\n"
+        f"Architecture: amd64\nVersion: {kernel.id.version}\nDescription: x\n"
+    )
+    unpack_root(fetch_packages(ROOT / ".pytest_cache" / "real-root"), root, image_row)
+    fix = (ROOT / "examples/proc-version/fix.patch").read_text()
+    test = root / "opt/test"
+    test.mkdir(parents=True)
+    for number, text in (
+        (2, fix.replace("kgbuild\\n", "release-2\\n")),
+        (3, fix.replace("kgbuild\\n", "release-3\\n")),
+        (9, PIPE.read_text()),
+    ):
+        patch, module = place / f"{number}.patch", place / f"livepatch-{number}.ko"
+        patch.write_text(text)
+        ran = kgbuild("build", patch, "--kernel", name, "-o", module)
+        assert ran.status == 0, ran.stderr
+        (test / module.name).write_bytes(module.read_bytes())
+        if number != 9:
+            made = pack([read_module_to_pack(module, None, ["CVE-2026-12345"])], deb=True, rpm=False)
+            write_directory(test, {one.name: one.data for one in made})
+    (test / "busybox").write_bytes(Path(subprocess.check_output(["which", "busybox"], text=True).strip()).read_bytes())
+    (test / "busybox").chmod(0o755)
+    make_image(root, place / "disk.img")
+    yield Guest(kernel, other, place / "disk.img")
+
+
+STEPS: list[tuple[str, dict[str, object], str]] = [
+    (
+        "install",
+        {},
+        """
+cd /opt/test
+dpkg -i kgbuild-livepatch_*.deb livepatch-6*_2_*.deb || fail dpkg
+grep release-2 /proc/version || fail not in force
+livepatch status || fail status
+systemctl is-enabled livepatch.service livepatch-booted.service || fail units
+""",
+    ),
+    (
+        "reboot, upgrade, rollback, stalled",
+        {},
+        """
+cd /opt/test
+grep release-2 /proc/version || fail not in force after the boot
+[ ! -e /var/lib/livepatch/attempt ] || fail the marker is there
+dpkg -i livepatch-6*_3_*.deb || fail dpkg
+grep release-3 /proc/version || fail upgrade
+[ "$(ls /sys/kernel/livepatch)" = livepatch_3 ] || fail two patches
+[ ! -e /sys/module/livepatch_2 ] || fail the module is there
+livepatch rollback || fail rollback
+grep release-2 /proc/version || fail rolled back
+mkfifo /tmp/pipe
+cat /tmp/pipe >/dev/null &
+exec 5>/tmp/pipe
+sleep 1
+livepatch load livepatch-9.ko --allow-unpatch --timeout 4; echo "stalled $?"
+grep release-2 /proc/version || fail not as it was
+[ ! -e /sys/kernel/livepatch/livepatch_9 ] || fail not taken back
+livepatch load livepatch-9.ko --allow-unpatch --timeout 60; echo "signalled $?"
+livepatch unload || fail unload
+dpkg -i livepatch-6*_3_*.deb || fail again
+""",
+    ),
+    (
+        "livepatch=0",
+        {"append": "livepatch=0"},
+        """
+grep release /proc/version && fail loaded
+livepatch status; [ $? = 1 ] || fail status
+""",
+    ),
+    (
+        "another kernel",
+        {"newer": True},
+        """
+systemctl status livepatch.service --no-pager
+livepatch boot
+livepatch status; [ $? = 1 ] || fail status
+""",
+    ),
+    (
+        "prepare a crash",
+        {},
+        """
+grep release-3 /proc/version || fail not loaded
+cat >/etc/systemd/system/crash.service <<'END'
+[Unit]
+DefaultDependencies=no
+After=livepatch.service
+Before=basic.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'grep release /proc/version && { sync; echo c >/proc/sysrq-trigger; }; true'
+END
+mkdir -p /etc/systemd/system/sysinit.target.wants
+ln -s ../crash.service /etc/systemd/system/sysinit.target.wants/crash.service
+sync
+""",
+    ),
+    (
+        "crash loop",
+        {},
+        """
+grep release /proc/version && fail loaded again
+livepatch status
+livepatch status | grep 'did not come up' || fail not said
+rm /etc/systemd/system/sysinit.target.wants/crash.service
+livepatch enable-at-boot
+livepatch boot
+grep release-3 /proc/version || fail not loaded
+livepatch booted
+dpkg -r "livepatch-$(uname -r)" || fail remove
+grep release /proc/version && fail still in force
+[ ! -e /sys/module/livepatch_3 ] || fail the module is there
+ls -A /var/lib/livepatch
+""",
+    ),
+]
+
+
+def test_the_life_of_a_patch(guest: Guest) -> None:
+    """In CI the first boot alone: dpkg installs, and the patch is in force."""
+    steps = STEPS if LONG else STEPS[:1]
+    said = {name: guest.boots(script, **options) for name, options, script in steps}  # type: ignore[arg-type]
+    assert "covered" in said["install"] or "in force" in said["install"]
+    if not LONG:
+        return
+    second = said["reboot, upgrade, rollback, stalled"]
+    assert "stalled 1" in second and "pipe_read" in second and "signalled 0" in second
+    assert "for other kernels" in said["another kernel"]

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A guest with a real user space: Debian's own packages, unpacked into a file system image, with systemd as init.
+
+The packages come from this machine's apt sources and are unpacked without running any script; dpkg in the guest knows
+them as installed. The image is booted again and again: what happens in a boot is seen by the next one.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from kgbuild.arch import arch_of
+from kgbuild.host.vm.initramfs import collect_modules, directory, find_busybox, regular, symlink, write_cpio
+from kgbuild.model import Kernel
+
+ARCH = arch_of(62)
+WANTED = (
+    *(
+        "base-files",
+        "base-passwd",
+        "bash",
+        "coreutils",
+        "dash",
+        "debianutils",
+        "diffutils",
+        "dpkg",
+        "findutils",
+        "grep",
+    ),
+    *("gzip", "hostname", "init-system-helpers", "libc-bin", "login", "mount", "ncurses-base", "perl-base", "sed"),
+    *("sysvinit-utils", "tar", "util-linux", "systemd", "systemd-sysv", "udev", "kmod", "mawk", "procps"),
+)
+_INIT = """\
+#!/bin/sh
+mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sysfs /sys
+for module in /modules/*; do insmod "$module"; done
+n=0; until [ -b /dev/vda ] || [ $n = 100 ]; do n=$((n + 1)); sleep 0.1; done
+mount -t ext4 /dev/vda /root
+umount /proc /sys
+mount --move /dev /root/dev
+exec switch_root /root /lib/systemd/systemd
+"""
+_UNIT = """\
+[Unit]
+After=multi-user.target livepatch-booted.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'sh /opt/test/run >/dev/ttyS1 2>&1; echo kgbuild-ended >/dev/ttyS1; sync; systemctl poweroff -ff'
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def fetch_packages(folder: Path) -> list[Path]:
+    """The packages that the guest is made of, downloaded into a folder once."""
+    archives = folder / "cache/archives"
+    if not (folder / "complete").exists():
+        (archives / "partial").mkdir(parents=True, exist_ok=True)
+        (folder / "status").touch()
+        settings = {
+            "Dir::State::status": str(folder / "status"),
+            "Dir::Cache": str(folder / "cache"),
+            "APT::Install-Recommends": "false",
+            "APT::Sandbox::User": "root",
+            "Debug::NoLocking": "1",
+        }
+        words = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
+        subprocess.run(["apt-get", *words, "-y", "-qq", "-d", "install", *WANTED], check=True, capture_output=True)
+        (folder / "complete").touch()
+    return sorted(archives.glob("*.deb"))
+
+
+def unpack_root(debs: Sequence[Path], root: Path, also_installed: str) -> None:
+    """A root file system of these packages. `also_installed`: paragraphs of packages that dpkg takes for installed."""
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (root / "usr" / name).mkdir(parents=True)
+        (root / name).symlink_to(f"usr/{name}")
+    info = root / "var/lib/dpkg/info"
+    info.mkdir(parents=True)
+    for name in ("updates", "triggers"):
+        (root / "var/lib/dpkg" / name).mkdir()
+    (root / "var/lib/dpkg/available").touch()
+    rows = [also_installed]
+    for deb in debs:
+        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as tar:
+            subprocess.run(["tar", "-x", "-C", root, "--keep-directory-symlink"], stdin=tar.stdout, check=True)
+        control = subprocess.run(["dpkg-deb", "-f", deb], capture_output=True, text=True, check=True).stdout
+        fields = dict(line.split(": ", 1) for line in control.splitlines() if ": " in line and line[0] != " ")
+        same = f":{fields['Architecture']}" if fields.get("Multi-Arch") == "same" else ""
+        (info / f"{fields['Package']}{same}.list").write_text("/.\n")
+        lines = control.rstrip().split("\n")
+        rows.append("\n".join([lines[0], "Status: install ok installed", *lines[1:]]) + "\n")
+    (root / "var/lib/dpkg/status").write_text("\n".join(rows))
+    base = root / "usr/share/base-passwd"
+    (root / "etc/passwd").write_text((base / "passwd.master").read_text().replace("root:*:", "root::"))
+    (root / "etc/group").write_text((base / "group.master").read_text())
+    (root / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+    (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 0\n")
+    units = root / "etc/systemd/system"
+    (units / "multi-user.target.wants").mkdir(parents=True)
+    (units / "kgbuild-test.service").write_text(_UNIT)
+    (units / "multi-user.target.wants/kgbuild-test.service").symlink_to("/etc/systemd/system/kgbuild-test.service")
+    (units / "default.target").symlink_to("/lib/systemd/system/multi-user.target")
+    for name in (
+        "systemd-udev-settle",
+        "systemd-timesyncd",
+        "e2scrub_reap",
+        "getty@tty1",
+        "systemd-networkd-wait-online",
+    ):
+        (units / f"{name}.service").symlink_to("/dev/null")
+    (units / "getty.target").symlink_to("/dev/null")
+
+
+def make_image(root: Path, image: Path) -> None:
+    """An ext4 image of a folder."""
+    with image.open("wb") as stream:
+        stream.truncate(600 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-d", root, image], check=True, capture_output=True)
+
+
+def put(image: Path, path: str, data: bytes) -> None:
+    """Put a file into an image that is not mounted; folders are there."""
+    made = image.with_suffix(".put")
+    made.write_bytes(data)
+    commands = f"rm {path}\nwrite {made} {path}\n"
+    subprocess.run(["debugfs", "-w", "-f", "-", image], input=commands, text=True, check=True, capture_output=True)
+
+
+def boot(kernel: Kernel, image: Path, run: str, *, append: str = "", seconds: float = 600, smp: int = 1) -> str:
+    """Boot the image, run a script in it when the system is up, and return what that printed. A guest that crashes
+    boots again, as a real machine does."""
+    put(image, "/opt/test/run", run.encode())
+    busybox, _ = find_busybox(ARCH)
+    loads = collect_modules(kernel.modules, ["virtio_pci", "virtio_blk"])
+    applets = ("sh", "mount", "umount", "insmod", "sleep", "switch_root")
+    initrd = image.with_suffix(".cpio")
+    initrd.write_bytes(
+        write_cpio(
+            [
+                *(directory(name) for name in ("dev", "proc", "sys", "root", "bin", "modules")),
+                regular("bin/busybox", busybox, 0o755),
+                *(symlink(f"bin/{name}", "busybox") for name in applets),
+                *(regular(f"modules/{n:02d}-{name}.ko", data) for n, (name, data) in enumerate(loads)),
+                regular("init", _INIT.replace("#!/bin/sh", "#!/bin/busybox sh").encode(), 0o755),
+            ]
+        )
+    )
+    said, console = image.with_suffix(".said"), image.with_suffix(".console")
+    said.unlink(missing_ok=True)
+    words = f"console=ttyS0 panic=-1 quiet systemd.show_status=0 {append}"
+    argv = [
+        *("qemu-system-x86_64", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", str(smp), "-m", "512"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-kernel", str(kernel.image), "-initrd", str(initrd)),
+        *("-append", words, "-drive", f"file={image},format=raw,if=virtio,cache=unsafe"),
+        *("-serial", f"file:{console}", "-serial", f"file:{said}"),
+    ]
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(argv, check=True, timeout=seconds, capture_output=True)
+    text = said.read_text(errors="replace") if said.exists() else ""
+    assert "kgbuild-ended" in text, text + console.read_text(errors="replace")[-4000:]
+    return text.replace("\r\n", "\n").replace("kgbuild-ended\n", "")
