@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kgbuild.pipeline.stages.options import Options
 
 
-def _choices(command: Callable[..., None]) -> Callable[..., None]:
+def analysis_choices(command: Callable[..., None]) -> Callable[..., None]:
     """The options that limit an analysis."""
     for option in (
         click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already."),
@@ -43,7 +43,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _options(jobs: int, common: options.Common, limits: dict[str, Any]) -> Options:
+def analysis_options(jobs: int, common: options.Common, limits: dict[str, Any]) -> Options:
     """The options that limit an analysis, from the command line."""
     from kgbuild.pipeline.stages.options import Options
 
@@ -74,7 +74,7 @@ def _options(jobs: int, common: options.Common, limits: dict[str, Any]) -> Optio
 @click.option("--no-compile", is_flag=True, help="Estimate it from the sources and the kernel's debug information.")
 @click.option("--accounting", is_flag=True, help="List every difference of the objects and what becomes of it.")
 @click.option("--all", "every", is_flag=True, help="Show the lists of an estimate in full.")
-@_choices
+@analysis_choices
 @options.jobs_option
 @options.tool_options
 @options.common_options("dot", "graphml", about="Lines, the report as JSON, or a graph for Graphviz or other programs.")
@@ -113,13 +113,14 @@ def impact(
     from kgbuild.pipeline.stages.trail import Trail
     from kgbuild.report.accounting import render_accounting
     from kgbuild.report.patch_graph import draw_patch, graph_of_closure, graph_of_patch
+    from kgbuild.report.review.edits import edit_report, list_edits
 
     out = common.output(output)
     if output is not None and not out.replaced:
         raise click.UsageError("-o takes --format json, dot or graphml; text goes to the terminal")
     trail = Trail(BuildLines(out))
     try:
-        found = find_impact(patches, kernel_name, _options(jobs, common, limits), trail)
+        found = find_impact(patches, kernel_name, analysis_options(jobs, common, limits), trail)
     except KgbuildError as error:
         failed = Answer(lambda: impact_report(trail))
         common.deliver_data(failed, status=error.exit_code, errors=error_rows(error))
@@ -127,8 +128,8 @@ def impact(
     closure = found.closed.closure
     answer = Answer(
         found.to_json,
-        drawing=lambda: draw_patch(graph_of_closure(closure)),
-        graph=lambda: graph_of_patch(graph_of_closure(closure)),
+        drawing=lambda: draw_patch(graph_of_closure(closure, trail.edits)),
+        graph=lambda: graph_of_patch(graph_of_closure(closure, trail.edits)),
     )
     refusals = closure.refusals
     common.deliver(answer, output, out=out, status=1 if refusals else 0, errors=rows_of(refusals))
@@ -136,6 +137,8 @@ def impact(
         if accounting:
             for line in render_accounting(found.closed.accountings):
                 out.line("", line)
+        for number, (name, way) in enumerate(list_edits(edit_report(trail.edits))):
+            out.line("" if number else "edit", f"{name:<36} {way}")
         out.line("would", _summary(closure))
     if refusals:
         show_error(Refused(list(refusals)))
@@ -207,7 +210,7 @@ def _summary(closure: Closure) -> str:
 @click.argument("function")
 @click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option
-@_choices
+@analysis_choices
 @options.jobs_option
 @options.tool_options
 @options.common_options()
@@ -232,6 +235,9 @@ def why(
     from kgbuild.pipeline.why import answer_why
     from kgbuild.report.why import answer_of_why
 
-    answer = answer_why(function, patches, kernel_name, _options(jobs, common, limits), BuildLines(common.details()))
+    answer = answer_why(
+        function, patches, kernel_name, analysis_options(jobs, common, limits), BuildLines(common.details())
+    )
     common.output().warn(answer.warnings)
-    common.deliver(answer_of_why(function, answer.chains, answer.references, answer.to_json, answer.inlined))
+    found = answer_of_why(function, answer.chains, answer.references, answer.to_json, answer.inlined, answer.edited)
+    common.deliver(found)

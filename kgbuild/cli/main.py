@@ -22,6 +22,7 @@ COMMANDS = {
     "build": ("kgbuild.cli.build", "build", "Build a live patch module from source diffs."),
     "impact": ("kgbuild.cli.impact", "impact", "Show what a patch would touch, and why."),
     "why": ("kgbuild.cli.impact", "why", "Show why a function is in a patch."),
+    "explain": ("kgbuild.cli.review.explain", "explain", "Show a function's code before and after a patch."),
     "remedy": ("kgbuild.cli.remedy", "remedy", "Rewrite a refused patch with shadow variables or callbacks."),
     "diff": ("kgbuild.cli.diff", "diff", "Compare two objects of one unit."),
     "verify": ("kgbuild.cli.verify", "verify", "Check a live patch module against a kernel."),

@@ -50,6 +50,7 @@ FLOORS = (
     ("host/vm",),
     ("pipeline/stages",),
     ("pipeline",),
+    ("pipeline/review",),
     ("api", "cli"),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

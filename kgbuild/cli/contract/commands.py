@@ -26,6 +26,13 @@ STATUSES: dict[str, dict[int, str]] = {
         3: _TOOL,
         4: "no code change: nothing to patch",
     },
+    "explain": {
+        0: _DONE,
+        1: "refused before it could be told",
+        2: f"{_USAGE}, a function that no compiled unit has",
+        3: _TOOL,
+        4: "no code change: nothing to patch",
+    },
     "remedy": {
         0: "written, and not refused any more",
         1: "can't be written so, or is still refused",
