@@ -35,7 +35,7 @@ _output = click.option(
 @_output
 @options.jobs_option
 @options.tool_options
-@options.common_options("dot", "graphml", about="Tree, or a graph for other programs.")
+@options.common_options("dot", "graphml", "mermaid", about="Tree, or a graph for other programs.")
 def graph(
     kernel_name: str,
     callers: str | None,

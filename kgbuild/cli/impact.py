@@ -16,7 +16,7 @@ from kgbuild.diagnostics.unused_options import unused_option
 from kgbuild.errors import KgbuildError
 from kgbuild.host.system.output_kinds import ANSWER
 from kgbuild.report.documents import error_rows, nothing_to_patch, rows_of
-from kgbuild.report.formats import Answer
+from kgbuild.report.formats import FOR_REVIEW, Answer
 
 if TYPE_CHECKING:
     from kgbuild.closure.model import Closure
@@ -75,9 +75,10 @@ def analysis_options(jobs: int, common: options.Common, limits: dict[str, Any]) 
 @click.option("--accounting", is_flag=True, help="List every difference of the objects and what becomes of it.")
 @click.option("--all", "every", is_flag=True, help="Show the lists of an estimate in full.")
 @analysis_choices
+@options.html_option
 @options.jobs_option
 @options.tool_options
-@options.common_options("dot", "graphml", about="Lines, the report as JSON, or a graph for Graphviz or other programs.")
+@options.common_options("dot", "graphml", "mermaid", *FOR_REVIEW, about=options.ABOUT_REVIEW)
 def impact(
     patches: tuple[PatchInput, ...],
     kernel_name: str,
@@ -85,6 +86,7 @@ def impact(
     no_compile: bool,
     accounting: bool,
     every: bool,
+    html: Path | None,
     jobs: int,
     common: options.Common,
     **limits: Any,
@@ -104,9 +106,10 @@ def impact(
             raise click.UsageError("without compiling there are no objects to account for; leave out --accounting")
         if limits["oot"] is not None or limits["oot_modules"]:
             raise click.UsageError("an estimate is of the kernel's own code; leave out --no-compile or --oot")
-        _estimate(patches, kernel_name, output, jobs, common, limits, every)
+        _estimate(patches, kernel_name, output, html, jobs, common, limits, every)
         return
     from kgbuild.cli.build_lines import BuildLines
+    from kgbuild.cli.review.pages import write_page
     from kgbuild.cli.ui import show_error
     from kgbuild.diagnostics.refusals import Refused
     from kgbuild.pipeline.impact import find_impact, impact_report
@@ -117,11 +120,12 @@ def impact(
 
     out = common.output(output)
     if output is not None and not out.replaced:
-        raise click.UsageError("-o takes --format json, dot or graphml; text goes to the terminal")
+        raise click.UsageError("-o takes another --format than text, which goes to the terminal")
     trail = Trail(BuildLines(out))
     try:
         found = find_impact(patches, kernel_name, analysis_options(jobs, common, limits), trail)
     except KgbuildError as error:
+        write_page(html, impact_report(trail), common, status=error.exit_code, errors=error_rows(error))
         failed = Answer(lambda: impact_report(trail))
         common.deliver_data(failed, status=error.exit_code, errors=error_rows(error))
         raise
@@ -132,6 +136,7 @@ def impact(
         graph=lambda: graph_of_patch(graph_of_closure(closure, trail.edits)),
     )
     refusals = closure.refusals
+    write_page(html, found.to_json(), common, status=1 if refusals else 0, errors=rows_of(refusals))
     common.deliver(answer, output, out=out, status=1 if refusals else 0, errors=rows_of(refusals))
     if not out.replaced:
         if accounting:
@@ -149,12 +154,14 @@ def _estimate(
     patches: tuple[PatchInput, ...],
     kernel_name: str,
     output: Path | None,
+    html: Path | None,
     jobs: int,
     common: options.Common,
     limits: dict[str, Any],
     every: bool,
 ) -> None:
     """The dry run without compiling."""
+    from kgbuild.cli.review.pages import write_page
     from kgbuild.cli.ui import show_error
     from kgbuild.diagnostics.refusals import Refused
     from kgbuild.pipeline.estimate import estimate_patches
@@ -191,6 +198,7 @@ def _estimate(
     nothing = not result.touched and not result.refusals and not result.possible
     status = 1 if result.refusals else 4 if nothing else 0
     errors = nothing_to_patch("", "the patch changes no function") if nothing else rows_of(result.refusals)
+    write_page(html, found.to_json(), common, status=status, errors=errors)
     common.deliver(answer, output, unless_quiet=True, status=status, errors=errors)
     if result.refusals:
         show_error(Refused(result.refusals))

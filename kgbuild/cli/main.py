@@ -24,6 +24,7 @@ COMMANDS = {
     "why": ("kgbuild.cli.impact", "why", "Show why a function is in a patch."),
     "explain": ("kgbuild.cli.review.explain", "explain", "Show a function's code before and after a patch."),
     "remedy": ("kgbuild.cli.remedy", "remedy", "Rewrite a refused patch with shadow variables or callbacks."),
+    "report": ("kgbuild.cli.review.report", "report", "Make a page or a comment of a run's report."),
     "diff": ("kgbuild.cli.diff", "diff", "Compare two objects of one unit."),
     "verify": ("kgbuild.cli.verify", "verify", "Check a live patch module against a kernel."),
     "vm": ("kgbuild.cli.vm", "vm", "Boot the kernel in QEMU, load the patch, check, unload."),

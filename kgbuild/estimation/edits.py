@@ -32,8 +32,16 @@ class SourceHunk:
     @property
     def place(self) -> str:
         """Where its first change is, as path:line of the original."""
-        before = next((i for i, line in enumerate(self.hunk.lines) if line[:1] in b"+-"), 0)
-        return f"{self.path}:{self.line + before}"
+        return f"{self.path}:{self.line + self._before}"
+
+    @property
+    def patched_line(self) -> int:
+        """The line of the patched text where its first change is."""
+        return max(self.hunk.new_start + self.line - max(self.hunk.old_start, 1) + self._before, 1)
+
+    @property
+    def _before(self) -> int:
+        return next((i for i, line in enumerate(self.hunk.lines) if line[:1] in b"+-"), 0)
 
 
 @dataclass(frozen=True)

@@ -200,6 +200,7 @@ def empty_report(kernel: Kernel | None) -> dict[str, Any]:
         "patches": [],
         "hunks": [],
         "edits": [],
+        "graph": {"nodes": [], "arrows": []},
         "code": [],
         "units": [],
         "changed": [],

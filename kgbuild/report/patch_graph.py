@@ -6,8 +6,8 @@ An arrow leads from what comes along to what brought it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from kgbuild.closure.edit_results import INLINED, NO_EDITS, EditResult, SourceEdits
 from kgbuild.closure.model import Closure
@@ -19,6 +19,7 @@ from kgbuild.report.formats.drawing import Drawing
 if TYPE_CHECKING:
     import networkx
 
+_EDITED = {"new": "added", "removed": "removed"}
 _STYLES = {"source": {"style": "dashed"}, "hunk": {"shape": "note"}}
 SHOWN = ("changed", "pulled", "new", "carried")
 
@@ -74,7 +75,9 @@ def graph_of_closure(closure: Closure, edits: SourceEdits = NO_EDITS) -> PatchGr
             continue
         nodes.append(PatchNode(f"s{at}", edit.name, "source", f"{edit.path}:{edit.line}", "", False))
         arrows += [PatchArrow(_id(*r.member), f"s{at}", _reason(r)) for r in ways if r.member is not None]
-        arrows += [PatchArrow(f"s{at}", f"h{hunk}", edit.because or f"{edit.status} by it") for hunk in edit.hunks]
+        arrows += [
+            PatchArrow(f"s{at}", f"h{hunk}", edit.because or _EDITED.get(edit.status, "edited")) for hunk in edit.hunks
+        ]
         used.update(edit.hunks)
     nodes += [PatchNode(f"h{at}", f"hunk {at + 1}", "hunk", edits.hunks[at].place, "", False) for at in sorted(used)]
     return PatchGraph(tuple(nodes), tuple(arrows), False)
@@ -147,6 +150,11 @@ def graph_of_patch(graph: PatchGraph) -> networkx.DiGraph:
     for a in graph.arrows:
         out.add_edge(a.source, a.target, reason=a.reason)
     return out
+
+
+def graph_report(graph: PatchGraph) -> dict[str, Any]:
+    """As plain data, for a report: arrows lead from what comes along to what brought it."""
+    return {"nodes": [asdict(node) for node in graph.nodes], "arrows": [asdict(arrow) for arrow in graph.arrows]}
 
 
 def _id(unit: int, atom: int) -> str:

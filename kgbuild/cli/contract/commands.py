@@ -40,6 +40,7 @@ STATUSES: dict[str, dict[int, str]] = {
         3: _TOOL,
         4: "no code change: nothing to patch",
     },
+    "report": {0: "written", 2: f"{_USAGE}, a file that is no report of kgbuild", 3: _TOOL},
     "diff": {
         0: "something changed",
         1: "something changed that can't be patched",

@@ -43,6 +43,7 @@ from kgbuild.report.build import (
     refusal_report,
     unit_report,
 )
+from kgbuild.report.patch_graph import graph_of_closure, graph_report
 from kgbuild.report.review.code import code_report
 from kgbuild.report.review.edits import edit_report, hunk_report
 
@@ -136,6 +137,7 @@ class Trail:
         edits = self.edits
         out["hunks"], out["edits"] = hunk_report(edits), edit_report(edits)
         if closed is not None:
+            out["graph"] = graph_report(graph_of_closure(closed.closure, edits))
             out["code"] = code_report(closed.closure)
         self._module(out)
         if isinstance(self.error, Refused):

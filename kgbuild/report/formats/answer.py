@@ -33,7 +33,9 @@ class Answer:
 
 class Format(NamedTuple):
     """An output format: its name for --format, and the lines that it makes of an answer. The second argument of
-    `render` says whether text may hold more than ASCII."""
+    `render` says whether text may hold more than ASCII. `of_data`: it is made of the answer's data
+    alone, which a run that failed has too."""
 
     name: str
     render: Callable[[Answer, bool], Iterator[str]]
+    of_data: bool = False

@@ -26,6 +26,7 @@ def hunk_report(edits: SourceEdits) -> list[dict[str, Any]]:
             "path": hunk.path,
             "number": hunk.number,
             "line": hunk.line,
+            "patched_line": hunk.patched_line,
             "header": hunk.hunk.header.strip(),
             "lines": [_text(line) for line in hunk.hunk.lines[:MAX_LINES]],
             "more_lines": max(len(hunk.hunk.lines) - MAX_LINES, 0),
