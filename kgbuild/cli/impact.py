@@ -12,6 +12,7 @@ import click
 
 from kgbuild.cli import options
 from kgbuild.cli.contract.commands import KgbuildCommand
+from kgbuild.cli.contract.completers import complete_functions
 from kgbuild.diagnostics.unused_options import unused_option
 from kgbuild.errors import KgbuildError
 from kgbuild.host.system.output_kinds import ANSWER
@@ -215,7 +216,7 @@ def _summary(closure: Closure) -> str:
 
 
 @click.command(cls=KgbuildCommand, short_help="Show why a function is in a patch.")
-@click.argument("function")
+@click.argument("function", shell_complete=complete_functions)
 @click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option
 @analysis_choices

@@ -30,10 +30,13 @@ COMMANDS = {
     "vm": ("kgbuild.cli.vm", "vm", "Boot the kernel in QEMU, load the patch, check, unload."),
     "facts": ("kgbuild.cli.graph", "facts", "Show what is known about one function."),
     "graph": ("kgbuild.cli.graph", "graph", "Show who calls a function, or what it calls."),
+    "audit": ("kgbuild.cli.review.audit", "audit", "Count what in a kernel stands in the way of patches."),
     "kernel": ("kgbuild.cli.kernel", "kernel", "Fetch, list, add and remove kernels."),
     "toolchain": ("kgbuild.cli.toolchain", "toolchain", "Show, fetch and remove compilers."),
     "cache": ("kgbuild.cli.cache", "cache", "Show what the cache holds, and make it smaller."),
     "doctor": ("kgbuild.cli.doctor", "doctor", "Show what is missing on this machine."),
+    "man": ("kgbuild.cli.install.commands", "man", "Write man pages."),
+    "completion": ("kgbuild.cli.install.commands", "completion", "Write the completion of a shell."),
 }
 
 
@@ -154,7 +157,7 @@ def _run() -> tuple[int, list[ErrorRow]]:
     from kgbuild.report.documents import error_row, error_rows
 
     try:
-        status = main.main(standalone_mode=False)
+        status = main.main(prog_name="kgbuild", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
         return 2, [error_row(run_errors.USAGE, "no command is given", "", "see kgbuild --help")]

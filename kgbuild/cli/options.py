@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from kgbuild.cli import ui
+from kgbuild.cli.contract.completers import complete_kernels
 from kgbuild.cli.contract.outcome import DELIVERED
 from kgbuild.errors import ToolError
 from kgbuild.host.system.output_files import (
@@ -139,6 +140,7 @@ kernel_option = click.option(
     "kernel_name",
     required=True,
     metavar="NAME",
+    shell_complete=complete_kernels,
     help="Name of the kernel, e.g. debian:newest-6.1-cloud; see kgbuild kernel --help.",
 )
 report_option = click.option(

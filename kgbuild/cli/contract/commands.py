@@ -62,6 +62,9 @@ STATUSES: dict[str, dict[int, str]] = {
     },
     "facts": {0: _DONE, 2: f"{_USAGE}, unknown function", 3: _TOOL},
     "graph": {0: _DONE, 2: f"{_USAGE}, unknown function", 3: _TOOL},
+    "audit": _CACHE,
+    "man": _CACHE,
+    "completion": _CACHE,
     "doctor": {
         0: "all that is needed is there",
         2: "usage: unknown option, a file that would be lost",
@@ -80,7 +83,7 @@ STATUSES: dict[str, dict[int, str]] = {
     "cache show": _CACHE,
     "cache prune": _CACHE,
 }
-_EVERY = {
+EVERY_STATUS = {
     0: _DONE,
     1: "refused or found wanting",
     2: _USAGE,
@@ -91,7 +94,7 @@ _INTERRUPTED = {130: "interrupted"}
 
 
 def _write_statuses(name: str, formatter: click.HelpFormatter) -> None:
-    rows = {**STATUSES.get(name, _EVERY), **_INTERRUPTED}
+    rows = {**STATUSES.get(name, EVERY_STATUS), **_INTERRUPTED}
     with formatter.section("Exit status"):
         formatter.write_dl([(str(status), text) for status, text in rows.items()])
 

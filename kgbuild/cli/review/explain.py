@@ -9,6 +9,7 @@ import click
 
 from kgbuild.cli import options
 from kgbuild.cli.contract.commands import KgbuildCommand
+from kgbuild.cli.contract.completers import complete_functions
 from kgbuild.cli.impact import analysis_choices, analysis_options
 from kgbuild.report.formats import Answer
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=KgbuildCommand, short_help="Show a function's code before and after a patch.")
-@click.argument("function")
+@click.argument("function", shell_complete=complete_functions)
 @click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option
 @analysis_choices

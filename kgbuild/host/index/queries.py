@@ -287,6 +287,11 @@ class Index:
             out.setdefault(row[0], []).append(_as_name(row))
         return out
 
+    def names_like(self, prefix: str, most: int) -> list[str]:
+        """Names of functions that begin with `prefix`, in order, at most `most`."""
+        query = "SELECT DISTINCT name FROM symbols WHERE name >= ? AND substr(name, 1, ?) = ? ORDER BY name LIMIT ?"
+        return [str(name) for (name,) in self._rows(query, (prefix, len(prefix), prefix, most))]
+
     def pointed_at(self) -> tuple[frozenset[int], frozenset[int]]:
         """Functions whose address lies in data, and those that code without a symbol leads to."""
         pointed = self._rows("SELECT DISTINCT function FROM pointers")

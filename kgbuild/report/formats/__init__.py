@@ -8,6 +8,7 @@ offers it names it (`cli/options.py`: common_options).
 from __future__ import annotations
 
 from kgbuild.report.formats.answer import Answer, Format
+from kgbuild.report.formats.csv import CSV
 from kgbuild.report.formats.dot import DOT
 from kgbuild.report.formats.github import GITHUB
 from kgbuild.report.formats.graphml import GRAPHML
@@ -18,7 +19,9 @@ from kgbuild.report.formats.mermaid import MERMAID
 from kgbuild.report.formats.sarif import SARIF
 from kgbuild.report.formats.text import TEXT
 
-FORMATS: dict[str, Format] = {f.name: f for f in (TEXT, JSON, DOT, GRAPHML, MARKDOWN, MERMAID, SARIF, JUNIT, GITHUB)}
+FORMATS: dict[str, Format] = {
+    f.name: f for f in (TEXT, JSON, CSV, DOT, GRAPHML, MARKDOWN, MERMAID, SARIF, JUNIT, GITHUB)
+}
 
 FOR_REVIEW = (MARKDOWN.name, SARIF.name, JUNIT.name, GITHUB.name)
 """The formats for merge requests and CI, made of a document alone."""
