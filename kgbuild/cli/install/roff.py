@@ -11,6 +11,7 @@ import click
 from kgbuild import __version__
 from kgbuild.cli.contract.commands import EVERY_STATUS, STATUSES
 
+_WIDE = 66  # columns of an example
 _SEE = "https://docs.kernel.org/livepatch/livepatch.html"
 
 
@@ -72,8 +73,21 @@ def _split(text: str) -> tuple[list[str], list[str]]:
     for block in text.replace("\r", "").split("\n\n"):
         lines = block.split("\n")
         if lines[0].strip() == "\b":
-            kept = [line.strip() if line.strip().startswith("kgbuild") else f"    {line.strip()}" for line in lines[1:]]
-            examples += [line for line in kept if line.strip() not in ("Example:", "Examples:")]
+            kept = [line.strip() for line in lines[1:] if line.strip() not in ("", "Example:", "Examples:")]
+            joined = "\n".join(kept).replace(" \\\n", " ").split("\n")
+            examples += [part for line in joined for part in _folded(line)]
         else:
             paragraphs.append(" ".join(" ".join(lines).split()))
     return [p for p in paragraphs if p], examples
+
+
+def _folded(command: str) -> list[str]:
+    """A command as lines that fit a page, as a shell reads them."""
+    words = command.split(" ")
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + len(word) > _WIDE:
+            lines.append(f"    {word}")
+        else:
+            lines[-1] += f" {word}"
+    return [f"{line} \\" for line in lines[:-1]] + lines[-1:]

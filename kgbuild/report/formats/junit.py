@@ -99,12 +99,17 @@ def _phase(phase: Mapping[str, Any], suite: str) -> Case:
 
 
 def _kernel(row: Mapping[str, Any], suite: str) -> Case:
-    name = str(row.get("kernel") or row.get("name") or row.get("release") or "kernel")
-    outcome = str(row.get("outcome") or row.get("status") or "")
-    good = {"built", "done", "ok", "fixed", "nothing", "reused", "built before"}
-    ended = PASSED if outcome in good or row.get("exit_status") == 0 else FAILED
-    fact = str(row.get("fact") or row.get("reason") or outcome)
-    return Case(suite, name, float(row.get("seconds") or 0.0), ended, fact if ended else "")
+    """The case of one kernel of a matrix or a release: what became of its module, and of the module in a guest."""
+    name = str(row.get("kernel") or row.get("requested") or "kernel")
+    error, module = row.get("error"), row.get("module") or {}
+    guest = row["vm"] if isinstance(row.get("vm"), Mapping) else row.get("booted") or {}
+    told = [error] if error else [*module.get("errors", ()), *guest.get("errors", ())]
+    status = str(module.get("status") or row.get("status") or "done")
+    bad = bool(error) or status in ("refused", "failed") or bool(told)
+    ended = BROKEN if error or status == "failed" else FAILED if bad else SKIPPED if status == "nothing" else PASSED
+    texts = [f"{one.get('code', '')}  {one.get('place', '')}: {one.get('fact', '')}" for one in told]
+    message = texts[0] if texts else status if ended else ""
+    return Case(suite, name, 0.0, ended, message, "\n".join(texts))
 
 
 def _clean(text: str) -> str:

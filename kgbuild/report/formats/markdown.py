@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kgbuild.report.formats.answer import Answer, Format
@@ -116,8 +116,9 @@ def _hunks(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _proof(document: Mapping[str, Any]) -> Iterator[str]:
-    units: Iterable[Mapping[str, Any]] = [u for u in document.get("units") or () if "parity" in u]
-    for unit in list(units)[:_UNITS]:
+    listed = document.get("units")
+    units = [u for u in listed if "parity" in u] if isinstance(listed, list) else []
+    for unit in units[:_UNITS]:
         parity = unit["parity"]
         yield f"- {code_of(unit['source'])}: {parity['matched']} of {parity['total']} functions are what runs"
     references = [r for r in document.get("references") or () if "proven" in r]

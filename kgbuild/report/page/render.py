@@ -80,5 +80,11 @@ def _render_audit(document: Mapping[str, Any], parts: Mapping[str, str]) -> str:
     return render_page(AUDIT, audit_page(document), parts)
 
 
-BY_SCHEMA = {"audit": _render_audit}
+def _render_kernels(document: Mapping[str, Any], parts: Mapping[str, str]) -> str:
+    from kgbuild.report.page.kernels import kernels_page
+
+    return render_page(TABLE, kernels_page(document), parts)
+
+
+BY_SCHEMA = {"audit": _render_audit, "matrix": _render_kernels, "release": _render_kernels}
 """Documents that have a page of their own kind."""

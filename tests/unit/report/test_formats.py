@@ -34,7 +34,7 @@ def rendered(document: dict[str, Any], form: str) -> str:
     return render(Answer(lambda: document), form)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"release"}))  # its schema comes with that command
 def test_the_reports_of_these_tests_keep_to_their_schemas(name: str) -> None:
     check_document(json.dumps(report(name)))
 
@@ -85,7 +85,7 @@ def test_each_is_read_by_its_parser(name: str, text: str) -> None:
         [*document.get("warnings", ()), *document.get("consistency", ())]
     )
     suite = read_junit(rendered(document, "junit"))
-    assert suite.tests == max(len(document.get("stages", ())), 1)
+    assert suite.tests == max(len(document.get("stages", document.get("phases", document.get("kernels", ())))), 1)
     commands = read_github(rendered(document, "github"))
     assert {command for command, _, _ in commands} <= {"error", "warning", "notice"}
     assert commands[-1][0] == "notice"
