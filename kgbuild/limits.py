@@ -85,6 +85,7 @@ UNPACKED_BYTES = Limit("unpacked-bytes", GIB, "bytes", "a compressed module when
 UNPACKED_RATIO = Limit("unpacked-ratio", 200, "times its size", "what anything compressed grows to")
 SECTION_BYTES = Limit("section-bytes", 256 * MIB, "bytes", "a compressed section when it is decompressed")
 RECORD_BYTES = Limit("record-bytes", 64 * MIB, "bytes", "a proof record")
+REPORT_BYTES = Limit("report-bytes", 256 * MIB, "bytes", "a report of kgbuild that is read again")
 CONFIG_BYTES = Limit("config-bytes", 16 * MIB, "bytes", "a kernel configuration")
 SYMVERS_BYTES = Limit("symvers-bytes", 64 * MIB, "bytes", "a Module.symvers")
 SYMBOLS_BYTES = Limit("symbols-bytes", 64 * MIB, "bytes", "a table of symbols as text (System.map, readelf -sW)")

@@ -15,9 +15,18 @@ _ODD = re.compile(r"[^\n\x20-\x7e]")
 
 def printable(text: bytes | str) -> str:
     """One line: no control characters, no line ends, undecodable bytes as \\xNN; a tab is a blank."""
-    raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+    raw = text if isinstance(text, bytes) else _encoded(text)
     shown = raw.decode("utf-8", "backslashreplace").replace("\t", " ")
     return escape_controls(shown).replace("\n", "\\n")
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8; what Python reads bytes as that are none is those bytes again. Halves of a surrogate pair, which JSON may
+    hold, are bytes that are no UTF-8."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def escape_controls(text: str) -> str:

@@ -15,7 +15,7 @@ from kgbuild.cli.contract.commands import KgbuildCommand
 from kgbuild.errors import KgbuildError
 from kgbuild.host.system.output_kinds import MODULE, PROOF, PROVENANCE, SBOM
 from kgbuild.report.documents import error_rows, rows_of
-from kgbuild.report.formats import Answer, json_text
+from kgbuild.report.formats import FOR_REVIEW, Answer, json_text
 
 if TYPE_CHECKING:
     from kgbuild.host.compile.apply_patches import PatchInput
@@ -102,8 +102,9 @@ def _default_module(values: Mapping[str, Any]) -> Path:
 @click.option("--sbom", type=options.OutputFile(SBOM), metavar="FILE", help="Write what the module is made of (SPDX).")
 @options.sign_options
 @options.oot_options
+@options.html_option
 @options.tool_options
-@options.common_options()
+@options.common_options("mermaid", *FOR_REVIEW, about=options.ABOUT_REVIEW)
 def build(
     patches: tuple[PatchInput, ...],
     kernel_name: str,
@@ -130,6 +131,7 @@ def build(
     sign_cert: Path | None,
     oot: Path | None,
     oot_modules: tuple[Path, ...],
+    html: Path | None,
     tools: ToolChoice,
     common: options.Common,
 ) -> None:
@@ -141,9 +143,11 @@ def build(
     """
     from kgbuild.cli.build_lines import BuildLines
     from kgbuild.cli.delivery.sign import open_signing, sign_built, write_statements
+    from kgbuild.cli.review.pages import write_page
     from kgbuild.pipeline.build import build as run_build
     from kgbuild.pipeline.stages.options import Options
     from kgbuild.pipeline.stages.trail import Trail
+    from kgbuild.report.patch_graph import draw_patch, graph_of_closure
 
     out = common.output()
     signing = open_signing(sign_key, sign_cert)
@@ -174,7 +178,9 @@ def build(
     try:
         built = run_build(patches, kernel_name, named, chosen, trail)
     except KgbuildError as error:
-        common.deliver(Answer(trail.report), status=error.exit_code, errors=error_rows(error))
+        report = trail.report()
+        write_page(html, report, common, status=error.exit_code, errors=error_rows(error))
+        common.deliver_data(Answer(lambda: report), status=error.exit_code, errors=error_rows(error))
         raise
     report, module = trail.report(), built.assembled.module
     if signing is not None and not built.checked.findings:
@@ -188,7 +194,9 @@ def build(
         if emit_module is not None:
             options.write_directory(emit_module, built.assembled.directory)
     findings = built.checked.findings
-    common.deliver(Answer(lambda: report), status=1 if findings else 0, errors=rows_of(findings))
+    answer = Answer(lambda: report, drawing=lambda: draw_patch(graph_of_closure(built.closed.closure, trail.edits)))
+    write_page(html, report, common, status=1 if findings else 0, errors=rows_of(findings))
+    common.deliver(answer, status=1 if findings else 0, errors=rows_of(findings))
     if findings:
         for finding in findings:
             click.echo(f"{finding.code}   {finding}", err=True)
@@ -199,6 +207,8 @@ def build(
     out.line("wrote", f"{output}  {len(module) / 1024:.0f} KiB  {where}", seconds)
     if proof is not None:
         out.line("proof", f"{proof}  {len(report['proof']['bound'])} symbols of the kernel, each with its evidence")
+    if html is not None:
+        out.line("page", str(html))
     if emit_module is not None:
         out.line("module", f"{emit_module}  make -C KDIR M={emit_module.resolve()}")
     if output == options.STDOUT:

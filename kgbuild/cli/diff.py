@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import gc
-import shutil
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,8 +17,6 @@ from kgbuild.report.formats import Answer, json_text
 
 if TYPE_CHECKING:
     from kgbuild.pipeline.object_diff import ObjectDiff
-
-MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the other
 
 
 @click.command(cls=KgbuildCommand, short_help="Compare two objects of one unit.")
@@ -85,7 +81,10 @@ def diff(
     found = diff_objects(*objects, patched.name, exports, parent, ignore_init)
     status = found.exit_status
     if explain is not None:
-        _explain(found, explain, out.colour, common.verbose)
+        from kgbuild.cli.review.code_lines import show_explanations
+        from kgbuild.report.explain import explain as explain_function
+
+        show_explanations(explain_function(found.changes, found.closure, explain), out.colour, common.verbose)
         context.exit(0)
     if output is not None and not status and found.output_functions:
         common.write(output, found.output())
@@ -123,32 +122,3 @@ def _show(out: Output, found: ObjectDiff, output: Path | None) -> None:
     if output is not None:
         count = len(found.output_functions)
         out.line("wrote", f"{output}  {count} function{'s' * (count != 1)}")
-
-
-_STYLES: dict[str, dict[str, Any]] = {
-    "title": {"bold": True},
-    "heading": {"bold": True},
-    "mark": {"bold": True},
-    "good": {"fg": "green"},
-    "dim": {"dim": True},
-    "changed": {"fg": "yellow"},
-    "removed": {"fg": "red"},
-    "new": {"fg": "green"},
-    "noise": {"fg": "cyan"},
-}
-
-
-def _explain(found: ObjectDiff, function: str, colour: bool, verbose: bool) -> None:
-    from kgbuild.report.explain import explain
-    from kgbuild.report.side_by_side import Style, render
-
-    encoding = sys.stdout.encoding or "ascii"
-    width = min(shutil.get_terminal_size((120, 50)).columns, MAX_WIDTH)
-    style = Style(width, verbose, encoding.lower().replace("-", "").startswith("utf"))
-    for number, value in enumerate(explain(found.changes, found.closure, function)):
-        if number:
-            click.echo()
-        for line in render(value, style):
-            text = "".join(click.style(t, **_STYLES[role]) if colour and role else t for t, role in line)
-            # a string of the object may hold what the terminal can't show
-            click.echo(text.rstrip().encode(encoding, "backslashreplace").decode(encoding))

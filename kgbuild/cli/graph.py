@@ -10,6 +10,7 @@ import click
 
 from kgbuild.cli import options
 from kgbuild.cli.contract.commands import KgbuildCommand
+from kgbuild.cli.contract.completers import complete_functions
 from kgbuild.host.system.output_kinds import ANSWER
 
 if TYPE_CHECKING:
@@ -22,11 +23,12 @@ _output = click.option(
 
 @click.command(cls=KgbuildCommand, short_help="Show who calls a function, or what it calls.")
 @options.kernel_option
-@click.option("--callers", metavar="NAME", help="Show what leads to this function.")
-@click.option("--callees", metavar="NAME", help="Show what this function leads to.")
+@click.option("--callers", shell_complete=complete_functions, metavar="NAME", help="Show what leads to this function.")
+@click.option("--callees", shell_complete=complete_functions, metavar="NAME", help="Show what this function leads to.")
 @click.option(
     "--reach",
     "reached",
+    shell_complete=complete_functions,
     metavar="NAME",
     help="Show what can reach this function: callers, and the data and exports that lead to them.",
 )
@@ -35,7 +37,7 @@ _output = click.option(
 @_output
 @options.jobs_option
 @options.tool_options
-@options.common_options("dot", "graphml", about="Tree, or a graph for other programs.")
+@options.common_options("dot", "graphml", "mermaid", about="Tree, or a graph for other programs.")
 def graph(
     kernel_name: str,
     callers: str | None,
@@ -82,7 +84,7 @@ def graph(
 
 
 @click.command(cls=KgbuildCommand, short_help="Show what is known about one function.")
-@click.argument("function")
+@click.argument("function", shell_complete=complete_functions)
 @options.kernel_option
 @click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Rows of each list; 0: all.")
 @_output

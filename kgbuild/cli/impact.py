@@ -12,11 +12,12 @@ import click
 
 from kgbuild.cli import options
 from kgbuild.cli.contract.commands import KgbuildCommand
+from kgbuild.cli.contract.completers import complete_functions
 from kgbuild.diagnostics.unused_options import unused_option
 from kgbuild.errors import KgbuildError
 from kgbuild.host.system.output_kinds import ANSWER
 from kgbuild.report.documents import error_rows, nothing_to_patch, rows_of
-from kgbuild.report.formats import Answer
+from kgbuild.report.formats import FOR_REVIEW, Answer
 
 if TYPE_CHECKING:
     from kgbuild.closure.model import Closure
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from kgbuild.pipeline.stages.options import Options
 
 
-def _choices(command: Callable[..., None]) -> Callable[..., None]:
+def analysis_choices(command: Callable[..., None]) -> Callable[..., None]:
     """The options that limit an analysis."""
     for option in (
         click.option("--ignore-init", is_flag=True, help="Leave out changes to init code, which has run already."),
@@ -43,7 +44,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _options(jobs: int, common: options.Common, limits: dict[str, Any]) -> Options:
+def analysis_options(jobs: int, common: options.Common, limits: dict[str, Any]) -> Options:
     """The options that limit an analysis, from the command line."""
     from kgbuild.pipeline.stages.options import Options
 
@@ -74,10 +75,11 @@ def _options(jobs: int, common: options.Common, limits: dict[str, Any]) -> Optio
 @click.option("--no-compile", is_flag=True, help="Estimate it from the sources and the kernel's debug information.")
 @click.option("--accounting", is_flag=True, help="List every difference of the objects and what becomes of it.")
 @click.option("--all", "every", is_flag=True, help="Show the lists of an estimate in full.")
-@_choices
+@analysis_choices
+@options.html_option
 @options.jobs_option
 @options.tool_options
-@options.common_options("dot", "graphml", about="Lines, the report as JSON, or a graph for Graphviz or other programs.")
+@options.common_options("dot", "graphml", "mermaid", *FOR_REVIEW, about=options.ABOUT_REVIEW)
 def impact(
     patches: tuple[PatchInput, ...],
     kernel_name: str,
@@ -85,6 +87,7 @@ def impact(
     no_compile: bool,
     accounting: bool,
     every: bool,
+    html: Path | None,
     jobs: int,
     common: options.Common,
     **limits: Any,
@@ -104,38 +107,44 @@ def impact(
             raise click.UsageError("without compiling there are no objects to account for; leave out --accounting")
         if limits["oot"] is not None or limits["oot_modules"]:
             raise click.UsageError("an estimate is of the kernel's own code; leave out --no-compile or --oot")
-        _estimate(patches, kernel_name, output, jobs, common, limits, every)
+        _estimate(patches, kernel_name, output, html, jobs, common, limits, every)
         return
     from kgbuild.cli.build_lines import BuildLines
+    from kgbuild.cli.review.pages import write_page
     from kgbuild.cli.ui import show_error
     from kgbuild.diagnostics.refusals import Refused
     from kgbuild.pipeline.impact import find_impact, impact_report
     from kgbuild.pipeline.stages.trail import Trail
     from kgbuild.report.accounting import render_accounting
     from kgbuild.report.patch_graph import draw_patch, graph_of_closure, graph_of_patch
+    from kgbuild.report.review.edits import edit_report, list_edits
 
     out = common.output(output)
     if output is not None and not out.replaced:
-        raise click.UsageError("-o takes --format json, dot or graphml; text goes to the terminal")
+        raise click.UsageError("-o takes another --format than text, which goes to the terminal")
     trail = Trail(BuildLines(out))
     try:
-        found = find_impact(patches, kernel_name, _options(jobs, common, limits), trail)
+        found = find_impact(patches, kernel_name, analysis_options(jobs, common, limits), trail)
     except KgbuildError as error:
+        write_page(html, impact_report(trail), common, status=error.exit_code, errors=error_rows(error))
         failed = Answer(lambda: impact_report(trail))
         common.deliver_data(failed, status=error.exit_code, errors=error_rows(error))
         raise
     closure = found.closed.closure
     answer = Answer(
         found.to_json,
-        drawing=lambda: draw_patch(graph_of_closure(closure)),
-        graph=lambda: graph_of_patch(graph_of_closure(closure)),
+        drawing=lambda: draw_patch(graph_of_closure(closure, trail.edits)),
+        graph=lambda: graph_of_patch(graph_of_closure(closure, trail.edits)),
     )
     refusals = closure.refusals
+    write_page(html, found.to_json(), common, status=1 if refusals else 0, errors=rows_of(refusals))
     common.deliver(answer, output, out=out, status=1 if refusals else 0, errors=rows_of(refusals))
     if not out.replaced:
         if accounting:
             for line in render_accounting(found.closed.accountings):
                 out.line("", line)
+        for number, (name, way) in enumerate(list_edits(edit_report(trail.edits))):
+            out.line("" if number else "edit", f"{name:<36} {way}")
         out.line("would", _summary(closure))
     if refusals:
         show_error(Refused(list(refusals)))
@@ -146,12 +155,14 @@ def _estimate(
     patches: tuple[PatchInput, ...],
     kernel_name: str,
     output: Path | None,
+    html: Path | None,
     jobs: int,
     common: options.Common,
     limits: dict[str, Any],
     every: bool,
 ) -> None:
     """The dry run without compiling."""
+    from kgbuild.cli.review.pages import write_page
     from kgbuild.cli.ui import show_error
     from kgbuild.diagnostics.refusals import Refused
     from kgbuild.pipeline.estimate import estimate_patches
@@ -188,6 +199,7 @@ def _estimate(
     nothing = not result.touched and not result.refusals and not result.possible
     status = 1 if result.refusals else 4 if nothing else 0
     errors = nothing_to_patch("", "the patch changes no function") if nothing else rows_of(result.refusals)
+    write_page(html, found.to_json(), common, status=status, errors=errors)
     common.deliver(answer, output, unless_quiet=True, status=status, errors=errors)
     if result.refusals:
         show_error(Refused(result.refusals))
@@ -204,10 +216,10 @@ def _summary(closure: Closure) -> str:
 
 
 @click.command(cls=KgbuildCommand, short_help="Show why a function is in a patch.")
-@click.argument("function")
+@click.argument("function", shell_complete=complete_functions)
 @click.argument("patches", nargs=-1, required=True, type=options.PatchFile())
 @options.kernel_option
-@_choices
+@analysis_choices
 @options.jobs_option
 @options.tool_options
 @options.common_options()
@@ -232,6 +244,9 @@ def why(
     from kgbuild.pipeline.why import answer_why
     from kgbuild.report.why import answer_of_why
 
-    answer = answer_why(function, patches, kernel_name, _options(jobs, common, limits), BuildLines(common.details()))
+    answer = answer_why(
+        function, patches, kernel_name, analysis_options(jobs, common, limits), BuildLines(common.details())
+    )
     common.output().warn(answer.warnings)
-    common.deliver(answer_of_why(function, answer.chains, answer.references, answer.to_json, answer.inlined))
+    found = answer_of_why(function, answer.chains, answer.references, answer.to_json, answer.inlined, answer.edited)
+    common.deliver(found)

@@ -22,7 +22,9 @@ COMMANDS = {
     "build": ("kgbuild.cli.build", "build", "Build a live patch module from source diffs."),
     "impact": ("kgbuild.cli.impact", "impact", "Show what a patch would touch, and why."),
     "why": ("kgbuild.cli.impact", "why", "Show why a function is in a patch."),
+    "explain": ("kgbuild.cli.review.explain", "explain", "Show a function's code before and after a patch."),
     "remedy": ("kgbuild.cli.remedy", "remedy", "Rewrite a refused patch with shadow variables or callbacks."),
+    "report": ("kgbuild.cli.review.report", "report", "Make a page or a comment of a run's report."),
     "diff": ("kgbuild.cli.diff", "diff", "Compare two objects of one unit."),
     "verify": ("kgbuild.cli.verify", "verify", "Check a live patch module against a kernel."),
     "vm": ("kgbuild.cli.vm", "vm", "Boot the kernel in QEMU, load the patch, check, unload."),
@@ -37,10 +39,13 @@ COMMANDS = {
     "rollback": ("kgbuild.cli.delivery.machine", "rollback", "Go back to the live patch before."),
     "facts": ("kgbuild.cli.graph", "facts", "Show what is known about one function."),
     "graph": ("kgbuild.cli.graph", "graph", "Show who calls a function, or what it calls."),
+    "audit": ("kgbuild.cli.review.audit", "audit", "Count what in a kernel stands in the way of patches."),
     "kernel": ("kgbuild.cli.kernel", "kernel", "Fetch, list, add and remove kernels."),
     "toolchain": ("kgbuild.cli.toolchain", "toolchain", "Show, fetch and remove compilers."),
     "cache": ("kgbuild.cli.cache", "cache", "Show what the cache holds, and make it smaller."),
     "doctor": ("kgbuild.cli.doctor", "doctor", "Show what is missing on this machine."),
+    "man": ("kgbuild.cli.install.commands", "man", "Write man pages."),
+    "completion": ("kgbuild.cli.install.commands", "completion", "Write the completion of a shell."),
 }
 
 
@@ -161,7 +166,7 @@ def _run() -> tuple[int, list[ErrorRow]]:
     from kgbuild.report.documents import error_row, error_rows
 
     try:
-        status = main.main(standalone_mode=False)
+        status = main.main(prog_name="kgbuild", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
         return 2, [error_row(run_errors.USAGE, "no command is given", "", "see kgbuild --help")]

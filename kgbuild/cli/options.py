@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from kgbuild.cli import ui
+from kgbuild.cli.contract.completers import complete_kernels
 from kgbuild.cli.contract.outcome import DELIVERED
 from kgbuild.errors import ToolError
 from kgbuild.host.system.output_files import (
@@ -27,7 +28,7 @@ from kgbuild.host.system.output_files import (
     write_directory,
     write_file,
 )
-from kgbuild.host.system.output_kinds import REPORT, OutputKind
+from kgbuild.host.system.output_kinds import PAGE, REPORT, OutputKind
 from kgbuild.limits import PATCH_BYTES
 from kgbuild.report.documents import ErrorRow, with_outcome
 from kgbuild.report.formats import FORMATS, Answer, json_text, render
@@ -139,6 +140,7 @@ kernel_option = click.option(
     "kernel_name",
     required=True,
     metavar="NAME",
+    shell_complete=complete_kernels,
     help="Name of the kernel, e.g. debian:newest-6.1-cloud; see kgbuild kernel --help.",
 )
 report_option = click.option(
@@ -146,6 +148,12 @@ report_option = click.option(
     type=OutputFile(REPORT),
     metavar="FILE",
     help="Write a JSON report beside the normal output; - is standard output.",
+)
+html_option = click.option(
+    "--html",
+    type=OutputFile(PAGE),
+    metavar="FILE",
+    help="Write a page for reviewers: one file that loads nothing; - is standard output.",
 )
 against_option = click.option(
     "--against",
@@ -187,7 +195,7 @@ class Common:
         """Where a command tells of its work: nowhere where another form than text takes standard output, which a
         drawing does not where it goes to a file. Not `spoken`: something else takes it, and only findings are told."""
         replaced = self.form != TEXT.name
-        quiet = self.quiet or not spoken or (replaced and (answer_to is None or self.form == JSON.name))
+        quiet = self.quiet or not spoken or (replaced and (answer_to is None or FORMATS[self.form].of_data))
         verbose = self.verbose and not quiet
         return ui.Output(quiet=quiet, verbose=verbose, no_color=self.no_color, replaced=replaced, err=self.taken)
 
@@ -209,7 +217,7 @@ class Common:
         """Write the report where --report says, and the answer in the form of --format: to a file, which `out` is told
         of, or to standard output; a JSON document to both. `status` is what the run ends with, `errors` why.
         `unless_quiet`: --quiet leaves out lines on standard output. Raises ToolError."""
-        if self.form == JSON.name or self.report is not None:
+        if FORMATS[self.form].of_data or self.report is not None:
             data = with_outcome(answer.data(), status, errors)
             answer = replace(answer, data=lambda: data)
         if self.report is not None:
@@ -229,8 +237,8 @@ class Common:
             out.line("wrote", str(to))
 
     def deliver_data(self, answer: Answer, *, status: int, errors: Sequence[ErrorRow]) -> None:
-        """Deliver the answer of a run that failed: as data alone, since there is nothing to draw."""
-        form = JSON.name if self.form == JSON.name else TEXT.name
+        """Deliver the answer of a run that failed: in a form that is made of data, since there is nothing to draw."""
+        form = self.form if FORMATS[self.form].of_data else TEXT.name
         replace(self, form=form).deliver(answer, status=status, errors=errors)
 
     def write(self, path: Path, data: bytes) -> None:
@@ -324,6 +332,11 @@ def oot_options(command: Callable[..., None]) -> Callable[..., None]:
         help="Source of an out-of-tree module, with its Kbuild; patches are relative to it.",
     )
     return option(oot_module_option(command))
+
+
+ABOUT_REVIEW = (
+    "Normal output: text, the report as JSON, a comment for a merge request, a drawing, or what CI systems read."
+)
 
 
 def common_options(*more: str, about: str = "Normal output: text, or the report as JSON.") -> _Decorator:

@@ -15,7 +15,7 @@ import click
 from kgbuild.cli import options
 from kgbuild.cli.contract.commands import KgbuildCommand
 from kgbuild.report.documents import rows_of
-from kgbuild.report.formats import Answer
+from kgbuild.report.formats import FOR_REVIEW, Answer
 
 if TYPE_CHECKING:
     from kgbuild.model import Finding, ToolChoice
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @options.oot_module_option
 @options.jobs_option
 @options.tool_options
-@options.common_options()
+@options.common_options(*FOR_REVIEW, about=options.ABOUT_REVIEW)
 @click.pass_context
 def verify(
     context: click.Context,

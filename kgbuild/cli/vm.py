@@ -17,7 +17,7 @@ from kgbuild.guest.model import PHASES
 from kgbuild.guest.session import NO, PARTLY_TRIED
 from kgbuild.host.system.output_kinds import LOG
 from kgbuild.report.documents import ErrorRow, error_row, rows_of
-from kgbuild.report.formats import Answer
+from kgbuild.report.formats import FOR_REVIEW, Answer
 
 if TYPE_CHECKING:
     from kgbuild.guest.model import PhaseRun
@@ -83,7 +83,7 @@ _COMMANDS = ("before", "after", "absent-1", "disabled")
 @click.option("--keep-log", type=options.OutputFile(LOG), metavar="FILE", help="Write the guest's console here.")
 @options.jobs_option
 @options.tool_options
-@options.common_options()
+@options.common_options(*FOR_REVIEW, about=options.ABOUT_REVIEW)
 def vm(
     patches: tuple[Path, ...],
     kernel_name: str,

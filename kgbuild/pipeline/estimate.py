@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import posixpath
 import time
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from kgbuild.debuginfo.dwarf_units import DwarfUnit
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.diagnostics.unused_options import NO_INIT_CODE, unused_option
 from kgbuild.errors import NoChange
+from kgbuild.estimation.edits import hunks_of, list_hunks
 from kgbuild.estimation.estimate import Estimate, UnitView, estimate
 from kgbuild.estimation.source_changes import Change
 from kgbuild.host.compile.apply_patches import PatchInput, PatchSet, apply_patches, read_patches
@@ -34,7 +34,6 @@ from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.tree_manifest import DamagedSource, read_whole
 from kgbuild.kernel.config import check_config, parse_config
 from kgbuild.model import EXACT_TOOLS, VMLINUX, Kernel, ToolChoice, UnitCommand
-from kgbuild.patch.apply import Applied
 from kgbuild.progress import Progress, SilentProgress
 from kgbuild.report.estimate import estimate_report
 
@@ -140,6 +139,7 @@ class _UnitViewReader:
         self.warnings: list[str] = []
         self._items: dict[tuple[str, bool, bool], tuple[SourceItem, ...]] = {}
         self._file: dict[int, str] = {}
+        self._hunks = list_hunks(patches.patches, patches.applied)
 
     def units(self) -> list[UnitView]:
         """Every unit the patch may change, for each object it is part of."""
@@ -206,27 +206,7 @@ class _UnitViewReader:
         applied = self.patches.applied.get(path)
         if applied is None:
             return path, f"changed in {path}"
-        hunks = _hunks_of(applied, change)
+        hunks = [self._hunks[at].number for at in hunks_of(applied, change, path, self._hunks)]
         if not hunks:
             return path, f"changed in {path}"
         return path, f"hunk{'s' * (len(hunks) > 1)} {', '.join(map(str, hunks))} of {path}"
-
-
-def _hunks_of(applied: Applied, change: Change) -> list[int]:
-    """Numbers of the hunks that make a change: those that remove lines of the original item or add lines to the new."""
-    kept = {line for line in applied.map if line is not None}
-    starts = [place.line for place in applied.hunks]
-    touched: set[int] = set()
-    if change.orig is not None:
-        touched |= set(range(change.orig.start, change.orig.end + 1)) - kept
-    if change.patched is not None:
-        last = 0
-        for line in applied.map[: change.patched.start - 1]:
-            last = line if line is not None else last
-        for line in applied.map[change.patched.start - 1 : change.patched.end]:
-            if line is None:
-                touched.add(last + 1)
-            else:
-                last = line
-    found = {bisect_right(starts, line) - 1 for line in touched}
-    return sorted(applied.hunks[i].hunk for i in found if i >= 0)

@@ -123,3 +123,32 @@ def _row(cache: Cache, kernel: Kernel) -> dict[str, Any]:
         "bytes": tree_size(kernel.root),
         "source_bytes": tree_size(kernel.source) if shared else 0,
     }
+
+
+def names_at_hand() -> list[str]:
+    """What --kernel may be given without fetching anything: kernels of the cache, names by which they were asked for,
+    and `running`."""
+    cache = Cache()
+    # a name as a file's: its sign for the colon, and a digest behind it
+    files = (cache.root / "names").glob("*_newest-*-*.json")
+    asked = [file.stem.rpartition("-")[0].replace("_", ":", 1) for file in files]
+    names = [kernel.id.name for kernel in cache.kernels()]
+    return sorted({*names, *asked, "running"})
+
+
+def functions_at_hand(kernel_name: str | None, prefix: str, most: int) -> list[str]:
+    """Names of functions that begin with `prefix`, at most `most`, from the index of a kernel of the cache, or of all
+    of them. No index is made, and no archive asked."""
+    from kgbuild.host.index.store import existing_index
+
+    if kernel_name is not None:
+        found = find_kernel(kernel_name, offline=True)
+        kernels = [found] if found is not None else []
+    else:
+        kernels = Cache().kernels()
+    names: set[str] = set()
+    for kernel in kernels:
+        index = existing_index(kernel)
+        if index is not None:
+            names.update(index.names_like(prefix, most))
+    return sorted(names)[:most]

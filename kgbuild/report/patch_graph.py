@@ -6,9 +6,10 @@ An arrow leads from what comes along to what brought it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
+from kgbuild.closure.edit_results import INLINED, NO_EDITS, EditResult, SourceEdits
 from kgbuild.closure.model import Closure
 from kgbuild.estimation.estimate import Estimate
 from kgbuild.objects.atoms import FUNCTION
@@ -18,6 +19,8 @@ from kgbuild.report.formats.drawing import Drawing
 if TYPE_CHECKING:
     import networkx
 
+_EDITED = {"new": "added", "removed": "removed"}
+_STYLES = {"source": {"style": "dashed"}, "hunk": {"shape": "note"}}
 SHOWN = ("changed", "pulled", "new", "carried")
 
 
@@ -51,8 +54,9 @@ class PatchGraph:
     estimate: bool
 
 
-def graph_of_closure(closure: Closure) -> PatchGraph:
-    """The functions of a compiled patch, halves and padding left out."""
+def graph_of_closure(closure: Closure, edits: SourceEdits = NO_EDITS) -> PatchGraph:
+    """The functions of a compiled patch, halves and padding left out. With `edits` also its hunks (role "hunk") and the
+    functions of the source that they edit (role "source"), with arrows from what gcc made of them."""
     members = [member for member in closure.members.values() if member.atom.kind == FUNCTION and member.role in SHOWN]
     members.sort(key=lambda member: (member.unit, member.atom.id))
     redirected = {(r.unit, r.atom.id) for r in closure.redirects}
@@ -63,7 +67,27 @@ def graph_of_closure(closure: Closure) -> PatchGraph:
         nodes.append(PatchNode(_id(*key), member.atom.name, member.role, unit.source, unit.target, key in redirected))
         if member.via is not None:
             arrows.append(PatchArrow(_id(*key), _id(*member.via), member.reason))
+    shown = {node.id for node in nodes}
+    used: set[int] = set()
+    for at, (edit, results) in enumerate(edits.rows()):
+        ways = [r for r in results if r.role and r.member is not None and _id(*r.member) in shown]
+        if not ways:
+            continue
+        nodes.append(PatchNode(f"s{at}", edit.name, "source", f"{edit.path}:{edit.line}", "", False))
+        arrows += [PatchArrow(_id(*r.member), f"s{at}", _reason(r)) for r in ways if r.member is not None]
+        arrows += [
+            PatchArrow(f"s{at}", f"h{hunk}", edit.because or _EDITED.get(edit.status, "edited")) for hunk in edit.hunks
+        ]
+        used.update(edit.hunks)
+    nodes += [PatchNode(f"h{at}", f"hunk {at + 1}", "hunk", edits.hunks[at].place, "", False) for at in sorted(used)]
     return PatchGraph(tuple(nodes), tuple(arrows), False)
+
+
+def _reason(result: EditResult) -> str:
+    """What an arrow from a function of the patch to one of the source says."""
+    if result.how == INLINED:
+        return "gcc inlined it"
+    return f"gcc's {', '.join(result.kinds)}" if result.kinds else "compiled"
 
 
 def graph_of_estimate(result: Estimate) -> PatchGraph:
@@ -109,7 +133,7 @@ def draw_patch(graph: PatchGraph) -> Drawing:
     parts: list[drawing.DrawnNode | drawing.DrawnArrow] = []
     for n in graph.nodes:
         where = n.unit + (f" ({n.object})" if n.object not in ("vmlinux", "") else "")
-        style = {"style": "bold"} if n.redirected else {"style": "dashed"} if n.role == "source" else {}
+        style = {"style": "bold"} if n.redirected else _STYLES.get(n.role, {})
         parts.append(drawing.DrawnNode(n.id, {"label": f"{n.name}\n{n.role}\n{where}", **style}))
     parts += [drawing.DrawnArrow(a.source, a.target, {"label": a.reason}) for a in graph.arrows]
     settings = ('label="an estimate: nothing was compiled"',) if graph.estimate else ()
@@ -126,6 +150,11 @@ def graph_of_patch(graph: PatchGraph) -> networkx.DiGraph:
     for a in graph.arrows:
         out.add_edge(a.source, a.target, reason=a.reason)
     return out
+
+
+def graph_report(graph: PatchGraph) -> dict[str, Any]:
+    """As plain data, for a report: arrows lead from what comes along to what brought it."""
+    return {"nodes": [asdict(node) for node in graph.nodes], "arrows": [asdict(arrow) for arrow in graph.arrows]}
 
 
 def _id(unit: int, atom: int) -> str:

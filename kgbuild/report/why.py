@@ -11,8 +11,10 @@ from typing import Any
 from kgbuild.callgraph.model import split_name
 from kgbuild.report.documents import schema_name
 from kgbuild.report.formats.answer import Answer
+from kgbuild.report.review.edits import render_edit
 
 _SAYS = {
+    "edited": "the patch edits",
     "changed": "the patch changes",
     "new": "the patch brings",
     "pulled": "so its caller comes along",
@@ -120,6 +122,7 @@ def why_report(
     references: list[dict[str, Any]],
     inlined: Sequence[InlinedFunction] = (),
     warnings: Sequence[str] = (),
+    edited: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The answer to `why` as data."""
     return {
@@ -130,6 +133,7 @@ def why_report(
         "chains": [[vars(s) for s in chain] for chain in chains],
         "references": references,
         **({"inlined": [{**vars(row), "into": list(row.into)} for row in inlined]} if inlined else {}),
+        **({"edited": [dict(row) for row in edited]} if edited else {}),
         "warnings": list(warnings),
     }
 
@@ -140,13 +144,16 @@ def answer_of_why(
     references: Sequence[Mapping[str, Any]],
     data: Callable[[], dict[str, Any]],
     inlined: Sequence[InlinedFunction] = (),
+    edited: Sequence[Mapping[str, Any]] = (),
 ) -> Answer:
-    """What `why` answers of the function `name`: where gcc inlined it, its chains; where it has none, how the patch
-    refers to it."""
+    """What `why` answers of the function `name`: what edits it and what gcc made of it, where gcc inlined it, its
+    chains; where it has none, how the patch refers to it."""
 
     def lines(unicode: bool) -> Iterator[str]:
         del unicode
-        for row in inlined:
+        for edit in edited:
+            yield from render_edit(edit)
+        for row in inlined if not edited else ():
             yield from render_inlined(row)
         for chain in chains:
             yield from render_chain(chain)

@@ -51,7 +51,7 @@ FLOORS = (
     ("host/vm", "host/delivery"),
     ("pipeline/stages",),
     ("pipeline",),
-    ("pipeline/delivery",),
+    ("pipeline/delivery", "pipeline/review"),
     ("api", "cli"),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -28,6 +28,13 @@ STATUSES: dict[str, dict[int, str]] = {
         3: _TOOL,
         4: "no code change: nothing to patch",
     },
+    "explain": {
+        0: _DONE,
+        1: "refused before it could be told",
+        2: f"{_USAGE}, a function that no compiled unit has",
+        3: _TOOL,
+        4: "no code change: nothing to patch",
+    },
     "remedy": {
         0: "written, and not refused any more",
         1: "can't be written so, or is still refused",
@@ -35,6 +42,7 @@ STATUSES: dict[str, dict[int, str]] = {
         3: _TOOL,
         4: "no code change: nothing to patch",
     },
+    "report": {0: "written", 2: f"{_USAGE}, a file that is no report of kgbuild", 3: _TOOL},
     "diff": {
         0: "something changed",
         1: "something changed that can't be patched",
@@ -65,6 +73,9 @@ STATUSES: dict[str, dict[int, str]] = {
     "rollback": _LOADS,
     "facts": {0: _DONE, 2: f"{_USAGE}, unknown function", 3: _TOOL},
     "graph": {0: _DONE, 2: f"{_USAGE}, unknown function", 3: _TOOL},
+    "audit": _CACHE,
+    "man": _CACHE,
+    "completion": _CACHE,
     "doctor": {
         0: "all that is needed is there",
         2: "usage: unknown option, a file that would be lost",
@@ -83,7 +94,7 @@ STATUSES: dict[str, dict[int, str]] = {
     "cache show": _CACHE,
     "cache prune": _CACHE,
 }
-_EVERY = {
+EVERY_STATUS = {
     0: _DONE,
     1: "refused or found wanting",
     2: _USAGE,
@@ -94,7 +105,7 @@ _INTERRUPTED = {130: "interrupted"}
 
 
 def _write_statuses(name: str, formatter: click.HelpFormatter) -> None:
-    rows = {**STATUSES.get(name, _EVERY), **_INTERRUPTED}
+    rows = {**STATUSES.get(name, EVERY_STATUS), **_INTERRUPTED}
     with formatter.section("Exit status"):
         formatter.write_dl([(str(status), text) for status, text in rows.items()])
 

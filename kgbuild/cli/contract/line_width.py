@@ -16,6 +16,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 from unicodedata import category, east_asian_width
 
+from kgbuild.report.formats import FORMATS
+from kgbuild.report.formats.text import TEXT
+
 # colours and the like take no room (ECMA-48 SGR)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # a label or a column of a table: text behind two blanks or more is where what follows should stand
@@ -24,7 +27,7 @@ _PIECE = re.compile(r"\s+|(?:\x1b\[[0-9;]*m|[^\s\x1b])+|\x1b")
 _LEAST = 20  # columns that are left for text at least, else it begins at the left
 _DEFAULT = 80  # where the terminal does not know its width
 _DATA_OPTIONS = frozenset({"--format", "--report", "--json", "-o", "--output", "--proof"})
-_DATA = frozenset({"json", "dot", "graphml", "-"})
+_DATA = frozenset({*FORMATS, "-"} - {TEXT.name})
 
 
 def width_of(text: str) -> int:

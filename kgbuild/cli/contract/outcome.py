@@ -36,13 +36,15 @@ class CommandLine:
     """What the words of a command line ask for, as far as they can be read."""
 
     command: str = ""
-    json: bool = False
+    form: str = ""  # the format that is asked for, where it is one that a failed run has too
     report: str = ""
     others: tuple[str, ...] = ()  # every other word, and the value in it: what may name a file too
 
 
 def read_command_line(group: click.Group, words: Sequence[str]) -> CommandLine:
     """What a command line asks for. Never fails: a line that means nothing asks for nothing."""
+    from kgbuild.report.formats import FORMATS
+
     rest = list(words)
     path: list[str] = []
     at: click.Command = group
@@ -61,7 +63,9 @@ def read_command_line(group: click.Group, words: Sequence[str]) -> CommandLine:
             report = value
         elif option == "--json" and value == "-":
             form = "json"
-    return CommandLine(" ".join(path), form == "json", report, tuple(_others(words, report)))
+    known = FORMATS.get(form)
+    form = form if known is not None and known.of_data else ""
+    return CommandLine(" ".join(path), form, report, tuple(_others(words, report)))
 
 
 def _others(words: Sequence[str], report: str) -> Iterator[str]:
@@ -98,13 +102,14 @@ def tell(asked: CommandLine, status: int, errors: Sequence[ErrorRow]) -> None:
     from kgbuild.host.system.output_files import Input, PlannedOutput, check_outputs, is_standard_output, write_file
     from kgbuild.host.system.output_kinds import REPORT
     from kgbuild.report.documents import error_document
-    from kgbuild.report.formats.json import json_text
+    from kgbuild.report.formats import JSON, Answer, json_text, render
 
-    text = json_text(error_document(asked.command, status, errors))
+    document = error_document(asked.command, status, errors)
+    text = json_text(document)
     if asked.report and not DELIVERED.reported:
         path = Path(asked.report)
         if asked.report == "-" or is_standard_output(path):
-            asked = CommandLine(asked.command, True, "")
+            asked = CommandLine(asked.command, JSON.name)
         else:
             try:
                 named = [Input("another word", Path(word)) for word in asked.others if word]
@@ -116,6 +121,6 @@ def tell(asked: CommandLine, status: int, errors: Sequence[ErrorRow]) -> None:
                         os.close(waits)
             except (KgbuildError, OSError):
                 pass  # the error that is told is why, or another one that comes first
-    if asked.json and not DELIVERED.printed:
+    if asked.form and not DELIVERED.printed:
         with suppress(OSError):  # nobody reads it
-            click.echo(text, nl=False)
+            click.echo(render(Answer(lambda: document), asked.form), nl=False)

@@ -281,6 +281,29 @@ class Index:
         for row in self._rows(f"{_FUNCTION} ORDER BY f.id"):
             yield _as_function(row)
 
+    def all_names(self) -> dict[int, list[Name]]:
+        """Every name of every function, by the function's number."""
+        out: dict[int, list[Name]] = {}
+        for row in self._rows("SELECT function, name, bind, sympos, exported, family FROM symbols ORDER BY rowid"):
+            out.setdefault(row[0], []).append(_as_name(row))
+        return out
+
+    def names_like(self, prefix: str, most: int) -> list[str]:
+        """Names of functions that begin with `prefix`, in order, at most `most`."""
+        query = "SELECT DISTINCT name FROM symbols WHERE name >= ? AND substr(name, 1, ?) = ? ORDER BY name LIMIT ?"
+        return [str(name) for (name,) in self._rows(query, (prefix, len(prefix), prefix, most))]
+
+    def pointed_at(self) -> tuple[frozenset[int], frozenset[int]]:
+        """Functions whose address lies in data, and those that code without a symbol leads to."""
+        pointed = self._rows("SELECT DISTINCT function FROM pointers")
+        strays = self._rows("SELECT DISTINCT function FROM strays")
+        return frozenset(n for (n,) in pointed), frozenset(n for (n,) in strays)
+
+    def dwarf_units(self) -> list[tuple[str, int]]:
+        """Each unit of vmlinux with debugging information: its source, and its offset in .debug_info."""
+        rows = self._rows("SELECT source, dwarf FROM units WHERE dwarf IS NOT NULL ORDER BY source, dwarf")
+        return [(str(source), int(offset)) for source, offset in rows]
+
     def functions_of(self, object_name: str, source: str) -> list[tuple[Function, tuple[Name, ...]]]:
         """Functions of a translation unit with all their names, by address. For a module with several units, whose
         functions the index does not assign to units, all functions of the module."""

@@ -114,4 +114,5 @@ SBOM = OutputKind("an SBOM that kgbuild wrote", lambda path: _holds(path, "SPDX"
 OBJECT = OutputKind("an object that kgbuild diff wrote", lambda path: _has_section(path, ".comment", DIFF_MARK))
 PATCH = OutputKind("a patch that kgbuild remedy wrote", _is_patch)
 ANSWER = OutputKind("an answer of kgbuild", _is_answer)
+PAGE = OutputKind("a page of kgbuild", lambda path: b'<meta name="generator" content="kgbuild">' in _head(path))
 LOG = OutputKind("a console log of kgbuild vm", _is_log)

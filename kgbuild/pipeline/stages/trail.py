@@ -9,12 +9,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kgbuild.closure.edit_results import SourceEdits
 from kgbuild.debuginfo.compile_flags import flags_of, read_producer
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.errors import KgbuildError
 from kgbuild.host.kernels.toolchain import record_of
 from kgbuild.pipeline.stages.events import Observer, SilentObserver, StageEnded
 from kgbuild.pipeline.stages.options import Options
+from kgbuild.pipeline.stages.source_edits import find_source_edits
 from kgbuild.pipeline.stages.values import (
     Accounted,
     Assembled,
@@ -23,6 +25,7 @@ from kgbuild.pipeline.stages.values import (
     Inputs,
     KernelChosen,
     PatchesApplied,
+    Prepared,
     Proven,
     PutOnTop,
     Recorded,
@@ -40,6 +43,9 @@ from kgbuild.report.build import (
     refusal_report,
     unit_report,
 )
+from kgbuild.report.patch_graph import graph_of_closure, graph_report
+from kgbuild.report.review.code import code_report
+from kgbuild.report.review.edits import edit_report, hunk_report
 
 T = TypeVar("T")
 
@@ -54,6 +60,7 @@ class Trail:
         self.output: Path | None = None
         self.error: KgbuildError | None = None
         self._values: dict[type, Any] = {}
+        self._edits: tuple[Closed | None, SourceEdits] | None = None
 
     def step(self, title: str, total: float | None = None, unit: str = "") -> AbstractContextManager[Task]:
         """Forward progress to `shown`."""
@@ -89,6 +96,20 @@ class Trail:
         warned = self.get(Warned)
         return list(warned.warnings) if warned is not None else []
 
+    @property
+    def edits(self) -> SourceEdits:
+        """What the hunks of the patch edit, and what gcc made of it as far as the run came."""
+        applied, chosen, closed = self.get(PatchesApplied), self.get(KernelChosen), self.get(Closed)
+        if applied is None or chosen is None:
+            return SourceEdits()
+        if self._edits is None or self._edits[0] is not closed:
+            prepared = self.get(Prepared)
+            source = (prepared.tree if prepared is not None else chosen.kernel).source
+            closure = closed.closure if closed is not None else None
+            found = find_source_edits(source, chosen.running.config_text, applied.patches, closure)
+            self._edits = (closed, found)
+        return self._edits[1]
+
     def report(self) -> dict[str, Any]:
         """The report (docs/schema/report-1.json) from the values reached so far."""
         out = empty_report(None)
@@ -113,6 +134,11 @@ class Trail:
             out["backend"], out["proof"] = recorded.backend, dict(recorded.proof)
         if (assembled := self.get(Assembled)) is not None:
             out["proof"] = dict(assembled.proof)
+        edits = self.edits
+        out["hunks"], out["edits"] = hunk_report(edits), edit_report(edits)
+        if closed is not None:
+            out["graph"] = graph_report(graph_of_closure(closed.closure, edits))
+            out["code"] = code_report(closed.closure)
         self._module(out)
         if isinstance(self.error, Refused):
             out["refusals"] = refusal_report(self.error.refusals)

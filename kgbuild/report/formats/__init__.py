@@ -8,12 +8,23 @@ offers it names it (`cli/options.py`: common_options).
 from __future__ import annotations
 
 from kgbuild.report.formats.answer import Answer, Format
+from kgbuild.report.formats.csv import CSV
 from kgbuild.report.formats.dot import DOT
+from kgbuild.report.formats.github import GITHUB
 from kgbuild.report.formats.graphml import GRAPHML
 from kgbuild.report.formats.json import JSON, json_text
+from kgbuild.report.formats.junit import JUNIT
+from kgbuild.report.formats.markdown import MARKDOWN
+from kgbuild.report.formats.mermaid import MERMAID
+from kgbuild.report.formats.sarif import SARIF
 from kgbuild.report.formats.text import TEXT
 
-FORMATS: dict[str, Format] = {f.name: f for f in (TEXT, JSON, DOT, GRAPHML)}
+FORMATS: dict[str, Format] = {
+    f.name: f for f in (TEXT, JSON, CSV, DOT, GRAPHML, MARKDOWN, MERMAID, SARIF, JUNIT, GITHUB)
+}
+
+FOR_REVIEW = (MARKDOWN.name, SARIF.name, JUNIT.name, GITHUB.name)
+"""The formats for merge requests and CI, made of a document alone."""
 
 
 def render(answer: Answer, form: str, *, unicode: bool = True) -> str:
@@ -22,4 +33,4 @@ def render(answer: Answer, form: str, *, unicode: bool = True) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
-__all__ = ["FORMATS", "Answer", "Format", "json_text", "render"]
+__all__ = ["FORMATS", "FOR_REVIEW", "JSON", "Answer", "Format", "json_text", "render"]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,17 +23,21 @@ class Answer:
              says it in lines while it runs
     drawing  the answer as a picture for Graphviz
     graph    the answer as a graph for programs
+    rows     the answer as a table, its head first
     """
 
     data: Callable[[], Any]
     lines: Callable[[bool], Iterable[str]] | None = None
     drawing: Callable[[], Drawing] | None = None
     graph: Callable[[], networkx.DiGraph] | None = None
+    rows: Callable[[], Iterable[Sequence[Any]]] | None = None
 
 
 class Format(NamedTuple):
     """An output format: its name for --format, and the lines that it makes of an answer. The second argument of
-    `render` says whether text may hold more than ASCII."""
+    `render` says whether text may hold more than ASCII. `of_data`: it is made of the answer's data
+    alone, which a run that failed has too."""
 
     name: str
     render: Callable[[Answer, bool], Iterator[str]]
+    of_data: bool = False

@@ -21,4 +21,4 @@ def render_json(answer: Answer, unicode: bool) -> Iterator[str]:
     yield json_text(answer.data()).removesuffix("\n")
 
 
-JSON = Format("json", render_json)
+JSON = Format("json", render_json, of_data=True)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""SARIF 2.1.0 (OASIS), which code scanning services and editors read: refusals and warnings at lines of the source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+from kgbuild import __version__
+from kgbuild.diagnostics.registry import RULES
+from kgbuild.report.formats.answer import Answer, Format
+from kgbuild.report.formats.findings import Finding, command_of, findings_of
+
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+
+
+def render_sarif(answer: Answer, unicode: bool) -> Iterator[str]:
+    """One log with one run. Paths are relative to the kernel's source (SRCROOT)."""
+    del unicode
+    document = answer.data()
+    found = findings_of(document)
+    codes = list(dict.fromkeys(one.code for one in found))
+    status = int(document.get("exit_status", 0))
+    driver = {
+        "name": "kgbuild",
+        "semanticVersion": __version__,
+        "rules": [_rule(code) for code in codes],
+    }
+    run = {
+        "tool": {"driver": driver},
+        "automationDetails": {"id": f"kgbuild/{command_of(document)}/"},
+        "columnKind": "unicodeCodePoints",
+        "originalUriBaseIds": {"SRCROOT": {"description": {"text": "the source tree of the kernel"}}},
+        "invocations": [{"executionSuccessful": status in (0, 1, 4, 5), "exitCode": status}],
+        "results": [_result(one, codes.index(one.code)) for one in found],
+    }
+    log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+    yield from json.dumps(log, indent=1).split("\n")
+
+
+def _rule(code: str) -> dict[str, Any]:
+    rule = RULES.get(code)
+    if rule is None:
+        return {"id": code, "shortDescription": {"text": "a warning without a code"}}
+    return {
+        "id": code,
+        "shortDescription": {"text": rule.rule.partition(". ")[0]},
+        "fullDescription": {"text": rule.rule},
+        "help": {"text": rule.remedy or rule.rule},
+    }
+
+
+def _result(one: Finding, rule: int) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "ruleId": one.code,
+        "ruleIndex": rule,
+        "level": one.level,
+        "message": {"text": one.text},
+    }
+    if one.path:
+        where: dict[str, Any] = {"artifactLocation": {"uri": quote(one.path, errors="replace"), "uriBaseId": "SRCROOT"}}
+        if one.line:
+            where["region"] = {"startLine": one.line}
+        result["locations"] = [{"physicalLocation": where}]
+    return result
+
+
+SARIF = Format("sarif", render_sarif, of_data=True)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the page of several kernels shows: a row for each, a column for each fix, what became of both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# a path below the page's own folder; nothing else becomes a link
+_BELOW = re.compile(r"(?!\.)[A-Za-z0-9+_~][A-Za-z0-9.+_~-]*(?:/(?!\.)[A-Za-z0-9+_~][A-Za-z0-9.+_~-]*)*")
+_BAD = frozenset({"conflict", "unknown", "refused", "failed"})
+_GOOD = frozenset({"affected", "done", "built"})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fix of one kernel: its state, whether that is good (True), bad (False) or neither (None), why, and a link."""
+
+    state: str
+    good: bool | None
+    fact: str
+    link: str
+
+
+@dataclass(frozen=True)
+class KernelRow:
+    """One kernel: its name, version, its cells by fix, what became of the module and of a boot, and what is different
+    from the others (functions that only this one replaces)."""
+
+    name: str
+    version: str
+    cells: tuple[Cell, ...]
+    module: Cell
+    guest: Cell
+    functions: tuple[str, ...]
+    own: tuple[str, ...]
+    errors: tuple[Mapping[str, Any], ...]
+
+
+def link_to(path: Any) -> str:
+    """A path as a link, "" for one that does not stay below the page's folder."""
+    text = str(path or "")
+    return text if _BELOW.fullmatch(text) else ""
+
+
+def kernels_page(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the template (kgbuild/data/page/table.html.j2), from a document of `matrix` or `release`."""
+    fixes = [fix if isinstance(fix, str) else str(fix["id"]) for fix in document["fixes"]]
+    named = [
+        sorted({str(f["name"]) for f in (row.get("module") or {}).get("functions") or ()})
+        for row in document["kernels"]
+    ]
+    common = set.intersection(*map(set, named)) if named else set()
+    rows = [_row(row, fixes, names, common) for row, names in zip(document["kernels"], named, strict=True)]
+    bad = sum(row.module.good is False or row.guest.good is False for row in rows)
+    kind = str(document["schema"]).split("/")[1]
+    name = f"release {document['release']}" if "release" in document else kind
+    return {
+        "title": f"{name}: {len(rows)} kernels, {len(fixes)} fixes",
+        "name": name,
+        "bad": bad,
+        "document": document,
+        "fixes": fixes,
+        "rows": rows,
+        "common": sorted(common),
+    }
+
+
+def _row(row: Mapping[str, Any], fixes: list[str], names: list[str], common: set[str]) -> KernelRow:
+    by_id = {str(cell["id"]): cell for cell in row.get("fixes") or () if "id" in cell}
+    by_id |= {str(cell["fix"]): cell for cell in row.get("fixes") or () if "fix" in cell}
+    folder = link_to(row.get("folder"))
+    page = f"{folder}/report.html" if folder else ""
+    cells = tuple(_cell(by_id.get(fix), page) for fix in fixes)
+    module, guest = row.get("module") or {}, row.get("vm") if isinstance(row.get("vm"), Mapping) else row.get("booted")
+    status = str(module.get("status") or row.get("status") or "none")
+    error = row.get("error")
+    errors = [error] if error else [*module.get("errors", ()), *((guest or {}).get("errors") or ())]
+    verdict = (guest or {}).get("verdict")
+    said = "not booted" if not guest else str(guest.get("outcome") or ("ok" if verdict else "no"))
+    return KernelRow(
+        str(row.get("kernel") or row.get("requested") or ""),
+        str(row.get("version") or ""),
+        cells,
+        Cell("error" if error else status, None if status in ("nothing", "none") else status in _GOOD, "", page),
+        Cell(said, None if not guest else bool(verdict), "", ""),
+        tuple(names),
+        tuple(name for name in names if name not in common),
+        tuple(errors),
+    )
+
+
+def _cell(cell: Mapping[str, Any] | None, page: str) -> Cell:
+    if cell is None:
+        return Cell("", None, "", "")
+    state = str(cell.get("state") or cell.get("status") or "")
+    good = True if state in _GOOD else False if state in _BAD else None
+    return Cell(state, good, str(cell.get("fact") or ""), page or link_to(cell.get("patch")))
