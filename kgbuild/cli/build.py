@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ def _default_module(values: Mapping[str, Any]) -> Path:
     from kgbuild.pipeline.module_names import default_output
 
     first = values["patches"][0]
-    name = first.name if isinstance(first, Path) else "stdin"
+    name = first.name.rpartition("#")[2] if isinstance(first, Path) else "stdin"
     return default_output(name)
 
 
@@ -93,6 +94,11 @@ def _default_module(values: Mapping[str, Any]) -> Path:
 @click.option(
     "--allow-type", multiple=True, metavar="NAME", help="Accept another layout of this type or variable; recorded."
 )
+@click.option(
+    "--cve", "cves", multiple=True, metavar="CVE", help="What the module fixes [the numbers in the patches' mails]."
+)
+@click.option("--release", type=click.IntRange(1), metavar="N", help="Number of the release; recorded.")
+@options.git_option
 @options.oot_options
 @options.tool_options
 @options.common_options()
@@ -116,6 +122,9 @@ def build(
     allow_unproven: tuple[str, ...],
     allow_type: tuple[str, ...],
     against: tuple[Path, ...],
+    cves: tuple[str, ...],
+    release: int | None,
+    git: Path | None,
     oot: Path | None,
     oot_modules: tuple[Path, ...],
     tools: ToolChoice,
@@ -123,12 +132,16 @@ def build(
 ) -> None:
     """Build a live patch module from PATCHES, applied in order, for one exact kernel.
 
+    A patch is a diff, a mail, a mailbox or a list of patches (series), also compressed; FILE.dsc#NAME is one of a Debian
+    source package. With --git, PATCHES are commits and ranges (A..B) of that tree.
+
     \b
     Example:
       kgbuild build examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud -o livepatch-proc-version.ko
     """
     from kgbuild.cli.build_lines import BuildLines
     from kgbuild.pipeline.build import build as run_build
+    from kgbuild.pipeline.fixes import check_cves, find_cves
     from kgbuild.pipeline.stages.options import Options
     from kgbuild.pipeline.stages.trail import Trail
 
@@ -153,10 +166,15 @@ def build(
         oot=oot,
         oot_modules=oot_modules,
         tools=tools,
+        fixes=check_cves(cves),
+        release=release or 0,
     )
+    default = _default_module({"patches": patches})
+    patches = options.patches_of(patches, git)
+    chosen = replace(chosen, fixes=chosen.fixes or find_cves(patches))
     trail = Trail(BuildLines(out))
     # a module that goes to standard output has the name that it would have as a file
-    named = _default_module({"patches": patches}) if output == options.STDOUT else output
+    named = default if output == options.STDOUT else output
     try:
         built = run_build(patches, kernel_name, named, chosen, trail)
     except KgbuildError as error:

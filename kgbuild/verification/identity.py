@@ -12,6 +12,7 @@ from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import VMLINUX, Finding
 from kgbuild.module_abi import (
+    FIXES_KEY,
     BUILD_ID,
     BUILD_ID_SIZE,
     KLP_SYMBOL,
@@ -110,6 +111,11 @@ def check_modinfo(module: ModuleFile, name: str, facts: KernelFacts) -> Iterator
         values = [v for v in info.get(key, []) if v]
         if values:
             yield finding("V4-modinfo", ".modinfo", f"has {key}={', '.join(values)}")
+    told = note_of(module).get("fixes", [])
+    wanted_fixes = [" ".join(map(str, told))] if isinstance(told, list) and told else []
+    if info.get(FIXES_KEY, []) != wanted_fixes:
+        fact = f"{FIXES_KEY} is {', '.join(info.get(FIXES_KEY, [])) or 'missing'}, and the note says {wanted_fixes or 'none'}"
+        yield finding("V4-modinfo", ".modinfo", fact)
     for value in {*info.get("name", []), stem}:
         if len(value) > MAX_OBJECT:
             yield finding("V24-name-length", value, f"the module's name has {len(value)} characters, not {MAX_OBJECT}")

@@ -41,15 +41,17 @@ FLOORS = (
     ("emit", "verification/reading"),
     ("verification",),
     ("report",),
+    ("releases",),
     ("host/system",),
     ("host/archives",),
     ("host/toolchains",),
     ("host/kernels",),
     ("host/modules", "host/compile"),
     ("host/link", "host/index"),
-    ("host/vm",),
+    ("host/vm", "host/releases"),
     ("pipeline/stages",),
     ("pipeline",),
+    ("pipeline/releases",),
     ("api", "cli"),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

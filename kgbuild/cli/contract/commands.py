@@ -54,6 +54,16 @@ STATUSES: dict[str, dict[int, str]] = {
     },
     "facts": {0: _DONE, 2: f"{_USAGE}, unknown function", 3: _TOOL},
     "graph": {0: _DONE, 2: f"{_USAGE}, unknown function", 3: _TOOL},
+    "init": {0: _DONE, 2: _USAGE, 3: _TOOL},
+    "add": {0: _DONE, 2: f"{_USAGE}, a fix that is there already", 3: _TOOL},
+    "affected": {
+        0: "all kernels are decided, one or more are affected",
+        1: "no kernel is decided: all are conflicts",
+        2: f"{_USAGE}, a directory that is wrong",
+        3: f"{_TOOL}: no kernel could be had",
+        4: "all kernels are decided, none is affected",
+        5: "partly: some are conflicts, or could not be had",
+    },
     "doctor": {
         0: "all that is needed is there",
         2: "usage: unknown option, a file that would be lost",
