@@ -31,6 +31,7 @@ COMMANDS = {
     "init": ("kgbuild.cli.releases.directory", "init", "Make a directory for fixes of many kernels."),
     "add": ("kgbuild.cli.releases.directory", "add", "Add a fix to a directory of fixes."),
     "affected": ("kgbuild.cli.releases.affected", "affected", "Show which kernels are affected by what fixes repair."),
+    "matrix": ("kgbuild.cli.releases.matrix", "matrix", "Try all fixes on all kernels, as one table."),
     "kernel": ("kgbuild.cli.kernel", "kernel", "Fetch, list, add and remove kernels."),
     "toolchain": ("kgbuild.cli.toolchain", "toolchain", "Show, fetch and remove compilers."),
     "cache": ("kgbuild.cli.cache", "cache", "Show what the cache holds, and make it smaller."),

@@ -64,6 +64,14 @@ STATUSES: dict[str, dict[int, str]] = {
         4: "all kernels are decided, none is affected",
         5: "partly: some are conflicts, or could not be had",
     },
+    "matrix": {
+        0: "every row came to its end",
+        1: "none did: refused, in conflict or failed",
+        2: f"{_USAGE}, a directory that is wrong",
+        3: f"{_TOOL}: no kernel could be had",
+        4: "no kernel needs any of the fixes",
+        5: "partly: some rows came to their end",
+    },
     "doctor": {
         0: "all that is needed is there",
         2: "usage: unknown option, a file that would be lost",
