@@ -132,8 +132,8 @@ def build(
 ) -> None:
     """Build a live patch module from PATCHES, applied in order, for one exact kernel.
 
-    A patch is a diff, a mail, a mailbox or a list of patches (series), also compressed; FILE.dsc#NAME is one of a Debian
-    source package. With --git, PATCHES are commits and ranges (A..B) of that tree.
+    A patch is a diff, a mail, a mailbox or a list of patches (series), also compressed; FILE.dsc#NAME is one of a
+    Debian source package. With --git, PATCHES are commits and ranges (A..B) of that tree.
 
     \b
     Example:

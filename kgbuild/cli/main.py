@@ -32,6 +32,13 @@ COMMANDS = {
     "add": ("kgbuild.cli.releases.directory", "add", "Add a fix to a directory of fixes."),
     "affected": ("kgbuild.cli.releases.affected", "affected", "Show which kernels are affected by what fixes repair."),
     "matrix": ("kgbuild.cli.releases.matrix", "matrix", "Try all fixes on all kernels, as one table."),
+    "backport": (
+        "kgbuild.cli.releases.backport",
+        "backport",
+        "Write a fix's patch for a kernel that it conflicts with.",
+    ),
+    "release": ("kgbuild.cli.releases.release", "release", "Release a cumulative module for each kernel."),
+    "vex": ("kgbuild.cli.releases.release", "vex", "Write what modules fix, as OpenVEX, CSAF or OSV."),
     "kernel": ("kgbuild.cli.kernel", "kernel", "Fetch, list, add and remove kernels."),
     "toolchain": ("kgbuild.cli.toolchain", "toolchain", "Show, fetch and remove compilers."),
     "cache": ("kgbuild.cli.cache", "cache", "Show what the cache holds, and make it smaller."),

@@ -25,8 +25,8 @@ NO_TARGETS = ("", VMLINUX)
 @dataclass(frozen=True)
 class Identity:
     """What the module checks and says of itself: the build-id (bytes) of the vmlinux it is for, whether it replaces
-    older patches, the JSON text of its note, the modules it patches, whether it must itself clear what was relocated late
-    when such a module goes (the kernel does so since 6.3), and what it says that it fixes."""
+    older patches, the JSON text of its note, the modules it patches, whether it must itself clear what was relocated
+    late when such a module goes (the kernel does so since 6.3), and what it says that it fixes."""
 
     build_id: bytes
     replace: bool

@@ -28,6 +28,7 @@ _COMMIT = r"[0-9a-f]{7,40}"
 _CVE = r"CVE-[0-9]{4}-[0-9]{4,}"
 _CODE = r"\*|[A-Z][0-9]+(?:-[a-z-]+)?"
 _KERNEL = r"[^\s/]+"
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ _FIX_FILE = Kind(
         "cves": Kind("array", items=Kind("string", _CVE, "the number of a CVE: CVE-2026-12345")),
         "subject": Kind("string"),
         "author": Kind("string"),
+        "date": Kind("string", f"(?:{_DATE})?", "a date in UTC: 2026-11-02T10:00:00Z"),
         "commit": Kind("string", f"(?:{_COMMIT})?", "the id of a commit: 7 to 40 hexadecimal digits"),
         "fixes": Kind("array", items=Kind("string", _COMMIT, "the id of a commit: 7 to 40 hexadecimal digits")),
         "patches": Kind("map", items=Kind("string")),
@@ -123,6 +125,7 @@ class FixMetadata:
     commit: str = ""
     fixes: tuple[str, ...] = ()
     patches: Mapping[str, str] = field(default_factory=dict)
+    date: str = ""
 
 
 @dataclass(frozen=True)
@@ -269,6 +272,7 @@ def parse_fix(text: str, name: str = FIX_FILE) -> FixMetadata:
         values.get("commit", ""),
         tuple(values.get("fixes", ())),
         dict(values.get("patches", {})),
+        values.get("date", ""),
     )
 
 
@@ -443,6 +447,7 @@ def render_fix(metadata: FixMetadata) -> str:
         ("cves", metadata.cves),
         ("subject", metadata.subject),
         ("author", metadata.author),
+        ("date", metadata.date),
         ("commit", metadata.commit),
         ("fixes", metadata.fixes),
     ]

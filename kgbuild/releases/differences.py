@@ -14,7 +14,7 @@ _MOST = 4
 
 @dataclass(frozen=True)
 class Effect:
-    """What a fix does on one kernel: names of functions without the suffixes of clones, and codes of refusals. `why` has
+    """What a fix does on one kernel: names of functions without the suffixes of clones, codes of refusals. `why` has
     the reason of each function that came along."""
 
     replaced: frozenset[str]

@@ -56,8 +56,9 @@ def judge_hunk(finder: HunkFinder, hunk: Hunk, number: int, offset: int) -> Hunk
     # a text may have both, where code is repeated: what is nearer to the hunk's place is meant
     nearest = min(there, key=lambda at: abs(at - expected), default=None)
     if nearest is not None and (len(there) == 1 or nearest == expected or _alone(there, nearest, expected)):
+        told = HunkState(path, number, APPLIED, nearest + 1)
         if not fits or abs(nearest - expected) < abs(fits[0] - expected):
-            return HunkState(path, number, APPLIED, nearest + 1)
+            return told
     if len(fits) == 1 and (nearest is None or abs(fits[0] - expected) < abs(nearest - expected)):
         return HunkState(path, number, APPLIES, fits[0] + 1)
     if fits and nearest is not None and abs(fits[0] - expected) == abs(nearest - expected):
@@ -94,7 +95,7 @@ def _bare(line: bytes) -> bytes:
 
 
 def _in_pieces(lines: Sequence[bytes], hunk: Hunk, place: int) -> tuple[str, int] | None:
-    """(PIECES or MOVED, index of the first line of it) where the text has what the hunk makes, in other surroundings."""
+    """(PIECES or MOVED, index of its first line) where the text has what the hunk makes, in other surroundings."""
     added = {_bare(line[1:]) for line in hunk.lines if line[:1] == b"+"} - _COMMON
     removed = {_bare(line[1:]) for line in hunk.lines if line[:1] == b"-"} - _COMMON
     kept = {_bare(line[1:]) for line in hunk.lines if line[:1] == b" "}
@@ -125,8 +126,8 @@ def function_around(lines: Sequence[bytes], start: int, end: int) -> tuple[int, 
 
 
 def _aligned(hunk: Hunk, region: Sequence[bytes]) -> int | None:
-    """The index in `region` of the hunk's first change, where all its changes are there in their order and between lines
-    of the hunk that it leaves alone; None if they are not."""
+    """The index in `region` of the hunk's first change, where all its changes are there in order and between lines of
+    the hunk that it leaves alone; None if they are not."""
     marked = [(line[:1], _bare(line[1:])) for line in hunk.lines if line[:1] != b"-" and _bare(line[1:])]
     wanted = [text for _, text in marked]
     own = [index for index, text in enumerate(region) if text]
@@ -190,3 +191,8 @@ def _block(hunk: Hunk, lines: Sequence[bytes]) -> int | None:
             return None
         first = own[places[0]] if first is None else first
     return first
+
+
+def tells(line: bytes) -> bool:
+    """Whether a line can tell a piece of code from another."""
+    return _bare(line) not in _COMMON

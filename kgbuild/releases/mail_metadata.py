@@ -8,9 +8,11 @@ upstream.`, `[ Upstream commit ID ]`), and the first line of a mail that git for
 from __future__ import annotations
 
 import email.header
+import email.utils
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from datetime import UTC
 
 from kgbuild.patch.mail import read_bodies
 from kgbuild.releases.config import FixMetadata
@@ -25,6 +27,7 @@ _UPSTREAM = re.compile(
 )
 _FORMAT_PATCH = re.compile(r"^From ([0-9a-f]{40}) Mon Sep 17 00:00:00 2001$", re.MULTILINE)
 _LOG = re.compile(r"^commit ([0-9a-f]{40})\b", re.MULTILINE)
+_DATE = re.compile(r"^Date: (.+)", re.MULTILINE)
 _FROM = re.compile(r"^From: (.+(?:\n[ \t].+)*)", re.MULTILINE)
 _DIFF = re.compile(r"^(?:diff --git |--- [^\s]+\n\+\+\+ |Index: )", re.MULTILINE)
 _MOST = 200  # characters of a subject or an author that are kept
@@ -39,6 +42,7 @@ def read_metadata(patches: Iterable[tuple[str, bytes]], cves: Sequence[str] = ()
     subjects: list[str] = []
     authors: list[str] = []
     commits: list[str] = []
+    dates: list[str] = []
     fixes: dict[str, None] = {}
     numbers: dict[str, None] = dict.fromkeys(cves)
     for name, data in patches:
@@ -54,12 +58,27 @@ def read_metadata(patches: Iterable[tuple[str, bytes]], cves: Sequence[str] = ()
             commits += [next(filter(None, match)) for match in _UPSTREAM.findall(prose)][:1]
         start = _DIFF.search(head)
         authors += [_decoded(match) for match in _FROM.findall(head[: start.start()] if start else "")][:1]
+        dates += filter(None, map(_date, _DATE.findall(head[: start.start()] if start else "")[:1]))
         if not commits:
             commits += [commit for commit in (*_FORMAT_PATCH.findall(head), *_LOG.findall(head)) if commit.strip("0")]
     commit = commits[0].lower() if len(set(commits)) == 1 else ""
     return FixMetadata(
-        tuple(numbers), subjects[0][:_MOST] if subjects else "", authors[0] if authors else "", commit, tuple(fixes)
+        tuple(numbers),
+        subjects[0][:_MOST] if subjects else "",
+        authors[0] if authors else "",
+        commit,
+        tuple(fixes),
+        date=max(dates, default=""),
     )
+
+
+def _date(value: str) -> str:
+    """A Date header (RFC 5322) in UTC; "" where it is none."""
+    try:
+        found = email.utils.parsedate_to_datetime(value)
+        return found.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):
+        return ""
 
 
 def _decoded(value: str) -> str:

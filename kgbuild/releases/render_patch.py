@@ -37,7 +37,7 @@ def _hunk(hunk: Hunk) -> bytes:
 
 
 def render_texts(orig: Mapping[str, bytes], patched: Mapping[str, bytes], head: bytes = b"") -> bytes:
-    """A patch that makes the `patched` texts of the `orig` ones, by path; "" of an original is a file that is created."""
+    """A patch that makes the `patched` texts of the `orig` ones, by path; an original of b"" is no file yet."""
     out = [head]
     for path in sorted(patched):
         before, after = split_lines(orig.get(path, b"")), split_lines(patched[path])

@@ -12,9 +12,9 @@ from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import VMLINUX, Finding
 from kgbuild.module_abi import (
-    FIXES_KEY,
     BUILD_ID,
     BUILD_ID_SIZE,
+    FIXES_KEY,
     KLP_SYMBOL,
     NOTE_SECTION,
     NOTES,
@@ -114,7 +114,8 @@ def check_modinfo(module: ModuleFile, name: str, facts: KernelFacts) -> Iterator
     told = note_of(module).get("fixes", [])
     wanted_fixes = [" ".join(map(str, told))] if isinstance(told, list) and told else []
     if info.get(FIXES_KEY, []) != wanted_fixes:
-        fact = f"{FIXES_KEY} is {', '.join(info.get(FIXES_KEY, [])) or 'missing'}, and the note says {wanted_fixes or 'none'}"
+        said = ", ".join(info.get(FIXES_KEY, [])) or "missing"
+        fact = f"{FIXES_KEY} is {said}, and the note says {', '.join(wanted_fixes) or 'nothing'}"
         yield finding("V4-modinfo", ".modinfo", fact)
     for value in {*info.get("name", []), stem}:
         if len(value) > MAX_OBJECT:

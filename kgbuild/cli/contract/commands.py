@@ -72,6 +72,25 @@ STATUSES: dict[str, dict[int, str]] = {
         4: "no kernel needs any of the fixes",
         5: "partly: some rows came to their end",
     },
+    "backport": {
+        0: "written, for review",
+        1: "refused: a place was not found, or is not clear",
+        2: f"{_USAGE}, a directory that is wrong",
+        3: _TOOL,
+        4: "nothing to be done: the fix applies as it is, or is in the kernel",
+    },
+    "release": {
+        0: "the release is written, or was there with the same bytes",
+        1: "refused: a kernel can't be built, verified or booted, or a gate is closed",
+        2: f"{_USAGE}, a directory that is wrong, an older release that is not what it was",
+        3: _TOOL,
+        4: "no kernel needs any fix of the release",
+    },
+    "vex": {
+        0: _DONE,
+        2: f"{_USAGE}, a file that is no module of kgbuild, a module that does not say what it fixes",
+        3: _TOOL,
+    },
     "doctor": {
         0: "all that is needed is there",
         2: "usage: unknown option, a file that would be lost",

@@ -24,7 +24,7 @@ _PIECE = re.compile(r"\s+|(?:\x1b\[[0-9;]*m|[^\s\x1b])+|\x1b")
 _LEAST = 20  # columns that are left for text at least, else it begins at the left
 _DEFAULT = 80  # where the terminal does not know its width
 _DATA_OPTIONS = frozenset({"--format", "--report", "--json", "-o", "--output", "--proof"})
-_DATA = frozenset({"json", "dot", "graphml", "-"})
+_DATA = frozenset({"json", "dot", "graphml", "openvex", "csaf", "osv", "-"})
 
 
 def width_of(text: str) -> int:

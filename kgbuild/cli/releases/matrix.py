@@ -90,7 +90,7 @@ def matrix(
         accel=accel,
         timeout=timeout,
     )
-    with _shown(out, plan.kernels, [fix.id for fix in chosen]) as show:
+    with shown(out, plan.kernels, [fix.id for fix in chosen]) as show:
         run = run_matrix(plan, workers, ResultStore(root), resume=resume, fail_fast=fail_fast, told=show)
     answer = run.to_json()
     status = matrix_status(run)
@@ -99,7 +99,7 @@ def matrix(
     context.exit(status)
 
 
-def _shown(out: Output, kernels: Any, fixes: list[str]) -> AbstractContextManager[Any]:
+def shown(out: Output, kernels: Any, fixes: list[str]) -> AbstractContextManager[Any]:
     """What shows each result as it comes: a live table on a terminal, else a line for each job."""
     if not out.quiet and sys.stderr.isatty():
         from kgbuild.cli.releases.matrix_lines import LiveTable

@@ -97,8 +97,8 @@ class Directory:
 
 
 def read_directory(path: Path) -> Directory:
-    """Read a directory and every fix in it. Raises UserError with all that is wrong with its files: each fault has file,
-    line and column where it has one."""
+    """Read a directory and every fix in it. Raises UserError with all that is wrong with its files: each fault has its
+    file, with line and column where it has one."""
     config = read_config(path)
     faults: list[UserError] = []
     fixes: dict[str, Fix] = {}

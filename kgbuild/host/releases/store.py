@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Results of a matrix, kept in the directory of fixes (.kgbuild/matrix), so that a run that was stopped goes on where it
-was. Each result is one folder, which appears whole."""
+"""Results of a matrix, kept in the directory of fixes (.kgbuild/matrix), so that a run that was stopped goes on where
+it was. Each result is one folder, which appears whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-
 from pathlib import Path
 
 from kgbuild.errors import ToolError

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 J = TypeVar("J")
@@ -48,7 +49,7 @@ class Workers(Protocol[J, R]):
 def machine_slots(jobs: int) -> int:
     """How many jobs run at once on this machine: at most `jobs`, and as many as there is memory for."""
     available = 0
-    with suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as table:
+    with suppress(OSError, ValueError, IndexError), Path("/proc/meminfo").open(encoding="ascii") as table:
         for line in table:
             if line.startswith("MemAvailable:"):
                 available = int(line.split()[1]) * 1024
@@ -86,7 +87,7 @@ def _work(function: Callable[[J], R], job: J, pipe: Connection) -> None:
 
 
 class LocalWorkers(Generic[J, R]):
-    """Runs each job by `function` in a process of its own. A job whose process ends without a result is tried once more.
+    """Runs each job by `function` in a process of its own. A job whose process ends without a result is tried again.
 
     `preload` are modules that every process needs: they are imported once.
     """

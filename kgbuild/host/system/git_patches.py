@@ -89,6 +89,11 @@ class GitTree:
         )  # fmt: skip
         return None if found.status else bool(found.stdout.strip())
 
+    def text(self, commit: str, path: str) -> bytes | None:
+        """A file as it is in a commit; None where either is not there."""
+        done = self._git("cat-file", "blob", f"{commit}:{path}", check=False)
+        return None if done.status else done.stdout.encode("utf-8", "surrogateescape")
+
     def _git(self, *words: str, check: bool = True) -> Completed:
         argv = ["git", "-C", str(self.path), "--no-pager", "--no-optional-locks", "--no-replace-objects"]
         for setting in _NO_PROGRAMS:

@@ -60,7 +60,7 @@ def decide_kernel(
 
 
 def _introduced(fixes: Sequence[Fix], kernel: Kernel, git: GitTree | None) -> Callable[[str], bool | None]:
-    """A function that tells of a fix whether a commit that it repairs is in the kernel; None where that is not known."""
+    """A function that tells of a fix whether a commit that it repairs is in the kernel; None where that is unknown."""
     if git is None:
         return lambda fix: None
     version = upstream_version(kernel)

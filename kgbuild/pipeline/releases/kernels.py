@@ -15,8 +15,8 @@ from kgbuild.releases.config import Config, is_pattern, matches_kernel
 
 
 def names_of(kernel: KernelId, requested: str = "") -> tuple[str, ...]:
-    """The names that patterns are matched against: with the distribution, the release alone, with the version, and as it
-    was asked for."""
+    """The names that patterns are matched against: with the distribution, the release alone, with the version, and as
+    it was asked for."""
     own = (kernel.name, kernel.release, f"{kernel.name}={kernel.version}", requested)
     return tuple(dict.fromkeys(name for name in own if name))
 

@@ -50,7 +50,7 @@ class Plan:
     build: bool = False
     boot: bool = False
     module: str = "livepatch-matrix"
-    options: Options = Options()
+    options: Options = field(default_factory=Options)
     older: Mapping[str, Older] = field(default_factory=dict)
     accel: str = "auto"
     timeout: float = 600.0
@@ -173,8 +173,8 @@ def _job(plan: Plan, graph: JobGraph, job: JobId) -> Job:
 
 
 def _with_needed(plan: Plan, graph: JobGraph, job: JobId) -> list[str]:
-    """The fixes that are applied for the impact of one: those that it needs, and those before it that change a file that
-    it changes too, since it was decided on their text."""
+    """The fixes that are applied for the impact of one: those that it needs, and those before it that change a file
+    that it changes too, since it was decided on their text."""
     if job.step != IMPACT:
         return []
     concerned = graph.concerned(job.kernel)

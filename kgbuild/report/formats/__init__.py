@@ -12,8 +12,9 @@ from kgbuild.report.formats.dot import DOT
 from kgbuild.report.formats.graphml import GRAPHML
 from kgbuild.report.formats.json import JSON, json_text
 from kgbuild.report.formats.text import TEXT
+from kgbuild.report.formats.vex import VEX_FORMATS
 
-FORMATS: dict[str, Format] = {f.name: f for f in (TEXT, JSON, DOT, GRAPHML)}
+FORMATS: dict[str, Format] = {f.name: f for f in (TEXT, JSON, DOT, GRAPHML, *VEX_FORMATS)}
 
 
 def render(answer: Answer, form: str, *, unicode: bool = True) -> str:
