@@ -139,6 +139,9 @@ def _aligned(hunk: Hunk, region: Sequence[bytes]) -> int | None:
     context = [i for i, (sign, text) in enumerate(marked) if sign == b" " and i in found and text not in _COMMON]
     places = changed or _cuts(hunk)
     for i in places:
+        beside = [c for c in (i - 1, i) if c in found and c not in changed]
+        if not changed and len(beside) == 2 and found[i] == found[i - 1] + 1 and {wanted[i - 1], wanted[i]} - _COMMON:
+            continue
         before = max((c for c in context if c < i), default=None)
         behind = min((c for c in context if c >= i and c not in changed), default=None)
         told = [c for c in (before, behind) if c is not None]

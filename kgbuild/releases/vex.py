@@ -99,8 +99,9 @@ def _openvex(statements: Sequence[Statement], release: int, date: str) -> dict[s
             "status": one.status,
         }
         if one.status == "not_affected":
+            # the published schema takes one of justification and impact_statement, not both
             said["justification"] = _NOT_AFFECTED[one.state]
-            said["impact_statement"] = one.fact or one.state
+            said["status_notes"] = one.fact or one.state
         elif one.status == "affected":
             said["action_statement"] = one.action
         elif one.fact:
@@ -110,7 +111,7 @@ def _openvex(statements: Sequence[Statement], release: int, date: str) -> dict[s
             rows.append(
                 {
                     "vulnerability": {"name": one.cve},
-                    "products": [{"@id": one.product, "subcomponents": [{"@id": one.patched}]}],
+                    "products": [{"@id": one.product, "subcomponents": [_subcomponent(one)]}],
                     "status": "fixed",
                     "status_notes": f"with the live patch {one.module} loaded",
                 }
@@ -124,6 +125,10 @@ def _openvex(statements: Sequence[Statement], release: int, date: str) -> dict[s
         "tooling": _TOOL,
         "statements": rows,
     }
+
+
+def _subcomponent(one: Statement) -> dict[str, Any]:
+    return {"@id": one.patched, "hashes": {"sha-256": one.sha256}}
 
 
 def _csaf(statements: Sequence[Statement], release: int, date: str) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def make_release(
     date = max((fix.metadata.date for fix in fixes), default="") or EPOCH
     described = [_fix_row(fix, number, before) for fix in fixes]
     statements = list(statements_of({"fixes": described, "kernels": rows}))
-    for name in FORMATS:
+    for name in FORMATS if statements else ():  # a document without a statement is none, in each of the formats
         files[f"vex.{name}.json"] = json_text(render_vex(name, statements, number, date)).encode()
     previous = {"release": before.number, "manifest_sha256": before.sha256} if before is not None else None
     manifest = make_manifest(number, options.replace, previous, described, rows, files)

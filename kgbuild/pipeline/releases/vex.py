@@ -37,6 +37,9 @@ def read_statements(paths: Sequence[Path]) -> tuple[list[Statement], int]:
         found, number = _of_release(path) if path.is_dir() else _of_module(path)
         out += found
         release = max(release, number)
+    if not out:
+        given = ", ".join(map(str, paths))
+        raise UserError("none of the fixes has a CVE number", place=given, remedy="add cves to their fix.toml")
     return out, release
 
 
