@@ -27,6 +27,7 @@ from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from kgbuild.pipeline.build import build as build_module
 from kgbuild.pipeline.impact import find_impact
+from kgbuild.pipeline.module_names import patch_module_name
 from kgbuild.pipeline.releases.affected import decide_kernel
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.trail import Trail
@@ -125,7 +126,9 @@ def run_job(job: Job) -> JobResult:
     except Exception as error:
         row = error_row("E7-internal", f"{type(error).__name__}: {error}", str(job.id), "please report it")
         result = JobResult(job.id, FAILED, errors=(row,))
-    return replace(result, seconds=round(time.monotonic() - began, 3))
+    # as it will be read again from where it is kept: what is made of it later must have the same bytes
+    data = json.loads(json.dumps(result.data, sort_keys=True))
+    return replace(result, data=data, seconds=round(time.monotonic() - began, 3))
 
 
 def _kernel(job: Job) -> Kernel:
@@ -239,8 +242,9 @@ def _verify(job: Job) -> JobResult:
 
 
 def _vm(job: Job) -> JobResult:
-    """Boot the module; on top of the one of the release before, and back, where there is one: that one is loaded first
-    and is there again once this one is taken out, as far as the kernel allows."""
+    """Boot the module; where there is one of the release before: that one, then this one on top of it, then that one
+    again."""
+    from kgbuild.host.vm.guest_commands import load_command, unload_command
     from kgbuild.host.vm.run import PatchRun, run_vm
 
     with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
@@ -250,13 +254,14 @@ def _vm(job: Job) -> JobResult:
         for name, data in job.older:
             older.append(Path(folder) / name)
             older[-1].write_bytes(data)
-        before = [PatchRun(one) for one in older]
-        runs = [*before, PatchRun(path, older=tuple(older)), *before]
+        names = [patch_module_name(one) for one in older]
+        # once this one is out, what it has replaced is loaded again: its module is still there, and has to go first
+        back = [*map(unload_command, reversed(names)), *(load_command(0, name) for name in names)]
+        runs = [PatchRun(path, older=tuple(older), disabled=back)]
         ran = run_vm(_kernel(job), runs, progress=SilentProgress(), accel=job.accel, timeout=job.timeout)
     steps = [one.name.removesuffix(".ko") for one in older]
-    back = list(steps)
     on_top = f"{job.module} on {', '.join(steps)}" if steps else job.module
-    told = {"verdict": ran.verdict, "outcome": ran.outcome, "accel": ran.accel, "steps": [*steps, on_top, *back]}
+    told = {"verdict": ran.verdict, "outcome": ran.outcome, "accel": ran.accel, "steps": [*steps, on_top, *steps]}
     report = json_text(_booted(ran.to_json())).encode()
     status = DONE if ran.verdict else REFUSED
     return JobResult(
