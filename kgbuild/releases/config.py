@@ -363,7 +363,13 @@ def _check(value: Any, kind: Kind, key: Key, faults: _Faults) -> None:
     wanted, words = _TYPES[kind.type]
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind.type != "boolean"):
         faults.add(key, f"{_called(key)} must be {words}, and is {_said(value)}")
-    elif kind.type == "string" and kind.pattern and re.fullmatch(kind.pattern, value) is None:
+        return
+    _check_content(value, kind, key, faults)
+
+
+def _check_content(value: Any, kind: Kind, key: Key, faults: _Faults) -> None:
+    """Add what is wrong with a value that is of the right type."""
+    if kind.type == "string" and kind.pattern and re.fullmatch(kind.pattern, value) is None:
         faults.add(key, f"{_called(key)} is `{printable(value)[:80]}`; it must be {kind.about}")
     elif kind.type == "integer" and not kind.least <= value < 1 << 31:
         faults.add(key, f"{_called(key)} must be at least {kind.least}, and is {value}")

@@ -132,7 +132,7 @@ def _aligned(hunk: Hunk, region: Sequence[bytes]) -> int | None:
     wanted = [text for _, text in marked]
     own = [index for index, text in enumerate(region) if text]
     matcher = difflib.SequenceMatcher(None, wanted, [region[index] for index in own], autojunk=False)
-    found = {block.a + k: block.b + k for block in matcher.get_matching_blocks() for k in range(block.size)}
+    found = {start + k: at + k for start, at, size in matcher.get_matching_blocks() for k in range(size)}
     changed = [i for i, (sign, text) in enumerate(marked) if sign == b"+" and text not in _COMMON]
     if any(i not in found for i in changed):
         return None

@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import quote
 
 from kgbuild import __version__
 from kgbuild.diagnostics.fix_states import ABSENT, AFFECTED, FIXED, NO_CODE, NOT_CONFIGURED, NOT_INTRODUCED
@@ -29,6 +28,15 @@ _NOT_AFFECTED = {
     NOT_INTRODUCED: "vulnerable_code_not_present",
     NO_CODE: "vulnerable_code_not_present",
 }
+
+
+def _quoted(text: str) -> str:
+    """A text as it stands in a package URL (RFC 3986)."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "+~.:-_") else _percent(c) for c in text)
+
+
+def _percent(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "replace"))
 
 
 @dataclass(frozen=True)
@@ -56,12 +64,12 @@ class Statement:
         """The kernel as a package URL."""
         distro, _, release = self.kernel.partition(":")
         kind = f"deb/{distro}/linux-image-{release}" if distro == "debian" else f"generic/{distro}-linux-{release}"
-        return f"pkg:{kind}@{quote(self.version or '0', safe='+~.:')}"
+        return f"pkg:{kind}@{_quoted(self.version or '0')}"
 
     @property
     def patched(self) -> str:
         """The live patch as a package URL."""
-        return f"pkg:generic/{quote(self.module)}?checksum=sha256:{self.sha256}"
+        return f"pkg:generic/{_quoted(self.module)}?checksum=sha256:{self.sha256}"
 
     @property
     def status(self) -> str:

@@ -111,7 +111,7 @@ def check_modinfo(module: ModuleFile, name: str, facts: KernelFacts) -> Iterator
         values = [v for v in info.get(key, []) if v]
         if values:
             yield finding("V4-modinfo", ".modinfo", f"has {key}={', '.join(values)}")
-    told = note_of(module).get("fixes", [])
+    told = (note_of(module) or {}).get("fixes", [])
     wanted_fixes = [" ".join(map(str, told))] if isinstance(told, list) and told else []
     if info.get(FIXES_KEY, []) != wanted_fixes:
         said = ", ".join(info.get(FIXES_KEY, [])) or "missing"

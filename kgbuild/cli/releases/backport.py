@@ -56,7 +56,13 @@ def backport(
             directory, known, kernel_name, out, git=git, offline=common.offline, jobs=jobs, force=replace
         )
     except NotPorted as error:
-        data = {"schema": schema_name("backport"), "fix": fix, "kernel": kernel_name, "path": None, "notes": []}
+        data: dict[str, object] = {
+            "schema": schema_name("backport"),
+            "fix": fix,
+            "kernel": kernel_name,
+            "path": None,
+            "notes": [],
+        }
         common.deliver(Answer(lambda: data), status=1, errors=error.rows)
         for row in error.rows:
             out.say(f"{row['code']}   {row['place']}\n  {row['fact']}\n  -> {row['remedy']}", err=True)
@@ -73,5 +79,5 @@ def backport(
         out.line("review", note)
     out.line("wrote", str(root / made.path))
     if not names_patch(known, made.kernel):
-        row = f'[patches] "{made.kernel.id.name}" = "{made.kernel.id.release}.patch"'
-        out.line("next", f"review it, then name it in {root / known.entry.folder / 'fix.toml'}: {row}")
+        line = f'[patches] "{made.kernel.id.name}" = "{made.kernel.id.release}.patch"'
+        out.line("next", f"review it, then name it in {root / known.entry.folder / 'fix.toml'}: {line}")

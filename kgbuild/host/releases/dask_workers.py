@@ -7,6 +7,7 @@ kernels into their own cache, or share one. A worker that dies in the middle cos
 
 from __future__ import annotations
 
+import importlib
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
@@ -30,19 +31,19 @@ class DaskWorkers(Generic[J, R]):
 
     def __init__(self, function: Callable[[J], R], address: str, slots: int) -> None:
         try:
-            import distributed
+            distributed: Any = importlib.import_module("distributed")
         except ImportError as error:
             raise ToolError("Dask is not installed", place="--dask", remedy=_INSTALL) from error
         self._function = function
         self._cluster: Any = None
         self._jobs: dict[str, J] = {}
-        self._waiting: list[J] = []
+        self._open: list[Any] = []
         try:
             if address == LOCAL:
                 self._cluster = distributed.LocalCluster(
                     n_workers=slots, threads_per_worker=1, processes=True, dashboard_address=None
                 )
-            self._client = distributed.Client(self._cluster or address, timeout=_CONNECT)
+            self._client: Any = distributed.Client(self._cluster or address, timeout=_CONNECT)
         except (OSError, TimeoutError, ValueError) as error:
             fact = f"no Dask scheduler answers ({error})"
             raise ToolError(
@@ -58,19 +59,23 @@ class DaskWorkers(Generic[J, R]):
         key = f"kgbuild-{self._run}-{len(self._jobs)}"
         self._jobs[key] = job
         # a job is tried again where a worker dies under it (distributed.scheduler.allowed-failures)
-        self._futures.add(self._client.submit(self._function, job, key=key, pure=False))
+        future = self._client.submit(self._function, job, key=key, pure=False)
+        self._open.append(future)
+        self._futures.add(future)
 
     def results(self) -> Iterator[tuple[J, R | Lost]]:
         """Each job with its result, until all that were submitted have ended; more may be submitted meanwhile."""
         for future in self._futures:
             job = self._jobs[future.key]
             error = future.exception()
-            yield job, future.result() if error is None else Lost(_why(error))
+            outcome = future.result() if error is None else Lost(_why(error))
+            self._open.remove(future)
             future.release()
+            yield job, outcome
 
     def close(self) -> None:
         """Take back what still runs, and end what was started."""
-        self._client.cancel(self._futures.futures.keys() if hasattr(self._futures, "futures") else [])
+        self._client.cancel([future for future in self._open if not future.done()])
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()

@@ -47,7 +47,7 @@ module = "livepatch-{release}"
 kernels = []          # names, patterns and @groups: "debian:newest-6.1-cloud", "debian:6.12*", "@mine"
 
 [groups]
-# mine = ["debian:6.1.0-56-cloud-amd64"]
+# mine = ["debian:newest-6.1-cloud", "debian:newest-6.12-cloud"]
 """
 
 

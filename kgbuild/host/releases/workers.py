@@ -21,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 J = TypeVar("J")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 _TRIES = 2
 # a build of one unit takes some hundred MB, the index of a kernel more
 _MEMORY_OF_A_JOB = 1_500_000_000
@@ -31,7 +32,7 @@ class Lost(Exception):
     """The process of a job ended without a result, as often as it was tried; the text says how."""
 
 
-class Workers(Protocol[J, R]):
+class Workers(Protocol[J, R_co]):
     """What runs jobs: some at once, each result as it comes."""
 
     slots: int
@@ -39,7 +40,7 @@ class Workers(Protocol[J, R]):
     def submit(self, job: J) -> None:
         """Run a job as soon as there is room."""
 
-    def results(self) -> Iterator[tuple[J, R | Lost]]:
+    def results(self) -> Iterator[tuple[J, R_co | Lost]]:
         """Each job with its result, until all that were submitted have ended; more may be submitted meanwhile."""
 
     def close(self) -> None:

@@ -44,7 +44,7 @@ class GitTree:
 
         Raises UserError for what names no commit, and for an empty range.
         """
-        out = []
+        out: list[tuple[str, bytes]] = []
         for revision in revisions:
             for commit in self._commits(revision):
                 if not out:

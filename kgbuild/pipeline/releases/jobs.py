@@ -52,7 +52,7 @@ from kgbuild.report.documents import error_row, error_rows, rows_of
 from kgbuild.report.formats import json_text
 
 RESULTS = "matrix-3"
-_TIMES = ("seconds", "rss_mb", "stages", "boot_seconds", "began", "ended", "uptime")
+_TIMES = frozenset({"seconds", "rss_mb", "boot_seconds"})
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,9 @@ def _compiled(report: Mapping[str, Any]) -> dict[str, Any]:
 def _build(job: Job) -> JobResult:
     with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
         paths = []
-        for name, data in job.older:
+        for name, older in job.older:
             path = Path(folder) / name
-            path.write_bytes(data)
+            path.write_bytes(older)
             paths.append(path)
         cves = tuple(dict.fromkeys(cve for fix in job.fixes for cve in job.directory.fixes[fix].cves or (fix,)))
         options = replace(job.options, on_top_of=tuple(paths), fixes=cves)
@@ -221,12 +221,10 @@ def _build(job: Job) -> JobResult:
 
 
 def without_times(value: Any) -> Any:
-    """A report without what differs from run to run: durations, memory, whether a compile was in the cache."""
+    """A report in which what differs from run to run, durations and memory, is 0, and the list of stages empty."""
     if isinstance(value, dict):
-        return {
-            k: [] if k == "stages" else without_times(v) for k, v in value.items() if k not in _TIMES or k == "stages"
-        }
-    return [without_times(one) for one in value] if isinstance(value, list) else value
+        return {k: [] if k == "stages" else 0 if k in _TIMES else without_times(v) for k, v in value.items()}
+    return [without_times(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _verify(job: Job) -> JobResult:
@@ -275,9 +273,7 @@ def _vm(job: Job) -> JobResult:
 
 def _booted(report: Mapping[str, Any]) -> Any:
     """What a guest said, without what differs from boot to boot."""
-    out = dict(without_times(report))
-    out.pop("kernel_log", None)
-    return out
+    return {**without_times(report), "kernel_log": ""}
 
 
 _STEPS = {ACQUIRE: _acquire, AFFECTED: _affected, IMPACT: _impact, BUILD: _build, VERIFY: _verify, VM: _vm}

@@ -265,8 +265,10 @@ def differences(plan: Plan, graph: JobGraph) -> list[str]:
             told = result.data.get("effect") if result is not None else None
             if told is not None and acquired is not None and result is not None:
                 why = tuple(sorted(result.data.get("why", {}).items()))
-                sets = (frozenset(told[key]) for key in ("replaced", "pulled", "carried", "refusals"))
-                effects[str(acquired.data.get("kernel", kernel))] = Effect(*sets, why)
+                replaced, pulled, carried, refusals = (
+                    frozenset(told[key]) for key in ("replaced", "pulled", "carried", "refusals")
+                )
+                effects[str(acquired.data.get("kernel", kernel))] = Effect(replaced, pulled, carried, refusals, why)
         out += sentences(fix.id, effects)
     return out
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from kgbuild.host.releases.workers import LocalWorkers, Workers, machine_slots
 from kgbuild.model import ToolChoice
 from kgbuild.pipeline.releases.jobs import Job, run_job
@@ -37,5 +35,4 @@ def open_workers(jobs: int, dask: str | None = None) -> Workers[Job, JobResult]:
         return LocalWorkers(run_job, machine_slots(jobs), _PRELOAD)
     from kgbuild.host.releases.dask_workers import DaskWorkers
 
-    workers: Any = DaskWorkers(run_job, dask, machine_slots(jobs))
-    return workers
+    return DaskWorkers(run_job, dask, machine_slots(jobs))
