@@ -66,8 +66,12 @@ class _Running(Generic[J]):
     tries: int
 
 
-def _work(function: Callable[[J], R], job: J, pipe: Connection) -> None:
-    """The life of a process: run the job, hand over its result."""
+def _work(function: Callable[[J], R], job: J, pipe: Connection, environment: dict[str, str], folder: str) -> None:
+    """The life of a process: run the job, hand over its result. Environment and directory are those of who submitted
+    it: the process was made by a server that began with others, perhaps."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
     from kgbuild.host.system.children import CHILDREN, stop_with_children
 
     parent = multiprocessing.parent_process()
@@ -111,7 +115,8 @@ class LocalWorkers(Generic[J, R]):
         while self._waiting and len(self._running) < self.slots:
             job, tries = self._waiting.pop(0)
             ours, theirs = self._context.Pipe(duplex=False)
-            process = self._context.Process(target=_work, args=(self._function, job, theirs))
+            inputs = (self._function, job, theirs, dict(os.environ), str(Path.cwd()))
+            process = self._context.Process(target=_work, args=inputs)
             process.start()
             theirs.close()
             self._running.append(_Running(job, process, ours, tries))
