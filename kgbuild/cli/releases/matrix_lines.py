@@ -31,7 +31,7 @@ def matrix_lines(answer: Mapping[str, Any]) -> Iterator[str]:
     if counts["needed"]:
         yield (
             f"compiles: {counts['needed']} objects needed, {counts['compiled']} compiled, "
-            f"{counts['shared']} of them taken from another kernel of the series"
+            f"{counts['cached']} taken from the cache"
         )
 
 

@@ -31,6 +31,7 @@ from kgbuild.pipeline.module_names import patch_module_name
 from kgbuild.pipeline.releases.affected import decide_kernel
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.trail import Trail
+from kgbuild.pipeline.stages.values import Proven
 from kgbuild.progress import SilentProgress
 from kgbuild.releases.differences import effect_json, effect_of
 from kgbuild.releases.job_graph import (
@@ -173,16 +174,19 @@ def _impact(job: Job) -> JobResult:
     kernel = _kernel(job).id.name
     impact = find_impact(_patches(job), kernel, replace(job.options, on_top_of=()), trail)
     report = impact.to_json()
-    shared = _compiled(report)
     status = REFUSED if impact.refusals else DONE
-    data = {"effect": effect_json(effect_of({**report, "refusals": rows_of(impact.refusals)})), **shared}
+    data = {"effect": effect_json(effect_of({**report, "refusals": rows_of(impact.refusals)})), **_compiled(trail)}
     return JobResult(job.id, status, {**data, "why": dict(effect_of(report).why)}, tuple(rows_of(impact.refusals)))
 
 
-def _compiled(report: Mapping[str, Any]) -> dict[str, Any]:
-    """How many objects a run needed, and how many of them were there already."""
-    compiles = report.get("compiles") or {}
-    return {"compiles": dict(compiles)} if compiles else {}
+def _compiled(trail: Trail) -> dict[str, Any]:
+    """How many objects a run needed, how many it compiled, and how many were in the cache already."""
+    proven = trail.get(Proven)
+    if proven is None:
+        return {}
+    sides = [2 if one.orig is not one.patched else 1 for one in proven.compiled]
+    cached = sum(one.cached for one in proven.compiled)
+    return {"compiles": {"needed": sum(sides), "compiled": sum(sides) - cached, "cached": cached}}
 
 
 def _build(job: Job) -> JobResult:
@@ -195,7 +199,8 @@ def _build(job: Job) -> JobResult:
         cves = tuple(dict.fromkeys(cve for fix in job.fixes for cve in job.directory.fixes[fix].cves or (fix,)))
         options = replace(job.options, on_top_of=tuple(paths), fixes=cves)
         kernel = _kernel(job).id.name
-        built = build_module(_patches(job), kernel, Path(f"{job.module}.ko"), options, Trail())
+        trail = Trail()
+        built = build_module(_patches(job), kernel, Path(f"{job.module}.ko"), options, trail)
     report = built.to_json()
     if built.checked.findings:
         return JobResult(job.id, FAILED, {}, tuple(rows_of(built.checked.findings)))
@@ -210,7 +215,7 @@ def _build(job: Job) -> JobResult:
         "codes": sorted({row["code"] for row in report["consistency"]}),
         "unproven": [name for option, name in built.assembled.record.allowed if option == "--allow-unproven"],
         "fixes": list(job.fixes),
-        **_compiled(report),
+        **_compiled(trail),
     }
     files = {
         "module.ko": module,
