@@ -137,6 +137,8 @@ docs: venv
 	$(BIN)/python -c 'import sys; from kgbuild.report.reference_docs import render_sections; sys.stdout.write(render_sections())' \
 		> docs/sections.md
 	$(BIN)/python docs/schema/derive.py
+	$(BIN)/python -c 'import json; from kgbuild.releases.config import config_schema; print(json.dumps(config_schema(), indent=2))' \
+		> docs/schema/config-1.json
 
 bench: kernel
 	@mkdir -p $(RESULTS)

@@ -185,6 +185,7 @@ END_SECTION = ".text.kgbuild_end"
 
 # The note: owner and type of an ELF note, whose description is a JSON text (docs/schema/note.md).
 NOTE_SECTION, NOTE_NAME, NOTE_TYPE = ".note.kgbuild", b"kgbuild\0", 1
+FIXES_KEY = "kgbuild_fixes"  # in .modinfo: what the module fixes, with blanks between
 
 # Documentation/livepatch/module-elf-format.rst: `.klp.sym.OBJECT.NAME,POSITION`, `.klp.rela.OBJECT.SECTION`.
 KLP_SYMBOL, KLP_RELOCATIONS = ".klp.sym.", ".klp.rela."

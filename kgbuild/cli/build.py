@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ def _default_module(values: Mapping[str, Any]) -> Path:
     from kgbuild.pipeline.module_names import default_output
 
     first = values["patches"][0]
-    name = first.name if isinstance(first, Path) else "stdin"
+    name = first.name.rpartition("#")[2] if isinstance(first, Path) else "stdin"
     return default_output(name)
 
 
@@ -101,6 +102,11 @@ def _default_module(values: Mapping[str, Any]) -> Path:
 )
 @click.option("--sbom", type=options.OutputFile(SBOM), metavar="FILE", help="Write what the module is made of (SPDX).")
 @options.sign_options
+@click.option(
+    "--cve", "cves", multiple=True, metavar="CVE", help="What the module fixes [the numbers in the patches' mails]."
+)
+@click.option("--release", type=click.IntRange(1), metavar="N", help="Number of the release; recorded.")
+@options.git_option
 @options.oot_options
 @options.html_option
 @options.tool_options
@@ -129,6 +135,9 @@ def build(
     sbom: Path | None,
     sign_key: str | None,
     sign_cert: Path | None,
+    cves: tuple[str, ...],
+    release: int | None,
+    git: Path | None,
     oot: Path | None,
     oot_modules: tuple[Path, ...],
     html: Path | None,
@@ -136,6 +145,9 @@ def build(
     common: options.Common,
 ) -> None:
     """Build a live patch module from PATCHES, applied in order, for one exact kernel.
+
+    A patch is a diff, a mail, a mailbox or a list of patches (series), also compressed; FILE.dsc#NAME is one of a
+    Debian source package. With --git, PATCHES are commits and ranges (A..B) of that tree.
 
     \b
     Example:
@@ -145,6 +157,7 @@ def build(
     from kgbuild.cli.delivery.sign import open_signing, sign_built, write_statements
     from kgbuild.cli.review.pages import write_page
     from kgbuild.pipeline.build import build as run_build
+    from kgbuild.pipeline.fixes import check_cves, find_cves
     from kgbuild.pipeline.stages.options import Options
     from kgbuild.pipeline.stages.trail import Trail
     from kgbuild.report.patch_graph import draw_patch, graph_of_closure
@@ -171,10 +184,15 @@ def build(
         oot=oot,
         oot_modules=oot_modules,
         tools=tools,
+        fixes=check_cves(cves),
+        release=release or 0,
     )
+    default = _default_module({"patches": patches})
+    patches = options.patches_of(patches, git)
+    chosen = replace(chosen, fixes=chosen.fixes or find_cves(patches))
     trail = Trail(BuildLines(out))
     # a module that goes to standard output has the name that it would have as a file
-    named = _default_module({"patches": patches}) if output == options.STDOUT else output
+    named = default if output == options.STDOUT else output
     try:
         built = run_build(patches, kernel_name, named, chosen, trail)
     except KgbuildError as error:

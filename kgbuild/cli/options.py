@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -34,6 +34,9 @@ from kgbuild.report.documents import ErrorRow, with_outcome
 from kgbuild.report.formats import FORMATS, Answer, json_text, render
 from kgbuild.report.formats.json import JSON
 from kgbuild.report.formats.text import TEXT
+
+if TYPE_CHECKING:
+    from kgbuild.host.compile.apply_patches import PatchInput
 
 __all__ = ["STDOUT", "write_directory", "write_file"]
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
@@ -133,6 +136,27 @@ class PatchFile(click.Path):
         return (
             STDIN if value in ("-", str(STDIN), "/dev/fd/0", "/proc/self/fd/0") else super().convert(value, param, ctx)
         )
+
+
+git_option = click.option(
+    "--git",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    metavar="DIR",
+    help="A kernel's git tree; patches are commits or ranges (A..B) of it.",
+)
+
+
+def patches_of(patches: Sequence[PatchInput], git: Path | None) -> tuple[PatchInput, ...]:
+    """The patches that a command is given: as they are, or those of the commits of a git tree that they name. Raises
+    UserError."""
+    if git is None:
+        return tuple(patches)
+    from kgbuild.host.compile.apply_patches import NamedPatch
+    from kgbuild.host.system.git_patches import GitTree
+
+    if not all(isinstance(name, Path) for name in patches):
+        raise click.UsageError("with --git, patches are commits of that tree; leave out -")
+    return tuple(NamedPatch(*found) for found in GitTree(git).patches([str(name) for name in patches]))
 
 
 kernel_option = click.option(

@@ -27,7 +27,7 @@ from kgbuild.emit.patch_tables import (
     add_constants,
     add_functions,
     add_identity,
-    add_namespaces,
+    add_modinfo,
     add_note,
     add_targets,
 )
@@ -304,7 +304,7 @@ class _Extractor:
         if identity.targets:
             add_targets(writer, identity, self.arch.relocs.sizes)
         add_note(self.out, identity.note)
-        add_namespaces(self.out, self.closure.namespaces)
+        add_modinfo(self.out, self.closure.namespaces, identity.fixes)
 
 
 def _alignment(view: View, atom: Atom) -> int:

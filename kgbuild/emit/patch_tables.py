@@ -8,7 +8,7 @@ Names and layouts are those of module_abi.py. Each function appends to the objec
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,14 +25,15 @@ NO_TARGETS = ("", VMLINUX)
 @dataclass(frozen=True)
 class Identity:
     """What the module checks and says of itself: the build-id (bytes) of the vmlinux it is for, whether it replaces
-    older patches, the JSON text of its note, the modules it patches, and whether it must itself clear what was
-    relocated late when such a module goes (the kernel does so since 6.3)."""
+    older patches, the JSON text of its note, the modules it patches, whether it must itself clear what was relocated
+    late when such a module goes (the kernel does so since 6.3), and what it says that it fixes."""
 
     build_id: bytes
     replace: bool
     note: str
     targets: tuple[TargetIdentity, ...] = ()
     clear_late: bool = False
+    fixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -251,8 +252,9 @@ def add_note(out: OutObject, text: str) -> None:
     out.sections.append(OutSection(abi.NOTE_SECTION, SHT.NOTE, SHF.ALLOC, bytearray(note), align=4))
 
 
-def add_namespaces(out: OutObject, namespaces: Iterable[str]) -> None:
-    """Say in .modinfo which namespaces of exports the module imports."""
+def add_modinfo(out: OutObject, namespaces: Iterable[str], fixes: Sequence[str] = ()) -> None:
+    """Say in .modinfo which namespaces of exports the module imports, and what it fixes."""
     info = b"".join(f"import_ns={n}\0".encode() for n in sorted(namespaces))
+    info += f"{abi.FIXES_KEY}={' '.join(fixes)}\0".encode() if fixes else b""
     if info:
         out.sections.append(OutSection(".modinfo", SHT.PROGBITS, SHF.ALLOC, bytearray(info)))

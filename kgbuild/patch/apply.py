@@ -81,7 +81,7 @@ def apply_file(orig: bytes, patch: FilePatch, path: str) -> Applied | list[Refus
         return [Refusal("P9-unsupported-file", path, "the patch changes it in binary")]
     if patch.kind == "new" and orig:
         return [Refusal("P1-apply", path, "the patch creates it, and it exists already")]
-    text = _Text(orig, path)
+    text = HunkFinder(orig, path)
     places: list[tuple[int, Hunk]] = []
     done: list[HunkPlace] = []
     refused: list[Refusal] = []
@@ -116,7 +116,7 @@ def is_applied(text: bytes, patch: FilePatch) -> bool:
     """Whether a text has what every hunk of a file makes, so that the patch taken back would apply to it."""
     if patch.kind in ("binary", "delete") or not patch.hunks:
         return False
-    there = _Text(text, "")
+    there = HunkFinder(text, "")
     for hunk in patch.hunks:
         found = there.matches(hunk.new) if hunk.new != hunk.old else []
         if len(found) != 1 and hunk.new_start - 1 not in found:
@@ -148,7 +148,7 @@ def _replace(lines: list[bytes], places: list[tuple[int, Hunk]], done: tuple[Hun
     return Applied(b"".join(text), tuple(numbers), done)
 
 
-class _Text:
+class HunkFinder:
     """Lines of a file with an index of where each line occurs."""
 
     def __init__(self, text: bytes, path: str) -> None:
@@ -210,7 +210,7 @@ class _Text:
         return self.lines[i] if 0 <= i < len(self.lines) else None
 
 
-def _explain(text: _Text, hunk: Hunk, expected: int, found: list[int]) -> tuple[str, bool]:
+def _explain(text: HunkFinder, hunk: Hunk, expected: int, found: list[int]) -> tuple[str, bool]:
     """Why a hunk can't be applied, and whether that is because it has been already."""
     if not hunk.old_count:
         return "has no context lines: where it belongs can't be checked; make it with diff -U3", False

@@ -13,7 +13,7 @@ from kgbuild.diagnostics.refusals import Refusal, Refused
 MAX_NAME = 55
 _RULE = f"a module's name has letters, digits and _ or - (which is the same), at most {MAX_NAME} in all"
 _PREFIX = "livepatch-"
-_PATCH_ENDINGS = re.compile(r"\.(patch|diff|mbox|eml|txt)$", re.IGNORECASE)
+_PATCH_ENDINGS = re.compile(r"(\.(patch|diff|mbox|eml|txt))?(\.(gz|xz|zst))?$", re.IGNORECASE)
 
 
 def default_output(patch: str) -> Path:

@@ -11,11 +11,10 @@ from typing import Any
 
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import UserError
-from kgbuild.host.compile.apply_patches import PatchInput, PatchSet, find_includers, read_original
+from kgbuild.host.compile.apply_patches import NamedPatch, PatchInput, PatchSet, find_includers, read_original
 from kgbuild.host.kernels.kbuild import load_unit_commands
 from kgbuild.host.modules.running import RunningKernel
-from kgbuild.host.system.input_files import read_input
-from kgbuild.limits import PATCH_BYTES
+from kgbuild.host.system.patch_sources import read_patch_source, unpack_patch
 from kgbuild.model import Kernel
 from kgbuild.pipeline.build import analyse
 from kgbuild.pipeline.stages.events import Observer
@@ -81,7 +80,7 @@ def remedy(
         raise NotRefused(f"the patch is not refused for {', '.join(missing)}", remedy=f"it is refused for {found}")
     made = write_remedy(sources, refusals, codes)
     diff = render_diff({s.path: s.orig for s in sources}, made.texts)
-    mails = [mail for patch in patches for mail in mail_texts(_bytes_of(patch))]
+    mails = [mail for patch in patches for text in _texts_of(patch) for mail in mail_texts(text)]
     text = written_mail(mails, _preamble(patches, codes, made.notes)) + diff.encode("latin-1")
     with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
         written = Path(folder) / "remedy.patch"
@@ -123,14 +122,18 @@ def load_sources(kernel: Kernel, patches: PatchSet) -> list[Source]:
     return out
 
 
-def _bytes_of(patch: PatchInput) -> bytes:
+def _texts_of(patch: PatchInput) -> list[bytes]:
     if isinstance(patch, Path):
-        return read_input(patch, PATCH_BYTES)
-    return patch if isinstance(patch, bytes) else patch.encode("utf-8", "surrogateescape")
+        return [text for _, text in read_patch_source(patch)]
+    if isinstance(patch, NamedPatch):
+        return [unpack_patch(patch.text, patch.name)]
+    return [unpack_patch(patch if isinstance(patch, bytes) else patch.encode("utf-8", "surrogateescape"), "patch")]
 
 
 def _preamble(patches: Sequence[PatchInput], codes: Sequence[str], notes: Sequence[str]) -> str:
-    names = " ".join(p.name if isinstance(p, Path) else f"patch-{number}" for number, p in enumerate(patches, 1))
+    names = " ".join(
+        p.name if isinstance(p, (Path, NamedPatch)) else f"patch-{number}" for number, p in enumerate(patches, 1)
+    )
     given = " ".join(f"--code {code}" for code in codes)
     lines = [f"Made from {names} by kgbuild remedy {given}.", "", *(f"To decide: {note}" for note in notes), ""]
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from kgbuild.model import VMLINUX, Finding
 from kgbuild.module_abi import (
     BUILD_ID,
     BUILD_ID_SIZE,
+    FIXES_KEY,
     KLP_SYMBOL,
     NOTE_SECTION,
     NOTES,
@@ -110,6 +111,12 @@ def check_modinfo(module: ModuleFile, name: str, facts: KernelFacts) -> Iterator
         values = [v for v in info.get(key, []) if v]
         if values:
             yield finding("V4-modinfo", ".modinfo", f"has {key}={', '.join(values)}")
+    told = (note_of(module) or {}).get("fixes", [])
+    wanted_fixes = [" ".join(map(str, told))] if isinstance(told, list) and told else []
+    if info.get(FIXES_KEY, []) != wanted_fixes:
+        said = ", ".join(info.get(FIXES_KEY, [])) or "missing"
+        fact = f"{FIXES_KEY} is {said}, and the note says {', '.join(wanted_fixes) or 'nothing'}"
+        yield finding("V4-modinfo", ".modinfo", fact)
     for value in {*info.get("name", []), stem}:
         if len(value) > MAX_OBJECT:
             yield finding("V24-name-length", value, f"the module's name has {len(value)} characters, not {MAX_OBJECT}")

@@ -66,14 +66,12 @@ def write_statements(
     patch is not the one any more that was built."""
     from kgbuild.delivery.provenance import make_sbom, statement_text
     from kgbuild.errors import ToolError
-    from kgbuild.host.system.input_files import read_input
-    from kgbuild.limits import PATCH_BYTES
+    from kgbuild.host.compile.apply_patches import read_texts
     from kgbuild.pipeline.delivery.provenance import statement_file, statement_of
 
     texts = []
-    for given, row in zip(patches, built.to_json()["patches"], strict=True):
-        text = read_input(given, PATCH_BYTES) if isinstance(given, Path) else given
-        data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    read = [text for number, given in enumerate(patches, 1) for text in read_texts(given, number)]
+    for (_, data), row in zip(read, built.to_json()["patches"], strict=True):
         if hashlib.sha256(data).hexdigest() != row["sha256"]:
             raise ToolError("was changed while it was built", place=row["name"], remedy="build again")
         texts.append((str(row["name"]), data))

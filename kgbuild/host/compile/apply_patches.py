@@ -12,15 +12,16 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import UserError
 from kgbuild.host.kernels.build_path import may_show_path
 from kgbuild.host.kernels.compile_commands import read_detours, read_sources
 from kgbuild.host.kernels.vmlinux import platform_of
-from kgbuild.host.system.input_files import read_input
+from kgbuild.host.system.patch_sources import read_patch_source, unpack_patch
 from kgbuild.host.system.tree_manifest import check_files, read_whole
-from kgbuild.limits import APPLIED_LINES, PATCH_BYTES
+from kgbuild.limits import APPLIED_LINES
 from kgbuild.model import Kernel
 from kgbuild.patch.added_code import check_added_code
 from kgbuild.patch.apply import Applied, apply_file, is_applied, unpatched
@@ -69,8 +70,15 @@ class PatchSet:
         return f"skipped: {few}{f' and {rest} more' if rest > 0 else ''}" if few else ""
 
 
-PatchInput = Path | bytes | str
-"""A patch as it is given: a file, or its text."""
+class NamedPatch(NamedTuple):
+    """A patch's text with the name that messages and the module's note call it."""
+
+    name: str
+    text: bytes
+
+
+PatchInput = Path | bytes | str | NamedPatch
+"""A patch as it is given: a file (or what else holds patches, host/system/patch_sources.py), or its text."""
 
 
 def read_patches(patches: Sequence[PatchInput]) -> list[ParsedPatch]:
@@ -80,11 +88,7 @@ def read_patches(patches: Sequence[PatchInput]) -> list[ParsedPatch]:
     faults = []
     for number, given in enumerate(patches, 1):
         try:
-            if isinstance(given, Path):
-                out.append(_read_patch(given))
-            else:
-                text = given if isinstance(given, bytes) else given.encode("utf-8", "surrogateescape")
-                out.append(parse_patch(f"patch-{number}", text))
+            out += [parse_patch(name, text) for name, text in read_texts(given, number)]
         except UserError as error:
             faults.append(error)
     if len(faults) == 1:
@@ -96,8 +100,14 @@ def read_patches(patches: Sequence[PatchInput]) -> list[ParsedPatch]:
     return out
 
 
-def _read_patch(path: Path) -> ParsedPatch:
-    return parse_patch(path.name, read_input(path, PATCH_BYTES, "give a patch file"))
+def read_texts(given: PatchInput, number: int) -> list[tuple[str, bytes]]:
+    """The name and text of each patch that was given as one, the `number`th. Raises UserError."""
+    if isinstance(given, Path):
+        return list(read_patch_source(given))
+    if isinstance(given, NamedPatch):
+        return [(given.name, unpack_patch(given.text, given.name))]
+    text = given if isinstance(given, bytes) else given.encode("utf-8", "surrogateescape")
+    return [(f"patch-{number}", unpack_patch(text, f"patch-{number}"))]
 
 
 def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
@@ -341,8 +351,12 @@ def _normal(path: str) -> str:
 
 def why_not_built(kernel: Kernel, path: str) -> str:
     """The configuration option that excludes a file, from the Makefile beside it; "" if it does not say."""
-    folder = Path(path).parent
-    target = Path(path).with_suffix(".o").name
+    return option_in(kernel, Path(path).parent, Path(path).with_suffix(".o").name)
+
+
+def option_in(kernel: Kernel, folder: Path, target: str) -> str:
+    """The configuration option on which the Makefile of a folder makes `target` depend: an object, or a folder with "/"
+    at its end; "" if it does not say."""
     for name in ("Kbuild", "Makefile"):
         try:
             text = read_whole(kernel.source, f"{folder}/{name}").decode(errors="replace").replace("\\\n", " ")

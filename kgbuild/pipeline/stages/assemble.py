@@ -108,7 +108,7 @@ def assemble(prepared: Prepared, closed: Closed, name: str, run: Run) -> Assembl
         run.observer.reached(Recorded(backend.name, proof))
         text = {**_note(source, prepared, closure, record, backend, options), "record": digest_record(proof)}
         note = json.dumps(text, sort_keys=True, separators=(",", ":"))
-        identity = Identity(bytes.fromhex(kernel.id.build_id), options.replace, note, targets, clear)
+        identity = Identity(bytes.fromhex(kernel.id.build_id), options.replace, note, targets, clear, options.fixes)
         output = _for_backend(backend, extract(closure, identity), running, record)
         keep = None
         if options.keep is not None:
@@ -215,6 +215,8 @@ def _note(
         "bound": bound,
         "data": [v._asdict() for v in new_variables(closure)],
         **({"literals": literals} if literals else {}),
+        **({"fixes": list(options.fixes)} if options.fixes else {}),
+        **({"release": options.release} if options.release else {}),
         "allowed": [f"{option} {value}".strip() for option, value in record.allowed],
         "accepted": list(closure.warnings),
         **author_report(closure),

@@ -21,7 +21,9 @@ class Options:
     """The options of a build, besides patches and kernel. `against`: other live patch modules. `make_index`: make the
     kernel's index for the warnings if there is none. `backend`: its name (emit/backends), "" for the kernel's best.
     `directory`: also write the module as a directory. `oot`: the directory of an out-of-tree module's source, to which
-    the paths in patches are relative; `oot_modules`: the .ko files that are loaded. `tools`: which programs compile."""
+    the paths in patches are relative; `oot_modules`: the .ko files that are loaded. `tools`: which programs compile.
+    `fixes`: what the module says that it fixes, as CVE numbers; `release`: its number in a row of releases, 0 for none.
+    """
 
     allow_compiler: bool = False
     allow_unproven: frozenset[str] = frozenset()
@@ -43,6 +45,8 @@ class Options:
     oot: Path | None = None
     oot_modules: tuple[Path, ...] = ()
     tools: ToolChoice = EXACT_TOOLS
+    fixes: tuple[str, ...] = ()
+    release: int = 0
 
     @property
     def for_bytes(self) -> dict[str, Any]:
@@ -61,6 +65,8 @@ class Options:
             "oot_modules": [path.name for path in self.oot_modules],
             "toolchain": "host" if self.tools.host or not self.tools.sandbox else "exact",
             "sandbox": self.tools.sandbox,
+            **({"fixes": list(self.fixes)} if self.fixes else {}),
+            **({"release": self.release} if self.release else {}),
         }
 
     @property

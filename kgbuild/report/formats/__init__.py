@@ -18,9 +18,10 @@ from kgbuild.report.formats.markdown import MARKDOWN
 from kgbuild.report.formats.mermaid import MERMAID
 from kgbuild.report.formats.sarif import SARIF
 from kgbuild.report.formats.text import TEXT
+from kgbuild.report.formats.vex import VEX_FORMATS
 
 FORMATS: dict[str, Format] = {
-    f.name: f for f in (TEXT, JSON, CSV, DOT, GRAPHML, MARKDOWN, MERMAID, SARIF, JUNIT, GITHUB)
+    f.name: f for f in (TEXT, JSON, CSV, DOT, GRAPHML, MARKDOWN, MERMAID, SARIF, JUNIT, GITHUB, *VEX_FORMATS)
 }
 
 FOR_REVIEW = (MARKDOWN.name, SARIF.name, JUNIT.name, GITHUB.name)

@@ -30,7 +30,7 @@ from tests.support.toolchain import compile_pair_side
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("build", "impact", "estimate", "why", "facts", "graph", "diff", "verify", "vm", "doctor", "kernel")
 NAMES += ("livepatch", "package", "repo", "sign", "reproduce")
-NAMES += ("cache", "toolchain", "remedy", "error")
+NAMES += ("cache", "toolchain", "remedy", "error", "affected", "matrix", "release", "backport", "vex", "directory")
 PATCH = "--- a/fs/proc/version.c\n+++ b/fs/proc/version.c\n@@ -1 +1 @@\n-a\n+b\n"
 Ran = tuple[int, str, str]
 

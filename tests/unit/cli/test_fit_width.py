@@ -25,8 +25,10 @@ from kgbuild.cli.contract.line_width import asks_for_data, fit_line, width_of
 from kgbuild.cli.main import run
 from kgbuild.host.archives.suites import MIRROR_VARIABLE
 from kgbuild.host.kernels.local import add_kernel
+from kgbuild.host.releases.directory import make_directory
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.vm import kvm
+from kgbuild.pipeline.releases.add import add_patches
 from kgbuild.progress import SilentProgress
 from tests.support.cache_cases import local
 from tests.support.registry import commands
@@ -142,7 +144,7 @@ def shown(argv: list[str], columns: int) -> str:
             break
         data += piece
     os.close(ours)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (0, 1, 2, 3, 4)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in range(6)
     assert b"Traceback" not in data, data.decode()
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", data.decode())
 
@@ -181,6 +183,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             text = f"int {LONG}(int x) {{ return x + {number}; }}\nint v = {number};\n"
             (path / name).write_bytes(compile_text(text, *pair_flags()))
         (path / f"{LONG}.ko").write_bytes(b"no module")
+        make_directory(path / "fixes")
+        add_patches(path / "fixes", "one", [path / "x.patch"])
+        listed = path / "fixes" / "kgbuild.toml"
+        listed.write_text(listed.read_text().replace("kernels = []", 'kernels = ["local:tiny", "local:gone"]'))
         yield path
 
 
@@ -258,6 +264,15 @@ OUTCOMES: list[list[str]] = [
     ["reproduce", f"{LONG}.ko", "--provenance", "x.patch"],
     ["sign", f"{LONG}.ko", "-o", "s.ko", "--sign-key", LONG, "--sign-cert", LONG],
     ["cache", "prune", "--older", "1d", "-n"],
+    ["init", LONG],
+    ["add", "fix", "x.patch"],
+    ["add", LONG, "x.patch", "-C", "fixes"],
+    ["affected", "-C", "fixes", "--offline"],
+    ["affected", LONG, "-C", "fixes"],
+    ["matrix", "-C", "fixes", "--offline"],
+    ["backport", "one", *TINY, "-C", "fixes", "--offline"],
+    ["release", "1", "-C", "fixes", "--no-vm", "--offline"],
+    ["vex", f"{LONG}.ko"],
     ["doctor"],
 ]
 

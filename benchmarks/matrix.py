@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How busy a matrix keeps its workers: measured on real kernels, and simulated for many.
+
+    python benchmarks/matrix.py real DIRECTORY [--kernels PATTERN]... [--jobs N] [--offline]
+    python benchmarks/matrix.py simulate [--kernels N] [--fixes N] [--workers N] [--seed N] [--times FILE]
+
+`real` runs `kgbuild matrix DIRECTORY --build` and prints how long each step took, how busy the slots were while there
+was work, and how many objects were compiled. `simulate` runs the same graph of jobs (kgbuild/releases/job_graph.py)
+against a clock of its own: each job takes a time that is drawn from those that were recorded (--times: the JSON of a
+real matrix; without it those below, recorded on 2026-11-28 on a loaded machine of two cores).
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import random
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kgbuild.releases.job_graph import ACQUIRE, AFFECTED, BUILD, DONE, IMPACT, VERIFY, VM, JobGraph, JobId, JobResult
+
+# seconds of each step: three fixes on kernels of the 6.1 and 6.12 series that were in the cache
+RECORDED: Mapping[str, Sequence[float]] = {
+    ACQUIRE: (0.5, 0.5, 0.5, 0.1, 0.2, 0.8),
+    AFFECTED: (0.2, 0.2, 0.3, 0.2, 0.1, 0.1),
+    IMPACT: (1.4, 2.2, 2.4, 6.2, 6.2, 4.4, 12.0, 15.0, 18.2),
+    BUILD: (2.1, 2.1, 6.7, 30.3),
+    VERIFY: (0.5, 0.6, 1.2, 2.3),
+    VM: (7.1, 21.4, 23.7),
+}
+# of the fixes of a directory, how many a kernel needs: the others are in its source or do not concern it
+CONCERNED = (0.05, 0.4)
+
+
+def simulate(
+    kernels: int, fixes: int, workers: int, seed: int, times: Mapping[str, Sequence[float]]
+) -> dict[str, float]:
+    """Run the graph of a matrix with drawn times. Returns seconds, and how busy the workers were: in all, and while more
+    jobs were ready than could run or all workers had one."""
+    draw = random.Random(seed)
+    graph = JobGraph([f"debian:{n}" for n in range(kernels)], build=True, boot=True)
+    ready = deque(graph.first())
+    running: list[tuple[float, int, JobId]] = []
+    now = busy = full = full_busy = 0.0
+    count = 0
+    while ready or running:
+        while ready and len(running) < workers:
+            job = ready.popleft()
+            heapq.heappush(running, (now + draw.choice(times[job.step]), count, job))
+            count += 1
+        end, _, job = heapq.heappop(running)
+        span = end - now
+        busy += span * (len(running) + 1)
+        if ready or len(running) + 1 == workers:
+            full += span * workers
+            full_busy += span * (len(running) + 1)
+        now = end
+        needed = [f"fix-{n}" for n in range(fixes) if draw.random() < draw.uniform(*CONCERNED)]
+        data = {"affected": needed} if job.step == AFFECTED else {}
+        ready.extend(graph.finish(JobResult(job, DONE, data)))
+    return {
+        "jobs": count,
+        "seconds": round(now, 1),
+        "busy": round(busy / (now * workers), 4),
+        "busy while there is work": round(full_busy / full, 4) if full else 0.0,
+    }
+
+
+def recorded(path: Path | None) -> Mapping[str, Sequence[float]]:
+    """The seconds of each step in the JSON of a matrix; those above where there is none of a step."""
+    if path is None:
+        return RECORDED
+    found: dict[str, list[float]] = {}
+    for row in json.loads(path.read_text())["kernels"]:
+        for job in row["jobs"]:
+            if not job["resumed"]:
+                found.setdefault(job["step"], []).append(job["seconds"])
+    return {**RECORDED, **found}
+
+
+def measure(directory: Path, kernels: Sequence[str], jobs: int, offline: bool) -> dict[str, object]:
+    """Run a matrix, and what came of it."""
+    argv = [sys.executable, "-m", "kgbuild.cli.main", "matrix", "-C", str(directory), "--build", "-j", str(jobs)]
+    argv += [word for pattern in kernels for word in ("--kernels", pattern)]
+    done = subprocess.run(
+        [*argv, "--format", "json", *(["--offline"] if offline else [])], stdout=subprocess.PIPE, check=False
+    )
+    told = json.loads(done.stdout)
+    spent = [(job["step"], job["seconds"]) for row in told["kernels"] for job in row["jobs"] if not job["resumed"]]
+    total = sum(seconds for _, seconds in spent)
+    return {
+        "exit status": done.returncode,
+        "kernels": len(told["kernels"]),
+        "jobs": len(spent),
+        "seconds": told["seconds"],
+        "busy": round(total / (told["seconds"] * told["jobs"]["slots"]), 4) if told["seconds"] else 0.0,
+        "compiles": told["compiles"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    below = parser.add_subparsers(dest="what", required=True)
+    real = below.add_parser("real")
+    real.add_argument("directory", type=Path)
+    real.add_argument("--kernels", action="append", default=[])
+    real.add_argument("--jobs", type=int, default=2)
+    real.add_argument("--offline", action="store_true")
+    simulated = below.add_parser("simulate")
+    simulated.add_argument("--kernels", type=int, default=200)
+    simulated.add_argument("--fixes", type=int, default=50)
+    simulated.add_argument("--workers", type=int, default=64)
+    simulated.add_argument("--seed", type=int, default=1)
+    simulated.add_argument("--times", type=Path)
+    given = parser.parse_args()
+    if given.what == "real":
+        found: Mapping[str, object] = measure(given.directory, given.kernels, given.jobs, given.offline)
+    else:
+        found = simulate(given.kernels, given.fixes, given.workers, given.seed, recorded(given.times))
+    for name, value in found.items():
+        print(f"{name:<26}{value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The walk-through of examples/releases, command by command, on two real kernels: three releases, each booted on top of
+the one before, and one fix that needs a backport."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kgbuild.host.vm.patch_notes import note_in
+from kgbuild.model import Kernel
+from tests.support.documents import check_document
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "releases"
+STATUS = re.compile(r"\s+# exit status (\d)$")
+
+
+def commands() -> Iterator[tuple[str, int]]:
+    """Each command of the walk-through, and the exit status that it says."""
+    for line in re.findall(r"^ {4}(\S.*)$", (EXAMPLE / "README.md").read_text(), re.MULTILINE):
+        found = STATUS.search(line)
+        yield STATUS.sub("", line), int(found[1]) if found else 0
+
+
+@pytest.fixture(scope="module")
+def walked(kernel: Kernel, newer: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the example in which all commands were run."""
+    folder = tmp_path_factory.mktemp("releases") / "example"
+    shutil.copytree(EXAMPLE, folder)
+    tool = folder / "kgbuild"
+    tool.write_text(f'#!/bin/sh\nexec {sys.executable} -m kgbuild.cli.main "$@"\n')
+    tool.chmod(0o755)
+    env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    for command, status in commands():
+        named = command.replace("debian:newest-6.1-cloud", kernel.id.name)
+        named = named.replace("debian:newest-6.12-deb12-cloud", newer.id.name)
+        ran = subprocess.run(
+            ["sh", "-c", named], cwd=folder, env=env, capture_output=True, text=True, timeout=600, check=False
+        )
+        assert ran.returncode == status, f"{named}\n{ran.stdout[-3000:]}{ran.stderr[-3000:]}"
+    return folder / "fixes"
+
+
+def manifest(root: Path, number: int) -> dict[str, Any]:
+    return check_document((root / f"release-{number}" / "manifest.json").read_text())
+
+
+def test_each_release_has_what_its_manifest_says(walked: Path) -> None:
+    for number in (1, 2, 3):
+        told = manifest(walked, number)
+        folder = walked / f"release-{number}"
+        files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {"manifest.json"}
+        assert files == {row["path"] for row in told["files"]}
+        for row in told["files"]:
+            data = (folder / row["path"]).read_bytes()
+            assert (hashlib.sha256(data).hexdigest(), len(data)) == (row["sha256"], row["bytes"])
+            if row["path"].endswith(("report.json", "vm.json")):
+                check_document(data.decode())
+
+
+def test_releases_are_cumulative_and_stand_on_each_other(walked: Path) -> None:
+    before: dict[str, set[str]] = {}
+    for number in (1, 2, 3):
+        told = manifest(walked, number)
+        assert [fix["release"] for fix in told["fixes"]] == list(range(1, number + 1))
+        for row in told["kernels"]:
+            functions = {f["name"] for f in row["module"]["functions"]}
+            assert functions > before.get(row["kernel"], set()) and row["taken_back"] == []
+            before[row["kernel"]] = functions
+            steps = [f"livepatch-{number}"]
+            if number > 1:
+                older = f"livepatch-{number - 1}"
+                steps = [older, f"livepatch-{number} on {older}", older]
+                assert row["on_top_of"]["path"] == f"release-{number - 1}/{row['folder']}/{older}.ko"
+            assert row["booted"] == {"verdict": True, "steps": steps}
+    for functions in before.values():
+        assert functions == {"version_proc_show", "loadavg_proc_show", "cmdline_proc_show"}
+
+
+def test_modules_say_what_they_fix(walked: Path) -> None:
+    for row in manifest(walked, 3)["kernels"]:
+        data = (walked / "release-3" / row["module"]["path"]).read_bytes()
+        note = note_in(data)
+        wanted = ["CVE-2026-10001", "CVE-2026-10002", "CVE-2026-10003"]
+        assert note is not None and note["fixes"] == wanted and note["release"] == 3
+        assert f"kgbuild_fixes={' '.join(wanted)}\0".encode() in data
+
+
+def test_the_backport_is_what_the_newer_kernel_has(walked: Path, newer: Kernel) -> None:
+    row = next(row for row in manifest(walked, 3)["kernels"] if row["kernel"] == newer.id.name)
+    text = (walked / "release-3" / row["folder"] / "CVE-2026-10003.patch").read_text()
+    assert '+\tseq_puts(m, " kgbuild");' in text and "internal.h" in text
+
+
+def test_vex_of_a_release(walked: Path) -> None:
+    told = json.loads((walked / "release-3" / "vex.openvex.json").read_text())
+    assert told["timestamp"] == "2026-01-07T12:00:00Z"
+    assert {s["vulnerability"]["name"] for s in told["statements"]} == {f"CVE-2026-1000{n}" for n in (1, 2, 3)}
