@@ -35,7 +35,7 @@ from kgbuild.objects.atoms import Ambiguous
 from kgbuild.objects.symbol_kinds import is_prefix
 from kgbuild.objects.view import View
 from kgbuild.progress import SilentProgress
-from kgbuild.proof.parity import ABSENT, EXACT, OVERRIDDEN, compute_parity
+from kgbuild.proof.parity import ABSENT, EXACT, OVERRIDDEN, ParityProof, compute_parity
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 20
@@ -98,18 +98,22 @@ def prove(units: list[UnitCommand], running: RunningKernel, found: Outcome, cach
                 if one.status not in (EXACT, OVERRIDDEN):
                     init = view.section_name(view.atoms[one.atom]).startswith((".init", ".exit"))
                     reason = one.reason or ("not there" if one.status == ABSENT else "")
-                    reason += "; nothing in its unit refers to it" * (not is_referred_to(view, one.atom))
+                    reason += say_users(view, proof, one.atom)
                     found.open.append((f"{unit.source} in {target}", one.name, one.status, reason + " (init)" * init))
 
 
-def is_referred_to(view: View, number: int) -> bool:
-    """Whether code or data of an object refers to an atom."""
-    atoms = [atom for atom in list(view.atoms) if atom.section >= 0 and not view.is_table(view.section_of(atom))]
-    for atom in atoms:
+def say_users(view: View, proof: ParityProof, number: int) -> str:
+    """Why nothing tells where an atom is: nothing of its unit that runs refers to it. "" where something does."""
+    users = set()
+    for atom in [a for a in view.atoms if a.section >= 0 and not view.is_table(view.section_of(a))]:
         with suppress(Ambiguous):
             if any(ref.atom == number for ref in view.refs(atom)):
-                return True
-    return False
+                users.add(atom.id)
+    if not users:
+        return "; nothing in its unit refers to it"
+    found = [proof.of(user) for user in users]
+    overridden = all(result is not None and result.status == OVERRIDDEN for result in found)
+    return "; only weak functions that the kernel overrides refer to it" if overridden else ""
 
 
 def render(outcomes: list[Outcome], seed: int) -> str:
