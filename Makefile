@@ -30,6 +30,7 @@ MODULE := $(RESULTS)/livepatch-proc-version.ko
 #   qemu-system-x86 busybox-static boot them
 #   clang                          pairs of objects for the tests, as kernels built with clang have them
 #   e2fsprogs                      a file system for the tests
+#   dash openssl gnupg softhsm2 ... lintian rpm createrepo-c apt-utils dnf   packages, repositories, signatures
 #   cpio patch git bsdutils util-linux   what the tests hold ours against, so that none is passed over
 PACKAGES := \
 	bubblewrap debian-archive-keyring \
@@ -37,7 +38,8 @@ PACKAGES := \
 	gcc libc6-dev flex bison bc libelf-dev libssl-dev \
 	dpkg tar xz-utils \
 	qemu-system-x86 busybox-static \
-	clang e2fsprogs cpio patch git bsdutils util-linux
+	clang e2fsprogs cpio patch git bsdutils util-linux \
+	dash coreutils openssl gnupg softhsm2 libengine-pkcs11-openssl lintian rpm rpmlint cpio createrepo-c apt-utils dnf
 
 # Python compiles each file once, and not in each of the hundred processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE

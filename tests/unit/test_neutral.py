@@ -44,6 +44,8 @@ X86_ALLOWED = {
     ("closure/passes/ibt.py", "endbr"): "raises K21-endbr",
     ("verification/ibt.py", "endbr"): "raises V32-endbr",
     ("host/kernels/build_id.py", "bzImage"): "what a message calls the file of the user",
+    ("delivery/package_texts.py", ""): "what Debian and RPM call the architecture of a package",
+    ("host/delivery/packages.py", "x86"): "the same, for rpmbuild",
     ("cli", "bzImage"): "a help text that names what users have",
     ("patch/tree_paths.py", "x86"): "which files of the kernel's tree are no code that can be patched, by their paths",
     ("host/system/required_packages.py", "qemu-system"): "which package has a program, of all that kgbuild may run",
@@ -59,6 +61,11 @@ DEBIAN_ALLOWED = {
     ("host/system/children.py", "APT"): "variables that tell how to reach the network",
     ("host/archives/recipe.py", "debian"): "an example in a remedy",
     ("host/kernels/acquire.py", "debian"): "an example in a remedy",
+    ("delivery", ""): "the packages of distributions, as texts",
+    ("host/delivery", ""): "the programs that make packages and repositories",
+    ("pipeline/delivery", ""): "packages and repositories",
+    ("cli/delivery", ""): "options and help of package and repo",
+    ("cli/main.py", "apt"): "the help of repo",
     ("cli", "debian"): "examples in help texts",
 }
 
@@ -137,6 +144,7 @@ ORDER_ALLOWED = {
     "verification/": "the independent reader of finished modules; it shares no code with the writer",
     "ledger/btf.py": "the independent reader of BTF",
     "debuginfo/": "DWARF and BTF, whose readers take bytes without the file around them",
+    "delivery/patch_facts.py": "which reader is asked, before anything is known of the file",
     "emit/": "the module's own tables, which data/livepatch reads on the same machine",
     "diff/author_macros.py": "rows of the macros for authors",
     "host/compile/result_cache.py": "a format of kgbuild's own",

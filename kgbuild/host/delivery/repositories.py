@@ -72,5 +72,5 @@ def _make_apt(folder: Path, key: str, env: dict[str, str]) -> None:
 
 
 def _sign(path: Path, to: Path, how: str, key: str, env: dict[str, str]) -> None:
-    words = ["--batch", "--yes", "--armor", "--local-user", key, "--output", to, how, path]
+    words: list[str | Path] = ["--batch", "--yes", "--armor", "--local-user", key, "--output", to, how, path]
     run(["gpg", *words], env=env, timeout=_SECONDS)

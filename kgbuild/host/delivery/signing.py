@@ -125,7 +125,7 @@ def _verify(data: bytes, pkcs7: bytes, certificate: Path) -> Completed:
         content, message = Path(work, "data"), Path(work, "signature")
         content.write_bytes(data)
         message.write_bytes(pkcs7)
-        words = ["cms", "-verify", "-binary", "-inform", "DER", "-in", message, "-content", content]
+        words: list[str | Path] = ["cms", "-verify", "-binary", "-inform", "DER", "-in", message, "-content", content]
         more = ["-certfile", certificate, "-nointern", "-noverify", "-out", os.devnull]
         return run(["openssl", *words, *more], check=False, timeout=_SECONDS)
 
@@ -139,7 +139,7 @@ def read_signature(module: bytes) -> ModuleSignature | None:
     with tempfile.TemporaryDirectory(prefix="kgbuild-sign-") as work:
         path = Path(work, "signature")
         path.write_bytes(message)
-        words = ["cms", "-cmsout", "-print", "-noout", "-inform", "DER", "-in", path]
+        words: list[str | Path] = ["cms", "-cmsout", "-print", "-noout", "-inform", "DER", "-in", path]
         done = run(["openssl", *words], check=False, timeout=_SECONDS)
     found = read_signer(done.stdout) if done.status == 0 else None
     if found is None:
@@ -175,5 +175,5 @@ def is_blob_signed_by(data: bytes, signature: bytes, certificate: Path) -> bool:
         content.write_bytes(data)
         made.write_bytes(signature)
         key.write_text(public.stdout)
-        words = ["dgst", "-sha256", "-verify", key, "-signature", made, content]
+        words: list[str | Path] = ["dgst", "-sha256", "-verify", key, "-signature", made, content]
         return run(["openssl", *words], check=False, timeout=_SECONDS).status == 0
