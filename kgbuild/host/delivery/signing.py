@@ -126,7 +126,7 @@ def _verify(data: bytes, pkcs7: bytes, certificate: Path) -> Completed:
         content.write_bytes(data)
         message.write_bytes(pkcs7)
         words: list[str | Path] = ["cms", "-verify", "-binary", "-inform", "DER", "-in", message, "-content", content]
-        more = ["-certfile", certificate, "-nointern", "-noverify", "-out", os.devnull]
+        more: list[str | Path] = ["-certfile", certificate, "-nointern", "-noverify", "-out", os.devnull]
         return run(["openssl", *words, *more], check=False, timeout=_SECONDS)
 
 
