@@ -31,6 +31,7 @@ MODULE := $(RESULTS)/livepatch-proc-version.ko
 #   clang                          pairs of objects for the tests, as kernels built with clang have them
 #   e2fsprogs                      a file system for the tests
 #   gpg gpg-agent                  sign the mirror that the tests make
+#   dash openssl gnupg softhsm2 ... lintian rpm createrepo-c apt-utils dnf   packages, repositories, signatures
 #   cpio patch git bsdutils util-linux   what the tests hold ours against, so that none is passed over
 PACKAGES := \
 	bubblewrap debian-archive-keyring \
@@ -38,7 +39,8 @@ PACKAGES := \
 	gcc libc6-dev flex bison bc libelf-dev libssl-dev \
 	dpkg tar xz-utils \
 	qemu-system-x86 busybox-static \
-	clang e2fsprogs gpg gpg-agent cpio patch git bsdutils util-linux
+	clang e2fsprogs cpio patch git bsdutils util-linux \
+	dash coreutils openssl gnupg softhsm2 libengine-pkcs11-openssl lintian rpm rpmlint createrepo-c apt-utils dnf
 
 # Python compiles each file once, and not in each of the hundred processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE

@@ -42,6 +42,9 @@ _LOG_LINES = 8
 _KERNEL_SAYS = ("G2-load", "G12-target")
 _CODE_OF_PHASE = {"before": "G1-before", "after": "G5-after", "disabled": "G8-disabled", "absent": "G14-absent"}
 
+# What insmod says where a signature is wanted (kernel/module/signing.c; 6.1 says of none that the key was rejected).
+_WANTS_SIGNATURE = ("Key was rejected", "Required key not available", "Operation not permitted")
+
 # Bits of /proc/sys/kernel/tainted that mean a fault (Documentation/admin-guide/tainted-kernels.rst). W is separate.
 _TAINT_FAULTS = {4: "machine check", 5: "bad page", 7: "oops", 14: "soft lockup"}
 _TAINT_WARN = 9
@@ -244,7 +247,7 @@ class Session:
             fact = f"the module could not be loaded{targets.describe_when(step)}" + (f": {said}" if said else "")
             if status == "timeout":
                 fact = "loading the module did not end in time"
-            self._find("G2-load", plan.name, fact)
+            self._find("G2-load", plan.name, fact, load_remedy(fact))
             return PhaseRun(plan.name, step, False, fact, seconds)
         problem = self._transition(plan, step, moved)
         functions = tuple(moved.values.get("functions", "").replace("/\n", "\n").split()) if moved else ()
@@ -427,3 +430,13 @@ def describe_commands(runs: list[CommandRun]) -> str:
         what = "check" if runs[0].check else "command"
         return f"{what} {'succeeds' if runs[0].expected else 'fails'}, as it should"
     return f"{len(runs)} commands do as they should"
+
+
+def load_remedy(said: str) -> str:
+    """What to do where the kernel does not load a module, by what insmod says; "" for what the rule's remedy is for."""
+    if not any(words in said for words in _WANTS_SIGNATURE):
+        return ""
+    return (
+        "this kernel takes only modules signed by a key that it trusts (module.sig_enforce, lockdown): sign it with "
+        "--sign-key and --sign-cert, and enrol the certificate there; a guest trusts the distribution's keys alone"
+    )

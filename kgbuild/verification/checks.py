@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding, in_order
 from kgbuild.model import Finding
+from kgbuild.module_abi import KLP_RELOCATIONS
 from kgbuild.proof.record import ProofRecord
 from kgbuild.verification.code import Code, check_code, check_relocations, check_sections
 from kgbuild.verification.data import check_data
@@ -116,7 +117,7 @@ def check_module(
 def _stripped(module: ModuleFile) -> Iterator[Finding]:
     """The one finding of a module that a program took apart: it has livepatch symbols, and no livepatch relocations."""
     named = [s.name for s in module.symbols if KLP_NAME.fullmatch(s.name)]
-    if named and not any(s.name.startswith(".klp.rela.") for s in module.sections):
+    if named and not any(s.name.startswith(KLP_RELOCATIONS) for s in module.sections):
         fact = f"there are {len(named)} livepatch symbols and no livepatch relocations: the module was stripped"
         yield finding("V60-stripped", named[0], fact)
 

@@ -51,6 +51,7 @@ def module_bytes(name: str, functions: Sequence[str] = ("vmlinux/old,1",), **not
         "build_ids": {"vmlinux": BUILD_ID.hex()},
         "functions": rows,
         "kernel": {"compiler": "gcc", "name": f"debian:{RELEASE}", "version": "6.1-1"},
+        "patches": [{"name": "fix.patch", "sha256": "0" * 64}],
         "replace": True,
         "schema": 2,
         **note,

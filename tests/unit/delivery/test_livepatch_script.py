@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kgbuild.delivery.patch_facts import read_facts
 from tests.support.live_kernel import RELEASE, SHELLS, LiveKernel, module_bytes
 
 BOTH = pytest.mark.parametrize("shell", sorted(SHELLS))
@@ -29,9 +30,10 @@ def files(tmp_path: Path) -> Path:
     folder = tmp_path / "files"
     folder.mkdir()
     for number in (2, 3):
-        (folder / f"livepatch-{number}.ko").write_bytes(module_bytes(f"livepatch_{number}"))
-        text = f"release={number}\ncves=CVE-2026-1000{number} CVE-2026-2\npatch=fix.patch\n"
-        (folder / f"livepatch-{number}.info").write_text(text)
+        data = module_bytes(f"livepatch_{number}")
+        (folder / f"livepatch-{number}.ko").write_bytes(data)
+        facts = read_facts(data, "x.ko", number, [f"CVE-2026-1000{number}", "CVE-2026-2000"])
+        (folder / f"livepatch-{number}.info").write_text(facts.info)
     return folder
 
 
@@ -51,7 +53,7 @@ def test_load_status_unload(kernel: LiveKernel, files: Path, shell: str) -> None
     found = status(kernel, shell)
     assert (found["state"], found["taint_flags"], found["build_id"]) == ("covered", "OK", bytes(range(20)).hex())
     (patch,) = found["patches"]  # type: ignore[misc]
-    assert (patch["release"], patch["cves"]) == (2, ["CVE-2026-10002", "CVE-2026-2"])
+    assert (patch["release"], patch["cves"]) == (2, ["CVE-2026-10002", "CVE-2026-2000"])
     assert abs(patch["since"] - time.time()) < 1000
     assert patch["objects"] == [{"name": "vmlinux", "waiting": False, "functions": ["old,1"]}]
     text = kernel.run(shell, "status")

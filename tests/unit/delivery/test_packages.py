@@ -301,3 +301,13 @@ def test_numbers_of_releases() -> None:
 def test_flavours(kernel: str, flavour: str) -> None:
     facts = PatchFacts("x", 1, kernel, "debian:x", "1", "ab", (), (), (), True)
     assert facts.flavour == flavour
+
+
+def test_the_unit_is_before_all_that_the_network_needs(dist: Path, tmp_path: Path) -> None:
+    """sysinit.target has no default dependencies: without Before= it would not wait, and services would start
+    unpatched. The mark of a boot is removed only after the patch was loaded."""
+    subprocess.run(["dpkg-deb", "-x", next(dist.glob("kgbuild-livepatch_*.deb")), tmp_path], check=True)
+    units = tmp_path / "lib/systemd/system"
+    load, booted = ((units / f"livepatch{n}.service").read_text().splitlines() for n in ("", "-booted"))
+    assert "Before=sysinit.target network-pre.target shutdown.target" in load and "WantedBy=sysinit.target" in load
+    assert "After=multi-user.target livepatch.service" in booted
