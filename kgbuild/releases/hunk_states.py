@@ -61,6 +61,9 @@ def judge_hunk(finder: HunkFinder, hunk: Hunk, number: int, offset: int) -> Hunk
             return told
     if len(fits) == 1 and (nearest is None or abs(fits[0] - expected) < abs(nearest - expected)):
         return HunkState(path, number, APPLIES, fits[0] + 1)
+    if len(fits) == 1 and fits[0] == nearest and hunk.old_count != hunk.new_count:
+        # one is the beginning of the other: the longer one tells more
+        return HunkState(path, number, APPLIES if hunk.old_count > hunk.new_count else APPLIED, nearest + 1)
     if fits and nearest is not None and abs(fits[0] - expected) == abs(nearest - expected):
         fact = f"line {nearest + 1} has it already, and line {fits[0] + 1} not; both are equally near"
         return HunkState(path, number, CONFLICT, nearest + 1, fact)
