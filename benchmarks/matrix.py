@@ -40,8 +40,8 @@ CONCERNED = (0.05, 0.4)
 def simulate(
     kernels: int, fixes: int, workers: int, seed: int, times: Mapping[str, Sequence[float]]
 ) -> dict[str, float]:
-    """Run the graph of a matrix with drawn times. Returns seconds, and how busy the workers were: in all, and while more
-    jobs were ready than could run or all workers had one."""
+    """Run the graph of a matrix with drawn times. Returns seconds, and how busy the workers were: in all, and while
+    more jobs were ready than could run, or all workers had one."""
     draw = random.Random(seed)
     graph = JobGraph([f"debian:{n}" for n in range(kernels)], build=True, boot=True)
     ready = deque(graph.first())

@@ -155,9 +155,17 @@ class HunkFinder:
         self.path = path
         self.compared = 0  # lines, while looking for hunks
         self.lines = split_lines(text)
+        self._bare: list[bytes] | None = None
         self.index: dict[bytes, list[int]] = {}
         for i, line in enumerate(self.lines):
             self.index.setdefault(line, []).append(i)
+
+    @property
+    def bare_lines(self) -> list[bytes]:
+        """The lines without blanks and line ends, as `hunk_states` compares them."""
+        if self._bare is None:
+            self._bare = [b"".join(line.split()) for line in self.lines]
+        return self._bare
 
     def matches(self, block: Sequence[bytes]) -> list[int]:
         """All indexes at which `block` is found, looked for by its rarest line."""

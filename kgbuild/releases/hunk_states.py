@@ -32,6 +32,7 @@ _COMMON = frozenset(
 )  # fmt: skip
 _FAR = 400  # lines of a function that are looked at, above and below
 _GAP = 6  # lines of its own that a kernel may have between two lines of a hunk
+_LONG = 1000  # lines of a hunk; a longer one is compared word for word only
 _SHORT = 24  # characters of code that tell a piece of code from others
 
 
@@ -61,12 +62,15 @@ def judge_hunk(finder: HunkFinder, hunk: Hunk, number: int, offset: int) -> Hunk
             return told
     if len(fits) == 1 and (nearest is None or abs(fits[0] - expected) < abs(nearest - expected)):
         return HunkState(path, number, APPLIES, fits[0] + 1)
+    if len(fits) == 1 and fits[0] == nearest and hunk.old_count != hunk.new_count:
+        # one is the beginning of the other: the longer one tells more
+        return HunkState(path, number, APPLIES if hunk.old_count > hunk.new_count else APPLIED, nearest + 1)
     if fits and nearest is not None and abs(fits[0] - expected) == abs(nearest - expected):
         fact = f"line {nearest + 1} has it already, and line {fits[0] + 1} not; both are equally near"
         return HunkState(path, number, CONFLICT, nearest + 1, fact)
     place, differing = finder.nearest(hunk.old or hunk.new, expected) or (None, [])
     if len(fits) != 1 and not (hunk.old_count and len(fits) > 1):
-        found = _in_pieces(finder.lines, hunk, expected if place is None else place)
+        found = _in_pieces(finder, hunk, expected if place is None else place)
         if found is not None:
             return HunkState(path, number, found[0], found[1] + 1, "has other lines around it here")
     if len(fits) > 1:
@@ -94,20 +98,22 @@ def _bare(line: bytes) -> bytes:
     return b"".join(line.split())
 
 
-def _in_pieces(lines: Sequence[bytes], hunk: Hunk, place: int) -> tuple[str, int] | None:
+def _in_pieces(finder: HunkFinder, hunk: Hunk, place: int) -> tuple[str, int] | None:
     """(PIECES or MOVED, index of its first line) where the text has what the hunk makes, in other surroundings."""
+    if len(hunk.lines) > _LONG:
+        return None
     added = {_bare(line[1:]) for line in hunk.lines if line[:1] == b"+"} - _COMMON
     removed = {_bare(line[1:]) for line in hunk.lines if line[:1] == b"-"} - _COMMON
     kept = {_bare(line[1:]) for line in hunk.lines if line[:1] == b" "}
     gone = removed - added - kept
     if not added and not gone:
         return None
-    start, end = function_around(lines, place, place + len(hunk.old))
-    region = [_bare(line) for line in lines[start:end]]
+    start, end = function_around(finder.lines, place, place + len(hunk.old))
+    region = finder.bare_lines[start:end]
     aligned = _aligned(hunk, region)
     if aligned is not None and not gone & set(region):
         return PIECES, start + aligned
-    at = _block(hunk, [_bare(line) for line in lines])
+    at = _block(hunk, finder.bare_lines)
     if at is not None and not gone & set(region):
         return MOVED, at
     return None

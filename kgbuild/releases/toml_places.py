@@ -29,7 +29,8 @@ def parse_toml(text: str, name: str) -> tuple[dict[str, Any], Mapping[Key, Place
     """
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return values, _Reader(text.replace("\r\n", "\n")).read()
+    except ValueError as error:  # also of a number with too many digits, which is no TOMLDecodeError
         found = _LINE.search(str(error))
         lines = text.split("\n")
         line, column = (int(found[1]), int(found[2])) if found else (len(lines), len(lines[-1]) + 1)
@@ -38,7 +39,6 @@ def parse_toml(text: str, name: str) -> tuple[dict[str, Any], Mapping[Key, Place
         raise UserError(f"is no TOML: {fact}", place=f"{name}:{line}:{column}", remedy=remedy) from error
     except RecursionError as error:
         raise UserError("is nested too deep", place=name, remedy="docs/releases.md describes the file") from error
-    return values, _Reader(text.replace("\r\n", "\n")).read()
 
 
 class _Reader:

@@ -97,10 +97,15 @@ def test_modules_say_what_they_fix(walked: Path) -> None:
         assert f"kgbuild_fixes={' '.join(wanted)}\0".encode() in data
 
 
-def test_the_backport_is_what_the_newer_kernel_has(walked: Path, newer: Kernel) -> None:
-    row = next(row for row in manifest(walked, 3)["kernels"] if row["kernel"] == newer.id.name)
+def test_the_newer_kernel_has_the_backport(walked: Path, newer: Kernel) -> None:
+    told = manifest(walked, 3)
+    row = next(row for row in told["kernels"] if row["kernel"] == newer.id.name)
     text = (walked / "release-3" / row["folder"] / "CVE-2026-10003.patch").read_text()
-    assert '+\tseq_puts(m, " kgbuild");' in text and "internal.h" in text
+    assert '+\tseq_puts(m, " kgbuild");' in text
+    inputs = [one["path"] for one in told["fixes"][2]["inputs"]]
+    assert "fixes/CVE-2026-10003/6.12.patch" in inputs
+    made = (walked / "fixes" / "CVE-2026-10003" / "6.12.patch").read_text()
+    assert "made by kgbuild backport for review" in made and "please look at it" in made
 
 
 def test_vex_of_a_release(walked: Path) -> None:

@@ -210,14 +210,15 @@ def test_fail_fast_begins_nothing_more(run: Run, directory: Path) -> None:
     assert told["jobs"]["stopped"] and told["jobs"]["total"] <= 2
 
 
-def test_a_matrix_that_is_interrupted_keeps_what_is_done(run: Run, directory: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_a_matrix_that_is_stopped_keeps_what_is_done(run: Run, directory: Path, number: int, status: int) -> None:
     assert run("matrix", "-C", "d").exit_code == 0
     argv = [sys.executable, "-u", "-m", "kgbuild.cli.main", "matrix", "-C", "d"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ) as process:
         assert process.stdout is not None and process.stdout.readline().startswith(b"acquire")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == status
     again = data(run("matrix", "-C", "d", "--resume", "--format", "json"))
     assert again["jobs"]["resumed"] == 2 and list((directory / ".kgbuild" / "matrix").glob(".*")) == []
 

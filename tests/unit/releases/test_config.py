@@ -84,11 +84,17 @@ def test_what_a_good_file_says() -> None:
         ("version = 1\nversion = 1", "2:12", "is no TOML"),
         ('version = 1\nmodule = "x', "2:12", "is no TOML"),
         ("a.b.c = 1\nversion = 1", "1:1", "the key a is not known"),
+        (f"version = {'9' * 5000}", "1:5011", "is no TOML"),
     ],
 )
 def test_faults_have_line_and_column(text: str, place: str, fact: str) -> None:
     first = faults(text)[0]
     assert first.startswith(f"kgbuild.toml:{place}: ") and fact in first, first
+
+
+def test_what_is_nested_too_deep() -> None:
+    for deep in (50, 500, 5000, 100_000):
+        assert faults(f"version = 1\nkernels = {'[' * deep}{']' * deep}")
 
 
 def test_all_faults_are_told_at_once() -> None:

@@ -170,6 +170,12 @@ def test_what_is_repaired_is_not_there() -> None:
         assert found["a"].state == wanted
 
 
+@pytest.mark.parametrize(("text", "wanted"), [(BEFORE + "END\n", "affected"), (BEFORE, "fixed")])
+def test_a_line_at_the_end_of_a_file(text: str, wanted: str) -> None:
+    fix = "--- a/net/x.c\n+++ b/net/x.c\n@@ -18,4 +18,3 @@\n \tfinish(x);\n \treturn 0;\n }\n-END\n"
+    assert state(text, fix).state == wanted
+
+
 def test_repeated_code_is_told_apart_by_its_place() -> None:
     twice = BEFORE + BEFORE.replace("run(", "again(").replace("check(", "look(")
     assert state(twice).texts[FILE].decode().index("E2BIG") < len(FIXED)
