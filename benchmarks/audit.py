@@ -23,6 +23,7 @@ _ANSWER = """\
 
 A live patch replaces whole functions, so what matters is in how many places the code of one function of the
 source is.
+
 - **Inlining is what matters, and nothing else comes near it.** Half of the functions of the source that have
   code in vmlinux were inlined somewhere. Still more than three of four changes replace one function; the mean
   is so much higher only because a few hundred functions of headers (`test_bit`, `rcu_read_lock`, `spin_lock`,
@@ -131,7 +132,9 @@ def variants(document: Document) -> Iterator[str]:
     yield f"{kernel['name']}, {kernel['compiler']}: {sample['compiled']} units drawn with seed {sample['seed']};"
     yield f"{sample['proven']:,} of {sample['functions']:,} functions ({share:.2f} %) are those that run."
     yield ""
-    yield "| compiled with | functions that differ | code size | clones | symbols touched by a change | units that fail |"
+    yield "Symbols touched: how many symbols of its unit hold code of a function of the source, on average."
+    yield ""
+    yield "| compiled with | functions that differ | code size | clones | symbols touched | units that fail |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
     for row in variant_rows(sample):
         yield (

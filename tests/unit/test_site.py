@@ -20,7 +20,7 @@ BUILD = Path(__file__).resolve().parents[2] / "docs" / "site" / "build.py"
 def test_the_site_is_built(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, BUILD, tmp_path / "site"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    start = (tmp_path / "site" / "README.html").read_text(encoding="utf-8")
+    start = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert "docs/site/tutorial-server.html" in start
     assert "fonts.googleapis" not in start and 'src="http' not in start
     reference = (tmp_path / "site" / "docs" / "reference-commands.html").read_text(encoding="utf-8")
