@@ -32,6 +32,8 @@ MODULE := $(RESULTS)/livepatch-proc-version.ko
 #   e2fsprogs                      a file system for the tests
 #   gpg gpg-agent                  sign the mirror that the tests make
 #   dash openssl gnupg softhsm2 ... lintian rpm createrepo-c apt-utils dnf   packages, repositories, signatures
+#   chromium fonts-dejavu-core     the tests look at pages
+#   man-db zsh fish                the tests try man pages and completions
 #   cpio patch git bsdutils util-linux   what the tests hold ours against, so that none is passed over
 PACKAGES := \
 	bubblewrap debian-archive-keyring \
@@ -40,14 +42,15 @@ PACKAGES := \
 	dpkg tar xz-utils \
 	qemu-system-x86 busybox-static \
 	clang e2fsprogs cpio patch git bsdutils util-linux \
-	dash coreutils openssl gnupg softhsm2 libengine-pkcs11-openssl lintian rpm rpmlint createrepo-c apt-utils dnf
+	dash coreutils openssl gnupg softhsm2 libengine-pkcs11-openssl lintian rpm rpmlint createrepo-c apt-utils dnf \
+	chromium fonts-dejavu-core man-db zsh fish
 
 # Python compiles each file once, and not in each of the hundred processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 export KGBUILD_TEST_KERNEL := $(KERNEL)
 export KGBUILD_TEST_NEWER_KERNEL := $(NEWER)
 
-.PHONY: help demo test test-all check quick unit unit-test fuzz-test fuzz torture-test torture kernel-test docs bench kernel venv packages clean
+.PHONY: help demo test test-all check quick unit unit-test fuzz-test fuzz torture-test torture kernel-test docs site bench kernel venv packages clean
 
 help:
 	@echo 'make demo           install what is needed, fetch a kernel, build a live patch, boot it and show it working'
@@ -71,6 +74,7 @@ help:
 	@echo '  make torture        TORTURE_COUNT=$(TORTURE_COUNT) other random programs'
 	@echo
 	@echo 'make docs           write docs/limits.md, noise.md, probes.md and sections.md'
+	@echo 'make site           build the documentation site below results/site'
 	@echo 'make bench          measure build times and memory'
 	@echo 'make clean          remove results and the virtual environment (the kernels stay in the cache)'
 	@echo
@@ -141,6 +145,11 @@ docs: venv
 	$(BIN)/python docs/schema/derive.py
 	$(BIN)/python -c 'import json; from kgbuild.releases.config import config_schema; print(json.dumps(config_schema(), indent=2))' \
 		> docs/schema/config-1.json
+
+# Nothing is fetched; a link that leads nowhere is an error.
+site: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[site]'
+	$(BIN)/python docs/site/build.py $(RESULTS)/site
 
 bench: kernel
 	@mkdir -p $(RESULTS)

@@ -72,6 +72,8 @@ def show(
             marks = ["in use"] if entry.in_use else [f"used {day_and_time(entry.last_used)[:10]}"]
             marks += ["added by hand"] if entry.own else []
             yield f"  {readable_size(entry.size):>8}  {entry.kernel.id.name}, {', '.join(marks)}"
+            if common.verbose:
+                yield f"  {'':>8}  {entry.kernel.root}"
         for name, size in space.sources.items():
             yield f"  {readable_size(size):>8}  source {name}"
         for one in space.toolchains:

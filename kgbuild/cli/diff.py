@@ -57,8 +57,8 @@ def diff(
 ) -> None:
     """Compare ORIG.o with PATCHED.o, two compiles of one unit, and say what changed, is new, or is gone.
 
-    No kernel is needed. Compile both with -ffunction-sections -fdata-sections. With --explain, --verbose shows all of
-    the code and not only what differs.
+    No kernel is needed. Compile both with -ffunction-sections -fdata-sections. --verbose lists every difference and what
+    becomes of it; with --explain it shows all of the code and not only what differs.
 
     \b
     Example:
@@ -107,7 +107,8 @@ def _show(out: Output, found: ObjectDiff, output: Path | None) -> None:
     for n in found.noise:
         by_rule.setdefault(n.rule, []).append(n.function)
     for number, (rule, functions) in enumerate(sorted(by_rule.items())):
-        shown = ", ".join(functions[:3]) + (f" and {len(functions) - 3} more" if len(functions) > 3 else "")
+        most = len(functions) if out.verbose else 3
+        shown = ", ".join(functions[:most]) + (f" and {len(functions) - most} more" if len(functions) > most else "")
         out.line("noise" if not number else "", f"{rule:<36} {shown}")
     for r in found.ignored:
         out.line("ignored", f"{r.code}  {r.place}: {r.fact}", style="yellow")
@@ -117,6 +118,8 @@ def _show(out: Output, found: ObjectDiff, output: Path | None) -> None:
         names = ", ".join(sorted({r.symbol for r in found.refusals}))
         out.line("init only", f"{names}: only what runs once changes, no code that runs later")
     show_accounting(out, [found.accounting])
+    for claim in found.accounting.claims if out.verbose else ():
+        out.note(f"{claim.by:<12} {claim.difference}" + (f"  ({claim.why})" if claim.why else ""))
     if found.nothing:
         out.line("no change", "the two objects do the same")
     if output is not None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,8 @@ def graph(
     NAME may be NAME@UNIT, NAME@MODULE or NAME,POSITION where several functions have one name. The first question to a
     kernel makes its index, which takes some seconds.
 
+    --quiet gives the names of the functions alone, --verbose also the steps of the work.
+
     Calls through pointers are not in the graph. --reach shows for each function the data with its address (operations
     tables, initcalls), the users of that data, whether it is exported, and functions without a known way in.
 
@@ -75,7 +78,10 @@ def graph(
     found = ask_calls(kernel, name, question, out, depth=depth, limit=limit)
     from kgbuild.report.callgraph import answer_of_calls, summarise_ways
 
-    common.deliver(answer_of_calls(found), output, out=out)
+    answer = answer_of_calls(found)
+    if common.quiet:
+        answer = replace(answer, lines=lambda unicode: [function.name for function in found.functions.values()])
+    common.deliver(answer, output, out=out)
     if reached is not None and not out.replaced:
         out.line("reach", summarise_ways(found))
     if not found.complete and (out.replaced or output is not None):
@@ -103,7 +109,8 @@ def facts(
     """Show what gcc made of FUNCTION, who reaches it, and whether it can be redirected.
 
     Clones and halves, what it shares its address with, what it is inlined into, direct callers, code and data that
-    hold its address. FUNCTION may be NAME@UNIT, NAME@MODULE or NAME,POSITION where several have one name.
+    hold its address. FUNCTION may be NAME@UNIT, NAME@MODULE or NAME,POSITION where several have one name. --verbose
+    shows every list in full, --quiet only whether the function can be redirected.
 
     \b
     Example:
@@ -115,4 +122,9 @@ def facts(
 
     out = common.output(output)
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs, choice=tools)
-    common.deliver(answer_of_facts(ask_facts(kernel, function, out, limit=limit)), output, out=out)
+    found = ask_facts(kernel, function, out, limit=0 if common.verbose else limit)
+    answer = answer_of_facts(found)
+    if common.quiet:
+        verdict = "can be redirected" if found.traceable else f"can't be redirected: {found.why_not_redirectable}"
+        answer = replace(answer, lines=lambda unicode: [f"{found.function.name}: {verdict}"])
+    common.deliver(answer, output, out=out)

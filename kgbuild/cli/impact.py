@@ -234,7 +234,7 @@ def why(
     """Show the chain that brings FUNCTION into a patch, step by step, or how the patch refers to it in the kernel.
 
     FUNCTION may be NAME@UNIT, NAME@MODULE or NAME,POSITION where the patch has several of one name; all are shown
-    otherwise.
+    otherwise. --quiet gives each chain as a line of names, --verbose also the steps of the analysis.
 
     \b
     Example:
@@ -249,4 +249,6 @@ def why(
     )
     common.output().warn(answer.warnings)
     found = answer_of_why(function, answer.chains, answer.references, answer.to_json, answer.inlined, answer.edited)
+    if common.quiet:
+        found = replace(found, lines=lambda unicode: [" -> ".join(s.function for s in c) for c in answer.chains])
     common.deliver(found)

@@ -112,7 +112,8 @@ def add(
 def list_(
     common: options.Common,
 ) -> None:
-    """List the kernels in the cache with the space they take (a source tree may be shared).
+    """List the kernels in the cache with the space they take (a source tree may be shared). --verbose shows build-ids in
+    full, --quiet nothing.
 
     \b
     Example:
@@ -132,7 +133,7 @@ def list_(
             (
                 row["name"],
                 row["version"],
-                row["build_id"][:12],
+                row["build_id"] if common.verbose else row["build_id"][:12],
                 readable_size(row["bytes"]),
                 f"+ {readable_size(row['source_bytes'])} source",
             )

@@ -48,7 +48,7 @@ def list_(
         if not rows:
             yield f"no toolchain in {cache.root}; a build fetches the one that it needs"
         for row in rows:
-            yield f"{row['key'][:12]}  {row['name']}  {readable_size(row['bytes'])}"
+            yield f"{row['key'] if common.verbose else row['key'][:12]}  {row['name']}  {readable_size(row['bytes'])}"
             yield from (f"              {name}" for name in row["kernels"])
 
     common.deliver(Answer(lambda: {"schema": schema_name("toolchain"), "toolchains": rows}, lines), unless_quiet=True)

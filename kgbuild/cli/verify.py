@@ -95,12 +95,18 @@ def verify(
     style = "red" if findings else "green"
     out.line("verify", f"{module}  {len(data) / 1024:.0f} KiB  {fact}", time.monotonic() - began, style=style)
     common.deliver(
-        Answer(found.to_json, lambda _: _lines(findings)), status=1 if findings else 0, errors=rows_of(findings)
+        Answer(found.to_json, lambda _: _lines(findings, common.verbose)),
+        status=1 if findings else 0,
+        errors=rows_of(findings),
     )
     context.exit(1 if findings else 0)
 
 
-def _lines(findings: list[Finding]) -> Iterator[str]:
+def _lines(findings: list[Finding], verbose: bool) -> Iterator[str]:
+    """The findings; with `verbose` each with the rule that its code stands for."""
+    from kgbuild.diagnostics.registry import RULES
+
     for f in findings:
         remedy = f"\n  -> {f.remedy}" if f.remedy else ""
-        yield f"\n{f.code}   {f.place}\n  {f.fact}{remedy}"
+        rule = f"\n  rule: {RULES[f.code].rule}" if verbose and f.code in RULES else ""
+        yield f"\n{f.code}   {f.place}\n  {f.fact}{rule}{remedy}"

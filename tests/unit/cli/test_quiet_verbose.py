@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""--quiet says less and --verbose more, in each command that answers a question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from kgbuild.cli.main import main
+from kgbuild.host.kernels.local import add_kernel
+from kgbuild.host.system.cache import Cache
+from kgbuild.progress import SilentProgress
+from tests.support.cache_cases import local
+from tests.support.tinykernel import HEADER, tiny_kernel
+from tests.support.toolchain import compile_pair_side
+
+PATCH = f"--- a/include/tiny.h\n+++ b/include/tiny.h\n@@ -1 +1 @@\n-{HEADER}+{HEADER.replace('2 *', '3 *')}"
+OF_PATCH = ("fix.patch", "--kernel", "local:tiny")
+ASK: dict[str, tuple[str, ...]] = {
+    "impact": ("impact", *OF_PATCH),
+    "why": ("why", "twice", *OF_PATCH),
+    "explain": ("explain", "one", *OF_PATCH),
+    "facts": ("facts", "shared", "--kernel", "local:tiny"),
+    "graph": ("graph", "--callers", "shared", "--kernel", "local:tiny"),
+    "diff": ("diff", "a.o", "b.o"),
+    "kernel list": ("kernel", "list"),
+    "cache show": ("cache", "show"),
+    "doctor": ("doctor",),
+}
+MORE = {"why", "explain", "diff", "kernel list", "cache show"}  # with --verbose there is more to say of this input
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quiet")
+    tiny_kernel(folder / "kernel")
+    add_kernel(local(folder / "kernel"), progress=SilentProgress(), cache=Cache(folder / "kgbuild"))
+    (folder / "fix.patch").write_text(PATCH)
+    for name, flags in (("a.o", ()), ("b.o", ("-DPATCHED",))):
+        (folder / name).write_bytes(compile_pair_side("static_locals_declared", "-g", *flags))
+    return folder
+
+
+@pytest.fixture
+def say(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place))
+    monkeypatch.chdir(place)
+
+    def run(*words: str) -> str:
+        return CliRunner().invoke(main, list(words)).stdout
+
+    return run
+
+
+@pytest.mark.parametrize("name", sorted(ASK))
+def test_less_and_more(name: str, say: Callable[..., str]) -> None:
+    say(*ASK[name])  # what is made once is made
+    plain = say(*ASK[name])
+    quiet, verbose = say(*ASK[name], "--quiet"), say(*ASK[name], "--verbose")
+    assert plain
+    assert len(quiet) < len(plain)
+    assert len(verbose) > len(plain) if name in MORE else len(verbose) >= len(plain)
+
+
+def test_what_is_left_is_the_answer(say: Callable[..., str]) -> None:
+    assert "one" in say(*ASK["why"], "--quiet").splitlines()
+    assert say(*ASK["facts"], "--quiet").startswith("shared: can")
+    assert "shared" in say(*ASK["graph"], "--quiet").splitlines()
+    assert say(*ASK["explain"], "--quiet") == "one in fs/one.c: changed\n"
