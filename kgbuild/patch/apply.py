@@ -156,6 +156,7 @@ class HunkFinder:
         self.compared = 0  # lines, while looking for hunks
         self.lines = split_lines(text)
         self._bare: list[bytes] | None = None
+        self._dense: tuple[list[int], dict[bytes, list[int]]] | None = None
         self.index: dict[bytes, list[int]] = {}
         for i, line in enumerate(self.lines):
             self.index.setdefault(line, []).append(i)
@@ -166,6 +167,17 @@ class HunkFinder:
         if self._bare is None:
             self._bare = [b"".join(line.split()) for line in self.lines]
         return self._bare
+
+    @property
+    def dense_lines(self) -> tuple[list[int], dict[bytes, list[int]]]:
+        """The indexes of the lines that are not blank, and where in that list each of `bare_lines` is."""
+        if self._dense is None:
+            own = [index for index, text in enumerate(self.bare_lines) if text]
+            index: dict[bytes, list[int]] = {}
+            for place, line in enumerate(own):
+                index.setdefault(self.bare_lines[line], []).append(place)
+            self._dense = own, index
+        return self._dense
 
     def matches(self, block: Sequence[bytes]) -> list[int]:
         """All indexes at which `block` is found, looked for by its rarest line."""

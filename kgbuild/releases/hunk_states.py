@@ -32,6 +32,8 @@ _COMMON = frozenset(
 )  # fmt: skip
 _FAR = 400  # lines of a function that are looked at, above and below
 _GAP = 6  # lines of its own that a kernel may have between two lines of a hunk
+_MANY = 64  # places of a line that tells little
+_WORK = 5_000_000  # pairs of lines that are compared in one file; what comes then is compared word for word only
 _LONG = 1000  # lines of a hunk; a longer one is compared word for word only
 _SHORT = 24  # characters of code that tell a piece of code from others
 
@@ -109,11 +111,14 @@ def _in_pieces(finder: HunkFinder, hunk: Hunk, place: int) -> tuple[str, int] | 
     if not added and not gone:
         return None
     start, end = function_around(finder.lines, place, place + len(hunk.old))
+    finder.compared += len(hunk.lines) * (end - start)
+    if finder.compared > _WORK:
+        return None
     region = finder.bare_lines[start:end]
     aligned = _aligned(hunk, region)
     if aligned is not None and not gone & set(region):
         return PIECES, start + aligned
-    at = _block(hunk, finder.bare_lines)
+    at = _block(hunk, finder)
     if at is not None and not gone & set(region):
         return MOVED, at
     return None
@@ -177,7 +182,7 @@ def _cuts(hunk: Hunk) -> list[int]:
     return out
 
 
-def _block(hunk: Hunk, lines: Sequence[bytes]) -> int | None:
+def _block(hunk: Hunk, finder: HunkFinder) -> int | None:
     """The index in a file of all that a hunk adds, as one block that occurs once and that can be nothing else; None
     where there is no such block. Blank lines do not count."""
     runs: list[list[bytes]] = [[]]
@@ -188,14 +193,19 @@ def _block(hunk: Hunk, lines: Sequence[bytes]) -> int | None:
         elif runs[-1] and _bare(line[1:]):
             runs.append([])
     blocks = [run for run in runs if run]
-    own = [index for index, text in enumerate(lines) if text]
-    texts = [lines[index] for index in own]
+    lines = finder.bare_lines
+    own, index = finder.dense_lines
     first: int | None = None
     for block in blocks:
         telling = [text for text in block if text not in _COMMON]
         if len(telling) < 3 or sum(map(len, telling)) < 3 * _SHORT:
             return None
-        places = [i for i, text in enumerate(texts) if text == block[0] and texts[i : i + len(block)] == block]
+        rarest = min(range(len(block)), key=lambda k: len(index.get(block[k], ())))
+        near = index.get(block[rarest], ())
+        if len(near) > _MANY:
+            return None
+        starts = [place - rarest for place in near if place >= rarest]
+        places = [s for s in starts if [lines[at] for at in own[s : s + len(block)]] == block]
         if len(places) != 1:
             return None
         first = own[places[0]] if first is None else first
