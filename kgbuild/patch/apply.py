@@ -155,11 +155,19 @@ class HunkFinder:
         self.path = path
         self.compared = 0  # lines, while looking for hunks
         self.lines = split_lines(text)
+        self._closings: list[int] | None = None
         self._bare: list[bytes] | None = None
         self._dense: tuple[list[int], dict[bytes, list[int]]] | None = None
         self.index: dict[bytes, list[int]] = {}
         for i, line in enumerate(self.lines):
             self.index.setdefault(line, []).append(i)
+
+    @property
+    def closings(self) -> list[int]:
+        """The indexes of the lines that begin with a closing brace: where definitions end."""
+        if self._closings is None:
+            self._closings = [index for index, line in enumerate(self.lines) if line[:1] == b"}"]
+        return self._closings
 
     @property
     def bare_lines(self) -> list[bytes]:

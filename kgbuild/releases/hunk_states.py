@@ -10,6 +10,7 @@ clear is a conflict.
 
 from __future__ import annotations
 
+import bisect
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def _in_pieces(finder: HunkFinder, hunk: Hunk, place: int) -> tuple[str, int] | 
     gone = removed - added - kept
     if not added and not gone:
         return None
-    start, end = function_around(finder.lines, place, place + len(hunk.old))
+    start, end = function_around(finder, place, place + len(hunk.old))
     finder.compared += len(hunk.lines) * (end - start)
     if finder.compared > _WORK:
         return None
@@ -124,16 +125,17 @@ def _in_pieces(finder: HunkFinder, hunk: Hunk, place: int) -> tuple[str, int] | 
     return None
 
 
-def function_around(lines: Sequence[bytes], start: int, end: int) -> tuple[int, int]:
+def function_around(finder: HunkFinder, start: int, end: int) -> tuple[int, int]:
     """The lines (index of the first, and of the one behind the last) from the end of the definition before `start` to
-    the end of the one that `end` is in, by closing braces in the first column."""
-    first = min(max(start, 0), len(lines))
-    last = min(max(end, first), len(lines))
-    while first > max(start - _FAR, 0) and not lines[first - 1].startswith(b"}"):
-        first -= 1
-    while last < min(end + _FAR, len(lines)) and not lines[last - 1].startswith(b"}"):
-        last += 1
-    return first, last
+    the end of the one that `end` is in, by closing braces in the first column; not further than _FAR lines."""
+    size = len(finder.lines)
+    first = min(max(start, 0), size)
+    last = min(max(end, first), size)
+    before = bisect.bisect_left(finder.closings, first)
+    behind = bisect.bisect_left(finder.closings, max(last - 1, 0))
+    begin = finder.closings[before - 1] + 1 if before else 0
+    finish = finder.closings[behind] + 1 if behind < len(finder.closings) else size
+    return max(begin, first - _FAR), min(max(finish, last), last + _FAR)
 
 
 def _aligned(hunk: Hunk, region: Sequence[bytes]) -> int | None:
