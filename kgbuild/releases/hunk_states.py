@@ -111,6 +111,8 @@ def _in_pieces(finder: HunkFinder, hunk: Hunk, place: int) -> tuple[str, int] | 
     gone = removed - added - kept
     if not added and not gone:
         return None
+    if any(text not in finder.dense_lines[1] for text in added):
+        return None  # most fixes that are not there end here
     start, end = function_around(finder, place, place + len(hunk.old))
     finder.compared += len(hunk.lines) * (end - start)
     if finder.compared > _WORK:
