@@ -155,10 +155,19 @@ class HunkFinder:
         self.path = path
         self.compared = 0  # lines, while looking for hunks
         self.lines = split_lines(text)
+        self._closings: list[int] | None = None
         self._bare: list[bytes] | None = None
+        self._dense: tuple[list[int], dict[bytes, list[int]]] | None = None
         self.index: dict[bytes, list[int]] = {}
         for i, line in enumerate(self.lines):
             self.index.setdefault(line, []).append(i)
+
+    @property
+    def closings(self) -> list[int]:
+        """The indexes of the lines that begin with a closing brace: where definitions end."""
+        if self._closings is None:
+            self._closings = [index for index, line in enumerate(self.lines) if line[:1] == b"}"]
+        return self._closings
 
     @property
     def bare_lines(self) -> list[bytes]:
@@ -166,6 +175,17 @@ class HunkFinder:
         if self._bare is None:
             self._bare = [b"".join(line.split()) for line in self.lines]
         return self._bare
+
+    @property
+    def dense_lines(self) -> tuple[list[int], dict[bytes, list[int]]]:
+        """The indexes of the lines that are not blank, and where in that list each of `bare_lines` is."""
+        if self._dense is None:
+            own = [index for index, text in enumerate(self.bare_lines) if text]
+            index: dict[bytes, list[int]] = {}
+            for place, line in enumerate(own):
+                index.setdefault(self.bare_lines[line], []).append(place)
+            self._dense = own, index
+        return self._dense
 
     def matches(self, block: Sequence[bytes]) -> list[int]:
         """All indexes at which `block` is found, looked for by its rarest line."""

@@ -119,7 +119,7 @@ def _place(finder: HunkFinder, run: _Run, expected: int) -> int | str:
     """The index of the line at which a run's old lines are, or would be; else why there is none."""
     longest = max(len(run.before), len(run.behind))
     near = finder.nearest((*run.before, *run.old, *run.behind), expected)
-    around = function_around(finder.lines, *_span(run, expected if near is None else near[0] + len(run.before)))
+    around = function_around(finder, *_span(run, expected if near is None else near[0] + len(run.before)))
     for kept in range(longest, -1, -1):
         for before, behind in _sides(kept, run):
             block = (*before, *run.old, *behind)

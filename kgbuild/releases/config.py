@@ -207,16 +207,15 @@ class Config:
     def expand(self, names: Iterable[str]) -> tuple[str, ...]:
         """Names and patterns of kernels, each once, with the members of each @group in its place."""
         out: dict[str, None] = {}
-
-        def add(name: str, within: tuple[str, ...]) -> None:
+        seen: set[str] = set()
+        waiting = list(names)[::-1]
+        while waiting:
+            name = waiting.pop()
             if not name.startswith("@"):
                 out[name] = None
-                return
-            for member in self.groups[name[1:]] if name not in within else ():
-                add(member, (*within, name))
-
-        for name in names:
-            add(name, ())
+            elif name not in seen:
+                seen.add(name)
+                waiting += self.groups[name[1:]][::-1]
         return tuple(out)
 
 
@@ -415,9 +414,9 @@ def _check_names(values: Mapping[str, Any], faults: _Faults) -> None:
             if name.startswith("@") and name[1:] not in groups:
                 known = f"there are {', '.join(groups)}" if groups else "add it to [groups]"
                 faults.add((*key, number), f"there is no group {printable(name[1:])}", known)
-    for name in groups:
-        if name in _reached(groups, name):
-            faults.add(("groups", name), f"the group {printable(name)} contains itself", "take it out")
+    for name in _circular(groups):
+        faults.add(("groups", name), f"the group {printable(name)} contains itself", "take it out")
+    ids = {fix["id"] for fix in fixes}
     seen: dict[str, int] = {}
     for number, fix in enumerate(fixes):
         if fix["id"] in seen:
@@ -425,7 +424,7 @@ def _check_names(values: Mapping[str, Any], faults: _Faults) -> None:
             faults.add(("fix", number, "id"), fact, "leave one of the two out")
         for place, name in enumerate(fix.get("after", ())):
             if name not in seen:
-                later = any(other["id"] == name for other in fixes)
+                later = name in ids
                 fact = f"the fix {name}, which {fix['id']} needs, " + ("comes later" if later else "is not listed")
                 faults.add(("fix", number, "after", place), fact, "list it before")
             elif 0 < fix.get("release", 0) < fixes[seen[name]].get("release", 0):
@@ -434,17 +433,25 @@ def _check_names(values: Mapping[str, Any], faults: _Faults) -> None:
         seen.setdefault(fix["id"], number)
 
 
-def _reached(groups: Mapping[str, Sequence[str]], name: str) -> set[str]:
-    """The groups in a group, and those in these."""
-    out: set[str] = set()
-    waiting = [name]
+def _circular(groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """The groups that contain themselves, or a group that does."""
+    open_in = {
+        name: {m[1:] for m in members if m.startswith("@") and m[1:] in groups} for name, members in groups.items()
+    }
+    users: dict[str, list[str]] = {}
+    for name, inner in open_in.items():
+        for one in inner:
+            users.setdefault(one, []).append(name)
+    waiting = [name for name, inner in open_in.items() if not inner]
+    left = dict.fromkeys(groups)
     while waiting:
-        for member in groups.get(waiting.pop(), ()):
-            inner = member[1:] if member.startswith("@") else ""
-            if inner and inner not in out:
-                out.add(inner)
-                waiting.append(inner)
-    return out
+        done = waiting.pop()
+        del left[done]
+        for user in users.get(done, ()):
+            open_in[user].discard(done)
+            if not open_in[user]:
+                waiting.append(user)
+    return list(left)
 
 
 def render_fix(metadata: FixMetadata) -> str:

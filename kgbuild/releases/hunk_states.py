@@ -10,6 +10,7 @@ clear is a conflict.
 
 from __future__ import annotations
 
+import bisect
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ _COMMON = frozenset(
 )  # fmt: skip
 _FAR = 400  # lines of a function that are looked at, above and below
 _GAP = 6  # lines of its own that a kernel may have between two lines of a hunk
+_MANY = 64  # places of a line that tells little
+_WORK = 5_000_000  # pairs of lines that are compared in one file; what comes then is compared word for word only
 _LONG = 1000  # lines of a hunk; a longer one is compared word for word only
 _SHORT = 24  # characters of code that tell a piece of code from others
 
@@ -108,27 +111,33 @@ def _in_pieces(finder: HunkFinder, hunk: Hunk, place: int) -> tuple[str, int] | 
     gone = removed - added - kept
     if not added and not gone:
         return None
-    start, end = function_around(finder.lines, place, place + len(hunk.old))
+    if any(text not in finder.dense_lines[1] for text in added):
+        return None  # most fixes that are not there end here
+    start, end = function_around(finder, place, place + len(hunk.old))
+    finder.compared += len(hunk.lines) * (end - start)
+    if finder.compared > _WORK:
+        return None
     region = finder.bare_lines[start:end]
     aligned = _aligned(hunk, region)
     if aligned is not None and not gone & set(region):
         return PIECES, start + aligned
-    at = _block(hunk, finder.bare_lines)
+    at = _block(hunk, finder)
     if at is not None and not gone & set(region):
         return MOVED, at
     return None
 
 
-def function_around(lines: Sequence[bytes], start: int, end: int) -> tuple[int, int]:
+def function_around(finder: HunkFinder, start: int, end: int) -> tuple[int, int]:
     """The lines (index of the first, and of the one behind the last) from the end of the definition before `start` to
-    the end of the one that `end` is in, by closing braces in the first column."""
-    first = min(max(start, 0), len(lines))
-    last = min(max(end, first), len(lines))
-    while first > max(start - _FAR, 0) and not lines[first - 1].startswith(b"}"):
-        first -= 1
-    while last < min(end + _FAR, len(lines)) and not lines[last - 1].startswith(b"}"):
-        last += 1
-    return first, last
+    the end of the one that `end` is in, by closing braces in the first column; not further than _FAR lines."""
+    size = len(finder.lines)
+    first = min(max(start, 0), size)
+    last = min(max(end, first), size)
+    before = bisect.bisect_left(finder.closings, first)
+    behind = bisect.bisect_left(finder.closings, max(last - 1, 0))
+    begin = finder.closings[before - 1] + 1 if before else 0
+    finish = finder.closings[behind] + 1 if behind < len(finder.closings) else size
+    return max(begin, first - _FAR), min(max(finish, last), last + _FAR)
 
 
 def _aligned(hunk: Hunk, region: Sequence[bytes]) -> int | None:
@@ -177,7 +186,7 @@ def _cuts(hunk: Hunk) -> list[int]:
     return out
 
 
-def _block(hunk: Hunk, lines: Sequence[bytes]) -> int | None:
+def _block(hunk: Hunk, finder: HunkFinder) -> int | None:
     """The index in a file of all that a hunk adds, as one block that occurs once and that can be nothing else; None
     where there is no such block. Blank lines do not count."""
     runs: list[list[bytes]] = [[]]
@@ -188,14 +197,19 @@ def _block(hunk: Hunk, lines: Sequence[bytes]) -> int | None:
         elif runs[-1] and _bare(line[1:]):
             runs.append([])
     blocks = [run for run in runs if run]
-    own = [index for index, text in enumerate(lines) if text]
-    texts = [lines[index] for index in own]
+    lines = finder.bare_lines
+    own, index = finder.dense_lines
     first: int | None = None
     for block in blocks:
         telling = [text for text in block if text not in _COMMON]
         if len(telling) < 3 or sum(map(len, telling)) < 3 * _SHORT:
             return None
-        places = [i for i, text in enumerate(texts) if text == block[0] and texts[i : i + len(block)] == block]
+        rarest = min(range(len(block)), key=lambda k: len(index.get(block[k], ())))
+        near = index.get(block[rarest], ())
+        if len(near) > _MANY:
+            return None
+        starts = [place - rarest for place in near if place >= rarest]
+        places = [s for s in starts if [lines[at] for at in own[s : s + len(block)]] == block]
         if len(places) != 1:
             return None
         first = own[places[0]] if first is None else first

@@ -19,6 +19,7 @@ Place = tuple[int, int]
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _PLAIN = re.compile(r"[^\s,\]}#]+")
+_PARTS = 10  # of a dotted key that are told apart
 _LINE = re.compile(r"\(at line (\d+), column (\d+)\)$")
 
 
@@ -86,7 +87,7 @@ class _Reader:
     def _pair(self, table: Key) -> None:
         place = self._place()
         key = (*table, *self._key())
-        for end in range(len(table) + 1, len(key) + 1):
+        for end in range(len(table) + 1, min(len(key), len(table) + _PARTS) + 1):
             self._places.setdefault(key[:end], place)
         self._find("=")
         self._value(key)

@@ -48,6 +48,10 @@ from kgbuild.patch.mail import split_lines
 from kgbuild.patch.tree_paths import choose_path, classify, find_strip
 from kgbuild.patch.unified_diff import parse_patch
 from kgbuild.proof.record import ALGORITHM, SCHEMA, VERSION, parse_record
+from kgbuild.releases.config import parse_config as parse_directory
+from kgbuild.releases.decide import decide
+from kgbuild.releases.mail_metadata import read_metadata
+from tests.support.fix_cases import SourceInMemory
 from tests.support.toolchain import compile_text
 
 Read = Callable[[], object]
@@ -64,6 +68,13 @@ def parsing(text: str) -> Read:
     """Reading a patch."""
     data = text.encode()
     return lambda: parse_patch("x.patch", data)
+
+
+def groups_in_groups(size: int) -> Read:
+    """Groups of kernels of which each names the next one twice."""
+    rows = "".join(f'g{i} = ["@g{i + 1}", "@g{i + 1}"]\n' for i in range(size))
+    text = f"version = 1\nkernels = ['@g0']\n[groups]\n{rows}g{size} = ['local:x']\n"
+    return lambda: parse_directory(text).expand(["@g0"])
 
 
 def many_files(size: int) -> str:
@@ -413,6 +424,21 @@ KINDS: dict[str, Callable[[int], Read]] = {
     "members": lambda n: scanning("struct s {\n" + "\tint a;\n#ifdef B\n\tint b[2];\n#endif\n" * n + "};\n"),
     "postfix expressions": postfixes,
     "a word in a word": lambda n: lambda: has_word(b"a" * n, b"a"),
+    # a directory of fixes
+    "keys": lambda n: lambda: parse_directory("version = 1\n" + "".join(f"a{i} = [1, 'x']\n" for i in range(n))),
+    "items": lambda n: lambda: parse_directory("version = 1\nkernels = [" + '"a", # x\n' * n + "]\n"),
+    "fixes": lambda n: (
+        lambda: parse_directory(
+            "version = 1\n" + "".join(f'[[fix]]\nid = "a{i}"\nafter = ["a{i + 1}"]\n' for i in range(n))
+        )
+    ),
+    "groups in groups": groups_in_groups,
+    "trailers of a mail": lambda n: (
+        lambda: read_metadata([("x", b"Subject: x\n\n" + b"Fixes: 1234567 CVE-2026-1234\n" * n)])
+    ),
+    "hunks of a fix that is not there": lambda n: (
+        lambda: decide([parse_patch("x", many_hunks(n).encode())], SourceInMemory({"x.c": "int y;\n" * n}))
+    ),
     # what a note keeps of a change
     "lines that give way": lambda n: keeping([f"a{i}" for i in range(n)], [f"b{i}" for i in range(n)]),
     "equal lines that give way": lambda n: keeping(["x"] * n, ["y", "x"] * n),

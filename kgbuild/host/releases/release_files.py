@@ -61,7 +61,7 @@ def write_release(root: Path, number: int, files: Mapping[str, bytes], force: bo
     if there is not None and not force:
         changed = sorted(path for path in {*there, *files} if there.get(path) != files.get(path))
         fact = f"is there already, and differs from what would be made now ({', '.join(changed[:3])})"
-        remedy = "make the next release, or give --force to replace it"
+        remedy = "make the next release, or give --replace"
         raise UserError(fact, place=str(folder), remedy=remedy)
     part = root / f".{folder.name}.{os.getpid()}"
     old = root / f".{folder.name}.{os.getpid()}.old"

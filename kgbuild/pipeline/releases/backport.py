@@ -99,7 +99,7 @@ def make_backport(
     path = f"{fix.entry.folder}/{kernel.id.release}.patch"
     target = check_inside(directory.path, directory.path / path)
     if target.exists() and target.read_bytes() != text and not force:
-        raise UserError("is there already", place=path, remedy="remove it, or give --force")
+        raise UserError("is there already", place=path, remedy="remove it, or give --replace")
     write_file(target, text)
     return Backport(fix.id, kernel, path, text, tuple(notes))
 
