@@ -57,8 +57,8 @@ def diff(
 ) -> None:
     """Compare ORIG.o with PATCHED.o, two compiles of one unit, and say what changed, is new, or is gone.
 
-    No kernel is needed. Compile both with -ffunction-sections -fdata-sections. --verbose lists every difference and what
-    becomes of it; with --explain it shows all of the code and not only what differs.
+    No kernel is needed. Compile both with -ffunction-sections -fdata-sections. --verbose lists every difference and
+    what becomes of it; with --explain it shows all of the code and not only what differs.
 
     \b
     Example:

@@ -112,8 +112,8 @@ def add(
 def list_(
     common: options.Common,
 ) -> None:
-    """List the kernels in the cache with the space they take (a source tree may be shared). --verbose shows build-ids in
-    full, --quiet nothing.
+    """List the kernels in the cache with the space they take (a source tree may be shared). --verbose shows build-ids
+    in full, --quiet nothing.
 
     \b
     Example:

@@ -240,6 +240,11 @@ OUTCOMES: list[list[str]] = [
     ["cache", "show"],
     ["cache", "prune", "--older", "1d", "-n"],
     ["doctor"],
+    ["man", "build"],
+    ["completion", "zsh"],
+    ["report", "x.patch"],
+    ["explain", LONG, "x.patch", *TINY],
+    ["audit", *TINY],
 ]
 
 
