@@ -102,7 +102,8 @@ def tell(asked: CommandLine, status: int, errors: Sequence[ErrorRow]) -> None:
     from kgbuild.host.system.output_files import Input, PlannedOutput, check_outputs, is_standard_output, write_file
     from kgbuild.host.system.output_kinds import REPORT
     from kgbuild.report.documents import error_document
-    from kgbuild.report.formats import JSON, Answer, json_text, render
+    from kgbuild.report.formats import Answer, json_text, render
+    from kgbuild.report.formats.json import JSON
 
     document = error_document(asked.command, status, errors)
     text = json_text(document)

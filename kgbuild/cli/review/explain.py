@@ -52,6 +52,7 @@ def explain(
     answer = explain_patch(
         function, patches, kernel_name, analysis_options(jobs, common, limits), BuildLines(common.details())
     )
+    out.warn(answer.warnings)
     if out.replaced:
         common.deliver(Answer(answer.to_json))
         return

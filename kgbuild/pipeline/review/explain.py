@@ -11,6 +11,7 @@ from typing import Any
 from kgbuild.callgraph.model import split_name
 from kgbuild.closure.model import UnitResult
 from kgbuild.diagnostics.refusals import Refused
+from kgbuild.diagnostics.unused_options import find_unused_options
 from kgbuild.errors import NoChange, UserError
 from kgbuild.host.compile.apply_patches import PatchInput
 from kgbuild.host.modules.running import RunningKernel
@@ -37,11 +38,12 @@ class Explained:
 @dataclass(frozen=True)
 class ExplainAnswer:
     """`found`: the functions of the wanted name, or, for one that gcc inlined, those that hold its body. `edited`: the
-    hunks that edit it and what gcc made of it, rows of the report."""
+    hunks that edit it and what gcc made of it, rows of the report. `warnings`: of options that accept nothing."""
 
     function: str
     found: tuple[Explained, ...]
     edited: tuple[dict[str, Any], ...]
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The answer as plain data (docs/schema/explain-1.json)."""
@@ -55,6 +57,7 @@ class ExplainAnswer:
             "function": self.function,
             "edited": list(self.edited),
             "code": rows,
+            "warnings": list(self.warnings),
         }
 
 
@@ -91,7 +94,7 @@ def explain_patch(
         near = difflib.get_close_matches(name, _names(units), 5, 0.6)
         fact = "no unit that the patch compiles has a function of that name"
         raise UserError(fact, place=function, remedy=f"near: {', '.join(near)}" if near else "see kgbuild impact")
-    return ExplainAnswer(function, tuple(found), tuple(edited))
+    return ExplainAnswer(function, tuple(found), tuple(edited), tuple(find_unused_options(trail.warnings)))
 
 
 def _explain(units: Sequence[UnitResult], names: Sequence[str]) -> list[Explained]:

@@ -6,13 +6,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 from kgbuild import __version__
 from kgbuild.diagnostics.registry import RULES
 from kgbuild.report.formats.answer import Answer, Format
 from kgbuild.report.formats.findings import Finding, command_of, findings_of
 
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
 
@@ -60,11 +60,17 @@ def _result(one: Finding, rule: int) -> dict[str, Any]:
         "message": {"text": one.text},
     }
     if one.path:
-        where: dict[str, Any] = {"artifactLocation": {"uri": quote(one.path, errors="replace"), "uriBaseId": "SRCROOT"}}
+        where: dict[str, Any] = {"artifactLocation": {"uri": _reference(one.path), "uriBaseId": "SRCROOT"}}
         if one.line:
             where["region"] = {"startLine": one.line}
         result["locations"] = [{"physicalLocation": where}]
     return result
+
+
+def _reference(path: str) -> str:
+    """A path as a relative reference (RFC 3986): what has a meaning in one, or is not ASCII, is percent-encoded."""
+    raw = path.encode("utf-8", "replace")
+    return "".join(chr(byte) if chr(byte) in _PLAIN else f"%{byte:02X}" for byte in raw)
 
 
 SARIF = Format("sarif", render_sarif, of_data=True)

@@ -25,8 +25,8 @@ class Box:
     below: str
     role: str
     redirected: bool
-    x: float
-    y: float
+    left: float
+    top: float
     width: float
     height: float
 
@@ -146,7 +146,7 @@ def _box(node: Mapping[str, Any], x: float, y: float, width: float) -> Box:
 
 
 def _curve(source: Box, target: Box) -> str:
-    x, y = source.x + source.width, source.y + source.height / 2
-    end_x, end_y = target.x - 5, target.y + target.height / 2
+    x, y = source.left + source.width, source.top + source.height / 2
+    end_x, end_y = target.left - 5, target.top + target.height / 2
     bend = max((end_x - x) / 2, 24)
     return f"M{x:.1f} {y:.1f}C{x + bend:.1f} {y:.1f} {end_x - bend:.1f} {end_y:.1f} {end_x:.1f} {end_y:.1f}"

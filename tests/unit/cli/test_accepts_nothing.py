@@ -79,6 +79,7 @@ KERNEL = ("{dir}/x.patch", "--kernel", "local:tiny")
 BUILD = kgbuild_warns("impact", *KERNEL)
 ESTIMATE = kgbuild_warns("impact", *KERNEL, "--no-compile")
 WHY = kgbuild_warns("why", "one", *KERNEL)
+EXPLAIN = kgbuild_warns("explain", "one", *KERNEL)
 DIFF = kgbuild_warns("diff", "{dir}/orig.o", "{dir}/patched.o")
 RISKS = re.compile(r"--(?:allow|ignore|accept|permit|skip|assume|no-check|unsafe)")
 # (command, option) -> what runs it. The options of `build` are those of `impact`: both are one analysis.
@@ -86,6 +87,7 @@ CASES: dict[tuple[str, str], list[Case]] = {
     **{("build", name): [BUILD] for name in OPTIONS},
     **{("impact", name): [BUILD, ESTIMATE] for name in OPTIONS},
     **{("why", name): [WHY, WHY] for name in OPTIONS},  # the second answer is one that was kept
+    **{("explain", name): [EXPLAIN] for name in OPTIONS},
     ("diff", "--ignore-init"): [DIFF],
     ("vm", "--allow-log"): [guest_warns],
 }

@@ -274,6 +274,11 @@ OUTCOMES: list[list[str]] = [
     ["release", "1", "-C", "fixes", "--no-vm", "--offline"],
     ["vex", f"{LONG}.ko"],
     ["doctor"],
+    ["man", "build"],
+    ["completion", "zsh"],
+    ["report", "x.patch"],
+    ["explain", LONG, "x.patch", *TINY],
+    ["audit", *TINY],
 ]
 
 

@@ -30,7 +30,7 @@ ASK: dict[str, tuple[str, ...]] = {
     "cache show": ("cache", "show"),
     "doctor": ("doctor",),
 }
-MORE = {"why", "explain", "diff", "kernel list", "cache show"}  # with --verbose there is more to say of this input
+MORE = {"explain", "diff", "kernel list", "cache show"}  # with --verbose there is more to say of this input
 
 
 @pytest.fixture(scope="module")

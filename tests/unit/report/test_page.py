@@ -18,6 +18,7 @@ from playwright.sync_api import Browser
 
 from kgbuild.cli.main import main
 from kgbuild.cli.review.pages import make_page
+from kgbuild.report.page.view import page_of
 from tests.support.browser import SCHEMES, WIDTHS, Shown, chromium
 from tests.support.injections import INJECTIONS, MARK, hostile
 from tests.support.reports import report
@@ -135,6 +136,12 @@ def test_a_filter_keeps_rows(browser: Browser, pages: dict[str, Path]) -> None:
     assert 0 < some < every
     assert page.locator("output").inner_text() == f"{some} shown"
     shown.close()
+
+
+def test_the_verdict_counts_what_the_guest_said() -> None:
+    assert page_of(PAGES["tried"]).verdict.state == "good"
+    assert page_of([report("inline-switch"), {**GUEST, "verdict": False}]).verdict.state == "bad"
+    assert page_of(PAGES["pulled"]).verdict.state == "open" and page_of(PAGES["refused"]).verdict.state == "bad"
 
 
 def test_printed_all_is_there(browser: Browser, pages: dict[str, Path], tmp_path: Path) -> None:

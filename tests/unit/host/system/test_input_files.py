@@ -187,6 +187,9 @@ OWN_FILES = {
     "host/system/output_kinds.py",  # looks at regular files that are about to be overwritten, up to a size
     "host/system/sealed.py",
     "host/system/sealed_trees.py",
+    "cli/install/commands.py",  # what comes with kgbuild, as the next
+    "cli/review/pages.py",
+    "pipeline/stages/source_edits.py",  # the source of a kernel
     "pipeline/kernels.py",  # the configuration of a kernel in the cache
     "data",
     "host/archives",
