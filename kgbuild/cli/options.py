@@ -152,7 +152,7 @@ def patches_of(patches: Sequence[PatchInput], git: Path | None) -> tuple[PatchIn
     if git is None:
         return tuple(patches)
     from kgbuild.host.compile.apply_patches import NamedPatch
-    from kgbuild.host.system.git_patches import GitTree
+    from kgbuild.host.patches.git_patches import GitTree
 
     if not all(isinstance(name, Path) for name in patches):
         raise click.UsageError("with --git, patches are commits of that tree; leave out -")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kgbuild.errors import UserError
 from kgbuild.host.compile.apply_patches import NamedPatch, PatchInput
-from kgbuild.host.system.patch_sources import read_patch_source
+from kgbuild.host.patches.patch_sources import read_patch_source
 from kgbuild.releases.mail_metadata import read_metadata
 
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,}")

@@ -14,7 +14,7 @@ from kgbuild.errors import UserError
 from kgbuild.host.compile.apply_patches import NamedPatch, PatchInput, PatchSet, find_includers, read_original
 from kgbuild.host.kernels.kbuild import load_unit_commands
 from kgbuild.host.modules.running import RunningKernel
-from kgbuild.host.system.patch_sources import read_patch_source, unpack_patch
+from kgbuild.host.patches.patch_sources import read_patch_source, unpack_patch
 from kgbuild.model import Kernel
 from kgbuild.pipeline.build import analyse
 from kgbuild.pipeline.stages.events import Observer

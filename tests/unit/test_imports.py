@@ -44,7 +44,7 @@ FLOORS = (
     ("report",),
     ("releases",),
     ("host/system",),
-    ("host/archives",),
+    ("host/archives", "host/patches"),
     ("host/toolchains",),
     ("host/kernels",),
     ("host/modules", "host/compile"),

@@ -69,7 +69,7 @@ DEBIAN_ALLOWED = {
     ("cli", "debian"): "examples in help texts",
     ("host/releases/directory.py", "debian"): "examples in a file that is made for a user",
     ("pipeline/releases/kernels.py", "debian"): "an example in a remedy",
-    ("host/system/patch_sources.py", "debian"): "reads patches out of a source package of this distribution",
+    ("host/patches/patch_sources.py", "debian"): "reads patches out of a source package of this distribution",
     ("releases/vex.py", ""): "names packages as formats of others do, which list the distributions",
 }
 

@@ -19,7 +19,7 @@ from kgbuild.errors import UserError
 from kgbuild.host.kernels.build_path import may_show_path
 from kgbuild.host.kernels.compile_commands import read_detours, read_sources
 from kgbuild.host.kernels.vmlinux import platform_of
-from kgbuild.host.system.patch_sources import read_patch_source, unpack_patch
+from kgbuild.host.patches.patch_sources import read_patch_source, unpack_patch
 from kgbuild.host.system.tree_manifest import check_files, read_whole
 from kgbuild.limits import APPLIED_LINES
 from kgbuild.model import Kernel
@@ -78,7 +78,7 @@ class NamedPatch(NamedTuple):
 
 
 PatchInput = Path | bytes | str | NamedPatch
-"""A patch as it is given: a file (or what else holds patches, host/system/patch_sources.py), or its text."""
+"""A patch as it is given: a file (or what else holds patches, host/patches/patch_sources.py), or its text."""
 
 
 def read_patches(patches: Sequence[PatchInput]) -> list[ParsedPatch]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kgbuild.errors import UserError
+from kgbuild.host.patches.patch_sources import unpack_patch
 from kgbuild.host.system.input_files import read_input
 from kgbuild.host.system.output_files import write_file
-from kgbuild.host.system.patch_sources import unpack_patch
 from kgbuild.limits import CONFIG_BYTES, PATCH_BYTES
 from kgbuild.patch.unified_diff import ParsedPatch, parse_patch
 from kgbuild.releases.config import (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from kgbuild.errors import UserError
 from kgbuild.host.compile.apply_patches import NamedPatch, PatchInput
+from kgbuild.host.patches.patch_sources import read_patch_source, unpack_patch
 from kgbuild.host.releases.directory import add_fix
-from kgbuild.host.system.patch_sources import read_patch_source, unpack_patch
 from kgbuild.patch.unified_diff import parse_patch
 from kgbuild.pipeline.fixes import check_cves
 from kgbuild.releases.config import FixMetadata

@@ -12,10 +12,10 @@ from typing import Any
 from kgbuild.diagnostics.fix_states import NOT_LISTED
 from kgbuild.errors import KgbuildError
 from kgbuild.host.kernels.acquire import ensure_kernel, find_kernel
+from kgbuild.host.patches.git_patches import GitTree
 from kgbuild.host.releases.directory import Directory, Fix
 from kgbuild.host.releases.kernel_source import KernelSource
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.git_patches import GitTree
 from kgbuild.host.system.tree_manifest import DamagedSource
 from kgbuild.model import EXACT_TOOLS, Kernel, ToolChoice
 from kgbuild.pipeline.releases.kernels import names_of

@@ -12,9 +12,9 @@ from pathlib import Path
 from kgbuild.diagnostics.fix_states import AFFECTED, CONFLICT
 from kgbuild.errors import NoChange, ToolError, UserError
 from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.patches.git_patches import GitTree
 from kgbuild.host.releases.directory import Directory, Fix, check_inside
 from kgbuild.host.releases.kernel_source import KernelSource
-from kgbuild.host.system.git_patches import GitTree
 from kgbuild.host.system.output_files import write_file
 from kgbuild.host.system.run import run
 from kgbuild.model import Kernel

@@ -5,7 +5,7 @@
     series           a list of patches as quilt(1) keeps it, and a directory with one (also DIR/patches/series)
     FILE.dsc#NAME    one of the patches of a Debian source package; so is DIR#NAME of an unpacked one, and of a series
 
-A git tree is read by host/system/git_patches.py.
+A git tree is read by host/patches/git_patches.py.
 """
 
 from __future__ import annotations

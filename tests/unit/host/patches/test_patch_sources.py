@@ -17,8 +17,8 @@ import zstandard
 
 from kgbuild.errors import UserError
 from kgbuild.host.compile.apply_patches import read_patches
-from kgbuild.host.system.git_patches import GitTree
-from kgbuild.host.system.patch_sources import read_patch_source
+from kgbuild.host.patches.git_patches import GitTree
+from kgbuild.host.patches.patch_sources import read_patch_source
 from kgbuild.releases.mail_metadata import read_metadata
 from tests.support.fix_cases import BEFORE, FIX, FIXED
 
