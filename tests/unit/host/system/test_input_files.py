@@ -187,6 +187,7 @@ OWN_FILES = {
     "host/system/output_kinds.py",  # looks at regular files that are about to be overwritten, up to a size
     "host/system/sealed.py",
     "host/system/sealed_trees.py",
+    "host/system/watch.py",  # /proc
     "pipeline/kernels.py",  # the configuration of a kernel in the cache
     "data",
     "host/archives",
