@@ -77,8 +77,8 @@ def suite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_reports(suite: Suite) -> None:
-    """Since 7.0 the linker script joins the section that ends a module's code with the others (.text.kgbuild_end), which
-    the check of a report wants last: there the guest alone decides."""
+    """Since 7.0 the linker script joins the section that ends the code of a module with others (.text.kgbuild_end),
+    which the check of a report wants last: there the guest alone decides."""
     for built in suite.built.values() if not suite.kernel.id.release.startswith("7.") else ():
         check_report(built, SCHEMA)
 
