@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
 from tests.support.booting.cases import HERE, KERNEL_NAME, NEWER_NAME, make_guest_files
 from tests.support.hazards.lab import build_modules
+
+# What takes long or fetches much: make test-all
+collect_ignore = [] if os.environ.get("KGBUILD_TEST_SUITES") else ["test_suite_boots.py", "test_other_host.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -190,6 +190,7 @@ OWN_FILES = {
     "cli/install/commands.py",  # what comes with kgbuild, as the next
     "cli/review/pages.py",
     "pipeline/stages/source_edits.py",  # the source of a kernel
+    "host/system/watch.py",  # /proc
     "pipeline/kernels.py",  # the configuration of a kernel in the cache
     "data",
     "host/archives",

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Cases on kernels of other releases of Debian, each built by the compiler of its kernel, and all of a kernel's booted
+in one guest: those of built-in code, of modules, of headers, and of what authors may write."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+import pytest
+
+from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.vm.run import TestRun, run_vm
+from kgbuild.model import Kernel
+from kgbuild.progress import SilentProgress
+from tests.support.booting.booted import SCHEMA
+from tests.support.booting.cases import (
+    HERE,
+    Built,
+    Case,
+    build_cases,
+    check_report,
+    check_works,
+    load_cases,
+    make_guest_files,
+)
+
+FILES = ("cases/cases.toml", "features/features.toml", "cases/newer.toml", "cases/suites.toml")
+KNOWN = {case.name: case for file in FILES for case in load_cases(HERE / file)}
+# name of the kernel -> its cases. A name with -kallsyms is that case with the other back end.
+SUITES: dict[str, tuple[str, ...]] = {
+    "debian:newest-6.12-deb13-cloud": (
+        *("proc-version", "kept-literal", "fork", "crypto", "inline-switch", "static-local", "percpu"),
+        *("user-access", "alternatives", "pulled", "pointers", "two-files", "stack", "switch-table"),
+        *("ext4", "overlay", "nft-counter", "af-key-reqid", "vfat", "folded"),
+        *("new-files", "klp-helpers", "shadow", "log", "paravirt", "static-call"),
+        *("proc-version-kallsyms", "crypto-kallsyms", "overlay-kallsyms"),
+    ),
+    "debian:newest-7.3-cloud": (*("proc-version", "crypto-7", "percpu", "overlay", "shadow"),),
+}
+WANTED = os.environ.get("KGBUILD_TEST_SUITES", "").split()
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One kernel, the cases that were built for it, and what became of them in its guest."""
+
+    kernel: Kernel
+    built: dict[str, Built]
+    booted: TestRun
+
+
+def case_of(name: str) -> Case:
+    plain = name.removesuffix("-kallsyms")
+    case = KNOWN[plain]
+    if plain == name:
+        return case
+    fields = {**case.fields, "options": [*case.list("options"), "--backend", "kallsyms"]}
+    return replace(case, name=name, fields=fields)
+
+
+@pytest.fixture(scope="session", params=[name for name in SUITES if name in WANTED])
+def suite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    """Everything of one kernel: a boot each."""
+    name: str = request.param
+    silent = SilentProgress()
+    kernel = ensure_kernel(name, progress=silent)
+    folder = tmp_path_factory.mktemp("suite")
+    cases = [case_of(one) for one in SUITES[name]]
+    built = build_cases(cases, f"{kernel.id.name}={kernel.id.version}", folder)
+    modules = sorted({one for case in cases for one in case.list("modules")})
+    files = make_guest_files(kernel, folder)
+    runs = [one.run for one in built.values()]
+    return Suite(
+        kernel, built, run_vm(kernel, runs, progress=silent, timeout=1800, files=files, modules=modules, smp=2)
+    )
+
+
+def test_reports(suite: Suite) -> None:
+    """Since 7.0 the linker script joins the section that ends the code of a module with others (.text.kgbuild_end),
+    which the check of a report wants last: there the guest alone decides."""
+    for built in suite.built.values() if not suite.kernel.id.release.startswith("7.") else ():
+        check_report(built, SCHEMA)
+
+
+def test_every_case_works(suite: Suite) -> None:
+    for built in suite.built.values():
+        check_works(built, suite.booted)
+
+
+def test_the_guest_as_a_whole(suite: Suite) -> None:
+    assert suite.booted.findings == ()
+    assert suite.booted.verdict
