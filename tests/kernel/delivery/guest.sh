@@ -25,7 +25,8 @@ lp load /files/livepatch-9.ko --allow-unpatch --timeout 4 2>&1
 echo "stalled $?"
 grep release-3 /proc/version || fail "taken back"
 [ ! -e /sys/module/livepatch_9 ] || fail "the module that stalled"
-(sh -c 'sleep 1; kill -9 $PPID' & exec sh /livepatch load /files/livepatch-9.ko --allow-unpatch)
+into=/sys/kernel/livepatch/livepatch_9/transition
+(sh -c "until [ -e $into ]; do sleep 0.1; done; sleep 0.5; kill -9 \$PPID" & exec sh /livepatch load /files/livepatch-9.ko --allow-unpatch)
 lp status; [ $? = 4 ] || fail "in transition after a kill"
 lp unload livepatch_9 --timeout 40 || fail "unload what a killed run left"
 exec 5>&-
