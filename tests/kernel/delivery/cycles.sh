@@ -9,12 +9,15 @@ sum=$(sha256sum </tmp/data)
         echo >>/tmp/files
     done
 ) &
+# busybox's nc ends at the end of either side: the one that receives has an input that never ends
+mkfifo /tmp/hold
+exec 9<>/tmp/hold
 (
     while [ ! -e /tmp/stop ]; do
-        nc -l -p 7777 </dev/null >/tmp/got &
+        nc -l -p 7777 </tmp/data >/dev/null &
         server=$!
-        sleep 0.2
-        if nc 127.0.0.1 7777 </tmp/data >/dev/null; then
+        sleep 0.3
+        if nc 127.0.0.1 7777 <&9 >/tmp/got; then
             wait $server
             [ "$(sha256sum </tmp/got)" = "$sum" ] || echo network >>/tmp/lost
             echo >>/tmp/transfers
